@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use tower::ServiceExt;
 use tracing::{Instrument, info_span};
@@ -41,7 +42,8 @@ const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
 /// Answers an admitted call. Boxed, since it is far larger than the layers around it, each of which would move it by
 /// value.
 pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>, Failure> {
-    Box::pin(hand_on(admitted)).await
+    let answer: BoxFuture<'static, _> = Box::pin(hand_on(admitted));
+    answer.await
 }
 
 async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {

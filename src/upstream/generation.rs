@@ -93,7 +93,7 @@ stored_as_word!(Pinned);
 pub fn releases(generation: Generation) -> &'static str {
     match generation {
         Generation::V0_0 => "releases 0.0.88 to 0.0.116",
-        Generation::V0_1 => "releases 0.1.0 and later",
+        Generation::V0_1 => "releases 0.1.x",
     }
 }
 

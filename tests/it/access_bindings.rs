@@ -62,7 +62,7 @@ pub(crate) async fn sees(caller: &Caller) -> Vec<String> {
 }
 
 /// Returns action, resource type, resource ID, gateway and outcome of the newest entry of a method, and its detail.
-async fn recorded(sg: &TestServer, method: &str) -> (String, Value) {
+pub(crate) async fn recorded(sg: &TestServer, method: &str) -> (String, Value) {
     sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
     let entries = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
@@ -101,363 +101,329 @@ pub(crate) async fn two_gateways(sg: &TestServer) -> Simulator {
 }
 
 served! {
-    async fn a_role_on_a_gateway_beats_the_global_one_up_and_down(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        let key = admin.key("ci", pb::Role::Viewer).await;
-        let ci = sg.with(&key);
-        ci.gateways().get_gateway(get("east")).await.unwrap();
+    a_role_on_a_gateway_beats_the_global_one_up_and_down,
+    t06_a_gateways_admin_reaches_no_further,
+    roles_are_listed_in_pages_and_guarded_by_etags,
+    t07_a_label_change_that_alters_access_is_audited_with_the_difference,
+    the_audit_log_names_the_kind_of_holder_and_the_holder,
+    unregistering_counts_the_roles_of_groups_too,
+}
 
-        admin.bind("ci", "east", pb::Role::None).await;
-        assert_refused!(ci.gateways().get_gateway(get("east")).await, NotFound, "NOT_FOUND");
-        assert_refused!(ci.gateways().get_gateway(get("nowhere")).await, NotFound, "NOT_FOUND");
-        let list = ci.gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap().into_inner();
-        assert_eq!(list.gateways.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["west"]);
+async fn a_role_on_a_gateway_beats_the_global_one_up_and_down(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let admin = sg.admin();
+    let key = admin.key("ci", pb::Role::Viewer).await;
+    let ci = sg.with(&key);
+    ci.gateways().get_gateway(get("east")).await.unwrap();
 
-        admin.bind("ci", "east", pb::Role::Admin).await;
-        let test = pb::TestGatewayRequest { gateway: "east".into(), ..Default::default() };
-        assert!(ci.gateways().test_gateway(test.clone()).await.unwrap().into_inner().reachable);
-        let west = pb::TestGatewayRequest { gateway: "west".into(), ..test };
-        assert_refused!(ci.gateways().test_gateway(west).await, PermissionDenied, "ROLE_TOO_LOW");
+    admin.bind("ci", "east", pb::Role::None).await;
+    assert_refused!(ci.gateways().get_gateway(get("east")).await, NotFound, "NOT_FOUND");
+    assert_refused!(ci.gateways().get_gateway(get("nowhere")).await, NotFound, "NOT_FOUND");
+    let list =
+        ci.gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap().into_inner();
+    assert_eq!(list.gateways.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["west"]);
 
-        let remove = pb::RemoveGatewayRoleRequest { subject: Some(subject("ci")), gateway: "east".into(), ..Default::default() };
-        admin.access().remove_gateway_role(remove.clone()).await.unwrap();
-        let test = pb::TestGatewayRequest { gateway: "east".into(), ..Default::default() };
-        assert_refused!(ci.gateways().test_gateway(test).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(admin.access().remove_gateway_role(remove).await, NotFound, "NOT_FOUND");
-        simulator.stop().await;
-        sg.finish().await;
+    admin.bind("ci", "east", pb::Role::Admin).await;
+    let test = pb::TestGatewayRequest { gateway: "east".into(), ..Default::default() };
+    assert!(ci.gateways().test_gateway(test.clone()).await.unwrap().into_inner().reachable);
+    let west = pb::TestGatewayRequest { gateway: "west".into(), ..test };
+    assert_refused!(ci.gateways().test_gateway(west).await, PermissionDenied, "ROLE_TOO_LOW");
+
+    let remove = pb::RemoveGatewayRoleRequest {
+        subject: Some(subject("ci")),
+        gateway: "east".into(),
+        ..Default::default()
+    };
+    admin.access().remove_gateway_role(remove.clone()).await.unwrap();
+    let test = pb::TestGatewayRequest { gateway: "east".into(), ..Default::default() };
+    assert_refused!(ci.gateways().test_gateway(test).await, PermissionDenied, "ROLE_TOO_LOW");
+    assert_refused!(admin.access().remove_gateway_role(remove).await, NotFound, "NOT_FOUND");
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn t06_a_gateways_admin_reaches_no_further(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let admin = sg.admin();
+    let key = admin.key("lead", pb::Role::None).await;
+    admin.key("dev", pb::Role::None).await;
+    admin.bind("lead", "east", pb::Role::Admin).await;
+    let lead = sg.with(&key);
+    lead.access().set_gateway_role(set("dev", "east", pb::Role::Operator)).await.unwrap();
+    assert_refused!(
+        lead.access().set_gateway_role(set("dev", "east", pb::Role::Admin)).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_refused!(
+        lead.access().set_gateway_role(set("root", "east", pb::Role::None)).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_refused!(
+        lead.access().set_gateway_role(set("dev", "west", pb::Role::Viewer)).await,
+        NotFound,
+        "NOT_FOUND"
+    );
+    assert_refused!(
+        lead.access().set_gateway_role(set("dev", "", pb::Role::Viewer)).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    let all = lead.access().list_gateway_roles(pb::ListGatewayRolesRequest::default()).await;
+    assert_refused!(all, PermissionDenied, "ROLE_TOO_LOW");
+    // A binding cannot lock out a global admin.
+    admin.access().set_gateway_role(set("root", "east", pb::Role::None)).await.unwrap();
+    admin.gateways().get_gateway(get("east")).await.unwrap();
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn roles_are_listed_in_pages_and_guarded_by_etags(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let admin = sg.admin();
+    for n in 0..3 {
+        let name = format!("p{n}");
+        admin.key(&name, pb::Role::None).await;
+        admin.bind(&name, "east", pb::Role::Viewer).await;
+        admin.bind(&name, "west", pb::Role::Viewer).await;
     }
-
-    async fn t06_a_gateways_admin_reaches_no_further(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        let key = admin.key("lead", pb::Role::None).await;
-        admin.key("dev", pb::Role::None).await;
-        admin.bind("lead", "east", pb::Role::Admin).await;
-        let lead = sg.with(&key);
-        lead.access().set_gateway_role(set("dev", "east", pb::Role::Operator)).await.unwrap();
-        assert_refused!(lead.access().set_gateway_role(set("dev", "east", pb::Role::Admin)).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(lead.access().set_gateway_role(set("root", "east", pb::Role::None)).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(lead.access().set_gateway_role(set("dev", "west", pb::Role::Viewer)).await, NotFound, "NOT_FOUND");
-        assert_refused!(lead.access().set_gateway_role(set("dev", "", pb::Role::Viewer)).await, PermissionDenied, "ROLE_TOO_LOW");
-        let all = lead.access().list_gateway_roles(pb::ListGatewayRolesRequest::default()).await;
-        assert_refused!(all, PermissionDenied, "ROLE_TOO_LOW");
-        // A binding cannot lock out a global admin.
-        admin.access().set_gateway_role(set("root", "east", pb::Role::None)).await.unwrap();
-        admin.gateways().get_gateway(get("east")).await.unwrap();
-        simulator.stop().await;
-        sg.finish().await;
+    let user = of(Kind::User("Admin@example.com".into()));
+    let of_user = pb::SetGatewayRoleRequest {
+        subject: Some(user.clone()),
+        ..set("", "west", pb::Role::Viewer)
+    };
+    admin.access().set_gateway_role(of_user).await.unwrap();
+    sg.group("ops", Role::None, &[]).await;
+    let of_group = pb::SetGatewayRoleRequest {
+        subject: Some(group("ops")),
+        ..set("", "east", pb::Role::Viewer)
+    };
+    admin.access().set_gateway_role(of_group).await.unwrap();
+    for (who, selector) in [
+        (user, "access/zone=a"),
+        (subject("p1"), "access/zone=b"),
+        (subject("p0"), "access/zone=b"),
+        (group("ops"), "access/zone"),
+    ] {
+        admin
+            .access()
+            .set_gateway_role(by_selector(who, selector, pb::Role::Viewer))
+            .await
+            .unwrap();
     }
-
-    async fn roles_are_listed_in_pages_and_guarded_by_etags(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        for n in 0..3 {
-            let name = format!("p{n}");
-            admin.key(&name, pb::Role::None).await;
-            admin.bind(&name, "east", pb::Role::Viewer).await;
-            admin.bind(&name, "west", pb::Role::Viewer).await;
+    let mut shown = Vec::new();
+    let mut token = String::new();
+    loop {
+        let request =
+            pb::ListGatewayRolesRequest { page_size: 2, page_token: token, ..Default::default() };
+        let page = admin.access().list_gateway_roles(request).await.unwrap().into_inner();
+        shown.extend(super::shown(page.gateway_roles));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
         }
-        let user = of(Kind::User("Admin@example.com".into()));
-        let of_user = pb::SetGatewayRoleRequest { subject: Some(user.clone()), ..set("", "west", pb::Role::Viewer) };
-        admin.access().set_gateway_role(of_user).await.unwrap();
-        sg.group("ops", Role::None, &[]).await;
-        let of_group = pb::SetGatewayRoleRequest { subject: Some(group("ops")), ..set("", "east", pb::Role::Viewer) };
-        admin.access().set_gateway_role(of_group).await.unwrap();
-        for (who, selector) in [(user, "access/zone=a"), (subject("p1"), "access/zone=b"), (subject("p0"), "access/zone=b"), (group("ops"), "access/zone")] {
-            admin.access().set_gateway_role(by_selector(who, selector, pb::Role::Viewer)).await.unwrap();
-        }
-        let mut shown = Vec::new();
-        let mut token = String::new();
-        loop {
-            let request = pb::ListGatewayRolesRequest { page_size: 2, page_token: token, ..Default::default() };
-            let page = admin.access().list_gateway_roles(request).await.unwrap().into_inner();
-            shown.extend(super::shown(page.gateway_roles));
-            token = page.next_page_token;
-            if token.is_empty() {
-                break;
-            }
-        }
-        assert_eq!(shown, [
-            "west admin@example.com", "access/zone=a admin@example.com",
-            "east p0", "east p1", "east p2", "west p0", "west p1", "west p2", "access/zone=b p0", "access/zone=b p1",
-            "east ops", "access/zone ops",
-        ]);
-        let list = async |request| super::shown(admin.access().list_gateway_roles(request).await.unwrap().into_inner().gateway_roles);
-        let of_p1 = pb::ListGatewayRolesRequest { subject: Some(subject("p1")), ..Default::default() };
-        assert_eq!(list(of_p1).await, ["east p1", "west p1", "access/zone=b p1"]);
-
-        // The list of one gateway has the bindings that currently apply to it. An admin of only that gateway can read
-        // it.
-        admin.gateways().update_gateway(labelled("east", &[("access/zone", "b")])).await.unwrap();
-        let on_east = pb::ListGatewayRolesRequest { gateway: "east".into(), ..Default::default() };
-        let expected = ["east p0", "east p1", "east p2", "access/zone=b p0", "access/zone=b p1", "east ops", "access/zone ops"];
-        assert_eq!(list(on_east.clone()).await, expected);
-        let key = admin.key("lead", pb::Role::None).await;
-        admin.bind("lead", "west", pb::Role::Admin).await;
-        let on_west = pb::ListGatewayRolesRequest { gateway: "west".into(), page_size: 2, ..Default::default() };
-        let page = sg.with(&key).access().list_gateway_roles(on_west).await.unwrap().into_inner();
-        assert_eq!(super::shown(page.gateway_roles), ["west admin@example.com", "west lead"]);
-        assert_refused!(sg.with(&key).access().list_gateway_roles(on_east).await, NotFound, "NOT_FOUND");
-
-        let stale = pb::SetGatewayRoleRequest { etag: "v9".into(), ..set("p0", "east", pb::Role::Operator) };
-        assert_refused!(admin.access().set_gateway_role(stale).await, Aborted, "CONCURRENT_CHANGE");
-        let right = pb::SetGatewayRoleRequest { etag: "v1".into(), ..set("p0", "east", pb::Role::Operator) };
-        let stands = admin.access().set_gateway_role(right).await.unwrap().into_inner().gateway_role.unwrap();
-        assert_eq!(stands.etag, "v2");
-        let unsaid = pb::SetGatewayRoleRequest { role: 0, ..set("p0", "east", pb::Role::Viewer) };
-        assert_refused!(admin.access().set_gateway_role(unsaid).await, InvalidArgument, "INVALID_FIELD");
-        let nobody = pb::SetGatewayRoleRequest { subject: None, ..set("p0", "east", pb::Role::Viewer) };
-        assert_refused!(admin.access().set_gateway_role(nobody).await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(admin.access().set_gateway_role(set("ghost", "east", pb::Role::Viewer)).await, NotFound, "NOT_FOUND");
-        simulator.stop().await;
-        sg.finish().await;
     }
+    assert_eq!(
+        shown,
+        [
+            "west admin@example.com",
+            "access/zone=a admin@example.com",
+            "east p0",
+            "east p1",
+            "east p2",
+            "west p0",
+            "west p1",
+            "west p2",
+            "access/zone=b p0",
+            "access/zone=b p1",
+            "east ops",
+            "access/zone ops",
+        ]
+    );
+    let list = async |request| {
+        super::shown(
+            admin.access().list_gateway_roles(request).await.unwrap().into_inner().gateway_roles,
+        )
+    };
+    let of_p1 = pb::ListGatewayRolesRequest { subject: Some(subject("p1")), ..Default::default() };
+    assert_eq!(list(of_p1).await, ["east p1", "west p1", "access/zone=b p1"]);
 
-    async fn a_role_by_selector_follows_the_labels(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        let key = admin.key("ci", pb::Role::None).await;
-        let ci = sg.with(&key);
-        let bound = admin.access().set_gateway_role(by_selector(subject("ci"), "access/team , access/env in (b,a)", pb::Role::Operator)).await;
-        let bound = bound.unwrap().into_inner().gateway_role.unwrap();
-        assert_eq!((bound.gateway.as_str(), bound.selector.as_str()), ("", "access/env in (a,b),access/team"));
-        assert!(sees(&ci).await.is_empty());
-        assert_refused!(ci.gateways().get_gateway(get("east")).await, PermissionDenied, "ROLE_TOO_LOW");
+    // The list of one gateway has the bindings that currently apply to it. An admin of only that gateway can read
+    // it.
+    admin.gateways().update_gateway(labelled("east", &[("access/zone", "b")])).await.unwrap();
+    let on_east = pb::ListGatewayRolesRequest { gateway: "east".into(), ..Default::default() };
+    let expected = [
+        "east p0",
+        "east p1",
+        "east p2",
+        "access/zone=b p0",
+        "access/zone=b p1",
+        "east ops",
+        "access/zone ops",
+    ];
+    assert_eq!(list(on_east.clone()).await, expected);
+    let key = admin.key("lead", pb::Role::None).await;
+    admin.bind("lead", "west", pb::Role::Admin).await;
+    let on_west =
+        pb::ListGatewayRolesRequest { gateway: "west".into(), page_size: 2, ..Default::default() };
+    let page = sg.with(&key).access().list_gateway_roles(on_west).await.unwrap().into_inner();
+    assert_eq!(super::shown(page.gateway_roles), ["west admin@example.com", "west lead"]);
+    assert_refused!(
+        sg.with(&key).access().list_gateway_roles(on_east).await,
+        NotFound,
+        "NOT_FOUND"
+    );
 
-        admin.gateways().update_gateway(labelled("east", &[("access/env", "a"), ("access/team", "ml")])).await.unwrap();
-        assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR"]);
-        ci.gateways().get_gateway(get("east")).await.unwrap();
-        let list = ci.gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap().into_inner();
-        assert_eq!(list.gateways.len(), 1);
-        let request = pb::RegisterGatewayRequest {
-            name: "north".into(), endpoint: simulator.addr().to_string(), scheme: pb::GatewayScheme::Http.into(),
-            labels: labelled("", &[("access/env", "b"), ("access/team", "")]).labels, ..Default::default()
+    let stale =
+        pb::SetGatewayRoleRequest { etag: "v9".into(), ..set("p0", "east", pb::Role::Operator) };
+    assert_refused!(admin.access().set_gateway_role(stale).await, Aborted, "CONCURRENT_CHANGE");
+    let right =
+        pb::SetGatewayRoleRequest { etag: "v1".into(), ..set("p0", "east", pb::Role::Operator) };
+    let stands =
+        admin.access().set_gateway_role(right).await.unwrap().into_inner().gateway_role.unwrap();
+    assert_eq!(stands.etag, "v2");
+    let unsaid = pb::SetGatewayRoleRequest { role: 0, ..set("p0", "east", pb::Role::Viewer) };
+    assert_refused!(
+        admin.access().set_gateway_role(unsaid).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let nobody = pb::SetGatewayRoleRequest { subject: None, ..set("p0", "east", pb::Role::Viewer) };
+    assert_refused!(
+        admin.access().set_gateway_role(nobody).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    assert_refused!(
+        admin.access().set_gateway_role(set("ghost", "east", pb::Role::Viewer)).await,
+        NotFound,
+        "NOT_FOUND"
+    );
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn t07_a_label_change_that_alters_access_is_audited_with_the_difference(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let admin = sg.admin();
+    for n in 0..25 {
+        let name = format!("p{n:02}");
+        admin.key(&name, if n < 2 { pb::Role::Viewer } else { pb::Role::None }).await;
+        let role = if n == 0 { pb::Role::None } else { pb::Role::Operator };
+        admin
+            .access()
+            .set_gateway_role(by_selector(subject(&name), "access/env=prod", role))
+            .await
+            .unwrap();
+    }
+    admin
+        .gateways()
+        .update_gateway(labelled("east", &[("access/env", "test"), ("env", "x")]))
+        .await
+        .unwrap();
+    let (shown, detail) = recorded(&sg, "/UpdateGateway").await;
+    assert_eq!(shown, "gateway.update gateway east on \"east\": AUDIT_OUTCOME_OK");
+    assert!(
+        detail.get("access_gained").is_none() && detail.get("access_lost").is_none(),
+        "{detail}"
+    );
+    admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
+    let (_, detail) = recorded(&sg, "/UpdateGateway").await;
+    let gained = &detail["access_gained"];
+    assert_eq!((&gained["count"], gained["first"].as_array().unwrap().len()), (&json!(24), 20));
+    assert_eq!(gained["first"][0], json!({ "who": "sp:p01", "from": "viewer", "to": "operator" }));
+    assert_eq!(
+        detail["access_lost"],
+        json!({ "count": 1, "first": [{ "who": "sp:p00", "from": "viewer", "to": "none" }] })
+    );
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn the_audit_log_names_the_kind_of_holder_and_the_holder(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let admin = sg.admin();
+    admin.key("ci", pb::Role::None).await;
+    sg.group("ops", Role::None, &[]).await;
+    let user = of(Kind::User("admin@example.com".into()));
+    for (who, kind, name) in [
+        (user, "user", "admin@example.com"),
+        (subject("ci"), "sp", "ci"),
+        (group("ops"), "group", "ops"),
+    ] {
+        let on_east = pb::SetGatewayRoleRequest {
+            subject: Some(who.clone()),
+            ..set("", "east", pb::Role::Viewer)
         };
-        admin.gateways().register_gateway(request).await.unwrap();
-        assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR", "north ROLE_OPERATOR"]);
-        let (_, detail) = recorded(&sg, "/RegisterGateway").await;
-        assert_eq!(detail["access_gained"], json!({ "count": 1, "first": [{ "who": "sp:ci", "from": "none", "to": "operator" }] }));
-
-        // Losing access through a label change ends the open streams.
-        let lone = sg.with(&admin.key("lone", pb::Role::None).await);
-        admin.access().set_gateway_role(by_selector(subject("lone"), "access/env=a", pb::Role::Viewer)).await.unwrap();
-        let mut watch = lone.events().watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner();
-        admin.gateways().update_gateway(labelled("east", &[("access/env", "b"), ("access/team", "ml")])).await.unwrap();
-        let ended = loop {
-            match watch.message().await {
-                Ok(Some(_)) => {}
-                ended => break ended,
-            }
-        };
-        assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
-
-        // The same selector in another order is the same binding.
-        let stale = pb::SetGatewayRoleRequest { etag: "v2".into(), ..by_selector(subject("ci"), "access/env in (a,b),access/team", pb::Role::Viewer) };
-        assert_refused!(admin.access().set_gateway_role(stale.clone()).await, Aborted, "CONCURRENT_CHANGE");
-        let lower = pb::SetGatewayRoleRequest { etag: "v1".into(), ..stale };
-        admin.access().set_gateway_role(lower).await.unwrap();
-        assert_eq!(sees(&ci).await, ["east ROLE_VIEWER", "north ROLE_VIEWER"]);
-        let remove = pb::RemoveGatewayRoleRequest {
-            subject: Some(subject("ci")), selector: "access/team,access/env in (b, a)".into(), etag: "v2".into(), ..Default::default()
-        };
-        admin.access().remove_gateway_role(remove.clone()).await.unwrap();
-        assert!(sees(&ci).await.is_empty());
-        assert_refused!(admin.access().remove_gateway_role(remove).await, NotFound, "NOT_FOUND");
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t07_of_several_selectors_the_lowest_counts_and_the_named_gateway_before_all(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        for gateway in ["east", "west"] {
-            admin.gateways().update_gateway(labelled(gateway, &[("access/env", "prod")])).await.unwrap();
-        }
-        let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);
-        for (selector, role) in [("access/env", pb::Role::Operator), ("access/env=prod", pb::Role::None), ("access/env=test", pb::Role::Viewer)] {
-            admin.access().set_gateway_role(by_selector(subject("ci"), selector, role)).await.unwrap();
-        }
-        assert!(sees(&ci).await.is_empty());
-        admin.bind("ci", "east", pb::Role::Operator).await;
-        assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR"]);
-
-        // A user's own bindings, including those by selector, take precedence over those of its groups. Among groups,
-        // the highest role applies.
-        let ana = sg.with(&sg.user("ana@example.com", Role::Viewer).await);
-        sg.group("low", Role::None, &["ana@example.com"]).await;
-        sg.group("high", Role::None, &["ana@example.com"]).await;
-        let ops = pb::SetGatewayRoleRequest { subject: Some(group("low")), ..set("", "east", pb::Role::None) };
-        admin.access().set_gateway_role(ops).await.unwrap();
-        assert_eq!(sees(&ana).await, ["west ROLE_VIEWER"]);
-        admin.access().set_gateway_role(by_selector(group("high"), "access/env", pb::Role::Operator)).await.unwrap();
-        assert_eq!(sees(&ana).await, ["east ROLE_OPERATOR", "west ROLE_OPERATOR"]);
-        let own = by_selector(of(Kind::User("ana@example.com".into())), "access/env=prod", pb::Role::Viewer);
-        admin.access().set_gateway_role(own).await.unwrap();
-        assert_eq!(sees(&ana).await, ["east ROLE_VIEWER", "west ROLE_VIEWER"]);
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t07_a_selector_asks_for_access_labels_that_are_there(sg: TestServer) {
-        let admin = sg.admin();
-        sg.gateway("east", ([127, 0, 0, 1], 1).into()).await;
-        admin.key("ci", pb::Role::None).await;
-        let bad = ["env=prod", "access/env=prod,team", "!access/env", "access/env!=prod", "access/env notin (prod)", "access/env in (", " ", ","];
-        for selector in bad {
-            let refused = admin.access().set_gateway_role(by_selector(subject("ci"), selector, pb::Role::Viewer)).await;
-            assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
-        }
-        let both = pb::SetGatewayRoleRequest { selector: "access/env".into(), ..set("ci", "east", pb::Role::Viewer) };
-        assert_refused!(admin.access().set_gateway_role(both).await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(admin.access().set_gateway_role(set("ci", "", pb::Role::Viewer)).await, InvalidArgument, "INVALID_FIELD");
-        let neither = pb::RemoveGatewayRoleRequest { subject: Some(subject("ci")), ..Default::default() };
-        assert_refused!(admin.access().remove_gateway_role(neither).await, InvalidArgument, "INVALID_FIELD");
-
-        // The longest selector (2000 bytes), and one byte more.
-        let long = |bytes: usize| {
-            let key = format!("access/{}=", "k".repeat(63));
-            // 900 characters of two bytes, then characters of one byte up to `bytes`.
-            format!("{key}{}", "é".repeat(900)) + &"x".repeat(bytes - key.len() - 1800)
-        };
-        let by = |selector: &str| by_selector(subject("ci"), selector, pb::Role::Viewer);
-        let at_most = long(1872);
-        admin.access().set_gateway_role(by(&at_most)).await.unwrap();
-        let four_bytes = format!("access/env={}", "\u{10348}".repeat(497));
-        assert_eq!(four_bytes.len(), 1_999);
-        admin.access().set_gateway_role(by(&four_bytes)).await.unwrap();
-        admin.access().set_gateway_role(by(&format!("{four_bytes}x"))).await.unwrap();
-        assert_refused!(admin.access().set_gateway_role(by(&format!("{four_bytes}xy"))).await, InvalidArgument, "INVALID_FIELD");
-        for n in 3..32 {
-            admin.access().set_gateway_role(by(&format!("access/n={n}"))).await.unwrap();
-        }
-        assert_refused!(admin.access().set_gateway_role(by("access/n=32")).await, FailedPrecondition, "LIMIT_REACHED");
-        admin.access().set_gateway_role(by("access/n=31")).await.unwrap();
-        let all = pb::ListGatewayRolesRequest { subject: Some(subject("ci")), ..Default::default() };
-        assert_eq!(admin.access().list_gateway_roles(all).await.unwrap().into_inner().gateway_roles.len(), 32);
-        sg.finish().await;
-    }
-
-    async fn t06_selectors_and_groups_are_a_global_admins(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        let lead = sg.with(&admin.key("lead", pb::Role::None).await);
-        admin.bind("lead", "east", pb::Role::Admin).await;
-        admin.access().set_gateway_role(by_selector(subject("lead"), "access/env", pb::Role::Admin)).await.unwrap();
-        let refused = lead.access().set_gateway_role(by_selector(subject("lead"), "access/env", pb::Role::Viewer)).await;
-        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        let remove = pb::RemoveGatewayRoleRequest { subject: Some(subject("lead")), selector: "access/env".into(), ..Default::default() };
-        assert_refused!(lead.access().remove_gateway_role(remove).await, PermissionDenied, "ROLE_TOO_LOW");
-        // Naming its own gateway in addition does not help.
-        let both = pb::SetGatewayRoleRequest { gateway: "east".into(), ..by_selector(subject("lead"), "access/env", pb::Role::Viewer) };
-        assert_refused!(lead.access().set_gateway_role(both).await, InvalidArgument, "INVALID_FIELD");
-        // A group has effect beyond the gateway. The refusal does not reveal whether the group exists.
-        sg.group("ops", Role::None, &[]).await;
-        for name in ["ops", "ghosts"] {
-            let request = pb::SetGatewayRoleRequest { subject: Some(group(name)), ..set("", "east", pb::Role::Viewer) };
-            assert_refused!(lead.access().set_gateway_role(request).await, PermissionDenied, "ROLE_TOO_LOW");
-            let request = pb::RemoveGatewayRoleRequest { subject: Some(group(name)), gateway: "east".into(), ..Default::default() };
-            assert_refused!(lead.access().remove_gateway_role(request).await, PermissionDenied, "ROLE_TOO_LOW");
-        }
-        let ghosts = pb::SetGatewayRoleRequest { subject: Some(group("ghosts")), ..set("", "east", pb::Role::Viewer) };
-        assert_refused!(admin.access().set_gateway_role(ghosts).await, NotFound, "NOT_FOUND");
-        // Only a global admin can change the role of an admin of a gateway, including an admin by selector.
-        admin.key("dev", pb::Role::None).await;
-        admin.access().set_gateway_role(by_selector(subject("dev"), "access/env", pb::Role::Admin)).await.unwrap();
-        lead.access().set_gateway_role(set("dev", "east", pb::Role::Viewer)).await.unwrap();
-        admin.gateways().update_gateway(labelled("west", &[("access/env", "prod")])).await.unwrap();
-        let demote = set("dev", "west", pb::Role::None);
-        assert_refused!(lead.access().set_gateway_role(demote).await, PermissionDenied, "ROLE_TOO_LOW");
-        // A selector cannot lock out a global admin, neither directly nor through a group.
-        let admin_of_people = sg.with(&sg.user("root@example.com", Role::Admin).await);
-        sg.group("locked", Role::None, &["root@example.com"]).await;
-        for who in [of(Kind::User("root@example.com".into())), group("locked")] {
-            admin.access().set_gateway_role(by_selector(who, "access/env", pb::Role::None)).await.unwrap();
-        }
-        admin_of_people.gateways().get_gateway(get("west")).await.unwrap();
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t07_a_label_change_that_alters_access_is_audited_with_the_difference(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        for n in 0..25 {
-            let name = format!("p{n:02}");
-            admin.key(&name, if n < 2 { pb::Role::Viewer } else { pb::Role::None }).await;
-            let role = if n == 0 { pb::Role::None } else { pb::Role::Operator };
-            admin.access().set_gateway_role(by_selector(subject(&name), "access/env=prod", role)).await.unwrap();
-        }
-        admin.gateways().update_gateway(labelled("east", &[("access/env", "test"), ("env", "x")])).await.unwrap();
-        let (shown, detail) = recorded(&sg, "/UpdateGateway").await;
-        assert_eq!(shown, "gateway.update gateway east on \"east\": AUDIT_OUTCOME_OK");
-        assert!(detail.get("access_gained").is_none() && detail.get("access_lost").is_none(), "{detail}");
-        admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
-        let (_, detail) = recorded(&sg, "/UpdateGateway").await;
-        let gained = &detail["access_gained"];
-        assert_eq!((&gained["count"], gained["first"].as_array().unwrap().len()), (&json!(24), 20));
-        assert_eq!(gained["first"][0], json!({ "who": "sp:p01", "from": "viewer", "to": "operator" }));
-        assert_eq!(detail["access_lost"], json!({ "count": 1, "first": [{ "who": "sp:p00", "from": "viewer", "to": "none" }] }));
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn the_audit_log_names_the_kind_of_holder_and_the_holder(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        admin.key("ci", pb::Role::None).await;
-        sg.group("ops", Role::None, &[]).await;
-        let user = of(Kind::User("admin@example.com".into()));
-        for (who, kind, name) in [
-            (user, "user", "admin@example.com"),
-            (subject("ci"), "sp", "ci"),
-            (group("ops"), "group", "ops"),
-        ] {
-            let on_east = pb::SetGatewayRoleRequest { subject: Some(who.clone()), ..set("", "east", pb::Role::Viewer) };
-            admin.access().set_gateway_role(on_east).await.unwrap();
-            let (shown, detail) = recorded(&sg, "/SetGatewayRole").await;
-            assert_eq!(shown, format!("gateway_role.set gateway_role {kind}:{name} on \"east\": AUDIT_OUTCOME_OK"));
-            assert_eq!(detail, json!({ "gateway": "east", "role": "viewer" }));
-            admin.access().set_gateway_role(by_selector(who.clone(), "access/env", pb::Role::Viewer)).await.unwrap();
-            let (shown, detail) = recorded(&sg, "/SetGatewayRole").await;
-            assert_eq!(shown, format!("gateway_role.set gateway_role {kind}:{name} on \"\": AUDIT_OUTCOME_OK"));
-            assert_eq!(detail, json!({ "selector": "access/env", "role": "viewer" }));
-            let remove = pb::RemoveGatewayRoleRequest { subject: Some(who), gateway: "east".into(), ..Default::default() };
-            admin.access().remove_gateway_role(remove).await.unwrap();
-            let (shown, _) = recorded(&sg, "/RemoveGatewayRole").await;
-            assert_eq!(shown, format!("gateway_role.remove gateway_role {kind}:{name} on \"east\": AUDIT_OUTCOME_OK"));
-        }
-        let nobody = sg.with(&admin.key("nobody", pb::Role::Viewer).await);
-        let refused = nobody.access().set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin)).await;
-        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        let lead = sg.with(&admin.key("lead", pb::Role::None).await);
-        admin.bind("lead", "east", pb::Role::Admin).await;
-        let refused = lead.access().set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin)).await;
-        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        // A refusal is recorded after its response was sent.
-        let expected = "gateway_role.set gateway_role group:ops on \"\": AUDIT_OUTCOME_DENIED";
-        let begun = std::time::Instant::now();
-        while recorded(&sg, "/SetGatewayRole").await.0 != expected {
-            assert!(begun.elapsed() < std::time::Duration::from_secs(5), "not recorded");
-        }
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn unregistering_counts_the_roles_of_groups_too(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let admin = sg.admin();
-        let ana = sg.with(&sg.user("ana@example.com", Role::None).await);
-        sg.group("ops", Role::None, &["ana@example.com"]).await;
-        let on_east = pb::SetGatewayRoleRequest { subject: Some(group("ops")), ..set("", "east", pb::Role::Viewer) };
         admin.access().set_gateway_role(on_east).await.unwrap();
-        assert_eq!(sees(&ana).await, ["east ROLE_VIEWER"]);
-        let gone = pb::UnregisterGatewayRequest { gateway: "east".into(), ..Default::default() };
-        let gone = admin.gateways().unregister_gateway(gone).await.unwrap().into_inner();
-        assert_eq!(gone.gateway_roles_removed, 1);
-        assert!(sees(&ana).await.is_empty());
-        simulator.stop().await;
-        sg.finish().await;
+        let (shown, detail) = recorded(&sg, "/SetGatewayRole").await;
+        assert_eq!(
+            shown,
+            format!("gateway_role.set gateway_role {kind}:{name} on \"east\": AUDIT_OUTCOME_OK")
+        );
+        assert_eq!(detail, json!({ "gateway": "east", "role": "viewer" }));
+        admin
+            .access()
+            .set_gateway_role(by_selector(who.clone(), "access/env", pb::Role::Viewer))
+            .await
+            .unwrap();
+        let (shown, detail) = recorded(&sg, "/SetGatewayRole").await;
+        assert_eq!(
+            shown,
+            format!("gateway_role.set gateway_role {kind}:{name} on \"\": AUDIT_OUTCOME_OK")
+        );
+        assert_eq!(detail, json!({ "selector": "access/env", "role": "viewer" }));
+        let remove = pb::RemoveGatewayRoleRequest {
+            subject: Some(who),
+            gateway: "east".into(),
+            ..Default::default()
+        };
+        admin.access().remove_gateway_role(remove).await.unwrap();
+        let (shown, _) = recorded(&sg, "/RemoveGatewayRole").await;
+        assert_eq!(
+            shown,
+            format!("gateway_role.remove gateway_role {kind}:{name} on \"east\": AUDIT_OUTCOME_OK")
+        );
     }
+    let nobody = sg.with(&admin.key("nobody", pb::Role::Viewer).await);
+    let refused = nobody
+        .access()
+        .set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin))
+        .await;
+    assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+    let lead = sg.with(&admin.key("lead", pb::Role::None).await);
+    admin.bind("lead", "east", pb::Role::Admin).await;
+    let refused = lead
+        .access()
+        .set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin))
+        .await;
+    assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+    // A refusal is recorded after its response was sent.
+    let expected = "gateway_role.set gateway_role group:ops on \"\": AUDIT_OUTCOME_DENIED";
+    let begun = std::time::Instant::now();
+    while recorded(&sg, "/SetGatewayRole").await.0 != expected {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "not recorded");
+    }
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn unregistering_counts_the_roles_of_groups_too(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let admin = sg.admin();
+    let ana = sg.with(&sg.user("ana@example.com", Role::None).await);
+    sg.group("ops", Role::None, &["ana@example.com"]).await;
+    let on_east = pb::SetGatewayRoleRequest {
+        subject: Some(group("ops")),
+        ..set("", "east", pb::Role::Viewer)
+    };
+    admin.access().set_gateway_role(on_east).await.unwrap();
+    assert_eq!(sees(&ana).await, ["east ROLE_VIEWER"]);
+    let gone = pb::UnregisterGatewayRequest { gateway: "east".into(), ..Default::default() };
+    let gone = admin.gateways().unregister_gateway(gone).await.unwrap().into_inner();
+    assert_eq!(gone.gateway_roles_removed, 1);
+    assert!(sees(&ana).await.is_empty());
+    simulator.stop().await;
+    sg.finish().await;
 }

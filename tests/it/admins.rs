@@ -58,79 +58,92 @@ async fn any(sg: &TestServer) -> bool {
 }
 
 served! {
-    async fn the_last_active_admin_is_taken_away_by_no_group(sg: TestServer) {
-        let admin = sg.admin();
-        sg.user("ana@example.com", Role::Viewer).await;
-        sg.user("ben@example.com", Role::Admin).await;
-        group(&admin, "admins", &["ana@example.com", "ben@example.com"]).await;
-        demote_the_first(&sg).await;
-        // Users that are deactivated or have no way to log in do not count as remaining admins.
-        sg.sql("UPDATE users SET is_active = false WHERE email = 'ben@example.com'").await;
-        sg.user("cleo@example.com", Role::Admin).await;
-        sg.sql("UPDATE users SET hashed_password = NULL WHERE email = 'cleo@example.com'").await;
-        for refused in [
-            remove(&admin, "admins", "ana@example.com").await,
-            set_role(&admin, "admins", pb::Role::Operator).await,
-            delete(&admin, "admins").await,
-        ] {
-            assert_refused!(refused, FailedPrecondition, "LAST_ADMIN");
+    the_last_active_admin_is_taken_away_by_no_group,
+    a_fleet_that_programs_alone_administer_is_not_held_up,
+    of_two_admins_taken_away_at_once_one_stays,
+}
+
+async fn the_last_active_admin_is_taken_away_by_no_group(sg: TestServer) {
+    let admin = sg.admin();
+    sg.user("ana@example.com", Role::Viewer).await;
+    sg.user("ben@example.com", Role::Admin).await;
+    group(&admin, "admins", &["ana@example.com", "ben@example.com"]).await;
+    demote_the_first(&sg).await;
+    // Users that are deactivated or have no way to log in do not count as remaining admins.
+    sg.sql("UPDATE users SET is_active = false WHERE email = 'ben@example.com'").await;
+    sg.user("cleo@example.com", Role::Admin).await;
+    sg.sql("UPDATE users SET hashed_password = NULL WHERE email = 'cleo@example.com'").await;
+    for refused in [
+        remove(&admin, "admins", "ana@example.com").await,
+        set_role(&admin, "admins", pb::Role::Operator).await,
+        delete(&admin, "admins").await,
+    ] {
+        assert_refused!(refused, FailedPrecondition, "LAST_ADMIN");
+    }
+    let found = pb::GetGroupRequest { group: "admins".into() };
+    let found = admin.groups().get_group(found).await.unwrap().into_inner().group.unwrap();
+    assert_eq!((found.role(), found.member_count, found.etag.as_str()), (pb::Role::Admin, 2, "v1"));
+
+    // A user who is not an active admin can be removed. With another active admin, each of the three calls is
+    // allowed.
+    remove(&admin, "admins", "ben@example.com").await.unwrap();
+    sg.sql(
+        "UPDATE users SET oidc_provider = 'idp', oidc_sub = '7' WHERE email = 'cleo@example.com'",
+    )
+    .await;
+    remove(&admin, "admins", "ana@example.com").await.unwrap();
+    add(&admin, "admins", "ana@example.com").await;
+    set_role(&admin, "admins", pb::Role::Operator).await.unwrap();
+    set_role(&admin, "admins", pb::Role::Admin).await.unwrap();
+    delete(&admin, "admins").await.unwrap();
+    sg.finish().await;
+}
+
+async fn a_fleet_that_programs_alone_administer_is_not_held_up(sg: TestServer) {
+    let admin = sg.admin();
+    sg.user("ana@example.com", Role::Viewer).await;
+    group(&admin, "admins", &["ana@example.com"]).await;
+    demote_the_first(&sg).await;
+    sg.sql("UPDATE users SET is_active = false").await;
+    assert!(!any(&sg).await);
+    remove(&admin, "admins", "ana@example.com").await.unwrap();
+    set_role(&admin, "admins", pb::Role::None).await.unwrap();
+    delete(&admin, "admins").await.unwrap();
+    sg.finish().await;
+}
+
+async fn of_two_admins_taken_away_at_once_one_stays(sg: TestServer) {
+    sg.user("ana@example.com", Role::Viewer).await;
+    sg.user("ben@example.com", Role::Viewer).await;
+    let admin = sg.admin();
+    group(&admin, "east", &["ana@example.com"]).await;
+    group(&admin, "west", &["ben@example.com"]).await;
+    demote_the_first(&sg).await;
+    // Separate connections, so that neither call waits for the other before it is handled.
+    let (one, two) = (sg.admin(), sg.admin());
+    for race in 0..RACES {
+        let (a, b) = match race % 3 {
+            0 => tokio::join!(
+                remove(&one, "east", "ana@example.com"),
+                remove(&two, "west", "ben@example.com")
+            ),
+            1 => tokio::join!(
+                set_role(&one, "east", pb::Role::Viewer),
+                remove(&two, "west", "ben@example.com")
+            ),
+            _ => tokio::join!(set_role(&one, "east", pb::Role::None), delete(&two, "west")),
+        };
+        assert!(any(&sg).await, "race {race}: {a:?} {b:?}");
+        assert_ne!(a.is_ok(), b.is_ok(), "race {race}: {a:?} {b:?}");
+        for refused in [&a, &b].into_iter().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(reason(refused), "LAST_ADMIN");
         }
-        let found = pb::GetGroupRequest { group: "admins".into() };
-        let found = admin.groups().get_group(found).await.unwrap().into_inner().group.unwrap();
-        assert_eq!((found.role(), found.member_count, found.etag.as_str()), (pb::Role::Admin, 2, "v1"));
-
-        // A user who is not an active admin can be removed. With another active admin, each of the three calls is
-        // allowed.
-        remove(&admin, "admins", "ben@example.com").await.unwrap();
-        sg.sql("UPDATE users SET oidc_provider = 'idp', oidc_sub = '7' WHERE email = 'cleo@example.com'").await;
-        remove(&admin, "admins", "ana@example.com").await.unwrap();
-        add(&admin, "admins", "ana@example.com").await;
-        set_role(&admin, "admins", pb::Role::Operator).await.unwrap();
-        set_role(&admin, "admins", pb::Role::Admin).await.unwrap();
-        delete(&admin, "admins").await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn a_fleet_that_programs_alone_administer_is_not_held_up(sg: TestServer) {
-        let admin = sg.admin();
-        sg.user("ana@example.com", Role::Viewer).await;
-        group(&admin, "admins", &["ana@example.com"]).await;
-        demote_the_first(&sg).await;
-        sg.sql("UPDATE users SET is_active = false").await;
-        assert!(!any(&sg).await);
-        remove(&admin, "admins", "ana@example.com").await.unwrap();
-        set_role(&admin, "admins", pb::Role::None).await.unwrap();
-        delete(&admin, "admins").await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn of_two_admins_taken_away_at_once_one_stays(sg: TestServer) {
-        sg.user("ana@example.com", Role::Viewer).await;
-        sg.user("ben@example.com", Role::Viewer).await;
-        let admin = sg.admin();
-        group(&admin, "east", &["ana@example.com"]).await;
-        group(&admin, "west", &["ben@example.com"]).await;
-        demote_the_first(&sg).await;
-        // Separate connections, so that neither call waits for the other before it is handled.
-        let (one, two) = (sg.admin(), sg.admin());
-        for race in 0..RACES {
-            let (a, b) = match race % 3 {
-                0 => tokio::join!(remove(&one, "east", "ana@example.com"), remove(&two, "west", "ben@example.com")),
-                1 => tokio::join!(set_role(&one, "east", pb::Role::Viewer), remove(&two, "west", "ben@example.com")),
-                _ => tokio::join!(set_role(&one, "east", pb::Role::None), delete(&two, "west")),
-            };
-            assert!(any(&sg).await, "race {race}: {a:?} {b:?}");
-            assert_ne!(a.is_ok(), b.is_ok(), "race {race}: {a:?} {b:?}");
-            for refused in [&a, &b].into_iter().filter_map(|answer| answer.as_ref().err()) {
-                assert_eq!(reason(refused), "LAST_ADMIN");
-            }
-            match (race % 3, a.is_ok()) {
-                (0, true) => add(&admin, "east", "ana@example.com").await,
-                (0 | 1, false) => add(&admin, "west", "ben@example.com").await,
-                (_, true) => set_role(&admin, "east", pb::Role::Admin).await.unwrap(),
-                (_, false) => group(&admin, "west", &["ben@example.com"]).await,
-            }
+        match (race % 3, a.is_ok()) {
+            (0, true) => add(&admin, "east", "ana@example.com").await,
+            (0 | 1, false) => add(&admin, "west", "ben@example.com").await,
+            (_, true) => set_role(&admin, "east", pb::Role::Admin).await.unwrap(),
+            (_, false) => group(&admin, "west", &["ben@example.com"]).await,
         }
-        sg.finish().await;
     }
+    sg.finish().await;
 }

@@ -68,87 +68,91 @@ served! {
         config.database.readers = READERS.try_into().unwrap();
         config.database.acquire_timeout_seconds = 1;
     };
+    a_created_key_is_answered,
+    a_rotated_key_is_answered_and_the_old_one_is_dead,
+    a_changed_role_is_answered,
+    a_changed_password_is_answered,
+}
 
-    async fn a_created_key_is_answered(sg: TestServer) {
-        let mut client = sg.admin().service_principals();
-        let change = async move {
-            let request = pb::CreateServicePrincipalRequest {
-                name: "ci".to_owned(),
-                role: pb::Role::Viewer.into(),
-                ..Default::default()
-            };
-            client.create_service_principal(request).await
+async fn a_created_key_is_answered(sg: TestServer) {
+    let mut client = sg.admin().service_principals();
+    let change = async move {
+        let request = pb::CreateServicePrincipalRequest {
+            name: "ci".to_owned(),
+            role: pb::Role::Viewer.into(),
+            ..Default::default()
         };
-        // No right was revoked, so other callers are served in the meantime.
-        let others = async || who(&sg, &sg.admin_key).await.unwrap();
-        let key = unread(&sg, change, others).await.key;
-        caught_up(&sg).await;
-        who(&sg, &key).await.unwrap();
-        let recorded = outcomes(&sg, "service_principal.create").await;
-        assert!(recorded.iter().all(|outcome| *outcome == pb::AuditOutcome::Ok), "{recorded:?}");
-        sg.finish().await;
-    }
+        client.create_service_principal(request).await
+    };
+    // No right was revoked, so other callers are served in the meantime.
+    let others = async || who(&sg, &sg.admin_key).await.unwrap();
+    let key = unread(&sg, change, others).await.key;
+    caught_up(&sg).await;
+    who(&sg, &key).await.unwrap();
+    let recorded = outcomes(&sg, "service_principal.create").await;
+    assert!(recorded.iter().all(|outcome| *outcome == pb::AuditOutcome::Ok), "{recorded:?}");
+    sg.finish().await;
+}
 
-    async fn a_rotated_key_is_answered_and_the_old_one_is_dead(sg: TestServer) {
-        let old = sg.admin().key("ci", pb::Role::Viewer).await;
-        let mut client = sg.admin().service_principals();
-        let change = async move {
-            let request = pb::RotateServicePrincipalRequest {
-                service_principal: "ci".to_owned(),
-                ..Default::default()
-            };
-            client.rotate_service_principal(request).await
+async fn a_rotated_key_is_answered_and_the_old_one_is_dead(sg: TestServer) {
+    let old = sg.admin().key("ci", pb::Role::Viewer).await;
+    let mut client = sg.admin().service_principals();
+    let change = async move {
+        let request = pb::RotateServicePrincipalRequest {
+            service_principal: "ci".to_owned(),
+            ..Default::default()
         };
-        let refused = async || {
-            assert_refused!(who(&sg, &old).await, Unavailable, "ACCESS_STALE");
-        };
-        let new = unread(&sg, change, refused).await.key;
-        caught_up(&sg).await;
-        who(&sg, &new).await.unwrap();
-        assert_refused!(who(&sg, &old).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_eq!(outcomes(&sg, "service_principal.rotate").await, [pb::AuditOutcome::Ok]);
-        sg.finish().await;
-    }
+        client.rotate_service_principal(request).await
+    };
+    let refused = async || {
+        assert_refused!(who(&sg, &old).await, Unavailable, "ACCESS_STALE");
+    };
+    let new = unread(&sg, change, refused).await.key;
+    caught_up(&sg).await;
+    who(&sg, &new).await.unwrap();
+    assert_refused!(who(&sg, &old).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(outcomes(&sg, "service_principal.rotate").await, [pb::AuditOutcome::Ok]);
+    sg.finish().await;
+}
 
-    async fn a_changed_role_is_answered(sg: TestServer) {
-        let key = sg.admin().key("ci", pb::Role::Admin).await;
-        let mut client = sg.admin().service_principals();
-        let change = async move {
-            let request = pb::UpdateServicePrincipalRequest {
-                service_principal: "ci".to_owned(),
-                role: pb::Role::Viewer.into(),
-                update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
-                ..Default::default()
-            };
-            client.update_service_principal(request).await
+async fn a_changed_role_is_answered(sg: TestServer) {
+    let key = sg.admin().key("ci", pb::Role::Admin).await;
+    let mut client = sg.admin().service_principals();
+    let change = async move {
+        let request = pb::UpdateServicePrincipalRequest {
+            service_principal: "ci".to_owned(),
+            role: pb::Role::Viewer.into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
+            ..Default::default()
         };
-        let refused = async || {
-            assert_refused!(who(&sg, &key).await, Unavailable, "ACCESS_STALE");
-        };
-        let changed = unread(&sg, change, refused).await.service_principal.unwrap();
-        assert_eq!(changed.role(), pb::Role::Viewer);
-        caught_up(&sg).await;
-        assert_eq!(outcomes(&sg, "service_principal.update").await, [pb::AuditOutcome::Ok]);
-        sg.finish().await;
-    }
+        client.update_service_principal(request).await
+    };
+    let refused = async || {
+        assert_refused!(who(&sg, &key).await, Unavailable, "ACCESS_STALE");
+    };
+    let changed = unread(&sg, change, refused).await.service_principal.unwrap();
+    assert_eq!(changed.role(), pb::Role::Viewer);
+    caught_up(&sg).await;
+    assert_eq!(outcomes(&sg, "service_principal.update").await, [pb::AuditOutcome::Ok]);
+    sg.finish().await;
+}
 
-    async fn a_changed_password_is_answered(sg: TestServer) {
-        let login =
-            pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
-        let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
-        let mut client = sg.with(&session.session_token).auth();
-        let change = async move {
-            let request = pb::ChangePasswordRequest {
-                current_password: ADMIN_PASSWORD.to_owned(),
-                new_password: "another horse battery".to_owned(),
-                ..Default::default()
-            };
-            client.change_password(request).await
+async fn a_changed_password_is_answered(sg: TestServer) {
+    let login =
+        pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
+    let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
+    let mut client = sg.with(&session.session_token).auth();
+    let change = async move {
+        let request = pb::ChangePasswordRequest {
+            current_password: ADMIN_PASSWORD.to_owned(),
+            new_password: "another horse battery".to_owned(),
+            ..Default::default()
         };
-        let fresh = unread(&sg, change, async || {}).await.session_token;
-        caught_up(&sg).await;
-        who(&sg, &fresh).await.unwrap();
-        assert_eq!(outcomes(&sg, "user.change_password").await, [pb::AuditOutcome::Ok]);
-        sg.finish().await;
-    }
+        client.change_password(request).await
+    };
+    let fresh = unread(&sg, change, async || {}).await.session_token;
+    caught_up(&sg).await;
+    who(&sg, &fresh).await.unwrap();
+    assert_eq!(outcomes(&sg, "user.change_password").await, [pb::AuditOutcome::Ok]);
+    sg.finish().await;
 }

@@ -141,65 +141,70 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
     fleet
 }
 
-served! {
-    async fn every_method_is_open_to_whom_it_says(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        let callers = callers(&sg).await;
-        let table = table(&sg, &callers).await;
-        insta::assert_snapshot!("who_may_call_what", table);
-        drop(callers);
-        for simulator in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
+served! { every_method_is_open_to_whom_it_says, every_write_leaves_a_closed_record }
 
-    async fn every_write_leaves_a_closed_record(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        let admin = sg.admin();
-        let mut written = Vec::new();
-        for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == Audit::Write) {
-            if method.access == Access::Public {
-                // Failed calls of public methods are counted, not recorded.
-                continue;
-            }
-            let gateway = format!("box-{n}");
-            sg.gateway(&gateway, fleet[0].addr()).await;
-            let bytes = request(pb::DESCRIPTORS, method.request, &gateway, "");
-            let _ = admin.raw(method.path, method.streaming, bytes, &[]).await;
-            written.push(method.path);
+async fn every_method_is_open_to_whom_it_says(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let callers = callers(&sg).await;
+    let table = table(&sg, &callers).await;
+    insta::assert_snapshot!("who_may_call_what", table);
+    drop(callers);
+    for simulator in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn every_write_leaves_a_closed_record(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let admin = sg.admin();
+    let mut written = Vec::new();
+    for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == Audit::Write) {
+        if method.access == Access::Public {
+            // Failed calls of public methods are counted, not recorded.
+            continue;
         }
-        let of_guard = |row: &&shoreguard::access::policy::UpstreamMethod| {
-            row.guard.as_ref().is_some_and(|guard| guard.audit == Audit::Write)
+        let gateway = format!("box-{n}");
+        sg.gateway(&gateway, fleet[0].addr()).await;
+        let bytes = request(pb::DESCRIPTORS, method.request, &gateway, "");
+        let _ = admin.raw(method.path, method.streaming, bytes, &[]).await;
+        written.push(method.path);
+    }
+    let of_guard = |row: &&shoreguard::access::policy::UpstreamMethod| {
+        row.guard.as_ref().is_some_and(|guard| guard.audit == Audit::Write)
+    };
+    for row in UPSTREAM_V0_1.iter().filter(of_guard) {
+        let bytes = request(pb::V0_1_DESCRIPTORS, row.request, "", "");
+        let _ =
+            admin.raw(row.path, row.streaming, bytes, &[("x-shoreguard-gateway", "edge")]).await;
+        written.push(row.path);
+    }
+    sg.app.audit.settled().await;
+
+    let mut seen: BTreeMap<String, i32> = BTreeMap::new();
+    let mut token = String::new();
+    loop {
+        let request = sg_v1::ListAuditEntriesRequest {
+            page_size: 1000,
+            page_token: token,
+            ..Default::default()
         };
-        for row in UPSTREAM_V0_1.iter().filter(of_guard) {
-            let bytes = request(pb::V0_1_DESCRIPTORS, row.request, "", "");
-            let _ = admin.raw(row.path, row.streaming, bytes, &[("x-shoreguard-gateway", "edge")]).await;
-            written.push(row.path);
+        let page = admin.audit().list_audit_entries(request).await.unwrap().into_inner();
+        for entry in page.audit_entries {
+            assert_ne!(entry.outcome(), sg_v1::AuditOutcome::Open, "{entry:?}");
+            seen.insert(entry.method, entry.outcome);
         }
-        sg.app.audit.settled().await;
-
-        let mut seen: BTreeMap<String, i32> = BTreeMap::new();
-        let mut token = String::new();
-        loop {
-            let request = sg_v1::ListAuditEntriesRequest { page_size: 1000, page_token: token, ..Default::default() };
-            let page = admin.audit().list_audit_entries(request).await.unwrap().into_inner();
-            for entry in page.audit_entries {
-                assert_ne!(entry.outcome(), sg_v1::AuditOutcome::Open, "{entry:?}");
-                seen.insert(entry.method, entry.outcome);
-            }
-            token = page.next_page_token;
-            if token.is_empty() {
-                break;
-            }
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
         }
-        let missing: Vec<_> = written.iter().filter(|path| !seen.contains_key(**path)).collect();
-        assert!(missing.is_empty(), "no record of {missing:?}");
-        for simulator in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
     }
+    let missing: Vec<_> = written.iter().filter(|path| !seen.contains_key(**path)).collect();
+    assert!(missing.is_empty(), "no record of {missing:?}");
+    for simulator in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
 }
 
 #[test]

@@ -143,172 +143,239 @@ const NOT_RUN: pb::BootHookStatus = pb::BootHookStatus::Unspecified;
 const GOOD: pb::BootHookStatus = pb::BootHookStatus::Success;
 const BAD: pb::BootHookStatus = pb::BootHookStatus::Failure;
 
-served! { tuned tight;
-    async fn a_hook_gets_exactly_what_is_documented(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        fs::copy("/usr/bin/env", folder(&sg).join("env")).unwrap();
-        let environment = HashMap::from([("MODE".to_owned(), "on".to_owned())]);
-        let made = create(&admin, pb::CreateBootHookRequest { environment, ..hook("show it", PRE, "env") }).await.unwrap();
-        assert_eq!(before(&sg).await, (1, false));
-        let mut lines: Vec<String> = hooks(&admin).await[0].last_output.lines().map(str::to_owned).collect();
-        lines.sort();
-        assert_eq!(
-            lines,
-            [
-                "MODE=on", "PATH=/usr/local/bin:/usr/bin:/bin", "SG_GATEWAY_NAME=edge", "SG_HOOK_NAME=show it",
-                "SG_SANDBOX_IMAGE=ubuntu:24.04", "SG_SANDBOX_NAME=box", "SG_SANDBOX_POLICY_ID=p1",
-            ]
-        );
-        let by_hand = run(&admin, made.id).await.unwrap();
-        assert!(by_hand.output.contains("SG_SANDBOX_IMAGE=\n") && by_hand.summary == "exit 0", "{by_hand:?}");
+served! {
+    tuned tight;
+    a_hook_gets_exactly_what_is_documented,
+    a_hook_is_limited_and_ends_with_all_that_it_has_started,
+    what_is_not_in_the_folder_or_not_safe_there_is_not_run,
+    wp32_continue_on_failure_means_what_it_says_in_both_phases,
+    wp24_a_hook_that_could_not_run_is_told_as_a_failure,
+    a_hook_inside_runs_through_the_gateway_of_either_generation,
+    a_cancelled_creation_ends_its_hook,
+    a_creation_that_nobody_waits_for_ends_its_hook,
+    an_operator_runs_a_hook_by_hand_and_its_outcome_is_kept,
+}
 
-        let told = run_script(&sg, "ulimit -n; ulimit -c; ulimit -t; grep -cE '^Max (processes|address space) +unlimited' /proc/$$/limits; umask; pwd; read x || echo no input; echo \"$0 $#\" >&2", 30).await;
-        let lines: Vec<&str> = told.output.lines().collect();
-        let own = folder(&sg).canonicalize().unwrap().join("s1");
-        assert_eq!(lines, ["33", "0", "60", "0", "0077", "/", "no input", &format!("{} 0", own.display())]);
-        edge.stop().await;
-        sg.finish().await;
-    }
+async fn a_hook_gets_exactly_what_is_documented(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    fs::copy("/usr/bin/env", folder(&sg).join("env")).unwrap();
+    let environment = HashMap::from([("MODE".to_owned(), "on".to_owned())]);
+    let made =
+        create(&admin, pb::CreateBootHookRequest { environment, ..hook("show it", PRE, "env") })
+            .await
+            .unwrap();
+    assert_eq!(before(&sg).await, (1, false));
+    let mut lines: Vec<String> =
+        hooks(&admin).await[0].last_output.lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "MODE=on",
+            "PATH=/usr/local/bin:/usr/bin:/bin",
+            "SG_GATEWAY_NAME=edge",
+            "SG_HOOK_NAME=show it",
+            "SG_SANDBOX_IMAGE=ubuntu:24.04",
+            "SG_SANDBOX_NAME=box",
+            "SG_SANDBOX_POLICY_ID=p1",
+        ]
+    );
+    let by_hand = run(&admin, made.id).await.unwrap();
+    assert!(
+        by_hand.output.contains("SG_SANDBOX_IMAGE=\n") && by_hand.summary == "exit 0",
+        "{by_hand:?}"
+    );
 
-    async fn a_hook_is_limited_and_ends_with_all_that_it_has_started(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let large = run_script(&sg, "cd /tmp && f=$(mktemp) && head -c 2000000 /dev/zero > $f; code=$?; rm $f; exit $code", 30).await;
-        assert_eq!(large.status(), BAD, "{large:?}");
+    let told = run_script(&sg, "ulimit -n; ulimit -c; ulimit -t; grep -cE '^Max (processes|address space) +unlimited' /proc/$$/limits; umask; pwd; read x || echo no input; echo \"$0 $#\" >&2", 30).await;
+    let lines: Vec<&str> = told.output.lines().collect();
+    let own = folder(&sg).canonicalize().unwrap().join("s1");
+    assert_eq!(
+        lines,
+        ["33", "0", "60", "0", "0077", "/", "no input", &format!("{} 0", own.display())]
+    );
+    edge.stop().await;
+    sg.finish().await;
+}
 
-        let begun = Instant::now();
-        let late = run_script(&sg, "sleep 1000 & echo $!; exec sleep 1000", 1).await;
-        assert_eq!((late.status(), late.summary.as_str()), (BAD, "took longer than 1 s"));
-        assert!(!lives(late.output.trim()), "{late:?}");
+async fn a_hook_is_limited_and_ends_with_all_that_it_has_started(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let large = run_script(
+        &sg,
+        "cd /tmp && f=$(mktemp) && head -c 2000000 /dev/zero > $f; code=$?; rm $f; exit $code",
+        30,
+    )
+    .await;
+    assert_eq!(large.status(), BAD, "{large:?}");
 
-        let left = run_script(&sg, "sleep 1000 & echo $!", 30).await;
-        assert_eq!((left.status(), left.summary.as_str()), (GOOD, "exit 0"));
-        assert!(!lives(left.output.trim()), "{left:?}");
+    let begun = Instant::now();
+    let late = run_script(&sg, "sleep 1000 & echo $!; exec sleep 1000", 1).await;
+    assert_eq!((late.status(), late.summary.as_str()), (BAD, "took longer than 1 s"));
+    assert!(!lives(late.output.trim()), "{late:?}");
 
-        let loud = run_script(&sg, "sleep 1000 & echo $!; yes", 60).await;
-        assert_eq!((loud.status(), loud.summary.as_str()), (BAD, "wrote more than it may"));
-        assert!(!lives(loud.output.lines().next().unwrap()) && loud.output.chars().count() <= CHARACTERS_MAX);
+    let left = run_script(&sg, "sleep 1000 & echo $!", 30).await;
+    assert_eq!((left.status(), left.summary.as_str()), (GOOD, "exit 0"));
+    assert!(!lives(left.output.trim()), "{left:?}");
 
-        let killed = run_script(&sg, "kill -9 $$", 30).await;
-        assert_eq!((killed.status(), killed.summary.as_str()), (BAD, "ended by signal 9"));
-        assert!(begun.elapsed() < Duration::from_mins(1));
-        edge.stop().await;
-        sg.finish().await;
-    }
+    let loud = run_script(&sg, "sleep 1000 & echo $!; yes", 60).await;
+    assert_eq!((loud.status(), loud.summary.as_str()), (BAD, "wrote more than it may"));
+    assert!(
+        !lives(loud.output.lines().next().unwrap())
+            && loud.output.chars().count() <= CHARACTERS_MAX
+    );
 
-    async fn what_is_not_in_the_folder_or_not_safe_there_is_not_run(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let outside = folder(&sg).parent().unwrap().join("outside");
-        fs::copy(script(&sg, "good", "echo fine"), &outside).unwrap();
-        std::os::unix::fs::symlink(&outside, folder(&sg).join("link")).unwrap();
-        script(&sg, "shared", "echo shared");
-        fs::set_permissions(folder(&sg).join("shared"), Permissions::from_mode(0o777)).unwrap();
-        for (n, (command, why)) in [
-            ("none", "no file in the folder"),
-            ("link", "no file in the folder"),
-            ("../outside", "must be the name"),
-            (outside.to_str().unwrap(), "no file in the folder"),
-            ("/bin/sh -c 'echo hi'", "no file in the folder"),
-            ("shared", "written by others"),
-            ("'good;id'", "no file in the folder"),
-        ].into_iter().enumerate() {
-            let made = create(&admin, hook(&format!("h{n}"), PRE, command)).await.unwrap();
-            let outcome = run(&admin, made.id).await.unwrap();
-            assert!(outcome.status() == BAD && outcome.summary.contains(why), "{command}: {outcome:?}");
-            assert_eq!(hooks(&admin).await[n].last_output, outcome.summary);
-        }
-        let made = create(&admin, hook("good", PRE, "good $HOME `id`")).await.unwrap();
-        assert_eq!(run(&admin, made.id).await.unwrap().output, "fine\n");
-        fs::set_permissions(folder(&sg), Permissions::from_mode(0o777)).unwrap();
+    let killed = run_script(&sg, "kill -9 $$", 30).await;
+    assert_eq!((killed.status(), killed.summary.as_str()), (BAD, "ended by signal 9"));
+    assert!(begun.elapsed() < Duration::from_mins(1));
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn what_is_not_in_the_folder_or_not_safe_there_is_not_run(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let outside = folder(&sg).parent().unwrap().join("outside");
+    fs::copy(script(&sg, "good", "echo fine"), &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, folder(&sg).join("link")).unwrap();
+    script(&sg, "shared", "echo shared");
+    fs::set_permissions(folder(&sg).join("shared"), Permissions::from_mode(0o777)).unwrap();
+    for (n, (command, why)) in [
+        ("none", "no file in the folder"),
+        ("link", "no file in the folder"),
+        ("../outside", "must be the name"),
+        (outside.to_str().unwrap(), "no file in the folder"),
+        ("/bin/sh -c 'echo hi'", "no file in the folder"),
+        ("shared", "written by others"),
+        ("'good;id'", "no file in the folder"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let made = create(&admin, hook(&format!("h{n}"), PRE, command)).await.unwrap();
         let outcome = run(&admin, made.id).await.unwrap();
-        assert!(outcome.status() == BAD && outcome.summary.contains("the folder of hooks"), "{outcome:?}");
-        edge.stop().await;
-        sg.finish().await;
+        assert!(outcome.status() == BAD && outcome.summary.contains(why), "{command}: {outcome:?}");
+        assert_eq!(hooks(&admin).await[n].last_output, outcome.summary);
     }
+    let made = create(&admin, hook("good", PRE, "good $HOME `id`")).await.unwrap();
+    assert_eq!(run(&admin, made.id).await.unwrap().output, "fine\n");
+    fs::set_permissions(folder(&sg), Permissions::from_mode(0o777)).unwrap();
+    let outcome = run(&admin, made.id).await.unwrap();
+    assert!(
+        outcome.status() == BAD && outcome.summary.contains("the folder of hooks"),
+        "{outcome:?}"
+    );
+    edge.stop().await;
+    sg.finish().await;
+}
 
-    async fn wp32_continue_on_failure_means_what_it_says_in_both_phases(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        script(&sg, "do", "exit $1");
-        let goes_on = |request| pb::CreateBootHookRequest { continue_on_failure: true, ..request };
-        for phase in [PRE, POST] {
-            create(&admin, goes_on(hook("one", phase, "do 1"))).await.unwrap();
-            create(&admin, pb::CreateBootHookRequest { enabled: Some(false), ..hook("off", phase, "do 1") }).await.unwrap();
-            create(&admin, hook("two", phase, "do 0")).await.unwrap();
-        }
-        assert_eq!((before(&sg).await, after(&sg).await), ((2, false), (2, false)));
-        let one_phase = [("one", BAD), ("off", NOT_RUN), ("two", GOOD)];
-        assert_eq!(statuses(&hooks(&admin).await), [one_phase, one_phase].concat());
-
-        for phase in [PRE, POST] {
-            create(&admin, hook("three", phase, "do 3")).await.unwrap();
-            create(&admin, hook("four", phase, "do 0")).await.unwrap();
-        }
-        assert_eq!((before(&sg).await, after(&sg).await), ((3, true), (3, true)));
-        let all = hooks(&admin).await;
-        assert_eq!(statuses(&all)[3..5], [("three", BAD), ("four", NOT_RUN)]);
-        assert_eq!(statuses(&all)[8..], [("three", BAD), ("four", NOT_RUN)]);
-        // All hooks belong to the default workspace.
-        assert!(all.iter().all(|hook| hook.workspace == "default"));
-        edge.stop().await;
-        sg.finish().await;
+async fn wp32_continue_on_failure_means_what_it_says_in_both_phases(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    script(&sg, "do", "exit $1");
+    let goes_on = |request| pb::CreateBootHookRequest { continue_on_failure: true, ..request };
+    for phase in [PRE, POST] {
+        create(&admin, goes_on(hook("one", phase, "do 1"))).await.unwrap();
+        create(
+            &admin,
+            pb::CreateBootHookRequest { enabled: Some(false), ..hook("off", phase, "do 1") },
+        )
+        .await
+        .unwrap();
+        create(&admin, hook("two", phase, "do 0")).await.unwrap();
     }
+    assert_eq!((before(&sg).await, after(&sg).await), ((2, false), (2, false)));
+    let one_phase = [("one", BAD), ("off", NOT_RUN), ("two", GOOD)];
+    assert_eq!(statuses(&hooks(&admin).await), [one_phase, one_phase].concat());
 
-    async fn wp24_a_hook_that_could_not_run_is_told_as_a_failure(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
-        create(&admin, pb::CreateBootHookRequest { workdir: "/w".into(), environment, ..hook("say", POST, "say '0' \"a b\"") }).await.unwrap();
-        create(&admin, hook("away", POST, "away")).await.unwrap();
-        assert_eq!(after(&sg).await, (2, true));
-        let ran = hooks(&admin).await;
-        assert_eq!(statuses(&ran), [("say", GOOD), ("away", BAD)]);
-        assert_eq!(ran[0].last_output, r#"["say", "0", "a b"] /w [("TOKEN", "***")]"#);
-        assert_eq!(ran[1].last_output, "gateway `edge` does not answer");
-        assert_eq!(ran[1].etag, "v1", "a run is no change");
-        edge.stop().await;
-        sg.finish().await;
+    for phase in [PRE, POST] {
+        create(&admin, hook("three", phase, "do 3")).await.unwrap();
+        create(&admin, hook("four", phase, "do 0")).await.unwrap();
     }
+    assert_eq!((before(&sg).await, after(&sg).await), ((3, true), (3, true)));
+    let all = hooks(&admin).await;
+    assert_eq!(statuses(&all)[3..5], [("three", BAD), ("four", NOT_RUN)]);
+    assert_eq!(statuses(&all)[8..], [("three", BAD), ("four", NOT_RUN)]);
+    // All hooks belong to the default workspace.
+    assert!(all.iter().all(|hook| hook.workspace == "default"));
+    edge.stop().await;
+    sg.finish().await;
+}
 
-    async fn a_hook_inside_runs_through_the_gateway_of_either_generation(sg: TestServer) {
-        let admin = sg.admin();
-        for (name, generation) in [("edge", Generation::V0_1), ("old", Generation::V0_0)] {
-            let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
-            simulator.seed_demo().unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            let inside = |sandbox: &str, command: &str| pb::CreateBootHookRequest {
-                gateway: name.into(),
-                sandbox: sandbox.into(),
-                workdir: "/w".into(),
-                environment: HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
-                ..hook(sandbox, POST, command)
-            };
-            let run = async |made: pb::BootHook| {
-                let (gateway, sandbox, id) = (made.gateway, made.sandbox, made.id);
-                let request = pb::RunBootHookRequest { gateway, sandbox, boot_hook_id: id, ..Default::default() };
-                admin.boot_hooks().run_boot_hook(request).await.unwrap().into_inner().outcome.unwrap()
-            };
-            let made = create(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'")).await.unwrap();
-            let ran = run(made.clone()).await;
-            assert_eq!((ran.status(), ran.summary.as_str(), ran.output.as_str()), (BAD, "exit 4", "/w\nTOKEN=***\nbad\n"));
-            let none = run(create(&admin, inside("none", "true")).await.unwrap()).await;
-            assert!(none.status() == BAD && none.output.is_empty(), "{none:?}");
-            assert!(none.summary.contains("none"), "{none:?}");
-            simulator.stop().await;
-            let away = run(made).await;
-            assert!(away.status() == BAD && away.summary.contains(name), "{away:?}");
-        }
-        sg.finish().await;
+async fn wp24_a_hook_that_could_not_run_is_told_as_a_failure(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
+    create(
+        &admin,
+        pb::CreateBootHookRequest {
+            workdir: "/w".into(),
+            environment,
+            ..hook("say", POST, "say '0' \"a b\"")
+        },
+    )
+    .await
+    .unwrap();
+    create(&admin, hook("away", POST, "away")).await.unwrap();
+    assert_eq!(after(&sg).await, (2, true));
+    let ran = hooks(&admin).await;
+    assert_eq!(statuses(&ran), [("say", GOOD), ("away", BAD)]);
+    assert_eq!(ran[0].last_output, r#"["say", "0", "a b"] /w [("TOKEN", "***")]"#);
+    assert_eq!(ran[1].last_output, "gateway `edge` does not answer");
+    assert_eq!(ran[1].etag, "v1", "a run is no change");
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn a_hook_inside_runs_through_the_gateway_of_either_generation(sg: TestServer) {
+    let admin = sg.admin();
+    for (name, generation) in [("edge", Generation::V0_1), ("old", Generation::V0_0)] {
+        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        simulator.seed_demo().unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        let inside = |sandbox: &str, command: &str| pb::CreateBootHookRequest {
+            gateway: name.into(),
+            sandbox: sandbox.into(),
+            workdir: "/w".into(),
+            environment: HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
+            ..hook(sandbox, POST, command)
+        };
+        let run = async |made: pb::BootHook| {
+            let (gateway, sandbox, id) = (made.gateway, made.sandbox, made.id);
+            let request =
+                pb::RunBootHookRequest { gateway, sandbox, boot_hook_id: id, ..Default::default() };
+            admin.boot_hooks().run_boot_hook(request).await.unwrap().into_inner().outcome.unwrap()
+        };
+        let made = create(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'"))
+            .await
+            .unwrap();
+        let ran = run(made.clone()).await;
+        assert_eq!(
+            (ran.status(), ran.summary.as_str(), ran.output.as_str()),
+            (BAD, "exit 4", "/w\nTOKEN=***\nbad\n")
+        );
+        let none = run(create(&admin, inside("none", "true")).await.unwrap()).await;
+        assert!(none.status() == BAD && none.output.is_empty(), "{none:?}");
+        assert!(none.summary.contains("none"), "{none:?}");
+        simulator.stop().await;
+        let away = run(made).await;
+        assert!(away.status() == BAD && away.summary.contains(name), "{away:?}");
     }
+    sg.finish().await;
+}
 
-    async fn a_cancelled_creation_ends_its_hook(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        waiting(&sg);
-        create(&admin, pb::CreateBootHookRequest { continue_on_failure: true, ..hook("wait", PRE, "wait") }).await.unwrap();
-        create(&admin, hook("next", PRE, "wait")).await.unwrap();
-        let ran = creation(&sg, |ctx, _| Box::pin(async move {
+async fn a_cancelled_creation_ends_its_hook(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    waiting(&sg);
+    create(
+        &admin,
+        pb::CreateBootHookRequest { continue_on_failure: true, ..hook("wait", PRE, "wait") },
+    )
+    .await
+    .unwrap();
+    create(&admin, hook("next", PRE, "wait")).await.unwrap();
+    let ran = creation(&sg, |ctx, _| {
+        Box::pin(async move {
             let cancel = CancellationToken::new();
             let (place, spec) = (place(), Spec::default());
             let (ran, pid) = tokio::join!(pre_create(ctx, &place, &spec, &cancel, None), async {
@@ -321,18 +388,20 @@ served! { tuned tight;
             let ran = ran?;
             assert_eq!(ran.outcomes[0].summary, "cancelled");
             Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
-        })).await;
-        assert_eq!(ran, (1, true), "whatever the hook says of going on");
-        assert_eq!(statuses(&hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
-        edge.stop().await;
-        sg.finish().await;
-    }
+        })
+    })
+    .await;
+    assert_eq!(ran, (1, true), "whatever the hook says of going on");
+    assert_eq!(statuses(&hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
+    edge.stop().await;
+    sg.finish().await;
+}
 
-    async fn a_creation_that_nobody_waits_for_ends_its_hook(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        waiting(&sg);
-        create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
-        creation(&sg, |ctx, _| Box::pin(async move {
+async fn a_creation_that_nobody_waits_for_ends_its_hook(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    waiting(&sg);
+    create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
+    creation(&sg, |ctx, _| Box::pin(async move {
             let (place, spec, cancel) = (place(), Spec::default(), CancellationToken::new());
             let pid = tokio::select! {
                 ran = pre_create(ctx, &place, &spec, &cancel, None) => panic!("it has ended: {ran:?}"),
@@ -345,38 +414,61 @@ served! { tuned tight;
             }
             Ok(Worked::NOTHING)
         })).await;
-        edge.stop().await;
-        sg.finish().await;
-    }
+    edge.stop().await;
+    sg.finish().await;
+}
 
-    async fn an_operator_runs_a_hook_by_hand_and_its_outcome_is_kept(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        script(&sg, "check", "echo checked $TOKEN; exit 7");
-        let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
-        let off = pb::CreateBootHookRequest { enabled: Some(false), environment, ..hook("check", PRE, "check") };
-        let made = create(&admin, off).await.unwrap();
-        let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
-        assert_refused!(run(&viewer, made.id).await, PermissionDenied, "ROLE_TOO_LOW");
-        let operator = sg.with(&admin.key("operator", pb::Role::Operator).await);
-        let outcome = run(&operator, made.id).await.unwrap();
-        assert_eq!((outcome.boot_hook_id, outcome.name.as_str(), outcome.phase()), (made.id, "check", PRE));
-        assert_eq!((outcome.status(), outcome.summary.as_str(), outcome.output.as_str()), (BAD, "exit 7", "checked ***\n"));
+async fn an_operator_runs_a_hook_by_hand_and_its_outcome_is_kept(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    script(&sg, "check", "echo checked $TOKEN; exit 7");
+    let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
+    let off = pb::CreateBootHookRequest {
+        enabled: Some(false),
+        environment,
+        ..hook("check", PRE, "check")
+    };
+    let made = create(&admin, off).await.unwrap();
+    let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
+    assert_refused!(run(&viewer, made.id).await, PermissionDenied, "ROLE_TOO_LOW");
+    let operator = sg.with(&admin.key("operator", pb::Role::Operator).await);
+    let outcome = run(&operator, made.id).await.unwrap();
+    assert_eq!(
+        (outcome.boot_hook_id, outcome.name.as_str(), outcome.phase()),
+        (made.id, "check", PRE)
+    );
+    assert_eq!(
+        (outcome.status(), outcome.summary.as_str(), outcome.output.as_str()),
+        (BAD, "exit 7", "checked ***\n")
+    );
 
-        let kept = hooks(&admin).await.remove(0);
-        assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, "checked ***\n"));
-        for other in [&viewer, &operator] {
-            let kept = hooks(other).await.remove(0);
-            assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, ""), "what it wrote is for admins");
-        }
-        assert!(kept.last_run_time.is_some());
-        let event = told(&admin, "boot_hook.run").await;
-        assert!(event.payload_json.contains("\"status\":\"failure\"") && event.actor == "sp:operator", "{event:?}");
-        sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { action: "boot_hook.run".into(), ..Default::default() };
-        let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
-        assert!(entries.iter().any(|e| e.outcome() == pb::AuditOutcome::Ok && format!("{e:?}").contains("failure")), "{entries:?}");
-        edge.stop().await;
-        sg.finish().await;
+    let kept = hooks(&admin).await.remove(0);
+    assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, "checked ***\n"));
+    for other in [&viewer, &operator] {
+        let kept = hooks(other).await.remove(0);
+        assert_eq!(
+            (kept.last_status(), kept.last_output.as_str()),
+            (BAD, ""),
+            "what it wrote is for admins"
+        );
     }
+    assert!(kept.last_run_time.is_some());
+    let event = told(&admin, "boot_hook.run").await;
+    assert!(
+        event.payload_json.contains("\"status\":\"failure\"") && event.actor == "sp:operator",
+        "{event:?}"
+    );
+    sg.app.audit.settled().await;
+    let request =
+        pb::ListAuditEntriesRequest { action: "boot_hook.run".into(), ..Default::default() };
+    let entries =
+        admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+    assert!(
+        entries
+            .iter()
+            .any(|e| e.outcome() == pb::AuditOutcome::Ok && format!("{e:?}").contains("failure")),
+        "{entries:?}"
+    );
+    edge.stop().await;
+    sg.finish().await;
 }

@@ -4,15 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 
 use shoreguard::config::Config;
-use shoreguard::db::types::SandboxName;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;
-use shoreguard::resources::boot_hooks::input as limits;
-use shoreguard::resources::boot_hooks::store::delete_of;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
-use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
 
 pub(crate) const PRE: pb::BootHookPhase = pb::BootHookPhase::PreCreate;
@@ -70,7 +65,7 @@ fn names(hooks: &[pb::BootHook]) -> Vec<&str> {
     hooks.iter().map(|hook| hook.name.as_str()).collect()
 }
 
-fn change(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookRequest {
+pub(crate) fn change(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookRequest {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     pb::UpdateBootHookRequest {
         gateway: hook.gateway.clone(),
@@ -82,7 +77,7 @@ fn change(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookRequest {
     }
 }
 
-async fn update(
+pub(crate) async fn update(
     caller: &Caller,
     request: pb::UpdateBootHookRequest,
 ) -> Result<pb::BootHook, Status> {
@@ -109,7 +104,7 @@ fn reorder(phase: pb::BootHookPhase, hook_ids: Vec<i64>) -> pb::ReorderBootHooks
     }
 }
 
-fn variables(given: &[(&str, &str)]) -> HashMap<String, String> {
+pub(crate) fn variables(given: &[(&str, &str)]) -> HashMap<String, String> {
     given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -124,277 +119,286 @@ pub(crate) async fn told(admin: &Caller, name: &str) -> pb::Event {
     }
 }
 
-served! { tuned with_folder;
-    async fn hooks_are_made_listed_changed_ordered_and_deleted(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let first = create(&admin, hook("warm up", POST, "make warm")).await.unwrap();
-        assert_eq!((first.workspace.as_str(), first.timeout_seconds, first.order, first.enabled), ("default", 30, 0, true));
-        assert_eq!((first.created_by.as_str(), first.etag.as_str(), first.last_run_time), ("sp:root", "v1", None));
-        let second = create(&admin, pb::CreateBootHookRequest { enabled: Some(false), ..hook("tell", POST, "tell 'a b'") }).await.unwrap();
-        assert_eq!((second.order, second.enabled), (1, false));
-        let check = create(&admin, hook("check", PRE, "check --strict")).await.unwrap();
-        assert_eq!(names(&hooks(&admin).await), ["check", "warm up", "tell"], "in the order in which they run");
-
-        let mut seen = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = pb::ListBootHooksRequest { gateway: "edge".into(), sandbox: "box".into(), page_size: 1, page_token, ..Default::default() };
-            let page = admin.boot_hooks().list_boot_hooks(request.clone()).await.unwrap().into_inner();
-            seen.extend(page.boot_hooks.into_iter().map(|hook| hook.name));
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-            let other = pb::ListBootHooksRequest { phase: POST.into(), page_token: page_token.clone(), ..request };
-            assert_refused!(admin.boot_hooks().list_boot_hooks(other).await, InvalidArgument, "INVALID_FIELD");
-        }
-        assert_eq!(seen, ["check", "warm up", "tell"]);
-        let request = pb::ListBootHooksRequest { gateway: "edge".into(), sandbox: "box".into(), phase: PRE.into(), ..Default::default() };
-        let page = admin.boot_hooks().list_boot_hooks(request).await.unwrap().into_inner();
-        assert_eq!(names(&page.boot_hooks), ["check"]);
-
-        let ordered = admin.boot_hooks().reorder_boot_hooks(reorder(POST, vec![second.id, first.id])).await.unwrap().into_inner();
-        assert_eq!(names(&ordered.boot_hooks), ["tell", "warm up"]);
-        assert_eq!(names(&hooks(&admin).await), ["check", "tell", "warm up"]);
-        for wrong in [vec![], vec![first.id], vec![first.id, first.id], vec![first.id, second.id, check.id], vec![first.id, check.id]] {
-            assert_refused!(admin.boot_hooks().reorder_boot_hooks(reorder(POST, wrong)).await, InvalidArgument, "INVALID_FIELD");
-        }
-
-        let request = pb::UpdateBootHookRequest { timeout_seconds: 600, enabled: true, continue_on_failure: true, etag: "v2".into(), ..change(&second, &["timeout_seconds", "enabled", "continue_on_failure"]) };
-        let updated = update(&admin, request.clone()).await.unwrap();
-        assert_eq!((updated.timeout_seconds, updated.enabled, updated.continue_on_failure), (600, true, true));
-        assert_eq!((updated.command.as_str(), updated.etag.as_str()), ("tell 'a b'", "v3"));
-        assert_refused!(update(&admin, request).await, Aborted, "CONCURRENT_CHANGE");
-        assert_refused!(admin.boot_hooks().delete_boot_hook(pb::DeleteBootHookRequest { etag: "v1".into(), ..delete(&second) }).await, Aborted, "CONCURRENT_CHANGE");
-        admin.boot_hooks().delete_boot_hook(delete(&second)).await.unwrap();
-        assert_refused!(admin.boot_hooks().delete_boot_hook(delete(&second)).await, NotFound, "NOT_FOUND");
-        assert_eq!(names(&hooks(&admin).await), ["check", "warm up"]);
-        for name in ["boot_hook.created", "boot_hook.updated", "boot_hook.deleted", "boot_hook.reordered"] {
-            let event = told(&admin, name).await;
-            let payload: serde_json::Value = serde_json::from_str(&event.payload_json).unwrap();
-            assert_eq!((&payload["sandbox"], &payload["workspace"], event.gateway.as_str()), (&"box".into(), &"default".into(), "edge"));
-        }
-
-        sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { action: "boot_hook.delete".into(), ..Default::default() };
-        let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
-        assert!(entries.iter().any(|entry| entry.resource_type == "boot_hook" && entry.resource_id == "box" && entry.outcome() == pb::AuditOutcome::Ok));
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn what_is_wrong_with_a_hook_is_said_and_nothing_is_stored(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let good = || hook("a", POST, "a");
-        let with = |name: &str, value: &str| variables(&[(name, value)]);
-        let many = |n: usize| (0..n).map(|i| (format!("V{i}"), String::new())).collect::<HashMap<_, _>>();
-        for (bad, field) in [
-            (pb::CreateBootHookRequest { sandbox: String::new(), ..good() }, "sandbox"),
-            (pb::CreateBootHookRequest { sandbox: "a/b".into(), ..good() }, "sandbox"),
-            (pb::CreateBootHookRequest { sandbox: "b".repeat(254), ..good() }, "sandbox"),
-            (pb::CreateBootHookRequest { workspace: "-w".into(), ..good() }, "workspace"),
-            (pb::CreateBootHookRequest { workspace: "w".repeat(254), ..good() }, "workspace"),
-            (pb::CreateBootHookRequest { name: String::new(), ..good() }, "name"),
-            (pb::CreateBootHookRequest { name: "a\0".into(), ..good() }, "name"),
-            (pb::CreateBootHookRequest { name: "n".repeat(limits::NAME_CHARACTERS_MAX + 1), ..good() }, "name"),
-            (pb::CreateBootHookRequest { phase: 0, ..good() }, "phase"),
-            (pb::CreateBootHookRequest { phase: 9, ..good() }, "phase"),
-            (pb::CreateBootHookRequest { command: " ".into(), ..good() }, "command"),
-            (pb::CreateBootHookRequest { command: "a 'b".into(), ..good() }, "command"),
-            (pb::CreateBootHookRequest { command: "a\0b".into(), ..good() }, "command"),
-            (pb::CreateBootHookRequest { command: "c".repeat(limits::COMMAND_CHARACTERS_MAX + 1), ..good() }, "command"),
-            (pb::CreateBootHookRequest { workdir: "w".repeat(limits::WORKDIR_CHARACTERS_MAX + 1), ..good() }, "workdir"),
-            (pb::CreateBootHookRequest { workdir: "/w".into(), ..hook("a", PRE, "a") }, "workdir"),
-            (pb::CreateBootHookRequest { environment: with("A-B", ""), ..good() }, "environment"),
-            (pb::CreateBootHookRequest { environment: with("A", "\0"), ..good() }, "environment"),
-            (pb::CreateBootHookRequest { environment: many(limits::VARIABLES_MAX + 1), ..good() }, "environment"),
-            (pb::CreateBootHookRequest { environment: with("PATH", "/tmp"), ..hook("a", PRE, "a") }, "environment"),
-            (pb::CreateBootHookRequest { environment: with("LD_PRELOAD", "x"), ..hook("a", PRE, "a") }, "environment"),
-            (pb::CreateBootHookRequest { environment: with("SG_HOOK_NAME", "x"), ..hook("a", PRE, "a") }, "environment"),
-            (pb::CreateBootHookRequest { timeout_seconds: -1, ..good() }, "timeout_seconds"),
-            (pb::CreateBootHookRequest { timeout_seconds: limits::TIMEOUT_SECONDS_MAX + 1, ..good() }, "timeout_seconds"),
-            (pb::CreateBootHookRequest { request_id: "1".into(), ..good() }, "request_id"),
-        ] {
-            let refused = assert_refused!(create(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
-            assert!(refused.message().starts_with(&format!("`{field}`")), "{refused:?}");
-        }
-        let full = pb::CreateBootHookRequest {
-            name: "n".repeat(limits::NAME_CHARACTERS_MAX),
-            command: "c".repeat(limits::COMMAND_CHARACTERS_MAX),
-            workdir: "w".repeat(limits::WORKDIR_CHARACTERS_MAX),
-            environment: many(limits::VARIABLES_MAX),
-            timeout_seconds: limits::TIMEOUT_SECONDS_MAX,
-            ..good()
-        };
-        let made = create(&admin, full).await.unwrap();
-        assert_eq!(made.environment_names.len(), limits::VARIABLES_MAX);
-        for (bad, field) in [
-            (change(&made, &[]), "update_mask"),
-            (change(&made, &["name"]), "update_mask"),
-            (change(&made, &["phase"]), "update_mask"),
-            (change(&made, &["command"]), "command"),
-            (change(&made, &["timeout_seconds"]), "timeout_seconds"),
-        ] {
-            let refused = assert_refused!(update(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
-            assert!(refused.message().starts_with(&format!("`{field}`")), "{refused:?}");
-        }
-        assert_eq!(hooks(&admin).await, [made]);
-
-        for n in 1..HOOKS_MAX {
-            create(&admin, hook(&format!("h{n}"), if n % 2 == 0 { PRE } else { POST }, "a")).await.unwrap();
-        }
-        assert_refused!(create(&admin, good()).await, FailedPrecondition, "LIMIT_REACHED");
-        create(&admin, pb::CreateBootHookRequest { workspace: "other".into(), ..good() }).await.unwrap();
-        assert_eq!(hooks(&admin).await.len(), usize::try_from(HOOKS_MAX).unwrap());
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn wp41_an_admin_of_one_gateway_runs_nothing_on_this_host(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let check = create(&admin, hook("check", PRE, "check")).await.unwrap();
-        let key = admin.key("here", pb::Role::Viewer).await;
-        admin.bind("here", "edge", pb::Role::Admin).await;
-        let here = sg.with(&key);
-        create(&here, hook("inside", POST, "a")).await.unwrap();
-
-        assert_refused!(create(&here, hook("evil", PRE, "check")).await, PermissionDenied, "ROLE_TOO_LOW");
-        let request = pb::UpdateBootHookRequest { command: "evil".into(), ..change(&check, &["command"]) };
-        assert_refused!(update(&here, request).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(here.boot_hooks().reorder_boot_hooks(reorder(PRE, vec![check.id])).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(here.boot_hooks().delete_boot_hook(delete(&check)).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_eq!(hooks(&admin).await[0], check);
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t08_a_hook_is_found_in_its_own_sandbox_alone(sg: TestServer) {
-        let (edge, other) = (gateway(&sg, "edge").await, gateway(&sg, "other").await);
-        let admin = sg.admin();
-        let made = create(&admin, hook("check", PRE, "check")).await.unwrap();
-        for (gateway, workspace, sandbox) in [("other", "", "box"), ("edge", "team", "box"), ("edge", "", "cox")] {
-            let elsewhere = pb::BootHook { gateway: gateway.into(), workspace: workspace.into(), sandbox: sandbox.into(), ..made.clone() };
-            let (gateway, workspace, sandbox, id) = (elsewhere.gateway.clone(), elsewhere.workspace.clone(), elsewhere.sandbox.clone(), made.id);
-            let get = pb::GetBootHookRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), boot_hook_id: id };
-            assert_refused!(admin.boot_hooks().get_boot_hook(get).await, NotFound, "NOT_FOUND");
-            let run = pb::RunBootHookRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), boot_hook_id: id, ..Default::default() };
-            assert_refused!(admin.boot_hooks().run_boot_hook(run).await, NotFound, "NOT_FOUND");
-            assert_refused!(update(&admin, change(&elsewhere, &["enabled"])).await, NotFound, "NOT_FOUND");
-            assert_refused!(admin.boot_hooks().delete_boot_hook(delete(&elsewhere)).await, NotFound, "NOT_FOUND");
-            let order = pb::ReorderBootHooksRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), ..reorder(PRE, vec![id]) };
-            assert_refused!(admin.boot_hooks().reorder_boot_hooks(order).await, InvalidArgument, "INVALID_FIELD");
-            let list = pb::ListBootHooksRequest { gateway, workspace, sandbox, ..Default::default() };
-            assert!(admin.boot_hooks().list_boot_hooks(list).await.unwrap().into_inner().boot_hooks.is_empty());
-        }
-        assert_eq!(hooks(&admin).await, [made]);
-        edge.stop().await;
-        other.stop().await;
-        sg.finish().await;
-    }
-
-    async fn wp84_a_taken_name_is_told_by_its_constraint(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        create(&admin, hook("unique", POST, "a")).await.unwrap();
-        let refused = assert_refused!(create(&admin, hook("unique", POST, "b")).await, AlreadyExists, "ALREADY_EXISTS");
-        assert_eq!(refused.message(), "boot hook `unique` exists already");
-        for free in [
-            hook("unique", PRE, "a"),
-            pb::CreateBootHookRequest { workspace: "unique".into(), ..hook("unique", POST, "a") },
-            pb::CreateBootHookRequest { sandbox: "unique".into(), ..hook("unique", POST, "a") },
-        ] {
-            create(&admin, free).await.unwrap();
-        }
-        // An error about a command that contains the words of a constraint is not reported as a duplicate.
-        let refused = create(&admin, hook("other", POST, "'unique constraint")).await;
-        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t18_values_of_variables_are_sealed_and_come_back_to_nobody(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let environment = variables(&[("TOKEN", "hunter2-of-hooks"), ("MODE", "strict-of-hooks")]);
-        let made = create(&admin, pb::CreateBootHookRequest { environment, ..hook("a", POST, "a") }).await.unwrap();
-        assert_eq!(made.environment_names, ["MODE", "TOKEN"]);
-        let request = pb::UpdateBootHookRequest { enabled: false, ..change(&made, &["enabled"]) };
-        update(&admin, request).await.unwrap();
-        sg.app.audit.settled().await;
-        let in_hexadecimal = shoreguard::seal::hex(b"-of-hooks");
-        for table in ["sandbox_boot_hooks", "audit_log", "events", "idempotency_keys"] {
-            let rows = dump::table(&sg.app.db, table).await.to_lowercase();
-            assert!(!rows.is_empty() || table == "idempotency_keys");
-            assert!(!rows.contains("-of-hooks") && !rows.contains(&in_hexadecimal), "{table}");
-        }
-        assert!(!format!("{:?}", hooks(&admin).await).contains("-of-hooks"));
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t04_values_that_were_given_to_one_command_go_to_no_other(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        let environment = variables(&[("TOKEN", "hunter2")]);
-        let made = create(&admin, pb::CreateBootHookRequest { environment: environment.clone(), ..hook("a", POST, "login") }).await.unwrap();
-        for (path, request) in [
-            ("command", pb::UpdateBootHookRequest { command: "env".into(), ..change(&made, &["command"]) }),
-            ("workdir", pb::UpdateBootHookRequest { workdir: "/tmp".into(), ..change(&made, &["workdir"]) }),
-        ] {
-            let refused = assert_refused!(update(&admin, request).await, InvalidArgument, "INVALID_FIELD");
-            assert!(refused.message().contains("`environment` must be given anew"), "{path}: {refused:?}");
-        }
-        let same = pb::UpdateBootHookRequest { command: "login".into(), ..change(&made, &["command"]) };
-        assert_eq!(update(&admin, same).await.unwrap().environment_names, ["TOKEN"]);
-        let anew = pb::UpdateBootHookRequest { command: "env".into(), environment, ..change(&made, &["command", "environment"]) };
-        assert_eq!(update(&admin, anew).await.unwrap().command, "env");
-        let without = pb::UpdateBootHookRequest { command: "b".into(), ..change(&made, &["command", "environment"]) };
-        assert!(update(&admin, without).await.unwrap().environment_names.is_empty());
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn wp33_hooks_go_with_their_sandbox_and_their_gateway(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        for workspace in ["", "team"] {
-            for name in ["a", "b"] {
-                create(&admin, pb::CreateBootHookRequest { workspace: workspace.into(), ..hook(name, POST, "a") }).await.unwrap();
-            }
-        }
-        let here = SandboxName { workspace: "default".into(), name: "box".into() };
-        let gone = sg.app.db.transaction(async |conn| delete_of(conn, "edge", &here, None).await).await.unwrap();
-        assert_eq!((gone, hooks(&admin).await.len()), (2, 0));
-        assert_eq!(sg.sql("UPDATE sandbox_boot_hooks SET version = version").await, 2, "a namesake elsewhere keeps its own");
-        let request = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
-        admin.gateways().unregister_gateway(request).await.unwrap();
-        assert_eq!(sg.sql("UPDATE sandbox_boot_hooks SET version = version").await, 0);
-        sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
-        let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
-        assert!(format!("{entries:?}").contains("boot_hooks_removed"), "{entries:?}");
-        edge.stop().await;
-        sg.finish().await;
-    }
+served! {
+    tuned with_folder;
+    hooks_are_made_listed_changed_ordered_and_deleted,
+    wp41_an_admin_of_one_gateway_runs_nothing_on_this_host,
+    t08_a_hook_is_found_in_its_own_sandbox_alone,
 }
 
-served! {
-    async fn without_a_folder_nobody_runs_anything_on_this_host(sg: TestServer) {
-        let edge = gateway(&sg, "edge").await;
-        let admin = sg.admin();
-        assert_refused!(create(&admin, hook("check", PRE, "check")).await, FailedPrecondition, "FEATURE_DISABLED");
-        create(&admin, hook("check", POST, "check")).await.unwrap();
-        // A hook from before the feature was disabled can be read and deleted.
-        sg.sql("UPDATE sandbox_boot_hooks SET phase = 'pre_create'").await;
-        let left = hooks(&admin).await.remove(0);
-        assert_refused!(update(&admin, change(&left, &["enabled"])).await, FailedPrecondition, "FEATURE_DISABLED");
-        let run = pb::RunBootHookRequest { gateway: "edge".into(), sandbox: "box".into(), boot_hook_id: left.id, ..Default::default() };
-        assert_refused!(admin.boot_hooks().run_boot_hook(run).await, FailedPrecondition, "FEATURE_DISABLED");
-        admin.boot_hooks().delete_boot_hook(delete(&left)).await.unwrap();
-        edge.stop().await;
-        sg.finish().await;
+async fn hooks_are_made_listed_changed_ordered_and_deleted(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let first = create(&admin, hook("warm up", POST, "make warm")).await.unwrap();
+    assert_eq!(
+        (first.workspace.as_str(), first.timeout_seconds, first.order, first.enabled),
+        ("default", 30, 0, true)
+    );
+    assert_eq!(
+        (first.created_by.as_str(), first.etag.as_str(), first.last_run_time),
+        ("sp:root", "v1", None)
+    );
+    let second = create(
+        &admin,
+        pb::CreateBootHookRequest { enabled: Some(false), ..hook("tell", POST, "tell 'a b'") },
+    )
+    .await
+    .unwrap();
+    assert_eq!((second.order, second.enabled), (1, false));
+    let check = create(&admin, hook("check", PRE, "check --strict")).await.unwrap();
+    assert_eq!(
+        names(&hooks(&admin).await),
+        ["check", "warm up", "tell"],
+        "in the order in which they run"
+    );
+
+    let mut seen = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListBootHooksRequest {
+            gateway: "edge".into(),
+            sandbox: "box".into(),
+            page_size: 1,
+            page_token,
+            ..Default::default()
+        };
+        let page = admin.boot_hooks().list_boot_hooks(request.clone()).await.unwrap().into_inner();
+        seen.extend(page.boot_hooks.into_iter().map(|hook| hook.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+        let other = pb::ListBootHooksRequest {
+            phase: POST.into(),
+            page_token: page_token.clone(),
+            ..request
+        };
+        assert_refused!(
+            admin.boot_hooks().list_boot_hooks(other).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
+    assert_eq!(seen, ["check", "warm up", "tell"]);
+    let request = pb::ListBootHooksRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        phase: PRE.into(),
+        ..Default::default()
+    };
+    let page = admin.boot_hooks().list_boot_hooks(request).await.unwrap().into_inner();
+    assert_eq!(names(&page.boot_hooks), ["check"]);
+
+    let ordered = admin
+        .boot_hooks()
+        .reorder_boot_hooks(reorder(POST, vec![second.id, first.id]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(names(&ordered.boot_hooks), ["tell", "warm up"]);
+    assert_eq!(names(&hooks(&admin).await), ["check", "tell", "warm up"]);
+    for wrong in [
+        vec![],
+        vec![first.id],
+        vec![first.id, first.id],
+        vec![first.id, second.id, check.id],
+        vec![first.id, check.id],
+    ] {
+        assert_refused!(
+            admin.boot_hooks().reorder_boot_hooks(reorder(POST, wrong)).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+    }
+
+    let request = pb::UpdateBootHookRequest {
+        timeout_seconds: 600,
+        enabled: true,
+        continue_on_failure: true,
+        etag: "v2".into(),
+        ..change(&second, &["timeout_seconds", "enabled", "continue_on_failure"])
+    };
+    let updated = update(&admin, request.clone()).await.unwrap();
+    assert_eq!(
+        (updated.timeout_seconds, updated.enabled, updated.continue_on_failure),
+        (600, true, true)
+    );
+    assert_eq!((updated.command.as_str(), updated.etag.as_str()), ("tell 'a b'", "v3"));
+    assert_refused!(update(&admin, request).await, Aborted, "CONCURRENT_CHANGE");
+    assert_refused!(
+        admin
+            .boot_hooks()
+            .delete_boot_hook(pb::DeleteBootHookRequest { etag: "v1".into(), ..delete(&second) })
+            .await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    admin.boot_hooks().delete_boot_hook(delete(&second)).await.unwrap();
+    assert_refused!(
+        admin.boot_hooks().delete_boot_hook(delete(&second)).await,
+        NotFound,
+        "NOT_FOUND"
+    );
+    assert_eq!(names(&hooks(&admin).await), ["check", "warm up"]);
+    for name in
+        ["boot_hook.created", "boot_hook.updated", "boot_hook.deleted", "boot_hook.reordered"]
+    {
+        let event = told(&admin, name).await;
+        let payload: serde_json::Value = serde_json::from_str(&event.payload_json).unwrap();
+        assert_eq!(
+            (&payload["sandbox"], &payload["workspace"], event.gateway.as_str()),
+            (&"box".into(), &"default".into(), "edge")
+        );
+    }
+
+    sg.app.audit.settled().await;
+    let request =
+        pb::ListAuditEntriesRequest { action: "boot_hook.delete".into(), ..Default::default() };
+    let entries =
+        admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+    assert!(entries.iter().any(|entry| entry.resource_type == "boot_hook"
+        && entry.resource_id == "box"
+        && entry.outcome() == pb::AuditOutcome::Ok));
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn wp41_an_admin_of_one_gateway_runs_nothing_on_this_host(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let check = create(&admin, hook("check", PRE, "check")).await.unwrap();
+    let key = admin.key("here", pb::Role::Viewer).await;
+    admin.bind("here", "edge", pb::Role::Admin).await;
+    let here = sg.with(&key);
+    create(&here, hook("inside", POST, "a")).await.unwrap();
+
+    assert_refused!(
+        create(&here, hook("evil", PRE, "check")).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    let request =
+        pb::UpdateBootHookRequest { command: "evil".into(), ..change(&check, &["command"]) };
+    assert_refused!(update(&here, request).await, PermissionDenied, "ROLE_TOO_LOW");
+    assert_refused!(
+        here.boot_hooks().reorder_boot_hooks(reorder(PRE, vec![check.id])).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_refused!(
+        here.boot_hooks().delete_boot_hook(delete(&check)).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_eq!(hooks(&admin).await[0], check);
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn t08_a_hook_is_found_in_its_own_sandbox_alone(sg: TestServer) {
+    let (edge, other) = (gateway(&sg, "edge").await, gateway(&sg, "other").await);
+    let admin = sg.admin();
+    let made = create(&admin, hook("check", PRE, "check")).await.unwrap();
+    for (gateway, workspace, sandbox) in
+        [("other", "", "box"), ("edge", "team", "box"), ("edge", "", "cox")]
+    {
+        let elsewhere = pb::BootHook {
+            gateway: gateway.into(),
+            workspace: workspace.into(),
+            sandbox: sandbox.into(),
+            ..made.clone()
+        };
+        let (gateway, workspace, sandbox, id) = (
+            elsewhere.gateway.clone(),
+            elsewhere.workspace.clone(),
+            elsewhere.sandbox.clone(),
+            made.id,
+        );
+        let get = pb::GetBootHookRequest {
+            gateway: gateway.clone(),
+            workspace: workspace.clone(),
+            sandbox: sandbox.clone(),
+            boot_hook_id: id,
+        };
+        assert_refused!(admin.boot_hooks().get_boot_hook(get).await, NotFound, "NOT_FOUND");
+        let run = pb::RunBootHookRequest {
+            gateway: gateway.clone(),
+            workspace: workspace.clone(),
+            sandbox: sandbox.clone(),
+            boot_hook_id: id,
+            ..Default::default()
+        };
+        assert_refused!(admin.boot_hooks().run_boot_hook(run).await, NotFound, "NOT_FOUND");
+        assert_refused!(
+            update(&admin, change(&elsewhere, &["enabled"])).await,
+            NotFound,
+            "NOT_FOUND"
+        );
+        assert_refused!(
+            admin.boot_hooks().delete_boot_hook(delete(&elsewhere)).await,
+            NotFound,
+            "NOT_FOUND"
+        );
+        let order = pb::ReorderBootHooksRequest {
+            gateway: gateway.clone(),
+            workspace: workspace.clone(),
+            sandbox: sandbox.clone(),
+            ..reorder(PRE, vec![id])
+        };
+        assert_refused!(
+            admin.boot_hooks().reorder_boot_hooks(order).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+        let list = pb::ListBootHooksRequest { gateway, workspace, sandbox, ..Default::default() };
+        assert!(
+            admin
+                .boot_hooks()
+                .list_boot_hooks(list)
+                .await
+                .unwrap()
+                .into_inner()
+                .boot_hooks
+                .is_empty()
+        );
+    }
+    assert_eq!(hooks(&admin).await, [made]);
+    edge.stop().await;
+    other.stop().await;
+    sg.finish().await;
+}
+
+served! { without_a_folder_nobody_runs_anything_on_this_host }
+
+async fn without_a_folder_nobody_runs_anything_on_this_host(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    assert_refused!(
+        create(&admin, hook("check", PRE, "check")).await,
+        FailedPrecondition,
+        "FEATURE_DISABLED"
+    );
+    create(&admin, hook("check", POST, "check")).await.unwrap();
+    // A hook from before the feature was disabled can be read and deleted.
+    sg.sql("UPDATE sandbox_boot_hooks SET phase = 'pre_create'").await;
+    let left = hooks(&admin).await.remove(0);
+    assert_refused!(
+        update(&admin, change(&left, &["enabled"])).await,
+        FailedPrecondition,
+        "FEATURE_DISABLED"
+    );
+    let run = pb::RunBootHookRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        boot_hook_id: left.id,
+        ..Default::default()
+    };
+    assert_refused!(
+        admin.boot_hooks().run_boot_hook(run).await,
+        FailedPrecondition,
+        "FEATURE_DISABLED"
+    );
+    admin.boot_hooks().delete_boot_hook(delete(&left)).await.unwrap();
+    edge.stop().await;
+    sg.finish().await;
 }

@@ -10,50 +10,50 @@ use crate::storage::{insert_gateway, names};
 use crate::support::limit;
 use crate::support::postgres::Database;
 
-both_engines! {
-    async fn readers_cannot_write(db: TestDb) {
-        let mut conn = db.read().await.unwrap();
-        assert!(insert_gateway(&mut conn, "edge").await.is_err());
-        drop(conn);
-        let mut conn = db.write().await.unwrap();
-        insert_gateway(&mut conn, "edge").await.unwrap();
-    }
+both_engines! { readers_cannot_write, readers_see_what_was_committed_before, a_full_pool_is_busy }
 
-    async fn readers_see_what_was_committed_before(db: TestDb) {
-        for n in 0..50 {
-            let name = format!("edge-{n:02}");
-            db.transaction(async |conn| insert_gateway(conn, &name).await).await.unwrap();
-            assert_eq!(names(&db).await.len(), n + 1);
-        }
-    }
+async fn readers_cannot_write(db: TestDb) {
+    let mut conn = db.read().await.unwrap();
+    assert!(insert_gateway(&mut conn, "edge").await.is_err());
+    drop(conn);
+    let mut conn = db.write().await.unwrap();
+    insert_gateway(&mut conn, "edge").await.unwrap();
+}
 
-    async fn a_full_pool_is_busy(db: TestDb) {
-        let place = db.close();
-        let options = DbOptions {
-            readers: 1,
-            writers: 1,
-            pool_wait: Duration::from_millis(500),
-            ..place.options()
-        };
-        // A child process that another test is starting can keep the file of the previous database open until its exec.
-        let db = loop {
-            match Db::open(&options).await {
-                Ok(db) => break db,
-                Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => {
-                    crate::support::pause().await;
-                }
-                Err(error) => panic!("{error:?}"),
+async fn readers_see_what_was_committed_before(db: TestDb) {
+    for n in 0..50 {
+        let name = format!("edge-{n:02}");
+        db.transaction(async |conn| insert_gateway(conn, &name).await).await.unwrap();
+        assert_eq!(names(&db).await.len(), n + 1);
+    }
+}
+
+async fn a_full_pool_is_busy(db: TestDb) {
+    let place = db.close();
+    let options = DbOptions {
+        readers: 1,
+        writers: 1,
+        pool_wait: Duration::from_millis(500),
+        ..place.options()
+    };
+    // A child process that another test is starting can keep the file of the previous database open until its exec.
+    let db = loop {
+        match Db::open(&options).await {
+            Ok(db) => break db,
+            Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => {
+                crate::support::pause().await;
             }
-        };
-        let (reader, writer) = (db.read().await.unwrap(), db.write().await.unwrap());
-        for refused in [db.read().await, db.write().await] {
-            let busy = matches!(refused, Err(Error::Exhausted { reason: Reason::Busy, .. }));
-            assert!(busy, "{refused:?}");
+            Err(error) => panic!("{error:?}"),
         }
-        drop((reader, writer));
-        db.read().await.unwrap();
-        db.write().await.unwrap();
+    };
+    let (reader, writer) = (db.read().await.unwrap(), db.write().await.unwrap());
+    for refused in [db.read().await, db.write().await] {
+        let busy = matches!(refused, Err(Error::Exhausted { reason: Reason::Busy, .. }));
+        assert!(busy, "{refused:?}");
     }
+    drop((reader, writer));
+    db.read().await.unwrap();
+    db.write().await.unwrap();
 }
 
 #[test]

@@ -162,153 +162,160 @@ async fn fleet(sg: &TestServer) -> Vec<(&'static str, Simulator)> {
 }
 
 served! {
-    async fn t14_a_head_sent_before_its_credential_ends_does_nothing(sg: TestServer) {
-        for (way, told) in WAYS {
-            let token = holder(&sg, way).await;
-            let before = names(&sg).await;
-            let mut raw = Raw::connect_as(&sg, &token).await;
-            let mut begun = raw.begin(CREATE, None);
-            raw.seen().await;
-            end(&sg, way).await;
-            begun.body.send_data(create("backdoor"), true).unwrap();
-            let status = Answer::of(begun.response).await.status();
-            assert_eq!(reason(&status), told, "{way}: {status:?}");
-            assert!(!names(&sg).await.contains(&"backdoor".to_owned()), "{way}: {before:?}");
-        }
-        sg.finish().await;
-    }
+    t14_a_head_sent_before_its_credential_ends_does_nothing,
+    t14_no_method_acts_for_a_credential_that_ended_after_the_head,
+    an_intent_is_dated_when_it_is_opened,
+    a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none,
+    a_command_that_is_too_late_to_begin_leaves_one_record,
+    a_command_that_a_drain_ends_while_it_begins_leaves_one_record,
+}
 
-    async fn t14_no_method_acts_for_a_credential_that_ended_after_the_head(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        let key = sg.admin().key("leaked", pb::Role::Admin).await;
-        let mut raw = Raw::connect_as(&sg, &key).await;
-        let mut begun = Vec::new();
-        let others = |method: &&Method| !matches!(method.access, Access::Public | Access::User);
-        for method in METHODS.iter().filter(others) {
-            begun.push(raw.begin(method.path, None));
-        }
-        let mut person = Raw::connect_as(&sg, &holder(&sg, "deactivated").await).await;
-        for method in METHODS.iter().filter(|method| method.access == Access::User) {
-            begun.push(person.begin(method.path, None));
-        }
-        for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
-            for row in rows.iter().filter(|row| row.guard.is_some()) {
-                begun.push(raw.begin(row.path, Some(gateway)));
-            }
-        }
-        raw.seen().await;
-        person.seen().await;
-        rotate(&sg, "leaked").await;
-        end(&sg, "deactivated").await;
-        for call in &mut begun {
-            // The server may already have ended the stream.
-            let _ = call.body.send_data(prefixed(&[]), true);
-        }
-        for call in begun {
-            let status = Answer::of(call.response).await.status();
-            let told = (status.code(), reason(&status));
-            assert_eq!(
-                told,
-                (Code::Unauthenticated, "CREDENTIAL_INVALID".to_owned()),
-                "{}: {status:?}",
-                call.path
-            );
-        }
-        for entry in entries_of(&sg, "sp:leaked").await {
-            assert_eq!(entry.outcome, i32::from(pb::AuditOutcome::Denied), "{entry:?}");
-        }
-        for (_, simulator) in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
-
-    async fn an_intent_is_dated_when_it_is_opened(sg: TestServer) {
-        let mut raw = Raw::connect(&sg).await;
+async fn t14_a_head_sent_before_its_credential_ends_does_nothing(sg: TestServer) {
+    for (way, told) in WAYS {
+        let token = holder(&sg, way).await;
+        let before = names(&sg).await;
+        let mut raw = Raw::connect_as(&sg, &token).await;
         let mut begun = raw.begin(CREATE, None);
         raw.seen().await;
-        // Less than the time after which unconfirmed access data is stale.
-        sg.app.clock.advance(std::time::Duration::from_secs(3));
-        let after = sg.app.clock.now();
-        begun.body.send_data(create("later"), true).unwrap();
-        assert_eq!(Answer::of(begun.response).await.code(), "0");
-        let made = entries_of(&sg, "sp:root").await;
-        let made = made.iter().find(|entry| entry.resource_id == "later").unwrap();
-        let at = made.create_time.as_ref().unwrap();
-        assert!(at.seconds >= after.unix_seconds(), "{made:?}");
-        sg.finish().await;
+        end(&sg, way).await;
+        begun.body.send_data(create("backdoor"), true).unwrap();
+        let status = Answer::of(begun.response).await.status();
+        assert_eq!(reason(&status), told, "{way}: {status:?}");
+        assert!(!names(&sg).await.contains(&"backdoor".to_owned()), "{way}: {before:?}");
     }
+    sg.finish().await;
+}
 
-    async fn a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none(sg: TestServer) {
-        let list = "/shoreguard.v1.GatewayService/ListGateways";
-        for n in 0..20 {
-            let name = format!("late-{n}");
-            // Each call has a caller of its own, since repeated refusals of one caller are counted in one entry.
-            let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
-            let mut raw = Raw::connect_as(&sg, &key).await;
-            let head = raw.post(CREATE).header("grpc-timeout", "1n");
-            let code = raw.call(head, &[create(&name)]).await.status().code();
-            assert_eq!(code, Code::DeadlineExceeded);
-            let head = raw.post(list).header("grpc-timeout", "1n");
-            raw.call(head, &[prefixed(&[])]).await;
+async fn t14_no_method_acts_for_a_credential_that_ended_after_the_head(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let key = sg.admin().key("leaked", pb::Role::Admin).await;
+    let mut raw = Raw::connect_as(&sg, &key).await;
+    let mut begun = Vec::new();
+    let others = |method: &&Method| !matches!(method.access, Access::Public | Access::User);
+    for method in METHODS.iter().filter(others) {
+        begun.push(raw.begin(method.path, None));
+    }
+    let mut person = Raw::connect_as(&sg, &holder(&sg, "deactivated").await).await;
+    for method in METHODS.iter().filter(|method| method.access == Access::User) {
+        begun.push(person.begin(method.path, None));
+    }
+    for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
+        for row in rows.iter().filter(|row| row.guard.is_some()) {
+            begun.push(raw.begin(row.path, Some(gateway)));
         }
-        let entries = loop {
-            let entries = entries_of(&sg, "sp:caller-").await;
-            let open = i32::from(pb::AuditOutcome::Open);
-            let writes: Vec<_> = entries.iter().filter(|entry| entry.method == CREATE).collect();
-            if writes.len() >= 20 && writes.iter().all(|entry| entry.outcome != open) {
-                break entries;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        };
-        let reads = entries.iter().filter(|entry| entry.method == list).count();
-        assert_eq!(reads, 0);
+    }
+    raw.seen().await;
+    person.seen().await;
+    rotate(&sg, "leaked").await;
+    end(&sg, "deactivated").await;
+    for call in &mut begun {
+        // The server may already have ended the stream.
+        let _ = call.body.send_data(prefixed(&[]), true);
+    }
+    for call in begun {
+        let status = Answer::of(call.response).await.status();
+        let told = (status.code(), reason(&status));
+        assert_eq!(
+            told,
+            (Code::Unauthenticated, "CREDENTIAL_INVALID".to_owned()),
+            "{}: {status:?}",
+            call.path
+        );
+    }
+    for entry in entries_of(&sg, "sp:leaked").await {
+        assert_eq!(entry.outcome, i32::from(pb::AuditOutcome::Denied), "{entry:?}");
+    }
+    for (_, simulator) in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn an_intent_is_dated_when_it_is_opened(sg: TestServer) {
+    let mut raw = Raw::connect(&sg).await;
+    let mut begun = raw.begin(CREATE, None);
+    raw.seen().await;
+    // Less than the time after which unconfirmed access data is stale.
+    sg.app.clock.advance(std::time::Duration::from_secs(3));
+    let after = sg.app.clock.now();
+    begun.body.send_data(create("later"), true).unwrap();
+    assert_eq!(Answer::of(begun.response).await.code(), "0");
+    let made = entries_of(&sg, "sp:root").await;
+    let made = made.iter().find(|entry| entry.resource_id == "later").unwrap();
+    let at = made.create_time.as_ref().unwrap();
+    assert!(at.seconds >= after.unix_seconds(), "{made:?}");
+    sg.finish().await;
+}
+
+async fn a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none(sg: TestServer) {
+    let list = "/shoreguard.v1.GatewayService/ListGateways";
+    for n in 0..20 {
+        let name = format!("late-{n}");
+        // Each call has a caller of its own, since repeated refusals of one caller are counted in one entry.
+        let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
+        let mut raw = Raw::connect_as(&sg, &key).await;
+        let head = raw.post(CREATE).header("grpc-timeout", "1n");
+        let code = raw.call(head, &[create(&name)]).await.status().code();
+        assert_eq!(code, Code::DeadlineExceeded);
+        let head = raw.post(list).header("grpc-timeout", "1n");
+        raw.call(head, &[prefixed(&[])]).await;
+    }
+    let entries = loop {
+        let entries = entries_of(&sg, "sp:caller-").await;
+        let open = i32::from(pb::AuditOutcome::Open);
         let writes: Vec<_> = entries.iter().filter(|entry| entry.method == CREATE).collect();
-        let made = names(&sg).await.iter().filter(|name| name.starts_with("late-")).count();
-        let ok = i32::from(pb::AuditOutcome::Ok);
-        let recorded = writes.iter().filter(|entry| entry.outcome == ok).count();
-        // Each call has one entry, with the outcome that it really had.
-        assert_eq!((writes.len(), recorded), (20, made), "{writes:?}");
-        sg.finish().await;
-    }
+        if writes.len() >= 20 && writes.iter().all(|entry| entry.outcome != open) {
+            break entries;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    let reads = entries.iter().filter(|entry| entry.method == list).count();
+    assert_eq!(reads, 0);
+    let writes: Vec<_> = entries.iter().filter(|entry| entry.method == CREATE).collect();
+    let made = names(&sg).await.iter().filter(|name| name.starts_with("late-")).count();
+    let ok = i32::from(pb::AuditOutcome::Ok);
+    let recorded = writes.iter().filter(|entry| entry.outcome == ok).count();
+    // Each call has one entry, with the outcome that it really had.
+    assert_eq!((writes.len(), recorded), (20, made), "{writes:?}");
+    sg.finish().await;
+}
 
-    async fn a_command_that_is_too_late_to_begin_leaves_one_record(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        for n in 0..20 {
-            let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
-            let mut raw = Raw::connect_as(&sg, &key).await;
-            let head = raw.post(EXEC).header("grpc-timeout", "1n");
-            let code = raw.call(head, &[exec()]).await.status().code();
-            assert_eq!(code, Code::DeadlineExceeded);
-        }
-        let entries = closed(&sg, "sp:caller-", EXEC, 20).await;
-        assert_eq!(entries.len(), 20, "one call, one record: {entries:?}");
-        for (_, simulator) in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+async fn a_command_that_is_too_late_to_begin_leaves_one_record(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    for n in 0..20 {
+        let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
+        let mut raw = Raw::connect_as(&sg, &key).await;
+        let head = raw.post(EXEC).header("grpc-timeout", "1n");
+        let code = raw.call(head, &[exec()]).await.status().code();
+        assert_eq!(code, Code::DeadlineExceeded);
     }
+    let entries = closed(&sg, "sp:caller-", EXEC, 20).await;
+    assert_eq!(entries.len(), 20, "one call, one record: {entries:?}");
+    for (_, simulator) in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
 
-    async fn a_command_that_a_drain_ends_while_it_begins_leaves_one_record(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        let simulator = &fleet[0].1;
-        let probes = |simulator: &Simulator| simulator.calls().get(HEALTH).copied().unwrap_or_default();
-        let before = probes(simulator);
-        simulator.script("Health", Script::Hang, Times::All);
-        let mut raw = Raw::connect_as(&sg, &sg.admin().key("caller", pb::Role::Admin).await).await;
-        let (response, mut body) = raw.open(raw.post(EXEC));
-        body.send_data(exec(), true).unwrap();
-        while probes(simulator) == before {
-            crate::support::pause().await;
-        }
-        sg.app.stop.cancel();
-        assert_eq!(Answer::of(response).await.status().code(), Code::Unavailable);
-        sg.app.audit.drain().await;
-        let rows = crate::support::dump::table(&sg.app.db, "audit_log").await;
-        assert_eq!(rows.lines().filter(|row| row.contains(EXEC)).count(), 1, "{rows}");
-        for (_, simulator) in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+async fn a_command_that_a_drain_ends_while_it_begins_leaves_one_record(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let simulator = &fleet[0].1;
+    let probes = |simulator: &Simulator| simulator.calls().get(HEALTH).copied().unwrap_or_default();
+    let before = probes(simulator);
+    simulator.script("Health", Script::Hang, Times::All);
+    let mut raw = Raw::connect_as(&sg, &sg.admin().key("caller", pb::Role::Admin).await).await;
+    let (response, mut body) = raw.open(raw.post(EXEC));
+    body.send_data(exec(), true).unwrap();
+    while probes(simulator) == before {
+        crate::support::pause().await;
     }
+    sg.app.stop.cancel();
+    assert_eq!(Answer::of(response).await.status().code(), Code::Unavailable);
+    sg.app.audit.drain().await;
+    let rows = crate::support::dump::table(&sg.app.db, "audit_log").await;
+    assert_eq!(rows.lines().filter(|row| row.contains(EXEC)).count(), 1, "{rows}");
+    for (_, simulator) in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
 }

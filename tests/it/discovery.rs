@@ -75,159 +75,177 @@ fn counts(run: &pb::GatewayDiscoveryRun) -> [i64; 4] {
     [run.found_count, run.registered_count, run.skipped_count, run.failed_count]
 }
 
+served! { wp39_nothing_is_looked_at_where_no_domain_is_named }
+
+async fn wp39_nothing_is_looked_at_where_no_domain_is_named(sg: TestServer) {
+    assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "FEATURE_DISABLED");
+    assert_refused!(
+        discover(&sg.admin(), &["fleet.test"]).await,
+        FailedPrecondition,
+        "FEATURE_DISABLED"
+    );
+    let status = status(&sg).await;
+    assert!(!status.enabled && !status.auto_register && status.last_run.is_none(), "{status:?}");
+    sg.finish().await;
+}
+
 served! {
-    async fn wp39_nothing_is_looked_at_where_no_domain_is_named(sg: TestServer) {
-        assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "FEATURE_DISABLED");
-        assert_refused!(discover(&sg.admin(), &["fleet.test"]).await, FailedPrecondition, "FEATURE_DISABLED");
-        let status = status(&sg).await;
-        assert!(!status.enabled && !status.auto_register && status.last_run.is_none(), "{status:?}");
-        sg.finish().await;
-    }
+    tuned telling;
+    wp39_an_operator_cannot_discover,
+    wp39_what_is_found_is_judged_told_of_and_not_registered,
+    wp46_a_domain_that_does_not_answer_is_not_one_that_offers_nothing,
 }
 
-served! { tuned telling;
-    async fn wp39_an_operator_cannot_discover(sg: TestServer) {
-        let _dns = dns::taken();
-        sg.gateway("edge", SocketAddr::from(([127, 0, 0, 2], 9))).await;
-        let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-        assert_refused!(discover(&operator, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
-        let request = pb::GetGatewayDiscoveryStatusRequest {};
-        let refused = operator.gateways().get_gateway_discovery_status(request).await;
-        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        // T06: an admin of one gateway is not an admin of the fleet.
-        let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
-        sg.admin().bind("lead", "edge", pb::Role::Admin).await;
-        assert_refused!(discover(&lead, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
-        // Even a global admin can only use the configured domains.
-        let refused = discover(&sg.admin(), &["fleet.test", "evil.test"]).await;
-        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
-    }
-
-    async fn wp39_what_is_found_is_judged_told_of_and_not_registered(sg: TestServer) {
-        let mut dns = dns::taken();
-        dns.serve(&[
-            offer("fleet.test", 20, 0, "two.fleet.test", 8443),
-            offer("fleet.test", 10, 5, "edge.fleet.test", 443),
-            offer("fleet.test", 10, 9, "inside.fleet.test", 443),
-            offer("fleet.test", 0, 0, "127.0.0.1", 22),
-            offer("fleet.test", 0, 0, "", 443),
-            offer("fleet.test", 30, 0, "later.fleet.test", 443),
-            offer("lab.test", 0, 0, "edge.lab.test", 443),
-            offer("lab.test", 1, 0, "edge.fleet.test", 443),
-            address("edge.fleet.test", HOME),
-            address("edge.lab.test", HOME),
-            address("inside.fleet.test", "169.254.169.254"),
-            address("two.fleet.test", HOME),
-            address("two.fleet.test", "127.0.0.1"),
-        ]);
-        let found = discover(&sg.admin(), &[]).await.unwrap();
-        let expected = [
-            ("127-22", "127.0.0.1:22", Refused),
-            ("inside", "inside.fleet.test:443", Refused),
-            ("edge", "edge.fleet.test:443", Registrable),
-            ("two-8443", "two.fleet.test:8443", Refused),
-            ("later", "later.fleet.test:443", Registrable),
-            ("edge", "edge.lab.test:443", Refused),
-            ("edge", "edge.fleet.test:443", AlreadyRegistered),
-        ];
-        assert_eq!(shown(&found), expected, "{found:#?}");
-        let reasons: Vec<&str> = found.gateways.iter().map(|g| g.reason.as_str()).collect();
-        let forbidden = |host| format!("host `{host}` leads to an address that must not be connected to");
-        assert_eq!(reasons[0], forbidden("127.0.0.1"));
-        assert_eq!(reasons[1], forbidden("inside.fleet.test"));
-        assert_eq!(reasons[3], forbidden("two.fleet.test"));
-        assert_eq!(reasons[5], "gateway `edge` exists already");
-        let run = found.run.unwrap();
-        assert_eq!(counts(&run), [7, 0, 3, 4]);
-        assert_eq!(run.actor, "sp:root");
-        assert_eq!(gateways(&sg).await, []);
-
-        let only = discover(&sg.admin(), &["lab.test"]).await.unwrap();
-        assert_eq!(counts(only.run.as_ref().unwrap()), [2, 0, 1, 1], "{only:?}");
-        assert_eq!(status(&sg).await.last_run, only.run);
-        let told = event(&sg, "gateway.discovered").await;
-        assert!(told.payload_json.contains("\"found\":7"), "{told:?}");
-        let list = pb::ListAuditEntriesRequest { action: "gateway.discover".into(), ..Default::default() };
-        let entries = sg.admin().audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
-        assert_eq!(entries.len(), 2, "{entries:?}");
-        sg.finish().await;
-    }
-
-    async fn wp46_a_domain_that_does_not_answer_is_not_one_that_offers_nothing(sg: TestServer) {
-        let mut dns = dns::taken();
-        dns.serve(&[offer("fleet.test", 0, 0, "", 0)]);
-        let run = discover(&sg.admin(), &[]).await.unwrap().run.unwrap();
-        assert_eq!(counts(&run), [0; 4]);
-        assert!(run.domains.iter().all(|domain| domain.error.is_empty()), "{run:?}");
-        dns.stop();
-        let run = discover(&sg.admin(), &[]).await.unwrap().run.unwrap();
-        assert!(run.domains.iter().all(|domain| !domain.error.is_empty()), "{run:?}");
-        assert_eq!(status(&sg).await.last_run, Some(run));
-        sg.finish().await;
-    }
+async fn wp39_an_operator_cannot_discover(sg: TestServer) {
+    let _dns = dns::taken();
+    sg.gateway("edge", SocketAddr::from(([127, 0, 0, 2], 9))).await;
+    let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    assert_refused!(discover(&operator, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
+    let request = pb::GetGatewayDiscoveryStatusRequest {};
+    let refused = operator.gateways().get_gateway_discovery_status(request).await;
+    assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+    // T06: an admin of one gateway is not an admin of the fleet.
+    let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
+    sg.admin().bind("lead", "edge", pb::Role::Admin).await;
+    assert_refused!(discover(&lead, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
+    // Even a global admin can only use the configured domains.
+    let refused = discover(&sg.admin(), &["fleet.test", "evil.test"]).await;
+    assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    sg.finish().await;
 }
 
-served! { tuned registering;
-    async fn t07_what_is_registered_has_no_label_of_access_and_is_registered_once(sg: TestServer) {
-        let mut dns = dns::taken();
-        let mut options = SimulatorOptions::plain(Generation::V0_1);
-        options.listen = SocketAddr::from(([127, 0, 0, 2], 0));
-        let simulator = Simulator::start(options).await.unwrap();
-        let port = simulator.addr().port();
-        dns.serve(&[
-            offer("fleet.test", 0, 0, "edge.fleet.test", port),
-            offer("fleet.test", 1, 0, "inside.fleet.test", port),
-            address("edge.fleet.test", HOME),
-            address("inside.fleet.test", "127.0.0.1"),
-        ]);
-        let ttl = Duration::from_mins(1);
-        let held = leases::acquire(&sg.app.db, "gateway.discovery-run", "another replica", ttl).await.unwrap().unwrap();
-        assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "DISCOVERY_RUNNING");
-        leases::release(&sg.app.db, held).await.unwrap();
+async fn wp39_what_is_found_is_judged_told_of_and_not_registered(sg: TestServer) {
+    let mut dns = dns::taken();
+    dns.serve(&[
+        offer("fleet.test", 20, 0, "two.fleet.test", 8443),
+        offer("fleet.test", 10, 5, "edge.fleet.test", 443),
+        offer("fleet.test", 10, 9, "inside.fleet.test", 443),
+        offer("fleet.test", 0, 0, "127.0.0.1", 22),
+        offer("fleet.test", 0, 0, "", 443),
+        offer("fleet.test", 30, 0, "later.fleet.test", 443),
+        offer("lab.test", 0, 0, "edge.lab.test", 443),
+        offer("lab.test", 1, 0, "edge.fleet.test", 443),
+        address("edge.fleet.test", HOME),
+        address("edge.lab.test", HOME),
+        address("inside.fleet.test", "169.254.169.254"),
+        address("two.fleet.test", HOME),
+        address("two.fleet.test", "127.0.0.1"),
+    ]);
+    let found = discover(&sg.admin(), &[]).await.unwrap();
+    let expected = [
+        ("127-22", "127.0.0.1:22", Refused),
+        ("inside", "inside.fleet.test:443", Refused),
+        ("edge", "edge.fleet.test:443", Registrable),
+        ("two-8443", "two.fleet.test:8443", Refused),
+        ("later", "later.fleet.test:443", Registrable),
+        ("edge", "edge.lab.test:443", Refused),
+        ("edge", "edge.fleet.test:443", AlreadyRegistered),
+    ];
+    assert_eq!(shown(&found), expected, "{found:#?}");
+    let reasons: Vec<&str> = found.gateways.iter().map(|g| g.reason.as_str()).collect();
+    let forbidden =
+        |host| format!("host `{host}` leads to an address that must not be connected to");
+    assert_eq!(reasons[0], forbidden("127.0.0.1"));
+    assert_eq!(reasons[1], forbidden("inside.fleet.test"));
+    assert_eq!(reasons[3], forbidden("two.fleet.test"));
+    assert_eq!(reasons[5], "gateway `edge` exists already");
+    let run = found.run.unwrap();
+    assert_eq!(counts(&run), [7, 0, 3, 4]);
+    assert_eq!(run.actor, "sp:root");
+    assert_eq!(gateways(&sg).await, []);
 
-        let found = discover(&sg.admin(), &["fleet.test"]).await.unwrap();
-        let name = format!("edge-{port}");
-        let outcomes: Vec<_> = found.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
-        assert_eq!(outcomes, [Registered, Refused], "{found:?}");
-        let [gateway] = gateways(&sg).await.try_into().unwrap();
-        assert_eq!((gateway.name.as_str(), gateway.status()), (name.as_str(), pb::GatewayStatus::Healthy));
-        assert_eq!(gateway.auth_mode(), pb::GatewayAuthMode::None);
-        let mut labels: Vec<_> = gateway.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        labels.sort();
-        assert_eq!(labels, ["domain=fleet.test", "source=discovery"]);
-        assert!(gateway.metadata_json.contains("\"discovered_via\":\"dns_srv\""), "{gateway:?}");
-        let told = event(&sg, "gateway.registered").await;
-        assert_eq!((told.gateway.as_str(), told.actor.as_str()), (name.as_str(), "sp:root"));
-        let entries = sg.admin().entries(&name, "gateway.register").await;
-        assert_eq!(entries.len(), 1, "{entries:?}");
-
-        let again = discover(&sg.admin(), &[]).await.unwrap();
-        let outcomes: Vec<_> = again.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
-        assert_eq!(outcomes, [AlreadyRegistered, Refused], "{again:?}");
-        assert_eq!(gateways(&sg).await.len(), 1);
-        let refused = sg.admin().entries(&format!("inside-{port}"), "gateway.register").await;
-        assert_eq!(refused, [], "what every run refuses is no entry of each");
-        assert_eq!(counts(again.run.as_ref().unwrap()), [2, 0, 1, 1]);
-        simulator.stop().await;
-        sg.finish().await;
-    }
+    let only = discover(&sg.admin(), &["lab.test"]).await.unwrap();
+    assert_eq!(counts(only.run.as_ref().unwrap()), [2, 0, 1, 1], "{only:?}");
+    assert_eq!(status(&sg).await.last_run, only.run);
+    let told = event(&sg, "gateway.discovered").await;
+    assert!(told.payload_json.contains("\"found\":7"), "{told:?}");
+    let list =
+        pb::ListAuditEntriesRequest { action: "gateway.discover".into(), ..Default::default() };
+    let entries =
+        sg.admin().audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    sg.finish().await;
 }
 
-served! { tuned by_itself;
-    async fn what_the_worker_registers_is_told_of_and_recorded(sg: TestServer) {
-        let _dns = dns::taken();
-        let told = event(&sg, "gateway.discovered").await;
-        assert_eq!(told.actor, "system:gateway.discovery");
-        let [gateway] = gateways(&sg).await.try_into().unwrap();
-        assert_eq!((gateway.name.as_str(), gateway.scheme()), ("edge", pb::GatewayScheme::Https));
-        let told = event(&sg, "gateway.registered").await;
-        assert_eq!((told.gateway.as_str(), told.actor.as_str()), ("edge", "system:gateway.discovery"));
-        let [entry] = sg.admin().entries("edge", "gateway.register").await.try_into().unwrap();
-        assert_eq!(entry.actor, "system:gateway.discovery");
-        let run = status(&sg).await.last_run.unwrap();
-        assert_eq!(counts(&run), [1, 1, 0, 0]);
-        assert_eq!(run.actor, "system:gateway.discovery");
-        sg.finish().await;
-    }
+async fn wp46_a_domain_that_does_not_answer_is_not_one_that_offers_nothing(sg: TestServer) {
+    let mut dns = dns::taken();
+    dns.serve(&[offer("fleet.test", 0, 0, "", 0)]);
+    let run = discover(&sg.admin(), &[]).await.unwrap().run.unwrap();
+    assert_eq!(counts(&run), [0; 4]);
+    assert!(run.domains.iter().all(|domain| domain.error.is_empty()), "{run:?}");
+    dns.stop();
+    let run = discover(&sg.admin(), &[]).await.unwrap().run.unwrap();
+    assert!(run.domains.iter().all(|domain| !domain.error.is_empty()), "{run:?}");
+    assert_eq!(status(&sg).await.last_run, Some(run));
+    sg.finish().await;
+}
+
+served! { tuned registering; t07_what_is_registered_has_no_label_of_access_and_is_registered_once }
+
+async fn t07_what_is_registered_has_no_label_of_access_and_is_registered_once(sg: TestServer) {
+    let mut dns = dns::taken();
+    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    options.listen = SocketAddr::from(([127, 0, 0, 2], 0));
+    let simulator = Simulator::start(options).await.unwrap();
+    let port = simulator.addr().port();
+    dns.serve(&[
+        offer("fleet.test", 0, 0, "edge.fleet.test", port),
+        offer("fleet.test", 1, 0, "inside.fleet.test", port),
+        address("edge.fleet.test", HOME),
+        address("inside.fleet.test", "127.0.0.1"),
+    ]);
+    let ttl = Duration::from_mins(1);
+    let held = leases::acquire(&sg.app.db, "gateway.discovery-run", "another replica", ttl)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "DISCOVERY_RUNNING");
+    leases::release(&sg.app.db, held).await.unwrap();
+
+    let found = discover(&sg.admin(), &["fleet.test"]).await.unwrap();
+    let name = format!("edge-{port}");
+    let outcomes: Vec<_> = found.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
+    assert_eq!(outcomes, [Registered, Refused], "{found:?}");
+    let [gateway] = gateways(&sg).await.try_into().unwrap();
+    assert_eq!(
+        (gateway.name.as_str(), gateway.status()),
+        (name.as_str(), pb::GatewayStatus::Healthy)
+    );
+    assert_eq!(gateway.auth_mode(), pb::GatewayAuthMode::None);
+    let mut labels: Vec<_> = gateway.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    labels.sort();
+    assert_eq!(labels, ["domain=fleet.test", "source=discovery"]);
+    assert!(gateway.metadata_json.contains("\"discovered_via\":\"dns_srv\""), "{gateway:?}");
+    let told = event(&sg, "gateway.registered").await;
+    assert_eq!((told.gateway.as_str(), told.actor.as_str()), (name.as_str(), "sp:root"));
+    let entries = sg.admin().entries(&name, "gateway.register").await;
+    assert_eq!(entries.len(), 1, "{entries:?}");
+
+    let again = discover(&sg.admin(), &[]).await.unwrap();
+    let outcomes: Vec<_> = again.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
+    assert_eq!(outcomes, [AlreadyRegistered, Refused], "{again:?}");
+    assert_eq!(gateways(&sg).await.len(), 1);
+    let refused = sg.admin().entries(&format!("inside-{port}"), "gateway.register").await;
+    assert_eq!(refused, [], "what every run refuses is no entry of each");
+    assert_eq!(counts(again.run.as_ref().unwrap()), [2, 0, 1, 1]);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+served! { tuned by_itself; what_the_worker_registers_is_told_of_and_recorded }
+
+async fn what_the_worker_registers_is_told_of_and_recorded(sg: TestServer) {
+    let _dns = dns::taken();
+    let told = event(&sg, "gateway.discovered").await;
+    assert_eq!(told.actor, "system:gateway.discovery");
+    let [gateway] = gateways(&sg).await.try_into().unwrap();
+    assert_eq!((gateway.name.as_str(), gateway.scheme()), ("edge", pb::GatewayScheme::Https));
+    let told = event(&sg, "gateway.registered").await;
+    assert_eq!((told.gateway.as_str(), told.actor.as_str()), ("edge", "system:gateway.discovery"));
+    let [entry] = sg.admin().entries("edge", "gateway.register").await.try_into().unwrap();
+    assert_eq!(entry.actor, "system:gateway.discovery");
+    let run = status(&sg).await.last_run.unwrap();
+    assert_eq!(counts(&run), [1, 1, 0, 0]);
+    assert_eq!(run.actor, "system:gateway.discovery");
+    sg.finish().await;
 }

@@ -198,54 +198,63 @@ async fn in_flight(
 
 served! {
     tuned |config| config.server.drain_seconds = 60;
+    streams_end_when_a_drain_begins_and_calls_in_flight_are_answered,
+    a_deadline_ends_every_stream_and_what_feeds_it,
+}
 
-    async fn streams_end_when_a_drain_begins_and_calls_in_flight_are_answered(sg: TestServer) {
-        let admin = sg.admin();
-        let (gateway, sandbox_id) = simulated(&admin).await;
-        sg.nowhere("edge").await;
-        let work = sg.held(&sg.work("edge", "box")).await;
-        let operation = work.id.clone();
-        let of = Of { caller: &admin, gateway: "old", sandbox: "box", sandbox_id, operation, deadline: None };
-        let mut streams = of.own().await;
-        streams.extend(of.proxied().await);
-        streams.extend(of.public().await);
-        let wait = pb::WaitOperationRequest { operation: work.id.clone(), timeout: None };
-        let waiter = sg.admin();
-        let waiting = sg.app.spawn(async move { waiter.operations().wait_operation(wait).await });
-        let call = in_flight(&admin, &gateway, Duration::from_secs(6)).await;
+async fn streams_end_when_a_drain_begins_and_calls_in_flight_are_answered(sg: TestServer) {
+    let admin = sg.admin();
+    let (gateway, sandbox_id) = simulated(&admin).await;
+    sg.nowhere("edge").await;
+    let work = sg.held(&sg.work("edge", "box")).await;
+    let operation = work.id.clone();
+    let of = Of {
+        caller: &admin,
+        gateway: "old",
+        sandbox: "box",
+        sandbox_id,
+        operation,
+        deadline: None,
+    };
+    let mut streams = of.own().await;
+    streams.extend(of.proxied().await);
+    streams.extend(of.public().await);
+    let wait = pb::WaitOperationRequest { operation: work.id.clone(), timeout: None };
+    let waiter = sg.admin();
+    let waiting = sg.app.spawn(async move { waiter.operations().wait_operation(wait).await });
+    let call = in_flight(&admin, &gateway, Duration::from_secs(6)).await;
 
-        sg.app.stop.cancel();
-        let begun = Instant::now();
-        all_end(streams, Code::Unavailable, "DRAINING").await;
-        assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
-        // Usually one second, up to five on a busy machine. The call is still in progress.
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        assert_eq!(call.await.unwrap().unwrap().into_inner().sandboxes.len(), 1);
-        work.finish(Ok(serde_json::json!({})));
-        drop(admin);
-        gateway.stop().await;
-        sg.finish().await;
-        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    sg.app.stop.cancel();
+    let begun = Instant::now();
+    all_end(streams, Code::Unavailable, "DRAINING").await;
+    assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
+    // Usually one second, up to five on a busy machine. The call is still in progress.
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(call.await.unwrap().unwrap().into_inner().sandboxes.len(), 1);
+    work.finish(Ok(serde_json::json!({})));
+    drop(admin);
+    gateway.stop().await;
+    sg.finish().await;
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+async fn a_deadline_ends_every_stream_and_what_feeds_it(sg: TestServer) {
+    let admin = sg.admin();
+    let (gateway, sandbox_id) = simulated(&admin).await;
+    sg.nowhere("edge").await;
+    let work = sg.held(&sg.work("edge", "box")).await;
+    let (operation, deadline) = (work.id.clone(), Some(Duration::from_secs(2)));
+    let of = Of { caller: &admin, gateway: "old", sandbox: "box", sandbox_id, operation, deadline };
+    let mut streams = of.own().await;
+    streams.extend(of.public().await);
+    all_end(streams, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
+    // Tasks that feed a stream end with it. If a task does not end, the test fails by its time limit.
+    while sg.app.live.count() > 0 {
+        crate::support::pause().await;
     }
-
-    async fn a_deadline_ends_every_stream_and_what_feeds_it(sg: TestServer) {
-        let admin = sg.admin();
-        let (gateway, sandbox_id) = simulated(&admin).await;
-        sg.nowhere("edge").await;
-        let work = sg.held(&sg.work("edge", "box")).await;
-        let (operation, deadline) = (work.id.clone(), Some(Duration::from_secs(2)));
-        let of = Of { caller: &admin, gateway: "old", sandbox: "box", sandbox_id, operation, deadline };
-        let mut streams = of.own().await;
-        streams.extend(of.public().await);
-        all_end(streams, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
-        // Tasks that feed a stream end with it. If a task does not end, the test fails by its time limit.
-        while sg.app.live.count() > 0 {
-            crate::support::pause().await;
-        }
-        work.finish(Ok(serde_json::json!({})));
-        gateway.stop().await;
-        sg.finish().await;
-    }
+    work.finish(Ok(serde_json::json!({})));
+    gateway.stop().await;
+    sg.finish().await;
 }
 
 /// Opens an HTTP/2 connection with the given flow-control window per stream.

@@ -99,229 +99,243 @@ async fn flood(apps: &[Arc<App>]) -> Vec<String> {
 }
 
 served! {
-    async fn a_reader_beside_many_writers_misses_nothing(sg: TestServer) {
-        let mut apps = vec![Arc::clone(&sg.app)];
-        let mut second = None;
-        if sg.engine == shoreguard::db::Engine::Postgres {
-            let (app, running) = sg.replica().await;
-            apps.push(Arc::clone(&app));
-            second = Some((app, running));
-        }
-        let mut stream = sg.admin().events().watch_events(watch(0)).await.unwrap().into_inner();
-        let reader = sg.app.spawn(async move {
-            let mut last = 0;
-            let mut seen = Vec::new();
-            while seen.len() < usize::try_from(WRITERS * EACH).unwrap() {
-                let next = stream.message().await.unwrap().unwrap();
-                let event = next.event.unwrap();
-                assert_eq!((event.sequence, next.sequence), (last + 1, last + 1), "a gap or a skip");
-                last = event.sequence;
-                if event.name == "test.happened" {
-                    seen.push(event.payload_json);
-                }
-            }
-            seen.sort();
-            seen
-        });
-        let written = flood(&apps).await;
-        assert_eq!(reader.await.unwrap(), written);
-        drop(apps);
-        if let Some((app, running)) = second {
-            app.stop.cancel();
-            running.stopped().await;
-            app.drained().await;
-        }
-        sg.finish().await;
+    a_reader_beside_many_writers_misses_nothing,
+    each_reader_gets_the_events_of_its_gateways,
+    a_stream_follows_what_its_reader_may_see,
+    what_waits_for_a_slow_reader_is_dropped_with_its_gateway,
+    a_reader_that_asks_for_what_it_may_not_see_is_refused,
+    pages_go_on_where_the_last_one_ended,
+    a_stretch_that_a_reader_may_not_see_holds_no_call_up,
+    a_place_that_is_no_longer_kept_is_out_of_range,
+}
+
+async fn a_reader_beside_many_writers_misses_nothing(sg: TestServer) {
+    let mut apps = vec![Arc::clone(&sg.app)];
+    let mut second = None;
+    if sg.engine == shoreguard::db::Engine::Postgres {
+        let (app, running) = sg.replica().await;
+        apps.push(Arc::clone(&app));
+        second = Some((app, running));
     }
-
-    async fn each_reader_gets_the_events_of_its_gateways(sg: TestServer) {
-        let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
-        let key = sg.admin().key("ci", pb::Role::None).await;
-        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-        let everywhere = sg.admin().key("everywhere", pb::Role::Viewer).await;
-        let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
-
-        write(&sg.app, Some(of(id(&core), "core")), "core", Duration::ZERO).await;
-        write(&sg.app, None, "global", Duration::ZERO).await;
-        write(&sg.app, Some(of(id(&edge), "edge")), "edge", Duration::ZERO).await;
-        let seen = stream.message().await.unwrap().unwrap().event.unwrap();
-        assert_eq!((seen.payload_json.as_str(), seen.gateway.as_str()), (r#"{"what":"edge"}"#, "edge"));
-
-        let of = async |key: &str, request: pb::ListEventsRequest| {
-            sg.with(key).events().list_events(request).await.unwrap().into_inner()
-        };
-        let page = of(&key, ask(0)).await;
-        assert_eq!(payloads(&page.events), [r#"{"what":"edge"}"#]);
-        assert!(page.events.iter().all(|event| event.gateway == "edge"));
-        assert!(page.next_after_sequence >= seen.sequence && !page.more);
-        let page = of(&everywhere, ask(0)).await;
-        assert_eq!(payloads(&page.events), [r#"{"what":"core"}"#, r#"{"what":"edge"}"#]);
-        let page = of(&sg.admin_key, ask(0)).await;
-        assert_eq!(payloads(&page.events).len(), 3);
-        let page = of(&sg.admin_key, pb::ListEventsRequest { gateway: "core".into(), ..ask(0) }).await;
-        assert_eq!(payloads(&page.events), [r#"{"what":"core"}"#]);
-        let named = pb::ListEventsRequest { names: vec!["gateway.registered".into()], ..ask(0) };
-        let page = of(&sg.admin_key, named).await;
-        assert_eq!(page.events.len(), 2);
-        sg.finish().await;
-    }
-
-    async fn a_stream_follows_what_its_reader_may_see(sg: TestServer) {
-        let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
-        let key = sg.admin().key("ci", pb::Role::None).await;
-        for gateway in ["edge", "core"] {
-            sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
-        }
-        let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
-        write(&sg.app, Some(of(id(&core), "core")), "seen", Duration::ZERO).await;
-        let seen = stream.message().await.unwrap().unwrap();
-        assert_eq!(seen.event.unwrap().payload_json, r#"{"what":"seen"}"#);
-
-        sg.admin().bind("ci", "core", pb::Role::None).await;
-        write(&sg.app, Some(of(id(&core), "core")), "hidden", Duration::ZERO).await;
-        let moved = stream.message().await.unwrap().unwrap();
-        assert!(moved.event.is_none() && moved.sequence > seen.sequence, "only the cursor moves");
-        write(&sg.app, Some(of(id(&edge), "edge")), "edge", Duration::ZERO).await;
-        loop {
-            if let Some(event) = stream.message().await.unwrap().unwrap().event {
-                assert_eq!(event.payload_json, r#"{"what":"edge"}"#);
-                break;
+    let mut stream = sg.admin().events().watch_events(watch(0)).await.unwrap().into_inner();
+    let reader = sg.app.spawn(async move {
+        let mut last = 0;
+        let mut seen = Vec::new();
+        while seen.len() < usize::try_from(WRITERS * EACH).unwrap() {
+            let next = stream.message().await.unwrap().unwrap();
+            let event = next.event.unwrap();
+            assert_eq!((event.sequence, next.sequence), (last + 1, last + 1), "a gap or a skip");
+            last = event.sequence;
+            if event.name == "test.happened" {
+                seen.push(event.payload_json);
             }
         }
-        sg.finish().await;
+        seen.sort();
+        seen
+    });
+    let written = flood(&apps).await;
+    assert_eq!(reader.await.unwrap(), written);
+    drop(apps);
+    if let Some((app, running)) = second {
+        app.stop.cancel();
+        running.stopped().await;
+        app.drained().await;
     }
+    sg.finish().await;
+}
 
-    async fn what_waits_for_a_slow_reader_is_dropped_with_its_gateway(sg: TestServer) {
-        let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
-        let key = sg.admin().key("ci", pb::Role::None).await;
-        for gateway in ["edge", "core"] {
-            sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
-        }
-        let on = |gateway: &pb::Gateway| Some(of(id(gateway), &gateway.name));
-        let mut quick = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
-        // Receives one byte at a time.
-        let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
-        let (response, mut request) = raw.open(raw.post("/shoreguard.v1.EventService/WatchEvents"));
-        request.send_data(framed(&from_now()), true).unwrap();
-        let mut slow = response.await.unwrap().into_body();
-        write(&sg.app, on(&edge), "first", Duration::ZERO).await;
-        let mut read = slow.data().await.unwrap().unwrap().to_vec();
-        for n in 0..12 {
-            write(&sg.app, on(&core), &format!("core-{n}"), Duration::ZERO).await;
-        }
-        loop {
-            let event = quick.message().await.unwrap().unwrap().event;
-            if event.is_some_and(|event| event.payload_json.contains("core-11")) {
-                break;
-            }
-        }
-        sg.admin().bind("ci", "core", pb::Role::None).await;
-        write(&sg.app, on(&edge), "last", Duration::ZERO).await;
-        while !String::from_utf8_lossy(&read).contains("last") {
-            slow.flow_control().release_capacity(1).unwrap();
-            read.extend(slow.data().await.unwrap().unwrap());
-        }
-        let read = String::from_utf8_lossy(&read);
-        // The first of these events may already have been sent on the connection.
-        assert!(read.contains("first") && !read.contains("core-11"), "{read}");
-        sg.finish().await;
+async fn each_reader_gets_the_events_of_its_gateways(sg: TestServer) {
+    let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
+    let key = sg.admin().key("ci", pb::Role::None).await;
+    sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+    let everywhere = sg.admin().key("everywhere", pb::Role::Viewer).await;
+    let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+
+    write(&sg.app, Some(of(id(&core), "core")), "core", Duration::ZERO).await;
+    write(&sg.app, None, "global", Duration::ZERO).await;
+    write(&sg.app, Some(of(id(&edge), "edge")), "edge", Duration::ZERO).await;
+    let seen = stream.message().await.unwrap().unwrap().event.unwrap();
+    assert_eq!((seen.payload_json.as_str(), seen.gateway.as_str()), (r#"{"what":"edge"}"#, "edge"));
+
+    let of = async |key: &str, request: pb::ListEventsRequest| {
+        sg.with(key).events().list_events(request).await.unwrap().into_inner()
+    };
+    let page = of(&key, ask(0)).await;
+    assert_eq!(payloads(&page.events), [r#"{"what":"edge"}"#]);
+    assert!(page.events.iter().all(|event| event.gateway == "edge"));
+    assert!(page.next_after_sequence >= seen.sequence && !page.more);
+    let page = of(&everywhere, ask(0)).await;
+    assert_eq!(payloads(&page.events), [r#"{"what":"core"}"#, r#"{"what":"edge"}"#]);
+    let page = of(&sg.admin_key, ask(0)).await;
+    assert_eq!(payloads(&page.events).len(), 3);
+    let page = of(&sg.admin_key, pb::ListEventsRequest { gateway: "core".into(), ..ask(0) }).await;
+    assert_eq!(payloads(&page.events), [r#"{"what":"core"}"#]);
+    let named = pb::ListEventsRequest { names: vec!["gateway.registered".into()], ..ask(0) };
+    let page = of(&sg.admin_key, named).await;
+    assert_eq!(page.events.len(), 2);
+    sg.finish().await;
+}
+
+async fn a_stream_follows_what_its_reader_may_see(sg: TestServer) {
+    let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
+    let key = sg.admin().key("ci", pb::Role::None).await;
+    for gateway in ["edge", "core"] {
+        sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
     }
+    let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+    write(&sg.app, Some(of(id(&core), "core")), "seen", Duration::ZERO).await;
+    let seen = stream.message().await.unwrap().unwrap();
+    assert_eq!(seen.event.unwrap().payload_json, r#"{"what":"seen"}"#);
 
-    async fn a_reader_that_asks_for_what_it_may_not_see_is_refused(sg: TestServer) {
-        sg.gateway("core", NOWHERE).await;
-        let key = sg.admin().key("ci", pb::Role::None).await;
-        sg.gateway("edge", NOWHERE).await;
-        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-        let events = || sg.with(&key).events();
-        let request = pb::ListEventsRequest { gateway: "core".into(), ..ask(0) };
-        assert_refused!(events().list_events(request).await, NotFound, "NOT_FOUND");
-        let request = pb::ListEventsRequest { names: vec!["x".into(); 51], ..ask(0) };
-        assert_refused!(events().list_events(request).await, InvalidArgument, "INVALID_FIELD");
-        let request = pb::ListEventsRequest { names: vec!["x".into(); 50], ..ask(0) };
-        events().list_events(request).await.unwrap();
-        for cursor in [-1, i64::MIN, i64::MAX] {
-            assert_refused!(events().list_events(ask(cursor)).await, InvalidArgument, "INVALID_FIELD");
+    sg.admin().bind("ci", "core", pb::Role::None).await;
+    write(&sg.app, Some(of(id(&core), "core")), "hidden", Duration::ZERO).await;
+    let moved = stream.message().await.unwrap().unwrap();
+    assert!(moved.event.is_none() && moved.sequence > seen.sequence, "only the cursor moves");
+    write(&sg.app, Some(of(id(&edge), "edge")), "edge", Duration::ZERO).await;
+    loop {
+        if let Some(event) = stream.message().await.unwrap().unwrap().event {
+            assert_eq!(event.payload_json, r#"{"what":"edge"}"#);
+            break;
         }
-        assert_refused!(events().watch_events(watch(-2)).await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(sg.anonymous().events().list_events(ask(0)).await, Unauthenticated, "CREDENTIAL_MISSING");
-        sg.finish().await;
     }
+    sg.finish().await;
+}
 
-    async fn pages_go_on_where_the_last_one_ended(sg: TestServer) {
-        for n in 0..5 {
-            write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
-        }
-        number(&sg.app).await;
-        let (mut after, mut seen) = (0, Vec::new());
-        loop {
-            let request = pb::ListEventsRequest { page_size: 2, ..ask(after) };
-            let page = sg.admin().events().list_events(request).await.unwrap().into_inner();
-            seen.extend(page.events.iter().map(|event| event.sequence));
-            after = page.next_after_sequence;
-            if !page.more {
-                break;
-            }
-        }
-        assert_eq!(seen, (1..=after).collect::<Vec<_>>());
-        sg.finish().await;
+async fn what_waits_for_a_slow_reader_is_dropped_with_its_gateway(sg: TestServer) {
+    let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
+    let key = sg.admin().key("ci", pb::Role::None).await;
+    for gateway in ["edge", "core"] {
+        sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
     }
+    let on = |gateway: &pb::Gateway| Some(of(id(gateway), &gateway.name));
+    let mut quick = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+    // Receives one byte at a time.
+    let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
+    let (response, mut request) = raw.open(raw.post("/shoreguard.v1.EventService/WatchEvents"));
+    request.send_data(framed(&from_now()), true).unwrap();
+    let mut slow = response.await.unwrap().into_body();
+    write(&sg.app, on(&edge), "first", Duration::ZERO).await;
+    let mut read = slow.data().await.unwrap().unwrap().to_vec();
+    for n in 0..12 {
+        write(&sg.app, on(&core), &format!("core-{n}"), Duration::ZERO).await;
+    }
+    loop {
+        let event = quick.message().await.unwrap().unwrap().event;
+        if event.is_some_and(|event| event.payload_json.contains("core-11")) {
+            break;
+        }
+    }
+    sg.admin().bind("ci", "core", pb::Role::None).await;
+    write(&sg.app, on(&edge), "last", Duration::ZERO).await;
+    while !String::from_utf8_lossy(&read).contains("last") {
+        slow.flow_control().release_capacity(1).unwrap();
+        read.extend(slow.data().await.unwrap().unwrap());
+    }
+    let read = String::from_utf8_lossy(&read);
+    // The first of these events may already have been sent on the connection.
+    assert!(read.contains("first") && !read.contains("core-11"), "{read}");
+    sg.finish().await;
+}
 
-    async fn a_stretch_that_a_reader_may_not_see_holds_no_call_up(sg: TestServer) {
-        sg.gateway("edge", NOWHERE).await;
-        let key = sg.admin().key("ci", pb::Role::None).await;
-        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-        number(&sg.app).await;
-        let head = sg.admin().events().list_events(ask(0)).await.unwrap().into_inner().next_after_sequence;
-        let sql = format!(
-            "INSERT INTO events (sequence, name, payload_json, occurred_at) \
+async fn a_reader_that_asks_for_what_it_may_not_see_is_refused(sg: TestServer) {
+    sg.gateway("core", NOWHERE).await;
+    let key = sg.admin().key("ci", pb::Role::None).await;
+    sg.gateway("edge", NOWHERE).await;
+    sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+    let events = || sg.with(&key).events();
+    let request = pb::ListEventsRequest { gateway: "core".into(), ..ask(0) };
+    assert_refused!(events().list_events(request).await, NotFound, "NOT_FOUND");
+    let request = pb::ListEventsRequest { names: vec!["x".into(); 51], ..ask(0) };
+    assert_refused!(events().list_events(request).await, InvalidArgument, "INVALID_FIELD");
+    let request = pb::ListEventsRequest { names: vec!["x".into(); 50], ..ask(0) };
+    events().list_events(request).await.unwrap();
+    for cursor in [-1, i64::MIN, i64::MAX] {
+        assert_refused!(events().list_events(ask(cursor)).await, InvalidArgument, "INVALID_FIELD");
+    }
+    assert_refused!(events().watch_events(watch(-2)).await, InvalidArgument, "INVALID_FIELD");
+    assert_refused!(
+        sg.anonymous().events().list_events(ask(0)).await,
+        Unauthenticated,
+        "CREDENTIAL_MISSING"
+    );
+    sg.finish().await;
+}
+
+async fn pages_go_on_where_the_last_one_ended(sg: TestServer) {
+    for n in 0..5 {
+        write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
+    }
+    number(&sg.app).await;
+    let (mut after, mut seen) = (0, Vec::new());
+    loop {
+        let request = pb::ListEventsRequest { page_size: 2, ..ask(after) };
+        let page = sg.admin().events().list_events(request).await.unwrap().into_inner();
+        seen.extend(page.events.iter().map(|event| event.sequence));
+        after = page.next_after_sequence;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=after).collect::<Vec<_>>());
+    sg.finish().await;
+}
+
+async fn a_stretch_that_a_reader_may_not_see_holds_no_call_up(sg: TestServer) {
+    sg.gateway("edge", NOWHERE).await;
+    let key = sg.admin().key("ci", pb::Role::None).await;
+    sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+    number(&sg.app).await;
+    let head =
+        sg.admin().events().list_events(ask(0)).await.unwrap().into_inner().next_after_sequence;
+    let sql = format!(
+        "INSERT INTO events (sequence, name, payload_json, occurred_at) \
              WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) \
              SELECT i + {head}, 'x.y', '{{}}', CURRENT_TIMESTAMP FROM n"
-        );
-        let moved = format!("UPDATE event_head SET sequence = {head} + 12000");
-        sg.app
-            .db
-            .transaction(async |conn| {
-                for sql in [&sql, &moved] {
-                    on_conn!(conn, |c| diesel::sql_query(sql).execute(c).await)?;
-                }
-                Ok(())
-            })
-            .await
-            .unwrap();
-        let events = || sg.with(&key).events();
-        let page = events().list_events(ask(head)).await.unwrap().into_inner();
-        assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 10_000, true));
-        let page = events().list_events(ask(page.next_after_sequence)).await.unwrap().into_inner();
-        assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 12_000, false));
-        sg.finish().await;
+    );
+    let moved = format!("UPDATE event_head SET sequence = {head} + 12000");
+    sg.app
+        .db
+        .transaction(async |conn| {
+            for sql in [&sql, &moved] {
+                on_conn!(conn, |c| diesel::sql_query(sql).execute(c).await)?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let events = || sg.with(&key).events();
+    let page = events().list_events(ask(head)).await.unwrap().into_inner();
+    assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 10_000, true));
+    let page = events().list_events(ask(page.next_after_sequence)).await.unwrap().into_inner();
+    assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 12_000, false));
+    sg.finish().await;
+}
+
+async fn a_place_that_is_no_longer_kept_is_out_of_range(sg: TestServer) {
+    for n in 0..3 {
+        write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
     }
+    number(&sg.app).await;
+    let list = async |after| sg.admin().events().list_events(ask(after)).await;
+    let head = list(0).await.unwrap().into_inner().next_after_sequence;
 
-    async fn a_place_that_is_no_longer_kept_is_out_of_range(sg: TestServer) {
-        for n in 0..3 {
-            write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
-        }
-        number(&sg.app).await;
-        let list = async |after| sg.admin().events().list_events(ask(after)).await;
-        let head = list(0).await.unwrap().into_inner().next_after_sequence;
+    sg.app.clock.advance(Duration::from_hours(24 * 31));
+    feed::refresh(&sg.app).await.unwrap();
+    // Expires the lease of the worker that runs beside the test.
+    sg.app.db.move_clock(Duration::from_secs(31));
+    let worked = workers::once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();
+    assert_eq!(i64::try_from(worked.done).unwrap(), head);
 
-        sg.app.clock.advance(Duration::from_hours(24 * 31));
-        feed::refresh(&sg.app).await.unwrap();
-        // Expires the lease of the worker that runs beside the test.
-        sg.app.db.move_clock(Duration::from_secs(31));
-        let worked = workers::once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();
-        assert_eq!(i64::try_from(worked.done).unwrap(), head);
+    let late = assert_refused!(list(1).await, OutOfRange, "CURSOR_EXPIRED");
+    assert!(late.message().contains(&format!("sequence {} ", head + 1)), "{late:?}");
+    let page = list(head).await.unwrap().into_inner();
+    assert_eq!((page.events.len(), page.next_after_sequence), (0, head));
+    let page = list(0).await.unwrap().into_inner();
+    assert_eq!((page.events.len(), page.next_after_sequence), (0, head));
 
-        let late = assert_refused!(list(1).await, OutOfRange, "CURSOR_EXPIRED");
-        assert!(late.message().contains(&format!("sequence {} ", head + 1)), "{late:?}");
-        let page = list(head).await.unwrap().into_inner();
-        assert_eq!((page.events.len(), page.next_after_sequence), (0, head));
-        let page = list(0).await.unwrap().into_inner();
-        assert_eq!((page.events.len(), page.next_after_sequence), (0, head));
-
-        write(&sg.app, None, "young", Duration::ZERO).await;
-        number(&sg.app).await;
-        let page = list(0).await.unwrap().into_inner();
-        assert_eq!(page.events[0].sequence, head + 1);
-        sg.finish().await;
-    }
+    write(&sg.app, None, "young", Duration::ZERO).await;
+    number(&sg.app).await;
+    let page = list(0).await.unwrap().into_inner();
+    assert_eq!(page.events[0].sequence, head + 1);
+    sg.finish().await;
 }

@@ -96,109 +96,126 @@ async fn flood(sg: &TestServer, gateway: &str) -> tonic::Status {
     panic!("its budget has no end");
 }
 
-served! {
-    tuned tight;
-    async fn t20_a_gateway_that_tells_too_much_is_degraded_and_the_others_do_not_notice(sg: TestServer) {
-        let loud = gateway(&sg, "loud", Generation::V0_1).await;
-        let quiet = gateway(&sg, "quiet", Generation::V0_0).await;
-        let refused: Result<(), _> = Err(flood(&sg, "loud").await);
-        assert_refused!(refused, ResourceExhausted, "GATEWAY_OVER_BUDGET");
-        assert_eq!(list(&sg, "quiet").await.unwrap(), 0);
-        let settings = pb::ListGatewaySettingsRequest { gateway: "loud".into(), ..Default::default() };
-        let settings = sg.admin().gateways().list_gateway_settings(settings).await;
-        assert!(settings.is_ok(), "lists keep nobody from what is about one thing: {settings:?}");
+served! { tuned tight; t20_a_gateway_that_tells_too_much_is_degraded_and_the_others_do_not_notice }
+
+async fn t20_a_gateway_that_tells_too_much_is_degraded_and_the_others_do_not_notice(
+    sg: TestServer,
+) {
+    let loud = gateway(&sg, "loud", Generation::V0_1).await;
+    let quiet = gateway(&sg, "quiet", Generation::V0_0).await;
+    let refused: Result<(), _> = Err(flood(&sg, "loud").await);
+    assert_refused!(refused, ResourceExhausted, "GATEWAY_OVER_BUDGET");
+    assert_eq!(list(&sg, "quiet").await.unwrap(), 0);
+    let settings = pb::ListGatewaySettingsRequest { gateway: "loud".into(), ..Default::default() };
+    let settings = sg.admin().gateways().list_gateway_settings(settings).await;
+    assert!(settings.is_ok(), "lists keep nobody from what is about one thing: {settings:?}");
+    workers::once(&sg.app, &EXCESSES).await.unwrap();
+    let shown = get(&sg, "loud").await;
+    assert_eq!(shown.status(), Degraded);
+    assert_eq!(shown.last_error, format!("it sends more than {BYTES_MAX} bytes a minute"));
+    assert_eq!(get(&sg, "quiet").await.status(), Healthy);
+    // The gateway stays over its budget and is probed as well. Each event is emitted only once.
+    flood(&sg, "loud").await;
+    workers::once(&sg.app, &EXCESSES).await.unwrap();
+    probes(&sg).await;
+    assert_eq!(get(&sg, "loud").await.status(), Degraded);
+    assert_eq!(
+        (told(&sg, "gateway.over_budget").await, told(&sg, "gateway.status_changed").await),
+        (1, 1)
+    );
+    let request = pb::GetGatewayHealthRequest { gateway: "loud".into() };
+    let health = sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner();
+    let states: Vec<_> = health.states.iter().map(pb::GatewayState::status).collect();
+    assert_eq!(states, [Degraded, Healthy]);
+
+    pass(&sg, Duration::from_mins(1)).await;
+    assert!(list(&sg, "loud").await.is_ok(), "the minute is over");
+    pass(&sg, HELD).await;
+    probes(&sg).await;
+    let shown = get(&sg, "loud").await;
+    assert_eq!((shown.status(), shown.last_error.as_str()), (Healthy, ""));
+    assert_eq!(told(&sg, "gateway.status_changed").await, 2);
+    loud.stop().await;
+    quiet.stop().await;
+    sg.finish().await;
+}
+
+served! { tuned chatty; t20_a_gateway_that_tells_of_too_many_lines_is_degraded }
+
+async fn t20_a_gateway_that_tells_of_too_many_lines_is_degraded(sg: TestServer) {
+    for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        let loud = gateway(&sg, name, generation).await;
+        loud.seed_demo().unwrap();
+        let request = pb::WatchSandboxRequest {
+            gateway: name.into(),
+            sandbox: "coder".into(),
+            logs: true,
+            ..Default::default()
+        };
+        let mut watching =
+            sg.admin().sandboxes().watch_sandbox(request).await.unwrap().into_inner();
+        watching.message().await.unwrap().expect("it is there");
+        for n in 0..=MESSAGES_MAX {
+            loud.log("default", "coder", "INFO", &format!("line {n}")).unwrap();
+        }
+        let over = loop {
+            match watching.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ends without a word"),
+                Err(over) => break over,
+            }
+        };
+        let over: Result<(), _> = Err(over);
+        assert_refused!(over, ResourceExhausted, "GATEWAY_OVER_BUDGET");
         workers::once(&sg.app, &EXCESSES).await.unwrap();
-        let shown = get(&sg, "loud").await;
+        let shown = get(&sg, name).await;
         assert_eq!(shown.status(), Degraded);
-        assert_eq!(shown.last_error, format!("it sends more than {BYTES_MAX} bytes a minute"));
-        assert_eq!(get(&sg, "quiet").await.status(), Healthy);
-        // The gateway stays over its budget and is probed as well. Each event is emitted only once.
-        flood(&sg, "loud").await;
-        workers::once(&sg.app, &EXCESSES).await.unwrap();
-        probes(&sg).await;
-        assert_eq!(get(&sg, "loud").await.status(), Degraded);
-        assert_eq!((told(&sg, "gateway.over_budget").await, told(&sg, "gateway.status_changed").await), (1, 1));
-        let request = pb::GetGatewayHealthRequest { gateway: "loud".into() };
-        let health = sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner();
-        let states: Vec<_> = health.states.iter().map(pb::GatewayState::status).collect();
-        assert_eq!(states, [Degraded, Healthy]);
-
-        pass(&sg, Duration::from_mins(1)).await;
-        assert!(list(&sg, "loud").await.is_ok(), "the minute is over");
-        pass(&sg, HELD).await;
-        probes(&sg).await;
-        let shown = get(&sg, "loud").await;
-        assert_eq!((shown.status(), shown.last_error.as_str()), (Healthy, ""));
-        assert_eq!(told(&sg, "gateway.status_changed").await, 2);
+        assert_eq!(
+            shown.last_error,
+            format!("it sends more than {MESSAGES_MAX} messages a minute")
+        );
         loud.stop().await;
-        quiet.stop().await;
-        sg.finish().await;
     }
+    sg.finish().await;
 }
 
-served! {
-    tuned chatty;
-    async fn t20_a_gateway_that_tells_of_too_many_lines_is_degraded(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let loud = gateway(&sg, name, generation).await;
-            loud.seed_demo().unwrap();
-            let request = pb::WatchSandboxRequest {
-                gateway: name.into(),
-                sandbox: "coder".into(),
-                logs: true,
-                ..Default::default()
-            };
-            let mut watching = sg.admin().sandboxes().watch_sandbox(request).await.unwrap().into_inner();
-            watching.message().await.unwrap().expect("it is there");
-            for n in 0..=MESSAGES_MAX {
-                loud.log("default", "coder", "INFO", &format!("line {n}")).unwrap();
-            }
-            let over = loop {
-                match watching.message().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => panic!("it ends without a word"),
-                    Err(over) => break over,
-                }
-            };
-            let over: Result<(), _> = Err(over);
-            assert_refused!(over, ResourceExhausted, "GATEWAY_OVER_BUDGET");
-            workers::once(&sg.app, &EXCESSES).await.unwrap();
-            let shown = get(&sg, name).await;
-            assert_eq!(shown.status(), Degraded);
-            assert_eq!(shown.last_error, format!("it sends more than {MESSAGES_MAX} messages a minute"));
-            loud.stop().await;
-        }
-        sg.finish().await;
-    }
-}
+served! { t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_is_listed }
 
-served! {
-    async fn t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_is_listed(sg: TestServer) {
-        sg.gateway("endless", rogue(endless).await).await;
-        let quiet = gateway(&sg, "quiet", Generation::V0_1).await;
-        quiet.seed_demo().unwrap();
-        assert_refused!(list(&sg, "endless").await, FailedPrecondition, "LIMIT_REACHED");
-        workers::once(&sg.app, &EXCESSES).await.unwrap();
-        let shown = get(&sg, "endless").await;
-        assert_eq!((shown.status(), shown.last_error.as_str()), (Degraded, "it lists more than 10000 sandboxes"));
+async fn t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_is_listed(
+    sg: TestServer,
+) {
+    sg.gateway("endless", rogue(endless).await).await;
+    let quiet = gateway(&sg, "quiet", Generation::V0_1).await;
+    quiet.seed_demo().unwrap();
+    assert_refused!(list(&sg, "endless").await, FailedPrecondition, "LIMIT_REACHED");
+    workers::once(&sg.app, &EXCESSES).await.unwrap();
+    let shown = get(&sg, "endless").await;
+    assert_eq!(
+        (shown.status(), shown.last_error.as_str()),
+        (Degraded, "it lists more than 10000 sandboxes")
+    );
 
-        let mut request = pb::ListSandboxesRequest { page_size: 1_000, ..Default::default() };
-        let (mut listed, mut unreachable) = (Vec::new(), Vec::new());
-        loop {
-            let page = sg.admin().sandboxes().list_sandboxes(request.clone()).await.unwrap().into_inner();
-            listed.extend(page.sandboxes.into_iter().map(|sandbox| (sandbox.gateway, sandbox.sandbox)));
-            unreachable.extend(page.unreachable);
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            request.page_token = page.next_page_token;
+    let mut request = pb::ListSandboxesRequest { page_size: 1_000, ..Default::default() };
+    let (mut listed, mut unreachable) = (Vec::new(), Vec::new());
+    loop {
+        let page =
+            sg.admin().sandboxes().list_sandboxes(request.clone()).await.unwrap().into_inner();
+        listed.extend(page.sandboxes.into_iter().map(|sandbox| (sandbox.gateway, sandbox.sandbox)));
+        unreachable.extend(page.unreachable);
+        if page.next_page_token.is_empty() {
+            break;
         }
-        let of = |gateway: &str| listed.iter().filter(|(of, _)| of == gateway).count();
-        assert_eq!((of("endless"), of("quiet")), (10_000, 4));
-        assert!(listed.is_sorted(), "in order, and none twice");
-        assert!(unreachable.iter().all(|u| u.gateway == "endless" && u.error.contains("more sandboxes than are taken")));
-        assert!(!unreachable.is_empty());
-        quiet.stop().await;
-        sg.finish().await;
+        request.page_token = page.next_page_token;
     }
+    let of = |gateway: &str| listed.iter().filter(|(of, _)| of == gateway).count();
+    assert_eq!((of("endless"), of("quiet")), (10_000, 4));
+    assert!(listed.is_sorted(), "in order, and none twice");
+    assert!(
+        unreachable
+            .iter()
+            .all(|u| u.gateway == "endless" && u.error.contains("more sandboxes than are taken"))
+    );
+    assert!(!unreachable.is_empty());
+    quiet.stop().await;
+    sg.finish().await;
 }

@@ -106,230 +106,285 @@ fn assert_usable(gateway: &pb::Gateway) {
 }
 
 served! {
-    async fn a_gateway_that_rejects_the_credential_is_registered_as_degraded_with_a_finding(sg: TestServer) {
-        for (generation, version, method) in RELEASES {
-            let simulator = start(generation, version, Some("good")).await;
-            let before = events(&sg).await;
-            let registered = register(&sg, &simulator, Some("rubbish")).await;
-            assert_unusable(&registered, "UNAUTHENTICATED: invalid token");
-            assert!(registered.last_error.contains(method), "{}", registered.last_error);
-            assert_eq!(get(&sg).await, registered);
-            assert_eq!(events(&sg).await, [before[0], before[1] + 1, before[2]]);
+    a_gateway_that_rejects_the_credential_is_registered_as_degraded_with_a_finding,
+    a_credential_that_expires_is_reported_once_by_the_next_probe,
+    permission_denied_is_no_proof_of_a_credential,
+    each_release_is_asked_by_a_method_that_it_has,
+    a_gateway_without_a_credential_is_usable_only_if_it_requires_none,
+    a_check_without_an_answer_degrades_and_changes_no_finding,
+    a_replaced_credential_or_destination_closes_the_finding,
+    watchers_see_that_a_credential_became_unusable,
+    roles_of_an_identity_provider_prove_nothing,
+}
 
-            let tested = test(&sg).await;
-            assert!(tested.reachable && !tested.usable && tested.error.contains("invalid token"), "{tested:?}");
-            assert_eq!((tested.status(), tested.version.as_str()), (Degraded, version));
-
-            let rotated = rotate(&sg.admin(), token("good"), false).await.unwrap();
-            assert!(rotated.rotated);
-            assert_usable(&rotated.gateway.unwrap());
-            let tested = test(&sg).await;
-            assert!(tested.reachable && tested.usable && tested.error.is_empty(), "{tested:?}");
-            assert_eq!(events(&sg).await, [before[0] + 1, before[1] + 1, before[2] + 1]);
-            unregister(&sg).await;
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
-
-    async fn a_credential_that_expires_is_reported_once_by_the_next_probe(sg: TestServer) {
-        for (generation, version, _) in RELEASES {
-            let simulator = start(generation, version, Some("one")).await;
-            assert_usable(&register(&sg, &simulator, Some("one")).await);
-            let before = events(&sg).await;
-            simulator.require_powers(&[("one", Power::Expired)]);
-            probes(&sg).await;
-            let expired = get(&sg).await;
-            assert_unusable(&expired, "ExpiredSignature");
-            probes(&sg).await;
-            assert_eq!(get(&sg).await.findings, expired.findings);
-            assert_eq!(events(&sg).await, [before[0] + 1, before[1] + 1, before[2]]);
-            let request = pb::GetGatewayHealthRequest { gateway: "edge".into() };
-            let health = sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner();
-            let states: Vec<_> = health.states.iter().map(pb::GatewayState::status).collect();
-            assert_eq!(states, [Degraded, Healthy]);
-            assert!(health.states[0].error.contains("ExpiredSignature"), "{health:?}");
-
-            simulator.require_bearer(&["one"]);
-            probes(&sg).await;
-            assert_usable(&get(&sg).await);
-            assert_eq!(events(&sg).await, [before[0] + 2, before[1] + 1, before[2] + 1]);
-            unregister(&sg).await;
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
-
-    async fn permission_denied_is_no_proof_of_a_credential(sg: TestServer) {
-        let admin = sg.admin();
-        for (generation, version, method) in RELEASES {
-            let simulator = start(generation, version, None).await;
-            simulator.require_powers(&[("strong", Power::Admin), ("weak", Power::Nothing), ("user", Power::User)]);
-            assert_unusable(&register(&sg, &simulator, Some("weak")).await, "PERMISSION_DENIED");
-            let tested = test(&sg).await;
-            assert!(tested.reachable && !tested.usable && !tested.error.is_empty(), "{tested:?}");
-            rotate(&admin, token("strong"), false).await.unwrap();
-            assert_usable(&get(&sg).await);
-            for unusable in ["weak", "rubbish", "strong2"] {
-                assert_refused!(rotate(&admin, token(unusable), false).await, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-                assert_usable(&get(&sg).await);
-                assert!(test(&sg).await.usable, "the working credential was replaced");
-            }
-            // The credential of a user without the role of a platform admin is usable if its roles are reported.
-            let user = rotate(&admin, token("user"), false).await;
-            assert_eq!(user.is_ok(), method == "GetCurrentUser", "{version}: {user:?}");
-            unregister(&sg).await;
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
-
-    async fn each_release_is_asked_by_a_method_that_it_has(sg: TestServer) {
-        for (generation, version, method) in RELEASES {
-            let simulator = start(generation, version, Some("one")).await;
-            assert_usable(&register(&sg, &simulator, Some("one")).await);
-            for asked in ["GetCurrentUser", "GetGatewayInfo"] {
-                assert_eq!(called(&simulator, asked), u64::from(asked == method), "{version}: {asked}");
-            }
-            unregister(&sg).await;
-            simulator.stop().await;
-        }
-        // A gateway with an unknown version that is pinned to a generation may lack the method.
-        let simulator = start(Generation::V0_0, "nightly", Some("one")).await;
-        let unsupported = register(&sg, &simulator, Some("one")).await;
-        assert_eq!((unsupported.status(), findings(&unsupported)), (Degraded, vec![]), "nothing is sent to it");
-        assert_eq!(called(&simulator, "GetCurrentUser"), 0);
-        simulator.script("GetCurrentUser", Script::TrailersOnly { code: Code::Unimplemented, message: String::new() }, Times::All);
-        let pinned = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["pinned_generation".into()] }),
-            pinned_generation: pb::WireGeneration::V00.into(),
-            ..Default::default()
-        };
-        let pinned = sg.admin().gateways().update_gateway(pinned).await.unwrap().into_inner().gateway.unwrap();
-        assert_usable(&pinned);
-        assert_eq!((called(&simulator, "GetCurrentUser"), called(&simulator, "GetGatewayInfo")), (1, 1));
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn a_gateway_without_a_credential_is_usable_only_if_it_requires_none(sg: TestServer) {
-        for (generation, version, _) in RELEASES {
-            let simulator = start(generation, version, None).await;
-            assert_usable(&register(&sg, &simulator, None).await);
-            assert!(test(&sg).await.usable);
-            simulator.require_bearer(&["one"]);
-            let tested = test(&sg).await;
-            assert!(!tested.usable && tested.error.contains("missing authorization header"), "{tested:?}");
-            assert_unusable(&get(&sg).await, "missing authorization header");
-            unregister(&sg).await;
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
-
-    async fn a_check_without_an_answer_degrades_and_changes_no_finding(sg: TestServer) {
-        for (generation, version, method) in RELEASES {
-            let simulator = start(generation, version, Some("one")).await;
-            assert_usable(&register(&sg, &simulator, Some("one")).await);
-            let failing = || Script::Fail { code: Code::Internal, message: "busy".into(), details: Bytes::new() };
-            simulator.script(method, failing(), Times::All);
-            let tested = test(&sg).await;
-            assert!(tested.reachable && !tested.usable && tested.error.contains("busy"), "{tested:?}");
-            let unknown = get(&sg).await;
-            assert_eq!((unknown.status(), findings(&unknown)), (Degraded, vec![]));
-            assert_refused!(rotate(&sg.admin(), token("two"), false).await, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-
-            simulator.clear_scripts();
-            simulator.require_bearer(&["other"]);
-            test(&sg).await;
-            let open = get(&sg).await;
-            assert_unusable(&open, "invalid token");
-            simulator.script(method, failing(), Times::All);
-            test(&sg).await;
-            assert_eq!(get(&sg).await.findings, open.findings);
-            simulator.stop().await;
-            assert!(!test(&sg).await.reachable);
-            assert_eq!(get(&sg).await.findings, open.findings);
-            unregister(&sg).await;
-        }
-        sg.finish().await;
-    }
-
-    async fn a_replaced_credential_or_destination_closes_the_finding(sg: TestServer) {
-        let (simulator, other) = (start(Generation::V0_1, "0.1.5", Some("one")).await, start(Generation::V0_0, "0.0.116", None).await);
-        assert_unusable(&register(&sg, &simulator, Some("two")).await, "invalid token");
+async fn a_gateway_that_rejects_the_credential_is_registered_as_degraded_with_a_finding(
+    sg: TestServer,
+) {
+    for (generation, version, method) in RELEASES {
+        let simulator = start(generation, version, Some("good")).await;
         let before = events(&sg).await;
-        // Stored without a proof, and rejected by the probe that follows.
-        let rotated = rotate(&sg.admin(), token("three"), true).await.unwrap().gateway.unwrap();
-        assert_unusable(&rotated, "invalid token");
-        assert_eq!(events(&sg).await, [before[0], before[1] + 1, before[2] + 1]);
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into(), "auth_mode".into(), "credentials".into()] }),
-            endpoint: other.addr().to_string(),
-            auth_mode: pb::GatewayAuthMode::None.into(),
-            ..Default::default()
-        };
-        other.script("Health", Script::Fail { code: Code::Unavailable, message: "away".into(), details: Bytes::new() }, Times::Next(1));
-        let moved = sg.admin().gateways().update_gateway(moved).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!(findings(&moved), vec![], "what another gateway said of another credential");
+        let registered = register(&sg, &simulator, Some("rubbish")).await;
+        assert_unusable(&registered, "UNAUTHENTICATED: invalid token");
+        assert!(registered.last_error.contains(method), "{}", registered.last_error);
+        assert_eq!(get(&sg).await, registered);
+        assert_eq!(events(&sg).await, [before[0], before[1] + 1, before[2]]);
+
+        let tested = test(&sg).await;
+        assert!(
+            tested.reachable && !tested.usable && tested.error.contains("invalid token"),
+            "{tested:?}"
+        );
+        assert_eq!((tested.status(), tested.version.as_str()), (Degraded, version));
+
+        let rotated = rotate(&sg.admin(), token("good"), false).await.unwrap();
+        assert!(rotated.rotated);
+        assert_usable(&rotated.gateway.unwrap());
+        let tested = test(&sg).await;
+        assert!(tested.reachable && tested.usable && tested.error.is_empty(), "{tested:?}");
+        assert_eq!(events(&sg).await, [before[0] + 1, before[1] + 1, before[2] + 1]);
+        unregister(&sg).await;
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn a_credential_that_expires_is_reported_once_by_the_next_probe(sg: TestServer) {
+    for (generation, version, _) in RELEASES {
+        let simulator = start(generation, version, Some("one")).await;
+        assert_usable(&register(&sg, &simulator, Some("one")).await);
+        let before = events(&sg).await;
+        simulator.require_powers(&[("one", Power::Expired)]);
+        probes(&sg).await;
+        let expired = get(&sg).await;
+        assert_unusable(&expired, "ExpiredSignature");
+        probes(&sg).await;
+        assert_eq!(get(&sg).await.findings, expired.findings);
+        assert_eq!(events(&sg).await, [before[0] + 1, before[1] + 1, before[2]]);
+        let request = pb::GetGatewayHealthRequest { gateway: "edge".into() };
+        let health = sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner();
+        let states: Vec<_> = health.states.iter().map(pb::GatewayState::status).collect();
+        assert_eq!(states, [Degraded, Healthy]);
+        assert!(health.states[0].error.contains("ExpiredSignature"), "{health:?}");
+
+        simulator.require_bearer(&["one"]);
         probes(&sg).await;
         assert_usable(&get(&sg).await);
+        assert_eq!(events(&sg).await, [before[0] + 2, before[1] + 1, before[2] + 1]);
+        unregister(&sg).await;
         simulator.stop().await;
-        other.stop().await;
-        sg.finish().await;
     }
+    sg.finish().await;
+}
 
-    async fn watchers_see_that_a_credential_became_unusable(sg: TestServer) {
-        let simulator = start(Generation::V0_1, "0.1.5", Some("one")).await;
+async fn permission_denied_is_no_proof_of_a_credential(sg: TestServer) {
+    let admin = sg.admin();
+    for (generation, version, method) in RELEASES {
+        let simulator = start(generation, version, None).await;
+        simulator.require_powers(&[
+            ("strong", Power::Admin),
+            ("weak", Power::Nothing),
+            ("user", Power::User),
+        ]);
+        assert_unusable(&register(&sg, &simulator, Some("weak")).await, "PERMISSION_DENIED");
+        let tested = test(&sg).await;
+        assert!(tested.reachable && !tested.usable && !tested.error.is_empty(), "{tested:?}");
+        rotate(&admin, token("strong"), false).await.unwrap();
+        assert_usable(&get(&sg).await);
+        for unusable in ["weak", "rubbish", "strong2"] {
+            assert_refused!(
+                rotate(&admin, token(unusable), false).await,
+                FailedPrecondition,
+                "CREDENTIALS_UNPROVEN"
+            );
+            assert_usable(&get(&sg).await);
+            assert!(test(&sg).await.usable, "the working credential was replaced");
+        }
+        // The credential of a user without the role of a platform admin is usable if its roles are reported.
+        let user = rotate(&admin, token("user"), false).await;
+        assert_eq!(user.is_ok(), method == "GetCurrentUser", "{version}: {user:?}");
+        unregister(&sg).await;
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn each_release_is_asked_by_a_method_that_it_has(sg: TestServer) {
+    for (generation, version, method) in RELEASES {
+        let simulator = start(generation, version, Some("one")).await;
         assert_usable(&register(&sg, &simulator, Some("one")).await);
-        let request = pb::WatchGatewaysRequest::default();
-        let mut watching = sg.admin().gateways().watch_gateways(request).await.unwrap().into_inner();
-        // Waits for the current state, so that no message is pending while the clock moves.
-        while !matches!(
-            watching.message().await.unwrap().unwrap().change,
-            Some(pb::watch_gateways_response::Change::Gateway(_))
-        ) {}
-        simulator.require_bearer(&[]);
-        probes(&sg).await;
-        loop {
-            let next = watching.message().await.unwrap().unwrap();
-            if let Some(pb::watch_gateways_response::Change::Gateway(gateway)) = next.change
-                && gateway.status() == Degraded
-            {
-                assert_unusable(&gateway, "invalid token");
-                break;
-            }
+        for asked in ["GetCurrentUser", "GetGatewayInfo"] {
+            assert_eq!(called(&simulator, asked), u64::from(asked == method), "{version}: {asked}");
         }
-        drop(watching);
+        unregister(&sg).await;
         simulator.stop().await;
-        sg.finish().await;
     }
+    // A gateway with an unknown version that is pinned to a generation may lack the method.
+    let simulator = start(Generation::V0_0, "nightly", Some("one")).await;
+    let unsupported = register(&sg, &simulator, Some("one")).await;
+    assert_eq!(
+        (unsupported.status(), findings(&unsupported)),
+        (Degraded, vec![]),
+        "nothing is sent to it"
+    );
+    assert_eq!(called(&simulator, "GetCurrentUser"), 0);
+    simulator.script(
+        "GetCurrentUser",
+        Script::TrailersOnly { code: Code::Unimplemented, message: String::new() },
+        Times::All,
+    );
+    let pinned = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["pinned_generation".into()] }),
+        pinned_generation: pb::WireGeneration::V00.into(),
+        ..Default::default()
+    };
+    let pinned =
+        sg.admin().gateways().update_gateway(pinned).await.unwrap().into_inner().gateway.unwrap();
+    assert_usable(&pinned);
+    assert_eq!(
+        (called(&simulator, "GetCurrentUser"), called(&simulator, "GetGatewayInfo")),
+        (1, 1)
+    );
+    simulator.stop().await;
+    sg.finish().await;
+}
 
-    async fn roles_of_an_identity_provider_prove_nothing(sg: TestServer) {
-        let strangers = ["offline_access", "uma_authorization"].map(str::to_owned).to_vec();
-        for (roles, info, usable) in [
-            (vec![], Info::Denied, false),
-            (strangers.clone(), Info::Denied, false),
-            (strangers.clone(), Info::Empty, false),
-            (vec!["openshell-user".to_owned()], Info::Denied, true),
-            // The gateway may be configured with other names, or check no roles.
-            (strangers, Info::Told, true),
-            (vec![], Info::Told, true),
-        ] {
-            let addr = serve("0.0.116", move |request, respond| answer(roles.clone(), info, request, respond)).await;
-            let gateway = sg.gateway("edge", addr).await;
-            if usable {
-                assert_usable(&gateway);
-            } else {
-                assert_eq!(gateway.status(), Degraded);
-                assert_eq!(findings(&gateway).len(), usize::from(info == Info::Denied), "{gateway:?}");
-            }
-            unregister(&sg).await;
-        }
-        sg.finish().await;
+async fn a_gateway_without_a_credential_is_usable_only_if_it_requires_none(sg: TestServer) {
+    for (generation, version, _) in RELEASES {
+        let simulator = start(generation, version, None).await;
+        assert_usable(&register(&sg, &simulator, None).await);
+        assert!(test(&sg).await.usable);
+        simulator.require_bearer(&["one"]);
+        let tested = test(&sg).await;
+        assert!(
+            !tested.usable && tested.error.contains("missing authorization header"),
+            "{tested:?}"
+        );
+        assert_unusable(&get(&sg).await, "missing authorization header");
+        unregister(&sg).await;
+        simulator.stop().await;
     }
+    sg.finish().await;
+}
+
+async fn a_check_without_an_answer_degrades_and_changes_no_finding(sg: TestServer) {
+    for (generation, version, method) in RELEASES {
+        let simulator = start(generation, version, Some("one")).await;
+        assert_usable(&register(&sg, &simulator, Some("one")).await);
+        let failing =
+            || Script::Fail { code: Code::Internal, message: "busy".into(), details: Bytes::new() };
+        simulator.script(method, failing(), Times::All);
+        let tested = test(&sg).await;
+        assert!(tested.reachable && !tested.usable && tested.error.contains("busy"), "{tested:?}");
+        let unknown = get(&sg).await;
+        assert_eq!((unknown.status(), findings(&unknown)), (Degraded, vec![]));
+        assert_refused!(
+            rotate(&sg.admin(), token("two"), false).await,
+            FailedPrecondition,
+            "CREDENTIALS_UNPROVEN"
+        );
+
+        simulator.clear_scripts();
+        simulator.require_bearer(&["other"]);
+        test(&sg).await;
+        let open = get(&sg).await;
+        assert_unusable(&open, "invalid token");
+        simulator.script(method, failing(), Times::All);
+        test(&sg).await;
+        assert_eq!(get(&sg).await.findings, open.findings);
+        simulator.stop().await;
+        assert!(!test(&sg).await.reachable);
+        assert_eq!(get(&sg).await.findings, open.findings);
+        unregister(&sg).await;
+    }
+    sg.finish().await;
+}
+
+async fn a_replaced_credential_or_destination_closes_the_finding(sg: TestServer) {
+    let (simulator, other) = (
+        start(Generation::V0_1, "0.1.5", Some("one")).await,
+        start(Generation::V0_0, "0.0.116", None).await,
+    );
+    assert_unusable(&register(&sg, &simulator, Some("two")).await, "invalid token");
+    let before = events(&sg).await;
+    // Stored without a proof, and rejected by the probe that follows.
+    let rotated = rotate(&sg.admin(), token("three"), true).await.unwrap().gateway.unwrap();
+    assert_unusable(&rotated, "invalid token");
+    assert_eq!(events(&sg).await, [before[0], before[1] + 1, before[2] + 1]);
+    let moved = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["endpoint".into(), "auth_mode".into(), "credentials".into()],
+        }),
+        endpoint: other.addr().to_string(),
+        auth_mode: pb::GatewayAuthMode::None.into(),
+        ..Default::default()
+    };
+    other.script(
+        "Health",
+        Script::Fail { code: Code::Unavailable, message: "away".into(), details: Bytes::new() },
+        Times::Next(1),
+    );
+    let moved =
+        sg.admin().gateways().update_gateway(moved).await.unwrap().into_inner().gateway.unwrap();
+    assert_eq!(findings(&moved), vec![], "what another gateway said of another credential");
+    probes(&sg).await;
+    assert_usable(&get(&sg).await);
+    simulator.stop().await;
+    other.stop().await;
+    sg.finish().await;
+}
+
+async fn watchers_see_that_a_credential_became_unusable(sg: TestServer) {
+    let simulator = start(Generation::V0_1, "0.1.5", Some("one")).await;
+    assert_usable(&register(&sg, &simulator, Some("one")).await);
+    let request = pb::WatchGatewaysRequest::default();
+    let mut watching = sg.admin().gateways().watch_gateways(request).await.unwrap().into_inner();
+    // Waits for the current state, so that no message is pending while the clock moves.
+    while !matches!(
+        watching.message().await.unwrap().unwrap().change,
+        Some(pb::watch_gateways_response::Change::Gateway(_))
+    ) {}
+    simulator.require_bearer(&[]);
+    probes(&sg).await;
+    loop {
+        let next = watching.message().await.unwrap().unwrap();
+        if let Some(pb::watch_gateways_response::Change::Gateway(gateway)) = next.change
+            && gateway.status() == Degraded
+        {
+            assert_unusable(&gateway, "invalid token");
+            break;
+        }
+    }
+    drop(watching);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn roles_of_an_identity_provider_prove_nothing(sg: TestServer) {
+    let strangers = ["offline_access", "uma_authorization"].map(str::to_owned).to_vec();
+    for (roles, info, usable) in [
+        (vec![], Info::Denied, false),
+        (strangers.clone(), Info::Denied, false),
+        (strangers.clone(), Info::Empty, false),
+        (vec!["openshell-user".to_owned()], Info::Denied, true),
+        // The gateway may be configured with other names, or check no roles.
+        (strangers, Info::Told, true),
+        (vec![], Info::Told, true),
+    ] {
+        let addr =
+            serve("0.0.116", move |request, respond| answer(roles.clone(), info, request, respond))
+                .await;
+        let gateway = sg.gateway("edge", addr).await;
+        if usable {
+            assert_usable(&gateway);
+        } else {
+            assert_eq!(gateway.status(), Degraded);
+            assert_eq!(findings(&gateway).len(), usize::from(info == Info::Denied), "{gateway:?}");
+        }
+        unregister(&sg).await;
+    }
+    sg.finish().await;
 }
 
 /// How a gateway responds to `GetGatewayInfo`.

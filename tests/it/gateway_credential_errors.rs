@@ -97,63 +97,80 @@ fn assert_names_the_credential(operation: &pb::Operation) {
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
 served! {
-    async fn own_methods_answer_failed_precondition_if_the_gateway_rejects_the_credential(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = rejecting(&sg, name, generation).await;
-            for (call, answer) in calls(&sg, name).await {
-                let status = answer.err().unwrap_or_else(|| panic!("{name}: {call} succeeded"));
-                let reason = crate::support::server::reason(&status);
-                let told = (status.code(), reason.as_str());
-                assert_eq!(told, (tonic::Code::FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED"), "{call}: {status:?}");
-            }
-            let create = pb::CreateSandboxRequest {
-                gateway: name.into(),
-                name: "mine".into(),
-                request_id: sg.app.new_id().to_string(),
-                ..Default::default()
-            };
-            sg.admin().sandboxes().create_sandbox(create).await.unwrap();
-            assert_names_the_credential(&operation(&sg.admin(), name).await);
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
+    own_methods_answer_failed_precondition_if_the_gateway_rejects_the_credential,
+    the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_others,
+    audit_and_operations_of_stock_clients_tell_the_failure_apart_from_a_refused_caller,
+}
 
-    async fn the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_others(sg: TestServer) {
-        let simulator = rejecting(&sg, "bad", Generation::V0_1).await;
-        let good = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
-        good.seed_demo().unwrap();
-        sg.gateway("good", good.addr()).await;
-        let list = pb::ListSandboxesRequest::default();
-        let page = sg.admin().sandboxes().list_sandboxes(list).await.unwrap().into_inner();
-        assert!(page.sandboxes.iter().all(|sandbox| sandbox.gateway == "good") && !page.sandboxes.is_empty());
-        assert_eq!(page.unreachable.len(), 1, "{page:?}");
-        assert_eq!(page.unreachable[0].gateway, "bad");
-        assert!(page.unreachable[0].error.contains("credential"), "{page:?}");
-        simulator.stop().await;
-        good.stop().await;
-        sg.finish().await;
-    }
-
-    async fn audit_and_operations_of_stock_clients_tell_the_failure_apart_from_a_refused_caller(sg: TestServer) {
-        use shoreguard::pb::v0_0::openshell::v1 as old;
-        let simulator = rejecting(&sg, "old", Generation::V0_0).await;
-        let admin = sg.admin();
-        let spec = Some(old::SandboxSpec::default());
-        let create = old::CreateSandboxRequest { name: "mine".into(), spec, ..Default::default() };
-        let refused = admin.openshell_v0_0().create_sandbox(to("old", create)).await;
-        assert_refused!(refused, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
-        assert_names_the_credential(&operation(&admin, "old").await);
-        let delete = old::DeleteSandboxRequest { name: "coder".into(), ..Default::default() };
-        let refused = admin.openshell_v0_0().delete_sandbox(to("old", delete)).await;
-        assert_refused!(refused, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
-        sg.app.audit.settled().await;
-        for (resource, action) in [("mine", "sandbox.create"), ("coder", "sandbox.delete")] {
-            let entries = admin.entries(resource, action).await;
-            assert_eq!(entries.len(), 1, "{entries:?}");
-            assert_eq!(entries[0].outcome(), pb::AuditOutcome::Failed, "{entries:?}");
+async fn own_methods_answer_failed_precondition_if_the_gateway_rejects_the_credential(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let simulator = rejecting(&sg, name, generation).await;
+        for (call, answer) in calls(&sg, name).await {
+            let status = answer.err().unwrap_or_else(|| panic!("{name}: {call} succeeded"));
+            let reason = crate::support::server::reason(&status);
+            let told = (status.code(), reason.as_str());
+            assert_eq!(
+                told,
+                (tonic::Code::FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED"),
+                "{call}: {status:?}"
+            );
         }
+        let create = pb::CreateSandboxRequest {
+            gateway: name.into(),
+            name: "mine".into(),
+            request_id: sg.app.new_id().to_string(),
+            ..Default::default()
+        };
+        sg.admin().sandboxes().create_sandbox(create).await.unwrap();
+        assert_names_the_credential(&operation(&sg.admin(), name).await);
         simulator.stop().await;
-        sg.finish().await;
     }
+    sg.finish().await;
+}
+
+async fn the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_others(
+    sg: TestServer,
+) {
+    let simulator = rejecting(&sg, "bad", Generation::V0_1).await;
+    let good = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
+    good.seed_demo().unwrap();
+    sg.gateway("good", good.addr()).await;
+    let list = pb::ListSandboxesRequest::default();
+    let page = sg.admin().sandboxes().list_sandboxes(list).await.unwrap().into_inner();
+    assert!(
+        page.sandboxes.iter().all(|sandbox| sandbox.gateway == "good")
+            && !page.sandboxes.is_empty()
+    );
+    assert_eq!(page.unreachable.len(), 1, "{page:?}");
+    assert_eq!(page.unreachable[0].gateway, "bad");
+    assert!(page.unreachable[0].error.contains("credential"), "{page:?}");
+    simulator.stop().await;
+    good.stop().await;
+    sg.finish().await;
+}
+
+async fn audit_and_operations_of_stock_clients_tell_the_failure_apart_from_a_refused_caller(
+    sg: TestServer,
+) {
+    use shoreguard::pb::v0_0::openshell::v1 as old;
+    let simulator = rejecting(&sg, "old", Generation::V0_0).await;
+    let admin = sg.admin();
+    let spec = Some(old::SandboxSpec::default());
+    let create = old::CreateSandboxRequest { name: "mine".into(), spec, ..Default::default() };
+    let refused = admin.openshell_v0_0().create_sandbox(to("old", create)).await;
+    assert_refused!(refused, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
+    assert_names_the_credential(&operation(&admin, "old").await);
+    let delete = old::DeleteSandboxRequest { name: "coder".into(), ..Default::default() };
+    let refused = admin.openshell_v0_0().delete_sandbox(to("old", delete)).await;
+    assert_refused!(refused, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
+    sg.app.audit.settled().await;
+    for (resource, action) in [("mine", "sandbox.create"), ("coder", "sandbox.delete")] {
+        let entries = admin.entries(resource, action).await;
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        assert_eq!(entries[0].outcome(), pb::AuditOutcome::Failed, "{entries:?}");
+    }
+    simulator.stop().await;
+    sg.finish().await;
 }

@@ -94,160 +94,203 @@ pub(crate) fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
 }
 
 served! {
-    async fn wp14_certificates_are_replaced_in_place(sg: TestServer) {
-        let (servers, clients, strangers) = (authority("gateways"), authority("clients"), authority("strangers"));
-        let simulator = guarded(&servers, &clients).await;
-        let admin = sg.admin();
-        let request = mutual(&simulator, &servers, ours(&clients, 90 * DAY));
-        admin.gateways().register_gateway(request).await.unwrap();
-        let lead = sg.with(&admin.key("lead", pb::Role::None).await);
-        admin.bind("lead", "edge", pb::Role::Admin).await;
-        who(&lead).await.unwrap();
+    wp14_certificates_are_replaced_in_place,
+    wp75_what_is_stored_already_is_no_rotation,
+    a_token_is_replaced_without_dropping_a_stream,
+    what_a_probe_finds_while_credentials_are_proven_stays,
+    what_is_held_for_long_follows_the_credentials_and_no_other_gateway,
+    ends_of_certificates_are_told_of_three_times,
+}
 
-        let before = get(&sg).await;
-        let refused = rotate(&lead, ours(&strangers, 90 * DAY), false).await;
-        assert_refused!(refused, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-        assert_eq!(get(&sg).await, before, "what was refused left something behind");
+async fn wp14_certificates_are_replaced_in_place(sg: TestServer) {
+    let (servers, clients, strangers) =
+        (authority("gateways"), authority("clients"), authority("strangers"));
+    let simulator = guarded(&servers, &clients).await;
+    let admin = sg.admin();
+    let request = mutual(&simulator, &servers, ours(&clients, 90 * DAY));
+    admin.gateways().register_gateway(request).await.unwrap();
+    let lead = sg.with(&admin.key("lead", pb::Role::None).await);
+    admin.bind("lead", "edge", pb::Role::Admin).await;
+    who(&lead).await.unwrap();
 
-        let ends = |gateway: &pb::Gateway| {
-            let client = gateway.certificates.iter().find(|c| c.kind() == pb::GatewayCertificateKind::Client);
-            client.and_then(|c| c.expire_time).unwrap().seconds
-        };
-        let rotated = rotate(&lead, ours(&clients, 200 * DAY), false).await.unwrap();
-        let after = rotated.gateway.unwrap();
-        assert!(rotated.rotated && ends(&after) > ends(&before), "{after:?}");
-        assert_eq!(after.id, before.id);
-        who(&lead).await.expect("the role on the gateway has stayed");
-        let kinds: Vec<_> = after.certificates.iter().map(pb::GatewayCertificate::kind).collect();
-        assert_eq!(kinds, [pb::GatewayCertificateKind::Ca, pb::GatewayCertificateKind::Client, pb::GatewayCertificateKind::Server]);
-        let entries = admin.entries("edge", "gateway.rotate_credentials").await;
-        assert_eq!(entries.len(), 2, "{entries:?}");
-        simulator.stop().await;
-        sg.finish().await;
-    }
+    let before = get(&sg).await;
+    let refused = rotate(&lead, ours(&strangers, 90 * DAY), false).await;
+    assert_refused!(refused, FailedPrecondition, "CREDENTIALS_UNPROVEN");
+    assert_eq!(get(&sg).await, before, "what was refused left something behind");
 
-    async fn wp75_what_is_stored_already_is_no_rotation(sg: TestServer) {
-        let simulator = guarded_by_token("one").await;
-        let admin = sg.admin();
-        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
-        admin.gateways().register_gateway(request).await.unwrap();
-        let before = get(&sg).await;
-        let same = rotate(&admin, token("one"), false).await.unwrap();
-        assert!(!same.rotated);
-        assert_eq!(same.gateway.unwrap(), before);
-        assert!(!dump::table(&sg.app.db, "events").await.contains("gateway.credentials_rotated"));
-        simulator.stop().await;
-        sg.finish().await;
-    }
+    let ends = |gateway: &pb::Gateway| {
+        let client =
+            gateway.certificates.iter().find(|c| c.kind() == pb::GatewayCertificateKind::Client);
+        client.and_then(|c| c.expire_time).unwrap().seconds
+    };
+    let rotated = rotate(&lead, ours(&clients, 200 * DAY), false).await.unwrap();
+    let after = rotated.gateway.unwrap();
+    assert!(rotated.rotated && ends(&after) > ends(&before), "{after:?}");
+    assert_eq!(after.id, before.id);
+    who(&lead).await.expect("the role on the gateway has stayed");
+    let kinds: Vec<_> = after.certificates.iter().map(pb::GatewayCertificate::kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            pb::GatewayCertificateKind::Ca,
+            pb::GatewayCertificateKind::Client,
+            pb::GatewayCertificateKind::Server
+        ]
+    );
+    let entries = admin.entries("edge", "gateway.rotate_credentials").await;
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    simulator.stop().await;
+    sg.finish().await;
+}
 
-    async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
-        let simulator = guarded_by_token("one").await;
-        let admin = sg.admin();
-        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
-        admin.gateways().register_gateway(request).await.unwrap();
-        simulator.seed_demo().unwrap();
-        let list = openshell::ListSandboxesRequest::default();
-        let sandboxes = admin.openshell_v0_1().list_sandboxes(list).await.unwrap().into_inner().sandboxes;
-        let name = sandboxes[0].metadata.as_ref().unwrap().name.clone();
-        let watch = openshell::WatchSandboxRequest { sandbox: name.clone(), follow_status: true, follow_logs: true, ..Default::default() };
-        let mut stream = admin.openshell_v0_1().watch_sandbox(watch).await.unwrap().into_inner();
-        stream.message().await.unwrap().expect("a first word");
+async fn wp75_what_is_stored_already_is_no_rotation(sg: TestServer) {
+    let simulator = guarded_by_token("one").await;
+    let admin = sg.admin();
+    let request =
+        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    admin.gateways().register_gateway(request).await.unwrap();
+    let before = get(&sg).await;
+    let same = rotate(&admin, token("one"), false).await.unwrap();
+    assert!(!same.rotated);
+    assert_eq!(same.gateway.unwrap(), before);
+    assert!(!dump::table(&sg.app.db, "events").await.contains("gateway.credentials_rotated"));
+    simulator.stop().await;
+    sg.finish().await;
+}
 
-        simulator.require_bearer(&["one", "two"]);
-        assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
-        simulator.require_bearer(&["two"]);
-        assert_refused!(rotate(&admin, token("three"), false).await, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-        who(&admin).await.unwrap();
-        assert_eq!(simulator.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer two");
-        simulator.log("default", &name, "info", "still here").unwrap();
-        loop {
-            let said = stream.message().await.unwrap().expect("the stream goes on");
-            if format!("{said:?}").contains("still here") { break; }
+async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
+    let simulator = guarded_by_token("one").await;
+    let admin = sg.admin();
+    let request =
+        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    admin.gateways().register_gateway(request).await.unwrap();
+    simulator.seed_demo().unwrap();
+    let list = openshell::ListSandboxesRequest::default();
+    let sandboxes =
+        admin.openshell_v0_1().list_sandboxes(list).await.unwrap().into_inner().sandboxes;
+    let name = sandboxes[0].metadata.as_ref().unwrap().name.clone();
+    let watch = openshell::WatchSandboxRequest {
+        sandbox: name.clone(),
+        follow_status: true,
+        follow_logs: true,
+        ..Default::default()
+    };
+    let mut stream = admin.openshell_v0_1().watch_sandbox(watch).await.unwrap().into_inner();
+    stream.message().await.unwrap().expect("a first word");
+
+    simulator.require_bearer(&["one", "two"]);
+    assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+    simulator.require_bearer(&["two"]);
+    assert_refused!(
+        rotate(&admin, token("three"), false).await,
+        FailedPrecondition,
+        "CREDENTIALS_UNPROVEN"
+    );
+    who(&admin).await.unwrap();
+    assert_eq!(simulator.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer two");
+    simulator.log("default", &name, "info", "still here").unwrap();
+    loop {
+        let said = stream.message().await.unwrap().expect("the stream goes on");
+        if format!("{said:?}").contains("still here") {
+            break;
         }
-        drop(stream);
-
-        // With `unproven` the token is stored without a test.
-        assert!(rotate(&admin, token("three"), true).await.unwrap().rotated);
-        who(&admin).await.unwrap_err();
-        assert_refused!(rotate(&admin, pb::GatewayCredentials::default(), false).await, InvalidArgument, "INVALID_FIELD");
-        let key = admin.key("viewer", pb::Role::Operator).await;
-        assert_refused!(rotate(&sg.with(&key), token("two"), false).await, PermissionDenied, "ROLE_TOO_LOW");
-        simulator.stop().await;
-        sg.finish().await;
     }
+    drop(stream);
 
-    async fn what_a_probe_finds_while_credentials_are_proven_stays(sg: TestServer) {
-        let simulator = guarded_by_token("one").await;
-        let admin = sg.admin();
-        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
-        admin.gateways().register_gateway(request).await.unwrap();
-        simulator.require_bearer(&["one", "two"]);
-        simulator.script("GetCurrentUser", Script::Delay(Duration::from_secs(2)), Times::Next(1));
-        let asked = || simulator.calls()["/openshell.v1.OpenShell/GetCurrentUser"];
-        let before = asked();
-        let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
-        while asked() == before {
-            crate::support::pause().await;
-        }
-        simulator.set_version("0.1.6");
+    // With `unproven` the token is stored without a test.
+    assert!(rotate(&admin, token("three"), true).await.unwrap().rotated);
+    who(&admin).await.unwrap_err();
+    assert_refused!(
+        rotate(&admin, pb::GatewayCredentials::default(), false).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let key = admin.key("viewer", pb::Role::Operator).await;
+    assert_refused!(
+        rotate(&sg.with(&key), token("two"), false).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn what_a_probe_finds_while_credentials_are_proven_stays(sg: TestServer) {
+    let simulator = guarded_by_token("one").await;
+    let admin = sg.admin();
+    let request =
+        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    admin.gateways().register_gateway(request).await.unwrap();
+    simulator.require_bearer(&["one", "two"]);
+    simulator.script("GetCurrentUser", Script::Delay(Duration::from_secs(2)), Times::Next(1));
+    let asked = || simulator.calls()["/openshell.v1.OpenShell/GetCurrentUser"];
+    let before = asked();
+    let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
+    while asked() == before {
+        crate::support::pause().await;
+    }
+    simulator.set_version("0.1.6");
+    probe(&sg).await;
+    assert!(!rotation.is_finished(), "the new credentials are still being proven");
+    assert!(rotation.await.unwrap().unwrap().rotated);
+    assert_eq!(get(&sg).await.version, "0.1.6");
+    // If the rotation restored the old version, the next probe would report the new version a second time.
+    let told = dump::table(&sg.app.db, "events").await.matches("gateway.version_changed").count();
+    assert_eq!(told, 1);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn what_is_held_for_long_follows_the_credentials_and_no_other_gateway(sg: TestServer) {
+    let (simulator, other) = (guarded_by_token("one").await, guarded_by_token("two").await);
+    let admin = sg.admin();
+    let request =
+        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    admin.gateways().register_gateway(request).await.unwrap();
+    let held = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
+    held.settings(None).await.unwrap();
+    simulator.require_bearer(&["one", "two"]);
+    assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+    simulator.require_bearer(&["two"]);
+    held.settings(None).await.expect("a new call shows the new token");
+
+    // T04: a call that began for one address never reaches another one.
+    let moved = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["endpoint".into(), "credentials".into()],
+        }),
+        endpoint: other.addr().to_string(),
+        credentials: Some(token("two")),
+        ..Default::default()
+    };
+    admin.gateways().update_gateway(moved).await.unwrap();
+    let refused = held.settings(None).await.unwrap_err();
+    assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
+    let now = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
+    now.settings(None).await.unwrap();
+    drop((held, now));
+    simulator.stop().await;
+    other.stop().await;
+    sg.finish().await;
+}
+
+async fn ends_of_certificates_are_told_of_three_times(sg: TestServer) {
+    let (servers, clients) = (authority("gateways"), authority("clients"));
+    let simulator = guarded(&servers, &clients).await;
+    let admin = sg.admin();
+    let request = mutual(&simulator, &servers, ours(&clients, 40 * DAY));
+    admin.gateways().register_gateway(request).await.unwrap();
+    assert_eq!(expiring(&sg).await, 0);
+    for (passed, told) in [(11 * DAY, 1), (Duration::from_hours(1), 1), (23 * DAY, 2), (5 * DAY, 3)]
+    {
+        sg.pass(passed).await;
         probe(&sg).await;
-        assert!(!rotation.is_finished(), "the new credentials are still being proven");
-        assert!(rotation.await.unwrap().unwrap().rotated);
-        assert_eq!(get(&sg).await.version, "0.1.6");
-        // If the rotation restored the old version, the next probe would report the new version a second time.
-        let told = dump::table(&sg.app.db, "events").await.matches("gateway.version_changed").count();
-        assert_eq!(told, 1);
-        simulator.stop().await;
-        sg.finish().await;
+        assert_eq!(expiring(&sg).await, told);
     }
-
-    async fn what_is_held_for_long_follows_the_credentials_and_no_other_gateway(sg: TestServer) {
-        let (simulator, other) = (guarded_by_token("one").await, guarded_by_token("two").await);
-        let admin = sg.admin();
-        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
-        admin.gateways().register_gateway(request).await.unwrap();
-        let held = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
-        held.settings(None).await.unwrap();
-        simulator.require_bearer(&["one", "two"]);
-        assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
-        simulator.require_bearer(&["two"]);
-        held.settings(None).await.expect("a new call shows the new token");
-
-        // T04: a call that began for one address never reaches another one.
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into(), "credentials".into()] }),
-            endpoint: other.addr().to_string(),
-            credentials: Some(token("two")),
-            ..Default::default()
-        };
-        admin.gateways().update_gateway(moved).await.unwrap();
-        let refused = held.settings(None).await.unwrap_err();
-        assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
-        let now = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
-        now.settings(None).await.unwrap();
-        drop((held, now));
-        simulator.stop().await;
-        other.stop().await;
-        sg.finish().await;
-    }
-
-    async fn ends_of_certificates_are_told_of_three_times(sg: TestServer) {
-        let (servers, clients) = (authority("gateways"), authority("clients"));
-        let simulator = guarded(&servers, &clients).await;
-        let admin = sg.admin();
-        let request = mutual(&simulator, &servers, ours(&clients, 40 * DAY));
-        admin.gateways().register_gateway(request).await.unwrap();
-        assert_eq!(expiring(&sg).await, 0);
-        for (passed, told) in [(11 * DAY, 1), (Duration::from_hours(1), 1), (23 * DAY, 2), (5 * DAY, 3)] {
-            sg.pass(passed).await;
-            probe(&sg).await;
-            assert_eq!(expiring(&sg).await, told);
-        }
-        // A new certificate has events of its own.
-        rotate(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
-        assert_eq!(expiring(&sg).await, 4);
-        simulator.stop().await;
-        sg.finish().await;
-    }
+    // A new certificate has events of its own.
+    rotate(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
+    assert_eq!(expiring(&sg).await, 4);
+    simulator.stop().await;
+    sg.finish().await;
 }

@@ -69,158 +69,190 @@ fn away() -> Script {
     }
 }
 
-served! {
-    async fn states_of_a_day_are_kept_with_how_fast_the_answers_were(sg: TestServer) {
-        let edge = simulator().await;
-        sg.gateway("edge", edge.addr()).await;
-        probes(&sg).await;
-        edge.set_version("0.1.6");
-        probes(&sg).await;
-        edge.script("Health", away(), Times::Next(2));
-        probes(&sg).await;
-        probes(&sg).await;
-        let found = health(&sg, "edge").await;
-        assert_eq!(found.status(), Unreachable);
-        probes(&sg).await;
-        let found = health(&sg, "edge").await;
-        assert_eq!((found.probe_count, found.failure_count), (6, 2));
-        let states: Vec<_> = found.states.iter().map(|s| (s.status(), s.version.as_str())).collect();
-        assert_eq!(states, [(Healthy, "0.1.6"), (Unreachable, "0.1.6"), (Healthy, "0.1.6"), (Healthy, "0.1.5")]);
-        assert!(found.states[1].error.contains("`edge`") && found.states[0].error.is_empty(), "{found:?}");
-        let micros = |span: Option<prost_types::Duration>| span.map(|s| s.seconds * 1_000_000 + i64::from(s.nanos / 1_000)).unwrap();
-        let (p50, p90, p99) = (micros(found.latency_p50), micros(found.latency_p90), micros(found.latency_p99));
-        assert!(0 < p50 && p50 <= p90 && p90 <= p99, "{found:?}");
-        for (event, times) in [("gateway.down", 1), ("gateway.up", 1), ("gateway.version_changed", 1)] {
-            assert_eq!(told(&sg, event).await, times, "{event}");
-        }
+served! { states_of_a_day_are_kept_with_how_fast_the_answers_were }
 
-        pass(&sg, Duration::from_hours(30)).await;
-        let later = health(&sg, "edge").await;
-        assert_eq!((later.probe_count, later.status()), (0, pb::GatewayStatus::Unknown));
-        probes(&sg).await;
-        let later = health(&sg, "edge").await;
-        assert_eq!((later.probe_count, later.failure_count), (1, 0));
-        assert_eq!(later.states.len(), 4, "nothing has changed, so nothing is forgotten yet");
-        edge.set_version("0.1.7");
-        probes(&sg).await;
-        let states = health(&sg, "edge").await.states;
-        assert_eq!(states.len(), 2, "the one before it lasted into the day: {states:?}");
-        let unknown = pb::GetGatewayHealthRequest { gateway: "none".into() };
-        assert_refused!(sg.admin().gateways().get_gateway_health(unknown).await, NotFound, "NOT_FOUND");
-        edge.stop().await;
-        sg.finish().await;
+async fn states_of_a_day_are_kept_with_how_fast_the_answers_were(sg: TestServer) {
+    let edge = simulator().await;
+    sg.gateway("edge", edge.addr()).await;
+    probes(&sg).await;
+    edge.set_version("0.1.6");
+    probes(&sg).await;
+    edge.script("Health", away(), Times::Next(2));
+    probes(&sg).await;
+    probes(&sg).await;
+    let found = health(&sg, "edge").await;
+    assert_eq!(found.status(), Unreachable);
+    probes(&sg).await;
+    let found = health(&sg, "edge").await;
+    assert_eq!((found.probe_count, found.failure_count), (6, 2));
+    let states: Vec<_> = found.states.iter().map(|s| (s.status(), s.version.as_str())).collect();
+    assert_eq!(
+        states,
+        [(Healthy, "0.1.6"), (Unreachable, "0.1.6"), (Healthy, "0.1.6"), (Healthy, "0.1.5")]
+    );
+    assert!(
+        found.states[1].error.contains("`edge`") && found.states[0].error.is_empty(),
+        "{found:?}"
+    );
+    let micros = |span: Option<prost_types::Duration>| {
+        span.map(|s| s.seconds * 1_000_000 + i64::from(s.nanos / 1_000)).unwrap()
+    };
+    let (p50, p90, p99) =
+        (micros(found.latency_p50), micros(found.latency_p90), micros(found.latency_p99));
+    assert!(0 < p50 && p50 <= p90 && p90 <= p99, "{found:?}");
+    for (event, times) in [("gateway.down", 1), ("gateway.up", 1), ("gateway.version_changed", 1)] {
+        assert_eq!(told(&sg, event).await, times, "{event}");
     }
 
+    pass(&sg, Duration::from_hours(30)).await;
+    let later = health(&sg, "edge").await;
+    assert_eq!((later.probe_count, later.status()), (0, pb::GatewayStatus::Unknown));
+    probes(&sg).await;
+    let later = health(&sg, "edge").await;
+    assert_eq!((later.probe_count, later.failure_count), (1, 0));
+    assert_eq!(later.states.len(), 4, "nothing has changed, so nothing is forgotten yet");
+    edge.set_version("0.1.7");
+    probes(&sg).await;
+    let states = health(&sg, "edge").await.states;
+    assert_eq!(states.len(), 2, "the one before it lasted into the day: {states:?}");
+    let unknown = pb::GetGatewayHealthRequest { gateway: "none".into() };
+    assert_refused!(sg.admin().gateways().get_gateway_health(unknown).await, NotFound, "NOT_FOUND");
+    edge.stop().await;
+    sg.finish().await;
 }
 
+// Only the test probes.
 served! {
-    // Only the test probes.
     tuned |config| config.gateways.probe_interval_seconds = 3600;
+    wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long,
+}
 
-    async fn wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long(sg: TestServer) {
-        let edge = simulator().await;
-        let registered = sg.gateway("edge", edge.addr()).await;
-        assert_eq!(registered.status(), Healthy);
-        // Without a probe for hours, the status of the gateway is unknown.
-        pass(&sg, Duration::from_hours(4)).await;
-        let stale = get(&sg, "edge").await;
-        assert_eq!(stale.status(), pb::GatewayStatus::Unknown);
-        assert_eq!((stale.last_seen_time, stale.probe_time), (registered.last_seen_time, registered.probe_time));
-        assert!(!stale.last_error.is_empty());
-        let list = sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap().into_inner();
-        assert_eq!(list.gateways[0].status(), pb::GatewayStatus::Unknown);
-        probes(&sg).await;
-        assert_eq!(get(&sg, "edge").await.status(), Healthy);
-        edge.stop().await;
-        probes(&sg).await;
-        let gone = get(&sg, "edge").await;
-        assert_eq!(gone.status(), Unreachable);
-        assert!(gone.last_seen_time.unwrap().seconds < gone.probe_time.unwrap().seconds, "WP72: seen is when it answered");
-        sg.finish().await;
-    }
+async fn wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long(sg: TestServer) {
+    let edge = simulator().await;
+    let registered = sg.gateway("edge", edge.addr()).await;
+    assert_eq!(registered.status(), Healthy);
+    // Without a probe for hours, the status of the gateway is unknown.
+    pass(&sg, Duration::from_hours(4)).await;
+    let stale = get(&sg, "edge").await;
+    assert_eq!(stale.status(), pb::GatewayStatus::Unknown);
+    assert_eq!(
+        (stale.last_seen_time, stale.probe_time),
+        (registered.last_seen_time, registered.probe_time)
+    );
+    assert!(!stale.last_error.is_empty());
+    let list = sg
+        .admin()
+        .gateways()
+        .list_gateways(pb::ListGatewaysRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(list.gateways[0].status(), pb::GatewayStatus::Unknown);
+    probes(&sg).await;
+    assert_eq!(get(&sg, "edge").await.status(), Healthy);
+    edge.stop().await;
+    probes(&sg).await;
+    let gone = get(&sg, "edge").await;
+    assert_eq!(gone.status(), Unreachable);
+    assert!(
+        gone.last_seen_time.unwrap().seconds < gone.probe_time.unwrap().seconds,
+        "WP72: seen is when it answered"
+    );
+    sg.finish().await;
 }
 
 served! {
     tuned |config| config.gateways.probe_timeout_seconds = 3;
+    whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked,
+    what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after,
+    wp72_one_silent_gateway_delays_no_other,
+}
 
-    async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: TestServer) {
-        let edge = simulator().await;
-        sg.gateway("edge", edge.addr()).await;
-        for (worker, method) in [(PROBES, "Health"), (LOOKS, "GetGatewayConfig")] {
-            pass(&sg, Duration::from_secs(31)).await;
-            let (before, times) = (get(&sg, "edge").await, asked(&edge, method));
-            edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
-            let app = Arc::clone(&sg.app);
-            let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
-            until_asked(&edge, method, times).await;
-            // The round is delayed for so long that another replica takes over the lease.
-            pass(&sg, Duration::from_secs(31)).await;
-            let taken = leases::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
-            assert!(taken.is_some(), "{}", worker.name);
-            let lost = round.await.unwrap();
-            assert!(matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })), "{}: {lost:?}", worker.name);
-            assert_eq!(get(&sg, "edge").await.probe_time, before.probe_time, "{}", worker.name);
-        }
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(sg: TestServer) {
-        let (old, new) = (simulator().await, simulator().await);
-        sg.gateway("edge", old.addr()).await;
-        let silent = |simulator: &Simulator| {
-            simulator.script("Health", Script::Hang, Times::Next(1));
-            let mut client = sg.admin().gateways();
-            let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
-            sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() })
-        };
-        // A later probe finishes first.
-        let times = asked(&old, "Health");
-        let late = silent(&old);
-        until_asked(&old, "Health", times).await;
-        let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
-        assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
-        assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
-        assert_eq!(get(&sg, "edge").await.status(), Healthy);
-        // The gateway has moved to another address before the probe finishes.
-        let times = asked(&old, "Health");
-        let late = silent(&old);
-        until_asked(&old, "Health", times).await;
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into()] }),
-            endpoint: new.addr().to_string(),
-            ..Default::default()
-        };
-        sg.admin().gateways().update_gateway(moved).await.unwrap();
-        assert!(!late.await.unwrap().reachable);
-        assert_eq!(get(&sg, "edge").await.status(), Healthy);
-        old.stop().await;
-        new.stop().await;
-        sg.finish().await;
-    }
-
-    async fn wp72_one_silent_gateway_delays_no_other(sg: TestServer) {
-        let (slow, quick) = (simulator().await, simulator().await);
-        sg.gateway("a-slow", slow.addr()).await;
-        sg.gateway("quick", quick.addr()).await;
-        let before = get(&sg, "quick").await.probe_time;
-        slow.script("Health", Script::Hang, Times::All);
-        pass(&sg, Duration::from_secs(30)).await;
+async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: TestServer) {
+    let edge = simulator().await;
+    sg.gateway("edge", edge.addr()).await;
+    for (worker, method) in [(PROBES, "Health"), (LOOKS, "GetGatewayConfig")] {
+        pass(&sg, Duration::from_secs(31)).await;
+        let (before, times) = (get(&sg, "edge").await, asked(&edge, method));
+        edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
         let app = Arc::clone(&sg.app);
-        let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
-        while get(&sg, "quick").await.probe_time == before {
-            assert!(!round.is_finished(), "the round waits for the silent one");
-            tokio::task::yield_now().await;
-        }
-        assert!(!round.is_finished(), "the silent one is still waited for");
-        round.await.unwrap();
-        assert_eq!(get(&sg, "a-slow").await.status(), Unreachable);
-        assert_eq!(get(&sg, "quick").await.status(), Healthy);
-        slow.stop().await;
-        quick.stop().await;
-        sg.finish().await;
+        let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
+        until_asked(&edge, method, times).await;
+        // The round is delayed for so long that another replica takes over the lease.
+        pass(&sg, Duration::from_secs(31)).await;
+        let taken = leases::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30))
+            .await
+            .unwrap();
+        assert!(taken.is_some(), "{}", worker.name);
+        let lost = round.await.unwrap();
+        assert!(
+            matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })),
+            "{}: {lost:?}",
+            worker.name
+        );
+        assert_eq!(get(&sg, "edge").await.probe_time, before.probe_time, "{}", worker.name);
     }
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(
+    sg: TestServer,
+) {
+    let (old, new) = (simulator().await, simulator().await);
+    sg.gateway("edge", old.addr()).await;
+    let silent = |simulator: &Simulator| {
+        simulator.script("Health", Script::Hang, Times::Next(1));
+        let mut client = sg.admin().gateways();
+        let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+        sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() })
+    };
+    // A later probe finishes first.
+    let times = asked(&old, "Health");
+    let late = silent(&old);
+    until_asked(&old, "Health", times).await;
+    let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
+    assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
+    assert_eq!(get(&sg, "edge").await.status(), Healthy);
+    // The gateway has moved to another address before the probe finishes.
+    let times = asked(&old, "Health");
+    let late = silent(&old);
+    until_asked(&old, "Health", times).await;
+    let moved = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into()] }),
+        endpoint: new.addr().to_string(),
+        ..Default::default()
+    };
+    sg.admin().gateways().update_gateway(moved).await.unwrap();
+    assert!(!late.await.unwrap().reachable);
+    assert_eq!(get(&sg, "edge").await.status(), Healthy);
+    old.stop().await;
+    new.stop().await;
+    sg.finish().await;
+}
+
+async fn wp72_one_silent_gateway_delays_no_other(sg: TestServer) {
+    let (slow, quick) = (simulator().await, simulator().await);
+    sg.gateway("a-slow", slow.addr()).await;
+    sg.gateway("quick", quick.addr()).await;
+    let before = get(&sg, "quick").await.probe_time;
+    slow.script("Health", Script::Hang, Times::All);
+    pass(&sg, Duration::from_secs(30)).await;
+    let app = Arc::clone(&sg.app);
+    let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+    while get(&sg, "quick").await.probe_time == before {
+        assert!(!round.is_finished(), "the round waits for the silent one");
+        tokio::task::yield_now().await;
+    }
+    assert!(!round.is_finished(), "the silent one is still waited for");
+    round.await.unwrap();
+    assert_eq!(get(&sg, "a-slow").await.status(), Unreachable);
+    assert_eq!(get(&sg, "quick").await.status(), Healthy);
+    slow.stop().await;
+    quick.stop().await;
+    sg.finish().await;
 }
 
 served! {
@@ -228,39 +260,44 @@ served! {
         config.gateways.probe_timeout_seconds = 10;
         config.gateways.probe_interval_seconds = 3600;
     };
+    wp72_an_outage_of_many_delays_none_that_is_well,
+}
 
-    async fn wp72_an_outage_of_many_delays_none_that_is_well(sg: TestServer) {
-        let (many, well) = (simulator().await, simulator().await);
-        // Twice the number of concurrent probes.
-        for n in 0..128 {
-            sg.gateway(&format!("many-{n}"), many.addr()).await;
-        }
-        // So many that some are probed late in any order.
-        let names: Vec<String> = (0..8).map(|n| format!("well-{n}")).collect();
-        let mut before = Vec::new();
-        for name in &names {
-            before.push(sg.gateway(name, well.addr()).await.probe_time);
-        }
-        many.script("Health", Script::Hang, Times::All);
-        pass(&sg, Duration::from_secs(30)).await;
-        let app = Arc::clone(&sg.app);
-        let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
-        for (name, before) in names.iter().zip(before) {
-            while get(&sg, name).await.probe_time == before {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
-        let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways;
-        let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
-        assert_eq!((list.len(), silent), (136, 0), "they were asked before the first silent one was given up");
-        assert_eq!(round.await.unwrap().unwrap().done, 136);
-        // Gateways that do not respond are probed last from now on, but are still probed.
-        many.clear_scripts();
-        probes(&sg).await;
-        assert_eq!(get(&sg, "many-0").await.status(), Healthy);
-        many.stop().await;
-        well.stop().await;
-        sg.finish().await;
+async fn wp72_an_outage_of_many_delays_none_that_is_well(sg: TestServer) {
+    let (many, well) = (simulator().await, simulator().await);
+    // Twice the number of concurrent probes.
+    for n in 0..128 {
+        sg.gateway(&format!("many-{n}"), many.addr()).await;
     }
+    // So many that some are probed late in any order.
+    let names: Vec<String> = (0..8).map(|n| format!("well-{n}")).collect();
+    let mut before = Vec::new();
+    for name in &names {
+        before.push(sg.gateway(name, well.addr()).await.probe_time);
+    }
+    many.script("Health", Script::Hang, Times::All);
+    pass(&sg, Duration::from_secs(30)).await;
+    let app = Arc::clone(&sg.app);
+    let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+    for (name, before) in names.iter().zip(before) {
+        while get(&sg, name).await.probe_time == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
+    let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways;
+    let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
+    assert_eq!(
+        (list.len(), silent),
+        (136, 0),
+        "they were asked before the first silent one was given up"
+    );
+    assert_eq!(round.await.unwrap().unwrap().done, 136);
+    // Gateways that do not respond are probed last from now on, but are still probed.
+    many.clear_scripts();
+    probes(&sg).await;
+    assert_eq!(get(&sg, "many-0").await.status(), Healthy);
+    many.stop().await;
+    well.stop().await;
+    sg.finish().await;
 }

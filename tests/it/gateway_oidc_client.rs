@@ -16,75 +16,90 @@ use crate::oidc::issuers;
 use crate::oidc_provider::{Control, How};
 use crate::support::dump;
 
-served! { tuned issuers;
-    async fn tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
-        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
-        let admin = sg.admin();
-        let credentials = |secret: &str| pb::GatewayCredentials {
-            oidc_client_id: "shoreguard".into(),
-            oidc_client_secret: secret.into(),
-            ..Default::default()
-        };
-        let oidc_client = pb::GatewayOidcClient {
-            token_url: format!("{}/token", corp.url),
-            scope: "gateway".into(),
-            ..Default::default()
-        };
-        let request = pb::RegisterGatewayRequest {
-            auth_mode: pb::GatewayAuthMode::OidcClient.into(),
-            credentials: Some(credentials("client secret")),
-            oidc_client: Some(oidc_client.clone()),
-            ..plain(&simulator)
-        };
-        let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
-        assert_refused!(admin.gateways().register_gateway(nowhere).await, InvalidArgument, "INVALID_FIELD");
-        let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
-        assert!(stored.has_oidc_client_secret);
-        // The probe of the registration has fetched a token of its own.
-        let fetched = corp.count("token").await;
-        simulator.require_bearer(&["granted-1-gateway", "granted-2-gateway", "granted-3-gateway"]);
-        for _ in 0..3 {
-            who(&admin).await.unwrap();
-        }
-        let held = corp.count("token").await;
-        assert_eq!(held, fetched + 1, "one token serves them all");
+served! { tuned issuers; tokens_are_fetched_from_the_identity_provider }
 
-        // Shortly before the token expires, the next one is fetched while the current one stays in use. An expired
-        // token is never used.
-        sg.pass(Duration::from_secs(85)).await;
+async fn tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
+    let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+    let admin = sg.admin();
+    let credentials = |secret: &str| pb::GatewayCredentials {
+        oidc_client_id: "shoreguard".into(),
+        oidc_client_secret: secret.into(),
+        ..Default::default()
+    };
+    let oidc_client = pb::GatewayOidcClient {
+        token_url: format!("{}/token", corp.url),
+        scope: "gateway".into(),
+        ..Default::default()
+    };
+    let request = pb::RegisterGatewayRequest {
+        auth_mode: pb::GatewayAuthMode::OidcClient.into(),
+        credentials: Some(credentials("client secret")),
+        oidc_client: Some(oidc_client.clone()),
+        ..plain(&simulator)
+    };
+    let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
+    assert_refused!(
+        admin.gateways().register_gateway(nowhere).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let stored =
+        admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
+    assert_eq!(
+        (stored.auth_mode(), stored.oidc_client.as_ref()),
+        (pb::GatewayAuthMode::OidcClient, Some(&oidc_client))
+    );
+    assert!(stored.has_oidc_client_secret);
+    // The probe of the registration has fetched a token of its own.
+    let fetched = corp.count("token").await;
+    simulator.require_bearer(&["granted-1-gateway", "granted-2-gateway", "granted-3-gateway"]);
+    for _ in 0..3 {
         who(&admin).await.unwrap();
-        while corp.count("token").await == held {
-            crate::support::pause().await;
-        }
-        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
-        sg.pass(Duration::from_secs(200)).await;
-        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        let asked = corp.count("token").await;
-        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        assert_eq!(corp.count("token").await, asked, "an issuer that is away is asked seldom");
-        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-        sg.pass(RETRY).await;
-        simulator.require_bearer(&["granted-4-gateway", "granted-5-gateway", "granted-3-gateway"]);
-        who(&admin).await.unwrap();
-
-        let wrong = rotate(&admin, credentials("another"), false).await;
-        assert_refused!(wrong, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-        who(&admin).await.unwrap();
-
-        // T04: the secret is not sent to another token URL.
-        let elsewhere = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into()] }),
-            oidc_client: Some(pb::GatewayOidcClient { token_url: "https://thief.example.com/token".into(), ..oidc_client }),
-            ..Default::default()
-        };
-        assert_refused!(admin.gateways().update_gateway(elsewhere).await, InvalidArgument, "INVALID_FIELD");
-        let row = dump::table(&sg.app.db, "gateways").await;
-        assert!(!row.contains("client secret") && !row.contains(&json!("granted").to_string()));
-        simulator.stop().await;
-        sg.finish().await;
     }
+    let held = corp.count("token").await;
+    assert_eq!(held, fetched + 1, "one token serves them all");
+
+    // Shortly before the token expires, the next one is fetched while the current one stays in use. An expired
+    // token is never used.
+    sg.pass(Duration::from_secs(85)).await;
+    who(&admin).await.unwrap();
+    while corp.count("token").await == held {
+        crate::support::pause().await;
+    }
+    corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+    sg.pass(Duration::from_secs(200)).await;
+    assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+    let asked = corp.count("token").await;
+    assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+    assert_eq!(corp.count("token").await, asked, "an issuer that is away is asked seldom");
+    corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+    sg.pass(RETRY).await;
+    simulator.require_bearer(&["granted-4-gateway", "granted-5-gateway", "granted-3-gateway"]);
+    who(&admin).await.unwrap();
+
+    let wrong = rotate(&admin, credentials("another"), false).await;
+    assert_refused!(wrong, FailedPrecondition, "CREDENTIALS_UNPROVEN");
+    who(&admin).await.unwrap();
+
+    // T04: the secret is not sent to another token URL.
+    let elsewhere = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into()] }),
+        oidc_client: Some(pb::GatewayOidcClient {
+            token_url: "https://thief.example.com/token".into(),
+            ..oidc_client
+        }),
+        ..Default::default()
+    };
+    assert_refused!(
+        admin.gateways().update_gateway(elsewhere).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let row = dump::table(&sg.app.db, "gateways").await;
+    assert!(!row.contains("client secret") && !row.contains(&json!("granted").to_string()));
+    simulator.stop().await;
+    sg.finish().await;
 }
 
 /// Returns a registration of a gateway whose tokens are fetched at `token_url`.
@@ -111,52 +126,63 @@ fn patient(config: &mut Config) {
     config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
 }
 
-served! { tuned patient;
-    async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
-        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
-        let admin = sg.admin();
-        let request = fetching(&simulator, &format!("{}/token", corp.url));
-        admin.gateways().register_gateway(request).await.unwrap();
-        sg.pass(Duration::from_hours(1)).await;
-        corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
-        let asked = corp.count("token").await;
-        // A caller that times out does not cancel the fetch for the others.
-        let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
-        hasty.set_timeout(Duration::from_millis(300));
-        admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
-        for refused in join_all((0..4).map(|_| who(&admin))).await {
-            assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        }
-        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        assert_eq!(corp.count("token").await, asked + 1);
-        simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
-        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-        sg.pass(RETRY).await;
-        who(&admin).await.unwrap();
-        simulator.stop().await;
-        sg.finish().await;
+served! {
+    tuned patient;
+    an_identity_provider_that_hangs_is_asked_once_for_all_who_wait,
+    a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses,
+}
+
+async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
+    let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+    let admin = sg.admin();
+    let request = fetching(&simulator, &format!("{}/token", corp.url));
+    admin.gateways().register_gateway(request).await.unwrap();
+    sg.pass(Duration::from_hours(1)).await;
+    corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
+    let asked = corp.count("token").await;
+    // A caller that times out does not cancel the fetch for the others.
+    let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
+    hasty.set_timeout(Duration::from_millis(300));
+    admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
+    for refused in join_all((0..4).map(|_| who(&admin))).await {
+        assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     }
-    async fn a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses(sg: TestServer) {
-        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
-        let admin = sg.admin();
-        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
-        let request = fetching(&simulator, &format!("{}/token", corp.url));
-        let inside = fetching(&simulator, "https://[fd00:ec2::254]/token");
-        let forbidden = pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
-        for forbidden in [forbidden, inside.clone()] {
-            let refused = admin.gateways().register_gateway(forbidden).await;
-            assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
-        }
-        admin.gateways().register_gateway(request).await.unwrap();
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into(), "credentials".into()] }),
-            oidc_client: inside.oidc_client,
-            credentials: inside.credentials,
-            ..Default::default()
-        };
-        assert_refused!(admin.gateways().update_gateway(moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
-        simulator.stop().await;
-        sg.finish().await;
+    assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+    assert_eq!(corp.count("token").await, asked + 1);
+    simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
+    corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+    sg.pass(RETRY).await;
+    who(&admin).await.unwrap();
+    simulator.stop().await;
+    sg.finish().await;
+}
+async fn a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses(sg: TestServer) {
+    let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+    let admin = sg.admin();
+    corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+    let request = fetching(&simulator, &format!("{}/token", corp.url));
+    let inside = fetching(&simulator, "https://[fd00:ec2::254]/token");
+    let forbidden =
+        pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
+    for forbidden in [forbidden, inside.clone()] {
+        let refused = admin.gateways().register_gateway(forbidden).await;
+        assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
     }
+    admin.gateways().register_gateway(request).await.unwrap();
+    let moved = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["oidc_client".into(), "credentials".into()],
+        }),
+        oidc_client: inside.oidc_client,
+        credentials: inside.credentials,
+        ..Default::default()
+    };
+    assert_refused!(
+        admin.gateways().update_gateway(moved).await,
+        InvalidArgument,
+        "ADDRESS_FORBIDDEN"
+    );
+    simulator.stop().await;
+    sg.finish().await;
 }

@@ -116,134 +116,172 @@ async fn behind_our_back(simulator: &Simulator, mode: &str) {
 }
 
 served! {
-    async fn settings_are_listed_set_and_taken_away_in_both_scopes(sg: TestServer) {
-        use pb::GatewaySettingScope as Scope;
-        let admin = sg.admin();
-        for (name, generation) in GATEWAYS {
-            let simulator = seeded(&sg, name, generation).await;
-            let keys: Vec<String> = list(&admin, name, "").await.unwrap().into_iter().map(|s| s.key).collect();
-            assert_eq!(keys, ["agent_policy_proposals_enabled", OCSF, MODE, "providers_v2_enabled"]);
-            assert_eq!(one(&admin, name, "coder", OCSF).await, (None, Scope::Unspecified, false));
+    settings_are_listed_set_and_taken_away_in_both_scopes,
+    t05_what_is_no_known_setting_or_of_another_type_never_reaches_the_gateway,
+    a_gateway_that_approves_by_itself_shows_it_until_it_no_longer_does,
+    what_is_set_behind_our_back_is_found_at_the_next_look_and_told_to_watchers,
+}
 
-            let answer = set(&admin, to_set(name, "coder", OCSF, Kind::Switch(true))).await.unwrap();
-            assert_eq!(answer.gateway_setting.unwrap().scope(), Scope::Sandbox);
-            assert_eq!(one(&admin, name, "coder", OCSF).await, (Some(Kind::Switch(true)), Scope::Sandbox, false));
-            assert_eq!(one(&admin, name, "builder", OCSF).await, (None, Scope::Unspecified, false));
-            let answer = set(&admin, to_set(name, "", OCSF, Kind::Switch(false))).await.unwrap();
-            assert_eq!(answer.settings_revision, 1);
-            assert_eq!(one(&admin, name, "", OCSF).await, (Some(Kind::Switch(false)), Scope::Gateway, true));
-            assert_eq!(one(&admin, name, "coder", OCSF).await, (Some(Kind::Switch(false)), Scope::Gateway, true));
-            let locked = set(&admin, to_set(name, "coder", OCSF, Kind::Switch(true))).await;
-            let locked = assert_refused!(locked, FailedPrecondition, "GATEWAY_REFUSED");
-            assert!(locked.message().contains("managed globally"), "{locked:?}");
+async fn settings_are_listed_set_and_taken_away_in_both_scopes(sg: TestServer) {
+    use pb::GatewaySettingScope as Scope;
+    let admin = sg.admin();
+    for (name, generation) in GATEWAYS {
+        let simulator = seeded(&sg, name, generation).await;
+        let keys: Vec<String> =
+            list(&admin, name, "").await.unwrap().into_iter().map(|s| s.key).collect();
+        assert_eq!(keys, ["agent_policy_proposals_enabled", OCSF, MODE, "providers_v2_enabled"]);
+        assert_eq!(one(&admin, name, "coder", OCSF).await, (None, Scope::Unspecified, false));
 
-            assert!(delete(&admin, name, "", OCSF).await.unwrap());
-            assert!(!delete(&admin, name, "", OCSF).await.unwrap(), "it is gone already");
-            assert_eq!(one(&admin, name, "coder", OCSF).await, (Some(Kind::Switch(true)), Scope::Sandbox, false));
-            assert!(delete(&admin, name, "coder", OCSF).await.unwrap());
-            assert_refused!(list(&admin, name, "none").await, NotFound, "NOT_FOUND");
-            simulator.stop().await;
-            assert_refused!(list(&admin, name, "").await, Unavailable, "GATEWAY_UNREACHABLE");
-        }
-        assert_eq!(told(&sg, "gateway_setting.updated").await, 4);
-        assert_eq!(told(&sg, "gateway_setting.deleted").await, 4);
-        sg.app.audit.settled().await;
-        let entries = admin.entries("old", "gateway_setting.update").await;
-        let failed = entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Failed).count();
-        assert_eq!((entries.len(), failed), (3, 1), "{entries:?}");
-        sg.finish().await;
-    }
+        let answer = set(&admin, to_set(name, "coder", OCSF, Kind::Switch(true))).await.unwrap();
+        assert_eq!(answer.gateway_setting.unwrap().scope(), Scope::Sandbox);
+        assert_eq!(
+            one(&admin, name, "coder", OCSF).await,
+            (Some(Kind::Switch(true)), Scope::Sandbox, false)
+        );
+        assert_eq!(one(&admin, name, "builder", OCSF).await, (None, Scope::Unspecified, false));
+        let answer = set(&admin, to_set(name, "", OCSF, Kind::Switch(false))).await.unwrap();
+        assert_eq!(answer.settings_revision, 1);
+        assert_eq!(
+            one(&admin, name, "", OCSF).await,
+            (Some(Kind::Switch(false)), Scope::Gateway, true)
+        );
+        assert_eq!(
+            one(&admin, name, "coder", OCSF).await,
+            (Some(Kind::Switch(false)), Scope::Gateway, true)
+        );
+        let locked = set(&admin, to_set(name, "coder", OCSF, Kind::Switch(true))).await;
+        let locked = assert_refused!(locked, FailedPrecondition, "GATEWAY_REFUSED");
+        assert!(locked.message().contains("managed globally"), "{locked:?}");
 
-    async fn t05_what_is_no_known_setting_or_of_another_type_never_reaches_the_gateway(sg: TestServer) {
-        let simulator = seeded(&sg, "edge", Generation::V0_1).await;
-        let admin = sg.admin();
-        for key in ["policy", "launch_mode", ""] {
-            assert_refused!(set(&admin, to_set("edge", "", key, text("x"))).await, InvalidArgument, "SETTING_UNKNOWN");
-            assert_refused!(delete(&admin, "edge", "", key).await, InvalidArgument, "SETTING_UNKNOWN");
-        }
-        let bad = [
-            to_set("edge", "", OCSF, text("true")),
-            to_set("edge", "", OCSF, Kind::Number(1)),
-            to_set("edge", "", MODE, Kind::Switch(true)),
-            to_set("edge", "", MODE, text("Auto")),
-            pb::UpdateGatewaySettingRequest { value: None, ..to_set("edge", "", OCSF, Kind::Switch(true)) },
-            pb::UpdateGatewaySettingRequest { workspace: "w".into(), ..to_set("edge", "", OCSF, Kind::Switch(true)) },
-            to_set("edge", "a/b", OCSF, Kind::Switch(true)),
-        ];
-        for request in bad {
-            assert_refused!(set(&admin, request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        let key = admin.key("op", pb::Role::None).await;
-        admin.bind("op", "edge", pb::Role::Operator).await;
-        let operator = sg.with(&key);
-        assert_eq!(list(&operator, "edge", "").await.unwrap().len(), 4);
-        assert_refused!(set(&operator, to_set("edge", "", OCSF, Kind::Switch(true))).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(delete(&operator, "edge", "", OCSF).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert!(!simulator.calls().keys().any(|path| path.ends_with("/UpdateConfig")));
+        assert!(delete(&admin, name, "", OCSF).await.unwrap());
+        assert!(!delete(&admin, name, "", OCSF).await.unwrap(), "it is gone already");
+        assert_eq!(
+            one(&admin, name, "coder", OCSF).await,
+            (Some(Kind::Switch(true)), Scope::Sandbox, false)
+        );
+        assert!(delete(&admin, name, "coder", OCSF).await.unwrap());
+        assert_refused!(list(&admin, name, "none").await, NotFound, "NOT_FOUND");
         simulator.stop().await;
-        sg.finish().await;
+        assert_refused!(list(&admin, name, "").await, Unavailable, "GATEWAY_UNREACHABLE");
     }
+    assert_eq!(told(&sg, "gateway_setting.updated").await, 4);
+    assert_eq!(told(&sg, "gateway_setting.deleted").await, 4);
+    sg.app.audit.settled().await;
+    let entries = admin.entries("old", "gateway_setting.update").await;
+    let failed = entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Failed).count();
+    assert_eq!((entries.len(), failed), (3, 1), "{entries:?}");
+    sg.finish().await;
+}
 
-    async fn a_gateway_that_approves_by_itself_shows_it_until_it_no_longer_does(sg: TestServer) {
-        let admin = sg.admin();
-        for (name, generation) in GATEWAYS {
-            let simulator = seeded(&sg, name, generation).await;
-            set(&admin, to_set(name, "", MODE, text("manual"))).await.unwrap();
-            assert!(findings(&sg, name).await.is_empty());
-            set(&admin, to_set(name, "", MODE, text("auto"))).await.unwrap();
-            let found = findings(&sg, name).await;
-            assert_eq!(found.len(), 1, "at once");
-            assert_eq!(found[0].kind(), pb::GatewayFindingKind::AutomaticApprovals);
-            assert!(found[0].since_time.is_some() && found[0].description.contains(MODE));
-            set(&admin, to_set(name, "", MODE, text("auto"))).await.unwrap();
-            assert_eq!(findings(&sg, name).await, found, "since then, and told of once");
-
-            // If the gateway returns an error, the finding stays.
-            simulator.script("GetGatewayConfig", Script::TrailersOnly { code: tonic::Code::Internal, message: "no".into() }, Times::All);
-            assert_eq!(look(&sg).await, 0);
-            assert_eq!(findings(&sg, name).await, found);
-            simulator.clear_scripts();
-            // Another change of the gateway in the meantime leaves the finding unchanged.
-            let describe = pb::UpdateGatewayRequest {
-                gateway: name.into(),
-                update_mask: Some(prost_types::FieldMask { paths: vec!["description".into()] }),
-                description: "the edge".into(),
-                ..Default::default()
-            };
-            let described = admin.gateways().update_gateway(describe).await.unwrap().into_inner();
-            assert_eq!(described.gateway.unwrap().findings, found);
-
-            assert!(delete(&admin, name, "", MODE).await.unwrap());
-            assert!(findings(&sg, name).await.is_empty());
-            simulator.stop().await;
-        }
-        assert_eq!(told(&sg, "gateway.finding_opened").await, 2);
-        assert_eq!(told(&sg, "gateway.finding_closed").await, 2);
-        sg.finish().await;
+async fn t05_what_is_no_known_setting_or_of_another_type_never_reaches_the_gateway(sg: TestServer) {
+    let simulator = seeded(&sg, "edge", Generation::V0_1).await;
+    let admin = sg.admin();
+    for key in ["policy", "launch_mode", ""] {
+        assert_refused!(
+            set(&admin, to_set("edge", "", key, text("x"))).await,
+            InvalidArgument,
+            "SETTING_UNKNOWN"
+        );
+        assert_refused!(delete(&admin, "edge", "", key).await, InvalidArgument, "SETTING_UNKNOWN");
     }
+    let bad = [
+        to_set("edge", "", OCSF, text("true")),
+        to_set("edge", "", OCSF, Kind::Number(1)),
+        to_set("edge", "", MODE, Kind::Switch(true)),
+        to_set("edge", "", MODE, text("Auto")),
+        pb::UpdateGatewaySettingRequest {
+            value: None,
+            ..to_set("edge", "", OCSF, Kind::Switch(true))
+        },
+        pb::UpdateGatewaySettingRequest {
+            workspace: "w".into(),
+            ..to_set("edge", "", OCSF, Kind::Switch(true))
+        },
+        to_set("edge", "a/b", OCSF, Kind::Switch(true)),
+    ];
+    for request in bad {
+        assert_refused!(set(&admin, request).await, InvalidArgument, "INVALID_FIELD");
+    }
+    let key = admin.key("op", pb::Role::None).await;
+    admin.bind("op", "edge", pb::Role::Operator).await;
+    let operator = sg.with(&key);
+    assert_eq!(list(&operator, "edge", "").await.unwrap().len(), 4);
+    assert_refused!(
+        set(&operator, to_set("edge", "", OCSF, Kind::Switch(true))).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_refused!(delete(&operator, "edge", "", OCSF).await, PermissionDenied, "ROLE_TOO_LOW");
+    assert!(!simulator.calls().keys().any(|path| path.ends_with("/UpdateConfig")));
+    simulator.stop().await;
+    sg.finish().await;
+}
 
-    async fn what_is_set_behind_our_back_is_found_at_the_next_look_and_told_to_watchers(sg: TestServer) {
-        let simulator = seeded(&sg, "edge", Generation::V0_0).await;
-        let request = pb::WatchGatewaysRequest::default();
-        let mut watching = sg.admin().gateways().watch_gateways(request).await.unwrap().into_inner();
-        behind_our_back(&simulator, "auto").await;
-        assert!(findings(&sg, "edge").await.is_empty());
-        assert_eq!(look(&sg).await, 1);
+async fn a_gateway_that_approves_by_itself_shows_it_until_it_no_longer_does(sg: TestServer) {
+    let admin = sg.admin();
+    for (name, generation) in GATEWAYS {
+        let simulator = seeded(&sg, name, generation).await;
+        set(&admin, to_set(name, "", MODE, text("manual"))).await.unwrap();
+        assert!(findings(&sg, name).await.is_empty());
+        set(&admin, to_set(name, "", MODE, text("auto"))).await.unwrap();
+        let found = findings(&sg, name).await;
+        assert_eq!(found.len(), 1, "at once");
+        assert_eq!(found[0].kind(), pb::GatewayFindingKind::AutomaticApprovals);
+        assert!(found[0].since_time.is_some() && found[0].description.contains(MODE));
+        set(&admin, to_set(name, "", MODE, text("auto"))).await.unwrap();
+        assert_eq!(findings(&sg, name).await, found, "since then, and told of once");
+
+        // If the gateway returns an error, the finding stays.
+        simulator.script(
+            "GetGatewayConfig",
+            Script::TrailersOnly { code: tonic::Code::Internal, message: "no".into() },
+            Times::All,
+        );
         assert_eq!(look(&sg).await, 0);
-        assert_eq!(findings(&sg, "edge").await.len(), 1);
-        loop {
-            let next = watching.message().await.unwrap().unwrap();
-            if let Some(pb::watch_gateways_response::Change::Gateway(gateway)) = next.change
-                && !gateway.findings.is_empty()
-            {
-                break;
-            }
-        }
-        behind_our_back(&simulator, "manual").await;
-        assert_eq!(look(&sg).await, 1);
-        assert!(findings(&sg, "edge").await.is_empty());
-        drop(watching);
+        assert_eq!(findings(&sg, name).await, found);
+        simulator.clear_scripts();
+        // Another change of the gateway in the meantime leaves the finding unchanged.
+        let describe = pb::UpdateGatewayRequest {
+            gateway: name.into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["description".into()] }),
+            description: "the edge".into(),
+            ..Default::default()
+        };
+        let described = admin.gateways().update_gateway(describe).await.unwrap().into_inner();
+        assert_eq!(described.gateway.unwrap().findings, found);
+
+        assert!(delete(&admin, name, "", MODE).await.unwrap());
+        assert!(findings(&sg, name).await.is_empty());
         simulator.stop().await;
-        sg.finish().await;
     }
+    assert_eq!(told(&sg, "gateway.finding_opened").await, 2);
+    assert_eq!(told(&sg, "gateway.finding_closed").await, 2);
+    sg.finish().await;
+}
+
+async fn what_is_set_behind_our_back_is_found_at_the_next_look_and_told_to_watchers(
+    sg: TestServer,
+) {
+    let simulator = seeded(&sg, "edge", Generation::V0_0).await;
+    let request = pb::WatchGatewaysRequest::default();
+    let mut watching = sg.admin().gateways().watch_gateways(request).await.unwrap().into_inner();
+    behind_our_back(&simulator, "auto").await;
+    assert!(findings(&sg, "edge").await.is_empty());
+    assert_eq!(look(&sg).await, 1);
+    assert_eq!(look(&sg).await, 0);
+    assert_eq!(findings(&sg, "edge").await.len(), 1);
+    loop {
+        let next = watching.message().await.unwrap().unwrap();
+        if let Some(pb::watch_gateways_response::Change::Gateway(gateway)) = next.change
+            && !gateway.findings.is_empty()
+        {
+            break;
+        }
+    }
+    behind_our_back(&simulator, "manual").await;
+    assert_eq!(look(&sg).await, 1);
+    assert!(findings(&sg, "edge").await.is_empty());
+    drop(watching);
+    simulator.stop().await;
+    sg.finish().await;
 }

@@ -45,78 +45,96 @@ async fn unregister(
     Ok(sg.admin().gateways().unregister_gateway(request).await?.into_inner())
 }
 
-served! {
-    async fn while_work_is_going_on_it_takes_force_and_what_goes_is_told(sg: TestServer) {
-        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", edge.addr()).await;
-        let admin = sg.admin();
-        let creation = made(&sg).await;
-        assert_eq!(ended(&admin, &creation).await.status(), pb::OperationStatus::Succeeded);
-        admin.key("ops", pb::Role::None).await;
-        admin.bind("ops", "edge", pb::Role::Operator).await;
-        admin.upload("edge", "box", file("python-1.6")).await;
-        let hook = pb::CreateBootHookRequest {
-            gateway: "edge".into(),
-            sandbox: "box".into(),
-            name: "warm".into(),
-            phase: pb::BootHookPhase::PostCreate.into(),
-            command: "true".into(),
-            ..Default::default()
-        };
-        admin.boot_hooks().create_boot_hook(hook).await.unwrap();
-        let open = pb::CreateSshSessionRequest { gateway: "edge".into(), sandbox: "box".into(), ..Default::default() };
-        admin.sandboxes().create_ssh_session(open).await.unwrap();
+served! { while_work_is_going_on_it_takes_force_and_what_goes_is_told }
 
-        // A command that keeps running, and a stock client that watches.
-        let run = pb::StartExecSandboxRequest {
-            gateway: "edge".into(),
-            sandbox: "box".into(),
-            command: vec!["sleep".into(), "600".into()],
-            ..Default::default()
-        };
-        let run = admin.sandboxes().start_exec_sandbox(run).await.unwrap().into_inner().operation.unwrap().id;
-        while edge.commands() == 0 {
-            crate::support::pause().await;
-        }
-        let refused = unregister(&sg, false).await;
-        assert!(refused.as_ref().unwrap_err().message().contains("1 operations"), "{refused:?}");
-        assert_refused!(refused, FailedPrecondition, "GATEWAY_IN_USE");
-        let follow = openshell::WatchSandboxRequest { sandbox: "box".into(), follow_status: true, ..Default::default() };
-        let mut watched = admin.openshell_v0_1().watch_sandbox(follow).await.unwrap().into_inner();
-        watched.message().await.unwrap();
-        let refused = unregister(&sg, false).await;
-        assert!(refused.as_ref().unwrap_err().message().contains("1 streams"), "{refused:?}");
-        assert_refused!(refused, FailedPrecondition, "GATEWAY_IN_USE");
-        assert!(dump::table(&sg.app.db, "sandbox_boot_hooks").await.contains("warm"), "nothing went");
+async fn while_work_is_going_on_it_takes_force_and_what_goes_is_told(sg: TestServer) {
+    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", edge.addr()).await;
+    let admin = sg.admin();
+    let creation = made(&sg).await;
+    assert_eq!(ended(&admin, &creation).await.status(), pb::OperationStatus::Succeeded);
+    admin.key("ops", pb::Role::None).await;
+    admin.bind("ops", "edge", pb::Role::Operator).await;
+    admin.upload("edge", "box", file("python-1.6")).await;
+    let hook = pb::CreateBootHookRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        name: "warm".into(),
+        phase: pb::BootHookPhase::PostCreate.into(),
+        command: "true".into(),
+        ..Default::default()
+    };
+    admin.boot_hooks().create_boot_hook(hook).await.unwrap();
+    let open = pb::CreateSshSessionRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        ..Default::default()
+    };
+    admin.sandboxes().create_ssh_session(open).await.unwrap();
 
-        let gone = unregister(&sg, true).await.unwrap();
-        let expected = pb::UnregisterGatewayResponse {
-            gateway_roles_removed: 1,
-            sandbox_metadata_removed: 1,
-            ssh_sessions_removed: 1,
-            boot_hooks_removed: 1,
-            sboms_removed: 1,
-            operations_cut: 1,
-            streams_ended: 1,
-        };
-        assert_eq!(gone, expected);
-        let ran = ended(&admin, &run).await;
-        assert_eq!(ran.error_code(), pb::OperationErrorCode::Cancelled, "{ran:?}");
-        let end = tokio::time::timeout(Duration::from_secs(10), async {
-            while watched.message().await?.is_some() {}
-            Ok::<_, tonic::Status>(())
-        });
-        assert!(end.await.expect("its stream ends").is_err());
-        for table in ["sandbox_meta", "ssh_sessions", "sandbox_boot_hooks", "sbom_snapshots", "sp_gateway_roles", "gateway_states", "gateway_probe_hours"] {
-            let left = dump::table(&sg.app.db, table).await;
-            assert!(left.trim().is_empty(), "{table}: {left}");
-        }
-        sg.app.audit.settled().await;
-        let list = pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
-        let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
-        assert!(entries[0].detail_json.contains("\"streams_ended\":1"), "{:?}", entries[0]);
-        assert_eq!(entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Ok).count(), 1);
-        edge.stop().await;
-        sg.finish().await;
+    // A command that keeps running, and a stock client that watches.
+    let run = pb::StartExecSandboxRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        command: vec!["sleep".into(), "600".into()],
+        ..Default::default()
+    };
+    let run =
+        admin.sandboxes().start_exec_sandbox(run).await.unwrap().into_inner().operation.unwrap().id;
+    while edge.commands() == 0 {
+        crate::support::pause().await;
     }
+    let refused = unregister(&sg, false).await;
+    assert!(refused.as_ref().unwrap_err().message().contains("1 operations"), "{refused:?}");
+    assert_refused!(refused, FailedPrecondition, "GATEWAY_IN_USE");
+    let follow = openshell::WatchSandboxRequest {
+        sandbox: "box".into(),
+        follow_status: true,
+        ..Default::default()
+    };
+    let mut watched = admin.openshell_v0_1().watch_sandbox(follow).await.unwrap().into_inner();
+    watched.message().await.unwrap();
+    let refused = unregister(&sg, false).await;
+    assert!(refused.as_ref().unwrap_err().message().contains("1 streams"), "{refused:?}");
+    assert_refused!(refused, FailedPrecondition, "GATEWAY_IN_USE");
+    assert!(dump::table(&sg.app.db, "sandbox_boot_hooks").await.contains("warm"), "nothing went");
+
+    let gone = unregister(&sg, true).await.unwrap();
+    let expected = pb::UnregisterGatewayResponse {
+        gateway_roles_removed: 1,
+        sandbox_metadata_removed: 1,
+        ssh_sessions_removed: 1,
+        boot_hooks_removed: 1,
+        sboms_removed: 1,
+        operations_cut: 1,
+        streams_ended: 1,
+    };
+    assert_eq!(gone, expected);
+    let ran = ended(&admin, &run).await;
+    assert_eq!(ran.error_code(), pb::OperationErrorCode::Cancelled, "{ran:?}");
+    let end = tokio::time::timeout(Duration::from_secs(10), async {
+        while watched.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    });
+    assert!(end.await.expect("its stream ends").is_err());
+    for table in [
+        "sandbox_meta",
+        "ssh_sessions",
+        "sandbox_boot_hooks",
+        "sbom_snapshots",
+        "sp_gateway_roles",
+        "gateway_states",
+        "gateway_probe_hours",
+    ] {
+        let left = dump::table(&sg.app.db, table).await;
+        assert!(left.trim().is_empty(), "{table}: {left}");
+    }
+    sg.app.audit.settled().await;
+    let list =
+        pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
+    let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
+    assert!(entries[0].detail_json.contains("\"streams_ended\":1"), "{:?}", entries[0]);
+    assert_eq!(entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Ok).count(), 1);
+    edge.stop().await;
+    sg.finish().await;
 }

@@ -66,95 +66,105 @@ async fn unregister(sg: &TestServer, gateway: &str) {
 }
 
 served! {
-    async fn a_watcher_sees_its_gateways_as_they_change_and_goes_on_where_it_was(sg: TestServer) {
-        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", edge.addr()).await;
-        sg.gateway("hidden", edge.addr()).await;
-        let key = sg.admin().key("look", pb::Role::None).await;
-        sg.admin().bind("look", "edge", pb::Role::Viewer).await;
-        let viewer = sg.with(&key);
-        let mut all = watch(&sg.admin(), 0).await;
-        let mut own = watch(&viewer, 0).await;
-        assert_eq!(names(&next(&mut all).await.0), ["edge", "hidden"]);
-        assert_eq!(names(&next(&mut own).await.0), ["edge"]);
+    a_watcher_sees_its_gateways_as_they_change_and_goes_on_where_it_was,
+    what_came_into_sight_while_a_watcher_was_away_is_told_of,
+}
 
-        describe(&sg, "hidden", "not for all").await;
-        describe(&sg, "edge", "for both").await;
-        assert_eq!(names(&next(&mut own).await.0), ["edge"]);
-        let edge_script = Script::Fail { code: Code::Unavailable, message: "rest".into(), details: bytes::Bytes::new() };
-        edge.script("Health", edge_script, Times::Next(1));
-        test(&sg, "edge").await;
-        let (changes, _) = next(&mut own).await;
-        let [Change::Gateway(down)] = changes.as_slice() else { panic!("{changes:?}") };
-        assert_eq!(down.status(), pb::GatewayStatus::Unreachable);
-        test(&sg, "edge").await;
-        let (changes, cursor) = next(&mut own).await;
-        let [Change::Gateway(up)] = changes.as_slice() else { panic!("{changes:?}") };
-        assert_eq!((up.status(), up.description.as_str()), (pb::GatewayStatus::Healthy, "for both"));
+async fn a_watcher_sees_its_gateways_as_they_change_and_goes_on_where_it_was(sg: TestServer) {
+    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", edge.addr()).await;
+    sg.gateway("hidden", edge.addr()).await;
+    let key = sg.admin().key("look", pb::Role::None).await;
+    sg.admin().bind("look", "edge", pb::Role::Viewer).await;
+    let viewer = sg.with(&key);
+    let mut all = watch(&sg.admin(), 0).await;
+    let mut own = watch(&viewer, 0).await;
+    assert_eq!(names(&next(&mut all).await.0), ["edge", "hidden"]);
+    assert_eq!(names(&next(&mut own).await.0), ["edge"]);
 
-        // A gateway that becomes visible is reported without an event about it.
-        sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
-        describe(&sg, "hidden", "for all").await;
-        assert_eq!(names(&next(&mut own).await.0), ["hidden"]);
-        drop(own);
-        describe(&sg, "edge", "while away").await;
-        unregister(&sg, "hidden").await;
-        let mut again = watch(&viewer, cursor).await;
-        let first = names(&next(&mut again).await.0);
-        assert_eq!(first, ["=edge", "edge"], "what is not there any more is known by that");
-        assert_eq!(names(&next(&mut again).await.0), ["edge"]);
-        unregister(&sg, "edge").await;
-        let gone = loop {
-            // The role was deleted with the gateway, and with it the permission to watch. The stream may end before it
-            // reports the change.
-            match again.message().await {
-                Ok(Some(message)) if message.change.is_none() => {}
-                Ok(Some(message)) => break message.change,
-                Ok(None) => panic!("a stream of ours ends with a status"),
-                Err(status) => {
-                    assert!(matches!(status.code(), Code::PermissionDenied | Code::NotFound), "{status:?}");
-                    break None;
-                }
+    describe(&sg, "hidden", "not for all").await;
+    describe(&sg, "edge", "for both").await;
+    assert_eq!(names(&next(&mut own).await.0), ["edge"]);
+    let edge_script = Script::Fail {
+        code: Code::Unavailable,
+        message: "rest".into(),
+        details: bytes::Bytes::new(),
+    };
+    edge.script("Health", edge_script, Times::Next(1));
+    test(&sg, "edge").await;
+    let (changes, _) = next(&mut own).await;
+    let [Change::Gateway(down)] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!(down.status(), pb::GatewayStatus::Unreachable);
+    test(&sg, "edge").await;
+    let (changes, cursor) = next(&mut own).await;
+    let [Change::Gateway(up)] = changes.as_slice() else { panic!("{changes:?}") };
+    assert_eq!((up.status(), up.description.as_str()), (pb::GatewayStatus::Healthy, "for both"));
+
+    // A gateway that becomes visible is reported without an event about it.
+    sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
+    describe(&sg, "hidden", "for all").await;
+    assert_eq!(names(&next(&mut own).await.0), ["hidden"]);
+    drop(own);
+    describe(&sg, "edge", "while away").await;
+    unregister(&sg, "hidden").await;
+    let mut again = watch(&viewer, cursor).await;
+    let first = names(&next(&mut again).await.0);
+    assert_eq!(first, ["=edge", "edge"], "what is not there any more is known by that");
+    assert_eq!(names(&next(&mut again).await.0), ["edge"]);
+    unregister(&sg, "edge").await;
+    let gone = loop {
+        // The role was deleted with the gateway, and with it the permission to watch. The stream may end before it
+        // reports the change.
+        match again.message().await {
+            Ok(Some(message)) if message.change.is_none() => {}
+            Ok(Some(message)) => break message.change,
+            Ok(None) => panic!("a stream of ours ends with a status"),
+            Err(status) => {
+                assert!(
+                    matches!(status.code(), Code::PermissionDenied | Code::NotFound),
+                    "{status:?}"
+                );
+                break None;
             }
-        };
-        assert!(gone.is_none_or(|gone| gone == Change::Gone("edge".into())));
-        let mut seen = Vec::new();
-        while !seen.contains(&"-edge".to_owned()) {
-            seen.extend(names(&next(&mut all).await.0));
         }
-        assert!(seen.contains(&"-hidden".to_owned()), "{seen:?}");
-        let future = pb::WatchGatewaysRequest { after_sequence: 1 << 40 };
-        let refused = match sg.admin().gateways().watch_gateways(future).await {
-            Ok(stream) => stream.into_inner().message().await.map(|_| ()),
-            Err(status) => Err(status),
-        };
-        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
-        drop((all, again));
-        edge.stop().await;
-        sg.finish().await;
+    };
+    assert!(gone.is_none_or(|gone| gone == Change::Gone("edge".into())));
+    let mut seen = Vec::new();
+    while !seen.contains(&"-edge".to_owned()) {
+        seen.extend(names(&next(&mut all).await.0));
     }
+    assert!(seen.contains(&"-hidden".to_owned()), "{seen:?}");
+    let future = pb::WatchGatewaysRequest { after_sequence: 1 << 40 };
+    let refused = match sg.admin().gateways().watch_gateways(future).await {
+        Ok(stream) => stream.into_inner().message().await.map(|_| ()),
+        Err(status) => Err(status),
+    };
+    assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    drop((all, again));
+    edge.stop().await;
+    sg.finish().await;
+}
 
-    async fn what_came_into_sight_while_a_watcher_was_away_is_told_of(sg: TestServer) {
-        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", edge.addr()).await;
-        sg.gateway("hidden", edge.addr()).await;
-        let key = sg.admin().key("look", pb::Role::None).await;
-        sg.admin().bind("look", "edge", pb::Role::Viewer).await;
-        let viewer = sg.with(&key);
-        let mut own = watch(&viewer, 0).await;
-        let (all, cursor) = next(&mut own).await;
-        assert_eq!(names(&all), ["edge"]);
-        drop(own);
-        // This causes no event about a gateway.
-        sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
-        let mut again = watch(&viewer, cursor).await;
-        let (changes, _) = next(&mut again).await;
-        assert!(matches!(changes.first(), Some(Change::Present(_))), "{changes:?}");
-        assert_eq!(names(&changes), ["=edge,hidden", "edge", "hidden"]);
-        drop(again);
-        edge.stop().await;
-        sg.finish().await;
-    }
+async fn what_came_into_sight_while_a_watcher_was_away_is_told_of(sg: TestServer) {
+    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", edge.addr()).await;
+    sg.gateway("hidden", edge.addr()).await;
+    let key = sg.admin().key("look", pb::Role::None).await;
+    sg.admin().bind("look", "edge", pb::Role::Viewer).await;
+    let viewer = sg.with(&key);
+    let mut own = watch(&viewer, 0).await;
+    let (all, cursor) = next(&mut own).await;
+    assert_eq!(names(&all), ["edge"]);
+    drop(own);
+    // This causes no event about a gateway.
+    sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
+    let mut again = watch(&viewer, cursor).await;
+    let (changes, _) = next(&mut again).await;
+    assert!(matches!(changes.first(), Some(Change::Present(_))), "{changes:?}");
+    assert_eq!(names(&changes), ["=edge,hidden", "edge", "hidden"]);
+    drop(again);
+    edge.stop().await;
+    sg.finish().await;
 }
 
 /// Assigns sequence numbers to the events that have none, since no background job runs here.

@@ -78,198 +78,295 @@ async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
 }
 
 served! {
-    async fn wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks(sg: TestServer) {
-        let simulator = start(Generation::V0_1, "0.1.5").await;
-        sg.gateway("edge", simulator.addr()).await;
-        let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
-        for refused in about(&sg.admin(), "ghost").await {
-            assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
-            assert_eq!(refused.message(), "gateway `ghost` does not exist");
-        }
-        for ask in [get(&viewer, "ghost").await.map(drop), who(&viewer, "ghost").await] {
-            assert_refused!(ask, NotFound, "NOT_FOUND");
-        }
-        assert_eq!(get(&viewer, "edge").await.unwrap().status(), pb::GatewayStatus::Healthy);
-        who(&viewer, "edge").await.unwrap();
-        simulator.stop().await;
-        sg.finish().await;
-    }
+    wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks,
+    wp76_scheme_and_auth_mode_do_what_they_say,
+    wp82_a_name_that_is_not_registered_reaches_nothing,
+    what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called,
+    t09_a_generation_set_by_hand_that_the_version_contradicts_governs_nothing,
+}
 
-    async fn wp76_scheme_and_auth_mode_do_what_they_say(sg: TestServer) {
-        let ca = authority("gateways");
-        let (cert, key) = signed(&ca, localhost());
-        let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
-        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        let options = SimulatorOptions { tls: Some(tls), require_bearer: Some("known".into()), ..SimulatorOptions::plain(Generation::V0_1) };
-        let over_tls = Simulator::start(options).await.unwrap();
-        let plain = start(Generation::V0_1, "0.1.5").await;
-        let admin = sg.admin();
-        let at = |name: &str, simulator: &Simulator, scheme: pb::GatewayScheme| pb::RegisterGatewayRequest {
+async fn wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks(sg: TestServer) {
+    let simulator = start(Generation::V0_1, "0.1.5").await;
+    sg.gateway("edge", simulator.addr()).await;
+    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    for refused in about(&sg.admin(), "ghost").await {
+        assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+        assert_eq!(refused.message(), "gateway `ghost` does not exist");
+    }
+    for ask in [get(&viewer, "ghost").await.map(drop), who(&viewer, "ghost").await] {
+        assert_refused!(ask, NotFound, "NOT_FOUND");
+    }
+    assert_eq!(get(&viewer, "edge").await.unwrap().status(), pb::GatewayStatus::Healthy);
+    who(&viewer, "edge").await.unwrap();
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn wp76_scheme_and_auth_mode_do_what_they_say(sg: TestServer) {
+    let ca = authority("gateways");
+    let (cert, key) = signed(&ca, localhost());
+    let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(chain, key)
+    .unwrap();
+    let options = SimulatorOptions {
+        tls: Some(tls),
+        require_bearer: Some("known".into()),
+        ..SimulatorOptions::plain(Generation::V0_1)
+    };
+    let over_tls = Simulator::start(options).await.unwrap();
+    let plain = start(Generation::V0_1, "0.1.5").await;
+    let admin = sg.admin();
+    let at =
+        |name: &str, simulator: &Simulator, scheme: pb::GatewayScheme| pb::RegisterGatewayRequest {
             name: name.to_owned(),
             endpoint: format!("localhost:{}", simulator.addr().port()),
             scheme: scheme.into(),
-            ca_cert: if scheme == pb::GatewayScheme::Https { ca.pem().into_bytes().into() } else { bytes::Bytes::new() },
+            ca_cert: if scheme == pb::GatewayScheme::Https {
+                ca.pem().into_bytes().into()
+            } else {
+                bytes::Bytes::new()
+            },
             ..Default::default()
         };
-        let token = |token: &str| Some(pb::GatewayCredentials { bearer_token: token.to_owned(), ..Default::default() });
+    let token = |token: &str| {
+        Some(pb::GatewayCredentials { bearer_token: token.to_owned(), ..Default::default() })
+    };
 
-        // Only the scheme decides about TLS. A client certificate of Shoreguard is not required for it.
-        let stored = registered(&sg, at("tls", &over_tls, pb::GatewayScheme::Https)).await;
-        assert_eq!((stored.status(), stored.auth_mode()), (pb::GatewayStatus::Degraded, pb::GatewayAuthMode::None));
-        for (name, simulator, scheme) in [
-            ("plain-to-tls", &over_tls, pb::GatewayScheme::Http),
-            ("tls-to-plain", &plain, pb::GatewayScheme::Https),
-        ] {
-            let stored = registered(&sg, at(name, simulator, scheme)).await;
-            assert_eq!(stored.status(), pb::GatewayStatus::Unreachable, "{name}");
-            assert_refused!(who(&admin, name).await, Unavailable, "GATEWAY_UNREACHABLE");
-        }
-        assert!(plain.calls().is_empty(), "nothing falls back to plaintext");
+    // Only the scheme decides about TLS. A client certificate of Shoreguard is not required for it.
+    let stored = registered(&sg, at("tls", &over_tls, pb::GatewayScheme::Https)).await;
+    assert_eq!(
+        (stored.status(), stored.auth_mode()),
+        (pb::GatewayStatus::Degraded, pb::GatewayAuthMode::None)
+    );
+    for (name, simulator, scheme) in [
+        ("plain-to-tls", &over_tls, pb::GatewayScheme::Http),
+        ("tls-to-plain", &plain, pb::GatewayScheme::Https),
+    ] {
+        let stored = registered(&sg, at(name, simulator, scheme)).await;
+        assert_eq!(stored.status(), pb::GatewayStatus::Unreachable, "{name}");
+        assert_refused!(who(&admin, name).await, Unavailable, "GATEWAY_UNREACHABLE");
+    }
+    assert!(plain.calls().is_empty(), "nothing falls back to plaintext");
 
-        // The auth mode decides which credential is sent.
-        assert_refused!(who(&admin, "tls").await, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
-        assert!(!over_tls.last_headers("GetCurrentUser").unwrap().contains_key("authorization"));
-        let bearer = pb::RegisterGatewayRequest {
-            auth_mode: pb::GatewayAuthMode::Bearer.into(),
-            credentials: token("known"),
-            ..at("bearer", &over_tls, pb::GatewayScheme::Https)
+    // The auth mode decides which credential is sent.
+    assert_refused!(who(&admin, "tls").await, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
+    assert!(!over_tls.last_headers("GetCurrentUser").unwrap().contains_key("authorization"));
+    let bearer = pb::RegisterGatewayRequest {
+        auth_mode: pb::GatewayAuthMode::Bearer.into(),
+        credentials: token("known"),
+        ..at("bearer", &over_tls, pb::GatewayScheme::Https)
+    };
+    let stored = registered(&sg, bearer).await;
+    assert_eq!(stored.auth_mode(), pb::GatewayAuthMode::Bearer);
+    who(&admin, "bearer").await.unwrap();
+    assert_eq!(over_tls.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer known");
+    for (auth_mode, credentials) in [
+        (pb::GatewayAuthMode::Bearer, None),
+        (pb::GatewayAuthMode::Mtls, token("known")),
+        (pb::GatewayAuthMode::None, token("known")),
+    ] {
+        let unfit = pb::RegisterGatewayRequest {
+            auth_mode: auth_mode.into(),
+            credentials,
+            ..at("unfit", &over_tls, pb::GatewayScheme::Https)
         };
-        let stored = registered(&sg, bearer).await;
-        assert_eq!(stored.auth_mode(), pb::GatewayAuthMode::Bearer);
-        who(&admin, "bearer").await.unwrap();
-        assert_eq!(over_tls.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer known");
-        for (auth_mode, credentials) in [
-            (pb::GatewayAuthMode::Bearer, None),
-            (pb::GatewayAuthMode::Mtls, token("known")),
-            (pb::GatewayAuthMode::None, token("known")),
-        ] {
-            let unfit = pb::RegisterGatewayRequest {
-                auth_mode: auth_mode.into(),
-                credentials,
-                ..at("unfit", &over_tls, pb::GatewayScheme::Https)
-            };
-            assert_refused!(admin.gateways().register_gateway(unfit).await, InvalidArgument, "INVALID_FIELD");
-        }
-        over_tls.stop().await;
-        plain.stop().await;
-        sg.finish().await;
-    }
-
-    async fn wp82_a_name_that_is_not_registered_reaches_nothing(sg: TestServer) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let local = format!("localhost:{}", listener.local_addr().unwrap().port());
-        let admin = sg.admin();
-        let events = async || dump::table(&sg.app.db, "events").await.lines().count();
-        let before = events().await;
-        for name in [address.as_str(), local.as_str(), "localhost", "../../etc/passwd", "~", "ghost"] {
-            for refused in about(&admin, name).await {
-                let reason = crate::support::server::reason(&refused);
-                assert_eq!((refused.code(), reason.as_str()), (Code::NotFound, "NOT_FOUND"), "{name}: {refused:?}");
-            }
-        }
-        let untouched = listener.accept().unwrap_err();
-        assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
-        assert!(sg.app.fleet.targets.all().is_empty(), "a name has left something in memory");
-        assert_eq!(dump::table(&sg.app.db, "gateways").await, "");
-        assert_eq!(events().await, before, "a name has left an event");
-        sg.finish().await;
-    }
-
-    async fn what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called(sg: TestServer) {
-        use pb::GatewayCapability::{CurrentUser, InferenceRoutes, SandboxTemplates, StartStop};
-        let (mid, new) = (start(Generation::V0_0, "0.0.100").await, start(Generation::V0_1, "0.1.5").await);
-        let first = start(Generation::V0_0, "0.0.36").await;
-        let shown = sg.gateway("mid", mid.addr()).await;
-        assert_eq!(shown.capabilities().collect::<Vec<_>>(), [InferenceRoutes, CurrentUser]);
-        assert_eq!(shown.wire_note, "");
-        let shown = sg.gateway("new", new.addr()).await;
-        let held: Vec<_> = shown.capabilities().collect();
-        assert!(held.contains(&SandboxTemplates) && held.contains(&StartStop) && !held.contains(&InferenceRoutes));
-        let shown = sg.gateway("first", first.addr()).await;
-        assert_eq!((shown.wire_generation(), shown.capabilities.len()), (pb::WireGeneration::Unsupported, 0));
-        assert_eq!(
-            shown.wire_note,
-            "version `0.0.36` is of the family before 0.0.37, whose sandboxes and providers have another structure: releases 0.0.88 to 0.0.116 and 0.1 are spoken"
+        assert_refused!(
+            admin.gateways().register_gateway(unfit).await,
+            InvalidArgument,
+            "INVALID_FIELD"
         );
-
-        let admin = sg.admin();
-        let place = |gateway: &str| (gateway.to_owned(), "one".to_owned(), sg.app.new_id().to_string());
-        let (gateway, sandbox, request_id) = place("mid");
-        let stop = pb::StopSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
-        let refused = assert_refused!(admin.sandboxes().stop_sandbox(stop).await, Unimplemented, "METHOD_NOT_SUPPORTED");
-        assert!(refused.message().contains("`StopSandbox` exists since version 0.0.105"), "{refused:?}");
-        let (gateway, sandbox, request_id) = place("mid");
-        let start = pb::StartSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
-        assert_refused!(admin.sandboxes().start_sandbox(start).await, Unimplemented, "METHOD_NOT_SUPPORTED");
-        let is_probe = |path: &String| path.ends_with("/Health") || path.ends_with("/GetCurrentUser");
-        assert!(mid.calls().keys().all(is_probe));
-        let (gateway, sandbox, _) = place("first");
-        let look = pb::GetSandboxRequest { gateway, sandbox, ..Default::default() };
-        let refused = assert_refused!(admin.sandboxes().get_sandbox(look).await, FailedPrecondition, "WIRE_UNSUPPORTED");
-        assert!(refused.message().contains("before 0.0.37"), "{refused:?}");
-        for simulator in [mid, new, first] {
-            simulator.stop().await;
-        }
-        sg.finish().await;
     }
+    over_tls.stop().await;
+    plain.stop().await;
+    sg.finish().await;
+}
 
-    async fn t09_a_generation_set_by_hand_that_the_version_contradicts_governs_nothing(sg: TestServer) {
-        let simulator = start(Generation::V0_0, "0.0.116").await;
-        sg.gateway("edge", simulator.addr()).await;
-        let admin = sg.admin();
-        let spec = Some(old::SandboxSpec::default());
-        let made = old::CreateSandboxRequest { name: "one".into(), spec, ..Default::default() };
-        admin.openshell_v0_0().create_sandbox(to("edge", made)).await.unwrap();
-
-        let pinned = pin(&sg, "edge", pb::WireGeneration::V01).await;
-        assert!(pinned.wire_note.starts_with("version `0.0.116` is not of generation 0.1"), "{}", pinned.wire_note);
-        let shown = (pinned.wire_generation(), pinned.pinned_generation());
-        assert_eq!(shown, (pb::WireGeneration::V00, pb::WireGeneration::V01), "what was found stays what was found");
-        let look = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
-        admin.openshell_v0_0().get_sandbox(to("edge", look)).await.expect("a read passes");
-        let refused = assert_refused!(delete(&admin, "edge", "one").await, FailedPrecondition, "WIRE_CONTRADICTED");
-        assert!(refused.message().contains("is set to generation 0.1 by hand but reports `0.0.116`"), "{refused:?}");
-        let update = old::UpdateConfigRequest { name: "one".into(), setting_key: "ocsf_json_enabled".into(), delete_setting: true, ..Default::default() };
-        let refused = admin.openshell_v0_0().update_config(to("edge", update)).await;
-        assert_refused!(refused, FailedPrecondition, "WIRE_CONTRADICTED");
-        let own = || (String::from("edge"), String::from("two"), sg.app.new_id().to_string());
-        let (gateway, sandbox, request_id) = own();
-        let create = pb::CreateSandboxRequest { gateway, name: sandbox, request_id, ..Default::default() };
-        assert_refused!(admin.sandboxes().create_sandbox(create).await, FailedPrecondition, "WIRE_CONTRADICTED");
-        let (gateway, _, request_id) = own();
-        let gone = pb::DeleteSandboxRequest { gateway, sandbox: "one".into(), request_id, ..Default::default() };
-        assert_refused!(admin.sandboxes().delete_sandbox(gone).await, FailedPrecondition, "WIRE_CONTRADICTED");
-        let calls = simulator.calls();
-        for method in ["DeleteSandbox", "UpdateConfig"] {
-            assert!(!calls.contains_key(&format!("/openshell.v1.OpenShell/{method}")), "{method} has reached the gateway");
+async fn wp82_a_name_that_is_not_registered_reaches_nothing(sg: TestServer) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let local = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let admin = sg.admin();
+    let events = async || dump::table(&sg.app.db, "events").await.lines().count();
+    let before = events().await;
+    for name in [address.as_str(), local.as_str(), "localhost", "../../etc/passwd", "~", "ghost"] {
+        for refused in about(&admin, name).await {
+            let reason = crate::support::server::reason(&refused);
+            assert_eq!(
+                (refused.code(), reason.as_str()),
+                (Code::NotFound, "NOT_FOUND"),
+                "{name}: {refused:?}"
+            );
         }
+    }
+    let untouched = listener.accept().unwrap_err();
+    assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
+    assert!(sg.app.fleet.targets.all().is_empty(), "a name has left something in memory");
+    assert_eq!(dump::table(&sg.app.db, "gateways").await, "");
+    assert_eq!(events().await, before, "a name has left an event");
+    sg.finish().await;
+}
 
-        // A generation set by hand that matches the version is used, and so is the version's own generation.
-        pin(&sg, "edge", pb::WireGeneration::V00).await;
-        delete(&admin, "edge", "one").await.unwrap();
-        let unpinned = pin(&sg, "edge", pb::WireGeneration::Unspecified).await;
-        assert_eq!((unpinned.wire_note.as_str(), unpinned.wire_generation()), ("", pb::WireGeneration::V00));
-        assert_eq!(delete(&admin, "edge", "none").await.unwrap_err().code(), Code::NotFound);
+async fn what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called(sg: TestServer) {
+    use pb::GatewayCapability::{CurrentUser, InferenceRoutes, SandboxTemplates, StartStop};
+    let (mid, new) =
+        (start(Generation::V0_0, "0.0.100").await, start(Generation::V0_1, "0.1.5").await);
+    let first = start(Generation::V0_0, "0.0.36").await;
+    let shown = sg.gateway("mid", mid.addr()).await;
+    assert_eq!(shown.capabilities().collect::<Vec<_>>(), [InferenceRoutes, CurrentUser]);
+    assert_eq!(shown.wire_note, "");
+    let shown = sg.gateway("new", new.addr()).await;
+    let held: Vec<_> = shown.capabilities().collect();
+    assert!(
+        held.contains(&SandboxTemplates)
+            && held.contains(&StartStop)
+            && !held.contains(&InferenceRoutes)
+    );
+    let shown = sg.gateway("first", first.addr()).await;
+    assert_eq!(
+        (shown.wire_generation(), shown.capabilities.len()),
+        (pb::WireGeneration::Unsupported, 0)
+    );
+    assert_eq!(
+        shown.wire_note,
+        "version `0.0.36` is of the family before 0.0.37, whose sandboxes and providers have another structure: releases 0.0.88 to 0.0.116 and 0.1 are spoken"
+    );
 
-        // Setting the generation by hand is intended for versions that do not reveal it.
-        let nightly = start(Generation::V0_0, "nightly").await;
-        sg.gateway("nightly", nightly.addr()).await;
-        assert_refused!(delete(&admin, "nightly", "none").await, FailedPrecondition, "WIRE_UNSUPPORTED");
-        pin(&sg, "nightly", pb::WireGeneration::V00).await;
-        assert_eq!(delete(&admin, "nightly", "none").await.unwrap_err().code(), Code::NotFound);
-        let unpinned = pin(&sg, "nightly", pb::WireGeneration::Unspecified).await;
-        assert_eq!(unpinned.wire_generation(), pb::WireGeneration::Unsupported);
-        assert!(sg.app.fleet.targets.all().iter().all(|target| target.pinned.is_none()));
+    let admin = sg.admin();
+    let place = |gateway: &str| (gateway.to_owned(), "one".to_owned(), sg.app.new_id().to_string());
+    let (gateway, sandbox, request_id) = place("mid");
+    let stop = pb::StopSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+    let refused = assert_refused!(
+        admin.sandboxes().stop_sandbox(stop).await,
+        Unimplemented,
+        "METHOD_NOT_SUPPORTED"
+    );
+    assert!(
+        refused.message().contains("`StopSandbox` exists since version 0.0.105"),
+        "{refused:?}"
+    );
+    let (gateway, sandbox, request_id) = place("mid");
+    let start = pb::StartSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+    assert_refused!(
+        admin.sandboxes().start_sandbox(start).await,
+        Unimplemented,
+        "METHOD_NOT_SUPPORTED"
+    );
+    let is_probe = |path: &String| path.ends_with("/Health") || path.ends_with("/GetCurrentUser");
+    assert!(mid.calls().keys().all(is_probe));
+    let (gateway, sandbox, _) = place("first");
+    let look = pb::GetSandboxRequest { gateway, sandbox, ..Default::default() };
+    let refused = assert_refused!(
+        admin.sandboxes().get_sandbox(look).await,
+        FailedPrecondition,
+        "WIRE_UNSUPPORTED"
+    );
+    assert!(refused.message().contains("before 0.0.37"), "{refused:?}");
+    for simulator in [mid, new, first] {
         simulator.stop().await;
-        nightly.stop().await;
-        sg.finish().await;
     }
+    sg.finish().await;
+}
+
+async fn t09_a_generation_set_by_hand_that_the_version_contradicts_governs_nothing(sg: TestServer) {
+    let simulator = start(Generation::V0_0, "0.0.116").await;
+    sg.gateway("edge", simulator.addr()).await;
+    let admin = sg.admin();
+    let spec = Some(old::SandboxSpec::default());
+    let made = old::CreateSandboxRequest { name: "one".into(), spec, ..Default::default() };
+    admin.openshell_v0_0().create_sandbox(to("edge", made)).await.unwrap();
+
+    let pinned = pin(&sg, "edge", pb::WireGeneration::V01).await;
+    assert!(
+        pinned.wire_note.starts_with("version `0.0.116` is not of generation 0.1"),
+        "{}",
+        pinned.wire_note
+    );
+    let shown = (pinned.wire_generation(), pinned.pinned_generation());
+    assert_eq!(
+        shown,
+        (pb::WireGeneration::V00, pb::WireGeneration::V01),
+        "what was found stays what was found"
+    );
+    let look = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
+    admin.openshell_v0_0().get_sandbox(to("edge", look)).await.expect("a read passes");
+    let refused = assert_refused!(
+        delete(&admin, "edge", "one").await,
+        FailedPrecondition,
+        "WIRE_CONTRADICTED"
+    );
+    assert!(
+        refused.message().contains("is set to generation 0.1 by hand but reports `0.0.116`"),
+        "{refused:?}"
+    );
+    let update = old::UpdateConfigRequest {
+        name: "one".into(),
+        setting_key: "ocsf_json_enabled".into(),
+        delete_setting: true,
+        ..Default::default()
+    };
+    let refused = admin.openshell_v0_0().update_config(to("edge", update)).await;
+    assert_refused!(refused, FailedPrecondition, "WIRE_CONTRADICTED");
+    let own = || (String::from("edge"), String::from("two"), sg.app.new_id().to_string());
+    let (gateway, sandbox, request_id) = own();
+    let create =
+        pb::CreateSandboxRequest { gateway, name: sandbox, request_id, ..Default::default() };
+    assert_refused!(
+        admin.sandboxes().create_sandbox(create).await,
+        FailedPrecondition,
+        "WIRE_CONTRADICTED"
+    );
+    let (gateway, _, request_id) = own();
+    let gone = pb::DeleteSandboxRequest {
+        gateway,
+        sandbox: "one".into(),
+        request_id,
+        ..Default::default()
+    };
+    assert_refused!(
+        admin.sandboxes().delete_sandbox(gone).await,
+        FailedPrecondition,
+        "WIRE_CONTRADICTED"
+    );
+    let calls = simulator.calls();
+    for method in ["DeleteSandbox", "UpdateConfig"] {
+        assert!(
+            !calls.contains_key(&format!("/openshell.v1.OpenShell/{method}")),
+            "{method} has reached the gateway"
+        );
+    }
+
+    // A generation set by hand that matches the version is used, and so is the version's own generation.
+    pin(&sg, "edge", pb::WireGeneration::V00).await;
+    delete(&admin, "edge", "one").await.unwrap();
+    let unpinned = pin(&sg, "edge", pb::WireGeneration::Unspecified).await;
+    assert_eq!(
+        (unpinned.wire_note.as_str(), unpinned.wire_generation()),
+        ("", pb::WireGeneration::V00)
+    );
+    assert_eq!(delete(&admin, "edge", "none").await.unwrap_err().code(), Code::NotFound);
+
+    // Setting the generation by hand is intended for versions that do not reveal it.
+    let nightly = start(Generation::V0_0, "nightly").await;
+    sg.gateway("nightly", nightly.addr()).await;
+    assert_refused!(
+        delete(&admin, "nightly", "none").await,
+        FailedPrecondition,
+        "WIRE_UNSUPPORTED"
+    );
+    pin(&sg, "nightly", pb::WireGeneration::V00).await;
+    assert_eq!(delete(&admin, "nightly", "none").await.unwrap_err().code(), Code::NotFound);
+    let unpinned = pin(&sg, "nightly", pb::WireGeneration::Unspecified).await;
+    assert_eq!(unpinned.wire_generation(), pb::WireGeneration::Unsupported);
+    assert!(sg.app.fleet.targets.all().iter().all(|target| target.pinned.is_none()));
+    simulator.stop().await;
+    nightly.stop().await;
+    sg.finish().await;
 }

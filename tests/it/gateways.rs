@@ -37,275 +37,394 @@ async fn names(sg: &TestServer, selector: &str) -> Vec<String> {
 }
 
 served! {
-    async fn a_gateway_is_registered_probed_changed_and_gone(sg: TestServer) {
-        let simulator = simulator().await;
-        let admin = sg.admin();
-        let registered = sg.gateway("edge", simulator.addr()).await;
-        assert_eq!(
-            (registered.status(), registered.wire_generation(), registered.version.as_str()),
-            (pb::GatewayStatus::Healthy, pb::WireGeneration::V01, "0.1.5")
-        );
-        let again = admin.gateways().register_gateway(register("edge", "127.0.0.1:1")).await;
-        assert_refused!(again, AlreadyExists, "ALREADY_EXISTS");
+    a_gateway_is_registered_probed_changed_and_gone,
+    a_change_is_recorded_with_what_was_before_and_no_secret,
+    a_field_that_the_mask_names_twice_is_set_and_not_cleared,
+    lists_select_by_label_and_page,
+    what_may_not_be_registered_is_refused_and_leaves_nothing,
+    t04_a_changed_destination_drops_the_secret,
+    t07_labels_under_access_are_a_global_admins,
+    t18_secrets_are_sealed_in_the_file,
+}
 
-        let update = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(mask(&["description", "labels", "metadata_json"])),
-            description: "the edge".into(),
-            labels: labels(&[("env", "prod")]),
-            metadata_json: "{\"runtime\": \"docker\"}".into(),
-            etag: registered.etag.clone(),
-            ..Default::default()
-        };
-        let updated = admin.gateways().update_gateway(update.clone()).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!((updated.description.as_str(), updated.etag.as_str()), ("the edge", "v2"));
-        assert_refused!(admin.gateways().update_gateway(update.clone()).await, Aborted, "CONCURRENT_CHANGE");
-        let empty = pb::UpdateGatewayRequest { update_mask: Some(mask(&[])), etag: String::new(), ..update.clone() };
-        assert_refused!(admin.gateways().update_gateway(empty).await, InvalidArgument, "INVALID_FIELD");
-        let unknown = pb::UpdateGatewayRequest { update_mask: Some(mask(&["name"])), etag: String::new(), ..update };
-        assert_refused!(admin.gateways().update_gateway(unknown).await, InvalidArgument, "INVALID_FIELD");
+async fn a_gateway_is_registered_probed_changed_and_gone(sg: TestServer) {
+    let simulator = simulator().await;
+    let admin = sg.admin();
+    let registered = sg.gateway("edge", simulator.addr()).await;
+    assert_eq!(
+        (registered.status(), registered.wire_generation(), registered.version.as_str()),
+        (pb::GatewayStatus::Healthy, pb::WireGeneration::V01, "0.1.5")
+    );
+    let again = admin.gateways().register_gateway(register("edge", "127.0.0.1:1")).await;
+    assert_refused!(again, AlreadyExists, "ALREADY_EXISTS");
 
-        simulator.set_version("0.3.0");
-        let test = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
-        let tested = admin.gateways().test_gateway(test).await.unwrap().into_inner();
-        assert_eq!(tested.wire_generation(), pb::WireGeneration::Unsupported);
+    let update = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(mask(&["description", "labels", "metadata_json"])),
+        description: "the edge".into(),
+        labels: labels(&[("env", "prod")]),
+        metadata_json: "{\"runtime\": \"docker\"}".into(),
+        etag: registered.etag.clone(),
+        ..Default::default()
+    };
+    let updated = admin
+        .gateways()
+        .update_gateway(update.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .gateway
+        .unwrap();
+    assert_eq!((updated.description.as_str(), updated.etag.as_str()), ("the edge", "v2"));
+    assert_refused!(
+        admin.gateways().update_gateway(update.clone()).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    let empty = pb::UpdateGatewayRequest {
+        update_mask: Some(mask(&[])),
+        etag: String::new(),
+        ..update.clone()
+    };
+    assert_refused!(admin.gateways().update_gateway(empty).await, InvalidArgument, "INVALID_FIELD");
+    let unknown = pb::UpdateGatewayRequest {
+        update_mask: Some(mask(&["name"])),
+        etag: String::new(),
+        ..update
+    };
+    assert_refused!(
+        admin.gateways().update_gateway(unknown).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
 
-        admin.key("ci", pb::Role::None).await;
-        admin.bind("ci", "edge", pb::Role::Viewer).await;
-        let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
-        let gone = admin.gateways().unregister_gateway(gone).await.unwrap().into_inner();
-        assert_eq!(gone.gateway_roles_removed, 1);
-        let get = pb::GetGatewayRequest { gateway: "edge".into() };
-        assert_refused!(admin.gateways().get_gateway(get).await, NotFound, "NOT_FOUND");
-        simulator.stop().await;
-        sg.finish().await;
+    simulator.set_version("0.3.0");
+    let test = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    let tested = admin.gateways().test_gateway(test).await.unwrap().into_inner();
+    assert_eq!(tested.wire_generation(), pb::WireGeneration::Unsupported);
+
+    admin.key("ci", pb::Role::None).await;
+    admin.bind("ci", "edge", pb::Role::Viewer).await;
+    let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    let gone = admin.gateways().unregister_gateway(gone).await.unwrap().into_inner();
+    assert_eq!(gone.gateway_roles_removed, 1);
+    let get = pb::GetGatewayRequest { gateway: "edge".into() };
+    assert_refused!(admin.gateways().get_gateway(get).await, NotFound, "NOT_FOUND");
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn a_change_is_recorded_with_what_was_before_and_no_secret(sg: TestServer) {
+    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    options.require_bearer = Some("first-secret".to_owned());
+    let old = Simulator::start(options).await.unwrap();
+    let new = simulator().await;
+    let credentials = |token: &str| {
+        Some(pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() })
+    };
+    let admin = sg.admin();
+    let request = register("edge", &old.addr().to_string());
+    let request =
+        pb::RegisterGatewayRequest { credentials: credentials("first-secret"), ..request };
+    admin.gateways().register_gateway(request).await.unwrap();
+    let recorded = async || {
+        sg.app.audit.settled().await;
+        let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+        let list =
+            admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+        let updates = list.into_iter().filter(|entry| entry.method.ends_with("/UpdateGateway"));
+        updates.max_by_key(|entry| entry.id).unwrap().detail_json
+    };
+    let update = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(mask(&["endpoint", "credentials", "description", "labels"])),
+        endpoint: new.addr().to_string(),
+        credentials: credentials("second-secret"),
+        description: "moved house".into(),
+        labels: labels(&[("env", "prod")]),
+        ..Default::default()
+    };
+    admin.gateways().update_gateway(update.clone()).await.unwrap();
+    let text = recorded().await;
+    for kept_out in ["secret", "moved house", "prod"] {
+        assert!(!text.contains(kept_out), "{text}");
     }
+    let detail: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(detail["fields"], json!(["endpoint", "credentials", "description", "labels"]));
+    assert_eq!(
+        detail["endpoint"],
+        json!({ "from": old.addr().to_string(), "to": new.addr().to_string() })
+    );
+    let words = ["credentials", "description", "labels"]
+        .map(|key| detail[key].as_str().unwrap_or_default());
+    assert_eq!(words, ["replaced", "changed", "changed"]);
+    // A field in the mask whose value stays the same is not recorded as a change.
+    let pin = pb::UpdateGatewayRequest {
+        update_mask: Some(mask(&["pinned_generation", "description"])),
+        pinned_generation: pb::WireGeneration::V01.into(),
+        ..update
+    };
+    admin.gateways().update_gateway(pin).await.unwrap();
+    let detail: Value = serde_json::from_str(&recorded().await).unwrap();
+    assert_eq!(detail["pinned_generation"], json!({ "from": null, "to": "0.1" }));
+    assert_eq!(
+        (detail["fields"].clone(), detail.get("description")),
+        (json!(["pinned_generation", "description"]), None)
+    );
+    old.stop().await;
+    new.stop().await;
+    sg.finish().await;
+}
 
-    async fn a_change_is_recorded_with_what_was_before_and_no_secret(sg: TestServer) {
-        let mut options = SimulatorOptions::plain(Generation::V0_1);
-        options.require_bearer = Some("first-secret".to_owned());
-        let old = Simulator::start(options).await.unwrap();
-        let new = simulator().await;
-        let credentials = |token: &str| Some(pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() });
-        let admin = sg.admin();
-        let request = register("edge", &old.addr().to_string());
-        let request = pb::RegisterGatewayRequest { credentials: credentials("first-secret"), ..request };
-        admin.gateways().register_gateway(request).await.unwrap();
-        let recorded = async || {
-            sg.app.audit.settled().await;
-            let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
-            let list = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
-            let updates = list.into_iter().filter(|entry| entry.method.ends_with("/UpdateGateway"));
-            updates.max_by_key(|entry| entry.id).unwrap().detail_json
-        };
-        let update = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(mask(&["endpoint", "credentials", "description", "labels"])),
-            endpoint: new.addr().to_string(),
-            credentials: credentials("second-secret"),
-            description: "moved house".into(),
-            labels: labels(&[("env", "prod")]),
-            ..Default::default()
-        };
-        admin.gateways().update_gateway(update.clone()).await.unwrap();
-        let text = recorded().await;
-        for kept_out in ["secret", "moved house", "prod"] {
-            assert!(!text.contains(kept_out), "{text}");
-        }
-        let detail: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(detail["fields"], json!(["endpoint", "credentials", "description", "labels"]));
-        assert_eq!(detail["endpoint"], json!({ "from": old.addr().to_string(), "to": new.addr().to_string() }));
-        let words = ["credentials", "description", "labels"].map(|key| detail[key].as_str().unwrap_or_default());
-        assert_eq!(words, ["replaced", "changed", "changed"]);
-        // A field in the mask whose value stays the same is not recorded as a change.
-        let pin = pb::UpdateGatewayRequest {
-            update_mask: Some(mask(&["pinned_generation", "description"])),
-            pinned_generation: pb::WireGeneration::V01.into(),
-            ..update
-        };
-        admin.gateways().update_gateway(pin).await.unwrap();
-        let detail: Value = serde_json::from_str(&recorded().await).unwrap();
-        assert_eq!(detail["pinned_generation"], json!({ "from": null, "to": "0.1" }));
-        assert_eq!((detail["fields"].clone(), detail.get("description")), (json!(["pinned_generation", "description"]), None));
-        old.stop().await;
-        new.stop().await;
-        sg.finish().await;
-    }
+async fn a_field_that_the_mask_names_twice_is_set_and_not_cleared(sg: TestServer) {
+    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", simulator.addr()).await;
+    let update = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(mask(&["labels", "description", "labels", "description"])),
+        labels: [("team".to_owned(), "ml".to_owned())].into(),
+        description: "kept".into(),
+        ..Default::default()
+    };
+    let updated =
+        sg.admin().gateways().update_gateway(update).await.unwrap().into_inner().gateway.unwrap();
+    assert_eq!((updated.labels["team"].as_str(), updated.description.as_str()), ("ml", "kept"));
+    simulator.stop().await;
+    sg.finish().await;
+}
 
-    async fn a_field_that_the_mask_names_twice_is_set_and_not_cleared(sg: TestServer) {
-        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", simulator.addr()).await;
-        let update = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(mask(&["labels", "description", "labels", "description"])),
-            labels: [("team".to_owned(), "ml".to_owned())].into(),
-            description: "kept".into(),
-            ..Default::default()
-        };
-        let updated = sg.admin().gateways().update_gateway(update).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!((updated.labels["team"].as_str(), updated.description.as_str()), ("ml", "kept"));
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn lists_select_by_label_and_page(sg: TestServer) {
-        let admin = sg.admin();
-        for (n, pairs) in [
-            &[("env", "prod"), ("team", "ml")][..],
-            &[("env", "prod"), ("team", "web")],
-            &[("env", "test"), ("team", "ml"), ("legacy", "")],
-            &[],
-        ].iter().enumerate() {
-            let request = pb::RegisterGatewayRequest { labels: labels(pairs), ..register(&format!("g{n}"), "127.0.0.1:1") };
-            let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
-            assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);
-            assert!(!stored.last_error.is_empty());
-        }
-        assert_eq!(names(&sg, "env=prod").await, ["g0", "g1"]);
-        assert_eq!(names(&sg, "env=prod,team in (ml,db)").await, ["g0"]);
-        assert_eq!(names(&sg, "env!=prod").await, ["g2", "g3"]);
-        assert_eq!(names(&sg, "!legacy,team").await, ["g0", "g1"]);
-        assert_eq!(names(&sg, "team notin (ml)").await, ["g1", "g3"]);
-        let bad = pb::ListGatewaysRequest { label_selector: "a in (".into(), ..Default::default() };
-        assert_refused!(admin.gateways().list_gateways(bad).await, InvalidArgument, "INVALID_FIELD");
-
-        let first = pb::ListGatewaysRequest { page_size: 3, ..Default::default() };
-        let page = admin.gateways().list_gateways(first).await.unwrap().into_inner();
-        assert_eq!(page.gateways.len(), 3);
-        let next = pb::ListGatewaysRequest { page_size: 3, page_token: page.next_page_token.clone(), ..Default::default() };
-        let page = admin.gateways().list_gateways(next.clone()).await.unwrap().into_inner();
-        assert_eq!((page.gateways.len(), page.next_page_token.as_str()), (1, ""));
-        // T19: a page token is bound to the request and to the caller.
-        let other = pb::ListGatewaysRequest { label_selector: "env".into(), ..next.clone() };
-        assert_refused!(admin.gateways().list_gateways(other).await, InvalidArgument, "INVALID_FIELD");
-        let key = admin.key("other", pb::Role::Admin).await;
-        assert_refused!(sg.with(&key).gateways().list_gateways(next).await, InvalidArgument, "INVALID_FIELD");
-        let negative = pb::ListGatewaysRequest { page_size: -1, ..Default::default() };
-        assert_refused!(admin.gateways().list_gateways(negative).await, InvalidArgument, "INVALID_FIELD");
-        let token = pb::ListGatewaysRequest { page_token: "AAAA".into(), ..Default::default() };
-        assert_refused!(admin.gateways().list_gateways(token).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
-    }
-
-    async fn what_may_not_be_registered_is_refused_and_leaves_nothing(sg: TestServer) {
-        let admin = sg.admin();
-        let ok = || register("fine", "127.0.0.1:1");
-        let token = |token: &str| Some(pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() });
-        let bad = [
-            pb::RegisterGatewayRequest { name: String::new(), ..ok() },
-            pb::RegisterGatewayRequest { name: "a/b".into(), ..ok() },
-            pb::RegisterGatewayRequest { name: "a".repeat(254), ..ok() },
-            pb::RegisterGatewayRequest { endpoint: "http://host:1".into(), ..ok() },
-            pb::RegisterGatewayRequest { endpoint: "host".into(), ..ok() },
-            pb::RegisterGatewayRequest { endpoint: "host:99999".into(), ..ok() },
-            pb::RegisterGatewayRequest { scheme: 9, ..ok() },
-            pb::RegisterGatewayRequest { auth_mode: 9, ..ok() },
-            pb::RegisterGatewayRequest { auth_mode: pb::GatewayAuthMode::Bearer.into(), ..ok() },
-            pb::RegisterGatewayRequest { auth_mode: pb::GatewayAuthMode::Mtls.into(), ..ok() },
-            pb::RegisterGatewayRequest { auth_mode: pb::GatewayAuthMode::None.into(), credentials: token("t"), ..ok() },
-            pb::RegisterGatewayRequest { credentials: token(&"t".repeat(8193)), ..ok() },
-            pb::RegisterGatewayRequest { ca_cert: "not PEM".into(), ..ok() },
-            pb::RegisterGatewayRequest { metadata_json: "[]".into(), ..ok() },
-            pb::RegisterGatewayRequest { metadata_json: format!("{{\"a\":\"{}\"}}", "x".repeat(16_384)), ..ok() },
-            pb::RegisterGatewayRequest { description: "x".repeat(1001), ..ok() },
-            pb::RegisterGatewayRequest { labels: labels(&[("-", "")]), ..ok() },
-            pb::RegisterGatewayRequest { request_id: "7".into(), ..ok() },
-        ];
-        for request in bad {
-            assert_refused!(admin.gateways().register_gateway(request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        for endpoint in ["169.254.169.254:80", "[fe80::1]:80", "0.0.0.0:80", "224.0.0.1:80", "[::ffff:169.254.169.254]:80"] {
-            let forbidden = admin.gateways().register_gateway(register("fine", endpoint)).await;
-            assert_refused!(forbidden, InvalidArgument, "ADDRESS_FORBIDDEN");
-        }
-        assert!(names(&sg, "").await.is_empty());
-        admin.gateways().register_gateway(pb::RegisterGatewayRequest { name: "a".repeat(253), ..ok() }).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
-        let mut options = SimulatorOptions::plain(Generation::V0_1);
-        options.require_bearer = Some("upstream-token".to_owned());
-        let honest = Simulator::start(options).await.unwrap();
-        let thief = simulator().await;
-        let admin = sg.admin();
-        let credentials = pb::GatewayCredentials { bearer_token: "upstream-token".into(), ..Default::default() };
-        let request = pb::RegisterGatewayRequest { credentials: Some(credentials.clone()), ..register("edge", &honest.addr().to_string()) };
-        let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
-        assert!(stored.has_bearer_token && stored.auth_mode() == pb::GatewayAuthMode::Bearer);
-        let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
-        admin.openshell_v0_1().get_current_user(user).await.unwrap();
-
-        // The admin of the gateway cannot change its endpoint, and a global admin cannot keep the token with a new
-        // endpoint.
-        let key = admin.key("lead", pb::Role::None).await;
-        admin.bind("lead", "edge", pb::Role::Admin).await;
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(mask(&["endpoint"])),
-            endpoint: thief.addr().to_string(),
-            ..Default::default()
-        };
-        assert_refused!(sg.with(&key).gateways().update_gateway(moved.clone()).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(admin.gateways().update_gateway(moved.clone()).await, InvalidArgument, "INVALID_FIELD");
-        let anew = pb::UpdateGatewayRequest {
-            update_mask: Some(mask(&["endpoint", "credentials"])),
-            credentials: Some(pb::GatewayCredentials { bearer_token: "for-the-new-one".into(), ..Default::default() }),
-            ..moved
-        };
-        admin.gateways().update_gateway(anew).await.unwrap();
-        let _ = admin.openshell_v0_1().get_current_user(user).await;
-        let seen = thief.last_headers("GetCurrentUser").unwrap();
-        assert_eq!(seen.get("authorization").unwrap(), "Bearer for-the-new-one");
-        let scheme = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(mask(&["auth_mode"])),
-            auth_mode: pb::GatewayAuthMode::None.into(),
-            ..Default::default()
-        };
-        let stored = admin.gateways().update_gateway(scheme).await.unwrap().into_inner().gateway.unwrap();
-        assert!(!stored.has_bearer_token);
-        honest.stop().await;
-        thief.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t07_labels_under_access_are_a_global_admins(sg: TestServer) {
-        let simulator = simulator().await;
-        sg.gateway("edge", simulator.addr()).await;
-        let admin = sg.admin();
-        let key = admin.key("lead", pb::Role::None).await;
-        admin.bind("lead", "edge", pb::Role::Admin).await;
-        let with = |pairs: &[(&str, &str)]| pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(mask(&["labels"])),
+async fn lists_select_by_label_and_page(sg: TestServer) {
+    let admin = sg.admin();
+    for (n, pairs) in [
+        &[("env", "prod"), ("team", "ml")][..],
+        &[("env", "prod"), ("team", "web")],
+        &[("env", "test"), ("team", "ml"), ("legacy", "")],
+        &[],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let request = pb::RegisterGatewayRequest {
             labels: labels(pairs),
-            ..Default::default()
+            ..register(&format!("g{n}"), "127.0.0.1:1")
         };
-        sg.with(&key).gateways().update_gateway(with(&[("env", "prod")])).await.unwrap();
-        let refused = sg.with(&key).gateways().update_gateway(with(&[("access/zone", "eu")])).await;
-        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        admin.gateways().update_gateway(with(&[("access/zone", "eu")])).await.unwrap();
-        assert_refused!(sg.with(&key).gateways().update_gateway(with(&[])).await, PermissionDenied, "ROLE_TOO_LOW");
-        simulator.stop().await;
-        sg.finish().await;
+        let stored =
+            admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
+        assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);
+        assert!(!stored.last_error.is_empty());
     }
+    assert_eq!(names(&sg, "env=prod").await, ["g0", "g1"]);
+    assert_eq!(names(&sg, "env=prod,team in (ml,db)").await, ["g0"]);
+    assert_eq!(names(&sg, "env!=prod").await, ["g2", "g3"]);
+    assert_eq!(names(&sg, "!legacy,team").await, ["g0", "g1"]);
+    assert_eq!(names(&sg, "team notin (ml)").await, ["g1", "g3"]);
+    let bad = pb::ListGatewaysRequest { label_selector: "a in (".into(), ..Default::default() };
+    assert_refused!(admin.gateways().list_gateways(bad).await, InvalidArgument, "INVALID_FIELD");
 
-    async fn t18_secrets_are_sealed_in_the_file(sg: TestServer) {
-        let credentials = pb::GatewayCredentials { bearer_token: "very-secret-upstream-token".into(), ..Default::default() };
-        let request = pb::RegisterGatewayRequest { credentials: Some(credentials), ..register("edge", "127.0.0.1:1") };
-        sg.admin().gateways().register_gateway(request).await.unwrap();
-        let row = shoreguard::resources::gateways::store::by_name(&mut sg.app.db.read().await.unwrap(), "edge").await.unwrap().unwrap();
-        let sealed = row.bearer_token.clone().unwrap();
-        assert!(!sealed.windows(11).any(|w| w == b"very-secret"));
-        // It cannot be unsealed in the row of another gateway or with another endpoint.
-        let mut other = row.clone();
-        other.name = "other".into();
-        assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &other).is_err());
-        let mut moved = row.clone();
-        moved.endpoint = "127.0.0.1:2".into();
-        assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &moved).is_err());
-        assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &row).is_ok());
-        sg.finish().await;
+    let first = pb::ListGatewaysRequest { page_size: 3, ..Default::default() };
+    let page = admin.gateways().list_gateways(first).await.unwrap().into_inner();
+    assert_eq!(page.gateways.len(), 3);
+    let next = pb::ListGatewaysRequest {
+        page_size: 3,
+        page_token: page.next_page_token.clone(),
+        ..Default::default()
+    };
+    let page = admin.gateways().list_gateways(next.clone()).await.unwrap().into_inner();
+    assert_eq!((page.gateways.len(), page.next_page_token.as_str()), (1, ""));
+    // T19: a page token is bound to the request and to the caller.
+    let other = pb::ListGatewaysRequest { label_selector: "env".into(), ..next.clone() };
+    assert_refused!(admin.gateways().list_gateways(other).await, InvalidArgument, "INVALID_FIELD");
+    let key = admin.key("other", pb::Role::Admin).await;
+    assert_refused!(
+        sg.with(&key).gateways().list_gateways(next).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let negative = pb::ListGatewaysRequest { page_size: -1, ..Default::default() };
+    assert_refused!(
+        admin.gateways().list_gateways(negative).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let token = pb::ListGatewaysRequest { page_token: "AAAA".into(), ..Default::default() };
+    assert_refused!(admin.gateways().list_gateways(token).await, InvalidArgument, "INVALID_FIELD");
+    sg.finish().await;
+}
+
+async fn what_may_not_be_registered_is_refused_and_leaves_nothing(sg: TestServer) {
+    let admin = sg.admin();
+    let ok = || register("fine", "127.0.0.1:1");
+    let token = |token: &str| {
+        Some(pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() })
+    };
+    let bad = [
+        pb::RegisterGatewayRequest { name: String::new(), ..ok() },
+        pb::RegisterGatewayRequest { name: "a/b".into(), ..ok() },
+        pb::RegisterGatewayRequest { name: "a".repeat(254), ..ok() },
+        pb::RegisterGatewayRequest { endpoint: "http://host:1".into(), ..ok() },
+        pb::RegisterGatewayRequest { endpoint: "host".into(), ..ok() },
+        pb::RegisterGatewayRequest { endpoint: "host:99999".into(), ..ok() },
+        pb::RegisterGatewayRequest { scheme: 9, ..ok() },
+        pb::RegisterGatewayRequest { auth_mode: 9, ..ok() },
+        pb::RegisterGatewayRequest { auth_mode: pb::GatewayAuthMode::Bearer.into(), ..ok() },
+        pb::RegisterGatewayRequest { auth_mode: pb::GatewayAuthMode::Mtls.into(), ..ok() },
+        pb::RegisterGatewayRequest {
+            auth_mode: pb::GatewayAuthMode::None.into(),
+            credentials: token("t"),
+            ..ok()
+        },
+        pb::RegisterGatewayRequest { credentials: token(&"t".repeat(8193)), ..ok() },
+        pb::RegisterGatewayRequest { ca_cert: "not PEM".into(), ..ok() },
+        pb::RegisterGatewayRequest { metadata_json: "[]".into(), ..ok() },
+        pb::RegisterGatewayRequest {
+            metadata_json: format!("{{\"a\":\"{}\"}}", "x".repeat(16_384)),
+            ..ok()
+        },
+        pb::RegisterGatewayRequest { description: "x".repeat(1001), ..ok() },
+        pb::RegisterGatewayRequest { labels: labels(&[("-", "")]), ..ok() },
+        pb::RegisterGatewayRequest { request_id: "7".into(), ..ok() },
+    ];
+    for request in bad {
+        assert_refused!(
+            admin.gateways().register_gateway(request).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
+    for endpoint in [
+        "169.254.169.254:80",
+        "[fe80::1]:80",
+        "0.0.0.0:80",
+        "224.0.0.1:80",
+        "[::ffff:169.254.169.254]:80",
+    ] {
+        let forbidden = admin.gateways().register_gateway(register("fine", endpoint)).await;
+        assert_refused!(forbidden, InvalidArgument, "ADDRESS_FORBIDDEN");
+    }
+    assert!(names(&sg, "").await.is_empty());
+    admin
+        .gateways()
+        .register_gateway(pb::RegisterGatewayRequest { name: "a".repeat(253), ..ok() })
+        .await
+        .unwrap();
+    sg.finish().await;
+}
+
+async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
+    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    options.require_bearer = Some("upstream-token".to_owned());
+    let honest = Simulator::start(options).await.unwrap();
+    let thief = simulator().await;
+    let admin = sg.admin();
+    let credentials =
+        pb::GatewayCredentials { bearer_token: "upstream-token".into(), ..Default::default() };
+    let request = pb::RegisterGatewayRequest {
+        credentials: Some(credentials.clone()),
+        ..register("edge", &honest.addr().to_string())
+    };
+    let stored =
+        admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
+    assert!(stored.has_bearer_token && stored.auth_mode() == pb::GatewayAuthMode::Bearer);
+    let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
+    admin.openshell_v0_1().get_current_user(user).await.unwrap();
+
+    // The admin of the gateway cannot change its endpoint, and a global admin cannot keep the token with a new
+    // endpoint.
+    let key = admin.key("lead", pb::Role::None).await;
+    admin.bind("lead", "edge", pb::Role::Admin).await;
+    let moved = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(mask(&["endpoint"])),
+        endpoint: thief.addr().to_string(),
+        ..Default::default()
+    };
+    assert_refused!(
+        sg.with(&key).gateways().update_gateway(moved.clone()).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_refused!(
+        admin.gateways().update_gateway(moved.clone()).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let anew = pb::UpdateGatewayRequest {
+        update_mask: Some(mask(&["endpoint", "credentials"])),
+        credentials: Some(pb::GatewayCredentials {
+            bearer_token: "for-the-new-one".into(),
+            ..Default::default()
+        }),
+        ..moved
+    };
+    admin.gateways().update_gateway(anew).await.unwrap();
+    let _ = admin.openshell_v0_1().get_current_user(user).await;
+    let seen = thief.last_headers("GetCurrentUser").unwrap();
+    assert_eq!(seen.get("authorization").unwrap(), "Bearer for-the-new-one");
+    let scheme = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(mask(&["auth_mode"])),
+        auth_mode: pb::GatewayAuthMode::None.into(),
+        ..Default::default()
+    };
+    let stored =
+        admin.gateways().update_gateway(scheme).await.unwrap().into_inner().gateway.unwrap();
+    assert!(!stored.has_bearer_token);
+    honest.stop().await;
+    thief.stop().await;
+    sg.finish().await;
+}
+
+async fn t07_labels_under_access_are_a_global_admins(sg: TestServer) {
+    let simulator = simulator().await;
+    sg.gateway("edge", simulator.addr()).await;
+    let admin = sg.admin();
+    let key = admin.key("lead", pb::Role::None).await;
+    admin.bind("lead", "edge", pb::Role::Admin).await;
+    let with = |pairs: &[(&str, &str)]| pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        update_mask: Some(mask(&["labels"])),
+        labels: labels(pairs),
+        ..Default::default()
+    };
+    sg.with(&key).gateways().update_gateway(with(&[("env", "prod")])).await.unwrap();
+    let refused = sg.with(&key).gateways().update_gateway(with(&[("access/zone", "eu")])).await;
+    assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+    admin.gateways().update_gateway(with(&[("access/zone", "eu")])).await.unwrap();
+    assert_refused!(
+        sg.with(&key).gateways().update_gateway(with(&[])).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn t18_secrets_are_sealed_in_the_file(sg: TestServer) {
+    let credentials = pb::GatewayCredentials {
+        bearer_token: "very-secret-upstream-token".into(),
+        ..Default::default()
+    };
+    let request = pb::RegisterGatewayRequest {
+        credentials: Some(credentials),
+        ..register("edge", "127.0.0.1:1")
+    };
+    sg.admin().gateways().register_gateway(request).await.unwrap();
+    let row = shoreguard::resources::gateways::store::by_name(
+        &mut sg.app.db.read().await.unwrap(),
+        "edge",
+    )
+    .await
+    .unwrap()
+    .unwrap();
+    let sealed = row.bearer_token.clone().unwrap();
+    assert!(!sealed.windows(11).any(|w| w == b"very-secret"));
+    // It cannot be unsealed in the row of another gateway or with another endpoint.
+    let mut other = row.clone();
+    other.name = "other".into();
+    assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &other).is_err());
+    let mut moved = row.clone();
+    moved.endpoint = "127.0.0.1:2".into();
+    assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &moved).is_err());
+    assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &row).is_ok());
+    sg.finish().await;
 }

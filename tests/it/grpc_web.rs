@@ -65,98 +65,116 @@ async fn answer(response: Response<Incoming>) -> (HeaderMap, Vec<Bytes>, String)
     (head.headers, messages, trailers)
 }
 
-served! { tuned with_console;
-    async fn unary_calls_are_answered_over_either_version_of_http(sg: TestServer) {
-        let key = sg.admin_key.clone();
-        let request = pb::GetCurrentIdentityRequest::default();
-        let (headers, messages, trailers) = answer(send(&sg, post(IDENTITY, &key, &request)).await).await;
-        assert_eq!(headers["content-type"], WEB);
-        assert!(trailers.contains("grpc-status:0"), "{trailers}");
-        let identity = pb::GetCurrentIdentityResponse::decode(messages[0].clone()).unwrap();
-        assert_eq!(identity.role, i32::from(pb::Role::Admin), "{identity:?}");
+served! {
+    tuned with_console;
+    unary_calls_are_answered_over_either_version_of_http,
+    a_write_is_checked_and_recorded_like_any_other,
+    a_stream_ends_with_its_caller,
+    t02_what_is_forwarded_is_not_for_browsers,
+    only_pages_of_known_origins_call,
+}
 
-        let mut raw = Raw::connect(&sg).await;
-        let mut head = raw.post(IDENTITY);
-        head.headers_mut().unwrap().insert("content-type", WEB.parse().unwrap());
-        let over_2 = raw.call(head, &[framed(&request)]).await;
-        assert!(over_2.trailers.is_none(), "they stand in the body");
-        let (again, trailers) = read(&over_2.headers, over_2.data);
-        assert_eq!(again, messages);
-        assert!(trailers.contains("grpc-status:0"), "{trailers}");
-        sg.finish().await;
-    }
+async fn unary_calls_are_answered_over_either_version_of_http(sg: TestServer) {
+    let key = sg.admin_key.clone();
+    let request = pb::GetCurrentIdentityRequest::default();
+    let (headers, messages, trailers) =
+        answer(send(&sg, post(IDENTITY, &key, &request)).await).await;
+    assert_eq!(headers["content-type"], WEB);
+    assert!(trailers.contains("grpc-status:0"), "{trailers}");
+    let identity = pb::GetCurrentIdentityResponse::decode(messages[0].clone()).unwrap();
+    assert_eq!(identity.role, i32::from(pb::Role::Admin), "{identity:?}");
 
-    async fn a_write_is_checked_and_recorded_like_any_other(sg: TestServer) {
-        let viewer = sg.admin().key("viewer", pb::Role::Viewer).await;
-        let request = pb::CreateGroupRequest { name: "ops".to_owned(), role: pb::Role::Viewer.into(), ..Default::default() };
-        let (.., trailers) = answer(send(&sg, post(GROUP, &viewer, &request)).await).await;
-        assert!(trailers.contains("grpc-status:7"), "{trailers}");
-        let (.., trailers) = answer(send(&sg, post(GROUP, "sg_nobody", &request)).await).await;
-        assert!(trailers.contains("grpc-status:16"), "{trailers}");
-        let (.., trailers) = answer(send(&sg, post(GROUP, &sg.admin_key.clone(), &request)).await).await;
-        assert!(trailers.contains("grpc-status:0"), "{trailers}");
-        sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
-        let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
-        let made = |entry: &&pb::AuditEntry| entry.method == GROUP && entry.outcome == i32::from(pb::AuditOutcome::Ok);
-        assert_eq!(listed.audit_entries.iter().filter(made).count(), 1);
-        sg.finish().await;
-    }
+    let mut raw = Raw::connect(&sg).await;
+    let mut head = raw.post(IDENTITY);
+    head.headers_mut().unwrap().insert("content-type", WEB.parse().unwrap());
+    let over_2 = raw.call(head, &[framed(&request)]).await;
+    assert!(over_2.trailers.is_none(), "they stand in the body");
+    let (again, trailers) = read(&over_2.headers, over_2.data);
+    assert_eq!(again, messages);
+    assert!(trailers.contains("grpc-status:0"), "{trailers}");
+    sg.finish().await;
+}
 
-    async fn a_stream_ends_with_its_caller(sg: TestServer) {
-        let request = pb::WatchGatewaysRequest::default();
-        let path = "/shoreguard.v1.GatewayService/WatchGateways";
-        let response = send(&sg, post(path, &sg.admin_key.clone(), &request)).await;
-        assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(sg.app.live.count(), 1);
-        drop(response);
-        while sg.app.live.count() > 0 {
-            crate::support::pause().await;
-        }
-        sg.finish().await;
-    }
+async fn a_write_is_checked_and_recorded_like_any_other(sg: TestServer) {
+    let viewer = sg.admin().key("viewer", pb::Role::Viewer).await;
+    let request = pb::CreateGroupRequest {
+        name: "ops".to_owned(),
+        role: pb::Role::Viewer.into(),
+        ..Default::default()
+    };
+    let (.., trailers) = answer(send(&sg, post(GROUP, &viewer, &request)).await).await;
+    assert!(trailers.contains("grpc-status:7"), "{trailers}");
+    let (.., trailers) = answer(send(&sg, post(GROUP, "sg_nobody", &request)).await).await;
+    assert!(trailers.contains("grpc-status:16"), "{trailers}");
+    let (.., trailers) =
+        answer(send(&sg, post(GROUP, &sg.admin_key.clone(), &request)).await).await;
+    assert!(trailers.contains("grpc-status:0"), "{trailers}");
+    sg.app.audit.settled().await;
+    let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+    let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+    let made = |entry: &&pb::AuditEntry| {
+        entry.method == GROUP && entry.outcome == i32::from(pb::AuditOutcome::Ok)
+    };
+    assert_eq!(listed.audit_entries.iter().filter(made).count(), 1);
+    sg.finish().await;
+}
 
-    async fn t02_what_is_forwarded_is_not_for_browsers(sg: TestServer) {
-        let request = pb::GetCurrentIdentityRequest::default();
-        let response = send(&sg, post("/openshell.v1.OpenShell/Health", &sg.admin_key.clone(), &request)).await;
-        assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        sg.finish().await;
+async fn a_stream_ends_with_its_caller(sg: TestServer) {
+    let request = pb::WatchGatewaysRequest::default();
+    let path = "/shoreguard.v1.GatewayService/WatchGateways";
+    let response = send(&sg, post(path, &sg.admin_key.clone(), &request)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(sg.app.live.count(), 1);
+    drop(response);
+    while sg.app.live.count() > 0 {
+        crate::support::pause().await;
     }
+    sg.finish().await;
+}
 
-    async fn only_pages_of_known_origins_call(sg: TestServer) {
-        let request = pb::GetCurrentIdentityRequest::default();
-        let ours = sg.app.config.server.public_url();
-        let with = |origin: &str| {
-            let mut request = post(IDENTITY, &sg.admin_key, &request);
-            request.headers_mut().insert("origin", origin.parse().unwrap());
-            request
-        };
-        for (origin, status, told) in [
-            (CONSOLE, StatusCode::OK, Some(CONSOLE)),
-            (&*ours, StatusCode::OK, None),
-            ("https://evil.example.com", StatusCode::FORBIDDEN, None),
-            ("null", StatusCode::FORBIDDEN, None),
-        ] {
-            let response = send(&sg, with(origin)).await;
-            assert_eq!(response.status(), status, "{origin}");
-            let allowed = response.headers().get("access-control-allow-origin");
-            assert_eq!(allowed.map(|value| value.to_str().unwrap()), told, "{origin}");
-        }
-        let ask = |origin: &str| {
-            let head = Request::builder().method(Method::OPTIONS).uri(IDENTITY).header("host", "localhost");
-            let head = head.header("origin", origin).header("access-control-request-method", "POST");
-            let head = head.header("access-control-request-headers", "content-type,authorization,x-grpc-web");
-            head.body(Full::default()).unwrap()
-        };
-        let allowed = send(&sg, ask(CONSOLE)).await;
-        assert_eq!(allowed.status(), StatusCode::OK);
-        assert_eq!(allowed.headers()["access-control-allow-origin"], CONSOLE);
-        assert_eq!(allowed.headers()["access-control-allow-methods"], "POST");
-        let refused = send(&sg, ask("https://evil.example.com")).await;
-        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
-        assert!(!refused.headers().contains_key("access-control-allow-origin"));
-        sg.finish().await;
+async fn t02_what_is_forwarded_is_not_for_browsers(sg: TestServer) {
+    let request = pb::GetCurrentIdentityRequest::default();
+    let response =
+        send(&sg, post("/openshell.v1.OpenShell/Health", &sg.admin_key.clone(), &request)).await;
+    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    sg.finish().await;
+}
+
+async fn only_pages_of_known_origins_call(sg: TestServer) {
+    let request = pb::GetCurrentIdentityRequest::default();
+    let ours = sg.app.config.server.public_url();
+    let with = |origin: &str| {
+        let mut request = post(IDENTITY, &sg.admin_key, &request);
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        request
+    };
+    for (origin, status, told) in [
+        (CONSOLE, StatusCode::OK, Some(CONSOLE)),
+        (&*ours, StatusCode::OK, None),
+        ("https://evil.example.com", StatusCode::FORBIDDEN, None),
+        ("null", StatusCode::FORBIDDEN, None),
+    ] {
+        let response = send(&sg, with(origin)).await;
+        assert_eq!(response.status(), status, "{origin}");
+        let allowed = response.headers().get("access-control-allow-origin");
+        assert_eq!(allowed.map(|value| value.to_str().unwrap()), told, "{origin}");
     }
+    let ask = |origin: &str| {
+        let head =
+            Request::builder().method(Method::OPTIONS).uri(IDENTITY).header("host", "localhost");
+        let head = head.header("origin", origin).header("access-control-request-method", "POST");
+        let head =
+            head.header("access-control-request-headers", "content-type,authorization,x-grpc-web");
+        head.body(Full::default()).unwrap()
+    };
+    let allowed = send(&sg, ask(CONSOLE)).await;
+    assert_eq!(allowed.status(), StatusCode::OK);
+    assert_eq!(allowed.headers()["access-control-allow-origin"], CONSOLE);
+    assert_eq!(allowed.headers()["access-control-allow-methods"], "POST");
+    let refused = send(&sg, ask("https://evil.example.com")).await;
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert!(!refused.headers().contains_key("access-control-allow-origin"));
+    sg.finish().await;
 }
 
 #[test]

@@ -47,22 +47,23 @@ fn full(reason: &str) -> (Code, String) {
 
 served! {
     tuned |config| config.limits.calls_per_principal = 3;
+    t16_open_calls_of_one_caller_are_bounded,
+}
 
-    async fn t16_open_calls_of_one_caller_are_bounded(sg: TestServer) {
-        let greedy = sg.admin().key("greedy", pb::Role::Viewer).await;
-        let modest = sg.admin().key("modest", pb::Role::Viewer).await;
-        let mut raw = Raw::connect_as(&sg, &greedy).await;
-        let mut open = vec![begin(&mut raw, IDENTITY), begin(&mut raw, IDENTITY)];
-        assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
-        open.push(begin(&mut raw, IDENTITY));
-        assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
-        let mut other = Raw::connect_as(&sg, &modest).await;
-        assert_eq!(call(&mut other, IDENTITY).await.0, Code::Ok);
-        open.pop();
-        until(&mut raw, IDENTITY, Code::Ok).await;
-        drop(open);
-        sg.finish().await;
-    }
+async fn t16_open_calls_of_one_caller_are_bounded(sg: TestServer) {
+    let greedy = sg.admin().key("greedy", pb::Role::Viewer).await;
+    let modest = sg.admin().key("modest", pb::Role::Viewer).await;
+    let mut raw = Raw::connect_as(&sg, &greedy).await;
+    let mut open = vec![begin(&mut raw, IDENTITY), begin(&mut raw, IDENTITY)];
+    assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
+    open.push(begin(&mut raw, IDENTITY));
+    assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
+    let mut other = Raw::connect_as(&sg, &modest).await;
+    assert_eq!(call(&mut other, IDENTITY).await.0, Code::Ok);
+    open.pop();
+    until(&mut raw, IDENTITY, Code::Ok).await;
+    drop(open);
+    sg.finish().await;
 }
 
 fn on_sqlite<F: Future<Output = ()>>(

@@ -76,266 +76,377 @@ async fn advance(sg: &TestServer, by: Duration) {
 }
 
 served! {
-    async fn whoever_is_invited_sets_a_password_and_is_in(sg: TestServer) {
-        let admin = sg.admin();
-        let email = " Ana@Example.com ".to_owned();
-        let request = pb::InviteUserRequest { email, role: pb::Role::Operator.into(), ..Default::default() };
-        let invited = admin.users().invite_user(request).await.unwrap().into_inner();
-        let (user, token) = (invited.user.unwrap(), invited.invite_token);
-        assert_eq!((token.len(), &token[..4]), (47, "sgi_"));
-        assert_eq!((user.email.as_str(), user.role(), user.effective_role()), (ANA, pb::Role::Operator, pb::Role::Operator));
-        assert!(user.is_active && user.pending_invite && !user.has_password);
-        assert_eq!(get(&admin, "ANA@example.com").await, user);
-        assert_eq!(get(&admin, &user.id.to_string()).await, user);
-        assert!(!dump::table(&sg.app.db, "users").await.contains(&token[4..]), "the token stands in the database");
-        assert_refused!(login(&sg, PASSWORD).await, Unauthenticated, "LOGIN_FAILED");
-
-        let session = accept(&sg, &token, PASSWORD).await.unwrap();
-        assert_eq!(session.role(), pb::Role::Operator);
-        let who = sg.with(&session.session_token).auth().get_current_identity(WHO).await.unwrap().into_inner();
-        assert_eq!((who.actor.as_str(), who.principal), (ANA, format!("user:{}", user.id)));
-        let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
-        sg.anonymous().auth().refresh_session(refresh).await.unwrap();
-        let now = get(&admin, ANA).await;
-        assert!(now.has_password && !now.pending_invite && now.invite_expire_time.is_none());
-        assert_ne!(now.etag, user.etag);
-        login(&sg, PASSWORD).await.unwrap();
-        // The token is valid once.
-        assert_refused!(accept(&sg, &token, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let accepted = entries(&sg, "user.accept_invite").await;
-        assert_eq!((accepted.len(), accepted[0].actor.as_str(), accepted[0].resource_id.as_str()), (1, ANA, ANA));
-        sg.finish().await;
-    }
-
-    async fn an_invitation_waits_a_week_from_when_it_was_last_made(sg: TestServer) {
-        let admin = sg.admin();
-        let first = admin.invited(ANA, pb::Role::Viewer).await;
-        let late = admin.invited("late@example.com", pb::Role::Viewer).await;
-        advance(&sg, Duration::from_hours(100)).await;
-        let again = resend(&admin, ANA).await;
-        assert_eq!(again.user.unwrap(), get(&admin, ANA).await);
-        assert_refused!(accept(&sg, &first, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-        advance(&sg, Duration::from_hours(68)).await;
-        assert_refused!(accept(&sg, &late, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert!(get(&admin, "late@example.com").await.pending_invite);
-        advance(&sg, Duration::from_hours(100).checked_sub(Duration::from_secs(1)).unwrap()).await;
-        accept(&sg, &again.invite_token, PASSWORD).await.unwrap();
-        let late = resend(&admin, "late@example.com").await.invite_token;
-        accept(&sg, &late, PASSWORD).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn t16_a_token_that_is_not_good_stores_nothing(sg: TestServer) {
-        let admin = sg.admin();
-        let token = admin.invited(ANA, pb::Role::Viewer).await;
-        activate(&admin, ANA, false).await;
-        let before = dump::table(&sg.app.db, "users").await;
-        let flipped = format!("sgi_{}", "A".repeat(43));
-        let request = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
-        let session = sg.anonymous().auth().login(request).await.unwrap().into_inner().refresh_token;
-        for bad in ["", "sgi_", &token[..46], &token[4..], &format!("{token}A"), &flipped, &session, &"x".repeat(100_000), &token] {
-            assert_refused!(accept(&sg, bad, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-            assert!(sg.with(bad).auth().get_current_identity(WHO).await.is_err(), "an invitation is no credential");
-        }
-        assert_eq!(dump::table(&sg.app.db, "users").await, before);
-        assert!(entries(&sg, "user.accept_invite").await.is_empty());
-        activate(&admin, ANA, true).await;
-        accept(&sg, &token, PASSWORD).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn of_two_who_accept_at_once_one_is_in(sg: TestServer) {
-        for race in 0..RACES {
-            let email = format!("u{race}@example.com");
-            let token = sg.admin().invited(&email, pb::Role::Viewer).await;
-            let (a, b) = tokio::join!(accept(&sg, &token, PASSWORD), accept(&sg, &token, "another password of theirs"));
-            assert_ne!(a.is_ok(), b.is_ok(), "race {race}: {a:?} {b:?}");
-            let lost = a.err().or(b.err()).unwrap();
-            assert_eq!(crate::support::server::reason(&lost), "CREDENTIAL_INVALID");
-        }
-        sg.finish().await;
-    }
-
-    async fn a_repeated_invitation_gets_the_first_answer_for_five_minutes(sg: TestServer) {
-        let admin = sg.admin();
-        let request = pb::InviteUserRequest {
-            email: ANA.into(),
-            role: pb::Role::Viewer.into(),
-            request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".into(),
-        };
-        let first = admin.users().invite_user(request.clone()).await.unwrap().into_inner();
-        assert_eq!(admin.users().invite_user(request.clone()).await.unwrap().into_inner(), first);
-        let other = pb::InviteUserRequest { email: "ben@example.com".into(), ..request.clone() };
-        assert_refused!(admin.users().invite_user(other).await, InvalidArgument, "REQUEST_ID_REUSED");
-        advance(&sg, Duration::from_mins(6)).await;
-        assert_refused!(admin.users().invite_user(request).await, AlreadyExists, "ALREADY_EXISTS");
-        // Another session of the same user is another credential.
-        let request = pb::ResetPasswordRequest { user: ANA.into(), request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a02".into(), ..Default::default() };
-        sg.user("ben@example.com", pb::Role::Admin).await;
-        let (one, two) = (sg.login("ben@example.com").await, sg.login("ben@example.com").await);
-        let answer = one.users().reset_password(request.clone()).await.unwrap().into_inner();
-        assert_eq!(one.users().reset_password(request.clone()).await.unwrap().into_inner(), answer);
-        assert_refused!(two.users().reset_password(request).await, Aborted, "REQUEST_IN_FLIGHT");
-        sg.finish().await;
-    }
-
-    async fn t14_a_reset_takes_password_and_sessions_at_once(sg: TestServer) {
-        let admin = sg.admin();
-        let session = sg.user(ANA, pb::Role::Viewer).await;
-        let answer = reset(&admin, ANA).await.unwrap();
-        let user = answer.user.unwrap();
-        assert!(!user.has_password && user.pending_invite && user.is_active);
-        assert_refused!(sg.with(&session).auth().get_current_identity(WHO).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_refused!(login(&sg, PASSWORD).await, Unauthenticated, "LOGIN_FAILED");
-        accept(&sg, &answer.reset_token, "another password of theirs").await.unwrap();
-        login(&sg, "another password of theirs").await.unwrap();
-        // The token is valid for a day, and a later one replaces it.
-        let first = reset(&admin, ANA).await.unwrap().reset_token;
-        let second = reset(&admin, ANA).await.unwrap().reset_token;
-        assert_refused!(accept(&sg, &first, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-        advance(&sg, Duration::from_hours(24)).await;
-        assert_refused!(accept(&sg, &second, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let third = reset(&admin, ANA).await.unwrap().reset_token;
-        accept(&sg, &third, PASSWORD).await.unwrap();
-        login(&sg, PASSWORD).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn t14_a_reset_is_not_undone_by_a_change_that_was_under_way(sg: TestServer) {
-        let admin = sg.admin();
-        let mut session = sg.user(ANA, pb::Role::Viewer).await;
-        for race in 0..RACES {
-            let caller = sg.with(&session);
-            let mut auth = caller.auth();
-            let change = auth.change_password(pb::ChangePasswordRequest {
-                current_password: PASSWORD.into(),
-                new_password: "what the thief wants it to be".into(),
-                ..Default::default()
-            });
-            let (changed, reset) = tokio::join!(change, reset(&admin, ANA));
-            let Ok(reset) = reset else {
-                panic!("race {race}: {reset:?} {changed:?}");
-            };
-            let user = get(&admin, ANA).await;
-            assert!(!user.has_password && user.pending_invite, "race {race}: {changed:?}");
-            session = accept(&sg, &reset.reset_token, PASSWORD).await.unwrap().session_token;
-        }
-        sg.finish().await;
-    }
-
-    async fn wp20_a_password_of_73_bytes_is_refused_wherever_one_is_set(sg: TestServer) {
-        let (most, beyond) = ("\u{e4}".repeat(36), format!("{}a", "\u{e4}".repeat(36)));
-        assert_eq!((most.len(), beyond.len()), (72, 73));
-        let token = sg.admin().invited(ANA, pb::Role::Viewer).await;
-        for bad in [&beyond, "elevenchars", &"a".repeat(128)] {
-            let set_up = pb::SetupRequest { password: bad.into(), email: "b@example.com".into(), ..Default::default() };
-            assert_refused!(sg.anonymous().auth().setup(set_up).await, InvalidArgument, "INVALID_FIELD");
-            assert_refused!(accept(&sg, &token, bad).await, InvalidArgument, "INVALID_FIELD");
-        }
-        let session = accept(&sg, &token, &most).await.unwrap().session_token;
-        login(&sg, &most).await.unwrap();
-        let change = |current: &str, new: &str| pb::ChangePasswordRequest {
-            current_password: current.to_owned(),
-            new_password: new.to_owned(),
-            ..Default::default()
-        };
-        let caller = sg.with(&session);
-        assert_refused!(caller.auth().change_password(change(&most, &beyond)).await, InvalidArgument, "INVALID_FIELD");
-        let other = "b".repeat(72);
-        caller.auth().change_password(change(&most, &other)).await.unwrap();
-        login(&sg, &other).await.unwrap();
-        // Bytes after the 72 that bcrypt reads are not ignored.
-        assert_refused!(login(&sg, &format!("{other}b")).await, Unauthenticated, "LOGIN_FAILED");
-        sg.finish().await;
-    }
-
-    async fn nobody_registers_unless_the_configuration_says_so(sg: TestServer) {
-        assert_refused!(register(&sg, ANA, PASSWORD).await, FailedPrecondition, "FEATURE_DISABLED");
-        let info = sg.anonymous().auth().get_server_info(pb::GetServerInfoRequest {}).await.unwrap().into_inner();
-        assert!(!info.registration_enabled);
-        sg.finish().await;
-    }
+    whoever_is_invited_sets_a_password_and_is_in,
+    an_invitation_waits_a_week_from_when_it_was_last_made,
+    t16_a_token_that_is_not_good_stores_nothing,
+    of_two_who_accept_at_once_one_is_in,
+    a_repeated_invitation_gets_the_first_answer_for_five_minutes,
+    t14_a_reset_takes_password_and_sessions_at_once,
+    t14_a_reset_is_not_undone_by_a_change_that_was_under_way,
+    wp20_a_password_of_73_bytes_is_refused_wherever_one_is_set,
+    nobody_registers_unless_the_configuration_says_so,
 }
 
-served! { tuned |config| config.limits.credentials_per_minute = 3;
-    async fn one_caller_makes_so_many_invitations_a_minute(sg: TestServer) {
-        let admin = sg.admin();
-        admin.invited(ANA, pb::Role::Viewer).await;
-        resend(&admin, ANA).await;
-        reset(&admin, ANA).await.unwrap();
-        assert_refused!(reset(&admin, ANA).await, ResourceExhausted, "RATE_LIMITED");
-        let more = pb::InviteUserRequest { email: "b@example.com".into(), role: pb::Role::Viewer.into(), ..Default::default() };
-        assert_refused!(admin.users().invite_user(more).await, ResourceExhausted, "RATE_LIMITED");
-        sg.finish().await;
+async fn whoever_is_invited_sets_a_password_and_is_in(sg: TestServer) {
+    let admin = sg.admin();
+    let email = " Ana@Example.com ".to_owned();
+    let request =
+        pb::InviteUserRequest { email, role: pb::Role::Operator.into(), ..Default::default() };
+    let invited = admin.users().invite_user(request).await.unwrap().into_inner();
+    let (user, token) = (invited.user.unwrap(), invited.invite_token);
+    assert_eq!((token.len(), &token[..4]), (47, "sgi_"));
+    assert_eq!(
+        (user.email.as_str(), user.role(), user.effective_role()),
+        (ANA, pb::Role::Operator, pb::Role::Operator)
+    );
+    assert!(user.is_active && user.pending_invite && !user.has_password);
+    assert_eq!(get(&admin, "ANA@example.com").await, user);
+    assert_eq!(get(&admin, &user.id.to_string()).await, user);
+    assert!(
+        !dump::table(&sg.app.db, "users").await.contains(&token[4..]),
+        "the token stands in the database"
+    );
+    assert_refused!(login(&sg, PASSWORD).await, Unauthenticated, "LOGIN_FAILED");
+
+    let session = accept(&sg, &token, PASSWORD).await.unwrap();
+    assert_eq!(session.role(), pb::Role::Operator);
+    let who = sg
+        .with(&session.session_token)
+        .auth()
+        .get_current_identity(WHO)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((who.actor.as_str(), who.principal), (ANA, format!("user:{}", user.id)));
+    let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
+    sg.anonymous().auth().refresh_session(refresh).await.unwrap();
+    let now = get(&admin, ANA).await;
+    assert!(now.has_password && !now.pending_invite && now.invite_expire_time.is_none());
+    assert_ne!(now.etag, user.etag);
+    login(&sg, PASSWORD).await.unwrap();
+    // The token is valid once.
+    assert_refused!(accept(&sg, &token, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
+    let accepted = entries(&sg, "user.accept_invite").await;
+    assert_eq!(
+        (accepted.len(), accepted[0].actor.as_str(), accepted[0].resource_id.as_str()),
+        (1, ANA, ANA)
+    );
+    sg.finish().await;
+}
+
+async fn an_invitation_waits_a_week_from_when_it_was_last_made(sg: TestServer) {
+    let admin = sg.admin();
+    let first = admin.invited(ANA, pb::Role::Viewer).await;
+    let late = admin.invited("late@example.com", pb::Role::Viewer).await;
+    advance(&sg, Duration::from_hours(100)).await;
+    let again = resend(&admin, ANA).await;
+    assert_eq!(again.user.unwrap(), get(&admin, ANA).await);
+    assert_refused!(accept(&sg, &first, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
+    advance(&sg, Duration::from_hours(68)).await;
+    assert_refused!(accept(&sg, &late, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert!(get(&admin, "late@example.com").await.pending_invite);
+    advance(&sg, Duration::from_hours(100).checked_sub(Duration::from_secs(1)).unwrap()).await;
+    accept(&sg, &again.invite_token, PASSWORD).await.unwrap();
+    let late = resend(&admin, "late@example.com").await.invite_token;
+    accept(&sg, &late, PASSWORD).await.unwrap();
+    sg.finish().await;
+}
+
+async fn t16_a_token_that_is_not_good_stores_nothing(sg: TestServer) {
+    let admin = sg.admin();
+    let token = admin.invited(ANA, pb::Role::Viewer).await;
+    activate(&admin, ANA, false).await;
+    let before = dump::table(&sg.app.db, "users").await;
+    let flipped = format!("sgi_{}", "A".repeat(43));
+    let request = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
+    let session = sg.anonymous().auth().login(request).await.unwrap().into_inner().refresh_token;
+    for bad in [
+        "",
+        "sgi_",
+        &token[..46],
+        &token[4..],
+        &format!("{token}A"),
+        &flipped,
+        &session,
+        &"x".repeat(100_000),
+        &token,
+    ] {
+        assert_refused!(accept(&sg, bad, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
+        assert!(
+            sg.with(bad).auth().get_current_identity(WHO).await.is_err(),
+            "an invitation is no credential"
+        );
     }
+    assert_eq!(dump::table(&sg.app.db, "users").await, before);
+    assert!(entries(&sg, "user.accept_invite").await.is_empty());
+    activate(&admin, ANA, true).await;
+    accept(&sg, &token, PASSWORD).await.unwrap();
+    sg.finish().await;
+}
+
+async fn of_two_who_accept_at_once_one_is_in(sg: TestServer) {
+    for race in 0..RACES {
+        let email = format!("u{race}@example.com");
+        let token = sg.admin().invited(&email, pb::Role::Viewer).await;
+        let (a, b) = tokio::join!(
+            accept(&sg, &token, PASSWORD),
+            accept(&sg, &token, "another password of theirs")
+        );
+        assert_ne!(a.is_ok(), b.is_ok(), "race {race}: {a:?} {b:?}");
+        let lost = a.err().or(b.err()).unwrap();
+        assert_eq!(crate::support::server::reason(&lost), "CREDENTIAL_INVALID");
+    }
+    sg.finish().await;
+}
+
+async fn a_repeated_invitation_gets_the_first_answer_for_five_minutes(sg: TestServer) {
+    let admin = sg.admin();
+    let request = pb::InviteUserRequest {
+        email: ANA.into(),
+        role: pb::Role::Viewer.into(),
+        request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".into(),
+    };
+    let first = admin.users().invite_user(request.clone()).await.unwrap().into_inner();
+    assert_eq!(admin.users().invite_user(request.clone()).await.unwrap().into_inner(), first);
+    let other = pb::InviteUserRequest { email: "ben@example.com".into(), ..request.clone() };
+    assert_refused!(admin.users().invite_user(other).await, InvalidArgument, "REQUEST_ID_REUSED");
+    advance(&sg, Duration::from_mins(6)).await;
+    assert_refused!(admin.users().invite_user(request).await, AlreadyExists, "ALREADY_EXISTS");
+    // Another session of the same user is another credential.
+    let request = pb::ResetPasswordRequest {
+        user: ANA.into(),
+        request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a02".into(),
+        ..Default::default()
+    };
+    sg.user("ben@example.com", pb::Role::Admin).await;
+    let (one, two) = (sg.login("ben@example.com").await, sg.login("ben@example.com").await);
+    let answer = one.users().reset_password(request.clone()).await.unwrap().into_inner();
+    assert_eq!(one.users().reset_password(request.clone()).await.unwrap().into_inner(), answer);
+    assert_refused!(two.users().reset_password(request).await, Aborted, "REQUEST_IN_FLIGHT");
+    sg.finish().await;
+}
+
+async fn t14_a_reset_takes_password_and_sessions_at_once(sg: TestServer) {
+    let admin = sg.admin();
+    let session = sg.user(ANA, pb::Role::Viewer).await;
+    let answer = reset(&admin, ANA).await.unwrap();
+    let user = answer.user.unwrap();
+    assert!(!user.has_password && user.pending_invite && user.is_active);
+    assert_refused!(
+        sg.with(&session).auth().get_current_identity(WHO).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
+    assert_refused!(login(&sg, PASSWORD).await, Unauthenticated, "LOGIN_FAILED");
+    accept(&sg, &answer.reset_token, "another password of theirs").await.unwrap();
+    login(&sg, "another password of theirs").await.unwrap();
+    // The token is valid for a day, and a later one replaces it.
+    let first = reset(&admin, ANA).await.unwrap().reset_token;
+    let second = reset(&admin, ANA).await.unwrap().reset_token;
+    assert_refused!(accept(&sg, &first, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
+    advance(&sg, Duration::from_hours(24)).await;
+    assert_refused!(accept(&sg, &second, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
+    let third = reset(&admin, ANA).await.unwrap().reset_token;
+    accept(&sg, &third, PASSWORD).await.unwrap();
+    login(&sg, PASSWORD).await.unwrap();
+    sg.finish().await;
+}
+
+async fn t14_a_reset_is_not_undone_by_a_change_that_was_under_way(sg: TestServer) {
+    let admin = sg.admin();
+    let mut session = sg.user(ANA, pb::Role::Viewer).await;
+    for race in 0..RACES {
+        let caller = sg.with(&session);
+        let mut auth = caller.auth();
+        let change = auth.change_password(pb::ChangePasswordRequest {
+            current_password: PASSWORD.into(),
+            new_password: "what the thief wants it to be".into(),
+            ..Default::default()
+        });
+        let (changed, reset) = tokio::join!(change, reset(&admin, ANA));
+        let Ok(reset) = reset else {
+            panic!("race {race}: {reset:?} {changed:?}");
+        };
+        let user = get(&admin, ANA).await;
+        assert!(!user.has_password && user.pending_invite, "race {race}: {changed:?}");
+        session = accept(&sg, &reset.reset_token, PASSWORD).await.unwrap().session_token;
+    }
+    sg.finish().await;
+}
+
+async fn wp20_a_password_of_73_bytes_is_refused_wherever_one_is_set(sg: TestServer) {
+    let (most, beyond) = ("\u{e4}".repeat(36), format!("{}a", "\u{e4}".repeat(36)));
+    assert_eq!((most.len(), beyond.len()), (72, 73));
+    let token = sg.admin().invited(ANA, pb::Role::Viewer).await;
+    for bad in [&beyond, "elevenchars", &"a".repeat(128)] {
+        let set_up = pb::SetupRequest {
+            password: bad.into(),
+            email: "b@example.com".into(),
+            ..Default::default()
+        };
+        assert_refused!(
+            sg.anonymous().auth().setup(set_up).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+        assert_refused!(accept(&sg, &token, bad).await, InvalidArgument, "INVALID_FIELD");
+    }
+    let session = accept(&sg, &token, &most).await.unwrap().session_token;
+    login(&sg, &most).await.unwrap();
+    let change = |current: &str, new: &str| pb::ChangePasswordRequest {
+        current_password: current.to_owned(),
+        new_password: new.to_owned(),
+        ..Default::default()
+    };
+    let caller = sg.with(&session);
+    assert_refused!(
+        caller.auth().change_password(change(&most, &beyond)).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let other = "b".repeat(72);
+    caller.auth().change_password(change(&most, &other)).await.unwrap();
+    login(&sg, &other).await.unwrap();
+    // Bytes after the 72 that bcrypt reads are not ignored.
+    assert_refused!(login(&sg, &format!("{other}b")).await, Unauthenticated, "LOGIN_FAILED");
+    sg.finish().await;
+}
+
+async fn nobody_registers_unless_the_configuration_says_so(sg: TestServer) {
+    assert_refused!(register(&sg, ANA, PASSWORD).await, FailedPrecondition, "FEATURE_DISABLED");
+    let info = sg
+        .anonymous()
+        .auth()
+        .get_server_info(pb::GetServerInfoRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(!info.registration_enabled);
+    sg.finish().await;
+}
+
+served! {
+    tuned |config| config.limits.credentials_per_minute = 3;
+    one_caller_makes_so_many_invitations_a_minute,
+}
+
+async fn one_caller_makes_so_many_invitations_a_minute(sg: TestServer) {
+    let admin = sg.admin();
+    admin.invited(ANA, pb::Role::Viewer).await;
+    resend(&admin, ANA).await;
+    reset(&admin, ANA).await.unwrap();
+    assert_refused!(reset(&admin, ANA).await, ResourceExhausted, "RATE_LIMITED");
+    let more = pb::InviteUserRequest {
+        email: "b@example.com".into(),
+        role: pb::Role::Viewer.into(),
+        ..Default::default()
+    };
+    assert_refused!(admin.users().invite_user(more).await, ResourceExhausted, "RATE_LIMITED");
+    sg.finish().await;
 }
 
 fn open(config: &mut Config) {
     config.auth.self_registration = true;
 }
 
-served! { tuned open;
-    async fn whoever_registers_is_a_viewer_with_a_session(sg: TestServer) {
-        let info = sg.anonymous().auth().get_server_info(pb::GetServerInfoRequest {}).await.unwrap().into_inner();
-        assert!(info.registration_enabled);
-        let session = register(&sg, " Ana@example.com", PASSWORD).await.unwrap();
-        assert_eq!(session.role(), pb::Role::Viewer);
-        let who = sg.with(&session.session_token).auth().get_current_identity(WHO).await.unwrap().into_inner();
-        assert_eq!((who.actor.as_str(), who.role()), (ANA, pb::Role::Viewer));
-        let user = get(&sg.admin(), ANA).await;
-        assert!(user.has_password && user.is_active && !user.pending_invite);
-        login(&sg, PASSWORD).await.unwrap();
-        let registered = entries(&sg, "user.register").await;
-        assert_eq!((registered.len(), registered[0].actor.as_str(), registered[0].actor_role.as_str()), (1, ANA, "viewer"));
-        sg.finish().await;
-    }
+served! {
+    tuned open;
+    whoever_registers_is_a_viewer_with_a_session,
+    a_taken_address_is_nobodys_by_registering,
+    asking_for_taken_addresses_is_slower_each_time,
+    a_flood_of_registrations_leaves_room_for_the_invited,
+}
 
-    async fn a_taken_address_is_nobodys_by_registering(sg: TestServer) {
-        let admin = sg.admin();
-        admin.invited("invited@example.com", pb::Role::Operator).await;
-        sg.user(ANA, pb::Role::Operator).await;
-        activate(&admin, ANA, false).await;
-        let before = dump::table(&sg.app.db, "users").await;
-        for taken in [ADMIN_EMAIL, "INVITED@example.com", ANA] {
-            // Also with the correct password: registering is not a login.
-            for password in [PASSWORD, ADMIN_PASSWORD] {
-                assert_refused!(register(&sg, taken, password).await, AlreadyExists, "ALREADY_EXISTS");
-            }
-        }
-        for (email, password) in [("", PASSWORD), ("ben", PASSWORD), ("ben@example.com", "short"), ("ben@example.com", &"b".repeat(73))] {
-            assert_refused!(register(&sg, email, password).await, InvalidArgument, "INVALID_FIELD");
-        }
-        assert_eq!(dump::table(&sg.app.db, "users").await, before);
-        assert!(entries(&sg, "user.register").await.is_empty(), "a try that comes to nothing is counted, not recorded");
-        register(&sg, "ben@example.com", &"b".repeat(72)).await.unwrap();
-        sg.finish().await;
-    }
+async fn whoever_registers_is_a_viewer_with_a_session(sg: TestServer) {
+    let info = sg
+        .anonymous()
+        .auth()
+        .get_server_info(pb::GetServerInfoRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(info.registration_enabled);
+    let session = register(&sg, " Ana@example.com", PASSWORD).await.unwrap();
+    assert_eq!(session.role(), pb::Role::Viewer);
+    let who = sg
+        .with(&session.session_token)
+        .auth()
+        .get_current_identity(WHO)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((who.actor.as_str(), who.role()), (ANA, pb::Role::Viewer));
+    let user = get(&sg.admin(), ANA).await;
+    assert!(user.has_password && user.is_active && !user.pending_invite);
+    login(&sg, PASSWORD).await.unwrap();
+    let registered = entries(&sg, "user.register").await;
+    assert_eq!(
+        (registered.len(), registered[0].actor.as_str(), registered[0].actor_role.as_str()),
+        (1, ANA, "viewer")
+    );
+    sg.finish().await;
+}
 
-    async fn asking_for_taken_addresses_is_slower_each_time(sg: TestServer) {
-        let mut asked = 0;
-        loop {
-            let taken = register(&sg, ADMIN_EMAIL, PASSWORD).await.unwrap_err();
-            if taken.code() == tonic::Code::ResourceExhausted {
-                break;
-            }
-            asked += 1;
-            assert!(asked < 50, "nobody stops it");
+async fn a_taken_address_is_nobodys_by_registering(sg: TestServer) {
+    let admin = sg.admin();
+    admin.invited("invited@example.com", pb::Role::Operator).await;
+    sg.user(ANA, pb::Role::Operator).await;
+    activate(&admin, ANA, false).await;
+    let before = dump::table(&sg.app.db, "users").await;
+    for taken in [ADMIN_EMAIL, "INVITED@example.com", ANA] {
+        // Also with the correct password: registering is not a login.
+        for password in [PASSWORD, ADMIN_PASSWORD] {
+            assert_refused!(register(&sg, taken, password).await, AlreadyExists, "ALREADY_EXISTS");
         }
-        // Successful registrations are not slowed down, and do not use the budget.
-        for n in 0..50 {
-            register(&sg, &format!("u{n}@example.com"), PASSWORD).await.unwrap();
-        }
-        sg.finish().await;
     }
+    for (email, password) in [
+        ("", PASSWORD),
+        ("ben", PASSWORD),
+        ("ben@example.com", "short"),
+        ("ben@example.com", &"b".repeat(73)),
+    ] {
+        assert_refused!(register(&sg, email, password).await, InvalidArgument, "INVALID_FIELD");
+    }
+    assert_eq!(dump::table(&sg.app.db, "users").await, before);
+    assert!(
+        entries(&sg, "user.register").await.is_empty(),
+        "a try that comes to nothing is counted, not recorded"
+    );
+    register(&sg, "ben@example.com", &"b".repeat(72)).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn a_flood_of_registrations_leaves_room_for_the_invited(sg: TestServer) {
-        let rows = USERS_TO_REGISTER_MAX - 2;
-        sg.sql(&format!("INSERT INTO users (email, role, is_active, created_at) \
+async fn asking_for_taken_addresses_is_slower_each_time(sg: TestServer) {
+    let mut asked = 0;
+    loop {
+        let taken = register(&sg, ADMIN_EMAIL, PASSWORD).await.unwrap_err();
+        if taken.code() == tonic::Code::ResourceExhausted {
+            break;
+        }
+        asked += 1;
+        assert!(asked < 50, "nobody stops it");
+    }
+    // Successful registrations are not slowed down, and do not use the budget.
+    for n in 0..50 {
+        register(&sg, &format!("u{n}@example.com"), PASSWORD).await.unwrap();
+    }
+    sg.finish().await;
+}
+
+async fn a_flood_of_registrations_leaves_room_for_the_invited(sg: TestServer) {
+    let rows = USERS_TO_REGISTER_MAX - 2;
+    sg.sql(&format!(
+        "INSERT INTO users (email, role, is_active, created_at) \
             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
-            SELECT 'n' || i || '@example.com', 'none', true, '2026-01-01 00:00:00.000000' FROM n")).await;
-        register(&sg, "last@example.com", PASSWORD).await.unwrap();
-        assert_refused!(register(&sg, "beyond@example.com", PASSWORD).await, FailedPrecondition, "LIMIT_REACHED");
-        sg.admin().invited("beyond@example.com", pb::Role::Viewer).await;
-        sg.finish().await;
-    }
+            SELECT 'n' || i || '@example.com', 'none', true, '2026-01-01 00:00:00.000000' FROM n"
+    ))
+    .await;
+    register(&sg, "last@example.com", PASSWORD).await.unwrap();
+    assert_refused!(
+        register(&sg, "beyond@example.com", PASSWORD).await,
+        FailedPrecondition,
+        "LIMIT_REACHED"
+    );
+    sg.admin().invited("beyond@example.com", pb::Role::Viewer).await;
+    sg.finish().await;
 }

@@ -98,33 +98,44 @@ async fn race(sg: &TestServer, there: &Caller) {
 }
 
 served! {
-    async fn the_last_admin_is_taken_away_in_no_way(sg: TestServer) {
-        let admin = sg.admin();
-        for way in WAYS {
-            assert_refused!(take_away(&admin, way, ADMIN_EMAIL).await, FailedPrecondition, "LAST_ADMIN");
-        }
-        // An admin who has not accepted the invitation and one who is deactivated do not count as remaining admins.
-        admin.invited(BEN, pb::Role::Admin).await;
-        sg.user(ANA, pb::Role::Admin).await;
-        take_away(&admin, Way::Deactivate, ANA).await.unwrap();
-        for way in WAYS {
-            assert_refused!(take_away(&admin, way, ADMIN_EMAIL).await, FailedPrecondition, "LAST_ADMIN");
-        }
-        let back = pb::UpdateUserRequest { is_active: true, ..update(ANA, "is_active") };
-        admin.users().update_user(back).await.unwrap();
-        for way in WAYS {
-            take_away(&admin, way, ADMIN_EMAIL).await.unwrap();
-        }
-        for way in WAYS {
-            assert_refused!(take_away(&admin, way, ANA).await, FailedPrecondition, "LAST_ADMIN");
-        }
-        sg.finish().await;
-    }
+    the_last_admin_is_taken_away_in_no_way,
+    of_two_admins_who_take_each_other_away_one_stays,
+}
 
-    async fn of_two_admins_who_take_each_other_away_one_stays(sg: TestServer) {
-        race(&sg, &sg.anonymous()).await;
-        sg.finish().await;
+async fn the_last_admin_is_taken_away_in_no_way(sg: TestServer) {
+    let admin = sg.admin();
+    for way in WAYS {
+        assert_refused!(
+            take_away(&admin, way, ADMIN_EMAIL).await,
+            FailedPrecondition,
+            "LAST_ADMIN"
+        );
     }
+    // An admin who has not accepted the invitation and one who is deactivated do not count as remaining admins.
+    admin.invited(BEN, pb::Role::Admin).await;
+    sg.user(ANA, pb::Role::Admin).await;
+    take_away(&admin, Way::Deactivate, ANA).await.unwrap();
+    for way in WAYS {
+        assert_refused!(
+            take_away(&admin, way, ADMIN_EMAIL).await,
+            FailedPrecondition,
+            "LAST_ADMIN"
+        );
+    }
+    let back = pb::UpdateUserRequest { is_active: true, ..update(ANA, "is_active") };
+    admin.users().update_user(back).await.unwrap();
+    for way in WAYS {
+        take_away(&admin, way, ADMIN_EMAIL).await.unwrap();
+    }
+    for way in WAYS {
+        assert_refused!(take_away(&admin, way, ANA).await, FailedPrecondition, "LAST_ADMIN");
+    }
+    sg.finish().await;
+}
+
+async fn of_two_admins_who_take_each_other_away_one_stays(sg: TestServer) {
+    race(&sg, &sg.anonymous()).await;
+    sg.finish().await;
 }
 
 #[test]

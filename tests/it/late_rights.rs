@@ -27,46 +27,51 @@ async fn intent_of(app: &App, actor: &str) {
     }
 }
 
-served! {
-    async fn t14_a_write_that_waits_for_its_turn_does_nothing_for_a_key_that_ends_meanwhile(sg: TestServer) {
-        let key = sg.admin().key("leaked", pb::Role::Admin).await;
-        let request = pb::GetServicePrincipalRequest { service_principal: "leaked".to_owned() };
-        let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
-        let caller = CallerKey::ServicePrincipal(found.into_inner().service_principal.unwrap().id);
-        let turns = match sg.app.db.engine() {
-            Engine::Sqlite => 1,
-            Engine::Postgres => (sg.app.config.database.pool_size as usize / 2).max(1),
+served! { t14_a_write_that_waits_for_its_turn_does_nothing_for_a_key_that_ends_meanwhile }
+
+async fn t14_a_write_that_waits_for_its_turn_does_nothing_for_a_key_that_ends_meanwhile(
+    sg: TestServer,
+) {
+    let key = sg.admin().key("leaked", pb::Role::Admin).await;
+    let request = pb::GetServicePrincipalRequest { service_principal: "leaked".to_owned() };
+    let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
+    let caller = CallerKey::ServicePrincipal(found.into_inner().service_principal.unwrap().id);
+    let turns = match sg.app.db.engine() {
+        Engine::Sqlite => 1,
+        Engine::Postgres => (sg.app.config.database.pool_size as usize / 2).max(1),
+    };
+    let (db, app) = (sg.app.db.clone(), sg.app.clone());
+    let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
+    // All writer turns of this caller are in use. The connections stay free for other callers.
+    let holding = sg.app.spawn(sg.app.db.run_as(caller, async move {
+        let mut held = Vec::new();
+        for _ in 0..turns {
+            held.push(db.writer_turn().await.unwrap());
+        }
+        let _ = all.send(());
+        let _ = released.await;
+        drop(held);
+    }));
+    taken.await.unwrap();
+    let leaked = sg.with(&key);
+    let made = sg.app.spawn(async move {
+        let request = pb::CreateGroupRequest {
+            name: "backdoor".to_owned(),
+            role: pb::Role::Admin.into(),
+            ..Default::default()
         };
-        let (db, app) = (sg.app.db.clone(), sg.app.clone());
-        let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
-        // All writer turns of this caller are in use. The connections stay free for other callers.
-        let holding = sg.app.spawn(sg.app.db.run_as(caller, async move {
-            let mut held = Vec::new();
-            for _ in 0..turns {
-                held.push(db.writer_turn().await.unwrap());
-            }
-            let _ = all.send(());
-            let _ = released.await;
-            drop(held);
-        }));
-        taken.await.unwrap();
-        let leaked = sg.with(&key);
-        let made = sg.app.spawn(async move {
-            let request = pb::CreateGroupRequest {
-                name: "backdoor".to_owned(),
-                role: pb::Role::Admin.into(),
-                ..Default::default()
-            };
-            leaked.groups().create_group(request).await
-        });
-        intent_of(&app, "sp:leaked").await;
-        let request = pb::RotateServicePrincipalRequest { service_principal: "leaked".to_owned(), ..Default::default() };
-        sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
-        release.send(()).unwrap();
-        assert_refused!(made.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
-        holding.await.unwrap();
-        let groups = sg.admin().groups().list_groups(pb::ListGroupsRequest::default()).await.unwrap();
-        assert!(groups.into_inner().groups.is_empty());
-        sg.finish().await;
-    }
+        leaked.groups().create_group(request).await
+    });
+    intent_of(&app, "sp:leaked").await;
+    let request = pb::RotateServicePrincipalRequest {
+        service_principal: "leaked".to_owned(),
+        ..Default::default()
+    };
+    sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
+    release.send(()).unwrap();
+    assert_refused!(made.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+    holding.await.unwrap();
+    let groups = sg.admin().groups().list_groups(pb::ListGroupsRequest::default()).await.unwrap();
+    assert!(groups.into_inner().groups.is_empty());
+    sg.finish().await;
 }

@@ -26,98 +26,107 @@ fn assert_lost(result: &Result<(), Error>) {
 }
 
 both_engines! {
-    async fn a_held_lease_is_not_given_again(db: TestDb) {
-        let first = acquired(&db, "a").await;
-        assert_eq!((first.name(), first.owner(), first.fence()), ("sealer", "a", 1));
-        for owner in ["a", "b"] {
-            assert_eq!(acquire(&db, "sealer", owner, TTL).await.unwrap(), None);
-        }
-        assert!(acquire(&db, "retention", "b", TTL).await.unwrap().is_some(), "another name");
-        check(&db, &first).await.unwrap();
-    }
+    a_held_lease_is_not_given_again,
+    an_expired_lease_is_taken_over_with_a_higher_fence,
+    the_same_owner_is_fenced_from_its_former_self,
+    a_renewed_lease_lasts_longer,
+    an_expired_lease_that_nobody_took_still_writes,
+    a_released_lease_is_free_at_once_and_its_fence_goes_on,
+    of_many_at_once_one_gets_it,
+    nobody_takes_over_while_the_holder_writes,
+}
 
-    async fn an_expired_lease_is_taken_over_with_a_higher_fence(db: TestDb) {
-        let frozen = acquired(&db, "a").await;
-        db.move_clock(TTL + Duration::from_secs(1));
-        let taken = acquired(&db, "b").await;
-        assert_eq!(taken.fence(), frozen.fence() + 1);
-        check(&db, &taken).await.unwrap();
-        assert_lost(&check(&db, &frozen).await);
-        assert_lost(&renew(&db, &frozen, TTL).await);
-        assert_lost(&release(&db, frozen).await);
-        check(&db, &taken).await.unwrap();
+async fn a_held_lease_is_not_given_again(db: TestDb) {
+    let first = acquired(&db, "a").await;
+    assert_eq!((first.name(), first.owner(), first.fence()), ("sealer", "a", 1));
+    for owner in ["a", "b"] {
+        assert_eq!(acquire(&db, "sealer", owner, TTL).await.unwrap(), None);
     }
+    assert!(acquire(&db, "retention", "b", TTL).await.unwrap().is_some(), "another name");
+    check(&db, &first).await.unwrap();
+}
 
-    async fn the_same_owner_is_fenced_from_its_former_self(db: TestDb) {
-        let former = acquired(&db, "a").await;
-        db.move_clock(TTL + Duration::from_secs(1));
-        let present = acquired(&db, "a").await;
-        assert_lost(&check(&db, &former).await);
-        check(&db, &present).await.unwrap();
-    }
+async fn an_expired_lease_is_taken_over_with_a_higher_fence(db: TestDb) {
+    let frozen = acquired(&db, "a").await;
+    db.move_clock(TTL + Duration::from_secs(1));
+    let taken = acquired(&db, "b").await;
+    assert_eq!(taken.fence(), frozen.fence() + 1);
+    check(&db, &taken).await.unwrap();
+    assert_lost(&check(&db, &frozen).await);
+    assert_lost(&renew(&db, &frozen, TTL).await);
+    assert_lost(&release(&db, frozen).await);
+    check(&db, &taken).await.unwrap();
+}
 
-    async fn a_renewed_lease_lasts_longer(db: TestDb) {
-        let lease = acquired(&db, "a").await;
-        for _ in 0..3 {
-            db.move_clock(TTL * 2 / 3);
-            renew(&db, &lease, TTL).await.unwrap();
-        }
-        assert_eq!(acquire(&db, "sealer", "b", TTL).await.unwrap(), None);
-    }
+async fn the_same_owner_is_fenced_from_its_former_self(db: TestDb) {
+    let former = acquired(&db, "a").await;
+    db.move_clock(TTL + Duration::from_secs(1));
+    let present = acquired(&db, "a").await;
+    assert_lost(&check(&db, &former).await);
+    check(&db, &present).await.unwrap();
+}
 
-    async fn an_expired_lease_that_nobody_took_still_writes(db: TestDb) {
-        let lease = acquired(&db, "a").await;
-        db.move_clock(TTL + Duration::from_secs(1));
-        check(&db, &lease).await.unwrap();
+async fn a_renewed_lease_lasts_longer(db: TestDb) {
+    let lease = acquired(&db, "a").await;
+    for _ in 0..3 {
+        db.move_clock(TTL * 2 / 3);
         renew(&db, &lease, TTL).await.unwrap();
     }
+    assert_eq!(acquire(&db, "sealer", "b", TTL).await.unwrap(), None);
+}
 
-    async fn a_released_lease_is_free_at_once_and_its_fence_goes_on(db: TestDb) {
-        release(&db, acquired(&db, "a").await).await.unwrap();
-        assert_eq!(acquired(&db, "b").await.fence(), 2);
-    }
+async fn an_expired_lease_that_nobody_took_still_writes(db: TestDb) {
+    let lease = acquired(&db, "a").await;
+    db.move_clock(TTL + Duration::from_secs(1));
+    check(&db, &lease).await.unwrap();
+    renew(&db, &lease, TTL).await.unwrap();
+}
 
-    async fn of_many_at_once_one_gets_it(db: TestDb) {
-        for round in 1..=3 {
-            let mut replicas = JoinSet::new();
-            for replica in 0..16 {
-                let db = Db::clone(&db);
-                replicas.spawn(async move {
-                    acquire(&db, "sealer", &format!("replica {replica}"), TTL).await.unwrap()
-                });
-            }
-            let held: Vec<Lease> = replicas.join_all().await.into_iter().flatten().collect();
-            assert_eq!(held.len(), 1, "{held:?}");
-            assert_eq!(held[0].fence(), round);
-            db.move_clock(TTL + Duration::from_secs(1));
+async fn a_released_lease_is_free_at_once_and_its_fence_goes_on(db: TestDb) {
+    release(&db, acquired(&db, "a").await).await.unwrap();
+    assert_eq!(acquired(&db, "b").await.fence(), 2);
+}
+
+async fn of_many_at_once_one_gets_it(db: TestDb) {
+    for round in 1..=3 {
+        let mut replicas = JoinSet::new();
+        for replica in 0..16 {
+            let db = Db::clone(&db);
+            replicas.spawn(async move {
+                acquire(&db, "sealer", &format!("replica {replica}"), TTL).await.unwrap()
+            });
         }
-    }
-
-    // The takeover waits for the transaction that has verified the lease.
-    async fn nobody_takes_over_while_the_holder_writes(db: TestDb) {
-        let holder = acquired(&db, "a").await;
+        let held: Vec<Lease> = replicas.join_all().await.into_iter().flatten().collect();
+        assert_eq!(held.len(), 1, "{held:?}");
+        assert_eq!(held[0].fence(), round);
         db.move_clock(TTL + Duration::from_secs(1));
-        let (entered, inside) = tokio::sync::oneshot::channel();
-        let (go_on, waiting) = tokio::sync::oneshot::channel::<()>();
-        let mut tasks = JoinSet::new();
-        let writer = Db::clone(&db);
-        tasks.spawn(async move {
-            writer
-                .transaction(async |conn| {
-                    still_held(conn, &holder).await?;
-                    entered.send(()).unwrap();
-                    waiting.await.unwrap();
-                    still_held(conn, &holder).await
-                })
-                .await
-        });
-        inside.await.unwrap();
-        let taking = Db::clone(&db);
-        let mut takeover = Box::pin(async move { acquired(&taking, "b").await });
-        let early = tokio::time::timeout(Duration::from_millis(200), &mut takeover).await;
-        assert!(early.is_err(), "taken over under the holder's hands");
-        go_on.send(()).unwrap();
-        tasks.join_next().await.unwrap().unwrap().unwrap();
-        assert_eq!(takeover.await.fence(), 2);
     }
+}
+
+// The takeover waits for the transaction that has verified the lease.
+async fn nobody_takes_over_while_the_holder_writes(db: TestDb) {
+    let holder = acquired(&db, "a").await;
+    db.move_clock(TTL + Duration::from_secs(1));
+    let (entered, inside) = tokio::sync::oneshot::channel();
+    let (go_on, waiting) = tokio::sync::oneshot::channel::<()>();
+    let mut tasks = JoinSet::new();
+    let writer = Db::clone(&db);
+    tasks.spawn(async move {
+        writer
+            .transaction(async |conn| {
+                still_held(conn, &holder).await?;
+                entered.send(()).unwrap();
+                waiting.await.unwrap();
+                still_held(conn, &holder).await
+            })
+            .await
+    });
+    inside.await.unwrap();
+    let taking = Db::clone(&db);
+    let mut takeover = Box::pin(async move { acquired(&taking, "b").await });
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut takeover).await;
+    assert!(early.is_err(), "taken over under the holder's hands");
+    go_on.send(()).unwrap();
+    tasks.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(takeover.await.fence(), 2);
 }

@@ -53,118 +53,163 @@ async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
 
 served! {
     tuned behind_a_proxy;
+    wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time,
+    wp19_being_right_costs_nothing,
+    wp83_nobody_locks_an_account_out_for_everybody,
+    an_account_that_does_not_exist_waits_alike,
+    one_address_does_not_try_one_password_at_every_account,
+    tries_that_come_together_do_not_pass_together,
+    what_has_faded_is_forgotten_and_names_nobody,
+    a_stolen_session_does_not_guess_the_password,
+}
 
-    async fn wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time(sg: TestServer) {
-        let first = use_up(&sg, "192.0.2.1", ADMIN_EMAIL).await;
-        // The correct password is refused as well, since it is not checked.
-        let refused = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await;
-        let refused = assert_refused!(refused, ResourceExhausted, "RATE_LIMITED");
-        assert!(told(&refused) <= first);
-        pass(&sg, told(&refused).saturating_sub(Duration::from_millis(1_500))).await;
-        assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
-        pass(&sg, Duration::from_millis(1_500)).await;
-        assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery").await, Unauthenticated, "LOGIN_FAILED");
-        let second = assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
-        assert!(told(&second) > first, "{:?} after {first:?}", told(&second));
-        pass(&sg, told(&second)).await;
-        // A successful login resets the budget.
+async fn wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time(sg: TestServer) {
+    let first = use_up(&sg, "192.0.2.1", ADMIN_EMAIL).await;
+    // The correct password is refused as well, since it is not checked.
+    let refused = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await;
+    let refused = assert_refused!(refused, ResourceExhausted, "RATE_LIMITED");
+    assert!(told(&refused) <= first);
+    pass(&sg, told(&refused).saturating_sub(Duration::from_millis(1_500))).await;
+    assert_refused!(
+        login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await,
+        ResourceExhausted,
+        "RATE_LIMITED"
+    );
+    pass(&sg, Duration::from_millis(1_500)).await;
+    assert_refused!(
+        login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery").await,
+        Unauthenticated,
+        "LOGIN_FAILED"
+    );
+    let second = assert_refused!(
+        login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await,
+        ResourceExhausted,
+        "RATE_LIMITED"
+    );
+    assert!(told(&second) > first, "{:?} after {first:?}", told(&second));
+    pass(&sg, told(&second)).await;
+    // A successful login resets the budget.
+    login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+    for _ in 0..4 {
+        assert_refused!(
+            login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await,
+            Unauthenticated,
+            "LOGIN_FAILED"
+        );
+    }
+    login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+    sg.finish().await;
+}
+
+async fn wp19_being_right_costs_nothing(sg: TestServer) {
+    for _ in 0..100 {
         login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        for _ in 0..4 {
-            assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
+    }
+    sg.finish().await;
+}
+
+async fn wp83_nobody_locks_an_account_out_for_everybody(sg: TestServer) {
+    login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+    // Twenty-five addresses fail until they have to wait.
+    for n in 1..=25 {
+        use_up(&sg, &format!("192.0.2.{n}"), ADMIN_EMAIL).await;
+    }
+    // The owner's own address keeps its budget, including for mistakes.
+    for _ in 0..4 {
+        assert_refused!(
+            login(&sg, "198.51.100.1", ADMIN_EMAIL, "x").await,
+            Unauthenticated,
+            "LOGIN_FAILED"
+        );
+    }
+    login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+    // A new address has one try.
+    login(&sg, "198.51.100.2", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+    assert_refused!(
+        login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await,
+        Unauthenticated,
+        "LOGIN_FAILED"
+    );
+    assert_refused!(
+        login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await,
+        ResourceExhausted,
+        "RATE_LIMITED"
+    );
+    sg.finish().await;
+}
+
+async fn an_account_that_does_not_exist_waits_alike(sg: TestServer) {
+    let nobody = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
+    let somebody = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
+    assert!(nobody.abs_diff(somebody) < Duration::from_secs(1), "{nobody:?} and {somebody:?}");
+    sg.finish().await;
+}
+
+async fn one_address_does_not_try_one_password_at_every_account(sg: TestServer) {
+    let mut tried = 0;
+    loop {
+        let refused = login(&sg, "192.0.2.1", &format!("user-{tried}@example.com"), "Spring2026!!")
+            .await
+            .unwrap_err();
+        if !told(&refused).is_zero() {
+            break;
         }
-        login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        sg.finish().await;
+        tried += 1;
+        assert!(tried < 100, "it may try for ever");
     }
+    // All addresses of one IPv6 network count as one address.
+    use_up(&sg, "2001:db8::1", ADMIN_EMAIL).await;
+    assert_refused!(
+        login(&sg, "2001:db8::2", ADMIN_EMAIL, "x").await,
+        ResourceExhausted,
+        "RATE_LIMITED"
+    );
+    sg.finish().await;
+}
 
-    async fn wp19_being_right_costs_nothing(sg: TestServer) {
-        for _ in 0..100 {
-            login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        }
-        sg.finish().await;
+async fn tries_that_come_together_do_not_pass_together(sg: TestServer) {
+    let tries = (0..40).map(|_| login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery"));
+    let answers = futures_util::future::join_all(tries).await;
+    let looked_at = answers
+        .iter()
+        .filter(|answer| answer.as_ref().unwrap_err().code() == tonic::Code::Unauthenticated)
+        .count();
+    assert!((1..=6).contains(&looked_at), "{looked_at} passwords were looked at");
+    sg.finish().await;
+}
+
+async fn what_has_faded_is_forgotten_and_names_nobody(sg: TestServer) {
+    use_up(&sg, "192.0.2.77", ADMIN_EMAIL).await;
+    let stored = dump::table(&sg.app.db, "login_budgets").await;
+    assert!(!stored.is_empty());
+    for name in ["192.0.2.77", ADMIN_EMAIL, "admin"] {
+        assert!(!stored.contains(name), "{stored}");
     }
+    pass(&sg, Duration::from_hours(3)).await;
+    // Expires the lease of the worker that runs beside the test.
+    sg.app.db.move_clock(Duration::from_secs(31));
+    shoreguard::workers::once(&sg.app, &RETENTION).await.unwrap().expect("the lease was free");
+    assert_eq!(dump::table(&sg.app.db, "login_budgets").await, "");
+    login(&sg, "192.0.2.77", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn wp83_nobody_locks_an_account_out_for_everybody(sg: TestServer) {
-        login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        // Twenty-five addresses fail until they have to wait.
-        for n in 1..=25 {
-            use_up(&sg, &format!("192.0.2.{n}"), ADMIN_EMAIL).await;
-        }
-        // The owner's own address keeps its budget, including for mistakes.
-        for _ in 0..4 {
-            assert_refused!(login(&sg, "198.51.100.1", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
-        }
-        login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        // A new address has one try.
-        login(&sg, "198.51.100.2", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        assert_refused!(login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
-        assert_refused!(login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
-        sg.finish().await;
-    }
-
-    async fn an_account_that_does_not_exist_waits_alike(sg: TestServer) {
-        let nobody = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
-        let somebody = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
-        assert!(nobody.abs_diff(somebody) < Duration::from_secs(1), "{nobody:?} and {somebody:?}");
-        sg.finish().await;
-    }
-
-    async fn one_address_does_not_try_one_password_at_every_account(sg: TestServer) {
-        let mut tried = 0;
-        loop {
-            let refused = login(&sg, "192.0.2.1", &format!("user-{tried}@example.com"), "Spring2026!!").await.unwrap_err();
-            if !told(&refused).is_zero() {
-                break;
-            }
-            tried += 1;
-            assert!(tried < 100, "it may try for ever");
-        }
-        // All addresses of one IPv6 network count as one address.
-        use_up(&sg, "2001:db8::1", ADMIN_EMAIL).await;
-        assert_refused!(login(&sg, "2001:db8::2", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
-        sg.finish().await;
-    }
-
-    async fn tries_that_come_together_do_not_pass_together(sg: TestServer) {
-        let tries = (0..40).map(|_| login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery"));
-        let answers = futures_util::future::join_all(tries).await;
-        let looked_at = answers.iter().filter(|answer| answer.as_ref().unwrap_err().code() == tonic::Code::Unauthenticated).count();
-        assert!((1..=6).contains(&looked_at), "{looked_at} passwords were looked at");
-        sg.finish().await;
-    }
-
-    async fn what_has_faded_is_forgotten_and_names_nobody(sg: TestServer) {
-        use_up(&sg, "192.0.2.77", ADMIN_EMAIL).await;
-        let stored = dump::table(&sg.app.db, "login_budgets").await;
-        assert!(!stored.is_empty());
-        for name in ["192.0.2.77", ADMIN_EMAIL, "admin"] {
-            assert!(!stored.contains(name), "{stored}");
-        }
-        pass(&sg, Duration::from_hours(3)).await;
-        // Expires the lease of the worker that runs beside the test.
-        sg.app.db.move_clock(Duration::from_secs(31));
-        shoreguard::workers::once(&sg.app, &RETENTION).await.unwrap().expect("the lease was free");
-        assert_eq!(dump::table(&sg.app.db, "login_budgets").await, "");
-        login(&sg, "192.0.2.77", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn a_stolen_session_does_not_guess_the_password(sg: TestServer) {
-        let session = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap().session_token;
-        let guess = || async {
-            let request = pb::ChangePasswordRequest {
-                current_password: "wrong horse battery".into(),
-                new_password: "another horse battery".into(),
-                ..Default::default()
-            };
-            sg.with(&session).auth().change_password(request).await.unwrap_err()
+async fn a_stolen_session_does_not_guess_the_password(sg: TestServer) {
+    let session = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap().session_token;
+    let guess = || async {
+        let request = pb::ChangePasswordRequest {
+            current_password: "wrong horse battery".into(),
+            new_password: "another horse battery".into(),
+            ..Default::default()
         };
-        let mut wrong = 0;
-        while told(&guess().await).is_zero() {
-            wrong += 1;
-            assert!(wrong < 50, "it may guess for ever");
-        }
-        sg.finish().await;
+        sg.with(&session).auth().change_password(request).await.unwrap_err()
+    };
+    let mut wrong = 0;
+    while told(&guess().await).is_zero() {
+        wrong += 1;
+        assert!(wrong < 50, "it may guess for ever");
     }
+    sg.finish().await;
 }
 
 #[test]

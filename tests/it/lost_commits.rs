@@ -153,54 +153,57 @@ fn an_intent_whose_commit_was_lost_is_recorded_as_failed() {
 }
 
 both_engines! {
-    async fn an_intent_that_its_caller_does_not_take_over_is_closed(db: TestDb) {
-        let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
-        {
-            let mut opening = std::pin::pin!(recorder.open(intent("edge")));
-            let polled = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_ready()));
-            assert!(!polled.await);
-            // Submitted and stored: the writer handles entries in order.
-            recorder.record(intent("core"), outcome(Ending::Ok)).await.unwrap();
-        }
-        recorder.settled().await;
-        recorder.drain().await;
-        let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.0, row.1)).collect();
-        let entry = |target: &str, ending: &str| (target.to_owned(), Some(ending.to_owned()));
-        assert_eq!(found, [entry("edge", "failed"), entry("core", "ok")]);
-    }
+    an_intent_that_its_caller_does_not_take_over_is_closed,
+    a_commit_that_fails_leaves_no_entry_open,
+}
 
-    async fn a_commit_that_fails_leaves_no_entry_open(db: TestDb) {
-        let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
-        let (fail, mend) = match db.engine() {
-            Engine::Sqlite => (
-                vec![
-                    "CREATE TABLE one (id INTEGER PRIMARY KEY)",
-                    "CREATE TABLE other (id INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED)",
-                    "CREATE TRIGGER fail AFTER INSERT ON audit_log BEGIN INSERT INTO other VALUES (1); END",
-                ],
-                "DROP TRIGGER fail",
-            ),
-            Engine::Postgres => (
-                vec![
-                    "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ \
-                     BEGIN RAISE EXCEPTION 'no'; END $$",
-                    "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON audit_log DEFERRABLE INITIALLY DEFERRED \
-                     FOR EACH ROW EXECUTE FUNCTION fail()",
-                ],
-                "DROP TRIGGER fail ON audit_log",
-            ),
-        };
-        for sql in fail {
-            execute(&db, sql).await;
-        }
-        recorder.open(intent("edge")).await.unwrap_err();
-        execute(&db, mend).await;
-        let entry = recorder.open(intent("core")).await.unwrap();
-        recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
-        recorder.drain().await;
-        let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.0, row.1)).collect();
-        assert_eq!(found, [("core".to_owned(), Some("ok".to_owned()))]);
+async fn an_intent_that_its_caller_does_not_take_over_is_closed(db: TestDb) {
+    let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
+    {
+        let mut opening = std::pin::pin!(recorder.open(intent("edge")));
+        let polled = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_ready()));
+        assert!(!polled.await);
+        // Submitted and stored: the writer handles entries in order.
+        recorder.record(intent("core"), outcome(Ending::Ok)).await.unwrap();
     }
+    recorder.settled().await;
+    recorder.drain().await;
+    let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.0, row.1)).collect();
+    let entry = |target: &str, ending: &str| (target.to_owned(), Some(ending.to_owned()));
+    assert_eq!(found, [entry("edge", "failed"), entry("core", "ok")]);
+}
+
+async fn a_commit_that_fails_leaves_no_entry_open(db: TestDb) {
+    let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
+    let (fail, mend) = match db.engine() {
+        Engine::Sqlite => (
+            vec![
+                "CREATE TABLE one (id INTEGER PRIMARY KEY)",
+                "CREATE TABLE other (id INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED)",
+                "CREATE TRIGGER fail AFTER INSERT ON audit_log BEGIN INSERT INTO other VALUES (1); END",
+            ],
+            "DROP TRIGGER fail",
+        ),
+        Engine::Postgres => (
+            vec![
+                "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ \
+                     BEGIN RAISE EXCEPTION 'no'; END $$",
+                "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON audit_log DEFERRABLE INITIALLY DEFERRED \
+                     FOR EACH ROW EXECUTE FUNCTION fail()",
+            ],
+            "DROP TRIGGER fail ON audit_log",
+        ),
+    };
+    for sql in fail {
+        execute(&db, sql).await;
+    }
+    recorder.open(intent("edge")).await.unwrap_err();
+    execute(&db, mend).await;
+    let entry = recorder.open(intent("core")).await.unwrap();
+    recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
+    recorder.drain().await;
+    let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.0, row.1)).collect();
+    assert_eq!(found, [("core".to_owned(), Some("ok".to_owned()))]);
 }
 
 async fn execute(db: &Db, sql: &str) {

@@ -5,6 +5,7 @@
 #[macro_use]
 mod support;
 
+mod access_binding_selectors;
 mod access_bindings;
 mod access_explained;
 mod admins;
@@ -12,7 +13,9 @@ mod after_commit;
 mod audit;
 mod auth;
 mod authz;
+mod boot_hook_limits;
 mod boot_hook_runs;
+mod boot_hook_variables;
 mod boot_hooks;
 mod caller_certificates;
 mod commands;
@@ -70,6 +73,7 @@ mod sandboxes;
 mod sbom_fleet;
 mod sbom_uploads;
 mod sboms;
+mod service_principal_rotation;
 mod service_principals;
 mod sessions;
 mod setup;
@@ -82,5 +86,6 @@ mod traces;
 mod transport;
 mod turns;
 mod untaken;
+mod user_limits;
 mod users;
 mod workers;

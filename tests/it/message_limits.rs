@@ -31,84 +31,90 @@ fn assert_too_large(refused: Status) {
 }
 
 served! {
-    async fn a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone(sg: TestServer) {
-        let edge = gateway(&sg, "edge", Generation::V0_1).await;
-        let admin = sg.admin();
-        let large = || bytes::Bytes::from(vec![b' '; LIMIT + 1]);
-        let first = pb::UploadSbomRequest {
-            gateway: "edge".into(),
-            sandbox: "box".into(),
-            ..Default::default()
-        };
-        // In the first message, and in a later one.
-        let whole = pb::UploadSbomRequest { chunk: large(), ..first.clone() };
-        let upload = admin.sboms().upload_sbom(tokio_stream::once(whole)).await;
-        assert_too_large(upload.unwrap_err());
-        let chunk = pb::UploadSbomRequest { chunk: large(), ..Default::default() };
-        let upload = admin.sboms().upload_sbom(tokio_stream::iter([first, chunk])).await;
-        assert_too_large(upload.unwrap_err());
-        // In a bidirectional stream.
-        let stdin = pb::ExecSandboxRequest {
-            input: Some(pb::exec_sandbox_request::Input::Stdin(large())),
-            ..Default::default()
-        };
-        let exec = admin.sandboxes().exec_sandbox(tokio_stream::once(stdin)).await;
-        assert_too_large(exec.unwrap_err());
-        // In a unary call.
-        let name = String::from_utf8(large().to_vec()).unwrap();
-        let get = pb::GetServicePrincipalRequest { service_principal: name };
-        let get = admin.service_principals().get_service_principal(get).await;
-        assert_too_large(get.unwrap_err());
-        edge.stop().await;
-        sg.finish().await;
-    }
-
-    async fn a_proxied_name_is_bounded_before_anything_is_asked(sg: TestServer) {
-        let edge = gateway(&sg, "edge", Generation::V0_1).await;
-        let before = gateway(&sg, "old", Generation::V0_0).await;
-        let admin = sg.admin();
-        for (length, good) in [(253, true), (254, false)] {
-            let name = "n".repeat(length);
-            let create = new::CreateSandboxRequest {
-                name: name.clone(),
-                spec: Some(new::SandboxSpec::default()),
-                ..Default::default()
-            };
-            let created = admin.openshell_v0_1().create_sandbox(to("edge", create)).await.map(drop);
-            let create = old::CreateSandboxRequest {
-                name,
-                spec: Some(old::SandboxSpec::default()),
-                ..Default::default()
-            };
-            let before = admin.openshell_v0_0().create_sandbox(to("old", create)).await.map(drop);
-            for created in [created, before] {
-                let refused = created.as_ref().err().map(crate::support::server::reason);
-                let ours = refused.as_deref() == Some("INVALID_FIELD");
-                assert_eq!(ours, !good, "{length}: {created:?}");
-                assert!(created.err().is_none_or(|status| status.code() != tonic::Code::Internal));
-            }
-        }
-        edge.stop().await;
-        before.stop().await;
-        sg.finish().await;
-    }
+    a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone,
+    a_proxied_name_is_bounded_before_anything_is_asked,
 }
 
-served! { tuned |config| {
+async fn a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone(sg: TestServer) {
+    let edge = gateway(&sg, "edge", Generation::V0_1).await;
+    let admin = sg.admin();
+    let large = || bytes::Bytes::from(vec![b' '; LIMIT + 1]);
+    let first = pb::UploadSbomRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        ..Default::default()
+    };
+    // In the first message, and in a later one.
+    let whole = pb::UploadSbomRequest { chunk: large(), ..first.clone() };
+    let upload = admin.sboms().upload_sbom(tokio_stream::once(whole)).await;
+    assert_too_large(upload.unwrap_err());
+    let chunk = pb::UploadSbomRequest { chunk: large(), ..Default::default() };
+    let upload = admin.sboms().upload_sbom(tokio_stream::iter([first, chunk])).await;
+    assert_too_large(upload.unwrap_err());
+    // In a bidirectional stream.
+    let stdin = pb::ExecSandboxRequest {
+        input: Some(pb::exec_sandbox_request::Input::Stdin(large())),
+        ..Default::default()
+    };
+    let exec = admin.sandboxes().exec_sandbox(tokio_stream::once(stdin)).await;
+    assert_too_large(exec.unwrap_err());
+    // In a unary call.
+    let name = String::from_utf8(large().to_vec()).unwrap();
+    let get = pb::GetServicePrincipalRequest { service_principal: name };
+    let get = admin.service_principals().get_service_principal(get).await;
+    assert_too_large(get.unwrap_err());
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn a_proxied_name_is_bounded_before_anything_is_asked(sg: TestServer) {
+    let edge = gateway(&sg, "edge", Generation::V0_1).await;
+    let before = gateway(&sg, "old", Generation::V0_0).await;
+    let admin = sg.admin();
+    for (length, good) in [(253, true), (254, false)] {
+        let name = "n".repeat(length);
+        let create = new::CreateSandboxRequest {
+            name: name.clone(),
+            spec: Some(new::SandboxSpec::default()),
+            ..Default::default()
+        };
+        let created = admin.openshell_v0_1().create_sandbox(to("edge", create)).await.map(drop);
+        let create = old::CreateSandboxRequest {
+            name,
+            spec: Some(old::SandboxSpec::default()),
+            ..Default::default()
+        };
+        let before = admin.openshell_v0_0().create_sandbox(to("old", create)).await.map(drop);
+        for created in [created, before] {
+            let refused = created.as_ref().err().map(crate::support::server::reason);
+            let ours = refused.as_deref() == Some("INVALID_FIELD");
+            assert_eq!(ours, !good, "{length}: {created:?}");
+            assert!(created.err().is_none_or(|status| status.code() != tonic::Code::Internal));
+        }
+    }
+    edge.stop().await;
+    before.stop().await;
+    sg.finish().await;
+}
+
+served! {
+    tuned |config| {
         config.limits.disk_reserve_mib = 1 << 40;
         config.auth.self_registration = true;
     };
-    async fn t16_below_the_disk_reserve_nobody_registers_and_an_admin_logs_in(sg: TestServer) {
-        workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
-        let email = "ana@example.com".to_owned();
-        let register = pb::RegisterRequest { email, password: "a long enough password".into() };
-        let registered = sg.anonymous().auth().register(register).await;
-        assert_refused!(registered, ResourceExhausted, "DISK_LOW");
-        let login = pb::LoginRequest {
-            email: crate::support::server::ADMIN_EMAIL.into(),
-            password: crate::support::server::ADMIN_PASSWORD.into(),
-        };
-        sg.anonymous().auth().login(login).await.unwrap();
-        sg.finish().await;
-    }
+    t16_below_the_disk_reserve_nobody_registers_and_an_admin_logs_in,
+}
+
+async fn t16_below_the_disk_reserve_nobody_registers_and_an_admin_logs_in(sg: TestServer) {
+    workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
+    let email = "ana@example.com".to_owned();
+    let register = pb::RegisterRequest { email, password: "a long enough password".into() };
+    let registered = sg.anonymous().auth().register(register).await;
+    assert_refused!(registered, ResourceExhausted, "DISK_LOW");
+    let login = pb::LoginRequest {
+        email: crate::support::server::ADMIN_EMAIL.into(),
+        password: crate::support::server::ADMIN_PASSWORD.into(),
+    };
+    sg.anonymous().auth().login(login).await.unwrap();
+    sg.finish().await;
 }

@@ -215,27 +215,27 @@ fn unique_constraints_are_named_after_their_columns() {
 
 const NEWER: &str = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')";
 
-both_engines! {
-    async fn a_newer_schema_is_refused(db: TestDb) {
-        let place = db.close();
-        match &place {
-            Place::Sqlite(folder) => {
-                let path = folder.path().join("sg.db");
-                let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-                diesel::sql_query(NEWER).execute(&mut conn).unwrap();
-            }
-            Place::Postgres(database) => database.batch(NEWER).await,
-        }
-        let error = Db::open(&place.options()).await.unwrap_err();
-        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
-        assert!(error.to_string().contains("`99991231000000`"), "{error}");
-    }
+both_engines! { a_newer_schema_is_refused, opening_again_finds_nothing_to_do }
 
-    async fn opening_again_finds_nothing_to_do(db: TestDb) {
-        let place = db.close();
-        for _ in 0..2 {
-            Db::open(&place.options()).await.unwrap().ping().await.unwrap();
+async fn a_newer_schema_is_refused(db: TestDb) {
+    let place = db.close();
+    match &place {
+        Place::Sqlite(folder) => {
+            let path = folder.path().join("sg.db");
+            let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+            diesel::sql_query(NEWER).execute(&mut conn).unwrap();
         }
+        Place::Postgres(database) => database.batch(NEWER).await,
+    }
+    let error = Db::open(&place.options()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("`99991231000000`"), "{error}");
+}
+
+async fn opening_again_finds_nothing_to_do(db: TestDb) {
+    let place = db.close();
+    for _ in 0..2 {
+        Db::open(&place.options()).await.unwrap().ping().await.unwrap();
     }
 }
 

@@ -72,40 +72,58 @@ async fn streams(caller: &Caller) -> Vec<Open> {
     begun
 }
 
-served! {
-    async fn t14_health_and_reflection_end_with_the_credential_that_they_were_opened_with(sg: TestServer) {
-        for way in ["deleted", "rotated", "deactivated"] {
-            let caller = if way == "deactivated" {
-                sg.with(&sg.user("ana@example.com", pb::Role::Viewer).await)
-            } else {
-                sg.with(&sg.admin().key(way, pb::Role::Viewer).await)
-            };
-            let mut begun = streams(&caller).await;
-            let (_, mut nobodys, kept) = streams(&sg.anonymous()).await.remove(1);
-            let admin = sg.admin();
-            match way {
-                "deleted" => {
-                    let request = pb::DeleteServicePrincipalRequest { service_principal: way.into(), ..Default::default() };
-                    admin.service_principals().delete_service_principal(request).await.map(drop).unwrap();
-                }
-                "rotated" => {
-                    let request = pb::RotateServicePrincipalRequest { service_principal: way.into(), ..Default::default() };
-                    admin.service_principals().rotate_service_principal(request).await.map(drop).unwrap();
-                }
-                _ => sg.deactivate("ana@example.com").await,
+served! { t14_health_and_reflection_end_with_the_credential_that_they_were_opened_with }
+
+async fn t14_health_and_reflection_end_with_the_credential_that_they_were_opened_with(
+    sg: TestServer,
+) {
+    for way in ["deleted", "rotated", "deactivated"] {
+        let caller = if way == "deactivated" {
+            sg.with(&sg.user("ana@example.com", pb::Role::Viewer).await)
+        } else {
+            sg.with(&sg.admin().key(way, pb::Role::Viewer).await)
+        };
+        let mut begun = streams(&caller).await;
+        let (_, mut nobodys, kept) = streams(&sg.anonymous()).await.remove(1);
+        let admin = sg.admin();
+        match way {
+            "deleted" => {
+                let request = pb::DeleteServicePrincipalRequest {
+                    service_principal: way.into(),
+                    ..Default::default()
+                };
+                admin
+                    .service_principals()
+                    .delete_service_principal(request)
+                    .await
+                    .map(drop)
+                    .unwrap();
             }
-            for (name, end, _input) in &mut begun {
-                let end = tokio::time::timeout(ENDS_WITHIN, end).await;
-                let end = end.unwrap_or_else(|_| panic!("{name} goes on: {way}"));
-                let end: Result<(), Status> = end.map_or(Ok(()), Err);
-                assert_refused!(end, Unauthenticated, "CREDENTIAL_INVALID");
+            "rotated" => {
+                let request = pb::RotateServicePrincipalRequest {
+                    service_principal: way.into(),
+                    ..Default::default()
+                };
+                admin
+                    .service_principals()
+                    .rotate_service_principal(request)
+                    .await
+                    .map(drop)
+                    .unwrap();
             }
-            // The stream without a credential continues.
-            let kept = kept.unwrap();
-            kept.send(asks()).await.unwrap();
-            let more = tokio::time::timeout(Duration::from_millis(300), &mut nobodys).await;
-            assert!(more.is_err(), "it has no credential to end with: {more:?}");
+            _ => sg.deactivate("ana@example.com").await,
         }
-        sg.finish().await;
+        for (name, end, _input) in &mut begun {
+            let end = tokio::time::timeout(ENDS_WITHIN, end).await;
+            let end = end.unwrap_or_else(|_| panic!("{name} goes on: {way}"));
+            let end: Result<(), Status> = end.map_or(Ok(()), Err);
+            assert_refused!(end, Unauthenticated, "CREDENTIAL_INVALID");
+        }
+        // The stream without a credential continues.
+        let kept = kept.unwrap();
+        kept.send(asks()).await.unwrap();
+        let more = tokio::time::timeout(Duration::from_millis(300), &mut nobodys).await;
+        assert!(more.is_err(), "it has no credential to end with: {more:?}");
     }
+    sg.finish().await;
 }

@@ -45,154 +45,173 @@ fn detail(entry: &pb::AuditEntry) -> serde_json::Value {
 }
 
 served! {
-    async fn wp65_a_cancel_reaches_the_work_and_is_audited(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let held = sg.held(&sg.work("edge", "box")).await;
-        let key = admin.key("viewer", pb::Role::Viewer).await;
-        assert_refused!(sg.with(&key).cancel(&held.id).await, NotFound, "NOT_FOUND");
-        assert_eq!(held.running.why(), None);
-        let operator = admin.key("operator", pb::Role::Operator).await;
-        let answered = sg.with(&operator).cancel(&held.id).await.unwrap();
-        assert_eq!(answered.status(), Status::Cancelling);
-        held.running.cancel().cancelled().await;
-        assert_eq!(held.running.why(), Some(Stop::Cancelled));
-        let ended = admin.ended(&held.id).await;
-        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
-        assert_refused!(admin.cancel(&held.id).await, FailedPrecondition, "OPERATION_ENDED");
+    wp65_a_cancel_reaches_the_work_and_is_audited,
+    what_was_done_when_it_was_told_to_stop_has_succeeded,
+    wp74_a_failure_is_in_the_audit_log_and_among_the_events,
+    work_that_panics_or_is_dropped_has_failed,
+    work_of_ones_own_is_ended_once,
+    wp64_the_name_that_the_gateway_gave_is_found_in_the_audit_log,
+    a_result_that_is_too_large_is_cut_and_says_so,
+}
 
-        sg.app.audit.settled().await;
-        let cancels = admin.entries(&held.id, "operation.cancel").await;
-        let told: Vec<_> = cancels.iter().map(|e| (&*e.actor, e.outcome(), &*e.resource_type, &*e.gateway)).collect();
-        assert_eq!(told, [
+async fn wp65_a_cancel_reaches_the_work_and_is_audited(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let held = sg.held(&sg.work("edge", "box")).await;
+    let key = admin.key("viewer", pb::Role::Viewer).await;
+    assert_refused!(sg.with(&key).cancel(&held.id).await, NotFound, "NOT_FOUND");
+    assert_eq!(held.running.why(), None);
+    let operator = admin.key("operator", pb::Role::Operator).await;
+    let answered = sg.with(&operator).cancel(&held.id).await.unwrap();
+    assert_eq!(answered.status(), Status::Cancelling);
+    held.running.cancel().cancelled().await;
+    assert_eq!(held.running.why(), Some(Stop::Cancelled));
+    let ended = admin.ended(&held.id).await;
+    assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
+    assert_refused!(admin.cancel(&held.id).await, FailedPrecondition, "OPERATION_ENDED");
+
+    sg.app.audit.settled().await;
+    let cancels = admin.entries(&held.id, "operation.cancel").await;
+    let told: Vec<_> =
+        cancels.iter().map(|e| (&*e.actor, e.outcome(), &*e.resource_type, &*e.gateway)).collect();
+    assert_eq!(
+        told,
+        [
             ("sp:root", AuditOutcome::Failed, "operation", "edge"),
             ("sp:operator", AuditOutcome::Ok, "operation", "edge"),
             ("sp:viewer", AuditOutcome::Denied, "operation", ""),
-        ]);
-        assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Failed);
-        let names: Vec<_> = events(&sg, &held.id).await.into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["operation.created", "operation.cancelling", "operation.failed"]);
-        drop(held);
-        sg.finish().await;
-    }
+        ]
+    );
+    assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Failed);
+    let names: Vec<_> = events(&sg, &held.id).await.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["operation.created", "operation.cancelling", "operation.failed"]);
+    drop(held);
+    sg.finish().await;
+}
 
-    async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let work = sg.work("edge", "box");
-        let done = start(&sg.app, &work, async |running| {
-            running.cancel().cancelled().await;
-            Ok(json!({}))
-        });
-        let id = done.await.unwrap().id;
-        // An operation that is cancelled before it runs does nothing.
-        let request = pb::GetOperationRequest { operation: id.clone() };
-        let status = async || {
-            let found = sg.admin().operations().get_operation(request.clone()).await.unwrap();
-            found.into_inner().operation.unwrap().status()
-        };
-        while status().await == Status::Pending {
-            crate::support::pause().await;
-        }
-        sg.admin().cancel(&id).await.unwrap();
-        // A second cancellation changes nothing: the operation is cancelled already, or has ended.
-        let _ = sg.admin().cancel(&id).await;
-        assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
-        sg.finish().await;
+async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let work = sg.work("edge", "box");
+    let done = start(&sg.app, &work, async |running| {
+        running.cancel().cancelled().await;
+        Ok(json!({}))
+    });
+    let id = done.await.unwrap().id;
+    // An operation that is cancelled before it runs does nothing.
+    let request = pb::GetOperationRequest { operation: id.clone() };
+    let status = async || {
+        let found = sg.admin().operations().get_operation(request.clone()).await.unwrap();
+        found.into_inner().operation.unwrap().status()
+    };
+    while status().await == Status::Pending {
+        crate::support::pause().await;
     }
+    sg.admin().cancel(&id).await.unwrap();
+    // A second cancellation changes nothing: the operation is cancelled already, or has ended.
+    let _ = sg.admin().cancel(&id).await;
+    assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+    sg.finish().await;
+}
 
-    async fn wp74_a_failure_is_in_the_audit_log_and_among_the_events(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let held = sg.held(&sg.work("edge", "box")).await;
-        // The call has its response, but its entry stays open until the operation ends.
-        assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Open);
-        held.running.ctx().detail("image", "base");
-        let id = held.id.clone();
-        held.finish(Err(Failure::new(operations::Code::Refused, "quota\u{1b}[31m is full")));
+async fn wp74_a_failure_is_in_the_audit_log_and_among_the_events(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let held = sg.held(&sg.work("edge", "box")).await;
+    // The call has its response, but its entry stays open until the operation ends.
+    assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Open);
+    held.running.ctx().detail("image", "base");
+    let id = held.id.clone();
+    held.finish(Err(Failure::new(operations::Code::Refused, "quota\u{1b}[31m is full")));
+    let ended = sg.admin().ended(&id).await;
+    assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Refused));
+    assert_eq!(ended.error_message, "quota [31m is full");
+    let entry = entry(&sg).await;
+    assert_eq!((entry.outcome(), entry.code, &*entry.actor), (AuditOutcome::Failed, 9, "sp:root"));
+    let told = detail(&entry);
+    for (key, value) in [
+        ("operation", &*id),
+        ("error_code", "refused"),
+        ("error", "quota [31m is full"),
+        ("image", "base"),
+    ] {
+        assert_eq!(told[key], value, "{told}");
+    }
+    let events = events(&sg, &id).await;
+    assert_eq!(events.last().unwrap().0, "operation.failed");
+    let payload = &events.last().unwrap().1;
+    assert_eq!((&payload["sandbox"], &payload["error_code"]), (&json!("box"), &json!("refused")));
+    assert!(payload.get("error").is_none(), "what a gateway has said is in no event");
+    sg.finish().await;
+}
+
+async fn work_that_panics_or_is_dropped_has_failed(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let work = sg.work("edge", "a");
+    let panics = start(&sg.app, &work, async |_| panic!("a panic of the work"));
+    let panics = panics.await.unwrap().id;
+    let running = begun(&sg.app, &sg.work("edge", "b")).await;
+    let dropped = running.id().to_owned();
+    let other = running.clone();
+    drop(running);
+    assert_eq!(sg.admin().operation(&dropped).await.unwrap().status(), Status::Running);
+    drop(other);
+    for id in [panics, dropped] {
         let ended = sg.admin().ended(&id).await;
-        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Refused));
-        assert_eq!(ended.error_message, "quota [31m is full");
-        let entry = entry(&sg).await;
-        assert_eq!((entry.outcome(), entry.code, &*entry.actor), (AuditOutcome::Failed, 9, "sp:root"));
-        let told = detail(&entry);
-        for (key, value) in [("operation", &*id), ("error_code", "refused"), ("error", "quota [31m is full"), ("image", "base")] {
-            assert_eq!(told[key], value, "{told}");
-        }
-        let events = events(&sg, &id).await;
-        assert_eq!(events.last().unwrap().0, "operation.failed");
-        let payload = &events.last().unwrap().1;
-        assert_eq!((&payload["sandbox"], &payload["error_code"]), (&json!("box"), &json!("refused")));
-        assert!(payload.get("error").is_none(), "what a gateway has said is in no event");
-        sg.finish().await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Internal));
     }
+    sg.app.audit.settled().await;
+    let entries = sg.admin().entries("", ACTION).await;
+    assert!(entries.iter().all(|entry| entry.outcome() == AuditOutcome::Failed), "{entries:?}");
+    sg.finish().await;
+}
 
-    async fn work_that_panics_or_is_dropped_has_failed(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let work = sg.work("edge", "a");
-        let panics = start(&sg.app, &work, async |_| panic!("a panic of the work"));
-        let panics = panics.await.unwrap().id;
-        let running = begun(&sg.app, &sg.work("edge", "b")).await;
-        let dropped = running.id().to_owned();
-        let other = running.clone();
-        drop(running);
-        assert_eq!(sg.admin().operation(&dropped).await.unwrap().status(), Status::Running);
-        drop(other);
-        for id in [panics, dropped] {
-            let ended = sg.admin().ended(&id).await;
-            assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Internal));
-        }
-        sg.app.audit.settled().await;
-        let entries = sg.admin().entries("", ACTION).await;
-        assert!(entries.iter().all(|entry| entry.outcome() == AuditOutcome::Failed), "{entries:?}");
-        sg.finish().await;
-    }
+async fn work_of_ones_own_is_ended_once(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let running = begun(&sg.app, &sg.work("edge", "box")).await;
+    running.step("created").await.unwrap();
+    let (id, late) = (running.id().to_owned(), running.clone());
+    running.finish(Ok(json!({ "name": "box" }))).await.unwrap();
+    assert!(late.step("more").await.is_err() && late.progress(1, "").await.is_err());
+    assert!(late.finish(Ok(json!({}))).await.is_err());
+    assert_eq!(sg.admin().operation(&id).await.unwrap().status(), Status::Succeeded);
+    assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Ok);
+    sg.finish().await;
+}
 
-    async fn work_of_ones_own_is_ended_once(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let running = begun(&sg.app, &sg.work("edge", "box")).await;
-        running.step("created").await.unwrap();
-        let (id, late) = (running.id().to_owned(), running.clone());
-        running.finish(Ok(json!({ "name": "box" }))).await.unwrap();
-        assert!(late.step("more").await.is_err() && late.progress(1, "").await.is_err());
-        assert!(late.finish(Ok(json!({}))).await.is_err());
-        assert_eq!(sg.admin().operation(&id).await.unwrap().status(), Status::Succeeded);
-        assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Ok);
-        sg.finish().await;
-    }
+async fn wp64_the_name_that_the_gateway_gave_is_found_in_the_audit_log(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let workspace = "team".to_owned();
+    let held = sg.held(&Begin { workspace, ..sg.work("edge", "") }).await;
+    held.running.named("brave-otter").await.unwrap();
+    assert_eq!(sg.admin().operation(&held.id).await.unwrap().sandbox, "brave-otter");
+    let id = held.id.clone();
+    held.finish(Ok(json!({})));
+    sg.admin().ended(&id).await;
+    sg.app.audit.settled().await;
+    let found = sg.admin().entries("team/brave-otter", ACTION).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].resource_id, "team/brave-otter");
+    let until = pb::ListAuditEntriesRequest {
+        resource_id: "team/brave-otter".into(),
+        until_time: Some(shoreguard::rpc::wire::time(
+            sg.app.clock.now().plus(Duration::from_secs(1)),
+        )),
+        page_size: 1,
+        ..Default::default()
+    };
+    let found = sg.admin().audit().list_audit_entries(until).await.unwrap().into_inner();
+    assert_eq!((found.audit_entries.len(), &*found.next_page_token), (1, ""));
+    assert_eq!(events(&sg, &id).await.last().unwrap().1["sandbox"], "brave-otter");
+    sg.finish().await;
+}
 
-    async fn wp64_the_name_that_the_gateway_gave_is_found_in_the_audit_log(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let workspace = "team".to_owned();
-        let held = sg.held(&Begin { workspace, ..sg.work("edge", "") }).await;
-        held.running.named("brave-otter").await.unwrap();
-        assert_eq!(sg.admin().operation(&held.id).await.unwrap().sandbox, "brave-otter");
-        let id = held.id.clone();
-        held.finish(Ok(json!({})));
-        sg.admin().ended(&id).await;
-        sg.app.audit.settled().await;
-        let found = sg.admin().entries("team/brave-otter", ACTION).await;
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].resource_id, "team/brave-otter");
-        let until = pb::ListAuditEntriesRequest {
-            resource_id: "team/brave-otter".into(),
-            until_time: Some(shoreguard::rpc::wire::time(sg.app.clock.now().plus(Duration::from_secs(1)))),
-            page_size: 1,
-            ..Default::default()
-        };
-        let found = sg.admin().audit().list_audit_entries(until).await.unwrap().into_inner();
-        assert_eq!((found.audit_entries.len(), &*found.next_page_token), (1, ""));
-        assert_eq!(events(&sg, &id).await.last().unwrap().1["sandbox"], "brave-otter");
-        sg.finish().await;
-    }
-
-    async fn a_result_that_is_too_large_is_cut_and_says_so(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let large = json!({ "stdout": "x".repeat(70_000), "exit_code": 0 });
-        let id = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(large)).await.unwrap().id;
-        let ended = sg.admin().ended(&id).await;
-        let fields = ended.result.unwrap().fields;
-        assert_eq!(fields["truncated"].kind, Some(Kind::BoolValue(true)));
-        assert_eq!(fields["exit_code"].kind, Some(Kind::NumberValue(0.0)));
-        assert_eq!(fields["stdout"].kind, Some(Kind::StringValue("x".repeat(8_000))));
-        sg.finish().await;
-    }
+async fn a_result_that_is_too_large_is_cut_and_says_so(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let large = json!({ "stdout": "x".repeat(70_000), "exit_code": 0 });
+    let id = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(large)).await.unwrap().id;
+    let ended = sg.admin().ended(&id).await;
+    let fields = ended.result.unwrap().fields;
+    assert_eq!(fields["truncated"].kind, Some(Kind::BoolValue(true)));
+    assert_eq!(fields["exit_code"].kind, Some(Kind::NumberValue(0.0)));
+    assert_eq!(fields["stdout"].kind, Some(Kind::StringValue("x".repeat(8_000))));
+    sg.finish().await;
 }

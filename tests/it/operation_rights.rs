@@ -128,150 +128,175 @@ async fn lose(sg: &TestServer, session: &str, loss: Loss) {
 }
 
 served! {
-    async fn t14_work_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-        sg.nowhere("edge").await;
-        for loss in [
-            Loss::Deactivated, Loss::Deleted, Loss::SessionRevoked, Loss::SessionsRevoked, Loss::PasswordReset,
-            Loss::PasswordChanged, Loss::LoggedOut, Loss::Demoted, Loss::LockedOut,
-        ] {
-            let session = ana(&sg).await;
-            let held = held(&sg, &session).await;
-            let since = Instant::now();
-            lose(&sg, &session, loss).await;
-            let why = if matches!(loss, Loss::Demoted | Loss::LockedOut) { "too low" } else { "no longer valid" };
-            stopped(&sg, &held.id, since, why).await;
-            if loss != Loss::Deleted {
-                lose(&sg, &session, Loss::Deleted).await;
-            }
-        }
-        sg.finish().await;
-    }
-
-    async fn work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_that_suffices(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let session = ana(&sg).await;
-        let known = caller(&sg, &session);
-        let now = sg.app.clock.now();
-        let short = Grant {
-            principal: known.principal(),
-            version: known.version(),
-            session: known.session(),
-            gateway: None,
-            authenticated_at: known.authenticated_at(),
-            issued_at: now,
-            expires_at: now.plus(Duration::from_secs(10)),
-        };
-        let short = sg.app.authn.tokens.issue(&short).unwrap();
-        let held = held(&sg, &short).await;
-        let waiting = sg.app.spawn(wait(sg.with(&short), held.id.clone()));
-        registered(&sg, 1).await;
-        // Less than the duration of a lease.
-        sg.app.clock.advance(Duration::from_secs(20));
-        feed::refresh(&sg.app).await.unwrap();
-        sg.app.live.sweep(&sg.app.snapshot);
-        assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
-        assert!(!held.running.cancel().is_cancelled(), "its token has ended as planned");
-        bind_ana(&sg, pb::Role::Operator).await;
-        assert!(!held.running.cancel().is_cancelled(), "an operator may have begun it, too");
-        let id = held.id.clone();
-        held.finish(Ok(json!({})));
-        assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
-        sg.finish().await;
-    }
-
-    async fn a_key_that_was_replaced_with_an_overlap_keeps_its_work(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let key = admin.key("ci", pb::Role::Admin).await;
-        let held = held(&sg, &key).await;
-        let rotate = |seconds| pb::RotateServicePrincipalRequest {
-            service_principal: "ci".to_owned(),
-            overlap: Some(prost_types::Duration { seconds, nanos: 0 }),
-            ..Default::default()
-        };
-        admin.service_principals().rotate_service_principal(rotate(5)).await.unwrap();
-        sg.app.clock.advance(Duration::from_secs(10));
-        feed::refresh(&sg.app).await.unwrap();
-        sg.app.live.sweep(&sg.app.snapshot);
-        assert!(!held.running.cancel().is_cancelled(), "the overlap has ended as planned");
-        let since = Instant::now();
-        admin.service_principals().rotate_service_principal(rotate(0)).await.unwrap();
-        stopped(&sg, &held.id, since, "no longer valid").await;
-        sg.finish().await;
-    }
-
-    async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        // Another caller has started it, so that the operation itself continues.
-        let held = sg.held(&sg.work("edge", "box")).await;
-        #[expect(clippy::async_yields_async, reason = "the call goes on while the test does")]
-        let operator = async || {
-            let key = admin.key("ops", pb::Role::None).await;
-            admin.bind("ops", "edge", pb::Role::Operator).await;
-            let waiting = sg.app.spawn(wait(sg.with(&key), held.id.clone()));
-            registered(&sg, 1).await;
-            waiting
-        };
-        let delete = async || {
-            let request = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
-            admin.service_principals().delete_service_principal(request).await.unwrap();
-        };
-        let since = Instant::now();
-        let waiting = operator().await;
-        delete().await;
-        assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
-        let waiting = operator().await;
-        admin.bind("ops", "edge", pb::Role::Viewer).await;
-        assert_refused!(waiting.await.unwrap(), PermissionDenied, "ROLE_TOO_LOW");
-        delete().await;
-        let waiting = operator().await;
-        admin.bind("ops", "edge", pb::Role::None).await;
-        assert_refused!(waiting.await.unwrap(), NotFound, "NOT_FOUND");
-        delete().await;
-        // The caller who has started the operation needs no role to see it, but a valid credential.
-        let key = admin.key("ops", pb::Role::Admin).await;
-        let own = super::held(&sg, &key).await;
-        let waiting = sg.app.spawn(wait(sg.with(&key), own.id.clone()));
-        registered(&sg, 1).await;
-        delete().await;
-        assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
-        assert!(since.elapsed() < STOPS_WITHIN * 4, "none of them waits for its timeout");
-        let id = held.id.clone();
-        held.finish(Ok(json!({})));
-        assert_eq!(admin.ended(&id).await.status(), Status::Succeeded);
-        sg.finish().await;
-    }
+    t14_work_stops_when_its_caller_loses_the_right_to_it,
+    work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_that_suffices,
+    a_key_that_was_replaced_with_an_overlap_keeps_its_work,
+    t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it,
 }
 
-served! { tuned with_folder;
-    async fn t14_a_hook_that_runs_by_hand_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-        let simulator = gateway(&sg, "edge").await;
-        waiting(&sg);
-        let hook = create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
-        let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-        let running = sg.app.spawn(async move {
-            let request = pb::RunBootHookRequest {
-                gateway: "edge".to_owned(),
-                sandbox: "box".to_owned(),
-                boot_hook_id: hook.id,
-                ..Default::default()
-            };
-            ops.boot_hooks().run_boot_hook(request).await
-        });
-        let begun = sg.app.config.server.data_dir.join("begun");
-        let child = tokio::task::spawn_blocking(move || std::fs::read_to_string(begun).unwrap());
-        let child = child.await.unwrap();
+async fn t14_work_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+    sg.nowhere("edge").await;
+    for loss in [
+        Loss::Deactivated,
+        Loss::Deleted,
+        Loss::SessionRevoked,
+        Loss::SessionsRevoked,
+        Loss::PasswordReset,
+        Loss::PasswordChanged,
+        Loss::LoggedOut,
+        Loss::Demoted,
+        Loss::LockedOut,
+    ] {
+        let session = ana(&sg).await;
+        let held = held(&sg, &session).await;
         let since = Instant::now();
-        let delete = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
-        sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
-        // The response does not matter. It arrives when the hook has ended.
-        let _ = running.await.unwrap();
-        assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
-        assert!(!lives(child.trim()), "the hook has ended with what it began");
-        simulator.stop().await;
-        sg.finish().await;
+        lose(&sg, &session, loss).await;
+        let why = if matches!(loss, Loss::Demoted | Loss::LockedOut) {
+            "too low"
+        } else {
+            "no longer valid"
+        };
+        stopped(&sg, &held.id, since, why).await;
+        if loss != Loss::Deleted {
+            lose(&sg, &session, Loss::Deleted).await;
+        }
     }
+    sg.finish().await;
+}
+
+async fn work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_that_suffices(
+    sg: TestServer,
+) {
+    sg.nowhere("edge").await;
+    let session = ana(&sg).await;
+    let known = caller(&sg, &session);
+    let now = sg.app.clock.now();
+    let short = Grant {
+        principal: known.principal(),
+        version: known.version(),
+        session: known.session(),
+        gateway: None,
+        authenticated_at: known.authenticated_at(),
+        issued_at: now,
+        expires_at: now.plus(Duration::from_secs(10)),
+    };
+    let short = sg.app.authn.tokens.issue(&short).unwrap();
+    let held = held(&sg, &short).await;
+    let waiting = sg.app.spawn(wait(sg.with(&short), held.id.clone()));
+    registered(&sg, 1).await;
+    // Less than the duration of a lease.
+    sg.app.clock.advance(Duration::from_secs(20));
+    feed::refresh(&sg.app).await.unwrap();
+    sg.app.live.sweep(&sg.app.snapshot);
+    assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+    assert!(!held.running.cancel().is_cancelled(), "its token has ended as planned");
+    bind_ana(&sg, pb::Role::Operator).await;
+    assert!(!held.running.cancel().is_cancelled(), "an operator may have begun it, too");
+    let id = held.id.clone();
+    held.finish(Ok(json!({})));
+    assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+    sg.finish().await;
+}
+
+async fn a_key_that_was_replaced_with_an_overlap_keeps_its_work(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let key = admin.key("ci", pb::Role::Admin).await;
+    let held = held(&sg, &key).await;
+    let rotate = |seconds| pb::RotateServicePrincipalRequest {
+        service_principal: "ci".to_owned(),
+        overlap: Some(prost_types::Duration { seconds, nanos: 0 }),
+        ..Default::default()
+    };
+    admin.service_principals().rotate_service_principal(rotate(5)).await.unwrap();
+    sg.app.clock.advance(Duration::from_secs(10));
+    feed::refresh(&sg.app).await.unwrap();
+    sg.app.live.sweep(&sg.app.snapshot);
+    assert!(!held.running.cancel().is_cancelled(), "the overlap has ended as planned");
+    let since = Instant::now();
+    admin.service_principals().rotate_service_principal(rotate(0)).await.unwrap();
+    stopped(&sg, &held.id, since, "no longer valid").await;
+    sg.finish().await;
+}
+
+async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    // Another caller has started it, so that the operation itself continues.
+    let held = sg.held(&sg.work("edge", "box")).await;
+    #[expect(clippy::async_yields_async, reason = "the call goes on while the test does")]
+    let operator = async || {
+        let key = admin.key("ops", pb::Role::None).await;
+        admin.bind("ops", "edge", pb::Role::Operator).await;
+        let waiting = sg.app.spawn(wait(sg.with(&key), held.id.clone()));
+        registered(&sg, 1).await;
+        waiting
+    };
+    let delete = async || {
+        let request = pb::DeleteServicePrincipalRequest {
+            service_principal: "ops".into(),
+            ..Default::default()
+        };
+        admin.service_principals().delete_service_principal(request).await.unwrap();
+    };
+    let since = Instant::now();
+    let waiting = operator().await;
+    delete().await;
+    assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+    let waiting = operator().await;
+    admin.bind("ops", "edge", pb::Role::Viewer).await;
+    assert_refused!(waiting.await.unwrap(), PermissionDenied, "ROLE_TOO_LOW");
+    delete().await;
+    let waiting = operator().await;
+    admin.bind("ops", "edge", pb::Role::None).await;
+    assert_refused!(waiting.await.unwrap(), NotFound, "NOT_FOUND");
+    delete().await;
+    // The caller who has started the operation needs no role to see it, but a valid credential.
+    let key = admin.key("ops", pb::Role::Admin).await;
+    let own = super::held(&sg, &key).await;
+    let waiting = sg.app.spawn(wait(sg.with(&key), own.id.clone()));
+    registered(&sg, 1).await;
+    delete().await;
+    assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+    assert!(since.elapsed() < STOPS_WITHIN * 4, "none of them waits for its timeout");
+    let id = held.id.clone();
+    held.finish(Ok(json!({})));
+    assert_eq!(admin.ended(&id).await.status(), Status::Succeeded);
+    sg.finish().await;
+}
+
+served! {
+    tuned with_folder;
+    t14_a_hook_that_runs_by_hand_ends_when_its_caller_loses_the_right_to_it,
+}
+
+async fn t14_a_hook_that_runs_by_hand_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+    let simulator = gateway(&sg, "edge").await;
+    waiting(&sg);
+    let hook = create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
+    let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let running = sg.app.spawn(async move {
+        let request = pb::RunBootHookRequest {
+            gateway: "edge".to_owned(),
+            sandbox: "box".to_owned(),
+            boot_hook_id: hook.id,
+            ..Default::default()
+        };
+        ops.boot_hooks().run_boot_hook(request).await
+    });
+    let begun = sg.app.config.server.data_dir.join("begun");
+    let child = tokio::task::spawn_blocking(move || std::fs::read_to_string(begun).unwrap());
+    let child = child.await.unwrap();
+    let since = Instant::now();
+    let delete =
+        pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
+    sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
+    // The response does not matter. It arrives when the hook has ended.
+    let _ = running.await.unwrap();
+    assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
+    assert!(!lives(child.trim()), "the hook has ended with what it began");
+    simulator.stop().await;
+    sg.finish().await;
 }
 
 /// Runs a test on PostgreSQL, the only engine with replicas.

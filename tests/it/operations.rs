@@ -47,346 +47,420 @@ async fn bound(admin: &Caller, name: &str, gateway: &str, role: pb::Role) -> Str
 }
 
 served! {
-    async fn an_operation_runs_to_its_end_and_its_result_is_read(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let held = sg.held(&sg.work("edge", "box")).await;
-        let found = admin.operation(&held.id).await.unwrap();
-        assert_eq!((found.status(), found.r#type()), (Status::Running, pb::OperationType::Sandbox));
-        assert_eq!((&*found.gateway, &*found.workspace, &*found.sandbox), ("edge", "default", "box"));
-        assert_eq!((&*found.actor, found.complete_time), ("sp:root", None));
-        let id = held.id.clone();
-        held.finish(Ok(json!({ "phase": "ready", "n": 1 })));
-        let ended = admin.ended(&id).await;
-        assert_eq!((ended.status(), ended.progress_percent), (Status::Succeeded, 100));
-        assert_eq!(text(&ended, "phase").as_deref(), Some("ready"));
-        assert_eq!(text(&ended, "n").as_deref(), Some("1"));
-        assert!(ended.complete_time.is_some() && !ended.result_withheld);
-        assert_eq!(admin.operation(&id).await.unwrap(), ended);
-        sg.finish().await;
-    }
+    an_operation_runs_to_its_end_and_its_result_is_read,
+    wp95_progress_is_streamed_and_one_poll_serves_all_who_wait,
+    a_wait_ends_with_its_time_and_tells_the_present_state,
+    wp11_what_has_no_name_and_what_is_elsewhere_never_collides,
+    wp12_two_equal_commands_run_side_by_side,
+    wp55_a_request_id_is_its_callers_and_its_methods,
+    wp89_what_a_command_has_said_is_for_whoever_ran_it_and_for_admins,
+    t08_a_list_shows_what_is_ones_own_and_what_one_operates,
+    an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins,
+    a_role_that_is_lost_ends_the_watch_of_what_others_have_begun,
+    what_is_as_large_as_may_be_fits_its_columns,
+    what_is_asked_for_wrongly_is_refused,
+    t18_results_and_inputs_are_sealed_and_an_input_goes_with_the_end,
+}
 
-    async fn wp95_progress_is_streamed_and_one_poll_serves_all_who_wait(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let held = sg.held(&sg.work("edge", "box")).await;
-        let begun = Instant::now();
-        let mut streams = Vec::new();
-        for _ in 0..20 {
-            let mut stream = watch(&admin, &held.id).await;
-            let first = stream.message().await.unwrap().unwrap().operation.unwrap();
-            assert_eq!((first.status(), first.progress_percent), (Status::Running, 0));
-            streams.push(stream);
-        }
-        for (percent, message) in [(10, "creating"), (30, "waiting for ready"), (80, "presets")] {
-            held.running.progress(percent, message).await.unwrap();
-            for stream in &mut streams {
-                let next = stream.message().await.unwrap().unwrap().operation.unwrap();
-                let got = (next.progress_percent, next.progress_message.as_str());
-                assert_eq!(got, (i32::from(percent), message));
-            }
-        }
-        held.finish(Ok(json!({})));
+async fn an_operation_runs_to_its_end_and_its_result_is_read(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let held = sg.held(&sg.work("edge", "box")).await;
+    let found = admin.operation(&held.id).await.unwrap();
+    assert_eq!((found.status(), found.r#type()), (Status::Running, pb::OperationType::Sandbox));
+    assert_eq!((&*found.gateway, &*found.workspace, &*found.sandbox), ("edge", "default", "box"));
+    assert_eq!((&*found.actor, found.complete_time), ("sp:root", None));
+    let id = held.id.clone();
+    held.finish(Ok(json!({ "phase": "ready", "n": 1 })));
+    let ended = admin.ended(&id).await;
+    assert_eq!((ended.status(), ended.progress_percent), (Status::Succeeded, 100));
+    assert_eq!(text(&ended, "phase").as_deref(), Some("ready"));
+    assert_eq!(text(&ended, "n").as_deref(), Some("1"));
+    assert!(ended.complete_time.is_some() && !ended.result_withheld);
+    assert_eq!(admin.operation(&id).await.unwrap(), ended);
+    sg.finish().await;
+}
+
+async fn wp95_progress_is_streamed_and_one_poll_serves_all_who_wait(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let held = sg.held(&sg.work("edge", "box")).await;
+    let begun = Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let mut stream = watch(&admin, &held.id).await;
+        let first = stream.message().await.unwrap().unwrap().operation.unwrap();
+        assert_eq!((first.status(), first.progress_percent), (Status::Running, 0));
+        streams.push(stream);
+    }
+    for (percent, message) in [(10, "creating"), (30, "waiting for ready"), (80, "presets")] {
+        held.running.progress(percent, message).await.unwrap();
         for stream in &mut streams {
-            let last = stream.message().await.unwrap().unwrap().operation.unwrap();
-            assert_eq!(last.status(), Status::Succeeded);
-            assert!(stream.message().await.unwrap().is_none(), "a stream ends with its operation");
+            let next = stream.message().await.unwrap().unwrap().operation.unwrap();
+            let got = (next.progress_percent, next.progress_message.as_str());
+            assert_eq!(got, (i32::from(percent), message));
         }
-        let most = match sg.engine {
-            Engine::Sqlite => 0,
-            Engine::Postgres => begun.elapsed().as_secs() + 1,
-        };
-        assert!(sg.app.part::<Operations>().feed.polls() <= most, "{} polls", sg.app.part::<Operations>().feed.polls());
-        sg.finish().await;
     }
-
-    async fn a_wait_ends_with_its_time_and_tells_the_present_state(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let held = sg.held(&sg.work("edge", "box")).await;
-        let wait = |seconds| pb::WaitOperationRequest {
-            operation: held.id.clone(),
-            timeout: Some(prost_types::Duration { seconds, nanos: 0 }),
-        };
-        let begun = Instant::now();
-        let waited = admin.operations().wait_operation(wait(1)).await.unwrap().into_inner();
-        assert_eq!(waited.operation.unwrap().status(), Status::Running);
-        assert!(begun.elapsed() >= Duration::from_secs(1));
-        for bad in [0, 61, -1] {
-            assert_refused!(admin.operations().wait_operation(wait(bad)).await, InvalidArgument, "INVALID_FIELD");
-        }
-        held.finish(Ok(json!({})));
-        sg.finish().await;
+    held.finish(Ok(json!({})));
+    for stream in &mut streams {
+        let last = stream.message().await.unwrap().unwrap().operation.unwrap();
+        assert_eq!(last.status(), Status::Succeeded);
+        assert!(stream.message().await.unwrap().is_none(), "a stream ends with its operation");
     }
+    let most = match sg.engine {
+        Engine::Sqlite => 0,
+        Engine::Postgres => begun.elapsed().as_secs() + 1,
+    };
+    assert!(
+        sg.app.part::<Operations>().feed.polls() <= most,
+        "{} polls",
+        sg.app.part::<Operations>().feed.polls()
+    );
+    sg.finish().await;
+}
 
-    async fn wp11_what_has_no_name_and_what_is_elsewhere_never_collides(sg: TestServer) {
-        for gateway in ["edge", "far"] {
-            sg.nowhere(gateway).await;
-        }
-        let exclusive = |gateway: &str, workspace: &str, sandbox: &str| Begin {
-            exclusive: true,
-            workspace: workspace.to_owned(),
-            ..sg.work(gateway, sandbox)
-        };
-        let mut all = Vec::new();
-        for (gateway, workspace, sandbox) in [
-            ("edge", "", ""),
-            ("edge", "", ""),
-            ("far", "", ""),
-            ("edge", "", "agent-1"),
-            ("far", "", "agent-1"),
-            ("edge", "team", "agent-1"),
-        ] {
-            all.push(sg.held(&exclusive(gateway, workspace, sandbox)).await);
-        }
-        let again = exclusive("edge", "default", "agent-1");
-        let refused = start(&sg.app, &again, async |_| Ok(json!({}))).await;
-        let refused = assert_refused!(refused, FailedPrecondition, "OPERATION_RUNNING");
-        assert!(refused.message().contains(&all[3].id), "{refused:?}");
-        for held in all {
-            let id = held.id.clone();
-            held.finish(Ok(json!({})));
-            sg.admin().ended(&id).await;
-        }
-        // The sandbox is free for another operation again.
-        let held = sg.held(&again).await;
-        held.finish(Ok(json!({})));
-        sg.finish().await;
+async fn a_wait_ends_with_its_time_and_tells_the_present_state(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let held = sg.held(&sg.work("edge", "box")).await;
+    let wait = |seconds| pb::WaitOperationRequest {
+        operation: held.id.clone(),
+        timeout: Some(prost_types::Duration { seconds, nanos: 0 }),
+    };
+    let begun = Instant::now();
+    let waited = admin.operations().wait_operation(wait(1)).await.unwrap().into_inner();
+    assert_eq!(waited.operation.unwrap().status(), Status::Running);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    for bad in [0, 61, -1] {
+        assert_refused!(
+            admin.operations().wait_operation(wait(bad)).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
+    held.finish(Ok(json!({})));
+    sg.finish().await;
+}
 
-    async fn wp12_two_equal_commands_run_side_by_side(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let exec = Begin { exec: true, ..sg.work("edge", "box") };
-        let (one, two) = (sg.held(&exec).await, sg.held(&exec).await);
-        assert_ne!(one.id, two.id);
-        for held in [one, two] {
-            let id = held.id.clone();
-            held.finish(Ok(json!({ "exit_code": 1 })));
-            assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
-        }
-        sg.finish().await;
+async fn wp11_what_has_no_name_and_what_is_elsewhere_never_collides(sg: TestServer) {
+    for gateway in ["edge", "far"] {
+        sg.nowhere(gateway).await;
     }
-
-    async fn wp55_a_request_id_is_its_callers_and_its_methods(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let other = bound(&sg.admin(), "other", "edge", pb::Role::Admin).await;
-        let request_id = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".to_owned();
-        let mine = Begin { request_id, ..sg.work("edge", "box") };
-        let begin = async |begin: &Begin| start(&sg.app, begin, async |_| Ok(json!({}))).await.unwrap().id;
-        let first = begin(&mine).await;
-        assert_eq!(begin(&mine).await, first, "a repeat gets the first answer");
-        let theirs = begin(&Begin { key: other, ..mine.clone() }).await;
-        assert_ne!(theirs, first, "another caller gets their own");
-        let cancel = pb::CancelOperationRequest { operation: first.clone(), request_id: mine.request_id.clone() };
-        sg.admin().ended(&first).await;
-        // The same ID in another method is another request.
-        assert_refused!(sg.admin().operations().cancel_operation(cancel).await, FailedPrecondition, "OPERATION_ENDED");
-        assert_eq!(list(&sg.admin(), pb::ListOperationsRequest::default()).await.len(), 2);
-        sg.finish().await;
+    let exclusive = |gateway: &str, workspace: &str, sandbox: &str| Begin {
+        exclusive: true,
+        workspace: workspace.to_owned(),
+        ..sg.work(gateway, sandbox)
+    };
+    let mut all = Vec::new();
+    for (gateway, workspace, sandbox) in [
+        ("edge", "", ""),
+        ("edge", "", ""),
+        ("far", "", ""),
+        ("edge", "", "agent-1"),
+        ("far", "", "agent-1"),
+        ("edge", "team", "agent-1"),
+    ] {
+        all.push(sg.held(&exclusive(gateway, workspace, sandbox)).await);
     }
-
-    async fn wp89_what_a_command_has_said_is_for_whoever_ran_it_and_for_admins(sg: TestServer) {
-        for gateway in ["edge", "far"] {
-            sg.nowhere(gateway).await;
-        }
-        let admin = sg.admin();
-        let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
-        let exec = Begin { exec: true, key: ana.clone(), ..sg.work("edge", "box") };
-        let exec = start(&sg.app, &exec, async |_| Ok(json!({ "stdout": "the secret" }))).await.unwrap().id;
-        let create = Begin { key: ana.clone(), ..sg.work("edge", "box") };
-        let create = start(&sg.app, &create, async |_| Ok(json!({ "name": "box" }))).await.unwrap().id;
-        admin.ended(&exec).await;
-        admin.ended(&create).await;
-        admin.bind("ana", "edge", pb::Role::Operator).await;
-        let operator = bound(&admin, "operator", "edge", pb::Role::Operator).await;
-        let viewer = bound(&admin, "viewer", "edge", pb::Role::Viewer).await;
-        let elsewhere = bound(&admin, "elsewhere", "far", pb::Role::Admin).await;
-        let nobody = admin.key("nobody", pb::Role::None).await;
-
-        for key in [&ana, &sg.admin_key] {
-            let seen = sg.with(key).operation(&exec).await.unwrap();
-            assert_eq!(text(&seen, "stdout").as_deref(), Some("the secret"));
-        }
-        let seen = sg.with(&operator).operation(&exec).await.unwrap();
-        assert_eq!((seen.status(), seen.result, seen.result_withheld), (Status::Succeeded, None, true));
-        let waited = sg.with(&operator).ended(&exec).await;
-        assert_eq!((waited.result, waited.result_withheld), (None, true));
-        let streamed = watch(&sg.with(&operator), &exec).await.message().await.unwrap().unwrap().operation.unwrap();
-        assert_eq!((streamed.result, streamed.result_withheld), (None, true));
-        // A result that is not the output of a command is visible to operators of the gateway.
-        let seen = sg.with(&operator).operation(&create).await.unwrap();
-        assert_eq!(text(&seen, "name").as_deref(), Some("box"));
-        assert_refused!(sg.with(&viewer).operation(&exec).await, NotFound, "NOT_FOUND");
-        for key in [&elsewhere, &nobody] {
-            assert_refused!(sg.with(key).operation(&exec).await, NotFound, "NOT_FOUND");
-            assert_refused!(sg.with(key).cancel(&exec).await, NotFound, "NOT_FOUND");
-        }
-        // Without a role on the gateway, callers still see their own operations, but not their output.
-        admin.bind("ana", "edge", pb::Role::None).await;
-        let own = sg.with(&ana).operation(&exec).await.unwrap();
-        assert_eq!((own.result, own.result_withheld), (None, true));
-        // A new principal with the same name did not run it, and does not see its output.
-        admin.service_principals().delete_service_principal(pb::DeleteServicePrincipalRequest { service_principal: "ana".into(), ..Default::default() }).await.unwrap();
-        let namesake = bound(&admin, "ana", "edge", pb::Role::Operator).await;
-        let seen = sg.with(&namesake).operation(&exec).await.unwrap();
-        assert_eq!((seen.actor.as_str(), seen.result, seen.result_withheld), ("sp:ana", None, true));
-        sg.finish().await;
-    }
-
-    async fn t08_a_list_shows_what_is_ones_own_and_what_one_operates(sg: TestServer) {
-        for gateway in ["edge", "far"] {
-            sg.nowhere(gateway).await;
-        }
-        let admin = sg.admin();
-        let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
-        let mut ids = Vec::new();
-        for (key, gateway, exec) in [(&ana, "edge", false), (&sg.admin_key, "edge", true), (&sg.admin_key, "far", false)] {
-            let begin = Begin { key: key.clone(), exec, ..sg.work(gateway, "box") };
-            ids.push(start(&sg.app, &begin, async |_| Ok(json!({ "stdout": "x" }))).await.unwrap().id);
-        }
-        for id in &ids {
-            admin.ended(id).await;
-        }
-        let operator = bound(&admin, "operator", "far", pb::Role::Operator).await;
-        let viewer = admin.key("viewer", pb::Role::Viewer).await;
-        let seen = async |key: &str, request: pb::ListOperationsRequest| -> Vec<usize> {
-            let found = list(&sg.with(key), request).await;
-            assert!(found.iter().all(|operation| operation.result.is_none()), "a list has no results");
-            found.iter().map(|operation| ids.iter().position(|id| *id == operation.id).unwrap()).collect()
-        };
-        let all = pb::ListOperationsRequest::default;
-        assert_eq!(seen(&sg.admin_key, all()).await, [2, 1, 0]);
-        assert_eq!(seen(&ana, all()).await, [1, 0]);
-        assert_eq!(seen(&operator, all()).await, [2]);
-        assert_eq!(seen(&viewer, all()).await, [0_usize; 0]);
-        assert_eq!(seen(&ana, pb::ListOperationsRequest { mine_only: true, ..all() }).await, [0]);
-        assert_eq!(seen(&sg.admin_key, pb::ListOperationsRequest { gateway: "edge".into(), ..all() }).await, [1, 0]);
-        assert_eq!(seen(&operator, pb::ListOperationsRequest { gateway: "edge".into(), ..all() }).await, [0_usize; 0]);
-        let exec = pb::OperationType::Exec.into();
-        assert_eq!(seen(&sg.admin_key, pb::ListOperationsRequest { r#type: exec, ..all() }).await, [1]);
-        let failed = Status::Failed.into();
-        assert_eq!(seen(&sg.admin_key, pb::ListOperationsRequest { status: failed, ..all() }).await, [0_usize; 0]);
-        // Losing a role hides the operations of others, and not the caller's own.
-        admin.bind("ana", "edge", pb::Role::None).await;
-        assert_eq!(seen(&ana, all()).await, [0]);
-        // In pages. A page token is valid only for its own request and caller.
-        let one = pb::ListOperationsRequest { page_size: 1, ..all() };
-        let first = admin.operations().list_operations(one.clone()).await.unwrap().into_inner();
-        let second = pb::ListOperationsRequest { page_token: first.next_page_token, ..one };
-        assert_eq!(seen(&sg.admin_key, second.clone()).await, [1]);
-        assert_refused!(sg.with(&ana).operations().list_operations(second.clone()).await, InvalidArgument, "INVALID_FIELD");
-        let other = pb::ListOperationsRequest { mine_only: true, ..second };
-        assert_refused!(admin.operations().list_operations(other).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
-    }
-
-    async fn an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
-        let exec = Begin { exec: true, key: ana.clone(), ..sg.work("edge", "box") };
-        let id = start(&sg.app, &exec, async |_| Ok(json!({ "stdout": "x" }))).await.unwrap().id;
-        admin.ended(&id).await;
-        let operator = admin.key("operator", pb::Role::Operator).await;
-        assert!(sg.with(&operator).operation(&id).await.is_ok());
-        let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
-        admin.gateways().unregister_gateway(gone).await.unwrap();
-        let all = pb::ListOperationsRequest::default;
-        let by_name = pb::ListOperationsRequest { gateway: "edge".into(), ..all() };
-        for (key, output) in [(&ana, false), (&sg.admin_key, true)] {
-            let seen = sg.with(key).operation(&id).await.unwrap();
-            assert_eq!((seen.result.is_some(), seen.result_withheld), (output, !output));
-            assert_eq!(list(&sg.with(key), by_name.clone()).await.len(), 1);
-        }
-        assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
-        assert!(list(&sg.with(&operator), all()).await.is_empty());
-        // A new gateway with the same name is another gateway.
-        sg.nowhere("edge").await;
-        assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
-        sg.finish().await;
-    }
-
-    async fn a_role_that_is_lost_ends_the_watch_of_what_others_have_begun(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let admin = sg.admin();
-        let ana = bound(&admin, "ana", "edge", pb::Role::Operator).await;
-        let held = sg.held(&sg.work("edge", "box")).await;
-        let mut stream = watch(&sg.with(&ana), &held.id).await;
-        stream.message().await.unwrap().unwrap();
-        admin.bind("ana", "edge", pb::Role::Viewer).await;
-        let ended = tokio::time::timeout(Duration::from_secs(10), stream.message()).await.expect("within a second, and ten where the machine is busy");
-        assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
-        held.finish(Ok(json!({})));
-        sg.finish().await;
-    }
-
-    async fn what_is_as_large_as_may_be_fits_its_columns(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let most = Begin { input: Some(vec![7; INPUT_BYTES_MAX]), ..sg.work("edge", "box") };
-        let held = sg.held(&most).await;
-        let more = Begin { input: Some(vec![7; INPUT_BYTES_MAX + 1]), ..most };
-        assert_refused!(start(&sg.app, &more, async |_| Ok(json!({}))).await, Internal, "INTERNAL");
-        held.running.progress(255, &"\u{1f980}".repeat(501)).await.unwrap();
-        held.running.step(&"s".repeat(STEP_CHARS_MAX)).await.unwrap();
-        assert!(held.running.step(&"s".repeat(STEP_CHARS_MAX + 1)).await.is_err());
-        held.running.named(&"n".repeat(300)).await.unwrap();
-        let seen = sg.admin().operation(&held.id).await.unwrap();
-        assert_eq!((seen.progress_percent, seen.progress_message.chars().count()), (100, 500));
-        assert_eq!(seen.sandbox.len(), 253);
+    let again = exclusive("edge", "default", "agent-1");
+    let refused = start(&sg.app, &again, async |_| Ok(json!({}))).await;
+    let refused = assert_refused!(refused, FailedPrecondition, "OPERATION_RUNNING");
+    assert!(refused.message().contains(&all[3].id), "{refused:?}");
+    for held in all {
         let id = held.id.clone();
-        let envelope = json!({ "stdout": "" }).to_string().len();
-        held.finish(Ok(json!({ "stdout": "x".repeat(65_536 - envelope) })));
-        let ended = sg.admin().ended(&id).await;
-        assert_eq!(text(&ended, "stdout").unwrap().len(), 65_536 - envelope);
-        assert_eq!(text(&ended, "truncated"), None);
-        sg.finish().await;
-    }
-
-    async fn what_is_asked_for_wrongly_is_refused(sg: TestServer) {
-        let admin = sg.admin();
-        for bad in ["", "1", "not a uuid", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", "\u{0}", "a' OR 1=1"] {
-            assert_refused!(admin.operation(bad).await, InvalidArgument, "INVALID_FIELD");
-            assert_refused!(admin.cancel(bad).await, InvalidArgument, "INVALID_FIELD");
-            assert_refused!(try_to_watch(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
-        }
-        let unknown = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01";
-        assert_refused!(admin.operation(unknown).await, NotFound, "NOT_FOUND");
-        assert_refused!(admin.cancel(unknown).await, NotFound, "NOT_FOUND");
-        assert_refused!(try_to_watch(&admin, unknown).await, NotFound, "NOT_FOUND");
-        for request in [
-            pb::ListOperationsRequest { gateway: "g".repeat(254), ..Default::default() },
-            pb::ListOperationsRequest { gateway: "a\0".into(), ..Default::default() },
-            pb::ListOperationsRequest { status: 77, ..Default::default() },
-            pb::ListOperationsRequest { r#type: -1, ..Default::default() },
-            pb::ListOperationsRequest { page_size: -1, ..Default::default() },
-        ] {
-            assert_refused!(admin.operations().list_operations(request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        assert_refused!(sg.anonymous().operation(unknown).await, Unauthenticated, "CREDENTIAL_MISSING");
-        sg.finish().await;
-    }
-
-    async fn t18_results_and_inputs_are_sealed_and_an_input_goes_with_the_end(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let input = Some(b"a spec with API_KEY=hunter2".to_vec());
-        let held = sg.held(&Begin { input, ..sg.work("edge", "box") }).await;
-        let row = dump::table(&sg.app.db, "operations").await.to_lowercase();
-        let hex = |text: &str| hex(text.as_bytes());
-        assert!(row.contains("default") && !row.contains(&hex("hunter2")), "{row}");
-        let id = held.id.clone();
-        held.finish(Ok(json!({ "stdout": "hunter2" })));
+        held.finish(Ok(json!({})));
         sg.admin().ended(&id).await;
-        for table in ["operations", "events", "audit_log"] {
-            let rows = dump::table(&sg.app.db, table).await.to_lowercase();
-            assert!(!rows.contains("hunter2") && !rows.contains(&hex("hunter2")), "{table}: {rows}");
-        }
-        let left = sg.sql("UPDATE operations SET version = version WHERE input IS NOT NULL").await;
-        assert_eq!(left, 0, "the input is gone");
-        // A result that was copied to another operation cannot be unsealed.
-        let other = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(json!({ "a": 1 }))).await.unwrap().id;
-        sg.admin().ended(&other).await;
-        sg.sql(&format!("UPDATE operations SET result_json = (SELECT result_json FROM operations WHERE id = '{id}') WHERE id = '{other}'")).await;
-        assert_refused!(sg.admin().operation(&other).await, Internal, "INTERNAL");
-        sg.finish().await;
     }
+    // The sandbox is free for another operation again.
+    let held = sg.held(&again).await;
+    held.finish(Ok(json!({})));
+    sg.finish().await;
+}
+
+async fn wp12_two_equal_commands_run_side_by_side(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let exec = Begin { exec: true, ..sg.work("edge", "box") };
+    let (one, two) = (sg.held(&exec).await, sg.held(&exec).await);
+    assert_ne!(one.id, two.id);
+    for held in [one, two] {
+        let id = held.id.clone();
+        held.finish(Ok(json!({ "exit_code": 1 })));
+        assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+    }
+    sg.finish().await;
+}
+
+async fn wp55_a_request_id_is_its_callers_and_its_methods(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let other = bound(&sg.admin(), "other", "edge", pb::Role::Admin).await;
+    let request_id = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".to_owned();
+    let mine = Begin { request_id, ..sg.work("edge", "box") };
+    let begin =
+        async |begin: &Begin| start(&sg.app, begin, async |_| Ok(json!({}))).await.unwrap().id;
+    let first = begin(&mine).await;
+    assert_eq!(begin(&mine).await, first, "a repeat gets the first answer");
+    let theirs = begin(&Begin { key: other, ..mine.clone() }).await;
+    assert_ne!(theirs, first, "another caller gets their own");
+    let cancel = pb::CancelOperationRequest {
+        operation: first.clone(),
+        request_id: mine.request_id.clone(),
+    };
+    sg.admin().ended(&first).await;
+    // The same ID in another method is another request.
+    assert_refused!(
+        sg.admin().operations().cancel_operation(cancel).await,
+        FailedPrecondition,
+        "OPERATION_ENDED"
+    );
+    assert_eq!(list(&sg.admin(), pb::ListOperationsRequest::default()).await.len(), 2);
+    sg.finish().await;
+}
+
+async fn wp89_what_a_command_has_said_is_for_whoever_ran_it_and_for_admins(sg: TestServer) {
+    for gateway in ["edge", "far"] {
+        sg.nowhere(gateway).await;
+    }
+    let admin = sg.admin();
+    let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
+    let exec = Begin { exec: true, key: ana.clone(), ..sg.work("edge", "box") };
+    let exec =
+        start(&sg.app, &exec, async |_| Ok(json!({ "stdout": "the secret" }))).await.unwrap().id;
+    let create = Begin { key: ana.clone(), ..sg.work("edge", "box") };
+    let create = start(&sg.app, &create, async |_| Ok(json!({ "name": "box" }))).await.unwrap().id;
+    admin.ended(&exec).await;
+    admin.ended(&create).await;
+    admin.bind("ana", "edge", pb::Role::Operator).await;
+    let operator = bound(&admin, "operator", "edge", pb::Role::Operator).await;
+    let viewer = bound(&admin, "viewer", "edge", pb::Role::Viewer).await;
+    let elsewhere = bound(&admin, "elsewhere", "far", pb::Role::Admin).await;
+    let nobody = admin.key("nobody", pb::Role::None).await;
+
+    for key in [&ana, &sg.admin_key] {
+        let seen = sg.with(key).operation(&exec).await.unwrap();
+        assert_eq!(text(&seen, "stdout").as_deref(), Some("the secret"));
+    }
+    let seen = sg.with(&operator).operation(&exec).await.unwrap();
+    assert_eq!((seen.status(), seen.result, seen.result_withheld), (Status::Succeeded, None, true));
+    let waited = sg.with(&operator).ended(&exec).await;
+    assert_eq!((waited.result, waited.result_withheld), (None, true));
+    let streamed = watch(&sg.with(&operator), &exec)
+        .await
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .operation
+        .unwrap();
+    assert_eq!((streamed.result, streamed.result_withheld), (None, true));
+    // A result that is not the output of a command is visible to operators of the gateway.
+    let seen = sg.with(&operator).operation(&create).await.unwrap();
+    assert_eq!(text(&seen, "name").as_deref(), Some("box"));
+    assert_refused!(sg.with(&viewer).operation(&exec).await, NotFound, "NOT_FOUND");
+    for key in [&elsewhere, &nobody] {
+        assert_refused!(sg.with(key).operation(&exec).await, NotFound, "NOT_FOUND");
+        assert_refused!(sg.with(key).cancel(&exec).await, NotFound, "NOT_FOUND");
+    }
+    // Without a role on the gateway, callers still see their own operations, but not their output.
+    admin.bind("ana", "edge", pb::Role::None).await;
+    let own = sg.with(&ana).operation(&exec).await.unwrap();
+    assert_eq!((own.result, own.result_withheld), (None, true));
+    // A new principal with the same name did not run it, and does not see its output.
+    admin
+        .service_principals()
+        .delete_service_principal(pb::DeleteServicePrincipalRequest {
+            service_principal: "ana".into(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let namesake = bound(&admin, "ana", "edge", pb::Role::Operator).await;
+    let seen = sg.with(&namesake).operation(&exec).await.unwrap();
+    assert_eq!((seen.actor.as_str(), seen.result, seen.result_withheld), ("sp:ana", None, true));
+    sg.finish().await;
+}
+
+async fn t08_a_list_shows_what_is_ones_own_and_what_one_operates(sg: TestServer) {
+    for gateway in ["edge", "far"] {
+        sg.nowhere(gateway).await;
+    }
+    let admin = sg.admin();
+    let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
+    let mut ids = Vec::new();
+    for (key, gateway, exec) in
+        [(&ana, "edge", false), (&sg.admin_key, "edge", true), (&sg.admin_key, "far", false)]
+    {
+        let begin = Begin { key: key.clone(), exec, ..sg.work(gateway, "box") };
+        ids.push(start(&sg.app, &begin, async |_| Ok(json!({ "stdout": "x" }))).await.unwrap().id);
+    }
+    for id in &ids {
+        admin.ended(id).await;
+    }
+    let operator = bound(&admin, "operator", "far", pb::Role::Operator).await;
+    let viewer = admin.key("viewer", pb::Role::Viewer).await;
+    let seen = async |key: &str, request: pb::ListOperationsRequest| -> Vec<usize> {
+        let found = list(&sg.with(key), request).await;
+        assert!(found.iter().all(|operation| operation.result.is_none()), "a list has no results");
+        found
+            .iter()
+            .map(|operation| ids.iter().position(|id| *id == operation.id).unwrap())
+            .collect()
+    };
+    let all = pb::ListOperationsRequest::default;
+    assert_eq!(seen(&sg.admin_key, all()).await, [2, 1, 0]);
+    assert_eq!(seen(&ana, all()).await, [1, 0]);
+    assert_eq!(seen(&operator, all()).await, [2]);
+    assert_eq!(seen(&viewer, all()).await, [0_usize; 0]);
+    assert_eq!(seen(&ana, pb::ListOperationsRequest { mine_only: true, ..all() }).await, [0]);
+    assert_eq!(
+        seen(&sg.admin_key, pb::ListOperationsRequest { gateway: "edge".into(), ..all() }).await,
+        [1, 0]
+    );
+    assert_eq!(
+        seen(&operator, pb::ListOperationsRequest { gateway: "edge".into(), ..all() }).await,
+        [0_usize; 0]
+    );
+    let exec = pb::OperationType::Exec.into();
+    assert_eq!(seen(&sg.admin_key, pb::ListOperationsRequest { r#type: exec, ..all() }).await, [1]);
+    let failed = Status::Failed.into();
+    assert_eq!(
+        seen(&sg.admin_key, pb::ListOperationsRequest { status: failed, ..all() }).await,
+        [0_usize; 0]
+    );
+    // Losing a role hides the operations of others, and not the caller's own.
+    admin.bind("ana", "edge", pb::Role::None).await;
+    assert_eq!(seen(&ana, all()).await, [0]);
+    // In pages. A page token is valid only for its own request and caller.
+    let one = pb::ListOperationsRequest { page_size: 1, ..all() };
+    let first = admin.operations().list_operations(one.clone()).await.unwrap().into_inner();
+    let second = pb::ListOperationsRequest { page_token: first.next_page_token, ..one };
+    assert_eq!(seen(&sg.admin_key, second.clone()).await, [1]);
+    assert_refused!(
+        sg.with(&ana).operations().list_operations(second.clone()).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let other = pb::ListOperationsRequest { mine_only: true, ..second };
+    assert_refused!(
+        admin.operations().list_operations(other).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    sg.finish().await;
+}
+
+async fn an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
+    let exec = Begin { exec: true, key: ana.clone(), ..sg.work("edge", "box") };
+    let id = start(&sg.app, &exec, async |_| Ok(json!({ "stdout": "x" }))).await.unwrap().id;
+    admin.ended(&id).await;
+    let operator = admin.key("operator", pb::Role::Operator).await;
+    assert!(sg.with(&operator).operation(&id).await.is_ok());
+    let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    admin.gateways().unregister_gateway(gone).await.unwrap();
+    let all = pb::ListOperationsRequest::default;
+    let by_name = pb::ListOperationsRequest { gateway: "edge".into(), ..all() };
+    for (key, output) in [(&ana, false), (&sg.admin_key, true)] {
+        let seen = sg.with(key).operation(&id).await.unwrap();
+        assert_eq!((seen.result.is_some(), seen.result_withheld), (output, !output));
+        assert_eq!(list(&sg.with(key), by_name.clone()).await.len(), 1);
+    }
+    assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
+    assert!(list(&sg.with(&operator), all()).await.is_empty());
+    // A new gateway with the same name is another gateway.
+    sg.nowhere("edge").await;
+    assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
+    sg.finish().await;
+}
+
+async fn a_role_that_is_lost_ends_the_watch_of_what_others_have_begun(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let admin = sg.admin();
+    let ana = bound(&admin, "ana", "edge", pb::Role::Operator).await;
+    let held = sg.held(&sg.work("edge", "box")).await;
+    let mut stream = watch(&sg.with(&ana), &held.id).await;
+    stream.message().await.unwrap().unwrap();
+    admin.bind("ana", "edge", pb::Role::Viewer).await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), stream.message())
+        .await
+        .expect("within a second, and ten where the machine is busy");
+    assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
+    held.finish(Ok(json!({})));
+    sg.finish().await;
+}
+
+async fn what_is_as_large_as_may_be_fits_its_columns(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let most = Begin { input: Some(vec![7; INPUT_BYTES_MAX]), ..sg.work("edge", "box") };
+    let held = sg.held(&most).await;
+    let more = Begin { input: Some(vec![7; INPUT_BYTES_MAX + 1]), ..most };
+    assert_refused!(start(&sg.app, &more, async |_| Ok(json!({}))).await, Internal, "INTERNAL");
+    held.running.progress(255, &"\u{1f980}".repeat(501)).await.unwrap();
+    held.running.step(&"s".repeat(STEP_CHARS_MAX)).await.unwrap();
+    assert!(held.running.step(&"s".repeat(STEP_CHARS_MAX + 1)).await.is_err());
+    held.running.named(&"n".repeat(300)).await.unwrap();
+    let seen = sg.admin().operation(&held.id).await.unwrap();
+    assert_eq!((seen.progress_percent, seen.progress_message.chars().count()), (100, 500));
+    assert_eq!(seen.sandbox.len(), 253);
+    let id = held.id.clone();
+    let envelope = json!({ "stdout": "" }).to_string().len();
+    held.finish(Ok(json!({ "stdout": "x".repeat(65_536 - envelope) })));
+    let ended = sg.admin().ended(&id).await;
+    assert_eq!(text(&ended, "stdout").unwrap().len(), 65_536 - envelope);
+    assert_eq!(text(&ended, "truncated"), None);
+    sg.finish().await;
+}
+
+async fn what_is_asked_for_wrongly_is_refused(sg: TestServer) {
+    let admin = sg.admin();
+    for bad in ["", "1", "not a uuid", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", "\u{0}", "a' OR 1=1"] {
+        assert_refused!(admin.operation(bad).await, InvalidArgument, "INVALID_FIELD");
+        assert_refused!(admin.cancel(bad).await, InvalidArgument, "INVALID_FIELD");
+        assert_refused!(try_to_watch(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
+    }
+    let unknown = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01";
+    assert_refused!(admin.operation(unknown).await, NotFound, "NOT_FOUND");
+    assert_refused!(admin.cancel(unknown).await, NotFound, "NOT_FOUND");
+    assert_refused!(try_to_watch(&admin, unknown).await, NotFound, "NOT_FOUND");
+    for request in [
+        pb::ListOperationsRequest { gateway: "g".repeat(254), ..Default::default() },
+        pb::ListOperationsRequest { gateway: "a\0".into(), ..Default::default() },
+        pb::ListOperationsRequest { status: 77, ..Default::default() },
+        pb::ListOperationsRequest { r#type: -1, ..Default::default() },
+        pb::ListOperationsRequest { page_size: -1, ..Default::default() },
+    ] {
+        assert_refused!(
+            admin.operations().list_operations(request).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+    }
+    assert_refused!(sg.anonymous().operation(unknown).await, Unauthenticated, "CREDENTIAL_MISSING");
+    sg.finish().await;
+}
+
+async fn t18_results_and_inputs_are_sealed_and_an_input_goes_with_the_end(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let input = Some(b"a spec with API_KEY=hunter2".to_vec());
+    let held = sg.held(&Begin { input, ..sg.work("edge", "box") }).await;
+    let row = dump::table(&sg.app.db, "operations").await.to_lowercase();
+    let hex = |text: &str| hex(text.as_bytes());
+    assert!(row.contains("default") && !row.contains(&hex("hunter2")), "{row}");
+    let id = held.id.clone();
+    held.finish(Ok(json!({ "stdout": "hunter2" })));
+    sg.admin().ended(&id).await;
+    for table in ["operations", "events", "audit_log"] {
+        let rows = dump::table(&sg.app.db, table).await.to_lowercase();
+        assert!(!rows.contains("hunter2") && !rows.contains(&hex("hunter2")), "{table}: {rows}");
+    }
+    let left = sg.sql("UPDATE operations SET version = version WHERE input IS NOT NULL").await;
+    assert_eq!(left, 0, "the input is gone");
+    // A result that was copied to another operation cannot be unsealed.
+    let other =
+        start(&sg.app, &sg.work("edge", "box"), async |_| Ok(json!({ "a": 1 }))).await.unwrap().id;
+    sg.admin().ended(&other).await;
+    sg.sql(&format!("UPDATE operations SET result_json = (SELECT result_json FROM operations WHERE id = '{id}') WHERE id = '{other}'")).await;
+    assert_refused!(sg.admin().operation(&other).await, Internal, "INTERNAL");
+    sg.finish().await;
 }

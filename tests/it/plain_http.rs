@@ -24,83 +24,120 @@ fn grpc(path: &str) -> Request<Full<Bytes>> {
 }
 
 served! {
-    async fn calls_are_not_taken_by_http_1(sg: TestServer) {
-        for path in [IDENTITY, "/openshell.v1.OpenShell/Health", "/nothing", DISCOVERY] {
-            let answer = send(sg.address, grpc(path)).await;
-            assert_eq!((answer.status.as_u16(), answer.body.len()), (505, 0), "{path}");
+    calls_are_not_taken_by_http_1,
+    nobodys_path_is_not_found_and_is_told_nothing,
+    every_answer_is_kept_by_nobody_and_framed_by_nobody,
+    one_connection_asks_again_and_ends_with_the_server,
+    a_body_has_a_bound,
+    a_head_has_a_bound,
+}
+
+async fn calls_are_not_taken_by_http_1(sg: TestServer) {
+    for path in [IDENTITY, "/openshell.v1.OpenShell/Health", "/nothing", DISCOVERY] {
+        let answer = send(sg.address, grpc(path)).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (505, 0), "{path}");
+    }
+    // The server still handles calls on the same port.
+    sg.admin()
+        .auth()
+        .get_current_identity(shoreguard::pb::v1::GetCurrentIdentityRequest {})
+        .await
+        .unwrap();
+    sg.finish().await;
+}
+
+async fn nobodys_path_is_not_found_and_is_told_nothing(sg: TestServer) {
+    for path in [
+        "/",
+        "/_ws_tunnel",
+        "/gateways",
+        "/gateways/edge",
+        "/gateways/edge/",
+        "/gateways/a/b/jwks.json",
+        "/.well-known/openid-configuration",
+        "/gateways//jwks.json",
+        "/gateways/..%2fx/jwks.json",
+    ] {
+        let answer = get(sg.address, path).await;
+        assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0), "{path}");
+    }
+    let upgrade = Request::get("/_ws_tunnel")
+        .header("host", "sg")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket");
+    assert_eq!(send(sg.address, upgrade.body(Full::default()).unwrap()).await.status, 404);
+    assert_eq!(post(sg.address, IDENTITY, &[], &[]).await.status, 415);
+    assert_eq!(get(sg.address, IDENTITY).await.status, 405);
+    assert_eq!(post(sg.address, DISCOVERY, &[], &[]).await.status, 405);
+    sg.finish().await;
+}
+
+async fn every_answer_is_kept_by_nobody_and_framed_by_nobody(sg: TestServer) {
+    let sent = "0b0f1d9e-64d7-4c53-9d1e-6a3ff2a3c111";
+    for path in [DISCOVERY, "/nothing"] {
+        let request = Request::get(path).header("host", "sg").header("x-request-id", sent);
+        let answer = send(sg.address, request.body(Full::default()).unwrap()).await;
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(answer.headers[name], value, "{path}");
         }
-        // The server still handles calls on the same port.
-        sg.admin().auth().get_current_identity(shoreguard::pb::v1::GetCurrentIdentityRequest {}).await.unwrap();
-        sg.finish().await;
+        assert_eq!(
+            answer.headers.get("x-request-id").map(http::HeaderValue::as_bytes),
+            (path == DISCOVERY).then_some(sent.as_bytes())
+        );
+        assert!(!answer.headers.contains_key("access-control-allow-origin"));
     }
+    sg.finish().await;
+}
 
-    async fn nobodys_path_is_not_found_and_is_told_nothing(sg: TestServer) {
-        for path in ["/", "/_ws_tunnel", "/gateways", "/gateways/edge", "/gateways/edge/", "/gateways/a/b/jwks.json", "/.well-known/openid-configuration", "/gateways//jwks.json", "/gateways/..%2fx/jwks.json"] {
-            let answer = get(sg.address, path).await;
-            assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0), "{path}");
-        }
-        let upgrade = Request::get("/_ws_tunnel").header("host", "sg").header("connection", "upgrade").header("upgrade", "websocket");
-        assert_eq!(send(sg.address, upgrade.body(Full::default()).unwrap()).await.status, 404);
-        assert_eq!(post(sg.address, IDENTITY, &[], &[]).await.status, 415);
-        assert_eq!(get(sg.address, IDENTITY).await.status, 405);
-        assert_eq!(post(sg.address, DISCOVERY, &[], &[]).await.status, 405);
-        sg.finish().await;
+async fn one_connection_asks_again_and_ends_with_the_server(sg: TestServer) {
+    let socket = TcpStream::connect(sg.address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    let connection = sg.app.main().spawn(connection);
+    for _ in 0..3 {
+        let request =
+            Request::get(DISCOVERY).header("host", "sg").body(Full::<Bytes>::default()).unwrap();
+        sender.ready().await.unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.into_body().collect().await.unwrap();
     }
+    sg.app.stop.cancel();
+    connection.await.unwrap().unwrap();
+    sg.finish().await;
+}
 
-    async fn every_answer_is_kept_by_nobody_and_framed_by_nobody(sg: TestServer) {
-        let sent = "0b0f1d9e-64d7-4c53-9d1e-6a3ff2a3c111";
-        for path in [DISCOVERY, "/nothing"] {
-            let request = Request::get(path).header("host", "sg").header("x-request-id", sent);
-            let answer = send(sg.address, request.body(Full::default()).unwrap()).await;
-            for (name, value) in [
-                ("cache-control", "no-store"),
-                ("x-content-type-options", "nosniff"),
-                ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-                ("referrer-policy", "no-referrer"),
-            ] {
-                assert_eq!(answer.headers[name], value, "{path}");
-            }
-            assert_eq!(answer.headers.get("x-request-id").map(http::HeaderValue::as_bytes), (path == DISCOVERY).then_some(sent.as_bytes()));
-            assert!(!answer.headers.contains_key("access-control-allow-origin"));
-        }
-        sg.finish().await;
-    }
+async fn a_body_has_a_bound(sg: TestServer) {
+    let form = |bytes: usize| {
+        let request = Request::post(DISCOVERY).header("host", "sg");
+        request.body(Full::from(vec![b'a'; bytes])).unwrap()
+    };
+    assert_eq!(send(sg.address, form(16 * 1024)).await.status, 405);
+    let refused = send(sg.address, form(16 * 1024 + 1)).await;
+    assert_eq!(refused.refusal(), (413, "invalid_request".to_owned()));
+    sg.finish().await;
+}
 
-    async fn one_connection_asks_again_and_ends_with_the_server(sg: TestServer) {
-        let socket = TcpStream::connect(sg.address).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
-        let connection = sg.app.main().spawn(connection);
-        for _ in 0..3 {
-            let request = Request::get(DISCOVERY).header("host", "sg").body(Full::<Bytes>::default()).unwrap();
-            sender.ready().await.unwrap();
-            let answer = sender.send_request(request).await.unwrap();
-            assert_eq!(answer.status(), 200);
-            answer.into_body().collect().await.unwrap();
-        }
-        sg.app.stop.cancel();
-        connection.await.unwrap().unwrap();
-        sg.finish().await;
-    }
-
-    async fn a_body_has_a_bound(sg: TestServer) {
-        let form = |bytes: usize| {
-            let request = Request::post(DISCOVERY).header("host", "sg");
-            request.body(Full::from(vec![b'a'; bytes])).unwrap()
-        };
-        assert_eq!(send(sg.address, form(16 * 1024)).await.status, 405);
-        let refused = send(sg.address, form(16 * 1024 + 1)).await;
-        assert_eq!(refused.refusal(), (413, "invalid_request".to_owned()));
-        sg.finish().await;
-    }
-
-    async fn a_head_has_a_bound(sg: TestServer) {
-        let head = |bytes: usize| format!("GET {DISCOVERY} HTTP/1.1\r\nhost: sg\r\nconnection: close\r\nx: {}\r\n\r\n", "a".repeat(bytes));
-        let answer = until_closed(sg.address, head(8 * 1024).as_bytes()).await;
-        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
-        let answer = until_closed(sg.address, head(40 * 1024).as_bytes()).await;
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
-        sg.finish().await;
-    }
+async fn a_head_has_a_bound(sg: TestServer) {
+    let head = |bytes: usize| {
+        format!(
+            "GET {DISCOVERY} HTTP/1.1\r\nhost: sg\r\nconnection: close\r\nx: {}\r\n\r\n",
+            "a".repeat(bytes)
+        )
+    };
+    let answer = until_closed(sg.address, head(8 * 1024).as_bytes()).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    let answer = until_closed(sg.address, head(40 * 1024).as_bytes()).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    sg.finish().await;
 }
 
 #[test]

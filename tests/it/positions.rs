@@ -174,45 +174,48 @@ fn what_a_first_step_refuses_is_the_status_of_the_call() {
 }
 
 served! {
-    async fn a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let gateway = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
-            gateway.seed_demo().unwrap();
-            sg.gateway(name, gateway.addr()).await;
-            let request = |sandbox: &str| pb::WatchSandboxRequest {
-                gateway: name.into(),
-                sandbox: sandbox.into(),
-                ..Default::default()
-            };
-            let delay = UNANSWERED * 3;
-            gateway.script("WatchSandbox", Script::Delay(delay), Times::Next(1));
-            let (admin, asked) = (sg.admin(), request("coder"));
-            let call = async move { admin.sandboxes().watch_sandbox(asked).await };
-            let mut stream = answered_after(&sg, (), call).await;
-            let seen = next(&mut stream).await.seen.unwrap();
-            assert!(matches!(seen, pb::watch_sandbox_response::Seen::Sandbox(_)), "{seen:?}");
-            drop(stream);
-            let refused = sg.admin().sandboxes().watch_sandbox(request("nothing")).await;
-            assert_eq!(refused.unwrap_err().code(), tonic::Code::NotFound);
-            gateway.stop().await;
-        }
-        sg.finish().await;
-    }
+    a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it,
+    no_event_after_the_answer_is_missed_however_often_one_asks,
+}
 
-    async fn no_event_after_the_answer_is_missed_however_often_one_asks(sg: TestServer) {
-        for n in 0..50 {
-            let what = n.to_string();
-            let expected = json!({ "what": what }).to_string();
-            let mut stream = sg.admin().events().watch_events(from_now()).await.unwrap().into_inner();
-            write(&sg.app, &what).await;
-            loop {
-                let Some(event) = next(&mut stream).await.event else { continue };
-                // An event that was written before the response may have got its sequence number after it.
-                if event.payload_json == expected {
-                    break;
-                }
+async fn a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it(sg: TestServer) {
+    for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        let gateway = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        gateway.seed_demo().unwrap();
+        sg.gateway(name, gateway.addr()).await;
+        let request = |sandbox: &str| pb::WatchSandboxRequest {
+            gateway: name.into(),
+            sandbox: sandbox.into(),
+            ..Default::default()
+        };
+        let delay = UNANSWERED * 3;
+        gateway.script("WatchSandbox", Script::Delay(delay), Times::Next(1));
+        let (admin, asked) = (sg.admin(), request("coder"));
+        let call = async move { admin.sandboxes().watch_sandbox(asked).await };
+        let mut stream = answered_after(&sg, (), call).await;
+        let seen = next(&mut stream).await.seen.unwrap();
+        assert!(matches!(seen, pb::watch_sandbox_response::Seen::Sandbox(_)), "{seen:?}");
+        drop(stream);
+        let refused = sg.admin().sandboxes().watch_sandbox(request("nothing")).await;
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::NotFound);
+        gateway.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn no_event_after_the_answer_is_missed_however_often_one_asks(sg: TestServer) {
+    for n in 0..50 {
+        let what = n.to_string();
+        let expected = json!({ "what": what }).to_string();
+        let mut stream = sg.admin().events().watch_events(from_now()).await.unwrap().into_inner();
+        write(&sg.app, &what).await;
+        loop {
+            let Some(event) = next(&mut stream).await.event else { continue };
+            // An event that was written before the response may have got its sequence number after it.
+            if event.payload_json == expected {
+                break;
             }
         }
-        sg.finish().await;
     }
+    sg.finish().await;
 }

@@ -45,59 +45,72 @@ async fn tested(sg: &TestServer) -> pb::TestGatewayResponse {
 
 const FORBIDDEN: &str = "the address must not be connected to";
 
-served! { tuned asking;
-    async fn wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more(sg: TestServer) {
-        let (mut dns, simulator) = (dns::taken(), simulator().await);
-        let port = simulator.addr().port();
-        // The target of the attack: a service on the same port that only this host can reach.
-        let inside = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        inside.set_nonblocking(true).unwrap();
-        let registered = sg.admin().gateways().register_gateway(edge(port)).await.unwrap();
-        let gateway = registered.into_inner().gateway.unwrap();
-        assert_eq!(gateway.status(), pb::GatewayStatus::Healthy, "{gateway:?}");
-        let who = || async { sg.admin().openshell_v0_1().get_current_user(openshell::GetCurrentUserRequest {}).await };
-        who().await.unwrap();
+served! {
+    tuned asking;
+    wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more,
+    wp46_each_address_of_a_name_is_checked_before_it_is_registered,
+    wp46_a_name_that_cannot_be_resolved_is_not_taken_for_a_public_one,
+}
 
-        // Open connections would stay usable. The test is about new ones.
-        simulator.stop().await;
-        for moved in [&["127.0.0.1"][..], &["169.254.169.254"], &["127.0.0.2", "127.0.0.1"], &["127.0.0.2", "::1"]] {
-            let records: Vec<_> = moved.iter().map(|ip| address(HOST, ip)).collect();
-            dns.serve(&records);
-            let answer = tested(&sg).await;
-            assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN), "{moved:?}");
-            assert_refused!(who().await, Unavailable, "GATEWAY_UNREACHABLE");
-        }
-        let nobody = inside.accept().unwrap_err();
-        assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
-        sg.finish().await;
-    }
+async fn wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more(sg: TestServer) {
+    let (mut dns, simulator) = (dns::taken(), simulator().await);
+    let port = simulator.addr().port();
+    // The target of the attack: a service on the same port that only this host can reach.
+    let inside = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let registered = sg.admin().gateways().register_gateway(edge(port)).await.unwrap();
+    let gateway = registered.into_inner().gateway.unwrap();
+    assert_eq!(gateway.status(), pb::GatewayStatus::Healthy, "{gateway:?}");
+    let who = || async {
+        sg.admin().openshell_v0_1().get_current_user(openshell::GetCurrentUserRequest {}).await
+    };
+    who().await.unwrap();
 
-    async fn wp46_each_address_of_a_name_is_checked_before_it_is_registered(sg: TestServer) {
-        let (mut dns, simulator) = (dns::taken(), simulator().await);
-        dns.serve(&[address(HOST, "127.0.0.2"), address(HOST, "127.0.0.1")]);
-        let refused = sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await;
-        assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
-        assert!(simulator.calls().is_empty(), "{:?}", simulator.calls());
-
-        dns.serve(&[address(HOST, "127.0.0.2")]);
-        sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await.unwrap();
-        assert!(tested(&sg).await.reachable);
-        simulator.stop().await;
-        sg.finish().await;
-    }
-
-    async fn wp46_a_name_that_cannot_be_resolved_is_not_taken_for_a_public_one(sg: TestServer) {
-        let mut dns = dns::taken();
-        let inside = TcpListener::bind("127.0.0.1:0").unwrap();
-        inside.set_nonblocking(true).unwrap();
-        dns.stop();
-        let registered = sg.admin().gateways().register_gateway(edge(inside.local_addr().unwrap().port())).await;
-        let gateway = registered.unwrap().into_inner().gateway.unwrap();
-        assert_eq!(gateway.status(), pb::GatewayStatus::Unreachable);
-        dns.serve(&[address(HOST, "127.0.0.1")]);
+    // Open connections would stay usable. The test is about new ones.
+    simulator.stop().await;
+    for moved in [
+        &["127.0.0.1"][..],
+        &["169.254.169.254"],
+        &["127.0.0.2", "127.0.0.1"],
+        &["127.0.0.2", "::1"],
+    ] {
+        let records: Vec<_> = moved.iter().map(|ip| address(HOST, ip)).collect();
+        dns.serve(&records);
         let answer = tested(&sg).await;
-        assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN));
-        assert!(inside.accept().is_err(), "somebody has connected");
-        sg.finish().await;
+        assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN), "{moved:?}");
+        assert_refused!(who().await, Unavailable, "GATEWAY_UNREACHABLE");
     }
+    let nobody = inside.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
+    sg.finish().await;
+}
+
+async fn wp46_each_address_of_a_name_is_checked_before_it_is_registered(sg: TestServer) {
+    let (mut dns, simulator) = (dns::taken(), simulator().await);
+    dns.serve(&[address(HOST, "127.0.0.2"), address(HOST, "127.0.0.1")]);
+    let refused = sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await;
+    assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+    assert!(simulator.calls().is_empty(), "{:?}", simulator.calls());
+
+    dns.serve(&[address(HOST, "127.0.0.2")]);
+    sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await.unwrap();
+    assert!(tested(&sg).await.reachable);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn wp46_a_name_that_cannot_be_resolved_is_not_taken_for_a_public_one(sg: TestServer) {
+    let mut dns = dns::taken();
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    dns.stop();
+    let registered =
+        sg.admin().gateways().register_gateway(edge(inside.local_addr().unwrap().port())).await;
+    let gateway = registered.unwrap().into_inner().gateway.unwrap();
+    assert_eq!(gateway.status(), pb::GatewayStatus::Unreachable);
+    dns.serve(&[address(HOST, "127.0.0.1")]);
+    let answer = tested(&sg).await;
+    assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN));
+    assert!(inside.accept().is_err(), "somebody has connected");
+    sg.finish().await;
 }

@@ -132,102 +132,108 @@ async fn answered(socket: &mut TcpStream, stream: u32) {
 }
 
 served! {
-    async fn t16_repeated_refusals_of_a_known_caller_are_counted(sg: TestServer) {
-        let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
-        let calls = futures_util::stream::iter(0..FLOOD).map(|_| {
-            let nobody = nobody.clone();
-            async move {
-                let refused = nobody.raw(LIST_USERS, Streaming::Unary, Vec::new(), &[]).await;
-                assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-            }
-        });
-        calls.buffer_unordered(32).collect::<Vec<()>>().await;
-        // Stores the counts, as a shutdown does.
-        sg.app.audit.drain().await;
-        let (rows, total) = denied(&sg, "sp:nobody").await;
-        assert_eq!(total, FLOOD as u64);
-        assert!(rows <= ROWS_MAX, "{rows} rows");
-        sg.finish().await;
-    }
+    t16_repeated_refusals_of_a_known_caller_are_counted,
+    the_first_refusal_of_each_method_and_reason_is_an_entry_at_once,
+    t16_hanging_up_keeps_no_refusal_out_of_the_log,
+}
 
-    async fn the_first_refusal_of_each_method_and_reason_is_an_entry_at_once(sg: TestServer) {
-        let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
-        let groups = "/shoreguard.v1.GroupService/ListGroups";
-        for path in [LIST_USERS, groups, LIST_USERS, groups] {
-            let refused = nobody.raw(path, Streaming::Unary, Vec::new(), &[]).await;
+async fn t16_repeated_refusals_of_a_known_caller_are_counted(sg: TestServer) {
+    let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+    let calls = futures_util::stream::iter(0..FLOOD).map(|_| {
+        let nobody = nobody.clone();
+        async move {
+            let refused = nobody.raw(LIST_USERS, Streaming::Unary, Vec::new(), &[]).await;
             assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         }
-        for _ in 0..500 {
-            if denied(&sg, "sp:nobody").await == (2, 2) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    });
+    calls.buffer_unordered(32).collect::<Vec<()>>().await;
+    // Stores the counts, as a shutdown does.
+    sg.app.audit.drain().await;
+    let (rows, total) = denied(&sg, "sp:nobody").await;
+    assert_eq!(total, FLOOD as u64);
+    assert!(rows <= ROWS_MAX, "{rows} rows");
+    sg.finish().await;
+}
+
+async fn the_first_refusal_of_each_method_and_reason_is_an_entry_at_once(sg: TestServer) {
+    let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+    let groups = "/shoreguard.v1.GroupService/ListGroups";
+    for path in [LIST_USERS, groups, LIST_USERS, groups] {
+        let refused = nobody.raw(path, Streaming::Unary, Vec::new(), &[]).await;
+        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+    }
+    for _ in 0..500 {
+        if denied(&sg, "sp:nobody").await == (2, 2) {
+            break;
         }
-        assert_eq!(denied(&sg, "sp:nobody").await, (2, 2));
-        sg.app.audit.drain().await;
-        assert_eq!(denied(&sg, "sp:nobody").await, (4, 4));
-        sg.finish().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(denied(&sg, "sp:nobody").await, (2, 2));
+    sg.app.audit.drain().await;
+    assert_eq!(denied(&sg, "sp:nobody").await, (4, 4));
+    sg.finish().await;
+}
+
+async fn t16_hanging_up_keeps_no_refusal_out_of_the_log(sg: TestServer) {
+    let mut fleet = Vec::new();
+    for name in ["edge", "elsewhere"] {
+        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        fleet.push(simulator);
+    }
+    let admin = sg.admin();
+    let before = sg.app.main().metrics().num_alive_tasks();
+    // Each caller has the role on another gateway, so that only the message shows that the call must be refused.
+    let read = admin.key("read", pb::Role::None).await;
+    admin.bind("read", "edge", pb::Role::Admin).await;
+    hang_up(&sg, &read, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
+
+    let write = admin.key("write", pb::Role::None).await;
+    admin.bind("write", "edge", pb::Role::Admin).await;
+    let unregister =
+        pb::UnregisterGatewayRequest { gateway: "elsewhere".into(), ..Default::default() };
+    let path = "/shoreguard.v1.GatewayService/UnregisterGateway";
+    hang_up(&sg, &write, (path, ""), &unregister).await;
+
+    // Refused before the body is read.
+    let gate = admin.key("gate", pb::Role::None).await;
+    hang_up(&sg, &gate, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
+
+    // Proxied: refused because of the content of the message, before and after a connection to the gateway is open.
+    let setting_key = "proposal_approval_mode".to_owned();
+    let update =
+        v0_1::UpdateConfigRequest { sandbox: "box".into(), setting_key, ..Default::default() };
+    let path = "/openshell.v1.OpenShell/UpdateConfig";
+    for name in ["cold", "warm"] {
+        let operator = admin.key(name, pb::Role::None).await;
+        admin.bind(name, "edge", pb::Role::Operator).await;
+        hang_up(&sg, &operator, (path, "edge"), &update).await;
+        // On every core.
+        for _ in 0..8 {
+            let list = "/openshell.v1.OpenShell/ListSandboxes";
+            let edge = [("x-shoreguard-gateway", "edge")];
+            sg.with(&operator).raw(list, Streaming::Unary, Vec::new(), &edge).await.unwrap();
+        }
     }
 
-    async fn t16_hanging_up_keeps_no_refusal_out_of_the_log(sg: TestServer) {
-        let mut fleet = Vec::new();
-        for name in ["edge", "elsewhere"] {
-            let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            fleet.push(simulator);
-        }
-        let admin = sg.admin();
-        let before = sg.app.main().metrics().num_alive_tasks();
-        // Each caller has the role on another gateway, so that only the message shows that the call must be refused.
-        let read = admin.key("read", pb::Role::None).await;
-        admin.bind("read", "edge", pb::Role::Admin).await;
-        hang_up(&sg, &read, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
+    // Proxied: refused because of the named gateway.
+    let viewer = admin.key("viewer", pb::Role::None).await;
+    admin.bind("viewer", "edge", pb::Role::Viewer).await;
+    admin.bind("viewer", "elsewhere", pb::Role::Admin).await;
+    let delete = v0_1::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
+    let path = "/openshell.v1.OpenShell/DeleteSandbox";
+    hang_up(&sg, &viewer, (path, "edge"), &delete).await;
 
-        let write = admin.key("write", pb::Role::None).await;
-        admin.bind("write", "edge", pb::Role::Admin).await;
-        let unregister = pb::UnregisterGatewayRequest { gateway: "elsewhere".into(), ..Default::default() };
-        let path = "/shoreguard.v1.GatewayService/UnregisterGateway";
-        hang_up(&sg, &write, (path, ""), &unregister).await;
-
-        // Refused before the body is read.
-        let gate = admin.key("gate", pb::Role::None).await;
-        hang_up(&sg, &gate, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
-
-        // Proxied: refused because of the content of the message, before and after a connection to the gateway is open.
-        let setting_key = "proposal_approval_mode".to_owned();
-        let update = v0_1::UpdateConfigRequest { sandbox: "box".into(), setting_key, ..Default::default() };
-        let path = "/openshell.v1.OpenShell/UpdateConfig";
-        for name in ["cold", "warm"] {
-            let operator = admin.key(name, pb::Role::None).await;
-            admin.bind(name, "edge", pb::Role::Operator).await;
-            hang_up(&sg, &operator, (path, "edge"), &update).await;
-            // On every core.
-            for _ in 0..8 {
-                let list = "/openshell.v1.OpenShell/ListSandboxes";
-                let edge = [("x-shoreguard-gateway", "edge")];
-                sg.with(&operator).raw(list, Streaming::Unary, Vec::new(), &edge).await.unwrap();
-            }
-        }
-
-        // Proxied: refused because of the named gateway.
-        let viewer = admin.key("viewer", pb::Role::None).await;
-        admin.bind("viewer", "edge", pb::Role::Viewer).await;
-        admin.bind("viewer", "elsewhere", pb::Role::Admin).await;
-        let delete = v0_1::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
-        let path = "/openshell.v1.OpenShell/DeleteSandbox";
-        hang_up(&sg, &viewer, (path, "edge"), &delete).await;
-
-        tasks_are_over(&sg, before).await;
-        sg.app.audit.drain().await;
-        for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer", "sp:cold", "sp:warm"] {
-            let (rows, total) = denied(&sg, actor).await;
-            // The call whose caller waited was refused as well.
-            assert_eq!(total, u64::from(HUNG_UP) + 1, "{actor}: {rows} rows");
-            assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");
-        }
-        for simulator in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+    tasks_are_over(&sg, before).await;
+    sg.app.audit.drain().await;
+    for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer", "sp:cold", "sp:warm"] {
+        let (rows, total) = denied(&sg, actor).await;
+        // The call whose caller waited was refused as well.
+        assert_eq!(total, u64::from(HUNG_UP) + 1, "{actor}: {rows} rows");
+        assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");
     }
+    for simulator in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
 }

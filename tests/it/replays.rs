@@ -23,41 +23,43 @@ async fn unbind(sg: &TestServer, name: &str) {
 }
 
 served! {
-    async fn t17_a_replay_is_a_record_that_says_so(sg: TestServer) {
-        let request = pb::CreateGroupRequest {
-            name: "ops".into(),
-            role: pb::Role::Viewer.into(),
-            request_id: ID.into(),
-            ..Default::default()
-        };
-        let first = sg.admin().groups().create_group(request.clone()).await.unwrap().into_inner();
-        let again = sg.admin().groups().create_group(request).await.unwrap().into_inner();
-        assert_eq!(first, again);
-        let recorded = entries(&sg, "group.create").await;
-        let details: Vec<&str> = recorded.iter().map(|entry| entry.detail_json.as_str()).collect();
-        assert_eq!(recorded.len(), 2, "{recorded:?}");
-        assert_eq!(details.iter().filter(|text| text.contains("\"replay\":true")).count(), 1);
-        assert!(recorded.iter().all(|entry| entry.outcome() == pb::AuditOutcome::Ok));
-        sg.finish().await;
-    }
+    t17_a_replay_is_a_record_that_says_so,
+    t17_a_replay_needs_the_role_on_the_gateway_that_the_object_told,
+}
 
-    async fn t17_a_replay_needs_the_role_on_the_gateway_that_the_object_told(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let key = sg.admin().key("other", pb::Role::None).await;
-        sg.admin().bind("other", "edge", pb::Role::Operator).await;
-        let held = sg.held(&sg.work("edge", "box")).await;
-        let request =
-            pb::CancelOperationRequest { operation: held.id.clone(), request_id: ID.into() };
-        let cancel = async || sg.with(&key).operations().cancel_operation(request.clone()).await;
-        let first = cancel().await.unwrap().into_inner();
-        assert_eq!(cancel().await.unwrap().into_inner(), first);
-        unbind(&sg, "other").await;
-        assert_refused!(cancel().await, NotFound, "NOT_FOUND");
-        let denied = entries(&sg, "operation.cancel").await;
-        let denied = denied.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Denied);
-        assert_eq!(denied.count(), 1);
-        drop(held);
-        sg.admin().ended(&first.operation.unwrap().id).await;
-        sg.finish().await;
-    }
+async fn t17_a_replay_is_a_record_that_says_so(sg: TestServer) {
+    let request = pb::CreateGroupRequest {
+        name: "ops".into(),
+        role: pb::Role::Viewer.into(),
+        request_id: ID.into(),
+        ..Default::default()
+    };
+    let first = sg.admin().groups().create_group(request.clone()).await.unwrap().into_inner();
+    let again = sg.admin().groups().create_group(request).await.unwrap().into_inner();
+    assert_eq!(first, again);
+    let recorded = entries(&sg, "group.create").await;
+    let details: Vec<&str> = recorded.iter().map(|entry| entry.detail_json.as_str()).collect();
+    assert_eq!(recorded.len(), 2, "{recorded:?}");
+    assert_eq!(details.iter().filter(|text| text.contains("\"replay\":true")).count(), 1);
+    assert!(recorded.iter().all(|entry| entry.outcome() == pb::AuditOutcome::Ok));
+    sg.finish().await;
+}
+
+async fn t17_a_replay_needs_the_role_on_the_gateway_that_the_object_told(sg: TestServer) {
+    sg.nowhere("edge").await;
+    let key = sg.admin().key("other", pb::Role::None).await;
+    sg.admin().bind("other", "edge", pb::Role::Operator).await;
+    let held = sg.held(&sg.work("edge", "box")).await;
+    let request = pb::CancelOperationRequest { operation: held.id.clone(), request_id: ID.into() };
+    let cancel = async || sg.with(&key).operations().cancel_operation(request.clone()).await;
+    let first = cancel().await.unwrap().into_inner();
+    assert_eq!(cancel().await.unwrap().into_inner(), first);
+    unbind(&sg, "other").await;
+    assert_refused!(cancel().await, NotFound, "NOT_FOUND");
+    let denied = entries(&sg, "operation.cancel").await;
+    let denied = denied.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Denied);
+    assert_eq!(denied.count(), 1);
+    drop(held);
+    sg.admin().ended(&first.operation.unwrap().id).await;
+    sg.finish().await;
 }

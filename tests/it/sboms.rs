@@ -143,186 +143,316 @@ async fn no_row_is_left(sg: &TestServer) {
 }
 
 served! {
-    async fn what_real_tools_make_is_taken_whole(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        for (name, document) in FILES {
-            let uploaded = admin.upload("edge", name, document).await;
-            let sbom = uploaded.sbom.unwrap();
-            let names = all_names(document);
-            assert_eq!(usize::try_from(sbom.component_count).unwrap(), names.len(), "{name}");
-            assert!(name.ends_with(&sbom.spec_version) && sbom.bom_format == "CycloneDX", "{sbom:?}");
-            assert_eq!((uploaded.entries_skipped, uploaded.texts_cut, uploaded.replaced), (0, 0, false), "{name}");
-            assert_eq!((sbom.size_bytes, sbom.uploaded_by.as_str()), (i64::try_from(document.len()).unwrap(), "sp:root"));
-            assert_eq!((sbom.workspace.as_str(), sbom.sandbox.as_str()), ("default", name));
-            assert_eq!(admin.sbom("edge", name).await.unwrap(), sbom);
-            let mut listed: Vec<_> = admin.components(of("edge", name)).await.into_iter().map(|c| c.name).collect();
-            assert!(listed.is_sorted_by_key(|name| name.to_lowercase()), "{listed:?}");
-            listed.sort_by_key(|name| name.to_lowercase());
-            let (listed, names): (Vec<_>, Vec<_>) = (listed.iter().map(|n| n.to_lowercase()).collect(), names.iter().map(|n| n.to_lowercase()).collect());
-            assert_eq!(listed, names, "{name}");
-        }
-        sg.finish().await;
-    }
+    what_real_tools_make_is_taken_whole,
+    wp87_nested_components_and_the_main_one_are_found,
+    wp87_no_character_of_a_search_stands_for_others,
+    wp87_no_list_reads_the_document_again,
+    vulnerabilities_are_told_worst_first_and_of_each_component,
+    all_pages_of_a_list_are_of_one_upload,
+    an_sbom_that_is_not_there_is_missing_and_not_empty,
+    a_deleted_sbom_leaves_nothing,
+    wp33_an_sbom_goes_with_its_gateway,
+}
 
-    async fn wp87_nested_components_and_the_main_one_are_found(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        admin.upload("edge", "box", file("npm-1.5")).await;
-        assert_eq!(admin.found("pkg:npm/console@2.0.0").await, ["console"]);
-        // Two versions of it, one of them nested in another component.
-        let versions: BTreeSet<String> = admin
-            .components(pb::ListSbomComponentsRequest { search: "pkg:npm/debug@".into(), ..of("edge", "box") })
-            .await.into_iter().map(|component| component.version).collect();
-        assert!(versions.len() > 1, "{versions:?}");
-        // By scope and name, as users write them.
-        assert_eq!(admin.found("@fastify/error").await, ["error"]);
-        admin.upload("edge", "box", file("cargo-1.5")).await;
-        assert!(admin.found("pkg:cargo/shoreguard@").await.len() > 1);
-        sg.finish().await;
+async fn what_real_tools_make_is_taken_whole(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    for (name, document) in FILES {
+        let uploaded = admin.upload("edge", name, document).await;
+        let sbom = uploaded.sbom.unwrap();
+        let names = all_names(document);
+        assert_eq!(usize::try_from(sbom.component_count).unwrap(), names.len(), "{name}");
+        assert!(name.ends_with(&sbom.spec_version) && sbom.bom_format == "CycloneDX", "{sbom:?}");
+        assert_eq!(
+            (uploaded.entries_skipped, uploaded.texts_cut, uploaded.replaced),
+            (0, 0, false),
+            "{name}"
+        );
+        assert_eq!(
+            (sbom.size_bytes, sbom.uploaded_by.as_str()),
+            (i64::try_from(document.len()).unwrap(), "sp:root")
+        );
+        assert_eq!((sbom.workspace.as_str(), sbom.sandbox.as_str()), ("default", name));
+        assert_eq!(admin.sbom("edge", name).await.unwrap(), sbom);
+        let mut listed: Vec<_> =
+            admin.components(of("edge", name)).await.into_iter().map(|c| c.name).collect();
+        assert!(listed.is_sorted_by_key(|name| name.to_lowercase()), "{listed:?}");
+        listed.sort_by_key(|name| name.to_lowercase());
+        let (listed, names): (Vec<_>, Vec<_>) = (
+            listed.iter().map(|n| n.to_lowercase()).collect(),
+            names.iter().map(|n| n.to_lowercase()).collect(),
+        );
+        assert_eq!(listed, names, "{name}");
     }
+    sg.finish().await;
+}
 
-    async fn wp87_no_character_of_a_search_stands_for_others(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        admin.upload("edge", "box", file("python-1.6")).await;
-        assert_eq!(admin.found("TYPING_extensions").await, Vec::<String>::new());
-        assert_eq!(admin.found("charset-NORM").await, ["charset-normalizer"]);
-        for wildcard in ["%", "_", "fl_sk", "f%k", "\\", "%%", "flask\\"] {
-            assert_eq!(admin.found(wildcard).await, Vec::<String>::new(), "{wildcard}");
-        }
-        // If the document contains the character itself, it is found.
-        admin.upload("edge", "box", file("npm-1.5")).await;
-        assert_eq!(admin.found("%40fastify").await, ["error"]);
-        for bad in ["a\0b".to_owned(), "a".repeat(257)] {
-            let request = pb::ListSbomComponentsRequest { search: bad, ..of("edge", "box") };
-            assert_refused!(admin.sboms().list_sbom_components(request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        sg.finish().await;
+async fn wp87_nested_components_and_the_main_one_are_found(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    admin.upload("edge", "box", file("npm-1.5")).await;
+    assert_eq!(admin.found("pkg:npm/console@2.0.0").await, ["console"]);
+    // Two versions of it, one of them nested in another component.
+    let versions: BTreeSet<String> = admin
+        .components(pb::ListSbomComponentsRequest {
+            search: "pkg:npm/debug@".into(),
+            ..of("edge", "box")
+        })
+        .await
+        .into_iter()
+        .map(|component| component.version)
+        .collect();
+    assert!(versions.len() > 1, "{versions:?}");
+    // By scope and name, as users write them.
+    assert_eq!(admin.found("@fastify/error").await, ["error"]);
+    admin.upload("edge", "box", file("cargo-1.5")).await;
+    assert!(admin.found("pkg:cargo/shoreguard@").await.len() > 1);
+    sg.finish().await;
+}
+
+async fn wp87_no_character_of_a_search_stands_for_others(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    admin.upload("edge", "box", file("python-1.6")).await;
+    assert_eq!(admin.found("TYPING_extensions").await, Vec::<String>::new());
+    assert_eq!(admin.found("charset-NORM").await, ["charset-normalizer"]);
+    for wildcard in ["%", "_", "fl_sk", "f%k", "\\", "%%", "flask\\"] {
+        assert_eq!(admin.found(wildcard).await, Vec::<String>::new(), "{wildcard}");
     }
-
-    async fn wp87_no_list_reads_the_document_again(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        admin.upload("edge", "box", file("python-rated-1.6")).await;
-        // Empties the stored document, so that reading it again would find nothing.
-        assert_eq!(sg.sql("UPDATE sbom_snapshots SET raw_json = CAST('' AS BYTEA)".replace("BYTEA", if sg.engine == shoreguard::db::Engine::Sqlite { "BLOB" } else { "BYTEA" }).as_str()).await, 1);
-        assert_eq!(admin.sbom("edge", "box").await.unwrap().vulnerability_count, 6);
-        assert_eq!(admin.sboms().list_sbom_vulnerabilities(rated("box")).await.unwrap().into_inner().sbom_vulnerabilities.len(), 6);
-        assert!(admin.components(of("edge", "box")).await.len() > 10);
-        sg.finish().await;
+    // If the document contains the character itself, it is found.
+    admin.upload("edge", "box", file("npm-1.5")).await;
+    assert_eq!(admin.found("%40fastify").await, ["error"]);
+    for bad in ["a\0b".to_owned(), "a".repeat(257)] {
+        let request = pb::ListSbomComponentsRequest { search: bad, ..of("edge", "box") };
+        assert_refused!(
+            admin.sboms().list_sbom_components(request).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
+    sg.finish().await;
+}
 
-    async fn vulnerabilities_are_told_worst_first_and_of_each_component(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        let uploaded = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap();
-        assert_eq!((uploaded.vulnerability_count, uploaded.max_severity()), (6, pb::SbomSeverity::High));
-        let list = async |request: pb::ListSbomVulnerabilitiesRequest| {
-            let (mut all, mut token) = (Vec::new(), String::new());
-            loop {
-                let request = pb::ListSbomVulnerabilitiesRequest { page_size: 4, page_token: token.clone(), ..request.clone() };
-                let page = admin.sboms().list_sbom_vulnerabilities(request).await.unwrap().into_inner();
-                all.extend(page.sbom_vulnerabilities);
-                token = page.next_page_token;
-                if token.is_empty() {
-                    return all;
-                }
+async fn wp87_no_list_reads_the_document_again(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    admin.upload("edge", "box", file("python-rated-1.6")).await;
+    // Empties the stored document, so that reading it again would find nothing.
+    assert_eq!(
+        sg.sql(
+            "UPDATE sbom_snapshots SET raw_json = CAST('' AS BYTEA)"
+                .replace(
+                    "BYTEA",
+                    if sg.engine == shoreguard::db::Engine::Sqlite { "BLOB" } else { "BYTEA" }
+                )
+                .as_str()
+        )
+        .await,
+        1
+    );
+    assert_eq!(admin.sbom("edge", "box").await.unwrap().vulnerability_count, 6);
+    assert_eq!(
+        admin
+            .sboms()
+            .list_sbom_vulnerabilities(rated("box"))
+            .await
+            .unwrap()
+            .into_inner()
+            .sbom_vulnerabilities
+            .len(),
+        6
+    );
+    assert!(admin.components(of("edge", "box")).await.len() > 10);
+    sg.finish().await;
+}
+
+async fn vulnerabilities_are_told_worst_first_and_of_each_component(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    let uploaded = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap();
+    assert_eq!(
+        (uploaded.vulnerability_count, uploaded.max_severity()),
+        (6, pb::SbomSeverity::High)
+    );
+    let list = async |request: pb::ListSbomVulnerabilitiesRequest| {
+        let (mut all, mut token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListSbomVulnerabilitiesRequest {
+                page_size: 4,
+                page_token: token.clone(),
+                ..request.clone()
+            };
+            let page = admin.sboms().list_sbom_vulnerabilities(request).await.unwrap().into_inner();
+            all.extend(page.sbom_vulnerabilities);
+            token = page.next_page_token;
+            if token.is_empty() {
+                return all;
             }
+        }
+    };
+    let ids =
+        |found: &[pb::SbomVulnerability]| found.iter().map(|v| v.id.clone()).collect::<Vec<_>>();
+    let all = list(rated("box")).await;
+    let order = [
+        "CVE-2023-46136",
+        "CVE-2024-34069",
+        "CVE-2024-22195",
+        "CVE-2024-35195",
+        "CVE-2024-39689",
+        "GHSA-34jh-p97f-mpxf",
+    ];
+    assert_eq!(ids(&all), order);
+    assert_eq!((all[0].severity(), all[0].cvss_score), (pb::SbomSeverity::High, Some(8.0)));
+    assert_eq!((all[5].severity(), all[5].cvss_score), (pb::SbomSeverity::Unknown, None));
+    assert_eq!(
+        (all[3].affects.clone(), all[3].affects_count),
+        (vec!["requests==2.31.0".to_owned()], 1)
+    );
+    assert_eq!(all[3].references, ["https://osv.dev/vulnerability/CVE-2024-35195"]);
+    assert!(all[3].description.contains("verify=False"));
+    let high = pb::ListSbomVulnerabilitiesRequest {
+        severity: pb::SbomSeverity::High.into(),
+        ..rated("box")
+    };
+    assert_eq!(ids(&list(high).await), order[..2]);
+
+    // From a component to the vulnerabilities that affect it.
+    let request = pb::ListSbomComponentsRequest {
+        severity: pb::SbomSeverity::High.into(),
+        ..of("edge", "box")
+    };
+    let [worst] = admin.components(request).await.try_into().unwrap();
+    assert_eq!(
+        (worst.name.to_lowercase().as_str(), worst.vulnerability_count, worst.max_severity()),
+        ("werkzeug", 2, pb::SbomSeverity::High)
+    );
+    let of_it = pb::ListSbomVulnerabilitiesRequest { bom_ref: worst.bom_ref, ..rated("box") };
+    assert_eq!(ids(&list(of_it).await), order[..2]);
+    let of_none = pb::ListSbomVulnerabilitiesRequest { bom_ref: "nowhere".into(), ..rated("box") };
+    assert_eq!(ids(&list(of_none).await), Vec::<String>::new());
+    let clean = pb::ListSbomComponentsRequest {
+        severity: pb::SbomSeverity::Clean.into(),
+        ..of("edge", "box")
+    };
+    let clean = admin.components(clean).await;
+    assert!(
+        clean
+            .iter()
+            .all(|c| c.vulnerability_count == 0 && c.max_severity() == pb::SbomSeverity::Clean)
+    );
+    assert_eq!(clean.len() + 5, admin.components(of("edge", "box")).await.len());
+    let clean = pb::ListSbomVulnerabilitiesRequest {
+        severity: pb::SbomSeverity::Clean.into(),
+        ..rated("box")
+    };
+    assert_refused!(
+        admin.sboms().list_sbom_vulnerabilities(clean).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    let unknown = pb::ListSbomComponentsRequest { severity: 99, ..of("edge", "box") };
+    assert_refused!(
+        admin.sboms().list_sbom_components(unknown).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    sg.finish().await;
+}
+
+async fn all_pages_of_a_list_are_of_one_upload(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    admin.upload("edge", "box", file("python-1.6")).await;
+    let page = admin.sboms().list_sbom_components(of("edge", "box")).await.unwrap().into_inner();
+    let next =
+        pb::ListSbomComponentsRequest { page_token: page.next_page_token, ..of("edge", "box") };
+    admin.sboms().list_sbom_components(next.clone()).await.unwrap();
+    // A page token is valid only for its own list.
+    for other in [
+        pb::ListSbomComponentsRequest { search: "a".into(), ..next.clone() },
+        pb::ListSbomComponentsRequest { sandbox: "other".into(), ..next.clone() },
+        pb::ListSbomComponentsRequest { severity: pb::SbomSeverity::Clean.into(), ..next.clone() },
+    ] {
+        assert_refused!(
+            admin.sboms().list_sbom_components(other).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+    }
+    admin.upload("edge", "box", file("python-later-1.6")).await;
+    assert_refused!(admin.sboms().list_sbom_components(next).await, Aborted, "CONCURRENT_CHANGE");
+    sg.finish().await;
+}
+
+async fn an_sbom_that_is_not_there_is_missing_and_not_empty(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    assert_refused!(admin.sbom("edge", "box").await, NotFound, "NOT_FOUND");
+    assert_refused!(
+        admin.sboms().list_sbom_components(of("edge", "box")).await,
+        NotFound,
+        "NOT_FOUND"
+    );
+    assert_refused!(
+        admin.sboms().list_sbom_vulnerabilities(rated("box")).await,
+        NotFound,
+        "NOT_FOUND"
+    );
+    for (gateway, workspace, sandbox) in
+        [("", "", "box"), ("edge", "", ""), ("edge", "", "a/b"), ("edge", "a\0", "box")]
+    {
+        let request = pb::GetSbomRequest {
+            gateway: gateway.into(),
+            workspace: workspace.into(),
+            sandbox: sandbox.into(),
         };
-        let ids = |found: &[pb::SbomVulnerability]| found.iter().map(|v| v.id.clone()).collect::<Vec<_>>();
-        let all = list(rated("box")).await;
-        let order = ["CVE-2023-46136", "CVE-2024-34069", "CVE-2024-22195", "CVE-2024-35195", "CVE-2024-39689", "GHSA-34jh-p97f-mpxf"];
-        assert_eq!(ids(&all), order);
-        assert_eq!((all[0].severity(), all[0].cvss_score), (pb::SbomSeverity::High, Some(8.0)));
-        assert_eq!((all[5].severity(), all[5].cvss_score), (pb::SbomSeverity::Unknown, None));
-        assert_eq!((all[3].affects.clone(), all[3].affects_count), (vec!["requests==2.31.0".to_owned()], 1));
-        assert_eq!(all[3].references, ["https://osv.dev/vulnerability/CVE-2024-35195"]);
-        assert!(all[3].description.contains("verify=False"));
-        let high = pb::ListSbomVulnerabilitiesRequest { severity: pb::SbomSeverity::High.into(), ..rated("box") };
-        assert_eq!(ids(&list(high).await), order[..2]);
-
-        // From a component to the vulnerabilities that affect it.
-        let request = pb::ListSbomComponentsRequest { severity: pb::SbomSeverity::High.into(), ..of("edge", "box") };
-        let [worst] = admin.components(request).await.try_into().unwrap();
-        assert_eq!((worst.name.to_lowercase().as_str(), worst.vulnerability_count, worst.max_severity()), ("werkzeug", 2, pb::SbomSeverity::High));
-        let of_it = pb::ListSbomVulnerabilitiesRequest { bom_ref: worst.bom_ref, ..rated("box") };
-        assert_eq!(ids(&list(of_it).await), order[..2]);
-        let of_none = pb::ListSbomVulnerabilitiesRequest { bom_ref: "nowhere".into(), ..rated("box") };
-        assert_eq!(ids(&list(of_none).await), Vec::<String>::new());
-        let clean = pb::ListSbomComponentsRequest { severity: pb::SbomSeverity::Clean.into(), ..of("edge", "box") };
-        let clean = admin.components(clean).await;
-        assert!(clean.iter().all(|c| c.vulnerability_count == 0 && c.max_severity() == pb::SbomSeverity::Clean));
-        assert_eq!(clean.len() + 5, admin.components(of("edge", "box")).await.len());
-        let clean = pb::ListSbomVulnerabilitiesRequest { severity: pb::SbomSeverity::Clean.into(), ..rated("box") };
-        assert_refused!(admin.sboms().list_sbom_vulnerabilities(clean).await, InvalidArgument, "INVALID_FIELD");
-        let unknown = pb::ListSbomComponentsRequest { severity: 99, ..of("edge", "box") };
-        assert_refused!(admin.sboms().list_sbom_components(unknown).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
+        assert_refused!(admin.sboms().get_sbom(request).await, InvalidArgument, "INVALID_FIELD");
     }
+    sg.finish().await;
+}
 
-    async fn all_pages_of_a_list_are_of_one_upload(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        admin.upload("edge", "box", file("python-1.6")).await;
-        let page = admin.sboms().list_sbom_components(of("edge", "box")).await.unwrap().into_inner();
-        let next = pb::ListSbomComponentsRequest { page_token: page.next_page_token, ..of("edge", "box") };
-        admin.sboms().list_sbom_components(next.clone()).await.unwrap();
-        // A page token is valid only for its own list.
-        for other in [
-            pb::ListSbomComponentsRequest { search: "a".into(), ..next.clone() },
-            pb::ListSbomComponentsRequest { sandbox: "other".into(), ..next.clone() },
-            pb::ListSbomComponentsRequest { severity: pb::SbomSeverity::Clean.into(), ..next.clone() },
-        ] {
-            assert_refused!(admin.sboms().list_sbom_components(other).await, InvalidArgument, "INVALID_FIELD");
-        }
-        admin.upload("edge", "box", file("python-later-1.6")).await;
-        assert_refused!(admin.sboms().list_sbom_components(next).await, Aborted, "CONCURRENT_CHANGE");
-        sg.finish().await;
-    }
+async fn a_deleted_sbom_leaves_nothing(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    let etag = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap().etag;
+    let delete = |etag: &str| pb::DeleteSbomRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        etag: etag.into(),
+        ..Default::default()
+    };
+    assert_refused!(admin.sboms().delete_sbom(delete("v0")).await, Aborted, "CONCURRENT_CHANGE");
+    admin.sboms().delete_sbom(delete(&etag)).await.unwrap();
+    no_row_is_left(&sg).await;
+    assert_refused!(admin.sboms().delete_sbom(delete("")).await, NotFound, "NOT_FOUND");
+    // The next upload creates a new SBOM.
+    let again = admin.upload("edge", "box", file("python-rated-1.6")).await;
+    assert!(!again.replaced && again.sbom.unwrap().etag != etag);
+    sg.finish().await;
+}
 
-    async fn an_sbom_that_is_not_there_is_missing_and_not_empty(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        assert_refused!(admin.sbom("edge", "box").await, NotFound, "NOT_FOUND");
-        assert_refused!(admin.sboms().list_sbom_components(of("edge", "box")).await, NotFound, "NOT_FOUND");
-        assert_refused!(admin.sboms().list_sbom_vulnerabilities(rated("box")).await, NotFound, "NOT_FOUND");
-        for (gateway, workspace, sandbox) in [("", "", "box"), ("edge", "", ""), ("edge", "", "a/b"), ("edge", "a\0", "box")] {
-            let request = pb::GetSbomRequest { gateway: gateway.into(), workspace: workspace.into(), sandbox: sandbox.into() };
-            assert_refused!(admin.sboms().get_sbom(request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        sg.finish().await;
-    }
-
-    async fn a_deleted_sbom_leaves_nothing(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        let etag = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap().etag;
-        let delete = |etag: &str| pb::DeleteSbomRequest { gateway: "edge".into(), sandbox: "box".into(), etag: etag.into(), ..Default::default() };
-        assert_refused!(admin.sboms().delete_sbom(delete("v0")).await, Aborted, "CONCURRENT_CHANGE");
-        admin.sboms().delete_sbom(delete(&etag)).await.unwrap();
-        no_row_is_left(&sg).await;
-        assert_refused!(admin.sboms().delete_sbom(delete("")).await, NotFound, "NOT_FOUND");
-        // The next upload creates a new SBOM.
-        let again = admin.upload("edge", "box", file("python-rated-1.6")).await;
-        assert!(!again.replaced && again.sbom.unwrap().etag != etag);
-        sg.finish().await;
-    }
-
-    async fn wp33_an_sbom_goes_with_its_gateway(sg: TestServer) {
-        gateways(&sg, &["edge"]).await;
-        let admin = sg.admin();
-        admin.upload("edge", "other", file("python-1.6")).await;
-        let unregister = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
-        admin.gateways().unregister_gateway(unregister).await.unwrap();
-        no_row_is_left(&sg).await;
-        sg.app.audit.settled().await;
-        let list = pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
-        let [entry] = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries.try_into().unwrap();
-        assert!(entry.detail_json.contains("\"sboms_removed\":1"), "{entry:?}");
-        // A new gateway with the same name does not get it.
-        gateways(&sg, &["edge"]).await;
-        assert_refused!(admin.sbom("edge", "other").await, NotFound, "NOT_FOUND");
-        sg.finish().await;
-    }
+async fn wp33_an_sbom_goes_with_its_gateway(sg: TestServer) {
+    gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    admin.upload("edge", "other", file("python-1.6")).await;
+    let unregister = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    admin.gateways().unregister_gateway(unregister).await.unwrap();
+    no_row_is_left(&sg).await;
+    sg.app.audit.settled().await;
+    let list =
+        pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
+    let [entry] = admin
+        .audit()
+        .list_audit_entries(list)
+        .await
+        .unwrap()
+        .into_inner()
+        .audit_entries
+        .try_into()
+        .unwrap();
+    assert!(entry.detail_json.contains("\"sboms_removed\":1"), "{entry:?}");
+    // A new gateway with the same name does not get it.
+    gateways(&sg, &["edge"]).await;
+    assert_refused!(admin.sbom("edge", "other").await, NotFound, "NOT_FOUND");
+    sg.finish().await;
 }

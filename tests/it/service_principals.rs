@@ -6,19 +6,19 @@ use shoreguard::access::policy::Streaming;
 use shoreguard::feed;
 use shoreguard::outbox::{Subject, log_change};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::service_principals::domain::{OVERLAP_MAX, SERVICE_PRINCIPALS_MAX};
+use shoreguard::resources::service_principals::domain::SERVICE_PRINCIPALS_MAX;
 use shoreguard::resources::service_principals::worker::LAST_USED;
 use shoreguard::workers;
 use tonic::Status;
 
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Caller};
 
-fn create(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {
+pub(crate) fn create(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {
     let (name, role) = (name.to_owned(), role.into());
     pb::CreateServicePrincipalRequest { name, role, ..Default::default() }
 }
 
-async fn get(admin: &Caller, name: &str) -> pb::ServicePrincipal {
+pub(crate) async fn get(admin: &Caller, name: &str) -> pb::ServicePrincipal {
     let request = pb::GetServicePrincipalRequest { service_principal: name.to_owned() };
     let found = admin.service_principals().get_service_principal(request).await.unwrap();
     found.into_inner().service_principal.unwrap()
@@ -34,7 +34,7 @@ fn update(name: &str, paths: &[&str]) -> pb::UpdateServicePrincipalRequest {
     }
 }
 
-fn rotate(name: &str, overlap: Duration) -> pb::RotateServicePrincipalRequest {
+pub(crate) fn rotate(name: &str, overlap: Duration) -> pb::RotateServicePrincipalRequest {
     pb::RotateServicePrincipalRequest {
         service_principal: name.to_owned(),
         overlap: Some(overlap.try_into().unwrap()),
@@ -42,23 +42,25 @@ fn rotate(name: &str, overlap: Duration) -> pb::RotateServicePrincipalRequest {
     }
 }
 
-async fn rotated(admin: &Caller, name: &str, overlap: Duration) -> String {
+pub(crate) async fn rotated(admin: &Caller, name: &str, overlap: Duration) -> String {
     let answer = admin.service_principals().rotate_service_principal(rotate(name, overlap)).await;
     answer.unwrap().into_inner().key
 }
 
-async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, Status> {
+pub(crate) async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, Status> {
     let answer = caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await?;
     Ok(answer.into_inner())
 }
 
-async fn watching(caller: &Caller) -> tonic::Streaming<pb::WatchEventsResponse> {
+pub(crate) async fn watching(caller: &Caller) -> tonic::Streaming<pb::WatchEventsResponse> {
     let watch = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
     caller.events().watch_events(watch).await.unwrap().into_inner()
 }
 
 /// Returns how a stream ends. It must end within a second, and within ten on a busy machine.
-async fn end(mut stream: tonic::Streaming<pb::WatchEventsResponse>) -> Result<(), Status> {
+pub(crate) async fn end(
+    mut stream: tonic::Streaming<pb::WatchEventsResponse>,
+) -> Result<(), Status> {
     let ended = async {
         while stream.message().await?.is_some() {}
         Ok(())
@@ -69,348 +71,419 @@ async fn end(mut stream: tonic::Streaming<pb::WatchEventsResponse>) -> Result<()
 }
 
 served! {
-    async fn a_key_works_until_it_is_rotated_and_then_the_new_one_does(sg: TestServer) {
-        let admin = sg.admin();
-        let key = admin.key("ci", pb::Role::Operator).await;
-        let who = sg.with(&key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap().into_inner();
-        assert_eq!((who.actor.as_str(), who.role()), ("sp:ci", pb::Role::Operator));
+    a_key_works_until_it_is_rotated_and_then_the_new_one_does,
+    an_expired_key_is_dead,
+    names_are_unique_and_lists_page,
+    a_repeat_with_the_same_request_id_gets_the_first_answer,
+    only_a_global_admin_makes_keys,
+    an_update_is_in_force_at_the_next_call,
+    an_update_that_is_wrong_changes_nothing,
+    wp35_a_principal_without_a_prefix_is_shown_and_calls,
+    wp43_a_use_is_noted_at_most_once_a_minute,
+    wp92_who_created_it_is_kept_and_long_names_are_refused,
+    wp93_a_key_in_the_query_is_no_credential,
+    there_are_so_many_and_no_more,
+}
 
-        let request = pb::RotateServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
-        let rotated = admin.service_principals().rotate_service_principal(request).await.unwrap().into_inner();
-        let refused = sg.with(&key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
-        assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
-        sg.with(&rotated.key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap();
+async fn a_key_works_until_it_is_rotated_and_then_the_new_one_does(sg: TestServer) {
+    let admin = sg.admin();
+    let key = admin.key("ci", pb::Role::Operator).await;
+    let who = sg
+        .with(&key)
+        .auth()
+        .get_current_identity(pb::GetCurrentIdentityRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((who.actor.as_str(), who.role()), ("sp:ci", pb::Role::Operator));
 
-        let request = pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), etag: "v1".into(), ..Default::default() };
-        assert_refused!(admin.service_principals().delete_service_principal(request).await, Aborted, "CONCURRENT_CHANGE");
-        let request = pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), etag: "v2".into(), ..Default::default() };
-        admin.service_principals().delete_service_principal(request).await.unwrap();
-        let refused = sg.with(&rotated.key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
-        assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
-        sg.finish().await;
+    let request =
+        pb::RotateServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
+    let rotated =
+        admin.service_principals().rotate_service_principal(request).await.unwrap().into_inner();
+    let refused = sg.with(&key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
+    assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+    sg.with(&rotated.key)
+        .auth()
+        .get_current_identity(pb::GetCurrentIdentityRequest {})
+        .await
+        .unwrap();
+
+    let request = pb::DeleteServicePrincipalRequest {
+        service_principal: "ci".into(),
+        etag: "v1".into(),
+        ..Default::default()
+    };
+    assert_refused!(
+        admin.service_principals().delete_service_principal(request).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    let request = pb::DeleteServicePrincipalRequest {
+        service_principal: "ci".into(),
+        etag: "v2".into(),
+        ..Default::default()
+    };
+    admin.service_principals().delete_service_principal(request).await.unwrap();
+    let refused =
+        sg.with(&rotated.key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
+    assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+    sg.finish().await;
+}
+
+async fn an_expired_key_is_dead(sg: TestServer) {
+    let at = sg.app.clock.now().plus(Duration::from_mins(1));
+    let request = pb::CreateServicePrincipalRequest {
+        name: "brief".into(),
+        role: pb::Role::Viewer.into(),
+        expire_time: Some(shoreguard::rpc::wire::time(at)),
+        ..Default::default()
+    };
+    let key = sg
+        .admin()
+        .service_principals()
+        .create_service_principal(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .key;
+    let caller = sg.with(&key);
+    caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap();
+    sg.app.clock.advance(Duration::from_secs(61));
+    feed::refresh(&sg.app).await.unwrap();
+    let refused = caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
+    assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+    sg.finish().await;
+}
+
+async fn names_are_unique_and_lists_page(sg: TestServer) {
+    let admin = sg.admin();
+    for n in 0..5 {
+        admin.key(&format!("p{n}"), pb::Role::Viewer).await;
     }
+    let again = pb::CreateServicePrincipalRequest {
+        name: "p0".into(),
+        role: pb::Role::Viewer.into(),
+        ..Default::default()
+    };
+    assert_refused!(
+        admin.service_principals().create_service_principal(again).await,
+        AlreadyExists,
+        "ALREADY_EXISTS"
+    );
 
-    async fn an_expired_key_is_dead(sg: TestServer) {
-        let at = sg.app.clock.now().plus(Duration::from_mins(1));
-        let request = pb::CreateServicePrincipalRequest {
-            name: "brief".into(),
-            role: pb::Role::Viewer.into(),
-            expire_time: Some(shoreguard::rpc::wire::time(at)),
-            ..Default::default()
-        };
-        let key = sg.admin().service_principals().create_service_principal(request).await.unwrap().into_inner().key;
-        let caller = sg.with(&key);
-        caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap();
-        sg.app.clock.advance(Duration::from_secs(61));
+    let mut names = Vec::new();
+    let mut token = String::new();
+    loop {
+        let request = pb::ListServicePrincipalsRequest { page_size: 2, page_token: token.clone() };
+        let page =
+            admin.service_principals().list_service_principals(request).await.unwrap().into_inner();
+        assert!(page.service_principals.len() <= 2);
+        names.extend(page.service_principals.into_iter().map(|p| p.name));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names, ["p0", "p1", "p2", "p3", "p4", "root"]);
+    sg.finish().await;
+}
+
+async fn a_repeat_with_the_same_request_id_gets_the_first_answer(sg: TestServer) {
+    let admin = sg.admin();
+    let id = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".to_owned();
+    let request = pb::CreateServicePrincipalRequest {
+        name: "once".into(),
+        role: pb::Role::Viewer.into(),
+        request_id: id.clone(),
+        ..Default::default()
+    };
+    let first = admin
+        .service_principals()
+        .create_service_principal(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    let again = admin
+        .service_principals()
+        .create_service_principal(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(first, again);
+    let other = pb::CreateServicePrincipalRequest { name: "other".into(), ..request.clone() };
+    assert_refused!(
+        admin.service_principals().create_service_principal(other).await,
+        InvalidArgument,
+        "REQUEST_ID_REUSED"
+    );
+    let bad = pb::CreateServicePrincipalRequest { request_id: "1".into(), ..request };
+    assert_refused!(
+        admin.service_principals().create_service_principal(bad).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    sg.finish().await;
+}
+
+async fn only_a_global_admin_makes_keys(sg: TestServer) {
+    let key = sg.admin().key("op", pb::Role::Operator).await;
+    let request = pb::CreateServicePrincipalRequest {
+        name: "x".into(),
+        role: pb::Role::Viewer.into(),
+        ..Default::default()
+    };
+    assert_refused!(
+        sg.with(&key).service_principals().create_service_principal(request.clone()).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_refused!(
+        sg.anonymous().service_principals().create_service_principal(request).await,
+        Unauthenticated,
+        "CREDENTIAL_MISSING"
+    );
+    sg.finish().await;
+}
+
+async fn an_update_is_in_force_at_the_next_call(sg: TestServer) {
+    let admin = sg.admin();
+    let key = admin.key("ci", pb::Role::None).await;
+    let ci = sg.with(&key);
+    let raise = pb::UpdateServicePrincipalRequest {
+        role: pb::Role::Operator.into(),
+        ..update("ci", &["role"])
+    };
+    let raised = admin
+        .service_principals()
+        .update_service_principal(raise)
+        .await
+        .unwrap()
+        .into_inner()
+        .service_principal
+        .unwrap();
+    assert_eq!(
+        (raised.role(), raised.etag.as_str(), raised.expire_time),
+        (pb::Role::Operator, "v2", None)
+    );
+    assert_eq!(who(&ci).await.unwrap().role(), pb::Role::Operator);
+    let stream = watching(&ci).await;
+    let lower = pb::UpdateServicePrincipalRequest {
+        role: pb::Role::None.into(),
+        etag: "v2".into(),
+        ..update("ci", &["role"])
+    };
+    admin.service_principals().update_service_principal(lower.clone()).await.unwrap();
+    assert_eq!(who(&ci).await.unwrap().role(), pb::Role::None);
+    assert_refused!(end(stream).await, PermissionDenied, "ROLE_TOO_LOW");
+    assert_refused!(
+        admin.service_principals().update_service_principal(lower).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+
+    let at = sg.app.clock.now().plus(Duration::from_secs(2));
+    let at = Some(shoreguard::rpc::wire::time(at));
+    let brief =
+        pb::UpdateServicePrincipalRequest { expire_time: at, ..update("ci", &["expire_time"]) };
+    let changed = admin
+        .service_principals()
+        .update_service_principal(brief)
+        .await
+        .unwrap()
+        .into_inner()
+        .service_principal
+        .unwrap();
+    assert_eq!((changed.expire_time, changed.role()), (at, pb::Role::None));
+    assert_eq!(who(&ci).await.unwrap().expire_time, at);
+    sg.app.clock.advance(Duration::from_secs(2));
+    assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+    // Without a time the key does not expire. A key that was rejected only because it had expired is valid again.
+    admin
+        .service_principals()
+        .update_service_principal(update("ci", &["expire_time"]))
+        .await
+        .unwrap();
+    assert_eq!(who(&ci).await.unwrap().expire_time, None);
+    sg.finish().await;
+}
+
+async fn an_update_that_is_wrong_changes_nothing(sg: TestServer) {
+    let admin = sg.admin();
+    admin.key("ci", pb::Role::Viewer).await;
+    let now = Some(shoreguard::rpc::wire::time(sg.app.clock.now()));
+    for request in [
+        update("ci", &[]),
+        pb::UpdateServicePrincipalRequest { update_mask: None, ..update("ci", &[]) },
+        update("ci", &["name"]),
+        update("ci", &["role", "key_prefix"]),
+        update("ci", &["role"]),
+        update("", &["expire_time"]),
+        update("a\0b", &["expire_time"]),
+        pb::UpdateServicePrincipalRequest { expire_time: now, ..update("ci", &["expire_time"]) },
+    ] {
+        assert_refused!(
+            admin.service_principals().update_service_principal(request).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+    }
+    assert_refused!(
+        admin
+            .service_principals()
+            .update_service_principal(update("nobody", &["expire_time"]))
+            .await,
+        NotFound,
+        "NOT_FOUND"
+    );
+    assert_eq!(get(&admin, "ci").await.etag, "v1");
+    sg.finish().await;
+}
+
+async fn wp35_a_principal_without_a_prefix_is_shown_and_calls(sg: TestServer) {
+    let admin = sg.admin();
+    let key = admin.key("old", pb::Role::Viewer).await;
+    // As stored by an older system: no prefix, and a key that does not begin with `sg_`.
+    let hash = shoreguard::seal::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"legacy-key"));
+    sg.sql(&format!(
+        "UPDATE service_principals SET key_prefix = NULL, key_hash = '{hash}' WHERE name = 'old'"
+    ))
+    .await;
+    let now = sg.app.clock.now();
+    let id = Subject::ServicePrincipal(get(&admin, "old").await.id.into());
+    sg.app.db.transaction(async |conn| log_change(conn, id, now).await).await.unwrap();
+    feed::refresh(&sg.app).await.unwrap();
+    let all = admin
+        .service_principals()
+        .list_service_principals(pb::ListServicePrincipalsRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    let shown: Vec<_> =
+        all.service_principals.iter().map(|p| (p.name.as_str(), p.key_prefix.len())).collect();
+    assert_eq!(shown, [("old", 0), ("root", 12)]);
+    assert_eq!(who(&sg.with("legacy-key")).await.unwrap().actor, "sp:old");
+    assert_refused!(who(&sg.with(&key)).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(rotated(&admin, "old", Duration::ZERO).await.len(), 46);
+    sg.finish().await;
+}
+
+async fn wp43_a_use_is_noted_at_most_once_a_minute(sg: TestServer) {
+    let admin = sg.admin();
+    let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);
+    let minute = Duration::from_mins(1);
+    assert_eq!((LAST_USED.every)(&sg.app.config), minute);
+    let noted = async || get(&admin, "ci").await.last_used_time;
+    let used = async || {
+        for _ in 0..20 {
+            who(&ci).await.unwrap();
+        }
+    };
+    let moved = async |by| {
+        sg.app.clock.advance(by);
         feed::refresh(&sg.app).await.unwrap();
-        let refused = caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
-        assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
-        sg.finish().await;
+    };
+    used().await;
+    assert_eq!(noted().await, None, "a call itself writes nothing");
+    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    let first = noted().await.unwrap();
+    // Not even if several replicas store uses at different times.
+    moved(Duration::from_secs(50)).await;
+    used().await;
+    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    assert_eq!(noted().await, Some(first));
+    moved(minute).await;
+    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    assert_eq!(noted().await, Some(first), "nobody has called with it since");
+    used().await;
+    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    let second = noted().await.unwrap();
+    assert!(second.seconds >= first.seconds + 60, "{first:?} {second:?}");
+    assert_eq!(get(&admin, "ci").await.etag, "v1");
+    sg.finish().await;
+}
+
+async fn wp92_who_created_it_is_kept_and_long_names_are_refused(sg: TestServer) {
+    let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
+    let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
+    let person = sg.with(&session);
+    let id: i64 =
+        who(&person).await.unwrap().principal.strip_prefix("user:").unwrap().parse().unwrap();
+    person.key("by-hand", pb::Role::Viewer).await;
+    let program = sg.admin();
+    program.key("by-program", pb::Role::Viewer).await;
+    assert_eq!(get(&program, "by-hand").await.created_by, id);
+    // The creator that is a service principal is recorded only in the audit log.
+    assert_eq!(get(&program, "by-program").await.created_by, 0);
+    sg.app.audit.settled().await;
+    let entries = pb::ListAuditEntriesRequest {
+        action: "service_principal.create".into(),
+        resource_id: "by-program".into(),
+        ..Default::default()
+    };
+    let entries =
+        program.audit().list_audit_entries(entries).await.unwrap().into_inner().audit_entries;
+    assert_eq!(entries[0].actor, "sp:root");
+
+    let longest = "\u{e4}".repeat(100);
+    program.key(&longest, pb::Role::Viewer).await;
+    let longer = create(&format!("{longest}a"), pb::Role::Viewer);
+    assert_refused!(
+        program.service_principals().create_service_principal(longer).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    sg.finish().await;
+}
+
+async fn wp93_a_key_in_the_query_is_no_credential(sg: TestServer) {
+    let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+    for name in ["token", "access_token", "key", "api_key", "authorization"] {
+        let asked: &'static str = format!("{path}?{name}={}", sg.admin_key).leak();
+        let answer = sg.anonymous().raw(asked, Streaming::Unary, vec![], &[]).await;
+        assert_refused!(answer, Unauthenticated, "CREDENTIAL_MISSING");
     }
+    // The same path, with the key in the header.
+    sg.admin().raw(path, Streaming::Unary, vec![], &[]).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn names_are_unique_and_lists_page(sg: TestServer) {
-        let admin = sg.admin();
-        for n in 0..5 {
-            admin.key(&format!("p{n}"), pb::Role::Viewer).await;
-        }
-        let again = pb::CreateServicePrincipalRequest { name: "p0".into(), role: pb::Role::Viewer.into(), ..Default::default() };
-        assert_refused!(admin.service_principals().create_service_principal(again).await, AlreadyExists, "ALREADY_EXISTS");
-
-        let mut names = Vec::new();
-        let mut token = String::new();
-        loop {
-            let request = pb::ListServicePrincipalsRequest { page_size: 2, page_token: token.clone() };
-            let page = admin.service_principals().list_service_principals(request).await.unwrap().into_inner();
-            assert!(page.service_principals.len() <= 2);
-            names.extend(page.service_principals.into_iter().map(|p| p.name));
-            token = page.next_page_token;
-            if token.is_empty() {
-                break;
-            }
-        }
-        assert_eq!(names, ["p0", "p1", "p2", "p3", "p4", "root"]);
-        sg.finish().await;
-    }
-
-    async fn a_repeat_with_the_same_request_id_gets_the_first_answer(sg: TestServer) {
-        let admin = sg.admin();
-        let id = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".to_owned();
-        let request = pb::CreateServicePrincipalRequest {
-            name: "once".into(),
-            role: pb::Role::Viewer.into(),
-            request_id: id.clone(),
-            ..Default::default()
-        };
-        let first = admin.service_principals().create_service_principal(request.clone()).await.unwrap().into_inner();
-        let again = admin.service_principals().create_service_principal(request.clone()).await.unwrap().into_inner();
-        assert_eq!(first, again);
-        let other = pb::CreateServicePrincipalRequest { name: "other".into(), ..request.clone() };
-        assert_refused!(admin.service_principals().create_service_principal(other).await, InvalidArgument, "REQUEST_ID_REUSED");
-        let bad = pb::CreateServicePrincipalRequest { request_id: "1".into(), ..request };
-        assert_refused!(admin.service_principals().create_service_principal(bad).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
-    }
-
-    async fn only_a_global_admin_makes_keys(sg: TestServer) {
-        let key = sg.admin().key("op", pb::Role::Operator).await;
-        let request = pb::CreateServicePrincipalRequest { name: "x".into(), role: pb::Role::Viewer.into(), ..Default::default() };
-        assert_refused!(sg.with(&key).service_principals().create_service_principal(request.clone()).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(sg.anonymous().service_principals().create_service_principal(request).await, Unauthenticated, "CREDENTIAL_MISSING");
-        sg.finish().await;
-    }
-
-    async fn an_update_is_in_force_at_the_next_call(sg: TestServer) {
-        let admin = sg.admin();
-        let key = admin.key("ci", pb::Role::None).await;
-        let ci = sg.with(&key);
-        let raise = pb::UpdateServicePrincipalRequest { role: pb::Role::Operator.into(), ..update("ci", &["role"]) };
-        let raised = admin.service_principals().update_service_principal(raise).await.unwrap().into_inner().service_principal.unwrap();
-        assert_eq!((raised.role(), raised.etag.as_str(), raised.expire_time), (pb::Role::Operator, "v2", None));
-        assert_eq!(who(&ci).await.unwrap().role(), pb::Role::Operator);
-        let stream = watching(&ci).await;
-        let lower = pb::UpdateServicePrincipalRequest { role: pb::Role::None.into(), etag: "v2".into(), ..update("ci", &["role"]) };
-        admin.service_principals().update_service_principal(lower.clone()).await.unwrap();
-        assert_eq!(who(&ci).await.unwrap().role(), pb::Role::None);
-        assert_refused!(end(stream).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(admin.service_principals().update_service_principal(lower).await, Aborted, "CONCURRENT_CHANGE");
-
-        let at = sg.app.clock.now().plus(Duration::from_secs(2));
-        let at = Some(shoreguard::rpc::wire::time(at));
-        let brief = pb::UpdateServicePrincipalRequest { expire_time: at, ..update("ci", &["expire_time"]) };
-        let changed = admin.service_principals().update_service_principal(brief).await.unwrap().into_inner().service_principal.unwrap();
-        assert_eq!((changed.expire_time, changed.role()), (at, pb::Role::None));
-        assert_eq!(who(&ci).await.unwrap().expire_time, at);
-        sg.app.clock.advance(Duration::from_secs(2));
-        assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
-        // Without a time the key does not expire. A key that was rejected only because it had expired is valid again.
-        admin.service_principals().update_service_principal(update("ci", &["expire_time"])).await.unwrap();
-        assert_eq!(who(&ci).await.unwrap().expire_time, None);
-        sg.finish().await;
-    }
-
-    async fn an_update_that_is_wrong_changes_nothing(sg: TestServer) {
-        let admin = sg.admin();
-        admin.key("ci", pb::Role::Viewer).await;
-        let now = Some(shoreguard::rpc::wire::time(sg.app.clock.now()));
-        for request in [
-            update("ci", &[]),
-            pb::UpdateServicePrincipalRequest { update_mask: None, ..update("ci", &[]) },
-            update("ci", &["name"]),
-            update("ci", &["role", "key_prefix"]),
-            update("ci", &["role"]),
-            update("", &["expire_time"]),
-            update("a\0b", &["expire_time"]),
-            pb::UpdateServicePrincipalRequest { expire_time: now, ..update("ci", &["expire_time"]) },
-        ] {
-            assert_refused!(admin.service_principals().update_service_principal(request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        assert_refused!(admin.service_principals().update_service_principal(update("nobody", &["expire_time"])).await, NotFound, "NOT_FOUND");
-        assert_eq!(get(&admin, "ci").await.etag, "v1");
-        sg.finish().await;
-    }
-
-    async fn with_an_overlap_two_keys_are_good_and_never_three(sg: TestServer) {
-        let admin = sg.admin();
-        let overlap = Duration::from_secs(3);
-        let first = sg.with(&admin.key("ci", pb::Role::Viewer).await);
-        let second = sg.with(&rotated(&admin, "ci", overlap).await);
-        let ends = sg.app.clock.now().plus(overlap);
-        // The first key reports when it expires. The second does not expire.
-        let told = who(&first).await.unwrap().expire_time.unwrap();
-        assert!(told.seconds <= shoreguard::rpc::wire::time(ends).seconds);
-        assert_eq!(get(&admin, "ci").await.previous_key_expire_time, Some(told));
-        assert_eq!(who(&second).await.unwrap().expire_time, None);
-
-        let third = sg.with(&rotated(&admin, "ci", overlap).await);
-        assert_refused!(who(&first).await, Unauthenticated, "CREDENTIAL_INVALID");
-        who(&second).await.unwrap();
-        who(&third).await.unwrap();
-        sg.app.clock.advance(overlap);
-        assert_refused!(who(&second).await, Unauthenticated, "CREDENTIAL_INVALID");
-        who(&third).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn an_overlap_is_a_week_at_most_and_ends_with_the_principal(sg: TestServer) {
-        let admin = sg.admin();
-        let at = sg.app.clock.now().plus(Duration::from_secs(2));
-        let expire_time = Some(shoreguard::rpc::wire::time(at));
-        let request = pb::CreateServicePrincipalRequest { expire_time, ..create("ci", pb::Role::Viewer) };
-        let first = sg.with(&admin.service_principals().create_service_principal(request).await.unwrap().into_inner().key);
-        for overlap in [
-            prost_types::Duration { seconds: 7 * 24 * 60 * 60, nanos: 1 },
-            prost_types::Duration { seconds: -1, nanos: 0 },
-            prost_types::Duration { seconds: 0, nanos: -1 },
-            prost_types::Duration { seconds: 0, nanos: 1_000_000_000 },
-            prost_types::Duration { seconds: i64::MAX, nanos: 0 },
-        ] {
-            let request = pb::RotateServicePrincipalRequest { overlap: Some(overlap), ..rotate("ci", Duration::ZERO) };
-            assert_refused!(admin.service_principals().rotate_service_principal(request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        let second = sg.with(&rotated(&admin, "ci", OVERLAP_MAX).await);
-        assert_eq!(who(&first).await.unwrap().expire_time, expire_time);
-        sg.app.clock.advance(Duration::from_secs(2));
-        assert_refused!(who(&first).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_refused!(who(&second).await, Unauthenticated, "CREDENTIAL_INVALID");
-        sg.finish().await;
-    }
-
-    async fn t14_a_rotation_at_once_kills_every_older_key_and_its_streams(sg: TestServer) {
-        let admin = sg.admin();
-        let first = sg.with(&admin.key("ci", pb::Role::Viewer).await);
-        let of_first = watching(&first).await;
-        let second = sg.with(&rotated(&admin, "ci", Duration::from_hours(1)).await);
-        let of_second = watching(&second).await;
-        // Both streams continue during the overlap.
-        sg.app.live.sweep(&sg.app.snapshot);
-        assert_eq!(sg.app.live.count(), 2);
-        let third = sg.with(&rotated(&admin, "ci", Duration::ZERO).await);
-        for (caller, stream) in [(first, of_first), (second, of_second)] {
-            assert_refused!(end(stream).await, Unauthenticated, "CREDENTIAL_INVALID");
-            assert_refused!(who(&caller).await, Unauthenticated, "CREDENTIAL_INVALID");
-        }
-        who(&third).await.unwrap();
-        assert_eq!(get(&admin, "ci").await.previous_key_expire_time, None);
-        sg.finish().await;
-    }
-
-    async fn t14_the_streams_of_a_replaced_key_end_with_its_overlap(sg: TestServer) {
-        let admin = sg.admin();
-        let first = sg.with(&admin.key("ci", pb::Role::Admin).await);
-        let before = watching(&first).await;
-        let overlap = Duration::from_secs(3);
-        let second = sg.with(&rotated(&admin, "ci", overlap).await);
-        let (during, mut stays) = (watching(&first).await, watching(&second).await);
-        sg.app.clock.advance(overlap);
-        // The clock alone ends them: nothing is written at the end of an overlap.
-        assert_refused!(end(before).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_refused!(end(during).await, Unauthenticated, "CREDENTIAL_INVALID");
-        sg.app.live.sweep(&sg.app.snapshot);
-        admin.key("later", pb::Role::None).await;
-        let told = |answer: pb::WatchEventsResponse| answer.event.is_some_and(|event| event.payload_json.contains("later"));
-        while !told(stays.message().await.unwrap().unwrap()) {}
-        drop(stays);
-        sg.finish().await;
-    }
-
-    async fn wp35_a_principal_without_a_prefix_is_shown_and_calls(sg: TestServer) {
-        let admin = sg.admin();
-        let key = admin.key("old", pb::Role::Viewer).await;
-        // As stored by an older system: no prefix, and a key that does not begin with `sg_`.
-        let hash = shoreguard::seal::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"legacy-key"));
-        sg.sql(&format!("UPDATE service_principals SET key_prefix = NULL, key_hash = '{hash}' WHERE name = 'old'")).await;
-        let now = sg.app.clock.now();
-        let id = Subject::ServicePrincipal(get(&admin, "old").await.id.into());
-        sg.app.db.transaction(async |conn| log_change(conn, id, now).await).await.unwrap();
-        feed::refresh(&sg.app).await.unwrap();
-        let all = admin.service_principals().list_service_principals(pb::ListServicePrincipalsRequest::default()).await.unwrap().into_inner();
-        let shown: Vec<_> = all.service_principals.iter().map(|p| (p.name.as_str(), p.key_prefix.len())).collect();
-        assert_eq!(shown, [("old", 0), ("root", 12)]);
-        assert_eq!(who(&sg.with("legacy-key")).await.unwrap().actor, "sp:old");
-        assert_refused!(who(&sg.with(&key)).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_eq!(rotated(&admin, "old", Duration::ZERO).await.len(), 46);
-        sg.finish().await;
-    }
-
-    async fn wp43_a_use_is_noted_at_most_once_a_minute(sg: TestServer) {
-        let admin = sg.admin();
-        let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);
-        let minute = Duration::from_mins(1);
-        assert_eq!((LAST_USED.every)(&sg.app.config), minute);
-        let noted = async || get(&admin, "ci").await.last_used_time;
-        let used = async || {
-            for _ in 0..20 {
-                who(&ci).await.unwrap();
-            }
-        };
-        let moved = async |by| {
-            sg.app.clock.advance(by);
-            feed::refresh(&sg.app).await.unwrap();
-        };
-        used().await;
-        assert_eq!(noted().await, None, "a call itself writes nothing");
-        workers::once(&sg.app, &LAST_USED).await.unwrap();
-        let first = noted().await.unwrap();
-        // Not even if several replicas store uses at different times.
-        moved(Duration::from_secs(50)).await;
-        used().await;
-        workers::once(&sg.app, &LAST_USED).await.unwrap();
-        assert_eq!(noted().await, Some(first));
-        moved(minute).await;
-        workers::once(&sg.app, &LAST_USED).await.unwrap();
-        assert_eq!(noted().await, Some(first), "nobody has called with it since");
-        used().await;
-        workers::once(&sg.app, &LAST_USED).await.unwrap();
-        let second = noted().await.unwrap();
-        assert!(second.seconds >= first.seconds + 60, "{first:?} {second:?}");
-        assert_eq!(get(&admin, "ci").await.etag, "v1");
-        sg.finish().await;
-    }
-
-    async fn wp92_who_created_it_is_kept_and_long_names_are_refused(sg: TestServer) {
-        let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
-        let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
-        let person = sg.with(&session);
-        let id: i64 = who(&person).await.unwrap().principal.strip_prefix("user:").unwrap().parse().unwrap();
-        person.key("by-hand", pb::Role::Viewer).await;
-        let program = sg.admin();
-        program.key("by-program", pb::Role::Viewer).await;
-        assert_eq!(get(&program, "by-hand").await.created_by, id);
-        // The creator that is a service principal is recorded only in the audit log.
-        assert_eq!(get(&program, "by-program").await.created_by, 0);
-        sg.app.audit.settled().await;
-        let entries = pb::ListAuditEntriesRequest { action: "service_principal.create".into(), resource_id: "by-program".into(), ..Default::default() };
-        let entries = program.audit().list_audit_entries(entries).await.unwrap().into_inner().audit_entries;
-        assert_eq!(entries[0].actor, "sp:root");
-
-        let longest = "\u{e4}".repeat(100);
-        program.key(&longest, pb::Role::Viewer).await;
-        let longer = create(&format!("{longest}a"), pb::Role::Viewer);
-        assert_refused!(program.service_principals().create_service_principal(longer).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
-    }
-
-    async fn wp93_a_key_in_the_query_is_no_credential(sg: TestServer) {
-        let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
-        for name in ["token", "access_token", "key", "api_key", "authorization"] {
-            let asked: &'static str = format!("{path}?{name}={}", sg.admin_key).leak();
-            let answer = sg.anonymous().raw(asked, Streaming::Unary, vec![], &[]).await;
-            assert_refused!(answer, Unauthenticated, "CREDENTIAL_MISSING");
-        }
-        // The same path, with the key in the header.
-        sg.admin().raw(path, Streaming::Unary, vec![], &[]).await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn there_are_so_many_and_no_more(sg: TestServer) {
-        let admin = sg.admin();
-        // The first admin's key counts, too.
-        let rest = SERVICE_PRINCIPALS_MAX - 2;
-        sg.sql(&format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rest}) \
+async fn there_are_so_many_and_no_more(sg: TestServer) {
+    let admin = sg.admin();
+    // The first admin's key counts, too.
+    let rest = SERVICE_PRINCIPALS_MAX - 2;
+    sg.sql(&format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rest}) \
             INSERT INTO service_principals (name, key_hash, role, created_at) \
             SELECT 'p' || i, substr('0000000000000000000000000000000000000000000000000000000000000000' || i, length('' || i) + 1), 'none', created_at \
             FROM n, service_principals WHERE name = 'root'")).await;
-        admin.key("last", pb::Role::None).await;
-        assert_refused!(admin.service_principals().create_service_principal(create("more", pb::Role::None)).await, FailedPrecondition, "LIMIT_REACHED");
-        // A rotation does not add a service principal.
-        rotated(&admin, "last", Duration::ZERO).await;
-        sg.finish().await;
-    }
+    admin.key("last", pb::Role::None).await;
+    assert_refused!(
+        admin.service_principals().create_service_principal(create("more", pb::Role::None)).await,
+        FailedPrecondition,
+        "LIMIT_REACHED"
+    );
+    // A rotation does not add a service principal.
+    rotated(&admin, "last", Duration::ZERO).await;
+    sg.finish().await;
 }
 
 served! {
     tuned |config| config.limits.credentials_per_minute = 3;
-    async fn one_caller_makes_so_many_keys_a_minute(sg: TestServer) {
-        // The first admin has created the first key, as a user with a limit of its own.
-        let admin = sg.admin();
-        let other = sg.with(&admin.key("other", pb::Role::Admin).await);
-        admin.key("ci", pb::Role::Viewer).await;
-        rotated(&admin, "ci", Duration::ZERO).await;
-        let rotation = admin.service_principals().rotate_service_principal(rotate("ci", Duration::ZERO)).await;
-        assert_refused!(rotation, ResourceExhausted, "RATE_LIMITED");
-        let creation = admin.service_principals().create_service_principal(create("more", pb::Role::None)).await;
-        assert_refused!(creation, ResourceExhausted, "RATE_LIMITED");
-        other.key("theirs", pb::Role::None).await;
-        sg.finish().await;
-    }
+    one_caller_makes_so_many_keys_a_minute,
+}
+
+async fn one_caller_makes_so_many_keys_a_minute(sg: TestServer) {
+    // The first admin has created the first key, as a user with a limit of its own.
+    let admin = sg.admin();
+    let other = sg.with(&admin.key("other", pb::Role::Admin).await);
+    admin.key("ci", pb::Role::Viewer).await;
+    rotated(&admin, "ci", Duration::ZERO).await;
+    let rotation =
+        admin.service_principals().rotate_service_principal(rotate("ci", Duration::ZERO)).await;
+    assert_refused!(rotation, ResourceExhausted, "RATE_LIMITED");
+    let creation =
+        admin.service_principals().create_service_principal(create("more", pb::Role::None)).await;
+    assert_refused!(creation, ResourceExhausted, "RATE_LIMITED");
+    other.key("theirs", pb::Role::None).await;
+    sg.finish().await;
 }

@@ -92,204 +92,209 @@ fn assert_exists<T: std::fmt::Debug>(result: &Result<T, Error>, expected: Kind) 
 }
 
 both_engines! {
-    async fn a_transaction_is_all_or_nothing(db: TestDb) {
-        db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
-        let refused: Result<(), Error> = db
+    a_transaction_is_all_or_nothing,
+    a_failed_statement_leaves_the_pool_sound,
+    a_future_dropped_inside_a_transaction_leaves_nothing_behind,
+    concurrent_writers_all_succeed,
+    each_broken_constraint_has_its_meaning,
+    times_keep_their_microseconds_and_their_order,
+    the_databases_clock_goes_on_and_can_be_moved,
+    json_comes_back_as_it_was,
+    a_sealed_value_does_not_open_in_another_row,
+    pages_show_each_row_once,
+}
+
+async fn a_transaction_is_all_or_nothing(db: TestDb) {
+    db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
+    let refused: Result<(), Error> = db
+        .transaction(async |conn| {
+            insert_gateway(conn, "first").await?;
+            insert_gateway(conn, "second").await?;
+            Err(Error::refused(Reason::LastAdmin, "no"))
+        })
+        .await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert_eq!(names(&db).await, ["kept"]);
+}
+
+async fn a_failed_statement_leaves_the_pool_sound(db: TestDb) {
+    for _ in 0..20 {
+        let taken: Result<(), Error> = db
             .transaction(async |conn| {
-                insert_gateway(conn, "first").await?;
-                insert_gateway(conn, "second").await?;
-                Err(Error::refused(Reason::LastAdmin, "no"))
+                insert_gateway(conn, "edge").await?;
+                insert_gateway(conn, "edge").await?;
+                Ok(())
             })
             .await;
-        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-        assert_eq!(names(&db).await, ["kept"]);
+        assert_exists(&taken, Kind::Gateway);
     }
+    assert!(names(&db).await.is_empty());
+    db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
+}
 
-    async fn a_failed_statement_leaves_the_pool_sound(db: TestDb) {
-        for _ in 0..20 {
-            let taken: Result<(), Error> = db
-                .transaction(async |conn| {
-                    insert_gateway(conn, "edge").await?;
-                    insert_gateway(conn, "edge").await?;
-                    Ok(())
-                })
-                .await;
-            assert_exists(&taken, Kind::Gateway);
+async fn a_future_dropped_inside_a_transaction_leaves_nothing_behind(db: TestDb) {
+    // More than the number of writers of either engine: each leftover would block one.
+    for _ in 0..20 {
+        let (entered, inside) = tokio::sync::oneshot::channel();
+        let stuck = db.transaction(async |conn| {
+            insert_gateway(conn, "dropped").await?;
+            entered.send(()).unwrap();
+            std::future::pending::<Result<(), Error>>().await
+        });
+        tokio::select! {
+            ended = stuck => panic!("{ended:?}"),
+            entered = inside => entered.unwrap(),
         }
-        assert!(names(&db).await.is_empty());
-        db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
     }
+    let after = db.transaction(async |conn| insert_gateway(conn, "dropped").await);
+    tokio::time::timeout(Duration::from_secs(5), after).await.unwrap().unwrap();
+    assert_eq!(names(&db).await, ["dropped"]);
+}
 
-    async fn a_future_dropped_inside_a_transaction_leaves_nothing_behind(db: TestDb) {
-        // More than the number of writers of either engine: each leftover would block one.
-        for _ in 0..20 {
-            let (entered, inside) = tokio::sync::oneshot::channel();
-            let stuck = db.transaction(async |conn| {
-                insert_gateway(conn, "dropped").await?;
-                entered.send(()).unwrap();
-                std::future::pending::<Result<(), Error>>().await
-            });
-            tokio::select! {
-                ended = stuck => panic!("{ended:?}"),
-                entered = inside => entered.unwrap(),
+async fn concurrent_writers_all_succeed(db: TestDb) {
+    let mut writers = JoinSet::new();
+    for _ in 0..64 {
+        let db = Db::clone(&db);
+        writers.spawn(async move {
+            for _ in 0..5 {
+                count_up(&db).await.unwrap();
             }
-        }
-        let after = db.transaction(async |conn| insert_gateway(conn, "dropped").await);
-        tokio::time::timeout(Duration::from_secs(5), after).await.unwrap().unwrap();
-        assert_eq!(names(&db).await, ["dropped"]);
+        });
     }
+    writers.join_all().await;
+    assert_eq!(count_up(&db).await.unwrap(), 64 * 5 + 1);
+}
 
-    async fn concurrent_writers_all_succeed(db: TestDb) {
-        let mut writers = JoinSet::new();
-        for _ in 0..64 {
-            let db = Db::clone(&db);
-            writers.spawn(async move {
-                for _ in 0..5 {
-                    count_up(&db).await.unwrap();
-                }
-            });
-        }
-        writers.join_all().await;
-        assert_eq!(count_up(&db).await.unwrap(), 64 * 5 + 1);
-    }
+async fn each_broken_constraint_has_its_meaning(db: TestDb) {
+    let mut conn = db.write().await.unwrap();
+    let conn = &mut conn;
+    insert_gateway(conn, "edge").await.unwrap();
+    assert_exists(&insert_gateway(conn, "edge").await, Kind::Gateway);
+    let user = insert_user(conn, "ana@example.com", "viewer").await.unwrap();
+    assert_exists(&insert_user(conn, "ana@example.com", "admin").await, Kind::User);
+    let group = insert_group(conn, "ops").await.unwrap();
+    assert_exists(&insert_group(conn, "ops").await, Kind::Group);
+    insert_member(conn, group, user).await.unwrap();
+    assert_exists(&insert_member(conn, group, user).await, Kind::GroupMember);
 
-    async fn each_broken_constraint_has_its_meaning(db: TestDb) {
-        let mut conn = db.write().await.unwrap();
-        let conn = &mut conn;
-        insert_gateway(conn, "edge").await.unwrap();
-        assert_exists(&insert_gateway(conn, "edge").await, Kind::Gateway);
-        let user = insert_user(conn, "ana@example.com", "viewer").await.unwrap();
-        assert_exists(&insert_user(conn, "ana@example.com", "admin").await, Kind::User);
-        let group = insert_group(conn, "ops").await.unwrap();
-        assert_exists(&insert_group(conn, "ops").await, Kind::Group);
-        insert_member(conn, group, user).await.unwrap();
-        assert_exists(&insert_member(conn, group, user).await, Kind::GroupMember);
+    let gone = insert_member(conn, GroupId(group.get() + 1), user).await;
+    assert!(matches!(gone, Err(Error::Conflict { kind: Kind::Row, .. })), "{gone:?}");
+    let unknown_role = insert_user(conn, "eve@example.com", "root").await;
+    assert!(matches!(unknown_role, Err(Error::Invalid { .. })), "{unknown_role:?}");
+    let too_long = insert_gateway(conn, &"x".repeat(254)).await;
+    assert!(matches!(too_long, Err(Error::Invalid { .. })), "{too_long:?}");
+}
 
-        let gone = insert_member(conn, GroupId(group.get() + 1), user).await;
-        assert!(matches!(gone, Err(Error::Conflict { kind: Kind::Row, .. })), "{gone:?}");
-        let unknown_role = insert_user(conn, "eve@example.com", "root").await;
-        assert!(matches!(unknown_role, Err(Error::Invalid { .. })), "{unknown_role:?}");
-        let too_long = insert_gateway(conn, &"x".repeat(254)).await;
-        assert!(matches!(too_long, Err(Error::Invalid { .. })), "{too_long:?}");
-    }
-
-    async fn times_keep_their_microseconds_and_their_order(db: TestDb) {
-        let times = [-1, 0, 1_700_000_000_000_000, 1_700_000_000_000_001, 1_700_000_000_500_000]
-            .map(Timestamp::from_unix_micros);
-        let mut conn = db.write().await.unwrap();
-        for at in times.iter().rev() {
-            let name = groups::name.eq(at.to_string());
-            let row = (name, groups::created_at.eq(at));
-            on_conn!(&mut conn, |c| diesel::insert_into(groups::table).values(row).execute(c).await)
-                .unwrap();
-        }
-        let read: Vec<Timestamp> = on_conn!(&mut conn, |c| groups::table
-            .select(groups::created_at)
-            .order(groups::created_at)
-            .load(c)
-            .await)
-        .unwrap();
-        assert_eq!(read, times);
-        let later: i64 = on_conn!(&mut conn, |c| groups::table
-            .filter(groups::created_at.gt(times[2]))
-            .count()
-            .get_result(c)
-            .await)
-        .unwrap();
-        assert_eq!(later, 2);
-    }
-
-    async fn the_databases_clock_goes_on_and_can_be_moved(db: TestDb) {
-        let mut conn = db.read().await.unwrap();
-        let first = db.now(&mut conn).await.unwrap();
-        let year_2026 = Timestamp::from_unix_seconds(1_767_225_600);
-        assert!(first > year_2026, "{first}");
-        let hour = Duration::from_hours(1);
-        db.move_clock(hour);
-        let second = db.now(&mut conn).await.unwrap();
-        assert!(second.since(first) >= hour && second.since(first) < hour * 2, "{second}");
-    }
-
-    async fn json_comes_back_as_it_was(db: TestDb) {
-        let labels = Json(serde_json::json!({ "env": "prod", "größe": ["m", 1, null] }));
-        let mut conn = db.write().await.unwrap();
-        insert_gateway(&mut conn, "edge").await.unwrap();
-        on_conn!(&mut conn, |c| diesel::update(gateways::table)
-            .set(gateways::labels_json.eq(&labels))
-            .execute(c)
-            .await)
-        .unwrap();
-        let read: Option<Json<serde_json::Value>> = on_conn!(&mut conn, |c| gateways::table
-            .select(gateways::labels_json)
-            .first(c)
-            .await)
-        .unwrap();
-        assert_eq!(read, Some(labels));
-    }
-
-    async fn a_sealed_value_does_not_open_in_another_row(db: TestDb) {
-        let keys = MasterKeys::parse(&"a1".repeat(32).into()).unwrap();
-        let place = |row| Aad {
-            table: "gateways",
-            column: "bearer_token",
-            row,
-            destination: "edge:443",
-        };
-        let mut conn = db.write().await.unwrap();
-        for name in ["mine", "theirs"] {
-            insert_gateway(&mut conn, name).await.unwrap();
-        }
-        // An attacker with write access to the database copies the token into the row of another gateway.
-        let sealed = keys.seal(&place("mine"), b"token").unwrap();
-        on_conn!(&mut conn, |c| diesel::update(gateways::table)
-            .set(gateways::bearer_token.eq(&sealed))
-            .execute(c)
-            .await)
-        .unwrap();
-        let rows: Vec<(String, Option<Vec<u8>>)> = on_conn!(&mut conn, |c| gateways::table
-            .select((gateways::name, gateways::bearer_token))
-            .order(gateways::name)
-            .load(c)
-            .await)
-        .unwrap();
-        let opened = |at: usize| keys.open(&place(&rows[at].0), rows[at].1.as_ref().unwrap());
-        assert_eq!(opened(0).unwrap().as_slice(), b"token");
-        assert!(opened(1).is_err());
-    }
-
-    async fn pages_show_each_row_once(db: TestDb) {
-        let key = MasterKeys::parse(&"a1".repeat(32).into()).unwrap().seal_key("page tokens");
-        let scope = PageScope { method: "/x", principal: "user:1", filter: b"", order: "name" };
-        let size = PageSize::parse(3).unwrap();
-        for n in 0..7 {
-            let name = format!("edge-{n}");
-            db.transaction(async |conn| insert_gateway(conn, &name).await).await.unwrap();
-        }
-        let mut conn = db.read().await.unwrap();
-        let (mut token, mut seen, mut pages) = (String::new(), Vec::<String>::new(), 0);
-        loop {
-            let after = PageToken::<String>::open(&key, &scope, &token).unwrap();
-            let after = after.as_ref().map_or("", |token| token.position());
-            let rows: Vec<String> = on_conn!(&mut conn, |c| gateways::table
-                .filter(gateways::name.gt(after))
-                .select(gateways::name)
-                .order(gateways::name)
-                .limit(size.limit())
-                .load(c)
-                .await)
+async fn times_keep_their_microseconds_and_their_order(db: TestDb) {
+    let times = [-1, 0, 1_700_000_000_000_000, 1_700_000_000_000_001, 1_700_000_000_500_000]
+        .map(Timestamp::from_unix_micros);
+    let mut conn = db.write().await.unwrap();
+    for at in times.iter().rev() {
+        let name = groups::name.eq(at.to_string());
+        let row = (name, groups::created_at.eq(at));
+        on_conn!(&mut conn, |c| diesel::insert_into(groups::table).values(row).execute(c).await)
             .unwrap();
-            let (rows, more) = size.cut(rows);
-            seen.extend(rows);
-            pages += 1;
-            if !more {
-                break;
-            }
-            token = PageToken::after(seen.last().unwrap().clone()).seal(&key, &scope).unwrap();
-        }
-        assert_eq!((pages, seen), (3, names(&db).await));
-        let other = PageScope { principal: "user:2", ..scope };
-        assert!(PageToken::<String>::open(&key, &other, &token).is_err());
     }
+    let read: Vec<Timestamp> = on_conn!(&mut conn, |c| groups::table
+        .select(groups::created_at)
+        .order(groups::created_at)
+        .load(c)
+        .await)
+    .unwrap();
+    assert_eq!(read, times);
+    let later: i64 = on_conn!(&mut conn, |c| groups::table
+        .filter(groups::created_at.gt(times[2]))
+        .count()
+        .get_result(c)
+        .await)
+    .unwrap();
+    assert_eq!(later, 2);
+}
+
+async fn the_databases_clock_goes_on_and_can_be_moved(db: TestDb) {
+    let mut conn = db.read().await.unwrap();
+    let first = db.now(&mut conn).await.unwrap();
+    let year_2026 = Timestamp::from_unix_seconds(1_767_225_600);
+    assert!(first > year_2026, "{first}");
+    let hour = Duration::from_hours(1);
+    db.move_clock(hour);
+    let second = db.now(&mut conn).await.unwrap();
+    assert!(second.since(first) >= hour && second.since(first) < hour * 2, "{second}");
+}
+
+async fn json_comes_back_as_it_was(db: TestDb) {
+    let labels = Json(serde_json::json!({ "env": "prod", "größe": ["m", 1, null] }));
+    let mut conn = db.write().await.unwrap();
+    insert_gateway(&mut conn, "edge").await.unwrap();
+    on_conn!(&mut conn, |c| diesel::update(gateways::table)
+        .set(gateways::labels_json.eq(&labels))
+        .execute(c)
+        .await)
+    .unwrap();
+    let read: Option<Json<serde_json::Value>> =
+        on_conn!(&mut conn, |c| gateways::table.select(gateways::labels_json).first(c).await)
+            .unwrap();
+    assert_eq!(read, Some(labels));
+}
+
+async fn a_sealed_value_does_not_open_in_another_row(db: TestDb) {
+    let keys = MasterKeys::parse(&"a1".repeat(32).into()).unwrap();
+    let place =
+        |row| Aad { table: "gateways", column: "bearer_token", row, destination: "edge:443" };
+    let mut conn = db.write().await.unwrap();
+    for name in ["mine", "theirs"] {
+        insert_gateway(&mut conn, name).await.unwrap();
+    }
+    // An attacker with write access to the database copies the token into the row of another gateway.
+    let sealed = keys.seal(&place("mine"), b"token").unwrap();
+    on_conn!(&mut conn, |c| diesel::update(gateways::table)
+        .set(gateways::bearer_token.eq(&sealed))
+        .execute(c)
+        .await)
+    .unwrap();
+    let rows: Vec<(String, Option<Vec<u8>>)> = on_conn!(&mut conn, |c| gateways::table
+        .select((gateways::name, gateways::bearer_token))
+        .order(gateways::name)
+        .load(c)
+        .await)
+    .unwrap();
+    let opened = |at: usize| keys.open(&place(&rows[at].0), rows[at].1.as_ref().unwrap());
+    assert_eq!(opened(0).unwrap().as_slice(), b"token");
+    assert!(opened(1).is_err());
+}
+
+async fn pages_show_each_row_once(db: TestDb) {
+    let key = MasterKeys::parse(&"a1".repeat(32).into()).unwrap().seal_key("page tokens");
+    let scope = PageScope { method: "/x", principal: "user:1", filter: b"", order: "name" };
+    let size = PageSize::parse(3).unwrap();
+    for n in 0..7 {
+        let name = format!("edge-{n}");
+        db.transaction(async |conn| insert_gateway(conn, &name).await).await.unwrap();
+    }
+    let mut conn = db.read().await.unwrap();
+    let (mut token, mut seen, mut pages) = (String::new(), Vec::<String>::new(), 0);
+    loop {
+        let after = PageToken::<String>::open(&key, &scope, &token).unwrap();
+        let after = after.as_ref().map_or("", |token| token.position());
+        let rows: Vec<String> = on_conn!(&mut conn, |c| gateways::table
+            .filter(gateways::name.gt(after))
+            .select(gateways::name)
+            .order(gateways::name)
+            .limit(size.limit())
+            .load(c)
+            .await)
+        .unwrap();
+        let (rows, more) = size.cut(rows);
+        seen.extend(rows);
+        pages += 1;
+        if !more {
+            break;
+        }
+        token = PageToken::after(seen.last().unwrap().clone()).seal(&key, &scope).unwrap();
+    }
+    assert_eq!((pages, seen), (3, names(&db).await));
+    let other = PageScope { principal: "user:2", ..scope };
+    assert!(PageToken::<String>::open(&key, &other, &token).is_err());
 }
 
 #[test]

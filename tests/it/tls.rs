@@ -222,41 +222,61 @@ pub(crate) async fn guarded(servers: &Issuer, clients: &Issuer) -> Simulator {
     Simulator::start(options).await.unwrap()
 }
 
-served! {
-    async fn a_gateway_is_reached_over_mutual_tls(sg: TestServer) {
-        let (servers, clients) = (authority("gateways"), authority("clients"));
-        let simulator = guarded(&servers, &clients).await;
+served! { a_gateway_is_reached_over_mutual_tls }
 
-        let (client_cert, client_key) = signed(&clients, uri("spiffe://example/shoreguard"));
-        let request = pb::RegisterGatewayRequest {
-            name: "secure".into(),
-            endpoint: format!("localhost:{}", simulator.addr().port()),
-            scheme: pb::GatewayScheme::Https.into(),
-            ca_cert: servers.pem().into_bytes().into(),
-            credentials: Some(pb::GatewayCredentials {
-                client_cert: client_cert.into_bytes().into(),
-                client_key: client_key.into_bytes().into(),
-                ..Default::default()
-            }),
+async fn a_gateway_is_reached_over_mutual_tls(sg: TestServer) {
+    let (servers, clients) = (authority("gateways"), authority("clients"));
+    let simulator = guarded(&servers, &clients).await;
+
+    let (client_cert, client_key) = signed(&clients, uri("spiffe://example/shoreguard"));
+    let request = pb::RegisterGatewayRequest {
+        name: "secure".into(),
+        endpoint: format!("localhost:{}", simulator.addr().port()),
+        scheme: pb::GatewayScheme::Https.into(),
+        ca_cert: servers.pem().into_bytes().into(),
+        credentials: Some(pb::GatewayCredentials {
+            client_cert: client_cert.into_bytes().into(),
+            client_key: client_key.into_bytes().into(),
             ..Default::default()
-        };
-        let admin = sg.admin();
-        let stored = admin.gateways().register_gateway(request.clone()).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!((stored.status(), stored.auth_mode()), (pb::GatewayStatus::Healthy, pb::GatewayAuthMode::Mtls));
-        assert!(stored.has_client_key);
-        let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
-        admin.openshell_v0_1().get_current_user(user).await.unwrap();
+        }),
+        ..Default::default()
+    };
+    let admin = sg.admin();
+    let stored = admin
+        .gateways()
+        .register_gateway(request.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .gateway
+        .unwrap();
+    assert_eq!(
+        (stored.status(), stored.auth_mode()),
+        (pb::GatewayStatus::Healthy, pb::GatewayAuthMode::Mtls)
+    );
+    assert!(stored.has_client_key);
+    let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
+    admin.openshell_v0_1().get_current_user(user).await.unwrap();
 
-        // It is not trusted if only the system's authorities are used.
-        let untrusted = pb::RegisterGatewayRequest { name: "untrusted".into(), ca_cert: bytes::Bytes::new(), ..request.clone() };
-        let stored = admin.gateways().register_gateway(untrusted).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);
-        let other = signed(&clients, uri("spiffe://example/other"));
-        let mut mixed = request.credentials.clone().unwrap();
-        mixed.client_key = other.1.into_bytes().into();
-        let mixed = pb::RegisterGatewayRequest { name: "mixed".into(), credentials: Some(mixed), ..request };
-        assert_refused!(admin.gateways().register_gateway(mixed).await, InvalidArgument, "INVALID_FIELD");
-        simulator.stop().await;
-        sg.finish().await;
-    }
+    // It is not trusted if only the system's authorities are used.
+    let untrusted = pb::RegisterGatewayRequest {
+        name: "untrusted".into(),
+        ca_cert: bytes::Bytes::new(),
+        ..request.clone()
+    };
+    let stored =
+        admin.gateways().register_gateway(untrusted).await.unwrap().into_inner().gateway.unwrap();
+    assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);
+    let other = signed(&clients, uri("spiffe://example/other"));
+    let mut mixed = request.credentials.clone().unwrap();
+    mixed.client_key = other.1.into_bytes().into();
+    let mixed =
+        pb::RegisterGatewayRequest { name: "mixed".into(), credentials: Some(mixed), ..request };
+    assert_refused!(
+        admin.gateways().register_gateway(mixed).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    simulator.stop().await;
+    sg.finish().await;
 }

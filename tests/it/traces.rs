@@ -84,42 +84,41 @@ fn proxied() -> Request<openshell::GetCurrentUserRequest> {
     request
 }
 
-served! {
-    tuned traced;
+served! { tuned traced; a_call_is_a_span_and_the_gateway_hears_of_it }
 
-    async fn a_call_is_a_span_and_the_gateway_hears_of_it(sg: TestServer) {
-        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", edge.addr()).await;
-        let own = sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
-        let through = sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap();
-        let none = pb::GetGatewayRequest { gateway: "none".into() };
-        let missing = sg.admin().gateways().get_gateway(none).await.unwrap_err();
-        let missing = missing.metadata().get("x-request-id").unwrap().to_str().unwrap().to_owned();
-        let heard = edge.last_headers("GetCurrentUser").unwrap();
-        let (own, through) = (id_of(&own), id_of(&through));
-        edge.stop().await;
-        // The last spans are sent before the server has stopped.
-        sg.finish().await;
+async fn a_call_is_a_span_and_the_gateway_hears_of_it(sg: TestServer) {
+    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", edge.addr()).await;
+    let own =
+        sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
+    let through = sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap();
+    let none = pb::GetGatewayRequest { gateway: "none".into() };
+    let missing = sg.admin().gateways().get_gateway(none).await.unwrap_err();
+    let missing = missing.metadata().get("x-request-id").unwrap().to_str().unwrap().to_owned();
+    let heard = edge.last_headers("GetCurrentUser").unwrap();
+    let (own, through) = (id_of(&own), id_of(&through));
+    edge.stop().await;
+    // The last spans are sent before the server has stopped.
+    sg.finish().await;
 
-        let span = span_of(&own).expect("the list is traced");
-        assert_eq!(span.name, "shoreguard.v1.GatewayService/ListGateways");
-        assert_eq!(text(&span, "rpc.grpc.status_code").as_deref(), Some("0"));
-        assert!(span.start_time_unix_nano <= span.end_time_unix_nano && span.links.is_empty());
-        let span = span_of(&through).expect("the proxied call is traced");
-        assert_eq!(text(&span, "shoreguard.gateway").as_deref(), Some("edge"));
-        assert_eq!(text(&span, "rpc.method").as_deref(), Some("GetCurrentUser"));
-        let ours = format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id));
-        assert_eq!(heard.get("traceparent").unwrap(), ours.as_str());
-        assert!(!heard.contains_key("tracestate"));
-        // A caller's trace is the parent only if the configuration trusts callers. Otherwise it is a link.
-        assert_ne!(hex(&span.trace_id), TRACE);
-        assert_eq!(hex(&span.links[0].trace_id), TRACE);
-        let span = span_of(&missing).expect("the refused call is traced");
-        assert_eq!(text(&span, "rpc.grpc.status_code").as_deref(), Some("5"));
-        assert!(span.status.is_none_or(|status| status.code == 0), "a refusal is no fault of ours");
-        let all = format!("{:?}", SPANS.lock().unwrap());
-        assert!(!all.contains("sg_") && !all.to_lowercase().contains("bearer"));
-    }
+    let span = span_of(&own).expect("the list is traced");
+    assert_eq!(span.name, "shoreguard.v1.GatewayService/ListGateways");
+    assert_eq!(text(&span, "rpc.grpc.status_code").as_deref(), Some("0"));
+    assert!(span.start_time_unix_nano <= span.end_time_unix_nano && span.links.is_empty());
+    let span = span_of(&through).expect("the proxied call is traced");
+    assert_eq!(text(&span, "shoreguard.gateway").as_deref(), Some("edge"));
+    assert_eq!(text(&span, "rpc.method").as_deref(), Some("GetCurrentUser"));
+    let ours = format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id));
+    assert_eq!(heard.get("traceparent").unwrap(), ours.as_str());
+    assert!(!heard.contains_key("tracestate"));
+    // A caller's trace is the parent only if the configuration trusts callers. Otherwise it is a link.
+    assert_ne!(hex(&span.trace_id), TRACE);
+    assert_eq!(hex(&span.links[0].trace_id), TRACE);
+    let span = span_of(&missing).expect("the refused call is traced");
+    assert_eq!(text(&span, "rpc.grpc.status_code").as_deref(), Some("5"));
+    assert!(span.status.is_none_or(|status| status.code == 0), "a refusal is no fault of ours");
+    let all = format!("{:?}", SPANS.lock().unwrap());
+    assert!(!all.contains("sg_") && !all.to_lowercase().contains("bearer"));
 }
 
 served! {
@@ -127,16 +126,20 @@ served! {
         traced(config);
         config.telemetry.trust_traceparent = true;
     };
+    a_trusted_caller_is_the_parent,
+}
 
-    async fn a_trusted_caller_is_the_parent(sg: TestServer) {
-        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", edge.addr()).await;
-        let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
-        edge.stop().await;
-        sg.finish().await;
-        let span = span_of(&through).expect("the proxied call is traced");
-        assert_eq!((hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()), (TRACE, "b7ad6b7169203331"));
-    }
+async fn a_trusted_caller_is_the_parent(sg: TestServer) {
+    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", edge.addr()).await;
+    let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
+    edge.stop().await;
+    sg.finish().await;
+    let span = span_of(&through).expect("the proxied call is traced");
+    assert_eq!(
+        (hex(&span.trace_id).as_str(), hex(&span.parent_span_id).as_str()),
+        (TRACE, "b7ad6b7169203331")
+    );
 }
 
 served! {
@@ -144,26 +147,28 @@ served! {
         traced(config);
         config.telemetry.otlp_one_in = 1_000_000;
     };
-
-    async fn who_says_that_it_is_traced_is_not_believed(sg: TestServer) {
-        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", edge.addr()).await;
-        let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
-        assert_eq!(edge.last_headers("GetCurrentUser").unwrap().get("traceparent").unwrap(), THEIRS);
-        edge.stop().await;
-        sg.finish().await;
-        assert!(span_of(&through).is_none());
-    }
+    who_says_that_it_is_traced_is_not_believed,
 }
 
-served! {
-    // Nothing listens on this address.
-    tuned |config| config.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
+async fn who_says_that_it_is_traced_is_not_believed(sg: TestServer) {
+    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", edge.addr()).await;
+    let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
+    assert_eq!(edge.last_headers("GetCurrentUser").unwrap().get("traceparent").unwrap(), THEIRS);
+    edge.stop().await;
+    sg.finish().await;
+    assert!(span_of(&through).is_none());
+}
 
-    async fn a_collector_that_is_away_fails_no_call(sg: TestServer) {
-        for _ in 0..50 {
-            sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
-        }
-        sg.finish().await;
+// Nothing listens on this address.
+served! {
+    tuned |config| config.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
+    a_collector_that_is_away_fails_no_call,
+}
+
+async fn a_collector_that_is_away_fails_no_call(sg: TestServer) {
+    for _ in 0..50 {
+        sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
     }
+    sg.finish().await;
 }

@@ -59,88 +59,110 @@ fn http(
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
 served! {
-    async fn what_is_no_call_is_told_so(sg: TestServer) {
-        let mut sender = h2(&sg).await;
-        for (request, expected) in [
-            (http("GET", "/", None, b""), 404),
-            (http("GET", IDENTITY, None, b""), 405),
-            (http("POST", IDENTITY, None, b""), 415),
-            (http("POST", IDENTITY, Some("application/json"), b"{}"), 415),
-            (http("GET", "/_ws_tunnel", Some("application/grpc"), b""), 404),
-            (http("GET", "/gateways/edge/.well-known/openid-configuration", None, b""), 200),
-        ] {
-            assert_eq!(sender.send_request(request).await.unwrap().status(), expected);
-        }
-        for path in ["/_ws_tunnel", "/", "/openshell.v1.OpenShell/health", "/shoreguard.v1.AuthService/Nope"] {
-            let answer = sender.send_request(http("POST", path, Some("application/grpc"), b"")).await.unwrap();
-            assert_eq!(answer.headers()["grpc-status"], "12", "{path}");
-        }
-        sg.finish().await;
-    }
+    what_is_no_call_is_told_so,
+    a_malformed_or_oversized_message_is_refused,
+    reflection_shows_our_services_and_the_gateways_generation,
+    health_is_told_per_service_and_drains,
+    request_ids_are_ours_or_checked,
+}
 
-    async fn a_malformed_or_oversized_message_is_refused(sg: TestServer) {
-        let admin = sg.admin();
-        let path = "/shoreguard.v1.ServicePrincipalService/GetServicePrincipal";
-        for malformed in [&[0x0a, 0x7f, 0x01][..], &[0x0a, 0x01, 0xff], &[0xff; 32]] {
-            let refused = admin.raw(path, Streaming::Unary, malformed.to_vec(), &[]).await;
-            assert_refused!(refused, InvalidArgument, "MALFORMED_MESSAGE");
-        }
-        let large = pb::GetServicePrincipalRequest { service_principal: "x".repeat(5 << 20) }.encode_to_vec();
-        let large = admin.raw(path, Streaming::Unary, large, &[]).await;
-        assert_refused!(large, ResourceExhausted, "MESSAGE_TOO_LARGE");
-        let bad_timeout = admin.raw(IDENTITY, Streaming::Unary, vec![], &[("grpc-timeout", "soon")]).await;
-        assert_refused!(bad_timeout, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
+async fn what_is_no_call_is_told_so(sg: TestServer) {
+    let mut sender = h2(&sg).await;
+    for (request, expected) in [
+        (http("GET", "/", None, b""), 404),
+        (http("GET", IDENTITY, None, b""), 405),
+        (http("POST", IDENTITY, None, b""), 415),
+        (http("POST", IDENTITY, Some("application/json"), b"{}"), 415),
+        (http("GET", "/_ws_tunnel", Some("application/grpc"), b""), 404),
+        (http("GET", "/gateways/edge/.well-known/openid-configuration", None, b""), 200),
+    ] {
+        assert_eq!(sender.send_request(request).await.unwrap().status(), expected);
     }
-
-    async fn reflection_shows_our_services_and_the_gateways_generation(sg: TestServer) {
-        let listed = ask(&sg, None, MessageRequest::ListServices(String::new())).await;
-        let Some(MessageResponse::ListServicesResponse(listed)) = listed.message_response else { panic!("{listed:?}") };
-        let names: Vec<_> = listed.service.iter().map(|s| s.name.as_str()).collect();
-        assert!(names.contains(&"shoreguard.v1.GatewayService") && names.contains(&"openshell.v1.OpenShell"), "{names:?}");
-        assert!(!names.contains(&"openshell.inference.v1.Inference"));
-
-        let old = shoreguard_simulator::Simulator::start(
-            shoreguard_simulator::SimulatorOptions::plain(shoreguard_simulator::Generation::V0_0),
-        ).await.unwrap();
-        sg.gateway("old", old.addr()).await;
-        let listed = ask(&sg, Some("old"), MessageRequest::ListServices(String::new())).await;
-        let Some(MessageResponse::ListServicesResponse(listed)) = listed.message_response else { panic!("{listed:?}") };
-        assert!(listed.service.iter().any(|s| s.name == "openshell.inference.v1.Inference"));
-        old.stop().await;
-        sg.finish().await;
+    for path in
+        ["/_ws_tunnel", "/", "/openshell.v1.OpenShell/health", "/shoreguard.v1.AuthService/Nope"]
+    {
+        let answer =
+            sender.send_request(http("POST", path, Some("application/grpc"), b"")).await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "12", "{path}");
     }
+    sg.finish().await;
+}
 
-    async fn health_is_told_per_service_and_drains(sg: TestServer) {
-        let mut health = HealthClient::new(sg.channel());
-        for service in ["", "shoreguard.v1.GatewayService", "openshell.v1.OpenShell"] {
-            let request = HealthCheckRequest { service: service.to_owned() };
-            let status = health.check(request).await.unwrap().into_inner().status();
-            assert_eq!(status, ServingStatus::Serving, "{service}");
-        }
-        let unknown = health.check(HealthCheckRequest { service: "nope".into() }).await.unwrap_err();
-        assert_eq!(unknown.code(), Code::NotFound);
-        let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
-        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
-        sg.app.stop.cancel();
-        let next = tokio::time::timeout(Duration::from_secs(10), watch.message()).await.unwrap();
-        assert_eq!(next.unwrap().unwrap().status(), ServingStatus::NotServing);
-        drop(watch);
-        drop(health);
-        sg.finish().await;
+async fn a_malformed_or_oversized_message_is_refused(sg: TestServer) {
+    let admin = sg.admin();
+    let path = "/shoreguard.v1.ServicePrincipalService/GetServicePrincipal";
+    for malformed in [&[0x0a, 0x7f, 0x01][..], &[0x0a, 0x01, 0xff], &[0xff; 32]] {
+        let refused = admin.raw(path, Streaming::Unary, malformed.to_vec(), &[]).await;
+        assert_refused!(refused, InvalidArgument, "MALFORMED_MESSAGE");
     }
+    let large =
+        pb::GetServicePrincipalRequest { service_principal: "x".repeat(5 << 20) }.encode_to_vec();
+    let large = admin.raw(path, Streaming::Unary, large, &[]).await;
+    assert_refused!(large, ResourceExhausted, "MESSAGE_TOO_LARGE");
+    let bad_timeout =
+        admin.raw(IDENTITY, Streaming::Unary, vec![], &[("grpc-timeout", "soon")]).await;
+    assert_refused!(bad_timeout, InvalidArgument, "INVALID_FIELD");
+    sg.finish().await;
+}
 
-    async fn request_ids_are_ours_or_checked(sg: TestServer) {
-        let mut sender = h2(&sg).await;
-        let sent = "0b0f1d9e-64d7-4c53-9d1e-6a3ff2a3c111";
-        for (id, kept) in [(sent, true), ("not one", false)] {
-            let mut request = http("POST", IDENTITY, Some("application/grpc"), b"");
-            request.headers_mut().insert("x-request-id", id.parse().unwrap());
-            let answer = sender.send_request(request).await.unwrap();
-            let shown = answer.headers()["x-request-id"].to_str().unwrap();
-            assert_eq!(shown == id, kept);
-            assert!(uuid::Uuid::try_parse(shown).is_ok());
-        }
-        sg.finish().await;
+async fn reflection_shows_our_services_and_the_gateways_generation(sg: TestServer) {
+    let listed = ask(&sg, None, MessageRequest::ListServices(String::new())).await;
+    let Some(MessageResponse::ListServicesResponse(listed)) = listed.message_response else {
+        panic!("{listed:?}")
+    };
+    let names: Vec<_> = listed.service.iter().map(|s| s.name.as_str()).collect();
+    assert!(
+        names.contains(&"shoreguard.v1.GatewayService")
+            && names.contains(&"openshell.v1.OpenShell"),
+        "{names:?}"
+    );
+    assert!(!names.contains(&"openshell.inference.v1.Inference"));
+
+    let old = shoreguard_simulator::Simulator::start(
+        shoreguard_simulator::SimulatorOptions::plain(shoreguard_simulator::Generation::V0_0),
+    )
+    .await
+    .unwrap();
+    sg.gateway("old", old.addr()).await;
+    let listed = ask(&sg, Some("old"), MessageRequest::ListServices(String::new())).await;
+    let Some(MessageResponse::ListServicesResponse(listed)) = listed.message_response else {
+        panic!("{listed:?}")
+    };
+    assert!(listed.service.iter().any(|s| s.name == "openshell.inference.v1.Inference"));
+    old.stop().await;
+    sg.finish().await;
+}
+
+async fn health_is_told_per_service_and_drains(sg: TestServer) {
+    let mut health = HealthClient::new(sg.channel());
+    for service in ["", "shoreguard.v1.GatewayService", "openshell.v1.OpenShell"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service}");
     }
+    let unknown = health.check(HealthCheckRequest { service: "nope".into() }).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    let mut watch =
+        health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    sg.app.stop.cancel();
+    let next = tokio::time::timeout(Duration::from_secs(10), watch.message()).await.unwrap();
+    assert_eq!(next.unwrap().unwrap().status(), ServingStatus::NotServing);
+    drop(watch);
+    drop(health);
+    sg.finish().await;
+}
+
+async fn request_ids_are_ours_or_checked(sg: TestServer) {
+    let mut sender = h2(&sg).await;
+    let sent = "0b0f1d9e-64d7-4c53-9d1e-6a3ff2a3c111";
+    for (id, kept) in [(sent, true), ("not one", false)] {
+        let mut request = http("POST", IDENTITY, Some("application/grpc"), b"");
+        request.headers_mut().insert("x-request-id", id.parse().unwrap());
+        let answer = sender.send_request(request).await.unwrap();
+        let shown = answer.headers()["x-request-id"].to_str().unwrap();
+        assert_eq!(shown == id, kept);
+        assert!(uuid::Uuid::try_parse(shown).is_ok());
+    }
+    sg.finish().await;
 }

@@ -15,79 +15,92 @@ use crate::refusals::denied;
 const REFUSED_MAX: u32 = 5;
 
 served! {
-    async fn t16_a_caller_at_its_turns_waits_and_the_others_do_not(sg: TestServer) {
-        let viewer = sg.with(&sg.admin().key("viewer", pb::Role::Viewer).await);
-        let request = pb::GetServicePrincipalRequest { service_principal: "viewer".to_owned() };
-        let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
-        let id = found.into_inner().service_principal.unwrap().id;
-        let turns = (sg.app.config.database.readers as usize / 2).max(1);
-        let db = sg.app.db.clone();
-        let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
-        let holding = async move {
-            let mut held = Vec::new();
-            for _ in 0..turns {
-                held.push(db.read().await.unwrap());
-            }
-            let _ = all.send(());
-            let _ = released.await;
-            drop(held);
-        };
-        let holding = sg.app.db.run_as(CallerKey::ServicePrincipal(id), holding);
-        let holding = sg.app.spawn(holding);
-        taken.await.unwrap();
-        let list = pb::ListEventsRequest::default;
-        let mut events = viewer.events();
-        let mut waiting = pin!(events.list_events(list()));
-        assert!(poll!(&mut waiting).is_pending());
-        sg.admin().events().list_events(list()).await.unwrap();
-        drop(sg.app.db.read().await.unwrap());
-        assert!(poll!(&mut waiting).is_pending(), "the caller is at its turns");
-        release.send(()).unwrap();
-        waiting.await.unwrap();
-        holding.await.unwrap();
-        sg.finish().await;
-    }
-
-    async fn t16_what_only_users_have_costs_a_service_principal_no_entry_each(sg: TestServer) {
-        let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
-        let methods = ["Logout", "ChangePassword", "RevokeSession", "LinkOidcIdentity", "UnlinkOidcIdentity", "ApproveDevice"];
-        for method in methods {
-            let path = format!("/shoreguard.v1.AuthService/{method}").leak();
-            for _ in 0..20 {
-                let refused = nobody.raw(path, Streaming::Unary, Vec::new(), &[]).await;
-                assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-            }
-        }
-        sg.app.audit.drain().await;
-        let (rows, total) = denied(&sg, "sp:nobody").await;
-        assert_eq!(total, 20 * methods.len() as u64);
-        // The first refusal of a minute and its repetitions, for each method. The test may span parts of two minutes.
-        assert!(rows <= 4 * methods.len(), "{rows} rows");
-        sg.finish().await;
-    }
+    t16_a_caller_at_its_turns_waits_and_the_others_do_not,
+    t16_what_only_users_have_costs_a_service_principal_no_entry_each,
 }
 
-served! { tuned |config| config.audit.refused_writes_per_minute = REFUSED_MAX;
-    async fn t16_refused_writes_of_one_caller_are_bounded(sg: TestServer) {
-        let simulator = two_gateways(&sg).await;
-        let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
-        sg.admin().bind("lead", "east", pb::Role::Admin).await;
-        sg.admin().key("other", pb::Role::None).await;
-        let (mut refused, mut limited) = (0, 0);
-        for _ in 0..30 {
-            let made = lead.access().set_gateway_role(set("other", "east", pb::Role::Admin)).await;
-            let status = made.unwrap_err();
-            match crate::support::server::reason(&status).as_str() {
-                "ROLE_TOO_LOW" => refused += 1,
-                "RATE_LIMITED" => limited += 1,
-                other => unreachable!("{other}: {status:?}"),
-            }
+async fn t16_a_caller_at_its_turns_waits_and_the_others_do_not(sg: TestServer) {
+    let viewer = sg.with(&sg.admin().key("viewer", pb::Role::Viewer).await);
+    let request = pb::GetServicePrincipalRequest { service_principal: "viewer".to_owned() };
+    let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
+    let id = found.into_inner().service_principal.unwrap().id;
+    let turns = (sg.app.config.database.readers as usize / 2).max(1);
+    let db = sg.app.db.clone();
+    let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
+    let holding = async move {
+        let mut held = Vec::new();
+        for _ in 0..turns {
+            held.push(db.read().await.unwrap());
         }
-        // The test may span parts of two minutes.
-        assert!((1..=2 * REFUSED_MAX).contains(&refused) && limited > 0, "{refused} {limited}");
-        // Another caller has a limit of its own.
-        sg.admin().bind("other", "east", pb::Role::Viewer).await;
-        sg.finish().await;
-        simulator.stop().await;
+        let _ = all.send(());
+        let _ = released.await;
+        drop(held);
+    };
+    let holding = sg.app.db.run_as(CallerKey::ServicePrincipal(id), holding);
+    let holding = sg.app.spawn(holding);
+    taken.await.unwrap();
+    let list = pb::ListEventsRequest::default;
+    let mut events = viewer.events();
+    let mut waiting = pin!(events.list_events(list()));
+    assert!(poll!(&mut waiting).is_pending());
+    sg.admin().events().list_events(list()).await.unwrap();
+    drop(sg.app.db.read().await.unwrap());
+    assert!(poll!(&mut waiting).is_pending(), "the caller is at its turns");
+    release.send(()).unwrap();
+    waiting.await.unwrap();
+    holding.await.unwrap();
+    sg.finish().await;
+}
+
+async fn t16_what_only_users_have_costs_a_service_principal_no_entry_each(sg: TestServer) {
+    let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+    let methods = [
+        "Logout",
+        "ChangePassword",
+        "RevokeSession",
+        "LinkOidcIdentity",
+        "UnlinkOidcIdentity",
+        "ApproveDevice",
+    ];
+    for method in methods {
+        let path = format!("/shoreguard.v1.AuthService/{method}").leak();
+        for _ in 0..20 {
+            let refused = nobody.raw(path, Streaming::Unary, Vec::new(), &[]).await;
+            assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+        }
     }
+    sg.app.audit.drain().await;
+    let (rows, total) = denied(&sg, "sp:nobody").await;
+    assert_eq!(total, 20 * methods.len() as u64);
+    // The first refusal of a minute and its repetitions, for each method. The test may span parts of two minutes.
+    assert!(rows <= 4 * methods.len(), "{rows} rows");
+    sg.finish().await;
+}
+
+served! {
+    tuned |config| config.audit.refused_writes_per_minute = REFUSED_MAX;
+    t16_refused_writes_of_one_caller_are_bounded,
+}
+
+async fn t16_refused_writes_of_one_caller_are_bounded(sg: TestServer) {
+    let simulator = two_gateways(&sg).await;
+    let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
+    sg.admin().bind("lead", "east", pb::Role::Admin).await;
+    sg.admin().key("other", pb::Role::None).await;
+    let (mut refused, mut limited) = (0, 0);
+    for _ in 0..30 {
+        let made = lead.access().set_gateway_role(set("other", "east", pb::Role::Admin)).await;
+        let status = made.unwrap_err();
+        match crate::support::server::reason(&status).as_str() {
+            "ROLE_TOO_LOW" => refused += 1,
+            "RATE_LIMITED" => limited += 1,
+            other => unreachable!("{other}: {status:?}"),
+        }
+    }
+    // The test may span parts of two minutes.
+    assert!((1..=2 * REFUSED_MAX).contains(&refused) && limited > 0, "{refused} {limited}");
+    // Another caller has a limit of its own.
+    sg.admin().bind("other", "east", pb::Role::Viewer).await;
+    sg.finish().await;
+    simulator.stop().await;
 }

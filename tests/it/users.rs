@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use shoreguard::access::live::Ended;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::users::domain::{EMAIL_CHARACTERS_MAX, USERS_MAX};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Code, Response, Status, Streaming};
 
@@ -13,40 +12,43 @@ use crate::support::people::PASSWORD;
 use crate::support::server::{ADMIN_EMAIL, Caller, TestServer};
 
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
-const ANA: &str = "ana@example.com";
+pub(crate) const ANA: &str = "ana@example.com";
 
-fn invite(email: &str, role: pb::Role) -> pb::InviteUserRequest {
+pub(crate) fn invite(email: &str, role: pb::Role) -> pb::InviteUserRequest {
     pb::InviteUserRequest { email: email.to_owned(), role: role.into(), ..Default::default() }
 }
 
-fn update(user: &str, fields: &[&str]) -> pb::UpdateUserRequest {
+pub(crate) fn update(user: &str, fields: &[&str]) -> pb::UpdateUserRequest {
     let paths = fields.iter().map(|field| (*field).to_owned()).collect();
     let update_mask = Some(prost_types::FieldMask { paths });
     pb::UpdateUserRequest { user: user.to_owned(), update_mask, ..Default::default() }
 }
 
-fn role(user: &str, role: pb::Role) -> pb::UpdateUserRequest {
+pub(crate) fn role(user: &str, role: pb::Role) -> pb::UpdateUserRequest {
     pb::UpdateUserRequest { role: role.into(), ..update(user, &["role"]) }
 }
 
-fn active(user: &str, is_active: bool) -> pb::UpdateUserRequest {
+pub(crate) fn active(user: &str, is_active: bool) -> pb::UpdateUserRequest {
     pb::UpdateUserRequest { is_active, ..update(user, &["is_active"]) }
 }
 
-fn delete(user: &str) -> pb::DeleteUserRequest {
+pub(crate) fn delete(user: &str) -> pb::DeleteUserRequest {
     pb::DeleteUserRequest { user: user.to_owned(), ..Default::default() }
 }
 
-fn reset(user: &str) -> pb::ResetPasswordRequest {
+pub(crate) fn reset(user: &str) -> pb::ResetPasswordRequest {
     pb::ResetPasswordRequest { user: user.to_owned(), ..Default::default() }
 }
 
-async fn get(admin: &Caller, user: &str) -> Result<pb::User, Status> {
+pub(crate) async fn get(admin: &Caller, user: &str) -> Result<pb::User, Status> {
     let request = pb::GetUserRequest { user: user.to_owned() };
     Ok(admin.users().get_user(request).await?.into_inner().user.unwrap())
 }
 
-async fn change(admin: &Caller, request: pb::UpdateUserRequest) -> Result<pb::User, Status> {
+pub(crate) async fn change(
+    admin: &Caller,
+    request: pb::UpdateUserRequest,
+) -> Result<pb::User, Status> {
     Ok(admin.users().update_user(request).await?.into_inner().user.unwrap())
 }
 
@@ -150,281 +152,284 @@ async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
 }
 
 served! {
-    async fn a_role_holds_from_the_next_call_on_and_ends_streams(sg: TestServer) {
-        let admin = sg.admin();
-        let ana = sg.user(ANA, pb::Role::Viewer).await;
-        let stream = events(&sg.with(&ana)).await;
-        let changed = change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
-        assert_eq!((changed.role(), changed.is_active), (pb::Role::Operator, true));
-        assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::Operator);
-        let begun = Instant::now();
-        change(&admin, role(ANA, pb::Role::None)).await.unwrap();
-        assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::None);
-        ended(stream, Ended::RoleTooLow).await;
-        assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
-        // A field that is not in the mask stays unchanged.
-        change(&admin, pb::UpdateUserRequest { is_active: false, ..role(ANA, pb::Role::Viewer) }).await.unwrap();
-        assert!(get(&admin, ANA).await.unwrap().is_active);
-        sg.finish().await;
-    }
+    a_role_holds_from_the_next_call_on_and_ends_streams,
+    whoever_is_deactivated_is_out_and_comes_back_with_a_new_login_only,
+    a_deleted_user_takes_what_hangs_on_it_and_leaves_what_it_made,
+    users_are_listed_in_pages_and_by_what_they_are,
+    wp91_whoever_is_admin_by_a_group_is_shown_as_one,
+    an_etag_changes_with_each_change_and_with_nothing_else,
+    wp85_an_inactive_admin_is_deleted_while_one_active_stays,
+    wp17_an_account_is_looked_after_from_the_first_day_to_the_last,
+}
 
-    async fn whoever_is_deactivated_is_out_and_comes_back_with_a_new_login_only(sg: TestServer) {
-        let admin = sg.admin();
-        sg.user(ANA, pb::Role::Operator).await;
-        let login = pb::LoginRequest { email: ANA.into(), password: PASSWORD.into() };
-        let session = sg.anonymous().auth().login(login.clone()).await.unwrap().into_inner();
-        let stream = events(&sg.with(&session.session_token)).await;
-        assert!(!change(&admin, active(ANA, false)).await.unwrap().is_active);
-        assert_refused!(who(&sg, &session.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
-        ended(stream, Ended::CredentialGone).await;
-        assert_refused!(sg.anonymous().auth().login(login).await, Unauthenticated, "LOGIN_FAILED");
-        change(&admin, active(ANA, true)).await.unwrap();
-        assert_refused!(who(&sg, &session.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
-        assert_refused!(sg.anonymous().auth().refresh_session(refresh).await, Unauthenticated, "CREDENTIAL_INVALID");
-        sg.login(ANA).await.auth().get_current_identity(WHO).await.unwrap();
-        sg.finish().await;
-    }
+async fn a_role_holds_from_the_next_call_on_and_ends_streams(sg: TestServer) {
+    let admin = sg.admin();
+    let ana = sg.user(ANA, pb::Role::Viewer).await;
+    let stream = events(&sg.with(&ana)).await;
+    let changed = change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
+    assert_eq!((changed.role(), changed.is_active), (pb::Role::Operator, true));
+    assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::Operator);
+    let begun = Instant::now();
+    change(&admin, role(ANA, pb::Role::None)).await.unwrap();
+    assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::None);
+    ended(stream, Ended::RoleTooLow).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
+    // A field that is not in the mask stays unchanged.
+    change(&admin, pb::UpdateUserRequest { is_active: false, ..role(ANA, pb::Role::Viewer) })
+        .await
+        .unwrap();
+    assert!(get(&admin, ANA).await.unwrap().is_active);
+    sg.finish().await;
+}
 
-    async fn a_deleted_user_takes_what_hangs_on_it_and_leaves_what_it_made(sg: TestServer) {
-        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway("edge", simulator.addr()).await;
-        let admin = sg.admin();
-        let ana = sg.user(ANA, pb::Role::Admin).await;
-        let id = get(&admin, ANA).await.unwrap().id;
-        let key = sg.with(&ana).key("ci", pb::Role::Viewer).await;
-        group(&admin, "ops", pb::Role::Viewer, &[ANA]).await;
-        let subject = pb::subject::Subject::User(ANA.into());
-        let bind = pb::SetGatewayRoleRequest {
-            subject: Some(pb::Subject { subject: Some(subject) }),
-            gateway: "edge".into(),
-            role: pb::Role::Operator.into(),
-            ..Default::default()
-        };
-        admin.access().set_gateway_role(bind).await.unwrap();
-        sg.sql(&format!("INSERT INTO selector_bindings (subject_kind, user_id, selector, role, created_at) \
-            VALUES ('user', {id}, 'access/env=prod', 'viewer', '2026-01-01 00:00:00.000000')")).await;
-        let stream = events(&sg.with(&ana)).await;
-        admin.users().delete_user(delete(ANA)).await.unwrap();
-        assert_refused!(who(&sg, &ana).await, Unauthenticated, "CREDENTIAL_INVALID");
-        ended(stream, Ended::CredentialGone).await;
-        assert_refused!(get(&admin, ANA).await, NotFound, "NOT_FOUND");
-        for table in ["group_members", "user_gateway_roles", "selector_bindings"] {
-            assert_eq!(dump::table(&sg.app.db, table).await, "", "{table}");
-        }
-        assert_eq!(sg.sql(&format!("DELETE FROM sessions WHERE user_id = {id}")).await, 0);
-        assert!(who(&sg, &key).await.is_ok());
-        let request = pb::GetServicePrincipalRequest { service_principal: "ci".into() };
-        let kept = admin.service_principals().get_service_principal(request).await.unwrap().into_inner();
-        assert_eq!(kept.service_principal.unwrap().created_by, 0);
-        sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { action: "user.delete".into(), ..Default::default() };
-        let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
-        assert_eq!((entries.len(), entries[0].resource_id.as_str()), (1, ANA));
-        let detail: serde_json::Value = serde_json::from_str(&entries[0].detail_json).unwrap();
-        let expected = serde_json::json!({
-            "user_id": id, "email": ANA, "memberships": 1, "gateway_roles": 1, "selector_bindings": 1,
-            "sessions": 1, "service_principals_kept": 1,
-        });
-        assert_eq!(detail, expected);
-        simulator.stop().await;
-        sg.finish().await;
-    }
+async fn whoever_is_deactivated_is_out_and_comes_back_with_a_new_login_only(sg: TestServer) {
+    let admin = sg.admin();
+    sg.user(ANA, pb::Role::Operator).await;
+    let login = pb::LoginRequest { email: ANA.into(), password: PASSWORD.into() };
+    let session = sg.anonymous().auth().login(login.clone()).await.unwrap().into_inner();
+    let stream = events(&sg.with(&session.session_token)).await;
+    assert!(!change(&admin, active(ANA, false)).await.unwrap().is_active);
+    assert_refused!(who(&sg, &session.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
+    ended(stream, Ended::CredentialGone).await;
+    assert_refused!(sg.anonymous().auth().login(login).await, Unauthenticated, "LOGIN_FAILED");
+    change(&admin, active(ANA, true)).await.unwrap();
+    assert_refused!(who(&sg, &session.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
+    let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
+    assert_refused!(
+        sg.anonymous().auth().refresh_session(refresh).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
+    sg.login(ANA).await.auth().get_current_identity(WHO).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn users_are_listed_in_pages_and_by_what_they_are(sg: TestServer) {
-        let admin = sg.admin();
-        for n in 0..4 {
-            sg.user(&format!("u{n}@example.com"), pb::Role::Viewer).await;
-        }
-        admin.invited("waiting@example.com", pb::Role::Operator).await;
-        change(&admin, active("u3@example.com", false)).await.unwrap();
-        group(&admin, "admins", pb::Role::Admin, &["u1@example.com"]).await;
-        group(&admin, "watchers", pb::Role::None, &["u2@example.com"]).await;
-        let all = [ADMIN_EMAIL, "u0@example.com", "u1@example.com", "u2@example.com", "u3@example.com", "waiting@example.com"];
-        assert_eq!(emails(&admin, pb::ListUsersRequest { page_size: 2, ..Default::default() }).await, all);
-        let with_role = |role: pb::Role| pb::ListUsersRequest { role: role.into(), page_size: 1, ..Default::default() };
-        assert_eq!(emails(&admin, with_role(pb::Role::Viewer)).await, ["u0@example.com", "u2@example.com", "u3@example.com"]);
-        assert_eq!(emails(&admin, with_role(pb::Role::Operator)).await, ["waiting@example.com"]);
-        assert!(emails(&admin, with_role(pb::Role::None)).await.is_empty());
-        let inactive = pb::ListUsersRequest { is_active: Some(false), ..Default::default() };
-        assert_eq!(emails(&admin, inactive).await, ["u3@example.com"]);
-        let pending = |pending: bool| pb::ListUsersRequest { pending_invite: Some(pending), ..Default::default() };
-        assert_eq!(emails(&admin, pending(true)).await, ["waiting@example.com"]);
-        assert_eq!(emails(&admin, pending(false)).await, all[..5]);
-        let both = pb::ListUsersRequest { is_active: Some(true), ..with_role(pb::Role::Viewer) };
-        assert_eq!(emails(&admin, both).await, ["u0@example.com", "u2@example.com"]);
-        // A page token of one request is not valid for another.
-        let first = admin.users().list_users(with_role(pb::Role::Viewer)).await.unwrap().into_inner();
-        let other = pb::ListUsersRequest { page_token: first.next_page_token, ..with_role(pb::Role::Admin) };
-        assert_refused!(admin.users().list_users(other).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
+async fn a_deleted_user_takes_what_hangs_on_it_and_leaves_what_it_made(sg: TestServer) {
+    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    sg.gateway("edge", simulator.addr()).await;
+    let admin = sg.admin();
+    let ana = sg.user(ANA, pb::Role::Admin).await;
+    let id = get(&admin, ANA).await.unwrap().id;
+    let key = sg.with(&ana).key("ci", pb::Role::Viewer).await;
+    group(&admin, "ops", pb::Role::Viewer, &[ANA]).await;
+    let subject = pb::subject::Subject::User(ANA.into());
+    let bind = pb::SetGatewayRoleRequest {
+        subject: Some(pb::Subject { subject: Some(subject) }),
+        gateway: "edge".into(),
+        role: pb::Role::Operator.into(),
+        ..Default::default()
+    };
+    admin.access().set_gateway_role(bind).await.unwrap();
+    sg.sql(&format!(
+        "INSERT INTO selector_bindings (subject_kind, user_id, selector, role, created_at) \
+            VALUES ('user', {id}, 'access/env=prod', 'viewer', '2026-01-01 00:00:00.000000')"
+    ))
+    .await;
+    let stream = events(&sg.with(&ana)).await;
+    admin.users().delete_user(delete(ANA)).await.unwrap();
+    assert_refused!(who(&sg, &ana).await, Unauthenticated, "CREDENTIAL_INVALID");
+    ended(stream, Ended::CredentialGone).await;
+    assert_refused!(get(&admin, ANA).await, NotFound, "NOT_FOUND");
+    for table in ["group_members", "user_gateway_roles", "selector_bindings"] {
+        assert_eq!(dump::table(&sg.app.db, table).await, "", "{table}");
     }
+    assert_eq!(sg.sql(&format!("DELETE FROM sessions WHERE user_id = {id}")).await, 0);
+    assert!(who(&sg, &key).await.is_ok());
+    let request = pb::GetServicePrincipalRequest { service_principal: "ci".into() };
+    let kept =
+        admin.service_principals().get_service_principal(request).await.unwrap().into_inner();
+    assert_eq!(kept.service_principal.unwrap().created_by, 0);
+    sg.app.audit.settled().await;
+    let request =
+        pb::ListAuditEntriesRequest { action: "user.delete".into(), ..Default::default() };
+    let entries =
+        admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+    assert_eq!((entries.len(), entries[0].resource_id.as_str()), (1, ANA));
+    let detail: serde_json::Value = serde_json::from_str(&entries[0].detail_json).unwrap();
+    let expected = serde_json::json!({
+        "user_id": id, "email": ANA, "memberships": 1, "gateway_roles": 1, "selector_bindings": 1,
+        "sessions": 1, "service_principals_kept": 1,
+    });
+    assert_eq!(detail, expected);
+    simulator.stop().await;
+    sg.finish().await;
+}
 
-    async fn wp91_whoever_is_admin_by_a_group_is_shown_as_one(sg: TestServer) {
-        let admin = sg.admin();
-        let ana = sg.user(ANA, pb::Role::Viewer).await;
-        group(&admin, "admins", pb::Role::Admin, &[ANA]).await;
-        let shown = get(&sg.with(&ana), ANA).await.unwrap();
-        assert_eq!((shown.role(), shown.effective_role()), (pb::Role::Viewer, pb::Role::Admin));
-        let request = pb::ListUsersRequest { role: pb::Role::Admin.into(), ..Default::default() };
-        assert_eq!(emails(&sg.with(&ana), request).await, [ADMIN_EMAIL, ANA]);
-        sg.finish().await;
+async fn users_are_listed_in_pages_and_by_what_they_are(sg: TestServer) {
+    let admin = sg.admin();
+    for n in 0..4 {
+        sg.user(&format!("u{n}@example.com"), pb::Role::Viewer).await;
     }
+    admin.invited("waiting@example.com", pb::Role::Operator).await;
+    change(&admin, active("u3@example.com", false)).await.unwrap();
+    group(&admin, "admins", pb::Role::Admin, &["u1@example.com"]).await;
+    group(&admin, "watchers", pb::Role::None, &["u2@example.com"]).await;
+    let all = [
+        ADMIN_EMAIL,
+        "u0@example.com",
+        "u1@example.com",
+        "u2@example.com",
+        "u3@example.com",
+        "waiting@example.com",
+    ];
+    assert_eq!(
+        emails(&admin, pb::ListUsersRequest { page_size: 2, ..Default::default() }).await,
+        all
+    );
+    let with_role = |role: pb::Role| pb::ListUsersRequest {
+        role: role.into(),
+        page_size: 1,
+        ..Default::default()
+    };
+    assert_eq!(
+        emails(&admin, with_role(pb::Role::Viewer)).await,
+        ["u0@example.com", "u2@example.com", "u3@example.com"]
+    );
+    assert_eq!(emails(&admin, with_role(pb::Role::Operator)).await, ["waiting@example.com"]);
+    assert!(emails(&admin, with_role(pb::Role::None)).await.is_empty());
+    let inactive = pb::ListUsersRequest { is_active: Some(false), ..Default::default() };
+    assert_eq!(emails(&admin, inactive).await, ["u3@example.com"]);
+    let pending = |pending: bool| pb::ListUsersRequest {
+        pending_invite: Some(pending),
+        ..Default::default()
+    };
+    assert_eq!(emails(&admin, pending(true)).await, ["waiting@example.com"]);
+    assert_eq!(emails(&admin, pending(false)).await, all[..5]);
+    let both = pb::ListUsersRequest { is_active: Some(true), ..with_role(pb::Role::Viewer) };
+    assert_eq!(emails(&admin, both).await, ["u0@example.com", "u2@example.com"]);
+    // A page token of one request is not valid for another.
+    let first = admin.users().list_users(with_role(pb::Role::Viewer)).await.unwrap().into_inner();
+    let other =
+        pb::ListUsersRequest { page_token: first.next_page_token, ..with_role(pb::Role::Admin) };
+    assert_refused!(admin.users().list_users(other).await, InvalidArgument, "INVALID_FIELD");
+    sg.finish().await;
+}
 
-    async fn what_is_wrong_is_refused_and_nothing_is_stored(sg: TestServer) {
-        let admin = sg.admin();
-        let viewer = sg.user("viewer@example.com", pb::Role::Operator).await;
-        let me = sg.user(ANA, pb::Role::Admin).await;
-        let me = sg.with(&me);
-        let before = dump::table(&sg.app.db, "users").await;
-        let (users, own) = (|| admin.users(), || me.users());
-        assert_refused!(users().invite_user(invite("ANA@example.com", pb::Role::Viewer)).await, AlreadyExists, "ALREADY_EXISTS");
-        assert_refused!(users().invite_user(invite("b@example.com", pb::Role::Unspecified)).await, InvalidArgument, "INVALID_FIELD");
-        for name in ["", "ana", "a@b@c", "1e3"] {
-            assert_refused!(get(&admin, name).await, InvalidArgument, "INVALID_FIELD");
-            assert_refused!(users().delete_user(delete(name)).await, InvalidArgument, "INVALID_FIELD");
-        }
-        for name in ["nobody@example.com", "999999", "-1"] {
-            assert_refused!(get(&admin, name).await, NotFound, "NOT_FOUND");
-            assert_refused!(change(&admin, active(name, false)).await, NotFound, "NOT_FOUND");
-            assert_refused!(users().delete_user(delete(name)).await, NotFound, "NOT_FOUND");
-            assert_refused!(users().reset_password(reset(name)).await, NotFound, "NOT_FOUND");
-            let unlock = pb::UnlockUserRequest { user: name.into(), ..Default::default() };
-            assert_refused!(users().unlock_user(unlock).await, NotFound, "NOT_FOUND");
-        }
-        for mask in [&[][..], &["email"], &["role", "password"]] {
-            let request = pb::UpdateUserRequest { role: pb::Role::Viewer.into(), ..update(ANA, mask) };
-            assert_refused!(change(&admin, request).await, InvalidArgument, "INVALID_FIELD");
-        }
-        assert_refused!(change(&admin, update(ANA, &["role"])).await, InvalidArgument, "INVALID_FIELD");
-        let stale = || "v9".to_owned();
-        assert_refused!(change(&admin, pb::UpdateUserRequest { etag: stale(), ..active(ANA, true) }).await, Aborted, "CONCURRENT_CHANGE");
-        assert_refused!(users().delete_user(pb::DeleteUserRequest { etag: stale(), ..delete(ANA) }).await, Aborted, "CONCURRENT_CHANGE");
-        assert_refused!(users().reset_password(pb::ResetPasswordRequest { etag: stale(), ..reset(ANA) }).await, Aborted, "CONCURRENT_CHANGE");
-        // You cannot do this to your own account, neither by address nor by ID.
-        let id = get(&admin, ANA).await.unwrap().id.to_string();
-        for name in [ANA, &id] {
-            assert_refused!(own().delete_user(delete(name)).await, FailedPrecondition, "OWN_ACCOUNT");
-            assert_refused!(change(&me, active(name, false)).await, FailedPrecondition, "OWN_ACCOUNT");
-            assert_refused!(own().reset_password(reset(name)).await, FailedPrecondition, "OWN_ACCOUNT");
-        }
-        let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
-        assert_refused!(users().resend_invite(resend).await, FailedPrecondition, "NO_INVITE");
-        let theirs = pb::ListUserSessionsRequest { user: "viewer@example.com".into(), ..Default::default() };
-        let session_id = users().list_user_sessions(theirs).await.unwrap().into_inner().sessions[0].id;
-        let mixed = pb::RevokeUserSessionsRequest { user: ANA.into(), session_id, ..Default::default() };
-        assert_refused!(users().revoke_user_sessions(mixed).await, NotFound, "NOT_FOUND");
-        let negative = pb::ListUsersRequest { page_size: -1, ..Default::default() };
-        assert_refused!(users().list_users(negative).await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(change(&sg.with(&viewer), role(ANA, pb::Role::Viewer)).await, PermissionDenied, "ROLE_TOO_LOW");
-        assert_eq!(dump::table(&sg.app.db, "users").await, before);
-        sg.finish().await;
-    }
+async fn wp91_whoever_is_admin_by_a_group_is_shown_as_one(sg: TestServer) {
+    let admin = sg.admin();
+    let ana = sg.user(ANA, pb::Role::Viewer).await;
+    group(&admin, "admins", pb::Role::Admin, &[ANA]).await;
+    let shown = get(&sg.with(&ana), ANA).await.unwrap();
+    assert_eq!((shown.role(), shown.effective_role()), (pb::Role::Viewer, pb::Role::Admin));
+    let request = pb::ListUsersRequest { role: pb::Role::Admin.into(), ..Default::default() };
+    assert_eq!(emails(&sg.with(&ana), request).await, [ADMIN_EMAIL, ANA]);
+    sg.finish().await;
+}
 
-    async fn an_etag_changes_with_each_change_and_with_nothing_else(sg: TestServer) {
-        let admin = sg.admin();
-        sg.user(ANA, pb::Role::Viewer).await;
-        let read = get(&admin, ANA).await.unwrap();
-        sg.login(ANA).await;
-        assert_eq!(get(&admin, ANA).await.unwrap(), read);
-        let changed = change(&admin, pb::UpdateUserRequest { etag: read.etag.clone(), ..role(ANA, pb::Role::Operator) }).await.unwrap();
-        assert_ne!(changed.etag, read.etag);
-        let again = pb::UpdateUserRequest { etag: read.etag, ..role(ANA, pb::Role::Viewer) };
-        assert_refused!(change(&admin, again).await, Aborted, "CONCURRENT_CHANGE");
-        let now = admin.users().reset_password(pb::ResetPasswordRequest { etag: changed.etag, ..reset(ANA) }).await.unwrap();
-        let etag = now.into_inner().user.unwrap().etag;
-        admin.users().delete_user(pb::DeleteUserRequest { etag, ..delete(ANA) }).await.unwrap();
-        sg.finish().await;
-    }
+async fn an_etag_changes_with_each_change_and_with_nothing_else(sg: TestServer) {
+    let admin = sg.admin();
+    sg.user(ANA, pb::Role::Viewer).await;
+    let read = get(&admin, ANA).await.unwrap();
+    sg.login(ANA).await;
+    assert_eq!(get(&admin, ANA).await.unwrap(), read);
+    let changed = change(
+        &admin,
+        pb::UpdateUserRequest { etag: read.etag.clone(), ..role(ANA, pb::Role::Operator) },
+    )
+    .await
+    .unwrap();
+    assert_ne!(changed.etag, read.etag);
+    let again = pb::UpdateUserRequest { etag: read.etag, ..role(ANA, pb::Role::Viewer) };
+    assert_refused!(change(&admin, again).await, Aborted, "CONCURRENT_CHANGE");
+    let now = admin
+        .users()
+        .reset_password(pb::ResetPasswordRequest { etag: changed.etag, ..reset(ANA) })
+        .await
+        .unwrap();
+    let etag = now.into_inner().user.unwrap().etag;
+    admin.users().delete_user(pb::DeleteUserRequest { etag, ..delete(ANA) }).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn wp85_an_inactive_admin_is_deleted_while_one_active_stays(sg: TestServer) {
-        let admin = sg.admin();
-        sg.user(ANA, pb::Role::Admin).await;
-        change(&admin, active(ANA, false)).await.unwrap();
-        admin.users().delete_user(delete(ANA)).await.unwrap();
-        assert_refused!(admin.users().delete_user(delete(ADMIN_EMAIL)).await, FailedPrecondition, "LAST_ADMIN");
-        sg.finish().await;
-    }
+async fn wp85_an_inactive_admin_is_deleted_while_one_active_stays(sg: TestServer) {
+    let admin = sg.admin();
+    sg.user(ANA, pb::Role::Admin).await;
+    change(&admin, active(ANA, false)).await.unwrap();
+    admin.users().delete_user(delete(ANA)).await.unwrap();
+    assert_refused!(
+        admin.users().delete_user(delete(ADMIN_EMAIL)).await,
+        FailedPrecondition,
+        "LAST_ADMIN"
+    );
+    sg.finish().await;
+}
 
-    async fn wp92_an_address_that_is_too_long_is_refused_and_no_fault(sg: TestServer) {
-        let admin = sg.admin();
-        let most = format!("{}@example.com", "a".repeat(EMAIL_CHARACTERS_MAX - 12));
-        let wide = format!("{}@example.com", "\u{e4}".repeat(EMAIL_CHARACTERS_MAX - 12));
-        for good in [&most, &wide] {
-            admin.invited(good, pb::Role::Viewer).await;
-            assert_eq!(get(&admin, good).await.unwrap().email, *good);
-        }
-        for bad in [format!("a{most}"), format!("a{wide}"), format!("{}@b", "a".repeat(100_000))] {
-            assert_refused!(admin.users().invite_user(invite(&bad, pb::Role::Viewer)).await, InvalidArgument, "INVALID_FIELD");
-            assert_refused!(get(&admin, &bad).await, InvalidArgument, "INVALID_FIELD");
-        }
-        // An address that grows when it is converted to lower case is limited by its stored length.
-        let grows = format!("{}@example.com", "\u{130}".repeat(EMAIL_CHARACTERS_MAX - 12));
-        assert_refused!(admin.users().invite_user(invite(&grows, pb::Role::Viewer)).await, InvalidArgument, "INVALID_FIELD");
-        sg.finish().await;
+async fn wp17_an_account_is_looked_after_from_the_first_day_to_the_last(sg: TestServer) {
+    let admin = sg.admin();
+    let (users, nobody) = (|| admin.users(), sg.anonymous());
+    let accept = |token: &str| pb::AcceptInviteRequest {
+        invite_token: token.to_owned(),
+        password: PASSWORD.to_owned(),
+    };
+    let login =
+        |password: &str| pb::LoginRequest { email: ANA.to_owned(), password: password.to_owned() };
+    // Invited, and invited again, since the first invitation was lost.
+    let lost = admin.invited(ANA, pb::Role::Viewer).await;
+    let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
+    let token = users().resend_invite(resend).await.unwrap().into_inner().invite_token;
+    assert_refused!(
+        nobody.auth().accept_invite(accept(&lost)).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
+    nobody.auth().accept_invite(accept(&token)).await.unwrap();
+    // Given another role, and deactivated for a while.
+    change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
+    change(&admin, active(ANA, false)).await.unwrap();
+    assert_refused!(nobody.auth().login(login(PASSWORD)).await, Unauthenticated, "LOGIN_FAILED");
+    change(&admin, active(ANA, true)).await.unwrap();
+    // The password is changed by its owner, then forgotten, then reset.
+    let session = nobody.auth().login(login(PASSWORD)).await.unwrap().into_inner();
+    let request = pb::ChangePasswordRequest {
+        current_password: PASSWORD.into(),
+        new_password: "a password to be forgotten".into(),
+        ..Default::default()
+    };
+    sg.with(&session.session_token).auth().change_password(request).await.unwrap();
+    let token = users().reset_password(reset(ANA)).await.unwrap().into_inner().reset_token;
+    nobody.auth().accept_invite(accept(&token)).await.unwrap();
+    // Login fails so often that the user must wait, and an admin unlocks the account.
+    let mut failed = 0;
+    while nobody.auth().login(login("not the password")).await.unwrap_err().code()
+        != Code::ResourceExhausted
+    {
+        failed += 1;
+        assert!(failed < 20, "it need never wait");
     }
-
-    async fn wp17_an_account_is_looked_after_from_the_first_day_to_the_last(sg: TestServer) {
-        let admin = sg.admin();
-        let (users, nobody) = (|| admin.users(), sg.anonymous());
-        let accept = |token: &str| pb::AcceptInviteRequest { invite_token: token.to_owned(), password: PASSWORD.to_owned() };
-        let login = |password: &str| pb::LoginRequest { email: ANA.to_owned(), password: password.to_owned() };
-        // Invited, and invited again, since the first invitation was lost.
-        let lost = admin.invited(ANA, pb::Role::Viewer).await;
-        let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
-        let token = users().resend_invite(resend).await.unwrap().into_inner().invite_token;
-        assert_refused!(nobody.auth().accept_invite(accept(&lost)).await, Unauthenticated, "CREDENTIAL_INVALID");
-        nobody.auth().accept_invite(accept(&token)).await.unwrap();
-        // Given another role, and deactivated for a while.
-        change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
-        change(&admin, active(ANA, false)).await.unwrap();
-        assert_refused!(nobody.auth().login(login(PASSWORD)).await, Unauthenticated, "LOGIN_FAILED");
-        change(&admin, active(ANA, true)).await.unwrap();
-        // The password is changed by its owner, then forgotten, then reset.
-        let session = nobody.auth().login(login(PASSWORD)).await.unwrap().into_inner();
-        let request = pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: "a password to be forgotten".into(), ..Default::default() };
-        sg.with(&session.session_token).auth().change_password(request).await.unwrap();
-        let token = users().reset_password(reset(ANA)).await.unwrap().into_inner().reset_token;
-        nobody.auth().accept_invite(accept(&token)).await.unwrap();
-        // Login fails so often that the user must wait, and an admin unlocks the account.
-        let mut failed = 0;
-        while nobody.auth().login(login("not the password")).await.unwrap_err().code() != Code::ResourceExhausted {
-            failed += 1;
-            assert!(failed < 20, "it need never wait");
-        }
-        assert_refused!(nobody.auth().login(login(PASSWORD)).await, ResourceExhausted, "RATE_LIMITED");
-        users().unlock_user(pb::UnlockUserRequest { user: ANA.into(), ..Default::default() }).await.unwrap();
-        let (one, two) = (sg.login(ANA).await, sg.login(ANA).await);
-        // One session is revoked, then all of them.
-        let ask = pb::ListUserSessionsRequest { user: ANA.into(), ..Default::default() };
-        let sessions = users().list_user_sessions(ask.clone()).await.unwrap().into_inner().sessions;
-        assert_eq!((sessions.len(), sessions[0].current, sessions[0].client_ip.as_str()), (3, false, "127.0.0.1"));
-        let revoke = |session_id| pb::RevokeUserSessionsRequest { user: ANA.into(), session_id, ..Default::default() };
-        let revoked = users().revoke_user_sessions(revoke(sessions[0].id)).await.unwrap().into_inner();
-        assert_eq!(revoked.revoked_count, 1);
-        assert_refused!(two.auth().get_current_identity(WHO).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let stream = events(&one).await;
-        assert_eq!(users().revoke_user_sessions(revoke(0)).await.unwrap().into_inner().revoked_count, 2);
-        ended(stream, Ended::CredentialGone).await;
-        assert!(users().list_user_sessions(ask).await.unwrap().into_inner().sessions.is_empty());
-        sg.login(ANA).await;
-        users().delete_user(delete(ANA)).await.unwrap();
-        each_was_recorded(&sg, &admin).await;
-        sg.finish().await;
-    }
-
-    async fn there_are_at_most_so_many_users(sg: TestServer) {
-        let admin = sg.admin();
-        let rows = USERS_MAX - 2;
-        sg.sql(&format!("INSERT INTO users (email, role, is_active, created_at) \
-            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
-            SELECT 'n' || i || '@example.com', 'none', true, '2026-01-01 00:00:00.000000' FROM n")).await;
-        admin.invited("last@example.com", pb::Role::Viewer).await;
-        let beyond = admin.users().invite_user(invite("beyond@example.com", pb::Role::Viewer)).await;
-        assert_refused!(beyond, FailedPrecondition, "LIMIT_REACHED");
-        assert_refused!(get(&admin, "beyond@example.com").await, NotFound, "NOT_FOUND");
-        admin.users().delete_user(delete("last@example.com")).await.unwrap();
-        admin.invited("beyond@example.com", pb::Role::Viewer).await;
-        sg.finish().await;
-    }
+    assert_refused!(nobody.auth().login(login(PASSWORD)).await, ResourceExhausted, "RATE_LIMITED");
+    users()
+        .unlock_user(pb::UnlockUserRequest { user: ANA.into(), ..Default::default() })
+        .await
+        .unwrap();
+    let (one, two) = (sg.login(ANA).await, sg.login(ANA).await);
+    // One session is revoked, then all of them.
+    let ask = pb::ListUserSessionsRequest { user: ANA.into(), ..Default::default() };
+    let sessions = users().list_user_sessions(ask.clone()).await.unwrap().into_inner().sessions;
+    assert_eq!(
+        (sessions.len(), sessions[0].current, sessions[0].client_ip.as_str()),
+        (3, false, "127.0.0.1")
+    );
+    let revoke = |session_id| pb::RevokeUserSessionsRequest {
+        user: ANA.into(),
+        session_id,
+        ..Default::default()
+    };
+    let revoked = users().revoke_user_sessions(revoke(sessions[0].id)).await.unwrap().into_inner();
+    assert_eq!(revoked.revoked_count, 1);
+    assert_refused!(
+        two.auth().get_current_identity(WHO).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
+    let stream = events(&one).await;
+    assert_eq!(
+        users().revoke_user_sessions(revoke(0)).await.unwrap().into_inner().revoked_count,
+        2
+    );
+    ended(stream, Ended::CredentialGone).await;
+    assert!(users().list_user_sessions(ask).await.unwrap().into_inner().sessions.is_empty());
+    sg.login(ANA).await;
+    users().delete_user(delete(ANA)).await.unwrap();
+    each_was_recorded(&sg, &admin).await;
+    sg.finish().await;
 }

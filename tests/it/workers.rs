@@ -79,88 +79,100 @@ async fn alive(app: &App) -> i64 {
 }
 
 served! {
-    async fn a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up(sg: TestServer) {
-        workers::spawn(&sg.app, COUNTING);
-        until(&sg.app, 5).await;
-        let app = Arc::clone(&sg.app);
-        app.stop.cancel();
-        app.drained().await;
-        let mut conn = app.db.read().await.unwrap();
-        let now = app.db.now(&mut conn).await.unwrap();
-        let held: i64 = on_conn!(&mut conn, |c| leases::table
-            .filter(leases::expires_at.gt(now))
-            .count()
-            .get_result(c)
-            .await)
+    a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up,
+    a_job_that_another_replica_holds_is_left_to_it,
+    what_a_dead_replica_has_left_open_is_closed_as_unknown,
+    old_entries_are_forgotten_and_open_ones_are_not,
+    each_replica_has_a_heartbeat,
+}
+
+async fn a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up(sg: TestServer) {
+    workers::spawn(&sg.app, COUNTING);
+    until(&sg.app, 5).await;
+    let app = Arc::clone(&sg.app);
+    app.stop.cancel();
+    app.drained().await;
+    let mut conn = app.db.read().await.unwrap();
+    let now = app.db.now(&mut conn).await.unwrap();
+    let held: i64 = on_conn!(&mut conn, |c| leases::table
+        .filter(leases::expires_at.gt(now))
+        .count()
+        .get_result(c)
+        .await)
+    .unwrap();
+    assert_eq!(held, 0, "leases that were not released");
+    assert_eq!(alive(&app).await, 0);
+    drop((conn, app));
+    sg.finish().await;
+}
+
+async fn a_job_that_another_replica_holds_is_left_to_it(sg: TestServer) {
+    let ttl = Duration::from_secs(30);
+    let theirs = shoreguard::db::leases::acquire(&sg.app.db, COUNTING.name, "other", ttl)
+        .await
+        .unwrap()
         .unwrap();
-        assert_eq!(held, 0, "leases that were not released");
-        assert_eq!(alive(&app).await, 0);
-        drop((conn, app));
-        sg.finish().await;
-    }
+    assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), None);
+    sg.app.db.move_clock(ttl);
+    assert_eq!(
+        workers::once(&sg.app, &COUNTING).await.unwrap(),
+        Some(Worked { done: 1, more: false })
+    );
+    assert!(shoreguard::db::leases::renew(&sg.app.db, &theirs, ttl).await.is_err());
+    sg.finish().await;
+}
 
-    async fn a_job_that_another_replica_holds_is_left_to_it(sg: TestServer) {
-        let ttl = Duration::from_secs(30);
-        let theirs = shoreguard::db::leases::acquire(&sg.app.db, COUNTING.name, "other", ttl).await.unwrap().unwrap();
-        assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), None);
-        sg.app.db.move_clock(ttl);
-        assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), Some(Worked { done: 1, more: false }));
-        assert!(shoreguard::db::leases::renew(&sg.app.db, &theirs, ttl).await.is_err());
-        sg.finish().await;
-    }
+async fn what_a_dead_replica_has_left_open_is_closed_as_unknown(sg: TestServer) {
+    let app = &sg.app;
+    let dead = Recorder::start(&app.db, &app.clock, &Arc::from("dead"), &settings());
+    dead.open(intent("theirs")).await.unwrap();
+    shoreguard::db::replicas::beat(&app.db, "dead").await.unwrap();
+    app.audit.open(intent("ours")).await.unwrap();
 
-    async fn what_a_dead_replica_has_left_open_is_closed_as_unknown(sg: TestServer) {
-        let app = &sg.app;
-        let dead = Recorder::start(&app.db, &app.clock, &Arc::from("dead"), &settings());
-        dead.open(intent("theirs")).await.unwrap();
-        shoreguard::db::replicas::beat(&app.db, "dead").await.unwrap();
-        app.audit.open(intent("ours")).await.unwrap();
+    // Both replicas are alive.
+    app.db.move_clock(Duration::from_secs(31));
+    workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+    assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);
 
-        // Both replicas are alive.
-        app.db.move_clock(Duration::from_secs(31));
-        workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
-        assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);
+    app.db.move_clock(Duration::from_secs(31));
+    shoreguard::db::replicas::beat(&app.db, &app.replica).await.unwrap();
+    let worked = workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+    assert_eq!(worked.done, 1);
+    let unknown = Some("unknown".to_owned());
+    let expected = [("ours".to_owned(), None), ("theirs".to_owned(), unknown)];
+    assert_eq!(outcomes(app).await, expected);
+    workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+    assert_eq!(alive(app).await, 1, "a dead replica is forgotten");
+    sg.finish().await;
+}
 
-        app.db.move_clock(Duration::from_secs(31));
-        shoreguard::db::replicas::beat(&app.db, &app.replica).await.unwrap();
-        let worked = workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
-        assert_eq!(worked.done, 1);
-        let unknown = Some("unknown".to_owned());
-        let expected = [("ours".to_owned(), None), ("theirs".to_owned(), unknown)];
-        assert_eq!(outcomes(app).await, expected);
-        workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
-        assert_eq!(alive(app).await, 1, "a dead replica is forgotten");
-        sg.finish().await;
-    }
+async fn old_entries_are_forgotten_and_open_ones_are_not(sg: TestServer) {
+    let app = &sg.app;
+    app.audit.open(intent("open")).await.unwrap();
+    let closed = app.audit.open(intent("closed")).await.unwrap();
+    app.audit.close(closed, crate::audit::outcome(Ending::Ok)).await.unwrap();
+    app.audit.settled().await;
+    app.clock.advance(Duration::from_hours(24 * 89));
+    app.db.move_clock(Duration::from_secs(31));
+    let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
+    assert_eq!(worked, Worked::NOTHING);
+    app.clock.advance(Duration::from_hours(24 * 2));
+    app.db.move_clock(Duration::from_secs(31));
+    let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
+    assert!(worked.done >= 1);
+    assert_eq!(outcomes(app).await, [("open".to_owned(), None)]);
+    sg.finish().await;
+}
 
-    async fn old_entries_are_forgotten_and_open_ones_are_not(sg: TestServer) {
-        let app = &sg.app;
-        app.audit.open(intent("open")).await.unwrap();
-        let closed = app.audit.open(intent("closed")).await.unwrap();
-        app.audit.close(closed, crate::audit::outcome(Ending::Ok)).await.unwrap();
-        app.audit.settled().await;
-        app.clock.advance(Duration::from_hours(24 * 89));
-        app.db.move_clock(Duration::from_secs(31));
-        let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
-        assert_eq!(worked, Worked::NOTHING);
-        app.clock.advance(Duration::from_hours(24 * 2));
-        app.db.move_clock(Duration::from_secs(31));
-        let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
-        assert!(worked.done >= 1);
-        assert_eq!(outcomes(app).await, [("open".to_owned(), None)]);
-        sg.finish().await;
-    }
-
-    async fn each_replica_has_a_heartbeat(sg: TestServer) {
+async fn each_replica_has_a_heartbeat(sg: TestServer) {
+    assert_eq!(alive(&sg.app).await, 1);
+    if sg.engine == Engine::Postgres {
+        let (app, running) = sg.replica().await;
+        assert_eq!(alive(&sg.app).await, 2);
+        app.stop.cancel();
+        running.stopped().await;
+        app.drained().await;
         assert_eq!(alive(&sg.app).await, 1);
-        if sg.engine == Engine::Postgres {
-            let (app, running) = sg.replica().await;
-            assert_eq!(alive(&sg.app).await, 2);
-            app.stop.cancel();
-            running.stopped().await;
-            app.drained().await;
-            assert_eq!(alive(&sg.app).await, 1);
-        }
-        sg.finish().await;
     }
+    sg.finish().await;
 }

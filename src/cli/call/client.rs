@@ -161,7 +161,8 @@ impl Client {
 }
 
 fn authorization(args: &CallArgs) -> Result<Option<MetadataValue<Ascii>>, Failure> {
-    let Some(key) = &args.key else { return Ok(None) };
+    let given = args.key.as_ref().filter(|key| !key.expose().trim().is_empty());
+    let Some(key) = given else { return Ok(None) };
     let mut value: MetadataValue<Ascii> = format!("Bearer {}", key.expose().trim())
         .parse()
         .map_err(|_| Failure::Usage("the key holds a character that no key has".to_owned()))?;

@@ -49,7 +49,10 @@ pub async fn rotate(
     let mode = before.auth_mode();
     ctx.detail("auth_mode", mode.as_str());
     if mode == AuthMode::None {
-        return Err(Error::invalid("credentials", "the gateway has auth mode `none`"));
+        return Err(Error::invalid(
+            "credentials",
+            "must be empty: the gateway has auth mode `none`",
+        ));
     }
     rotation.credentials.fit(mode, before.scheme)?;
     if sealed::opened(&app.master, &before)? == rotation.credentials {

@@ -14,16 +14,7 @@ use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
 use crate::upstream::generation::Detected;
 use crate::upstream::row::{Row, Status};
-
-/// Returns a gateway by name.
-pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> {
-    Ok(on_conn!(conn, |c| gateways::table
-        .filter(gateways::name.eq(name))
-        .select(Row::as_select())
-        .first(c)
-        .await
-        .optional())?)
-}
+pub use crate::upstream::store::{by_id, by_name};
 
 /// Returns the name of the gateway with this endpoint; if there are several, of the one registered first.
 pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
@@ -36,27 +27,15 @@ pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, 
         .optional())?)
 }
 
-/// Returns a gateway by id.
-pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
-    Ok(on_conn!(conn, |c| gateways::table
-        .find(id.get())
-        .select(Row::as_select())
-        .first(c)
-        .await
-        .optional())?)
-}
-
 /// Returns a gateway by id and locks its row: no other transaction can change or delete it until this one ends.
 pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
-    match conn {
-        Conn::Pg(c) => {
-            let row = gateways::table.find(id.get()).select(Row::as_select());
-            // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.
-            Ok(row.for_no_key_update().first(c).await.optional()?)
-        }
-        // The transaction already holds the database's only write lock.
-        Conn::Sqlite(_) => by_id(conn, id).await,
+    // On SQLite, the transaction already holds the database's only write lock.
+    if let Conn::Pg(c) = conn {
+        let row = gateways::table.find(id.get()).select(gateways::id);
+        // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.
+        row.for_no_key_update().first::<i64>(c).await.optional()?;
     }
+    by_id(conn, id).await
 }
 
 /// Returns the ids and names of the gateways that a caller can see.
@@ -73,14 +52,15 @@ pub async fn names(conn: &mut Conn, visible: &Visible) -> Result<Vec<(i64, Strin
 
 /// Stores a new gateway with its labels. Returns `Exists` if the name is in use.
 pub async fn insert(conn: &mut Conn, row: &Row, labels: &Labels) -> Result<Row, Error> {
-    let stored: Result<Row, _> = on_conn!(conn, |c| diesel::insert_into(gateways::table)
+    let stored: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(gateways::table)
         .values(row)
-        .returning(Row::as_returning())
+        .returning(gateways::id)
         .get_result(c)
         .await);
-    let stored = stored.map_err(|error| crate::db::error::about(error.into(), &row.name))?;
-    insert_labels(conn, stored.id, labels).await?;
-    Ok(stored)
+    let id = stored.map_err(|error| crate::db::error::about(error.into(), &row.name))?;
+    insert_labels(conn, id, labels).await?;
+    let stored = by_id(conn, GatewayId(id)).await?;
+    stored.ok_or_else(|| Error::internal("a gateway that was just stored"))
 }
 
 async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), Error> {

@@ -61,7 +61,7 @@ pub(super) fn hook_place(ctx: &Ctx, place: &SandboxName) -> Result<SandboxRef, E
 pub(super) fn outcomes(ran: &Ran) -> Value {
     let outcome = |outcome: &boot_hooks::Outcome| {
         json!({
-            "hook_id": outcome.hook_id.get(),
+            "boot_hook_id": outcome.hook_id.get(),
             "name": outcome.name,
             "status": outcome.status.as_str(),
             "summary": outcome.summary,

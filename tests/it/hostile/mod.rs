@@ -143,56 +143,61 @@ fn shown(message: &[u8]) -> String {
 }
 
 served! {
-    async fn no_message_makes_the_server_fail(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        let random = std::cell::RefCell::new(Random::new(SEED));
-        let calls = calls(|of, gateway| {
-            let mut random = random.borrow_mut();
-            let made = (0..MESSAGES).map(|_| message(of, &mut random, gateway));
-            made.map(|message| (shown(&message), message)).collect()
-        });
-        let admin = sg.admin();
-        let failed = failed(&admin, calls, |_, answer| {
-            let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-            !matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
-        });
-        let failed = tokio::time::timeout(TIME_MAX, failed).await.expect("a call hangs");
-        assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
-        admin.auth().get_current_identity(sg_v1::GetCurrentIdentityRequest {}).await.unwrap();
-        drop(admin);
-        for simulator in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
-    }
+    no_message_makes_the_server_fail,
+    nul_in_any_string_is_an_invalid_argument_before_anything_is_asked,
+}
 
-    async fn nul_in_any_string_is_an_invalid_argument_before_anything_is_asked(sg: TestServer) {
-        let fleet = fleet(&sg).await;
-        let asked = |fleet: &[Simulator]| -> u64 {
-            let calls = fleet.iter().flat_map(Simulator::calls);
-            // Each connection is probed when it is opened.
-            calls.filter(|(path, _)| !path.ends_with("/Health")).map(|(_, count)| count).sum()
-        };
-        let calls = calls(|of, _| with_nul(of));
-        assert!(calls.len() > 500, "{}", calls.len());
-        let before = asked(&fleet);
-        let failed = failed(&sg.admin(), calls, |_, answer| {
-            let Err(status) = answer else { return false };
-            let reason = reason(status);
-            let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());
-            // The admin is a service principal: methods for users are refused before the message is read.
-            let not_for_it = status.message() == "only a user has this";
-            status.code() == Code::InvalidArgument && reason == "INVALID_FIELD" || not_there || not_for_it
-        })
-        .await;
-        assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
-        // Calls that background jobs make in the meantime.
-        let jobs = u64::try_from(fleet.len() * 4).unwrap();
-        let more = asked(&fleet) - before;
-        assert!(more <= jobs, "gateways were asked {more} times");
-        for simulator in fleet {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+async fn no_message_makes_the_server_fail(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let random = std::cell::RefCell::new(Random::new(SEED));
+    let calls = calls(|of, gateway| {
+        let mut random = random.borrow_mut();
+        let made = (0..MESSAGES).map(|_| message(of, &mut random, gateway));
+        made.map(|message| (shown(&message), message)).collect()
+    });
+    let admin = sg.admin();
+    let failed = failed(&admin, calls, |_, answer| {
+        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        !matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
+    });
+    let failed = tokio::time::timeout(TIME_MAX, failed).await.expect("a call hangs");
+    assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
+    admin.auth().get_current_identity(sg_v1::GetCurrentIdentityRequest {}).await.unwrap();
+    drop(admin);
+    for simulator in fleet {
+        simulator.stop().await;
     }
+    sg.finish().await;
+}
+
+async fn nul_in_any_string_is_an_invalid_argument_before_anything_is_asked(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let asked = |fleet: &[Simulator]| -> u64 {
+        let calls = fleet.iter().flat_map(Simulator::calls);
+        // Each connection is probed when it is opened.
+        calls.filter(|(path, _)| !path.ends_with("/Health")).map(|(_, count)| count).sum()
+    };
+    let calls = calls(|of, _| with_nul(of));
+    assert!(calls.len() > 500, "{}", calls.len());
+    let before = asked(&fleet);
+    let failed = failed(&sg.admin(), calls, |_, answer| {
+        let Err(status) = answer else { return false };
+        let reason = reason(status);
+        let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());
+        // The admin is a service principal: methods for users are refused before the message is read.
+        let not_for_it = status.message() == "only a user has this";
+        status.code() == Code::InvalidArgument && reason == "INVALID_FIELD"
+            || not_there
+            || not_for_it
+    })
+    .await;
+    assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
+    // Calls that background jobs make in the meantime.
+    let jobs = u64::try_from(fleet.len() * 4).unwrap();
+    let more = asked(&fleet) - before;
+    assert!(more <= jobs, "gateways were asked {more} times");
+    for simulator in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
 }

@@ -30,62 +30,64 @@ async fn shown(sg: &TestServer, place: &str, token: &str, back: &SentBack) -> Re
     }
 }
 
-served! { tuned issuers;
-    async fn t03_each_kind_of_token_is_refused_in_each_others_place(sg: TestServer) {
-        let corp = sg.issuer("corp");
-        sg.admin().key("robots", pb::Role::Viewer).await;
-        let session = sg.log_in_as("corp", "robot-7", "ana@corp.example", json!({})).await.unwrap();
-        let access = json!({ "aud": AUDIENCE, "sub": "robot-7" });
-        let access_token = corp.access_token(access.clone()).await;
-        // An ID token of a login, and one of an issuer that adds Shoreguard's audience to every token.
-        let id = json!({ "aud": "shoreguard", "sub": "robot-7", "nonce": "n", "at_hash": "x", "typ": "ID" });
-        let id_token = corp.access_token(id.clone()).await;
-        let mut wide = id;
-        wide["aud"] = json!(["shoreguard", AUDIENCE]);
-        let wide_id_token = corp.access_token(wide).await;
-        let typed = async |typ: &str| {
-            corp.mint(Mint { claims: access.clone(), typ: Some(typ.to_owned()), ..Mint::default() }).await
-        };
-        let forged = async |signed: Signed| {
-            corp.mint(Mint { claims: access.clone(), signed, ..Mint::default() }).await
-        };
-        let user = sg.with(&session.session_token).who().await.unwrap().principal;
-        let now = sg.app.clock.now();
-        sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
-        let bound = Grant {
-            principal: PrincipalId::parse(&user).unwrap(),
-            version: 1,
-            session: None,
-            gateway: sg.app.snapshot.gateway_id("edge"),
-            authenticated_at: None,
-            issued_at: now,
-            expires_at: now.plus(std::time::Duration::from_mins(5)),
-        };
-        let bound = sg.app.authn.tokens.issue(&bound).unwrap();
-        let begun = sg.begin("corp").await;
-        let back = corp.log_in(&begun.authorization_url).await;
-        let table: [(&str, String, &[&str]); 13] = [
-            ("API key", sg.admin_key.clone(), &["bearer"]),
-            ("session token", session.session_token.clone(), &["bearer"]),
-            ("gateway-bound token", bound, &["bearer"]),
-            ("access token", access_token, &["bearer", "exchange"]),
-            ("access token that says so", typed("at+jwt").await, &["bearer", "exchange"]),
-            ("ID token", id_token, &[]),
-            ("ID token for our audience too", wide_id_token, &[]),
-            ("token of another type", typed("sg-session+jwt").await, &[]),
-            ("unsigned token", forged(Signed::Not).await, &[]),
-            ("token under a public key", forged(Signed::ByPublicKey).await, &[]),
-            ("token of a stranger", forged(Signed::ByStranger).await, &[]),
-            ("refresh token", session.refresh_token.clone(), &["refresh"]),
-            ("login token", begun.login_token, &["login"]),
-        ];
-        for (kind, token, taken) in &table {
-            // `refresh` is last, since it can end a session if it gets a wrong token.
-            for place in ["bearer", "exchange", "code", "login", "refresh"] {
-                let answer = shown(&sg, place, token, &back).await;
-                assert_eq!(answer.is_ok(), taken.contains(&place), "{kind} as {place}: {answer:?}");
-            }
+served! { tuned issuers; t03_each_kind_of_token_is_refused_in_each_others_place }
+
+async fn t03_each_kind_of_token_is_refused_in_each_others_place(sg: TestServer) {
+    let corp = sg.issuer("corp");
+    sg.admin().key("robots", pb::Role::Viewer).await;
+    let session = sg.log_in_as("corp", "robot-7", "ana@corp.example", json!({})).await.unwrap();
+    let access = json!({ "aud": AUDIENCE, "sub": "robot-7" });
+    let access_token = corp.access_token(access.clone()).await;
+    // An ID token of a login, and one of an issuer that adds Shoreguard's audience to every token.
+    let id =
+        json!({ "aud": "shoreguard", "sub": "robot-7", "nonce": "n", "at_hash": "x", "typ": "ID" });
+    let id_token = corp.access_token(id.clone()).await;
+    let mut wide = id;
+    wide["aud"] = json!(["shoreguard", AUDIENCE]);
+    let wide_id_token = corp.access_token(wide).await;
+    let typed = async |typ: &str| {
+        corp.mint(Mint { claims: access.clone(), typ: Some(typ.to_owned()), ..Mint::default() })
+            .await
+    };
+    let forged = async |signed: Signed| {
+        corp.mint(Mint { claims: access.clone(), signed, ..Mint::default() }).await
+    };
+    let user = sg.with(&session.session_token).who().await.unwrap().principal;
+    let now = sg.app.clock.now();
+    sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
+    let bound = Grant {
+        principal: PrincipalId::parse(&user).unwrap(),
+        version: 1,
+        session: None,
+        gateway: sg.app.snapshot.gateway_id("edge"),
+        authenticated_at: None,
+        issued_at: now,
+        expires_at: now.plus(std::time::Duration::from_mins(5)),
+    };
+    let bound = sg.app.authn.tokens.issue(&bound).unwrap();
+    let begun = sg.begin("corp").await;
+    let back = corp.log_in(&begun.authorization_url).await;
+    let table: [(&str, String, &[&str]); 13] = [
+        ("API key", sg.admin_key.clone(), &["bearer"]),
+        ("session token", session.session_token.clone(), &["bearer"]),
+        ("gateway-bound token", bound, &["bearer"]),
+        ("access token", access_token, &["bearer", "exchange"]),
+        ("access token that says so", typed("at+jwt").await, &["bearer", "exchange"]),
+        ("ID token", id_token, &[]),
+        ("ID token for our audience too", wide_id_token, &[]),
+        ("token of another type", typed("sg-session+jwt").await, &[]),
+        ("unsigned token", forged(Signed::Not).await, &[]),
+        ("token under a public key", forged(Signed::ByPublicKey).await, &[]),
+        ("token of a stranger", forged(Signed::ByStranger).await, &[]),
+        ("refresh token", session.refresh_token.clone(), &["refresh"]),
+        ("login token", begun.login_token, &["login"]),
+    ];
+    for (kind, token, taken) in &table {
+        // `refresh` is last, since it can end a session if it gets a wrong token.
+        for place in ["bearer", "exchange", "code", "login", "refresh"] {
+            let answer = shown(&sg, place, token, &back).await;
+            assert_eq!(answer.is_ok(), taken.contains(&place), "{kind} as {place}: {answer:?}");
         }
-        sg.finish().await;
     }
+    sg.finish().await;
 }

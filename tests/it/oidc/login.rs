@@ -10,212 +10,258 @@ use crate::oidc_provider::{Control, SentBack, Signed};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-served! { tuned issuers;
-    async fn a_person_logs_in_where_the_issuer_vouches_for_it(sg: TestServer) {
-        let request = pb::ListOidcProvidersRequest {};
-        let listed = sg.anonymous().auth().list_oidc_providers(request).await.unwrap().into_inner().oidc_providers;
-        let listed: Vec<_> = listed.iter().map(|p| (p.name.as_str(), p.display_name.as_str())).collect();
-        assert_eq!(listed, [("corp", "The Corporation"), ("partner", "partner")]);
+served! {
+    tuned issuers;
+    a_person_logs_in_where_the_issuer_vouches_for_it,
+    a_beginning_tells_nothing_that_could_end_it,
+    a_login_leads_back_to_configured_places_alone,
+    a_code_is_good_once_and_for_its_own_login,
+    a_login_that_takes_too_long_is_over,
+    an_id_token_that_is_wrong_in_anything_lets_nobody_in,
+    the_same_subject_of_two_issuers_is_two_people,
+    every_algorithm_that_is_taken_is_verified_and_a_new_key_is_found,
+    a_client_shows_its_secret_as_the_issuer_takes_it_or_has_none,
+    the_secrets_of_a_login_stand_nowhere,
+}
 
-        let session = sg.log_in_as("corp", "1", "Ana@corp.example", json!({ "groups": ["ops"] })).await.unwrap();
-        assert_eq!(session.role(), pb::Role::Operator);
-        let ana = sg.with(&session.session_token);
-        let who = ana.who().await.unwrap();
-        assert_eq!((who.actor.as_str(), who.role()), ("ana@corp.example", pb::Role::Operator));
-        let request = pb::ListSessionsRequest::default();
-        let sessions = ana.auth().list_sessions(request).await.unwrap().into_inner().sessions;
-        assert_eq!((sessions.len(), sessions[0].kind()), (1, pb::SessionKind::Oidc));
-        let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
-        sg.anonymous().auth().refresh_session(refresh).await.unwrap();
+async fn a_person_logs_in_where_the_issuer_vouches_for_it(sg: TestServer) {
+    let request = pb::ListOidcProvidersRequest {};
+    let listed = sg
+        .anonymous()
+        .auth()
+        .list_oidc_providers(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .oidc_providers;
+    let listed: Vec<_> =
+        listed.iter().map(|p| (p.name.as_str(), p.display_name.as_str())).collect();
+    assert_eq!(listed, [("corp", "The Corporation"), ("partner", "partner")]);
 
-        // The second login is to the same account, even if the issuer reports another address.
-        let again = sg.log_in_as("corp", "1", "renamed@corp.example", json!({ "groups": ["ops"] })).await.unwrap();
-        assert_eq!(sg.with(&again.session_token).who().await.unwrap().principal, who.principal);
-        let details = sg.details("user.login").await;
-        assert_eq!(details.len(), 2);
-        assert!(details[1].contains(r#""created":true"#) && !details[0].contains("created"), "{details:?}");
-        for detail in &details {
-            assert!(detail.contains(r#""provider":"corp""#) && detail.contains(r#""role":"operator""#), "{detail}");
-        }
-        sg.finish().await;
+    let session =
+        sg.log_in_as("corp", "1", "Ana@corp.example", json!({ "groups": ["ops"] })).await.unwrap();
+    assert_eq!(session.role(), pb::Role::Operator);
+    let ana = sg.with(&session.session_token);
+    let who = ana.who().await.unwrap();
+    assert_eq!((who.actor.as_str(), who.role()), ("ana@corp.example", pb::Role::Operator));
+    let request = pb::ListSessionsRequest::default();
+    let sessions = ana.auth().list_sessions(request).await.unwrap().into_inner().sessions;
+    assert_eq!((sessions.len(), sessions[0].kind()), (1, pb::SessionKind::Oidc));
+    let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
+    sg.anonymous().auth().refresh_session(refresh).await.unwrap();
+
+    // The second login is to the same account, even if the issuer reports another address.
+    let again = sg
+        .log_in_as("corp", "1", "renamed@corp.example", json!({ "groups": ["ops"] }))
+        .await
+        .unwrap();
+    assert_eq!(sg.with(&again.session_token).who().await.unwrap().principal, who.principal);
+    let details = sg.details("user.login").await;
+    assert_eq!(details.len(), 2);
+    assert!(
+        details[1].contains(r#""created":true"#) && !details[0].contains("created"),
+        "{details:?}"
+    );
+    for detail in &details {
+        assert!(
+            detail.contains(r#""provider":"corp""#) && detail.contains(r#""role":"operator""#),
+            "{detail}"
+        );
     }
+    sg.finish().await;
+}
 
-    async fn a_beginning_tells_nothing_that_could_end_it(sg: TestServer) {
-        let begun = sg.begin("corp").await;
-        let url = &begun.authorization_url;
-        assert!(url.contains("&code_challenge_method=S256") && url.contains("&nonce="), "{url}");
-        let back = sg.issuer("corp").log_in(url).await;
-        // Code and state are useless without the sealed token, or with that of another login.
-        let other = sg.begin("corp").await.login_token;
-        for token in ["", "x", &other, &begun.login_token[1..], &"A".repeat(10_000)] {
-            assert_refused!(sg.complete(token, &back).await, Unauthenticated, "LOGIN_FAILED");
-        }
-        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-        let back = sg.issuer("corp").log_in(url).await;
-        sg.complete(&begun.login_token, &back).await.unwrap();
-        sg.finish().await;
+async fn a_beginning_tells_nothing_that_could_end_it(sg: TestServer) {
+    let begun = sg.begin("corp").await;
+    let url = &begun.authorization_url;
+    assert!(url.contains("&code_challenge_method=S256") && url.contains("&nonce="), "{url}");
+    let back = sg.issuer("corp").log_in(url).await;
+    // Code and state are useless without the sealed token, or with that of another login.
+    let other = sg.begin("corp").await.login_token;
+    for token in ["", "x", &other, &begun.login_token[1..], &"A".repeat(10_000)] {
+        assert_refused!(sg.complete(token, &back).await, Unauthenticated, "LOGIN_FAILED");
     }
+    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    let back = sg.issuer("corp").log_in(url).await;
+    sg.complete(&begun.login_token, &back).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn a_login_leads_back_to_configured_places_alone(sg: TestServer) {
-        let begin = async |provider: &str, redirect_uri: &str| {
-            let (provider, redirect_uri) = (provider.to_owned(), redirect_uri.to_owned());
-            let request = pb::BeginOidcLoginRequest { provider, redirect_uri };
-            sg.anonymous().auth().begin_oidc_login(request).await
-        };
-        begin("corp", BACK).await.unwrap();
-        begin("corp", "http://127.0.0.1:4321/callback").await.unwrap();
-        assert_refused!(begin("partner", "http://127.0.0.1:4321/callback").await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(begin("corp", "https://evil.example.com/back").await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(begin("nowhere", BACK).await, NotFound, "NOT_FOUND");
-        assert_refused!(begin("ci", BACK).await, NotFound, "NOT_FOUND");
-        sg.finish().await;
+async fn a_login_leads_back_to_configured_places_alone(sg: TestServer) {
+    let begin = async |provider: &str, redirect_uri: &str| {
+        let (provider, redirect_uri) = (provider.to_owned(), redirect_uri.to_owned());
+        let request = pb::BeginOidcLoginRequest { provider, redirect_uri };
+        sg.anonymous().auth().begin_oidc_login(request).await
+    };
+    begin("corp", BACK).await.unwrap();
+    begin("corp", "http://127.0.0.1:4321/callback").await.unwrap();
+    assert_refused!(
+        begin("partner", "http://127.0.0.1:4321/callback").await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    assert_refused!(
+        begin("corp", "https://evil.example.com/back").await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    assert_refused!(begin("nowhere", BACK).await, NotFound, "NOT_FOUND");
+    assert_refused!(begin("ci", BACK).await, NotFound, "NOT_FOUND");
+    sg.finish().await;
+}
+
+async fn a_code_is_good_once_and_for_its_own_login(sg: TestServer) {
+    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    let begun = sg.begin("corp").await;
+    let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
+    let wrong = |change: fn(&mut SentBack)| {
+        let mut back = back.clone();
+        change(&mut back);
+        back
+    };
+    let not_yet = [
+        wrong(|back| back.state.clear()),
+        wrong(|back| back.state.push('A')),
+        wrong(|back| back.code.clear()),
+        wrong(|back| back.code = "x".repeat(5_000)),
+        wrong(|back| back.issuer.clear()),
+        wrong(|back| back.issuer.insert_str(0, "https://evil.example.com/")),
+    ];
+    for back in not_yet {
+        assert_refused!(
+            sg.complete(&begun.login_token, &back).await,
+            Unauthenticated,
+            "LOGIN_FAILED"
+        );
     }
+    assert_eq!(sg.issuer("corp").count("token").await, 0, "nothing of it went to the issuer");
+    sg.complete(&begun.login_token, &back).await.unwrap();
+    assert_refused!(sg.complete(&begun.login_token, &back).await, Unauthenticated, "LOGIN_FAILED");
 
-    async fn a_code_is_good_once_and_for_its_own_login(sg: TestServer) {
-        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    // A code of one login with the code verifier of another, as after a theft of the code.
+    let (mine, theirs) = (sg.begin("corp").await, sg.begin("corp").await);
+    let stolen = sg.issuer("corp").log_in(&theirs.authorization_url).await;
+    let own = sg.issuer("corp").log_in(&mine.authorization_url).await;
+    let mixed = SentBack { code: stolen.code, ..own };
+    assert_refused!(sg.complete(&mine.login_token, &mixed).await, Unauthenticated, "LOGIN_FAILED");
+    sg.finish().await;
+}
+
+async fn a_login_that_takes_too_long_is_over(sg: TestServer) {
+    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    for (minutes, over) in [(9, false), (10, true)] {
         let begun = sg.begin("corp").await;
         let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-        let wrong = |change: fn(&mut SentBack)| {
-            let mut back = back.clone();
-            change(&mut back);
-            back
-        };
-        let not_yet = [
-            wrong(|back| back.state.clear()),
-            wrong(|back| back.state.push('A')),
-            wrong(|back| back.code.clear()),
-            wrong(|back| back.code = "x".repeat(5_000)),
-            wrong(|back| back.issuer.clear()),
-            wrong(|back| back.issuer.insert_str(0, "https://evil.example.com/")),
-        ];
-        for back in not_yet {
-            assert_refused!(sg.complete(&begun.login_token, &back).await, Unauthenticated, "LOGIN_FAILED");
-        }
-        assert_eq!(sg.issuer("corp").count("token").await, 0, "nothing of it went to the issuer");
-        sg.complete(&begun.login_token, &back).await.unwrap();
-        assert_refused!(sg.complete(&begun.login_token, &back).await, Unauthenticated, "LOGIN_FAILED");
-
-        // A code of one login with the code verifier of another, as after a theft of the code.
-        let (mine, theirs) = (sg.begin("corp").await, sg.begin("corp").await);
-        let stolen = sg.issuer("corp").log_in(&theirs.authorization_url).await;
-        let own = sg.issuer("corp").log_in(&mine.authorization_url).await;
-        let mixed = SentBack { code: stolen.code, ..own };
-        assert_refused!(sg.complete(&mine.login_token, &mixed).await, Unauthenticated, "LOGIN_FAILED");
-        sg.finish().await;
+        sg.pass(Duration::from_mins(minutes)).await;
+        assert_eq!(sg.complete(&begun.login_token, &back).await.is_err(), over);
     }
+    sg.finish().await;
+}
 
-    async fn a_login_that_takes_too_long_is_over(sg: TestServer) {
-        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-        for (minutes, over) in [(9, false), (10, true)] {
-            let begun = sg.begin("corp").await;
-            let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-            sg.pass(Duration::from_mins(minutes)).await;
-            assert_eq!(sg.complete(&begun.login_token, &back).await.is_err(), over);
-        }
-        sg.finish().await;
+async fn an_id_token_that_is_wrong_in_anything_lets_nobody_in(sg: TestServer) {
+    let issuer = sg.issuer("corp");
+    issuer.person("1", "ana@corp.example", Value::Null).await;
+    let nobody = no_such_account(&sg).await;
+    for lie in [
+        json!({ "nonce": "another" }),
+        json!({ "nonce": null }),
+        json!({ "aud": "another-client" }),
+        json!({ "aud": ["shoreguard", "another-client"] }),
+        json!({ "azp": "another-client" }),
+        json!({ "iss": sg.issuer("partner").url }),
+        json!({ "exp": 1 }),
+        json!({ "iat": 99_999_999_999_i64 }),
+        json!({ "sub": "" }),
+        json!({ "sub": null }),
+        json!({ "sub": "s".repeat(256) }),
+        json!({ "email_verified": false }),
+        json!({ "email_verified": "true" }),
+        json!({ "email": null, "preferred_username": "ana@corp.example" }),
+        json!({ "email": "no address" }),
+    ] {
+        issuer.tell(Control::Lie(lie.clone())).await;
+        let refused = assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
+        assert_eq!(refused.message(), nobody, "{lie}");
     }
+    issuer.tell(Control::Lie(json!({}))).await;
+    for signed in [Signed::Not, Signed::ByPublicKey, Signed::ByStranger] {
+        issuer.tell(Control::SignLogins(signed)).await;
+        assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
+    }
+    let users = dump::table(&sg.app.db, "users").await;
+    assert!(!users.contains("corp.example"), "{users}");
+    assert!(sg.details("user.login").await.is_empty(), "what is refused stores nothing");
+    issuer.tell(Control::SignLogins(Signed::Well)).await;
+    sg.oidc_login("corp").await.unwrap();
+    sg.finish().await;
+}
 
-    async fn an_id_token_that_is_wrong_in_anything_lets_nobody_in(sg: TestServer) {
-        let issuer = sg.issuer("corp");
-        issuer.person("1", "ana@corp.example", Value::Null).await;
-        let nobody = no_such_account(&sg).await;
-        for lie in [
-            json!({ "nonce": "another" }),
-            json!({ "nonce": null }),
-            json!({ "aud": "another-client" }),
-            json!({ "aud": ["shoreguard", "another-client"] }),
-            json!({ "azp": "another-client" }),
-            json!({ "iss": sg.issuer("partner").url }),
-            json!({ "exp": 1 }),
-            json!({ "iat": 99_999_999_999_i64 }),
-            json!({ "sub": "" }),
-            json!({ "sub": null }),
-            json!({ "sub": "s".repeat(256) }),
-            json!({ "email_verified": false }),
-            json!({ "email_verified": "true" }),
-            json!({ "email": null, "preferred_username": "ana@corp.example" }),
-            json!({ "email": "no address" }),
-        ] {
-            issuer.tell(Control::Lie(lie.clone())).await;
-            let refused = assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
-            assert_eq!(refused.message(), nobody, "{lie}");
-        }
-        issuer.tell(Control::Lie(json!({}))).await;
-        for signed in [Signed::Not, Signed::ByPublicKey, Signed::ByStranger] {
-            issuer.tell(Control::SignLogins(signed)).await;
+async fn the_same_subject_of_two_issuers_is_two_people(sg: TestServer) {
+    let ours = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
+    let theirs = sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
+    let who = async |token: &str| sg.with(token).who().await.unwrap().actor;
+    assert_eq!(who(&ours.session_token).await, "ana@corp.example");
+    assert_eq!(who(&theirs.session_token).await, "ana@partner.example");
+    // The response of one issuer is not accepted for a login at another one.
+    let (begun, other) = (sg.begin("partner").await, sg.begin("corp").await);
+    let back = sg.issuer("corp").log_in(&other.authorization_url).await;
+    let mixed = SentBack {
+        state: sg.issuer("partner").log_in(&begun.authorization_url).await.state,
+        ..back
+    };
+    assert_refused!(sg.complete(&begun.login_token, &mixed).await, Unauthenticated, "LOGIN_FAILED");
+    sg.finish().await;
+}
+
+async fn every_algorithm_that_is_taken_is_verified_and_a_new_key_is_found(sg: TestServer) {
+    let issuer = sg.issuer("corp");
+    issuer.person("1", "ana@corp.example", Value::Null).await;
+    sg.oidc_login("corp").await.unwrap();
+    let mut fetched = issuer.count("keys").await;
+    assert_eq!(fetched, 1);
+    for algorithm in ["ES256", "EdDSA", "PS256", "RS256"] {
+        issuer.tell(Control::Rotate(algorithm.to_owned())).await;
+        // The keys were fetched recently, and are fetched again only after a while.
+        for _ in 0..3 {
             assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
         }
-        let users = dump::table(&sg.app.db, "users").await;
-        assert!(!users.contains("corp.example"), "{users}");
-        assert!(sg.details("user.login").await.is_empty(), "what is refused stores nothing");
-        issuer.tell(Control::SignLogins(Signed::Well)).await;
+        assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
+        sg.pass(Duration::from_secs(30)).await;
         sg.oidc_login("corp").await.unwrap();
-        sg.finish().await;
+        fetched += 1;
+        assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
     }
+    sg.finish().await;
+}
 
-    async fn the_same_subject_of_two_issuers_is_two_people(sg: TestServer) {
-        let ours = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
-        let theirs = sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
-        let who = async |token: &str| sg.with(token).who().await.unwrap().actor;
-        assert_eq!(who(&ours.session_token).await, "ana@corp.example");
-        assert_eq!(who(&theirs.session_token).await, "ana@partner.example");
-        // The response of one issuer is not accepted for a login at another one.
-        let (begun, other) = (sg.begin("partner").await, sg.begin("corp").await);
-        let back = sg.issuer("corp").log_in(&other.authorization_url).await;
-        let mixed = SentBack { state: sg.issuer("partner").log_in(&begun.authorization_url).await.state, ..back };
-        assert_refused!(sg.complete(&begun.login_token, &mixed).await, Unauthenticated, "LOGIN_FAILED");
-        sg.finish().await;
-    }
+async fn a_client_shows_its_secret_as_the_issuer_takes_it_or_has_none(sg: TestServer) {
+    sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
+    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    sg.issuer("corp").tell(Control::Secret(Some("another secret".to_owned()))).await;
+    assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
+    // The other method of client authentication, if the issuer supports no other.
+    sg.issuer("corp").tell(Control::Secret(Some("client secret".to_owned()))).await;
+    sg.pass(Duration::from_hours(1)).await;
+    let post = json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] });
+    sg.issuer("corp").tell(Control::Discovery(post)).await;
+    sg.oidc_login("corp").await.unwrap();
+    sg.finish().await;
+}
 
-    async fn every_algorithm_that_is_taken_is_verified_and_a_new_key_is_found(sg: TestServer) {
-        let issuer = sg.issuer("corp");
-        issuer.person("1", "ana@corp.example", Value::Null).await;
-        sg.oidc_login("corp").await.unwrap();
-        let mut fetched = issuer.count("keys").await;
-        assert_eq!(fetched, 1);
-        for algorithm in ["ES256", "EdDSA", "PS256", "RS256"] {
-            issuer.tell(Control::Rotate(algorithm.to_owned())).await;
-            // The keys were fetched recently, and are fetched again only after a while.
-            for _ in 0..3 {
-                assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
-            }
-            assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
-            sg.pass(Duration::from_secs(30)).await;
-            sg.oidc_login("corp").await.unwrap();
-            fetched += 1;
-            assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
-        }
-        sg.finish().await;
+async fn the_secrets_of_a_login_stand_nowhere(sg: TestServer) {
+    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    let begun = sg.begin("corp").await;
+    let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
+    let session = sg.complete(&begun.login_token, &back).await.unwrap();
+    let mut all = String::new();
+    for table in ["users", "sessions", "audit_log", "events"] {
+        all += &dump::table(&sg.app.db, table).await;
     }
-
-    async fn a_client_shows_its_secret_as_the_issuer_takes_it_or_has_none(sg: TestServer) {
-        sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
-        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-        sg.issuer("corp").tell(Control::Secret(Some("another secret".to_owned()))).await;
-        assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
-        // The other method of client authentication, if the issuer supports no other.
-        sg.issuer("corp").tell(Control::Secret(Some("client secret".to_owned()))).await;
-        sg.pass(Duration::from_hours(1)).await;
-        let post = json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] });
-        sg.issuer("corp").tell(Control::Discovery(post)).await;
-        sg.oidc_login("corp").await.unwrap();
-        sg.finish().await;
+    for secret in [&begun.login_token, &back.state, &session.session_token, &session.refresh_token]
+    {
+        assert!(!all.contains(secret.as_str()), "a secret is in the database");
     }
-
-    async fn the_secrets_of_a_login_stand_nowhere(sg: TestServer) {
-        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-        let begun = sg.begin("corp").await;
-        let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-        let session = sg.complete(&begun.login_token, &back).await.unwrap();
-        let mut all = String::new();
-        for table in ["users", "sessions", "audit_log", "events"] {
-            all += &dump::table(&sg.app.db, table).await;
-        }
-        for secret in [&begun.login_token, &back.state, &session.session_token, &session.refresh_token] {
-            assert!(!all.contains(secret.as_str()), "a secret is in the database");
-        }
-        sg.finish().await;
-    }
+    sg.finish().await;
 }
 
 /// Returns the error message of a failed login with a password.

@@ -7,71 +7,87 @@ use super::issuers;
 use crate::oidc_provider::Control;
 use crate::support::server::ADMIN_EMAIL;
 
-served! { tuned issuers;
-    async fn wp49_a_role_follows_the_issuer_at_each_login_down_too(sg: TestServer) {
-        let mut events = vec![];
-        for (groups, role) in [
-            (json!(["ops"]), pb::Role::Operator),
-            (json!(["all", "ops", "unknown"]), pb::Role::Operator),
-            (json!("all"), pb::Role::Viewer),
-            (json!([]), pb::Role::None),
-            (Value::Null, pb::Role::None),
-            (json!(["unknown"]), pb::Role::None),
-            (json!("ops"), pb::Role::Operator),
-        ] {
-            let session = sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": groups })).await.unwrap();
-            assert_eq!(session.role(), role, "{groups}");
-            assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), role, "{groups}");
-            events.push(session);
-        }
-        // Her older sessions have only the role of the newest login.
-        let oldest = sg.with(&events[0].session_token).who().await.unwrap();
-        assert_eq!(oldest.role(), pb::Role::Operator);
-        let listed = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
-        let names = async || {
-            let all = sg.admin().events().list_events(listed.clone()).await.unwrap().into_inner().events;
-            all.into_iter().filter(|event| event.name == "user.updated").count()
-        };
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-        while names().await < 3 {
-            assert!(tokio::time::Instant::now() < deadline, "the changes of role are events");
-            crate::support::pause().await;
-        }
-        sg.finish().await;
-    }
+served! {
+    tuned issuers;
+    wp49_a_role_follows_the_issuer_at_each_login_down_too,
+    an_issuer_that_says_no_roles_changes_none,
+    the_last_active_admin_stays_whatever_its_issuer_says,
+    people_who_come_at_the_same_moment_are_one_account,
+}
 
-    async fn an_issuer_that_says_no_roles_changes_none(sg: TestServer) {
-        let session = sg.log_in_as("partner", "1", "bo@partner.example", json!({ "groups": "ops" })).await.unwrap();
-        assert_eq!(session.role(), pb::Role::None, "a new account begins as nobody");
-        sg.set_user("bo@partner.example", "role = 'viewer'").await;
-        assert_eq!(sg.oidc_login("partner").await.unwrap().role(), pb::Role::Viewer);
-        sg.finish().await;
+async fn wp49_a_role_follows_the_issuer_at_each_login_down_too(sg: TestServer) {
+    let mut events = vec![];
+    for (groups, role) in [
+        (json!(["ops"]), pb::Role::Operator),
+        (json!(["all", "ops", "unknown"]), pb::Role::Operator),
+        (json!("all"), pb::Role::Viewer),
+        (json!([]), pb::Role::None),
+        (Value::Null, pb::Role::None),
+        (json!(["unknown"]), pb::Role::None),
+        (json!("ops"), pb::Role::Operator),
+    ] {
+        let session = sg
+            .log_in_as("corp", "1", "ana@corp.example", json!({ "groups": groups }))
+            .await
+            .unwrap();
+        assert_eq!(session.role(), role, "{groups}");
+        assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), role, "{groups}");
+        events.push(session);
     }
-
-    async fn the_last_active_admin_stays_whatever_its_issuer_says(sg: TestServer) {
-        sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
-        sg.set_user("ana@corp.example", "role = 'admin'").await;
-        sg.set_user(ADMIN_EMAIL, "is_active = false").await;
-        let session = sg.oidc_login("corp").await.unwrap();
-        assert_eq!(session.role(), pb::Role::Admin);
-        // With another active admin, she gets the role from her issuer.
-        sg.set_user(ADMIN_EMAIL, "is_active = true").await;
-        assert_eq!(sg.oidc_login("corp").await.unwrap().role(), pb::Role::Operator);
-        assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), pb::Role::Operator);
-        sg.finish().await;
+    // Her older sessions have only the role of the newest login.
+    let oldest = sg.with(&events[0].session_token).who().await.unwrap();
+    assert_eq!(oldest.role(), pb::Role::Operator);
+    let listed = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
+    let names = async || {
+        let all =
+            sg.admin().events().list_events(listed.clone()).await.unwrap().into_inner().events;
+        all.into_iter().filter(|event| event.name == "user.updated").count()
+    };
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while names().await < 3 {
+        assert!(tokio::time::Instant::now() < deadline, "the changes of role are events");
+        crate::support::pause().await;
     }
+    sg.finish().await;
+}
 
-    async fn people_who_come_at_the_same_moment_are_one_account(sg: TestServer) {
-        sg.issuer("corp").tell(Control::Login(json!({
+async fn an_issuer_that_says_no_roles_changes_none(sg: TestServer) {
+    let session = sg
+        .log_in_as("partner", "1", "bo@partner.example", json!({ "groups": "ops" }))
+        .await
+        .unwrap();
+    assert_eq!(session.role(), pb::Role::None, "a new account begins as nobody");
+    sg.set_user("bo@partner.example", "role = 'viewer'").await;
+    assert_eq!(sg.oidc_login("partner").await.unwrap().role(), pb::Role::Viewer);
+    sg.finish().await;
+}
+
+async fn the_last_active_admin_stays_whatever_its_issuer_says(sg: TestServer) {
+    sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
+    sg.set_user("ana@corp.example", "role = 'admin'").await;
+    sg.set_user(ADMIN_EMAIL, "is_active = false").await;
+    let session = sg.oidc_login("corp").await.unwrap();
+    assert_eq!(session.role(), pb::Role::Admin);
+    // With another active admin, she gets the role from her issuer.
+    sg.set_user(ADMIN_EMAIL, "is_active = true").await;
+    assert_eq!(sg.oidc_login("corp").await.unwrap().role(), pb::Role::Operator);
+    assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), pb::Role::Operator);
+    sg.finish().await;
+}
+
+async fn people_who_come_at_the_same_moment_are_one_account(sg: TestServer) {
+    sg.issuer("corp")
+        .tell(Control::Login(json!({
             "sub": "1", "email": "ana@corp.example", "email_verified": true, "groups": "all",
-        }))).await;
-        let (a, b, c) = tokio::join!(sg.oidc_login("corp"), sg.oidc_login("corp"), sg.oidc_login("corp"));
-        let mut principals = vec![];
-        for session in [a, b, c] {
-            principals.push(sg.with(&session.unwrap().session_token).who().await.unwrap().principal);
-        }
-        principals.dedup();
-        assert_eq!(principals.len(), 1, "{principals:?}");
-        sg.finish().await;
+        })))
+        .await;
+    let (a, b, c) =
+        tokio::join!(sg.oidc_login("corp"), sg.oidc_login("corp"), sg.oidc_login("corp"));
+    let mut principals = vec![];
+    for session in [a, b, c] {
+        principals.push(sg.with(&session.unwrap().session_token).who().await.unwrap().principal);
     }
+    principals.dedup();
+    assert_eq!(principals.len(), 1, "{principals:?}");
+    sg.finish().await;
 }

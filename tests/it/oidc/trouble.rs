@@ -17,92 +17,103 @@ async fn begin(sg: &TestServer) -> Result<(), tonic::Status> {
     sg.anonymous().auth().begin_oidc_login(request).await.map(|_| ())
 }
 
-served! { tuned impatient;
-    async fn a_discovery_document_that_cannot_be_had_or_believed_tells_nothing(sg: TestServer) {
-        let corp = sg.issuer("corp");
-        for how in [How::Redirect, How::Fail, How::Hang] {
-            corp.tell(Control::Behave(DISCOVERY.to_owned(), how)).await;
-            let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
-            assert_eq!(refused.message(), AWAY, "{how:?}");
-            sg.pass(Duration::from_secs(30)).await;
-        }
-        corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Well)).await;
-        for document in [
-            json!({ "issuer": "https://another.example.com" }),
-            json!({ "issuer": format!("{}/", corp.url) }),
-            json!({ "issuer": null }),
-            json!({ "jwks_uri": null }),
-            json!({ "authorization_endpoint": null }),
-            json!({ "authorization_endpoint": "http://id.example.com/authorize" }),
-            json!({ "authorization_endpoint": "javascript:alert(1)" }),
-        ] {
-            corp.tell(Control::Discovery(document.clone())).await;
-            let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
-            assert_eq!(refused.message(), AWAY, "{document}");
-            // As long as a valid document stays cached.
-            sg.pass(Duration::from_hours(1)).await;
-        }
-        corp.tell(Control::Discovery(json!({}))).await;
-        begin(&sg).await.unwrap();
-        sg.finish().await;
-    }
+served! {
+    tuned impatient;
+    a_discovery_document_that_cannot_be_had_or_believed_tells_nothing,
+    what_an_issuer_names_is_not_fetched_from_where_it_must_not_be,
+    a_code_goes_to_no_other_place_than_the_issuers,
+    an_issuer_that_is_away_is_asked_seldom_and_stops_no_other,
+}
 
-    async fn what_an_issuer_names_is_not_fetched_from_where_it_must_not_be(sg: TestServer) {
-        let corp = sg.issuer("corp");
-        let token = corp.access_token(json!({ "aud": AUDIENCE, "sub": "robot-7" })).await;
-        for place in [
-            "http://169.254.169.254/latest/meta-data",
-            "https://169.254.169.254/latest/meta-data",
-            "https://[::ffff:169.254.169.254]/keys",
-            "https://[fd00:ec2::254]/keys",
-            "https://0.0.0.0/keys",
-            "http://10.0.0.1/keys",
-            "ftp://127.0.0.1/keys",
-            "file:///etc/passwd",
-            "/keys",
-        ] {
-            corp.tell(Control::Discovery(json!({ "jwks_uri": place }))).await;
-            let refused = assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
-            assert_eq!(refused.message(), AWAY, "{place}");
-            let refused = assert_refused!(sg.with(&token).who().await, Unavailable, "ISSUER_UNAVAILABLE");
-            assert!(!refused.message().contains("169.254"), "{place}");
-            sg.pass(Duration::from_hours(1)).await;
-        }
-        corp.tell(Control::Discovery(json!({}))).await;
-        corp.tell(Control::Behave("keys".to_owned(), How::Redirect)).await;
-        let refused = assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
-        assert_eq!(refused.message(), AWAY);
-        sg.finish().await;
+async fn a_discovery_document_that_cannot_be_had_or_believed_tells_nothing(sg: TestServer) {
+    let corp = sg.issuer("corp");
+    for how in [How::Redirect, How::Fail, How::Hang] {
+        corp.tell(Control::Behave(DISCOVERY.to_owned(), how)).await;
+        let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
+        assert_eq!(refused.message(), AWAY, "{how:?}");
+        sg.pass(Duration::from_secs(30)).await;
     }
+    corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Well)).await;
+    for document in [
+        json!({ "issuer": "https://another.example.com" }),
+        json!({ "issuer": format!("{}/", corp.url) }),
+        json!({ "issuer": null }),
+        json!({ "jwks_uri": null }),
+        json!({ "authorization_endpoint": null }),
+        json!({ "authorization_endpoint": "http://id.example.com/authorize" }),
+        json!({ "authorization_endpoint": "javascript:alert(1)" }),
+    ] {
+        corp.tell(Control::Discovery(document.clone())).await;
+        let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
+        assert_eq!(refused.message(), AWAY, "{document}");
+        // As long as a valid document stays cached.
+        sg.pass(Duration::from_hours(1)).await;
+    }
+    corp.tell(Control::Discovery(json!({}))).await;
+    begin(&sg).await.unwrap();
+    sg.finish().await;
+}
 
-    async fn a_code_goes_to_no_other_place_than_the_issuers(sg: TestServer) {
-        let corp = sg.issuer("corp");
-        corp.person("1", "ana@corp.example", Value::Null).await;
-        for place in ["https://169.254.169.254/token", "http://10.0.0.1/token"] {
-            corp.tell(Control::Discovery(json!({ "token_endpoint": place }))).await;
-            let refused = assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
-            assert_eq!(refused.message(), AWAY, "{place}");
-            sg.pass(Duration::from_hours(1)).await;
-        }
-        corp.tell(Control::Discovery(json!({}))).await;
-        for how in [How::Redirect, How::Fail, How::Hang] {
-            corp.tell(Control::Behave("token".to_owned(), how)).await;
-            let refused = assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
-            assert_eq!(refused.message(), AWAY, "{how:?}");
-        }
-        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-        sg.oidc_login("corp").await.unwrap();
-        sg.finish().await;
+async fn what_an_issuer_names_is_not_fetched_from_where_it_must_not_be(sg: TestServer) {
+    let corp = sg.issuer("corp");
+    let token = corp.access_token(json!({ "aud": AUDIENCE, "sub": "robot-7" })).await;
+    for place in [
+        "http://169.254.169.254/latest/meta-data",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::ffff:169.254.169.254]/keys",
+        "https://[fd00:ec2::254]/keys",
+        "https://0.0.0.0/keys",
+        "http://10.0.0.1/keys",
+        "ftp://127.0.0.1/keys",
+        "file:///etc/passwd",
+        "/keys",
+    ] {
+        corp.tell(Control::Discovery(json!({ "jwks_uri": place }))).await;
+        let refused =
+            assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
+        assert_eq!(refused.message(), AWAY, "{place}");
+        let refused =
+            assert_refused!(sg.with(&token).who().await, Unavailable, "ISSUER_UNAVAILABLE");
+        assert!(!refused.message().contains("169.254"), "{place}");
+        sg.pass(Duration::from_hours(1)).await;
     }
+    corp.tell(Control::Discovery(json!({}))).await;
+    corp.tell(Control::Behave("keys".to_owned(), How::Redirect)).await;
+    let refused =
+        assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
+    assert_eq!(refused.message(), AWAY);
+    sg.finish().await;
+}
 
-    async fn an_issuer_that_is_away_is_asked_seldom_and_stops_no_other(sg: TestServer) {
-        let corp = sg.issuer("corp");
-        corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Fail)).await;
-        for _ in 0..5 {
-            assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
-        }
-        assert_eq!(corp.count(DISCOVERY).await, 1);
-        sg.log_in_as("partner", "1", "bo@partner.example", Value::Null).await.unwrap();
-        sg.finish().await;
+async fn a_code_goes_to_no_other_place_than_the_issuers(sg: TestServer) {
+    let corp = sg.issuer("corp");
+    corp.person("1", "ana@corp.example", Value::Null).await;
+    for place in ["https://169.254.169.254/token", "http://10.0.0.1/token"] {
+        corp.tell(Control::Discovery(json!({ "token_endpoint": place }))).await;
+        let refused =
+            assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
+        assert_eq!(refused.message(), AWAY, "{place}");
+        sg.pass(Duration::from_hours(1)).await;
     }
+    corp.tell(Control::Discovery(json!({}))).await;
+    for how in [How::Redirect, How::Fail, How::Hang] {
+        corp.tell(Control::Behave("token".to_owned(), how)).await;
+        let refused =
+            assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
+        assert_eq!(refused.message(), AWAY, "{how:?}");
+    }
+    corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+    sg.oidc_login("corp").await.unwrap();
+    sg.finish().await;
+}
+
+async fn an_issuer_that_is_away_is_asked_seldom_and_stops_no_other(sg: TestServer) {
+    let corp = sg.issuer("corp");
+    corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Fail)).await;
+    for _ in 0..5 {
+        assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
+    }
+    assert_eq!(corp.count(DISCOVERY).await, 1);
+    sg.log_in_as("partner", "1", "bo@partner.example", Value::Null).await.unwrap();
+    sg.finish().await;
 }

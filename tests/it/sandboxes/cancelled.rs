@@ -6,33 +6,42 @@ use tonic::Code;
 use super::*;
 
 served! {
-    async fn wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it(sg: TestServer) {
-        let simulator = gateway(&sg, "edge", Generation::V0_0).await;
-        // Longer than the time limit of cancelled work that has nothing to undo.
-        simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
-        let operation = begin(&sg.admin(), to_create(&sg, "edge", "slow")).await;
-        until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
+    wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it,
+    wp65_a_deletion_that_undoes_a_creation_is_tried_until_the_gateway_takes_it,
+}
+
+async fn wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it(sg: TestServer) {
+    let simulator = gateway(&sg, "edge", Generation::V0_0).await;
+    // Longer than the time limit of cancelled work that has nothing to undo.
+    simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
+    let operation = begin(&sg.admin(), to_create(&sg, "edge", "slow")).await;
+    until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
+    sg.admin().cancel(&operation).await.unwrap();
+    let cancelled = ended(&sg.admin(), &operation).await;
+    assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
+    until("it is gone", || is_gone(&sg, "edge", "slow")).await;
+    assert_eq!(called(&simulator, "/DeleteSandbox"), 1);
+}
+
+async fn wp65_a_deletion_that_undoes_a_creation_is_tried_until_the_gateway_takes_it(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let options = SimulatorOptions {
+            ready_after: Duration::from_mins(10),
+            ..SimulatorOptions::plain(generation)
+        };
+        let simulator = Simulator::start(options).await.unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        let away =
+            Script::TrailersOnly { code: Code::Unavailable, message: "restarting".to_owned() };
+        simulator.script("DeleteSandbox", away, Times::Next(2));
+        let operation = begin(&sg.admin(), to_create(&sg, name, "slow")).await;
+        until("it is being made", || async { get(&sg.admin(), name, "slow").await.is_ok() }).await;
         sg.admin().cancel(&operation).await.unwrap();
         let cancelled = ended(&sg.admin(), &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-        until("it is gone", || is_gone(&sg, "edge", "slow")).await;
-        assert_eq!(called(&simulator, "/DeleteSandbox"), 1);
-    }
-
-    async fn wp65_a_deletion_that_undoes_a_creation_is_tried_until_the_gateway_takes_it(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
-            let simulator = Simulator::start(options).await.unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            let away = Script::TrailersOnly { code: Code::Unavailable, message: "restarting".to_owned() };
-            simulator.script("DeleteSandbox", away, Times::Next(2));
-            let operation = begin(&sg.admin(), to_create(&sg, name, "slow")).await;
-            until("it is being made", || async { get(&sg.admin(), name, "slow").await.is_ok() }).await;
-            sg.admin().cancel(&operation).await.unwrap();
-            let cancelled = ended(&sg.admin(), &operation).await;
-            assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-            assert_eq!(called(&simulator, "/DeleteSandbox"), 3);
-            until("it is gone", || is_gone(&sg, name, "slow")).await;
-        }
+        assert_eq!(called(&simulator, "/DeleteSandbox"), 3);
+        until("it is gone", || is_gone(&sg, name, "slow")).await;
     }
 }

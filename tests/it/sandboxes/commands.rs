@@ -51,203 +51,259 @@ pub(super) async fn all(
 }
 
 served! {
-    async fn a_command_is_a_conversation(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let admin = sg.admin();
-            let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; echo oh >&2; exit 3"])]).await.unwrap();
-            let expected = [
-                Output::Stdout("hi\n".into()),
-                Output::Stderr("oh\n".into()),
-                Output::ExitCode(3),
-            ];
-            assert_eq!(said, expected);
+    a_command_is_a_conversation,
+    what_a_command_asks_for_is_checked,
+    wp12_equal_commands_run_side_by_side_and_keep_their_output,
+    wp89_the_output_of_a_command_is_for_its_actor_and_admins,
+    wp65_a_command_that_is_cancelled_ends_in_the_sandbox,
+    wp70_logs_are_picked_before_they_are_counted,
+    a_sandbox_is_followed,
+}
 
-            let (typed, input) = mpsc::channel(4);
-            typed.send(exec(name, &["cat"])).await.unwrap();
-            let mut answers =
-                admin.sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
-            for word in ["one\n", "two\n"] {
-                typed.send(stdin(word.as_bytes())).await.unwrap();
+async fn a_command_is_a_conversation(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let admin = sg.admin();
+        let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; echo oh >&2; exit 3"])])
+            .await
+            .unwrap();
+        let expected =
+            [Output::Stdout("hi\n".into()), Output::Stderr("oh\n".into()), Output::ExitCode(3)];
+        assert_eq!(said, expected);
+
+        let (typed, input) = mpsc::channel(4);
+        typed.send(exec(name, &["cat"])).await.unwrap();
+        let mut answers =
+            admin.sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
+        for word in ["one\n", "two\n"] {
+            typed.send(stdin(word.as_bytes())).await.unwrap();
+            let answer = answers.message().await.unwrap().unwrap().output.unwrap();
+            assert_eq!(answer, Output::Stdout(word.into()));
+        }
+        drop(typed);
+        match generation {
+            Generation::V0_1 => {
                 let answer = answers.message().await.unwrap().unwrap().output.unwrap();
-                assert_eq!(answer, Output::Stdout(word.into()));
+                assert_eq!(answer, Output::ExitCode(0));
+                assert!(answers.message().await.unwrap().is_none());
             }
-            drop(typed);
-            match generation {
-                Generation::V0_1 => {
-                    let answer = answers.message().await.unwrap().unwrap().output.unwrap();
-                    assert_eq!(answer, Output::ExitCode(0));
-                    assert!(answers.message().await.unwrap().is_none());
-                }
-                // Generation 0.0 has no message for the end of an input while the command runs. The command is not
-                // aborted, and its caller may cancel it.
-                Generation::V0_0 => {
-                    let more = tokio::time::timeout(Duration::from_millis(500), answers.message()).await;
-                    assert!(more.is_err(), "it was aborted: {more:?}");
-                    assert_eq!(simulator.commands(), 1);
-                    drop(answers);
-                    until("it is gone", || async { simulator.commands() == 0 }).await;
-                }
+            // Generation 0.0 has no message for the end of an input while the command runs. The command is not
+            // aborted, and its caller may cancel it.
+            Generation::V0_0 => {
+                let more =
+                    tokio::time::timeout(Duration::from_millis(500), answers.message()).await;
+                assert!(more.is_err(), "it was aborted: {more:?}");
+                assert_eq!(simulator.commands(), 1);
+                drop(answers);
+                until("it is gone", || async { simulator.commands() == 0 }).await;
             }
+        }
 
-            until("both are closed", || async { entries(&sg, "sandbox.exec").await.iter().all(|e| e.close_time.is_some()) }).await;
-            let entries = entries(&sg, "sandbox.exec").await;
-            let cat = &entries[0];
-            assert_eq!(cat.detail_json.contains("\"exit_code\":0"), generation == Generation::V0_1, "{cat:?}");
-            assert_eq!((cat.bytes_in, cat.bytes_out), (8, 8), "{cat:?}");
-            let digest = |entry: &pb::AuditEntry| {
-                let detail: serde_json::Value = serde_json::from_str(&entry.detail_json).unwrap();
-                detail["digest"].as_str().unwrap().to_owned()
+        until("both are closed", || async {
+            entries(&sg, "sandbox.exec").await.iter().all(|e| e.close_time.is_some())
+        })
+        .await;
+        let entries = entries(&sg, "sandbox.exec").await;
+        let cat = &entries[0];
+        assert_eq!(
+            cat.detail_json.contains("\"exit_code\":0"),
+            generation == Generation::V0_1,
+            "{cat:?}"
+        );
+        assert_eq!((cat.bytes_in, cat.bytes_out), (8, 8), "{cat:?}");
+        let digest = |entry: &pb::AuditEntry| {
+            let detail: serde_json::Value = serde_json::from_str(&entry.detail_json).unwrap();
+            detail["digest"].as_str().unwrap().to_owned()
+        };
+        assert_ne!(digest(cat), digest(&entries[1]), "it is of what was typed");
+        assert!(entries[1].detail_json.contains("\"exit_code\":3"), "{:?}", entries[1]);
+        assert!(!format!("{entries:?}").contains("echo hi"), "arguments may be secret");
+    }
+}
+
+async fn what_a_command_asks_for_is_checked(sg: TestServer) {
+    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    create(&sg, to_create(&sg, "edge", "box")).await;
+    let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let bad = [
+        exec("edge", &[]),
+        exec("edge", &[""]),
+        exec("edge", &["a\0b"]),
+        exec("edge", &["x"; 257]),
+        pb::ExecSandboxRequest { sandbox: "a b".into(), ..exec("edge", &["true"]) },
+        pb::ExecSandboxRequest { workdir: "x".repeat(4097), ..exec("edge", &["true"]) },
+        pb::ExecSandboxRequest {
+            timeout: Some(prost_types::Duration { seconds: 3601, nanos: 0 }),
+            ..exec("edge", &["true"])
+        },
+        pb::ExecSandboxRequest {
+            size: Some(pb::TerminalSize { cols: 10_001, rows: 1 }),
+            ..exec("edge", &["true"])
+        },
+    ];
+    for request in bad {
+        assert_refused!(all(&operator, vec![request]).await, InvalidArgument, "INVALID_FIELD");
+    }
+    assert_refused!(all(&operator, vec![]).await, InvalidArgument, "MALFORMED_MESSAGE");
+    let none = pb::ExecSandboxRequest { sandbox: "none".into(), ..exec("edge", &["true"]) };
+    assert_refused!(all(&operator, vec![none]).await, NotFound, "NOT_FOUND");
+    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    assert_refused!(
+        all(&viewer, vec![exec("edge", &["true"])]).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    let none =
+        pb::StartExecSandboxRequest { sandbox: "none".into(), ..start(&sg, "edge", &["true"]) };
+    assert_refused!(operator.sandboxes().start_exec_sandbox(none).await, NotFound, "NOT_FOUND");
+}
+
+async fn wp12_equal_commands_run_side_by_side_and_keep_their_output(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let admin = sg.admin();
+        let mut begun = Vec::new();
+        for _ in 0..3 {
+            let request = pb::StartExecSandboxRequest {
+                environment: labels(&[("WHO", "hush-hush")]),
+                ..start(&sg, name, &["sh", "-c", "env; echo oh >&2; exit 7"])
             };
-            assert_ne!(digest(cat), digest(&entries[1]), "it is of what was typed");
-            assert!(entries[1].detail_json.contains("\"exit_code\":3"), "{:?}", entries[1]);
-            assert!(!format!("{entries:?}").contains("echo hi"), "arguments may be secret");
+            let started = admin.sandboxes().start_exec_sandbox(request).await.unwrap().into_inner();
+            begun.push(started.operation.unwrap().id);
         }
-    }
-
-    async fn what_a_command_asks_for_is_checked(sg: TestServer) {
-        let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        create(&sg, to_create(&sg, "edge", "box")).await;
-        let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-        let bad = [
-            exec("edge", &[]),
-            exec("edge", &[""]),
-            exec("edge", &["a\0b"]),
-            exec("edge", &["x"; 257]),
-            pb::ExecSandboxRequest { sandbox: "a b".into(), ..exec("edge", &["true"]) },
-            pb::ExecSandboxRequest { workdir: "x".repeat(4097), ..exec("edge", &["true"]) },
-            pb::ExecSandboxRequest {
-                timeout: Some(prost_types::Duration { seconds: 3601, nanos: 0 }),
-                ..exec("edge", &["true"])
-            },
-            pb::ExecSandboxRequest {
-                size: Some(pb::TerminalSize { cols: 10_001, rows: 1 }),
-                ..exec("edge", &["true"])
-            },
-        ];
-        for request in bad {
-            assert_refused!(all(&operator, vec![request]).await, InvalidArgument, "INVALID_FIELD");
+        for operation in begun {
+            let ended = ended(&admin, &operation).await;
+            let result = result(&ended);
+            assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+            assert_eq!(
+                (result["exit_code"].as_f64(), result["stderr"].as_str()),
+                (Some(7.0), Some("oh\n"))
+            );
+            assert!(result["stdout"].as_str().unwrap().contains("WHO=hush-hush"), "{result}");
         }
-        assert_refused!(all(&operator, vec![]).await, InvalidArgument, "MALFORMED_MESSAGE");
-        let none = pb::ExecSandboxRequest { sandbox: "none".into(), ..exec("edge", &["true"]) };
-        assert_refused!(all(&operator, vec![none]).await, NotFound, "NOT_FOUND");
-        let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
-        assert_refused!(all(&viewer, vec![exec("edge", &["true"])]).await, PermissionDenied, "ROLE_TOO_LOW");
-        let none = pb::StartExecSandboxRequest { sandbox: "none".into(), ..start(&sg, "edge", &["true"]) };
-        assert_refused!(operator.sandboxes().start_exec_sandbox(none).await, NotFound, "NOT_FOUND");
+        let dump = crate::support::dump::table(&sg.app.db, "operations").await;
+        assert!(!dump.contains("hush-hush"), "t18: results are sealed");
     }
+}
 
-    async fn wp12_equal_commands_run_side_by_side_and_keep_their_output(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let admin = sg.admin();
-            let mut begun = Vec::new();
-            for _ in 0..3 {
-                let request = pb::StartExecSandboxRequest {
-                    environment: labels(&[("WHO", "hush-hush")]),
-                    ..start(&sg, name, &["sh", "-c", "env; echo oh >&2; exit 7"])
-                };
-                let started = admin.sandboxes().start_exec_sandbox(request).await.unwrap().into_inner();
-                begun.push(started.operation.unwrap().id);
-            }
-            for operation in begun {
-                let ended = ended(&admin, &operation).await;
-                let result = result(&ended);
-                assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
-                assert_eq!((result["exit_code"].as_f64(), result["stderr"].as_str()), (Some(7.0), Some("oh\n")));
-                assert!(result["stdout"].as_str().unwrap().contains("WHO=hush-hush"), "{result}");
-            }
-            let dump = crate::support::dump::table(&sg.app.db, "operations").await;
-            assert!(!dump.contains("hush-hush"), "t18: results are sealed");
-        }
-    }
+async fn wp89_the_output_of_a_command_is_for_its_actor_and_admins(sg: TestServer) {
+    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    create(&sg, to_create(&sg, "edge", "box")).await;
+    let actor = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let other = sg.with(&sg.admin().key("ops-2", pb::Role::Operator).await);
+    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    let started =
+        actor.sandboxes().start_exec_sandbox(start(&sg, "edge", &["echo", "mine"])).await.unwrap();
+    let operation = started.into_inner().operation.unwrap().id;
+    assert_eq!(result(&ended(&actor, &operation).await)["stdout"], "mine\n");
+    assert_eq!(result(&ended(&sg.admin(), &operation).await)["stdout"], "mine\n");
+    let seen = ended(&other, &operation).await;
+    assert!(seen.result.is_none() && seen.result_withheld, "{seen:?}");
+    let request = pb::GetOperationRequest { operation: operation.clone() };
+    assert_refused!(
+        viewer.operations().get_operation(request).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+}
 
-    async fn wp89_the_output_of_a_command_is_for_its_actor_and_admins(sg: TestServer) {
-        let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        create(&sg, to_create(&sg, "edge", "box")).await;
-        let actor = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-        let other = sg.with(&sg.admin().key("ops-2", pb::Role::Operator).await);
-        let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
-        let started = actor.sandboxes().start_exec_sandbox(start(&sg, "edge", &["echo", "mine"])).await.unwrap();
+async fn wp65_a_command_that_is_cancelled_ends_in_the_sandbox(sg: TestServer) {
+    for (cancelled_before, (name, generation)) in GATEWAYS.into_iter().enumerate() {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let admin = sg.admin();
+        let started = admin
+            .sandboxes()
+            .start_exec_sandbox(start(&sg, name, &["sleep", "600"]))
+            .await
+            .unwrap();
         let operation = started.into_inner().operation.unwrap().id;
-        assert_eq!(result(&ended(&actor, &operation).await)["stdout"], "mine\n");
-        assert_eq!(result(&ended(&sg.admin(), &operation).await)["stdout"], "mine\n");
-        let seen = ended(&other, &operation).await;
-        assert!(seen.result.is_none() && seen.result_withheld, "{seen:?}");
-        let request = pb::GetOperationRequest { operation: operation.clone() };
-        assert_refused!(viewer.operations().get_operation(request).await, PermissionDenied, "ROLE_TOO_LOW");
+        until("it runs", || async { simulator.commands() == 1 }).await;
+        let cancel = pb::CancelOperationRequest {
+            operation: operation.clone(),
+            request_id: request_id(&sg),
+        };
+        admin.operations().cancel_operation(cancel).await.unwrap();
+        let cancelled = ended(&admin, &operation).await;
+        assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
+        until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
+        assert_eq!(
+            entries(&sg, "operation.cancel").await.len(),
+            cancelled_before + 1,
+            "it is audited"
+        );
     }
+}
 
-    async fn wp65_a_command_that_is_cancelled_ends_in_the_sandbox(sg: TestServer) {
-        for (cancelled_before, (name, generation)) in GATEWAYS.into_iter().enumerate() {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let admin = sg.admin();
-            let started = admin.sandboxes().start_exec_sandbox(start(&sg, name, &["sleep", "600"])).await.unwrap();
-            let operation = started.into_inner().operation.unwrap().id;
-            until("it runs", || async { simulator.commands() == 1 }).await;
-            let cancel = pb::CancelOperationRequest { operation: operation.clone(), request_id: request_id(&sg) };
-            admin.operations().cancel_operation(cancel).await.unwrap();
-            let cancelled = ended(&admin, &operation).await;
-            assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-            until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
-            assert_eq!(entries(&sg, "operation.cancel").await.len(), cancelled_before + 1, "it is audited");
+async fn wp70_logs_are_picked_before_they_are_counted(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        simulator.log("default", "box", "ERROR", "first error").unwrap();
+        simulator.log("default", "box", "OCSF", "a security event").unwrap();
+        for i in 0..30 {
+            simulator.log("default", "box", "DEBUG", &format!("noise {i}\u{1b}[31m")).unwrap();
+        }
+        let base = pb::GetSandboxLogsRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            ..Default::default()
+        };
+        let read = async |request: pb::GetSandboxLogsRequest| {
+            let read = sg.admin().sandboxes().get_sandbox_logs(request).await.unwrap().into_inner();
+            read.log_lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
+        };
+        let errors =
+            pb::GetSandboxLogsRequest { lines: 5, min_level: "error".into(), ..base.clone() };
+        assert_eq!(read(errors).await, ["first error", "a security event"]);
+        let ocsf = pb::GetSandboxLogsRequest { ocsf_only: true, lines: 1, ..base.clone() };
+        assert_eq!(read(ocsf).await, ["a security event"]);
+        let youngest = read(pb::GetSandboxLogsRequest { lines: 2, ..base.clone() }).await;
+        assert_eq!(youngest, ["noise 28 [31m", "noise 29 [31m"], "t20: no control characters");
+        for bad in [
+            pb::GetSandboxLogsRequest { lines: 10_001, ..base.clone() },
+            pb::GetSandboxLogsRequest { lines: -1, ..base.clone() },
+            pb::GetSandboxLogsRequest { min_level: "loud".into(), ..base.clone() },
+            pb::GetSandboxLogsRequest { sources: vec!["moon".into()], ..base.clone() },
+        ] {
+            assert_refused!(
+                sg.admin().sandboxes().get_sandbox_logs(bad).await,
+                InvalidArgument,
+                "INVALID_FIELD"
+            );
         }
     }
+}
 
-    async fn wp70_logs_are_picked_before_they_are_counted(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            simulator.log("default", "box", "ERROR", "first error").unwrap();
-            simulator.log("default", "box", "OCSF", "a security event").unwrap();
-            for i in 0..30 {
-                simulator.log("default", "box", "DEBUG", &format!("noise {i}\u{1b}[31m")).unwrap();
-            }
-            let base = pb::GetSandboxLogsRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
-            let read = async |request: pb::GetSandboxLogsRequest| {
-                let read = sg.admin().sandboxes().get_sandbox_logs(request).await.unwrap().into_inner();
-                read.log_lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
-            };
-            let errors = pb::GetSandboxLogsRequest { lines: 5, min_level: "error".into(), ..base.clone() };
-            assert_eq!(read(errors).await, ["first error", "a security event"]);
-            let ocsf = pb::GetSandboxLogsRequest { ocsf_only: true, lines: 1, ..base.clone() };
-            assert_eq!(read(ocsf).await, ["a security event"]);
-            let youngest = read(pb::GetSandboxLogsRequest { lines: 2, ..base.clone() }).await;
-            assert_eq!(youngest, ["noise 28 [31m", "noise 29 [31m"], "t20: no control characters");
-            for bad in [
-                pb::GetSandboxLogsRequest { lines: 10_001, ..base.clone() },
-                pb::GetSandboxLogsRequest { lines: -1, ..base.clone() },
-                pb::GetSandboxLogsRequest { min_level: "loud".into(), ..base.clone() },
-                pb::GetSandboxLogsRequest { sources: vec!["moon".into()], ..base.clone() },
-            ] {
-                assert_refused!(sg.admin().sandboxes().get_sandbox_logs(bad).await, InvalidArgument, "INVALID_FIELD");
-            }
-        }
-    }
-
-    async fn a_sandbox_is_followed(sg: TestServer) {
-        use pb::watch_sandbox_response::Seen;
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, pb::CreateSandboxRequest { description: "seen".into(), ..to_create(&sg, name, "box") }).await;
-            let request = pb::WatchSandboxRequest {
-                gateway: name.into(),
-                sandbox: "box".into(),
-                logs: true,
-                ..Default::default()
-            };
-            let mut watching = sg.admin().sandboxes().watch_sandbox(request).await.unwrap().into_inner();
-            let first = watching.message().await.unwrap().unwrap().seen.unwrap();
-            assert!(matches!(&first, Seen::Sandbox(sandbox) if sandbox.description == "seen"), "{first:?}");
-            simulator.log("default", "box", "INFO", "it goes on").unwrap();
-            loop {
-                let seen = watching.message().await.unwrap().unwrap().seen.unwrap();
-                if matches!(&seen, Seen::Log(line) if line.message == "it goes on") {
-                    break;
-                }
+async fn a_sandbox_is_followed(sg: TestServer) {
+    use pb::watch_sandbox_response::Seen;
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(
+            &sg,
+            pb::CreateSandboxRequest { description: "seen".into(), ..to_create(&sg, name, "box") },
+        )
+        .await;
+        let request = pb::WatchSandboxRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            logs: true,
+            ..Default::default()
+        };
+        let mut watching =
+            sg.admin().sandboxes().watch_sandbox(request).await.unwrap().into_inner();
+        let first = watching.message().await.unwrap().unwrap().seen.unwrap();
+        assert!(
+            matches!(&first, Seen::Sandbox(sandbox) if sandbox.description == "seen"),
+            "{first:?}"
+        );
+        simulator.log("default", "box", "INFO", "it goes on").unwrap();
+        loop {
+            let seen = watching.message().await.unwrap().unwrap().seen.unwrap();
+            if matches!(&seen, Seen::Log(line) if line.message == "it goes on") {
+                break;
             }
         }
     }

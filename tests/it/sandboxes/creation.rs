@@ -47,257 +47,318 @@ pub(super) async fn keep_template(simulator: &Simulator, name: &str, image: &str
 }
 
 served! {
-    async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            let admin = sg.admin();
-            let request = pb::CreateSandboxRequest {
-                image: "registry.example.com/agent:1".into(),
-                gpu: true,
-                environment: labels(&[("TOKEN", "hush-hush")]),
-                log_level: "debug".into(),
-                description: "an agent".into(),
-                labels: labels(&[("env", "prod")]),
-                ..to_create(&sg, name, "agent-1")
-            };
-            let made = create(&sg, request).await;
-            let result = result(&made);
-            assert_eq!(result["ready"], true, "{result}");
-            assert_eq!(result["sandbox"]["sandbox"], "agent-1");
-            assert_eq!(result["hooks"]["pre_create"], serde_json::json!([]));
-            assert_eq!(result["hooks"]["post_create"], serde_json::json!([]));
-            let found = get(&admin, name, "agent-1").await.unwrap();
-            assert_eq!(found.phase(), pb::SandboxPhase::Ready);
-            assert_eq!((found.workspace.as_str(), found.gpu), ("default", true));
-            assert_eq!(found.image, "registry.example.com/agent:1");
-            assert_eq!(found.description, "an agent");
-            assert_eq!(found.labels, labels(&[("env", "prod")]));
-            assert_eq!(found.gateway_annotations["shoreguard/operation"], made.id);
-            assert_eq!(found.gateway_annotations["shoreguard/actor"], "sp:root");
+    a_sandbox_is_made_described_and_gone,
+    wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept,
+    wp05_the_policy_of_a_creation_is_passed_on,
+    wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated,
+    wp74_a_creation_that_fails_is_in_the_audit_log,
+    wp65_a_creation_that_is_cancelled_leaves_no_sandbox,
+    wp11_the_same_name_on_two_gateways_and_two_without_one_are_made_at_once,
+    what_a_creation_asks_for_is_checked_before_anything_is_begun,
+    a_template_says_what_the_caller_does_not,
+    a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it,
+}
 
-            let again = admin.sandboxes().create_sandbox(to_create(&sg, name, "agent-1")).await.unwrap();
-            let again = ended(&admin, &again.into_inner().operation.unwrap().id).await;
-            assert_eq!(again.status(), pb::OperationStatus::Failed);
-            assert!(again.error_message.contains("already exists"), "{again:?}");
+async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        let admin = sg.admin();
+        let request = pb::CreateSandboxRequest {
+            image: "registry.example.com/agent:1".into(),
+            gpu: true,
+            environment: labels(&[("TOKEN", "hush-hush")]),
+            log_level: "debug".into(),
+            description: "an agent".into(),
+            labels: labels(&[("env", "prod")]),
+            ..to_create(&sg, name, "agent-1")
+        };
+        let made = create(&sg, request).await;
+        let result = result(&made);
+        assert_eq!(result["ready"], true, "{result}");
+        assert_eq!(result["sandbox"]["sandbox"], "agent-1");
+        assert_eq!(result["hooks"]["pre_create"], serde_json::json!([]));
+        assert_eq!(result["hooks"]["post_create"], serde_json::json!([]));
+        let found = get(&admin, name, "agent-1").await.unwrap();
+        assert_eq!(found.phase(), pb::SandboxPhase::Ready);
+        assert_eq!((found.workspace.as_str(), found.gpu), ("default", true));
+        assert_eq!(found.image, "registry.example.com/agent:1");
+        assert_eq!(found.description, "an agent");
+        assert_eq!(found.labels, labels(&[("env", "prod")]));
+        assert_eq!(found.gateway_annotations["shoreguard/operation"], made.id);
+        assert_eq!(found.gateway_annotations["shoreguard/actor"], "sp:root");
 
-            let look = pb::DeleteSandboxRequest {
-                gateway: name.into(),
-                sandbox: "agent-1".into(),
-                validate_only: true,
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            let would = admin.sandboxes().delete_sandbox(look).await.unwrap().into_inner();
-            assert!(would.metadata && get(&admin, name, "agent-1").await.is_ok());
-            assert!(delete(&sg, name, "agent-1").await.metadata);
-            until("it is gone", || async { get(&admin, name, "agent-1").await.is_err() }).await;
-            assert_refused!(get(&admin, name, "agent-1").await, NotFound, "NOT_FOUND");
-        }
-        for table in ["operations", "audit_log", "events", "idempotency_keys"] {
-            let dump = crate::support::dump::table(&sg.app.db, table).await;
-            assert!(!dump.contains("hush-hush"), "a secret is in {table}");
-        }
+        let again =
+            admin.sandboxes().create_sandbox(to_create(&sg, name, "agent-1")).await.unwrap();
+        let again = ended(&admin, &again.into_inner().operation.unwrap().id).await;
+        assert_eq!(again.status(), pb::OperationStatus::Failed);
+        assert!(again.error_message.contains("already exists"), "{again:?}");
+
+        let look = pb::DeleteSandboxRequest {
+            gateway: name.into(),
+            sandbox: "agent-1".into(),
+            validate_only: true,
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        let would = admin.sandboxes().delete_sandbox(look).await.unwrap().into_inner();
+        assert!(would.metadata && get(&admin, name, "agent-1").await.is_ok());
+        assert!(delete(&sg, name, "agent-1").await.metadata);
+        until("it is gone", || async { get(&admin, name, "agent-1").await.is_err() }).await;
+        assert_refused!(get(&admin, name, "agent-1").await, NotFound, "NOT_FOUND");
     }
-
-    async fn wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            let request = pb::CreateSandboxRequest { description: "nameless".into(), ..to_create(&sg, name, "") };
-            let made = create(&sg, request).await;
-            assert!(!made.sandbox.is_empty() && made.sandbox != "unnamed", "{made:?}");
-            let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
-            assert_eq!(found.description, "nameless");
-            let entry = entries(&sg, "sandbox.create").await.remove(0);
-            assert_eq!(entry.resource_id, made.sandbox, "{entry:?}");
-            let dump = crate::support::dump::table(&sg.app.db, "events").await;
-            assert!(dump.contains("sandbox.created") && dump.contains(&made.sandbox));
-        }
+    for table in ["operations", "audit_log", "events", "idempotency_keys"] {
+        let dump = crate::support::dump::table(&sg.app.db, table).await;
+        assert!(!dump.contains("hush-hush"), "a secret is in {table}");
     }
+}
 
-    async fn wp05_the_policy_of_a_creation_is_passed_on(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            let policy = "version: 1\nprocess: { run_as_user: sandbox, run_as_group: sandbox }\n\
+async fn wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        let request =
+            pb::CreateSandboxRequest { description: "nameless".into(), ..to_create(&sg, name, "") };
+        let made = create(&sg, request).await;
+        assert!(!made.sandbox.is_empty() && made.sandbox != "unnamed", "{made:?}");
+        let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
+        assert_eq!(found.description, "nameless");
+        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        assert_eq!(entry.resource_id, made.sandbox, "{entry:?}");
+        let dump = crate::support::dump::table(&sg.app.db, "events").await;
+        assert!(dump.contains("sandbox.created") && dump.contains(&made.sandbox));
+    }
+}
+
+async fn wp05_the_policy_of_a_creation_is_passed_on(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        let policy = "version: 1\nprocess: { run_as_user: sandbox, run_as_group: sandbox }\n\
                 network_policies:\n  pypi:\n    name: pypi\n    endpoints: [{ host: pypi.org, port: 443 }]\n    \
                 binaries: [{ path: /usr/bin/python3 }]\n";
-            let request = pb::CreateSandboxRequest { policy: policy.into(), ..to_create(&sg, name, "strict") };
-            create(&sg, request).await;
-            let (host, path) = rule_of(generation, &simulator, "strict").await;
-            assert_eq!((host.as_str(), path.as_str()), ("pypi.org", "/usr/bin/python3"), "as the gateway has it");
-            let odd = pb::CreateSandboxRequest { policy: "netwrok: {}".into(), ..to_create(&sg, name, "odd") };
-            let odd = sg.admin().sandboxes().create_sandbox(odd).await;
-            assert_refused!(odd, InvalidArgument, "INVALID_FIELD");
-        }
-    }
-
-    async fn wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            for named in ["lost", ""] {
-                simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
-                let made = create(&sg, to_create(&sg, name, named)).await;
-                assert_eq!(result(&made)["ready"], true);
-            }
-            // A command and the creation of a session are sent only once, even if the response is lost.
-            let disconnect = |method: &str| simulator.script(method, Script::Disconnect, Times::Next(1));
-            disconnect("CreateSshSession");
-            let open = pb::CreateSshSessionRequest { gateway: name.into(), sandbox: "lost".into(), ..Default::default() };
-            assert!(sg.admin().sandboxes().create_ssh_session(open).await.is_err());
-            for method in ["ExecSandbox", "ExecSandboxInteractive"] {
-                disconnect(method);
-            }
-            let run = pb::StartExecSandboxRequest {
-                gateway: name.into(),
-                sandbox: "lost".into(),
-                command: vec!["true".into()],
-                ..Default::default()
-            };
-            let run = sg.admin().sandboxes().start_exec_sandbox(run).await.unwrap().into_inner();
-            let ended = ended(&sg.admin(), &run.operation.unwrap().id).await;
-            assert_eq!(ended.status(), pb::OperationStatus::Failed, "{ended:?}");
-            let calls = simulator.calls();
-            let sent = |part: &str| calls.iter().filter(|(path, _)| path.contains(part)).map(|(_, n)| n).sum::<u64>();
-            assert_eq!((sent("/CreateSshSession"), sent("/ExecSandbox")), (1, 1), "{calls:?}");
-            let list = pb::ListSandboxesRequest { gateway: name.into(), ..Default::default() };
-            let list = sg.admin().sandboxes().list_sandboxes(list).await.unwrap().into_inner();
-            assert_eq!(list.sandboxes.len(), 2, "one each: {list:?}");
-        }
-    }
-
-    async fn wp74_a_creation_that_fails_is_in_the_audit_log(sg: TestServer) {
-        let simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        let refusal = Script::Fail {
-            code: Code::FailedPrecondition,
-            message: "no room \u{1b}[31m left".to_owned(),
-            details: bytes::Bytes::new(),
+        let request =
+            pb::CreateSandboxRequest { policy: policy.into(), ..to_create(&sg, name, "strict") };
+        create(&sg, request).await;
+        let (host, path) = rule_of(generation, &simulator, "strict").await;
+        assert_eq!(
+            (host.as_str(), path.as_str()),
+            ("pypi.org", "/usr/bin/python3"),
+            "as the gateway has it"
+        );
+        let odd = pb::CreateSandboxRequest {
+            policy: "netwrok: {}".into(),
+            ..to_create(&sg, name, "odd")
         };
-        simulator.script("CreateSandbox", refusal, Times::Next(1));
-        let admin = sg.admin();
-        let operation = begin(&admin, to_create(&sg, "edge", "doomed")).await;
-        let failed = ended(&admin, &operation).await;
-        assert_eq!(failed.status(), pb::OperationStatus::Failed);
-        assert!(failed.error_message.contains("no room"), "{failed:?}");
-        assert!(!failed.error_message.contains('\u{1b}'));
-        let entry = entries(&sg, "sandbox.create").await.remove(0);
-        assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "doomed"));
-        assert!(entry.detail_json.contains(&operation), "{entry:?}");
+        let odd = sg.admin().sandboxes().create_sandbox(odd).await;
+        assert_refused!(odd, InvalidArgument, "INVALID_FIELD");
     }
+}
 
-    async fn wp65_a_creation_that_is_cancelled_leaves_no_sandbox(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
-            let simulator = Simulator::start(options).await.unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            let admin = sg.admin();
-            let operation = begin(&admin, to_create(&sg, name, "slow")).await;
-            until("it is being made", || async { get(&admin, name, "slow").await.is_ok() }).await;
-            let cancel = pb::CancelOperationRequest { operation: operation.clone(), request_id: request_id(&sg) };
-            admin.operations().cancel_operation(cancel).await.unwrap();
-            let cancelled = ended(&admin, &operation).await;
-            assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-            until("it is gone", || async {
+async fn wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        for named in ["lost", ""] {
+            simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
+            let made = create(&sg, to_create(&sg, name, named)).await;
+            assert_eq!(result(&made)["ready"], true);
+        }
+        // A command and the creation of a session are sent only once, even if the response is lost.
+        let disconnect =
+            |method: &str| simulator.script(method, Script::Disconnect, Times::Next(1));
+        disconnect("CreateSshSession");
+        let open = pb::CreateSshSessionRequest {
+            gateway: name.into(),
+            sandbox: "lost".into(),
+            ..Default::default()
+        };
+        assert!(sg.admin().sandboxes().create_ssh_session(open).await.is_err());
+        for method in ["ExecSandbox", "ExecSandboxInteractive"] {
+            disconnect(method);
+        }
+        let run = pb::StartExecSandboxRequest {
+            gateway: name.into(),
+            sandbox: "lost".into(),
+            command: vec!["true".into()],
+            ..Default::default()
+        };
+        let run = sg.admin().sandboxes().start_exec_sandbox(run).await.unwrap().into_inner();
+        let ended = ended(&sg.admin(), &run.operation.unwrap().id).await;
+        assert_eq!(ended.status(), pb::OperationStatus::Failed, "{ended:?}");
+        let calls = simulator.calls();
+        let sent = |part: &str| {
+            calls.iter().filter(|(path, _)| path.contains(part)).map(|(_, n)| n).sum::<u64>()
+        };
+        assert_eq!((sent("/CreateSshSession"), sent("/ExecSandbox")), (1, 1), "{calls:?}");
+        let list = pb::ListSandboxesRequest { gateway: name.into(), ..Default::default() };
+        let list = sg.admin().sandboxes().list_sandboxes(list).await.unwrap().into_inner();
+        assert_eq!(list.sandboxes.len(), 2, "one each: {list:?}");
+    }
+}
+
+async fn wp74_a_creation_that_fails_is_in_the_audit_log(sg: TestServer) {
+    let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    let refusal = Script::Fail {
+        code: Code::FailedPrecondition,
+        message: "no room \u{1b}[31m left".to_owned(),
+        details: bytes::Bytes::new(),
+    };
+    simulator.script("CreateSandbox", refusal, Times::Next(1));
+    let admin = sg.admin();
+    let operation = begin(&admin, to_create(&sg, "edge", "doomed")).await;
+    let failed = ended(&admin, &operation).await;
+    assert_eq!(failed.status(), pb::OperationStatus::Failed);
+    assert!(failed.error_message.contains("no room"), "{failed:?}");
+    assert!(!failed.error_message.contains('\u{1b}'));
+    let entry = entries(&sg, "sandbox.create").await.remove(0);
+    assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "doomed"));
+    assert!(entry.detail_json.contains(&operation), "{entry:?}");
+}
+
+async fn wp65_a_creation_that_is_cancelled_leaves_no_sandbox(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let options = SimulatorOptions {
+            ready_after: Duration::from_mins(10),
+            ..SimulatorOptions::plain(generation)
+        };
+        let simulator = Simulator::start(options).await.unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        let admin = sg.admin();
+        let operation = begin(&admin, to_create(&sg, name, "slow")).await;
+        until("it is being made", || async { get(&admin, name, "slow").await.is_ok() }).await;
+        let cancel = pb::CancelOperationRequest {
+            operation: operation.clone(),
+            request_id: request_id(&sg),
+        };
+        admin.operations().cancel_operation(cancel).await.unwrap();
+        let cancelled = ended(&admin, &operation).await;
+        assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
+        until("it is gone", || async {
                 !matches!(get(&admin, name, "slow").await, Ok(found) if found.phase() != pb::SandboxPhase::Deleting)
             })
             .await;
-            let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
-            assert!(!dump.contains("slow"), "{dump}");
-        }
+        let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
+        assert!(!dump.contains("slow"), "{dump}");
     }
+}
 
-    async fn wp11_the_same_name_on_two_gateways_and_two_without_one_are_made_at_once(sg: TestServer) {
-        let _old = gateway(&sg, "old", Generation::V0_0).await;
-        let _new = gateway(&sg, "new", Generation::V0_1).await;
-        let admin = sg.admin();
-        let mut begun = Vec::new();
-        for (gateway, name) in [("old", "agent-1"), ("new", "agent-1"), ("old", ""), ("old", ""), ("new", "")] {
-            begun.push(begin(&admin, to_create(&sg, gateway, name)).await);
-        }
-        for operation in begun {
-            let ended = ended(&admin, &operation).await;
-            assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
-        }
+async fn wp11_the_same_name_on_two_gateways_and_two_without_one_are_made_at_once(sg: TestServer) {
+    let _old = gateway(&sg, "old", Generation::V0_0).await;
+    let _new = gateway(&sg, "new", Generation::V0_1).await;
+    let admin = sg.admin();
+    let mut begun = Vec::new();
+    for (gateway, name) in
+        [("old", "agent-1"), ("new", "agent-1"), ("old", ""), ("old", ""), ("new", "")]
+    {
+        begun.push(begin(&admin, to_create(&sg, gateway, name)).await);
     }
+    for operation in begun {
+        let ended = ended(&admin, &operation).await;
+        assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+    }
+}
 
-    async fn what_a_creation_asks_for_is_checked_before_anything_is_begun(sg: TestServer) {
-        let simulator = gateway(&sg, "edge", Generation::V0_0).await;
-        let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-        let base = || to_create(&sg, "edge", "agent");
-        let long = |n: usize| "x".repeat(n);
-        let bad = [
-            pb::CreateSandboxRequest { name: "a b".into(), ..base() },
-            pb::CreateSandboxRequest { workspace: "../x".into(), ..base() },
-            pb::CreateSandboxRequest { image: long(513), ..base() },
-            pb::CreateSandboxRequest { image: "a\nb".into(), ..base() },
-            pb::CreateSandboxRequest { providers: vec!["p".into(); 21], ..base() },
-            pb::CreateSandboxRequest { environment: labels(&[("A=B", "")]), ..base() },
-            pb::CreateSandboxRequest { environment: labels(&[("A", &long(8193))]), ..base() },
-            pb::CreateSandboxRequest { log_level: "loud".into(), ..base() },
-            pb::CreateSandboxRequest { description: long(1001), ..base() },
-            pb::CreateSandboxRequest { labels: labels(&[("access/zone", "eu")]), ..base() },
-            pb::CreateSandboxRequest { template: "none".into(), ..base() },
-            pb::CreateSandboxRequest { gateway_template: "base".into(), ..base() },
-            pb::CreateSandboxRequest { policy: long(256 * 1024 + 1), ..base() },
-            pb::CreateSandboxRequest { request_id: "x".into(), ..base() },
-        ];
-        for request in bad {
-            let refused = operator.sandboxes().create_sandbox(request).await;
-            assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
-        }
-        let skip = pb::CreateSandboxRequest { skip_hooks: true, ..base() };
-        assert_refused!(operator.sandboxes().create_sandbox(skip).await, PermissionDenied, "ROLE_TOO_LOW");
-        let check = pb::CreateSandboxRequest { validate_only: true, ..base() };
-        let checked = operator.sandboxes().create_sandbox(check).await.unwrap().into_inner();
-        assert!(checked.operation.is_none());
-        assert!(!simulator.calls().keys().any(|path| path.ends_with("CreateSandbox")));
-        let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
-        assert_refused!(viewer.sandboxes().create_sandbox(base()).await, PermissionDenied, "ROLE_TOO_LOW");
-        simulator.stop().await;
-        let away = operator.sandboxes().create_sandbox(base()).await;
-        assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
+async fn what_a_creation_asks_for_is_checked_before_anything_is_begun(sg: TestServer) {
+    let simulator = gateway(&sg, "edge", Generation::V0_0).await;
+    let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let base = || to_create(&sg, "edge", "agent");
+    let long = |n: usize| "x".repeat(n);
+    let bad = [
+        pb::CreateSandboxRequest { name: "a b".into(), ..base() },
+        pb::CreateSandboxRequest { workspace: "../x".into(), ..base() },
+        pb::CreateSandboxRequest { image: long(513), ..base() },
+        pb::CreateSandboxRequest { image: "a\nb".into(), ..base() },
+        pb::CreateSandboxRequest { providers: vec!["p".into(); 21], ..base() },
+        pb::CreateSandboxRequest { environment: labels(&[("A=B", "")]), ..base() },
+        pb::CreateSandboxRequest { environment: labels(&[("A", &long(8193))]), ..base() },
+        pb::CreateSandboxRequest { log_level: "loud".into(), ..base() },
+        pb::CreateSandboxRequest { description: long(1001), ..base() },
+        pb::CreateSandboxRequest { labels: labels(&[("access/zone", "eu")]), ..base() },
+        pb::CreateSandboxRequest { template: "none".into(), ..base() },
+        pb::CreateSandboxRequest { gateway_template: "base".into(), ..base() },
+        pb::CreateSandboxRequest { policy: long(256 * 1024 + 1), ..base() },
+        pb::CreateSandboxRequest { request_id: "x".into(), ..base() },
+    ];
+    for request in bad {
+        let refused = operator.sandboxes().create_sandbox(request).await;
+        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
     }
+    let skip = pb::CreateSandboxRequest { skip_hooks: true, ..base() };
+    assert_refused!(
+        operator.sandboxes().create_sandbox(skip).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    let check = pb::CreateSandboxRequest { validate_only: true, ..base() };
+    let checked = operator.sandboxes().create_sandbox(check).await.unwrap().into_inner();
+    assert!(checked.operation.is_none());
+    assert!(!simulator.calls().keys().any(|path| path.ends_with("CreateSandbox")));
+    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    assert_refused!(
+        viewer.sandboxes().create_sandbox(base()).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    simulator.stop().await;
+    let away = operator.sandboxes().create_sandbox(base()).await;
+    assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
+}
 
-    async fn a_template_says_what_the_caller_does_not(sg: TestServer) {
-        let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        let request = pb::CreateSandboxRequest {
-            template: "secure-coding".into(),
-            image: "mine:1".into(),
-            ..to_create(&sg, "edge", "lab")
-        };
-        let made = create(&sg, request).await;
-        let not_applied = result(&made)["presets_not_applied"].clone();
-        assert_eq!(not_applied, serde_json::json!(["pypi", "docker"]), "{made:?}");
-        let found = get(&sg.admin(), "edge", "lab").await.unwrap();
-        assert_eq!((found.image.as_str(), found.gpu), ("mine:1", false));
-        let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), page_size: 3, ..Default::default() };
-        let first = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
-        let names: Vec<&str> = first.sandbox_templates.iter().map(|t| t.name.as_str()).collect();
-        assert_eq!(names, ["data-science", "openclaw", "secure-coding"]);
-        let rest = pb::ListSandboxTemplatesRequest { page_token: first.next_page_token, ..list };
-        let rest = sg.admin().sandboxes().list_sandbox_templates(rest).await.unwrap().into_inner();
-        assert_eq!(rest.sandbox_templates[0].name, "web-dev");
-        assert!(!rest.gateway_unreachable && rest.sandbox_templates.len() == 1);
-    }
+async fn a_template_says_what_the_caller_does_not(sg: TestServer) {
+    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    let request = pb::CreateSandboxRequest {
+        template: "secure-coding".into(),
+        image: "mine:1".into(),
+        ..to_create(&sg, "edge", "lab")
+    };
+    let made = create(&sg, request).await;
+    let not_applied = result(&made)["presets_not_applied"].clone();
+    assert_eq!(not_applied, serde_json::json!(["pypi", "docker"]), "{made:?}");
+    let found = get(&sg.admin(), "edge", "lab").await.unwrap();
+    assert_eq!((found.image.as_str(), found.gpu), ("mine:1", false));
+    let list = pb::ListSandboxTemplatesRequest {
+        gateway: "edge".into(),
+        page_size: 3,
+        ..Default::default()
+    };
+    let first =
+        sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
+    let names: Vec<&str> = first.sandbox_templates.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["data-science", "openclaw", "secure-coding"]);
+    let rest = pb::ListSandboxTemplatesRequest { page_token: first.next_page_token, ..list };
+    let rest = sg.admin().sandboxes().list_sandbox_templates(rest).await.unwrap().into_inner();
+    assert_eq!(rest.sandbox_templates[0].name, "web-dev");
+    assert!(!rest.gateway_unreachable && rest.sandbox_templates.len() == 1);
+}
 
-    async fn a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it(sg: TestServer) {
-        let simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        keep_template(&simulator, "base", "theirs:1").await;
-        let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), ..Default::default() };
-        let listed = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
-        let own: Vec<_> = listed.sandbox_templates.iter().map(|t| (t.name.as_str(), t.of_gateway)).collect();
-        assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
-        let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "edge", "from-theirs") };
-        create(&sg, request).await;
-        // Only the gateway knows which of its templates exist.
-        let unknown = pb::CreateSandboxRequest { gateway_template: "none".into(), ..to_create(&sg, "edge", "from-none") };
-        let unknown = ended(&sg.admin(), &begin(&sg.admin(), unknown).await).await;
-        assert_eq!(unknown.error_code(), pb::OperationErrorCode::Refused, "{unknown:?}");
-        let refusal = Script::TrailersOnly { code: Code::PermissionDenied, message: "not for you".to_owned() };
-        simulator.script("ListSandboxTemplates", refusal, Times::Next(1));
-        let alone = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
-        assert_eq!((alone.sandbox_templates.len(), alone.gateway_unreachable), (4, true));
-        assert!(alone.gateway_error.contains("not for you"), "{alone:?}");
-        simulator.stop().await;
-        let alone = sg.admin().sandboxes().list_sandbox_templates(list).await.unwrap().into_inner();
-        assert_eq!((alone.sandbox_templates.len(), alone.gateway_unreachable), (4, true));
-    }
+async fn a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it(
+    sg: TestServer,
+) {
+    let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    keep_template(&simulator, "base", "theirs:1").await;
+    let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), ..Default::default() };
+    let listed =
+        sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
+    let own: Vec<_> =
+        listed.sandbox_templates.iter().map(|t| (t.name.as_str(), t.of_gateway)).collect();
+    assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
+    let request = pb::CreateSandboxRequest {
+        gateway_template: "base".into(),
+        ..to_create(&sg, "edge", "from-theirs")
+    };
+    create(&sg, request).await;
+    // Only the gateway knows which of its templates exist.
+    let unknown = pb::CreateSandboxRequest {
+        gateway_template: "none".into(),
+        ..to_create(&sg, "edge", "from-none")
+    };
+    let unknown = ended(&sg.admin(), &begin(&sg.admin(), unknown).await).await;
+    assert_eq!(unknown.error_code(), pb::OperationErrorCode::Refused, "{unknown:?}");
+    let refusal =
+        Script::TrailersOnly { code: Code::PermissionDenied, message: "not for you".to_owned() };
+    simulator.script("ListSandboxTemplates", refusal, Times::Next(1));
+    let alone =
+        sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
+    assert_eq!((alone.sandbox_templates.len(), alone.gateway_unreachable), (4, true));
+    assert!(alone.gateway_error.contains("not for you"), "{alone:?}");
+    simulator.stop().await;
+    let alone = sg.admin().sandboxes().list_sandbox_templates(list).await.unwrap().into_inner();
+    assert_eq!((alone.sandbox_templates.len(), alone.gateway_unreachable), (4, true));
 }

@@ -32,37 +32,46 @@ fn told(failed: &pb::Operation) {
 }
 
 served! {
-    async fn wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let why = Settles::Failed("the image can't be pulled \u{1b}[31m".to_owned());
-            let _simulator = settling(&sg, name, generation, why).await;
-            hook(&sg, name, "doomed", pb::BootHookPhase::PostCreate, "echo never").await;
-            let operation = begin(&sg.admin(), to_create(&sg, name, "doomed")).await;
-            told(&ended(&sg.admin(), &operation).await);
-            let entry = entries(&sg, "sandbox.create").await.remove(0);
-            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "doomed"));
-            assert!(entry.detail_json.contains(&operation), "{entry:?}");
-            let left = get(&sg.admin(), name, "doomed").await.unwrap();
-            assert_eq!(left.phase(), pb::SandboxPhase::Error, "it stays, to be looked at");
+    wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts,
+    one_whose_command_has_ended_already_was_made_and_is_not_ready,
+}
 
-            // The stock client got the response that the sandbox was created. The operation reports the failure.
-            proxied::make(&sg.admin(), generation, name, "by-client").await.unwrap();
-            let operation = proxied::operations(&sg, name).await.remove(0);
-            assert_eq!(operation.sandbox, "by-client");
-            told(&ended(&sg.admin(), &operation.id).await);
-            let entry = entries(&sg, "sandbox.create").await.remove(0);
-            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "by-client"));
-        }
-    }
+async fn wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let why = Settles::Failed("the image can't be pulled \u{1b}[31m".to_owned());
+        let _simulator = settling(&sg, name, generation, why).await;
+        hook(&sg, name, "doomed", pb::BootHookPhase::PostCreate, "echo never").await;
+        let operation = begin(&sg.admin(), to_create(&sg, name, "doomed")).await;
+        told(&ended(&sg.admin(), &operation).await);
+        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        assert_eq!(
+            (entry.outcome(), entry.resource_id.as_str()),
+            (pb::AuditOutcome::Failed, "doomed")
+        );
+        assert!(entry.detail_json.contains(&operation), "{entry:?}");
+        let left = get(&sg.admin(), name, "doomed").await.unwrap();
+        assert_eq!(left.phase(), pb::SandboxPhase::Error, "it stays, to be looked at");
 
-    async fn one_whose_command_has_ended_already_was_made_and_is_not_ready(sg: TestServer) {
-        let _simulator = settling(&sg, "new", Generation::V0_1, Settles::Completed).await;
-        hook(&sg, "new", "brief", pb::BootHookPhase::PostCreate, "echo never").await;
-        let made = result(&create(&sg, to_create(&sg, "new", "brief")).await);
-        assert_eq!((&made["ready"], &made["sandbox"]["phase"]), (&false.into(), &"completed".into()));
-        assert!(made["warning"].as_str().unwrap().contains("has ended already"), "{made}");
-        assert!(made["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{made}");
-        let left = get(&sg.admin(), "new", "brief").await.unwrap();
-        assert_eq!(left.phase(), pb::SandboxPhase::Completed);
+        // The stock client got the response that the sandbox was created. The operation reports the failure.
+        proxied::make(&sg.admin(), generation, name, "by-client").await.unwrap();
+        let operation = proxied::operations(&sg, name).await.remove(0);
+        assert_eq!(operation.sandbox, "by-client");
+        told(&ended(&sg.admin(), &operation.id).await);
+        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        assert_eq!(
+            (entry.outcome(), entry.resource_id.as_str()),
+            (pb::AuditOutcome::Failed, "by-client")
+        );
     }
+}
+
+async fn one_whose_command_has_ended_already_was_made_and_is_not_ready(sg: TestServer) {
+    let _simulator = settling(&sg, "new", Generation::V0_1, Settles::Completed).await;
+    hook(&sg, "new", "brief", pb::BootHookPhase::PostCreate, "echo never").await;
+    let made = result(&create(&sg, to_create(&sg, "new", "brief")).await);
+    assert_eq!((&made["ready"], &made["sandbox"]["phase"]), (&false.into(), &"completed".into()));
+    assert!(made["warning"].as_str().unwrap().contains("has ended already"), "{made}");
+    assert!(made["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{made}");
+    let left = get(&sg.admin(), "new", "brief").await.unwrap();
+    assert_eq!(left.phase(), pb::SandboxPhase::Completed);
 }

@@ -44,120 +44,149 @@ fn of_two() -> pb::ListSandboxesRequest {
 
 served! {
     tuned |config| config.sandboxes.list_timeout_seconds = 1;
+    the_fleet_is_listed_without_gap_or_repeat_and_the_silent_are_named_once,
+    a_caller_lists_what_it_sees_and_selectors_pick_gateways_and_sandboxes,
+    no_more_gateways_are_asked_than_a_page_needs,
+}
 
-    async fn the_fleet_is_listed_without_gap_or_repeat_and_the_silent_are_named_once(sg: TestServer) {
-        let old = seeded(&sg, "a-old", Generation::V0_0).await;
-        sg.nowhere("b-down").await;
-        let new = seeded(&sg, "c-new", Generation::V0_1).await;
-        let slow = seeded(&sg, "d-slow", Generation::V0_1).await;
-        slow.script("ListSandboxes", Script::Hang, Times::All);
-        let last = seeded(&sg, "e-old", Generation::V0_0).await;
-        let empty = gateway(&sg, "f-empty", Generation::V0_1).await;
-        let admin = sg.admin();
+async fn the_fleet_is_listed_without_gap_or_repeat_and_the_silent_are_named_once(sg: TestServer) {
+    let old = seeded(&sg, "a-old", Generation::V0_0).await;
+    sg.nowhere("b-down").await;
+    let new = seeded(&sg, "c-new", Generation::V0_1).await;
+    let slow = seeded(&sg, "d-slow", Generation::V0_1).await;
+    slow.script("ListSandboxes", Script::Hang, Times::All);
+    let last = seeded(&sg, "e-old", Generation::V0_0).await;
+    let empty = gateway(&sg, "f-empty", Generation::V0_1).await;
+    let admin = sg.admin();
 
-        let whole: Vec<String> = ["a-old", "c-new", "e-old"].into_iter().flat_map(demo).collect();
-        let (listed, unreachable) = pages(&admin, &of_two()).await;
-        assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [2; 6]);
-        assert_eq!(listed.concat(), whole);
-        assert_eq!(unreachable, ["b-down", "d-slow"]);
-        let three = pb::ListSandboxesRequest { page_size: 3, ..Default::default() };
-        let (listed, unreachable) = pages(&admin, &three).await;
-        assert_eq!((listed.concat(), unreachable.as_slice()), (whole.clone(), &["b-down".to_owned(), "d-slow".to_owned()][..]));
-        let (listed, _) = pages(&admin, &pb::ListSandboxesRequest::default()).await;
-        assert_eq!(listed, [whole], "one page holds all");
+    let whole: Vec<String> = ["a-old", "c-new", "e-old"].into_iter().flat_map(demo).collect();
+    let (listed, unreachable) = pages(&admin, &of_two()).await;
+    assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [2; 6]);
+    assert_eq!(listed.concat(), whole);
+    assert_eq!(unreachable, ["b-down", "d-slow"]);
+    let three = pb::ListSandboxesRequest { page_size: 3, ..Default::default() };
+    let (listed, unreachable) = pages(&admin, &three).await;
+    assert_eq!(
+        (listed.concat(), unreachable.as_slice()),
+        (whole.clone(), &["b-down".to_owned(), "d-slow".to_owned()][..])
+    );
+    let (listed, _) = pages(&admin, &pb::ListSandboxesRequest::default()).await;
+    assert_eq!(listed, [whole], "one page holds all");
 
-        let team = pb::ListSandboxesRequest { workspace: "team-a".into(), ..of_two() };
-        let (listed, _) = pages(&admin, &team).await;
-        assert_eq!(listed.concat(), ["a-old/team-a/research", "c-new/team-a/research", "e-old/team-a/research"]);
-        // A gateway that responds again is listed again.
-        slow.clear_scripts();
-        let (listed, unreachable) = pages(&admin, &of_two()).await;
-        assert_eq!((listed.concat().len(), unreachable.len()), (16, 1));
-        for simulator in [old, new, slow, last, empty] {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+    let team = pb::ListSandboxesRequest { workspace: "team-a".into(), ..of_two() };
+    let (listed, _) = pages(&admin, &team).await;
+    assert_eq!(
+        listed.concat(),
+        ["a-old/team-a/research", "c-new/team-a/research", "e-old/team-a/research"]
+    );
+    // A gateway that responds again is listed again.
+    slow.clear_scripts();
+    let (listed, unreachable) = pages(&admin, &of_two()).await;
+    assert_eq!((listed.concat().len(), unreachable.len()), (16, 1));
+    for simulator in [old, new, slow, last, empty] {
+        simulator.stop().await;
     }
+    sg.finish().await;
+}
 
-    async fn a_caller_lists_what_it_sees_and_selectors_pick_gateways_and_sandboxes(sg: TestServer) {
-        let simulators = [
-            seeded(&sg, "a-old", Generation::V0_0).await,
-            seeded(&sg, "b-new", Generation::V0_1).await,
-        ];
-        sg.nowhere("c-down").await;
-        let admin = sg.admin();
-        let key = admin.key("ci", pb::Role::None).await;
-        admin.bind("ci", "b-new", pb::Role::Viewer).await;
-        let ci = sg.with(&key);
-        let (listed, unreachable) = pages(&ci, &of_two()).await;
-        assert_eq!((listed.concat(), unreachable.len()), (demo("b-new"), 0), "nothing of the others shows");
+async fn a_caller_lists_what_it_sees_and_selectors_pick_gateways_and_sandboxes(sg: TestServer) {
+    let simulators = [
+        seeded(&sg, "a-old", Generation::V0_0).await,
+        seeded(&sg, "b-new", Generation::V0_1).await,
+    ];
+    sg.nowhere("c-down").await;
+    let admin = sg.admin();
+    let key = admin.key("ci", pb::Role::None).await;
+    admin.bind("ci", "b-new", pb::Role::Viewer).await;
+    let ci = sg.with(&key);
+    let (listed, unreachable) = pages(&ci, &of_two()).await;
+    assert_eq!(
+        (listed.concat(), unreachable.len()),
+        (demo("b-new"), 0),
+        "nothing of the others shows"
+    );
 
-        let label = pb::UpdateGatewayRequest {
-            gateway: "a-old".into(),
+    let label = pb::UpdateGatewayRequest {
+        gateway: "a-old".into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
+        labels: labels(&[("env", "prod")]),
+        ..Default::default()
+    };
+    admin.gateways().update_gateway(label).await.unwrap();
+    let prod = pb::ListSandboxesRequest { gateway_selector: "env=prod".into(), ..of_two() };
+    let (listed, unreachable) = pages(&admin, &prod).await;
+    assert_eq!((listed.concat(), unreachable.len()), (demo("a-old"), 0));
+    let hidden = pages(&ci, &prod).await;
+    assert_eq!(hidden.0.concat().len(), 0);
+
+    for gateway in ["a-old", "b-new"] {
+        let describe = pb::UpdateSandboxMetadataRequest {
+            gateway: gateway.into(),
+            sandbox: "coder".into(),
+            labels: labels(&[("team", "ml")]),
             update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
-            labels: labels(&[("env", "prod")]),
             ..Default::default()
         };
-        admin.gateways().update_gateway(label).await.unwrap();
-        let prod = pb::ListSandboxesRequest { gateway_selector: "env=prod".into(), ..of_two() };
-        let (listed, unreachable) = pages(&admin, &prod).await;
-        assert_eq!((listed.concat(), unreachable.len()), (demo("a-old"), 0));
-        let hidden = pages(&ci, &prod).await;
-        assert_eq!(hidden.0.concat().len(), 0);
-
-        for gateway in ["a-old", "b-new"] {
-            let describe = pb::UpdateSandboxMetadataRequest {
-                gateway: gateway.into(),
-                sandbox: "coder".into(),
-                labels: labels(&[("team", "ml")]),
-                update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
-                ..Default::default()
-            };
-            admin.sandboxes().update_sandbox_metadata(describe).await.unwrap();
-        }
-        let ml = pb::ListSandboxesRequest { label_selector: "team=ml".into(), page_size: 1, ..Default::default() };
-        let (listed, unreachable) = pages(&admin, &ml).await;
-        assert_eq!(listed.concat(), ["a-old/default/coder", "b-new/default/coder"]);
-        assert_eq!(unreachable, ["c-down"]);
-
-        // T19: a page token is valid only for its own request and caller.
-        let first = admin.sandboxes().list_sandboxes(of_two()).await.unwrap().into_inner();
-        let next = pb::ListSandboxesRequest { page_token: first.next_page_token, ..of_two() };
-        for other in [
-            pb::ListSandboxesRequest { gateway: "a-old".into(), ..next.clone() },
-            pb::ListSandboxesRequest { gateway_selector: "env".into(), ..next.clone() },
-            pb::ListSandboxesRequest { label_selector: "team".into(), ..next.clone() },
-            pb::ListSandboxesRequest { workspace: "team-a".into(), ..next.clone() },
-        ] {
-            assert_refused!(admin.sandboxes().list_sandboxes(other).await, InvalidArgument, "INVALID_FIELD");
-        }
-        assert_refused!(ci.sandboxes().list_sandboxes(next).await, InvalidArgument, "INVALID_FIELD");
-        let both = pb::ListSandboxesRequest { gateway: "a-old".into(), gateway_selector: "env".into(), ..Default::default() };
-        assert_refused!(admin.sandboxes().list_sandboxes(both).await, InvalidArgument, "INVALID_FIELD");
-        let bad = pb::ListSandboxesRequest { gateway_selector: "a in (".into(), ..Default::default() };
-        assert_refused!(admin.sandboxes().list_sandboxes(bad).await, InvalidArgument, "INVALID_FIELD");
-        let nobody = sg.with(&admin.key("nobody", pb::Role::None).await);
-        assert_refused!(nobody.sandboxes().list_sandboxes(of_two()).await, PermissionDenied, "ROLE_TOO_LOW");
-        for simulator in simulators {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+        admin.sandboxes().update_sandbox_metadata(describe).await.unwrap();
     }
+    let ml = pb::ListSandboxesRequest {
+        label_selector: "team=ml".into(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let (listed, unreachable) = pages(&admin, &ml).await;
+    assert_eq!(listed.concat(), ["a-old/default/coder", "b-new/default/coder"]);
+    assert_eq!(unreachable, ["c-down"]);
 
-    async fn no_more_gateways_are_asked_than_a_page_needs(sg: TestServer) {
-        let mut simulators = Vec::new();
-        for n in 0..8 {
-            simulators.push(seeded(&sg, &format!("g{n}"), GATEWAYS[n % 2].1).await);
-        }
-        let page = sg.admin().sandboxes().list_sandboxes(of_two()).await.unwrap().into_inner();
-        assert_eq!(page.sandboxes.len(), 2);
-        let asked = |simulator: &&Simulator| {
-            simulator.calls().keys().any(|path| path.ends_with("/ListSandboxes"))
-        };
-        assert!(simulators[4..].iter().filter(asked).count() == 0, "the first ones fill it");
-        for simulator in simulators {
-            simulator.stop().await;
-        }
-        sg.finish().await;
+    // T19: a page token is valid only for its own request and caller.
+    let first = admin.sandboxes().list_sandboxes(of_two()).await.unwrap().into_inner();
+    let next = pb::ListSandboxesRequest { page_token: first.next_page_token, ..of_two() };
+    for other in [
+        pb::ListSandboxesRequest { gateway: "a-old".into(), ..next.clone() },
+        pb::ListSandboxesRequest { gateway_selector: "env".into(), ..next.clone() },
+        pb::ListSandboxesRequest { label_selector: "team".into(), ..next.clone() },
+        pb::ListSandboxesRequest { workspace: "team-a".into(), ..next.clone() },
+    ] {
+        assert_refused!(
+            admin.sandboxes().list_sandboxes(other).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
+    assert_refused!(ci.sandboxes().list_sandboxes(next).await, InvalidArgument, "INVALID_FIELD");
+    let both = pb::ListSandboxesRequest {
+        gateway: "a-old".into(),
+        gateway_selector: "env".into(),
+        ..Default::default()
+    };
+    assert_refused!(admin.sandboxes().list_sandboxes(both).await, InvalidArgument, "INVALID_FIELD");
+    let bad = pb::ListSandboxesRequest { gateway_selector: "a in (".into(), ..Default::default() };
+    assert_refused!(admin.sandboxes().list_sandboxes(bad).await, InvalidArgument, "INVALID_FIELD");
+    let nobody = sg.with(&admin.key("nobody", pb::Role::None).await);
+    assert_refused!(
+        nobody.sandboxes().list_sandboxes(of_two()).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    for simulator in simulators {
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn no_more_gateways_are_asked_than_a_page_needs(sg: TestServer) {
+    let mut simulators = Vec::new();
+    for n in 0..8 {
+        simulators.push(seeded(&sg, &format!("g{n}"), GATEWAYS[n % 2].1).await);
+    }
+    let page = sg.admin().sandboxes().list_sandboxes(of_two()).await.unwrap().into_inner();
+    assert_eq!(page.sandboxes.len(), 2);
+    let asked = |simulator: &&Simulator| {
+        simulator.calls().keys().any(|path| path.ends_with("/ListSandboxes"))
+    };
+    assert!(simulators[4..].iter().filter(asked).count() == 0, "the first ones fill it");
+    for simulator in simulators {
+        simulator.stop().await;
+    }
+    sg.finish().await;
 }

@@ -32,107 +32,152 @@ fn update(
 }
 
 served! {
-    async fn wp70_a_selector_picks_before_the_page_is_cut(sg: TestServer) {
-        let mut simulators = Vec::new();
-        for (name, generation) in GATEWAYS {
-            simulators.push(gateway(&sg, name, generation).await);
-            for i in 0..7 {
-                let env: &[(&str, &str)] = match i % 3 {
-                    0 => &[("env", "prod")],
-                    1 => &[("env", "test"), ("legacy", "")],
-                    _ => &[],
-                };
-                create(&sg, pb::CreateSandboxRequest { labels: labels(env), ..to_create(&sg, name, &format!("box-{i}")) })
-                    .await;
-            }
-            let admin = sg.admin();
-            let picked = |selector: &str| pb::ListSandboxesRequest {
-                gateway: name.into(),
-                label_selector: selector.into(),
-                page_size: 2,
-                ..Default::default()
-            };
-            let first = admin.sandboxes().list_sandboxes(picked("env=prod")).await.unwrap().into_inner();
-            assert_eq!(first.sandboxes.len(), 2, "a full page, though others lie between");
-            assert_eq!(names(&admin, &picked("env=prod")).await, ["box-0", "box-3", "box-6"]);
-            assert_eq!(names(&admin, &picked("env in (test)")).await, ["box-1", "box-4"]);
-            assert_eq!(names(&admin, &picked("!env")).await, ["box-2", "box-5"]);
-            assert_eq!(names(&admin, &picked("env!=prod,!legacy")).await, ["box-2", "box-5"]);
-            assert_eq!(names(&admin, &picked("")).await.len(), 7);
-            let other = pb::ListSandboxesRequest { page_token: first.next_page_token, ..picked("env=test") };
-            assert_refused!(admin.sandboxes().list_sandboxes(other).await, InvalidArgument, "INVALID_FIELD");
-        }
-        let nobody = sg.with(&sg.admin().key("elsewhere", pb::Role::None).await);
-        sg.admin().bind("elsewhere", "old", pb::Role::Viewer).await;
-        let hidden = pb::ListSandboxesRequest { gateway: "new".into(), ..Default::default() };
-        assert_refused!(nobody.sandboxes().list_sandboxes(hidden).await, NotFound, "NOT_FOUND");
-        let seen = pb::ListSandboxesRequest { gateway: "old".into(), ..Default::default() };
-        assert_eq!(names(&nobody, &seen).await.len(), 7);
-    }
+    wp70_a_selector_picks_before_the_page_is_cut,
+    wp94_metadata_is_changed_by_mask_and_can_be_cleared,
+    a_sandbox_stands_still_and_runs_again,
+}
 
-    async fn wp94_metadata_is_changed_by_mask_and_can_be_cleared(sg: TestServer) {
-        let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        create(&sg, to_create(&sg, "edge", "box")).await;
+async fn wp70_a_selector_picks_before_the_page_is_cut(sg: TestServer) {
+    let mut simulators = Vec::new();
+    for (name, generation) in GATEWAYS {
+        simulators.push(gateway(&sg, name, generation).await);
+        for i in 0..7 {
+            let env: &[(&str, &str)] = match i % 3 {
+                0 => &[("env", "prod")],
+                1 => &[("env", "test"), ("legacy", "")],
+                _ => &[],
+            };
+            create(
+                &sg,
+                pb::CreateSandboxRequest {
+                    labels: labels(env),
+                    ..to_create(&sg, name, &format!("box-{i}"))
+                },
+            )
+            .await;
+        }
         let admin = sg.admin();
-        let describe = pb::UpdateSandboxMetadataRequest {
-            description: "for the demo".into(),
-            labels: labels(&[("env", "prod")]),
-            ..update(&sg, "edge", "box", &["description", "labels"])
+        let picked = |selector: &str| pb::ListSandboxesRequest {
+            gateway: name.into(),
+            label_selector: selector.into(),
+            page_size: 2,
+            ..Default::default()
         };
-        let described = admin.sandboxes().update_sandbox_metadata(describe).await.unwrap().into_inner().sandbox.unwrap();
-        assert_eq!((described.description.as_str(), described.etag.as_str()), ("for the demo", "v2"));
-        let keep = pb::UpdateSandboxMetadataRequest {
-            description: "ignored".into(),
-            ..update(&sg, "edge", "box", &["labels"])
-        };
-        let kept = admin.sandboxes().update_sandbox_metadata(keep).await.unwrap().into_inner().sandbox.unwrap();
-        assert_eq!((kept.description.as_str(), kept.labels.len()), ("for the demo", 0));
-        let stale = pb::UpdateSandboxMetadataRequest { etag: "v2".into(), ..update(&sg, "edge", "box", &["labels"]) };
-        assert_refused!(admin.sandboxes().update_sandbox_metadata(stale).await, Aborted, "CONCURRENT_CHANGE");
-        let clear = update(&sg, "edge", "box", &["description"]);
-        let cleared = admin.sandboxes().update_sandbox_metadata(clear).await.unwrap().into_inner().sandbox.unwrap();
-        assert_eq!(cleared.description, "");
-        assert_eq!(get(&admin, "edge", "box").await.unwrap().description, "");
-        let none = admin.sandboxes().update_sandbox_metadata(update(&sg, "edge", "none", &["labels"])).await;
-        assert_refused!(none, NotFound, "NOT_FOUND");
-        let empty = admin.sandboxes().update_sandbox_metadata(update(&sg, "edge", "box", &[])).await;
-        assert_refused!(empty, InvalidArgument, "INVALID_FIELD");
+        let first =
+            admin.sandboxes().list_sandboxes(picked("env=prod")).await.unwrap().into_inner();
+        assert_eq!(first.sandboxes.len(), 2, "a full page, though others lie between");
+        assert_eq!(names(&admin, &picked("env=prod")).await, ["box-0", "box-3", "box-6"]);
+        assert_eq!(names(&admin, &picked("env in (test)")).await, ["box-1", "box-4"]);
+        assert_eq!(names(&admin, &picked("!env")).await, ["box-2", "box-5"]);
+        assert_eq!(names(&admin, &picked("env!=prod,!legacy")).await, ["box-2", "box-5"]);
+        assert_eq!(names(&admin, &picked("")).await.len(), 7);
+        let other =
+            pb::ListSandboxesRequest { page_token: first.next_page_token, ..picked("env=test") };
+        assert_refused!(
+            admin.sandboxes().list_sandboxes(other).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
+    let nobody = sg.with(&sg.admin().key("elsewhere", pb::Role::None).await);
+    sg.admin().bind("elsewhere", "old", pb::Role::Viewer).await;
+    let hidden = pb::ListSandboxesRequest { gateway: "new".into(), ..Default::default() };
+    assert_refused!(nobody.sandboxes().list_sandboxes(hidden).await, NotFound, "NOT_FOUND");
+    let seen = pb::ListSandboxesRequest { gateway: "old".into(), ..Default::default() };
+    assert_eq!(names(&nobody, &seen).await.len(), 7);
+}
 
-    async fn a_sandbox_stands_still_and_runs_again(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let admin = sg.admin();
-            let stop = pb::StopSandboxRequest {
-                gateway: name.into(),
-                sandbox: "box".into(),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            admin.sandboxes().stop_sandbox(stop).await.unwrap();
-            until("it stands still", || async {
-                get(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Stopped
-            })
-            .await;
-            let start = pb::StartSandboxRequest {
-                gateway: name.into(),
-                sandbox: "box".into(),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            admin.sandboxes().start_sandbox(start).await.unwrap();
-            until("it runs", || async {
-                get(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Ready
-            })
-            .await;
-            let none = pb::StartSandboxRequest {
-                gateway: name.into(),
-                sandbox: "none".into(),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            assert_refused!(admin.sandboxes().start_sandbox(none).await, NotFound, "NOT_FOUND");
-        }
+async fn wp94_metadata_is_changed_by_mask_and_can_be_cleared(sg: TestServer) {
+    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    create(&sg, to_create(&sg, "edge", "box")).await;
+    let admin = sg.admin();
+    let describe = pb::UpdateSandboxMetadataRequest {
+        description: "for the demo".into(),
+        labels: labels(&[("env", "prod")]),
+        ..update(&sg, "edge", "box", &["description", "labels"])
+    };
+    let described = admin
+        .sandboxes()
+        .update_sandbox_metadata(describe)
+        .await
+        .unwrap()
+        .into_inner()
+        .sandbox
+        .unwrap();
+    assert_eq!((described.description.as_str(), described.etag.as_str()), ("for the demo", "v2"));
+    let keep = pb::UpdateSandboxMetadataRequest {
+        description: "ignored".into(),
+        ..update(&sg, "edge", "box", &["labels"])
+    };
+    let kept = admin
+        .sandboxes()
+        .update_sandbox_metadata(keep)
+        .await
+        .unwrap()
+        .into_inner()
+        .sandbox
+        .unwrap();
+    assert_eq!((kept.description.as_str(), kept.labels.len()), ("for the demo", 0));
+    let stale = pb::UpdateSandboxMetadataRequest {
+        etag: "v2".into(),
+        ..update(&sg, "edge", "box", &["labels"])
+    };
+    assert_refused!(
+        admin.sandboxes().update_sandbox_metadata(stale).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    let clear = update(&sg, "edge", "box", &["description"]);
+    let cleared = admin
+        .sandboxes()
+        .update_sandbox_metadata(clear)
+        .await
+        .unwrap()
+        .into_inner()
+        .sandbox
+        .unwrap();
+    assert_eq!(cleared.description, "");
+    assert_eq!(get(&admin, "edge", "box").await.unwrap().description, "");
+    let none =
+        admin.sandboxes().update_sandbox_metadata(update(&sg, "edge", "none", &["labels"])).await;
+    assert_refused!(none, NotFound, "NOT_FOUND");
+    let empty = admin.sandboxes().update_sandbox_metadata(update(&sg, "edge", "box", &[])).await;
+    assert_refused!(empty, InvalidArgument, "INVALID_FIELD");
+}
+
+async fn a_sandbox_stands_still_and_runs_again(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let admin = sg.admin();
+        let stop = pb::StopSandboxRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        admin.sandboxes().stop_sandbox(stop).await.unwrap();
+        until("it stands still", || async {
+            get(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Stopped
+        })
+        .await;
+        let start = pb::StartSandboxRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        admin.sandboxes().start_sandbox(start).await.unwrap();
+        until("it runs", || async {
+            get(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Ready
+        })
+        .await;
+        let none = pb::StartSandboxRequest {
+            gateway: name.into(),
+            sandbox: "none".into(),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        assert_refused!(admin.sandboxes().start_sandbox(none).await, NotFound, "NOT_FOUND");
     }
 }

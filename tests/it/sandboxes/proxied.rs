@@ -62,49 +62,62 @@ pub(super) async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operat
 }
 
 served! {
-    async fn hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
-            let operator = sg.with(&sg.admin().key(&format!("ops-{name}"), pb::Role::Operator).await);
-            assert_eq!(make(&operator, generation, name, "agent").await.unwrap(), "agent");
-            let operation = operations(&sg, name).await.remove(0);
-            assert_eq!((operation.sandbox.as_str(), operation.actor.as_str()), ("agent", &*format!("sp:ops-{name}")));
-            let ended = ended(&operator, &operation.id).await;
-            let result = result(&ended);
-            assert_eq!(result["ready"], true, "{ended:?}");
-            assert_eq!(result["hooks"]["post_create"][0]["status"], "success", "{result}");
-            let entry = entries(&sg, "sandbox.create").await.remove(0);
-            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "agent"));
+    hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes,
+    a_name_that_the_gateway_gives_to_a_stock_client_is_kept,
+}
 
-            // The caller gets the gateway's own response, with its own message.
-            let twice = make(&operator, generation, name, "agent").await.unwrap_err();
-            assert_eq!(twice.code(), Code::AlreadyExists);
-            assert!(!twice.message().contains("says"), "{twice:?}");
-            let failed = operations(&sg, name).await.remove(0);
-            assert_eq!(failed.status(), pb::OperationStatus::Failed, "{failed:?}");
+async fn hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
+        let operator = sg.with(&sg.admin().key(&format!("ops-{name}"), pb::Role::Operator).await);
+        assert_eq!(make(&operator, generation, name, "agent").await.unwrap(), "agent");
+        let operation = operations(&sg, name).await.remove(0);
+        assert_eq!(
+            (operation.sandbox.as_str(), operation.actor.as_str()),
+            ("agent", &*format!("sp:ops-{name}"))
+        );
+        let ended = ended(&operator, &operation.id).await;
+        let result = result(&ended);
+        assert_eq!(result["ready"], true, "{ended:?}");
+        assert_eq!(result["hooks"]["post_create"][0]["status"], "success", "{result}");
+        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "agent"));
 
-            remove(&operator, generation, name, "agent").await.unwrap();
-            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "agent".into(), ..Default::default() };
-            let hooks = operator.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
-            assert!(hooks.boot_hooks.is_empty());
-            let entry = entries(&sg, "sandbox.delete").await.remove(0);
-            assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
-            assert_eq!(remove(&operator, generation, name, "nothing").await.unwrap_err().code(), Code::NotFound);
-            let calls = simulator.calls();
-            let made = calls.iter().find(|(path, _)| path.ends_with("CreateSandbox")).unwrap();
-            assert_eq!(*made.1, 2, "each call went out once");
-        }
+        // The caller gets the gateway's own response, with its own message.
+        let twice = make(&operator, generation, name, "agent").await.unwrap_err();
+        assert_eq!(twice.code(), Code::AlreadyExists);
+        assert!(!twice.message().contains("says"), "{twice:?}");
+        let failed = operations(&sg, name).await.remove(0);
+        assert_eq!(failed.status(), pb::OperationStatus::Failed, "{failed:?}");
+
+        remove(&operator, generation, name, "agent").await.unwrap();
+        let hooks = pb::ListBootHooksRequest {
+            gateway: name.into(),
+            sandbox: "agent".into(),
+            ..Default::default()
+        };
+        let hooks = operator.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+        assert!(hooks.boot_hooks.is_empty());
+        let entry = entries(&sg, "sandbox.delete").await.remove(0);
+        assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
+        assert_eq!(
+            remove(&operator, generation, name, "nothing").await.unwrap_err().code(),
+            Code::NotFound
+        );
+        let calls = simulator.calls();
+        let made = calls.iter().find(|(path, _)| path.ends_with("CreateSandbox")).unwrap();
+        assert_eq!(*made.1, 2, "each call went out once");
     }
+}
 
-    async fn a_name_that_the_gateway_gives_to_a_stock_client_is_kept(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            let given = make(&sg.admin(), generation, name, "").await.unwrap();
-            let operation = operations(&sg, name).await.remove(0);
-            assert_eq!(operation.sandbox, given);
-            ended(&sg.admin(), &operation.id).await;
-            assert_eq!(entries(&sg, "sandbox.create").await[0].resource_id, given);
-        }
+async fn a_name_that_the_gateway_gives_to_a_stock_client_is_kept(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        let given = make(&sg.admin(), generation, name, "").await.unwrap();
+        let operation = operations(&sg, name).await.remove(0);
+        assert_eq!(operation.sandbox, given);
+        ended(&sg.admin(), &operation.id).await;
+        assert_eq!(entries(&sg, "sandbox.create").await[0].resource_id, given);
     }
 }

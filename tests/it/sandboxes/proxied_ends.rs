@@ -71,178 +71,206 @@ async fn take_every_step(sg: &TestServer) {
 }
 
 served! {
-    async fn wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
-            let simulator = Simulator::start(options).await.unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
-            proxied::make(&sg.admin(), generation, name, "slow").await.unwrap();
+    wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone,
+    wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone,
+    whoever_hangs_up_does_not_stop_what_was_begun,
+    wp23_one_whose_answer_is_lost_is_found_by_its_operation,
+    wp23_one_that_its_client_may_repeat_is_found_by_its_request_id,
+    one_that_was_never_sent_is_not_sent_later,
+    a_database_that_is_away_for_a_moment_loses_nothing_that_was_made,
+}
+
+async fn wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let options = SimulatorOptions {
+            ready_after: Duration::from_mins(10),
+            ..SimulatorOptions::plain(generation)
+        };
+        let simulator = Simulator::start(options).await.unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
+        proxied::make(&sg.admin(), generation, name, "slow").await.unwrap();
+        let operation = last_operation(&sg, name).await;
+        sg.admin().cancel(&operation.id).await.unwrap();
+        undone(&sg, name, &operation.id, &simulator).await;
+    }
+}
+
+async fn wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
+        simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
+        let admin = sg.admin();
+        let cancelling = async {
+            until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
             let operation = last_operation(&sg, name).await;
             sg.admin().cancel(&operation.id).await.unwrap();
-            undone(&sg, name, &operation.id, &simulator).await;
-        }
+            operation
+        };
+        let making = proxied::make(&admin, generation, name, "slow");
+        let (made, operation) = tokio::join!(making, cancelling);
+        assert_eq!(made.unwrap(), "slow", "the gateway's own answer reaches its client");
+        undone(&sg, name, &operation.id, &simulator).await;
     }
+}
 
-    async fn wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
-            simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
-            let admin = sg.admin();
-            let cancelling = async {
-                until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
-                let operation = last_operation(&sg, name).await;
-                sg.admin().cancel(&operation.id).await.unwrap();
-                operation
-            };
-            let making = proxied::make(&admin, generation, name, "slow");
-            let (made, operation) = tokio::join!(making, cancelling);
-            assert_eq!(made.unwrap(), "slow", "the gateway's own answer reaches its client");
-            undone(&sg, name, &operation.id, &simulator).await;
+async fn whoever_hangs_up_does_not_stop_what_was_begun(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
+        simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
+        let admin = sg.admin();
+        tokio::select! {
+            made = proxied::make(&admin, generation, name, "left") => panic!("it was made at once: {made:?}"),
+            () = until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }) => {}
         }
+        let operation = last_operation(&sg, name).await;
+        let made = ended(&sg.admin(), &operation.id).await;
+        assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+        assert_eq!(result(&made)["hooks"]["post_create"][0]["status"], "success", "{made:?}");
+        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "left"));
+        assert_eq!(get(&sg.admin(), name, "left").await.unwrap().phase(), pb::SandboxPhase::Ready);
     }
+}
 
-    async fn whoever_hangs_up_does_not_stop_what_was_begun(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
-            simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
-            let admin = sg.admin();
-            tokio::select! {
-                made = proxied::make(&admin, generation, name, "left") => panic!("it was made at once: {made:?}"),
-                () = until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }) => {}
-            }
+async fn wp23_one_whose_answer_is_lost_is_found_by_its_operation(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        hook(&sg, name, "lost", pb::BootHookPhase::PostCreate, "echo warm").await;
+        for named in ["lost", ""] {
+            simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
+            let lost = proxied::make(&sg.admin(), generation, name, named).await.unwrap_err();
+            assert_eq!(lost.code(), Code::Unavailable, "its client is told at once: {lost:?}");
             let operation = last_operation(&sg, name).await;
             let made = ended(&sg.admin(), &operation.id).await;
             assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-            assert_eq!(result(&made)["hooks"]["post_create"][0]["status"], "success", "{made:?}");
-            let entry = entries(&sg, "sandbox.create").await.remove(0);
-            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "left"));
-            assert_eq!(get(&sg.admin(), name, "left").await.unwrap().phase(), pb::SandboxPhase::Ready);
+            let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
+            assert_eq!(found.gateway_annotations["shoreguard/operation"], operation.id);
+            let ran = result(&made)["hooks"]["post_create"].as_array().unwrap().len();
+            assert_eq!(ran, usize::from(named == "lost"), "{made:?}");
         }
+        assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
     }
+}
 
-    async fn wp23_one_whose_answer_is_lost_is_found_by_its_operation(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "lost", pb::BootHookPhase::PostCreate, "echo warm").await;
-            for named in ["lost", ""] {
-                simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
-                let lost = proxied::make(&sg.admin(), generation, name, named).await.unwrap_err();
-                assert_eq!(lost.code(), Code::Unavailable, "its client is told at once: {lost:?}");
-                let operation = last_operation(&sg, name).await;
-                let made = ended(&sg.admin(), &operation.id).await;
-                assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-                let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
-                assert_eq!(found.gateway_annotations["shoreguard/operation"], operation.id);
-                let ran = result(&made)["hooks"]["post_create"].as_array().unwrap().len();
-                assert_eq!(ran, usize::from(named == "lost"), "{made:?}");
-            }
-            assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
-        }
-    }
-
-    async fn wp23_one_that_its_client_may_repeat_is_found_by_its_request_id(sg: TestServer) {
-        use shoreguard::pb::v0_1::openshell::v1 as new;
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        let to_repeat = || {
-            let spec = Some(new::SandboxSpec::default());
-            let request_id = "0199c0de-0000-7000-8000-000000000001".to_owned();
-            let request = new::CreateSandboxRequest { name: "again".into(), spec, request_id, ..Default::default() };
-            let mut request = Request::new(request);
-            request.metadata_mut().insert("x-shoreguard-gateway", "new".parse().unwrap());
-            request
+async fn wp23_one_that_its_client_may_repeat_is_found_by_its_request_id(sg: TestServer) {
+    use shoreguard::pb::v0_1::openshell::v1 as new;
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let to_repeat = || {
+        let spec = Some(new::SandboxSpec::default());
+        let request_id = "0199c0de-0000-7000-8000-000000000001".to_owned();
+        let request = new::CreateSandboxRequest {
+            name: "again".into(),
+            spec,
+            request_id,
+            ..Default::default()
         };
-        simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
-        let lost = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap_err();
-        assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
-        let made = ended(&sg.admin(), &last_operation(&sg, "new").await.id).await;
-        assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-        assert_eq!(called(&simulator, "/CreateSandbox"), 1, "nothing is sent again to find out");
-        let found = get(&sg.admin(), "new", "again").await.unwrap();
-        assert_eq!(found.gateway_annotations["shoreguard/request"], "0199c0de-0000-7000-8000-000000000001");
-        // The gateway treats the client's own repetition as one, since it is the same message, byte for byte.
-        let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap();
-        assert_eq!(called(&simulator, "/CreateSandbox"), 2);
-        assert_eq!(again.metadata().get("openshell-replayed").unwrap(), "true", "the gateway's own word");
-        let again = again.into_inner();
-        let id = again.sandbox.unwrap().metadata.unwrap().id;
-        assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
-    }
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("x-shoreguard-gateway", "new".parse().unwrap());
+        request
+    };
+    simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
+    let lost = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap_err();
+    assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
+    let made = ended(&sg.admin(), &last_operation(&sg, "new").await.id).await;
+    assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+    assert_eq!(called(&simulator, "/CreateSandbox"), 1, "nothing is sent again to find out");
+    let found = get(&sg.admin(), "new", "again").await.unwrap();
+    assert_eq!(
+        found.gateway_annotations["shoreguard/request"],
+        "0199c0de-0000-7000-8000-000000000001"
+    );
+    // The gateway treats the client's own repetition as one, since it is the same message, byte for byte.
+    let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap();
+    assert_eq!(called(&simulator, "/CreateSandbox"), 2);
+    assert_eq!(
+        again.metadata().get("openshell-replayed").unwrap(),
+        "true",
+        "the gateway's own word"
+    );
+    let again = again.into_inner();
+    let id = again.sandbox.unwrap().metadata.unwrap().id;
+    assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
+}
 
-    async fn one_that_was_never_sent_is_not_sent_later(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            simulator.stop().await;
-            let away = proxied::make(&sg.admin(), generation, name, "never").await;
-            assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
-            for operation in proxied::operations(&sg, name).await {
-                let ended = ended(&sg.admin(), &operation.id).await;
-                assert_eq!(ended.error_code(), pb::OperationErrorCode::GatewayUnreachable, "{ended:?}");
-            }
-        }
-    }
-
-    async fn a_database_that_is_away_for_a_moment_loses_nothing_that_was_made(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            refuse_step(&sg, "created").await;
-            let request = pb::CreateSandboxRequest { description: "kept".into(), ..to_create(&sg, name, "ours") };
-            let ours = begin(&sg.admin(), request).await;
-            // The client gets its response nevertheless.
-            assert_eq!(proxied::make(&sg.admin(), generation, name, "theirs").await.unwrap(), "theirs");
-            let theirs = last_operation(&sg, name).await.id;
-            until("both are made", || async { called(&simulator, "/CreateSandbox") == 2 }).await;
-            for id in [&ours, &theirs] {
-                let running = sg.admin().operation(id).await.unwrap();
-                assert_eq!(running.status(), pb::OperationStatus::Running, "{running:?}");
-            }
-            take_every_step(&sg).await;
-            for id in [&ours, &theirs] {
-                let made = ended(&sg.admin(), id).await;
-                assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-            }
-            assert_eq!(get(&sg.admin(), name, "ours").await.unwrap().description, "kept");
-            assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
+async fn one_that_was_never_sent_is_not_sent_later(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        simulator.stop().await;
+        let away = proxied::make(&sg.admin(), generation, name, "never").await;
+        assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
+        for operation in proxied::operations(&sg, name).await {
+            let ended = ended(&sg.admin(), &operation.id).await;
+            assert_eq!(ended.error_code(), pb::OperationErrorCode::GatewayUnreachable, "{ended:?}");
         }
     }
 }
 
-served! {
-    tuned with_folder;
-
-    async fn what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent(sg: TestServer) {
-        use shoreguard::pb::v0_0::openshell::v1 as old;
-        use shoreguard::pb::v0_1::openshell::v1 as new;
-        // A hook that succeeds, but after the deadline.
-        script(&sg, "slow", "sleep 1");
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
-            let mut metadata = MetadataMap::new();
-            metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
-            metadata.insert("grpc-timeout", "500m".parse().unwrap());
-            let refused = match generation {
-                Generation::V0_0 => {
-                    let spec = Some(old::SandboxSpec::default());
-                    let request = old::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
-                    let request = Request::from_parts(metadata, Extensions::default(), request);
-                    sg.admin().openshell_v0_0().create_sandbox(request).await.map(|_| ())
-                }
-                Generation::V0_1 => {
-                    let spec = Some(new::SandboxSpec::default());
-                    let request = new::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
-                    let request = Request::from_parts(metadata, Extensions::default(), request);
-                    sg.admin().openshell_v0_1().create_sandbox(request).await.map(|_| ())
-                }
-            };
-            let refused = refused.unwrap_err();
-            assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
-            let late = ended(&sg.admin(), &last_operation(&sg, name).await.id).await;
-            assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
-            assert_eq!(result(&late)["hooks"]["pre_create"][0]["status"], "success", "it tells what has run");
-            assert_eq!(called(&simulator, "/CreateSandbox"), 0);
+async fn a_database_that_is_away_for_a_moment_loses_nothing_that_was_made(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        refuse_step(&sg, "created").await;
+        let request =
+            pb::CreateSandboxRequest { description: "kept".into(), ..to_create(&sg, name, "ours") };
+        let ours = begin(&sg.admin(), request).await;
+        // The client gets its response nevertheless.
+        assert_eq!(proxied::make(&sg.admin(), generation, name, "theirs").await.unwrap(), "theirs");
+        let theirs = last_operation(&sg, name).await.id;
+        until("both are made", || async { called(&simulator, "/CreateSandbox") == 2 }).await;
+        for id in [&ours, &theirs] {
+            let running = sg.admin().operation(id).await.unwrap();
+            assert_eq!(running.status(), pb::OperationStatus::Running, "{running:?}");
         }
+        take_every_step(&sg).await;
+        for id in [&ours, &theirs] {
+            let made = ended(&sg.admin(), id).await;
+            assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+        }
+        assert_eq!(get(&sg.admin(), name, "ours").await.unwrap().description, "kept");
+        assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
+    }
+}
+
+served! { tuned with_folder; what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent }
+
+async fn what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent(sg: TestServer) {
+    use shoreguard::pb::v0_0::openshell::v1 as old;
+    use shoreguard::pb::v0_1::openshell::v1 as new;
+    // A hook that succeeds, but after the deadline.
+    script(&sg, "slow", "sleep 1");
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
+        let mut metadata = MetadataMap::new();
+        metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
+        metadata.insert("grpc-timeout", "500m".parse().unwrap());
+        let refused = match generation {
+            Generation::V0_0 => {
+                let spec = Some(old::SandboxSpec::default());
+                let request =
+                    old::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
+                let request = Request::from_parts(metadata, Extensions::default(), request);
+                sg.admin().openshell_v0_0().create_sandbox(request).await.map(|_| ())
+            }
+            Generation::V0_1 => {
+                let spec = Some(new::SandboxSpec::default());
+                let request =
+                    new::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
+                let request = Request::from_parts(metadata, Extensions::default(), request);
+                sg.admin().openshell_v0_1().create_sandbox(request).await.map(|_| ())
+            }
+        };
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
+        let late = ended(&sg.admin(), &last_operation(&sg, name).await.id).await;
+        assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
+        assert_eq!(
+            result(&late)["hooks"]["pre_create"][0]["status"],
+            "success",
+            "it tells what has run"
+        );
+        assert_eq!(called(&simulator, "/CreateSandbox"), 0);
     }
 }

@@ -67,148 +67,189 @@ fn value(metrics: &str, name: &str, labels: &[&str]) -> u64 {
 }
 
 served! {
-    async fn a_full_table_of_request_ids_stops_no_work_of_our_own(sg: TestServer) {
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        let mut client = direct(&simulator).await;
-        for number in 1..=1_000 {
-            let failed = client.delete_sandbox(delete_missing(id(number))).await.unwrap_err();
-            assert_eq!(failed.code(), Code::NotFound);
-        }
-        let full = client.delete_sandbox(delete_missing(id(2_000))).await.unwrap_err();
-        assert_eq!(full.code(), Code::ResourceExhausted, "the table is full");
+    a_full_table_of_request_ids_stops_no_work_of_our_own,
+    wp23_a_creation_whose_outcome_the_gateway_calls_uncertain_is_looked_for,
+    wp23_a_stock_clients_creation_that_is_uncertain_is_looked_for,
+    wp23_a_sandbox_of_another_actor_under_the_same_request_id_is_not_taken_for_the_own,
+}
 
-        create(&sg, to_create(&sg, "new", "ours")).await;
-        let admin = sg.admin();
-        for sandbox in ["", "ours"] {
-            let update = pb::UpdateGatewaySettingRequest {
-                gateway: "new".into(),
-                sandbox: sandbox.into(),
-                key: "ocsf_json_enabled".into(),
-                value: Some(pb::GatewaySettingValue { kind: Some(Kind::Switch(true)) }),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            admin.gateways().update_gateway_setting(update).await.unwrap();
-            let delete = pb::DeleteGatewaySettingRequest {
-                gateway: "new".into(),
-                sandbox: sandbox.into(),
-                key: "ocsf_json_enabled".into(),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            assert!(admin.gateways().delete_gateway_setting(delete).await.unwrap().into_inner().deleted);
-        }
-        let said = commands::all(
-            &admin,
-            vec![pb::ExecSandboxRequest { sandbox: "ours".into(), ..commands::exec("new", &["echo", "hi"]) }],
+async fn a_full_table_of_request_ids_stops_no_work_of_our_own(sg: TestServer) {
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let mut client = direct(&simulator).await;
+    for number in 1..=1_000 {
+        let failed = client.delete_sandbox(delete_missing(id(number))).await.unwrap_err();
+        assert_eq!(failed.code(), Code::NotFound);
+    }
+    let full = client.delete_sandbox(delete_missing(id(2_000))).await.unwrap_err();
+    assert_eq!(full.code(), Code::ResourceExhausted, "the table is full");
+
+    create(&sg, to_create(&sg, "new", "ours")).await;
+    let admin = sg.admin();
+    for sandbox in ["", "ours"] {
+        let update = pb::UpdateGatewaySettingRequest {
+            gateway: "new".into(),
+            sandbox: sandbox.into(),
+            key: "ocsf_json_enabled".into(),
+            value: Some(pb::GatewaySettingValue { kind: Some(Kind::Switch(true)) }),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        admin.gateways().update_gateway_setting(update).await.unwrap();
+        let delete = pb::DeleteGatewaySettingRequest {
+            gateway: "new".into(),
+            sandbox: sandbox.into(),
+            key: "ocsf_json_enabled".into(),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        assert!(
+            admin.gateways().delete_gateway_setting(delete).await.unwrap().into_inner().deleted
         );
-        assert_eq!(said.await.unwrap().len(), 2);
-        for stop in [true, false] {
-            let (gateway, sandbox, request_id) = ("new".to_owned(), "ours".to_owned(), request_id(&sg));
-            if stop {
-                let stop = pb::StopSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
-                admin.sandboxes().stop_sandbox(stop).await.unwrap();
-            } else {
-                let start = pb::StartSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
-                admin.sandboxes().start_sandbox(start).await.unwrap();
-            }
-        }
-        // The gateway accepts the call: it is deleting the sandbox, or has deleted it.
-        delete(&sg, "new", "ours").await;
-        let left = get(&admin, "new", "ours").await;
-        assert!(left.is_err() || left.unwrap().phase() == pb::SandboxPhase::Deleting);
-
-        // A client's own ID is refused because of the full table. A request without an ID is not.
-        let refused = admin.openshell_v0_1().create_sandbox(to("new", theirs("theirs", id(3_000)))).await.unwrap_err();
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, ""), "as the gateway says it");
-        proxied::make(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
     }
-
-    async fn wp23_a_creation_whose_outcome_the_gateway_calls_uncertain_is_looked_for(sg: TestServer) {
-        for (number, reason) in
-            ["REQUEST_OUTCOME_UNCERTAIN", "REQUEST_ID_PAYLOAD_MISMATCH", "REQUEST_REPLAY_UNAVAILABLE"].into_iter().enumerate()
-        {
-            let simulator = gateway(&sg, &format!("g{number}"), Generation::V0_1).await;
-            let name = format!("g{number}");
-            simulator.script("CreateSandbox", uncertain(reason), Times::Next(1));
-            let operation = begin(&sg.admin(), to_create(&sg, &name, "ours")).await;
-            until("the gateway was asked", || async { called(&simulator, "/CreateSandbox") > 0 }).await;
-            takeover::make_noted(&simulator, "ours", &operation).await;
-            let made = ended(&sg.admin(), &operation).await;
-            assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{reason}: {made:?}");
-            assert_eq!(called(&simulator, "/CreateSandbox"), 2, "one of them by hand: nothing is sent again");
+    let said = commands::all(
+        &admin,
+        vec![pb::ExecSandboxRequest {
+            sandbox: "ours".into(),
+            ..commands::exec("new", &["echo", "hi"])
+        }],
+    );
+    assert_eq!(said.await.unwrap().len(), 2);
+    for stop in [true, false] {
+        let (gateway, sandbox, request_id) = ("new".to_owned(), "ours".to_owned(), request_id(&sg));
+        if stop {
+            let stop =
+                pb::StopSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+            admin.sandboxes().stop_sandbox(stop).await.unwrap();
+        } else {
+            let start =
+                pb::StartSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+            admin.sandboxes().start_sandbox(start).await.unwrap();
         }
     }
+    // The gateway accepts the call: it is deleting the sandbox, or has deleted it.
+    delete(&sg, "new", "ours").await;
+    let left = get(&admin, "new", "ours").await;
+    assert!(left.is_err() || left.unwrap().phase() == pb::SandboxPhase::Deleting);
 
-    async fn wp23_a_stock_clients_creation_that_is_uncertain_is_looked_for(sg: TestServer) {
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        simulator.script("CreateSandbox", uncertain("REQUEST_OUTCOME_UNCERTAIN"), Times::Next(1));
-        let refused = proxied::make(&sg.admin(), Generation::V0_1, "new", "theirs").await.unwrap_err();
-        assert_eq!(reason(&refused), "REQUEST_OUTCOME_UNCERTAIN", "its client gets the gateway's own answer");
-        let made = made_all_the_same(&sg, &simulator, "theirs").await;
-        assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-    }
+    // A client's own ID is refused because of the full table. A request without an ID is not.
+    let refused = admin
+        .openshell_v0_1()
+        .create_sandbox(to("new", theirs("theirs", id(3_000))))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, ""),
+        "as the gateway says it"
+    );
+    proxied::make(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
+}
 
-    async fn wp23_a_sandbox_of_another_actor_under_the_same_request_id_is_not_taken_for_the_own(sg: TestServer) {
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        let ana = sg.with(&sg.admin().key("ana", pb::Role::Operator).await);
-        let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
-        ana.openshell_v0_1().create_sandbox(to("new", theirs("box", id(1)))).await.unwrap();
-        let refused = ben.openshell_v0_1().create_sandbox(to("new", theirs("box", id(1)))).await.unwrap_err();
-        assert_eq!(reason(&refused), "REQUEST_ID_PAYLOAD_MISMATCH", "the gateway sees two messages");
-        let operation = proxied::operations(&sg, "new").await.remove(0);
-        let failed = ended(&sg.admin(), &operation.id).await;
-        assert_eq!((failed.actor.as_str(), failed.status()), ("sp:ben", pb::OperationStatus::Failed), "{failed:?}");
-        let found = get(&sg.admin(), "new", "box").await.unwrap();
-        assert_eq!(found.gateway_annotations[annotation::ACTOR], "sp:ana");
-        assert_eq!(called(&simulator, "/CreateSandbox"), 2);
+async fn wp23_a_creation_whose_outcome_the_gateway_calls_uncertain_is_looked_for(sg: TestServer) {
+    for (number, reason) in
+        ["REQUEST_OUTCOME_UNCERTAIN", "REQUEST_ID_PAYLOAD_MISMATCH", "REQUEST_REPLAY_UNAVAILABLE"]
+            .into_iter()
+            .enumerate()
+    {
+        let simulator = gateway(&sg, &format!("g{number}"), Generation::V0_1).await;
+        let name = format!("g{number}");
+        simulator.script("CreateSandbox", uncertain(reason), Times::Next(1));
+        let operation = begin(&sg.admin(), to_create(&sg, &name, "ours")).await;
+        until("the gateway was asked", || async { called(&simulator, "/CreateSandbox") > 0 }).await;
+        takeover::make_noted(&simulator, "ours", &operation).await;
+        let made = ended(&sg.admin(), &operation).await;
+        assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{reason}: {made:?}");
+        assert_eq!(
+            called(&simulator, "/CreateSandbox"),
+            2,
+            "one of them by hand: nothing is sent again"
+        );
     }
+}
+
+async fn wp23_a_stock_clients_creation_that_is_uncertain_is_looked_for(sg: TestServer) {
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    simulator.script("CreateSandbox", uncertain("REQUEST_OUTCOME_UNCERTAIN"), Times::Next(1));
+    let refused = proxied::make(&sg.admin(), Generation::V0_1, "new", "theirs").await.unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        "REQUEST_OUTCOME_UNCERTAIN",
+        "its client gets the gateway's own answer"
+    );
+    let made = made_all_the_same(&sg, &simulator, "theirs").await;
+    assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+}
+
+async fn wp23_a_sandbox_of_another_actor_under_the_same_request_id_is_not_taken_for_the_own(
+    sg: TestServer,
+) {
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let ana = sg.with(&sg.admin().key("ana", pb::Role::Operator).await);
+    let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
+    ana.openshell_v0_1().create_sandbox(to("new", theirs("box", id(1)))).await.unwrap();
+    let refused =
+        ben.openshell_v0_1().create_sandbox(to("new", theirs("box", id(1)))).await.unwrap_err();
+    assert_eq!(reason(&refused), "REQUEST_ID_PAYLOAD_MISMATCH", "the gateway sees two messages");
+    let operation = proxied::operations(&sg, "new").await.remove(0);
+    let failed = ended(&sg.admin(), &operation.id).await;
+    assert_eq!(
+        (failed.actor.as_str(), failed.status()),
+        ("sp:ben", pb::OperationStatus::Failed),
+        "{failed:?}"
+    );
+    let found = get(&sg.admin(), "new", "box").await.unwrap();
+    assert_eq!(found.gateway_annotations[annotation::ACTOR], "sp:ana");
+    assert_eq!(called(&simulator, "/CreateSandbox"), 2);
 }
 
 served! {
     tuned |config| config.gateways.request_ids_per_principal = 3;
+    a_principal_has_a_share_of_a_gateways_request_ids,
+}
 
-    async fn a_principal_has_a_share_of_a_gateways_request_ids(sg: TestServer) {
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        let _second = gateway(&sg, "second", Generation::V0_1).await;
-        let ana = sg.with(&sg.admin().key("ana", pb::Role::Admin).await);
-        let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
-        // Two requests that fail, and one in a method that names no sandbox.
-        for number in 1..=2 {
-            let failed = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(number)))).await;
-            assert_eq!(failed.unwrap_err().code(), Code::NotFound);
-        }
-        let workspace = |number| new::CreateWorkspaceRequest {
-            name: format!("team-{number}"),
-            request_id: id(number),
-            ..Default::default()
-        };
-        ana.openshell_v0_1().create_workspace(to("new", workspace(3))).await.unwrap();
-        let before = simulator.calls();
-        for _ in 0..2 {
-            let over = ana.openshell_v0_1().create_workspace(to("new", workspace(4))).await;
-            assert_refused!(over, ResourceExhausted, "LIMIT_REACHED");
-        }
-        let over = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(4)))).await;
-        assert_refused!(over, ResourceExhausted, "LIMIT_REACHED");
-        assert_eq!(simulator.calls(), before, "nothing of them has reached the gateway");
-        let entry = entries(&sg, "workspace.create").await.remove(0);
-        assert_eq!(entry.actor, "sp:ana", "{entry:?}");
-        assert_ne!(entry.outcome(), pb::AuditOutcome::Ok, "{entry:?}");
-
-        // A repetition does not count against the limit, and is forwarded unchanged.
-        let again = ana.openshell_v0_1().create_workspace(to("new", workspace(3))).await.unwrap();
-        assert_eq!(again.metadata().get("openshell-replayed").unwrap(), "true");
-        let again = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(1)))).await.unwrap_err();
-        assert_eq!(reason(&again), "REQUEST_OUTCOME_UNCERTAIN");
-        // A call without an ID does not count either. Other principals and other gateways have limits of their own.
-        let without = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(String::new()))).await;
-        assert_eq!(without.unwrap_err().code(), Code::NotFound);
-        let other = ben.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(4)))).await;
-        assert_eq!(other.unwrap_err().code(), Code::NotFound);
-        let other = ana.openshell_v0_1().delete_sandbox(to("second", delete_missing(id(4)))).await;
-        assert_eq!(other.unwrap_err().code(), Code::NotFound);
+async fn a_principal_has_a_share_of_a_gateways_request_ids(sg: TestServer) {
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let _second = gateway(&sg, "second", Generation::V0_1).await;
+    let ana = sg.with(&sg.admin().key("ana", pb::Role::Admin).await);
+    let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
+    // Two requests that fail, and one in a method that names no sandbox.
+    for number in 1..=2 {
+        let failed =
+            ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(number)))).await;
+        assert_eq!(failed.unwrap_err().code(), Code::NotFound);
     }
+    let workspace = |number| new::CreateWorkspaceRequest {
+        name: format!("team-{number}"),
+        request_id: id(number),
+        ..Default::default()
+    };
+    ana.openshell_v0_1().create_workspace(to("new", workspace(3))).await.unwrap();
+    let before = simulator.calls();
+    for _ in 0..2 {
+        let over = ana.openshell_v0_1().create_workspace(to("new", workspace(4))).await;
+        assert_refused!(over, ResourceExhausted, "LIMIT_REACHED");
+    }
+    let over = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(4)))).await;
+    assert_refused!(over, ResourceExhausted, "LIMIT_REACHED");
+    assert_eq!(simulator.calls(), before, "nothing of them has reached the gateway");
+    let entry = entries(&sg, "workspace.create").await.remove(0);
+    assert_eq!(entry.actor, "sp:ana", "{entry:?}");
+    assert_ne!(entry.outcome(), pb::AuditOutcome::Ok, "{entry:?}");
+
+    // A repetition does not count against the limit, and is forwarded unchanged.
+    let again = ana.openshell_v0_1().create_workspace(to("new", workspace(3))).await.unwrap();
+    assert_eq!(again.metadata().get("openshell-replayed").unwrap(), "true");
+    let again =
+        ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(1)))).await.unwrap_err();
+    assert_eq!(reason(&again), "REQUEST_OUTCOME_UNCERTAIN");
+    // A call without an ID does not count either. Other principals and other gateways have limits of their own.
+    let without =
+        ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(String::new()))).await;
+    assert_eq!(without.unwrap_err().code(), Code::NotFound);
+    let other = ben.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(4)))).await;
+    assert_eq!(other.unwrap_err().code(), Code::NotFound);
+    let other = ana.openshell_v0_1().delete_sandbox(to("second", delete_missing(id(4)))).await;
+    assert_eq!(other.unwrap_err().code(), Code::NotFound);
 }
 
 #[test]

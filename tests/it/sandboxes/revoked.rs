@@ -56,82 +56,105 @@ async fn stopped(sg: &TestServer, operation: &str, since: Instant) {
 }
 
 served! {
-    async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            for loss in [Loss::Rotated, Loss::Deleted, Loss::Demoted] {
-                // Left from the previous iteration.
-                let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
-                let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
-                let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-                let request = pb::StartExecSandboxRequest {
-                    gateway: name.to_owned(),
-                    sandbox: "box".to_owned(),
-                    command: vec!["sleep".to_owned(), "600".to_owned()],
-                    ..Default::default()
-                };
-                let started = ops.sandboxes().start_exec_sandbox(request).await.unwrap();
-                let operation = started.into_inner().operation.unwrap().id;
-                until("it runs", || async { simulator.commands() == 1 }).await;
-                let since = Instant::now();
-                lose(&sg, name, loss).await;
-                stopped(&sg, &operation, since).await;
-                until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
-            }
-        }
-    }
+    t14_a_command_ends_when_its_caller_loses_the_right_to_it,
+    t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it,
+    a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential,
+}
 
-    async fn t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
-            let simulator = Simulator::start(options).await.unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            for (sandbox, loss) in [("one", Loss::Deleted), ("two", Loss::LockedOut)] {
-                let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
-                let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
-                let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-                let operation = begin(&ops, to_create(&sg, name, sandbox)).await;
-                until("it is being made", || async { get(&sg.admin(), name, sandbox).await.is_ok() }).await;
-                let since = Instant::now();
-                lose(&sg, name, loss).await;
-                stopped(&sg, &operation, since).await;
-                until("it is gone", || is_gone(&sg, name, sandbox)).await;
-            }
-        }
-    }
-
-    async fn a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
+async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        for loss in [Loss::Rotated, Loss::Deleted, Loss::Demoted] {
+            // Left from the previous iteration.
+            let leftover = pb::DeleteServicePrincipalRequest {
+                service_principal: "ops".into(),
+                ..Default::default()
+            };
             let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
             let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-            let ask = match generation {
-                Generation::V0_0 => {
-                    v0_0::openshell::v1::DeleteSandboxRequest { name: "box".into(), ..Default::default() }.encode_to_vec()
-                }
-                Generation::V0_1 => {
-                    v0_1::openshell::v1::DeleteSandboxRequest { name: "box".into(), ..Default::default() }.encode_to_vec()
-                }
+            let request = pb::StartExecSandboxRequest {
+                gateway: name.to_owned(),
+                sandbox: "box".to_owned(),
+                command: vec!["sleep".to_owned(), "600".to_owned()],
+                ..Default::default()
             };
-            // Opens the caller's own connection. The deletion is sent on another one, which is not open yet.
-            let health = "/openshell.v1.OpenShell/Health";
-            let on = [("x-shoreguard-gateway", name)];
-            let path = "/openshell.v1.OpenShell/ListSandboxes";
-            ops.raw(path, Streaming::Unary, Vec::new(), &on).await.unwrap();
-            let probes = called(&simulator, health);
-            simulator.script("Health", Script::Delay(Duration::from_secs(1)), Times::All);
-            let losing = async {
-                until("it is being reached", || async { called(&simulator, health) > probes }).await;
-                lose(&sg, name, Loss::Rotated).await;
-                simulator.clear_scripts();
-            };
-            let path = "/openshell.v1.OpenShell/DeleteSandbox";
-            let deleting = ops.raw(path, Streaming::Unary, ask, &on);
-            let (deleted, ()) = tokio::join!(deleting, losing);
-            assert_refused!(deleted, Unauthenticated, "CREDENTIAL_INVALID");
-            assert_eq!(called(&simulator, "/DeleteSandbox"), 0);
+            let started = ops.sandboxes().start_exec_sandbox(request).await.unwrap();
+            let operation = started.into_inner().operation.unwrap().id;
+            until("it runs", || async { simulator.commands() == 1 }).await;
+            let since = Instant::now();
+            lose(&sg, name, loss).await;
+            stopped(&sg, &operation, since).await;
+            until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
         }
+    }
+}
+
+async fn t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let options = SimulatorOptions {
+            ready_after: Duration::from_mins(10),
+            ..SimulatorOptions::plain(generation)
+        };
+        let simulator = Simulator::start(options).await.unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        for (sandbox, loss) in [("one", Loss::Deleted), ("two", Loss::LockedOut)] {
+            let leftover = pb::DeleteServicePrincipalRequest {
+                service_principal: "ops".into(),
+                ..Default::default()
+            };
+            let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
+            let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+            let operation = begin(&ops, to_create(&sg, name, sandbox)).await;
+            until("it is being made", || async { get(&sg.admin(), name, sandbox).await.is_ok() })
+                .await;
+            let since = Instant::now();
+            lose(&sg, name, loss).await;
+            stopped(&sg, &operation, since).await;
+            until("it is gone", || is_gone(&sg, name, sandbox)).await;
+        }
+    }
+}
+
+async fn a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        let leftover = pb::DeleteServicePrincipalRequest {
+            service_principal: "ops".into(),
+            ..Default::default()
+        };
+        let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
+        let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+        let ask = match generation {
+            Generation::V0_0 => v0_0::openshell::v1::DeleteSandboxRequest {
+                name: "box".into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Generation::V0_1 => v0_1::openshell::v1::DeleteSandboxRequest {
+                name: "box".into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        };
+        // Opens the caller's own connection. The deletion is sent on another one, which is not open yet.
+        let health = "/openshell.v1.OpenShell/Health";
+        let on = [("x-shoreguard-gateway", name)];
+        let path = "/openshell.v1.OpenShell/ListSandboxes";
+        ops.raw(path, Streaming::Unary, Vec::new(), &on).await.unwrap();
+        let probes = called(&simulator, health);
+        simulator.script("Health", Script::Delay(Duration::from_secs(1)), Times::All);
+        let losing = async {
+            until("it is being reached", || async { called(&simulator, health) > probes }).await;
+            lose(&sg, name, Loss::Rotated).await;
+            simulator.clear_scripts();
+        };
+        let path = "/openshell.v1.OpenShell/DeleteSandbox";
+        let deleting = ops.raw(path, Streaming::Unary, ask, &on);
+        let (deleted, ()) = tokio::join!(deleting, losing);
+        assert_refused!(deleted, Unauthenticated, "CREDENTIAL_INVALID");
+        assert_eq!(called(&simulator, "/DeleteSandbox"), 0);
     }
 }

@@ -3,68 +3,75 @@
 use super::*;
 
 served! {
-    async fn wp81_a_session_is_revoked_by_its_own_sandbox_alone(sg: TestServer) {
-        let mut simulators = Vec::new();
-        for (name, generation) in GATEWAYS {
-            simulators.push(gateway(&sg, name, generation).await);
-            create(&sg, to_create(&sg, name, "box")).await;
-            create(&sg, to_create(&sg, name, "other")).await;
-            let admin = sg.admin();
-            let open = pb::CreateSshSessionRequest {
-                gateway: name.into(),
-                sandbox: "box".into(),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            let session = admin.sandboxes().create_ssh_session(open).await.unwrap().into_inner();
-            assert_eq!(u32::from(sg.address.port()), session.port, "it leads here, not to the gateway");
-            assert!(!session.token.is_empty());
-            let revoke = |gateway: &str, sandbox: &str, token: &str| pb::RevokeSshSessionRequest {
-                gateway: gateway.into(),
-                sandbox: sandbox.into(),
-                token: token.into(),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            for (sandbox, token) in [("other", session.token.as_str()), ("box", "made-up")] {
-                let refused = admin.sandboxes().revoke_ssh_session(revoke(name, sandbox, token)).await;
-                assert_refused!(refused, NotFound, "NOT_FOUND");
-            }
-            let failed = &entries(&sg, "ssh_session.revoke").await[0];
-            assert_eq!(failed.outcome(), pb::AuditOutcome::Failed, "what was not revoked is not said to be");
-            admin.sandboxes().revoke_ssh_session(revoke(name, "box", &session.token)).await.unwrap();
-            let twice = admin.sandboxes().revoke_ssh_session(revoke(name, "box", &session.token)).await;
-            assert_refused!(twice, NotFound, "NOT_FOUND");
-            for table in ["ssh_sessions", "audit_log", "events", "idempotency_keys"] {
-                let dump = crate::support::dump::table(&sg.app.db, table).await;
-                assert!(!dump.contains(&session.token), "the token is in {table}");
-            }
-        }
-        let gone = delete(&sg, "old", "other").await;
-        assert_eq!(gone.ssh_sessions, 0);
-    }
+    wp81_a_session_is_revoked_by_its_own_sandbox_alone,
+    t08_a_session_of_another_gateway_is_none,
+}
 
-    async fn t08_a_session_of_another_gateway_is_none(sg: TestServer) {
-        let _a = gateway(&sg, "a", Generation::V0_1).await;
-        let _b = gateway(&sg, "b", Generation::V0_1).await;
-        for name in ["a", "b"] {
-            create(&sg, to_create(&sg, name, "box")).await;
-        }
+async fn wp81_a_session_is_revoked_by_its_own_sandbox_alone(sg: TestServer) {
+    let mut simulators = Vec::new();
+    for (name, generation) in GATEWAYS {
+        simulators.push(gateway(&sg, name, generation).await);
+        create(&sg, to_create(&sg, name, "box")).await;
+        create(&sg, to_create(&sg, name, "other")).await;
+        let admin = sg.admin();
         let open = pb::CreateSshSessionRequest {
-            gateway: "a".into(),
+            gateway: name.into(),
             sandbox: "box".into(),
             request_id: request_id(&sg),
             ..Default::default()
         };
-        let session = sg.admin().sandboxes().create_ssh_session(open).await.unwrap().into_inner();
-        let revoke = pb::RevokeSshSessionRequest {
-            gateway: "b".into(),
-            sandbox: "box".into(),
-            token: session.token,
+        let session = admin.sandboxes().create_ssh_session(open).await.unwrap().into_inner();
+        assert_eq!(u32::from(sg.address.port()), session.port, "it leads here, not to the gateway");
+        assert!(!session.token.is_empty());
+        let revoke = |gateway: &str, sandbox: &str, token: &str| pb::RevokeSshSessionRequest {
+            gateway: gateway.into(),
+            sandbox: sandbox.into(),
+            token: token.into(),
             request_id: request_id(&sg),
             ..Default::default()
         };
-        assert_refused!(sg.admin().sandboxes().revoke_ssh_session(revoke).await, NotFound, "NOT_FOUND");
-        assert_eq!(delete(&sg, "a", "box").await.ssh_sessions, 1);
+        for (sandbox, token) in [("other", session.token.as_str()), ("box", "made-up")] {
+            let refused = admin.sandboxes().revoke_ssh_session(revoke(name, sandbox, token)).await;
+            assert_refused!(refused, NotFound, "NOT_FOUND");
+        }
+        let failed = &entries(&sg, "ssh_session.revoke").await[0];
+        assert_eq!(
+            failed.outcome(),
+            pb::AuditOutcome::Failed,
+            "what was not revoked is not said to be"
+        );
+        admin.sandboxes().revoke_ssh_session(revoke(name, "box", &session.token)).await.unwrap();
+        let twice = admin.sandboxes().revoke_ssh_session(revoke(name, "box", &session.token)).await;
+        assert_refused!(twice, NotFound, "NOT_FOUND");
+        for table in ["ssh_sessions", "audit_log", "events", "idempotency_keys"] {
+            let dump = crate::support::dump::table(&sg.app.db, table).await;
+            assert!(!dump.contains(&session.token), "the token is in {table}");
+        }
     }
+    let gone = delete(&sg, "old", "other").await;
+    assert_eq!(gone.ssh_sessions, 0);
+}
+
+async fn t08_a_session_of_another_gateway_is_none(sg: TestServer) {
+    let _a = gateway(&sg, "a", Generation::V0_1).await;
+    let _b = gateway(&sg, "b", Generation::V0_1).await;
+    for name in ["a", "b"] {
+        create(&sg, to_create(&sg, name, "box")).await;
+    }
+    let open = pb::CreateSshSessionRequest {
+        gateway: "a".into(),
+        sandbox: "box".into(),
+        request_id: request_id(&sg),
+        ..Default::default()
+    };
+    let session = sg.admin().sandboxes().create_ssh_session(open).await.unwrap().into_inner();
+    let revoke = pb::RevokeSshSessionRequest {
+        gateway: "b".into(),
+        sandbox: "box".into(),
+        token: session.token,
+        request_id: request_id(&sg),
+        ..Default::default()
+    };
+    assert_refused!(sg.admin().sandboxes().revoke_ssh_session(revoke).await, NotFound, "NOT_FOUND");
+    assert_eq!(delete(&sg, "a", "box").await.ssh_sessions, 1);
 }

@@ -49,161 +49,213 @@ async fn counted(sg: &TestServer, table: &str) -> usize {
 }
 
 served! {
-    async fn wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_our_back(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            let request = pb::CreateSandboxRequest { description: "kept here".into(), ..to_create(&sg, name, "box") };
-            create(&sg, request).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "true").await;
-            sg.admin().upload(name, "box", file("python-1.6")).await;
-            hook(&sg, name, "not-yet", pb::BootHookPhase::PostCreate, "true").await;
-            assert_eq!(sweep(&sg).await, 0, "it is there");
+    wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_our_back,
+    t01_one_that_is_made_anew_at_once_inherits_nothing,
+    an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that_is_gone,
+    t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so,
+    a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone,
+    a_sandbox_that_was_made_behind_our_back_is_noticed,
+    wp33_deleting_takes_everything_along,
+}
 
-            delete_directly(&sg, name, generation, &simulator).await;
-            assert_eq!(sweep(&sg).await, 0, "once is not enough: a gateway may come up with half its state");
-            sg.app.clock.advance(Duration::from_hours(1));
-            feed::refresh(&sg.app).await.unwrap();
-            assert_eq!(sweep(&sg).await, 1);
-            assert_eq!(sweep(&sg).await, 0);
-            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
-            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
-            assert!(hooks.boot_hooks.is_empty());
-            assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
-            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "not-yet".into(), ..Default::default() };
-            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
-            assert_eq!(hooks.boot_hooks.len(), 1, "a hook for what is yet to be made stays");
-            let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
-            assert_eq!((entry.resource_id.as_str(), entry.gateway.as_str()), ("box", name));
-            create(&sg, to_create(&sg, name, "box")).await;
-            assert_eq!(get(&sg.admin(), name, "box").await.unwrap().description, "", "it inherits nothing");
-            simulator.stop().await;
-            assert_eq!(sweep(&sg).await, 0, "a gateway that is away says nothing");
-            assert!(counted(&sg, "sandbox_meta").await > 0);
-        }
-    }
-
-    async fn t01_one_that_is_made_anew_at_once_inherits_nothing(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            for proxied in [false, true] {
-                let request = pb::CreateSandboxRequest {
-                    description: "the former".into(),
-                    labels: labels(&[("team", "red")]),
-                    ..to_create(&sg, name, "box")
-                };
-                create(&sg, request).await;
-                hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
-                sg.admin().upload(name, "box", file("python-1.6")).await;
-                // The sandbox existed at the last sweep. It is deleted now, and no sweep runs afterwards.
-                sg.app.clock.advance(Duration::from_mins(5));
-                feed::refresh(&sg.app).await.unwrap();
-                delete_directly(&sg, name, generation, &simulator).await;
-                hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
-                let made = if proxied {
-                    proxied::make(&sg.admin(), generation, name, "box").await.unwrap();
-                    let made = proxied::operations(&sg, name).await.remove(0);
-                    ended(&sg.admin(), &made.id).await
-                } else {
-                    create(&sg, to_create(&sg, name, "box")).await
-                };
-                let ran = result(&made)["hooks"]["post_create"].clone();
-                assert_eq!(ran.as_array().unwrap().len(), 1, "{ran}");
-                assert_eq!(ran[0]["name"], "pwd", "the one that was written for the new one: {ran}");
-                let found = get(&sg.admin(), name, "box").await.unwrap();
-                assert_eq!((found.description.as_str(), found.labels.len()), ("", 0));
-                assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
-                let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
-                assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
-                delete(&sg, name, "box").await;
-                until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
-            }
-        }
-    }
-
-    async fn an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that_is_gone(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            sg.app.clock.advance(Duration::from_mins(5));
-            feed::refresh(&sg.app).await.unwrap();
-            delete_directly(&sg, name, generation, &simulator).await;
-            sg.admin().upload(name, "box", file("python-1.6")).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            sg.admin().sbom(name, "box").await.expect("it is the new one's");
-        }
-    }
-
-    async fn t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            let request = pb::CreateSandboxRequest { labels: labels(&[("team", "red")]), ..to_create(&sg, name, "box") };
-            create(&sg, request).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
-            sg.app.clock.advance(Duration::from_mins(5));
-            feed::refresh(&sg.app).await.unwrap();
-            delete_directly(&sg, name, generation, &simulator).await;
-            takeover::direct(generation, &simulator, "box").await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
-            let request = pb::UpdateSandboxMetadataRequest {
-                gateway: name.into(),
-                sandbox: "box".into(),
-                description: "the new one".into(),
-                update_mask: Some(prost_types::FieldMask { paths: vec!["description".into()] }),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            sg.admin().sandboxes().update_sandbox_metadata(request).await.unwrap();
-            let found = get(&sg.admin(), name, "box").await.unwrap();
-            assert_eq!((found.description.as_str(), found.labels.len()), ("the new one", 0));
-            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
-            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
-            assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
-            let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
-            assert!(entry.detail_json.contains("\"boot_hooks\":1") && entry.gateway == name, "{entry:?}");
-        }
-    }
-
-    async fn a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
-            delete_directly(&sg, name, generation, &simulator).await;
-            sg.app.clock.advance(Duration::from_secs(1));
-            assert_eq!(sweep(&sg).await, 0, "it is missed");
-            sg.app.clock.advance(Duration::from_secs(1));
-            feed::refresh(&sg.app).await.unwrap();
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
-            sg.app.clock.advance(Duration::from_hours(1));
-            feed::refresh(&sg.app).await.unwrap();
-            assert_eq!(sweep(&sg).await, 1);
-            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
-            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
-            assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
-        }
-    }
-
-    async fn a_sandbox_that_was_made_behind_our_back_is_noticed(sg: TestServer) {
-        let simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        simulator.seed_demo().unwrap();
-        sweep(&sg).await;
-        let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
-        assert!(dump.contains("team-a"), "{dump}");
-        assert_eq!(counted(&sg, "sandbox_meta").await, 4, "{dump}");
-    }
-
-    async fn wp33_deleting_takes_everything_along(sg: TestServer) {
-        let _simulator = gateway(&sg, "edge", Generation::V0_0).await;
-        let request = pb::CreateSandboxRequest { labels: labels(&[("a", "b")]), ..to_create(&sg, "edge", "box") };
+async fn wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_our_back(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        let request = pb::CreateSandboxRequest {
+            description: "kept here".into(),
+            ..to_create(&sg, name, "box")
+        };
         create(&sg, request).await;
-        hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
-        sg.admin().upload("edge", "box", file("python-1.6")).await;
-        let gone = delete(&sg, "edge", "box").await;
-        assert_eq!((gone.metadata, gone.boot_hooks, gone.sbom, gone.ssh_sessions), (true, 1, true, 0));
-        for table in ["sandbox_meta", "sandbox_labels", "sandbox_boot_hooks", "sbom_snapshots", "ssh_sessions"] {
-            assert_eq!(counted(&sg, table).await, 0, "{table}");
-        }
-        let entry = entries(&sg, "sandbox.delete").await.remove(0);
-        assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "true").await;
+        sg.admin().upload(name, "box", file("python-1.6")).await;
+        hook(&sg, name, "not-yet", pb::BootHookPhase::PostCreate, "true").await;
+        assert_eq!(sweep(&sg).await, 0, "it is there");
+
+        delete_directly(&sg, name, generation, &simulator).await;
+        assert_eq!(
+            sweep(&sg).await,
+            0,
+            "once is not enough: a gateway may come up with half its state"
+        );
+        sg.app.clock.advance(Duration::from_hours(1));
+        feed::refresh(&sg.app).await.unwrap();
+        assert_eq!(sweep(&sg).await, 1);
+        assert_eq!(sweep(&sg).await, 0);
+        let hooks = pb::ListBootHooksRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            ..Default::default()
+        };
+        let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+        assert!(hooks.boot_hooks.is_empty());
+        assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
+        let hooks = pb::ListBootHooksRequest {
+            gateway: name.into(),
+            sandbox: "not-yet".into(),
+            ..Default::default()
+        };
+        let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+        assert_eq!(hooks.boot_hooks.len(), 1, "a hook for what is yet to be made stays");
+        let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
+        assert_eq!((entry.resource_id.as_str(), entry.gateway.as_str()), ("box", name));
+        create(&sg, to_create(&sg, name, "box")).await;
+        assert_eq!(
+            get(&sg.admin(), name, "box").await.unwrap().description,
+            "",
+            "it inherits nothing"
+        );
+        simulator.stop().await;
+        assert_eq!(sweep(&sg).await, 0, "a gateway that is away says nothing");
+        assert!(counted(&sg, "sandbox_meta").await > 0);
     }
+}
+
+async fn t01_one_that_is_made_anew_at_once_inherits_nothing(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        for proxied in [false, true] {
+            let request = pb::CreateSandboxRequest {
+                description: "the former".into(),
+                labels: labels(&[("team", "red")]),
+                ..to_create(&sg, name, "box")
+            };
+            create(&sg, request).await;
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+            sg.admin().upload(name, "box", file("python-1.6")).await;
+            // The sandbox existed at the last sweep. It is deleted now, and no sweep runs afterwards.
+            sg.app.clock.advance(Duration::from_mins(5));
+            feed::refresh(&sg.app).await.unwrap();
+            delete_directly(&sg, name, generation, &simulator).await;
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+            let made = if proxied {
+                proxied::make(&sg.admin(), generation, name, "box").await.unwrap();
+                let made = proxied::operations(&sg, name).await.remove(0);
+                ended(&sg.admin(), &made.id).await
+            } else {
+                create(&sg, to_create(&sg, name, "box")).await
+            };
+            let ran = result(&made)["hooks"]["post_create"].clone();
+            assert_eq!(ran.as_array().unwrap().len(), 1, "{ran}");
+            assert_eq!(ran[0]["name"], "pwd", "the one that was written for the new one: {ran}");
+            let found = get(&sg.admin(), name, "box").await.unwrap();
+            assert_eq!((found.description.as_str(), found.labels.len()), ("", 0));
+            assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
+            let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
+            assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
+            delete(&sg, name, "box").await;
+            until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
+        }
+    }
+}
+
+async fn an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that_is_gone(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        sg.app.clock.advance(Duration::from_mins(5));
+        feed::refresh(&sg.app).await.unwrap();
+        delete_directly(&sg, name, generation, &simulator).await;
+        sg.admin().upload(name, "box", file("python-1.6")).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        sg.admin().sbom(name, "box").await.expect("it is the new one's");
+    }
+}
+
+async fn t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        let request = pb::CreateSandboxRequest {
+            labels: labels(&[("team", "red")]),
+            ..to_create(&sg, name, "box")
+        };
+        create(&sg, request).await;
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+        sg.app.clock.advance(Duration::from_mins(5));
+        feed::refresh(&sg.app).await.unwrap();
+        delete_directly(&sg, name, generation, &simulator).await;
+        takeover::direct(generation, &simulator, "box").await;
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+        let request = pb::UpdateSandboxMetadataRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            description: "the new one".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["description".into()] }),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        sg.admin().sandboxes().update_sandbox_metadata(request).await.unwrap();
+        let found = get(&sg.admin(), name, "box").await.unwrap();
+        assert_eq!((found.description.as_str(), found.labels.len()), ("the new one", 0));
+        let hooks = pb::ListBootHooksRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            ..Default::default()
+        };
+        let hooks =
+            sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
+        assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
+        let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
+        assert!(
+            entry.detail_json.contains("\"boot_hooks\":1") && entry.gateway == name,
+            "{entry:?}"
+        );
+    }
+}
+
+async fn a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+        delete_directly(&sg, name, generation, &simulator).await;
+        sg.app.clock.advance(Duration::from_secs(1));
+        assert_eq!(sweep(&sg).await, 0, "it is missed");
+        sg.app.clock.advance(Duration::from_secs(1));
+        feed::refresh(&sg.app).await.unwrap();
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+        sg.app.clock.advance(Duration::from_hours(1));
+        feed::refresh(&sg.app).await.unwrap();
+        assert_eq!(sweep(&sg).await, 1);
+        let hooks = pb::ListBootHooksRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            ..Default::default()
+        };
+        let hooks =
+            sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
+        assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
+    }
+}
+
+async fn a_sandbox_that_was_made_behind_our_back_is_noticed(sg: TestServer) {
+    let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    simulator.seed_demo().unwrap();
+    sweep(&sg).await;
+    let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
+    assert!(dump.contains("team-a"), "{dump}");
+    assert_eq!(counted(&sg, "sandbox_meta").await, 4, "{dump}");
+}
+
+async fn wp33_deleting_takes_everything_along(sg: TestServer) {
+    let _simulator = gateway(&sg, "edge", Generation::V0_0).await;
+    let request =
+        pb::CreateSandboxRequest { labels: labels(&[("a", "b")]), ..to_create(&sg, "edge", "box") };
+    create(&sg, request).await;
+    hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
+    sg.admin().upload("edge", "box", file("python-1.6")).await;
+    let gone = delete(&sg, "edge", "box").await;
+    assert_eq!((gone.metadata, gone.boot_hooks, gone.sbom, gone.ssh_sessions), (true, 1, true, 0));
+    for table in
+        ["sandbox_meta", "sandbox_labels", "sandbox_boot_hooks", "sbom_snapshots", "ssh_sessions"]
+    {
+        assert_eq!(counted(&sg, table).await, 0, "{table}");
+    }
+    let entry = entries(&sg, "sandbox.delete").await.remove(0);
+    assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
 }

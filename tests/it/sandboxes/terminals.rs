@@ -24,136 +24,166 @@ async fn run(sg: &TestServer, request: pb::StartExecSandboxRequest) -> pb::Opera
 }
 
 served! {
-    async fn a_terminal_has_the_size_that_its_caller_says_and_changes_it(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let admin = sg.admin();
-            let on_terminal = |command: &[&str]| pb::ExecSandboxRequest {
-                tty: true,
-                size: Some(size(120, 40)),
-                ..exec(name, command)
-            };
-            let said = all(&admin, vec![on_terminal(&["stty", "size"])]).await.unwrap();
-            assert_eq!(said, [Output::Stdout("40 120\n".into()), Output::ExitCode(0)]);
-            let without = all(&admin, vec![exec(name, &["stty", "size"])]).await.unwrap();
-            assert_eq!(without.last(), Some(&Output::ExitCode(1)), "it has no terminal: {without:?}");
+    a_terminal_has_the_size_that_its_caller_says_and_changes_it,
+    a_command_goes_on_when_its_input_ends_later,
+    an_input_that_ends_at_once_goes_along_with_its_command,
+    what_goes_along_with_a_command_is_bounded,
+    a_command_runs_where_it_is_told_to_and_reads_what_it_is_given,
+    a_command_ends_when_its_time_is_over,
+}
 
-            let (typed, input) = mpsc::channel(4);
-            typed.send(on_terminal(&["sh"])).await.unwrap();
-            let mut answers =
-                admin.sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
-            let resize = Input::Resize(size(100, 30));
-            typed.send(pb::ExecSandboxRequest { input: Some(resize), ..Default::default() }).await.unwrap();
-            let answer = answers.message().await.unwrap().unwrap().output.unwrap();
-            assert_eq!(answer, Output::Stdout("100x30\n".into()));
-            drop(typed);
-            let answer = answers.message().await.unwrap().unwrap().output.unwrap();
-            assert_eq!(answer, Output::ExitCode(0));
+async fn a_terminal_has_the_size_that_its_caller_says_and_changes_it(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let admin = sg.admin();
+        let on_terminal = |command: &[&str]| pb::ExecSandboxRequest {
+            tty: true,
+            size: Some(size(120, 40)),
+            ..exec(name, command)
+        };
+        let said = all(&admin, vec![on_terminal(&["stty", "size"])]).await.unwrap();
+        assert_eq!(said, [Output::Stdout("40 120\n".into()), Output::ExitCode(0)]);
+        let without = all(&admin, vec![exec(name, &["stty", "size"])]).await.unwrap();
+        assert_eq!(without.last(), Some(&Output::ExitCode(1)), "it has no terminal: {without:?}");
 
-            let kept = run(&sg, pb::StartExecSandboxRequest { tty: true, ..start(&sg, name, &["stty", "size"]) }).await;
-            assert_eq!(result(&kept)["exit_code"].as_f64(), Some(0.0), "{kept:?}");
-        }
+        let (typed, input) = mpsc::channel(4);
+        typed.send(on_terminal(&["sh"])).await.unwrap();
+        let mut answers =
+            admin.sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
+        let resize = Input::Resize(size(100, 30));
+        typed
+            .send(pb::ExecSandboxRequest { input: Some(resize), ..Default::default() })
+            .await
+            .unwrap();
+        let answer = answers.message().await.unwrap().unwrap().output.unwrap();
+        assert_eq!(answer, Output::Stdout("100x30\n".into()));
+        drop(typed);
+        let answer = answers.message().await.unwrap().unwrap().output.unwrap();
+        assert_eq!(answer, Output::ExitCode(0));
+
+        let kept = run(
+            &sg,
+            pb::StartExecSandboxRequest { tty: true, ..start(&sg, name, &["stty", "size"]) },
+        )
+        .await;
+        assert_eq!(result(&kept)["exit_code"].as_f64(), Some(0.0), "{kept:?}");
     }
+}
 
-    async fn a_command_goes_on_when_its_input_ends_later(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let (typed, input) = mpsc::channel(4);
-            typed.send(exec(name, &["sh", "-c", "echo on; sleep 1; echo done; exit 4"])).await.unwrap();
-            let mut answers =
-                sg.admin().sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
-            let mut next = async || answers.message().await.unwrap().map(|answer| answer.output.unwrap());
-            assert_eq!(next().await, Some(Output::Stdout("on\n".into())));
-            drop(typed);
-            for expected in [Some(Output::Stdout("done\n".into())), Some(Output::ExitCode(4)), None] {
-                assert_eq!(next().await, expected, "{name}");
-            }
-            assert_eq!(called(&simulator, "/ExecSandboxInteractive"), 1);
+async fn a_command_goes_on_when_its_input_ends_later(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let (typed, input) = mpsc::channel(4);
+        typed.send(exec(name, &["sh", "-c", "echo on; sleep 1; echo done; exit 4"])).await.unwrap();
+        let mut answers = sg
+            .admin()
+            .sandboxes()
+            .exec_sandbox(ReceiverStream::new(input))
+            .await
+            .unwrap()
+            .into_inner();
+        let mut next =
+            async || answers.message().await.unwrap().map(|answer| answer.output.unwrap());
+        assert_eq!(next().await, Some(Output::Stdout("on\n".into())));
+        drop(typed);
+        for expected in [Some(Output::Stdout("done\n".into())), Some(Output::ExitCode(4)), None] {
+            assert_eq!(next().await, expected, "{name}");
         }
+        assert_eq!(called(&simulator, "/ExecSandboxInteractive"), 1);
     }
+}
 
-    async fn an_input_that_ends_at_once_goes_along_with_its_command(sg: TestServer) {
-        let typed = |bytes: &[u8]| pb::ExecSandboxRequest {
-            input: Some(Input::Stdin(bytes.to_vec().into())),
+async fn an_input_that_ends_at_once_goes_along_with_its_command(sg: TestServer) {
+    let typed = |bytes: &[u8]| pb::ExecSandboxRequest {
+        input: Some(Input::Stdin(bytes.to_vec().into())),
+        ..Default::default()
+    };
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let admin = sg.admin();
+        let hi = [Output::Stdout("hi\n".into()), Output::ExitCode(6)];
+        let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; exit 6"])]).await.unwrap();
+        assert_eq!(said, hi, "{name}");
+        let said =
+            all(&admin, vec![exec(name, &["sh"]), typed(b"echo hi; exit 6\n")]).await.unwrap();
+        assert_eq!(said, hi, "{name}");
+        // Input in the first message is not lost.
+        let start = pb::ExecSandboxRequest { input: typed(b"one\n").input, ..exec(name, &["cat"]) };
+        let said = all(&admin, vec![start, typed(b""), typed(b"tw"), typed(b"o")]).await.unwrap();
+        assert_eq!(said, [Output::Stdout("one\ntwo".into()), Output::ExitCode(0)], "{name}");
+        assert_eq!(
+            (called(&simulator, "/ExecSandbox"), called(&simulator, "/ExecSandboxInteractive")),
+            (3, 0)
+        );
+    }
+}
+
+async fn what_goes_along_with_a_command_is_bounded(sg: TestServer) {
+    const MOST: usize = 256 << 10;
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    create(&sg, to_create(&sg, "new", "box")).await;
+    for (bytes, whole) in [(MOST, 1), (MOST + 1, 0)] {
+        let piece = |bytes: usize| pb::ExecSandboxRequest {
+            input: Some(Input::Stdin(vec![b'x'; bytes].into())),
             ..Default::default()
         };
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let admin = sg.admin();
-            let hi = [Output::Stdout("hi\n".into()), Output::ExitCode(6)];
-            let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; exit 6"])]).await.unwrap();
-            assert_eq!(said, hi, "{name}");
-            let said = all(&admin, vec![exec(name, &["sh"]), typed(b"echo hi; exit 6\n")]).await.unwrap();
-            assert_eq!(said, hi, "{name}");
-            // Input in the first message is not lost.
-            let start = pb::ExecSandboxRequest { input: typed(b"one\n").input, ..exec(name, &["cat"]) };
-            let said = all(&admin, vec![start, typed(b""), typed(b"tw"), typed(b"o")]).await.unwrap();
-            assert_eq!(said, [Output::Stdout("one\ntwo".into()), Output::ExitCode(0)], "{name}");
-            assert_eq!((called(&simulator, "/ExecSandbox"), called(&simulator, "/ExecSandboxInteractive")), (3, 0));
-        }
+        let before = called(&simulator, "/ExecSandbox");
+        let said = all(&sg.admin(), vec![exec("new", &["cat"]), piece(MOST), piece(bytes - MOST)])
+            .await
+            .unwrap();
+        let out = |output: &Output| match output {
+            Output::Stdout(bytes) => bytes.len(),
+            Output::Stderr(_) | Output::ExitCode(_) => 0,
+        };
+        assert_eq!(said.iter().map(out).sum::<usize>(), bytes);
+        assert_eq!(said.last(), Some(&Output::ExitCode(0)), "it has seen the end");
+        assert_eq!(called(&simulator, "/ExecSandbox") - before, whole, "{bytes}");
     }
+}
 
-    async fn what_goes_along_with_a_command_is_bounded(sg: TestServer) {
-        const MOST: usize = 256 << 10;
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        create(&sg, to_create(&sg, "new", "box")).await;
-        for (bytes, whole) in [(MOST, 1), (MOST + 1, 0)] {
-            let piece = |bytes: usize| pb::ExecSandboxRequest {
-                input: Some(Input::Stdin(vec![b'x'; bytes].into())),
-                ..Default::default()
-            };
-            let before = called(&simulator, "/ExecSandbox");
-            let said = all(&sg.admin(), vec![exec("new", &["cat"]), piece(MOST), piece(bytes - MOST)]).await.unwrap();
-            let out = |output: &Output| match output {
-                Output::Stdout(bytes) => bytes.len(),
-                Output::Stderr(_) | Output::ExitCode(_) => 0,
-            };
-            assert_eq!(said.iter().map(out).sum::<usize>(), bytes);
-            assert_eq!(said.last(), Some(&Output::ExitCode(0)), "it has seen the end");
-            assert_eq!(called(&simulator, "/ExecSandbox") - before, whole, "{bytes}");
-        }
+async fn a_command_runs_where_it_is_told_to_and_reads_what_it_is_given(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let there = pb::ExecSandboxRequest { workdir: "/work".into(), ..exec(name, &["pwd"]) };
+        let said = all(&sg.admin(), vec![there]).await.unwrap();
+        assert_eq!(said, [Output::Stdout("/work\n".into()), Output::ExitCode(0)]);
+        let there = pb::StartExecSandboxRequest {
+            workdir: "/work".into(),
+            stdin: "given".into(),
+            ..start(&sg, name, &["sh", "-c", "pwd; cat"])
+        };
+        let kept = run(&sg, there).await;
+        assert_eq!(result(&kept)["stdout"], "/work\ngiven", "{kept:?}");
     }
+}
 
-    async fn a_command_runs_where_it_is_told_to_and_reads_what_it_is_given(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let there = pb::ExecSandboxRequest { workdir: "/work".into(), ..exec(name, &["pwd"]) };
-            let said = all(&sg.admin(), vec![there]).await.unwrap();
-            assert_eq!(said, [Output::Stdout("/work\n".into()), Output::ExitCode(0)]);
-            let there = pb::StartExecSandboxRequest {
-                workdir: "/work".into(),
-                stdin: "given".into(),
-                ..start(&sg, name, &["sh", "-c", "pwd; cat"])
-            };
-            let kept = run(&sg, there).await;
-            assert_eq!(result(&kept)["stdout"], "/work\ngiven", "{kept:?}");
-        }
-    }
+async fn a_command_ends_when_its_time_is_over(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "box")).await;
+        let request =
+            pb::ExecSandboxRequest { timeout: Some(seconds(1)), ..exec(name, &["sleep", "600"]) };
+        let said = all(&sg.admin(), vec![request]).await.unwrap();
+        assert_eq!(said, [Output::ExitCode(124)], "the gateway ended it");
+        let late = pb::StartExecSandboxRequest {
+            timeout: Some(seconds(1)),
+            ..start(&sg, name, &["sleep", "600"])
+        };
+        let ended = run(&sg, late.clone()).await;
+        assert_eq!(result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
 
-    async fn a_command_ends_when_its_time_is_over(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "box")).await;
-            let request = pb::ExecSandboxRequest { timeout: Some(seconds(1)), ..exec(name, &["sleep", "600"]) };
-            let said = all(&sg.admin(), vec![request]).await.unwrap();
-            assert_eq!(said, [Output::ExitCode(124)], "the gateway ended it");
-            let late = pb::StartExecSandboxRequest { timeout: Some(seconds(1)), ..start(&sg, name, &["sleep", "600"]) };
-            let ended = run(&sg, late.clone()).await;
-            assert_eq!(result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
-
-            // If the gateway does not end a command in time, the operation does not wait for it.
-            let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
-            simulator.script("ExecSandbox", never, Times::All);
-            let request_id = request_id(&sg);
-            let ended = run(&sg, pb::StartExecSandboxRequest { request_id, ..late }).await;
-            assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
-            until("the command is given up", || async { simulator.commands() == 0 }).await;
-            let entry = entries(&sg, "sandbox.exec").await.remove(0);
-            assert_eq!(entry.outcome(), pb::AuditOutcome::Failed, "{entry:?}");
-        }
+        // If the gateway does not end a command in time, the operation does not wait for it.
+        let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
+        simulator.script("ExecSandbox", never, Times::All);
+        let request_id = request_id(&sg);
+        let ended = run(&sg, pb::StartExecSandboxRequest { request_id, ..late }).await;
+        assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
+        until("the command is given up", || async { simulator.commands() == 0 }).await;
+        let entry = entries(&sg, "sandbox.exec").await.remove(0);
+        assert_eq!(entry.outcome(), pb::AuditOutcome::Failed, "{entry:?}");
     }
 }

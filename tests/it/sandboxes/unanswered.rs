@@ -82,50 +82,56 @@ fn refuses() -> Script {
 }
 
 served! {
-    async fn what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "one")).await;
-            for (method, action) in ACTS {
-                for (script, expected) in [(refuses(), (Failed, 9)), (Script::Disconnect, (Unknown, 14))] {
-                    simulator.script(method, script, Times::Next(1));
-                    assert_eq!(act(&sg, name, method).await, expected.1, "{name} {method}");
-                    let entry = entries(&sg, action).await.remove(0);
-                    assert_eq!((entry.outcome(), entry.code), expected, "{name} {method}: {entry:?}");
-                }
+    what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed,
+    a_command_that_is_left_before_its_answer_is_not_said_to_have_failed,
+}
+
+async fn what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "one")).await;
+        for (method, action) in ACTS {
+            for (script, expected) in
+                [(refuses(), (Failed, 9)), (Script::Disconnect, (Unknown, 14))]
+            {
+                simulator.script(method, script, Times::Next(1));
+                assert_eq!(act(&sg, name, method).await, expected.1, "{name} {method}");
+                let entry = entries(&sg, action).await.remove(0);
+                assert_eq!((entry.outcome(), entry.code), expected, "{name} {method}: {entry:?}");
             }
-            simulator.stop().await;
         }
-        sg.finish().await;
+        simulator.stop().await;
     }
+    sg.finish().await;
+}
 
-    async fn a_command_that_is_left_before_its_answer_is_not_said_to_have_failed(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            create(&sg, to_create(&sg, name, "one")).await;
-            simulator.script("ExecSandbox", Script::Hang, Times::All);
-            let operation = exec(&sg, name).await.unwrap();
-            until("the gateway was asked", || async { called(&simulator, "/ExecSandbox") == 1 }).await;
-            let request = pb::CancelOperationRequest { operation: operation.clone(), ..Default::default() };
-            sg.admin().operations().cancel_operation(request).await.unwrap();
-            ended(&sg.admin(), &operation).await;
-            let entry = entries(&sg, "sandbox.exec").await.remove(0);
-            assert_eq!((entry.outcome(), entry.code), (Unknown, 1), "{name}: {entry:?}");
+async fn a_command_that_is_left_before_its_answer_is_not_said_to_have_failed(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        create(&sg, to_create(&sg, name, "one")).await;
+        simulator.script("ExecSandbox", Script::Hang, Times::All);
+        let operation = exec(&sg, name).await.unwrap();
+        until("the gateway was asked", || async { called(&simulator, "/ExecSandbox") == 1 }).await;
+        let request =
+            pb::CancelOperationRequest { operation: operation.clone(), ..Default::default() };
+        sg.admin().operations().cancel_operation(request).await.unwrap();
+        ended(&sg.admin(), &operation).await;
+        let entry = entries(&sg, "sandbox.exec").await.remove(0);
+        assert_eq!((entry.outcome(), entry.code), (Unknown, 1), "{name}: {entry:?}");
 
-            let mut raw = Raw::connect(&sg).await;
-            let command = framed(&pb::ExecSandboxRequest {
-                gateway: name.to_owned(),
-                sandbox: "one".to_owned(),
-                command: vec!["true".to_owned()],
-                ..Default::default()
-            });
-            let head = raw.post(EXEC).header("grpc-timeout", "2S");
-            assert_eq!(raw.call(head, &[command]).await.code(), "4");
-            assert_eq!(called(&simulator, "/ExecSandbox"), 2);
-            let entry = entries(&sg, "sandbox.exec").await.remove(0);
-            assert_eq!((entry.outcome(), entry.code), (Unknown, 4), "{name}: {entry:?}");
-            simulator.stop().await;
-        }
-        sg.finish().await;
+        let mut raw = Raw::connect(&sg).await;
+        let command = framed(&pb::ExecSandboxRequest {
+            gateway: name.to_owned(),
+            sandbox: "one".to_owned(),
+            command: vec!["true".to_owned()],
+            ..Default::default()
+        });
+        let head = raw.post(EXEC).header("grpc-timeout", "2S");
+        assert_eq!(raw.call(head, &[command]).await.code(), "4");
+        assert_eq!(called(&simulator, "/ExecSandbox"), 2);
+        let entry = entries(&sg, "sandbox.exec").await.remove(0);
+        assert_eq!((entry.outcome(), entry.code), (Unknown, 4), "{name}: {entry:?}");
+        simulator.stop().await;
     }
+    sg.finish().await;
 }

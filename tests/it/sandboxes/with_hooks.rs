@@ -17,104 +17,124 @@ fn stopped(operation: &pb::Operation) {
     assert!(ran[1]["output"].as_str().unwrap().contains("not today"), "{ran}");
 }
 
-served! {
-    tuned with_folder;
+served! { tuned with_folder; wp32_a_hook_before_the_creation_stops_it_or_is_passed_over }
 
-    async fn wp32_a_hook_before_the_creation_stops_it_or_is_passed_over(sg: TestServer) {
-        script(&sg, "first", "echo it opens");
-        script(&sg, "gate", "echo not today; exit 1");
-        for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "first").await;
-            let gate = hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "gate").await;
-            let admin = sg.admin();
-            let operation = begin(&admin, to_create(&sg, name, "box")).await;
-            stopped(&ended(&admin, &operation).await);
-            let refused = proxied::make(&admin, generation, name, "box").await;
-            assert_refused!(refused, FailedPrecondition, "OPERATION_FAILED");
-            stopped(&ended(&admin, &proxied::operations(&sg, name).await[0].id).await);
-            assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
-
-            let skip = pb::CreateSandboxRequest { skip_hooks: true, ..to_create(&sg, name, "box") };
-            assert_eq!(result(&create(&sg, skip).await)["hooks"]["pre_create"], "skipped");
-            let request = pb::UpdateBootHookRequest {
-                gateway: name.into(),
-                sandbox: "box".into(),
-                boot_hook_id: gate.id,
-                continue_on_failure: true,
-                update_mask: Some(prost_types::FieldMask { paths: vec!["continue_on_failure".into()] }),
-                request_id: request_id(&sg),
-                ..Default::default()
-            };
-            admin.boot_hooks().update_boot_hook(request).await.unwrap();
-            let again = begin(&admin, to_create(&sg, name, "box")).await;
-            let again = ended(&admin, &again).await;
-            assert!(again.error_message.contains("already exists"), "it went on: {again:?}");
-            assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
-            let refused = proxied::make(&admin, generation, name, "box").await.unwrap_err();
-            assert_eq!(refused.code(), Code::AlreadyExists, "it went on: {refused:?}");
-            let again = ended(&admin, &proxied::operations(&sg, name).await[0].id).await;
-            assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
-        }
-    }
-}
-
-served! {
-    tuned with_folder;
-
-    async fn a_gate_sees_the_image_that_a_template_of_the_gateways_own_says(sg: TestServer) {
-        let simulator = gateway(&sg, "new", Generation::V0_1).await;
-        creation::keep_template(&simulator, "base", "evil:1").await;
-        script(&sg, "gate", "echo \"it is $SG_SANDBOX_IMAGE\"; test \"$SG_SANDBOX_IMAGE\" != evil:1");
-        hook(&sg, "new", "box", pb::BootHookPhase::PreCreate, "gate").await;
-        let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "new", "box") };
-        let stopped = ended(&sg.admin(), &begin(&sg.admin(), request).await).await;
-        assert_eq!(result(&stopped)["hooks"]["pre_create"][0]["output"], "it is evil:1\n", "{stopped:?}");
-
-        let spec = Some(new::SandboxSpec::default());
-        let workload_template = "base".to_owned();
-        let request = new::CreateSandboxRequest { name: "box".into(), spec, workload_template, ..Default::default() };
-        let mut request = tonic::Request::new(request);
-        request.metadata_mut().insert("x-shoreguard-gateway", "new".parse().unwrap());
-        let stopped = sg.admin().openshell_v0_1().create_sandbox(request).await;
-        assert_refused!(stopped, FailedPrecondition, "OPERATION_FAILED");
+async fn wp32_a_hook_before_the_creation_stops_it_or_is_passed_over(sg: TestServer) {
+    script(&sg, "first", "echo it opens");
+    script(&sg, "gate", "echo not today; exit 1");
+    for (name, generation) in GATEWAYS {
+        let simulator = gateway(&sg, name, generation).await;
+        hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "first").await;
+        let gate = hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "gate").await;
+        let admin = sg.admin();
+        let operation = begin(&admin, to_create(&sg, name, "box")).await;
+        stopped(&ended(&admin, &operation).await);
+        let refused = proxied::make(&admin, generation, name, "box").await;
+        assert_refused!(refused, FailedPrecondition, "OPERATION_FAILED");
+        stopped(&ended(&admin, &proxied::operations(&sg, name).await[0].id).await);
         assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
+
+        let skip = pb::CreateSandboxRequest { skip_hooks: true, ..to_create(&sg, name, "box") };
+        assert_eq!(result(&create(&sg, skip).await)["hooks"]["pre_create"], "skipped");
+        let request = pb::UpdateBootHookRequest {
+            gateway: name.into(),
+            sandbox: "box".into(),
+            boot_hook_id: gate.id,
+            continue_on_failure: true,
+            update_mask: Some(prost_types::FieldMask { paths: vec!["continue_on_failure".into()] }),
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        admin.boot_hooks().update_boot_hook(request).await.unwrap();
+        let again = begin(&admin, to_create(&sg, name, "box")).await;
+        let again = ended(&admin, &again).await;
+        assert!(again.error_message.contains("already exists"), "it went on: {again:?}");
+        assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
+        let refused = proxied::make(&admin, generation, name, "box").await.unwrap_err();
+        assert_eq!(refused.code(), Code::AlreadyExists, "it went on: {refused:?}");
+        let again = ended(&admin, &proxied::operations(&sg, name).await[0].id).await;
+        assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
     }
 }
 
-served! {
-    async fn wp24_hooks_after_the_creation_run_when_the_sandbox_is_ready(sg: TestServer) {
-        for (name, generation) in GATEWAYS {
-            let ready_after = Duration::from_millis(300);
-            let options = SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) };
-            let simulator = Simulator::start(options).await.unwrap();
-            sg.gateway(name, simulator.addr()).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo warm").await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "false").await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
-            let made = create(&sg, to_create(&sg, name, "box")).await;
-            let result = result(&made);
-            let ran = result["hooks"]["post_create"].as_array().unwrap();
-            let told: Vec<_> = ran.iter().map(|hook| (hook["name"].as_str(), hook["status"].as_str())).collect();
-            assert_eq!(told, [(Some("echo"), Some("success")), (Some("false"), Some("failure"))], "{result}");
-            assert!(ran[0]["output"].as_str().unwrap().contains("warm"), "{result}");
-            assert!(result["warning"].as_str().unwrap().contains("`false`"), "it is said that the rest did not run");
-            assert_eq!(result["ready"], true, "the sandbox stays");
-        }
+served! { tuned with_folder; a_gate_sees_the_image_that_a_template_of_the_gateways_own_says }
+
+async fn a_gate_sees_the_image_that_a_template_of_the_gateways_own_says(sg: TestServer) {
+    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    creation::keep_template(&simulator, "base", "evil:1").await;
+    script(&sg, "gate", "echo \"it is $SG_SANDBOX_IMAGE\"; test \"$SG_SANDBOX_IMAGE\" != evil:1");
+    hook(&sg, "new", "box", pb::BootHookPhase::PreCreate, "gate").await;
+    let request = pb::CreateSandboxRequest {
+        gateway_template: "base".into(),
+        ..to_create(&sg, "new", "box")
+    };
+    let stopped = ended(&sg.admin(), &begin(&sg.admin(), request).await).await;
+    assert_eq!(
+        result(&stopped)["hooks"]["pre_create"][0]["output"],
+        "it is evil:1\n",
+        "{stopped:?}"
+    );
+
+    let spec = Some(new::SandboxSpec::default());
+    let workload_template = "base".to_owned();
+    let request = new::CreateSandboxRequest {
+        name: "box".into(),
+        spec,
+        workload_template,
+        ..Default::default()
+    };
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("x-shoreguard-gateway", "new".parse().unwrap());
+    let stopped = sg.admin().openshell_v0_1().create_sandbox(request).await;
+    assert_refused!(stopped, FailedPrecondition, "OPERATION_FAILED");
+    assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
+}
+
+served! { wp24_hooks_after_the_creation_run_when_the_sandbox_is_ready }
+
+async fn wp24_hooks_after_the_creation_run_when_the_sandbox_is_ready(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let ready_after = Duration::from_millis(300);
+        let options = SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) };
+        let simulator = Simulator::start(options).await.unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo warm").await;
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "false").await;
+        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+        let made = create(&sg, to_create(&sg, name, "box")).await;
+        let result = result(&made);
+        let ran = result["hooks"]["post_create"].as_array().unwrap();
+        let told: Vec<_> =
+            ran.iter().map(|hook| (hook["name"].as_str(), hook["status"].as_str())).collect();
+        assert_eq!(
+            told,
+            [(Some("echo"), Some("success")), (Some("false"), Some("failure"))],
+            "{result}"
+        );
+        assert!(ran[0]["output"].as_str().unwrap().contains("warm"), "{result}");
+        assert!(
+            result["warning"].as_str().unwrap().contains("`false`"),
+            "it is said that the rest did not run"
+        );
+        assert_eq!(result["ready"], true, "the sandbox stays");
     }
 }
 
 served! {
     tuned |config| config.sandboxes.ready_timeout_seconds = 1;
+    wp24_hooks_that_could_not_run_are_told,
+}
 
-    async fn wp24_hooks_that_could_not_run_are_told(sg: TestServer) {
-        let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(Generation::V0_1) };
-        let simulator = Simulator::start(options).await.unwrap();
-        sg.gateway("edge", simulator.addr()).await;
-        hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
-        let made = create(&sg, to_create(&sg, "edge", "box")).await;
-        let result = result(&made);
-        assert_eq!(result["ready"], false);
-        assert!(result["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{result}");
-    }
+async fn wp24_hooks_that_could_not_run_are_told(sg: TestServer) {
+    let options = SimulatorOptions {
+        ready_after: Duration::from_mins(10),
+        ..SimulatorOptions::plain(Generation::V0_1)
+    };
+    let simulator = Simulator::start(options).await.unwrap();
+    sg.gateway("edge", simulator.addr()).await;
+    hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
+    let made = create(&sg, to_create(&sg, "edge", "box")).await;
+    let result = result(&made);
+    assert_eq!(result["ready"], false);
+    assert!(result["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{result}");
 }

@@ -109,24 +109,18 @@ pub(crate) fn run<F: Future<Output = ()>>(engine: Engine, test: impl FnOnce(Test
     });
 }
 
-/// Turns each function into two tests, `name::sqlite` and `name::postgres`, with a fresh database each.
+/// Lists tests that take a fresh database. Each becomes two tests, `name::sqlite` and `name::postgres`.
 macro_rules! both_engines {
-    ($($(#[$meta:meta])* async fn $name:ident($db:ident: TestDb) $body:block)+) => {$(
-        $(#[$meta])*
+    ($($name:ident),+ $(,)?) => {$(
         mod $name {
-            #[allow(unused_imports, reason = "not every test uses all of its file's")]
-            use super::*;
-
-            async fn test($db: crate::support::TestDb) $body
-
             #[test]
             fn sqlite() {
-                crate::support::run(shoreguard::db::Engine::Sqlite, test);
+                $crate::support::run(shoreguard::db::Engine::Sqlite, super::$name);
             }
 
             #[test]
             fn postgres() {
-                crate::support::run(shoreguard::db::Engine::Postgres, test);
+                $crate::support::run(shoreguard::db::Engine::Postgres, super::$name);
             }
         }
     )+};

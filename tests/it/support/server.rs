@@ -1,7 +1,7 @@
 //! The released server on loopback, with a first admin created through the API.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shoreguard::app::App;
@@ -32,9 +32,43 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) engine: Engine,
     pub(crate) admin_key: String,
+    /// How a configuration names the database.
+    url: String,
+    remains: Remains,
+}
+
+/// What ends with a server: taken by [`TestServer::finish`], or by the runner if the test did not call it.
+#[derive(Clone)]
+struct Remains(Arc<Mutex<Option<Parts>>>);
+
+struct Parts {
+    app: Arc<App>,
     running: Running,
     place: Place,
     data: tempfile::TempDir,
+}
+
+impl Remains {
+    fn new(app: &Arc<App>, running: Running, place: Place, data: tempfile::TempDir) -> Self {
+        let parts = Parts { app: Arc::clone(app), running, place, data };
+        Self(Arc::new(Mutex::new(Some(parts))))
+    }
+
+    fn take(&self) -> Option<Parts> {
+        self.0.lock().unwrap().take()
+    }
+
+    /// Stops the server, and checks that nothing was left open.
+    async fn finish(&self) {
+        let Some(Parts { app, running, place, data }) = self.take() else { return };
+        app.stop.cancel();
+        running.stopped().await;
+        app.drained().await;
+        assert_eq!(app.live.count(), 0, "a live stream was left");
+        drop(app);
+        place.remove().await;
+        drop(data);
+    }
 }
 
 /// A caller: a channel and a credential.
@@ -126,9 +160,7 @@ impl TestServer {
         app.spawn(feed::follow(Arc::clone(&app)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = listen::serve(&app, listener).await.unwrap();
-        let address = running.address();
-        let mut server =
-            Self { app, address, engine, admin_key: String::new(), running, place, data };
+        let mut server = Self::of(app, engine, running, place, data);
         server.admin_key = server.first_admin().await;
         server
     }
@@ -138,8 +170,19 @@ impl TestServer {
         let data = tempfile::tempdir().unwrap();
         let config = config(&place, data.path(), tune);
         let (app, running) = boot(config).await;
-        let address = running.address();
-        Self { app, address, engine, admin_key: String::new(), running, place, data }
+        Self::of(app, engine, running, place, data)
+    }
+
+    fn of(
+        app: Arc<App>,
+        engine: Engine,
+        running: Running,
+        place: Place,
+        data: tempfile::TempDir,
+    ) -> Self {
+        let (address, url) = (running.address(), place.url());
+        let remains = Remains::new(&app, running, place, data);
+        Self { app, address, engine, admin_key: String::new(), url, remains }
     }
 
     async fn first_admin(&self) -> String {
@@ -193,22 +236,19 @@ impl TestServer {
 
     /// Starts a second replica on the same database, which must be PostgreSQL.
     pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
-        boot(config(&self.place, self.data.path(), |_| {})).await
+        boot(self.config(|_| {})).await
     }
 
     /// Returns the configuration of another replica on the same database.
     pub(crate) fn config(&self, tune: Tune) -> Config {
-        config(&self.place, self.data.path(), tune)
+        configured(&self.url, &self.app.config.server.data_dir, tune)
     }
 
-    /// Stops the server and checks that no stream is left open.
+    /// Stops the server, and checks that nothing was left open. The runner does so for a test that does not.
     pub(crate) async fn finish(self) {
-        self.app.stop.cancel();
-        self.running.stopped().await;
-        self.app.drained().await;
-        assert_eq!(self.app.live.count(), 0, "a live stream was left");
-        drop(self.app);
-        self.place.remove().await;
+        let Self { app, remains, .. } = self;
+        drop(app);
+        remains.finish().await;
     }
 }
 
@@ -241,7 +281,10 @@ impl Caller {
 /// Returns the configuration of a test's server: an unused port, no rate limits by address or caller, loopback allowed,
 /// cheap password hashing.
 pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
-    let database = place.url();
+    configured(&place.url(), data, tune)
+}
+
+fn configured(database: &str, data: &std::path::Path, tune: Tune) -> Config {
     let text = format!(
         r#"
         [server]
@@ -301,7 +344,10 @@ pub(crate) fn run<F: Future<Output = ()>>(
 ) {
     limit::block_on(async {
         let Some(place) = Place::new(engine).await else { return };
-        test(TestServer::start(place, engine, tune).await).await;
+        let server = TestServer::start(place, engine, tune).await;
+        let remains = server.remains.clone();
+        test(server).await;
+        remains.finish().await;
     });
 }
 
@@ -312,34 +358,33 @@ pub(crate) fn run_quiet<F: Future<Output = ()>>(
 ) {
     limit::block_on(async {
         let Some(place) = Place::new(engine).await else { return };
-        test(TestServer::start_quiet(place, engine).await).await;
+        let server = TestServer::start_quiet(place, engine).await;
+        let remains = server.remains.clone();
+        test(server).await;
+        remains.finish().await;
     });
 }
 
-/// Turns each test that takes a server into two tests, `name::sqlite` and `name::postgres`. The function after `tuned`
+/// Lists tests that take a server. Each becomes two tests, `name::sqlite` and `name::postgres`. The function after `tuned`
 /// changes the configuration.
 macro_rules! served {
-    (tuned $tune:expr; $($rest:tt)+) => { served!(@ $tune; $($rest)+); };
-    (@ $tune:expr; $($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
-        $(mod $name {
-            #[allow(unused_imports, reason = "not every test uses all of its file's")]
+    (tuned $tune:expr; $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[allow(unused_imports, reason = "for the expression after `tuned`")]
             use super::*;
-
-            $(#[$meta])*
-            async fn on($server: $crate::support::server::TestServer) $body
 
             #[test]
             fn sqlite() {
-                $crate::support::server::run(shoreguard::db::Engine::Sqlite, $tune, on);
+                $crate::support::server::run(shoreguard::db::Engine::Sqlite, $tune, super::$name);
             }
 
             #[test]
             fn postgres() {
-                $crate::support::server::run(shoreguard::db::Engine::Postgres, $tune, on);
+                $crate::support::server::run(shoreguard::db::Engine::Postgres, $tune, super::$name);
             }
-        })+
-    };
-    ($($rest:tt)+) => { served!(@ |_| {}; $($rest)+); };
+        }
+    )+};
+    ($($name:ident),+ $(,)?) => { served! { tuned |_| {}; $($name),+ } };
 }
 
 /// Returns the machine-readable reason of a refusal.

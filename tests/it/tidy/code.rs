@@ -69,7 +69,7 @@ const BANS: &[Ban] = &[
         ],
         allowed: &["src/status.rs", "src/cli/"],
         exempt: &[
-            ("src/upstream/said.rs", "its test plays the answer of a gateway"),
+            ("src/upstream/errors.rs", "its test plays the answer of a gateway"),
             ("src/upstream/headers_tests.rs", "plays the answer of a gateway"),
         ],
         rule: "only status.rs makes a Status: return an `Error`",

@@ -16,99 +16,123 @@ const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
 served! {
-    async fn t02_a_bound_token_is_good_for_its_gateway_alone(sg: TestServer) {
-        let (alpha, beta, hidden) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await, gateway(&sg, "hidden").await);
-        let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-        let bound = sg.with(&token(&sg, "alpha", &key).await);
-        assert_eq!(list(&bound, None).await.unwrap(), "alpha");
-        assert_eq!(list(&bound, Some("alpha")).await.unwrap(), "alpha");
-        // A gateway that the caller may use, one hidden from it, and names that do not exist: all get the same error.
-        let mut messages = Vec::new();
-        for other in ["beta", "hidden", "nowhere", "ALPHA", "alpha "] {
-            let refused = assert_refused!(list(&bound, Some(other)).await, PermissionDenied, "CREDENTIAL_BOUND");
-            messages.push(refused.message().to_owned());
-        }
-        messages.dedup();
-        assert_eq!(messages.len(), 1, "{messages:?}");
-        assert_eq!(list(&sg.with(&key), Some("beta")).await.unwrap(), "beta");
-        for gateway in [alpha, beta, hidden] {
-            gateway.stop().await;
-        }
-        sg.finish().await;
-    }
+    t02_a_bound_token_is_good_for_its_gateway_alone,
+    t02_a_bound_token_is_refused_by_our_own_api,
+    t03_each_credential_opens_its_own_doors,
+}
 
-    async fn t02_a_bound_token_is_refused_by_our_own_api(sg: TestServer) {
-        let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-        // A token of an admin, whose role would be sufficient for everything.
-        let bound = sg.with(&token(&sg, "alpha", &sg.admin_key).await);
-        for method in METHODS.iter().filter(|method| method.path != IDENTITY) {
-            let refused = bound.raw(method.path, method.streaming, vec![], &[]).await.unwrap_err();
-            let told = (refused.code(), reason(&refused));
-            assert_eq!(told, (tonic::Code::PermissionDenied, "CREDENTIAL_BOUND".to_owned()), "{}", method.path);
-        }
-        let who = bound.auth().get_current_identity(WHO).await.unwrap().into_inner();
-        assert_eq!((who.actor.as_str(), who.bound_gateway.as_str(), who.role()), ("sp:root", "alpha", pb::Role::None));
-        let seen: Vec<_> = who.gateways.iter().map(|access| (access.gateway.as_str(), access.role())).collect();
-        assert_eq!(seen, [("alpha", pb::Role::Admin)]);
-        assert!(who.expire_time.is_some() && !who.gateways_cut);
-        let unbound = sg.admin().auth().get_current_identity(WHO).await.unwrap().into_inner();
-        assert_eq!((unbound.bound_gateway.as_str(), unbound.gateways.len()), ("", 2));
-        // Health is public.
-        let mut health = HealthClient::with_interceptor(bound.channel.clone(), bound.bearer.clone());
-        health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
-        for gateway in [alpha, beta] {
-            gateway.stop().await;
-        }
-        sg.finish().await;
+async fn t02_a_bound_token_is_good_for_its_gateway_alone(sg: TestServer) {
+    let (alpha, beta, hidden) =
+        (gateway(&sg, "alpha").await, gateway(&sg, "beta").await, gateway(&sg, "hidden").await);
+    let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
+    let bound = sg.with(&token(&sg, "alpha", &key).await);
+    assert_eq!(list(&bound, None).await.unwrap(), "alpha");
+    assert_eq!(list(&bound, Some("alpha")).await.unwrap(), "alpha");
+    // A gateway that the caller may use, one hidden from it, and names that do not exist: all get the same error.
+    let mut messages = Vec::new();
+    for other in ["beta", "hidden", "nowhere", "ALPHA", "alpha "] {
+        let refused =
+            assert_refused!(list(&bound, Some(other)).await, PermissionDenied, "CREDENTIAL_BOUND");
+        messages.push(refused.message().to_owned());
     }
-
-    async fn t03_each_credential_opens_its_own_doors(sg: TestServer) {
-        let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-        let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
-        let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
-        let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-        let (of_alpha, of_beta) = (token(&sg, "alpha", &key).await, token(&sg, "beta", &key).await);
-        // Tokens that differ from valid ones only in their header: other types, algorithms and keys.
-        let (head, rest) = of_alpha.split_once('.').unwrap();
-        let head = String::from_utf8(decode(head)).unwrap();
-        let with_head = |from: &str, to: &str| format!("{}.{rest}", encode(&head.replace(from, to)));
-        let session_head = session.session_token.split_once('.').unwrap().0;
-
-        let table: [(&str, &str, &str, [bool; 5]); 11] = [
-            // own API, alpha, beta, as a key at alpha, as a refresh token at Shoreguard's API
-            ("a session token", &session.session_token, "", [true, true, true, false, false]),
-            ("a key", &key, "", [true, true, true, true, false]),
-            ("a token of alpha", &of_alpha, "", [false, true, false, false, false]),
-            ("a token of beta", &of_beta, "", [false, false, true, false, false]),
-            ("as a session token", &with_head("sg-gateway+jwt", "sg-session+jwt"), "", [false; 5]),
-            ("under a session's key", &format!("{session_head}.{rest}"), "", [false; 5]),
-            ("of another algorithm", &with_head("HS256", "HS512"), "", [false; 5]),
-            ("of no algorithm", &format!("{}.", with_head("HS256", "none").rsplit_once('.').unwrap().0), "", [false; 5]),
-            ("of a gateway's own issuer", &with_head("sg-gateway+jwt", "JWT"), "", [false; 5]),
-            ("a token whose end is cut", &of_alpha[..of_alpha.len() - 4], "", [false; 5]),
-            ("a refresh token", "", &session.refresh_token, [false, false, false, false, true]),
-        ];
-        for (what, bearer, refresh, [own, at_alpha, at_beta, as_key, as_refresh]) in table {
-            let given = if bearer.is_empty() { refresh } else { bearer };
-            let caller = sg.with(given);
-            let request = pb::ListSessionsRequest::default();
-            let own_answer = match caller.auth().list_sessions(request).await {
-                // A service principal has no sessions. This reason shows that it was authenticated.
-                Err(status) if reason(&status) == "ROLE_TOO_LOW" => true,
-                answer => answer.is_ok(),
-            };
-            assert_eq!(own_answer, own, "{what} at our own API");
-            assert_eq!(list(&caller, Some("alpha")).await.is_ok(), at_alpha, "{what} at alpha");
-            assert_eq!(list(&caller, Some("beta")).await.is_ok(), at_beta, "{what} at beta");
-            assert_eq!(by_key(&sg, "alpha", given).await.status == 200, as_key, "{what} as a key");
-            assert_eq!(refreshes(&sg, given).await, as_refresh, "{what} as a refresh token");
-            assert_ne!(by_refresh_token(&sg, "alpha", given).await.status, 200, "{what} refreshes at alpha");
-        }
-        for gateway in [alpha, beta] {
-            gateway.stop().await;
-        }
-        sg.finish().await;
+    messages.dedup();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert_eq!(list(&sg.with(&key), Some("beta")).await.unwrap(), "beta");
+    for gateway in [alpha, beta, hidden] {
+        gateway.stop().await;
     }
+    sg.finish().await;
+}
+
+async fn t02_a_bound_token_is_refused_by_our_own_api(sg: TestServer) {
+    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+    // A token of an admin, whose role would be sufficient for everything.
+    let bound = sg.with(&token(&sg, "alpha", &sg.admin_key).await);
+    for method in METHODS.iter().filter(|method| method.path != IDENTITY) {
+        let refused = bound.raw(method.path, method.streaming, vec![], &[]).await.unwrap_err();
+        let told = (refused.code(), reason(&refused));
+        assert_eq!(
+            told,
+            (tonic::Code::PermissionDenied, "CREDENTIAL_BOUND".to_owned()),
+            "{}",
+            method.path
+        );
+    }
+    let who = bound.auth().get_current_identity(WHO).await.unwrap().into_inner();
+    assert_eq!(
+        (who.actor.as_str(), who.bound_gateway.as_str(), who.role()),
+        ("sp:root", "alpha", pb::Role::None)
+    );
+    let seen: Vec<_> =
+        who.gateways.iter().map(|access| (access.gateway.as_str(), access.role())).collect();
+    assert_eq!(seen, [("alpha", pb::Role::Admin)]);
+    assert!(who.expire_time.is_some() && !who.gateways_cut);
+    let unbound = sg.admin().auth().get_current_identity(WHO).await.unwrap().into_inner();
+    assert_eq!((unbound.bound_gateway.as_str(), unbound.gateways.len()), ("", 2));
+    // Health is public.
+    let mut health = HealthClient::with_interceptor(bound.channel.clone(), bound.bearer.clone());
+    health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
+    for gateway in [alpha, beta] {
+        gateway.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t03_each_credential_opens_its_own_doors(sg: TestServer) {
+    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+    let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
+    let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
+    let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
+    let (of_alpha, of_beta) = (token(&sg, "alpha", &key).await, token(&sg, "beta", &key).await);
+    // Tokens that differ from valid ones only in their header: other types, algorithms and keys.
+    let (head, rest) = of_alpha.split_once('.').unwrap();
+    let head = String::from_utf8(decode(head)).unwrap();
+    let with_head = |from: &str, to: &str| format!("{}.{rest}", encode(&head.replace(from, to)));
+    let session_head = session.session_token.split_once('.').unwrap().0;
+
+    let table: [(&str, &str, &str, [bool; 5]); 11] = [
+        // own API, alpha, beta, as a key at alpha, as a refresh token at Shoreguard's API
+        ("a session token", &session.session_token, "", [true, true, true, false, false]),
+        ("a key", &key, "", [true, true, true, true, false]),
+        ("a token of alpha", &of_alpha, "", [false, true, false, false, false]),
+        ("a token of beta", &of_beta, "", [false, false, true, false, false]),
+        ("as a session token", &with_head("sg-gateway+jwt", "sg-session+jwt"), "", [false; 5]),
+        ("under a session's key", &format!("{session_head}.{rest}"), "", [false; 5]),
+        ("of another algorithm", &with_head("HS256", "HS512"), "", [false; 5]),
+        (
+            "of no algorithm",
+            &format!("{}.", with_head("HS256", "none").rsplit_once('.').unwrap().0),
+            "",
+            [false; 5],
+        ),
+        ("of a gateway's own issuer", &with_head("sg-gateway+jwt", "JWT"), "", [false; 5]),
+        ("a token whose end is cut", &of_alpha[..of_alpha.len() - 4], "", [false; 5]),
+        ("a refresh token", "", &session.refresh_token, [false, false, false, false, true]),
+    ];
+    for (what, bearer, refresh, [own, at_alpha, at_beta, as_key, as_refresh]) in table {
+        let given = if bearer.is_empty() { refresh } else { bearer };
+        let caller = sg.with(given);
+        let request = pb::ListSessionsRequest::default();
+        let own_answer = match caller.auth().list_sessions(request).await {
+            // A service principal has no sessions. This reason shows that it was authenticated.
+            Err(status) if reason(&status) == "ROLE_TOO_LOW" => true,
+            answer => answer.is_ok(),
+        };
+        assert_eq!(own_answer, own, "{what} at our own API");
+        assert_eq!(list(&caller, Some("alpha")).await.is_ok(), at_alpha, "{what} at alpha");
+        assert_eq!(list(&caller, Some("beta")).await.is_ok(), at_beta, "{what} at beta");
+        assert_eq!(by_key(&sg, "alpha", given).await.status == 200, as_key, "{what} as a key");
+        assert_eq!(refreshes(&sg, given).await, as_refresh, "{what} as a refresh token");
+        assert_ne!(
+            by_refresh_token(&sg, "alpha", given).await.status,
+            200,
+            "{what} refreshes at alpha"
+        );
+    }
+    for gateway in [alpha, beta] {
+        gateway.stop().await;
+    }
+    sg.finish().await;
 }
 
 #[test]

@@ -51,98 +51,105 @@ async fn rotate(sg: &TestServer, name: &str) -> String {
 }
 
 served! {
-    async fn t14_a_bound_token_dies_with_the_key_that_made_it(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let bound = sg.with(&token(&sg, "alpha", &key).await);
-        let stream = watching(&bound).await;
-        let next = rotate(&sg, "ci").await;
-        assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
-        assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (401, "invalid_client".to_owned()));
-        // Another key at the same time gets another token.
-        let after = token(&sg, "alpha", &next).await;
-        assert_eq!(list(&sg.with(&after), None).await.unwrap(), "alpha");
+    t14_a_bound_token_dies_with_the_key_that_made_it,
+    t14_a_bound_token_goes_on_with_the_overlap_of_its_key,
+    t14_a_bound_token_dies_with_its_gateway,
+    t14_a_bound_token_has_the_role_that_its_holder_has_now,
+}
 
-        let stream = watching(&sg.with(&after)).await;
-        let delete = pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
-        sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
-        assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
-        assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        // A new service principal with the same name is another principal.
-        key_for(&sg, "ci", &["alpha"]).await;
-        assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        alpha.stop().await;
-        sg.finish().await;
+async fn t14_a_bound_token_dies_with_the_key_that_made_it(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let bound = sg.with(&token(&sg, "alpha", &key).await);
+    let stream = watching(&bound).await;
+    let next = rotate(&sg, "ci").await;
+    assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
+    assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (401, "invalid_client".to_owned()));
+    // Another key at the same time gets another token.
+    let after = token(&sg, "alpha", &next).await;
+    assert_eq!(list(&sg.with(&after), None).await.unwrap(), "alpha");
+
+    let stream = watching(&sg.with(&after)).await;
+    let delete =
+        pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
+    sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
+    assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
+    assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    // A new service principal with the same name is another principal.
+    key_for(&sg, "ci", &["alpha"]).await;
+    assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    alpha.stop().await;
+    sg.finish().await;
+}
+
+async fn t14_a_bound_token_goes_on_with_the_overlap_of_its_key(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let before = sg.with(&token(&sg, "alpha", &key).await);
+    let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
+    let request = pb::RotateServicePrincipalRequest {
+        service_principal: "ci".into(),
+        overlap: Some(hour),
+        ..Default::default()
+    };
+    sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
+    assert_eq!(list(&before, None).await.unwrap(), "alpha");
+    // A token of the old key does not outlive the overlap.
+    let during = by_key(&sg, "alpha", &key).await;
+    assert!(during.json()["expires_in"].as_u64().unwrap() <= 3600, "{during:?}");
+    let during = sg.with(&during.text("access_token"));
+    let stream = watching(&during).await;
+    sg.app.clock.advance(Duration::from_hours(1));
+    feed::refresh(&sg.app).await.unwrap();
+    assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
+    for dead in [&before, &during] {
+        assert_refused!(list(dead, None).await, Unauthenticated, "CREDENTIAL_INVALID");
     }
+    alpha.stop().await;
+    sg.finish().await;
+}
 
-    async fn t14_a_bound_token_goes_on_with_the_overlap_of_its_key(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let before = sg.with(&token(&sg, "alpha", &key).await);
-        let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
-        let request = pb::RotateServicePrincipalRequest {
-            service_principal: "ci".into(),
-            overlap: Some(hour),
-            ..Default::default()
-        };
-        sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
-        assert_eq!(list(&before, None).await.unwrap(), "alpha");
-        // A token of the old key does not outlive the overlap.
-        let during = by_key(&sg, "alpha", &key).await;
-        assert!(during.json()["expires_in"].as_u64().unwrap() <= 3600, "{during:?}");
-        let during = sg.with(&during.text("access_token"));
-        let stream = watching(&during).await;
-        sg.app.clock.advance(Duration::from_hours(1));
-        feed::refresh(&sg.app).await.unwrap();
-        assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
-        for dead in [&before, &during] {
-            assert_refused!(list(dead, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+async fn t14_a_bound_token_dies_with_its_gateway(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let bound = sg.with(&token(&sg, "alpha", &key).await);
+    let stream = watching(&bound).await;
+    let unregister =
+        pb::UnregisterGatewayRequest { gateway: "alpha".into(), force: true, ..Default::default() };
+    sg.admin().gateways().unregister_gateway(unregister).await.unwrap();
+    end_of(stream).await;
+    assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    let who = bound.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
+    assert_refused!(who, Unauthenticated, "CREDENTIAL_INVALID");
+    // A new gateway with the same name is another gateway, even for a call with the old token.
+    sg.gateway("alpha", alpha.addr()).await;
+    sg.admin().bind("ci", "alpha", pb::Role::Operator).await;
+    assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(list(&sg.with(&token(&sg, "alpha", &key).await), None).await.unwrap(), "alpha");
+    alpha.stop().await;
+    sg.finish().await;
+}
+
+async fn t14_a_bound_token_has_the_role_that_its_holder_has_now(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let bound = sg.with(&token(&sg, "alpha", &key).await);
+    let stop = || {
+        let caller = bound.clone();
+        async move {
+            let request = new::StopSandboxRequest { name: "coder".into(), ..Default::default() };
+            caller.openshell_v0_1().stop_sandbox(request).await
         }
-        alpha.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t14_a_bound_token_dies_with_its_gateway(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let bound = sg.with(&token(&sg, "alpha", &key).await);
-        let stream = watching(&bound).await;
-        let unregister = pb::UnregisterGatewayRequest { gateway: "alpha".into(), force: true, ..Default::default() };
-        sg.admin().gateways().unregister_gateway(unregister).await.unwrap();
-        end_of(stream).await;
-        assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let who = bound.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
-        assert_refused!(who, Unauthenticated, "CREDENTIAL_INVALID");
-        // A new gateway with the same name is another gateway, even for a call with the old token.
-        sg.gateway("alpha", alpha.addr()).await;
-        sg.admin().bind("ci", "alpha", pb::Role::Operator).await;
-        assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_eq!(list(&sg.with(&token(&sg, "alpha", &key).await), None).await.unwrap(), "alpha");
-        alpha.stop().await;
-        sg.finish().await;
-    }
-
-    async fn t14_a_bound_token_has_the_role_that_its_holder_has_now(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let bound = sg.with(&token(&sg, "alpha", &key).await);
-        let stop = || {
-            let caller = bound.clone();
-            async move {
-                let request = new::StopSandboxRequest { name: "coder".into(), ..Default::default() };
-                caller.openshell_v0_1().stop_sandbox(request).await
-            }
-        };
-        stop().await.unwrap();
-        sg.admin().bind("ci", "alpha", pb::Role::Viewer).await;
-        assert_refused!(stop().await, PermissionDenied, "ROLE_TOO_LOW");
-        let stream = watching(&bound).await;
-        sg.admin().bind("ci", "alpha", pb::Role::None).await;
-        end_of(stream).await;
-        assert!(list(&bound, None).await.is_err());
-        assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (400, "invalid_grant".to_owned()));
-        alpha.stop().await;
-        sg.finish().await;
-    }
+    };
+    stop().await.unwrap();
+    sg.admin().bind("ci", "alpha", pb::Role::Viewer).await;
+    assert_refused!(stop().await, PermissionDenied, "ROLE_TOO_LOW");
+    let stream = watching(&bound).await;
+    sg.admin().bind("ci", "alpha", pb::Role::None).await;
+    end_of(stream).await;
+    assert!(list(&bound, None).await.is_err());
+    assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (400, "invalid_grant".to_owned()));
+    alpha.stop().await;
+    sg.finish().await;
 }

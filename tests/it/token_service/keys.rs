@@ -20,174 +20,209 @@ use crate::support::{Place, limit};
 const TOKEN: &str = "/gateways/alpha/token";
 
 served! {
-    async fn a_key_and_one_command_are_all_that_a_stock_client_needs(sg: TestServer) {
-        let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-        let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-        for name in ["alpha", "beta"] {
-            let answer = by_key(&sg, name, &key).await;
-            assert_eq!((answer.status.as_u16(), answer.text("token_type").as_str()), (200, "Bearer"), "{answer:?}");
-            assert_eq!(answer.headers["cache-control"], "no-store");
-            let lives = answer.json()["expires_in"].as_u64().unwrap();
-            assert!((23 * 3600..=24 * 3600).contains(&lives), "{lives}");
-            assert!(answer.json().get("refresh_token").is_none());
-            let token = answer.text("access_token");
-            assert!(!token.contains(&key));
-            // The call names no gateway, although the key has access to two.
-            assert_eq!(list(&sg.with(&token), None).await.unwrap(), name);
-        }
-        let entries = audited(&sg, "gateway_token.issue").await;
-        assert_eq!(entries.len(), 2);
-        for entry in &entries {
-            assert_eq!((entry.actor.as_str(), entry.outcome()), ("sp:ci", pb::AuditOutcome::Ok), "{entry:?}");
-            assert!(["alpha", "beta"].contains(&entry.gateway.as_str()) && entry.resource_id == entry.gateway, "{entry:?}");
-            assert!(!format!("{entry:?}").contains(&key));
-        }
-        alpha.stop().await;
-        beta.stop().await;
-        sg.finish().await;
-    }
+    a_key_and_one_command_are_all_that_a_stock_client_needs,
+    t15_discovery_tells_of_no_gateway_whether_it_exists,
+    t15_no_role_and_no_gateway_are_one_answer,
+    what_is_no_key_gets_nothing_and_is_counted,
+    what_is_asked_for_is_read_in_one_way,
+    t14_an_hour_gives_a_key_one_token,
+}
 
-    async fn t15_discovery_tells_of_no_gateway_whether_it_exists(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let document = |name: &'static str| {
-            let asking = discover(&sg, name);
-            async move { asking.await.to_string().replace(name, "X") }
-        };
-        let there = document("alpha").await;
-        assert_eq!(there, document("nowhere").await);
-        assert_eq!(there, document("a.b_c-d9").await);
-        assert!(!there.contains("device"), "{there}");
-        for endpoint in ["jwks.json", "authorize"] {
-            let there = get(sg.address, &format!("/gateways/alpha/{endpoint}")).await;
-            let nowhere = get(sg.address, &format!("/gateways/nowhere/{endpoint}")).await;
-            assert_eq!((there.status, there.body), (nowhere.status, nowhere.body));
-        }
-        // Only Shoreguard itself verifies its tokens.
-        assert_eq!(get(sg.address, "/gateways/alpha/jwks.json").await.json(), serde_json::json!({ "keys": [] }));
-        assert_eq!(get(sg.address, "/gateways/alpha/authorize").await.status, 501);
-        for bad in ["-alpha", "al%20pha", "%C3%A4", &"a".repeat(254)] {
-            for endpoint in [".well-known/openid-configuration", "jwks.json", "authorize"] {
-                let answer = get(sg.address, &format!("/gateways/{bad}/{endpoint}")).await;
-                assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0), "{bad}");
-            }
-            assert_eq!(post(sg.address, &format!("/gateways/{bad}/token"), &[], &[]).await.status, 404);
-        }
-        alpha.stop().await;
-        sg.finish().await;
+async fn a_key_and_one_command_are_all_that_a_stock_client_needs(sg: TestServer) {
+    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+    let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
+    for name in ["alpha", "beta"] {
+        let answer = by_key(&sg, name, &key).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.text("token_type").as_str()),
+            (200, "Bearer"),
+            "{answer:?}"
+        );
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        let lives = answer.json()["expires_in"].as_u64().unwrap();
+        assert!((23 * 3600..=24 * 3600).contains(&lives), "{lives}");
+        assert!(answer.json().get("refresh_token").is_none());
+        let token = answer.text("access_token");
+        assert!(!token.contains(&key));
+        // The call names no gateway, although the key has access to two.
+        assert_eq!(list(&sg.with(&token), None).await.unwrap(), name);
     }
-
-    async fn t15_no_role_and_no_gateway_are_one_answer(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "elsewhere", &[]).await;
-        let mut answers = Vec::new();
-        for name in ["alpha", "nowhere"] {
-            let answer = by_key(&sg, name, &key).await;
-            assert_eq!(answer.refusal(), (400, "invalid_grant".to_owned()));
-            answers.push(answer.body);
-        }
-        assert_eq!(answers[0], answers[1]);
-        // A refusal of an authenticated caller is in the audit log, with equal entries for both: the first refusal, and
-        // a count of the others.
-        let mut entries = audited(&sg, "gateway_token.issue").await;
-        while entries.is_empty() {
-            entries = audited(&sg, "gateway_token.issue").await;
-        }
-        for entry in &entries {
-            assert_eq!((entry.actor.as_str(), entry.outcome()), ("sp:elsewhere", pb::AuditOutcome::Denied), "{entry:?}");
-        }
-        sg.app.audit.drain().await;
-        assert_eq!(denied_of(&sg, "gateway_token.issue").await, 2);
-        alpha.stop().await;
-        sg.finish().await;
+    let entries = audited(&sg, "gateway_token.issue").await;
+    assert_eq!(entries.len(), 2);
+    for entry in &entries {
+        assert_eq!(
+            (entry.actor.as_str(), entry.outcome()),
+            ("sp:ci", pb::AuditOutcome::Ok),
+            "{entry:?}"
+        );
+        assert!(
+            ["alpha", "beta"].contains(&entry.gateway.as_str())
+                && entry.resource_id == entry.gateway,
+            "{entry:?}"
+        );
+        assert!(!format!("{entry:?}").contains(&key));
     }
+    alpha.stop().await;
+    beta.stop().await;
+    sg.finish().await;
+}
 
-    async fn what_is_no_key_gets_nothing_and_is_counted(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let good = token(&sg, "alpha", &key).await;
-        let made_up = format!("sg_{}", "A".repeat(43));
-        for bad in ["sg_", &key[..45], &format!("{key}x"), &made_up, &good, "openshell-cli"] {
-            let answer = by_key(&sg, "alpha", bad).await;
-            assert_eq!(answer.refusal(), (401, "invalid_client".to_owned()), "{bad}");
-            assert!(!String::from_utf8_lossy(&answer.body).contains(bad), "echoed {bad}");
-        }
-        assert_eq!(by_key(&sg, "nowhere", "sg_").await.refusal(), (401, "invalid_client".to_owned()));
-        assert_eq!(by_key(&sg, "alpha", "").await.refusal(), (401, "invalid_client".to_owned()));
-        assert_eq!(audited(&sg, "gateway_token.issue").await.len(), 1, "a guess of nobody is no entry");
-        alpha.stop().await;
-        sg.finish().await;
+async fn t15_discovery_tells_of_no_gateway_whether_it_exists(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let document = |name: &'static str| {
+        let asking = discover(&sg, name);
+        async move { asking.await.to_string().replace(name, "X") }
+    };
+    let there = document("alpha").await;
+    assert_eq!(there, document("nowhere").await);
+    assert_eq!(there, document("a.b_c-d9").await);
+    assert!(!there.contains("device"), "{there}");
+    for endpoint in ["jwks.json", "authorize"] {
+        let there = get(sg.address, &format!("/gateways/alpha/{endpoint}")).await;
+        let nowhere = get(sg.address, &format!("/gateways/nowhere/{endpoint}")).await;
+        assert_eq!((there.status, there.body), (nowhere.status, nowhere.body));
     }
-
-    async fn what_is_asked_for_is_read_in_one_way(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let grant = ("grant_type", "client_credentials");
-        let secret = ("client_secret", key.as_str());
-        let basic = format!("Basic {}", STANDARD.encode(format!("openshell-cli:{key}")));
-        let other = format!("Basic {}", STANDARD.encode("openshell-cli:sg_other"));
-        // Other parameters of a client are ignored.
-        let more = [grant, secret, ("scope", "openid profile"), ("audience", "openshell"), ("x", "y")];
-        for good in [&[grant, CLIENT, secret][..], &[grant, secret], &more] {
-            assert_eq!(post(sg.address, TOKEN, good, &[]).await.status, 200, "{good:?}");
+    // Only Shoreguard itself verifies its tokens.
+    assert_eq!(
+        get(sg.address, "/gateways/alpha/jwks.json").await.json(),
+        serde_json::json!({ "keys": [] })
+    );
+    assert_eq!(get(sg.address, "/gateways/alpha/authorize").await.status, 501);
+    for bad in ["-alpha", "al%20pha", "%C3%A4", &"a".repeat(254)] {
+        for endpoint in [".well-known/openid-configuration", "jwks.json", "authorize"] {
+            let answer = get(sg.address, &format!("/gateways/{bad}/{endpoint}")).await;
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0), "{bad}");
         }
-        assert_eq!(post(sg.address, TOKEN, &[grant], &[("authorization", &basic)]).await.status, 200);
-        let challenged = post(sg.address, TOKEN, &[grant], &[("authorization", &other)]).await;
-        assert_eq!(challenged.refusal(), (401, "invalid_client".to_owned()));
-        assert!(challenged.headers.contains_key("www-authenticate"));
-
-        let invalid = (400, "invalid_request".to_owned());
-        for bad in [
-            &[][..],
-            &[CLIENT, secret],
-            &[("grant_type", ""), secret],
-            &[grant, grant, secret],
-            &[grant, secret, secret],
-            &[grant, secret, ("client_secret", "sg_other")],
-            &[grant, secret, ("x", "1"), ("x", "2")],
-        ] {
-            assert_eq!(post(sg.address, TOKEN, bad, &[]).await.refusal(), invalid, "{bad:?}");
-        }
-        for header in [&basic, &other] {
-            let both = post(sg.address, TOKEN, &[grant, secret], &[("authorization", header)]).await;
-            assert_eq!(both.refusal(), invalid);
-        }
-        let twice = [("authorization", basic.as_str()), ("authorization", basic.as_str())];
-        assert_eq!(post(sg.address, TOKEN, &[grant], &twice).await.refusal(), invalid);
-        let in_address = format!("{TOKEN}?grant_type=client_credentials&client_secret={key}");
-        assert_eq!(post(sg.address, &in_address, &[], &[]).await.refusal(), invalid);
-        for kind in ["password", "authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code", "client_credentials "] {
-            let refused = post(sg.address, TOKEN, &[("grant_type", kind), secret], &[]).await;
-            assert_eq!(refused.refusal(), (400, "unsupported_grant_type".to_owned()), "{kind}");
-        }
-        let json = Request::post(TOKEN).header("host", "sg").header("content-type", "application/json");
-        let body = format!(r#"{{"grant_type":"client_credentials","client_secret":"{key}"}}"#);
-        assert_eq!(send(sg.address, json.body(Full::new(Bytes::from(body))).unwrap()).await.refusal(), invalid);
-        assert_eq!(get(sg.address, TOKEN).await.status, 405);
-        alpha.stop().await;
-        sg.finish().await;
+        assert_eq!(post(sg.address, &format!("/gateways/{bad}/token"), &[], &[]).await.status, 404);
     }
+    alpha.stop().await;
+    sg.finish().await;
+}
 
-    async fn t14_an_hour_gives_a_key_one_token(sg: TestServer) {
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let (mut seen, mut made) = (std::collections::BTreeSet::new(), Vec::new());
-        for _ in 0..25 {
-            let first = token(&sg, "alpha", &key).await;
-            assert_eq!(token(&sg, "alpha", &key).await, first);
-            assert!(seen.insert(first.clone()));
-            made.push(first);
-            sg.app.clock.advance(Duration::from_hours(1));
-            feed::refresh(&sg.app).await.unwrap();
-        }
-        let mut alive = 0;
-        for token in &made {
-            alive += usize::from(list(&sg.with(token), None).await.is_ok());
-        }
-        assert!((1..=24).contains(&alive), "{alive} are alive");
-        assert_refused!(list(&sg.with(&made[0]), None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        alpha.stop().await;
-        sg.finish().await;
+async fn t15_no_role_and_no_gateway_are_one_answer(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "elsewhere", &[]).await;
+    let mut answers = Vec::new();
+    for name in ["alpha", "nowhere"] {
+        let answer = by_key(&sg, name, &key).await;
+        assert_eq!(answer.refusal(), (400, "invalid_grant".to_owned()));
+        answers.push(answer.body);
     }
+    assert_eq!(answers[0], answers[1]);
+    // A refusal of an authenticated caller is in the audit log, with equal entries for both: the first refusal, and
+    // a count of the others.
+    let mut entries = audited(&sg, "gateway_token.issue").await;
+    while entries.is_empty() {
+        entries = audited(&sg, "gateway_token.issue").await;
+    }
+    for entry in &entries {
+        assert_eq!(
+            (entry.actor.as_str(), entry.outcome()),
+            ("sp:elsewhere", pb::AuditOutcome::Denied),
+            "{entry:?}"
+        );
+    }
+    sg.app.audit.drain().await;
+    assert_eq!(denied_of(&sg, "gateway_token.issue").await, 2);
+    alpha.stop().await;
+    sg.finish().await;
+}
+
+async fn what_is_no_key_gets_nothing_and_is_counted(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let good = token(&sg, "alpha", &key).await;
+    let made_up = format!("sg_{}", "A".repeat(43));
+    for bad in ["sg_", &key[..45], &format!("{key}x"), &made_up, &good, "openshell-cli"] {
+        let answer = by_key(&sg, "alpha", bad).await;
+        assert_eq!(answer.refusal(), (401, "invalid_client".to_owned()), "{bad}");
+        assert!(!String::from_utf8_lossy(&answer.body).contains(bad), "echoed {bad}");
+    }
+    assert_eq!(by_key(&sg, "nowhere", "sg_").await.refusal(), (401, "invalid_client".to_owned()));
+    assert_eq!(by_key(&sg, "alpha", "").await.refusal(), (401, "invalid_client".to_owned()));
+    assert_eq!(audited(&sg, "gateway_token.issue").await.len(), 1, "a guess of nobody is no entry");
+    alpha.stop().await;
+    sg.finish().await;
+}
+
+async fn what_is_asked_for_is_read_in_one_way(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let grant = ("grant_type", "client_credentials");
+    let secret = ("client_secret", key.as_str());
+    let basic = format!("Basic {}", STANDARD.encode(format!("openshell-cli:{key}")));
+    let other = format!("Basic {}", STANDARD.encode("openshell-cli:sg_other"));
+    // Other parameters of a client are ignored.
+    let more = [grant, secret, ("scope", "openid profile"), ("audience", "openshell"), ("x", "y")];
+    for good in [&[grant, CLIENT, secret][..], &[grant, secret], &more] {
+        assert_eq!(post(sg.address, TOKEN, good, &[]).await.status, 200, "{good:?}");
+    }
+    assert_eq!(post(sg.address, TOKEN, &[grant], &[("authorization", &basic)]).await.status, 200);
+    let challenged = post(sg.address, TOKEN, &[grant], &[("authorization", &other)]).await;
+    assert_eq!(challenged.refusal(), (401, "invalid_client".to_owned()));
+    assert!(challenged.headers.contains_key("www-authenticate"));
+
+    let invalid = (400, "invalid_request".to_owned());
+    for bad in [
+        &[][..],
+        &[CLIENT, secret],
+        &[("grant_type", ""), secret],
+        &[grant, grant, secret],
+        &[grant, secret, secret],
+        &[grant, secret, ("client_secret", "sg_other")],
+        &[grant, secret, ("x", "1"), ("x", "2")],
+    ] {
+        assert_eq!(post(sg.address, TOKEN, bad, &[]).await.refusal(), invalid, "{bad:?}");
+    }
+    for header in [&basic, &other] {
+        let both = post(sg.address, TOKEN, &[grant, secret], &[("authorization", header)]).await;
+        assert_eq!(both.refusal(), invalid);
+    }
+    let twice = [("authorization", basic.as_str()), ("authorization", basic.as_str())];
+    assert_eq!(post(sg.address, TOKEN, &[grant], &twice).await.refusal(), invalid);
+    let in_address = format!("{TOKEN}?grant_type=client_credentials&client_secret={key}");
+    assert_eq!(post(sg.address, &in_address, &[], &[]).await.refusal(), invalid);
+    for kind in [
+        "password",
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+        "client_credentials ",
+    ] {
+        let refused = post(sg.address, TOKEN, &[("grant_type", kind), secret], &[]).await;
+        assert_eq!(refused.refusal(), (400, "unsupported_grant_type".to_owned()), "{kind}");
+    }
+    let json = Request::post(TOKEN).header("host", "sg").header("content-type", "application/json");
+    let body = format!(r#"{{"grant_type":"client_credentials","client_secret":"{key}"}}"#);
+    assert_eq!(
+        send(sg.address, json.body(Full::new(Bytes::from(body))).unwrap()).await.refusal(),
+        invalid
+    );
+    assert_eq!(get(sg.address, TOKEN).await.status, 405);
+    alpha.stop().await;
+    sg.finish().await;
+}
+
+async fn t14_an_hour_gives_a_key_one_token(sg: TestServer) {
+    let alpha = gateway(&sg, "alpha").await;
+    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let (mut seen, mut made) = (std::collections::BTreeSet::new(), Vec::new());
+    for _ in 0..25 {
+        let first = token(&sg, "alpha", &key).await;
+        assert_eq!(token(&sg, "alpha", &key).await, first);
+        assert!(seen.insert(first.clone()));
+        made.push(first);
+        sg.app.clock.advance(Duration::from_hours(1));
+        feed::refresh(&sg.app).await.unwrap();
+    }
+    let mut alive = 0;
+    for token in &made {
+        alive += usize::from(list(&sg.with(token), None).await.is_ok());
+    }
+    assert!((1..=24).contains(&alive), "{alive} are alive");
+    assert_refused!(list(&sg.with(&made[0]), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    alpha.stop().await;
+    sg.finish().await;
 }
 
 #[test]

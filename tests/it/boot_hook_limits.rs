@@ -1,0 +1,153 @@
+//! Tests of what is refused of a boot hook.
+
+use crate::boot_hooks::{POST, PRE, change, create, gateway, hook, hooks, update, variables};
+use crate::support::server::TestServer;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;
+use shoreguard::resources::boot_hooks::input as limits;
+use std::collections::HashMap;
+
+served! {
+    tuned with_folder;
+    what_is_wrong_with_a_hook_is_said_and_nothing_is_stored,
+    wp84_a_taken_name_is_told_by_its_constraint,
+}
+
+async fn what_is_wrong_with_a_hook_is_said_and_nothing_is_stored(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let good = || hook("a", POST, "a");
+    let with = |name: &str, value: &str| variables(&[(name, value)]);
+    let many =
+        |n: usize| (0..n).map(|i| (format!("V{i}"), String::new())).collect::<HashMap<_, _>>();
+    for (bad, field) in [
+        (pb::CreateBootHookRequest { sandbox: String::new(), ..good() }, "sandbox"),
+        (pb::CreateBootHookRequest { sandbox: "a/b".into(), ..good() }, "sandbox"),
+        (pb::CreateBootHookRequest { sandbox: "b".repeat(254), ..good() }, "sandbox"),
+        (pb::CreateBootHookRequest { workspace: "-w".into(), ..good() }, "workspace"),
+        (pb::CreateBootHookRequest { workspace: "w".repeat(254), ..good() }, "workspace"),
+        (pb::CreateBootHookRequest { name: String::new(), ..good() }, "name"),
+        (pb::CreateBootHookRequest { name: "a\0".into(), ..good() }, "name"),
+        (
+            pb::CreateBootHookRequest {
+                name: "n".repeat(limits::NAME_CHARACTERS_MAX + 1),
+                ..good()
+            },
+            "name",
+        ),
+        (pb::CreateBootHookRequest { phase: 0, ..good() }, "phase"),
+        (pb::CreateBootHookRequest { phase: 9, ..good() }, "phase"),
+        (pb::CreateBootHookRequest { command: " ".into(), ..good() }, "command"),
+        (pb::CreateBootHookRequest { command: "a 'b".into(), ..good() }, "command"),
+        (pb::CreateBootHookRequest { command: "a\0b".into(), ..good() }, "command"),
+        (
+            pb::CreateBootHookRequest {
+                command: "c".repeat(limits::COMMAND_CHARACTERS_MAX + 1),
+                ..good()
+            },
+            "command",
+        ),
+        (
+            pb::CreateBootHookRequest {
+                workdir: "w".repeat(limits::WORKDIR_CHARACTERS_MAX + 1),
+                ..good()
+            },
+            "workdir",
+        ),
+        (pb::CreateBootHookRequest { workdir: "/w".into(), ..hook("a", PRE, "a") }, "workdir"),
+        (pb::CreateBootHookRequest { environment: with("A-B", ""), ..good() }, "environment"),
+        (pb::CreateBootHookRequest { environment: with("A", "\0"), ..good() }, "environment"),
+        (
+            pb::CreateBootHookRequest { environment: many(limits::VARIABLES_MAX + 1), ..good() },
+            "environment",
+        ),
+        (
+            pb::CreateBootHookRequest { environment: with("PATH", "/tmp"), ..hook("a", PRE, "a") },
+            "environment",
+        ),
+        (
+            pb::CreateBootHookRequest {
+                environment: with("LD_PRELOAD", "x"),
+                ..hook("a", PRE, "a")
+            },
+            "environment",
+        ),
+        (
+            pb::CreateBootHookRequest {
+                environment: with("SG_HOOK_NAME", "x"),
+                ..hook("a", PRE, "a")
+            },
+            "environment",
+        ),
+        (pb::CreateBootHookRequest { timeout_seconds: -1, ..good() }, "timeout_seconds"),
+        (
+            pb::CreateBootHookRequest {
+                timeout_seconds: limits::TIMEOUT_SECONDS_MAX + 1,
+                ..good()
+            },
+            "timeout_seconds",
+        ),
+        (pb::CreateBootHookRequest { request_id: "1".into(), ..good() }, "request_id"),
+    ] {
+        let refused = assert_refused!(create(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
+        assert!(refused.message().starts_with(&format!("`{field}`")), "{refused:?}");
+    }
+    let full = pb::CreateBootHookRequest {
+        name: "n".repeat(limits::NAME_CHARACTERS_MAX),
+        command: "c".repeat(limits::COMMAND_CHARACTERS_MAX),
+        workdir: "w".repeat(limits::WORKDIR_CHARACTERS_MAX),
+        environment: many(limits::VARIABLES_MAX),
+        timeout_seconds: limits::TIMEOUT_SECONDS_MAX,
+        ..good()
+    };
+    let made = create(&admin, full).await.unwrap();
+    assert_eq!(made.environment_names.len(), limits::VARIABLES_MAX);
+    for (bad, field) in [
+        (change(&made, &[]), "update_mask"),
+        (change(&made, &["name"]), "update_mask"),
+        (change(&made, &["phase"]), "update_mask"),
+        (change(&made, &["command"]), "command"),
+        (change(&made, &["timeout_seconds"]), "timeout_seconds"),
+    ] {
+        let refused = assert_refused!(update(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
+        assert!(refused.message().starts_with(&format!("`{field}`")), "{refused:?}");
+    }
+    assert_eq!(hooks(&admin).await, [made]);
+
+    for n in 1..HOOKS_MAX {
+        create(&admin, hook(&format!("h{n}"), if n % 2 == 0 { PRE } else { POST }, "a"))
+            .await
+            .unwrap();
+    }
+    assert_refused!(create(&admin, good()).await, FailedPrecondition, "LIMIT_REACHED");
+    create(&admin, pb::CreateBootHookRequest { workspace: "other".into(), ..good() })
+        .await
+        .unwrap();
+    assert_eq!(hooks(&admin).await.len(), usize::try_from(HOOKS_MAX).unwrap());
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn wp84_a_taken_name_is_told_by_its_constraint(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    create(&admin, hook("unique", POST, "a")).await.unwrap();
+    let refused = assert_refused!(
+        create(&admin, hook("unique", POST, "b")).await,
+        AlreadyExists,
+        "ALREADY_EXISTS"
+    );
+    assert_eq!(refused.message(), "boot hook `unique` exists already");
+    for free in [
+        hook("unique", PRE, "a"),
+        pb::CreateBootHookRequest { workspace: "unique".into(), ..hook("unique", POST, "a") },
+        pb::CreateBootHookRequest { sandbox: "unique".into(), ..hook("unique", POST, "a") },
+    ] {
+        create(&admin, free).await.unwrap();
+    }
+    // An error about a command that contains the words of a constraint is not reported as a duplicate.
+    let refused = create(&admin, hook("other", POST, "'unique constraint")).await;
+    assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    edge.stop().await;
+    sg.finish().await;
+}

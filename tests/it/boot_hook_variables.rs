@@ -1,0 +1,120 @@
+//! Tests of the variables of boot hooks, and of what deletes hooks.
+
+use crate::boot_hooks::{POST, change, create, gateway, hook, hooks, update, variables};
+use crate::support::dump;
+use crate::support::server::TestServer;
+use shoreguard::db::types::SandboxName;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::boot_hooks::store::delete_of;
+
+served! {
+    tuned with_folder;
+    t18_values_of_variables_are_sealed_and_come_back_to_nobody,
+    t04_values_that_were_given_to_one_command_go_to_no_other,
+    wp33_hooks_go_with_their_sandbox_and_their_gateway,
+}
+
+async fn t18_values_of_variables_are_sealed_and_come_back_to_nobody(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let environment = variables(&[("TOKEN", "hunter2-of-hooks"), ("MODE", "strict-of-hooks")]);
+    let made = create(&admin, pb::CreateBootHookRequest { environment, ..hook("a", POST, "a") })
+        .await
+        .unwrap();
+    assert_eq!(made.environment_names, ["MODE", "TOKEN"]);
+    let request = pb::UpdateBootHookRequest { enabled: false, ..change(&made, &["enabled"]) };
+    update(&admin, request).await.unwrap();
+    sg.app.audit.settled().await;
+    let in_hexadecimal = shoreguard::seal::hex(b"-of-hooks");
+    for table in ["sandbox_boot_hooks", "audit_log", "events", "idempotency_keys"] {
+        let rows = dump::table(&sg.app.db, table).await.to_lowercase();
+        assert!(!rows.is_empty() || table == "idempotency_keys");
+        assert!(!rows.contains("-of-hooks") && !rows.contains(&in_hexadecimal), "{table}");
+    }
+    assert!(!format!("{:?}", hooks(&admin).await).contains("-of-hooks"));
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn t04_values_that_were_given_to_one_command_go_to_no_other(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    let environment = variables(&[("TOKEN", "hunter2")]);
+    let made = create(
+        &admin,
+        pb::CreateBootHookRequest { environment: environment.clone(), ..hook("a", POST, "login") },
+    )
+    .await
+    .unwrap();
+    for (path, request) in [
+        (
+            "command",
+            pb::UpdateBootHookRequest { command: "env".into(), ..change(&made, &["command"]) },
+        ),
+        (
+            "workdir",
+            pb::UpdateBootHookRequest { workdir: "/tmp".into(), ..change(&made, &["workdir"]) },
+        ),
+    ] {
+        let refused =
+            assert_refused!(update(&admin, request).await, InvalidArgument, "INVALID_FIELD");
+        assert!(
+            refused.message().contains("`environment` must be given anew"),
+            "{path}: {refused:?}"
+        );
+    }
+    let same = pb::UpdateBootHookRequest { command: "login".into(), ..change(&made, &["command"]) };
+    assert_eq!(update(&admin, same).await.unwrap().environment_names, ["TOKEN"]);
+    let anew = pb::UpdateBootHookRequest {
+        command: "env".into(),
+        environment,
+        ..change(&made, &["command", "environment"])
+    };
+    assert_eq!(update(&admin, anew).await.unwrap().command, "env");
+    let without = pb::UpdateBootHookRequest {
+        command: "b".into(),
+        ..change(&made, &["command", "environment"])
+    };
+    assert!(update(&admin, without).await.unwrap().environment_names.is_empty());
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn wp33_hooks_go_with_their_sandbox_and_their_gateway(sg: TestServer) {
+    let edge = gateway(&sg, "edge").await;
+    let admin = sg.admin();
+    for workspace in ["", "team"] {
+        for name in ["a", "b"] {
+            create(
+                &admin,
+                pb::CreateBootHookRequest { workspace: workspace.into(), ..hook(name, POST, "a") },
+            )
+            .await
+            .unwrap();
+        }
+    }
+    let here = SandboxName { workspace: "default".into(), name: "box".into() };
+    let gone = sg
+        .app
+        .db
+        .transaction(async |conn| delete_of(conn, "edge", &here, None).await)
+        .await
+        .unwrap();
+    assert_eq!((gone, hooks(&admin).await.len()), (2, 0));
+    assert_eq!(
+        sg.sql("UPDATE sandbox_boot_hooks SET version = version").await,
+        2,
+        "a namesake elsewhere keeps its own"
+    );
+    let request = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    admin.gateways().unregister_gateway(request).await.unwrap();
+    assert_eq!(sg.sql("UPDATE sandbox_boot_hooks SET version = version").await, 0);
+    sg.app.audit.settled().await;
+    let request =
+        pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
+    let entries =
+        admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+    assert!(format!("{entries:?}").contains("boot_hooks_removed"), "{entries:?}");
+    edge.stop().await;
+    sg.finish().await;
+}

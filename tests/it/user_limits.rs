@@ -1,0 +1,133 @@
+//! Tests of the limits of users and of what is refused.
+
+use crate::support::dump;
+use crate::support::server::TestServer;
+use crate::users::{ANA, active, change, delete, get, invite, reset, role, update};
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::users::domain::{EMAIL_CHARACTERS_MAX, USERS_MAX};
+
+served! {
+    what_is_wrong_is_refused_and_nothing_is_stored,
+    wp92_an_address_that_is_too_long_is_refused_and_no_fault,
+    there_are_at_most_so_many_users,
+}
+
+async fn what_is_wrong_is_refused_and_nothing_is_stored(sg: TestServer) {
+    let admin = sg.admin();
+    let viewer = sg.user("viewer@example.com", pb::Role::Operator).await;
+    let me = sg.user(ANA, pb::Role::Admin).await;
+    let me = sg.with(&me);
+    let before = dump::table(&sg.app.db, "users").await;
+    let (users, own) = (|| admin.users(), || me.users());
+    assert_refused!(
+        users().invite_user(invite("ANA@example.com", pb::Role::Viewer)).await,
+        AlreadyExists,
+        "ALREADY_EXISTS"
+    );
+    assert_refused!(
+        users().invite_user(invite("b@example.com", pb::Role::Unspecified)).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    for name in ["", "ana", "a@b@c", "1e3"] {
+        assert_refused!(get(&admin, name).await, InvalidArgument, "INVALID_FIELD");
+        assert_refused!(users().delete_user(delete(name)).await, InvalidArgument, "INVALID_FIELD");
+    }
+    for name in ["nobody@example.com", "999999", "-1"] {
+        assert_refused!(get(&admin, name).await, NotFound, "NOT_FOUND");
+        assert_refused!(change(&admin, active(name, false)).await, NotFound, "NOT_FOUND");
+        assert_refused!(users().delete_user(delete(name)).await, NotFound, "NOT_FOUND");
+        assert_refused!(users().reset_password(reset(name)).await, NotFound, "NOT_FOUND");
+        let unlock = pb::UnlockUserRequest { user: name.into(), ..Default::default() };
+        assert_refused!(users().unlock_user(unlock).await, NotFound, "NOT_FOUND");
+    }
+    for mask in [&[][..], &["email"], &["role", "password"]] {
+        let request = pb::UpdateUserRequest { role: pb::Role::Viewer.into(), ..update(ANA, mask) };
+        assert_refused!(change(&admin, request).await, InvalidArgument, "INVALID_FIELD");
+    }
+    assert_refused!(change(&admin, update(ANA, &["role"])).await, InvalidArgument, "INVALID_FIELD");
+    let stale = || "v9".to_owned();
+    assert_refused!(
+        change(&admin, pb::UpdateUserRequest { etag: stale(), ..active(ANA, true) }).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    assert_refused!(
+        users().delete_user(pb::DeleteUserRequest { etag: stale(), ..delete(ANA) }).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    assert_refused!(
+        users().reset_password(pb::ResetPasswordRequest { etag: stale(), ..reset(ANA) }).await,
+        Aborted,
+        "CONCURRENT_CHANGE"
+    );
+    // You cannot do this to your own account, neither by address nor by ID.
+    let id = get(&admin, ANA).await.unwrap().id.to_string();
+    for name in [ANA, &id] {
+        assert_refused!(own().delete_user(delete(name)).await, FailedPrecondition, "OWN_ACCOUNT");
+        assert_refused!(change(&me, active(name, false)).await, FailedPrecondition, "OWN_ACCOUNT");
+        assert_refused!(own().reset_password(reset(name)).await, FailedPrecondition, "OWN_ACCOUNT");
+    }
+    let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
+    assert_refused!(users().resend_invite(resend).await, FailedPrecondition, "NO_INVITE");
+    let theirs =
+        pb::ListUserSessionsRequest { user: "viewer@example.com".into(), ..Default::default() };
+    let session_id = users().list_user_sessions(theirs).await.unwrap().into_inner().sessions[0].id;
+    let mixed =
+        pb::RevokeUserSessionsRequest { user: ANA.into(), session_id, ..Default::default() };
+    assert_refused!(users().revoke_user_sessions(mixed).await, NotFound, "NOT_FOUND");
+    let negative = pb::ListUsersRequest { page_size: -1, ..Default::default() };
+    assert_refused!(users().list_users(negative).await, InvalidArgument, "INVALID_FIELD");
+    assert_refused!(
+        change(&sg.with(&viewer), role(ANA, pb::Role::Viewer)).await,
+        PermissionDenied,
+        "ROLE_TOO_LOW"
+    );
+    assert_eq!(dump::table(&sg.app.db, "users").await, before);
+    sg.finish().await;
+}
+
+async fn wp92_an_address_that_is_too_long_is_refused_and_no_fault(sg: TestServer) {
+    let admin = sg.admin();
+    let most = format!("{}@example.com", "a".repeat(EMAIL_CHARACTERS_MAX - 12));
+    let wide = format!("{}@example.com", "\u{e4}".repeat(EMAIL_CHARACTERS_MAX - 12));
+    for good in [&most, &wide] {
+        admin.invited(good, pb::Role::Viewer).await;
+        assert_eq!(get(&admin, good).await.unwrap().email, *good);
+    }
+    for bad in [format!("a{most}"), format!("a{wide}"), format!("{}@b", "a".repeat(100_000))] {
+        assert_refused!(
+            admin.users().invite_user(invite(&bad, pb::Role::Viewer)).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+        assert_refused!(get(&admin, &bad).await, InvalidArgument, "INVALID_FIELD");
+    }
+    // An address that grows when it is converted to lower case is limited by its stored length.
+    let grows = format!("{}@example.com", "\u{130}".repeat(EMAIL_CHARACTERS_MAX - 12));
+    assert_refused!(
+        admin.users().invite_user(invite(&grows, pb::Role::Viewer)).await,
+        InvalidArgument,
+        "INVALID_FIELD"
+    );
+    sg.finish().await;
+}
+
+async fn there_are_at_most_so_many_users(sg: TestServer) {
+    let admin = sg.admin();
+    let rows = USERS_MAX - 2;
+    sg.sql(&format!(
+        "INSERT INTO users (email, role, is_active, created_at) \
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+            SELECT 'n' || i || '@example.com', 'none', true, '2026-01-01 00:00:00.000000' FROM n"
+    ))
+    .await;
+    admin.invited("last@example.com", pb::Role::Viewer).await;
+    let beyond = admin.users().invite_user(invite("beyond@example.com", pb::Role::Viewer)).await;
+    assert_refused!(beyond, FailedPrecondition, "LIMIT_REACHED");
+    assert_refused!(get(&admin, "beyond@example.com").await, NotFound, "NOT_FOUND");
+    admin.users().delete_user(delete("last@example.com")).await.unwrap();
+    admin.invited("beyond@example.com", pb::Role::Viewer).await;
+    sg.finish().await;
+}
