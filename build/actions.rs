@@ -79,8 +79,8 @@ const VERBS: &[&str] = &[
     "watch",
 ];
 
-/// Actions that are not in the options of an RPC: of counted refusals, of unknown methods of a gateway, of the content
-/// of a proxied `UpdateConfig`, of jobs, of the token service and of the command line.
+/// Actions that no RPC option defines: counted refusals (`auth.refuse`), unknown gateway methods (`gateway.call`), the
+/// content of a proxied `UpdateConfig` (`policy.*`), jobs, the token service and the command line.
 const OTHERS: &[(&str, &str)] = &[
     ("auth", "refuse"),
     ("gateway", "call"),

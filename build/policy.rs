@@ -94,8 +94,8 @@ pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Pa
             format!("Access::Role(Role::{})", variant(&policy, "role", path))
         };
         let scope = variant(&policy, "scope", path);
-        // Any authenticated caller can request its own objects; the scope gives the handler what else the caller can
-        // see.
+        // Any authenticated caller can call such a method and gets its own objects. The scope gives the handler what
+        // else the caller can see.
         let of_known =
             access == "Access::Authenticated" && matches!(scope.as_str(), "Fleet" | "Loaded");
         assert!(
@@ -224,7 +224,8 @@ fn camel(name: &str) -> String {
     name.split('_').map(|part| part[..1].to_uppercase() + &part[1..].to_lowercase()).collect()
 }
 
-/// Returns the code of `request_id`. Every mutation has a `request_id`, so that a repeat is harmless.
+/// Returns the generated Rust type and body of the method that reads `request_id`, by which a repeat is harmless. Panics
+/// if a write has no such field.
 fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
     let has = method.input().get_field_by_name("request_id").is_some();
     assert!(!needed || has, "{path}: a write takes `request_id`");
@@ -271,8 +272,8 @@ fn is_secret(pool: &DescriptorPool, field: &FieldDescriptor) -> bool {
     field.options().get_extension(&extension).as_bool().unwrap_or_default()
 }
 
-/// Returns the path of field numbers to the id by which a gateway detects a repeated request. In a streamed request, it
-/// is in the message that starts the stream.
+/// Returns the path of field numbers to the id by which a gateway detects a repeated request; empty if it has no such
+/// id. In a streamed request, the id is in the message that starts the stream.
 fn repeat_id(method: &MethodDescriptor) -> Vec<u32> {
     let of = |message: &MessageDescriptor| Some(message.get_field_by_name("request_id")?.number());
     if let Some(number) = of(&method.input()) {

@@ -139,7 +139,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Takes more.
+    /// Adds `amount` to the share.
     ///
     /// # Errors
     /// The limit that would be exceeded; the share is unchanged then.
@@ -151,7 +151,7 @@ impl Share {
         Ok(())
     }
 
-    /// Takes more even beyond the limits, for data that exists already and cannot be rejected.
+    /// Adds `amount` to the share even above a limit: for data that is already in memory and cannot be rejected.
     pub fn grow_anyway(&mut self, amount: u64) {
         if self.limit.add(self.holder, amount, true).is_ok() {
             self.amount += amount;

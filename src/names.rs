@@ -16,7 +16,7 @@ impl Name {
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let count = text.chars().count();
         if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
-            let why = format!("must be 1..={NAME_CHARACTERS_MAX} characters, got {count}");
+            let why = format!("must have 1 to {NAME_CHARACTERS_MAX} characters, got {count}");
             return Err(Error::invalid(field, why));
         }
         let good = |c: char| c.is_alphanumeric() || "._-@/ ".contains(c);

@@ -1,8 +1,8 @@
 //! Live streams: each is ended within a second of its caller losing access.
 //!
 //! A stream is registered with the role that admitted it. Whenever the snapshot changes, and at least twice a second,
-//! every stream is checked again: caller, credential, role, freshness. A stream that fails the check is cancelled with
-//! the reason. When the server drains, streams are cancelled at once; a unary call that is registered here continues
+//! every stream is checked again: caller, credential, role, freshness. A stream that fails the check is canceled with
+//! the reason. When the server drains, streams are canceled at once; a unary call that is registered here continues
 //! until the end of the drain.
 
 use std::collections::HashMap;
@@ -197,7 +197,7 @@ impl LiveStream {
         self
     }
 
-    /// Returns the token that is cancelled when the stream must end.
+    /// Returns the token that is canceled when the stream must end.
     #[must_use]
     pub fn ended(&self) -> CancellationToken {
         self.state.token.clone()

@@ -73,9 +73,9 @@ pub struct App {
     pub replica: Arc<str>,
     /// Number of operations that run in this process. Access data is refreshed until it is zero.
     pub operations_running: AtomicUsize,
-    /// Cancelled when the process must stop.
+    /// Canceled when the process must stop.
     pub stop: CancellationToken,
-    /// Cancelled when the last call has ended, after `stop`. Tasks that calls depend on run until then.
+    /// Canceled when the last call has ended, after `stop`. Tasks that calls depend on run until then.
     pub calls_over: CancellationToken,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) digests: Digests,

@@ -2,9 +2,9 @@
 //!
 //! Invariants
 //! - the caller that waits for an entry gets a response when its batch is durable, or when it will not be stored;
-//! - an entry that was stored after its caller had hung up is closed. An entry whose commit got no response is written
-//!   again with its id, closed: it is stored once and closed, whether the first write was stored, failed, or is still
-//!   in progress;
+//! - if the caller hung up before its entry was stored, this task writes the entry's outcome. If a commit got no
+//!   response, the entry is written again with the same id and an outcome, so that it is stored once, whether the first
+//!   write was stored, failed, or is still in progress;
 //! - outcomes that could not be stored are retried separately, so that they do not delay newer ones;
 //! - a batch that the database rejects is halved until the rejected row is alone in its batch.
 

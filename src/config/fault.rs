@@ -48,7 +48,7 @@ impl Faults {
         limits: &RangeInclusive<N>,
     ) {
         if !limits.contains(&value) {
-            self.add(key, format!("must be {}..={}, got {value}", limits.start(), limits.end()));
+            self.add(key, format!("must be {} to {}, got {value}", limits.start(), limits.end()));
         }
     }
 

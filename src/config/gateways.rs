@@ -235,7 +235,7 @@ mod tests {
             assert!(with(1).is_ok() && with(most).is_ok(), "{key}");
             for wrong in [0, most + 1] {
                 let refused = with(wrong).unwrap_err().to_string();
-                let wanted = format!("`gateways.{key}` must be 1..={most}, got {wrong}");
+                let wanted = format!("`gateways.{key}` must be 1 to {most}, got {wrong}");
                 assert_eq!(refused, wanted);
             }
         }

@@ -130,7 +130,7 @@ impl Keys {
 pub(super) fn read(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o007 != 0 {
-        return Err(io::Error::other("others than its owner and group may read or write it"));
+        return Err(io::Error::other("other users have access: chmod 640"));
     }
     let mut text = String::new();
     file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;

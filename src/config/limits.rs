@@ -315,7 +315,7 @@ mod tests {
         ] {
             assert!(faults(key, least).is_empty() && faults(key, most).is_empty(), "{key}");
             for past in [least - 1, most + 1] {
-                let expected = format!("`limits.{key}` must be {least}..={most}, got {past}");
+                let expected = format!("`limits.{key}` must be {least} to {most}, got {past}");
                 assert_eq!(faults(key, past), [expected]);
             }
         }

@@ -137,7 +137,7 @@ fn from_database(
         DatabaseErrorKind::UniqueViolation => taken(information),
         // The referenced row was deleted between reading and writing.
         DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => {
-            Some(Error::conflict(Kind::Row, information.constraint_name().unwrap_or("reference")))
+            Some(Error::conflict(Kind::Row, "reference"))
         }
         DatabaseErrorKind::SerializationFailure => Some(Error::conflict(Kind::Row, "transaction")),
         DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => {
@@ -159,7 +159,10 @@ fn from_database(
 /// Returns the error for a value that the database rejects although all validations accepted it.
 fn unfit(what: &'static str, constraint: Option<&str>) -> Error {
     warn!(what, constraint, "a value reached the database that a check should have refused");
-    Error::invalid("request", "has a value that is too long, too large or not allowed here")
+    Error::invalid(
+        "request",
+        "has a value that is too long, too large or not allowed here: compare each field with the limits in the API reference",
+    )
 }
 
 fn taken(information: &dyn DatabaseErrorInformation) -> Option<Error> {

@@ -50,7 +50,10 @@ impl Heartbeat {
         self.stop.cancel();
         self.tasks.wait().await;
         if let Err(error) = replicas::leave(&self.db, &self.replica).await {
-            warn!(error = &error as &dyn std::error::Error, "the heartbeat was left behind");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the heartbeat row could not be deleted"
+            );
         }
     }
 }

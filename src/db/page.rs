@@ -35,7 +35,7 @@ impl PageSize {
     /// `Invalid` if it is negative.
     pub fn parse(size: i32) -> Result<Self, Error> {
         let size = u32::try_from(size).map_err(|_| {
-            Error::invalid("page_size", format!("must be 0..={PAGE_SIZE_MAX}, got {size}"))
+            Error::invalid("page_size", format!("must be 0 to {PAGE_SIZE_MAX}, got {size}"))
         })?;
         Ok(Self(if size == 0 { PAGE_SIZE_DEFAULT } else { size.min(PAGE_SIZE_MAX) }))
     }
@@ -128,7 +128,8 @@ impl<P: Serialize + DeserializeOwned> PageToken<P> {
             .and_then(|sealed| key.open(&scope.bytes(), &sealed))
             .and_then(|position| serde_json::from_slice(&position).ok())
             .ok_or_else(|| {
-                Error::invalid(FIELD, "is not one of this list, filter, order and caller")
+                let why = "was not issued for this list, filter, order and caller: start again with an empty token";
+                Error::invalid(FIELD, why)
             })?;
         Ok(Some(Self { position }))
     }

@@ -319,8 +319,14 @@ impl fmt::Display for Error {
             Self::Invalid { field, why } => write!(f, "`{field}` {why}"),
             Self::Missing { kind, id } => write!(f, "{} `{id}` does not exist", kind.words()),
             Self::Exists { kind, name } => write!(f, "{} `{name}` exists already", kind.words()),
+            // The id names no object.
+            Self::Conflict { kind: Kind::Row, .. } => f.write_str(
+                "an object that the request refers to was changed or deleted at the same time: \
+                 read it again and retry",
+            ),
             Self::Conflict { kind, id } => {
-                write!(f, "{} `{id}` has changed since it was read", kind.words())
+                let kind = kind.words();
+                write!(f, "{kind} `{id}` has changed since it was read: read it again and retry")
             }
             Self::Refused { why, .. }
             | Self::Denied { why }
@@ -330,11 +336,13 @@ impl fmt::Display for Error {
             Self::Unauthenticated { reason } => f.write_str(reason.of_a_credential()),
             Self::Exhausted { reason, retry_in } => {
                 let bound = reason.of_a_bound();
-                write!(f, "{bound}, try again in {} s", retry_in.as_secs().max(1))
+                write!(f, "{bound}; try again in {} s", retry_in.as_secs().max(1))
             }
             Self::Gateway { gateway, why, .. } => write!(f, "gateway `{gateway}` says: {why}"),
             Self::Unimplemented { path } => write!(f, "no method `{path}`"),
-            Self::Internal(_) => f.write_str("a fault of the server"),
+            Self::Internal(_) => f.write_str(
+                "internal error: the server's log has the cause under the id of the request or operation",
+            ),
         }
     }
 }

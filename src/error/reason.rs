@@ -152,24 +152,32 @@ impl Reason {
         if self == Self::CredentialMissing {
             "a credential is needed: send `authorization: Bearer`"
         } else if self == Self::CredentialAmbiguous {
-            "exactly one credential is taken, and each header once"
+            "send one credential only, and each Shoreguard header at most once"
         } else if self == Self::LoginFailed {
-            "what was shown is that of no account that may log in"
+            "login failed: the credentials are wrong, or the account cannot log in"
         } else {
             "the credential is unknown, malformed, expired or revoked"
         }
     }
 
     /// The message for the limit that was reached.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other reasons are not about a limit")]
     pub(super) fn of_a_bound(self) -> &'static str {
-        if self == Self::TooManyCalls {
-            "too many calls are open"
-        } else if self == Self::TooManyStreams {
-            "too many streams are open"
-        } else if self == Self::TooManyBytes {
-            "the open calls hold too many bytes"
-        } else {
-            "too much at once"
+        match self {
+            Self::RateLimited => "too many calls or attempts in a short time",
+            Self::Busy => "the server is busy: a pool or queue is full, or the database is locked",
+            Self::TooManyCalls => "too many calls are open",
+            Self::TooManyStreams => "too many streams are open",
+            Self::TooManyBytes => "the open calls hold too many bytes",
+            Self::GatewayBusy => "the maximum number of calls or streams to the gateway is open",
+            Self::GatewayOverBudget => {
+                "the gateway has sent more in this minute than its budget allows"
+            }
+            Self::DiskLow => {
+                "free disk space is below `limits.disk_reserve_mib`: only admins can write"
+            }
+            Self::LimitReached => "all your request ids on this gateway are in use",
+            _ => "a limit is reached",
         }
     }
 }

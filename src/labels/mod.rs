@@ -48,7 +48,7 @@ impl Labels {
             }
             if value.chars().count() > VALUE_CHARACTERS_MAX || value.chars().any(char::is_control) {
                 let why = format!(
-                    "has at `{key}` a value that is not at most {VALUE_CHARACTERS_MAX} plain characters"
+                    "has an invalid value at `{key}`: must be at most {VALUE_CHARACTERS_MAX} characters, without control characters"
                 );
                 return Err(Error::invalid(field, why));
             }

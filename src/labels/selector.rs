@@ -71,7 +71,10 @@ impl Selector {
             return Err(Error::invalid(field, why));
         }
         let bad = |part: &str| {
-            Error::invalid(field, format!("has a part that is no requirement: `{part}`"))
+            let why = format!(
+                "has an invalid requirement `{part}`: use `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k` or `!k`"
+            );
+            Error::invalid(field, why)
         };
         let mut requirements = Vec::new();
         for part in split(text).ok_or_else(|| bad(text))? {
@@ -95,7 +98,7 @@ impl Selector {
         for requirement in &mut requirements {
             if !requirement.key().starts_with(ACCESS_PREFIX) {
                 let why = format!(
-                    "asks for `{}`, which is not under `{ACCESS_PREFIX}`",
+                    "uses label `{}`: only labels under `{ACCESS_PREFIX}` are allowed",
                     requirement.key()
                 );
                 return Err(Error::invalid(field, why));

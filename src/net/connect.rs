@@ -64,8 +64,10 @@ fn judge(host: &str, addresses: &[IpAddr], allowed_networks: &[IpNet]) -> Result
     else {
         return Ok(());
     };
-    warn!(host, address = %forbidden, "an address that must not be connected to");
-    let why = format!("host `{host}` leads to an address that must not be connected to");
+    warn!(host, address = %forbidden, "a host resolves to a forbidden address");
+    let why = format!(
+        "host `{host}` resolves to a forbidden address; an operator can allow it in `allowed_networks`"
+    );
     Err(Error::refused(Reason::AddressForbidden, why))
 }
 

@@ -191,10 +191,7 @@ fn id_token(
     require(to_us, "it is not for this client")?;
     let party = all.get("azp").map(|party| party.as_str() == Some(client_id));
     require(party != Some(false), "it was issued to another client")?;
-    require(
-        audiences.len() == 1 || party.is_some(),
-        "it is for several and says not to whom it was issued",
-    )?;
+    require(audiences.len() == 1 || party.is_some(), "it has several audiences and no `azp`")?;
     let given = all.get("nonce").and_then(Value::as_str).unwrap_or_default();
     let answers = !nonce.is_empty() && bool::from(given.as_bytes().ct_eq(nonce.as_bytes()));
     require(answers, "it does not answer the login that was begun")

@@ -108,7 +108,7 @@ impl Messages {
             let compressed = prefix.get_u8() != 0;
             let length = prefix.get_u32() as usize;
             if compressed || length > MESSAGE_BYTES_MAX {
-                warn!(gateway = %self.gateway, length, compressed, "an answer can't be read");
+                warn!(gateway = %self.gateway, length, compressed, "a response cannot be decoded");
                 return Err(Connection::unreachable(&self.gateway));
             }
             if self.bytes.len() < 5 + length {

@@ -240,7 +240,10 @@ impl Gateway {
         if whole {
             return Ok(all);
         }
-        let why = format!("gateway `{}` lists more than {SANDBOXES_MAX} sandboxes", self.name());
+        let why = format!(
+            "gateway `{}` lists more than {SANDBOXES_MAX} sandboxes, or more than {PAGES_MAX} pages of them",
+            self.name()
+        );
         Err(Error::refused(Reason::LimitReached, why))
     }
 
@@ -309,8 +312,8 @@ impl Gateway {
 
 /// Returns the error for a response that does not match the gateway's generation.
 pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
-    warn!(gateway, what, "an answer can't be read");
-    let why = format!("gateway `{gateway}` has given an answer that can't be read");
+    warn!(gateway, what, "a response cannot be decoded");
+    let why = format!("gateway `{gateway}` returned a response that cannot be decoded");
     Error::unavailable(Reason::GatewayUnreachable, why)
 }
 

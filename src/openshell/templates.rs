@@ -51,7 +51,7 @@ impl Gateway {
         name: &str,
     ) -> Result<WorkloadTemplate, Error> {
         if self.generation() == Generation::V0_0 {
-            let why = "is for gateways of generation 0.1, which have templates of their own";
+            let why = "must be empty: a gateway of generation 0.0 has no templates";
             return Err(Error::invalid("gateway_template", why));
         }
         let answer = self.unary(GET, &v0_1::get_template(workspace, name), CALL_TIME).await?;

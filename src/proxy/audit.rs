@@ -118,7 +118,7 @@ impl Ended {
     }
 }
 
-/// An open audit intent. Dropping it without an outcome records that the caller cancelled the call.
+/// An open audit intent. Dropping it without an outcome records that the caller canceled the call.
 ///
 /// The caller decides when it hangs up and how long it waits, so neither proves that nothing was done: if the gateway
 /// may have acted and did not report the outcome, the outcome is recorded as unknown.

@@ -3,7 +3,7 @@
 //! Invariants
 //! - it has exactly one status, at its end: Shoreguard's own if the response breaks off or contains several;
 //! - no part of it is sent to a caller that lost the permission for the call, or whose deadline has passed;
-//! - its final status is recorded in the audit log, once. If it is dropped before its end, the call counts as cancelled
+//! - its final status is recorded in the audit log, once. If it is dropped before its end, the call counts as canceled
 //!   by the caller, unless the deadline or a lost permission ended it.
 
 use std::convert::Infallible;

@@ -45,7 +45,8 @@ impl<'a> Said<'a> {
     ) -> Result<Self, Error> {
         let text = |value: &'a http::HeaderValue| value.to_str();
         let metadata = headers.get(HEADER).map(text).transpose();
-        let metadata = metadata.map_err(|_| Error::invalid(HEADER, "is no name"))?;
+        let why = "must be a gateway name in visible ASCII characters";
+        let metadata = metadata.map_err(|_| Error::invalid(HEADER, why))?;
         let authority = domain.and_then(|domain| label(authority?.host(), domain));
         Ok(Self { metadata, authority })
     }
@@ -86,7 +87,7 @@ fn bound_to(
     let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
     let own = snapshot.gateway_name(gateway).ok_or_else(gone)?;
     if [said.metadata, said.authority].into_iter().flatten().any(|named| named != &*own) {
-        let why = format!("the credential is good for gateway `{own}` alone");
+        let why = format!("the credential is valid only for gateway `{own}`");
         return Err(Error::refused(Reason::CredentialBound, why));
     }
     choose(snapshot, principal, Some(&own))
@@ -97,7 +98,8 @@ fn named(said: Said<'_>) -> Result<Option<&str>, Error> {
     match (said.metadata, said.authority) {
         // Host names are case-insensitive, gateway names are not: the authority is compared as a host name.
         (Some(m), Some(a)) if !m.eq_ignore_ascii_case(a) => {
-            let why = "metadata and authority name two gateways";
+            let why =
+                "`x-shoreguard-gateway` and the host name select different gateways: send only one";
             Err(Error::refused(Reason::GatewayAmbiguous, why))
         }
         (named, other) => Ok(named.or(other)),
@@ -134,12 +136,13 @@ fn only(snapshot: &Snapshot, principal: PrincipalId) -> Result<Chosen, Error> {
         return choose(snapshot, principal, Some(name));
     }
     let names: Vec<&str> = seen.iter().map(|(name, _)| &**name).collect();
-    let list = match (names.is_empty(), more) {
-        (true, _) => "the caller has a role on none".to_owned(),
-        (false, true) => format!("among them {}", names.join(", ")),
-        (false, false) => format!("one of {}", names.join(", ")),
+    let list = names.join(", ");
+    let hint = match (names.is_empty(), more) {
+        (true, _) => "the caller has a role on no gateway".to_owned(),
+        (false, true) => format!("set `{HEADER}`, for example to one of {list}"),
+        (false, false) => format!("set `{HEADER}` to one of {list}"),
     };
-    let why = format!("say which gateway in the metadata `{HEADER}`: {list}");
+    let why = format!("no gateway selected: {hint}");
     Err(Error::refused(Reason::GatewayAmbiguous, why))
 }
 

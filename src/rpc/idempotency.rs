@@ -116,8 +116,9 @@ pub async fn claim(
     let id = Uuid::try_parse(request_id)
         .map_err(|_| Error::invalid("request_id", "must be a UUID"))?
         .to_string();
-    let caller =
-        caller.ok_or_else(|| Error::invalid("request_id", "is not taken by a public method"))?;
+    let caller = caller.ok_or_else(|| {
+        Error::invalid("request_id", "must be empty for a method that needs no credential")
+    })?;
     let digest = digest.map(|digest| digest.bytes.as_slice()).unwrap_or_default();
     let principal = caller.principal().to_string();
     let secret = app.answers_secret(method);
@@ -139,12 +140,13 @@ pub async fn claim(
         return Ok(Claim::First(Some(Claimed { id: row.id, row: name, secret })));
     }
     if row.digest != digest {
-        let why = "`request_id` was used with another body";
+        let why = "`request_id` was already used for another request: use a new UUID";
         return Err(Error::refused(Reason::RequestIdReused, why));
     }
     let other_credential = row.secret && row.credential != new.credential;
     let Some(sealed) = row.response.filter(|_| !other_credential) else {
-        let why = "a call with this `request_id` is running, or its outcome is not known";
+        let why = "a call with this `request_id` is running, its outcome is unknown, or its secret response belongs \
+                   to another credential: check the outcome before you use a new UUID";
         return Err(Error::refused(Reason::RequestInFlight, why));
     };
     let kept = app.master.open(&aad(&name), &sealed)?;

@@ -73,7 +73,9 @@ impl<R: Message> Sink<R> {
                 if let Some(taking) = &self.taking {
                     taking.give_up();
                 }
-                Err(Error::Late { why: "the reader takes no answers".to_owned() })
+                let why =
+                    "the response was not read for `limits.answer_seconds`: the stream was ended";
+                Err(Error::Late { why: why.to_owned() })
             }
         }
     }
@@ -160,7 +162,7 @@ fn fault(status: &Status) -> Error {
 }
 
 fn broken_off() -> Error {
-    Error::refused(Reason::MalformedMessage, "the request broke off, or can't be decoded")
+    Error::refused(Reason::MalformedMessage, "the request ended early or cannot be decoded")
 }
 
 async fn first<M: Rpc>(

@@ -37,7 +37,8 @@ pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error>
     if paths.is_empty() {
         return Err(Error::invalid("update_mask", "must name the fields to change"));
     }
-    // A handler takes each value out of the request, so that a second turn of a path would set it to nothing.
+    // Duplicates are removed: a handler takes each value out of the request, so a repeated path would overwrite the
+    // field with an empty value.
     paths.sort_unstable();
     paths.dedup();
     Ok(paths)

@@ -172,7 +172,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 fn read(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
     if file.metadata()?.mode() & 0o077 != 0 {
-        return Err(io::Error::other("others than its owner may read it: chmod 600"));
+        return Err(io::Error::other("other users have access: chmod 600"));
     }
     let mut text = String::new();
     file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;

@@ -119,7 +119,7 @@ impl Body {
     }
 
     /// Records the call when the body ends, with the code of its trailers. A body that is dropped earlier counts as
-    /// cancelled.
+    /// canceled.
     #[must_use]
     pub fn measured(mut self, measured: Measured) -> Self {
         self.measured = Some(measured);

@@ -67,7 +67,7 @@ impl Running {
         self.address
     }
 
-    /// Waits until the server has stopped, after `app.stop` was cancelled.
+    /// Waits until the server has stopped, after `app.stop` was canceled.
     pub async fn stopped(self) {
         let _ = self.stopped.await;
     }

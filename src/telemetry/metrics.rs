@@ -150,11 +150,11 @@ pub const METRICS: &[Metric] = &[
     gauge(CONNECTIONS, Unit::Count, "Connections of callers that are open now."),
     counter(
         CONNECTIONS_REFUSED,
-        "Connections that were closed as they came, by reason: a bound in all, of an address or of a core, or no file descriptor.",
+        "Connections that were closed right after accepting, by reason: `total` or `address` (limit reached), `core` (queue full), `descriptors` (no free file descriptor).",
     ),
     counter(
         CONNECTIONS_ENDED,
-        "Idle connections that were ended, by reason: idle for too long, or displaced by a new one at a bound.",
+        "Idle connections that were closed, by reason: `idle` (idle for too long), `displaced` (replaced by a new connection at a limit).",
     ),
 ];
 

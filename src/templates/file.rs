@@ -203,7 +203,7 @@ fn is_name(key: &str, name: &str) -> Result<(), String> {
     {
         let rest = NAME_CHARACTERS_MAX - 1;
         return Err(format!(
-            "has at `{key}` what is not a letter or digit and up to {rest} of letters, digits, `.`, `_`, `-`"
+            "has an invalid name at `{key}`: must be a letter or digit, then up to {rest} letters, digits, `.`, `_`, `-`"
         ));
     }
     Ok(())
@@ -211,21 +211,23 @@ fn is_name(key: &str, name: &str) -> Result<(), String> {
 
 fn line(key: &str, text: &str, max: usize) -> Result<(), String> {
     if text.chars().count() > max || text.contains(char::is_control) {
-        return Err(format!("has at `{key}` what is not one line of at most {max} characters"));
+        return Err(format!(
+            "has an invalid text at `{key}`: must be one line of at most {max} characters"
+        ));
     }
     Ok(())
 }
 
 fn names(key: &str, names: &[String]) -> Result<(), String> {
     if names.len() > NAMES_MAX {
-        return Err(format!("has at `{key}` more than {NAMES_MAX}"));
+        return Err(format!("has more than {NAMES_MAX} entries at `{key}`"));
     }
     names.iter().try_for_each(|name| is_name(key, name))
 }
 
 fn variables(key: &str, variables: &BTreeMap<String, String>) -> Result<(), String> {
     if variables.len() > VARIABLES_MAX {
-        return Err(format!("has at `{key}` more than {VARIABLES_MAX}"));
+        return Err(format!("has more than {VARIABLES_MAX} variables at `{key}`"));
     }
     for (name, value) in variables {
         let count = name.chars().count();
@@ -233,12 +235,12 @@ fn variables(key: &str, variables: &BTreeMap<String, String>) -> Result<(), Stri
             || name.contains(|c: char| c.is_control() || c == '=')
         {
             return Err(format!(
-                "has at `{key}` a name that is not 1..={VARIABLE_NAME_CHARACTERS_MAX} characters without `=`"
+                "has an invalid name at `{key}`: must have 1 to {VARIABLE_NAME_CHARACTERS_MAX} characters, without `=` or control characters"
             ));
         }
         if value.chars().count() > VARIABLE_VALUE_CHARACTERS_MAX || value.contains('\0') {
             return Err(format!(
-                "has at `{key}.{name}` more than {VARIABLE_VALUE_CHARACTERS_MAX} characters"
+                "has an invalid value at `{key}.{name}`: must be at most {VARIABLE_VALUE_CHARACTERS_MAX} characters without NUL"
             ));
         }
     }

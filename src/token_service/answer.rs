@@ -69,7 +69,7 @@ impl Refusal {
 
     /// The client is not authenticated.
     pub(super) fn client(in_header: bool) -> Self {
-        let why = "the client secret must be an API key that is good";
+        let why = "the client secret is missing or is not a valid API key";
         let refusal = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", why);
         Self { challenge: in_header, ..refusal }
     }
@@ -81,7 +81,7 @@ impl Refusal {
 
     /// The grant type is not supported.
     pub(super) fn grant_type() -> Self {
-        let why = "discovery lists the grants that there are";
+        let why = "unsupported `grant_type`: see the discovery document";
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", why)
     }
 
@@ -114,7 +114,8 @@ impl Refusal {
     /// An internal error of the server.
     #[must_use]
     pub(crate) fn fault() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "a fault of the server")
+        let why = "internal error: the server's log has the cause";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", why)
     }
 }
 

@@ -32,7 +32,8 @@ impl Form {
                 return Err(Refusal::request("a parameter must not contain NUL (U+0000)"));
             }
             if found.iter().any(|(known, _)| *known == name) {
-                return Err(Refusal::request("a parameter comes twice"));
+                // Not with its name: a secret that is sent without `=` is parsed as a name.
+                return Err(Refusal::request("a parameter is repeated: send each once"));
             }
             found.push((name, Secret::new(value)));
         }
@@ -73,7 +74,8 @@ pub(super) fn credential(headers: &HeaderMap, form: &Form) -> Result<Credential,
             basic(header).map(Credential::Basic).ok_or_else(|| Refusal::client(true))
         }
         (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
-            Err(Refusal::request("a client shows one credential, in the form or in the header"))
+            let why = "send one client credential, in the form or in `authorization`";
+            Err(Refusal::request(why))
         }
     }
 }

@@ -24,6 +24,8 @@ use crate::secret::Secret;
 
 /// The device code grant of RFC 8628.
 pub(super) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// The description of an `invalid_grant` error.
+const UNKNOWN_GRANT: &str = "the device code or refresh token is unknown, expired or already used";
 
 /// The credential that a token is issued for.
 enum Given {
@@ -81,7 +83,7 @@ fn given(app: &App, headers: &HeaderMap, form: &Form) -> Result<Given, Refusal> 
     match credential {
         Credential::None => Ok(given),
         Credential::Form(_) | Credential::Basic(_) => {
-            Err(Refusal::request("this grant is for clients that have no secret"))
+            Err(Refusal::request("send no client secret with this `grant_type`"))
         }
     }
 }
@@ -94,9 +96,7 @@ async fn issue(
 ) -> Result<Issued, Refusal> {
     let unauthenticated = match &given {
         Given::Key { in_header, .. } => Refusal::client(*in_header),
-        Given::DeviceCode(_) | Given::RefreshToken(_) => {
-            Refusal::grant("it is not known here, has ended or was used")
-        }
+        Given::DeviceCode(_) | Given::RefreshToken(_) => Refusal::grant(UNKNOWN_GRANT),
     };
     let issuing = AssertUnwindSafe(grant(app, call, gateway, &given)).catch_unwind();
     // A panic must not leave an audit entry open.
@@ -139,7 +139,7 @@ fn no_grant(why: NoGrant) -> Refusal {
         NoGrant::TooFast => ("slow_down", "poll less often"),
         NoGrant::Denied => ("access_denied", "it was denied"),
         NoGrant::Expired => ("expired_token", "the code has ended"),
-        NoGrant::Unknown => ("invalid_grant", "it is not known here, has ended or was used"),
+        NoGrant::Unknown => ("invalid_grant", UNKNOWN_GRANT),
     };
     Refusal::new(StatusCode::BAD_REQUEST, error, text)
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Reason};
 use crate::pb::release::Version;
 
 /// The supported releases, for messages.
-const SPOKEN: &str = "releases 0.0.88 to 0.0.116 and 0.1 are spoken";
+const SPOKEN: &str = "supported are 0.0.88 to 0.0.116 and 0.1.x";
 
 /// A family of schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,10 +200,12 @@ pub fn governable(
 pub fn unsupported(version: &str) -> String {
     let why = match Family::of(version) {
         Family::Before0_0_37 => {
-            "is of the family before 0.0.37, whose sandboxes and providers have another structure"
+            "is not supported (in releases before 0.0.37, sandboxes and providers have another structure)"
         }
-        Family::Before0_0_88 => "is of the family 0.0.37 to 0.0.87, which has no workspaces",
-        Family::V0_0 | Family::V0_1 | Family::Unknown => "is of no family that this server knows",
+        Family::Before0_0_88 => "is not supported (releases 0.0.37 to 0.0.87 have no workspaces)",
+        Family::V0_0 | Family::V0_1 | Family::Unknown => {
+            "is not supported (it is no release that this server knows)"
+        }
     };
     format!("version `{version}` {why}: {SPOKEN}")
 }

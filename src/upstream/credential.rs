@@ -72,7 +72,7 @@ impl CredentialCheck {
         }
         if code == Code::PermissionDenied {
             return Self::Unusable(format!(
-                "the gateway permits the credential nothing ({method}: PERMISSION_DENIED: {said})"
+                "the credential has no permissions on the gateway ({method}: PERMISSION_DENIED: {said})"
             ));
         }
         Self::unknown(method, &format!("{code:?}: {said}"))
@@ -138,7 +138,7 @@ impl CurrentUser {
         }
         let (said, roles) = (words(said), shown(&self.roles));
         CredentialCheck::Unusable(format!(
-            "the gateway accepts the credential and permits it nothing ({method}: {name}: {said}; roles: {roles})"
+            "the gateway accepts the credential, but it has no permissions there ({method}: {name}: {said}; roles: {roles})"
         ))
     }
 }

@@ -88,7 +88,7 @@ impl Credentials {
             ("oidc_client_secret", AuthMode::OidcClient, self.oidc_client_secret.is_some()),
         ] {
             if (mode == of) != given {
-                let why = format!("goes with auth mode `{}`, and must then be given", of.as_str());
+                let why = format!("must be set with auth mode `{}`, and only then", of.as_str());
                 return Err(Error::invalid(format!("credentials.{field}"), why));
             }
         }
@@ -115,7 +115,7 @@ pub fn fit_oidc(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error
     if (mode == AuthMode::OidcClient) == client.is_some() {
         return Ok(());
     }
-    let why = "goes with auth mode `oidc_client`, and must then be given";
+    let why = "must be set with auth mode `oidc_client`, and only then";
     Err(Error::invalid("oidc_client.token_url", why))
 }
 

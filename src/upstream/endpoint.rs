@@ -89,7 +89,8 @@ impl OidcClient {
             && authority.is_some_and(|at| !at.as_str().contains('@'))
             && (token_url.starts_with("https://") || (local && token_url.starts_with("http://")));
         if !sound {
-            let why = "must be an https URL of at most 2000 characters, without user and fragment";
+            let why = "must be an https URL (http only for loopback) of at most 2000 ASCII characters, without user and \
+                       fragment";
             return Err(Error::invalid("oidc_client.token_url", why));
         }
         let text = |field: &str, text: &str| {

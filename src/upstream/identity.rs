@@ -124,10 +124,8 @@ impl Fetched {
         if self.held(MARGIN).is_some() {
             return Ok(());
         }
-        let why = format!(
-            "no token for gateway `{}` can be had from its identity provider",
-            self.gateway
-        );
+        let why =
+            format!("the identity provider of gateway `{}` returned no usable token", self.gateway);
         Err(Error::unavailable(Reason::GatewayTokenUnavailable, why))
     }
 

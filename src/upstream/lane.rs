@@ -30,7 +30,8 @@ const STREAMS_WINDOW: u32 = 256 << 10;
 const STREAMS_HANDLES_MAX: u32 = 192;
 /// Window of the response of an exclusive call, in bytes: the downstream direction of a terminal or a tunnel.
 const EXCLUSIVE_WINDOW: u32 = 512 << 10;
-/// The call itself, and the `Health` call that probes or proves the connection before it.
+/// Maximum number of streams on an exclusive connection: the call, and the `Health` call that probes or proves the
+/// connection before it.
 const EXCLUSIVE_STREAMS_MAX: u32 = 2;
 
 impl Lane {

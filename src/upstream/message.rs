@@ -151,7 +151,7 @@ where
         Some(Ok(frame)) => Ok(frame.into_data().ok()),
         Some(Err(error)) => Err(match error.into().downcast::<Error>() {
             Ok(ours) => *ours,
-            Err(_) => Error::refused(Reason::MalformedMessage, "the request broke off"),
+            Err(_) => Error::refused(Reason::MalformedMessage, "the request ended early"),
         }),
     }
 }

@@ -218,7 +218,7 @@ async fn roles_are_listed_in_pages_and_guarded_by_etags(sg: TestServer) {
         let request =
             pb::ListGatewayRolesRequest { page_size: 2, page_token: token, ..Default::default() };
         let page = admin.access().list_gateway_roles(request).await.unwrap().into_inner();
-        shown.extend(super::shown(page.gateway_roles));
+        shown.extend(self::shown(page.gateway_roles));
         token = page.next_page_token;
         if token.is_empty() {
             break;
@@ -242,7 +242,7 @@ async fn roles_are_listed_in_pages_and_guarded_by_etags(sg: TestServer) {
         ]
     );
     let list = async |request| {
-        super::shown(
+        self::shown(
             admin.access().list_gateway_roles(request).await.unwrap().into_inner().gateway_roles,
         )
     };
@@ -268,7 +268,7 @@ async fn roles_are_listed_in_pages_and_guarded_by_etags(sg: TestServer) {
     let on_west =
         pb::ListGatewayRolesRequest { gateway: "west".into(), page_size: 2, ..Default::default() };
     let page = sg.with(&key).access().list_gateway_roles(on_west).await.unwrap().into_inner();
-    assert_eq!(super::shown(page.gateway_roles), ["west admin@example.com", "west lead"]);
+    assert_eq!(self::shown(page.gateway_roles), ["west admin@example.com", "west lead"]);
     assert_refused!(
         sg.with(&key).access().list_gateway_roles(on_east).await,
         NotFound,

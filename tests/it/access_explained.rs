@@ -21,6 +21,7 @@ use crate::access_bindings::{
 };
 use crate::refusals::denied_of;
 use crate::support::server::Caller;
+use crate::support::server::TestServer;
 
 fn user(email: &str) -> pb::Subject {
     of(Kind::User(email.to_owned()))
@@ -54,8 +55,8 @@ async fn listed(caller: &Caller, asked: pb::ListAccessRequest) -> Vec<String> {
     loop {
         let request = pb::ListAccessRequest { page_size: 2, page_token: token, ..asked.clone() };
         let page = caller.access().list_access(request).await.unwrap().into_inner();
-        assert!(page.access.len() <= 2);
-        found.extend(page.access.into_iter().map(|access| {
+        assert!(page.access_entries.len() <= 2);
+        found.extend(page.access_entries.into_iter().map(|access| {
             format!("{}: {}", name(access.subject.clone()), shown(access.step.as_ref().unwrap()))
         }));
         token = page.next_page_token;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::TestDb;
+use crate::support::server::TestServer;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures_util::stream::FuturesUnordered;

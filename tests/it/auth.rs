@@ -5,6 +5,7 @@ use std::time::Duration;
 use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
+use crate::support::server::TestServer;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD};
 
 fn login(email: &str, password: &str) -> pb::LoginRequest {

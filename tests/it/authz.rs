@@ -26,7 +26,7 @@ fn request(descriptors: &[u8], message: &str, gateway: &str, request_id: &str) -
     for field in descriptor.fields().filter(|f| f.kind() == Kind::String && !f.is_list()) {
         let text = match field.name() {
             "gateway" => gateway,
-            "name" | "group" | "sandbox" | "sandbox_name" => "box",
+            "name" | "group" | "sandbox" | "sandbox_name" | "service_principal" => "box",
             "request_id" => request_id,
             _ => continue,
         };

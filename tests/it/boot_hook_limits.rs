@@ -1,6 +1,8 @@
 //! Tests of what is refused of a boot hook.
 
-use crate::boot_hooks::{POST, PRE, change, create, gateway, hook, hooks, update, variables};
+use crate::boot_hooks::{
+    POST, PRE, change, create, gateway, hook, hooks, update, variables, with_folder,
+};
 use crate::support::server::TestServer;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;

@@ -218,7 +218,10 @@ async fn a_hook_is_limited_and_ends_with_all_that_it_has_started(sg: TestServer)
     assert!(!lives(left.output.trim()), "{left:?}");
 
     let loud = run_script(&sg, "sleep 1000 & echo $!; yes", 60).await;
-    assert_eq!((loud.status(), loud.summary.as_str()), (BAD, "wrote more than it may"));
+    assert_eq!(
+        (loud.status(), loud.summary.as_str()),
+        (BAD, "wrote more output than `boot_hooks.output_kib_max` allows")
+    );
     assert!(
         !lives(loud.output.lines().next().unwrap())
             && loud.output.chars().count() <= CHARACTERS_MAX

@@ -1,6 +1,8 @@
 //! Tests of the variables of boot hooks, and of what deletes hooks.
 
-use crate::boot_hooks::{POST, change, create, gateway, hook, hooks, update, variables};
+use crate::boot_hooks::{
+    POST, change, create, gateway, hook, hooks, update, variables, with_folder,
+};
 use crate::support::dump;
 use crate::support::server::TestServer;
 use shoreguard::db::types::SandboxName;
@@ -59,7 +61,7 @@ async fn t04_values_that_were_given_to_one_command_go_to_no_other(sg: TestServer
         let refused =
             assert_refused!(update(&admin, request).await, InvalidArgument, "INVALID_FIELD");
         assert!(
-            refused.message().contains("`environment` must be given anew"),
+            refused.message().contains("`environment` must be set again"),
             "{path}: {refused:?}"
         );
     }

@@ -7,6 +7,7 @@ use shoreguard::db::{Conn, Db, DbOptions};
 use shoreguard::error::{Error, Reason};
 
 use crate::storage::{insert_gateway, names};
+use crate::support::TestDb;
 use crate::support::limit;
 use crate::support::postgres::Database;
 

@@ -1,7 +1,7 @@
 //! Every `console` block of README.md and of the pages in `docs/` does what it shows, against `shoreguard dev`.
 //!
-//! A line that starts with `$ ` is a command, and goes on after a backslash. The lines below it are its output: `...`
-//! stands for any text within a line, and a line of `...` alone for any number of lines.
+//! A line that starts with `$ ` is a command, and continues after a backslash. The lines below it are its output: `...`
+//! matches any text within a line, and a line of `...` alone any number of lines.
 
 use std::fs;
 use std::path::{Path, PathBuf};

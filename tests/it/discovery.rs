@@ -143,8 +143,11 @@ async fn wp39_what_is_found_is_judged_told_of_and_not_registered(sg: TestServer)
     ];
     assert_eq!(shown(&found), expected, "{found:#?}");
     let reasons: Vec<&str> = found.gateways.iter().map(|g| g.reason.as_str()).collect();
-    let forbidden =
-        |host| format!("host `{host}` leads to an address that must not be connected to");
+    let forbidden = |host| {
+        format!(
+            "host `{host}` resolves to a forbidden address; an operator can allow it in `allowed_networks`"
+        )
+    };
     assert_eq!(reasons[0], forbidden("127.0.0.1"));
     assert_eq!(reasons[1], forbidden("inside.fleet.test"));
     assert_eq!(reasons[3], forbidden("two.fleet.test"));

@@ -10,12 +10,13 @@ use shoreguard::app::App;
 use shoreguard::db::on_conn;
 use shoreguard::db::types::{GatewayId, GatewayRef};
 use shoreguard::feed;
-use shoreguard::outbox::{self, NewEvent};
+use shoreguard::outbox::{self, NewEvent, event_types};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker;
 use shoreguard::workers;
 
 use crate::proxy::raw::{Raw, framed};
+use crate::support::server::TestServer;
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 const WRITERS: u64 = 8;
@@ -28,7 +29,7 @@ fn of(id: GatewayId, name: &str) -> GatewayRef {
 /// Writes an event, of a gateway or without one, in a transaction that is kept open for a while.
 async fn write(app: &App, on: Option<GatewayRef>, what: &str, held: Duration) {
     let event = NewEvent {
-        name: "test.happened",
+        event_type: event_types::SANDBOX_STARTED,
         gateway: on,
         actor: "tester".into(),
         payload: json!({ "what": what }),
@@ -61,7 +62,7 @@ fn watch(after_sequence: i64) -> pb::WatchEventsRequest {
 /// A watch from now on. It selects the events of the test, since events of its setup may not have a sequence number
 /// yet.
 fn from_now() -> pb::WatchEventsRequest {
-    pb::WatchEventsRequest { names: vec!["test.happened".to_owned()], ..watch(-1) }
+    pb::WatchEventsRequest { names: vec!["sandbox.started".to_owned()], ..watch(-1) }
 }
 
 fn id(gateway: &pb::Gateway) -> GatewayId {
@@ -71,7 +72,7 @@ fn id(gateway: &pb::Gateway) -> GatewayId {
 fn payloads(events: &[pb::Event]) -> Vec<&str> {
     events
         .iter()
-        .filter(|event| event.name == "test.happened")
+        .filter(|event| event.name == "sandbox.started")
         .map(|event| event.payload_json.as_str())
         .collect()
 }
@@ -126,7 +127,7 @@ async fn a_reader_beside_many_writers_misses_nothing(sg: TestServer) {
             let event = next.event.unwrap();
             assert_eq!((event.sequence, next.sequence), (last + 1, last + 1), "a gap or a skip");
             last = event.sequence;
-            if event.name == "test.happened" {
+            if event.name == "sandbox.started" {
                 seen.push(event.payload_json);
             }
         }

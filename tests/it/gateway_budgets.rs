@@ -200,7 +200,7 @@ async fn t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_
     loop {
         let page =
             sg.admin().sandboxes().list_sandboxes(request.clone()).await.unwrap().into_inner();
-        listed.extend(page.sandboxes.into_iter().map(|sandbox| (sandbox.gateway, sandbox.sandbox)));
+        listed.extend(page.sandboxes.into_iter().map(|sandbox| (sandbox.gateway, sandbox.name)));
         unreachable.extend(page.unreachable);
         if page.next_page_token.is_empty() {
             break;
@@ -213,7 +213,7 @@ async fn t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_
     assert!(
         unreachable
             .iter()
-            .all(|u| u.gateway == "endless" && u.error.contains("more sandboxes than are taken"))
+            .all(|u| u.gateway == "endless" && u.error.contains("more sandboxes than are read"))
     );
     assert!(!unreachable.is_empty());
     quiet.stop().await;

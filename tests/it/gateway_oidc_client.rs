@@ -15,6 +15,7 @@ use crate::gateway_credentials::{guarded_by_token, plain, rotate, who};
 use crate::oidc::issuers;
 use crate::oidc_provider::{Control, How};
 use crate::support::dump;
+use crate::support::server::TestServer;
 
 served! { tuned issuers; tokens_are_fetched_from_the_identity_provider }
 

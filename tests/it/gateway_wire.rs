@@ -236,7 +236,7 @@ async fn what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called(sg: Te
     );
     assert_eq!(
         shown.wire_note,
-        "version `0.0.36` is of the family before 0.0.37, whose sandboxes and providers have another structure: releases 0.0.88 to 0.0.116 and 0.1 are spoken"
+        "version `0.0.36` is not supported (in releases before 0.0.37, sandboxes and providers have another structure): supported are 0.0.88 to 0.0.116 and 0.1.x"
     );
 
     let admin = sg.admin();

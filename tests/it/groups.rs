@@ -9,6 +9,7 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::support::server::Caller;
+use crate::support::server::TestServer;
 
 fn create(name: &str, role: pb::Role) -> pb::CreateGroupRequest {
     pb::CreateGroupRequest { name: name.to_owned(), role: role.into(), ..Default::default() }

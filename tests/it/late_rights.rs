@@ -1,5 +1,6 @@
 //! T13, T14: a write that waits for its turn fails if its caller loses the required right in the meantime.
 
+use crate::support::server::TestServer;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use shoreguard::app::App;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::TestDb;
 use shoreguard::db::Db;
 use shoreguard::db::leases::{Lease, acquire, release, renew, still_held};
 use shoreguard::error::{Error, Kind};

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::audit::{intent, outcome, settings};
+use crate::support::TestDb;
 use crate::support::limit;
 use crate::support::postgres::Database;
 

@@ -11,6 +11,7 @@ use shoreguard::error::Error;
 use tokio_postgres::NoTls;
 
 use crate::support::Place;
+use crate::support::TestDb;
 use crate::support::limit::{self, limit};
 use crate::support::postgres::Database;
 

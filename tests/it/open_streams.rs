@@ -15,6 +15,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::support::server::Caller;
+use crate::support::server::TestServer;
 
 /// Time for a stream to end: one second, plus the delay of a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(4);

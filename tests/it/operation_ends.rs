@@ -97,7 +97,7 @@ async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
         Ok(json!({}))
     });
     let id = done.await.unwrap().id;
-    // An operation that is cancelled before it runs does nothing.
+    // An operation that is canceled before it runs does nothing.
     let request = pb::GetOperationRequest { operation: id.clone() };
     let status = async || {
         let found = sg.admin().operations().get_operation(request.clone()).await.unwrap();
@@ -107,7 +107,7 @@ async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
         crate::support::pause().await;
     }
     sg.admin().cancel(&id).await.unwrap();
-    // A second cancellation changes nothing: the operation is cancelled already, or has ended.
+    // A second cancellation changes nothing: the operation is canceled already, or has ended.
     let _ = sg.admin().cancel(&id).await;
     assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
     sg.finish().await;

@@ -253,7 +253,7 @@ async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(
     delete().await;
     // The caller who has started the operation needs no role to see it, but a valid credential.
     let key = admin.key("ops", pb::Role::Admin).await;
-    let own = super::held(&sg, &key).await;
+    let own = self::held(&sg, &key).await;
     let waiting = sg.app.spawn(wait(sg.with(&key), own.id.clone()));
     registered(&sg, 1).await;
     delete().await;

@@ -12,6 +12,7 @@ use shoreguard::seal::hex;
 
 use crate::support::dump;
 use crate::support::server::Caller;
+use crate::support::server::TestServer;
 use crate::support::work::{Begin, start};
 use shoreguard::resources::operations::leases::Operations;
 

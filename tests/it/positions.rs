@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use shoreguard::app::App;
 use shoreguard::db::{Conn, Engine};
-use shoreguard::outbox::{self, NewEvent};
+use shoreguard::outbox::{self, NewEvent, event_types};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker::SEQUENCER;
 use shoreguard::workers;
@@ -57,7 +57,7 @@ async fn next<R>(stream: &mut Streaming<R>) -> R {
 /// Commits an event. If a sequencer runs, it assigns the sequence number.
 async fn write(app: &App, what: &str) {
     let event = NewEvent {
-        name: "test.happened",
+        event_type: event_types::SANDBOX_STARTED,
         gateway: None,
         actor: "tester".into(),
         payload: json!({ "what": what }),
@@ -68,7 +68,7 @@ async fn write(app: &App, what: &str) {
 }
 
 fn from_now() -> pb::WatchEventsRequest {
-    let names = vec!["test.happened".to_owned()];
+    let names = vec!["sandbox.started".to_owned()];
     pb::WatchEventsRequest { after_sequence: -1, names, ..Default::default() }
 }
 

@@ -9,6 +9,7 @@ use tonic::Status;
 
 use crate::sboms::{FILES, file, first, gateways, of};
 use crate::support::server::Caller;
+use crate::support::server::TestServer;
 
 impl Caller {
     /// Downloads the document of a sandbox.

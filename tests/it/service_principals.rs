@@ -11,6 +11,7 @@ use shoreguard::resources::service_principals::worker::LAST_USED;
 use shoreguard::workers;
 use tonic::Status;
 
+use crate::support::server::TestServer;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Caller};
 
 pub(crate) fn create(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {

@@ -15,6 +15,7 @@ use shoreguard::error::{Error, Kind, Reason};
 use shoreguard::seal::{Aad, MasterKeys};
 use tokio::task::JoinSet;
 
+use crate::support::TestDb;
 use crate::support::{Place, limit};
 
 const THEN: Timestamp = Timestamp::from_unix_micros(1_700_000_000_123_456);

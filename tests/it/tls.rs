@@ -17,6 +17,7 @@ use shoreguard_simulator::{ClientAuth, Generation, Simulator, SimulatorOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use crate::support::server::TestServer;
 use crate::support::server::{Bearer, Caller, boot, config};
 use crate::support::{Place, limit};
 

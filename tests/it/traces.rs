@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{LazyLock, Mutex, mpsc};
 
+use crate::support::server::TestServer;
 use opentelemetry_proto::tonic::collector::trace::v1 as collector;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server as service;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;

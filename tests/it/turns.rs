@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::access_bindings::{set, two_gateways};
 use crate::refusals::denied;
+use crate::support::server::TestServer;
 
 /// Refused writes per minute in the configuration of a test.
 const REFUSED_MAX: u32 = 5;

@@ -17,6 +17,7 @@ use shoreguard::workers::{self, Worked, Worker};
 use tokio::sync::Notify;
 
 use crate::audit::{intent, settings};
+use crate::support::server::TestServer;
 
 /// Ticks per replica, since the tests of one process share statics.
 static TICKS: Mutex<Option<HashMap<Arc<str>, u32>>> = Mutex::new(None);

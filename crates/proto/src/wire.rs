@@ -102,17 +102,18 @@ pub fn text_at<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a str> {
 }
 
 /// Returns every string at the end of a path of field numbers, in the order of the message. A path may lead through
-/// repeated fields. Empty strings and strings that are not UTF-8 are left out.
+/// repeated fields. Empty strings and strings that are not UTF-8 are left out; an empty path finds nothing.
 #[must_use]
 pub fn texts_at<'a>(message: &'a [u8], path: &[u32]) -> Vec<&'a str> {
-    let Some((number, rest)) = path.split_first() else {
-        let text = std::str::from_utf8(message).ok().filter(|text| !text.is_empty());
-        return text.into_iter().collect();
-    };
+    let Some((number, rest)) = path.split_first() else { return Vec::new() };
     let (mut fields, mut texts) = (Fields::of(message), Vec::new());
     while let Ok(Some((n, value))) = fields.field() {
-        if let (true, Value::Bytes(bytes)) = (n == *number, value) {
-            texts.extend(texts_at(bytes, rest));
+        match value {
+            Value::Bytes(bytes) if n == *number && rest.is_empty() => {
+                texts.extend(std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty()));
+            }
+            Value::Bytes(bytes) if n == *number => texts.extend(texts_at(bytes, rest)),
+            Value::Bytes(_) | Value::Varint(_) | Value::Fixed32 | Value::Fixed64 => {}
         }
     }
     texts

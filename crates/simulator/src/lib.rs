@@ -15,7 +15,7 @@
 //! to policies and profiles (`token_grant_owner`, `mcp.versions`, files) is accepted but not stored.
 //!
 //! Flow control windows are those that a real gateway starts with: 64 KiB per connection and stream. `ForwardTcp` to
-//! [`STALLED_PORT`] reads nothing after the first frame, and keeps the unread body after the caller has cancelled: its
+//! [`STALLED_PORT`] reads nothing after the first frame, and keeps the unread body after the caller has canceled: its
 //! bytes stay charged to the connection. A real gateway adapts its windows to the throughput; these are fixed.
 
 mod body;
@@ -297,7 +297,7 @@ impl Simulator {
     pub async fn stop(self) {
         self.core.stop.cancel();
         self.core.tasks.close();
-        // After this timeout, the remaining tasks are cancelled and hold only memory.
+        // After this timeout, the remaining tasks are canceled and hold only memory.
         let _ = tokio::time::timeout(STOP, self.core.tasks.wait()).await;
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Server {
     pub(super) tls: Option<TlsAcceptor>,
     /// All tasks of the simulator.
     pub(super) tasks: TaskTracker,
-    /// Cancelled when the simulator stops.
+    /// Canceled when the simulator stops.
     pub(super) stop: CancellationToken,
     /// Counts the connections.
     pub(super) connections: Arc<Connections>,

@@ -120,7 +120,7 @@ impl Client {
             if gateways.len() == 1 { gateways.pop() } else { None }
         };
         let Some(found) = found else {
-            return Err("which gateway is meant is not known, `--gateway` names it".to_owned());
+            return Err("name the gateway with `--gateway`".to_owned());
         };
         let (pinned, told) = (found.pinned_generation(), found.wire_generation());
         let taken_for = if pinned == WireGeneration::Unspecified { told } else { pinned };
@@ -128,7 +128,7 @@ impl Client {
             WireGeneration::V00 => Ok(Generation::V0_0),
             WireGeneration::V01 => Ok(Generation::V0_1),
             WireGeneration::Unspecified | WireGeneration::Unknown | WireGeneration::Unsupported => {
-                Err(format!("gateway `{}` has no generation that is known", found.name))
+                Err(format!("the generation of gateway `{}` is unknown", found.name))
             }
         }
     }
@@ -165,7 +165,7 @@ fn authorization(args: &CallArgs) -> Result<Option<MetadataValue<Ascii>>, Failur
     let Some(key) = given else { return Ok(None) };
     let mut value: MetadataValue<Ascii> = format!("Bearer {}", key.expose().trim())
         .parse()
-        .map_err(|_| Failure::Usage("the key holds a character that no key has".to_owned()))?;
+        .map_err(|_| Failure::Usage("the key contains an invalid character".to_owned()))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

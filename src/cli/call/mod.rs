@@ -150,7 +150,9 @@ async fn ask(
     client: &mut Client,
 ) -> Result<MethodDescriptor, Failure> {
     let generation = client.generation(args.gateway.as_deref()).await.unwrap_or_else(|why| {
-        output::complain(&format!("{why}; taking generation 0.1, `--generation` names another"));
+        output::complain(&format!(
+            "{why}; using generation 0.1: set `--generation` to use another"
+        ));
         Generation::V0_1
     });
     found.of(generation).cloned().map_err(Failure::Usage)

@@ -79,11 +79,11 @@ mod tests {
         details.set_resource_info("gateway", "edge", "", "");
         details.set_retry_info(Some(Duration::from_millis(1500)));
         let mut status =
-            Status::with_error_details(Code::ResourceExhausted, "too much\nat once", details);
+            Status::with_error_details(Code::ResourceExhausted, "the server\nis busy", details);
         status.metadata_mut().insert(REQUEST_ID, "r1".parse().unwrap());
         assert_eq!(
             refusal(&status),
-            "RESOURCE_EXHAUSTED: too much at once\n  \
+            "RESOURCE_EXHAUSTED: the server is busy\n  \
              reason: BUSY (shoreguard)\n  \
              field: `name` must not be empty\n  \
              precondition: POLICY_PINNED edge: pinned by ana\n  \

@@ -119,11 +119,11 @@ mod tests {
         let methods = Methods::load();
         let method = methods.find("GetGateway").unwrap().newest(None).unwrap();
         let text = describe(&method);
-        let start = "// Returns one gateway by name.\n\
+        let start = "// Returns one gateway by name.\n// Role: viewer on the gateway.\n\
                      shoreguard.v1.GatewayService/GetGateway (shoreguard.v1.GetGatewayRequest) returns \
                      (shoreguard.v1.GetGatewayResponse)\n\n\
-                     // Asks for one gateway.\nmessage shoreguard.v1.GetGatewayRequest\n  \
-                     // Its name.\n  string gateway\n";
+                     // Request of GetGateway.\nmessage shoreguard.v1.GetGatewayRequest\n  \
+                     // Name of the gateway. Required.\n  string gateway\n";
         assert!(text.starts_with(start), "{text}");
         assert!(text.contains("\n  map<string, string> labels\n"), "{text}");
         assert!(text.contains("\n  GATEWAY_STATUS_HEALTHY\n"), "{text}");

@@ -78,7 +78,7 @@ impl OidcProvider {
         if needs_client && self.client_id.is_none() {
             faults.add(
                 format!("{key}.client_id"),
-                "is needed by a secret or a place to lead back to",
+                "is required if a client secret, `redirect_uris` or `loopback_redirects` is set",
             );
         }
         if self.client_secret.is_some() && self.client_secret_path.is_some() {
@@ -169,7 +169,7 @@ impl OidcRule {
             Some(audience) => text(&format!("{key}.audience"), audience, faults),
         }
         if self.conditions.is_empty() || self.conditions.len() > ITEMS_MAX {
-            faults.add(format!("{key}.conditions"), format!("must be 1..={ITEMS_MAX}"));
+            faults.add(format!("{key}.conditions"), format!("must have 1 to {ITEMS_MAX} entries"));
         }
         for (claim, condition) in &self.conditions {
             let key = format!("{key}.conditions.{claim}");
@@ -205,7 +205,7 @@ fn slug(key: &str, name: &str, faults: &mut Faults) {
     let fits = bytes.len() <= NAME_CHARACTERS_MAX;
     if !(fits && edge(bytes.first()) && edge(bytes.last()) && name.bytes().all(good)) {
         let why = format!(
-            "must be 1..={NAME_CHARACTERS_MAX} small letters, digits and inner `-`, got `{name}`"
+            "must be 1 to {NAME_CHARACTERS_MAX} lowercase letters, digits and inner `-`, got `{name}`"
         );
         faults.add(key, why);
     }
@@ -217,7 +217,7 @@ fn text(key: &str, text: &str, faults: &mut Faults) {
         faults.add(key, "must have no space at its ends and no control characters");
     }
     if !(1..=TEXT_CHARACTERS_MAX).contains(&count) {
-        faults.add(key, format!("must be 1..={TEXT_CHARACTERS_MAX} characters, got {count}"));
+        faults.add(key, format!("must have 1 to {TEXT_CHARACTERS_MAX} characters, got {count}"));
     }
 }
 

@@ -69,7 +69,7 @@ fn each_fault_is_named() {
         (r#"role = "operator""#, r#"role = "admin""#, "`oidc.providers[0].rules[0].role` is `admi"),
         (r#"role = "operator""#, "", "`oidc.providers[0].rules[0]` must have either"),
         (r#"{ sub = "robot-*" }"#, "{}", "`oidc.providers[0].rules[1].conditions` must be 1..=64"),
-        ("robot-*", "*", "`oidc.providers[0].rules[1].conditions.sub` must say something"),
+        ("robot-*", "*", "`oidc.providers[0].rules[1].conditions.sub` must not be empty or"),
         ("sub = \"robot-*\"", "iss = \"a\"", "`oidc.providers[0].rules[1].conditions.iss` holds"),
         ("sub = \"robot-*\"", "sub = 3", "`oidc.providers[0]` cannot be read: a condition must"),
         ("name = \"robots\"", "name = \"deploy\"", "`oidc.providers[0].rules[1].name` repeats"),

@@ -51,7 +51,8 @@ pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setti
         };
         told(&key, value(set.value), scope)
     });
-    // The response has no revision of the sandbox's settings; this one changes with each of them, and also otherwise.
+    // Generation 0.0 reports no revision of a sandbox's settings. `config_revision` changes with each of their changes,
+    // but can also change for other reasons.
     Some((settings.collect(), answer.config_revision))
 }
 

@@ -203,7 +203,7 @@ async fn check_count(conn: &mut Conn, holder: Holder, subject: &Subject) -> Resu
 
 fn group_is_global(ctx: &Ctx, subject: &Subject) -> Result<(), Error> {
     if subject.kind == HolderKind::Group && !ctx.is_global_admin() {
-        let why = "a role of a group is changed by a global admin only";
+        let why = "only a global admin can change roles of a group";
         return Err(Error::Denied { why: why.to_owned() });
     }
     Ok(())

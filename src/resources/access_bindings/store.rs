@@ -271,7 +271,7 @@ pub async fn insert(
     of!(holder.kind, insert(conn, holder, place, role, at))
 }
 
-/// Updates a role if its version is unchanged, and returns whether it was.
+/// Updates a role if its version is unchanged. Returns whether it was updated.
 pub async fn update(
     conn: &mut Conn,
     kind: HolderKind,
@@ -291,7 +291,7 @@ pub async fn update(
     Ok(changed == 1)
 }
 
-/// Deletes a role if its version is unchanged, and returns whether it was.
+/// Deletes a role if its version is unchanged. Returns whether it was deleted.
 pub async fn delete(
     conn: &mut Conn,
     kind: HolderKind,

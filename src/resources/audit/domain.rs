@@ -12,7 +12,8 @@ use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, Db};
 use crate::error::Error;
 
-/// Entries with a shorter duration are looked up near the time at which they began.
+/// Calls shorter than this are found by their closing time, which is close to their start. Longer calls have an index
+/// of their own.
 const SHORT: Duration = Duration::from_mins(1);
 /// Maximum time by which a clock may have been set back between the beginning and the end of a call.
 const CLOCK_SLACK: Duration = Duration::from_mins(1);

@@ -341,7 +341,8 @@ fn decision(request: &pb::ApproveDeviceRequest) -> Result<Option<Decision>, Erro
         Ok(pb::DeviceDecision::Approve) => Ok(Some(Decision::Approve)),
         Ok(pb::DeviceDecision::Deny) => Ok(Some(Decision::Deny)),
         Ok(pb::DeviceDecision::Unspecified) | Err(_) => {
-            Err(Error::invalid("decision", "must be said: approve or deny"))
+            let why = "must be DEVICE_DECISION_APPROVE or DEVICE_DECISION_DENY";
+            Err(Error::invalid("decision", why))
         }
     }
 }

@@ -85,7 +85,7 @@ fn switched_on(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
 /// Validates the combination of phase, working directory and variables.
 fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Error> {
     if phase == Phase::PreCreate && !workdir.is_empty() {
-        return Err(Error::invalid("workdir", "is for hooks inside a sandbox"));
+        return Err(Error::invalid("workdir", "must be empty for a pre-create hook"));
     }
     environment.fits("environment", phase)
 }

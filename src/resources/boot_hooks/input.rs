@@ -92,7 +92,7 @@ pub fn name(field: &str, text: String) -> Result<String, Error> {
     if !(1..=NAME_CHARACTERS_MAX).contains(&count) || !text.chars().all(good) || text.trim() != text
     {
         let why = format!(
-            "must be 1..={NAME_CHARACTERS_MAX} letters, digits, `.`, `_`, `-` and inner spaces"
+            "must be 1 to {NAME_CHARACTERS_MAX} letters, digits, `.`, `_`, `-` and inner spaces"
         );
         return Err(Error::invalid(field, why));
     }
@@ -110,8 +110,8 @@ pub fn command(field: &str, text: String) -> Result<String, Error> {
 pub fn words_of(command: &str) -> Result<Vec<String>, &'static str> {
     let words = shlex::split(command).ok_or("has a quote or backslash that is not closed")?;
     match words.first() {
-        None => Err("must hold a command"),
-        Some(program) if program.is_empty() => Err("must begin with a command"),
+        None => Err("must not be empty"),
+        Some(program) if program.is_empty() => Err("must not begin with an empty word"),
         Some(_) => Ok(words),
     }
 }
@@ -128,7 +128,7 @@ pub fn workdir(field: &str, text: String) -> Result<String, Error> {
 /// Parses a timeout.
 pub fn timeout(field: &str, seconds: i32) -> Result<i64, Error> {
     if !(1..=TIMEOUT_SECONDS_MAX).contains(&seconds) {
-        let why = format!("must be 1..={TIMEOUT_SECONDS_MAX} seconds, got {seconds}");
+        let why = format!("must be 1 to {TIMEOUT_SECONDS_MAX} seconds, got {seconds}");
         return Err(Error::invalid(field, why));
     }
     Ok(i64::from(seconds))
@@ -223,7 +223,7 @@ impl Environment {
             }
             if value.len() > VARIABLE_VALUE_BYTES_MAX || value.contains('\0') {
                 let why = format!(
-                    "has at `{name}` a value that is not at most {VARIABLE_VALUE_BYTES_MAX} bytes without NUL"
+                    "has an invalid value at `{name}`: must be at most {VARIABLE_VALUE_BYTES_MAX} bytes, without NUL"
                 );
                 return Err(Error::invalid(field, why));
             }
@@ -241,7 +241,7 @@ impl Environment {
         match self.0.keys().find(|name| phase == Phase::PreCreate && !is_harmless(name)) {
             None => Ok(()),
             Some(name) => {
-                Err(Error::invalid(field, format!("must not hold `{name}` in a hook of this host")))
+                Err(Error::invalid(field, format!("must not set `{name}` in a pre-create hook")))
             }
         }
     }

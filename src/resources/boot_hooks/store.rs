@@ -182,7 +182,7 @@ pub async fn insert(conn: &mut Conn, new: &Hook) -> Result<Hook, Error> {
     stored.map_err(|error| crate::db::error::about(error.into(), &new.name))
 }
 
-/// Updates a hook if its stored version is `hook.version - 1`, and returns whether it was.
+/// Updates a hook if its stored version is `hook.version - 1`. Returns whether it was updated.
 pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<bool, Error> {
     let row = t::table.filter(one(place, hook.id)).filter(t::version.eq(hook.version - 1));
     let set = (
@@ -215,7 +215,7 @@ pub async fn ran(
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Deletes a hook if it is still at `version`, and returns whether it was.
+/// Deletes a hook if its version is still `version`. Returns whether it was deleted.
 pub async fn delete(
     conn: &mut Conn,
     place: &SandboxRef,

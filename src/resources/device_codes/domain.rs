@@ -245,7 +245,7 @@ fn decided(found: &store::Polled) -> Result<Polled, Error> {
     })
 }
 
-/// Consumes an approval, and returns whether it was still unused.
+/// Consumes an approval that is unused. Returns whether it was consumed.
 pub async fn consume(ctx: &Ctx, approved: &Approved) -> Result<bool, Error> {
     ctx.db().transaction(async |conn| store::consume(conn, approved.id).await).await
 }

@@ -150,7 +150,7 @@ pub struct Decided {
     pub session: SessionId,
 }
 
-/// Stores a decision if the code is pending, and returns whether it was.
+/// Stores a decision if the code is pending. Returns whether it was stored.
 pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &Decided) -> Result<bool, Error> {
     use device_codes as t;
     let decided = on_conn!(conn, |c| diesel::update(
@@ -167,7 +167,7 @@ pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &Decided) -> Result<b
     Ok(decided == 1)
 }
 
-/// Consumes an approved code, and returns whether it was still unused.
+/// Consumes an approved code that is unused. Returns whether it was consumed.
 pub async fn consume(conn: &mut Conn, id: DeviceCodeId) -> Result<bool, Error> {
     use device_codes as t;
     let consumed = on_conn!(conn, |c| diesel::update(
@@ -185,8 +185,8 @@ pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<us
     Ok(delete_first!(conn, t, t::expires_at.lt(before), t::id, limit)?)
 }
 
-/// Counts an attempt of a user, in a new window if the current one began at or before `since`. Returns the number of
-/// attempts and the beginning of the window.
+/// Counts an attempt of a user to decide about a device by its user code, in a new window if the current one began at
+/// or before `since`. Returns the number of attempts and the beginning of the window.
 pub async fn take_try(
     conn: &mut Conn,
     user: UserId,
@@ -211,7 +211,7 @@ pub async fn take_try(
     Ok(taken)
 }
 
-/// Refunds the attempt of a correct code.
+/// Refunds the attempt of a correct user code.
 pub async fn give_back(conn: &mut Conn, user: UserId) -> Result<(), Error> {
     use device_tries as t;
     on_conn!(conn, |c| diesel::update(
@@ -223,7 +223,7 @@ pub async fn give_back(conn: &mut Conn, user: UserId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes attempts whose window began before `before`.
+/// Deletes the counts of attempts whose window began before `before`.
 pub async fn forget_tries(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     use device_tries as t;
     on_conn!(conn, |c| diesel::delete(t::table.filter(t::since.lt(before))).execute(c).await)?;

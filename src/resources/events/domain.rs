@@ -42,7 +42,7 @@ impl Filter {
         }
         let fits = |name: &String| (1..=NAME_CHARS_MAX).contains(&name.chars().count());
         if !names.iter().all(fits) {
-            let why = format!("must each be 1..={NAME_CHARS_MAX} characters");
+            let why = format!("must each have 1 to {NAME_CHARS_MAX} characters");
             return Err(Error::invalid("names", why));
         }
         Ok(Self { gateway: (!gateway.is_empty()).then_some(gateway), names })

@@ -167,7 +167,7 @@ fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
     if is_global_admin || !change.moves_destination() {
         return Ok(());
     }
-    let why = "an endpoint, scheme, CA, auth mode, token URL or pinned generation is changed by a global admin only";
+    let why = "only a global admin can change endpoint, scheme, CA, auth mode, OIDC client or pinned generation";
     Err(Error::Denied { why: why.to_owned() })
 }
 
@@ -194,7 +194,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
                 && labels.of_access() != labels_before.of_access()
                 && !global
             {
-                let why = "labels under `access/` are changed by a global admin only";
+                let why = "only a global admin can change labels under `access/`";
                 return Err(Error::Denied { why: why.to_owned() });
             }
             let destination = sealed::destination(&row);

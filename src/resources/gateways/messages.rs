@@ -95,7 +95,7 @@ impl TryFrom<pb::RegisterGatewayRequest> for NewGateway {
         fit_oidc(auth_mode, oidc_client.as_ref())?;
         let ca_cert = ca_cert(&req.ca_cert)?;
         if ca_cert.is_some() && scheme == Scheme::Http {
-            return Err(Error::invalid("ca_cert", "goes with the scheme `https`"));
+            return Err(Error::invalid("ca_cert", "can only be set with scheme `https`"));
         }
         Ok(Self {
             name: input::name("name", &req.name)?,
@@ -116,8 +116,9 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
     type Error = Error;
 
     fn try_from(mut req: pb::UpdateGatewayRequest) -> Result<Self, Error> {
-        let said =
-            |field: &str| Error::invalid(field.to_owned(), "must be said when the mask names it");
+        let said = |field: &str| {
+            Error::invalid(field.to_owned(), "is required, since `update_mask` names it")
+        };
         let mut change = Self::default();
         for path in wire::paths(req.update_mask.take())? {
             match path.as_str() {

@@ -27,7 +27,7 @@ impl Of {
             return Ok(Self(Some(sandboxes::input::place(workspace, sandbox)?)));
         }
         if !workspace.is_empty() {
-            return Err(Error::invalid("workspace", "goes with `sandbox`"));
+            return Err(Error::invalid("workspace", "must be empty if `sandbox` is empty"));
         }
         Ok(Self(None))
     }

@@ -78,7 +78,7 @@ async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), 
     Ok(())
 }
 
-/// Updates a gateway if its stored version is `row.version - 1`, and returns whether it was. `labels` replaces all
+/// Updates a gateway if its stored version is `row.version - 1`. Returns whether it was updated. `labels` replaces all
 /// labels; `None` leaves them unchanged.
 pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Result<bool, Error> {
     let at =
@@ -110,7 +110,7 @@ pub async fn forget_found(conn: &mut Conn, row: &mut Row) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes a gateway if it is still at `version`, and returns whether it was.
+/// Deletes a gateway if its version is still `version`. Returns whether it was deleted.
 pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool, Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::version.eq(version)));
     Ok(on_conn!(conn, |c| diesel::delete(at).execute(c).await)? == 1)

@@ -120,8 +120,8 @@ async fn refuse_in_use(
         return Ok(());
     }
     let why = format!(
-        "gateway `{name}` is in use: {operations} operations, {streams} streams and {calls} recorded calls are going \
-         on; say `force` to end them"
+        "gateway `{name}` is in use: {operations} operations, {streams} streams and {calls} recorded calls in \
+         progress; set `force` to end them"
     );
     Err(Error::refused(Reason::GatewayInUse, why))
 }

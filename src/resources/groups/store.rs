@@ -87,8 +87,8 @@ pub async fn page(conn: &mut Conn, after: Option<&str>, limit: i64) -> Result<Ve
     rows.into_iter().map(|(row, members)| group(row, members)).collect()
 }
 
-/// Updates a group if its stored version is `group.version - 1`, and returns whether it was. Returns `Exists` if the
-/// name is in use.
+/// Updates a group if its stored version is `group.version - 1`. Returns whether it was updated. Returns `Exists` if
+/// the name is in use.
 pub async fn update(conn: &mut Conn, group: &Group) -> Result<bool, Error> {
     use groups as t;
     let row = t::table.filter(t::id.eq(group.id.get()).and(t::version.eq(group.version - 1)));
@@ -104,7 +104,7 @@ pub async fn update(conn: &mut Conn, group: &Group) -> Result<bool, Error> {
     Ok(changed == 1)
 }
 
-/// Deletes a group that is still at `version`, with its dependent rows, and returns whether it was.
+/// Deletes a group with its dependent rows if its version is still `version`. Returns whether it was deleted.
 pub async fn delete(conn: &mut Conn, id: GroupId, version: i64) -> Result<bool, Error> {
     use groups as t;
     let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
@@ -166,7 +166,7 @@ pub async fn insert_member(
     member(row)
 }
 
-/// Removes a member, and returns whether the user was one.
+/// Removes a member. Returns whether the user was a member.
 pub async fn delete_member(conn: &mut Conn, group: GroupId, user: UserId) -> Result<bool, Error> {
     use group_members as t;
     let row = t::table.filter(t::group_id.eq(group.get()).and(t::user_id.eq(user.get())));

@@ -90,7 +90,7 @@ pub fn id(field: &str, text: &str) -> Result<String, Error> {
 pub fn timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> {
     let given = given.unwrap_or(WAIT_DEFAULT);
     if !(WAIT_MIN..=WAIT_MAX).contains(&given) {
-        let why = format!("must be {}..={} seconds", WAIT_MIN.as_secs(), WAIT_MAX.as_secs());
+        let why = format!("must be {} to {} seconds", WAIT_MIN.as_secs(), WAIT_MAX.as_secs());
         return Err(Error::invalid(field, why));
     }
     Ok(given)
@@ -329,7 +329,7 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
             let why = format!("operation `{id}` has ended: {}", row.status);
             return Err(Error::refused(Reason::OperationEnded, why));
         }
-        // It was already being cancelled.
+        // It was already being canceled.
         return shown(&ctx, row).await;
     };
     ctx.app().part::<Operations>().feed.moved(id, row.version);

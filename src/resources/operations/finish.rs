@@ -125,7 +125,7 @@ impl Work {
         Ok(())
     }
 
-    /// Converts a result into what is stored. Cancelled work fails with the reason of the cancellation.
+    /// Converts a result into what is stored. Canceled work fails with the reason of the cancellation.
     fn ended(&self, result: Result<Value, Failure>) -> Ended {
         let mut failure = match result {
             Ok(value) => match self.sealed(value) {
@@ -136,7 +136,9 @@ impl Work {
         };
         let orphaned = match self.held.why().filter(|_| failure.code == Code::Cancelled) {
             Some(Stop::Draining) => Some("the server was stopped"),
-            Some(Stop::LeaseLost) => Some("its replica could not keep it"),
+            Some(Stop::LeaseLost) => {
+                Some("the replica lost its lease on the operation, so it stopped the work")
+            }
             Some(Stop::Cancelled) | None => None,
         };
         if let Some(why) = orphaned {

@@ -90,7 +90,7 @@ words! {
         Internal = "internal",
         /// The work timed out.
         Timeout = "timeout",
-        /// The operation was cancelled.
+        /// The operation was canceled.
         Cancelled = "cancelled",
         /// Its replica crashed or stopped, and no other replica could resume it.
         Orphaned = "orphaned",
@@ -152,7 +152,7 @@ impl Failure {
         Self { code, message: message.into(), result: None }
     }
 
-    /// Failure of work that stopped because it was cancelled.
+    /// Failure of work that stopped because it was canceled.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(Code::Cancelled, "the operation was cancelled")
@@ -214,7 +214,11 @@ mod tests {
         let unreachable = Error::unavailable(Reason::GatewayUnreachable, "it does not answer");
         for (error, code, message) in [
             (unreachable, Code::GatewayUnreachable, "it does not answer"),
-            (Error::internal("relation x does not exist"), Code::Internal, "a fault of the server"),
+            (
+                Error::internal("relation x does not exist"),
+                Code::Internal,
+                "internal error: the server's log has the cause under the id of the request or operation",
+            ),
             (Error::Late { why: "too slow".to_owned() }, Code::Timeout, "too slow"),
             (Error::missing(Kind::Sandbox, "a"), Code::Refused, "sandbox `a` does not exist"),
         ] {

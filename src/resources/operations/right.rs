@@ -1,7 +1,7 @@
 //! The right of an operation's work to continue: the credential that began it and the role of its caller.
 //!
 //! Invariants
-//! - work stops within a second after its caller loses the right to it, as if it was cancelled: it undoes what it has
+//! - work stops within a second after its caller loses the right to it, as if it was canceled: it undoes what it has
 //!   done;
 //! - the replica that runs the work keeps the credential in memory. The sealed input of a resumable operation contains
 //!   it too, so that a takeover checks it again; without it, a takeover checks the principal and its role;
@@ -121,7 +121,7 @@ fn parted(plain: &[u8]) -> Result<(Option<Stored>, &[u8]), Error> {
     Ok((Some(stored), &rest[end + 1..]))
 }
 
-/// Marks operations whose right was lost as cancelling, and emits the events.
+/// Marks operations whose right was lost as `cancelling`, and emits the events.
 pub(super) async fn store_lost(app: &Arc<App>, held: &[Arc<Held>]) -> Result<(), Error> {
     let ctx = Ctx::system(app, "operation-rights");
     for (held, gateway) in held.iter().filter_map(|held| Some((held, held.to_store()?))) {

@@ -153,14 +153,14 @@ impl Running {
         &self.work.ctx
     }
 
-    /// Cancelled when the work must stop; [`Running::why`] returns the reason. The work then has 30 seconds to return
+    /// Canceled when the work must stop; [`Running::why`] returns the reason. The work then has 30 seconds to return
     /// [`Failure::cancelled`], or its result if it was already done.
     #[must_use]
     pub fn cancel(&self) -> &CancellationToken {
         &self.work.held.token
     }
 
-    /// Sets how long cancelled work may take to undo what it has done, instead of 30 seconds. If the replica is
+    /// Sets how long canceled work may take to undo what it has done, instead of 30 seconds. If the replica is
     /// shutting down or has lost its lease, nothing must be undone, and 30 seconds apply.
     pub fn may_undo_for(&self, grace: Duration) {
         self.work.grace_ms.store(millis(grace), Ordering::Relaxed);
@@ -175,7 +175,7 @@ impl Running {
         }
     }
 
-    /// Returns why the work must stop, or `None` if it may continue. Only cancelled work undoes what it has done.
+    /// Returns why the work must stop, or `None` if it may continue. Only canceled work undoes what it has done.
     #[must_use]
     pub fn why(&self) -> Option<Stop> {
         self.work.held.why()
@@ -282,7 +282,7 @@ impl Running {
     /// Marks the operation as running.
     ///
     /// # Errors
-    /// `Conflict` if it was cancelled before it began, or the lease was lost.
+    /// `Conflict` if it was canceled before it began, or the lease was lost.
     async fn run(&self) -> Result<(), Error> {
         let (ctx, held) = (self.ctx(), &self.work.held);
         let mut conn = ctx.db().write().await?;
@@ -314,7 +314,7 @@ impl Running {
             // Nothing was done yet, so nothing must be undone.
             Ok(()) if self.cancel().is_cancelled() => Err(Failure::cancelled()),
             Ok(()) => self.bounded(work).await,
-            // It may have been cancelled before it began.
+            // It may have been canceled before it began.
             Err(Error::Conflict { .. }) => Err(Failure::cancelled()),
             Err(error) => Err(error.into()),
         };

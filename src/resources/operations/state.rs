@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - `succeeded` and `failed` are final;
-//! - an operation that is being cancelled may still succeed: its work may have been done already.
+//! - an operation that is being canceled may still succeed: its work may have been done already.
 
 use crate::words;
 
@@ -17,7 +17,7 @@ words! {
         Cancelling = "cancelling",
         /// Its work is done.
         Succeeded = "succeeded",
-        /// Its work failed, or was cancelled.
+        /// Its work failed, or was canceled.
         Failed = "failed",
     }
 }

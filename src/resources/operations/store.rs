@@ -359,7 +359,7 @@ pub async fn end(
         .optional())?)
 }
 
-/// Marks an operation of a gateway as cancelling. Returns `None` if it has ended or is already being cancelled.
+/// Marks an operation of a gateway as `cancelling`. Returns `None` if it has ended or is already being canceled.
 pub async fn cancel(
     conn: &mut Conn,
     id: &str,

@@ -33,7 +33,7 @@ use crate::workers::{Tick, Worked, Worker};
 const TAKE_MAX: usize = 50;
 
 /// Resumes interrupted work from its last step (second argument) with its input (third argument). If the operation was
-/// cancelled, the token is cancelled from the start, and the work undoes what it has done.
+/// canceled, the token is canceled from the start, and the work undoes what it has done.
 pub type Resume = fn(Running, String, Vec<u8>) -> BoxFuture<'static, Result<Value, Failure>>;
 
 /// Worker that takes over operations without a live replica. It runs on every replica, and the first one to find an

@@ -43,7 +43,7 @@ impl Gone {
 pub enum Which {
     /// All.
     All,
-    /// Those written at or before this time: later ones are for the next sandbox of that name.
+    /// Hooks and SBOMs written at or before this time. Later ones belong to the next sandbox of that name.
     By(Timestamp),
     /// None.
     None,

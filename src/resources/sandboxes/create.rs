@@ -4,7 +4,7 @@
 //! Invariants
 //! - the create request is sent once, and without a request id of Shoreguard's. If the response is lost, the gateway is
 //!   asked whether it created the sandbox, which carries an annotation with the operation's id;
-//! - a cancelled creation is undone: if the gateway created the sandbox anyway, it is deleted;
+//! - a canceled creation is undone: if the gateway created the sandbox anyway, it is deleted;
 //! - the result reports the outcome of every part.
 
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ pub(super) const CREATED: &str = "created";
 /// Step after the sandbox was recorded here and its event was emitted.
 pub(super) const NOTED: &str = "noted";
 
-/// How long a cancelled creation may take to find out whether the gateway created the sandbox, and to delete it.
+/// How long a canceled creation may take to find out whether the gateway created the sandbox, and to delete it.
 pub(super) const UNDO_TIME: Duration = Duration::from_mins(10);
 
 /// A validated sandbox to create.
@@ -76,7 +76,7 @@ pub struct Asked {
 pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error> {
     let Asked { mut create, template, policy, validate_only } = asked;
     if create.skip_hooks && ctx.role() < Role::Admin {
-        let why = "skipping hooks takes the role `admin` on the gateway".to_owned();
+        let why = "`skip_hooks` requires role `admin` on the gateway".to_owned();
         return Err(Error::Denied { why });
     }
     if !template.is_empty() {
@@ -85,7 +85,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
     let gateway = reach_to_act(ctx).await?;
     gateway.permits(sandbox::CREATE)?;
     if gateway.generation() == Generation::V0_0 && !create.new.workload_template.is_empty() {
-        let why = "is for gateways of generation 0.1, which have templates of their own";
+        let why = "must be empty: a gateway of generation 0.0 has no templates";
         return Err(Error::invalid("gateway_template", why));
     }
     if !policy.is_empty() {
@@ -301,7 +301,9 @@ async fn image(
     let read = patiently(running, || gateway.get_template(&place.workspace, template)).await;
     read.map(|template| template.image).map_err(|mut failure| {
         let why = failure.message;
-        failure.message = format!("the hooks before it are to know its image: {why}");
+        failure.message = format!(
+            "the image for the pre-create hooks could not be read from `gateway_template`: {why}"
+        );
         failure
     })
 }
@@ -323,7 +325,7 @@ async fn make(
         let creating = gateway.create_sandbox(&create.new);
         let created = tokio::select! {
             created = creating => created,
-            // A cancelled operation still waits for the response, since a created sandbox must be deleted. Only a
+            // A canceled operation still waits for the response, since a created sandbox must be deleted. Only a
             // shutdown or a lost lease ends the wait.
             () = given_up(running) => return Err(Failure::cancelled()),
         };

@@ -52,7 +52,7 @@ pub fn workspace(given: &str) -> Result<String, Error> {
 pub fn name(field: &str, given: &str) -> Result<String, Error> {
     let count = given.chars().count();
     if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
-        let why = format!("must be 1..={NAME_CHARACTERS_MAX} characters, got {count}");
+        let why = format!("must have 1 to {NAME_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
     let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -121,13 +121,13 @@ pub fn environment(given: BTreeMap<String, String>) -> Result<BTreeMap<String, S
             || !key.chars().all(sound)
         {
             return invalid(format!(
-                "must have names of 1..={ENVIRONMENT_KEY_CHARACTERS_MAX} characters, without `=`"
+                "must have names of 1 to {ENVIRONMENT_KEY_CHARACTERS_MAX} characters, without `=` or control characters"
             ));
         }
         // The message does not repeat the value, which may be secret.
         if value.chars().count() > ENVIRONMENT_VALUE_CHARACTERS_MAX || value.contains('\0') {
             return invalid(format!(
-                "must have values of at most {ENVIRONMENT_VALUE_CHARACTERS_MAX} characters, `{key}` has another"
+                "has an invalid value at `{key}`: must be at most {ENVIRONMENT_VALUE_CHARACTERS_MAX} characters, without NUL"
             ));
         }
     }
@@ -147,7 +147,7 @@ pub fn command(command: Command) -> Result<Command, Error> {
     let bytes: usize = command.argv.iter().map(String::len).sum();
     if !(1..=COMMAND_WORDS_MAX).contains(&command.argv.len()) || bytes > COMMAND_BYTES_MAX {
         let why = format!(
-            "must be 1..={COMMAND_WORDS_MAX} words of together at most {COMMAND_BYTES_MAX} bytes"
+            "must have 1 to {COMMAND_WORDS_MAX} words, with at most {COMMAND_BYTES_MAX} bytes in total"
         );
         return Err(Error::invalid("command", why));
     }

@@ -46,7 +46,7 @@ impl Of {
             return Ok(Self::Fleet(Selector::parse("gateway_selector", selector)?));
         }
         if !selector.is_empty() {
-            return Err(Error::invalid("gateway_selector", "goes without `gateway`"));
+            return Err(Error::invalid("gateway_selector", "must be empty if `gateway` is set"));
         }
         Ok(Self::One(names::asked_gateway("gateway", gateway)?))
     }

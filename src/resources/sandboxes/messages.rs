@@ -178,7 +178,7 @@ impl TryFrom<pb::GetSandboxLogsRequest> for logs::Query {
     type Error = Error;
 
     fn try_from(req: pb::GetSandboxLogsRequest) -> Result<Self, Error> {
-        let bad = || Error::invalid("lines", format!("must be 0..={}", logs::LINES_MAX));
+        let bad = || Error::invalid("lines", format!("must be 0 to {}", logs::LINES_MAX));
         let lines = u32::try_from(req.lines).map_err(|_| bad())?;
         if lines > logs::LINES_MAX {
             return Err(bad());
@@ -209,7 +209,7 @@ impl TryFrom<pb::WatchSandboxRequest> for Follow {
 
     fn try_from(req: pb::WatchSandboxRequest) -> Result<Self, Error> {
         let tail = u32::try_from(req.log_tail).ok().filter(|tail| *tail <= logs::TAIL_MAX);
-        let bad = || Error::invalid("log_tail", format!("must be 0..={}", logs::TAIL_MAX));
+        let bad = || Error::invalid("log_tail", format!("must be 0 to {}", logs::TAIL_MAX));
         let log_tail = tail.ok_or_else(bad)?;
         Ok(Self { logs: req.logs, events: req.events, log_tail, ..Self::default() })
     }

@@ -9,7 +9,7 @@
 //! - the client gets the gateway's response within seconds, even if the sandbox cannot be recorded here yet;
 //! - if the gateway does not respond, fails or reports an uncertain outcome, the sandbox is searched by its annotation,
 //!   since it may have been created anyway;
-//! - once the request was sent, another replica can take over, and a cancelled creation is undone.
+//! - once the request was sent, another replica can take over, and a canceled creation is undone.
 
 use std::time::{Duration, Instant};
 
@@ -257,15 +257,15 @@ fn by_then(pre_create: &Value) -> Value {
 async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stopped> {
     let Unknown { gateway, call, left, .. } = unknown.as_ref();
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        let why = "the hooks before the creation took longer than the caller waits".to_owned();
-        return Err(Error::Late { why }.into());
+        let why = "the deadline passed before the sandbox was created, while pre-create hooks ran";
+        return Err(Error::Late { why: why.to_owned() }.into());
     }
     after_create::tell(running, 30, "making the sandbox").await?;
     // After a takeover, the sandbox is searched by its annotation.
     let kept = serde_json::to_vec(left).map_err(Error::internal)?;
     running.step_with(CREATING, &kept).await?;
     running.may_begin()?;
-    // A cancelled operation still waits for the response, since a created sandbox must be deleted.
+    // A canceled operation still waits for the response, since a created sandbox must be deleted.
     let headers = (call.headers.clone(), call.deadline);
     let passed = match gateway.pass_create(headers, &call.message).await {
         Err(error) if is_final(&error) || !gateway.may_have_seen() => return Err(error.into()),

@@ -187,7 +187,7 @@ pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Er
     Ok(())
 }
 
-/// Changes description and labels if the version is still the one in `meta`. Returns whether it was.
+/// Changes description and labels if the version is still the one in `meta`. Returns whether they were changed.
 pub async fn describe(
     conn: &mut Conn,
     meta: &Meta,
@@ -228,7 +228,7 @@ pub async fn describe(
     Ok(true)
 }
 
-/// Deletes the row of a sandbox with its labels. Returns whether there was one.
+/// Deletes the row of a sandbox with its labels. Returns whether a row was deleted.
 pub async fn forget(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<bool, Error> {
     let row = meta_at!(gateway, place);
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)

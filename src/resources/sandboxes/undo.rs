@@ -1,4 +1,4 @@
-//! Deletes the sandbox of a cancelled creation.
+//! Deletes the sandbox of a canceled creation.
 //!
 //! Invariants
 //! - only the sandbox that this creation made is deleted, identified by its id: another sandbox of its name stays;
@@ -21,7 +21,7 @@ const TRIES_MAX: u32 = 100;
 /// Pause between two attempts.
 const REST: Duration = Duration::from_millis(1_500);
 
-/// Deletes the sandbox if the operation was cancelled, and returns whether it did. Fails if this replica is shutting
+/// Deletes the sandbox if the operation was canceled. Returns whether it was deleted. Fails if this replica is shutting
 /// down or has lost its lease.
 pub(super) async fn undo(
     running: &Running,

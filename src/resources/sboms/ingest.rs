@@ -34,7 +34,7 @@ impl Taken {
         if given.is_some_and(|given| given != sha256) {
             return Err(Error::invalid(
                 "sha256",
-                format!("is not that of the content, `{sha256}`"),
+                format!("does not match the document, whose SHA-256 is `{sha256}`"),
             ));
         }
         let document = cyclonedx::parse(&bytes)?;

@@ -158,7 +158,7 @@ impl VulnerabilityFilter {
             SeverityFilter::Any => None,
             SeverityFilter::Is(severity) => Some(severity),
             SeverityFilter::Clean => {
-                let why = "must not be clean, which no vulnerability is";
+                let why = "must not be SBOM_SEVERITY_CLEAN, which no vulnerability has";
                 return Err(Error::invalid("severity", why));
             }
         };

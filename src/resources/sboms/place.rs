@@ -49,7 +49,7 @@ fn check(field: &str, name: &str) -> Result<(), Error> {
         return Ok(());
     }
     let why = format!(
-        "must be 1..={NAME_CHARACTERS_MAX} of letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
+        "must be 1 to {NAME_CHARACTERS_MAX} letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
     );
     Err(Error::invalid(field, why))
 }

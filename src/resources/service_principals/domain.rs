@@ -88,7 +88,7 @@ pub fn new_key() -> Result<NewKey, Error> {
 
 fn check_end(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Error> {
     if expires_at.is_some_and(|at| at <= now) {
-        return Err(Error::invalid("expire_time", "must lie ahead"));
+        return Err(Error::invalid("expire_time", "must be in the future"));
     }
     Ok(())
 }
@@ -113,7 +113,9 @@ pub(super) async fn add(conn: &mut Conn, new: &store::New<'_>) -> Result<Service
     store::lock_number(conn).await?;
     let created = store::insert(conn, new).await?;
     if store::count(conn).await? > SERVICE_PRINCIPALS_MAX {
-        let why = format!("there may be at most {SERVICE_PRINCIPALS_MAX}");
+        let why = format!(
+            "there can be at most {SERVICE_PRINCIPALS_MAX} service principals: delete one first"
+        );
         return Err(Error::refused(Reason::LimitReached, why));
     }
     Ok(created)
@@ -129,7 +131,8 @@ pub async fn create(
     let now = ctx.now();
     check_end(now, expires_at)?;
     if name.as_str().starts_with(MADE_FOR_RULES) {
-        let why = format!("must not begin with `{MADE_FOR_RULES}`, as those that rules make do");
+        let why =
+            format!("must not begin with `{MADE_FOR_RULES}`, which is reserved for OIDC rules");
         return Err(Error::invalid("name", why));
     }
     ctx.not_above(role)?;

@@ -131,7 +131,7 @@ pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| service_principals::table.count().get_result(c).await)?)
 }
 
-/// Updates role and expiry of a service principal that is still at `version`, and returns whether it was.
+/// Updates role and expiry of a service principal if its version is still `version`. Returns whether it was updated.
 pub async fn update(
     conn: &mut Conn,
     id: ServicePrincipalId,
@@ -157,8 +157,8 @@ pub struct Replacement<'a> {
     pub previous_ends_at: Option<Timestamp>,
 }
 
-/// Replaces the key of a service principal that is still at `version`, and returns whether it was. The key before the
-/// present one becomes invalid in any case.
+/// Replaces the key of a service principal if its version is still `version`. Returns whether it was replaced. A
+/// replacement makes the key before the present one invalid.
 pub async fn set_key(
     conn: &mut Conn,
     id: ServicePrincipalId,
@@ -184,7 +184,7 @@ pub async fn set_key(
     Ok(changed == 1)
 }
 
-/// Deletes a service principal that is still at `version`, and returns whether it was.
+/// Deletes a service principal if its version is still `version`. Returns whether it was deleted.
 pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Result<bool, Error> {
     use service_principals as t;
     let gone = on_conn!(conn, |c| diesel::delete(

@@ -166,7 +166,8 @@ pub async fn live(
     Ok(row.map(live))
 }
 
-/// Replaces the refresh token if `before` is the current one, and returns whether it was.
+/// Replaces the refresh token if `before` is the current one and the session is not revoked. Returns whether it was
+/// replaced.
 pub async fn swap(
     conn: &mut Conn,
     id: SessionId,

@@ -34,7 +34,7 @@ impl Email {
         let email = text.trim().to_lowercase();
         let count = email.chars().count();
         if !(3..=EMAIL_CHARACTERS_MAX).contains(&count) {
-            let why = format!("must be 3..={EMAIL_CHARACTERS_MAX} characters, got {count}");
+            let why = format!("must have 3 to {EMAIL_CHARACTERS_MAX} characters, got {count}");
             return Err(Error::invalid(field, why));
         }
         let plain = |part: &str| {

@@ -16,6 +16,7 @@ use crate::app::{App, Parts, Setup};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, DbOptions};
+use crate::feed::{self, Feeding};
 use crate::oidc::Oidc;
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
@@ -55,9 +56,10 @@ impl Fixture {
             clock,
             master: MasterKeys::load_or_create(&folder.path().join("shoreguard.key")).unwrap(),
             authn,
-            parts: Parts::default(),
+            parts: Parts::default().with(Feeding::default()),
         };
         let app = App::new(setup).await.unwrap();
+        feed::load(&app).await.unwrap();
         let shared = Shared::new(&app, axum::Router::new(), axum::Router::new());
         Self { shared: Arc::new(shared), _folder: folder }
     }

@@ -139,7 +139,7 @@ fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error>
     if let (Route::Own(method), Some(_)) = (route, bound)
         && method.path != OF_BOUND
     {
-        let why = "the credential is good for the proxied API of one gateway alone";
+        let why = "the credential is valid only for the proxied API of one gateway";
         return Err(Error::refused(Reason::CredentialBound, why));
     }
     let needed = match route {

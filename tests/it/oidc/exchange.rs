@@ -7,6 +7,7 @@ use shoreguard::pb::v1 as pb;
 
 use super::{AUDIENCE, issuers};
 use crate::oidc_provider::{Control, Issuer};
+use crate::support::server::TestServer;
 
 fn job(repository: &str, at: &str) -> Value {
     json!({ "aud": AUDIENCE, "sub": "repo:acme", "repository": repository, "ref": at })

@@ -6,6 +6,7 @@ use shoreguard::pb::v1 as pb;
 use super::issuers;
 use crate::oidc_provider::Control;
 use crate::support::server::ADMIN_EMAIL;
+use crate::support::server::TestServer;
 
 served! {
     tuned issuers;

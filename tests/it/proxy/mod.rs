@@ -15,6 +15,7 @@ mod skew;
 mod starved;
 mod statuses;
 mod streams;
+mod targets;
 mod unanswered;
 mod untaken;
 

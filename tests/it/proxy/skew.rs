@@ -138,7 +138,7 @@ fn a_gateway_of_an_older_family_is_told_of_plainly() {
         for (name, version, why) in [
             ("first", "0.0.36", "before 0.0.37"),
             ("second", "0.0.87", "0.0.37 to 0.0.87"),
-            ("later", "0.0.117", "of no family"),
+            ("later", "0.0.117", "no release that this server knows"),
         ] {
             let simulator = versioned(&sg, name, Generation::V0_0, version).await;
             let refused = sg.admin().openshell_v0_0().get_sandbox(to(name, get("one"))).await;

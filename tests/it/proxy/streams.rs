@@ -1,4 +1,4 @@
-//! Streams: both directions, how they end, and neighbors that are cancelled.
+//! Streams: both directions, how they end, and neighbors that are canceled.
 
 use std::time::{Duration, Instant};
 
@@ -185,7 +185,7 @@ fn five_thousand_watches_that_hang_up_harm_no_neighbour() {
                 request.send_data(framed(&watch(&id)), true).unwrap();
                 open.push((response, request));
             }
-            // Half of them are cancelled before their response has begun, half of them after.
+            // Half of them are canceled before their response has begun, half of them after.
             for (response, request) in open.drain(..).skip(50) {
                 let answer = response.await.unwrap();
                 assert_eq!(answer.status(), 200);

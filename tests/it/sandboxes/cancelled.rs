@@ -1,4 +1,4 @@
-//! Creations that are cancelled while their gateway is slow or unavailable.
+//! Creations that are canceled while their gateway is slow or unavailable.
 
 use shoreguard_simulator::{Script, Times};
 use tonic::Code;
@@ -12,7 +12,7 @@ served! {
 
 async fn wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it(sg: TestServer) {
     let simulator = gateway(&sg, "edge", Generation::V0_0).await;
-    // Longer than the time limit of cancelled work that has nothing to undo.
+    // Longer than the time limit of canceled work that has nothing to undo.
     simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
     let operation = begin(&sg.admin(), to_create(&sg, "edge", "slow")).await;
     until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;

@@ -101,8 +101,8 @@ async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
             ..Default::default()
         };
         let would = admin.sandboxes().delete_sandbox(look).await.unwrap().into_inner();
-        assert!(would.metadata && get(&admin, name, "agent-1").await.is_ok());
-        assert!(delete(&sg, name, "agent-1").await.metadata);
+        assert!(would.metadata_removed && get(&admin, name, "agent-1").await.is_ok());
+        assert!(delete(&sg, name, "agent-1").await.metadata_removed);
         until("it is gone", || async { get(&admin, name, "agent-1").await.is_err() }).await;
         assert_refused!(get(&admin, name, "agent-1").await, NotFound, "NOT_FOUND");
     }

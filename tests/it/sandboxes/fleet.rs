@@ -12,7 +12,7 @@ async fn pages(
     let (mut all, mut unreachable, mut request) = (Vec::new(), Vec::new(), request.clone());
     loop {
         let page = caller.sandboxes().list_sandboxes(request.clone()).await.unwrap().into_inner();
-        let place = |s: pb::Sandbox| format!("{}/{}/{}", s.gateway, s.workspace, s.sandbox);
+        let place = |s: pb::Sandbox| format!("{}/{}/{}", s.gateway, s.workspace, s.name);
         all.push(page.sandboxes.into_iter().map(place).collect());
         for missing in page.unreachable {
             assert!(missing.error.contains(&missing.gateway), "{missing:?}");

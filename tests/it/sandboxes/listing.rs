@@ -6,7 +6,7 @@ async fn names(caller: &Caller, request: &pb::ListSandboxesRequest) -> Vec<Strin
     let (mut all, mut request) = (Vec::new(), request.clone());
     loop {
         let page = caller.sandboxes().list_sandboxes(request.clone()).await.unwrap().into_inner();
-        all.extend(page.sandboxes.into_iter().map(|sandbox| sandbox.sandbox));
+        all.extend(page.sandboxes.into_iter().map(|sandbox| sandbox.name));
         if page.next_page_token.is_empty() {
             return all;
         }

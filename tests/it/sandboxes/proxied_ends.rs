@@ -1,4 +1,4 @@
-//! Creations by stock clients whose caller disconnects, whose operation is cancelled, whose hooks are late, or whose
+//! Creations by stock clients whose caller disconnects, whose operation is canceled, whose hooks are late, or whose
 //! database is unavailable.
 
 use shoreguard::db::Engine;
@@ -24,7 +24,7 @@ async fn hooks_of(sg: &TestServer, gateway: &str, name: &str) -> usize {
     listed.boot_hooks.len()
 }
 
-/// Checks that the creation was cancelled and that its sandbox was deleted.
+/// Checks that the creation was canceled and that its sandbox was deleted.
 async fn undone(sg: &TestServer, gateway: &str, operation: &str, simulator: &Simulator) {
     let cancelled = ended(&sg.admin(), operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");

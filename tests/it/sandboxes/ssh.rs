@@ -49,7 +49,7 @@ async fn wp81_a_session_is_revoked_by_its_own_sandbox_alone(sg: TestServer) {
         }
     }
     let gone = delete(&sg, "old", "other").await;
-    assert_eq!(gone.ssh_sessions, 0);
+    assert_eq!(gone.ssh_sessions_removed, 0);
 }
 
 async fn t08_a_session_of_another_gateway_is_none(sg: TestServer) {
@@ -73,5 +73,5 @@ async fn t08_a_session_of_another_gateway_is_none(sg: TestServer) {
         ..Default::default()
     };
     assert_refused!(sg.admin().sandboxes().revoke_ssh_session(revoke).await, NotFound, "NOT_FOUND");
-    assert_eq!(delete(&sg, "a", "box").await.ssh_sessions, 1);
+    assert_eq!(delete(&sg, "a", "box").await.ssh_sessions_removed, 1);
 }

@@ -250,7 +250,15 @@ async fn wp33_deleting_takes_everything_along(sg: TestServer) {
     hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
     sg.admin().upload("edge", "box", file("python-1.6")).await;
     let gone = delete(&sg, "edge", "box").await;
-    assert_eq!((gone.metadata, gone.boot_hooks, gone.sbom, gone.ssh_sessions), (true, 1, true, 0));
+    assert_eq!(
+        (
+            gone.metadata_removed,
+            gone.boot_hooks_removed,
+            gone.sbom_removed,
+            gone.ssh_sessions_removed
+        ),
+        (true, 1, true, 0)
+    );
     for table in
         ["sandbox_meta", "sandbox_labels", "sandbox_boot_hooks", "sbom_snapshots", "ssh_sessions"]
     {

@@ -37,7 +37,7 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     /// Tracks the running commands.
     pub(crate) commands: TaskTracker,
-    /// Cancelled when the simulator stops.
+    /// Canceled when the simulator stops.
     pub(crate) stop: CancellationToken,
 }
 

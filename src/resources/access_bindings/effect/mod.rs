@@ -190,8 +190,8 @@ fn may_change(
         return Err(Error::Denied { why });
     }
     if written == Role::Admin || roles.contains(&Role::Admin) {
-        let why = "only a global admin can change a binding that makes its holder an admin, or that keeps the holder \
-                   from being one";
+        let why = "only a global admin can set or remove the role `admin`, or change a binding of a subject that is \
+                   admin on the gateway before or after the change";
         return Err(Error::Denied { why: why.to_owned() });
     }
     Ok(())

@@ -69,7 +69,8 @@ impl Inside for Reached {
             };
             if seen > bytes_max {
                 // Dropping the response stream makes the gateway stop the command.
-                return Err(Error::refused(Reason::LimitReached, "wrote more than it may"));
+                let why = "wrote more output than `boot_hooks.output_kib_max` allows";
+                return Err(Error::refused(Reason::LimitReached, why));
             }
         }
         let why = || format!("gateway `{name}` has not said how the command ended");

@@ -1,7 +1,7 @@
 //! Runs hooks one at a time and stores their results.
 //!
 //! Invariants
-//! - in both phases, a failure stops the remaining hooks unless the failed hook has `continue_on_failure`; a cancelled
+//! - in both phases, a failure stops the remaining hooks unless the failed hook has `continue_on_failure`; a canceled
 //!   run always stops them;
 //! - each run that started is stored with its hook, counted, and emitted as an event. A run that ended because its
 //!   replica is shutting down or lost its lease is not: another replica runs that hook again and stores the result.
@@ -83,7 +83,7 @@ struct Attempt {
     status: Status,
     summary: String,
     output: String,
-    /// Whether it was cancelled.
+    /// Whether it was canceled.
     stopped: bool,
 }
 
@@ -93,7 +93,7 @@ impl Attempt {
         Self { status, summary, output, stopped: false }
     }
 
-    /// Result of a cancelled run.
+    /// Result of a canceled run.
     fn cancelled(output: String) -> Self {
         Self { stopped: true, ..Self::new(false, "cancelled".to_owned(), output) }
     }
@@ -223,7 +223,7 @@ pub(super) async fn in_sandbox(
     keep(ctx, place, hook, attempt, begun, None).await
 }
 
-/// Waits for a slot; returns `None` if the run is cancelled.
+/// Waits for a slot; returns `None` if the run is canceled.
 async fn turn<'a>(
     turns: &'a Semaphore,
     cancel: &CancellationToken,

@@ -57,7 +57,7 @@ pub(super) enum Stopped {
     Timeout,
     /// It exceeded the output limit.
     Output,
-    /// The run was cancelled.
+    /// The run was canceled.
     Cancelled,
 }
 
@@ -81,7 +81,9 @@ impl Ended {
             Self::Stopped(Stopped::Timeout) => {
                 (false, format!("took longer than {} s", job_timeout.as_secs()))
             }
-            Self::Stopped(Stopped::Output) => (false, "wrote more than it may".to_owned()),
+            Self::Stopped(Stopped::Output) => {
+                (false, "wrote more output than `boot_hooks.output_kib_max` allows".to_owned())
+            }
             Self::Stopped(Stopped::Cancelled) => (false, "cancelled".to_owned()),
         }
     }

@@ -48,7 +48,7 @@ pub async fn discover(ctx: &Ctx, asked: &[String]) -> Result<Found, Error> {
     let domains = chosen(&ctx.app().config.discovery, asked)?;
     ctx.detail("domains", json!(domains));
     let Some(found) = run(ctx, &domains).await? else {
-        let why = "a look for gateways is going on, here or on another replica";
+        let why = "a discovery is in progress on this or another replica: retry later";
         return Err(Error::refused(Reason::DiscoveryRunning, why.to_owned()));
     };
     for (key, count) in counts(&found.run) {
@@ -60,7 +60,7 @@ pub async fn discover(ctx: &Ctx, asked: &[String]) -> Result<Found, Error> {
 /// Selects domains from the configured ones. A caller cannot add any, since a domain decides where Shoreguard connects.
 fn chosen(config: &Discovery, asked: &[String]) -> Result<Vec<String>, Error> {
     if config.domains.is_empty() {
-        let why = "no domain may be looked at: set `discovery.domains`";
+        let why = "discovery has no domains: set `discovery.domains`";
         return Err(Error::refused(Reason::FeatureDisabled, why.to_owned()));
     }
     if let Some(i) = asked.iter().position(|domain| !config.domains.contains(domain)) {

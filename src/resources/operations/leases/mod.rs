@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - there is one task per process, and only while operations run in it. It renews all leases with one statement and
-//!   finds operations that were cancelled on other replicas with one query a second;
+//!   finds operations that were canceled on other replicas with one query a second;
 //! - work is stopped when another replica holds its lease, and when the lease has expired without a renewal by a clock
 //!   that counts suspend time: the process may have been frozen while another replica took over;
 //! - the number of operations that run in one process is limited, in total and per caller.
@@ -47,7 +47,7 @@ const BUSY_RETRY_IN: Duration = Duration::from_secs(5);
 /// Reason for which work must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// The operation was cancelled.
+    /// The operation was canceled.
     Cancelled,
     /// The process is shutting down. Another replica resumes the work if it is resumable, so nothing must be undone.
     Draining,
@@ -235,7 +235,7 @@ impl Operations {
         note_running(app, kept.held.len());
     }
 
-    /// Stops an operation as cancelled if it runs here.
+    /// Stops an operation as canceled if it runs here.
     pub(in crate::resources::operations) fn cancel(&self, id: &str) {
         if let Some(held) = self.kept().held.get(id) {
             held.stop(Stop::Cancelled);
@@ -316,7 +316,7 @@ async fn renew(app: &App, held: &[Arc<Held>], now: Duration) -> Result<(), Error
     Ok(())
 }
 
-/// Stops operations that were cancelled on another replica.
+/// Stops operations that were canceled on another replica.
 async fn look(app: &App, held: &[Arc<Held>]) -> Result<(), Error> {
     // SQLite allows only one replica.
     if app.db.engine() == Engine::Sqlite {

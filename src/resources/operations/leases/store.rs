@@ -27,7 +27,7 @@ pub async fn renew(
         .await)?)
 }
 
-/// Returns ids and fences of the operations of `owner` that are being cancelled.
+/// Returns ids and fences of the operations of `owner` that are being canceled.
 pub async fn cancelling(conn: &mut Conn, owner: &str) -> Result<Vec<(String, i64)>, Error> {
     use operations as t;
     Ok(on_conn!(conn, |c| t::table

@@ -17,7 +17,7 @@ pub async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Erro
     store::count_open(conn, gateway).await
 }
 
-/// Marks all active operations of a gateway as cancelling, in the transaction that removes the gateway. Call [`stop`]
+/// Marks all active operations of a gateway as `cancelling`, in the transaction that removes the gateway. Call [`stop`]
 /// after the commit.
 pub async fn cancel(
     ctx: &Ctx,

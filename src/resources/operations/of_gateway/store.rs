@@ -17,7 +17,7 @@ pub(super) async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i6
     Ok(on_conn!(conn, |c| operations::table.filter(open).count().get_result(c).await)?)
 }
 
-/// Marks all pending and running operations of a gateway as cancelling and returns them.
+/// Marks all pending and running operations of a gateway as `cancelling` and returns them.
 pub(super) async fn cancel(
     conn: &mut Conn,
     gateway: GatewayId,

@@ -177,7 +177,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
         return Err(Error::invalid("chunk", "must carry a document: it is empty"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let why = format!("must be UTF-8: it is not at byte {}", error.valid_up_to());
+        let why = format!("is not valid UTF-8 at byte {}", error.valid_up_to());
         Error::invalid("chunk", why)
     })?;
     let mut document = Reading::of(text.strip_prefix('\u{feff}').unwrap_or(text))?;

@@ -224,7 +224,7 @@ impl<'de> Read<'de> for Components<'_> {
         reading.depth += 1;
         if reading.depth > DEPTH_MAX {
             let path = reading.at("components");
-            let why = format!("must not lie in more than {DEPTH_MAX} components");
+            let why = format!("is nested deeper than {DEPTH_MAX} levels");
             return Err(reading.refuse(&path, why));
         }
         let read = each(reading, "components", &mut list, |reading, list| {

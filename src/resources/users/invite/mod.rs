@@ -104,7 +104,7 @@ pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
             let found = domain::find(tx, named).await?;
             ctx.not_above(found.effective_role)?;
             if !found.pending_invite {
-                let why = format!("no invitation of user `{}` waits", found.email);
+                let why = format!("user `{}` has no pending invitation", found.email);
                 return Err(Error::refused(Reason::NoInvite, why));
             }
             if !store::set_waiting(tx, found.id, found.version, waiting).await? {
@@ -179,7 +179,7 @@ pub async fn register(
     let app = Arc::clone(anonymous.app());
     let auth = &app.config.auth;
     if !auth.self_registration {
-        let why = "self-registration is switched off: an admin invites";
+        let why = "self-registration is disabled: ask an admin for an invitation";
         return Err(Error::refused(Reason::FeatureDisabled, why));
     }
     if !users::any(&mut app.db.read().await?).await? {

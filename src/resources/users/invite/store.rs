@@ -45,7 +45,7 @@ pub async fn insert_invited(
     Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
 }
 
-/// Replaces the token of a user if it is still at `version`, and returns whether it was.
+/// Replaces the token of a user if the user's version is still `version`. Returns whether it was replaced.
 pub async fn set_waiting(
     conn: &mut Conn,
     id: UserId,

@@ -1,0 +1,102 @@
+//! The audit log names what a forwarded write touches, for every write of both generations.
+
+use prost::Message as _;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value,
+};
+use shoreguard::access::policy::{Audit, UPSTREAM_V0_0, UPSTREAM_V0_1};
+use shoreguard::pb;
+use shoreguard::pb::v1 as sg_v1;
+use shoreguard_simulator::Generation;
+
+use super::*;
+
+/// Sets the string at the end of a path of field numbers.
+fn set_at(message: &mut DynamicMessage, path: &[u32], text: &str) {
+    let Some((number, rest)) = path.split_first() else { return };
+    let field = message.descriptor().get_field(*number).unwrap();
+    let Kind::Message(inner) = field.kind() else {
+        message.set_field(&field, Value::String(text.to_owned()));
+        return;
+    };
+    let stored = message.get_field(&field).into_owned();
+    let mut nested = match stored {
+        Value::Message(nested) => nested,
+        _ => DynamicMessage::new(inner),
+    };
+    set_at(&mut nested, rest, text);
+    let nested = Value::Message(nested);
+    let value = if field.is_list() { Value::List(vec![nested]) } else { nested };
+    message.set_field(&field, value);
+}
+
+fn descriptor(descriptors: &[u8], name: &str) -> MessageDescriptor {
+    DescriptorPool::decode(descriptors).unwrap().get_message_by_name(name).unwrap()
+}
+
+#[test]
+fn every_forwarded_write_is_recorded_with_what_it_touches() {
+    proxied(|sg| async move {
+        let admin = sg.admin();
+        for (name, generation, rows, descriptors) in [
+            ("old", Generation::V0_0, UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS),
+            ("new", Generation::V0_1, UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS),
+        ] {
+            let gateway = simulated(generation).await;
+            sg.gateway(name, gateway.addr()).await;
+            for row in rows {
+                let Some(guard) = row.guard.as_ref().filter(|g| g.audit == Audit::Write) else {
+                    continue;
+                };
+                let mut message = DynamicMessage::new(descriptor(descriptors, row.request));
+                set_at(&mut message, guard.sandbox_path, "the-box");
+                set_at(&mut message, guard.target_path, "the-target");
+                let to = [("x-shoreguard-gateway", name)];
+                let _ = admin.raw(row.path, row.streaming, message.encode_to_vec(), &to).await;
+                sg.app.audit.settled().await;
+                let list = sg_v1::ListAuditEntriesRequest {
+                    action: guard.action.as_str().to_owned(),
+                    gateway: name.to_owned(),
+                    page_size: 1000,
+                    ..Default::default()
+                };
+                let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner();
+                let entry = entries.audit_entries.iter().find(|entry| entry.method == row.path);
+                let entry = entry.unwrap_or_else(|| panic!("no entry of {} on {name}", row.path));
+                let named = entry.resource_id.as_str();
+                if guard.target_secret {
+                    assert!(named.len() == 16 && !named.contains("the-target"), "{entry:?}");
+                } else if guard.target_path.is_empty() {
+                    assert_eq!(named, "the-box", "{entry:?}");
+                } else {
+                    assert_eq!(named, "the-target", "{entry:?}");
+                }
+                assert_eq!(entry.resource_type, guard.action.resource_type(), "{entry:?}");
+            }
+            gateway.stop().await;
+        }
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_refusal_at_the_gate_names_the_gateway_that_the_caller_selected() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_1).await;
+        sg.gateway("edge", gateway.addr()).await;
+        let admin = sg.admin();
+        let viewer = sg.with(&admin.key("viewer", sg_v1::Role::Viewer).await);
+        let row = UPSTREAM_V0_1.iter().find(|row| row.path.ends_with("/DeleteSandbox")).unwrap();
+        let to = [("x-shoreguard-gateway", "edge")];
+        let refused = viewer.raw(row.path, row.streaming, Vec::new(), &to).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        sg.app.audit.settled().await;
+        let list =
+            sg_v1::ListAuditEntriesRequest { actor: "sp:viewer".to_owned(), ..Default::default() };
+        let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner();
+        let [entry] = entries.audit_entries.as_slice() else { panic!("{entries:?}") };
+        assert_eq!((entry.action.as_str(), entry.gateway.as_str()), ("sandbox.delete", "edge"));
+        gateway.stop().await;
+        sg.finish().await;
+    });
+}
