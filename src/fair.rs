@@ -108,9 +108,9 @@ impl Limit {
             added.map_err(|_| Full::InAll)?;
         }
         let mut shard = self.shard(holder);
-        let of_holder = shard.entry(holder).or_default();
-        if force || of_holder.saturating_add(amount) <= self.of_holder_max {
-            *of_holder = of_holder.saturating_add(amount);
+        let of_holder = shard.get(&holder).copied().unwrap_or_default().saturating_add(amount);
+        if force || of_holder <= self.of_holder_max {
+            shard.insert(holder, of_holder);
             return Ok(());
         }
         drop(shard);
@@ -240,6 +240,13 @@ mod tests {
         }
         let held: usize = limit.shards.iter().map(|shard| shard.lock().len()).sum();
         assert_eq!((held, limit.taken()), (0, 0));
+    }
+
+    #[test]
+    fn a_holder_that_is_refused_at_once_is_not_remembered() {
+        let limit = Limit::new(0, 3);
+        assert_eq!(limit.take(ANA, 4).unwrap_err(), Full::OfHolder);
+        assert!(limit.shards.iter().all(|shard| shard.lock().is_empty()));
     }
 
     #[test]

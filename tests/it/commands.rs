@@ -228,7 +228,11 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
         serde_json::from_slice(&call(&["Login", &login], None).stdout).unwrap();
     let session = session["session_token"].as_str().unwrap().to_owned();
     assert!(call(&["GetCurrentIdentity"], Some(&session)).status.success());
-    assert!(!call(&["GetServicePrincipal", "{\"name\":\"x\"}"], Some(&session)).status.success());
+    assert!(
+        !call(&["GetServicePrincipal", "{\"service_principal\":\"x\"}"], Some(&session))
+            .status
+            .success()
+    );
 
     process.signal("TERM");
     assert!(process.ended().success());

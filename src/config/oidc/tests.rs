@@ -50,8 +50,12 @@ fn a_whole_provider_is_read() {
 fn each_fault_is_named() {
     let long = format!("name = \"{}\"", "a".repeat(41));
     for (from, to, fault) in [
-        (r#"name = "corp""#, r#"name = "Corp""#, "`oidc.providers[0].name` must be 1..=40 small"),
-        (r#"name = "corp""#, &long, "`oidc.providers[0].name` must be 1..=40 small"),
+        (
+            r#"name = "corp""#,
+            r#"name = "Corp""#,
+            "`oidc.providers[0].name` must be 1 to 40 lowercase",
+        ),
+        (r#"name = "corp""#, &long, "`oidc.providers[0].name` must be 1 to 40 lowercase"),
         ("https://id.", "http://id.", "`oidc.providers[0].issuer` must begin with `https://`, as"),
         ("realms/a", "realms/a?b=c", "`oidc.providers[0].issuer` must have no query"),
         ("https://id.", "https://user@id.", "`oidc.providers[0].issuer` must name a host and no"),
@@ -64,11 +68,19 @@ fn each_fault_is_named() {
         (r#"role_claim = "realm_access.roles""#, "", "`oidc.providers[0].roles` and `role_claim`"),
         (r#"audience = "https://shoreguard.example.com""#, "", "`oidc.providers[0].audience` is"),
         ("\"https://shoreguard.example.com\"", "\"shoreguard\"", "`oidc.providers[0].audience` mu"),
-        (r#"client_id = "shoreguard""#, "", "`oidc.providers[0].client_id` is needed by a secret"),
+        (
+            r#"client_id = "shoreguard""#,
+            "",
+            "`oidc.providers[0].client_id` is required if a client",
+        ),
         (r#"client_secret = "hunter2""#, r#"client_secret = """#, "`oidc.providers[0].client_secr"),
         (r#"role = "operator""#, r#"role = "admin""#, "`oidc.providers[0].rules[0].role` is `admi"),
         (r#"role = "operator""#, "", "`oidc.providers[0].rules[0]` must have either"),
-        (r#"{ sub = "robot-*" }"#, "{}", "`oidc.providers[0].rules[1].conditions` must be 1..=64"),
+        (
+            r#"{ sub = "robot-*" }"#,
+            "{}",
+            "`oidc.providers[0].rules[1].conditions` must have 1 to 64",
+        ),
         ("robot-*", "*", "`oidc.providers[0].rules[1].conditions.sub` must not be empty or"),
         ("sub = \"robot-*\"", "iss = \"a\"", "`oidc.providers[0].rules[1].conditions.iss` holds"),
         ("sub = \"robot-*\"", "sub = 3", "`oidc.providers[0]` cannot be read: a condition must"),

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
+use crate::access::action::Action;
 use crate::audit::Ending;
 use crate::clock::Timestamp;
 use crate::db::schema::{audit_log, replicas};
@@ -254,8 +255,12 @@ pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Resul
     Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
 }
 
-/// Returns the number of open entries about a gateway: calls in progress on all replicas.
+/// Returns the number of open entries about a gateway: calls in progress on all replicas, apart from those that unregister
+/// it.
 pub async fn count_open_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
-    let open = audit_log::closed_at.is_null().and(audit_log::gateway_id.eq(gateway.get()));
+    let open = audit_log::closed_at
+        .is_null()
+        .and(audit_log::gateway_id.eq(gateway.get()))
+        .and(audit_log::action.ne(Action::GATEWAY_UNREGISTER.as_str()));
     Ok(on_conn!(conn, |c| audit_log::table.filter(open).count().get_result(c).await)?)
 }
