@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operation_that_is_resumable_has_a_way_to_go_on() {
+    fn every_resumable_operation_kind_has_a_resume_function() {
         for kind in OperationKind::ALL {
             assert_eq!(kind.is_resumable(), resume_of(*kind).is_some(), "{kind}");
         }

@@ -214,7 +214,7 @@ mod tests {
     const KIM: Holder = Holder::Principal(PrincipalId::User(UserId(2)));
 
     #[test]
-    fn one_holder_at_its_bound_takes_nothing_from_the_others() {
+    fn a_holder_at_its_limit_does_not_reduce_the_share_of_others() {
         let limit = Limit::new(5, 3);
         let mut of_ana = limit.take(ANA, 3).unwrap();
         assert_eq!(of_ana.grow(1), Err(Full::OfHolder));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_of_nothing_is_forgotten() {
+    fn a_holder_with_an_empty_share_is_removed() {
         let limit = Limit::new(0, 0);
         for n in 0..1_000 {
             let holder = Holder::Principal(PrincipalId::User(UserId(n)));
@@ -243,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_is_refused_at_once_is_not_remembered() {
+    fn a_holder_whose_first_request_is_refused_is_not_stored() {
         let limit = Limit::new(0, 3);
         assert_eq!(limit.take(ANA, 4).unwrap_err(), Full::OfHolder);
         assert!(limit.shards.iter().all(|shard| shard.lock().is_empty()));
     }
 
     #[test]
-    fn an_ipv6_host_holds_as_its_network() {
+    fn ipv6_hosts_of_one_network_share_one_limit() {
         let limit = Limit::new(0, 1);
         let _held = limit.take(Holder::of_address("2001:db8::1".parse().unwrap()), 1).unwrap();
         let neighbor = Holder::of_address("2001:db8::ffff:1".parse().unwrap());

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_bounded_and_plain() {
+    fn names_have_limited_length_and_no_control_characters() {
         assert!(Name::parse("name", "ci/deploy bot@example.com").is_ok());
         assert!(Name::parse("name", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
         for bad in
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_may_be_older_than_the_rules() {
+    fn a_lookup_accepts_names_that_are_older_than_the_naming_rules() {
         for good in ["Team: A & B", " a", &"\u{e4}".repeat(NAME_CHARACTERS_MAX)] {
             assert_eq!(asked("group", good.to_owned()).unwrap(), good);
         }

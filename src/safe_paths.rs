@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_change_is_not_trusted() {
+    fn a_folder_that_other_users_can_write_is_refused() {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("hooks");
         fs::create_dir(&inner).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_directly_in_the_folder_is_run() {
+    fn only_executables_directly_in_the_folder_are_accepted() {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("hooks");
         fs::create_dir_all(inner.join("deep")).unwrap();

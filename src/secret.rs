@@ -59,12 +59,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing_of_it() {
+    fn debug_output_hides_the_secret() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(..)");
     }
 
     #[test]
-    fn only_the_same_text_is_equal() {
+    fn only_secrets_with_equal_text_are_equal() {
         assert_eq!(Secret::new("a"), Secret::new("a"));
         assert_ne!(Secret::new("a"), Secret::new("b"));
         assert_ne!(Secret::new("a"), Secret::new("aa"));

@@ -245,7 +245,7 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn every_status_has_a_reason_of_ours() {
+    fn every_status_has_an_error_reason_of_shoreguard() {
         let refused = status(Error::missing(Kind::Gateway, "edge"));
         assert_eq!(refused.code(), Code::NotFound);
         let details = refused.get_error_details();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_codec_or_the_framework_is_an_error_of_ours() {
+    fn errors_of_the_codec_and_of_tonic_are_mapped_to_shoreguard_errors() {
         let refused = codec::refuse(&Fault::Nul("labels".to_owned()));
         let Some(Error::Invalid { field, .. }) = of_the_wire(&refused) else { panic!() };
         assert_eq!(field, "labels");
@@ -271,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_inside_stays_inside() {
+    fn internal_causes_are_not_part_of_the_status() {
         let status = status(Error::internal("relation users does not exist"));
         assert!(status.message().starts_with("internal error: "), "{status:?}");
         assert!(!format!("{status:?}").contains("relation"));
     }
 
     #[test]
-    fn reasons_are_those_of_the_proto() {
+    fn error_reasons_match_the_proto_enumeration() {
         for reason in Reason::ALL {
             let name = format!("ERROR_REASON_{}", reason.as_str());
             assert!(crate::pb::v1::ErrorReason::from_str_name(&name).is_some(), "{name}");

@@ -50,7 +50,7 @@ mod tests {
     use crate::db::types::{ServicePrincipalId, UserId};
 
     #[test]
-    fn one_caller_is_cut_off_and_its_neighbours_are_not() {
+    fn the_limit_refuses_one_caller_without_affecting_others() {
         let limit = CredentialLimit::new(3);
         let ana = PrincipalId::User(UserId(1));
         for _ in 0..3 {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn nought_is_no_limit() {
+    fn a_limit_of_zero_means_unlimited() {
         let limit = CredentialLimit::new(0);
         for _ in 0..1_000 {
             limit.admit(PrincipalId::User(UserId(1))).unwrap();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn t14_work_stops_with_the_credential_or_the_role_of_its_caller() {
+    fn t14_work_stops_when_its_caller_loses_the_credential_or_the_role() {
         let clock = Clock::default();
         let bound = |role: Role| {
             let direct = [(EDGE, role)].into_iter().collect();

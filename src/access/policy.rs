@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_sorted_and_found_by_path_alone() {
+    fn method_tables_are_sorted_and_looked_up_by_exact_path() {
         assert!(METHODS.is_sorted_by_key(|m| m.path));
         assert!(UPSTREAM_V0_0.is_sorted_by_key(|m| m.path));
         assert!(UPSTREAM_V0_1.is_sorted_by_key(|m| m.path));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_sandboxes_peers_and_operators_is_never_forwarded() {
+    fn methods_of_sandboxes_peers_and_operators_are_never_forwarded() {
         for name in [
             "ConnectSupervisor",
             "RelayStream",

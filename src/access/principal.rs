@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_principal_has_one_text() {
+    fn a_principal_has_exactly_one_text_form() {
         let (user, program) =
             (PrincipalId::User(UserId(3)), PrincipalId::ServicePrincipal(ServicePrincipalId(17)));
         assert_eq!(PrincipalId::parse_exact("user:3"), Some(user));

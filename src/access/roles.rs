@@ -270,7 +270,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_table_of_the_design_holds() {
+    fn the_role_is_computed_as_the_design_table_specifies() {
         for (own, groups, expected, rule, kind) in TABLE {
             let all = global(own.0, groups.iter().map(|group| group.0));
             let of = |says: &Says| bound(says.1, says.2.iter().copied());
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_told_and_of_equals_the_first_decides() {
+    fn every_step_is_explained_and_the_first_of_equal_steps_decides() {
         let own = holding(0, (Viewer, None, &[]));
         let groups =
             [holding(1, (Viewer, None, &[Operator])), holding(2, (Nothing, Some(Operator), &[]))];
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_role_is_an_error_and_never_the_weakest() {
+    fn an_unknown_role_is_an_error_instead_of_the_weakest_role() {
         for known in [Nothing, Viewer, Operator, Admin] {
             assert_eq!(known.as_str().parse(), Ok(known));
         }

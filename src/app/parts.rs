@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_found_by_its_type() {
+    fn a_part_is_looked_up_by_its_type() {
         let parts = Parts::default().with(1_u8).with("text");
         assert_eq!((parts.get::<u8>(), parts.get::<&str>()), (Some(&1), Some(&"text")));
         assert_eq!(parts.get::<u16>(), None);

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_refusal_is_one_count() {
+    fn equal_refusals_share_one_counter() {
         let counts = Anonymous::default();
         counts.count(v4(1), "/a", "x");
         counts.count(v4(1), "/a", "x");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_caller() {
+    fn addresses_of_one_ipv6_network_share_one_counter() {
         let counts = Anonymous::default();
         for ip in ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"] {
             counts.count(Some(ip.parse().unwrap()), "/a", "x");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_all_is_one_count() {
+    fn refusals_beyond_the_limit_share_one_counter() {
         let counts = Anonymous::default();
         let max = u32::try_from(KEYS_MAX).unwrap();
         for n in 0..max + 5 {

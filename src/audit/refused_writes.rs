@@ -79,7 +79,7 @@ mod tests {
     use crate::db::types::UserId;
 
     #[test]
-    fn a_caller_at_the_bound_is_refused_until_the_minute_ends() {
+    fn a_caller_at_the_limit_is_refused_until_the_minute_ends() {
         let refused = RefusedWrites::new(2);
         let ana = (PrincipalId::User(UserId(1)), Some(SessionId(1)));
         let bob = (PrincipalId::User(UserId(2)), None);

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_written_and_the_others_are_counted_until_the_minute_is_over() {
+    fn the_first_refusal_is_recorded_and_repeats_are_counted_until_the_minute_ends() {
         let repeats = Repeats::default();
         assert!(
             refuse(&repeats, 1, "/a") && refuse(&repeats, 1, "/b") && refuse(&repeats, 2, "/a")
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_of_a_principal_all_is_one_count_of_it() {
+    fn refusals_beyond_the_limit_of_a_principal_share_one_counter_of_it() {
         let repeats = Repeats::default();
         let first = |n: usize| refuse(&repeats, 1, &format!("/{n}"));
         assert!((0..KEYS_PER_PRINCIPAL_MAX).all(first));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_kinds_is_bounded_in_all() {
+    fn the_total_number_of_distinct_refusals_is_limited() {
         let repeats = Repeats::default();
         for user in 0..i64::try_from(KEYS_MAX).unwrap() {
             assert!(refuse(&repeats, user, "/a"));

@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_folder_is_open_to_its_owner_alone_and_an_old_one_stays() {
+    fn a_new_data_folder_is_private_to_its_owner_and_an_existing_one_is_unchanged() {
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("a/b");
         make(&path).unwrap();

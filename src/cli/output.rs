@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_escaped() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(
             inert("a\u{1b}[2Jb\u{9b}c\r\u{202e}d\nü"),
             "a\\u001b[2Jb\\u009bc\\u000d\\u202ed\nü"
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json() {
+    fn escaped_json_parses_to_the_same_value() {
         let text = serde_json::to_string("a\u{9b}\u{202e}\n").unwrap();
         assert_eq!(serde_json::from_str::<String>(&inert(&text)).unwrap(), "a\u{9b}\u{202e}\n");
     }

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_shows_as_rfc3339_with_microseconds() {
+    fn a_timestamp_is_displayed_as_rfc3339_with_microseconds() {
         for (micros, text) in [
             (0, "1970-01-01T00:00:00.000000Z"),
             (1_700_000_000_000_001, "2023-11-14T22:13:20.000001Z"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_and_taking_away_saturate() {
+    fn addition_and_subtraction_saturate() {
         let late = Timestamp::from_unix_micros(i64::MAX);
         assert_eq!(late.plus(Duration::MAX), late);
         assert_eq!(Timestamp::EPOCH.plus(Duration::from_secs(1)).unix_seconds(), 1);

@@ -224,7 +224,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn the_bounds_of_streams_have_a_range() {
+    fn the_stream_limits_have_a_valid_range() {
         for (key, most) in [
             ("streams_per_caller", 65_536),
             ("uploads_per_caller", 65_536),

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bound_of_open_calls_has_its_own_bounds() {
+    fn each_limit_of_open_calls_has_a_valid_range() {
         for (key, least, most) in [
             ("calls_max", 1, 1_000_000),
             ("calls_per_address", 1, 1_000_000),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_caller_may_hold_takes_the_largest_message() {
+    fn the_memory_limits_must_allow_the_largest_message() {
         for key in ["held_mib_per_caller", "held_mib_max"] {
             assert!(faults(key, 4).is_empty(), "{key}");
             let found = faults(key, 3);

@@ -32,7 +32,7 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn nothing_said_is_a_sound_configuration() {
+fn an_empty_configuration_is_valid() {
     let config = Config::from_toml("").unwrap();
     assert!(config.server.listen.ip().is_loopback());
     assert_eq!(config.server.public_url(), "http://127.0.0.1:8443");
@@ -40,7 +40,7 @@ fn nothing_said_is_a_sound_configuration() {
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let file = "[audit]\nretention_days = 1\nbatch_max = 1\n[events]\nretention_days = 1";
     let environment =
         [("SHOREGUARD_AUDIT_RETENTION_DAYS", "2"), ("SHOREGUARD_AUDIT_BATCH_MAX", "2")];
@@ -51,7 +51,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn a_variable_can_be_a_list_a_flag_a_number_or_empty() {
+fn a_variable_can_hold_a_list_a_boolean_an_address_or_be_empty() {
     let config = with(
         "",
         &[
@@ -83,7 +83,7 @@ fn an_unknown_key_is_refused_with_its_path() {
 }
 
 #[test]
-fn an_unknown_variable_is_refused_unless_kubernetes_made_it() {
+fn an_unknown_variable_is_refused_unless_kubernetes_injected_it() {
     let made = [
         ("SHOREGUARD_SERVICE_HOST", "10.0.0.1"),
         ("SHOREGUARD_SERVICE_PORT_GRPC", "8443"),
@@ -102,7 +102,7 @@ fn an_unknown_variable_is_refused_unless_kubernetes_made_it() {
 }
 
 #[test]
-fn every_fault_is_listed() {
+fn every_configuration_error_is_listed() {
     let found = faults(
         "[server]\nlisten = 'here'\ncores = 'two'\ntrusted_proxies = ['10.0.0.0/8', 'all']\n\
          [audit]\nretention_days = 0\nbatch_max = 5000\n\
@@ -128,7 +128,7 @@ fn every_fault_is_listed() {
 }
 
 #[test]
-fn what_is_discovered_is_bounded_and_of_domains_that_are_named() {
+fn discovery_needs_valid_domains_and_settings_in_range() {
     let sound =
         "[discovery]\nenabled = true\ndomains = ['fleet.example', 'corp']\ninterval_seconds = 30";
     assert!(!Config::from_toml(sound).unwrap().discovery.auto_register);
@@ -157,7 +157,7 @@ fn what_is_discovered_is_bounded_and_of_domains_that_are_named() {
 }
 
 #[test]
-fn the_share_of_request_ids_is_bounded() {
+fn the_request_id_limit_per_principal_has_a_valid_range() {
     let of = |ids: u32| format!("[gateways]\nrequest_ids_per_principal = {ids}");
     assert_eq!(Config::from_toml("").unwrap().gateways.request_ids_per_principal, 500);
     for good in [1, 1_000_000] {
@@ -171,7 +171,7 @@ fn the_share_of_request_ids_is_bounded() {
 }
 
 #[test]
-fn nobody_becomes_admin_by_registering() {
+fn the_registration_role_cannot_be_admin() {
     for role in ["none", "viewer", "operator"] {
         let config = Config::from_toml(&format!("[auth]\nregistration_role = '{role}'")).unwrap();
         assert_eq!(config.auth.role_of_registered().unwrap().as_str(), role);
@@ -186,7 +186,7 @@ fn nobody_becomes_admin_by_registering() {
 }
 
 #[test]
-fn each_bound_of_connections_has_its_own_bounds() {
+fn each_connection_limit_has_a_valid_range() {
     for (key, least, most) in [
         ("connections_max", 16_u64, 1_000_000_u64),
         ("address_connections_max", 1, 1_000_000),
@@ -203,14 +203,14 @@ fn each_bound_of_connections_has_its_own_bounds() {
 }
 
 #[test]
-fn an_address_that_is_open_to_a_network_needs_tls_or_a_word() {
+fn a_network_address_requires_tls_or_allow_plaintext() {
     let found = faults("[server]\nlisten = '0.0.0.0:8443'");
     assert!(found[0].starts_with("`server.listen` is not loopback"), "{found:#?}");
     assert!(with("[server]\nlisten = '0.0.0.0:1'\nallow_plaintext = true", &[], &[]).is_ok());
 }
 
 #[test]
-fn the_public_url_is_one_that_keys_may_be_sent_to() {
+fn the_public_url_must_be_https_or_loopback_without_a_path() {
     let url = |url: &str| with(&format!("[server]\npublic_url = '{url}'"), &[], &[]);
     for good in [
         "https://sg.example.com",
@@ -239,7 +239,7 @@ fn the_public_url_is_one_that_keys_may_be_sent_to() {
 }
 
 #[test]
-fn client_identities_need_a_ca_and_must_differ() {
+fn client_identities_require_a_ca_numeric_ids_and_must_be_unique() {
     let found = faults(
         "[[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'user:3'\n\
          [[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'ana'\n\
@@ -260,7 +260,7 @@ fn client_identities_need_a_ca_and_must_differ() {
 }
 
 #[test]
-fn secrets_are_shown_as_stars() {
+fn secrets_are_redacted_in_shown_configuration_and_debug_output() {
     let text = format!(
         "[database]\nurl = 'postgres://sg:hunter2@db:5432/sg?password=hunter3'\n\
          [keys]\nmaster_key = '{HEX_KEY}'\nolder_master_keys = ['{HEX_KEY}']"
@@ -275,7 +275,7 @@ fn secrets_are_shown_as_stars() {
 }
 
 #[test]
-fn a_password_is_hidden_wherever_it_stands_in_the_url() {
+fn a_password_is_redacted_at_any_position_in_the_database_url() {
     for (url, shown) in [
         ("postgres://h/d", "postgres://h/d"),
         ("postgres://sg@h/d", "postgres://sg@h/d"),
@@ -291,7 +291,7 @@ fn a_password_is_hidden_wherever_it_stands_in_the_url() {
 }
 
 #[test]
-fn a_fault_never_quotes_a_secret() {
+fn a_configuration_error_never_quotes_a_secret() {
     for text in [
         "[keys]\nmaster_key = 'hunter2'",
         "[keys]\nmaster_key = 'hunter2",
@@ -306,20 +306,20 @@ fn a_fault_never_quotes_a_secret() {
 }
 
 #[test]
-fn a_secret_is_not_taken_from_a_flag() {
+fn a_secret_cannot_be_set_by_a_flag() {
     let refused = with("", &[], &[("keys.master_key", HEX_KEY)]).unwrap_err().to_string();
     assert!(refused.contains("`SHOREGUARD_KEYS_MASTER_KEY`"), "{refused}");
     assert!(!refused.contains(HEX_KEY));
 }
 
 #[test]
-fn what_is_shown_can_be_read_again() {
+fn the_redacted_configuration_can_be_parsed_again() {
     let shown = Config::from_toml("").unwrap().redacted();
     assert_eq!(Config::from_toml(&shown).unwrap().redacted(), shown);
 }
 
 #[test]
-fn a_master_key_comes_from_a_file_too() {
+fn a_master_key_can_be_read_from_a_private_file() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
     let path = file.path().display();
@@ -350,7 +350,7 @@ fn a_database_is_a_file_or_a_postgres_url() {
 }
 
 #[test]
-fn the_file_is_read_from_its_path() {
+fn a_missing_configuration_file_is_reported_with_its_path() {
     let missing = Sources { file: Some(Path::new("/nowhere.toml")), flags: &[] };
     let refused = Config::load(&missing).unwrap_err().to_string();
     assert!(refused.starts_with("`/nowhere.toml` cannot be read"), "{refused}");
@@ -368,7 +368,7 @@ fn fields<S: Section>(nested: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn every_field_has_a_variable() {
+fn every_configuration_field_has_an_environment_variable() {
     let mut found = [
         fields::<Server>(&[]),
         fields::<Database>(&[]),

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_name_is_told_by_its_columns() {
+    fn a_unique_violation_is_mapped_to_the_resource_by_its_columns() {
         let error =
             broken(DatabaseErrorKind::UniqueViolation, "UNIQUE constraint failed: gateways.name");
         let Error::Exists { kind: Kind::Gateway, .. } = &error else { panic!("{error:?}") };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn both_names_of_a_constraint_are_of_the_same_columns() {
+    fn the_names_of_a_constraint_on_both_engines_match_its_columns() {
         for known in UNIQUE {
             let (table, _) = known.columns.split_once('.').unwrap();
             let columns: Vec<&str> =
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_a_fault_of_ours() {
+    fn an_unknown_database_error_is_internal() {
         for (kind, text) in [
             (DatabaseErrorKind::UniqueViolation, "UNIQUE constraint failed: leases.name"),
             (DatabaseErrorKind::Unknown, "no such table: x"),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_the_database_does_not_take_is_the_callers() {
+    fn a_value_that_the_database_rejects_is_an_invalid_argument() {
         for (kind, text) in [
             (DatabaseErrorKind::CheckViolation, "CHECK constraint failed: users_role_known"),
             (DatabaseErrorKind::NotNullViolation, "NOT NULL constraint failed: users.email"),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_being_away_is_unavailable() {
+    fn every_connection_failure_is_unavailable() {
         for (kind, text) in [
             (DatabaseErrorKind::UnableToSendCommand, "x"),
             (DatabaseErrorKind::ClosedConnection, "x"),

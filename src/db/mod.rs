@@ -28,7 +28,6 @@ pub mod types;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -99,14 +98,6 @@ pub enum Conn {
     Sqlite(Taken<Object<SqliteConn>>),
 }
 
-/// Boxes the future of a query. Its type then ends here: without it, each caller up to the handlers would prove to the
-/// compiler again that every query below is `Send`, which takes minutes of each build.
-pub fn boxed<'a, T>(
-    query: impl Future<Output = T> + Send + 'a,
-) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
-    Box::pin(query)
-}
-
 /// Runs one query text on the engine of the connection.
 ///
 /// ```text
@@ -118,11 +109,11 @@ macro_rules! on_conn {
         match $conn {
             $crate::db::Conn::Pg(pooled) => {
                 let $c: &mut $crate::db::PgConn = pooled;
-                $crate::db::boxed(async { $body }).await
+                $body
             }
             $crate::db::Conn::Sqlite(pooled) => {
                 let $c: &mut $crate::db::SqliteConn = pooled;
-                $crate::db::boxed(async { $body }).await
+                $body
             }
         }
     };

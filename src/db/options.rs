@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_sqlite() {
+    fn sqlite_urls_and_paths_are_parsed() {
         for (url, path) in [
             ("sqlite:///var/sg.db", "/var/sg.db"),
             ("sqlite://sg.db", "sg.db"),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn an_invalid_database_address_is_refused() {
         for url in [
             "",
             "sqlite://",
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_the_rule_beyond_this_host() {
+    fn tls_is_required_by_default_for_remote_hosts() {
         for (url, mode) in [
             ("postgres://localhost/sg", SslMode::Disable),
             ("postgres://127.0.0.1/sg", SslMode::Disable),

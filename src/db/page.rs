@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn page_sizes_are_defaulted_and_capped() {
         for (asked, got) in [(0, 50), (1, 1), (1_000, 1_000), (1_001, 1_000), (i32::MAX, 1_000)] {
             assert_eq!(PageSize::parse(asked).unwrap().get(), got);
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_row_too_many_means_that_more_follow() {
+    fn an_extra_row_means_that_another_page_follows() {
         let size = PageSize::parse(2).unwrap();
         assert_eq!(size.limit(), 3);
         assert_eq!(size.cut(vec![1, 2, 3]), (vec![1, 2], true));
@@ -177,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_leads_back_to_its_position() {
+    fn a_page_token_restores_its_position() {
         let opened = open(&SCOPE, &token()).unwrap().unwrap();
         assert_eq!(opened.position(), &("edge".to_owned(), 7));
         assert_eq!(open(&SCOPE, "").unwrap(), None);
     }
 
     #[test]
-    fn a_token_of_another_question_or_caller_is_refused() {
+    fn a_page_token_of_another_query_or_caller_is_refused() {
         for scope in [
             PageScope { method: "/x", ..SCOPE },
             PageScope { principal: "user:2", ..SCOPE },
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_token_is_refused() {
+    fn a_modified_page_token_is_refused() {
         let token = token();
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();

@@ -143,7 +143,7 @@ mod tests {
     const KEY: CallerKey = CallerKey::User(1);
 
     #[tokio::test]
-    async fn a_caller_waits_for_its_own_turns_and_the_server_for_none() {
+    async fn a_caller_waits_only_for_its_own_turns_and_the_server_never_waits() {
         let all = AllTurns::new(4, 1, Duration::from_millis(20));
         let reader = || all.turn(Turns::readers);
         all.run_as(KEY, async {

@@ -290,7 +290,7 @@ id! {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_unknown_word_is_no_value() {
+    fn an_unknown_word_does_not_parse() {
         words! {
             /// For this test.
             pub enum Colour { /** red */ Red = "red", /** blue */ Blue = "blue", }

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn t17_a_digest_tells_nothing_of_a_secret_and_takes_the_key_to_make() {
+    fn t17_a_digest_reveals_no_secret_and_depends_on_the_server_key() {
         let digests_here = digests("5a");
         let of = |bytes: &[u8]| digests_here.of("shoreguard.v1.LoginRequest", bytes).unwrap();
         let one = of(&login("ana@example.com", "one"));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_of_a_message_with_many_labels_is_always_the_same() {
+    fn the_digest_does_not_depend_on_the_order_of_map_entries() {
         let digests = digests("5a");
         let request = |gpu: bool| {
             let labels = (0..20).map(|n| (format!("key-{n}"), format!("value-{n}"))).collect();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn t17_a_secret_is_found_inside_a_message_too() {
+    fn t17_secrets_in_nested_messages_are_left_out_of_the_digest() {
         let digests = digests("5a");
         let register = |token: &str| {
             let credentials =

@@ -361,12 +361,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_error_repeats_of_a_caller_is_cut() {
+    fn caller_input_in_an_error_message_is_truncated() {
         let long = "\u{e9}".repeat(ID_CHARS_MAX + 1);
         for (error, chars_max) in [
             (Error::missing(Kind::Gateway, &long), 300),
             (Error::exists(Kind::Group, &long), 300),
-            (Error::conflict(Kind::Group, &long), 300),
+            (Error::conflict(Kind::Group, &long), 320),
             (Error::invalid("name", long.repeat(10)), 1_100),
             (Error::refused(Reason::Busy, long.repeat(10)), 1_100),
         ] {

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_bounded() {
+    fn label_keys_values_and_counts_are_limited() {
         let one = |k: &str, v: &str| Labels::parse("labels", [(k.to_owned(), v.to_owned())]);
         assert!(one("env", "prod").is_ok());
         assert!(one("access/zone", "eu").is_ok());

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn selectors_read_as_kubernetes_has_them() {
+    fn selectors_use_the_kubernetes_syntax() {
         let parsed = Selector::parse(
             "s",
             "env=prod, team in (ml,web) ,tier!=a,!legacy,zone,x notin (1), y==2",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn an_invalid_selector_is_refused() {
         for bad in [
             ",",
             "a,",
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_picks_what_holds_all_of_it() {
+    fn a_selector_matches_labels_that_meet_every_requirement() {
         let labels = |pairs: &[(&str, &str)]| {
             Labels::parse("l", pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()))).unwrap()
         };
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn t07_a_selector_of_access_has_one_form_and_asks_for_access_labels_that_are_there() {
+    fn t07_an_access_selector_is_canonical_and_requires_present_access_labels() {
         let text = |s: &str| Selector::of_access("selector", s).map(|s| s.to_string());
         for same in ["access/b,access/a in (y,x,y)", " access/a in (x, y) , access/b,access/b"] {
             assert_eq!(text(same).unwrap(), "access/a in (x,y),access/b");

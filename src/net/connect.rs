@@ -163,7 +163,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(2);
 
     #[tokio::test]
-    async fn loopback_is_refused_unless_it_is_named() {
+    async fn loopback_is_refused_unless_it_is_an_allowed_network() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_that_does_not_answer_is_named_and_no_more() {
+    async fn a_connection_error_names_only_the_host() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);

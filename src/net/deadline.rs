@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_are_read_as_the_protocol_has_them() {
+    fn deadlines_are_parsed_as_grpc_timeout() {
         assert_eq!(timeout("1H"), Some(Duration::from_hours(1)));
         assert_eq!(timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
         for bad in ["", "1", "S", "999999999S", "-1S", "1.5S", "1x", "1\u{b5}"] {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_deadline_fits_in_eight_digits() {
+    fn the_remaining_time_fits_in_eight_digits() {
         let now = Instant::now();
         for (seconds, expected) in
             [(0, "1u"), (5, "5000000u"), (500, "500000m"), (200_000, "200000S")]

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_this_host_can_reach_is_refused_in_every_spelling() {
+    fn local_addresses_are_refused_in_every_notation() {
         for ip in [
             "127.0.0.1",
             "127.8.9.10",
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn wp46_metadata_services_are_refused_wherever_a_cloud_has_put_them() {
+    fn cloud_metadata_addresses_are_refused_and_their_neighbors_are_not() {
         for ip in [
             "169.254.169.254",
             "169.254.170.2",
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn wp46_no_tunnel_leads_around_the_rule() {
+    fn tunneled_and_translated_addresses_do_not_bypass_the_guard() {
         for ip in [
             // Translated, and ISATAP with any prefix and both values of the universal/local bit.
             "::ffff:0:127.0.0.1",
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn private_and_public_networks_are_where_gateways_are() {
+    fn private_and_public_networks_are_allowed() {
         for ip in [
             "10.0.0.1",
             "172.16.0.1",
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_loopback() {
+    fn only_addresses_of_this_host_count_as_loopback() {
         for (host, is) in [
             ("127.0.0.1", true),
             ("[::1]", true),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_network_is_allowed_and_its_neighbour_is_not() {
+    fn only_a_configured_network_is_exempt_from_the_guard() {
         assert!(check("127.0.0.1", &["127.0.0.0/8"]));
         assert!(check("::ffff:127.0.0.1", &["127.0.0.0/8"]));
         assert!(!check("::1", &["127.0.0.0/8"]));

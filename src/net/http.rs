@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_names_its_host_and_gets_its_answer() {
+    async fn a_request_sends_the_host_header_and_returns_the_response() {
         let mut tasks = JoinSet::new();
         let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone";
         let address = serve(&mut tasks, answer, None).await;
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_stops_at_its_limit_however_it_is_sent() {
+    async fn a_response_over_the_size_limit_fails_with_any_framing() {
         let fits = "HTTP/1.1 200 OK\r\n\r\n0123456789abcdef";
         assert_eq!(answered(fits).await.unwrap().body().len(), LIMITS.answer_bytes_max);
         for long in [
@@ -337,14 +337,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_answer_is_an_error() {
+    async fn an_invalid_or_truncated_response_is_an_error() {
         for broken in ["no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"] {
             assert!(answered(broken).await.is_err(), "{broken}");
         }
     }
 
     #[tokio::test]
-    async fn a_host_that_takes_too_long_is_left() {
+    async fn a_request_that_exceeds_its_deadline_is_unavailable() {
         let mut tasks = JoinSet::new();
         let address = serve(&mut tasks, "", None).await;
         let limits = Limits { deadline: Duration::from_millis(50), ..LIMITS };
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_forbidden_address_is_refused_under_every_name() {
+    async fn a_forbidden_address_is_refused_in_every_url_form() {
         let closed = Client::new(&[], RootCertStore::empty()).unwrap();
         for url in ["http://127.0.0.1:1/", "http://localhost:1/", "https://[::ffff:127.0.0.1]:1/"] {
             let refused = closed.send(get(url.to_owned()), LIMITS).await.unwrap_err();
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_host_under_a_known_ca_is_spoken_to() {
+    async fn only_a_host_with_a_certificate_of_a_trusted_ca_is_accepted() {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();

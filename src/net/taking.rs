@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_whose_answer_is_not_taken_ends_and_an_idle_one_does_not() {
+    async fn a_stream_with_an_unread_response_is_closed_and_an_idle_stream_is_not() {
         let within = Duration::from_millis(20);
         let (idle, mut kept) = stream(within);
         drop(part(&idle));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_given_up_ends_at_once() {
+    async fn an_abandoned_stream_is_closed_immediately() {
         let (taking, ended) = stream(Duration::from_hours(1));
         taking.give_up();
         assert!(ended.await.is_err(), "dropped");

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_who_ask_at_once_cost_one_fetch() {
+    async fn concurrent_requests_share_one_fetch() {
         let world = World::new();
         let all = [(); 8].map(|()| world.get(0, true));
         assert!(futures_util::future::join_all(all).await.iter().all(|got| *got == Some(1)));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_wanted_and_not_held_is_fetched_only_so_often() {
+    async fn fetches_for_a_missing_entry_are_rate_limited() {
         let world = World::new();
         world.get(0, true).await;
         for _ in 0..5 {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_fetch_who_has_what_is_wanted() {
+    async fn a_cached_value_is_returned_without_waiting_for_a_fetch() {
         let world = World::new();
         world.get(0, true).await;
         world.clock.advance(FRESH);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_fetched_again_serves_for_a_day() {
+    async fn a_stale_value_is_used_for_a_day_if_the_fetch_fails() {
         let world = World::new();
         assert_eq!((world.get(0, false).await, world.asked()), (None, 1));
         assert_eq!((world.get(0, true).await, world.asked()), (None, 1), "not again so soon");

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_read_from_a_text_or_a_list_at_any_depth_and_the_highest_counts() {
+    fn the_highest_role_of_a_string_or_list_claim_at_any_depth_applies() {
         let roles = "role_claim = 'realm.access.roles'\nmax_role = 'operator'\n\
                      roles = { ops = 'operator', all = 'viewer', out = 'none' }";
         let provider = provider(roles);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn t11_only_a_verified_email_counts() {
+    fn t11_only_a_verified_email_is_used() {
         let email = |all: Value| claims(all).verified_email().map(str::to_owned);
         assert_eq!(
             email(json!({ "email": "a@b.example", "email_verified": true })).as_deref(),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_rule_whose_conditions_all_hold_counts() {
+    fn the_first_rule_whose_conditions_all_match_applies() {
         let provider = provider(
             "[[oidc.providers.rules]]\nname = 'main'\nrole = 'operator'\n\
              conditions = { repository = 'acme/infra', ref = ['refs/heads/main', 'refs/tags/v*'] }\n\

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_a_bearer_token_or_none() {
+    fn a_token_response_must_hold_a_bearer_token() {
         let life = |text: &str| read(text.as_bytes()).map(|token| token.life.as_secs());
         assert_eq!(life(r#"{"access_token":"a","token_type":"Bearer","expires_in":60}"#), Some(60));
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_who_asks_and_for_what() {
+    fn a_token_request_sends_client_credentials_grant_type_and_scope() {
         let asked = Asked {
             token_url: "https://id.example.com/token".to_owned(),
             client_id: "us & them".to_owned(),

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_begun_with_a_challenge_and_fresh_secrets() {
+    fn a_login_starts_with_a_pkce_challenge_and_fresh_secrets() {
         let now = Timestamp::from_unix_seconds(1_000);
         let begin =
             || begin(&provider(), "us & them", "https://a.example/go?x=1", "https://b/c", now);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_leads_back_to_known_places_alone() {
+    fn a_login_redirects_only_to_configured_or_loopback_uris() {
         let config = provider();
         let sealed_off = OidcProvider { loopback_redirects: false, ..config.clone() };
         assert!(may_return_to(&sealed_off, "https://us.example/back"));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_belongs_to_one_login() {
+    fn an_authorization_response_must_match_its_pending_login() {
         let now = Timestamp::from_unix_seconds(1_000);
         let config = provider();
         let (_, pending) = begin(&config, "c", "https://a.example/go", "https://b/c", now).unwrap();

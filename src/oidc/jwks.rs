@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_verifies_what_it_says_and_no_more() {
+    fn a_key_verifies_only_its_declared_algorithms() {
         let rsa = json!({ "kty": "RSA", "kid": "a", "n": encoded(256), "e": "AQAB" });
         let ec =
             json!({ "kty": "EC", "kid": "a", "crv": "P-256", "x": encoded(32), "y": encoded(32) });
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_unknown_key_spoils_no_other() {
+    fn an_unknown_key_does_not_affect_other_keys() {
         let good = json!({ "kty": "OKP", "kid": "good", "crv": "Ed25519", "x": encoded(32) });
         let document = json!({ "keys": [{ "kty": "future" }, good] }).to_string();
         let set = KeySet::parse(document.as_bytes()).unwrap();

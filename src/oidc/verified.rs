@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_with_the_same_keys_until_it_ends() {
+    fn a_verified_token_is_cached_until_it_expires_or_the_keys_are_refetched() {
         let (verified, keys) = (Verified::default(), keys());
         verified.put("a", &keys, claims(1_060), NOW);
         assert!(verified.get("a", &keys, NOW).is_some());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn the_cache_of_verified_tokens_is_limited() {
         let (verified, keys) = (Verified::default(), keys());
         verified.put("ended", &keys, claims(1), NOW);
         for at in 1..TOKENS_MAX {

@@ -80,7 +80,7 @@ fn without(claims: &Value, name: &str) -> Value {
 }
 
 #[test]
-fn a_sound_token_of_each_kind_is_taken() {
+fn a_valid_token_of_each_kind_is_accepted() {
     let issuer = Issuer::new();
     let claims = issuer.verify(&issuer.token(&id_claims()), ID).unwrap();
     assert_eq!((claims.subject(), claims.expires_at().unix_seconds()), ("ana", NOW + 60));
@@ -95,7 +95,7 @@ fn a_sound_token_of_each_kind_is_taken() {
 }
 
 #[test]
-fn t03_no_kind_of_foreign_token_stands_in_for_the_other() {
+fn t03_id_tokens_and_access_tokens_are_not_interchangeable() {
     let issuer = Issuer::new();
     let (id, access) = (id_claims(), access_claims());
     assert!(issuer.verify(&issuer.token(&id), ACCESS).is_err());
@@ -123,7 +123,7 @@ fn t03_no_kind_of_foreign_token_stands_in_for_the_other() {
 }
 
 #[test]
-fn a_signature_is_what_its_key_makes() {
+fn an_invalid_signature_or_unsupported_algorithm_is_refused() {
     let issuer = Issuer::new();
     let claims = access_claims();
     let sound = issuer.token(&claims);
@@ -157,7 +157,7 @@ fn a_signature_is_what_its_key_makes() {
 }
 
 #[test]
-fn each_claim_is_checked() {
+fn every_claim_is_validated() {
     let issuer = Issuer::new();
     let id = id_claims();
     for good in [

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_ours_however_it_is_written() {
+    fn the_shoreguard_prefix_is_recognized_in_any_case_and_spacing() {
         for key in [
             ACTOR,
             OPERATION,

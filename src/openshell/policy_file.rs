@@ -163,7 +163,7 @@ network_policies:
 ";
 
     #[test]
-    fn wp05_the_file_of_the_command_line_fits_either_generation() {
+    fn a_policy_file_is_encoded_for_either_generation() {
         let old = encode(Generation::V0_0, TEXT).unwrap();
         let old = v0_0::openshell::sandbox::v1::SandboxPolicy::decode(old.as_slice()).unwrap();
         let new = encode(Generation::V0_1, TEXT).unwrap();
@@ -182,7 +182,7 @@ network_policies:
     }
 
     #[test]
-    fn what_a_policy_does_not_have_is_named() {
+    fn an_unknown_policy_field_is_named_in_the_error() {
         for (text, named) in [
             ("netwrok_policies: {}", "netwrok_policies"),
             ("process: { run_as: root }", "run_as"),

@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t20_what_is_no_id_is_not_read() {
+    fn t20_an_invalid_sandbox_id_of_a_gateway_is_ignored() {
         assert_eq!(id("sb-1").as_deref(), Some("sb-1"));
         assert!(id(&"a".repeat(ID_CHARACTERS_MAX)).is_some());
         for bad in ["", "a\0", "a\nb", &"a".repeat(ID_CHARACTERS_MAX + 1)] {

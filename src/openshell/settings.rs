@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t05_a_setting_is_one_that_is_known_and_its_value_of_its_type() {
+    fn t05_only_known_settings_with_values_of_their_type_are_accepted() {
         let text = |word: &str| Value::Text(word.to_owned());
         let table = [
             ("ocsf_json_enabled", Value::Bool(true), true),

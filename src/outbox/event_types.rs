@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_a_resource_and_a_participle_and_stands_once() {
+    fn event_names_are_unique_and_have_a_resource_and_a_participle() {
         let names: Vec<&str> = ALL.iter().map(|(event_type, _)| event_type.name()).collect();
         assert!(names.iter().all(|name| name.matches('.').count() == 1), "{names:?}");
         let mut once = names.clone();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_for_global_admins() {
+    fn an_unknown_event_type_is_visible_only_to_global_admins() {
         assert_eq!(audience("something.else"), Audience::GlobalAdmins);
         assert_eq!(audience("sandbox.ssh_session.created"), Audience::Gateway(Role::Operator));
     }

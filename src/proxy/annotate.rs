@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_actor_is_one_entry_more_and_the_rest_is_as_it_was() {
+    fn the_actor_annotation_is_added_and_the_rest_is_unchanged() {
         let policy = Some(sandbox::SandboxPolicy { version: 1, ..Default::default() });
         let update =
             Update { name: "one".into(), policy, annotations: map("team"), ..Default::default() };
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_no_annotation_goes_on_as_it_came() {
+    fn a_request_without_annotations_is_forwarded_unchanged() {
         let setting = Update { setting_key: "ocsf_json_enabled".into(), ..Default::default() };
         let bytes = setting.encode_to_vec();
         assert_eq!(signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(), bytes);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn t19_an_annotation_of_ours_is_nobody_elses() {
+    fn t19_callers_cannot_set_shoreguard_annotations() {
         for key in ["shoreguard/actor", "shoreguard/other", "Shoreguard/Actor"] {
             let update = Update { annotations: map(key), ..Default::default() };
             let refused =
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_too_large_with_it_is_refused() {
+    fn a_request_that_exceeds_the_limit_with_the_annotation_is_refused() {
         let mut large = Vec::new();
         wire::put_bytes(
             &mut large,

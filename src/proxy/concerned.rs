@@ -105,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::access::policy::{self, UPSTREAM_V0_0};
+    use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
     use crate::pb::v0_0::openshell::v1 as v0_0;
 
     fn guard(method: &str) -> &'static Guard {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_is_attached_is_named_and_its_sandbox_is_detail() {
+    fn an_attached_provider_is_the_audit_target_and_its_sandbox_is_detail() {
         let message = v0_0::AttachSandboxProviderRequest {
             sandbox_name: "box".to_owned(),
             provider_name: "github".to_owned(),
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn t17_a_token_that_names_a_session_is_shown_by_its_fingerprint() {
+    fn t17_a_session_token_is_recorded_as_its_fingerprint() {
         let message = v0_0::RevokeSshSessionRequest { token: "secret-token".to_owned() };
         let (about, detail) = read("RevokeSshSession", &message);
         assert_eq!(about.action, Action::SSH_SESSION_REVOKE);
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_profile_of_an_import_is_named() {
+    fn the_audit_target_of_an_import_names_every_profile() {
         let item = |id: &str| v0_0::ProviderProfileImportItem {
             profile: Some(v0_0::ProviderProfile { id: id.to_owned(), ..Default::default() }),
             ..Default::default()
@@ -152,10 +153,10 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_configuration_is_named_by_its_content() {
+    fn the_audit_action_of_update_config_depends_on_its_content() {
         let policy = v0_0::UpdateConfigRequest {
             name: "box".to_owned(),
-            policy: Some(Default::default()),
+            policy: Some(SandboxPolicy::default()),
             ..Default::default()
         };
         let (about, _) = read("UpdateConfig", &policy);
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vote_keeps_its_decision() {
+    fn the_audit_entry_of_a_vote_holds_its_decision() {
         let message = v0_0::RejectDraftChunkRequest {
             name: "box".to_owned(),
             chunk_id: "c1".to_owned(),

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_is_no_name_of_a_workspace() {
+    fn a_workspace_selector_is_not_accepted_as_a_workspace_name() {
         let every = model::workspace_selector::Selection::AllWorkspaces(model::AllWorkspaces {});
         for workspace_scope in [workspace("default"), workspace(&"w".repeat(200)), scope(every)] {
             let get = new::GetSandboxRequest { name: "one".into(), workspace_scope };
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_a_workspace_is_no_selector() {
+    fn a_workspace_name_is_not_accepted_as_a_workspace_selector() {
         for name in ["default", "team", "analytics", "prod", "b\u{6}abcdef"] {
             let get = old::GetSandboxRequest { name: "one".into(), workspace: name.into() };
             checked(Generation::V0_0, "GetSandbox", &get).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_the_gateway_would_pass_over_is_told_of() {
+    fn a_field_that_the_gateway_would_ignore_is_refused() {
         let create =
             new::CreateSandboxRequest { workspace_scope: workspace("team"), ..Default::default() };
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_neither_generation_knows_passes_and_hides_nothing() {
+    fn a_field_unknown_to_both_generations_passes_and_hides_no_mismatch() {
         let named = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
         let mut newer = named.encode_to_vec();
         wire::put_bytes(&mut newer, 900, b"new");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_both_is_wrong_as_before() {
+    fn a_request_invalid_in_both_generations_keeps_its_own_error() {
         let named = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
         let twice = [named.encode_to_vec(), named.encode_to_vec()].concat();
         for generation in [Generation::V0_0, Generation::V0_1] {

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn t05_one_method_has_the_role_of_what_it_does() {
+    fn t05_the_role_of_update_config_depends_on_its_content() {
         let named = |name: &str| Update { name: name.to_owned(), ..Default::default() };
         let key = |key: &str| Update { setting_key: key.to_owned(), ..named("demo") };
         let policy = Update { policy: Some(SandboxPolicy::default()), ..named("demo") };

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_ends_and_comes_back_as_the_gateways_does() {
+    fn the_request_id_share_of_a_principal_fills_and_frees_like_the_gateways_table() {
         let ids = RequestIds::default();
         for id in 1..=2 {
             ids.take(holder(1), asked(id), 2, 0).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_shares_keep_together_is_bounded() {
+    fn the_total_of_stored_request_ids_is_limited() {
         let ids = RequestIds::default();
         for id in 1..=KEPT_MAX {
             ids.take(holder(1), asked(id as u128), usize::MAX, 0).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_uuid_of_36_characters() {
+    fn a_request_id_is_a_uuid_of_36_characters() {
         assert!(parse("0199c0de-0000-7000-8000-000000000001").is_some());
         for none in [
             "",

@@ -41,7 +41,7 @@ mod tests {
     use crate::pb::v0_0::openshell::v1::CreateSshSessionResponse as Session;
 
     #[test]
-    fn the_address_becomes_ours_and_the_rest_stays() {
+    fn the_gateway_address_is_replaced_by_the_public_one_and_the_rest_is_unchanged() {
         let ours = PublicAddress::parse("https://sg.example.com").unwrap();
         let theirs = Session {
             sandbox_id: "x".to_owned(),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_stands_without_brackets() {
+    fn an_ipv6_address_is_written_without_brackets() {
         let ours = PublicAddress::parse("http://[::1]:8443").unwrap();
         assert_eq!((ours.host.as_str(), ours.port), ("::1", 8443));
     }

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn t08_an_id_is_known_on_the_gateway_that_told_it_alone() {
+    fn t08_a_sandbox_id_is_known_only_for_the_gateway_that_returned_it() {
         let ids = SandboxIds::default();
         let (a, b) = (GatewayId(1), GatewayId(2));
         ids.learn(a, 1, &[sandbox("x", "demo", "team"), sandbox("y", "other", "")].concat());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn t20_what_a_gateway_tells_is_bounded() {
+    fn t20_the_number_of_sandbox_ids_learned_from_a_gateway_is_limited() {
         let ids = SandboxIds::default();
         let gateway = GatewayId(1);
         ids.learn(gateway, 1, &sandbox(&"x".repeat(254), "demo", ""));

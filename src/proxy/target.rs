@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_comes_before_the_authority_and_both_must_agree() {
+    fn metadata_or_the_authority_names_the_gateway_and_both_must_agree() {
         let prod = Ok(Some("prod".to_owned()));
         assert_eq!(of(Some("prod"), "10.0.0.1:8443"), prod);
         assert_eq!(of(None, "prod.gw.example.com:8443"), prod);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_not_one_label_under_the_domain_names_nothing() {
+    fn an_authority_that_is_not_one_label_under_the_domain_selects_no_gateway() {
         for authority in [
             "gw.example.com",
             "a.b.gw.example.com",

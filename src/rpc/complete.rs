@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_after_the_message_is_its_end_and_one_before_is_an_error() {
+    async fn a_reset_after_a_complete_message_ends_it_and_an_earlier_reset_is_an_error() {
         assert_eq!(read(&[b"\0\0\0\0\x02ab"]).await.unwrap(), "\0\0\0\0\u{2}ab");
         assert_eq!(read(&[b"\0\0", b"\0\0\x02a", b"b"]).await.unwrap(), "\0\0\0\0\u{2}ab");
         assert_eq!(read(&[b"\0\0\0\0\0"]).await.unwrap(), "\0\0\0\0\0");

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_handler_follows_its_messages_and_a_cut_does_not_wait_for_them() {
+    async fn the_status_of_a_handler_follows_its_messages_and_a_forced_end_skips_them() {
         let refused = || status(deadline::late());
         let late = Err(tonic::Code::DeadlineExceeded);
         for (end, expected) in [
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_does_not_end_well_before_its_task_says_so() {
+    async fn a_stream_does_not_end_before_its_handler_reports_a_status() {
         let (Feed { messages, end }, mut answers) = feed::<u8>();
         drop(messages);
         assert!(answers.next().now_or_never().is_none());
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_answers_wait_for_each_other_and_small_ones_do_not() {
+    async fn large_responses_wait_for_buffer_space_and_small_responses_do_not() {
         let (Feed { messages, end: _end }, mut answers) = feed::<Vec<u8>>();
         let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
         let within = Duration::from_hours(1);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_followed_over_any_cut() {
+    fn message_frames_are_parsed_across_any_chunk_boundary() {
         let all = [message(3), message(0), message(200), message(1)].concat();
         for cut in 1..all.len() {
             let mut frames = Frames::default();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_unary_body_counts_until_the_call_ends_and_is_refused_one_past_the_bound() {
+    async fn a_unary_body_counts_until_the_call_ends_and_is_refused_over_the_limit() {
         for (bound, fits) in [(25, true), (24, false)] {
             let limit = Limit::new(0, bound);
             let (read, held) = body(Whole::new(Bytes::from(message(20))), Shape::One, &limit);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_counts_its_unfinished_message_alone() {
+    async fn a_stream_counts_only_its_incomplete_message() {
         let limit = Limit::new(0, 25);
         let parts = [message(20), message(20), message(20)[..9].to_vec()];
         let parts = parts.map(|part| Ok::<_, Error>(Frame::data(Bytes::from(part))));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_stops_is_late_and_a_stream_between_messages_is_not() {
+    async fn a_stalled_body_times_out_and_a_stream_idle_between_messages_does_not() {
         let limit = Limit::new(0, 0);
         for (shape, part, late) in [
             (Shape::Many, message(20), false),

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_uuid_is_taken_over() {
+    fn only_a_uuid_request_id_of_the_caller_is_used() {
         let fresh = Uuid::from_u128(7);
         let mut headers = HeaderMap::new();
         assert_eq!(of(&headers, || fresh), fresh);

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_a_mask_names_twice_counts_once() {
+    fn duplicate_paths_of_a_mask_count_once() {
         let named = ["labels", "description", "labels"].map(str::to_owned).to_vec();
         let paths = paths(Some(prost_types::FieldMask { paths: named })).unwrap();
         assert_eq!(paths, ["description", "labels"]);

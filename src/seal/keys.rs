@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_hexadecimal_or_base64() {
+    fn a_master_key_is_hexadecimal_or_base64() {
         let hex = MasterKeys::parse(&"00".repeat(32).into()).unwrap();
         let base64 = MasterKeys::parse(&STANDARD.encode([0; 32]).into()).unwrap();
         assert_eq!(hex.current_id(), base64.current_id());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_and_not_repeated() {
+    fn an_invalid_master_key_is_refused_and_not_repeated_in_the_error() {
         for text in
             ["", "secret-text", &"0".repeat(63), &"zz".repeat(32), &format!("{},", "00".repeat(32))]
         {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_for_one_purpose_is_not_that_for_another() {
+    fn keys_derived_for_different_purposes_differ() {
         let keys = MasterKeys::parse(&"00".repeat(32).into()).unwrap();
         let sealed = keys.seal_key("page tokens").seal(b"", b"x").unwrap();
         assert!(keys.seal_key("page tokens").open(b"", &sealed).is_some());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_made_once_and_for_its_owner_alone() {
+    fn a_key_file_is_created_once_and_readable_only_by_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
         let made = MasterKeys::load_or_create(&path).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_refused() {
+    fn a_key_file_that_other_users_can_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
         MasterKeys::load_or_create(&path).unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_not_replaced() {
+    fn an_empty_key_file_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();

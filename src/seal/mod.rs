@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_at_its_place() {
+    fn a_sealed_value_opens_with_its_own_associated_data() {
         let keys = keys(&"a1".repeat(32));
         for plaintext in [&b""[..], b"token"] {
             let sealed = keys.seal(&HERE, plaintext).unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_nowhere_else() {
+    fn a_sealed_value_does_not_open_with_other_associated_data() {
         let keys = keys(&"a1".repeat(32));
         let sealed = keys.seal(&HERE, b"token").unwrap();
         for elsewhere in [
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn each_changed_byte_is_noticed() {
+    fn a_changed_or_truncated_sealed_value_does_not_open() {
         let keys = keys(&"a1".repeat(32));
         let sealed = keys.seal(&HERE, b"token").unwrap();
         for at in 0..sealed.len() {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn older_keys_open_and_the_current_one_seals() {
+    fn older_keys_open_values_and_the_current_key_seals_them() {
         let old = "a1".repeat(32);
         let sealed = keys(&old).seal(&HERE, b"token").unwrap();
         let both = keys(&format!("{}, {old}", "b2".repeat(32)));

@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_ends_when_its_parts_have_left_and_not_before() {
+    async fn a_body_ends_only_after_its_parts_were_sent() {
         let data = Bytes::from(vec![7; PART_BYTES_MAX + 1]);
         let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
         for trailers in [Some(status), None] {

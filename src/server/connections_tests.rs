@@ -25,7 +25,7 @@ fn used_at(slot: &Slot, ms: u64) {
 }
 
 #[test]
-fn an_address_at_its_bound_displaces_its_own_stalest_connection() {
+fn an_address_at_its_limit_displaces_its_own_stalest_connection() {
     let connections = connections(10, 2);
     let other = connections.admit(ip("192.0.2.2")).unwrap();
     let first = connections.admit(ip("192.0.2.1")).unwrap();
@@ -52,7 +52,7 @@ fn a_connection_with_a_call_in_flight_is_never_displaced() {
 }
 
 #[test]
-fn the_bound_in_all_displaces_the_stalest_of_any_address() {
+fn the_total_limit_displaces_the_stalest_connection_of_any_address() {
     let connections = connections(2, 2);
     let old = connections.admit(ip("192.0.2.1")).unwrap();
     let new = Arc::new(connections.admit(ip("192.0.2.2")).unwrap());
@@ -65,7 +65,7 @@ fn the_bound_in_all_displaces_the_stalest_of_any_address() {
 }
 
 #[test]
-fn an_ipv6_network_is_one_address_and_a_trusted_proxy_is_none() {
+fn an_ipv6_network_counts_as_one_address_and_trusted_proxies_are_not_limited() {
     let connections = connections(10, 1);
     let first = connections.admit(ip("2001:db8::1")).unwrap();
     let _same = connections.admit(ip("2001:db8::2:1")).unwrap();
@@ -78,7 +78,7 @@ fn an_ipv6_network_is_one_address_and_a_trusted_proxy_is_none() {
 }
 
 #[test]
-fn connections_that_do_not_end_are_cut_and_the_rest_is_refused() {
+fn displaced_connections_beyond_the_limit_are_cut_and_further_ones_are_refused() {
     let connections = connections(1, 1);
     let mut slots = Vec::new();
     for _ in 0..=2 * ENDING_MAX {
@@ -94,7 +94,7 @@ fn connections_that_do_not_end_are_cut_and_the_rest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_not_spoken_is_cut_at_once() {
+async fn a_silent_connection_is_cut_at_once_and_an_active_one_after_a_grace_period() {
     let connections = connections(1, 1);
     let silent = connections.admit(ip("192.0.2.1")).unwrap();
     assert!(silent.cut().now_or_never().is_none(), "it is in nobody's way");
@@ -109,7 +109,7 @@ async fn a_connection_that_has_not_spoken_is_cut_at_once() {
 }
 
 #[test]
-fn many_connections_are_scanned_a_part_after_the_other() {
+fn many_connections_are_scanned_in_parts() {
     let connections = connections(3 * SCAN_MAX, 3 * SCAN_MAX);
     let slots: Vec<_> =
         (0..3 * SCAN_MAX).map(|_| Arc::new(connections.admit(ip("10.0.0.1")).unwrap())).collect();
@@ -121,7 +121,7 @@ fn many_connections_are_scanned_a_part_after_the_other() {
 }
 
 #[test]
-fn descriptors_lower_the_bounds_and_one_address_has_half() {
+fn file_descriptors_cap_the_limits_and_one_address_gets_at_most_half() {
     let mut limits = crate::config::Config::from_toml("").unwrap().limits;
     let bounds = |limits: &Limits, room| {
         let Bounds { total, address, .. } = Bounds::of(limits, room);

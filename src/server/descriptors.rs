@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callers_get_half_of_what_the_process_does_not_need() {
+    fn callers_get_half_of_the_free_file_descriptors() {
         let config = Config::from_toml("").unwrap();
         let (small, large) = (room(1_024, &config, 2), room(65_536, &config, 2));
         assert!((200..=400).contains(&small), "{small}");
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lasts_is_exhaustion() {
+    fn only_descriptor_limits_count_as_exhaustion() {
         assert!(are_exhausted(&Errno::MFILE.into()) && are_exhausted(&Errno::NFILE.into()));
         assert!(!are_exhausted(&Errno::CONNABORTED.into()));
     }
 
     #[tokio::test]
-    async fn the_spare_descriptor_refuses_what_waits_and_waits_for_nothing() {
+    async fn the_spare_descriptor_closes_a_waiting_connection_without_blocking() {
         use tokio::io::AsyncReadExt as _;
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

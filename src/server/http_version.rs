@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_preface_tells_the_version_and_nothing_is_lost() {
+    async fn the_preface_selects_the_http_version_and_no_byte_is_lost() {
         let table: [(&[&[u8]], Version); 8] = [
             (&[PREFACE, b"more"], Version::Http2),
             (&[&PREFACE[..1], &PREFACE[1..10], &PREFACE[10..], b"more"], Version::Http2),

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_drain_waits_for_the_last_call_and_then_a_while() {
+    async fn a_drain_waits_for_the_last_call_and_then_for_the_linger_time() {
         let linger = Duration::from_millis(20);
         let calls = Arc::new(InFlight::default());
         let (first, second) = (calls.enter(), calls.enter());

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_of_a_call_is_small() {
+    fn the_future_of_a_call_stays_within_its_size_limit() {
         let bytes = size(|arriving| stack().oneshot(arriving));
         assert!(bytes <= FUTURE_BYTES_MAX, "{bytes} bytes");
     }

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn it_tells_metrics_life_and_readiness() {
+    async fn the_endpoint_serves_metrics_liveness_and_readiness() {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || metrics::counter!("calls_total").increment(3));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn connections_that_ask_nothing_keep_nobody_out() {
+    async fn connections_without_a_request_do_not_block_other_clients() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn at_a_bound_the_oldest_that_has_not_asked_is_ended() {
+    async fn at_the_limit_the_oldest_connection_without_a_request_is_closed() {
         let mut tasks = JoinSet::new();
         let mut open = Open::default();
         let mut add = |open: &mut Open, address: &str, asked: bool| {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_stops_at_its_limit() {
+    fn a_response_over_its_size_limit_is_an_error() {
         let mut bounded = Bounded { bytes: Vec::new(), bytes_max: 4 };
         assert!(bounded.write_all(b"abcd").is_ok());
         assert!(bounded.write_all(b"e").is_err());

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_a_line_that_a_name_cannot_colour() {
+    fn control_characters_are_removed_from_text_log_lines() {
         let text = logged("log_format = 'text'", || {
             tracing::warn!("gateway `{}` is away", "edge\u{1b}[31m");
         });

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_is_described_once_and_named_by_its_kind() {
+    fn every_metric_is_described_once_and_named_after_its_kind() {
         let recorder = builder().unwrap().build_recorder();
         metrics::with_local_recorder(&recorder, || {
             describe();

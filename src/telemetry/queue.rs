@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_not_read_costs_lines_and_never_waits() {
+    fn a_full_log_queue_drops_lines_and_never_blocks() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let (log, permit, written) = gated();
         let queue = Queue::new(3 * cost(b"line 0\n"));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_costs_its_line_alone() {
+    fn a_failed_log_write_drops_only_its_own_line() {
         let (log, permit, written) = gated();
         let queue = Queue::new(QUEUE_BYTES_MAX);
         permit.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_broke_off_is_ended_before_the_next() {
+    fn a_partially_written_line_is_terminated_before_the_next_line() {
         struct Full(Vec<u8>, usize);
         impl Write for Full {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_at_any_depth_and_the_rest_stays() {
+    fn secrets_are_redacted_at_any_depth_and_other_fields_are_unchanged() {
         let mut request = message(
             "RegisterGatewayRequest",
             r#"{"name": "edge", "labels": {"env": "prod"}, "credentials":
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_was_not_sent_does_not_appear() {
+    fn an_unset_secret_is_not_shown_as_redacted() {
         let mut request = message("RegisterGatewayRequest", r#"{"credentials": {}}"#);
         redact(&mut request);
         assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"credentials":{}}"#);
     }
 
     #[test]
-    fn what_the_descriptor_does_not_know_goes() {
+    fn unknown_fields_are_removed() {
         let mut request = message("GetGatewayRequest", r#"{"gateway": "edge"}"#);
         // Field 15, a string.
         request.merge(&b"\x7a\x07hunter2"[..]).unwrap();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_our_options_nothing_is_shown() {
+    fn a_message_without_shoreguard_options_is_redacted_completely() {
         let descriptor =
             DescriptorPool::global().get_message_by_name("google.protobuf.Duration").unwrap();
         let mut duration = DynamicMessage::new(descriptor);

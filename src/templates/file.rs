@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_of_the_server_are_there_and_say_what_they_give() {
+    fn the_four_bundled_templates_are_loaded() {
         let all = load(None).unwrap();
         let shown: Vec<_> = all
             .iter()
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_adds_its_own() {
+    fn templates_of_a_folder_are_added_to_the_bundled_ones() {
         let mine = folder(&[
             (
                 "mine.yaml",
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_file_and_key() {
+    fn an_invalid_template_is_reported_with_its_file_and_key() {
         for (text, said) in [
             ("template: {name: a, colour: red}\nsandbox: {}", "colour"),
             ("template: {name: a}\nsandbox: {}\nextra: 1", "extra"),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_has_bounds() {
+    fn the_size_and_number_of_template_files_are_limited() {
         let of = |length: usize| format!("{GOOD}# {}", "x".repeat(length - GOOD.len() - 2));
         assert!(load(Some(folder(&[("a.yaml", &of(FILE_BYTES_MAX))]).path())).is_ok());
         assert!(refused(&[("a.yaml", &of(FILE_BYTES_MAX + 1))]).contains("at most 65536 bytes"));

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_read_whole_or_not_at_all() {
+    fn a_form_with_duplicate_fields_or_invalid_encoding_is_refused() {
         let read = form("a=1+2%26&b%3D=%C3%9F&&c&d=&e==").unwrap();
         for (name, value) in [
             ("a", Some("1 2&")),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_credential_is_read() {
+    fn exactly_one_client_credential_is_accepted() {
         let read = |header: &[&str], body: &str| {
             let mut headers = HeaderMap::new();
             for value in header {

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_one_of_the_table_whatever_the_name() {
+    fn a_path_matches_the_table_for_any_gateway_name() {
         assert_eq!(path("/gateways/edge/.well-known/openid-configuration"), Some(DISCOVERY));
         assert_eq!(path("/gateways/%00/jwks.json"), Some(KEYS));
         for none in

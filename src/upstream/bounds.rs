@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_and_a_gateway_have_bounds() {
+    fn streams_are_limited_per_caller_and_per_gateway() {
         let bounds = bounds();
         let admit = |caller, lane| bounds.admit(GATEWAY, caller, lane);
         let mut held =
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn t16_a_caller_leaves_unary_calls_to_the_others() {
+    fn t16_unary_calls_are_limited_per_caller_and_gateway() {
         let mut config = crate::config::Config::from_toml("").unwrap().gateways;
         config.unary_calls_per_caller = 2;
         let bounds = Bounds::new(&config);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_for_streams_have_a_bound() {
+    fn stream_connections_are_limited_per_gateway() {
         let bounds = bounds();
         let seats = [bounds.connect(GATEWAY).unwrap(), bounds.connect(GATEWAY).unwrap()];
         assert!(is_busy(&bounds.connect(GATEWAY)));

@@ -180,7 +180,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn what_is_spent_comes_back_with_the_minute() {
+    fn a_budget_is_reset_every_minute_and_has_a_reserve_for_single_calls() {
         let mut config = Config::from_toml("").unwrap().gateways;
         (config.bytes_per_minute, config.messages_per_minute) = (100, 3);
         let clock = Clock::system();

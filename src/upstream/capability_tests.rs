@@ -55,7 +55,7 @@ fn capabilities_follow_from_generation_and_version() {
 }
 
 #[test]
-fn the_four_families_are_told_apart() {
+fn the_four_release_families_are_distinguished() {
     let table = [
         ("0.0.36", Family::Before0_0_37),
         ("0.0.37", Family::Before0_0_88),
@@ -79,7 +79,7 @@ fn the_four_families_are_told_apart() {
 }
 
 #[test]
-fn a_method_that_is_missing_is_named_with_its_version() {
+fn a_missing_method_is_reported_with_the_version_that_has_it() {
     let missing = |path, generation, version| {
         let refused = needs(path, "edge", generation, version).err()?;
         assert_eq!(code_of(&refused).1, Reason::MethodNotSupported);
@@ -99,7 +99,7 @@ fn a_method_that_is_missing_is_named_with_its_version() {
 }
 
 #[test]
-fn t09_a_generation_that_the_version_contradicts_governs_nothing() {
+fn t09_no_policy_write_passes_if_the_version_contradicts_the_generation() {
     let table = [
         (Generation::V0_0, "0.0.100", false),
         (Generation::V0_1, "0.1.5", false),

@@ -32,7 +32,7 @@ async fn simulated() -> (Simulator, Target, Gateways) {
 }
 
 #[test]
-fn the_window_of_a_connection_holds_what_all_its_streams_may_leave_unread() {
+fn the_connection_window_covers_the_unread_data_of_all_its_streams() {
     for lane in LANES {
         let streams = u64::try_from(lane.handles_max()).unwrap();
         let unread = streams * u64::from(lane.stream_window());
@@ -41,7 +41,7 @@ fn the_window_of_a_connection_holds_what_all_its_streams_may_leave_unread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_takes_as_many_streams_as_its_window_is_made_for() {
+async fn a_connection_accepts_only_as_many_streams_as_its_window_covers() {
     let (simulator, target, config) = simulated().await;
     for lane in LANES {
         let purpose = Purpose { lane, seat: None, spare: Weak::new() };
@@ -61,7 +61,7 @@ async fn a_connection_takes_as_many_streams_as_its_window_is_made_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proven_connection_is_kept_and_one_without_window_is_closed() {
+async fn a_healthy_connection_is_pooled_and_one_with_a_full_window_is_closed() {
     let (simulator, target, config) = simulated().await;
     let spare = Arc::new(Spare::new(Duration::from_millis(500)));
     let purpose = Purpose { lane: Lane::Exclusive, seat: None, spare: Arc::downgrade(&spare) };

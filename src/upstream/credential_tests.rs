@@ -60,7 +60,7 @@ fn only_a_verdict_of_the_gateway_makes_a_credential_unusable() {
 }
 
 #[test]
-fn roles_and_text_of_a_gateway_are_truncated_and_harmless() {
+fn roles_and_texts_of_a_gateway_are_truncated_and_sanitized() {
     let long = "r\u{1b}[31m".repeat(1_000);
     let many = vec![long.as_str(); 1_000];
     let check = user(&many, &[]).without_info(INFO, Code::PermissionDenied, &long);

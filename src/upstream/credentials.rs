@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_fit_their_mode() {
+    fn credentials_must_match_the_authentication_mode() {
         let token = Credentials { bearer_token: Some(Secret::new("t")), ..Credentials::default() };
         assert!(token.fit(AuthMode::Bearer, Scheme::Http).is_ok());
         assert!(token.fit(AuthMode::None, Scheme::Http).is_err());

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_a_host_and_a_port_and_nothing_else() {
+    fn an_endpoint_is_only_a_host_and_a_port() {
         let shown = |text: &str| Endpoint::parse("endpoint", text).map(|e| e.shown());
         assert_eq!(shown("Gate.Example.com:443").unwrap(), "gate.example.com:443");
         assert_eq!(shown("[2001:DB8::1]:8080").unwrap(), "[2001:db8::1]:8080");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_fetched_under_https() {
+    fn a_token_url_must_be_https_or_loopback() {
         let parse = |url: &str| OidcClient::parse(url, "openid", "");
         assert!(parse("https://id.example.com/token").is_ok());
         assert!(parse("http://127.0.0.1:8080/token").is_ok());

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t20_what_a_gateway_says_is_cut_and_harmless() {
+    fn t20_an_error_message_of_a_gateway_is_truncated_and_sanitized() {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static("9"));
         let said = format!("no%1B[31m {}", "x".repeat(1000));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_whose_outcome_is_open_is_not_refused() {
+    fn an_uncertain_request_id_is_not_reported_as_refused() {
         let said = |reason: &str| {
             let details = ErrorDetails::with_error_info(reason, "openshell", HashMap::new());
             let status = Status::with_error_details(Code::FailedPrecondition, "no", details);

@@ -19,7 +19,7 @@ fn ours() -> Ours {
 }
 
 #[test]
-fn t19_nothing_by_which_a_gateway_could_be_told_who_calls_passes() {
+fn t19_headers_that_identify_the_caller_are_not_forwarded() {
     let mut from = HeaderMap::new();
     for name in DROPPED {
         from.append(HeaderName::from_static(name), HeaderValue::from_static("smuggled"));
@@ -49,7 +49,7 @@ fn t19_nothing_by_which_a_gateway_could_be_told_who_calls_passes() {
 }
 
 #[test]
-fn what_says_nothing_about_the_caller_passes() {
+fn headers_that_do_not_identify_the_caller_are_forwarded() {
     let mut from = HeaderMap::new();
     let kept =
         ["user-agent", "traceparent", "tracestate", "content-type", "grpc-encoding", "my-key-bin"];
@@ -70,7 +70,7 @@ fn what_says_nothing_about_the_caller_passes() {
 }
 
 #[test]
-fn t20_a_gateway_does_not_speak_in_our_name() {
+fn t20_a_gateway_cannot_set_headers_of_shoreguard() {
     let mut headers = HeaderMap::new();
     for name in ["x-shoreguard-gateway", "x-shoreguard-x", "set-cookie", "alt-svc", "x-request-id"]
     {
@@ -101,7 +101,7 @@ fn info_of(headers: &HeaderMap) -> (Option<String>, bool) {
 }
 
 #[test]
-fn t20_reasons_of_our_domain_come_from_us() {
+fn t20_error_details_with_the_shoreguard_domain_are_removed() {
     for (domain, kept) in
         [("openshell", true), ("shoreguard", false), ("Shoreguard", false), (" shoreguard ", false)]
     {
@@ -118,7 +118,7 @@ fn t20_reasons_of_our_domain_come_from_us() {
 }
 
 #[test]
-fn only_a_grpc_answer_is_one() {
+fn only_a_response_with_a_grpc_content_type_is_accepted() {
     let mut headers = HeaderMap::new();
     assert!(!is_grpc(StatusCode::OK, &headers));
     for (content, yes) in [
@@ -135,7 +135,7 @@ fn only_a_grpc_answer_is_one() {
 }
 
 #[test]
-fn t20_a_status_is_one_value_that_is_a_code() {
+fn t20_a_grpc_status_must_be_a_single_valid_code() {
     let said = |values: &[&[u8]]| {
         let mut headers = HeaderMap::new();
         for value in values {
@@ -158,7 +158,7 @@ fn t20_a_status_is_one_value_that_is_a_code() {
 }
 
 #[test]
-fn t20_a_text_that_not_every_client_can_read_does_not_pass() {
+fn t20_a_grpc_message_that_is_not_utf8_is_removed() {
     for (text, passes) in
         [(&b"gone"[..], true), (b"caf%C3%A9 100%", true), (b"\x80", false), (b"%80", false)]
     {

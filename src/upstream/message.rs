@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_may_come_in_any_pieces() {
+    async fn a_message_may_arrive_in_any_chunks() {
         let mut one = Full::new(framed(b"hello")).map_err(|never| match never {});
         assert_eq!(whole(&mut one, Encoding::Identity).await.unwrap().message(), b"hello");
         let pieces: Vec<Vec<u8>> = framed(b"hello").iter().map(|b| vec![*b]).collect();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_but_one_plain_message_is_refused() {
+    async fn anything_but_one_uncompressed_message_is_refused() {
         let (a, b) = (framed(b"a"), framed(b"b"));
         assert_eq!(refused(&[&a, &b]).await, Reason::MessageAmbiguous);
         assert_eq!(refused(&[&[&a[..], &b[..]].concat()]).await, Reason::MessageAmbiguous);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_stream_only_the_first_message_is_read() {
+    async fn only_the_first_message_of_a_stream_is_read() {
         let (a, b) = (framed(b"a"), framed(b"b"));
         let start = [&a[..], &b[..2]].concat();
         let chunks: [&[u8]; 2] = [&start, &b[2..]];
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_encoding_is_refused_as_well() {
+    fn a_conflicting_grpc_encoding_header_is_not_identity() {
         let mut headers = HeaderMap::new();
         assert_eq!(encoding(&headers).unwrap(), Encoding::Identity);
         headers.append("grpc-encoding", "identity".parse().unwrap());

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_first_message_is_measured_by_its_prefix() {
+    fn the_size_of_a_first_message_is_computed_from_its_prefix() {
         assert_eq!(message_bytes(&[0, 0, 0, 1, 2, 9, 9]), PREFIX_BYTES + 258);
         assert_eq!(message_bytes(&[0, 0, 0, 0, 0]), PREFIX_BYTES);
         assert_eq!(message_bytes(&[0, 0, 0, 0]), 0, "too short to be recognized: never sent again");

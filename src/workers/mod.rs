@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_back_off_to_a_bound() {
+    fn failed_jobs_back_off_up_to_a_maximum() {
         let second = Duration::from_secs(1);
         for (every, failures, rest) in [
             (second, 1, second * 2),

@@ -11,9 +11,9 @@ use shoreguard::role::Role;
 
 served! {
     a_role_by_selector_follows_the_labels,
-    t07_of_several_selectors_the_lowest_counts_and_the_named_gateway_before_all,
-    t07_a_selector_asks_for_access_labels_that_are_there,
-    t06_selectors_and_groups_are_a_global_admins,
+    t07_the_lowest_matching_selector_applies_unless_a_gateway_is_named,
+    t07_a_selector_must_require_present_access_labels,
+    t06_only_a_global_admin_binds_selectors_and_groups,
 }
 
 async fn a_role_by_selector_follows_the_labels(sg: TestServer) {
@@ -110,9 +110,7 @@ async fn a_role_by_selector_follows_the_labels(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t07_of_several_selectors_the_lowest_counts_and_the_named_gateway_before_all(
-    sg: TestServer,
-) {
+async fn t07_the_lowest_matching_selector_applies_unless_a_gateway_is_named(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     for gateway in ["east", "west"] {
@@ -159,7 +157,7 @@ async fn t07_of_several_selectors_the_lowest_counts_and_the_named_gateway_before
     sg.finish().await;
 }
 
-async fn t07_a_selector_asks_for_access_labels_that_are_there(sg: TestServer) {
+async fn t07_a_selector_must_require_present_access_labels(sg: TestServer) {
     let admin = sg.admin();
     sg.gateway("east", ([127, 0, 0, 1], 1).into()).await;
     admin.key("ci", pb::Role::None).await;
@@ -233,7 +231,7 @@ async fn t07_a_selector_asks_for_access_labels_that_are_there(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t06_selectors_and_groups_are_a_global_admins(sg: TestServer) {
+async fn t06_only_a_global_admin_binds_selectors_and_groups(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let lead = sg.with(&admin.key("lead", pb::Role::None).await);

@@ -101,15 +101,15 @@ pub(crate) async fn two_gateways(sg: &TestServer) -> Simulator {
 }
 
 served! {
-    a_role_on_a_gateway_beats_the_global_one_up_and_down,
-    t06_a_gateways_admin_reaches_no_further,
+    a_gateway_role_overrides_a_lower_or_higher_global_role,
+    t06_a_gateway_admin_grants_lower_roles_only_on_its_own_gateway,
     roles_are_listed_in_pages_and_guarded_by_etags,
     t07_a_label_change_that_alters_access_is_audited_with_the_difference,
-    the_audit_log_names_the_kind_of_holder_and_the_holder,
-    unregistering_counts_the_roles_of_groups_too,
+    the_audit_log_names_the_subject_and_its_kind,
+    unregistering_a_gateway_counts_the_removed_roles_of_groups,
 }
 
-async fn a_role_on_a_gateway_beats_the_global_one_up_and_down(sg: TestServer) {
+async fn a_gateway_role_overrides_a_lower_or_higher_global_role(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let key = admin.key("ci", pb::Role::Viewer).await;
@@ -142,7 +142,7 @@ async fn a_role_on_a_gateway_beats_the_global_one_up_and_down(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t06_a_gateways_admin_reaches_no_further(sg: TestServer) {
+async fn t06_a_gateway_admin_grants_lower_roles_only_on_its_own_gateway(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let key = admin.key("lead", pb::Role::None).await;
@@ -341,7 +341,7 @@ async fn t07_a_label_change_that_alters_access_is_audited_with_the_difference(sg
     sg.finish().await;
 }
 
-async fn the_audit_log_names_the_kind_of_holder_and_the_holder(sg: TestServer) {
+async fn the_audit_log_names_the_subject_and_its_kind(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     admin.key("ci", pb::Role::None).await;
@@ -409,7 +409,7 @@ async fn the_audit_log_names_the_kind_of_holder_and_the_holder(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn unregistering_counts_the_roles_of_groups_too(sg: TestServer) {
+async fn unregistering_a_gateway_counts_the_removed_roles_of_groups(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let ana = sg.with(&sg.user("ana@example.com", Role::None).await);

@@ -67,16 +67,16 @@ async fn listed(caller: &Caller, asked: pb::ListAccessRequest) -> Vec<String> {
 }
 
 served! {
-    each_step_to_a_role_is_explained,
-    t06_an_explanation_tells_nobody_more_than_they_may_know,
-    who_may_do_what_on_a_gateway_is_listed_with_the_step_that_decided,
-    wp16_a_key_of_one_gateway_sees_nothing_of_another,
-    wp91_an_admin_by_a_group_is_one_everywhere,
-    old_changes_are_forgotten_and_the_newest_is_kept,
-    who_slept_past_what_the_log_holds_reads_everything_anew,
+    every_step_to_a_role_is_explained,
+    t06_an_explanation_reveals_only_what_the_caller_can_see,
+    access_to_a_gateway_is_listed_with_the_deciding_step,
+    a_key_for_one_gateway_sees_nothing_of_another,
+    an_admin_by_group_has_every_admin_right,
+    old_access_changes_are_deleted_except_the_newest,
+    a_replica_that_missed_deleted_changes_reloads_everything,
 }
 
-async fn each_step_to_a_role_is_explained(sg: TestServer) {
+async fn every_step_to_a_role_is_explained(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
@@ -152,7 +152,7 @@ async fn each_step_to_a_role_is_explained(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t06_an_explanation_tells_nobody_more_than_they_may_know(sg: TestServer) {
+async fn t06_an_explanation_reveals_only_what_the_caller_can_see(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let nobody = sg.with(&admin.key("nobody", pb::Role::None).await);
@@ -210,7 +210,7 @@ async fn t06_an_explanation_tells_nobody_more_than_they_may_know(sg: TestServer)
     sg.finish().await;
 }
 
-async fn who_may_do_what_on_a_gateway_is_listed_with_the_step_that_decided(sg: TestServer) {
+async fn access_to_a_gateway_is_listed_with_the_deciding_step(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
@@ -269,7 +269,7 @@ async fn who_may_do_what_on_a_gateway_is_listed_with_the_step_that_decided(sg: T
     sg.finish().await;
 }
 
-async fn wp16_a_key_of_one_gateway_sees_nothing_of_another(sg: TestServer) {
+async fn a_key_for_one_gateway_sees_nothing_of_another(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let ci = sg.with(&admin.key("ci", pb::Role::None).await);
@@ -314,7 +314,7 @@ async fn wp16_a_key_of_one_gateway_sees_nothing_of_another(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp91_an_admin_by_a_group_is_one_everywhere(sg: TestServer) {
+async fn an_admin_by_group_has_every_admin_right(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let ana = sg.with(&sg.user("ana@example.com", Role::Viewer).await);
@@ -351,7 +351,7 @@ async fn wp91_an_admin_by_a_group_is_one_everywhere(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn old_changes_are_forgotten_and_the_newest_is_kept(sg: TestServer) {
+async fn old_access_changes_are_deleted_except_the_newest(sg: TestServer) {
     let admin = sg.admin();
     for n in 0..3 {
         admin.key(&format!("p{n}"), pb::Role::Viewer).await;
@@ -385,7 +385,7 @@ async fn old_changes_are_forgotten_and_the_newest_is_kept(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn who_slept_past_what_the_log_holds_reads_everything_anew(sg: TestServer) {
+async fn a_replica_that_missed_deleted_changes_reloads_everything(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let admin = sg.admin();
     let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);

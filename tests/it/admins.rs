@@ -58,12 +58,12 @@ async fn any(sg: &TestServer) -> bool {
 }
 
 served! {
-    the_last_active_admin_is_taken_away_by_no_group,
-    a_fleet_that_programs_alone_administer_is_not_held_up,
-    of_two_admins_taken_away_at_once_one_stays,
+    a_group_change_cannot_remove_the_last_active_admin,
+    without_active_admins_group_changes_are_not_blocked,
+    concurrent_removals_of_two_admins_leave_one,
 }
 
-async fn the_last_active_admin_is_taken_away_by_no_group(sg: TestServer) {
+async fn a_group_change_cannot_remove_the_last_active_admin(sg: TestServer) {
     let admin = sg.admin();
     sg.user("ana@example.com", Role::Viewer).await;
     sg.user("ben@example.com", Role::Admin).await;
@@ -99,7 +99,7 @@ async fn the_last_active_admin_is_taken_away_by_no_group(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_fleet_that_programs_alone_administer_is_not_held_up(sg: TestServer) {
+async fn without_active_admins_group_changes_are_not_blocked(sg: TestServer) {
     let admin = sg.admin();
     sg.user("ana@example.com", Role::Viewer).await;
     group(&admin, "admins", &["ana@example.com"]).await;
@@ -112,7 +112,7 @@ async fn a_fleet_that_programs_alone_administer_is_not_held_up(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn of_two_admins_taken_away_at_once_one_stays(sg: TestServer) {
+async fn concurrent_removals_of_two_admins_leave_one(sg: TestServer) {
     sg.user("ana@example.com", Role::Viewer).await;
     sg.user("ben@example.com", Role::Viewer).await;
     let admin = sg.admin();

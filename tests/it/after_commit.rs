@@ -68,13 +68,13 @@ served! {
         config.database.readers = READERS.try_into().unwrap();
         config.database.acquire_timeout_seconds = 1;
     };
-    a_created_key_is_answered,
-    a_rotated_key_is_answered_and_the_old_one_is_dead,
-    a_changed_role_is_answered,
-    a_changed_password_is_answered,
+    a_created_key_is_returned_before_the_access_change_is_read,
+    a_rotated_key_is_returned_and_the_old_key_is_refused,
+    a_changed_role_is_returned_before_the_access_change_is_read,
+    a_changed_password_returns_a_valid_session,
 }
 
-async fn a_created_key_is_answered(sg: TestServer) {
+async fn a_created_key_is_returned_before_the_access_change_is_read(sg: TestServer) {
     let mut client = sg.admin().service_principals();
     let change = async move {
         let request = pb::CreateServicePrincipalRequest {
@@ -94,7 +94,7 @@ async fn a_created_key_is_answered(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_rotated_key_is_answered_and_the_old_one_is_dead(sg: TestServer) {
+async fn a_rotated_key_is_returned_and_the_old_key_is_refused(sg: TestServer) {
     let old = sg.admin().key("ci", pb::Role::Viewer).await;
     let mut client = sg.admin().service_principals();
     let change = async move {
@@ -115,7 +115,7 @@ async fn a_rotated_key_is_answered_and_the_old_one_is_dead(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_changed_role_is_answered(sg: TestServer) {
+async fn a_changed_role_is_returned_before_the_access_change_is_read(sg: TestServer) {
     let key = sg.admin().key("ci", pb::Role::Admin).await;
     let mut client = sg.admin().service_principals();
     let change = async move {
@@ -137,7 +137,7 @@ async fn a_changed_role_is_answered(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_changed_password_is_answered(sg: TestServer) {
+async fn a_changed_password_returns_a_valid_session(sg: TestServer) {
     let login =
         pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
     let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();

@@ -95,18 +95,18 @@ fn is_unavailable(error: &Error) -> bool {
 }
 
 both_engines! {
-    an_intent_is_stored_before_it_is_answered_and_closed_once,
-    every_column_comes_back_as_it_went_in,
-    a_value_too_long_is_cut_and_harms_nobody,
-    hundreds_at_once_are_each_stored_once,
-    where_the_log_cannot_be_written_nothing_begins,
-    an_intent_whose_caller_has_gone_is_not_left_open,
-    a_full_queue_refuses_at_once_and_stores_the_rest,
-    a_database_that_goes_away_in_the_middle_leaves_nothing_open,
-    refusals_of_nobody_are_counted_and_stored_at_the_end,
+    an_audit_entry_is_stored_before_the_call_and_closed_once,
+    every_column_of_an_audit_entry_is_stored_unchanged,
+    an_oversized_value_is_truncated_and_other_entries_are_stored,
+    hundreds_of_concurrent_entries_are_each_stored_once,
+    no_call_starts_if_the_audit_log_cannot_be_written,
+    an_entry_of_a_disconnected_caller_is_closed_as_failed,
+    a_full_audit_queue_refuses_at_once_and_stores_the_rest,
+    a_database_connection_loss_leaves_no_entry_open,
+    anonymous_refusals_are_counted_and_stored_on_shutdown,
 }
 
-async fn an_intent_is_stored_before_it_is_answered_and_closed_once(db: TestDb) {
+async fn an_audit_entry_is_stored_before_the_call_and_closed_once(db: TestDb) {
     let recorder = recorder(&db);
     let entry = recorder.open(intent("edge")).await.unwrap();
     assert_eq!(rows(&db).await, [(entry.id, "edge".to_owned(), None, None, None, None)]);
@@ -125,7 +125,7 @@ async fn an_intent_is_stored_before_it_is_answered_and_closed_once(db: TestDb) {
     assert_eq!(rows(&db).await, [closed]);
 }
 
-async fn every_column_comes_back_as_it_went_in(db: TestDb) {
+async fn every_column_of_an_audit_entry_is_stored_unchanged(db: TestDb) {
     let recorder = recorder(&db);
     let asked = intent("edge");
     recorder.record(asked.clone(), outcome(Ending::Denied)).await.unwrap();
@@ -182,7 +182,7 @@ async fn every_column_comes_back_as_it_went_in(db: TestDb) {
     assert_eq!(found, expected);
 }
 
-async fn a_value_too_long_is_cut_and_harms_nobody(db: TestDb) {
+async fn an_oversized_value_is_truncated_and_other_entries_are_stored(db: TestDb) {
     let recorder = recorder(&db);
     let long = "\u{e4}\0".repeat(400);
     let bad = Intent {
@@ -204,7 +204,7 @@ async fn a_value_too_long_is_cut_and_harms_nobody(db: TestDb) {
     assert!(!cut.1.contains('\0'));
 }
 
-async fn hundreds_at_once_are_each_stored_once(db: TestDb) {
+async fn hundreds_of_concurrent_entries_are_each_stored_once(db: TestDb) {
     let recorder = recorder(&db);
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..600 {
@@ -224,7 +224,7 @@ async fn hundreds_at_once_are_each_stored_once(db: TestDb) {
     assert_eq!(stored, answered);
 }
 
-async fn where_the_log_cannot_be_written_nothing_begins(db: TestDb) {
+async fn no_call_starts_if_the_audit_log_cannot_be_written(db: TestDb) {
     let recorder = recorder(&db);
     let open = recorder.open(intent("edge")).await.unwrap();
     execute(&db, "ALTER TABLE audit_log RENAME TO audit_away").await;
@@ -242,7 +242,7 @@ async fn where_the_log_cannot_be_written_nothing_begins(db: TestDb) {
     assert!(recorder.is_writable());
 }
 
-async fn an_intent_whose_caller_has_gone_is_not_left_open(db: TestDb) {
+async fn an_entry_of_a_disconnected_caller_is_closed_as_failed(db: TestDb) {
     let recorder = recorder(&db);
     let gone = recorder.open(intent("edge"));
     // Polled once, which submits the entry, and then dropped.
@@ -252,7 +252,7 @@ async fn an_intent_whose_caller_has_gone_is_not_left_open(db: TestDb) {
     assert_eq!(found, [("edge".to_owned(), Some("failed".to_owned()))]);
 }
 
-async fn a_full_queue_refuses_at_once_and_stores_the_rest(db: TestDb) {
+async fn a_full_audit_queue_refuses_at_once_and_stores_the_rest(db: TestDb) {
     let recorder = recorder(&db);
     let mut connections = Vec::new();
     for _ in 0..if db.engine() == Engine::Sqlite { 1 } else { db::options::POSTGRES_WRITERS } {
@@ -273,7 +273,7 @@ async fn a_full_queue_refuses_at_once_and_stores_the_rest(db: TestDb) {
     assert_eq!(rows(&db).await.len(), 9_000 - refused);
 }
 
-async fn a_database_that_goes_away_in_the_middle_leaves_nothing_open(db: TestDb) {
+async fn a_database_connection_loss_leaves_no_entry_open(db: TestDb) {
     const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let recorder = recorder(&db);
@@ -310,7 +310,7 @@ async fn a_database_that_goes_away_in_the_middle_leaves_nothing_open(db: TestDb)
     assert_eq!(rows.iter().filter(|row| row.2.as_deref() == Some("ok")).count(), answered);
 }
 
-async fn refusals_of_nobody_are_counted_and_stored_at_the_end(db: TestDb) {
+async fn anonymous_refusals_are_counted_and_stored_on_shutdown(db: TestDb) {
     let recorder = recorder(&db);
     for _ in 0..3 {
         let method = "/shoreguard.v1.AuthService/Login";
@@ -353,13 +353,13 @@ async fn some_entries(sg: &crate::support::server::TestServer) -> pb::ListAuditE
 }
 
 served! {
-    open_entries_come_first_and_then_the_one_closed_last,
-    each_filter_narrows,
-    a_write_leaves_a_closed_entry_and_so_does_reading_the_log,
-    only_a_global_admin_reads_the_log,
+    audit_entries_are_listed_open_first_then_by_close_time,
+    every_filter_narrows_the_list_of_audit_entries,
+    a_write_and_a_read_of_the_log_each_leave_a_closed_entry,
+    only_a_global_admin_reads_the_audit_log,
 }
 
-async fn open_entries_come_first_and_then_the_one_closed_last(sg: TestServer) {
+async fn audit_entries_are_listed_open_first_then_by_close_time(sg: TestServer) {
     let all = some_entries(&sg).await;
     let order = ["open-2", "open-1", "long", "denied", "short"];
     assert_eq!(targets(&list(&sg, all.clone()).await.0), order);
@@ -381,7 +381,7 @@ async fn open_entries_come_first_and_then_the_one_closed_last(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn each_filter_narrows(sg: TestServer) {
+async fn every_filter_narrows_the_list_of_audit_entries(sg: TestServer) {
     let all = some_entries(&sg).await;
     let (entries, _) = list(&sg, all.clone()).await;
     let at = entries[0].create_time;
@@ -435,7 +435,7 @@ async fn each_filter_narrows(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_write_leaves_a_closed_entry_and_so_does_reading_the_log(sg: TestServer) {
+async fn a_write_and_a_read_of_the_log_each_leave_a_closed_entry(sg: TestServer) {
     sg.admin().key("ci", pb::Role::Viewer).await;
     sg.app.audit.settled().await;
     let of =
@@ -455,7 +455,7 @@ async fn a_write_leaves_a_closed_entry_and_so_does_reading_the_log(sg: TestServe
     sg.finish().await;
 }
 
-async fn only_a_global_admin_reads_the_log(sg: TestServer) {
+async fn only_a_global_admin_reads_the_audit_log(sg: TestServer) {
     let key = sg.admin().key("ci", pb::Role::Operator).await;
     let request = pb::ListAuditEntriesRequest::default();
     let refused = sg.with(&key).audit().list_audit_entries(request.clone()).await;

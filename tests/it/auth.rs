@@ -15,15 +15,15 @@ fn login(email: &str, password: &str) -> pb::LoginRequest {
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 
 served! {
-    the_first_admin_is_made_once_and_only_with_the_token,
-    a_login_gives_a_session_that_ends,
-    a_wrong_password_and_no_account_look_alike_and_store_nothing,
-    t17_request_ids_are_for_known_callers,
-    t19_one_credential_a_call,
-    tokens_that_are_none_are_refused_alike,
+    setup_is_refused_after_the_first_admin_is_created,
+    a_login_returns_a_session_that_expires,
+    a_wrong_password_and_a_missing_account_fail_alike_and_store_nothing,
+    t17_request_ids_belong_to_one_authenticated_caller,
+    t19_a_call_with_two_credentials_or_forged_headers_is_refused,
+    invalid_tokens_are_refused_without_echoing_them,
 }
 
-async fn the_first_admin_is_made_once_and_only_with_the_token(sg: TestServer) {
+async fn setup_is_refused_after_the_first_admin_is_created(sg: TestServer) {
     let again = pb::SetupRequest {
         setup_token: "x".repeat(43),
         email: "eve@example.com".into(),
@@ -43,7 +43,7 @@ async fn the_first_admin_is_made_once_and_only_with_the_token(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_login_gives_a_session_that_ends(sg: TestServer) {
+async fn a_login_returns_a_session_that_expires(sg: TestServer) {
     let session = sg
         .anonymous()
         .auth()
@@ -65,7 +65,7 @@ async fn a_login_gives_a_session_that_ends(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_wrong_password_and_no_account_look_alike_and_store_nothing(sg: TestServer) {
+async fn a_wrong_password_and_a_missing_account_fail_alike_and_store_nothing(sg: TestServer) {
     let wrong = sg.anonymous().auth().login(login(ADMIN_EMAIL, "wrong horse battery")).await;
     let wrong = assert_refused!(wrong, Unauthenticated, "LOGIN_FAILED");
     let nobody =
@@ -83,7 +83,7 @@ async fn a_wrong_password_and_no_account_look_alike_and_store_nothing(sg: TestSe
     sg.finish().await;
 }
 
-async fn t17_request_ids_are_for_known_callers(sg: TestServer) {
+async fn t17_request_ids_belong_to_one_authenticated_caller(sg: TestServer) {
     // A public method has no such field, so a caller cannot request another caller's response.
     let pool = prost_reflect::DescriptorPool::decode(shoreguard::pb::DESCRIPTORS).unwrap();
     for method in shoreguard::access::policy::METHODS {
@@ -141,7 +141,7 @@ async fn t17_request_ids_are_for_known_callers(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t19_one_credential_a_call(sg: TestServer) {
+async fn t19_a_call_with_two_credentials_or_forged_headers_is_refused(sg: TestServer) {
     let key = &sg.admin_key;
     let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
     let unary = shoreguard::access::policy::Streaming::Unary;
@@ -167,7 +167,7 @@ async fn t19_one_credential_a_call(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn tokens_that_are_none_are_refused_alike(sg: TestServer) {
+async fn invalid_tokens_are_refused_without_echoing_them(sg: TestServer) {
     let session = sg
         .anonymous()
         .auth()

@@ -141,9 +141,9 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
     fleet
 }
 
-served! { every_method_is_open_to_whom_it_says, every_write_leaves_a_closed_record }
+served! { every_method_is_callable_by_exactly_its_documented_roles, every_write_leaves_a_closed_audit_entry }
 
-async fn every_method_is_open_to_whom_it_says(sg: TestServer) {
+async fn every_method_is_callable_by_exactly_its_documented_roles(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let callers = callers(&sg).await;
     let table = table(&sg, &callers).await;
@@ -155,7 +155,7 @@ async fn every_method_is_open_to_whom_it_says(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn every_write_leaves_a_closed_record(sg: TestServer) {
+async fn every_write_leaves_a_closed_audit_entry(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let admin = sg.admin();
     let mut written = Vec::new();
@@ -208,7 +208,7 @@ async fn every_write_leaves_a_closed_record(sg: TestServer) {
 }
 
 #[test]
-fn streaming_methods_are_told_apart() {
+fn watch_events_is_classified_as_a_server_stream() {
     let _limit = limit();
     let watch = METHODS.iter().find(|m| m.path.ends_with("/WatchEvents")).unwrap();
     assert_eq!(watch.streaming, Streaming::Server);

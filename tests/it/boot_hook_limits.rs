@@ -11,11 +11,11 @@ use std::collections::HashMap;
 
 served! {
     tuned with_folder;
-    what_is_wrong_with_a_hook_is_said_and_nothing_is_stored,
-    wp84_a_taken_name_is_told_by_its_constraint,
+    an_invalid_hook_is_refused_with_its_field_and_not_stored,
+    a_duplicate_hook_name_is_reported_as_already_exists,
 }
 
-async fn what_is_wrong_with_a_hook_is_said_and_nothing_is_stored(sg: TestServer) {
+async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let good = || hook("a", POST, "a");
@@ -130,7 +130,7 @@ async fn what_is_wrong_with_a_hook_is_said_and_nothing_is_stored(sg: TestServer)
     sg.finish().await;
 }
 
-async fn wp84_a_taken_name_is_told_by_its_constraint(sg: TestServer) {
+async fn a_duplicate_hook_name_is_reported_as_already_exists(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     create(&admin, hook("unique", POST, "a")).await.unwrap();

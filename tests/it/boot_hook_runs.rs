@@ -145,18 +145,18 @@ const BAD: pb::BootHookStatus = pb::BootHookStatus::Failure;
 
 served! {
     tuned tight;
-    a_hook_gets_exactly_what_is_documented,
-    a_hook_is_limited_and_ends_with_all_that_it_has_started,
-    what_is_not_in_the_folder_or_not_safe_there_is_not_run,
-    wp32_continue_on_failure_means_what_it_says_in_both_phases,
-    wp24_a_hook_that_could_not_run_is_told_as_a_failure,
-    a_hook_inside_runs_through_the_gateway_of_either_generation,
-    a_cancelled_creation_ends_its_hook,
-    a_creation_that_nobody_waits_for_ends_its_hook,
-    an_operator_runs_a_hook_by_hand_and_its_outcome_is_kept,
+    a_hook_gets_exactly_the_documented_environment,
+    a_hook_has_resource_limits_and_its_child_processes_end_with_it,
+    a_hook_outside_the_folder_or_writable_by_others_is_not_run,
+    continue_on_failure_applies_in_both_phases,
+    a_hook_that_could_not_run_is_reported_as_failed,
+    a_post_create_hook_runs_through_a_gateway_of_either_generation,
+    a_cancelled_creation_stops_its_hook,
+    a_dropped_creation_stops_its_hook,
+    an_operator_runs_a_hook_manually_and_its_outcome_is_stored,
 }
 
-async fn a_hook_gets_exactly_what_is_documented(sg: TestServer) {
+async fn a_hook_gets_exactly_the_documented_environment(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     fs::copy("/usr/bin/env", folder(&sg).join("env")).unwrap();
@@ -198,7 +198,7 @@ async fn a_hook_gets_exactly_what_is_documented(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_hook_is_limited_and_ends_with_all_that_it_has_started(sg: TestServer) {
+async fn a_hook_has_resource_limits_and_its_child_processes_end_with_it(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let large = run_script(
         &sg,
@@ -234,7 +234,7 @@ async fn a_hook_is_limited_and_ends_with_all_that_it_has_started(sg: TestServer)
     sg.finish().await;
 }
 
-async fn what_is_not_in_the_folder_or_not_safe_there_is_not_run(sg: TestServer) {
+async fn a_hook_outside_the_folder_or_writable_by_others_is_not_run(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let outside = folder(&sg).parent().unwrap().join("outside");
@@ -271,7 +271,7 @@ async fn what_is_not_in_the_folder_or_not_safe_there_is_not_run(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn wp32_continue_on_failure_means_what_it_says_in_both_phases(sg: TestServer) {
+async fn continue_on_failure_applies_in_both_phases(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     script(&sg, "do", "exit $1");
@@ -304,7 +304,7 @@ async fn wp32_continue_on_failure_means_what_it_says_in_both_phases(sg: TestServ
     sg.finish().await;
 }
 
-async fn wp24_a_hook_that_could_not_run_is_told_as_a_failure(sg: TestServer) {
+async fn a_hook_that_could_not_run_is_reported_as_failed(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
@@ -329,7 +329,7 @@ async fn wp24_a_hook_that_could_not_run_is_told_as_a_failure(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_hook_inside_runs_through_the_gateway_of_either_generation(sg: TestServer) {
+async fn a_post_create_hook_runs_through_a_gateway_of_either_generation(sg: TestServer) {
     let admin = sg.admin();
     for (name, generation) in [("edge", Generation::V0_1), ("old", Generation::V0_0)] {
         let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
@@ -366,7 +366,7 @@ async fn a_hook_inside_runs_through_the_gateway_of_either_generation(sg: TestSer
     sg.finish().await;
 }
 
-async fn a_cancelled_creation_ends_its_hook(sg: TestServer) {
+async fn a_cancelled_creation_stops_its_hook(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     waiting(&sg);
@@ -400,7 +400,7 @@ async fn a_cancelled_creation_ends_its_hook(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_creation_that_nobody_waits_for_ends_its_hook(sg: TestServer) {
+async fn a_dropped_creation_stops_its_hook(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     waiting(&sg);
     create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
@@ -421,7 +421,7 @@ async fn a_creation_that_nobody_waits_for_ends_its_hook(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_operator_runs_a_hook_by_hand_and_its_outcome_is_kept(sg: TestServer) {
+async fn an_operator_runs_a_hook_manually_and_its_outcome_is_stored(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     script(&sg, "check", "echo checked $TOKEN; exit 7");

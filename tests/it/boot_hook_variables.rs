@@ -11,12 +11,12 @@ use shoreguard::resources::boot_hooks::store::delete_of;
 
 served! {
     tuned with_folder;
-    t18_values_of_variables_are_sealed_and_come_back_to_nobody,
-    t04_values_that_were_given_to_one_command_go_to_no_other,
-    wp33_hooks_go_with_their_sandbox_and_their_gateway,
+    t18_values_of_variables_are_sealed_and_never_returned,
+    t04_changing_the_command_of_a_hook_requires_new_variable_values,
+    hooks_are_deleted_with_their_sandbox_and_their_gateway,
 }
 
-async fn t18_values_of_variables_are_sealed_and_come_back_to_nobody(sg: TestServer) {
+async fn t18_values_of_variables_are_sealed_and_never_returned(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let environment = variables(&[("TOKEN", "hunter2-of-hooks"), ("MODE", "strict-of-hooks")]);
@@ -38,7 +38,7 @@ async fn t18_values_of_variables_are_sealed_and_come_back_to_nobody(sg: TestServ
     sg.finish().await;
 }
 
-async fn t04_values_that_were_given_to_one_command_go_to_no_other(sg: TestServer) {
+async fn t04_changing_the_command_of_a_hook_requires_new_variable_values(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let environment = variables(&[("TOKEN", "hunter2")]);
@@ -82,7 +82,7 @@ async fn t04_values_that_were_given_to_one_command_go_to_no_other(sg: TestServer
     sg.finish().await;
 }
 
-async fn wp33_hooks_go_with_their_sandbox_and_their_gateway(sg: TestServer) {
+async fn hooks_are_deleted_with_their_sandbox_and_their_gateway(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     for workspace in ["", "team"] {

@@ -121,12 +121,12 @@ pub(crate) async fn told(admin: &Caller, name: &str) -> pb::Event {
 
 served! {
     tuned with_folder;
-    hooks_are_made_listed_changed_ordered_and_deleted,
-    wp41_an_admin_of_one_gateway_runs_nothing_on_this_host,
-    t08_a_hook_is_found_in_its_own_sandbox_alone,
+    hooks_are_created_listed_changed_ordered_and_deleted,
+    a_gateway_admin_cannot_manage_hooks_that_run_on_this_host,
+    t08_a_hook_is_found_only_in_its_own_sandbox,
 }
 
-async fn hooks_are_made_listed_changed_ordered_and_deleted(sg: TestServer) {
+async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let first = create(&admin, hook("warm up", POST, "make warm")).await.unwrap();
@@ -263,7 +263,7 @@ async fn hooks_are_made_listed_changed_ordered_and_deleted(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp41_an_admin_of_one_gateway_runs_nothing_on_this_host(sg: TestServer) {
+async fn a_gateway_admin_cannot_manage_hooks_that_run_on_this_host(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     let check = create(&admin, hook("check", PRE, "check")).await.unwrap();
@@ -295,7 +295,7 @@ async fn wp41_an_admin_of_one_gateway_runs_nothing_on_this_host(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn t08_a_hook_is_found_in_its_own_sandbox_alone(sg: TestServer) {
+async fn t08_a_hook_is_found_only_in_its_own_sandbox(sg: TestServer) {
     let (edge, other) = (gateway(&sg, "edge").await, gateway(&sg, "other").await);
     let admin = sg.admin();
     let made = create(&admin, hook("check", PRE, "check")).await.unwrap();
@@ -368,9 +368,9 @@ async fn t08_a_hook_is_found_in_its_own_sandbox_alone(sg: TestServer) {
     sg.finish().await;
 }
 
-served! { without_a_folder_nobody_runs_anything_on_this_host }
+served! { pre_create_hooks_are_disabled_without_a_configured_folder }
 
-async fn without_a_folder_nobody_runs_anything_on_this_host(sg: TestServer) {
+async fn pre_create_hooks_are_disabled_without_a_configured_folder(sg: TestServer) {
     let edge = gateway(&sg, "edge").await;
     let admin = sg.admin();
     assert_refused!(

@@ -113,7 +113,7 @@ async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, tonic::S
 }
 
 #[test]
-fn t14_a_certificate_that_has_ended_ends_calls_and_streams_of_its_connection() {
+fn t14_an_expired_certificate_ends_calls_and_streams_of_its_connection() {
     run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
         let key = sg.admin().await.key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();
@@ -146,7 +146,7 @@ fn t14_a_certificate_that_has_ended_ends_calls_and_streams_of_its_connection() {
 }
 
 #[test]
-fn t19_a_certificate_that_stands_for_two_principals_is_refused() {
+fn t19_a_certificate_that_matches_two_principals_is_refused() {
     let (ci, cd) = ("URI:spiffe://example/ci", "URI:spiffe://example/cd");
     let (one, two) = ("service_principal:1", "service_principal:2");
     // In either order in the configuration.
@@ -209,7 +209,7 @@ fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
 }
 
 #[test]
-fn t14_no_connection_resumes_what_a_certificate_has_proved_on_another() {
+fn t14_a_tls_session_is_not_resumed_on_another_connection() {
     run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(sg.servers.der().clone()).unwrap();

@@ -87,7 +87,7 @@ impl Dev {
 }
 
 #[test]
-fn dev_serves_both_generations_and_a_gateways_key_selects_it() {
+fn dev_serves_both_generations_and_a_gateway_key_selects_its_gateway() {
     let _limit = limit();
     let data = tempfile::tempdir().unwrap();
     let mut dev = dev(data.path());
@@ -120,7 +120,7 @@ fn dev_serves_both_generations_and_a_gateways_key_selects_it() {
 }
 
 #[test]
-fn dev_starts_again_on_the_same_folder_and_an_intent_survives_kill_9() {
+fn dev_restarts_on_the_same_folder_and_an_open_audit_entry_survives_kill_9() {
     let _limit = limit();
     let data = tempfile::tempdir().unwrap();
     let mut first = dev(data.path());
@@ -255,7 +255,7 @@ pub(crate) fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a st
 }
 
 #[test]
-fn admin_works_offline_and_leaves_a_record() {
+fn admin_commands_work_offline_and_leave_an_audit_entry() {
     let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let file = serve(folder.path(), "");
@@ -299,7 +299,7 @@ fn admin_works_offline_and_leaves_a_record() {
 }
 
 #[test]
-fn check_config_lists_every_fault_and_hides_secrets() {
+fn check_config_lists_every_error_and_hides_secrets() {
     let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let key = "ab".repeat(32);
@@ -319,7 +319,7 @@ fn check_config_lists_every_fault_and_hides_secrets() {
 }
 
 #[test]
-fn check_config_tells_what_a_server_would_not_run_or_begin_with() {
+fn check_config_reports_invalid_templates_and_unsafe_hook_folders() {
     let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let templates = folder.path().join("templates");

@@ -11,9 +11,9 @@ use crate::support::TestDb;
 use crate::support::limit;
 use crate::support::postgres::Database;
 
-both_engines! { readers_cannot_write, readers_see_what_was_committed_before, a_full_pool_is_busy }
+both_engines! { read_connections_cannot_write, readers_see_earlier_commits, an_exhausted_connection_pool_is_reported_as_busy }
 
-async fn readers_cannot_write(db: TestDb) {
+async fn read_connections_cannot_write(db: TestDb) {
     let mut conn = db.read().await.unwrap();
     assert!(insert_gateway(&mut conn, "edge").await.is_err());
     drop(conn);
@@ -21,7 +21,7 @@ async fn readers_cannot_write(db: TestDb) {
     insert_gateway(&mut conn, "edge").await.unwrap();
 }
 
-async fn readers_see_what_was_committed_before(db: TestDb) {
+async fn readers_see_earlier_commits(db: TestDb) {
     for n in 0..50 {
         let name = format!("edge-{n:02}");
         db.transaction(async |conn| insert_gateway(conn, &name).await).await.unwrap();
@@ -29,7 +29,7 @@ async fn readers_see_what_was_committed_before(db: TestDb) {
     }
 }
 
-async fn a_full_pool_is_busy(db: TestDb) {
+async fn an_exhausted_connection_pool_is_reported_as_busy(db: TestDb) {
     let place = db.close();
     let options = DbOptions {
         readers: 1,
@@ -58,7 +58,7 @@ async fn a_full_pool_is_busy(db: TestDb) {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_unavailable() {
+fn an_unreachable_database_server_is_reported_as_unavailable() {
     limit::block_on(async {
         let error =
             Db::open(&DbOptions::new("postgres://sg:hunter2@127.0.0.1:1/sg")).await.unwrap_err();
@@ -93,7 +93,7 @@ fn lost_connections_are_replaced() {
 }
 
 #[test]
-fn a_connection_lost_while_committing_is_not_called_harmless() {
+fn a_connection_lost_during_commit_is_an_internal_error() {
     limit::block_on(async {
         let Some(database) = Database::migrated().await else { return };
         let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
@@ -110,7 +110,7 @@ fn a_connection_lost_while_committing_is_not_called_harmless() {
 }
 
 #[test]
-fn postgres_ends_a_statement_and_an_idle_transaction() {
+fn postgres_times_out_statements_and_idle_transactions() {
     limit::block_on(async {
         let Some(database) = Database::migrated().await else { return };
         let short = Duration::from_millis(100);

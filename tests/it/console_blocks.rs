@@ -76,7 +76,7 @@ fn all_match(lines: &[&str], shown: &[String]) -> bool {
 }
 
 #[test]
-fn every_console_block_does_what_it_shows() {
+fn every_console_block_of_the_documents_produces_its_shown_output() {
     let _limit = limit();
     let program = PathBuf::from(shoreguard(&[]).get_program());
     let folder = program.parent().unwrap().to_owned();
@@ -118,7 +118,8 @@ fn every_console_block_does_what_it_shows() {
 }
 
 #[test]
-fn dots_stand_for_any_text() {
+fn dots_match_any_text() {
+    let _limit = limit();
     for (line, shown, expected) in [
         ("a b c", "a...c", true),
         ("a b c", "a ...", true),

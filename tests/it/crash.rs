@@ -226,7 +226,7 @@ async fn went_on(caller: &Caller, simulator: &Simulator) {
     );
 }
 
-mod wp36_creations_go_on_after_a_kill_where_they_were {
+mod creations_resume_after_kill_9 {
     use super::*;
 
     fn run(engine: Engine) {

@@ -162,15 +162,15 @@ async fn fleet(sg: &TestServer) -> Vec<(&'static str, Simulator)> {
 }
 
 served! {
-    t14_a_head_sent_before_its_credential_ends_does_nothing,
-    t14_no_method_acts_for_a_credential_that_ended_after_the_head,
-    an_intent_is_dated_when_it_is_opened,
-    a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none,
-    a_command_that_is_too_late_to_begin_leaves_one_record,
-    a_command_that_a_drain_ends_while_it_begins_leaves_one_record,
+    t14_a_call_whose_credential_ends_before_its_message_does_nothing,
+    t14_every_method_refuses_a_credential_that_ended_after_the_headers,
+    an_audit_entry_has_the_time_at_which_it_was_opened,
+    a_write_that_times_out_before_it_starts_leaves_one_audit_entry_and_a_read_none,
+    a_command_that_times_out_before_it_starts_leaves_one_audit_entry,
+    a_command_that_a_drain_ends_during_its_start_leaves_one_audit_entry,
 }
 
-async fn t14_a_head_sent_before_its_credential_ends_does_nothing(sg: TestServer) {
+async fn t14_a_call_whose_credential_ends_before_its_message_does_nothing(sg: TestServer) {
     for (way, told) in WAYS {
         let token = holder(&sg, way).await;
         let before = names(&sg).await;
@@ -186,7 +186,7 @@ async fn t14_a_head_sent_before_its_credential_ends_does_nothing(sg: TestServer)
     sg.finish().await;
 }
 
-async fn t14_no_method_acts_for_a_credential_that_ended_after_the_head(sg: TestServer) {
+async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let key = sg.admin().key("leaked", pb::Role::Admin).await;
     let mut raw = Raw::connect_as(&sg, &key).await;
@@ -231,7 +231,7 @@ async fn t14_no_method_acts_for_a_credential_that_ended_after_the_head(sg: TestS
     sg.finish().await;
 }
 
-async fn an_intent_is_dated_when_it_is_opened(sg: TestServer) {
+async fn an_audit_entry_has_the_time_at_which_it_was_opened(sg: TestServer) {
     let mut raw = Raw::connect(&sg).await;
     let mut begun = raw.begin(CREATE, None);
     raw.seen().await;
@@ -247,7 +247,9 @@ async fn an_intent_is_dated_when_it_is_opened(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none(sg: TestServer) {
+async fn a_write_that_times_out_before_it_starts_leaves_one_audit_entry_and_a_read_none(
+    sg: TestServer,
+) {
     let list = "/shoreguard.v1.GatewayService/ListGateways";
     for n in 0..20 {
         let name = format!("late-{n}");
@@ -280,7 +282,7 @@ async fn a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none(sg:
     sg.finish().await;
 }
 
-async fn a_command_that_is_too_late_to_begin_leaves_one_record(sg: TestServer) {
+async fn a_command_that_times_out_before_it_starts_leaves_one_audit_entry(sg: TestServer) {
     let fleet = fleet(&sg).await;
     for n in 0..20 {
         let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
@@ -297,7 +299,7 @@ async fn a_command_that_is_too_late_to_begin_leaves_one_record(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_command_that_a_drain_ends_while_it_begins_leaves_one_record(sg: TestServer) {
+async fn a_command_that_a_drain_ends_during_its_start_leaves_one_audit_entry(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let simulator = &fleet[0].1;
     let probes = |simulator: &Simulator| simulator.calls().get(HEALTH).copied().unwrap_or_default();

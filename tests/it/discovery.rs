@@ -75,9 +75,9 @@ fn counts(run: &pb::GatewayDiscoveryRun) -> [i64; 4] {
     [run.found_count, run.registered_count, run.skipped_count, run.failed_count]
 }
 
-served! { wp39_nothing_is_looked_at_where_no_domain_is_named }
+served! { discovery_is_disabled_without_configured_domains }
 
-async fn wp39_nothing_is_looked_at_where_no_domain_is_named(sg: TestServer) {
+async fn discovery_is_disabled_without_configured_domains(sg: TestServer) {
     assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "FEATURE_DISABLED");
     assert_refused!(
         discover(&sg.admin(), &["fleet.test"]).await,
@@ -91,12 +91,12 @@ async fn wp39_nothing_is_looked_at_where_no_domain_is_named(sg: TestServer) {
 
 served! {
     tuned telling;
-    wp39_an_operator_cannot_discover,
-    wp39_what_is_found_is_judged_told_of_and_not_registered,
-    wp46_a_domain_that_does_not_answer_is_not_one_that_offers_nothing,
+    only_a_global_admin_can_run_discovery,
+    discovered_gateways_are_classified_and_reported_but_not_registered,
+    an_unreachable_domain_is_reported_as_an_error_instead_of_empty,
 }
 
-async fn wp39_an_operator_cannot_discover(sg: TestServer) {
+async fn only_a_global_admin_can_run_discovery(sg: TestServer) {
     let _dns = dns::taken();
     sg.gateway("edge", SocketAddr::from(([127, 0, 0, 2], 9))).await;
     let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
@@ -114,7 +114,7 @@ async fn wp39_an_operator_cannot_discover(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp39_what_is_found_is_judged_told_of_and_not_registered(sg: TestServer) {
+async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: TestServer) {
     let mut dns = dns::taken();
     dns.serve(&[
         offer("fleet.test", 20, 0, "two.fleet.test", 8443),
@@ -170,7 +170,7 @@ async fn wp39_what_is_found_is_judged_told_of_and_not_registered(sg: TestServer)
     sg.finish().await;
 }
 
-async fn wp46_a_domain_that_does_not_answer_is_not_one_that_offers_nothing(sg: TestServer) {
+async fn an_unreachable_domain_is_reported_as_an_error_instead_of_empty(sg: TestServer) {
     let mut dns = dns::taken();
     dns.serve(&[offer("fleet.test", 0, 0, "", 0)]);
     let run = discover(&sg.admin(), &[]).await.unwrap().run.unwrap();
@@ -183,9 +183,9 @@ async fn wp46_a_domain_that_does_not_answer_is_not_one_that_offers_nothing(sg: T
     sg.finish().await;
 }
 
-served! { tuned registering; t07_what_is_registered_has_no_label_of_access_and_is_registered_once }
+served! { tuned registering; t07_a_discovered_gateway_is_registered_once_without_access_labels }
 
-async fn t07_what_is_registered_has_no_label_of_access_and_is_registered_once(sg: TestServer) {
+async fn t07_a_discovered_gateway_is_registered_once_without_access_labels(sg: TestServer) {
     let mut dns = dns::taken();
     let mut options = SimulatorOptions::plain(Generation::V0_1);
     options.listen = SocketAddr::from(([127, 0, 0, 2], 0));
@@ -235,9 +235,9 @@ async fn t07_what_is_registered_has_no_label_of_access_and_is_registered_once(sg
     sg.finish().await;
 }
 
-served! { tuned by_itself; what_the_worker_registers_is_told_of_and_recorded }
+served! { tuned by_itself; a_gateway_that_the_worker_registers_is_reported_as_event_and_audited }
 
-async fn what_the_worker_registers_is_told_of_and_recorded(sg: TestServer) {
+async fn a_gateway_that_the_worker_registers_is_reported_as_event_and_audited(sg: TestServer) {
     let _dns = dns::taken();
     let told = event(&sg, "gateway.discovered").await;
     assert_eq!(told.actor, "system:gateway.discovery");

@@ -198,11 +198,11 @@ async fn in_flight(
 
 served! {
     tuned |config| config.server.drain_seconds = 60;
-    streams_end_when_a_drain_begins_and_calls_in_flight_are_answered,
-    a_deadline_ends_every_stream_and_what_feeds_it,
+    a_drain_ends_streams_and_completes_calls_in_flight,
+    a_deadline_ends_every_stream_and_its_tasks,
 }
 
-async fn streams_end_when_a_drain_begins_and_calls_in_flight_are_answered(sg: TestServer) {
+async fn a_drain_ends_streams_and_completes_calls_in_flight(sg: TestServer) {
     let admin = sg.admin();
     let (gateway, sandbox_id) = simulated(&admin).await;
     sg.nowhere("edge").await;
@@ -238,7 +238,7 @@ async fn streams_end_when_a_drain_begins_and_calls_in_flight_are_answered(sg: Te
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
-async fn a_deadline_ends_every_stream_and_what_feeds_it(sg: TestServer) {
+async fn a_deadline_ends_every_stream_and_its_tasks(sg: TestServer) {
     let admin = sg.admin();
     let (gateway, sandbox_id) = simulated(&admin).await;
     sg.nowhere("edge").await;
@@ -281,7 +281,7 @@ fn head(
 }
 
 #[test]
-fn a_connection_that_nobody_reads_or_speaks_on_holds_no_drain_up() {
+fn unread_and_silent_connections_do_not_delay_a_drain() {
     run(
         Engine::Sqlite,
         |config| config.server.drain_seconds = 60,
@@ -308,7 +308,7 @@ fn a_connection_that_nobody_reads_or_speaks_on_holds_no_drain_up() {
 }
 
 #[test]
-fn a_call_whose_message_comes_late_in_a_drain_is_answered() {
+fn a_call_whose_message_arrives_during_a_drain_gets_its_response() {
     run(
         Engine::Sqlite,
         |config| {
@@ -376,7 +376,7 @@ async fn terminated(engine: Engine) {
     place.remove().await;
 }
 
-mod a_process_that_is_asked_to_stop_ends_streams_at_once_and_answers_calls {
+mod sigterm_ends_streams_and_completes_calls {
     use super::*;
 
     #[test]

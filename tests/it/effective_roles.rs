@@ -44,15 +44,15 @@ async fn give(sg: &TestServer, request: pb::SetGatewayRoleRequest) {
 }
 
 served! {
-    t06_a_gateways_admin_lifts_nobody_to_admin_by_removing_a_binding,
-    t06_selectors_count_for_the_role_that_results,
-    t06_groups_and_memberships_are_no_gateways_admins_to_change,
-    t06_a_change_is_judged_by_the_database_and_not_by_a_snapshot_that_lags_behind,
-    t06_two_changes_at_once_are_judged_one_after_the_other,
+    t06_a_gateway_admin_cannot_remove_a_binding_that_hides_an_admin_role,
+    t06_selectors_are_considered_in_the_resulting_role,
+    t06_a_gateway_admin_cannot_change_groups_and_memberships,
+    t06_a_role_change_is_checked_against_the_database_and_not_a_stale_snapshot,
+    t06_concurrent_role_changes_are_checked_one_after_the_other,
     t06_a_call_without_a_principal_has_no_power,
 }
 
-async fn t06_a_gateways_admin_lifts_nobody_to_admin_by_removing_a_binding(sg: TestServer) {
+async fn t06_a_gateway_admin_cannot_remove_a_binding_that_hides_an_admin_role(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let (admin, lead) = (sg.admin(), lead(&sg).await);
     sg.user(ANA, pb::Role::None).await;
@@ -79,7 +79,7 @@ async fn t06_a_gateways_admin_lifts_nobody_to_admin_by_removing_a_binding(sg: Te
     sg.finish().await;
 }
 
-async fn t06_selectors_count_for_the_role_that_results(sg: TestServer) {
+async fn t06_selectors_are_considered_in_the_resulting_role(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let (admin, lead) = (sg.admin(), lead(&sg).await);
     let dev = sg.with(&admin.key("dev", pb::Role::None).await);
@@ -109,7 +109,7 @@ async fn t06_selectors_count_for_the_role_that_results(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t06_groups_and_memberships_are_no_gateways_admins_to_change(sg: TestServer) {
+async fn t06_a_gateway_admin_cannot_change_groups_and_memberships(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let lead = lead(&sg).await;
     sg.user(ANA, pb::Role::None).await;
@@ -139,7 +139,7 @@ async fn t06_groups_and_memberships_are_no_gateways_admins_to_change(sg: TestSer
     sg.finish().await;
 }
 
-async fn t06_a_change_is_judged_by_the_database_and_not_by_a_snapshot_that_lags_behind(
+async fn t06_a_role_change_is_checked_against_the_database_and_not_a_stale_snapshot(
     sg: TestServer,
 ) {
     let simulator = two_gateways(&sg).await;
@@ -216,7 +216,7 @@ async fn t06_a_change_is_judged_by_the_database_and_not_by_a_snapshot_that_lags_
     sg.finish().await;
 }
 
-async fn t06_two_changes_at_once_are_judged_one_after_the_other(sg: TestServer) {
+async fn t06_concurrent_role_changes_are_checked_one_after_the_other(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let lead = lead(&sg).await;
     sg.user(ANA, pb::Role::None).await;

@@ -100,17 +100,17 @@ async fn flood(apps: &[Arc<App>]) -> Vec<String> {
 }
 
 served! {
-    a_reader_beside_many_writers_misses_nothing,
-    each_reader_gets_the_events_of_its_gateways,
-    a_stream_follows_what_its_reader_may_see,
-    what_waits_for_a_slow_reader_is_dropped_with_its_gateway,
-    a_reader_that_asks_for_what_it_may_not_see_is_refused,
-    pages_go_on_where_the_last_one_ended,
-    a_stretch_that_a_reader_may_not_see_holds_no_call_up,
-    a_place_that_is_no_longer_kept_is_out_of_range,
+    a_reader_misses_no_event_of_concurrent_writers,
+    a_reader_gets_only_the_events_of_its_gateways,
+    a_stream_follows_role_changes_of_its_reader,
+    buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access,
+    a_request_for_invisible_gateways_or_invalid_cursors_is_refused,
+    event_pages_continue_after_the_previous_page,
+    a_long_run_of_invisible_events_does_not_block_a_call,
+    a_cursor_older_than_the_retention_is_out_of_range,
 }
 
-async fn a_reader_beside_many_writers_misses_nothing(sg: TestServer) {
+async fn a_reader_misses_no_event_of_concurrent_writers(sg: TestServer) {
     let mut apps = vec![Arc::clone(&sg.app)];
     let mut second = None;
     if sg.engine == shoreguard::db::Engine::Postgres {
@@ -145,7 +145,7 @@ async fn a_reader_beside_many_writers_misses_nothing(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn each_reader_gets_the_events_of_its_gateways(sg: TestServer) {
+async fn a_reader_gets_only_the_events_of_its_gateways(sg: TestServer) {
     let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
     let key = sg.admin().key("ci", pb::Role::None).await;
     sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
@@ -177,7 +177,7 @@ async fn each_reader_gets_the_events_of_its_gateways(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_stream_follows_what_its_reader_may_see(sg: TestServer) {
+async fn a_stream_follows_role_changes_of_its_reader(sg: TestServer) {
     let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
     let key = sg.admin().key("ci", pb::Role::None).await;
     for gateway in ["edge", "core"] {
@@ -202,7 +202,7 @@ async fn a_stream_follows_what_its_reader_may_see(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_waits_for_a_slow_reader_is_dropped_with_its_gateway(sg: TestServer) {
+async fn buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access(sg: TestServer) {
     let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
     let key = sg.admin().key("ci", pb::Role::None).await;
     for gateway in ["edge", "core"] {
@@ -238,7 +238,7 @@ async fn what_waits_for_a_slow_reader_is_dropped_with_its_gateway(sg: TestServer
     sg.finish().await;
 }
 
-async fn a_reader_that_asks_for_what_it_may_not_see_is_refused(sg: TestServer) {
+async fn a_request_for_invisible_gateways_or_invalid_cursors_is_refused(sg: TestServer) {
     sg.gateway("core", NOWHERE).await;
     let key = sg.admin().key("ci", pb::Role::None).await;
     sg.gateway("edge", NOWHERE).await;
@@ -262,7 +262,7 @@ async fn a_reader_that_asks_for_what_it_may_not_see_is_refused(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn pages_go_on_where_the_last_one_ended(sg: TestServer) {
+async fn event_pages_continue_after_the_previous_page(sg: TestServer) {
     for n in 0..5 {
         write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
     }
@@ -281,7 +281,7 @@ async fn pages_go_on_where_the_last_one_ended(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_stretch_that_a_reader_may_not_see_holds_no_call_up(sg: TestServer) {
+async fn a_long_run_of_invisible_events_does_not_block_a_call(sg: TestServer) {
     sg.gateway("edge", NOWHERE).await;
     let key = sg.admin().key("ci", pb::Role::None).await;
     sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
@@ -312,7 +312,7 @@ async fn a_stretch_that_a_reader_may_not_see_holds_no_call_up(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_place_that_is_no_longer_kept_is_out_of_range(sg: TestServer) {
+async fn a_cursor_older_than_the_retention_is_out_of_range(sg: TestServer) {
     for n in 0..3 {
         write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
     }

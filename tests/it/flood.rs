@@ -11,7 +11,7 @@ use crate::support::server::{TestServer, reason};
 use crate::support::{Place, limit};
 
 #[test]
-fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
+fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
@@ -46,7 +46,7 @@ fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
 }
 
 #[test]
-fn t16_below_the_disk_reserve_only_admins_write() {
+fn t16_only_admins_can_write_below_the_disk_reserve() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {

@@ -92,7 +92,7 @@ async fn everything_answers(child: &Child, key: &str, new: &str) {
 }
 
 #[test]
-fn a_thousand_idle_connections_leave_room_for_everything_else() {
+fn a_thousand_idle_connections_do_not_block_the_server() {
     runtime().block_on(async {
         need_descriptors(4_096);
         let setup = Setup::new(
@@ -143,7 +143,7 @@ fn a_thousand_idle_connections_leave_room_for_everything_else() {
 }
 
 #[test]
-fn past_the_bound_a_connection_is_closed_while_all_others_have_calls_in_flight() {
+fn a_connection_over_the_limit_is_closed_if_all_others_have_calls_in_flight() {
     runtime().block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
@@ -180,7 +180,7 @@ fn past_the_bound_a_connection_is_closed_while_all_others_have_calls_in_flight()
 }
 
 #[test]
-fn an_idle_connection_is_told_to_go_and_one_with_a_call_stays() {
+fn an_idle_connection_gets_a_goaway_and_a_connection_with_a_call_stays_open() {
     runtime().block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
@@ -254,7 +254,7 @@ fn broken_request(stream: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_connection_whose_streams_fail_again_and_again_is_closed() {
+fn a_connection_with_too_many_failed_streams_is_closed() {
     runtime().block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |_| {}).await;
@@ -282,7 +282,7 @@ fn a_connection_whose_streams_fail_again_and_again_is_closed() {
 }
 
 #[test]
-fn a_server_is_ready_when_it_listens_and_not_before() {
+fn a_server_is_ready_only_when_it_listens() {
     runtime().block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let data = tempfile::tempdir().unwrap();

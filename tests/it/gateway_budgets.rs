@@ -96,11 +96,9 @@ async fn flood(sg: &TestServer, gateway: &str) -> tonic::Status {
     panic!("its budget has no end");
 }
 
-served! { tuned tight; t20_a_gateway_that_tells_too_much_is_degraded_and_the_others_do_not_notice }
+served! { tuned tight; t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others }
 
-async fn t20_a_gateway_that_tells_too_much_is_degraded_and_the_others_do_not_notice(
-    sg: TestServer,
-) {
+async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others(sg: TestServer) {
     let loud = gateway(&sg, "loud", Generation::V0_1).await;
     let quiet = gateway(&sg, "quiet", Generation::V0_0).await;
     let refused: Result<(), _> = Err(flood(&sg, "loud").await);
@@ -140,9 +138,9 @@ async fn t20_a_gateway_that_tells_too_much_is_degraded_and_the_others_do_not_not
     sg.finish().await;
 }
 
-served! { tuned chatty; t20_a_gateway_that_tells_of_too_many_lines_is_degraded }
+served! { tuned chatty; t20_a_gateway_that_sends_too_many_messages_is_degraded }
 
-async fn t20_a_gateway_that_tells_of_too_many_lines_is_degraded(sg: TestServer) {
+async fn t20_a_gateway_that_sends_too_many_messages_is_degraded(sg: TestServer) {
     for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
         let loud = gateway(&sg, name, generation).await;
         loud.seed_demo().unwrap();
@@ -179,9 +177,9 @@ async fn t20_a_gateway_that_tells_of_too_many_lines_is_degraded(sg: TestServer) 
     sg.finish().await;
 }
 
-served! { t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_is_listed }
+served! { t20_a_gateway_with_an_endless_list_is_named_and_the_other_gateways_are_listed }
 
-async fn t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_is_listed(
+async fn t20_a_gateway_with_an_endless_list_is_named_and_the_other_gateways_are_listed(
     sg: TestServer,
 ) {
     sg.gateway("endless", rogue(endless).await).await;

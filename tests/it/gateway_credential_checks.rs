@@ -108,10 +108,10 @@ fn assert_usable(gateway: &pb::Gateway) {
 served! {
     a_gateway_that_rejects_the_credential_is_registered_as_degraded_with_a_finding,
     a_credential_that_expires_is_reported_once_by_the_next_probe,
-    permission_denied_is_no_proof_of_a_credential,
-    each_release_is_asked_by_a_method_that_it_has,
+    permission_denied_does_not_prove_a_credential,
+    each_release_is_checked_with_a_method_that_it_has,
     a_gateway_without_a_credential_is_usable_only_if_it_requires_none,
-    a_check_without_an_answer_degrades_and_changes_no_finding,
+    a_failed_check_degrades_the_gateway_and_changes_no_finding,
     a_replaced_credential_or_destination_closes_the_finding,
     watchers_see_that_a_credential_became_unusable,
     roles_of_an_identity_provider_prove_nothing,
@@ -176,7 +176,7 @@ async fn a_credential_that_expires_is_reported_once_by_the_next_probe(sg: TestSe
     sg.finish().await;
 }
 
-async fn permission_denied_is_no_proof_of_a_credential(sg: TestServer) {
+async fn permission_denied_does_not_prove_a_credential(sg: TestServer) {
     let admin = sg.admin();
     for (generation, version, method) in RELEASES {
         let simulator = start(generation, version, None).await;
@@ -208,7 +208,7 @@ async fn permission_denied_is_no_proof_of_a_credential(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn each_release_is_asked_by_a_method_that_it_has(sg: TestServer) {
+async fn each_release_is_checked_with_a_method_that_it_has(sg: TestServer) {
     for (generation, version, method) in RELEASES {
         let simulator = start(generation, version, Some("one")).await;
         assert_usable(&register(&sg, &simulator, Some("one")).await);
@@ -267,7 +267,7 @@ async fn a_gateway_without_a_credential_is_usable_only_if_it_requires_none(sg: T
     sg.finish().await;
 }
 
-async fn a_check_without_an_answer_degrades_and_changes_no_finding(sg: TestServer) {
+async fn a_failed_check_degrades_the_gateway_and_changes_no_finding(sg: TestServer) {
     for (generation, version, method) in RELEASES {
         let simulator = start(generation, version, Some("one")).await;
         assert_usable(&register(&sg, &simulator, Some("one")).await);

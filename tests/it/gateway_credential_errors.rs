@@ -97,12 +97,12 @@ fn assert_names_the_credential(operation: &pb::Operation) {
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
 served! {
-    own_methods_answer_failed_precondition_if_the_gateway_rejects_the_credential,
+    own_methods_return_failed_precondition_if_the_gateway_rejects_the_credential,
     the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_others,
-    audit_and_operations_of_stock_clients_tell_the_failure_apart_from_a_refused_caller,
+    a_rejected_gateway_credential_is_recorded_as_failed_and_not_as_denied,
 }
 
-async fn own_methods_answer_failed_precondition_if_the_gateway_rejects_the_credential(
+async fn own_methods_return_failed_precondition_if_the_gateway_rejects_the_credential(
     sg: TestServer,
 ) {
     for (name, generation) in GATEWAYS {
@@ -151,9 +151,7 @@ async fn the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_oth
     sg.finish().await;
 }
 
-async fn audit_and_operations_of_stock_clients_tell_the_failure_apart_from_a_refused_caller(
-    sg: TestServer,
-) {
+async fn a_rejected_gateway_credential_is_recorded_as_failed_and_not_as_denied(sg: TestServer) {
     use shoreguard::pb::v0_0::openshell::v1 as old;
     let simulator = rejecting(&sg, "old", Generation::V0_0).await;
     let admin = sg.admin();

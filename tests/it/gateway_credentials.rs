@@ -94,15 +94,15 @@ pub(crate) fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
 }
 
 served! {
-    wp14_certificates_are_replaced_in_place,
-    wp75_what_is_stored_already_is_no_rotation,
+    certificates_are_rotated_in_place,
+    rotating_to_the_stored_credentials_changes_nothing,
     a_token_is_replaced_without_dropping_a_stream,
-    what_a_probe_finds_while_credentials_are_proven_stays,
-    what_is_held_for_long_follows_the_credentials_and_no_other_gateway,
-    ends_of_certificates_are_told_of_three_times,
+    a_probe_result_during_a_credential_check_is_preserved,
+    a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint,
+    an_expiring_certificate_is_reported_three_times,
 }
 
-async fn wp14_certificates_are_replaced_in_place(sg: TestServer) {
+async fn certificates_are_rotated_in_place(sg: TestServer) {
     let (servers, clients, strangers) =
         (authority("gateways"), authority("clients"), authority("strangers"));
     let simulator = guarded(&servers, &clients).await;
@@ -143,7 +143,7 @@ async fn wp14_certificates_are_replaced_in_place(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp75_what_is_stored_already_is_no_rotation(sg: TestServer) {
+async fn rotating_to_the_stored_credentials_changes_nothing(sg: TestServer) {
     let simulator = guarded_by_token("one").await;
     let admin = sg.admin();
     let request =
@@ -215,7 +215,7 @@ async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_a_probe_finds_while_credentials_are_proven_stays(sg: TestServer) {
+async fn a_probe_result_during_a_credential_check_is_preserved(sg: TestServer) {
     let simulator = guarded_by_token("one").await;
     let admin = sg.admin();
     let request =
@@ -241,7 +241,7 @@ async fn what_a_probe_finds_while_credentials_are_proven_stays(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_is_held_for_long_follows_the_credentials_and_no_other_gateway(sg: TestServer) {
+async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: TestServer) {
     let (simulator, other) = (guarded_by_token("one").await, guarded_by_token("two").await);
     let admin = sg.admin();
     let request =
@@ -275,7 +275,7 @@ async fn what_is_held_for_long_follows_the_credentials_and_no_other_gateway(sg: 
     sg.finish().await;
 }
 
-async fn ends_of_certificates_are_told_of_three_times(sg: TestServer) {
+async fn an_expiring_certificate_is_reported_three_times(sg: TestServer) {
     let (servers, clients) = (authority("gateways"), authority("clients"));
     let simulator = guarded(&servers, &clients).await;
     let admin = sg.admin();

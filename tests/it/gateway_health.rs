@@ -69,9 +69,9 @@ fn away() -> Script {
     }
 }
 
-served! { states_of_a_day_are_kept_with_how_fast_the_answers_were }
+served! { gateway_states_of_a_day_are_stored_with_response_times }
 
-async fn states_of_a_day_are_kept_with_how_fast_the_answers_were(sg: TestServer) {
+async fn gateway_states_of_a_day_are_stored_with_response_times(sg: TestServer) {
     let edge = simulator().await;
     sg.gateway("edge", edge.addr()).await;
     probes(&sg).await;
@@ -124,10 +124,10 @@ async fn states_of_a_day_are_kept_with_how_fast_the_answers_were(sg: TestServer)
 // Only the test probes.
 served! {
     tuned |config| config.gateways.probe_interval_seconds = 3600;
-    wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long,
+    a_gateway_status_is_unknown_if_the_last_probe_is_stale,
 }
 
-async fn wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long(sg: TestServer) {
+async fn a_gateway_status_is_unknown_if_the_last_probe_is_stale(sg: TestServer) {
     let edge = simulator().await;
     let registered = sg.gateway("edge", edge.addr()).await;
     assert_eq!(registered.status(), Healthy);
@@ -156,19 +156,19 @@ async fn wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long(sg: Te
     assert_eq!(gone.status(), Unreachable);
     assert!(
         gone.last_seen_time.unwrap().seconds < gone.probe_time.unwrap().seconds,
-        "WP72: seen is when it answered"
+        "last_seen is when it responded"
     );
     sg.finish().await;
 }
 
 served! {
     tuned |config| config.gateways.probe_timeout_seconds = 3;
-    whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked,
-    what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after,
-    wp72_one_silent_gateway_delays_no_other,
+    a_worker_that_lost_its_lease_stores_no_probe_results,
+    a_late_probe_result_does_not_override_a_newer_probe_or_endpoint,
+    one_silent_gateway_does_not_delay_the_probes_of_others,
 }
 
-async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: TestServer) {
+async fn a_worker_that_lost_its_lease_stores_no_probe_results(sg: TestServer) {
     let edge = simulator().await;
     sg.gateway("edge", edge.addr()).await;
     for (worker, method) in [(PROBES, "Health"), (LOOKS, "GetGatewayConfig")] {
@@ -196,9 +196,7 @@ async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: Test
     sg.finish().await;
 }
 
-async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(
-    sg: TestServer,
-) {
+async fn a_late_probe_result_does_not_override_a_newer_probe_or_endpoint(sg: TestServer) {
     let (old, new) = (simulator().await, simulator().await);
     sg.gateway("edge", old.addr()).await;
     let silent = |simulator: &Simulator| {
@@ -233,7 +231,7 @@ async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_af
     sg.finish().await;
 }
 
-async fn wp72_one_silent_gateway_delays_no_other(sg: TestServer) {
+async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) {
     let (slow, quick) = (simulator().await, simulator().await);
     sg.gateway("a-slow", slow.addr()).await;
     sg.gateway("quick", quick.addr()).await;
@@ -260,10 +258,10 @@ served! {
         config.gateways.probe_timeout_seconds = 10;
         config.gateways.probe_interval_seconds = 3600;
     };
-    wp72_an_outage_of_many_delays_none_that_is_well,
+    an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones,
 }
 
-async fn wp72_an_outage_of_many_delays_none_that_is_well(sg: TestServer) {
+async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg: TestServer) {
     let (many, well) = (simulator().await, simulator().await);
     // Twice the number of concurrent probes.
     for n in 0..128 {

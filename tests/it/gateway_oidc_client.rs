@@ -17,9 +17,9 @@ use crate::oidc_provider::{Control, How};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-served! { tuned issuers; tokens_are_fetched_from_the_identity_provider }
+served! { tuned issuers; gateway_tokens_are_fetched_from_the_identity_provider }
 
-async fn tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
+async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
     let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
     let admin = sg.admin();
     let credentials = |secret: &str| pb::GatewayCredentials {
@@ -129,11 +129,11 @@ fn patient(config: &mut Config) {
 
 served! {
     tuned patient;
-    an_identity_provider_that_hangs_is_asked_once_for_all_who_wait,
-    a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses,
+    concurrent_callers_share_one_token_request_to_a_slow_provider,
+    forbidden_addresses_are_refused_even_if_no_token_can_be_fetched,
 }
 
-async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
+async fn concurrent_callers_share_one_token_request_to_a_slow_provider(sg: TestServer) {
     let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
     let admin = sg.admin();
     let request = fetching(&simulator, &format!("{}/token", corp.url));
@@ -157,7 +157,7 @@ async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: Test
     simulator.stop().await;
     sg.finish().await;
 }
-async fn a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses(sg: TestServer) {
+async fn forbidden_addresses_are_refused_even_if_no_token_can_be_fetched(sg: TestServer) {
     let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
     let admin = sg.admin();
     corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;

@@ -45,9 +45,9 @@ async fn unregister(
     Ok(sg.admin().gateways().unregister_gateway(request).await?.into_inner())
 }
 
-served! { while_work_is_going_on_it_takes_force_and_what_goes_is_told }
+served! { a_gateway_with_running_work_is_unregistered_only_with_force }
 
-async fn while_work_is_going_on_it_takes_force_and_what_goes_is_told(sg: TestServer) {
+async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", edge.addr()).await;
     let admin = sg.admin();

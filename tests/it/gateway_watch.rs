@@ -66,11 +66,11 @@ async fn unregister(sg: &TestServer, gateway: &str) {
 }
 
 served! {
-    a_watcher_sees_its_gateways_as_they_change_and_goes_on_where_it_was,
-    what_came_into_sight_while_a_watcher_was_away_is_told_of,
+    a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor,
+    a_resumed_watch_lists_gateways_that_became_visible_meanwhile,
 }
 
-async fn a_watcher_sees_its_gateways_as_they_change_and_goes_on_where_it_was(sg: TestServer) {
+async fn a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", edge.addr()).await;
     sg.gateway("hidden", edge.addr()).await;
@@ -145,7 +145,7 @@ async fn a_watcher_sees_its_gateways_as_they_change_and_goes_on_where_it_was(sg:
     sg.finish().await;
 }
 
-async fn what_came_into_sight_while_a_watcher_was_away_is_told_of(sg: TestServer) {
+async fn a_resumed_watch_lists_gateways_that_became_visible_meanwhile(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", edge.addr()).await;
     sg.gateway("hidden", edge.addr()).await;
@@ -173,7 +173,7 @@ async fn number(sg: &TestServer) {
 }
 
 #[test]
-fn a_gateway_that_is_registered_anew_is_not_gone() {
+fn a_gateway_that_is_registered_again_is_not_reported_as_deleted() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
         run_quiet(engine, async |sg: TestServer| {
             let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();

@@ -78,14 +78,14 @@ async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
 }
 
 served! {
-    wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks,
-    wp76_scheme_and_auth_mode_do_what_they_say,
-    wp82_a_name_that_is_not_registered_reaches_nothing,
-    what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called,
-    t09_a_generation_set_by_hand_that_the_version_contradicts_governs_nothing,
+    an_unknown_gateway_is_not_found_and_other_gateways_still_work,
+    the_scheme_and_auth_mode_of_a_gateway_are_applied,
+    an_unregistered_gateway_name_opens_no_connection,
+    gateway_capabilities_are_shown_and_checked_before_a_call,
+    t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writes,
 }
 
-async fn wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks(sg: TestServer) {
+async fn an_unknown_gateway_is_not_found_and_other_gateways_still_work(sg: TestServer) {
     let simulator = start(Generation::V0_1, "0.1.5").await;
     sg.gateway("edge", simulator.addr()).await;
     let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
@@ -102,7 +102,7 @@ async fn wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks(sg: Test
     sg.finish().await;
 }
 
-async fn wp76_scheme_and_auth_mode_do_what_they_say(sg: TestServer) {
+async fn the_scheme_and_auth_mode_of_a_gateway_are_applied(sg: TestServer) {
     let ca = authority("gateways");
     let (cert, key) = signed(&ca, localhost());
     let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
@@ -188,7 +188,7 @@ async fn wp76_scheme_and_auth_mode_do_what_they_say(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp82_a_name_that_is_not_registered_reaches_nothing(sg: TestServer) {
+async fn an_unregistered_gateway_name_opens_no_connection(sg: TestServer) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -214,7 +214,7 @@ async fn wp82_a_name_that_is_not_registered_reaches_nothing(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called(sg: TestServer) {
+async fn gateway_capabilities_are_shown_and_checked_before_a_call(sg: TestServer) {
     use pb::GatewayCapability::{CurrentUser, InferenceRoutes, SandboxTemplates, StartStop};
     let (mid, new) =
         (start(Generation::V0_0, "0.0.100").await, start(Generation::V0_1, "0.1.5").await);
@@ -275,7 +275,7 @@ async fn what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called(sg: Te
     sg.finish().await;
 }
 
-async fn t09_a_generation_set_by_hand_that_the_version_contradicts_governs_nothing(sg: TestServer) {
+async fn t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writes(sg: TestServer) {
     let simulator = start(Generation::V0_0, "0.0.116").await;
     sg.gateway("edge", simulator.addr()).await;
     let admin = sg.admin();

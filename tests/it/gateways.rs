@@ -37,17 +37,17 @@ async fn names(sg: &TestServer, selector: &str) -> Vec<String> {
 }
 
 served! {
-    a_gateway_is_registered_probed_changed_and_gone,
-    a_change_is_recorded_with_what_was_before_and_no_secret,
-    a_field_that_the_mask_names_twice_is_set_and_not_cleared,
-    lists_select_by_label_and_page,
-    what_may_not_be_registered_is_refused_and_leaves_nothing,
+    a_gateway_is_registered_probed_changed_and_unregistered,
+    a_change_is_audited_with_the_previous_values_and_without_secrets,
+    a_field_named_twice_in_the_mask_is_set,
+    gateway_lists_are_filtered_by_label_and_paged,
+    an_invalid_registration_is_refused_and_not_stored,
     t04_a_changed_destination_drops_the_secret,
-    t07_labels_under_access_are_a_global_admins,
-    t18_secrets_are_sealed_in_the_file,
+    t07_only_a_global_admin_sets_access_labels,
+    t18_gateway_secrets_are_sealed_in_the_database,
 }
 
-async fn a_gateway_is_registered_probed_changed_and_gone(sg: TestServer) {
+async fn a_gateway_is_registered_probed_changed_and_unregistered(sg: TestServer) {
     let simulator = simulator().await;
     let admin = sg.admin();
     let registered = sg.gateway("edge", simulator.addr()).await;
@@ -114,7 +114,7 @@ async fn a_gateway_is_registered_probed_changed_and_gone(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_change_is_recorded_with_what_was_before_and_no_secret(sg: TestServer) {
+async fn a_change_is_audited_with_the_previous_values_and_without_secrets(sg: TestServer) {
     let mut options = SimulatorOptions::plain(Generation::V0_1);
     options.require_bearer = Some("first-secret".to_owned());
     let old = Simulator::start(options).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_change_is_recorded_with_what_was_before_and_no_secret(sg: TestServer)
     sg.finish().await;
 }
 
-async fn a_field_that_the_mask_names_twice_is_set_and_not_cleared(sg: TestServer) {
+async fn a_field_named_twice_in_the_mask_is_set(sg: TestServer) {
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", simulator.addr()).await;
     let update = pb::UpdateGatewayRequest {
@@ -193,7 +193,7 @@ async fn a_field_that_the_mask_names_twice_is_set_and_not_cleared(sg: TestServer
     sg.finish().await;
 }
 
-async fn lists_select_by_label_and_page(sg: TestServer) {
+async fn gateway_lists_are_filtered_by_label_and_paged(sg: TestServer) {
     let admin = sg.admin();
     for (n, pairs) in [
         &[("env", "prod"), ("team", "ml")][..],
@@ -251,7 +251,7 @@ async fn lists_select_by_label_and_page(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_may_not_be_registered_is_refused_and_leaves_nothing(sg: TestServer) {
+async fn an_invalid_registration_is_refused_and_not_stored(sg: TestServer) {
     let admin = sg.admin();
     let ok = || register("fine", "127.0.0.1:1");
     let token = |token: &str| {
@@ -374,7 +374,7 @@ async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t07_labels_under_access_are_a_global_admins(sg: TestServer) {
+async fn t07_only_a_global_admin_sets_access_labels(sg: TestServer) {
     let simulator = simulator().await;
     sg.gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
@@ -399,7 +399,7 @@ async fn t07_labels_under_access_are_a_global_admins(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t18_secrets_are_sealed_in_the_file(sg: TestServer) {
+async fn t18_gateway_secrets_are_sealed_in_the_database(sg: TestServer) {
     let credentials = pb::GatewayCredentials {
         bearer_token: "very-secret-upstream-token".into(),
         ..Default::default()

@@ -73,19 +73,19 @@ async fn role(caller: &Caller) -> pb::Role {
 }
 
 served! {
-    a_group_is_made_found_changed_and_deleted,
-    what_is_wrong_is_refused_and_nothing_is_stored,
-    wp62_a_blank_name_is_refused,
-    wp63_an_update_changes_what_its_mask_names_and_nothing_else,
-    a_member_has_the_groups_role_from_the_next_call_on,
-    a_live_stream_ends_with_the_membership_that_it_needs,
+    a_group_is_created_found_changed_and_deleted,
+    an_invalid_group_request_is_refused_and_changes_nothing,
+    a_blank_group_name_is_refused,
+    an_update_changes_only_the_fields_of_its_mask,
+    a_group_role_applies_from_the_next_call_of_a_member,
+    a_stream_ends_if_its_caller_loses_the_required_membership,
     groups_and_members_are_listed_in_pages,
-    a_deleted_group_takes_what_hangs_on_it,
-    each_change_is_in_the_audit_log_and_an_event,
-    groups_and_memberships_have_their_limits,
+    deleting_a_group_deletes_its_memberships_and_bindings,
+    every_group_change_is_audited_and_emits_an_event,
+    the_numbers_of_groups_and_memberships_are_limited,
 }
 
-async fn a_group_is_made_found_changed_and_deleted(sg: TestServer) {
+async fn a_group_is_created_found_changed_and_deleted(sg: TestServer) {
     let admin = sg.admin();
     let request = pb::CreateGroupRequest {
         description: "runs the fleet".into(),
@@ -134,7 +134,7 @@ async fn a_group_is_made_found_changed_and_deleted(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_is_wrong_is_refused_and_nothing_is_stored(sg: TestServer) {
+async fn an_invalid_group_request_is_refused_and_changes_nothing(sg: TestServer) {
     let admin = sg.admin();
     for request in [
         create("", pb::Role::Viewer),
@@ -189,7 +189,7 @@ async fn what_is_wrong_is_refused_and_nothing_is_stored(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp62_a_blank_name_is_refused(sg: TestServer) {
+async fn a_blank_group_name_is_refused(sg: TestServer) {
     let admin = sg.admin();
     admin.groups().create_group(create("ops", pb::Role::Viewer)).await.unwrap();
     for blank in ["", " ", "   ", "\t", "\u{a0}", " ops "] {
@@ -208,7 +208,7 @@ async fn wp62_a_blank_name_is_refused(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp63_an_update_changes_what_its_mask_names_and_nothing_else(sg: TestServer) {
+async fn an_update_changes_only_the_fields_of_its_mask(sg: TestServer) {
     let admin = sg.admin();
     let request =
         pb::CreateGroupRequest { description: "kept".into(), ..create("ops", pb::Role::Viewer) };
@@ -242,7 +242,7 @@ async fn wp63_an_update_changes_what_its_mask_names_and_nothing_else(sg: TestSer
     sg.finish().await;
 }
 
-async fn a_member_has_the_groups_role_from_the_next_call_on(sg: TestServer) {
+async fn a_group_role_applies_from_the_next_call_of_a_member(sg: TestServer) {
     let admin = sg.admin();
     sg.user("ana@example.com", Role::Viewer).await;
     let ana = sg.login("ana@example.com").await;
@@ -267,7 +267,7 @@ async fn a_member_has_the_groups_role_from_the_next_call_on(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_live_stream_ends_with_the_membership_that_it_needs(sg: TestServer) {
+async fn a_stream_ends_if_its_caller_loses_the_required_membership(sg: TestServer) {
     let admin = sg.admin();
     sg.user("ana@example.com", Role::None).await;
     let ana = sg.login("ana@example.com").await;
@@ -345,7 +345,7 @@ async fn groups_and_members_are_listed_in_pages(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_deleted_group_takes_what_hangs_on_it(sg: TestServer) {
+async fn deleting_a_group_deletes_its_memberships_and_bindings(sg: TestServer) {
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
@@ -387,7 +387,7 @@ async fn a_deleted_group_takes_what_hangs_on_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn each_change_is_in_the_audit_log_and_an_event(sg: TestServer) {
+async fn every_group_change_is_audited_and_emits_an_event(sg: TestServer) {
     let admin = sg.admin();
     sg.user("ana@example.com", Role::Viewer).await;
     admin.groups().create_group(create("ops", pb::Role::Viewer)).await.unwrap();
@@ -437,7 +437,7 @@ async fn each_change_is_in_the_audit_log_and_an_event(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn groups_and_memberships_have_their_limits(sg: TestServer) {
+async fn the_numbers_of_groups_and_memberships_are_limited(sg: TestServer) {
     let admin = sg.admin();
     sg.user("ana@example.com", Role::Viewer).await;
     sg.user("ben@example.com", Role::Viewer).await;

@@ -67,14 +67,14 @@ async fn answer(response: Response<Incoming>) -> (HeaderMap, Vec<Bytes>, String)
 
 served! {
     tuned with_console;
-    unary_calls_are_answered_over_either_version_of_http,
-    a_write_is_checked_and_recorded_like_any_other,
-    a_stream_ends_with_its_caller,
-    t02_what_is_forwarded_is_not_for_browsers,
-    only_pages_of_known_origins_call,
+    grpc_web_unary_calls_work_over_http1_and_http2,
+    a_grpc_web_write_is_authorized_and_audited,
+    a_stream_ends_when_its_caller_disconnects,
+    t02_forwarded_methods_are_not_available_to_browsers,
+    only_configured_origins_can_call,
 }
 
-async fn unary_calls_are_answered_over_either_version_of_http(sg: TestServer) {
+async fn grpc_web_unary_calls_work_over_http1_and_http2(sg: TestServer) {
     let key = sg.admin_key.clone();
     let request = pb::GetCurrentIdentityRequest::default();
     let (headers, messages, trailers) =
@@ -95,7 +95,7 @@ async fn unary_calls_are_answered_over_either_version_of_http(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_write_is_checked_and_recorded_like_any_other(sg: TestServer) {
+async fn a_grpc_web_write_is_authorized_and_audited(sg: TestServer) {
     let viewer = sg.admin().key("viewer", pb::Role::Viewer).await;
     let request = pb::CreateGroupRequest {
         name: "ops".to_owned(),
@@ -119,7 +119,7 @@ async fn a_write_is_checked_and_recorded_like_any_other(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_stream_ends_with_its_caller(sg: TestServer) {
+async fn a_stream_ends_when_its_caller_disconnects(sg: TestServer) {
     let request = pb::WatchGatewaysRequest::default();
     let path = "/shoreguard.v1.GatewayService/WatchGateways";
     let response = send(&sg, post(path, &sg.admin_key.clone(), &request)).await;
@@ -132,7 +132,7 @@ async fn a_stream_ends_with_its_caller(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t02_what_is_forwarded_is_not_for_browsers(sg: TestServer) {
+async fn t02_forwarded_methods_are_not_available_to_browsers(sg: TestServer) {
     let request = pb::GetCurrentIdentityRequest::default();
     let response =
         send(&sg, post("/openshell.v1.OpenShell/Health", &sg.admin_key.clone(), &request)).await;
@@ -140,7 +140,7 @@ async fn t02_what_is_forwarded_is_not_for_browsers(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn only_pages_of_known_origins_call(sg: TestServer) {
+async fn only_configured_origins_can_call(sg: TestServer) {
     let request = pb::GetCurrentIdentityRequest::default();
     let ours = sg.app.config.server.public_url();
     let with = |origin: &str| {
@@ -178,7 +178,7 @@ async fn only_pages_of_known_origins_call(sg: TestServer) {
 }
 
 #[test]
-fn an_origin_that_is_none_is_refused() {
+fn an_invalid_browser_origin_is_refused() {
     let _limit = limit();
     for (origin, good) in [
         (CONSOLE, true),

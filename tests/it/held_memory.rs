@@ -153,17 +153,17 @@ async fn leave_unfinished(address: &str, key: &str) -> Vec<SendStream<Bytes>> {
 }
 
 #[test]
-fn t16_reflection_that_nobody_reads_holds_little() {
+fn t16_unread_reflection_responses_hold_little_memory() {
     limit::block_on(held_by(async |address, _| reflect(address, 0).await));
 }
 
 #[test]
-fn t16_answers_that_nobody_reads_hold_little() {
+fn t16_unread_responses_hold_little_memory() {
     limit::block_on(held_by(async |address, key| leave_unread(address, key, 0).await));
 }
 
 #[test]
-fn reflection_that_is_read_a_little_holds_little() {
+fn partially_read_reflection_responses_hold_little_memory() {
     limit::block_on(held_by(async |address, _| {
         let mut open = reflect(address, 1).await;
         open.extend(reflect(address, 64).await);
@@ -172,7 +172,7 @@ fn reflection_that_is_read_a_little_holds_little() {
 }
 
 #[test]
-fn answers_that_are_read_a_little_hold_little() {
+fn partially_read_responses_hold_little_memory() {
     limit::block_on(held_by(async |address, key| {
         let mut open = leave_unread(address, key, 1).await;
         open.extend(leave_unread(address, key, 64).await);
@@ -181,6 +181,6 @@ fn answers_that_are_read_a_little_hold_little() {
 }
 
 #[test]
-fn t16_bodies_that_never_end_hold_little() {
+fn t16_unfinished_request_bodies_hold_little_memory() {
     limit::block_on(held_by(leave_unfinished));
 }

@@ -47,10 +47,10 @@ fn full(reason: &str) -> (Code, String) {
 
 served! {
     tuned |config| config.limits.calls_per_principal = 3;
-    t16_open_calls_of_one_caller_are_bounded,
+    t16_open_calls_are_limited_per_caller,
 }
 
-async fn t16_open_calls_of_one_caller_are_bounded(sg: TestServer) {
+async fn t16_open_calls_are_limited_per_caller(sg: TestServer) {
     let greedy = sg.admin().key("greedy", pb::Role::Viewer).await;
     let modest = sg.admin().key("modest", pb::Role::Viewer).await;
     let mut raw = Raw::connect_as(&sg, &greedy).await;
@@ -74,7 +74,7 @@ fn on_sqlite<F: Future<Output = ()>>(
 }
 
 #[test]
-fn t16_open_calls_without_a_credential_are_bounded_by_address() {
+fn t16_anonymous_open_calls_are_limited_per_address() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.anonymous_calls_per_address = 3;
     };
@@ -102,7 +102,7 @@ fn t16_open_calls_without_a_credential_are_bounded_by_address() {
 }
 
 #[test]
-fn t16_open_calls_of_one_address_are_bounded() {
+fn t16_open_calls_are_limited_per_address() {
     on_sqlite(
         |config| config.limits.calls_per_address = 4,
         async |sg| {
@@ -117,7 +117,7 @@ fn t16_open_calls_of_one_address_are_bounded() {
 }
 
 #[test]
-fn t16_open_streams_of_one_caller_are_bounded() {
+fn t16_open_streams_are_limited_per_caller() {
     on_sqlite(
         |config| config.limits.streams_per_caller = 2,
         async |sg| {
@@ -143,7 +143,7 @@ fn t16_open_streams_of_one_caller_are_bounded() {
 }
 
 #[test]
-fn t16_bytes_of_unfinished_requests_are_bounded() {
+fn t16_bytes_of_unfinished_requests_are_limited_per_caller() {
     on_sqlite(
         |config| config.limits.held_mib_per_caller = 4,
         async |sg| {
@@ -172,7 +172,7 @@ fn t16_bytes_of_unfinished_requests_are_bounded() {
 }
 
 #[test]
-fn a_body_that_does_not_arrive_in_time_is_late() {
+fn a_request_body_that_does_not_arrive_in_time_exceeds_the_deadline() {
     on_sqlite(
         |config| config.limits.body_seconds = 1,
         async |sg| {
@@ -187,7 +187,7 @@ fn a_body_that_does_not_arrive_in_time_is_late() {
 }
 
 #[test]
-fn an_answer_that_is_not_taken_in_time_is_reset() {
+fn a_response_that_is_not_read_in_time_is_reset() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.answer_seconds = 1;
         config.limits.calls_per_principal = 1;

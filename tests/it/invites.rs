@@ -76,18 +76,18 @@ async fn advance(sg: &TestServer, by: Duration) {
 }
 
 served! {
-    whoever_is_invited_sets_a_password_and_is_in,
-    an_invitation_waits_a_week_from_when_it_was_last_made,
-    t16_a_token_that_is_not_good_stores_nothing,
-    of_two_who_accept_at_once_one_is_in,
-    a_repeated_invitation_gets_the_first_answer_for_five_minutes,
-    t14_a_reset_takes_password_and_sessions_at_once,
-    t14_a_reset_is_not_undone_by_a_change_that_was_under_way,
-    wp20_a_password_of_73_bytes_is_refused_wherever_one_is_set,
-    nobody_registers_unless_the_configuration_says_so,
+    an_invited_user_sets_a_password_and_gets_a_session,
+    an_invitation_is_valid_for_a_week_after_it_was_last_sent,
+    t16_an_invalid_invite_token_is_refused_and_stores_nothing,
+    only_one_of_two_concurrent_acceptances_succeeds,
+    a_repeated_invitation_returns_the_first_response_for_five_minutes,
+    t14_a_password_reset_revokes_the_password_and_all_sessions,
+    t14_a_password_reset_is_not_undone_by_a_concurrent_password_change,
+    a_password_of_73_bytes_is_refused_by_every_method,
+    registration_is_refused_unless_it_is_enabled,
 }
 
-async fn whoever_is_invited_sets_a_password_and_is_in(sg: TestServer) {
+async fn an_invited_user_sets_a_password_and_gets_a_session(sg: TestServer) {
     let admin = sg.admin();
     let email = " Ana@Example.com ".to_owned();
     let request =
@@ -134,7 +134,7 @@ async fn whoever_is_invited_sets_a_password_and_is_in(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_invitation_waits_a_week_from_when_it_was_last_made(sg: TestServer) {
+async fn an_invitation_is_valid_for_a_week_after_it_was_last_sent(sg: TestServer) {
     let admin = sg.admin();
     let first = admin.invited(ANA, pb::Role::Viewer).await;
     let late = admin.invited("late@example.com", pb::Role::Viewer).await;
@@ -152,7 +152,7 @@ async fn an_invitation_waits_a_week_from_when_it_was_last_made(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t16_a_token_that_is_not_good_stores_nothing(sg: TestServer) {
+async fn t16_an_invalid_invite_token_is_refused_and_stores_nothing(sg: TestServer) {
     let admin = sg.admin();
     let token = admin.invited(ANA, pb::Role::Viewer).await;
     activate(&admin, ANA, false).await;
@@ -184,7 +184,7 @@ async fn t16_a_token_that_is_not_good_stores_nothing(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn of_two_who_accept_at_once_one_is_in(sg: TestServer) {
+async fn only_one_of_two_concurrent_acceptances_succeeds(sg: TestServer) {
     for race in 0..RACES {
         let email = format!("u{race}@example.com");
         let token = sg.admin().invited(&email, pb::Role::Viewer).await;
@@ -199,7 +199,7 @@ async fn of_two_who_accept_at_once_one_is_in(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_repeated_invitation_gets_the_first_answer_for_five_minutes(sg: TestServer) {
+async fn a_repeated_invitation_returns_the_first_response_for_five_minutes(sg: TestServer) {
     let admin = sg.admin();
     let request = pb::InviteUserRequest {
         email: ANA.into(),
@@ -226,7 +226,7 @@ async fn a_repeated_invitation_gets_the_first_answer_for_five_minutes(sg: TestSe
     sg.finish().await;
 }
 
-async fn t14_a_reset_takes_password_and_sessions_at_once(sg: TestServer) {
+async fn t14_a_password_reset_revokes_the_password_and_all_sessions(sg: TestServer) {
     let admin = sg.admin();
     let session = sg.user(ANA, pb::Role::Viewer).await;
     let answer = reset(&admin, ANA).await.unwrap();
@@ -252,7 +252,7 @@ async fn t14_a_reset_takes_password_and_sessions_at_once(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_reset_is_not_undone_by_a_change_that_was_under_way(sg: TestServer) {
+async fn t14_a_password_reset_is_not_undone_by_a_concurrent_password_change(sg: TestServer) {
     let admin = sg.admin();
     let mut session = sg.user(ANA, pb::Role::Viewer).await;
     for race in 0..RACES {
@@ -274,7 +274,7 @@ async fn t14_a_reset_is_not_undone_by_a_change_that_was_under_way(sg: TestServer
     sg.finish().await;
 }
 
-async fn wp20_a_password_of_73_bytes_is_refused_wherever_one_is_set(sg: TestServer) {
+async fn a_password_of_73_bytes_is_refused_by_every_method(sg: TestServer) {
     let (most, beyond) = ("\u{e4}".repeat(36), format!("{}a", "\u{e4}".repeat(36)));
     assert_eq!((most.len(), beyond.len()), (72, 73));
     let token = sg.admin().invited(ANA, pb::Role::Viewer).await;
@@ -312,7 +312,7 @@ async fn wp20_a_password_of_73_bytes_is_refused_wherever_one_is_set(sg: TestServ
     sg.finish().await;
 }
 
-async fn nobody_registers_unless_the_configuration_says_so(sg: TestServer) {
+async fn registration_is_refused_unless_it_is_enabled(sg: TestServer) {
     assert_refused!(register(&sg, ANA, PASSWORD).await, FailedPrecondition, "FEATURE_DISABLED");
     let info = sg
         .anonymous()
@@ -327,10 +327,10 @@ async fn nobody_registers_unless_the_configuration_says_so(sg: TestServer) {
 
 served! {
     tuned |config| config.limits.credentials_per_minute = 3;
-    one_caller_makes_so_many_invitations_a_minute,
+    invitations_and_resets_are_rate_limited_per_caller,
 }
 
-async fn one_caller_makes_so_many_invitations_a_minute(sg: TestServer) {
+async fn invitations_and_resets_are_rate_limited_per_caller(sg: TestServer) {
     let admin = sg.admin();
     admin.invited(ANA, pb::Role::Viewer).await;
     resend(&admin, ANA).await;
@@ -351,13 +351,13 @@ fn open(config: &mut Config) {
 
 served! {
     tuned open;
-    whoever_registers_is_a_viewer_with_a_session,
-    a_taken_address_is_nobodys_by_registering,
-    asking_for_taken_addresses_is_slower_each_time,
-    a_flood_of_registrations_leaves_room_for_the_invited,
+    a_registered_user_is_a_viewer_and_gets_a_session,
+    registration_with_an_existing_address_is_refused,
+    repeated_registrations_of_existing_addresses_are_rate_limited,
+    the_limit_of_registrations_leaves_room_for_invitations,
 }
 
-async fn whoever_registers_is_a_viewer_with_a_session(sg: TestServer) {
+async fn a_registered_user_is_a_viewer_and_gets_a_session(sg: TestServer) {
     let info = sg
         .anonymous()
         .auth()
@@ -387,7 +387,7 @@ async fn whoever_registers_is_a_viewer_with_a_session(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_taken_address_is_nobodys_by_registering(sg: TestServer) {
+async fn registration_with_an_existing_address_is_refused(sg: TestServer) {
     let admin = sg.admin();
     admin.invited("invited@example.com", pb::Role::Operator).await;
     sg.user(ANA, pb::Role::Operator).await;
@@ -416,7 +416,7 @@ async fn a_taken_address_is_nobodys_by_registering(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn asking_for_taken_addresses_is_slower_each_time(sg: TestServer) {
+async fn repeated_registrations_of_existing_addresses_are_rate_limited(sg: TestServer) {
     let mut asked = 0;
     loop {
         let taken = register(&sg, ADMIN_EMAIL, PASSWORD).await.unwrap_err();
@@ -433,7 +433,7 @@ async fn asking_for_taken_addresses_is_slower_each_time(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_flood_of_registrations_leaves_room_for_the_invited(sg: TestServer) {
+async fn the_limit_of_registrations_leaves_room_for_invitations(sg: TestServer) {
     let rows = USERS_TO_REGISTER_MAX - 2;
     sg.sql(&format!(
         "INSERT INTO users (email, role, is_active, created_at) \

@@ -98,11 +98,11 @@ async fn race(sg: &TestServer, there: &Caller) {
 }
 
 served! {
-    the_last_admin_is_taken_away_in_no_way,
-    of_two_admins_who_take_each_other_away_one_stays,
+    the_last_active_admin_cannot_be_removed_in_any_way,
+    two_admins_that_remove_each_other_leave_one_admin,
 }
 
-async fn the_last_admin_is_taken_away_in_no_way(sg: TestServer) {
+async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
     let admin = sg.admin();
     for way in WAYS {
         assert_refused!(
@@ -133,13 +133,13 @@ async fn the_last_admin_is_taken_away_in_no_way(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn of_two_admins_who_take_each_other_away_one_stays(sg: TestServer) {
+async fn two_admins_that_remove_each_other_leave_one_admin(sg: TestServer) {
     race(&sg, &sg.anonymous()).await;
     sg.finish().await;
 }
 
 #[test]
-fn of_two_admins_on_two_replicas_one_stays() {
+fn concurrent_removals_of_admins_on_two_replicas_leave_one_admin() {
     run(
         Engine::Postgres,
         |_| {},

@@ -28,11 +28,9 @@ async fn intent_of(app: &App, actor: &str) {
     }
 }
 
-served! { t14_a_write_that_waits_for_its_turn_does_nothing_for_a_key_that_ends_meanwhile }
+served! { t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile }
 
-async fn t14_a_write_that_waits_for_its_turn_does_nothing_for_a_key_that_ends_meanwhile(
-    sg: TestServer,
-) {
+async fn t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile(sg: TestServer) {
     let key = sg.admin().key("leaked", pb::Role::Admin).await;
     let request = pb::GetServicePrincipalRequest { service_principal: "leaked".to_owned() };
     let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();

@@ -27,17 +27,17 @@ fn assert_lost(result: &Result<(), Error>) {
 }
 
 both_engines! {
-    a_held_lease_is_not_given_again,
+    a_held_lease_cannot_be_acquired_again,
     an_expired_lease_is_taken_over_with_a_higher_fence,
-    the_same_owner_is_fenced_from_its_former_self,
-    a_renewed_lease_lasts_longer,
-    an_expired_lease_that_nobody_took_still_writes,
-    a_released_lease_is_free_at_once_and_its_fence_goes_on,
-    of_many_at_once_one_gets_it,
-    nobody_takes_over_while_the_holder_writes,
+    a_lease_that_its_owner_acquired_before_expiry_is_fenced,
+    a_renewed_lease_expires_later,
+    an_expired_lease_stays_usable_until_it_is_taken_over,
+    a_released_lease_is_free_immediately_and_its_fence_increases,
+    only_one_of_many_concurrent_acquirers_gets_the_lease,
+    a_takeover_waits_for_a_transaction_of_the_holder,
 }
 
-async fn a_held_lease_is_not_given_again(db: TestDb) {
+async fn a_held_lease_cannot_be_acquired_again(db: TestDb) {
     let first = acquired(&db, "a").await;
     assert_eq!((first.name(), first.owner(), first.fence()), ("sealer", "a", 1));
     for owner in ["a", "b"] {
@@ -59,7 +59,7 @@ async fn an_expired_lease_is_taken_over_with_a_higher_fence(db: TestDb) {
     check(&db, &taken).await.unwrap();
 }
 
-async fn the_same_owner_is_fenced_from_its_former_self(db: TestDb) {
+async fn a_lease_that_its_owner_acquired_before_expiry_is_fenced(db: TestDb) {
     let former = acquired(&db, "a").await;
     db.move_clock(TTL + Duration::from_secs(1));
     let present = acquired(&db, "a").await;
@@ -67,7 +67,7 @@ async fn the_same_owner_is_fenced_from_its_former_self(db: TestDb) {
     check(&db, &present).await.unwrap();
 }
 
-async fn a_renewed_lease_lasts_longer(db: TestDb) {
+async fn a_renewed_lease_expires_later(db: TestDb) {
     let lease = acquired(&db, "a").await;
     for _ in 0..3 {
         db.move_clock(TTL * 2 / 3);
@@ -76,19 +76,19 @@ async fn a_renewed_lease_lasts_longer(db: TestDb) {
     assert_eq!(acquire(&db, "sealer", "b", TTL).await.unwrap(), None);
 }
 
-async fn an_expired_lease_that_nobody_took_still_writes(db: TestDb) {
+async fn an_expired_lease_stays_usable_until_it_is_taken_over(db: TestDb) {
     let lease = acquired(&db, "a").await;
     db.move_clock(TTL + Duration::from_secs(1));
     check(&db, &lease).await.unwrap();
     renew(&db, &lease, TTL).await.unwrap();
 }
 
-async fn a_released_lease_is_free_at_once_and_its_fence_goes_on(db: TestDb) {
+async fn a_released_lease_is_free_immediately_and_its_fence_increases(db: TestDb) {
     release(&db, acquired(&db, "a").await).await.unwrap();
     assert_eq!(acquired(&db, "b").await.fence(), 2);
 }
 
-async fn of_many_at_once_one_gets_it(db: TestDb) {
+async fn only_one_of_many_concurrent_acquirers_gets_the_lease(db: TestDb) {
     for round in 1..=3 {
         let mut replicas = JoinSet::new();
         for replica in 0..16 {
@@ -105,7 +105,7 @@ async fn of_many_at_once_one_gets_it(db: TestDb) {
 }
 
 // The takeover waits for the transaction that has verified the lease.
-async fn nobody_takes_over_while_the_holder_writes(db: TestDb) {
+async fn a_takeover_waits_for_a_transaction_of_the_holder(db: TestDb) {
     let holder = acquired(&db, "a").await;
     db.move_clock(TTL + Duration::from_secs(1));
     let (entered, inside) = tokio::sync::oneshot::channel();

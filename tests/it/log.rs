@@ -40,7 +40,7 @@ async fn good_call(child: &Child) {
 }
 
 #[test]
-fn a_server_serves_and_stops_at_every_level_of_the_log() {
+fn the_server_works_and_stops_at_every_log_level() {
     runtime().block_on(async {
         for level in ["off", "error", "warn", "info", "debug", "trace", "warn,shoreguard=off"] {
             let setup = Setup::new(&at_level(level));
@@ -56,7 +56,7 @@ fn a_server_serves_and_stops_at_every_level_of_the_log() {
 }
 
 #[test]
-fn a_log_pipe_that_nobody_reads_holds_neither_calls_nor_the_exit() {
+fn an_unread_log_pipe_blocks_neither_calls_nor_the_exit() {
     runtime().block_on(async {
         // At this level, the calls soon log more than the pipe holds.
         let setup = Setup::new(&at_level("trace"));
@@ -82,7 +82,7 @@ fn a_log_pipe_that_nobody_reads_holds_neither_calls_nor_the_exit() {
 }
 
 #[test]
-fn a_log_that_is_read_again_tells_how_many_lines_are_missing() {
+fn a_log_that_is_read_again_reports_the_number_of_dropped_lines() {
     runtime().block_on(async {
         let setup = Setup::new(&at_level("trace"));
         let (reading, writing) = pipe().unwrap();
@@ -106,7 +106,7 @@ fn a_log_that_is_read_again_tells_how_many_lines_are_missing() {
 }
 
 #[test]
-fn a_log_pipe_whose_reader_has_gone_costs_lines_and_no_call() {
+fn a_closed_log_pipe_drops_lines_and_fails_no_call() {
     runtime().block_on(async {
         let setup = Setup::new(NO_LIMITS);
         let (reading, writing) = pipe().unwrap();
@@ -126,7 +126,7 @@ fn a_log_pipe_whose_reader_has_gone_costs_lines_and_no_call() {
 }
 
 #[test]
-fn a_full_disk_under_the_log_and_the_answers_costs_neither_start_nor_calls() {
+fn a_full_disk_under_stdout_and_stderr_fails_neither_start_nor_calls() {
     runtime().block_on(async {
         let setup = Setup::new(NO_LIMITS);
         let mut command = setup.command(&["serve"]);
@@ -140,7 +140,7 @@ fn a_full_disk_under_the_log_and_the_answers_costs_neither_start_nor_calls() {
 }
 
 #[test]
-fn a_start_that_fails_was_never_ready_and_says_why() {
+fn a_failed_start_is_never_ready_and_logs_its_reason() {
     runtime().block_on(async {
         let setup = Setup::new("[telemetry]\nlog_level = \"error\"");
         let mut command = setup.command(&["serve"]);

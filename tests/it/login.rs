@@ -53,17 +53,17 @@ async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
 
 served! {
     tuned behind_a_proxy;
-    wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time,
-    wp19_being_right_costs_nothing,
-    wp83_nobody_locks_an_account_out_for_everybody,
-    an_account_that_does_not_exist_waits_alike,
-    one_address_does_not_try_one_password_at_every_account,
-    tries_that_come_together_do_not_pass_together,
-    what_has_faded_is_forgotten_and_names_nobody,
-    a_stolen_session_does_not_guess_the_password,
+    failed_logins_wait_for_the_reported_time_which_grows_each_time,
+    a_correct_password_does_not_consume_the_login_budget,
+    failures_of_other_addresses_do_not_lock_out_an_account,
+    a_missing_account_has_the_same_login_wait_as_an_existing_one,
+    login_attempts_at_different_accounts_are_limited_per_address,
+    concurrent_login_attempts_share_one_budget,
+    login_budgets_are_deleted_after_decay_and_hold_no_addresses,
+    password_guesses_with_a_session_are_rate_limited,
 }
 
-async fn wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time(sg: TestServer) {
+async fn failed_logins_wait_for_the_reported_time_which_grows_each_time(sg: TestServer) {
     let first = use_up(&sg, "192.0.2.1", ADMIN_EMAIL).await;
     // The correct password is refused as well, since it is not checked.
     let refused = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await;
@@ -101,14 +101,14 @@ async fn wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time(sg: TestSe
     sg.finish().await;
 }
 
-async fn wp19_being_right_costs_nothing(sg: TestServer) {
+async fn a_correct_password_does_not_consume_the_login_budget(sg: TestServer) {
     for _ in 0..100 {
         login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
     }
     sg.finish().await;
 }
 
-async fn wp83_nobody_locks_an_account_out_for_everybody(sg: TestServer) {
+async fn failures_of_other_addresses_do_not_lock_out_an_account(sg: TestServer) {
     login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
     // Twenty-five addresses fail until they have to wait.
     for n in 1..=25 {
@@ -138,14 +138,14 @@ async fn wp83_nobody_locks_an_account_out_for_everybody(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_account_that_does_not_exist_waits_alike(sg: TestServer) {
+async fn a_missing_account_has_the_same_login_wait_as_an_existing_one(sg: TestServer) {
     let nobody = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
     let somebody = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
     assert!(nobody.abs_diff(somebody) < Duration::from_secs(1), "{nobody:?} and {somebody:?}");
     sg.finish().await;
 }
 
-async fn one_address_does_not_try_one_password_at_every_account(sg: TestServer) {
+async fn login_attempts_at_different_accounts_are_limited_per_address(sg: TestServer) {
     let mut tried = 0;
     loop {
         let refused = login(&sg, "192.0.2.1", &format!("user-{tried}@example.com"), "Spring2026!!")
@@ -167,7 +167,7 @@ async fn one_address_does_not_try_one_password_at_every_account(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn tries_that_come_together_do_not_pass_together(sg: TestServer) {
+async fn concurrent_login_attempts_share_one_budget(sg: TestServer) {
     let tries = (0..40).map(|_| login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery"));
     let answers = futures_util::future::join_all(tries).await;
     let looked_at = answers
@@ -178,7 +178,7 @@ async fn tries_that_come_together_do_not_pass_together(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_has_faded_is_forgotten_and_names_nobody(sg: TestServer) {
+async fn login_budgets_are_deleted_after_decay_and_hold_no_addresses(sg: TestServer) {
     use_up(&sg, "192.0.2.77", ADMIN_EMAIL).await;
     let stored = dump::table(&sg.app.db, "login_budgets").await;
     assert!(!stored.is_empty());
@@ -194,7 +194,7 @@ async fn what_has_faded_is_forgotten_and_names_nobody(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_stolen_session_does_not_guess_the_password(sg: TestServer) {
+async fn password_guesses_with_a_session_are_rate_limited(sg: TestServer) {
     let session = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap().session_token;
     let guess = || async {
         let request = pb::ChangePasswordRequest {
@@ -213,7 +213,7 @@ async fn a_stolen_session_does_not_guess_the_password(sg: TestServer) {
 }
 
 #[test]
-fn replicas_agree_on_what_failed() {
+fn login_failures_count_on_all_replicas() {
     crate::support::server::run(
         shoreguard::db::Engine::Postgres,
         behind_a_proxy,

@@ -144,21 +144,21 @@ async fn an_answer_is_lost(lost: Lost) {
 }
 
 #[test]
-fn an_intent_whose_commit_is_still_on_its_way_is_closed() {
+fn an_audit_entry_whose_commit_is_still_in_progress_is_closed() {
     limit::block_on(an_answer_is_lost(Lost::Cut));
 }
 
 #[test]
-fn an_intent_whose_commit_was_lost_is_recorded_as_failed() {
+fn an_audit_entry_whose_commit_was_lost_is_recorded_as_failed() {
     limit::block_on(an_answer_is_lost(Lost::Killed));
 }
 
 both_engines! {
-    an_intent_that_its_caller_does_not_take_over_is_closed,
-    a_commit_that_fails_leaves_no_entry_open,
+    an_audit_entry_of_a_dropped_call_is_closed,
+    a_failed_commit_leaves_no_audit_entry_open,
 }
 
-async fn an_intent_that_its_caller_does_not_take_over_is_closed(db: TestDb) {
+async fn an_audit_entry_of_a_dropped_call_is_closed(db: TestDb) {
     let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
     {
         let mut opening = std::pin::pin!(recorder.open(intent("edge")));
@@ -174,7 +174,7 @@ async fn an_intent_that_its_caller_does_not_take_over_is_closed(db: TestDb) {
     assert_eq!(found, [entry("edge", "failed"), entry("core", "ok")]);
 }
 
-async fn a_commit_that_fails_leaves_no_entry_open(db: TestDb) {
+async fn a_failed_commit_leaves_no_audit_entry_open(db: TestDb) {
     let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
     let (fail, mend) = match db.engine() {
         Engine::Sqlite => (

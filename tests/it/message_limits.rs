@@ -31,11 +31,11 @@ fn assert_too_large(refused: Status) {
 }
 
 served! {
-    a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone,
-    a_proxied_name_is_bounded_before_anything_is_asked,
+    an_oversized_message_is_refused_in_unary_and_streaming_calls,
+    the_length_of_a_proxied_sandbox_name_is_checked_before_the_gateway_is_called,
 }
 
-async fn a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone(sg: TestServer) {
+async fn an_oversized_message_is_refused_in_unary_and_streaming_calls(sg: TestServer) {
     let edge = gateway(&sg, "edge", Generation::V0_1).await;
     let admin = sg.admin();
     let large = || bytes::Bytes::from(vec![b' '; LIMIT + 1]);
@@ -67,7 +67,9 @@ async fn a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone(sg: Tes
     sg.finish().await;
 }
 
-async fn a_proxied_name_is_bounded_before_anything_is_asked(sg: TestServer) {
+async fn the_length_of_a_proxied_sandbox_name_is_checked_before_the_gateway_is_called(
+    sg: TestServer,
+) {
     let edge = gateway(&sg, "edge", Generation::V0_1).await;
     let before = gateway(&sg, "old", Generation::V0_0).await;
     let admin = sg.admin();
@@ -102,10 +104,12 @@ served! {
         config.limits.disk_reserve_mib = 1 << 40;
         config.auth.self_registration = true;
     };
-    t16_below_the_disk_reserve_nobody_registers_and_an_admin_logs_in,
+    t16_below_the_disk_reserve_registration_is_refused_and_an_admin_can_log_in,
 }
 
-async fn t16_below_the_disk_reserve_nobody_registers_and_an_admin_logs_in(sg: TestServer) {
+async fn t16_below_the_disk_reserve_registration_is_refused_and_an_admin_can_log_in(
+    sg: TestServer,
+) {
     workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
     let email = "ana@example.com".to_owned();
     let register = pb::RegisterRequest { email, password: "a long enough password".into() };

@@ -170,13 +170,13 @@ async fn postgres_up_down_up(database: &Database) -> Schema {
 }
 
 #[test]
-fn sqlite_goes_up_down_and_up_to_what_is_declared() {
+fn sqlite_migrations_up_down_up_produce_the_declared_schema() {
     let _limit = limit();
     assert_eq!(sqlite_up_down_up().columns, declared());
 }
 
 #[test]
-fn postgres_goes_up_down_and_up_to_what_sqlite_has() {
+fn postgres_migrations_up_down_up_produce_the_schema_of_sqlite() {
     limit::block_on(async {
         let Some(database) = Database::empty().await else { return };
         assert_eq!(postgres_up_down_up(&database).await, sqlite_up_down_up());
@@ -216,9 +216,9 @@ fn unique_constraints_are_named_after_their_columns() {
 
 const NEWER: &str = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')";
 
-both_engines! { a_newer_schema_is_refused, opening_again_finds_nothing_to_do }
+both_engines! { a_database_with_a_newer_schema_is_refused, reopening_a_database_runs_no_migrations }
 
-async fn a_newer_schema_is_refused(db: TestDb) {
+async fn a_database_with_a_newer_schema_is_refused(db: TestDb) {
     let place = db.close();
     match &place {
         Place::Sqlite(folder) => {
@@ -233,7 +233,7 @@ async fn a_newer_schema_is_refused(db: TestDb) {
     assert!(error.to_string().contains("`99991231000000`"), "{error}");
 }
 
-async fn opening_again_finds_nothing_to_do(db: TestDb) {
+async fn reopening_a_database_runs_no_migrations(db: TestDb) {
     let place = db.close();
     for _ in 0..2 {
         Db::open(&place.options()).await.unwrap().ping().await.unwrap();
@@ -260,7 +260,7 @@ fn a_second_process_on_the_same_file_is_refused() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_database_folder_is_named_in_the_error() {
     limit::block_on(async {
         let error = Db::open(&DbOptions::new("/no/such/folder/sg.db")).await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
@@ -269,7 +269,7 @@ fn a_folder_that_is_not_there_is_named() {
 }
 
 #[test]
-fn replicas_that_start_together_migrate_once() {
+fn replicas_that_start_together_run_migrations_once() {
     limit::block_on(async {
         let Some(database) = Database::empty().await else { return };
         let mut replicas = tokio::task::JoinSet::new();

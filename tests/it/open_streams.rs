@@ -73,11 +73,9 @@ async fn streams(caller: &Caller) -> Vec<Open> {
     begun
 }
 
-served! { t14_health_and_reflection_end_with_the_credential_that_they_were_opened_with }
+served! { t14_health_and_reflection_streams_end_with_their_credential }
 
-async fn t14_health_and_reflection_end_with_the_credential_that_they_were_opened_with(
-    sg: TestServer,
-) {
+async fn t14_health_and_reflection_streams_end_with_their_credential(sg: TestServer) {
     for way in ["deleted", "rotated", "deactivated"] {
         let caller = if way == "deactivated" {
             sg.with(&sg.user("ana@example.com", pb::Role::Viewer).await)

@@ -45,16 +45,16 @@ fn detail(entry: &pb::AuditEntry) -> serde_json::Value {
 }
 
 served! {
-    wp65_a_cancel_reaches_the_work_and_is_audited,
-    what_was_done_when_it_was_told_to_stop_has_succeeded,
-    wp74_a_failure_is_in_the_audit_log_and_among_the_events,
-    work_that_panics_or_is_dropped_has_failed,
-    work_of_ones_own_is_ended_once,
-    wp64_the_name_that_the_gateway_gave_is_found_in_the_audit_log,
-    a_result_that_is_too_large_is_cut_and_says_so,
+    a_cancellation_stops_the_operation_and_is_audited,
+    an_operation_that_completes_despite_cancellation_has_succeeded,
+    a_failed_operation_is_audited_and_emits_an_event,
+    an_operation_that_panics_or_is_dropped_has_failed,
+    an_operation_can_be_finished_only_once,
+    a_sandbox_name_assigned_by_the_gateway_is_found_in_the_audit_log,
+    an_oversized_result_is_truncated_and_marked,
 }
 
-async fn wp65_a_cancel_reaches_the_work_and_is_audited(sg: TestServer) {
+async fn a_cancellation_stops_the_operation_and_is_audited(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let held = sg.held(&sg.work("edge", "box")).await;
@@ -89,7 +89,7 @@ async fn wp65_a_cancel_reaches_the_work_and_is_audited(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
+async fn an_operation_that_completes_despite_cancellation_has_succeeded(sg: TestServer) {
     sg.nowhere("edge").await;
     let work = sg.work("edge", "box");
     let done = start(&sg.app, &work, async |running| {
@@ -113,7 +113,7 @@ async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp74_a_failure_is_in_the_audit_log_and_among_the_events(sg: TestServer) {
+async fn a_failed_operation_is_audited_and_emits_an_event(sg: TestServer) {
     sg.nowhere("edge").await;
     let held = sg.held(&sg.work("edge", "box")).await;
     // The call has its response, but its entry stays open until the operation ends.
@@ -143,7 +143,7 @@ async fn wp74_a_failure_is_in_the_audit_log_and_among_the_events(sg: TestServer)
     sg.finish().await;
 }
 
-async fn work_that_panics_or_is_dropped_has_failed(sg: TestServer) {
+async fn an_operation_that_panics_or_is_dropped_has_failed(sg: TestServer) {
     sg.nowhere("edge").await;
     let work = sg.work("edge", "a");
     let panics = start(&sg.app, &work, async |_| panic!("a panic of the work"));
@@ -164,7 +164,7 @@ async fn work_that_panics_or_is_dropped_has_failed(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn work_of_ones_own_is_ended_once(sg: TestServer) {
+async fn an_operation_can_be_finished_only_once(sg: TestServer) {
     sg.nowhere("edge").await;
     let running = begun(&sg.app, &sg.work("edge", "box")).await;
     running.step("created").await.unwrap();
@@ -177,7 +177,7 @@ async fn work_of_ones_own_is_ended_once(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp64_the_name_that_the_gateway_gave_is_found_in_the_audit_log(sg: TestServer) {
+async fn a_sandbox_name_assigned_by_the_gateway_is_found_in_the_audit_log(sg: TestServer) {
     sg.nowhere("edge").await;
     let workspace = "team".to_owned();
     let held = sg.held(&Begin { workspace, ..sg.work("edge", "") }).await;
@@ -204,7 +204,7 @@ async fn wp64_the_name_that_the_gateway_gave_is_found_in_the_audit_log(sg: TestS
     sg.finish().await;
 }
 
-async fn a_result_that_is_too_large_is_cut_and_says_so(sg: TestServer) {
+async fn an_oversized_result_is_truncated_and_marked(sg: TestServer) {
     sg.nowhere("edge").await;
     let large = json!({ "stdout": "x".repeat(70_000), "exit_code": 0 });
     let id = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(large)).await.unwrap().id;

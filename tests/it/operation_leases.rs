@@ -116,7 +116,7 @@ fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
 }
 
 #[test]
-fn wp36_a_start_up_fails_nothing_that_a_live_replica_works_on() {
+fn a_starting_replica_does_not_fail_operations_of_a_live_replica() {
     on_replicas(async |sg| {
         let held = sg.held(&exec(&sg)).await;
         let (other, running) = sg.replica().await;
@@ -135,7 +135,7 @@ fn wp36_a_start_up_fails_nothing_that_a_live_replica_works_on() {
 }
 
 #[test]
-fn wp37_an_operation_lives_by_its_heartbeat_and_not_by_its_age() {
+fn an_old_operation_with_a_heartbeat_is_not_taken_over() {
     on_both(async |sg| {
         let held = sg.held(&exec(&sg)).await;
         let other = match sg.engine {
@@ -171,7 +171,7 @@ async fn renewed(sg: &TestServer) {
 }
 
 #[test]
-fn what_ended_long_ago_is_forgotten_and_what_runs_is_not() {
+fn old_finished_operations_are_deleted_and_running_ones_are_not() {
     on_both(async |sg| {
         let done = async |sandbox: &str| {
             let held = sg.held(&sg.work("edge", sandbox)).await;
@@ -194,7 +194,7 @@ fn what_ended_long_ago_is_forgotten_and_what_runs_is_not() {
 }
 
 #[test]
-fn wp37_what_nobody_can_go_on_with_ends_when_its_lease_has_expired_and_not_before() {
+fn a_non_resumable_operation_is_orphaned_only_after_its_lease_expires() {
     on_replicas(async |sg| {
         let id = killed(&sg, exec(&sg), "running").await;
         assert_eq!(once(&sg.app, &TAKEOVER).await, 0, "its lease has not expired");
@@ -218,7 +218,7 @@ fn wp37_what_nobody_can_go_on_with_ends_when_its_lease_has_expired_and_not_befor
 }
 
 #[test]
-fn what_was_cancelled_ends_as_cancelled_also_when_its_replica_is_gone() {
+fn a_cancelled_operation_of_a_crashed_replica_ends_as_cancelled() {
     on_replicas(async |sg| {
         let id = killed(&sg, exec(&sg), "running").await;
         assert_eq!(sg.admin().cancel(&id).await.unwrap().status(), Status::Cancelling);
@@ -231,7 +231,7 @@ fn what_was_cancelled_ends_as_cancelled_also_when_its_replica_is_gone() {
 }
 
 #[test]
-fn work_that_can_go_on_is_taken_over_with_its_step_and_its_input() {
+fn a_resumable_operation_is_taken_over_with_its_step_and_input() {
     on_replicas(async |sg| {
         let begin = Begin { input: Some(b"the spec".to_vec()), ..sg.work("edge", "box") };
         let id = killed(&sg, begin, "created").await;
@@ -258,7 +258,7 @@ fn work_that_can_go_on_is_taken_over_with_its_step_and_its_input() {
 }
 
 #[test]
-fn cancelled_work_that_can_go_on_is_taken_over_to_be_undone() {
+fn a_cancelled_resumable_operation_is_taken_over_and_undone() {
     on_replicas(async |sg| {
         let id = killed(&sg, sg.work("edge", "box"), "created").await;
         sg.admin().cancel(&id).await.unwrap();
@@ -271,7 +271,7 @@ fn cancelled_work_that_can_go_on_is_taken_over_to_be_undone() {
 }
 
 #[test]
-fn a_frozen_owner_that_thaws_writes_nothing_more_and_is_told_to_stop() {
+fn a_suspended_replica_that_lost_its_lease_writes_nothing_and_stops_its_work() {
     on_replicas(async |sg| {
         let other = replica(&sg, |_| {}).await;
         let frozen = held(&other, &Begin { exec: true, ..sg.work("edge", "box") }).await.unwrap();
@@ -296,7 +296,7 @@ fn a_frozen_owner_that_thaws_writes_nothing_more_and_is_told_to_stop() {
 }
 
 #[test]
-fn a_lease_that_cannot_be_renewed_stops_the_work_when_it_ends() {
+fn an_operation_stops_when_its_lease_expires_without_renewal() {
     on_both(async |sg| {
         let held = sg.held(&exec(&sg)).await;
         let id = held.id.clone();
@@ -317,7 +317,7 @@ fn a_lease_that_cannot_be_renewed_stops_the_work_when_it_ends() {
 }
 
 #[test]
-fn a_database_that_hangs_keeps_no_lease_alive() {
+fn a_blocked_database_does_not_keep_a_lease_alive() {
     on_both(async |sg| {
         let held = sg.held(&exec(&sg)).await;
         let id = held.id.clone();
@@ -343,7 +343,7 @@ fn a_database_that_hangs_keeps_no_lease_alive() {
 }
 
 #[test]
-fn wp65_a_cancel_on_one_replica_reaches_the_work_on_another() {
+fn a_cancellation_on_one_replica_stops_the_operation_on_another() {
     on_replicas(async |sg| {
         let other = replica(&sg, |_| {}).await;
         let held = held(&other, &sg.work("edge", "box")).await.unwrap();
@@ -361,7 +361,7 @@ fn wp65_a_cancel_on_one_replica_reaches_the_work_on_another() {
 }
 
 #[test]
-fn wp95_what_moves_on_another_replica_is_noticed_by_one_poll_for_all() {
+fn progress_on_another_replica_is_read_by_one_poll_for_all_watchers() {
     on_replicas(async |sg| {
         let other = replica(&sg, |_| {}).await;
         let all: Vec<Held> = vec![
@@ -400,7 +400,7 @@ fn wp95_what_moves_on_another_replica_is_noticed_by_one_poll_for_all() {
 }
 
 #[test]
-fn a_replica_that_stops_hands_over_what_another_can_go_on_with() {
+fn a_stopping_replica_hands_over_its_resumable_operations() {
     on_replicas(async |sg| {
         let id = killed(&sg, sg.work("edge", "box"), "wait").await;
         let other = replica(&sg, |config| config.server.drain_seconds = 1).await;
@@ -420,7 +420,7 @@ fn a_replica_that_stops_hands_over_what_another_can_go_on_with() {
 }
 
 #[test]
-fn what_cannot_be_handed_over_ends_with_its_replica_and_says_why() {
+fn a_non_resumable_operation_ends_with_its_replica_and_reports_why() {
     on_replicas(async |sg| {
         let other = replica(&sg, |config| config.server.drain_seconds = 1).await;
         let held = held(&other, &exec(&sg)).await.unwrap();

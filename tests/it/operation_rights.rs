@@ -128,13 +128,13 @@ async fn lose(sg: &TestServer, session: &str, loss: Loss) {
 }
 
 served! {
-    t14_work_stops_when_its_caller_loses_the_right_to_it,
-    work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_that_suffices,
-    a_key_that_was_replaced_with_an_overlap_keeps_its_work,
-    t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it,
+    t14_an_operation_stops_when_its_caller_loses_the_right_to_it,
+    an_operation_continues_after_its_token_expires_and_with_a_sufficient_role,
+    an_operation_continues_after_a_key_rotation_with_overlap,
+    t14_a_waiting_call_is_refused_when_its_caller_loses_the_right_to_it,
 }
 
-async fn t14_work_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+async fn t14_an_operation_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
     sg.nowhere("edge").await;
     for loss in [
         Loss::Deactivated,
@@ -164,9 +164,7 @@ async fn t14_work_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_that_suffices(
-    sg: TestServer,
-) {
+async fn an_operation_continues_after_its_token_expires_and_with_a_sufficient_role(sg: TestServer) {
     sg.nowhere("edge").await;
     let session = ana(&sg).await;
     let known = caller(&sg, &session);
@@ -198,7 +196,7 @@ async fn work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_tha
     sg.finish().await;
 }
 
-async fn a_key_that_was_replaced_with_an_overlap_keeps_its_work(sg: TestServer) {
+async fn an_operation_continues_after_a_key_rotation_with_overlap(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let key = admin.key("ci", pb::Role::Admin).await;
@@ -219,7 +217,7 @@ async fn a_key_that_was_replaced_with_an_overlap_keeps_its_work(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+async fn t14_a_waiting_call_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     // Another caller has started it, so that the operation itself continues.
@@ -267,10 +265,10 @@ async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(
 
 served! {
     tuned with_folder;
-    t14_a_hook_that_runs_by_hand_ends_when_its_caller_loses_the_right_to_it,
+    t14_a_manually_started_hook_stops_when_its_caller_loses_the_right_to_it,
 }
 
-async fn t14_a_hook_that_runs_by_hand_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+async fn t14_a_manually_started_hook_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
     let simulator = gateway(&sg, "edge").await;
     waiting(&sg);
     let hook = create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
@@ -308,7 +306,7 @@ fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
 }
 
 #[test]
-fn t14_a_takeover_undoes_the_work_of_a_caller_whose_key_was_replaced_meanwhile() {
+fn t14_a_takeover_undoes_an_operation_whose_key_was_rotated_meanwhile() {
     on_replicas(async |sg| {
         let key = sg.admin().key("ci", pb::Role::Admin).await;
         let begin = Begin { key, input: Some(b"input".to_vec()), ..sg.work("edge", "box") };
@@ -334,7 +332,7 @@ fn t14_a_takeover_undoes_the_work_of_a_caller_whose_key_was_replaced_meanwhile()
 }
 
 #[test]
-fn t14_a_right_that_was_lost_is_stored_so_that_a_takeover_undoes_the_work() {
+fn t14_a_lost_right_is_stored_as_cancelling_for_a_later_takeover() {
     on_replicas(async |sg| {
         // Work that does not stop by itself, so that the test sees the state in between.
         let key = sg.admin().key("ci", pb::Role::None).await;

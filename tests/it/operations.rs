@@ -48,22 +48,22 @@ async fn bound(admin: &Caller, name: &str, gateway: &str, role: pb::Role) -> Str
 }
 
 served! {
-    an_operation_runs_to_its_end_and_its_result_is_read,
-    wp95_progress_is_streamed_and_one_poll_serves_all_who_wait,
-    a_wait_ends_with_its_time_and_tells_the_present_state,
-    wp11_what_has_no_name_and_what_is_elsewhere_never_collides,
-    wp12_two_equal_commands_run_side_by_side,
-    wp55_a_request_id_is_its_callers_and_its_methods,
-    wp89_what_a_command_has_said_is_for_whoever_ran_it_and_for_admins,
-    t08_a_list_shows_what_is_ones_own_and_what_one_operates,
-    an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins,
-    a_role_that_is_lost_ends_the_watch_of_what_others_have_begun,
-    what_is_as_large_as_may_be_fits_its_columns,
-    what_is_asked_for_wrongly_is_refused,
-    t18_results_and_inputs_are_sealed_and_an_input_goes_with_the_end,
+    an_operation_completes_and_its_result_can_be_read,
+    progress_is_streamed_and_one_poll_serves_all_watchers,
+    a_wait_that_times_out_returns_the_current_state,
+    operations_without_a_name_or_at_another_place_never_conflict,
+    two_equal_commands_run_concurrently,
+    a_request_id_is_scoped_to_its_caller_and_method,
+    the_output_of_an_operation_is_visible_to_its_actor_and_admins,
+    t08_a_list_shows_own_operations_and_those_on_operated_gateways,
+    an_operation_of_a_deleted_gateway_is_visible_to_its_owner_and_global_admins,
+    a_watch_of_an_operation_of_another_caller_ends_with_the_role,
+    the_largest_accepted_values_fit_their_columns,
+    an_invalid_operation_request_is_refused,
+    t18_results_and_inputs_are_sealed_and_inputs_are_deleted_at_the_end,
 }
 
-async fn an_operation_runs_to_its_end_and_its_result_is_read(sg: TestServer) {
+async fn an_operation_completes_and_its_result_can_be_read(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let held = sg.held(&sg.work("edge", "box")).await;
@@ -82,7 +82,7 @@ async fn an_operation_runs_to_its_end_and_its_result_is_read(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp95_progress_is_streamed_and_one_poll_serves_all_who_wait(sg: TestServer) {
+async fn progress_is_streamed_and_one_poll_serves_all_watchers(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let held = sg.held(&sg.work("edge", "box")).await;
@@ -120,7 +120,7 @@ async fn wp95_progress_is_streamed_and_one_poll_serves_all_who_wait(sg: TestServ
     sg.finish().await;
 }
 
-async fn a_wait_ends_with_its_time_and_tells_the_present_state(sg: TestServer) {
+async fn a_wait_that_times_out_returns_the_current_state(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let held = sg.held(&sg.work("edge", "box")).await;
@@ -143,7 +143,7 @@ async fn a_wait_ends_with_its_time_and_tells_the_present_state(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp11_what_has_no_name_and_what_is_elsewhere_never_collides(sg: TestServer) {
+async fn operations_without_a_name_or_at_another_place_never_conflict(sg: TestServer) {
     for gateway in ["edge", "far"] {
         sg.nowhere(gateway).await;
     }
@@ -178,7 +178,7 @@ async fn wp11_what_has_no_name_and_what_is_elsewhere_never_collides(sg: TestServ
     sg.finish().await;
 }
 
-async fn wp12_two_equal_commands_run_side_by_side(sg: TestServer) {
+async fn two_equal_commands_run_concurrently(sg: TestServer) {
     sg.nowhere("edge").await;
     let exec = Begin { exec: true, ..sg.work("edge", "box") };
     let (one, two) = (sg.held(&exec).await, sg.held(&exec).await);
@@ -191,7 +191,7 @@ async fn wp12_two_equal_commands_run_side_by_side(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp55_a_request_id_is_its_callers_and_its_methods(sg: TestServer) {
+async fn a_request_id_is_scoped_to_its_caller_and_method(sg: TestServer) {
     sg.nowhere("edge").await;
     let other = bound(&sg.admin(), "other", "edge", pb::Role::Admin).await;
     let request_id = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".to_owned();
@@ -217,7 +217,7 @@ async fn wp55_a_request_id_is_its_callers_and_its_methods(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp89_what_a_command_has_said_is_for_whoever_ran_it_and_for_admins(sg: TestServer) {
+async fn the_output_of_an_operation_is_visible_to_its_actor_and_admins(sg: TestServer) {
     for gateway in ["edge", "far"] {
         sg.nowhere(gateway).await;
     }
@@ -280,7 +280,7 @@ async fn wp89_what_a_command_has_said_is_for_whoever_ran_it_and_for_admins(sg: T
     sg.finish().await;
 }
 
-async fn t08_a_list_shows_what_is_ones_own_and_what_one_operates(sg: TestServer) {
+async fn t08_a_list_shows_own_operations_and_those_on_operated_gateways(sg: TestServer) {
     for gateway in ["edge", "far"] {
         sg.nowhere(gateway).await;
     }
@@ -349,7 +349,9 @@ async fn t08_a_list_shows_what_is_ones_own_and_what_one_operates(sg: TestServer)
     sg.finish().await;
 }
 
-async fn an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins(sg: TestServer) {
+async fn an_operation_of_a_deleted_gateway_is_visible_to_its_owner_and_global_admins(
+    sg: TestServer,
+) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
@@ -375,7 +377,7 @@ async fn an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins(s
     sg.finish().await;
 }
 
-async fn a_role_that_is_lost_ends_the_watch_of_what_others_have_begun(sg: TestServer) {
+async fn a_watch_of_an_operation_of_another_caller_ends_with_the_role(sg: TestServer) {
     sg.nowhere("edge").await;
     let admin = sg.admin();
     let ana = bound(&admin, "ana", "edge", pb::Role::Operator).await;
@@ -391,7 +393,7 @@ async fn a_role_that_is_lost_ends_the_watch_of_what_others_have_begun(sg: TestSe
     sg.finish().await;
 }
 
-async fn what_is_as_large_as_may_be_fits_its_columns(sg: TestServer) {
+async fn the_largest_accepted_values_fit_their_columns(sg: TestServer) {
     sg.nowhere("edge").await;
     let most = Begin { input: Some(vec![7; INPUT_BYTES_MAX]), ..sg.work("edge", "box") };
     let held = sg.held(&most).await;
@@ -413,7 +415,7 @@ async fn what_is_as_large_as_may_be_fits_its_columns(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_is_asked_for_wrongly_is_refused(sg: TestServer) {
+async fn an_invalid_operation_request_is_refused(sg: TestServer) {
     let admin = sg.admin();
     for bad in ["", "1", "not a uuid", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", "\u{0}", "a' OR 1=1"] {
         assert_refused!(admin.operation(bad).await, InvalidArgument, "INVALID_FIELD");
@@ -441,7 +443,7 @@ async fn what_is_asked_for_wrongly_is_refused(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t18_results_and_inputs_are_sealed_and_an_input_goes_with_the_end(sg: TestServer) {
+async fn t18_results_and_inputs_are_sealed_and_inputs_are_deleted_at_the_end(sg: TestServer) {
     sg.nowhere("edge").await;
     let input = Some(b"a spec with API_KEY=hunter2".to_vec());
     let held = sg.held(&Begin { input, ..sg.work("edge", "box") }).await;

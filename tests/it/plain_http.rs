@@ -24,15 +24,15 @@ fn grpc(path: &str) -> Request<Full<Bytes>> {
 }
 
 served! {
-    calls_are_not_taken_by_http_1,
-    nobodys_path_is_not_found_and_is_told_nothing,
-    every_answer_is_kept_by_nobody_and_framed_by_nobody,
-    one_connection_asks_again_and_ends_with_the_server,
-    a_body_has_a_bound,
-    a_head_has_a_bound,
+    grpc_calls_over_http1_are_refused,
+    an_unknown_path_is_not_found_and_has_an_empty_body,
+    every_plain_http_response_forbids_caching_and_framing,
+    a_connection_serves_several_requests_and_ends_with_the_server,
+    the_size_of_a_request_body_is_limited,
+    the_size_of_the_request_headers_is_limited,
 }
 
-async fn calls_are_not_taken_by_http_1(sg: TestServer) {
+async fn grpc_calls_over_http1_are_refused(sg: TestServer) {
     for path in [IDENTITY, "/openshell.v1.OpenShell/Health", "/nothing", DISCOVERY] {
         let answer = send(sg.address, grpc(path)).await;
         assert_eq!((answer.status.as_u16(), answer.body.len()), (505, 0), "{path}");
@@ -46,7 +46,7 @@ async fn calls_are_not_taken_by_http_1(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn nobodys_path_is_not_found_and_is_told_nothing(sg: TestServer) {
+async fn an_unknown_path_is_not_found_and_has_an_empty_body(sg: TestServer) {
     for path in [
         "/",
         "/_ws_tunnel",
@@ -72,7 +72,7 @@ async fn nobodys_path_is_not_found_and_is_told_nothing(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn every_answer_is_kept_by_nobody_and_framed_by_nobody(sg: TestServer) {
+async fn every_plain_http_response_forbids_caching_and_framing(sg: TestServer) {
     let sent = "0b0f1d9e-64d7-4c53-9d1e-6a3ff2a3c111";
     for path in [DISCOVERY, "/nothing"] {
         let request = Request::get(path).header("host", "sg").header("x-request-id", sent);
@@ -94,7 +94,7 @@ async fn every_answer_is_kept_by_nobody_and_framed_by_nobody(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn one_connection_asks_again_and_ends_with_the_server(sg: TestServer) {
+async fn a_connection_serves_several_requests_and_ends_with_the_server(sg: TestServer) {
     let socket = TcpStream::connect(sg.address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
     let connection = sg.app.main().spawn(connection);
@@ -111,7 +111,7 @@ async fn one_connection_asks_again_and_ends_with_the_server(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_body_has_a_bound(sg: TestServer) {
+async fn the_size_of_a_request_body_is_limited(sg: TestServer) {
     let form = |bytes: usize| {
         let request = Request::post(DISCOVERY).header("host", "sg");
         request.body(Full::from(vec![b'a'; bytes])).unwrap()
@@ -122,7 +122,7 @@ async fn a_body_has_a_bound(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_head_has_a_bound(sg: TestServer) {
+async fn the_size_of_the_request_headers_is_limited(sg: TestServer) {
     let head = |bytes: usize| {
         format!(
             "GET {DISCOVERY} HTTP/1.1\r\nhost: sg\r\nconnection: close\r\nx: {}\r\n\r\n",
@@ -141,7 +141,7 @@ async fn a_head_has_a_bound(sg: TestServer) {
 }
 
 #[test]
-fn t16_a_connection_that_says_too_little_ends() {
+fn t16_an_idle_or_incomplete_connection_is_closed() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
@@ -164,7 +164,7 @@ fn t16_a_connection_that_says_too_little_ends() {
 }
 
 #[test]
-fn t16_one_address_asks_for_tokens_so_often_and_no_more() {
+fn t16_token_requests_are_rate_limited_per_address() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
@@ -189,7 +189,7 @@ fn t16_one_address_asks_for_tokens_so_often_and_no_more() {
 }
 
 #[test]
-fn without_a_public_address_there_is_no_token_service() {
+fn the_token_service_is_disabled_without_a_public_url() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {

@@ -77,7 +77,7 @@ async fn number(app: &Arc<App>) {
 }
 
 #[test]
-fn a_watch_of_events_from_now_is_answered_when_it_knows_its_place() {
+fn watch_events_responds_after_its_start_position_is_known() {
     on_both(async |sg: TestServer| {
         // Events without a sequence number come after the position.
         number(&sg.app).await;
@@ -95,7 +95,7 @@ fn a_watch_of_events_from_now_is_answered_when_it_knows_its_place() {
 }
 
 #[test]
-fn a_watch_of_gateways_is_answered_when_it_knows_its_place() {
+fn watch_gateways_responds_after_its_start_position_is_known() {
     on_both(async |sg: TestServer| {
         sg.nowhere("edge").await;
         number(&sg.app).await;
@@ -128,7 +128,7 @@ fn a_watch_of_gateways_is_answered_when_it_knows_its_place() {
 }
 
 #[test]
-fn a_watch_of_an_operation_begins_with_its_state_before_the_answer() {
+fn watch_operation_starts_with_the_state_before_the_response() {
     on_both(async |sg: TestServer| {
         sg.nowhere("edge").await;
         let work = sg.held(&sg.work("edge", "box")).await;
@@ -150,7 +150,7 @@ fn a_watch_of_an_operation_begins_with_its_state_before_the_answer() {
 }
 
 #[test]
-fn what_a_first_step_refuses_is_the_status_of_the_call() {
+fn an_error_before_the_first_message_is_the_status_of_the_call() {
     on_both(async |sg: TestServer| {
         let admin = sg.admin();
         let bad = pb::WatchEventsRequest { after_sequence: -2, ..Default::default() };
@@ -174,11 +174,11 @@ fn what_a_first_step_refuses_is_the_status_of_the_call() {
 }
 
 served! {
-    a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it,
-    no_event_after_the_answer_is_missed_however_often_one_asks,
+    watch_sandbox_responds_after_its_gateway_has_responded,
+    no_event_after_the_response_of_watch_events_is_missed,
 }
 
-async fn a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it(sg: TestServer) {
+async fn watch_sandbox_responds_after_its_gateway_has_responded(sg: TestServer) {
     for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
         let gateway = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
         gateway.seed_demo().unwrap();
@@ -203,7 +203,7 @@ async fn a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it(sg: TestSe
     sg.finish().await;
 }
 
-async fn no_event_after_the_answer_is_missed_however_often_one_asks(sg: TestServer) {
+async fn no_event_after_the_response_of_watch_events_is_missed(sg: TestServer) {
     for n in 0..50 {
         let what = n.to_string();
         let expected = json!({ "what": what }).to_string();

@@ -106,7 +106,7 @@ fn assert_refused(opened: Result<Db, Error>, because: &str) {
 }
 
 #[test]
-fn a_server_is_taken_by_its_authority_and_name() {
+fn a_postgres_server_is_accepted_only_with_a_trusted_ca_and_its_host_name() {
     limit::block_on(async {
         let Some(database) = Database::migrated().await else { return };
         let folder = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn a_server_is_taken_by_its_authority_and_name() {
 }
 
 #[test]
-fn a_server_without_tls_is_told_nothing() {
+fn a_postgres_server_without_tls_receives_no_data() {
     limit::block_on(async {
         let Some(database) = Database::migrated().await else { return };
         let door = Door::open(database.socket(), None).await;

@@ -47,12 +47,12 @@ const FORBIDDEN: &str = "the address must not be connected to";
 
 served! {
     tuned asking;
-    wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more,
-    wp46_each_address_of_a_name_is_checked_before_it_is_registered,
-    wp46_a_name_that_cannot_be_resolved_is_not_taken_for_a_public_one,
+    a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used,
+    every_address_of_a_host_name_is_checked_at_registration,
+    an_unresolvable_host_name_is_checked_again_when_it_resolves,
 }
 
-async fn wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more(sg: TestServer) {
+async fn a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used(sg: TestServer) {
     let (mut dns, simulator) = (dns::taken(), simulator().await);
     let port = simulator.addr().port();
     // The target of the attack: a service on the same port that only this host can reach.
@@ -85,7 +85,7 @@ async fn wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more(sg: T
     sg.finish().await;
 }
 
-async fn wp46_each_address_of_a_name_is_checked_before_it_is_registered(sg: TestServer) {
+async fn every_address_of_a_host_name_is_checked_at_registration(sg: TestServer) {
     let (mut dns, simulator) = (dns::taken(), simulator().await);
     dns.serve(&[address(HOST, "127.0.0.2"), address(HOST, "127.0.0.1")]);
     let refused = sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await;
@@ -99,7 +99,7 @@ async fn wp46_each_address_of_a_name_is_checked_before_it_is_registered(sg: Test
     sg.finish().await;
 }
 
-async fn wp46_a_name_that_cannot_be_resolved_is_not_taken_for_a_public_one(sg: TestServer) {
+async fn an_unresolvable_host_name_is_checked_again_when_it_resolves(sg: TestServer) {
     let mut dns = dns::taken();
     let inside = TcpListener::bind("127.0.0.1:0").unwrap();
     inside.set_nonblocking(true).unwrap();

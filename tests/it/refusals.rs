@@ -133,8 +133,8 @@ async fn answered(socket: &mut TcpStream, stream: u32) {
 
 served! {
     t16_repeated_refusals_of_a_known_caller_are_counted,
-    the_first_refusal_of_each_method_and_reason_is_an_entry_at_once,
-    t16_hanging_up_keeps_no_refusal_out_of_the_log,
+    the_first_refusal_of_each_method_and_reason_is_audited_immediately,
+    t16_a_refusal_is_recorded_even_if_the_caller_disconnects,
 }
 
 async fn t16_repeated_refusals_of_a_known_caller_are_counted(sg: TestServer) {
@@ -155,7 +155,7 @@ async fn t16_repeated_refusals_of_a_known_caller_are_counted(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn the_first_refusal_of_each_method_and_reason_is_an_entry_at_once(sg: TestServer) {
+async fn the_first_refusal_of_each_method_and_reason_is_audited_immediately(sg: TestServer) {
     let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
     let groups = "/shoreguard.v1.GroupService/ListGroups";
     for path in [LIST_USERS, groups, LIST_USERS, groups] {
@@ -174,7 +174,7 @@ async fn the_first_refusal_of_each_method_and_reason_is_an_entry_at_once(sg: Tes
     sg.finish().await;
 }
 
-async fn t16_hanging_up_keeps_no_refusal_out_of_the_log(sg: TestServer) {
+async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer) {
     let mut fleet = Vec::new();
     for name in ["edge", "elsewhere"] {
         let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();

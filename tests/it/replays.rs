@@ -23,11 +23,11 @@ async fn unbind(sg: &TestServer, name: &str) {
 }
 
 served! {
-    t17_a_replay_is_a_record_that_says_so,
-    t17_a_replay_needs_the_role_on_the_gateway_that_the_object_told,
+    t17_a_replay_leaves_an_audit_entry_marked_as_replay,
+    t17_a_replay_requires_the_role_on_the_gateway_of_its_resource,
 }
 
-async fn t17_a_replay_is_a_record_that_says_so(sg: TestServer) {
+async fn t17_a_replay_leaves_an_audit_entry_marked_as_replay(sg: TestServer) {
     let request = pb::CreateGroupRequest {
         name: "ops".into(),
         role: pb::Role::Viewer.into(),
@@ -45,7 +45,7 @@ async fn t17_a_replay_is_a_record_that_says_so(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t17_a_replay_needs_the_role_on_the_gateway_that_the_object_told(sg: TestServer) {
+async fn t17_a_replay_requires_the_role_on_the_gateway_of_its_resource(sg: TestServer) {
     sg.nowhere("edge").await;
     let key = sg.admin().key("other", pb::Role::None).await;
     sg.admin().bind("other", "edge", pb::Role::Operator).await;

@@ -61,7 +61,7 @@ async fn labels_are_followed(sg: &TestServer, other: &Running) {
 }
 
 #[test]
-fn a_change_on_one_replica_is_known_to_the_other() {
+fn a_change_on_one_replica_is_applied_on_the_other() {
     limit::block_on(async {
         let Some(place) = Place::new(Engine::Postgres).await else { return };
         let Place::Postgres(database) = &place else { panic!("a place on PostgreSQL") };

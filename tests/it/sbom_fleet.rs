@@ -70,11 +70,11 @@ async fn fleet(sg: &TestServer) -> Caller {
 
 served! {
     a_search_finds_versions_in_every_sandbox,
-    a_search_goes_by_parts_of_names_and_package_urls,
-    a_search_that_asks_for_nothing_is_refused,
-    two_sandboxes_are_compared,
-    t08_an_sbom_is_seen_and_changed_on_its_own_gateway_alone,
-    a_viewer_looks_and_changes_nothing,
+    a_search_matches_parts_of_names_and_package_urls,
+    an_empty_or_invalid_search_is_refused,
+    the_sboms_of_two_sandboxes_are_compared,
+    t08_an_sbom_is_accessible_only_with_a_role_on_its_own_gateway,
+    a_viewer_can_read_sboms_but_not_change_them,
 }
 
 async fn a_search_finds_versions_in_every_sandbox(sg: TestServer) {
@@ -108,7 +108,7 @@ async fn a_search_finds_versions_in_every_sandbox(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_search_goes_by_parts_of_names_and_package_urls(sg: TestServer) {
+async fn a_search_matches_parts_of_names_and_package_urls(sg: TestServer) {
     let admin = fleet(&sg).await;
     let count = async |request| admin.search(request).await.len();
     assert_eq!(
@@ -145,7 +145,7 @@ async fn a_search_goes_by_parts_of_names_and_package_urls(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_search_that_asks_for_nothing_is_refused(sg: TestServer) {
+async fn an_empty_or_invalid_search_is_refused(sg: TestServer) {
     let admin = fleet(&sg).await;
     let page = admin.sboms().search_components(name("requests")).await.unwrap().into_inner();
     for (bad, field) in [
@@ -179,7 +179,7 @@ async fn a_search_that_asks_for_nothing_is_refused(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn two_sandboxes_are_compared(sg: TestServer) {
+async fn the_sboms_of_two_sandboxes_are_compared(sg: TestServer) {
     let admin = fleet(&sg).await;
     let same = admin.diff(("edge", "old"), ("lab", "old")).await.unwrap();
     let removed = pb::SbomChangeCounts { vulnerabilities_removed: 6, ..Default::default() };
@@ -235,7 +235,7 @@ async fn two_sandboxes_are_compared(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t08_an_sbom_is_seen_and_changed_on_its_own_gateway_alone(sg: TestServer) {
+async fn t08_an_sbom_is_accessible_only_with_a_role_on_its_own_gateway(sg: TestServer) {
     let admin = fleet(&sg).await;
     let lab = sg.with(&admin.key("lab-operator", pb::Role::None).await);
     admin.bind("lab-operator", "lab", pb::Role::Operator).await;
@@ -298,7 +298,7 @@ async fn t08_an_sbom_is_seen_and_changed_on_its_own_gateway_alone(sg: TestServer
     sg.finish().await;
 }
 
-async fn a_viewer_looks_and_changes_nothing(sg: TestServer) {
+async fn a_viewer_can_read_sboms_but_not_change_them(sg: TestServer) {
     let admin = fleet(&sg).await;
     let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
     assert_eq!(viewer.search(name("requests")).await.len(), 4);

@@ -52,17 +52,17 @@ fn component_changes(changes: &[pb::SbomChange]) -> Vec<String> {
 }
 
 served! {
-    what_is_downloaded_is_what_was_uploaded,
-    a_document_may_have_ten_mebibytes_and_no_byte_more,
-    an_upload_tells_what_came_and_went,
-    an_upload_is_audited_and_told_as_an_event,
-    a_stream_that_is_no_upload_is_refused_and_stores_nothing,
-    wp87_texts_beyond_their_columns_fail_on_no_engine,
-    a_repeat_gets_the_first_answer_and_another_content_none,
-    uploads_that_come_together_leave_one_of_them_whole,
+    a_download_returns_the_uploaded_bytes,
+    a_document_larger_than_ten_mebibytes_is_refused,
+    an_upload_reports_added_and_removed_entries,
+    an_upload_is_audited_and_emits_an_event,
+    an_invalid_upload_stream_is_refused_and_stores_nothing,
+    oversized_texts_of_a_document_are_handled_alike_on_both_engines,
+    a_repeated_upload_gets_the_first_response_and_other_content_is_refused,
+    concurrent_uploads_store_exactly_one_complete_document,
 }
 
-async fn what_is_downloaded_is_what_was_uploaded(sg: TestServer) {
+async fn a_download_returns_the_uploaded_bytes(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     for (name, document) in FILES {
@@ -78,7 +78,7 @@ async fn what_is_downloaded_is_what_was_uploaded(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_document_may_have_ten_mebibytes_and_no_byte_more(sg: TestServer) {
+async fn a_document_larger_than_ten_mebibytes_is_refused(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let refused = admin.upload_after(first("edge", "box"), &padded(SBOM_BYTES_MAX + 1)).await;
@@ -90,7 +90,7 @@ async fn a_document_may_have_ten_mebibytes_and_no_byte_more(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_upload_tells_what_came_and_went(sg: TestServer) {
+async fn an_upload_reports_added_and_removed_entries(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let empty = admin.upload("edge", "box", file("python-1.6")).await;
@@ -140,7 +140,7 @@ async fn an_upload_tells_what_came_and_went(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_upload_is_audited_and_told_as_an_event(sg: TestServer) {
+async fn an_upload_is_audited_and_emits_an_event(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-rated-1.6")).await;
@@ -186,7 +186,7 @@ async fn an_upload_is_audited_and_told_as_an_event(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_stream_that_is_no_upload_is_refused_and_stores_nothing(sg: TestServer) {
+async fn an_invalid_upload_stream_is_refused_and_stores_nothing(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let document = file("python-1.6");
@@ -242,7 +242,7 @@ async fn a_stream_that_is_no_upload_is_refused_and_stores_nothing(sg: TestServer
     sg.finish().await;
 }
 
-async fn wp87_texts_beyond_their_columns_fail_on_no_engine(sg: TestServer) {
+async fn oversized_texts_of_a_document_are_handled_alike_on_both_engines(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let long = "\u{1f600}".repeat(5_000);
@@ -270,7 +270,7 @@ async fn wp87_texts_beyond_their_columns_fail_on_no_engine(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_repeat_gets_the_first_answer_and_another_content_none(sg: TestServer) {
+async fn a_repeated_upload_gets_the_first_response_and_other_content_is_refused(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let digest = |document: &[u8]| hex(&Sha256::digest(document)).to_uppercase();
@@ -291,7 +291,7 @@ async fn a_repeat_gets_the_first_answer_and_another_content_none(sg: TestServer)
     sg.finish().await;
 }
 
-async fn uploads_that_come_together_leave_one_of_them_whole(sg: TestServer) {
+async fn concurrent_uploads_store_exactly_one_complete_document(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let uploads = [

@@ -143,18 +143,18 @@ async fn no_row_is_left(sg: &TestServer) {
 }
 
 served! {
-    what_real_tools_make_is_taken_whole,
-    wp87_nested_components_and_the_main_one_are_found,
-    wp87_no_character_of_a_search_stands_for_others,
-    wp87_no_list_reads_the_document_again,
-    vulnerabilities_are_told_worst_first_and_of_each_component,
-    all_pages_of_a_list_are_of_one_upload,
-    an_sbom_that_is_not_there_is_missing_and_not_empty,
-    a_deleted_sbom_leaves_nothing,
-    wp33_an_sbom_goes_with_its_gateway,
+    documents_of_common_tools_are_imported_completely,
+    nested_components_and_the_main_component_are_found,
+    search_texts_have_no_wildcards,
+    lists_do_not_parse_the_stored_document,
+    vulnerabilities_are_listed_by_severity_and_by_component,
+    all_pages_of_a_list_belong_to_one_upload,
+    a_missing_sbom_is_not_found_instead_of_empty,
+    deleting_an_sbom_leaves_no_rows,
+    an_sbom_is_deleted_with_its_gateway,
 }
 
-async fn what_real_tools_make_is_taken_whole(sg: TestServer) {
+async fn documents_of_common_tools_are_imported_completely(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     for (name, document) in FILES {
@@ -187,7 +187,7 @@ async fn what_real_tools_make_is_taken_whole(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp87_nested_components_and_the_main_one_are_found(sg: TestServer) {
+async fn nested_components_and_the_main_component_are_found(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("npm-1.5")).await;
@@ -210,7 +210,7 @@ async fn wp87_nested_components_and_the_main_one_are_found(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp87_no_character_of_a_search_stands_for_others(sg: TestServer) {
+async fn search_texts_have_no_wildcards(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-1.6")).await;
@@ -233,7 +233,7 @@ async fn wp87_no_character_of_a_search_stands_for_others(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp87_no_list_reads_the_document_again(sg: TestServer) {
+async fn lists_do_not_parse_the_stored_document(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-rated-1.6")).await;
@@ -266,7 +266,7 @@ async fn wp87_no_list_reads_the_document_again(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn vulnerabilities_are_told_worst_first_and_of_each_component(sg: TestServer) {
+async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let uploaded = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap();
@@ -359,7 +359,7 @@ async fn vulnerabilities_are_told_worst_first_and_of_each_component(sg: TestServ
     sg.finish().await;
 }
 
-async fn all_pages_of_a_list_are_of_one_upload(sg: TestServer) {
+async fn all_pages_of_a_list_belong_to_one_upload(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-1.6")).await;
@@ -384,7 +384,7 @@ async fn all_pages_of_a_list_are_of_one_upload(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_sbom_that_is_not_there_is_missing_and_not_empty(sg: TestServer) {
+async fn a_missing_sbom_is_not_found_instead_of_empty(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     assert_refused!(admin.sbom("edge", "box").await, NotFound, "NOT_FOUND");
@@ -411,7 +411,7 @@ async fn an_sbom_that_is_not_there_is_missing_and_not_empty(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_deleted_sbom_leaves_nothing(sg: TestServer) {
+async fn deleting_an_sbom_leaves_no_rows(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let etag = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap().etag;
@@ -431,7 +431,7 @@ async fn a_deleted_sbom_leaves_nothing(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp33_an_sbom_goes_with_its_gateway(sg: TestServer) {
+async fn an_sbom_is_deleted_with_its_gateway(sg: TestServer) {
     gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "other", file("python-1.6")).await;

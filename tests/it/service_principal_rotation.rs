@@ -7,13 +7,13 @@ use shoreguard::resources::service_principals::domain::OVERLAP_MAX;
 use std::time::Duration;
 
 served! {
-    with_an_overlap_two_keys_are_good_and_never_three,
-    an_overlap_is_a_week_at_most_and_ends_with_the_principal,
-    t14_a_rotation_at_once_kills_every_older_key_and_its_streams,
-    t14_the_streams_of_a_replaced_key_end_with_its_overlap,
+    during_an_overlap_two_keys_are_valid_and_never_three,
+    an_overlap_is_at_most_a_week_and_ends_with_the_principal,
+    t14_a_rotation_without_overlap_revokes_older_keys_and_their_streams,
+    t14_the_streams_of_a_rotated_key_end_with_its_overlap,
 }
 
-async fn with_an_overlap_two_keys_are_good_and_never_three(sg: TestServer) {
+async fn during_an_overlap_two_keys_are_valid_and_never_three(sg: TestServer) {
     let admin = sg.admin();
     let overlap = Duration::from_secs(3);
     let first = sg.with(&admin.key("ci", pb::Role::Viewer).await);
@@ -35,7 +35,7 @@ async fn with_an_overlap_two_keys_are_good_and_never_three(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_overlap_is_a_week_at_most_and_ends_with_the_principal(sg: TestServer) {
+async fn an_overlap_is_at_most_a_week_and_ends_with_the_principal(sg: TestServer) {
     let admin = sg.admin();
     let at = sg.app.clock.now().plus(Duration::from_secs(2));
     let expire_time = Some(shoreguard::rpc::wire::time(at));
@@ -75,7 +75,7 @@ async fn an_overlap_is_a_week_at_most_and_ends_with_the_principal(sg: TestServer
     sg.finish().await;
 }
 
-async fn t14_a_rotation_at_once_kills_every_older_key_and_its_streams(sg: TestServer) {
+async fn t14_a_rotation_without_overlap_revokes_older_keys_and_their_streams(sg: TestServer) {
     let admin = sg.admin();
     let first = sg.with(&admin.key("ci", pb::Role::Viewer).await);
     let of_first = watching(&first).await;
@@ -94,7 +94,7 @@ async fn t14_a_rotation_at_once_kills_every_older_key_and_its_streams(sg: TestSe
     sg.finish().await;
 }
 
-async fn t14_the_streams_of_a_replaced_key_end_with_its_overlap(sg: TestServer) {
+async fn t14_the_streams_of_a_rotated_key_end_with_its_overlap(sg: TestServer) {
     let admin = sg.admin();
     let first = sg.with(&admin.key("ci", pb::Role::Admin).await);
     let before = watching(&first).await;

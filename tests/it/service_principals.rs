@@ -72,21 +72,21 @@ pub(crate) async fn end(
 }
 
 served! {
-    a_key_works_until_it_is_rotated_and_then_the_new_one_does,
-    an_expired_key_is_dead,
-    names_are_unique_and_lists_page,
-    a_repeat_with_the_same_request_id_gets_the_first_answer,
-    only_a_global_admin_makes_keys,
-    an_update_is_in_force_at_the_next_call,
-    an_update_that_is_wrong_changes_nothing,
-    wp35_a_principal_without_a_prefix_is_shown_and_calls,
-    wp43_a_use_is_noted_at_most_once_a_minute,
-    wp92_who_created_it_is_kept_and_long_names_are_refused,
-    wp93_a_key_in_the_query_is_no_credential,
-    there_are_so_many_and_no_more,
+    a_rotated_key_is_refused_and_the_new_key_works,
+    an_expired_key_is_refused,
+    service_principal_names_are_unique_and_lists_are_paged,
+    a_repeat_with_the_same_request_id_returns_the_first_response,
+    only_a_global_admin_creates_keys,
+    an_update_applies_from_the_next_call,
+    an_invalid_update_is_refused_and_changes_nothing,
+    a_legacy_key_without_a_prefix_is_listed_and_works,
+    the_last_use_of_a_key_is_stored_at_most_once_a_minute,
+    the_creator_of_a_key_is_stored_and_long_names_are_refused,
+    a_key_in_the_query_string_is_not_accepted_as_a_credential,
+    the_number_of_service_principals_is_limited,
 }
 
-async fn a_key_works_until_it_is_rotated_and_then_the_new_one_does(sg: TestServer) {
+async fn a_rotated_key_is_refused_and_the_new_key_works(sg: TestServer) {
     let admin = sg.admin();
     let key = admin.key("ci", pb::Role::Operator).await;
     let who = sg
@@ -132,7 +132,7 @@ async fn a_key_works_until_it_is_rotated_and_then_the_new_one_does(sg: TestServe
     sg.finish().await;
 }
 
-async fn an_expired_key_is_dead(sg: TestServer) {
+async fn an_expired_key_is_refused(sg: TestServer) {
     let at = sg.app.clock.now().plus(Duration::from_mins(1));
     let request = pb::CreateServicePrincipalRequest {
         name: "brief".into(),
@@ -157,7 +157,7 @@ async fn an_expired_key_is_dead(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn names_are_unique_and_lists_page(sg: TestServer) {
+async fn service_principal_names_are_unique_and_lists_are_paged(sg: TestServer) {
     let admin = sg.admin();
     for n in 0..5 {
         admin.key(&format!("p{n}"), pb::Role::Viewer).await;
@@ -190,7 +190,7 @@ async fn names_are_unique_and_lists_page(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_repeat_with_the_same_request_id_gets_the_first_answer(sg: TestServer) {
+async fn a_repeat_with_the_same_request_id_returns_the_first_response(sg: TestServer) {
     let admin = sg.admin();
     let id = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".to_owned();
     let request = pb::CreateServicePrincipalRequest {
@@ -227,7 +227,7 @@ async fn a_repeat_with_the_same_request_id_gets_the_first_answer(sg: TestServer)
     sg.finish().await;
 }
 
-async fn only_a_global_admin_makes_keys(sg: TestServer) {
+async fn only_a_global_admin_creates_keys(sg: TestServer) {
     let key = sg.admin().key("op", pb::Role::Operator).await;
     let request = pb::CreateServicePrincipalRequest {
         name: "x".into(),
@@ -247,7 +247,7 @@ async fn only_a_global_admin_makes_keys(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_update_is_in_force_at_the_next_call(sg: TestServer) {
+async fn an_update_applies_from_the_next_call(sg: TestServer) {
     let admin = sg.admin();
     let key = admin.key("ci", pb::Role::None).await;
     let ci = sg.with(&key);
@@ -309,7 +309,7 @@ async fn an_update_is_in_force_at_the_next_call(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_update_that_is_wrong_changes_nothing(sg: TestServer) {
+async fn an_invalid_update_is_refused_and_changes_nothing(sg: TestServer) {
     let admin = sg.admin();
     admin.key("ci", pb::Role::Viewer).await;
     let now = Some(shoreguard::rpc::wire::time(sg.app.clock.now()));
@@ -341,7 +341,7 @@ async fn an_update_that_is_wrong_changes_nothing(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp35_a_principal_without_a_prefix_is_shown_and_calls(sg: TestServer) {
+async fn a_legacy_key_without_a_prefix_is_listed_and_works(sg: TestServer) {
     let admin = sg.admin();
     let key = admin.key("old", pb::Role::Viewer).await;
     // As stored by an older system: no prefix, and a key that does not begin with `sg_`.
@@ -369,7 +369,7 @@ async fn wp35_a_principal_without_a_prefix_is_shown_and_calls(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp43_a_use_is_noted_at_most_once_a_minute(sg: TestServer) {
+async fn the_last_use_of_a_key_is_stored_at_most_once_a_minute(sg: TestServer) {
     let admin = sg.admin();
     let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);
     let minute = Duration::from_mins(1);
@@ -404,7 +404,7 @@ async fn wp43_a_use_is_noted_at_most_once_a_minute(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp92_who_created_it_is_kept_and_long_names_are_refused(sg: TestServer) {
+async fn the_creator_of_a_key_is_stored_and_long_names_are_refused(sg: TestServer) {
     let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
     let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
     let person = sg.with(&session);
@@ -437,7 +437,7 @@ async fn wp92_who_created_it_is_kept_and_long_names_are_refused(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn wp93_a_key_in_the_query_is_no_credential(sg: TestServer) {
+async fn a_key_in_the_query_string_is_not_accepted_as_a_credential(sg: TestServer) {
     let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
     for name in ["token", "access_token", "key", "api_key", "authorization"] {
         let asked: &'static str = format!("{path}?{name}={}", sg.admin_key).leak();
@@ -449,7 +449,7 @@ async fn wp93_a_key_in_the_query_is_no_credential(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn there_are_so_many_and_no_more(sg: TestServer) {
+async fn the_number_of_service_principals_is_limited(sg: TestServer) {
     let admin = sg.admin();
     // The first admin's key counts, too.
     let rest = SERVICE_PRINCIPALS_MAX - 2;
@@ -470,10 +470,10 @@ async fn there_are_so_many_and_no_more(sg: TestServer) {
 
 served! {
     tuned |config| config.limits.credentials_per_minute = 3;
-    one_caller_makes_so_many_keys_a_minute,
+    key_creations_and_rotations_are_rate_limited_per_caller,
 }
 
-async fn one_caller_makes_so_many_keys_a_minute(sg: TestServer) {
+async fn key_creations_and_rotations_are_rate_limited_per_caller(sg: TestServer) {
     // The first admin has created the first key, as a user with a limit of its own.
     let admin = sg.admin();
     let other = sg.with(&admin.key("other", pb::Role::Admin).await);

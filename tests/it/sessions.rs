@@ -37,18 +37,18 @@ async fn sessions(sg: &TestServer, token: &str) -> Vec<pb::Session> {
 }
 
 served! {
-    a_session_goes_on_by_its_refresh_token,
-    t14_a_refresh_token_that_was_used_ends_its_family,
-    t14_a_family_ends_after_thirty_days_whatever_its_use,
-    a_refresh_token_is_no_credential_and_nothing_else_refreshes,
-    wp73_a_session_is_listed_and_ends_when_its_owner_says_so,
+    a_session_is_renewed_by_its_refresh_token,
+    t14_a_reused_refresh_token_ends_its_session_family,
+    t14_a_session_family_ends_after_thirty_days_even_if_it_is_used,
+    a_refresh_token_is_not_a_bearer_credential_and_only_it_refreshes,
+    a_session_is_listed_and_can_be_revoked_by_its_owner,
     a_live_stream_ends_with_its_session,
-    one_more_session_than_a_user_may_have_ends_the_oldest,
-    t14_a_changed_password_ends_every_session_but_the_new_one,
-    t14_no_token_is_stored_as_it_is,
+    a_session_over_the_limit_of_a_user_ends_the_oldest,
+    t14_a_password_change_ends_every_session_except_the_new_one,
+    t14_session_and_refresh_tokens_are_not_stored_in_plain_text,
 }
 
-async fn a_session_goes_on_by_its_refresh_token(sg: TestServer) {
+async fn a_session_is_renewed_by_its_refresh_token(sg: TestServer) {
     let first = login(&sg).await;
     sg.app.clock.advance(Duration::from_mins(16));
     feed::refresh(&sg.app).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_session_goes_on_by_its_refresh_token(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_refresh_token_that_was_used_ends_its_family(sg: TestServer) {
+async fn t14_a_reused_refresh_token_ends_its_session_family(sg: TestServer) {
     let first = login(&sg).await;
     let other = login(&sg).await;
     let second = refresh(&sg, &first.refresh_token).await.unwrap();
@@ -96,7 +96,7 @@ async fn t14_a_refresh_token_that_was_used_ends_its_family(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_family_ends_after_thirty_days_whatever_its_use(sg: TestServer) {
+async fn t14_a_session_family_ends_after_thirty_days_even_if_it_is_used(sg: TestServer) {
     let mut token = login(&sg).await.refresh_token;
     for _ in 0..29 {
         sg.app.clock.advance(Duration::from_hours(24));
@@ -109,7 +109,7 @@ async fn t14_a_family_ends_after_thirty_days_whatever_its_use(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_refresh_token_is_no_credential_and_nothing_else_refreshes(sg: TestServer) {
+async fn a_refresh_token_is_not_a_bearer_credential_and_only_it_refreshes(sg: TestServer) {
     let session = login(&sg).await;
     assert_refused!(who(&sg, &session.refresh_token).await, Unauthenticated, "CREDENTIAL_INVALID");
     let other_end = format!("{}AAAA", &session.refresh_token[..session.refresh_token.len() - 4]);
@@ -124,7 +124,7 @@ async fn a_refresh_token_is_no_credential_and_nothing_else_refreshes(sg: TestSer
     sg.finish().await;
 }
 
-async fn wp73_a_session_is_listed_and_ends_when_its_owner_says_so(sg: TestServer) {
+async fn a_session_is_listed_and_can_be_revoked_by_its_owner(sg: TestServer) {
     let (mine, lost) = (login(&sg).await, login(&sg).await);
     let listed = sessions(&sg, &mine.session_token).await;
     let (current, others): (Vec<_>, Vec<_>) =
@@ -179,7 +179,7 @@ async fn a_live_stream_ends_with_its_session(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn one_more_session_than_a_user_may_have_ends_the_oldest(sg: TestServer) {
+async fn a_session_over_the_limit_of_a_user_ends_the_oldest(sg: TestServer) {
     // The setup of the first admin has logged in once.
     let oldest = login(&sg).await;
     let mut last = None;
@@ -215,7 +215,7 @@ async fn one_more_session_than_a_user_may_have_ends_the_oldest(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_changed_password_ends_every_session_but_the_new_one(sg: TestServer) {
+async fn t14_a_password_change_ends_every_session_except_the_new_one(sg: TestServer) {
     let (here, there) = (login(&sg).await, login(&sg).await);
     let change = |current: &str, new: &str| pb::ChangePasswordRequest {
         current_password: current.to_owned(),
@@ -250,7 +250,7 @@ async fn t14_a_changed_password_ends_every_session_but_the_new_one(sg: TestServe
     sg.finish().await;
 }
 
-async fn t14_no_token_is_stored_as_it_is(sg: TestServer) {
+async fn t14_session_and_refresh_tokens_are_not_stored_in_plain_text(sg: TestServer) {
     let session = login(&sg).await;
     let dump = dump::table(&sg.app.db, "sessions").await;
     assert!(dump.contains("127.0.0.1"), "{dump}");
@@ -262,10 +262,10 @@ async fn t14_no_token_is_stored_as_it_is(sg: TestServer) {
 
 served! {
     tuned |config| config.limits.credentials_per_minute = 5;
-    sessions_are_bounded_a_minute_a_user,
+    logins_and_refreshes_are_rate_limited_per_user,
 }
 
-async fn sessions_are_bounded_a_minute_a_user(sg: TestServer) {
+async fn logins_and_refreshes_are_rate_limited_per_user(sg: TestServer) {
     let mut token = login(&sg).await.refresh_token;
     let refused = loop {
         match refresh(&sg, &token).await {

@@ -50,7 +50,7 @@ async fn nothing_is_open(sg: &TestServer) {
 }
 
 #[test]
-fn wp08_before_the_first_admin_nothing_is_open() {
+fn before_setup_registration_and_every_non_public_method_are_refused() {
     on_each_engine(async |sg: TestServer| {
         let token = setup::offer(&sg.app).await.unwrap().unwrap();
         nothing_is_open(&sg).await;
@@ -76,7 +76,7 @@ fn wp08_before_the_first_admin_nothing_is_open() {
 }
 
 #[test]
-fn wp08_a_database_that_is_away_opens_nothing() {
+fn a_database_failure_before_setup_grants_no_access() {
     on_each_engine(async |sg: TestServer| {
         let token = setup::offer(&sg.app).await.unwrap().unwrap();
         for away in ["users", "setup_tokens"] {
@@ -98,7 +98,7 @@ fn wp08_a_database_that_is_away_opens_nothing() {
 }
 
 #[test]
-fn wp08_of_two_calls_at_once_one_makes_the_admin() {
+fn only_one_of_two_concurrent_setup_calls_creates_the_admin() {
     on_each_engine(async |sg: TestServer| {
         let token = setup::offer(&sg.app).await.unwrap().unwrap();
         let (one, two) = (sg.anonymous(), sg.anonymous());
@@ -118,7 +118,7 @@ fn wp08_of_two_calls_at_once_one_makes_the_admin() {
 }
 
 #[test]
-fn wp20_the_first_admins_password_has_72_bytes_at_most() {
+fn the_password_of_the_first_admin_has_at_most_72_bytes() {
     on_each_engine(async |sg: TestServer| {
         let token = setup::offer(&sg.app).await.unwrap().unwrap();
         let with = |bytes: usize| pb::SetupRequest {

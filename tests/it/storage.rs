@@ -93,19 +93,19 @@ fn assert_exists<T: std::fmt::Debug>(result: &Result<T, Error>, expected: Kind) 
 }
 
 both_engines! {
-    a_transaction_is_all_or_nothing,
-    a_failed_statement_leaves_the_pool_sound,
+    a_failed_transaction_is_rolled_back,
+    a_failed_statement_does_not_break_the_pool,
     a_future_dropped_inside_a_transaction_leaves_nothing_behind,
     concurrent_writers_all_succeed,
-    each_broken_constraint_has_its_meaning,
-    times_keep_their_microseconds_and_their_order,
-    the_databases_clock_goes_on_and_can_be_moved,
-    json_comes_back_as_it_was,
+    every_constraint_violation_is_mapped_to_its_error,
+    stored_times_preserve_microseconds_and_sort_in_order,
+    the_database_clock_advances_and_can_be_moved,
+    stored_json_is_read_unchanged,
     a_sealed_value_does_not_open_in_another_row,
-    pages_show_each_row_once,
+    pages_contain_each_row_once,
 }
 
-async fn a_transaction_is_all_or_nothing(db: TestDb) {
+async fn a_failed_transaction_is_rolled_back(db: TestDb) {
     db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
     let refused: Result<(), Error> = db
         .transaction(async |conn| {
@@ -118,7 +118,7 @@ async fn a_transaction_is_all_or_nothing(db: TestDb) {
     assert_eq!(names(&db).await, ["kept"]);
 }
 
-async fn a_failed_statement_leaves_the_pool_sound(db: TestDb) {
+async fn a_failed_statement_does_not_break_the_pool(db: TestDb) {
     for _ in 0..20 {
         let taken: Result<(), Error> = db
             .transaction(async |conn| {
@@ -166,7 +166,7 @@ async fn concurrent_writers_all_succeed(db: TestDb) {
     assert_eq!(count_up(&db).await.unwrap(), 64 * 5 + 1);
 }
 
-async fn each_broken_constraint_has_its_meaning(db: TestDb) {
+async fn every_constraint_violation_is_mapped_to_its_error(db: TestDb) {
     let mut conn = db.write().await.unwrap();
     let conn = &mut conn;
     insert_gateway(conn, "edge").await.unwrap();
@@ -186,7 +186,7 @@ async fn each_broken_constraint_has_its_meaning(db: TestDb) {
     assert!(matches!(too_long, Err(Error::Invalid { .. })), "{too_long:?}");
 }
 
-async fn times_keep_their_microseconds_and_their_order(db: TestDb) {
+async fn stored_times_preserve_microseconds_and_sort_in_order(db: TestDb) {
     let times = [-1, 0, 1_700_000_000_000_000, 1_700_000_000_000_001, 1_700_000_000_500_000]
         .map(Timestamp::from_unix_micros);
     let mut conn = db.write().await.unwrap();
@@ -212,7 +212,7 @@ async fn times_keep_their_microseconds_and_their_order(db: TestDb) {
     assert_eq!(later, 2);
 }
 
-async fn the_databases_clock_goes_on_and_can_be_moved(db: TestDb) {
+async fn the_database_clock_advances_and_can_be_moved(db: TestDb) {
     let mut conn = db.read().await.unwrap();
     let first = db.now(&mut conn).await.unwrap();
     let year_2026 = Timestamp::from_unix_seconds(1_767_225_600);
@@ -223,7 +223,7 @@ async fn the_databases_clock_goes_on_and_can_be_moved(db: TestDb) {
     assert!(second.since(first) >= hour && second.since(first) < hour * 2, "{second}");
 }
 
-async fn json_comes_back_as_it_was(db: TestDb) {
+async fn stored_json_is_read_unchanged(db: TestDb) {
     let labels = Json(serde_json::json!({ "env": "prod", "größe": ["m", 1, null] }));
     let mut conn = db.write().await.unwrap();
     insert_gateway(&mut conn, "edge").await.unwrap();
@@ -264,7 +264,7 @@ async fn a_sealed_value_does_not_open_in_another_row(db: TestDb) {
     assert!(opened(1).is_err());
 }
 
-async fn pages_show_each_row_once(db: TestDb) {
+async fn pages_contain_each_row_once(db: TestDb) {
     let key = MasterKeys::parse(&"a1".repeat(32).into()).unwrap().seal_key("page tokens");
     let scope = PageScope { method: "/x", principal: "user:1", filter: b"", order: "name" };
     let size = PageSize::parse(3).unwrap();
@@ -299,7 +299,7 @@ async fn pages_show_each_row_once(db: TestDb) {
 }
 
 #[test]
-fn the_sqlite_file_is_its_owners_alone() {
+fn the_sqlite_files_are_accessible_only_to_their_owner() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let db = Db::open(&place.options()).await.unwrap();
@@ -313,7 +313,7 @@ fn the_sqlite_file_is_its_owners_alone() {
 }
 
 #[test]
-fn a_batch_reaches_the_sqlite_connection_itself() {
+fn a_batch_runs_directly_on_the_sqlite_connection() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let db = Db::open(&place.options()).await.unwrap();

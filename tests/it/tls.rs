@@ -71,7 +71,7 @@ pub(crate) fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) 
 }
 
 #[test]
-fn t19_a_certificate_stands_for_whom_the_configuration_says() {
+fn t19_a_client_certificate_authenticates_its_configured_principal() {
     limit::block_on(async {
         let files = tempfile::tempdir().unwrap();
         let (servers, callers, strangers) =
@@ -169,7 +169,7 @@ async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Ve
 }
 
 #[test]
-fn both_versions_of_http_are_agreed_on_over_tls() {
+fn both_http_versions_are_negotiated_over_tls() {
     limit::block_on(async {
         let files = tempfile::tempdir().unwrap();
         let servers = authority("servers");

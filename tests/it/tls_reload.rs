@@ -164,7 +164,7 @@ async fn told(app: &App, name: &str) -> usize {
 }
 
 #[test]
-fn a_new_certificate_is_served_and_a_bad_one_is_not() {
+fn a_new_certificate_is_loaded_and_an_invalid_one_is_refused() {
     on_both(async |sg: Server| {
         let (app, files) = (Arc::clone(&sg.app), &sg.files);
         let (mut standing, first) = connect(sg.port(), &files.servers).await;
@@ -203,7 +203,7 @@ fn a_new_certificate_is_served_and_a_bad_one_is_not() {
 }
 
 #[test]
-fn t14_a_certificate_dies_with_the_ca_that_it_was_known_by() {
+fn t14_a_client_certificate_is_refused_after_its_ca_is_replaced() {
     on_both(async |sg: Server| {
         sg.admin().await.key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();

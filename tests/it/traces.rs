@@ -85,9 +85,9 @@ fn proxied() -> Request<openshell::GetCurrentUserRequest> {
     request
 }
 
-served! { tuned traced; a_call_is_a_span_and_the_gateway_hears_of_it }
+served! { tuned traced; a_call_is_traced_as_a_span_and_propagated_to_the_gateway }
 
-async fn a_call_is_a_span_and_the_gateway_hears_of_it(sg: TestServer) {
+async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", edge.addr()).await;
     let own =
@@ -127,10 +127,10 @@ served! {
         traced(config);
         config.telemetry.trust_traceparent = true;
     };
-    a_trusted_caller_is_the_parent,
+    the_trace_of_a_trusted_caller_is_the_parent,
 }
 
-async fn a_trusted_caller_is_the_parent(sg: TestServer) {
+async fn the_trace_of_a_trusted_caller_is_the_parent(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", edge.addr()).await;
     let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
@@ -148,10 +148,10 @@ served! {
         traced(config);
         config.telemetry.otlp_one_in = 1_000_000;
     };
-    who_says_that_it_is_traced_is_not_believed,
+    the_sampling_flag_of_an_untrusted_caller_is_ignored,
 }
 
-async fn who_says_that_it_is_traced_is_not_believed(sg: TestServer) {
+async fn the_sampling_flag_of_an_untrusted_caller_is_ignored(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", edge.addr()).await;
     let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
@@ -164,10 +164,10 @@ async fn who_says_that_it_is_traced_is_not_believed(sg: TestServer) {
 // Nothing listens on this address.
 served! {
     tuned |config| config.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
-    a_collector_that_is_away_fails_no_call,
+    an_unreachable_collector_fails_no_call,
 }
 
-async fn a_collector_that_is_away_fails_no_call(sg: TestServer) {
+async fn an_unreachable_collector_fails_no_call(sg: TestServer) {
     for _ in 0..50 {
         sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
     }

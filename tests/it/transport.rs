@@ -59,14 +59,14 @@ fn http(
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
 served! {
-    what_is_no_call_is_told_so,
+    a_request_that_is_not_a_grpc_call_gets_an_error_status,
     a_malformed_or_oversized_message_is_refused,
-    reflection_shows_our_services_and_the_gateways_generation,
-    health_is_told_per_service_and_drains,
-    request_ids_are_ours_or_checked,
+    reflection_lists_shoreguard_services_and_those_of_the_gateway_generation,
+    health_is_reported_per_service_and_changes_when_draining,
+    a_request_id_is_validated_or_generated,
 }
 
-async fn what_is_no_call_is_told_so(sg: TestServer) {
+async fn a_request_that_is_not_a_grpc_call_gets_an_error_status(sg: TestServer) {
     let mut sender = h2(&sg).await;
     for (request, expected) in [
         (http("GET", "/", None, b""), 404),
@@ -105,7 +105,7 @@ async fn a_malformed_or_oversized_message_is_refused(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn reflection_shows_our_services_and_the_gateways_generation(sg: TestServer) {
+async fn reflection_lists_shoreguard_services_and_those_of_the_gateway_generation(sg: TestServer) {
     let listed = ask(&sg, None, MessageRequest::ListServices(String::new())).await;
     let Some(MessageResponse::ListServicesResponse(listed)) = listed.message_response else {
         panic!("{listed:?}")
@@ -133,7 +133,7 @@ async fn reflection_shows_our_services_and_the_gateways_generation(sg: TestServe
     sg.finish().await;
 }
 
-async fn health_is_told_per_service_and_drains(sg: TestServer) {
+async fn health_is_reported_per_service_and_changes_when_draining(sg: TestServer) {
     let mut health = HealthClient::new(sg.channel());
     for service in ["", "shoreguard.v1.GatewayService", "openshell.v1.OpenShell"] {
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -153,7 +153,7 @@ async fn health_is_told_per_service_and_drains(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn request_ids_are_ours_or_checked(sg: TestServer) {
+async fn a_request_id_is_validated_or_generated(sg: TestServer) {
     let mut sender = h2(&sg).await;
     let sent = "0b0f1d9e-64d7-4c53-9d1e-6a3ff2a3c111";
     for (id, kept) in [(sent, true), ("not one", false)] {

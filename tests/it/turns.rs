@@ -16,11 +16,11 @@ use crate::support::server::TestServer;
 const REFUSED_MAX: u32 = 5;
 
 served! {
-    t16_a_caller_at_its_turns_waits_and_the_others_do_not,
-    t16_what_only_users_have_costs_a_service_principal_no_entry_each,
+    t16_a_caller_at_its_turn_limit_waits_and_others_do_not,
+    t16_refused_user_methods_of_a_service_principal_are_counted,
 }
 
-async fn t16_a_caller_at_its_turns_waits_and_the_others_do_not(sg: TestServer) {
+async fn t16_a_caller_at_its_turn_limit_waits_and_others_do_not(sg: TestServer) {
     let viewer = sg.with(&sg.admin().key("viewer", pb::Role::Viewer).await);
     let request = pb::GetServicePrincipalRequest { service_principal: "viewer".to_owned() };
     let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
@@ -53,7 +53,7 @@ async fn t16_a_caller_at_its_turns_waits_and_the_others_do_not(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t16_what_only_users_have_costs_a_service_principal_no_entry_each(sg: TestServer) {
+async fn t16_refused_user_methods_of_a_service_principal_are_counted(sg: TestServer) {
     let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
     let methods = [
         "Logout",
@@ -80,10 +80,10 @@ async fn t16_what_only_users_have_costs_a_service_principal_no_entry_each(sg: Te
 
 served! {
     tuned |config| config.audit.refused_writes_per_minute = REFUSED_MAX;
-    t16_refused_writes_of_one_caller_are_bounded,
+    t16_refused_writes_are_rate_limited_per_caller,
 }
 
-async fn t16_refused_writes_of_one_caller_are_bounded(sg: TestServer) {
+async fn t16_refused_writes_are_rate_limited_per_caller(sg: TestServer) {
     let simulator = two_gateways(&sg).await;
     let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
     sg.admin().bind("lead", "east", pb::Role::Admin).await;

@@ -56,7 +56,7 @@ async fn until_let_in(raw: &mut Raw, path: &str) {
 }
 
 #[test]
-fn a_window_of_one_byte_returns_no_share_before_the_answer_has_left() {
+fn a_call_with_a_tiny_window_counts_until_its_response_is_sent() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.answer_seconds = 3;
         config.limits.calls_per_principal = 1;
@@ -75,7 +75,7 @@ fn a_window_of_one_byte_returns_no_share_before_the_answer_has_left() {
 }
 
 #[test]
-fn a_stream_of_which_one_byte_is_taken_holds_its_place_and_is_reset() {
+fn a_barely_read_stream_counts_until_it_is_reset() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.answer_seconds = 3;
         config.limits.streams_per_caller = 1;
@@ -102,7 +102,7 @@ fn files() -> Bytes {
 }
 
 #[test]
-fn a_long_answer_is_not_lost_to_a_reader_that_is_only_slow() {
+fn a_long_response_is_delivered_to_a_slow_reader() {
     on_sqlite(
         |config| config.limits.answer_seconds = 1,
         async |sg| {
@@ -133,7 +133,7 @@ fn a_long_answer_is_not_lost_to_a_reader_that_is_only_slow() {
 }
 
 #[test]
-fn plain_http_that_is_not_taken_is_bounded_and_ends() {
+fn unread_plain_http_responses_are_limited_and_reset() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.answer_seconds = 2;
         config.limits.anonymous_calls_per_address = 3;
@@ -165,7 +165,7 @@ fn plain_http_that_is_not_taken_is_bounded_and_ends() {
 }
 
 #[test]
-fn a_connection_of_plain_http_that_is_not_taken_can_be_displaced() {
+fn a_connection_with_an_unread_plain_http_response_becomes_idle() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.answer_seconds = 1;
         config.limits.connection_idle_seconds = 2;

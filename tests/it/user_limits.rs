@@ -7,12 +7,12 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::domain::{EMAIL_CHARACTERS_MAX, USERS_MAX};
 
 served! {
-    what_is_wrong_is_refused_and_nothing_is_stored,
-    wp92_an_address_that_is_too_long_is_refused_and_no_fault,
-    there_are_at_most_so_many_users,
+    an_invalid_user_request_is_refused_and_changes_nothing,
+    an_email_address_that_is_too_long_is_an_invalid_field,
+    the_number_of_users_is_limited,
 }
 
-async fn what_is_wrong_is_refused_and_nothing_is_stored(sg: TestServer) {
+async fn an_invalid_user_request_is_refused_and_changes_nothing(sg: TestServer) {
     let admin = sg.admin();
     let viewer = sg.user("viewer@example.com", pb::Role::Operator).await;
     let me = sg.user(ANA, pb::Role::Admin).await;
@@ -88,7 +88,7 @@ async fn what_is_wrong_is_refused_and_nothing_is_stored(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp92_an_address_that_is_too_long_is_refused_and_no_fault(sg: TestServer) {
+async fn an_email_address_that_is_too_long_is_an_invalid_field(sg: TestServer) {
     let admin = sg.admin();
     let most = format!("{}@example.com", "a".repeat(EMAIL_CHARACTERS_MAX - 12));
     let wide = format!("{}@example.com", "\u{e4}".repeat(EMAIL_CHARACTERS_MAX - 12));
@@ -114,7 +114,7 @@ async fn wp92_an_address_that_is_too_long_is_refused_and_no_fault(sg: TestServer
     sg.finish().await;
 }
 
-async fn there_are_at_most_so_many_users(sg: TestServer) {
+async fn the_number_of_users_is_limited(sg: TestServer) {
     let admin = sg.admin();
     let rows = USERS_MAX - 2;
     sg.sql(&format!(

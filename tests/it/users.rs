@@ -152,17 +152,17 @@ async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
 }
 
 served! {
-    a_role_holds_from_the_next_call_on_and_ends_streams,
-    whoever_is_deactivated_is_out_and_comes_back_with_a_new_login_only,
-    a_deleted_user_takes_what_hangs_on_it_and_leaves_what_it_made,
-    users_are_listed_in_pages_and_by_what_they_are,
-    wp91_whoever_is_admin_by_a_group_is_shown_as_one,
-    an_etag_changes_with_each_change_and_with_nothing_else,
-    wp85_an_inactive_admin_is_deleted_while_one_active_stays,
-    wp17_an_account_is_looked_after_from_the_first_day_to_the_last,
+    a_role_change_applies_from_the_next_call_and_ends_streams,
+    a_reactivated_user_needs_a_new_login,
+    deleting_a_user_deletes_its_bindings_but_not_its_service_principals,
+    users_are_listed_in_pages_and_filtered,
+    an_admin_by_group_is_listed_as_admin,
+    an_etag_changes_only_with_a_change_of_the_user,
+    an_inactive_admin_can_be_deleted_while_an_active_admin_exists,
+    a_user_is_invited_logs_in_is_managed_and_deleted,
 }
 
-async fn a_role_holds_from_the_next_call_on_and_ends_streams(sg: TestServer) {
+async fn a_role_change_applies_from_the_next_call_and_ends_streams(sg: TestServer) {
     let admin = sg.admin();
     let ana = sg.user(ANA, pb::Role::Viewer).await;
     let stream = events(&sg.with(&ana)).await;
@@ -182,7 +182,7 @@ async fn a_role_holds_from_the_next_call_on_and_ends_streams(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn whoever_is_deactivated_is_out_and_comes_back_with_a_new_login_only(sg: TestServer) {
+async fn a_reactivated_user_needs_a_new_login(sg: TestServer) {
     let admin = sg.admin();
     sg.user(ANA, pb::Role::Operator).await;
     let login = pb::LoginRequest { email: ANA.into(), password: PASSWORD.into() };
@@ -204,7 +204,7 @@ async fn whoever_is_deactivated_is_out_and_comes_back_with_a_new_login_only(sg: 
     sg.finish().await;
 }
 
-async fn a_deleted_user_takes_what_hangs_on_it_and_leaves_what_it_made(sg: TestServer) {
+async fn deleting_a_user_deletes_its_bindings_but_not_its_service_principals(sg: TestServer) {
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
@@ -255,7 +255,7 @@ async fn a_deleted_user_takes_what_hangs_on_it_and_leaves_what_it_made(sg: TestS
     sg.finish().await;
 }
 
-async fn users_are_listed_in_pages_and_by_what_they_are(sg: TestServer) {
+async fn users_are_listed_in_pages_and_filtered(sg: TestServer) {
     let admin = sg.admin();
     for n in 0..4 {
         sg.user(&format!("u{n}@example.com"), pb::Role::Viewer).await;
@@ -305,7 +305,7 @@ async fn users_are_listed_in_pages_and_by_what_they_are(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp91_whoever_is_admin_by_a_group_is_shown_as_one(sg: TestServer) {
+async fn an_admin_by_group_is_listed_as_admin(sg: TestServer) {
     let admin = sg.admin();
     let ana = sg.user(ANA, pb::Role::Viewer).await;
     group(&admin, "admins", pb::Role::Admin, &[ANA]).await;
@@ -316,7 +316,7 @@ async fn wp91_whoever_is_admin_by_a_group_is_shown_as_one(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_etag_changes_with_each_change_and_with_nothing_else(sg: TestServer) {
+async fn an_etag_changes_only_with_a_change_of_the_user(sg: TestServer) {
     let admin = sg.admin();
     sg.user(ANA, pb::Role::Viewer).await;
     let read = get(&admin, ANA).await.unwrap();
@@ -341,7 +341,7 @@ async fn an_etag_changes_with_each_change_and_with_nothing_else(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn wp85_an_inactive_admin_is_deleted_while_one_active_stays(sg: TestServer) {
+async fn an_inactive_admin_can_be_deleted_while_an_active_admin_exists(sg: TestServer) {
     let admin = sg.admin();
     sg.user(ANA, pb::Role::Admin).await;
     change(&admin, active(ANA, false)).await.unwrap();
@@ -354,7 +354,7 @@ async fn wp85_an_inactive_admin_is_deleted_while_one_active_stays(sg: TestServer
     sg.finish().await;
 }
 
-async fn wp17_an_account_is_looked_after_from_the_first_day_to_the_last(sg: TestServer) {
+async fn a_user_is_invited_logs_in_is_managed_and_deleted(sg: TestServer) {
     let admin = sg.admin();
     let (users, nobody) = (|| admin.users(), sg.anonymous());
     let accept = |token: &str| pb::AcceptInviteRequest {

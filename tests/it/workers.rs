@@ -80,14 +80,14 @@ async fn alive(app: &App) -> i64 {
 }
 
 served! {
-    a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up,
-    a_job_that_another_replica_holds_is_left_to_it,
-    what_a_dead_replica_has_left_open_is_closed_as_unknown,
-    old_entries_are_forgotten_and_open_ones_are_not,
+    a_job_continues_after_a_panic_or_an_error_and_releases_its_lease,
+    a_job_leased_by_another_replica_is_not_run,
+    open_audit_entries_of_a_crashed_replica_are_closed_as_unknown,
+    old_audit_entries_are_deleted_and_open_ones_are_not,
     each_replica_has_a_heartbeat,
 }
 
-async fn a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up(sg: TestServer) {
+async fn a_job_continues_after_a_panic_or_an_error_and_releases_its_lease(sg: TestServer) {
     workers::spawn(&sg.app, COUNTING);
     until(&sg.app, 5).await;
     let app = Arc::clone(&sg.app);
@@ -107,7 +107,7 @@ async fn a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up(sg: Tes
     sg.finish().await;
 }
 
-async fn a_job_that_another_replica_holds_is_left_to_it(sg: TestServer) {
+async fn a_job_leased_by_another_replica_is_not_run(sg: TestServer) {
     let ttl = Duration::from_secs(30);
     let theirs = shoreguard::db::leases::acquire(&sg.app.db, COUNTING.name, "other", ttl)
         .await
@@ -123,7 +123,7 @@ async fn a_job_that_another_replica_holds_is_left_to_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_a_dead_replica_has_left_open_is_closed_as_unknown(sg: TestServer) {
+async fn open_audit_entries_of_a_crashed_replica_are_closed_as_unknown(sg: TestServer) {
     let app = &sg.app;
     let dead = Recorder::start(&app.db, &app.clock, &Arc::from("dead"), &settings());
     dead.open(intent("theirs")).await.unwrap();
@@ -147,7 +147,7 @@ async fn what_a_dead_replica_has_left_open_is_closed_as_unknown(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn old_entries_are_forgotten_and_open_ones_are_not(sg: TestServer) {
+async fn old_audit_entries_are_deleted_and_open_ones_are_not(sg: TestServer) {
     let app = &sg.app;
     app.audit.open(intent("open")).await.unwrap();
     let closed = app.audit.open(intent("closed")).await.unwrap();

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_text_names_its_field() {
+    fn a_rejection_of_a_string_names_its_field() {
         assert_eq!(refused_field(&refuse(&Fault::Nul("labels".to_owned()))), Some("labels"));
         assert_eq!(refused_field(&undecodable()), None);
         assert_eq!(refused_field(&Status::invalid_argument("x")), None);

@@ -47,13 +47,13 @@ fn update() -> pb::UpdateConfigRequest {
 }
 
 #[test]
-fn what_encoders_write_is_taken() {
+fn an_encoded_message_is_accepted() {
     check(UPDATE, &update().encode_to_vec()).unwrap();
     check(UPDATE, &[]).unwrap();
 }
 
 #[test]
-fn a_singular_field_that_comes_twice_is_refused() {
+fn a_repeated_singular_field_is_refused() {
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 1, b"other");
     assert_eq!(check(UPDATE, &bytes), Err(Kind::Ambiguous));
@@ -83,7 +83,7 @@ fn two_members_of_a_oneof_are_refused() {
 }
 
 #[test]
-fn a_map_key_that_comes_twice_is_refused() {
+fn a_repeated_map_key_is_refused() {
     let mut entry = Vec::new();
     wire::put_bytes(&mut entry, 1, b"web");
     let mut policy = Vec::new();
@@ -100,7 +100,7 @@ fn a_map_key_that_comes_twice_is_refused() {
 }
 
 #[test]
-fn what_is_no_message_of_the_schema_is_malformed() {
+fn bytes_that_do_not_match_the_schema_are_malformed() {
     let cut = &update().encode_to_vec()[..9];
     let mut number_as_text = Vec::new();
     wire::put_number(&mut number_as_text, 1, 7);
@@ -115,7 +115,7 @@ fn what_is_no_message_of_the_schema_is_malformed() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_only_where_that_is_asked_for() {
+fn an_unknown_field_is_refused_only_in_strict_mode() {
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 900, b"new");
     assert_eq!(check(UPDATE, &bytes), Ok(1));
@@ -126,7 +126,7 @@ fn an_unknown_field_is_refused_only_where_that_is_asked_for() {
 }
 
 #[test]
-fn nesting_has_a_bound() {
+fn nesting_depth_is_limited() {
     // A descriptor of the options is recursive: google.protobuf.DescriptorProto.nested_type.
     let mut bytes = Vec::new();
     for _ in 0..DEPTH_MAX {
@@ -138,7 +138,7 @@ fn nesting_has_a_bound() {
 
 proptest! {
     #[test]
-    fn whatever_prost_encodes_is_taken(
+    fn every_message_that_prost_encodes_is_accepted(
         name in "[^\0]{0,40}",
         key in "[a-z_]{0,20}",
         value in any::<i64>(),
@@ -174,13 +174,13 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_do_not_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = check(UPDATE, &bytes);
     }
 }
 
 #[test]
-fn nul_is_refused_in_every_string_and_taken_in_bytes() {
+fn nul_is_refused_in_every_string_and_accepted_in_bytes() {
     let field = |checked: Result<(), Fault>| match checked {
         Err(Fault::Nul(field)) => field,
         other => panic!("{other:?}"),
@@ -214,7 +214,7 @@ fn nul_is_refused_in_every_string_and_taken_in_bytes() {
 }
 
 #[test]
-fn nul_is_found_in_a_string_that_a_later_one_replaces() {
+fn nul_is_found_in_a_string_that_a_later_value_overwrites() {
     let own = Schema::own();
     let (mut bytes, name) = (Vec::new(), "shoreguard.v1.GetGatewayRequest");
     wire::put_bytes(&mut bytes, 1, b"a\0b");

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_string_at_a_path_is_found_and_an_empty_path_finds_none() {
+    fn every_string_at_a_path_is_found_and_an_empty_path_matches_nothing() {
         // Field 1 twice, each a message with the strings `a` and `b` in its field 2; then field 1 with no field 2.
         let message = [0x0a, 3, 0x12, 1, b'a', 0x0a, 3, 0x12, 1, b'b', 0x0a, 0];
         assert_eq!(texts_at(&message, &[1, 2]), ["a", "b"]);

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_well_formed_bearer_token_is_read() {
+    fn only_a_single_well_formed_bearer_token_is_parsed() {
         assert_eq!(bearer(b"Bearer abc"), Some("abc"));
         assert_eq!(bearer(b"bEARER abc"), Some("abc"));
         for bad in

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_it_was_given_for() {
+    fn a_token_carries_its_principal_session_and_gateway() {
         let (keys, snapshot, clock) = world();
         let caller = keys.verify(&keys.issue(&grant(&clock)).unwrap(), &snapshot).unwrap();
         assert_eq!((caller.principal(), caller.session()), (ANA, Some(SessionId(8))));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn t14_a_token_dies_with_what_made_it() {
+    fn t14_a_token_is_invalid_after_its_session_password_principal_or_gateway_is_replaced() {
         let (keys, snapshot, clock) = world();
         let sound = grant(&clock);
         let dead = [
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn t03_no_kind_stands_in_for_the_other() {
+    fn t03_session_and_gateway_tokens_are_not_interchangeable() {
         let (keys, snapshot, clock) = world();
         let sound = grant(&clock);
         // Both kinds use the same secret here, so that only the pinned claims can distinguish them.

@@ -295,13 +295,13 @@ fn fed(changes: Vec<Change>) -> Snapshot {
 
 proptest! {
     #[test]
-    fn every_answer_is_that_of_the_slow_model(world in world()) {
+    fn every_result_equals_that_of_the_reference_model(world in world()) {
         compare(&fed(changes(&world)), &world);
     }
 
     /// Cached results are computed again after each change of any kind.
     #[test]
-    fn nothing_that_is_remembered_outlives_a_change(
+    fn cached_results_are_recomputed_after_every_change(
         before in world(),
         after in world(),
         order in Just((0..changes_in_a_world()).collect::<Vec<_>>()).prop_shuffle(),
@@ -326,7 +326,7 @@ proptest! {
 
     /// The callers affected by a change of labels are those whose roles before and after it differ.
     #[test]
-    fn a_difference_is_that_of_the_roles(before in world(), after in world()) {
+    fn a_label_change_affects_exactly_the_callers_whose_role_differs(before in world(), after in world()) {
         let changed = World { labels: after.labels, ..before.clone() };
         let snapshot = fed(changes(&before));
         let labels = |world: &World| {
@@ -352,7 +352,7 @@ fn changes_in_a_world() -> usize {
 }
 
 #[test]
-fn a_name_belongs_to_who_has_it_last_in_whatever_order_changes_come() {
+fn an_email_belongs_to_its_newest_account_in_any_order_of_changes() {
     let user = |id: i64, email: &str| {
         let facts = UserFacts {
             identity: None,

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_safe_in_plain() {
+    fn only_loopback_is_safe_without_tls() {
         for (uri, is) in [
             ("http://127.0.0.1:8443", true),
             ("http://[::1]:8443", true),

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_takes_either_spelling_and_an_answer_has_the_protos() {
+    fn requests_accept_both_field_spellings_and_output_uses_the_proto_names() {
         for text in [r#"{"page_size": 7}"#, r#"{"pageSize": 7}"#] {
             let request = read("ListGatewaysRequest", text).unwrap();
             assert_eq!(line(&request), r#"{"page_size":7}"#);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_names_its_field() {
+    fn every_error_names_its_field() {
         let refused = read(
             "RegisterGatewayRequest",
             r#"{"name": 7, "scheme": "GATEWAY_SCHEME_FTP", "credentials": {"bearer": "x"},
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_told() {
+    fn a_request_that_is_not_a_json_object_is_reported() {
         assert_eq!(
             read("GetGatewayRequest", "[]").unwrap_err(),
             "the request must be a JSON object"

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_is_named_in_full_or_by_its_end() {
+    fn a_method_is_found_by_its_full_name_or_a_suffix() {
         for (name, path) in [
             ("shoreguard.v1.GatewayService/GetGateway", "shoreguard.v1.GatewayService/GetGateway"),
             ("/shoreguard.v1.GatewayService/GetGateway", "shoreguard.v1.GatewayService/GetGateway"),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_can_be_two_methods_lists_them() {
+    fn an_ambiguous_name_lists_the_matching_methods() {
         let mut methods = Methods::load();
         let shapes = methods.0.remove("openshell.v1.OpenShell/GetSandbox").unwrap();
         methods.0.insert("a.v1.A/Same".to_owned(), shapes);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_answered_with_near_ones() {
+    fn an_unknown_name_suggests_similar_methods() {
         let refused = path_of("getgateway").unwrap_err();
         let near = "no method `getgateway`; there is `shoreguard.v1.GatewayService/GetGateway`";
         assert!(refused.starts_with(near), "{refused}");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_of_one_generation_is_not_in_the_other() {
+    fn a_method_of_one_generation_is_not_found_in_the_other() {
         let methods = Methods::load();
         let (path, _) = methods
             .0
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_says_what_is_special() {
+    fn the_list_marks_streams_reserved_methods_and_single_generations() {
         let list = Methods::load().list();
         for line in [
             "openshell.inference.v1.Inference/SetInferenceRoute  generation 0.0 only",

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_detail_has_its_line() {
+    fn every_error_detail_is_printed_on_its_own_line() {
         let mut details = ErrorDetails::with_error_info("BUSY", "shoreguard", HashMap::new());
         details.add_bad_request_violation("name", "must not be empty");
         details.add_precondition_failure_violation("POLICY_PINNED", "edge", "pinned by ana");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_status_is_one_line() {
+    fn a_status_without_details_is_printed_on_one_line() {
         let status = Status::new(Code::Unimplemented, "");
         assert_eq!(refusal(&status), "UNIMPLEMENTED: the server gave no message");
     }

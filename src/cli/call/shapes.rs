@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_shown_with_its_messages() {
+    fn a_method_is_described_with_its_messages() {
         let methods = Methods::load();
         let method = methods.find("GetGateway").unwrap().newest(None).unwrap();
         let text = describe(&method);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_can_be_shown() {
+    fn every_method_can_be_described() {
         let methods = Methods::load();
         for row in methods.list().lines() {
             let path = row.split_whitespace().next().unwrap();

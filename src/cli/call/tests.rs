@@ -71,7 +71,7 @@ fn args(endpoint: &str, more: &[&str]) -> CallArgs {
 }
 
 #[tokio::test]
-async fn one_answer_comes_back_and_the_call_carries_key_gateway_and_deadline() {
+async fn a_unary_call_sends_key_gateway_and_deadline_and_returns_the_response() {
     let (endpoint, _tasks) = serve().await;
     let more = [
         "--key",
@@ -97,7 +97,7 @@ async fn one_answer_comes_back_and_the_call_carries_key_gateway_and_deadline() {
 }
 
 #[tokio::test]
-async fn a_stream_gives_each_message_and_then_its_refusal() {
+async fn a_stream_yields_each_message_and_then_its_error() {
     let (endpoint, _tasks) = serve().await;
     let mut client = Client::connect(&args(&endpoint, &["OpenShell/WatchSandbox"])).await.unwrap();
     let methods = Methods::load();
@@ -113,7 +113,7 @@ async fn a_stream_gives_each_message_and_then_its_refusal() {
 }
 
 #[tokio::test]
-async fn a_server_that_tells_no_generation_is_taken_to_be_the_newest() {
+async fn a_server_that_reports_no_generation_is_treated_as_the_newest() {
     let (endpoint, _tasks) = serve().await;
     let args = args(&endpoint, &["--gateway", "edge", "OpenShell/GetSandbox"]);
     let mut client = Client::connect(&args).await.unwrap();
@@ -126,14 +126,14 @@ async fn a_server_that_tells_no_generation_is_taken_to_be_the_newest() {
 }
 
 #[tokio::test]
-async fn a_key_does_not_go_in_plain_over_a_network() {
+async fn a_key_is_not_sent_without_tls_over_a_network() {
     let args = args("http://192.0.2.1:1", &["--key", "sg_x", "OpenShell/GetSandbox"]);
     let Err(Failure::Usage(why)) = Client::connect(&args).await else { panic!("it is refused") };
     assert!(why.contains("--allow-plaintext"), "{why}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_with_its_address() {
+async fn an_unreachable_server_is_reported_with_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

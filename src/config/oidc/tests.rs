@@ -34,7 +34,7 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_whole_provider_is_read() {
+fn a_complete_provider_is_parsed_and_its_secret_is_redacted() {
     let config = Config::from_toml(SOUND).unwrap();
     let provider = &config.oidc.providers[0];
     assert_eq!(provider.secret().unwrap().unwrap().expose(), "hunter2");
@@ -47,7 +47,7 @@ fn a_whole_provider_is_read() {
 }
 
 #[test]
-fn each_fault_is_named() {
+fn each_configuration_error_is_reported() {
     let long = format!("name = \"{}\"", "a".repeat(41));
     for (from, to, fault) in [
         (
@@ -94,7 +94,7 @@ fn each_fault_is_named() {
 }
 
 #[test]
-fn names_and_issuers_are_unique() {
+fn provider_names_and_issuers_are_unique() {
     let again = SOUND.replace("hunter2", "hunter3");
     assert_eq!(
         faults(&format!("{SOUND}{again}")),
@@ -106,19 +106,19 @@ fn names_and_issuers_are_unique() {
 }
 
 #[test]
-fn an_issuer_on_this_machine_may_speak_in_plain() {
+fn a_loopback_issuer_may_use_plain_http() {
     let local = SOUND.replace("https://id.example.com", "http://127.0.0.1:5556");
     assert!(Config::from_toml(&local).is_ok());
 }
 
 #[test]
-fn a_fault_never_quotes_the_secret() {
+fn an_error_never_quotes_the_client_secret() {
     let found = faults(&SOUND.replace("\"hunter2\"", "4242"));
     assert_eq!(found, ["`oidc.providers[0]` cannot be read: a secret must be a string"]);
 }
 
 #[test]
-fn the_secret_may_stand_in_a_file_that_others_cannot_read() {
+fn the_client_secret_may_be_in_a_file_that_other_users_cannot_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "hunter2\n").unwrap();
     std::fs::set_permissions(file.path(), Permissions::from_mode(0o640)).unwrap();

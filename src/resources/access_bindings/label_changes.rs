@@ -40,7 +40,7 @@ mod tests {
     use crate::role::Role;
 
     #[test]
-    fn the_first_are_named_and_all_are_counted() {
+    fn the_first_affected_callers_are_named_and_all_are_counted() {
         let moved = |n: usize| Moved {
             actor: format!("sp:{n:03}").into(),
             from: Role::None,

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_known_before_and_after_is_one_object() {
+    fn details_before_and_after_the_call_are_merged_into_one_object() {
         let text = |text: &str| Some(text.to_owned());
         for (before, after, both) in [
             (None, None, ""),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ending_has_its_word_on_the_wire() {
+    fn every_outcome_has_a_proto_value() {
         for ending in Ending::ALL.iter().copied() {
             let wire = outcome(Some(ending));
             let req = pb::ListAuditEntriesRequest { outcome: wire.into(), ..Default::default() };

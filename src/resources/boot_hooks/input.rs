@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_commands_are_bounded() {
+    fn hook_names_commands_and_timeouts_are_validated() {
         for good in ["a", "warm up", "Pr\u{fc}fung-1.2_x", &"n".repeat(NAME_CHARACTERS_MAX)] {
             assert!(name("name", good.to_owned()).is_ok(), "{good}");
         }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_bounded_and_never_shown() {
+    fn variables_are_limited_and_their_values_are_never_shown() {
         assert!(environment("_A1", "any\ntext").is_ok());
         assert!(environment(&"n".repeat(VARIABLE_NAME_BYTES_MAX), "").is_ok());
         assert!(environment("A", &"v".repeat(VARIABLE_VALUE_BYTES_MAX)).is_ok());
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn wp41_no_variable_chooses_what_runs_on_this_host() {
+    fn variables_that_affect_execution_are_refused_for_hooks_on_this_host() {
         for name in [
             "PATH",
             "LD_PRELOAD",

@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_typed_as_people_type() {
+    fn a_user_code_is_parsed_in_any_case_and_spacing() {
         for typed in ["BCDF-GHJK", "bcdfghjk", " bcdf ghjk ", "B-C-D-F-G-H-J-K"] {
             assert_eq!(UserCode::parse("user_code", typed).unwrap().shown(), "BCDF-GHJK");
         }
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn drawn_codes_are_of_all_letters_and_differ() {
+    fn generated_codes_use_every_letter_and_are_distinct() {
         let drawn: Vec<_> = (0..200).map(|_| UserCode::draw().unwrap()).collect();
         for code in &drawn {
             assert_eq!(UserCode::parse("user_code", &code.shown()).unwrap(), *code);

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_gives_one_token_and_no_token_outlives_a_day() {
+    fn token_times_are_rounded_to_hours_and_no_token_is_valid_over_a_day() {
         let at = Timestamp::from_unix_seconds;
         for (now, hours, begin, end) in [
             (0, 24, 0, 24 * HOUR),

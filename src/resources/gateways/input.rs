@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_is_one_that_is_known() {
+    fn only_a_known_runtime_is_accepted() {
         let kept = metadata("metadata_json", r#"{"runtime": "Docker", "zone": 1}"#).unwrap();
         assert_eq!(kept.as_deref(), Some(r#"{"runtime":"docker","zone":1}"#));
         for bad in
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded() {
+    fn gateway_names_are_validated() {
         assert!(name("name", &"a".repeat(GATEWAY_NAME_CHARACTERS_MAX)).is_ok());
         for bad in
             ["", "-a", ".a", "a/b", "a b", "\u{e4}", &"a".repeat(GATEWAY_NAME_CHARACTERS_MAX + 1)]

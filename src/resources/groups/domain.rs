@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_is_one_bounded_line() {
+    fn a_description_is_one_line_of_limited_length() {
         let most = "\u{e4}".repeat(DESCRIPTION_CHARACTERS_MAX);
         assert_eq!(description("description", &most).unwrap(), Some(most.clone()));
         assert_eq!(description("description", "").unwrap(), None);
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_reached_one_past_it() {
+    fn a_count_over_the_limit_is_refused() {
         assert!(within(GROUPS_MAX, GROUPS_MAX, "groups").is_ok());
         let refused = within(GROUPS_MAX + 1, GROUPS_MAX, "groups");
         assert!(matches!(refused, Err(Error::Refused { reason: Reason::LimitReached, .. })));

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_gateway_workspace_and_name_or_the_operation_itself() {
+    fn a_key_holds_gateway_workspace_and_name_or_the_operation_id() {
         for (new, expected) in [
             (new("", "box", true), "edge/default/box"),
             (new("default", "box", true), "edge/default/box"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn wp12_a_key_is_bounded_and_names_that_begin_alike_stay_apart() {
+    fn a_key_has_limited_length_and_names_with_a_common_prefix_stay_distinct() {
         let long = "g".repeat(253);
         let keys: Vec<String> =
             ["a", "b"].iter().map(|name| key(&long, &new("", name, true), "id")).collect();

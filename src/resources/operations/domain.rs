@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wp89_who_sees_an_operation_and_its_output() {
+    fn role_and_ownership_decide_who_sees_an_operation_and_its_output() {
         use Role::{Admin, None, Operator, Viewer};
         for (own, role, sees, sees_output) in [
             (true, None, true, false),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_uuid_in_its_plain_form() {
+    fn an_operation_id_is_a_hyphenated_uuid() {
         let plain = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01";
         assert_eq!(id("operation", plain).unwrap(), plain);
         assert_eq!(id("operation", &plain.to_uppercase()).unwrap(), plain);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_has_bounds() {
+    fn a_wait_timeout_has_a_valid_range() {
         assert_eq!(timeout("timeout", None).unwrap(), WAIT_DEFAULT);
         for good in [WAIT_MIN, WAIT_MAX] {
             assert_eq!(timeout("timeout", Some(good)).unwrap(), good);

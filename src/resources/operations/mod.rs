@@ -210,7 +210,7 @@ mod tests {
     use crate::upstream::errors::harmless;
 
     #[test]
-    fn a_failure_tells_what_the_caller_can_do_and_no_more() {
+    fn a_failure_has_a_code_and_hides_internal_causes() {
         let unreachable = Error::unavailable(Reason::GatewayUnreachable, "it does not answer");
         for (error, code, message) in [
             (unreachable, Code::GatewayUnreachable, "it does not answer"),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_and_plain() {
+    fn texts_are_truncated_and_control_characters_removed() {
         assert_eq!(harmless("a\u{1b}[31mb\nc", TEXT_CHARS_MAX), "a [31mb c");
         assert_eq!(harmless(&"\u{e4}".repeat(501), TEXT_CHARS_MAX).chars().count(), TEXT_CHARS_MAX);
     }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_kept_as_it_is() {
+    fn a_result_that_fits_is_stored_unchanged() {
         for result in [json!({}), json!({ "exit_code": 1 }), of(RESULT_BYTES_MAX)] {
             assert_eq!(fitted(result.clone()), result);
         }
@@ -107,13 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_too_many_cuts_the_first_text_and_says_so() {
+    fn one_excess_byte_truncates_the_first_text_and_sets_truncated() {
         let cut = fitted(of(RESULT_BYTES_MAX + 1));
         assert_eq!(cut, json!({ "stdout": "a".repeat(CUT_CHARS), "truncated": true }));
     }
 
     #[test]
-    fn texts_are_cut_in_order_until_the_rest_fits() {
+    fn texts_are_truncated_in_order_until_the_result_fits() {
         let long = "x".repeat(40_000);
         let result = json!({ "exit_code": 0, "logs": long, "stderr": long, "stdout": long });
         let cut = fitted(result);
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_between_characters() {
+    fn a_text_is_truncated_at_a_character_boundary() {
         let cut = fitted(json!({ "stdout": "\u{1f980}".repeat(20_000), "stderr": "short" }));
         assert_eq!(cut["stdout"].as_str().unwrap(), "\u{1f980}".repeat(CUT_CHARS));
         assert_eq!(cut["stderr"], "short");
     }
 
     #[test]
-    fn what_does_not_fit_even_then_is_a_stub() {
+    fn a_result_that_does_not_fit_after_truncation_becomes_a_stub() {
         let other = "x".repeat(RESULT_BYTES_MAX);
         for result in [json!({ "stdout": "y", "other": other }), json!([other]), json!(other)] {
             let stub = fitted(result);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn loud_hooks_leave_how_each_of_them_went() {
+    fn long_hook_outputs_are_truncated_and_every_hook_status_is_preserved() {
         let hook = |text: &str| json!({ "name": "loud", "status": "success", "output": text });
         for loud in ["x".repeat(4_096), "\u{1}".repeat(4_096)] {
             let hooks: Vec<Value> = (0..64).map(|_| hook(&loud)).collect();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn wp89_what_is_withheld_is_what_commands_wrote() {
+    fn withholding_removes_only_the_output_of_commands() {
         let mut result = json!({ "ready": true, "hooks": { "post_create": [{ "name": "a", "output": "secret" }] } });
         withhold(&mut result);
         let left = json!({
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_count_as_they_are_stored() {
+    fn the_size_limit_counts_json_escapes() {
         // Each character takes six bytes of JSON, so all four texts exceed the limit even after they are cut.
         let long = "\u{1}".repeat(20_000);
         let result = json!({ "stdout": long, "stderr": long, "output": long, "logs": long });

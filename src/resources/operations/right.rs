@@ -149,7 +149,7 @@ mod tests {
     use crate::db::types::UserId;
 
     #[test]
-    fn an_input_comes_back_with_the_credential_that_began_it() {
+    fn a_stored_input_is_read_with_the_credential_that_started_the_operation() {
         let principal = PrincipalId::User(UserId(1));
         for (version, session, bound) in [
             (Some(4), Some(SessionId(9)), None),

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_state_and_type_has_its_word_on_the_wire() {
+    fn every_status_type_and_error_code_has_a_proto_value() {
         for status in Status::ALL.iter().copied() {
             let wire = pb::OperationStatus::from(status);
             let req = pb::ListOperationsRequest { status: wire.into(), ..Default::default() };
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_bounded() {
+    fn a_filter_is_validated() {
         let of = |gateway: String| pb::ListOperationsRequest { gateway, ..Default::default() };
         assert!(Filter::try_from(of("g".repeat(GATEWAY_CHARS_MAX))).is_ok());
         for bad in ["g".repeat(GATEWAY_CHARS_MAX + 1), "a\0b".to_owned()] {

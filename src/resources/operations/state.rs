@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_move_from_each_state() {
+    fn every_transition_from_every_status_follows_the_table() {
         use Move::{Cancel, Fail, Run, Succeed};
         use Status::{Cancelling, Failed, Pending, Running, Succeeded};
         for (from, [run, cancel, succeed, fail]) in [
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_filters_on_the_states_that_a_move_is_possible_from() {
+    fn an_update_matches_only_the_statuses_that_allow_the_transition() {
         assert_eq!(Move::Run.from(), ["pending"]);
         assert_eq!(Move::Cancel.from(), ["pending", "running"]);
         assert_eq!(active(), ["pending", "running", "cancelling"]);

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_within_a_gateway_or_behind_one() {
+    fn a_page_can_end_within_a_gateway_or_after_one() {
         let mut within = filling();
         assert_eq!(within.take(told("a", &["1"], None)), None);
         assert_eq!(within.take(told("b", &["1", "2"], None)), Some(at("b", Some("1"))));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn t20_a_gateway_that_tells_too_much_or_nothing_in_time_is_named() {
+    fn t20_a_gateway_that_times_out_or_returns_too_much_is_named() {
         let one = || vec![sandbox("a", "1").sandbox];
         assert_eq!(live("a", Some(Ok((one(), true)))), (one(), None));
         let (shown, why) = live("a", Some(Ok((one(), false))));

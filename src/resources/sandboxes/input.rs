@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_a_gateway_may_know() {
+    fn sandbox_and_workspace_names_are_validated() {
         assert!(place("", "agent-1").is_ok_and(|place| place.workspace == "default"));
         assert!(place("team", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
         for bad in ["", "-a", ".", "a b", "a/b", "a\n", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_is_bounded_and_its_values_are_not_repeated() {
+    fn an_environment_is_limited_and_errors_do_not_repeat_its_values() {
         let one = |key: &str, value: String| environment([(key.to_owned(), value)].into());
         assert!(one("K", "v".repeat(ENVIRONMENT_VALUE_CHARACTERS_MAX)).is_ok());
         let error = one("K", "hush".repeat(ENVIRONMENT_VALUE_CHARACTERS_MAX)).unwrap_err();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_bounded() {
+    fn the_size_and_timeout_of_a_command_are_limited() {
         let of = |argv: &[&str]| {
             let argv = argv.iter().map(|word| (*word).to_owned()).collect();
             command(Command { argv, ..Command::default() })
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn t07_labels_of_access_are_not_for_sandboxes() {
+    fn t07_a_sandbox_cannot_have_access_labels() {
         assert!(labels([("env".to_owned(), "prod".to_owned())].into()).is_ok());
         assert!(labels([("access/zone".to_owned(), "eu".to_owned())].into()).is_err());
     }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn wp70_lines_are_picked_before_they_are_counted() {
+    fn log_lines_are_filtered_before_the_line_limit_applies() {
         let lines = [
             line("ERROR", "net"),
             line("OCSF", "net"),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn t20_a_session_that_could_break_out_of_a_command_is_refused() {
+    fn t20_a_session_with_shell_metacharacters_is_refused() {
         assert!(is_sound(&session()));
         let bad = |change: fn(&mut SshSession)| {
             let mut session = session();

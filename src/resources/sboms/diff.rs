@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_went_and_changed_is_told() {
+    fn added_removed_and_changed_entries_are_reported() {
         let before = content(
             &[
                 ("pkg:a/same@1", "1"),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_package_url_group_and_name_count() {
+    fn a_component_without_a_package_url_is_identified_by_group_and_name() {
         let named = |group: Option<&str>, name: &str| Part {
             name: name.to_owned(),
             group: group.map(str::to_owned),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_a_change_are_bounded() {
+    fn the_number_of_versions_of_a_change_is_limited() {
         let many: Vec<String> = (0..=VERSIONS_MAX).map(|n| format!("{n:03}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|version| ("pkg:a/b", &**version)).collect();
         let found = between(&Content::default(), &content(&many, &[]));

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_bounded_by_bytes_and_has_one_row_at_least() {
+    fn a_page_is_limited_in_bytes_and_has_at_least_one_row() {
         let size = PageSize::parse(3).unwrap();
         let fitted = |rows: Vec<usize>| fit(size, rows, |row| *row);
         assert_eq!(fitted(vec![1, 2, 3]), (vec![1, 2, 3], false));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_a_replaced_upload_is_a_conflict() {
+    fn a_page_token_of_a_replaced_upload_is_a_conflict() {
         let place = Place::parse("edge".into(), String::new(), "box".into()).unwrap();
         let after = Position { snapshot: 7, after: 3 };
         assert_eq!(position(None, 7, &place).unwrap(), -1);

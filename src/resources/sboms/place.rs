@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_three_names() {
+    fn a_place_needs_a_gateway_a_workspace_and_a_sandbox_name() {
         assert_eq!(parse("edge", "", "box").unwrap(), "edge/default/box");
         assert_eq!(parse("edge", "team-a", "b.o_x-1").unwrap(), "edge/team-a/b.o_x-1");
         assert!(parse("edge", "", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_url_is_parted_at_its_version() {
+    fn a_package_url_is_split_at_its_version() {
         for (purl, without, of) in [
             ("pkg:npm/lodash@4.17.21", "pkg:npm/lodash", Some("4.17.21")),
             ("pkg:npm/%40types/node@1.0?a=b@c#d", "pkg:npm/%40types/node", Some("1.0")),

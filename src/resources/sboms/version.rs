@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_in_their_order() {
+    fn version_keys_sort_in_version_order() {
         for ascending in [
             // Numbers.
             ["2.9", "2.10", "2.17", "2.17.1", "2.100", "10"].as_slice(),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_version_has_the_same_key() {
+    fn equal_versions_have_equal_keys() {
         for same in [
             ["2.17", "2.17.0", "2.17.0.0", "v2.17", "V2.17", "2.17.Final", " 2.17.0.RELEASE "]
                 .as_slice(),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_has_no_key() {
+    fn a_text_that_is_not_a_version_has_no_key() {
         for none in
             ["", " ", "latest", "main", "v", "-1", "~1", "${project.version}", "a1b2c3", "+1", "é"]
         {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_version_has_a_bounded_key() {
+    fn the_key_of_a_long_version_has_limited_length() {
         assert!(key(&"1.".repeat(64)).len() < 300);
         assert!(key(&"9".repeat(1_000)).len() < 110);
         assert!(key(&"9".repeat(99)) > key(&"8".repeat(99)));

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_looks_as_documented() {
+    fn a_new_key_has_the_documented_format() {
         let made = new_key().unwrap();
         let key = made.key.expose();
         assert_eq!((key.len(), &key[..3]), (46, "sg_"));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlap_lasts_a_week_at_most() {
+    fn an_overlap_longer_than_a_week_is_refused() {
         assert_eq!(overlap("overlap", OVERLAP_MAX).unwrap(), OVERLAP_MAX);
         assert!(overlap("overlap", OVERLAP_MAX + Duration::from_nanos(1)).is_err());
     }

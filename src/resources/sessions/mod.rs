@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refresh_token_is_read_whole_or_not_at_all() {
+    fn only_a_complete_refresh_token_is_parsed() {
         let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([7; FAMILY_BYTES + SECRET_BYTES]));
         assert_eq!(text.len(), 68);
         let read = RefreshToken::parse(&text).unwrap();

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_folded_and_checked() {
+    fn email_addresses_are_lowercased_and_validated() {
         assert_eq!(Email::parse("email", " Ana@Example.COM ").unwrap().as_str(), "ana@example.com");
         for bad in [
             "",

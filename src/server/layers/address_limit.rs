@@ -137,7 +137,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc, refusal};
 
     #[tokio::test]
-    async fn a_call_over_the_rate_is_refused_with_the_wait() {
+    async fn a_call_over_the_rate_is_refused_as_rate_limited() {
         let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 1";
         let fixture = Fixture::new(config).await;
         let inner = service_fn(async |_: Begun| Ok(answer()));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_is_cut_off_and_its_neighbour_is_not() {
+    fn the_limit_refuses_one_address_without_affecting_others() {
         let limit = AddressLimit::new(1, 3, vec![]);
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         for _ in 0..3 {
@@ -161,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_of_all_addresses_is_rare() {
+    fn scans_of_all_addresses_are_rate_limited() {
         let limit = AddressLimit::new(1, 1, vec![]);
         let scans = (0..1_000_000).filter(|_| limit.scans()).count() as u128;
         assert!(scans <= limit.began.elapsed().as_millis() / u128::from(SCAN_EVERY_MS));
     }
 
     #[test]
-    fn an_ipv6_host_has_one_bucket_for_its_network() {
+    fn ipv6_hosts_of_one_network_share_one_bucket() {
         let limit = AddressLimit::new(1, 1, vec![]);
         limit.admit("2001:db8::1".parse().unwrap()).unwrap();
         assert!(limit.admit("2001:db8::ffff:1".parse().unwrap()).is_err());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_address_counts_only_behind_a_configured_proxy() {
+    fn a_forwarded_address_is_used_only_behind_a_trusted_proxy() {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "203.0.113.9, 198.51.100.7, 10.0.0.2".parse().unwrap());
         let open = AddressLimit::new(0, 0, vec![]);

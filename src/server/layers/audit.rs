@@ -84,7 +84,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, grpc};
 
     #[tokio::test]
-    async fn what_fails_inside_is_answered_with_its_status() {
+    async fn an_inner_failure_is_returned_as_its_grpc_status() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |begun: Begun| match begun.0.call.method {
             LOGIN => Err(Failure::Panic),
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_whose_time_is_up_before_it_began_never_begins() {
+    async fn a_write_that_times_out_before_it_starts_is_never_started() {
         let fixture = Fixture::new("").await;
         let begun = fixture.begun(grpc("/shoreguard.v1.GroupService/CreateGroup"));
         let note = Arc::clone(&begun.0.call.note);

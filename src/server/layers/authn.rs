@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_credential_ends_the_call() {
+    async fn an_unknown_credential_is_refused() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: Identified| panic!("it was called"));
         let call = fixture.begun(grpc(LIST_GATEWAYS).header("authorization", "Bearer nobody"));

@@ -65,7 +65,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LOGIN, WATCH_EVENTS, answer, grpc};
 
     #[tokio::test]
-    async fn a_call_has_the_id_that_its_caller_sent_and_the_row_of_its_method() {
+    async fn a_call_of_a_known_method_has_the_request_id_of_its_caller() {
         let (fixture, id) = (Fixture::new("").await, uuid::Uuid::from_u128(7));
         let inner = service_fn(async |begun: Begun| {
             let state = begun.0;

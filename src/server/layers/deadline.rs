@@ -37,7 +37,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, answer, grpc, refusal};
 
     #[tokio::test]
-    async fn the_timeout_of_the_caller_is_the_deadline_of_the_call() {
+    async fn the_grpc_timeout_of_the_caller_sets_the_deadline_of_the_call() {
         let fixture = Fixture::new("").await;
         let call = fixture.admitted(grpc(LIST_GATEWAYS).header("grpc-timeout", "3S"));
         let inner = service_fn(async |admitted: Admitted| {
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_timeout_or_a_stopping_server_refuses_the_call() {
+    async fn an_invalid_timeout_or_a_draining_server_refuses_the_call() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: Admitted| panic!("it was called"));
         let bad = fixture.admitted(grpc(LIST_GATEWAYS).header("grpc-timeout", "soon"));

@@ -202,7 +202,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, answer, grpc, refusal};
 
     #[tokio::test]
-    async fn a_public_method_passes_and_others_need_a_credential() {
+    async fn public_methods_need_no_credential_and_other_methods_do() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |gated: Gated| {
             assert_eq!(gated.route.path(), LOGIN);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_a_row_byte_for_byte_or_nothing() {
+    fn a_path_is_matched_byte_for_byte() {
         assert!(matches!(route("/openshell.v1.OpenShell/Health"), Ok(Route::Proxied { .. })));
         for near in [
             "/openshell.v1.OpenShell/health",

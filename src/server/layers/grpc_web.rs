@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_translated_call_is_grpc_inside_and_grpc_web_outside() {
+    async fn a_grpc_web_call_is_translated_to_grpc_and_back() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |arriving: Arriving| {
             let content = &arriving.request.headers()[CONTENT_TYPE];
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxied_method_and_a_foreign_page_are_refused() {
+    async fn grpc_web_refuses_proxied_methods_and_foreign_origins() {
         let fixture = Fixture::new("").await;
         let inner =
             service_fn(async |_: Arriving| -> Result<_, Infallible> { panic!("it was called") });

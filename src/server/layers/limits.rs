@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_content_type_tells_the_protocol() {
+    fn the_content_type_and_http_version_select_the_protocol() {
         let unsupported = Protocol::Plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         for (content, version, expected) in [
             ("application/grpc", Version::HTTP_2, Protocol::Grpc),

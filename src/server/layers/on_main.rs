@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_task_is_polled_before_it_ends_with_its_caller() {
+    async fn a_task_is_polled_once_and_dropped_with_its_caller() {
         let (polled, was_polled) = oneshot::channel();
         let (dropped, was_dropped) = oneshot::channel::<()>();
         let mut polled = Some(polled);

@@ -168,7 +168,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn an_address_without_a_credential_is_counted_until_its_call_is_dropped() {
+    async fn an_anonymous_call_counts_for_its_address_until_it_is_dropped() {
         let fixture = Fixture::new("[limits]\nanonymous_calls_per_address = 1").await;
         let inner = service_fn(async |identified: Identified| {
             // While this call is open, a second one exceeds the limit.
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_counted_until_its_answer_is_dropped() {
+    async fn a_stream_counts_until_its_response_is_dropped() {
         let fixture = Fixture::new("[limits]\nstreams_per_caller = 1").await;
         let inner = service_fn(async |admitted: Admitted| {
             assert!(admitted.state.call.held.is_some());

@@ -26,7 +26,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc};
 
     #[tokio::test]
-    async fn a_panic_is_a_failure_and_an_answer_passes() {
+    async fn a_panic_becomes_a_failure_and_a_response_passes() {
         let fixture = Fixture::new("").await;
         let broken = service_fn(async |begun: Begun| match begun.0.call.method {
             LOGIN => panic!("on purpose"),

@@ -72,7 +72,7 @@ mod tests {
     use crate::server::layers::fixture::{self, Fixture, LOGIN};
 
     #[tokio::test]
-    async fn grpc_passes_and_everything_else_is_answered_here() {
+    async fn grpc_requests_pass_and_other_requests_get_an_http_error() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: Arriving| Ok::<_, Infallible>(fixture::answer()));
         let passed = split(fixture.arriving(fixture::grpc(LOGIN)), inner).await.unwrap();

@@ -121,7 +121,7 @@ mod tests {
     use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc};
 
     #[tokio::test]
-    async fn the_answer_carries_the_id_of_the_call() {
+    async fn the_response_carries_the_request_id_of_the_call() {
         let fixture = Fixture::new("").await;
         let begun = fixture.begun(grpc(LOGIN));
         let id = begun.0.call.request_id;

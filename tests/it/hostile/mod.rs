@@ -143,11 +143,11 @@ fn shown(message: &[u8]) -> String {
 }
 
 served! {
-    no_message_makes_the_server_fail,
-    nul_in_any_string_is_an_invalid_argument_before_anything_is_asked,
+    no_random_message_causes_an_internal_error,
+    nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called,
 }
 
-async fn no_message_makes_the_server_fail(sg: TestServer) {
+async fn no_random_message_causes_an_internal_error(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let random = std::cell::RefCell::new(Random::new(SEED));
     let calls = calls(|of, gateway| {
@@ -170,7 +170,7 @@ async fn no_message_makes_the_server_fail(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn nul_in_any_string_is_an_invalid_argument_before_anything_is_asked(sg: TestServer) {
+async fn nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let asked = |fleet: &[Simulator]| -> u64 {
         let calls = fleet.iter().flat_map(Simulator::calls);

@@ -16,15 +16,15 @@ async fn of(sg: &TestServer, provider: &str, sub: &str) -> String {
 
 served! {
     tuned issuers;
-    a_token_stands_for_the_user_of_its_identity_until_that_user_may_not_call,
-    a_token_of_nobody_stands_for_the_service_principal_of_its_rule,
-    only_issuers_that_are_configured_so_are_taken_at_their_word,
-    a_token_ends_by_itself,
-    t16_tokens_of_unknown_keys_are_no_flood_at_the_issuer,
-    keys_are_asked_for_again_after_an_hour,
+    an_access_token_authenticates_its_linked_user_until_deactivation,
+    an_access_token_without_a_user_maps_to_the_service_principal_of_its_rule,
+    bearer_tokens_are_accepted_only_of_issuers_configured_for_them,
+    an_access_token_is_refused_after_it_expires,
+    t16_tokens_with_unknown_keys_do_not_flood_the_issuer,
+    issuer_keys_are_fetched_again_after_an_hour,
 }
 
-async fn a_token_stands_for_the_user_of_its_identity_until_that_user_may_not_call(sg: TestServer) {
+async fn an_access_token_authenticates_its_linked_user_until_deactivation(sg: TestServer) {
     let token = of(&sg, "corp", "1").await;
     assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
     sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_token_stands_for_the_user_of_its_identity_until_that_user_may_not_cal
     sg.finish().await;
 }
 
-async fn a_token_of_nobody_stands_for_the_service_principal_of_its_rule(sg: TestServer) {
+async fn an_access_token_without_a_user_maps_to_the_service_principal_of_its_rule(sg: TestServer) {
     let robot = of(&sg, "corp", "robot-7").await;
     assert_refused!(sg.with(&robot).who().await, Unauthenticated, "CREDENTIAL_INVALID");
     sg.admin().key("robots", pb::Role::Viewer).await;
@@ -62,7 +62,7 @@ async fn a_token_of_nobody_stands_for_the_service_principal_of_its_rule(sg: Test
     sg.finish().await;
 }
 
-async fn only_issuers_that_are_configured_so_are_taken_at_their_word(sg: TestServer) {
+async fn bearer_tokens_are_accepted_only_of_issuers_configured_for_them(sg: TestServer) {
     sg.log_in_as("partner", "1", "bo@partner.example", Value::Null).await.unwrap();
     let token = of(&sg, "partner", "1").await;
     assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
@@ -74,7 +74,7 @@ async fn only_issuers_that_are_configured_so_are_taken_at_their_word(sg: TestSer
     sg.finish().await;
 }
 
-async fn a_token_ends_by_itself(sg: TestServer) {
+async fn an_access_token_is_refused_after_it_expires(sg: TestServer) {
     sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let exp = sg.app.clock.now().unix_seconds() + 100;
     let claims = json!({ "aud": AUDIENCE, "sub": "1", "exp": exp });
@@ -85,7 +85,7 @@ async fn a_token_ends_by_itself(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t16_tokens_of_unknown_keys_are_no_flood_at_the_issuer(sg: TestServer) {
+async fn t16_tokens_with_unknown_keys_do_not_flood_the_issuer(sg: TestServer) {
     let corp = sg.issuer("corp");
     sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let old = of(&sg, "corp", "1").await;
@@ -111,7 +111,7 @@ async fn t16_tokens_of_unknown_keys_are_no_flood_at_the_issuer(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn keys_are_asked_for_again_after_an_hour(sg: TestServer) {
+async fn issuer_keys_are_fetched_again_after_an_hour(sg: TestServer) {
     let corp = sg.issuer("corp");
     sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let token = of(&sg, "corp", "1").await;

@@ -19,16 +19,16 @@ async fn good(issuer: &Issuer) -> String {
 
 served! {
     tuned issuers;
-    the_first_rule_whose_conditions_hold_says_for_whom_a_token_is,
-    what_an_exchange_gives_is_a_caller_with_the_role_of_the_rule,
-    t14_a_session_of_an_exchange_ends_with_what_made_it,
-    a_rule_for_a_service_principal_that_is_not_there_makes_none,
-    nobody_else_makes_a_service_principal_of_such_a_name,
-    jobs_that_come_at_the_same_moment_are_one_service_principal,
-    an_issuer_that_is_away_is_believed_for_a_day,
+    the_first_matching_rule_selects_the_service_principal_of_an_exchange,
+    an_exchange_returns_a_session_with_the_role_of_its_rule,
+    t14_an_exchange_session_ends_with_its_token_and_service_principal,
+    a_rule_that_names_a_missing_service_principal_does_not_create_it,
+    service_principal_names_with_the_oidc_prefix_are_reserved,
+    concurrent_exchanges_create_one_service_principal,
+    keys_of_an_unreachable_issuer_are_used_for_a_day,
 }
 
-async fn the_first_rule_whose_conditions_hold_says_for_whom_a_token_is(sg: TestServer) {
+async fn the_first_matching_rule_selects_the_service_principal_of_an_exchange(sg: TestServer) {
     let corp = sg.issuer("corp");
     sg.admin().key("robots", pb::Role::Viewer).await;
     for (claims, expected) in [
@@ -64,7 +64,7 @@ async fn the_first_rule_whose_conditions_hold_says_for_whom_a_token_is(sg: TestS
     sg.finish().await;
 }
 
-async fn what_an_exchange_gives_is_a_caller_with_the_role_of_the_rule(sg: TestServer) {
+async fn an_exchange_returns_a_session_with_the_role_of_its_rule(sg: TestServer) {
     let corp = sg.issuer("corp");
     let got = sg.exchange("corp", &good(&corp).await).await.unwrap();
     assert_eq!(got.role(), pb::Role::Operator);
@@ -84,7 +84,7 @@ async fn what_an_exchange_gives_is_a_caller_with_the_role_of_the_rule(sg: TestSe
     sg.finish().await;
 }
 
-async fn t14_a_session_of_an_exchange_ends_with_what_made_it(sg: TestServer) {
+async fn t14_an_exchange_session_ends_with_its_token_and_service_principal(sg: TestServer) {
     let corp = sg.issuer("corp");
     let now = sg.app.clock.now().unix_seconds();
     let mut claims = job("acme/infra", "refs/heads/main");
@@ -121,7 +121,7 @@ async fn t14_a_session_of_an_exchange_ends_with_what_made_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_rule_for_a_service_principal_that_is_not_there_makes_none(sg: TestServer) {
+async fn a_rule_that_names_a_missing_service_principal_does_not_create_it(sg: TestServer) {
     let corp = sg.issuer("corp");
     let robot = corp.access_token(json!({ "aud": AUDIENCE, "sub": "robot-7" })).await;
     assert_refused!(sg.exchange("corp", &robot).await, Unauthenticated, "CREDENTIAL_INVALID");
@@ -130,7 +130,7 @@ async fn a_rule_for_a_service_principal_that_is_not_there_makes_none(sg: TestSer
     sg.finish().await;
 }
 
-async fn nobody_else_makes_a_service_principal_of_such_a_name(sg: TestServer) {
+async fn service_principal_names_with_the_oidc_prefix_are_reserved(sg: TestServer) {
     for name in ["oidc/corp/deploy", "oidc/"] {
         let request = pb::CreateServicePrincipalRequest {
             name: name.to_owned(),
@@ -143,7 +143,7 @@ async fn nobody_else_makes_a_service_principal_of_such_a_name(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn jobs_that_come_at_the_same_moment_are_one_service_principal(sg: TestServer) {
+async fn concurrent_exchanges_create_one_service_principal(sg: TestServer) {
     let token = good(&sg.issuer("corp")).await;
     let all = [(); 4].map(|()| sg.exchange("corp", &token));
     let mut names: Vec<String> = vec![];
@@ -156,7 +156,7 @@ async fn jobs_that_come_at_the_same_moment_are_one_service_principal(sg: TestSer
     sg.finish().await;
 }
 
-async fn an_issuer_that_is_away_is_believed_for_a_day(sg: TestServer) {
+async fn keys_of_an_unreachable_issuer_are_used_for_a_day(sg: TestServer) {
     let corp = sg.issuer("corp");
     let token = good(&corp).await;
     sg.exchange("corp", &token).await.unwrap();

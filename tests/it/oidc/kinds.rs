@@ -30,9 +30,9 @@ async fn shown(sg: &TestServer, place: &str, token: &str, back: &SentBack) -> Re
     }
 }
 
-served! { tuned issuers; t03_each_kind_of_token_is_refused_in_each_others_place }
+served! { tuned issuers; t03_every_kind_of_token_is_refused_in_place_of_another_kind }
 
-async fn t03_each_kind_of_token_is_refused_in_each_others_place(sg: TestServer) {
+async fn t03_every_kind_of_token_is_refused_in_place_of_another_kind(sg: TestServer) {
     let corp = sg.issuer("corp");
     sg.admin().key("robots", pb::Role::Viewer).await;
     let session = sg.log_in_as("corp", "robot-7", "ana@corp.example", json!({})).await.unwrap();

@@ -37,21 +37,21 @@ async fn unlink(caller: &Caller) -> Result<(), Status> {
 
 served! {
     tuned issuers;
-    t11_an_address_takes_over_no_account_that_somebody_owns,
-    t11_an_issuer_finds_accounts_of_its_own_domains_alone,
-    wp49_an_address_that_is_not_verified_is_nobodys,
-    wp49_an_invitation_ends_when_its_account_is_linked,
-    wp49_who_may_not_come_in_gets_no_session,
-    wp49_a_link_that_stands_is_never_overwritten,
-    an_account_that_was_linked_before_issuers_were_told_apart_is_still_found,
-    an_owner_links_its_own_account_and_keeps_its_role,
-    linking_takes_a_person_who_has_just_logged_in,
-    a_session_that_ends_while_the_issuer_is_asked_links_nothing,
-    t14_what_was_made_from_a_link_ends_with_it,
-    nobody_takes_away_their_only_way_to_log_in,
+    t11_an_oidc_login_cannot_take_over_an_owned_account_by_its_address,
+    t11_an_issuer_can_link_only_accounts_of_its_own_domains,
+    an_unverified_address_is_not_linked_to_an_account,
+    linking_an_account_invalidates_its_invitation,
+    a_deactivated_user_gets_no_session_by_oidc_login,
+    an_existing_identity_link_is_never_overwritten,
+    an_account_linked_without_a_stored_issuer_is_still_found,
+    a_user_links_an_identity_and_the_role_does_not_change,
+    linking_requires_a_user_with_a_recent_login,
+    a_session_that_is_revoked_during_linking_links_nothing,
+    t14_unlinking_revokes_sessions_and_tokens_of_the_identity,
+    the_only_way_to_log_in_cannot_be_unlinked,
 }
 
-async fn t11_an_address_takes_over_no_account_that_somebody_owns(sg: TestServer) {
+async fn t11_an_oidc_login_cannot_take_over_an_owned_account_by_its_address(sg: TestServer) {
     // Accounts with a password, with the role admin, with an admin group, with a link to another issuer, and
     // deactivated.
     for name in ["password", "admin", "group-admin", "linked", "gone"] {
@@ -85,7 +85,7 @@ async fn t11_an_address_takes_over_no_account_that_somebody_owns(sg: TestServer)
     sg.finish().await;
 }
 
-async fn t11_an_issuer_finds_accounts_of_its_own_domains_alone(sg: TestServer) {
+async fn t11_an_issuer_can_link_only_accounts_of_its_own_domains(sg: TestServer) {
     for name in ["ana@corp.example", "ana@else.example", "bo@sub.corp.example"] {
         sg.user(name, Role::Viewer).await;
         sg.set_user(name, NO_PASSWORD).await;
@@ -111,7 +111,7 @@ async fn t11_an_issuer_finds_accounts_of_its_own_domains_alone(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp49_an_address_that_is_not_verified_is_nobodys(sg: TestServer) {
+async fn an_unverified_address_is_not_linked_to_an_account(sg: TestServer) {
     sg.user("ana@corp.example", Role::Viewer).await;
     sg.set_user("ana@corp.example", NO_PASSWORD).await;
     let issuer = sg.issuer("corp");
@@ -127,7 +127,7 @@ async fn wp49_an_address_that_is_not_verified_is_nobodys(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp49_an_invitation_ends_when_its_account_is_linked(sg: TestServer) {
+async fn linking_an_account_invalidates_its_invitation(sg: TestServer) {
     let invite = pb::InviteUserRequest {
         email: "ana@corp.example".into(),
         role: pb::Role::Viewer.into(),
@@ -144,7 +144,7 @@ async fn wp49_an_invitation_ends_when_its_account_is_linked(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp49_who_may_not_come_in_gets_no_session(sg: TestServer) {
+async fn a_deactivated_user_gets_no_session_by_oidc_login(sg: TestServer) {
     let session = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     sg.set_user("ana@corp.example", "is_active = false").await;
     assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
@@ -156,7 +156,7 @@ async fn wp49_who_may_not_come_in_gets_no_session(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn wp49_a_link_that_stands_is_never_overwritten(sg: TestServer) {
+async fn an_existing_identity_link_is_never_overwritten(sg: TestServer) {
     sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let before = dump::table(&sg.app.db, "users").await;
     // The same address with another subject at the same issuer, and at another issuer.
@@ -168,7 +168,7 @@ async fn wp49_a_link_that_stands_is_never_overwritten(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_account_that_was_linked_before_issuers_were_told_apart_is_still_found(sg: TestServer) {
+async fn an_account_linked_without_a_stored_issuer_is_still_found(sg: TestServer) {
     sg.user("ana@corp.example", Role::Viewer).await;
     let old = format!("{NO_PASSWORD}, oidc_provider = 'corp', oidc_sub = '1'");
     sg.set_user("ana@corp.example", &old).await;
@@ -179,7 +179,7 @@ async fn an_account_that_was_linked_before_issuers_were_told_apart_is_still_foun
     sg.finish().await;
 }
 
-async fn an_owner_links_its_own_account_and_keeps_its_role(sg: TestServer) {
+async fn a_user_links_an_identity_and_the_role_does_not_change(sg: TestServer) {
     sg.user("ana@corp.example", Role::Admin).await;
     let ana = sg.login("ana@corp.example").await;
     sg.issuer("corp").person("1", "somebody@corp.example", json!({ "groups": "all" })).await;
@@ -203,7 +203,7 @@ async fn an_owner_links_its_own_account_and_keeps_its_role(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn linking_takes_a_person_who_has_just_logged_in(sg: TestServer) {
+async fn linking_requires_a_user_with_a_recent_login(sg: TestServer) {
     sg.user("ana@corp.example", Role::Viewer).await;
     sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
     let begun = sg.begin("corp").await;
@@ -223,7 +223,7 @@ async fn linking_takes_a_person_who_has_just_logged_in(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_session_that_ends_while_the_issuer_is_asked_links_nothing(sg: TestServer) {
+async fn a_session_that_is_revoked_during_linking_links_nothing(sg: TestServer) {
     sg.user("ana@corp.example", Role::Viewer).await;
     let ana = sg.login("ana@corp.example").await;
     let corp = sg.issuer("corp");
@@ -247,7 +247,7 @@ async fn a_session_that_ends_while_the_issuer_is_asked_links_nothing(sg: TestSer
     sg.finish().await;
 }
 
-async fn t14_what_was_made_from_a_link_ends_with_it(sg: TestServer) {
+async fn t14_unlinking_revokes_sessions_and_tokens_of_the_identity(sg: TestServer) {
     sg.user("ana@corp.example", Role::Viewer).await;
     let ana = sg.login("ana@corp.example").await;
     sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
@@ -276,7 +276,7 @@ async fn t14_what_was_made_from_a_link_ends_with_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn nobody_takes_away_their_only_way_to_log_in(sg: TestServer) {
+async fn the_only_way_to_log_in_cannot_be_unlinked(sg: TestServer) {
     let session = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let ana = sg.with(&session.session_token);
     assert_refused!(unlink(&ana).await, FailedPrecondition, "NO_OTHER_LOGIN");

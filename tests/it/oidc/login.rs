@@ -12,19 +12,19 @@ use crate::support::server::TestServer;
 
 served! {
     tuned issuers;
-    a_person_logs_in_where_the_issuer_vouches_for_it,
-    a_beginning_tells_nothing_that_could_end_it,
-    a_login_leads_back_to_configured_places_alone,
-    a_code_is_good_once_and_for_its_own_login,
-    a_login_that_takes_too_long_is_over,
-    an_id_token_that_is_wrong_in_anything_lets_nobody_in,
-    the_same_subject_of_two_issuers_is_two_people,
-    every_algorithm_that_is_taken_is_verified_and_a_new_key_is_found,
-    a_client_shows_its_secret_as_the_issuer_takes_it_or_has_none,
-    the_secrets_of_a_login_stand_nowhere,
+    an_oidc_login_creates_a_session_with_the_role_of_the_issuer,
+    an_oidc_login_completes_only_with_its_own_login_token,
+    an_oidc_login_accepts_only_configured_or_loopback_redirect_uris,
+    an_authorization_code_is_valid_once_and_only_for_its_own_login,
+    an_oidc_login_expires_after_ten_minutes,
+    an_id_token_with_any_invalid_claim_or_signature_is_refused,
+    equal_subjects_of_two_issuers_are_different_users,
+    every_supported_algorithm_is_verified_and_rotated_keys_are_fetched,
+    the_client_authenticates_by_a_method_that_the_issuer_supports,
+    the_secrets_of_an_oidc_login_are_not_stored,
 }
 
-async fn a_person_logs_in_where_the_issuer_vouches_for_it(sg: TestServer) {
+async fn an_oidc_login_creates_a_session_with_the_role_of_the_issuer(sg: TestServer) {
     let request = pb::ListOidcProvidersRequest {};
     let listed = sg
         .anonymous()
@@ -71,7 +71,7 @@ async fn a_person_logs_in_where_the_issuer_vouches_for_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_beginning_tells_nothing_that_could_end_it(sg: TestServer) {
+async fn an_oidc_login_completes_only_with_its_own_login_token(sg: TestServer) {
     let begun = sg.begin("corp").await;
     let url = &begun.authorization_url;
     assert!(url.contains("&code_challenge_method=S256") && url.contains("&nonce="), "{url}");
@@ -87,7 +87,7 @@ async fn a_beginning_tells_nothing_that_could_end_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_login_leads_back_to_configured_places_alone(sg: TestServer) {
+async fn an_oidc_login_accepts_only_configured_or_loopback_redirect_uris(sg: TestServer) {
     let begin = async |provider: &str, redirect_uri: &str| {
         let (provider, redirect_uri) = (provider.to_owned(), redirect_uri.to_owned());
         let request = pb::BeginOidcLoginRequest { provider, redirect_uri };
@@ -110,7 +110,7 @@ async fn a_login_leads_back_to_configured_places_alone(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_code_is_good_once_and_for_its_own_login(sg: TestServer) {
+async fn an_authorization_code_is_valid_once_and_only_for_its_own_login(sg: TestServer) {
     sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
     let begun = sg.begin("corp").await;
     let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
@@ -147,7 +147,7 @@ async fn a_code_is_good_once_and_for_its_own_login(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn a_login_that_takes_too_long_is_over(sg: TestServer) {
+async fn an_oidc_login_expires_after_ten_minutes(sg: TestServer) {
     sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
     for (minutes, over) in [(9, false), (10, true)] {
         let begun = sg.begin("corp").await;
@@ -158,7 +158,7 @@ async fn a_login_that_takes_too_long_is_over(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_id_token_that_is_wrong_in_anything_lets_nobody_in(sg: TestServer) {
+async fn an_id_token_with_any_invalid_claim_or_signature_is_refused(sg: TestServer) {
     let issuer = sg.issuer("corp");
     issuer.person("1", "ana@corp.example", Value::Null).await;
     let nobody = no_such_account(&sg).await;
@@ -196,7 +196,7 @@ async fn an_id_token_that_is_wrong_in_anything_lets_nobody_in(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn the_same_subject_of_two_issuers_is_two_people(sg: TestServer) {
+async fn equal_subjects_of_two_issuers_are_different_users(sg: TestServer) {
     let ours = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let theirs = sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
     let who = async |token: &str| sg.with(token).who().await.unwrap().actor;
@@ -213,7 +213,7 @@ async fn the_same_subject_of_two_issuers_is_two_people(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn every_algorithm_that_is_taken_is_verified_and_a_new_key_is_found(sg: TestServer) {
+async fn every_supported_algorithm_is_verified_and_rotated_keys_are_fetched(sg: TestServer) {
     let issuer = sg.issuer("corp");
     issuer.person("1", "ana@corp.example", Value::Null).await;
     sg.oidc_login("corp").await.unwrap();
@@ -234,7 +234,7 @@ async fn every_algorithm_that_is_taken_is_verified_and_a_new_key_is_found(sg: Te
     sg.finish().await;
 }
 
-async fn a_client_shows_its_secret_as_the_issuer_takes_it_or_has_none(sg: TestServer) {
+async fn the_client_authenticates_by_a_method_that_the_issuer_supports(sg: TestServer) {
     sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
     sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
     sg.issuer("corp").tell(Control::Secret(Some("another secret".to_owned()))).await;
@@ -248,7 +248,7 @@ async fn a_client_shows_its_secret_as_the_issuer_takes_it_or_has_none(sg: TestSe
     sg.finish().await;
 }
 
-async fn the_secrets_of_a_login_stand_nowhere(sg: TestServer) {
+async fn the_secrets_of_an_oidc_login_are_not_stored(sg: TestServer) {
     sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
     let begun = sg.begin("corp").await;
     let back = sg.issuer("corp").log_in(&begun.authorization_url).await;

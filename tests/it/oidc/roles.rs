@@ -10,13 +10,13 @@ use crate::support::server::TestServer;
 
 served! {
     tuned issuers;
-    wp49_a_role_follows_the_issuer_at_each_login_down_too,
-    an_issuer_that_says_no_roles_changes_none,
-    the_last_active_admin_stays_whatever_its_issuer_says,
-    people_who_come_at_the_same_moment_are_one_account,
+    the_role_is_raised_or_lowered_to_that_of_the_issuer_at_each_login,
+    an_issuer_without_role_mapping_changes_no_role,
+    the_role_of_the_last_active_admin_is_not_lowered_by_its_issuer,
+    concurrent_first_logins_create_one_account,
 }
 
-async fn wp49_a_role_follows_the_issuer_at_each_login_down_too(sg: TestServer) {
+async fn the_role_is_raised_or_lowered_to_that_of_the_issuer_at_each_login(sg: TestServer) {
     let mut events = vec![];
     for (groups, role) in [
         (json!(["ops"]), pb::Role::Operator),
@@ -52,7 +52,7 @@ async fn wp49_a_role_follows_the_issuer_at_each_login_down_too(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_issuer_that_says_no_roles_changes_none(sg: TestServer) {
+async fn an_issuer_without_role_mapping_changes_no_role(sg: TestServer) {
     let session = sg
         .log_in_as("partner", "1", "bo@partner.example", json!({ "groups": "ops" }))
         .await
@@ -63,7 +63,7 @@ async fn an_issuer_that_says_no_roles_changes_none(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn the_last_active_admin_stays_whatever_its_issuer_says(sg: TestServer) {
+async fn the_role_of_the_last_active_admin_is_not_lowered_by_its_issuer(sg: TestServer) {
     sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
     sg.set_user("ana@corp.example", "role = 'admin'").await;
     sg.set_user(ADMIN_EMAIL, "is_active = false").await;
@@ -76,7 +76,7 @@ async fn the_last_active_admin_stays_whatever_its_issuer_says(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn people_who_come_at_the_same_moment_are_one_account(sg: TestServer) {
+async fn concurrent_first_logins_create_one_account(sg: TestServer) {
     sg.issuer("corp")
         .tell(Control::Login(json!({
             "sub": "1", "email": "ana@corp.example", "email_verified": true, "groups": "all",

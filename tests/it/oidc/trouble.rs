@@ -19,13 +19,13 @@ async fn begin(sg: &TestServer) -> Result<(), tonic::Status> {
 
 served! {
     tuned impatient;
-    a_discovery_document_that_cannot_be_had_or_believed_tells_nothing,
-    what_an_issuer_names_is_not_fetched_from_where_it_must_not_be,
-    a_code_goes_to_no_other_place_than_the_issuers,
-    an_issuer_that_is_away_is_asked_seldom_and_stops_no_other,
+    an_unavailable_or_invalid_discovery_document_is_reported_without_details,
+    forbidden_urls_of_a_discovery_document_are_not_fetched,
+    an_authorization_code_is_sent_only_to_an_allowed_token_endpoint,
+    an_unreachable_issuer_is_called_rarely_and_does_not_affect_other_issuers,
 }
 
-async fn a_discovery_document_that_cannot_be_had_or_believed_tells_nothing(sg: TestServer) {
+async fn an_unavailable_or_invalid_discovery_document_is_reported_without_details(sg: TestServer) {
     let corp = sg.issuer("corp");
     for how in [How::Redirect, How::Fail, How::Hang] {
         corp.tell(Control::Behave(DISCOVERY.to_owned(), how)).await;
@@ -54,7 +54,7 @@ async fn a_discovery_document_that_cannot_be_had_or_believed_tells_nothing(sg: T
     sg.finish().await;
 }
 
-async fn what_an_issuer_names_is_not_fetched_from_where_it_must_not_be(sg: TestServer) {
+async fn forbidden_urls_of_a_discovery_document_are_not_fetched(sg: TestServer) {
     let corp = sg.issuer("corp");
     let token = corp.access_token(json!({ "aud": AUDIENCE, "sub": "robot-7" })).await;
     for place in [
@@ -85,7 +85,7 @@ async fn what_an_issuer_names_is_not_fetched_from_where_it_must_not_be(sg: TestS
     sg.finish().await;
 }
 
-async fn a_code_goes_to_no_other_place_than_the_issuers(sg: TestServer) {
+async fn an_authorization_code_is_sent_only_to_an_allowed_token_endpoint(sg: TestServer) {
     let corp = sg.issuer("corp");
     corp.person("1", "ana@corp.example", Value::Null).await;
     for place in ["https://169.254.169.254/token", "http://10.0.0.1/token"] {
@@ -107,7 +107,7 @@ async fn a_code_goes_to_no_other_place_than_the_issuers(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn an_issuer_that_is_away_is_asked_seldom_and_stops_no_other(sg: TestServer) {
+async fn an_unreachable_issuer_is_called_rarely_and_does_not_affect_other_issuers(sg: TestServer) {
     let corp = sg.issuer("corp");
     corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Fail)).await;
     for _ in 0..5 {

@@ -102,7 +102,7 @@ pub(crate) fn base() -> &'static str {
 #[expect(clippy::zombie_processes, reason = "it ends after us: nobody is left to wait for it")]
 fn start() -> Process {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["oidc_provider::process::serves_where_it_is_told_to", "--exact", "--nocapture"])
+        .args(["oidc_provider::process::runs_the_provider_process", "--exact", "--nocapture"])
         .env(MARK, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

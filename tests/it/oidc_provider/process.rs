@@ -29,7 +29,7 @@ struct Server {
 
 /// Not a test of its own, but the entry point of the provider process.
 #[test]
-fn serves_where_it_is_told_to() {
+fn runs_the_provider_process() {
     if std::env::var_os(MARK).is_none() {
         return;
     }

@@ -144,7 +144,7 @@ impl At<'_> {
 }
 
 #[test]
-fn the_gateways_own_record_names_who_acts() {
+fn the_annotations_of_a_gateway_name_the_actor() {
     proxied(|sg| async move {
         let admin = sg.admin();
         let ana = sg.with(&admin.key("ana", pb::Role::Operator).await);
@@ -179,7 +179,7 @@ fn the_gateways_own_record_names_who_acts() {
             assert_eq!(noted.code(), tonic::Code::InvalidArgument, "as the gateway says it");
             assert!(noted.message().contains("sandbox-scoped"), "{noted:?}");
             sg.app.audit.settled().await;
-            let entries = admin.entries("", "policy.update").await;
+            let entries = admin.entries("", "policy.apply").await;
             assert_eq!(entries[1].actor, "sp:root", "our own record names the actor: {entries:?}");
             simulator.stop().await;
         }
@@ -188,7 +188,7 @@ fn the_gateways_own_record_names_who_acts() {
 }
 
 #[test]
-fn t19_nobody_speaks_for_somebody_else_in_the_gateways_record() {
+fn t19_callers_cannot_forge_the_actor_annotation_of_a_gateway() {
     proxied(|sg| async move {
         let ana = sg.with(&sg.admin().key("ana", pb::Role::Operator).await);
         for (gateway, generation) in GATEWAYS {

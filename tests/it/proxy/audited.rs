@@ -49,7 +49,7 @@ async fn one(sg: &TestServer, action: &str) -> Entry {
 }
 
 #[test]
-fn a_write_is_one_entry_with_its_outcome_and_a_read_is_none() {
+fn a_proxied_write_leaves_one_audit_entry_and_a_read_leaves_none() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -85,7 +85,7 @@ fn a_write_is_one_entry_with_its_outcome_and_a_read_is_none() {
 }
 
 #[test]
-fn a_refusal_is_an_entry() {
+fn a_refused_proxied_write_leaves_an_audit_entry() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -101,7 +101,7 @@ fn a_refusal_is_an_entry() {
 }
 
 #[test]
-fn a_command_is_recorded_with_its_bytes_and_how_it_ended() {
+fn a_proxied_command_is_audited_with_its_bytes_and_outcome() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -133,7 +133,7 @@ fn a_command_is_recorded_with_its_bytes_and_how_it_ended() {
 }
 
 #[test]
-fn a_caller_that_hangs_up_before_the_answer_leaves_a_closed_entry() {
+fn a_caller_that_disconnects_before_the_response_leaves_a_closed_entry() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -151,7 +151,7 @@ fn a_caller_that_hangs_up_before_the_answer_leaves_a_closed_entry() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_not_sent() {
+fn a_write_that_cannot_be_audited_is_not_forwarded() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -174,7 +174,7 @@ async fn silent(sg: &TestServer, method: &str) -> tonic::Status {
 }
 
 #[test]
-fn a_read_that_is_late_is_no_entry() {
+fn a_read_that_times_out_leaves_no_audit_entry() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -191,7 +191,7 @@ fn a_read_that_is_late_is_no_entry() {
 }
 
 #[test]
-fn a_write_that_is_late_while_its_intent_is_stored_is_closed_as_it_is_answered() {
+fn a_write_that_times_out_while_its_entry_is_stored_has_the_returned_outcome() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;

@@ -163,7 +163,7 @@ fn a_rejected_credential_in_trailers_is_a_failed_precondition_in_every_kind_of_c
 }
 
 #[test]
-fn calls_of_stock_clients_cost_no_check_of_the_credential() {
+fn calls_of_stock_clients_cause_no_credential_check() {
     proxied(|sg| async move {
         let alpha = registered(&sg, "alpha", Generation::V0_0).await;
         let admin = sg.admin();
@@ -214,7 +214,7 @@ async fn rejects(call: usize, request: Asked, mut respond: SendResponse<Bytes>) 
 }
 
 #[test]
-fn no_form_of_unauthenticated_passes_from_a_gateway() {
+fn no_form_of_unauthenticated_is_forwarded_from_a_gateway() {
     proxied(|sg| async move {
         sg.gateway("alpha", rogue(rejects).await).await;
         let mut raw = Raw::connect(&sg).await;
@@ -235,7 +235,7 @@ fn no_form_of_unauthenticated_passes_from_a_gateway() {
 }
 
 #[test]
-fn a_rejected_session_token_is_not_taken_for_a_rejected_credential() {
+fn a_rejected_session_token_is_not_reported_as_a_rejected_credential() {
     use old::tcp_forward_frame::Payload;
     proxied(|sg| async move {
         let alpha = registered(&sg, "alpha", Generation::V0_0).await;

@@ -79,7 +79,7 @@ fn assert_busy<T>(answer: Result<T, Status>) {
 }
 
 #[test]
-fn streams_have_bounds_by_caller_and_gateway() {
+fn proxied_streams_are_limited_per_caller_and_gateway() {
     run(Engine::Sqlite, few, |sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         let scene = Scene::new(&sg, Generation::V0_0, &gateway).await;
@@ -126,7 +126,7 @@ fn streams_have_bounds_by_caller_and_gateway() {
 }
 
 #[test]
-fn a_connection_of_a_tunnel_that_ended_well_is_used_again() {
+fn the_connection_of_a_closed_tunnel_is_reused() {
     scene(Generation::V0_0, async |scene, _, gateway| {
         let admin = scene.sg.admin();
         Tunnel::open(&admin, scene).await.unwrap().close().await;
@@ -163,7 +163,7 @@ fn connections_of_cancelled_uploads_are_closed() {
 }
 
 #[test]
-fn streams_of_answers_share_connections() {
+fn server_streams_share_connections() {
     scene(Generation::V0_0, async |scene, _, gateway| {
         let admin = scene.sg.admin();
         let mut watches = vec![watching(&admin, scene.id()).await.unwrap()];

@@ -34,7 +34,7 @@ async fn silent() -> SocketAddr {
 }
 
 #[test]
-fn t16_calls_whose_message_does_not_arrive_hold_no_place_at_a_gateway() {
+fn t16_calls_without_a_complete_message_use_no_gateway_capacity() {
     run(
         Engine::Sqlite,
         |_| {},
@@ -68,7 +68,7 @@ fn t16_calls_whose_message_does_not_arrive_hold_no_place_at_a_gateway() {
 }
 
 #[test]
-fn t16_a_caller_at_its_bound_of_unary_calls_leaves_the_others_alone() {
+fn t16_the_unary_call_limit_of_one_caller_does_not_affect_others() {
     run(
         Engine::Sqlite,
         |config| config.gateways.unary_calls_per_caller = 3,
@@ -108,7 +108,7 @@ fn t16_a_caller_at_its_bound_of_unary_calls_leaves_the_others_alone() {
 }
 
 #[test]
-fn t16_messages_that_wait_for_a_gateway_count_for_their_caller() {
+fn t16_pending_messages_for_a_gateway_count_for_their_caller() {
     run(
         Engine::Sqlite,
         |config| config.limits.held_mib_per_caller = 4,
@@ -135,7 +135,7 @@ fn t16_messages_that_wait_for_a_gateway_count_for_their_caller() {
 }
 
 #[test]
-fn t16_unary_answers_that_nobody_takes_count_for_their_caller() {
+fn t16_unread_unary_responses_count_for_their_caller() {
     run(
         Engine::Sqlite,
         |config| config.limits.held_mib_per_caller = 1,
@@ -179,7 +179,7 @@ fn t16_unary_answers_that_nobody_takes_count_for_their_caller() {
 }
 
 #[test]
-fn t09_an_encoding_that_is_said_twice_is_refused() {
+fn t09_a_repeated_grpc_encoding_header_is_refused() {
     for generation in [Generation::V0_0, Generation::V0_1] {
         proxied(move |sg| async move {
             let gateway = simulated(generation).await;

@@ -134,31 +134,31 @@ fn ends_with_its_right(generation: Generation, method: &'static str, reads: bool
 }
 
 #[test]
-fn a_stream_without_an_end_that_is_read_ends_with_the_right_to_it_v0_0() {
+fn a_read_endless_stream_ends_if_its_caller_loses_the_right_to_it_v0_0() {
     ends_with_its_right(Generation::V0_0, SERVER, true);
 }
 
 #[test]
-fn a_stream_without_an_end_that_is_read_ends_with_the_right_to_it_v0_1() {
+fn a_read_endless_stream_ends_if_its_caller_loses_the_right_to_it_v0_1() {
     ends_with_its_right(Generation::V0_1, SERVER, true);
 }
 
 #[test]
-fn a_stream_without_an_end_that_is_not_read_ends_with_the_right_to_it_v0_0() {
+fn an_unread_endless_stream_ends_if_its_caller_loses_the_right_to_it_v0_0() {
     ends_with_its_right(Generation::V0_0, SERVER, false);
 }
 
 #[test]
-fn a_stream_without_an_end_that_is_not_read_ends_with_the_right_to_it_v0_1() {
+fn an_unread_endless_stream_ends_if_its_caller_loses_the_right_to_it_v0_1() {
     ends_with_its_right(Generation::V0_1, SERVER, false);
 }
 
 #[test]
-fn a_terminal_that_is_not_read_ends_with_the_right_to_it_v0_0() {
+fn an_unread_terminal_ends_if_its_caller_loses_the_right_to_it_v0_0() {
     ends_with_its_right(Generation::V0_0, INTERACTIVE, false);
 }
 
 #[test]
-fn a_terminal_that_is_not_read_ends_with_the_right_to_it_v0_1() {
+fn an_unread_terminal_ends_if_its_caller_loses_the_right_to_it_v0_1() {
     ends_with_its_right(Generation::V0_1, INTERACTIVE, false);
 }

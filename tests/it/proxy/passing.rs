@@ -38,7 +38,7 @@ fn a_unary_call_reaches_the_gateway_that_it_names() {
 }
 
 #[test]
-fn t19_the_gateway_sees_its_own_credential_and_nothing_of_the_callers() {
+fn t19_the_gateway_receives_its_own_credential_and_no_identity_of_the_caller() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -78,7 +78,7 @@ fn t19_the_gateway_sees_its_own_credential_and_nothing_of_the_callers() {
 }
 
 #[test]
-fn an_error_passes_as_the_gateway_gave_it() {
+fn an_error_of_the_gateway_is_forwarded_unchanged() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -106,7 +106,7 @@ fn an_error_passes_as_the_gateway_gave_it() {
 }
 
 #[test]
-fn a_session_leads_to_us_and_not_to_the_gateway() {
+fn an_ssh_session_has_the_address_of_shoreguard_instead_of_the_gateway() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -128,7 +128,7 @@ fn a_session_leads_to_us_and_not_to_the_gateway() {
 }
 
 #[test]
-fn a_gateway_that_is_away_is_said_to_be_and_is_reached_again() {
+fn an_unreachable_gateway_is_reported_and_is_used_again_after_its_restart() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         let addr = gateway.addr();
@@ -149,7 +149,7 @@ fn a_gateway_that_is_away_is_said_to_be_and_is_reached_again() {
 }
 
 #[test]
-fn a_deadline_ends_a_call_that_hangs() {
+fn a_deadline_ends_a_call_without_a_response() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;

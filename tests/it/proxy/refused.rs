@@ -11,7 +11,7 @@ use super::raw::{Raw, framed, prefixed};
 use super::*;
 
 #[test]
-fn t02_a_call_that_names_no_gateway_goes_to_the_only_one_or_nowhere() {
+fn t02_a_call_without_a_gateway_is_forwarded_only_if_exactly_one_is_visible() {
     proxied(|sg| async move {
         let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_0).await);
         sg.gateway("alpha", a.addr()).await;
@@ -39,7 +39,7 @@ fn t02_a_call_that_names_no_gateway_goes_to_the_only_one_or_nowhere() {
 }
 
 #[test]
-fn t05_a_role_is_that_of_what_the_message_asks_for() {
+fn t05_the_required_role_depends_on_the_content_of_the_message() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -83,7 +83,7 @@ fn t05_a_role_is_that_of_what_the_message_asks_for() {
 }
 
 #[test]
-fn t08_an_id_of_another_gateway_is_one_that_does_not_exist() {
+fn t08_a_sandbox_id_of_another_gateway_is_not_found() {
     proxied(|sg| async move {
         let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_0).await);
         sg.gateway("alpha", a.addr()).await;
@@ -108,7 +108,7 @@ fn t08_an_id_of_another_gateway_is_one_that_does_not_exist() {
 }
 
 #[test]
-fn an_id_that_another_way_made_is_asked_for() {
+fn the_id_of_a_sandbox_created_outside_shoreguard_is_looked_up() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -130,7 +130,7 @@ fn an_id_that_another_way_made_is_asked_for() {
 }
 
 #[test]
-fn t09_a_message_that_can_be_read_in_two_ways_reaches_nobody() {
+fn t09_an_ambiguous_message_is_not_forwarded() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -173,7 +173,7 @@ fn t09_a_message_that_can_be_read_in_two_ways_reaches_nobody() {
 }
 
 #[test]
-fn what_the_gateways_generation_does_not_have_is_not_forwarded() {
+fn a_method_that_the_gateway_generation_does_not_have_is_not_forwarded() {
     proxied(|sg| async move {
         use new::open_shell_client::OpenShellClient;
         let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
@@ -197,7 +197,7 @@ fn what_the_gateways_generation_does_not_have_is_not_forwarded() {
 }
 
 #[test]
-fn a_gateway_of_an_unknown_wire_gets_nothing() {
+fn no_call_is_forwarded_to_a_gateway_of_an_unknown_generation() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         gateway.set_version("0.0.200");

@@ -95,7 +95,7 @@ pub(crate) fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
 }
 
 #[test]
-fn what_was_refused_unlooked_at_is_sent_again_once() {
+fn a_call_that_the_gateway_refused_unprocessed_is_retried_once() {
     proxied(|sg| async move {
         let always = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&always);
@@ -127,7 +127,7 @@ fn what_was_refused_unlooked_at_is_sent_again_once() {
 }
 
 #[test]
-fn what_the_gateway_may_have_done_is_not_sent_again() {
+fn a_call_that_the_gateway_may_have_processed_is_not_retried() {
     proxied(|sg| async move {
         let calls = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&calls);
@@ -203,7 +203,7 @@ async fn leaving(mut socket: TcpStream, leaves: bool) -> Option<()> {
 }
 
 #[test]
-fn a_call_above_the_last_one_of_a_goaway_is_sent_again_elsewhere() {
+fn a_call_after_the_last_stream_of_a_goaway_is_retried_on_another_connection() {
     proxied(|sg| async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -229,7 +229,7 @@ fn a_call_above_the_last_one_of_a_goaway_is_sent_again_elsewhere() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_or_lies_ends_with_a_status_of_ours() {
+fn a_truncated_or_invalid_response_ends_with_a_status_of_shoreguard() {
     proxied(|sg| async move {
         let addr = rogue(|call, _, mut respond| async move {
             let html = Response::builder().header("content-type", "text/html").body(()).unwrap();
@@ -270,7 +270,7 @@ fn an_answer_that_breaks_off_or_lies_ends_with_a_status_of_ours() {
 }
 
 #[test]
-fn t20_what_a_gateway_says_in_our_name_is_removed() {
+fn t20_headers_of_shoreguard_are_removed_from_a_gateway_response() {
     proxied(|sg| async move {
         let addr = rogue(|_, _, mut respond| async move {
             let mut head = grpc();
@@ -299,7 +299,7 @@ fn t20_what_a_gateway_says_in_our_name_is_removed() {
 }
 
 #[test]
-fn a_caller_that_stops_reading_stops_the_gateway() {
+fn a_caller_that_stops_reading_applies_backpressure_to_the_gateway() {
     proxied(|sg| async move {
         let sent = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&sent);
@@ -337,7 +337,7 @@ fn a_caller_that_stops_reading_stops_the_gateway() {
 }
 
 #[test]
-fn a_gateway_that_drips_is_waited_for() {
+fn a_slow_response_of_a_gateway_is_completed() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;

@@ -31,7 +31,7 @@ async fn versioned(
 }
 
 #[test]
-fn who_speaks_another_generation_than_the_gateway_is_told_so() {
+fn a_message_of_another_generation_is_refused_with_an_explanation() {
     proxied(|sg| async move {
         let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
         sg.gateway("alpha", a.addr()).await;
@@ -94,7 +94,7 @@ fn get_two() -> Vec<u8> {
 }
 
 #[test]
-fn a_method_that_the_version_does_not_have_is_refused_with_the_one_that_has_it() {
+fn a_missing_method_is_refused_with_the_version_that_has_it() {
     proxied(|sg| async move {
         let ninety = versioned(&sg, "ninety", Generation::V0_0, "0.0.90").await;
         let hundred = versioned(&sg, "hundred", Generation::V0_0, "0.0.100-dev.2+gabc").await;
@@ -133,7 +133,7 @@ fn a_method_that_the_version_does_not_have_is_refused_with_the_one_that_has_it()
 }
 
 #[test]
-fn a_gateway_of_an_older_family_is_told_of_plainly() {
+fn an_unsupported_gateway_release_is_named_in_the_error() {
     proxied(|sg| async move {
         for (name, version, why) in [
             ("first", "0.0.36", "before 0.0.37"),

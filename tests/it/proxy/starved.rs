@@ -396,7 +396,7 @@ fn bodies_of_unary_calls_that_are_never_read_fail_no_call_of_another_caller() {
 }
 
 #[test]
-fn unread_answers_of_unary_calls_fail_no_call_of_another_caller() {
+fn unread_responses_of_unary_calls_fail_no_call_of_another_caller() {
     proxied(|sg| async move {
         let addr = rogue(|_, request, respond| async move {
             let large = request.uri().path().ends_with("/ListProviders");

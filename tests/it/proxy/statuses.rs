@@ -82,7 +82,7 @@ async fn ending(way: Arc<AtomicUsize>) -> std::net::SocketAddr {
 }
 
 #[test]
-fn a_write_has_failed_where_the_gateway_says_so_or_has_not_looked_at_it() {
+fn a_write_is_recorded_as_failed_only_if_the_gateway_certainly_did_not_do_it() {
     proxied(|sg| async move {
         let way = Arc::new(AtomicUsize::new(0));
         sg.gateway("alpha", ending(Arc::clone(&way)).await).await;
@@ -123,7 +123,7 @@ const LIES: [Lie; 8] = [
 ];
 
 #[test]
-fn t20_an_answer_has_one_status_or_is_none() {
+fn t20_a_response_without_exactly_one_status_is_refused() {
     proxied(|sg| async move {
         let lie = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&lie);
@@ -155,7 +155,7 @@ fn t20_an_answer_has_one_status_or_is_none() {
 }
 
 #[test]
-fn a_status_before_an_empty_body_is_told_once_and_without_a_text_that_cannot_be_read() {
+fn a_status_in_headers_is_forwarded_once_without_an_invalid_message_text() {
     proxied(|sg| async move {
         let addr = rogue(|_, _, mut respond| async move {
             let mut first = head(Some("5"));
@@ -180,7 +180,7 @@ fn a_status_before_an_empty_body_is_told_once_and_without_a_text_that_cannot_be_
 }
 
 #[test]
-fn t20_an_answer_that_cannot_be_read_is_no_fault_of_the_server() {
+fn t20_an_undecodable_gateway_response_is_not_an_internal_error() {
     proxied(|sg| async move {
         let addr = rogue(|_, request, respond| async move {
             raw::read(request.into_body()).await;

@@ -20,7 +20,7 @@ fn exec(sandbox_id: &str, words: &[&str]) -> old::ExecSandboxRequest {
 }
 
 #[test]
-fn a_server_stream_passes_to_its_end() {
+fn a_server_stream_is_forwarded_to_its_end() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -43,7 +43,7 @@ fn a_server_stream_passes_to_its_end() {
 }
 
 #[test]
-fn either_side_of_a_bidirectional_stream_may_speak_and_end_first() {
+fn either_side_of_a_bidirectional_stream_can_send_and_end_first() {
     proxied(|sg| async move {
         use new::exec_sandbox_event::Payload as Out;
         use new::exec_sandbox_input::Payload as In;
@@ -78,7 +78,7 @@ fn either_side_of_a_bidirectional_stream_may_speak_and_end_first() {
 }
 
 #[test]
-fn a_tunnel_carries_more_than_any_window() {
+fn a_tunnel_carries_more_data_than_any_flow_control_window() {
     proxied(|sg| async move {
         use old::tcp_forward_frame::Payload;
         let gateway = simulated(Generation::V0_0).await;
@@ -111,7 +111,7 @@ fn a_tunnel_carries_more_than_any_window() {
 }
 
 #[test]
-fn a_stock_client_that_ends_its_input_gets_what_a_gateway_of_generation_0_0_makes_of_it() {
+fn the_end_of_input_of_a_stock_client_is_forwarded_to_generation_0_0() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -136,7 +136,7 @@ fn a_stock_client_that_ends_its_input_gets_what_a_gateway_of_generation_0_0_make
 }
 
 #[test]
-fn a_stream_ends_within_a_second_of_its_caller_losing_the_right_to_it() {
+fn a_proxied_stream_ends_soon_after_its_caller_loses_the_right_to_it() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
@@ -164,7 +164,7 @@ fn a_stream_ends_within_a_second_of_its_caller_losing_the_right_to_it() {
 }
 
 #[test]
-fn five_thousand_watches_that_hang_up_harm_no_neighbour() {
+fn five_thousand_cancelled_watches_do_not_affect_another_stream() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;

@@ -38,7 +38,7 @@ pub(super) async fn last(sg: &TestServer, method: &str, count: usize) -> (pb::Au
 }
 
 #[test]
-fn a_caller_that_leaves_does_not_make_a_write_look_failed() {
+fn a_write_whose_caller_disconnects_is_recorded_as_unknown() {
     proxied(|sg| async move {
         let mut raw = Raw::connect(&sg).await;
         let mut count = 0;
@@ -68,7 +68,7 @@ fn a_caller_that_leaves_does_not_make_a_write_look_failed() {
 }
 
 #[test]
-fn a_credential_that_ends_meanwhile_does_not_make_a_write_look_denied() {
+fn a_write_whose_credential_ends_meanwhile_is_recorded_as_unknown() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_1).await;
         sg.gateway("new", gateway.addr()).await;

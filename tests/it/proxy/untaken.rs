@@ -44,7 +44,7 @@ async fn leave(raw: &mut Raw, gateway: &str) -> RecvStream {
 }
 
 #[test]
-fn a_unary_answer_that_is_not_taken_is_reset_and_holds_nothing_at_its_gateway() {
+fn an_unread_unary_response_is_reset_and_releases_its_gateway_stream() {
     let tune = |config: &mut shoreguard::config::Config| {
         config.limits.answer_seconds = 1;
         config.limits.calls_per_principal = 2;
@@ -81,7 +81,7 @@ fn a_unary_answer_that_is_not_taken_is_reset_and_holds_nothing_at_its_gateway() 
 }
 
 #[test]
-fn a_stream_whose_caller_pauses_is_not_cut() {
+fn a_stream_with_a_paused_reader_is_not_reset() {
     run(
         Engine::Sqlite,
         |config| config.limits.answer_seconds = 1,
@@ -107,7 +107,7 @@ fn a_stream_whose_caller_pauses_is_not_cut() {
 }
 
 #[test]
-fn a_compressed_request_that_does_not_arrive_is_late_like_any_other() {
+fn an_incomplete_compressed_request_times_out_like_any_other() {
     run(
         Engine::Sqlite,
         |config| config.limits.body_seconds = 1,

@@ -6,11 +6,11 @@ use tonic::Code;
 use super::*;
 
 served! {
-    wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it,
-    wp65_a_deletion_that_undoes_a_creation_is_tried_until_the_gateway_takes_it,
+    a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response,
+    the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds,
 }
 
-async fn wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it(sg: TestServer) {
+async fn a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response(sg: TestServer) {
     let simulator = gateway(&sg, "edge", Generation::V0_0).await;
     // Longer than the time limit of canceled work that has nothing to undo.
     simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
@@ -23,9 +23,7 @@ async fn wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it(sg: 
     assert_eq!(called(&simulator, "/DeleteSandbox"), 1);
 }
 
-async fn wp65_a_deletion_that_undoes_a_creation_is_tried_until_the_gateway_takes_it(
-    sg: TestServer,
-) {
+async fn the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),

@@ -47,19 +47,19 @@ pub(super) async fn keep_template(simulator: &Simulator, name: &str, image: &str
 }
 
 served! {
-    a_sandbox_is_made_described_and_gone,
-    wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept,
-    wp05_the_policy_of_a_creation_is_passed_on,
-    wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated,
-    wp74_a_creation_that_fails_is_in_the_audit_log,
-    wp65_a_creation_that_is_cancelled_leaves_no_sandbox,
-    wp11_the_same_name_on_two_gateways_and_two_without_one_are_made_at_once,
-    what_a_creation_asks_for_is_checked_before_anything_is_begun,
-    a_template_says_what_the_caller_does_not,
-    a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it,
+    a_sandbox_is_created_described_and_deleted,
+    a_sandbox_name_assigned_by_the_gateway_is_stored,
+    the_policy_of_a_creation_is_sent_to_the_gateway,
+    a_creation_with_a_lost_response_is_found_and_not_repeated,
+    a_failed_creation_is_audited,
+    a_cancelled_creation_leaves_no_sandbox,
+    equal_names_on_two_gateways_and_unnamed_sandboxes_are_created_concurrently,
+    an_invalid_creation_is_refused_before_an_operation_starts,
+    a_template_supplies_the_fields_that_the_caller_leaves_unset,
+    bundled_templates_are_listed_before_gateway_templates_and_without_the_gateway,
 }
 
-async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
+async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let _simulator = gateway(&sg, name, generation).await;
         let admin = sg.admin();
@@ -112,7 +112,7 @@ async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
     }
 }
 
-async fn wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept(sg: TestServer) {
+async fn a_sandbox_name_assigned_by_the_gateway_is_stored(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let _simulator = gateway(&sg, name, generation).await;
         let request =
@@ -128,7 +128,7 @@ async fn wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept(sg: TestSe
     }
 }
 
-async fn wp05_the_policy_of_a_creation_is_passed_on(sg: TestServer) {
+async fn the_policy_of_a_creation_is_sent_to_the_gateway(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         let policy = "version: 1\nprocess: { run_as_user: sandbox, run_as_group: sandbox }\n\
@@ -152,7 +152,7 @@ async fn wp05_the_policy_of_a_creation_is_passed_on(sg: TestServer) {
     }
 }
 
-async fn wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated(sg: TestServer) {
+async fn a_creation_with_a_lost_response_is_found_and_not_repeated(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         for named in ["lost", ""] {
@@ -193,7 +193,7 @@ async fn wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated(sg: Test
     }
 }
 
-async fn wp74_a_creation_that_fails_is_in_the_audit_log(sg: TestServer) {
+async fn a_failed_creation_is_audited(sg: TestServer) {
     let simulator = gateway(&sg, "edge", Generation::V0_1).await;
     let refusal = Script::Fail {
         code: Code::FailedPrecondition,
@@ -212,7 +212,7 @@ async fn wp74_a_creation_that_fails_is_in_the_audit_log(sg: TestServer) {
     assert!(entry.detail_json.contains(&operation), "{entry:?}");
 }
 
-async fn wp65_a_creation_that_is_cancelled_leaves_no_sandbox(sg: TestServer) {
+async fn a_cancelled_creation_leaves_no_sandbox(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),
@@ -239,7 +239,9 @@ async fn wp65_a_creation_that_is_cancelled_leaves_no_sandbox(sg: TestServer) {
     }
 }
 
-async fn wp11_the_same_name_on_two_gateways_and_two_without_one_are_made_at_once(sg: TestServer) {
+async fn equal_names_on_two_gateways_and_unnamed_sandboxes_are_created_concurrently(
+    sg: TestServer,
+) {
     let _old = gateway(&sg, "old", Generation::V0_0).await;
     let _new = gateway(&sg, "new", Generation::V0_1).await;
     let admin = sg.admin();
@@ -255,7 +257,7 @@ async fn wp11_the_same_name_on_two_gateways_and_two_without_one_are_made_at_once
     }
 }
 
-async fn what_a_creation_asks_for_is_checked_before_anything_is_begun(sg: TestServer) {
+async fn an_invalid_creation_is_refused_before_an_operation_starts(sg: TestServer) {
     let simulator = gateway(&sg, "edge", Generation::V0_0).await;
     let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
     let base = || to_create(&sg, "edge", "agent");
@@ -301,7 +303,7 @@ async fn what_a_creation_asks_for_is_checked_before_anything_is_begun(sg: TestSe
     assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
 }
 
-async fn a_template_says_what_the_caller_does_not(sg: TestServer) {
+async fn a_template_supplies_the_fields_that_the_caller_leaves_unset(sg: TestServer) {
     let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
     let request = pb::CreateSandboxRequest {
         template: "secure-coding".into(),
@@ -328,7 +330,7 @@ async fn a_template_says_what_the_caller_does_not(sg: TestServer) {
     assert!(!rest.gateway_unreachable && rest.sandbox_templates.len() == 1);
 }
 
-async fn a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it(
+async fn bundled_templates_are_listed_before_gateway_templates_and_without_the_gateway(
     sg: TestServer,
 ) {
     let simulator = gateway(&sg, "edge", Generation::V0_1).await;

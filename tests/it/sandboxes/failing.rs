@@ -32,11 +32,11 @@ fn told(failed: &pb::Operation) {
 }
 
 served! {
-    wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts,
-    one_whose_command_has_ended_already_was_made_and_is_not_ready,
+    a_sandbox_that_fails_makes_its_creation_fail_with_details,
+    a_sandbox_whose_command_has_exited_is_created_and_not_ready,
 }
 
-async fn wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts(sg: TestServer) {
+async fn a_sandbox_that_fails_makes_its_creation_fail_with_details(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let why = Settles::Failed("the image can't be pulled \u{1b}[31m".to_owned());
         let _simulator = settling(&sg, name, generation, why).await;
@@ -65,7 +65,7 @@ async fn wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts(sg: 
     }
 }
 
-async fn one_whose_command_has_ended_already_was_made_and_is_not_ready(sg: TestServer) {
+async fn a_sandbox_whose_command_has_exited_is_created_and_not_ready(sg: TestServer) {
     let _simulator = settling(&sg, "new", Generation::V0_1, Settles::Completed).await;
     hook(&sg, "new", "brief", pb::BootHookPhase::PostCreate, "echo never").await;
     let made = result(&create(&sg, to_create(&sg, "new", "brief")).await);

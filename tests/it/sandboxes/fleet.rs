@@ -44,12 +44,12 @@ fn of_two() -> pb::ListSandboxesRequest {
 
 served! {
     tuned |config| config.sandboxes.list_timeout_seconds = 1;
-    the_fleet_is_listed_without_gap_or_repeat_and_the_silent_are_named_once,
-    a_caller_lists_what_it_sees_and_selectors_pick_gateways_and_sandboxes,
-    no_more_gateways_are_asked_than_a_page_needs,
+    the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once,
+    a_fleet_list_is_limited_by_visibility_and_selectors,
+    only_the_gateways_that_a_page_needs_are_called,
 }
 
-async fn the_fleet_is_listed_without_gap_or_repeat_and_the_silent_are_named_once(sg: TestServer) {
+async fn the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once(sg: TestServer) {
     let old = seeded(&sg, "a-old", Generation::V0_0).await;
     sg.nowhere("b-down").await;
     let new = seeded(&sg, "c-new", Generation::V0_1).await;
@@ -89,7 +89,7 @@ async fn the_fleet_is_listed_without_gap_or_repeat_and_the_silent_are_named_once
     sg.finish().await;
 }
 
-async fn a_caller_lists_what_it_sees_and_selectors_pick_gateways_and_sandboxes(sg: TestServer) {
+async fn a_fleet_list_is_limited_by_visibility_and_selectors(sg: TestServer) {
     let simulators = [
         seeded(&sg, "a-old", Generation::V0_0).await,
         seeded(&sg, "b-new", Generation::V0_1).await,
@@ -174,7 +174,7 @@ async fn a_caller_lists_what_it_sees_and_selectors_pick_gateways_and_sandboxes(s
     sg.finish().await;
 }
 
-async fn no_more_gateways_are_asked_than_a_page_needs(sg: TestServer) {
+async fn only_the_gateways_that_a_page_needs_are_called(sg: TestServer) {
     let mut simulators = Vec::new();
     for n in 0..8 {
         simulators.push(seeded(&sg, &format!("g{n}"), GATEWAYS[n % 2].1).await);

@@ -32,12 +32,12 @@ fn update(
 }
 
 served! {
-    wp70_a_selector_picks_before_the_page_is_cut,
-    wp94_metadata_is_changed_by_mask_and_can_be_cleared,
-    a_sandbox_stands_still_and_runs_again,
+    a_selector_is_applied_before_the_page_limit,
+    sandbox_metadata_is_updated_by_mask_and_can_be_cleared,
+    a_sandbox_is_stopped_and_started_again,
 }
 
-async fn wp70_a_selector_picks_before_the_page_is_cut(sg: TestServer) {
+async fn a_selector_is_applied_before_the_page_limit(sg: TestServer) {
     let mut simulators = Vec::new();
     for (name, generation) in GATEWAYS {
         simulators.push(gateway(&sg, name, generation).await);
@@ -87,7 +87,7 @@ async fn wp70_a_selector_picks_before_the_page_is_cut(sg: TestServer) {
     assert_eq!(names(&nobody, &seen).await.len(), 7);
 }
 
-async fn wp94_metadata_is_changed_by_mask_and_can_be_cleared(sg: TestServer) {
+async fn sandbox_metadata_is_updated_by_mask_and_can_be_cleared(sg: TestServer) {
     let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
     create(&sg, to_create(&sg, "edge", "box")).await;
     let admin = sg.admin();
@@ -145,7 +145,7 @@ async fn wp94_metadata_is_changed_by_mask_and_can_be_cleared(sg: TestServer) {
     assert_refused!(empty, InvalidArgument, "INVALID_FIELD");
 }
 
-async fn a_sandbox_stands_still_and_runs_again(sg: TestServer) {
+async fn a_sandbox_is_stopped_and_started_again(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let _simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;

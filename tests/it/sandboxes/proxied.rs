@@ -62,11 +62,11 @@ pub(super) async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operat
 }
 
 served! {
-    hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes,
-    a_name_that_the_gateway_gives_to_a_stock_client_is_kept,
+    a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them,
+    a_name_assigned_by_the_gateway_to_a_stock_client_is_stored,
 }
 
-async fn hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes(sg: TestServer) {
+async fn a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
@@ -111,7 +111,7 @@ async fn hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes(sg: Tes
     }
 }
 
-async fn a_name_that_the_gateway_gives_to_a_stock_client_is_kept(sg: TestServer) {
+async fn a_name_assigned_by_the_gateway_to_a_stock_client_is_stored(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let _simulator = gateway(&sg, name, generation).await;
         let given = make(&sg.admin(), generation, name, "").await.unwrap();

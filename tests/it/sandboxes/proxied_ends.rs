@@ -71,16 +71,16 @@ async fn take_every_step(sg: &TestServer) {
 }
 
 served! {
-    wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone,
-    wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone,
-    whoever_hangs_up_does_not_stop_what_was_begun,
-    wp23_one_whose_answer_is_lost_is_found_by_its_operation,
-    wp23_one_that_its_client_may_repeat_is_found_by_its_request_id,
-    one_that_was_never_sent_is_not_sent_later,
-    a_database_that_is_away_for_a_moment_loses_nothing_that_was_made,
+    a_proxied_creation_cancelled_after_its_response_is_undone,
+    a_proxied_creation_cancelled_before_its_response_is_undone,
+    a_client_that_disconnects_does_not_stop_its_creation,
+    a_proxied_creation_with_a_lost_response_is_found_by_its_operation,
+    a_proxied_creation_with_a_lost_response_is_found_by_its_request_id,
+    a_proxied_creation_that_was_not_sent_is_not_sent_later,
+    a_short_database_failure_loses_no_created_sandbox,
 }
 
-async fn wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone(sg: TestServer) {
+async fn a_proxied_creation_cancelled_after_its_response_is_undone(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),
@@ -96,7 +96,7 @@ async fn wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone(sg: 
     }
 }
 
-async fn wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone(sg: TestServer) {
+async fn a_proxied_creation_cancelled_before_its_response_is_undone(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
@@ -115,7 +115,7 @@ async fn wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone(sg: Tes
     }
 }
 
-async fn whoever_hangs_up_does_not_stop_what_was_begun(sg: TestServer) {
+async fn a_client_that_disconnects_does_not_stop_its_creation(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
@@ -135,7 +135,7 @@ async fn whoever_hangs_up_does_not_stop_what_was_begun(sg: TestServer) {
     }
 }
 
-async fn wp23_one_whose_answer_is_lost_is_found_by_its_operation(sg: TestServer) {
+async fn a_proxied_creation_with_a_lost_response_is_found_by_its_operation(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         hook(&sg, name, "lost", pb::BootHookPhase::PostCreate, "echo warm").await;
@@ -155,7 +155,7 @@ async fn wp23_one_whose_answer_is_lost_is_found_by_its_operation(sg: TestServer)
     }
 }
 
-async fn wp23_one_that_its_client_may_repeat_is_found_by_its_request_id(sg: TestServer) {
+async fn a_proxied_creation_with_a_lost_response_is_found_by_its_request_id(sg: TestServer) {
     use shoreguard::pb::v0_1::openshell::v1 as new;
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     let to_repeat = || {
@@ -195,7 +195,7 @@ async fn wp23_one_that_its_client_may_repeat_is_found_by_its_request_id(sg: Test
     assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
 }
 
-async fn one_that_was_never_sent_is_not_sent_later(sg: TestServer) {
+async fn a_proxied_creation_that_was_not_sent_is_not_sent_later(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         simulator.stop().await;
@@ -208,7 +208,7 @@ async fn one_that_was_never_sent_is_not_sent_later(sg: TestServer) {
     }
 }
 
-async fn a_database_that_is_away_for_a_moment_loses_nothing_that_was_made(sg: TestServer) {
+async fn a_short_database_failure_loses_no_created_sandbox(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         refuse_step(&sg, "created").await;
@@ -233,9 +233,9 @@ async fn a_database_that_is_away_for_a_moment_loses_nothing_that_was_made(sg: Te
     }
 }
 
-served! { tuned with_folder; what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent }
+served! { tuned with_folder; a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent }
 
-async fn what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent(sg: TestServer) {
+async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: TestServer) {
     use shoreguard::pb::v0_0::openshell::v1 as old;
     use shoreguard::pb::v0_1::openshell::v1 as new;
     // A hook that succeeds, but after the deadline.

@@ -67,13 +67,13 @@ fn value(metrics: &str, name: &str, labels: &[&str]) -> u64 {
 }
 
 served! {
-    a_full_table_of_request_ids_stops_no_work_of_our_own,
-    wp23_a_creation_whose_outcome_the_gateway_calls_uncertain_is_looked_for,
-    wp23_a_stock_clients_creation_that_is_uncertain_is_looked_for,
-    wp23_a_sandbox_of_another_actor_under_the_same_request_id_is_not_taken_for_the_own,
+    a_full_request_id_table_does_not_block_own_methods,
+    a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway,
+    a_proxied_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway,
+    a_sandbox_of_another_actor_with_the_same_request_id_is_not_adopted,
 }
 
-async fn a_full_table_of_request_ids_stops_no_work_of_our_own(sg: TestServer) {
+async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     let mut client = direct(&simulator).await;
     for number in 1..=1_000 {
@@ -145,7 +145,7 @@ async fn a_full_table_of_request_ids_stops_no_work_of_our_own(sg: TestServer) {
     proxied::make(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
 }
 
-async fn wp23_a_creation_whose_outcome_the_gateway_calls_uncertain_is_looked_for(sg: TestServer) {
+async fn a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: TestServer) {
     for (number, reason) in
         ["REQUEST_OUTCOME_UNCERTAIN", "REQUEST_ID_PAYLOAD_MISMATCH", "REQUEST_REPLAY_UNAVAILABLE"]
             .into_iter()
@@ -167,7 +167,7 @@ async fn wp23_a_creation_whose_outcome_the_gateway_calls_uncertain_is_looked_for
     }
 }
 
-async fn wp23_a_stock_clients_creation_that_is_uncertain_is_looked_for(sg: TestServer) {
+async fn a_proxied_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: TestServer) {
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     simulator.script("CreateSandbox", uncertain("REQUEST_OUTCOME_UNCERTAIN"), Times::Next(1));
     let refused = proxied::make(&sg.admin(), Generation::V0_1, "new", "theirs").await.unwrap_err();
@@ -180,9 +180,7 @@ async fn wp23_a_stock_clients_creation_that_is_uncertain_is_looked_for(sg: TestS
     assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
 }
 
-async fn wp23_a_sandbox_of_another_actor_under_the_same_request_id_is_not_taken_for_the_own(
-    sg: TestServer,
-) {
+async fn a_sandbox_of_another_actor_with_the_same_request_id_is_not_adopted(sg: TestServer) {
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     let ana = sg.with(&sg.admin().key("ana", pb::Role::Operator).await);
     let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
@@ -204,10 +202,10 @@ async fn wp23_a_sandbox_of_another_actor_under_the_same_request_id_is_not_taken_
 
 served! {
     tuned |config| config.gateways.request_ids_per_principal = 3;
-    a_principal_has_a_share_of_a_gateways_request_ids,
+    request_ids_are_limited_per_principal_and_gateway,
 }
 
-async fn a_principal_has_a_share_of_a_gateways_request_ids(sg: TestServer) {
+async fn request_ids_are_limited_per_principal_and_gateway(sg: TestServer) {
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     let _second = gateway(&sg, "second", Generation::V0_1).await;
     let ana = sg.with(&sg.admin().key("ana", pb::Role::Admin).await);
@@ -253,7 +251,7 @@ async fn a_principal_has_a_share_of_a_gateways_request_ids(sg: TestServer) {
 }
 
 #[test]
-fn request_ids_of_clients_are_counted() {
+fn request_ids_of_clients_are_counted_in_metrics() {
     crate::support::server::run(
         shoreguard::db::Engine::Sqlite,
         |_| {},

@@ -58,7 +58,7 @@ async fn stopped(sg: &TestServer, operation: &str, since: Instant) {
 served! {
     t14_a_command_ends_when_its_caller_loses_the_right_to_it,
     t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it,
-    a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential,
+    a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked,
 }
 
 async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
@@ -116,9 +116,7 @@ async fn t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it(sg: Test
     }
 }
 
-async fn a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential(
-    sg: TestServer,
-) {
+async fn a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         let leftover = pb::DeleteServicePrincipalRequest {

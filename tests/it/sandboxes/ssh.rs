@@ -3,11 +3,11 @@
 use super::*;
 
 served! {
-    wp81_a_session_is_revoked_by_its_own_sandbox_alone,
-    t08_a_session_of_another_gateway_is_none,
+    an_ssh_session_can_be_revoked_only_with_its_own_sandbox,
+    t08_an_ssh_session_of_another_gateway_is_not_found,
 }
 
-async fn wp81_a_session_is_revoked_by_its_own_sandbox_alone(sg: TestServer) {
+async fn an_ssh_session_can_be_revoked_only_with_its_own_sandbox(sg: TestServer) {
     let mut simulators = Vec::new();
     for (name, generation) in GATEWAYS {
         simulators.push(gateway(&sg, name, generation).await);
@@ -52,7 +52,7 @@ async fn wp81_a_session_is_revoked_by_its_own_sandbox_alone(sg: TestServer) {
     assert_eq!(gone.ssh_sessions_removed, 0);
 }
 
-async fn t08_a_session_of_another_gateway_is_none(sg: TestServer) {
+async fn t08_an_ssh_session_of_another_gateway_is_not_found(sg: TestServer) {
     let _a = gateway(&sg, "a", Generation::V0_1).await;
     let _b = gateway(&sg, "b", Generation::V0_1).await;
     for name in ["a", "b"] {

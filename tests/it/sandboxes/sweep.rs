@@ -49,18 +49,16 @@ async fn counted(sg: &TestServer, table: &str) -> usize {
 }
 
 served! {
-    wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_our_back,
-    t01_one_that_is_made_anew_at_once_inherits_nothing,
-    an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that_is_gone,
-    t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so,
-    a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone,
-    a_sandbox_that_was_made_behind_our_back_is_noticed,
-    wp33_deleting_takes_everything_along,
+    data_of_a_sandbox_deleted_outside_shoreguard_is_removed_by_the_sweep,
+    t01_a_sandbox_created_again_immediately_inherits_nothing,
+    an_sbom_uploaded_for_a_future_sandbox_survives_the_deleted_one,
+    t01_describing_a_recreated_sandbox_removes_and_audits_the_old_data,
+    a_hook_written_for_a_future_sandbox_survives_the_deleted_one,
+    a_sandbox_created_outside_shoreguard_is_detected_by_the_sweep,
+    deleting_a_sandbox_deletes_its_metadata_hooks_and_sbom,
 }
 
-async fn wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_our_back(
-    sg: TestServer,
-) {
+async fn data_of_a_sandbox_deleted_outside_shoreguard_is_removed_by_the_sweep(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         let request = pb::CreateSandboxRequest {
@@ -112,7 +110,7 @@ async fn wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_o
     }
 }
 
-async fn t01_one_that_is_made_anew_at_once_inherits_nothing(sg: TestServer) {
+async fn t01_a_sandbox_created_again_immediately_inherits_nothing(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         for proxied in [false, true] {
@@ -150,9 +148,7 @@ async fn t01_one_that_is_made_anew_at_once_inherits_nothing(sg: TestServer) {
     }
 }
 
-async fn an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that_is_gone(
-    sg: TestServer,
-) {
+async fn an_sbom_uploaded_for_a_future_sandbox_survives_the_deleted_one(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;
@@ -165,7 +161,7 @@ async fn an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that
     }
 }
 
-async fn t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so(sg: TestServer) {
+async fn t01_describing_a_recreated_sandbox_removes_and_audits_the_old_data(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         let request = pb::CreateSandboxRequest {
@@ -206,9 +202,7 @@ async fn t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so(sg
     }
 }
 
-async fn a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone(
-    sg: TestServer,
-) {
+async fn a_hook_written_for_a_future_sandbox_survives_the_deleted_one(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;
@@ -233,7 +227,7 @@ async fn a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_i
     }
 }
 
-async fn a_sandbox_that_was_made_behind_our_back_is_noticed(sg: TestServer) {
+async fn a_sandbox_created_outside_shoreguard_is_detected_by_the_sweep(sg: TestServer) {
     let simulator = gateway(&sg, "edge", Generation::V0_1).await;
     simulator.seed_demo().unwrap();
     sweep(&sg).await;
@@ -242,7 +236,7 @@ async fn a_sandbox_that_was_made_behind_our_back_is_noticed(sg: TestServer) {
     assert_eq!(counted(&sg, "sandbox_meta").await, 4, "{dump}");
 }
 
-async fn wp33_deleting_takes_everything_along(sg: TestServer) {
+async fn deleting_a_sandbox_deletes_its_metadata_hooks_and_sbom(sg: TestServer) {
     let _simulator = gateway(&sg, "edge", Generation::V0_0).await;
     let request =
         pb::CreateSandboxRequest { labels: labels(&[("a", "b")]), ..to_create(&sg, "edge", "box") };

@@ -37,7 +37,7 @@ fn begun(sg: &TestServer, gateway: &str, name: &str) -> Begin {
 }
 
 #[test]
-fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
+fn a_takeover_resumes_a_creation_from_any_step() {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         let simulator = gateway(&sg, "old", Generation::V0_0).await;
         let other = gateway(&sg, "new", Generation::V0_1).await;
@@ -76,7 +76,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
 }
 
 #[test]
-fn wp36_what_was_noted_and_has_run_is_not_done_again() {
+fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         let simulator = gateway(&sg, "old", Generation::V0_0).await;
         let direct = format!("http://{}", simulator.addr());
@@ -133,7 +133,7 @@ fn wp36_what_was_noted_and_has_run_is_not_done_again() {
 }
 
 #[test]
-fn wp36_one_of_a_stock_client_goes_on_though_its_gateway_is_away_at_first_and_is_told_of_once() {
+fn a_takeover_of_a_proxied_creation_retries_and_does_not_repeat_its_event() {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
@@ -165,7 +165,7 @@ fn wp36_one_of_a_stock_client_goes_on_though_its_gateway_is_away_at_first_and_is
 }
 
 #[test]
-fn wp36_one_of_a_stock_client_that_was_sent_is_found_by_its_annotation() {
+fn a_takeover_finds_a_proxied_creation_by_its_annotation() {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         let simulator = gateway(&sg, "old", Generation::V0_0).await;
         let left = serde_json::json!({

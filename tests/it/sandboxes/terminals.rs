@@ -24,15 +24,15 @@ async fn run(sg: &TestServer, request: pb::StartExecSandboxRequest) -> pb::Opera
 }
 
 served! {
-    a_terminal_has_the_size_that_its_caller_says_and_changes_it,
-    a_command_goes_on_when_its_input_ends_later,
-    an_input_that_ends_at_once_goes_along_with_its_command,
-    what_goes_along_with_a_command_is_bounded,
-    a_command_runs_where_it_is_told_to_and_reads_what_it_is_given,
-    a_command_ends_when_its_time_is_over,
+    a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized,
+    a_command_continues_when_its_input_ends_later,
+    complete_input_is_sent_together_with_the_command,
+    input_sent_together_with_a_command_is_limited_in_size,
+    a_command_runs_in_its_workdir_and_reads_its_stdin,
+    a_command_is_stopped_at_its_timeout,
 }
 
-async fn a_terminal_has_the_size_that_its_caller_says_and_changes_it(sg: TestServer) {
+async fn a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let _simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;
@@ -71,7 +71,7 @@ async fn a_terminal_has_the_size_that_its_caller_says_and_changes_it(sg: TestSer
     }
 }
 
-async fn a_command_goes_on_when_its_input_ends_later(sg: TestServer) {
+async fn a_command_continues_when_its_input_ends_later(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;
@@ -95,7 +95,7 @@ async fn a_command_goes_on_when_its_input_ends_later(sg: TestServer) {
     }
 }
 
-async fn an_input_that_ends_at_once_goes_along_with_its_command(sg: TestServer) {
+async fn complete_input_is_sent_together_with_the_command(sg: TestServer) {
     let typed = |bytes: &[u8]| pb::ExecSandboxRequest {
         input: Some(Input::Stdin(bytes.to_vec().into())),
         ..Default::default()
@@ -121,7 +121,7 @@ async fn an_input_that_ends_at_once_goes_along_with_its_command(sg: TestServer) 
     }
 }
 
-async fn what_goes_along_with_a_command_is_bounded(sg: TestServer) {
+async fn input_sent_together_with_a_command_is_limited_in_size(sg: TestServer) {
     const MOST: usize = 256 << 10;
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     create(&sg, to_create(&sg, "new", "box")).await;
@@ -144,7 +144,7 @@ async fn what_goes_along_with_a_command_is_bounded(sg: TestServer) {
     }
 }
 
-async fn a_command_runs_where_it_is_told_to_and_reads_what_it_is_given(sg: TestServer) {
+async fn a_command_runs_in_its_workdir_and_reads_its_stdin(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let _simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;
@@ -161,7 +161,7 @@ async fn a_command_runs_where_it_is_told_to_and_reads_what_it_is_given(sg: TestS
     }
 }
 
-async fn a_command_ends_when_its_time_is_over(sg: TestServer) {
+async fn a_command_is_stopped_at_its_timeout(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "box")).await;

@@ -82,11 +82,11 @@ fn refuses() -> Script {
 }
 
 served! {
-    what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed,
-    a_command_that_is_left_before_its_answer_is_not_said_to_have_failed,
+    a_call_without_a_gateway_response_is_recorded_as_unknown,
+    a_command_abandoned_before_its_response_is_recorded_as_unknown,
 }
 
-async fn what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed(sg: TestServer) {
+async fn a_call_without_a_gateway_response_is_recorded_as_unknown(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "one")).await;
@@ -105,7 +105,7 @@ async fn what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed(sg:
     sg.finish().await;
 }
 
-async fn a_command_that_is_left_before_its_answer_is_not_said_to_have_failed(sg: TestServer) {
+async fn a_command_abandoned_before_its_response_is_recorded_as_unknown(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = gateway(&sg, name, generation).await;
         create(&sg, to_create(&sg, name, "one")).await;

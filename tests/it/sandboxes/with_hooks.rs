@@ -17,9 +17,11 @@ fn stopped(operation: &pb::Operation) {
     assert!(ran[1]["output"].as_str().unwrap().contains("not today"), "{ran}");
 }
 
-served! { tuned with_folder; wp32_a_hook_before_the_creation_stops_it_or_is_passed_over }
+served! { tuned with_folder; a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_may_fail }
 
-async fn wp32_a_hook_before_the_creation_stops_it_or_is_passed_over(sg: TestServer) {
+async fn a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_may_fail(
+    sg: TestServer,
+) {
     script(&sg, "first", "echo it opens");
     script(&sg, "gate", "echo not today; exit 1");
     for (name, generation) in GATEWAYS {
@@ -57,9 +59,9 @@ async fn wp32_a_hook_before_the_creation_stops_it_or_is_passed_over(sg: TestServ
     }
 }
 
-served! { tuned with_folder; a_gate_sees_the_image_that_a_template_of_the_gateways_own_says }
+served! { tuned with_folder; a_pre_create_hook_gets_the_image_of_a_gateway_template }
 
-async fn a_gate_sees_the_image_that_a_template_of_the_gateways_own_says(sg: TestServer) {
+async fn a_pre_create_hook_gets_the_image_of_a_gateway_template(sg: TestServer) {
     let simulator = gateway(&sg, "new", Generation::V0_1).await;
     creation::keep_template(&simulator, "base", "evil:1").await;
     script(&sg, "gate", "echo \"it is $SG_SANDBOX_IMAGE\"; test \"$SG_SANDBOX_IMAGE\" != evil:1");
@@ -90,9 +92,9 @@ async fn a_gate_sees_the_image_that_a_template_of_the_gateways_own_says(sg: Test
     assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
 }
 
-served! { wp24_hooks_after_the_creation_run_when_the_sandbox_is_ready }
+served! { post_create_hooks_run_when_the_sandbox_is_ready }
 
-async fn wp24_hooks_after_the_creation_run_when_the_sandbox_is_ready(sg: TestServer) {
+async fn post_create_hooks_run_when_the_sandbox_is_ready(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let ready_after = Duration::from_millis(300);
         let options = SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) };
@@ -122,10 +124,10 @@ async fn wp24_hooks_after_the_creation_run_when_the_sandbox_is_ready(sg: TestSer
 
 served! {
     tuned |config| config.sandboxes.ready_timeout_seconds = 1;
-    wp24_hooks_that_could_not_run_are_told,
+    post_create_hooks_that_could_not_run_are_reported,
 }
 
-async fn wp24_hooks_that_could_not_run_are_told(sg: TestServer) {
+async fn post_create_hooks_that_could_not_run_are_reported(sg: TestServer) {
     let options = SimulatorOptions {
         ready_after: Duration::from_mins(10),
         ..SimulatorOptions::plain(Generation::V0_1)

@@ -81,7 +81,7 @@ fn block_on_within<T>(time: Duration, test: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn a_test_that_waits_for_good_fails_with_its_name() {
+fn a_test_over_its_time_limit_fails_with_its_name() {
     let time = Duration::from_millis(20);
     let waits = move || block_on_within(time, std::future::pending::<()>());
     let stuck = std::thread::Builder::new().name("waits".to_owned()).spawn(waits).unwrap();

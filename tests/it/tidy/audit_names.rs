@@ -15,14 +15,14 @@ fn table(first_column: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn the_documents_list_every_action() {
+fn the_documents_list_every_audit_action() {
     let listed: Vec<String> = table("action").into_iter().map(|row| row[0].clone()).collect();
     let actions: Vec<&str> = Action::ALL.iter().map(|action| action.as_str()).collect();
     assert_eq!(listed, actions);
 }
 
 #[test]
-fn the_documents_list_every_event_with_its_least_role_and_its_former_name() {
+fn the_documents_list_every_event_with_its_minimum_role_and_former_name() {
     let former = |name: &str| {
         let of_type = FORMER.iter().find(|(_, event_type)| event_type.name() == name);
         of_type.map_or(String::new(), |(former, _)| (*former).to_owned())

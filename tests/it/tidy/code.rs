@@ -111,7 +111,7 @@ fn may(path: &str, allowed: &[&str]) -> bool {
 }
 
 #[test]
-fn each_thing_is_said_in_its_place() {
+fn banned_words_are_used_only_in_their_allowed_files() {
     let mut faults = Faults::default();
     let source = rust(&["src"]);
     let tests = rust(&["tests", "benches"]);
@@ -142,7 +142,7 @@ fn each_thing_is_said_in_its_place() {
 }
 
 #[test]
-fn access_knows_of_the_database_only_its_types() {
+fn the_access_module_uses_only_the_types_of_the_database() {
     let mut faults = Faults::default();
     for file in rust(&["src/access"]) {
         for (line, text) in file.lines() {
@@ -159,7 +159,7 @@ fn access_knows_of_the_database_only_its_types() {
 }
 
 #[test]
-fn resources_know_little_of_rpc_and_of_each_other() {
+fn resources_use_little_of_rpc_and_of_each_other() {
     let mut faults = Faults::default();
     let mut needed = BTreeSet::new();
     for file in rust(&["src/resources"]) {

@@ -86,7 +86,7 @@ fn section(out: &mut String, sources: &[String], path: &str, repeated: bool, nam
 }
 
 #[test]
-fn the_document_has_every_key_with_its_documentation() {
+fn the_configuration_document_lists_every_key_with_its_description() {
     let sources: Vec<String> = rust(&["src/config"]).into_iter().map(|file| file.text).collect();
     let (_, sections) = parse(&sources, "Config").unwrap();
     let mut made = HEAD.to_owned();

@@ -88,7 +88,7 @@ fn named(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_architecture_shows_every_layer_in_order() {
+fn the_architecture_lists_every_layer_in_order() {
     let text = read("ARCHITECTURE.md").text;
     let table = text.split("| layer | what |").nth(1).unwrap();
     let mut rows = table.lines().filter(|line| line.starts_with("| `"));
@@ -104,7 +104,7 @@ fn the_architecture_shows_every_layer_in_order() {
 }
 
 #[test]
-fn layers_point_down() {
+fn modules_import_only_from_lower_layers() {
     let mut faults = Faults::default();
     for file in rust(&["src"]) {
         let module = module_of(&file.path);
@@ -132,7 +132,7 @@ fn layers_point_down() {
 }
 
 #[test]
-fn a_group_of_resources_names_each_of_them() {
+fn the_layer_check_parses_grouped_imports() {
     assert_eq!(named("access::roles"), ["access"]);
     assert_eq!(named("resources::users::domain"), ["resources/users"]);
     let group = "resources::{ users::{self, admins}, groups, }; use crate::x";

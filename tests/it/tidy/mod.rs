@@ -28,14 +28,21 @@ const FOLDERS: [&str; 10] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "docs/access.md",
     "docs/audit.md",
+    "docs/configuration.md",
+    "docs/fleet.md",
     "docs/glossary.md",
+    "docs/operations.md",
+    "docs/quickstart.md",
+    "docs/sandboxes.md",
+    "docs/sboms.md",
 ];
 
 /// A text file of the repository.

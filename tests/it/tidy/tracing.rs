@@ -122,7 +122,7 @@ fn effect(call: &Call) -> Option<&'static str> {
 }
 
 #[test]
-fn tracing_macros_have_no_effects() {
+fn tracing_macros_have_no_side_effects() {
     let mut faults = Faults::default();
     let mut seen = 0;
     for file in rust(&["src", "crates", "benches"]) {
@@ -138,7 +138,7 @@ fn tracing_macros_have_no_effects() {
 }
 
 #[test]
-fn the_rule_finds_an_effect_on_any_line_of_a_macro() {
+fn the_check_finds_a_side_effect_on_any_line_of_a_macro() {
     let table = [
         ("info!(signal = signals.next(&app).await, \"stopping\");", Some(".await")),
         ("warn!(\n    error = %why,\n    \"lost {}\",\n    read(1).await,\n);", Some(".await")),

@@ -107,7 +107,7 @@ fn resources() -> Vec<(String, bool)> {
 }
 
 #[test]
-fn a_file_fits_in_the_head_and_says_what_it_is_for() {
+fn every_file_has_limited_length_and_a_module_comment() {
     let mut faults = Faults::default();
     for file in rust(&["src", "crates", "build", "benches", "tests"]) {
         let limit = if file.path.starts_with("tests/") { TEST_LINES_MAX } else { SOURCE_LINES_MAX };
@@ -128,7 +128,7 @@ fn a_file_fits_in_the_head_and_says_what_it_is_for() {
 }
 
 #[test]
-fn every_resource_looks_alike() {
+fn every_resource_has_the_same_files() {
     let mut faults = Faults::default();
     let mut extras: BTreeSet<&str> = RESOURCE_EXTRAS.iter().map(|(name, _)| *name).collect();
     for (resource, _) in resources() {
@@ -153,7 +153,7 @@ fn every_resource_looks_alike() {
 }
 
 #[test]
-fn every_service_has_its_proto_its_tests_and_its_line() {
+fn every_service_has_a_proto_tests_and_a_line_in_the_architecture() {
     let mut faults = Faults::default();
     let map = read("ARCHITECTURE.md").text;
     let exists = |path: &str| root().join(path).exists();
@@ -209,7 +209,7 @@ fn every_file_is_compiled() {
 }
 
 #[test]
-fn names_and_notes_mean_something() {
+fn file_names_are_specific_and_notes_name_an_issue() {
     let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc"];
     let mut faults = Faults::default();
     for file in texts(&FOLDERS) {

@@ -16,12 +16,12 @@ const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
 served! {
-    t02_a_bound_token_is_good_for_its_gateway_alone,
-    t02_a_bound_token_is_refused_by_our_own_api,
-    t03_each_credential_opens_its_own_doors,
+    t02_a_bound_token_is_valid_only_for_its_gateway,
+    t02_a_bound_token_is_refused_by_the_shoreguard_api,
+    t03_every_credential_is_accepted_only_for_its_own_purpose,
 }
 
-async fn t02_a_bound_token_is_good_for_its_gateway_alone(sg: TestServer) {
+async fn t02_a_bound_token_is_valid_only_for_its_gateway(sg: TestServer) {
     let (alpha, beta, hidden) =
         (gateway(&sg, "alpha").await, gateway(&sg, "beta").await, gateway(&sg, "hidden").await);
     let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
@@ -44,7 +44,7 @@ async fn t02_a_bound_token_is_good_for_its_gateway_alone(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t02_a_bound_token_is_refused_by_our_own_api(sg: TestServer) {
+async fn t02_a_bound_token_is_refused_by_the_shoreguard_api(sg: TestServer) {
     let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
     // A token of an admin, whose role would be sufficient for everything.
     let bound = sg.with(&token(&sg, "alpha", &sg.admin_key).await);
@@ -78,7 +78,7 @@ async fn t02_a_bound_token_is_refused_by_our_own_api(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t03_each_credential_opens_its_own_doors(sg: TestServer) {
+async fn t03_every_credential_is_accepted_only_for_its_own_purpose(sg: TestServer) {
     let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
     let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
     let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();

@@ -51,13 +51,13 @@ async fn rotate(sg: &TestServer, name: &str) -> String {
 }
 
 served! {
-    t14_a_bound_token_dies_with_the_key_that_made_it,
-    t14_a_bound_token_goes_on_with_the_overlap_of_its_key,
-    t14_a_bound_token_dies_with_its_gateway,
-    t14_a_bound_token_has_the_role_that_its_holder_has_now,
+    t14_a_bound_token_is_revoked_with_its_key,
+    t14_a_bound_token_stays_valid_during_the_overlap_of_its_key,
+    t14_a_bound_token_is_revoked_with_its_gateway,
+    t14_a_bound_token_has_the_current_role_of_its_holder,
 }
 
-async fn t14_a_bound_token_dies_with_the_key_that_made_it(sg: TestServer) {
+async fn t14_a_bound_token_is_revoked_with_its_key(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let bound = sg.with(&token(&sg, "alpha", &key).await);
@@ -83,7 +83,7 @@ async fn t14_a_bound_token_dies_with_the_key_that_made_it(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_bound_token_goes_on_with_the_overlap_of_its_key(sg: TestServer) {
+async fn t14_a_bound_token_stays_valid_during_the_overlap_of_its_key(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let before = sg.with(&token(&sg, "alpha", &key).await);
@@ -110,7 +110,7 @@ async fn t14_a_bound_token_goes_on_with_the_overlap_of_its_key(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_bound_token_dies_with_its_gateway(sg: TestServer) {
+async fn t14_a_bound_token_is_revoked_with_its_gateway(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let bound = sg.with(&token(&sg, "alpha", &key).await);
@@ -131,7 +131,7 @@ async fn t14_a_bound_token_dies_with_its_gateway(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_a_bound_token_has_the_role_that_its_holder_has_now(sg: TestServer) {
+async fn t14_a_bound_token_has_the_current_role_of_its_holder(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let bound = sg.with(&token(&sg, "alpha", &key).await);

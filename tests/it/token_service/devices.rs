@@ -88,19 +88,19 @@ fn refused(error: &str) -> (u16, String) {
 
 served! {
     tuned people;
-    a_device_that_its_user_approves_reaches_the_gateway,
-    t15_a_code_is_good_once_and_for_ten_minutes,
-    t15_a_user_has_five_wrong_tries,
-    t15_many_guesses_at_once_are_no_more,
-    t15_only_a_person_who_has_just_logged_in_approves,
-    t15_a_code_for_a_gateway_that_one_may_not_see_is_none,
-    t15_the_code_is_typed_and_stands_nowhere,
-    t15_codes_are_bounded_in_number,
-    t14_what_a_device_got_dies_with_what_it_was_made_from,
-    t03_a_refresh_token_goes_on_where_it_began,
+    an_approved_device_can_call_the_gateway,
+    t15_a_device_code_is_valid_once_and_for_ten_minutes,
+    t15_a_user_has_five_wrong_attempts,
+    t15_concurrent_guesses_share_the_limit_of_attempts,
+    t15_approval_requires_a_user_with_a_recent_login,
+    t15_a_code_for_an_invisible_gateway_is_not_found,
+    t15_a_device_code_is_typed_by_the_user_and_not_stored,
+    t15_the_number_of_pending_device_codes_is_limited,
+    t14_device_tokens_end_with_their_session_the_password_or_the_approving_session,
+    t03_a_refresh_token_is_accepted_only_where_it_was_issued,
 }
 
-async fn a_device_that_its_user_approves_reaches_the_gateway(sg: TestServer) {
+async fn an_approved_device_can_call_the_gateway(sg: TestServer) {
     let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
     let ana = sg.user(ANA, pb::Role::Operator).await;
     let device = device(&sg, "alpha").await;
@@ -167,7 +167,7 @@ async fn a_device_that_its_user_approves_reaches_the_gateway(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_a_code_is_good_once_and_for_ten_minutes(sg: TestServer) {
+async fn t15_a_device_code_is_valid_once_and_for_ten_minutes(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let ana = sg.user(ANA, pb::Role::Operator).await;
     let (used, denied) = (device(&sg, "alpha").await, device(&sg, "alpha").await);
@@ -205,7 +205,7 @@ async fn t15_a_code_is_good_once_and_for_ten_minutes(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_a_user_has_five_wrong_tries(sg: TestServer) {
+async fn t15_a_user_has_five_wrong_attempts(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let (ana, ben) = (
         sg.user(ANA, pb::Role::Operator).await,
@@ -239,7 +239,7 @@ async fn t15_a_user_has_five_wrong_tries(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_many_guesses_at_once_are_no_more(sg: TestServer) {
+async fn t15_concurrent_guesses_share_the_limit_of_attempts(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let ana = sg.user(ANA, pb::Role::Operator).await;
     let guesses = (0..20).map(|_| decide(&sg, &ana, "BBBB-BBBB", APPROVE));
@@ -252,7 +252,7 @@ async fn t15_many_guesses_at_once_are_no_more(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_only_a_person_who_has_just_logged_in_approves(sg: TestServer) {
+async fn t15_approval_requires_a_user_with_a_recent_login(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let ana = sg.user(ANA, pb::Role::Operator).await;
     let tokens = approved(&sg, &ana, "alpha").await;
@@ -292,7 +292,7 @@ async fn t15_only_a_person_who_has_just_logged_in_approves(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_a_code_for_a_gateway_that_one_may_not_see_is_none(sg: TestServer) {
+async fn t15_a_code_for_an_invisible_gateway_is_not_found(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let eve = sg.user("eve@example.com", pb::Role::None).await;
     let mut messages = Vec::new();
@@ -312,7 +312,7 @@ async fn t15_a_code_for_a_gateway_that_one_may_not_see_is_none(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_the_code_is_typed_and_stands_nowhere(sg: TestServer) {
+async fn t15_a_device_code_is_typed_by_the_user_and_not_stored(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let ana = sg.user(ANA, pb::Role::Operator).await;
     let asking = device(&sg, "alpha").await;
@@ -355,7 +355,7 @@ async fn t15_the_code_is_typed_and_stands_nowhere(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_codes_are_bounded_in_number(sg: TestServer) {
+async fn t15_the_number_of_pending_device_codes_is_limited(sg: TestServer) {
     let form = [CLIENT];
     let path = "/gateways/alpha/device_authorization";
     for _ in 0..20 {
@@ -373,7 +373,9 @@ async fn t15_codes_are_bounded_in_number(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_what_a_device_got_dies_with_what_it_was_made_from(sg: TestServer) {
+async fn t14_device_tokens_end_with_their_session_the_password_or_the_approving_session(
+    sg: TestServer,
+) {
     let alpha = gateway(&sg, "alpha").await;
     let ana = sg.user(ANA, pb::Role::Operator).await;
     // Revoked in the list of sessions.
@@ -414,7 +416,7 @@ async fn t14_what_a_device_got_dies_with_what_it_was_made_from(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t03_a_refresh_token_goes_on_where_it_began(sg: TestServer) {
+async fn t03_a_refresh_token_is_accepted_only_where_it_was_issued(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let ana = sg.user(ANA, pb::Role::Operator).await;
     let tokens = approved(&sg, &ana, "alpha").await;
@@ -453,9 +455,9 @@ async fn t03_a_refresh_token_goes_on_where_it_began(sg: TestServer) {
     sg.finish().await;
 }
 
-served! { t15_there_are_no_devices_unless_configured }
+served! { t15_device_codes_are_disabled_unless_configured }
 
-async fn t15_there_are_no_devices_unless_configured(sg: TestServer) {
+async fn t15_device_codes_are_disabled_unless_configured(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let document = discover(&sg, "alpha").await;
     assert!(document.get("device_authorization_endpoint").is_none());

@@ -20,15 +20,15 @@ use crate::support::{Place, limit};
 const TOKEN: &str = "/gateways/alpha/token";
 
 served! {
-    a_key_and_one_command_are_all_that_a_stock_client_needs,
-    t15_discovery_tells_of_no_gateway_whether_it_exists,
-    t15_no_role_and_no_gateway_are_one_answer,
-    what_is_no_key_gets_nothing_and_is_counted,
-    what_is_asked_for_is_read_in_one_way,
-    t14_an_hour_gives_a_key_one_token,
+    a_stock_client_needs_only_a_key_and_one_command,
+    t15_discovery_does_not_reveal_whether_a_gateway_exists,
+    t15_a_missing_role_and_a_missing_gateway_get_the_same_response,
+    an_invalid_key_is_refused_and_only_counted,
+    an_ambiguous_token_request_is_refused,
+    t14_a_key_gets_one_token_per_hour,
 }
 
-async fn a_key_and_one_command_are_all_that_a_stock_client_needs(sg: TestServer) {
+async fn a_stock_client_needs_only_a_key_and_one_command(sg: TestServer) {
     let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
     let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
     for name in ["alpha", "beta"] {
@@ -67,7 +67,7 @@ async fn a_key_and_one_command_are_all_that_a_stock_client_needs(sg: TestServer)
     sg.finish().await;
 }
 
-async fn t15_discovery_tells_of_no_gateway_whether_it_exists(sg: TestServer) {
+async fn t15_discovery_does_not_reveal_whether_a_gateway_exists(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let document = |name: &'static str| {
         let asking = discover(&sg, name);
@@ -99,7 +99,7 @@ async fn t15_discovery_tells_of_no_gateway_whether_it_exists(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t15_no_role_and_no_gateway_are_one_answer(sg: TestServer) {
+async fn t15_a_missing_role_and_a_missing_gateway_get_the_same_response(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "elsewhere", &[]).await;
     let mut answers = Vec::new();
@@ -128,7 +128,7 @@ async fn t15_no_role_and_no_gateway_are_one_answer(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_is_no_key_gets_nothing_and_is_counted(sg: TestServer) {
+async fn an_invalid_key_is_refused_and_only_counted(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let good = token(&sg, "alpha", &key).await;
@@ -145,7 +145,7 @@ async fn what_is_no_key_gets_nothing_and_is_counted(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn what_is_asked_for_is_read_in_one_way(sg: TestServer) {
+async fn an_ambiguous_token_request_is_refused(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let grant = ("grant_type", "client_credentials");
@@ -203,7 +203,7 @@ async fn what_is_asked_for_is_read_in_one_way(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t14_an_hour_gives_a_key_one_token(sg: TestServer) {
+async fn t14_a_key_gets_one_token_per_hour(sg: TestServer) {
     let alpha = gateway(&sg, "alpha").await;
     let key = key_for(&sg, "ci", &["alpha"]).await;
     let (mut seen, mut made) = (std::collections::BTreeSet::new(), Vec::new());
@@ -226,7 +226,7 @@ async fn t14_an_hour_gives_a_key_one_token(sg: TestServer) {
 }
 
 #[test]
-fn a_token_lives_as_long_as_configured_and_a_key_asks_for_so_many() {
+fn tokens_have_the_configured_lifetime_and_are_rate_limited_per_key() {
     limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {

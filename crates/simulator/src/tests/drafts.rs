@@ -21,7 +21,7 @@ fn approve(chunk: &old::PolicyChunk) -> old::ApproveDraftChunkRequest {
 }
 
 #[tokio::test]
-async fn a_review_token_ages_with_the_policy_and_is_renewed_by_a_refused_approval() {
+async fn a_review_token_expires_with_the_policy_and_a_rejected_approval_renews_it() {
     let (simulator, mut client) = old_gateway().await;
     let sandbox_id = old_sandbox(&mut client, "a").await;
     for host in ["one.example", "two.example"] {
@@ -55,7 +55,7 @@ async fn a_review_token_ages_with_the_policy_and_is_renewed_by_a_refused_approva
 }
 
 #[tokio::test]
-async fn undo_and_reject_take_the_rule_out_again() {
+async fn undo_and_reject_remove_the_approved_rule() {
     let (simulator, mut client) = old_gateway().await;
     old_sandbox(&mut client, "a").await;
     let id = simulator.propose("", "a", Proposal::allow("one.example", 443, "/bin/x")).unwrap();
@@ -90,7 +90,7 @@ async fn undo_and_reject_take_the_rule_out_again() {
 }
 
 #[tokio::test]
-async fn proposals_for_the_same_are_one_and_newer_ones_overtake() {
+async fn equal_proposals_are_merged_and_newer_proposals_supersede_older_ones() {
     let (simulator, mut client) = old_gateway().await;
     old_sandbox(&mut client, "a").await;
     let again = || Proposal::allow("one.example", 443, "/bin/x");
@@ -111,7 +111,7 @@ async fn proposals_for_the_same_are_one_and_newer_ones_overtake() {
 }
 
 #[tokio::test]
-async fn all_are_approved_against_one_policy_and_written_as_one_revision() {
+async fn approve_all_checks_one_policy_and_writes_one_revision() {
     let (simulator, mut client) = new_gateway().await;
     client.create_sandbox(new_create("a")).await.unwrap();
     for host in ["one.example", "two.example", "*.example"] {
@@ -145,7 +145,7 @@ async fn all_are_approved_against_one_policy_and_written_as_one_revision() {
 }
 
 #[tokio::test]
-async fn an_edit_gives_a_new_token_and_auto_approval_needs_nobody() {
+async fn an_edit_issues_a_new_review_token_and_auto_approval_needs_no_reviewer() {
     let (simulator, mut client) = old_gateway().await;
     old_sandbox(&mut client, "a").await;
     let proposal = Proposal::allow("169.254.169.254", 80, "/bin/x");

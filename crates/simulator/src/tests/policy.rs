@@ -20,7 +20,7 @@ fn update(policy: sb::SandboxPolicy) -> old::UpdateConfigRequest {
 }
 
 #[tokio::test]
-async fn static_sections_stay_and_paths_are_only_added() {
+async fn static_sections_cannot_change_and_paths_can_only_be_added() {
     let (simulator, mut client) = old_gateway().await;
     old_sandbox(&mut client, "a").await;
     let base = newest(&mut client).await.policy.unwrap();
@@ -55,7 +55,7 @@ async fn static_sections_stay_and_paths_are_only_added() {
 }
 
 #[tokio::test]
-async fn the_same_policy_is_new_only_with_other_annotations() {
+async fn an_equal_policy_makes_a_new_revision_only_with_other_annotations() {
     let (simulator, mut client) = old_gateway().await;
     old_sandbox(&mut client, "a").await;
     let first = newest(&mut client).await;
@@ -83,7 +83,7 @@ async fn the_same_policy_is_new_only_with_other_annotations() {
 }
 
 #[tokio::test]
-async fn a_global_policy_stands_over_all_and_blocks_approvals() {
+async fn a_global_policy_overrides_sandbox_policies_and_blocks_approvals() {
     let (simulator, mut client) = old_gateway().await;
     let sandbox_id = old_sandbox(&mut client, "a").await;
     simulator.propose("", "a", Proposal::allow("one.example", 443, "/bin/x")).unwrap();
@@ -114,7 +114,7 @@ async fn a_global_policy_stands_over_all_and_blocks_approvals() {
 }
 
 #[tokio::test]
-async fn a_global_setting_locks_the_key() {
+async fn a_global_setting_locks_its_key_for_sandboxes() {
     let (simulator, mut client) = old_gateway().await;
     old_sandbox(&mut client, "a").await;
     let set = |global, key: &str| old::UpdateConfigRequest {
@@ -137,7 +137,7 @@ async fn a_global_setting_locks_the_key() {
 }
 
 #[tokio::test]
-async fn generation_0_1_keeps_its_enumerations_and_merges_by_target() {
+async fn generation_0_1_preserves_its_enumerations_and_merges_rules_by_target() {
     use new::policy_merge_operation::Operation;
     let (simulator, mut client) = new_gateway().await;
     client.create_sandbox(new_create("a")).await.unwrap();

@@ -25,7 +25,7 @@ fn uncertain(reason: &str) -> (Code, String) {
 }
 
 #[tokio::test]
-async fn a_success_is_replayed_and_anything_else_under_its_id_is_refused() {
+async fn a_success_is_replayed_and_another_request_with_its_id_is_refused() {
     let (simulator, mut client) = new_gateway().await;
     let ask = new::CreateSandboxRequest { request_id: id(1), ..new_create("") };
     let first = client.create_sandbox(ask.clone()).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_success_is_replayed_and_anything_else_under_its_id_is_refused() {
 }
 
 #[tokio::test]
-async fn failed_ids_are_kept_for_good_until_the_table_is_full() {
+async fn ids_of_failed_requests_are_never_evicted_and_fill_the_table() {
     let (simulator, mut client) = new_gateway().await;
     for number in 1..=1_000 {
         let failed = client.delete_sandbox(delete(id(number))).await.unwrap_err();
@@ -65,7 +65,7 @@ async fn failed_ids_are_kept_for_good_until_the_table_is_full() {
 }
 
 #[tokio::test]
-async fn a_command_is_launched_once_under_its_id() {
+async fn a_request_id_launches_a_command_only_once() {
     let (simulator, mut client) = new_gateway().await;
     client.create_sandbox(new_create("a")).await.unwrap();
     let ask = |number, words: &[&str]| new::ExecSandboxRequest {

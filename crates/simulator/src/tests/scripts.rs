@@ -16,7 +16,7 @@ fn with_bearer<T>(message: T, token: &str) -> Request<T> {
 }
 
 #[tokio::test]
-async fn a_bearer_token_is_refused_where_none_is_known() {
+async fn a_bearer_token_is_refused_if_no_token_is_configured() {
     let (simulator, mut client) = old_gateway().await;
     let ask = || old::GetCurrentUserRequest {};
     let user = client.get_current_user(ask()).await.unwrap().into_inner();
@@ -31,7 +31,7 @@ async fn a_bearer_token_is_refused_where_none_is_known() {
 }
 
 #[tokio::test]
-async fn only_the_required_bearer_token_passes() {
+async fn only_the_required_bearer_token_is_accepted() {
     let options = SimulatorOptions {
         require_bearer: Some("secret".to_owned()),
         ..SimulatorOptions::plain(Generation::V0_0)
@@ -47,7 +47,7 @@ async fn only_the_required_bearer_token_passes() {
 }
 
 #[tokio::test]
-async fn a_bearer_token_permits_what_its_power_says() {
+async fn a_bearer_token_permits_the_methods_of_its_role() {
     let (simulator, mut client) = old_gateway().await;
     let tokens = [
         ("admin", Power::Admin),
@@ -80,7 +80,7 @@ async fn a_bearer_token_permits_what_its_power_says() {
 }
 
 #[tokio::test]
-async fn an_old_release_does_not_report_its_caller() {
+async fn releases_before_0_0_95_do_not_implement_get_current_user() {
     let (simulator, mut client) = old_gateway().await;
     for (version, known) in [("0.0.94", false), ("0.0.95", true), ("nightly", true)] {
         simulator.set_version(version);
@@ -115,7 +115,7 @@ async fn a_message_over_a_mebibyte_is_out_of_range() {
 }
 
 #[tokio::test]
-async fn scripts_hold_for_so_many_calls_and_are_counted() {
+async fn scripts_apply_to_the_given_number_of_calls_and_calls_are_counted() {
     let (simulator, mut client) = old_gateway().await;
     let fail = Script::Fail {
         code: Code::Aborted,
@@ -143,7 +143,7 @@ async fn scripts_hold_for_so_many_calls_and_are_counted() {
 }
 
 #[tokio::test]
-async fn answers_can_be_late_slow_broken_or_never() {
+async fn a_script_can_delay_slow_down_break_or_withhold_a_response() {
     let (simulator, mut client) = old_gateway().await;
     let every = Duration::from_millis(1);
     simulator.script("Health", Script::Drip { bytes: 1, every }, Times::Next(1));

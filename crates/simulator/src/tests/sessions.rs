@@ -17,7 +17,7 @@ fn slow(generation: Generation) -> SimulatorOptions {
 }
 
 #[tokio::test]
-async fn a_sandbox_becomes_ready_and_goes_by_itself() {
+async fn a_sandbox_becomes_ready_and_finishes_its_deletion_in_the_background() {
     let (simulator, channel) = start(slow(Generation::V0_0)).await;
     let mut client = OldClient::new(channel);
     let id = old_sandbox(&mut client, "a").await;
@@ -52,7 +52,7 @@ async fn a_sandbox_becomes_ready_and_goes_by_itself() {
 }
 
 #[tokio::test]
-async fn generation_0_1_tells_the_outcome_of_a_deletion() {
+async fn generation_0_1_reports_the_outcome_of_a_deletion() {
     let (simulator, mut client) = new_gateway().await;
     let made = client.create_sandbox(new_create("")).await.unwrap().into_inner();
     let name = made.sandbox.unwrap().metadata.unwrap().name;
@@ -70,7 +70,7 @@ async fn generation_0_1_tells_the_outcome_of_a_deletion() {
 }
 
 #[tokio::test]
-async fn names_and_specs_are_checked() {
+async fn sandbox_names_and_specs_are_validated() {
     let (simulator, mut client) = old_gateway().await;
     let ask = |name: &str| old::CreateSandboxRequest {
         name: name.to_owned(),
@@ -109,7 +109,7 @@ async fn exec(
 }
 
 #[tokio::test]
-async fn commands_write_and_exit() {
+async fn commands_write_output_and_return_their_exit_code() {
     let (simulator, mut client) = old_gateway().await;
     let pairs = [("A", "spec"), ("B", "spec")].map(|(key, value)| (key.into(), value.into()));
     let create = old::CreateSandboxRequest {
@@ -143,7 +143,7 @@ async fn commands_write_and_exit() {
 }
 
 #[tokio::test]
-async fn forwarded_bytes_come_back_and_every_target_needs_its_token() {
+async fn forwarded_bytes_are_echoed_and_every_target_requires_its_token() {
     use old::tcp_forward_frame::Payload;
     use old::tcp_forward_init::Target;
     let (simulator, mut client) = old_gateway().await;
@@ -182,7 +182,7 @@ async fn forwarded_bytes_come_back_and_every_target_needs_its_token() {
 }
 
 #[tokio::test]
-async fn interactive_commands_repeat_lines_and_late_ones_are_cut_off() {
+async fn interactive_commands_echo_lines_and_are_stopped_at_their_timeout() {
     use new::exec_sandbox_event::Payload;
     use new::exec_sandbox_input::Payload as Input;
     let (simulator, mut client) = new_gateway().await;
@@ -243,7 +243,7 @@ async fn the_end_of_the_input_aborts_an_interactive_command_in_generation_0_0() 
 }
 
 #[tokio::test]
-async fn a_command_without_words_or_with_an_odd_environment_is_refused() {
+async fn an_empty_command_or_an_invalid_environment_name_is_refused() {
     let (simulator, mut client) = old_gateway().await;
     let sandbox_id = old_sandbox(&mut client, "a").await;
     let ask = |command: &[&str], key: &str| old::ExecSandboxRequest {
@@ -292,7 +292,7 @@ async fn logs_are_filtered_and_followed() {
 }
 
 #[tokio::test]
-async fn the_demo_has_something_to_look_at() {
+async fn the_demo_seeds_sandboxes_a_draft_and_a_provider() {
     let (simulator, mut client) = old_gateway().await;
     simulator.seed_demo().unwrap();
     let all = old::ListSandboxesRequest { all_workspaces: true, ..Default::default() };

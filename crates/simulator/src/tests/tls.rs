@@ -13,7 +13,7 @@ use super::{OldClient, old};
 use crate::{ClientAuth, Generation, Simulator, SimulatorOptions};
 
 #[tokio::test]
-async fn a_client_certificate_says_who_calls() {
+async fn a_client_certificate_identifies_the_caller() {
     let authority = {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -15,7 +15,7 @@ fn pools() -> (DescriptorPool, DescriptorPool) {
 }
 
 #[test]
-fn every_method_carries_its_guard() {
+fn every_method_has_an_upstream_guard_option() {
     for pool in <[_; 2]>::from(pools()) {
         let guard = pool.get_extension_by_name("shoreguard.options.v1.upstream").unwrap();
         for service in pool.services() {
@@ -51,7 +51,7 @@ fn compare(old: &MessageDescriptor, new: &MessageDescriptor, seen: &mut BTreeSet
 }
 
 #[test]
-fn what_is_read_across_the_generations_has_equal_types_under_equal_numbers() {
+fn messages_shared_by_both_generations_have_equal_field_types_and_numbers() {
     let (old, new) = pools();
     let mut seen = BTreeSet::new();
     for name in [

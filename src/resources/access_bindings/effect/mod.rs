@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn t06_a_gateways_admin_neither_makes_nor_touches_admins() {
+    fn t06_a_gateway_admin_can_neither_create_nor_change_admins() {
         // global admin, caller's role, role before, role after, role written or removed -> allowed
         let table = [
             (true, Admin, [Admin, Admin], Admin, true),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn t06_no_change_by_a_gateways_admin_makes_or_unmakes_an_admin() {
+    fn t06_no_change_by_a_gateway_admin_adds_or_removes_an_admin_role() {
         let (mut allowed, mut lifted) = (0_u32, 0_u32);
         for (own, groups) in holders() {
             let before = roles::effective(&own, &groups);

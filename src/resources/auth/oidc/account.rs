@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn t11_only_an_account_that_nobody_owns_yet_is_linked_by_its_address() {
+    fn t11_only_an_active_unclaimed_non_admin_account_is_linked_by_its_address() {
         let bare = account();
         let decided = decide(&seen(None, Some(bare.clone())), Mapped::Unsaid);
         assert_eq!(decided, entered(true, None));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn t11_a_new_account_has_a_verified_address_that_nobody_else_speaks_for() {
+    fn t11_a_new_account_needs_a_verified_address_of_a_domain_of_no_other_provider() {
         let new = seen(None, None);
         let created = |role| Decision::Create { address: "ana@corp.example".to_owned(), role };
         assert_eq!(decide(&new, Mapped::Unsaid), created(Role::None));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_account_opens_whatever_the_address_and_takes_its_role_at_each_login() {
+    fn a_linked_account_needs_no_address_and_is_assigned_its_role_at_each_login() {
         let linked = Account { linked_at: Some("corp".to_owned()), ..account() };
         let nameless = Seen { address: None, ..seen(Some(linked.clone()), None) };
         assert_eq!(decide(&nameless, Mapped::Unsaid), entered(false, None));

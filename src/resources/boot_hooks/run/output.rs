@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_has_a_bound_and_says_where_it_was_cut() {
+    fn stored_output_is_limited_and_marks_where_it_was_truncated() {
         let none = Environment::default();
         let whole = "\u{20ac}".repeat(CHARACTERS_MAX);
         assert_eq!(shown(whole.as_bytes(), false, &none), whole);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn t17_values_of_variables_are_masked_whole_or_cut() {
+    fn t17_complete_and_truncated_values_of_variables_are_masked() {
         let both = secrets(&["hunter2", "hunter2-and-more", "short"]);
         let text = "a hunter2-and-more b hunter2 c short";
         assert_eq!(shown(text.as_bytes(), false, &both), "a *** b *** c short");

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_due_at_thirty_seven_and_one() {
+    fn a_certificate_expiry_is_due_at_30_7_and_1_days() {
         let ends = Timestamp::from_unix_seconds(100 * 86_400);
         let at =
             |days_left: i64| due(Timestamp::from_unix_seconds((100 - days_left) * 86_400), ends);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_alternate_are_told_of_once_a_step() {
+    fn alternating_certificates_are_reported_once_per_step() {
         // One certificate expires on day 100, the other on day 102 or 1000.
         for other in [102, 1_000] {
             let seen: Vec<(i64, i64)> =
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_replaced_is_told_of_anew() {
+    fn a_replaced_certificate_is_reported_again() {
         let replaced: Vec<(i64, i64)> =
             (60..200).map(|now| (now, if now < 95 { 100 } else { 190 })).collect();
         for kind in [Kind::Ca, Kind::Client, Kind::Server] {

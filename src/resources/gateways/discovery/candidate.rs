@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn priority_rises_weight_falls_and_no_host_is_no_service() {
+    fn services_are_sorted_by_priority_and_weight_and_need_a_host() {
         let found = ordered(vec![
             service(20, 9, "a", 1),
             service(10, 1, "c", 1),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_the_first_label_and_an_unusual_port() {
+    fn a_gateway_name_is_the_first_host_label_and_an_unusual_port() {
         let long = "x".repeat(300);
         for (host, port, name) in [
             ("edge.fleet.example", 443, "edge"),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn t07_a_discovered_gateway_has_no_label_of_access_and_no_credentials() {
+    fn t07_a_discovered_gateway_has_no_access_labels_and_no_credentials() {
         let mut candidate = candidate("edge.fleet.example", 443);
         candidate.domain = "access/env".into();
         let new = candidate.gateway(Scheme::Https, Timestamp::from_unix_seconds(0)).unwrap();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_registered_is_said_to_be_wrong() {
+    fn a_candidate_with_an_invalid_host_or_port_is_refused() {
         for (host, port) in [("edge.example", 0), ("_edge.example", 443), ("ed ge.example", 443)] {
             let refused =
                 candidate(host, port).gateway(Scheme::Https, Timestamp::from_unix_seconds(0));

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_cut_and_said_to_be() {
+    fn excess_candidates_are_dropped_and_reported() {
         let (answers, candidates) = bounded(vec![offers("a", ANSWERS_MAX), offers("b", 1)]);
         assert_eq!(candidates.len(), ANSWERS_MAX + 1);
         assert!(answers.iter().all(|answer| answer.error.is_none()));

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_a_time_that_was_kept() {
+    fn a_percentile_is_one_of_the_stored_latencies() {
         assert_eq!(percentile(&[], 50), None);
         assert_eq!(percentile(&[7], 99), Some(7));
         let hundred: Vec<u32> = (1..=100).collect();

@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_bounded_for_each_and_for_all_and_given_back() {
+    fn running_operations_are_limited_per_principal_and_in_total() {
         let operations = Operations::default();
         let full = |answer: Result<Seat, Error>| matches!(answer, Err(Error::Exhausted { .. }));
         let seats = |principal: &str| -> Vec<Seat> {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn that_a_lease_is_lost_comes_before_every_other_reason() {
+    fn a_lost_lease_overrides_every_other_stop_reason() {
         let operations = Operations::default();
         let seat = operations.seat("a".to_owned()).unwrap();
         let held = Held::new("x".to_owned(), 1, Duration::ZERO, seat);

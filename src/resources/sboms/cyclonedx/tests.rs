@@ -30,7 +30,7 @@ fn names(document: &Document) -> Vec<&str> {
 }
 
 #[test]
-fn nested_components_and_the_main_one_count() {
+fn nested_components_and_the_main_component_are_read() {
     let read = read(&json!({
         "metadata": { "component": { "name": "app", "components": [{ "name": "part" }] }, "tools": { "components": [{ "name": "tool" }] } },
         "components": [
@@ -44,7 +44,7 @@ fn nested_components_and_the_main_one_count() {
 }
 
 #[test]
-fn what_is_not_of_its_kind_is_passed_over() {
+fn values_of_the_wrong_type_are_skipped() {
     let read = read(&json!({
         "metadata": [1],
         "serialNumber": 7,
@@ -67,7 +67,7 @@ fn what_is_not_of_its_kind_is_passed_over() {
 }
 
 #[test]
-fn licences_are_named_and_joined() {
+fn license_names_are_joined() {
     let of = |licenses: Value| {
         read(&json!({ "components": [{ "name": "a", "licenses": licenses }] })).components[0]
             .licenses
@@ -88,7 +88,7 @@ fn licences_are_named_and_joined() {
 }
 
 #[test]
-fn a_severity_is_the_highest_rating_and_brings_its_score() {
+fn the_severity_and_score_are_those_of_the_highest_rating() {
     let of = |ratings: Value| {
         let read = read(&json!({ "vulnerabilities": [{ "id": "V", "ratings": ratings }] }));
         (read.vulnerabilities[0].severity, read.vulnerabilities[0].score)
@@ -121,7 +121,7 @@ fn a_severity_is_the_highest_rating_and_brings_its_score() {
 }
 
 #[test]
-fn vulnerabilities_tell_components_and_stand_in_their_order() {
+fn vulnerabilities_are_sorted_by_severity_and_counted_per_component() {
     let one = |id: &str, severity: &str, refs: &[&str]| {
         let refs: Vec<Value> = refs.iter().map(|to| json!({ "ref": to })).collect();
         json!({ "id": id, "ratings": [{ "severity": severity }], "affects": refs })
@@ -151,7 +151,7 @@ fn vulnerabilities_tell_components_and_stand_in_their_order() {
 }
 
 #[test]
-fn references_are_advisories_first() {
+fn references_list_advisories_first() {
     let read = read(&json!({ "vulnerabilities": [{
         "id": "V",
         "references": [{ "url": "https://r" }, { "id": "X", "source": { "url": "https://s" } }],
@@ -161,7 +161,7 @@ fn references_are_advisories_first() {
 }
 
 #[test]
-fn every_version_of_the_format_that_there_is_is_read() {
+fn only_versions_1_2_to_1_7_of_the_format_are_accepted() {
     for version in ["1.2", "1.3", "1.4", "1.5", "1.6", "1.7"] {
         assert_eq!(read(&json!({ "specVersion": version })).spec_version, version);
     }
@@ -172,7 +172,7 @@ fn every_version_of_the_format_that_there_is_is_read() {
 }
 
 #[test]
-fn what_is_no_such_document_is_refused() {
+fn an_invalid_document_is_refused_with_the_field() {
     for (bytes, field) in [
         (b"".as_slice(), "chunk"),
         (b" \n", "chunk"),
@@ -206,7 +206,7 @@ fn what_is_no_such_document_is_refused() {
 }
 
 #[test]
-fn a_name_or_id_that_is_too_long_is_refused_with_its_place() {
+fn a_name_or_id_that_is_too_long_is_refused_with_its_path() {
     let named = |length: usize| {
         document(
             &json!({ "components": [{ "name": "x" }, { "name": "y", "components": [{ "name": "n".repeat(length) }] }] }),
@@ -227,7 +227,7 @@ fn a_name_or_id_that_is_too_long_is_refused_with_its_place() {
 }
 
 #[test]
-fn optional_texts_that_are_too_long_are_cut_and_told() {
+fn optional_texts_that_are_too_long_are_truncated_and_reported() {
     let long = "\u{e4}".repeat(5_000);
     let read = read(&json!({
         "serialNumber": long,
@@ -254,7 +254,7 @@ fn optional_texts_that_are_too_long_are_cut_and_told() {
 }
 
 #[test]
-fn what_a_terminal_or_postgresql_would_not_bear_is_replaced() {
+fn control_characters_are_replaced() {
     let read = read(&json!({
         "components": [{ "name": "a\0b\u{1b}[31m", "version": "1\n2", "purl": "\0" }],
         "vulnerabilities": [{ "id": "V\u{7}", "description": "one\r\ntwo\u{1b}\0", "affects": [{ "ref": "\0" }] }],
@@ -276,9 +276,9 @@ fn nested(depth: usize) -> Vec<u8> {
 }
 
 #[test]
-fn depth_and_number_are_bounded() {
+fn nesting_depth_and_entry_counts_are_limited() {
     assert_eq!(parse(&nested(DEPTH_MAX - 1)).unwrap().components.len(), DEPTH_MAX - 1);
-    assert!(refusal(&nested(DEPTH_MAX)).1.contains("32 components"));
+    assert!(refusal(&nested(DEPTH_MAX)).1.contains("32 levels"));
     // Far deeper than the limit: rejected without a stack overflow.
     assert_eq!(refusal(&nested(100_000)).0, refusal(&nested(DEPTH_MAX)).0);
     let deep = format!("{{\"x\":{}", "[".repeat(1_000_000));
@@ -307,7 +307,7 @@ fn depth_and_number_are_bounded() {
 }
 
 #[test]
-fn what_all_refers_to_one_thing_takes_no_longer() {
+fn counting_vulnerabilities_takes_linear_time_with_shared_references() {
     // As many components with one reference as vulnerabilities that name it: counting all pairs would take billions of
     // steps.
     let components: Vec<Value> =

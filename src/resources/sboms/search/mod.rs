@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_folded_and_fit_in_an_index() {
+    fn search_keys_are_case_folded_and_fit_in_an_index() {
         let keys = Keys::of(&component(Some("Org"), "Log4J", Some("pkg:maven/Org/Log4J@2")));
         assert_eq!((keys.name.as_str(), keys.purl.as_str()), ("log4j", "pkg:maven/org/log4j@2"));
         assert_eq!(keys.text, "org/log4j\npkg:maven/org/log4j@2");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_bounded() {
+    fn search_terms_are_validated() {
         assert_eq!(asked("name", " Log4J ").unwrap().as_deref(), Some("log4j"));
         assert_eq!(asked("name", " ").unwrap(), None);
         assert!(asked("name", &"a".repeat(SEARCH_CHARACTERS_MAX)).is_ok());

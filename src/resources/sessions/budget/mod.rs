@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_the_budget_waits_longer_each_time_up_to_a_bound() {
+    fn the_wait_doubles_with_each_failure_up_to_a_maximum() {
         // Failures, seconds until the next attempt.
         let table = [
             (0, None),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn wp19_what_is_told_to_wait_is_what_must_be_waited() {
+    fn the_reported_wait_equals_the_enforced_wait() {
         let level = Level { milli: 8 * MILLI, counted_at: START };
         let told = level.wait(FREE_OF_PAIR, START).unwrap();
         assert_eq!(told, Duration::from_secs(16));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_fade() {
+    fn failures_decay_over_time() {
         let level = Level { milli: 8 * MILLI, counted_at: START };
         assert_eq!(level.at(START), 8_000);
         assert_eq!(level.at(after(600)), 4_000);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_at_an_attacked_account_has_one_free_try() {
+    fn an_unknown_client_of_an_attacked_account_has_one_free_attempt() {
         let fresh = Level { milli: 0, counted_at: START };
         assert_eq!(fresh.wait(FREE_OF_STRANGER, START), None);
         let once = fresh.charged(START);

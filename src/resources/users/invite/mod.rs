@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_looks_as_documented_and_nothing_else_does() {
+    fn only_an_invite_token_of_the_documented_format_is_hashed() {
         let made = new_token().unwrap();
         let token = made.token.expose();
         assert_eq!((token.len(), &token[..4]), (47, PREFIX));
