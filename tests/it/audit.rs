@@ -324,7 +324,7 @@ async fn anonymous_refusals_are_counted_and_stored_on_shutdown(db: TestDb) {
 }
 
 async fn list(
-    sg: &crate::support::server::TestServer,
+    sg: &TestServer,
     request: pb::ListAuditEntriesRequest,
 ) -> (Vec<pb::AuditEntry>, String) {
     let page = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
@@ -337,7 +337,7 @@ fn targets(entries: &[pb::AuditEntry]) -> Vec<&str> {
 
 /// Records entries of one actor: two open ones and three that were closed at different times. Returns a request that
 /// lists them.
-async fn some_entries(sg: &crate::support::server::TestServer) -> pb::ListAuditEntriesRequest {
+async fn some_entries(sg: &TestServer) -> pb::ListAuditEntriesRequest {
     let audit = &sg.app.audit;
     let begun = Clock::system().now();
     for (n, ended) in [("long", 3_600), ("short", 1), ("denied", 30)] {

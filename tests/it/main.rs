@@ -1,6 +1,10 @@
 //! The integration tests: one binary that uses one PostgreSQL server.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot continue panics")]
+#![expect(
+    clippy::too_many_lines,
+    reason = "a test that plays a long story is read from top to bottom"
+)]
 
 #[macro_use]
 mod support;

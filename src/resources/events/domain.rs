@@ -204,7 +204,7 @@ impl Follower {
     }
 
     /// Waits for the next events that the caller can see at that time. A page without events only advances the cursor,
-    /// and is returned at most every [`CURSOR_EVERY`].
+    /// and is returned at most every `CURSOR_EVERY`.
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<Page, Error> {
         let size = PageSize::parse(WATCH_BATCH)?;
         loop {

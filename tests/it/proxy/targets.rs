@@ -23,10 +23,8 @@ fn set_at(message: &mut DynamicMessage, path: &[u32], text: &str) {
         return;
     };
     let stored = message.get_field(&field).into_owned();
-    let mut nested = match stored {
-        Value::Message(nested) => nested,
-        _ => DynamicMessage::new(inner),
-    };
+    let mut nested =
+        if let Value::Message(nested) = stored { nested } else { DynamicMessage::new(inner) };
     set_at(&mut nested, rest, text);
     let nested = Value::Message(nested);
     let value = if field.is_list() { Value::List(vec![nested]) } else { nested };
@@ -107,11 +105,9 @@ fn the_audit_entry_of_a_refused_call_names_the_selected_gateway() {
         let to = [("x-shoreguard-gateway", "edge")];
         let refused = viewer.raw(row.path, row.streaming, Vec::new(), &to).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
-        sg.app.audit.settled().await;
         let list =
             sg_v1::ListAuditEntriesRequest { actor: "sp:viewer".to_owned(), ..Default::default() };
-        let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner();
-        let [entry] = entries.audit_entries.as_slice() else { panic!("{entries:?}") };
+        let entry = recorded(&admin, list, row.path).await;
         assert_eq!((entry.action.as_str(), entry.gateway.as_str()), ("sandbox.delete", "edge"));
         gateway.stop().await;
         sg.finish().await;

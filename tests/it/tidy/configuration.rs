@@ -1,5 +1,7 @@
 //! `docs/configuration.md` is made from the doc comments of `src/config`.
 
+use std::fmt::Write;
+
 use super::{root, rust};
 
 const DOCUMENT: &str = "docs/configuration.md";
@@ -69,7 +71,7 @@ fn parse(sources: &[String], name: &str) -> Option<(String, Vec<Field>)> {
 fn section(out: &mut String, sources: &[String], path: &str, repeated: bool, name: &str) {
     let (doc, fields) = parse(sources, name).unwrap();
     let heading = if repeated { format!("[[{path}]]") } else { format!("[{path}]") };
-    out.push_str(&format!("\n## `{heading}`\n\n{doc}\n\n"));
+    write!(out, "\n## `{heading}`\n\n{doc}\n\n").unwrap();
     let mut tables = Vec::new();
     for field in fields {
         let list = field.kind.strip_prefix("Vec<").map(|kind| kind.trim_end_matches('>'));
@@ -77,7 +79,7 @@ fn section(out: &mut String, sources: &[String], path: &str, repeated: bool, nam
         if parse(sources, inner).is_some() {
             tables.push((format!("{path}.{}", field.name), list.is_some(), inner.to_owned()));
         } else {
-            out.push_str(&format!("- `{}`: {}\n", field.name, field.doc));
+            writeln!(out, "- `{}`: {}", field.name, field.doc).unwrap();
         }
     }
     for (path, repeated, name) in tables {
@@ -86,6 +88,7 @@ fn section(out: &mut String, sources: &[String], path: &str, repeated: bool, nam
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the switch of the snapshots, which insta reads too")]
 fn the_configuration_document_lists_every_key_with_its_description() {
     let sources: Vec<String> = rust(&["src/config"]).into_iter().map(|file| file.text).collect();
     let (_, sections) = parse(&sources, "Config").unwrap();

@@ -2,6 +2,8 @@
 //!
 //! CONTRIBUTING.md lists the words with the reason.
 
+use std::path::Path;
+
 use super::{DOCUMENTS, Faults, read, texts};
 
 /// Refused words and phrases, in lower case.
@@ -57,7 +59,9 @@ fn refused(text: &str) -> impl Iterator<Item = &'static str> {
 
 /// Returns the comment of a line.
 fn comment<'a>(path: &str, line: &'a str) -> Option<&'a str> {
-    let mark = if path.ends_with(".rs") || path.ends_with(".proto") { "//" } else { "#" };
+    let extension = Path::new(path).extension().and_then(|of| of.to_str());
+    let slashes = extension.is_some_and(|of| ["rs", "proto"].contains(&of));
+    let mark = if slashes { "//" } else { "#" };
     let line = line.trim_start();
     line.strip_prefix(mark)
 }
@@ -66,7 +70,8 @@ fn comment<'a>(path: &str, line: &'a str) -> Option<&'a str> {
 fn comments_and_documents_are_in_plain_english() {
     let mut faults = Faults::default();
     for file in texts(&["src", "crates", "build", "proto", "tests", "benches", "scripts"]) {
-        let is_text = [".rs", ".proto", ".sh"].iter().any(|end| file.path.ends_with(end));
+        let extension = Path::new(&file.path).extension().and_then(|of| of.to_str());
+        let is_text = extension.is_some_and(|of| ["rs", "proto", "sh"].contains(&of));
         if !is_text || file.path.ends_with("tidy/words.rs") {
             continue;
         }
