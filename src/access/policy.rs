@@ -237,7 +237,7 @@ include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 include!(concat!(env!("OUT_DIR"), "/upstream_v0_0.rs"));
 include!(concat!(env!("OUT_DIR"), "/upstream_v0_1.rs"));
 
-/// Returns the own RPC with exactly this path.
+/// Returns the RPC of `shoreguard.v1` with exactly this path.
 #[must_use]
 pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &METHODS[i])

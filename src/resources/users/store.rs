@@ -106,7 +106,7 @@ pub async fn page(
         let mut query =
             users::table.select(Row::as_select()).order(users::email).limit(limit).into_boxed();
         if filter.role.is_some() {
-            // The highest of the own role and the group roles must equal the requested one.
+            // The highest of the user's role and the group roles must equal the requested one.
             query = query
                 .filter(users::role.eq_any(wanted.clone()).or(by_group(wanted.clone())))
                 .filter(diesel::dsl::not(users::role.eq_any(above.clone())))
