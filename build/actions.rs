@@ -105,7 +105,7 @@ impl Actions {
         assert!(is_word(resource_type), "{path}: `resource_type` is a noun in snake case");
         assert!(VERBS.contains(&verb), "{path}: `{verb}` is not in the list of verbs");
         self.0.insert((resource_type.to_owned(), verb.to_owned()));
-        format!("Action::{}", constant(resource_type, verb))
+        format!("Action::{}", constant_name(resource_type, verb))
     }
 
     /// Writes the constants of `Action`, sorted by name.
@@ -119,7 +119,7 @@ impl Actions {
         let (mut constants, mut all) = (String::new(), String::new());
         for (resource_type, verb) in &self.0 {
             let (name, constant) =
-                (format!("{resource_type}.{verb}"), constant(resource_type, verb));
+                (format!("{resource_type}.{verb}"), constant_name(resource_type, verb));
             writeln!(
                 constants,
                 "/// `{name}`.\npub const {constant}: Self = Self {{ resource_type: {resource_type:?}, name: {name:?} }};"
@@ -134,6 +134,6 @@ impl Actions {
     }
 }
 
-fn constant(resource_type: &str, verb: &str) -> String {
+fn constant_name(resource_type: &str, verb: &str) -> String {
     format!("{resource_type}_{verb}").to_uppercase()
 }

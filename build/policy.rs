@@ -23,7 +23,7 @@ fn methods(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
     methods
 }
 
-fn option(
+fn method_option(
     pool: &DescriptorPool,
     path: &str,
     method: &MethodDescriptor,
@@ -39,7 +39,7 @@ fn option(
 }
 
 /// Returns the name of the enum value without its prefix, in camel case: `SCOPE_GATEWAY` is `Gateway`.
-fn variant(option: &DynamicMessage, field: &str, path: &str) -> String {
+fn enum_variant(option: &DynamicMessage, field: &str, path: &str) -> String {
     let descriptor = option.descriptor().get_field_by_name(field).expect("a field of the option");
     let Kind::Enum(kind) = descriptor.kind() else { panic!("{field} is an enum") };
     let value = option.get_field(&descriptor);
@@ -57,24 +57,24 @@ fn variant(option: &DynamicMessage, field: &str, path: &str) -> String {
         .collect();
     let name =
         value.name().strip_prefix(&format!("{prefix}_")).expect("a prefixed value").to_owned();
-    camel(&name)
+    to_camel_case(&name)
 }
 
-fn text(option: &DynamicMessage, field: &str) -> String {
+fn string_field(option: &DynamicMessage, field: &str) -> String {
     option.get_field_by_name(field).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn stream(method: &MethodDescriptor) -> &'static str {
+fn streaming_kind(method: &MethodDescriptor) -> &'static str {
     match (method.is_client_streaming(), method.is_server_streaming()) {
-        (false, false) => "Streaming::Unary",
-        (false, true) => "Streaming::Server",
-        (true, false) => "Streaming::Client",
-        (true, true) => "Streaming::Both",
+        (false, false) => "StreamingMode::Unary",
+        (false, true) => "StreamingMode::Server",
+        (true, false) => "StreamingMode::Client",
+        (true, true) => "StreamingMode::Both",
     }
 }
 
-fn action(actions: &mut Actions, option: &DynamicMessage, path: &str) -> String {
-    actions.add(path, &text(option, "resource_type"), &text(option, "verb"))
+fn add_action(actions: &mut Actions, option: &DynamicMessage, path: &str) -> String {
+    actions.add(path, &string_field(option, "resource_type"), &string_field(option, "verb"))
 }
 
 /// Writes `METHODS`, sorted by path, and `impl Rpc` for each request message.
@@ -82,55 +82,56 @@ pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Pa
     let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
     let (mut rows, mut impls) = (String::new(), String::new());
     for (index, (path, method)) in methods(&pool).iter().enumerate() {
-        let policy = option(&pool, path, method, "policy");
+        let policy = method_option(&pool, path, method, "policy");
         let public_or_any = policy.has_field_by_name("access");
         assert!(
             public_or_any != policy.has_field_by_name("role"),
             "{path}: exactly one of `access` and `role` is required"
         );
         let access = if public_or_any {
-            format!("Access::{}", variant(&policy, "access", path))
+            format!("AllowedCallers::{}", enum_variant(&policy, "access", path))
         } else {
-            format!("Access::Role(Role::{})", variant(&policy, "role", path))
+            format!("AllowedCallers::Role(Role::{})", enum_variant(&policy, "role", path))
         };
-        let scope = variant(&policy, "scope", path);
+        let scope = enum_variant(&policy, "scope", path);
         // Any authenticated caller can call such a method and gets its own objects. The scope gives the handler what
         // else the caller can see.
-        let of_known =
-            access == "Access::Authenticated" && matches!(scope.as_str(), "Fleet" | "Loaded");
+        let is_own_objects = access == "AllowedCallers::Authenticated"
+            && matches!(scope.as_str(), "Fleet" | "Loaded");
         assert!(
-            !public_or_any || scope == "Global" || of_known,
+            !public_or_any || scope == "Global" || is_own_objects,
             "{path}: an access goes with SCOPE_GLOBAL; ACCESS_AUTHENTICATED also with SCOPE_FLEET and SCOPE_LOADED"
         );
-        let audit = variant(&policy, "audit", path);
-        let action = action(actions, &policy, path);
-        let streaming = stream(method);
+        let audit = enum_variant(&policy, "audit", path);
+        let action = add_action(actions, &policy, path);
+        let streaming = streaming_kind(method);
         writeln!(
             rows,
-            "Method {{ path: {path:?}, access: {access}, scope: ScopeKind::{scope}, audit: Audit::{audit}, \
+            "Method {{ path: {path:?}, access: {access}, scope: ScopeKind::{scope}, audit: AuditMode::{audit}, \
              action: {action}, streaming: {streaming}, request: {:?} }},",
             method.input().full_name()
         )
         .expect("a string takes all");
         let is_write = audit == "Write";
-        let grant = match (access.as_str(), scope.as_str()) {
-            ("Access::Public", _) => "crate::ctx::Anonymous",
+        let context = match (access.as_str(), scope.as_str()) {
+            ("AllowedCallers::Public", _) => "crate::ctx::AnonymousCtx",
             (_, "Fleet") => "crate::ctx::FleetCtx",
-            (_, "Loaded") => "crate::ctx::Pending",
+            (_, "Loaded") => "crate::ctx::PendingCtx",
             _ => "crate::ctx::Ctx",
         };
         // The response of a bidirectional stream cannot be replayed.
-        let repeats = streaming != "Streaming::Both" && access != "Access::Public";
-        let request_id = request_id(path, method, is_write && repeats);
+        let is_replayable =
+            streaming != "StreamingMode::Both" && access != "AllowedCallers::Public";
+        let request_id = request_id_code(path, method, is_write && is_replayable);
         writeln!(
             impls,
-            "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \
+            "impl Rpc for crate::pb::v1::{} {{ type Context = {context}; \
              const METHOD: &'static Method = &METHODS[{index}]; \
              fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> {request_id} \
-             fn about(&self) -> About {{ {} }} }}",
+             fn audit_subject(&self) -> AuditSubject {{ {} }} }}",
             method.input().name(),
-            scope_of(path, method, &policy, &scope),
-            about(path, method, &policy, &action),
+            scope_code(path, method, &policy, &scope),
+            about_code(path, method, &policy, &action),
         )
         .expect("a string takes all");
     }
@@ -140,7 +141,12 @@ pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Pa
     std::fs::write(file, code).expect("OUT_DIR is writable");
 }
 
-fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scope: &str) -> String {
+fn scope_code(
+    path: &str,
+    method: &MethodDescriptor,
+    policy: &DynamicMessage,
+    scope: &str,
+) -> String {
     let fields = policy.get_field_by_name("gateway_fields");
     let fields: Vec<String> = fields
         .as_deref()
@@ -171,15 +177,21 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
 }
 
 /// Returns the code of the audit subject: the action, and the value of `target_field` or `subject_field`.
-fn about(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, action: &str) -> String {
-    let about = |target: &str| format!("About {{ action: {action}, target: {target} }}");
-    let (field, subject) = (text(policy, "target_field"), text(policy, "subject_field"));
+fn about_code(
+    path: &str,
+    method: &MethodDescriptor,
+    policy: &DynamicMessage,
+    action: &str,
+) -> String {
+    let about = |target: &str| format!("AuditSubject {{ action: {action}, target: {target} }}");
+    let (field, subject) =
+        (string_field(policy, "target_field"), string_field(policy, "subject_field"));
     assert!(
         field.is_empty() || subject.is_empty(),
         "{path}: one of `target_field` and `subject_field`"
     );
     if !subject.is_empty() {
-        let (of, kinds) = kinds(path, method, &subject);
+        let (of, kinds) = subject_kinds(path, method, &subject);
         let mut arms = String::new();
         for (kind, variant) in kinds {
             // As in the actor of a call: `sp:` and a name.
@@ -203,7 +215,11 @@ fn about(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, action:
 }
 
 /// Returns the oneof of a subject field, and the name and generated variant of each of its kinds.
-fn kinds(path: &str, method: &MethodDescriptor, field: &str) -> (String, Vec<(String, String)>) {
+fn subject_kinds(
+    path: &str,
+    method: &MethodDescriptor,
+    field: &str,
+) -> (String, Vec<(String, String)>) {
     let kind = method.input().get_field_by_name(field).map(|field| field.kind());
     let Some(Kind::Message(message)) = kind else {
         panic!("{path}: subject field `{field}` is not a message");
@@ -213,27 +229,31 @@ fn kinds(path: &str, method: &MethodDescriptor, field: &str) -> (String, Vec<(St
     let (module, of) = (message.name().to_lowercase(), oneof.name().to_owned());
     let kinds = oneof.fields().map(|kind| {
         assert!(kind.kind() == Kind::String, "{path}: `{}` is not a string", kind.name());
-        let variant = format!("crate::pb::v1::{module}::{}::{}", camel(&of), camel(kind.name()));
+        let variant = format!(
+            "crate::pb::v1::{module}::{}::{}",
+            to_camel_case(&of),
+            to_camel_case(kind.name())
+        );
         (kind.name().to_owned(), variant)
     });
     let kinds = kinds.collect();
     (of, kinds)
 }
 
-fn camel(name: &str) -> String {
+fn to_camel_case(name: &str) -> String {
     name.split('_').map(|part| part[..1].to_uppercase() + &part[1..].to_lowercase()).collect()
 }
 
 /// Returns the generated Rust type and body of the method that reads `request_id`, by which a repeat is harmless. Panics
 /// if a write has no such field.
-fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
+fn request_id_code(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
     let has = method.input().get_field_by_name("request_id").is_some();
     assert!(!needed || has, "{path}: a write takes `request_id`");
     if needed { "&str { &self.request_id }" } else { "&'static str { \"\" }" }
 }
 
 /// Returns the number of a map field of the request, or `None` if `name` is empty.
-fn annotations(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32> {
+fn annotations_field(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32> {
     if name.is_empty() {
         return None;
     }
@@ -243,7 +263,7 @@ fn annotations(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32>
 }
 
 /// Returns the path of fields to a dotted field, which must end in a string.
-fn fields(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDescriptor> {
+fn field_path(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDescriptor> {
     let (mut message, mut fields) = (message.clone(), Vec::new());
     let parts: Vec<&str> = dotted.split('.').filter(|part| !part.is_empty()).collect();
     for (i, part) in parts.iter().enumerate() {
@@ -262,8 +282,8 @@ fn fields(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDes
 }
 
 /// Returns the path of field numbers to a dotted field, which must end in a string.
-fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
-    fields(path, message, dotted).iter().map(FieldDescriptor::number).collect()
+fn field_numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
+    field_path(path, message, dotted).iter().map(FieldDescriptor::number).collect()
 }
 
 /// Returns whether a field contains a secret.
@@ -274,14 +294,15 @@ fn is_secret(pool: &DescriptorPool, field: &FieldDescriptor) -> bool {
 
 /// Returns the path of field numbers to the id by which a gateway detects a repeated request; empty if it has no such
 /// id. In a streamed request, the id is in the message that starts the stream.
-fn repeat_id(method: &MethodDescriptor) -> Vec<u32> {
-    let of = |message: &MessageDescriptor| Some(message.get_field_by_name("request_id")?.number());
-    if let Some(number) = of(&method.input()) {
+fn request_id_path(method: &MethodDescriptor) -> Vec<u32> {
+    let number_of =
+        |message: &MessageDescriptor| Some(message.get_field_by_name("request_id")?.number());
+    if let Some(number) = number_of(&method.input()) {
         return vec![number];
     }
     let start = method.input().get_field_by_name("start").filter(|_| method.is_client_streaming());
     let nested = start.and_then(|start| {
-        let number = of(start.kind().as_message()?)?;
+        let number = number_of(start.kind().as_message()?)?;
         Some(vec![start.number(), number])
     });
     nested.unwrap_or_default()
@@ -292,55 +313,57 @@ pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &
     let pool = DescriptorPool::decode(descriptors).expect("the upstream's descriptor set");
     let mut rows = String::new();
     for (path, method) in methods(&pool) {
-        let row = option(&pool, &path, &method, "upstream");
-        let streaming = stream(&method);
+        let row = method_option(&pool, &path, &method, "upstream");
+        let streaming = streaming_kind(&method);
         let request = method.input().full_name().to_owned();
-        if variant(&row, "forward", &path) == "Never" {
-            writeln!(rows, "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &[], guard: None }},")
+        if enum_variant(&row, "forward", &path) == "Never" {
+            writeln!(rows, "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &[], policy: None }},")
                 .expect("a string takes all");
             continue;
         }
-        let action = action(actions, &row, &path);
-        let key = variant(&row, "sandbox_key", &path);
-        let sandbox = numbers(&path, &method.input(), &text(&row, "sandbox_field"));
-        let workspace = numbers(&path, &method.input(), &text(&row, "workspace_field"));
+        let action = add_action(actions, &row, &path);
+        let key = enum_variant(&row, "sandbox_key", &path);
+        let sandbox = field_numbers(&path, &method.input(), &string_field(&row, "sandbox_field"));
+        let workspace =
+            field_numbers(&path, &method.input(), &string_field(&row, "workspace_field"));
         assert!(
             (key == "None") == sandbox.is_empty(),
             "{path}: `sandbox_field` goes with a sandbox key"
         );
-        let target = fields(&path, &method.input(), &text(&row, "target_field"));
+        let target = field_path(&path, &method.input(), &string_field(&row, "target_field"));
         let target_secret = target.last().is_some_and(|field| is_secret(&pool, field));
         let target: Vec<u32> = target.iter().map(FieldDescriptor::number).collect();
         assert!(
-            variant(&row, "audit", &path) != "Write" || !target.is_empty() || key != "None",
+            enum_variant(&row, "audit", &path) != "Write" || !target.is_empty() || key != "None",
             "{path}: a write names a sandbox or has a `target_field`"
         );
-        let request_id = repeat_id(&method);
-        let is =
+        let request_id = request_id_path(&method);
+        let flag =
             |name: &str| row.get_field_by_name(name).and_then(|v| v.as_bool()).unwrap_or_default();
-        let annotations = annotations(&path, &method, &text(&row, "annotations_field"));
+        let annotations =
+            annotations_field(&path, &method, &string_field(&row, "annotations_field"));
         let lifecycle = if row.has_field_by_name("lifecycle") {
-            format!("Some(Lifecycle::{})", variant(&row, "lifecycle", &path))
+            format!("Some(Lifecycle::{})", enum_variant(&row, "lifecycle", &path))
         } else {
             "None".to_owned()
         };
-        let decision = Some(text(&row, "decision")).filter(|decision| !decision.is_empty());
+        let decision = Some(string_field(&row, "decision")).filter(|decision| !decision.is_empty());
         writeln!(
             rows,
-            "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &{request_id:?}, guard: Some(Guard {{ \
-             role: Role::{}, effect: PolicyEffect::{}, audit: Audit::{}, action: {action}, \
+            "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &{request_id:?}, policy: Some(UpstreamPolicy {{ \
+             role: Role::{}, effect: PolicyEffect::{}, audit: AuditMode::{}, action: {action}, \
              target_path: &{target:?}, target_secret: {target_secret}, \
              sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
              secret: {}, bulk: {}, answers_sandbox_ids: {}, annotations: {annotations:?}, answers_address: {}, \
              config_change: {}, lifecycle: {lifecycle}, decision: {decision:?} }}) }},",
-            variant(&row, "role", &path),
-            variant(&row, "effect", &path),
-            variant(&row, "audit", &path),
-            is("secret"),
-            is("bulk"),
-            is("answers_sandbox_ids"),
-            is("answers_address"),
-            is("config_change"),
+            enum_variant(&row, "role", &path),
+            enum_variant(&row, "effect", &path),
+            enum_variant(&row, "audit", &path),
+            flag("secret"),
+            flag("bulk"),
+            flag("answers_sandbox_ids"),
+            flag("answers_address"),
+            flag("config_change"),
         )
         .expect("a string takes all");
     }

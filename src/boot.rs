@@ -12,14 +12,14 @@ use crate::clock::Clock;
 use crate::config::{ClientIdentity, Config, DatabaseUrl, Faults};
 use crate::db::{Db, DbOptions};
 use crate::error::Error;
-use crate::feed::{self, Feeding};
+use crate::feed::{self, FeedState};
 use crate::oidc::Oidc;
 use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::auth::oidc::LoginKey;
-use crate::resources::boot_hooks::run::HookTurns;
-use crate::resources::operations::leases::Operations;
+use crate::resources::boot_hooks::run::HookSlots;
+use crate::resources::operations::leases::LocalOperations;
 use crate::resources::operations::{OperationKind, takeover};
-use crate::resources::sboms::intake::Intake;
+use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
     access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
@@ -28,7 +28,7 @@ use crate::resources::{
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
-use crate::server::reload::{self, Listener};
+use crate::server::reload::{self, ListenerState};
 use crate::templates::{self, Templates};
 use crate::workers::{self, Worker, disk};
 
@@ -42,7 +42,7 @@ pub const WORKERS: &[Worker] = &[
     events::worker::SEQUENCER,
     events::worker::RETENTION,
     gateways::budgets::EXCESSES,
-    gateways::findings::LOOKS,
+    gateways::findings::CHECKS,
     gateways::worker::PROBES,
     gateways::discovery::worker::DISCOVERY,
     TAKEOVER,
@@ -52,16 +52,16 @@ pub const WORKERS: &[Worker] = &[
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
     disk::WORKER,
-    reload::RELOAD,
+    reload::TLS_RELOAD,
 ];
 
 /// Resumes operations whose replica has crashed.
 pub const TAKEOVER: Worker =
-    takeover::worker(|ctx, _| Box::pin(takeover::take_over(ctx, resume_of)));
+    takeover::worker(|ctx, _| Box::pin(takeover::take_over(ctx, resume_fn)));
 
 /// Returns how an operation is resumed after its replica has crashed; `None` if it cannot be resumed.
 #[must_use]
-pub fn resume_of(kind: OperationKind) -> Option<takeover::Resume> {
+pub fn resume_fn(kind: OperationKind) -> Option<takeover::Resume> {
     match kind {
         OperationKind::Sandbox => Some(sandboxes::create::resume),
         OperationKind::Exec => None,
@@ -69,16 +69,16 @@ pub fn resume_of(kind: OperationKind) -> Option<takeover::Resume> {
 }
 
 /// Builds the state of each module that has some.
-fn parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
+fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
     let templates = templates::file::load(config.sandboxes.templates_folder.as_deref())?;
     Ok(Parts::default()
         .with(BudgetKey(master.tag_key("login budgets")))
-        .with(Feeding::default())
-        .with(HookTurns(Semaphore::new(config.boot_hooks.running_max as usize)))
-        .with(Intake::default())
-        .with(Listener::default())
+        .with(FeedState::default())
+        .with(HookSlots(Semaphore::new(config.boot_hooks.running_max as usize)))
+        .with(SbomLimits::default())
+        .with(ListenerState::default())
         .with(LoginKey(master.seal_key("oidc login")))
-        .with(Operations::default())
+        .with(LocalOperations::default())
         .with(RequestIds::default())
         .with(SandboxIds::default())
         .with(Templates(templates)))
@@ -90,11 +90,11 @@ fn parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
 /// Those that prevent the process from serving.
 pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
     let master = master_keys(&config)?;
-    let parts = parts(&config, &master)?;
+    let parts = build_parts(&config, &master)?;
     let db = Db::open(&db_options(&config)).await?;
     let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
     let identities = config.server.tls.client_identities.iter();
-    let certificates = identities.map(certificate_identity).collect::<Result<_, _>>()?;
+    let certificates = identities.map(to_certificate_identity).collect::<Result<_, _>>()?;
     let oidc = Arc::new(Oidc::new(&config.oidc, &clock)?);
     let authn = Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates, oidc };
     let app = App::new(Setup { config, db, clock, master, authn, parts }).await?;
@@ -109,7 +109,7 @@ pub fn start(app: &Arc<App>) {
     for worker in WORKERS {
         workers::spawn(app, *worker);
     }
-    events::follow::follow(app);
+    events::follow::start_polling(app);
 }
 
 /// Returns the database options of the configuration.
@@ -136,7 +136,7 @@ pub fn db_options(config: &Config) -> DbOptions {
 /// 0600 is created next to it.
 pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     let faults = |faults: Faults| Error::invalid("keys", faults.to_string());
-    if let Some(keys) = config.keys.open().map_err(faults)? {
+    if let Some(keys) = config.keys.load().map_err(faults)? {
         return Ok(keys);
     }
     let path = config.sqlite_path().ok_or_else(|| {
@@ -145,7 +145,7 @@ pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     MasterKeys::load_or_create(&path.with_extension("key"))
 }
 
-fn certificate_identity(configured: &ClientIdentity) -> Result<CertificateIdentity, Error> {
+fn to_certificate_identity(configured: &ClientIdentity) -> Result<CertificateIdentity, Error> {
     let bad = || Error::invalid("server.tls.client_identities", "has a principal without an id");
     Ok(CertificateIdentity {
         issuer: configured.issuer.clone(),
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn every_resumable_operation_kind_has_a_resume_function() {
         for kind in OperationKind::ALL {
-            assert_eq!(kind.is_resumable(), resume_of(*kind).is_some(), "{kind}");
+            assert_eq!(kind.is_resumable(), resume_fn(*kind).is_some(), "{kind}");
         }
     }
 }

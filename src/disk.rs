@@ -48,7 +48,7 @@ impl Disk {
     }
 
     /// Checks the disk. Blocks if its file system hangs.
-    pub fn look(&self) {
+    pub fn refresh(&self) {
         // A folder that cannot be checked is no reason to refuse: the writes themselves will fail.
         let Some(free) = free_bytes(&self.folder) else { return };
         let low = free < self.reserve_bytes;

@@ -1,11 +1,11 @@
 //! Etags: the version of an object as a caller sees it, so that a caller does not overwrite a version that it has not
 //! seen.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 
 /// Returns the etag of a version.
 #[must_use]
-pub fn of(version: i64) -> String {
+pub fn from_version(version: i64) -> String {
     format!("v{version}")
 }
 
@@ -13,10 +13,10 @@ pub fn of(version: i64) -> String {
 pub fn check(
     given: &str,
     version: i64,
-    kind: Kind,
+    kind: ResourceKind,
     id: impl std::fmt::Display,
 ) -> Result<(), Error> {
-    if given.is_empty() || given == of(version) {
+    if given.is_empty() || given == from_version(version) {
         return Ok(());
     }
     Err(Error::conflict(kind, id))

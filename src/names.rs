@@ -37,7 +37,7 @@ impl Name {
 /// Parses the text form of a principal in the configuration, `user:<id>` or `service_principal:<id>`. Returns `None`
 /// for any other spelling, so that each principal has exactly one text form.
 #[must_use]
-pub fn principal(text: &str) -> Option<(&str, i64)> {
+pub fn parse_principal(text: &str) -> Option<(&str, i64)> {
     let (kind, digits) = text.split_once(':')?;
     let id: i64 = digits.parse().ok()?;
     let exact = matches!(kind, "user" | "service_principal") && id > 0 && id.to_string() == digits;
@@ -46,16 +46,16 @@ pub fn principal(text: &str) -> Option<(&str, i64)> {
 
 /// Validates a name to look up. Stored names may predate the rules of [`Name`]; only names that no database can contain
 /// are refused.
-pub fn asked(field: &str, text: String) -> Result<String, Error> {
-    within(field, text, NAME_CHARACTERS_MAX)
+pub fn check_lookup_name(field: &str, text: String) -> Result<String, Error> {
+    check_length(field, text, NAME_CHARACTERS_MAX)
 }
 
 /// The same for the name of a gateway.
-pub fn asked_gateway(field: &str, text: String) -> Result<String, Error> {
-    within(field, text, GATEWAY_NAME_CHARACTERS_MAX)
+pub fn check_lookup_gateway_name(field: &str, text: String) -> Result<String, Error> {
+    check_length(field, text, GATEWAY_NAME_CHARACTERS_MAX)
 }
 
-fn within(field: &str, text: String, characters_max: usize) -> Result<String, Error> {
+fn check_length(field: &str, text: String, characters_max: usize) -> Result<String, Error> {
     if text.is_empty() {
         return Err(Error::invalid(field, "is required"));
     }
@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn a_lookup_accepts_names_that_are_older_than_the_naming_rules() {
         for good in ["Team: A & B", " a", &"\u{e4}".repeat(NAME_CHARACTERS_MAX)] {
-            assert_eq!(asked("group", good.to_owned()).unwrap(), good);
+            assert_eq!(check_lookup_name("group", good.to_owned()).unwrap(), good);
         }
         for bad in ["", "a\0b", "a\nb", &"\u{e4}".repeat(NAME_CHARACTERS_MAX + 1)] {
-            assert!(asked("group", bad.to_owned()).is_err(), "{bad:?}");
+            assert!(check_lookup_name("group", bad.to_owned()).is_err(), "{bad:?}");
         }
     }
 }

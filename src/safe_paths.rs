@@ -13,29 +13,30 @@ const STICKY: u32 = 0o1000;
 const RUNNABLE: u32 = 0o111;
 
 /// Returns the canonical path of a folder if it and all its parents are trusted; the error says why they are not.
-pub fn folder(path: &Path) -> Result<PathBuf, String> {
+pub fn check_folder(path: &Path) -> Result<PathBuf, String> {
     if !path.is_absolute() {
         return Err("must be an absolute path".to_owned());
     }
     let found = fs::canonicalize(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let about = metadata(&found)?;
+    let about = read_metadata(&found)?;
     if !about.is_dir() {
         return Err("is no folder".to_owned());
     }
-    ours(&about)?;
+    check_trusted(&about)?;
     // A user who can rename a parent folder can replace this one.
     for above in found.ancestors().skip(1) {
-        let about = metadata(above)?;
-        if about.mode() & STICKY == 0 || !is_ours(&about) {
-            ours(&about).map_err(|why| format!("lies in `{}`, which {why}", above.display()))?;
+        let about = read_metadata(above)?;
+        if about.mode() & STICKY == 0 || !is_trusted(&about) {
+            check_trusted(&about)
+                .map_err(|why| format!("lies in `{}`, which {why}", above.display()))?;
         }
     }
     Ok(found)
 }
 
 /// Returns the canonical path of a program: a trusted executable file directly in `folder`, which is a result of
-/// [`folder`]. The error says why it is not.
-pub fn executable(folder: &Path, program: &str) -> Result<PathBuf, String> {
+/// [`check_folder`]. The error says why it is not.
+pub fn find_executable(folder: &Path, program: &str) -> Result<PathBuf, String> {
     let named = Path::new(program);
     let plain = !program.contains('/') && !matches!(program, "" | "." | "..");
     if !plain && !named.is_absolute() {
@@ -47,24 +48,24 @@ pub fn executable(folder: &Path, program: &str) -> Result<PathBuf, String> {
     if found.parent() != Some(folder) {
         return Err("is no file in the folder of hooks".to_owned());
     }
-    let about = metadata(&found)?;
+    let about = read_metadata(&found)?;
     if !about.is_file() || about.mode() & RUNNABLE == 0 {
         return Err("is no file that can be run".to_owned());
     }
-    ours(&about)?;
+    check_trusted(&about)?;
     Ok(found)
 }
 
-fn metadata(path: &Path) -> Result<Metadata, String> {
+fn read_metadata(path: &Path) -> Result<Metadata, String> {
     fs::symlink_metadata(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
-fn is_ours(about: &Metadata) -> bool {
+fn is_trusted(about: &Metadata) -> bool {
     about.uid() == 0 || about.uid() == rustix::process::geteuid().as_raw()
 }
 
-fn ours(about: &Metadata) -> Result<(), String> {
-    if !is_ours(about) {
+fn check_trusted(about: &Metadata) -> Result<(), String> {
+    if !is_trusted(about) {
         return Err("belongs to neither root nor the user that the server runs as".to_owned());
     }
     if about.mode() & WRITABLE != 0 {
@@ -94,19 +95,19 @@ mod tests {
         fs::create_dir(&inner).unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
         mode(&inner, 0o755).unwrap();
-        assert_eq!(folder(&inner).unwrap(), fs::canonicalize(&inner).unwrap());
+        assert_eq!(check_folder(&inner).unwrap(), fs::canonicalize(&inner).unwrap());
         for bad in [0o775, 0o757, 0o777] {
             mode(&inner, bad).unwrap();
-            assert!(folder(&inner).unwrap_err().contains("written by others"), "{bad:o}");
+            assert!(check_folder(&inner).unwrap_err().contains("written by others"), "{bad:o}");
         }
         mode(&inner, 0o755).unwrap();
         mode(outer.path(), 0o777).unwrap();
-        assert!(folder(&inner).unwrap_err().contains("lies in"));
+        assert!(check_folder(&inner).unwrap_err().contains("lies in"));
         mode(outer.path(), 0o1777).unwrap();
-        assert!(folder(&inner).is_ok(), "as /tmp is");
-        assert!(folder(Path::new("hooks")).unwrap_err().contains("absolute"));
-        assert!(folder(&inner.join("none")).unwrap_err().contains("cannot be read"));
-        assert!(folder(&put(&inner, "file", 0o755)).unwrap_err().contains("no folder"));
+        assert!(check_folder(&inner).is_ok(), "as /tmp is");
+        assert!(check_folder(Path::new("hooks")).unwrap_err().contains("absolute"));
+        assert!(check_folder(&inner.join("none")).unwrap_err().contains("cannot be read"));
+        assert!(check_folder(&put(&inner, "file", 0o755)).unwrap_err().contains("no folder"));
     }
 
     #[test]
@@ -114,7 +115,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("hooks");
         fs::create_dir_all(inner.join("deep")).unwrap();
-        let inner = folder(&inner).unwrap();
+        let inner = check_folder(&inner).unwrap();
         let good = put(&inner, "check", 0o755);
         let outside = put(outer.path(), "evil", 0o755);
         put(&inner.join("deep"), "below", 0o755);
@@ -125,7 +126,7 @@ mod tests {
         symlink("/bin/sh", inner.join("sh")).unwrap();
 
         for named in ["check", "alias", good.to_str().unwrap()] {
-            assert_eq!(executable(&inner, named).unwrap(), good, "{named}");
+            assert_eq!(find_executable(&inner, named).unwrap(), good, "{named}");
         }
         for named in [
             "",
@@ -144,7 +145,7 @@ mod tests {
             outside.to_str().unwrap(),
             inner.join("../evil").to_str().unwrap(),
         ] {
-            assert!(executable(&inner, named).is_err(), "{named}");
+            assert!(find_executable(&inner, named).is_err(), "{named}");
         }
     }
 }

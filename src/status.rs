@@ -9,20 +9,20 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::error::{Error, Reason, Said};
+use crate::error::{Error, GatewayRefusal, Reason};
 use crate::pb::codec;
-use crate::pb::strict::Fault;
+use crate::pb::strict::MessageFault;
 
 /// The domain of Shoreguard's reasons in google.rpc.ErrorInfo.
 pub const DOMAIN: &str = "shoreguard";
 
 /// Returns the gRPC code and the reason of an error.
 #[must_use]
-pub fn code_of(error: &Error) -> (Code, Reason) {
+pub fn code_and_reason(error: &Error) -> (Code, Reason) {
     match error {
         Error::Invalid { .. } => (Code::InvalidArgument, Reason::InvalidField),
-        Error::Missing { .. } => (Code::NotFound, Reason::NotFound),
-        Error::Exists { .. } => (Code::AlreadyExists, Reason::AlreadyExists),
+        Error::NotFound { .. } => (Code::NotFound, Reason::NotFound),
+        Error::AlreadyExists { .. } => (Code::AlreadyExists, Reason::AlreadyExists),
         Error::Conflict { .. } => (Code::Aborted, Reason::ConcurrentChange),
         Error::Refused { reason, .. } => (refused_code(*reason), *reason),
         Error::Denied { .. } => (Code::PermissionDenied, Reason::RoleTooLow),
@@ -30,11 +30,11 @@ pub fn code_of(error: &Error) -> (Code, Reason) {
         Error::Exhausted { reason, .. } => (Code::ResourceExhausted, *reason),
         Error::OutOfRange { .. } => (Code::OutOfRange, Reason::CursorExpired),
         Error::Unavailable { reason, .. } => (Code::Unavailable, *reason),
-        Error::Late { .. } => (Code::DeadlineExceeded, Reason::DeadlineExceeded),
-        Error::Gateway { said: Said::Uncertain, .. } => {
-            (said_code(Said::Uncertain), Reason::RequestInFlight)
+        Error::DeadlineExceeded { .. } => (Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        Error::Gateway { refusal: GatewayRefusal::Uncertain, .. } => {
+            (gateway_code(GatewayRefusal::Uncertain), Reason::RequestInFlight)
         }
-        Error::Gateway { said, .. } => (said_code(*said), Reason::GatewayRefused),
+        Error::Gateway { refusal, .. } => (gateway_code(*refusal), Reason::GatewayRefused),
         Error::Unimplemented { .. } => (Code::Unimplemented, Reason::MethodUnknown),
         Error::Internal(_) => (Code::Internal, Reason::Internal),
     }
@@ -42,17 +42,17 @@ pub fn code_of(error: &Error) -> (Code, Reason) {
 
 /// Returns the gRPC code for a gateway's refusal: the gateway's own code, except for a rejected Shoreguard credential,
 /// which is not the caller's fault.
-fn said_code(said: Said) -> Code {
-    match said {
-        Said::Invalid => Code::InvalidArgument,
-        Said::Missing => Code::NotFound,
-        Said::Exists => Code::AlreadyExists,
-        Said::Refused | Said::Uncertain => Code::FailedPrecondition,
-        Said::Changed => Code::Aborted,
-        Said::Exhausted => Code::ResourceExhausted,
-        Said::Unimplemented => Code::Unimplemented,
-        Said::Unavailable | Said::Late => Code::Unavailable,
-        Said::Failed => Code::Internal,
+fn gateway_code(refusal: GatewayRefusal) -> Code {
+    match refusal {
+        GatewayRefusal::Invalid => Code::InvalidArgument,
+        GatewayRefusal::NotFound => Code::NotFound,
+        GatewayRefusal::AlreadyExists => Code::AlreadyExists,
+        GatewayRefusal::Refused | GatewayRefusal::Uncertain => Code::FailedPrecondition,
+        GatewayRefusal::Changed => Code::Aborted,
+        GatewayRefusal::Exhausted => Code::ResourceExhausted,
+        GatewayRefusal::Unimplemented => Code::Unimplemented,
+        GatewayRefusal::Unavailable | GatewayRefusal::DeadlineExceeded => Code::Unavailable,
+        GatewayRefusal::Failed => Code::Internal,
     }
 }
 
@@ -148,19 +148,19 @@ pub fn code_name(code: Code) -> &'static str {
 
 /// Converts an error to a status. An internal error is logged with its chain.
 #[must_use]
-pub fn status(error: Error) -> Status {
-    let (code, reason) = code_of(&error);
+pub fn to_status(error: Error) -> Status {
+    let (code, reason) = code_and_reason(&error);
     let message = error.to_string();
     let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
     match error {
         Error::Invalid { field, why } => {
             details.add_bad_request_violation(field, why);
         }
-        Error::Exists { kind, name } => {
-            details.set_resource_info(kind.words(), name, "", message.as_str());
+        Error::AlreadyExists { kind, name } => {
+            details.set_resource_info(kind.display_name(), name, "", message.as_str());
         }
-        Error::Missing { kind, id } | Error::Conflict { kind, id } => {
-            details.set_resource_info(kind.words(), id, "", message.as_str());
+        Error::NotFound { kind, id } | Error::Conflict { kind, id } => {
+            details.set_resource_info(kind.display_name(), id, "", message.as_str());
         }
         Error::Refused { reason, why } if code == Code::FailedPrecondition => {
             details.add_precondition_failure_violation(reason.as_str(), "", why);
@@ -176,7 +176,7 @@ pub fn status(error: Error) -> Status {
         | Error::Unauthenticated { .. }
         | Error::OutOfRange { .. }
         | Error::Unavailable { .. }
-        | Error::Late { .. }
+        | Error::DeadlineExceeded { .. }
         | Error::Gateway { .. }
         | Error::Unimplemented { .. } => {}
     }
@@ -189,14 +189,14 @@ const LIMIT_IS: &str = "the limit is: ";
 /// Returns the error for a status that tonic or the codec created because of the received bytes. Returns `None` for a
 /// status with details, which is a Shoreguard status, and for a status that is not about the message.
 #[must_use]
-pub fn of_the_wire(status: &Status) -> Option<Error> {
+pub fn error_from_wire_status(status: &Status) -> Option<Error> {
     if !status.details().is_empty() {
         return None;
     }
     let (code, message) = (status.code(), status.message());
     if code == Code::InvalidArgument {
         let field = codec::refused_field(status)?;
-        return Some(Error::from(Fault::Nul(field.to_owned())));
+        return Some(Error::from(MessageFault::Nul(field.to_owned())));
     }
     if code == Code::OutOfRange && message.contains("too large") {
         return Some(too_large(message));
@@ -206,8 +206,8 @@ pub fn of_the_wire(status: &Status) -> Option<Error> {
         .then(|| Error::refused(Reason::MalformedMessage, codec::UNDECODABLE))
 }
 
-fn too_large(said: &str) -> Error {
-    let limit = said.split_once(LIMIT_IS).and_then(|(_, rest)| rest.split(' ').next());
+fn too_large(message: &str) -> Error {
+    let limit = message.split_once(LIMIT_IS).and_then(|(_, rest)| rest.split(' ').next());
     let limit = limit.filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
     let of = limit.map(|limit| format!(" of {limit} bytes")).unwrap_or_default();
     let why = format!("the message is larger than the limit{of}: send less in one message");
@@ -216,37 +216,37 @@ fn too_large(said: &str) -> Error {
 
 /// Returns the error for a status that was created before a handler ran.
 #[must_use]
-pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
+pub fn error_from_headers(headers: &HeaderMap) -> Option<Error> {
     if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bytes") {
         return None;
     }
-    of_the_wire(&Status::from_header_map(headers)?)
+    error_from_wire_status(&Status::from_header_map(headers)?)
 }
 
 /// Encodes an error as trailers, for a response that has begun.
 #[must_use]
-pub fn trailers(error: Error) -> HeaderMap {
+pub fn to_trailers(error: Error) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(4);
     // A Shoreguard status contains only text that fits in headers. If encoding failed, the trailers would have the code
     // only.
-    let _ = status(error).add_header(&mut trailers);
+    let _ = to_status(error).add_header(&mut trailers);
     trailers
 }
 
 /// Encodes an error as a trailers-only HTTP response, as gRPC specifies.
 #[must_use]
-pub fn response<B: Default>(error: Error) -> http::Response<B> {
-    status(error).into_http()
+pub fn to_response<B: Default>(error: Error) -> http::Response<B> {
+    to_status(error).into_http()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::error::ResourceKind;
 
     #[test]
     fn every_status_has_an_error_reason_of_shoreguard() {
-        let refused = status(Error::missing(Kind::Gateway, "edge"));
+        let refused = to_status(Error::not_found(ResourceKind::Gateway, "edge"));
         assert_eq!(refused.code(), Code::NotFound);
         let details = refused.get_error_details();
         let info = details.error_info().expect("a reason");
@@ -255,24 +255,28 @@ mod tests {
 
     #[test]
     fn errors_of_the_codec_and_of_tonic_are_mapped_to_shoreguard_errors() {
-        let refused = codec::refuse(&Fault::Nul("labels".to_owned()));
-        let Some(Error::Invalid { field, .. }) = of_the_wire(&refused) else { panic!() };
+        let refused = codec::to_status(&MessageFault::Nul("labels".to_owned()));
+        let Some(Error::Invalid { field, .. }) = error_from_wire_status(&refused) else { panic!() };
         assert_eq!(field, "labels");
-        let said = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
-        let large = of_the_wire(&Status::out_of_range(said)).unwrap();
-        assert_eq!(code_of(&large), (Code::ResourceExhausted, Reason::MessageTooLarge));
+        let message =
+            "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
+        let large = error_from_wire_status(&Status::out_of_range(message)).unwrap();
+        assert_eq!(code_and_reason(&large), (Code::ResourceExhausted, Reason::MessageTooLarge));
         assert!(large.to_string().contains("limit of 8 bytes"), "{large}");
-        for said in ["Missing request message.", "protocol error: received message with flag"] {
-            let malformed = of_the_wire(&Status::new(Code::Internal, said)).unwrap();
-            assert_eq!(code_of(&malformed).1, Reason::MalformedMessage, "{said}");
+        for message in ["Missing request message.", "protocol error: received message with flag"] {
+            let malformed = error_from_wire_status(&Status::new(Code::Internal, message)).unwrap();
+            assert_eq!(code_and_reason(&malformed).1, Reason::MalformedMessage, "{message}");
         }
-        assert!(of_the_wire(&status(Error::internal("x"))).is_none(), "ours has details");
-        assert!(of_the_wire(&Status::invalid_argument("x")).is_none());
+        assert!(
+            error_from_wire_status(&to_status(Error::internal("x"))).is_none(),
+            "ours has details"
+        );
+        assert!(error_from_wire_status(&Status::invalid_argument("x")).is_none());
     }
 
     #[test]
     fn internal_causes_are_not_part_of_the_status() {
-        let status = status(Error::internal("relation users does not exist"));
+        let status = to_status(Error::internal("relation users does not exist"));
         assert!(status.message().starts_with("internal error: "), "{status:?}");
         assert!(!format!("{status:?}").contains("relation"));
     }

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Fault;
+use crate::BoxError;
 
 /// The first argument of a child. The role follows it.
 pub(crate) const ROLE: &str = "--role";
 
 /// Time for a child to exit before it is killed.
-const END: Duration = Duration::from_secs(15);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Unit in which the kernel counts processor time.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -24,7 +24,7 @@ pub(crate) struct Child {
     pub(crate) address: SocketAddr,
 }
 
-fn command(role: &str, args: &[&str]) -> Result<Command, Fault> {
+fn role_command(role: &str, args: &[&str]) -> Result<Command, BoxError> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(ROLE).arg(role).args(args).stdin(Stdio::piped());
     Ok(command)
@@ -32,8 +32,8 @@ fn command(role: &str, args: &[&str]) -> Result<Command, Fault> {
 
 impl Child {
     /// Starts a role that prints its listen address on standard output.
-    pub(crate) fn start(role: &str, args: &[&str]) -> Result<Self, Fault> {
-        let mut process = command(role, args)?.stdout(Stdio::piped()).spawn()?;
+    pub(crate) fn start(role: &str, args: &[&str]) -> Result<Self, BoxError> {
+        let mut process = role_command(role, args)?.stdout(Stdio::piped()).spawn()?;
         let out = process.stdout.take().ok_or("no output")?;
         let mut line = String::new();
         // A child that cannot serve exits, which closes its output.
@@ -43,16 +43,16 @@ impl Child {
     }
 
     /// Starts the released command line, which will listen on `address`. Its log is written to a file.
-    pub(crate) fn serve(config: &Path, log: &Path, address: SocketAddr) -> Result<Self, Fault> {
+    pub(crate) fn serve(config: &Path, log: &Path, address: SocketAddr) -> Result<Self, BoxError> {
         let config = config.to_str().ok_or("a path that is no text")?;
         let log = std::fs::File::options().create(true).append(true).open(log)?;
-        let mut command = command("shoreguard", &["serve", "--config", config])?;
+        let mut command = role_command("shoreguard", &["serve", "--config", config])?;
         let process = command.stdout(Stdio::null()).stderr(log).spawn()?;
         Ok(Self { process, address })
     }
 
     /// Returns the processor time it has used.
-    pub(crate) fn processor(&self) -> Result<Duration, Fault> {
+    pub(crate) fn processor_time(&self) -> Result<Duration, BoxError> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
         // The name can contain any character. After its closing parenthesis, 11 fields (the state and ten more) precede
         // the two times.
@@ -65,7 +65,7 @@ impl Child {
     }
 
     /// Returns its resident memory, in megabytes.
-    pub(crate) fn resident(&self) -> Result<f64, Fault> {
+    pub(crate) fn resident_mb(&self) -> Result<f64, BoxError> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
@@ -84,7 +84,7 @@ impl Drop for Child {
         drop(self.process.stdin.take());
         let begun = Instant::now();
         while !self.has_ended() {
-            if begun.elapsed() > END {
+            if begun.elapsed() > EXIT_TIMEOUT {
                 let _ = self.process.kill();
                 let _ = self.process.wait();
                 return;
@@ -95,9 +95,9 @@ impl Drop for Child {
 }
 
 /// Runs a command of the released command line until it exits, and returns its output.
-pub(crate) fn shoreguard(args: &[&str], log: &Path) -> Result<String, Fault> {
+pub(crate) fn run_shoreguard(args: &[&str], log: &Path) -> Result<String, BoxError> {
     let log = std::fs::File::options().create(true).append(true).open(log)?;
-    let mut command = command("shoreguard", args)?;
+    let mut command = role_command("shoreguard", args)?;
     // Keep the input open: the child reads nothing from it, but would exit if it were closed.
     let mut process = command.stdout(Stdio::piped()).stderr(log).spawn()?;
     let input = process.stdin.take();
@@ -110,7 +110,7 @@ pub(crate) fn shoreguard(args: &[&str], log: &Path) -> Result<String, Fault> {
 }
 
 /// Returns the load averages of the host over the last 1, 5 and 15 minutes.
-pub(crate) fn load_average() -> Result<String, Fault> {
+pub(crate) fn load_average() -> Result<String, BoxError> {
     let text = std::fs::read_to_string("/proc/loadavg")?;
     Ok(text.split(' ').take(3).collect::<Vec<_>>().join(" "))
 }

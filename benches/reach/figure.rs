@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::Fault;
+use crate::BoxError;
 
 /// The values of a figure, one per round.
 #[derive(Debug, Default, Clone)]
@@ -28,13 +28,13 @@ impl Figure {
     }
 
     /// Divides by the other figure, round by round.
-    pub(crate) fn by(&self, other: &Self) -> Self {
+    pub(crate) fn divided_by(&self, other: &Self) -> Self {
         let pairs = self.values.iter().zip(&other.values);
         Self { values: pairs.map(|(a, b)| a / b).collect() }
     }
 
     /// Subtracts the other figure, round by round.
-    pub(crate) fn less(&self, other: &Self) -> Self {
+    pub(crate) fn minus(&self, other: &Self) -> Self {
         let pairs = self.values.iter().zip(&other.values);
         Self { values: pairs.map(|(a, b)| a - b).collect() }
     }
@@ -46,23 +46,31 @@ impl Figure {
     }
 
     /// Prints the median, the spread, and whether the target was met in every round, in none, or in some.
-    pub(crate) fn show(&self, name: &str, unit: &str, target: Target) -> Result<(), Fault> {
+    pub(crate) fn print(&self, name: &str, unit: &str, target: Target) -> Result<(), BoxError> {
         let sorted = self.sorted();
         let (Some(low), Some(high)) = (sorted.first(), sorted.last()) else {
             return Err(format!("`{name}` was never measured").into());
         };
         let median = sorted[sorted.len() / 2];
-        let spread = format!("[{} .. {}]", digits(*low), digits(*high));
+        let spread = format!("[{} .. {}]", format_value(*low), format_value(*high));
         let target = match target {
             Target::AtLeast(least) => {
-                format!(" (at least {}; {})", digits(least), verdict(*low >= least, *high >= least))
+                format!(
+                    " (at least {}; {})",
+                    format_value(least),
+                    verdict(*low >= least, *high >= least)
+                )
             }
             Target::AtMost(most) => {
-                format!(" (at most {}; {})", digits(most), verdict(*high <= most, *low <= most))
+                format!(
+                    " (at most {}; {})",
+                    format_value(most),
+                    verdict(*high <= most, *low <= most)
+                )
             }
             Target::None => String::new(),
         };
-        say(&format!("  {name}: {} {unit} {spread}{target}", digits(median)))
+        print_line(&format!("  {name}: {} {unit} {spread}{target}", format_value(median)))
     }
 }
 
@@ -76,7 +84,7 @@ fn verdict(worst: bool, best: bool) -> &'static str {
 }
 
 /// Formats a value with about three digits.
-fn digits(value: f64) -> String {
+fn format_value(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -85,7 +93,7 @@ fn digits(value: f64) -> String {
 }
 
 /// Prints a line and flushes the output.
-pub(crate) fn say(line: &str) -> Result<(), Fault> {
+pub(crate) fn print_line(line: &str) -> Result<(), BoxError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)

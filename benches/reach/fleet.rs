@@ -17,8 +17,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::child::Child;
 use crate::load::{self, Call};
-use crate::place::{self, Place};
-use crate::{Bench, Fault};
+use crate::place::{self, ServerSetup};
+use crate::{Bench, BoxError};
 
 /// Number of registered gateways, which all have the same upstream. The callers that change gateways are spread over
 /// them.
@@ -26,7 +26,7 @@ pub(crate) const GATEWAYS: usize = 64;
 /// Bytes per message of an upload.
 const SBOM_CHUNK_BYTES: usize = 256 * 1024;
 /// Time for a server to start.
-const START: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A server, its upstream, and keys of callers.
 pub(crate) struct Fleet {
@@ -36,43 +36,49 @@ pub(crate) struct Fleet {
     pub(crate) admin_key: String,
     /// Key of a caller whose only role is operator on `edge-00`.
     pub(crate) caller_key: String,
-    pub(crate) place: Place,
+    pub(crate) setup: ServerSetup,
 }
 
 impl Fleet {
     /// Starts a server on a fresh database. Returns `None` if this host has no PostgreSQL.
-    pub(crate) fn start(bench: &Bench, engine: Engine) -> Result<Option<Self>, Fault> {
-        let Some(place) = Place::new(bench, engine)? else {
-            crate::figure::say(&format!("  no {} on this host", place::name(engine)))?;
+    pub(crate) fn start(bench: &Bench, engine: Engine) -> Result<Option<Self>, BoxError> {
+        let Some(setup) = ServerSetup::new(bench, engine)? else {
+            crate::figure::print_line(&format!(
+                "  no {} on this host",
+                place::engine_name(engine)
+            ))?;
             return Ok(None);
         };
         let upstream = Child::start("constant", &[])?;
-        let admin_key = place.admin_key()?;
-        let server = serve(bench, &place)?.0;
+        let admin_key = setup.create_admin_key()?;
+        let server = start_server(bench, &setup)?.0;
         let caller_key = bench.runtime.block_on(async {
             let admin = Admin::connect(server.address, &admin_key).await?;
             admin.seed(upstream.address).await
         })?;
-        Ok(Some(Self { server, upstream, admin_key, caller_key, place }))
+        Ok(Some(Self { server, upstream, admin_key, caller_key, setup }))
     }
 }
 
 /// Returns the name of a gateway.
-pub(crate) fn gateway(number: usize) -> String {
+pub(crate) fn gateway_name(number: usize) -> String {
     format!("edge-{number:02}")
 }
 
 /// Starts a server on a database. Returns the time until it served.
-pub(crate) fn serve(bench: &Bench, place: &Place) -> Result<(Child, Duration), Fault> {
+pub(crate) fn start_server(
+    bench: &Bench,
+    setup: &ServerSetup,
+) -> Result<(Child, Duration), BoxError> {
     let address = place::free_address()?;
-    let config = place.config(address)?;
+    let config = setup.write_config(address)?;
     let begun = Instant::now();
-    let mut server = Child::serve(&config, &place.log(), address)?;
+    let mut server = Child::serve(&config, &setup.log_path(), address)?;
     let path = "/shoreguard.v1.AuthService/GetServerInfo";
     let call = Call::new(path, &pb::GetServerInfoRequest::default(), None)?;
-    while let Err(fault) = bench.runtime.block_on(load::ask(address, &call)) {
-        if begun.elapsed() > START || server.has_ended() {
-            let log = std::fs::read_to_string(place.log()).unwrap_or_default();
+    while let Err(fault) = bench.runtime.block_on(load::send_once(address, &call)) {
+        if begun.elapsed() > START_TIMEOUT || server.has_ended() {
+            let log = std::fs::read_to_string(setup.log_path()).unwrap_or_default();
             return Err(format!("the server does not start: {fault}\n{log}").into());
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -88,29 +94,29 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Connects with a key.
-    pub(crate) async fn connect(address: SocketAddr, key: &str) -> Result<Self, Fault> {
+    pub(crate) async fn connect(address: SocketAddr, key: &str) -> Result<Self, BoxError> {
         let endpoint = Endpoint::new(format!("http://{address}"))?.timeout(Duration::from_secs(30));
         Ok(Self { channel: endpoint.connect().await?, bearer: format!("Bearer {key}").parse()? })
     }
 
-    fn signed<M>(&self, message: M) -> Request<M> {
+    fn with_bearer<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.bearer.clone());
         request
     }
 
     /// Registers the gateways and creates a caller that is operator of the first one. Returns its key.
-    async fn seed(&self, upstream: SocketAddr) -> Result<String, Fault> {
+    async fn seed(&self, upstream: SocketAddr) -> Result<String, BoxError> {
         let mut gateways = GatewayServiceClient::new(self.channel.clone());
         for number in 0..GATEWAYS {
             let request = pb::RegisterGatewayRequest {
-                name: gateway(number),
+                name: gateway_name(number),
                 endpoint: upstream.to_string(),
                 scheme: pb::GatewayScheme::Http.into(),
                 description: "answers constants".to_owned(),
                 ..Default::default()
             };
-            gateways.register_gateway(self.signed(request)).await?;
+            gateways.register_gateway(self.with_bearer(request)).await?;
         }
         let mut principals = ServicePrincipalServiceClient::new(self.channel.clone());
         let request = pb::CreateServicePrincipalRequest {
@@ -118,23 +124,27 @@ impl Admin {
             role: pb::Role::None.into(),
             ..Default::default()
         };
-        let created = principals.create_service_principal(self.signed(request)).await?;
+        let created = principals.create_service_principal(self.with_bearer(request)).await?;
         let subject = pb::subject::Subject::ServicePrincipal("caller".to_owned());
         let request = pb::SetGatewayRoleRequest {
             subject: Some(pb::Subject { subject: Some(subject) }),
-            gateway: gateway(0),
+            gateway: gateway_name(0),
             role: pb::Role::Operator.into(),
             ..Default::default()
         };
         let mut access = AccessServiceClient::new(self.channel.clone());
-        access.set_gateway_role(self.signed(request)).await?;
+        access.set_gateway_role(self.with_bearer(request)).await?;
         Ok(created.into_inner().key)
     }
 
     /// Uploads an SBOM for a sandbox of the first gateway. Returns its number of components.
-    pub(crate) async fn upload_sbom(&self, sandbox: &str, document: &[u8]) -> Result<i64, Fault> {
+    pub(crate) async fn upload_sbom(
+        &self,
+        sandbox: &str,
+        document: &[u8],
+    ) -> Result<i64, BoxError> {
         let first = pb::UploadSbomRequest {
-            gateway: gateway(0),
+            gateway: gateway_name(0),
             sandbox: sandbox.to_owned(),
             ..Default::default()
         };
@@ -145,13 +155,17 @@ impl Admin {
         let chunks = document.chunks(SBOM_CHUNK_BYTES).map(chunk);
         let messages: Vec<_> = std::iter::once(first).chain(chunks).collect();
         let mut sboms = SbomServiceClient::new(self.channel.clone());
-        let request = self.signed(tokio_stream::iter(messages));
+        let request = self.with_bearer(tokio_stream::iter(messages));
         let stored = sboms.upload_sbom(request).await?.into_inner().sbom;
         Ok(stored.ok_or("an upload without an SBOM")?.component_count)
     }
 
     /// Registers a gateway without TLS.
-    pub(crate) async fn register(&self, name: String, endpoint: SocketAddr) -> Result<(), Fault> {
+    pub(crate) async fn register(
+        &self,
+        name: String,
+        endpoint: SocketAddr,
+    ) -> Result<(), BoxError> {
         let request = pb::RegisterGatewayRequest {
             name,
             endpoint: endpoint.to_string(),
@@ -159,20 +173,20 @@ impl Admin {
             ..Default::default()
         };
         let mut gateways = GatewayServiceClient::new(self.channel.clone());
-        gateways.register_gateway(self.signed(request)).await?;
+        gateways.register_gateway(self.with_bearer(request)).await?;
         Ok(())
     }
 
     /// Lists all sandboxes of all gateways, in pages of the maximum size. Returns the number of sandboxes and the
     /// number of gateways that could not be listed.
-    pub(crate) async fn list_fleet(&self) -> Result<(usize, usize), Fault> {
+    pub(crate) async fn list_fleet(&self) -> Result<(usize, usize), BoxError> {
         let mut sandboxes =
             SandboxServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
         let (mut listed, mut unreachable, mut page_token) = (0, 0, String::new());
         loop {
             let request =
                 pb::ListSandboxesRequest { page_size: 1_000, page_token, ..Default::default() };
-            let page = sandboxes.list_sandboxes(self.signed(request)).await?.into_inner();
+            let page = sandboxes.list_sandboxes(self.with_bearer(request)).await?.into_inner();
             listed += page.sandboxes.len();
             unreachable += page.unreachable.len();
             page_token = page.next_page_token;
@@ -183,7 +197,7 @@ impl Admin {
     }
 
     /// Reads one page of the audit log. Returns the token of the next page.
-    pub(crate) async fn audit_page(&self, size: i32, token: &str) -> Result<String, Fault> {
+    pub(crate) async fn audit_page(&self, size: i32, token: &str) -> Result<String, BoxError> {
         let request = pb::ListAuditEntriesRequest {
             page_size: size,
             page_token: token.to_owned(),
@@ -191,7 +205,7 @@ impl Admin {
         };
         let mut audit =
             AuditServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
-        let page = audit.list_audit_entries(self.signed(request)).await?.into_inner();
+        let page = audit.list_audit_entries(self.with_bearer(request)).await?.into_inner();
         Ok(page.next_page_token)
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::Fault;
+use crate::BoxError;
 
 /// Flow-control window of each stream and each connection.
 const WINDOW: u32 = 1 << 20;
@@ -31,7 +31,7 @@ pub(crate) struct Call {
 
 /// Number of callers per connection, and number of connections.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shape {
+pub(crate) struct LoadShape {
     /// Number of connections.
     pub(crate) connections: usize,
     /// Callers per connection.
@@ -39,13 +39,13 @@ pub(crate) struct Shape {
 }
 
 /// 64 callers on one connection.
-pub(crate) const ONE: Shape = Shape { connections: 1, streams: 64 };
+pub(crate) const ONE_CONNECTION: LoadShape = LoadShape { connections: 1, streams: 64 };
 /// 64 callers on sixteen connections.
-pub(crate) const MANY: Shape = Shape { connections: 16, streams: 4 };
+pub(crate) const MANY_CONNECTIONS: LoadShape = LoadShape { connections: 16, streams: 4 };
 /// One caller.
-pub(crate) const ALONE: Shape = Shape { connections: 1, streams: 1 };
+pub(crate) const ONE_CALLER: LoadShape = LoadShape { connections: 1, streams: 1 };
 
-impl std::fmt::Display for Shape {
+impl std::fmt::Display for LoadShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} x {}", self.connections, self.streams)
     }
@@ -53,20 +53,21 @@ impl std::fmt::Display for Shape {
 
 /// Result of a load.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct LoadResult {
     /// Number of completed calls.
     pub(crate) calls: usize,
     /// Completed calls per second.
     pub(crate) per_second: f64,
     /// Duration of each call in nanoseconds, sorted.
-    took: Vec<u32>,
+    durations: Vec<u32>,
 }
 
-impl Outcome {
+impl LoadResult {
     /// Returns a percentile of the durations, in microseconds.
     pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
-        let at = (self.took.len() * hundredths / 100).min(self.took.len().saturating_sub(1));
-        self.took.get(at).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1_000.0)
+        let at =
+            (self.durations.len() * hundredths / 100).min(self.durations.len().saturating_sub(1));
+        self.durations.get(at).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1_000.0)
     }
 }
 
@@ -76,7 +77,7 @@ impl Call {
         path: &'static str,
         message: &impl Message,
         key: Option<&str>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, BoxError> {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));
@@ -93,12 +94,12 @@ impl Call {
     }
 
     /// Sends the call to a gateway.
-    pub(crate) fn to(mut self, gateway: &str) -> Result<Self, Fault> {
+    pub(crate) fn for_gateway(mut self, gateway: &str) -> Result<Self, BoxError> {
         self.headers.insert("x-shoreguard-gateway", gateway.parse()?);
         Ok(self)
     }
 
-    fn request(&self, address: SocketAddr) -> Result<Request<()>, Fault> {
+    fn request(&self, address: SocketAddr) -> Result<Request<()>, BoxError> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
@@ -113,14 +114,14 @@ impl Call {
 pub(crate) fn run(
     address: SocketAddr,
     calls: &[Call],
-    shape: Shape,
+    shape: LoadShape,
     time: Duration,
-) -> Result<Outcome, Fault> {
+) -> Result<LoadResult, BoxError> {
     let threads = shape.connections.min(std::thread::available_parallelism()?.get());
-    let joined: Vec<Result<Vec<u32>, Fault>> = std::thread::scope(|scope| {
+    let joined: Vec<Result<Vec<u32>, BoxError>> = std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads)
             .map(|thread| {
-                scope.spawn(move || on_thread(address, calls, shape, time, (thread, threads)))
+                scope.spawn(move || run_on_thread(address, calls, shape, time, (thread, threads)))
             })
             .collect();
         started
@@ -128,22 +129,26 @@ pub(crate) fn run(
             .map(|thread| thread.join().unwrap_or_else(|_| Err("a caller panicked".into())))
             .collect()
     });
-    let mut took = Vec::new();
+    let mut durations = Vec::new();
     for part in joined {
-        took.extend(part?);
+        durations.extend(part?);
     }
-    took.sort_unstable();
-    Ok(Outcome { calls: took.len(), per_second: took.len() as f64 / time.as_secs_f64(), took })
+    durations.sort_unstable();
+    Ok(LoadResult {
+        calls: durations.len(),
+        per_second: durations.len() as f64 / time.as_secs_f64(),
+        durations,
+    })
 }
 
 /// Runs the part of the load that belongs to one thread.
-fn on_thread(
+fn run_on_thread(
     address: SocketAddr,
     calls: &[Call],
-    shape: Shape,
+    shape: LoadShape,
     time: Duration,
     (thread, threads): (usize, usize),
-) -> Result<Vec<u32>, Fault> {
+) -> Result<Vec<u32>, BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mine = (0..shape.connections).filter(|at| at % threads == thread);
     runtime.block_on(async {
@@ -158,15 +163,15 @@ fn on_thread(
             for stream in 0..shape.streams {
                 let call = &calls[(at * shape.streams + stream) % calls.len()];
                 let (request, frame) = (call.request(address)?, call.frame.clone());
-                callers.spawn(caller(send.clone(), request, frame, (from, from + time)));
+                callers.spawn(run_caller(send.clone(), request, frame, (from, from + time)));
             }
         }
         let all = async {
-            let mut took = Vec::new();
+            let mut durations = Vec::new();
             while let Some(part) = callers.join_next().await {
-                took.extend(part??);
+                durations.extend(part??);
             }
-            Ok::<_, Fault>(took)
+            Ok::<_, BoxError>(durations)
         };
         timeout(time + GRACE, all).await?
     })
@@ -175,7 +180,7 @@ fn on_thread(
 async fn connect(
     address: SocketAddr,
     tasks: &mut JoinSet<Result<(), h2::Error>>,
-) -> Result<SendRequest<Bytes>, Fault> {
+) -> Result<SendRequest<Bytes>, BoxError> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let mut builder = h2::client::Builder::new();
@@ -186,31 +191,31 @@ async fn connect(
 }
 
 /// Sends calls one after another and returns their durations.
-async fn caller(
+async fn run_caller(
     mut send: SendRequest<Bytes>,
     request: Request<()>,
     frame: Bytes,
     (from, until): (Instant, Instant),
-) -> Result<Vec<u32>, Fault> {
-    let mut took = Vec::with_capacity(4_096);
+) -> Result<Vec<u32>, BoxError> {
+    let mut durations = Vec::with_capacity(4_096);
     loop {
         let begun = Instant::now();
         if begun >= until {
-            return Ok(took);
+            return Ok(durations);
         }
-        once(&mut send, &request, &frame).await?;
+        send_call(&mut send, &request, &frame).await?;
         if begun >= from {
-            took.push(u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX));
+            durations.push(u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX));
         }
     }
 }
 
 /// Sends one call. Every status other than OK is an error.
-async fn once(
+async fn send_call(
     send: &mut SendRequest<Bytes>,
     request: &Request<()>,
     frame: &Bytes,
-) -> Result<(), Fault> {
+) -> Result<(), BoxError> {
     std::future::poll_fn(|cx| send.poll_ready(cx)).await?;
     let (answer, mut out) = send.send_request(request.clone(), false)?;
     out.send_data(frame.clone(), true)?;
@@ -227,27 +232,27 @@ async fn once(
 }
 
 /// Sends one call on a connection of its own.
-pub(crate) async fn ask(address: SocketAddr, call: &Call) -> Result<(), Fault> {
+pub(crate) async fn send_once(address: SocketAddr, call: &Call) -> Result<(), BoxError> {
     timeout(ONE_CALL, async {
         let mut connections = JoinSet::new();
         let mut send = connect(address, &mut connections).await?;
-        once(&mut send, &call.request(address)?, &call.frame).await
+        send_call(&mut send, &call.request(address)?, &call.frame).await
     })
     .await?
 }
 
 /// Open streams. They are closed when this is dropped.
-pub(crate) struct Held {
+pub(crate) struct OpenStreams {
     _connections: JoinSet<Result<(), h2::Error>>,
     _bodies: Vec<(SendRequest<Bytes>, h2::RecvStream)>,
 }
 
 /// Opens the given number of server streams and keeps them open.
-pub(crate) async fn hold(
+pub(crate) async fn open_streams(
     address: SocketAddr,
     call: &Call,
     (connections, streams): (usize, usize),
-) -> Result<Held, Fault> {
+) -> Result<OpenStreams, BoxError> {
     let mut tasks = JoinSet::new();
     let mut bodies = Vec::new();
     for _ in 0..connections {
@@ -263,5 +268,5 @@ pub(crate) async fn hold(
             bodies.push((send.clone(), answer.into_body()));
         }
     }
-    Ok(Held { _connections: tasks, _bodies: bodies })
+    Ok(OpenStreams { _connections: tasks, _bodies: bodies })
 }

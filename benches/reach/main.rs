@@ -40,7 +40,7 @@ use clap::Parser as _;
 use options::Options;
 
 /// Reason why a figure could not be measured.
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Context of every case.
 struct Bench {
@@ -64,10 +64,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options) -> Result<(), Fault> {
+fn run(options: Options) -> Result<(), BoxError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    figure::say(&format!(
+    figure::print_line(&format!(
         "{} rounds of {} s; {} cores; load before: {}",
         options.rounds,
         options.seconds,
@@ -75,10 +75,10 @@ fn run(options: Options) -> Result<(), Fault> {
         child::load_average()?
     ))?;
     let bench = Bench { options, runtime };
-    for case in cases::CASES.iter().filter(|case| bench.options.wants(case.name)) {
-        figure::say(&format!("\n{}: {}", case.name, case.what))?;
+    for case in cases::CASES.iter().filter(|case| bench.options.is_selected(case.name)) {
+        figure::print_line(&format!("\n{}: {}", case.name, case.description))?;
         (case.run)(&bench)?;
     }
-    figure::say(&format!("\nload after: {}", child::load_average()?))?;
+    figure::print_line(&format!("\nload after: {}", child::load_average()?))?;
     Ok(())
 }

@@ -27,13 +27,13 @@ pub(crate) struct Options {
 
 impl Options {
     /// Returns whether a case is selected.
-    pub(crate) fn wants(&self, case: &str) -> bool {
+    pub(crate) fn is_selected(&self, case: &str) -> bool {
         let named = |names: &[String]| names.iter().any(|name| name == case);
         (self.only.is_empty() || named(&self.only)) && !named(&self.skip)
     }
 
     /// Returns the duration of each load.
-    pub(crate) fn time(&self) -> Duration {
+    pub(crate) fn load_duration(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 }

@@ -7,13 +7,13 @@ use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
 
 use crate::postgres::Database;
-use crate::{Bench, Fault, child};
+use crate::{Bench, BoxError, child};
 
 /// The master key, in hex.
 const MASTER_KEY_HEX: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
 /// A database and the folder of its server. Both are removed when this is dropped.
-pub(crate) struct Place {
+pub(crate) struct ServerSetup {
     pub(crate) engine: Engine,
     folder: TempDir,
     /// The PostgreSQL database. `None` if the engine is SQLite, whose file is in the folder.
@@ -24,20 +24,20 @@ pub(crate) struct Place {
 pub(crate) const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 
 /// Returns the name of an engine in the output.
-pub(crate) fn name(engine: Engine) -> &'static str {
+pub(crate) fn engine_name(engine: Engine) -> &'static str {
     match engine {
         Engine::Sqlite => "SQLite",
         Engine::Postgres => "PostgreSQL",
     }
 }
 
-impl Place {
+impl ServerSetup {
     /// Creates a fresh database. Returns `None` if this host has no PostgreSQL.
-    pub(crate) fn new(bench: &Bench, engine: Engine) -> Result<Option<Self>, Fault> {
+    pub(crate) fn new(bench: &Bench, engine: Engine) -> Result<Option<Self>, BoxError> {
         let folder = tempfile::Builder::new().prefix("sg-reach-").tempdir()?;
         let database = match engine {
             Engine::Sqlite => None,
-            Engine::Postgres => match bench.runtime.block_on(Database::migrated()) {
+            Engine::Postgres => match bench.runtime.block_on(Database::create_migrated()) {
                 Some(database) => Some(database),
                 None => return Ok(None),
             },
@@ -54,13 +54,13 @@ impl Place {
     }
 
     /// Returns the path of the server's log.
-    pub(crate) fn log(&self) -> PathBuf {
+    pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
     /// Writes a configuration: the defaults, except for the listen address, gateways on loopback, and limits high
     /// enough that one host does not reach them.
-    pub(crate) fn config(&self, address: SocketAddr) -> Result<PathBuf, Fault> {
+    pub(crate) fn write_config(&self, address: SocketAddr) -> Result<PathBuf, BoxError> {
         let path = self.folder.path().join("shoreguard.toml");
         let metrics = free_address()?;
         let text = format!(
@@ -102,21 +102,21 @@ impl Place {
     }
 
     /// Creates an admin key while the server is stopped.
-    pub(crate) fn admin_key(&self) -> Result<String, Fault> {
-        let config = self.config(free_address()?)?;
+    pub(crate) fn create_admin_key(&self) -> Result<String, BoxError> {
+        let config = self.write_config(free_address()?)?;
         let config = config.to_str().ok_or("a path that is no text")?;
         let role = ["--role", "admin"];
         let args = ["admin", "--config", config, "create-service-principal", "root"];
-        child::shoreguard(&[&args[..], &role[..]].concat(), &self.log())
+        child::run_shoreguard(&[&args[..], &role[..]].concat(), &self.log_path())
     }
 
     /// Opens the database directly. No server may be using it.
-    pub(crate) async fn open(&self) -> Result<Db, Fault> {
+    pub(crate) async fn open_db(&self) -> Result<Db, BoxError> {
         Ok(Db::open(&DbOptions::new(self.url())).await?)
     }
 }
 
 /// Returns an address on which no process listens at the moment.
-pub(crate) fn free_address() -> Result<SocketAddr, Fault> {
+pub(crate) fn free_address() -> Result<SocketAddr, BoxError> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

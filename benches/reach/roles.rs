@@ -34,7 +34,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic_prost::ProstCodec;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::Fault;
+use crate::BoxError;
 
 /// Version that the upstream reports: generation 0.1.
 const UPSTREAM_VERSION: &str = "0.1.5";
@@ -50,9 +50,9 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
     }
     std::thread::spawn(|| at_end_of_input(|| std::process::exit(0)));
     let served = if role == "simulators" {
-        simulate(&rest.collect::<Vec<_>>())
+        run_simulators(&rest.collect::<Vec<_>>())
     } else {
-        serve(&role, rest.collect())
+        serve_role(&role, rest.collect())
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,34 +77,34 @@ fn terminate() {
 
 /// Returns the listen address of a simulated gateway. All use the same port, so the port of the first one determines
 /// all addresses.
-pub(crate) fn simulated(number: u16, port: u16) -> SocketAddr {
+pub(crate) fn simulated_address(number: u16, port: u16) -> SocketAddr {
     let [high, low] = number.to_be_bytes();
     // The last byte is never 0 or 255, which a host may treat as network and broadcast addresses.
     SocketAddr::from(([127, 1 + high, low / 128, 1 + low % 128], port))
 }
 
 /// Starts the gateways and prints the address of the first one.
-fn simulate(args: &[String]) -> Result<(), Fault> {
+fn run_simulators(args: &[String]) -> Result<(), BoxError> {
     let count: u16 = args.first().ok_or("how many?")?.parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut gateways, mut port) = (Vec::new(), 0);
         for number in 0..count {
             let generation = if number % 2 == 0 { Generation::V0_0 } else { Generation::V0_1 };
-            let listen = simulated(number, port);
-            let options = SimulatorOptions { listen, ..SimulatorOptions::plain(generation) };
+            let listen = simulated_address(number, port);
+            let options = SimulatorOptions { listen, ..SimulatorOptions::new(generation) };
             let gateway = Simulator::start(options).await?;
             gateway.seed_demo()?;
             port = gateway.addr().port();
             gateways.push(gateway);
         }
-        writeln!(std::io::stdout(), "{}", simulated(0, port))?;
+        writeln!(std::io::stdout(), "{}", simulated_address(0, port))?;
         // Wait until the input is closed, which ends the process.
         std::future::pending().await
     })
 }
 
-fn serve(role: &str, args: Vec<String>) -> Result<(), Fault> {
+fn serve_role(role: &str, args: Vec<String>) -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let argument = args.into_iter().next();
     runtime.block_on(async {
@@ -149,14 +149,14 @@ impl FilterNodelay for TcpListenerStream {
     }
 }
 
-type Answer = Result<Response<Body>, Infallible>;
+type HttpResult = Result<Response<Body>, Infallible>;
 
-async fn constant(request: Request<axum::body::Body>) -> Answer {
+async fn constant(request: Request<axum::body::Body>) -> HttpResult {
     Ok(match request.uri().path() {
         "/openshell.v1.OpenShell/Health" => {
             let status = upstream::ServiceStatus::Healthy.into();
             let answer = upstream::HealthResponse { status, version: UPSTREAM_VERSION.to_owned() };
-            unary(Fixed::<upstream::HealthRequest, _>::new(answer), request).await
+            unary(FixedService::<upstream::HealthRequest, _>::new(answer), request).await
         }
         "/openshell.v1.OpenShell/GetCurrentUser" => {
             let answer = upstream::GetCurrentUserResponse {
@@ -165,13 +165,13 @@ async fn constant(request: Request<axum::body::Body>) -> Answer {
                 roles: vec!["operator".to_owned()],
                 ..Default::default()
             };
-            unary(Fixed::<upstream::GetCurrentUserRequest, _>::new(answer), request).await
+            unary(FixedService::<upstream::GetCurrentUserRequest, _>::new(answer), request).await
         }
         "/openshell.v1.OpenShell/GetSandbox" => {
-            unary(Fixed::<upstream::GetSandboxRequest, _>::new(sandbox()), request).await
+            unary(FixedService::<upstream::GetSandboxRequest, _>::new(sandbox()), request).await
         }
         "/openshell.v1.OpenShell/StopSandbox" => {
-            unary(Fixed::<upstream::StopSandboxRequest, _>::new(sandbox()), request).await
+            unary(FixedService::<upstream::StopSandboxRequest, _>::new(sandbox()), request).await
         }
         "/shoreguard.v1.AuthService/GetCurrentIdentity" => {
             let answer = pb::GetCurrentIdentityResponse {
@@ -180,7 +180,7 @@ async fn constant(request: Request<axum::body::Body>) -> Answer {
                 gateways: vec![pb::GatewayAccess { gateway: "edge-00".to_owned(), role: 3 }],
                 ..Default::default()
             };
-            unary(Fixed::<pb::GetCurrentIdentityRequest, _>::new(answer), request).await
+            unary(FixedService::<pb::GetCurrentIdentityRequest, _>::new(answer), request).await
         }
         _ => Status::unimplemented("").into_http(),
     })
@@ -205,18 +205,18 @@ where
 }
 
 /// Returns the same response to each call.
-struct Fixed<Q, A> {
+struct FixedService<Q, A> {
     answer: A,
-    asked: PhantomData<fn(Q)>,
+    request: PhantomData<fn(Q)>,
 }
 
-impl<Q, A> Fixed<Q, A> {
+impl<Q, A> FixedService<Q, A> {
     fn new(answer: A) -> Self {
-        Self { answer, asked: PhantomData }
+        Self { answer, request: PhantomData }
     }
 }
 
-impl<Q, A: Clone> UnaryService<Q> for Fixed<Q, A> {
+impl<Q, A: Clone> UnaryService<Q> for FixedService<Q, A> {
     type Response = A;
     type Future = Ready<Result<tonic::Response<A>, Status>>;
 
@@ -226,7 +226,7 @@ impl<Q, A: Clone> UnaryService<Q> for Fixed<Q, A> {
 }
 
 /// Forwards a call and its response unchanged.
-async fn forward(channel: Channel, request: Request<axum::body::Body>) -> Answer {
+async fn forward(channel: Channel, request: Request<axum::body::Body>) -> HttpResult {
     Ok(match channel.oneshot(request.map(Body::new)).await {
         Ok(response) => response.map(Body::new),
         Err(error) => Status::unavailable(error.to_string()).into_http(),
@@ -235,9 +235,9 @@ async fn forward(channel: Channel, request: Request<axum::body::Body>) -> Answer
 
 /// Does the select of `GetGateway` with the same storage code.
 #[derive(Clone)]
-struct Select(Db);
+struct SelectService(Db);
 
-impl UnaryService<pb::GetGatewayRequest> for Select {
+impl UnaryService<pb::GetGatewayRequest> for SelectService {
     type Response = pb::GetGatewayResponse;
     type Future =
         futures_util::future::BoxFuture<'static, Result<tonic::Response<Self::Response>, Status>>;
@@ -257,6 +257,6 @@ impl UnaryService<pb::GetGatewayRequest> for Select {
     }
 }
 
-async fn select(db: Db, request: Request<axum::body::Body>) -> Answer {
-    Ok(unary(Select(db), request).await)
+async fn select(db: Db, request: Request<axum::body::Body>) -> HttpResult {
+    Ok(unary(SelectService(db), request).await)
 }

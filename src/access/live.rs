@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::live_work::LiveWorks;
 use super::principal::Caller;
 use super::snapshot::Snapshot;
-use super::standing::{Place, Standing};
+use super::standing::{AccessCheck, RoleScope};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::role::Role;
 
 /// Why a stream was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum EndReason {
     /// The credential is no longer valid.
     CredentialGone,
     /// The role is now too low.
@@ -37,57 +37,59 @@ pub enum Ended {
     Draining,
 }
 
-impl From<Ended> for Error {
-    fn from(ended: Ended) -> Self {
+impl From<EndReason> for Error {
+    fn from(ended: EndReason) -> Self {
         match ended {
-            Ended::CredentialGone => Self::Unauthenticated { reason: Reason::CredentialInvalid },
-            Ended::RoleTooLow => Self::Denied { why: "the role was lowered".to_owned() },
-            Ended::GatewayGone => {
+            EndReason::CredentialGone => {
+                Self::Unauthenticated { reason: Reason::CredentialInvalid }
+            }
+            EndReason::RoleTooLow => Self::Denied { why: "the role was lowered".to_owned() },
+            EndReason::GatewayGone => {
                 Self::unavailable(Reason::GatewayUnreachable, "the gateway is no longer visible")
             }
-            Ended::GatewayChanged => {
+            EndReason::GatewayChanged => {
                 Self::unavailable(Reason::GatewayUnreachable, "the gateway was changed, call again")
             }
-            Ended::Stale => Self::unavailable(
+            EndReason::Stale => Self::unavailable(
                 Reason::AccessStale,
                 "the access data cannot be confirmed to be fresh",
             ),
-            Ended::Draining => Self::unavailable(Reason::Draining, "the server is stopping"),
+            EndReason::Draining => Self::unavailable(Reason::Draining, "the server is stopping"),
         }
     }
 }
 
 #[derive(Debug)]
-struct Watched {
-    standing: Standing,
-    state: Arc<State>,
+struct StreamEntry {
+    access_check: AccessCheck,
+    state: Arc<StreamState>,
 }
 
-impl Watched {
+impl StreamEntry {
     fn is_on(&self, gateway: GatewayId) -> bool {
-        self.standing.place().gateway() == Some(gateway)
+        self.access_check.scope().gateway() == Some(gateway)
     }
 }
 
 #[derive(Debug)]
-struct State {
+struct StreamState {
     token: CancellationToken,
-    why: Mutex<Option<Ended>>,
+    reason: Mutex<Option<EndReason>>,
     /// Whether it ends at the start of a drain instead of at its end.
     ends_at_drain: AtomicBool,
 }
 
-impl State {
-    fn end(&self, why: Ended) {
-        self.why.lock().get_or_insert(why);
+impl StreamState {
+    fn end(&self, reason: EndReason) {
+        self.reason.lock().get_or_insert(reason);
         self.token.cancel();
     }
 }
 
 /// All live streams of this process.
 #[derive(Debug, Default)]
-pub struct Live {
-    streams: Mutex<HashMap<u64, Arc<Watched>>>,
+pub struct LiveStreams {
+    streams: Mutex<HashMap<u64, Arc<StreamEntry>>>,
     next: AtomicU64,
     /// Work that outlives its call; it is checked together with the streams.
     pub works: Arc<LiveWorks>,
@@ -95,33 +97,33 @@ pub struct Live {
     draining: AtomicBool,
 }
 
-impl Live {
-    fn streams(&self) -> MutexGuard<'_, HashMap<u64, Arc<Watched>>> {
+impl LiveStreams {
+    fn streams(&self) -> MutexGuard<'_, HashMap<u64, Arc<StreamEntry>>> {
         self.streams.lock()
     }
 
-    /// Registers a stream to which `caller` was admitted with `least` at `place`. Dropping the returned value
+    /// Registers a stream to which `caller` was admitted with `min_role` in `scope`. Dropping the returned value
     /// unregisters it.
     #[must_use]
-    pub fn enter(
+    pub fn register(
         self: &Arc<Self>,
         caller: Caller,
-        place: impl Into<Place>,
-        least: Role,
+        scope: impl Into<RoleScope>,
+        min_role: Role,
     ) -> LiveStream {
-        self.enter_as(Standing::new(caller, place.into(), least))
+        self.register_check(AccessCheck::new(caller, scope.into(), min_role))
     }
 
     /// Registers a stream of a caller. Dropping the returned value unregisters it.
     #[must_use]
-    pub fn enter_as(self: &Arc<Self>, standing: Standing) -> LiveStream {
-        let state = Arc::new(State {
+    pub fn register_check(self: &Arc<Self>, access_check: AccessCheck) -> LiveStream {
+        let state = Arc::new(StreamState {
             token: CancellationToken::new(),
-            why: Mutex::new(None),
+            reason: Mutex::new(None),
             ends_at_drain: AtomicBool::new(false),
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let watched = Watched { standing, state: Arc::clone(&state) };
+        let watched = StreamEntry { access_check, state: Arc::clone(&state) };
         self.streams().insert(id, Arc::new(watched));
         LiveStream { live: Arc::clone(self), id, state }
     }
@@ -139,21 +141,21 @@ impl Live {
     }
 
     /// Checks every stream against the current snapshot.
-    pub fn sweep(&self, snapshot: &Snapshot) {
-        self.works.sweep(snapshot);
+    pub fn recheck_all(&self, snapshot: &Snapshot) {
+        self.works.recheck_all(snapshot);
         // Checked outside the lock, which cores take for each stream that begins or ends.
-        let streams: Vec<Arc<Watched>> = self.streams().values().cloned().collect();
+        let streams: Vec<Arc<StreamEntry>> = self.streams().values().cloned().collect();
         for watched in streams {
-            if let Err(why) = watched.standing.check(snapshot) {
-                watched.state.end(why);
+            if let Err(reason) = watched.access_check.check(snapshot) {
+                watched.state.end(reason);
             }
         }
     }
 
     /// Ends every stream to one gateway.
-    pub fn end_gateway(&self, gateway: GatewayId, why: Ended) {
+    pub fn end_gateway_streams(&self, gateway: GatewayId, reason: EndReason) {
         for watched in self.streams().values().filter(|w| w.is_on(gateway)) {
-            watched.state.end(why);
+            watched.state.end(reason);
         }
     }
 
@@ -163,15 +165,15 @@ impl Live {
         self.draining.store(true, Ordering::Relaxed);
         for watched in streams.values() {
             if watched.state.ends_at_drain.load(Ordering::Relaxed) {
-                watched.state.end(Ended::Draining);
+                watched.state.end(EndReason::Draining);
             }
         }
     }
 
     /// Ends every stream, and every call that is registered here.
-    pub fn end_all(&self, why: Ended) {
+    pub fn end_all(&self, reason: EndReason) {
         for watched in self.streams().values() {
-            watched.state.end(why);
+            watched.state.end(reason);
         }
     }
 }
@@ -179,19 +181,19 @@ impl Live {
 /// A registered stream.
 #[derive(Debug)]
 pub struct LiveStream {
-    live: Arc<Live>,
+    live: Arc<LiveStreams>,
     id: u64,
-    state: Arc<State>,
+    state: Arc<StreamState>,
 }
 
 impl LiveStream {
     /// Makes the stream end when a drain begins: for streamed responses, which callers resume elsewhere.
     #[must_use]
-    pub fn ending_at_drain(self) -> Self {
+    pub fn end_at_drain(self) -> Self {
         let streams = self.live.streams();
         self.state.ends_at_drain.store(true, Ordering::Relaxed);
         if self.live.draining.load(Ordering::Relaxed) {
-            self.state.end(Ended::Draining);
+            self.state.end(EndReason::Draining);
         }
         drop(streams);
         self
@@ -199,14 +201,14 @@ impl LiveStream {
 
     /// Returns the token that is canceled when the stream must end.
     #[must_use]
-    pub fn ended(&self) -> CancellationToken {
+    pub fn cancel_token(&self) -> CancellationToken {
         self.state.token.clone()
     }
 
     /// Returns why the stream must end, or `None` if it can continue.
     #[must_use]
-    pub fn why(&self) -> Option<Ended> {
-        *self.state.why.lock()
+    pub fn end_reason(&self) -> Option<EndReason> {
+        *self.state.reason.lock()
     }
 }
 

@@ -12,21 +12,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::principal::Began;
+use super::principal::WorkCredential;
 use super::snapshot::Snapshot;
 use crate::db::types::GatewayId;
 use crate::role::Role;
 
 /// Why work must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub enum StopReason {
     /// The credential was revoked or replaced, or its holder can no longer call.
     Credential,
     /// The role on the gateway is too low.
     Role,
 }
 
-impl Lost {
+impl StopReason {
     /// Returns the reason, as shown in the error message of the operation.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -39,43 +39,43 @@ impl Lost {
 
 /// Condition that must hold while work runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Right {
+pub struct WorkCondition {
     /// The credential that started it.
-    pub began: Began,
+    pub credential: WorkCredential,
     /// The gateway.
-    pub on: GatewayId,
+    pub gateway: GatewayId,
     /// The lowest sufficient role on the gateway.
-    pub least: Role,
+    pub min_role: Role,
 }
 
-impl Right {
+impl WorkCondition {
     /// Returns why the condition no longer holds, or `None` if it holds.
     #[must_use]
-    pub fn lost(&self, snapshot: &Snapshot) -> Option<Lost> {
-        if !snapshot.can_go_on(&self.began) {
-            return Some(Lost::Credential);
+    pub fn stop_reason(&self, snapshot: &Snapshot) -> Option<StopReason> {
+        if !snapshot.can_continue(&self.credential) {
+            return Some(StopReason::Credential);
         }
         // Work on a removed gateway fails on its own, and the role on it is only the global one.
-        let there = snapshot.gateway_name(self.on).is_some();
-        let role = snapshot.role_on(self.began.principal, self.on);
-        (there && role < self.least).then_some(Lost::Role)
+        let there = snapshot.gateway_name(self.gateway).is_some();
+        let role = snapshot.role_on(self.credential.principal, self.gateway);
+        (there && role < self.min_role).then_some(StopReason::Role)
     }
 }
 
 #[derive(Debug)]
-struct Watched {
-    right: Right,
-    state: Arc<State>,
+struct WorkEntry {
+    condition: WorkCondition,
+    state: Arc<WorkState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct WorkState {
     stop: CancellationToken,
-    lost: Mutex<Option<Lost>>,
+    lost: Mutex<Option<StopReason>>,
 }
 
-impl State {
-    fn lose(&self, lost: Lost) {
+impl WorkState {
+    fn stop_for(&self, lost: StopReason) {
         self.lost.lock().get_or_insert(lost);
         self.stop.cancel();
     }
@@ -84,39 +84,39 @@ impl State {
 /// Registered work of this process. Operations limit its amount.
 #[derive(Debug, Default)]
 pub struct LiveWorks {
-    works: Mutex<HashMap<u64, Watched>>,
+    works: Mutex<HashMap<u64, WorkEntry>>,
     next: AtomicU64,
 }
 
 impl LiveWorks {
-    fn works(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {
+    fn works(&self) -> MutexGuard<'_, HashMap<u64, WorkEntry>> {
         self.works.lock()
     }
 
     /// Registers work that `stop` cancels. The condition is checked at once, so that no change between the check of the
     /// call and this is missed. Dropping the returned value unregisters the work.
     #[must_use]
-    pub fn enter(
+    pub fn register(
         self: &Arc<Self>,
-        right: Right,
+        condition: WorkCondition,
         stop: &CancellationToken,
         snapshot: &Snapshot,
     ) -> LiveWork {
-        let state = Arc::new(State { stop: stop.clone(), lost: Mutex::new(None) });
+        let state = Arc::new(WorkState { stop: stop.clone(), lost: Mutex::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.works().insert(id, Watched { right, state: Arc::clone(&state) });
+        self.works().insert(id, WorkEntry { condition, state: Arc::clone(&state) });
         // After the registration: the next sweep notices a change that this check misses.
-        if let Some(lost) = right.lost(snapshot) {
-            state.lose(lost);
+        if let Some(lost) = condition.stop_reason(snapshot) {
+            state.stop_for(lost);
         }
         LiveWork { works: Arc::clone(self), id, state }
     }
 
     /// Checks all work against the current snapshot.
-    pub fn sweep(&self, snapshot: &Snapshot) {
+    pub fn recheck_all(&self, snapshot: &Snapshot) {
         for watched in self.works().values() {
-            if let Some(lost) = watched.right.lost(snapshot) {
-                watched.state.lose(lost);
+            if let Some(lost) = watched.condition.stop_reason(snapshot) {
+                watched.state.stop_for(lost);
             }
         }
     }
@@ -127,13 +127,13 @@ impl LiveWorks {
 pub struct LiveWork {
     works: Arc<LiveWorks>,
     id: u64,
-    state: Arc<State>,
+    state: Arc<WorkState>,
 }
 
 impl LiveWork {
     /// Returns why the work must stop, or `None` if it can continue.
     #[must_use]
-    pub fn lost(&self) -> Option<Lost> {
+    pub fn stop_reason(&self) -> Option<StopReason> {
         *self.state.lost.lock()
     }
 }
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::access::principal::PrincipalId;
-    use crate::access::snapshot::{Bindings, Change, GatewayFacts, PreviousKey, UserFacts};
+    use crate::access::snapshot::{AccessUpdate, Bindings, GatewayFacts, PreviousKey, UserFacts};
     use crate::access::snapshot::{ServicePrincipalFacts as Program, Snapshot};
     use crate::clock::Clock;
     use crate::db::types::{ServicePrincipalId, SessionId, UserId};
@@ -186,19 +186,28 @@ mod tests {
         }
     }
 
-    fn lost(clock: &Clock, principal: PrincipalId, changes: Vec<Change>) -> Option<Lost> {
+    fn lost(
+        clock: &Clock,
+        principal: PrincipalId,
+        changes: Vec<AccessUpdate>,
+    ) -> Option<StopReason> {
         let snapshot = Snapshot::new(clock.clone(), Duration::from_secs(5));
         let gateway = GatewayFacts { name: "edge".into(), labels: Labels::default() };
-        snapshot.apply(1, vec![Change::Gateway(EDGE, Some(gateway))], clock.since_boot());
+        snapshot.apply(1, vec![AccessUpdate::Gateway(EDGE, Some(gateway))], clock.since_boot());
         snapshot.apply(2, changes, clock.since_boot());
-        let began = Began { principal, version: Some(4), session: Some(SessionId(9)), bound: None };
+        let credential = WorkCredential {
+            principal,
+            version: Some(4),
+            session: Some(SessionId(9)),
+            bound_gateway: None,
+        };
         let works = Arc::new(LiveWorks::default());
         let stop = CancellationToken::new();
-        let right = Right { began, on: EDGE, least: Role::Operator };
-        let work = works.enter(right, &stop, &snapshot);
-        let lost = work.lost();
-        works.sweep(&snapshot);
-        assert_eq!((work.lost(), stop.is_cancelled()), (lost, lost.is_some()));
+        let condition = WorkCondition { credential, gateway: EDGE, min_role: Role::Operator };
+        let work = works.register(condition, &stop, &snapshot);
+        let lost = work.stop_reason();
+        works.recheck_all(&snapshot);
+        assert_eq!((work.stop_reason(), stop.is_cancelled()), (lost, lost.is_some()));
         drop(work);
         assert!(works.works().is_empty());
         lost
@@ -213,28 +222,32 @@ mod tests {
         };
         for (what, facts, expected) in [
             ("as it was", Some(ana()), None),
-            ("deleted", None, Some(Lost::Credential)),
-            ("deactivated", Some(UserFacts { active: false, ..ana() }), Some(Lost::Credential)),
+            ("deleted", None, Some(StopReason::Credential)),
+            (
+                "deactivated",
+                Some(UserFacts { active: false, ..ana() }),
+                Some(StopReason::Credential),
+            ),
             (
                 "another password",
                 Some(UserFacts { password_version: 5, ..ana() }),
-                Some(Lost::Credential),
+                Some(StopReason::Credential),
             ),
             (
                 "the session is revoked",
                 Some(UserFacts { revoked: vec![SessionId(9)], ..ana() }),
-                Some(Lost::Credential),
+                Some(StopReason::Credential),
             ),
             (
                 "another session is revoked",
                 Some(UserFacts { revoked: vec![SessionId(8)], ..ana() }),
                 None,
             ),
-            ("demoted", Some(UserFacts { role: Role::Viewer, ..ana() }), Some(Lost::Role)),
+            ("demoted", Some(UserFacts { role: Role::Viewer, ..ana() }), Some(StopReason::Role)),
             (
                 "demoted here",
                 Some(UserFacts { bindings: bound(Role::Viewer), ..ana() }),
-                Some(Lost::Role),
+                Some(StopReason::Role),
             ),
             (
                 "promoted here",
@@ -242,15 +255,19 @@ mod tests {
                 None,
             ),
         ] {
-            let changes = vec![Change::User(ANA, facts)];
+            let changes = vec![AccessUpdate::User(ANA, facts)];
             assert_eq!(lost(&clock, PrincipalId::User(ANA), changes), expected, "{what}");
         }
         let now = clock.now();
         let previous = PreviousKey { hash: [6; 32], ends_at: now.minus(Duration::from_secs(1)) };
         for (what, facts, expected) in [
             ("as it was", Some(ci()), None),
-            ("deleted", None, Some(Lost::Credential)),
-            ("rotated at once", Some(Program { key_version: 5, ..ci() }), Some(Lost::Credential)),
+            ("deleted", None, Some(StopReason::Credential)),
+            (
+                "rotated at once",
+                Some(Program { key_version: 5, ..ci() }),
+                Some(StopReason::Credential),
+            ),
             (
                 "rotated with an overlap that has ended as planned",
                 Some(Program { key_version: 5, previous: Some(previous), ..ci() }),
@@ -259,11 +276,15 @@ mod tests {
             (
                 "rotated twice",
                 Some(Program { key_version: 6, previous: Some(previous), ..ci() }),
-                Some(Lost::Credential),
+                Some(StopReason::Credential),
             ),
-            ("expired", Some(Program { expires_at: Some(now), ..ci() }), Some(Lost::Credential)),
+            (
+                "expired",
+                Some(Program { expires_at: Some(now), ..ci() }),
+                Some(StopReason::Credential),
+            ),
         ] {
-            let changes = vec![Change::ServicePrincipal(CI, facts)];
+            let changes = vec![AccessUpdate::ServicePrincipal(CI, facts)];
             let principal = PrincipalId::ServicePrincipal(CI);
             assert_eq!(lost(&clock, principal, changes), expected, "{what}");
         }

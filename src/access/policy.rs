@@ -5,7 +5,7 @@ use crate::role::Role;
 
 /// Who can call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum AllowedCallers {
     /// Anyone.
     Public,
     /// Any authenticated caller.
@@ -44,7 +44,7 @@ pub enum Scope<'a> {
 
 /// What the audit log stores of an admitted call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audit {
+pub enum AuditMode {
     /// Nothing.
     None,
     /// One closed entry before the response.
@@ -55,7 +55,7 @@ pub enum Audit {
 
 /// Which sides stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Streaming {
+pub enum StreamingMode {
     /// Neither.
     Unary,
     /// The server.
@@ -66,10 +66,10 @@ pub enum Streaming {
     Both,
 }
 
-impl Streaming {
+impl StreamingMode {
     /// Returns whether the response is a stream.
     #[must_use]
-    pub fn answer_streams(self) -> bool {
+    pub fn is_server_streaming(self) -> bool {
         match self {
             Self::Server | Self::Both => true,
             Self::Unary | Self::Client => false,
@@ -83,29 +83,29 @@ pub struct Method {
     /// `/package.Service/Method`.
     pub path: &'static str,
     /// Who can call.
-    pub access: Access,
+    pub access: AllowedCallers,
     /// Where the role must be held.
     pub scope: ScopeKind,
     /// What the audit log stores.
-    pub audit: Audit,
+    pub audit: AuditMode,
     /// The audit action.
     pub action: Action,
     /// Which sides stream.
-    pub streaming: Streaming,
+    pub streaming: StreamingMode,
     /// Full name of the request message.
     pub request: &'static str,
 }
 
 /// Subject of an audit entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct AuditSubject {
     /// The action.
     pub action: Action,
     /// The resource; empty if the request does not name it.
     pub target: String,
 }
 
-impl About {
+impl AuditSubject {
     /// Creates the subject of an action on a resource.
     #[must_use]
     pub fn new(action: Action, target: impl Into<String>) -> Self {
@@ -116,24 +116,26 @@ impl About {
 impl Method {
     /// Returns the lowest role that the method requires.
     #[must_use]
-    pub fn least(&self) -> Role {
+    pub fn min_role(&self) -> Role {
         match self.access {
-            Access::Role(role) => role,
-            Access::Public | Access::Authenticated | Access::User => Role::None,
+            AllowedCallers::Role(role) => role,
+            AllowedCallers::Public | AllowedCallers::Authenticated | AllowedCallers::User => {
+                Role::None
+            }
         }
     }
 
     /// Returns the subject of a call whose message is not known, or does not name a resource.
     #[must_use]
-    pub fn about(&self) -> About {
-        About::new(self.action, "")
+    pub fn audit_subject(&self) -> AuditSubject {
+        AuditSubject::new(self.action, "")
     }
 }
 
 /// A request message of Shoreguard's own API. The build generates one impl for each RPC.
 pub trait Rpc: prost::Message + Default + Send + 'static {
     /// Value that the handler receives once the call is admitted.
-    type Grant;
+    type Context;
     /// Policy of the RPC.
     const METHOD: &'static Method;
     /// Returns where the role must be held for this request.
@@ -141,7 +143,7 @@ pub trait Rpc: prost::Message + Default + Send + 'static {
     /// Returns the idempotency key; empty if the request has no such field.
     fn request_id(&self) -> &str;
     /// Returns the subject of the audit entry of this request.
-    fn about(&self) -> About;
+    fn audit_subject(&self) -> AuditSubject;
 }
 
 /// Effect of an upstream method on policies.
@@ -171,13 +173,13 @@ pub enum SandboxKey {
 /// Policy of one upstream RPC.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact of the option")]
-pub struct Guard {
+pub struct UpstreamPolicy {
     /// The required role; the content of the request can raise it.
     pub role: Role,
     /// Effect on policies. If there is one, the whole request is read.
     pub effect: PolicyEffect,
     /// What the audit log stores.
-    pub audit: Audit,
+    pub audit: AuditMode,
     /// The audit action; the content of the request can make it more specific.
     pub action: Action,
     /// Path of field numbers to the resource of the audit entry; empty if the resource is the sandbox.
@@ -223,14 +225,14 @@ pub struct UpstreamMethod {
     /// `/package.Service/Method`.
     pub path: &'static str,
     /// Which sides stream.
-    pub streaming: Streaming,
+    pub streaming: StreamingMode,
     /// Full name of the request message.
     pub request: &'static str,
     /// Path of field numbers to the id by which a gateway detects a repeated request; empty if the request has no such
     /// id.
     pub request_id: &'static [u32],
     /// The policy; `None` if the method is never forwarded.
-    pub guard: Option<Guard>,
+    pub policy: Option<UpstreamPolicy>,
 }
 
 include!(concat!(env!("OUT_DIR"), "/methods.rs"));
@@ -239,13 +241,16 @@ include!(concat!(env!("OUT_DIR"), "/upstream_v0_1.rs"));
 
 /// Returns the RPC of `shoreguard.v1` with exactly this path.
 #[must_use]
-pub fn method(path: &str) -> Option<&'static Method> {
+pub fn find_method(path: &str) -> Option<&'static Method> {
     METHODS.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &METHODS[i])
 }
 
 /// Returns the row with exactly this path in the table of one generation.
 #[must_use]
-pub fn upstream(table: &'static [UpstreamMethod], path: &str) -> Option<&'static UpstreamMethod> {
+pub fn find_upstream_method(
+    table: &'static [UpstreamMethod],
+    path: &str,
+) -> Option<&'static UpstreamMethod> {
     table.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &table[i])
 }
 
@@ -258,9 +263,9 @@ mod tests {
         assert!(METHODS.is_sorted_by_key(|m| m.path));
         assert!(UPSTREAM_V0_0.is_sorted_by_key(|m| m.path));
         assert!(UPSTREAM_V0_1.is_sorted_by_key(|m| m.path));
-        assert!(method("/shoreguard.v1.AuthService/Login").is_some());
-        assert!(method("/shoreguard.v1.AuthService/login").is_none());
-        assert!(method("/shoreguard.v1.AuthService/Login/").is_none());
+        assert!(find_method("/shoreguard.v1.AuthService/Login").is_some());
+        assert!(find_method("/shoreguard.v1.AuthService/login").is_none());
+        assert!(find_method("/shoreguard.v1.AuthService/Login/").is_none());
     }
 
     #[test]
@@ -273,8 +278,9 @@ mod tests {
             "IssueSandboxToken",
         ] {
             let path = format!("/openshell.v1.OpenShell/{name}");
-            let row = upstream(UPSTREAM_V0_1, &path).expect("every upstream method has a row");
-            assert!(row.guard.is_none(), "{name}");
+            let row = find_upstream_method(UPSTREAM_V0_1, &path)
+                .expect("every upstream method has a row");
+            assert!(row.policy.is_none(), "{name}");
         }
     }
 }

@@ -22,7 +22,7 @@ impl PrincipalId {
     /// principal has only one text.
     #[must_use]
     pub fn parse_exact(text: &str) -> Option<Self> {
-        names::principal(text)?;
+        names::parse_principal(text)?;
         Self::parse(text)
     }
 
@@ -49,7 +49,7 @@ impl fmt::Display for PrincipalId {
 }
 
 /// Returns the error for a method that only users can call.
-pub(crate) fn not_a_user() -> Error {
+pub(crate) fn not_a_user_error() -> Error {
     Error::Denied { why: "only a user has this".to_owned() }
 }
 
@@ -57,10 +57,10 @@ pub(crate) fn not_a_user() -> Error {
 ///
 /// # Errors
 /// `ROLE_TOO_LOW` for a service principal.
-pub(crate) fn only_user(principal: PrincipalId) -> Result<UserId, Error> {
+pub(crate) fn require_user(principal: PrincipalId) -> Result<UserId, Error> {
     match principal {
         PrincipalId::User(id) => Ok(id),
-        PrincipalId::ServicePrincipal(_) => Err(not_a_user()),
+        PrincipalId::ServicePrincipal(_) => Err(not_a_user_error()),
     }
 }
 
@@ -72,13 +72,13 @@ pub struct Caller {
     pub(in crate::access) version: i64,
     pub(in crate::access) expires_at: Option<Timestamp>,
     pub(in crate::access) session: Option<SessionId>,
-    pub(in crate::access) bound: Option<GatewayId>,
+    pub(in crate::access) bound_gateway: Option<GatewayId>,
     pub(in crate::access) authenticated_at: Option<Timestamp>,
 }
 
 impl Caller {
     /// Returns the same caller, expiring at this time or earlier.
-    pub(in crate::access) fn ending_by(mut self, at: Timestamp) -> Self {
+    pub(in crate::access) fn expiring_by(mut self, at: Timestamp) -> Self {
         self.expires_at = Some(self.expires_at.map_or(at, |ends| ends.min(at)));
         self
     }
@@ -116,8 +116,8 @@ impl Caller {
 
     /// Returns the gateway that the credential is bound to, or `None` if it is not bound (T02).
     #[must_use]
-    pub fn bound(&self) -> Option<GatewayId> {
-        self.bound
+    pub fn bound_gateway(&self) -> Option<GatewayId> {
+        self.bound_gateway
     }
 
     /// Returns when the person behind the session last authenticated.
@@ -128,15 +128,15 @@ impl Caller {
 
     /// Returns the condition under which work of this caller can continue: the credential without its planned expiry.
     #[must_use]
-    pub fn began(&self) -> Began {
-        let Self { principal, version, session, bound, .. } = *self;
-        Began { principal, version: Some(version), session, bound }
+    pub fn work_credential(&self) -> WorkCredential {
+        let Self { principal, version, session, bound_gateway, .. } = *self;
+        WorkCredential { principal, version: Some(version), session, bound_gateway }
     }
 
     /// Returns the credential that a stored response with a secret belongs to: the key version and, if there is one,
     /// the session (T17).
     #[must_use]
-    pub fn credential(&self) -> String {
+    pub fn credential_id(&self) -> String {
         match self.session {
             None => self.version.to_string(),
             Some(session) => format!("{} {session}", self.version),
@@ -146,7 +146,7 @@ impl Caller {
 
 /// The credential that started a piece of work, without its planned expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Began {
+pub struct WorkCredential {
     /// The principal.
     pub principal: PrincipalId,
     /// Version of the key or password. `None` if it is not known: then only the principal is checked.
@@ -154,7 +154,7 @@ pub struct Began {
     /// The session, if the credential belongs to one.
     pub session: Option<SessionId>,
     /// The gateway that the credential is bound to, if any.
-    pub bound: Option<GatewayId>,
+    pub bound_gateway: Option<GatewayId>,
 }
 
 #[cfg(test)]

@@ -6,24 +6,24 @@ use crate::role::Role;
 
 /// Returns the global role: the higher of the caller's own and the highest of its groups.
 #[must_use]
-pub fn global(own: Role, groups: impl IntoIterator<Item = Role>) -> Role {
+pub fn global_role(own: Role, groups: impl IntoIterator<Item = Role>) -> Role {
     groups.into_iter().fold(own, Role::max)
 }
 
 /// Returns the role that the bindings of one holder give on a gateway: the direct one, otherwise the lowest of the
 /// matching selector bindings (T07).
 #[must_use]
-pub fn bound(direct: Option<Role>, picked: impl IntoIterator<Item = Role>) -> Option<Role> {
+pub fn binding_role(direct: Option<Role>, picked: impl IntoIterator<Item = Role>) -> Option<Role> {
     direct.or_else(|| picked.into_iter().min())
 }
 
-/// Returns the role on one gateway, given the results of [`bound`] for the caller and for each of its groups.
+/// Returns the role on one gateway, given the results of [`binding_role`] for the caller and for each of its groups.
 ///
 /// A global admin cannot be locked out of a gateway by a binding (T06). Otherwise the caller's own binding decides,
 /// then the highest binding of its groups, then the global role. A binding overrides the global role in both
 /// directions.
 #[must_use]
-pub fn on_gateway(
+pub fn gateway_role(
     global: Role,
     own_binding: Option<Role>,
     group_bindings: impl IntoIterator<Item = Role>,
@@ -36,7 +36,7 @@ pub fn on_gateway(
 
 /// The part of a principal, or of one of its groups, in the role on one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct HolderRoles {
     /// Global role.
     pub role: Role,
     /// Role by a binding on the gateway itself.
@@ -45,22 +45,26 @@ pub struct Share {
     pub matching: Vec<Role>,
 }
 
-impl Share {
-    fn bound(&self) -> Option<Role> {
-        bound(self.direct, self.matching.iter().copied())
+impl HolderRoles {
+    fn binding_role(&self) -> Option<Role> {
+        binding_role(self.direct, self.matching.iter().copied())
     }
 }
 
 /// Returns the effective role on one gateway of a principal with these groups.
 #[must_use]
-pub fn effective(own: &Share, groups: &[Share]) -> Role {
-    let everywhere = global(own.role, groups.iter().map(|group| group.role));
-    on_gateway(everywhere, own.bound(), groups.iter().filter_map(Share::bound))
+pub fn effective_role(own: &HolderRoles, groups: &[HolderRoles]) -> Role {
+    let everywhere = global_role(own.role, groups.iter().map(|group| group.role));
+    gateway_role(
+        everywhere,
+        own.binding_role(),
+        groups.iter().filter_map(HolderRoles::binding_role),
+    )
 }
 
 /// Roles of one holder on a gateway: a caller, or a group that it is a member of.
 #[derive(Debug, Clone)]
-pub struct Holding {
+pub struct HolderBindings {
     /// Name of the holder.
     pub name: Arc<str>,
     /// Global role.
@@ -68,12 +72,12 @@ pub struct Holding {
     /// Role by a binding on the gateway itself.
     pub direct: Option<Role>,
     /// Selectors that match the gateway, with their roles.
-    pub picked: Vec<(Arc<str>, Role)>,
+    pub by_selector: Vec<(Arc<str>, Role)>,
 }
 
 /// Kind of a step to a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepKind {
+pub enum RoleStepKind {
     /// The caller's global role.
     OwnRole,
     /// The global role of one of its groups.
@@ -90,9 +94,9 @@ pub enum StepKind {
 
 /// One input of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct RoleStep {
     /// Kind of the step.
-    pub kind: StepKind,
+    pub kind: RoleStepKind,
     /// The group, if the step is that of a group.
     pub group: Option<Arc<str>>,
     /// The selector, if the step is a selector binding.
@@ -103,7 +107,7 @@ pub struct Step {
 
 /// The rule that decided, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub enum RoleRule {
     /// A global admin cannot be locked out: bindings are ignored (T06).
     GlobalAdmin,
     /// The caller's own binding: the one on the gateway itself, otherwise the lowest of its matching selector bindings.
@@ -116,72 +120,84 @@ pub enum Rule {
 
 /// Explanation of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
+pub struct RoleExplanation {
     /// The role.
     pub role: Role,
     /// The global role.
     pub global: Role,
     /// The rule that decided.
-    pub rule: Rule,
+    pub rule: RoleRule,
     /// All inputs of the role.
-    pub steps: Vec<Step>,
+    pub steps: Vec<RoleStep>,
     /// Index of the step that decided.
-    pub decided: usize,
+    pub deciding_index: usize,
 }
 
-impl Explanation {
+impl RoleExplanation {
     /// Returns the step that decided.
     #[must_use]
-    pub fn deciding(&self) -> &Step {
-        &self.steps[self.decided]
+    pub fn deciding_step(&self) -> &RoleStep {
+        &self.steps[self.deciding_index]
     }
 }
 
-/// Returns the role of [`on_gateway`], or of [`global`] if `gateway` is false, with the steps that led to it. Of steps
-/// with the same role, the first decides.
+/// Returns the role of [`gateway_role`], or of [`global_role`] if `gateway` is false, with the steps that led to it. Of
+/// steps with the same role, the first decides.
 #[must_use]
-pub fn explain(own: &Holding, groups: &[Holding], gateway: bool) -> Explanation {
+pub fn explain(own: &HolderBindings, groups: &[HolderBindings], gateway: bool) -> RoleExplanation {
     let mut steps = Vec::new();
-    let step = |kind, group, selector, role| Step { kind, group, selector, role };
-    steps.push(step(StepKind::OwnRole, None, None, own.role));
+    let step = |kind, group, selector, role| RoleStep { kind, group, selector, role };
+    steps.push(step(RoleStepKind::OwnRole, None, None, own.role));
     for group in groups {
-        steps.push(step(StepKind::GroupRole, Some(Arc::clone(&group.name)), None, group.role));
+        steps.push(step(RoleStepKind::GroupRole, Some(Arc::clone(&group.name)), None, group.role));
     }
-    let highest = |steps: &[Step], among: &[usize]| {
+    let highest = |steps: &[RoleStep], among: &[usize]| {
         among.iter().copied().reduce(|a, b| if steps[b].role > steps[a].role { b } else { a })
     };
     let by_roles: Vec<usize> = (0..steps.len()).collect();
     let by_role = highest(&steps, &by_roles).unwrap_or_default();
     let global = steps[by_role].role;
     if !gateway {
-        return Explanation { role: global, global, rule: Rule::Global, steps, decided: by_role };
+        return RoleExplanation {
+            role: global,
+            global,
+            rule: RoleRule::Global,
+            steps,
+            deciding_index: by_role,
+        };
     }
-    let own_at = bindings(&mut steps, own, None);
-    let of_groups: Vec<usize> =
-        groups.iter().filter_map(|group| bindings(&mut steps, group, Some(&group.name))).collect();
+    let own_at = add_binding_steps(&mut steps, own, None);
+    let of_groups: Vec<usize> = groups
+        .iter()
+        .filter_map(|group| add_binding_steps(&mut steps, group, Some(&group.name)))
+        .collect();
     let (rule, decided) = match (own_at, highest(&steps, &of_groups)) {
-        _ if global == Role::Admin => (Rule::GlobalAdmin, by_role),
-        (Some(at), _) => (Rule::Own, at),
-        (None, Some(at)) => (Rule::Groups, at),
-        (None, None) => (Rule::Global, by_role),
+        _ if global == Role::Admin => (RoleRule::GlobalAdmin, by_role),
+        (Some(at), _) => (RoleRule::Own, at),
+        (None, Some(at)) => (RoleRule::Groups, at),
+        (None, None) => (RoleRule::Global, by_role),
     };
-    Explanation { role: steps[decided].role, global, rule, steps, decided }
+    RoleExplanation { role: steps[decided].role, global, rule, steps, deciding_index: decided }
 }
 
 /// Adds the bindings of a holder. Returns the index of the deciding one: the binding on the gateway itself, otherwise
 /// the lowest.
-fn bindings(steps: &mut Vec<Step>, of: &Holding, group: Option<&Arc<str>>) -> Option<usize> {
+fn add_binding_steps(
+    steps: &mut Vec<RoleStep>,
+    of: &HolderBindings,
+    group: Option<&Arc<str>>,
+) -> Option<usize> {
     let (direct, selector) = match group {
-        None => (StepKind::OwnBinding, StepKind::OwnSelector),
-        Some(_) => (StepKind::GroupBinding, StepKind::GroupSelector),
+        None => (RoleStepKind::OwnBinding, RoleStepKind::OwnSelector),
+        Some(_) => (RoleStepKind::GroupBinding, RoleStepKind::GroupSelector),
     };
     let mut add = |kind, selector, role| {
-        steps.push(Step { kind, group: group.cloned(), selector, role });
+        steps.push(RoleStep { kind, group: group.cloned(), selector, role });
         steps.len() - 1
     };
     let named = of.direct.map(|role| add(direct, None, role));
     let mut lowest: Option<(Role, usize)> = None;
-    for (text, role) in &of.picked {
+    for (text, role) in &of.by_selector {
         let at = add(selector, Some(Arc::clone(text)), *role);
         if lowest.is_none_or(|(low, _)| *role < low) {
             lowest = Some((*role, at));
@@ -198,92 +214,113 @@ mod tests {
     /// Global role, role on the gateway itself, roles by matching selectors.
     type Says = (Role, Option<Role>, &'static [Role]);
 
-    fn holding(at: usize, (role, direct, picked): Says) -> Holding {
+    fn holding(at: usize, (role, direct, picked): Says) -> HolderBindings {
         let selector = |(at, role): (usize, &Role)| (format!("access/n={at}").into(), *role);
         let picked = picked.iter().enumerate().map(selector).collect();
-        Holding { name: format!("group {at}").into(), role, direct, picked }
+        HolderBindings { name: format!("group {at}").into(), role, direct, by_selector: picked }
     }
 
     /// Roles of the caller and of its groups -> the role on the gateway, the rule, and the deciding step.
-    const TABLE: &[(Says, &[Says], Role, Rule, StepKind)] = &[
-        ((Viewer, None, &[]), &[], Viewer, Rule::Global, StepKind::OwnRole),
-        ((Viewer, Some(Operator), &[]), &[], Operator, Rule::Own, StepKind::OwnBinding),
-        ((Admin, Some(Viewer), &[]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
-        ((Admin, None, &[Nothing]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
-        ((Operator, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
-        ((Operator, Some(Nothing), &[]), &[], Nothing, Rule::Own, StepKind::OwnBinding),
+    const TABLE: &[(Says, &[Says], Role, RoleRule, RoleStepKind)] = &[
+        ((Viewer, None, &[]), &[], Viewer, RoleRule::Global, RoleStepKind::OwnRole),
+        ((Viewer, Some(Operator), &[]), &[], Operator, RoleRule::Own, RoleStepKind::OwnBinding),
+        ((Admin, Some(Viewer), &[]), &[], Admin, RoleRule::GlobalAdmin, RoleStepKind::OwnRole),
+        ((Admin, None, &[Nothing]), &[], Admin, RoleRule::GlobalAdmin, RoleStepKind::OwnRole),
+        ((Operator, Some(Viewer), &[]), &[], Viewer, RoleRule::Own, RoleStepKind::OwnBinding),
+        ((Operator, Some(Nothing), &[]), &[], Nothing, RoleRule::Own, RoleStepKind::OwnBinding),
         (
             (Operator, Some(Nothing), &[]),
             &[(Nothing, Some(Admin), &[])],
             Nothing,
-            Rule::Own,
-            StepKind::OwnBinding,
+            RoleRule::Own,
+            RoleStepKind::OwnBinding,
         ),
         (
             (Viewer, None, &[]),
             &[(Nothing, Some(Operator), &[]), (Nothing, Some(Admin), &[])],
             Admin,
-            Rule::Groups,
-            StepKind::GroupBinding,
+            RoleRule::Groups,
+            RoleStepKind::GroupBinding,
         ),
         (
             (Operator, None, &[]),
             &[(Nothing, Some(Viewer), &[])],
             Viewer,
-            Rule::Groups,
-            StepKind::GroupBinding,
+            RoleRule::Groups,
+            RoleStepKind::GroupBinding,
         ),
         (
             (Viewer, None, &[]),
             &[(Operator, None, &[])],
             Operator,
-            Rule::Global,
-            StepKind::GroupRole,
+            RoleRule::Global,
+            RoleStepKind::GroupRole,
         ),
         (
             (Viewer, Some(Nothing), &[]),
             &[(Admin, None, &[])],
             Admin,
-            Rule::GlobalAdmin,
-            StepKind::GroupRole,
+            RoleRule::GlobalAdmin,
+            RoleStepKind::GroupRole,
         ),
-        ((Nothing, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
+        ((Nothing, Some(Viewer), &[]), &[], Viewer, RoleRule::Own, RoleStepKind::OwnBinding),
         // The binding on the gateway itself precedes selectors, of which the lowest decides.
-        ((Nothing, Some(Operator), &[Viewer]), &[], Operator, Rule::Own, StepKind::OwnBinding),
-        ((Admin, Some(Operator), &[Viewer]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
-        ((Viewer, None, &[Operator, Viewer, Admin]), &[], Viewer, Rule::Own, StepKind::OwnSelector),
+        (
+            (Nothing, Some(Operator), &[Viewer]),
+            &[],
+            Operator,
+            RoleRule::Own,
+            RoleStepKind::OwnBinding,
+        ),
+        (
+            (Admin, Some(Operator), &[Viewer]),
+            &[],
+            Admin,
+            RoleRule::GlobalAdmin,
+            RoleStepKind::OwnRole,
+        ),
+        (
+            (Viewer, None, &[Operator, Viewer, Admin]),
+            &[],
+            Viewer,
+            RoleRule::Own,
+            RoleStepKind::OwnSelector,
+        ),
         // The caller's own binding, even by selector, precedes those of its groups, of which the highest decides.
         (
             (Nothing, None, &[Viewer]),
             &[(Nothing, Some(Admin), &[])],
             Viewer,
-            Rule::Own,
-            StepKind::OwnSelector,
+            RoleRule::Own,
+            RoleStepKind::OwnSelector,
         ),
         (
             (Nothing, None, &[]),
             &[(Nothing, Some(Viewer), &[Admin]), (Nothing, None, &[Admin, Operator])],
             Operator,
-            Rule::Groups,
-            StepKind::GroupSelector,
+            RoleRule::Groups,
+            RoleStepKind::GroupSelector,
         ),
     ];
 
     #[test]
     fn the_role_is_computed_as_the_design_table_specifies() {
         for (own, groups, expected, rule, kind) in TABLE {
-            let all = global(own.0, groups.iter().map(|group| group.0));
-            let of = |says: &Says| bound(says.1, says.2.iter().copied());
-            let role = on_gateway(all, of(own), groups.iter().filter_map(of));
+            let all = global_role(own.0, groups.iter().map(|group| group.0));
+            let of = |says: &Says| binding_role(says.1, says.2.iter().copied());
+            let role = gateway_role(all, of(own), groups.iter().filter_map(of));
             assert_eq!(role, *expected, "{own:?} {groups:?}");
-            let share =
-                |says: &Says| Share { role: says.0, direct: says.1, matching: says.2.to_vec() };
-            let shares: Vec<Share> = groups.iter().map(share).collect();
-            assert_eq!(effective(&share(own), &shares), *expected, "{own:?} {groups:?}");
-            let groups: Vec<Holding> =
+            let share = |says: &Says| HolderRoles {
+                role: says.0,
+                direct: says.1,
+                matching: says.2.to_vec(),
+            };
+            let shares: Vec<HolderRoles> = groups.iter().map(share).collect();
+            assert_eq!(effective_role(&share(own), &shares), *expected, "{own:?} {groups:?}");
+            let groups: Vec<HolderBindings> =
                 groups.iter().enumerate().map(|(at, says)| holding(at, *says)).collect();
             let told = explain(&holding(0, *own), &groups, true);
-            let decided = (told.role, told.global, told.rule, told.deciding().kind);
+            let decided = (told.role, told.global, told.rule, told.deciding_step().kind);
             assert_eq!(decided, (*expected, all, *rule, *kind), "{own:?} {groups:?}");
         }
     }
@@ -309,10 +346,10 @@ mod tests {
                 "GroupBinding Some(\"group 2\") None operator",
             ]
         );
-        assert_eq!(told.decided, 3);
+        assert_eq!(told.deciding_index, 3);
         let globally = explain(&own, &groups, false);
-        let decided = (globally.role, globally.rule, globally.steps.len(), globally.decided);
-        assert_eq!(decided, (Viewer, Rule::Global, 3, 0));
+        let decided = (globally.role, globally.rule, globally.steps.len(), globally.deciding_index);
+        assert_eq!(decided, (Viewer, RoleRule::Global, 3, 0));
     }
 
     #[test]

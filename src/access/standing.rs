@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::live::Ended;
+use super::live::EndReason;
 use super::principal::Caller;
 use super::snapshot::Snapshot;
 use crate::db::types::GatewayId;
@@ -16,60 +16,60 @@ use crate::role::Role;
 
 /// Where a role is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum RoleScope {
     /// The global role.
     Global,
     /// The highest role on any gateway, or the global role if it is higher.
     Anywhere,
     /// The role on a registered gateway.
-    On(GatewayId),
+    Gateway(GatewayId),
     /// The role on a gateway; after the gateway was unregistered, only a global admin has one.
-    Kept(GatewayId),
+    MaybeRemovedGateway(GatewayId),
 }
 
-impl Place {
+impl RoleScope {
     /// Returns the gateway, or `None` if the place is not one gateway.
     #[must_use]
     pub fn gateway(self) -> Option<GatewayId> {
         match self {
             Self::Global | Self::Anywhere => None,
-            Self::On(gateway) | Self::Kept(gateway) => Some(gateway),
+            Self::Gateway(gateway) | Self::MaybeRemovedGateway(gateway) => Some(gateway),
         }
     }
 }
 
-impl From<Option<GatewayId>> for Place {
+impl From<Option<GatewayId>> for RoleScope {
     fn from(gateway: Option<GatewayId>) -> Self {
-        gateway.map_or(Self::Anywhere, Self::On)
+        gateway.map_or(Self::Anywhere, Self::Gateway)
     }
 }
 
 /// A caller, where it acts, and the lowest role that it needs there.
 #[derive(Debug)]
-pub struct Standing {
+pub struct AccessCheck {
     caller: Caller,
-    place: Place,
-    least: Role,
+    scope: RoleScope,
+    min_role: Role,
     /// Version of the snapshot that confirmed a credential that can only end by a change, plus one; 0 before that.
     confirmed: AtomicU64,
 }
 
-impl Clone for Standing {
+impl Clone for AccessCheck {
     fn clone(&self) -> Self {
-        Self::new(self.caller.clone(), self.place, self.least)
+        Self::new(self.caller.clone(), self.scope, self.min_role)
     }
 }
 
-impl Standing {
-    /// Describes a caller that was admitted with `least` at `place`.
+impl AccessCheck {
+    /// Describes a caller that was admitted with `min_role` in `scope`.
     #[must_use]
-    pub fn new(caller: Caller, place: Place, least: Role) -> Self {
-        Self { caller, place, least, confirmed: AtomicU64::new(0) }
+    pub fn new(caller: Caller, scope: RoleScope, min_role: Role) -> Self {
+        Self { caller, scope, min_role, confirmed: AtomicU64::new(0) }
     }
 
     /// Raises the required role.
-    pub fn needs(&mut self, role: Role) {
-        self.least = self.least.max(role);
+    pub fn require_role(&mut self, role: Role) {
+        self.min_role = self.min_role.max(role);
         *self.confirmed.get_mut() = 0;
     }
 
@@ -81,17 +81,17 @@ impl Standing {
 
     /// Returns the place.
     #[must_use]
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn scope(&self) -> RoleScope {
+        self.scope
     }
 
     /// Checks the credential, the freshness and the role as they are now.
     ///
     /// # Errors
     /// Why the caller is no longer allowed to act.
-    pub fn check(&self, snapshot: &Snapshot) -> Result<(), Ended> {
+    pub fn check(&self, snapshot: &Snapshot) -> Result<(), EndReason> {
         if snapshot.check_fresh().is_err() {
-            return Err(Ended::Stale);
+            return Err(EndReason::Stale);
         }
         let version = snapshot.version() + 1;
         if self.confirmed.load(Ordering::Relaxed) == version {
@@ -100,7 +100,7 @@ impl Standing {
         self.role(snapshot)?;
         // A credential that expires, such as an old key during an overlap, becomes invalid without a change of the
         // snapshot.
-        if self.lasts(snapshot) {
+        if self.is_stable(snapshot) {
             self.confirmed.store(version, Ordering::Relaxed);
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Standing {
 
     /// Returns whether a valid caller stays valid until the access data changes: it has the current credential, and
     /// neither the credential nor its holder expires.
-    fn lasts(&self, snapshot: &Snapshot) -> bool {
+    fn is_stable(&self, snapshot: &Snapshot) -> bool {
         let current = snapshot.caller(self.caller.principal());
         self.caller.expires_at().is_none()
             && current.is_some_and(|now| {
@@ -120,28 +120,32 @@ impl Standing {
     ///
     /// # Errors
     /// Why the caller is no longer allowed to act.
-    pub fn role(&self, snapshot: &Snapshot) -> Result<Role, Ended> {
+    pub fn role(&self, snapshot: &Snapshot) -> Result<Role, EndReason> {
         if snapshot.check_fresh().is_err() {
-            return Err(Ended::Stale);
+            return Err(EndReason::Stale);
         }
         if !snapshot.is_live(&self.caller) {
-            return Err(Ended::CredentialGone);
+            return Err(EndReason::CredentialGone);
         }
         let principal = self.caller.principal();
-        let role = match self.place {
-            Place::Global => snapshot.global_role(principal),
-            Place::Anywhere => snapshot.best_role(principal),
-            Place::On(gateway) => match snapshot.gateway_name(gateway) {
+        let role = match self.scope {
+            RoleScope::Global => snapshot.global_role(principal),
+            RoleScope::Anywhere => snapshot.best_role(principal),
+            RoleScope::Gateway(gateway) => match snapshot.gateway_name(gateway) {
                 Some(_) => snapshot.role_on(principal, gateway),
-                None => return Err(Ended::GatewayGone),
+                None => return Err(EndReason::GatewayGone),
             },
-            Place::Kept(gateway) => snapshot.role_on_kept(principal, gateway),
+            RoleScope::MaybeRemovedGateway(gateway) => {
+                snapshot.role_on_maybe_removed(principal, gateway)
+            }
         };
-        match (self.place, role) {
+        match (self.scope, role) {
             // The gateway is now hidden from the caller, for any required role.
-            (Place::On(_), Role::None) => Err(Ended::GatewayGone),
-            (Place::Kept(_), Role::None) if self.least > Role::None => Err(Ended::GatewayGone),
-            (_, role) if role < self.least => Err(Ended::RoleTooLow),
+            (RoleScope::Gateway(_), Role::None) => Err(EndReason::GatewayGone),
+            (RoleScope::MaybeRemovedGateway(_), Role::None) if self.min_role > Role::None => {
+                Err(EndReason::GatewayGone)
+            }
+            (_, role) if role < self.min_role => Err(EndReason::RoleTooLow),
             (_, role) => Ok(role),
         }
     }
@@ -149,16 +153,16 @@ impl Standing {
 
 /// Checks a caller before each part of its request is sent.
 #[derive(Debug)]
-pub struct Guard {
+pub struct AccessGuard {
     snapshot: Arc<Snapshot>,
-    standing: Standing,
+    access_check: AccessCheck,
 }
 
-impl Guard {
+impl AccessGuard {
     /// Checks against the current state of `snapshot`.
     #[must_use]
-    pub fn new(snapshot: &Arc<Snapshot>, standing: Standing) -> Self {
-        Self { snapshot: Arc::clone(snapshot), standing }
+    pub fn new(snapshot: &Arc<Snapshot>, access_check: AccessCheck) -> Self {
+        Self { snapshot: Arc::clone(snapshot), access_check }
     }
 
     /// Checks the caller as it is now.
@@ -166,6 +170,6 @@ impl Guard {
     /// # Errors
     /// Why the call must end.
     pub fn check(&self) -> Result<(), Error> {
-        self.standing.check(&self.snapshot).map_err(Into::into)
+        self.access_check.check(&self.snapshot).map_err(Into::into)
     }
 }

@@ -19,9 +19,9 @@ pub use self::parts::Parts;
 pub use self::setup::Setup;
 
 use crate::access::authn::Authn;
-use crate::access::authn::password::Hasher;
+use crate::access::authn::password::PasswordHasher;
 use crate::access::credential_limit::CredentialLimit;
-use crate::access::live::Live;
+use crate::access::live::LiveStreams;
 use crate::access::policy::Method;
 use crate::access::snapshot::Snapshot;
 use crate::audit::recorder::Recorder;
@@ -29,13 +29,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::heartbeat::Heartbeat;
-use crate::digest::{Digest, Digests, Streamed};
+use crate::digest::{Digest, RequestDigests, StreamDigest};
 use crate::disk::Disk;
-use crate::outbox::feed::Feed;
+use crate::outbox::feed::EventFeed;
 use crate::seal::{MasterKeys, SealKey};
 use crate::telemetry::traces::Traces;
 use crate::upstream::fleet::Fleet;
-use crate::upstream::targets::Reach;
+use crate::upstream::targets::TargetContext;
 
 /// Shared state that lives as long as the process.
 pub struct App {
@@ -54,15 +54,15 @@ pub struct App {
     /// Verifies credentials.
     pub authn: Authn,
     /// Open streams, which end when their caller loses its access.
-    pub live: Arc<Live>,
+    pub live: Arc<LiveStreams>,
     /// Records calls.
     pub audit: Recorder,
     /// Wakes the readers of events.
-    pub feed: Feed,
+    pub feed: EventFeed,
     /// The gateways and this process's connections to them.
     pub fleet: Fleet,
     /// Hashes passwords, with limited concurrency (T16).
-    pub passwords: Hasher,
+    pub passwords: PasswordHasher,
     /// Limits how many credentials one caller may create per minute.
     pub credential_limit: CredentialLimit,
     /// Monitors the free disk space.
@@ -78,7 +78,7 @@ pub struct App {
     /// Canceled when the last call has ended, after `stop`. Tasks that calls depend on run until then.
     pub calls_over: CancellationToken,
     pub(crate) heartbeat: Heartbeat,
-    pub(crate) digests: Digests,
+    pub(crate) digests: RequestDigests,
     pub(crate) tasks: TaskTracker,
     pub(crate) main: Handle,
     pub(crate) parts: Parts,
@@ -102,8 +102,8 @@ impl App {
 
     /// Returns the dependencies for building the target of a stored gateway.
     #[must_use]
-    pub fn reach(&self) -> Reach<'_> {
-        Reach {
+    pub fn target_context(&self) -> TargetContext<'_> {
+        TargetContext {
             master: &self.master,
             names: &self.fleet.names,
             issuers: &self.fleet.issuers,
@@ -128,37 +128,37 @@ impl App {
 
     /// The main multi-threaded runtime.
     #[must_use]
-    pub fn main(&self) -> &Handle {
+    pub fn main_runtime(&self) -> &Handle {
         &self.main
     }
 
     /// Returns the keyed digest of a request of Shoreguard's own API, without its secrets.
     #[must_use]
     pub fn digest(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
-        self.digests.of(message, bytes)
+        self.digests.digest(message, bytes)
     }
 
     /// Whether the responses of a method contain a secret.
     #[must_use]
-    pub fn answers_secret(&self, method: &Method) -> bool {
-        self.digests.answers_secret(method)
+    pub fn returns_secret(&self, method: &Method) -> bool {
+        self.digests.returns_secret(method)
     }
 
     /// Starts a digest of streamed bytes.
     #[must_use]
-    pub fn streamed_digest(&self) -> Streamed {
-        self.digests.streamed()
+    pub fn stream_digest(&self) -> StreamDigest {
+        self.digests.start_stream()
     }
 
     /// Waits for all tasks, then for their audit entries. Tasks may still be spawned until the last one has ended.
-    pub async fn drained(&self) {
+    pub async fn drain(&self) {
         self.calls_over.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.audit.drain().await;
         self.heartbeat.stop().await;
         if let Some(traces) = &self.traces {
-            traces.end().await;
+            traces.shutdown().await;
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{App, Parts, new_id};
 use crate::access::authn::Authn;
-use crate::access::authn::password::Hasher;
+use crate::access::authn::password::PasswordHasher;
 use crate::access::credential_limit::CredentialLimit;
 use crate::access::snapshot::Snapshot;
 use crate::audit::recorder::Recorder;
@@ -17,10 +17,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::heartbeat::Heartbeat;
-use crate::digest::Digests;
+use crate::digest::RequestDigests;
 use crate::disk::Disk;
 use crate::error::Error;
-use crate::outbox::feed::Feed;
+use crate::outbox::feed::EventFeed;
 use crate::seal::MasterKeys;
 use crate::telemetry::traces::Traces;
 use crate::upstream::fleet::Fleet;
@@ -61,13 +61,13 @@ impl App {
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
         Ok(Arc::new(Self {
             page_key: master.seal_key("page tokens"),
-            digests: Digests::new(&master),
+            digests: RequestDigests::new(&master),
             snapshot: Arc::new(Snapshot::new(clock.clone(), config.access.stale_after())),
             authn,
             live: Arc::default(),
-            feed: Feed::default(),
+            feed: EventFeed::default(),
             fleet: Fleet::new(&config.gateways)?,
-            passwords: Hasher::new(&config.limits),
+            passwords: PasswordHasher::new(&config.limits),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
             disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,

@@ -16,7 +16,7 @@ use diesel::sql_types::{Array, BigInt, Text};
 use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
 use serde::{Serialize, Serializer};
 
-use super::upsert::{self, Doubtful};
+use super::upsert::{self, InDoubtEntry};
 use super::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
 use crate::db::schema::audit_log;
@@ -39,7 +39,7 @@ const ID_BLOCK: usize = 512;
 /// A row of the audit log.
 #[derive(Debug, Insertable, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false)]
-pub(super) struct Entry {
+pub(super) struct AuditRow {
     #[serde(serialize_with = "time")]
     timestamp: Timestamp,
     actor: String,
@@ -60,13 +60,13 @@ pub(super) struct Entry {
     owner: String,
     #[diesel(embed)]
     #[serde(flatten)]
-    pub(super) end: End,
+    pub(super) end: OutcomeColumns,
 }
 
 /// The outcome columns of an entry. All are `None` while the entry is open.
 #[derive(Debug, Default, Clone, Insertable, AsChangeset, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false, treat_none_as_null = true)]
-pub(super) struct End {
+pub(super) struct OutcomeColumns {
     #[serde(serialize_with = "maybe_time")]
     closed_at: Option<Timestamp>,
     #[serde(serialize_with = "maybe_word")]
@@ -81,50 +81,50 @@ pub(super) struct End {
 
 /// The outcome of an open entry.
 #[derive(Debug, Serialize)]
-pub(super) struct Closing {
+pub(super) struct OutcomeUpdate {
     #[serde(serialize_with = "id")]
     pub(super) id: AuditId,
     #[serde(flatten)]
-    pub(super) end: End,
+    pub(super) end: OutcomeColumns,
 }
 
 /// The rows of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) entries: Vec<Entry>,
-    pub(super) closings: Vec<Closing>,
+    pub(super) entries: Vec<AuditRow>,
+    pub(super) closings: Vec<OutcomeUpdate>,
     /// Closed entries of earlier batches whose commit got no response: they may or may not be stored.
-    pub(super) doubtful: Vec<Doubtful>,
+    pub(super) in_doubt: Vec<InDoubtEntry>,
 }
 
-impl Entry {
+impl AuditRow {
     /// Builds an entry from an intent, and its outcome if the call has already ended.
     pub(super) fn new(intent: Intent, outcome: Option<Outcome>, owner: &str) -> Self {
         let (gateway_id, gateway_name) = intent.gateway.map(|of| (of.id, of.name)).unzip();
         let (digest_key_id, digest) = intent.digest.map(|of| (of.key_id, of.bytes)).unzip();
         Self {
             timestamp: intent.at,
-            actor: cut(&intent.actor, ACTOR_CHARS_MAX),
+            actor: truncate(&intent.actor, ACTOR_CHARS_MAX),
             actor_role: intent.role.as_str(),
-            action: cut(intent.action.as_str(), ACTION_CHARS_MAX),
-            resource_type: cut(intent.action.resource_type(), RESOURCE_TYPE_CHARS_MAX),
-            resource_id: cut(&intent.resource_id, NAME_CHARS_MAX),
-            gateway_name: gateway_name.map(|name| cut(&name, NAME_CHARS_MAX)),
+            action: truncate(intent.action.as_str(), ACTION_CHARS_MAX),
+            resource_type: truncate(intent.action.resource_type(), RESOURCE_TYPE_CHARS_MAX),
+            resource_id: truncate(&intent.resource_id, NAME_CHARS_MAX),
+            gateway_name: gateway_name.map(|name| truncate(&name, NAME_CHARS_MAX)),
             gateway_id: gateway_id.flatten().map(GatewayId::get),
-            detail: intent.detail.as_ref().and_then(detail),
+            detail: intent.detail.as_ref().and_then(detail_text),
             client_ip: intent.client_ip.map(|ip| ip.to_canonical().to_string()),
             principal: intent.principal.map(|principal| principal.to_string()),
             request_id: intent.request_id.to_string(),
-            method: cut(&intent.method, METHOD_CHARS_MAX),
+            method: truncate(&intent.method, METHOD_CHARS_MAX),
             digest,
-            digest_key_id: digest_key_id.map(|id| cut(&id, KEY_ID_CHARS_MAX)),
-            owner: cut(owner, OWNER_CHARS_MAX),
-            end: outcome.map(End::from).unwrap_or_default(),
+            digest_key_id: digest_key_id.map(|id| truncate(&id, KEY_ID_CHARS_MAX)),
+            owner: truncate(owner, OWNER_CHARS_MAX),
+            end: outcome.map(OutcomeColumns::from).unwrap_or_default(),
         }
     }
 
     /// Closes the entry with `end` if it is open.
-    pub(super) fn closed(mut self, end: impl FnOnce() -> End) -> Self {
+    pub(super) fn close_if_open(mut self, end: impl FnOnce() -> OutcomeColumns) -> Self {
         if self.end.closed_at.is_none() {
             self.end = end();
         }
@@ -132,34 +132,34 @@ impl Entry {
     }
 }
 
-impl From<Outcome> for End {
+impl From<Outcome> for OutcomeColumns {
     fn from(outcome: Outcome) -> Self {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         Self {
             closed_at: Some(outcome.at),
             outcome: Some(outcome.ending),
             code: Some(outcome.code),
-            outcome_detail: outcome.detail.as_ref().and_then(detail),
+            outcome_detail: outcome.detail.as_ref().and_then(detail_text),
             duration_us: Some(i64::try_from(outcome.took.as_micros()).unwrap_or(i64::MAX)),
             bytes_in: outcome.bytes.map(|(from, _)| signed(from)),
             bytes_out: outcome.bytes.map(|(_, to)| signed(to)),
-            outcome_target: outcome.target.map(|target| cut(&target, NAME_CHARS_MAX)),
+            outcome_target: outcome.target.map(|target| truncate(&target, NAME_CHARS_MAX)),
         }
     }
 }
 
 /// Cuts a name to the length of its column.
-pub(super) fn name(text: &str) -> String {
-    cut(text, NAME_CHARS_MAX)
+pub(super) fn truncate_name(text: &str) -> String {
+    truncate(text, NAME_CHARS_MAX)
 }
 
 /// Cuts a text to `chars_max` and replaces NUL, which PostgreSQL does not accept in text.
-fn cut(text: &str, chars_max: usize) -> String {
+fn truncate(text: &str, chars_max: usize) -> String {
     let end = text.char_indices().nth(chars_max).map_or(text.len(), |(at, _)| at);
     text[..end].replace('\0', "\u{fffd}")
 }
 
-fn detail(value: &serde_json::Value) -> Option<String> {
+fn detail_text(value: &serde_json::Value) -> Option<String> {
     let empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
     if empty {
         return None;
@@ -174,19 +174,19 @@ fn detail(value: &serde_json::Value) -> Option<String> {
 impl Batch {
     /// Number of rows in the batch.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.closings.len() + self.doubtful.len()
+        self.entries.len() + self.closings.len() + self.in_doubt.len()
     }
 }
 
 /// A batch that was not stored.
 #[derive(Debug)]
-pub(super) struct NotStored {
+pub(super) struct BatchError {
     pub(super) error: Error,
     /// Ids of the entries that may be stored nevertheless, since the response to the commit was lost.
     pub(super) in_doubt: Vec<AuditId>,
 }
 
-impl From<Error> for NotStored {
+impl From<Error> for BatchError {
     fn from(error: Error) -> Self {
         Self { error, in_doubt: Vec::new() }
     }
@@ -194,9 +194,9 @@ impl From<Error> for NotStored {
 
 /// Unused ids from the database. They are known before the entries are sent, so an entry in doubt can be closed.
 #[derive(Debug, Default)]
-pub(super) struct Ids(VecDeque<AuditId>);
+pub(super) struct IdPool(VecDeque<AuditId>);
 
-impl Ids {
+impl IdPool {
     async fn take(&mut self, conn: &mut PgConn, count: usize) -> Result<Vec<AuditId>, Error> {
         if self.0.len() < count {
             let block = i64::try_from(count.max(ID_BLOCK)).unwrap_or(i64::MAX);
@@ -210,9 +210,9 @@ impl Ids {
 /// Stores a batch. Returns it, with the ids of its entries in their order.
 pub(super) async fn write(
     db: &Db,
-    ids: &mut Ids,
+    ids: &mut IdPool,
     batch: Batch,
-) -> (Batch, Result<Vec<AuditId>, NotStored>) {
+) -> (Batch, Result<Vec<AuditId>, BatchError>) {
     let conn = match db.write().await {
         Ok(conn) => conn,
         Err(error) => return (batch, Err(error.into())),
@@ -236,8 +236,8 @@ pub(super) async fn write(
 /// Runs one prepared statement per row, which is fast enough since the database runs in this process.
 fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<AuditId>> {
     conn.immediate_transaction(|conn| {
-        for doubtful in &batch.doubtful {
-            upsert::sqlite(conn, doubtful)?;
+        for in_doubt in &batch.in_doubt {
+            upsert::sqlite(conn, in_doubt)?;
         }
         for closing in &batch.closings {
             let open = audit_log::table
@@ -257,16 +257,16 @@ fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<A
 
 async fn write_pg(
     conn: &mut PgConn,
-    ids: &mut Ids,
+    ids: &mut IdPool,
     batch: &Batch,
-) -> Result<Vec<AuditId>, NotStored> {
-    if !batch.doubtful.is_empty() {
-        upsert::postgres(conn, &batch.doubtful).await?;
+) -> Result<Vec<AuditId>, BatchError> {
+    if !batch.in_doubt.is_empty() {
+        upsert::postgres(conn, &batch.in_doubt).await?;
     }
     let ids = ids.take(conn, batch.entries.len()).await?;
     let entries: Vec<_> =
-        ids.iter().zip(&batch.entries).map(|(id, entry)| Numbered { id: *id, entry }).collect();
-    let statement = Write {
+        ids.iter().zip(&batch.entries).map(|(id, entry)| NumberedRow { id: *id, entry }).collect();
+    let statement = WriteQuery {
         entries: serde_json::to_string(&entries).map_err(Error::internal)?,
         closings: serde_json::to_string(&batch.closings).map_err(Error::internal)?,
         closed: batch.closings.iter().map(|closing| closing.id).collect(),
@@ -274,8 +274,8 @@ async fn write_pg(
     match diesel_async::RunQueryDsl::execute(statement, conn).await.map_err(Error::from) {
         Ok(_) => Ok(ids),
         // One statement that commits by itself: without a response it may have been committed.
-        Err(error @ (Error::Unavailable { .. } | Error::Late { .. })) => {
-            Err(NotStored { error, in_doubt: ids })
+        Err(error @ (Error::Unavailable { .. } | Error::DeadlineExceeded { .. })) => {
+            Err(BatchError { error, in_doubt: ids })
         }
         Err(error) => Err(error.into()),
     }
@@ -300,21 +300,21 @@ impl QueryFragment<Pg> for NextIds {
 
 /// An entry with the id that it is stored under.
 #[derive(Serialize)]
-struct Numbered<'a> {
+struct NumberedRow<'a> {
     #[serde(serialize_with = "id")]
     id: AuditId,
     #[serde(flatten)]
-    entry: &'a Entry,
+    entry: &'a AuditRow,
 }
 
 /// The whole batch as one statement, which is prepared once for any number of rows.
-struct Write {
+struct WriteQuery {
     entries: String,
     closings: String,
     closed: Vec<AuditId>,
 }
 
-impl QueryId for Write {
+impl QueryId for WriteQuery {
     type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
@@ -347,7 +347,7 @@ const WHERE: &str = "::json) AS given (\
     bytes_in bigint, bytes_out bigint, outcome_target text) \
   WHERE audit_log.id = given.id AND audit_log.closed_at IS NULL AND audit_log.id = ANY(";
 
-impl QueryFragment<Pg> for Write {
+impl QueryFragment<Pg> for WriteQuery {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("WITH stored AS (");
         out.push_sql(INSERT);

@@ -21,7 +21,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::access::action::Action;
-use crate::access::policy::About;
+use crate::access::policy::AuditSubject;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::types::{AuditId, NamedGateway};
@@ -61,7 +61,7 @@ pub struct Intent {
 impl Intent {
     /// Returns an intent without a caller, outside any call. The caller of this function sets the fields that it knows.
     #[must_use]
-    pub fn new(at: Timestamp, about: About) -> Self {
+    pub fn new(at: Timestamp, about: AuditSubject) -> Self {
         Self {
             at,
             actor: "anonymous".into(),

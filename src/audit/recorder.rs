@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::batch::{Closing, End, Entry};
-use super::refusal_counts::Anonymous;
+use super::batch::{AuditRow, OutcomeColumns, OutcomeUpdate};
+use super::refusal_counts::AnonymousRefusals;
 use super::refused_writes::RefusedWrites;
-use super::repeats::{First, Repeats};
-use super::unclaimed::{Desk, Unclaimed};
+use super::repeats::{NewRefusal, RepeatedRefusals};
+use super::unclaimed::{EntryCloser, UnclaimedEntry};
 use super::writer::Writer;
 use super::{Intent, OpenEntry, Outcome};
 use crate::clock::Clock;
@@ -42,8 +42,8 @@ pub struct Recorder {
 
 #[derive(Debug)]
 struct Inner {
-    entries: mpsc::Sender<Asked>,
-    closings: mpsc::UnboundedSender<Closing>,
+    entries: mpsc::Sender<StoreRequest>,
+    closings: mpsc::UnboundedSender<OutcomeUpdate>,
     shared: Arc<Shared>,
     refused_writes: RefusedWrites,
     owner: Arc<str>,
@@ -58,19 +58,19 @@ pub(super) struct Shared {
     pub(super) unstored: watch::Sender<usize>,
     /// Whether the last attempt to write succeeded.
     pub(super) writable: AtomicBool,
-    pub(super) anonymous: Anonymous,
-    pub(super) repeats: Repeats,
+    pub(super) anonymous: AnonymousRefusals,
+    pub(super) repeats: RepeatedRefusals,
 }
 
 /// An entry to store, and the channel for its result.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) entry: Entry,
-    pub(super) answer: oneshot::Sender<Stored>,
+pub(super) struct StoreRequest {
+    pub(super) entry: AuditRow,
+    pub(super) answer: oneshot::Sender<StoreResult>,
 }
 
 /// The result of storing an entry.
-pub(super) type Stored = Result<Unclaimed, NotWritten>;
+pub(super) type StoreResult = Result<UnclaimedEntry, NotWritten>;
 
 /// The entry could not be stored; the log has the reason.
 #[derive(Debug)]
@@ -82,13 +82,13 @@ impl Recorder {
     #[must_use]
     pub fn start(db: &Db, clock: &Clock, replica: &Arc<str>, config: &config::Audit) -> Self {
         let refused_writes = RefusedWrites::new(config.refused_writes_per_minute);
-        let (entries, asked) = mpsc::channel(QUEUE_ENTRIES_MAX);
-        let (closings, closed) = mpsc::unbounded_channel();
+        let (entries, entry_receiver) = mpsc::channel(QUEUE_ENTRIES_MAX);
+        let (closings, closing_receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             unstored: watch::Sender::new(0),
             writable: AtomicBool::new(true),
-            anonymous: Anonymous::default(),
-            repeats: Repeats::default(),
+            anonymous: AnonymousRefusals::default(),
+            repeats: RepeatedRefusals::default(),
         });
         let stopping = watch::Sender::new(false);
         let writer = Writer {
@@ -96,17 +96,17 @@ impl Recorder {
             clock: clock.clone(),
             owner: Arc::clone(replica),
             batch_max: config.batch_max as usize,
-            entries: asked,
-            closings: closed,
-            desk: Desk {
+            entries: entry_receiver,
+            closings: closing_receiver,
+            closer: EntryCloser {
                 closings: closings.clone(),
                 shared: Arc::clone(&shared),
                 clock: clock.clone(),
             },
             stopping: stopping.subscribe(),
             shared: Arc::clone(&shared),
-            ids: super::batch::Ids::default(),
-            later: super::writer::Later::default(),
+            ids: super::batch::IdPool::default(),
+            retry_queue: super::writer::RetryQueue::default(),
         };
         let tasks = TaskTracker::new();
         tasks.spawn(writer.run());
@@ -121,7 +121,7 @@ impl Recorder {
     /// # Errors
     /// `Unavailable` if it cannot be stored; it is not stored later either.
     pub async fn open(&self, intent: Intent) -> Result<OpenEntry, Error> {
-        let id = self.store(Entry::new(intent, None, &self.inner.owner)).await?;
+        let id = self.store(AuditRow::new(intent, None, &self.inner.owner)).await?;
         Ok(OpenEntry { id })
     }
 
@@ -130,7 +130,7 @@ impl Recorder {
     /// # Errors
     /// `Unavailable` if it cannot be stored.
     pub async fn record(&self, intent: Intent, outcome: Outcome) -> Result<(), Error> {
-        self.store(Entry::new(intent, Some(outcome), &self.inner.owner)).await?;
+        self.store(AuditRow::new(intent, Some(outcome), &self.inner.owner)).await?;
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Recorder {
     pub async fn close(&self, entry: OpenEntry, outcome: Outcome) -> Result<(), Error> {
         let shared = &self.inner.shared;
         shared.unstored.send_modify(|count| *count += 1);
-        let closing = Closing { id: entry.id, end: End::from(outcome) };
+        let closing = OutcomeUpdate { id: entry.id, end: OutcomeColumns::from(outcome) };
         self.inner.closings.send(closing).map_err(|_| {
             shared.unstored.send_modify(|count| *count -= 1);
             unavailable()
@@ -160,7 +160,7 @@ impl Recorder {
     /// within a minute is handed to the writer now, and returned so that the caller can wait for it. Its repeats are
     /// stored at the end of the minute and when the process stops, as one entry with their count.
     #[must_use]
-    pub fn refused(
+    pub fn count_refusal(
         &self,
         reason: &'static str,
         intent: Intent,
@@ -190,7 +190,7 @@ impl Recorder {
     }
 
     /// Waits until every outcome that was handed over is stored.
-    pub async fn settled(&self) {
+    pub async fn wait_settled(&self) {
         // Cannot fail: `self` owns the sender.
         let _ = self.inner.shared.unstored.subscribe().wait_for(|count| *count == 0).await;
     }
@@ -201,17 +201,17 @@ impl Recorder {
         self.inner.tasks.wait().await;
     }
 
-    async fn store(&self, entry: Entry) -> Result<AuditId, Error> {
+    async fn store(&self, entry: AuditRow) -> Result<AuditId, Error> {
         let stored = self.enqueue(entry)?.await.map_err(|_| unavailable())?;
-        stored.map(Unclaimed::claim).map_err(|NotWritten| unavailable())
+        stored.map(UnclaimedEntry::claim).map_err(|NotWritten| unavailable())
     }
 
-    fn enqueue(&self, entry: Entry) -> Result<oneshot::Receiver<Stored>, Error> {
+    fn enqueue(&self, entry: AuditRow) -> Result<oneshot::Receiver<StoreResult>, Error> {
         if *self.inner.shared.unstored.borrow() > CLOSINGS_MAX {
             return Err(unavailable());
         }
         let (answer, stored) = oneshot::channel();
-        self.inner.entries.try_send(Asked { entry, answer }).map_err(|_| unavailable())?;
+        self.inner.entries.try_send(StoreRequest { entry, answer }).map_err(|_| unavailable())?;
         Ok(stored)
     }
 }
@@ -219,14 +219,14 @@ impl Recorder {
 /// The first refusal with its key within a minute, while it is being stored.
 #[derive(Debug)]
 pub struct FirstRefusal {
-    stored: oneshot::Receiver<Stored>,
-    first: First,
+    stored: oneshot::Receiver<StoreResult>,
+    first: NewRefusal,
     shared: Arc<Shared>,
 }
 
 impl FirstRefusal {
     /// Waits until it is stored. If that fails, it is counted with its repeats.
-    pub async fn stored(self) {
+    pub async fn wait_stored(self) {
         if let Ok(Ok(unclaimed)) = self.stored.await {
             unclaimed.claim();
             return;

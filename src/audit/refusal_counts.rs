@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use parking_lot::Mutex;
 
-use super::batch::Entry;
+use super::batch::AuditRow;
 use super::{Ending, Intent, Outcome};
 use crate::access::action::Action;
-use crate::access::policy::{self, About};
+use crate::access::policy::{self, AuditSubject};
 use crate::clock::Timestamp;
 
 /// Maximum number of distinct refusals per minute.
@@ -22,36 +22,36 @@ const CODE_UNAUTHENTICATED: i32 = 16;
 
 /// Refusals with the same key are added to one count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct AnonymousKey {
     ip: Option<IpAddr>,
     method: &'static str,
     reason: &'static str,
 }
 
 /// The key of all refusals beyond the bound.
-const OTHER: Key = Key { ip: None, method: "", reason: "other" };
+const OTHER: AnonymousKey = AnonymousKey { ip: None, method: "", reason: "other" };
 
 /// The counts of the current minute.
 #[derive(Debug, Default)]
-pub(super) struct Anonymous {
-    counts: Mutex<HashMap<Key, u64>>,
+pub(super) struct AnonymousRefusals {
+    counts: Mutex<HashMap<AnonymousKey, u64>>,
 }
 
-impl Anonymous {
+impl AnonymousRefusals {
     pub(super) fn count(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
-        let key = Key { ip: ip.map(network), method, reason };
+        let key = AnonymousKey { ip: ip.map(network_address), method, reason };
         let mut counts = self.counts.lock();
         let full = counts.len() >= KEYS_MAX && !counts.contains_key(&key);
         *counts.entry(if full { OTHER } else { key }).or_default() += 1;
     }
 
     /// Returns the counts and resets them.
-    pub(super) fn take(&self) -> HashMap<Key, u64> {
+    pub(super) fn take(&self) -> HashMap<AnonymousKey, u64> {
         std::mem::take(&mut *self.counts.lock())
     }
 }
 
-fn network(ip: IpAddr) -> IpAddr {
+fn network_address(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => {
             let [a, b, c, d, ..] = ip.segments();
@@ -62,20 +62,24 @@ fn network(ip: IpAddr) -> IpAddr {
 }
 
 /// Builds one entry per count.
-pub(super) fn entries(counts: HashMap<Key, u64>, at: Timestamp, owner: &str) -> Vec<Entry> {
+pub(super) fn entries(
+    counts: HashMap<AnonymousKey, u64>,
+    at: Timestamp,
+    owner: &str,
+) -> Vec<AuditRow> {
     counts.into_iter().map(|(key, count)| entry(key, count, at, owner)).collect()
 }
 
-fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
-    let method = policy::method(key.method);
-    let about = About::new(method.map_or(Action::AUTH_REFUSE, |method| method.action), "");
+fn entry(key: AnonymousKey, count: u64, at: Timestamp, owner: &str) -> AuditRow {
+    let method = policy::find_method(key.method);
+    let about = AuditSubject::new(method.map_or(Action::AUTH_REFUSE, |method| method.action), "");
     // The entry has no request id, since it counts many calls.
     let intent = Intent { client_ip: key.ip, method: key.method.into(), ..Intent::new(at, about) };
     let outcome = Outcome {
         detail: Some(serde_json::json!({ "count": count, "reason": key.reason })),
         ..Outcome::new(at, Ending::Unauthenticated, CODE_UNAUTHENTICATED)
     };
-    Entry::new(intent, Some(outcome), owner)
+    AuditRow::new(intent, Some(outcome), owner)
 }
 
 #[cfg(test)]
@@ -89,19 +93,19 @@ mod tests {
 
     #[test]
     fn equal_refusals_share_one_counter() {
-        let counts = Anonymous::default();
+        let counts = AnonymousRefusals::default();
         counts.count(v4(1), "/a", "x");
         counts.count(v4(1), "/a", "x");
         counts.count(v4(1), "/a", "y");
         let mapped: IpAddr = "::ffff:0.0.0.1".parse().unwrap();
         counts.count(Some(mapped), "/a", "x");
-        assert_eq!(counts.take()[&Key { ip: v4(1), method: "/a", reason: "x" }], 3);
+        assert_eq!(counts.take()[&AnonymousKey { ip: v4(1), method: "/a", reason: "x" }], 3);
         assert!(counts.take().is_empty());
     }
 
     #[test]
     fn addresses_of_one_ipv6_network_share_one_counter() {
-        let counts = Anonymous::default();
+        let counts = AnonymousRefusals::default();
         for ip in ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"] {
             counts.count(Some(ip.parse().unwrap()), "/a", "x");
         }
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn refusals_beyond_the_limit_share_one_counter() {
-        let counts = Anonymous::default();
+        let counts = AnonymousRefusals::default();
         let max = u32::try_from(KEYS_MAX).unwrap();
         for n in 0..max + 5 {
             counts.count(v4(n), "/a", "x");
@@ -119,6 +123,6 @@ mod tests {
         let taken = counts.take();
         assert_eq!(taken.len(), KEYS_MAX + 1);
         assert_eq!(taken[&OTHER], 5);
-        assert_eq!(taken[&Key { ip: v4(0), method: "/a", reason: "x" }], 2);
+        assert_eq!(taken[&AnonymousKey { ip: v4(0), method: "/a", reason: "x" }], 2);
     }
 }

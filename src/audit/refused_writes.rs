@@ -18,25 +18,25 @@ use crate::db::types::SessionId;
 use crate::error::{Error, Reason};
 
 /// A caller and its session, if it has one: an attacker with a stolen session must not keep the user from revoking it.
-pub type Credential = (PrincipalId, Option<SessionId>);
+pub type CredentialKey = (PrincipalId, Option<SessionId>);
 
 const MINUTE_SECONDS: i64 = 60;
 
 /// The refused writes of each caller in the current minute.
 #[derive(Debug)]
 pub struct RefusedWrites {
-    each: u32,
+    per_minute: u32,
     minute: Mutex<Minute>,
 }
 
 #[derive(Debug, Default)]
 struct Minute {
     number: i64,
-    counts: HashMap<Credential, u32>,
+    counts: HashMap<CredentialKey, u32>,
 }
 
 impl Minute {
-    fn at(&mut self, now: Timestamp) -> &mut HashMap<Credential, u32> {
+    fn at(&mut self, now: Timestamp) -> &mut HashMap<CredentialKey, u32> {
         let number = now.unix_seconds().div_euclid(MINUTE_SECONDS);
         if number != self.number {
             *self = Self { number, counts: HashMap::new() };
@@ -47,18 +47,18 @@ impl Minute {
 
 impl RefusedWrites {
     /// Allows `each` refused writes per caller and minute; 0 means no limit.
-    pub(super) fn new(each: u32) -> Self {
-        let each = if each == 0 { u32::MAX } else { each };
-        Self { each, minute: Mutex::default() }
+    pub(super) fn new(per_minute: u32) -> Self {
+        let per_minute = if per_minute == 0 { u32::MAX } else { per_minute };
+        Self { per_minute, minute: Mutex::default() }
     }
 
     /// Refuses a write of a caller that has reached the limit in this minute.
     ///
     /// # Errors
     /// `RATE_LIMITED`.
-    pub fn admit(&self, credential: Credential, now: Timestamp) -> Result<(), Error> {
+    pub fn admit(&self, credential: CredentialKey, now: Timestamp) -> Result<(), Error> {
         let mut minute = self.minute.lock();
-        if minute.at(now).get(&credential).is_none_or(|count| *count < self.each) {
+        if minute.at(now).get(&credential).is_none_or(|count| *count < self.per_minute) {
             return Ok(());
         }
         let left = MINUTE_SECONDS - now.unix_seconds().rem_euclid(MINUTE_SECONDS);
@@ -67,7 +67,7 @@ impl RefusedWrites {
     }
 
     /// Counts a write that was refused after its intent was stored.
-    pub fn count(&self, credential: Credential, now: Timestamp) {
+    pub fn count(&self, credential: CredentialKey, now: Timestamp) {
         let mut minute = self.minute.lock();
         *minute.at(now).entry(credential).or_default() += 1;
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::batch::{self, Entry};
+use super::batch::{self, AuditRow};
 use super::{Ending, Intent, Outcome};
 use crate::access::action::Action;
 use crate::access::principal::PrincipalId;
@@ -30,7 +30,7 @@ const OTHER: &str = "other";
 
 /// Refusals with the same key are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct RefusalKey {
     principal: Option<PrincipalId>,
     method: Arc<str>,
     reason: &'static str,
@@ -38,7 +38,7 @@ struct Key {
 
 /// The refusals of one key.
 #[derive(Debug)]
-struct Repeat {
+struct RepeatCount {
     /// Number of refusals that are not written yet.
     count: u64,
     /// The fields that they have in common.
@@ -49,71 +49,73 @@ struct Repeat {
 
 /// A refusal that must be written at once.
 #[derive(Debug)]
-pub(super) struct First {
+pub(super) struct NewRefusal {
     reason: &'static str,
     intent: Intent,
     outcome: Outcome,
 }
 
-impl First {
+impl NewRefusal {
     /// Builds the entry to store.
-    pub(super) fn entry(&self, owner: &str) -> Entry {
-        Entry::new(self.intent.clone(), Some(self.outcome.clone()), owner)
+    pub(super) fn entry(&self, owner: &str) -> AuditRow {
+        AuditRow::new(self.intent.clone(), Some(self.outcome.clone()), owner)
     }
 }
 
 /// The refusals of the current minute.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
+pub(super) struct RepeatedRefusals {
     minute: Mutex<Minute>,
 }
 
 #[derive(Debug, Default)]
 struct Minute {
-    keys: HashMap<Key, Repeat>,
+    keys: HashMap<RefusalKey, RepeatCount>,
     /// Number of keys of each principal.
     principals: HashMap<Option<PrincipalId>, usize>,
 }
 
-impl Repeats {
+impl RepeatedRefusals {
     /// Counts a refusal. Returns it if it is the first one with its key, which must be written now.
     pub(super) fn count(
         &self,
         reason: &'static str,
         intent: Intent,
         outcome: Outcome,
-    ) -> Option<First> {
+    ) -> Option<NewRefusal> {
         let mut minute = self.minute.lock();
-        let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
+        let key =
+            RefusalKey { principal: intent.principal, method: Arc::clone(&intent.method), reason };
         if let Some(known) = minute.keys.get_mut(&key) {
             known.add(&intent);
             return None;
         }
         if minute.has_room(key.principal) {
-            minute.keys.insert(key, Repeat::new(0, intent.clone(), &outcome));
-            return Some(First { reason, intent, outcome });
+            minute.keys.insert(key, RepeatCount::new(0, intent.clone(), &outcome));
+            return Some(NewRefusal { reason, intent, outcome });
         }
         minute.add_to_other(intent, &outcome);
         None
     }
 
     /// Counts a first refusal that could not be written.
-    pub(super) fn count_unwritten(&self, first: First) {
-        let First { reason, intent, outcome } = first;
-        let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
+    pub(super) fn count_unwritten(&self, first: NewRefusal) {
+        let NewRefusal { reason, intent, outcome } = first;
+        let key =
+            RefusalKey { principal: intent.principal, method: Arc::clone(&intent.method), reason };
         let mut minute = self.minute.lock();
         if let Some(known) = minute.keys.get_mut(&key) {
             known.add(&intent);
         } else if minute.has_room(key.principal) {
             // Its minute has ended.
-            minute.keys.insert(key, Repeat::new(1, intent, &outcome));
+            minute.keys.insert(key, RepeatCount::new(1, intent, &outcome));
         } else {
             minute.add_to_other(intent, &outcome);
         }
     }
 
     /// Returns an entry for each key that was repeated, and begins a new minute.
-    pub(super) fn take(&self, at: Timestamp, owner: &str) -> Vec<Entry> {
+    pub(super) fn take(&self, at: Timestamp, owner: &str) -> Vec<AuditRow> {
         let taken = std::mem::take(&mut *self.minute.lock());
         let repeated = taken.keys.into_iter().filter(|(_, repeat)| repeat.count > 0);
         repeated.map(|(key, repeat)| repeat.entry(key.reason, at, owner)).collect()
@@ -134,7 +136,7 @@ impl Minute {
     /// Counts a refusal beyond the bounds: with its principal if there is room for that, otherwise without.
     fn add_to_other(&mut self, intent: Intent, outcome: &Outcome) {
         let principal = intent.principal.filter(|_| self.keys.len() < 2 * KEYS_MAX);
-        let key = Key { principal, method: "".into(), reason: OTHER };
+        let key = RefusalKey { principal, method: "".into(), reason: OTHER };
         if let Some(known) = self.keys.get_mut(&key) {
             known.add(&intent);
             return;
@@ -151,15 +153,15 @@ impl Minute {
             method: "".into(),
             ..intent
         };
-        self.keys.insert(key, Repeat::new(1, other, outcome));
+        self.keys.insert(key, RepeatCount::new(1, other, outcome));
     }
 }
 
-impl Repeat {
+impl RepeatCount {
     fn new(count: u64, mut intent: Intent, outcome: &Outcome) -> Self {
-        intent.resource_id = batch::name(&intent.resource_id);
+        intent.resource_id = batch::truncate_name(&intent.resource_id);
         if let Some(gateway) = &mut intent.gateway {
-            gateway.name = batch::name(&gateway.name).into();
+            gateway.name = batch::truncate_name(&gateway.name).into();
         }
         Self { count, intent, ending: outcome.ending, code: outcome.code }
     }
@@ -168,10 +170,11 @@ impl Repeat {
     fn add(&mut self, intent: &Intent) {
         self.count += 1;
         let common = &mut self.intent;
-        if common.resource_id != batch::name(&intent.resource_id) {
+        if common.resource_id != batch::truncate_name(&intent.resource_id) {
             common.resource_id.clear();
         }
-        let name = |of: &Intent| of.gateway.as_ref().map(|gateway| batch::name(&gateway.name));
+        let name =
+            |of: &Intent| of.gateway.as_ref().map(|gateway| batch::truncate_name(&gateway.name));
         if name(common) != name(intent) {
             common.gateway = None;
         }
@@ -180,29 +183,29 @@ impl Repeat {
         }
     }
 
-    fn entry(self, reason: &'static str, at: Timestamp, owner: &str) -> Entry {
+    fn entry(self, reason: &'static str, at: Timestamp, owner: &str) -> AuditRow {
         // The entry has no request id, since it counts many calls.
         let intent = Intent { at, request_id: Uuid::nil(), ..self.intent };
         let outcome = Outcome {
             detail: Some(json!({ "count": self.count, "reason": reason })),
             ..Outcome::new(at, self.ending, self.code)
         };
-        Entry::new(intent, Some(outcome), owner)
+        AuditRow::new(intent, Some(outcome), owner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::policy::About;
+    use crate::access::policy::AuditSubject;
     use crate::db::types::UserId;
 
     fn at() -> Timestamp {
         Timestamp::from_unix_micros(0)
     }
 
-    fn refuse(repeats: &Repeats, user: i64, method: &str) -> bool {
-        let about = About::new(Action::GATEWAY_GET, "edge");
+    fn refuse(repeats: &RepeatedRefusals, user: i64, method: &str) -> bool {
+        let about = AuditSubject::new(Action::GATEWAY_GET, "edge");
         let intent = Intent {
             actor: "ana@example.com".into(),
             principal: Some(PrincipalId::User(UserId(user))),
@@ -214,7 +217,7 @@ mod tests {
         repeats.count("ROLE_TOO_LOW", intent, outcome).is_some()
     }
 
-    fn counts(repeats: &Repeats) -> Vec<u64> {
+    fn counts(repeats: &RepeatedRefusals) -> Vec<u64> {
         let minute = repeats.minute.lock();
         let mut counts: Vec<u64> = minute.keys.values().map(|repeat| repeat.count).collect();
         counts.sort_unstable();
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_first_refusal_is_recorded_and_repeats_are_counted_until_the_minute_ends() {
-        let repeats = Repeats::default();
+        let repeats = RepeatedRefusals::default();
         assert!(
             refuse(&repeats, 1, "/a") && refuse(&repeats, 1, "/b") && refuse(&repeats, 2, "/a")
         );
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn refusals_beyond_the_limit_of_a_principal_share_one_counter_of_it() {
-        let repeats = Repeats::default();
+        let repeats = RepeatedRefusals::default();
         let first = |n: usize| refuse(&repeats, 1, &format!("/{n}"));
         assert!((0..KEYS_PER_PRINCIPAL_MAX).all(first));
         assert!(!first(KEYS_PER_PRINCIPAL_MAX) && !first(KEYS_PER_PRINCIPAL_MAX + 1));
@@ -248,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_total_number_of_distinct_refusals_is_limited() {
-        let repeats = Repeats::default();
+        let repeats = RepeatedRefusals::default();
         for user in 0..i64::try_from(KEYS_MAX).unwrap() {
             assert!(refuse(&repeats, user, "/a"));
         }

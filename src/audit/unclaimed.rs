@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-use super::batch::{Closing, End};
+use super::batch::{OutcomeColumns, OutcomeUpdate};
 use super::recorder::Shared;
 use super::{Ending, Outcome};
 use crate::clock::Clock;
@@ -16,37 +16,37 @@ const CODE_CANCELLED: i32 = 1;
 
 /// A stored entry. It is closed if it is dropped before it is claimed.
 #[derive(Debug)]
-pub(super) struct Unclaimed {
+pub(super) struct UnclaimedEntry {
     id: AuditId,
-    desk: Option<Desk>,
+    closer: Option<EntryCloser>,
 }
 
 /// Closes unclaimed entries.
 #[derive(Debug, Clone)]
-pub(super) struct Desk {
-    pub(super) closings: mpsc::UnboundedSender<Closing>,
+pub(super) struct EntryCloser {
+    pub(super) closings: mpsc::UnboundedSender<OutcomeUpdate>,
     pub(super) shared: Arc<Shared>,
     pub(super) clock: Clock,
 }
 
-impl Unclaimed {
-    pub(super) fn new(id: AuditId, desk: &Desk) -> Self {
-        Self { id, desk: Some(desk.clone()) }
+impl UnclaimedEntry {
+    pub(super) fn new(id: AuditId, closer: &EntryCloser) -> Self {
+        Self { id, closer: Some(closer.clone()) }
     }
 
     /// Takes the entry over.
     pub(super) fn claim(mut self) -> AuditId {
-        self.desk = None;
+        self.closer = None;
         self.id
     }
 }
 
-impl Drop for Unclaimed {
+impl Drop for UnclaimedEntry {
     fn drop(&mut self) {
-        let Some(Desk { closings, shared, clock }) = self.desk.take() else { return };
-        let end = caller_gone(&clock);
+        let Some(EntryCloser { closings, shared, clock }) = self.closer.take() else { return };
+        let end = caller_gone_outcome(&clock);
         shared.unstored.send_modify(|count| *count += 1);
-        if closings.send(Closing { id: self.id, end }).is_err() {
+        if closings.send(OutcomeUpdate { id: self.id, end }).is_err() {
             // The writer has stopped: the entry will be closed as `unknown`, like those of a crashed replica.
             shared.unstored.send_modify(|count| *count -= 1);
         }
@@ -54,13 +54,13 @@ impl Drop for Unclaimed {
 }
 
 /// The outcome of an entry whose caller hung up before anything happened.
-pub(super) fn caller_gone(clock: &Clock) -> End {
-    nothing_happened(clock, CODE_CANCELLED, "the caller had disconnected")
+pub(super) fn caller_gone_outcome(clock: &Clock) -> OutcomeColumns {
+    nothing_happened_outcome(clock, CODE_CANCELLED, "the caller had disconnected")
 }
 
 /// The outcome of an entry whose action will not happen.
-pub(super) fn nothing_happened(clock: &Clock, code: i32, why: &str) -> End {
-    End::from(Outcome {
+pub(super) fn nothing_happened_outcome(clock: &Clock, code: i32, why: &str) -> OutcomeColumns {
+    OutcomeColumns::from(Outcome {
         detail: Some(serde_json::json!({ "nothing_happened": why })),
         ..Outcome::new(clock.now(), Ending::Failed, code)
     })

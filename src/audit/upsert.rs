@@ -15,7 +15,7 @@ use diesel::sql_types::Text;
 use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
 use serde::Serialize;
 
-use super::batch::{self, Entry, INSERT, ROWS};
+use super::batch::{self, AuditRow, INSERT, ROWS};
 use crate::db::PgConn;
 use crate::db::schema::audit_log;
 use crate::db::types::AuditId;
@@ -23,11 +23,11 @@ use crate::error::Error;
 
 /// A closed entry that may already be stored, possibly as open.
 #[derive(Debug, Serialize)]
-pub(super) struct Doubtful {
+pub(super) struct InDoubtEntry {
     #[serde(serialize_with = "batch::id")]
     pub(super) id: AuditId,
     #[serde(flatten)]
-    pub(super) entry: Entry,
+    pub(super) entry: AuditRow,
 }
 
 /// Follows the rows: closes entries that are stored and open.
@@ -39,16 +39,16 @@ const CLOSE: &str = " \
   WHERE audit_log.closed_at IS NULL";
 
 /// Writes all entries in one statement, which may be repeated.
-pub(super) async fn postgres(conn: &mut PgConn, doubtful: &[Doubtful]) -> Result<(), Error> {
-    let rows = serde_json::to_string(doubtful).map_err(Error::internal)?;
-    diesel_async::RunQueryDsl::execute(Upsert { rows }, conn).await?;
+pub(super) async fn postgres(conn: &mut PgConn, in_doubt: &[InDoubtEntry]) -> Result<(), Error> {
+    let rows = serde_json::to_string(in_doubt).map_err(Error::internal)?;
+    diesel_async::RunQueryDsl::execute(UpsertQuery { rows }, conn).await?;
     Ok(())
 }
 
 /// Writes one entry. SQLite reports the result of every commit, so this exists for completeness. Both statements may be
 /// repeated.
-pub(super) fn sqlite(conn: &mut SqliteConnection, doubtful: &Doubtful) -> QueryResult<()> {
-    let Doubtful { id, entry } = doubtful;
+pub(super) fn sqlite(conn: &mut SqliteConnection, in_doubt: &InDoubtEntry) -> QueryResult<()> {
+    let InDoubtEntry { id, entry } = in_doubt;
     let open =
         audit_log::table.filter(audit_log::id.eq(*id)).filter(audit_log::closed_at.is_null());
     Blocking::execute(diesel::update(open).set(&entry.end), conn)?;
@@ -57,16 +57,16 @@ pub(super) fn sqlite(conn: &mut SqliteConnection, doubtful: &Doubtful) -> QueryR
     Ok(())
 }
 
-struct Upsert {
+struct UpsertQuery {
     rows: String,
 }
 
-impl QueryId for Upsert {
+impl QueryId for UpsertQuery {
     type QueryId = Self;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl QueryFragment<Pg> for Upsert {
+impl QueryFragment<Pg> for UpsertQuery {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(INSERT);
         out.push_bind_param::<Text, _>(&self.rows)?;

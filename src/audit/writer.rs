@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::batch::{self, Batch, Closing, Entry, Ids, NotStored};
-use super::recorder::{Asked, NotWritten, Shared, Stored};
-use super::unclaimed::{self, Desk, Unclaimed};
-use super::upsert::Doubtful;
+use super::batch::{self, AuditRow, Batch, BatchError, IdPool, OutcomeUpdate};
+use super::recorder::{NotWritten, Shared, StoreRequest, StoreResult};
+use super::unclaimed::{self, EntryCloser, UnclaimedEntry};
+use super::upsert::InDoubtEntry;
 use super::{refusal_counts, repeats};
 use crate::clock::Clock;
 use crate::db::Db;
@@ -47,50 +47,50 @@ pub(super) struct Writer {
     pub(super) clock: Clock,
     pub(super) owner: Arc<str>,
     pub(super) batch_max: usize,
-    pub(super) entries: mpsc::Receiver<Asked>,
-    pub(super) closings: mpsc::UnboundedReceiver<Closing>,
+    pub(super) entries: mpsc::Receiver<StoreRequest>,
+    pub(super) closings: mpsc::UnboundedReceiver<OutcomeUpdate>,
     /// Closes unclaimed entries.
-    pub(super) desk: Desk,
+    pub(super) closer: EntryCloser,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) shared: Arc<Shared>,
-    pub(super) ids: Ids,
-    pub(super) later: Later,
+    pub(super) ids: IdPool,
+    pub(super) retry_queue: RetryQueue,
 }
 
 /// The rows to retry.
 #[derive(Default)]
-pub(super) struct Later {
+pub(super) struct RetryQueue {
     /// Outcomes that could not be stored.
-    closings: Vec<Closing>,
+    closings: Vec<OutcomeUpdate>,
     /// Entries without a waiting caller: counts of refusals.
-    counts: Vec<Entry>,
+    counts: Vec<AuditRow>,
     /// Entries that may be stored, since the response to their commit was lost.
-    doubtful: Vec<Doubtful>,
+    in_doubt: Vec<InDoubtEntry>,
     failures: u32,
     at: Option<Instant>,
 }
 
 /// Entries, the channels of their waiting callers in the same order, and outcomes. Entries without a channel are
 /// counts.
-struct Work {
+struct WriteJob {
     batch: Batch,
-    waiting: Vec<oneshot::Sender<Stored>>,
+    waiting: Vec<oneshot::Sender<StoreResult>>,
 }
 
-enum Woken {
-    ByWork,
-    ToRetry,
-    ToCount,
-    ToStop,
+enum Wakeup {
+    Rows,
+    Retry,
+    WriteCounts,
+    Stop,
 }
 
-impl Later {
+impl RetryQueue {
     fn is_empty(&self) -> bool {
-        self.closings.is_empty() && self.counts.is_empty() && self.doubtful.is_empty()
+        self.closings.is_empty() && self.counts.is_empty() && self.in_doubt.is_empty()
     }
 
     /// Schedules a retry. The delay grows with each failure.
-    fn failed(&mut self) {
+    fn schedule_retry(&mut self) {
         let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
         self.failures += 1;
         self.at = Some(Instant::now() + wait);
@@ -101,142 +101,145 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let mut minute = tokio::time::interval_at(Instant::now() + COUNTS_EVERY, COUNTS_EVERY);
         loop {
-            let mut work = Work { batch: Batch::default(), waiting: Vec::new() };
-            let retry_at = self.later.at.filter(|_| !self.later.is_empty());
+            let mut job = WriteJob { batch: Batch::default(), waiting: Vec::new() };
+            let retry_at = self.retry_queue.at.filter(|_| !self.retry_queue.is_empty());
             let woken = tokio::select! {
-                Some(asked) = self.entries.recv() => { work.ask(asked); Woken::ByWork }
+                Some(request) = self.entries.recv() => { job.push(request); Wakeup::Rows }
                 Some(closing) = self.closings.recv() => {
-                    work.batch.closings.push(closing);
-                    Woken::ByWork
+                    job.batch.closings.push(closing);
+                    Wakeup::Rows
                 }
-                () = at(retry_at) => Woken::ToRetry,
-                _ = minute.tick() => Woken::ToCount,
-                () = stopped(&mut self.stopping) => Woken::ToStop,
+                () = sleep_until(retry_at) => Wakeup::Retry,
+                _ = minute.tick() => Wakeup::WriteCounts,
+                () = wait_for_stop(&mut self.stopping) => Wakeup::Stop,
             };
             match woken {
-                Woken::ByWork => {}
-                Woken::ToRetry => self.retry().await,
-                Woken::ToCount => self.keep_counts(),
-                Woken::ToStop => break,
+                Wakeup::Rows => {}
+                Wakeup::Retry => self.retry().await,
+                Wakeup::WriteCounts => self.collect_counts(),
+                Wakeup::Stop => break,
             }
-            self.fill(&mut work);
-            self.write(work).await;
+            self.fill(&mut job);
+            self.write(job).await;
         }
         self.drain().await;
     }
 
     /// Adds all rows that have arrived, up to the size of a batch.
-    fn fill(&mut self, work: &mut Work) {
+    fn fill(&mut self, job: &mut WriteJob) {
         gauge!(AUDIT_QUEUE).set(to_f64(self.entries.len()));
-        while work.batch.entries.len() < self.batch_max
-            && let Ok(asked) = self.entries.try_recv()
+        while job.batch.entries.len() < self.batch_max
+            && let Ok(request) = self.entries.try_recv()
         {
-            work.ask(asked);
+            job.push(request);
         }
-        while work.batch.closings.len() < self.batch_max
+        while job.batch.closings.len() < self.batch_max
             && let Ok(closing) = self.closings.try_recv()
         {
-            work.batch.closings.push(closing);
+            job.batch.closings.push(closing);
         }
     }
 
-    async fn write(&mut self, work: Work) {
-        let mut todo = vec![work];
-        while let Some(mut work) = todo.pop() {
-            if work.batch.len() == 0 {
+    async fn write(&mut self, job: WriteJob) {
+        let mut todo = vec![job];
+        while let Some(mut job) = todo.pop() {
+            if job.batch.len() == 0 {
                 continue;
             }
-            histogram!(AUDIT_BATCH).record(to_f64(work.batch.len()));
+            histogram!(AUDIT_BATCH).record(to_f64(job.batch.len()));
             let begun = Instant::now();
-            let (batch, written) = batch::write(&self.db, &mut self.ids, work.batch).await;
-            work.batch = batch;
+            let (batch, written) = batch::write(&self.db, &mut self.ids, job.batch).await;
+            job.batch = batch;
             match written {
                 Ok(ids) => {
                     histogram!(AUDIT_COMMIT).record(begun.elapsed());
-                    self.stored(work, &ids);
+                    self.on_stored(job, &ids);
                 }
                 // The database rejects a row.
-                Err(NotStored { error: Error::Internal(_) | Error::Invalid { .. }, .. })
-                    if work.batch.len() > 1 =>
+                Err(BatchError { error: Error::Internal(_) | Error::Invalid { .. }, .. })
+                    if job.batch.len() > 1 =>
                 {
-                    let (first, second) = work.halves();
+                    let (first, second) = job.split_in_half();
                     todo.extend([second, first]);
                 }
-                Err(why) => self.not_stored(work, &why),
+                Err(why) => self.on_failed(job, &why),
             }
         }
     }
 
-    fn stored(&mut self, work: Work, ids: &[AuditId]) {
+    fn on_stored(&mut self, job: WriteJob, ids: &[AuditId]) {
         self.shared.writable.store(true, Ordering::Relaxed);
-        self.settle(work.batch.closings.len() + work.batch.doubtful.len());
-        for (answer, id) in work.waiting.into_iter().zip(ids) {
+        self.settle_outcomes(job.batch.closings.len() + job.batch.in_doubt.len());
+        for (answer, id) in job.waiting.into_iter().zip(ids) {
             // If the caller has hung up, only this task knows of an open entry. A closed entry stays as it is.
-            if let Err(Ok(unclaimed)) = answer.send(Ok(Unclaimed::new(*id, &self.desk))) {
-                self.abandon(unclaimed.claim());
+            if let Err(Ok(unclaimed)) = answer.send(Ok(UnclaimedEntry::new(*id, &self.closer))) {
+                self.close_abandoned(unclaimed.claim());
             }
         }
     }
 
     /// Closes an entry whose caller has hung up.
-    fn abandon(&mut self, id: AuditId) {
-        let end = unclaimed::caller_gone(&self.clock);
+    fn close_abandoned(&mut self, id: AuditId) {
+        let end = unclaimed::caller_gone_outcome(&self.clock);
         self.shared.unstored.send_modify(|count| *count += 1);
-        self.later.closings.push(Closing { id, end });
-        self.later.at.get_or_insert_with(Instant::now);
+        self.retry_queue.closings.push(OutcomeUpdate { id, end });
+        self.retry_queue.at.get_or_insert_with(Instant::now);
     }
 
-    fn not_stored(&mut self, work: Work, why: &NotStored) {
+    fn on_failed(&mut self, job: WriteJob, why: &BatchError) {
         self.shared.writable.store(false, Ordering::Relaxed);
         counter!(AUDIT_FAILED_BATCHES).increment(1);
-        let rows = work.batch.len();
+        let rows = job.batch.len();
         warn!(error = &why.error as &dyn std::error::Error, rows, "the audit log was not written");
-        let Batch { mut entries, closings, doubtful } = work.batch;
-        self.later.closings.extend(closings);
-        self.later.doubtful.extend(doubtful);
+        let Batch { mut entries, closings, in_doubt } = job.batch;
+        self.retry_queue.closings.extend(closings);
+        self.retry_queue.in_doubt.extend(in_doubt);
         if why.in_doubt.is_empty() {
-            self.later.counts.extend(entries.split_off(work.waiting.len().min(entries.len())));
+            self.retry_queue.counts.extend(entries.split_off(job.waiting.len().min(entries.len())));
         } else {
             let away = "the audit log was away";
-            let end = unclaimed::nothing_happened(&self.clock, CODE_UNAVAILABLE, away);
-            let doubtful = why.in_doubt.iter().zip(entries.drain(..));
-            let doubtful: Vec<_> = doubtful
-                .map(|(id, entry)| Doubtful { id: *id, entry: entry.closed(|| end.clone()) })
+            let end = unclaimed::nothing_happened_outcome(&self.clock, CODE_UNAVAILABLE, away);
+            let in_doubt = why.in_doubt.iter().zip(entries.drain(..));
+            let in_doubt: Vec<_> = in_doubt
+                .map(|(id, entry)| InDoubtEntry {
+                    id: *id,
+                    entry: entry.close_if_open(|| end.clone()),
+                })
                 .collect();
-            self.shared.unstored.send_modify(|count| *count += doubtful.len());
-            self.later.doubtful.extend(doubtful);
+            self.shared.unstored.send_modify(|count| *count += in_doubt.len());
+            self.retry_queue.in_doubt.extend(in_doubt);
         }
-        for answer in work.waiting {
+        for answer in job.waiting {
             // Fails if the caller has hung up.
             let _ = answer.send(Err(NotWritten));
         }
-        self.later.failed();
+        self.retry_queue.schedule_retry();
     }
 
     /// Retries all rows that could not be stored.
     async fn retry(&mut self) {
-        self.later.at = None;
-        let mut left = mem::take(&mut self.later.closings);
-        let mut counts = mem::take(&mut self.later.counts);
-        let mut doubts = mem::take(&mut self.later.doubtful);
-        let failures = self.later.failures;
+        self.retry_queue.at = None;
+        let mut left = mem::take(&mut self.retry_queue.closings);
+        let mut counts = mem::take(&mut self.retry_queue.counts);
+        let mut doubts = mem::take(&mut self.retry_queue.in_doubt);
+        let failures = self.retry_queue.failures;
         while !(left.is_empty() && counts.is_empty() && doubts.is_empty()) {
             let closings = left.split_off(left.len().saturating_sub(self.batch_max));
             let entries = counts.split_off(counts.len().saturating_sub(self.batch_max));
-            let doubtful = doubts.split_off(doubts.len().saturating_sub(self.batch_max));
-            let batch = Batch { entries, closings, doubtful };
-            self.write(Work { batch, waiting: Vec::new() }).await;
-            if self.later.failures > failures {
-                self.later.closings.append(&mut left);
-                self.later.counts.append(&mut counts);
-                self.later.doubtful.append(&mut doubts);
+            let in_doubt = doubts.split_off(doubts.len().saturating_sub(self.batch_max));
+            let batch = Batch { entries, closings, in_doubt };
+            self.write(WriteJob { batch, waiting: Vec::new() }).await;
+            if self.retry_queue.failures > failures {
+                self.retry_queue.closings.append(&mut left);
+                self.retry_queue.counts.append(&mut counts);
+                self.retry_queue.in_doubt.append(&mut doubts);
                 return;
             }
         }
-        self.later.failures = 0;
+        self.retry_queue.failures = 0;
     }
 
-    fn keep_counts(&mut self) {
+    fn collect_counts(&mut self) {
         let now = self.clock.now();
         let mut entries = refusal_counts::entries(self.shared.anonymous.take(), now, &self.owner);
         entries.extend(self.shared.repeats.take(now, &self.owner));
@@ -244,9 +247,9 @@ impl Writer {
             return;
         }
         // Bounds the counts that wait while the database is unavailable.
-        let room = COUNTS_MAX.saturating_sub(self.later.counts.len());
-        self.later.counts.extend(entries.into_iter().take(room));
-        self.later.at.get_or_insert_with(Instant::now);
+        let room = COUNTS_MAX.saturating_sub(self.retry_queue.counts.len());
+        self.retry_queue.counts.extend(entries.into_iter().take(room));
+        self.retry_queue.at.get_or_insert_with(Instant::now);
     }
 
     async fn drain(&mut self) {
@@ -254,60 +257,60 @@ impl Writer {
         self.closings.close();
         let until = Instant::now() + DRAIN_WAIT;
         loop {
-            let mut work = Work { batch: Batch::default(), waiting: Vec::new() };
-            self.fill(&mut work);
-            if work.batch.len() == 0 {
+            let mut job = WriteJob { batch: Batch::default(), waiting: Vec::new() };
+            self.fill(&mut job);
+            if job.batch.len() == 0 {
                 break;
             }
-            self.write(work).await;
+            self.write(job).await;
         }
-        self.keep_counts();
-        while !self.later.is_empty() && Instant::now() < until {
-            at(self.later.at).await;
+        self.collect_counts();
+        while !self.retry_queue.is_empty() && Instant::now() < until {
+            sleep_until(self.retry_queue.at).await;
             self.retry().await;
         }
-        let left = self.later.closings.len() + self.later.doubtful.len();
+        let left = self.retry_queue.closings.len() + self.retry_queue.in_doubt.len();
         if left > 0 {
             warn!(left, "outcomes are not stored; another replica closes them as `unknown`");
         }
         info!("the audit log is written");
     }
 
-    fn settle(&self, stored: usize) {
+    fn settle_outcomes(&self, stored: usize) {
         if stored > 0 {
             self.shared.unstored.send_modify(|count| *count = count.saturating_sub(stored));
         }
     }
 }
 
-impl Work {
-    fn ask(&mut self, asked: Asked) {
-        self.batch.entries.push(asked.entry);
-        self.waiting.push(asked.answer);
+impl WriteJob {
+    fn push(&mut self, request: StoreRequest) {
+        self.batch.entries.push(request.entry);
+        self.waiting.push(request.answer);
     }
 
-    fn halves(mut self) -> (Self, Self) {
-        let Batch { entries, closings, doubtful } = &mut self.batch;
-        if !doubtful.is_empty() && entries.len() + closings.len() > 0 {
+    fn split_in_half(mut self) -> (Self, Self) {
+        let Batch { entries, closings, in_doubt } = &mut self.batch;
+        if !in_doubt.is_empty() && entries.len() + closings.len() > 0 {
             // Puts the rows in doubt into a batch of their own.
-            let doubtful = mem::take(doubtful);
-            let batch = Batch { doubtful, ..Batch::default() };
+            let in_doubt = mem::take(in_doubt);
+            let batch = Batch { in_doubt, ..Batch::default() };
             return (Self { batch, waiting: Vec::new() }, self);
         }
-        let doubtful = doubtful.split_off(doubtful.len() / 2);
+        let in_doubt = in_doubt.split_off(in_doubt.len() / 2);
         let entries = entries.split_off(entries.len() / 2);
         let closings = closings.split_off(closings.len().div_ceil(2));
         let waiting = self.waiting.split_off(self.batch.entries.len().min(self.waiting.len()));
-        (self, Self { batch: Batch { entries, closings, doubtful }, waiting })
+        (self, Self { batch: Batch { entries, closings, in_doubt }, waiting })
     }
 }
 
 /// Waits for the signal to stop, or until its sender is dropped.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+async fn wait_for_stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-async fn at(when: Option<Instant>) {
+async fn sleep_until(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{ConfigArgs, Failure, data_dir, output};
+use super::{CliError, ConfigArgs, data_dir, output};
 use crate::access::action::Action;
-use crate::access::policy::About;
+use crate::access::policy::AuditSubject;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::boot;
@@ -72,10 +72,10 @@ pub(super) struct AdminArgs {
 }
 
 /// Runs the subcommand and prints its result.
-pub(super) async fn run(args: AdminArgs) -> Result<(), Failure> {
+pub(super) async fn run(args: AdminArgs) -> Result<(), CliError> {
     let config = args.config.load()?;
     telemetry::init_logging(&config.telemetry)?;
-    data_dir::make(&config.server.data_dir)?;
+    data_dir::create(&config.server.data_dir)?;
     let app = boot::build(config, Clock::system()).await?;
     let ctx = Ctx::system(&app, JOB);
     let done = match args.command {
@@ -90,36 +90,39 @@ pub(super) async fn run(args: AdminArgs) -> Result<(), Failure> {
         }
     };
     app.stop.cancel();
-    app.drained().await;
-    output::answer(&done?)?;
+    app.drain().await;
+    output::print_result(&done?)?;
     Ok(())
 }
 
-async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<String, Failure> {
+async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<String, CliError> {
     let email = Email::parse("email", email)?;
-    let (password, made) = password(stdin)?;
+    let (password, made) = read_or_generate_password(stdin)?;
     let work = users::create(ctx, &email, password, role);
-    recorded(ctx, About::new(Action::USER_CREATE, email.as_str()), work).await?;
+    with_audit_entry(ctx, AuditSubject::new(Action::USER_CREATE, email.as_str()), work).await?;
     Ok(format!("user {} exists with role {role}{made}", email.as_str()))
 }
 
-async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, Failure> {
+async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, CliError> {
     let email = Email::parse("email", email)?;
-    let (password, made) = password(stdin)?;
-    let work = users::put_password(ctx, &email, password);
-    recorded(ctx, About::new(Action::USER_RESET_PASSWORD, email.as_str()), work).await?;
+    let (password, made) = read_or_generate_password(stdin)?;
+    let work = users::set_password_by_operator(ctx, &email, password);
+    with_audit_entry(ctx, AuditSubject::new(Action::USER_RESET_PASSWORD, email.as_str()), work)
+        .await?;
     Ok(format!("the password of {} is set{made}", email.as_str()))
 }
 
-async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, Failure> {
+async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, CliError> {
     let valid = Name::parse("name", name)?;
     let work = principals::create(ctx, &valid, role, None);
-    let (_, key) = recorded(ctx, About::new(Action::SERVICE_PRINCIPAL_CREATE, name), work).await?;
+    let (_, key) =
+        with_audit_entry(ctx, AuditSubject::new(Action::SERVICE_PRINCIPAL_CREATE, name), work)
+            .await?;
     Ok(key.expose().to_owned())
 }
 
 /// Returns the password from standard input, or a generated one with the text that displays it.
-fn password(stdin: bool) -> Result<(Secret, String), Failure> {
+fn read_or_generate_password(stdin: bool) -> Result<(Secret, String), CliError> {
     if stdin {
         let mut text = String::new();
         std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text)?;
@@ -133,9 +136,9 @@ fn password(stdin: bool) -> Result<(Secret, String), Failure> {
 }
 
 /// Runs an action with an audit entry that is opened before and closed after, like a call.
-async fn recorded<T>(
+async fn with_audit_entry<T>(
     ctx: &Ctx,
-    about: About,
+    about: AuditSubject,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let app: &Arc<App> = ctx.app();
@@ -151,7 +154,8 @@ async fn recorded<T>(
     let done = work.await;
     let now = ctx.now();
     let ending = if done.is_ok() { Ending::Ok } else { Ending::Failed };
-    let code = done.as_ref().err().map_or(0, |error| crate::status::code_of(error).0 as i32);
+    let code =
+        done.as_ref().err().map_or(0, |error| crate::status::code_and_reason(error).0 as i32);
     let outcome = Outcome { took: now.since(at), ..Outcome::new(now, ending, code) };
     app.audit.close(entry, outcome).await?;
     done

@@ -4,15 +4,15 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use super::Failure;
+use super::CliError;
 
 /// Creates the folder if it does not exist.
-pub(super) fn make(path: &Path) -> Result<(), Failure> {
+pub(super) fn create(path: &Path) -> Result<(), CliError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| Failure::Io(format!("`{}` cannot be made: {error}", path.display())))
+        .map_err(|error| CliError::Io(format!("`{}` cannot be made: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -25,9 +25,9 @@ mod tests {
     fn a_new_data_folder_is_private_to_its_owner_and_an_existing_one_is_unchanged() {
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("a/b");
-        make(&path).unwrap();
-        make(&path).unwrap();
+        create(&path).unwrap();
+        create(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(make(&outer.path().join("a/b/c").join("\0")).is_err());
+        assert!(create(&outer.path().join("a/b/c").join("\0")).is_err());
     }
 }

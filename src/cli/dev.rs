@@ -13,18 +13,18 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::{Signals, bind, watch};
-use super::{Failure, data_dir, output};
+use super::{CliError, data_dir, output};
 use crate::app::App;
 use crate::boot;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::db::types::GatewayRef;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::labels::Labels;
 use crate::names::Name;
 use crate::resources::access_bindings::domain as bindings;
-use crate::resources::gateways::change::{self, Change};
+use crate::resources::gateways::change::{self, GatewayUpdate};
 use crate::resources::gateways::domain::{self as gateways, NewGateway};
 use crate::resources::service_principals::domain as principals;
 use crate::role::Role;
@@ -59,7 +59,7 @@ struct DevGateway {
     key: Secret,
 }
 
-fn config(args: &DevArgs, listens: SocketAddr) -> Result<Config, Failure> {
+fn dev_config(args: &DevArgs, listens: SocketAddr) -> Result<Config, CliError> {
     let folder = args.data.display().to_string();
     let text = toml::toml! {
         [server]
@@ -81,40 +81,40 @@ fn config(args: &DevArgs, listens: SocketAddr) -> Result<Config, Failure> {
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
+pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     if !args.listen.ip().is_loopback() {
-        return Err(Failure::Usage(
+        return Err(CliError::Usage(
             "`dev` listens on loopback only: its keys are printed".to_owned(),
         ));
     }
     // Bound first: the public URL is part of the configuration, and port 0 is replaced by a real port here.
     let listener = bind(args.listen).await?;
-    let config = config(&args, listener.local_addr()?)?;
+    let config = dev_config(&args, listener.local_addr()?)?;
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
-    data_dir::make(&args.data)?;
+    data_dir::create(&args.data)?;
     let metrics = metrics::install()?;
     let metrics_listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let metrics_address = metrics_listener.local_addr()?;
     let app = boot::build(config, Clock::system()).await?;
-    let admin_key = key(&app, "dev-admin", Role::Admin).await?;
+    let admin_key = create_key(&app, "dev-admin", Role::Admin).await?;
     let mut fleet = Vec::new();
     for (name, generation) in [("dev-0-0", Generation::V0_0), ("dev-0-1", Generation::V0_1)] {
-        fleet.push(gateway(&app, name, generation).await?);
+        fleet.push(start_gateway(&app, name, generation).await?);
     }
     boot::start(&app);
     let until = CancellationToken::new();
     let watched = app.spawn(watch(metrics_listener, metrics, Arc::clone(&app), until.clone()));
     let running = listen::serve(&app, listener).await?;
     let listen = running.address();
-    let about = if args.json { as_json } else { as_text };
-    output::announce(about(listen, metrics_address, &admin_key, &fleet)).await?;
+    let about = if args.json { to_json } else { to_text };
+    output::print_started(about(listen, metrics_address, &admin_key, &fleet)).await?;
     signals.next(&app).await;
     app.stop.cancel();
     running.stopped().await;
     until.cancel();
     let _ = watched.await;
-    app.drained().await;
+    app.drain().await;
     for gateway in fleet {
         gateway.simulator.stop().await;
     }
@@ -122,11 +122,11 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
 }
 
 /// Rotates the key of a service principal, which is created if it does not exist.
-async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
+async fn create_key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     let ctx = Ctx::system(app, JOB);
     match principals::get(&ctx, name).await {
         Ok(_) => Ok(principals::rotate(&ctx, name, Duration::ZERO, "").await?.1),
-        Err(Error::Missing { .. }) => {
+        Err(Error::NotFound { .. }) => {
             Ok(principals::create(&ctx, &Name::parse("name", name)?, role, None).await?.1)
         }
         Err(error) => Err(error),
@@ -134,19 +134,22 @@ async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
 }
 
 /// Starts and registers a simulated gateway, and creates a key that is valid for it only.
-async fn gateway(
+async fn start_gateway(
     app: &Arc<App>,
     name: &'static str,
     generation: Generation,
-) -> Result<DevGateway, Failure> {
-    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await?;
+) -> Result<DevGateway, CliError> {
+    let simulator = Simulator::start(SimulatorOptions::new(generation)).await?;
     simulator.seed_demo()?;
     let endpoint = Endpoint::parse("endpoint", &simulator.addr().to_string())?;
-    register(app, name, endpoint).await?;
-    let id = app.snapshot.gateway_id(name).ok_or_else(|| Error::missing(Kind::Gateway, name))?;
+    register_gateway(app, name, endpoint).await?;
+    let id = app
+        .snapshot
+        .gateway_id(name)
+        .ok_or_else(|| Error::not_found(ResourceKind::Gateway, name))?;
     let principal = format!("dev-key-{name}");
-    let key = key(app, &principal, Role::None).await?;
-    let ctx = Ctx::system(app, JOB).about(GatewayRef { id, name: name.into() });
+    let key = create_key(app, &principal, Role::None).await?;
+    let ctx = Ctx::system(app, JOB).with_gateway(GatewayRef { id, name: name.into() });
     let subject = bindings::Subject::new(bindings::HolderKind::ServicePrincipal, &principal);
     bindings::set(&ctx, subject, "", Role::Admin, "").await?;
     let generation = match generation {
@@ -156,11 +159,11 @@ async fn gateway(
     Ok(DevGateway { name, simulator, generation, key })
 }
 
-async fn register(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), Error> {
+async fn register_gateway(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), Error> {
     let ctx = Ctx::system(app, JOB);
     if let Some(id) = app.snapshot.gateway_id(name) {
-        let moved = Change { endpoint: Some(endpoint), ..Change::default() };
-        change::update(&ctx.about(GatewayRef { id, name: name.into() }), moved, "").await?;
+        let moved = GatewayUpdate { endpoint: Some(endpoint), ..GatewayUpdate::default() };
+        change::update(&ctx.with_gateway(GatewayRef { id, name: name.into() }), moved, "").await?;
         return Ok(());
     }
     let new = NewGateway {
@@ -179,7 +182,7 @@ async fn register(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), 
     Ok(())
 }
 
-fn as_json(
+fn to_json(
     listen: SocketAddr,
     metrics: SocketAddr,
     admin: &Secret,
@@ -206,7 +209,7 @@ fn as_json(
     .to_string()
 }
 
-fn as_text(
+fn to_text(
     listen: SocketAddr,
     metrics: SocketAddr,
     admin: &Secret,

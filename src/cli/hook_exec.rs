@@ -12,7 +12,7 @@ use std::process::Command;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
-use super::Failure;
+use super::CliError;
 
 /// The limits and the command.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(super) struct HookExecArgs {
 }
 
 /// Does not return if it succeeds.
-pub(super) fn run(args: &HookExecArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &HookExecArgs) -> Result<(), CliError> {
     let limits = [
         (Resource::Cpu, args.cpu_seconds),
         (Resource::As, args.memory_bytes),
@@ -42,21 +42,21 @@ pub(super) fn run(args: &HookExecArgs) -> Result<(), Failure> {
         (Resource::Fsize, args.file_bytes),
         (Resource::Core, 0),
     ];
-    let refused = |error| Failure::Io(format!("the hook could not be limited: {error}"));
+    let refused = |error| CliError::Io(format!("the hook could not be limited: {error}"));
     for (resource, most) in limits {
-        limit(resource, most).map_err(refused)?;
+        set_limit(resource, most).map_err(refused)?;
     }
     // The command cannot gain privileges through set-user-id files.
     rustix::thread::set_no_new_privs(true).map_err(refused)?;
     umask(Mode::RWXG | Mode::RWXO);
     let (program, rest) =
-        args.command.split_first().ok_or_else(|| Failure::Usage("no command".to_owned()))?;
+        args.command.split_first().ok_or_else(|| CliError::Usage("no command".to_owned()))?;
     let error = Command::new(program).args(rest).exec();
-    Err(Failure::Io(format!("the hook could not be run: {error}")))
+    Err(CliError::Io(format!("the hook could not be run: {error}")))
 }
 
 /// Sets a limit. It is never raised above the current one.
-fn limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
+fn set_limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
     let most = getrlimit(resource).maximum.map_or(most, |present| present.min(most));
     setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
 }

@@ -84,7 +84,7 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
 
 /// The reason why a command failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum CliError {
     /// The command or its arguments are wrong.
     Usage(String),
     /// The configuration is wrong.
@@ -92,27 +92,27 @@ pub(crate) enum Failure {
     /// The server refused or failed.
     Call(Box<Status>),
     /// Something that the command needs is wrong or unavailable. The user of a command may see the cause.
-    Own(Error),
+    Internal(Error),
     /// The server could not be reached, or the result could not be written.
     Io(String),
 }
 
-impl Failure {
+impl CliError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) | Self::Config(_) => ExitCode::from(2),
-            Self::Call(_) | Self::Own(_) | Self::Io(_) => ExitCode::FAILURE,
+            Self::Call(_) | Self::Internal(_) | Self::Io(_) => ExitCode::FAILURE,
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(why) | Self::Io(why) => f.write_str(why),
             Self::Config(faults) => write!(f, "{faults}"),
-            Self::Call(status) => f.write_str(&call::refusal(status)),
-            Self::Own(error) => {
+            Self::Call(status) => f.write_str(&call::format_status(status)),
+            Self::Internal(error) => {
                 write!(f, "{error}")?;
                 let mut source = error.source();
                 while let Some(error) = source {
@@ -125,25 +125,25 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<Faults> for Failure {
+impl From<Faults> for CliError {
     fn from(faults: Faults) -> Self {
         Self::Config(faults)
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CliError {
     fn from(error: Error) -> Self {
-        Self::Own(error)
+        Self::Internal(error)
     }
 }
 
-impl From<Status> for Failure {
+impl From<Status> for CliError {
     fn from(status: Status) -> Self {
         Self::Call(Box::new(status))
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         Self::Io(error.to_string())
     }
@@ -164,7 +164,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::complain(&failure.to_string());
+            output::print_error(&failure.to_string());
             failure.exit_code()
         }
     };
@@ -172,7 +172,7 @@ pub fn run(cli: Cli) -> ExitCode {
     code
 }
 
-fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(command);
     // Blocking work on a hanging disk or name server does not delay the exit.

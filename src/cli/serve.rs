@@ -13,35 +13,35 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Failure, data_dir, output};
+use super::{CliError, data_dir, output};
 use crate::app::App;
 use crate::boot;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::resources::auth::setup;
-use crate::server::reload::Listener;
+use crate::server::reload::ListenerState;
 use crate::server::{health, listen};
 use crate::telemetry::{self, endpoint, metrics};
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(config: Config) -> Result<(), Failure> {
+pub(super) async fn run(config: Config) -> Result<(), CliError> {
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
-    data_dir::make(&config.server.data_dir)?;
+    data_dir::create(&config.server.data_dir)?;
     let metrics = match config.telemetry.metrics_listen {
         Some(address) => Some((bind(address).await?, metrics::install()?)),
         None => None,
     };
     let app = boot::build(config, Clock::system()).await?;
-    if let Some(token) = setup::offer(&app).await? {
-        let file = setup::file(&app);
+    if let Some(token) = setup::ensure_token(&app).await? {
+        let file = setup::token_file(&app);
         let text = format!(
             "there is no user yet; `AuthService/Setup` makes the first admin with this token, which is also in `{}`: {}",
             file.display(),
             token.expose()
         );
         // The token is also in the file: a full or closed standard output does not prevent the server from starting.
-        if let Err(error) = output::announce(text).await {
+        if let Err(error) = output::print_started(text).await {
             warn!(%error, "the setup token was not printed");
         }
     }
@@ -58,7 +58,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     info!(signal, "stopping");
     app.stop.cancel();
     tokio::select! {
-        () = async { running.stopped().await; app.drained().await } => info!("stopped"),
+        () = async { running.stopped().await; app.drain().await } => info!("stopped"),
         signal = signals.next(&app) => warn!(signal, "stopped without waiting for what still runs"),
     }
     watched.cancel();
@@ -75,10 +75,10 @@ pub(super) async fn watch(
     endpoint::serve(listener, metrics, move || health::is_ready(&app), until).await;
 }
 
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| Failure::Io(format!("`{address}` cannot be listened on: {error}")))
+        .map_err(|error| CliError::Io(format!("`{address}` cannot be listened on: {error}")))
 }
 
 /// The signals that stop the process or reload its certificates.
@@ -89,7 +89,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, CliError> {
         let terminate = signal(SignalKind::terminate())?;
         let (interrupt, hangup) = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
         Ok(Self { terminate, interrupt, hangup })
@@ -101,7 +101,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => app.part::<Listener>().reload(),
+                _ = self.hangup.recv() => app.part::<ListenerState>().reload(),
             }
         }
     }

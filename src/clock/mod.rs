@@ -27,14 +27,14 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::from_unix_micros(
-            micros(ClockId::Realtime) + self.offset_us.load(Ordering::Relaxed),
+            read_micros(ClockId::Realtime) + self.offset_us.load(Ordering::Relaxed),
         )
     }
 
     /// Time since the machine booted, including time asleep. Freshness is measured with it (T13).
     #[must_use]
     pub fn since_boot(&self) -> Duration {
-        let us = micros(ClockId::Boottime) + self.offset_us.load(Ordering::Relaxed);
+        let us = read_micros(ClockId::Boottime) + self.offset_us.load(Ordering::Relaxed);
         Duration::from_micros(u64::try_from(us).unwrap_or_default())
     }
 
@@ -45,7 +45,7 @@ impl Clock {
     }
 }
 
-fn micros(id: ClockId) -> i64 {
+fn read_micros(id: ClockId) -> i64 {
     let t = clock_gettime(id);
     t.tv_sec * 1_000_000 + t.tv_nsec / 1_000
 }

@@ -61,13 +61,13 @@ impl Timestamp {
     /// Adds a duration; saturates at the maximum.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(micros(by)))
+        Self(self.0.saturating_add(to_micros(by)))
     }
 
     /// Subtracts a duration; saturates at the minimum.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(micros(by)))
+        Self(self.0.saturating_sub(to_micros(by)))
     }
 
     /// Time since `earlier`; zero if `earlier` is later.
@@ -83,7 +83,7 @@ impl Timestamp {
     }
 }
 
-fn micros(by: Duration) -> i64 {
+fn to_micros(by: Duration) -> i64 {
     i64::try_from(by.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// How fresh the access data must be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,14 +30,14 @@ fn poll_milliseconds() -> u64 {
 }
 
 impl Section for Access {
-    const KEYS: &'static [Key] = &[
-        Key::new("stale_after_seconds", Kind::Number),
-        Key::new("poll_milliseconds", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("stale_after_seconds", ValueKind::Number),
+        ConfigKey::new("poll_milliseconds", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("access.stale_after_seconds", self.stale_after_seconds, &(1..=5));
-        faults.range("access.poll_milliseconds", self.poll_milliseconds, &(50..=1000));
+        faults.check_range("access.stale_after_seconds", self.stale_after_seconds, &(1..=5));
+        faults.check_range("access.poll_milliseconds", self.poll_milliseconds, &(50..=1000));
         if self.poll() * 2 > self.stale_after() {
             let why = "must be at most half of `access.stale_after_seconds`";
             faults.add("access.poll_milliseconds", why);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// How audit entries are stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,14 +37,14 @@ fn refused_writes_per_minute() -> u32 {
 }
 
 impl Section for Audit {
-    const KEYS: &'static [Key] = &[
-        Key::new("retention_days", Kind::Number),
-        Key::new("batch_max", Kind::Number),
-        Key::new("refused_writes_per_minute", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("retention_days", ValueKind::Number),
+        ConfigKey::new("batch_max", ValueKind::Number),
+        ConfigKey::new("refused_writes_per_minute", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("audit.retention_days", self.retention_days, &(1..=3650));
-        faults.range("audit.batch_max", self.batch_max, &(1..=4096));
+        faults.check_range("audit.retention_days", self.retention_days, &(1..=3650));
+        faults.check_range("audit.batch_max", self.batch_max, &(1..=4096));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 use crate::role::Role;
 
 /// Sessions, invitations and self-registration.
@@ -43,17 +43,17 @@ fn registration_role() -> String {
 }
 
 impl Section for Auth {
-    const KEYS: &'static [Key] = &[
-        Key::new("session_minutes", Kind::Number),
-        Key::new("invite_hours", Kind::Number),
-        Key::new("self_registration", Kind::Flag),
-        Key::new("registration_role", Kind::Text),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("session_minutes", ValueKind::Number),
+        ConfigKey::new("invite_hours", ValueKind::Number),
+        ConfigKey::new("self_registration", ValueKind::Flag),
+        ConfigKey::new("registration_role", ValueKind::Text),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("auth.session_minutes", self.session_minutes, &(1..=60));
-        faults.range("auth.invite_hours", self.invite_hours, &(1..=720));
-        if self.role_of_registered().is_none() {
+        faults.check_range("auth.session_minutes", self.session_minutes, &(1..=60));
+        faults.check_range("auth.invite_hours", self.invite_hours, &(1..=720));
+        if self.registration_role_value().is_none() {
             faults.add("auth.registration_role", "must be none, viewer or operator");
         }
     }
@@ -75,7 +75,7 @@ impl Auth {
     /// Returns the role of an account that was created by self-registration, or `None` if the text is not a role below
     /// admin.
     #[must_use]
-    pub fn role_of_registered(&self) -> Option<Role> {
+    pub fn registration_role_value(&self) -> Option<Role> {
         self.registration_role.parse().ok().filter(|role| *role < Role::Admin)
     }
 }

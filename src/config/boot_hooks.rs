@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 use crate::safe_paths;
 
 /// Commands that can run before a sandbox is created, and their resource limits.
@@ -81,31 +81,31 @@ fn file_mib_max() -> u32 {
 }
 
 impl Section for BootHooks {
-    const KEYS: &'static [Key] = &[
-        Key::new("pre_create_folder", Kind::Text),
-        Key::new("launcher", Kind::Text),
-        Key::new("running_max", Kind::Number),
-        Key::new("output_kib_max", Kind::Number),
-        Key::new("cpu_seconds_max", Kind::Number),
-        Key::new("memory_mib_max", Kind::Number),
-        Key::new("open_files_max", Kind::Number),
-        Key::new("processes_max", Kind::Number),
-        Key::new("file_mib_max", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("pre_create_folder", ValueKind::Text),
+        ConfigKey::new("launcher", ValueKind::Text),
+        ConfigKey::new("running_max", ValueKind::Number),
+        ConfigKey::new("output_kib_max", ValueKind::Number),
+        ConfigKey::new("cpu_seconds_max", ValueKind::Number),
+        ConfigKey::new("memory_mib_max", ValueKind::Number),
+        ConfigKey::new("open_files_max", ValueKind::Number),
+        ConfigKey::new("processes_max", ValueKind::Number),
+        ConfigKey::new("file_mib_max", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        if let Some(Err(why)) = self.pre_create_folder.as_deref().map(safe_paths::folder) {
+        if let Some(Err(why)) = self.pre_create_folder.as_deref().map(safe_paths::check_folder) {
             faults.add("boot_hooks.pre_create_folder", why);
         }
         if self.launcher.as_ref().is_some_and(|path| !path.is_absolute() || !path.is_file()) {
             faults.add("boot_hooks.launcher", "must be the absolute path of a file");
         }
-        faults.range("boot_hooks.running_max", self.running_max, &(1..=64));
-        faults.range("boot_hooks.output_kib_max", self.output_kib_max, &(16..=65_536));
-        faults.range("boot_hooks.cpu_seconds_max", self.cpu_seconds_max, &(1..=600));
-        faults.range("boot_hooks.memory_mib_max", self.memory_mib_max, &(64..=1_048_576));
-        faults.range("boot_hooks.open_files_max", self.open_files_max, &(16..=65_536));
-        faults.range("boot_hooks.processes_max", self.processes_max, &(1..=65_536));
-        faults.range("boot_hooks.file_mib_max", self.file_mib_max, &(1..=65_536));
+        faults.check_range("boot_hooks.running_max", self.running_max, &(1..=64));
+        faults.check_range("boot_hooks.output_kib_max", self.output_kib_max, &(16..=65_536));
+        faults.check_range("boot_hooks.cpu_seconds_max", self.cpu_seconds_max, &(1..=600));
+        faults.check_range("boot_hooks.memory_mib_max", self.memory_mib_max, &(64..=1_048_576));
+        faults.check_range("boot_hooks.open_files_max", self.open_files_max, &(16..=65_536));
+        faults.check_range("boot_hooks.processes_max", self.processes_max, &(1..=65_536));
+        faults.check_range("boot_hooks.file_mib_max", self.file_mib_max, &(1..=65_536));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 use crate::secret::Secret;
 
 /// Name of the SQLite file in the data directory.
@@ -101,18 +101,18 @@ impl DatabaseUrl {
     }
 
     /// Returns the URL without secrets.
-    fn shown(&self) -> String {
+    fn redacted(&self) -> String {
         match self {
             Self::DataDir => String::new(),
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
-            Self::Postgres(url) => shown_postgres(url.expose()),
+            Self::Postgres(url) => redact_postgres(url.expose()),
         }
     }
 }
 
 /// Returns the URL with `***` for the password and for the parameters, which can contain a password too. If it is
 /// ambiguous which part is the password, everything after the scheme is replaced.
-fn shown_postgres(url: &str) -> String {
+fn redact_postgres(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
@@ -133,13 +133,13 @@ fn shown_postgres(url: &str) -> String {
 
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown())
+        f.write_str(&self.redacted())
     }
 }
 
 impl Serialize for DatabaseUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.shown())
+        serializer.serialize_str(&self.redacted())
     }
 }
 
@@ -151,30 +151,34 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 impl Section for Database {
-    const KEYS: &'static [Key] = &[
-        Key::new("url", Kind::Secret),
-        Key::new("readers", Kind::Number),
-        Key::new("pool_size", Kind::Number),
-        Key::new("acquire_timeout_seconds", Kind::Number),
-        Key::new("statement_timeout_seconds", Kind::Number),
-        Key::new("idle_in_transaction_timeout_seconds", Kind::Number),
-        Key::new("busy_timeout_milliseconds", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("url", ValueKind::Secret),
+        ConfigKey::new("readers", ValueKind::Number),
+        ConfigKey::new("pool_size", ValueKind::Number),
+        ConfigKey::new("acquire_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("statement_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("idle_in_transaction_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("busy_timeout_milliseconds", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("database.readers", self.readers, &(1..=64));
-        faults.range("database.pool_size", self.pool_size, &(2..=1000));
+        faults.check_range("database.readers", self.readers, &(1..=64));
+        faults.check_range("database.pool_size", self.pool_size, &(2..=1000));
         let seconds = 1..=300;
-        faults.range("database.acquire_timeout_seconds", self.acquire_timeout_seconds, &seconds);
-        faults.range(
+        faults.check_range(
+            "database.acquire_timeout_seconds",
+            self.acquire_timeout_seconds,
+            &seconds,
+        );
+        faults.check_range(
             "database.statement_timeout_seconds",
             self.statement_timeout_seconds,
             &seconds,
         );
         let idle = self.idle_in_transaction_timeout_seconds;
-        faults.range("database.idle_in_transaction_timeout_seconds", idle, &seconds);
+        faults.check_range("database.idle_in_transaction_timeout_seconds", idle, &seconds);
         let busy = self.busy_timeout_milliseconds;
-        faults.range("database.busy_timeout_milliseconds", busy, &(100..=60_000));
+        faults.check_range("database.busy_timeout_milliseconds", busy, &(100..=60_000));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// Maximum number of domains.
 const DOMAINS_MAX: usize = 20;
@@ -74,13 +74,13 @@ fn is_domain(text: &str) -> bool {
 }
 
 impl Section for Discovery {
-    const KEYS: &'static [Key] = &[
-        Key::new("enabled", Kind::Flag),
-        Key::new("domains", Kind::List),
-        Key::new("interval_seconds", Kind::Number),
-        Key::new("timeout_seconds", Kind::Number),
-        Key::new("auto_register", Kind::Flag),
-        Key::new("scheme", Kind::Text),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("enabled", ValueKind::Flag),
+        ConfigKey::new("domains", ValueKind::List),
+        ConfigKey::new("interval_seconds", ValueKind::Number),
+        ConfigKey::new("timeout_seconds", ValueKind::Number),
+        ConfigKey::new("auto_register", ValueKind::Flag),
+        ConfigKey::new("scheme", ValueKind::Text),
     ];
 
     fn check(&self, faults: &mut Faults) {
@@ -102,8 +102,8 @@ impl Section for Discovery {
         if self.enabled && self.domains.is_empty() {
             faults.add("discovery.domains", "must name a domain where discovery is enabled");
         }
-        faults.range("discovery.interval_seconds", self.interval_seconds, &(30..=86_400));
-        faults.range("discovery.timeout_seconds", self.timeout_seconds, &(1..=60));
+        faults.check_range("discovery.interval_seconds", self.interval_seconds, &(30..=86_400));
+        faults.check_range("discovery.timeout_seconds", self.timeout_seconds, &(1..=60));
         if !["https", "http"].contains(&self.scheme.as_str()) {
             faults.add("discovery.scheme", "must be https or http");
         }

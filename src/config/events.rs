@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// How long events are stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ fn retention_days() -> u32 {
 }
 
 impl Section for Events {
-    const KEYS: &'static [Key] = &[Key::new("retention_days", Kind::Number)];
+    const KEYS: &'static [ConfigKey] = &[ConfigKey::new("retention_days", ValueKind::Number)];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("events.retention_days", self.retention_days, &(1..=3650));
+        faults.check_range("events.retention_days", self.retention_days, &(1..=3650));
     }
 }

@@ -24,13 +24,13 @@ pub struct Faults(Vec<Fault>);
 
 impl Faults {
     /// Returns an empty list.
-    pub(super) fn none() -> Self {
+    pub(super) fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Returns a list with one fault.
     pub(super) fn one(key: impl Into<String>, why: impl Into<String>) -> Self {
-        let mut faults = Self::none();
+        let mut faults = Self::new();
         faults.add(key, why);
         faults
     }
@@ -41,7 +41,7 @@ impl Faults {
     }
 
     /// Adds a fault if a number is out of range.
-    pub(super) fn range<N: Copy + PartialOrd + fmt::Display>(
+    pub(super) fn check_range<N: Copy + PartialOrd + fmt::Display>(
         &mut self,
         key: &str,
         value: N,

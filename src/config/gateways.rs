@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// Maximum number of DNS servers.
 const DNS_SERVERS_MAX: usize = 8;
@@ -147,22 +147,22 @@ fn stream_connections_per_gateway() -> u32 {
 }
 
 impl Section for Gateways {
-    const KEYS: &'static [Key] = &[
-        Key::new("allowed_networks", Kind::List),
-        Key::new("dns_servers", Kind::List),
-        Key::new("probe_interval_seconds", Kind::Number),
-        Key::new("probe_timeout_seconds", Kind::Number),
-        Key::new("connect_timeout_seconds", Kind::Number),
-        Key::new("idle_seconds", Kind::Number),
-        Key::new("connections_per_core", Kind::Number),
-        Key::new("unary_calls_per_caller", Kind::Number),
-        Key::new("streams_per_caller", Kind::Number),
-        Key::new("uploads_per_caller", Kind::Number),
-        Key::new("streams_per_gateway", Kind::Number),
-        Key::new("stream_connections_per_gateway", Kind::Number),
-        Key::new("bytes_per_minute", Kind::Number),
-        Key::new("messages_per_minute", Kind::Number),
-        Key::new("request_ids_per_principal", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("allowed_networks", ValueKind::List),
+        ConfigKey::new("dns_servers", ValueKind::List),
+        ConfigKey::new("probe_interval_seconds", ValueKind::Number),
+        ConfigKey::new("probe_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("connect_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("idle_seconds", ValueKind::Number),
+        ConfigKey::new("connections_per_core", ValueKind::Number),
+        ConfigKey::new("unary_calls_per_caller", ValueKind::Number),
+        ConfigKey::new("streams_per_caller", ValueKind::Number),
+        ConfigKey::new("uploads_per_caller", ValueKind::Number),
+        ConfigKey::new("streams_per_gateway", ValueKind::Number),
+        ConfigKey::new("stream_connections_per_gateway", ValueKind::Number),
+        ConfigKey::new("bytes_per_minute", ValueKind::Number),
+        ConfigKey::new("messages_per_minute", ValueKind::Number),
+        ConfigKey::new("request_ids_per_principal", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
@@ -170,26 +170,38 @@ impl Section for Gateways {
             let why = format!("must be at most {DNS_SERVERS_MAX} servers");
             faults.add("gateways.dns_servers", why);
         }
-        faults.range("gateways.probe_interval_seconds", self.probe_interval_seconds, &(1..=3600));
-        faults.range("gateways.probe_timeout_seconds", self.probe_timeout_seconds, &(1..=60));
-        faults.range("gateways.connect_timeout_seconds", self.connect_timeout_seconds, &(1..=60));
-        faults.range("gateways.idle_seconds", self.idle_seconds, &(1..=86_400));
-        faults.range("gateways.connections_per_core", self.connections_per_core, &(1..=16));
+        faults.check_range(
+            "gateways.probe_interval_seconds",
+            self.probe_interval_seconds,
+            &(1..=3600),
+        );
+        faults.check_range("gateways.probe_timeout_seconds", self.probe_timeout_seconds, &(1..=60));
+        faults.check_range(
+            "gateways.connect_timeout_seconds",
+            self.connect_timeout_seconds,
+            &(1..=60),
+        );
+        faults.check_range("gateways.idle_seconds", self.idle_seconds, &(1..=86_400));
+        faults.check_range("gateways.connections_per_core", self.connections_per_core, &(1..=16));
         let streams = 1..=65_536;
         let unary = self.unary_calls_per_caller;
-        faults.range("gateways.unary_calls_per_caller", unary, &(0..=1_000_000));
-        faults.range("gateways.streams_per_caller", self.streams_per_caller, &streams);
-        faults.range("gateways.uploads_per_caller", self.uploads_per_caller, &streams);
-        faults.range("gateways.streams_per_gateway", self.streams_per_gateway, &streams);
+        faults.check_range("gateways.unary_calls_per_caller", unary, &(0..=1_000_000));
+        faults.check_range("gateways.streams_per_caller", self.streams_per_caller, &streams);
+        faults.check_range("gateways.uploads_per_caller", self.uploads_per_caller, &streams);
+        faults.check_range("gateways.streams_per_gateway", self.streams_per_gateway, &streams);
         let connections = self.stream_connections_per_gateway;
-        faults.range("gateways.stream_connections_per_gateway", connections, &(1..=16_384));
+        faults.check_range("gateways.stream_connections_per_gateway", connections, &(1..=16_384));
         // At least one message of the maximum size must fit.
         let bytes = 32 << 20..=1 << 40;
-        faults.range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
+        faults.check_range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
         let messages = 1_000..=1_000_000_000;
-        faults.range("gateways.messages_per_minute", self.messages_per_minute, &messages);
+        faults.check_range("gateways.messages_per_minute", self.messages_per_minute, &messages);
         let ids = 1..=1_000_000;
-        faults.range("gateways.request_ids_per_principal", self.request_ids_per_principal, &ids);
+        faults.check_range(
+            "gateways.request_ids_per_principal",
+            self.request_ids_per_principal,
+            &ids,
+        );
     }
 }
 

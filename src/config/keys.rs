@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::database::DatabaseUrl;
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 use super::shown::{secret, secrets};
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
@@ -50,11 +50,11 @@ fn older_paths() -> Vec<PathBuf> {
 }
 
 impl Section for Keys {
-    const KEYS: &'static [Key] = &[
-        Key::new("master_key", Kind::Secret),
-        Key::new("master_key_path", Kind::Text),
-        Key::new("older_master_keys", Kind::Secrets),
-        Key::new("older_master_key_paths", Kind::List),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("master_key", ValueKind::Secret),
+        ConfigKey::new("master_key_path", ValueKind::Text),
+        ConfigKey::new("older_master_keys", ValueKind::Secrets),
+        ConfigKey::new("older_master_key_paths", ValueKind::List),
     ];
 
     fn check(&self, faults: &mut Faults) {
@@ -66,7 +66,7 @@ impl Section for Keys {
         if has_older && !self.has_current() {
             faults.add("keys.master_key", "or `keys.master_key_path` is needed beside older keys");
         }
-        self.texts(faults);
+        self.read_keys(faults);
     }
 }
 
@@ -85,9 +85,9 @@ impl Keys {
     }
 
     /// Returns the configured keys after reading their files, or `None` if there is no current key.
-    pub fn open(&self) -> Result<Option<MasterKeys>, Faults> {
-        let mut faults = Faults::none();
-        let texts = self.texts(&mut faults);
+    pub fn load(&self) -> Result<Option<MasterKeys>, Faults> {
+        let mut faults = Faults::new();
+        let texts = self.read_keys(&mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -101,7 +101,7 @@ impl Keys {
     }
 
     /// Returns the text of every valid key, the current one first, and adds a fault for each invalid one.
-    fn texts(&self, faults: &mut Faults) -> Vec<Secret> {
+    fn read_keys(&self, faults: &mut Faults) -> Vec<Secret> {
         let mut texts = Vec::new();
         let mut take = |key: String, text: io::Result<Secret>| match text {
             Err(error) => faults.add(key, format!("cannot be read: {error}")),
@@ -114,20 +114,20 @@ impl Keys {
             take("keys.master_key".to_owned(), Ok(key.clone()));
         }
         if let Some(path) = &self.master_key_path {
-            take("keys.master_key_path".to_owned(), read(path));
+            take("keys.master_key_path".to_owned(), read_secret_file(path));
         }
         for (i, key) in self.older_master_keys.iter().enumerate() {
             take(format!("keys.older_master_keys[{i}]"), Ok(key.clone()));
         }
         for (i, path) in self.older_master_key_paths.iter().enumerate() {
-            take(format!("keys.older_master_key_paths[{i}]"), read(path));
+            take(format!("keys.older_master_key_paths[{i}]"), read_secret_file(path));
         }
         texts
     }
 }
 
 /// Reads a secret from its own file. Fails if users other than its owner and group have access to the file.
-pub(super) fn read(path: &Path) -> io::Result<Secret> {
+pub(super) fn read_secret_file(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o007 != 0 {
         return Err(io::Error::other("other users have access: chmod 640"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// Limits on what one address or caller can use. An IPv6 address counts by its /64.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -201,70 +201,70 @@ impl Limits {
 }
 
 impl Section for Limits {
-    const KEYS: &'static [Key] = &[
-        Key::new("address_requests_per_second", Kind::Number),
-        Key::new("address_burst", Kind::Number),
-        Key::new("anonymous_requests_per_minute", Kind::Number),
-        Key::new("anonymous_burst", Kind::Number),
-        Key::new("token_requests_per_minute", Kind::Number),
-        Key::new("credentials_per_minute", Kind::Number),
-        Key::new("calls_max", Kind::Number),
-        Key::new("calls_per_address", Kind::Number),
-        Key::new("calls_per_principal", Kind::Number),
-        Key::new("anonymous_calls_per_address", Kind::Number),
-        Key::new("streams_per_caller", Kind::Number),
-        Key::new("held_mib_max", Kind::Number),
-        Key::new("held_mib_per_caller", Kind::Number),
-        Key::new("body_seconds", Kind::Number),
-        Key::new("answer_seconds", Kind::Number),
-        Key::new("bcrypt_parallel", Kind::Number),
-        Key::new("bcrypt_cost", Kind::Number),
-        Key::new("disk_reserve_mib", Kind::Number),
-        Key::new("connections_max", Kind::Number),
-        Key::new("address_connections_max", Kind::Number),
-        Key::new("connection_idle_seconds", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("address_requests_per_second", ValueKind::Number),
+        ConfigKey::new("address_burst", ValueKind::Number),
+        ConfigKey::new("anonymous_requests_per_minute", ValueKind::Number),
+        ConfigKey::new("anonymous_burst", ValueKind::Number),
+        ConfigKey::new("token_requests_per_minute", ValueKind::Number),
+        ConfigKey::new("credentials_per_minute", ValueKind::Number),
+        ConfigKey::new("calls_max", ValueKind::Number),
+        ConfigKey::new("calls_per_address", ValueKind::Number),
+        ConfigKey::new("calls_per_principal", ValueKind::Number),
+        ConfigKey::new("anonymous_calls_per_address", ValueKind::Number),
+        ConfigKey::new("streams_per_caller", ValueKind::Number),
+        ConfigKey::new("held_mib_max", ValueKind::Number),
+        ConfigKey::new("held_mib_per_caller", ValueKind::Number),
+        ConfigKey::new("body_seconds", ValueKind::Number),
+        ConfigKey::new("answer_seconds", ValueKind::Number),
+        ConfigKey::new("bcrypt_parallel", ValueKind::Number),
+        ConfigKey::new("bcrypt_cost", ValueKind::Number),
+        ConfigKey::new("disk_reserve_mib", ValueKind::Number),
+        ConfigKey::new("connections_max", ValueKind::Number),
+        ConfigKey::new("address_connections_max", ValueKind::Number),
+        ConfigKey::new("connection_idle_seconds", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
         let rate = 1..=10_000_000;
         let per_second = self.address_requests_per_second;
-        faults.range("limits.address_requests_per_second", per_second, &rate);
-        faults.range("limits.address_burst", self.address_burst, &rate);
+        faults.check_range("limits.address_requests_per_second", per_second, &rate);
+        faults.check_range("limits.address_burst", self.address_burst, &rate);
         let per_minute = self.anonymous_requests_per_minute;
-        faults.range("limits.anonymous_requests_per_minute", per_minute, &rate);
-        faults.range("limits.anonymous_burst", self.anonymous_burst, &rate);
+        faults.check_range("limits.anonymous_requests_per_minute", per_minute, &rate);
+        faults.check_range("limits.anonymous_burst", self.anonymous_burst, &rate);
         let per_minute = self.token_requests_per_minute;
-        faults.range("limits.token_requests_per_minute", per_minute, &(0..=10_000_000));
+        faults.check_range("limits.token_requests_per_minute", per_minute, &(0..=10_000_000));
         let per_minute = self.credentials_per_minute;
-        faults.range("limits.credentials_per_minute", per_minute, &(0..=10_000_000));
+        faults.check_range("limits.credentials_per_minute", per_minute, &(0..=10_000_000));
         self.check_in_flight(faults);
-        faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
+        faults.check_range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
         // A stolen hash with a cost below 10 is cheap to guess; with a cost above 16, one login uses a core for four
         // seconds.
-        faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));
-        faults.range("limits.connections_max", self.connections_max, &(16..=1_000_000));
+        faults.check_range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));
+        faults.check_range("limits.connections_max", self.connections_max, &(16..=1_000_000));
         let each = self.address_connections_max;
-        faults.range("limits.address_connections_max", each, &(1..=1_000_000));
+        faults.check_range("limits.address_connections_max", each, &(1..=1_000_000));
         let idle = self.connection_idle_seconds;
-        faults.range("limits.connection_idle_seconds", idle, &(10..=86_400));
+        faults.check_range("limits.connection_idle_seconds", idle, &(10..=86_400));
     }
 }
 
 impl Limits {
     fn check_in_flight(&self, faults: &mut Faults) {
         let calls = 1..=1_000_000;
-        faults.range("limits.calls_max", self.calls_max, &calls);
-        faults.range("limits.calls_per_address", self.calls_per_address, &calls);
-        faults.range("limits.calls_per_principal", self.calls_per_principal, &calls);
+        faults.check_range("limits.calls_max", self.calls_max, &calls);
+        faults.check_range("limits.calls_per_address", self.calls_per_address, &calls);
+        faults.check_range("limits.calls_per_principal", self.calls_per_principal, &calls);
         let anonymous = self.anonymous_calls_per_address;
-        faults.range("limits.anonymous_calls_per_address", anonymous, &calls);
-        faults.range("limits.streams_per_caller", self.streams_per_caller, &calls);
+        faults.check_range("limits.anonymous_calls_per_address", anonymous, &calls);
+        faults.check_range("limits.streams_per_caller", self.streams_per_caller, &calls);
         let mib = 1..=1_048_576;
-        faults.range("limits.held_mib_max", self.held_mib_max, &mib);
-        faults.range("limits.held_mib_per_caller", self.held_mib_per_caller, &mib);
+        faults.check_range("limits.held_mib_max", self.held_mib_max, &mib);
+        faults.check_range("limits.held_mib_per_caller", self.held_mib_per_caller, &mib);
         let seconds = 1..=3600;
-        faults.range("limits.body_seconds", self.body_seconds, &seconds);
-        faults.range("limits.answer_seconds", self.answer_seconds, &seconds);
+        faults.check_range("limits.body_seconds", self.body_seconds, &seconds);
+        faults.check_range("limits.answer_seconds", self.answer_seconds, &seconds);
     }
 
     /// Checks that one caller can hold a message of the maximum size.
@@ -296,7 +296,7 @@ mod tests {
     /// Returns the faults of a section with only this key set.
     fn faults(key: &str, value: u64) -> Vec<String> {
         let limits: Limits = toml::from_str(&format!("{key} = {value}")).unwrap();
-        let mut faults = Faults::none();
+        let mut faults = Faults::new();
         limits.check(&mut faults);
         limits.check_message(4 << 20, &mut faults);
         faults.iter().map(ToString::to_string).collect()

@@ -47,7 +47,7 @@ pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
-pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
+pub use oidc::{Condition, Oidc, OidcProvider, OidcRule, RULE_PRINCIPAL_PREFIX};
 pub use operations::Operations;
 pub use sandboxes::Sandboxes;
 pub use server::Server;
@@ -118,10 +118,10 @@ impl Config {
         environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
         flags: &[(String, String)],
     ) -> Result<Self, Faults> {
-        let mut faults = Faults::none();
-        let mut sections = sources::file(text.unwrap_or_default(), &mut faults);
-        sources::environment(&mut sections, environment, &mut faults);
-        sources::flags(&mut sections, flags, &mut faults);
+        let mut faults = Faults::new();
+        let mut sections = sources::parse_file(text.unwrap_or_default(), &mut faults);
+        sources::apply_environment(&mut sections, environment, &mut faults);
+        sources::apply_flags(&mut sections, flags, &mut faults);
         let config = Self::read(sections, &mut faults);
         match config {
             Some(config) if faults.is_empty() => Ok(config),
@@ -131,23 +131,24 @@ impl Config {
 
     /// Reads and checks every section, even if another one has faults, so that all faults are listed.
     fn read(mut sections: toml::Table, faults: &mut Faults) -> Option<Self> {
-        let server: Option<Server> = read::section(&mut sections, "server", faults);
-        let database: Option<Database> = read::section(&mut sections, "database", faults);
-        let keys: Option<Keys> = read::section(&mut sections, "keys", faults);
-        let limits: Option<Limits> = read::section(&mut sections, "limits", faults);
-        let gateways: Option<Gateways> = read::section(&mut sections, "gateways", faults);
-        let discovery: Option<Discovery> = read::section(&mut sections, "discovery", faults);
-        let access: Option<Access> = read::section(&mut sections, "access", faults);
-        let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
-        let oidc: Option<Oidc> = read::section(&mut sections, "oidc", faults);
+        let server: Option<Server> = read::read_section(&mut sections, "server", faults);
+        let database: Option<Database> = read::read_section(&mut sections, "database", faults);
+        let keys: Option<Keys> = read::read_section(&mut sections, "keys", faults);
+        let limits: Option<Limits> = read::read_section(&mut sections, "limits", faults);
+        let gateways: Option<Gateways> = read::read_section(&mut sections, "gateways", faults);
+        let discovery: Option<Discovery> = read::read_section(&mut sections, "discovery", faults);
+        let access: Option<Access> = read::read_section(&mut sections, "access", faults);
+        let auth: Option<Auth> = read::read_section(&mut sections, "auth", faults);
+        let oidc: Option<Oidc> = read::read_section(&mut sections, "oidc", faults);
         let token_service: Option<TokenService> =
-            read::section(&mut sections, "token_service", faults);
-        let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
-        let events: Option<Events> = read::section(&mut sections, "events", faults);
-        let operations: Option<Operations> = read::section(&mut sections, "operations", faults);
-        let sandboxes: Option<Sandboxes> = read::section(&mut sections, "sandboxes", faults);
-        let boot_hooks: Option<BootHooks> = read::section(&mut sections, "boot_hooks", faults);
-        let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
+            read::read_section(&mut sections, "token_service", faults);
+        let audit: Option<Audit> = read::read_section(&mut sections, "audit", faults);
+        let events: Option<Events> = read::read_section(&mut sections, "events", faults);
+        let operations: Option<Operations> =
+            read::read_section(&mut sections, "operations", faults);
+        let sandboxes: Option<Sandboxes> = read::read_section(&mut sections, "sandboxes", faults);
+        let boot_hooks: Option<BootHooks> = read::read_section(&mut sections, "boot_hooks", faults);
+        let telemetry: Option<Telemetry> = read::read_section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is no section of the configuration");
         }

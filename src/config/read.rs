@@ -11,7 +11,7 @@ use super::fault::Faults;
 /// A section of the configuration.
 pub(super) trait Section: DeserializeOwned {
     /// Every key, for the environment and flags.
-    const KEYS: &'static [Key];
+    const KEYS: &'static [ConfigKey];
 
     /// Adds a fault for each value that is out of range or contradicts another.
     fn check(&self, faults: &mut Faults);
@@ -19,16 +19,16 @@ pub(super) trait Section: DeserializeOwned {
 
 /// A key of a section.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     /// Path within the section, with dots if nested.
     pub(super) path: &'static str,
     /// Type of the value.
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
 }
 
 /// How the text of a variable or flag is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// A string.
     Text,
     /// A string that is never printed and never accepted from a flag.
@@ -45,18 +45,18 @@ pub(super) enum Kind {
     Tables,
 }
 
-impl Key {
-    pub(super) const fn new(path: &'static str, kind: Kind) -> Self {
+impl ConfigKey {
+    pub(super) const fn new(path: &'static str, kind: ValueKind) -> Self {
         Self { path, kind }
     }
 
     fn is_secret(self) -> bool {
-        matches!(self.kind, Kind::Secret | Kind::Secrets)
+        matches!(self.kind, ValueKind::Secret | ValueKind::Secrets)
     }
 }
 
 /// Removes one section from the tables of the file, reads it and checks it.
-pub(super) fn section<S: Section>(
+pub(super) fn read_section<S: Section>(
     sections: &mut Table,
     name: &str,
     faults: &mut Faults,
@@ -75,7 +75,7 @@ pub(super) fn section<S: Section>(
     }
     let found_before = faults.iter().count();
     for (key, value) in table {
-        blame::<S>(name, &[key], &value, faults);
+        collect_faults::<S>(name, &[key], &value, faults);
     }
     if faults.iter().count() == found_before {
         faults.add(name, "cannot be read");
@@ -84,15 +84,15 @@ pub(super) fn section<S: Section>(
 }
 
 /// Finds the innermost key that cannot be read, and adds a fault for it.
-fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut Faults) {
-    let Err(error) = S::deserialize(alone(path, value.clone())) else { return };
+fn collect_faults<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut Faults) {
+    let Err(error) = S::deserialize(nest_value(path, value.clone())) else { return };
     if let Value::Table(inner) = value
-        && S::deserialize(alone(path, Value::Table(Table::new()))).is_ok()
+        && S::deserialize(nest_value(path, Value::Table(Table::new()))).is_ok()
     {
         for (key, value) in inner {
             let mut path = path.to_vec();
             path.push(key.clone());
-            blame::<S>(section, &path, value, faults);
+            collect_faults::<S>(section, &path, value, faults);
         }
         return;
     }
@@ -103,8 +103,8 @@ fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut
         && !secret
     {
         for (i, item) in items.iter().enumerate() {
-            if let Err(error) = S::deserialize(alone(path, Value::Array(vec![item.clone()]))) {
-                faults.add(format!("{full}[{i}]"), reason(&error));
+            if let Err(error) = S::deserialize(nest_value(path, Value::Array(vec![item.clone()]))) {
+                faults.add(format!("{full}[{i}]"), error_reason(&error));
             }
         }
         return;
@@ -113,19 +113,19 @@ fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut
     let why = if secret {
         "must be a string in the form that is documented".to_owned()
     } else {
-        reason(&error)
+        error_reason(&error)
     };
     faults.add(full, why);
 }
 
 /// Returns a section in which only this key is set.
-fn alone(path: &[String], value: Value) -> Value {
+fn nest_value(path: &[String], value: Value) -> Value {
     path.iter()
         .rev()
         .fold(value, |value, key| Value::Table(Table::from_iter([(key.clone(), value)])))
 }
 
-fn reason(error: &toml::de::Error) -> String {
+fn error_reason(error: &toml::de::Error) -> String {
     let words = error.message().trim();
     if words.starts_with("unknown field") {
         let known = words.split_once(", ").map_or("", |(_, known)| known);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// Timeouts and polling of sandboxes, and templates.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,19 +53,27 @@ fn list_timeout_seconds() -> u64 {
 }
 
 impl Section for Sandboxes {
-    const KEYS: &'static [Key] = &[
-        Key::new("ready_timeout_seconds", Kind::Number),
-        Key::new("sweep_seconds", Kind::Number),
-        Key::new("missing_grace_seconds", Kind::Number),
-        Key::new("list_timeout_seconds", Kind::Number),
-        Key::new("templates_folder", Kind::Text),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("ready_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("sweep_seconds", ValueKind::Number),
+        ConfigKey::new("missing_grace_seconds", ValueKind::Number),
+        ConfigKey::new("list_timeout_seconds", ValueKind::Number),
+        ConfigKey::new("templates_folder", ValueKind::Text),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("sandboxes.ready_timeout_seconds", self.ready_timeout_seconds, &(1..=3600));
-        faults.range("sandboxes.sweep_seconds", self.sweep_seconds, &(5..=86_400));
-        faults.range("sandboxes.missing_grace_seconds", self.missing_grace_seconds, &(0..=86_400));
-        faults.range("sandboxes.list_timeout_seconds", self.list_timeout_seconds, &(1..=60));
+        faults.check_range(
+            "sandboxes.ready_timeout_seconds",
+            self.ready_timeout_seconds,
+            &(1..=3600),
+        );
+        faults.check_range("sandboxes.sweep_seconds", self.sweep_seconds, &(5..=86_400));
+        faults.check_range(
+            "sandboxes.missing_grace_seconds",
+            self.missing_grace_seconds,
+            &(0..=86_400),
+        );
+        faults.check_range("sandboxes.list_timeout_seconds", self.list_timeout_seconds, &(1..=60));
     }
 }
 

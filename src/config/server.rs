@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 use super::tls::Tls;
 
 /// Minimum of `message_bytes_max`: policies and SBOM pages of real sandboxes must fit.
@@ -40,7 +40,7 @@ pub struct Server {
     #[serde(default)]
     pub gateway_domain: Option<String>,
     /// TLS of the listener.
-    #[serde(default = "Tls::off")]
+    #[serde(default = "Tls::disabled")]
     pub tls: Tls,
     /// Accepts calls without TLS on an address that is not loopback. Set it to true only if a proxy terminates TLS on a
     /// private network. Default false: tokens would be readable on the network.
@@ -140,29 +140,29 @@ fn trusted_proxies() -> Vec<IpNet> {
 }
 
 impl Section for Server {
-    const KEYS: &'static [Key] = &[
-        Key::new("listen", Kind::Text),
-        Key::new("data_dir", Kind::Text),
-        Key::new("public_url", Kind::Text),
-        Key::new("gateway_domain", Kind::Text),
-        Key::new("tls.cert_path", Kind::Text),
-        Key::new("tls.key_path", Kind::Text),
-        Key::new("tls.client_ca_path", Kind::Text),
-        Key::new("tls.reload_seconds", Kind::Number),
-        Key::new("tls.client_identities", Kind::Tables),
-        Key::new("allow_plaintext", Kind::Flag),
-        Key::new("message_bytes_max", Kind::Number),
-        Key::new("drain_seconds", Kind::Number),
-        Key::new("keepalive_seconds", Kind::Number),
-        Key::new("handshake_seconds", Kind::Number),
-        Key::new("concurrent_streams_max", Kind::Number),
-        Key::new("cores", Kind::Number),
-        Key::new("browser_origins", Kind::List),
-        Key::new("trusted_proxies", Kind::List),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("listen", ValueKind::Text),
+        ConfigKey::new("data_dir", ValueKind::Text),
+        ConfigKey::new("public_url", ValueKind::Text),
+        ConfigKey::new("gateway_domain", ValueKind::Text),
+        ConfigKey::new("tls.cert_path", ValueKind::Text),
+        ConfigKey::new("tls.key_path", ValueKind::Text),
+        ConfigKey::new("tls.client_ca_path", ValueKind::Text),
+        ConfigKey::new("tls.reload_seconds", ValueKind::Number),
+        ConfigKey::new("tls.client_identities", ValueKind::Tables),
+        ConfigKey::new("allow_plaintext", ValueKind::Flag),
+        ConfigKey::new("message_bytes_max", ValueKind::Number),
+        ConfigKey::new("drain_seconds", ValueKind::Number),
+        ConfigKey::new("keepalive_seconds", ValueKind::Number),
+        ConfigKey::new("handshake_seconds", ValueKind::Number),
+        ConfigKey::new("concurrent_streams_max", ValueKind::Number),
+        ConfigKey::new("cores", ValueKind::Number),
+        ConfigKey::new("browser_origins", ValueKind::List),
+        ConfigKey::new("trusted_proxies", ValueKind::List),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        if let Some(why) = self.public_url.as_deref().and_then(fault_of_url) {
+        if let Some(why) = self.public_url.as_deref().and_then(url_fault) {
             faults.add("server.public_url", why);
         }
         if self.gateway_domain.as_deref().is_some_and(|domain| !is_domain(domain)) {
@@ -172,7 +172,7 @@ impl Section for Server {
             );
         }
         self.tls.check(faults);
-        if !self.tls.is_on() && !self.listen.ip().is_loopback() && !self.allow_plaintext {
+        if !self.tls.is_enabled() && !self.listen.ip().is_loopback() && !self.allow_plaintext {
             faults.add(
                 "server.listen",
                 "is not loopback: set `server.tls.cert_path` and `server.tls.key_path`, or \
@@ -180,13 +180,13 @@ impl Section for Server {
             );
         }
         let bytes = MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX;
-        faults.range("server.message_bytes_max", self.message_bytes_max, &bytes);
-        faults.range("server.drain_seconds", self.drain_seconds, &(1..=3600));
-        faults.range("server.keepalive_seconds", self.keepalive_seconds, &(5..=3600));
-        faults.range("server.handshake_seconds", self.handshake_seconds, &(1..=60));
+        faults.check_range("server.message_bytes_max", self.message_bytes_max, &bytes);
+        faults.check_range("server.drain_seconds", self.drain_seconds, &(1..=3600));
+        faults.check_range("server.keepalive_seconds", self.keepalive_seconds, &(5..=3600));
+        faults.check_range("server.handshake_seconds", self.handshake_seconds, &(1..=60));
         let streams = 1..=65_536;
-        faults.range("server.concurrent_streams_max", self.concurrent_streams_max, &streams);
-        faults.range("server.cores", self.cores, &(0..=1024));
+        faults.check_range("server.concurrent_streams_max", self.concurrent_streams_max, &streams);
+        faults.check_range("server.cores", self.cores, &(0..=1024));
         if self.browser_origins.len() > ORIGINS_MAX {
             faults.add("server.browser_origins", format!("must be at most {ORIGINS_MAX} origins"));
         }
@@ -209,7 +209,7 @@ impl Server {
     /// Returns the URL under which callers reach the server, without a trailing slash.
     #[must_use]
     pub fn public_url(&self) -> String {
-        let scheme = if self.tls.is_on() { "https" } else { "http" };
+        let scheme = if self.tls.is_enabled() { "https" } else { "http" };
         self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
     }
 
@@ -238,7 +238,7 @@ impl Server {
     }
 }
 
-fn fault_of_url(url: &str) -> Option<&'static str> {
+fn url_fault(url: &str) -> Option<&'static str> {
     let Ok(uri) = url.parse::<http::Uri>() else { return Some("is no URL") };
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Some("must begin with `https://` or `http://`");

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use toml::{Table, Value};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 use super::{
     Access, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits, Oidc,
     Operations, Sandboxes, Server, Telemetry, TokenService,
@@ -18,7 +18,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[Key]); 16] = [
+pub(super) const SECTIONS: [(&str, &[ConfigKey]); 16] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
@@ -38,7 +38,7 @@ pub(super) const SECTIONS: [(&str, &[Key]); 16] = [
 ];
 
 /// Parses the file.
-pub(super) fn file(text: &str, faults: &mut Faults) -> Table {
+pub(super) fn parse_file(text: &str, faults: &mut Faults) -> Table {
     text.parse().unwrap_or_else(|error: toml::de::Error| {
         // The error's own Display quotes the line, which may hold a secret.
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
@@ -48,7 +48,7 @@ pub(super) fn file(text: &str, faults: &mut Faults) -> Table {
 }
 
 /// Overrides values of the file with environment variables.
-pub(super) fn environment(
+pub(super) fn apply_environment(
     sections: &mut Table,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     faults: &mut Faults,
@@ -58,45 +58,49 @@ pub(super) fn environment(
         if NO_KEYS.contains(&name) || is_service_link(name) {
             continue;
         }
-        let Some((section, key)) = find(|section, key| variable(section, key) == name) else {
+        let Some((section, key)) = find_key(|section, key| variable_name(section, key) == name)
+        else {
             faults.add(name, "is no variable of the configuration");
             continue;
         };
         match value.into_string() {
-            Ok(text) => set(sections, section, *key, name, text, faults),
+            Ok(text) => set_value(sections, section, *key, name, text, faults),
             Err(_) => faults.add(name, "is not UTF-8"),
         }
     }
 }
 
 /// Overrides values of the file and the environment with flags.
-pub(super) fn flags(sections: &mut Table, flags: &[(String, String)], faults: &mut Faults) {
+pub(super) fn apply_flags(sections: &mut Table, flags: &[(String, String)], faults: &mut Faults) {
     for (name, text) in flags {
-        let Some((section, key)) = find(|section, key| format!("{section}.{}", key.path) == *name)
+        let Some((section, key)) =
+            find_key(|section, key| format!("{section}.{}", key.path) == *name)
         else {
             faults.add(name, "is no key of the configuration");
             continue;
         };
-        if matches!(key.kind, Kind::Secret | Kind::Secrets) {
-            let variable = variable(section, key);
+        if matches!(key.kind, ValueKind::Secret | ValueKind::Secrets) {
+            let variable = variable_name(section, key);
             faults.add(
                 name,
                 format!("is a secret, and flags can be read by others: set `{variable}`"),
             );
             continue;
         }
-        set(sections, section, *key, name, text.clone(), faults);
+        set_value(sections, section, *key, name, text.clone(), faults);
     }
 }
 
-fn find(matches: impl Fn(&str, &Key) -> bool) -> Option<(&'static str, &'static Key)> {
+fn find_key(
+    matches: impl Fn(&str, &ConfigKey) -> bool,
+) -> Option<(&'static str, &'static ConfigKey)> {
     SECTIONS.iter().find_map(|(section, keys)| {
         keys.iter().find(|key| matches(section, key)).map(|key| (*section, key))
     })
 }
 
 /// Returns the variable of a key: `server.tls.cert_path` is `SHOREGUARD_SERVER_TLS_CERT_PATH`.
-fn variable(section: &str, key: &Key) -> String {
+fn variable_name(section: &str, key: &ConfigKey) -> String {
     format!("{PREFIX}{section}_{}", key.path.replace('.', "_")).to_uppercase()
 }
 
@@ -112,16 +116,16 @@ fn is_service_link(name: &str) -> bool {
         })
 }
 
-fn set(
+fn set_value(
     sections: &mut Table,
     section: &str,
-    key: Key,
+    key: ConfigKey,
     said_as: &str,
     text: String,
     faults: &mut Faults,
 ) {
-    let Some(value) = parse(key.kind, text) else {
-        faults.add(said_as, wanted(key.kind));
+    let Some(value) = parse_value(key.kind, text) else {
+        faults.add(said_as, expected_form(key.kind));
         return;
     };
     let path: Vec<&str> = std::iter::once(section).chain(key.path.split('.')).collect();
@@ -136,28 +140,28 @@ fn set(
     table.insert((*last).to_owned(), value);
 }
 
-fn parse(kind: Kind, text: String) -> Option<Value> {
+fn parse_value(kind: ValueKind, text: String) -> Option<Value> {
     match kind {
-        Kind::Text | Kind::Secret => Some(Value::String(text)),
-        Kind::Number => text.trim().parse().ok().map(Value::Integer),
-        Kind::Flag => text.trim().parse().ok().map(Value::Boolean),
-        Kind::List | Kind::Secrets => Some(Value::Array(
+        ValueKind::Text | ValueKind::Secret => Some(Value::String(text)),
+        ValueKind::Number => text.trim().parse().ok().map(Value::Integer),
+        ValueKind::Flag => text.trim().parse().ok().map(Value::Boolean),
+        ValueKind::List | ValueKind::Secrets => Some(Value::Array(
             text.split(',')
                 .map(str::trim)
                 .filter(|item| !item.is_empty())
                 .map(|item| Value::String(item.to_owned()))
                 .collect(),
         )),
-        Kind::Tables => None,
+        ValueKind::Tables => None,
     }
 }
 
-fn wanted(kind: Kind) -> &'static str {
+fn expected_form(kind: ValueKind) -> &'static str {
     match kind {
-        Kind::Text | Kind::Secret => "must be text",
-        Kind::Number => "must be a whole number",
-        Kind::Flag => "must be `true` or `false`",
-        Kind::List | Kind::Secrets => "must be a list separated by commas",
-        Kind::Tables => "can only be set in the file",
+        ValueKind::Text | ValueKind::Secret => "must be text",
+        ValueKind::Number => "must be a whole number",
+        ValueKind::Flag => "must be `true` or `false`",
+        ValueKind::List | ValueKind::Secrets => "must be a list separated by commas",
+        ValueKind::Tables => "can only be set in the file",
     }
 }

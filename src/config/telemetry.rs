@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// Logs, metrics and traces.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,20 +111,20 @@ mod empty_text_is_none {
 }
 
 impl Section for Telemetry {
-    const KEYS: &'static [Key] = &[
-        Key::new("log_format", Kind::Text),
-        Key::new("log_level", Kind::Text),
-        Key::new("metrics_listen", Kind::Text),
-        Key::new("otlp_endpoint", Kind::Text),
-        Key::new("otlp_one_in", Kind::Number),
-        Key::new("trust_traceparent", Kind::Flag),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("log_format", ValueKind::Text),
+        ConfigKey::new("log_level", ValueKind::Text),
+        ConfigKey::new("metrics_listen", ValueKind::Text),
+        ConfigKey::new("otlp_endpoint", ValueKind::Text),
+        ConfigKey::new("otlp_one_in", ValueKind::Number),
+        ConfigKey::new("trust_traceparent", ValueKind::Flag),
     ];
 
     fn check(&self, faults: &mut Faults) {
         if let Err(error) = EnvFilter::try_new(&self.log_level) {
             faults.add("telemetry.log_level", format!("is no filter: {error}"));
         }
-        faults.range("telemetry.otlp_one_in", self.otlp_one_in, &(1..=1_000_000));
+        faults.check_range("telemetry.otlp_one_in", self.otlp_one_in, &(1..=1_000_000));
         let speaks = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         let is_url = |url: &str| speaks(url) && url.parse::<http::Uri>().is_ok();
         if self.otlp_endpoint.as_deref().is_some_and(|url| !is_url(url)) {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::read::{Kind, Section};
+use super::read::{Section, ValueKind};
 use super::sources::SECTIONS;
 use super::{
     Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events, Faults,
@@ -67,7 +67,7 @@ fn a_variable_can_hold_a_list_a_boolean_an_address_or_be_empty() {
     assert_eq!(config.gateways.allowed_networks.len(), 2);
     assert_eq!(config.server.listen.port(), 80);
     assert_eq!(config.telemetry.metrics_listen, None);
-    assert!(config.keys.open().unwrap().is_some());
+    assert!(config.keys.load().unwrap().is_some());
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn the_request_id_limit_per_principal_has_a_valid_range() {
 fn the_registration_role_cannot_be_admin() {
     for role in ["none", "viewer", "operator"] {
         let config = Config::from_toml(&format!("[auth]\nregistration_role = '{role}'")).unwrap();
-        assert_eq!(config.auth.role_of_registered().unwrap().as_str(), role);
+        assert_eq!(config.auth.registration_role_value().unwrap().as_str(), role);
         assert!(!config.auth.self_registration);
     }
     for role in ["admin", "owner", "Viewer", ""] {
@@ -325,7 +325,7 @@ fn a_master_key_can_be_read_from_a_private_file() {
     let path = file.path().display();
     let in_file = Config::from_toml(&format!("[keys]\nmaster_key_path = '{path}'")).unwrap();
     let written = Config::from_toml(&format!("[keys]\nmaster_key = '{HEX_KEY}'")).unwrap();
-    let id = |config: &Config| config.keys.open().unwrap().unwrap().current_id().to_owned();
+    let id = |config: &Config| config.keys.load().unwrap().unwrap().current_id().to_owned();
     assert_eq!(id(&in_file), id(&written));
 
     std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).unwrap();
@@ -394,6 +394,7 @@ fn every_configuration_field_has_an_environment_variable() {
         let paths: Vec<&str> = keys.iter().map(|key| key.path).collect();
         assert_eq!(paths, fields, "{section}");
     }
-    let tables = SECTIONS.iter().flat_map(|(_, keys)| *keys).filter(|key| key.kind == Kind::Tables);
+    let tables =
+        SECTIONS.iter().flat_map(|(_, keys)| *keys).filter(|key| key.kind == ValueKind::Tables);
     assert_eq!(tables.count(), 2);
 }

@@ -61,7 +61,7 @@ fn client_identities() -> Vec<ClientIdentity> {
 
 impl Tls {
     /// Returns the default, no TLS, which is suitable only for loopback.
-    pub(super) fn off() -> Self {
+    pub(super) fn disabled() -> Self {
         Self {
             cert_path: None,
             key_path: None,
@@ -73,7 +73,7 @@ impl Tls {
 
     /// Returns whether the listener uses TLS.
     #[must_use]
-    pub fn is_on(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.cert_path.is_some() && self.key_path.is_some()
     }
 
@@ -83,13 +83,13 @@ impl Tls {
             (None, Some(_)) => faults.add("server.tls.cert_path", "is needed by `key_path`"),
             (None, None) | (Some(_), Some(_)) => {}
         }
-        readable("server.tls.cert_path", self.cert_path.as_deref(), faults);
-        readable("server.tls.key_path", self.key_path.as_deref(), faults);
-        readable("server.tls.client_ca_path", self.client_ca_path.as_deref(), faults);
-        if self.client_ca_path.is_some() && !self.is_on() {
+        check_readable("server.tls.cert_path", self.cert_path.as_deref(), faults);
+        check_readable("server.tls.key_path", self.key_path.as_deref(), faults);
+        check_readable("server.tls.client_ca_path", self.client_ca_path.as_deref(), faults);
+        if self.client_ca_path.is_some() && !self.is_enabled() {
             faults.add("server.tls.client_ca_path", "needs `cert_path` and `key_path`");
         }
-        faults.range("server.tls.reload_seconds", self.reload_seconds, &(1..=86_400));
+        faults.check_range("server.tls.reload_seconds", self.reload_seconds, &(1..=86_400));
         if !self.client_identities.is_empty() && self.client_ca_path.is_none() {
             faults.add("server.tls.client_identities", "needs `client_ca_path`");
         }
@@ -109,10 +109,10 @@ impl ClientIdentity {
         if self.issuer.trim().is_empty() {
             faults.add(format!("{key}.issuer"), "must not be empty");
         }
-        if !follows(&self.san, &["URI:", "DNS:", "email:"]) {
+        if !has_prefix_and_value(&self.san, &["URI:", "DNS:", "email:"]) {
             faults.add(format!("{key}.san"), "must be `URI:…`, `DNS:…` or `email:…`");
         }
-        if names::principal(&self.principal).is_none() {
+        if names::parse_principal(&self.principal).is_none() {
             let why = "must be `user:<id>` or `service_principal:<id>` with the numeric id, not a name; \
                        GetUser and GetServicePrincipal show it as `id`";
             faults.add(format!("{key}.principal"), why);
@@ -120,12 +120,12 @@ impl ClientIdentity {
     }
 }
 
-fn follows(text: &str, kinds: &[&str]) -> bool {
+fn has_prefix_and_value(text: &str, kinds: &[&str]) -> bool {
     kinds.iter().any(|kind| text.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
 }
 
 /// Adds a fault if a file cannot be opened. Opening it is the only reliable check: mode and owner are not sufficient.
-pub(super) fn readable(key: &str, path: Option<&Path>, faults: &mut Faults) {
+pub(super) fn check_readable(key: &str, path: Option<&Path>, faults: &mut Faults) {
     if let Some(Err(error)) = path.map(File::open) {
         faults.add(key, format!("cannot be read: {error}"));
     }

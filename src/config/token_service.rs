@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::read::{Key, Kind, Section};
+use super::read::{ConfigKey, Section, ValueKind};
 
 /// How stock OpenShell clients get tokens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,11 +32,13 @@ fn token_hours() -> u64 {
 }
 
 impl Section for TokenService {
-    const KEYS: &'static [Key] =
-        &[Key::new("device_flow", Kind::Flag), Key::new("token_hours", Kind::Number)];
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("device_flow", ValueKind::Flag),
+        ConfigKey::new("token_hours", ValueKind::Number),
+    ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("token_service.token_hours", self.token_hours, &(1..=24));
+        faults.check_range("token_service.token_hours", self.token_hours, &(1..=24));
     }
 }
 

@@ -8,15 +8,15 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::refusal::{Guard, Refusal};
+use super::refusal::{Refusal, RefusalRecorder};
 use crate::access::principal::Caller;
 use crate::audit::OpenEntry;
 use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, NamedGateway};
-use crate::fair::Held;
-use crate::net::taking::Taking;
+use crate::fair::MemoryAccount;
+use crate::net::taking::ReadTracker;
 use crate::role::Role;
-use crate::upstream::unanswered::Unanswered;
+use crate::upstream::unanswered::OutcomeUnknown;
 
 /// What the layers found out about a call: the only request extension that they pass on.
 #[derive(Debug, Clone)]
@@ -36,32 +36,32 @@ pub struct Call {
     /// Path of the method, as a string of the method table.
     pub method: &'static str,
     /// Notes for the audit log.
-    pub note: Arc<Note>,
+    pub note: Arc<AuditNotes>,
     /// The `traceparent` that a gateway gets in place of the caller's, if the call is traced.
     pub traceparent: Option<http::HeaderValue>,
     /// The memory that the call holds; `None` for work that no caller waits for.
-    pub held: Option<Held>,
+    pub memory: Option<MemoryAccount>,
     /// Whether the caller is reading the response; `None` for work that no caller waits for.
-    pub taking: Option<Arc<Taking>>,
+    pub read_tracker: Option<Arc<ReadTracker>>,
 }
 
 /// Notes on a call for the audit log, collected while it is processed.
 #[derive(Debug, Default)]
-pub struct Note {
-    pub(super) state: Mutex<Noted>,
-    pub(super) guard: OnceLock<Guard>,
+pub struct AuditNotes {
+    pub(super) state: Mutex<AuditNotesState>,
+    pub(super) recorder: OnceLock<RefusalRecorder>,
     /// Whether a gateway may have acted on the call without reporting the result. An error of the call is inconclusive
     /// then.
-    pub(crate) unanswered: Unanswered,
+    pub(crate) unanswered: OutcomeUnknown,
 }
 
-/// The content of a [`Note`].
+/// The content of a [`AuditNotes`].
 #[derive(Debug, Default)]
-pub struct Noted {
+pub struct AuditNotesState {
     /// Why the call was refused. Recorded when the call is answered, at the latest when the note is dropped.
-    pub refused: Option<Refusal>,
+    pub refusal: Option<Refusal>,
     /// The gateway that the caller selected, if the gate refused the call.
-    pub selected: Option<NamedGateway>,
+    pub selected_gateway: Option<NamedGateway>,
     /// The open audit entry, which waits for its outcome.
     pub entry: Option<OpenEntry>,
     /// Details that the domain added.
@@ -69,20 +69,20 @@ pub struct Noted {
     /// Bytes of a stream: from the caller, to the caller.
     pub bytes: Option<(u64, u64)>,
     /// The target of the call, if the message did not contain it.
-    pub named: Option<String>,
+    pub target: Option<String>,
     /// Whether work that outlives the call has taken over the audit entry and will close it.
     pub deferred: bool,
     /// The idempotency key of the call.
     pub idempotency_key: Option<String>,
     /// The gateway and role that the call needed, if they depend on the stored object.
-    pub settled: Option<Settled>,
+    pub object_access: Option<ObjectAccess>,
     /// Progress of a write whose caller may stop waiting.
-    pub progress: Progress,
+    pub progress: WriteProgress,
 }
 
 /// The gateway of a loaded object, and the least role that the call needed there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
+pub struct ObjectAccess {
     /// The gateway.
     pub gateway: GatewayId,
     /// The least role; [`Role::None`] for the owner of the object.
@@ -91,39 +91,39 @@ pub struct Settled {
 
 /// Progress of a write. Decided once, so that a call has one outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Progress {
+pub enum WriteProgress {
     /// Nothing was done yet.
     #[default]
     Waiting,
     /// The write runs to its end and records itself.
     Begun,
     /// The deadline passed before the write began; nothing will be done.
-    Late,
+    Expired,
 }
 
-impl Noted {
+impl AuditNotesState {
     /// Begins a write. Returns `false` if its deadline has passed.
     #[must_use]
-    pub fn begin(&mut self) -> bool {
-        if self.progress == Progress::Waiting {
-            self.progress = Progress::Begun;
+    pub fn begin_write(&mut self) -> bool {
+        if self.progress == WriteProgress::Waiting {
+            self.progress = WriteProgress::Begun;
         }
-        self.progress == Progress::Begun
+        self.progress == WriteProgress::Begun
     }
 
     /// Abandons a write whose deadline has passed. Returns `false` if it has already begun.
     #[must_use]
-    pub fn give_up(&mut self) -> bool {
-        if self.progress == Progress::Waiting {
-            self.progress = Progress::Late;
+    pub fn expire(&mut self) -> bool {
+        if self.progress == WriteProgress::Waiting {
+            self.progress = WriteProgress::Expired;
         }
-        self.progress == Progress::Late
+        self.progress == WriteProgress::Expired
     }
 }
 
-impl Note {
+impl AuditNotes {
     /// Locks the content.
-    pub fn lock(&self) -> MutexGuard<'_, Noted> {
+    pub fn lock(&self) -> MutexGuard<'_, AuditNotesState> {
         self.state.lock()
     }
 }

@@ -5,20 +5,20 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Ctx;
-use crate::access::live::Ended;
-use crate::access::live_work::{LiveWork, Right};
-use crate::access::principal::{Began, Caller};
+use crate::access::live::EndReason;
+use crate::access::live_work::{LiveWork, WorkCondition};
+use crate::access::principal::{Caller, WorkCredential};
 use crate::audit::{Ending, OpenEntry, Outcome};
 use crate::error::Error;
 use crate::role::Role;
-use crate::upstream::unanswered::Unanswered;
+use crate::upstream::unanswered::OutcomeUnknown;
 
 impl Ctx {
     /// Takes the open audit entry out of the call. The call then neither closes it nor reports it as missing: the
     /// caller of this function must close it with the true outcome. Returns `None` if no audit entry is open or it was
     /// already taken.
     #[must_use]
-    pub(crate) fn defer(&self) -> Option<OpenEntry> {
+    pub(crate) fn defer_audit_entry(&self) -> Option<OpenEntry> {
         let mut note = self.call.as_ref()?.note.lock();
         let entry = note.entry.take()?;
         note.deferred = true;
@@ -26,14 +26,14 @@ impl Ctx {
     }
 
     /// Whether work that outlives the call has taken over its audit entry.
-    pub(super) fn outlives_its_call(&self) -> bool {
+    pub(super) fn is_deferred(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.note.lock().deferred)
     }
 
     /// Sets the target of the audit entry, if the message did not contain it.
-    pub fn named(&self, target: impl Into<String>) {
+    pub fn set_audit_target(&self, target: impl Into<String>) {
         if let Some(call) = &self.call {
-            call.note.lock().named = Some(target.into());
+            call.note.lock().target = Some(target.into());
         }
     }
 
@@ -42,10 +42,10 @@ impl Ctx {
     pub(crate) fn deferred_outcome(&self, ending: Ending, code: i32) -> Outcome {
         let noted = self.call.as_ref().map(|call| {
             let mut note = call.note.lock();
-            (std::mem::take(&mut note.detail), note.named.take())
+            (std::mem::take(&mut note.detail), note.target.take())
         });
         let (detail, target) = noted.unwrap_or_default();
-        let unknown = ending != Ending::Ok && self.unanswered().is_open();
+        let unknown = ending != Ending::Ok && self.unanswered().is_set();
         let ending = if unknown { Ending::Unknown } else { ending };
         Outcome {
             at: self.now(),
@@ -60,7 +60,7 @@ impl Ctx {
 
     /// Whether a gateway may have acted on the call without reporting the result.
     #[must_use]
-    pub(crate) fn unanswered(&self) -> Unanswered {
+    pub(crate) fn unanswered(&self) -> OutcomeUnknown {
         self.call.as_ref().map(|call| call.note.unanswered.clone()).unwrap_or_default()
     }
 
@@ -72,19 +72,28 @@ impl Ctx {
 
     /// The credential that work for this call is started with. `None` for the server's own work.
     #[must_use]
-    pub(crate) fn began(&self) -> Option<Began> {
-        let unknown = |principal| Began { principal, version: None, session: None, bound: None };
-        let known = self.caller().map(Caller::began);
+    pub(crate) fn work_credential(&self) -> Option<WorkCredential> {
+        let unknown = |principal| WorkCredential {
+            principal,
+            version: None,
+            session: None,
+            bound_gateway: None,
+        };
+        let known = self.caller().map(Caller::work_credential);
         known.or_else(|| self.principal().map(unknown))
     }
 
     /// Registers work on the gateway of the call. `stop` stops it when the caller loses the right to it. `None` for the
     /// server's own work.
     #[must_use]
-    pub(crate) fn live_work(&self, least: Role, stop: &CancellationToken) -> Option<LiveWork> {
-        let (began, on) = (self.began()?, self.gateway()?.id);
-        let right = Right { began, on, least };
-        Some(self.app.live.works.enter(right, stop, &self.app.snapshot))
+    pub(crate) fn register_work(
+        &self,
+        min_role: Role,
+        stop: &CancellationToken,
+    ) -> Option<LiveWork> {
+        let (credential, gateway) = (self.work_credential()?, self.gateway()?.id);
+        let condition = WorkCondition { credential, gateway, min_role };
+        Some(self.app.live.works.register(condition, stop, &self.app.snapshot))
     }
 
     /// Checks the caller again right before the change, after a wait such as for a gateway or a password hash.
@@ -96,10 +105,10 @@ impl Ctx {
         let Some(caller) = self.caller() else { return Ok(()) };
         self.app.snapshot.check_fresh()?;
         if !self.app.snapshot.is_live(caller) {
-            return Err(Ended::CredentialGone.into());
+            return Err(EndReason::CredentialGone.into());
         }
-        if self.role_now() < self.role {
-            return Err(Ended::RoleTooLow.into());
+        if self.current_role() < self.role {
+            return Err(EndReason::RoleTooLow.into());
         }
         Ok(())
     }
@@ -107,10 +116,10 @@ impl Ctx {
     /// The caller's current role on the gateway of the call. For calls that wait: it may differ from the role that the
     /// caller had when the call was checked.
     #[must_use]
-    pub fn role_now(&self) -> Role {
-        match (self.principal(), &self.on) {
+    pub fn current_role(&self) -> Role {
+        match (self.principal(), &self.gateway) {
             (Some(principal), Some(gateway)) => {
-                self.app.snapshot.role_on_kept(principal, gateway.id)
+                self.app.snapshot.role_on_maybe_removed(principal, gateway.id)
             }
             (Some(principal), None) => self.app.snapshot.global_role(principal),
             (None, _) if self.is_system() => self.role,

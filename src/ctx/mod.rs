@@ -1,9 +1,10 @@
 //! The caller and scope of a call: the proof that access was checked.
 //!
 //! Invariants
-//! - fields are private and only `authorize`, [`Pending::on`], [`Pending::of`], [`Anonymous::becomes`], `Ctx::proved`,
-//!   `Ctx::proxied`, `Ctx::taken_over` and `Ctx::system` make a [`Ctx`], so a domain function that takes one cannot be
-//!   reached without a check;
+//! - fields are private and only `authorize`, [`PendingCtx::authorize_on_gateway`],
+//!   [`PendingCtx::authorize_for_owner`], [`AnonymousCtx::identify`], `Ctx::from_verified_sender`,
+//!   `Ctx::from_proxied_call`, `Ctx::from_takeover` and `Ctx::system` make a [`Ctx`], so a domain function that takes
+//!   one cannot be reached without a check;
 //! - a gateway on which the caller has no role is reported as missing.
 
 mod authorize;
@@ -23,30 +24,30 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::access::policy::About;
+use crate::access::policy::AuditSubject;
 use crate::access::principal::{self, Caller, PrincipalId};
-use crate::access::snapshot::Visible;
+use crate::access::snapshot::VisibleGateways;
 use crate::app::App;
 use crate::audit::Intent;
 use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::db::types::UserId;
 use crate::digest::Digest;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::labels::Selector;
 use crate::outbox::{EventType, NewEvent};
 use crate::role::Role;
 
-pub use self::authorize::{Grant, Granted};
-pub(crate) use self::authorize::{authorize, intent_of_read, of_own_call};
-use self::authorize::{enough, intent};
-pub use self::call::{Call, Note, Noted, Settled};
-pub use self::pages::{List, Page};
-pub use self::pending::Pending;
-pub use self::proved::Proved;
+pub use self::authorize::{AuthorizedCall, CallContext};
+pub(crate) use self::authorize::{authorize, lost_access_error, read_intent};
+use self::authorize::{build_intent, require_role};
+pub use self::call::{AuditNotes, AuditNotesState, Call, ObjectAccess};
+pub use self::pages::{ListKey, PageRequest};
+pub use self::pending::PendingCtx;
+pub use self::proved::VerifiedSender;
 pub(crate) use self::refusal::record as record_refusal;
-pub use self::refusal::{Refusal, Why};
-pub(crate) use self::taken_over::TakenOver;
+pub use self::refusal::{Refusal, RefusalReason};
+pub(crate) use self::taken_over::Takeover;
 pub use self::transaction::Tx;
 pub use crate::db::types::GatewayRef;
 
@@ -55,17 +56,17 @@ pub use crate::db::types::GatewayRef;
 pub struct Ctx {
     app: Arc<App>,
     call: Option<Call>,
-    who: Who,
+    identity: CallerIdentity,
     role: Role,
-    on: Option<GatewayRef>,
+    gateway: Option<GatewayRef>,
 }
 
 #[derive(Debug, Clone)]
-enum Who {
+enum CallerIdentity {
     Caller(Caller),
     /// A caller of a public method, identified by a proof in its message. Without a principal it is anonymous and has
     /// no rights of its own.
-    Proved(Option<PrincipalId>, Arc<str>),
+    Verified(Option<PrincipalId>, Arc<str>),
     System(&'static str),
 }
 
@@ -75,15 +76,15 @@ impl Ctx {
         Self {
             app: Arc::clone(app),
             call: None,
-            who: Who::System(job),
+            identity: CallerIdentity::System(job),
             role: Role::Admin,
-            on: None,
+            gateway: None,
         }
     }
 
     /// Sets the gateway: for background jobs and offline commands, which have no scope to check.
-    pub(crate) fn about(self, gateway: GatewayRef) -> Self {
-        Self { on: Some(gateway), ..self }
+    pub(crate) fn with_gateway(self, gateway: GatewayRef) -> Self {
+        Self { gateway: Some(gateway), ..self }
     }
 
     /// The process.
@@ -106,7 +107,7 @@ impl Ctx {
 
     /// Returns an event by this caller with the current time, about the gateway of the call if it has one.
     #[must_use]
-    pub fn event(&self, event_type: EventType, payload: Value) -> NewEvent {
+    pub fn new_event(&self, event_type: EventType, payload: Value) -> NewEvent {
         let gateway = self.gateway().cloned();
         NewEvent { event_type, gateway, actor: self.actor(), payload, at: self.now() }
     }
@@ -114,12 +115,12 @@ impl Ctx {
     /// Returns an intent by this caller, about the gateway of the call if it has one: for an entry in addition to the
     /// call's own.
     #[must_use]
-    pub fn intent(&self, about: About) -> Intent {
+    pub fn new_intent(&self, about: AuditSubject) -> Intent {
         Intent {
             actor: self.actor(),
             principal: self.principal(),
             role: self.role,
-            gateway: self.on.clone().map(Into::into),
+            gateway: self.gateway.clone().map(Into::into),
             client_ip: self.client_ip(),
             request_id: self.request_id(),
             ..Intent::new(self.now(), about)
@@ -129,20 +130,20 @@ impl Ctx {
     /// The caller's display name.
     #[must_use]
     pub fn actor(&self) -> Arc<str> {
-        match &self.who {
-            Who::Caller(caller) => Arc::clone(caller.actor()),
-            Who::Proved(_, actor) => Arc::clone(actor),
-            Who::System(job) => format!("system:{job}").into(),
+        match &self.identity {
+            CallerIdentity::Caller(caller) => Arc::clone(caller.actor()),
+            CallerIdentity::Verified(_, actor) => Arc::clone(actor),
+            CallerIdentity::System(job) => format!("system:{job}").into(),
         }
     }
 
     /// Identifies the caller permanently. `None` for a background job and for a call without a known principal.
     #[must_use]
     pub fn principal(&self) -> Option<PrincipalId> {
-        match &self.who {
-            Who::Caller(caller) => Some(caller.principal()),
-            Who::Proved(principal, _) => *principal,
-            Who::System(_) => None,
+        match &self.identity {
+            CallerIdentity::Caller(caller) => Some(caller.principal()),
+            CallerIdentity::Verified(principal, _) => *principal,
+            CallerIdentity::System(_) => None,
         }
     }
 
@@ -160,18 +161,18 @@ impl Ctx {
     /// without a known caller: a missing principal must not grant rights.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        match &self.who {
-            Who::System(_) => self.call.is_none(),
-            Who::Caller(_) | Who::Proved(..) => false,
+        match &self.identity {
+            CallerIdentity::System(_) => self.call.is_none(),
+            CallerIdentity::Caller(_) | CallerIdentity::Verified(..) => false,
         }
     }
 
     /// The caller; `None` for a background job and for a caller identified by a proof in its message.
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {
-        match &self.who {
-            Who::Caller(caller) => Some(caller),
-            Who::Proved(..) | Who::System(_) => None,
+        match &self.identity {
+            CallerIdentity::Caller(caller) => Some(caller),
+            CallerIdentity::Verified(..) | CallerIdentity::System(_) => None,
         }
     }
 
@@ -182,7 +183,7 @@ impl Ctx {
     }
 
     /// Refuses a role above the caller's own: a caller cannot grant, change or revoke more than it holds.
-    pub fn not_above(&self, role: Role) -> Result<(), Error> {
+    pub fn check_role_not_above(&self, role: Role) -> Result<(), Error> {
         if role <= self.role {
             return Ok(());
         }
@@ -212,12 +213,12 @@ impl Ctx {
     /// The gateway that was checked; `None` if the scope is not a gateway.
     #[must_use]
     pub fn gateway(&self) -> Option<&GatewayRef> {
-        self.on.as_ref()
+        self.gateway.as_ref()
     }
 
     /// The gateway that was checked. Fails if the request names none.
-    pub fn on_gateway(&self) -> Result<&GatewayRef, Error> {
-        self.on.as_ref().ok_or_else(|| Error::invalid("gateway", "is required"))
+    pub fn required_gateway(&self) -> Result<&GatewayRef, Error> {
+        self.gateway.as_ref().ok_or_else(|| Error::invalid("gateway", "is required"))
     }
 
     /// Client address.
@@ -231,8 +232,8 @@ impl Ctx {
     /// # Errors
     /// `ROLE_TOO_LOW` for a service principal: the method is for users only.
     pub fn user(&self) -> Result<UserId, Error> {
-        let caller = self.principal().ok_or_else(principal::not_a_user)?;
-        principal::only_user(caller)
+        let caller = self.principal().ok_or_else(principal::not_a_user_error)?;
+        principal::require_user(caller)
     }
 
     /// Id of the call, as in the log; a new one for a background job.
@@ -242,7 +243,7 @@ impl Ctx {
     }
 
     /// Counts bytes of a stream, from the caller and to the caller, for the audit log.
-    pub fn passed(&self, sent: usize, received: usize) {
+    pub fn count_bytes(&self, sent: usize, received: usize) {
         if let Some(call) = &self.call {
             let mut noted = call.note.lock();
             let (before_sent, before_received) = noted.bytes.unwrap_or_default();
@@ -251,7 +252,7 @@ impl Ctx {
     }
 
     /// Adds a detail to the audit entry of this call. Must not be a secret.
-    pub fn detail(&self, key: &str, value: impl Into<Value>) {
+    pub fn add_audit_detail(&self, key: &str, value: impl Into<Value>) {
         if let Some(call) = &self.call {
             call.note.lock().detail.insert(key.to_owned(), value.into());
         }
@@ -262,39 +263,41 @@ impl Ctx {
 #[derive(Debug, Clone)]
 pub struct FleetCtx {
     ctx: Ctx,
-    least: Role,
+    min_role: Role,
 }
 
 impl FleetCtx {
     /// The gateways that the caller can currently see in the response.
     #[must_use]
-    pub fn visible(&self) -> Visible {
-        self.visible_to(Role::Viewer)
+    pub fn visible_gateways(&self) -> VisibleGateways {
+        self.gateways_with_role(Role::Viewer)
     }
 
     /// The gateways on which the caller currently holds at least `role`.
     #[must_use]
-    pub fn visible_to(&self, role: Role) -> Visible {
+    pub fn gateways_with_role(&self, role: Role) -> VisibleGateways {
         match self.ctx.principal() {
-            Some(principal) => self.ctx.app.snapshot.visible(principal, self.least.max(role)),
-            None if self.ctx.is_system() => Visible::All,
-            None => Visible::Only(Vec::new()),
+            Some(principal) => {
+                self.ctx.app.snapshot.visible_gateways(principal, self.min_role.max(role))
+            }
+            None if self.ctx.is_system() => VisibleGateways::All,
+            None => VisibleGateways::Only(Vec::new()),
         }
     }
 
     /// Returns the gateways that the caller can see and `selector` matches, sorted by name, starting at `from`.
     #[must_use]
-    pub fn matching(&self, selector: &Selector, from: Bound<&str>) -> Vec<GatewayRef> {
-        self.ctx.app.snapshot.matching(&self.visible(), selector, from)
+    pub fn matching_gateways(&self, selector: &Selector, from: Bound<&str>) -> Vec<GatewayRef> {
+        self.ctx.app.snapshot.matching_gateways(&self.visible_gateways(), selector, from)
     }
 
     /// Narrows the call to one gateway, which must be visible to the caller.
-    pub fn only(&self, gateway: &str) -> Result<GatewayRef, Error> {
-        let missing = || Error::missing(Kind::Gateway, gateway);
+    pub fn require_gateway(&self, gateway: &str) -> Result<GatewayRef, Error> {
+        let missing = || Error::not_found(ResourceKind::Gateway, gateway);
         let principal = self.ctx.principal().ok_or_else(missing)?;
-        let found = self.ctx.app.snapshot.gateway(principal, gateway);
+        let found = self.ctx.app.snapshot.find_gateway(principal, gateway);
         let (gateway, role) = found.filter(|(_, role)| *role > Role::None).ok_or_else(missing)?;
-        enough(role, self.least, Some(&gateway.name))?;
+        require_role(role, self.min_role, Some(&gateway.name))?;
         Ok(gateway)
     }
 }
@@ -309,14 +312,14 @@ impl std::ops::Deref for FleetCtx {
 
 /// A call of a public method, whose caller is not known yet.
 #[derive(Debug)]
-pub struct Anonymous {
+pub struct AnonymousCtx {
     app: Arc<App>,
     call: Call,
-    about: About,
+    about: AuditSubject,
     digest: Option<Digest>,
 }
 
-impl Anonymous {
+impl AnonymousCtx {
     /// The process.
     #[must_use]
     pub fn app(&self) -> &Arc<App> {
@@ -331,7 +334,7 @@ impl Anonymous {
 
     /// Continues as a normal call of the caller that the message has identified; the intent of a write is stored now. A
     /// flood of wrong guesses therefore stores nothing (T16). If the message names no target, the target is the caller.
-    pub async fn becomes(
+    pub async fn identify(
         self,
         actor: Arc<str>,
         principal: Option<PrincipalId>,
@@ -349,11 +352,11 @@ impl Anonymous {
             actor: Arc::clone(&actor),
             principal,
             role,
-            ..intent(&self.app, &self.call, about, self.digest)
+            ..build_intent(&self.app, &self.call, about, self.digest)
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
-        let who = Who::Proved(principal, actor);
-        Ok(Ctx { app: self.app, call: Some(self.call), who, role, on: None })
+        let identity = CallerIdentity::Verified(principal, actor);
+        Ok(Ctx { app: self.app, call: Some(self.call), identity, role, gateway: None })
     }
 }

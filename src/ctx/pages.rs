@@ -10,7 +10,7 @@ use crate::seal::SealKey;
 
 /// The list that page tokens are bound to.
 #[derive(Debug, Clone, Copy)]
-pub struct List<'a> {
+pub struct ListKey<'a> {
     /// Name of the method.
     pub method: &'static str,
     /// All request fields that select rows, or a digest of them.
@@ -21,10 +21,10 @@ pub struct List<'a> {
 
 /// A page that a caller requests. Its rows have positions of type `P`.
 #[derive(Debug)]
-pub struct Page<'a, P> {
+pub struct PageRequest<'a, P> {
     key: &'a SealKey,
     principal: String,
-    list: List<'a>,
+    list: ListKey<'a>,
     size: PageSize,
     after: Option<PageToken<P>>,
 }
@@ -34,25 +34,25 @@ impl Ctx {
     ///
     /// # Errors
     /// `INVALID_FIELD` if the token was modified, or belongs to another list, filter, order or caller.
-    pub fn page<'a, P>(
+    pub fn page_request<'a, P>(
         &'a self,
-        list: List<'a>,
+        list: ListKey<'a>,
         size: PageSize,
         token: &str,
-    ) -> Result<Page<'a, P>, Error>
+    ) -> Result<PageRequest<'a, P>, Error>
     where
         P: Serialize + DeserializeOwned,
     {
         let (key, principal) = (&self.app.page_key, self.principal_text());
-        let mut page = Page { key, principal, list, size, after: None };
+        let mut page = PageRequest { key, principal, list, size, after: None };
         page.after = PageToken::open(key, &page.scope(), token)?;
         Ok(page)
     }
 }
 
-impl<P> Page<'_, P> {
+impl<P> PageRequest<'_, P> {
     fn scope(&self) -> PageScope<'_> {
-        let List { method, filter, order } = self.list;
+        let ListKey { method, filter, order } = self.list;
         PageScope { method, principal: &self.principal, filter, order }
     }
 
@@ -63,7 +63,7 @@ impl<P> Page<'_, P> {
     }
 }
 
-impl<P: Serialize + DeserializeOwned> Page<'_, P> {
+impl<P: Serialize + DeserializeOwned> PageRequest<'_, P> {
     /// The position of the last row of the previous page; `None` for the first page.
     #[must_use]
     pub fn after(&self) -> Option<&P> {
@@ -74,12 +74,12 @@ impl<P: Serialize + DeserializeOwned> Page<'_, P> {
     ///
     /// # Errors
     /// `Internal` if the token cannot be sealed.
-    pub fn next(&self, position: P) -> Result<String, Error> {
-        PageToken::after(position).seal(self.key, &self.scope())
+    pub fn next_token(&self, position: P) -> Result<String, Error> {
+        PageToken::new(position).seal(self.key, &self.scope())
     }
 
-    /// Cuts rows that were read with [`Page::limit`] to the page size. Returns them with the token of the next page,
-    /// which is empty on the last page.
+    /// Cuts rows that were read with [`PageRequest::limit`] to the page size. Returns them with the token of the next
+    /// page, which is empty on the last page.
     ///
     /// `Internal` if the token cannot be sealed.
     /// A fault of the server.
@@ -88,21 +88,21 @@ impl<P: Serialize + DeserializeOwned> Page<'_, P> {
         rows: Vec<T>,
         position: impl FnOnce(&T) -> P,
     ) -> Result<(Vec<T>, String), Error> {
-        self.end(self.size.cut(rows), position)
+        self.finish_truncated(self.size.truncate(rows), position)
     }
 
     /// Returns rows that are already cut, with the token of the next page. The flag says whether more rows follow.
     ///
     /// # Errors
     /// `Internal` if the token cannot be sealed.
-    pub fn end<T>(
+    pub fn finish_truncated<T>(
         &self,
         (rows, more): (Vec<T>, bool),
         position: impl FnOnce(&T) -> P,
     ) -> Result<(Vec<T>, String), Error> {
         let next = match rows.last().filter(|_| more) {
             None => String::new(),
-            Some(last) => self.next(position(last))?,
+            Some(last) => self.next_token(position(last))?,
         };
         Ok((rows, next))
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::authorize::intent;
-use super::{Call, Ctx, GatewayRef, Who};
+use super::authorize::build_intent;
+use super::{Call, CallerIdentity, Ctx, GatewayRef};
 use crate::access::action::Action;
-use crate::access::policy::About;
+use crate::access::policy::AuditSubject;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::audit::Intent;
@@ -14,7 +14,7 @@ use crate::role::Role;
 
 /// The sender and the action.
 #[derive(Debug)]
-pub struct Proved {
+pub struct VerifiedSender {
     /// Display name of the sender.
     pub actor: Arc<str>,
     /// Identifies the sender permanently.
@@ -29,29 +29,38 @@ pub struct Proved {
 
 impl Ctx {
     /// Returns the context of a call of the proxied API that the proxy has checked and whose intent is stored.
-    pub(crate) fn proxied(app: &Arc<App>, call: Call, role: Role, on: GatewayRef) -> Self {
-        let nobody = || Who::Proved(None, "anonymous".into());
-        let who = call.caller.clone().map_or_else(nobody, Who::Caller);
-        Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(on) }
+    pub(crate) fn from_proxied_call(
+        app: &Arc<App>,
+        call: Call,
+        role: Role,
+        gateway: GatewayRef,
+    ) -> Self {
+        let nobody = || CallerIdentity::Verified(None, "anonymous".into());
+        let identity = call.caller.clone().map_or_else(nobody, CallerIdentity::Caller);
+        Self { app: Arc::clone(app), call: Some(call), identity, role, gateway: Some(gateway) }
     }
 
     /// Continues as a normal call. Returns after its intent is durable.
     ///
     /// # Errors
     /// `AUDIT_UNAVAILABLE` if the intent cannot be stored: the caller of this function must not proceed.
-    pub(crate) async fn proved(app: &Arc<App>, call: Call, proved: Proved) -> Result<Self, Error> {
-        let Proved { actor, principal, role, gateway, action } = proved;
-        let about = About::new(action, &*gateway.name);
+    pub(crate) async fn from_verified_sender(
+        app: &Arc<App>,
+        call: Call,
+        proved: VerifiedSender,
+    ) -> Result<Self, Error> {
+        let VerifiedSender { actor, principal, role, gateway, action } = proved;
+        let about = AuditSubject::new(action, &*gateway.name);
         let intent = Intent {
             actor: Arc::clone(&actor),
             principal: Some(principal),
             role,
             gateway: Some(gateway.clone().into()),
-            ..intent(app, &call, about, None)
+            ..build_intent(app, &call, about, None)
         };
         let entry = app.audit.open(intent).await?;
         call.note.lock().entry = Some(entry);
-        let who = Who::Proved(Some(principal), actor);
-        Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })
+        let identity = CallerIdentity::Verified(Some(principal), actor);
+        Ok(Self { app: Arc::clone(app), call: Some(call), identity, role, gateway: Some(gateway) })
     }
 }

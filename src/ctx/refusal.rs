@@ -2,9 +2,9 @@
 //!
 //! Invariants
 //! - a noted refusal is recorded once: by the layer when the call is answered, otherwise when the last holder of the
-//!   [`Note`] drops it. Hanging up does not prevent the record;
+//!   [`AuditNotes`] drops it. Hanging up does not prevent the record;
 //! - the response does not wait for the record: nothing has happened that could be lost;
-//! - repeats are counted, see [`Recorder::refused`](crate::audit::recorder::Recorder::refused).
+//! - repeats are counted, see [`Recorder::refused`](crate::audit::recorder::Recorder::count_refusal).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Call, Note};
-use crate::access::policy::About;
+use super::{AuditNotes, Call};
+use crate::access::policy::AuditSubject;
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, NamedGateway};
 use crate::error::{Error, Reason};
 use crate::role::Role;
-use crate::status::code_of;
+use crate::status::code_and_reason;
 
 /// The gRPC codes that count as denials: `NOT_FOUND`, `PERMISSION_DENIED` and `UNAUTHENTICATED`. Other codes are
 /// failures.
@@ -33,31 +33,31 @@ const CODE_DENIED: i32 = 7;
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// The action and target of the audit entry.
-    pub about: About,
+    pub about: AuditSubject,
     /// The gateway, as named by the caller.
     pub gateway: Option<NamedGateway>,
     /// The caller's role there.
     pub role: Role,
     /// The reason of the refusal.
-    pub why: Why,
+    pub reason: RefusalReason,
 }
 
 /// The gRPC status code and the reason of a refusal.
 #[derive(Debug, Clone, Copy)]
-pub struct Why {
+pub struct RefusalReason {
     code: i32,
     reason: Reason,
 }
 
-impl Default for Why {
+impl Default for RefusalReason {
     fn default() -> Self {
         Self { code: CODE_DENIED, reason: Reason::RoleTooLow }
     }
 }
 
-impl From<&Error> for Why {
+impl From<&Error> for RefusalReason {
     fn from(error: &Error) -> Self {
-        let (code, reason) = code_of(error);
+        let (code, reason) = code_and_reason(error);
         Self { code: code as i32, reason }
     }
 }
@@ -71,14 +71,14 @@ impl Refusal {
 
     /// Sets the reason of the refusal from `error`.
     #[must_use]
-    pub fn because(self, error: &Error) -> Self {
-        Self { why: error.into(), ..self }
+    pub fn with_reason(self, error: &Error) -> Self {
+        Self { reason: error.into(), ..self }
     }
 }
 
 /// The data needed to record a refusal. The note holds it as soon as the caller is known.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct RefusalRecorder {
     app: Arc<App>,
     caller: Caller,
     at: Timestamp,
@@ -88,7 +88,7 @@ pub(super) struct Guard {
     method: &'static str,
 }
 
-impl Guard {
+impl RefusalRecorder {
     fn record(&self, refusal: Refusal) {
         let app = &self.app;
         let known = Some(refusal.role).filter(|role| *role > Role::None);
@@ -103,7 +103,7 @@ impl Guard {
             method: self.method.into(),
             ..Intent::new(self.at, refusal.about)
         };
-        let Why { code, reason } = refusal.why;
+        let RefusalReason { code, reason } = refusal.reason;
         let denied = DENIALS.contains(&code);
         let ending = if denied { Ending::Denied } else { Ending::Failed };
         let outcome = Outcome {
@@ -117,16 +117,16 @@ impl Guard {
 
 /// Records the refusal of a known caller, or counts it if it repeats a refusal of the current minute.
 pub(crate) fn record(app: &Arc<App>, reason: Reason, intent: Intent, outcome: Outcome) {
-    let Some(first) = app.audit.refused(reason.as_str(), intent, outcome) else { return };
-    app.spawn(first.stored());
+    let Some(first) = app.audit.count_refusal(reason.as_str(), intent, outcome) else { return };
+    app.spawn(first.wait_stored());
 }
 
 impl Call {
     /// Makes sure that a refusal noted on this call is recorded, however the call ends. Does nothing if the caller is
     /// not known.
-    pub(crate) fn guard_refusals(&self, app: &Arc<App>) {
+    pub(crate) fn record_refusals_on_drop(&self, app: &Arc<App>) {
         let Some(caller) = self.caller.clone() else { return };
-        let guard = Guard {
+        let recorder = RefusalRecorder {
             app: Arc::clone(app),
             caller,
             at: self.at,
@@ -136,31 +136,31 @@ impl Call {
             method: self.method,
         };
         // A call has one caller, so a second guard would be identical.
-        let _ = self.note.guard.set(guard);
+        let _ = self.note.recorder.set(recorder);
     }
 }
 
-impl Note {
+impl AuditNotes {
     /// Returns the caller, once it is known.
     pub(crate) fn caller(&self) -> Option<&Caller> {
-        self.guard.get().map(|guard| &guard.caller)
+        self.recorder.get().map(|recorder| &recorder.caller)
     }
 
     /// Records the noted refusal, once.
     pub(crate) fn record_refusal(&self) {
-        let refusal = self.lock().refused.take();
-        if let (Some(guard), Some(refusal)) = (self.guard.get(), refusal) {
-            guard.record(refusal);
+        let refusal = self.lock().refusal.take();
+        if let (Some(recorder), Some(refusal)) = (self.recorder.get(), refusal) {
+            recorder.record(refusal);
         }
     }
 }
 
-impl Drop for Note {
+impl Drop for AuditNotes {
     fn drop(&mut self) {
         let state = self.state.get_mut();
-        let refusal = state.refused.take();
-        if let (Some(guard), Some(refusal)) = (self.guard.get(), refusal) {
-            guard.record(refusal);
+        let refusal = state.refusal.take();
+        if let (Some(recorder), Some(refusal)) = (self.recorder.get(), refusal) {
+            recorder.record(refusal);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Call, Ctx, GatewayRef, Note, Who};
-use crate::access::policy::About;
+use super::{AuditNotes, Call, CallerIdentity, Ctx, GatewayRef};
+use crate::access::policy::AuditSubject;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::audit::Intent;
@@ -15,7 +15,7 @@ use crate::role::Role;
 
 /// The work to continue, and the principal that started it with the role it had then.
 #[derive(Debug)]
-pub(crate) struct TakenOver {
+pub(crate) struct Takeover {
     /// Display name of the principal that started it.
     pub(crate) actor: Arc<str>,
     /// Identifies that principal permanently.
@@ -27,7 +27,7 @@ pub(crate) struct TakenOver {
     /// Id of the call that started it.
     pub(crate) request_id: Uuid,
     /// The action and target of the audit entry.
-    pub(crate) about: About,
+    pub(crate) about: AuditSubject,
     /// Further details for the audit log.
     pub(crate) detail: serde_json::Value,
 }
@@ -38,8 +38,8 @@ impl Ctx {
     ///
     /// # Errors
     /// `AUDIT_UNAVAILABLE` if the intent cannot be stored: the work must not continue.
-    pub(crate) async fn taken_over(app: &Arc<App>, work: TakenOver) -> Result<Self, Error> {
-        let TakenOver { actor, principal, role, gateway, request_id, .. } = work;
+    pub(crate) async fn from_takeover(app: &Arc<App>, work: Takeover) -> Result<Self, Error> {
+        let Takeover { actor, principal, role, gateway, request_id, .. } = work;
         let at = app.clock.now();
         let intent = Intent {
             actor: Arc::clone(&actor),
@@ -50,7 +50,7 @@ impl Ctx {
             detail: Some(work.detail),
             ..Intent::new(at, work.about)
         };
-        let note = Arc::new(Note::default());
+        let note = Arc::new(AuditNotes::default());
         note.lock().entry = Some(app.audit.open(intent).await?);
         let call = Call {
             request_id,
@@ -62,10 +62,10 @@ impl Ctx {
             method: "",
             note,
             traceparent: None,
-            held: None,
-            taking: None,
+            memory: None,
+            read_tracker: None,
         };
-        let who = Who::Proved(principal, actor);
-        Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })
+        let identity = CallerIdentity::Verified(principal, actor);
+        Ok(Self { app: Arc::clone(app), call: Some(call), identity, role, gateway: Some(gateway) })
     }
 }

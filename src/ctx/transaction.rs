@@ -17,19 +17,19 @@ use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
 use crate::feed;
-use crate::outbox::{self, NewEvent, Subject};
+use crate::outbox::{self, AccessSubject, NewEvent};
 
 /// An open transaction. It dereferences to the connection, which store functions take.
 #[derive(Debug)]
 pub struct Tx<'a> {
     conn: &'a mut Conn,
     now: Timestamp,
-    after: &'a mut After,
+    commit_actions: &'a mut CommitActions,
 }
 
 /// The steps after the commit.
 #[derive(Debug, Default)]
-struct After {
+struct CommitActions {
     events: bool,
     access: bool,
     /// The change may have revoked access.
@@ -56,7 +56,7 @@ impl Tx<'_> {
     /// # Errors
     /// Those of the database.
     pub async fn emit(&mut self, event: NewEvent) -> Result<(), Error> {
-        self.after.events = true;
+        self.commit_actions.events = true;
         outbox::enqueue(self.conn, event).await
     }
 
@@ -66,17 +66,17 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn access_changed(&mut self, subject: Subject) -> Result<(), Error> {
-        self.after.revokes = true;
-        self.access_added(subject).await
+    pub async fn log_access_change(&mut self, subject: AccessSubject) -> Result<(), Error> {
+        self.commit_actions.revokes = true;
+        self.log_access_addition(subject).await
     }
 
-    /// Does the same as [`Self::access_changed`] for a new subject, which cannot have lost access.
+    /// Does the same as [`Self::log_access_change`] for a new subject, which cannot have lost access.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn access_added(&mut self, subject: Subject) -> Result<(), Error> {
-        self.after.access = true;
+    pub async fn log_access_addition(&mut self, subject: AccessSubject) -> Result<(), Error> {
+        self.commit_actions.access = true;
         outbox::log_change(self.conn, subject, self.now).await
     }
 }
@@ -95,7 +95,7 @@ impl Ctx {
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run(true, work).await
+        self.run_transaction(true, work).await
     }
 
     /// Does the same as [`Ctx::transaction`] for a change that has already happened, for example on a gateway: it is
@@ -103,37 +103,37 @@ impl Ctx {
     ///
     /// # Errors
     /// Those of [`Ctx::transaction`], except for those of [`Ctx::recheck`].
-    pub async fn record<T>(
+    pub async fn record_change<T>(
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run(false, work).await
+        self.run_transaction(false, work).await
     }
 
-    async fn run<T>(
+    async fn run_transaction<T>(
         &self,
-        acts: bool,
+        recheck_caller: bool,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (now, mut after) = (self.now(), After::default());
+        let (now, mut commit_actions) = (self.now(), CommitActions::default());
         let value = self
             .db()
             .transaction(async |conn| {
-                if acts && !self.outlives_its_call() {
+                if recheck_caller && !self.is_deferred() {
                     self.recheck()?;
                 }
-                work(&mut Tx { conn, now, after: &mut after }).await
+                work(&mut Tx { conn, now, commit_actions: &mut commit_actions }).await
             })
             .await?;
-        after.commit(self.app()).await;
+        commit_actions.commit(self.app()).await;
         Ok(value)
     }
 }
 
-impl After {
+impl CommitActions {
     async fn commit(self, app: &App) {
         if self.events {
-            app.feed.written();
+            app.feed.notify_committed();
         }
         if !self.access {
             return;

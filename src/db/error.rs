@@ -15,7 +15,7 @@ use std::time::Duration;
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 use tracing::warn;
 
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 
 /// A unique constraint that values of a caller can violate.
 struct Unique {
@@ -23,15 +23,15 @@ struct Unique {
     name: &'static str,
     /// Columns, which SQLite reports.
     columns: &'static str,
-    kind: Kind,
-    /// Placeholder for the name that exists already, until [`about`] replaces it.
+    kind: ResourceKind,
+    /// Placeholder for the name that exists already, until [`with_name`] replaces it.
     what: &'static str,
 }
 
 const fn unique(
     name: &'static str,
     columns: &'static str,
-    kind: Kind,
+    kind: ResourceKind,
     what: &'static str,
 ) -> Unique {
     Unique { name, columns, kind, what }
@@ -39,25 +39,25 @@ const fn unique(
 
 #[rustfmt::skip]
 const UNIQUE: &[Unique] = &[
-    unique("users_email_unique", "users.email", Kind::User, "this e-mail"),
-    unique("users_oidc_provider_oidc_sub_unique", "users.oidc_provider, users.oidc_sub", Kind::User, "this identity"),
-    unique("service_principals_name_unique", "service_principals.name", Kind::ServicePrincipal, "this name"),
-    unique("groups_name_unique", "groups.name", Kind::Group, "this name"),
-    unique("group_members_group_id_user_id_unique", "group_members.group_id, group_members.user_id", Kind::GroupMember, "this user"),
-    unique("gateways_name_unique", "gateways.name", Kind::Gateway, "this name"),
-    unique("user_gateway_roles_user_id_gateway_id_unique", "user_gateway_roles.user_id, user_gateway_roles.gateway_id", Kind::GatewayRole, "this user"),
-    unique("sp_gateway_roles_sp_id_gateway_id_unique", "sp_gateway_roles.sp_id, sp_gateway_roles.gateway_id", Kind::GatewayRole, "this service principal"),
-    unique("group_gateway_roles_group_id_gateway_id_unique", "group_gateway_roles.group_id, group_gateway_roles.gateway_id", Kind::GatewayRole, "this group"),
-    unique("selector_bindings_user_id_selector_unique", "selector_bindings.user_id, selector_bindings.selector", Kind::GatewayRole, "this user"),
-    unique("selector_bindings_sp_id_selector_unique", "selector_bindings.sp_id, selector_bindings.selector", Kind::GatewayRole, "this service principal"),
-    unique("selector_bindings_group_id_selector_unique", "selector_bindings.group_id, selector_bindings.selector", Kind::GatewayRole, "this group"),
-    unique("sandbox_meta_gateway_name_workspace_sandbox_name_unique", "sandbox_meta.gateway_name, sandbox_meta.workspace, sandbox_meta.sandbox_name", Kind::Sandbox, "this name"),
-    unique("ssh_sessions_gateway_name_token_hash_unique", "ssh_sessions.gateway_name, ssh_sessions.token_hash", Kind::Session, "this session"),
-    unique("device_codes_user_hash_unique", "device_codes.user_hash", Kind::DeviceCode, "this code"),
-    unique("sbom_snapshots_gateway_name_workspace_sandbox_name_unique", "sbom_snapshots.gateway_name, sbom_snapshots.workspace, sbom_snapshots.sandbox_name", Kind::Sbom, "this sandbox"),
-    unique("operations_resource_type_resource_key_unique", "operations.resource_type, operations.resource_key", Kind::Operation, "this operation"),
-    unique("idempotency_keys_principal_method_request_id_unique", "idempotency_keys.principal, idempotency_keys.method, idempotency_keys.request_id", Kind::Request, "this id"),
-    unique("sandbox_boot_hooks_place_phase_name_unique", "sandbox_boot_hooks.gateway_name, sandbox_boot_hooks.workspace, sandbox_boot_hooks.sandbox_name, sandbox_boot_hooks.phase, sandbox_boot_hooks.name", Kind::BootHook, "this name"),
+    unique("users_email_unique", "users.email", ResourceKind::User, "this e-mail"),
+    unique("users_oidc_provider_oidc_sub_unique", "users.oidc_provider, users.oidc_sub", ResourceKind::User, "this identity"),
+    unique("service_principals_name_unique", "service_principals.name", ResourceKind::ServicePrincipal, "this name"),
+    unique("groups_name_unique", "groups.name", ResourceKind::Group, "this name"),
+    unique("group_members_group_id_user_id_unique", "group_members.group_id, group_members.user_id", ResourceKind::GroupMember, "this user"),
+    unique("gateways_name_unique", "gateways.name", ResourceKind::Gateway, "this name"),
+    unique("user_gateway_roles_user_id_gateway_id_unique", "user_gateway_roles.user_id, user_gateway_roles.gateway_id", ResourceKind::GatewayRole, "this user"),
+    unique("sp_gateway_roles_sp_id_gateway_id_unique", "sp_gateway_roles.sp_id, sp_gateway_roles.gateway_id", ResourceKind::GatewayRole, "this service principal"),
+    unique("group_gateway_roles_group_id_gateway_id_unique", "group_gateway_roles.group_id, group_gateway_roles.gateway_id", ResourceKind::GatewayRole, "this group"),
+    unique("selector_bindings_user_id_selector_unique", "selector_bindings.user_id, selector_bindings.selector", ResourceKind::GatewayRole, "this user"),
+    unique("selector_bindings_sp_id_selector_unique", "selector_bindings.sp_id, selector_bindings.selector", ResourceKind::GatewayRole, "this service principal"),
+    unique("selector_bindings_group_id_selector_unique", "selector_bindings.group_id, selector_bindings.selector", ResourceKind::GatewayRole, "this group"),
+    unique("sandbox_meta_gateway_name_workspace_sandbox_name_unique", "sandbox_meta.gateway_name, sandbox_meta.workspace, sandbox_meta.sandbox_name", ResourceKind::Sandbox, "this name"),
+    unique("ssh_sessions_gateway_name_token_hash_unique", "ssh_sessions.gateway_name, ssh_sessions.token_hash", ResourceKind::Session, "this session"),
+    unique("device_codes_user_hash_unique", "device_codes.user_hash", ResourceKind::DeviceCode, "this code"),
+    unique("sbom_snapshots_gateway_name_workspace_sandbox_name_unique", "sbom_snapshots.gateway_name, sbom_snapshots.workspace, sbom_snapshots.sandbox_name", ResourceKind::Sbom, "this sandbox"),
+    unique("operations_resource_type_resource_key_unique", "operations.resource_type, operations.resource_key", ResourceKind::Operation, "this operation"),
+    unique("idempotency_keys_principal_method_request_id_unique", "idempotency_keys.principal, idempotency_keys.method, idempotency_keys.request_id", ResourceKind::Request, "this id"),
+    unique("sandbox_boot_hooks_place_phase_name_unique", "sandbox_boot_hooks.gateway_name, sandbox_boot_hooks.workspace, sandbox_boot_hooks.sandbox_name, sandbox_boot_hooks.phase, sandbox_boot_hooks.name", ResourceKind::BootHook, "this name"),
 ];
 
 /// Messages of a database that fails or shuts down during a statement; diesel passes on no code for these.
@@ -106,7 +106,9 @@ impl From<DieselError> for Error {
             }
             DieselError::BrokenTransactionManager => unavailable(),
             DieselError::RollbackErrorOnCommit { commit_error, .. } => Self::from(*commit_error),
-            DieselError::SerializationError(_) => unfit("a value that cannot be encoded", None),
+            DieselError::SerializationError(_) => {
+                invalid_value("a value that cannot be encoded", None)
+            }
             other => Self::internal(other),
         }
     }
@@ -114,9 +116,9 @@ impl From<DieselError> for Error {
 
 /// Adds the name that exists already, which the database does not report.
 #[must_use]
-pub fn about(error: Error, name: impl fmt::Display) -> Error {
-    if let Error::Exists { kind, .. } = error {
-        return Error::exists(kind, name);
+pub fn with_name(error: Error, name: impl fmt::Display) -> Error {
+    if let Error::AlreadyExists { kind, .. } = error {
+        return Error::already_exists(kind, name);
     }
     error
 }
@@ -134,30 +136,32 @@ fn from_database(
 ) -> Option<Error> {
     let text = information.message();
     match kind {
-        DatabaseErrorKind::UniqueViolation => taken(information),
+        DatabaseErrorKind::UniqueViolation => unique_violation(information),
         // The referenced row was deleted between reading and writing.
         DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => {
-            Some(Error::conflict(Kind::Row, "reference"))
+            Some(Error::conflict(ResourceKind::Row, "reference"))
         }
-        DatabaseErrorKind::SerializationFailure => Some(Error::conflict(Kind::Row, "transaction")),
+        DatabaseErrorKind::SerializationFailure => {
+            Some(Error::conflict(ResourceKind::Row, "transaction"))
+        }
         DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand => {
             warn!(error = text, "the connection to the database was lost");
             Some(unavailable())
         }
         DatabaseErrorKind::CheckViolation => {
             let name = text.strip_prefix("CHECK constraint failed: ");
-            Some(unfit("a broken CHECK", information.constraint_name().or(name)))
+            Some(invalid_value("a broken CHECK", information.constraint_name().or(name)))
         }
         DatabaseErrorKind::NotNullViolation => {
             let name = text.strip_prefix("NOT NULL constraint failed: ");
-            Some(unfit("a missing value", information.column_name().or(name)))
+            Some(invalid_value("a missing value", information.column_name().or(name)))
         }
         _ => from_text(text),
     }
 }
 
 /// Returns the error for a value that the database rejects although all validations accepted it.
-fn unfit(what: &'static str, constraint: Option<&str>) -> Error {
+fn invalid_value(what: &'static str, constraint: Option<&str>) -> Error {
     warn!(what, constraint, "a value reached the database that a check should have refused");
     Error::invalid(
         "request",
@@ -165,7 +169,7 @@ fn unfit(what: &'static str, constraint: Option<&str>) -> Error {
     )
 }
 
-fn taken(information: &dyn DatabaseErrorInformation) -> Option<Error> {
+fn unique_violation(information: &dyn DatabaseErrorInformation) -> Option<Error> {
     let broken = information.message();
     let columns = broken.strip_prefix("UNIQUE constraint failed: ");
     UNIQUE
@@ -173,15 +177,15 @@ fn taken(information: &dyn DatabaseErrorInformation) -> Option<Error> {
         .find(|known| {
             information.constraint_name() == Some(known.name) || columns == Some(known.columns)
         })
-        .map(|known| Error::exists(known.kind, known.what))
+        .map(|known| Error::already_exists(known.kind, known.what))
 }
 
 fn from_text(text: &str) -> Option<Error> {
     if text == "deadlock detected" {
-        return Some(Error::conflict(Kind::Row, "transaction"));
+        return Some(Error::conflict(ResourceKind::Row, "transaction"));
     }
     if text.starts_with("canceling statement due to") {
-        return Some(Error::Late { why: "the database took too long".to_owned() });
+        return Some(Error::DeadlineExceeded { why: "the database took too long".to_owned() });
     }
     // Another program holds the SQLite file, such as a backup.
     if text == "database is locked" || text == "database table is locked" {
@@ -189,7 +193,7 @@ fn from_text(text: &str) -> Option<Error> {
         return Some(Error::Exhausted { reason: Reason::Busy, retry_in });
     }
     if let Some(what) = UNFIT.iter().find(|unfit| text.contains(**unfit)) {
-        return Some(unfit(what, None));
+        return Some(invalid_value(what, None));
     }
     if GONE.iter().any(|gone| text.contains(gone)) {
         warn!(error = text, "the database cannot be used");
@@ -210,8 +214,10 @@ mod tests {
     fn a_unique_violation_is_mapped_to_the_resource_by_its_columns() {
         let error =
             broken(DatabaseErrorKind::UniqueViolation, "UNIQUE constraint failed: gateways.name");
-        let Error::Exists { kind: Kind::Gateway, .. } = &error else { panic!("{error:?}") };
-        assert_eq!(about(error, "edge").to_string(), "gateway `edge` exists already");
+        let Error::AlreadyExists { kind: ResourceKind::Gateway, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(with_name(error, "edge").to_string(), "gateway `edge` exists already");
     }
 
     #[test]

@@ -32,9 +32,9 @@ impl Heartbeat {
     /// Stores the first heartbeat, and starts a task for the next ones. It is not a worker, so it continues while
     /// workers are being stopped.
     pub async fn start(db: &Db, replica: &Arc<str>) -> Result<Self, Error> {
-        replicas::beat(db, replica).await?;
+        replicas::record_heartbeat(db, replica).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(beat(db.clone(), Arc::clone(replica), stop.clone()));
+        tasks.spawn(run_heartbeat(db.clone(), Arc::clone(replica), stop.clone()));
         tasks.close();
         Ok(Self {
             db: db.clone(),
@@ -49,7 +49,7 @@ impl Heartbeat {
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
-        if let Err(error) = replicas::leave(&self.db, &self.replica).await {
+        if let Err(error) = replicas::remove(&self.db, &self.replica).await {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "the heartbeat row could not be deleted"
@@ -58,9 +58,9 @@ impl Heartbeat {
     }
 }
 
-async fn beat(db: Db, replica: Arc<str>, stop: CancellationToken) {
+async fn run_heartbeat(db: Db, replica: Arc<str>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(BEAT_EVERY)).await.is_some() {
-        if let Err(error) = replicas::beat(&db, &replica).await {
+        if let Err(error) = replicas::record_heartbeat(&db, &replica).await {
             warn!(error = &error as &dyn std::error::Error, "no heartbeat");
         }
     }

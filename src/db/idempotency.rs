@@ -11,7 +11,7 @@ use crate::error::Error;
 /// A key to claim.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = idempotency_keys)]
-pub struct NewKey<'a> {
+pub struct NewIdempotencyKey<'a> {
     /// The caller.
     pub principal: &'a str,
     /// Path of the method.
@@ -35,7 +35,7 @@ pub struct NewKey<'a> {
 /// A stored key.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = idempotency_keys)]
-pub struct Key {
+pub struct IdempotencyKey {
     /// Id of the row.
     pub id: i64,
     /// Keyed digest of the request.
@@ -49,7 +49,10 @@ pub struct Key {
 }
 
 /// Claims a key. Returns the row and whether it is new. An expired key of the same name is deleted first.
-pub async fn claim(conn: &mut Conn, new: &NewKey<'_>) -> Result<(Key, bool), Error> {
+pub async fn claim(
+    conn: &mut Conn,
+    new: &NewIdempotencyKey<'_>,
+) -> Result<(IdempotencyKey, bool), Error> {
     let same = || {
         idempotency_keys::principal
             .eq(new.principal)
@@ -70,7 +73,7 @@ pub async fn claim(conn: &mut Conn, new: &NewKey<'_>) -> Result<(Key, bool), Err
         .await)?;
     let row = on_conn!(conn, |c| idempotency_keys::table
         .filter(same())
-        .select(Key::as_select())
+        .select(IdempotencyKey::as_select())
         .first(c)
         .await)?;
     Ok((row, inserted == 1))
@@ -101,7 +104,7 @@ pub async fn release(conn: &mut Conn, id: i64) -> Result<(), Error> {
 }
 
 /// Deletes up to `limit` expired keys.
-pub async fn forget_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
+pub async fn delete_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     let old: Vec<i64> = on_conn!(conn, |c| idempotency_keys::table
         .filter(idempotency_keys::expires_at.le(now))
         .select(idempotency_keys::id)

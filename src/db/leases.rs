@@ -2,13 +2,13 @@
 //!
 //! A lease is a row with an owner, an expiry, and a fence: a number that grows with each takeover. The expiry, on the
 //! database's clock, decides when another replica can take the lease over. The fence decides who can write: a holder
-//! that was suspended past its expiry still believes that it holds the lease, and [`still_held`] detects that it does
+//! that was suspended past its expiry still believes that it holds the lease, and [`check_held`] detects that it does
 //! not.
 //!
 //! Invariants
 //! - only an expired lease is taken over, even by its own owner;
 //! - the fence of a name never decreases: rows are never deleted, and a release only expires the lease;
-//! - a worker calls [`still_held`] in every transaction in which it writes; until that transaction ends, no replica can
+//! - a worker calls [`check_held`] in every transaction in which it writes; until that transaction ends, no replica can
 //!   take the lease over.
 
 use std::time::Duration;
@@ -19,9 +19,9 @@ use diesel_async::RunQueryDsl;
 use crate::clock::Timestamp;
 use crate::db::schema::leases;
 use crate::db::{Conn, Db, on_conn};
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 
-/// An acquired lease. It may have been taken over since: see [`still_held`].
+/// An acquired lease. It may have been taken over since: see [`check_held`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lease {
     name: String,
@@ -118,7 +118,7 @@ async fn insert(
 pub async fn renew(db: &Db, lease: &Lease, ttl: Duration) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let until = db.now(&mut conn).await?.plus(ttl);
-    end_at(&mut conn, lease, until).await
+    set_expiry(&mut conn, lease, until).await
 }
 
 /// Releases the lease, so that another replica can acquire it at once.
@@ -128,10 +128,10 @@ pub async fn renew(db: &Db, lease: &Lease, ttl: Duration) -> Result<(), Error> {
 pub async fn release(db: &Db, lease: Lease) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
-    end_at(&mut conn, &lease, now).await
+    set_expiry(&mut conn, &lease, now).await
 }
 
-async fn end_at(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), Error> {
+async fn set_expiry(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), Error> {
     let held = on_conn!(conn, |c| diesel::update(
         leases::table
             .filter(leases::name.eq(&lease.name))
@@ -141,7 +141,7 @@ async fn end_at(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), 
     .set(leases::expires_at.eq(until))
     .execute(c)
     .await)?;
-    if held == 1 { Ok(()) } else { Err(lost(lease)) }
+    if held == 1 { Ok(()) } else { Err(lease_lost(lease)) }
 }
 
 /// Checks, inside the transaction in which a worker writes, that no replica has taken the lease over, and prevents a
@@ -151,7 +151,7 @@ async fn end_at(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), 
 ///
 /// # Errors
 /// `Conflict` if it was taken over; returned with `?`, it rolls the worker's transaction back.
-pub async fn still_held(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
+pub async fn check_held(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
     let query = leases::table.find(&lease.name).select((leases::owner, leases::fence));
     let found: Option<(String, i64)> = match conn {
         Conn::Pg(c) => query.for_update().first(c).await.optional()?,
@@ -160,10 +160,10 @@ pub async fn still_held(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
     };
     match found {
         Some((owner, fence)) if owner == lease.owner && fence == lease.fence => Ok(()),
-        Some(_) | None => Err(lost(lease)),
+        Some(_) | None => Err(lease_lost(lease)),
     }
 }
 
-fn lost(lease: &Lease) -> Error {
-    Error::conflict(Kind::Lease, &lease.name)
+fn lease_lost(lease: &Lease) -> Error {
+    Error::conflict(ResourceKind::Lease, &lease.name)
 }

@@ -19,12 +19,12 @@ pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/po
 /// Returns the versions of all migrations of this binary for one engine, oldest first.
 pub fn versions(engine: Engine) -> Result<Vec<String>, Error> {
     match engine {
-        Engine::Sqlite => known::<diesel::sqlite::Sqlite>(&SQLITE),
-        Engine::Postgres => known::<diesel::pg::Pg>(&POSTGRES),
+        Engine::Sqlite => known_versions::<diesel::sqlite::Sqlite>(&SQLITE),
+        Engine::Postgres => known_versions::<diesel::pg::Pg>(&POSTGRES),
     }
 }
 
-fn known<B: Backend>(source: &impl MigrationSource<B>) -> Result<Vec<String>, Error> {
+fn known_versions<B: Backend>(source: &impl MigrationSource<B>) -> Result<Vec<String>, Error> {
     let mut versions: Vec<String> = source
         .migrations()
         .map_err(Error::Internal)?
@@ -40,8 +40,8 @@ pub(super) fn run<B: Backend>(
     harness: &mut impl MigrationHarness<B>,
     source: EmbeddedMigrations,
 ) -> Result<(), Error> {
-    let known = known::<B>(&source)?;
-    let applied = harness.applied_migrations().map_err(|error| failed(&*error))?;
+    let known = known_versions::<B>(&source)?;
+    let applied = harness.applied_migrations().map_err(|error| migration_error(&*error))?;
     if let Some(newer) = applied.iter().map(ToString::to_string).find(|v| !known.contains(v)) {
         return Err(Error::unavailable(
             Reason::StorageUnavailable,
@@ -51,13 +51,13 @@ pub(super) fn run<B: Backend>(
             ),
         ));
     }
-    let ran = harness.run_pending_migrations(source).map_err(|error| failed(&*error))?;
+    let ran = harness.run_pending_migrations(source).map_err(|error| migration_error(&*error))?;
     if !ran.is_empty() {
         info!(migrations = ran.len(), "brought the schema up to date");
     }
     Ok(())
 }
 
-fn failed(error: &(dyn std::error::Error + Send + Sync)) -> Error {
+fn migration_error(error: &(dyn std::error::Error + Send + Sync)) -> Error {
     Error::unavailable(Reason::StorageUnavailable, format!("the migrations did not run: {error}"))
 }

@@ -40,7 +40,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
-use self::turns::{AllTurns, BUSY_RETRY_IN, CallerKey, Turns};
+use self::turns::{BUSY_RETRY_IN, CallerKey, CallerTurns, TurnRegistry};
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 
@@ -66,13 +66,13 @@ pub enum Engine {
 }
 
 /// A pooled connection with the turn of the caller that uses it.
-pub struct Taken<P> {
+pub struct PooledConn<P> {
     pooled: P,
     /// `None` for the server's own work.
     _turn: Option<OwnedSemaphorePermit>,
 }
 
-impl<P: Deref> Deref for Taken<P> {
+impl<P: Deref> Deref for PooledConn<P> {
     type Target = P::Target;
 
     fn deref(&self) -> &P::Target {
@@ -80,7 +80,7 @@ impl<P: Deref> Deref for Taken<P> {
     }
 }
 
-impl<P: DerefMut> DerefMut for Taken<P> {
+impl<P: DerefMut> DerefMut for PooledConn<P> {
     fn deref_mut(&mut self) -> &mut P::Target {
         &mut self.pooled
     }
@@ -93,9 +93,9 @@ impl<P: DerefMut> DerefMut for Taken<P> {
 )]
 pub enum Conn {
     /// To PostgreSQL.
-    Pg(Taken<Object<PgConn>>),
+    Pg(PooledConn<Object<PgConn>>),
     /// To SQLite.
-    Sqlite(Taken<Object<SqliteConn>>),
+    Sqlite(PooledConn<Object<SqliteConn>>),
 }
 
 /// Runs one query text on the engine of the connection.
@@ -149,7 +149,7 @@ pub struct Db {
 
 struct Inner {
     pools: Pools,
-    turns: Arc<AllTurns>,
+    turns: Arc<TurnRegistry>,
     /// Offset of the clock in tests, in microseconds.
     clock_offset_us: AtomicI64,
 }
@@ -175,14 +175,14 @@ impl Db {
     /// (SQLite), or has a schema that is newer than this binary.
     pub async fn open(options: &DbOptions) -> Result<Self, Error> {
         let pools = match options.address()? {
-            options::Address::Sqlite(path) => sqlite::open(&path, options).await?,
-            options::Address::Postgres(config) => postgres::open(*config, options).await?,
+            options::DatabaseAddress::Sqlite(path) => sqlite::open(&path, options).await?,
+            options::DatabaseAddress::Postgres(config) => postgres::open(*config, options).await?,
         };
         let writers = match pools {
             Pools::Pg { .. } => options.writers,
             Pools::Sqlite { .. } => 1,
         };
-        let turns = AllTurns::new(options.readers, writers, options.pool_wait);
+        let turns = TurnRegistry::new(options.readers, writers, options.pool_wait);
         let clock_offset_us = AtomicI64::new(0);
         let db = Self { inner: Arc::new(Inner { pools, turns, clock_offset_us }) };
         db.ping().await?;
@@ -200,7 +200,7 @@ impl Db {
 
     /// Runs `work` with its connections counted as those of one caller: it uses only the turns of the caller, which it
     /// shares with the caller's other work. A task that `work` spawns counts only if it is wrapped in
-    /// [`turns::inherited`].
+    /// [`turns::inherit_caller`].
     pub fn run_as<F: Future>(
         &self,
         caller: CallerKey,
@@ -214,7 +214,7 @@ impl Db {
     /// # Errors
     /// `BUSY` if no turn is free in time.
     pub async fn writer_turn(&self) -> Result<impl Sized, Error> {
-        self.inner.turns.turn(Turns::writers).await
+        self.inner.turns.acquire(CallerTurns::writers).await
     }
 
     /// Returns a read-only connection.
@@ -222,12 +222,13 @@ impl Db {
     /// # Errors
     /// `BUSY` if none is free in time, `STORAGE_UNAVAILABLE`.
     pub async fn read(&self) -> Result<Conn, Error> {
-        let turn = self.inner.turns.turn(Turns::readers).await?;
+        let turn = self.inner.turns.acquire(CallerTurns::readers).await?;
         Ok(match &self.inner.pools {
-            Pools::Pg { readers, .. } => {
-                Conn::Pg(Taken { pooled: readers.get().await.map_err(no_connection)?, _turn: turn })
-            }
-            Pools::Sqlite { readers, .. } => Conn::Sqlite(Taken {
+            Pools::Pg { readers, .. } => Conn::Pg(PooledConn {
+                pooled: readers.get().await.map_err(no_connection)?,
+                _turn: turn,
+            }),
+            Pools::Sqlite { readers, .. } => Conn::Sqlite(PooledConn {
                 pooled: readers.get().await.map_err(no_connection)?,
                 _turn: turn,
             }),
@@ -242,12 +243,13 @@ impl Db {
     /// # Errors
     /// As [`Db::read`].
     pub async fn write(&self) -> Result<Conn, Error> {
-        let turn = self.inner.turns.turn(Turns::writers).await?;
+        let turn = self.inner.turns.acquire(CallerTurns::writers).await?;
         Ok(match &self.inner.pools {
-            Pools::Pg { writers, .. } => {
-                Conn::Pg(Taken { pooled: writers.get().await.map_err(no_connection)?, _turn: turn })
-            }
-            Pools::Sqlite { writer, .. } => Conn::Sqlite(Taken {
+            Pools::Pg { writers, .. } => Conn::Pg(PooledConn {
+                pooled: writers.get().await.map_err(no_connection)?,
+                _turn: turn,
+            }),
+            Pools::Sqlite { writer, .. } => Conn::Sqlite(PooledConn {
                 pooled: writer.get().await.map_err(no_connection)?,
                 _turn: turn,
             }),
@@ -279,7 +281,7 @@ impl Db {
     }
 
     /// Moves [`Db::now`] forward for this `Db` and its clones, so that tests do not wait.
-    pub fn move_clock(&self, by: Duration) {
+    pub fn advance_clock(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.inner.clock_offset_us.fetch_add(micros, Ordering::Relaxed);
     }
@@ -304,7 +306,7 @@ impl Conn {
 
     /// Waits for this lock, and holds it until the end of the transaction. On SQLite there is only one writer, so no
     /// lock is needed.
-    pub async fn serialise(&mut self, lock: i64) -> Result<(), Error> {
+    pub async fn advisory_lock(&mut self, lock: i64) -> Result<(), Error> {
         if let Self::Pg(pooled) = self {
             let c: &mut PgConn = pooled;
             diesel::sql_query(format!("SELECT pg_advisory_xact_lock({lock})")).execute(c).await?;

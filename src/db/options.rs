@@ -54,7 +54,7 @@ pub struct DbOptions {
 }
 
 /// A parsed URL.
-pub(super) enum Address {
+pub(super) enum DatabaseAddress {
     Sqlite(PathBuf),
     Postgres(Box<tokio_postgres::Config>),
 }
@@ -79,17 +79,17 @@ impl DbOptions {
     #[must_use]
     pub fn sqlite_path(&self) -> Option<PathBuf> {
         match self.address() {
-            Ok(Address::Sqlite(path)) => Some(path),
-            Ok(Address::Postgres(_)) | Err(_) => None,
+            Ok(DatabaseAddress::Sqlite(path)) => Some(path),
+            Ok(DatabaseAddress::Postgres(_)) | Err(_) => None,
         }
     }
 
-    pub(super) fn address(&self) -> Result<Address, Error> {
+    pub(super) fn address(&self) -> Result<DatabaseAddress, Error> {
         let url = self.url.expose();
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return postgres(url).map(|config| Address::Postgres(Box::new(config)));
+            return postgres(url).map(|config| DatabaseAddress::Postgres(Box::new(config)));
         }
-        sqlite(url).map(Address::Sqlite)
+        sqlite(url).map(DatabaseAddress::Sqlite)
     }
 }
 
@@ -97,10 +97,10 @@ fn sqlite(url: &str) -> Result<PathBuf, Error> {
     let path = url.strip_prefix("sqlite://").unwrap_or(url);
     // Each pooled connection would get its own in-memory database; SQLite itself would parse `file:` and a query.
     if path.is_empty() || path.contains(":memory:") || path.contains('?') {
-        return Err(not_an_address("must name a file"));
+        return Err(invalid_address("must name a file"));
     }
     if path.contains("://") || path.starts_with("file:") || path.starts_with("sqlite:") {
-        return Err(not_an_address("must be `sqlite:///path`, a path, or `postgres://...`"));
+        return Err(invalid_address("must be `sqlite:///path`, a path, or `postgres://...`"));
     }
     Ok(PathBuf::from(path))
 }
@@ -110,7 +110,7 @@ fn postgres(url: &str) -> Result<tokio_postgres::Config, Error> {
     let url = url.replace("sslmode=verify-full", "sslmode=require");
     let mut config: tokio_postgres::Config = url
         .parse()
-        .map_err(|error| not_an_address(&format!("is not an address of PostgreSQL: {error}")))?;
+        .map_err(|error| invalid_address(&format!("is not an address of PostgreSQL: {error}")))?;
     if !url.contains("sslmode=") {
         let local = config.get_hosts().iter().all(is_local);
         config.ssl_mode(if local { SslMode::Disable } else { SslMode::Require });
@@ -129,7 +129,7 @@ fn is_local(host: &Host) -> bool {
     }
 }
 
-fn not_an_address(why: &str) -> Error {
+fn invalid_address(why: &str) -> Error {
     Error::invalid("database.url", why)
 }
 

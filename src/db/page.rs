@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::seal::{SealKey, joined};
+use crate::seal::{SealKey, join_parts};
 
 /// Page size if the request sets none.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
@@ -54,7 +54,7 @@ impl PageSize {
 
     /// Truncates rows that were read with [`PageSize::limit`] to the page; the flag says whether more follow.
     #[must_use]
-    pub fn cut<T>(self, mut rows: Vec<T>) -> (Vec<T>, bool) {
+    pub fn truncate<T>(self, mut rows: Vec<T>) -> (Vec<T>, bool) {
         let more = rows.len() > self.get();
         rows.truncate(self.get());
         (rows, more)
@@ -76,7 +76,7 @@ pub struct PageScope<'a> {
 
 impl PageScope<'_> {
     fn bytes(&self) -> Vec<u8> {
-        joined(&[
+        join_parts(&[
             b"page token",
             self.method.as_bytes(),
             self.principal.as_bytes(),
@@ -94,7 +94,7 @@ pub struct PageToken<P> {
 
 impl<P: Serialize + DeserializeOwned> PageToken<P> {
     /// Creates a token for the rows after this position.
-    pub fn after(position: P) -> Self {
+    pub fn new(position: P) -> Self {
         Self { position }
     }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn token() -> String {
-        PageToken::after(("edge".to_owned(), 7_i64)).seal(&key(), &SCOPE).unwrap()
+        PageToken::new(("edge".to_owned(), 7_i64)).seal(&key(), &SCOPE).unwrap()
     }
 
     fn open(scope: &PageScope<'_>, token: &str) -> Result<Option<PageToken<(String, i64)>>, Error> {
@@ -172,8 +172,8 @@ mod tests {
     fn an_extra_row_means_that_another_page_follows() {
         let size = PageSize::parse(2).unwrap();
         assert_eq!(size.limit(), 3);
-        assert_eq!(size.cut(vec![1, 2, 3]), (vec![1, 2], true));
-        assert_eq!(size.cut(vec![1, 2]), (vec![1, 2], false));
+        assert_eq!(size.truncate(vec![1, 2, 3]), (vec![1, 2], true));
+        assert_eq!(size.truncate(vec![1, 2]), (vec![1, 2], false));
     }
 
     #[test]

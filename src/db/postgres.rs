@@ -35,7 +35,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy)]
-enum Use {
+enum ConnectionUse {
     Read,
     Write,
     Migrate,
@@ -71,16 +71,16 @@ pub(super) async fn open(
     };
     migrate(&connector).await?;
     Ok(Pools::Pg {
-        readers: pool(&connector, options, Use::Read, options.readers)?,
-        writers: pool(&connector, options, Use::Write, options.writers)?,
+        readers: pool(&connector, options, ConnectionUse::Read, options.readers)?,
+        writers: pool(&connector, options, ConnectionUse::Write, options.writers)?,
     })
 }
 
 async fn migrate(connector: &Connector) -> Result<(), Error> {
-    let mut conn = connector.connect(Use::Migrate).await.map_err(|error| {
+    let mut conn = connector.connect(ConnectionUse::Migrate).await.map_err(|error| {
         Error::unavailable(
             Reason::StorageUnavailable,
-            format!("cannot connect to the database: {}", chain(&error)),
+            format!("cannot connect to the database: {}", error_chain(&error)),
         )
     })?;
     // Held until this connection closes.
@@ -89,7 +89,7 @@ async fn migrate(connector: &Connector) -> Result<(), Error> {
 }
 
 /// Joins the messages of an error and its sources: an error of tokio-postgres alone says little.
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -103,7 +103,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
     let roots = match file {
         _ if mode == SslMode::Disable => RootCertStore::empty(),
-        Some(file) => roots_of(file)?,
+        Some(file) => load_roots(file)?,
         None => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -119,7 +119,7 @@ fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-fn roots_of(file: &Path) -> Result<RootCertStore, Error> {
+fn load_roots(file: &Path) -> Result<RootCertStore, Error> {
     let bad = |why: String| Error::invalid("database.tls_roots", format!("cannot be used: {why}"));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|e| bad(e.to_string()))? {
@@ -133,13 +133,13 @@ fn roots_of(file: &Path) -> Result<RootCertStore, Error> {
 }
 
 impl Connector {
-    async fn connect(&self, purpose: Use) -> ConnectionResult<PgConn> {
+    async fn connect(&self, purpose: ConnectionUse) -> ConnectionResult<PgConn> {
         let connecting = async {
             let (client, connection) = self
                 .config
                 .connect(self.tls.clone())
                 .await
-                .map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
+                .map_err(|error| ConnectionError::BadConnection(error_chain(&error)))?;
             let mut conn =
                 AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
             conn.batch_execute(&self.settings(purpose))
@@ -155,16 +155,16 @@ impl Connector {
 
     /// Returns the session settings. They are set after connecting and not as startup options, which connection poolers
     /// reject.
-    fn settings(&self, purpose: Use) -> String {
+    fn settings(&self, purpose: ConnectionUse) -> String {
         let bounded = format!(
             "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {};",
             self.statement_timeout_ms, self.idle_in_transaction_timeout_ms
         );
         match purpose {
-            Use::Read => bounded + " SET default_transaction_read_only = on;",
-            Use::Write => bounded,
+            ConnectionUse::Read => bounded + " SET default_transaction_read_only = on;",
+            ConnectionUse::Write => bounded,
             // A migration has no time limit, and neither has the wait for another replica's migration.
-            Use::Migrate => "SET statement_timeout = 0;".to_owned(),
+            ConnectionUse::Migrate => "SET statement_timeout = 0;".to_owned(),
         }
     }
 }
@@ -172,7 +172,7 @@ impl Connector {
 fn pool(
     connector: &Connector,
     options: &DbOptions,
-    purpose: Use,
+    purpose: ConnectionUse,
     size: usize,
 ) -> Result<Pool<PgConn>, Error> {
     let connector = connector.clone();

@@ -14,7 +14,7 @@ use crate::error::Error;
 pub const DEAD_AFTER: Duration = Duration::from_mins(1);
 
 /// Stores a heartbeat; the first one creates the row.
-pub async fn beat(db: &Db, id: &str) -> Result<(), Error> {
+pub async fn record_heartbeat(db: &Db, id: &str) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
     let row = (replicas::id.eq(id), replicas::started_at.eq(now), replicas::heartbeat_at.eq(now));
@@ -29,14 +29,14 @@ pub async fn beat(db: &Db, id: &str) -> Result<(), Error> {
 }
 
 /// Deletes the row of a replica that stops.
-pub async fn leave(db: &Db, id: &str) -> Result<(), Error> {
+pub async fn remove(db: &Db, id: &str) -> Result<(), Error> {
     let mut conn = db.write().await?;
     on_conn!(&mut conn, |c| diesel::delete(replicas::table.find(id)).execute(c).await)?;
     Ok(())
 }
 
 /// Deletes the rows of dead replicas.
-pub async fn forget_dead(conn: &mut Conn, now: Timestamp) -> Result<usize, Error> {
+pub async fn delete_dead(conn: &mut Conn, now: Timestamp) -> Result<usize, Error> {
     let since = now.minus(DEAD_AFTER);
     let dead = replicas::table.filter(replicas::heartbeat_at.lt(since));
     Ok(on_conn!(conn, |c| diesel::delete(dead).execute(c).await)?)

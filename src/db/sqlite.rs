@@ -29,7 +29,7 @@ use crate::error::{Error, Reason};
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy)]
-enum Use {
+enum ConnectionUse {
     Read,
     Write,
 }
@@ -41,27 +41,27 @@ pub(super) async fn open(path: &Path, options: &DbOptions) -> Result<Pools, Erro
         .await
         .map_err(Error::internal)??;
     Ok(Pools::Sqlite {
-        readers: pool(&path, options, Use::Read, options.readers)?,
-        writer: pool(&path, options, Use::Write, 1)?,
+        readers: pool(&path, options, ConnectionUse::Read, options.readers)?,
+        writer: pool(&path, options, ConnectionUse::Write, 1)?,
         _lock: lock,
     })
 }
 
 /// Locks the file for this process and migrates its schema.
 fn prepare(path: &Path, busy: Duration) -> Result<(PathBuf, File), Error> {
-    let path = resolved(path).map_err(|error| cannot("find", path, &error))?;
+    let path = resolve_path(path).map_err(|error| file_error("find", path, &error))?;
     // Locked before the file is opened: closing any handle of it would release the locks that SQLite holds in this
     // process.
     let lock = lock(&path)?;
-    create(&path).map_err(|error| cannot("create", &path, &error))?;
-    let mut conn =
-        connect(&path, Use::Write, busy).map_err(|error| cannot("open", &path, &error))?;
+    create(&path).map_err(|error| file_error("create", &path, &error))?;
+    let mut conn = connect(&path, ConnectionUse::Write, busy)
+        .map_err(|error| file_error("open", &path, &error))?;
     migrations::run(&mut conn, migrations::SQLITE)?;
     Ok((path, lock))
 }
 
 /// Returns the canonical path, so that a file with two names has one lock.
-fn resolved(path: &Path) -> io::Result<PathBuf> {
+fn resolve_path(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => return found,
@@ -75,7 +75,8 @@ fn lock(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let file = private().open(&name).map_err(|error| cannot("lock", path, &error))?;
+    let file =
+        private_file_options().open(&name).map_err(|error| file_error("lock", path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::unavailable(
@@ -86,16 +87,16 @@ fn lock(path: &Path) -> Result<File, Error> {
                 path.display()
             ),
         )),
-        Err(TryLockError::Error(error)) => Err(cannot("lock", path, &error)),
+        Err(TryLockError::Error(error)) => Err(file_error("lock", path, &error)),
     }
 }
 
 /// Creates an empty file, which is a valid empty database. SQLite itself would create a file that all users can read.
 fn create(path: &Path) -> io::Result<()> {
-    private().open(path).map(drop)
+    private_file_options().open(path).map(drop)
 }
 
-fn private() -> OpenOptions {
+fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options
@@ -104,7 +105,7 @@ fn private() -> OpenOptions {
 fn pool(
     path: &Path,
     options: &DbOptions,
-    purpose: Use,
+    purpose: ConnectionUse,
     size: usize,
 ) -> Result<Pool<SqliteConn>, Error> {
     let busy = options.busy_timeout;
@@ -121,7 +122,7 @@ fn pool(
         }
         .boxed()
     });
-    let manager = AsyncDieselConnectionManager::new_with_config(text(path)?, config);
+    let manager = AsyncDieselConnectionManager::new_with_config(path_text(path)?, config);
     Pool::builder(manager)
         .max_size(size.max(1))
         .wait_timeout(Some(options.pool_wait))
@@ -130,8 +131,13 @@ fn pool(
         .map_err(Error::internal)
 }
 
-fn connect(path: &Path, purpose: Use, busy: Duration) -> ConnectionResult<SqliteConnection> {
-    let text = text(path).map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+fn connect(
+    path: &Path,
+    purpose: ConnectionUse,
+    busy: Duration,
+) -> ConnectionResult<SqliteConnection> {
+    let text =
+        path_text(path).map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
     let mut conn = SqliteConnection::establish(text)?;
     let busy = busy.as_millis();
     // busy_timeout first, since enabling WAL needs a lock.
@@ -140,8 +146,8 @@ fn connect(path: &Path, purpose: Use, busy: Duration) -> ConnectionResult<Sqlite
          PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "
     );
     match purpose {
-        Use::Read => pragmas.push_str("PRAGMA query_only = ON;"),
-        Use::Write => {
+        ConnectionUse::Read => pragmas.push_str("PRAGMA query_only = ON;"),
+        ConnectionUse::Write => {
             pragmas.push_str("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = ");
             pragmas.push_str(&JOURNAL_BYTES_MAX.to_string());
         }
@@ -150,11 +156,11 @@ fn connect(path: &Path, purpose: Use, busy: Duration) -> ConnectionResult<Sqlite
     Ok(conn)
 }
 
-fn text(path: &Path) -> Result<&str, Error> {
+fn path_text(path: &Path) -> Result<&str, Error> {
     path.to_str().ok_or_else(|| Error::invalid("database.url", "must be UTF-8"))
 }
 
-fn cannot(what: &str, path: &Path, error: &dyn std::error::Error) -> Error {
+fn file_error(what: &str, path: &Path, error: &dyn std::error::Error) -> Error {
     Error::unavailable(
         Reason::StorageUnavailable,
         format!("cannot {what} the database file `{}`: {error}", path.display()),

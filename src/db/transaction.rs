@@ -25,7 +25,7 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut open = Open::begin(self.write().await?).await?;
+        let mut open = OpenTransaction::begin(self.write().await?).await?;
         match work(open.conn()?).await {
             Ok(value) => {
                 open.commit().await?;
@@ -40,11 +40,11 @@ impl Db {
 }
 
 /// A connection inside a transaction. Dropping it before the transaction has ended closes the connection.
-struct Open {
+struct OpenTransaction {
     conn: Option<Conn>,
 }
 
-impl Open {
+impl OpenTransaction {
     async fn begin(conn: Conn) -> Result<Self, Error> {
         // The guard owns the connection before the first await, since the future can be dropped while the transaction
         // begins.
@@ -89,7 +89,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenTransaction {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
             conn.close();

@@ -22,7 +22,7 @@ use crate::error::{Error, Reason};
 pub(super) const BUSY_RETRY_IN: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
-    static CALLER: Arc<Entered>;
+    static CALLER: Arc<ActiveCaller>;
 }
 
 /// The caller whose turns are counted together.
@@ -38,21 +38,21 @@ pub enum CallerKey {
 
 /// The turns of one caller.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct CallerTurns {
     readers: Arc<Semaphore>,
     writers: Arc<Semaphore>,
 }
 
 /// The turns of every caller with a call in flight.
 #[derive(Debug)]
-pub(super) struct AllTurns {
+pub(super) struct TurnRegistry {
     readers_each: usize,
     writers_each: usize,
     wait: Duration,
-    callers: Mutex<HashMap<CallerKey, Arc<Turns>>>,
+    callers: Mutex<HashMap<CallerKey, Arc<CallerTurns>>>,
 }
 
-impl AllTurns {
+impl TurnRegistry {
     /// Sets half of each pool size as the limit of a caller. No request waits longer than `wait` for its turn.
     pub(super) fn new(readers: usize, writers: usize, wait: Duration) -> Arc<Self> {
         let each = |size: usize| (size / 2).max(1);
@@ -60,12 +60,15 @@ impl AllTurns {
         Arc::new(Self { readers_each, writers_each, wait, callers: Mutex::default() })
     }
 
-    fn enter(self: &Arc<Self>, key: CallerKey) -> Arc<Entered> {
+    fn register(self: &Arc<Self>, key: CallerKey) -> Arc<ActiveCaller> {
         let turns = Arc::clone(self.callers.lock().entry(key).or_insert_with(|| {
             let turns = |each| Arc::new(Semaphore::new(each));
-            Arc::new(Turns { readers: turns(self.readers_each), writers: turns(self.writers_each) })
+            Arc::new(CallerTurns {
+                readers: turns(self.readers_each),
+                writers: turns(self.writers_each),
+            })
         }));
-        Arc::new(Entered { key, turns, all: Arc::clone(self) })
+        Arc::new(ActiveCaller { key, turns, all: Arc::clone(self) })
     }
 
     /// Runs `work` with its requests counted as those of `key`.
@@ -74,16 +77,16 @@ impl AllTurns {
         key: CallerKey,
         work: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        CALLER.scope(self.enter(key), work)
+        CALLER.scope(self.register(key), work)
     }
 
     /// Waits for a turn of the current caller. `None` for the server's own work, which needs none.
     ///
     /// # Errors
     /// `BUSY` if no turn is free in time.
-    pub(super) async fn turn(
+    pub(super) async fn acquire(
         &self,
-        of: fn(&Turns) -> &Arc<Semaphore>,
+        of: fn(&CallerTurns) -> &Arc<Semaphore>,
     ) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let Ok(turns) = CALLER.try_with(|caller| Arc::clone(of(&caller.turns))) else {
             return Ok(None);
@@ -97,7 +100,7 @@ impl AllTurns {
     }
 }
 
-impl Turns {
+impl CallerTurns {
     pub(super) fn readers(&self) -> &Arc<Semaphore> {
         &self.readers
     }
@@ -109,13 +112,13 @@ impl Turns {
 
 /// A caller with work in flight.
 #[derive(Debug)]
-struct Entered {
+struct ActiveCaller {
     key: CallerKey,
-    turns: Arc<Turns>,
-    all: Arc<AllTurns>,
+    turns: Arc<CallerTurns>,
+    all: Arc<TurnRegistry>,
 }
 
-impl Drop for Entered {
+impl Drop for ActiveCaller {
     fn drop(&mut self) {
         let mut callers = self.all.callers.lock();
         // One reference is in the map, the other is this one; under the lock no other can be created.
@@ -126,7 +129,7 @@ impl Drop for Entered {
 }
 
 /// Counts `work` as the current caller's; for a separate task that a call spawns.
-pub fn inherited<F: Future>(work: F) -> impl Future<Output = F::Output> {
+pub fn inherit_caller<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let caller = CALLER.try_with(Arc::clone).ok();
     async move {
         match caller {
@@ -144,8 +147,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_waits_only_for_its_own_turns_and_the_server_never_waits() {
-        let all = AllTurns::new(4, 1, Duration::from_millis(20));
-        let reader = || all.turn(Turns::readers);
+        let all = TurnRegistry::new(4, 1, Duration::from_millis(20));
+        let reader = || all.acquire(CallerTurns::readers);
         all.run_as(KEY, async {
             let held = [reader().await.unwrap(), reader().await.unwrap()];
             assert!(held.iter().all(Option::is_some));
@@ -153,9 +156,9 @@ mod tests {
             assert!(matches!(third, Err(Error::Exhausted { reason: Reason::Busy, .. })));
             // Another caller and the server are not affected.
             assert!(all.run_as(CallerKey::User(2), reader()).await.unwrap().is_some());
-            assert!(all.turn(Turns::writers).await.unwrap().is_some());
+            assert!(all.acquire(CallerTurns::writers).await.unwrap().is_some());
             drop(held);
-            assert!(inherited(reader()).await.unwrap().is_some());
+            assert!(inherit_caller(reader()).await.unwrap().is_some());
         })
         .await;
         assert!(reader().await.unwrap().is_none());

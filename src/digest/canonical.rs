@@ -6,11 +6,11 @@ use prost::bytes::BufMut;
 use prost_reflect::{DynamicMessage, MapKey, Value};
 
 /// Encodes a whole message: its fields by number, then unknown fields as they were received.
-pub(super) fn of_message(message: &DynamicMessage) -> Vec<u8> {
+pub(super) fn encode_message(message: &DynamicMessage) -> Vec<u8> {
     let mut out = Vec::new();
     for (field, value) in message.fields() {
         out.put_u32(field.number());
-        put(&mut out, &of_value(value));
+        push_bytes(&mut out, &encode_value(value));
     }
     for unknown in message.unknown_fields() {
         unknown.encode(&mut out);
@@ -19,12 +19,12 @@ pub(super) fn of_message(message: &DynamicMessage) -> Vec<u8> {
 }
 
 /// Appends bytes with a length prefix, so that different inputs cannot produce the same bytes.
-fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+fn push_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_u64(bytes.len() as u64);
     out.put_slice(bytes);
 }
 
-fn of_value(value: &Value) -> Vec<u8> {
+fn encode_value(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     match value {
         Value::Bool(value) => out.put_u8((*value).into()),
@@ -36,22 +36,24 @@ fn of_value(value: &Value) -> Vec<u8> {
         Value::F64(value) => out.put_u64(value.to_bits()),
         Value::String(value) => out.put_slice(value.as_bytes()),
         Value::Bytes(value) => out.put_slice(value),
-        Value::Message(inner) => out = of_message(inner),
-        Value::List(list) => list.iter().for_each(|value| put(&mut out, &of_value(value))),
+        Value::Message(inner) => out = encode_message(inner),
+        Value::List(list) => {
+            list.iter().for_each(|value| push_bytes(&mut out, &encode_value(value)))
+        }
         Value::Map(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
             for (key, value) in entries {
-                put(&mut out, &of_key(key));
-                put(&mut out, &of_value(value));
+                push_bytes(&mut out, &encode_key(key));
+                push_bytes(&mut out, &encode_value(value));
             }
         }
     }
     out
 }
 
-fn of_key(key: &MapKey) -> Vec<u8> {
-    of_value(&match key {
+fn encode_key(key: &MapKey) -> Vec<u8> {
+    encode_value(&match key {
         MapKey::Bool(key) => Value::Bool(*key),
         MapKey::I32(key) => Value::I32(*key),
         MapKey::I64(key) => Value::I64(*key),

@@ -24,14 +24,14 @@ pub struct Digest {
 }
 
 /// Computes digests.
-pub struct Digests {
+pub struct RequestDigests {
     key_id: Arc<str>,
     key: hmac::Key,
-    pool: DescriptorPool,
+    pool: &'static DescriptorPool,
     secret: ExtensionDescriptor,
 }
 
-impl Digests {
+impl RequestDigests {
     /// Uses the digest key of the current master key.
     ///
     /// # Panics
@@ -39,7 +39,7 @@ impl Digests {
     #[must_use]
     pub fn new(master: &MasterKeys) -> Self {
         let (key_id, key) = master.digest_key();
-        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).expect("the build made it");
+        let pool = crate::pb::descriptors::OWN.pool();
         let secret = pool
             .get_extension_by_name("shoreguard.options.v1.secret")
             .expect("the option is in the same set");
@@ -49,40 +49,43 @@ impl Digests {
     /// Returns the digest of an encoded message of Shoreguard's own API, without its secrets. Returns `None` if the
     /// message cannot be decoded.
     #[must_use]
-    pub fn of(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
+    pub fn digest(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
         let descriptor = self.pool.get_message_by_name(message)?;
         let mut message = DynamicMessage::decode(descriptor, bytes).ok()?;
         self.strip(&mut message);
-        let digest = hmac::sign(&self.key, &canonical::of_message(&message));
+        let digest = hmac::sign(&self.key, &canonical::encode_message(&message));
         Some(Digest { key_id: Arc::clone(&self.key_id), bytes: digest.as_ref().to_vec() })
     }
 
     /// Starts a digest of streamed bytes.
     #[must_use]
-    pub fn streamed(&self) -> Streamed {
-        Streamed { key_id: Arc::clone(&self.key_id), context: hmac::Context::with_key(&self.key) }
+    pub fn start_stream(&self) -> StreamDigest {
+        StreamDigest {
+            key_id: Arc::clone(&self.key_id),
+            context: hmac::Context::with_key(&self.key),
+        }
     }
 
     /// Whether the responses of a method contain a secret. True for an unknown method.
     #[must_use]
-    pub fn answers_secret(&self, method: &Method) -> bool {
+    pub fn returns_secret(&self, method: &Method) -> bool {
         let mut parts = method.path.trim_start_matches('/').split('/');
         let (Some(service), Some(name)) = (parts.next(), parts.next()) else { return true };
         let found = self.pool.get_service_by_name(service);
         let Some(method) = found.and_then(|s| s.methods().find(|m| m.name() == name)) else {
             return true;
         };
-        self.holds_secret(&method.output(), &mut Vec::new())
+        self.contains_secret(&method.output(), &mut Vec::new())
     }
 
-    fn holds_secret(&self, message: &MessageDescriptor, seen: &mut Vec<String>) -> bool {
+    fn contains_secret(&self, message: &MessageDescriptor, seen: &mut Vec<String>) -> bool {
         if seen.iter().any(|name| name == message.full_name()) {
             return false;
         }
         seen.push(message.full_name().to_owned());
         message.fields().any(|field| {
             field.options().get_extension(&self.secret).as_bool() == Some(true)
-                || field.kind().as_message().is_some_and(|inner| self.holds_secret(inner, seen))
+                || field.kind().as_message().is_some_and(|inner| self.contains_secret(inner, seen))
         })
     }
 
@@ -117,12 +120,12 @@ impl Digests {
 }
 
 /// A digest that is being computed.
-pub struct Streamed {
+pub struct StreamDigest {
     key_id: Arc<str>,
     context: hmac::Context,
 }
 
-impl Streamed {
+impl StreamDigest {
     /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
@@ -143,8 +146,8 @@ mod tests {
     use crate::pb::v1 as pb;
     use crate::secret::Secret;
 
-    fn digests(byte: &str) -> Digests {
-        Digests::new(&MasterKeys::parse(&Secret::new(byte.repeat(32))).unwrap())
+    fn digests(byte: &str) -> RequestDigests {
+        RequestDigests::new(&MasterKeys::parse(&Secret::new(byte.repeat(32))).unwrap())
     }
 
     fn login(email: &str, password: &str) -> Vec<u8> {
@@ -154,12 +157,13 @@ mod tests {
     #[test]
     fn t17_a_digest_reveals_no_secret_and_depends_on_the_server_key() {
         let digests_here = digests("5a");
-        let of = |bytes: &[u8]| digests_here.of("shoreguard.v1.LoginRequest", bytes).unwrap();
+        let of = |bytes: &[u8]| digests_here.digest("shoreguard.v1.LoginRequest", bytes).unwrap();
         let one = of(&login("ana@example.com", "one"));
         assert_eq!(one, of(&login("ana@example.com", "another")));
         assert_ne!(one, of(&login("eve@example.com", "one")));
         let elsewhere = digests("5b");
-        let other = elsewhere.of("shoreguard.v1.LoginRequest", &login("ana@example.com", "one"));
+        let other =
+            elsewhere.digest("shoreguard.v1.LoginRequest", &login("ana@example.com", "one"));
         assert_ne!(other.unwrap(), one);
     }
 
@@ -173,14 +177,14 @@ mod tests {
         // The order of map entries is random.
         let of = |gpu| {
             let bytes = request(gpu).encode_to_vec();
-            digests.of("shoreguard.v1.CreateSandboxRequest", &bytes).unwrap()
+            digests.digest("shoreguard.v1.CreateSandboxRequest", &bytes).unwrap()
         };
         let first = of(false);
         assert!((0..20).all(|_| of(false) == first));
         assert_ne!(of(true), first);
         let mut other = request(false);
         other.labels.insert("key-0".into(), "another".into());
-        let other = digests.of("shoreguard.v1.CreateSandboxRequest", &other.encode_to_vec());
+        let other = digests.digest("shoreguard.v1.CreateSandboxRequest", &other.encode_to_vec());
         assert_ne!(other.unwrap(), first);
     }
 
@@ -195,12 +199,14 @@ mod tests {
                 credentials: Some(credentials),
                 ..Default::default()
             };
-            digests.of("shoreguard.v1.RegisterGatewayRequest", &request.encode_to_vec()).unwrap()
+            digests
+                .digest("shoreguard.v1.RegisterGatewayRequest", &request.encode_to_vec())
+                .unwrap()
         };
         assert_eq!(register("one"), register("another"));
-        let path = |path: &str| crate::access::policy::method(path).unwrap();
+        let path = |path: &str| crate::access::policy::find_method(path).unwrap();
         let service = "/shoreguard.v1.ServicePrincipalService";
-        assert!(digests.answers_secret(path(&format!("{service}/RotateServicePrincipal"))));
-        assert!(!digests.answers_secret(path(&format!("{service}/GetServicePrincipal"))));
+        assert!(digests.returns_secret(path(&format!("{service}/RotateServicePrincipal"))));
+        assert!(!digests.returns_secret(path(&format!("{service}/GetServicePrincipal"))));
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::reason::Reason;
-use shoreguard_proto::strict::Fault;
+use shoreguard_proto::strict::MessageFault;
 
 /// An error, as it can be reported to a caller.
 #[derive(Debug)]
@@ -24,23 +24,23 @@ pub enum Error {
         why: String,
     },
     /// The object does not exist, or the caller cannot see it.
-    Missing {
+    NotFound {
         /// Kind of the object.
-        kind: Kind,
+        kind: ResourceKind,
         /// The id or name that the caller sent.
         id: String,
     },
     /// An object with that name already exists.
-    Exists {
+    AlreadyExists {
         /// Kind of the object.
-        kind: Kind,
+        kind: ResourceKind,
         /// The name in use.
         name: String,
     },
     /// The object has changed since it was read: read it again and retry.
     Conflict {
         /// Kind of the object.
-        kind: Kind,
+        kind: ResourceKind,
         /// The id or name that the caller sent.
         id: String,
     },
@@ -82,7 +82,7 @@ pub enum Error {
         why: String,
     },
     /// The deadline of the call, or Shoreguard's own time limit for it, has passed.
-    Late {
+    DeadlineExceeded {
         /// For people.
         why: String,
     },
@@ -91,7 +91,7 @@ pub enum Error {
         /// Name of the gateway.
         gateway: String,
         /// Kind of the refusal.
-        said: Said,
+        refusal: GatewayRefusal,
         /// The gateway's message, truncated and without control characters, since text of a gateway is not trusted
         /// (T20).
         why: String,
@@ -112,13 +112,13 @@ const WHY_CHARS_MAX: usize = 1_000;
 
 /// Kind of a gateway's refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum GatewayRefusal {
     /// The request is invalid.
     Invalid,
     /// The object does not exist.
-    Missing,
+    NotFound,
     /// The object already exists.
-    Exists,
+    AlreadyExists,
     /// The gateway's state, or the role of the credential that was presented to it, does not allow it.
     Refused,
     /// The object has changed in the meantime.
@@ -132,14 +132,14 @@ pub enum Said {
     /// The gateway is currently not able to.
     Unavailable,
     /// The gateway's deadline passed; it may have carried out the request anyway.
-    Late,
+    DeadlineExceeded,
     /// The gateway failed.
     Failed,
 }
 
 /// Kinds of objects that an error can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ResourceKind {
     /// A gateway.
     Gateway,
     /// A user.
@@ -180,10 +180,10 @@ pub enum Kind {
     Row,
 }
 
-impl Kind {
+impl ResourceKind {
     /// Name of the kind in messages.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn display_name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::User => "user",
@@ -238,8 +238,8 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Invalid { .. }
-            | Self::Missing { .. }
-            | Self::Exists { .. }
+            | Self::NotFound { .. }
+            | Self::AlreadyExists { .. }
             | Self::Conflict { .. }
             | Self::Refused { .. }
             | Self::Denied { .. }
@@ -249,7 +249,7 @@ impl Error {
             | Self::Unimplemented { .. } => true,
             Self::Gateway { .. }
             | Self::Unavailable { .. }
-            | Self::Late { .. }
+            | Self::DeadlineExceeded { .. }
             | Self::Internal(_) => false,
         }
     }
@@ -257,29 +257,29 @@ impl Error {
     /// Returns the error for an invalid field of the request.
     pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Invalid {
-            field: cut(field.into(), ID_CHARS_MAX),
-            why: cut(why.into(), WHY_CHARS_MAX),
+            field: truncate(field.into(), ID_CHARS_MAX),
+            why: truncate(why.into(), WHY_CHARS_MAX),
         }
     }
 
     /// Returns the error for an object that does not exist or that the caller cannot see.
-    pub fn missing(kind: Kind, id: impl fmt::Display) -> Self {
-        Self::Missing { kind, id: cut(id.to_string(), ID_CHARS_MAX) }
+    pub fn not_found(kind: ResourceKind, id: impl fmt::Display) -> Self {
+        Self::NotFound { kind, id: truncate(id.to_string(), ID_CHARS_MAX) }
     }
 
     /// Returns the error for a name that is in use.
-    pub fn exists(kind: Kind, name: impl fmt::Display) -> Self {
-        Self::Exists { kind, name: cut(name.to_string(), ID_CHARS_MAX) }
+    pub fn already_exists(kind: ResourceKind, name: impl fmt::Display) -> Self {
+        Self::AlreadyExists { kind, name: truncate(name.to_string(), ID_CHARS_MAX) }
     }
 
     /// Returns the error for an object that has changed since it was read.
-    pub fn conflict(kind: Kind, id: impl fmt::Display) -> Self {
-        Self::Conflict { kind, id: cut(id.to_string(), ID_CHARS_MAX) }
+    pub fn conflict(kind: ResourceKind, id: impl fmt::Display) -> Self {
+        Self::Conflict { kind, id: truncate(id.to_string(), ID_CHARS_MAX) }
     }
 
     /// Returns the error for a request that the current state does not allow.
     pub fn refused(reason: Reason, why: impl Into<String>) -> Self {
-        Self::Refused { reason, why: cut(why.into(), WHY_CHARS_MAX) }
+        Self::Refused { reason, why: truncate(why.into(), WHY_CHARS_MAX) }
     }
 
     /// Returns the error for an unavailable dependency.
@@ -294,7 +294,7 @@ impl Error {
 }
 
 /// Truncates text in an error: it is sent in headers, whose size clients limit.
-fn cut(mut text: String, chars_max: usize) -> String {
+fn truncate(mut text: String, chars_max: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(chars_max) {
         text.truncate(end);
         text.push_str("...");
@@ -302,13 +302,13 @@ fn cut(mut text: String, chars_max: usize) -> String {
     text
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
+impl From<MessageFault> for Error {
+    fn from(fault: MessageFault) -> Self {
         match fault {
-            Fault::Ambiguous(why) => Self::refused(Reason::MessageAmbiguous, why),
-            Fault::Malformed(why) => Self::refused(Reason::MalformedMessage, why),
-            Fault::Nul(field) => Self::invalid(field, "must not contain NUL (U+0000)"),
-            Fault::NoSuchMessage => Self::internal("no such message"),
+            MessageFault::Ambiguous(why) => Self::refused(Reason::MessageAmbiguous, why),
+            MessageFault::Malformed(why) => Self::refused(Reason::MalformedMessage, why),
+            MessageFault::Nul(field) => Self::invalid(field, "must not contain NUL (U+0000)"),
+            MessageFault::NoSuchMessage => Self::internal("no such message"),
         }
     }
 }
@@ -317,25 +317,25 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid { field, why } => write!(f, "`{field}` {why}"),
-            Self::Missing { kind, id } => write!(f, "{} `{id}` does not exist", kind.words()),
-            Self::Exists { kind, name } => write!(f, "{} `{name}` exists already", kind.words()),
+            Self::NotFound { kind, id } => write!(f, "{} `{id}` does not exist", kind.display_name()),
+            Self::AlreadyExists { kind, name } => write!(f, "{} `{name}` exists already", kind.display_name()),
             // The id names no object.
-            Self::Conflict { kind: Kind::Row, .. } => f.write_str(
+            Self::Conflict { kind: ResourceKind::Row, .. } => f.write_str(
                 "an object that the request refers to was changed or deleted at the same time: \
                  read it again and retry",
             ),
             Self::Conflict { kind, id } => {
-                let kind = kind.words();
+                let kind = kind.display_name();
                 write!(f, "{kind} `{id}` has changed since it was read: read it again and retry")
             }
             Self::Refused { why, .. }
             | Self::Denied { why }
             | Self::OutOfRange { why }
             | Self::Unavailable { why, .. }
-            | Self::Late { why } => f.write_str(why),
-            Self::Unauthenticated { reason } => f.write_str(reason.of_a_credential()),
+            | Self::DeadlineExceeded { why } => f.write_str(why),
+            Self::Unauthenticated { reason } => f.write_str(reason.credential_message()),
             Self::Exhausted { reason, retry_in } => {
-                let bound = reason.of_a_bound();
+                let bound = reason.limit_message();
                 write!(f, "{bound}; try again in {} s", retry_in.as_secs().max(1))
             }
             Self::Gateway { gateway, why, .. } => write!(f, "gateway `{gateway}` says: {why}"),
@@ -364,14 +364,14 @@ mod tests {
     fn caller_input_in_an_error_message_is_truncated() {
         let long = "\u{e9}".repeat(ID_CHARS_MAX + 1);
         for (error, chars_max) in [
-            (Error::missing(Kind::Gateway, &long), 300),
-            (Error::exists(Kind::Group, &long), 300),
-            (Error::conflict(Kind::Group, &long), 320),
+            (Error::not_found(ResourceKind::Gateway, &long), 300),
+            (Error::already_exists(ResourceKind::Group, &long), 300),
+            (Error::conflict(ResourceKind::Group, &long), 320),
             (Error::invalid("name", long.repeat(10)), 1_100),
             (Error::refused(Reason::Busy, long.repeat(10)), 1_100),
         ] {
             assert!(error.to_string().chars().count() < chars_max, "{error}");
         }
-        assert!(Error::missing(Kind::Gateway, "edge").to_string().contains("`edge`"));
+        assert!(Error::not_found(ResourceKind::Gateway, "edge").to_string().contains("`edge`"));
     }
 }

@@ -148,7 +148,7 @@ reasons! {
 
 impl Reason {
     /// The message for a caller whose credential was not accepted.
-    pub(super) fn of_a_credential(self) -> &'static str {
+    pub(super) fn credential_message(self) -> &'static str {
         if self == Self::CredentialMissing {
             "a credential is needed: send `authorization: Bearer`"
         } else if self == Self::CredentialAmbiguous {
@@ -162,7 +162,7 @@ impl Reason {
 
     /// The message for the limit that was reached.
     #[expect(clippy::wildcard_enum_match_arm, reason = "other reasons are not about a limit")]
-    pub(super) fn of_a_bound(self) -> &'static str {
+    pub(super) fn limit_message(self) -> &'static str {
         match self {
             Self::RateLimited => "too many calls or attempts in a short time",
             Self::Busy => "the server is busy: a pool or queue is full, or the database is locked",

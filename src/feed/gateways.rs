@@ -7,14 +7,14 @@ use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::labels::Labels;
-use crate::upstream::row::Row;
+use crate::upstream::row::GatewayRow;
 use crate::upstream::store;
 use crate::upstream::targets;
 
 /// Loads all targets from the database, at startup.
 pub async fn load_targets(app: &App) -> Result<(), Error> {
     for row in store::all(&mut app.db.read().await?).await? {
-        match targets::from_row(&app.reach(), &row) {
+        match targets::from_row(&app.target_context(), &row) {
             Ok(target) => {
                 app.fleet.targets.put(GatewayId(row.id), Some(target));
             }
@@ -41,19 +41,19 @@ pub async fn refresh_targets(
         return Ok(Vec::new());
     }
     let rows = store::by_ids(&mut app.db.read().await?, ids).await?;
-    let mut rows: HashMap<GatewayId, Row> =
+    let mut rows: HashMap<GatewayId, GatewayRow> =
         rows.into_iter().map(|row| (GatewayId(row.id), row)).collect();
     let refreshed = ids.iter().map(|id| {
         let row = rows.remove(id);
         refresh_target(app, *id, row.as_ref());
-        let labels = |row: &Row| Labels::from_json(row.labels_json.as_deref());
+        let labels = |row: &GatewayRow| Labels::from_json(row.labels_json.as_deref());
         (*id, row.map(|row| GatewayFacts { labels: labels(&row), name: row.name.into() }))
     });
     Ok(refreshed.collect())
 }
 
-fn refresh_target(app: &App, id: GatewayId, row: Option<&Row>) {
-    let target = match row.map(|row| targets::from_row(&app.reach(), row)).transpose() {
+fn refresh_target(app: &App, id: GatewayId, row: Option<&GatewayRow>) {
+    let target = match row.map(|row| targets::from_row(&app.target_context(), row)).transpose() {
         Ok(target) => target,
         Err(error) => {
             tracing::error!(gateway = %id, error = &error as &dyn std::error::Error, "a gateway can't be used");
@@ -66,6 +66,6 @@ fn refresh_target(app: &App, id: GatewayId, row: Option<&Row>) {
         && Some(before.address()) != endpoint
     {
         // Streams to the old address must not continue as streams of this gateway (T04).
-        app.live.end_gateway(id, crate::access::live::Ended::GatewayChanged);
+        app.live.end_gateway_streams(id, crate::access::live::EndReason::GatewayChanged);
     }
 }

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::access::snapshot::Change;
+use crate::access::snapshot::AccessUpdate;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::telemetry::metrics::SNAPSHOT_AGE;
 
 /// How long a revoked session is remembered: longer than the lifetime of any token of the session.
@@ -27,61 +27,66 @@ const BATCH: i64 = 1_000;
 
 /// Loads the snapshot from the database, at startup.
 pub async fn load(app: &App) -> Result<(), Error> {
-    let asked_at = app.clock.since_boot();
-    let (revision, changes) = whole(&mut app.db.read().await?, ended_since(app)).await?;
-    app.snapshot.replace(revision, changes, asked_at);
+    let read_at = app.clock.since_boot();
+    let (revision, changes) = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
+    app.snapshot.replace(revision, changes, read_at);
     Ok(())
 }
 
 /// Reads all facts, with the sessions revoked since `ended_since`, and a revision that they include.
-pub async fn whole(conn: &mut Conn, ended_since: Timestamp) -> Result<(i64, Vec<Change>), Error> {
+pub async fn read_all(
+    conn: &mut Conn,
+    ended_since: Timestamp,
+) -> Result<(i64, Vec<AccessUpdate>), Error> {
     // Read first: changes that are committed during the other reads will be read again, which is harmless.
     let revision = store::last_revision(conn).await?;
     let mut changes = Vec::new();
     for (id, facts) in store::gateway_facts(conn).await? {
-        changes.push(Change::Gateway(id, Some(facts)));
+        changes.push(AccessUpdate::Gateway(id, Some(facts)));
     }
     for (id, facts) in store::group_facts(conn, None).await? {
-        changes.push(Change::Group(id, Some(facts)));
+        changes.push(AccessUpdate::Group(id, Some(facts)));
     }
     for (id, facts) in store::user_facts(conn, None, ended_since).await? {
-        changes.push(Change::User(id, Some(facts)));
+        changes.push(AccessUpdate::User(id, Some(facts)));
     }
     for (id, facts) in store::service_principal_facts(conn, None).await? {
-        changes.push(Change::ServicePrincipal(id, Some(facts)));
+        changes.push(AccessUpdate::ServicePrincipal(id, Some(facts)));
     }
     Ok((revision, changes))
 }
 
 /// Reloads the snapshot and the targets of the proxy.
 async fn reload(app: &App) -> Result<(), Error> {
-    let asked_at = app.clock.since_boot();
-    let (revision, changes) = whole(&mut app.db.read().await?, ended_since(app)).await?;
+    let read_at = app.clock.since_boot();
+    let (revision, changes) = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
     let there = changes.iter().filter_map(|change| match change {
-        Change::Gateway(id, _) => Some(*id),
-        Change::User(..) | Change::ServicePrincipal(..) | Change::Group(..) => None,
+        AccessUpdate::Gateway(id, _) => Some(*id),
+        AccessUpdate::User(..) | AccessUpdate::ServicePrincipal(..) | AccessUpdate::Group(..) => {
+            None
+        }
     });
     let gone_or_there: HashSet<GatewayId> =
         there.chain(app.fleet.targets.all().iter().map(|target| target.id)).collect();
     let gateways: Vec<GatewayId> = gone_or_there.into_iter().collect();
     gateways::refresh_targets(app, &gateways).await?;
-    app.snapshot.replace(revision, changes, asked_at);
-    app.live.sweep(&app.snapshot);
+    app.snapshot.replace(revision, changes, read_at);
+    app.live.recheck_all(&app.snapshot);
     Ok(())
 }
 
 /// The start of the period for revoked sessions: tokens of sessions revoked earlier have expired.
-fn ended_since(app: &App) -> Timestamp {
+fn revocation_horizon(app: &App) -> Timestamp {
     app.clock.now().minus(REMEMBERED)
 }
 
 /// Whether changes were deleted from the log before they were read here. The log is truncated at its old end and never
 /// emptied, so deleted changes appear as a gap before the oldest entry. A gap elsewhere comes from a transaction that
 /// was rolled back.
-async fn missed(
+async fn has_gap(
     conn: &mut Conn,
     after: i64,
-    log: &[(i64, Option<Subject>)],
+    log: &[(i64, Option<AccessSubject>)],
 ) -> Result<bool, Error> {
     match log.first() {
         Some((first, _)) if *first > after + 1 => Ok(store::first_revision(conn).await? > after),
@@ -91,16 +96,16 @@ async fn missed(
 
 /// Serializes updates of the snapshot.
 #[derive(Debug, Default)]
-pub struct Feeding {
+pub struct FeedState {
     /// Number of the last update that was started.
     begun: AtomicU64,
     /// Number of the last update that was completed. Locked during an update.
     done: tokio::sync::Mutex<u64>,
 }
 
-impl Feeding {
+impl FeedState {
     /// Blocks all updates while the result is held, for tests.
-    pub async fn hold(&self) -> impl Sized {
+    pub async fn block_updates(&self) -> impl Sized {
         self.done.lock().await
     }
 }
@@ -109,25 +114,25 @@ impl Feeding {
 /// the follower. Updates run one at a time, so that an older read never overwrites a newer one; callers that wait share
 /// the next update.
 pub async fn refresh(app: &App) -> Result<(), Error> {
-    let before = app.part::<Feeding>().begun.load(Ordering::SeqCst);
-    let mut done = app.part::<Feeding>().done.lock().await;
+    let before = app.part::<FeedState>().begun.load(Ordering::SeqCst);
+    let mut done = app.part::<FeedState>().done.lock().await;
     if *done > before {
         // That update started after the caller's commit, so it includes the change.
         return Ok(());
     }
-    let number = app.part::<Feeding>().begun.fetch_add(1, Ordering::SeqCst) + 1;
-    read_on(app).await?;
+    let number = app.part::<FeedState>().begun.fetch_add(1, Ordering::SeqCst) + 1;
+    apply_changes(app).await?;
     *done = number;
     Ok(())
 }
 
-async fn read_on(app: &App) -> Result<(), Error> {
+async fn apply_changes(app: &App) -> Result<(), Error> {
     loop {
-        let asked_at = app.clock.since_boot();
+        let read_at = app.clock.since_boot();
         let mut conn = app.db.read().await?;
         let after = app.snapshot.revision();
         let log = store::changes_after(&mut conn, after, BATCH).await?;
-        if missed(&mut conn, after, &log).await? {
+        if has_gap(&mut conn, after, &log).await? {
             drop(conn);
             warn!(
                 after,
@@ -138,25 +143,27 @@ async fn read_on(app: &App) -> Result<(), Error> {
         }
         let last = log.last().map_or(after, |(revision, _)| *revision);
         let full = i64::try_from(log.len()).is_ok_and(|n| n == BATCH);
-        let mut subjects: Vec<Subject> =
+        let mut subjects: Vec<AccessSubject> =
             log.into_iter().filter_map(|(_, subject)| subject).collect();
         let mut seen = HashSet::new();
         subjects.retain(|subject| seen.insert(*subject));
-        let mut changes = facts_of(&mut conn, &subjects, ended_since(app)).await?;
+        let mut changes = read_facts(&mut conn, &subjects, revocation_horizon(app)).await?;
         drop(conn);
         let gateways: Vec<GatewayId> = subjects
             .iter()
             .filter_map(|subject| match subject {
-                Subject::Gateway(id) => Some(*id),
-                Subject::User(_) | Subject::ServicePrincipal(_) | Subject::Group(_) => None,
+                AccessSubject::Gateway(id) => Some(*id),
+                AccessSubject::User(_)
+                | AccessSubject::ServicePrincipal(_)
+                | AccessSubject::Group(_) => None,
             })
             .collect();
         let refreshed = gateways::refresh_targets(app, &gateways).await?;
-        changes.extend(refreshed.into_iter().map(|(id, facts)| Change::Gateway(id, facts)));
+        changes.extend(refreshed.into_iter().map(|(id, facts)| AccessUpdate::Gateway(id, facts)));
         let moved = !changes.is_empty();
-        app.snapshot.apply(last, changes, asked_at);
+        app.snapshot.apply(last, changes, read_at);
         if moved {
-            app.live.sweep(&app.snapshot);
+            app.live.recheck_all(&app.snapshot);
         }
         if !full {
             return Ok(());
@@ -165,28 +172,28 @@ async fn read_on(app: &App) -> Result<(), Error> {
 }
 
 /// Reads the facts of all subjects except gateways.
-async fn facts_of(
+async fn read_facts(
     conn: &mut Conn,
-    subjects: &[Subject],
+    subjects: &[AccessSubject],
     ended_since: Timestamp,
-) -> Result<Vec<Change>, Error> {
+) -> Result<Vec<AccessUpdate>, Error> {
     let mut changes = Vec::with_capacity(subjects.len());
     for subject in subjects {
         changes.push(match subject {
-            Subject::User(id) => {
+            AccessSubject::User(id) => {
                 let found = store::user_facts(conn, Some(id.get()), ended_since).await?.pop();
-                Change::User(*id, found.map(|(_, facts)| facts))
+                AccessUpdate::User(*id, found.map(|(_, facts)| facts))
             }
-            Subject::ServicePrincipal(id) => {
+            AccessSubject::ServicePrincipal(id) => {
                 let found = store::service_principal_facts(conn, Some(id.get())).await?.pop();
-                Change::ServicePrincipal(*id, found.map(|(_, facts)| facts))
+                AccessUpdate::ServicePrincipal(*id, found.map(|(_, facts)| facts))
             }
-            Subject::Group(id) => {
+            AccessSubject::Group(id) => {
                 let found = store::group_facts(conn, Some(id.get())).await?.pop();
-                Change::Group(*id, found.map(|(_, facts)| facts))
+                AccessUpdate::Group(*id, found.map(|(_, facts)| facts))
             }
             // Gateways are read together, with the data that the proxy needs.
-            Subject::Gateway(_) => continue,
+            AccessSubject::Gateway(_) => continue,
         });
     }
     Ok(changes)
@@ -211,7 +218,7 @@ pub async fn follow(app: Arc<App>) {
             }
             Err(_) => failing = true,
         }
-        app.live.sweep(&app.snapshot);
+        app.live.recheck_all(&app.snapshot);
         metrics::gauge!(SNAPSHOT_AGE).set(app.snapshot.age().as_secs_f64());
         tokio::select! {
             () = app.calls_over.cancelled(), if !app.calls_over.is_cancelled() => {}

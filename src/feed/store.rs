@@ -18,11 +18,11 @@ use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Selector};
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::role::Role;
 
 /// Parses a stored role. Any other value is a database error, never the weakest role.
-pub fn role(text: &str) -> Result<Role, Error> {
+pub fn parse_role(text: &str) -> Result<Role, Error> {
     text.parse().map_err(Error::internal)
 }
 
@@ -46,7 +46,7 @@ pub async fn first_revision(conn: &mut Conn) -> Result<i64, Error> {
 
 /// Deletes the oldest revisions, at most `limit`, until it reaches a revision that is not older than `before`; the
 /// newest revision is never deleted. Returns the number of deleted revisions.
-pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
+pub async fn delete_before(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use access_changes as t;
     let last = last_revision(conn).await?;
     let oldest: Vec<(i64, Timestamp)> = on_conn!(conn, |c| t::table
@@ -68,7 +68,7 @@ pub async fn changes_after(
     conn: &mut Conn,
     revision: i64,
     limit: i64,
-) -> Result<Vec<(i64, Option<Subject>)>, Error> {
+) -> Result<Vec<(i64, Option<AccessSubject>)>, Error> {
     let rows: Vec<(i64, String, i64)> = on_conn!(conn, |c| access_changes::table
         .filter(access_changes::revision.gt(revision))
         .select((
@@ -81,10 +81,10 @@ pub async fn changes_after(
         .load(c)
         .await)?;
     let subject = |kind: &str, id: i64| match kind {
-        "user" => Some(Subject::User(id.into())),
-        "service_principal" => Some(Subject::ServicePrincipal(id.into())),
-        "group" => Some(Subject::Group(id.into())),
-        "gateway" => Some(Subject::Gateway(id.into())),
+        "user" => Some(AccessSubject::User(id.into())),
+        "service_principal" => Some(AccessSubject::ServicePrincipal(id.into())),
+        "group" => Some(AccessSubject::Group(id.into())),
+        "gateway" => Some(AccessSubject::Gateway(id.into())),
         _ => None,
     };
     Ok(rows.into_iter().map(|(revision, kind, id)| (revision, subject(&kind, id))).collect())
@@ -127,21 +127,21 @@ macro_rules! bindings {
             }
             query.load(c).await
         })?;
-        by_holder(direct, by_selector)?
+        group_by_holder(direct, by_selector)?
     }};
 }
 
-fn by_holder(
+fn group_by_holder(
     direct: Vec<(i64, i64, String)>,
     by_selector: Vec<(i64, String, String)>,
 ) -> Result<HashMap<i64, Bindings>, Error> {
     let mut all: HashMap<i64, Bindings> = HashMap::new();
     for (holder, gateway, text) in direct {
-        all.entry(holder).or_default().direct.insert(gateway.into(), role(&text)?);
+        all.entry(holder).or_default().direct.insert(gateway.into(), parse_role(&text)?);
     }
     for (holder, selector, text) in by_selector {
-        let selector = Selector::of_access("selector", &selector).map_err(Error::internal)?;
-        let by = SelectorRole { selector, role: role(&text)? };
+        let selector = Selector::parse_access("selector", &selector).map_err(Error::internal)?;
+        let by = SelectorRole { selector, role: parse_role(&text)? };
         all.entry(holder).or_default().by_selector.push(by);
     }
     Ok(all)
@@ -163,7 +163,7 @@ pub async fn group_facts(
     let mut bound = bindings!(conn, only, group_gateway_roles.group_id, group_id);
     let facts = |(id, name, text): (i64, String, String)| {
         let bindings = bound.remove(&id).unwrap_or_default();
-        Ok((id.into(), GroupFacts { name: name.into(), role: role(&text)?, bindings }))
+        Ok((id.into(), GroupFacts { name: name.into(), role: parse_role(&text)?, bindings }))
     };
     rows.into_iter().map(facts).collect()
 }
@@ -224,7 +224,7 @@ pub async fn user_facts(
         let facts = UserFacts {
             revoked: revoked.remove(&id).unwrap_or_default(),
             email: email.into(),
-            role: role(&text)?,
+            role: parse_role(&text)?,
             active,
             password_version,
             identity: issuer.zip(subject).map(|(issuer, sub)| (issuer.into(), sub.into())),
@@ -240,7 +240,7 @@ type UserRow = (i64, String, String, bool, i64, (Option<String>, Option<String>)
 type PreviousRow = (Option<String>, Option<Timestamp>);
 type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow);
 
-fn previous((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> {
+fn previous_key((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> {
     let (Some(hash), Some(ends_at)) = (hash, ends_at) else { return Ok(None) };
     Ok(Some(PreviousKey { hash: from_hex(&hash)?, ends_at }))
 }
@@ -264,10 +264,10 @@ pub async fn service_principal_facts(
     let facts = |(id, name, text, hash, key_version, expires_at, before): PrincipalRow| {
         let facts = ServicePrincipalFacts {
             name: name.into(),
-            role: role(&text)?,
+            role: parse_role(&text)?,
             key_hash: from_hex(&hash)?,
             key_version,
-            previous: previous(before)?,
+            previous: previous_key(before)?,
             expires_at,
             used: Arc::default(),
             bindings: bound.remove(&id).unwrap_or_default(),

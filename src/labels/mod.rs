@@ -77,7 +77,7 @@ impl Labels {
 
     /// Returns the labels that affect access.
     #[must_use]
-    pub fn of_access(&self) -> Self {
+    pub fn access_labels(&self) -> Self {
         let under = self.0.iter().filter(|(key, _)| key.starts_with(ACCESS_PREFIX));
         Self(under.map(|(k, v)| (k.clone(), v.clone())).collect())
     }

@@ -30,7 +30,7 @@ impl Requirement {
         }
     }
 
-    fn holds(&self, labels: &Labels) -> bool {
+    fn is_met_by(&self, labels: &Labels) -> bool {
         let among = |values: &[String], found: &str| values.iter().any(|value| value == found);
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|found| among(values, found)),
@@ -77,8 +77,8 @@ impl Selector {
             Error::invalid(field, why)
         };
         let mut requirements = Vec::new();
-        for part in split(text).ok_or_else(|| bad(text))? {
-            requirements.push(requirement(part).ok_or_else(|| bad(part))?);
+        for part in split_requirements(text).ok_or_else(|| bad(text))? {
+            requirements.push(parse_requirement(part).ok_or_else(|| bad(part))?);
         }
         if requirements.len() > REQUIREMENTS_MAX {
             let why = format!("must have at most {REQUIREMENTS_MAX} requirements");
@@ -90,7 +90,7 @@ impl Selector {
     /// Parses a selector of an access binding. It must use only labels under `access/`, and no requirement that holds
     /// because a label is missing, since callers who can remove labels could gain access that way (T07). The result is
     /// normalized: it does not depend on the order in the text.
-    pub fn of_access(field: &str, text: &str) -> Result<Self, Error> {
+    pub fn parse_access(field: &str, text: &str) -> Result<Self, Error> {
         let Self(mut requirements) = Self::parse(field, text)?;
         if requirements.is_empty() {
             return Err(Error::invalid(field, "must have a requirement"));
@@ -122,8 +122,8 @@ impl Selector {
 
     /// Whether the selector matches an object with these labels.
     #[must_use]
-    pub fn picks(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|requirement| requirement.holds(labels))
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|requirement| requirement.is_met_by(labels))
     }
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for Selector {
 
 /// Splits a selector at the commas outside parentheses. Returns `None` if the parentheses do not match or a part is
 /// empty.
-fn split(text: &str) -> Option<Vec<&str>> {
+fn split_requirements(text: &str) -> Option<Vec<&str>> {
     if text.trim().is_empty() {
         return Some(Vec::new());
     }
@@ -161,7 +161,7 @@ fn split(text: &str) -> Option<Vec<&str>> {
     (!open && parts.iter().all(|part| !part.is_empty())).then_some(parts)
 }
 
-fn requirement(part: &str) -> Option<Requirement> {
+fn parse_requirement(part: &str) -> Option<Requirement> {
     let key = |text: &str| Some(text.trim().to_owned()).filter(|key| is_key(key));
     let value = |text: &str| {
         let text = text.trim();
@@ -262,7 +262,7 @@ mod tests {
         ] {
             let selector = Selector::parse("s", selector).unwrap();
             assert_eq!(
-                (selector.picks(&prod), selector.picks(&UNLABELLED)),
+                (selector.matches(&prod), selector.matches(&UNLABELLED)),
                 (picked, bare),
                 "{selector}"
             );
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn t07_an_access_selector_is_canonical_and_requires_present_access_labels() {
-        let text = |s: &str| Selector::of_access("selector", s).map(|s| s.to_string());
+        let text = |s: &str| Selector::parse_access("selector", s).map(|s| s.to_string());
         for same in ["access/b,access/a in (y,x,y)", " access/a in (x, y) , access/b,access/b"] {
             assert_eq!(text(same).unwrap(), "access/a in (x,y),access/b");
         }

@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
 use super::guard;
-use super::names::Names;
+use super::names::Resolver;
 use crate::error::{Error, Reason};
 
 /// Maximum number of addresses of one name that are tried. All of them are checked.
@@ -40,27 +40,31 @@ impl Protocol {
         }
     }
 
-    fn is_agreed(self, said: Option<&[u8]>) -> bool {
-        said == Some(self.alpn()) || (self == Self::Http1 && said.is_none())
+    fn is_negotiated(self, negotiated: Option<&[u8]>) -> bool {
+        negotiated == Some(self.alpn()) || (self == Self::Http1 && negotiated.is_none())
     }
 }
 
 /// Resolves `host` and fails if one of its addresses is forbidden. A name that cannot be resolved is not an error: it
 /// may resolve later, and is checked again then.
-pub async fn check(
-    names: &Names,
+pub async fn check_host(
+    resolver: &Resolver,
     host: &str,
     allowed_networks: &[IpNet],
     timeout: Duration,
 ) -> Result<(), Error> {
-    match resolve(names, host, Instant::now() + timeout).await {
-        Ok(addresses) => judge(host, &addresses, allowed_networks),
+    match resolve(resolver, host, Instant::now() + timeout).await {
+        Ok(addresses) => check_addresses(host, &addresses, allowed_networks),
         Err(_) => Ok(()),
     }
 }
 
-fn judge(host: &str, addresses: &[IpAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
-    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(**at, allowed_networks))
+fn check_addresses(
+    host: &str,
+    addresses: &[IpAddr],
+    allowed_networks: &[IpNet],
+) -> Result<(), Error> {
+    let Some(forbidden) = addresses.iter().find(|at| !guard::is_allowed(**at, allowed_networks))
     else {
         return Ok(());
     };
@@ -77,15 +81,15 @@ fn judge(host: &str, addresses: &[IpAddr], allowed_networks: &[IpNet]) -> Result
 /// `ADDRESS_FORBIDDEN` if one of them is forbidden, `GATEWAY_UNREACHABLE` if the name cannot be resolved or no address
 /// accepts the connection in time.
 pub async fn connect(
-    names: &Names,
+    resolver: &Resolver,
     host: &str,
     port: u16,
     allowed_networks: &[IpNet],
     timeout: Duration,
 ) -> Result<TcpStream, Error> {
     let until = Instant::now() + timeout;
-    let addresses = resolve(names, host, until).await?;
-    judge(host, &addresses, allowed_networks)?;
+    let addresses = resolve(resolver, host, until).await?;
+    check_addresses(host, &addresses, allowed_networks)?;
     let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     let mut tried = String::new();
     for (i, address) in addresses.iter().enumerate() {
@@ -97,7 +101,9 @@ pub async fn connect(
         let address = SocketAddr::new(*address, port);
         let why = match timeout_at(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                stream.set_nodelay(true).map_err(|error| away(host, &error.to_string()))?;
+                stream
+                    .set_nodelay(true)
+                    .map_err(|error| unreachable_host(host, &error.to_string()))?;
                 return Ok(stream);
             }
             Ok(Err(error)) => error.to_string(),
@@ -105,22 +111,22 @@ pub async fn connect(
         };
         write!(tried, "{address}: {why}; ").expect("a string takes all");
     }
-    Err(away(host, &tried))
+    Err(unreachable_host(host, &tried))
 }
 
-async fn resolve(names: &Names, host: &str, until: Instant) -> Result<Vec<IpAddr>, Error> {
+async fn resolve(resolver: &Resolver, host: &str, until: Instant) -> Result<Vec<IpAddr>, Error> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![ip]);
     }
-    match timeout_at(until, names.addresses(host)).await {
+    match timeout_at(until, resolver.addresses(host)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(why)) => Err(away(host, &why)),
-        Err(_) => Err(away(host, "its name was not resolved in time")),
+        Ok(Err(why)) => Err(unreachable_host(host, &why)),
+        Err(_) => Err(unreachable_host(host, "its name was not resolved in time")),
     }
 }
 
 /// Performs the TLS handshake with `host` and checks that the protocol was negotiated.
-pub async fn tls(
+pub async fn tls_handshake(
     stream: TcpStream,
     host: &str,
     config: &Arc<ClientConfig>,
@@ -128,21 +134,21 @@ pub async fn tls(
     timeout: Duration,
 ) -> Result<TlsStream<TcpStream>, Error> {
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| away(host, "no certificate can contain its name"))?;
-    let connector = TlsConnector::from(offering(protocol, config));
+        .map_err(|_| unreachable_host(host, "no certificate can contain its name"))?;
+    let connector = TlsConnector::from(with_alpn(protocol, config));
     let stream = match tokio::time::timeout(timeout, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(away(host, &error.to_string())),
-        Err(_) => return Err(away(host, "no TLS in time")),
+        Ok(Err(error)) => return Err(unreachable_host(host, &error.to_string())),
+        Err(_) => return Err(unreachable_host(host, "no TLS in time")),
     };
-    if protocol.is_agreed(stream.get_ref().1.alpn_protocol()) {
+    if protocol.is_negotiated(stream.get_ref().1.alpn_protocol()) {
         Ok(stream)
     } else {
-        Err(away(host, "it does not speak the required version of HTTP"))
+        Err(unreachable_host(host, "it does not speak the required version of HTTP"))
     }
 }
 
-fn offering(protocol: Protocol, config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+fn with_alpn(protocol: Protocol, config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
     if config.alpn_protocols == [protocol.alpn()] {
         return Arc::clone(config);
     }
@@ -151,7 +157,7 @@ fn offering(protocol: Protocol, config: &Arc<ClientConfig>) -> Arc<ClientConfig>
     Arc::new(config)
 }
 
-fn away(host: &str, why: &str) -> Error {
+fn unreachable_host(host: &str, why: &str) -> Error {
     warn!(host, why, "a host cannot be reached");
     Error::unavailable(Reason::GatewayUnreachable, format!("host `{host}` cannot be reached"))
 }
@@ -167,14 +173,14 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
-            let refused = connect(&Names::of_system(), host, port, &[], SOON).await.unwrap_err();
+            let refused = connect(&Resolver::system(), host, port, &[], SOON).await.unwrap_err();
             assert!(
                 matches!(refused, Error::Refused { reason: Reason::AddressForbidden, .. }),
                 "{host}"
             );
         }
         let named = ["127.0.0.0/8".parse().unwrap()];
-        connect(&Names::of_system(), "127.0.0.1", port, &named, SOON).await.unwrap();
+        connect(&Resolver::system(), "127.0.0.1", port, &named, SOON).await.unwrap();
     }
 
     #[tokio::test]
@@ -184,7 +190,7 @@ mod tests {
         drop(listener);
         let named = ["127.0.0.0/8".parse().unwrap()];
         let error =
-            connect(&Names::of_system(), "127.0.0.1", port, &named, SOON).await.unwrap_err();
+            connect(&Resolver::system(), "127.0.0.1", port, &named, SOON).await.unwrap_err();
         assert_eq!(error.to_string(), "host `127.0.0.1` cannot be reached");
     }
 }

@@ -13,10 +13,10 @@ const DEADLINE_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 
 /// Parses `grpc-timeout`, 1 to 8 digits and a unit. Returns the time at which the caller stops waiting. A malformed
 /// value is an error.
-pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
+pub fn from_headers(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
     let malformed = || Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit");
-    let timeout = value.to_str().ok().and_then(timeout).ok_or_else(malformed)?;
+    let timeout = value.to_str().ok().and_then(parse_timeout).ok_or_else(malformed)?;
     if timeout.as_secs() > DEADLINE_SECONDS_MAX {
         return Ok(None);
     }
@@ -25,17 +25,17 @@ pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Er
 
 /// Returns the error for a call whose deadline has passed.
 #[must_use]
-pub fn late() -> Error {
-    Error::Late { why: "the deadline of the call has passed".to_owned() }
+pub fn deadline_exceeded() -> Error {
+    Error::DeadlineExceeded { why: "the deadline of the call has passed".to_owned() }
 }
 
 /// Returns the error for a request that does not arrive in time.
 #[must_use]
-pub fn late_request() -> Error {
-    Error::Late { why: "the request has not arrived in time".to_owned() }
+pub fn request_timed_out() -> Error {
+    Error::DeadlineExceeded { why: "the request has not arrived in time".to_owned() }
 }
 
-fn timeout(text: &str) -> Option<Duration> {
+fn parse_timeout(text: &str) -> Option<Duration> {
     let unit = text.chars().next_back().filter(char::is_ascii)?;
     let digits = &text[..text.len() - 1];
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -55,7 +55,7 @@ fn timeout(text: &str) -> Option<Duration> {
 
 /// Returns the remaining time as `grpc-timeout` for the next hop, with at most 8 digits.
 #[must_use]
-pub fn remaining(deadline: Instant, now: Instant) -> String {
+pub fn remaining_timeout(deadline: Instant, now: Instant) -> String {
     let left = deadline.saturating_duration_since(now);
     let us = left.as_micros();
     if us < 100_000_000 {
@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn deadlines_are_parsed_as_grpc_timeout() {
-        assert_eq!(timeout("1H"), Some(Duration::from_hours(1)));
-        assert_eq!(timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        assert_eq!(parse_timeout("1H"), Some(Duration::from_hours(1)));
+        assert_eq!(parse_timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
         for bad in ["", "1", "S", "999999999S", "-1S", "1.5S", "1x", "1\u{b5}"] {
-            assert_eq!(timeout(bad), None, "{bad}");
+            assert_eq!(parse_timeout(bad), None, "{bad}");
         }
     }
 
@@ -86,7 +86,7 @@ mod tests {
         for (seconds, expected) in
             [(0, "1u"), (5, "5000000u"), (500, "500000m"), (200_000, "200000S")]
         {
-            assert_eq!(remaining(now + Duration::from_secs(seconds), now), expected);
+            assert_eq!(remaining_timeout(now + Duration::from_secs(seconds), now), expected);
         }
     }
 }

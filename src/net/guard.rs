@@ -34,7 +34,7 @@ const METADATA_V6: [Ipv6Addr; 5] = [
 
 /// Returns the address under which a host is counted: the IPv4 address, or the /64 network of an IPv6 address.
 #[must_use]
-pub fn host_of(ip: IpAddr) -> IpAddr {
+pub fn accounting_address(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => {
@@ -46,16 +46,16 @@ pub fn host_of(ip: IpAddr) -> IpAddr {
 
 /// Whether this address may be connected to.
 #[must_use]
-pub fn allowed(ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
+pub fn is_allowed(ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
     if allowed_networks.iter().any(|net| net.contains(&ip)) {
         return true;
     }
     match ip {
-        IpAddr::V4(v4) => is_open_v4(v4),
+        IpAddr::V4(v4) => is_allowed_v4(v4),
         // An IPv6 form of an IPv4 address must not bypass the rule for the IPv4 address.
-        IpAddr::V6(v6) => match embedded(v6) {
-            Some(v4) => allowed(IpAddr::V4(v4), allowed_networks),
-            None => is_open_v6(v6),
+        IpAddr::V6(v6) => match embedded_v4(v6) {
+            Some(v4) => is_allowed(IpAddr::V4(v4), allowed_networks),
+            None => is_allowed_v6(v6),
         },
     }
 }
@@ -67,7 +67,7 @@ pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn is_open_v4(ip: Ipv4Addr) -> bool {
+fn is_allowed_v4(ip: Ipv4Addr) -> bool {
     // 0.0.0.0/8 is this host; 169.254.169.254 is link-local.
     let this_host = ip.octets()[0] == 0;
     !(this_host
@@ -79,13 +79,13 @@ fn is_open_v4(ip: Ipv4Addr) -> bool {
         || METADATA_V4.contains(&ip))
 }
 
-fn is_open_v6(ip: Ipv6Addr) -> bool {
+fn is_allowed_v6(ip: Ipv6Addr) -> bool {
     !(ip.is_loopback()
         || ip.is_unspecified()
         || ip.is_multicast()
         || ip.is_unicast_link_local()
         || is_site_local(ip)
-        || is_untold(ip)
+        || is_undetermined(ip)
         || matches!(ip.segments(), [0xfd00, 0xec2, ..])
         || METADATA_V6.contains(&ip))
 }
@@ -99,13 +99,13 @@ fn is_site_local(ip: Ipv6Addr) -> bool {
 /// where only the translator knows the position of the IPv4 address, or Teredo (`2001::/32`), which leads through a
 /// server to any host behind a client. A network with gateways behind its own NAT64 must be allowed in the
 /// configuration.
-fn is_untold(ip: Ipv6Addr) -> bool {
+fn is_undetermined(ip: Ipv6Addr) -> bool {
     matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..])
 }
 
 /// Returns the IPv4 address to which an IPv6 address leads, or `None`. Handles mapped, compatible, translated, NAT64,
 /// 6to4 and ISATAP addresses.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 =
         |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
@@ -131,7 +131,7 @@ mod tests {
 
     fn check(ip: &str, networks: &[&str]) -> bool {
         let networks: Vec<IpNet> = networks.iter().map(|n| n.parse().unwrap()).collect();
-        allowed(ip.parse().unwrap(), &networks)
+        is_allowed(ip.parse().unwrap(), &networks)
     }
 
     #[test]

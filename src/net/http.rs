@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::warn;
 
 use super::connect::{self, Protocol};
-use super::names::Names;
+use super::names::Resolver;
 use crate::error::{Error, Reason};
 
 /// Maximum size of the status line and headers of a response, in bytes.
@@ -36,7 +36,7 @@ const HEADERS_MAX: usize = 100;
 
 /// Limits of one call.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Time from the name lookup to the last byte of the response.
     pub deadline: Duration,
     /// Maximum size of the response body, in bytes.
@@ -46,7 +46,7 @@ pub struct Limits {
 /// Client for external services.
 #[derive(Clone)]
 pub struct Client {
-    names: Names,
+    resolver: Resolver,
     allowed_networks: Arc<[IpNet]>,
     tls: Arc<ClientConfig>,
 }
@@ -63,7 +63,7 @@ impl fmt::Debug for Client {
 ///
 /// # Errors
 /// `Invalid` if the file cannot be read or contains no certificate.
-pub fn roots(ca_path: Option<&Path>) -> Result<RootCertStore, Error> {
+pub fn root_certificates(ca_path: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     // Unreadable system certificates are skipped; the others are still trusted.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -87,14 +87,14 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
-        let (names, tls) = (Names::of_system(), Arc::new(tls));
-        Ok(Self { names, allowed_networks: allowed_networks.into(), tls })
+        let (resolver, tls) = (Resolver::system(), Arc::new(tls));
+        Ok(Self { resolver, allowed_networks: allowed_networks.into(), tls })
     }
 
     /// Replaces the system's resolver.
     #[must_use]
-    pub fn with_names(self, names: Names) -> Self {
-        Self { names, ..self }
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 
     /// Sends one request with an absolute URL and reads the complete response. Except for redirects, the caller
@@ -105,51 +105,53 @@ impl Client {
     pub async fn send(
         &self,
         request: Request<Bytes>,
-        limits: Limits,
+        limits: RequestLimits,
     ) -> Result<Response<Bytes>, Error> {
-        let place = Place::of(request.uri())?;
-        let host = place.host.clone();
-        match tokio::time::timeout(limits.deadline, self.exchange(place, request, limits)).await {
-            Err(_) => Err(away(&host, "no answer in time")),
+        let target = Destination::from_uri(request.uri())?;
+        let host = target.host.clone();
+        match tokio::time::timeout(limits.deadline, self.exchange(target, request, limits)).await {
+            Err(_) => Err(unreachable_host(&host, "no answer in time")),
             Ok(Err(error)) => Err(error),
-            Ok(Ok(answer)) if answer.status().is_redirection() => Err(away(&host, "a redirect")),
+            Ok(Ok(answer)) if answer.status().is_redirection() => {
+                Err(unreachable_host(&host, "a redirect"))
+            }
             Ok(Ok(answer)) => Ok(answer),
         }
     }
 
     async fn exchange(
         &self,
-        place: Place,
+        target: Destination,
         request: Request<Bytes>,
-        limits: Limits,
+        limits: RequestLimits,
     ) -> Result<Response<Bytes>, Error> {
-        let (host, within) = (place.host.as_str(), limits.deadline);
-        let request = place.prepare(request)?;
+        let (host, within) = (target.host.as_str(), limits.deadline);
+        let request = target.prepare(request)?;
         let stream =
-            connect::connect(&self.names, host, place.port, &self.allowed_networks, within)
+            connect::connect(&self.resolver, host, target.port, &self.allowed_networks, within)
                 .await
-                .map_err(no_gateway)?;
-        if place.tls {
-            let stream = connect::tls(stream, host, &self.tls, Protocol::Http1, within)
+                .map_err(host_unreachable)?;
+        if target.tls {
+            let stream = connect::tls_handshake(stream, host, &self.tls, Protocol::Http1, within)
                 .await
-                .map_err(no_gateway)?;
-            converse(stream, host, request, limits).await
+                .map_err(host_unreachable)?;
+            send_http1(stream, host, request, limits).await
         } else {
-            converse(stream, host, request, limits).await
+            send_http1(stream, host, request, limits).await
         }
     }
 }
 
 /// Destination of a URL.
-struct Place {
+struct Destination {
     tls: bool,
     host: String,
     port: u16,
     authority: HeaderValue,
 }
 
-impl Place {
-    fn of(uri: &Uri) -> Result<Self, Error> {
+impl Destination {
+    fn from_uri(uri: &Uri) -> Result<Self, Error> {
         let bad = |why: &str| Error::invalid("url", why);
         let tls = match uri.scheme_str() {
             Some("https") => true,
@@ -183,13 +185,13 @@ impl Place {
     }
 }
 
-async fn converse(
+async fn send_http1(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     host: &str,
     request: Request<Full<Bytes>>,
-    limits: Limits,
+    limits: RequestLimits,
 ) -> Result<Response<Bytes>, Error> {
-    let broken = |error: hyper::Error| away(host, &chain(&error));
+    let broken = |error: hyper::Error| unreachable_host(host, &error_chain(&error));
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -199,7 +201,7 @@ async fn converse(
     let exchange = async {
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let body = Limited::new(body, limits.answer_bytes_max).collect().await;
-        let body = body.map_err(|error| away(host, &chain(&*error)))?.to_bytes();
+        let body = body.map_err(|error| unreachable_host(host, &error_chain(&*error)))?.to_bytes();
         Ok(Response::from_parts(head, body))
     };
     // If the connection ends, the exchange reports the error.
@@ -215,7 +217,7 @@ async fn converse(
 }
 
 /// Joins an error with its sources: hyper's own message contains only the kind of error.
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -226,14 +228,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Replaces the reason for gateways by the reason for external hosts.
-fn no_gateway(error: Error) -> Error {
+fn host_unreachable(error: Error) -> Error {
     if let Error::Unavailable { why, .. } = error {
         return Error::unavailable(Reason::HostUnreachable, why);
     }
     error
 }
 
-fn away(host: &str, why: &str) -> Error {
+fn unreachable_host(host: &str, why: &str) -> Error {
     warn!(host, why, "a host does not answer as it must");
     Error::unavailable(Reason::HostUnreachable, format!("host `{host}` does not answer as it must"))
 }
@@ -252,7 +254,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { deadline: Duration::from_secs(5), answer_bytes_max: 16 };
+    const LIMITS: RequestLimits =
+        RequestLimits { deadline: Duration::from_secs(5), answer_bytes_max: 16 };
 
     /// Accepts one connection, sends this response, and returns the request. Never responds if `answer` is empty.
     async fn serve(
@@ -265,14 +268,14 @@ mod tests {
         tasks.spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             match tls {
-                None => talk(stream, answer).await,
-                Some(tls) => talk(tls.accept(stream).await.unwrap(), answer).await,
+                None => respond(stream, answer).await,
+                Some(tls) => respond(tls.accept(stream).await.unwrap(), answer).await,
             }
         });
         address
     }
 
-    async fn talk(mut io: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
+    async fn respond(mut io: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
         let mut asked = Vec::new();
         while !asked.ends_with(b"\r\n\r\n") {
             let Ok(byte) = io.read_u8().await else { break };
@@ -295,7 +298,7 @@ mod tests {
         Request::get(url).body(Bytes::new()).unwrap()
     }
 
-    async fn answered(answer: &'static str) -> Result<Response<Bytes>, Error> {
+    async fn fetch_response(answer: &'static str) -> Result<Response<Bytes>, Error> {
         let mut tasks = JoinSet::new();
         let address = serve(&mut tasks, answer, None).await;
         client().send(get(format!("http://{address}/a")), LIMITS).await
@@ -315,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_is_not_followed() {
-        let refused = answered(
+        let refused = fetch_response(
             "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n",
         )
         .await
@@ -326,20 +329,20 @@ mod tests {
     #[tokio::test]
     async fn a_response_over_the_size_limit_fails_with_any_framing() {
         let fits = "HTTP/1.1 200 OK\r\n\r\n0123456789abcdef";
-        assert_eq!(answered(fits).await.unwrap().body().len(), LIMITS.answer_bytes_max);
+        assert_eq!(fetch_response(fits).await.unwrap().body().len(), LIMITS.answer_bytes_max);
         for long in [
             "HTTP/1.1 200 OK\r\n\r\n0123456789abcdefg",
             "HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n0123456789abcdefg",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n11\r\n0123456789abcdefg\r\n0\r\n\r\n",
         ] {
-            assert!(answered(long).await.is_err(), "{long}");
+            assert!(fetch_response(long).await.is_err(), "{long}");
         }
     }
 
     #[tokio::test]
     async fn an_invalid_or_truncated_response_is_an_error() {
         for broken in ["no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"] {
-            assert!(answered(broken).await.is_err(), "{broken}");
+            assert!(fetch_response(broken).await.is_err(), "{broken}");
         }
     }
 
@@ -347,7 +350,7 @@ mod tests {
     async fn a_request_that_exceeds_its_deadline_is_unavailable() {
         let mut tasks = JoinSet::new();
         let address = serve(&mut tasks, "", None).await;
-        let limits = Limits { deadline: Duration::from_millis(50), ..LIMITS };
+        let limits = RequestLimits { deadline: Duration::from_millis(50), ..LIMITS };
         let late = client().send(get(format!("http://{address}/")), limits).await.unwrap_err();
         assert!(matches!(late, Error::Unavailable { reason: Reason::HostUnreachable, .. }));
     }
@@ -387,11 +390,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), cert.pem()).unwrap();
         let both = ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        let trusting = Client::new(&both, roots(Some(file.path())).unwrap()).unwrap();
+        let trusting = Client::new(&both, root_certificates(Some(file.path())).unwrap()).unwrap();
         let url = format!("https://localhost:{}/", address.port());
         assert_eq!(&trusting.send(get(url), LIMITS).await.unwrap().body()[..], b"ok");
 
         std::fs::write(file.path(), "nothing").unwrap();
-        assert!(roots(Some(file.path())).is_err());
+        assert!(root_certificates(Some(file.path())).is_err());
     }
 }

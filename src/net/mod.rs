@@ -22,7 +22,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Starts a task that ends with its connection or call. It must run on the runtime of the connection, so it cannot be a
 /// task of the main runtime.
 #[expect(clippy::disallowed_methods, reason = "owned by a connection or a call, on its runtime")]
-pub(crate) fn own<F>(task: F) -> JoinHandle<F::Output>
+pub(crate) fn spawn_owned<F>(task: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send,

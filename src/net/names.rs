@@ -22,22 +22,22 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Resolves names.
 #[derive(Clone)]
-pub struct Names {
+pub struct Resolver {
     /// Resolver with the configured servers; if `None`, the system resolves addresses.
-    asked: Option<TokioResolver>,
+    configured: Option<TokioResolver>,
     /// Resolver with the system's servers; `None` if they cannot be read.
     system: Option<TokioResolver>,
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names").field("asked", &self.asked.is_some()).finish_non_exhaustive()
+        f.debug_struct("Names").field("asked", &self.configured.is_some()).finish_non_exhaustive()
     }
 }
 
 /// A host that offers a service: an SRV record (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub struct SrvRecord {
     /// Lower values come first.
     pub priority: u16,
     /// Among equal priorities, higher values come first.
@@ -48,36 +48,36 @@ pub struct Service {
     pub port: u16,
 }
 
-impl Names {
+impl Resolver {
     /// Creates a resolver that works like the system's.
     #[must_use]
-    pub fn of_system() -> Self {
+    pub fn system() -> Self {
         let system = TokioResolver::builder_tokio().map(|mut builder| {
-            forgetful(builder.options_mut());
+            disable_cache(builder.options_mut());
             builder.build()
         });
         // A host without a DNS resolver may still have names in files; only SRV lookups fail then.
-        Self { asked: None, system: system.ok().and_then(Result::ok) }
+        Self { configured: None, system: system.ok().and_then(Result::ok) }
     }
 
     /// Creates a resolver that uses these servers, or works like the system's if there are none.
     ///
     /// # Errors
     /// The cause, for the log.
-    pub fn asking(servers: &[SocketAddr]) -> Result<Self, String> {
+    pub fn with_servers(servers: &[SocketAddr]) -> Result<Self, String> {
         if servers.is_empty() {
-            return Ok(Self::of_system());
+            return Ok(Self::system());
         }
-        let servers = servers.iter().map(|at| server(*at)).collect();
+        let servers = servers.iter().map(|at| name_server(*at)).collect();
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         let provider = TokioRuntimeProvider::default();
         let mut builder = TokioResolver::builder_with_config(config, provider);
         let options = builder.options_mut();
-        forgetful(options);
+        disable_cache(options);
         options.timeout = ANSWER_TIME;
         options.use_hosts_file = ResolveHosts::Never;
-        let asked = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { asked: Some(asked), system: None })
+        let configured = builder.build().map_err(|error| error.to_string())?;
+        Ok(Self { configured: Some(configured), system: None })
     }
 
     /// Returns all addresses of a name.
@@ -85,13 +85,13 @@ impl Names {
     /// # Errors
     /// The cause, for the log; also if the name has no address.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
-        let found: Vec<IpAddr> = match &self.asked {
+        let found: Vec<IpAddr> = match &self.configured {
             None => {
                 let found = tokio::net::lookup_host((host, 0)).await;
                 found.map_err(|error| error.to_string())?.map(|at| at.ip()).collect()
             }
-            Some(asked) => {
-                let found = asked.lookup_ip(absolute(host)?).await;
+            Some(configured) => {
+                let found = configured.lookup_ip(absolute_name(host)?).await;
                 found.map_err(|error| error.to_string())?.iter().collect()
             }
         };
@@ -102,30 +102,30 @@ impl Names {
     ///
     /// # Errors
     /// The cause, in a form that may be displayed.
-    pub async fn services(&self, name: &str) -> Result<Vec<Service>, String> {
-        let Some(resolver) = self.asked.as_ref().or(self.system.as_ref()) else {
+    pub async fn srv_records(&self, name: &str) -> Result<Vec<SrvRecord>, String> {
+        let Some(resolver) = self.configured.as_ref().or(self.system.as_ref()) else {
             return Err("the resolver of this host cannot be read".to_owned());
         };
-        let answer = match resolver.srv_lookup(absolute(name)?).await {
+        let answer = match resolver.srv_lookup(absolute_name(name)?).await {
             Ok(answer) => answer,
-            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            Err(error) if is_no_record(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error.to_string()),
         };
         let services = answer.answers().iter().filter_map(|record| {
             let RData::SRV(srv) = &record.data else { return None };
             let host = srv.target.to_ascii().trim_end_matches('.').to_owned();
-            Some(Service { priority: srv.priority, weight: srv.weight, host, port: srv.port })
+            Some(SrvRecord { priority: srv.priority, weight: srv.weight, host, port: srv.port })
         });
         Ok(services.collect())
     }
 }
 
 /// Disables the cache: a record with a TTL of 0 must not be reused, and others are queried only when connecting.
-fn forgetful(options: &mut ResolverOpts) {
+fn disable_cache(options: &mut ResolverOpts) {
     options.cache_size = 0;
 }
 
-fn server(at: SocketAddr) -> NameServerConfig {
+fn name_server(at: SocketAddr) -> NameServerConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = at.port();
         connection
@@ -135,12 +135,12 @@ fn server(at: SocketAddr) -> NameServerConfig {
 }
 
 /// Returns an absolute name, so that no search domain is appended.
-fn absolute(name: &str) -> Result<Name, String> {
+fn absolute_name(name: &str) -> Result<Name, String> {
     let mut name = Name::from_utf8(name).map_err(|error| error.to_string())?;
     name.set_fqdn(true);
     Ok(name)
 }
 
-fn is_absent(error: &NetError) -> bool {
+fn is_no_record(error: &NetError) -> bool {
     error.is_nx_domain() || error.is_no_records_found()
 }

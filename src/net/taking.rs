@@ -6,8 +6,8 @@
 //! affected.
 //!
 //! Even with a window of one byte, hyper passes a whole frame to h2, which buffers the rest until the window grows.
-//! Each [`Part`] of a response therefore reports when h2 drops it: it was written to the socket, or the stream was
-//! reset. A body does not end before that, and neither does the task of its stream.
+//! Each [`ResponsePart`] of a response therefore reports when h2 drops it: it was written to the socket, or the stream
+//! was reset. A body does not end before that, and neither does the task of its stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,83 +26,85 @@ pub(crate) const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Tracks whether the response of one call is being read.
 #[derive(Debug, Default)]
-pub struct Taking {
+pub struct ReadTracker {
     /// Parts that were passed to hyper and are not dropped yet.
-    parts: AtomicUsize,
+    unread_parts: AtomicUsize,
     /// Incremented when a part is dropped.
-    taken: AtomicU32,
+    dropped_parts: AtomicU32,
     /// Set while the body waits for the last part to be dropped.
-    ends: AtomicBool,
-    given_up: AtomicBool,
+    body_ended: AtomicBool,
+    aborted: AtomicBool,
     /// The caller may pause without a time limit.
-    patient: AtomicBool,
+    may_pause: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Taking {
+impl ReadTracker {
     /// Whether a part waits for the caller.
-    pub(crate) fn waits(&self) -> bool {
-        self.parts.load(Ordering::SeqCst) > 0
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread_parts.load(Ordering::SeqCst) > 0
     }
 
     /// Waits until all parts are dropped.
-    pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waits() {
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_unread() {
             self.waker.register(cx.waker());
-            self.ends.store(true, Ordering::SeqCst);
-            if self.waits() {
+            self.body_ended.store(true, Ordering::SeqCst);
+            if self.has_unread() {
                 return Poll::Pending;
             }
         }
         Poll::Ready(())
     }
 
-    fn left(&self) {
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        if self.parts.fetch_sub(1, Ordering::SeqCst) == 1 && self.ends.load(Ordering::SeqCst) {
+    fn part_dropped(&self) {
+        self.dropped_parts.fetch_add(1, Ordering::Relaxed);
+        if self.unread_parts.fetch_sub(1, Ordering::SeqCst) == 1
+            && self.body_ended.load(Ordering::SeqCst)
+        {
             self.waker.wake();
         }
     }
 
     /// Allows the caller to pause without a time limit.
-    pub(crate) fn be_patient(&self) {
-        self.patient.store(true, Ordering::Relaxed);
+    pub(crate) fn allow_pause(&self) {
+        self.may_pause.store(true, Ordering::Relaxed);
     }
 
     /// Ends the stream, since its response is not read.
-    pub(crate) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Release);
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
         self.waker.wake();
     }
 }
 
 /// A part of a response, on its way through hyper and h2 to the socket.
 #[derive(Debug)]
-pub struct Part {
+pub struct ResponsePart {
     data: Bytes,
     /// Notified when the part is dropped.
-    taking: Option<Arc<Taking>>,
+    read_tracker: Option<Arc<ReadTracker>>,
 }
 
-impl Part {
+impl ResponsePart {
     /// Counts the part as waiting, if `taking` is set. An empty part needs no window and is not counted.
-    pub(crate) fn new(data: Bytes, taking: Option<&Arc<Taking>>) -> Self {
-        let taking = taking.filter(|_| !data.is_empty()).cloned();
-        if let Some(taking) = &taking {
-            taking.parts.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn new(data: Bytes, read_tracker: Option<&Arc<ReadTracker>>) -> Self {
+        let read_tracker = read_tracker.filter(|_| !data.is_empty()).cloned();
+        if let Some(read_tracker) = &read_tracker {
+            read_tracker.unread_parts.fetch_add(1, Ordering::SeqCst);
         }
-        Self { data, taking }
+        Self { data, read_tracker }
     }
 }
 
-impl Part {
+impl ResponsePart {
     /// Returns the bytes, to be sent in another form.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         std::mem::take(&mut self.data)
     }
 }
 
-impl Buf for Part {
+impl Buf for ResponsePart {
     fn remaining(&self) -> usize {
         self.data.remaining()
     }
@@ -116,67 +118,67 @@ impl Buf for Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for ResponsePart {
     fn drop(&mut self) {
-        if let Some(taking) = &self.taking {
-            taking.left();
+        if let Some(read_tracker) = &self.read_tracker {
+            read_tracker.part_dropped();
         }
     }
 }
 
-/// Runs the streams of one connection, each with the [`Taking`] of its call.
+/// Runs the streams of one connection, each with the [`ReadTracker`] of its call.
 #[derive(Debug, Clone)]
-pub(crate) struct Streams {
+pub(crate) struct StreamExecutor {
     within: Duration,
     /// Hands the state of a call to its task, which hyper creates right after the call.
-    next: Arc<Mutex<Option<Arc<Taking>>>>,
+    next: Arc<Mutex<Option<Arc<ReadTracker>>>>,
 }
 
-impl Streams {
+impl StreamExecutor {
     /// Creates an executor that ends streams whose caller reads nothing for `within`.
     pub(crate) fn new(within: Duration) -> Self {
         Self { within, next: Arc::default() }
     }
 
     /// Begins a call, whose stream is the next stream that hyper runs.
-    pub(crate) fn begin(&self) -> Arc<Taking> {
-        let taking = Arc::<Taking>::default();
-        *self.next.lock() = Some(Arc::clone(&taking));
-        taking
+    pub(crate) fn begin(&self) -> Arc<ReadTracker> {
+        let read_tracker = Arc::<ReadTracker>::default();
+        *self.next.lock() = Some(Arc::clone(&read_tracker));
+        read_tracker
     }
 }
 
-impl<F> Executor<F> for Streams
+impl<F> Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let taking = self.next.lock().take();
-        let Some(taking) = taking else {
-            super::own(stream);
+        let read_tracker = self.next.lock().take();
+        let Some(read_tracker) = read_tracker else {
+            super::spawn_owned(stream);
             return;
         };
-        super::own(Stream {
+        super::spawn_owned(StreamTask {
             running: Box::pin(stream),
-            taking,
+            read_tracker,
             within: self.within,
             timer: None,
-            taken: 0,
+            dropped_parts: 0,
         });
     }
 }
 
 /// The task of one stream.
-struct Stream<F> {
+struct StreamTask<F> {
     running: Pin<Box<F>>,
-    taking: Arc<Taking>,
+    read_tracker: Arc<ReadTracker>,
     within: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Value of `Taking::taken` at the last poll.
-    taken: u32,
+    /// Value of `ReadTracker::dropped_parts` at the last poll.
+    dropped_parts: u32,
 }
 
-impl<F: Future<Output = ()>> Future for Stream<F> {
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -184,21 +186,21 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         if this.running.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        this.taking.waker.register(cx.waker());
-        if this.taking.given_up.load(Ordering::Acquire) {
+        this.read_tracker.waker.register(cx.waker());
+        if this.read_tracker.aborted.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        if !this.taking.waits() || this.taking.patient.load(Ordering::Relaxed) {
+        if !this.read_tracker.has_unread() || this.read_tracker.may_pause.load(Ordering::Relaxed) {
             this.timer = None;
             return Poll::Pending;
         }
-        let taken = this.taking.taken.load(Ordering::Relaxed);
-        if taken != this.taken
+        let dropped_parts = this.read_tracker.dropped_parts.load(Ordering::Relaxed);
+        if dropped_parts != this.dropped_parts
             && let Some(timer) = &mut this.timer
         {
             timer.as_mut().reset(Instant::now() + this.within);
         }
-        this.taken = taken;
+        this.dropped_parts = dropped_parts;
         let within = this.within;
         this.timer.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx)
     }
@@ -212,19 +214,19 @@ mod tests {
 
     /// Starts a stream that never ends by itself. Returns its state, and a channel that closes when the stream is
     /// dropped.
-    fn stream(within: Duration) -> (Arc<Taking>, oneshot::Receiver<()>) {
-        let streams = Streams::new(within);
-        let taking = streams.begin();
+    fn stream(within: Duration) -> (Arc<ReadTracker>, oneshot::Receiver<()>) {
+        let streams = StreamExecutor::new(within);
+        let read_tracker = streams.begin();
         let (held, dropped) = oneshot::channel::<()>();
         streams.execute(async move {
             let _held = held;
             std::future::pending::<()>().await;
         });
-        (taking, dropped)
+        (read_tracker, dropped)
     }
 
-    fn part(taking: &Arc<Taking>) -> Part {
-        Part::new(Bytes::from_static(b"part"), Some(taking))
+    fn part(read_tracker: &Arc<ReadTracker>) -> ResponsePart {
+        ResponsePart::new(Bytes::from_static(b"part"), Some(read_tracker))
     }
 
     #[tokio::test]
@@ -240,8 +242,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_abandoned_stream_is_closed_immediately() {
-        let (taking, ended) = stream(Duration::from_hours(1));
-        taking.give_up();
+        let (read_tracker, ended) = stream(Duration::from_hours(1));
+        read_tracker.abort();
         assert!(ended.await.is_err(), "dropped");
     }
 }

@@ -26,7 +26,7 @@ pub fn check_size(field: &str, pem: &[u8]) -> Result<(), Error> {
 }
 
 /// Parses the certificates of a PEM text, at least one.
-pub fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub fn parse_certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     check_size(field, pem)?;
     let bad = || Error::invalid(field, "must be one or more certificates in PEM");
     let found: Vec<_> =

@@ -22,41 +22,41 @@ pub const RETRY: Duration = Duration::from_secs(30);
 pub const STALE_MAX: Duration = Duration::from_hours(24);
 
 /// Cache of one document.
-pub struct Cache<T> {
-    held: RwLock<Option<Held<T>>>,
+pub struct DocumentCache<T> {
+    cached: RwLock<Option<CachedDocument<T>>>,
     /// Time of the last fetch. Locked during a fetch.
     tried: Mutex<Option<Duration>>,
     clock: Clock,
 }
 
-struct Held<T> {
+struct CachedDocument<T> {
     value: Arc<T>,
     at: Duration,
 }
 
-impl<T> std::fmt::Debug for Cache<T> {
+impl<T> std::fmt::Debug for DocumentCache<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Cache(..)")
     }
 }
 
-impl<T> Cache<T> {
+impl<T> DocumentCache<T> {
     /// Creates an empty cache.
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
-        Self { held: RwLock::default(), tried: Mutex::default(), clock: clock.clone() }
+        Self { cached: RwLock::default(), tried: Mutex::default(), clock: clock.clone() }
     }
 
     /// Returns the document if it is fresh. Never fetches it.
     #[must_use]
-    pub fn fresh(&self) -> Option<Arc<T>> {
+    pub fn get_fresh(&self) -> Option<Arc<T>> {
         self.younger_than(FRESH)
     }
 
     fn younger_than(&self, age: Duration) -> Option<Arc<T>> {
-        let held = self.held.read();
-        let held = held.as_ref()?;
-        (self.clock.since_boot().saturating_sub(held.at) < age).then(|| Arc::clone(&held.value))
+        let cached = self.cached.read();
+        let cached = cached.as_ref()?;
+        (self.clock.since_boot().saturating_sub(cached.at) < age).then(|| Arc::clone(&cached.value))
     }
 
     /// Returns the cached document if it is fresh and `enough`. Otherwise fetches it, if the last fetch is long enough
@@ -72,7 +72,7 @@ impl<T> Cache<T> {
     where
         Fut: Future<Output = Result<T, Error>>,
     {
-        if let Some(value) = self.fresh().filter(|value| enough(value)) {
+        if let Some(value) = self.get_fresh().filter(|value| enough(value)) {
             return Ok(value);
         }
         let mut tried = match self.tried.try_lock() {
@@ -84,7 +84,7 @@ impl<T> Cache<T> {
             },
         };
         // The previous holder of the lock may have fetched it.
-        if let Some(value) = self.fresh().filter(|value| enough(value)) {
+        if let Some(value) = self.get_fresh().filter(|value| enough(value)) {
             return Ok(value);
         }
         let now = self.clock.since_boot();
@@ -97,8 +97,8 @@ impl<T> Cache<T> {
         match fetch().await {
             Ok(value) => {
                 let value = Arc::new(value);
-                let held = Held { value: Arc::clone(&value), at: now };
-                *self.held.write() = Some(held);
+                let cached = CachedDocument { value: Arc::clone(&value), at: now };
+                *self.cached.write() = Some(cached);
                 Ok(value)
             }
             Err(error) => self.younger_than(STALE_MAX).ok_or(error),
@@ -114,7 +114,7 @@ mod tests {
 
     /// A cache of numbers whose source counts its fetches.
     struct World {
-        cache: Cache<u32>,
+        cache: DocumentCache<u32>,
         clock: Clock,
         asked: AtomicU32,
     }
@@ -122,7 +122,7 @@ mod tests {
     impl World {
         fn new() -> Self {
             let clock = Clock::default();
-            Self { cache: Cache::new(&clock), clock, asked: AtomicU32::new(0) }
+            Self { cache: DocumentCache::new(&clock), clock, asked: AtomicU32::new(0) }
         }
 
         async fn get(&self, at_least: u32, works: bool) -> Option<u32> {
@@ -134,7 +134,7 @@ mod tests {
             self.cache.get(|value| *value >= at_least, fetch).await.ok().map(|value| *value)
         }
 
-        fn asked(&self) -> u32 {
+        fn fetch_count(&self) -> u32 {
             self.asked.load(Ordering::SeqCst)
         }
     }
@@ -146,10 +146,10 @@ mod tests {
         assert!(futures_util::future::join_all(all).await.iter().all(|got| *got == Some(1)));
         let second = Duration::from_secs(1);
         world.clock.advance(FRESH.saturating_sub(second));
-        assert_eq!((world.get(0, true).await, world.asked()), (Some(1), 1));
+        assert_eq!((world.get(0, true).await, world.fetch_count()), (Some(1), 1));
         world.clock.advance(2 * second);
-        assert!(world.cache.fresh().is_none());
-        assert_eq!((world.get(0, true).await, world.asked()), (Some(2), 2));
+        assert!(world.cache.get_fresh().is_none());
+        assert_eq!((world.get(0, true).await, world.fetch_count()), (Some(2), 2));
     }
 
     #[tokio::test]
@@ -157,11 +157,11 @@ mod tests {
         let world = World::new();
         world.get(0, true).await;
         for _ in 0..5 {
-            assert_eq!((world.get(2, true).await, world.asked()), (Some(1), 1));
+            assert_eq!((world.get(2, true).await, world.fetch_count()), (Some(1), 1));
         }
         world.clock.advance(RETRY);
         for _ in 0..5 {
-            assert_eq!((world.get(2, true).await, world.asked()), (Some(2), 2));
+            assert_eq!((world.get(2, true).await, world.fetch_count()), (Some(2), 2));
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         world.get(0, true).await;
         world.clock.advance(FRESH);
         let turn = world.cache.tried.lock().await;
-        assert_eq!((world.get(0, true).await, world.asked()), (Some(1), 1));
+        assert_eq!((world.get(0, true).await, world.fetch_count()), (Some(1), 1));
         assert!(futures_util::poll!(std::pin::pin!(world.get(2, true))).is_pending());
         drop(turn);
         assert_eq!(world.get(2, true).await, Some(2));
@@ -180,13 +180,13 @@ mod tests {
     #[tokio::test]
     async fn a_stale_value_is_used_for_a_day_if_the_fetch_fails() {
         let world = World::new();
-        assert_eq!((world.get(0, false).await, world.asked()), (None, 1));
-        assert_eq!((world.get(0, true).await, world.asked()), (None, 1), "not again so soon");
+        assert_eq!((world.get(0, false).await, world.fetch_count()), (None, 1));
+        assert_eq!((world.get(0, true).await, world.fetch_count()), (None, 1), "not again so soon");
         world.clock.advance(RETRY);
         assert_eq!(world.get(0, true).await, Some(2));
         world.clock.advance(FRESH);
-        assert_eq!((world.get(0, false).await, world.asked()), (Some(2), 3));
+        assert_eq!((world.get(0, false).await, world.fetch_count()), (Some(2), 3));
         world.clock.advance(STALE_MAX.saturating_sub(FRESH));
-        assert_eq!((world.get(0, false).await, world.asked()), (None, 4));
+        assert_eq!((world.get(0, false).await, world.fetch_count()), (None, 4));
     }
 }

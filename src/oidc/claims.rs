@@ -52,7 +52,7 @@ impl Claims {
     /// role.
     #[must_use]
     pub fn role(&self, provider: &OidcProvider) -> Option<Role> {
-        let values = texts(&self.all, provider.role_claim.as_deref()?);
+        let values = claim_texts(&self.all, provider.role_claim.as_deref()?);
         let given = values.iter().filter_map(|value| provider.roles.get(value)).max();
         given.map(|role| provider.max_role.min(*role))
     }
@@ -65,17 +65,17 @@ impl Claims {
 
     /// Returns the first rule that matches.
     #[must_use]
-    pub fn rule<'a>(&self, provider: &'a OidcProvider) -> Option<&'a OidcRule> {
+    pub fn first_matching_rule<'a>(&self, provider: &'a OidcProvider) -> Option<&'a OidcRule> {
         provider.rules.iter().find(|rule| {
             let audience = rule.audience.as_ref().or(provider.audience.as_ref());
-            audience.is_some_and(|audience| self.is_for(audience)) && self.fits(rule)
+            audience.is_some_and(|audience| self.is_for(audience)) && self.satisfies(rule)
         })
     }
 
-    fn fits(&self, rule: &OidcRule) -> bool {
+    fn satisfies(&self, rule: &OidcRule) -> bool {
         let holds = |path: &str, wanted: &[String]| {
-            let given = texts(&self.all, path);
-            wanted.iter().any(|wanted| given.iter().any(|given| matches(wanted, given)))
+            let given = claim_texts(&self.all, path);
+            wanted.iter().any(|wanted| given.iter().any(|given| matches_pattern(wanted, given)))
         };
         // A rule without conditions would match every token; the configuration rejects it as well.
         !rule.conditions.is_empty()
@@ -83,7 +83,7 @@ impl Claims {
     }
 }
 
-fn matches(wanted: &str, given: &str) -> bool {
+fn matches_pattern(wanted: &str, given: &str) -> bool {
     match wanted.strip_suffix('*') {
         Some(beginning) => given.starts_with(beginning),
         None => given == wanted,
@@ -91,18 +91,18 @@ fn matches(wanted: &str, given: &str) -> bool {
 }
 
 /// Returns the claim at a path as texts: a single value, or the items of a list.
-fn texts(claims: &Map<String, Value>, path: &str) -> Vec<String> {
-    let found = at(claims, path);
+fn claim_texts(claims: &Map<String, Value>, path: &str) -> Vec<String> {
+    let found = claims_at(claims, path);
     let [value] = found[..] else { return Vec::new() };
     match value {
-        Value::Array(items) => items.iter().filter_map(text).collect(),
+        Value::Array(items) => items.iter().filter_map(value_text).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
-            text(value).into_iter().collect()
+            value_text(value).into_iter().collect()
         }
     }
 }
 
-fn text(value: &Value) -> Option<String> {
+fn value_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
@@ -111,11 +111,11 @@ fn text(value: &Value) -> Option<String> {
 }
 
 /// Returns all claims that a path can refer to, since names of claims may contain dots.
-fn at<'a>(claims: &'a Map<String, Value>, path: &str) -> Vec<&'a Value> {
+fn claims_at<'a>(claims: &'a Map<String, Value>, path: &str) -> Vec<&'a Value> {
     let mut found: Vec<&Value> = claims.get(path).into_iter().collect();
     for (dot, _) in path.match_indices('.') {
         if let Some(Value::Object(inner)) = claims.get(&path[..dot]) {
-            found.extend(at(inner, &path[dot + 1..]));
+            found.extend(claims_at(inner, &path[dot + 1..]));
         }
     }
     found
@@ -195,7 +195,8 @@ mod tests {
              [[oidc.providers.rules]]\nname = 'other'\naudience = 'else'\nrole = 'viewer'\n\
              conditions = { protected = 'true' }",
         );
-        let rule = |all: Value| claims(all).rule(&provider).map(|rule| rule.name.as_str());
+        let rule =
+            |all: Value| claims(all).first_matching_rule(&provider).map(|rule| rule.name.as_str());
         let infra = |at: &str| rule(json!({ "repository": "acme/infra", "ref": at }));
         assert_eq!(infra("refs/heads/main"), Some("main"));
         assert_eq!(infra("refs/tags/v1.2"), Some("main"));

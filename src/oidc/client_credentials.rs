@@ -13,8 +13,8 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use serde::Deserialize;
 
-use super::flow::{escaped, form};
-use crate::net::http::{Client, Limits};
+use super::flow::{form_encode, percent_encode};
+use crate::net::http::{Client, RequestLimits};
 use crate::secret::Secret;
 
 /// Maximum size of the response of a token endpoint, in bytes.
@@ -22,13 +22,13 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Maximum length of a token, in characters, since it is sent in a header.
 const TOKEN_CHARACTERS_MAX: usize = 16 * 1024;
 /// Lifetime of a token if the endpoint does not report it (RFC 6749 leaves it open).
-const LIFE_UNSAID: Duration = Duration::from_mins(5);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(5);
 /// Maximum lifetime of a token, even if the endpoint reports a longer one.
-const LIFE_MAX: Duration = Duration::from_hours(24);
+const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
 /// A request for a token.
 #[derive(Debug)]
-pub struct Asked {
+pub struct TokenRequest {
     /// The token endpoint.
     pub token_url: String,
     /// Client id.
@@ -43,15 +43,15 @@ pub struct Asked {
 
 /// A token, as a header.
 #[derive(Debug, Clone)]
-pub struct Token {
+pub struct BearerToken {
     /// `authorization`, marked sensitive.
     pub header: HeaderValue,
     /// Lifetime from now on.
-    pub life: Duration,
+    pub lifetime: Duration,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: String,
     #[serde(default)]
     token_type: Option<String>,
@@ -60,31 +60,39 @@ struct Answer {
 }
 
 /// Requests a token. The error is for the log.
-pub async fn fetch(client: &Client, asked: &Asked, deadline: Duration) -> Result<Token, String> {
-    let request = request(asked).map_err(|error| error.to_string())?;
-    let limits = Limits { deadline, answer_bytes_max: ANSWER_BYTES_MAX };
+pub async fn fetch_token(
+    client: &Client,
+    request: &TokenRequest,
+    deadline: Duration,
+) -> Result<BearerToken, String> {
+    let request = build_request(request).map_err(|error| error.to_string())?;
+    let limits = RequestLimits { deadline, answer_bytes_max: ANSWER_BYTES_MAX };
     let response = client.send(request, limits).await.map_err(|error| error.to_string())?;
     let (head, body) = response.into_parts();
     if head.status != StatusCode::OK {
         return Err(format!("the token endpoint answers with status {}", head.status.as_u16()));
     }
-    read(&body).ok_or_else(|| "the token endpoint gives no bearer token".to_owned())
+    parse_response(&body).ok_or_else(|| "the token endpoint gives no bearer token".to_owned())
 }
 
-fn request(asked: &Asked) -> Result<Request<Bytes>, http::Error> {
+fn build_request(request: &TokenRequest) -> Result<Request<Bytes>, http::Error> {
     let mut fields = vec![("grant_type", "client_credentials")];
-    fields.extend(asked.scope.as_deref().map(|scope| ("scope", scope)));
-    fields.extend(asked.audience.as_deref().map(|audience| ("audience", audience)));
-    let pair = format!("{}:{}", escaped(&asked.client_id), escaped(asked.client_secret.expose()));
-    Request::post(&asked.token_url)
+    fields.extend(request.scope.as_deref().map(|scope| ("scope", scope)));
+    fields.extend(request.audience.as_deref().map(|audience| ("audience", audience)));
+    let pair = format!(
+        "{}:{}",
+        percent_encode(&request.client_id),
+        percent_encode(request.client_secret.expose())
+    );
+    Request::post(&request.token_url)
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)))
-        .body(Bytes::from(form(&fields)))
+        .body(Bytes::from(form_encode(&fields)))
 }
 
-fn read(body: &[u8]) -> Option<Token> {
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+fn parse_response(body: &[u8]) -> Option<BearerToken> {
+    let answer: TokenResponse = serde_json::from_slice(body).ok()?;
     let bearer = answer.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
     let token = answer.access_token;
     let sound = (1..=TOKEN_CHARACTERS_MAX).contains(&token.len())
@@ -95,10 +103,10 @@ fn read(body: &[u8]) -> Option<Token> {
     let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     // Some endpoints send the number as a string.
-    let said = answer.expires_in.unwrap_or_default();
-    let seconds = said.as_u64().or_else(|| said.as_str()?.parse().ok());
-    let life = seconds.map_or(LIFE_UNSAID, Duration::from_secs).min(LIFE_MAX);
-    Some(Token { header, life })
+    let expires_in = answer.expires_in.unwrap_or_default();
+    let seconds = expires_in.as_u64().or_else(|| expires_in.as_str()?.parse().ok());
+    let lifetime = seconds.map_or(DEFAULT_LIFETIME, Duration::from_secs).min(LIFETIME_MAX);
+    Some(BearerToken { header, lifetime })
 }
 
 #[cfg(test)]
@@ -107,14 +115,18 @@ mod tests {
 
     #[test]
     fn a_token_response_must_hold_a_bearer_token() {
-        let life = |text: &str| read(text.as_bytes()).map(|token| token.life.as_secs());
-        assert_eq!(life(r#"{"access_token":"a","token_type":"Bearer","expires_in":60}"#), Some(60));
+        let lifetime =
+            |text: &str| parse_response(text.as_bytes()).map(|token| token.lifetime.as_secs());
         assert_eq!(
-            life(r#"{"access_token":"a","token_type":"bearer","expires_in":"90"}"#),
+            lifetime(r#"{"access_token":"a","token_type":"Bearer","expires_in":60}"#),
+            Some(60)
+        );
+        assert_eq!(
+            lifetime(r#"{"access_token":"a","token_type":"bearer","expires_in":"90"}"#),
             Some(90)
         );
-        assert_eq!(life(r#"{"access_token":"a"}"#), Some(300));
-        assert_eq!(life(r#"{"access_token":"a","expires_in":99999999}"#), Some(86_400));
+        assert_eq!(lifetime(r#"{"access_token":"a"}"#), Some(300));
+        assert_eq!(lifetime(r#"{"access_token":"a","expires_in":99999999}"#), Some(86_400));
         for none in [
             "",
             "{}",
@@ -122,20 +134,20 @@ mod tests {
             r#"{"access_token":"a\nb"}"#,
             r#"{"access_token":"a","token_type":"mac"}"#,
         ] {
-            assert!(read(none.as_bytes()).is_none(), "{none}");
+            assert!(parse_response(none.as_bytes()).is_none(), "{none}");
         }
     }
 
     #[test]
     fn a_token_request_sends_client_credentials_grant_type_and_scope() {
-        let asked = Asked {
+        let request = TokenRequest {
             token_url: "https://id.example.com/token".to_owned(),
             client_id: "us & them".to_owned(),
             client_secret: Secret::new("a:b"),
             scope: Some("openid gateway".to_owned()),
             audience: None,
         };
-        let made = request(&asked).unwrap();
+        let made = build_request(&request).unwrap();
         let shown = STANDARD.encode("us%20%26%20them:a%3Ab");
         assert_eq!(made.headers()[AUTHORIZATION], format!("Basic {shown}"));
         assert_eq!(made.body(), "grant_type=client_credentials&scope=openid%20gateway");

@@ -4,8 +4,8 @@
 //! with Unicode tables, a calendar, and their own HTTP clients.
 //!
 //! Invariants
-//! - the state of a login ([`Pending`]) is stored encrypted by the client that began it: the server stores nothing for
-//!   a login that is never completed, and URLs contain only hashes of verifier and nonce;
+//! - the state of a login ([`PendingLogin`]) is stored encrypted by the client that began it: the server stores nothing
+//!   for a login that is never completed, and URLs contain only hashes of verifier and nonce;
 //! - the redirect URI of a login is exactly one of the configured ones, or on loopback if the provider allows that.
 
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ use crate::seal::fill_random;
 use crate::secret::Secret;
 
 /// How long a login may take.
-pub const PENDING: Duration = Duration::from_mins(10);
+pub const LOGIN_LIFETIME: Duration = Duration::from_mins(10);
 /// Number of random bytes of each of state, nonce and verifier.
 const RANDOM_BYTES: usize = 32;
 /// Maximum size of an accepted code or state, in bytes.
@@ -36,7 +36,7 @@ pub const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
 /// A login in progress.
 #[derive(Serialize, Deserialize)]
-pub struct Pending {
+pub struct PendingLogin {
     /// Name of the provider.
     pub provider: String,
     /// Returned by the issuer together with the code.
@@ -51,23 +51,23 @@ pub struct Pending {
     pub expires_at: i64,
 }
 
-impl std::fmt::Debug for Pending {
+impl std::fmt::Debug for PendingLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pending").field("provider", &self.provider).finish_non_exhaustive()
     }
 }
 
-impl Pending {
+impl PendingLogin {
     /// Returns the nonce as sent to the issuer, which repeats it in its ID token.
     #[must_use]
-    pub fn nonce_sent(&self) -> String {
+    pub fn nonce_hash(&self) -> String {
         hash(&self.nonce)
     }
 }
 
 /// Parameters with which the issuer redirected the browser back.
 #[derive(Debug)]
-pub struct Answer {
+pub struct LoginCallback {
     /// The code.
     pub code: Secret,
     /// The state.
@@ -78,7 +78,7 @@ pub struct Answer {
 
 /// Whether a login may redirect to this URI.
 #[must_use]
-pub fn may_return_to(config: &OidcProvider, place: &str) -> bool {
+pub fn is_redirect_allowed(config: &OidcProvider, place: &str) -> bool {
     config.redirect_uris.iter().any(|known| known == place)
         || (config.loopback_redirects && is_loopback(place))
 }
@@ -93,23 +93,23 @@ fn is_loopback(place: &str) -> bool {
 }
 
 /// Begins a login. Returns the URL for the browser and the state that completes the login.
-pub fn begin(
+pub fn begin_login(
     config: &OidcProvider,
     client_id: &str,
     authorization_endpoint: &str,
     redirect_uri: &str,
     now: Timestamp,
-) -> Result<(String, Pending), Error> {
-    let pending = Pending {
+) -> Result<(String, PendingLogin), Error> {
+    let pending = PendingLogin {
         provider: config.name.clone(),
-        state: random()?,
-        nonce: random()?,
-        verifier: random()?,
+        state: random_text()?,
+        nonce: random_text()?,
+        verifier: random_text()?,
         redirect_uri: redirect_uri.to_owned(),
-        expires_at: now.plus(PENDING).unix_seconds(),
+        expires_at: now.plus(LOGIN_LIFETIME).unix_seconds(),
     };
-    let (challenge, nonce) = (hash(&pending.verifier), pending.nonce_sent());
-    let query = form(&[
+    let (challenge, nonce) = (hash(&pending.verifier), pending.nonce_hash());
+    let query = form_encode(&[
         ("response_type", "code"),
         ("client_id", client_id),
         ("redirect_uri", redirect_uri),
@@ -127,7 +127,7 @@ fn hash(secret: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
 }
 
-fn random() -> Result<String, Error> {
+fn random_text() -> Result<String, Error> {
     let mut bytes = [0; RANDOM_BYTES];
     fill_random(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
@@ -135,9 +135,9 @@ fn random() -> Result<String, Error> {
 
 /// Checks a response before the issuer is called. Returns why it does not belong to this login, or `None` if it does.
 #[must_use]
-pub fn fault_of(
-    pending: &Pending,
-    answer: &Answer,
+pub fn login_fault(
+    pending: &PendingLogin,
+    answer: &LoginCallback,
     config: &OidcProvider,
     discovery: &Discovery,
     now: Timestamp,
@@ -162,12 +162,12 @@ pub fn fault_of(
 }
 
 /// Builds the request that exchanges a code for tokens.
-pub fn exchange(
+pub fn token_request(
     provider: &Provider,
     client_id: &str,
     token_endpoint: &str,
     basic: bool,
-    pending: &Pending,
+    pending: &PendingLogin,
     code: &Secret,
 ) -> Result<Request<Bytes>, Error> {
     let mut fields = vec![
@@ -181,7 +181,7 @@ pub fn exchange(
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     match provider.secret() {
         Some(secret) if basic => {
-            let pair = format!("{}:{}", escaped(client_id), escaped(secret.expose()));
+            let pair = format!("{}:{}", percent_encode(client_id), percent_encode(secret.expose()));
             request = request.header(AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)));
         }
         Some(secret) => {
@@ -189,17 +189,17 @@ pub fn exchange(
         }
         None => fields.push(("client_id", client_id)),
     }
-    request.body(Bytes::from(form(&fields))).map_err(Error::internal)
+    request.body(Bytes::from(form_encode(&fields))).map_err(Error::internal)
 }
 
-pub(super) fn form(fields: &[(&str, &str)]) -> String {
+pub(super) fn form_encode(fields: &[(&str, &str)]) -> String {
     let pairs: Vec<String> =
-        fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        fields.iter().map(|(name, value)| format!("{name}={}", percent_encode(value))).collect();
     pairs.join("&")
 }
 
 /// Percent-encodes everything except unreserved characters.
-pub(super) fn escaped(text: &str) -> String {
+pub(super) fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
@@ -233,8 +233,9 @@ mod tests {
     #[test]
     fn a_login_starts_with_a_pkce_challenge_and_fresh_secrets() {
         let now = Timestamp::from_unix_seconds(1_000);
-        let begin =
-            || begin(&provider(), "us & them", "https://a.example/go?x=1", "https://b/c", now);
+        let begin = || {
+            begin_login(&provider(), "us & them", "https://a.example/go?x=1", "https://b/c", now)
+        };
         let (url, pending) = begin().unwrap();
         assert!(
             url.starts_with(
@@ -242,7 +243,7 @@ mod tests {
             )
         );
         assert!(url.contains("&scope=openid%20email%20profile&"), "{url}");
-        assert!(url.contains(&format!("&state={}&nonce={}&", pending.state, pending.nonce_sent())));
+        assert!(url.contains(&format!("&state={}&nonce={}&", pending.state, pending.nonce_hash())));
         assert!(url.ends_with("&code_challenge_method=S256"), "{url}");
         assert!(!url.contains(&pending.verifier) && !url.contains(&pending.nonce), "{url}");
         assert!(!format!("{pending:?}").contains(&pending.verifier));
@@ -262,11 +263,14 @@ mod tests {
     fn a_login_redirects_only_to_configured_or_loopback_uris() {
         let config = provider();
         let sealed_off = OidcProvider { loopback_redirects: false, ..config.clone() };
-        assert!(may_return_to(&sealed_off, "https://us.example/back"));
+        assert!(is_redirect_allowed(&sealed_off, "https://us.example/back"));
         for local in
             ["http://127.0.0.1:4321/callback", "http://[::1]:80/", "http://127.0.0.1/a?b=c"]
         {
-            assert!(may_return_to(&config, local) && !may_return_to(&sealed_off, local), "{local}");
+            assert!(
+                is_redirect_allowed(&config, local) && !is_redirect_allowed(&sealed_off, local),
+                "{local}"
+            );
         }
         for other in [
             "",
@@ -282,7 +286,7 @@ mod tests {
             "http://127.0.0.1/#a",
             "http://127.0.0.1/\u{e9}",
         ] {
-            assert!(!may_return_to(&config, other), "{other}");
+            assert!(!is_redirect_allowed(&config, other), "{other}");
         }
     }
 
@@ -290,21 +294,22 @@ mod tests {
     fn an_authorization_response_must_match_its_pending_login() {
         let now = Timestamp::from_unix_seconds(1_000);
         let config = provider();
-        let (_, pending) = begin(&config, "c", "https://a.example/go", "https://b/c", now).unwrap();
-        let answer = |code: &str, state: &str, issuer: Option<&str>| Answer {
+        let (_, pending) =
+            begin_login(&config, "c", "https://a.example/go", "https://b/c", now).unwrap();
+        let answer = |code: &str, state: &str, issuer: Option<&str>| LoginCallback {
             code: Secret::new(code),
             state: state.to_owned(),
             issuer: issuer.map(str::to_owned),
         };
-        let fault = |answer: &Answer, names: bool, now: Timestamp| {
-            fault_of(&pending, answer, &config, &discovery(names), now)
+        let fault = |answer: &LoginCallback, names: bool, now: Timestamp| {
+            login_fault(&pending, answer, &config, &discovery(names), now)
         };
         let good = answer("code", &pending.state, None);
         assert_eq!(fault(&good, false, now), None);
         let named = answer("code", &pending.state, Some("https://a.example"));
         assert_eq!(fault(&named, true, now), None);
         assert_eq!(fault(&good, true, now), Some("the issuer does not name itself"));
-        assert_eq!(fault(&good, false, now.plus(PENDING)), Some("the login took too long"));
+        assert_eq!(fault(&good, false, now.plus(LOGIN_LIFETIME)), Some("the login took too long"));
         for (bad, why) in [
             (answer("code", "", None), "the state is that of another login"),
             (answer("code", &pending.nonce, None), "the state is that of another login"),

@@ -22,24 +22,24 @@ const CURVE_BYTES: usize = 32;
 /// The keys of an issuer.
 #[derive(Debug)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<VerificationKey>,
 }
 
 /// A key that verifies signatures.
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     id: String,
     algorithms: Vec<Algorithm>,
     pub(super) decoding: DecodingKey,
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct KeySetDocument {
     keys: Vec<Value>,
 }
 
@@ -47,8 +47,13 @@ impl KeySet {
     /// Parses a document. Returns `None` if it is not a key set.
     #[must_use]
     pub fn parse(document: &[u8]) -> Option<Self> {
-        let document: Document = serde_json::from_slice(document).ok()?;
-        let keys = document.keys.into_iter().take(KEYS_MAX).filter_map(Key::of).collect();
+        let document: KeySetDocument = serde_json::from_slice(document).ok()?;
+        let keys = document
+            .keys
+            .into_iter()
+            .take(KEYS_MAX)
+            .filter_map(VerificationKey::from_json)
+            .collect();
         Some(Self { keys })
     }
 
@@ -59,13 +64,13 @@ impl KeySet {
     }
 
     /// Returns the key with this id if it may be used for the algorithm.
-    pub(super) fn find(&self, id: &str, algorithm: Algorithm) -> Option<&Key> {
+    pub(super) fn find(&self, id: &str, algorithm: Algorithm) -> Option<&VerificationKey> {
         self.keys.iter().find(|key| key.id == id && key.algorithms.contains(&algorithm))
     }
 }
 
-impl Key {
-    fn of(document: Value) -> Option<Self> {
+impl VerificationKey {
+    fn from_json(document: Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(document).ok()?;
         let id = jwk.common.key_id.clone().filter(|id| !id.is_empty())?;
         let signs =
@@ -74,10 +79,10 @@ impl Key {
         if !signs || operations.is_some_and(|known| !known.contains(&KeyOperations::Verify)) {
             return None;
         }
-        let mut algorithms = able(&jwk.algorithm)?;
-        if let Some(said) = jwk.common.key_algorithm {
-            let said = Algorithm::try_from(said).ok()?;
-            algorithms.retain(|algorithm| *algorithm == said);
+        let mut algorithms = supported_algorithms(&jwk.algorithm)?;
+        if let Some(algorithm) = jwk.common.key_algorithm {
+            let algorithm = Algorithm::try_from(algorithm).ok()?;
+            algorithms.retain(|supported| *supported == algorithm);
         }
         let decoding = DecodingKey::from_jwk(&jwk).ok()?;
         (!algorithms.is_empty()).then_some(Self { id, algorithms, decoding })
@@ -89,7 +94,7 @@ impl Key {
     clippy::wildcard_enum_match_arm,
     reason = "foreign enums that may grow: what is new is left out"
 )]
-fn able(shape: &AlgorithmParameters) -> Option<Vec<Algorithm>> {
+fn supported_algorithms(shape: &AlgorithmParameters) -> Option<Vec<Algorithm>> {
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_or(0, |bytes| bytes.len());
     match shape {
         AlgorithmParameters::RSA(rsa) if RSA_BYTES.contains(&bytes(&rsa.n)) => {

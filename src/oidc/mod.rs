@@ -52,7 +52,7 @@ impl Oidc {
 
     /// Returns the provider with this name.
     #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Arc<Provider>> {
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|provider| provider.config.name == name)
     }
 

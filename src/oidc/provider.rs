@@ -17,17 +17,17 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::cache::Cache;
+use super::cache::DocumentCache;
 use super::claims::Claims;
-use super::flow::{self, Answer, Pending};
+use super::flow::{self, LoginCallback, PendingLogin};
 use super::jwks::KeySet;
-use super::verified::Verified;
-use super::verify::{Expected, Fault, key_id, verify};
+use super::verified::VerifiedTokens;
+use super::verify::{ExpectedToken, TokenError, key_id, verify};
 use crate::clock::Clock;
 use crate::config::OidcProvider;
 use crate::error::{Error, Reason};
 use crate::net::guard::is_loopback;
-use crate::net::http::{Client, Limits, roots};
+use crate::net::http::{Client, RequestLimits, root_certificates};
 use crate::secret::Secret;
 
 /// Maximum size of a document of an issuer, in bytes.
@@ -56,11 +56,11 @@ pub struct Discovery {
 
 /// Reason why an issuer gave no usable result.
 #[derive(Debug)]
-pub enum Failure {
+pub enum ProviderError {
     /// The code or token is invalid. For the log.
     Refused(&'static str),
     /// The issuer cannot be used now.
-    Away(Error),
+    Unavailable(Error),
 }
 
 /// One issuer.
@@ -70,11 +70,11 @@ pub struct Provider {
     pub config: OidcProvider,
     secret: Option<Secret>,
     client: Client,
-    limits: Limits,
+    limits: RequestLimits,
     clock: Clock,
-    discovery: Cache<Discovery>,
-    keys: Cache<KeySet>,
-    verified: Verified,
+    discovery: DocumentCache<Discovery>,
+    keys: DocumentCache<KeySet>,
+    verified: VerifiedTokens,
     /// Limits the tokens that wait for the issuer's keys at once.
     waiting: Semaphore,
 }
@@ -89,12 +89,12 @@ impl Provider {
         let unreadable = |error: std::io::Error| Error::invalid("oidc", error.to_string());
         Ok(Self {
             secret: config.secret().map_err(unreadable)?,
-            client: Client::new(allowed_networks, roots(config.ca_path.as_deref())?)?,
-            limits: Limits { deadline: timeout, answer_bytes_max: DOCUMENT_BYTES_MAX },
+            client: Client::new(allowed_networks, root_certificates(config.ca_path.as_deref())?)?,
+            limits: RequestLimits { deadline: timeout, answer_bytes_max: DOCUMENT_BYTES_MAX },
             clock: clock.clone(),
-            discovery: Cache::new(clock),
-            keys: Cache::new(clock),
-            verified: Verified::default(),
+            discovery: DocumentCache::new(clock),
+            keys: DocumentCache::new(clock),
+            verified: VerifiedTokens::default(),
             waiting: Semaphore::new(WAITING_MAX),
             config: config.clone(),
         })
@@ -115,22 +115,26 @@ impl Provider {
     ///
     /// # Errors
     /// `Invalid` if the redirect URI is not allowed, `ISSUER_UNAVAILABLE`.
-    pub async fn begin(&self, redirect_uri: &str) -> Result<(String, Pending), Error> {
-        if !flow::may_return_to(&self.config, redirect_uri) {
+    pub async fn begin_login(&self, redirect_uri: &str) -> Result<(String, PendingLogin), Error> {
+        if !flow::is_redirect_allowed(&self.config, redirect_uri) {
             let why = "is not one of the configured `redirect_uris` of the provider";
             return Err(Error::invalid("redirect_uri", why));
         }
         let discovery = self.discovery().await?;
         let endpoint = self.endpoint(discovery.authorization_endpoint.as_deref())?;
-        flow::begin(&self.config, self.client_id()?, endpoint, redirect_uri, self.clock.now())
+        flow::begin_login(&self.config, self.client_id()?, endpoint, redirect_uri, self.clock.now())
     }
 
     /// Completes a login. Returns the claims of the user.
-    pub async fn complete(&self, pending: &Pending, answer: &Answer) -> Result<Claims, Failure> {
+    pub async fn complete_login(
+        &self,
+        pending: &PendingLogin,
+        answer: &LoginCallback,
+    ) -> Result<Claims, ProviderError> {
         let discovery = self.discovery().await?;
         let now = self.clock.now();
-        if let Some(why) = flow::fault_of(pending, answer, &self.config, &discovery, now) {
-            return Err(Failure::Refused(why));
+        if let Some(why) = flow::login_fault(pending, answer, &self.config, &discovery, now) {
+            return Err(ProviderError::Refused(why));
         }
         let client_id = self.client_id()?;
         let methods = &discovery.token_endpoint_auth_methods_supported;
@@ -138,46 +142,47 @@ impl Provider {
         let basic = methods.is_empty() || methods.iter().any(|way| way == "client_secret_basic");
         let endpoint = self.endpoint(discovery.token_endpoint.as_deref())?;
         let code = &answer.code;
-        let request = flow::exchange(self, client_id, endpoint, basic, pending, code)?;
-        let response = self.client.send(request, self.limits).await.map_err(|e| self.away(&e))?;
+        let request = flow::token_request(self, client_id, endpoint, basic, pending, code)?;
+        let response =
+            self.client.send(request, self.limits).await.map_err(|e| self.unreachable(&e))?;
         let (head, body) = response.into_parts();
         if head.status.is_client_error() {
-            self.refused(head.status, &body);
-            return Err(Failure::Refused("the issuer does not take the code"));
+            self.log_refused_code(head.status, &body);
+            return Err(ProviderError::Refused("the issuer does not take the code"));
         }
-        let tokens: Value = self.json(head.status, &head.headers, &body)?;
+        let tokens: Value = self.parse_json(head.status, &head.headers, &body)?;
         let Some(token) = tokens.get("id_token").and_then(Value::as_str) else {
-            return Err(Failure::Refused("the issuer gives no ID token"));
+            return Err(ProviderError::Refused("the issuer gives no ID token"));
         };
-        let nonce = pending.nonce_sent();
-        self.verify(token, Expected::IdToken { client_id, nonce: &nonce }).await
+        let nonce = pending.nonce_hash();
+        self.verify(token, ExpectedToken::IdToken { client_id, nonce: &nonce }).await
     }
 
     /// Verifies an access token and returns its claims. Fetches the issuer's keys if needed.
     ///
     /// # Errors
     /// `BUSY` if too many tokens are waiting, `ISSUER_UNAVAILABLE`, or why the token is invalid.
-    pub async fn access(&self, token: &str) -> Result<Claims, Failure> {
+    pub async fn verify_access_token(&self, token: &str) -> Result<Claims, ProviderError> {
         let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
         let _place = self.waiting.try_acquire().map_err(busy)?;
         let audiences = self.audiences();
         let client_id = self.config.client_id.as_deref();
-        self.verify(token, Expected::AccessToken { audiences: &audiences, client_id }).await
+        self.verify(token, ExpectedToken::AccessToken { audiences: &audiences, client_id }).await
     }
 
-    /// As [`Provider::access`], but without any fetch: uses only cached, fresh keys.
+    /// As [`Provider::verify_access_token`], but without any fetch: uses only cached, fresh keys.
     ///
     /// # Errors
-    /// `UnknownKey` if [`Provider::access`] might accept the token, `Refused` if it is invalid.
-    pub fn access_now(&self, token: &str) -> Result<Arc<Claims>, Fault> {
-        let keys = self.keys.fresh().ok_or(Fault::UnknownKey)?;
+    /// `UnknownKey` if [`Provider::verify_access_token`] might accept the token, `Refused` if it is invalid.
+    pub fn verify_from_cache(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+        let keys = self.keys.get_fresh().ok_or(TokenError::UnknownKey)?;
         let now = self.clock.now();
         if let Some(claims) = self.verified.get(token, &keys, now) {
             return Ok(claims);
         }
         let audiences = self.audiences();
         let client_id = self.config.client_id.as_deref();
-        let expected = Expected::AccessToken { audiences: &audiences, client_id };
+        let expected = ExpectedToken::AccessToken { audiences: &audiences, client_id };
         let claims = verify(token, &self.config.issuer, &keys, expected, now)?;
         Ok(self.verified.put(token, &keys, claims, now))
     }
@@ -188,10 +193,16 @@ impl Provider {
         self.config.audience.as_deref().into_iter().chain(of_rules).collect()
     }
 
-    async fn verify(&self, token: &str, expected: Expected<'_>) -> Result<Claims, Failure> {
-        let refused = |fault: Fault| match fault {
-            Fault::UnknownKey => Failure::Refused("it names a key that the issuer does not have"),
-            Fault::Refused(why) => Failure::Refused(why),
+    async fn verify(
+        &self,
+        token: &str,
+        expected: ExpectedToken<'_>,
+    ) -> Result<Claims, ProviderError> {
+        let refused = |fault: TokenError| match fault {
+            TokenError::UnknownKey => {
+                ProviderError::Refused("it names a key that the issuer does not have")
+            }
+            TokenError::Refused(why) => ProviderError::Refused(why),
         };
         let id = key_id(token).map_err(refused)?;
         let keys = self.keys.get(|keys| keys.has(&id), || self.fetch_keys()).await?;
@@ -210,7 +221,7 @@ impl Provider {
     async fn fetch_discovery(&self) -> Result<Discovery, Error> {
         let issuer = &self.config.issuer;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let found: Discovery = serde_json::from_slice(&self.document(&url).await?)
+        let found: Discovery = serde_json::from_slice(&self.fetch_document(&url).await?)
             .map_err(|_| self.unusable("its discovery document cannot be read"))?;
         if found.issuer != *issuer {
             return Err(self.unusable("its discovery document names another issuer"));
@@ -221,7 +232,7 @@ impl Provider {
     async fn fetch_keys(&self) -> Result<KeySet, Error> {
         let discovery = self.discovery().await?;
         let url = self.endpoint(Some(&discovery.jwks_uri))?;
-        let document = self.document(url).await?;
+        let document = self.fetch_document(url).await?;
         KeySet::parse(&document).ok_or_else(|| self.unusable("its key set cannot be read"))
     }
 
@@ -239,16 +250,22 @@ impl Provider {
         Err(self.unusable("an endpoint of it is not under https"))
     }
 
-    async fn document(&self, url: &str) -> Result<Bytes, Error> {
+    async fn fetch_document(&self, url: &str) -> Result<Bytes, Error> {
         let request = Request::get(url).header(ACCEPT, "application/json").body(Bytes::new());
         let request = request.map_err(|_| self.unusable("an endpoint of it is no URL"))?;
-        let response = self.client.send(request, self.limits).await.map_err(|e| self.away(&e))?;
+        let response =
+            self.client.send(request, self.limits).await.map_err(|e| self.unreachable(&e))?;
         let (head, body) = response.into_parts();
-        let _: Value = self.json(head.status, &head.headers, &body)?;
+        let _: Value = self.parse_json(head.status, &head.headers, &body)?;
         Ok(body)
     }
 
-    fn json(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+    fn parse_json(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Value, Error> {
         if status != StatusCode::OK {
             return Err(self.unusable("it answers with another status than 200"));
         }
@@ -260,7 +277,7 @@ impl Provider {
         serde_json::from_slice(body).map_err(|_| self.unusable("its JSON cannot be read"))
     }
 
-    fn refused(&self, status: StatusCode, body: &[u8]) {
+    fn log_refused_code(&self, status: StatusCode, body: &[u8]) {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let word = body.get("error").and_then(Value::as_str).unwrap_or_default();
         let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
@@ -268,7 +285,7 @@ impl Provider {
         warn!(provider = self.config.name, status = status.as_u16(), word, "a code was not taken");
     }
 
-    fn away(&self, error: &Error) -> Error {
+    fn unreachable(&self, error: &Error) -> Error {
         self.unusable(&error.to_string())
     }
 
@@ -280,8 +297,8 @@ impl Provider {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for ProviderError {
     fn from(error: Error) -> Self {
-        Self::Away(error)
+        Self::Unavailable(error)
     }
 }

@@ -20,18 +20,18 @@ const TOKENS_MAX: usize = 1_024;
 
 /// The cached tokens of one issuer.
 #[derive(Debug, Default)]
-pub struct Verified {
-    tokens: RwLock<HashMap<[u8; 32], Held>>,
+pub struct VerifiedTokens {
+    tokens: RwLock<HashMap<[u8; 32], CachedToken>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct CachedToken {
     keys: Arc<KeySet>,
     claims: Arc<Claims>,
 }
 
-impl Held {
-    fn is_good(&self, keys: &Arc<KeySet>, now: Timestamp) -> bool {
+impl CachedToken {
+    fn is_valid(&self, keys: &Arc<KeySet>, now: Timestamp) -> bool {
         let ends = self.claims.expires_at().unix_seconds();
         Arc::ptr_eq(&self.keys, keys) && ends.saturating_add(LEEWAY_SECONDS) > now.unix_seconds()
     }
@@ -41,13 +41,13 @@ fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-impl Verified {
+impl VerifiedTokens {
     /// Returns the claims of a token that was verified with these keys, or `None` if it is not cached or has expired.
     #[must_use]
     pub fn get(&self, token: &str, keys: &Arc<KeySet>, now: Timestamp) -> Option<Arc<Claims>> {
         let tokens = self.tokens.read();
-        let held = tokens.get(&hash(token))?;
-        held.is_good(keys, now).then(|| Arc::clone(&held.claims))
+        let cached = tokens.get(&hash(token))?;
+        cached.is_valid(keys, now).then(|| Arc::clone(&cached.claims))
     }
 
     /// Stores a token that was just verified with these keys. If the cache is full, evicts unusable tokens or, if that
@@ -60,15 +60,15 @@ impl Verified {
         now: Timestamp,
     ) -> Arc<Claims> {
         let claims = Arc::new(claims);
-        let held = Held { keys: Arc::clone(keys), claims: Arc::clone(&claims) };
+        let cached = CachedToken { keys: Arc::clone(keys), claims: Arc::clone(&claims) };
         let mut tokens = self.tokens.write();
         if tokens.len() >= TOKENS_MAX {
-            tokens.retain(|_, held| held.is_good(keys, now));
+            tokens.retain(|_, cached| cached.is_valid(keys, now));
         }
         if tokens.len() >= TOKENS_MAX {
             tokens.clear();
         }
-        tokens.insert(hash(token), held);
+        tokens.insert(hash(token), cached);
         claims
     }
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_verified_token_is_cached_until_it_expires_or_the_keys_are_refetched() {
-        let (verified, keys) = (Verified::default(), keys());
+        let (verified, keys) = (VerifiedTokens::default(), keys());
         verified.put("a", &keys, claims(1_060), NOW);
         assert!(verified.get("a", &keys, NOW).is_some());
         assert!(verified.get("b", &keys, NOW).is_none());
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_cache_of_verified_tokens_is_limited() {
-        let (verified, keys) = (Verified::default(), keys());
+        let (verified, keys) = (VerifiedTokens::default(), keys());
         verified.put("ended", &keys, claims(1), NOW);
         for at in 1..TOKENS_MAX {
             verified.put(&at.to_string(), &keys, claims(1_060), NOW);

@@ -29,7 +29,7 @@ const MARKS_OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
 
 /// Expected kind of token.
 #[derive(Debug, Clone, Copy)]
-pub enum Expected<'a> {
+pub enum ExpectedToken<'a> {
     /// ID token of a login that Shoreguard began.
     IdToken {
         /// Shoreguard's client id at the issuer.
@@ -48,20 +48,20 @@ pub enum Expected<'a> {
 
 /// Reason why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum TokenError {
     /// It names an unknown key, or a key that was removed.
     UnknownKey,
     /// It is invalid. For the log.
     Refused(&'static str),
 }
 
-type Checked<T> = Result<T, Fault>;
+type TokenResult<T> = Result<T, TokenError>;
 
-fn refuse<T>(why: &'static str) -> Checked<T> {
-    Err(Fault::Refused(why))
+fn refuse<T>(why: &'static str) -> TokenResult<T> {
+    Err(TokenError::Refused(why))
 }
 
-fn require(holds: bool, why: &'static str) -> Checked<()> {
+fn require(holds: bool, why: &'static str) -> TokenResult<()> {
     if holds { Ok(()) } else { refuse(why) }
 }
 
@@ -69,11 +69,11 @@ fn require(holds: bool, why: &'static str) -> Checked<()> {
 ///
 /// # Errors
 /// `Refused` if it is not an acceptable token.
-pub fn key_id(token: &str) -> Checked<String> {
+pub fn key_id(token: &str) -> TokenResult<String> {
     header(token).map(|(id, _)| id)
 }
 
-fn header(token: &str) -> Checked<(String, Header)> {
+fn header(token: &str) -> TokenResult<(String, Header)> {
     require(token.len() <= TOKEN_BYTES_MAX, "it is too long")?;
     let Ok(header) = jsonwebtoken::decode_header(token) else {
         return refuse("its header cannot be read");
@@ -95,13 +95,13 @@ pub fn verify(
     token: &str,
     issuer: &str,
     keys: &KeySet,
-    expected: Expected<'_>,
+    expected: ExpectedToken<'_>,
     now: Timestamp,
-) -> Checked<Claims> {
+) -> TokenResult<Claims> {
     let (id, header) = header(token)?;
     let types: &[&str] = match expected {
-        Expected::IdToken { .. } => &["jwt"],
-        Expected::AccessToken { .. } => &["jwt", "at+jwt", "application/at+jwt"],
+        ExpectedToken::IdToken { .. } => &["jwt"],
+        ExpectedToken::AccessToken { .. } => &["jwt", "at+jwt", "application/at+jwt"],
     };
     let typ = header.typ.as_ref().map(|typ| typ.to_ascii_lowercase());
     require(typ.is_none_or(|typ| types.contains(&typ.as_str())), "its type is another one")?;
@@ -109,7 +109,7 @@ pub fn verify(
         return if keys.has(&id) {
             refuse("its key is not for its algorithm")
         } else {
-            Err(Fault::UnknownKey)
+            Err(TokenError::UnknownKey)
         };
     };
     let mut signature_only = Validation::new(header.alg);
@@ -124,18 +124,20 @@ pub fn verify(
     let is_issuer = all.get("iss").and_then(Value::as_str) == Some(issuer);
     require(is_issuer, "its issuer is another one")?;
     let subject = subject(&all)?;
-    let expires_at = times(&all, expected, now)?;
+    let expires_at = check_times(&all, expected, now)?;
     let audiences = audiences(&all)?;
     match expected {
-        Expected::IdToken { client_id, nonce } => id_token(&all, &audiences, client_id, nonce)?,
-        Expected::AccessToken { audiences: ours, client_id } => {
-            access_token(&all, &audiences, ours, client_id)?;
+        ExpectedToken::IdToken { client_id, nonce } => {
+            check_id_token(&all, &audiences, client_id, nonce)?
+        }
+        ExpectedToken::AccessToken { audiences: ours, client_id } => {
+            check_access_token(&all, &audiences, ours, client_id)?;
         }
     }
     Ok(Claims::new(all, subject, audiences, expires_at))
 }
 
-fn subject(all: &Map<String, Value>) -> Checked<String> {
+fn subject(all: &Map<String, Value>) -> TokenResult<String> {
     let subject = all.get("sub").and_then(Value::as_str).unwrap_or_default();
     let fits = (1..=SUBJECT_BYTES_MAX).contains(&subject.len());
     let plain = !subject.chars().any(char::is_control) && !subject.trim().is_empty();
@@ -144,7 +146,7 @@ fn subject(all: &Map<String, Value>) -> Checked<String> {
 }
 
 /// Returns a time claim in Unix seconds, with fractions truncated, or `None` if the claim is absent.
-fn seconds(all: &Map<String, Value>, name: &str) -> Checked<Option<i64>> {
+fn seconds(all: &Map<String, Value>, name: &str) -> TokenResult<Option<i64>> {
     let Some(value) = all.get(name) else { return Ok(None) };
     #[expect(
         clippy::cast_possible_truncation,
@@ -154,7 +156,11 @@ fn seconds(all: &Map<String, Value>, name: &str) -> Checked<Option<i64>> {
     seconds.map_or_else(|| refuse("one of its times is no time"), |seconds| Ok(Some(seconds)))
 }
 
-fn times(all: &Map<String, Value>, expected: Expected<'_>, now: Timestamp) -> Checked<Timestamp> {
+fn check_times(
+    all: &Map<String, Value>,
+    expected: ExpectedToken<'_>,
+    now: Timestamp,
+) -> TokenResult<Timestamp> {
     let now = now.unix_seconds();
     let begun = now.saturating_add(LEEWAY_SECONDS);
     let Some(ends) = seconds(all, "exp")? else { return refuse("it never ends") };
@@ -162,13 +168,13 @@ fn times(all: &Map<String, Value>, expected: Expected<'_>, now: Timestamp) -> Ch
     require(seconds(all, "nbf")?.is_none_or(|from| from <= begun), "it has not begun")?;
     let issued = seconds(all, "iat")?;
     require(issued.is_none_or(|at| at <= begun), "it was issued in the future")?;
-    if let Expected::IdToken { .. } = expected {
+    if let ExpectedToken::IdToken { .. } = expected {
         require(issued.is_some(), "it does not say when it was issued")?;
     }
     Ok(Timestamp::from_unix_seconds(ends))
 }
 
-fn audiences(all: &Map<String, Value>) -> Checked<Vec<String>> {
+fn audiences(all: &Map<String, Value>) -> TokenResult<Vec<String>> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let found = match all.get("aud") {
         Some(Value::Array(items)) => items.iter().map(text).collect(),
@@ -181,12 +187,12 @@ fn audiences(all: &Map<String, Value>) -> Checked<Vec<String>> {
     }
 }
 
-fn id_token(
+fn check_id_token(
     all: &Map<String, Value>,
     audiences: &[String],
     client_id: &str,
     nonce: &str,
-) -> Checked<()> {
+) -> TokenResult<()> {
     let to_us = audiences.iter().any(|audience| audience == client_id);
     require(to_us, "it is not for this client")?;
     let party = all.get("azp").map(|party| party.as_str() == Some(client_id));
@@ -197,12 +203,12 @@ fn id_token(
     require(answers, "it does not answer the login that was begun")
 }
 
-fn access_token(
+fn check_access_token(
     all: &Map<String, Value>,
     audiences: &[String],
     ours: &[&str],
     client_id: Option<&str>,
-) -> Checked<()> {
+) -> TokenResult<()> {
     let to_us = audiences.iter().any(|audience| ours.contains(&audience.as_str()));
     require(to_us, "it is not for an audience of ours")?;
     let to_client = client_id.is_some_and(|id| audiences.iter().any(|audience| audience == id));

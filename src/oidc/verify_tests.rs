@@ -10,9 +10,9 @@ use super::*;
 
 const ISSUER: &str = "https://id.example.com";
 const NOW: i64 = 1_800_000_000;
-const ID: Expected<'_> = Expected::IdToken { client_id: "client", nonce: "nonce" };
-const ACCESS: Expected<'_> =
-    Expected::AccessToken { audiences: &["api", "other-api"], client_id: Some("client") };
+const ID: ExpectedToken<'_> = ExpectedToken::IdToken { client_id: "client", nonce: "nonce" };
+const ACCESS: ExpectedToken<'_> =
+    ExpectedToken::AccessToken { audiences: &["api", "other-api"], client_id: Some("client") };
 
 /// An issuer with one key per curve.
 struct Issuer {
@@ -50,7 +50,7 @@ impl Issuer {
         self.sign(&header("ec", Algorithm::ES256), claims)
     }
 
-    fn verify(&self, token: &str, expected: Expected<'_>) -> Checked<Claims> {
+    fn verify(&self, token: &str, expected: ExpectedToken<'_>) -> TokenResult<Claims> {
         verify(token, ISSUER, &self.keys, expected, Timestamp::from_unix_seconds(NOW))
     }
 }
@@ -113,7 +113,7 @@ fn t03_id_tokens_and_access_tokens_are_not_interchangeable() {
         with(&access, "aud", json!(["api", "client"])),
     ] {
         let refused = issuer.verify(&issuer.token(&marked), ACCESS).unwrap_err();
-        assert_eq!(refused, Fault::Refused("it is no access token"), "{marked}");
+        assert_eq!(refused, TokenError::Refused("it is no access token"), "{marked}");
     }
     assert!(issuer.verify(&issuer.token(&with(&access, "typ", json!("Bearer"))), ACCESS).is_ok());
     for typ in ["sg-session+jwt", "logout+jwt", "secevent+jwt", ""] {
@@ -131,29 +131,32 @@ fn an_invalid_signature_or_unsupported_algorithm_is_refused() {
     // A public key must not be accepted as an HMAC secret.
     for alg in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let forged = issuer.sign(&header("ec", alg), &claims);
-        assert_eq!(refused(&forged), Fault::Refused("its algorithm is not taken"));
+        assert_eq!(refused(&forged), TokenError::Refused("its algorithm is not taken"));
     }
     let body = sound.split('.').nth(1).unwrap();
     for alg in ["none", "None", "", "ES384", "RS512"] {
         let head = URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "kid": "ec" }).to_string());
-        assert!(matches!(refused(&format!("{head}.{body}.")), Fault::Refused(_)), "{alg}");
+        assert!(matches!(refused(&format!("{head}.{body}.")), TokenError::Refused(_)), "{alg}");
     }
     let other_key = issuer.sign(&header("ec", Algorithm::EdDSA), &claims);
-    assert_eq!(refused(&other_key), Fault::Refused("its key is not for its algorithm"));
+    assert_eq!(refused(&other_key), TokenError::Refused("its key is not for its algorithm"));
     let stranger = Issuer::new().token(&claims);
-    assert_eq!(refused(&stranger), Fault::Refused("its signature does not fit"));
-    assert_eq!(refused(&issuer.sign(&header("new", Algorithm::ES256), &claims)), Fault::UnknownKey);
+    assert_eq!(refused(&stranger), TokenError::Refused("its signature does not fit"));
+    assert_eq!(
+        refused(&issuer.sign(&header("new", Algorithm::ES256), &claims)),
+        TokenError::UnknownKey
+    );
     for id in [None, Some(String::new())] {
         let header = Header { kid: id, ..Header::new(Algorithm::ES256) };
-        assert_eq!(refused(&issuer.sign(&header, &claims)), Fault::Refused("it names no key"));
+        assert_eq!(refused(&issuer.sign(&header, &claims)), TokenError::Refused("it names no key"));
     }
     let critical = Header { crit: Some(vec!["b64".to_owned()]), ..header("ec", Algorithm::ES256) };
-    assert!(matches!(refused(&issuer.sign(&critical, &claims)), Fault::Refused(_)));
+    assert!(matches!(refused(&issuer.sign(&critical, &claims)), TokenError::Refused(_)));
     for broken in ["", "a", "a.b", "a.b.c", "a.b.c.d", &sound[1..], &sound[..sound.len() - 2]] {
-        assert!(matches!(refused(broken), Fault::Refused(_)), "{broken}");
+        assert!(matches!(refused(broken), TokenError::Refused(_)), "{broken}");
     }
     let long = with(&claims, "x", json!("x".repeat(TOKEN_BYTES_MAX)));
-    assert_eq!(refused(&issuer.token(&long)), Fault::Refused("it is too long"));
+    assert_eq!(refused(&issuer.token(&long)), TokenError::Refused("it is too long"));
 }
 
 #[test]
@@ -199,8 +202,8 @@ fn every_claim_is_validated() {
         without(&id, "nonce"),
     ] {
         let refused = issuer.verify(&issuer.token(&bad), ID);
-        assert!(matches!(refused, Err(Fault::Refused(_))), "{bad}");
+        assert!(matches!(refused, Err(TokenError::Refused(_))), "{bad}");
     }
-    let nothing = Expected::IdToken { client_id: "client", nonce: "" };
+    let nothing = ExpectedToken::IdToken { client_id: "client", nonce: "" };
     assert!(issuer.verify(&issuer.token(&with(&id, "nonce", json!(""))), nothing).is_err());
 }

@@ -19,7 +19,7 @@ pub const REQUEST: &str = "shoreguard/request";
 
 /// Whether a key is reserved. Ignores case and leading whitespace, since people read these records too.
 #[must_use]
-pub fn is_ours(key: &str) -> bool {
+pub fn is_reserved(key: &str) -> bool {
     let start = key.trim_start().as_bytes().get(..PREFIX.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
@@ -39,10 +39,10 @@ mod tests {
             " shoreguard/actor",
             "SHOREGUARD/x",
         ] {
-            assert!(is_ours(key), "{key}");
+            assert!(is_reserved(key), "{key}");
         }
         for key in ["", "shoreguard", "team/shoreguard/actor", "actor", "shoreguarď/x"] {
-            assert!(!is_ours(key), "{key}");
+            assert!(!is_reserved(key), "{key}");
         }
     }
 }

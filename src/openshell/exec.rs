@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::gateway::Messages;
-use super::sandbox::{about, unreadable};
+use super::sandbox::{map_not_found, unreadable};
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::db::types::SandboxName;
 use crate::error::Error;
@@ -67,23 +67,24 @@ pub enum Output {
 
 /// Output stream of a command. If it is dropped, the gateway ends the command.
 #[derive(Debug)]
-pub struct Outputs {
+pub struct OutputStream {
     messages: Messages,
     generation: Generation,
     gateway: String,
-    place: SandboxName,
+    sandbox: SandboxName,
 }
 
-impl Outputs {
+impl OutputStream {
     /// Returns the next part, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Output>, Error> {
         loop {
-            let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
+            let Some(message) = self.messages.next().await.map_err(map_not_found(&self.sandbox))?
+            else {
                 return Ok(None);
             };
             let output = match self.generation {
-                Generation::V0_0 => v0_0::exec_output(message),
-                Generation::V0_1 => v0_1::exec_output(message),
+                Generation::V0_0 => v0_0::decode_exec_output(message),
+                Generation::V0_1 => v0_1::decode_exec_output(message),
             };
             let unreadable = |_| unreadable(&self.gateway, EXEC);
             if let Some(output) = output.map_err(unreadable)? {
@@ -99,13 +100,13 @@ const END_OF_INPUT: &[u8] = &[4];
 /// Input stream of a command. If it is dropped, a gateway of generation 0.1 closes the command's input, and a gateway
 /// of generation 0.0 aborts the command.
 #[derive(Debug)]
-pub struct Inputs {
+pub struct InputStream {
     sender: mpsc::Sender<Bytes>,
     generation: Generation,
     tty: bool,
 }
 
-impl Inputs {
+impl InputStream {
     /// Ends the input as far as the gateway supports it. In generation 0.0 the input stream must stay open while the
     /// response is read: a terminal gets the character that ends its input, and a command without a terminal cannot be
     /// notified.
@@ -125,8 +126,8 @@ impl Inputs {
     /// Sends input. Returns false if it is not read any more.
     pub async fn send(&self, input: Input) -> bool {
         let message = match self.generation {
-            Generation::V0_0 => v0_0::exec_input(input),
-            Generation::V0_1 => v0_1::exec_input(input),
+            Generation::V0_0 => v0_0::encode_exec_input(input),
+            Generation::V0_1 => v0_1::encode_exec_input(input),
         };
         self.sender.send(message.into()).await.is_ok()
     }
@@ -134,36 +135,42 @@ impl Inputs {
 
 impl Gateway {
     /// Runs a command. The request is sent only once.
-    pub async fn exec(&self, place: &SandboxName, command: &Command) -> Result<Outputs, Error> {
-        self.fits(command)?;
+    pub async fn exec(
+        &self,
+        sandbox: &SandboxName,
+        command: &Command,
+    ) -> Result<OutputStream, Error> {
+        self.check_timeout(command)?;
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::exec(&self.get_sandbox(place).await?.id, command),
-            Generation::V0_1 => v0_1::exec(place, command),
+            Generation::V0_0 => v0_0::encode_exec(&self.get_sandbox(sandbox).await?.id, command),
+            Generation::V0_1 => v0_1::encode_exec(sandbox, command),
         };
-        let messages = self.stream(EXEC, &request).await.map_err(about(place))?;
-        Ok(self.outputs(messages, place))
+        let messages = self.stream(EXEC, &request).await.map_err(map_not_found(sandbox))?;
+        Ok(self.output_stream(messages, sandbox))
     }
 
     /// Runs a command with an input stream. The request is sent only once.
     pub async fn exec_interactive(
         &self,
-        place: &SandboxName,
+        sandbox: &SandboxName,
         command: &Command,
-    ) -> Result<(Inputs, Outputs), Error> {
-        self.fits(command)?;
+    ) -> Result<(InputStream, OutputStream), Error> {
+        self.check_timeout(command)?;
         let first = match self.generation() {
-            Generation::V0_0 => v0_0::exec_start(&self.get_sandbox(place).await?.id, command),
-            Generation::V0_1 => v0_1::exec_start(place, command),
+            Generation::V0_0 => {
+                v0_0::encode_exec_start(&self.get_sandbox(sandbox).await?.id, command)
+            }
+            Generation::V0_1 => v0_1::encode_exec_start(sandbox, command),
         };
         let opened = self.duplex(EXEC_INTERACTIVE, &first).await;
-        let (sender, messages) = opened.map_err(about(place))?;
-        let inputs = Inputs { sender, generation: self.generation(), tty: command.tty };
-        Ok((inputs, self.outputs(messages, place)))
+        let (sender, messages) = opened.map_err(map_not_found(sandbox))?;
+        let inputs = InputStream { sender, generation: self.generation(), tty: command.tty };
+        Ok((inputs, self.output_stream(messages, sandbox)))
     }
 
     /// Rejects fractions of a second in generation 0.0, which counts seconds: less than one second would be sent as no
     /// timeout.
-    fn fits(&self, command: &Command) -> Result<(), Error> {
+    fn check_timeout(&self, command: &Command) -> Result<(), Error> {
         match self.generation() {
             Generation::V0_0 if command.timeout.subsec_nanos() != 0 => {
                 let why = "must be whole seconds on a gateway of generation 0.0";
@@ -173,8 +180,8 @@ impl Gateway {
         }
     }
 
-    fn outputs(&self, messages: Messages, place: &SandboxName) -> Outputs {
+    fn output_stream(&self, messages: Messages, sandbox: &SandboxName) -> OutputStream {
         let (generation, gateway) = (self.generation(), self.name().to_string());
-        Outputs { messages, generation, gateway, place: place.clone() }
+        OutputStream { messages, generation, gateway, sandbox: sandbox.clone() }
     }
 }

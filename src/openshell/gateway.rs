@@ -26,20 +26,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::headers::passed;
-pub(crate) use super::messages::{Messages, Passed};
+use super::headers::forwarding_headers;
+pub(crate) use super::messages::{ForwardedResponse, Messages};
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
-use crate::error::{Error, Said};
-use crate::net::own;
-use crate::upstream::budget::{Budget, Draw};
+use crate::error::{Error, GatewayRefusal};
+use crate::net::spawn_owned;
+use crate::upstream::budget::{Budget, BudgetClass};
 use crate::upstream::connection::{Connection, Lease};
-use crate::upstream::exchange::{Answer, Exchange, Failed, Source};
+use crate::upstream::exchange::{Exchange, ExchangeError, RequestSource, ResponseStart};
 use crate::upstream::generation::Generation;
 use crate::upstream::lane::Lane;
 use crate::upstream::targets::Target;
-use crate::upstream::unanswered::Unanswered;
+use crate::upstream::unanswered::OutcomeUnknown;
 use crate::upstream::{headers, message};
 
 /// Default timeout of a unary call.
@@ -59,9 +59,9 @@ pub struct Gateway {
     /// Caller on whose behalf the gateway is called; `None` for the server's own work.
     pub(super) caller: Option<PrincipalId>,
     /// Whether the gateway may have processed the last call.
-    seen: AtomicBool,
+    maybe_processed: AtomicBool,
     /// Whether the gateway may have acted for the current call and did not report the outcome.
-    pub(super) unanswered: Unanswered,
+    pub(super) outcome_unknown: OutcomeUnknown,
 }
 
 type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
@@ -72,19 +72,19 @@ impl Gateway {
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, `GATEWAY_BUSY`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED`
     /// if this build does not support its generation.
-    pub async fn reach(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
+    pub async fn connect(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
         let target = app.fleet.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
-        target.budget.check(Draw::Single)?;
+        target.budget.check(BudgetClass::Single)?;
         let lease = app.fleet.channels.lease(&target).await?;
-        let generation = lease.probe().spoken(&target.name)?;
+        let generation = lease.probe().supported_generation(&target.name)?;
         Ok(Self {
             app: Arc::clone(app),
             target,
             generation,
             lease: lease.into(),
             caller: None,
-            seen: AtomicBool::new(false),
-            unanswered: Unanswered::default(),
+            maybe_processed: AtomicBool::new(false),
+            outcome_unknown: OutcomeUnknown::default(),
         })
     }
 
@@ -122,7 +122,7 @@ impl Gateway {
                     Lane::Unary,
                     path,
                     None,
-                    Source::new(Some(message::framed(request)), None, None),
+                    RequestSource::new(Some(message::encode_frame(request)), None, None),
                 )
                 .await?;
             let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
@@ -130,23 +130,24 @@ impl Gateway {
             while stream.next().await?.is_some() {}
             Ok(answer)
         };
-        let answer = timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)));
-        self.told(path, answer)
+        let answer =
+            timeout(within, answer).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
+        self.record_outcome(path, answer)
     }
 
     /// Makes a call with the caller's own bytes. Returns the response of the gateway, including an error.
-    pub(crate) async fn pass(
+    pub(crate) async fn forward(
         &self,
         path: &'static str,
         headers: (HeaderMap, Option<Instant>),
         request: &[u8],
         within: Duration,
-    ) -> Result<Passed, Error> {
-        let passed = async {
-            let source = Source::new(Some(message::framed(request)), None, None);
+    ) -> Result<ForwardedResponse, Error> {
+        let response = async {
+            let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
             let mut stream = self.open(Lane::Unary, path, Some(headers), source).await?;
             let mut message = None;
-            let refused = loop {
+            let error = loop {
                 match stream.next().await {
                     Ok(Some(next)) => message = Some(next),
                     Ok(None) => break None,
@@ -155,19 +156,28 @@ impl Gateway {
                 }
             };
             let trailers = stream.trailers.take().unwrap_or_default();
-            Ok(Passed { head: stream.head, message, trailers, refused })
+            Ok(ForwardedResponse { headers: stream.headers, message, trailers, error })
         };
-        let passed = timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)));
-        let refused = passed.as_ref().ok().and_then(|passed| passed.refused.as_ref());
-        if !matches!(refused, Some(Error::Gateway { said: Said::Uncertain | Said::Late, .. })) {
-            return self.told(path, passed);
+        let response =
+            timeout(within, response).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
+        let error = response.as_ref().ok().and_then(|response| response.error.as_ref());
+        if !matches!(
+            error,
+            Some(Error::Gateway {
+                refusal: GatewayRefusal::Uncertain | GatewayRefusal::DeadlineExceeded,
+                ..
+            })
+        ) {
+            return self.record_outcome(path, response);
         }
-        passed
+        response
     }
 
-    fn late(&self, path: &'static str) -> Error {
+    fn timeout_error(&self, path: &'static str) -> Error {
         warn!(gateway = %self.target.name, path, "a gateway has not answered in time");
-        Error::Late { why: format!("gateway `{}` has not answered in time", self.target.name) }
+        Error::DeadlineExceeded {
+            why: format!("gateway `{}` has not answered in time", self.target.name),
+        }
     }
 
     /// Opens a call with a response stream.
@@ -176,9 +186,9 @@ impl Gateway {
         path: &'static str,
         request: &[u8],
     ) -> Result<Messages, Error> {
-        let source = Source::new(Some(message::framed(request)), None, None);
+        let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
         let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
-        self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
+        self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
     }
 
     /// Opens a call with streams in both directions.
@@ -189,11 +199,11 @@ impl Gateway {
     ) -> Result<(mpsc::Sender<Bytes>, Messages), Error> {
         let (sender, receiver) = mpsc::channel::<Bytes>(REQUEST_BUFFER);
         let rest = ReceiverStream::new(receiver)
-            .map(|bytes| Ok::<_, Infallible>(Frame::data(message::framed(&bytes))));
+            .map(|bytes| Ok::<_, Infallible>(Frame::data(message::encode_frame(&bytes))));
         let body: Body = StreamBody::new(Box::pin(rest));
-        let source = Source::new(Some(message::framed(first)), Some(body), None);
+        let source = RequestSource::new(Some(message::encode_frame(first)), Some(body), None);
         let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
-        let opened = self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
+        let opened = self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
         Ok((sender, opened?))
     }
 
@@ -202,75 +212,80 @@ impl Gateway {
         lane: Lane,
         path: &'static str,
         with: Option<(HeaderMap, Option<Instant>)>,
-        mut source: Source<Body>,
+        mut source: RequestSource<Body>,
     ) -> Result<Messages, Error> {
-        let draw = self.draw(path);
-        self.seen.store(false, Ordering::Relaxed);
-        self.target.budget.check(draw)?;
-        if self.acts(path) {
-            source = source.telling(self.unanswered.clone());
+        let budget_class = self.budget_class(path);
+        self.maybe_processed.store(false, Ordering::Relaxed);
+        self.target.budget.check(budget_class)?;
+        if self.is_write(path) {
+            source = source.with_outcome_flag(self.outcome_unknown.clone());
         }
         for _ in 0..TRIES {
-            let lease = self.current(lane).await?;
-            self.allows(&lease, path)?;
+            let lease = self.lease_for(lane).await?;
+            self.check_method_on(&lease, path)?;
             let headers = match &with {
-                Some((headers, until)) => passed(headers, *until, &lease),
-                None => headers::own(lease.authorization()),
+                Some((headers, deadline)) => forwarding_headers(headers, *deadline, &lease),
+                None => headers::for_own_call(lease.authorization()),
             };
-            self.seen.store(true, Ordering::Relaxed);
-            source = match Exchange::start(lease.again(), path, headers, source) {
+            self.maybe_processed.store(true, Ordering::Relaxed);
+            source = match Exchange::start(lease.duplicate(), path, headers, source) {
                 Err((_, unsent)) => *unsent,
                 Ok(mut exchange) => {
-                    match std::future::poll_fn(|cx| exchange.poll_answer(cx)).await {
-                        Ok(answer) => return self.begun(draw, answer),
-                        Err(Failed::Unprocessed(unprocessed) | Failed::Stalled(unprocessed)) => {
-                            *unprocessed
-                        }
-                        Err(Failed::Broken(why)) => {
+                    match std::future::poll_fn(|cx| exchange.poll_response(cx)).await {
+                        Ok(answer) => return self.response_messages(budget_class, answer),
+                        Err(
+                            ExchangeError::Unprocessed(unprocessed)
+                            | ExchangeError::Stalled(unprocessed),
+                        ) => *unprocessed,
+                        Err(ExchangeError::Broken(why)) => {
                             warn!(gateway = %self.target.name, why, "a gateway did not answer");
                             return Err(self.unreachable());
                         }
-                        Err(Failed::CallerGone) => {
+                        Err(ExchangeError::CallerGone) => {
                             return Err(Error::internal("our own body broke"));
                         }
-                        Err(Failed::Refused(error)) => return Err(error),
+                        Err(ExchangeError::Refused(error)) => return Err(error),
                     }
                 }
             };
-            self.seen.store(false, Ordering::Relaxed);
+            self.maybe_processed.store(false, Ordering::Relaxed);
             lease.retire();
         }
         Err(self.unreachable())
     }
 
     /// Whether the gateway may have processed the last call of this handle, regardless of the result.
-    pub(crate) fn may_have_seen(&self) -> bool {
-        self.seen.load(Ordering::Relaxed)
+    pub(crate) fn may_have_processed(&self) -> bool {
+        self.maybe_processed.load(Ordering::Relaxed)
     }
 
-    fn begun(&self, draw: Draw, answer: Answer<Body>) -> Result<Messages, Error> {
+    fn response_messages(
+        &self,
+        budget_class: BudgetClass,
+        answer: ResponseStart<Body>,
+    ) -> Result<Messages, Error> {
         let (head, ()) = answer.head.into_parts();
         let name = &self.target.name;
-        if let Some(error) = headers::credential_refusal(name, head.status, &head.headers) {
+        if let Some(error) = headers::credential_error(name, head.status, &head.headers) {
             return Err(error);
         }
         if !headers::is_grpc(head.status, &head.headers) {
             warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
             return Err(self.unreachable());
         }
-        let (early, head) = if headers::has_status(&head.headers) {
+        let (header_status, headers) = if headers::has_status(&head.headers) {
             (Some(head.headers), HeaderMap::new())
         } else {
             (None, head.headers)
         };
         Ok(Messages {
-            head,
+            headers,
             gateway: Arc::clone(&self.target.name),
             budget: Arc::clone(&self.target.budget),
-            draw,
-            receiving: answer.body,
-            _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
-            early,
+            budget_class,
+            body: answer.body,
+            _request: answer.pump.map(|pump| AbortOnDropHandle::new(spawn_owned(pump))),
+            header_status,
             trailers: None,
             bytes: BytesMut::new(),
             ready: VecDeque::new(),

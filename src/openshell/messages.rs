@@ -14,10 +14,10 @@ use tonic::Status;
 use tracing::warn;
 
 use crate::error::Error;
-use crate::upstream::budget::{Budget, Draw};
+use crate::upstream::budget::{Budget, BudgetClass};
 use crate::upstream::connection::Connection;
-use crate::upstream::errors::refusal;
-use crate::upstream::exchange::{Part, Receiving};
+use crate::upstream::errors::error_from_status;
+use crate::upstream::exchange::{ResponseBody, ResponsePart};
 use crate::upstream::headers;
 
 /// Maximum size of a response message, in bytes: a page of sandboxes with their policies.
@@ -25,35 +25,35 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// A complete response of a gateway.
 #[derive(Debug)]
-pub(crate) struct Passed {
+pub(crate) struct ForwardedResponse {
     /// Its headers, not cleaned.
-    pub(crate) head: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its message, if any.
     pub(crate) message: Option<Bytes>,
     /// Its trailers, or the headers that contained the status; cleaned.
     pub(crate) trailers: HeaderMap,
     /// The error of its status; `None` if the status is OK.
-    pub(crate) refused: Option<Error>,
+    pub(crate) error: Option<Error>,
 }
 
-impl Passed {
+impl ForwardedResponse {
     /// Returns the status code that the caller gets.
     pub(crate) fn code(&self) -> i32 {
-        headers::verdict([&self.trailers]).unwrap_or_default()
+        headers::status_code([&self.trailers]).unwrap_or_default()
     }
 }
 
 /// The messages of a response. If it is dropped before its end, the stream is queued to be reset.
 pub(crate) struct Messages {
     /// Headers of the response; empty if they contained the status.
-    pub(super) head: HeaderMap,
+    pub(super) headers: HeaderMap,
     pub(super) gateway: Arc<str>,
     pub(super) budget: Arc<Budget>,
-    pub(super) draw: Draw,
-    pub(super) receiving: Receiving,
+    pub(super) budget_class: BudgetClass,
+    pub(super) body: ResponseBody,
     pub(super) _request: Option<AbortOnDropHandle<()>>,
     /// Headers that contain the status: no message may follow.
-    pub(super) early: Option<HeaderMap>,
+    pub(super) header_status: Option<HeaderMap>,
     /// Headers or trailers that contained the status, after the end.
     pub(super) trailers: Option<HeaderMap>,
     pub(super) bytes: BytesMut,
@@ -82,11 +82,11 @@ impl Messages {
             if self.ended {
                 return Ok(None);
             }
-            match std::future::poll_fn(|cx| self.receiving.poll_part(cx)).await {
-                Ok(Part::Data(data)) => self.take(&data)?,
-                Ok(Part::End(trailers)) => {
+            match std::future::poll_fn(|cx| self.body.poll_part(cx)).await {
+                Ok(ResponsePart::Data(data)) => self.push_data(&data)?,
+                Ok(ResponsePart::End(trailers)) => {
                     self.ended = true;
-                    self.verdict(trailers)?;
+                    self.check_status(trailers)?;
                 }
                 Err(why) => {
                     warn!(gateway = %self.gateway, why, "an answer broke off");
@@ -96,8 +96,8 @@ impl Messages {
         }
     }
 
-    fn take(&mut self, data: &[u8]) -> Result<(), Error> {
-        if self.early.is_some() && !data.is_empty() {
+    fn push_data(&mut self, data: &[u8]) -> Result<(), Error> {
+        if self.header_status.is_some() && !data.is_empty() {
             warn!(gateway = %self.gateway, "a response continues after its status");
             return Err(Connection::unreachable(&self.gateway));
         }
@@ -117,22 +117,23 @@ impl Messages {
             self.bytes.advance(5);
             self.ready.push_back(self.bytes.split_to(length).freeze());
         }
-        self.budget.spend(data.len(), self.ready.len() - before, self.draw)
+        self.budget.spend(data.len(), self.ready.len() - before, self.budget_class)
     }
 
     /// Checks the final status and stores the headers or trailers that contain it.
-    fn verdict(&mut self, trailers: Option<HeaderMap>) -> Result<(), Error> {
-        let said = [self.early.take(), trailers];
+    fn check_status(&mut self, trailers: Option<HeaderMap>) -> Result<(), Error> {
+        let parts = [self.header_status.take(), trailers];
         // The caller would take it for a rejection of its own credential.
-        let refusal_of = |part| headers::credential_refusal(&self.gateway, StatusCode::OK, part);
-        if let Some(error) = said.iter().flatten().find_map(refusal_of) {
+        let credential_error =
+            |part| headers::credential_error(&self.gateway, StatusCode::OK, part);
+        if let Some(error) = parts.iter().flatten().find_map(credential_error) {
             return Err(error);
         }
-        let Some(code) = headers::verdict(said.iter().flatten()) else {
+        let Some(code) = headers::status_code(parts.iter().flatten()) else {
             warn!(gateway = %self.gateway, "an answer ends without a status that is one");
             return Err(Connection::unreachable(&self.gateway));
         };
-        let end = said.into_iter().flatten().find(headers::has_status);
+        let end = parts.into_iter().flatten().find(headers::has_status);
         let mut end = end.unwrap_or_default();
         // An unreadable message would otherwise change the code.
         headers::clean(&mut end);
@@ -140,6 +141,6 @@ impl Messages {
         self.trailers = Some(end);
         let read = status.filter(|status| status.code() as i32 == code);
         let status = read.ok_or_else(|| Error::internal("a status that was judged"))?;
-        refusal(&self.gateway, &status).map_or(Ok(()), Err)
+        error_from_status(&self.gateway, &status).map_or(Ok(()), Err)
     }
 }

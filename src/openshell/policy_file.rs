@@ -7,33 +7,31 @@
 use std::sync::LazyLock;
 
 use prost::Message;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-};
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
 
 use super::Generation;
 use crate::error::Error;
-use crate::pb::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
-use crate::upstream::errors::words;
+use crate::pb::descriptors::{self, Descriptors};
+use crate::upstream::errors::sanitize_message;
 
 const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
 const MATCHER: &str = "openshell.sandbox.v1.L7QueryMatcher";
 /// Fields that only the gateway sets.
-const GATEWAYS_OWN: [&str; 3] = ["advisor_proposed", "provider_credentialed", "token_grant_owner"];
+const GATEWAY_ONLY_FIELDS: [&str; 3] =
+    ["advisor_proposed", "provider_credentialed", "token_grant_owner"];
 /// Maximum nesting depth of a policy.
 const DEPTH_MAX: usize = 16;
 
-static V0_0: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_of(V0_0_DESCRIPTORS));
-static V0_1: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_of(V0_1_DESCRIPTORS));
+static V0_0: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_descriptor(&descriptors::V0_0));
+static V0_1: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_descriptor(&descriptors::V0_1));
 
-fn policy_of(descriptors: &[u8]) -> MessageDescriptor {
-    let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
-    pool.get_message_by_name(POLICY).expect("it is in the set")
+fn policy_descriptor(descriptors: &Descriptors) -> MessageDescriptor {
+    descriptors.pool().get_message_by_name(POLICY).expect("it is in the set")
 }
 
 fn invalid(why: impl AsRef<str>) -> Error {
-    Error::invalid("policy", words(why.as_ref()))
+    Error::invalid("policy", sanitize_message(why.as_ref()))
 }
 
 /// Encodes a policy text as the message of a generation.
@@ -53,14 +51,14 @@ pub fn encode(generation: Generation, text: &str) -> Result<Vec<u8>, Error> {
         Generation::V0_0 => V0_0.clone(),
         Generation::V0_1 => V0_1.clone(),
     };
-    fit(&mut policy, &descriptor, 0)?;
+    normalize(&mut policy, &descriptor, 0)?;
     let message = DynamicMessage::deserialize(descriptor, Value::Object(policy))
         .map_err(|error| invalid(format!("does not fit the gateway: {error}")))?;
     Ok(message.encode_to_vec())
 }
 
 /// Converts the short forms of the file to those of the message.
-fn fit(
+fn normalize(
     object: &mut Map<String, Value>,
     descriptor: &MessageDescriptor,
     depth: usize,
@@ -69,7 +67,7 @@ fn fit(
         return Err(invalid("nests too deep"));
     }
     for (key, value) in object.iter_mut() {
-        if GATEWAYS_OWN.contains(&key.as_str()) {
+        if GATEWAY_ONLY_FIELDS.contains(&key.as_str()) {
             return Err(invalid(format!("has `{key}`, which is the gateway's own to set")));
         }
         // Unknown keys are rejected by the decoder, which names them.
@@ -84,34 +82,34 @@ fn fit(
             | Value::Object(_) => vec![value],
         };
         for value in values {
-            fit_value(value, &field, depth)?;
+            normalize_value(value, &field, depth)?;
         }
     }
     Ok(())
 }
 
-fn fit_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result<(), Error> {
+fn normalize_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result<(), Error> {
     let mut kind = field.kind();
     if let (true, Kind::Message(entry)) = (field.is_map(), &kind) {
         kind = entry.map_entry_value_field().kind();
     }
-    if let Kind::Enum(of) = &kind
+    if let Kind::Enum(descriptor) = &kind
         && let Value::String(word) = value
     {
-        *word = full_name(of, word);
+        *word = enum_value_name(descriptor, word);
     }
-    let Kind::Message(of) = kind else { return Ok(()) };
-    if of.full_name() == MATCHER
+    let Kind::Message(descriptor) = kind else { return Ok(()) };
+    if descriptor.full_name() == MATCHER
         && let Value::String(glob) = value
     {
         *value = serde_json::json!({ "glob": glob });
     }
     // Well-known types are left unchanged.
-    if of.full_name().starts_with("google.protobuf.") {
+    if descriptor.full_name().starts_with("google.protobuf.") {
         return Ok(());
     }
     match value {
-        Value::Object(object) => fit(object, &of, depth + 1),
+        Value::Object(object) => normalize(object, &descriptor, depth + 1),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             Ok(())
         }
@@ -119,11 +117,11 @@ fn fit_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result
 }
 
 /// Returns the full name of an enum value: `read-only` is `NETWORK_ACCESS_PRESET_READ_ONLY`.
-fn full_name(of: &EnumDescriptor, word: &str) -> String {
-    let zero = of.default_value();
+fn enum_value_name(descriptor: &EnumDescriptor, word: &str) -> String {
+    let zero = descriptor.default_value();
     let prefix = zero.name().strip_suffix("UNSPECIFIED").unwrap_or_default();
     let name = format!("{prefix}{}", word.to_ascii_uppercase().replace('-', "_"));
-    if of.get_value_by_name(&name).is_some() { name } else { word.to_owned() }
+    if descriptor.get_value_by_name(&name).is_some() { name } else { word.to_owned() }
 }
 
 #[cfg(test)]

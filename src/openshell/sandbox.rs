@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tracing::warn;
 
-use super::gateway::{CALL_TIME, Passed};
+use super::gateway::{CALL_TIME, ForwardedResponse};
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, workspace_or_default};
-use crate::error::{Error, Kind, Reason, Said};
+use crate::error::{Error, GatewayRefusal, Reason, ResourceKind};
 use crate::upstream::budget::SANDBOXES_MAX;
-use crate::upstream::errors::harmless;
+use crate::upstream::errors::sanitize;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
@@ -26,7 +26,7 @@ const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
 /// Timeout of a creation: a gateway may pull an image first.
 const CREATE_TIME: Duration = Duration::from_mins(2);
 /// Sandboxes per page of a list.
-pub(super) const PAGE: u32 = 200;
+pub(super) const PAGE_SIZE: u32 = 200;
 /// Maximum number of pages that are read per list: a gateway may return short ones.
 const PAGES_MAX: usize = 500;
 /// Maximum length of a stored text from a gateway, in characters.
@@ -82,7 +82,7 @@ pub struct Sandbox {
     /// The gateway's own id.
     pub id: String,
     /// Its workspace and name.
-    pub place: SandboxName,
+    pub full_name: SandboxName,
     /// Current phase.
     pub phase: Phase,
     /// When it was created.
@@ -141,63 +141,63 @@ impl Gateway {
     /// sandbox.
     pub async fn create_sandbox(&self, new: &NewSandbox) -> Result<Sandbox, Error> {
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::create(new)?,
-            Generation::V0_1 => v0_1::create(new)?,
+            Generation::V0_0 => v0_0::encode_create(new)?,
+            Generation::V0_1 => v0_1::encode_create(new)?,
         };
         let answer = self.unary(CREATE, &request, CREATE_TIME).await?;
-        self.read_sandbox(CREATE, &answer)
+        self.decode_sandbox(CREATE, &answer)
     }
 
     /// Forwards a creation unchanged. Returns the response and, on success, the created sandbox.
-    pub(crate) async fn pass_create(
+    pub(crate) async fn forward_create(
         &self,
         headers: (HeaderMap, Option<Instant>),
         request: &[u8],
-    ) -> Result<(Passed, Option<Sandbox>), Error> {
-        let passed = self.pass(CREATE, headers, request, CREATE_TIME).await?;
-        let made = passed.message.as_deref().filter(|_| passed.refused.is_none());
-        let made = made.map(|answer| self.read_sandbox(CREATE, answer)).transpose()?;
-        Ok((passed, made))
+    ) -> Result<(ForwardedResponse, Option<Sandbox>), Error> {
+        let response = self.forward(CREATE, headers, request, CREATE_TIME).await?;
+        let sandbox = response.message.as_deref().filter(|_| response.error.is_none());
+        let sandbox = sandbox.map(|answer| self.decode_sandbox(CREATE, answer)).transpose()?;
+        Ok((response, sandbox))
     }
 
     /// Appends an annotation to a caller's creation request, by which its sandbox is found later. Returns the request
     /// unchanged if it would become too large.
     pub(crate) fn with_annotation(&self, request: Bytes, key: &str, value: &str) -> Bytes {
-        let more = match self.generation() {
-            Generation::V0_0 => v0_0::annotated(key, value),
-            Generation::V0_1 => v0_1::annotated(key, value),
+        let extra = match self.generation() {
+            Generation::V0_0 => v0_0::encode_annotation(key, value),
+            Generation::V0_1 => v0_1::encode_annotation(key, value),
         };
-        if request.len() + more.len() > MESSAGE_BYTES_MAX {
+        if request.len() + extra.len() > MESSAGE_BYTES_MAX {
             return request;
         }
         // Concatenating two encoded messages merges their fields.
-        [request.as_ref(), &more].concat().into()
+        [request.as_ref(), &extra].concat().into()
     }
 
     /// Forwards a deletion with the caller's own bytes. Returns the response and whether the sandbox existed.
-    pub(crate) async fn pass_delete(
+    pub(crate) async fn forward_delete(
         &self,
         headers: (HeaderMap, Option<Instant>),
         request: &[u8],
-    ) -> Result<(Passed, bool), Error> {
-        let passed = self.pass(DELETE, headers, request, CALL_TIME).await?;
-        let answer = passed.message.as_deref().filter(|_| passed.refused.is_none());
-        let deleted = answer.map(|answer| self.was_deleted(answer)).transpose()?;
-        Ok((passed, deleted.unwrap_or(false)))
+    ) -> Result<(ForwardedResponse, bool), Error> {
+        let response = self.forward(DELETE, headers, request, CALL_TIME).await?;
+        let answer = response.message.as_deref().filter(|_| response.error.is_none());
+        let deleted = answer.map(|answer| self.decode_deleted(answer)).transpose()?;
+        Ok((response, deleted.unwrap_or(false)))
     }
 
     /// Parses the part of a creation request that is passed to pre-creation hooks.
-    pub(crate) fn asked_for(&self, request: &[u8]) -> Option<NewSandbox> {
+    pub(crate) fn parse_create_request(&self, request: &[u8]) -> Option<NewSandbox> {
         match self.generation() {
-            Generation::V0_0 => v0_0::asked_for(request),
-            Generation::V0_1 => v0_1::asked_for(request),
+            Generation::V0_0 => v0_0::decode_create(request),
+            Generation::V0_1 => v0_1::decode_create(request),
         }
     }
 
-    fn was_deleted(&self, answer: &[u8]) -> Result<bool, Error> {
+    fn decode_deleted(&self, answer: &[u8]) -> Result<bool, Error> {
         let deleted = match self.generation() {
-            Generation::V0_0 => v0_0::deleted(answer),
-            Generation::V0_1 => v0_1::deleted(answer),
+            Generation::V0_0 => v0_0::decode_deleted(answer),
+            Generation::V0_1 => v0_1::decode_deleted(answer),
         };
         deleted.ok_or_else(|| self.unreadable(DELETE))
     }
@@ -206,29 +206,29 @@ impl Gateway {
     ///
     /// # Errors
     /// `NOT_FOUND` if the sandbox does not exist.
-    pub async fn get_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
-        self.about_sandbox(GET, place).await
+    pub async fn get_sandbox(&self, sandbox: &SandboxName) -> Result<Sandbox, Error> {
+        self.call_on_sandbox(GET, sandbox).await
     }
 
     /// Starts a stopped sandbox.
-    pub async fn start_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
-        self.about_sandbox(START, place).await
+    pub async fn start_sandbox(&self, sandbox: &SandboxName) -> Result<Sandbox, Error> {
+        self.call_on_sandbox(START, sandbox).await
     }
 
     /// Stops a sandbox.
-    pub async fn stop_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
-        self.about_sandbox(STOP, place).await
+    pub async fn stop_sandbox(&self, sandbox: &SandboxName) -> Result<Sandbox, Error> {
+        self.call_on_sandbox(STOP, sandbox).await
     }
 
     /// Starts the deletion of a sandbox, which the gateway completes later. Returns false if the sandbox does not
     /// exist.
-    pub async fn delete_sandbox(&self, place: &SandboxName) -> Result<bool, Error> {
-        let request = self.named(place);
+    pub async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<bool, Error> {
+        let request = self.encode_name(sandbox);
         let answer = match self.unary(DELETE, &request, CALL_TIME).await {
-            Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
+            Err(Error::Gateway { refusal: GatewayRefusal::NotFound, .. }) => return Ok(false),
             answer => answer?,
         };
-        self.was_deleted(&answer)
+        self.decode_deleted(&answer)
     }
 
     /// Returns all sandboxes of a workspace, or of all workspaces if it is `None`, sorted by workspace and name.
@@ -236,8 +236,8 @@ impl Gateway {
     /// # Errors
     /// `LIMIT_REACHED` if there are more than [`SANDBOXES_MAX`], or more pages than are read.
     pub async fn list_sandboxes(&self, workspace: Option<&str>) -> Result<Vec<Sandbox>, Error> {
-        let (all, whole) = self.list_sandboxes_within(workspace, usize::MAX).await?;
-        if whole {
+        let (all, complete) = self.list_sandboxes_within(workspace, usize::MAX).await?;
+        if complete {
             return Ok(all);
         }
         let why = format!(
@@ -255,56 +255,56 @@ impl Gateway {
         bytes_max: usize,
     ) -> Result<(Vec<Sandbox>, bool), Error> {
         let mut all: BTreeMap<SandboxName, Sandbox> = BTreeMap::new();
-        let (mut from, mut asked, mut bytes, mut whole) = (String::new(), 0, 0, false);
+        let (mut from, mut pages, mut bytes, mut complete) = (String::new(), 0, 0, false);
         // A truncated list must not be mistaken for a complete one.
-        while all.len() < SANDBOXES_MAX && asked < PAGES_MAX && bytes < bytes_max {
-            asked += 1;
+        while all.len() < SANDBOXES_MAX && pages < PAGES_MAX && bytes < bytes_max {
+            pages += 1;
             let request = match self.generation() {
-                Generation::V0_0 => v0_0::list(workspace, &from),
-                Generation::V0_1 => v0_1::list(workspace, &from),
+                Generation::V0_0 => v0_0::encode_list(workspace, &from),
+                Generation::V0_1 => v0_1::encode_list(workspace, &from),
             };
             let answer = self.unary(LIST, &request, CALL_TIME).await?;
             bytes += answer.len();
             let page = match self.generation() {
-                Generation::V0_0 => v0_0::page(&answer, &from),
-                Generation::V0_1 => v0_1::page(&answer),
+                Generation::V0_0 => v0_0::decode_page(&answer, &from),
+                Generation::V0_1 => v0_1::decode_page(&answer),
             };
             let (page, next) = page.ok_or_else(|| self.unreadable(LIST))?;
-            all.extend(page.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)));
+            all.extend(page.into_iter().map(|sandbox| (sandbox.full_name.clone(), sandbox)));
             let Some(next) = next else {
-                whole = true;
+                complete = true;
                 break;
             };
             from = next;
         }
-        whole &= all.len() <= SANDBOXES_MAX;
-        if !whole && all.len() >= SANDBOXES_MAX {
-            self.budget().too_many_sandboxes();
+        complete &= all.len() <= SANDBOXES_MAX;
+        if !complete && all.len() >= SANDBOXES_MAX {
+            self.budget().record_too_many_sandboxes();
         }
-        Ok((all.into_values().take(SANDBOXES_MAX).collect(), whole))
+        Ok((all.into_values().take(SANDBOXES_MAX).collect(), complete))
     }
 
-    async fn about_sandbox(
+    async fn call_on_sandbox(
         &self,
         path: &'static str,
-        place: &SandboxName,
+        sandbox: &SandboxName,
     ) -> Result<Sandbox, Error> {
-        let answer = self.unary(path, &self.named(place), CALL_TIME).await;
-        self.read_sandbox(path, &answer.map_err(about(place))?)
+        let answer = self.unary(path, &self.encode_name(sandbox), CALL_TIME).await;
+        self.decode_sandbox(path, &answer.map_err(map_not_found(sandbox))?)
     }
 
     /// Encodes the request of get, delete, start and stop, which have the same fields.
-    fn named(&self, place: &SandboxName) -> Vec<u8> {
+    fn encode_name(&self, sandbox: &SandboxName) -> Vec<u8> {
         match self.generation() {
-            Generation::V0_0 => v0_0::named(place),
-            Generation::V0_1 => v0_1::named(place),
+            Generation::V0_0 => v0_0::encode_name(sandbox),
+            Generation::V0_1 => v0_1::encode_name(sandbox),
         }
     }
 
-    fn read_sandbox(&self, path: &'static str, answer: &[u8]) -> Result<Sandbox, Error> {
+    fn decode_sandbox(&self, path: &'static str, answer: &[u8]) -> Result<Sandbox, Error> {
         let sandbox = match self.generation() {
-            Generation::V0_0 => v0_0::sandbox(answer),
-            Generation::V0_1 => v0_1::sandbox(answer),
+            Generation::V0_0 => v0_0::decode_sandbox(answer),
+            Generation::V0_1 => v0_1::decode_sandbox(answer),
         };
         sandbox.ok_or_else(|| self.unreadable(path))
     }
@@ -318,44 +318,48 @@ pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
 }
 
 /// Converts the gateway's `NOT_FOUND` to that of the sandbox.
-pub(super) fn about(place: &SandboxName) -> impl Fn(Error) -> Error {
+pub(super) fn map_not_found(sandbox: &SandboxName) -> impl Fn(Error) -> Error {
     |error| {
-        if matches!(error, Error::Gateway { said: Said::Missing, .. }) {
-            return Error::missing(Kind::Sandbox, &place.name);
+        if matches!(error, Error::Gateway { refusal: GatewayRefusal::NotFound, .. }) {
+            return Error::not_found(ResourceKind::Sandbox, &sandbox.name);
         }
         error
     }
 }
 
 /// Truncates a text from a gateway and replaces control characters.
-pub(super) fn text(said: &str) -> String {
-    harmless(said, TEXT_CHARACTERS_MAX)
+pub(super) fn sanitize_text(text: &str) -> String {
+    sanitize(text, TEXT_CHARACTERS_MAX)
 }
 
 /// Truncates a list from a gateway, in number and length.
-pub(super) fn texts(said: &[String]) -> Vec<String> {
-    said.iter().take(ITEMS_MAX).map(|item| text(item)).collect()
+pub(super) fn sanitize_texts(texts: &[String]) -> Vec<String> {
+    texts.iter().take(ITEMS_MAX).map(|item| sanitize_text(item)).collect()
 }
 
 /// Truncates a map from a gateway, in number and length.
-pub(super) fn map(said: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    said.iter().take(ITEMS_MAX).map(|(key, value)| (text(key), text(value))).collect()
+pub(super) fn sanitize_map(entries: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    entries
+        .iter()
+        .take(ITEMS_MAX)
+        .map(|(key, value)| (sanitize_text(key), sanitize_text(value)))
+        .collect()
 }
 
 /// Returns the id of a sandbox, or `None` if it is invalid (T20). Ids are stored, so an empty or too long id is
 /// rejected instead of truncated.
-pub(super) fn id(said: &str) -> Option<String> {
-    let sound = !said.is_empty()
-        && said.chars().count() <= ID_CHARACTERS_MAX
-        && !said.contains(char::is_control);
-    sound.then(|| said.to_owned())
+pub(super) fn parse_id(text: &str) -> Option<String> {
+    let is_valid = !text.is_empty()
+        && text.chars().count() <= ID_CHARACTERS_MAX
+        && !text.contains(char::is_control);
+    is_valid.then(|| text.to_owned())
 }
 
 /// Returns the workspace and name of a sandbox, or `None` if they are invalid.
-pub(super) fn place(workspace: &str, name: &str) -> Option<SandboxName> {
-    let sound = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
+pub(super) fn parse_name(workspace: &str, name: &str) -> Option<SandboxName> {
+    let is_valid = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
     let workspace = workspace_or_default(workspace);
-    (!name.is_empty() && sound(name) && sound(workspace))
+    (!name.is_empty() && is_valid(name) && is_valid(workspace))
         .then(|| SandboxName { workspace: workspace.to_owned(), name: name.to_owned() })
 }
 
@@ -365,10 +369,10 @@ mod tests {
 
     #[test]
     fn t20_an_invalid_sandbox_id_of_a_gateway_is_ignored() {
-        assert_eq!(id("sb-1").as_deref(), Some("sb-1"));
-        assert!(id(&"a".repeat(ID_CHARACTERS_MAX)).is_some());
+        assert_eq!(parse_id("sb-1").as_deref(), Some("sb-1"));
+        assert!(parse_id(&"a".repeat(ID_CHARACTERS_MAX)).is_some());
         for bad in ["", "a\0", "a\nb", &"a".repeat(ID_CHARACTERS_MAX + 1)] {
-            assert!(id(bad).is_none(), "{bad:?}");
+            assert!(parse_id(bad).is_none(), "{bad:?}");
         }
     }
 }

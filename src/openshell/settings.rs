@@ -5,13 +5,13 @@
 //! - a change is sent once, without a request id, and without annotations, which gateways accept only for sandboxes.
 
 use super::gateway::CALL_TIME;
-use super::sandbox::{about, text};
+use super::sandbox::{map_not_found, sanitize_text};
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 
-const OF_GATEWAY: &str = "/openshell.v1.OpenShell/GetGatewayConfig";
-const OF_SANDBOX: &str = "/openshell.v1.OpenShell/GetSandboxConfig";
+const GET_GATEWAY: &str = "/openshell.v1.OpenShell/GetGatewayConfig";
+const GET_SANDBOX: &str = "/openshell.v1.OpenShell/GetSandboxConfig";
 const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
 
 /// Key of the setting that controls the approval of policy proposals: with `auto`, the gateway approves them itself.
@@ -21,17 +21,17 @@ pub const APPROVAL_AUTO: &str = "auto";
 
 /// Type of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SettingType {
     Switch,
     OneOf(&'static [&'static str]),
 }
 
 /// Settings known to this build, the same in both generations.
-const KNOWN: [(&str, Kind); 4] = [
-    ("providers_v2_enabled", Kind::Switch),
-    ("ocsf_json_enabled", Kind::Switch),
-    ("agent_policy_proposals_enabled", Kind::Switch),
-    (APPROVAL_MODE, Kind::OneOf(&["manual", APPROVAL_AUTO])),
+const KNOWN: [(&str, SettingType); 4] = [
+    ("providers_v2_enabled", SettingType::Switch),
+    ("ocsf_json_enabled", SettingType::Switch),
+    ("agent_policy_proposals_enabled", SettingType::Switch),
+    (APPROVAL_MODE, SettingType::OneOf(&["manual", APPROVAL_AUTO])),
 ];
 /// Maximum number of stored settings per gateway.
 const SETTINGS_MAX: usize = 100;
@@ -42,7 +42,7 @@ pub(crate) fn is_known(key: &str) -> bool {
 }
 
 /// Returns the error for a setting that this build does not know.
-pub(crate) fn unknown(field: &str) -> Error {
+pub(crate) fn unknown_key(field: &str) -> Error {
     let known = KNOWN.map(|(key, _)| key).join(", ");
     Error::refused(Reason::SettingUnknown, format!("`{field}` must be one of {known}"))
 }
@@ -84,16 +84,16 @@ pub struct Setting {
 
 /// A key known to this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key(&'static str, Kind);
+pub struct SettingKey(&'static str, SettingType);
 
-impl Key {
+impl SettingKey {
     /// Parses a key.
     ///
     /// # Errors
     /// `SETTING_UNKNOWN` if this build does not know it.
     pub fn parse(field: &str, key: &str) -> Result<Self, Error> {
         let found = KNOWN.into_iter().find(|(known, _)| *known == key);
-        found.map(|(key, kind)| Self(key, kind)).ok_or_else(|| unknown(field))
+        found.map(|(key, kind)| Self(key, kind)).ok_or_else(|| unknown_key(field))
     }
 
     /// Returns the key.
@@ -108,12 +108,14 @@ impl Key {
     /// `Invalid` if it has another type or is not one of the allowed words.
     pub fn check(self, field: &str, value: &Value) -> Result<(), Error> {
         match (self.1, value) {
-            (Kind::Switch, Value::Bool(_)) => Ok(()),
-            (Kind::OneOf(words), Value::Text(word)) if words.contains(&word.as_str()) => Ok(()),
-            (Kind::Switch, _) => {
+            (SettingType::Switch, Value::Bool(_)) => Ok(()),
+            (SettingType::OneOf(words), Value::Text(word)) if words.contains(&word.as_str()) => {
+                Ok(())
+            }
+            (SettingType::Switch, _) => {
                 Err(Error::invalid(field, format!("must be true or false for `{}`", self.0)))
             }
-            (Kind::OneOf(words), _) => {
+            (SettingType::OneOf(words), _) => {
                 let words = words.join("` or `");
                 Err(Error::invalid(field, format!("must be `{words}` for `{}`", self.0)))
             }
@@ -123,7 +125,7 @@ impl Key {
 
 /// Result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Changed {
+pub struct SettingChangeResult {
     /// Revision of the settings in the scope.
     pub revision: u64,
     /// Whether a setting was removed.
@@ -132,8 +134,8 @@ pub struct Changed {
 
 /// A change to be sent.
 #[derive(Debug)]
-pub(super) struct Change<'a> {
-    pub(super) of: Option<&'a SandboxName>,
+pub(super) struct SettingChange<'a> {
+    pub(super) sandbox: Option<&'a SandboxName>,
     pub(super) key: &'static str,
     /// `None` removes the setting.
     pub(super) value: Option<&'a Value>,
@@ -142,74 +144,78 @@ pub(super) struct Change<'a> {
 impl Gateway {
     /// Returns the settings of the gateway, or those in force for one of its sandboxes, sorted by key, and their
     /// revision. Reading those of a new sandbox makes some gateways create the first revision of its policy.
-    pub async fn settings(&self, of: Option<&SandboxName>) -> Result<(Vec<Setting>, u64), Error> {
-        let (settings, revision) = match of {
-            None => self.settings_of_gateway().await?,
-            Some(place) => self.settings_of_sandbox(place).await?,
+    pub async fn settings(
+        &self,
+        sandbox: Option<&SandboxName>,
+    ) -> Result<(Vec<Setting>, u64), Error> {
+        let (settings, revision) = match sandbox {
+            None => self.gateway_settings().await?,
+            Some(sandbox) => self.sandbox_settings(sandbox).await?,
         };
-        let mut kept: Vec<Setting> = settings.into_iter().take(SETTINGS_MAX).collect();
-        kept.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok((kept, revision))
+        let mut settings: Vec<Setting> = settings.into_iter().take(SETTINGS_MAX).collect();
+        settings.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok((settings, revision))
     }
 
-    async fn settings_of_gateway(&self) -> Result<(Vec<Setting>, u64), Error> {
+    async fn gateway_settings(&self) -> Result<(Vec<Setting>, u64), Error> {
         let answer = match self.generation() {
             Generation::V0_0 => {
-                v0_0::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?)
+                v0_0::decode_gateway_settings(&self.unary(GET_GATEWAY, &[], CALL_TIME).await?)
             }
             Generation::V0_1 => {
-                v0_1::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?)
+                v0_1::decode_gateway_settings(&self.unary(GET_GATEWAY, &[], CALL_TIME).await?)
             }
         };
-        answer.ok_or_else(|| self.unreadable(OF_GATEWAY))
+        answer.ok_or_else(|| self.unreadable(GET_GATEWAY))
     }
 
-    async fn settings_of_sandbox(&self, place: &SandboxName) -> Result<(Vec<Setting>, u64), Error> {
+    async fn sandbox_settings(&self, sandbox: &SandboxName) -> Result<(Vec<Setting>, u64), Error> {
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::ask_settings(&self.get_sandbox(place).await?.id),
-            Generation::V0_1 => v0_1::ask_settings(place),
+            Generation::V0_0 => v0_0::encode_get_settings(&self.get_sandbox(sandbox).await?.id),
+            Generation::V0_1 => v0_1::encode_get_settings(sandbox),
         };
-        let answer = self.unary(OF_SANDBOX, &request, CALL_TIME).await.map_err(about(place))?;
+        let answer =
+            self.unary(GET_SANDBOX, &request, CALL_TIME).await.map_err(map_not_found(sandbox))?;
         let settings = match self.generation() {
-            Generation::V0_0 => v0_0::sandbox_settings(&answer),
-            Generation::V0_1 => v0_1::sandbox_settings(&answer),
+            Generation::V0_0 => v0_0::decode_sandbox_settings(&answer),
+            Generation::V0_1 => v0_1::decode_sandbox_settings(&answer),
         };
-        settings.ok_or_else(|| self.unreadable(OF_SANDBOX))
+        settings.ok_or_else(|| self.unreadable(GET_SANDBOX))
     }
 
     /// Sets or removes a setting of the gateway or of one of its sandboxes.
     pub async fn change_setting(
         &self,
-        of: Option<&SandboxName>,
-        key: Key,
+        sandbox: Option<&SandboxName>,
+        key: SettingKey,
         value: Option<&Value>,
-    ) -> Result<Changed, Error> {
-        let change = Change { of, key: key.as_str(), value };
+    ) -> Result<SettingChangeResult, Error> {
+        let change = SettingChange { sandbox, key: key.as_str(), value };
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::change_setting(&change),
-            Generation::V0_1 => v0_1::change_setting(&change),
+            Generation::V0_0 => v0_0::encode_change_setting(&change),
+            Generation::V0_1 => v0_1::encode_change_setting(&change),
         };
         let answer = self.unary(UPDATE, &request, CALL_TIME).await;
-        let answer = match of {
+        let answer = match sandbox {
             None => answer?,
-            Some(place) => answer.map_err(about(place))?,
+            Some(sandbox) => answer.map_err(map_not_found(sandbox))?,
         };
         let changed = match self.generation() {
-            Generation::V0_0 => v0_0::setting_changed(&answer),
-            Generation::V0_1 => v0_1::setting_changed(&answer),
+            Generation::V0_0 => v0_0::decode_setting_changed(&answer),
+            Generation::V0_1 => v0_1::decode_setting_changed(&answer),
         };
         changed.ok_or_else(|| self.unreadable(UPDATE))
     }
 }
 
 /// Builds a setting from a gateway's response, with truncated text.
-pub(super) fn told(key: &str, value: Option<Value>, scope: Scope) -> Setting {
+pub(super) fn setting_from_wire(key: &str, value: Option<Value>, scope: Scope) -> Setting {
     let value = value.map(|value| match value {
-        Value::Text(word) => Value::Text(text(&word)),
+        Value::Text(word) => Value::Text(sanitize_text(&word)),
         Value::Bool(_) | Value::Int(_) | Value::Opaque => value,
     });
     let scope = if value.is_some() { scope } else { Scope::Unset };
-    Setting { key: text(key), value, scope }
+    Setting { key: sanitize_text(key), value, scope }
 }
 
 #[cfg(test)]
@@ -230,11 +236,11 @@ mod tests {
             (APPROVAL_MODE, Value::Opaque, false),
         ];
         for (key, value, good) in table {
-            let key = Key::parse("key", key).unwrap();
+            let key = SettingKey::parse("key", key).unwrap();
             assert_eq!(key.check("value", &value).is_ok(), good, "{key:?} {value:?}");
         }
         for bad in ["policy", "launch_mode", "", "OCSF_JSON_ENABLED"] {
-            assert!(Key::parse("key", bad).is_err() && !is_known(bad), "{bad}");
+            assert!(SettingKey::parse("key", bad).is_err() && !is_known(bad), "{bad}");
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::Generation;
 use super::gateway::{CALL_TIME, Gateway};
-use super::sandbox::about;
+use super::sandbox::map_not_found;
 use super::{v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
-use crate::error::{Error, Said};
+use crate::error::{Error, GatewayRefusal};
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSshSession";
 const REVOKE: &str = "/openshell.v1.OpenShell/RevokeSshSession";
@@ -38,15 +38,16 @@ impl std::fmt::Debug for SshSession {
 
 impl Gateway {
     /// Creates an SSH session. The request is sent only once.
-    pub async fn create_ssh_session(&self, place: &SandboxName) -> Result<SshSession, Error> {
+    pub async fn create_ssh_session(&self, sandbox: &SandboxName) -> Result<SshSession, Error> {
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
-            Generation::V0_1 => v0_1::create_ssh(place),
+            Generation::V0_0 => v0_0::encode_create_ssh(&self.get_sandbox(sandbox).await?.id),
+            Generation::V0_1 => v0_1::encode_create_ssh(sandbox),
         };
-        let answer = self.unary(CREATE, &request, CALL_TIME).await.map_err(about(place))?;
+        let answer =
+            self.unary(CREATE, &request, CALL_TIME).await.map_err(map_not_found(sandbox))?;
         let session = match self.generation() {
-            Generation::V0_0 => v0_0::ssh(&answer),
-            Generation::V0_1 => v0_1::ssh(&answer),
+            Generation::V0_0 => v0_0::decode_ssh_session(&answer),
+            Generation::V0_1 => v0_1::decode_ssh_session(&answer),
         };
         session.ok_or_else(|| self.unreadable(CREATE))
     }
@@ -54,16 +55,16 @@ impl Gateway {
     /// Revokes an SSH session. Returns false if it did not exist.
     pub async fn revoke_ssh_session(&self, token: &str) -> Result<bool, Error> {
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::revoke_ssh(token),
-            Generation::V0_1 => v0_1::revoke_ssh(token),
+            Generation::V0_0 => v0_0::encode_revoke_ssh(token),
+            Generation::V0_1 => v0_1::encode_revoke_ssh(token),
         };
         let answer = match self.unary(REVOKE, &request, CALL_TIME).await {
-            Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
+            Err(Error::Gateway { refusal: GatewayRefusal::NotFound, .. }) => return Ok(false),
             answer => answer?,
         };
         let revoked = match self.generation() {
-            Generation::V0_0 => v0_0::revoked(&answer),
-            Generation::V0_1 => v0_1::revoked(&answer),
+            Generation::V0_0 => v0_0::decode_revoked(&answer),
+            Generation::V0_1 => v0_1::decode_revoked(&answer),
         };
         revoked.ok_or_else(|| self.unreadable(REVOKE))
     }

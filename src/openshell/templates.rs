@@ -27,11 +27,12 @@ impl Gateway {
     /// Returns the templates of the gateway and whether the list is complete. Generation 0.0 has no templates.
     pub async fn list_templates(&self) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
         let Generation::V0_1 = self.generation() else { return Ok((Vec::new(), true)) };
-        let (mut all, mut from, mut asked) = (Vec::new(), String::new(), 0);
-        while all.len() <= TEMPLATES_MAX && asked < PAGES_MAX {
-            asked += 1;
-            let answer = self.unary(LIST, &v0_1::list_templates(&from), CALL_TIME).await?;
-            let (page, next) = v0_1::templates(&answer).ok_or_else(|| self.unreadable(LIST))?;
+        let (mut all, mut from, mut pages) = (Vec::new(), String::new(), 0);
+        while all.len() <= TEMPLATES_MAX && pages < PAGES_MAX {
+            pages += 1;
+            let answer = self.unary(LIST, &v0_1::encode_list_templates(&from), CALL_TIME).await?;
+            let (page, next) =
+                v0_1::decode_templates(&answer).ok_or_else(|| self.unreadable(LIST))?;
             all.extend(page);
             let Some(next) = next else {
                 let whole = all.len() <= TEMPLATES_MAX;
@@ -54,7 +55,8 @@ impl Gateway {
             let why = "must be empty: a gateway of generation 0.0 has no templates";
             return Err(Error::invalid("gateway_template", why));
         }
-        let answer = self.unary(GET, &v0_1::get_template(workspace, name), CALL_TIME).await?;
-        v0_1::one_template(&answer).ok_or_else(|| self.unreadable(GET))
+        let answer =
+            self.unary(GET, &v0_1::encode_get_template(workspace, name), CALL_TIME).await?;
+        v0_1::decode_template(&answer).ok_or_else(|| self.unreadable(GET))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::gateway::{CALL_TIME, Messages};
-use super::sandbox::{Sandbox, about, unreadable};
+use super::sandbox::{Sandbox, map_not_found, unreadable};
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
@@ -56,7 +56,7 @@ pub struct PlatformEvent {
 
 /// One message of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum WatchEvent {
     /// Current state of the sandbox.
     Sandbox(Box<Sandbox>),
     /// A log line.
@@ -80,7 +80,7 @@ pub struct LogQuery {
 
 /// Selects what is followed in addition to the sandbox's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Follow {
+pub struct WatchOptions {
     /// Whether to follow its log.
     pub logs: bool,
     /// Whether to follow its platform events.
@@ -95,55 +95,57 @@ pub struct Follow {
 
 /// State of the first message.
 #[derive(Debug, Default)]
-enum First {
+enum FirstEvent {
     /// Not received yet, or already returned.
     #[default]
     Unknown,
     /// A message.
-    Message(Box<Seen>),
+    Message(Box<WatchEvent>),
     /// The end of the stream.
     End,
 }
 
 /// A stream of a sandbox's state changes.
 #[derive(Debug)]
-pub struct Watching {
+pub struct WatchStream {
     messages: Messages,
     generation: Generation,
     gateway: String,
-    place: SandboxName,
+    sandbox: SandboxName,
     /// The first message, or the end, if it arrived in time.
-    first: First,
+    first: FirstEvent,
 }
 
-impl Watching {
+impl WatchStream {
     /// Waits until the gateway follows the sandbox.
-    async fn begin(mut self) -> Result<Self, Error> {
+    async fn wait_for_first(mut self) -> Result<Self, Error> {
         // A timeout loses nothing: received bytes stay buffered until they form a message.
         if let Ok(first) = timeout(FIRST_TIME, self.next()).await {
-            self.first = first?.map_or(First::End, |seen| First::Message(Box::new(seen)));
+            self.first =
+                first?.map_or(FirstEvent::End, |event| FirstEvent::Message(Box::new(event)));
         }
         Ok(self)
     }
 
     /// Returns the next message, or `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Seen>, Error> {
+    pub async fn next(&mut self) -> Result<Option<WatchEvent>, Error> {
         match std::mem::take(&mut self.first) {
-            First::Unknown => {}
-            First::Message(seen) => return Ok(Some(*seen)),
-            First::End => return Ok(None),
+            FirstEvent::Unknown => {}
+            FirstEvent::Message(event) => return Ok(Some(*event)),
+            FirstEvent::End => return Ok(None),
         }
         loop {
-            let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
+            let Some(message) = self.messages.next().await.map_err(map_not_found(&self.sandbox))?
+            else {
                 return Ok(None);
             };
-            let seen = match self.generation {
-                Generation::V0_0 => v0_0::seen(message),
-                Generation::V0_1 => v0_1::seen(message),
+            let event = match self.generation {
+                Generation::V0_0 => v0_0::decode_watch_event(message),
+                Generation::V0_1 => v0_1::decode_watch_event(message),
             };
             let unreadable = |_| unreadable(&self.gateway, WATCH);
-            if let Some(seen) = seen.map_err(unreadable)? {
-                return Ok(Some(seen));
+            if let Some(event) = event.map_err(unreadable)? {
+                return Ok(Some(event));
             }
         }
     }
@@ -153,17 +155,19 @@ impl Gateway {
     /// Returns log lines of a sandbox, oldest first.
     pub async fn sandbox_logs(
         &self,
-        place: &SandboxName,
+        sandbox: &SandboxName,
         query: &LogQuery,
     ) -> Result<Vec<LogLine>, Error> {
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::logs(&self.get_sandbox(place).await?.id, place, query),
-            Generation::V0_1 => v0_1::logs(place, query),
+            Generation::V0_0 => {
+                v0_0::encode_logs(&self.get_sandbox(sandbox).await?.id, sandbox, query)
+            }
+            Generation::V0_1 => v0_1::encode_logs(sandbox, query),
         };
-        let answer = self.unary(LOGS, &request, CALL_TIME).await.map_err(about(place))?;
+        let answer = self.unary(LOGS, &request, CALL_TIME).await.map_err(map_not_found(sandbox))?;
         let lines = match self.generation() {
-            Generation::V0_0 => v0_0::log_lines(&answer),
-            Generation::V0_1 => v0_1::log_lines(&answer),
+            Generation::V0_0 => v0_0::decode_logs(&answer),
+            Generation::V0_1 => v0_1::decode_logs(&answer),
         };
         lines.ok_or_else(|| self.unreadable(LOGS))
     }
@@ -171,23 +175,28 @@ impl Gateway {
     /// Follows a sandbox, starting with its state when this returns.
     pub async fn watch_sandbox(
         &self,
-        place: &SandboxName,
-        follow: &Follow,
-    ) -> Result<Watching, Error> {
+        sandbox: &SandboxName,
+        options: &WatchOptions,
+    ) -> Result<WatchStream, Error> {
         let request = match self.generation() {
-            Generation::V0_0 => v0_0::watch(&self.get_sandbox(place).await?.id, follow),
-            Generation::V0_1 => v0_1::watch(place, follow),
+            Generation::V0_0 => v0_0::encode_watch(&self.get_sandbox(sandbox).await?.id, options),
+            Generation::V0_1 => v0_1::encode_watch(sandbox, options),
         };
-        let messages = self.stream(WATCH, &request).await.map_err(about(place))?;
+        let messages = self.stream(WATCH, &request).await.map_err(map_not_found(sandbox))?;
         let (generation, gateway) = (self.generation(), self.name().to_string());
-        let watching =
-            Watching { messages, generation, gateway, place: place.clone(), first: First::Unknown };
-        watching.begin().await
+        let watching = WatchStream {
+            messages,
+            generation,
+            gateway,
+            sandbox: sandbox.clone(),
+            first: FirstEvent::Unknown,
+        };
+        watching.wait_for_first().await
     }
 }
 
 /// Truncates a log message and replaces control characters, except for line breaks and tabs.
-pub(super) fn message(said: &str) -> String {
-    let harmless = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
-    said.chars().map(harmless).take(MESSAGE_CHARACTERS_MAX).collect()
+pub(super) fn sanitize_message(text: &str) -> String {
+    let replace_control = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+    text.chars().map(replace_control).take(MESSAGE_CHARACTERS_MAX).collect()
 }

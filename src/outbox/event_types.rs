@@ -134,7 +134,7 @@ pub const FORMER: &[(&str, EventType)] = &[
     ("sandbox.ssh_session.revoked", SSH_SESSION_REVOKED),
 ];
 
-fn stored() -> impl Iterator<Item = (&'static str, EventType)> {
+fn stored_names() -> impl Iterator<Item = (&'static str, EventType)> {
     let present = ALL.iter().map(|(event_type, _)| (event_type.name, *event_type));
     present.chain(FORMER.iter().copied())
 }
@@ -142,7 +142,7 @@ fn stored() -> impl Iterator<Item = (&'static str, EventType)> {
 /// Returns who may read a stored event.
 #[must_use]
 pub fn audience(name: &str) -> Audience {
-    let found = stored().find(|(stored, _)| *stored == name);
+    let found = stored_names().find(|(stored, _)| *stored == name);
     found.map_or(Audience::GlobalAdmins, |(_, event_type)| event_type.audience)
 }
 
@@ -152,7 +152,7 @@ pub fn names_for(role: Role) -> Vec<&'static str> {
     let of_role = |(name, event_type): (&'static str, EventType)| {
         (event_type.audience == Audience::Gateway(role)).then_some(name)
     };
-    stored().filter_map(of_role).collect()
+    stored_names().filter_map(of_role).collect()
 }
 
 #[cfg(test)]

@@ -9,26 +9,26 @@ use tokio::sync::{Notify, watch};
 
 /// Wakes the tasks that wait for events.
 #[derive(Debug, Default)]
-pub struct Feed {
+pub struct EventFeed {
     written: Notify,
     head: watch::Sender<i64>,
     watched: Notify,
 }
 
-impl Feed {
+impl EventFeed {
     /// Reports that an event was committed: called after the transaction that [`super::enqueue`] was called in.
-    pub fn written(&self) {
+    pub fn notify_committed(&self) {
         self.written.notify_one();
     }
 
     /// Wakes the sequencer.
     #[must_use]
-    pub fn to_number(&self) -> &Notify {
+    pub fn sequencer_wakeup(&self) -> &Notify {
         &self.written
     }
 
     /// Reports that events up to this sequence number can be read.
-    pub fn moved_to(&self, head: i64) {
+    pub fn advance_head(&self, head: i64) {
         self.head.send_if_modified(|at| {
             let moved = head > *at;
             *at = head.max(*at);
@@ -45,7 +45,7 @@ impl Feed {
     /// Returns a receiver that changes when there may be new events. Subscribe before reading, so that no event is
     /// missed.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<i64> {
+    pub fn subscribe(&self) -> watch::Receiver<i64> {
         let receiver = self.head.subscribe();
         self.watched.notify_one();
         receiver

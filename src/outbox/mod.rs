@@ -27,7 +27,7 @@ const ACTOR_CHARS_MAX: usize = 254;
 
 /// A subject that the snapshot holds facts about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Subject {
+pub enum AccessSubject {
     /// A user.
     User(UserId),
     /// A service principal.
@@ -57,13 +57,14 @@ pub struct NewEvent {
 impl NewEvent {
     /// Sets the gateway, if it is not the scope of the call.
     #[must_use]
-    pub fn on(mut self, gateway: GatewayRef) -> Self {
+    pub fn with_gateway(mut self, gateway: GatewayRef) -> Self {
         self.gateway = Some(gateway);
         self
     }
 }
 
-/// Writes an event in the transaction of its change. After the commit, [`feed::Feed::written`] wakes the sequencer.
+/// Writes an event in the transaction of its change. After the commit, [`feed::EventFeed::notify_committed`] wakes the
+/// sequencer.
 pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
     let mut payload = event.payload.to_string();
     if payload.len() > PAYLOAD_BYTES_MAX {
@@ -76,7 +77,7 @@ pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
         payload = serde_json::json!({ "left_out_bytes": payload.len() }).to_string();
     }
     let actor: String = event.actor.chars().take(ACTOR_CHARS_MAX).collect();
-    let row = store::NewRow {
+    let row = store::NewEventRow {
         name: event.event_type.name(),
         gateway_id: event.gateway.as_ref().map(|gateway| gateway.id),
         gateway_name: event.gateway.as_ref().map(|gateway| &*gateway.name),

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::Subject;
+use super::AccessSubject;
 use crate::clock::Timestamp;
 use crate::db::schema::{access_changes, events};
 use crate::db::types::GatewayId;
@@ -17,7 +17,7 @@ const CHANGE_LOG_LOCK: i64 = 0x5348_4f52_4541_4343;
 /// A row for a new event.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = events)]
-pub struct NewRow<'a> {
+pub struct NewEventRow<'a> {
     /// Type of the event.
     pub name: &'static str,
     /// The gateway of the event.
@@ -33,20 +33,24 @@ pub struct NewRow<'a> {
 }
 
 /// Writes an event, without a sequence number.
-pub(super) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<(), Error> {
+pub(super) async fn insert(conn: &mut Conn, row: &NewEventRow<'_>) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
     Ok(())
 }
 
 /// Logs that a subject's access has changed. Must be the last statement of the transaction.
-pub async fn log_change(conn: &mut Conn, subject: Subject, at: Timestamp) -> Result<(), Error> {
+pub async fn log_change(
+    conn: &mut Conn,
+    subject: AccessSubject,
+    at: Timestamp,
+) -> Result<(), Error> {
     let (kind, id) = match subject {
-        Subject::User(id) => ("user", id.get()),
-        Subject::ServicePrincipal(id) => ("service_principal", id.get()),
-        Subject::Group(id) => ("group", id.get()),
-        Subject::Gateway(id) => ("gateway", id.get()),
+        AccessSubject::User(id) => ("user", id.get()),
+        AccessSubject::ServicePrincipal(id) => ("service_principal", id.get()),
+        AccessSubject::Group(id) => ("group", id.get()),
+        AccessSubject::Gateway(id) => ("gateway", id.get()),
     };
-    conn.serialise(CHANGE_LOG_LOCK).await?;
+    conn.advisory_lock(CHANGE_LOG_LOCK).await?;
     let row = (
         access_changes::subject_kind.eq(kind),
         access_changes::subject_id.eq(id),

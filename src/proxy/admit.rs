@@ -8,26 +8,26 @@ use http_body::Body;
 
 use super::Proxy;
 use super::audit;
-use super::concerned::Concerned;
-use super::early::{Arrived, Early};
-use super::revocation::Watch;
-use super::target::{self, Chosen, Said};
-use crate::access::policy::{Audit, Guard, Streaming, UpstreamMethod};
+use super::concerned::RequestSubject;
+use super::early::{EarlyReader, EarlyRequest};
+use super::revocation::CallWatch;
+use super::target::{self, RequestedGateway, SelectedGateway};
+use crate::access::policy::{AuditMode, StreamingMode, UpstreamMethod, UpstreamPolicy};
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
-use crate::fair::Share;
+use crate::fair::LimitShare;
 use crate::net::BoxError;
 use crate::role::Role;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
-use crate::upstream::generation::{Detected, Generation};
+use crate::upstream::generation::{DetectedGeneration, Generation};
 use crate::upstream::lane::Lane;
 use crate::upstream::probe::Probe;
 use crate::upstream::targets::Target;
 
 /// The rows of a method in both generations.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rows {
+pub(crate) struct MethodRows {
     /// Its path, borrowed from the table.
     pub(crate) path: &'static str,
     /// In generation 0.0.
@@ -36,18 +36,18 @@ pub(crate) struct Rows {
     pub(crate) v0_1: Option<&'static UpstreamMethod>,
 }
 
-impl Rows {
+impl MethodRows {
     /// Returns the row and guard of a method for the generation of a gateway.
-    fn of(
+    fn for_gateway(
         self,
         probe: &Probe,
         gateway: &str,
-    ) -> Result<(&'static UpstreamMethod, &'static Guard), Error> {
-        let generation = probe.spoken(gateway)?;
+    ) -> Result<(&'static UpstreamMethod, &'static UpstreamPolicy), Error> {
+        let generation = probe.supported_generation(gateway)?;
         let row = self.row(generation);
-        capability::needs(self.path, gateway, generation, &probe.version)?;
+        capability::check_method(self.path, gateway, generation, &probe.version)?;
         let row = row.ok_or_else(|| Error::Unimplemented { path: self.path.to_owned() })?;
-        let guard = row.guard.as_ref().ok_or_else(|| {
+        let guard = row.policy.as_ref().ok_or_else(|| {
             let why = format!("`{}` is never forwarded", self.path);
             Error::refused(Reason::MethodNotForwarded, why)
         })?;
@@ -62,39 +62,43 @@ impl Rows {
     }
 
     /// Returns the guard of a generation, or the guard with the lower role if the generation is unknown or has none.
-    pub(super) fn of_generation(self, generation: Detected) -> Option<&'static Guard> {
+    pub(super) fn guard_for(
+        self,
+        generation: DetectedGeneration,
+    ) -> Option<&'static UpstreamPolicy> {
         let row = generation.known().and_then(|generation| self.row(generation));
-        row.and_then(|row| row.guard.as_ref()).or_else(|| self.any())
+        row.and_then(|row| row.policy.as_ref()).or_else(|| self.lowest_guard())
     }
 
     /// Whether the method has a request stream in either generation.
-    pub(super) fn stream_requests(self) -> bool {
+    pub(super) fn has_request_stream(self) -> bool {
         let rows = [self.v0_0, self.v0_1].into_iter().flatten();
-        rows.into_iter().any(|row| matches!(row.streaming, Streaming::Client | Streaming::Both))
+        rows.into_iter()
+            .any(|row| matches!(row.streaming, StreamingMode::Client | StreamingMode::Both))
     }
 
     /// Returns the guard with the lower role, for use before the generation is known.
-    fn any(self) -> Option<&'static Guard> {
-        let guards = [self.v0_0, self.v0_1].into_iter().filter_map(|row| row?.guard.as_ref());
+    fn lowest_guard(self) -> Option<&'static UpstreamPolicy> {
+        let guards = [self.v0_0, self.v0_1].into_iter().filter_map(|row| row?.policy.as_ref());
         guards.min_by_key(|guard| guard.role)
     }
 }
 
 /// A call that was admitted to its gateway.
-pub(super) struct Admitted<'a> {
+pub(super) struct AdmittedCall<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) call: Call,
-    pub(super) chosen: Chosen,
+    pub(super) selected: SelectedGateway,
     pub(super) target: Arc<Target>,
     pub(super) row: &'static UpstreamMethod,
-    pub(super) guard: &'static Guard,
+    pub(super) guard: &'static UpstreamPolicy,
     pub(super) generation: Generation,
     pub(super) lease: Lease,
-    pub(super) watch: Watch,
+    pub(super) watch: CallWatch,
     /// The part of the request that was already read.
-    pub(super) arrived: Arrived,
+    pub(super) early_request: EarlyRequest,
     /// Counts the call as one of its caller's unary calls while held.
-    pub(super) unary: Option<Share>,
+    pub(super) unary: Option<LimitShare>,
 }
 
 /// Selects the gateway and checks the method's role before the body is read. Then reads a request that consists of one
@@ -102,10 +106,10 @@ pub(super) struct Admitted<'a> {
 pub(super) async fn admit<'a, B>(
     proxy: &'a Proxy,
     call: Call,
-    rows: Rows,
+    rows: MethodRows,
     parts: &http::request::Parts,
     body: &mut B,
-) -> Result<Admitted<'a>, Error>
+) -> Result<AdmittedCall<'a>, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -115,91 +119,92 @@ where
     let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
     app.snapshot.check_fresh()?;
     let domain = app.config.server.gateway_domain.as_deref();
-    let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
-        .and_then(|said| target::of(&app.snapshot, &caller, said))
-        .inspect_err(|error| {
-            audit::refuse(&call, rows.any(), &Concerned::default(), None, error);
-        })?;
-    let refused = |guard: Option<&'static Guard>, error: Error| {
-        audit::refuse(&call, guard, &Concerned::default(), Some(&chosen), &error);
+    let (no_subject, lowest) = (RequestSubject::default(), rows.lowest_guard());
+    let selected = RequestedGateway::from_request(&parts.headers, parts.uri.authority(), domain)
+        .and_then(|requested| target::select(&app.snapshot, &caller, requested))
+        .inspect_err(|error| audit::record_refusal(&call, lowest, &no_subject, None, error))?;
+    let refused = |guard: Option<&'static UpstreamPolicy>, error: Error| {
+        audit::record_refusal(&call, guard, &no_subject, Some(&selected), &error);
         error
     };
-    let away = || Connection::unreachable(&chosen.gateway.name);
+    let name = &selected.gateway.name;
+    let unreachable = || Connection::unreachable(name);
     // Checked before connecting, so that an unauthorized caller cannot cause a connection to the gateway.
-    if let Some(guard) = rows.any() {
-        enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
+    if let Some(guard) = lowest {
+        check_role(&selected, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
-    let target = app.fleet.targets.get(chosen.gateway.id).ok_or_else(away)?;
+    let target = app.fleet.targets.get(selected.gateway.id).ok_or_else(unreachable)?;
     let principal = caller.principal();
-    let mut watch = Watch::new(
+    let mut watch = CallWatch::new(
         app,
         caller,
-        chosen.gateway.id,
-        rows.any().map_or(Role::Admin, |g| g.role),
+        selected.gateway.id,
+        lowest.map_or(Role::Admin, |g| g.role),
         call.deadline,
     );
     let generation = target.generation;
-    let early = Early { app, call: &call, rows, chosen: &chosen, generation, watch: &watch };
-    let arrived = early.read(&parts.headers, body).await?;
-    let lane = Lane::of([rows.v0_0, rows.v0_1]);
+    let reader =
+        EarlyReader { app, call: &call, rows, selected: &selected, generation, watch: &watch };
+    let early_request = reader.read(&parts.headers, body).await?;
+    let lane = Lane::for_method([rows.v0_0, rows.v0_1]);
     let unary = (lane == Lane::Unary)
-        .then(|| app.fleet.streams.admit_unary(chosen.gateway.id, principal))
+        .then(|| app.fleet.call_limits.admit_unary(selected.gateway.id, principal))
         .transpose()?;
     let leased = proxy.channels.lease_for(&target, lane, Some(principal));
     let lease = watch.within(leased).await??;
     let generation =
-        lease.probe().spoken(&chosen.gateway.name).map_err(|error| refused(rows.any(), error))?;
+        lease.probe().supported_generation(name).map_err(|error| refused(lowest, error))?;
     let (row, guard) =
-        rows.of(lease.probe(), &chosen.gateway.name).map_err(|error| refused(rows.any(), error))?;
-    enough(&chosen, guard.role)
-        .and_then(|()| lease.probe().governable(guard.effect, &chosen.gateway.name))
+        rows.for_gateway(lease.probe(), name).map_err(|error| refused(lowest, error))?;
+    check_role(&selected, guard.role)
+        .and_then(|()| lease.probe().check_effect(guard.effect, name))
         .and_then(|()| match guard.audit {
             // Decided by the role on this gateway, not by the caller's highest role.
-            Audit::Write => app.disk.admit(chosen.role),
-            Audit::None | Audit::Read => Ok(()),
+            AuditMode::Write => app.disk.admit(selected.role),
+            AuditMode::None | AuditMode::Read => Ok(()),
         })
         .map_err(|error| refused(Some(guard), error))?;
-    watch.needs(guard.role);
-    if row.streaming != Streaming::Unary {
-        watch.register(row.streaming.answer_streams());
+    watch.require_role(guard.role);
+    if row.streaming != StreamingMode::Unary {
+        watch.register(row.streaming.is_server_streaming());
     }
-    Ok(Admitted {
+    Ok(AdmittedCall {
         proxy,
         call,
-        chosen,
+        selected,
         target,
         row,
         guard,
         generation,
         lease,
         watch,
-        arrived,
+        early_request,
         unary,
     })
 }
 
-pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {
-    if chosen.role >= needed {
+pub(super) fn check_role(selected: &SelectedGateway, needed: Role) -> Result<(), Error> {
+    if selected.role >= needed {
         return Ok(());
     }
-    let (held, name) = (chosen.role, &chosen.gateway.name);
-    let why = format!("role `{needed}` is needed on gateway `{name}`, the caller has `{held}`");
+    let (role, name) = (selected.role, &selected.gateway.name);
+    let why = format!("role `{needed}` is needed on gateway `{name}`, the caller has `{role}`");
     Err(Error::Denied { why })
 }
 
-impl Admitted<'_> {
+impl AdmittedCall<'_> {
     /// Moves the call to another connection, which must have the generation in which the request was parsed.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
         let renewed = self.proxy.channels.renew(&self.target, &self.lease);
         self.lease = self.watch.within(renewed).await??;
         let probe = self.lease.probe();
-        if probe.generation == Detected::Known(self.generation) {
-            return probe.governable(self.guard.effect, &self.chosen.gateway.name);
+        if probe.generation == DetectedGeneration::Known(self.generation) {
+            return probe.check_effect(self.guard.effect, &self.selected.gateway.name);
         }
-        Err(Connection::changed(&self.chosen.gateway.name))
+        Err(Connection::changed(&self.selected.gateway.name))
     }
 
-    pub(super) fn learns(&self) -> bool {
+    pub(super) fn reports_sandbox_ids(&self) -> bool {
         self.guard.answers_sandbox_ids
     }
 }

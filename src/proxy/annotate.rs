@@ -7,11 +7,11 @@
 //! - a setting change has no revision that could store an annotation, and is forwarded unchanged;
 //! - so is a change for the whole gateway: gateways accept annotations only for sandboxes.
 
-use crate::access::policy::Guard;
+use crate::access::policy::UpstreamPolicy;
 use crate::error::Error;
 use crate::openshell::annotation;
-use crate::pb::wire::{self, Fields, Value};
-use crate::upstream::message::Read;
+use crate::pb::wire::{self, FieldReader, FieldValue};
+use crate::upstream::message::ReadRequest;
 
 /// Fields of `UpdateConfigRequest` that create a revision, the same in both generations.
 const POLICY: u32 = 2;
@@ -24,12 +24,12 @@ const GLOBAL: u32 = 6;
 ///
 /// # Errors
 /// `INVALID_FIELD` of `annotations`.
-pub(super) fn refuse_forged(guard: &Guard, message: &[u8]) -> Result<(), Error> {
+pub(super) fn reject_forged(guard: &UpstreamPolicy, message: &[u8]) -> Result<(), Error> {
     let Some(annotations) = guard.annotations else { return Ok(()) };
-    let mut fields = Fields::of(message);
-    while let Ok(Some((number, value))) = fields.field() {
-        let (true, Value::Bytes(entry)) = (number == annotations, value) else { continue };
-        if wire::text_at(entry, &[1]).is_some_and(annotation::is_ours) {
+    let mut fields = FieldReader::new(message);
+    while let Ok(Some((number, value))) = fields.next_field() {
+        let (true, FieldValue::Bytes(entry)) = (number == annotations, value) else { continue };
+        if wire::text_at(entry, &[1]).is_some_and(annotation::is_reserved) {
             let why =
                 format!("must have no key under `{}`, which this server sets", annotation::PREFIX);
             return Err(Error::invalid("annotations", why));
@@ -42,22 +42,26 @@ pub(super) fn refuse_forged(guard: &Guard, message: &[u8]) -> Result<(), Error> 
 ///
 /// # Errors
 /// `MESSAGE_TOO_LARGE` if the annotation makes the message too large.
-pub(super) fn signed(guard: &Guard, read: Read, actor: &str) -> Result<Read, Error> {
+pub(super) fn add_actor(
+    guard: &UpstreamPolicy,
+    read: ReadRequest,
+    actor: &str,
+) -> Result<ReadRequest, Error> {
     let Some(annotations) = guard.annotations else { return Ok(read) };
-    if guard.config_change && !is_kept(read.message()) {
+    if guard.config_change && !creates_revision(read.message()) {
         return Ok(read);
     }
     let (mut entry, mut more) = (Vec::new(), Vec::new());
     wire::put_bytes(&mut entry, 1, annotation::ACTOR.as_bytes());
     wire::put_bytes(&mut entry, 2, actor.as_bytes());
     wire::put_bytes(&mut more, annotations, &entry);
-    read.with(&more)
+    read.append(&more)
 }
 
 /// Whether an update creates a revision that stores annotations.
-fn is_kept(update: &[u8]) -> bool {
-    let makes_one = wire::has(update, POLICY) || wire::has(update, MERGE_OPERATIONS);
-    makes_one && !wire::flag(update, GLOBAL)
+fn creates_revision(update: &[u8]) -> bool {
+    let makes_one = wire::has_field(update, POLICY) || wire::has_field(update, MERGE_OPERATIONS);
+    makes_one && !wire::is_flag_set(update, GLOBAL)
 }
 
 #[cfg(test)]
@@ -72,17 +76,19 @@ mod tests {
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
     use crate::pb::v0_1::openshell::v1::CreateSandboxRequest as Create;
 
-    fn guard(method: &str) -> &'static Guard {
+    fn guard(method: &str) -> &'static UpstreamPolicy {
         let path = format!("/openshell.v1.OpenShell/{method}");
-        policy::upstream(UPSTREAM_V0_1, &path).and_then(|row| row.guard.as_ref()).unwrap()
+        policy::find_upstream_method(UPSTREAM_V0_1, &path)
+            .and_then(|row| row.policy.as_ref())
+            .unwrap()
     }
 
     fn map(key: &str) -> BTreeMap<String, String> {
         [(key.to_owned(), "x".to_owned())].into()
     }
 
-    fn read(message: &[u8]) -> Read {
-        Read::of(crate::upstream::message::framed(message))
+    fn read(message: &[u8]) -> ReadRequest {
+        ReadRequest::from_message(crate::upstream::message::encode_frame(message))
     }
 
     #[test]
@@ -91,17 +97,18 @@ mod tests {
         let update =
             Update { name: "one".into(), policy, annotations: map("team"), ..Default::default() };
         let bytes = update.encode_to_vec();
-        let sent = signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap();
+        let sent = add_actor(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap();
         assert!(sent.message().starts_with(&bytes));
         let mut expected = update;
         expected.annotations.insert("shoreguard/actor".into(), "sp:ci".into());
         assert_eq!(Update::decode(sent.message()).unwrap(), expected);
-        let framed = crate::upstream::message::framed(sent.message());
+        let framed = crate::upstream::message::encode_frame(sent.message());
         assert_eq!(sent.bytes, framed, "the prefix counts what goes on");
 
         let create = Create { name: "one".into(), ..Default::default() };
-        let sent = signed(guard("CreateSandbox"), read(&create.encode_to_vec()), "ana@example.com")
-            .unwrap();
+        let sent =
+            add_actor(guard("CreateSandbox"), read(&create.encode_to_vec()), "ana@example.com")
+                .unwrap();
         let sent = Create::decode(sent.message()).unwrap();
         assert_eq!(sent.annotations["shoreguard/actor"], "ana@example.com");
     }
@@ -110,12 +117,21 @@ mod tests {
     fn a_request_without_annotations_is_forwarded_unchanged() {
         let setting = Update { setting_key: "ocsf_json_enabled".into(), ..Default::default() };
         let bytes = setting.encode_to_vec();
-        assert_eq!(signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(), bytes);
+        assert_eq!(
+            add_actor(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(),
+            bytes
+        );
         let policy = Some(sandbox::SandboxPolicy { version: 1, ..Default::default() });
         let global = Update { global: true, policy, ..Default::default() };
         let bytes = global.encode_to_vec();
-        assert_eq!(signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(), bytes);
-        assert_eq!(signed(guard("DeleteSandbox"), read(&bytes), "sp:ci").unwrap().message(), bytes);
+        assert_eq!(
+            add_actor(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(),
+            bytes
+        );
+        assert_eq!(
+            add_actor(guard("DeleteSandbox"), read(&bytes), "sp:ci").unwrap().message(),
+            bytes
+        );
     }
 
     #[test]
@@ -123,13 +139,13 @@ mod tests {
         for key in ["shoreguard/actor", "shoreguard/other", "Shoreguard/Actor"] {
             let update = Update { annotations: map(key), ..Default::default() };
             let refused =
-                refuse_forged(guard("UpdateConfig"), &update.encode_to_vec()).unwrap_err();
+                reject_forged(guard("UpdateConfig"), &update.encode_to_vec()).unwrap_err();
             assert!(refused.to_string().starts_with("`annotations` must have no key"), "{key}");
             let create = Create { annotations: map(key), ..Default::default() };
-            refuse_forged(guard("CreateSandbox"), &create.encode_to_vec()).unwrap_err();
+            reject_forged(guard("CreateSandbox"), &create.encode_to_vec()).unwrap_err();
         }
         let fine = Update { annotations: map("team"), ..Default::default() };
-        refuse_forged(guard("UpdateConfig"), &fine.encode_to_vec()).unwrap();
+        reject_forged(guard("UpdateConfig"), &fine.encode_to_vec()).unwrap();
     }
 
     #[test]
@@ -140,7 +156,7 @@ mod tests {
             POLICY,
             &vec![0; crate::upstream::message::MESSAGE_BYTES_MAX - 8],
         );
-        let refused = signed(guard("UpdateConfig"), read(&large), "sp:ci").unwrap_err();
+        let refused = add_actor(guard("UpdateConfig"), read(&large), "sp:ci").unwrap_err();
         assert!(refused.to_string().contains("1048576 bytes"), "{refused}");
     }
 }

@@ -18,14 +18,14 @@ use http_body::{Body, Frame};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::audit::Closing;
-use super::revocation::Watch;
-use super::sandboxes::Learn;
+use super::audit::OpenIntent;
+use super::revocation::CallWatch;
+use super::sandboxes::IdCollector;
 use crate::error::Error;
-use crate::fair::{Share, too_many_bytes};
-use crate::status::{code_of, trailers};
+use crate::fair::{LimitShare, too_many_bytes};
+use crate::status::{code_and_reason, to_trailers};
 use crate::upstream::connection::Connection;
-use crate::upstream::exchange::{Meter, Part, Receiving};
+use crate::upstream::exchange::{Meter, ResponseBody, ResponsePart};
 use crate::upstream::headers;
 
 /// Maximum size of a part of a unary response that is not counted against its caller: the number of calls is limited,
@@ -44,35 +44,35 @@ enum State {
     #[default]
     Empty,
     /// A response that was read completely.
-    Whole(Option<Bytes>, Option<HeaderMap>),
+    Complete(Option<Bytes>, Option<HeaderMap>),
     /// A response that is being forwarded.
-    Passing(Box<Passing>),
+    Forwarding(Box<ForwardedBody>),
 }
 
 /// A response that is being forwarded, and everything that ends with it.
-pub(crate) struct Passing {
+pub(crate) struct ForwardedBody {
     /// Source of the response.
-    pub(crate) receiving: Receiving,
+    pub(crate) response: ResponseBody,
     /// Task that sends the rest of the request.
     pub(crate) request: Option<AbortOnDropHandle<()>>,
     /// Ends the response early: deadline or lost permission.
-    pub(crate) watch: Watch,
+    pub(crate) watch: CallWatch,
     /// Task that resets a response stream that must end and whose caller reads nothing.
-    pub(crate) outside: Option<AbortOnDropHandle<()>>,
+    pub(crate) reset_task: Option<AbortOnDropHandle<()>>,
     /// Open audit record.
-    pub(crate) closing: Option<Closing>,
+    pub(crate) open_intent: Option<OpenIntent>,
     /// Whether the response is rewritten. The audit log then records success only after that.
     pub(crate) rewrites: bool,
     /// Counts its bytes.
     pub(crate) meter: Option<Arc<Meter>>,
     /// Collects the sandbox ids in it.
-    pub(crate) learn: Option<Learn>,
+    pub(crate) id_collector: Option<IdCollector>,
     /// Status that was already in the headers. It is sent at the end, and no other may follow.
-    pub(crate) early: Option<HeaderMap>,
+    pub(crate) header_status: Option<HeaderMap>,
     /// Counts the part of a unary response that is buffered for the caller.
-    pub(crate) share: Option<Share>,
+    pub(crate) buffer_share: Option<LimitShare>,
     /// Counts the call as one of its caller's unary calls.
-    pub(crate) _unary: Option<Share>,
+    pub(crate) _unary_share: Option<LimitShare>,
 }
 
 impl std::fmt::Debug for ProxiedBody {
@@ -83,118 +83,126 @@ impl std::fmt::Debug for ProxiedBody {
 
 impl ProxiedBody {
     /// Creates the body of a response that was read completely.
-    pub(crate) fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
-        Self { state: State::Whole(data, trailers) }
+    pub(crate) fn complete(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self { state: State::Complete(data, trailers) }
     }
 
     /// Creates the body of a response that is being forwarded.
-    pub(crate) fn passing(passing: Box<Passing>) -> Self {
-        Self { state: State::Passing(passing) }
+    pub(crate) fn forwarding(body: Box<ForwardedBody>) -> Self {
+        Self { state: State::Forwarding(body) }
     }
 }
 
-impl Passing {
+impl ForwardedBody {
     /// Returns the next part. The end also closes the audit record and stops the tasks.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Part> {
-        let part = match self.watch.over() {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ResponsePart> {
+        let part = match self.watch.end_reason() {
             Some(error) => Err(error),
-            None => match self.receiving.poll_part(cx) {
-                Poll::Ready(Ok(Part::Data(data))) if self.early.is_none() || data.is_empty() => {
-                    match self.hold(data.len()) {
-                        Ok(()) => return Poll::Ready(self.passes(data)),
+            None => match self.response.poll_part(cx) {
+                Poll::Ready(Ok(ResponsePart::Data(data)))
+                    if self.header_status.is_none() || data.is_empty() =>
+                {
+                    match self.count_buffered(data.len()) {
+                        Ok(()) => return Poll::Ready(self.record_part(data)),
                         Err(error) => Err(error),
                     }
                 }
-                Poll::Ready(Ok(Part::Data(_))) => Err(self.broken("it continues after its status")),
-                Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
-                Poll::Ready(Err(why)) => Err(self.broken(&why)),
+                Poll::Ready(Ok(ResponsePart::Data(_))) => {
+                    Err(self.broken_error("it continues after its status"))
+                }
+                Poll::Ready(Ok(ResponsePart::End(trailers))) => self.final_status(trailers),
+                Poll::Ready(Err(why)) => Err(self.broken_error(&why)),
                 Poll::Pending => Err(ready!(self.watch.poll(cx))),
             },
         };
         self.request = None;
-        self.outside = None;
+        self.reset_task = None;
         let (code, trailers) = match part {
             Ok((code, trailers)) => {
                 let waits = self.rewrites && code == 0;
-                if let Some(closing) = self.closing.take_if(|_| !waits) {
-                    closing.answered(code, trailers.as_ref());
+                if let Some(open_intent) = self.open_intent.take_if(|_| !waits) {
+                    open_intent.finish_with_status(code, trailers.as_ref());
                 }
                 (code, trailers)
             }
             Err(error) => {
-                let code = code_of(&error).0 as i32;
-                if let Some(closing) = self.closing.take() {
-                    closing.finish(code);
+                let code = code_and_reason(&error).0 as i32;
+                if let Some(open_intent) = self.open_intent.take() {
+                    open_intent.finish(code);
                 }
-                (code, Some(trailers(error)))
+                (code, Some(to_trailers(error)))
             }
         };
-        if let Some(learn) = self.learn.take().filter(|_| code == 0) {
-            learn.finish();
+        if let Some(id_collector) = self.id_collector.take().filter(|_| code == 0) {
+            id_collector.finish();
         }
-        Poll::Ready(Part::End(trailers))
+        Poll::Ready(ResponsePart::End(trailers))
     }
 
     /// Counts a part that is about to be buffered for the caller. It replaces the previous part, which the caller has
     /// read.
-    fn hold(&mut self, bytes: usize) -> Result<(), Error> {
-        let Some(share) = &mut self.share else { return Ok(()) };
-        share.clear();
+    fn count_buffered(&mut self, bytes: usize) -> Result<(), Error> {
+        let Some(buffer_share) = &mut self.buffer_share else { return Ok(()) };
+        buffer_share.clear();
         if bytes <= SMALL_PART_BYTES {
             return Ok(());
         }
-        share.grow(bytes as u64).map_err(|_| too_many_bytes())
+        buffer_share.grow(bytes as u64).map_err(|_| too_many_bytes())
     }
 
     /// Records the success of a response that was rewritten.
-    pub(crate) fn is_rewritten(&mut self) {
-        if let Some(closing) = self.closing.take() {
-            closing.answered(0, None);
+    pub(crate) fn mark_rewritten(&mut self) {
+        if let Some(open_intent) = self.open_intent.take() {
+            open_intent.finish_with_status(0, None);
         }
     }
 
     /// Counts a part that goes to the caller, and collects the sandbox ids in it.
-    fn passes(&mut self, data: Bytes) -> Part {
+    fn record_part(&mut self, data: Bytes) -> ResponsePart {
         if let Some(meter) = &self.meter {
             meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
-        if let Some(learn) = &mut self.learn {
-            learn.push(&data);
+        if let Some(id_collector) = &mut self.id_collector {
+            id_collector.push(&data);
         }
-        Part::Data(data)
+        ResponsePart::Data(data)
     }
 
     /// Returns the final status code and the trailers for the caller.
-    fn ended(&mut self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
-        let early = self.early.take();
-        let gateway = self.receiving.lease().gateway();
-        let refusal = |end| headers::credential_refusal(gateway, StatusCode::OK, end);
-        if let Some(error) = trailers.as_ref().and_then(refusal) {
+    fn final_status(
+        &mut self,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(i32, Option<HeaderMap>), Error> {
+        let header_status = self.header_status.take();
+        let gateway = self.response.lease().gateway();
+        let credential_error = |end| headers::credential_error(gateway, StatusCode::OK, end);
+        if let Some(error) = trailers.as_ref().and_then(credential_error) {
             warn!(%gateway, "a gateway does not accept our credential");
             return Err(error);
         }
-        let code = headers::verdict(early.iter().chain(&trailers));
-        let code = code.ok_or_else(|| self.broken("it ended without a status that is one"))?;
+        let code = headers::status_code(header_status.iter().chain(&trailers));
+        let code =
+            code.ok_or_else(|| self.broken_error("it ended without a status that is one"))?;
         let mut trailers = trailers.unwrap_or_default();
-        for (name, value) in early.iter().flatten() {
+        for (name, value) in header_status.iter().flatten() {
             trailers.append(name, value.clone());
         }
         headers::clean(&mut trailers);
         Ok((code, Some(trailers)))
     }
 
-    fn broken(&self, why: &str) -> Error {
-        let gateway = self.receiving.lease().gateway();
+    fn broken_error(&self, why: &str) -> Error {
+        let gateway = self.response.lease().gateway();
         warn!(%gateway, why, "an answer has broken off");
         Connection::unreachable(gateway)
     }
 }
 
-impl Drop for Passing {
+impl Drop for ForwardedBody {
     fn drop(&mut self) {
-        let Some(closing) = self.closing.take() else { return };
-        if let Some(error) = self.watch.over() {
-            closing.finish(code_of(&error).0 as i32);
+        let Some(open_intent) = self.open_intent.take() else { return };
+        if let Some(error) = self.watch.end_reason() {
+            open_intent.finish(code_and_reason(&error).0 as i32);
         }
     }
 }
@@ -209,15 +217,15 @@ impl Body for ProxiedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let part = match &mut self.state {
             State::Empty => return Poll::Ready(None),
-            State::Whole(data, trailers) => match data.take() {
-                Some(data) => Part::Data(data),
-                None => Part::End(trailers.take()),
+            State::Complete(data, trailers) => match data.take() {
+                Some(data) => ResponsePart::Data(data),
+                None => ResponsePart::End(trailers.take()),
             },
-            State::Passing(passing) => ready!(passing.poll(cx)),
+            State::Forwarding(body) => ready!(body.poll(cx)),
         };
         Poll::Ready(match part {
-            Part::Data(data) => Some(Ok(Frame::data(data))),
-            Part::End(trailers) => {
+            ResponsePart::Data(data) => Some(Ok(Frame::data(data))),
+            ResponsePart::End(trailers) => {
                 self.state = State::Empty;
                 trailers.map(|trailers| Ok(Frame::trailers(trailers)))
             }
@@ -225,6 +233,6 @@ impl Body for ProxiedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Empty | State::Whole(None, None))
+        matches!(self.state, State::Empty | State::Complete(None, None))
     }
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::governed;
 use crate::access::action::Action;
-use crate::access::policy::{About, Guard};
+use crate::access::policy::{AuditSubject, UpstreamPolicy};
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::pb::wire;
@@ -24,33 +24,34 @@ const FINGERPRINT_BYTES: usize = 8;
 
 /// The sandbox and the resource of a request, as far as it was parsed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Concerned {
+pub(super) struct RequestSubject {
     /// The sandbox that it names.
-    pub(super) place: SandboxName,
+    pub(super) sandbox: SandboxName,
     /// The action, if the content determines a more specific one than the method.
     action: Option<Action>,
     /// The resource, if it is not the sandbox.
     target: String,
 }
 
-impl Concerned {
+impl RequestSubject {
     /// Reads the names in a checked message.
-    pub(super) fn read(guard: &Guard, message: &[u8]) -> Self {
+    pub(super) fn from_message(guard: &UpstreamPolicy, message: &[u8]) -> Self {
         let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
-        let place =
+        let sandbox =
             SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
-        let changed = guard.config_change.then(|| governed::change(message));
+        let changed = guard.config_change.then(|| governed::parse_change(message));
         let (action, key) = changed.unwrap_or_default();
-        let target = key.map_or_else(|| target(guard, message), str::to_owned);
-        Self { place, action, target }
+        let target = key.map_or_else(|| target_names(guard, message), str::to_owned);
+        Self { sandbox, action, target }
     }
 
     /// Rejects names that are longer than any stored name.
     ///
     /// # Errors
     /// `INVALID_FIELD` of the name.
-    pub(super) fn bounded(&self) -> Result<(), Error> {
-        for (field, name) in [("workspace", &self.place.workspace), ("name", &self.place.name)] {
+    pub(super) fn check_lengths(&self) -> Result<(), Error> {
+        for (field, name) in [("workspace", &self.sandbox.workspace), ("name", &self.sandbox.name)]
+        {
             let count = name.chars().count();
             if count > NAME_CHARACTERS_MAX {
                 let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
@@ -61,22 +62,22 @@ impl Concerned {
     }
 
     /// Returns the action and target for the audit log.
-    pub(super) fn about(&self, guard: Option<&Guard>) -> About {
+    pub(super) fn audit_about(&self, guard: Option<&UpstreamPolicy>) -> AuditSubject {
         let of_method = guard.map_or(Action::GATEWAY_CALL, |guard| guard.action);
         let target =
-            if self.target.is_empty() { self.place.to_string() } else { self.target.clone() };
-        About::new(self.action.unwrap_or(of_method), target)
+            if self.target.is_empty() { self.sandbox.to_string() } else { self.target.clone() };
+        AuditSubject::new(self.action.unwrap_or(of_method), target)
     }
 
     /// Returns the additional details for the audit log.
-    pub(super) fn detail(&self, guard: &Guard) -> Option<Value> {
+    pub(super) fn audit_detail(&self, guard: &UpstreamPolicy) -> Option<Value> {
         let mut detail = serde_json::Map::new();
-        if self.place != SandboxName::default() {
-            let named = Some(self.place.workspace.as_str()).filter(|name| !name.is_empty());
+        if self.sandbox != SandboxName::default() {
+            let named = Some(self.sandbox.workspace.as_str()).filter(|name| !name.is_empty());
             detail.insert("workspace".to_owned(), named.unwrap_or(DEFAULT_WORKSPACE).into());
         }
-        if !self.target.is_empty() && !self.place.name.is_empty() {
-            detail.insert("sandbox".to_owned(), self.place.name.as_str().into());
+        if !self.target.is_empty() && !self.sandbox.name.is_empty() {
+            detail.insert("sandbox".to_owned(), self.sandbox.name.as_str().into());
         }
         if let Some(decision) = guard.decision {
             detail.insert("decision".to_owned(), json!(decision));
@@ -85,7 +86,7 @@ impl Concerned {
     }
 }
 
-fn target(guard: &Guard, message: &[u8]) -> String {
+fn target_names(guard: &UpstreamPolicy, message: &[u8]) -> String {
     let names = wire::texts_at(message, guard.target_path);
     let shown = names
         .into_iter()
@@ -108,15 +109,17 @@ mod tests {
     use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
     use crate::pb::v0_0::openshell::v1 as v0_0;
 
-    fn guard(method: &str) -> &'static Guard {
+    fn guard(method: &str) -> &'static UpstreamPolicy {
         let path = format!("/openshell.v1.OpenShell/{method}");
-        policy::upstream(UPSTREAM_V0_0, &path).and_then(|row| row.guard.as_ref()).unwrap()
+        policy::find_upstream_method(UPSTREAM_V0_0, &path)
+            .and_then(|row| row.policy.as_ref())
+            .unwrap()
     }
 
-    fn read(method: &str, message: &impl Message) -> (About, Option<Value>) {
+    fn read(method: &str, message: &impl Message) -> (AuditSubject, Option<Value>) {
         let guard = guard(method);
-        let concerned = Concerned::read(guard, &message.encode_to_vec());
-        (concerned.about(Some(guard)), concerned.detail(guard))
+        let subject = RequestSubject::from_message(guard, &message.encode_to_vec());
+        (subject.audit_about(Some(guard)), subject.audit_detail(guard))
     }
 
     #[test]
@@ -128,7 +131,7 @@ mod tests {
             ..Default::default()
         };
         let (about, detail) = read("AttachSandboxProvider", &message);
-        assert_eq!(about, About::new(Action::SANDBOX_PROVIDER_ATTACH, "github"));
+        assert_eq!(about, AuditSubject::new(Action::SANDBOX_PROVIDER_ATTACH, "github"));
         assert_eq!(detail, Some(json!({ "workspace": "team", "sandbox": "box" })));
     }
 
@@ -160,14 +163,17 @@ mod tests {
             ..Default::default()
         };
         let (about, _) = read("UpdateConfig", &policy);
-        assert_eq!(about, About::new(Action::POLICY_APPLY, "box"));
+        assert_eq!(about, AuditSubject::new(Action::POLICY_APPLY, "box"));
         let setting = v0_0::UpdateConfigRequest {
             name: "box".to_owned(),
             setting_key: "proposal_approval_mode".to_owned(),
             ..Default::default()
         };
         let (about, detail) = read("UpdateConfig", &setting);
-        assert_eq!(about, About::new(Action::GATEWAY_SETTING_UPDATE, "proposal_approval_mode"));
+        assert_eq!(
+            about,
+            AuditSubject::new(Action::GATEWAY_SETTING_UPDATE, "proposal_approval_mode")
+        );
         assert_eq!(detail, Some(json!({ "workspace": "default", "sandbox": "box" })));
     }
 
@@ -179,7 +185,7 @@ mod tests {
             ..Default::default()
         };
         let (about, detail) = read("RejectDraftChunk", &message);
-        assert_eq!(about, About::new(Action::APPROVAL_VOTE, "c1"));
+        assert_eq!(about, AuditSubject::new(Action::APPROVAL_VOTE, "c1"));
         assert_eq!(detail.unwrap()["decision"], "reject");
     }
 }

@@ -9,96 +9,99 @@ use std::sync::Arc;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 
-use super::admit::Admitted;
+use super::admit::AdmittedCall;
 use super::body::ProxiedBody;
-use super::read_request::Prepared;
+use super::read_request::PreparedRequest;
 use crate::access::policy::Lifecycle;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::openshell::gateway::Passed;
+use crate::openshell::gateway::ForwardedResponse;
 use crate::proxy::SandboxIds;
-use crate::resources::sandboxes::stock_client::{self, Forwarded};
+use crate::resources::sandboxes::stock_client::{self, ForwardedCall};
 use crate::rpc::call;
-use crate::upstream::headers::{self, Ours};
+use crate::upstream::headers::{self, AddedHeaders};
 use crate::upstream::message;
 
 /// Executes the creation or deletion.
 pub(super) async fn run(
     change: Lifecycle,
-    admitted: Admitted<'_>,
+    admitted: AdmittedCall<'_>,
     from: &HeaderMap,
     request_id: HeaderValue,
-    mut prepared: Prepared,
+    mut prepared: PreparedRequest,
 ) -> Result<Response<ProxiedBody>, Error> {
     let app = Arc::clone(&admitted.proxy.app);
     let deadline = admitted.call.deadline;
-    let ours = Ours {
+    let added = AddedHeaders {
         // Hooks may run for minutes before the request is sent, so credential and timeout are set at that time.
         authorization: None,
         timeout: None,
         request_id: request_id.clone(),
-        read: true,
+        reads_response: true,
         traceparent: admitted.call.traceparent.clone(),
     };
     let read =
-        prepared.read.take().ok_or_else(|| Error::internal("a request that was not read"))?;
-    let forwarded = Forwarded {
+        prepared.request.take().ok_or_else(|| Error::internal("a request that was not read"))?;
+    let forwarded = ForwardedCall {
         generation: admitted.generation,
-        headers: headers::request(from, &ours),
+        headers: headers::for_forwarding(from, &added),
         message: read.message_bytes(),
-        workspace: prepared.place.workspace,
-        sandbox: prepared.place.name,
+        workspace: prepared.sandbox.workspace,
+        sandbox: prepared.sandbox.name,
         deadline,
     };
     // The audit entry moves to the call's note; the task closes it at the end.
-    let entry = prepared.closing.take().and_then(super::audit::Closing::into_entry);
+    let entry = prepared.open_intent.take().and_then(super::audit::OpenIntent::into_entry);
     admitted.call.note.lock().entry = entry;
-    let ids = prepared.ids.take();
-    let on = admitted.chosen.gateway.clone();
-    let ctx = Ctx::proxied(&app, admitted.call.clone(), admitted.chosen.role, on);
+    let counted_id = prepared.request_id.take();
+    let on = admitted.selected.gateway.clone();
+    let ctx = Ctx::from_proxied_call(&app, admitted.call.clone(), admitted.selected.role, on);
     let main = Arc::clone(&app);
     let noted = admitted.call.clone();
     let task = app.spawn(async move {
-        let passed = match change {
+        let response = match change {
             Lifecycle::Create => stock_client::create(ctx, forwarded).await,
             Lifecycle::Delete => stock_client::delete(ctx, forwarded).await,
         };
-        let refused = match &passed {
-            Ok(passed) => passed.refused.as_ref(),
+        let refused = match &response {
+            Ok(response) => response.error.as_ref(),
             Err(error) => Some(error),
         };
-        let code = passed.as_ref().ok().map(Passed::code);
-        if let (Some(ids), Some(code)) = (ids, code) {
-            ids.finish(code);
+        let code = response.as_ref().ok().map(ForwardedResponse::code);
+        if let (Some(counted_id), Some(code)) = (counted_id, code) {
+            counted_id.finish(code);
         }
-        call::close_as(&main, &noted, refused, code).await;
-        passed
+        call::close_audit_entry_with_code(&main, &noted, refused, code).await;
+        response
     });
-    let passed = admitted.watch.within(task).await?.map_err(Error::internal)??;
-    if let (true, Some(message)) = (admitted.learns(), &passed.message) {
+    let response = admitted.watch.within(task).await?.map_err(Error::internal)??;
+    if let (true, Some(message)) = (admitted.reports_sandbox_ids(), &response.message) {
         app.part::<SandboxIds>().learn(
-            admitted.chosen.gateway.id,
+            admitted.selected.gateway.id,
             admitted.lease.version(),
             message,
         );
     }
-    Ok(answer(passed, &admitted, request_id))
+    Ok(build_response(response, &admitted, request_id))
 }
 
-fn answer(
-    passed: Passed,
-    admitted: &Admitted<'_>,
+fn build_response(
+    response: ForwardedResponse,
+    admitted: &AdmittedCall<'_>,
     request_id: HeaderValue,
 ) -> Response<ProxiedBody> {
-    let Passed { head, message, mut trailers, .. } = passed;
+    let ForwardedResponse { headers: response_headers, message, mut trailers, .. } = response;
     headers::clean(&mut trailers);
     trailers.remove(CONTENT_TYPE);
-    let body = ProxiedBody::whole(message.map(|message| message::framed(&message)), Some(trailers));
+    let body = ProxiedBody::complete(
+        message.map(|message| message::encode_frame(&message)),
+        Some(trailers),
+    );
     let mut response = Response::new(body);
     *response.version_mut() = http::Version::HTTP_2;
-    *response.headers_mut() = head;
+    *response.headers_mut() = response_headers;
     let head = response.headers_mut();
     head.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers::response(head, admitted.lease.gateway_header(), request_id);
+    headers::clean_response(head, admitted.lease.gateway_header(), request_id);
     response
 }

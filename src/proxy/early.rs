@@ -10,112 +10,120 @@ use http::HeaderMap;
 use http_body::Body;
 use tokio::time::timeout;
 
-use super::admit::{Rows, enough};
+use super::admit::{MethodRows, check_role};
 use super::audit;
-use super::concerned::Concerned;
+use super::concerned::RequestSubject;
 use super::governed;
-use super::revocation::Watch;
-use super::target::Chosen;
-use crate::access::policy::Audit;
+use super::revocation::CallWatch;
+use super::target::SelectedGateway;
+use crate::access::policy::AuditMode;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::Error;
 use crate::net::BoxError;
-use crate::net::deadline::late_request;
+use crate::net::deadline::request_timed_out;
 use crate::role::Role;
-use crate::rpc::complete::Complete;
-use crate::rpc::request_body::HeldBody;
-use crate::upstream::generation::Detected;
-use crate::upstream::message::{self, Encoding, Read};
+use crate::rpc::complete::CompleteMessage;
+use crate::rpc::request_body::CountedBody;
+use crate::upstream::generation::DetectedGeneration;
+use crate::upstream::message::{self, Encoding, ReadRequest};
 
 /// A call whose gateway is not connected to yet.
-pub(super) struct Early<'a> {
+pub(super) struct EarlyReader<'a> {
     pub(super) app: &'a App,
     pub(super) call: &'a Call,
-    pub(super) rows: Rows,
-    pub(super) chosen: &'a Chosen,
+    pub(super) rows: MethodRows,
+    pub(super) selected: &'a SelectedGateway,
     /// Last known generation of the gateway.
-    pub(super) generation: Detected,
-    pub(super) watch: &'a Watch,
+    pub(super) generation: DetectedGeneration,
+    pub(super) watch: &'a CallWatch,
 }
 
 /// The part of a request that is read before its gateway is connected to.
-pub(super) struct Arrived {
+pub(super) struct EarlyRequest {
     pub(super) encoding: Encoding,
     /// The request, if it consists of one message.
-    pub(super) read: Option<Read>,
+    pub(super) read: Option<ReadRequest>,
 }
 
-impl Early<'_> {
+impl EarlyReader<'_> {
     /// Reads a request that consists of one message. It waits for its gateway in memory that is counted against its
     /// caller, and uses no connection before it has arrived. Checks the role if the message may require a higher one
     /// than its method. Other faults of the message are found later.
     ///
     /// # Errors
     /// `ROLE_TOO_LOW`, or the error of reading the message.
-    pub(super) async fn read<B>(&self, headers: &HeaderMap, body: &mut B) -> Result<Arrived, Error>
+    pub(super) async fn read<B>(
+        &self,
+        headers: &HeaderMap,
+        body: &mut B,
+    ) -> Result<EarlyRequest, Error>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let guard = self.rows.of_generation(self.generation);
-        self.judged(headers, body).await.map_err(|(error, concerned)| {
-            let unaudited = guard.is_some_and(|guard| guard.audit == Audit::None);
+        let guard = self.rows.guard_for(self.generation);
+        self.read_and_check(headers, body).await.map_err(|(error, subject)| {
+            let unaudited = guard.is_some_and(|guard| guard.audit == AuditMode::None);
             // A late request of an unaudited method is not a rejection.
-            if !(unaudited && matches!(error, Error::Late { .. })) {
-                audit::refuse(self.call, guard, &concerned, Some(self.chosen), &error);
+            if !(unaudited && matches!(error, Error::DeadlineExceeded { .. })) {
+                audit::record_refusal(self.call, guard, &subject, Some(self.selected), &error);
             }
             error
         })
     }
 
-    async fn judged<B>(
+    async fn read_and_check<B>(
         &self,
         headers: &HeaderMap,
         body: &mut B,
-    ) -> Result<Arrived, (Error, Concerned)>
+    ) -> Result<EarlyRequest, (Error, RequestSubject)>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let nowhere = |error| (error, Concerned::default());
-        let encoding = message::encoding(headers).map_err(nowhere)?;
-        if self.rows.stream_requests() {
-            return Ok(Arrived { encoding, read: None });
+        let without_subject = |error| (error, RequestSubject::default());
+        let encoding = message::parse_encoding(headers).map_err(without_subject)?;
+        if self.rows.has_request_stream() {
+            return Ok(EarlyRequest { encoding, read: None });
         }
         let within = self.app.config.limits.body();
-        let read = whole(self.call, self.watch, encoding, within, body).await.map_err(nowhere)?;
-        let guard = self.rows.of_generation(self.generation).filter(|guard| guard.config_change);
+        let read = read_single(self.call, self.watch, encoding, within, body)
+            .await
+            .map_err(without_subject)?;
+        let guard = self.rows.guard_for(self.generation).filter(|guard| guard.config_change);
         if let (Some(guard), Encoding::Identity) = (guard, encoding) {
-            let role = governed::role_of(guard, read.message()).unwrap_or(Role::None);
-            enough(self.chosen, role).map_err(|error| (error, self.concerned(read.message())))?;
+            let role = governed::required_role(guard, read.message()).unwrap_or(Role::None);
+            check_role(self.selected, role)
+                .map_err(|error| (error, self.subject(read.message())))?;
         }
-        Ok(Arrived { encoding, read: Some(read) })
+        Ok(EarlyRequest { encoding, read: Some(read) })
     }
 
     /// Returns what the message refers to, or an empty value if a name is too long to be stored.
-    fn concerned(&self, message: &[u8]) -> Concerned {
-        let guard = self.rows.of_generation(self.generation);
-        let concerned = guard.map(|guard| Concerned::read(guard, message)).unwrap_or_default();
-        if concerned.bounded().is_ok() { concerned } else { Concerned::default() }
+    fn subject(&self, message: &[u8]) -> RequestSubject {
+        let guard = self.rows.guard_for(self.generation);
+        let subject =
+            guard.map(|guard| RequestSubject::from_message(guard, message)).unwrap_or_default();
+        if subject.check_lengths().is_ok() { subject } else { RequestSubject::default() }
     }
 }
 
 /// Reads a request that must be one message. Fails if it takes longer than `within`, passes the deadline, or its caller
 /// loses the permission. It is read to its end even if the caller resets its stream right after the message.
-pub(super) async fn whole<B>(
+pub(super) async fn read_single<B>(
     call: &Call,
-    watch: &Watch,
+    watch: &CallWatch,
     encoding: Encoding,
     within: Duration,
     body: &mut B,
-) -> Result<Read, Error>
+) -> Result<ReadRequest, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let mut body = Complete::new(body);
-    let mut body = HeldBody::new(&mut body, call.held.as_ref());
-    let arriving = timeout(within, message::whole(&mut body, encoding));
-    watch.within(arriving).await?.map_err(|_| late_request())?
+    let mut body = CompleteMessage::new(body);
+    let mut body = CountedBody::new(&mut body, call.memory.as_ref());
+    let reading = timeout(within, message::read_single(&mut body, encoding));
+    watch.within(reading).await?.map_err(|_| request_timed_out())?
 }

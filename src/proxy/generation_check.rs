@@ -8,33 +8,35 @@
 
 use crate::access::policy::{self, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
 use crate::error::{Error, Reason};
-use crate::pb::strict::{Schema, Unknown};
+use crate::pb::strict::{Schema, UnknownFields};
 use crate::pb::wire;
 use crate::upstream::generation::{Generation, releases};
 
 /// Parses a request strictly in the gateway's generation.
 ///
 /// # Errors
-/// `WIRE_MISMATCH` if it fits the other generation better; otherwise that of the [`Fault`](crate::pb::strict::Fault).
+/// `WIRE_MISMATCH` if it fits the other generation better; otherwise that of the
+/// [`MessageFault`](crate::pb::strict::MessageFault).
 pub(super) fn check(
     row: &UpstreamMethod,
     generation: Generation,
     gateway: &str,
     message: &[u8],
 ) -> Result<(), Error> {
-    let read = Schema::of(generation).check(row.request, message, Unknown::Passed);
-    let selector = generation == Generation::V0_0 && selects(row, message);
+    let read =
+        Schema::for_generation(generation).check(row.request, message, UnknownFields::Accept);
+    let selector = generation == Generation::V0_0 && has_selector(row, message);
     if matches!(read, Ok(0)) && !selector {
         return Ok(());
     }
-    let Some((other, unknown)) = elsewhere(row.path, generation, message) else {
+    let Some((other, unknown)) = parse_as_other(row.path, generation, message) else {
         return Ok(read.map(drop)?);
     };
-    let explained = match &read {
+    let is_mismatch = match &read {
         Ok(passed) => unknown < *passed || selector && unknown <= *passed,
         Err(_) => unknown == 0,
     };
-    if !explained {
+    if !is_mismatch {
         return Ok(read.map(drop)?);
     }
     let why = format!(
@@ -47,32 +49,33 @@ pub(super) fn check(
 /// Parses a request strictly in the gateway's generation, without trying the other one.
 ///
 /// # Errors
-/// That of the [`Fault`](crate::pb::strict::Fault).
-pub(super) fn sound(
+/// That of the [`MessageFault`](crate::pb::strict::MessageFault).
+pub(super) fn check_own(
     row: &UpstreamMethod,
     generation: Generation,
     message: &[u8],
 ) -> Result<(), Error> {
-    Schema::of(generation).check(row.request, message, Unknown::Passed)?;
+    Schema::for_generation(generation).check(row.request, message, UnknownFields::Accept)?;
     Ok(())
 }
 
 /// Returns the other generation and the number of fields that it does not know, or `None` if it cannot parse the
 /// message.
-fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation, usize)> {
+fn parse_as_other(path: &str, own: Generation, message: &[u8]) -> Option<(Generation, usize)> {
     let (other, table) = match own {
         Generation::V0_0 => (Generation::V0_1, UPSTREAM_V0_1),
         Generation::V0_1 => (Generation::V0_0, UPSTREAM_V0_0),
     };
-    let row = policy::upstream(table, path)?;
-    let unknown = Schema::of(other).check(row.request, message, Unknown::Passed).ok()?;
+    let row = policy::find_upstream_method(table, path)?;
+    let unknown =
+        Schema::for_generation(other).check(row.request, message, UnknownFields::Accept).ok()?;
     Some((other, unknown))
 }
 
 /// Whether the text of a workspace is a selector of generation 0.1: it then starts with the key byte of a field, which
 /// no workspace name starts with.
-fn selects(row: &UpstreamMethod, message: &[u8]) -> bool {
-    let path = row.guard.as_ref().map_or(&[][..], |guard| guard.workspace_path);
+fn has_selector(row: &UpstreamMethod, message: &[u8]) -> bool {
+    let path = row.policy.as_ref().map_or(&[][..], |guard| guard.workspace_path);
     wire::text_at(message, path).is_some_and(|text| text.starts_with(['\n', '\u{12}']))
 }
 
@@ -84,7 +87,7 @@ mod tests {
     use crate::pb::v0_0::openshell::v1 as old;
     use crate::pb::v0_1::openshell::datamodel::v1 as model;
     use crate::pb::v0_1::openshell::v1 as new;
-    use crate::status::code_of;
+    use crate::status::code_and_reason;
 
     #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
     fn scope(selection: model::workspace_selector::Selection) -> Option<model::WorkspaceSelector> {
@@ -102,8 +105,8 @@ mod tests {
     fn bytes(generation: Generation, method: &str, message: &[u8]) -> Result<(), Reason> {
         let table = if generation == Generation::V0_0 { UPSTREAM_V0_0 } else { UPSTREAM_V0_1 };
         let path = format!("/openshell.v1.OpenShell/{method}");
-        let row = policy::upstream(table, &path).unwrap();
-        check(row, generation, "edge", message).map_err(|error| code_of(&error).1)
+        let row = policy::find_upstream_method(table, &path).unwrap();
+        check(row, generation, "edge", message).map_err(|error| code_and_reason(&error).1)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finds the role and the action of a governed request whose method alone does not determine them (T05).
 
 use crate::access::action::Action;
-use crate::access::policy::Guard;
+use crate::access::policy::UpstreamPolicy;
 use crate::error::Error;
 use crate::openshell::settings;
 use crate::pb::wire;
@@ -24,32 +24,33 @@ mod field {
 ///
 /// # Errors
 /// `SETTING_UNKNOWN` for an unknown setting key.
-pub(crate) fn role_of(guard: &Guard, message: &[u8]) -> Result<Role, Error> {
+pub(crate) fn required_role(guard: &UpstreamPolicy, message: &[u8]) -> Result<Role, Error> {
     if !guard.config_change {
         return Ok(Role::None);
     }
-    let global = wire::flag(message, field::GLOBAL);
-    let delete = wire::flag(message, field::DELETE_SETTING);
+    let global = wire::is_flag_set(message, field::GLOBAL);
+    let delete = wire::is_flag_set(message, field::DELETE_SETTING);
     let key = wire::text_at(message, &[field::SETTING_KEY]);
     let known = |key| settings::is_known(key) || key == GLOBAL_POLICY && global && delete;
     if !key.is_none_or(known) {
-        return Err(settings::unknown("setting_key"));
+        return Err(settings::unknown_key("setting_key"));
     }
-    let of_admins = global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
-    Ok(if of_admins { Role::Admin } else { Role::Operator })
+    let needs_admin =
+        global || delete || key.is_some() || wire::has_field(message, field::SETTING_VALUE);
+    Ok(if needs_admin { Role::Admin } else { Role::Operator })
 }
 
 /// Returns what a message changes: the action, if it is more specific than that of the method, and the key of a
 /// setting.
-pub(super) fn change(message: &[u8]) -> (Option<Action>, Option<&str>) {
-    let delete = wire::flag(message, field::DELETE_SETTING);
+pub(super) fn parse_change(message: &[u8]) -> (Option<Action>, Option<&str>) {
+    let delete = wire::is_flag_set(message, field::DELETE_SETTING);
     let key = wire::text_at(message, &[field::SETTING_KEY]);
     let action = match key {
         Some(GLOBAL_POLICY) => None,
         Some(_) if delete => Some(Action::GATEWAY_SETTING_DELETE),
         Some(_) => Some(Action::GATEWAY_SETTING_UPDATE),
-        None if wire::has(message, field::MERGE_OPERATIONS) => Some(Action::POLICY_EDIT),
-        None if wire::has(message, field::POLICY) => Some(Action::POLICY_APPLY),
+        None if wire::has_field(message, field::MERGE_OPERATIONS) => Some(Action::POLICY_EDIT),
+        None if wire::has_field(message, field::POLICY) => Some(Action::POLICY_APPLY),
         None => None,
     };
     (action, key.filter(|key| *key != GLOBAL_POLICY))
@@ -65,14 +66,16 @@ mod tests {
     use crate::pb::v0_0::openshell::sandbox::v1::{SandboxPolicy, SettingValue};
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
 
-    fn guard(method: &str) -> &'static Guard {
+    fn guard(method: &str) -> &'static UpstreamPolicy {
         let path = format!("/openshell.v1.OpenShell/{method}");
-        policy::upstream(UPSTREAM_V0_0, &path).and_then(|row| row.guard.as_ref()).unwrap()
+        policy::find_upstream_method(UPSTREAM_V0_0, &path)
+            .and_then(|row| row.policy.as_ref())
+            .unwrap()
     }
 
     fn role(update: &Update) -> Result<Role, Reason> {
-        role_of(guard("UpdateConfig"), &update.encode_to_vec())
-            .map_err(|error| crate::status::code_of(&error).1)
+        required_role(guard("UpdateConfig"), &update.encode_to_vec())
+            .map_err(|error| crate::status::code_and_reason(&error).1)
     }
 
     #[test]
@@ -95,6 +98,6 @@ mod tests {
         for (update, expected) in table {
             assert_eq!(role(&update), expected, "{update:?}");
         }
-        assert_eq!(role_of(guard("DeleteSandbox"), &[]).unwrap(), Role::None);
+        assert_eq!(required_role(guard("DeleteSandbox"), &[]).unwrap(), Role::None);
     }
 }

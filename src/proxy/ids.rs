@@ -20,41 +20,41 @@ use tonic::Code;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::admit::Admitted;
+use super::admit::AdmittedCall;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::pb::wire;
 use crate::telemetry::metrics::GATEWAY_REQUEST_IDS;
-use crate::upstream::message::Read;
+use crate::upstream::message::ReadRequest;
 
 /// How long a gateway stores the id of a confirmed success, in seconds.
 const CONFIRMED_SECONDS: i64 = 24 * 60 * 60;
 /// Maximum number of tracked ids of all principals; at the limit, all shares are reset.
-const KEPT_MAX: usize = 100_000;
+const IDS_MAX: usize = 100_000;
 
 /// The share of a principal: its ids and how long each is stored.
-type Share = HashMap<Asked, Kept>;
+type IdShare = HashMap<RequestKey, Retention>;
 /// A method and an id; a gateway stores ids per method.
-type Asked = (&'static str, Uuid);
+type RequestKey = (&'static str, Uuid);
 /// The holder of a share: a principal on a gateway.
-type Holder = (GatewayId, PrincipalId);
+type ShareHolder = (GatewayId, PrincipalId);
 
 /// How long an id is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum Retention {
     /// Permanently, as far as is known.
-    Open,
+    Permanent,
     /// For [`CONFIRMED_SECONDS`] from this Unix time in seconds.
     Confirmed(i64),
 }
 
-impl Kept {
+impl Retention {
     /// Returns the seconds until its place is free, or `None` if it never is.
-    fn left(self, now: i64) -> Option<i64> {
+    fn seconds_left(self, now: i64) -> Option<i64> {
         match self {
-            Self::Open => None,
+            Self::Permanent => None,
             Self::Confirmed(at) => Some(at.saturating_add(CONFIRMED_SECONDS) - now),
         }
     }
@@ -68,9 +68,9 @@ pub struct RequestIds {
 
 #[derive(Debug, Default)]
 struct Shares {
-    of: HashMap<Holder, Share>,
+    by_holder: HashMap<ShareHolder, IdShare>,
     /// Number of ids in all shares.
-    kept: usize,
+    count: usize,
 }
 
 impl RequestIds {
@@ -78,48 +78,54 @@ impl RequestIds {
     ///
     /// # Errors
     /// `LIMIT_REACHED` if the share is used up.
-    fn take(&self, holder: Holder, asked: Asked, max: usize, now: i64) -> Result<(), Error> {
+    fn take(
+        &self,
+        holder: ShareHolder,
+        key: RequestKey,
+        max: usize,
+        now: i64,
+    ) -> Result<(), Error> {
         let mut shares = self.shares.lock();
-        if shares.kept >= KEPT_MAX {
+        if shares.count >= IDS_MAX {
             *shares = Shares::default();
         }
-        let Shares { of, kept } = &mut *shares;
-        let share = of.entry(holder).or_default();
-        if share.contains_key(&asked) {
+        let Shares { by_holder, count } = &mut *shares;
+        let share = by_holder.entry(holder).or_default();
+        if share.contains_key(&key) {
             return Ok(());
         }
         if share.len() >= max {
             let before = share.len();
-            share.retain(|_, kept| kept.left(now).is_none_or(|left| left > 0));
-            *kept = kept.saturating_sub(before - share.len());
+            share.retain(|_, retention| retention.seconds_left(now).is_none_or(|left| left > 0));
+            *count = count.saturating_sub(before - share.len());
         }
         if share.len() >= max {
-            let left = share.values().filter_map(|kept| kept.left(now)).min();
+            let left = share.values().filter_map(|retention| retention.seconds_left(now)).min();
             let left = left.unwrap_or(CONFIRMED_SECONDS).unsigned_abs();
             let retry_in = Duration::from_secs(left);
             return Err(Error::Exhausted { reason: Reason::LimitReached, retry_in });
         }
-        share.insert(asked, Kept::Open);
-        *kept += 1;
+        share.insert(key, Retention::Permanent);
+        *count += 1;
         Ok(())
     }
 
     /// Records that the gateway confirmed a success.
-    fn confirm(&self, holder: Holder, asked: Asked, now: i64) {
+    fn confirm(&self, holder: ShareHolder, key: RequestKey, now: i64) {
         let mut shares = self.shares.lock();
-        let kept = shares.of.get_mut(&holder).and_then(|share| share.get_mut(&asked));
-        if let Some(kept) = kept {
-            *kept = Kept::Confirmed(now);
+        let retention = shares.by_holder.get_mut(&holder).and_then(|share| share.get_mut(&key));
+        if let Some(retention) = retention {
+            *retention = Retention::Confirmed(now);
         }
     }
 }
 
 /// A call with an id. If it is dropped before `finish`, its outcome is counted as lost.
-pub(super) struct Counted {
+pub(super) struct CountedRequestId {
     app: Arc<App>,
     gateway: Arc<str>,
     /// `None` if the id is malformed, so that no gateway accepts it.
-    place: Option<(Holder, Asked)>,
+    share_key: Option<(ShareHolder, RequestKey)>,
     ended: bool,
 }
 
@@ -128,26 +134,26 @@ pub(super) struct Counted {
 /// # Errors
 /// `LIMIT_REACHED` if the share is used up.
 pub(super) fn admit(
-    admitted: &Admitted<'_>,
-    read: Option<&Read>,
-) -> Result<Option<Counted>, Error> {
+    admitted: &AdmittedCall<'_>,
+    read: Option<&ReadRequest>,
+) -> Result<Option<CountedRequestId>, Error> {
     let path = admitted.row.request_id;
     let id = read.and_then(|read| wire::text_at(read.message(), path));
     let (Some(id), Some(caller)) = (id, &admitted.call.caller) else { return Ok(None) };
     let app = &admitted.proxy.app;
-    let gateway = Arc::clone(&admitted.chosen.gateway.name);
-    let asked = parse(id).map(|id| (admitted.row.path, id));
-    let place = asked.map(|asked| ((admitted.chosen.gateway.id, caller.principal()), asked));
-    if let Some((holder, asked)) = place {
+    let gateway = Arc::clone(&admitted.selected.gateway.name);
+    let key = parse(id).map(|id| (admitted.row.path, id));
+    let share_key = key.map(|key| ((admitted.selected.gateway.id, caller.principal()), key));
+    if let Some((holder, key)) = share_key {
         let max = app.config.gateways.request_ids_per_principal as usize;
         let now = app.clock.now().unix_seconds();
-        app.part::<RequestIds>().take(holder, asked, max, now).inspect_err(|_| {
+        app.part::<RequestIds>().take(holder, key, max, now).inspect_err(|_| {
             count(&gateway, "refused");
             let actor = caller.actor();
             debug!(%gateway, %actor, max, "a principal has used up its request ids on a gateway");
         })?;
     }
-    Ok(Some(Counted { app: Arc::clone(app), gateway, place, ended: false }))
+    Ok(Some(CountedRequestId { app: Arc::clone(app), gateway, share_key, ended: false }))
 }
 
 /// Parses an id in the form that gateways accept: a UUID with 36 characters that is not nil.
@@ -155,15 +161,15 @@ fn parse(id: &str) -> Option<Uuid> {
     Uuid::try_parse(id).ok().filter(|parsed| id.len() == 36 && !parsed.is_nil())
 }
 
-impl Counted {
+impl CountedRequestId {
     /// Records the status code of the call.
     pub(super) fn finish(mut self, code: i32) {
         self.ended = true;
         let code = Code::from(code);
         if code == Code::Ok {
-            if let Some((holder, asked)) = self.place {
+            if let Some((holder, key)) = self.share_key {
                 let now = self.app.clock.now().unix_seconds();
-                self.app.part::<RequestIds>().confirm(holder, asked, now);
+                self.app.part::<RequestIds>().confirm(holder, key, now);
             }
             return count(&self.gateway, "confirmed");
         }
@@ -172,7 +178,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedRequestId {
     fn drop(&mut self) {
         if !self.ended {
             count(&self.gateway, "lost");
@@ -193,11 +199,11 @@ mod tests {
     use super::*;
     use crate::db::types::UserId;
 
-    fn holder(user: i64) -> Holder {
+    fn holder(user: i64) -> ShareHolder {
         (GatewayId::from(1), PrincipalId::User(UserId::from(user)))
     }
 
-    fn asked(id: u128) -> Asked {
+    fn key(id: u128) -> RequestKey {
         ("/o.v1.O/CreateSandbox", Uuid::from_u128(id))
     }
 
@@ -205,32 +211,32 @@ mod tests {
     fn the_request_id_share_of_a_principal_fills_and_frees_like_the_gateways_table() {
         let ids = RequestIds::default();
         for id in 1..=2 {
-            ids.take(holder(1), asked(id), 2, 0).unwrap();
+            ids.take(holder(1), key(id), 2, 0).unwrap();
         }
-        ids.take(holder(1), asked(2), 2, 0).expect("a repeat takes no place");
-        let full = ids.take(holder(1), asked(3), 2, 0).unwrap_err();
+        ids.take(holder(1), key(2), 2, 0).expect("a repeat takes no place");
+        let full = ids.take(holder(1), key(3), 2, 0).unwrap_err();
         assert!(matches!(full, Error::Exhausted { reason: Reason::LimitReached, .. }), "{full:?}");
-        ids.take(holder(2), asked(3), 2, 0).expect("another principal has a share of its own");
+        ids.take(holder(2), key(3), 2, 0).expect("another principal has a share of its own");
 
-        ids.confirm(holder(1), asked(1), 10);
-        let Err(Error::Exhausted { retry_in, .. }) = ids.take(holder(1), asked(3), 2, 20) else {
+        ids.confirm(holder(1), key(1), 10);
+        let Err(Error::Exhausted { retry_in, .. }) = ids.take(holder(1), key(3), 2, 20) else {
             panic!("a success is kept for a day");
         };
         assert_eq!(retry_in, Duration::from_secs(24 * 60 * 60 - 10));
         let later = 10 + CONFIRMED_SECONDS;
-        ids.take(holder(1), asked(3), 2, later).expect("the success has left");
-        ids.take(holder(1), asked(4), 2, later).expect_err("a failed one stays");
+        ids.take(holder(1), key(3), 2, later).expect("the success has left");
+        ids.take(holder(1), key(4), 2, later).expect_err("a failed one stays");
     }
 
     #[test]
     fn the_total_of_stored_request_ids_is_limited() {
         let ids = RequestIds::default();
-        for id in 1..=KEPT_MAX {
-            ids.take(holder(1), asked(id as u128), usize::MAX, 0).unwrap();
+        for id in 1..=IDS_MAX {
+            ids.take(holder(1), key(id as u128), usize::MAX, 0).unwrap();
         }
-        ids.take(holder(2), asked(1), 1, 0).unwrap();
+        ids.take(holder(2), key(1), 1, 0).unwrap();
         let shares = ids.shares.lock();
-        assert_eq!((shares.kept, shares.of.len()), (1, 1));
+        assert_eq!((shares.count, shares.by_holder.len()), (1, 1));
     }
 
     #[test]

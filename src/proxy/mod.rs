@@ -42,7 +42,7 @@ use crate::app::App;
 use crate::ctx::Call;
 use crate::net::BoxError;
 use crate::net::public_address::PublicAddress;
-use crate::status::response;
+use crate::status::to_response;
 use crate::upstream::channels::Channels;
 
 /// Forwards the calls of one runtime. Its connections are used only from that runtime.
@@ -64,7 +64,7 @@ impl Proxy {
         let public = public.expect("the configuration was checked");
         let config = Arc::new(app.config.gateways.clone());
         Self {
-            channels: Channels::new(&app.fleet.targets, &config, &app.fleet.streams),
+            channels: Channels::new(&app.fleet.targets, &config, &app.fleet.call_limits),
             app,
             public,
         }
@@ -84,7 +84,7 @@ impl Proxy {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let rows = admit::Rows { path, v0_0, v0_1 };
-        forward::run(self, call, rows, request).await.unwrap_or_else(response)
+        let rows = admit::MethodRows { path, v0_0, v0_1 };
+        forward::run(self, call, rows, request).await.unwrap_or_else(to_response)
     }
 }

@@ -2,7 +2,7 @@
 //! that of Shoreguard. A client that connected to the gateway's own address would bypass every check.
 
 use crate::net::public_address::PublicAddress;
-use crate::pb::wire::{self, Fields};
+use crate::pb::wire::{self, FieldReader};
 
 /// Maximum size of a response that is rewritten, in bytes.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -18,10 +18,10 @@ mod field {
 /// response cannot be parsed.
 pub(crate) fn rewrite(address: &PublicAddress, answer: &[u8]) -> Option<Vec<u8>> {
     let mut rewritten = Vec::with_capacity(answer.len() + address.host.len() + 16);
-    let mut fields = Fields::of(answer);
+    let mut fields = FieldReader::new(answer);
     loop {
         let before = fields.rest;
-        let Some((number, _)) = fields.field().ok()? else { break };
+        let Some((number, _)) = fields.next_field().ok()? else { break };
         if !matches!(number, field::HOST | field::PORT | field::SCHEME) {
             let length = before.len() - fields.rest.len();
             rewritten.extend_from_slice(&before[..length]);

@@ -19,13 +19,13 @@ use tracing::warn;
 use crate::app::App;
 use crate::db::types::{DEFAULT_WORKSPACE, GatewayId, SandboxName};
 use crate::error::{Error, Reason};
-use crate::fair::Share;
-use crate::pb::wire::{self, Fields, Value};
-use crate::upstream::budget::Draw;
+use crate::fair::LimitShare;
+use crate::pb::wire::{self, FieldReader, FieldValue};
+use crate::upstream::budget::BudgetClass;
 use crate::upstream::connection::Connection;
 use crate::upstream::credential;
 use crate::upstream::message;
-use crate::upstream::unary::Unanswered;
+use crate::upstream::unary::CallError;
 
 /// Maximum number of stored ids per gateway; at the limit, all of them are discarded.
 const IDS_MAX: usize = 20_000;
@@ -45,50 +45,54 @@ const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
 /// The known ids of all gateways.
 #[derive(Debug, Default)]
 pub struct SandboxIds {
-    gateways: Mutex<HashMap<GatewayId, Known>>,
+    gateways: Mutex<HashMap<GatewayId, GatewayIds>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct GatewayIds {
     connection_version: u64,
-    places: HashMap<Box<str>, Arc<SandboxName>>,
+    names: HashMap<Box<str>, Arc<SandboxName>>,
     /// Held while the sandboxes are listed; contains the start time of the last listing.
-    asking: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    listing: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
-impl Known {
+impl GatewayIds {
     fn new(connection_version: u64) -> Self {
-        Self { connection_version, places: HashMap::new(), asking: Arc::default() }
+        Self { connection_version, names: HashMap::new(), listing: Arc::default() }
     }
 }
 
 impl SandboxIds {
-    fn gateways(&self) -> MutexGuard<'_, HashMap<GatewayId, Known>> {
+    fn gateways(&self) -> MutexGuard<'_, HashMap<GatewayId, GatewayIds>> {
         self.gateways.lock()
     }
 
     fn get(&self, gateway: GatewayId, version: u64, id: &str) -> Option<Arc<SandboxName>> {
         let gateways = self.gateways();
-        let known = gateways.get(&gateway).filter(|known| known.connection_version == version)?;
-        known.places.get(id).cloned()
+        let ids = gateways.get(&gateway).filter(|ids| ids.connection_version == version)?;
+        ids.names.get(id).cloned()
     }
 
-    fn asking(&self, gateway: GatewayId, version: u64) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
+    fn listing(
+        &self,
+        gateway: GatewayId,
+        version: u64,
+    ) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
         let mut gateways = self.gateways();
-        Arc::clone(&known(&mut gateways, gateway, version).asking)
+        Arc::clone(&entry(&mut gateways, gateway, version).listing)
     }
 
     /// Stores the ids in a response. Returns the number of sandboxes in it.
     pub(crate) fn learn(&self, gateway: GatewayId, version: u64, answer: &[u8]) -> usize {
         // Parsed before the lock is taken, since all cores share it.
-        let (places, count) = told(answer);
+        let (names, count) = parse_sandboxes(answer);
         let mut gateways = self.gateways();
-        let known = known(&mut gateways, gateway, version);
-        for (id, place) in places {
-            if known.places.len() >= IDS_MAX {
-                known.places.clear();
+        let ids = entry(&mut gateways, gateway, version);
+        for (id, name) in names {
+            if ids.names.len() >= IDS_MAX {
+                ids.names.clear();
             }
-            known.places.insert(id, place);
+            ids.names.insert(id, name);
         }
         count
     }
@@ -98,54 +102,54 @@ impl SandboxIds {
     /// # Errors
     /// `SANDBOX_UNPLACED` if the gateway has no such sandbox, whether or not another gateway has it.
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_CREDENTIAL_REFUSED` or `GATEWAY_OVER_BUDGET` if the sandboxes cannot be listed.
-    pub(crate) async fn place(
+    pub(crate) async fn resolve(
         &self,
         gateway: GatewayId,
         connection: &Connection,
         id: &str,
     ) -> Result<Arc<SandboxName>, Error> {
         let version = connection.version();
-        if let Some(place) = self.get(gateway, version, id) {
-            return Ok(place);
+        if let Some(name) = self.get(gateway, version, id) {
+            return Ok(name);
         }
-        let unplaced = || {
+        let unknown_id = || {
             let why = "the sandbox id is not known on the gateway";
             Error::refused(Reason::SandboxUnplaced, why)
         };
         if id.is_empty() || id.len() > TEXT_BYTES_MAX {
-            return Err(unplaced());
+            return Err(unknown_id());
         }
         let arrived = Instant::now();
-        let asking = self.asking(gateway, version);
+        let listing = self.listing(gateway, version);
         // One listing at a time: a flood of unknown ids causes listings one after the other, not many at once.
-        let mut asked = asking.lock().await;
-        if asked.is_none_or(|at| at < arrived) {
-            *asked = Some(Instant::now());
-            self.ask(gateway, connection).await?;
+        let mut last_listed = listing.lock().await;
+        if last_listed.is_none_or(|at| at < arrived) {
+            *last_listed = Some(Instant::now());
+            self.list(gateway, connection).await?;
         }
-        drop(asked);
-        self.get(gateway, version, id).ok_or_else(unplaced)
+        drop(last_listed);
+        self.get(gateway, version, id).ok_or_else(unknown_id)
     }
 
-    async fn ask(&self, gateway: GatewayId, connection: &Connection) -> Result<(), Error> {
+    async fn list(&self, gateway: GatewayId, connection: &Connection) -> Result<(), Error> {
         let mut offset = 0;
         for _ in 0..PAGES_MAX {
-            connection.budget().check(Draw::Single)?;
+            connection.budget().check(BudgetClass::Single)?;
             let mut request = Vec::new();
             wire::put_number(&mut request, 1, PAGE);
             wire::put_number(&mut request, 2, offset);
             wire::put_number(&mut request, 5, 1);
-            let answer = timeout(PAGE_TIME, connection.ask(LIST, &request)).await;
-            let late = |_| Err(Unanswered::Broken("no answer in time".to_owned()));
+            let answer = timeout(PAGE_TIME, connection.call_unary(LIST, &request)).await;
+            let late = |_| Err(CallError::Broken("no answer in time".to_owned()));
             let answer = answer.unwrap_or_else(late);
             let answer = answer.map_err(|why| {
                 let gateway = connection.gateway();
                 warn!(%gateway, %why, "a gateway does not list its sandboxes");
                 match why {
-                    Unanswered::Status(Code::Unauthenticated, said) => {
-                        credential::refused(gateway, &said)
+                    CallError::Status(Code::Unauthenticated, message) => {
+                        credential::unauthenticated_error(gateway, &message)
                     }
-                    Unanswered::Status(..) | Unanswered::Broken(_) => {
+                    CallError::Status(..) | CallError::Broken(_) => {
                         Connection::unreachable(gateway)
                     }
                 }
@@ -161,52 +165,56 @@ impl SandboxIds {
 }
 
 /// A sandbox id and the sandbox's name.
-type Placed = (Box<str>, Arc<SandboxName>);
+type IdAndName = (Box<str>, Arc<SandboxName>);
 
 /// Returns the ids and names of the sandboxes in a response, and the number of sandboxes.
-fn told(answer: &[u8]) -> (Vec<Placed>, usize) {
-    let (mut fields, mut places, mut count) = (Fields::of(answer), Vec::new(), 0);
+fn parse_sandboxes(answer: &[u8]) -> (Vec<IdAndName>, usize) {
+    let (mut fields, mut names, mut count) = (FieldReader::new(answer), Vec::new(), 0);
     // `sandbox` and `sandboxes` are field 1 of their response messages, `metadata` is field 1 of a sandbox.
-    while let Ok(Some((number, value))) = fields.field() {
-        let (1, Value::Bytes(sandbox)) = (number, value) else { continue };
+    while let Ok(Some((number, value))) = fields.next_field() {
+        let (1, FieldValue::Bytes(sandbox)) = (number, value) else { continue };
         count += 1;
         let text = |number| {
             wire::text_at(sandbox, &[1, number]).filter(|text| text.len() <= TEXT_BYTES_MAX)
         };
         let (Some(id), Some(name)) = (text(1), text(2)) else { continue };
         let workspace = text(7).unwrap_or(DEFAULT_WORKSPACE);
-        let place = SandboxName { workspace: workspace.to_owned(), name: name.to_owned() };
-        places.push((id.into(), Arc::new(place)));
+        let name = SandboxName { workspace: workspace.to_owned(), name: name.to_owned() };
+        names.push((id.into(), Arc::new(name)));
     }
-    (places, count)
+    (names, count)
 }
 
-fn known(gateways: &mut HashMap<GatewayId, Known>, gateway: GatewayId, version: u64) -> &mut Known {
-    let known = gateways.entry(gateway).or_insert_with(|| Known::new(version));
-    if known.connection_version != version {
-        *known = Known::new(version);
+fn entry(
+    gateways: &mut HashMap<GatewayId, GatewayIds>,
+    gateway: GatewayId,
+    version: u64,
+) -> &mut GatewayIds {
+    let ids = gateways.entry(gateway).or_insert_with(|| GatewayIds::new(version));
+    if ids.connection_version != version {
+        *ids = GatewayIds::new(version);
     }
-    known
+    ids
 }
 
 /// Collects a forwarded response, to learn the sandbox ids in it.
-pub(crate) struct Learn {
+pub(crate) struct IdCollector {
     app: Arc<App>,
     gateway: GatewayId,
     version: u64,
     chunks: Option<Vec<Bytes>>,
     bytes: usize,
     /// Counts the collected bytes against the caller, separately from what the call itself holds.
-    share: Option<Share>,
+    share: Option<LimitShare>,
 }
 
-impl Learn {
+impl IdCollector {
     /// Creates a collector for a response on a connection of this version.
     pub(crate) fn new(
         app: &Arc<App>,
         gateway: GatewayId,
         version: u64,
-        share: Option<Share>,
+        share: Option<LimitShare>,
     ) -> Self {
         Self { app: Arc::clone(app), gateway, version, chunks: Some(Vec::new()), bytes: 0, share }
     }
@@ -218,7 +226,7 @@ impl Learn {
         self.bytes += data.len();
         chunks.push(data.clone());
         let bytes = (data.len() + size_of::<Bytes>()) as u64;
-        let counts = |share: &mut Share| share.grow(bytes).is_ok();
+        let counts = |share: &mut LimitShare| share.grow(bytes).is_ok();
         if self.bytes > ANSWER_BYTES_MAX || !self.share.as_mut().is_none_or(counts) {
             self.chunks = None;
             self.share = None;
@@ -241,7 +249,7 @@ impl Learn {
                 all.freeze()
             }
         };
-        if let Some(answer) = message::single(answer) {
+        if let Some(answer) = message::decode_single(answer) {
             self.app.part::<SandboxIds>().learn(self.gateway, self.version, &answer);
         }
     }
@@ -266,8 +274,8 @@ mod tests {
         let ids = SandboxIds::default();
         let (a, b) = (GatewayId(1), GatewayId(2));
         ids.learn(a, 1, &[sandbox("x", "demo", "team"), sandbox("y", "other", "")].concat());
-        let place = ids.get(a, 1, "x").unwrap();
-        assert_eq!((place.workspace.as_str(), place.name.as_str()), ("team", "demo"));
+        let name = ids.get(a, 1, "x").unwrap();
+        assert_eq!((name.workspace.as_str(), name.name.as_str()), ("team", "demo"));
         assert_eq!(ids.get(a, 1, "y").unwrap().workspace, "default");
         assert!(ids.get(b, 1, "x").is_none());
         assert!(ids.get(a, 2, "x").is_none(), "t04: a changed destination tells anew");
@@ -282,6 +290,6 @@ mod tests {
         for i in 0..=IDS_MAX {
             ids.learn(gateway, 1, &sandbox(&i.to_string(), "demo", ""));
         }
-        assert!(ids.gateways()[&gateway].places.len() <= IDS_MAX);
+        assert!(ids.gateways()[&gateway].names.len() <= IDS_MAX);
     }
 }

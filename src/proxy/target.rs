@@ -8,7 +8,7 @@ use crate::access::principal::{Caller, PrincipalId};
 use crate::access::snapshot::Snapshot;
 use crate::app::App;
 use crate::db::types::{GatewayId, GatewayRef, NamedGateway};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::role::Role;
 
 /// Metadata key that names a gateway.
@@ -22,7 +22,7 @@ const NAME_CHARACTERS_MAX: usize = 253;
 
 /// A gateway that is visible to the caller, and the caller's role there.
 #[derive(Debug, Clone)]
-pub(crate) struct Chosen {
+pub(crate) struct SelectedGateway {
     /// The gateway.
     pub(crate) gateway: GatewayRef,
     /// The caller's role there; never [`Role::None`].
@@ -31,14 +31,14 @@ pub(crate) struct Chosen {
 
 /// The gateway names in a call.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Said<'a> {
+pub(crate) struct RequestedGateway<'a> {
     metadata: Option<&'a str>,
     authority: Option<&'a str>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> RequestedGateway<'a> {
     /// Reads metadata and authority.
-    pub(crate) fn of(
+    pub(crate) fn from_request(
         headers: &'a HeaderMap,
         authority: Option<&'a Authority>,
         domain: Option<&str>,
@@ -47,55 +47,61 @@ impl<'a> Said<'a> {
         let metadata = headers.get(HEADER).map(text).transpose();
         let why = "must be a gateway name in visible ASCII characters";
         let metadata = metadata.map_err(|_| Error::invalid(HEADER, why))?;
-        let authority = domain.and_then(|domain| label(authority?.host(), domain));
+        let authority = domain.and_then(|domain| host_label(authority?.host(), domain));
         Ok(Self { metadata, authority })
     }
 }
 
 /// Selects the gateway of a call.
-pub(crate) fn of(snapshot: &Snapshot, caller: &Caller, said: Said<'_>) -> Result<Chosen, Error> {
-    match caller.bound() {
-        None => choose(snapshot, caller.principal(), named(said)?),
-        Some(gateway) => bound_to(snapshot, caller.principal(), gateway, said),
+pub(crate) fn select(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    requested: RequestedGateway<'_>,
+) -> Result<SelectedGateway, Error> {
+    match caller.bound_gateway() {
+        None => select_named(snapshot, caller.principal(), single_name(requested)?),
+        Some(gateway) => select_bound(snapshot, caller.principal(), gateway, requested),
     }
 }
 
 /// Returns the gateway that a rejected call selects, for the audit log: as named by the caller, even if it does not
 /// exist.
-pub(crate) fn selected<B>(
+pub(crate) fn named_gateway<B>(
     app: &App,
     caller: &Caller,
     request: &Request<B>,
 ) -> Option<NamedGateway> {
-    if let Some(id) = caller.bound() {
+    if let Some(id) = caller.bound_gateway() {
         return Some(NamedGateway { id: Some(id), name: app.snapshot.gateway_name(id)? });
     }
     let domain = app.config.server.gateway_domain.as_deref();
-    let said = Said::of(request.headers(), request.uri().authority(), domain).ok()?;
-    let name: String = named(said).ok()??.chars().take(NAME_CHARACTERS_MAX).collect();
+    let requested =
+        RequestedGateway::from_request(request.headers(), request.uri().authority(), domain)
+            .ok()?;
+    let name: String = single_name(requested).ok()??.chars().take(NAME_CHARACTERS_MAX).collect();
     Some(NamedGateway { id: app.snapshot.gateway_id(&name), name: name.into() })
 }
 
 /// Selects the gateway to which the credential is bound. Naming any other gateway gets the same error, whether or not
 /// it exists.
-fn bound_to(
+fn select_bound(
     snapshot: &Snapshot,
     principal: PrincipalId,
     gateway: GatewayId,
-    said: Said<'_>,
-) -> Result<Chosen, Error> {
+    requested: RequestedGateway<'_>,
+) -> Result<SelectedGateway, Error> {
     let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
     let own = snapshot.gateway_name(gateway).ok_or_else(gone)?;
-    if [said.metadata, said.authority].into_iter().flatten().any(|named| named != &*own) {
+    if [requested.metadata, requested.authority].into_iter().flatten().any(|named| named != &*own) {
         let why = format!("the credential is valid only for gateway `{own}`");
         return Err(Error::refused(Reason::CredentialBound, why));
     }
-    choose(snapshot, principal, Some(&own))
+    select_named(snapshot, principal, Some(&own))
 }
 
 /// Returns the name in the call, if any.
-fn named(said: Said<'_>) -> Result<Option<&str>, Error> {
-    match (said.metadata, said.authority) {
+fn single_name(requested: RequestedGateway<'_>) -> Result<Option<&str>, Error> {
+    match (requested.metadata, requested.authority) {
         // Host names are case-insensitive, gateway names are not: the authority is compared as a host name.
         (Some(m), Some(a)) if !m.eq_ignore_ascii_case(a) => {
             let why =
@@ -107,7 +113,7 @@ fn named(said: Said<'_>) -> Result<Option<&str>, Error> {
 }
 
 /// Returns the label of a host directly below the domain, or `None` if the host is not one label below it.
-fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
+fn host_label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     let at = host.len().checked_sub(domain.len())?;
     let (label, end) = host.split_at_checked(at)?;
     let label = label.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(domain))?;
@@ -116,26 +122,26 @@ fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
 
 /// Returns the named gateway, or the only visible one if `named` is `None`. A gateway that does not exist gets the same
 /// error as one on which the caller has no role.
-fn choose(
+fn select_named(
     snapshot: &Snapshot,
     principal: PrincipalId,
     named: Option<&str>,
-) -> Result<Chosen, Error> {
-    let Some(name) = named else { return only(snapshot, principal) };
-    let found = snapshot.gateway(principal, name).filter(|(_, role)| *role > Role::None);
+) -> Result<SelectedGateway, Error> {
+    let Some(name) = named else { return select_only(snapshot, principal) };
+    let found = snapshot.find_gateway(principal, name).filter(|(_, role)| *role > Role::None);
     let (gateway, role) = found.ok_or_else(|| {
         let name: String = name.chars().take(NAME_CHARACTERS_MAX).collect();
-        Error::missing(Kind::Gateway, name)
+        Error::not_found(ResourceKind::Gateway, name)
     })?;
-    Ok(Chosen { gateway, role })
+    Ok(SelectedGateway { gateway, role })
 }
 
-fn only(snapshot: &Snapshot, principal: PrincipalId) -> Result<Chosen, Error> {
-    let (seen, more) = snapshot.gateways_of(principal, CHOICES_MAX);
-    if let ([(name, _)], false) = (seen.as_slice(), more) {
-        return choose(snapshot, principal, Some(name));
+fn select_only(snapshot: &Snapshot, principal: PrincipalId) -> Result<SelectedGateway, Error> {
+    let (visible, more) = snapshot.gateway_roles(principal, CHOICES_MAX);
+    if let ([(name, _)], false) = (visible.as_slice(), more) {
+        return select_named(snapshot, principal, Some(name));
     }
-    let names: Vec<&str> = seen.iter().map(|(name, _)| &**name).collect();
+    let names: Vec<&str> = visible.iter().map(|(name, _)| &**name).collect();
     let list = names.join(", ");
     let hint = match (names.is_empty(), more) {
         (true, _) => "the caller has a role on no gateway".to_owned(),
@@ -150,14 +156,14 @@ fn only(snapshot: &Snapshot, principal: PrincipalId) -> Result<Chosen, Error> {
 mod tests {
     use super::*;
 
-    fn of(metadata: Option<&str>, authority: &str) -> Result<Option<String>, ()> {
+    fn parse(metadata: Option<&str>, authority: &str) -> Result<Option<String>, ()> {
         let mut headers = HeaderMap::new();
         if let Some(name) = metadata {
             headers.insert(HEADER, name.parse().unwrap());
         }
         let authority: Authority = authority.parse().unwrap();
-        Said::of(&headers, Some(&authority), Some("gw.example.com"))
-            .and_then(named)
+        RequestedGateway::from_request(&headers, Some(&authority), Some("gw.example.com"))
+            .and_then(single_name)
             .map(|name| name.map(str::to_owned))
             .map_err(|_| ())
     }
@@ -165,12 +171,12 @@ mod tests {
     #[test]
     fn metadata_or_the_authority_names_the_gateway_and_both_must_agree() {
         let prod = Ok(Some("prod".to_owned()));
-        assert_eq!(of(Some("prod"), "10.0.0.1:8443"), prod);
-        assert_eq!(of(None, "prod.gw.example.com:8443"), prod);
-        assert_eq!(of(None, "prod.GW.example.COM"), prod);
-        assert_eq!(of(Some("prod"), "prod.gw.example.com"), prod);
-        assert_eq!(of(Some("prod"), "PROD.gw.example.com"), prod);
-        assert_eq!(of(Some("prod"), "test.gw.example.com"), Err(()));
+        assert_eq!(parse(Some("prod"), "10.0.0.1:8443"), prod);
+        assert_eq!(parse(None, "prod.gw.example.com:8443"), prod);
+        assert_eq!(parse(None, "prod.GW.example.COM"), prod);
+        assert_eq!(parse(Some("prod"), "prod.gw.example.com"), prod);
+        assert_eq!(parse(Some("prod"), "PROD.gw.example.com"), prod);
+        assert_eq!(parse(Some("prod"), "test.gw.example.com"), Err(()));
     }
 
     #[test]
@@ -184,7 +190,7 @@ mod tests {
             "127.0.0.1:80",
             "[::1]:80",
         ] {
-            assert_eq!(of(None, authority), Ok(None), "{authority}");
+            assert_eq!(parse(None, authority), Ok(None), "{authority}");
         }
     }
 }

@@ -14,7 +14,7 @@ const PREFIX_BYTES: usize = 5;
 
 /// A body of one message.
 #[derive(Debug)]
-pub(crate) struct Complete<B> {
+pub(crate) struct CompleteMessage<B> {
     inner: B,
     prefix: [u8; PREFIX_BYTES],
     /// Bytes of the prefix that have arrived.
@@ -23,7 +23,7 @@ pub(crate) struct Complete<B> {
     message_bytes: u64,
 }
 
-impl<B> Complete<B> {
+impl<B> CompleteMessage<B> {
     /// Wraps the body of a request that is one message.
     pub(crate) fn new(inner: B) -> Self {
         Self { inner, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, message_bytes: 0 }
@@ -44,7 +44,7 @@ impl<B> Complete<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Complete<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for CompleteMessage<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -87,7 +87,7 @@ mod tests {
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let reset = std::iter::once(Err(reset));
         let body = StreamBody::new(stream::iter(chunks.chain(reset)));
-        Ok(Complete::new(body).collect().await?.to_bytes())
+        Ok(CompleteMessage::new(body).collect().await?.to_bytes())
     }
 
     #[tokio::test]

@@ -19,19 +19,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use tonic::Status;
 
-use super::call::close;
-use super::streams::{Opened, Sink};
-use crate::access::live::{Ended, LiveStream};
+use super::call::close_audit_entry;
+use super::streams::{OpenedStream, ResponseSink};
+use crate::access::live::{EndReason, LiveStream};
 use crate::access::policy::Rpc;
-use crate::access::standing::Standing;
+use crate::access::standing::AccessCheck;
 use crate::app::App;
-use crate::ctx::{Call, Grant, Refusal};
-use crate::db::turns::inherited;
+use crate::ctx::{Call, CallContext, Refusal};
+use crate::db::turns::inherit_caller;
 use crate::db::types::GatewayId;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::net::deadline;
 use crate::role::Role;
-use crate::status::status;
+use crate::status::to_status;
 
 /// Number of messages that wait for a slow reader, per stream.
 const STREAM_BUFFER: usize = 16;
@@ -42,7 +42,7 @@ const CLOSE_TIME: Duration = Duration::from_millis(250);
 
 /// A message that waits for its reader.
 #[derive(Debug)]
-pub(super) struct Message<R> {
+pub(super) struct QueuedMessage<R> {
     pub(super) answer: R,
     /// The gateway and role needed to see the message, if they differ from those of the stream.
     pub(super) needs: Option<(GatewayId, Role)>,
@@ -52,20 +52,20 @@ pub(super) struct Message<R> {
 
 /// The messages of a stream, followed by its final status.
 #[derive(Debug)]
-pub struct Answers<R> {
-    messages: mpsc::Receiver<Message<R>>,
+pub struct ResponseMessages<R> {
+    messages: mpsc::Receiver<QueuedMessage<R>>,
     /// Sent once, by the task.
-    end: Option<oneshot::Receiver<End>>,
+    end: Option<oneshot::Receiver<StreamEnd>>,
     /// The status after the last message.
     last: Option<Status>,
     /// Checked for each message: a message that waited for a slow reader is not sent to a caller that has lost its
     /// access.
-    right: Option<(Arc<App>, Standing)>,
+    right: Option<(Arc<App>, AccessCheck)>,
 }
 
 /// How a stream ends.
 #[derive(Debug)]
-enum End {
+enum StreamEnd {
     /// Immediately, with this status.
     Cut(Status),
     /// After its messages, with the result of the handler.
@@ -74,41 +74,41 @@ enum End {
 
 /// The reason for cutting a stream short.
 #[derive(Debug, Clone, Copy)]
-enum Cut {
-    Ended(Ended),
-    Late,
+enum CutReason {
+    AccessEnded(EndReason),
+    DeadlineExceeded,
 }
 
-impl From<Cut> for Error {
-    fn from(cut: Cut) -> Self {
+impl From<CutReason> for Error {
+    fn from(cut: CutReason) -> Self {
         match cut {
-            Cut::Ended(ended) => ended.into(),
-            Cut::Late => deadline::late(),
+            CutReason::AccessEnded(ended) => ended.into(),
+            CutReason::DeadlineExceeded => deadline::deadline_exceeded(),
         }
     }
 }
 
-impl<R> Answers<R> {
+impl<R> ResponseMessages<R> {
     /// Returns why the caller has lost its access to the stream, or `None` if it has not.
-    fn lost(&self) -> Option<Ended> {
-        let (app, standing) = self.right.as_ref()?;
-        standing.check(&app.snapshot).err()
+    fn lost_access(&self) -> Option<EndReason> {
+        let (app, access_check) = self.right.as_ref()?;
+        access_check.check(&app.snapshot).err()
     }
 
     /// Returns whether the caller may see a message about a gateway. It may have lost that access after the message was
     /// sent.
-    fn sees(&self, needs: Option<(GatewayId, Role)>) -> bool {
-        let (Some((app, standing)), Some((gateway, least))) = (&self.right, needs) else {
+    fn can_see(&self, needs: Option<(GatewayId, Role)>) -> bool {
+        let (Some((app, access_check)), Some((gateway, min_role))) = (&self.right, needs) else {
             return true;
         };
-        app.snapshot.role_on(standing.caller().principal(), gateway) >= least
+        app.snapshot.role_on(access_check.caller().principal(), gateway) >= min_role
     }
 
-    fn end(&mut self, end: End) {
+    fn finish(&mut self, end: StreamEnd) {
         self.end = None;
         match end {
-            End::Done(last) => self.last = last,
-            End::Cut(status) => {
+            StreamEnd::Done(last) => self.last = last,
+            StreamEnd::Cut(status) => {
                 self.messages.close();
                 while self.messages.try_recv().is_ok() {}
                 self.last = Some(status);
@@ -117,7 +117,7 @@ impl<R> Answers<R> {
     }
 }
 
-impl<R> futures_util::Stream for Answers<R> {
+impl<R> futures_util::Stream for ResponseMessages<R> {
     type Item = Result<R, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -125,21 +125,21 @@ impl<R> futures_util::Stream for Answers<R> {
             && let Poll::Ready(end) = Pin::new(end).poll(cx)
         {
             // The task was dropped without sending an end: the process is stopping.
-            let gone = |_| End::Cut(status(Ended::Draining.into()));
-            self.end(end.unwrap_or_else(gone));
+            let gone = |_| StreamEnd::Cut(to_status(EndReason::Draining.into()));
+            self.finish(end.unwrap_or_else(gone));
         }
         let message = loop {
             match ready!(self.messages.poll_recv(cx)) {
-                Some(Message { needs, .. }) if !self.sees(needs) => {}
+                Some(QueuedMessage { needs, .. }) if !self.can_see(needs) => {}
                 message => break message,
             }
         };
         match message {
-            Some(Message { answer, .. }) => Poll::Ready(Some(match self.lost() {
+            Some(QueuedMessage { answer, .. }) => Poll::Ready(Some(match self.lost_access() {
                 None => Ok(answer),
                 Some(ended) => {
-                    let why = status(ended.into());
-                    self.end(End::Cut(why.clone()));
+                    let why = to_status(ended.into());
+                    self.finish(StreamEnd::Cut(why.clone()));
                     self.last = None;
                     Err(why)
                 }
@@ -157,98 +157,99 @@ impl<R> futures_util::Stream for Answers<R> {
 /// Those of opening and of the first step.
 pub(super) async fn start<M, S, R, P, Prepared, F, Followed>(
     app: &Arc<App>,
-    opening: impl Future<Output = Result<Opened<M>, Error>> + Send + 'static,
+    opening: impl Future<Output = Result<OpenedStream<M>, Error>> + Send + 'static,
     prepare: P,
     follow: F,
-) -> Result<Answers<R>, Error>
+) -> Result<ResponseMessages<R>, Error>
 where
     M: Rpc,
-    M::Grant: Grant,
+    M::Context: CallContext,
     S: Send + 'static,
     R: Send + 'static,
-    P: FnOnce(M::Grant, M) -> Prepared + Send + 'static,
+    P: FnOnce(M::Context, M) -> Prepared + Send + 'static,
     Prepared: Future<Output = Result<S, Error>> + Send,
-    F: FnOnce(S, Sink<R>) -> Followed + Send + 'static,
+    F: FnOnce(S, ResponseSink<R>) -> Followed + Send + 'static,
     Followed: Future<Output = Result<(), Error>> + Send,
 {
     let (mut begun, begins) = oneshot::channel();
     let (task_app, span) = (Arc::clone(app), tracing::Span::current());
     let task = async move {
-        let Opened { call, message, grant, standing, live, refusal } = match opening.await {
-            Ok(opened) => opened,
-            Err(error) => return drop(begun.send(Err(error))),
-        };
-        let live = live.ending_at_drain();
+        let OpenedStream { call, message, context, access_check, live, refusal } =
+            match opening.await {
+                Ok(opened) => opened,
+                Err(error) => return drop(begun.send(Err(error))),
+            };
+        let live = live.end_at_drain();
         let prepared = tokio::select! {
             biased;
-            cut = cut(&live, call.deadline) => Err(cut.into()),
-            () = begun.closed() => Err(hung_up()),
-            prepared = caught(prepare(grant, message)) => prepared,
+            cut = wait_for_cut(&live, call.deadline) => Err(cut.into()),
+            () = begun.closed() => Err(reader_disconnected()),
+            prepared = catch_panic(prepare(context, message)) => prepared,
         };
         match prepared {
             Ok(state) => {
-                let (feed, mut answers) = feed();
-                answers.right = Some((Arc::clone(&task_app), standing));
+                let (feed, mut answers) = new_feed();
+                answers.right = Some((Arc::clone(&task_app), access_check));
                 drop(begun.send(Ok(answers)));
                 feed.run(&task_app, &call, &live, |sink| follow(state, sink)).await;
             }
             Err(error) => {
-                note(&call, refusal, &error);
-                close(&task_app, &call, Some(&error)).await;
+                note_refusal(&call, refusal, &error);
+                close_audit_entry(&task_app, &call, Some(&error)).await;
                 drop(begun.send(Err(error)));
             }
         }
     };
-    app.spawn(tracing::Instrument::instrument(inherited(task), span));
+    app.spawn(tracing::Instrument::instrument(inherit_caller(task), span));
     begins.await.map_err(Error::internal)?
 }
 
 /// The task's side of a stream.
-struct Feed<R> {
-    messages: mpsc::Sender<Message<R>>,
-    end: oneshot::Sender<End>,
+struct StreamFeed<R> {
+    messages: mpsc::Sender<QueuedMessage<R>>,
+    end: oneshot::Sender<StreamEnd>,
 }
 
-fn feed<R>() -> (Feed<R>, Answers<R>) {
+fn new_feed<R>() -> (StreamFeed<R>, ResponseMessages<R>) {
     let (messages, receiver) = mpsc::channel(STREAM_BUFFER);
     let (end, ends) = oneshot::channel();
     (
-        Feed { messages, end },
-        Answers { messages: receiver, end: Some(ends), last: None, right: None },
+        StreamFeed { messages, end },
+        ResponseMessages { messages: receiver, end: Some(ends), last: None, right: None },
     )
 }
 
-impl<R> Feed<R> {
+impl<R> StreamFeed<R> {
     /// Runs the second step of a handler until it ends or the stream is cut short.
     async fn run<Followed>(
         self,
         app: &App,
         call: &Call,
         live: &LiveStream,
-        follow: impl FnOnce(Sink<R>) -> Followed,
+        follow: impl FnOnce(ResponseSink<R>) -> Followed,
     ) where
         Followed: Future<Output = Result<(), Error>> + Send,
     {
         let Self { messages, mut end } = self;
-        let (within, taking) = (app.config.limits.answer(), call.taking.clone());
+        let (within, read_tracker) = (app.config.limits.answer(), call.read_tracker.clone());
         let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
-        let sink = Sink { answers: messages, room, within, taking };
+        let sink = ResponseSink { answers: messages, room, within, read_tracker };
         let done = tokio::select! {
             biased;
-            cut = cut(live, call.deadline) => Err(cut),
-            () = end.closed() => Ok(Err(hung_up())),
-            done = caught(follow(sink)) => Ok(done),
+            cut = wait_for_cut(live, call.deadline) => Err(cut),
+            () = end.closed() => Ok(Err(reader_disconnected())),
+            done = catch_panic(follow(sink)) => Ok(done),
         };
         match done {
             Ok(done) => {
-                close(app, call, done.as_ref().err()).await;
-                drop(end.send(End::Done(done.err().map(status))));
+                close_audit_entry(app, call, done.as_ref().err()).await;
+                drop(end.send(StreamEnd::Done(done.err().map(to_status))));
             }
             Err(cut) => {
                 let why = Error::from(cut);
-                let mut closing = std::pin::pin!(close(app, call, Some(&why)));
+                let mut closing = std::pin::pin!(close_audit_entry(app, call, Some(&why)));
                 let closed = timeout(CLOSE_TIME, closing.as_mut()).await.is_ok();
-                drop(end.send(End::Cut(status(cut.into()))));
+                drop(end.send(StreamEnd::Cut(to_status(cut.into()))));
                 if !closed {
                     closing.await;
                 }
@@ -258,18 +259,18 @@ impl<R> Feed<R> {
 }
 
 /// Notes a refusal of the first step for the audit log: the domain checked the exact scope and refused.
-fn note(call: &Call, refusal: Refusal, error: &Error) {
+fn note_refusal(call: &Call, refusal: Refusal, error: &Error) {
     let mut note = call.note.lock();
     if note.entry.is_none()
-        && let Error::Denied { .. } | Error::Missing { kind: Kind::Gateway, .. } = error
+        && let Error::Denied { .. } | Error::NotFound { kind: ResourceKind::Gateway, .. } = error
     {
-        note.refused = Some(refusal);
+        note.refusal = Some(refusal);
     }
 }
 
 /// Waits until the stream must be cut short.
-async fn cut(live: &LiveStream, deadline: Option<Instant>) -> Cut {
-    let ended = live.ended();
+async fn wait_for_cut(live: &LiveStream, deadline: Option<Instant>) -> CutReason {
+    let ended = live.cancel_token();
     let late = async {
         match deadline {
             Some(deadline) => sleep_until(deadline.into()).await,
@@ -278,18 +279,18 @@ async fn cut(live: &LiveStream, deadline: Option<Instant>) -> Cut {
     };
     tokio::select! {
         biased;
-        () = ended.cancelled() => Cut::Ended(live.why().unwrap_or(Ended::Stale)),
-        () = late => Cut::Late,
+        () = ended.cancelled() => CutReason::AccessEnded(live.end_reason().unwrap_or(EndReason::Stale)),
+        () = late => CutReason::DeadlineExceeded,
     }
 }
 
-async fn caught<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn catch_panic<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let caught = AssertUnwindSafe(step).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(Error::internal("a handler panicked")))
 }
 
-fn hung_up() -> Error {
-    Error::Late { why: "the reader has disconnected".to_owned() }
+fn reader_disconnected() -> Error {
+    Error::DeadlineExceeded { why: "the reader has disconnected".to_owned() }
 }
 
 #[cfg(test)]
@@ -298,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    fn codes(answers: &mut Answers<u8>) -> Vec<Result<u8, tonic::Code>> {
+    fn codes(answers: &mut ResponseMessages<u8>) -> Vec<Result<u8, tonic::Code>> {
         let mut seen = Vec::new();
         while let Some(Some(next)) = answers.next().now_or_never() {
             seen.push(next.map_err(|status| status.code()));
@@ -308,16 +309,19 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_of_a_handler_follows_its_messages_and_a_forced_end_skips_them() {
-        let refused = || status(deadline::late());
+        let refused = || to_status(deadline::deadline_exceeded());
         let late = Err(tonic::Code::DeadlineExceeded);
         for (end, expected) in [
-            (End::Done(None), vec![Ok(1), Ok(2)]),
-            (End::Done(Some(refused())), vec![Ok(1), Ok(2), late]),
-            (End::Cut(refused()), vec![late]),
+            (StreamEnd::Done(None), vec![Ok(1), Ok(2)]),
+            (StreamEnd::Done(Some(refused())), vec![Ok(1), Ok(2), late]),
+            (StreamEnd::Cut(refused()), vec![late]),
         ] {
-            let (Feed { messages, end: says }, mut answers) = feed();
+            let (StreamFeed { messages, end: says }, mut answers) = new_feed();
             for message in [1, 2] {
-                messages.send(Message { answer: message, needs: None, _room: None }).await.unwrap();
+                messages
+                    .send(QueuedMessage { answer: message, needs: None, _room: None })
+                    .await
+                    .unwrap();
             }
             drop(messages);
             says.send(end).unwrap();
@@ -328,7 +332,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_does_not_end_before_its_handler_reports_a_status() {
-        let (Feed { messages, end }, mut answers) = feed::<u8>();
+        let (StreamFeed { messages, end }, mut answers) = new_feed::<u8>();
         drop(messages);
         assert!(answers.next().now_or_never().is_none());
         drop(end);
@@ -337,10 +341,10 @@ mod tests {
 
     #[tokio::test]
     async fn large_responses_wait_for_buffer_space_and_small_responses_do_not() {
-        let (Feed { messages, end: _end }, mut answers) = feed::<Vec<u8>>();
+        let (StreamFeed { messages, end: _end }, mut answers) = new_feed::<Vec<u8>>();
         let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
         let within = Duration::from_hours(1);
-        let sink = Sink { answers: messages, room, within, taking: None };
+        let sink = ResponseSink { answers: messages, room, within, read_tracker: None };
         let large = vec![0; 2 * BUFFER_BYTES as usize];
         sink.send(large.clone()).now_or_never().expect("it waits alone").unwrap();
         assert!(sink.send(vec![0; 1]).now_or_never().is_none(), "there is no room beside it");

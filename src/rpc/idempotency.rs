@@ -13,19 +13,19 @@ use uuid::Uuid;
 use crate::access::policy::Method;
 use crate::access::principal::Caller;
 use crate::app::App;
-use crate::ctx::{Ctx, Settled};
+use crate::ctx::{Ctx, ObjectAccess};
 use crate::db::idempotency as store;
 use crate::db::types::GatewayId;
 use crate::digest::Digest;
 use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::seal::Aad;
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Retention of a response.
-pub const KEPT: Duration = Duration::from_hours(24);
+pub const RETENTION: Duration = Duration::from_hours(24);
 /// Retention of a response that contains a secret (T17).
-pub const SECRET_KEPT: Duration = Duration::from_mins(5);
+pub const SECRET_RETENTION: Duration = Duration::from_mins(5);
 
 /// Number of keys to delete per transaction.
 const FORGET_MAX: usize = 1_000;
@@ -33,33 +33,33 @@ const FORGET_MAX: usize = 1_000;
 /// Deletes expired keys. Runs on one replica at a time, only to avoid redundant work.
 pub const WORKER: Worker = Worker {
     name: "idempotency-retention",
-    every: |_| Duration::from_mins(5),
+    interval: |_| Duration::from_mins(5),
     lease: true,
     wake: None,
-    tick: |ctx, _| Box::pin(forget(ctx)),
+    tick: |ctx, _| Box::pin(delete_expired(ctx)),
 };
 
-async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
+async fn delete_expired(ctx: &Ctx) -> Result<TickResult, Error> {
     let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
     let now = ctx.now();
     let done =
-        ctx.db().transaction(async |conn| store::forget_expired(conn, now, limit).await).await?;
-    Ok(Worked::batch(done, FORGET_MAX))
+        ctx.db().transaction(async |conn| store::delete_expired(conn, now, limit).await).await?;
+    Ok(TickResult::batch(done, FORGET_MAX))
 }
 
 /// The result of claiming a key.
 pub enum Claim {
     /// The call was already carried out: its response, and the access that the caller needs to get it again.
-    Replay(Kept),
+    Replay(StoredResponse),
     /// The call is the first one. If it has a key, the claim must be finished.
-    First(Option<Claimed>),
+    First(Option<ClaimedKey>),
 }
 
 /// The stored response of a call.
 ///
 /// It includes the gateway of the stored object, since that object may be deleted when the call is repeated.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Kept {
+pub struct StoredResponse {
     /// The encoded response.
     #[prost(bytes = "vec", tag = "1")]
     pub answer: Vec<u8>,
@@ -71,27 +71,32 @@ pub struct Kept {
     pub needed: String,
 }
 
-impl Kept {
+impl StoredResponse {
     /// Builds a stored response.
     #[must_use]
-    pub fn new(answer: Vec<u8>, settled: Option<Settled>) -> Self {
-        let needed = settled.map_or("", |settled| settled.needed.as_str()).to_owned();
-        Self { answer, gateway: settled.map(|settled| settled.gateway.get()), needed }
+    pub fn new(answer: Vec<u8>, object_access: Option<ObjectAccess>) -> Self {
+        let needed =
+            object_access.map_or("", |object_access| object_access.needed.as_str()).to_owned();
+        Self {
+            answer,
+            gateway: object_access.map(|object_access| object_access.gateway.get()),
+            needed,
+        }
     }
 
     /// Returns the gateway of the stored object, and the least role that the call needed there.
     ///
     /// # Errors
     /// `Internal` if the role does not exist: the response is not replayed.
-    pub fn settled(&self) -> Result<Option<Settled>, Error> {
+    pub fn object_access(&self) -> Result<Option<ObjectAccess>, Error> {
         let Some(gateway) = self.gateway else { return Ok(None) };
         let needed = self.needed.parse::<Role>().map_err(Error::internal)?;
-        Ok(Some(Settled { gateway: GatewayId(gateway), needed }))
+        Ok(Some(ObjectAccess { gateway: GatewayId(gateway), needed }))
     }
 }
 
 /// A claimed key.
-pub struct Claimed {
+pub struct ClaimedKey {
     id: i64,
     row: String,
     secret: bool,
@@ -121,23 +126,23 @@ pub async fn claim(
     })?;
     let digest = digest.map(|digest| digest.bytes.as_slice()).unwrap_or_default();
     let principal = caller.principal().to_string();
-    let secret = app.answers_secret(method);
+    let secret = app.returns_secret(method);
     let now = app.clock.now();
-    let new = store::NewKey {
+    let new = store::NewIdempotencyKey {
         principal: &principal,
         method: method.path,
         request_id: &id,
         digest,
         state: "running",
         secret,
-        credential: Some(caller.credential()),
+        credential: Some(caller.credential_id()),
         created_at: now,
-        expires_at: now.plus(if secret { SECRET_KEPT } else { KEPT }),
+        expires_at: now.plus(if secret { SECRET_RETENTION } else { RETENTION }),
     };
     let (row, first) = app.db.transaction(async |conn| store::claim(conn, &new).await).await?;
     let name = format!("{principal} {} {id}", method.path);
     if first {
-        return Ok(Claim::First(Some(Claimed { id: row.id, row: name, secret })));
+        return Ok(Claim::First(Some(ClaimedKey { id: row.id, row: name, secret })));
     }
     if row.digest != digest {
         let why = "`request_id` was already used for another request: use a new UUID";
@@ -150,16 +155,16 @@ pub async fn claim(
         return Err(Error::refused(Reason::RequestInFlight, why));
     };
     let kept = app.master.open(&aad(&name), &sealed)?;
-    Ok(Claim::Replay(Kept::decode(kept.as_slice()).map_err(Error::internal)?))
+    Ok(Claim::Replay(StoredResponse::decode(kept.as_slice()).map_err(Error::internal)?))
 }
 
-impl Claimed {
+impl ClaimedKey {
     /// Stores the response. `None` releases the key, since nothing was done.
-    pub async fn finish(self, app: &Arc<App>, answer: Option<Kept>) -> Result<(), Error> {
+    pub async fn finish(self, app: &Arc<App>, answer: Option<StoredResponse>) -> Result<(), Error> {
         let sealed = answer
             .map(|kept| app.master.seal(&aad(&self.row), &kept.encode_to_vec()))
             .transpose()?;
-        let kept = app.clock.now().plus(if self.secret { SECRET_KEPT } else { KEPT });
+        let kept = app.clock.now().plus(if self.secret { SECRET_RETENTION } else { RETENTION });
         app.db
             .transaction(async |conn| match &sealed {
                 Some(sealed) => store::finish(conn, self.id, sealed, kept).await,

@@ -15,62 +15,68 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::time::Sleep;
 
 use crate::error::Error;
-use crate::fair::Held;
+use crate::fair::MemoryAccount;
 use crate::fair::too_many_bytes;
-use crate::status::status;
+use crate::status::to_status;
 
 /// Length of the prefix of a message: one byte of compression flag, four of length.
 const PREFIX_BYTES: usize = 5;
 
 /// What the body of a request consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum BodyShape {
     /// One message, then the end.
-    One,
+    Unary,
     /// Any number of messages, at any time.
-    Many,
+    Stream,
 }
 
 /// Wraps the body of a request and enforces its limits.
 #[derive(Debug)]
 pub(crate) struct RequestBody<B> {
     body: B,
-    shape: Shape,
-    held: Held,
+    shape: BodyShape,
+    memory: MemoryAccount,
     within: Duration,
     began: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    frames: Frames,
+    frames: FrameTracker,
 }
 
 impl<B> RequestBody<B> {
-    /// Limits a body that began to arrive at `began`: its time to `within`, its bytes to what `held` allows.
-    pub(crate) fn new(body: B, shape: Shape, held: Held, began: Instant, within: Duration) -> Self {
-        Self { body, shape, held, within, began, timer: None, frames: Frames::default() }
+    /// Limits a body that began to arrive at `began`: its time to `within`, its bytes to what `memory` allows.
+    pub(crate) fn new(
+        body: B,
+        shape: BodyShape,
+        memory: MemoryAccount,
+        began: Instant,
+        within: Duration,
+    ) -> Self {
+        Self { body, shape, memory, within, began, timer: None, frames: FrameTracker::default() }
     }
 
     /// Whether the time limit applies to the data that must arrive next.
     fn is_timed(&self) -> bool {
-        self.shape == Shape::One || self.frames.is_within_a_message()
+        self.shape == BodyShape::Unary || self.frames.is_within_a_message()
     }
 
-    fn took(&mut self, data: &Bytes) -> Result<(), Error> {
+    fn count_data(&mut self, data: &Bytes) -> Result<(), Error> {
         let before = self.frames;
-        self.frames.pass(data);
-        let mut held = self.held.lock();
-        if self.shape == Shape::Many && self.frames.messages > before.messages {
-            held.clear();
+        self.frames.advance(data);
+        let mut memory = self.memory.lock();
+        if self.shape == BodyShape::Stream && self.frames.messages > before.messages {
+            memory.clear();
             self.began = Instant::now();
             self.timer = None;
-            return held.grow(self.frames.arrived).map_err(|_| too_many_bytes());
+            return memory.grow(self.frames.arrived).map_err(|_| too_many_bytes());
         }
-        if self.shape == Shape::Many && !before.is_within_a_message() {
+        if self.shape == BodyShape::Stream && !before.is_within_a_message() {
             self.began = Instant::now();
         }
-        held.grow(data.len() as u64).map_err(|_| too_many_bytes())
+        memory.grow(data.len() as u64).map_err(|_| too_many_bytes())
     }
 
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_timed() {
             self.timer = None;
             return Poll::Pending;
@@ -95,18 +101,18 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        let refused = |error| Poll::Ready(Some(Err(status(error).into())));
+        let refused = |error| Poll::Ready(Some(Err(to_status(error).into())));
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                match frame.data_ref().map_or(Ok(()), |data| this.took(data)) {
+                match frame.data_ref().map_or(Ok(()), |data| this.count_data(data)) {
                     Ok(()) => Poll::Ready(Some(Ok(frame))),
                     Err(error) => refused(error),
                 }
             }
             Poll::Ready(ended) => Poll::Ready(ended.map(|ended| ended.map_err(Into::into))),
-            Poll::Pending => match this.poll_late(cx) {
+            Poll::Pending => match this.poll_timeout(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => refused(Error::Late {
+                Poll::Ready(()) => refused(Error::DeadlineExceeded {
                     why: format!("the request has not arrived within {} s", this.within.as_secs()),
                 }),
             },
@@ -120,7 +126,7 @@ where
 
 /// Tracks the gRPC frames of a body.
 #[derive(Debug, Default, Clone, Copy)]
-struct Frames {
+struct FrameTracker {
     prefix: [u8; PREFIX_BYTES],
     prefix_bytes: usize,
     /// Bytes of the current message that have not arrived.
@@ -131,12 +137,12 @@ struct Frames {
     messages: u64,
 }
 
-impl Frames {
+impl FrameTracker {
     fn is_within_a_message(&self) -> bool {
         self.arrived > 0
     }
 
-    fn pass(&mut self, data: &[u8]) {
+    fn advance(&mut self, data: &[u8]) {
         let mut data = data;
         while !data.is_empty() {
             if self.prefix_bytes < PREFIX_BYTES {
@@ -164,19 +170,19 @@ impl Frames {
 
 /// Wraps a body that the proxy reads completely. Its bytes count for the caller until the call ends.
 #[derive(Debug)]
-pub(crate) struct HeldBody<'a, B> {
+pub(crate) struct CountedBody<'a, B> {
     body: &'a mut B,
-    held: Option<&'a Held>,
+    memory: Option<&'a MemoryAccount>,
 }
 
-impl<'a, B> HeldBody<'a, B> {
-    /// Counts the bytes of `body` in `held`, if the call has a memory account.
-    pub(crate) fn new(body: &'a mut B, held: Option<&'a Held>) -> Self {
-        Self { body, held }
+impl<'a, B> CountedBody<'a, B> {
+    /// Counts the bytes of `body` in `memory`, if the call has a memory account.
+    pub(crate) fn new(body: &'a mut B, memory: Option<&'a MemoryAccount>) -> Self {
+        Self { body, memory }
     }
 }
 
-impl<B> HttpBody for HeldBody<'_, B>
+impl<B> HttpBody for CountedBody<'_, B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -190,9 +196,9 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut *this.body).poll_frame(cx).map_err(Into::into);
-        if let (Poll::Ready(Some(Ok(frame))), Some(held)) = (&polled, this.held)
+        if let (Poll::Ready(Some(Ok(frame))), Some(memory)) = (&polled, this.memory)
             && let Some(data) = frame.data_ref()
-            && held.lock().grow(data.len() as u64).is_err()
+            && memory.lock().grow(data.len() as u64).is_err()
         {
             return Poll::Ready(Some(Err(too_many_bytes().into())));
         }
@@ -214,14 +220,18 @@ mod tests {
     use super::*;
     use crate::access::principal::PrincipalId;
     use crate::db::types::UserId;
-    use crate::fair::{Holder, Limit};
+    use crate::fair::{FairLimit, LimitHolder};
 
-    const ANA: Holder = Holder::Principal(PrincipalId::User(UserId(1)));
+    const ANA: LimitHolder = LimitHolder::Principal(PrincipalId::User(UserId(1)));
 
-    fn body<B>(body: B, shape: Shape, limit: &Arc<Limit>) -> (RequestBody<B>, Held) {
-        let held = Held::open(limit, ANA).unwrap();
+    fn body<B>(
+        body: B,
+        shape: BodyShape,
+        limit: &Arc<FairLimit>,
+    ) -> (RequestBody<B>, MemoryAccount) {
+        let memory = MemoryAccount::new(limit, ANA).unwrap();
         let within = Duration::from_millis(20);
-        (RequestBody::new(body, shape, held.clone(), Instant::now(), within), held)
+        (RequestBody::new(body, shape, memory.clone(), Instant::now(), within), memory)
     }
 
     fn message(length: u8) -> Vec<u8> {
@@ -234,53 +244,54 @@ mod tests {
     fn message_frames_are_parsed_across_any_chunk_boundary() {
         let all = [message(3), message(0), message(200), message(1)].concat();
         for cut in 1..all.len() {
-            let mut frames = Frames::default();
+            let mut frames = FrameTracker::default();
             for part in all.chunks(cut) {
-                frames.pass(part);
+                frames.advance(part);
             }
             assert_eq!((frames.messages, frames.is_within_a_message()), (4, false), "{cut}");
         }
-        let mut frames = Frames::default();
-        frames.pass(&all[..10]);
+        let mut frames = FrameTracker::default();
+        frames.advance(&all[..10]);
         assert_eq!((frames.messages, frames.arrived), (1, 2));
     }
 
     #[tokio::test]
     async fn a_unary_body_counts_until_the_call_ends_and_is_refused_over_the_limit() {
         for (bound, fits) in [(25, true), (24, false)] {
-            let limit = Limit::new(0, bound);
-            let (read, held) = body(Whole::new(Bytes::from(message(20))), Shape::One, &limit);
+            let limit = FairLimit::new(0, bound);
+            let (read, memory) =
+                body(Whole::new(Bytes::from(message(20))), BodyShape::Unary, &limit);
             let collected = read.collect().await;
             assert_eq!(collected.is_ok(), fits);
             if let Err(error) = collected {
                 let status = error.downcast::<Status>().unwrap();
                 assert_eq!(status.code(), tonic::Code::ResourceExhausted);
             }
-            drop(held);
-            assert_eq!(limit.taken(), 0);
+            drop(memory);
+            assert_eq!(limit.in_use(), 0);
         }
     }
 
     #[tokio::test]
     async fn a_stream_counts_only_its_incomplete_message() {
-        let limit = Limit::new(0, 25);
+        let limit = FairLimit::new(0, 25);
         let parts = [message(20), message(20), message(20)[..9].to_vec()];
         let parts = parts.map(|part| Ok::<_, Error>(Frame::data(Bytes::from(part))));
         let stream = StreamBody::new(futures_util::stream::iter(parts));
-        let (mut read, _held) = body(stream, Shape::Many, &limit);
+        let (mut read, _held) = body(stream, BodyShape::Stream, &limit);
         for left in [0, 0, 9] {
             read.frame().await.unwrap().unwrap();
-            assert_eq!(limit.taken(), left);
+            assert_eq!(limit.in_use(), left);
         }
     }
 
     #[tokio::test]
     async fn a_stalled_body_times_out_and_a_stream_idle_between_messages_does_not() {
-        let limit = Limit::new(0, 0);
+        let limit = FairLimit::new(0, 0);
         for (shape, part, late) in [
-            (Shape::Many, message(20), false),
-            (Shape::One, message(20), true),
-            (Shape::Many, message(20)[..24].to_vec(), true),
+            (BodyShape::Stream, message(20), false),
+            (BodyShape::Unary, message(20), true),
+            (BodyShape::Stream, message(20)[..24].to_vec(), true),
         ] {
             let part = Ok::<_, Error>(Frame::data(Bytes::from(part)));
             let rest = futures_util::stream::pending();

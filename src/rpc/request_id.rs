@@ -9,7 +9,7 @@ pub const HEADER: &str = "x-request-id";
 
 /// Returns the caller's id if it is a UUID, otherwise a new id.
 #[must_use]
-pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
+pub fn from_headers(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
     let sent = headers.get(HEADER).and_then(|value| value.to_str().ok());
     sent.filter(|text| text.len() == 36)
         .and_then(|text| Uuid::try_parse(text).ok())
@@ -21,7 +21,7 @@ pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
 /// # Panics
 /// Never: a UUID is ASCII.
 #[must_use]
-pub fn value(id: Uuid) -> HeaderValue {
+pub fn to_header(id: Uuid) -> HeaderValue {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     let text = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(text).expect("a UUID is plain text")
@@ -35,11 +35,11 @@ mod tests {
     fn only_a_uuid_request_id_of_the_caller_is_used() {
         let fresh = Uuid::from_u128(7);
         let mut headers = HeaderMap::new();
-        assert_eq!(of(&headers, || fresh), fresh);
+        assert_eq!(from_headers(&headers, || fresh), fresh);
         headers.insert(HEADER, "1; drop table audit_log".parse().unwrap());
-        assert_eq!(of(&headers, || fresh), fresh);
+        assert_eq!(from_headers(&headers, || fresh), fresh);
         let sent = Uuid::from_u128(9);
         headers.insert(HEADER, sent.to_string().parse().unwrap());
-        assert_eq!(of(&headers, || fresh), sent);
+        assert_eq!(from_headers(&headers, || fresh), sent);
     }
 }

@@ -1,4 +1,5 @@
-//! Streaming calls: a response stream ([`call_stream`]), a request stream ([`call_upload`]), or both ([`call_duplex`]).
+//! Streaming calls: a response stream ([`handle_stream`]), a request stream ([`handle_upload`]), or both
+//! ([`handle_duplex`]).
 //!
 //! Invariants
 //! - only the first message of a request stream names the target of the call, and it is checked before the second
@@ -17,65 +18,71 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::call::{Reply, call_of, close, write};
+use super::call::{Reply, close_audit_entry, run_write, split_request};
 use super::feed;
-use crate::access::live::{Ended, LiveStream};
-use crate::access::policy::{Audit, Rpc};
-use crate::access::standing::{Place, Standing};
+use crate::access::live::{EndReason, LiveStream};
+use crate::access::policy::{AuditMode, Rpc};
+use crate::access::standing::{AccessCheck, RoleScope};
 use crate::app::App;
-use crate::ctx::{self, Call, Grant, Refusal};
-use crate::db::turns::inherited;
+use crate::ctx::{self, Call, CallContext, Refusal};
+use crate::db::turns::inherit_caller;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::fair::too_many_bytes;
 use crate::net::deadline;
-use crate::net::taking::Taking;
+use crate::net::taking::ReadTracker;
 use crate::role::Role;
-use crate::status::{of_the_wire, status};
+use crate::status::{error_from_wire_status, to_status};
 
 /// The response stream of a handler.
-pub type Stream<R> = feed::Answers<R>;
+pub type ResponseStream<R> = feed::ResponseMessages<R>;
 
 /// How long the next message of a request may take, unless the handler also waits for something else.
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 
 /// Sends the messages of a response stream.
 #[derive(Debug)]
-pub struct Sink<R> {
-    pub(super) answers: mpsc::Sender<feed::Message<R>>,
+pub struct ResponseSink<R> {
+    pub(super) answers: mpsc::Sender<feed::QueuedMessage<R>>,
     /// Bytes that may still wait for the reader.
     pub(super) room: Arc<Semaphore>,
     /// How long the reader may take for one message.
     pub(super) within: Duration,
-    pub(super) taking: Option<Arc<Taking>>,
+    pub(super) read_tracker: Option<Arc<ReadTracker>>,
 }
 
-impl<R: Message> Sink<R> {
+impl<R: Message> ResponseSink<R> {
     /// Sends one message.
     ///
     /// # Errors
     /// `Late` if the reader has hung up, or has not read anything for `limits.answer_seconds`; its stream is reset in
     /// that case.
     pub async fn send(&self, answer: R) -> Result<(), Error> {
-        self.send_of(None, answer).await
+        self.send_if_allowed(None, answer).await
     }
 
     /// Sends one message. It is dropped if the caller no longer has this role on this gateway when the message is about
     /// to be sent.
     ///
     /// # Errors
-    /// Those of [`Sink::send`].
-    pub async fn send_of(&self, needs: Option<(GatewayId, Role)>, answer: R) -> Result<(), Error> {
+    /// Those of [`ResponseSink::send`].
+    pub async fn send_if_allowed(
+        &self,
+        needs: Option<(GatewayId, Role)>,
+        answer: R,
+    ) -> Result<(), Error> {
         match timeout(self.within, self.enqueue(needs, answer)).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Late { why: "the reader has disconnected".to_owned() }),
+            Ok(false) => {
+                Err(Error::DeadlineExceeded { why: "the reader has disconnected".to_owned() })
+            }
             Err(_) => {
-                if let Some(taking) = &self.taking {
-                    taking.give_up();
+                if let Some(read_tracker) = &self.read_tracker {
+                    read_tracker.abort();
                 }
                 let why =
                     "the response was not read for `limits.answer_seconds`: the stream was ended";
-                Err(Error::Late { why: why.to_owned() })
+                Err(Error::DeadlineExceeded { why: why.to_owned() })
             }
         }
     }
@@ -89,35 +96,36 @@ impl<R: Message> Sink<R> {
             room = room => room.ok(),
             () = self.answers.closed() => return false,
         };
-        self.answers.send(feed::Message { answer, needs, _room: room }).await.is_ok()
+        self.answers.send(feed::QueuedMessage { answer, needs, _room: room }).await.is_ok()
     }
 }
 
 /// The messages of a request after the first. They end with an error when the caller loses its access.
 #[derive(Debug)]
-pub struct Upload<M> {
+pub struct RequestStream<M> {
     messages: Streaming<M>,
     app: Arc<App>,
-    standing: Option<Standing>,
+    access_check: Option<AccessCheck>,
     live: Option<LiveStream>,
 }
 
-impl<M> Upload<M> {
-    fn new(app: &Arc<App>, messages: Streaming<M>, standing: Option<Standing>) -> Self {
-        let mut upload = Self { messages, app: Arc::clone(app), standing: None, live: None };
-        upload.of(standing);
+impl<M> RequestStream<M> {
+    fn new(app: &Arc<App>, messages: Streaming<M>, access_check: Option<AccessCheck>) -> Self {
+        let mut upload = Self { messages, app: Arc::clone(app), access_check: None, live: None };
+        upload.register(access_check);
         upload
     }
 
     /// Registers the upload as a stream of a caller.
-    fn of(&mut self, standing: Option<Standing>) {
-        self.live = standing.clone().map(|standing| self.app.live.enter_as(standing));
-        self.standing = standing;
+    fn register(&mut self, access_check: Option<AccessCheck>) {
+        self.live =
+            access_check.clone().map(|access_check| self.app.live.register_check(access_check));
+        self.access_check = access_check;
     }
 
     /// Returns the next message, without a time limit, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<M>, Error> {
-        let ended = self.live.as_ref().map(LiveStream::ended);
+        let ended = self.live.as_ref().map(LiveStream::cancel_token);
         let revoked = async {
             match &ended {
                 Some(ended) => ended.cancelled().await,
@@ -125,10 +133,10 @@ impl<M> Upload<M> {
             }
         };
         let message = tokio::select! {
-            message = self.messages.message() => message.map_err(|status| fault(&status))?,
+            message = self.messages.message() => message.map_err(|status| read_error(&status))?,
             () = revoked => {
-                let why = self.live.as_ref().and_then(LiveStream::why);
-                return Err(why.unwrap_or(Ended::Stale).into());
+                let why = self.live.as_ref().and_then(LiveStream::end_reason);
+                return Err(why.unwrap_or(EndReason::Stale).into());
             }
         };
         self.check()?;
@@ -137,71 +145,75 @@ impl<M> Upload<M> {
 
     /// Checks the current access of the caller before the message is handled.
     fn check(&self) -> Result<(), Error> {
-        let standing = self.standing.as_ref();
-        standing.map_or(Ok(()), |standing| standing.check(&self.app.snapshot).map_err(Into::into))
+        let access_check = self.access_check.as_ref();
+        access_check.map_or(Ok(()), |access_check| {
+            access_check.check(&self.app.snapshot).map_err(Into::into)
+        })
     }
 
     /// Returns the next message, which must arrive within 30 seconds, or `None` at the end.
-    pub async fn next_soon(&mut self) -> Result<Option<M>, Error> {
-        let late = |_| deadline::late_request();
+    pub async fn next_in_time(&mut self) -> Result<Option<M>, Error> {
+        let late = |_| deadline::request_timed_out();
         timeout(MESSAGE_TIME, self.next()).await.map_err(late)?
     }
 }
 
 /// Converts the status of a message that could not be read: a Shoreguard error if the body was refused, otherwise a
 /// decoding error.
-fn fault(status: &Status) -> Error {
+fn read_error(status: &Status) -> Error {
     let ours = !status.details().is_empty();
     if ours && status.code() == Code::DeadlineExceeded {
-        return Error::Late { why: status.message().to_owned() };
+        return Error::DeadlineExceeded { why: status.message().to_owned() };
     }
     if ours && status.code() == Code::ResourceExhausted {
         return too_many_bytes();
     }
-    of_the_wire(status).unwrap_or_else(broken_off)
+    error_from_wire_status(status).unwrap_or_else(malformed_request)
 }
 
-fn broken_off() -> Error {
+fn malformed_request() -> Error {
     Error::refused(Reason::MalformedMessage, "the request ended early or cannot be decoded")
 }
 
-async fn first<M: Rpc>(
+async fn read_first<M: Rpc>(
     app: &Arc<App>,
     request: Request<Streaming<M>>,
-) -> Result<(Call, M, Upload<M>), Error> {
-    let (call, stream) = call_of(request)?;
+) -> Result<(Call, M, RequestStream<M>), Error> {
+    let (call, stream) = split_request(request)?;
     // The first message names the scope; until then the caller must hold the role on at least one gateway.
     let caller = call.caller.clone();
-    let standing = caller.map(|caller| Standing::new(caller, Place::Anywhere, M::METHOD.least()));
-    let mut rest = Upload::new(app, stream, standing);
-    let first = rest.next_soon().await?;
+    let access_check =
+        caller.map(|caller| AccessCheck::new(caller, RoleScope::Anywhere, M::METHOD.min_role()));
+    let mut rest = RequestStream::new(app, stream, access_check);
+    let first = rest.next_in_time().await?;
     let none = || Error::refused(Reason::MalformedMessage, "the request has no message");
     Ok((call, first.ok_or_else(none)?, rest))
 }
 
-/// Runs a write whose request is a stream: like [`call_write`](super::call::call_write), with the messages that follow.
-pub async fn call_upload<M, R, F, Fut>(
+/// Runs a write whose request is a stream: like [`handle_write`](super::call::handle_write), with the messages that
+/// follow.
+pub async fn handle_upload<M, R, F, Fut>(
     app: &Arc<App>,
     request: Request<Streaming<M>>,
     f: F,
 ) -> Reply<R>
 where
     M: Rpc,
-    M::Grant: Grant,
+    M::Context: CallContext,
     R: Message + Default + 'static,
-    F: FnOnce(M::Grant, M, Upload<M>) -> Fut + Send + 'static,
+    F: FnOnce(M::Context, M, RequestStream<M>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<R, Error>> + Send,
 {
-    let (call, message, mut rest) = first(app, request).await.map_err(status)?;
-    rest.of(ctx::authorize(app, call.clone(), &message).map_err(status)?.standing());
+    let (call, message, mut rest) = read_first(app, request).await.map_err(to_status)?;
+    rest.register(ctx::authorize(app, call.clone(), &message).map_err(to_status)?.access_check());
     let (task_app, span) = (Arc::clone(app), tracing::Span::current());
     let work = async move {
-        write(&task_app, call, message, |grant, message| f(grant, message, rest)).await
+        run_write(&task_app, call, message, |context, message| f(context, message, rest)).await
     };
-    let task = app.spawn(tracing::Instrument::instrument(inherited(work), span));
+    let task = app.spawn(tracing::Instrument::instrument(inherit_caller(work), span));
     match task.await {
-        Ok(answer) => answer.map(Response::new).map_err(status),
-        Err(gone) => Err(status(Error::internal(gone))),
+        Ok(answer) => answer.map(Response::new).map_err(to_status),
+        Err(gone) => Err(to_status(Error::internal(gone))),
     }
 }
 
@@ -210,94 +222,94 @@ where
 ///
 /// `prepare` runs before the call is answered and determines the start position, so that the stream includes everything
 /// that happens after the response headers. `follow` gets only what `prepare` returned, neither request nor grant.
-pub async fn call_stream<M, S, R, P, Prepared, F, Followed>(
+pub async fn handle_stream<M, S, R, P, Prepared, F, Followed>(
     app: &Arc<App>,
     request: Request<M>,
     prepare: P,
     follow: F,
-) -> Reply<Stream<R>>
+) -> Reply<ResponseStream<R>>
 where
     M: Rpc,
-    M::Grant: Grant,
+    M::Context: CallContext,
     S: Send + 'static,
     R: Send + 'static,
-    P: FnOnce(M::Grant, M) -> Prepared + Send + 'static,
+    P: FnOnce(M::Context, M) -> Prepared + Send + 'static,
     Prepared: Future<Output = Result<S, Error>> + Send,
-    F: FnOnce(S, Sink<R>) -> Followed + Send + 'static,
+    F: FnOnce(S, ResponseSink<R>) -> Followed + Send + 'static,
     Followed: Future<Output = Result<(), Error>> + Send,
 {
-    let (call, message) = call_of(request).map_err(status)?;
-    let opening = opening(app, call, message);
-    feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(status)
+    let (call, message) = split_request(request).map_err(to_status)?;
+    let opening = open_owned(app, call, message);
+    feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(to_status)
 }
 
 /// Runs a call with streams in both directions. The first message names the target and is checked before the next one
 /// is read.
-pub async fn call_duplex<M, R, F, Fut>(
+pub async fn handle_duplex<M, R, F, Fut>(
     app: &Arc<App>,
     request: Request<Streaming<M>>,
     f: F,
-) -> Reply<Stream<R>>
+) -> Reply<ResponseStream<R>>
 where
     M: Rpc,
-    M::Grant: Grant,
+    M::Context: CallContext,
     R: Send + 'static,
-    F: FnOnce(M::Grant, M, Upload<M>, Sink<R>) -> Fut + Send + 'static,
+    F: FnOnce(M::Context, M, RequestStream<M>, ResponseSink<R>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send,
 {
-    let (call, message, mut rest) = first(app, request).await.map_err(status)?;
-    rest.of(ctx::authorize(app, call.clone(), &message).map_err(status)?.standing());
-    let opening = opening(app, call, message);
-    let prepare = async move |grant, message| Ok((grant, message, rest));
-    let follow = |(grant, message, rest), sink| f(grant, message, rest, sink);
-    feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(status)
+    let (call, message, mut rest) = read_first(app, request).await.map_err(to_status)?;
+    rest.register(ctx::authorize(app, call.clone(), &message).map_err(to_status)?.access_check());
+    let opening = open_owned(app, call, message);
+    let prepare = async move |context, message| Ok((context, message, rest));
+    let follow = |(context, message, rest), sink| f(context, message, rest, sink);
+    feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(to_status)
 }
 
 /// A stream that passed the check. Its intent is stored if the method is a write.
-pub(super) struct Opened<M: Rpc> {
+pub(super) struct OpenedStream<M: Rpc> {
     pub(super) call: Call,
     pub(super) message: M,
-    pub(super) grant: M::Grant,
-    pub(super) standing: Standing,
+    pub(super) context: M::Context,
+    pub(super) access_check: AccessCheck,
     pub(super) live: LiveStream,
     /// The audit entry to write if the handler refuses the call.
     pub(super) refusal: Refusal,
 }
 
-fn opening<M>(
+fn open_owned<M>(
     app: &Arc<App>,
     call: Call,
     message: M,
-) -> impl Future<Output = Result<Opened<M>, Error>> + Send + use<M>
+) -> impl Future<Output = Result<OpenedStream<M>, Error>> + Send + use<M>
 where
     M: Rpc,
-    M::Grant: Grant,
+    M::Context: CallContext,
 {
     let app = Arc::clone(app);
-    async move { open(&app, call, message).await }
+    async move { open_stream(&app, call, message).await }
 }
 
-async fn open<M>(app: &Arc<App>, call: Call, message: M) -> Result<Opened<M>, Error>
+async fn open_stream<M>(app: &Arc<App>, call: Call, message: M) -> Result<OpenedStream<M>, Error>
 where
     M: Rpc,
-    M::Grant: Grant,
+    M::Context: CallContext,
 {
-    let write = M::METHOD.audit == Audit::Write;
+    let write = M::METHOD.audit == AuditMode::Write;
     // The stream closes its own audit entry.
-    if write && !call.note.lock().begin() {
-        return Err(deadline::late());
+    if write && !call.note.lock().begin_write() {
+        return Err(deadline::deadline_exceeded());
     }
-    let granted = ctx::authorize(app, call.clone(), &message)?;
+    let authorized = ctx::authorize(app, call.clone(), &message)?;
     let unknown = || Error::Unauthenticated { reason: Reason::CredentialMissing };
-    let standing = granted.standing().ok_or_else(unknown)?;
-    let live = app.live.enter_as(standing.clone());
+    let access_check = authorized.access_check().ok_or_else(unknown)?;
+    let live = app.live.register_check(access_check.clone());
     let digest = if write { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
-    let refusal = granted.refusal();
-    match M::Grant::grant(granted, digest, write).await {
-        Ok(grant) => Ok(Opened { call, message, grant, standing, live, refusal }),
+    let refusal = authorized.refusal();
+    match M::Context::from_authorized(authorized, digest, write).await {
+        Ok(context) => Ok(OpenedStream { call, message, context, access_check, live, refusal }),
         Err(error) => {
             // The intent may already be stored.
-            close(app, &call, Some(&error)).await;
+            close_audit_entry(app, &call, Some(&error)).await;
             Err(error)
         }
     }

@@ -19,7 +19,7 @@ impl From<Role> for pb::Role {
 }
 
 /// Reads a required role of a request.
-pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
+pub fn parse_role(field: &str, wire: i32) -> Result<Role, Error> {
     match pb::Role::try_from(wire) {
         Ok(pb::Role::None) => Ok(Role::None),
         Ok(pb::Role::Viewer) => Ok(Role::Viewer),
@@ -32,7 +32,7 @@ pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
 }
 
 /// Returns the paths of an update mask, which must not be empty.
-pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error> {
+pub fn mask_paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error> {
     let mut paths = mask.unwrap_or_default().paths;
     if paths.is_empty() {
         return Err(Error::invalid("update_mask", "must name the fields to change"));
@@ -46,21 +46,21 @@ pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error>
 
 /// Returns the error for a path of an update mask that names no field, or a field that cannot be changed.
 #[must_use]
-pub fn unchangeable(path: &str) -> Error {
+pub fn unchangeable_path(path: &str) -> Error {
     let shown: String = path.chars().take(80).collect();
     Error::invalid("update_mask", format!("names `{shown}`, which cannot be changed"))
 }
 
 /// Converts a time to its proto message.
 #[must_use]
-pub fn time(at: Timestamp) -> prost_types::Timestamp {
+pub fn to_timestamp(at: Timestamp) -> prost_types::Timestamp {
     let us = at.unix_micros();
     let nanos = i32::try_from(us.rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
     prost_types::Timestamp { seconds: us.div_euclid(1_000_000), nanos }
 }
 
 /// Reads a time of a request, which must be between the years 1 and 9999, as the proto type requires.
-pub fn parse_time(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, Error> {
+pub fn parse_timestamp(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, Error> {
     let bounds = -62_135_596_800..=253_402_300_799;
     if !bounds.contains(&at.seconds) || !(0..1_000_000_000).contains(&at.nanos) {
         return Err(Error::invalid(field, "must be a time between the years 1 and 9999"));
@@ -69,7 +69,7 @@ pub fn parse_time(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, 
 }
 
 /// Reads a duration of a request, which must not be negative.
-pub fn parse_span(field: &str, span: prost_types::Duration) -> Result<Duration, Error> {
+pub fn parse_duration(field: &str, span: prost_types::Duration) -> Result<Duration, Error> {
     let bad = || Error::invalid(field, "must be a span of 0 or more");
     let seconds = u64::try_from(span.seconds).map_err(|_| bad())?;
     let nanos = u32::try_from(span.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
@@ -78,7 +78,7 @@ pub fn parse_span(field: &str, span: prost_types::Duration) -> Result<Duration, 
 
 /// Converts a duration in microseconds to its proto message.
 #[must_use]
-pub fn span(us: i64) -> prost_types::Duration {
+pub fn to_duration(us: i64) -> prost_types::Duration {
     let nanos = i32::try_from(us.rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
     prost_types::Duration { seconds: us.div_euclid(1_000_000), nanos }
 }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn duplicate_paths_of_a_mask_count_once() {
         let named = ["labels", "description", "labels"].map(str::to_owned).to_vec();
-        let paths = paths(Some(prost_types::FieldMask { paths: named })).unwrap();
+        let paths = mask_paths(Some(prost_types::FieldMask { paths: named })).unwrap();
         assert_eq!(paths, ["description", "labels"]);
     }
 }

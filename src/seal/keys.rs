@@ -90,12 +90,12 @@ impl MasterKeys {
     /// `Unavailable` if the file cannot be read or written, or if others than its owner can read it; `Invalid` if it
     /// contains no valid key.
     pub fn load_or_create(path: &Path) -> Result<Self, Error> {
-        match read(path) {
+        match read_key_file(path) {
             Ok(text) => Self::parse(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path)?;
+                create_key_file(path)?;
                 // Read back, since another process may have created the file first.
-                Self::parse(&read(path).map_err(|error| unusable(path, &error))?)
+                Self::parse(&read_key_file(path).map_err(|error| unusable(path, &error))?)
             }
             Err(error) => Err(unusable(path, &error)),
         }
@@ -155,7 +155,7 @@ fn digest_key_of(key: &MasterKey) -> hmac::Key {
 
 fn key_bytes(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     let bytes = if text.len() == KEY_BYTES * 2 {
-        unhex(text)?
+        decode_hex(text)?
     } else {
         STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?
     };
@@ -163,13 +163,13 @@ fn key_bytes(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
     let digits = digits.collect::<Option<Vec<u8>>>()?;
     Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-fn read(path: &Path) -> io::Result<Secret> {
+fn read_key_file(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
     if file.metadata()?.mode() & 0o077 != 0 {
         return Err(io::Error::other("other users have access: chmod 600"));
@@ -179,7 +179,7 @@ fn read(path: &Path) -> io::Result<Secret> {
     Ok(Secret::new(text))
 }
 
-fn create(path: &Path) -> Result<(), Error> {
+fn create_key_file(path: &Path) -> Result<(), Error> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     fill_random(&mut *bytes)?;
     let text = Zeroizing::new(STANDARD.encode(*bytes));
@@ -188,7 +188,7 @@ fn create(path: &Path) -> Result<(), Error> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{:016x}", u64::from_be_bytes(suffix)));
     let draft = PathBuf::from(draft);
-    let placed = place(&draft, path, &text);
+    let placed = publish_key_file(&draft, path, &text);
     // If the link was made, the file has its final name; the draft is not needed in either case.
     let _ = fs::remove_file(&draft);
     placed.map_err(|error| unusable(path, &error))
@@ -196,7 +196,7 @@ fn create(path: &Path) -> Result<(), Error> {
 
 /// Writes a draft and links it to its final name: a crash leaves no partial key, and an existing file is never
 /// replaced.
-fn place(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
+fn publish_key_file(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;

@@ -41,13 +41,13 @@ pub struct Aad<'a> {
 
 impl Aad<'_> {
     fn bytes(&self) -> Vec<u8> {
-        joined(&[self.table, self.column, self.row, self.destination].map(str::as_bytes))
+        join_parts(&[self.table, self.column, self.row, self.destination].map(str::as_bytes))
     }
 }
 
 /// Prefixes each part with its length: otherwise `ab`+`c` would equal `a`+`bc`.
 #[must_use]
-pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn join_parts(parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -63,7 +63,7 @@ impl TagKey {
     /// Returns the tag of a name in parts: 64 hexadecimal digits of an HMAC-SHA-256.
     #[must_use]
     pub fn tag(&self, parts: &[&[u8]]) -> String {
-        hex(hmac::sign(&self.0, &joined(parts)).as_ref())
+        hex(hmac::sign(&self.0, &join_parts(parts)).as_ref())
     }
 }
 

@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 
 use super::body::Body;
 use crate::error::Error;
-use crate::fair::Held;
+use crate::fair::MemoryAccount;
 use crate::fair::too_many_bytes;
 
 /// Capacity that the encoder reserves for the smallest response.
@@ -17,35 +17,35 @@ const ENCODER_BYTES: usize = 8 << 10;
 ///
 /// # Errors
 /// `TOO_MANY_BYTES` if the caller already holds too much.
-pub(super) async fn whole(
+pub(super) async fn encode_unary(
     response: Response<axum::body::Body>,
-    held: &Held,
+    memory: &MemoryAccount,
     done: bool,
 ) -> Result<Response<Body>, Error> {
     let (parts, body) = response.into_parts();
     let collected = body.collect().await.map_err(Error::internal)?;
     let trailers = collected.trailers().cloned();
-    let data = exact(collected.to_bytes());
-    let mut share = held.lock();
+    let data = without_spare_capacity(collected.to_bytes());
+    let mut share = memory.lock();
     // The request was read and handled: its bytes no longer count.
     share.clear();
     let bytes = data.len() as u64;
     if done {
-        share.grow_anyway(bytes);
+        share.force_grow(bytes);
     } else {
         share.grow(bytes).map_err(|_| too_many_bytes())?;
     }
     drop(share);
     let data = Some(data).filter(|data| !data.is_empty());
-    Ok(Response::from_parts(parts, Body::whole(data, trailers)))
+    Ok(Response::from_parts(parts, Body::unary(data, trailers)))
 }
 
 /// Returns the bytes without the unused capacity of the encoder, which can be as large as the data.
-fn exact(data: Bytes) -> Bytes {
+fn without_spare_capacity(data: Bytes) -> Bytes {
     if data.len() <= ENCODER_BYTES { data } else { Bytes::copy_from_slice(&data) }
 }
 
 /// Wraps the response of a stream.
-pub(super) fn streamed(body: axum::body::Body) -> Body {
-    Body::own(tonic::body::Body::new(body))
+pub(super) fn wrap_stream(body: axum::body::Body) -> Body {
+    Body::from_service(tonic::body::Body::new(body))
 }

@@ -8,21 +8,21 @@ use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::ServiceExt;
 
-use super::connections::{Counted, Slot};
-use super::shared::Shared;
+use super::connections::{CountedBody, Slot};
+use super::shared::SharedState;
 use super::stack;
-use super::stages::{Arriving, Peer, Source};
-use crate::net::taking::Streams;
+use super::stages::{IncomingBody, IncomingRequest, Peer};
+use crate::net::taking::StreamExecutor;
 
 /// Returns the service that answers the requests of one connection.
-pub(super) fn answering(
-    shared: Arc<Shared>,
+pub(super) fn connection_service(
+    shared: Arc<SharedState>,
     peer: Peer,
     slot: Arc<Slot>,
-    streams: Option<Streams>,
+    streams: Option<StreamExecutor>,
 ) -> impl Service<
     Request<Incoming>,
-    Response = Response<Counted>,
+    Response = Response<CountedBody>,
     Error = Infallible,
     Future: Send + 'static,
 > {
@@ -30,12 +30,13 @@ pub(super) fn answering(
     service_fn(move |request: Request<Incoming>| {
         let (stack, shared) = (stack.clone(), Arc::clone(&shared));
         let (peer, call) = (Arc::clone(&peer), slot.call());
-        let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
+        let read_tracker = streams.as_ref().map(StreamExecutor::begin).unwrap_or_default();
         // Boxed once here, since it is large: hyper would move it by value several times on its way into a task.
         Box::pin(async move {
-            let request = request.map(Source::Http);
-            let response = stack.oneshot(Arriving { shared, peer, taking, request }).await?;
-            Ok(response.map(|body| Counted::new(body, call)))
+            let request = request.map(IncomingBody::Http);
+            let response =
+                stack.oneshot(IncomingRequest { shared, peer, read_tracker, request }).await?;
+            Ok(response.map(|body| CountedBody::new(body, call)))
         })
     })
 }

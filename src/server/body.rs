@@ -1,7 +1,7 @@
 //! Body of a response: Shoreguard's own or one from a gateway. The proxied path does not box it.
 //!
 //! Invariants
-//! - a body with a `Taking` does not end before all of its parts were sent: the shares of the call are held until
+//! - a body with a `ReadTracker` does not end before all of its parts were sent: the shares of the call are held until
 //!   then.
 
 use std::pin::Pin;
@@ -14,12 +14,12 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Code;
 
-use super::in_flight::Counted;
+use super::in_flight::InFlightGuard;
 use super::layers::open_calls::Shares;
-use super::layers::telemetry::Measured;
-use super::until::Until;
-use crate::fair::Held;
-use crate::net::taking::{Part, Taking};
+use super::layers::telemetry::CallMeasurement;
+use super::until::EndCondition;
+use crate::fair::MemoryAccount;
+use crate::net::taking::{ReadTracker, ResponsePart};
 use crate::proxy::ProxiedBody;
 use crate::status;
 
@@ -33,15 +33,15 @@ pub struct Body {
     /// Unsent rest of the last frame that was read.
     rest: Bytes,
     end: End,
-    measured: Option<Measured>,
+    measurement: Option<CallMeasurement>,
     /// Tracks whether the caller reads it. For a proxied response, the gateway waits instead.
-    taking: Option<Arc<Taking>>,
+    read_tracker: Option<Arc<ReadTracker>>,
     /// Shares that the call holds until its response was read.
-    shares: Option<(Shares, Option<Held>)>,
+    shares: Option<(Shares, Option<MemoryAccount>)>,
     /// Ends the body early, for a reason outside the body.
-    until: Option<Until>,
+    end_condition: Option<EndCondition>,
     /// Makes a drain wait for the body.
-    counted: Option<Counted>,
+    in_flight: Option<InFlightGuard>,
 }
 
 /// Whether the end was read.
@@ -56,8 +56,8 @@ enum End {
 enum Inner {
     Empty,
     /// The whole encoded response of one of Shoreguard's own unary calls.
-    Whole(Option<Bytes>, Option<HeaderMap>),
-    Own(tonic::body::Body),
+    Unary(Option<Bytes>, Option<HeaderMap>),
+    Service(tonic::body::Body),
     Proxied(ProxiedBody),
 }
 
@@ -69,126 +69,129 @@ impl Default for Body {
 
 impl Body {
     fn new(inner: Inner) -> Self {
-        let (taking, shares, until, counted) = (None, None, None, None);
-        let (rest, end, measured) = (Bytes::new(), End::Unread, None);
-        Self { inner, rest, end, measured, taking, shares, until, counted }
+        let (read_tracker, shares, end_condition, in_flight) = (None, None, None, None);
+        let (rest, end, measurement) = (Bytes::new(), End::Unread, None);
+        Self { inner, rest, end, measurement, read_tracker, shares, end_condition, in_flight }
     }
 
     /// Wraps the body of one of Shoreguard's own services.
     #[must_use]
-    pub fn own(body: tonic::body::Body) -> Self {
-        Self::new(Inner::Own(body))
+    pub fn from_service(body: tonic::body::Body) -> Self {
+        Self::new(Inner::Service(body))
     }
 
     /// Wraps an encoded response of one of Shoreguard's own services.
     #[must_use]
-    pub fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
-        Self::new(Inner::Whole(data, trailers))
+    pub fn unary(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self::new(Inner::Unary(data, trailers))
     }
 
     /// Wraps a body from a gateway.
     #[must_use]
-    pub fn proxied(body: ProxiedBody) -> Self {
+    pub fn from_gateway(body: ProxiedBody) -> Self {
         Self::new(Inner::Proxied(body))
     }
 
     /// Holds the shares of the call until the response was read.
     #[must_use]
-    pub(super) fn holding(mut self, shares: Shares, held: Option<Held>) -> Self {
-        self.shares = Some((shares, held));
+    pub(super) fn with_shares(mut self, shares: Shares, memory: Option<MemoryAccount>) -> Self {
+        self.shares = Some((shares, memory));
         self
     }
 
     /// Tracks whether the caller reads the response.
     #[must_use]
-    pub(super) fn taken_by(mut self, taking: &Arc<Taking>) -> Self {
-        self.taking = Some(Arc::clone(taking));
+    pub(super) fn with_read_tracking(mut self, read_tracker: &Arc<ReadTracker>) -> Self {
+        self.read_tracker = Some(Arc::clone(read_tracker));
         self
     }
 
-    /// Ends the body early with the status of `until`.
-    pub(super) fn until(mut self, until: Until) -> Self {
-        self.until = Some(until);
+    /// Ends the body early with the status of `condition`.
+    pub(super) fn with_end_condition(mut self, condition: EndCondition) -> Self {
+        self.end_condition = Some(condition);
         self
     }
 
     /// Counts the call as in flight until the body ends.
-    pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
-        self.counted = counted;
+    pub(super) fn with_in_flight(mut self, in_flight: Option<InFlightGuard>) -> Self {
+        self.in_flight = in_flight;
         self
     }
 
     /// Records the call when the body ends, with the code of its trailers. A body that is dropped earlier counts as
     /// canceled.
     #[must_use]
-    pub fn measured(mut self, measured: Measured) -> Self {
-        self.measured = Some(measured);
+    pub fn with_measurement(mut self, measurement: CallMeasurement) -> Self {
+        self.measurement = Some(measurement);
         self
     }
 
     fn finish(&mut self, code: Code) {
-        drop(self.counted.take());
-        if let Some(measured) = self.measured.take() {
-            measured.finish(code);
+        drop(self.in_flight.take());
+        if let Some(measurement) = self.measurement.take() {
+            measurement.finish(code);
         }
     }
 }
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Body {
     /// Reads the next frame, or the status that ends the body early.
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // Polled first: if the next frame is always ready, nothing else would poll it.
-        if let Some(until) = &mut self.until
-            && let Poll::Ready(error) = until.poll_unpin(cx)
+        if let Some(condition) = &mut self.end_condition
+            && let Poll::Ready(error) = condition.poll_unpin(cx)
         {
             self.inner = Inner::Empty;
-            self.until = None;
-            return Poll::Ready(Some(Ok(Frame::trailers(status::trailers(error)))));
+            self.end_condition = None;
+            return Poll::Ready(Some(Ok(Frame::trailers(status::to_trailers(error)))));
         }
         match &mut self.inner {
             Inner::Empty => Poll::Ready(None),
-            Inner::Whole(data, trailers) => Poll::Ready(
+            Inner::Unary(data, trailers) => Poll::Ready(
                 data.take()
                     .map(Frame::data)
                     .or_else(|| trailers.take().map(Frame::trailers))
                     .map(Ok),
             ),
-            Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Inner::Service(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 
     /// Splits a part off the data that was read.
-    fn part(&mut self) -> Frame<Part> {
+    fn next_part(&mut self) -> Frame<ResponsePart> {
         let data = self.rest.split_to(self.rest.len().min(PART_BYTES_MAX));
-        Frame::data(Part::new(data, self.taking.as_ref()))
+        Frame::data(ResponsePart::new(data, self.read_tracker.as_ref()))
     }
 
-    fn waits(&self) -> bool {
-        self.taking.as_ref().is_some_and(|taking| taking.waits())
+    fn has_unsent_parts(&self) -> bool {
+        self.read_tracker.as_ref().is_some_and(|read_tracker| read_tracker.has_unread())
     }
 }
 
 impl HttpBody for Body {
-    type Data = Part;
-    type Error = Fault;
+    type Data = ResponsePart;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Part>, Fault>>> {
+    ) -> Poll<Option<Result<Frame<ResponsePart>, BodyError>>> {
         let this = self.get_mut();
         if !this.rest.is_empty() {
-            return Poll::Ready(Some(Ok(this.part())));
+            return Poll::Ready(Some(Ok(this.next_part())));
         }
         if matches!(this.end, End::Unread) {
             let end = match ready!(this.poll_inner(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         this.rest = data;
-                        return Poll::Ready(Some(Ok(this.part())));
+                        return Poll::Ready(Some(Ok(this.next_part())));
                     }
                     Err(frame) => frame.into_trailers().ok(),
                 },
@@ -201,8 +204,8 @@ impl HttpBody for Body {
             this.inner = Inner::Empty;
             this.end = End::Read(end);
         }
-        if let Some(taking) = &this.taking {
-            ready!(taking.poll_left(cx));
+        if let Some(read_tracker) = &this.read_tracker {
+            ready!(read_tracker.poll_drained(cx));
         }
         let trailers = match std::mem::replace(&mut this.end, End::Read(None)) {
             End::Read(trailers) => trailers,
@@ -215,13 +218,16 @@ impl HttpBody for Body {
 
     /// Returns false while a part was not sent: hyper would drop the body with the last part.
     fn is_end_stream(&self) -> bool {
-        if !self.rest.is_empty() || matches!(self.end, End::Read(Some(_))) || self.waits() {
+        if !self.rest.is_empty()
+            || matches!(self.end, End::Read(Some(_)))
+            || self.has_unsent_parts()
+        {
             return false;
         }
         match &self.inner {
-            Inner::Empty | Inner::Whole(None, None) => true,
-            Inner::Whole(..) => false,
-            Inner::Own(body) => body.is_end_stream(),
+            Inner::Empty | Inner::Unary(None, None) => true,
+            Inner::Unary(..) => false,
+            Inner::Service(body) => body.is_end_stream(),
             Inner::Proxied(body) => body.is_end_stream(),
         }
     }
@@ -229,10 +235,10 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         let hint = match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
-            Inner::Whole(data, _) => {
+            Inner::Unary(data, _) => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
-            Inner::Own(body) => body.size_hint(),
+            Inner::Service(body) => body.size_hint(),
             Inner::Proxied(body) => body.size_hint(),
         };
         let rest = self.rest.len() as u64;
@@ -263,9 +269,9 @@ mod tests {
         let data = Bytes::from(vec![7; PART_BYTES_MAX + 1]);
         let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
         for trailers in [Some(status), None] {
-            let taking = Arc::default();
-            let body = Body::whole(Some(data.clone()), trailers.clone());
-            let mut body = body.taken_by(&taking);
+            let read_tracker = Arc::default();
+            let body = Body::unary(Some(data.clone()), trailers.clone());
+            let mut body = body.with_read_tracking(&read_tracker);
             let mut parts = Vec::new();
             for bytes in [PART_BYTES_MAX, 1] {
                 parts.push(body.frame().await.unwrap().unwrap().into_data().unwrap());

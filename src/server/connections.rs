@@ -22,20 +22,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use crate::config::Limits;
-use crate::net::guard::host_of;
+use crate::net::guard::accounting_address;
 use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_REFUSED};
 
-/// Maximum number of connections that were asked to close and still have [`END_GRACE`] for it; beyond it, the oldest is
-/// aborted.
-pub(super) const ENDING_MAX: usize = 64;
+/// Maximum number of connections that were asked to close and still have [`CLOSE_GRACE`] for it; beyond it, the oldest
+/// is aborted.
+pub(super) const CLOSING_MAX: usize = 64;
 /// Time that a connection gets to close gracefully.
-const END_GRACE: Duration = Duration::from_millis(500);
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// Maximum number of connections that one scan for the longest idle time looks at.
 const SCAN_MAX: usize = 1_024;
 
 /// Why a new connection was closed at once; the value of the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum RefusalReason {
     /// The total limit is reached.
     Total,
     /// The limit of the address is reached.
@@ -46,7 +46,7 @@ pub(super) enum Refused {
     Descriptors,
 }
 
-impl Refused {
+impl RefusalReason {
     /// Increments the metric.
     pub(super) fn count(self) {
         let reason = match self {
@@ -61,7 +61,7 @@ impl Refused {
 
 /// Limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bounds {
+pub(super) struct ConnectionLimits {
     /// Maximum in total.
     pub(super) total: usize,
     /// Maximum from one address.
@@ -70,10 +70,10 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
 }
 
-impl Bounds {
+impl ConnectionLimits {
     /// Returns the configured limits, or lower ones if the file descriptors do not suffice. One address can have at
     /// most half of the total, so that it cannot lock out all others.
-    pub(super) fn of(limits: &Limits, room: usize) -> Self {
+    pub(super) fn from_config(limits: &Limits, room: usize) -> Self {
         let configured = |max: u32| usize::try_from(max).unwrap_or(usize::MAX);
         let total = configured(limits.connections_max).min(room);
         let address = configured(limits.address_connections_max).min((total / 2).max(1));
@@ -84,75 +84,75 @@ impl Bounds {
 /// All connections of this listener.
 #[derive(Debug)]
 pub(super) struct Connections {
-    bounds: Bounds,
+    limits: ConnectionLimits,
     /// Trusted proxies, each of which carries many callers: their connections count only in total.
     trusted: Vec<IpNet>,
     started: Instant,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
     /// Connections that were not asked to close.
-    all: BTreeMap<u64, Arc<State>>,
+    all: BTreeMap<u64, Arc<ConnectionState>>,
     by_address: HashMap<IpAddr, BTreeSet<u64>>,
     /// Connections that were asked to close.
-    ending: BTreeMap<u64, Arc<State>>,
+    closing: BTreeMap<u64, Arc<ConnectionState>>,
     /// Number of connections that were aborted and are not dropped yet.
-    cut: usize,
+    aborted: usize,
     /// First id of the next scan.
     scan_from: u64,
 }
 
 #[derive(Debug)]
-struct State {
+struct ConnectionState {
     /// `None` for a trusted proxy.
     address: Option<IpAddr>,
     calls: AtomicUsize,
     /// Time of the end of the last call, or of the accept, since `started`.
-    used_ms: AtomicU64,
+    last_used_ms: AtomicU64,
     /// Whether the HTTP version is known, so that a graceful close is possible.
-    spoken: AtomicBool,
+    version_known: AtomicBool,
     displaced: CancellationToken,
-    cut: CancellationToken,
+    abort: CancellationToken,
 }
 
 impl Connections {
-    pub(super) fn new(bounds: Bounds, trusted: Vec<IpNet>) -> Arc<Self> {
-        Arc::new(Self { bounds, trusted, started: Instant::now(), open: Mutex::default() })
+    pub(super) fn new(limits: ConnectionLimits, trusted: Vec<IpNet>) -> Arc<Self> {
+        Arc::new(Self { limits, trusted, started: Instant::now(), open: Mutex::default() })
     }
 
     /// Admits a connection, and closes an idle one if a limit is reached.
     ///
     /// # Errors
     /// The reached limit, if no connection counted against it is idle.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Refused> {
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, RefusalReason> {
         let ip = peer.to_canonical();
         let trusted = self.trusted.iter().any(|network| network.contains(&ip));
-        let address = (!trusted).then(|| host_of(ip));
+        let address = (!trusted).then(|| accounting_address(ip));
         let mut open = self.open.lock();
         let held = address.and_then(|ip| open.by_address.get(&ip)).map_or(0, BTreeSet::len);
-        let longest_idle = if held >= self.bounds.address {
-            Some(open.stalest_of(address).ok_or(Refused::Address)?)
-        } else if open.all.len() >= self.bounds.total {
-            Some(open.stalest().ok_or(Refused::Total)?)
+        let longest_idle = if held >= self.limits.address {
+            Some(open.longest_idle_of(address).ok_or(RefusalReason::Address)?)
+        } else if open.all.len() >= self.limits.total {
+            Some(open.longest_idle().ok_or(RefusalReason::Total)?)
         } else {
             None
         };
         if let Some(id) = longest_idle {
             open.displace(id);
         }
-        if open.count() >= self.bounds.total + 2 * ENDING_MAX {
-            return Err(Refused::Total);
+        if open.count() >= self.limits.total + 2 * CLOSING_MAX {
+            return Err(RefusalReason::Total);
         }
-        let state = Arc::new(State {
+        let state = Arc::new(ConnectionState {
             address,
             calls: AtomicUsize::new(0),
-            used_ms: AtomicU64::new(self.now_ms()),
-            spoken: AtomicBool::new(false),
+            last_used_ms: AtomicU64::new(self.now_ms()),
+            version_known: AtomicBool::new(false),
             displaced: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            abort: CancellationToken::new(),
         });
         let id = open.next;
         open.next += 1;
@@ -160,7 +160,7 @@ impl Connections {
         if let Some(ip) = address {
             open.by_address.entry(ip).or_default().insert(id);
         }
-        show(&open);
+        update_gauge(&open);
         drop(open);
         Ok(Slot { connections: Arc::clone(self), id, state })
     }
@@ -168,7 +168,7 @@ impl Connections {
     /// Closes the connection with the longest idle time, if any is idle.
     pub(super) fn make_room(&self) {
         let mut open = self.open.lock();
-        if let Some(stale) = open.stalest() {
+        if let Some(stale) = open.longest_idle() {
             open.displace(stale);
         }
     }
@@ -178,43 +178,43 @@ impl Connections {
     }
 }
 
-impl Open {
+impl OpenConnections {
     fn count(&self) -> usize {
-        self.all.len() + self.ending.len() + self.cut
+        self.all.len() + self.closing.len() + self.aborted
     }
 
     /// Returns the connection of one address with the longest idle time.
-    fn stalest_of(&self, address: Option<IpAddr>) -> Option<u64> {
+    fn longest_idle_of(&self, address: Option<IpAddr>) -> Option<u64> {
         let ids = self.by_address.get(&address?)?.iter();
-        stalest(ids.filter_map(|id| Some((*id, self.all.get(id)?))).take(SCAN_MAX))
+        longest_idle(ids.filter_map(|id| Some((*id, self.all.get(id)?))).take(SCAN_MAX))
     }
 
     /// Returns the connection with the longest idle time among the next [`SCAN_MAX`]; successive scans cover all
     /// connections.
-    fn stalest(&mut self) -> Option<u64> {
+    fn longest_idle(&mut self) -> Option<u64> {
         let (first, then) = (self.all.range(self.scan_from..), self.all.range(..self.scan_from));
         let scanned = first.chain(then).map(|(id, state)| (*id, state)).take(SCAN_MAX);
         let last = scanned.clone().last().map(|(id, _)| id);
-        let found = stalest(scanned);
+        let found = longest_idle(scanned);
         self.scan_from = last.map_or(0, |id| id + 1);
         found
     }
 
     /// Asks a connection to close.
     fn displace(&mut self, id: u64) {
-        let Some(state) = self.forget(id) else { return };
+        let Some(state) = self.remove(id) else { return };
         counter!(CONNECTIONS_ENDED, "reason" => "displaced").increment(1);
-        if self.ending.len() >= ENDING_MAX
-            && let Some((_, oldest)) = self.ending.pop_first()
+        if self.closing.len() >= CLOSING_MAX
+            && let Some((_, oldest)) = self.closing.pop_first()
         {
-            oldest.cut.cancel();
-            self.cut += 1;
+            oldest.abort.cancel();
+            self.aborted += 1;
         }
         state.displaced.cancel();
-        self.ending.insert(id, state);
+        self.closing.insert(id, state);
     }
 
-    fn forget(&mut self, id: u64) -> Option<Arc<State>> {
+    fn remove(&mut self, id: u64) -> Option<Arc<ConnectionState>> {
         let state = self.all.remove(&id)?;
         let Some(ip) = state.address else { return Some(state) };
         if let Some(ids) = self.by_address.get_mut(&ip) {
@@ -227,12 +227,14 @@ impl Open {
     }
 }
 
-fn stalest<'a>(of: impl Iterator<Item = (u64, &'a Arc<State>)>) -> Option<u64> {
-    let idle = of.filter(|(_, state)| state.calls.load(Ordering::Relaxed) == 0);
-    idle.min_by_key(|(_, state)| state.used_ms.load(Ordering::Relaxed)).map(|(id, _)| id)
+fn longest_idle<'a>(
+    connections: impl Iterator<Item = (u64, &'a Arc<ConnectionState>)>,
+) -> Option<u64> {
+    let idle = connections.filter(|(_, state)| state.calls.load(Ordering::Relaxed) == 0);
+    idle.min_by_key(|(_, state)| state.last_used_ms.load(Ordering::Relaxed)).map(|(id, _)| id)
 }
 
-fn show(open: &Open) {
+fn update_gauge(open: &OpenConnections) {
     #[expect(clippy::cast_precision_loss, reason = "connections fit")]
     gauge!(CONNECTIONS).set(open.count() as f64);
 }
@@ -242,12 +244,12 @@ fn show(open: &Open) {
 pub(super) struct Slot {
     connections: Arc<Connections>,
     id: u64,
-    state: Arc<State>,
+    state: Arc<ConnectionState>,
 }
 
 /// Why a connection must close gracefully.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
+pub(super) enum CloseReason {
     /// A new connection replaces it.
     Displaced,
     /// It was idle for too long.
@@ -261,62 +263,63 @@ impl Slot {
         CallInFlight(Arc::clone(self))
     }
 
-    /// Notes that the HTTP version is known, so that the connection gets [`END_GRACE`] to close.
-    pub(super) fn speaks(&self) {
-        self.state.spoken.store(true, Ordering::Relaxed);
+    /// Notes that the HTTP version is known, so that the connection gets [`CLOSE_GRACE`] to close.
+    pub(super) fn mark_version_known(&self) {
+        self.state.version_known.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the connection must close gracefully.
-    pub(super) async fn leave(&self) -> Leave {
+    pub(super) async fn close_requested(&self) -> CloseReason {
         tokio::select! {
-            () = self.state.displaced.cancelled() => Leave::Displaced,
-            () = self.idle() => {
+            () = self.state.displaced.cancelled() => CloseReason::Displaced,
+            () = self.wait_idle() => {
                 counter!(CONNECTIONS_ENDED, "reason" => "idle").increment(1);
-                Leave::Idle
+                CloseReason::Idle
             }
         }
     }
 
-    async fn idle(&self) {
-        let most = self.connections.bounds.idle;
+    async fn wait_idle(&self) {
+        let idle_max = self.connections.limits.idle;
         loop {
-            let idle = self.idle_for();
-            if idle.is_some_and(|idle| idle >= most) {
+            let idle = self.idle_time();
+            if idle.is_some_and(|idle| idle >= idle_max) {
                 return;
             }
-            tokio::time::sleep(idle.map_or(most / 4, |idle| most.saturating_sub(idle))).await;
+            tokio::time::sleep(idle.map_or(idle_max / 4, |idle| idle_max.saturating_sub(idle)))
+                .await;
         }
     }
 
     /// Returns how long no call has been in flight, or `None` while one is.
-    fn idle_for(&self) -> Option<Duration> {
-        let used = self.state.used_ms.load(Ordering::Acquire);
+    fn idle_time(&self) -> Option<Duration> {
+        let used = self.state.last_used_ms.load(Ordering::Acquire);
         let idle = self.connections.now_ms().saturating_sub(used);
         (self.state.calls.load(Ordering::Acquire) == 0).then(|| Duration::from_millis(idle))
     }
 
     /// Waits until an idle connection that was asked to close can be dropped: its grace time is over, and no call
     /// arrived before the caller learned of it.
-    pub(super) async fn unused(&self) {
+    pub(super) async fn wait_unused(&self) {
         loop {
-            tokio::time::sleep(END_GRACE).await;
-            if self.idle_for().is_some() {
+            tokio::time::sleep(CLOSE_GRACE).await;
+            if self.idle_time().is_some() {
                 return;
             }
         }
     }
 
     /// Waits until the connection must be aborted, even with calls in flight.
-    pub(super) async fn cut(&self) {
+    pub(super) async fn wait_abort(&self) {
         let late = async {
             self.state.displaced.cancelled().await;
-            if self.state.spoken.load(Ordering::Relaxed) {
-                tokio::time::sleep(END_GRACE).await;
+            if self.state.version_known.load(Ordering::Relaxed) {
+                tokio::time::sleep(CLOSE_GRACE).await;
             }
         };
         tokio::select! {
             () = late => {}
-            () = self.state.cut.cancelled() => {}
+            () = self.state.abort.cancelled() => {}
         }
     }
 }
@@ -324,10 +327,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock();
-        if open.forget(self.id).is_none() && open.ending.remove(&self.id).is_none() {
-            open.cut = open.cut.saturating_sub(1);
+        if open.remove(self.id).is_none() && open.closing.remove(&self.id).is_none() {
+            open.aborted = open.aborted.saturating_sub(1);
         }
-        show(&open);
+        update_gauge(&open);
     }
 }
 
@@ -338,25 +341,25 @@ pub(super) struct CallInFlight(Arc<Slot>);
 impl Drop for CallInFlight {
     fn drop(&mut self) {
         let state = &self.0.state;
-        state.used_ms.store(self.0.connections.now_ms(), Ordering::Release);
+        state.last_used_ms.store(self.0.connections.now_ms(), Ordering::Release);
         state.calls.fetch_sub(1, Ordering::Release);
     }
 }
 
 /// Body of a response whose call is in flight until the body is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct CountedBody {
     body: Body,
     _call: CallInFlight,
 }
 
-impl Counted {
+impl CountedBody {
     pub(super) fn new(body: Body, call: CallInFlight) -> Self {
         Self { body, _call: call }
     }
 }
 
-impl HttpBody for Counted {
+impl HttpBody for CountedBody {
     type Data = <Body as HttpBody>::Data;
     type Error = <Body as HttpBody>::Error;
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use super::*;
 
 fn connections(total: usize, address: usize) -> Arc<Connections> {
-    let bounds = Bounds { total, address, idle: Duration::from_mins(1) };
+    let bounds = ConnectionLimits { total, address, idle: Duration::from_mins(1) };
     Connections::new(bounds, vec!["10.0.0.0/8".parse().unwrap()])
 }
 
@@ -15,13 +15,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn displaced(slot: &Slot) -> bool {
+fn is_displaced(slot: &Slot) -> bool {
     slot.state.displaced.is_cancelled()
 }
 
 /// Sets the last use, so that the order is certain.
 fn used_at(slot: &Slot, ms: u64) {
-    slot.state.used_ms.store(ms, Ordering::Relaxed);
+    slot.state.last_used_ms.store(ms, Ordering::Relaxed);
 }
 
 #[test]
@@ -32,10 +32,10 @@ fn an_address_at_its_limit_displaces_its_own_stalest_connection() {
     let second = connections.admit(ip("192.0.2.1")).unwrap();
     for (slot, ms) in [(&other, 1), (&first, 3), (&second, 2)] {
         used_at(slot, ms);
-        assert!(!displaced(slot), "at the bound nobody ends");
+        assert!(!is_displaced(slot), "at the bound nobody ends");
     }
     let _third = connections.admit(ip("192.0.2.1")).unwrap();
-    assert!(displaced(&second) && !displaced(&first) && !displaced(&other));
+    assert!(is_displaced(&second) && !is_displaced(&first) && !is_displaced(&other));
 }
 
 #[test]
@@ -44,11 +44,11 @@ fn a_connection_with_a_call_in_flight_is_never_displaced() {
     let busy: Vec<_> =
         (0..2).map(|_| Arc::new(connections.admit(ip("192.0.2.1")).unwrap())).collect();
     let calls: Vec<_> = busy.iter().map(Slot::call).collect();
-    assert_eq!(connections.admit(ip("192.0.2.1")).unwrap_err(), Refused::Address);
+    assert_eq!(connections.admit(ip("192.0.2.1")).unwrap_err(), RefusalReason::Address);
     let _other = connections.admit(ip("192.0.2.2")).unwrap();
     drop(calls);
     let _new = connections.admit(ip("192.0.2.1")).unwrap();
-    assert_eq!(busy.iter().filter(|slot| displaced(slot)).count(), 1);
+    assert_eq!(busy.iter().filter(|slot| is_displaced(slot)).count(), 1);
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn the_total_limit_displaces_the_stalest_connection_of_any_address() {
     used_at(&old, 1);
     used_at(&new, 2);
     let next = Arc::new(connections.admit(ip("192.0.2.3")).unwrap());
-    assert!(displaced(&old) && !displaced(&new));
+    assert!(is_displaced(&old) && !is_displaced(&new));
     let _calls = (new.call(), next.call());
-    assert_eq!(connections.admit(ip("192.0.2.4")).unwrap_err(), Refused::Total);
+    assert_eq!(connections.admit(ip("192.0.2.4")).unwrap_err(), RefusalReason::Total);
 }
 
 #[test]
@@ -69,24 +69,24 @@ fn an_ipv6_network_counts_as_one_address_and_trusted_proxies_are_not_limited() {
     let connections = connections(10, 1);
     let first = connections.admit(ip("2001:db8::1")).unwrap();
     let _same = connections.admit(ip("2001:db8::2:1")).unwrap();
-    assert!(displaced(&first));
+    assert!(is_displaced(&first));
     let mapped = connections.admit(ip("::ffff:192.0.2.1")).unwrap();
     let _same = connections.admit(ip("192.0.2.1")).unwrap();
-    assert!(displaced(&mapped));
+    assert!(is_displaced(&mapped));
     let proxied: Vec<_> = (0..4).map(|_| connections.admit(ip("10.0.0.1")).unwrap()).collect();
-    assert!(!proxied.iter().any(displaced));
+    assert!(!proxied.iter().any(is_displaced));
 }
 
 #[test]
 fn displaced_connections_beyond_the_limit_are_cut_and_further_ones_are_refused() {
     let connections = connections(1, 1);
     let mut slots = Vec::new();
-    for _ in 0..=2 * ENDING_MAX {
+    for _ in 0..=2 * CLOSING_MAX {
         slots.push(connections.admit(ip("192.0.2.1")).unwrap());
     }
-    let cut = slots.iter().filter(|slot| slot.state.cut.is_cancelled()).count();
-    assert_eq!(cut, ENDING_MAX, "those past the bound of ending ones");
-    assert_eq!(connections.admit(ip("192.0.2.1")).unwrap_err(), Refused::Total);
+    let aborted = slots.iter().filter(|slot| slot.state.abort.is_cancelled()).count();
+    assert_eq!(aborted, CLOSING_MAX, "those past the bound of ending ones");
+    assert_eq!(connections.admit(ip("192.0.2.1")).unwrap_err(), RefusalReason::Total);
     drop(slots);
     assert_eq!(connections.open.lock().count(), 0, "every place is free again");
     let _new = connections.admit(ip("192.0.2.1")).unwrap();
@@ -97,15 +97,15 @@ fn displaced_connections_beyond_the_limit_are_cut_and_further_ones_are_refused()
 async fn a_silent_connection_is_cut_at_once_and_an_active_one_after_a_grace_period() {
     let connections = connections(1, 1);
     let silent = connections.admit(ip("192.0.2.1")).unwrap();
-    assert!(silent.cut().now_or_never().is_none(), "it is in nobody's way");
+    assert!(silent.wait_abort().now_or_never().is_none(), "it is in nobody's way");
     let spoken = connections.admit(ip("192.0.2.1")).unwrap();
-    spoken.speaks();
-    assert!(silent.cut().now_or_never().is_some());
-    let begun = Instant::now();
+    spoken.mark_version_known();
+    assert!(silent.wait_abort().now_or_never().is_some());
+    let started = Instant::now();
     let _new = connections.admit(ip("192.0.2.1")).unwrap();
-    assert_eq!(spoken.leave().await, Leave::Displaced);
-    spoken.cut().await;
-    assert!(begun.elapsed() >= END_GRACE, "{:?}", begun.elapsed());
+    assert_eq!(spoken.close_requested().await, CloseReason::Displaced);
+    spoken.wait_abort().await;
+    assert!(started.elapsed() >= CLOSE_GRACE, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -117,14 +117,14 @@ fn many_connections_are_scanned_in_parts() {
     let _calls: Vec<_> = busy.iter().map(Slot::call).collect();
     let admitted = (0..3).filter_map(|_| connections.admit(ip("192.0.2.1")).ok()).count();
     assert_eq!(admitted, 1, "the idle connection is found within as many scans");
-    assert!(displaced(last));
+    assert!(is_displaced(last));
 }
 
 #[test]
 fn file_descriptors_cap_the_limits_and_one_address_gets_at_most_half() {
     let mut limits = crate::config::Config::from_toml("").unwrap().limits;
     let bounds = |limits: &Limits, room| {
-        let Bounds { total, address, .. } = Bounds::of(limits, room);
+        let ConnectionLimits { total, address, .. } = ConnectionLimits::from_config(limits, room);
         (total, address)
     };
     assert_eq!(bounds(&limits, 100_000), (8_192, 512));

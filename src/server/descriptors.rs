@@ -15,44 +15,45 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::connections::ENDING_MAX;
+use super::connections::CLOSING_MAX;
 use crate::config::Config;
 use crate::telemetry::endpoint;
 
 /// Standard streams, listeners, timers, signals, resolvers, and files that are read occasionally.
-const PROCESS: u64 = 64;
+const PROCESS_DESCRIPTORS: u64 = 64;
 /// Descriptors of the runtime of each core.
-const CORE: u64 = 8;
+const DESCRIPTORS_PER_CORE: u64 = 8;
 /// Descriptors of one database connection: for SQLite the file, its log and its index.
-const DATABASE: u64 = 3;
+const DESCRIPTORS_PER_DATABASE_CONNECTION: u64 = 3;
 /// Descriptors of one boot hook: its pipes and its process.
-const BOOT_HOOK: u64 = 8;
+const DESCRIPTORS_PER_BOOT_HOOK: u64 = 8;
 /// Minimum number of connections of callers.
 const CONNECTIONS_MIN: u64 = 16;
 /// Assumed limit if the system reports none.
-const UNLIMITED: u64 = 1 << 20;
+const ASSUMED_LIMIT: u64 = 1 << 20;
 
 /// Raises the soft limit of this process to the hard limit, and returns it.
-pub(super) fn raise() -> u64 {
+pub(super) fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         warn!(%error, "the limit of open files is not raised");
-        return limit.current.unwrap_or(UNLIMITED);
+        return limit.current.unwrap_or(ASSUMED_LIMIT);
     }
-    limit.maximum.unwrap_or(UNLIMITED)
+    limit.maximum.unwrap_or(ASSUMED_LIMIT)
 }
 
 /// Returns how many connections of callers fit into the descriptors. Half of the descriptors that the process does not
 /// need itself are reserved for connections to gateways.
-pub(super) fn room(descriptors: u64, config: &Config, cores: usize) -> usize {
-    let own = PROCESS
-        + CORE * cores as u64
-        + DATABASE * u64::from(config.database.readers + config.database.pool_size)
-        + BOOT_HOOK * u64::from(config.boot_hooks.running_max)
-        + 2 * (ENDING_MAX + endpoint::CONNECTIONS_MAX) as u64;
+pub(super) fn caller_connections_max(descriptors: u64, config: &Config, cores: usize) -> usize {
+    let own = PROCESS_DESCRIPTORS
+        + DESCRIPTORS_PER_CORE * cores as u64
+        + DESCRIPTORS_PER_DATABASE_CONNECTION
+            * u64::from(config.database.readers + config.database.pool_size)
+        + DESCRIPTORS_PER_BOOT_HOOK * u64::from(config.boot_hooks.running_max)
+        + 2 * (CLOSING_MAX + endpoint::CONNECTIONS_MAX) as u64;
     let left = descriptors.saturating_sub(own) / 2;
     if left < CONNECTIONS_MIN {
         warn!(descriptors, own, "the limit of open files is too low for this configuration");
@@ -68,16 +69,16 @@ pub(super) fn are_exhausted(error: &io::Error) -> bool {
 
 /// A descriptor in reserve for when no other is left.
 #[derive(Debug)]
-pub(super) struct Spare(Option<File>);
+pub(super) struct SpareDescriptor(Option<File>);
 
-impl Spare {
+impl SpareDescriptor {
     pub(super) fn new() -> Self {
         Self(File::open("/dev/null").ok())
     }
 
     /// Accepts one connection with the spare descriptor and closes it, so that its caller notices at once. Returns
     /// whether a connection was waiting.
-    pub(super) async fn refuse_one(&mut self, listener: &TcpListener) -> bool {
+    pub(super) async fn refuse_next(&mut self, listener: &TcpListener) -> bool {
         self.0 = None;
         // Polls once: accepts a waiting connection, and does not wait for one.
         let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
@@ -95,10 +96,11 @@ mod tests {
     #[test]
     fn callers_get_half_of_the_free_file_descriptors() {
         let config = Config::from_toml("").unwrap();
-        let (small, large) = (room(1_024, &config, 2), room(65_536, &config, 2));
+        let (small, large) =
+            (caller_connections_max(1_024, &config, 2), caller_connections_max(65_536, &config, 2));
         assert!((200..=400).contains(&small), "{small}");
         assert_eq!(large - small, (65_536 - 1_024) / 2);
-        assert_eq!(room(64, &config, 2), 16, "never none");
+        assert_eq!(caller_connections_max(64, &config, 2), 16, "never none");
     }
 
     #[test]
@@ -112,11 +114,11 @@ mod tests {
         use tokio::io::AsyncReadExt as _;
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut spare = Spare::new();
-        assert!(!spare.refuse_one(&listener).await);
+        let mut spare = SpareDescriptor::new();
+        assert!(!spare.refuse_next(&listener).await);
         let address = listener.local_addr().unwrap();
         let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
-        while !spare.refuse_one(&listener).await {
+        while !spare.refuse_next(&listener).await {
             tokio::task::yield_now().await;
         }
         let mut read = [0];

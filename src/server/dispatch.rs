@@ -12,21 +12,21 @@ use super::answer as answers;
 use super::body::Body;
 use super::layers::gate::{self, Route};
 use super::layers::on_main;
-use super::shared::Shared;
-use super::stages::{Admitted, Failure, Source, State};
-use super::until::Until;
-use crate::access::policy::Streaming;
+use super::shared::SharedState;
+use super::stages::{AdmittedCall, CallFailure, CallState, IncomingBody};
+use super::until::EndCondition;
+use crate::access::policy::StreamingMode;
 use crate::access::principal::{Caller, PrincipalId};
-use crate::access::standing::Place;
+use crate::access::standing::RoleScope;
 use crate::ctx::Call;
 use crate::db::turns::CallerKey;
 use crate::error::Error;
-use crate::net::guard::host_of;
+use crate::net::guard::accounting_address;
 use crate::role::Role;
-use crate::rpc::complete::Complete;
-use crate::rpc::request_body::{RequestBody, Shape};
+use crate::rpc::complete::CompleteMessage;
+use crate::rpc::request_body::{BodyShape, RequestBody};
 use crate::status;
-use crate::upstream::generation::{Detected, Generation};
+use crate::upstream::generation::{DetectedGeneration, Generation};
 
 /// Placeholder if the address of a caller is not known.
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -41,74 +41,80 @@ const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
 
 /// Answers an admitted call. Boxed, since it is far larger than the layers around it, each of which would move it by
 /// value.
-pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>, Failure> {
-    let answer: BoxFuture<'static, _> = Box::pin(hand_on(admitted));
-    answer.await
+pub(super) async fn answer(admitted: AdmittedCall, (): ()) -> Result<Response<Body>, CallFailure> {
+    let response: BoxFuture<'static, _> = Box::pin(dispatch(admitted));
+    response.await
 }
 
-async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {
-    let Admitted { state, route } = admitted;
-    let State { shared, call, request, .. } = *state;
-    let refuse = |error| Failure::Refused(error, Some(route));
+async fn dispatch(admitted: AdmittedCall) -> Result<Response<Body>, CallFailure> {
+    let AdmittedCall { state, route } = admitted;
+    let CallState { shared, call, request, .. } = *state;
+    let refuse = |error| CallFailure::Refused(error, Some(route));
     match &route {
         Route::Proxied { path, v0_0, v0_1 } => {
             let forwarded = shared.proxy.forward(call.clone(), path, *v0_0, *v0_1, request);
-            let response = forwarded.await.map(Body::proxied);
+            let response = forwarded.await.map(Body::from_gateway);
             // A user who pages through the output of a command pauses the command, as without Shoreguard; proxied
             // streams have their own limits.
-            if let Some(taking) = call.taking.as_ref().filter(|_| route.streams()) {
-                taking.be_patient();
+            if let Some(read_tracker) = call.read_tracker.as_ref().filter(|_| route.is_streaming())
+            {
+                read_tracker.allow_pause();
             }
-            Ok(taken(&call, response))
+            Ok(track_reads(&call, response))
         }
-        Route::Own(_) => shared.own(&call, &route, request).await.map_err(refuse),
+        Route::Own(_) => shared.serve_own(&call, &route, request).await.map_err(refuse),
         Route::Open(_) => {
-            let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
-            let mut until = Until::of(&shared.app, call.deadline, after_stop);
+            let after_stop = route.is_streaming().then_some(OPEN_STREAM_LINGER);
+            let mut until = EndCondition::new(&shared.app, call.deadline, after_stop);
             // These methods need no credential. A caller that sends one is served for as long as the credential is
             // valid (T14).
             if let Some(caller) = call.caller.clone() {
-                until = until.or_ended(shared.app.live.enter(caller, Place::Anywhere, Role::None));
+                until = until.or_access_lost(shared.app.live.register(
+                    caller,
+                    RoleScope::Anywhere,
+                    Role::None,
+                ));
             }
-            let response = shared.own(&call, &route, request).await.map_err(refuse)?;
-            Ok(response.map(|body| body.until(until)))
+            let response = shared.serve_own(&call, &route, request).await.map_err(refuse)?;
+            Ok(response.map(|body| body.with_end_condition(until)))
         }
     }
 }
 
-impl Shared {
+impl SharedState {
     /// Serves one of Shoreguard's own RPCs, on main unless it only touches memory. If its response is a stream that has
     /// not begun, the start of a drain ends the call.
-    async fn own(
+    async fn serve_own(
         &self,
         call: &Call,
         route: &Route,
-        mut request: Request<Source>,
+        mut request: Request<IncomingBody>,
     ) -> Result<Response<Body>, Error> {
         request.extensions_mut().insert(call.clone());
-        let held = call.held.clone().ok_or_else(|| Error::internal("a call without an account"))?;
+        let memory =
+            call.memory.clone().ok_or_else(|| Error::internal("a call without an account"))?;
         let streaming = match route {
             Route::Own(method) => method.streaming,
-            Route::Open(_) | Route::Proxied { .. } => Streaming::Both,
+            Route::Open(_) | Route::Proxied { .. } => StreamingMode::Both,
         };
         let shape = match streaming {
-            Streaming::Unary | Streaming::Server => Shape::One,
-            Streaming::Client | Streaming::Both => Shape::Many,
+            StreamingMode::Unary | StreamingMode::Server => BodyShape::Unary,
+            StreamingMode::Client | StreamingMode::Both => BodyShape::Stream,
         };
         let within = self.app.config.limits.body();
-        let (body_held, done) = (held.clone(), gate::writes(route));
+        let (body_memory, done) = (memory.clone(), gate::is_write(route));
         let request = request.map(|body| match shape {
-            Shape::One => axum::body::Body::new(RequestBody::new(
-                Complete::new(body),
+            BodyShape::Unary => axum::body::Body::new(RequestBody::new(
+                CompleteMessage::new(body),
                 shape,
-                body_held,
+                body_memory,
                 call.started,
                 within,
             )),
-            Shape::Many => axum::body::Body::new(RequestBody::new(
+            BodyShape::Stream => axum::body::Body::new(RequestBody::new(
                 body,
                 shape,
-                body_held,
+                body_memory,
                 call.started,
                 within,
             )),
@@ -118,8 +124,12 @@ impl Shared {
         let answered = async move {
             let Ok(response) = router.oneshot(request).await;
             match streaming {
-                Streaming::Unary | Streaming::Client => answers::whole(response, &held, done).await,
-                Streaming::Server | Streaming::Both => Ok(response.map(answers::streamed)),
+                StreamingMode::Unary | StreamingMode::Client => {
+                    answers::encode_unary(response, &memory, done).await
+                }
+                StreamingMode::Server | StreamingMode::Both => {
+                    Ok(response.map(answers::wrap_stream))
+                }
             }
         };
         let answered = answered.instrument(span);
@@ -128,21 +138,21 @@ impl Shared {
                 Ok(answered.await)
             } else {
                 let answered = self.app.db.run_as(db_caller(call), answered);
-                on_main::run(self.app.main(), answered).await
+                on_main::run(self.app.main_runtime(), answered).await
             }
         };
-        let after_stop = route.streams().then_some(Duration::ZERO);
-        let until = Until::of(&self.app, call.deadline, after_stop);
+        let after_stop = route.is_streaming().then_some(Duration::ZERO);
+        let until = EndCondition::new(&self.app, call.deadline, after_stop);
         let answer = tokio::select! {
             biased;
             answer = answer => answer?,
             why = until => return Err(why),
         };
         let response = answer?;
-        if let Some(error) = status::of_the_framework(response.headers()) {
+        if let Some(error) = status::error_from_headers(response.headers()) {
             return Err(error);
         }
-        Ok(taken(call, response))
+        Ok(track_reads(call, response))
     }
 
     /// Returns the router; for reflection with a selected gateway of generation 0.0, the router with the reflection of
@@ -151,10 +161,11 @@ impl Shared {
         let old = || {
             let caller = call.caller.as_ref()?;
             let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
-            let (gateway, role) = self.app.snapshot.gateway(caller.principal(), name)?;
-            let shown = role > Role::None && caller.bound().is_none_or(|bound| bound == gateway.id);
+            let (gateway, role) = self.app.snapshot.find_gateway(caller.principal(), name)?;
+            let shown =
+                role > Role::None && caller.bound_gateway().is_none_or(|bound| bound == gateway.id);
             let target = self.app.fleet.targets.get(gateway.id).filter(|_| shown)?;
-            Some(target.generation == Detected::Known(Generation::V0_0))
+            Some(target.generation == DetectedGeneration::Known(Generation::V0_0))
         };
         if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
             return self.reflection_v0_0.clone();
@@ -168,14 +179,14 @@ fn db_caller(call: &Call) -> CallerKey {
     match call.caller.as_ref().map(Caller::principal) {
         Some(PrincipalId::User(id)) => CallerKey::User(id.get()),
         Some(PrincipalId::ServicePrincipal(id)) => CallerKey::ServicePrincipal(id.get()),
-        None => CallerKey::Address(host_of(call.client_ip.unwrap_or(UNSPECIFIED))),
+        None => CallerKey::Address(accounting_address(call.client_ip.unwrap_or(UNSPECIFIED))),
     }
 }
 
 /// Tracks whether the caller reads the response.
-fn taken(call: &Call, response: Response<Body>) -> Response<Body> {
-    match &call.taking {
-        Some(taking) => response.map(|body| body.taken_by(taking)),
+fn track_reads(call: &Call, response: Response<Body>) -> Response<Body> {
+    match &call.read_tracker {
+        Some(read_tracker) => response.map(|body| body.with_read_tracking(read_tracker)),
         None => response,
     }
 }

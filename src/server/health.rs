@@ -6,25 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use prost_reflect::DescriptorPool;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
-use super::reload::Listener;
+use super::reload::ListenerState;
 use crate::app::App;
-use crate::pb;
+use crate::pb::descriptors;
 
 /// Interval at which readiness is checked. A drain is noticed at once.
-const EVERY: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Returns the reported service names: Shoreguard's own, the proxied ones, and the empty name for the whole server.
-fn names() -> Vec<String> {
-    let services = |set: &[u8]| -> Vec<String> {
-        let pool = DescriptorPool::decode(set).expect("the build made it");
-        pool.services().map(|service| service.full_name().to_owned()).collect()
-    };
-    let mut names = services(pb::DESCRIPTORS);
-    names.extend(services(pb::V0_1_DESCRIPTORS));
+fn service_names() -> Vec<String> {
+    let services = descriptors::OWN.pool().services().chain(descriptors::V0_1.pool().services());
+    let mut names: Vec<String> = services.map(|service| service.full_name().to_owned()).collect();
     names.push(String::new());
     names
 }
@@ -35,16 +30,16 @@ pub fn start(
 ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
     let (reporter, service) = health_reporter();
     let task_app = Arc::clone(app);
-    app.spawn(async move { keep(&task_app, &reporter).await });
+    app.spawn(async move { report_status(&task_app, &reporter).await });
     service
 }
 
-async fn keep(app: &App, reporter: &HealthReporter) {
-    let names = names();
-    let mut told = None;
+async fn report_status(app: &App, reporter: &HealthReporter) {
+    let names = service_names();
+    let mut reported = None;
     loop {
         let ready = can_answer(app);
-        if told.replace(ready) != Some(ready) {
+        if reported.replace(ready) != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             for name in &names {
                 reporter.set_service_status(name, status).await;
@@ -55,7 +50,7 @@ async fn keep(app: &App, reporter: &HealthReporter) {
         }
         tokio::select! {
             () = app.stop.cancelled() => {}
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
     }
 }
@@ -63,7 +58,7 @@ async fn keep(app: &App, reporter: &HealthReporter) {
 /// Returns whether calls are accepted and can be answered.
 #[must_use]
 pub fn is_ready(app: &App) -> bool {
-    app.part::<Listener>().listening.load(Ordering::Acquire) && can_answer(app)
+    app.part::<ListenerState>().listening.load(Ordering::Acquire) && can_answer(app)
 }
 
 /// Returns whether accepted calls can be answered.

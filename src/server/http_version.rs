@@ -16,7 +16,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A version of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum HttpVersion {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,
     /// HTTP/2.
@@ -24,7 +24,7 @@ pub(super) enum Version {
 }
 
 /// Reads until the version is certain. The caller must set a timeout for connections that send nothing.
-pub(super) async fn of<S>(mut socket: S) -> io::Result<(Version, Rewound<S>)>
+pub(super) async fn detect<S>(mut socket: S) -> io::Result<(HttpVersion, RewoundSocket<S>)>
 where
     S: AsyncRead + Unpin,
 {
@@ -34,24 +34,24 @@ where
         let more = socket.read(&mut read[filled..]).await?;
         filled += more;
         if more == 0 || read[..filled] != PREFACE[..filled] {
-            break Version::Http1;
+            break HttpVersion::Http1;
         }
         if filled == PREFACE.len() {
-            break Version::Http2;
+            break HttpVersion::Http2;
         }
     };
     let first = Bytes::copy_from_slice(&read[..filled]);
-    Ok((version, Rewound { first, socket }))
+    Ok((version, RewoundSocket { first, socket }))
 }
 
 /// A socket whose first bytes are read again.
 #[derive(Debug)]
-pub(super) struct Rewound<S> {
+pub(super) struct RewoundSocket<S> {
     first: Bytes,
     socket: S,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RewoundSocket<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -67,7 +67,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RewoundSocket<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -105,9 +105,9 @@ mod tests {
 
     /// Returns the detected version of a connection that sends these pieces and closes, and everything that is read
     /// from it afterwards.
-    async fn told(pieces: &[&[u8]]) -> (Version, Vec<u8>) {
+    async fn detect_from(pieces: &[&[u8]]) -> (HttpVersion, Vec<u8>) {
         let (mut caller, socket) = tokio::io::duplex(1024);
-        let deciding = of(socket);
+        let detecting = detect(socket);
         let sending = async {
             for piece in pieces {
                 caller.write_all(piece).await.unwrap();
@@ -115,8 +115,8 @@ mod tests {
             }
             drop(caller);
         };
-        let (decided, ()) = tokio::join!(deciding, sending);
-        let (version, mut rewound) = decided.unwrap();
+        let (detected, ()) = tokio::join!(detecting, sending);
+        let (version, mut rewound) = detected.unwrap();
         let mut all = Vec::new();
         rewound.read_to_end(&mut all).await.unwrap();
         (version, all)
@@ -124,18 +124,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_preface_selects_the_http_version_and_no_byte_is_lost() {
-        let table: [(&[&[u8]], Version); 8] = [
-            (&[PREFACE, b"more"], Version::Http2),
-            (&[&PREFACE[..1], &PREFACE[1..10], &PREFACE[10..], b"more"], Version::Http2),
-            (&[b"GET / HTTP/1.1\r\n\r\n"], Version::Http1),
-            (&[b"P", b"OST / HTTP/1.1\r\n\r\n"], Version::Http1),
-            (&[b"PRI * HTTP/1.1\r\n\r\n"], Version::Http1),
-            (&[&PREFACE[..23], b"!"], Version::Http1),
-            (&[&PREFACE[..5]], Version::Http1),
-            (&[], Version::Http1),
+        let table: [(&[&[u8]], HttpVersion); 8] = [
+            (&[PREFACE, b"more"], HttpVersion::Http2),
+            (&[&PREFACE[..1], &PREFACE[1..10], &PREFACE[10..], b"more"], HttpVersion::Http2),
+            (&[b"GET / HTTP/1.1\r\n\r\n"], HttpVersion::Http1),
+            (&[b"P", b"OST / HTTP/1.1\r\n\r\n"], HttpVersion::Http1),
+            (&[b"PRI * HTTP/1.1\r\n\r\n"], HttpVersion::Http1),
+            (&[&PREFACE[..23], b"!"], HttpVersion::Http1),
+            (&[&PREFACE[..5]], HttpVersion::Http1),
+            (&[], HttpVersion::Http1),
         ];
         for (pieces, version) in table {
-            assert_eq!(told(pieces).await, (version, pieces.concat()), "{pieces:?}");
+            assert_eq!(detect_from(pieces).await, (version, pieces.concat()), "{pieces:?}");
         }
     }
 }

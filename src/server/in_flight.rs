@@ -13,49 +13,49 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// The calls of one connection.
 #[derive(Debug, Default)]
-pub(super) struct InFlight {
+pub(super) struct InFlightCalls {
     count: AtomicUsize,
-    none: Notify,
+    emptied: Notify,
 }
 
 /// A call in flight, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<InFlight>);
+pub(super) struct InFlightGuard(Arc<InFlightCalls>);
 
-impl InFlight {
+impl InFlightCalls {
     /// Counts a call.
-    pub(super) fn enter(self: &Arc<Self>) -> Counted {
+    pub(super) fn enter(self: &Arc<Self>) -> InFlightGuard {
         self.count.fetch_add(1, Ordering::AcqRel);
-        Counted(Arc::clone(self))
+        InFlightGuard(Arc::clone(self))
     }
 
-    fn is_none(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
     /// Waits until a draining connection has no call to wait for.
-    pub(super) async fn over(&self) {
-        self.over_for(LINGER).await;
+    pub(super) async fn wait_drained(&self) {
+        self.wait_drained_for(LINGER).await;
     }
 
-    async fn over_for(&self, linger: Duration) {
+    async fn wait_drained_for(&self, linger: Duration) {
         loop {
-            while !self.is_none() {
-                self.none.notified().await;
+            while !self.is_empty() {
+                self.emptied.notified().await;
             }
             sleep(linger).await;
-            if self.is_none() {
+            if self.is_empty() {
                 return;
             }
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Stores a permit if no task waits yet, so that no end is missed.
-            self.0.none.notify_one();
+            self.0.emptied.notify_one();
         }
     }
 }
@@ -70,16 +70,16 @@ mod tests {
     #[tokio::test]
     async fn a_drain_waits_for_the_last_call_and_then_for_the_linger_time() {
         let linger = Duration::from_millis(20);
-        let calls = Arc::new(InFlight::default());
+        let calls = Arc::new(InFlightCalls::default());
         let (first, second) = (calls.enter(), calls.enter());
-        let mut over = Box::pin(calls.over_for(linger));
-        assert!(over.as_mut().now_or_never().is_none());
+        let mut drained = Box::pin(calls.wait_drained_for(linger));
+        assert!(drained.as_mut().now_or_never().is_none());
         drop(first);
         sleep(linger * 2).await;
-        assert!(over.as_mut().now_or_never().is_none(), "one is in flight");
+        assert!(drained.as_mut().now_or_never().is_none(), "one is in flight");
         drop(second);
-        let begun = Instant::now();
-        over.await;
-        assert!(begun.elapsed() >= linger);
+        let started = Instant::now();
+        drained.await;
+        assert!(started.elapsed() >= linger);
     }
 }

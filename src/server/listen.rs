@@ -18,15 +18,15 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::connections::{Bounds, Connections, Refused, Slot};
-use super::descriptors::{self, Spare};
-use super::reload::Listener;
-use super::shared::Shared;
-use super::speak::{Fault, speak};
+use super::connections::{ConnectionLimits, Connections, RefusalReason, Slot};
+use super::descriptors::{self, SpareDescriptor};
+use super::reload::ListenerState;
+use super::shared::SharedState;
+use super::speak::{ConnectionError, serve_http};
 use super::stages::Peer;
 use super::tls::Tls;
 use super::{health, services};
-use crate::access::live::Ended;
+use crate::access::live::EndReason;
 use crate::app::App;
 use crate::error::Error;
 
@@ -37,17 +37,17 @@ const CORE_STACK_BYTES: usize = 4 << 20;
 /// Maximum number of accepted connections that wait for one core.
 const CORE_QUEUE_MAX: usize = 1_024;
 /// Time that the end of a core waits for blocking work, such as DNS lookups.
-const CORE_END_TIME: Duration = Duration::from_secs(1);
+const CORE_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The acceptor's handle of a core.
 struct Core {
-    sockets: mpsc::Sender<Accepted>,
+    sockets: mpsc::Sender<AcceptedConnection>,
     connections: Arc<AtomicUsize>,
     thread: std::thread::JoinHandle<()>,
 }
 
 /// An accepted connection on its way to a core.
-struct Accepted {
+struct AcceptedConnection {
     socket: std::net::TcpStream,
     address: SocketAddr,
     slot: Slot,
@@ -55,12 +55,12 @@ struct Accepted {
 
 /// A running server.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningServer {
     address: SocketAddr,
     stopped: tokio::task::JoinHandle<()>,
 }
 
-impl Running {
+impl RunningServer {
     /// Returns the address that the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -77,29 +77,31 @@ impl Running {
 ///
 /// # Errors
 /// `Unavailable` if a certificate or key cannot be used; internal if a thread cannot be started.
-pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Error> {
+pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<RunningServer, Error> {
     let address = listener.local_addr().map_err(Error::internal)?;
     if let Some(tls) = Tls::load(&app.config.server.tls).await? {
-        let _ = app.part::<Listener>().tls.set(tls);
+        let _ = app.part::<ListenerState>().tls.set(tls);
     }
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
-    let shared = Shared::new(app, router, reflection_v0_0);
+    let shared = SharedState::new(app, router, reflection_v0_0);
     let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
-    let descriptors = descriptors::raise();
-    let bounds =
-        Bounds::of(&app.config.limits, descriptors::room(descriptors, &app.config, core_count));
+    let descriptors = descriptors::raise_limit();
+    let bounds = ConnectionLimits::from_config(
+        &app.config.limits,
+        descriptors::caller_connections_max(descriptors, &app.config, core_count),
+    );
     let connections = Connections::new(bounds, app.config.server.trusted_proxies.clone());
     for number in 0..core_count {
         cores.push(start_core(number, shared.for_core()).map_err(Error::internal)?);
     }
-    let tls = app.part::<Listener>().tls.get().is_some();
-    let Bounds { total, address: each, .. } = bounds;
+    let tls = app.part::<ListenerState>().tls.get().is_some();
+    let ConnectionLimits { total, address: each, .. } = bounds;
     info!(%address, cores = core_count, tls, descriptors, connections_max = total, address_connections_max = each, "serving");
     let task_app = Arc::clone(app);
-    let stopped = app.main().spawn(accept(task_app, listener, connections, cores));
-    app.part::<Listener>().listening.store(true, Ordering::Release);
-    Ok(Running { address, stopped })
+    let stopped = app.main_runtime().spawn(accept(task_app, listener, connections, cores));
+    app.part::<ListenerState>().listening.store(true, Ordering::Release);
+    Ok(RunningServer { address, stopped })
 }
 
 fn core_count(configured: u16) -> usize {
@@ -116,7 +118,7 @@ async fn accept(
     connections: Arc<Connections>,
     cores: Vec<Core>,
 ) {
-    let mut spare = Spare::new();
+    let mut spare = SpareDescriptor::new();
     loop {
         let accepted = tokio::select! {
             () = app.stop.cancelled() => break,
@@ -129,9 +131,9 @@ async fn accept(
                 }
             }
             Err(error) if descriptors::are_exhausted(&error) => {
-                Refused::Descriptors.count();
+                RefusalReason::Descriptors.count();
                 connections.make_room();
-                if !spare.refuse_one(&listener).await {
+                if !spare.refuse_next(&listener).await {
                     warn!(error = &error as &dyn std::error::Error, "no connection is accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -157,19 +159,19 @@ fn hand_over(
     cores: &[Core],
     socket: TcpStream,
     address: SocketAddr,
-) -> Result<(), Refused> {
+) -> Result<(), RefusalReason> {
     let slot = connections.admit(address.ip())?;
-    let socket = socket.into_std().map_err(|_| Refused::Descriptors)?;
+    let socket = socket.into_std().map_err(|_| RefusalReason::Descriptors)?;
     let least = cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
-    let core = least.ok_or(Refused::Core)?;
+    let core = least.ok_or(RefusalReason::Core)?;
     core.connections.fetch_add(1, Ordering::Relaxed);
-    core.sockets.try_send(Accepted { socket, address, slot }).map_err(|_| {
+    core.sockets.try_send(AcceptedConnection { socket, address, slot }).map_err(|_| {
         core.connections.fetch_sub(1, Ordering::Relaxed);
-        Refused::Core
+        RefusalReason::Core
     })
 }
 
-fn start_core(number: usize, shared: Shared) -> io::Result<Core> {
+fn start_core(number: usize, shared: SharedState) -> io::Result<Core> {
     let (sockets, receiver) = mpsc::channel(CORE_QUEUE_MAX);
     let connections = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -177,15 +179,15 @@ fn start_core(number: usize, shared: Shared) -> io::Result<Core> {
     let thread = std::thread::Builder::new().name(format!("core-{number}"));
     let thread = thread.stack_size(CORE_STACK_BYTES).spawn(move || {
         runtime.block_on(run_core(Arc::new(shared), receiver, counted));
-        runtime.shutdown_timeout(CORE_END_TIME);
+        runtime.shutdown_timeout(CORE_SHUTDOWN_TIMEOUT);
     })?;
     Ok(Core { sockets, connections, thread })
 }
 
 /// Runs one core: a task for each connection, until the process stops and all tasks are done.
 async fn run_core(
-    shared: Arc<Shared>,
-    mut sockets: mpsc::Receiver<Accepted>,
+    shared: Arc<SharedState>,
+    mut sockets: mpsc::Receiver<AcceptedConnection>,
     connections: Arc<AtomicUsize>,
 ) {
     let tasks = TaskTracker::new();
@@ -199,12 +201,12 @@ async fn run_core(
             },
         };
         let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
-        let Accepted { socket, address, slot } = accepted;
+        let AcceptedConnection { socket, address, slot } = accepted;
         tasks.spawn(async move {
             let slot = Arc::new(slot);
             let ended = tokio::select! {
-                ended = connection(shared, socket, address, &slot) => ended,
-                () = slot.cut() => Ok(()),
+                ended = serve_connection(shared, socket, address, &slot) => ended,
+                () = slot.wait_abort() => Ok(()),
             };
             if let Err(error) = ended {
                 debug!(error = &*error, %address, "a connection ended");
@@ -216,23 +218,24 @@ async fn run_core(
     let drain = shared.app.config.server.drain();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         // The drain time is over: ends the calls that are still open with a status.
-        shared.app.live.end_all(Ended::Draining);
+        shared.app.live.end_all(EndReason::Draining);
         let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
     }
 }
 
-async fn connection(
-    shared: Arc<Shared>,
+async fn serve_connection(
+    shared: Arc<SharedState>,
     socket: std::net::TcpStream,
     address: SocketAddr,
     slot: &Arc<Slot>,
-) -> Result<(), Fault> {
+) -> Result<(), ConnectionError> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let app = Arc::clone(&shared.app);
     let in_flight = Arc::default();
-    let Some(tls) = app.part::<Listener>().tls.get() else {
-        return speak(shared, socket, Peer { address, certificate: None, in_flight }, slot).await;
+    let Some(tls) = app.part::<ListenerState>().tls.get() else {
+        return serve_http(shared, socket, Peer { address, certificate: None, in_flight }, slot)
+            .await;
     };
     let within = app.config.server.handshake();
     let (socket, verified) = tokio::select! {
@@ -240,14 +243,14 @@ async fn connection(
         () = app.stop.cancelled() => return Ok(()),
     };
     let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
-    let spoken = speak(shared, socket, Peer { address, certificate, in_flight }, slot);
+    let served = serve_http(shared, socket, Peer { address, certificate, in_flight }, slot);
     match verified {
-        None => spoken.await,
+        None => served.await,
         // The identity of a certificate is no longer valid when the CA for callers changes. The streams of the
         // connection end with it: the caller must reconnect and is verified again.
         Some(mut verified) => tokio::select! {
-            spoken = spoken => spoken,
-            () = verified.outdated() => Ok(()),
+            served = served => served,
+            () = verified.wait_ca_changed() => Ok(()),
         },
     }
 }

@@ -22,34 +22,34 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::layers::address_limit::AddressLimit;
 use super::layers::{on_main, telemetry};
-use super::stages::Source;
+use super::stages::IncomingBody;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::db::turns::CallerKey;
 use crate::error::Error;
-use crate::net::guard::host_of;
+use crate::net::guard::accounting_address;
 use crate::rpc::request_id;
-use crate::token_service::{self, Refusal};
+use crate::token_service::{self, OAuthError};
 
 /// Maximum size of a request body, in bytes. A form with a key has a few hundred.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Timeout of reading a body.
-const BODY: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of the response.
-const ANSWER: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routes and their rate limiter.
 #[derive(Clone)]
-pub(super) struct Plain {
+pub(super) struct PlainHttp {
     router: Option<axum::Router>,
     limit: Arc<AddressLimit>,
 }
 
-impl Plain {
+impl PlainHttp {
     /// Builds the routes and the limiter from the configuration.
     pub(super) fn new(app: &Arc<App>) -> Self {
         let per_minute = app.config.limits.token_requests_per_minute;
-        let limit = Arc::new(AddressLimit::of_public_methods(per_minute, per_minute));
+        let limit = Arc::new(AddressLimit::for_public_methods(per_minute, per_minute));
         Self { router: token_service::router(app), limit }
     }
 
@@ -58,15 +58,15 @@ impl Plain {
         &self,
         app: &Arc<App>,
         ip: IpAddr,
-        request: Request<Source>,
+        request: Request<IncomingBody>,
     ) -> axum::response::Response {
         let Some((path, router)) =
-            token_service::path(request.uri().path()).zip(self.router.clone())
+            token_service::match_path(request.uri().path()).zip(self.router.clone())
         else {
             return StatusCode::NOT_FOUND.into_response();
         };
         let call = Call {
-            request_id: request_id::of(request.headers(), || app.new_id()),
+            request_id: request_id::from_headers(request.headers(), || app.new_id()),
             at: app.clock.now(),
             started: Instant::now(),
             deadline: None,
@@ -75,76 +75,88 @@ impl Plain {
             method: path,
             note: Arc::default(),
             traceparent: None,
-            held: None,
-            taking: None,
+            memory: None,
+            read_tracker: None,
         };
         let (id, started) = (call.request_id, call.started);
-        let answering = AssertUnwindSafe(self.limited(app, ip, call, router, request));
+        let answering = AssertUnwindSafe(self.serve_limited(app, ip, call, router, request));
         let mut response = match answering.catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(refusal)) => refusal.into_response(),
-            Err(_) => Refusal::fault().into_response(),
+            Err(_) => OAuthError::server_error().into_response(),
         };
-        telemetry::measure_http(path, response.status(), started);
+        telemetry::record_http(path, response.status(), started);
         if !response.status().is_success() {
             let status = response.status().as_u16();
             info!(request_id = %id, path, status, "refused or failed");
         }
-        response.headers_mut().insert(request_id::HEADER, request_id::value(id));
+        response.headers_mut().insert(request_id::HEADER, request_id::to_header(id));
         response
     }
 
-    async fn limited(
+    async fn serve_limited(
         &self,
         app: &Arc<App>,
         ip: IpAddr,
         call: Call,
         router: axum::Router,
-        request: Request<Source>,
-    ) -> Result<axum::response::Response, Refusal> {
+        request: Request<IncomingBody>,
+    ) -> Result<axum::response::Response, OAuthError> {
         if let Err(Error::Exhausted { retry_in, .. }) = self.limit.admit(ip) {
-            return Err(Refusal::too_many(retry_in));
+            return Err(OAuthError::too_many(retry_in));
         }
         if app.stop.is_cancelled() {
-            return Err(Refusal::unavailable("the server is stopping"));
+            return Err(OAuthError::unavailable("the server is stopping"));
         }
         let span = info_span!("request", request_id = %call.request_id, path = call.method);
-        let request = read(call, request).await?;
+        let request = read_body(call, request).await?;
         let answering = on_main::run(
-            app.main(),
-            app.db
-                .run_as(CallerKey::Address(host_of(ip)), router.oneshot(request).instrument(span)),
+            app.main_runtime(),
+            app.db.run_as(
+                CallerKey::Address(accounting_address(ip)),
+                router.oneshot(request).instrument(span),
+            ),
         );
-        match tokio::time::timeout(ANSWER, answering).await {
+        match tokio::time::timeout(RESPONSE_TIMEOUT, answering).await {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Err(error)) => {
                 warn!(error = &error as &dyn std::error::Error, "a request ended in a panic");
-                Err(Refusal::fault())
+                Err(OAuthError::server_error())
             }
-            Err(_) => Err(Refusal::unavailable("the answer took too long")),
+            Err(_) => Err(OAuthError::unavailable("the answer took too long")),
         }
     }
 }
 
 /// Reads the whole body on the core, so that a slow caller holds nothing of main.
-async fn read(call: Call, request: Request<Source>) -> Result<Request<axum::body::Body>, Refusal> {
+async fn read_body(
+    call: Call,
+    request: Request<IncomingBody>,
+) -> Result<Request<axum::body::Body>, OAuthError> {
     let (mut head, body) = request.into_parts();
     let reading = Limited::new(body, BODY_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(BODY, reading).await {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let why = format!("the body is larger than {BODY_BYTES_MAX} bytes");
-            return Err(Refusal::body(StatusCode::PAYLOAD_TOO_LARGE, &why));
+            let message = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+            return Err(OAuthError::invalid_body(StatusCode::PAYLOAD_TOO_LARGE, &message));
         }
-        Ok(Err(_)) => return Err(Refusal::body(StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => return Err(Refusal::body(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+        Ok(Err(_)) => {
+            return Err(OAuthError::invalid_body(StatusCode::BAD_REQUEST, "the body broke off"));
+        }
+        Err(_) => {
+            return Err(OAuthError::invalid_body(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body took too long",
+            ));
+        }
     };
     head.extensions.insert(call);
     Ok(Request::from_parts(head, body.into()))
 }
 
 /// Sets the headers of every plain HTTP response: no caching, no content sniffing, no framing and no referrer.
-pub(super) fn finish(headers: &mut HeaderMap) {
+pub(super) fn set_security_headers(headers: &mut HeaderMap) {
     let policy = "default-src 'none'; frame-ancestors 'none'";
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),

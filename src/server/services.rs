@@ -1,11 +1,11 @@
 //! The list of services, one line per resource.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::app::App;
-use crate::pb;
+use crate::pb::descriptors::{self, Descriptors};
 use crate::resources::{
     access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations, sandboxes,
     sboms, service_principals, users,
@@ -18,7 +18,7 @@ pub fn routes(
         impl tonic_health::pb::health_server::Health,
     >,
 ) -> Routes {
-    let mut routes = RoutesBuilder::default();
+    let mut routes = RoutesBuilder::from(REFLECTION_V0_1.clone());
     routes
         .add_service(access_bindings::rpc::service(app))
         .add_service(audit::rpc::service(app))
@@ -33,28 +33,31 @@ pub fn routes(
         .add_service(service_principals::rpc::service(app))
         .add_service(users::rpc::service(app))
         .add_service(health);
-    add_reflection(&mut routes, pb::V0_1_DESCRIPTORS);
     routes.routes()
 }
 
 /// Returns reflection as a gateway of generation 0.0 provides it.
 #[must_use]
 pub fn reflection_v0_0() -> Routes {
-    let mut routes = RoutesBuilder::default();
-    add_reflection(&mut routes, pb::V0_0_DESCRIPTORS);
-    routes.routes()
+    REFLECTION_V0_0.clone()
 }
 
-/// Adds Shoreguard's own services and the proxied ones. The generations share full names, so one pool can hold only one
-/// of them.
-fn add_reflection(routes: &mut RoutesBuilder, upstream: &'static [u8]) {
+/// Built once per process, since all descriptors are decoded and indexed twice for it.
+static REFLECTION_V0_0: LazyLock<Routes> = LazyLock::new(|| reflection(&descriptors::V0_0));
+static REFLECTION_V0_1: LazyLock<Routes> = LazyLock::new(|| reflection(&descriptors::V0_1));
+
+/// Builds reflection of Shoreguard's own services and the proxied ones. The generations share full names, so one pool
+/// can hold only one of them.
+fn reflection(upstream: &Descriptors) -> Routes {
     let builder = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(upstream)
+            .register_encoded_file_descriptor_set(descriptors::OWN.encoded())
+            .register_encoded_file_descriptor_set(upstream.encoded())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let v1 = builder().build_v1().expect("descriptor sets that the build made");
     let v1alpha = builder().build_v1alpha().expect("descriptor sets that the build made");
+    let mut routes = RoutesBuilder::default();
     routes.add_service(v1).add_service(v1alpha);
+    routes.routes()
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::layers::address_limit::AddressLimit;
-use super::layers::grpc_web::Origins;
+use super::layers::grpc_web::AllowedOrigins;
 use super::layers::open_calls::OpenCalls;
-use super::plain_http::Plain;
+use super::plain_http::PlainHttp;
 use crate::app::App;
 use crate::proxy::Proxy;
 
 /// State with which one core answers calls.
-pub(super) struct Shared {
+pub(super) struct SharedState {
     pub(super) app: Arc<App>,
     pub(super) address_limit: Arc<AddressLimit>,
     /// Limit on public methods, such as login: far lower, since each guess costs the server work.
@@ -22,12 +22,12 @@ pub(super) struct Shared {
     pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
     /// Web pages that can call with gRPC-Web.
-    pub(super) origins: Origins,
+    pub(super) origins: AllowedOrigins,
     /// Handles requests that are not gRPC.
-    pub(super) plain: Plain,
+    pub(super) plain_http: PlainHttp,
 }
 
-impl Shared {
+impl SharedState {
     /// Starts with unused limits, as configured.
     pub(super) fn new(app: &Arc<App>, router: axum::Router, reflection_v0_0: axum::Router) -> Self {
         let (limits, server) = (&app.config.limits, &app.config.server);
@@ -36,7 +36,7 @@ impl Shared {
             limits.address_burst,
             server.trusted_proxies.clone(),
         );
-        let public_limit = AddressLimit::of_public_methods(
+        let public_limit = AddressLimit::for_public_methods(
             limits.anonymous_requests_per_minute,
             limits.anonymous_burst,
         );
@@ -48,8 +48,8 @@ impl Shared {
             router,
             reflection_v0_0,
             proxy: Proxy::new(Arc::clone(app)),
-            origins: Origins::new(server),
-            plain: Plain::new(app),
+            origins: AllowedOrigins::new(server),
+            plain_http: PlainHttp::new(app),
         }
     }
 
@@ -64,7 +64,7 @@ impl Shared {
             reflection_v0_0: self.reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(&self.app)),
             origins: self.origins.clone(),
-            plain: self.plain.clone(),
+            plain_http: self.plain_http.clone(),
         }
     }
 }

@@ -6,13 +6,13 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::answering::answering;
-use super::connections::{Leave, Slot};
-use super::http_version::{self, Version};
-use super::in_flight::InFlight;
-use super::shared::Shared;
+use super::answering::connection_service;
+use super::connections::{CloseReason, Slot};
+use super::http_version::{self, HttpVersion};
+use super::in_flight::InFlightCalls;
+use super::shared::SharedState;
 use super::stages::Peer;
-use crate::net::taking::{SEND_BUFFER_BYTES, Streams};
+use crate::net::taking::{SEND_BUFFER_BYTES, StreamExecutor};
 
 /// HTTP/2 flow-control window of a stream, in bytes: exec and file streams need more than the protocol's 64 KiB.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -26,45 +26,45 @@ const PENDING_RESETS_MAX: usize = 1_000;
 const ERROR_RESETS_MAX: usize = 1_024;
 
 /// Why a connection has ended.
-pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Detects the HTTP version and serves it until the connection closes. A connection that sends nothing times out (T16).
-pub(super) async fn speak<S>(
-    shared: Arc<Shared>,
+pub(super) async fn serve_http<S>(
+    shared: Arc<SharedState>,
     socket: S,
     peer: Peer,
     slot: &Arc<Slot>,
-) -> Result<(), Fault>
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = shared.app.stop.clone();
     let within = shared.app.config.server.handshake();
-    let told = tokio::select! {
-        told = tokio::time::timeout(within, http_version::of(socket)) => told,
+    let detected = tokio::select! {
+        detected = tokio::time::timeout(within, http_version::detect(socket)) => detected,
         () = stop.cancelled() => return Ok(()),
     };
-    let (version, socket) = told??;
-    slot.speaks();
+    let (version, socket) = detected??;
+    slot.mark_version_known();
     match version {
-        Version::Http1 => speak_http1(shared, socket, peer, slot).await,
-        Version::Http2 => speak_http2(shared, socket, peer, slot).await,
+        HttpVersion::Http1 => serve_http1(shared, socket, peer, slot).await,
+        HttpVersion::Http2 => serve_http2(shared, socket, peer, slot).await,
     }
 }
 
 /// Serves HTTP/2. After a stop, or when the connection is idle, it sends GOAWAY and finishes the calls in flight.
-async fn speak_http2<S>(
-    shared: Arc<Shared>,
+async fn serve_http2<S>(
+    shared: Arc<SharedState>,
     socket: S,
     peer: Peer,
     slot: &Arc<Slot>,
-) -> Result<(), Fault>
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let server = &shared.app.config.server;
     let stop = shared.app.stop.clone();
-    let streams = Streams::new(shared.app.config.limits.answer());
+    let streams = StreamExecutor::new(shared.app.config.limits.answer());
     let mut builder = http2::Builder::new(streams.clone());
     let in_flight = Arc::clone(&peer.in_flight);
     builder
@@ -78,34 +78,34 @@ where
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .keep_alive_interval(server.keepalive())
         .keep_alive_timeout(server.keepalive());
-    let answers = answering(Arc::clone(&shared), peer, Arc::clone(slot), Some(streams));
+    let answers = connection_service(Arc::clone(&shared), peer, Arc::clone(slot), Some(streams));
     let serving = builder.serve_connection(TokioIo::new(socket), answers);
     tokio::pin!(serving);
-    let leave = tokio::select! {
+    let reason = tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
         () = stop.cancelled() => None,
-        leave = slot.leave() => Some(leave),
+        reason = slot.close_requested() => Some(reason),
     };
     serving.as_mut().graceful_shutdown();
-    match leave {
-        // A displaced connection is aborted by `Slot::cut`.
-        Some(Leave::Displaced) => serving.await.map_err(Into::into),
-        None => finished(serving, &in_flight).await,
-        Some(Leave::Idle) => tokio::select! {
+    match reason {
+        // A displaced connection is aborted by `Slot::wait_abort`.
+        Some(CloseReason::Displaced) => serving.await.map_err(Into::into),
+        None => finish_draining(serving, &in_flight).await,
+        Some(CloseReason::Idle) => tokio::select! {
             ended = serving => ended.map_err(Into::into),
-            () = slot.unused() => Ok(()),
+            () = slot.wait_unused() => Ok(()),
         },
     }
 }
 
 /// Serves HTTP/1. The head of each request has a timeout, counted from the end of the response before it, so an idle
 /// connection times out too. After a stop, the current request is finished and no further one is read.
-async fn speak_http1<S>(
-    shared: Arc<Shared>,
+async fn serve_http1<S>(
+    shared: Arc<SharedState>,
     socket: S,
     peer: Peer,
     slot: &Arc<Slot>,
-) -> Result<(), Fault>
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -116,25 +116,25 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(shared.app.config.server.handshake())
         .max_buf_size(HEADER_BYTES_MAX.into());
-    let answers = answering(Arc::clone(&shared), peer, Arc::clone(slot), None);
+    let answers = connection_service(Arc::clone(&shared), peer, Arc::clone(slot), None);
     let serving = builder.serve_connection(TokioIo::new(socket), answers);
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
         () = stop.cancelled() => {}
-        _ = slot.leave() => {}
+        _ = slot.close_requested() => {}
     }
     serving.as_mut().graceful_shutdown();
-    finished(serving, &in_flight).await
+    finish_draining(serving, &in_flight).await
 }
 
 /// Waits for the end of a draining connection.
-async fn finished<E: Into<Fault>>(
+async fn finish_draining<E: Into<ConnectionError>>(
     serving: impl Future<Output = Result<(), E>>,
-    in_flight: &InFlight,
-) -> Result<(), Fault> {
+    in_flight: &InFlightCalls,
+) -> Result<(), ConnectionError> {
     tokio::select! {
         ended = serving => ended.map_err(Into::into),
-        () = in_flight.over() => Ok(()),
+        () = in_flight.wait_drained() => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use super::layers::{
     address_limit, audit, authn, call, deadline, gate, grpc_web, open_calls, panics, plain_http,
     telemetry,
 };
-use super::stages::Arriving;
+use super::stages::IncomingRequest;
 
 /// A service that wraps an inner service in an async function.
 #[derive(Debug, Clone)]
@@ -69,22 +69,23 @@ impl<S> Stack<S> {
 
 /// Returns the stack of one core, innermost layer first. The types are the input and output stages of each layer.
 pub(super) fn stack()
--> impl Service<Arriving, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send
-{
+-> impl Service<IncomingRequest, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send {
     Stack::new(())
-        .push(dispatch::answer) //     Admitted   -> response    the proxy, or the router on main
-        .push(deadline::bound) //      Admitted   -> Admitted    reads grpc-timeout; refuses while draining
-        .push(open_calls::hold) //     Gated      -> Admitted    counts its stream and its bytes for its caller
-        .push(gate::admit) //          Identified -> Gated       runs before the body is read
-        .push(open_calls::count) //    Identified -> Identified  counts the open calls of one caller
-        .push(authn::identify) //      Begun      -> Identified  finds the caller
-        .push(address_limit::admit) // Begun      -> Begun       runs before any work that a flood could cause
-        .push(panics::catch) //        Begun      -> Begun       inside audit: a panic is an outcome
-        .push(audit::record) //        Begun      -> Begun       outside authn: counts refused credentials
-        .push(telemetry::observe) //   Begun      -> Begun       outside every layer that refuses
-        .push(call::begin) //          Arriving   -> Begun       sets id, time and method
-        .push(grpc_web::translate) //  Arriving   -> Arriving    outside audit, which needs the gRPC status
-        .push(plain_http::split) //    Arriving   -> Arriving    answers requests that are not gRPC
+        .push(dispatch::answer) //     AdmittedCall    -> response         the proxy, or the router on main
+        .push(deadline::bound) //      AdmittedCall    -> AdmittedCall     reads grpc-timeout; refuses while draining
+        .push(open_calls::reserve) //  GatedCall       -> AdmittedCall     counts its stream and bytes for its caller
+        .push(gate::admit) //          IdentifiedCall  -> GatedCall        runs before the body is read
+        .push(open_calls::count) //    IdentifiedCall  -> IdentifiedCall   counts the open calls of one caller
+        .push(authn::identify) //      StartedCall     -> IdentifiedCall   finds the caller
+        .push(address_limit::admit) // StartedCall     -> StartedCall      runs before any work that a flood could cause
+        .push(panics::catch) //        StartedCall     -> StartedCall      inside audit: a panic is an outcome
+        .push(audit::record) //        StartedCall     -> StartedCall      outside authn: counts refused credentials
+        .push(telemetry::observe) //   StartedCall     -> StartedCall      outside every layer that refuses
+        .push(call::begin) //          IncomingRequest -> StartedCall      sets id, time and method
+        .push(grpc_web::translate) //  IncomingRequest -> IncomingRequest  outside audit, which needs the gRPC status
+        .push(plain_http::split) //    IncomingRequest -> IncomingRequest  answers requests that are not gRPC
         .into_inner()
 }
 
@@ -97,13 +98,13 @@ mod tests {
     /// Maximum size of the future of one call, in bytes. `limits.calls_max` assumes a multiple of it.
     const FUTURE_BYTES_MAX: usize = 20 << 10;
 
-    fn size<F: Future>(_: impl FnOnce(Arriving) -> F) -> usize {
+    fn size<F: Future>(_: impl FnOnce(IncomingRequest) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn the_future_of_a_call_stays_within_its_size_limit() {
-        let bytes = size(|arriving| stack().oneshot(arriving));
+        let bytes = size(|incoming| stack().oneshot(incoming));
         assert!(bytes <= FUTURE_BYTES_MAX, "{bytes} bytes");
     }
 

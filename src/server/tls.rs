@@ -24,33 +24,33 @@ use crate::clock::Timestamp;
 use crate::config;
 use crate::error::{Error, Reason};
 use crate::net::x509;
-use crate::seal::joined;
+use crate::seal::join_parts;
 
 /// TLS of the listener. Certificates are swapped at run time; established connections are kept.
 #[derive(Debug)]
 pub struct Tls {
     config: config::Tls,
-    served: ArcSwap<Served>,
+    current: ArcSwap<LoadedTls>,
     /// Incremented when the CA for callers changes.
     callers: watch::Sender<u64>,
 }
 
 /// TLS files as read at one time.
-pub(super) struct Served {
-    pub(super) content: Content,
-    pub(super) ends: Option<Timestamp>,
+pub(super) struct LoadedTls {
+    pub(super) hashes: FileHashes,
+    pub(super) expires_at: Option<Timestamp>,
     acceptor: TlsAcceptor,
 }
 
-impl std::fmt::Debug for Served {
+impl std::fmt::Debug for LoadedTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Served").field("ends", &self.ends).finish_non_exhaustive()
+        f.debug_struct("LoadedTls").field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
 }
 
 /// SHA-256 of the contents of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content {
+pub(super) struct FileHashes {
     /// Certificate and key.
     pub(super) own: [u8; 32],
     /// CA for callers.
@@ -58,38 +58,38 @@ pub(super) struct Content {
 }
 
 /// Contents of the files.
-pub(super) struct Files {
+pub(super) struct TlsFiles {
     cert: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
     ca: Option<Vec<u8>>,
 }
 
-impl Files {
+impl TlsFiles {
     /// Returns the hashes of the contents.
-    pub(super) fn content(&self) -> Content {
+    pub(super) fn hashes(&self) -> FileHashes {
         let ca = self.ca.as_deref().unwrap_or_default();
-        Content {
-            own: Sha256::digest(joined(&[&self.cert, &self.key])).into(),
+        FileHashes {
+            own: Sha256::digest(join_parts(&[&self.cert, &self.key])).into(),
             callers: Sha256::digest(ca).into(),
         }
     }
 }
 
-fn unusable(what: &str, error: &impl std::fmt::Display) -> Error {
+fn unusable_file(what: &str, error: &impl std::fmt::Display) -> Error {
     Error::unavailable(Reason::Internal, format!("`{what}` cannot be used: {error}"))
 }
 
 /// A verified client certificate, and a notification of the end of its validity here.
 #[derive(Debug)]
-pub(super) struct Verified {
+pub(super) struct VerifiedCertificate {
     /// Contents of the certificate.
     pub(super) certificate: PeerCertificate,
     changed: watch::Receiver<u64>,
 }
 
-impl Verified {
+impl VerifiedCertificate {
     /// Waits until the CA that verified the certificate is no longer the CA for callers (T14).
-    pub(super) async fn outdated(&mut self) {
+    pub(super) async fn wait_ca_changed(&mut self) {
         if self.changed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -99,30 +99,30 @@ impl Verified {
 impl Tls {
     /// Reads the certificate, the key and the CA for callers. Returns `None` if TLS is off.
     pub async fn load(config: &config::Tls) -> Result<Option<Self>, Error> {
-        if !config.is_on() {
+        if !config.is_enabled() {
             return Ok(None);
         }
-        let served = Served::of(&read(config).await?)?;
-        let served = ArcSwap::from_pointee(served);
-        Ok(Some(Self { config: config.clone(), served, callers: watch::channel(0).0 }))
+        let loaded = LoadedTls::from_files(&read_files(config).await?)?;
+        let current = ArcSwap::from_pointee(loaded);
+        Ok(Some(Self { config: config.clone(), current, callers: watch::channel(0).0 }))
     }
 
     /// Returns what is served now.
-    pub(super) fn served(&self) -> Arc<Served> {
-        self.served.load_full()
+    pub(super) fn current(&self) -> Arc<LoadedTls> {
+        self.current.load_full()
     }
 
     /// Reads the files again.
-    pub(super) async fn read(&self) -> Result<Files, Error> {
-        read(&self.config).await
+    pub(super) async fn read_files(&self) -> Result<TlsFiles, Error> {
+        read_files(&self.config).await
     }
 
     /// Uses `served` for new connections. If the CA for callers differs, closes the connections with a client
     /// certificate.
-    pub(super) fn swap(&self, served: Served) {
-        let callers = served.content.callers;
-        let before = self.served.swap(Arc::new(served));
-        if before.content.callers != callers {
+    pub(super) fn swap(&self, served: LoadedTls) {
+        let callers = served.hashes.callers;
+        let previous = self.current.swap(Arc::new(served));
+        if previous.hashes.callers != callers {
             self.callers.send_modify(|version| *version += 1);
         }
     }
@@ -131,38 +131,42 @@ impl Tls {
     pub(super) async fn accept(
         &self,
         socket: TcpStream,
-    ) -> std::io::Result<(TlsStream<TcpStream>, Option<Verified>)> {
+    ) -> std::io::Result<(TlsStream<TcpStream>, Option<VerifiedCertificate>)> {
         // Subscribes before the CA is used, so that a change in between is noticed.
         let changed = self.callers.subscribe();
-        let acceptor = self.served.load().acceptor.clone();
+        let acceptor = self.current.load().acceptor.clone();
         let stream = acceptor.accept(socket).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let certificate = shown.and_then(|der| peer_certificate(der));
-        Ok((stream, certificate.map(|certificate| Verified { certificate, changed })))
+        Ok((stream, certificate.map(|certificate| VerifiedCertificate { certificate, changed })))
     }
 }
 
-impl Served {
+impl LoadedTls {
     /// Builds the TLS configuration of files that belong together.
     ///
     /// # Errors
     /// Which file cannot be used, and why.
-    pub(super) fn of(files: &Files) -> Result<Self, Error> {
+    pub(super) fn from_files(files: &TlsFiles) -> Result<Self, Error> {
         let config = server_config(&files.cert, &files.key, files.ca.as_deref())?;
         let first = CertificateDer::from_pem_slice(&files.cert);
-        let ends = first.ok().and_then(|der| x509::expiry(&der));
-        Ok(Self { content: files.content(), ends, acceptor: TlsAcceptor::from(Arc::new(config)) })
+        let expires_at = first.ok().and_then(|der| x509::expiry(&der));
+        Ok(Self {
+            hashes: files.hashes(),
+            expires_at,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
     }
 }
 
-async fn read(config: &config::Tls) -> Result<Files, Error> {
+async fn read_files(config: &config::Tls) -> Result<TlsFiles, Error> {
     let file = async |key: &str, path: &Path| {
-        tokio::fs::read(path).await.map_err(|error| unusable(key, &error))
+        tokio::fs::read(path).await.map_err(|error| unusable_file(key, &error))
     };
     let (Some(cert), Some(key)) = (&config.cert_path, &config.key_path) else {
         return Err(Error::internal("TLS without files"));
     };
-    Ok(Files {
+    Ok(TlsFiles {
         cert: file("server.tls.cert_path", cert).await?,
         key: file("server.tls.key_path", key).await?.into(),
         ca: match &config.client_ca_path {
@@ -175,9 +179,9 @@ async fn read(config: &config::Tls) -> Result<Files, Error> {
 fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerConfig, Error> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert)
         .collect::<Result<_, _>>()
-        .map_err(|e| unusable("server.tls.cert_path", &e))?;
+        .map_err(|e| unusable_file("server.tls.cert_path", &e))?;
     let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable("server.tls.key_path", &e))?;
+        PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable_file("server.tls.key_path", &e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -187,19 +191,20 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
         Some(ca) => {
             let mut roots = rustls::RootCertStore::empty();
             for der in CertificateDer::pem_slice_iter(ca) {
-                let der = der.map_err(|e| unusable("server.tls.client_ca_path", &e))?;
-                roots.add(der).map_err(|e| unusable("server.tls.client_ca_path", &e))?;
+                let der = der.map_err(|e| unusable_file("server.tls.client_ca_path", &e))?;
+                roots.add(der).map_err(|e| unusable_file("server.tls.client_ca_path", &e))?;
             }
             // Client certificates are optional: people log in with a password, programs use a key.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
-                .map_err(|e| unusable("server.tls.client_ca_path", &e))?;
+                .map_err(|e| unusable_file("server.tls.client_ca_path", &e))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config =
-        builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|e| unusable_file("server.tls.cert_path", &e))?;
     if ca.is_some() {
         // A resumed session carries the certificate of the first one without another verification, so it could continue
         // after the certificate has expired. Each connection must present its certificate.

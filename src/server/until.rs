@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
 
-use crate::access::live::{Ended, LiveStream};
+use crate::access::live::{EndReason, LiveStream};
 use crate::app::App;
 use crate::error::Error;
 use crate::net::deadline;
 
 /// Completes with the error that ends the call.
-pub(super) struct Until(Pin<Box<dyn Future<Output = Error> + Send>>);
+pub(super) struct EndCondition(Pin<Box<dyn Future<Output = Error> + Send>>);
 
-impl Until {
+impl EndCondition {
     /// Waits for the deadline and, if `after_stop` is set, for that time after the start of a drain.
-    pub(super) fn of(app: &App, deadline: Option<Instant>, after_stop: Option<Duration>) -> Self {
+    pub(super) fn new(app: &App, deadline: Option<Instant>, after_stop: Option<Duration>) -> Self {
         let stop = app.stop.clone();
-        let late = async move {
+        let timed_out = async move {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
                 None => std::future::pending().await,
@@ -37,26 +37,26 @@ impl Until {
         };
         Self(Box::pin(async move {
             tokio::select! {
-                () = late => deadline::late(),
-                () = drained => Ended::Draining.into(),
+                () = timed_out => deadline::deadline_exceeded(),
+                () = drained => EndReason::Draining.into(),
             }
         }))
     }
 
     /// Also completes when the caller loses access to the stream.
-    pub(super) fn or_ended(self, live: LiveStream) -> Self {
-        let Self(until) = self;
+    pub(super) fn or_access_lost(self, live: LiveStream) -> Self {
+        let Self(condition) = self;
         Self(Box::pin(async move {
-            let ended = live.ended();
+            let ended = live.cancel_token();
             tokio::select! {
-                error = until => error,
-                () = ended.cancelled() => live.why().unwrap_or(Ended::Stale).into(),
+                error = condition => error,
+                () = ended.cancelled() => live.end_reason().unwrap_or(EndReason::Stale).into(),
             }
         }))
     }
 }
 
-impl Future for Until {
+impl Future for EndCondition {
     type Output = Error;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
@@ -64,8 +64,8 @@ impl Future for Until {
     }
 }
 
-impl fmt::Debug for Until {
+impl fmt::Debug for EndCondition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Until").finish_non_exhaustive()
+        f.debug_struct("EndCondition").finish_non_exhaustive()
     }
 }

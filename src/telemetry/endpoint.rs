@@ -28,7 +28,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::net::guard::host_of;
+use crate::net::guard::accounting_address;
 
 /// Maximum number of open connections.
 pub(crate) const CONNECTIONS_MAX: usize = 32;
@@ -65,28 +65,28 @@ pub async fn serve<R>(
     let endpoint = Arc::new(Endpoint { metrics, ready, renders: Semaphore::new(1) });
     // Dropping the set at the end aborts the remaining connections.
     let mut connections = JoinSet::new();
-    let mut open = Open::default();
+    let mut open = OpenConnections::default();
     let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = upkeep.tick() => endpoint.metrics.run_upkeep(),
-            Some(ended) = connections.join_next_with_id() => open.forget(match ended {
+            Some(ended) = connections.join_next_with_id() => open.remove_task(match ended {
                 Ok((id, ())) => id,
                 Err(error) => error.id(),
             }),
             // An aborted connection ends soon, but holds its file descriptor until then.
             accepted = listener.accept(), if connections.len() < 2 * CONNECTIONS_MAX => match accepted {
                 Ok((socket, peer)) => {
-                    let address = host_of(peer.ip().to_canonical());
+                    let address = accounting_address(peer.ip().to_canonical());
                     open.make_room(address);
-                    let asked = Arc::new(AtomicBool::new(false));
-                    let serving = connection(Arc::clone(&endpoint), socket, Arc::clone(&asked));
-                    open.0.push(Watcher { address, asked, task: connections.spawn(serving) });
+                    let request_received = Arc::new(AtomicBool::new(false));
+                    let serving = serve_connection(Arc::clone(&endpoint), socket, Arc::clone(&request_received));
+                    open.0.push(OpenConnection { address, request_received, task: connections.spawn(serving) });
                 }
                 Err(error) => {
                     warn!(%error, "metrics listener cannot accept");
-                    open.end_oldest(|_| true);
+                    open.abort_oldest(|_| true);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -95,48 +95,51 @@ pub async fn serve<R>(
 }
 
 /// An open connection that was not aborted.
-struct Watcher {
+struct OpenConnection {
     address: IpAddr,
     /// Whether its request has arrived.
-    asked: Arc<AtomicBool>,
+    request_received: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
 /// The open connections, oldest first.
 #[derive(Default)]
-struct Open(Vec<Watcher>);
+struct OpenConnections(Vec<OpenConnection>);
 
-impl Open {
+impl OpenConnections {
     /// Aborts a connection if another one from this address would exceed a limit.
     fn make_room(&mut self, address: IpAddr) {
-        let same = |watcher: &Watcher| watcher.address == address;
-        if self.0.iter().filter(|watcher| same(watcher)).count() >= ADDRESS_CONNECTIONS_MAX {
-            self.end_oldest(same);
+        let same = |open: &OpenConnection| open.address == address;
+        if self.0.iter().filter(|open| same(open)).count() >= ADDRESS_CONNECTIONS_MAX {
+            self.abort_oldest(same);
         } else if self.0.len() >= CONNECTIONS_MAX {
-            self.end_oldest(|_| true);
+            self.abort_oldest(|_| true);
         }
     }
 
     /// Aborts the oldest matching connection that has not sent its request, or the oldest one if all have.
-    fn end_oldest(&mut self, of: impl Fn(&Watcher) -> bool) {
-        let silent = |watcher: &Watcher| !watcher.asked.load(Ordering::Relaxed);
-        let silent = self.0.iter().position(|watcher| of(watcher) && silent(watcher));
-        let Some(at) = silent.or_else(|| self.0.iter().position(of)) else { return };
+    fn abort_oldest(&mut self, matches: impl Fn(&OpenConnection) -> bool) {
+        let silent = |open: &OpenConnection| !open.request_received.load(Ordering::Relaxed);
+        let silent = self.0.iter().position(|open| matches(open) && silent(open));
+        let Some(at) = silent.or_else(|| self.0.iter().position(matches)) else { return };
         self.0.remove(at).task.abort();
     }
 
-    fn forget(&mut self, id: Id) {
-        self.0.retain(|watcher| watcher.task.id() != id);
+    fn remove_task(&mut self, id: Id) {
+        self.0.retain(|open| open.task.id() != id);
     }
 }
 
 /// Serves one connection. Errors and timeouts of the peer are not logged.
-async fn connection<R>(endpoint: Arc<Endpoint<R>>, socket: TcpStream, asked: Arc<AtomicBool>)
-where
+async fn serve_connection<R>(
+    endpoint: Arc<Endpoint<R>>,
+    socket: TcpStream,
+    request_received: Arc<AtomicBool>,
+) where
     R: Fn() -> bool + Send + Sync + 'static,
 {
     let answer = service_fn(|request| {
-        asked.store(true, Ordering::Relaxed);
+        request_received.store(true, Ordering::Relaxed);
         let endpoint = Arc::clone(&endpoint);
         async move { Ok::<_, std::convert::Infallible>(endpoint.answer(&request).await) }
     });
@@ -152,35 +155,35 @@ where
 impl<R: Fn() -> bool + Send + Sync> Endpoint<R> {
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            return text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
         match request.uri().path() {
             "/metrics" => self.render().await,
-            "/healthz" => text(StatusCode::OK, "alive\n"),
-            "/readyz" if (self.ready)() => text(StatusCode::OK, "ready\n"),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            _ => text(StatusCode::NOT_FOUND, "only /metrics, /healthz and /readyz\n"),
+            "/healthz" => text_response(StatusCode::OK, "alive\n"),
+            "/readyz" if (self.ready)() => text_response(StatusCode::OK, "ready\n"),
+            "/readyz" => text_response(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            _ => text_response(StatusCode::NOT_FOUND, "only /metrics, /healthz and /readyz\n"),
         }
     }
 
     async fn render(&self) -> Response<Full<Bytes>> {
         let Ok(_turn) = self.renders.acquire().await else {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+            return text_response(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         };
         let metrics = self.metrics.clone();
         let rendered = tokio::task::spawn_blocking(move || {
-            let mut bounded = Bounded { bytes: Vec::new(), bytes_max: METRICS_BYTES_MAX };
+            let mut bounded = BoundedBuffer { bytes: Vec::new(), bytes_max: METRICS_BYTES_MAX };
             metrics.render_to_write(&mut bounded).map(|()| bounded.bytes)
         });
         if let Ok(Ok(bytes)) = rendered.await {
-            return text(StatusCode::OK, bytes);
+            return text_response(StatusCode::OK, bytes);
         }
         warn!(bytes_max = METRICS_BYTES_MAX, "metrics are larger than the limit");
-        text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics are larger than the limit\n")
+        text_response(StatusCode::INTERNAL_SERVER_ERROR, "the metrics are larger than the limit\n")
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn text_response(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     // The content type of Prometheus's text format; the short responses are valid plain text as well.
@@ -190,12 +193,12 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 /// A buffer with a maximum size.
-struct Bounded {
+struct BoundedBuffer {
     bytes: Vec<u8>,
     bytes_max: usize,
 }
 
-impl io::Write for Bounded {
+impl io::Write for BoundedBuffer {
     fn write(&mut self, more: &[u8]) -> io::Result<usize> {
         if self.bytes.len() + more.len() > self.bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -286,35 +289,39 @@ mod tests {
     #[tokio::test]
     async fn at_the_limit_the_oldest_connection_without_a_request_is_closed() {
         let mut tasks = JoinSet::new();
-        let mut open = Open::default();
-        let mut add = |open: &mut Open, address: &str, asked: bool| {
+        let mut open = OpenConnections::default();
+        let mut add = |open: &mut OpenConnections, address: &str, request_received: bool| {
             let task = tasks.spawn(std::future::pending::<()>());
             let address = address.parse().unwrap();
             open.make_room(address);
             let id = task.id();
-            open.0.push(Watcher { address, asked: Arc::new(asked.into()), task });
+            open.0.push(OpenConnection {
+                address,
+                request_received: Arc::new(request_received.into()),
+                task,
+            });
             id
         };
         let other = add(&mut open, "192.0.2.2", false);
-        let asked = add(&mut open, "192.0.2.1", true);
+        let active = add(&mut open, "192.0.2.1", true);
         let silent = add(&mut open, "192.0.2.1", false);
         while open.0.len() < ADDRESS_CONNECTIONS_MAX + 1 {
             add(&mut open, "192.0.2.1", false);
         }
-        let held = |open: &Open, id| open.0.iter().any(|watcher| watcher.task.id() == id);
+        let is_open = |open: &OpenConnections, id| open.0.iter().any(|open| open.task.id() == id);
         add(&mut open, "192.0.2.1", false);
-        assert!(!held(&open, silent) && held(&open, asked) && held(&open, other));
+        assert!(!is_open(&open, silent) && is_open(&open, active) && is_open(&open, other));
         assert_eq!(open.0.len(), ADDRESS_CONNECTIONS_MAX + 1);
         for n in 0..CONNECTIONS_MAX {
             add(&mut open, &format!("198.51.100.{n}"), false);
         }
         assert_eq!(open.0.len(), CONNECTIONS_MAX);
-        assert!(held(&open, asked) && !held(&open, other));
+        assert!(is_open(&open, active) && !is_open(&open, other));
     }
 
     #[test]
     fn a_response_over_its_size_limit_is_an_error() {
-        let mut bounded = Bounded { bytes: Vec::new(), bytes_max: 4 };
+        let mut bounded = BoundedBuffer { bytes: Vec::new(), bytes_max: 4 };
         assert!(bounded.write_all(b"abcd").is_ok());
         assert!(bounded.write_all(b"e").is_err());
     }

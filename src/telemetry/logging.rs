@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::queue::{Line, QUEUE_BYTES_MAX, Queue, standard_error};
+use super::queue::{LineWriter, LogQueue, QUEUE_BYTES_MAX, standard_error};
 use crate::config::{LogFormat, Telemetry};
 use crate::error::Error;
 
@@ -22,13 +22,13 @@ use crate::error::Error;
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The log of this process, once it is initialized.
-static LOG: OnceLock<Arc<Queue>> = OnceLock::new();
+static LOG: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
 /// Initializes the log. Can be called once per process.
 pub fn init_logging(telemetry: &Telemetry) -> Result<(), Error> {
-    let queue = Queue::new(QUEUE_BYTES_MAX);
+    let queue = LogQueue::new(QUEUE_BYTES_MAX);
     let writer = Arc::clone(&queue);
-    let subscriber = subscriber(telemetry, move || Line(Arc::clone(&writer)))?;
+    let subscriber = subscriber(telemetry, move || LineWriter(Arc::clone(&writer)))?;
     subscriber.try_init().map_err(Error::internal)?;
     // The thread is detached and ends with the process.
     drop(standard_error().and_then(|log| queue.start(log)).map_err(Error::internal)?);
@@ -62,9 +62,9 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(thread, place, why, backtrace = captured, "a thread panicked");
 }
 
-type Log = Box<dyn Subscriber + Send + Sync>;
+type BoxSubscriber = Box<dyn Subscriber + Send + Sync>;
 
-fn subscriber<W>(telemetry: &Telemetry, writer: W) -> Result<Log, Error>
+fn subscriber<W>(telemetry: &Telemetry, writer: W) -> Result<BoxSubscriber, Error>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    fn logged(telemetry: &str, events: impl FnOnce()) -> String {
+    fn capture_log(telemetry: &str, events: impl FnOnce()) -> String {
         let telemetry = Config::from_toml(&format!("[telemetry]\n{telemetry}")).unwrap().telemetry;
         let lines = Lines(Arc::new(Mutex::new(Vec::new())));
         let writer = lines.clone();
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_json_line_holds_the_event_and_its_spans() {
-        let text = logged("log_level = 'info'", || {
+        let text = capture_log("log_level = 'info'", || {
             tracing::info_span!("call", method = "GetGateway").in_scope(|| {
                 tracing::info!(gateway.id = 7, "gateway answered\nagain");
                 tracing::debug!("not said");
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_removed_from_text_log_lines() {
-        let text = logged("log_format = 'text'", || {
+        let text = capture_log("log_format = 'text'", || {
             tracing::warn!("gateway `{}` is away", "edge\u{1b}[31m");
         });
         assert!(text.contains("WARN"), "{text}");

@@ -86,7 +86,7 @@ pub struct Metric {
     /// Name.
     pub name: &'static str,
     /// Type of the metric.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Unit of its values.
     pub unit: Unit,
     /// Help text.
@@ -95,7 +95,7 @@ pub struct Metric {
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum MetricKind {
     /// A value that only increases.
     Counter,
     /// A value that increases and decreases.
@@ -116,7 +116,7 @@ pub const METRICS: &[Metric] = &[
     gauge(AUDIT_QUEUE, Unit::Count, "Audit entries that wait to be stored."),
     Metric {
         name: AUDIT_BATCH,
-        kind: Kind::Histogram(&BATCH_BUCKETS),
+        kind: MetricKind::Histogram(&BATCH_BUCKETS),
         unit: Unit::Count,
         help: "Audit entries in one commit.",
     },
@@ -131,7 +131,7 @@ pub const METRICS: &[Metric] = &[
     counter(OPERATIONS, "Operations that have ended, by type and outcome."),
     Metric {
         name: OPERATION_DURATION,
-        kind: Kind::Histogram(&OPERATION_BUCKETS),
+        kind: MetricKind::Histogram(&OPERATION_BUCKETS),
         unit: Unit::Seconds,
         help: "How long operations took, by type.",
     },
@@ -139,7 +139,7 @@ pub const METRICS: &[Metric] = &[
     counter(BOOT_HOOK_RUNS, "Runs of boot hooks that have ended, by gateway, phase and status."),
     Metric {
         name: BOOT_HOOK_DURATION,
-        kind: Kind::Histogram(&BOOT_HOOK_BUCKETS),
+        kind: MetricKind::Histogram(&BOOT_HOOK_BUCKETS),
         unit: Unit::Seconds,
         help: "How long runs of boot hooks took, by phase.",
     },
@@ -159,15 +159,15 @@ pub const METRICS: &[Metric] = &[
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, unit: Unit::Count, help }
+    Metric { name, kind: MetricKind::Counter, unit: Unit::Count, help }
 }
 
 const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, unit, help }
+    Metric { name, kind: MetricKind::Gauge, unit, help }
 }
 
 const fn duration(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram(&DURATION_BUCKETS), unit: Unit::Seconds, help }
+    Metric { name, kind: MetricKind::Histogram(&DURATION_BUCKETS), unit: Unit::Seconds, help }
 }
 
 /// Installs the recorder; metrics are discarded before that. Can be called once per process.
@@ -182,8 +182,8 @@ pub fn install() -> Result<PrometheusHandle, Error> {
 
 fn builder() -> Result<PrometheusBuilder, Error> {
     METRICS.iter().try_fold(PrometheusBuilder::new(), |builder, metric| match metric.kind {
-        Kind::Counter | Kind::Gauge => Ok(builder),
-        Kind::Histogram(buckets) => builder
+        MetricKind::Counter | MetricKind::Gauge => Ok(builder),
+        MetricKind::Histogram(buckets) => builder
             .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
             .map_err(Error::internal),
     })
@@ -192,9 +192,9 @@ fn builder() -> Result<PrometheusBuilder, Error> {
 fn describe() {
     for metric in METRICS {
         match metric.kind {
-            Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
-            Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
-            Kind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
+            MetricKind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
+            MetricKind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
         }
     }
 }
@@ -210,9 +210,9 @@ mod tests {
             describe();
             for metric in METRICS {
                 match metric.kind {
-                    Kind::Counter => metrics::counter!(metric.name).increment(1),
-                    Kind::Gauge => metrics::gauge!(metric.name).set(1.0),
-                    Kind::Histogram(_) => metrics::histogram!(metric.name).record(1.0),
+                    MetricKind::Counter => metrics::counter!(metric.name).increment(1),
+                    MetricKind::Gauge => metrics::gauge!(metric.name).set(1.0),
+                    MetricKind::Histogram(_) => metrics::histogram!(metric.name).record(1.0),
                 }
             }
         });
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(rendered.matches(&help).count(), 1, "{rendered}");
             assert!(metric.name.starts_with("shoreguard_"));
             let is_total = metric.name.ends_with("_total");
-            assert_eq!(is_total, matches!(metric.kind, Kind::Counter), "{}", metric.name);
+            assert_eq!(is_total, matches!(metric.kind, MetricKind::Counter), "{}", metric.name);
         }
         assert!(rendered.contains("shoreguard_rpc_duration_seconds_bucket{le=\"0.0001\"}"));
     }

@@ -25,16 +25,16 @@ const LINE_OVERHEAD_BYTES: usize = 64;
 /// Pause before a retry if standard error is non-blocking and full.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Minimum interval between log messages about dropped lines.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The reason why a line was dropped: a label value of the metric.
 #[derive(Debug, Clone, Copy)]
-enum Lost {
+enum DropReason {
     QueueFull,
     WriteFailed,
 }
 
-impl Lost {
+impl DropReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -45,15 +45,15 @@ impl Lost {
 
 /// Lines that wait to be written.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct LogQueue {
     bytes_max: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     filled: Condvar,
     emptied: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Vec<u8>>,
     /// Size of the waiting lines and of the line that is being written.
     bytes: usize,
@@ -63,17 +63,17 @@ struct State {
     closed: bool,
 }
 
-fn cost(line: &[u8]) -> usize {
+fn memory_cost(line: &[u8]) -> usize {
     line.len() + LINE_OVERHEAD_BYTES
 }
 
-impl Queue {
+impl LogQueue {
     pub(super) fn new(bytes_max: usize) -> Arc<Self> {
         let (state, filled, emptied) = Default::default();
         Arc::new(Self { bytes_max, state, filled, emptied })
     }
 
-    /// Starts the thread that writes to `log`. It runs until the process ends or [`Queue::close`] is called.
+    /// Starts the thread that writes to `log`. It runs until the process ends or [`LogQueue::close`] is called.
     pub(super) fn start(
         self: &Arc<Self>,
         log: impl Write + Send + 'static,
@@ -84,12 +84,12 @@ impl Queue {
 
     /// Queues one line, which includes its line ending.
     pub(super) fn push(&self, line: Vec<u8>) {
-        let cost = cost(&line);
+        let cost = memory_cost(&line);
         let mut state = self.state.lock();
         if state.bytes + cost > self.bytes_max || state.closed {
             state.dropped += 1;
             drop(state);
-            return count(Lost::QueueFull);
+            return count_dropped(DropReason::QueueFull);
         }
         state.bytes += cost;
         state.lines.push_back(line);
@@ -99,7 +99,7 @@ impl Queue {
 
     /// Waits until every line is written, for at most `within`. Returns whether they are.
     pub(super) fn flush(&self, within: Duration) -> bool {
-        let waits = |state: &mut State| state.writing || !state.lines.is_empty();
+        let waits = |state: &mut QueueState| state.writing || !state.lines.is_empty();
         !self.emptied.wait_while_for(&mut self.state.lock(), waits, within).timed_out()
     }
 
@@ -112,7 +112,7 @@ impl Queue {
 
     /// Returns the next line to write, or `None` once the queue is closed and empty.
     fn next(&self) -> Option<Vec<u8>> {
-        let waits = |state: &mut State| state.lines.is_empty() && !state.closed;
+        let waits = |state: &mut QueueState| state.lines.is_empty() && !state.closed;
         let mut state = self.state.lock();
         self.filled.wait_while(&mut state, waits);
         let line = state.lines.pop_front()?;
@@ -120,9 +120,9 @@ impl Queue {
         Some(line)
     }
 
-    fn done(&self, line: &[u8], written: bool) {
+    fn finish_line(&self, line: &[u8], written: bool) {
         let mut state = self.state.lock();
-        state.bytes -= cost(line);
+        state.bytes -= memory_cost(line);
         state.writing = false;
         state.dropped += u64::from(!written);
         drop(state);
@@ -134,10 +134,10 @@ impl Queue {
         let mut reported: Option<Instant> = None;
         while let Some(line) = self.next() {
             let written = write_line(&mut log, &line, &mut within_line).is_ok();
-            self.done(&line, written);
+            self.finish_line(&line, written);
             if !written {
-                count(Lost::WriteFailed);
-            } else if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
+                count_dropped(DropReason::WriteFailed);
+            } else if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 let dropped = std::mem::take(&mut self.state.lock().dropped);
                 if dropped > 0 {
                     reported = Some(Instant::now());
@@ -148,8 +148,8 @@ impl Queue {
     }
 }
 
-fn count(why: Lost) {
-    counter!(LOG_LINES_DROPPED, "reason" => why.as_str()).increment(1);
+fn count_dropped(reason: DropReason) {
+    counter!(LOG_LINES_DROPPED, "reason" => reason.as_str()).increment(1);
 }
 
 /// Writes one line. If the previous write failed within a line, this one begins on a new line.
@@ -185,9 +185,9 @@ pub(super) fn standard_error() -> io::Result<File> {
 
 /// The writer for the formatted text of one event.
 #[derive(Debug)]
-pub(super) struct Line(pub(super) Arc<Queue>);
+pub(super) struct LineWriter(pub(super) Arc<LogQueue>);
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.push(bytes.to_vec());
         Ok(bytes.len())
@@ -237,7 +237,7 @@ mod tests {
     fn a_full_log_queue_drops_lines_and_never_blocks() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let (log, permit, written) = gated();
-        let queue = Queue::new(3 * cost(b"line 0\n"));
+        let queue = LogQueue::new(3 * memory_cost(b"line 0\n"));
         let thread = queue.start(log).unwrap();
         metrics::with_local_recorder(&recorder, || {
             for n in 0..5 {
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_failed_log_write_drops_only_its_own_line() {
         let (log, permit, written) = gated();
-        let queue = Queue::new(QUEUE_BYTES_MAX);
+        let queue = LogQueue::new(QUEUE_BYTES_MAX);
         permit.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
         permit.send(Err(ErrorKind::Interrupted.into())).unwrap();
         permit.send(Ok(())).unwrap();

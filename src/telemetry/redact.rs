@@ -11,18 +11,18 @@ use prost_reflect::{
     prost::Message as _,
 };
 
-const OPTION: &str = "shoreguard.options.v1.secret";
-const MARK: &str = "***";
+const SECRET_OPTION: &str = "shoreguard.options.v1.secret";
+const REDACTED: &str = "***";
 
 /// Replaces the secrets of a message with `***` if they are text or bytes, and clears secrets of other types.
 pub fn redact(message: &mut DynamicMessage) {
-    match message.descriptor().parent_pool().get_extension_by_name(OPTION) {
-        Some(option) => clean(message, &option),
+    match message.descriptor().parent_pool().get_extension_by_name(SECRET_OPTION) {
+        Some(option) => redact_fields(message, &option),
         None => message.clear(),
     }
 }
 
-fn clean(message: &mut DynamicMessage, option: &ExtensionDescriptor) {
+fn redact_fields(message: &mut DynamicMessage, option: &ExtensionDescriptor) {
     // An `Any` contains a message that is not described here.
     if message.descriptor().full_name() == "google.protobuf.Any" {
         message.clear();
@@ -31,9 +31,9 @@ fn clean(message: &mut DynamicMessage, option: &ExtensionDescriptor) {
     message.take_unknown_fields().for_each(drop);
     for (field, value) in message.fields_mut() {
         if is_secret(&field, option) {
-            mark(&field, value);
+            redact_value(&field, value);
         } else {
-            nested(value, option);
+            redact_nested(value, option);
         }
     }
 }
@@ -45,32 +45,30 @@ fn is_secret(field: &FieldDescriptor, option: &ExtensionDescriptor) -> bool {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "all but text and bytes become their default")]
-fn mark(field: &FieldDescriptor, value: &mut Value) {
+fn redact_value(field: &FieldDescriptor, value: &mut Value) {
     *value = match value {
-        Value::String(_) => Value::String(MARK.to_owned()),
-        Value::Bytes(_) => Value::Bytes(Bytes::from_static(MARK.as_bytes())),
+        Value::String(_) => Value::String(REDACTED.to_owned()),
+        Value::Bytes(_) => Value::Bytes(Bytes::from_static(REDACTED.as_bytes())),
         _ => Value::default_value_for_field(field),
     };
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a scalar holds no fields")]
-fn nested(value: &mut Value, option: &ExtensionDescriptor) {
+fn redact_nested(value: &mut Value, option: &ExtensionDescriptor) {
     match value {
-        Value::Message(message) => clean(message, option),
-        Value::List(items) => items.iter_mut().for_each(|item| nested(item, option)),
-        Value::Map(entries) => entries.values_mut().for_each(|entry| nested(entry, option)),
+        Value::Message(message) => redact_fields(message, option),
+        Value::List(items) => items.iter_mut().for_each(|item| redact_nested(item, option)),
+        Value::Map(entries) => entries.values_mut().for_each(|entry| redact_nested(entry, option)),
         _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use prost_reflect::DescriptorPool;
-
     use super::*;
 
     fn message(name: &str, json: &str) -> DynamicMessage {
-        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).unwrap();
+        let pool = crate::pb::descriptors::OWN.pool();
         let descriptor = pool.get_message_by_name(&format!("shoreguard.v1.{name}")).unwrap();
         let mut json = serde_json::Deserializer::from_str(json);
         DynamicMessage::deserialize(descriptor, &mut json).unwrap()
@@ -84,12 +82,12 @@ mod tests {
                 {"client_cert": "Y2VydA==", "client_key": "aHVudGVyMg==", "bearer_token": "hunter2"}}"#,
         );
         redact(&mut request);
-        let shown = serde_json::to_value(&request).unwrap();
-        assert_eq!(shown["name"], "edge");
-        assert_eq!(shown["labels"]["env"], "prod");
-        assert_eq!(shown["credentials"]["clientCert"], "Y2VydA==");
-        assert_eq!(shown["credentials"]["bearerToken"], "***");
-        assert_eq!(shown["credentials"]["clientKey"], "Kioq");
+        let json = serde_json::to_value(&request).unwrap();
+        assert_eq!(json["name"], "edge");
+        assert_eq!(json["labels"]["env"], "prod");
+        assert_eq!(json["credentials"]["clientCert"], "Y2VydA==");
+        assert_eq!(json["credentials"]["bearerToken"], "***");
+        assert_eq!(json["credentials"]["clientKey"], "Kioq");
     }
 
     #[test]
@@ -112,8 +110,9 @@ mod tests {
 
     #[test]
     fn a_message_without_shoreguard_options_is_redacted_completely() {
-        let descriptor =
-            DescriptorPool::global().get_message_by_name("google.protobuf.Duration").unwrap();
+        let descriptor = prost_reflect::DescriptorPool::global()
+            .get_message_by_name("google.protobuf.Duration")
+            .unwrap();
         let mut duration = DynamicMessage::new(descriptor);
         duration.set_field_by_name("seconds", Value::I64(7));
         redact(&mut duration);

@@ -33,17 +33,17 @@ const QUEUE_MAX: usize = 4_096;
 /// Maximum number of spans per message.
 const BATCH_MAX: usize = 512;
 /// How long a span waits for a batch to fill.
-const BATCH_EVERY: Duration = Duration::from_secs(2);
+const BATCH_DELAY: Duration = Duration::from_secs(2);
 /// Timeout of sending, and of waiting for the last spans when the process stops.
-const SEND_TIME: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Samples calls and exports their spans.
 #[derive(Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    one_in: u64,
-    trusting: bool,
+    sample_one_in: u64,
+    trust_callers: bool,
     calls: AtomicU64,
 }
 
@@ -51,9 +51,9 @@ pub struct Traces {
 #[derive(Debug)]
 pub struct CallSpan(Box<Span>);
 
-struct Carrier<'a>(&'a HeaderMap);
+struct HeaderExtractor<'a>(&'a HeaderMap);
 
-impl Extractor for Carrier<'_> {
+impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.to_str().ok()
     }
@@ -72,7 +72,7 @@ impl Traces {
     pub fn start(config: &Telemetry, replica: &str) -> Result<Option<Self>, Error> {
         let Some(endpoint) = config.otlp_endpoint.as_deref() else { return Ok(None) };
         let mut exporter =
-            SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(SEND_TIME);
+            SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(SEND_TIMEOUT);
         if endpoint.starts_with("https://") {
             exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
         }
@@ -83,7 +83,7 @@ impl Traces {
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_MAX)
             .with_max_export_batch_size(BATCH_MAX)
-            .with_scheduled_delay(BATCH_EVERY)
+            .with_scheduled_delay(BATCH_DELAY)
             .build();
         let sending = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
         let about = Resource::builder_empty()
@@ -99,20 +99,20 @@ impl Traces {
             .with_resource(about)
             .build();
         let tracer = provider.tracer("shoreguard");
-        let (one_in, trusting) = (config.otlp_one_in, config.trust_traceparent);
-        Ok(Some(Self { provider, tracer, one_in, trusting, calls: AtomicU64::new(0) }))
+        let (sample_one_in, trust_callers) = (config.otlp_one_in, config.trust_traceparent);
+        Ok(Some(Self { provider, tracer, sample_one_in, trust_callers, calls: AtomicU64::new(0) }))
     }
 
     /// Starts the span of a call, if the call is sampled. `method` is a path of the method tables.
     #[must_use]
-    pub fn begin(&self, headers: &HeaderMap, method: &'static str) -> Option<CallSpan> {
-        let drawn = self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in);
-        if !(drawn || self.trusting) {
+    pub fn start_span(&self, headers: &HeaderMap, method: &'static str) -> Option<CallSpan> {
+        let sampled = self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.sample_one_in);
+        if !(sampled || self.trust_callers) {
             return None;
         }
-        let theirs = TraceContextPropagator::new().extract(&Carrier(headers));
-        let context = theirs.span().span_context().clone();
-        if !(drawn || context.is_sampled()) {
+        let remote = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+        let context = remote.span().span_context().clone();
+        if !(sampled || context.is_sampled()) {
             return None;
         }
         let name = method.trim_start_matches('/');
@@ -124,8 +124,8 @@ impl Traces {
                 KeyValue::new("rpc.method", rpc),
             ]);
         // A caller that is not trusted must not add spans to a foreign trace: its context is only linked.
-        let parent = if self.trusting {
-            theirs
+        let parent = if self.trust_callers {
+            remote
         } else {
             if context.is_valid() {
                 span = span.with_links(vec![Link::with_context(context)]);
@@ -136,10 +136,10 @@ impl Traces {
     }
 
     /// Sends the remaining spans, with a time limit.
-    pub async fn end(&self) {
+    pub async fn shutdown(&self) {
         let provider = self.provider.clone();
         let ended =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SEND_TIME)).await;
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SEND_TIMEOUT)).await;
         if let Ok(Err(error)) = ended {
             warn!(%error, "the last spans were not sent");
         }

@@ -93,16 +93,16 @@ pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
         .map(|(file, text)| (format!("{file} of the server"), Ok((*text).to_owned())))
         .collect();
     if let Some(folder) = folder {
-        for path in files(folder).map_err(|why| Error::invalid(KEY, why))? {
+        for path in list_files(folder).map_err(|why| Error::invalid(KEY, why))? {
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            texts.push((file, read(&path)));
+            texts.push((file, read_file(&path)));
         }
     }
     let mut faults = Vec::new();
     let mut found: Vec<Template> = Vec::new();
     let mut places: HashMap<String, String> = HashMap::new();
     for (file, text) in texts {
-        match text.and_then(|text| parse(&text)) {
+        match text.and_then(|text| parse_template(&text)) {
             Err(why) => faults.push(format!("`{file}` {why}")),
             Ok(template) => match places.insert(template.name.clone(), file.clone()) {
                 Some(first) => {
@@ -121,7 +121,7 @@ pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
 }
 
 /// Returns the template files of a folder, sorted by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+fn list_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error| format!("cannot be read: {error}");
     let mut found = Vec::new();
     for (n, entry) in fs::read_dir(folder).map_err(unreadable)?.enumerate() {
@@ -140,7 +140,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Reads a file. Anything that is not a regular file, such as a pipe, is not opened.
-fn read(path: &Path) -> Result<String, String> {
+fn read_file(path: &Path) -> Result<String, String> {
     let unreadable = |error| format!("cannot be read: {error}");
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("is no file".to_owned());
@@ -177,7 +177,7 @@ fn options() -> Options {
 }
 
 /// Parses a template. The error contains the key or the line.
-fn parse(text: &str) -> Result<Template, String> {
+fn parse_template(text: &str) -> Result<Template, String> {
     let written: Written =
         serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
             let words = error.without_snippet().to_string();
@@ -185,17 +185,17 @@ fn parse(text: &str) -> Result<Template, String> {
         })?;
     let Written { template: About { name, description, category }, sandbox } = written;
     let Sandbox { image, gpu, providers, environment, presets } = sandbox;
-    is_name("template.name", &name)?;
-    line("template.description", &description, DESCRIPTION_CHARACTERS_MAX)?;
-    line("template.category", &category, CATEGORY_CHARACTERS_MAX)?;
-    line("sandbox.image", &image, IMAGE_CHARACTERS_MAX)?;
-    names("sandbox.providers", &providers)?;
-    names("sandbox.presets", &presets)?;
-    variables("sandbox.environment", &environment)?;
+    check_name("template.name", &name)?;
+    check_line("template.description", &description, DESCRIPTION_CHARACTERS_MAX)?;
+    check_line("template.category", &category, CATEGORY_CHARACTERS_MAX)?;
+    check_line("sandbox.image", &image, IMAGE_CHARACTERS_MAX)?;
+    check_names("sandbox.providers", &providers)?;
+    check_names("sandbox.presets", &presets)?;
+    check_variables("sandbox.environment", &environment)?;
     Ok(Template { name, description, category, image, gpu, providers, environment, presets })
 }
 
-fn is_name(key: &str, name: &str) -> Result<(), String> {
+fn check_name(key: &str, name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.len() > NAME_CHARACTERS_MAX
         || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -209,7 +209,7 @@ fn is_name(key: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn line(key: &str, text: &str, max: usize) -> Result<(), String> {
+fn check_line(key: &str, text: &str, max: usize) -> Result<(), String> {
     if text.chars().count() > max || text.contains(char::is_control) {
         return Err(format!(
             "has an invalid text at `{key}`: must be one line of at most {max} characters"
@@ -218,14 +218,14 @@ fn line(key: &str, text: &str, max: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn names(key: &str, names: &[String]) -> Result<(), String> {
+fn check_names(key: &str, names: &[String]) -> Result<(), String> {
     if names.len() > NAMES_MAX {
         return Err(format!("has more than {NAMES_MAX} entries at `{key}`"));
     }
-    names.iter().try_for_each(|name| is_name(key, name))
+    names.iter().try_for_each(|name| check_name(key, name))
 }
 
-fn variables(key: &str, variables: &BTreeMap<String, String>) -> Result<(), String> {
+fn check_variables(key: &str, variables: &BTreeMap<String, String>) -> Result<(), String> {
     if variables.len() > VARIABLES_MAX {
         return Err(format!("has more than {VARIABLES_MAX} variables at `{key}`"));
     }
@@ -370,14 +370,14 @@ mod tests {
         assert!(load(Some(many.path())).unwrap_err().to_string().contains("at most 100 templates"));
         let listed = |key: &str, n: usize| {
             let list = (0..n).map(|i| format!("p{i}")).collect::<Vec<_>>().join(", ");
-            parse(&format!("template: {{name: a}}\nsandbox: {{{key}: [{list}]}}"))
+            parse_template(&format!("template: {{name: a}}\nsandbox: {{{key}: [{list}]}}"))
         };
         for key in ["providers", "presets"] {
             assert!(listed(key, NAMES_MAX).is_ok() && listed(key, NAMES_MAX + 1).is_err());
         }
         let mapped = |n: usize, value: usize| {
             let map = (0..n).map(|i| format!("V{i}: {}", "v".repeat(value))).collect::<Vec<_>>();
-            parse(&format!(
+            parse_template(&format!(
                 "template: {{name: a}}\nsandbox: {{environment: {{{}}}}}",
                 map.join(", ")
             ))
@@ -386,7 +386,9 @@ mod tests {
         assert!(mapped(1, VARIABLE_VALUE_CHARACTERS_MAX).is_ok());
         assert!(mapped(1, VARIABLE_VALUE_CHARACTERS_MAX + 1).is_err());
         for depth in [10, 10_000] {
-            assert!(parse(&format!("{}{}", "[".repeat(depth), "]".repeat(depth))).is_err());
+            assert!(
+                parse_template(&format!("{}{}", "[".repeat(depth), "]".repeat(depth))).is_err()
+            );
         }
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("deep.yaml")).unwrap();

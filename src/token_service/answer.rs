@@ -22,23 +22,23 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// An error response, as specified by RFC 6749 section 5.2 and RFC 8628 section 3.5.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct OAuthError {
     status: StatusCode,
     error: &'static str,
-    why: String,
+    description: String,
     retry_in: Option<Duration>,
     challenge: bool,
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
     error_description: &'a str,
 }
 
-impl Refusal {
+impl OAuthError {
     pub(super) fn new(status: StatusCode, error: &'static str, why: impl Into<String>) -> Self {
-        Self { status, error, why: why.into(), retry_in: None, challenge: false }
+        Self { status, error, description: why.into(), retry_in: None, challenge: false }
     }
 
     /// Too many requests. A client that polls understands the error `slow_down`.
@@ -52,7 +52,7 @@ impl Refusal {
 
     /// The body did not arrive, or is too large.
     #[must_use]
-    pub(crate) fn body(status: StatusCode, why: &str) -> Self {
+    pub(crate) fn invalid_body(status: StatusCode, why: &str) -> Self {
         Self::new(status, "invalid_request", why)
     }
 
@@ -63,66 +63,72 @@ impl Refusal {
     }
 
     /// The request is malformed or contradictory.
-    pub(super) fn request(why: impl Into<String>) -> Self {
+    pub(super) fn invalid_request(why: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", why)
     }
 
     /// The client is not authenticated.
-    pub(super) fn client(in_header: bool) -> Self {
+    pub(super) fn invalid_client(in_header: bool) -> Self {
         let why = "the client secret is missing or is not a valid API key";
         let refusal = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", why);
         Self { challenge: in_header, ..refusal }
     }
 
     /// The device code, refresh token or gateway of the request is not valid.
-    pub(super) fn grant(why: &str) -> Self {
+    pub(super) fn invalid_grant(why: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_grant", why)
     }
 
     /// The grant type is not supported.
-    pub(super) fn grant_type() -> Self {
+    pub(super) fn unsupported_grant_type() -> Self {
         let why = "unsupported `grant_type`: see the discovery document";
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", why)
     }
 
     /// Converts an error of the domain. `unauthenticated` is the response to an invalid credential, which depends on
     /// the grant.
-    pub(super) fn of(error: Error, unauthenticated: Self) -> Self {
+    pub(super) fn from_error(error: Error, unauthenticated: Self) -> Self {
         match error {
             Error::Unauthenticated { .. } => unauthenticated,
-            Error::Missing { .. } | Error::Denied { .. } => {
-                Self::grant("there is no such gateway, or no role on it")
+            Error::NotFound { .. } | Error::Denied { .. } => {
+                Self::invalid_grant("there is no such gateway, or no role on it")
             }
             Error::Exhausted { retry_in, .. } => Self::too_many(retry_in),
             Error::Unavailable { why, .. } => Self::unavailable(&why),
-            Error::Late { .. } | Error::Conflict { .. } => Self::unavailable("try again"),
-            Error::Invalid { .. } | Error::Refused { .. } => Self::request(error.to_string()),
-            Error::Exists { .. }
+            Error::DeadlineExceeded { .. } | Error::Conflict { .. } => {
+                Self::unavailable("try again")
+            }
+            Error::Invalid { .. } | Error::Refused { .. } => {
+                Self::invalid_request(error.to_string())
+            }
+            Error::AlreadyExists { .. }
             | Error::OutOfRange { .. }
             | Error::Gateway { .. }
             | Error::Unimplemented { .. } => {
                 error!(error = &error as &dyn std::error::Error, "a request failed oddly");
-                Self::fault()
+                Self::server_error()
             }
             Error::Internal(source) => {
                 error!(error = &*source, "a request failed");
-                Self::fault()
+                Self::server_error()
             }
         }
     }
 
     /// An internal error of the server.
     #[must_use]
-    pub(crate) fn fault() -> Self {
+    pub(crate) fn server_error() -> Self {
         let why = "internal error: the server's log has the cause";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", why)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let mut response =
-            json(self.status, &Shown { error: self.error, error_description: &self.why });
+        let mut response = json(
+            self.status,
+            &ErrorBody { error: self.error, error_description: &self.description },
+        );
         if let Some(retry_in) = self.retry_in {
             response.headers_mut().insert(RETRY_AFTER, retry_in.as_secs().into());
         }

@@ -9,42 +9,43 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::json;
 
-use super::answer::{self, Refusal};
+use super::answer::{self, OAuthError};
 use super::form::Form;
 use super::issuer;
 use crate::app::App;
 use crate::ctx::Call;
-use crate::resources::device_codes::domain::{self, INTERVAL, LIFE};
+use crate::resources::device_codes::domain::{self, LIFETIME, POLL_INTERVAL};
 
 /// Issues a code to a client. The response is the same for every well-formed name. It contains no link with the code
 /// (`verification_uri_complete`): with such a link, a victim would approve an attacker's request with one click.
-pub(super) async fn authorization(
+pub(super) async fn authorize_device(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Extension(call): Extension<Call>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, OAuthError> {
     let issuer = match issuer(&app, &name) {
         Ok(issuer) => issuer,
         Err(status) => return Ok(status.into_response()),
     };
     if uri.query().is_some() {
-        return Err(Refusal::request("parameters belong in the body, not in the URL"));
+        return Err(OAuthError::invalid_request("parameters belong in the body, not in the URL"));
     }
     // The parameters are not needed: any client may request a code, and there is only one scope.
     Form::parse(&headers, &body)?;
     let task_app = Arc::clone(&app);
-    let asking = app.spawn(async move { domain::ask(&task_app, &name, call.client_ip).await });
-    let asked = asking.await.map_err(|_| Refusal::fault())?;
-    let asked = asked.map_err(|error| Refusal::of(error, Refusal::fault()))?;
+    let asking =
+        app.spawn(async move { domain::request_code(&task_app, &name, call.client_ip).await });
+    let asked = asking.await.map_err(|_| OAuthError::server_error())?;
+    let asked = asked.map_err(|error| OAuthError::from_error(error, OAuthError::server_error()))?;
     let shown = json!({
         "device_code": asked.device_code.expose(),
         "user_code": asked.user_code.expose(),
         "verification_uri": format!("{issuer}/device"),
-        "expires_in": LIFE.as_secs(),
-        "interval": INTERVAL.as_secs(),
+        "expires_in": LIFETIME.as_secs(),
+        "interval": POLL_INTERVAL.as_secs(),
     });
     Ok(answer::json(StatusCode::OK, &shown))
 }

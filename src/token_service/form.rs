@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
-use super::answer::Refusal;
+use super::answer::OAuthError;
 use crate::secret::Secret;
 
 /// The parameters of a form.
@@ -15,25 +15,29 @@ pub(super) struct Form(Vec<(String, Secret)>);
 
 impl Form {
     /// Parses a body, which must have the content type of a form.
-    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, OAuthError> {
         let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let kind = content.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if !kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-            return Err(Refusal::request("the body must be `application/x-www-form-urlencoded`"));
+            return Err(OAuthError::invalid_request(
+                "the body must be `application/x-www-form-urlencoded`",
+            ));
         }
         let mut found: Vec<(String, Secret)> = Vec::new();
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
-            let read = decoded(name).zip(decoded(value));
+            let read = decode(name).zip(decode(value));
             let (name, value) =
-                read.ok_or_else(|| Refusal::request("the body is no form in UTF-8"))?;
+                read.ok_or_else(|| OAuthError::invalid_request("the body is no form in UTF-8"))?;
             if name.contains('\0') || value.contains('\0') {
-                return Err(Refusal::request("a parameter must not contain NUL (U+0000)"));
+                return Err(OAuthError::invalid_request(
+                    "a parameter must not contain NUL (U+0000)",
+                ));
             }
             if found.iter().any(|(known, _)| *known == name) {
                 // Not with its name: a secret that is sent without `=` is parsed as a name.
-                return Err(Refusal::request("a parameter is repeated: send each once"));
+                return Err(OAuthError::invalid_request("a parameter is repeated: send each once"));
             }
             found.push((name, Secret::new(value)));
         }
@@ -47,8 +51,8 @@ impl Form {
     }
 
     /// The value of a required parameter.
-    pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
-        self.get(name).ok_or_else(|| Refusal::request(format!("`{name}` is missing")))
+    pub(super) fn require(&self, name: &str) -> Result<&str, OAuthError> {
+        self.get(name).ok_or_else(|| OAuthError::invalid_request(format!("`{name}` is missing")))
     }
 }
 
@@ -64,18 +68,18 @@ pub(super) enum Credential {
 }
 
 /// Returns the only credential of a request (T19). The client id is ignored: the key identifies the client.
-pub(super) fn credential(headers: &HeaderMap, form: &Form) -> Result<Credential, Refusal> {
+pub(super) fn credential(headers: &HeaderMap, form: &Form) -> Result<Credential, OAuthError> {
     let in_form = form.get("client_secret");
     let mut in_headers = headers.get_all(AUTHORIZATION).iter();
     match (in_headers.next(), in_headers.next(), in_form) {
         (None, _, None) => Ok(Credential::None),
         (None, _, Some(secret)) => Ok(Credential::Form(Secret::new(secret))),
         (Some(header), None, None) => {
-            basic(header).map(Credential::Basic).ok_or_else(|| Refusal::client(true))
+            basic(header).map(Credential::Basic).ok_or_else(|| OAuthError::invalid_client(true))
         }
         (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
             let why = "send one client credential, in the form or in `authorization`";
-            Err(Refusal::request(why))
+            Err(OAuthError::invalid_request(why))
         }
     }
 }
@@ -85,12 +89,12 @@ fn basic(value: &HeaderValue) -> Option<Secret> {
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
     let bytes = STANDARD.decode(encoded).ok()?;
     let at = bytes.iter().position(|byte| *byte == b':')?;
-    let secret = decoded(&bytes[at + 1..]).filter(|secret| !secret.is_empty())?;
+    let secret = decode(&bytes[at + 1..]).filter(|secret| !secret.is_empty())?;
     scheme.eq_ignore_ascii_case("basic").then(|| Secret::new(secret))
 }
 
 /// Decodes `+` as a space and `%` with two hexadecimal digits.
-fn decoded(bytes: &[u8]) -> Option<String> {
+fn decode(bytes: &[u8]) -> Option<String> {
     let mut text = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some((byte, after)) = rest.split_first() {
@@ -114,7 +118,7 @@ fn decoded(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn form(body: &str) -> Result<Form, Refusal> {
+    fn form(body: &str) -> Result<Form, OAuthError> {
         let mut headers = HeaderMap::new();
         let kind = "Application/x-www-form-urlencoded; charset=utf-8";
         headers.insert(CONTENT_TYPE, kind.parse().unwrap());

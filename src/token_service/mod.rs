@@ -23,7 +23,7 @@ use http::StatusCode;
 use crate::app::App;
 use crate::resources::gateways::input;
 
-pub(crate) use answer::Refusal;
+pub(crate) use answer::OAuthError;
 
 const DISCOVERY: &str = "/gateways/{name}/.well-known/openid-configuration";
 const KEYS: &str = "/gateways/{name}/jwks.json";
@@ -37,7 +37,7 @@ const PATHS: [&str; 6] = [DISCOVERY, KEYS, AUTHORIZE, TOKEN, DEVICE_AUTHORIZATIO
 
 /// Returns the path template that a request's path matches, or `None` if no route matches.
 #[must_use]
-pub(crate) fn path(of: &str) -> Option<&'static str> {
+pub(crate) fn match_path(of: &str) -> Option<&'static str> {
     let (_, rest) = of.strip_prefix("/gateways/")?.split_once('/')?;
     PATHS.into_iter().find(|path| path.strip_prefix("/gateways/{name}/") == Some(rest))
 }
@@ -53,7 +53,7 @@ pub(crate) fn router(app: &Arc<App>) -> Option<Router> {
         .route(TOKEN, post(token::token));
     if app.config.token_service.device_flow {
         router = router
-            .route(DEVICE_AUTHORIZATION, post(device::authorization))
+            .route(DEVICE_AUTHORIZATION, post(device::authorize_device))
             .route(DEVICE, get(device::page));
     }
     Some(router.with_state(Arc::clone(app)))
@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn a_path_matches_the_table_for_any_gateway_name() {
-        assert_eq!(path("/gateways/edge/.well-known/openid-configuration"), Some(DISCOVERY));
-        assert_eq!(path("/gateways/%00/jwks.json"), Some(KEYS));
+        assert_eq!(match_path("/gateways/edge/.well-known/openid-configuration"), Some(DISCOVERY));
+        assert_eq!(match_path("/gateways/%00/jwks.json"), Some(KEYS));
         for none in
             ["", "/", "/gateways", "/gateways/edge", "/gateways/a/b/jwks.json", "/x/edge/jwks.json"]
         {
-            assert_eq!(path(none), None, "{none}");
+            assert_eq!(match_path(none), None, "{none}");
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::access::policy::Guard;
+use crate::access::policy::UpstreamPolicy;
 use crate::clock::Clock;
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
@@ -26,7 +26,7 @@ pub const SANDBOXES_MAX: usize = 10_000;
 
 /// A quantity that a gateway sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum Quantity {
     /// Bytes of responses.
     Bytes,
     /// Messages of responses: log lines, sandbox events, chunks of output.
@@ -35,7 +35,7 @@ pub enum Sent {
     Sandboxes,
 }
 
-impl Sent {
+impl Quantity {
     /// Returns the stored form.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -49,20 +49,20 @@ impl Sent {
 
 /// The share of the budget that a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Draw {
+pub(crate) enum BudgetClass {
     /// Responses whose length callers control: up to the configured limit.
     Bulk,
     /// Calls on a single object: up to twice the configured limit.
     Single,
 }
 
-impl Draw {
+impl BudgetClass {
     /// Returns the share that the responses of a proxied method use.
-    pub(crate) fn of(guard: Option<&Guard>) -> Self {
+    pub(crate) fn for_method(guard: Option<&UpstreamPolicy>) -> Self {
         if guard.is_some_and(|guard| guard.bulk) { Self::Bulk } else { Self::Single }
     }
 
-    fn times(self) -> u64 {
+    fn factor(self) -> u64 {
         match self {
             Self::Bulk => 1,
             Self::Single => 2,
@@ -72,11 +72,11 @@ impl Draw {
 
 /// Usage in the current minute.
 #[derive(Debug, Default)]
-struct Minute {
+struct MinuteUsage {
     number: i64,
     bytes: u64,
     messages: u64,
-    exceeded: Option<Sent>,
+    exceeded: Option<Quantity>,
 }
 
 /// The budget of one gateway.
@@ -85,7 +85,7 @@ pub struct Budget {
     clock: Clock,
     bytes_max: u64,
     messages_max: u64,
-    minute: Mutex<Minute>,
+    minute: Mutex<MinuteUsage>,
 }
 
 impl Budget {
@@ -102,11 +102,11 @@ impl Budget {
 
     /// Returns the limit per minute, or per list for sandboxes.
     #[must_use]
-    pub fn limit(&self, sent: Sent) -> u64 {
-        match sent {
-            Sent::Bytes => self.bytes_max,
-            Sent::Messages => self.messages_max,
-            Sent::Sandboxes => SANDBOXES_MAX as u64,
+    pub fn limit(&self, quantity: Quantity) -> u64 {
+        match quantity {
+            Quantity::Bytes => self.bytes_max,
+            Quantity::Messages => self.messages_max,
+            Quantity::Sandboxes => SANDBOXES_MAX as u64,
         }
     }
 
@@ -114,63 +114,73 @@ impl Budget {
     ///
     /// # Errors
     /// `GATEWAY_OVER_BUDGET` until the minute ends.
-    pub(crate) fn check(&self, draw: Draw) -> Result<(), Error> {
-        let (minute, left) = self.minute();
-        self.verdict(&minute, draw, left)
+    pub(crate) fn check(&self, class: BudgetClass) -> Result<(), Error> {
+        let (minute, time_left) = self.minute();
+        self.check_usage(&minute, class, time_left)
     }
 
     /// Counts the bytes and messages of a response.
     ///
     /// # Errors
     /// `GATEWAY_OVER_BUDGET` if the limit is exceeded.
-    pub(crate) fn spend(&self, bytes: usize, messages: usize, draw: Draw) -> Result<(), Error> {
-        let (mut minute, left) = self.minute();
+    pub(crate) fn spend(
+        &self,
+        bytes: usize,
+        messages: usize,
+        class: BudgetClass,
+    ) -> Result<(), Error> {
+        let (mut minute, time_left) = self.minute();
         minute.bytes = minute.bytes.saturating_add(bytes as u64);
         minute.messages = minute.messages.saturating_add(messages as u64);
-        if let Some(sent) = self.over(&minute, Draw::Bulk) {
-            minute.exceeded = Some(sent);
+        if let Some(quantity) = self.exceeded_limit(&minute, BudgetClass::Bulk) {
+            minute.exceeded = Some(quantity);
         }
-        self.verdict(&minute, draw, left)
+        self.check_usage(&minute, class, time_left)
     }
 
     /// Records that a list had more sandboxes than the limit.
-    pub(crate) fn too_many_sandboxes(&self) {
-        self.minute().0.exceeded = Some(Sent::Sandboxes);
+    pub(crate) fn record_too_many_sandboxes(&self) {
+        self.minute().0.exceeded = Some(Quantity::Sandboxes);
     }
 
     /// Returns the exceeded limit, or `None` if none was exceeded or it was already reported.
-    pub(crate) fn exceeded(&self) -> Option<Sent> {
+    pub(crate) fn exceeded(&self) -> Option<Quantity> {
         self.minute().0.exceeded
     }
 
     /// Clears an exceeded limit after it was reported.
-    pub(crate) fn told(&self, sent: Sent) {
-        self.minute().0.exceeded.take_if(|exceeded| *exceeded == sent);
+    pub(crate) fn clear_exceeded(&self, quantity: Quantity) {
+        self.minute().0.exceeded.take_if(|exceeded| *exceeded == quantity);
     }
 
-    fn over(&self, minute: &Minute, draw: Draw) -> Option<Sent> {
-        if minute.bytes > self.bytes_max.saturating_mul(draw.times()) {
-            return Some(Sent::Bytes);
+    fn exceeded_limit(&self, minute: &MinuteUsage, class: BudgetClass) -> Option<Quantity> {
+        if minute.bytes > self.bytes_max.saturating_mul(class.factor()) {
+            return Some(Quantity::Bytes);
         }
-        let most = self.messages_max.saturating_mul(draw.times());
-        (minute.messages > most).then_some(Sent::Messages)
+        let messages_max = self.messages_max.saturating_mul(class.factor());
+        (minute.messages > messages_max).then_some(Quantity::Messages)
     }
 
-    fn verdict(&self, minute: &Minute, draw: Draw, left: Duration) -> Result<(), Error> {
-        let over = |_| Error::Exhausted { reason: Reason::GatewayOverBudget, retry_in: left };
-        self.over(minute, draw).map(over).map_or(Ok(()), Err)
+    fn check_usage(
+        &self,
+        minute: &MinuteUsage,
+        class: BudgetClass,
+        time_left: Duration,
+    ) -> Result<(), Error> {
+        let over = |_| Error::Exhausted { reason: Reason::GatewayOverBudget, retry_in: time_left };
+        self.exceeded_limit(minute, class).map(over).map_or(Ok(()), Err)
     }
 
     /// Returns the current minute and the time until it ends. Starts a new minute if the clock was set back.
-    fn minute(&self) -> (MutexGuard<'_, Minute>, Duration) {
+    fn minute(&self) -> (MutexGuard<'_, MinuteUsage>, Duration) {
         let now = self.clock.now().unix_seconds();
         let number = now.div_euclid(MINUTE_SECONDS);
         let mut minute = self.minute.lock();
         if minute.number != number {
-            *minute = Minute { number, exceeded: minute.exceeded, ..Minute::default() };
+            *minute = MinuteUsage { number, exceeded: minute.exceeded, ..MinuteUsage::default() };
         }
-        let left = MINUTE_SECONDS - now.rem_euclid(MINUTE_SECONDS);
-        (minute, Duration::from_secs(left.unsigned_abs()))
+        let time_left = MINUTE_SECONDS - now.rem_euclid(MINUTE_SECONDS);
+        (minute, Duration::from_secs(time_left.unsigned_abs()))
     }
 }
 
@@ -188,9 +198,9 @@ mod tests {
         let into = clock.now().unix_seconds().rem_euclid(MINUTE_SECONDS);
         clock.advance(Duration::from_secs((MINUTE_SECONDS - into).unsigned_abs()));
         let budget = Budget::new(&config, clock.clone());
-        let (list, stop) = (Draw::Bulk, Draw::Single);
+        let (list, stop) = (BudgetClass::Bulk, BudgetClass::Single);
         for (bytes, messages, exceeded) in
-            [(100, 3, None), (101, 0, Some(Sent::Bytes)), (0, 4, Some(Sent::Messages))]
+            [(100, 3, None), (101, 0, Some(Quantity::Bytes)), (0, 4, Some(Quantity::Messages))]
         {
             assert_eq!(budget.spend(bytes, messages, list).is_err(), exceeded.is_some());
             assert_eq!(budget.check(list).is_err(), exceeded.is_some());
@@ -199,8 +209,8 @@ mod tests {
             clock.advance(Duration::from_mins(1));
             assert!(budget.check(list).is_ok());
             assert_eq!(budget.exceeded(), exceeded, "until it is told of");
-            if let Some(sent) = exceeded {
-                budget.told(sent);
+            if let Some(quantity) = exceeded {
+                budget.clear_exceeded(quantity);
             }
             assert_eq!(budget.exceeded(), None);
         }

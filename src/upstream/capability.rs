@@ -8,13 +8,13 @@
 //! - a version that cannot be parsed removes no capability: the gateway itself rejects calls that it does not know. A
 //!   development build counts as the release that it precedes.
 
-use super::generation::{Detected, Generation};
+use super::generation::{DetectedGeneration, Generation};
 use crate::access::policy::PolicyEffect;
 use crate::error::{Error, Reason};
 use crate::pb::release::Version;
 
 /// The supported releases, for messages.
-const SPOKEN: &str = "supported are 0.0.88 to 0.0.116 and 0.1.x";
+const SUPPORTED: &str = "supported are 0.0.88 to 0.0.116 and 0.1.x";
 
 /// A family of schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Family {
 impl Family {
     /// Returns the family of a version.
     #[must_use]
-    pub fn of(version: &str) -> Self {
+    pub fn from_version(version: &str) -> Self {
         match Version::parse(version) {
             Some(Version(0, 0, 0..=36)) => Self::Before0_0_37,
             Some(Version(0, 0, 37..=87)) => Self::Before0_0_88,
@@ -46,11 +46,13 @@ impl Family {
 
     /// Returns the generation of the family.
     #[must_use]
-    pub fn generation(self) -> Detected {
+    pub fn generation(self) -> DetectedGeneration {
         match self {
-            Self::V0_0 => Detected::Known(Generation::V0_0),
-            Self::V0_1 => Detected::Known(Generation::V0_1),
-            Self::Before0_0_37 | Self::Before0_0_88 | Self::Unknown => Detected::Unsupported,
+            Self::V0_0 => DetectedGeneration::Known(Generation::V0_0),
+            Self::V0_1 => DetectedGeneration::Known(Generation::V0_1),
+            Self::Before0_0_37 | Self::Before0_0_88 | Self::Unknown => {
+                DetectedGeneration::Unsupported
+            }
         }
     }
 }
@@ -115,7 +117,7 @@ impl Capability {
     }
 
     /// Returns the capability that a method requires, or `None` if every gateway has the method.
-    fn of_method(path: &str) -> Option<Self> {
+    fn for_method(path: &str) -> Option<Self> {
         Some(match path.rsplit_once('/')?.1 {
             "GetCurrentUser" => Self::CurrentUser,
             "StartSandbox" | "StopSandbox" => Self::StartStop,
@@ -134,7 +136,7 @@ impl Capability {
 
     /// Checks whether a gateway of this effective generation and reported version has the capability.
     #[must_use]
-    pub fn is_held(self, generation: Generation, version: &str) -> bool {
+    pub fn is_supported(self, generation: Generation, version: &str) -> bool {
         let (since, version) = (self.since(), Version::parse(version));
         let old_enough = since.1 == 0 || generation == Generation::V0_1;
         match generation {
@@ -149,18 +151,23 @@ impl Capability {
 /// Checks whether the configured generation differs from that of the reported version. A version of no known family
 /// does not contradict: that is the case for which the generation is configured.
 #[must_use]
-pub fn contradicts(taken_for: Generation, version: &str) -> bool {
-    let family = Family::of(version);
-    family != Family::Unknown && family.generation() != Detected::Known(taken_for)
+pub fn contradicts(generation: Generation, version: &str) -> bool {
+    let family = Family::from_version(version);
+    family != Family::Unknown && family.generation() != DetectedGeneration::Known(generation)
 }
 
 /// Rejects a method that the gateway does not have.
 ///
 /// # Errors
 /// `METHOD_NOT_SUPPORTED` if it lacks the capability.
-pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) -> Result<(), Error> {
-    let Some(needed) = Capability::of_method(path) else { return Ok(()) };
-    if needed.is_held(taken_for, version) {
+pub fn check_method(
+    path: &str,
+    gateway: &str,
+    generation: Generation,
+    version: &str,
+) -> Result<(), Error> {
+    let Some(needed) = Capability::for_method(path) else { return Ok(()) };
+    if needed.is_supported(generation, version) {
         return Ok(());
     }
     let method = path.rsplit('/').next().unwrap_or_default();
@@ -170,7 +177,7 @@ pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) ->
         format!("since version {}", needed.since())
     };
     let why = format!(
-        "`{method}` exists {when}, gateway `{gateway}` reports `{version}` and speaks generation {taken_for}"
+        "`{method}` exists {when}, gateway `{gateway}` reports `{version}` and speaks generation {generation}"
     );
     Err(Error::refused(Reason::MethodNotSupported, why))
 }
@@ -180,25 +187,25 @@ pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) ->
 ///
 /// # Errors
 /// `WIRE_CONTRADICTED` for such a call.
-pub fn governable(
+pub fn check_effect(
     effect: PolicyEffect,
     gateway: &str,
-    taken_for: Generation,
+    generation: Generation,
     version: &str,
 ) -> Result<(), Error> {
-    if effect == PolicyEffect::None || !contradicts(taken_for, version) {
+    if effect == PolicyEffect::None || !contradicts(generation, version) {
         return Ok(());
     }
     let why = format!(
-        "gateway `{gateway}` is set to generation {taken_for} by hand but reports `{version}`, so nothing that could change a policy is sent to it"
+        "gateway `{gateway}` is set to generation {generation} by hand but reports `{version}`, so nothing that could change a policy is sent to it"
     );
     Err(Error::refused(Reason::WireContradicted, why))
 }
 
 /// Returns the reason why a version is not supported.
 #[must_use]
-pub fn unsupported(version: &str) -> String {
-    let why = match Family::of(version) {
+pub fn unsupported_reason(version: &str) -> String {
+    let why = match Family::from_version(version) {
         Family::Before0_0_37 => {
             "is not supported (in releases before 0.0.37, sandboxes and providers have another structure)"
         }
@@ -207,20 +214,20 @@ pub fn unsupported(version: &str) -> String {
             "is not supported (it is no release that this server knows)"
         }
     };
-    format!("version `{version}` {why}: {SPOKEN}")
+    format!("version `{version}` {why}: {SUPPORTED}")
 }
 
 /// Returns a note on a gateway's wire generation, or an empty string if there is no problem.
 #[must_use]
-pub fn note(taken_for: Detected, version: &str) -> String {
-    match taken_for {
-        Detected::Unsupported => unsupported(version),
-        Detected::Known(set) if contradicts(set, version) => {
+pub fn generation_note(generation: DetectedGeneration, version: &str) -> String {
+    match generation {
+        DetectedGeneration::Unsupported => unsupported_reason(version),
+        DetectedGeneration::Known(set) if contradicts(set, version) => {
             format!(
                 "version `{version}` is not of generation {set}, which was set by hand: reads pass, calls that could change a policy are refused"
             )
         }
-        Detected::Known(_) | Detected::Unknown => String::new(),
+        DetectedGeneration::Known(_) | DetectedGeneration::Unknown => String::new(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Families, capabilities and contradictions of versions.
 
 use super::*;
-use crate::status::code_of;
+use crate::status::code_and_reason;
 
 const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
 const TEMPLATES: &str = "/openshell.v1.OpenShell/ListSandboxTemplates";
 const ROUTE: &str = "/openshell.inference.v1.Inference/GetInferenceRoute";
 
-fn held(generation: Generation, version: &str) -> Vec<Capability> {
-    Capability::ALL.into_iter().filter(|c| c.is_held(generation, version)).collect()
+fn supported(generation: Generation, version: &str) -> Vec<Capability> {
+    Capability::ALL.into_iter().filter(|c| c.is_supported(generation, version)).collect()
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn capabilities_follow_from_generation_and_version() {
         ("latest", Generation::V0_1, &new),
     ];
     for (version, generation, expected) in table {
-        assert_eq!(held(generation, version), expected, "{version} as {generation:?}");
+        assert_eq!(supported(generation, version), expected, "{version} as {generation:?}");
     }
-    assert_eq!(Detected::of_version("0.0.36").known(), None, "nothing is asked of it");
+    assert_eq!(DetectedGeneration::from_version("0.0.36").known(), None, "nothing is asked of it");
 }
 
 #[test]
@@ -71,18 +71,18 @@ fn the_four_release_families_are_distinguished() {
         ("", Family::Unknown),
     ];
     for (version, family) in table {
-        assert_eq!(Family::of(version), family, "{version}");
+        assert_eq!(Family::from_version(version), family, "{version}");
     }
-    assert!(unsupported("0.0.36").contains("releases before 0.0.37"));
-    assert!(unsupported("0.0.50").contains("0.0.37 to 0.0.87"));
-    assert!(unsupported("latest").contains("no release that this server knows"));
+    assert!(unsupported_reason("0.0.36").contains("releases before 0.0.37"));
+    assert!(unsupported_reason("0.0.50").contains("0.0.37 to 0.0.87"));
+    assert!(unsupported_reason("latest").contains("no release that this server knows"));
 }
 
 #[test]
 fn a_missing_method_is_reported_with_the_version_that_has_it() {
     let missing = |path, generation, version| {
-        let refused = needs(path, "edge", generation, version).err()?;
-        assert_eq!(code_of(&refused).1, Reason::MethodNotSupported);
+        let refused = check_method(path, "edge", generation, version).err()?;
+        assert_eq!(code_and_reason(&refused).1, Reason::MethodNotSupported);
         Some(refused.to_string())
     };
     assert_eq!(missing(STOP, Generation::V0_0, "0.0.105"), None);
@@ -113,11 +113,11 @@ fn t09_no_policy_write_passes_if_the_version_contradicts_the_generation() {
     ];
     for (set, version, contradicted) in table {
         assert_eq!(contradicts(set, version), contradicted, "{set:?} {version}");
-        let refused = governable(PolicyEffect::Sandbox, "edge", set, version);
+        let refused = check_effect(PolicyEffect::Sandbox, "edge", set, version);
         assert_eq!(refused.is_err(), contradicted, "{set:?} {version}");
-        governable(PolicyEffect::None, "edge", set, version).expect("a read passes");
+        check_effect(PolicyEffect::None, "edge", set, version).expect("a read passes");
         assert_eq!(
-            note(Detected::Known(set), version).is_empty(),
+            generation_note(DetectedGeneration::Known(set), version).is_empty(),
             !contradicted,
             "{set:?} {version}"
         );

@@ -17,11 +17,11 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 
-use super::bounds::{self, Bounds, Permit};
+use super::bounds::{self, CallLimits, StreamPermit};
 use super::connection::{Connection, Lease, Purpose};
 use super::lane::Lane;
-use super::spare::Spare;
-use super::streams::{New, Shared, Streams};
+use super::spare::SparePool;
+use super::streams::{NewConnection, SharedConnections, SharedLease};
 use super::targets::{Target, Targets};
 use crate::access::principal::PrincipalId;
 use crate::config::Gateways;
@@ -36,7 +36,7 @@ const TRIES: usize = 3;
 pub(crate) struct Channels {
     targets: Arc<Targets>,
     config: Arc<Gateways>,
-    bounds: Arc<Bounds>,
+    limits: Arc<CallLimits>,
     pools: Mutex<HashMap<GatewayId, Arc<Pool>>>,
 }
 
@@ -45,8 +45,8 @@ pub(crate) struct Channels {
 struct Pool {
     slots: Vec<Mutex<Slot>>,
     next: AtomicUsize,
-    streams: Streams,
-    spare: Arc<Spare>,
+    streams: SharedConnections,
+    spare: Arc<SparePool>,
 }
 
 /// Slot for one connection.
@@ -54,25 +54,25 @@ struct Pool {
 enum Slot {
     Empty,
     /// Opening with this `connection_version`; the task sends one result.
-    Opening(u64, watch::Receiver<Option<Answer>>),
+    Opening(u64, watch::Receiver<Option<OpenResult>>),
     Open(Arc<Connection>),
 }
 
 /// Result of opening a connection. The error carries nothing: callers get a generic one, and the cause is logged where
 /// it occurs.
-pub(crate) type Answer = Result<Arc<Connection>, ()>;
+pub(crate) type OpenResult = Result<Arc<Connection>, ()>;
 
 impl Channels {
     /// Creates the pools with no connection open.
     pub(crate) fn new(
         targets: &Arc<Targets>,
         config: &Arc<Gateways>,
-        bounds: &Arc<Bounds>,
+        limits: &Arc<CallLimits>,
     ) -> Self {
         Self {
             targets: Arc::clone(targets),
             config: Arc::clone(config),
-            bounds: Arc::clone(bounds),
+            limits: Arc::clone(limits),
             pools: Mutex::default(),
         }
     }
@@ -83,67 +83,67 @@ impl Channels {
     /// As [`Channels::lease`], and `GATEWAY_BUSY` if a limit of open streams is reached.
     pub(crate) async fn lease_for(
         &self,
-        meant: &Target,
+        requested: &Target,
         lane: Lane,
         caller: Option<PrincipalId>,
     ) -> Result<Lease, Error> {
         if lane == Lane::Unary {
-            return self.lease(meant).await;
+            return self.lease(requested).await;
         }
-        let permit = self.bounds.admit(meant.id, caller, lane)?;
-        self.lease_stream(meant, lane, Some(Arc::new(permit))).await
+        let permit = self.limits.admit_stream(requested.id, caller, lane)?;
+        self.lease_stream(requested, lane, Some(Arc::new(permit))).await
     }
 
-    /// Leases another connection for the call that holds `held`; opens a new one if a slot is free.
+    /// Leases another connection for the call that holds `current`; opens a new one if a slot is free.
     ///
     /// # Errors
     /// As [`Channels::lease_for`].
-    pub(crate) async fn renew(&self, meant: &Target, held: &Lease) -> Result<Lease, Error> {
-        match held.lane() {
+    pub(crate) async fn renew(&self, requested: &Target, current: &Lease) -> Result<Lease, Error> {
+        match current.lane() {
             Lane::Unary => {
-                let pool = self.pool(meant.id);
-                let turn = pool.vacant().unwrap_or_else(|| pool.turn());
-                self.lease_unary(meant, &pool, turn).await
+                let pool = self.pool(requested.id);
+                let index = pool.vacant_slot().unwrap_or_else(|| pool.next_slot());
+                self.lease_unary(requested, &pool, index).await
             }
             lane @ (Lane::Streams | Lane::Exclusive) => {
-                self.lease_stream(meant, lane, held.permit().cloned()).await
+                self.lease_stream(requested, lane, current.permit().cloned()).await
             }
         }
     }
 
     /// Leases a connection for a unary call to the gateway's current target, if it is still the same gateway as
-    /// `meant`.
+    /// `requested`.
     ///
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, and `GATEWAY_BUSY` if all connections carry as many calls as
     /// their windows allow.
-    pub(crate) async fn lease(&self, meant: &Target) -> Result<Lease, Error> {
-        let pool = self.pool(meant.id);
-        let turn = pool.turn();
-        self.lease_unary(meant, &pool, turn).await
+    pub(crate) async fn lease(&self, requested: &Target) -> Result<Lease, Error> {
+        let pool = self.pool(requested.id);
+        let index = pool.next_slot();
+        self.lease_unary(requested, &pool, index).await
     }
 
     async fn lease_unary(
         &self,
-        meant: &Target,
+        requested: &Target,
         pool: &Arc<Pool>,
-        mut turn: usize,
+        mut index: usize,
     ) -> Result<Lease, Error> {
         let (mut tries, mut full) = (TRIES, 0);
         while tries > 0 {
             tries -= 1;
-            let target = self.targets.still(meant)?;
-            target.identity.ready().await?;
-            let mut opening = match self.take(pool, turn, &target) {
-                Taken::Open(lease) => return Ok(lease),
-                Taken::Opening(opening) => opening,
-                Taken::Old => continue,
-                Taken::Full => {
+            let target = self.targets.revalidate(requested)?;
+            target.identity.ensure_credential().await?;
+            let mut opening = match self.take(pool, index, &target) {
+                SlotResult::Open(lease) => return Ok(lease),
+                SlotResult::Opening(opening) => opening,
+                SlotResult::Stale => continue,
+                SlotResult::Full => {
                     full += 1;
                     if full == pool.slots.len() {
                         return Err(bounds::busy());
                     }
-                    turn = turn.wrapping_add(1);
+                    index = index.wrapping_add(1);
                     tries += 1;
                     continue;
                 }
@@ -162,22 +162,22 @@ impl Channels {
                 Some(Err(())) | None => break,
             }
         }
-        Err(Connection::unreachable(&meant.name))
+        Err(Connection::unreachable(&requested.name))
     }
 
-    fn take(&self, pool: &Arc<Pool>, turn: usize, target: &Arc<Target>) -> Taken {
-        let mut slot = pool.slot(turn);
+    fn take(&self, pool: &Arc<Pool>, index: usize, target: &Arc<Target>) -> SlotResult {
+        let mut slot = pool.slot(index);
         match &*slot {
             Slot::Open(connection) if connection.version() == target.connection_version => {
                 if let Some(lease) = connection.lease() {
-                    return Taken::Open(lease);
+                    return SlotResult::Open(lease);
                 }
                 if connection.is_open() {
-                    return Taken::Full;
+                    return SlotResult::Full;
                 }
             }
             Slot::Opening(version, opening) if *version == target.connection_version => {
-                return Taken::Opening(opening.clone());
+                return SlotResult::Opening(opening.clone());
             }
             Slot::Empty | Slot::Open(_) | Slot::Opening(..) => {}
         }
@@ -185,94 +185,97 @@ impl Channels {
         // newer.
         let current = self.targets.get(target.id).map(|now| now.connection_version);
         if current != Some(target.connection_version) {
-            return Taken::Old;
+            return SlotResult::Stale;
         }
-        let (answered, opening) = watch::channel(None);
+        let (result_sender, opening) = watch::channel(None);
         *slot = Slot::Opening(target.connection_version, opening.clone());
         drop(slot);
         let (pool, target) = (Arc::clone(pool), Arc::clone(target));
         let config = Arc::clone(&self.config);
-        crate::net::own(async move {
+        crate::net::spawn_owned(async move {
             let opened = Connection::open(&target, &config).await;
             let answer = opened.map(Arc::new).map_err(|_| ());
-            pool.opened(turn, target.connection_version, answer.as_ref().ok());
-            answered.send_replace(Some(answer));
+            pool.store(index, target.connection_version, answer.as_ref().ok());
+            result_sender.send_replace(Some(answer));
         });
-        Taken::Opening(opening)
+        SlotResult::Opening(opening)
     }
 
     /// Leases a connection for a streaming call.
     async fn lease_stream(
         &self,
-        meant: &Target,
+        requested: &Target,
         lane: Lane,
-        permit: Option<Arc<Permit>>,
+        permit: Option<Arc<StreamPermit>>,
     ) -> Result<Lease, Error> {
-        let pool = self.pool(meant.id);
+        let pool = self.pool(requested.id);
         for _ in 0..TRIES {
-            let target = self.targets.still(meant)?;
-            target.identity.ready().await?;
+            let target = self.targets.revalidate(requested)?;
+            target.identity.ensure_credential().await?;
             let leased = if lane == Lane::Exclusive {
-                self.exclusive(&pool, &target, permit.clone()).await?
+                self.lease_exclusive(&pool, &target, permit.clone()).await?
             } else {
-                self.shared(&pool, &target).await?
+                self.lease_shared(&pool, &target).await?
             };
             match leased {
-                Some(Ok(lease)) => return Ok(lease.permitted(permit)),
+                Some(Ok(lease)) => return Ok(lease.with_permit(permit)),
                 Some(Err(())) => break,
                 None => {}
             }
         }
-        Err(Connection::unreachable(&meant.name))
+        Err(Connection::unreachable(&requested.name))
     }
 
     /// Leases a shared connection. Returns `None` if it has no room left or the target is stale.
-    async fn shared(
+    async fn lease_shared(
         &self,
         pool: &Arc<Pool>,
         target: &Arc<Target>,
     ) -> Result<Option<Result<Lease, ()>>, Error> {
         let version = target.connection_version;
-        let seat = || {
+        let permit = || {
             let current = self.targets.get(target.id).map(|now| now.connection_version);
             let is_current = current == Some(version);
-            is_current.then(|| self.bounds.connect(target.id)).transpose()
+            is_current.then(|| self.limits.admit_connection(target.id)).transpose()
         };
-        let New { id, seat, answered, waiting } = match pool.streams.take(version, seat)? {
-            Shared::Open(lease) => return Ok(Some(Ok(lease))),
-            Shared::Opening(waiting) => return Ok(waiting.lease().await),
-            Shared::Old => return Ok(None),
-            Shared::New(new) => new,
-        };
-        let purpose = Purpose { lane: Lane::Streams, seat: Some(seat), spare: Weak::new() };
-        let (pool, opening) = (Arc::clone(pool), self.opening(target, purpose));
-        crate::net::own(async move {
+        let NewConnection { id, permit, result_sender, pending } =
+            match pool.streams.take(version, permit)? {
+                SharedLease::Open(lease) => return Ok(Some(Ok(lease))),
+                SharedLease::Opening(pending) => return Ok(pending.lease().await),
+                SharedLease::Stale => return Ok(None),
+                SharedLease::New(new) => new,
+            };
+        let purpose =
+            Purpose { lane: Lane::Streams, connection_permit: Some(permit), spare: Weak::new() };
+        let (pool, opening) = (Arc::clone(pool), self.open_connection(target, purpose));
+        crate::net::spawn_owned(async move {
             let answer = opening.await;
-            pool.streams.opened(id, answer.as_ref().ok());
-            answered.send_replace(Some(answer));
+            pool.streams.store(id, answer.as_ref().ok());
+            result_sender.send_replace(Some(answer));
         });
-        Ok(waiting.lease().await)
+        Ok(pending.lease().await)
     }
 
     /// Leases a connection that serves only this call.
-    async fn exclusive(
+    async fn lease_exclusive(
         &self,
         pool: &Arc<Pool>,
         target: &Arc<Target>,
-        permit: Option<Arc<Permit>>,
+        permit: Option<Arc<StreamPermit>>,
     ) -> Result<Option<Result<Lease, ()>>, Error> {
         if let Some(lease) = pool.spare.take(target.connection_version) {
             return Ok(Some(Ok(lease)));
         }
-        let seat = Some(self.bounds.connect(target.id)?);
+        let connection_permit = Some(self.limits.admit_connection(target.id)?);
         let spare = Arc::downgrade(&pool.spare);
-        let opening = self.opening(target, Purpose { lane: Lane::Exclusive, seat, spare });
-        let (answered, answer) = oneshot::channel();
+        let opening = self
+            .open_connection(target, Purpose { lane: Lane::Exclusive, connection_permit, spare });
+        let (result_sender, answer) = oneshot::channel();
         let spare = Arc::clone(&pool.spare);
-        crate::net::own(async move {
+        crate::net::spawn_owned(async move {
             // The stream counts against its caller while the connection opens, even if the caller hangs up.
             let _permit = permit;
-            if let Err(Ok(unused)) = answered.send(opening.await) {
+            if let Err(Ok(unused)) = result_sender.send(opening.await) {
                 spare.put(unused);
             }
         });
@@ -283,11 +286,11 @@ impl Channels {
     }
 
     /// Opens a connection for streaming calls.
-    fn opening(
+    fn open_connection(
         &self,
         target: &Arc<Target>,
         purpose: Purpose,
-    ) -> impl Future<Output = Answer> + Send + use<> {
+    ) -> impl Future<Output = OpenResult> + Send + use<> {
         let (target, config) = (Arc::clone(target), Arc::clone(&self.config));
         async move {
             Connection::open_for(purpose, &target, &config).await.map(Arc::new).map_err(|_| ())
@@ -307,44 +310,44 @@ impl Channels {
         let pool = Arc::new(Pool {
             slots,
             next: AtomicUsize::new(0),
-            streams: Streams::default(),
-            spare: Arc::new(Spare::new(self.config.probe_timeout())),
+            streams: SharedConnections::default(),
+            spare: Arc::new(SparePool::new(self.config.probe_timeout())),
         });
         pools.insert(id, Arc::clone(&pool));
         pool
     }
 }
 
-enum Taken {
+enum SlotResult {
     Open(Lease),
-    Opening(watch::Receiver<Option<Answer>>),
+    Opening(watch::Receiver<Option<OpenResult>>),
     /// The target is stale.
-    Old,
+    Stale,
     /// The connection carries its maximum number of calls.
     Full,
 }
 
 impl Pool {
     /// Returns the next slot, round-robin.
-    fn turn(&self) -> usize {
+    fn next_slot(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Returns a slot without an open connection, where a new one with an unused window is opened.
-    fn vacant(&self) -> Option<usize> {
-        (0..self.slots.len()).find(|turn| match &*self.slot(*turn) {
+    fn vacant_slot(&self) -> Option<usize> {
+        (0..self.slots.len()).find(|index| match &*self.slot(*index) {
             Slot::Empty | Slot::Opening(..) => true,
             Slot::Open(connection) => !connection.is_open(),
         })
     }
 
-    fn slot(&self, turn: usize) -> MutexGuard<'_, Slot> {
-        self.slots[turn % self.slots.len()].lock()
+    fn slot(&self, index: usize) -> MutexGuard<'_, Slot> {
+        self.slots[index % self.slots.len()].lock()
     }
 
     /// Stores a connection in its slot, unless the slot was reassigned to another version in the meantime.
-    fn opened(&self, turn: usize, version: u64, connection: Option<&Arc<Connection>>) {
-        let mut slot = self.slot(turn);
+    fn store(&self, index: usize, version: u64, connection: Option<&Arc<Connection>>) {
+        let mut slot = self.slot(index);
         if matches!(&*slot, Slot::Opening(of, _) if *of == version) {
             *slot = connection.map_or(Slot::Empty, |open| Slot::Open(Arc::clone(open)));
         }

@@ -23,15 +23,15 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use super::bounds::{Permit, Seat};
+use super::bounds::{ConnectionPermit, StreamPermit};
 use super::budget::Budget;
-use super::drive::Task;
-use super::generation::Detected;
+use super::drive::ConnectionTask;
+use super::generation::DetectedGeneration;
 use super::identity::Identity;
 use super::lane::Lane;
 use super::probe::{HEALTH, Probe};
-use super::reaper::{Piece, Reaper};
-use super::spare::Spare;
+use super::reaper::{Reaper, StreamHandle};
+use super::spare::SparePool;
 use super::targets::Target;
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
@@ -55,7 +55,7 @@ const RETIRED: usize = 1 << (usize::BITS - 1);
 #[derive(Debug)]
 pub(crate) struct Connection {
     send: SendRequest<Bytes>,
-    dead: UnboundedSender<Piece>,
+    abandoned: UnboundedSender<StreamHandle>,
     load: Arc<Load>,
     probe: Probe,
     version: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Connection {
     gateway: Arc<str>,
     gateway_header: HeaderValue,
     lane: Lane,
-    spare: Weak<Spare>,
+    spare: Weak<SparePool>,
 }
 
 /// The purpose for which a connection is opened.
@@ -75,9 +75,9 @@ pub(crate) struct Purpose {
     /// The lane of calls that it carries.
     pub(crate) lane: Lane,
     /// Held until the connection closes.
-    pub(crate) seat: Option<Seat>,
+    pub(crate) connection_permit: Option<ConnectionPermit>,
     /// Pool to which it returns when its one call has ended.
-    pub(crate) spare: Weak<Spare>,
+    pub(crate) spare: Weak<SparePool>,
 }
 
 /// Usage counters of a connection.
@@ -119,7 +119,7 @@ impl Load {
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Arc<Connection>,
-    permit: Option<Arc<Permit>>,
+    permit: Option<Arc<StreamPermit>>,
 }
 
 impl std::ops::Deref for Lease {
@@ -132,19 +132,19 @@ impl std::ops::Deref for Lease {
 
 impl Lease {
     /// Returns a second lease for another handle of the same stream.
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         self.connection.load.streams.fetch_add(1, Ordering::Relaxed);
         Self { connection: Arc::clone(&self.connection), permit: self.permit.clone() }
     }
 
     /// Attaches the permit of the stream.
-    pub(crate) fn permitted(mut self, permit: Option<Arc<Permit>>) -> Self {
+    pub(crate) fn with_permit(mut self, permit: Option<Arc<StreamPermit>>) -> Self {
         self.permit = permit;
         self
     }
 
     /// Returns the permit of the stream.
-    pub(crate) fn permit(&self) -> Option<&Arc<Permit>> {
+    pub(crate) fn permit(&self) -> Option<&Arc<StreamPermit>> {
         self.permit.as_ref()
     }
 }
@@ -153,13 +153,13 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let before = self.connection.load.streams.fetch_sub(1, Ordering::Relaxed);
         if self.connection.lane == Lane::Exclusive && before & !RETIRED == 1 {
-            Connection::left(&self.connection);
+            Connection::release_exclusive(&self.connection);
         }
     }
 }
 
 /// The two handles of an opened stream.
-pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
+pub(crate) type OpenedStream = (ResponseFuture, SendStream<Bytes>);
 
 impl Connection {
     /// Connects for unary calls and probes the version, within the configured timeouts.
@@ -167,7 +167,7 @@ impl Connection {
     /// # Errors
     /// `ADDRESS_FORBIDDEN`, `GATEWAY_UNREACHABLE` or `GATEWAY_TOKEN_UNAVAILABLE`; the cause is logged.
     pub(crate) async fn open(target: &Target, config: &Gateways) -> Result<Self, Error> {
-        let purpose = Purpose { lane: Lane::Unary, seat: None, spare: Weak::new() };
+        let purpose = Purpose { lane: Lane::Unary, connection_permit: None, spare: Weak::new() };
         Self::open_for(purpose, target, config).await
     }
 
@@ -181,33 +181,34 @@ impl Connection {
         config: &Gateways,
     ) -> Result<Self, Error> {
         let within = config.connect_timeout();
-        target.identity.ready().await?;
+        target.identity.ensure_credential().await?;
         let (host, networks) = (&target.host, &config.allowed_networks);
         let stream = connect::connect(&target.names, host, target.port, networks, within).await?;
-        let (mut connection, server_cert) = match &target.tls {
+        let (mut connection, server_cert_expires_at) = match &target.tls {
             None => (Self::handshake(stream, purpose, target, config).await?, None),
             Some(tls) => {
-                let stream = connect::tls(stream, host, tls, Protocol::Http2, within).await?;
-                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let expires = shown.and_then(|der| x509::expiry(der));
+                let stream =
+                    connect::tls_handshake(stream, host, tls, Protocol::Http2, within).await?;
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let expires = certificate.and_then(|der| x509::expiry(der));
                 (Self::handshake(stream, purpose, target, config).await?, expires)
             }
         };
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let failed = |why: &str| {
             warn!(gateway = %target.name, why, "a gateway does not say whether it is well");
             Self::unreachable(&target.name)
         };
-        let answer = timeout(config.probe_timeout(), connection.ask(HEALTH, &[])).await;
+        let answer = timeout(config.probe_timeout(), connection.call_unary(HEALTH, &[])).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(why)) => return Err(failed(&why.to_string())),
             Err(_) => return Err(failed("no answer in time")),
         };
-        let probe = Probe::read(answer, asked.elapsed())
+        let probe = Probe::from_health(answer, sent_at.elapsed())
             .ok_or_else(|| failed("its response is not valid"))?;
-        let generation = target.pinned.map_or(probe.generation, Detected::Known);
-        connection.probe = Probe { generation, server_cert, ..probe };
+        let generation = target.pinned.map_or(probe.generation, DetectedGeneration::Known);
+        connection.probe = Probe { generation, server_cert_expires_at, ..probe };
         Ok(connection)
     }
 
@@ -221,8 +222,8 @@ impl Connection {
             warn!(gateway = %target.name, %why, "a gateway does not speak HTTP/2");
             Self::unreachable(&target.name)
         };
-        let Purpose { lane, seat, spare } = purpose;
-        let shaken = h2::client::Builder::new()
+        let Purpose { lane, connection_permit, spare } = purpose;
+        let handshake = h2::client::Builder::new()
             .initial_window_size(lane.stream_window())
             .initial_connection_window_size(lane.connection_window())
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
@@ -231,27 +232,28 @@ impl Connection {
             .reset_stream_duration(RESET_MEMORY)
             .enable_push(false)
             .handshake(io);
-        let (send, mut h2) = match timeout(config.connect_timeout(), shaken).await {
-            Ok(shaken) => shaken.map_err(|error| failed(&error))?,
+        let (send, mut h2) = match timeout(config.connect_timeout(), handshake).await {
+            Ok(handshake) => handshake.map_err(|error| failed(&error))?,
             Err(_) => return Err(failed(&"no handshake in time")),
         };
         let ping = h2.ping_pong();
-        let (dead, buried) = unbounded_channel();
+        let (abandoned, abandoned_handles) = unbounded_channel();
         let load = Arc::new(Load::default());
-        let task = Task {
+        let task = ConnectionTask {
             load: Arc::clone(&load),
             gateway: Arc::clone(&target.name),
-            idle: config.idle(),
+            idle_timeout: config.idle(),
             reaper: Reaper::default(),
-            _seat: seat,
+            _permit: connection_permit,
         };
-        crate::net::own(async move { task.run(h2, ping, buried).await });
+        crate::net::spawn_owned(async move { task.run(h2, ping, abandoned_handles).await });
         let authority = authority(&target.host, target.port).map_err(|error| failed(&error))?;
         Ok(Self {
             send,
-            dead,
+            abandoned,
             load,
-            probe: Probe::read(Bytes::new(), Duration::ZERO).expect("no bytes are a message"),
+            probe: Probe::from_health(Bytes::new(), Duration::ZERO)
+                .expect("no bytes are a message"),
             version: target.connection_version,
             scheme: if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
@@ -302,8 +304,8 @@ impl Connection {
     }
 
     /// Fetches the credential if it is a token that has to be fetched.
-    pub(crate) async fn ready(&self) -> Result<(), Error> {
-        self.identity.ready().await
+    pub(crate) async fn ensure_credential(&self) -> Result<(), Error> {
+        self.identity.ensure_credential().await
     }
 
     /// Returns the budget for reading responses to Shoreguard's own calls.
@@ -321,7 +323,7 @@ impl Connection {
 
     /// As [`Connection::lease`], but also returns `None` if the gateway's limit of concurrent streams is reached: the
     /// call would wait for another stream to end.
-    pub(crate) fn lease_at_once(self: &Arc<Self>) -> Option<Lease> {
+    pub(crate) fn lease_if_free(self: &Arc<Self>) -> Option<Lease> {
         let room = self.load.active() < self.send.current_max_send_streams().max(1);
         room.then(|| self.lease()).flatten()
     }
@@ -338,7 +340,7 @@ impl Connection {
 
     /// Ends the exclusive use by one call. The connection returns to the pool if the call ended cleanly; otherwise it
     /// is closed, so that the gateway drops what it buffers of the request.
-    fn left(connection: &Arc<Self>) {
+    fn release_exclusive(connection: &Arc<Self>) {
         let clean = connection.is_open() && connection.load.resets.load(Ordering::Relaxed) == 0;
         match connection.spare.upgrade().filter(|_| clean) {
             Some(spare) => spare.give_back(Arc::clone(connection)),
@@ -352,13 +354,13 @@ impl Connection {
     }
 
     /// Queues a stream handle to be reset by the reaper.
-    pub(crate) fn bury(&self, piece: Piece) {
+    pub(crate) fn abandon(&self, handle: StreamHandle) {
         let resets = self.load.resets.fetch_add(1, Ordering::Relaxed) + 1;
         if resets >= RESETS_MAX || self.load.backlog.load(Ordering::Relaxed) >= BACKLOG_MAX {
             self.retire();
         }
         // If the task has ended, the connection is closed and there is nothing to reset.
-        let _ = self.dead.send(piece);
+        let _ = self.abandoned.send(handle);
     }
 
     /// Opens a stream. An error means that nothing was sent.
@@ -366,8 +368,8 @@ impl Connection {
         &self,
         path: &'static str,
         headers: HeaderMap,
-        ended: bool,
-    ) -> Result<Opened, h2::Error> {
+        end_stream: bool,
+    ) -> Result<OpenedStream, h2::Error> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
@@ -378,7 +380,7 @@ impl Connection {
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers;
         // A separate handle: a shared one fails while the peer's stream limit is reached, a fresh one queues.
-        self.send.clone().send_request(request, ended)
+        self.send.clone().send_request(request, end_stream)
     }
 }
 

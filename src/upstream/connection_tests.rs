@@ -4,14 +4,14 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::types::GatewayId;
-use crate::net::names::Names;
-use crate::upstream::generation::Detected;
+use crate::net::names::Resolver;
+use crate::upstream::generation::DetectedGeneration;
 use shoreguard_simulator::{self as simulator, Simulator, SimulatorOptions};
 
 const LANES: [Lane; 3] = [Lane::Unary, Lane::Streams, Lane::Exclusive];
 
 async fn simulated() -> (Simulator, Target, Gateways) {
-    let options = SimulatorOptions::plain(simulator::Generation::V0_0);
+    let options = SimulatorOptions::new(simulator::Generation::V0_0);
     let simulator = Simulator::start(options).await.unwrap();
     let text = "[gateways]\nallowed_networks = ['127.0.0.0/8']";
     let config = Config::from_toml(text).unwrap().gateways;
@@ -20,11 +20,11 @@ async fn simulated() -> (Simulator, Target, Gateways) {
         name: "edge".into(),
         host: simulator.addr().ip().to_string(),
         port: simulator.addr().port(),
-        names: Names::of_system(),
+        names: Resolver::system(),
         tls: None,
         identity: Identity::None,
         budget: Budget::new(&config, Clock::system()),
-        generation: Detected::Unknown,
+        generation: DetectedGeneration::Unknown,
         pinned: None,
         connection_version: 1,
     };
@@ -44,7 +44,7 @@ fn the_connection_window_covers_the_unread_data_of_all_its_streams() {
 async fn a_connection_accepts_only_as_many_streams_as_its_window_covers() {
     let (simulator, target, config) = simulated().await;
     for lane in LANES {
-        let purpose = Purpose { lane, seat: None, spare: Weak::new() };
+        let purpose = Purpose { lane, connection_permit: None, spare: Weak::new() };
         let connection = Connection::open_for(purpose, &target, &config).await.unwrap();
         let connection = Arc::new(connection);
         let mut held: Vec<_> =
@@ -53,8 +53,8 @@ async fn a_connection_accepts_only_as_many_streams_as_its_window_covers() {
         assert!(connection.is_open(), "{lane:?}: it is full and not retired");
         held.pop();
         // A connection with one exclusive call returns to its pool afterwards; without a pool it is closed.
-        let again = connection.lease();
-        assert_eq!(again.is_some(), lane != Lane::Exclusive, "{lane:?}");
+        let second = connection.lease();
+        assert_eq!(second.is_some(), lane != Lane::Exclusive, "{lane:?}");
         assert_eq!(connection.is_open(), lane != Lane::Exclusive, "{lane:?}");
     }
     simulator.stop().await;
@@ -63,8 +63,9 @@ async fn a_connection_accepts_only_as_many_streams_as_its_window_covers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_connection_is_pooled_and_one_with_a_full_window_is_closed() {
     let (simulator, target, config) = simulated().await;
-    let spare = Arc::new(Spare::new(Duration::from_millis(500)));
-    let purpose = Purpose { lane: Lane::Exclusive, seat: None, spare: Arc::downgrade(&spare) };
+    let spare = Arc::new(SparePool::new(Duration::from_millis(500)));
+    let purpose =
+        Purpose { lane: Lane::Exclusive, connection_permit: None, spare: Arc::downgrade(&spare) };
     let connection = Connection::open_for(purpose, &target, &config).await.unwrap();
     let (connection, version) = (Arc::new(connection), target.connection_version);
     drop(connection.lease().unwrap());

@@ -12,8 +12,8 @@
 
 use tonic::Code;
 
-use super::errors::words;
-use crate::error::{Error, Reason, Said};
+use super::errors::sanitize_message;
+use crate::error::{Error, GatewayRefusal, Reason};
 use crate::pb::v0_1::openshell::v1::GetCurrentUserResponse;
 
 /// Roles that OpenShell gateways define. A gateway can be configured with other names.
@@ -59,23 +59,26 @@ impl CredentialCheck {
 
     /// Returns the result of a check without a conclusive response.
     pub(crate) fn unknown(method: &str, why: &str) -> Self {
-        Self::Unknown(format!("the credential cannot be verified: {method}: {}", words(why)))
+        Self::Unknown(format!(
+            "the credential cannot be verified: {method}: {}",
+            sanitize_message(why)
+        ))
     }
 
     /// Returns the result if a method that every accepted credential may call fails with this error.
-    pub(crate) fn refused(method: &str, code: Code, said: &str) -> Self {
-        let said = words(said);
+    pub(crate) fn from_error(method: &str, code: Code, message: &str) -> Self {
+        let message = sanitize_message(message);
         if code == Code::Unauthenticated {
             return Self::Unusable(format!(
-                "the gateway does not accept the credential ({method}: UNAUTHENTICATED: {said})"
+                "the gateway does not accept the credential ({method}: UNAUTHENTICATED: {message})"
             ));
         }
         if code == Code::PermissionDenied {
             return Self::Unusable(format!(
-                "the credential has no permissions on the gateway ({method}: PERMISSION_DENIED: {said})"
+                "the credential has no permissions on the gateway ({method}: PERMISSION_DENIED: {message})"
             ));
         }
-        Self::unknown(method, &format!("{code:?}: {said}"))
+        Self::unknown(method, &format!("{code:?}: {message}"))
     }
 }
 
@@ -110,10 +113,15 @@ impl CurrentUser {
     }
 
     /// Returns the result if `GetGatewayInfo` fails with this error.
-    pub(crate) fn without_info(&self, method: &str, code: Code, said: &str) -> CredentialCheck {
+    pub(crate) fn check_info_error(
+        &self,
+        method: &str,
+        code: Code,
+        message: &str,
+    ) -> CredentialCheck {
         // A user without the platform admin role lacks the role. A credential without a known scope lacks the scope, if
         // the gateway checks scopes.
-        let by_role = self.has_role() && !said.contains("scope");
+        let by_role = self.has_role() && !message.contains("scope");
         let name = match code {
             Code::PermissionDenied => "PERMISSION_DENIED",
             Code::Unimplemented => "UNIMPLEMENTED",
@@ -131,33 +139,35 @@ impl CurrentUser {
             | Code::Internal
             | Code::Unavailable
             | Code::DataLoss
-            | Code::Unauthenticated => return CredentialCheck::refused(method, code, said),
+            | Code::Unauthenticated => return CredentialCheck::from_error(method, code, message),
         };
         if by_role {
             return CredentialCheck::Usable;
         }
-        let (said, roles) = (words(said), shown(&self.roles));
+        let (message, roles) = (sanitize_message(message), display_roles(&self.roles));
         CredentialCheck::Unusable(format!(
-            "the gateway accepts the credential, but it has no permissions there ({method}: {name}: {said}; roles: {roles})"
+            "the gateway accepts the credential, but it has no permissions there ({method}: {name}: {message}; roles: {roles})"
         ))
     }
 }
 
-fn shown(roles: &[String]) -> String {
+fn display_roles(roles: &[String]) -> String {
     if roles.is_empty() {
         return "none".to_owned();
     }
-    let cut = |role: &String| words(role).chars().take(ROLE_CHARACTERS_MAX).collect::<String>();
+    let cut = |role: &String| {
+        sanitize_message(role).chars().take(ROLE_CHARACTERS_MAX).collect::<String>()
+    };
     roles.iter().take(ROLES_SHOWN_MAX).map(cut).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the error for a call that a gateway rejects with UNAUTHENTICATED and this text.
-pub(crate) fn refused(gateway: &str, said: &str) -> Error {
-    let lower = said.to_ascii_lowercase();
+pub(crate) fn unauthenticated_error(gateway: &str, message: &str) -> Error {
+    let lower = message.to_ascii_lowercase();
     if ["session token", "authorization_token"].iter().any(|field| lower.contains(field)) {
         // The text is about the token of an SSH session, which is part of the request.
-        let (gateway, why) = (gateway.to_owned(), words(said));
-        return Error::Gateway { gateway, said: Said::Refused, why };
+        let (gateway, why) = (gateway.to_owned(), sanitize_message(message));
+        return Error::Gateway { gateway, refusal: GatewayRefusal::Refused, why };
     }
     let why = format!(
         "gateway `{gateway}` does not accept the credential that Shoreguard presents to it; an admin of the gateway must \

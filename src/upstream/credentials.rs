@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::endpoint::{OidcClient, Scheme};
 use crate::error::Error;
-use crate::net::x509::{certificates, check_size};
+use crate::net::x509::{check_size, parse_certificates};
 use crate::secret::Secret;
 use crate::words;
 
@@ -50,7 +50,7 @@ impl Credentials {
     /// Rejects malformed or incomplete credentials.
     pub fn check(&self) -> Result<(), Error> {
         if let Some(cert) = &self.client_cert {
-            certificates("credentials.client_cert", cert)?;
+            parse_certificates("credentials.client_cert", cert)?;
         }
         if let Some(key) = &self.client_key {
             private_key(key.expose().as_bytes())?;
@@ -67,18 +67,22 @@ impl Credentials {
                 "needs `oidc_client_id` and `oidc_client_secret` together",
             ));
         }
-        visible(
+        check_visible_ascii(
             "bearer_token",
             self.bearer_token.as_ref().map(Secret::expose),
             TOKEN_CHARACTERS_MAX,
         )?;
-        visible("oidc_client_id", self.oidc_client_id.as_deref(), CLIENT_ID_CHARACTERS_MAX)?;
+        check_visible_ascii(
+            "oidc_client_id",
+            self.oidc_client_id.as_deref(),
+            CLIENT_ID_CHARACTERS_MAX,
+        )?;
         let secret = self.oidc_client_secret.as_ref().map(Secret::expose);
-        visible("oidc_client_secret", secret, TOKEN_CHARACTERS_MAX)
+        check_visible_ascii("oidc_client_secret", secret, TOKEN_CHARACTERS_MAX)
     }
 
     /// Rejects credentials that the auth mode does not use, and the lack of those that it requires.
-    pub fn fit(&self, mode: AuthMode, scheme: Scheme) -> Result<(), Error> {
+    pub fn check_mode(&self, mode: AuthMode, scheme: Scheme) -> Result<(), Error> {
         if mode == AuthMode::Mtls && scheme == Scheme::Http {
             return Err(Error::invalid("auth_mode", "`mtls` needs the scheme `https`"));
         }
@@ -111,7 +115,7 @@ impl Credentials {
 }
 
 /// Rejects a token endpoint that the auth mode does not use, and the lack of a required one.
-pub fn fit_oidc(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error> {
+pub fn check_oidc_client(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error> {
     if (mode == AuthMode::OidcClient) == client.is_some() {
         return Ok(());
     }
@@ -119,13 +123,13 @@ pub fn fit_oidc(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error
     Err(Error::invalid("oidc_client.token_url", why))
 }
 
-fn visible(field: &str, text: Option<&str>, longest: usize) -> Result<(), Error> {
+fn check_visible_ascii(field: &str, text: Option<&str>, length_max: usize) -> Result<(), Error> {
     let Some(text) = text else { return Ok(()) };
     // Client ids and secrets may contain spaces (RFC 6749, appendix A); a token may not.
     let blank = field != "bearer_token";
     let fits = |b: u8| b.is_ascii_graphic() || (blank && b == b' ');
-    if text.len() > longest || !text.bytes().all(fits) {
-        let why = format!("must be at most {longest} visible ASCII characters");
+    if text.len() > length_max || !text.bytes().all(fits) {
+        let why = format!("must be at most {length_max} visible ASCII characters");
         return Err(Error::invalid(format!("credentials.{field}"), why));
     }
     Ok(())
@@ -146,7 +150,7 @@ pub fn client_config(
     let mut roots = rustls::RootCertStore::empty();
     match ca {
         Some(pem) => {
-            for der in certificates("ca_cert", pem)? {
+            for der in parse_certificates("ca_cert", pem)? {
                 roots.add(der).map_err(|_| Error::invalid("ca_cert", "cannot be used as a CA"))?;
             }
         }
@@ -163,7 +167,7 @@ pub fn client_config(
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => {
-            let chain = certificates("credentials.client_cert", cert)?;
+            let chain = parse_certificates("credentials.client_cert", cert)?;
             let key = private_key(key.expose().as_bytes())?;
             builder.with_client_auth_cert(chain, key).map_err(|_| {
                 Error::invalid("credentials", "`client_key` is not the key of `client_cert`")
@@ -181,10 +185,10 @@ mod tests {
     #[test]
     fn credentials_must_match_the_authentication_mode() {
         let token = Credentials { bearer_token: Some(Secret::new("t")), ..Credentials::default() };
-        assert!(token.fit(AuthMode::Bearer, Scheme::Http).is_ok());
-        assert!(token.fit(AuthMode::None, Scheme::Http).is_err());
-        assert!(Credentials::default().fit(AuthMode::Bearer, Scheme::Https).is_err());
-        assert!(Credentials::default().fit(AuthMode::Mtls, Scheme::Https).is_err());
+        assert!(token.check_mode(AuthMode::Bearer, Scheme::Http).is_ok());
+        assert!(token.check_mode(AuthMode::None, Scheme::Http).is_err());
+        assert!(Credentials::default().check_mode(AuthMode::Bearer, Scheme::Https).is_err());
+        assert!(Credentials::default().check_mode(AuthMode::Mtls, Scheme::Https).is_err());
         let bad = Credentials { bearer_token: Some(Secret::new("a b")), ..Credentials::default() };
         assert!(bad.check().is_err());
     }

@@ -1,7 +1,7 @@
 //! The task that drives a connection: frames, resets, keepalive and closing.
 //!
 //! Invariants
-//! - it ends with the connection, and then releases the connection's seat;
+//! - it ends with the connection, and then releases the connection's permit;
 //! - a connection without streams closes: an idle one after the configured time, a retired one after at most
 //!   [`CLOSING`], whether or not the gateway reads its last bytes.
 
@@ -16,9 +16,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::bounds::Seat;
+use super::bounds::ConnectionPermit;
 use super::connection::Load;
-use super::reaper::{Piece, Reaper};
+use super::reaper::{Reaper, StreamHandle};
 
 /// Interval of keepalive pings on a connection in use. A ping must be answered before the next one is due.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -26,32 +26,32 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const CLOSING: Duration = Duration::from_secs(20);
 
 /// State of the task that drives a connection.
-pub(crate) struct Task {
+pub(crate) struct ConnectionTask {
     /// Usage counters of the connection.
     pub(crate) load: Arc<Load>,
     /// Name of the gateway.
     pub(crate) gateway: Arc<str>,
     /// How long it stays open unused.
-    pub(crate) idle: Duration,
+    pub(crate) idle_timeout: Duration,
     /// Its streams that are to be reset.
     pub(crate) reaper: Reaper,
     /// Held until the task ends.
-    pub(crate) _seat: Option<Seat>,
+    pub(crate) _permit: Option<ConnectionPermit>,
 }
 
-impl Task {
+impl ConnectionTask {
     /// Runs until the connection ends.
     pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(
         mut self,
         mut h2: h2::client::Connection<T, Bytes>,
         mut ping: Option<PingPong>,
-        mut buried: UnboundedReceiver<Piece>,
+        mut abandoned: UnboundedReceiver<StreamHandle>,
     ) {
-        let mut asked = false;
+        let mut ping_sent = false;
         let mut opened = 0;
-        let (mut used, mut keepalive) = (Instant::now(), Instant::now() + KEEPALIVE);
+        let (mut last_used, mut keepalive) = (Instant::now(), Instant::now() + KEEPALIVE);
         loop {
-            let reap = self.reaper.next();
+            let reap = self.reaper.next_reset();
             tokio::select! {
                 biased;
                 ended = &mut h2 => {
@@ -60,30 +60,30 @@ impl Task {
                     }
                     break;
                 }
-                Some(piece) = buried.recv() => {
-                    self.reaper.bury(piece);
-                    while let Ok(more) = buried.try_recv() {
-                        self.reaper.bury(more);
+                Some(handle) = abandoned.recv() => {
+                    self.reaper.push(handle);
+                    while let Ok(more) = abandoned.try_recv() {
+                        self.reaper.push(more);
                     }
                     self.reap();
                 }
                 () = sleep_until(reap.unwrap_or(keepalive)), if reap.is_some() => self.reap(),
-                () = pong(&mut ping), if asked => asked = false,
-                () = sleep_until(keepalive.min(used + self.idle())) => {
+                () = wait_for_pong(&mut ping), if ping_sent => ping_sent = false,
+                () = sleep_until(keepalive.min(last_used + self.idle_timeout())) => {
                     let now = Instant::now();
                     let since = std::mem::replace(&mut opened, self.load.opened.load(Ordering::Relaxed));
                     if self.load.active() > 0 || opened != since {
-                        used = now;
-                    } else if now >= used + self.idle() && self.load.close_idle() {
+                        last_used = now;
+                    } else if now >= last_used + self.idle_timeout() && self.load.close_idle() {
                         break;
                     }
                     if now >= keepalive {
-                        if asked {
+                        if ping_sent {
                             warn!(gateway = %self.gateway, "a connection no longer responds");
                             break;
                         }
                         keepalive = now + KEEPALIVE;
-                        asked = self.load.active() > 0 && send_ping(&mut ping);
+                        ping_sent = self.load.active() > 0 && send_ping(&mut ping);
                     }
                 }
             }
@@ -92,13 +92,13 @@ impl Task {
     }
 
     fn reap(&mut self) {
-        self.reaper.work(Instant::now());
+        self.reaper.reset_due(Instant::now());
         self.load.backlog.store(self.reaper.backlog(), Ordering::Relaxed);
     }
 
     /// Returns how long it stays open without streams.
-    fn idle(&self) -> Duration {
-        if self.load.is_retired() { self.idle.min(CLOSING) } else { self.idle }
+    fn idle_timeout(&self) -> Duration {
+        if self.load.is_retired() { self.idle_timeout.min(CLOSING) } else { self.idle_timeout }
     }
 }
 
@@ -106,7 +106,7 @@ fn send_ping(ping: &mut Option<PingPong>) -> bool {
     ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok())
 }
 
-async fn pong(ping: &mut Option<PingPong>) {
+async fn wait_for_pong(ping: &mut Option<PingPong>) {
     if let Some(ping) = ping {
         // An error also ends the connection, which is handled in the loop.
         let _ = std::future::poll_fn(|cx| ping.poll_pong(cx)).await;

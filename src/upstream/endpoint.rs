@@ -45,7 +45,7 @@ impl Endpoint {
 
     /// Returns the stored and displayed form.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn display(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_only_a_host_and_a_port() {
-        let shown = |text: &str| Endpoint::parse("endpoint", text).map(|e| e.shown());
-        assert_eq!(shown("Gate.Example.com:443").unwrap(), "gate.example.com:443");
-        assert_eq!(shown("[2001:DB8::1]:8080").unwrap(), "[2001:db8::1]:8080");
-        assert_eq!(shown("10.0.0.1:65535").unwrap(), "10.0.0.1:65535");
+        let display = |text: &str| Endpoint::parse("endpoint", text).map(|e| e.display());
+        assert_eq!(display("Gate.Example.com:443").unwrap(), "gate.example.com:443");
+        assert_eq!(display("[2001:DB8::1]:8080").unwrap(), "[2001:db8::1]:8080");
+        assert_eq!(display("10.0.0.1:65535").unwrap(), "10.0.0.1:65535");
         for bad in [
             "",
             "host",
@@ -153,7 +153,7 @@ mod tests {
             "..:443",
             &format!("{}:443", "a".repeat(64)),
         ] {
-            assert!(shown(bad).is_err(), "{bad:?}");
+            assert!(display(bad).is_err(), "{bad:?}");
         }
     }
 

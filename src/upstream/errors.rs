@@ -5,10 +5,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::credential;
-use crate::error::{Error, Said};
+use crate::error::{Error, GatewayRefusal};
 
 /// Maximum length of a repeated gateway message, in characters.
-const WORDS_CHARACTERS_MAX: usize = 500;
+const MESSAGE_CHARACTERS_MAX: usize = 500;
 
 /// Reasons with which a gateway of generation 0.1 declines to repeat the response for a request id. None of them shows
 /// whether the request was executed, although the status code is that of a rejection.
@@ -20,31 +20,37 @@ const UNCERTAIN: [&str; 4] = [
 ];
 
 /// Converts the status of a gateway to an error. Returns `None` if the code is OK.
-pub(crate) fn refusal(gateway: &str, status: &Status) -> Option<Error> {
-    let said = match status.code() {
+pub(crate) fn error_from_status(gateway: &str, status: &Status) -> Option<Error> {
+    let refusal = match status.code() {
         Code::Ok => return None,
-        Code::InvalidArgument | Code::OutOfRange => Said::Invalid,
-        Code::NotFound => Said::Missing,
-        Code::AlreadyExists => Said::Exists,
-        Code::Unauthenticated => return Some(credential::refused(gateway, status.message())),
-        Code::FailedPrecondition | Code::PermissionDenied => Said::Refused,
-        Code::Aborted => Said::Changed,
-        Code::ResourceExhausted => Said::Exhausted,
-        Code::Unimplemented => Said::Unimplemented,
-        Code::DeadlineExceeded | Code::Cancelled => Said::Late,
-        Code::Unavailable => Said::Unavailable,
-        Code::Internal | Code::Unknown | Code::DataLoss => Said::Failed,
+        Code::InvalidArgument | Code::OutOfRange => GatewayRefusal::Invalid,
+        Code::NotFound => GatewayRefusal::NotFound,
+        Code::AlreadyExists => GatewayRefusal::AlreadyExists,
+        Code::Unauthenticated => {
+            return Some(credential::unauthenticated_error(gateway, status.message()));
+        }
+        Code::FailedPrecondition | Code::PermissionDenied => GatewayRefusal::Refused,
+        Code::Aborted => GatewayRefusal::Changed,
+        Code::ResourceExhausted => GatewayRefusal::Exhausted,
+        Code::Unimplemented => GatewayRefusal::Unimplemented,
+        Code::DeadlineExceeded | Code::Cancelled => GatewayRefusal::DeadlineExceeded,
+        Code::Unavailable => GatewayRefusal::Unavailable,
+        Code::Internal | Code::Unknown | Code::DataLoss => GatewayRefusal::Failed,
     };
-    let said = if is_uncertain(status) { Said::Uncertain } else { said };
-    Some(Error::Gateway { gateway: gateway.to_owned(), said, why: words(status.message()) })
+    let refusal = if is_uncertain(status) { GatewayRefusal::Uncertain } else { refusal };
+    Some(Error::Gateway {
+        gateway: gateway.to_owned(),
+        refusal,
+        why: sanitize_message(status.message()),
+    })
 }
 
 /// Whether a gateway's status leaves the outcome of the request unknown: its deadline, which the caller chooses,
 /// expired before it was done, or the gateway reports that it does not know.
-pub(crate) fn leaves_open(code: i32, status: Option<&HeaderMap>) -> bool {
+pub(crate) fn is_outcome_unknown(code: i32, status: Option<&HeaderMap>) -> bool {
     let code = Code::from(code);
     let says_so =
-        || status.and_then(Status::from_header_map).is_some_and(|said| is_uncertain(&said));
+        || status.and_then(Status::from_header_map).is_some_and(|status| is_uncertain(&status));
     matches!(code, Code::Cancelled | Code::DeadlineExceeded) || code != Code::Ok && says_so()
 }
 
@@ -55,14 +61,14 @@ fn is_uncertain(status: &Status) -> bool {
 }
 
 /// Returns a gateway message that is safe to repeat.
-pub(crate) fn words(said: &str) -> String {
-    harmless(said, WORDS_CHARACTERS_MAX)
+pub(crate) fn sanitize_message(text: &str) -> String {
+    sanitize(text, MESSAGE_CHARACTERS_MAX)
 }
 
 /// Truncates text that may come from a gateway and replaces control characters, which a terminal or a log could
 /// interpret (T20).
-pub(crate) fn harmless(said: &str, characters_max: usize) -> String {
-    let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+pub(crate) fn sanitize(text: &str, characters_max: usize) -> String {
+    let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     shown.take(characters_max).collect()
 }
 
@@ -79,38 +85,38 @@ mod tests {
     fn t20_an_error_message_of_a_gateway_is_truncated_and_sanitized() {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static("9"));
-        let said = format!("no%1B[31m {}", "x".repeat(1000));
-        trailers.insert("grpc-message", said.parse().unwrap());
-        let said = Status::from_header_map(&trailers).unwrap();
-        let error = refusal("edge", &said).unwrap();
+        let message = format!("no%1B[31m {}", "x".repeat(1000));
+        trailers.insert("grpc-message", message.parse().unwrap());
+        let status = Status::from_header_map(&trailers).unwrap();
+        let error = error_from_status("edge", &status).unwrap();
         let shown = error.to_string();
         assert!(
             shown.starts_with("gateway `edge` says: no [31m x") && shown.len() < 600,
             "{shown}"
         );
-        assert!(refusal("edge", &Status::ok("")).is_none());
+        assert!(error_from_status("edge", &Status::ok("")).is_none());
     }
 
     #[test]
     fn an_uncertain_request_id_is_not_reported_as_refused() {
-        let said = |reason: &str| {
+        let refusal_of = |reason: &str| {
             let details = ErrorDetails::with_error_info(reason, "openshell", HashMap::new());
             let status = Status::with_error_details(Code::FailedPrecondition, "no", details);
             // Parsed from trailers, as from a real gateway.
             let mut trailers = HeaderMap::new();
             status.add_header(&mut trailers).unwrap();
-            let Some(Error::Gateway { said, .. }) =
-                refusal("edge", &Status::from_header_map(&trailers).unwrap())
+            let Some(Error::Gateway { refusal, .. }) =
+                error_from_status("edge", &Status::from_header_map(&trailers).unwrap())
             else {
                 panic!("it is what a gateway said");
             };
-            said
+            refusal
         };
         for reason in UNCERTAIN {
-            assert_eq!(said(reason), Said::Uncertain, "{reason}");
+            assert_eq!(refusal_of(reason), GatewayRefusal::Uncertain, "{reason}");
         }
         for reason in ["", "QUOTA", "request_outcome_uncertain"] {
-            assert_eq!(said(reason), Said::Refused, "{reason}");
+            assert_eq!(refusal_of(reason), GatewayRefusal::Refused, "{reason}");
         }
     }
 }

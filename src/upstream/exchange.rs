@@ -26,15 +26,15 @@ use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 
 use super::connection::Lease;
-use super::pump::{Broken, Pump, Sent};
-use super::reaper::Piece;
-use super::unanswered::Unanswered;
-use crate::access::standing::Guard;
-use crate::digest::{Digest, Streamed};
+use super::pump::{Pump, SendOutcome, SourceError};
+use super::reaper::StreamHandle;
+use super::unanswered::OutcomeUnknown;
+use crate::access::standing::AccessGuard;
+use crate::digest::{Digest, StreamDigest};
 use crate::error::Error;
 
 /// Maximum size of a request that is buffered for a retry until its response begins.
-const HELD_BYTES_MAX: usize = 64 << 10;
+const RETRY_BYTES_MAX: usize = 64 << 10;
 /// Connections without send window from which a request is moved; on the next one it waits.
 const STALLS_MAX: u32 = 3;
 
@@ -45,16 +45,16 @@ pub(crate) struct Meter {
     pub(crate) sent: AtomicU64,
     /// Bytes to the caller.
     pub(crate) received: AtomicU64,
-    digest: Mutex<Option<Streamed>>,
+    digest: Mutex<Option<StreamDigest>>,
 }
 
 impl Meter {
     /// Creates a meter. `digest` is `None` if the bytes must not be digested.
-    pub(crate) fn new(digest: Option<Streamed>) -> Self {
+    pub(crate) fn new(digest: Option<StreamDigest>) -> Self {
         Self { digest: Mutex::new(digest), ..Self::default() }
     }
 
-    fn passed(&self, data: &[u8]) {
+    fn record_sent(&self, data: &[u8]) {
         self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
         let mut digest = self.digest.lock();
         if let Some(digest) = digest.as_mut() {
@@ -64,62 +64,74 @@ impl Meter {
 
     /// Returns the digest of the bytes so far, once.
     pub(crate) fn finish(&self) -> Option<Digest> {
-        self.digest.lock().take().map(Streamed::finish)
+        self.digest.lock().take().map(StreamDigest::finish)
     }
 }
 
 /// A request being sent: first the part that was already read, then the rest as it arrives.
-pub(crate) struct Source<B> {
+pub(crate) struct RequestSource<B> {
     replay: VecDeque<Bytes>,
     body: Option<B>,
-    held: Option<VecDeque<Bytes>>,
-    held_bytes: usize,
+    retry_buffer: Option<VecDeque<Bytes>>,
+    retry_bytes: usize,
     meter: Option<Arc<Meter>>,
     /// Chunks that are sent again and were already counted.
     counted: usize,
     /// Checks the caller before each chunk, which may arrive long after the headers of the call.
-    guard: Option<Guard>,
+    guard: Option<AccessGuard>,
     /// Records whether the gateway may have acted on the request.
-    unanswered: Unanswered,
+    outcome_unknown: OutcomeUnknown,
     /// Number of times it got no window.
     stalls: u32,
     /// Fires when the rest of the request is late; `None` without a time limit.
-    late: Option<Pin<Box<Sleep>>>,
+    arrival_timeout: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Source<B> {
+impl<B: Body<Data = Bytes> + Unpin> RequestSource<B> {
     /// Creates a source that sends `read` first. `body` is `None` if nothing follows.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
-        let (replay, held) = (read.into_iter().collect(), Some(VecDeque::new()));
-        let (guard, late, unanswered) = (None, None, Unanswered::default());
-        let (held_bytes, counted, stalls) = (0, 0, 0);
-        Self { replay, body, held, held_bytes, meter, counted, guard, unanswered, stalls, late }
+        let (replay, retry_buffer) = (read.into_iter().collect(), Some(VecDeque::new()));
+        let (guard, arrival_timeout, outcome_unknown) = (None, None, OutcomeUnknown::default());
+        let (retry_bytes, counted, stalls) = (0, 0, 0);
+        Self {
+            replay,
+            body,
+            retry_buffer,
+            retry_bytes,
+            meter,
+            counted,
+            guard,
+            outcome_unknown,
+            stalls,
+            arrival_timeout,
+        }
     }
 
     /// Limits the time in which the rest of the request, if any, must arrive.
-    pub(crate) fn arriving_within(self, within: Option<Duration>) -> Self {
+    pub(crate) fn with_arrival_timeout(self, within: Option<Duration>) -> Self {
         let within = within.filter(|_| self.body.is_some());
-        Self { late: within.map(|within| Box::pin(sleep(within))), ..self }
+        Self { arrival_timeout: within.map(|within| Box::pin(sleep(within))), ..self }
     }
 
     /// Checks the caller before each chunk is sent.
-    pub(crate) fn guarded(self, guard: Guard) -> Self {
+    pub(crate) fn with_guard(self, guard: AccessGuard) -> Self {
         Self { guard: Some(guard), ..self }
     }
 
-    /// Records in `unanswered` when the gateway may act on the request, and clears it if the gateway provably did not.
-    pub(crate) fn telling(self, unanswered: Unanswered) -> Self {
-        Self { unanswered, ..self }
+    /// Records in `outcome_unknown` when the gateway may act on the request, and clears it if the gateway provably did
+    /// not.
+    pub(crate) fn with_outcome_flag(self, outcome_unknown: OutcomeUnknown) -> Self {
+        Self { outcome_unknown, ..self }
     }
 
     /// Returns the record of whether the gateway may have acted on the request.
-    pub(crate) fn unanswered(&self) -> &Unanswered {
-        &self.unanswered
+    pub(crate) fn outcome_unknown(&self) -> &OutcomeUnknown {
+        &self.outcome_unknown
     }
 
     /// Checks whether the caller may still make the call.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.guard.as_ref().map_or(Ok(()), Guard::check)
+        self.guard.as_ref().map_or(Ok(()), AccessGuard::check)
     }
 
     /// Whether nothing follows.
@@ -131,7 +143,7 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     pub(crate) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Broken>>> {
+    ) -> Poll<Option<Result<Bytes, SourceError>>> {
         let chunk = if let Some(chunk) = self.replay.pop_front() {
             chunk
         } else {
@@ -141,46 +153,48 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
                     Ok(data) => data,
                     Err(_trailers) => return Poll::Ready(None),
                 },
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Broken::CallerGone))),
+                Poll::Ready(Some(Err(_))) => {
+                    return Poll::Ready(Some(Err(SourceError::CallerGone)));
+                }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
-                    let Some(late) = self.late.as_mut() else { return Poll::Pending };
-                    return late.as_mut().poll(cx).map(|()| Some(Err(Broken::Late)));
+                    let Some(timer) = self.arrival_timeout.as_mut() else { return Poll::Pending };
+                    return timer.as_mut().poll(cx).map(|()| Some(Err(SourceError::Late)));
                 }
             }
         };
-        self.hold(&chunk);
+        self.buffer_for_retry(&chunk);
         match (&self.meter, self.counted) {
-            (Some(meter), 0) => meter.passed(&chunk),
+            (Some(meter), 0) => meter.record_sent(&chunk),
             (_, counted) => self.counted = counted.saturating_sub(1),
         }
         Poll::Ready(Some(Ok(chunk)))
     }
 
-    fn hold(&mut self, chunk: &Bytes) {
-        let Some(held) = &mut self.held else { return };
-        self.held_bytes += chunk.len();
-        if self.held_bytes <= HELD_BYTES_MAX {
-            held.push_back(chunk.clone());
+    fn buffer_for_retry(&mut self, chunk: &Bytes) {
+        let Some(retry_buffer) = &mut self.retry_buffer else { return };
+        self.retry_bytes += chunk.len();
+        if self.retry_bytes <= RETRY_BYTES_MAX {
+            retry_buffer.push_back(chunk.clone());
         } else {
-            self.held = None;
+            self.retry_buffer = None;
         }
     }
 
     /// Counts a stall and returns whether the request can be retried on another connection.
-    pub(crate) fn again_for_window(&mut self) -> bool {
+    pub(crate) fn retry_after_stall(&mut self) -> bool {
         self.stalls += 1;
-        self.held.is_some() && self.stalls <= STALLS_MAX
+        self.retry_buffer.is_some() && self.stalls <= STALLS_MAX
     }
 
     /// Stops buffering for a retry.
-    fn pass_on(&mut self) {
-        self.held = None;
+    fn drop_retry_buffer(&mut self) {
+        self.retry_buffer = None;
     }
 
     /// Restarts from the beginning. Returns `None` if not all of the sent bytes are still buffered.
-    pub(crate) fn again(mut self) -> Option<Self> {
-        let mut replay = self.held.take()?;
+    pub(crate) fn rewind(mut self) -> Option<Self> {
+        let mut replay = self.retry_buffer.take()?;
         let counted = replay.len();
         replay.append(&mut self.replay);
         Some(Self { replay, counted, ..self })
@@ -196,11 +210,11 @@ pub(crate) struct Exchange<B> {
 }
 
 /// Reason why there is no response.
-pub(crate) enum Failed<B> {
+pub(crate) enum ExchangeError<B> {
     /// The gateway did not process the request, and it can be retried.
-    Unprocessed(Box<Source<B>>),
+    Unprocessed(Box<RequestSource<B>>),
     /// It got no window before its message was sent completely, and can be retried. Its connection is retired.
-    Stalled(Box<Source<B>>),
+    Stalled(Box<RequestSource<B>>),
     /// Any other failure; the text is for the log.
     Broken(String),
     /// The caller disconnected.
@@ -210,11 +224,11 @@ pub(crate) enum Failed<B> {
 }
 
 /// A response that has begun.
-pub(crate) struct Answer<B> {
+pub(crate) struct ResponseStart<B> {
     /// Its headers.
     pub(crate) head: Response<()>,
     /// Its messages and trailers.
-    pub(crate) body: Receiving,
+    pub(crate) body: ResponseBody,
     /// The rest of the request; `None` if it was sent completely.
     pub(crate) pump: Option<Pump<B>>,
 }
@@ -225,12 +239,12 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         lease: Lease,
         path: &'static str,
         headers: HeaderMap,
-        source: Source<B>,
-    ) -> Result<Self, (h2::Error, Box<Source<B>>)> {
+        source: RequestSource<B>,
+    ) -> Result<Self, (h2::Error, Box<RequestSource<B>>)> {
         match lease.start(path, headers, false) {
             Err(error) => Err((error, Box::new(source))),
             Ok((response, stream)) => {
-                let second = lease.again();
+                let second = lease.duplicate();
                 let pump = Pump::new(source, stream, lease);
                 Ok(Self {
                     response: Some(response),
@@ -243,18 +257,22 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     }
 
     /// Returns the beginning of the response; pumps the request meanwhile.
-    pub(crate) fn poll_answer(
+    pub(crate) fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Answer<B>, Failed<B>>> {
+    ) -> Poll<Result<ResponseStart<B>, ExchangeError<B>>> {
         if let (false, Some(pump)) = (self.sent, self.pump.as_mut()) {
             match pump.poll(cx) {
-                Poll::Ready(Sent::CallerGone) => return Poll::Ready(Err(Failed::CallerGone)),
-                Poll::Ready(Sent::Refused(error)) => {
-                    return Poll::Ready(Err(Failed::Refused(error)));
+                Poll::Ready(SendOutcome::CallerGone) => {
+                    return Poll::Ready(Err(ExchangeError::CallerGone));
                 }
-                Poll::Ready(Sent::Stalled) => return Poll::Ready(Err(self.stalled())),
-                Poll::Ready(Sent::Done) => self.sent = true,
+                Poll::Ready(SendOutcome::Refused(error)) => {
+                    return Poll::Ready(Err(ExchangeError::Refused(error)));
+                }
+                Poll::Ready(SendOutcome::Stalled) => {
+                    return Poll::Ready(Err(self.abandon_stalled()));
+                }
+                Poll::Ready(SendOutcome::Done) => self.sent = true,
                 Poll::Pending => {}
             }
         }
@@ -267,67 +285,70 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 let (parts, stream) = response.into_parts();
                 let lease = self.lease.take().expect("taken once");
                 let pump = pump.filter(|_| !self.sent).map(|mut pump| {
-                    pump.source_mut().pass_on();
+                    pump.source_mut().drop_retry_buffer();
                     pump
                 });
-                let body = Receiving { stream: Some(stream), lease };
-                Ok(Answer { head: Response::from_parts(parts, ()), body, pump })
+                let body = ResponseBody { stream: Some(stream), lease };
+                Ok(ResponseStart { head: Response::from_parts(parts, ()), body, pump })
             }
-            Err(error) => Err(failed(&error, pump)),
+            Err(error) => Err(classify_error(&error, pump)),
         })
     }
 
     /// Abandons the stream, so that the request can be retried on another connection.
-    fn stalled(&mut self) -> Failed<B> {
+    fn abandon_stalled(&mut self) -> ExchangeError<B> {
         let source = self.pump.take().and_then(|mut pump| {
-            pump.bury();
+            pump.abandon();
             pump.into_source()
         });
-        let why = || Failed::Broken("no send window".to_owned());
-        source.map_or_else(why, |source| Failed::Stalled(Box::new(source)))
+        let why = || ExchangeError::Broken("no send window".to_owned());
+        source.map_or_else(why, |source| ExchangeError::Stalled(Box::new(source)))
     }
 }
 
 /// Classifies a failure. Only a provably unprocessed request may be retried; anything else might run twice.
-fn failed<B: Body<Data = Bytes> + Unpin>(error: &h2::Error, pump: Option<Pump<B>>) -> Failed<B> {
+fn classify_error<B: Body<Data = Bytes> + Unpin>(
+    error: &h2::Error,
+    pump: Option<Pump<B>>,
+) -> ExchangeError<B> {
     // h2 reports a remote GOAWAY only to streams above the last stream that the peer processed.
     let above_last = error.is_go_away() && error.is_remote();
     let refused =
         error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     let unprocessed = pump.filter(|_| above_last || refused).map(|mut pump| {
-        pump.source_mut().unanswered().settle();
+        pump.source_mut().outcome_unknown().clear();
         pump
     });
     let source = unprocessed.and_then(Pump::into_source);
     source.map_or_else(
-        || Failed::Broken(error.to_string()),
-        |source| Failed::Unprocessed(Box::new(source)),
+        || ExchangeError::Broken(error.to_string()),
+        |source| ExchangeError::Unprocessed(Box::new(source)),
     )
 }
 
 impl<B> Drop for Exchange<B> {
     fn drop(&mut self) {
         if let (Some(response), Some(lease)) = (self.response.take(), &self.lease) {
-            lease.bury(Piece::Answer(response));
+            lease.abandon(StreamHandle::Response(response));
         }
     }
 }
 
 /// A response being received.
-pub(crate) struct Receiving {
+pub(crate) struct ResponseBody {
     stream: Option<RecvStream>,
     lease: Lease,
 }
 
 /// The next part of a response.
-pub(crate) enum Part {
+pub(crate) enum ResponsePart {
     /// Bytes of messages.
     Data(Bytes),
     /// The end, with trailers if there are any.
     End(Option<HeaderMap>),
 }
 
-impl Receiving {
+impl ResponseBody {
     /// Returns the lease of its connection.
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
@@ -339,23 +360,25 @@ impl Receiving {
     }
 
     /// Returns the next part. The error is for the log.
-    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, String>> {
-        let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Ok(Part::End(None))) };
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponsePart, String>> {
+        let Some(stream) = self.stream.as_mut() else {
+            return Poll::Ready(Ok(ResponsePart::End(None)));
+        };
         let part = match ready!(stream.poll_data(cx)) {
             Some(Ok(data)) => {
                 // Releases window only when the caller has read the previous part: a slow reader throttles the gateway.
                 match stream.flow_control().release_capacity(data.len()) {
-                    Ok(()) => return Poll::Ready(Ok(Part::Data(data))),
+                    Ok(()) => return Poll::Ready(Ok(ResponsePart::Data(data))),
                     Err(error) => Err(error.to_string()),
                 }
             }
             // The response is complete; the reset only means that the rest of the request is not needed.
             Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
-                Ok(Part::End(None))
+                Ok(ResponsePart::End(None))
             }
             Some(Err(error)) => Err(error.to_string()),
             None => match ready!(stream.poll_trailers(cx)) {
-                Ok(trailers) => Ok(Part::End(trailers)),
+                Ok(trailers) => Ok(ResponsePart::End(trailers)),
                 Err(error) => Err(error.to_string()),
             },
         };
@@ -364,10 +387,10 @@ impl Receiving {
     }
 }
 
-impl Drop for Receiving {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) {
-            self.lease.bury(Piece::Body(stream));
+            self.lease.abandon(StreamHandle::Body(stream));
         }
     }
 }

@@ -2,26 +2,26 @@
 
 use std::sync::Arc;
 
-use super::bounds::Bounds;
+use super::bounds::CallLimits;
 use super::channels::Channels;
 use super::targets::Targets;
 use crate::config::Gateways;
 use crate::error::Error;
 use crate::net::http;
-use crate::net::names::Names;
+use crate::net::names::Resolver;
 
 /// The gateways and the means by which this process calls them.
 pub struct Fleet {
     /// The gateways, by id.
     pub targets: Arc<Targets>,
     /// Resolves the names of gateways and those of their identity providers.
-    pub names: Names,
+    pub names: Resolver,
     /// Calls the identity providers of gateways.
     pub issuers: http::Client,
     /// Connections of the main runtime, for Shoreguard's own calls.
     pub(crate) channels: Channels,
     /// Counts the open streams of all runtimes.
-    pub(crate) streams: Arc<Bounds>,
+    pub(crate) call_limits: Arc<CallLimits>,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -36,11 +36,11 @@ impl Fleet {
     /// # Errors
     /// Fails if root certificates or DNS servers cannot be used.
     pub fn new(config: &Gateways) -> Result<Self, Error> {
-        let names = Names::asking(&config.dns_servers).map_err(Error::internal)?;
-        let issuers = http::Client::new(&config.allowed_networks, http::roots(None)?)?
-            .with_names(names.clone());
-        let (targets, streams) = (Arc::default(), Arc::new(Bounds::new(config)));
-        let channels = Channels::new(&targets, &Arc::new(config.clone()), &streams);
-        Ok(Self { targets, names, issuers, channels, streams })
+        let names = Resolver::with_servers(&config.dns_servers).map_err(Error::internal)?;
+        let issuers = http::Client::new(&config.allowed_networks, http::root_certificates(None)?)?
+            .with_resolver(names.clone());
+        let (targets, call_limits) = (Arc::default(), Arc::new(CallLimits::new(config)));
+        let channels = Channels::new(&targets, &Arc::new(config.clone()), &call_limits);
+        Ok(Self { targets, names, issuers, channels, call_limits })
     }
 }

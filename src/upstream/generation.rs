@@ -13,7 +13,7 @@ use crate::stored_as_word;
 /// The generation of a gateway, as detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
-pub enum Detected {
+pub enum DetectedGeneration {
     /// Not known yet.
     Unknown,
     /// Not supported by this build.
@@ -25,9 +25,9 @@ pub enum Detected {
 /// The configured generation of a gateway, which overrides the one detected from its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
-pub struct Pinned(pub Generation);
+pub struct PinnedGeneration(pub Generation);
 
-impl Detected {
+impl DetectedGeneration {
     /// Returns the stored form.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -60,18 +60,18 @@ impl Detected {
     /// Detects the generation from the version that a gateway reports: `0.0.88` to `0.0.116` and `0.1.x`, each with
     /// their dev builds.
     #[must_use]
-    pub fn of_version(version: &str) -> Self {
-        Family::of(version).generation()
+    pub fn from_version(version: &str) -> Self {
+        Family::from_version(version).generation()
     }
 }
 
-impl fmt::Display for Detected {
+impl fmt::Display for DetectedGeneration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl Pinned {
+impl PinnedGeneration {
     /// Returns the stored form.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -85,8 +85,8 @@ impl Pinned {
     }
 }
 
-stored_as_word!(Detected);
-stored_as_word!(Pinned);
+stored_as_word!(DetectedGeneration);
+stored_as_word!(PinnedGeneration);
 
 /// Returns the releases of a generation, for messages.
 #[must_use]
@@ -105,22 +105,22 @@ mod tests {
     #[test]
     fn the_generation_follows_from_the_version() {
         let table = [
-            ("0.0.87", Detected::Unsupported),
-            ("0.0.88", Detected::Known(V0_0)),
-            ("0.0.112-dev.7+g2f7fb6559", Detected::Known(V0_0)),
-            ("0.0.116", Detected::Known(V0_0)),
-            ("0.0.117", Detected::Unsupported),
-            ("0.1.0", Detected::Known(V0_1)),
-            ("v0.1.5", Detected::Known(V0_1)),
-            ("0.1.12-dev.1", Detected::Known(V0_1)),
-            ("0.2.0", Detected::Unsupported),
-            ("1.0.0", Detected::Unsupported),
-            ("0.1", Detected::Unsupported),
-            ("", Detected::Unsupported),
-            ("latest", Detected::Unsupported),
+            ("0.0.87", DetectedGeneration::Unsupported),
+            ("0.0.88", DetectedGeneration::Known(V0_0)),
+            ("0.0.112-dev.7+g2f7fb6559", DetectedGeneration::Known(V0_0)),
+            ("0.0.116", DetectedGeneration::Known(V0_0)),
+            ("0.0.117", DetectedGeneration::Unsupported),
+            ("0.1.0", DetectedGeneration::Known(V0_1)),
+            ("v0.1.5", DetectedGeneration::Known(V0_1)),
+            ("0.1.12-dev.1", DetectedGeneration::Known(V0_1)),
+            ("0.2.0", DetectedGeneration::Unsupported),
+            ("1.0.0", DetectedGeneration::Unsupported),
+            ("0.1", DetectedGeneration::Unsupported),
+            ("", DetectedGeneration::Unsupported),
+            ("latest", DetectedGeneration::Unsupported),
         ];
         for (version, expected) in table {
-            assert_eq!(Detected::of_version(version), expected, "{version}");
+            assert_eq!(DetectedGeneration::from_version(version), expected, "{version}");
         }
     }
 }

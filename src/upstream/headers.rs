@@ -97,7 +97,7 @@ const DROPPED_PREFIXES: [&str; 19] = [
     "tailscale-user-",
 ];
 
-fn passes(name: &str) -> bool {
+fn is_forwarded(name: &str) -> bool {
     // Checking the first letter first avoids the prefix comparisons for most headers.
     let may_have_prefix = matches!(name.as_bytes().first(), Some(b'x' | b'c' | b'p' | b't'));
     let has_prefix =
@@ -107,7 +107,7 @@ fn passes(name: &str) -> bool {
 
 /// Headers that Shoreguard sets on a forwarded request.
 #[derive(Debug)]
-pub(crate) struct Ours {
+pub(crate) struct AddedHeaders {
     /// The gateway's own credential.
     pub(crate) authorization: Option<HeaderValue>,
     /// Remaining time of the deadline.
@@ -115,13 +115,13 @@ pub(crate) struct Ours {
     /// Id of the call.
     pub(crate) request_id: HeaderValue,
     /// Whether the response will be read, so that it must not be compressed.
-    pub(crate) read: bool,
+    pub(crate) reads_response: bool,
     /// Replaces the caller's trace context if the call is traced.
     pub(crate) traceparent: Option<HeaderValue>,
 }
 
 /// Returns the headers of one of Shoreguard's own calls, with the credential of its connection.
-pub(crate) fn own(authorization: Option<HeaderValue>) -> HeaderMap {
+pub(crate) fn for_own_call(authorization: Option<HeaderValue>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -132,25 +132,25 @@ pub(crate) fn own(authorization: Option<HeaderValue>) -> HeaderMap {
 }
 
 /// Builds the headers of the forwarded request. The caller's headers stay unchanged, for a retry.
-pub(crate) fn request(from: &HeaderMap, ours: &Ours) -> HeaderMap {
+pub(crate) fn for_forwarding(from: &HeaderMap, added: &AddedHeaders) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(from.len() + 4);
     for (name, value) in from {
-        let unread = ours.read && name == "grpc-accept-encoding";
-        if passes(name.as_str()) && !unread {
+        let unread = added.reads_response && name == "grpc-accept-encoding";
+        if is_forwarded(name.as_str()) && !unread {
             headers.append(name, value.clone());
         }
     }
-    if let Some(traceparent) = &ours.traceparent {
+    if let Some(traceparent) = &added.traceparent {
         headers.insert(TRACEPARENT, traceparent.clone());
         // It belongs to the caller's `traceparent`, not to the new one.
         headers.remove("tracestate");
     }
     headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(REQUEST_ID, ours.request_id.clone());
-    if let Some(authorization) = &ours.authorization {
+    headers.insert(REQUEST_ID, added.request_id.clone());
+    if let Some(authorization) = &added.authorization {
         headers.insert(AUTHORIZATION, authorization.clone());
     }
-    if let Some(timeout) = ours.timeout.as_deref().and_then(|t| HeaderValue::from_str(t).ok()) {
+    if let Some(timeout) = added.timeout.as_deref().and_then(|t| HeaderValue::from_str(t).ok()) {
         headers.insert(TIMEOUT, timeout);
     }
     headers
@@ -166,7 +166,11 @@ pub(crate) fn is_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
 }
 
 /// Cleans the headers of a response for the caller, and adds the gateway's name and the request id.
-pub(crate) fn response(headers: &mut HeaderMap, gateway: HeaderValue, request_id: HeaderValue) {
+pub(crate) fn clean_response(
+    headers: &mut HeaderMap,
+    gateway: HeaderValue,
+    request_id: HeaderValue,
+) {
     clean(headers);
     headers.insert(GATEWAY, gateway);
     headers.insert(REQUEST_ID, request_id);
@@ -174,9 +178,9 @@ pub(crate) fn response(headers: &mut HeaderMap, gateway: HeaderValue, request_id
 
 /// Removes from headers or trailers what a gateway must not set (T20).
 pub(crate) fn clean(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| is_not_theirs(name.as_str())) {
+    if headers.keys().any(|name| is_reserved(name.as_str())) {
         let names: Vec<HeaderName> =
-            headers.keys().filter(|name| is_not_theirs(name.as_str())).cloned().collect();
+            headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
         for name in names {
             headers.remove(name);
         }
@@ -191,7 +195,7 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
     }
 }
 
-fn is_not_theirs(name: &str) -> bool {
+fn is_reserved(name: &str) -> bool {
     matches!(
         name,
         "set-cookie"
@@ -214,32 +218,32 @@ fn is_not_theirs(name: &str) -> bool {
 fn clean_details(headers: &mut HeaderMap) {
     let mut values = headers.get_all(DETAILS).iter();
     let cleaned = match (values.next(), values.next()) {
-        (Some(value), None) => cleaned(value),
+        (Some(value), None) => filter_details(value),
         // With several values, clients differ in which of them counts.
-        _ => Cleaned::Unreadable,
+        _ => CleanedDetails::Unreadable,
     };
     match cleaned {
-        Cleaned::AsItWas => {}
-        Cleaned::Unreadable => {
+        CleanedDetails::Unchanged => {}
+        CleanedDetails::Unreadable => {
             headers.remove(DETAILS);
         }
-        Cleaned::Without(value) => {
+        CleanedDetails::Filtered(value) => {
             headers.insert(DETAILS, value);
         }
     }
 }
 
-enum Cleaned {
-    AsItWas,
+enum CleanedDetails {
+    Unchanged,
     Unreadable,
-    Without(HeaderValue),
+    Filtered(HeaderValue),
 }
 
-fn cleaned(value: &HeaderValue) -> Cleaned {
+fn filter_details(value: &HeaderValue) -> CleanedDetails {
     let text = value.as_bytes();
     let decoded = STANDARD_NO_PAD.decode(text).or_else(|_| STANDARD.decode(text));
     let Some(mut status) = decoded.ok().and_then(|b| Status::decode(b.as_slice()).ok()) else {
-        return Cleaned::Unreadable;
+        return CleanedDetails::Unreadable;
     };
     let before = status.details.len();
     status.details.retain(|detail| {
@@ -249,21 +253,21 @@ fn cleaned(value: &HeaderValue) -> Cleaned {
                 .is_ok_and(|info| !info.domain.trim().eq_ignore_ascii_case(DOMAIN))
     });
     if status.details.len() == before {
-        return Cleaned::AsItWas;
+        return CleanedDetails::Unchanged;
     }
     let encoded = STANDARD_NO_PAD.encode(status.encode_to_vec());
-    HeaderValue::try_from(encoded).map_or(Cleaned::Unreadable, Cleaned::Without)
+    HeaderValue::try_from(encoded).map_or(CleanedDetails::Unreadable, CleanedDetails::Filtered)
 }
 
 /// Returns the error for headers or trailers by which a gateway, or a front end before it, rejects Shoreguard's
 /// credential. Stock clients log out on UNAUTHENTICATED, so it is never forwarded.
-pub(crate) fn credential_refusal(
+pub(crate) fn credential_error(
     gateway: &str,
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Option<Error> {
     if status == StatusCode::UNAUTHORIZED {
-        return Some(credential::refused(gateway, ""));
+        return Some(credential::unauthenticated_error(gateway, ""));
     }
     let refuses = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.trim().parse() == Ok(UNAUTHENTICATED))
@@ -272,14 +276,17 @@ pub(crate) fn credential_refusal(
     if !headers.get_all(STATUS).iter().any(refuses) {
         return None;
     }
-    let said = tonic::Status::from_header_map(headers);
-    Some(credential::refused(gateway, said.as_ref().map_or("", tonic::Status::message)))
+    let status = tonic::Status::from_header_map(headers);
+    Some(credential::unauthenticated_error(
+        gateway,
+        status.as_ref().map_or("", tonic::Status::message),
+    ))
 }
 
 /// Returns the only status code in the headers and trailers of a response. Returns `None` if the status is missing, if
 /// there are several, which clients interpret differently, or if it is not a valid code.
-pub(crate) fn verdict<'a>(said: impl IntoIterator<Item = &'a HeaderMap>) -> Option<i32> {
-    let mut values = said.into_iter().flat_map(|headers| headers.get_all(STATUS));
+pub(crate) fn status_code<'a>(parts: impl IntoIterator<Item = &'a HeaderMap>) -> Option<i32> {
+    let mut values = parts.into_iter().flat_map(|headers| headers.get_all(STATUS));
     let (Some(code), None) = (values.next(), values.next()) else { return None };
     match code.as_bytes() {
         [digit @ b'0'..=b'9'] => Some(i32::from(digit - b'0')),

@@ -6,14 +6,14 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
 
-fn ours() -> Ours {
+fn ours() -> AddedHeaders {
     let mut authorization = HeaderValue::from_static("Bearer of-the-gateway");
     authorization.set_sensitive(true);
-    Ours {
+    AddedHeaders {
         authorization: Some(authorization),
         timeout: Some("5000u".to_owned()),
         request_id: HeaderValue::from_static("ours"),
-        read: false,
+        reads_response: false,
         traceparent: None,
     }
 }
@@ -39,7 +39,7 @@ fn t19_headers_that_identify_the_caller_are_not_forwarded() {
     ] {
         from.append(HeaderName::from_static(name), HeaderValue::from_static("smuggled"));
     }
-    let headers = request(&from, &ours());
+    let headers = for_forwarding(&from, &ours());
     assert!(headers.values().all(|value| value != "smuggled"), "{headers:?}");
     assert_eq!(headers["authorization"], "Bearer of-the-gateway");
     assert_eq!(headers["te"], "trailers");
@@ -57,13 +57,14 @@ fn headers_that_do_not_identify_the_caller_are_forwarded() {
         from.append(name, HeaderValue::from_static("a"));
         from.append(name, HeaderValue::from_static("b"));
     }
-    let headers = request(&from, &ours());
+    let headers = for_forwarding(&from, &ours());
     for name in kept {
         assert_eq!(headers.get_all(name).iter().count(), 2, "{name}");
     }
-    let without = Ours { authorization: None, timeout: None, read: true, ..ours() };
+    let without =
+        AddedHeaders { authorization: None, timeout: None, reads_response: true, ..ours() };
     from.append("grpc-accept-encoding", HeaderValue::from_static("gzip"));
-    let headers = request(&from, &without);
+    let headers = for_forwarding(&from, &without);
     for name in ["authorization", "grpc-timeout", "grpc-accept-encoding"] {
         assert!(!headers.contains_key(name), "{name}");
     }
@@ -78,7 +79,7 @@ fn t20_a_gateway_cannot_set_headers_of_shoreguard() {
     }
     headers.append("their-own", HeaderValue::from_static("kept"));
     let (gateway, id) = (HeaderValue::from_static("prod"), HeaderValue::from_static("ours"));
-    response(&mut headers, gateway, id);
+    clean_response(&mut headers, gateway, id);
     assert_eq!(headers.len(), 3);
     assert_eq!(headers["x-shoreguard-gateway"], "prod");
     assert_eq!(headers["x-request-id"], "ours");
@@ -145,16 +146,16 @@ fn t20_a_grpc_status_must_be_a_single_valid_code() {
     };
     for code in 0..=16 {
         let one = said(&[code.to_string().as_bytes()]);
-        assert_eq!(verdict([&one]), Some(code));
-        assert_eq!(verdict([&HeaderMap::new(), &one]), Some(code), "wherever it stands");
-        assert_eq!(verdict([&one, &one]), None, "in one place");
+        assert_eq!(status_code([&one]), Some(code));
+        assert_eq!(status_code([&HeaderMap::new(), &one]), Some(code), "wherever it stands");
+        assert_eq!(status_code([&one, &one]), None, "in one place");
     }
     for lie in ["", " 0", "00", "07", "-1", "+1", "17", "20", "160", "99999999999", "OK"] {
-        assert_eq!(verdict([&said(&[lie.as_bytes()])]), None, "{lie}");
+        assert_eq!(status_code([&said(&[lie.as_bytes()])]), None, "{lie}");
     }
-    assert_eq!(verdict([&said(&[b"\x80"])]), None);
-    assert_eq!(verdict([&said(&[b"0", b"0"])]), None);
-    assert_eq!(verdict([&HeaderMap::new()]), None);
+    assert_eq!(status_code([&said(&[b"\x80"])]), None);
+    assert_eq!(status_code([&said(&[b"0", b"0"])]), None);
+    assert_eq!(status_code([&HeaderMap::new()]), None);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::error::{Error, Reason};
 use crate::net::http::Client;
-use crate::net::own;
-use crate::oidc::client_credentials::{Asked, Token, fetch};
+use crate::net::spawn_owned;
+use crate::oidc::client_credentials::{BearerToken, TokenRequest, fetch_token};
 
 /// Pause after a failed fetch.
 pub const RETRY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub enum Identity {
     /// The `authorization` header, marked sensitive.
     Stored(HeaderValue),
     /// Token of the gateway's identity provider.
-    Fetched(Arc<Fetched>),
+    Fetched(Arc<TokenSource>),
 }
 
 impl Identity {
@@ -40,10 +40,10 @@ impl Identity {
     ///
     /// # Errors
     /// `GATEWAY_TOKEN_UNAVAILABLE` if it cannot be fetched.
-    pub async fn ready(&self) -> Result<(), Error> {
+    pub async fn ensure_credential(&self) -> Result<(), Error> {
         match self {
             Self::None | Self::Stored(_) => Ok(()),
-            Self::Fetched(fetched) => fetched.ready().await,
+            Self::Fetched(source) => source.ensure_token().await,
         }
     }
 
@@ -53,75 +53,75 @@ impl Identity {
         match self {
             Self::None => None,
             Self::Stored(header) => Some(header.clone()),
-            Self::Fetched(fetched) => fetched.held(MARGIN).map(|(header, _)| header),
+            Self::Fetched(source) => source.valid_token(MARGIN).map(|(header, _)| header),
         }
     }
 }
 
 /// Tokens from one gateway's identity provider.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct TokenSource {
     gateway: Arc<str>,
-    asked: Asked,
+    request: TokenRequest,
     client: Client,
     deadline: Duration,
     clock: Clock,
-    held: RwLock<Option<Held>>,
-    fetches: Mutex<Fetches>,
+    current: RwLock<Option<CurrentToken>>,
+    fetch_state: Mutex<FetchState>,
 }
 
 #[derive(Debug, Default)]
-struct Fetches {
+struct FetchState {
     /// Signals the end of the fetch in progress.
-    going_on: Option<watch::Receiver<bool>>,
+    in_progress: Option<watch::Receiver<bool>>,
     /// When the last fetch ended, if it failed.
     failed: Option<Duration>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct CurrentToken {
     header: HeaderValue,
     renew_at: Duration,
-    ends_at: Duration,
+    expires_at: Duration,
 }
 
-impl Fetched {
+impl TokenSource {
     /// Creates the source without a token.
     #[must_use]
     pub fn new(
         gateway: Arc<str>,
-        asked: Asked,
+        request: TokenRequest,
         client: Client,
         deadline: Duration,
         clock: Clock,
     ) -> Self {
-        let (held, fetches) = (RwLock::default(), Mutex::default());
-        Self { gateway, asked, client, deadline, clock, held, fetches }
+        let (current, fetch_state) = (RwLock::default(), Mutex::default());
+        Self { gateway, request, client, deadline, clock, current, fetch_state }
     }
 
     /// Returns the token if it is valid for longer than `margin`, and whether it is due for renewal.
-    fn held(&self, margin: Duration) -> Option<(HeaderValue, bool)> {
-        let held = self.held.read();
+    fn valid_token(&self, margin: Duration) -> Option<(HeaderValue, bool)> {
+        let token = self.current.read();
         let now = self.clock.since_boot();
-        let held = held.as_ref().filter(|held| now + margin < held.ends_at)?;
-        Some((held.header.clone(), now >= held.renew_at))
+        let token = token.as_ref().filter(|token| now + margin < token.expires_at)?;
+        Some((token.header.clone(), now >= token.renew_at))
     }
 
-    async fn ready(self: &Arc<Self>) -> Result<(), Error> {
-        match self.held(2 * MARGIN) {
+    async fn ensure_token(self: &Arc<Self>) -> Result<(), Error> {
+        match self.valid_token(2 * MARGIN) {
             Some((_, false)) => return Ok(()),
             Some((_, true)) => {
                 // The current token stays in use meanwhile.
-                let _going_on = self.fetching();
+                let _in_progress = self.start_fetch();
                 return Ok(());
             }
             None => {}
         }
-        if let Some(mut end) = self.fetching() {
+        if let Some(mut end) = self.start_fetch() {
             // An error means that the task was dropped with its runtime, which also ends the fetch.
             let _ended = end.wait_for(|ended| *ended).await;
         }
-        if self.held(MARGIN).is_some() {
+        if self.valid_token(MARGIN).is_some() {
             return Ok(());
         }
         let why =
@@ -131,33 +131,34 @@ impl Fetched {
 
     /// Returns a signal for the end of the fetch in progress, starting one if needed. Returns `None` if none is needed
     /// or the last one has just failed.
-    fn fetching(self: &Arc<Self>) -> Option<watch::Receiver<bool>> {
-        let mut fetches = self.fetches();
+    fn start_fetch(self: &Arc<Self>) -> Option<watch::Receiver<bool>> {
+        let mut fetch_state = self.fetch_state();
         // The sender is dropped if the runtime stopped during the fetch.
-        if let Some(end) = fetches.going_on.as_ref().filter(|end| end.has_changed().is_ok()) {
+        if let Some(end) = fetch_state.in_progress.as_ref().filter(|end| end.has_changed().is_ok())
+        {
             return Some(end.clone());
         }
         let now = self.clock.since_boot();
-        let failed_just_now = fetches.failed.is_some_and(|at| now.saturating_sub(at) < RETRY);
-        if failed_just_now || matches!(self.held(2 * MARGIN), Some((_, false))) {
+        let failed_just_now = fetch_state.failed.is_some_and(|at| now.saturating_sub(at) < RETRY);
+        if failed_just_now || matches!(self.valid_token(2 * MARGIN), Some((_, false))) {
             return None;
         }
         let (ended, end) = watch::channel(false);
-        fetches.going_on = Some(end.clone());
-        drop(fetches);
-        let fetching = Arc::clone(self);
-        own(async move {
-            fetching.fetch(now).await;
+        fetch_state.in_progress = Some(end.clone());
+        drop(fetch_state);
+        let source = Arc::clone(self);
+        spawn_owned(async move {
+            source.fetch_token(now).await;
             ended.send_replace(true);
         });
         Some(end)
     }
 
-    async fn fetch(&self, begun: Duration) {
-        let fetched = fetch(&self.client, &self.asked, self.deadline).await;
+    async fn fetch_token(&self, started_at: Duration) {
+        let fetched = fetch_token(&self.client, &self.request, self.deadline).await;
         let failed = match fetched {
             Ok(token) => {
-                self.hold(token, begun);
+                self.store_token(token, started_at);
                 None
             }
             Err(why) => {
@@ -167,20 +168,20 @@ impl Fetched {
                 Some(self.clock.since_boot())
             }
         };
-        *self.fetches() = Fetches { going_on: None, failed };
+        *self.fetch_state() = FetchState { in_progress: None, failed };
     }
 
-    fn fetches(&self) -> MutexGuard<'_, Fetches> {
-        self.fetches.lock()
+    fn fetch_state(&self) -> MutexGuard<'_, FetchState> {
+        self.fetch_state.lock()
     }
 
-    fn hold(&self, token: Token, now: Duration) {
+    fn store_token(&self, token: BearerToken, now: Duration) {
         // Renewed after four fifths of its lifetime, which leaves time for more than one attempt.
-        let held = Held {
+        let current = CurrentToken {
             header: token.header,
-            renew_at: now + token.life * 4 / 5,
-            ends_at: now + token.life,
+            renew_at: now + token.lifetime * 4 / 5,
+            expires_at: now + token.lifetime,
         };
-        *self.held.write() = Some(held);
+        *self.current.write() = Some(current);
     }
 }

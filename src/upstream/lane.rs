@@ -6,7 +6,7 @@
 //! - a call with a request stream shares its connection with no other call: a gateway may leave a request body unread,
 //!   and with it the window that it grants to the whole connection.
 
-use crate::access::policy::{Streaming, UpstreamMethod};
+use crate::access::policy::{StreamingMode, UpstreamMethod};
 
 /// The kind of calls that a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +36,11 @@ const EXCLUSIVE_STREAMS_MAX: u32 = 2;
 
 impl Lane {
     /// Returns the lane of a method, given its rows in both generations.
-    pub(crate) fn of(rows: [Option<&UpstreamMethod>; 2]) -> Self {
+    pub(crate) fn for_method(rows: [Option<&UpstreamMethod>; 2]) -> Self {
         let lanes = rows.into_iter().flatten().map(|row| match row.streaming {
-            Streaming::Unary => Self::Unary,
-            Streaming::Server => Self::Streams,
-            Streaming::Client | Streaming::Both => Self::Exclusive,
+            StreamingMode::Unary => Self::Unary,
+            StreamingMode::Server => Self::Streams,
+            StreamingMode::Client | StreamingMode::Both => Self::Exclusive,
         });
         lanes.max_by_key(|lane| *lane as u8).unwrap_or(Self::Unary)
     }

@@ -17,7 +17,7 @@ const PREFIX_BYTES: usize = 5;
 
 /// A request whose first message was read.
 #[derive(Debug)]
-pub(crate) struct Read {
+pub(crate) struct ReadRequest {
     /// The bytes read so far, unchanged, including the prefix; may extend beyond the message.
     pub(crate) bytes: Bytes,
     /// Length of the message, without its prefix.
@@ -26,10 +26,10 @@ pub(crate) struct Read {
     pub(crate) ended: bool,
 }
 
-impl Read {
+impl ReadRequest {
     /// Creates a request from one complete message with its prefix.
     #[cfg(test)]
-    pub(crate) fn of(bytes: Bytes) -> Self {
+    pub(crate) fn from_message(bytes: Bytes) -> Self {
         Self { length: bytes.len() - PREFIX_BYTES, bytes, ended: true }
     }
 
@@ -42,12 +42,12 @@ impl Read {
     ///
     /// # Errors
     /// `MESSAGE_TOO_LARGE` if the result is too large.
-    pub(crate) fn with(self, more: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn append(self, more: &[u8]) -> Result<Self, Error> {
         let length = self.length + more.len();
         if length > MESSAGE_BYTES_MAX {
             return Err(too_large(length));
         }
-        let bytes = framed(&[self.message(), more].concat());
+        let bytes = encode_frame(&[self.message(), more].concat());
         Ok(Self { bytes, length, ended: self.ended })
     }
 
@@ -70,7 +70,7 @@ pub(crate) enum Encoding {
 ///
 /// # Errors
 /// `MESSAGE_AMBIGUOUS` if the header is repeated: a gateway may use another of the values than this server.
-pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Error> {
+pub(crate) fn parse_encoding(headers: &HeaderMap) -> Result<Encoding, Error> {
     let mut encodings = headers.get_all("grpc-encoding").iter();
     match (encodings.next(), encodings.next()) {
         (None, _) => Ok(Encoding::Identity),
@@ -85,7 +85,7 @@ impl Encoding {
     ///
     /// # Errors
     /// `MESSAGE_AMBIGUOUS` if the message is compressed.
-    pub(crate) fn readable(self) -> Result<(), Error> {
+    pub(crate) fn check_readable(self) -> Result<(), Error> {
         match self {
             Self::Identity => Ok(()),
             Self::Compressed => Err(ambiguous("the message must not be compressed")),
@@ -94,39 +94,39 @@ impl Encoding {
 }
 
 /// Reads the first message of a request.
-pub(crate) async fn first<B>(body: &mut B, encoding: Encoding) -> Result<Read, Error>
+pub(crate) async fn read_first<B>(body: &mut B, encoding: Encoding) -> Result<ReadRequest, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     let (mut bytes, mut ended) = (Bytes::new(), false);
     loop {
-        if let Some(length) = length_of(&bytes, encoding)?
+        if let Some(length) = message_length(&bytes, encoding)?
             && bytes.len() - PREFIX_BYTES >= length
         {
             ended = ended || body.is_end_stream();
-            return Ok(Read { bytes, length, ended });
+            return Ok(ReadRequest { bytes, length, ended });
         }
         if ended {
             let why = if bytes.is_empty() { "there is no message" } else { "it is cut off" };
             return Err(Error::refused(Reason::MalformedMessage, why));
         }
-        match next(body).await? {
-            Some(data) => bytes = joined(bytes, data),
+        match next_data(body).await? {
+            Some(data) => bytes = join(bytes, data),
             None => ended = true,
         }
     }
 }
 
 /// Reads a request that must be exactly one message.
-pub(crate) async fn whole<B>(body: &mut B, encoding: Encoding) -> Result<Read, Error>
+pub(crate) async fn read_single<B>(body: &mut B, encoding: Encoding) -> Result<ReadRequest, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let mut read = first(body, encoding).await?;
+    let mut read = read_first(body, encoding).await?;
     while !read.ended {
-        match next(body).await? {
+        match next_data(body).await? {
             // An empty frame is harmless; only one with bytes could hold a second message.
             Some(data) if data.is_empty() => {}
             Some(_) => return Err(ambiguous("exactly one message is taken")),
@@ -139,7 +139,7 @@ where
     Ok(read)
 }
 
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Error>
+async fn next_data<B>(body: &mut B) -> Result<Option<Bytes>, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -156,7 +156,7 @@ where
     }
 }
 
-fn joined(before: Bytes, data: Bytes) -> Bytes {
+fn join(before: Bytes, data: Bytes) -> Bytes {
     if before.is_empty() {
         return data;
     }
@@ -165,11 +165,11 @@ fn joined(before: Bytes, data: Bytes) -> Bytes {
     all.freeze()
 }
 
-fn length_of(bytes: &Bytes, encoding: Encoding) -> Result<Option<usize>, Error> {
+fn message_length(bytes: &Bytes, encoding: Encoding) -> Result<Option<usize>, Error> {
     let Some(mut prefix) = bytes.get(..PREFIX_BYTES) else { return Ok(None) };
     match (prefix.get_u8(), encoding) {
         (0, _) | (1, Encoding::Compressed) => {}
-        (_, Encoding::Identity) => Encoding::Compressed.readable()?,
+        (_, Encoding::Identity) => Encoding::Compressed.check_readable()?,
         (_, Encoding::Compressed) => return Err(ambiguous("the flag of a message is 0 or 1")),
     }
     let length = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
@@ -185,7 +185,7 @@ fn too_large(length: usize) -> Error {
 }
 
 /// Returns the message of a response that consists of exactly one, not compressed, or `None` for anything else.
-pub(crate) fn single(mut bytes: Bytes) -> Option<Bytes> {
+pub(crate) fn decode_single(mut bytes: Bytes) -> Option<Bytes> {
     if bytes.len() < PREFIX_BYTES || bytes.get_u8() != 0 {
         return None;
     }
@@ -194,7 +194,7 @@ pub(crate) fn single(mut bytes: Bytes) -> Option<Bytes> {
 }
 
 /// Adds the prefix to a message.
-pub(crate) fn framed(message: &[u8]) -> Bytes {
+pub(crate) fn encode_frame(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).expect("an answer is shorter than 4 GiB");
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + message.len());
     frame.extend_from_slice(&[0]);
@@ -220,26 +220,32 @@ mod tests {
     }
 
     async fn refused(chunks: &[&[u8]]) -> Reason {
-        crate::status::code_of(&whole(&mut body(chunks), Encoding::Identity).await.unwrap_err()).1
+        crate::status::code_and_reason(
+            &read_single(&mut body(chunks), Encoding::Identity).await.unwrap_err(),
+        )
+        .1
     }
 
     #[tokio::test]
     async fn a_message_may_arrive_in_any_chunks() {
-        let mut one = Full::new(framed(b"hello")).map_err(|never| match never {});
-        assert_eq!(whole(&mut one, Encoding::Identity).await.unwrap().message(), b"hello");
-        let pieces: Vec<Vec<u8>> = framed(b"hello").iter().map(|b| vec![*b]).collect();
+        let mut one = Full::new(encode_frame(b"hello")).map_err(|never| match never {});
+        assert_eq!(read_single(&mut one, Encoding::Identity).await.unwrap().message(), b"hello");
+        let pieces: Vec<Vec<u8>> = encode_frame(b"hello").iter().map(|b| vec![*b]).collect();
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-        let read = whole(&mut body(&pieces), Encoding::Identity).await.unwrap();
+        let read = read_single(&mut body(&pieces), Encoding::Identity).await.unwrap();
         assert_eq!((read.message(), read.ended), (&b"hello"[..], true));
         assert_eq!(
-            whole(&mut body(&[&framed(b""), b""]), Encoding::Identity).await.unwrap().message(),
+            read_single(&mut body(&[&encode_frame(b""), b""]), Encoding::Identity)
+                .await
+                .unwrap()
+                .message(),
             b""
         );
     }
 
     #[tokio::test]
     async fn anything_but_one_uncompressed_message_is_refused() {
-        let (a, b) = (framed(b"a"), framed(b"b"));
+        let (a, b) = (encode_frame(b"a"), encode_frame(b"b"));
         assert_eq!(refused(&[&a, &b]).await, Reason::MessageAmbiguous);
         assert_eq!(refused(&[&[&a[..], &b[..]].concat()]).await, Reason::MessageAmbiguous);
         assert_eq!(refused(&[&a, &[0]]).await, Reason::MessageAmbiguous);
@@ -253,11 +259,11 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_first_message_of_a_stream_is_read() {
-        let (a, b) = (framed(b"a"), framed(b"b"));
+        let (a, b) = (encode_frame(b"a"), encode_frame(b"b"));
         let start = [&a[..], &b[..2]].concat();
         let chunks: [&[u8]; 2] = [&start, &b[2..]];
         let mut stream = body(&chunks);
-        let read = first(&mut stream, Encoding::Identity).await.unwrap();
+        let read = read_first(&mut stream, Encoding::Identity).await.unwrap();
         assert_eq!((read.message(), read.ended), (&b"a"[..], false));
         assert_eq!(read.bytes, [&a[..], &b[..2]].concat());
     }
@@ -265,10 +271,10 @@ mod tests {
     #[test]
     fn a_conflicting_grpc_encoding_header_is_not_identity() {
         let mut headers = HeaderMap::new();
-        assert_eq!(encoding(&headers).unwrap(), Encoding::Identity);
+        assert_eq!(parse_encoding(&headers).unwrap(), Encoding::Identity);
         headers.append("grpc-encoding", "identity".parse().unwrap());
-        assert_eq!(encoding(&headers).unwrap(), Encoding::Identity);
+        assert_eq!(parse_encoding(&headers).unwrap(), Encoding::Identity);
         headers.append("grpc-encoding", "gzip".parse().unwrap());
-        assert!(!matches!(encoding(&headers), Ok(Encoding::Identity)));
+        assert!(!matches!(parse_encoding(&headers), Ok(Encoding::Identity)));
     }
 }

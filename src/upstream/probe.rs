@@ -9,7 +9,7 @@ use shoreguard_proto::v0_1::openshell::v1::{HealthResponse, ServiceStatus};
 use super::capability;
 use super::connection::Connection;
 use super::credential::CredentialCheck;
-use super::generation::{Detected, Generation};
+use super::generation::{DetectedGeneration, Generation};
 use super::targets::Target;
 use crate::access::policy::PolicyEffect;
 use crate::clock::Timestamp;
@@ -52,18 +52,18 @@ pub struct Probe {
     /// Version as reported, truncated and without control characters.
     pub version: String,
     /// The configured generation, otherwise the one of the version.
-    pub generation: Detected,
+    pub generation: DetectedGeneration,
     /// Response time on an open connection.
     pub latency: Duration,
     /// When the certificate of the gateway expires.
-    pub server_cert: Option<Timestamp>,
+    pub server_cert_expires_at: Option<Timestamp>,
     /// Result of the credential check; `None` if it was not checked, as on connections for forwarded calls.
     pub credential: Option<CredentialCheck>,
 }
 
 impl Probe {
     /// Parses the response to `Health`. Returns `None` if it is malformed.
-    pub(crate) fn read(answer: Bytes, latency: Duration) -> Option<Self> {
+    pub(crate) fn from_health(answer: Bytes, latency: Duration) -> Option<Self> {
         let answer = HealthResponse::decode(answer).ok()?;
         let version: String = answer
             .version
@@ -77,8 +77,15 @@ impl Probe {
             ServiceStatus::Degraded => Health::Degraded,
             ServiceStatus::Unhealthy => Health::Unhealthy,
         };
-        let generation = Detected::of_version(&version);
-        Some(Self { status, version, generation, latency, server_cert: None, credential: None })
+        let generation = DetectedGeneration::from_version(&version);
+        Some(Self {
+            status,
+            version,
+            generation,
+            latency,
+            server_cert_expires_at: None,
+            credential: None,
+        })
     }
 
     /// Returns why the credential is not known to be usable, or `None` if it is usable or was not checked.
@@ -90,29 +97,34 @@ impl Probe {
     /// Returns the generation of the reported version, ignoring a configured one. This is what is stored and displayed
     /// as detected.
     #[must_use]
-    pub fn told_generation(&self) -> Detected {
-        Detected::of_version(&self.version)
+    pub fn reported_generation(&self) -> DetectedGeneration {
+        DetectedGeneration::from_version(&self.version)
     }
 
     /// Returns the generation in which to call the gateway.
     ///
     /// # Errors
     /// `WIRE_UNSUPPORTED` if this build does not support it.
-    pub(crate) fn spoken(&self, gateway: &str) -> Result<Generation, Error> {
+    pub(crate) fn supported_generation(&self, gateway: &str) -> Result<Generation, Error> {
         self.generation.known().ok_or_else(|| self.unsupported(gateway))
     }
 
     fn unsupported(&self, gateway: &str) -> Error {
-        let why = format!("gateway `{gateway}`: {}", capability::unsupported(&self.version));
+        let why = format!("gateway `{gateway}`: {}", capability::unsupported_reason(&self.version));
         Error::refused(Reason::WireUnsupported, why)
     }
 
     /// Rejects a call that could change a policy if the configured generation contradicts the version.
     ///
     /// # Errors
-    /// `WIRE_CONTRADICTED` for such a call; `WIRE_UNSUPPORTED` as [`Probe::spoken`].
-    pub(crate) fn governable(&self, effect: PolicyEffect, gateway: &str) -> Result<(), Error> {
-        capability::governable(effect, gateway, self.spoken(gateway)?, &self.version)
+    /// `WIRE_CONTRADICTED` for such a call; `WIRE_UNSUPPORTED` as [`Probe::supported_generation`].
+    pub(crate) fn check_effect(&self, effect: PolicyEffect, gateway: &str) -> Result<(), Error> {
+        capability::check_effect(
+            effect,
+            gateway,
+            self.supported_generation(gateway)?,
+            &self.version,
+        )
     }
 }
 

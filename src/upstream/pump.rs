@@ -19,11 +19,11 @@ use http_body::Body;
 use tokio::time::{Sleep, sleep};
 
 use super::connection::Lease;
-use super::exchange::Source;
+use super::exchange::RequestSource;
 use super::lane::Lane;
-use super::reaper::Piece;
+use super::reaper::StreamHandle;
 use crate::error::Error;
-use crate::net::deadline::late_request;
+use crate::net::deadline::request_timed_out;
 
 /// How long a request waits for send window before its connection is retired. Much longer than a round trip.
 const STALL_TIME: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ const PREFIX_BYTES: usize = 5;
 
 /// Reason why the rest of a request does not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Broken {
+pub(crate) enum SourceError {
     /// The caller aborted it.
     CallerGone,
     /// It did not arrive in time.
@@ -42,7 +42,7 @@ pub(crate) enum Broken {
 
 /// Result of sending a request.
 #[derive(Debug)]
-pub(crate) enum Sent {
+pub(crate) enum SendOutcome {
     /// It was sent completely, or the gateway reads no more of it.
     Done,
     /// The caller aborted it.
@@ -55,7 +55,7 @@ pub(crate) enum Sent {
 
 /// Sends a request into its stream.
 pub(crate) struct Pump<B> {
-    source: Source<B>,
+    source: RequestSource<B>,
     stream: Option<SendStream<Bytes>>,
     chunk: Bytes,
     /// Bytes left of the first message; `None` until its prefix is known.
@@ -76,27 +76,27 @@ enum Stall {
 
 impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
     /// Creates a pump with nothing sent.
-    pub(crate) fn new(source: Source<B>, stream: SendStream<Bytes>, lease: Lease) -> Self {
+    pub(crate) fn new(source: RequestSource<B>, stream: SendStream<Bytes>, lease: Lease) -> Self {
         let stall = Stall::None;
         Self { source, stream: Some(stream), chunk: Bytes::new(), first: None, stall, lease }
     }
 
     /// Returns the request.
-    pub(crate) fn source_mut(&mut self) -> &mut Source<B> {
+    pub(crate) fn source_mut(&mut self) -> &mut RequestSource<B> {
         &mut self.source
     }
 
     /// Sends as much as is available and as the window allows.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SendOutcome> {
         loop {
-            let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Sent::Done) };
+            let Some(stream) = self.stream.as_mut() else { return Poll::Ready(SendOutcome::Done) };
             if !self.chunk.is_empty() {
                 stream.reserve_capacity(self.chunk.len());
                 let room = match stream.capacity() {
                     0 => match stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(room))) => room,
                         // The gateway reads no more; the response carries the reason.
-                        Poll::Ready(Some(Err(_)) | None) => return self.over(),
+                        Poll::Ready(Some(Err(_)) | None) => return self.finish(),
                         Poll::Pending => return self.wait(cx),
                     },
                     room => room,
@@ -104,16 +104,16 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                 self.stall = Stall::None;
                 // The chunk may have waited, and may have arrived long after the headers of the call.
                 if let Err(error) = self.source.check() {
-                    return self.refused(error);
+                    return self.reject(error);
                 }
                 let part = self.chunk.split_to(room.min(self.chunk.len()));
                 self.first = self.first.map(|left| left.saturating_sub(part.len()));
                 if self.first == Some(0) {
-                    self.source.unanswered().open();
+                    self.source.outcome_unknown().set();
                 }
                 let last = self.chunk.is_empty() && self.source.is_end();
                 if stream.send_data(part, last).is_err() || last {
-                    return self.over();
+                    return self.finish();
                 }
                 continue;
             }
@@ -124,23 +124,23 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                 }
                 None => {
                     if let Err(error) = self.source.check() {
-                        return self.refused(error);
+                        return self.reject(error);
                     }
                     // An error means that the stream is already closed.
                     let _ = stream.send_data(Bytes::new(), true);
-                    return self.over();
+                    return self.finish();
                 }
-                Some(Err(Broken::CallerGone)) => {
-                    self.bury();
-                    return Poll::Ready(Sent::CallerGone);
+                Some(Err(SourceError::CallerGone)) => {
+                    self.abandon();
+                    return Poll::Ready(SendOutcome::CallerGone);
                 }
-                Some(Err(Broken::Late)) => return self.refused(late_request()),
+                Some(Err(SourceError::Late)) => return self.reject(request_timed_out()),
             }
         }
     }
 
     /// Waits for window, with a time limit if other calls share the connection.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<SendOutcome> {
         if self.lease.lane() == Lane::Exclusive || matches!(self.stall, Stall::Over) {
             return Poll::Pending;
         }
@@ -153,26 +153,26 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
         self.stall = Stall::Over;
         self.lease.retire();
         let unprocessed = self.first.is_some_and(|left| left > 0);
-        if unprocessed && self.source.again_for_window() {
-            return Poll::Ready(Sent::Stalled);
+        if unprocessed && self.source.retry_after_stall() {
+            return Poll::Ready(SendOutcome::Stalled);
         }
         Poll::Pending
     }
 
-    fn refused(&mut self, error: Error) -> Poll<Sent> {
-        self.bury();
-        Poll::Ready(Sent::Refused(error))
+    fn reject(&mut self, error: Error) -> Poll<SendOutcome> {
+        self.abandon();
+        Poll::Ready(SendOutcome::Refused(error))
     }
 
-    fn over(&mut self) -> Poll<Sent> {
+    fn finish(&mut self) -> Poll<SendOutcome> {
         self.stream = None;
-        Poll::Ready(Sent::Done)
+        Poll::Ready(SendOutcome::Done)
     }
 
     /// Returns the request for a retry. The stream must already be closed or abandoned.
-    pub(crate) fn into_source(mut self) -> Option<Source<B>> {
+    pub(crate) fn into_source(mut self) -> Option<RequestSource<B>> {
         self.stream = None;
-        std::mem::replace(&mut self.source, Source::new(None, None, None)).again()
+        std::mem::replace(&mut self.source, RequestSource::new(None, None, None)).rewind()
     }
 }
 
@@ -184,16 +184,16 @@ fn message_bytes(chunk: &[u8]) -> usize {
 
 impl<B> Pump<B> {
     /// Hands the stream to the reaper to be reset.
-    pub(crate) fn bury(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         if let Some(stream) = self.stream.take() {
-            self.lease.bury(Piece::Request(stream));
+            self.lease.abandon(StreamHandle::Request(stream));
         }
     }
 }
 
 impl<B> Drop for Pump<B> {
     fn drop(&mut self) {
-        self.bury();
+        self.abandon();
     }
 }
 

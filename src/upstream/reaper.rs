@@ -21,9 +21,9 @@ const WINDOW: Duration = Duration::from_millis(100);
 
 /// One handle of a stream that is to be reset.
 #[derive(Debug)]
-pub(crate) enum Piece {
+pub(crate) enum StreamHandle {
     /// A response that has not begun.
-    Answer(ResponseFuture),
+    Response(ResponseFuture),
     /// A response that has not ended.
     Body(RecvStream),
     /// A request that has not ended. Held only to be dropped.
@@ -34,8 +34,8 @@ pub(crate) enum Piece {
 /// Handles that wait to be dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Reaper {
-    waiting: VecDeque<Piece>,
-    sent: VecDeque<Instant>,
+    waiting: VecDeque<StreamHandle>,
+    recent_resets: VecDeque<Instant>,
 }
 
 impl Reaper {
@@ -45,29 +45,29 @@ impl Reaper {
     }
 
     /// Queues a handle.
-    pub(crate) fn bury(&mut self, piece: Piece) {
-        self.waiting.push_back(piece);
+    pub(crate) fn push(&mut self, handle: StreamHandle) {
+        self.waiting.push_back(handle);
     }
 
     /// Returns when the next handle can be dropped, or `None` if nothing waits for that.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        let full = self.sent.len() >= RESETS_MAX;
-        let first = self.sent.front().filter(|_| full && !self.waiting.is_empty())?;
+    pub(crate) fn next_reset(&self) -> Option<Instant> {
+        let full = self.recent_resets.len() >= RESETS_MAX;
+        let first = self.recent_resets.front().filter(|_| full && !self.waiting.is_empty())?;
         Some(*first + WINDOW)
     }
 
     /// Drops the handles that may be dropped now.
-    pub(crate) fn work(&mut self, now: Instant) {
+    pub(crate) fn reset_due(&mut self, now: Instant) {
         self.drain();
         while !self.waiting.is_empty() {
-            if self.sent.len() >= RESETS_MAX {
-                if self.sent.front().is_some_and(|first| now < *first + WINDOW) {
+            if self.recent_resets.len() >= RESETS_MAX {
+                if self.recent_resets.front().is_some_and(|first| now < *first + WINDOW) {
                     return;
                 }
-                self.sent.pop_front();
+                self.recent_resets.pop_front();
             }
             self.waiting.pop_front();
-            self.sent.push_back(now);
+            self.recent_resets.push_back(now);
         }
     }
 
@@ -75,14 +75,14 @@ impl Reaper {
     /// share with others. Removes streams that have ended, which need no reset.
     fn drain(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        self.waiting.retain_mut(|piece| !piece.is_over(&mut cx));
+        self.waiting.retain_mut(|handle| !handle.is_ended(&mut cx));
     }
 }
 
-impl Piece {
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Self::Answer(answer) = self {
-            match answer.poll_unpin(cx) {
+impl StreamHandle {
+    fn is_ended(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Self::Response(response) = self {
+            match response.poll_unpin(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => return true,
                 Poll::Ready(Ok(response)) => *self = Self::Body(response.into_body()),
@@ -100,7 +100,7 @@ impl Piece {
                     }
                 }
             },
-            Self::Answer(_) | Self::Request(_) => false,
+            Self::Response(_) | Self::Request(_) => false,
         }
     }
 }

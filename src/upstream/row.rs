@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::credentials::AuthMode;
 use super::endpoint::{OidcClient, Scheme};
-use super::generation::{Detected, Pinned};
+use super::generation::{DetectedGeneration, PinnedGeneration};
 use crate::clock::Timestamp;
 use crate::db::schema::gateways;
 use crate::db::types::{GatewayId, GatewayRef};
@@ -14,7 +14,7 @@ use crate::words;
 /// probes and jobs, and cleared when the address changes.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = gateways, treat_none_as_null = true)]
-pub struct Row {
+pub struct GatewayRow {
     /// Id.
     #[diesel(skip_insertion)]
     #[diesel(skip_update)]
@@ -56,23 +56,23 @@ pub struct Row {
     /// Encrypted.
     pub oidc_client_secret: Option<Vec<u8>>,
     /// The configured schema family, which overrides the one of its version.
-    pub pinned_generation: Option<Pinned>,
+    pub pinned_generation: Option<PinnedGeneration>,
     /// What probes and jobs detected.
     #[diesel(embed)]
     #[diesel(skip_update)]
-    pub found: Found,
+    pub observed: ObservedState,
 }
 
 /// What probes and background jobs detected about a gateway.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = gateways)]
-pub struct Found {
+pub struct ObservedState {
     /// When it last responded.
     pub last_seen: Option<Timestamp>,
     /// Result of its last probe.
-    pub last_status: Status,
+    pub last_status: GatewayStatus,
     /// The schema family.
-    pub wire_generation: Detected,
+    pub wire_generation: DetectedGeneration,
     /// The version that it reported.
     pub gateway_version: Option<String>,
     /// Latency of its last response, in microseconds.
@@ -91,7 +91,7 @@ pub struct Found {
 
 words! {
     /// Result of the last probe of a gateway.
-    pub enum Status {
+    pub enum GatewayStatus {
         /// Not probed yet, or not recently.
         Unknown = "unknown",
         /// Reports that it is healthy.
@@ -107,13 +107,13 @@ words! {
     }
 }
 
-impl Default for Found {
+impl Default for ObservedState {
     /// Returns the state of a gateway about which nothing is known.
     fn default() -> Self {
         Self {
             last_seen: None,
-            last_status: Status::Unknown,
-            wire_generation: Detected::Unknown,
+            last_status: GatewayStatus::Unknown,
+            wire_generation: DetectedGeneration::Unknown,
             gateway_version: None,
             latency_us: None,
             last_error: None,
@@ -125,7 +125,7 @@ impl Default for Found {
     }
 }
 
-impl Row {
+impl GatewayRow {
     /// Returns the id and the name.
     #[must_use]
     pub fn gateway(&self) -> GatewayRef {
@@ -140,9 +140,11 @@ impl Row {
 
     /// Returns the effective generation: the configured one, otherwise the detected one.
     #[must_use]
-    pub fn taken_for(&self) -> Detected {
-        let pinned = self.pinned_generation.map(|Pinned(generation)| Detected::Known(generation));
-        pinned.unwrap_or(self.found.wire_generation)
+    pub fn effective_generation(&self) -> DetectedGeneration {
+        let pinned = self
+            .pinned_generation
+            .map(|PinnedGeneration(generation)| DetectedGeneration::Known(generation));
+        pinned.unwrap_or(self.observed.wire_generation)
     }
 
     /// Returns the token endpoint and its parameters, or `None` without one.
@@ -155,12 +157,12 @@ impl Row {
 
     /// Returns the credentials in stored form.
     #[must_use]
-    pub fn sealed(&self) -> Vec<&Option<Vec<u8>>> {
+    pub fn encrypted_credentials(&self) -> Vec<&Option<Vec<u8>>> {
         vec![&self.client_cert, &self.client_key, &self.bearer_token, &self.oidc_client_secret]
     }
 
     /// Copies the credentials from another version of the same gateway, encrypted for the same destination.
-    pub fn take_credentials(&mut self, from: &Self) {
+    pub fn copy_credentials(&mut self, from: &Self) {
         self.client_cert.clone_from(&from.client_cert);
         self.client_key.clone_from(&from.client_key);
         self.bearer_token.clone_from(&from.bearer_token);

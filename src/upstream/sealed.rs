@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::credentials::Credentials;
-use super::row::Row;
+use super::row::GatewayRow;
 use crate::error::Error;
 use crate::seal::{Aad, MasterKeys};
 use crate::secret::Secret;
@@ -11,7 +11,7 @@ use crate::secret::Secret;
 /// Returns the destination to which the secrets of a row are bound (T04): where they are sent, and how the peer is
 /// authenticated.
 #[must_use]
-pub fn destination(row: &Row) -> String {
+pub fn destination(row: &GatewayRow) -> String {
     let ca =
         row.ca_cert.as_deref().map(|pem| format!("{:x?}", Sha256::digest(pem))).unwrap_or_default();
     let mode = row.auth_mode();
@@ -27,9 +27,9 @@ fn aad<'a>(column: &'a str, row: &'a str, destination: &'a str) -> Aad<'a> {
 }
 
 /// Stores credentials in a row, encrypted for its current destination.
-pub fn seal_into(
+pub fn seal_credentials(
     master: &MasterKeys,
-    row: &mut Row,
+    row: &mut GatewayRow,
     credentials: &Credentials,
 ) -> Result<(), Error> {
     let destination = destination(row);
@@ -49,7 +49,7 @@ pub fn seal_into(
 }
 
 /// Decrypts the credentials of a row.
-pub fn opened(master: &MasterKeys, row: &Row) -> Result<Credentials, Error> {
+pub fn open_credentials(master: &MasterKeys, row: &GatewayRow) -> Result<Credentials, Error> {
     let destination = destination(row);
     let open = |column: &str, sealed: &Option<Vec<u8>>| {
         let open = |sealed: &Vec<u8>| {

@@ -20,7 +20,7 @@ use super::connection::{Connection, Lease};
 use super::probe::HEALTH;
 
 /// Maximum number of pooled connections per gateway and runtime.
-const KEPT_MAX: usize = 8;
+const CONNECTIONS_MAX: usize = 8;
 /// Send window that proves a connection usable: a quarter of a gateway's initial grant. Gateways return window for read
 /// data in steps of half of it.
 const PROOF_BYTES: usize = 16 << 10;
@@ -29,23 +29,23 @@ const EMPTY: &[u8] = &[0; 5];
 
 /// The pooled connections to one gateway.
 #[derive(Debug)]
-pub(crate) struct Spare {
-    kept: Mutex<Vec<Arc<Connection>>>,
-    within: Duration,
+pub(crate) struct SparePool {
+    connections: Mutex<Vec<Arc<Connection>>>,
+    proof_timeout: Duration,
 }
 
-impl Spare {
-    /// Creates an empty pool. `within` is the timeout of a proof.
-    pub(crate) fn new(within: Duration) -> Self {
-        Self { kept: Mutex::default(), within }
+impl SparePool {
+    /// Creates an empty pool. `proof_timeout` is the timeout of a proof.
+    pub(crate) fn new(proof_timeout: Duration) -> Self {
+        Self { connections: Mutex::default(), proof_timeout }
     }
 
     /// Takes a connection of this `connection_version` and closes those of other versions. Returns `None` if there is
     /// none.
     pub(crate) fn take(&self, version: u64) -> Option<Lease> {
-        let mut kept = self.kept.lock();
-        kept.retain(|connection| connection.is_open() && connection.version() == version);
-        while let Some(connection) = kept.pop() {
+        let mut connections = self.connections.lock();
+        connections.retain(|connection| connection.is_open() && connection.version() == version);
+        while let Some(connection) = connections.pop() {
             if let Some(lease) = connection.lease() {
                 return Some(lease);
             }
@@ -55,12 +55,12 @@ impl Spare {
 
     /// Adds a connection that has carried no call since it was opened or proven. Closes it if the pool is full.
     pub(crate) fn put(&self, connection: Arc<Connection>) {
-        let mut kept = self.kept.lock();
-        kept.retain(|connection| connection.is_open());
-        if kept.len() < KEPT_MAX {
-            kept.push(connection);
+        let mut connections = self.connections.lock();
+        connections.retain(|connection| connection.is_open());
+        if connections.len() < CONNECTIONS_MAX {
+            connections.push(connection);
         } else {
-            drop(kept);
+            drop(connections);
             connection.retire();
         }
     }
@@ -72,8 +72,8 @@ impl Spare {
             connection.retire();
             return;
         }
-        crate::net::own(async move {
-            match timeout(self.within, prove(&connection)).await {
+        crate::net::spawn_owned(async move {
+            match timeout(self.proof_timeout, prove(&connection)).await {
                 Ok(Some(())) => self.put(connection),
                 Ok(None) | Err(_) => connection.retire(),
             }

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::row::Row;
+use super::row::GatewayRow;
 use crate::db::schema::gateways;
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
@@ -11,44 +11,44 @@ use crate::error::Error;
 
 /// Which gateways are read.
 #[derive(Debug, Clone, Copy)]
-enum Which<'a> {
+enum GatewayFilter<'a> {
     All,
     Ids(&'a [GatewayId]),
     Name(&'a str),
 }
 
 /// Reads gateways. The one query of all columns: each more costs seconds of every build.
-async fn load(conn: &mut Conn, which: Which<'_>) -> Result<Vec<Row>, Error> {
+async fn load(conn: &mut Conn, filter: GatewayFilter<'_>) -> Result<Vec<GatewayRow>, Error> {
     Ok(on_conn!(conn, |c| {
-        let mut query = gateways::table.select(Row::as_select()).into_boxed();
-        match which {
-            Which::All => {}
-            Which::Ids(ids) => {
+        let mut query = gateways::table.select(GatewayRow::as_select()).into_boxed();
+        match filter {
+            GatewayFilter::All => {}
+            GatewayFilter::Ids(ids) => {
                 let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
                 query = query.filter(gateways::id.eq_any(ids));
             }
-            Which::Name(name) => query = query.filter(gateways::name.eq(name)),
+            GatewayFilter::Name(name) => query = query.filter(gateways::name.eq(name)),
         }
         query.load(c).await
     })?)
 }
 
 /// Returns the gateways with these ids; missing ones are skipped.
-pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<Row>, Error> {
-    load(conn, Which::Ids(ids)).await
+pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<GatewayRow>, Error> {
+    load(conn, GatewayFilter::Ids(ids)).await
 }
 
 /// Returns a gateway by id.
-pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
-    Ok(load(conn, Which::Ids(&[id])).await?.pop())
+pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
+    Ok(load(conn, GatewayFilter::Ids(&[id])).await?.pop())
 }
 
 /// Returns a gateway by name.
-pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> {
-    Ok(load(conn, Which::Name(name)).await?.pop())
+pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<GatewayRow>, Error> {
+    Ok(load(conn, GatewayFilter::Name(name)).await?.pop())
 }
 
 /// Returns all gateways.
-pub async fn all(conn: &mut Conn) -> Result<Vec<Row>, Error> {
-    load(conn, Which::All).await
+pub async fn all(conn: &mut Conn) -> Result<Vec<GatewayRow>, Error> {
+    load(conn, GatewayFilter::All).await
 }

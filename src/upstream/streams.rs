@@ -9,8 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::bounds::Seat;
-use super::channels::Answer;
+use super::bounds::ConnectionPermit;
+use super::channels::OpenResult;
 use super::connection::{Connection, Lease};
 use crate::error::Error;
 
@@ -20,7 +20,7 @@ const WAITING_MAX: usize = 64;
 
 /// The shared connections.
 #[derive(Debug, Default)]
-pub(crate) struct Streams(Mutex<Slots>);
+pub(crate) struct SharedConnections(Mutex<Slots>);
 
 #[derive(Debug, Default)]
 struct Slots {
@@ -34,99 +34,101 @@ struct Slot {
     id: u64,
     /// The `connection_version` of the target.
     version: u64,
-    state: State,
+    state: SlotState,
 }
 
 #[derive(Debug)]
-enum State {
+enum SlotState {
     /// Being opened; the task sends one result. The `Arc` counts the waiting calls.
-    Opening(watch::Receiver<Option<Answer>>, Arc<()>),
+    Opening(watch::Receiver<Option<OpenResult>>, Arc<()>),
     Open(Arc<Connection>),
 }
 
 /// A call that waits for a connection to open.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    answer: watch::Receiver<Option<Answer>>,
-    _counted: Arc<()>,
+pub(crate) struct PendingConnection {
+    result: watch::Receiver<Option<OpenResult>>,
+    _waiting: Arc<()>,
 }
 
 /// Result of a request for a shared connection.
 #[derive(Debug)]
-pub(crate) enum Shared {
+pub(crate) enum SharedLease {
     /// A lease of an open connection.
     Open(Lease),
     /// A wait for a connection that another call opens.
-    Opening(Waiting),
+    Opening(PendingConnection),
     /// A new slot, for which this call must open the connection.
-    New(New),
+    New(NewConnection),
     /// The target is stale.
-    Old,
+    Stale,
 }
 
 /// A connection that is to be opened.
 #[derive(Debug)]
-pub(crate) struct New {
+pub(crate) struct NewConnection {
     /// Id of its slot.
     pub(crate) id: u64,
     /// Permit for the connection.
-    pub(crate) seat: Seat,
+    pub(crate) permit: ConnectionPermit,
     /// Where its task sends the result.
-    pub(crate) answered: watch::Sender<Option<Answer>>,
+    pub(crate) result_sender: watch::Sender<Option<OpenResult>>,
     /// This call's own wait for the connection.
-    pub(crate) waiting: Waiting,
+    pub(crate) pending: PendingConnection,
 }
 
-impl Streams {
-    /// Returns a share of a connection of this `connection_version`. `seat` returns `None` if the version is no longer
-    /// that of the target.
+impl SharedConnections {
+    /// Returns a share of a connection of this `connection_version`. `permit` returns `None` if the version is no
+    /// longer that of the target.
     ///
     /// # Errors
-    /// Those of `seat`.
+    /// Those of `permit`.
     pub(crate) fn take(
         &self,
         version: u64,
-        seat: impl FnOnce() -> Result<Option<Seat>, Error>,
-    ) -> Result<Shared, Error> {
+        permit: impl FnOnce() -> Result<Option<ConnectionPermit>, Error>,
+    ) -> Result<SharedLease, Error> {
         let mut slots = self.0.lock();
         for slot in slots.taken.iter().filter(|slot| slot.version == version) {
             match &slot.state {
-                State::Open(connection) => {
-                    if let Some(lease) = connection.lease_at_once() {
-                        return Ok(Shared::Open(lease));
+                SlotState::Open(connection) => {
+                    if let Some(lease) = connection.lease_if_free() {
+                        return Ok(SharedLease::Open(lease));
                     }
                 }
-                State::Opening(answer, waiting) if Arc::strong_count(waiting) <= WAITING_MAX => {
-                    return Ok(Shared::Opening(Waiting::new(answer, waiting)));
+                SlotState::Opening(result, waiting)
+                    if Arc::strong_count(waiting) <= WAITING_MAX =>
+                {
+                    return Ok(SharedLease::Opening(PendingConnection::new(result, waiting)));
                 }
-                State::Opening(..) => {}
+                SlotState::Opening(..) => {}
             }
         }
-        let Some(seat) = seat()? else { return Ok(Shared::Old) };
+        let Some(permit) = permit()? else { return Ok(SharedLease::Stale) };
         slots.taken.retain(|slot| slot.version == version && slot.state.is_alive());
         let id = slots.next;
         slots.next += 1;
-        let ((answered, answer), counted) = (watch::channel(None), Arc::new(()));
-        let waiting = Waiting::new(&answer, &counted);
-        slots.taken.push(Slot { id, version, state: State::Opening(answer, counted) });
-        Ok(Shared::New(New { id, seat, answered, waiting }))
+        let ((result_sender, result), waiting) = (watch::channel(None), Arc::new(()));
+        let pending = PendingConnection::new(&result, &waiting);
+        slots.taken.push(Slot { id, version, state: SlotState::Opening(result, waiting) });
+        Ok(SharedLease::New(NewConnection { id, permit, result_sender, pending }))
     }
 
     /// Stores an opened connection in its slot; frees the slot if opening failed.
-    pub(crate) fn opened(&self, id: u64, connection: Option<&Arc<Connection>>) {
+    pub(crate) fn store(&self, id: u64, connection: Option<&Arc<Connection>>) {
         let mut slots = self.0.lock();
         match connection {
             None => slots.taken.retain(|slot| slot.id != id),
             Some(connection) => {
                 if let Some(slot) = slots.taken.iter_mut().find(|slot| slot.id == id) {
-                    slot.state = State::Open(Arc::clone(connection));
+                    slot.state = SlotState::Open(Arc::clone(connection));
                 }
             }
         }
     }
 }
 
-impl State {
+impl SlotState {
     fn is_alive(&self) -> bool {
         match self {
             Self::Opening(..) => true,
@@ -135,20 +137,20 @@ impl State {
     }
 }
 
-impl Waiting {
-    fn new(answer: &watch::Receiver<Option<Answer>>, counted: &Arc<()>) -> Self {
-        Self { answer: answer.clone(), _counted: Arc::clone(counted) }
+impl PendingConnection {
+    fn new(result: &watch::Receiver<Option<OpenResult>>, waiting: &Arc<()>) -> Self {
+        Self { result: result.clone(), _waiting: Arc::clone(waiting) }
     }
 
     /// Waits for the connection. Returns `None` if it has no room left, and an error if it could not be opened.
     pub(crate) async fn lease(mut self) -> Option<Result<Lease, ()>> {
-        let answer = match self.answer.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone(),
+        let result = match self.result.wait_for(Option::is_some).await {
+            Ok(result) => result.clone(),
             // The task was dropped without a result because its runtime is stopping.
             Err(_) => None,
         };
-        match answer {
-            Some(Ok(connection)) => connection.lease_at_once().map(Ok),
+        match result {
+            Some(Ok(connection)) => connection.lease_if_free().map(Ok),
             Some(Err(())) | None => Some(Err(())),
         }
     }

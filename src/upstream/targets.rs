@@ -15,27 +15,27 @@ use super::budget::Budget;
 use super::connection::Connection;
 use super::credentials::{Credentials, client_config};
 use super::endpoint::{Endpoint, Scheme};
-use super::generation::{Detected, Generation, Pinned};
-use super::identity::{Fetched, Identity};
-use super::row::Row;
-use super::sealed::{destination, opened};
+use super::generation::{DetectedGeneration, Generation, PinnedGeneration};
+use super::identity::{Identity, TokenSource};
+use super::row::GatewayRow;
+use super::sealed::{destination, open_credentials};
 use crate::clock::Clock;
 use crate::config::Gateways;
 use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::Error;
 use crate::net::http;
-use crate::net::names::Names;
-use crate::oidc::client_credentials::Asked;
-use crate::seal::{MasterKeys, joined};
+use crate::net::names::Resolver;
+use crate::oidc::client_credentials::TokenRequest;
+use crate::seal::{MasterKeys, join_parts};
 use crate::secret::Secret;
 
 /// Everything needed to build the target of a stored gateway.
 #[derive(Debug)]
-pub struct Reach<'a> {
+pub struct TargetContext<'a> {
     /// Decrypts the stored credentials.
     pub master: &'a MasterKeys,
     /// Resolves the names of gateways.
-    pub names: &'a Names,
+    pub names: &'a Resolver,
     /// Calls the identity providers of gateways.
     pub issuers: &'a http::Client,
     /// Provides the time.
@@ -56,7 +56,7 @@ pub struct Target {
     /// Port.
     pub port: u16,
     /// Resolver of its host, used when connecting.
-    pub names: Names,
+    pub names: Resolver,
     /// TLS configuration; `None` is plaintext.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Source of the `authorization` header.
@@ -64,7 +64,7 @@ pub struct Target {
     /// Budget for reading its responses to Shoreguard's own calls.
     pub budget: Arc<Budget>,
     /// The configured generation, otherwise the one found by the last probe. A connection has its own probe result.
-    pub generation: Detected,
+    pub generation: DetectedGeneration,
     /// The configured generation, which overrides the one of its version.
     pub pinned: Option<Generation>,
     /// Changes with everything that a connection depends on: address, TLS, credentials, configured generation. Not with
@@ -99,8 +99,8 @@ impl Target {
 }
 
 /// Builds the target of a row and decrypts its secrets.
-pub fn from_row(reach: &Reach<'_>, row: &Row) -> Result<Target, Error> {
-    let credentials = opened(reach.master, row)?;
+pub fn from_row(context: &TargetContext<'_>, row: &GatewayRow) -> Result<Target, Error> {
+    let credentials = open_credentials(context.master, row)?;
     let endpoint = Endpoint::parse("endpoint", &row.endpoint)?;
     let tls = match row.scheme {
         Scheme::Http => None,
@@ -114,19 +114,23 @@ pub fn from_row(reach: &Reach<'_>, row: &Row) -> Result<Target, Error> {
         name: row.name.as_str().into(),
         host: endpoint.host,
         port: endpoint.port,
-        names: reach.names.clone(),
+        names: context.names.clone(),
         tls,
         connection_version: connection_version(row),
-        identity: identity(reach, row, credentials)?,
-        budget: Budget::new(reach.config, reach.clock.clone()),
-        generation: row.taken_for(),
-        pinned: row.pinned_generation.map(|Pinned(generation)| generation),
+        identity: build_identity(context, row, credentials)?,
+        budget: Budget::new(context.config, context.clock.clone()),
+        generation: row.effective_generation(),
+        pinned: row.pinned_generation.map(|PinnedGeneration(generation)| generation),
     })
 }
 
-fn identity(reach: &Reach<'_>, row: &Row, credentials: Credentials) -> Result<Identity, Error> {
+fn build_identity(
+    context: &TargetContext<'_>,
+    row: &GatewayRow,
+    credentials: Credentials,
+) -> Result<Identity, Error> {
     if let Some(token) = &credentials.bearer_token {
-        return Ok(Identity::Stored(bearer(token)?));
+        return Ok(Identity::Stored(bearer_header(token)?));
     }
     let parts = row.oidc_token_url.clone().zip(credentials.oidc_client_id);
     let Some(((token_url, client_id), client_secret)) = parts.zip(credentials.oidc_client_secret)
@@ -134,13 +138,14 @@ fn identity(reach: &Reach<'_>, row: &Row, credentials: Credentials) -> Result<Id
         return Ok(Identity::None);
     };
     let (scope, audience) = (row.oidc_scope.clone(), row.oidc_audience.clone());
-    let asked = Asked { token_url, client_id, client_secret, scope, audience };
-    let (name, within) = (row.name.as_str().into(), reach.config.connect_timeout());
-    let fetched = Fetched::new(name, asked, reach.issuers.clone(), within, reach.clock.clone());
-    Ok(Identity::Fetched(Arc::new(fetched)))
+    let request = TokenRequest { token_url, client_id, client_secret, scope, audience };
+    let (name, within) = (row.name.as_str().into(), context.config.connect_timeout());
+    let token_source =
+        TokenSource::new(name, request, context.issuers.clone(), within, context.clock.clone());
+    Ok(Identity::Fetched(Arc::new(token_source)))
 }
 
-fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
+fn bearer_header(token: &Secret) -> Result<HeaderValue, Error> {
     let mut value =
         HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(Error::internal)?;
     value.set_sensitive(true);
@@ -149,7 +154,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
 
 /// Returns a digest of everything that a connection to the gateway depends on.
 #[must_use]
-pub(crate) fn connection_version(row: &Row) -> u64 {
+pub(crate) fn connection_version(row: &GatewayRow) -> u64 {
     let bytes = |part: &Option<Vec<u8>>| part.clone().unwrap_or_default();
     let text = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
     let parts = [
@@ -163,7 +168,7 @@ pub(crate) fn connection_version(row: &Row) -> u64 {
         text(&row.oidc_audience),
         row.pinned_generation.map_or_else(Vec::new, |pinned| pinned.as_str().as_bytes().to_vec()),
     ];
-    let digest = Sha256::digest(joined(&parts.each_ref().map(Vec::as_slice)));
+    let digest = Sha256::digest(join_parts(&parts.each_ref().map(Vec::as_slice)));
     u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
@@ -185,12 +190,13 @@ impl Targets {
     ///
     /// # Errors
     /// `GATEWAY_UNREACHABLE` if the gateway was unregistered or is now a different one.
-    pub(crate) fn still(&self, then: &Target) -> Result<Arc<Target>, Error> {
-        let now = self.get(then.id).ok_or_else(|| Connection::unreachable(&then.name))?;
-        if now.connection_version == then.connection_version || now.address() == then.address() {
+    pub(crate) fn revalidate(&self, before: &Target) -> Result<Arc<Target>, Error> {
+        let now = self.get(before.id).ok_or_else(|| Connection::unreachable(&before.name))?;
+        if now.connection_version == before.connection_version || now.address() == before.address()
+        {
             return Ok(now);
         }
-        Err(Connection::changed(&then.name))
+        Err(Connection::changed(&before.name))
     }
 
     /// Stores or removes the target of a gateway and returns the previous one. Fetched tokens are kept if nothing

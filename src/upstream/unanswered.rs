@@ -10,21 +10,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The flag, shared by the sender of a request and its audit record.
 #[derive(Debug, Clone, Default)]
-pub struct Unanswered(Arc<AtomicBool>);
+pub struct OutcomeUnknown(Arc<AtomicBool>);
 
-impl Unanswered {
+impl OutcomeUnknown {
     /// Sets the flag: the gateway may act from now on.
-    pub(crate) fn open(&self) {
+    pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 
     /// Clears the flag: the gateway reported the outcome or did not process the request.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn clear(&self) {
         self.0.store(false, Ordering::Release);
     }
 
     /// Whether the outcome is unknown.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

@@ -9,7 +9,7 @@ use prost::Message;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::budget::Draw;
+use super::budget::BudgetClass;
 use super::capability::Capability;
 use super::connection::Connection;
 use super::credential::{CredentialCheck, CurrentUser};
@@ -22,46 +22,46 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Reason why one of Shoreguard's own calls has no response.
 #[derive(Debug)]
-pub(crate) enum Unanswered {
+pub(crate) enum CallError {
     /// Status from the gateway or from a front end before it.
     Status(Code, String),
     /// Any other failure. The text is for the log.
     Broken(String),
 }
 
-impl fmt::Display for Unanswered {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(code, said) => write!(f, "gRPC status {code:?}: {said}"),
+            Self::Status(code, message) => write!(f, "gRPC status {code:?}: {message}"),
             Self::Broken(why) => f.write_str(why),
         }
     }
 }
 
-fn broken(why: impl fmt::Display) -> Unanswered {
-    Unanswered::Broken(why.to_string())
+fn broken(why: impl fmt::Display) -> CallError {
+    CallError::Broken(why.to_string())
 }
 
 /// Returns the name of a method, for messages.
-fn name(path: &'static str) -> &'static str {
+fn method_name(path: &'static str) -> &'static str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 impl Connection {
     /// Checks whether the gateway accepts Shoreguard's credential, by calls that require one.
     pub(crate) async fn check_credential(&self, within: Duration) -> CredentialCheck {
-        let late = |_| CredentialCheck::unknown(name(CURRENT_USER), "no answer in time");
-        timeout(within, self.credential()).await.unwrap_or_else(late)
+        let late = |_| CredentialCheck::unknown(method_name(CURRENT_USER), "no answer in time");
+        timeout(within, self.probe_credential()).await.unwrap_or_else(late)
     }
 
-    async fn credential(&self) -> CredentialCheck {
+    async fn probe_credential(&self) -> CredentialCheck {
         let probe = self.probe();
         // Nothing else is sent to a gateway of an unsupported generation.
-        if let Err(error) = probe.spoken(self.gateway()) {
+        if let Err(error) = probe.supported_generation(self.gateway()) {
             return CredentialCheck::Unknown(error.to_string());
         }
         // An expired token is fetched again; the check never runs without one.
-        if let Err(error) = self.ready().await {
+        if let Err(error) = self.ensure_credential().await {
             return CredentialCheck::Unknown(error.to_string());
         }
         let user = match self.current_user().await {
@@ -69,63 +69,63 @@ impl Connection {
             Ok(user) => user,
             Err(check) => return check,
         };
-        let method = name(GATEWAY_INFO);
-        let info = self.ask(GATEWAY_INFO, &[]).await;
+        let method = method_name(GATEWAY_INFO);
+        let info = self.call_unary(GATEWAY_INFO, &[]).await;
         match (info.map(GetGatewayInfoResponse::decode), user) {
             // A gateway that returns an empty message for every call proves nothing.
             (Ok(Ok(info)), _) if !info.gateway_version.is_empty() => CredentialCheck::Usable,
             (Ok(_), _) => CredentialCheck::unknown(method, "the answer is not valid"),
-            (Err(Unanswered::Status(code, said)), Some(user)) => {
-                user.without_info(method, code, &said)
+            (Err(CallError::Status(code, message)), Some(user)) => {
+                user.check_info_error(method, code, &message)
             }
-            (Err(Unanswered::Status(code, said)), None) => {
-                CredentialCheck::refused(method, code, &said)
+            (Err(CallError::Status(code, message)), None) => {
+                CredentialCheck::from_error(method, code, &message)
             }
-            (Err(Unanswered::Broken(why)), _) => CredentialCheck::unknown(method, &why),
+            (Err(CallError::Broken(why)), _) => CredentialCheck::unknown(method, &why),
         }
     }
 
     /// Returns what the gateway reports about Shoreguard's credential, or `None` if its release does not have the
     /// method.
     async fn current_user(&self) -> Result<Option<CurrentUser>, CredentialCheck> {
-        let (probe, method) = (self.probe(), name(CURRENT_USER));
-        let has_method = |known| Capability::CurrentUser.is_held(known, &probe.version);
+        let (probe, method) = (self.probe(), method_name(CURRENT_USER));
+        let has_method = |known| Capability::CurrentUser.is_supported(known, &probe.version);
         if !probe.generation.known().is_some_and(has_method) {
             return Ok(None);
         }
-        match self.ask(CURRENT_USER, &[]).await {
+        match self.call_unary(CURRENT_USER, &[]).await {
             Ok(answer) => match GetCurrentUserResponse::decode(answer) {
                 Ok(user) => Ok(Some(user.into())),
                 Err(_) => Err(CredentialCheck::unknown(method, "the answer is not valid")),
             },
-            Err(Unanswered::Status(Code::Unimplemented, _)) => Ok(None),
-            Err(Unanswered::Status(code, said)) => {
-                Err(CredentialCheck::refused(method, code, &said))
+            Err(CallError::Status(Code::Unimplemented, _)) => Ok(None),
+            Err(CallError::Status(code, message)) => {
+                Err(CredentialCheck::from_error(method, code, &message))
             }
-            Err(Unanswered::Broken(why)) => Err(CredentialCheck::unknown(method, &why)),
+            Err(CallError::Broken(why)) => Err(CredentialCheck::unknown(method, &why)),
         }
     }
 
     /// Makes one unary call on this connection and no other, so that the response comes from the gateway that was
     /// probed. Calls that may use any connection of the gateway are in `openshell`.
-    pub(crate) async fn ask(
+    pub(crate) async fn call_unary(
         &self,
         path: &'static str,
         request: &[u8],
-    ) -> Result<Bytes, Unanswered> {
-        let headers = headers::own(self.authorization());
+    ) -> Result<Bytes, CallError> {
+        let headers = headers::for_own_call(self.authorization());
         let (response, mut sending) = self.start(path, headers, false).map_err(broken)?;
         // A gateway may reject the call before it has read the message, which closes the stream. Its response counts.
-        let _ = sending.send_data(message::framed(request), true);
+        let _ = sending.send_data(message::encode_frame(request), true);
         let (parts, mut body) = response.await.map_err(broken)?.into_parts();
         match parts.status {
             StatusCode::OK => {}
             // As gRPC maps HTTP status codes: a front end has checked the credential.
             StatusCode::UNAUTHORIZED => {
-                return Err(Unanswered::Status(Code::Unauthenticated, "HTTP 401".to_owned()));
+                return Err(CallError::Status(Code::Unauthenticated, "HTTP 401".to_owned()));
             }
             StatusCode::FORBIDDEN => {
-                return Err(Unanswered::Status(Code::PermissionDenied, "HTTP 403".to_owned()));
+                return Err(CallError::Status(Code::PermissionDenied, "HTTP 403".to_owned()));
             }
             other => return Err(broken(format_args!("HTTP {other}"))),
         }
@@ -135,23 +135,23 @@ impl Connection {
             body.flow_control().release_capacity(data.len()).map_err(broken)?;
             // Only counted here: probes are never rejected (`budget`), and other callers check the budget before the
             // call.
-            let _ = self.budget().spend(data.len(), 0, Draw::Single);
+            let _ = self.budget().spend(data.len(), 0, BudgetClass::Single);
             if answer.len() + data.len() > ANSWER_BYTES_MAX {
                 return Err(broken("its answer is too long"));
             }
             answer.extend_from_slice(&data);
         }
-        let said = [Some(parts.headers), body.trailers().await.map_err(broken)?];
-        if headers::verdict(said.iter().flatten()).is_none() {
+        let blocks = [Some(parts.headers), body.trailers().await.map_err(broken)?];
+        if headers::status_code(blocks.iter().flatten()).is_none() {
             return Err(broken("its answer has no status, or none that is one"));
         }
-        let end = said.iter().flatten().find(|part| headers::has_status(part));
+        let end = blocks.iter().flatten().find(|part| headers::has_status(part));
         let Some(status) = end.and_then(Status::from_header_map) else {
             return Err(broken("its answer has no status"));
         };
         if status.code() != Code::Ok {
-            return Err(Unanswered::Status(status.code(), status.message().to_owned()));
+            return Err(CallError::Status(status.code(), status.message().to_owned()));
         }
-        message::single(answer.freeze()).ok_or_else(|| broken("its response is not valid"))
+        message::decode_single(answer.freeze()).ok_or_else(|| broken("its response is not valid"))
     }
 }

@@ -32,7 +32,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
 /// One run of a job. It gets the lease if the job has one.
-pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<Worked, Error>>;
+pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<TickResult, Error>>;
 
 /// A background job.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub struct Worker {
     /// Name of the job: of its lease, in the log, in metrics, and as the actor of its changes.
     pub name: &'static str,
     /// Interval between two ticks, with a jitter of a tenth.
-    pub every: fn(&Config) -> Duration,
+    pub interval: fn(&Config) -> Duration,
     /// Whether only one replica runs it at a time.
     pub lease: bool,
     /// Notification that starts the next tick early.
@@ -51,16 +51,16 @@ pub struct Worker {
 
 /// The result of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Worked {
+pub struct TickResult {
     /// Number of items that were processed.
     pub done: usize,
     /// Whether there is more work right now.
     pub more: bool,
 }
 
-impl Worked {
+impl TickResult {
     /// There was nothing to do.
-    pub const NOTHING: Self = Self { done: 0, more: false };
+    pub const IDLE: Self = Self { done: 0, more: false };
 
     /// The result of a batch of at most `limit`; a full batch means that there is more.
     #[must_use]
@@ -77,7 +77,7 @@ pub fn spawn(app: &Arc<App>, worker: Worker) {
 
 /// Runs one tick of a job immediately, under its lease if it has one. Returns `None` if another replica holds the
 /// lease. For commands and tests.
-pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Error> {
+pub async fn run_once(app: &Arc<App>, worker: &Worker) -> Result<Option<TickResult>, Error> {
     let ctx = Ctx::system(app, worker.name);
     if !worker.lease {
         return (worker.tick)(&ctx, None).await.map(Some);
@@ -93,31 +93,36 @@ pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Err
 
 async fn run(app: Arc<App>, worker: Worker) {
     let ctx = Ctx::system(&app, worker.name);
-    let every = (worker.every)(&app.config);
-    let mut held = None;
+    let interval = (worker.interval)(&app.config);
+    let mut held_lease = None;
     let mut failures = 0;
     while !app.stop.is_cancelled() {
-        let rest = match attempt(&ctx, &worker, &mut held).await {
-            Ok(Worked { more: true, .. }) => {
+        let rest = match try_tick(&ctx, &worker, &mut held_lease).await {
+            Ok(TickResult { more: true, .. }) => {
                 failures = 0;
                 continue;
             }
-            Ok(Worked { more: false, .. }) => {
+            Ok(TickResult { more: false, .. }) => {
                 failures = 0;
-                every
+                interval
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, failures, "the tick failed");
                 failures += 1;
-                back_off(every, failures)
+                back_off(interval, failures)
             }
         };
-        let resting = rest_of(&app, &worker, jittered(&app, rest));
-        if app.stop.run_until_cancelled(keeping(&app, &mut held, resting)).await.is_none() {
+        let resting = rest_or_wake(&app, &worker, add_jitter(&app, rest));
+        if app
+            .stop
+            .run_until_cancelled(rest_with_renewal(&app, &mut held_lease, resting))
+            .await
+            .is_none()
+        {
             break;
         }
     }
-    if let Some(lease) = held
+    if let Some(lease) = held_lease
         && let Err(error) = leases::release(&app.db, lease).await
     {
         debug!(error = &error as &dyn std::error::Error, "a lease was not released");
@@ -125,53 +130,57 @@ async fn run(app: Arc<App>, worker: Worker) {
 }
 
 /// Runs one tick if this replica holds the lease or acquires it.
-async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result<Worked, Error> {
+async fn try_tick(
+    ctx: &Ctx,
+    worker: &Worker,
+    held_lease: &mut Option<Lease>,
+) -> Result<TickResult, Error> {
     let app = ctx.app();
-    if worker.lease && held.is_none() {
-        *held = leases::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
-        if held.is_none() {
-            return Ok(Worked::NOTHING);
+    if worker.lease && held_lease.is_none() {
+        *held_lease = leases::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
+        if held_lease.is_none() {
+            return Ok(TickResult::IDLE);
         }
     }
-    let begun = Instant::now();
-    let tick = match held.take() {
-        None => caught((worker.tick)(ctx, None)).await,
+    let started_at = Instant::now();
+    let tick = match held_lease.take() {
+        None => catch_panic((worker.tick)(ctx, None)).await,
         Some(lease) => {
             // The lease is renewed while the tick runs, however long that takes; the tick proves it in each
             // transaction.
-            let (answer, still) = {
-                let tick = caught((worker.tick)(ctx, Some(&lease)));
-                renewing(app, &lease, tick).await
+            let (answer, still_held) = {
+                let tick = catch_panic((worker.tick)(ctx, Some(&lease)));
+                with_renewal(app, &lease, tick).await
             };
-            *held = still.then_some(lease);
+            *held_lease = still_held.then_some(lease);
             answer
         }
     };
-    measure(worker, begun, &tick);
-    if matches!(&tick, Err(Error::Conflict { kind: crate::error::Kind::Lease, .. })) {
+    record_metrics(worker, started_at, &tick);
+    if matches!(&tick, Err(Error::Conflict { kind: crate::error::ResourceKind::Lease, .. })) {
         // Another replica has taken over.
-        *held = None;
-        return Ok(Worked::NOTHING);
+        *held_lease = None;
+        return Ok(TickResult::IDLE);
     }
     tick
 }
 
-async fn caught(tick: BoxFuture<'_, Result<Worked, Error>>) -> Result<Worked, Error> {
-    let caught = AssertUnwindSafe(tick).catch_unwind().await;
-    caught.unwrap_or_else(|_| Err(Error::internal("the tick panicked")))
+async fn catch_panic(tick: BoxFuture<'_, Result<TickResult, Error>>) -> Result<TickResult, Error> {
+    let result = AssertUnwindSafe(tick).catch_unwind().await;
+    result.unwrap_or_else(|_| Err(Error::internal("the tick panicked")))
 }
 
 /// Runs work while the lease is renewed. Returns whether it is still held.
-async fn renewing<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) -> (T, bool) {
+async fn with_renewal<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) -> (T, bool) {
     tokio::pin!(work);
-    let mut held = true;
+    let mut still_held = true;
     loop {
         tokio::select! {
-            answer = &mut work => return (answer, held),
-            () = tokio::time::sleep(RENEW_EVERY), if held => {
+            answer = &mut work => return (answer, still_held),
+            () = tokio::time::sleep(RENEW_EVERY), if still_held => {
                 match leases::renew(&app.db, lease, LEASE_TTL).await {
                     Ok(()) => {}
-                    Err(Error::Conflict { .. }) => held = false,
+                    Err(Error::Conflict { .. }) => still_held = false,
                     Err(error) => {
                         warn!(error = &error as &dyn std::error::Error, "a lease was not renewed");
                     }
@@ -182,15 +191,19 @@ async fn renewing<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) ->
 }
 
 /// Rests while the lease, if any, is renewed.
-async fn keeping(app: &App, held: &mut Option<Lease>, rest: impl Future<Output = ()>) {
-    let Some(lease) = held else { return rest.await };
-    let ((), still) = renewing(app, lease, rest).await;
-    if !still {
-        *held = None;
+async fn rest_with_renewal(
+    app: &App,
+    held_lease: &mut Option<Lease>,
+    rest: impl Future<Output = ()>,
+) {
+    let Some(lease) = held_lease else { return rest.await };
+    let ((), still_held) = with_renewal(app, lease, rest).await;
+    if !still_held {
+        *held_lease = None;
     }
 }
 
-async fn rest_of(app: &App, worker: &Worker, rest: Duration) {
+async fn rest_or_wake(app: &App, worker: &Worker, rest: Duration) {
     let Some(wake) = worker.wake else { return tokio::time::sleep(rest).await };
     tokio::select! {
         () = tokio::time::sleep(rest) => {}
@@ -199,25 +212,25 @@ async fn rest_of(app: &App, worker: &Worker, rest: Duration) {
 }
 
 /// Doubles the delay with each failure, up to a minute or the interval of the job.
-fn back_off(every: Duration, failures: u32) -> Duration {
-    let most = every.max(BACK_OFF_MAX);
-    every.max(Duration::from_millis(500)).saturating_mul(1 << failures.min(10)).min(most)
+fn back_off(interval: Duration, failures: u32) -> Duration {
+    let most = interval.max(BACK_OFF_MAX);
+    interval.max(Duration::from_millis(500)).saturating_mul(1 << failures.min(10)).min(most)
 }
 
 /// Adds a jitter of a tenth, so that replicas that start together do not stay synchronized.
-fn jittered(app: &App, rest: Duration) -> Duration {
+fn add_jitter(app: &App, rest: Duration) -> Duration {
     let byte = app.new_id().as_bytes()[0];
     rest.mul_f64(0.9 + f64::from(byte) / f64::from(u8::MAX) * 0.2)
 }
 
-fn measure(worker: &Worker, begun: Instant, tick: &Result<Worked, Error>) {
+fn record_metrics(worker: &Worker, started_at: Instant, tick: &Result<TickResult, Error>) {
     let outcome = match tick {
-        Ok(Worked { done: 0, .. }) => "idle",
+        Ok(TickResult { done: 0, .. }) => "idle",
         Ok(_) => "done",
         Err(_) => "failed",
     };
     counter!(WORKER_TICKS, "worker" => worker.name, "outcome" => outcome).increment(1);
-    histogram!(WORKER_TICK, "worker" => worker.name).record(begun.elapsed());
+    histogram!(WORKER_TICK, "worker" => worker.name).record(started_at.elapsed());
 }
 
 #[cfg(test)]
@@ -227,13 +240,13 @@ mod tests {
     #[test]
     fn failed_jobs_back_off_up_to_a_maximum() {
         let second = Duration::from_secs(1);
-        for (every, failures, rest) in [
+        for (interval, failures, rest) in [
             (second, 1, second * 2),
             (second, 3, second * 8),
             (second, 30, BACK_OFF_MAX),
             (Duration::from_hours(1), 2, Duration::from_hours(1)),
         ] {
-            assert_eq!(back_off(every, failures), rest);
+            assert_eq!(back_off(interval, failures), rest);
         }
     }
 }

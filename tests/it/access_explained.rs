@@ -8,7 +8,7 @@ use shoreguard::clock::Timestamp;
 use shoreguard::db::on_conn;
 use shoreguard::db::schema::{access_changes, gateways, service_principals};
 use shoreguard::feed::{self, store};
-use shoreguard::outbox::{self, Subject};
+use shoreguard::outbox::{self, AccessSubject};
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
@@ -17,14 +17,15 @@ use shoreguard::role::Role;
 use shoreguard::workers;
 
 use crate::access_bindings::{
-    by_selector, get, group, labelled, of, sees, set, subject, two_gateways,
+    get_gateway_request, group, register_two_gateways, set_labels_request, set_role_request,
+    set_selector_role_request, subject, subject_of, visible_gateways,
 };
-use crate::refusals::denied_of;
+use crate::refusals::denied_count;
 use crate::support::server::Caller;
 use crate::support::server::TestServer;
 
 fn user(email: &str) -> pb::Subject {
-    of(Kind::User(email.to_owned()))
+    subject_of(Kind::User(email.to_owned()))
 }
 
 async fn explain(
@@ -66,7 +67,7 @@ async fn listed(caller: &Caller, asked: pb::ListAccessRequest) -> Vec<String> {
     }
 }
 
-served! {
+server_tests! {
     every_step_to_a_role_is_explained,
     t06_an_explanation_reveals_only_what_the_caller_can_see,
     access_to_a_gateway_is_listed_with_the_deciding_step,
@@ -77,18 +78,24 @@ served! {
 }
 
 async fn every_step_to_a_role_is_explained(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let admin = sg.admin();
-    admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
-    let ana = sg.with(&sg.user("ana@example.com", Role::Viewer).await);
-    sg.group("ops", Role::Operator, &["ana@example.com"]).await;
-    sg.group("dev", Role::None, &["ana@example.com"]).await;
-    let on_east =
-        |who| pb::SetGatewayRoleRequest { subject: Some(who), ..set("", "east", pb::Role::Viewer) };
+    admin
+        .gateways()
+        .update_gateway(set_labels_request("east", &[("access/env", "prod")]))
+        .await
+        .unwrap();
+    let ana = sg.with_token(&sg.create_user("ana@example.com", Role::Viewer).await);
+    sg.create_group("ops", Role::Operator, &["ana@example.com"]).await;
+    sg.create_group("dev", Role::None, &["ana@example.com"]).await;
+    let on_east = |who| pb::SetGatewayRoleRequest {
+        subject: Some(who),
+        ..set_role_request("", "east", pb::Role::Viewer)
+    };
     admin.access().set_gateway_role(on_east(group("dev"))).await.unwrap();
     admin
         .access()
-        .set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin))
+        .set_gateway_role(set_selector_role_request(group("ops"), "access/env", pb::Role::Admin))
         .await
         .unwrap();
 
@@ -111,7 +118,11 @@ async fn every_step_to_a_role_is_explained(sg: TestServer) {
     );
     admin
         .access()
-        .set_gateway_role(by_selector(user("ana@example.com"), "access/env=prod", pb::Role::Viewer))
+        .set_gateway_role(set_selector_role_request(
+            user("ana@example.com"),
+            "access/env=prod",
+            pb::Role::Viewer,
+        ))
         .await
         .unwrap();
     let told = explain(&ana, Some(user(" Ana@example.com")), "east").await.unwrap();
@@ -153,11 +164,11 @@ async fn every_step_to_a_role_is_explained(sg: TestServer) {
 }
 
 async fn t06_an_explanation_reveals_only_what_the_caller_can_see(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let admin = sg.admin();
-    let nobody = sg.with(&admin.key("nobody", pb::Role::None).await);
-    let lead = sg.with(&admin.key("lead", pb::Role::None).await);
-    let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
+    let nobody = sg.with_token(&admin.create_key("nobody", pb::Role::None).await);
+    let lead = sg.with_token(&admin.create_key("lead", pb::Role::None).await);
+    let viewer = sg.with_token(&admin.create_key("viewer", pb::Role::Viewer).await);
     admin.bind("lead", "east", pb::Role::Admin).await;
 
     // Callers can explain their own global access with any role. A gateway that the caller cannot see is reported
@@ -205,38 +216,42 @@ async fn t06_an_explanation_reveals_only_what_the_caller_can_see(sg: TestServer)
     // These refusals are in the audit log, although only the domain code could make them.
     sg.app.audit.drain().await;
     // Six calls for hidden gateways, eight about other subjects.
-    assert_eq!(denied_of(&sg, "access.explain").await, 14);
+    assert_eq!(denied_count(&sg, "access.explain").await, 14);
     simulator.stop().await;
     sg.finish().await;
 }
 
 async fn access_to_a_gateway_is_listed_with_the_deciding_step(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let admin = sg.admin();
-    admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
-    sg.user("ana@example.com", Role::None).await;
-    sg.user("bea@example.com", Role::Viewer).await;
-    sg.user("gone@example.com", Role::Admin).await;
-    sg.user("none@example.com", Role::None).await;
-    sg.group("ops", Role::None, &["ana@example.com"]).await;
+    admin
+        .gateways()
+        .update_gateway(set_labels_request("east", &[("access/env", "prod")]))
+        .await
+        .unwrap();
+    sg.create_user("ana@example.com", Role::None).await;
+    sg.create_user("bea@example.com", Role::Viewer).await;
+    sg.create_user("gone@example.com", Role::Admin).await;
+    sg.create_user("none@example.com", Role::None).await;
+    sg.create_group("ops", Role::None, &["ana@example.com"]).await;
     sg.deactivate("gone@example.com").await;
     admin
         .access()
-        .set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Operator))
+        .set_gateway_role(set_selector_role_request(group("ops"), "access/env", pb::Role::Operator))
         .await
         .unwrap();
     let expires = pb::CreateServicePrincipalRequest {
         name: "brief".into(),
         role: pb::Role::Viewer.into(),
-        expire_time: Some(shoreguard::rpc::wire::time(
+        expire_time: Some(shoreguard::rpc::wire::to_timestamp(
             sg.app.clock.now().plus(Duration::from_mins(1)),
         )),
         ..Default::default()
     };
     admin.service_principals().create_service_principal(expires).await.unwrap();
-    let lead = sg.with(&admin.key("lead", pb::Role::None).await);
+    let lead = sg.with_token(&admin.create_key("lead", pb::Role::None).await);
     admin.bind("lead", "east", pb::Role::Admin).await;
-    admin.key("out", pb::Role::Operator).await;
+    admin.create_key("out", pb::Role::Operator).await;
     admin.bind("out", "east", pb::Role::None).await;
 
     let on_east = pb::ListAccessRequest { gateway: "east".into(), ..Default::default() };
@@ -270,19 +285,27 @@ async fn access_to_a_gateway_is_listed_with_the_deciding_step(sg: TestServer) {
 }
 
 async fn a_key_for_one_gateway_sees_nothing_of_another(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let admin = sg.admin();
-    let ci = sg.with(&admin.key("ci", pb::Role::None).await);
+    let ci = sg.with_token(&admin.create_key("ci", pb::Role::None).await);
     admin.bind("ci", "east", pb::Role::Operator).await;
     for gateway in ["east", "west"] {
-        admin.gateways().update_gateway(labelled(gateway, &[("env", "x")])).await.unwrap();
+        admin
+            .gateways()
+            .update_gateway(set_labels_request(gateway, &[("env", "x")]))
+            .await
+            .unwrap();
     }
-    ci.gateways().get_gateway(get("east")).await.unwrap();
-    assert_refused!(ci.gateways().get_gateway(get("west")).await, NotFound, "NOT_FOUND");
+    ci.gateways().get_gateway(get_gateway_request("east")).await.unwrap();
+    assert_refused!(
+        ci.gateways().get_gateway(get_gateway_request("west")).await,
+        NotFound,
+        "NOT_FOUND"
+    );
     let list =
         ci.gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap().into_inner();
     assert_eq!(list.gateways.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["east"]);
-    assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR"]);
+    assert_eq!(visible_gateways(&ci).await, ["east ROLE_OPERATOR"]);
 
     // Events of the other gateway are visible to an admin and hidden from this caller.
     let events = async |caller: &Caller| {
@@ -315,16 +338,16 @@ async fn a_key_for_one_gateway_sees_nothing_of_another(sg: TestServer) {
 }
 
 async fn an_admin_by_group_has_every_admin_right(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let admin = sg.admin();
-    let ana = sg.with(&sg.user("ana@example.com", Role::Viewer).await);
+    let ana = sg.with_token(&sg.create_user("ana@example.com", Role::Viewer).await);
     let list = pb::ListServicePrincipalsRequest::default();
     assert_refused!(
         ana.service_principals().list_service_principals(list.clone()).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
-    sg.group("admins", Role::Admin, &["ana@example.com"]).await;
+    sg.create_group("admins", Role::Admin, &["ana@example.com"]).await;
     let who = ana
         .auth()
         .get_current_identity(pb::GetCurrentIdentityRequest {})
@@ -332,21 +355,21 @@ async fn an_admin_by_group_has_every_admin_right(sg: TestServer) {
         .unwrap()
         .into_inner();
     assert_eq!(who.role(), pb::Role::Admin);
-    assert_eq!(sees(&ana).await, ["east ROLE_ADMIN", "west ROLE_ADMIN"]);
+    assert_eq!(visible_gateways(&ana).await, ["east ROLE_ADMIN", "west ROLE_ADMIN"]);
     ana.service_principals().list_service_principals(list).await.unwrap();
     ana.audit().list_audit_entries(pb::ListAuditEntriesRequest::default()).await.unwrap();
-    ana.key("made", pb::Role::Admin).await;
+    ana.create_key("made", pb::Role::Admin).await;
     ana.access()
-        .set_gateway_role(by_selector(subject("made"), "access/env", pb::Role::Admin))
+        .set_gateway_role(set_selector_role_request(subject("made"), "access/env", pb::Role::Admin))
         .await
         .unwrap();
     // A binding does not reduce the role of an admin by group, nor that of an admin by own role.
     let lock = pb::SetGatewayRoleRequest {
         subject: Some(user("ana@example.com")),
-        ..set("", "east", pb::Role::None)
+        ..set_role_request("", "east", pb::Role::None)
     };
     admin.access().set_gateway_role(lock).await.unwrap();
-    ana.gateways().get_gateway(get("east")).await.unwrap();
+    ana.gateways().get_gateway(get_gateway_request("east")).await.unwrap();
     simulator.stop().await;
     sg.finish().await;
 }
@@ -354,7 +377,7 @@ async fn an_admin_by_group_has_every_admin_right(sg: TestServer) {
 async fn old_access_changes_are_deleted_except_the_newest(sg: TestServer) {
     let admin = sg.admin();
     for n in 0..3 {
-        admin.key(&format!("p{n}"), pb::Role::Viewer).await;
+        admin.create_key(&format!("p{n}"), pb::Role::Viewer).await;
     }
     let kept = async || {
         let mut conn = sg.app.db.read().await.unwrap();
@@ -370,26 +393,26 @@ async fn old_access_changes_are_deleted_except_the_newest(sg: TestServer) {
     assert!(all.len() >= 5, "{all:?}");
     // The server's own job holds the lease, so this copy runs without one.
     let job = workers::Worker { lease: false, ..worker::RETENTION };
-    let once = async || workers::once(&sg.app, &job).await.unwrap().unwrap();
+    let once = async || workers::run_once(&sg.app, &job).await.unwrap().unwrap();
     assert_eq!(once().await.done, 0);
     sg.app.clock.advance(Duration::from_mins(61));
     feed::refresh(&sg.app).await.unwrap();
-    let key = admin.key("late", pb::Role::Viewer).await;
+    let key = admin.create_key("late", pb::Role::Viewer).await;
     assert_eq!(once().await.done, all.len());
     assert_eq!(kept().await.len(), 1);
     sg.app.clock.advance(Duration::from_mins(61));
     feed::refresh(&sg.app).await.unwrap();
     assert_eq!(once().await.done, 0);
     assert_eq!(kept().await.len(), 1);
-    sees(&sg.with(&key)).await;
+    visible_gateways(&sg.with_token(&key)).await;
     sg.finish().await;
 }
 
 async fn a_replica_that_missed_deleted_changes_reloads_everything(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let admin = sg.admin();
-    let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);
-    assert_eq!(sees(&ci).await, ["east ROLE_VIEWER", "west ROLE_VIEWER"]);
+    let ci = sg.with_token(&admin.create_key("ci", pb::Role::Viewer).await);
+    assert_eq!(visible_gateways(&ci).await, ["east ROLE_VIEWER", "west ROLE_VIEWER"]);
     let (east, ids) = {
         let mut conn = sg.app.db.read().await.unwrap();
         let ids: Vec<i64> = on_conn!(&mut conn, |c| service_principals::table
@@ -408,26 +431,27 @@ async fn a_replica_that_missed_deleted_changes_reloads_everything(sg: TestServer
             .set(service_principals::role.eq("none"))
             .execute(c)
             .await)?;
-        outbox::log_change(conn, Subject::ServicePrincipal(ids[0].into()), at).await?;
+        outbox::log_change(conn, AccessSubject::ServicePrincipal(ids[0].into()), at).await?;
         on_conn!(conn, |c| diesel::delete(gateways::table.find(east.get())).execute(c).await)?;
-        outbox::log_change(conn, Subject::Gateway(east), at).await?;
+        outbox::log_change(conn, AccessSubject::Gateway(east), at).await?;
         // The only remaining entry is about another user.
-        outbox::log_change(conn, Subject::User(999.into()), at).await?;
+        outbox::log_change(conn, AccessSubject::User(999.into()), at).await?;
         let all =
-            store::forget(conn, sg.app.clock.now().plus(Duration::from_mins(1)), 1_000).await?;
+            store::delete_before(conn, sg.app.clock.now().plus(Duration::from_mins(1)), 1_000)
+                .await?;
         assert!(all > 2);
         Ok(())
     });
     done.await.unwrap();
     feed::refresh(&sg.app).await.unwrap();
-    assert!(sees(&ci).await.is_empty());
+    assert!(visible_gateways(&ci).await.is_empty());
     assert!(
         sg.app.snapshot.gateway_id("east").is_none() && sg.app.fleet.targets.get(east).is_none()
     );
-    assert_eq!(sees(&admin).await, ["west ROLE_ADMIN"]);
+    assert_eq!(visible_gateways(&admin).await, ["west ROLE_ADMIN"]);
     // Later changes are applied incrementally again.
     admin.bind("ci", "west", pb::Role::Operator).await;
-    assert_eq!(sees(&ci).await, ["west ROLE_OPERATOR"]);
+    assert_eq!(visible_gateways(&ci).await, ["west ROLE_OPERATOR"]);
     simulator.stop().await;
     sg.finish().await;
 }

@@ -54,10 +54,10 @@ async fn demote_the_first(sg: &TestServer) {
 }
 
 async fn any(sg: &TestServer) -> bool {
-    store::any_active_admin(&mut sg.app.db.read().await.unwrap()).await.unwrap()
+    store::has_active_admin(&mut sg.app.db.read().await.unwrap()).await.unwrap()
 }
 
-served! {
+server_tests! {
     a_group_change_cannot_remove_the_last_active_admin,
     without_active_admins_group_changes_are_not_blocked,
     concurrent_removals_of_two_admins_leave_one,
@@ -65,13 +65,13 @@ served! {
 
 async fn a_group_change_cannot_remove_the_last_active_admin(sg: TestServer) {
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::Viewer).await;
-    sg.user("ben@example.com", Role::Admin).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ben@example.com", Role::Admin).await;
     group(&admin, "admins", &["ana@example.com", "ben@example.com"]).await;
     demote_the_first(&sg).await;
     // Users that are deactivated or have no way to log in do not count as remaining admins.
     sg.sql("UPDATE users SET is_active = false WHERE email = 'ben@example.com'").await;
-    sg.user("cleo@example.com", Role::Admin).await;
+    sg.create_user("cleo@example.com", Role::Admin).await;
     sg.sql("UPDATE users SET hashed_password = NULL WHERE email = 'cleo@example.com'").await;
     for refused in [
         remove(&admin, "admins", "ana@example.com").await,
@@ -101,7 +101,7 @@ async fn a_group_change_cannot_remove_the_last_active_admin(sg: TestServer) {
 
 async fn without_active_admins_group_changes_are_not_blocked(sg: TestServer) {
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
     group(&admin, "admins", &["ana@example.com"]).await;
     demote_the_first(&sg).await;
     sg.sql("UPDATE users SET is_active = false").await;
@@ -113,8 +113,8 @@ async fn without_active_admins_group_changes_are_not_blocked(sg: TestServer) {
 }
 
 async fn concurrent_removals_of_two_admins_leave_one(sg: TestServer) {
-    sg.user("ana@example.com", Role::Viewer).await;
-    sg.user("ben@example.com", Role::Viewer).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ben@example.com", Role::Viewer).await;
     let admin = sg.admin();
     group(&admin, "east", &["ana@example.com"]).await;
     group(&admin, "west", &["ben@example.com"]).await;

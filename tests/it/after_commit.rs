@@ -8,7 +8,7 @@ use tonic::{Response, Status};
 
 use crate::support::pause;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
-use shoreguard::feed::Feeding;
+use shoreguard::feed::FeedState;
 
 /// Number of the server's connections for reading.
 const READERS: usize = 2;
@@ -24,7 +24,7 @@ async fn unread<T: Send + 'static>(
     change: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
     meanwhile: impl AsyncFnOnce(),
 ) -> T {
-    let feeding = sg.app.part::<Feeding>().hold().await;
+    let feeding = sg.app.part::<FeedState>().block_updates().await;
     let before = revision(sg).await;
     let mut calls = JoinSet::new();
     calls.spawn(change);
@@ -44,7 +44,7 @@ async fn unread<T: Send + 'static>(
 
 /// Returns the outcomes of the audit entries of an action.
 async fn outcomes(sg: &TestServer, action: &str) -> Vec<pb::AuditOutcome> {
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
     let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
     listed.audit_entries.iter().map(pb::AuditEntry::outcome).collect()
@@ -60,10 +60,10 @@ async fn caught_up(sg: &TestServer) {
 
 async fn who(sg: &TestServer, key: &str) -> Result<(), Status> {
     let request = pb::GetCurrentIdentityRequest::default();
-    sg.with(key).auth().get_current_identity(request).await.map(drop)
+    sg.with_token(key).auth().get_current_identity(request).await.map(drop)
 }
 
-served! {
+server_tests! {
     tuned |config| {
         config.database.readers = READERS.try_into().unwrap();
         config.database.acquire_timeout_seconds = 1;
@@ -95,7 +95,7 @@ async fn a_created_key_is_returned_before_the_access_change_is_read(sg: TestServ
 }
 
 async fn a_rotated_key_is_returned_and_the_old_key_is_refused(sg: TestServer) {
-    let old = sg.admin().key("ci", pb::Role::Viewer).await;
+    let old = sg.admin().create_key("ci", pb::Role::Viewer).await;
     let mut client = sg.admin().service_principals();
     let change = async move {
         let request = pb::RotateServicePrincipalRequest {
@@ -116,7 +116,7 @@ async fn a_rotated_key_is_returned_and_the_old_key_is_refused(sg: TestServer) {
 }
 
 async fn a_changed_role_is_returned_before_the_access_change_is_read(sg: TestServer) {
-    let key = sg.admin().key("ci", pb::Role::Admin).await;
+    let key = sg.admin().create_key("ci", pb::Role::Admin).await;
     let mut client = sg.admin().service_principals();
     let change = async move {
         let request = pb::UpdateServicePrincipalRequest {
@@ -141,7 +141,7 @@ async fn a_changed_password_returns_a_valid_session(sg: TestServer) {
     let login =
         pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
     let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
-    let mut client = sg.with(&session.session_token).auth();
+    let mut client = sg.with_token(&session.session_token).auth();
     let change = async move {
         let request = pb::ChangePasswordRequest {
             current_password: ADMIN_PASSWORD.to_owned(),

@@ -113,7 +113,7 @@ async fn an_audit_entry_is_stored_before_the_call_and_closed_once(db: TestDb) {
 
     recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
     recorder.close(entry, outcome(Ending::Failed)).await.unwrap();
-    recorder.settled().await;
+    recorder.wait_settled().await;
     let closed = (
         entry.id,
         "edge".to_owned(),
@@ -217,7 +217,7 @@ async fn hundreds_of_concurrent_entries_are_each_stored_once(db: TestDb) {
     }
     let mut answered = calls.join_all().await;
     answered.sort();
-    recorder.settled().await;
+    recorder.wait_settled().await;
     let stored = rows(&db).await;
     assert!(stored.iter().all(|row| row.2.as_deref() == Some("ok")));
     let stored: Vec<_> = stored.into_iter().map(|row| (row.0, row.1)).collect();
@@ -236,7 +236,7 @@ async fn no_call_starts_if_the_audit_log_cannot_be_written(db: TestDb) {
     assert!(!recorder.is_writable());
 
     execute(&db, "ALTER TABLE audit_away RENAME TO audit_log").await;
-    recorder.settled().await;
+    recorder.wait_settled().await;
     let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
     assert_eq!(found, [("edge".to_owned(), Some("ok".to_owned()))]);
     assert!(recorder.is_writable());
@@ -299,7 +299,7 @@ async fn a_database_connection_loss_leaves_no_entry_open(db: TestDb) {
     if db.engine() == Engine::Postgres {
         for _ in 0..5 {
             on_conn!(&mut killer, |c| diesel::sql_query(KILL).execute(c).await).unwrap();
-            recorder.settled().await;
+            recorder.wait_settled().await;
         }
     }
     drop(killer);
@@ -352,7 +352,7 @@ async fn some_entries(sg: &TestServer) -> pb::ListAuditEntriesRequest {
     pb::ListAuditEntriesRequest { actor: "ana@example.com".into(), ..Default::default() }
 }
 
-served! {
+server_tests! {
     audit_entries_are_listed_open_first_then_by_close_time,
     every_filter_narrows_the_list_of_audit_entries,
     a_write_and_a_read_of_the_log_each_leave_a_closed_entry,
@@ -436,8 +436,8 @@ async fn every_filter_narrows_the_list_of_audit_entries(sg: TestServer) {
 }
 
 async fn a_write_and_a_read_of_the_log_each_leave_a_closed_entry(sg: TestServer) {
-    sg.admin().key("ci", pb::Role::Viewer).await;
-    sg.app.audit.settled().await;
+    sg.admin().create_key("ci", pb::Role::Viewer).await;
+    sg.app.audit.wait_settled().await;
     let of =
         |action: &str| pb::ListAuditEntriesRequest { action: action.into(), ..Default::default() };
     let (entries, _) = list(&sg, of("service_principal.create")).await;
@@ -456,9 +456,9 @@ async fn a_write_and_a_read_of_the_log_each_leave_a_closed_entry(sg: TestServer)
 }
 
 async fn only_a_global_admin_reads_the_audit_log(sg: TestServer) {
-    let key = sg.admin().key("ci", pb::Role::Operator).await;
+    let key = sg.admin().create_key("ci", pb::Role::Operator).await;
     let request = pb::ListAuditEntriesRequest::default();
-    let refused = sg.with(&key).audit().list_audit_entries(request.clone()).await;
+    let refused = sg.with_token(&key).audit().list_audit_entries(request.clone()).await;
     assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
     let other = pb::ListAuditEntriesRequest { page_token: "x".into(), ..request.clone() };
     assert_refused!(

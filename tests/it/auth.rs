@@ -14,7 +14,7 @@ fn login(email: &str, password: &str) -> pb::LoginRequest {
 
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 
-served! {
+server_tests! {
     setup_is_refused_after_the_first_admin_is_created,
     a_login_returns_a_session_that_expires,
     a_wrong_password_and_a_missing_account_fail_alike_and_store_nothing,
@@ -30,8 +30,8 @@ async fn setup_is_refused_after_the_first_admin_is_created(sg: TestServer) {
         password: ADMIN_PASSWORD.into(),
     };
     assert_refused!(sg.anonymous().auth().setup(again).await, FailedPrecondition, "ALREADY_SET_UP");
-    assert!(shoreguard::resources::auth::setup::offer(&sg.app).await.unwrap().is_none());
-    assert!(!shoreguard::resources::auth::setup::file(&sg.app).exists());
+    assert!(shoreguard::resources::auth::setup::ensure_token(&sg.app).await.unwrap().is_none());
+    assert!(!shoreguard::resources::auth::setup::token_file(&sg.app).exists());
     let info = sg
         .anonymous()
         .auth()
@@ -52,7 +52,7 @@ async fn a_login_returns_a_session_that_expires(sg: TestServer) {
         .unwrap()
         .into_inner();
     assert_eq!(session.role(), pb::Role::Admin);
-    let caller = sg.with(&session.session_token);
+    let caller = sg.with_token(&session.session_token);
     let who = caller.auth().get_current_identity(WHO).await.unwrap().into_inner();
     assert_eq!((who.actor.as_str(), who.expire_time), (ADMIN_EMAIL, session.expire_time));
     sg.app.clock.advance(Duration::from_secs(15 * 60 + 1));
@@ -85,9 +85,9 @@ async fn a_wrong_password_and_a_missing_account_fail_alike_and_store_nothing(sg:
 
 async fn t17_request_ids_belong_to_one_authenticated_caller(sg: TestServer) {
     // A public method has no such field, so a caller cannot request another caller's response.
-    let pool = prost_reflect::DescriptorPool::decode(shoreguard::pb::DESCRIPTORS).unwrap();
+    let pool = shoreguard::pb::descriptors::OWN.pool();
     for method in shoreguard::access::policy::METHODS {
-        if method.access == shoreguard::access::policy::Access::Public {
+        if method.access == shoreguard::access::policy::AllowedCallers::Public {
             let request = pool.get_message_by_name(method.request).unwrap();
             assert!(request.get_field_by_name("request_id").is_none(), "{}", method.path);
         }
@@ -107,9 +107,9 @@ async fn t17_request_ids_belong_to_one_authenticated_caller(sg: TestServer) {
         .await
         .unwrap()
         .into_inner();
-    let second_admin = sg.admin().key("second", pb::Role::Admin).await;
+    let second_admin = sg.admin().create_key("second", pb::Role::Admin).await;
     let second = sg
-        .with(&second_admin)
+        .with_token(&second_admin)
         .service_principals()
         .create_service_principal(request("b"))
         .await
@@ -117,7 +117,7 @@ async fn t17_request_ids_belong_to_one_authenticated_caller(sg: TestServer) {
     assert_ne!(first.key, second.into_inner().key);
     // A rotated credential of the same caller does not get the stored secret.
     let made = sg
-        .with(&second_admin)
+        .with_token(&second_admin)
         .service_principals()
         .create_service_principal(request("b"))
         .await
@@ -136,7 +136,7 @@ async fn t17_request_ids_belong_to_one_authenticated_caller(sg: TestServer) {
         .into_inner()
         .key;
     let replay =
-        sg.with(&rotated).service_principals().create_service_principal(request("b")).await;
+        sg.with_token(&rotated).service_principals().create_service_principal(request("b")).await;
     assert_refused!(replay, Aborted, "REQUEST_IN_FLIGHT");
     sg.finish().await;
 }
@@ -144,15 +144,15 @@ async fn t17_request_ids_belong_to_one_authenticated_caller(sg: TestServer) {
 async fn t19_a_call_with_two_credentials_or_forged_headers_is_refused(sg: TestServer) {
     let key = &sg.admin_key;
     let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
-    let unary = shoreguard::access::policy::Streaming::Unary;
+    let unary = shoreguard::access::policy::StreamingMode::Unary;
     let bearer = format!("Bearer {key}");
     let twice = sg
         .anonymous()
-        .raw(path, unary, vec![], &[("authorization", &bearer), ("authorization", &bearer)])
+        .call_raw(path, unary, vec![], &[("authorization", &bearer), ("authorization", &bearer)])
         .await;
     assert_refused!(twice, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
     let gateways = [("x-shoreguard-gateway", "a"), ("x-shoreguard-gateway", "b")];
-    let twice = sg.admin().raw(path, unary, vec![], &gateways).await;
+    let twice = sg.admin().call_raw(path, unary, vec![], &gateways).await;
     assert_refused!(twice, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
     let forged = [
         ("x-shoreguard-principal", "user:1"),
@@ -160,7 +160,7 @@ async fn t19_a_call_with_two_credentials_or_forged_headers_is_refused(sg: TestSe
         ("x-forwarded-for", "10.9.8.7"),
     ];
     assert_refused!(
-        sg.anonymous().raw(path, unary, vec![], &forged).await,
+        sg.anonymous().call_raw(path, unary, vec![], &forged).await,
         Unauthenticated,
         "CREDENTIAL_MISSING"
     );
@@ -191,7 +191,7 @@ async fn invalid_tokens_are_refused_without_echoing_them(sg: TestServer) {
         "x".repeat(5000),
     ];
     for token in bad {
-        let refused = sg.with(&token).auth().get_current_identity(WHO).await.unwrap_err();
+        let refused = sg.with_token(&token).auth().get_current_identity(WHO).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{token}");
         assert!(!format!("{refused:?}").contains(&token) || token.len() < 6, "echoed {token}");
     }

@@ -6,22 +6,23 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
-use shoreguard::access::policy::{Access, Audit, METHODS, Streaming, UPSTREAM_V0_0, UPSTREAM_V0_1};
-use shoreguard::pb;
+use prost_reflect::{DynamicMessage, Kind, Value};
+use shoreguard::access::policy::{
+    AllowedCallers, AuditMode, METHODS, StreamingMode, UPSTREAM_V0_0, UPSTREAM_V0_1,
+};
+use shoreguard::pb::descriptors::{self, Descriptors};
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard::resources::sessions::budget;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::sboms;
-use crate::support::limit::limit;
+use crate::support::limit::start_time_limit;
 use crate::support::server::{Caller, TestServer, reason};
 
 /// Encodes a request. String fields with a known name get a value that exists, and `request_id` is as given.
-fn request(descriptors: &[u8], message: &str, gateway: &str, request_id: &str) -> Vec<u8> {
-    let pool = DescriptorPool::decode(descriptors).unwrap();
-    let descriptor = pool.get_message_by_name(message).unwrap();
+fn request(descriptors: &Descriptors, message: &str, gateway: &str, request_id: &str) -> Vec<u8> {
+    let descriptor = descriptors.pool().get_message_by_name(message).unwrap();
     let mut built = DynamicMessage::new(descriptor.clone());
     for field in descriptor.fields().filter(|f| f.kind() == Kind::String && !f.is_list()) {
         let text = match field.name() {
@@ -67,27 +68,27 @@ fn cell(answer: &Result<Option<Vec<u8>>, Status>) -> String {
 
 async fn callers(sg: &TestServer) -> Vec<(&'static str, Caller)> {
     let admin = sg.admin();
-    let nobody = admin.key("nobody", sg_v1::Role::None).await;
-    let viewer = admin.key("viewer", sg_v1::Role::Viewer).await;
-    let operator = admin.key("operator", sg_v1::Role::Operator).await;
-    let here = admin.key("here", sg_v1::Role::None).await;
+    let nobody = admin.create_key("nobody", sg_v1::Role::None).await;
+    let viewer = admin.create_key("viewer", sg_v1::Role::Viewer).await;
+    let operator = admin.create_key("operator", sg_v1::Role::Operator).await;
+    let here = admin.create_key("here", sg_v1::Role::None).await;
     admin.bind("here", "edge", sg_v1::Role::Admin).await;
-    admin.key("box", sg_v1::Role::None).await;
+    admin.create_key("box", sg_v1::Role::None).await;
     let group = sg_v1::CreateGroupRequest {
         name: "box".into(),
         role: sg_v1::Role::None.into(),
         ..Default::default()
     };
     admin.groups().create_group(group).await.unwrap();
-    let other = admin.key("other", sg_v1::Role::None).await;
+    let other = admin.create_key("other", sg_v1::Role::None).await;
     admin.bind("other", "elsewhere", sg_v1::Role::Admin).await;
     vec![
         ("anonymous", sg.anonymous()),
-        ("none", sg.with(&nobody)),
-        ("viewer", sg.with(&viewer)),
-        ("operator", sg.with(&operator)),
-        ("other's admin", sg.with(&other)),
-        ("its admin", sg.with(&here)),
+        ("none", sg.with_token(&nobody)),
+        ("viewer", sg.with_token(&viewer)),
+        ("operator", sg.with_token(&operator)),
+        ("other's admin", sg.with_token(&other)),
+        ("its admin", sg.with_token(&here)),
         ("admin", admin),
     ]
 }
@@ -97,19 +98,25 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
     let head: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
     writeln!(table, "{:<64} {}", "method", head.join(" | ")).unwrap();
     for method in METHODS {
-        let bytes = request(pb::DESCRIPTORS, method.request, "edge", "not a UUID");
+        let bytes = request(&descriptors::OWN, method.request, "edge", "not a UUID");
         let mut cells = Vec::new();
         for (_, caller) in callers {
-            cells.push(cell(&caller.raw(method.path, method.streaming, bytes.clone(), &[]).await));
+            cells.push(cell(
+                &caller.call_raw(method.path, method.streaming, bytes.clone(), &[]).await,
+            ));
         }
         // All callers share one address, so the failures of one must not slow down the next.
-        sg.app.db.transaction(async |conn| budget::forgive(&sg.app, conn, "").await).await.unwrap();
-        let public = if method.access == Access::Public { " (public)" } else { "" };
+        sg.app
+            .db
+            .transaction(async |conn| budget::clear_account(&sg.app, conn, "").await)
+            .await
+            .unwrap();
+        let public = if method.access == AllowedCallers::Public { " (public)" } else { "" };
         writeln!(table, "{:<64} {}{public}", method.path, cells.join(" | ")).unwrap();
     }
     let generations = [
-        ("edge", UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS),
-        ("edge-0-0", UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS),
+        ("edge", UPSTREAM_V0_1, &descriptors::V0_1),
+        ("edge-0-0", UPSTREAM_V0_0, &descriptors::V0_0),
     ];
     for (gateway, rows, descriptors) in generations {
         writeln!(table, "--- through {gateway}").unwrap();
@@ -118,7 +125,9 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
             let mut cells = Vec::new();
             for (_, caller) in callers {
                 let to = [("x-shoreguard-gateway", gateway)];
-                cells.push(cell(&caller.raw(row.path, row.streaming, bytes.clone(), &to).await));
+                cells.push(cell(
+                    &caller.call_raw(row.path, row.streaming, bytes.clone(), &to).await,
+                ));
             }
             writeln!(table, "{:<64} {}", row.path, cells.join(" | ")).unwrap();
         }
@@ -133,15 +142,15 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
         ("elsewhere", Generation::V0_1),
         ("edge-0-0", Generation::V0_0),
     ] {
-        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
+        sg.register_gateway(name, simulator.addr()).await;
         fleet.push(simulator);
     }
     sg.admin().upload("edge", "box", sboms::file("python-1.6")).await;
     fleet
 }
 
-served! { every_method_is_callable_by_exactly_its_documented_roles, every_write_leaves_a_closed_audit_entry }
+server_tests! { every_method_is_callable_by_exactly_its_documented_roles, every_write_leaves_a_closed_audit_entry }
 
 async fn every_method_is_callable_by_exactly_its_documented_roles(sg: TestServer) {
     let fleet = fleet(&sg).await;
@@ -159,27 +168,28 @@ async fn every_write_leaves_a_closed_audit_entry(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let admin = sg.admin();
     let mut written = Vec::new();
-    for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == Audit::Write) {
-        if method.access == Access::Public {
+    for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == AuditMode::Write) {
+        if method.access == AllowedCallers::Public {
             // Failed calls of public methods are counted, not recorded.
             continue;
         }
         let gateway = format!("box-{n}");
-        sg.gateway(&gateway, fleet[0].addr()).await;
-        let bytes = request(pb::DESCRIPTORS, method.request, &gateway, "");
-        let _ = admin.raw(method.path, method.streaming, bytes, &[]).await;
+        sg.register_gateway(&gateway, fleet[0].addr()).await;
+        let bytes = request(&descriptors::OWN, method.request, &gateway, "");
+        let _ = admin.call_raw(method.path, method.streaming, bytes, &[]).await;
         written.push(method.path);
     }
     let of_guard = |row: &&shoreguard::access::policy::UpstreamMethod| {
-        row.guard.as_ref().is_some_and(|guard| guard.audit == Audit::Write)
+        row.policy.as_ref().is_some_and(|guard| guard.audit == AuditMode::Write)
     };
     for row in UPSTREAM_V0_1.iter().filter(of_guard) {
-        let bytes = request(pb::V0_1_DESCRIPTORS, row.request, "", "");
-        let _ =
-            admin.raw(row.path, row.streaming, bytes, &[("x-shoreguard-gateway", "edge")]).await;
+        let bytes = request(&descriptors::V0_1, row.request, "", "");
+        let _ = admin
+            .call_raw(row.path, row.streaming, bytes, &[("x-shoreguard-gateway", "edge")])
+            .await;
         written.push(row.path);
     }
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
 
     let mut seen: BTreeMap<String, i32> = BTreeMap::new();
     let mut token = String::new();
@@ -209,7 +219,7 @@ async fn every_write_leaves_a_closed_audit_entry(sg: TestServer) {
 
 #[test]
 fn watch_events_is_classified_as_a_server_stream() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let watch = METHODS.iter().find(|m| m.path.ends_with("/WatchEvents")).unwrap();
-    assert_eq!(watch.streaming, Streaming::Server);
+    assert_eq!(watch.streaming, StreamingMode::Server);
 }

@@ -1,7 +1,8 @@
 //! Tests of what is refused of a boot hook.
 
 use crate::boot_hooks::{
-    POST, PRE, change, create, gateway, hook, hooks, update, variables, with_folder,
+    POST, PRE, create_hook, hook_request, list_hooks, start_gateway, update_hook, update_request,
+    variables, with_folder,
 };
 use crate::support::server::TestServer;
 use shoreguard::pb::v1 as pb;
@@ -9,16 +10,16 @@ use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;
 use shoreguard::resources::boot_hooks::input as limits;
 use std::collections::HashMap;
 
-served! {
+server_tests! {
     tuned with_folder;
     an_invalid_hook_is_refused_with_its_field_and_not_stored,
     a_duplicate_hook_name_is_reported_as_already_exists,
 }
 
 async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    let good = || hook("a", POST, "a");
+    let good = || hook_request("a", POST, "a");
     let with = |name: &str, value: &str| variables(&[(name, value)]);
     let many =
         |n: usize| (0..n).map(|i| (format!("V{i}"), String::new())).collect::<HashMap<_, _>>();
@@ -56,7 +57,10 @@ async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer
             },
             "workdir",
         ),
-        (pb::CreateBootHookRequest { workdir: "/w".into(), ..hook("a", PRE, "a") }, "workdir"),
+        (
+            pb::CreateBootHookRequest { workdir: "/w".into(), ..hook_request("a", PRE, "a") },
+            "workdir",
+        ),
         (pb::CreateBootHookRequest { environment: with("A-B", ""), ..good() }, "environment"),
         (pb::CreateBootHookRequest { environment: with("A", "\0"), ..good() }, "environment"),
         (
@@ -64,20 +68,23 @@ async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer
             "environment",
         ),
         (
-            pb::CreateBootHookRequest { environment: with("PATH", "/tmp"), ..hook("a", PRE, "a") },
+            pb::CreateBootHookRequest {
+                environment: with("PATH", "/tmp"),
+                ..hook_request("a", PRE, "a")
+            },
             "environment",
         ),
         (
             pb::CreateBootHookRequest {
                 environment: with("LD_PRELOAD", "x"),
-                ..hook("a", PRE, "a")
+                ..hook_request("a", PRE, "a")
             },
             "environment",
         ),
         (
             pb::CreateBootHookRequest {
                 environment: with("SG_HOOK_NAME", "x"),
-                ..hook("a", PRE, "a")
+                ..hook_request("a", PRE, "a")
             },
             "environment",
         ),
@@ -91,7 +98,8 @@ async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer
         ),
         (pb::CreateBootHookRequest { request_id: "1".into(), ..good() }, "request_id"),
     ] {
-        let refused = assert_refused!(create(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
+        let refused =
+            assert_refused!(create_hook(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
         assert!(refused.message().starts_with(&format!("`{field}`")), "{refused:?}");
     }
     let full = pb::CreateBootHookRequest {
@@ -102,53 +110,60 @@ async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer
         timeout_seconds: limits::TIMEOUT_SECONDS_MAX,
         ..good()
     };
-    let made = create(&admin, full).await.unwrap();
+    let made = create_hook(&admin, full).await.unwrap();
     assert_eq!(made.environment_names.len(), limits::VARIABLES_MAX);
     for (bad, field) in [
-        (change(&made, &[]), "update_mask"),
-        (change(&made, &["name"]), "update_mask"),
-        (change(&made, &["phase"]), "update_mask"),
-        (change(&made, &["command"]), "command"),
-        (change(&made, &["timeout_seconds"]), "timeout_seconds"),
+        (update_request(&made, &[]), "update_mask"),
+        (update_request(&made, &["name"]), "update_mask"),
+        (update_request(&made, &["phase"]), "update_mask"),
+        (update_request(&made, &["command"]), "command"),
+        (update_request(&made, &["timeout_seconds"]), "timeout_seconds"),
     ] {
-        let refused = assert_refused!(update(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
+        let refused =
+            assert_refused!(update_hook(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
         assert!(refused.message().starts_with(&format!("`{field}`")), "{refused:?}");
     }
-    assert_eq!(hooks(&admin).await, [made]);
+    assert_eq!(list_hooks(&admin).await, [made]);
 
     for n in 1..HOOKS_MAX {
-        create(&admin, hook(&format!("h{n}"), if n % 2 == 0 { PRE } else { POST }, "a"))
-            .await
-            .unwrap();
-    }
-    assert_refused!(create(&admin, good()).await, FailedPrecondition, "LIMIT_REACHED");
-    create(&admin, pb::CreateBootHookRequest { workspace: "other".into(), ..good() })
+        create_hook(
+            &admin,
+            hook_request(&format!("h{n}"), if n % 2 == 0 { PRE } else { POST }, "a"),
+        )
         .await
         .unwrap();
-    assert_eq!(hooks(&admin).await.len(), usize::try_from(HOOKS_MAX).unwrap());
+    }
+    assert_refused!(create_hook(&admin, good()).await, FailedPrecondition, "LIMIT_REACHED");
+    create_hook(&admin, pb::CreateBootHookRequest { workspace: "other".into(), ..good() })
+        .await
+        .unwrap();
+    assert_eq!(list_hooks(&admin).await.len(), usize::try_from(HOOKS_MAX).unwrap());
     edge.stop().await;
     sg.finish().await;
 }
 
 async fn a_duplicate_hook_name_is_reported_as_already_exists(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    create(&admin, hook("unique", POST, "a")).await.unwrap();
+    create_hook(&admin, hook_request("unique", POST, "a")).await.unwrap();
     let refused = assert_refused!(
-        create(&admin, hook("unique", POST, "b")).await,
+        create_hook(&admin, hook_request("unique", POST, "b")).await,
         AlreadyExists,
         "ALREADY_EXISTS"
     );
     assert_eq!(refused.message(), "boot hook `unique` exists already");
     for free in [
-        hook("unique", PRE, "a"),
-        pb::CreateBootHookRequest { workspace: "unique".into(), ..hook("unique", POST, "a") },
-        pb::CreateBootHookRequest { sandbox: "unique".into(), ..hook("unique", POST, "a") },
+        hook_request("unique", PRE, "a"),
+        pb::CreateBootHookRequest {
+            workspace: "unique".into(),
+            ..hook_request("unique", POST, "a")
+        },
+        pb::CreateBootHookRequest { sandbox: "unique".into(), ..hook_request("unique", POST, "a") },
     ] {
-        create(&admin, free).await.unwrap();
+        create_hook(&admin, free).await.unwrap();
     }
     // An error about a command that contains the words of a constraint is not reported as a duplicate.
-    let refused = create(&admin, hook("other", POST, "'unique constraint")).await;
+    let refused = create_hook(&admin, hook_request("other", POST, "'unique constraint")).await;
     assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
     edge.stop().await;
     sg.finish().await;

@@ -15,13 +15,15 @@ use shoreguard::openshell::exec::Command;
 use shoreguard::pb::v1 as pb;
 
 use shoreguard::resources::boot_hooks::run::{
-    CHARACTERS_MAX, Finished, Inside, Spec, post_create, pre_create,
+    CHARACTERS_MAX, CommandResult, SandboxExec, SandboxSpec, post_create, pre_create,
 };
-use shoreguard::workers::{self, Worked, Worker};
+use shoreguard::workers::{self, TickResult, Worker};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::boot_hooks::{POST, PRE, create, gateway, hook, hooks, told, with_folder};
+use crate::boot_hooks::{
+    POST, PRE, create_hook, hook_request, last_event, list_hooks, start_gateway, with_folder,
+};
 use crate::support::server::{Caller, TestServer};
 
 fn tight(config: &mut Config) {
@@ -36,7 +38,7 @@ fn folder(sg: &TestServer) -> &Path {
 }
 
 /// Writes a shell script into the folder of hooks.
-pub(crate) fn script(sg: &TestServer, name: &str, text: &str) -> PathBuf {
+pub(crate) fn write_script(sg: &TestServer, name: &str, text: &str) -> PathBuf {
     let path = folder(sg).join(name);
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
@@ -55,15 +57,16 @@ async fn run(caller: &Caller, id: i64) -> Result<pb::BootHookOutcome, tonic::Sta
 
 /// Runs a script once through `RunBootHook`.
 async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOutcome {
-    let name = format!("s{}", hooks(&sg.admin()).await.len());
-    script(sg, &name, text);
-    let request = pb::CreateBootHookRequest { timeout_seconds: seconds, ..hook(&name, PRE, &name) };
-    let made = create(&sg.admin(), request).await.unwrap();
+    let name = format!("s{}", list_hooks(&sg.admin()).await.len());
+    write_script(sg, &name, text);
+    let request =
+        pb::CreateBootHookRequest { timeout_seconds: seconds, ..hook_request(&name, PRE, &name) };
+    let made = create_hook(&sg.admin(), request).await.unwrap();
     run(&sg.admin(), made.id).await.unwrap()
 }
 
 /// Returns whether a process runs. A zombie does not count.
-pub(crate) fn lives(pid: &str) -> bool {
+pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
@@ -77,18 +80,22 @@ fn place() -> SandboxRef {
 /// Runs the hooks of a phase as the creation of a sandbox does. Returns how many ran and whether they aborted the
 /// creation.
 async fn creation(sg: &TestServer, tick: workers::Tick) -> (usize, bool) {
-    let job = Worker { name: "creation", every: |_| Duration::MAX, lease: false, wake: None, tick };
-    let worked = workers::once(&sg.app, &job).await.unwrap().unwrap();
+    let job =
+        Worker { name: "creation", interval: |_| Duration::MAX, lease: false, wake: None, tick };
+    let worked = workers::run_once(&sg.app, &job).await.unwrap().unwrap();
     (worked.done, worked.more)
 }
 
 async fn before(sg: &TestServer) -> (usize, bool) {
     creation(sg, |ctx, _| {
         Box::pin(async {
-            let spec =
-                Spec { image: "ubuntu:24.04".into(), policy_id: "p1".into(), ..Spec::default() };
+            let spec = SandboxSpec {
+                image: "ubuntu:24.04".into(),
+                policy_id: "p1".into(),
+                ..SandboxSpec::default()
+            };
             let ran = pre_create(ctx, &place(), &spec, &CancellationToken::new(), None).await?;
-            Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
+            Ok(TickResult { done: ran.outcomes.len(), more: ran.aborted })
         })
     })
     .await
@@ -98,7 +105,7 @@ async fn after(sg: &TestServer) -> (usize, bool) {
     creation(sg, |ctx, _| {
         Box::pin(async {
             let ran = post_create(ctx, &place(), &Echo, &CancellationToken::new(), None).await?;
-            Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
+            Ok(TickResult { done: ran.outcomes.len(), more: ran.aborted })
         })
     })
     .await
@@ -108,8 +115,8 @@ async fn after(sg: &TestServer) -> (usize, bool) {
 /// the command `away` fails as if the gateway were unreachable.
 struct Echo;
 
-impl Inside for Echo {
-    async fn run(&self, command: Command) -> Result<Finished, Error> {
+impl SandboxExec for Echo {
+    async fn run(&self, command: Command) -> Result<CommandResult, Error> {
         if command.argv[0] == "away" {
             let why = "gateway `edge` does not answer";
             return Err(Error::unavailable(Reason::GatewayUnreachable, why));
@@ -117,15 +124,15 @@ impl Inside for Echo {
         let environment: Vec<_> = command.environment.iter().collect();
         let exit_code = command.argv.get(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         let said = format!("{:?} {} {environment:?}", command.argv, command.workdir);
-        Ok(Finished { exit_code, output: said.into_bytes(), truncated: false })
+        Ok(CommandResult { exit_code, output: said.into_bytes(), truncated: false })
     }
 }
 
 /// Writes a script `wait` that runs until it is killed. It reports the ID of its child process when it waits.
-pub(crate) fn waiting(sg: &TestServer) {
+pub(crate) fn wait_for_waiting(sg: &TestServer) {
     let begun = folder(sg).parent().unwrap().join("begun");
     assert!(std::process::Command::new("mkfifo").arg(&begun).status().unwrap().success());
-    script(sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));
+    write_script(sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));
 }
 
 /// Waits until the hook waits. Returns the ID of its child process.
@@ -143,7 +150,7 @@ const NOT_RUN: pb::BootHookStatus = pb::BootHookStatus::Unspecified;
 const GOOD: pb::BootHookStatus = pb::BootHookStatus::Success;
 const BAD: pb::BootHookStatus = pb::BootHookStatus::Failure;
 
-served! {
+server_tests! {
     tuned tight;
     a_hook_gets_exactly_the_documented_environment,
     a_hook_has_resource_limits_and_its_child_processes_end_with_it,
@@ -157,17 +164,19 @@ served! {
 }
 
 async fn a_hook_gets_exactly_the_documented_environment(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     fs::copy("/usr/bin/env", folder(&sg).join("env")).unwrap();
     let environment = HashMap::from([("MODE".to_owned(), "on".to_owned())]);
-    let made =
-        create(&admin, pb::CreateBootHookRequest { environment, ..hook("show it", PRE, "env") })
-            .await
-            .unwrap();
+    let made = create_hook(
+        &admin,
+        pb::CreateBootHookRequest { environment, ..hook_request("show it", PRE, "env") },
+    )
+    .await
+    .unwrap();
     assert_eq!(before(&sg).await, (1, false));
     let mut lines: Vec<String> =
-        hooks(&admin).await[0].last_output.lines().map(str::to_owned).collect();
+        list_hooks(&admin).await[0].last_output.lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(
         lines,
@@ -199,7 +208,7 @@ async fn a_hook_gets_exactly_the_documented_environment(sg: TestServer) {
 }
 
 async fn a_hook_has_resource_limits_and_its_child_processes_end_with_it(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let large = run_script(
         &sg,
         "cd /tmp && f=$(mktemp) && head -c 2000000 /dev/zero > $f; code=$?; rm $f; exit $code",
@@ -211,11 +220,11 @@ async fn a_hook_has_resource_limits_and_its_child_processes_end_with_it(sg: Test
     let begun = Instant::now();
     let late = run_script(&sg, "sleep 1000 & echo $!; exec sleep 1000", 1).await;
     assert_eq!((late.status(), late.summary.as_str()), (BAD, "took longer than 1 s"));
-    assert!(!lives(late.output.trim()), "{late:?}");
+    assert!(!is_alive(late.output.trim()), "{late:?}");
 
     let left = run_script(&sg, "sleep 1000 & echo $!", 30).await;
     assert_eq!((left.status(), left.summary.as_str()), (GOOD, "exit 0"));
-    assert!(!lives(left.output.trim()), "{left:?}");
+    assert!(!is_alive(left.output.trim()), "{left:?}");
 
     let loud = run_script(&sg, "sleep 1000 & echo $!; yes", 60).await;
     assert_eq!(
@@ -223,7 +232,7 @@ async fn a_hook_has_resource_limits_and_its_child_processes_end_with_it(sg: Test
         (BAD, "wrote more output than `boot_hooks.output_kib_max` allows")
     );
     assert!(
-        !lives(loud.output.lines().next().unwrap())
+        !is_alive(loud.output.lines().next().unwrap())
             && loud.output.chars().count() <= CHARACTERS_MAX
     );
 
@@ -235,12 +244,12 @@ async fn a_hook_has_resource_limits_and_its_child_processes_end_with_it(sg: Test
 }
 
 async fn a_hook_outside_the_folder_or_writable_by_others_is_not_run(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     let outside = folder(&sg).parent().unwrap().join("outside");
-    fs::copy(script(&sg, "good", "echo fine"), &outside).unwrap();
+    fs::copy(write_script(&sg, "good", "echo fine"), &outside).unwrap();
     std::os::unix::fs::symlink(&outside, folder(&sg).join("link")).unwrap();
-    script(&sg, "shared", "echo shared");
+    write_script(&sg, "shared", "echo shared");
     fs::set_permissions(folder(&sg).join("shared"), Permissions::from_mode(0o777)).unwrap();
     for (n, (command, why)) in [
         ("none", "no file in the folder"),
@@ -254,12 +263,12 @@ async fn a_hook_outside_the_folder_or_writable_by_others_is_not_run(sg: TestServ
     .into_iter()
     .enumerate()
     {
-        let made = create(&admin, hook(&format!("h{n}"), PRE, command)).await.unwrap();
+        let made = create_hook(&admin, hook_request(&format!("h{n}"), PRE, command)).await.unwrap();
         let outcome = run(&admin, made.id).await.unwrap();
         assert!(outcome.status() == BAD && outcome.summary.contains(why), "{command}: {outcome:?}");
-        assert_eq!(hooks(&admin).await[n].last_output, outcome.summary);
+        assert_eq!(list_hooks(&admin).await[n].last_output, outcome.summary);
     }
-    let made = create(&admin, hook("good", PRE, "good $HOME `id`")).await.unwrap();
+    let made = create_hook(&admin, hook_request("good", PRE, "good $HOME `id`")).await.unwrap();
     assert_eq!(run(&admin, made.id).await.unwrap().output, "fine\n");
     fs::set_permissions(folder(&sg), Permissions::from_mode(0o777)).unwrap();
     let outcome = run(&admin, made.id).await.unwrap();
@@ -272,30 +281,33 @@ async fn a_hook_outside_the_folder_or_writable_by_others_is_not_run(sg: TestServ
 }
 
 async fn continue_on_failure_applies_in_both_phases(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    script(&sg, "do", "exit $1");
+    write_script(&sg, "do", "exit $1");
     let goes_on = |request| pb::CreateBootHookRequest { continue_on_failure: true, ..request };
     for phase in [PRE, POST] {
-        create(&admin, goes_on(hook("one", phase, "do 1"))).await.unwrap();
-        create(
+        create_hook(&admin, goes_on(hook_request("one", phase, "do 1"))).await.unwrap();
+        create_hook(
             &admin,
-            pb::CreateBootHookRequest { enabled: Some(false), ..hook("off", phase, "do 1") },
+            pb::CreateBootHookRequest {
+                enabled: Some(false),
+                ..hook_request("off", phase, "do 1")
+            },
         )
         .await
         .unwrap();
-        create(&admin, hook("two", phase, "do 0")).await.unwrap();
+        create_hook(&admin, hook_request("two", phase, "do 0")).await.unwrap();
     }
     assert_eq!((before(&sg).await, after(&sg).await), ((2, false), (2, false)));
     let one_phase = [("one", BAD), ("off", NOT_RUN), ("two", GOOD)];
-    assert_eq!(statuses(&hooks(&admin).await), [one_phase, one_phase].concat());
+    assert_eq!(statuses(&list_hooks(&admin).await), [one_phase, one_phase].concat());
 
     for phase in [PRE, POST] {
-        create(&admin, hook("three", phase, "do 3")).await.unwrap();
-        create(&admin, hook("four", phase, "do 0")).await.unwrap();
+        create_hook(&admin, hook_request("three", phase, "do 3")).await.unwrap();
+        create_hook(&admin, hook_request("four", phase, "do 0")).await.unwrap();
     }
     assert_eq!((before(&sg).await, after(&sg).await), ((3, true), (3, true)));
-    let all = hooks(&admin).await;
+    let all = list_hooks(&admin).await;
     assert_eq!(statuses(&all)[3..5], [("three", BAD), ("four", NOT_RUN)]);
     assert_eq!(statuses(&all)[8..], [("three", BAD), ("four", NOT_RUN)]);
     // All hooks belong to the default workspace.
@@ -305,22 +317,22 @@ async fn continue_on_failure_applies_in_both_phases(sg: TestServer) {
 }
 
 async fn a_hook_that_could_not_run_is_reported_as_failed(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
-    create(
+    create_hook(
         &admin,
         pb::CreateBootHookRequest {
             workdir: "/w".into(),
             environment,
-            ..hook("say", POST, "say '0' \"a b\"")
+            ..hook_request("say", POST, "say '0' \"a b\"")
         },
     )
     .await
     .unwrap();
-    create(&admin, hook("away", POST, "away")).await.unwrap();
+    create_hook(&admin, hook_request("away", POST, "away")).await.unwrap();
     assert_eq!(after(&sg).await, (2, true));
-    let ran = hooks(&admin).await;
+    let ran = list_hooks(&admin).await;
     assert_eq!(statuses(&ran), [("say", GOOD), ("away", BAD)]);
     assert_eq!(ran[0].last_output, r#"["say", "0", "a b"] /w [("TOKEN", "***")]"#);
     assert_eq!(ran[1].last_output, "gateway `edge` does not answer");
@@ -332,15 +344,15 @@ async fn a_hook_that_could_not_run_is_reported_as_failed(sg: TestServer) {
 async fn a_post_create_hook_runs_through_a_gateway_of_either_generation(sg: TestServer) {
     let admin = sg.admin();
     for (name, generation) in [("edge", Generation::V0_1), ("old", Generation::V0_0)] {
-        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        sg.register_gateway(name, simulator.addr()).await;
         let inside = |sandbox: &str, command: &str| pb::CreateBootHookRequest {
             gateway: name.into(),
             sandbox: sandbox.into(),
             workdir: "/w".into(),
             environment: HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
-            ..hook(sandbox, POST, command)
+            ..hook_request(sandbox, POST, command)
         };
         let run = async |made: pb::BootHook| {
             let (gateway, sandbox, id) = (made.gateway, made.sandbox, made.id);
@@ -348,7 +360,7 @@ async fn a_post_create_hook_runs_through_a_gateway_of_either_generation(sg: Test
                 pb::RunBootHookRequest { gateway, sandbox, boot_hook_id: id, ..Default::default() };
             admin.boot_hooks().run_boot_hook(request).await.unwrap().into_inner().outcome.unwrap()
         };
-        let made = create(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'"))
+        let made = create_hook(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'"))
             .await
             .unwrap();
         let ran = run(made.clone()).await;
@@ -356,7 +368,7 @@ async fn a_post_create_hook_runs_through_a_gateway_of_either_generation(sg: Test
             (ran.status(), ran.summary.as_str(), ran.output.as_str()),
             (BAD, "exit 4", "/w\nTOKEN=***\nbad\n")
         );
-        let none = run(create(&admin, inside("none", "true")).await.unwrap()).await;
+        let none = run(create_hook(&admin, inside("none", "true")).await.unwrap()).await;
         assert!(none.status() == BAD && none.output.is_empty(), "{none:?}");
         assert!(none.summary.contains("none"), "{none:?}");
         simulator.stop().await;
@@ -367,74 +379,77 @@ async fn a_post_create_hook_runs_through_a_gateway_of_either_generation(sg: Test
 }
 
 async fn a_cancelled_creation_stops_its_hook(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    waiting(&sg);
-    create(
+    wait_for_waiting(&sg);
+    create_hook(
         &admin,
-        pb::CreateBootHookRequest { continue_on_failure: true, ..hook("wait", PRE, "wait") },
+        pb::CreateBootHookRequest {
+            continue_on_failure: true,
+            ..hook_request("wait", PRE, "wait")
+        },
     )
     .await
     .unwrap();
-    create(&admin, hook("next", PRE, "wait")).await.unwrap();
+    create_hook(&admin, hook_request("next", PRE, "wait")).await.unwrap();
     let ran = creation(&sg, |ctx, _| {
         Box::pin(async move {
             let cancel = CancellationToken::new();
-            let (place, spec) = (place(), Spec::default());
+            let (place, spec) = (place(), SandboxSpec::default());
             let (ran, pid) = tokio::join!(pre_create(ctx, &place, &spec, &cancel, None), async {
                 let pid = waits(ctx).await;
-                assert!(lives(&pid));
+                assert!(is_alive(&pid));
                 cancel.cancel();
                 pid
             });
-            assert!(!lives(&pid), "it ends with its hook");
+            assert!(!is_alive(&pid), "it ends with its hook");
             let ran = ran?;
             assert_eq!(ran.outcomes[0].summary, "cancelled");
-            Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
+            Ok(TickResult { done: ran.outcomes.len(), more: ran.aborted })
         })
     })
     .await;
     assert_eq!(ran, (1, true), "whatever the hook says of going on");
-    assert_eq!(statuses(&hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
+    assert_eq!(statuses(&list_hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
     edge.stop().await;
     sg.finish().await;
 }
 
 async fn a_dropped_creation_stops_its_hook(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
-    waiting(&sg);
-    create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
+    let edge = start_gateway(&sg, "edge").await;
+    wait_for_waiting(&sg);
+    create_hook(&sg.admin(), hook_request("wait", PRE, "wait")).await.unwrap();
     creation(&sg, |ctx, _| Box::pin(async move {
-            let (place, spec, cancel) = (place(), Spec::default(), CancellationToken::new());
+            let (place, spec, cancel) = (place(), SandboxSpec::default(), CancellationToken::new());
             let pid = tokio::select! {
                 ran = pre_create(ctx, &place, &spec, &cancel, None) => panic!("it has ended: {ran:?}"),
                 pid = waits(ctx) => pid,
             };
             let begun = Instant::now();
-            while lives(&pid) {
+            while is_alive(&pid) {
                 assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
                 tokio::task::yield_now().await;
             }
-            Ok(Worked::NOTHING)
+            Ok(TickResult::IDLE)
         })).await;
     edge.stop().await;
     sg.finish().await;
 }
 
 async fn an_operator_runs_a_hook_manually_and_its_outcome_is_stored(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    script(&sg, "check", "echo checked $TOKEN; exit 7");
+    write_script(&sg, "check", "echo checked $TOKEN; exit 7");
     let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
     let off = pb::CreateBootHookRequest {
         enabled: Some(false),
         environment,
-        ..hook("check", PRE, "check")
+        ..hook_request("check", PRE, "check")
     };
-    let made = create(&admin, off).await.unwrap();
-    let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
+    let made = create_hook(&admin, off).await.unwrap();
+    let viewer = sg.with_token(&admin.create_key("viewer", pb::Role::Viewer).await);
     assert_refused!(run(&viewer, made.id).await, PermissionDenied, "ROLE_TOO_LOW");
-    let operator = sg.with(&admin.key("operator", pb::Role::Operator).await);
+    let operator = sg.with_token(&admin.create_key("operator", pb::Role::Operator).await);
     let outcome = run(&operator, made.id).await.unwrap();
     assert_eq!(
         (outcome.boot_hook_id, outcome.name.as_str(), outcome.phase()),
@@ -445,10 +460,10 @@ async fn an_operator_runs_a_hook_manually_and_its_outcome_is_stored(sg: TestServ
         (BAD, "exit 7", "checked ***\n")
     );
 
-    let kept = hooks(&admin).await.remove(0);
+    let kept = list_hooks(&admin).await.remove(0);
     assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, "checked ***\n"));
     for other in [&viewer, &operator] {
-        let kept = hooks(other).await.remove(0);
+        let kept = list_hooks(other).await.remove(0);
         assert_eq!(
             (kept.last_status(), kept.last_output.as_str()),
             (BAD, ""),
@@ -456,12 +471,12 @@ async fn an_operator_runs_a_hook_manually_and_its_outcome_is_stored(sg: TestServ
         );
     }
     assert!(kept.last_run_time.is_some());
-    let event = told(&admin, "boot_hook.run").await;
+    let event = last_event(&admin, "boot_hook.run").await;
     assert!(
         event.payload_json.contains("\"status\":\"failure\"") && event.actor == "sp:operator",
         "{event:?}"
     );
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request =
         pb::ListAuditEntriesRequest { action: "boot_hook.run".into(), ..Default::default() };
     let entries =

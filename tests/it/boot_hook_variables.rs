@@ -1,15 +1,16 @@
 //! Tests of the variables of boot hooks, and of what deletes hooks.
 
 use crate::boot_hooks::{
-    POST, change, create, gateway, hook, hooks, update, variables, with_folder,
+    POST, create_hook, hook_request, list_hooks, start_gateway, update_hook, update_request,
+    variables, with_folder,
 };
 use crate::support::dump;
 use crate::support::server::TestServer;
 use shoreguard::db::types::SandboxName;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::boot_hooks::store::delete_of;
+use shoreguard::resources::boot_hooks::store::delete_of_sandbox;
 
-served! {
+server_tests! {
     tuned with_folder;
     t18_values_of_variables_are_sealed_and_never_returned,
     t04_changing_the_command_of_a_hook_requires_new_variable_values,
@@ -17,79 +18,98 @@ served! {
 }
 
 async fn t18_values_of_variables_are_sealed_and_never_returned(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     let environment = variables(&[("TOKEN", "hunter2-of-hooks"), ("MODE", "strict-of-hooks")]);
-    let made = create(&admin, pb::CreateBootHookRequest { environment, ..hook("a", POST, "a") })
-        .await
-        .unwrap();
+    let made = create_hook(
+        &admin,
+        pb::CreateBootHookRequest { environment, ..hook_request("a", POST, "a") },
+    )
+    .await
+    .unwrap();
     assert_eq!(made.environment_names, ["MODE", "TOKEN"]);
-    let request = pb::UpdateBootHookRequest { enabled: false, ..change(&made, &["enabled"]) };
-    update(&admin, request).await.unwrap();
-    sg.app.audit.settled().await;
+    let request =
+        pb::UpdateBootHookRequest { enabled: false, ..update_request(&made, &["enabled"]) };
+    update_hook(&admin, request).await.unwrap();
+    sg.app.audit.wait_settled().await;
     let in_hexadecimal = shoreguard::seal::hex(b"-of-hooks");
     for table in ["sandbox_boot_hooks", "audit_log", "events", "idempotency_keys"] {
         let rows = dump::table(&sg.app.db, table).await.to_lowercase();
         assert!(!rows.is_empty() || table == "idempotency_keys");
         assert!(!rows.contains("-of-hooks") && !rows.contains(&in_hexadecimal), "{table}");
     }
-    assert!(!format!("{:?}", hooks(&admin).await).contains("-of-hooks"));
+    assert!(!format!("{:?}", list_hooks(&admin).await).contains("-of-hooks"));
     edge.stop().await;
     sg.finish().await;
 }
 
 async fn t04_changing_the_command_of_a_hook_requires_new_variable_values(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     let environment = variables(&[("TOKEN", "hunter2")]);
-    let made = create(
+    let made = create_hook(
         &admin,
-        pb::CreateBootHookRequest { environment: environment.clone(), ..hook("a", POST, "login") },
+        pb::CreateBootHookRequest {
+            environment: environment.clone(),
+            ..hook_request("a", POST, "login")
+        },
     )
     .await
     .unwrap();
     for (path, request) in [
         (
             "command",
-            pb::UpdateBootHookRequest { command: "env".into(), ..change(&made, &["command"]) },
+            pb::UpdateBootHookRequest {
+                command: "env".into(),
+                ..update_request(&made, &["command"])
+            },
         ),
         (
             "workdir",
-            pb::UpdateBootHookRequest { workdir: "/tmp".into(), ..change(&made, &["workdir"]) },
+            pb::UpdateBootHookRequest {
+                workdir: "/tmp".into(),
+                ..update_request(&made, &["workdir"])
+            },
         ),
     ] {
         let refused =
-            assert_refused!(update(&admin, request).await, InvalidArgument, "INVALID_FIELD");
+            assert_refused!(update_hook(&admin, request).await, InvalidArgument, "INVALID_FIELD");
         assert!(
             refused.message().contains("`environment` must be set again"),
             "{path}: {refused:?}"
         );
     }
-    let same = pb::UpdateBootHookRequest { command: "login".into(), ..change(&made, &["command"]) };
-    assert_eq!(update(&admin, same).await.unwrap().environment_names, ["TOKEN"]);
+    let same = pb::UpdateBootHookRequest {
+        command: "login".into(),
+        ..update_request(&made, &["command"])
+    };
+    assert_eq!(update_hook(&admin, same).await.unwrap().environment_names, ["TOKEN"]);
     let anew = pb::UpdateBootHookRequest {
         command: "env".into(),
         environment,
-        ..change(&made, &["command", "environment"])
+        ..update_request(&made, &["command", "environment"])
     };
-    assert_eq!(update(&admin, anew).await.unwrap().command, "env");
+    assert_eq!(update_hook(&admin, anew).await.unwrap().command, "env");
     let without = pb::UpdateBootHookRequest {
         command: "b".into(),
-        ..change(&made, &["command", "environment"])
+        ..update_request(&made, &["command", "environment"])
     };
-    assert!(update(&admin, without).await.unwrap().environment_names.is_empty());
+    assert!(update_hook(&admin, without).await.unwrap().environment_names.is_empty());
     edge.stop().await;
     sg.finish().await;
 }
 
 async fn hooks_are_deleted_with_their_sandbox_and_their_gateway(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     for workspace in ["", "team"] {
         for name in ["a", "b"] {
-            create(
+            create_hook(
                 &admin,
-                pb::CreateBootHookRequest { workspace: workspace.into(), ..hook(name, POST, "a") },
+                pb::CreateBootHookRequest {
+                    workspace: workspace.into(),
+                    ..hook_request(name, POST, "a")
+                },
             )
             .await
             .unwrap();
@@ -99,10 +119,10 @@ async fn hooks_are_deleted_with_their_sandbox_and_their_gateway(sg: TestServer) 
     let gone = sg
         .app
         .db
-        .transaction(async |conn| delete_of(conn, "edge", &here, None).await)
+        .transaction(async |conn| delete_of_sandbox(conn, "edge", &here, None).await)
         .await
         .unwrap();
-    assert_eq!((gone, hooks(&admin).await.len()), (2, 0));
+    assert_eq!((gone, list_hooks(&admin).await.len()), (2, 0));
     assert_eq!(
         sg.sql("UPDATE sandbox_boot_hooks SET version = version").await,
         2,
@@ -111,7 +131,7 @@ async fn hooks_are_deleted_with_their_sandbox_and_their_gateway(sg: TestServer) 
     let request = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
     admin.gateways().unregister_gateway(request).await.unwrap();
     assert_eq!(sg.sql("UPDATE sandbox_boot_hooks SET version = version").await, 0);
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request =
         pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
     let entries =

@@ -22,14 +22,14 @@ pub(crate) fn with_folder(config: &mut Config) {
 }
 
 /// Starts and registers a simulated gateway.
-pub(crate) async fn gateway(sg: &TestServer, name: &str) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway(name, simulator.addr()).await;
+pub(crate) async fn start_gateway(sg: &TestServer, name: &str) -> Simulator {
+    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
 /// Returns a request for a hook of the sandbox `box` on `edge`.
-pub(crate) fn hook(
+pub(crate) fn hook_request(
     name: &str,
     phase: pb::BootHookPhase,
     command: &str,
@@ -44,7 +44,7 @@ pub(crate) fn hook(
     }
 }
 
-pub(crate) async fn create(
+pub(crate) async fn create_hook(
     caller: &Caller,
     request: pb::CreateBootHookRequest,
 ) -> Result<pb::BootHook, Status> {
@@ -52,7 +52,7 @@ pub(crate) async fn create(
     Ok(answer.into_inner().boot_hook.unwrap())
 }
 
-pub(crate) async fn hooks(caller: &Caller) -> Vec<pb::BootHook> {
+pub(crate) async fn list_hooks(caller: &Caller) -> Vec<pb::BootHook> {
     let request = pb::ListBootHooksRequest {
         gateway: "edge".into(),
         sandbox: "box".into(),
@@ -65,7 +65,7 @@ fn names(hooks: &[pb::BootHook]) -> Vec<&str> {
     hooks.iter().map(|hook| hook.name.as_str()).collect()
 }
 
-pub(crate) fn change(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookRequest {
+pub(crate) fn update_request(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookRequest {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     pb::UpdateBootHookRequest {
         gateway: hook.gateway.clone(),
@@ -77,7 +77,7 @@ pub(crate) fn change(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookR
     }
 }
 
-pub(crate) async fn update(
+pub(crate) async fn update_hook(
     caller: &Caller,
     request: pb::UpdateBootHookRequest,
 ) -> Result<pb::BootHook, Status> {
@@ -109,7 +109,7 @@ pub(crate) fn variables(given: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 /// Waits for the first event of a name. Events are delivered when they have their sequence number.
-pub(crate) async fn told(admin: &Caller, name: &str) -> pb::Event {
+pub(crate) async fn last_event(admin: &Caller, name: &str) -> pb::Event {
     let request = pb::WatchEventsRequest { names: vec![name.into()], ..Default::default() };
     let mut events = admin.events().watch_events(request).await.unwrap().into_inner();
     loop {
@@ -119,7 +119,7 @@ pub(crate) async fn told(admin: &Caller, name: &str) -> pb::Event {
     }
 }
 
-served! {
+server_tests! {
     tuned with_folder;
     hooks_are_created_listed_changed_ordered_and_deleted,
     a_gateway_admin_cannot_manage_hooks_that_run_on_this_host,
@@ -127,9 +127,9 @@ served! {
 }
 
 async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    let first = create(&admin, hook("warm up", POST, "make warm")).await.unwrap();
+    let first = create_hook(&admin, hook_request("warm up", POST, "make warm")).await.unwrap();
     assert_eq!(
         (first.workspace.as_str(), first.timeout_seconds, first.order, first.enabled),
         ("default", 30, 0, true)
@@ -138,16 +138,19 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         (first.created_by.as_str(), first.etag.as_str(), first.last_run_time),
         ("sp:root", "v1", None)
     );
-    let second = create(
+    let second = create_hook(
         &admin,
-        pb::CreateBootHookRequest { enabled: Some(false), ..hook("tell", POST, "tell 'a b'") },
+        pb::CreateBootHookRequest {
+            enabled: Some(false),
+            ..hook_request("tell", POST, "tell 'a b'")
+        },
     )
     .await
     .unwrap();
     assert_eq!((second.order, second.enabled), (1, false));
-    let check = create(&admin, hook("check", PRE, "check --strict")).await.unwrap();
+    let check = create_hook(&admin, hook_request("check", PRE, "check --strict")).await.unwrap();
     assert_eq!(
-        names(&hooks(&admin).await),
+        names(&list_hooks(&admin).await),
         ["check", "warm up", "tell"],
         "in the order in which they run"
     );
@@ -196,7 +199,7 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         .unwrap()
         .into_inner();
     assert_eq!(names(&ordered.boot_hooks), ["tell", "warm up"]);
-    assert_eq!(names(&hooks(&admin).await), ["check", "tell", "warm up"]);
+    assert_eq!(names(&list_hooks(&admin).await), ["check", "tell", "warm up"]);
     for wrong in [
         vec![],
         vec![first.id],
@@ -216,15 +219,15 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         enabled: true,
         continue_on_failure: true,
         etag: "v2".into(),
-        ..change(&second, &["timeout_seconds", "enabled", "continue_on_failure"])
+        ..update_request(&second, &["timeout_seconds", "enabled", "continue_on_failure"])
     };
-    let updated = update(&admin, request.clone()).await.unwrap();
+    let updated = update_hook(&admin, request.clone()).await.unwrap();
     assert_eq!(
         (updated.timeout_seconds, updated.enabled, updated.continue_on_failure),
         (600, true, true)
     );
     assert_eq!((updated.command.as_str(), updated.etag.as_str()), ("tell 'a b'", "v3"));
-    assert_refused!(update(&admin, request).await, Aborted, "CONCURRENT_CHANGE");
+    assert_refused!(update_hook(&admin, request).await, Aborted, "CONCURRENT_CHANGE");
     assert_refused!(
         admin
             .boot_hooks()
@@ -239,11 +242,11 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         NotFound,
         "NOT_FOUND"
     );
-    assert_eq!(names(&hooks(&admin).await), ["check", "warm up"]);
+    assert_eq!(names(&list_hooks(&admin).await), ["check", "warm up"]);
     for name in
         ["boot_hook.created", "boot_hook.updated", "boot_hook.deleted", "boot_hook.reordered"]
     {
-        let event = told(&admin, name).await;
+        let event = last_event(&admin, name).await;
         let payload: serde_json::Value = serde_json::from_str(&event.payload_json).unwrap();
         assert_eq!(
             (&payload["sandbox"], &payload["workspace"], event.gateway.as_str()),
@@ -251,7 +254,7 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         );
     }
 
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request =
         pb::ListAuditEntriesRequest { action: "boot_hook.delete".into(), ..Default::default() };
     let entries =
@@ -264,22 +267,24 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
 }
 
 async fn a_gateway_admin_cannot_manage_hooks_that_run_on_this_host(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    let check = create(&admin, hook("check", PRE, "check")).await.unwrap();
-    let key = admin.key("here", pb::Role::Viewer).await;
+    let check = create_hook(&admin, hook_request("check", PRE, "check")).await.unwrap();
+    let key = admin.create_key("here", pb::Role::Viewer).await;
     admin.bind("here", "edge", pb::Role::Admin).await;
-    let here = sg.with(&key);
-    create(&here, hook("inside", POST, "a")).await.unwrap();
+    let here = sg.with_token(&key);
+    create_hook(&here, hook_request("inside", POST, "a")).await.unwrap();
 
     assert_refused!(
-        create(&here, hook("evil", PRE, "check")).await,
+        create_hook(&here, hook_request("evil", PRE, "check")).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
-    let request =
-        pb::UpdateBootHookRequest { command: "evil".into(), ..change(&check, &["command"]) };
-    assert_refused!(update(&here, request).await, PermissionDenied, "ROLE_TOO_LOW");
+    let request = pb::UpdateBootHookRequest {
+        command: "evil".into(),
+        ..update_request(&check, &["command"])
+    };
+    assert_refused!(update_hook(&here, request).await, PermissionDenied, "ROLE_TOO_LOW");
     assert_refused!(
         here.boot_hooks().reorder_boot_hooks(reorder(PRE, vec![check.id])).await,
         PermissionDenied,
@@ -290,15 +295,15 @@ async fn a_gateway_admin_cannot_manage_hooks_that_run_on_this_host(sg: TestServe
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
-    assert_eq!(hooks(&admin).await[0], check);
+    assert_eq!(list_hooks(&admin).await[0], check);
     edge.stop().await;
     sg.finish().await;
 }
 
 async fn t08_a_hook_is_found_only_in_its_own_sandbox(sg: TestServer) {
-    let (edge, other) = (gateway(&sg, "edge").await, gateway(&sg, "other").await);
+    let (edge, other) = (start_gateway(&sg, "edge").await, start_gateway(&sg, "other").await);
     let admin = sg.admin();
-    let made = create(&admin, hook("check", PRE, "check")).await.unwrap();
+    let made = create_hook(&admin, hook_request("check", PRE, "check")).await.unwrap();
     for (gateway, workspace, sandbox) in
         [("other", "", "box"), ("edge", "team", "box"), ("edge", "", "cox")]
     {
@@ -330,7 +335,7 @@ async fn t08_a_hook_is_found_only_in_its_own_sandbox(sg: TestServer) {
         };
         assert_refused!(admin.boot_hooks().run_boot_hook(run).await, NotFound, "NOT_FOUND");
         assert_refused!(
-            update(&admin, change(&elsewhere, &["enabled"])).await,
+            update_hook(&admin, update_request(&elsewhere, &["enabled"])).await,
             NotFound,
             "NOT_FOUND"
         );
@@ -362,28 +367,28 @@ async fn t08_a_hook_is_found_only_in_its_own_sandbox(sg: TestServer) {
                 .is_empty()
         );
     }
-    assert_eq!(hooks(&admin).await, [made]);
+    assert_eq!(list_hooks(&admin).await, [made]);
     edge.stop().await;
     other.stop().await;
     sg.finish().await;
 }
 
-served! { pre_create_hooks_are_disabled_without_a_configured_folder }
+server_tests! { pre_create_hooks_are_disabled_without_a_configured_folder }
 
 async fn pre_create_hooks_are_disabled_without_a_configured_folder(sg: TestServer) {
-    let edge = gateway(&sg, "edge").await;
+    let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     assert_refused!(
-        create(&admin, hook("check", PRE, "check")).await,
+        create_hook(&admin, hook_request("check", PRE, "check")).await,
         FailedPrecondition,
         "FEATURE_DISABLED"
     );
-    create(&admin, hook("check", POST, "check")).await.unwrap();
+    create_hook(&admin, hook_request("check", POST, "check")).await.unwrap();
     // A hook from before the feature was disabled can be read and deleted.
     sg.sql("UPDATE sandbox_boot_hooks SET phase = 'pre_create'").await;
-    let left = hooks(&admin).await.remove(0);
+    let left = list_hooks(&admin).await.remove(0);
     assert_refused!(
-        update(&admin, change(&left, &["enabled"])).await,
+        update_hook(&admin, update_request(&left, &["enabled"])).await,
         FailedPrecondition,
         "FEATURE_DISABLED"
     );

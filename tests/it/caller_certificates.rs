@@ -14,14 +14,14 @@ use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
-use shoreguard::server::listen::Running;
+use shoreguard::server::listen::RunningServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::Place;
+use crate::support::DbLocation;
 use crate::support::server::{Bearer, Caller, boot, config};
-use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for};
+use crate::tls::{Issuer, channel, create_ca, localhost, sign_certificate, sign_certificate_for};
 
 const DAY: Duration = Duration::from_hours(24);
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
@@ -29,10 +29,10 @@ const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 /// A server that authenticates callers by their certificates.
 struct Server {
     app: Arc<App>,
-    running: Running,
+    running: RunningServer,
     servers: Issuer,
     callers: Issuer,
-    place: Place,
+    place: DbLocation,
     folder: tempfile::TempDir,
 }
 
@@ -40,14 +40,14 @@ impl Server {
     /// Starts a server that maps names in certificates to principals.
     async fn start(engine: Engine, identities: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (servers, callers) = (authority("servers"), authority("callers"));
-        let (cert, key) = signed(&servers, localhost());
+        let (servers, callers) = (create_ca("servers"), create_ca("callers"));
+        let (cert, key) = sign_certificate(&servers, localhost());
         let put = |name: &str, content: String| -> Option<PathBuf> {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
             Some(path)
         };
-        let place = Place::new(engine).await.unwrap();
+        let place = DbLocation::new(engine).await.unwrap();
         let mut config = config(&place, folder.path(), |_| {});
         config.server.tls.cert_path = put("cert", cert);
         config.server.tls.key_path = put("key", key);
@@ -73,7 +73,7 @@ impl Server {
 
     /// Sets up the first admin. The service principals that it creates have IDs from 1 on.
     async fn admin(&self) -> Caller {
-        let token = setup::offer(&self.app).await.unwrap().unwrap();
+        let token = setup::ensure_token(&self.app).await.unwrap().unwrap();
         let (email, password) =
             ("admin@example.com".to_owned(), "correct horse battery".to_owned());
         let anonymous = self.caller(None, None);
@@ -91,7 +91,7 @@ impl Server {
     async fn finish(self) {
         self.app.stop.cancel();
         self.running.stopped().await;
-        self.app.drained().await;
+        self.app.drain().await;
         drop((self.app, self.folder));
         self.place.remove().await;
     }
@@ -115,9 +115,10 @@ async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, tonic::S
 #[test]
 fn t14_an_expired_certificate_ends_calls_and_streams_of_its_connection() {
     run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
-        let key = sg.admin().await.key("ci", pb::Role::Viewer).await;
+        let key = sg.admin().await.create_key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();
-        let certificate = signed_for(&sg.callers, names(&["spiffe://example/ci"]), DAY * 2);
+        let certificate =
+            sign_certificate_for(&sg.callers, names(&["spiffe://example/ci"]), DAY * 2);
         let ci = sg.caller(Some(&certificate), None);
         let both = Caller { channel: ci.channel.clone(), bearer: Bearer(Some(key.clone())) };
         assert_eq!(who(&ci).await.unwrap().actor, "sp:ci");
@@ -153,13 +154,14 @@ fn t19_a_certificate_that_matches_two_principals_is_refused() {
     for identities in [[(ci, one), (cd, two)], [(cd, two), (ci, one)]] {
         run(&identities, async |sg: Server| {
             let admin = sg.admin().await;
-            admin.key("ci", pb::Role::Admin).await;
-            admin.key("cd", pb::Role::Viewer).await;
+            admin.create_key("ci", pb::Role::Admin).await;
+            admin.create_key("cd", pb::Role::Viewer).await;
             feed::refresh(&sg.app).await.unwrap();
             for (given, actor) in
                 [("spiffe://example/ci", "sp:ci"), ("spiffe://example/cd", "sp:cd")]
             {
-                let certificate = signed(&sg.callers, names(&[given, "spiffe://example/other"]));
+                let certificate =
+                    sign_certificate(&sg.callers, names(&[given, "spiffe://example/other"]));
                 let seen = who(&sg.caller(Some(&certificate), None)).await.unwrap();
                 assert_eq!(seen.actor, actor);
             }
@@ -167,7 +169,7 @@ fn t19_a_certificate_that_matches_two_principals_is_refused() {
                 ["spiffe://example/ci", "spiffe://example/cd"],
                 ["spiffe://example/cd", "spiffe://example/ci"],
             ] {
-                let certificate = signed(&sg.callers, names(&given));
+                let certificate = sign_certificate(&sg.callers, names(&given));
                 let refused = who(&sg.caller(Some(&certificate), None)).await;
                 assert_refused!(refused, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
             }
@@ -176,10 +178,10 @@ fn t19_a_certificate_that_matches_two_principals_is_refused() {
     }
     // Two names of the same principal are not ambiguous.
     run(&[(ci, one), (cd, one)], async |sg: Server| {
-        sg.admin().await.key("ci", pb::Role::Viewer).await;
+        sg.admin().await.create_key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();
         let certificate =
-            signed(&sg.callers, names(&["spiffe://example/ci", "spiffe://example/cd"]));
+            sign_certificate(&sg.callers, names(&["spiffe://example/ci", "spiffe://example/cd"]));
         let seen = who(&sg.caller(Some(&certificate), None)).await.unwrap();
         assert_eq!((seen.actor.as_str(), seen.principal.as_str()), ("sp:ci", one));
         sg.finish().await;
@@ -190,9 +192,10 @@ fn t19_a_certificate_that_matches_two_principals_is_refused() {
 fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
     run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
         let admin = sg.admin().await;
-        admin.key("ci", pb::Role::Viewer).await;
+        admin.create_key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();
-        let ci = sg.caller(Some(&signed(&sg.callers, names(&["spiffe://example/ci"]))), None);
+        let ci =
+            sg.caller(Some(&sign_certificate(&sg.callers, names(&["spiffe://example/ci"]))), None);
         assert_eq!(who(&ci).await.unwrap().principal, "service_principal:1");
         let delete = pb::DeleteServicePrincipalRequest {
             service_principal: "ci".into(),
@@ -200,7 +203,7 @@ fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
         };
         admin.service_principals().delete_service_principal(delete).await.unwrap();
         assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let key = admin.key("ci", pb::Role::Admin).await;
+        let key = admin.create_key("ci", pb::Role::Admin).await;
         assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
         let anew = who(&sg.caller(None, Some(key))).await.unwrap();
         assert_eq!(anew.principal, "service_principal:2");
@@ -214,7 +217,7 @@ fn t14_a_tls_session_is_not_resumed_on_another_connection() {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(sg.servers.der().clone()).unwrap();
         for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-            let (cert, key) = signed(&sg.callers, names(&["spiffe://example/ci"]));
+            let (cert, key) = sign_certificate(&sg.callers, names(&["spiffe://example/ci"]));
             let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());

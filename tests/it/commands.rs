@@ -6,18 +6,18 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::limit::limit;
+use crate::support::limit::start_time_limit;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_shoreguard");
 
-pub(crate) fn shoreguard(arguments: &[&str]) -> Command {
+pub(crate) fn shoreguard_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).env_remove("SHOREGUARD_KEY").env_remove("SHOREGUARD_ENDPOINT");
     command
 }
 
 fn run(arguments: &[&str]) -> Output {
-    shoreguard(arguments).output().unwrap()
+    shoreguard_command(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -25,23 +25,23 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A process that is killed at the end of the test.
-pub(crate) struct Running(pub(crate) Child);
+pub(crate) struct ChildProcess(pub(crate) Child);
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Running {
+impl ChildProcess {
     pub(crate) fn signal(&self, name: &str) {
         let done =
             Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status();
         assert!(done.unwrap().success());
     }
 
-    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait_exit(&mut self) -> std::process::ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -53,26 +53,26 @@ impl Running {
     }
 }
 
-pub(crate) struct Dev {
-    pub(crate) process: Running,
+pub(crate) struct DevServer {
+    pub(crate) process: ChildProcess,
     pub(crate) about: serde_json::Value,
 }
 
-pub(crate) fn dev(data: &Path) -> Dev {
-    let mut child = shoreguard(&["dev", "--json", "--listen", "127.0.0.1:0", "--data"])
+pub(crate) fn start_dev(data: &Path) -> DevServer {
+    let mut child = shoreguard_command(&["dev", "--json", "--listen", "127.0.0.1:0", "--data"])
         .arg(data)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    Dev { process: Running(child), about: serde_json::from_str(&line).unwrap() }
+    DevServer { process: ChildProcess(child), about: serde_json::from_str(&line).unwrap() }
 }
 
-impl Dev {
+impl DevServer {
     fn call(&self, key: &str, arguments: &[&str]) -> Output {
         let endpoint = format!("http://{}", self.about["listen"].as_str().unwrap());
-        shoreguard(&["call", "--endpoint", &endpoint])
+        shoreguard_command(&["call", "--endpoint", &endpoint])
             .args(arguments)
             .env("SHOREGUARD_KEY", key)
             .output()
@@ -88,9 +88,9 @@ impl Dev {
 
 #[test]
 fn dev_serves_both_generations_and_a_gateway_key_selects_its_gateway() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let data = tempfile::tempdir().unwrap();
-    let mut dev = dev(data.path());
+    let mut dev = start_dev(data.path());
     let gateways = dev.about["gateways"].as_array().unwrap().clone();
     assert_eq!(gateways.len(), 2);
     for gateway in &gateways {
@@ -116,18 +116,18 @@ fn dev_serves_both_generations_and_a_gateway_key_selects_its_gateway() {
     assert!(!wrong.status.success() && text(&wrong.stderr).contains("page_sizes"));
 
     dev.process.signal("TERM");
-    assert!(dev.process.ended().success());
+    assert!(dev.process.wait_exit().success());
 }
 
 #[test]
 fn dev_restarts_on_the_same_folder_and_an_open_audit_entry_survives_kill_9() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let data = tempfile::tempdir().unwrap();
-    let mut first = dev(data.path());
+    let mut first = start_dev(data.path());
     let key = first.about["gateways"][1]["key"].as_str().unwrap().to_owned();
     let endpoint = format!("http://{}", first.about["listen"].as_str().unwrap());
-    let mut exec = Running(
-        shoreguard(&[
+    let mut exec = ChildProcess(
+        shoreguard_command(&[
             "call",
             "--endpoint",
             &endpoint,
@@ -153,10 +153,10 @@ fn dev_restarts_on_the_same_folder_and_an_open_audit_entry_survives_kill_9() {
         assert!(begun.elapsed() < Duration::from_secs(10), "no open intent");
     }
     first.process.signal("KILL");
-    first.process.ended();
-    exec.ended();
+    first.process.wait_exit();
+    exec.wait_exit();
 
-    let second = dev(data.path());
+    let second = start_dev(data.path());
     let kept = second.admin(&["ListAuditEntries", r#"{"action":"sandbox.exec"}"#]);
     assert_eq!(kept["audit_entries"].as_array().unwrap().len(), 1, "{kept}");
     assert_ne!(second.about["gateways"][1]["key"].as_str().unwrap(), key);
@@ -176,7 +176,7 @@ fn serve(folder: &Path, more: &str) -> std::path::PathBuf {
 }
 
 /// Reads the output of a child until a line contains `what`. Returns that line.
-pub(crate) fn line_with(output: &mut impl BufRead, what: &str) -> String {
+pub(crate) fn read_line_with(output: &mut impl BufRead, what: &str) -> String {
     let mut all = String::new();
     loop {
         let mut line = String::new();
@@ -190,10 +190,10 @@ pub(crate) fn line_with(output: &mut impl BufRead, what: &str) -> String {
 
 #[test]
 fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let folder = tempfile::tempdir().unwrap();
     let file = serve(folder.path(), "");
-    let mut child = shoreguard(&["serve", "--config"])
+    let mut child = shoreguard_command(&["serve", "--config"])
         .arg(&file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -201,18 +201,18 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
         .unwrap();
     let mut answers = BufReader::new(child.stdout.take().unwrap());
     let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut process = Running(child);
-    let printed = line_with(&mut answers, "this token");
+    let mut process = ChildProcess(child);
+    let printed = read_line_with(&mut answers, "this token");
     let token_file = folder.path().join("data/setup-token");
     let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
     assert!(printed.contains(&token));
     assert_eq!(token_file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let serving: serde_json::Value =
-        serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
-    let address = format!("http://{}", find(&serving, "address").unwrap());
+        serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();
+    let address = format!("http://{}", find_string(&serving, "address").unwrap());
 
     let call = |arguments: &[&str], key: Option<&str>| {
-        let mut command = shoreguard(&["call", "--endpoint", &address]);
+        let mut command = shoreguard_command(&["call", "--endpoint", &address]);
         if let Some(key) = key {
             command.env("SHOREGUARD_KEY", key);
         }
@@ -235,7 +235,7 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
     );
 
     process.signal("TERM");
-    assert!(process.ended().success());
+    assert!(process.wait_exit().success());
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut log, &mut rest).unwrap();
     for secret in [token.as_str(), password, session.as_str()] {
@@ -246,17 +246,17 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
         .find(|line| line.contains("GetServicePrincipal"))
         .expect("the refusal is logged");
     let refused: serde_json::Value = serde_json::from_str(refused).unwrap();
-    assert!(find(&refused, "request_id").is_some(), "{refused}");
+    assert!(find_string(&refused, "request_id").is_some(), "{refused}");
 }
 
-pub(crate) fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
+pub(crate) fn find_string<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
     let map = value.as_object()?;
-    map.get(key).and_then(|v| v.as_str()).or_else(|| map.values().find_map(|v| find(v, key)))
+    map.get(key).and_then(|v| v.as_str()).or_else(|| map.values().find_map(|v| find_string(v, key)))
 }
 
 #[test]
 fn admin_commands_work_offline_and_leave_an_audit_entry() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let folder = tempfile::tempdir().unwrap();
     let file = serve(folder.path(), "");
     let config = file.to_str().unwrap();
@@ -271,7 +271,7 @@ fn admin_commands_work_offline_and_leave_an_audit_entry() {
         run(&["admin", "--config", config, "create-service-principal", "ci", "--role", "admin"]);
     assert!(text(&key.stdout).starts_with("sg_"));
     let given = |command: &str, email: &str, password: &str| {
-        let mut child = shoreguard(&["admin", "--config", config, command, email])
+        let mut child = shoreguard_command(&["admin", "--config", config, command, email])
             .arg("--password-stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -300,7 +300,7 @@ fn admin_commands_work_offline_and_leave_an_audit_entry() {
 
 #[test]
 fn check_config_lists_every_error_and_hides_secrets() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let folder = tempfile::tempdir().unwrap();
     let key = "ab".repeat(32);
     let good = serve(folder.path(), &format!("[keys]\nmaster_key = \"{key}\"\n"));
@@ -320,7 +320,7 @@ fn check_config_lists_every_error_and_hides_secrets() {
 
 #[test]
 fn check_config_reports_invalid_templates_and_unsafe_hook_folders() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     let folder = tempfile::tempdir().unwrap();
     let templates = folder.path().join("templates");
     let hooks = folder.path().join("hooks");

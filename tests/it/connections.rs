@@ -75,12 +75,12 @@ const KILL_ALL: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_act
 #[test]
 fn lost_connections_are_replaced() {
     limit::block_on(async {
-        let Some(database) = Database::migrated().await else { return };
+        let Some(database) = Database::create_migrated().await else { return };
         let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
         let lost: Result<(), Error> = db
             .transaction(async |conn| {
                 insert_gateway(conn, "lost").await?;
-                database.rows(KILL_ALL).await;
+                database.query(KILL_ALL).await;
                 insert_gateway(conn, "after").await?;
                 Ok(())
             })
@@ -88,31 +88,31 @@ fn lost_connections_are_replaced() {
         assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
         db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
         assert_eq!(names(&db).await, ["kept"]);
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }
 
 #[test]
 fn a_connection_lost_during_commit_is_an_internal_error() {
     limit::block_on(async {
-        let Some(database) = Database::migrated().await else { return };
+        let Some(database) = Database::create_migrated().await else { return };
         let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
         let lost: Result<(), Error> = db
             .transaction(async |conn| {
                 insert_gateway(conn, "lost").await?;
-                database.rows(KILL_ALL).await;
+                database.query(KILL_ALL).await;
                 Ok(())
             })
             .await;
         assert!(matches!(lost, Err(Error::Internal(_))), "{lost:?}");
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }
 
 #[test]
 fn postgres_times_out_statements_and_idle_transactions() {
     limit::block_on(async {
-        let Some(database) = Database::migrated().await else { return };
+        let Some(database) = Database::create_migrated().await else { return };
         let short = Duration::from_millis(100);
         let options = DbOptions {
             statement_timeout: short,
@@ -124,19 +124,19 @@ fn postgres_times_out_statements_and_idle_transactions() {
         let slow = diesel::sql_query("SELECT pg_sleep(30)");
         let Conn::Pg(c) = &mut conn else { unreachable!() };
         let late = Error::from(slow.execute(c).await.unwrap_err());
-        assert!(matches!(late, Error::Late { .. }), "{late:?}");
+        assert!(matches!(late, Error::DeadlineExceeded { .. }), "{late:?}");
 
         let idle: Result<(), Error> = db
             .transaction(async |conn| {
                 insert_gateway(conn, "idle").await?;
                 let ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
                     AND state = 'idle in transaction'";
-                while !database.rows(ours).await.is_empty() {}
+                while !database.query(ours).await.is_empty() {}
                 insert_gateway(conn, "after").await?;
                 Ok(())
             })
             .await;
         assert!(matches!(idle, Err(Error::Unavailable { .. })), "{idle:?}");
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }

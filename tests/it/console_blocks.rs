@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::commands::{dev, shoreguard};
-use crate::support::limit::limit;
+use crate::commands::{shoreguard_command, start_dev};
+use crate::support::limit::start_time_limit;
 
 /// A command and the output that the document shows.
 struct Shown {
@@ -77,8 +77,8 @@ fn all_match(lines: &[&str], shown: &[String]) -> bool {
 
 #[test]
 fn every_console_block_of_the_documents_produces_its_shown_output() {
-    let _limit = limit();
-    let program = PathBuf::from(shoreguard(&[]).get_program());
+    let _limit = start_time_limit();
+    let program = PathBuf::from(shoreguard_command(&[]).get_program());
     let folder = program.parent().unwrap().to_owned();
     let path = std::env::join_paths(
         [folder].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
@@ -91,7 +91,7 @@ fn every_console_block_of_the_documents_produces_its_shown_output() {
             continue;
         }
         let data = tempfile::tempdir().unwrap();
-        let server = dev(data.path());
+        let server = start_dev(data.path());
         let endpoint = format!("http://{}", server.about["listen"].as_str().unwrap());
         for Shown { command, output } in commands {
             let done = Command::new("sh")
@@ -119,7 +119,7 @@ fn every_console_block_of_the_documents_produces_its_shown_output() {
 
 #[test]
 fn dots_match_any_text() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     for (line, shown, expected) in [
         ("a b c", "a...c", true),
         ("a b c", "a ...", true),

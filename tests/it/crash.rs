@@ -14,44 +14,44 @@ use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Time
 use tonic::Request;
 use tonic::transport::Endpoint;
 
-use crate::commands::{Running, find, line_with, shoreguard};
+use crate::commands::{ChildProcess, find_string, read_line_with, shoreguard_command};
 use crate::support::server::{Bearer, Caller};
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 /// A server in a process of its own. It is killed when this is dropped.
-pub(crate) struct Served {
-    pub(crate) process: Running,
+pub(crate) struct ServerProcess {
+    pub(crate) process: ChildProcess,
     pub(crate) caller: Caller,
 }
 
-pub(crate) fn serve(config: &Path, key: &str) -> Served {
-    let mut child = shoreguard(&["serve", "--config"])
+pub(crate) fn start_server(config: &Path, key: &str) -> ServerProcess {
+    let mut child = shoreguard_command(&["serve", "--config"])
         .arg(config)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
-    let process = Running(child);
-    let serving = serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
-    let address = find(&serving, "address").unwrap().to_owned();
+    let process = ChildProcess(child);
+    let serving = serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();
+    let address = find_string(&serving, "address").unwrap().to_owned();
     // Drains the log, so that a full pipe does not block the server.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
     let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
-    Served { process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }
+    ServerProcess { process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }
 }
 
 /// Expires the leases of the killed server, which would otherwise expire after half a minute.
-async fn expire(place: &Place) {
+async fn expire(place: &DbLocation) {
     let over = "UPDATE operations SET lease_expires_at = created_at WHERE owner IS NOT NULL";
     match place {
-        Place::Sqlite(folder) => {
+        DbLocation::Sqlite(folder) => {
             let file = folder.path().join("sg.db");
             let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
             assert_eq!(diesel::sql_query(over).execute(&mut conn).unwrap(), 2);
         }
-        Place::Postgres(database) => {
+        DbLocation::Postgres(database) => {
             let (client, connection) =
                 tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
             let expire = async {
@@ -72,7 +72,7 @@ async fn operations(caller: &Caller) -> Vec<pb::Operation> {
 /// Waits until an operation that will be taken over has ended.
 async fn ended(caller: &Caller, id: &str) -> pb::Operation {
     for _ in 0..5 {
-        let operation = caller.ended(id).await;
+        let operation = caller.wait_operation(id).await;
         if operation.complete_time.is_some() {
             return operation;
         }
@@ -83,7 +83,7 @@ async fn ended(caller: &Caller, id: &str) -> pb::Operation {
 /// Waits for the outcome of a creation in the audit log. It is recorded after the operation has ended.
 async fn recorded(caller: &Caller, sandbox: &str) {
     for _ in 0..500 {
-        let entries = caller.entries(sandbox, "sandbox.create").await;
+        let entries = caller.audit_entries(sandbox, "sandbox.create").await;
         if entries.iter().any(|entry| entry.outcome() == pb::AuditOutcome::Ok) {
             return;
         }
@@ -128,7 +128,7 @@ async fn hook(caller: &Caller, sandbox: &str, command: &str) {
 }
 
 /// Writes a configuration for a database into a folder.
-pub(crate) fn configured(folder: &Path, place: &Place) -> PathBuf {
+pub(crate) fn write_config(folder: &Path, place: &DbLocation) -> PathBuf {
     let config = folder.join("shoreguard.toml");
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n\
@@ -143,8 +143,8 @@ pub(crate) fn configured(folder: &Path, place: &Place) -> PathBuf {
 }
 
 /// Creates an admin key while no server runs.
-pub(crate) fn admin_key(config: &Path) -> String {
-    let mut made = shoreguard(&["admin", "--config"]);
+pub(crate) fn create_admin_key(config: &Path) -> String {
+    let mut made = shoreguard_command(&["admin", "--config"]);
     made.arg(config).args(["create-service-principal", "root", "--role", "admin"]);
     let made = made.output().unwrap();
     assert!(made.status.success(), "{made:?}");
@@ -154,12 +154,12 @@ pub(crate) fn admin_key(config: &Path) -> String {
 /// Creates one sandbox through Shoreguard's API and one as a stock client does, kills the server while the second hook
 /// of each is in progress, and starts it again.
 async fn killed_in_a_hook(engine: Engine) {
-    let Some(place) = Place::new(engine).await else { return };
+    let Some(place) = DbLocation::new(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let config = configured(folder.path(), &place);
-    let key = admin_key(&config);
-    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
-    let first = serve(&config, &key);
+    let config = write_config(folder.path(), &place);
+    let key = create_admin_key(&config);
+    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_0)).await.unwrap();
+    let first = start_server(&config, &key);
     let caller = &first.caller;
     let register = pb::RegisterGatewayRequest {
         name: "edge".into(),
@@ -193,7 +193,7 @@ async fn killed_in_a_hook(engine: Engine) {
     drop(first);
     expire(&place).await;
 
-    let second = serve(&config, &key);
+    let second = start_server(&config, &key);
     went_on(&second.caller, &simulator).await;
     drop(second);
     place.remove().await;

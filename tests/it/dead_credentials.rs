@@ -3,12 +3,12 @@
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
-use shoreguard::access::policy::{Access, METHODS, Method, UPSTREAM_V0_0, UPSTREAM_V0_1};
+use shoreguard::access::policy::{AllowedCallers, METHODS, Method, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
 
-use crate::proxy::raw::{Answer, Raw, framed, prefixed};
+use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
 use crate::support::server::{TestServer, reason};
 
 const CREATE: &str = "/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal";
@@ -24,7 +24,7 @@ struct Begun {
     body: SendStream<Bytes>,
 }
 
-impl Raw {
+impl RawClient {
     fn begin(&mut self, path: &'static str, gateway: Option<&str>) -> Begun {
         let mut head = self.post(path);
         if let Some(gateway) = gateway {
@@ -37,7 +37,7 @@ impl Raw {
     /// Waits until the server has received all request headers that were sent before.
     async fn seen(&mut self) {
         let head = self.post(IDENTITY);
-        assert_eq!(self.call(head, &[prefixed(&[])]).await.code(), "0");
+        assert_eq!(self.call(head, &[add_length_prefix(&[])]).await.code(), "0");
     }
 }
 
@@ -57,14 +57,14 @@ async fn names(sg: &TestServer) -> Vec<String> {
 
 /// Returns the audit entries of the callers whose names begin with `actor`.
 async fn entries_of(sg: &TestServer, actor: &str) -> Vec<pb::AuditEntry> {
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
     let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
     listed.audit_entries.into_iter().filter(|entry| entry.actor.starts_with(actor)).collect()
 }
 
 fn create(name: &str) -> Bytes {
-    framed(&pb::CreateServicePrincipalRequest {
+    encode_framed(&pb::CreateServicePrincipalRequest {
         name: name.to_owned(),
         role: pb::Role::Admin.into(),
         ..Default::default()
@@ -73,7 +73,7 @@ fn create(name: &str) -> Bytes {
 
 /// A request to run a command on the first gateway.
 fn exec() -> Bytes {
-    framed(&pb::ExecSandboxRequest {
+    encode_framed(&pb::ExecSandboxRequest {
         gateway: "edge".to_owned(),
         sandbox: "box".to_owned(),
         command: vec!["true".to_owned()],
@@ -108,8 +108,8 @@ const WAYS: [(&str, &str); 7] = [
 /// Creates an admin whose credential will end in the given way. Returns the credential.
 async fn holder(sg: &TestServer, way: &str) -> String {
     match way {
-        "rotated" | "deleted" | "demoted" => sg.admin().key(way, pb::Role::Admin).await,
-        _ => sg.user(&format!("{way}@example.com"), pb::Role::Admin).await,
+        "rotated" | "deleted" | "demoted" => sg.admin().create_key(way, pb::Role::Admin).await,
+        _ => sg.create_user(&format!("{way}@example.com"), pb::Role::Admin).await,
     }
 }
 
@@ -153,15 +153,15 @@ async fn end(sg: &TestServer, way: &str) {
 async fn fleet(sg: &TestServer) -> Vec<(&'static str, Simulator)> {
     let mut fleet = Vec::new();
     for (name, generation) in [("edge", Generation::V0_1), ("edge-0-0", Generation::V0_0)] {
-        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        sg.register_gateway(name, simulator.addr()).await;
         fleet.push((name, simulator));
     }
     fleet
 }
 
-served! {
+server_tests! {
     t14_a_call_whose_credential_ends_before_its_message_does_nothing,
     t14_every_method_refuses_a_credential_that_ended_after_the_headers,
     an_audit_entry_has_the_time_at_which_it_was_opened,
@@ -174,12 +174,12 @@ async fn t14_a_call_whose_credential_ends_before_its_message_does_nothing(sg: Te
     for (way, told) in WAYS {
         let token = holder(&sg, way).await;
         let before = names(&sg).await;
-        let mut raw = Raw::connect_as(&sg, &token).await;
+        let mut raw = RawClient::connect_as(&sg, &token).await;
         let mut begun = raw.begin(CREATE, None);
         raw.seen().await;
         end(&sg, way).await;
         begun.body.send_data(create("backdoor"), true).unwrap();
-        let status = Answer::of(begun.response).await.status();
+        let status = RawResponse::read(begun.response).await.status();
         assert_eq!(reason(&status), told, "{way}: {status:?}");
         assert!(!names(&sg).await.contains(&"backdoor".to_owned()), "{way}: {before:?}");
     }
@@ -188,19 +188,20 @@ async fn t14_a_call_whose_credential_ends_before_its_message_does_nothing(sg: Te
 
 async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: TestServer) {
     let fleet = fleet(&sg).await;
-    let key = sg.admin().key("leaked", pb::Role::Admin).await;
-    let mut raw = Raw::connect_as(&sg, &key).await;
+    let key = sg.admin().create_key("leaked", pb::Role::Admin).await;
+    let mut raw = RawClient::connect_as(&sg, &key).await;
     let mut begun = Vec::new();
-    let others = |method: &&Method| !matches!(method.access, Access::Public | Access::User);
+    let others =
+        |method: &&Method| !matches!(method.access, AllowedCallers::Public | AllowedCallers::User);
     for method in METHODS.iter().filter(others) {
         begun.push(raw.begin(method.path, None));
     }
-    let mut person = Raw::connect_as(&sg, &holder(&sg, "deactivated").await).await;
-    for method in METHODS.iter().filter(|method| method.access == Access::User) {
+    let mut person = RawClient::connect_as(&sg, &holder(&sg, "deactivated").await).await;
+    for method in METHODS.iter().filter(|method| method.access == AllowedCallers::User) {
         begun.push(person.begin(method.path, None));
     }
     for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
-        for row in rows.iter().filter(|row| row.guard.is_some()) {
+        for row in rows.iter().filter(|row| row.policy.is_some()) {
             begun.push(raw.begin(row.path, Some(gateway)));
         }
     }
@@ -210,10 +211,10 @@ async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: 
     end(&sg, "deactivated").await;
     for call in &mut begun {
         // The server may already have ended the stream.
-        let _ = call.body.send_data(prefixed(&[]), true);
+        let _ = call.body.send_data(add_length_prefix(&[]), true);
     }
     for call in begun {
-        let status = Answer::of(call.response).await.status();
+        let status = RawResponse::read(call.response).await.status();
         let told = (status.code(), reason(&status));
         assert_eq!(
             told,
@@ -232,14 +233,14 @@ async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: 
 }
 
 async fn an_audit_entry_has_the_time_at_which_it_was_opened(sg: TestServer) {
-    let mut raw = Raw::connect(&sg).await;
+    let mut raw = RawClient::connect(&sg).await;
     let mut begun = raw.begin(CREATE, None);
     raw.seen().await;
     // Less than the time after which unconfirmed access data is stale.
     sg.app.clock.advance(std::time::Duration::from_secs(3));
     let after = sg.app.clock.now();
     begun.body.send_data(create("later"), true).unwrap();
-    assert_eq!(Answer::of(begun.response).await.code(), "0");
+    assert_eq!(RawResponse::read(begun.response).await.code(), "0");
     let made = entries_of(&sg, "sp:root").await;
     let made = made.iter().find(|entry| entry.resource_id == "later").unwrap();
     let at = made.create_time.as_ref().unwrap();
@@ -254,13 +255,13 @@ async fn a_write_that_times_out_before_it_starts_leaves_one_audit_entry_and_a_re
     for n in 0..20 {
         let name = format!("late-{n}");
         // Each call has a caller of its own, since repeated refusals of one caller are counted in one entry.
-        let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
-        let mut raw = Raw::connect_as(&sg, &key).await;
+        let key = sg.admin().create_key(&format!("caller-{n}"), pb::Role::Admin).await;
+        let mut raw = RawClient::connect_as(&sg, &key).await;
         let head = raw.post(CREATE).header("grpc-timeout", "1n");
         let code = raw.call(head, &[create(&name)]).await.status().code();
         assert_eq!(code, Code::DeadlineExceeded);
         let head = raw.post(list).header("grpc-timeout", "1n");
-        raw.call(head, &[prefixed(&[])]).await;
+        raw.call(head, &[add_length_prefix(&[])]).await;
     }
     let entries = loop {
         let entries = entries_of(&sg, "sp:caller-").await;
@@ -285,8 +286,8 @@ async fn a_write_that_times_out_before_it_starts_leaves_one_audit_entry_and_a_re
 async fn a_command_that_times_out_before_it_starts_leaves_one_audit_entry(sg: TestServer) {
     let fleet = fleet(&sg).await;
     for n in 0..20 {
-        let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
-        let mut raw = Raw::connect_as(&sg, &key).await;
+        let key = sg.admin().create_key(&format!("caller-{n}"), pb::Role::Admin).await;
+        let mut raw = RawClient::connect_as(&sg, &key).await;
         let head = raw.post(EXEC).header("grpc-timeout", "1n");
         let code = raw.call(head, &[exec()]).await.status().code();
         assert_eq!(code, Code::DeadlineExceeded);
@@ -305,14 +306,15 @@ async fn a_command_that_a_drain_ends_during_its_start_leaves_one_audit_entry(sg:
     let probes = |simulator: &Simulator| simulator.calls().get(HEALTH).copied().unwrap_or_default();
     let before = probes(simulator);
     simulator.script("Health", Script::Hang, Times::All);
-    let mut raw = Raw::connect_as(&sg, &sg.admin().key("caller", pb::Role::Admin).await).await;
+    let mut raw =
+        RawClient::connect_as(&sg, &sg.admin().create_key("caller", pb::Role::Admin).await).await;
     let (response, mut body) = raw.open(raw.post(EXEC));
     body.send_data(exec(), true).unwrap();
     while probes(simulator) == before {
         crate::support::pause().await;
     }
     sg.app.stop.cancel();
-    assert_eq!(Answer::of(response).await.status().code(), Code::Unavailable);
+    assert_eq!(RawResponse::read(response).await.status().code(), Code::Unavailable);
     sg.app.audit.drain().await;
     let rows = crate::support::dump::table(&sg.app.db, "audit_log").await;
     assert_eq!(rows.lines().filter(|row| row.contains(EXEC)).count(), 1, "{rows}");

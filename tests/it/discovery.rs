@@ -10,14 +10,14 @@ use shoreguard::pb::v1::DiscoveryOutcome::{AlreadyRegistered, Refused, Registere
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
-use crate::support::dns::{self, address, offer};
+use crate::support::dns::{self, address_record, srv_record};
 use crate::support::server::{Caller, TestServer};
 
 const HOME: &str = "127.0.0.2";
 
 /// Configures the discovery of two domains, without registration.
 fn telling(config: &mut Config) {
-    dns::asked(config, &[]);
+    dns::use_dns_server(config, &[]);
     config.discovery.domains = vec!["fleet.test".to_owned(), "lab.test".to_owned()];
     "http".clone_into(&mut config.discovery.scheme);
 }
@@ -30,8 +30,9 @@ fn registering(config: &mut Config) {
 
 /// Configures the discovery worker, which runs from the start of the server.
 fn by_itself(config: &mut Config) {
-    let records = [offer("lab.test", 0, 0, "edge.lab.test", 443), address("edge.lab.test", HOME)];
-    dns::asked(config, &records);
+    let records =
+        [srv_record("lab.test", 0, 0, "edge.lab.test", 443), address_record("edge.lab.test", HOME)];
+    dns::use_dns_server(config, &records);
     config.discovery.domains = vec!["lab.test".to_owned()];
     config.discovery.auto_register = true;
     config.discovery.enabled = true;
@@ -75,7 +76,7 @@ fn counts(run: &pb::GatewayDiscoveryRun) -> [i64; 4] {
     [run.found_count, run.registered_count, run.skipped_count, run.failed_count]
 }
 
-served! { discovery_is_disabled_without_configured_domains }
+server_tests! { discovery_is_disabled_without_configured_domains }
 
 async fn discovery_is_disabled_without_configured_domains(sg: TestServer) {
     assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "FEATURE_DISABLED");
@@ -89,7 +90,7 @@ async fn discovery_is_disabled_without_configured_domains(sg: TestServer) {
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned telling;
     only_a_global_admin_can_run_discovery,
     discovered_gateways_are_classified_and_reported_but_not_registered,
@@ -97,15 +98,15 @@ served! {
 }
 
 async fn only_a_global_admin_can_run_discovery(sg: TestServer) {
-    let _dns = dns::taken();
-    sg.gateway("edge", SocketAddr::from(([127, 0, 0, 2], 9))).await;
-    let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let _dns = dns::take_dns_server();
+    sg.register_gateway("edge", SocketAddr::from(([127, 0, 0, 2], 9))).await;
+    let operator = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
     assert_refused!(discover(&operator, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
     let request = pb::GetGatewayDiscoveryStatusRequest {};
     let refused = operator.gateways().get_gateway_discovery_status(request).await;
     assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
     // T06: an admin of one gateway is not an admin of the fleet.
-    let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
+    let lead = sg.with_token(&sg.admin().create_key("lead", pb::Role::None).await);
     sg.admin().bind("lead", "edge", pb::Role::Admin).await;
     assert_refused!(discover(&lead, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
     // Even a global admin can only use the configured domains.
@@ -115,21 +116,21 @@ async fn only_a_global_admin_can_run_discovery(sg: TestServer) {
 }
 
 async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: TestServer) {
-    let mut dns = dns::taken();
+    let mut dns = dns::take_dns_server();
     dns.serve(&[
-        offer("fleet.test", 20, 0, "two.fleet.test", 8443),
-        offer("fleet.test", 10, 5, "edge.fleet.test", 443),
-        offer("fleet.test", 10, 9, "inside.fleet.test", 443),
-        offer("fleet.test", 0, 0, "127.0.0.1", 22),
-        offer("fleet.test", 0, 0, "", 443),
-        offer("fleet.test", 30, 0, "later.fleet.test", 443),
-        offer("lab.test", 0, 0, "edge.lab.test", 443),
-        offer("lab.test", 1, 0, "edge.fleet.test", 443),
-        address("edge.fleet.test", HOME),
-        address("edge.lab.test", HOME),
-        address("inside.fleet.test", "169.254.169.254"),
-        address("two.fleet.test", HOME),
-        address("two.fleet.test", "127.0.0.1"),
+        srv_record("fleet.test", 20, 0, "two.fleet.test", 8443),
+        srv_record("fleet.test", 10, 5, "edge.fleet.test", 443),
+        srv_record("fleet.test", 10, 9, "inside.fleet.test", 443),
+        srv_record("fleet.test", 0, 0, "127.0.0.1", 22),
+        srv_record("fleet.test", 0, 0, "", 443),
+        srv_record("fleet.test", 30, 0, "later.fleet.test", 443),
+        srv_record("lab.test", 0, 0, "edge.lab.test", 443),
+        srv_record("lab.test", 1, 0, "edge.fleet.test", 443),
+        address_record("edge.fleet.test", HOME),
+        address_record("edge.lab.test", HOME),
+        address_record("inside.fleet.test", "169.254.169.254"),
+        address_record("two.fleet.test", HOME),
+        address_record("two.fleet.test", "127.0.0.1"),
     ]);
     let found = discover(&sg.admin(), &[]).await.unwrap();
     let expected = [
@@ -171,8 +172,8 @@ async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: 
 }
 
 async fn an_unreachable_domain_is_reported_as_an_error_instead_of_empty(sg: TestServer) {
-    let mut dns = dns::taken();
-    dns.serve(&[offer("fleet.test", 0, 0, "", 0)]);
+    let mut dns = dns::take_dns_server();
+    dns.serve(&[srv_record("fleet.test", 0, 0, "", 0)]);
     let run = discover(&sg.admin(), &[]).await.unwrap().run.unwrap();
     assert_eq!(counts(&run), [0; 4]);
     assert!(run.domains.iter().all(|domain| domain.error.is_empty()), "{run:?}");
@@ -183,19 +184,19 @@ async fn an_unreachable_domain_is_reported_as_an_error_instead_of_empty(sg: Test
     sg.finish().await;
 }
 
-served! { tuned registering; t07_a_discovered_gateway_is_registered_once_without_access_labels }
+server_tests! { tuned registering; t07_a_discovered_gateway_is_registered_once_without_access_labels }
 
 async fn t07_a_discovered_gateway_is_registered_once_without_access_labels(sg: TestServer) {
-    let mut dns = dns::taken();
-    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    let mut dns = dns::take_dns_server();
+    let mut options = SimulatorOptions::new(Generation::V0_1);
     options.listen = SocketAddr::from(([127, 0, 0, 2], 0));
     let simulator = Simulator::start(options).await.unwrap();
     let port = simulator.addr().port();
     dns.serve(&[
-        offer("fleet.test", 0, 0, "edge.fleet.test", port),
-        offer("fleet.test", 1, 0, "inside.fleet.test", port),
-        address("edge.fleet.test", HOME),
-        address("inside.fleet.test", "127.0.0.1"),
+        srv_record("fleet.test", 0, 0, "edge.fleet.test", port),
+        srv_record("fleet.test", 1, 0, "inside.fleet.test", port),
+        address_record("edge.fleet.test", HOME),
+        address_record("inside.fleet.test", "127.0.0.1"),
     ]);
     let ttl = Duration::from_mins(1);
     let held = leases::acquire(&sg.app.db, "gateway.discovery-run", "another replica", ttl)
@@ -221,31 +222,31 @@ async fn t07_a_discovered_gateway_is_registered_once_without_access_labels(sg: T
     assert!(gateway.metadata_json.contains("\"discovered_via\":\"dns_srv\""), "{gateway:?}");
     let told = event(&sg, "gateway.registered").await;
     assert_eq!((told.gateway.as_str(), told.actor.as_str()), (name.as_str(), "sp:root"));
-    let entries = sg.admin().entries(&name, "gateway.register").await;
+    let entries = sg.admin().audit_entries(&name, "gateway.register").await;
     assert_eq!(entries.len(), 1, "{entries:?}");
 
     let again = discover(&sg.admin(), &[]).await.unwrap();
     let outcomes: Vec<_> = again.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
     assert_eq!(outcomes, [AlreadyRegistered, Refused], "{again:?}");
     assert_eq!(gateways(&sg).await.len(), 1);
-    let refused = sg.admin().entries(&format!("inside-{port}"), "gateway.register").await;
+    let refused = sg.admin().audit_entries(&format!("inside-{port}"), "gateway.register").await;
     assert_eq!(refused, [], "what every run refuses is no entry of each");
     assert_eq!(counts(again.run.as_ref().unwrap()), [2, 0, 1, 1]);
     simulator.stop().await;
     sg.finish().await;
 }
 
-served! { tuned by_itself; a_gateway_that_the_worker_registers_is_reported_as_event_and_audited }
+server_tests! { tuned by_itself; a_gateway_that_the_worker_registers_is_reported_as_event_and_audited }
 
 async fn a_gateway_that_the_worker_registers_is_reported_as_event_and_audited(sg: TestServer) {
-    let _dns = dns::taken();
+    let _dns = dns::take_dns_server();
     let told = event(&sg, "gateway.discovered").await;
     assert_eq!(told.actor, "system:gateway.discovery");
     let [gateway] = gateways(&sg).await.try_into().unwrap();
     assert_eq!((gateway.name.as_str(), gateway.scheme()), ("edge", pb::GatewayScheme::Https));
     let told = event(&sg, "gateway.registered").await;
     assert_eq!((told.gateway.as_str(), told.actor.as_str()), ("edge", "system:gateway.discovery"));
-    let [entry] = sg.admin().entries("edge", "gateway.register").await.try_into().unwrap();
+    let [entry] = sg.admin().audit_entries("edge", "gateway.register").await.try_into().unwrap();
     assert_eq!(entry.actor, "system:gateway.discovery");
     let run = status(&sg).await.last_run.unwrap();
     assert_eq!(counts(&run), [1, 1, 0, 0]);

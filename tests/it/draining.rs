@@ -19,9 +19,9 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
-use crate::crash::{admin_key, configured, serve};
+use crate::crash::{create_admin_key, start_server, write_config};
 use crate::support::server::{Caller, TestServer, reason, run};
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 /// Timeout of an expected event. It is shorter than a drain.
 const SOON: Duration = Duration::from_secs(20);
@@ -160,7 +160,7 @@ async fn all_end(streams: Vec<Open>, code: Code, why: &str) {
 
 /// Starts a gateway of generation 0.0 with a sandbox `box`. Returns the gateway and the ID of the sandbox.
 async fn simulated(caller: &Caller) -> (Simulator, String) {
-    let gateway = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
+    let gateway = Simulator::start(SimulatorOptions::new(Generation::V0_0)).await.unwrap();
     let register = pb::RegisterGatewayRequest {
         name: "old".into(),
         endpoint: gateway.addr().to_string(),
@@ -196,7 +196,7 @@ async fn in_flight(
     call
 }
 
-served! {
+server_tests! {
     tuned |config| config.server.drain_seconds = 60;
     a_drain_ends_streams_and_completes_calls_in_flight,
     a_deadline_ends_every_stream_and_its_tasks,
@@ -205,8 +205,8 @@ served! {
 async fn a_drain_ends_streams_and_completes_calls_in_flight(sg: TestServer) {
     let admin = sg.admin();
     let (gateway, sandbox_id) = simulated(&admin).await;
-    sg.nowhere("edge").await;
-    let work = sg.held(&sg.work("edge", "box")).await;
+    sg.register_unreachable("edge").await;
+    let work = sg.start_held(&sg.operation_spec("edge", "box")).await;
     let operation = work.id.clone();
     let of = Of {
         caller: &admin,
@@ -241,8 +241,8 @@ async fn a_drain_ends_streams_and_completes_calls_in_flight(sg: TestServer) {
 async fn a_deadline_ends_every_stream_and_its_tasks(sg: TestServer) {
     let admin = sg.admin();
     let (gateway, sandbox_id) = simulated(&admin).await;
-    sg.nowhere("edge").await;
-    let work = sg.held(&sg.work("edge", "box")).await;
+    sg.register_unreachable("edge").await;
+    let work = sg.start_held(&sg.operation_spec("edge", "box")).await;
     let (operation, deadline) = (work.id.clone(), Some(Duration::from_secs(2)));
     let of = Of { caller: &admin, gateway: "old", sandbox: "box", sandbox_id, operation, deadline };
     let mut streams = of.own().await;
@@ -262,7 +262,7 @@ async fn by_hand(sg: &TestServer, window: u32) -> h2::client::SendRequest<Bytes>
     let socket = tokio::net::TcpStream::connect(sg.address).await.unwrap();
     let mut builder = h2::client::Builder::new();
     let (send, connection) = builder.initial_window_size(window).handshake(socket).await.unwrap();
-    sg.app.main().spawn(connection);
+    sg.app.main_runtime().spawn(connection);
     send
 }
 
@@ -329,7 +329,7 @@ fn a_call_whose_message_arrives_during_a_drain_gets_its_response() {
             // The access data must not become stale while a call is in progress.
             tokio::time::sleep(Duration::from_millis(2_500)).await;
             let get = old::GetSandboxRequest { name: "box".into(), ..Default::default() };
-            body.send_data(crate::proxy::raw::framed(&get), true).unwrap();
+            body.send_data(crate::proxy::raw::encode_framed(&get), true).unwrap();
             let answer = timeout(SOON, call).await.unwrap().unwrap().into_body();
             let (message, trailers) = crate::proxy::raw::read(answer).await;
             assert!(!message.is_empty());
@@ -343,11 +343,11 @@ fn a_call_whose_message_arrives_during_a_drain_gets_its_response() {
 
 /// Sends SIGTERM to a server in a process of its own while streams of each kind are open and a call is in progress.
 async fn terminated(engine: Engine) {
-    let Some(place) = Place::new(engine).await else { return };
+    let Some(place) = DbLocation::new(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let config = configured(folder.path(), &place);
-    let key = admin_key(&config);
-    let mut served = serve(&config, &key);
+    let config = write_config(folder.path(), &place);
+    let key = create_admin_key(&config);
+    let mut served = start_server(&config, &key);
     let caller = &served.caller;
     let (gateway, sandbox_id) = simulated(caller).await;
     let exec = pb::StartExecSandboxRequest {
@@ -369,7 +369,7 @@ async fn terminated(engine: Engine) {
     all_end(streams, Code::Unavailable, "DRAINING").await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     call.await.unwrap().unwrap();
-    let status = tokio::task::block_in_place(|| served.process.ended());
+    let status = tokio::task::block_in_place(|| served.process.wait_exit());
     assert_eq!(status.code(), Some(0));
     assert!(begun.elapsed() < SOON, "a drain may take 30 s, this one {:?}", begun.elapsed());
     gateway.stop().await;

@@ -8,23 +8,24 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
 use shoreguard::resources::access_bindings::effect;
 use shoreguard::role::Role;
-use shoreguard::rpc::call::call_write;
+use shoreguard::rpc::call::handle_write;
 use tokio::sync::oneshot;
 use tonic::Request;
 
 use crate::access_bindings::{
-    by_selector, get, group, labelled, of, sees, set, subject, two_gateways,
+    get_gateway_request, group, register_two_gateways, set_labels_request, set_role_request,
+    set_selector_role_request, subject, subject_of, visible_gateways,
 };
 use crate::support::server::{Caller, TestServer};
 
 const ANA: &str = "ana@example.com";
 
 fn user() -> pb::Subject {
-    of(Kind::User(ANA.to_owned()))
+    subject_of(Kind::User(ANA.to_owned()))
 }
 
 fn set_of(subject: pb::Subject, gateway: &str, role: pb::Role) -> pb::SetGatewayRoleRequest {
-    pb::SetGatewayRoleRequest { subject: Some(subject), ..set("", gateway, role) }
+    pb::SetGatewayRoleRequest { subject: Some(subject), ..set_role_request("", gateway, role) }
 }
 
 fn remove_of(subject: pb::Subject, gateway: &str) -> pb::RemoveGatewayRoleRequest {
@@ -34,16 +35,16 @@ fn remove_of(subject: pb::Subject, gateway: &str) -> pb::RemoveGatewayRoleReques
 
 /// Creates a service principal that is admin of `east` and has no other role.
 async fn lead(sg: &TestServer) -> Caller {
-    let key = sg.admin().key("lead", pb::Role::None).await;
+    let key = sg.admin().create_key("lead", pb::Role::None).await;
     sg.admin().bind("lead", "east", pb::Role::Admin).await;
-    sg.with(&key)
+    sg.with_token(&key)
 }
 
 async fn give(sg: &TestServer, request: pb::SetGatewayRoleRequest) {
     sg.admin().access().set_gateway_role(request).await.unwrap();
 }
 
-served! {
+server_tests! {
     t06_a_gateway_admin_cannot_remove_a_binding_that_hides_an_admin_role,
     t06_selectors_are_considered_in_the_resulting_role,
     t06_a_gateway_admin_cannot_change_groups_and_memberships,
@@ -53,67 +54,75 @@ served! {
 }
 
 async fn t06_a_gateway_admin_cannot_remove_a_binding_that_hides_an_admin_role(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let (admin, lead) = (sg.admin(), lead(&sg).await);
-    sg.user(ANA, pb::Role::None).await;
-    sg.group("ops", pb::Role::None, &[ANA]).await;
+    sg.create_user(ANA, pb::Role::None).await;
+    sg.create_group("ops", pb::Role::None, &[ANA]).await;
     give(&sg, set_of(group("ops"), "east", pb::Role::Admin)).await;
     give(&sg, set_of(user(), "east", pb::Role::Viewer)).await;
     // Her binding lowers her role: without it, the binding of her group applies.
     let removed = lead.access().remove_gateway_role(remove_of(user(), "east")).await;
     assert_refused!(removed, PermissionDenied, "ROLE_TOO_LOW");
     let ana = sg.login(ANA).await;
-    assert_eq!(sees(&ana).await, ["east ROLE_VIEWER"]);
+    assert_eq!(visible_gateways(&ana).await, ["east ROLE_VIEWER"]);
     // An admin of the gateway can make changes that neither make nor remove an admin.
     lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Operator)).await.unwrap();
-    assert_eq!(sees(&ana).await, ["east ROLE_OPERATOR"]);
+    assert_eq!(visible_gateways(&ana).await, ["east ROLE_OPERATOR"]);
     let lifted = lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Admin)).await;
     assert_refused!(lifted, PermissionDenied, "ROLE_TOO_LOW");
     admin.access().remove_gateway_role(remove_of(user(), "east")).await.unwrap();
-    assert_eq!(sees(&ana).await, ["east ROLE_ADMIN"]);
+    assert_eq!(visible_gateways(&ana).await, ["east ROLE_ADMIN"]);
     // Now she is an admin, and only a global admin can lower her role.
     let held_down = lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Viewer)).await;
     assert_refused!(held_down, PermissionDenied, "ROLE_TOO_LOW");
-    assert_eq!(sees(&ana).await, ["east ROLE_ADMIN"]);
+    assert_eq!(visible_gateways(&ana).await, ["east ROLE_ADMIN"]);
     simulator.stop().await;
     sg.finish().await;
 }
 
 async fn t06_selectors_are_considered_in_the_resulting_role(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let (admin, lead) = (sg.admin(), lead(&sg).await);
-    let dev = sg.with(&admin.key("dev", pb::Role::None).await);
-    sg.user(ANA, pb::Role::None).await;
-    sg.group("ops", pb::Role::None, &[ANA]).await;
-    admin.gateways().update_gateway(labelled("east", &[("access/env", "test")])).await.unwrap();
+    let dev = sg.with_token(&admin.create_key("dev", pb::Role::None).await);
+    sg.create_user(ANA, pb::Role::None).await;
+    sg.create_group("ops", pb::Role::None, &[ANA]).await;
+    admin
+        .gateways()
+        .update_gateway(set_labels_request("east", &[("access/env", "test")]))
+        .await
+        .unwrap();
     for subject in [subject("dev"), group("ops")] {
-        give(&sg, by_selector(subject, "access/env=test", pb::Role::Admin)).await;
+        give(&sg, set_selector_role_request(subject, "access/env=test", pb::Role::Admin)).await;
     }
     for subject in [subject("dev"), user()] {
         give(&sg, set_of(subject.clone(), "east", pb::Role::None)).await;
         let removed = lead.access().remove_gateway_role(remove_of(subject, "east")).await;
         assert_refused!(removed, PermissionDenied, "ROLE_TOO_LOW");
     }
-    assert!(sees(&dev).await.is_empty());
+    assert!(visible_gateways(&dev).await.is_empty());
     // If the selector does not match the label, removing the binding results in no role.
-    admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
+    admin
+        .gateways()
+        .update_gateway(set_labels_request("east", &[("access/env", "prod")]))
+        .await
+        .unwrap();
     for subject in [subject("dev"), user()] {
         lead.access().remove_gateway_role(remove_of(subject, "east")).await.unwrap();
     }
     // An admin of one gateway cannot change labels that affect access.
     let relabelled =
-        lead.gateways().update_gateway(labelled("east", &[("access/env", "test")])).await;
+        lead.gateways().update_gateway(set_labels_request("east", &[("access/env", "test")])).await;
     assert_refused!(relabelled, PermissionDenied, "ROLE_TOO_LOW");
-    assert!(sees(&dev).await.is_empty());
+    assert!(visible_gateways(&dev).await.is_empty());
     simulator.stop().await;
     sg.finish().await;
 }
 
 async fn t06_a_gateway_admin_cannot_change_groups_and_memberships(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let lead = lead(&sg).await;
-    sg.user(ANA, pb::Role::None).await;
-    sg.group("ops", pb::Role::None, &[ANA]).await;
+    sg.create_user(ANA, pb::Role::None).await;
+    sg.create_group("ops", pb::Role::None, &[ANA]).await;
     give(&sg, set_of(group("ops"), "east", pb::Role::Viewer)).await;
     let member =
         pb::AddGroupMemberRequest { group: "ops".into(), user: ANA.into(), ..Default::default() };
@@ -142,10 +151,10 @@ async fn t06_a_gateway_admin_cannot_change_groups_and_memberships(sg: TestServer
 async fn t06_a_role_change_is_checked_against_the_database_and_not_a_stale_snapshot(
     sg: TestServer,
 ) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let (admin, lead) = (sg.admin(), lead(&sg).await);
-    sg.user(ANA, pb::Role::None).await;
-    sg.group("ops", pb::Role::None, &[ANA]).await;
+    sg.create_user(ANA, pb::Role::None).await;
+    sg.create_group("ops", pb::Role::None, &[ANA]).await;
     give(&sg, set_of(user(), "east", pb::Role::Viewer)).await;
     give(&sg, set_of(group("ops"), "east", pb::Role::Operator)).await;
     // As another replica may have done a moment ago: without an entry in the change log.
@@ -157,7 +166,7 @@ async fn t06_a_role_change_is_checked_against_the_database_and_not_a_stale_snaps
     let demoted = lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Operator)).await;
     assert_refused!(demoted, PermissionDenied, "ROLE_TOO_LOW");
 
-    let other = sg.with(&admin.key("other", pb::Role::Admin).await);
+    let other = sg.with_token(&admin.create_key("other", pb::Role::Admin).await);
     sg.sql("UPDATE service_principals SET role = 'operator' WHERE name = 'other'").await;
     let create = pb::CreateServicePrincipalRequest {
         name: "new".into(),
@@ -193,11 +202,18 @@ async fn t06_a_role_change_is_checked_against_the_database_and_not_a_stale_snaps
         ..Default::default()
     };
     assert_refused!(other.users().invite_user(invite).await, PermissionDenied, "ROLE_TOO_LOW");
-    let labels = other.gateways().update_gateway(labelled("east", &[("access/env", "test")])).await;
+    let labels = other
+        .gateways()
+        .update_gateway(set_labels_request("east", &[("access/env", "test")]))
+        .await;
     assert_refused!(labels, PermissionDenied, "ROLE_TOO_LOW");
     let bind = other
         .access()
-        .set_gateway_role(by_selector(subject("lead"), "access/env=test", pb::Role::Admin))
+        .set_gateway_role(set_selector_role_request(
+            subject("lead"),
+            "access/env=test",
+            pb::Role::Admin,
+        ))
         .await;
     assert_refused!(bind, PermissionDenied, "ROLE_TOO_LOW");
     sg.sql("UPDATE service_principals SET role = 'admin', expires_at = created_at WHERE name = 'other'").await;
@@ -211,22 +227,22 @@ async fn t06_a_role_change_is_checked_against_the_database_and_not_a_stale_snaps
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
-    admin.gateways().get_gateway(get("east")).await.unwrap();
+    admin.gateways().get_gateway(get_gateway_request("east")).await.unwrap();
     simulator.stop().await;
     sg.finish().await;
 }
 
 async fn t06_concurrent_role_changes_are_checked_one_after_the_other(sg: TestServer) {
-    let simulator = two_gateways(&sg).await;
+    let simulator = register_two_gateways(&sg).await;
     let lead = lead(&sg).await;
-    sg.user(ANA, pb::Role::None).await;
-    sg.group("ops", pb::Role::None, &[ANA]).await;
+    sg.create_user(ANA, pb::Role::None).await;
+    sg.create_group("ops", pb::Role::None, &[ANA]).await;
     give(&sg, set_of(group("ops"), "east", pb::Role::Viewer)).await;
     give(&sg, set_of(user(), "east", pb::Role::Viewer)).await;
     // Another change has its turn: it makes the group admin, and is not committed yet.
     let mut removing = None;
     let turn = sg.app.db.transaction(async |conn| {
-        effect::turn(conn).await?;
+        effect::lock(conn).await?;
         let (begun, has_begun) = oneshot::channel();
         let lead = lead.clone();
         removing = Some(sg.app.spawn(async move {
@@ -262,7 +278,7 @@ async fn t06_concurrent_role_changes_are_checked_one_after_the_other(sg: TestSer
 }
 
 async fn t06_a_call_without_a_principal_has_no_power(sg: TestServer) {
-    let root = sg.app.snapshot.service_principal("root").unwrap();
+    let root = sg.app.snapshot.service_principal_by_name("root").unwrap();
     let root = shoreguard::access::principal::PrincipalId::ServicePrincipal(root);
     for (principal, text) in [(None, "nobody".to_owned()), (Some(root), root.to_string())] {
         let mut request = Request::new(pb::LoginRequest::default());
@@ -276,12 +292,12 @@ async fn t06_a_call_without_a_principal_has_no_power(sg: TestServer) {
             method: "/shoreguard.v1.AuthService/Login",
             note: std::sync::Arc::default(),
             traceparent: None,
-            held: None,
-            taking: None,
+            memory: None,
+            read_tracker: None,
         });
         let (sender, became) = oneshot::channel();
-        let answer = call_write(&sg.app, request, async move |anonymous, _| {
-            let ctx = anonymous.becomes("somebody".into(), principal, Role::Admin).await?;
+        let answer = handle_write(&sg.app, request, async move |anonymous, _| {
+            let ctx = anonymous.identify("somebody".into(), principal, Role::Admin).await?;
             drop(sender.send(ctx));
             Ok(pb::LoginResponse::default())
         });

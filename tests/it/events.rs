@@ -15,7 +15,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker;
 use shoreguard::workers;
 
-use crate::proxy::raw::{Raw, framed};
+use crate::proxy::raw::{RawClient, encode_framed};
 use crate::support::server::TestServer;
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
@@ -43,12 +43,12 @@ async fn write(app: &App, on: Option<GatewayRef>, what: &str, held: Duration) {
         })
         .await
         .unwrap();
-    app.feed.written();
+    app.feed.notify_committed();
 }
 
 /// Assigns sequence numbers to the written events.
 async fn number(app: &Arc<App>) {
-    workers::once(app, &worker::SEQUENCER).await.unwrap();
+    workers::run_once(app, &worker::SEQUENCER).await.unwrap();
 }
 
 fn ask(after_sequence: i64) -> pb::ListEventsRequest {
@@ -99,7 +99,7 @@ async fn flood(apps: &[Arc<App>]) -> Vec<String> {
     written
 }
 
-served! {
+server_tests! {
     a_reader_misses_no_event_of_concurrent_writers,
     a_reader_gets_only_the_events_of_its_gateways,
     a_stream_follows_role_changes_of_its_reader,
@@ -114,7 +114,7 @@ async fn a_reader_misses_no_event_of_concurrent_writers(sg: TestServer) {
     let mut apps = vec![Arc::clone(&sg.app)];
     let mut second = None;
     if sg.engine == shoreguard::db::Engine::Postgres {
-        let (app, running) = sg.replica().await;
+        let (app, running) = sg.start_replica().await;
         apps.push(Arc::clone(&app));
         second = Some((app, running));
     }
@@ -140,17 +140,19 @@ async fn a_reader_misses_no_event_of_concurrent_writers(sg: TestServer) {
     if let Some((app, running)) = second {
         app.stop.cancel();
         running.stopped().await;
-        app.drained().await;
+        app.drain().await;
     }
     sg.finish().await;
 }
 
 async fn a_reader_gets_only_the_events_of_its_gateways(sg: TestServer) {
-    let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
-    let key = sg.admin().key("ci", pb::Role::None).await;
+    let (edge, core) =
+        (sg.register_gateway("edge", NOWHERE).await, sg.register_gateway("core", NOWHERE).await);
+    let key = sg.admin().create_key("ci", pb::Role::None).await;
     sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-    let everywhere = sg.admin().key("everywhere", pb::Role::Viewer).await;
-    let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+    let everywhere = sg.admin().create_key("everywhere", pb::Role::Viewer).await;
+    let mut stream =
+        sg.with_token(&key).events().watch_events(from_now()).await.unwrap().into_inner();
 
     write(&sg.app, Some(of(id(&core), "core")), "core", Duration::ZERO).await;
     write(&sg.app, None, "global", Duration::ZERO).await;
@@ -159,7 +161,7 @@ async fn a_reader_gets_only_the_events_of_its_gateways(sg: TestServer) {
     assert_eq!((seen.payload_json.as_str(), seen.gateway.as_str()), (r#"{"what":"edge"}"#, "edge"));
 
     let of = async |key: &str, request: pb::ListEventsRequest| {
-        sg.with(key).events().list_events(request).await.unwrap().into_inner()
+        sg.with_token(key).events().list_events(request).await.unwrap().into_inner()
     };
     let page = of(&key, ask(0)).await;
     assert_eq!(payloads(&page.events), [r#"{"what":"edge"}"#]);
@@ -178,12 +180,14 @@ async fn a_reader_gets_only_the_events_of_its_gateways(sg: TestServer) {
 }
 
 async fn a_stream_follows_role_changes_of_its_reader(sg: TestServer) {
-    let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
-    let key = sg.admin().key("ci", pb::Role::None).await;
+    let (edge, core) =
+        (sg.register_gateway("edge", NOWHERE).await, sg.register_gateway("core", NOWHERE).await);
+    let key = sg.admin().create_key("ci", pb::Role::None).await;
     for gateway in ["edge", "core"] {
         sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
     }
-    let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+    let mut stream =
+        sg.with_token(&key).events().watch_events(from_now()).await.unwrap().into_inner();
     write(&sg.app, Some(of(id(&core), "core")), "seen", Duration::ZERO).await;
     let seen = stream.message().await.unwrap().unwrap();
     assert_eq!(seen.event.unwrap().payload_json, r#"{"what":"seen"}"#);
@@ -203,17 +207,19 @@ async fn a_stream_follows_role_changes_of_its_reader(sg: TestServer) {
 }
 
 async fn buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access(sg: TestServer) {
-    let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
-    let key = sg.admin().key("ci", pb::Role::None).await;
+    let (edge, core) =
+        (sg.register_gateway("edge", NOWHERE).await, sg.register_gateway("core", NOWHERE).await);
+    let key = sg.admin().create_key("ci", pb::Role::None).await;
     for gateway in ["edge", "core"] {
         sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
     }
     let on = |gateway: &pb::Gateway| Some(of(id(gateway), &gateway.name));
-    let mut quick = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+    let mut quick =
+        sg.with_token(&key).events().watch_events(from_now()).await.unwrap().into_inner();
     // Receives one byte at a time.
-    let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
+    let mut raw = RawClient::connect_with_window(&sg, &key, 1).await;
     let (response, mut request) = raw.open(raw.post("/shoreguard.v1.EventService/WatchEvents"));
-    request.send_data(framed(&from_now()), true).unwrap();
+    request.send_data(encode_framed(&from_now()), true).unwrap();
     let mut slow = response.await.unwrap().into_body();
     write(&sg.app, on(&edge), "first", Duration::ZERO).await;
     let mut read = slow.data().await.unwrap().unwrap().to_vec();
@@ -239,11 +245,11 @@ async fn buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access(sg:
 }
 
 async fn a_request_for_invisible_gateways_or_invalid_cursors_is_refused(sg: TestServer) {
-    sg.gateway("core", NOWHERE).await;
-    let key = sg.admin().key("ci", pb::Role::None).await;
-    sg.gateway("edge", NOWHERE).await;
+    sg.register_gateway("core", NOWHERE).await;
+    let key = sg.admin().create_key("ci", pb::Role::None).await;
+    sg.register_gateway("edge", NOWHERE).await;
     sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-    let events = || sg.with(&key).events();
+    let events = || sg.with_token(&key).events();
     let request = pb::ListEventsRequest { gateway: "core".into(), ..ask(0) };
     assert_refused!(events().list_events(request).await, NotFound, "NOT_FOUND");
     let request = pb::ListEventsRequest { names: vec!["x".into(); 51], ..ask(0) };
@@ -282,8 +288,8 @@ async fn event_pages_continue_after_the_previous_page(sg: TestServer) {
 }
 
 async fn a_long_run_of_invisible_events_does_not_block_a_call(sg: TestServer) {
-    sg.gateway("edge", NOWHERE).await;
-    let key = sg.admin().key("ci", pb::Role::None).await;
+    sg.register_gateway("edge", NOWHERE).await;
+    let key = sg.admin().create_key("ci", pb::Role::None).await;
     sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
     number(&sg.app).await;
     let head =
@@ -304,7 +310,7 @@ async fn a_long_run_of_invisible_events_does_not_block_a_call(sg: TestServer) {
         })
         .await
         .unwrap();
-    let events = || sg.with(&key).events();
+    let events = || sg.with_token(&key).events();
     let page = events().list_events(ask(head)).await.unwrap().into_inner();
     assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 10_000, true));
     let page = events().list_events(ask(page.next_after_sequence)).await.unwrap().into_inner();
@@ -323,8 +329,8 @@ async fn a_cursor_older_than_the_retention_is_out_of_range(sg: TestServer) {
     sg.app.clock.advance(Duration::from_hours(24 * 31));
     feed::refresh(&sg.app).await.unwrap();
     // Expires the lease of the worker that runs beside the test.
-    sg.app.db.move_clock(Duration::from_secs(31));
-    let worked = workers::once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();
+    sg.app.db.advance_clock(Duration::from_secs(31));
+    let worked = workers::run_once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();
     assert_eq!(i64::try_from(worked.done).unwrap(), head);
 
     let late = assert_refused!(list(1).await, OutOfRange, "CURSOR_EXPIRED");

@@ -1,6 +1,6 @@
 //! T16: limits on floods of requests, and on writes when disk space is low.
 
-use shoreguard::access::policy::Streaming;
+use shoreguard::access::policy::StreamingMode;
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
 use shoreguard::pb::v1 as pb;
@@ -8,12 +8,12 @@ use shoreguard::workers;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{TestServer, reason};
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 #[test]
 fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.anonymous_requests_per_minute = 1;
             config.limits.anonymous_burst = 12;
@@ -33,7 +33,12 @@ fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
         for _ in 0..50 {
             let _ = sg
                 .anonymous()
-                .raw("/shoreguard.v1.GatewayService/ListGateways", Streaming::Unary, vec![], &[])
+                .call_raw(
+                    "/shoreguard.v1.GatewayService/ListGateways",
+                    StreamingMode::Unary,
+                    vec![],
+                    &[],
+                )
                 .await;
         }
         assert_eq!(
@@ -48,18 +53,18 @@ fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
 #[test]
 fn t16_only_admins_can_write_below_the_disk_reserve() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.disk_reserve_mib = 1 << 40;
         })
         .await;
-        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
         simulator.seed_demo().unwrap();
-        sg.gateway("edge", simulator.addr()).await;
-        let key = sg.admin().key("op", pb::Role::Operator).await;
-        workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
+        sg.register_gateway("edge", simulator.addr()).await;
+        let key = sg.admin().create_key("op", pb::Role::Operator).await;
+        workers::run_once(&sg.app, &workers::disk::WORKER).await.unwrap();
         let stop = |key: String| {
-            let caller = sg.with(&key);
+            let caller = sg.with_token(&key);
             async move {
                 let request =
                     v0_1::StopSandboxRequest { name: "coder".into(), ..Default::default() };
@@ -68,7 +73,7 @@ fn t16_only_admins_can_write_below_the_disk_reserve() {
         };
         assert_refused!(stop(key.clone()).await, ResourceExhausted, "DISK_LOW");
         let list = v0_1::ListSandboxesRequest::default();
-        sg.with(&key).openshell_v0_1().list_sandboxes(list).await.unwrap();
+        sg.with_token(&key).openshell_v0_1().list_sandboxes(list).await.unwrap();
         stop(sg.admin_key.clone()).await.unwrap();
         simulator.stop().await;
         sg.finish().await;
@@ -76,7 +81,7 @@ fn t16_only_admins_can_write_below_the_disk_reserve() {
 }
 
 async fn entries(sg: &TestServer) -> Vec<pb::AuditEntry> {
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
     sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries
 }

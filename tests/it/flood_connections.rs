@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tonic::Request;
 
-use crate::support::Place;
-use crate::support::child::{Child, Setup, get};
+use crate::support::DbLocation;
+use crate::support::child::{ChildServer, ChildSetup, get};
 use crate::support::server::{Caller, TestServer, build, config};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -73,7 +73,7 @@ async fn list(caller: &Caller) {
     caller.openshell_v0_1().list_sandboxes(request).await.unwrap();
 }
 
-async fn everything_answers(child: &Child, key: &str, new: &str) {
+async fn everything_answers(child: &ChildServer, key: &str, new: &str) {
     // Each call uses a connection of its own.
     list(&child.caller(Some(key))).await;
     let test = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
@@ -95,7 +95,7 @@ async fn everything_answers(child: &Child, key: &str, new: &str) {
 fn a_thousand_idle_connections_do_not_block_the_server() {
     runtime().block_on(async {
         need_descriptors(4_096);
-        let setup = Setup::new(
+        let setup = ChildSetup::new(
             "[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\nprobe_interval_seconds = 1\n\
              connections_per_core = 4",
         );
@@ -104,9 +104,9 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
         assert!(made.status.success(), "{made:?}");
         let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
         let mut command = setup.command_with_descriptors(DESCRIPTORS, &["serve"]);
-        command.stdout(Stdio::null()).stderr(std::fs::File::create(setup.log()).unwrap());
+        command.stdout(Stdio::null()).stderr(std::fs::File::create(setup.log_path()).unwrap());
         let child = setup.serve(command).await;
-        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
         let register = pb::RegisterGatewayRequest {
             name: "edge".into(),
             endpoint: simulator.addr().to_string(),
@@ -132,7 +132,7 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
         assert_eq!(probes, 0, "probes go on");
         drop((one_address, many_addresses, slow_heads));
 
-        let log = std::fs::read_to_string(setup.log()).unwrap();
+        let log = std::fs::read_to_string(setup.log_path()).unwrap();
         let serving = log.lines().find(|line| line.contains("\"serving\"")).unwrap();
         let serving: serde_json::Value = serde_json::from_str(serving).unwrap();
         assert_eq!(serving["descriptors"], DESCRIPTORS);
@@ -145,7 +145,7 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
 #[test]
 fn a_connection_over_the_limit_is_closed_if_all_others_have_calls_in_flight() {
     runtime().block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.connections_max = 16;
             config.limits.address_connections_max = 8;
@@ -182,7 +182,7 @@ fn a_connection_over_the_limit_is_closed_if_all_others_have_calls_in_flight() {
 #[test]
 fn an_idle_connection_gets_a_goaway_and_a_connection_with_a_call_stays_open() {
     runtime().block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.connection_idle_seconds = 1;
         })
@@ -204,7 +204,7 @@ fn an_idle_connection_gets_a_goaway_and_a_connection_with_a_call_stays_open() {
         let read = closed(&mut deaf).await;
         assert!(frames(&read).any(|(kind, _)| kind == GOAWAY), "{read:?}");
 
-        sg.admin().key("seen", pb::Role::Viewer).await;
+        sg.admin().create_key("seen", pb::Role::Viewer).await;
         let event = tokio::time::timeout(Duration::from_secs(20), watch.message()).await.unwrap();
         assert!(event.unwrap().is_some(), "the watch has lived on");
         drop(watch);
@@ -256,7 +256,7 @@ fn broken_request(stream: u32) -> Vec<u8> {
 #[test]
 fn a_connection_with_too_many_failed_streams_is_closed() {
     runtime().block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |_| {}).await;
         let (mut reading, mut writing) = socket("127.0.0.1", sg.address).await.into_split();
         let mut sent = [PREFACE, SETTINGS].concat();
@@ -284,7 +284,7 @@ fn a_connection_with_too_many_failed_streams_is_closed() {
 #[test]
 fn a_server_is_ready_only_when_it_listens() {
     runtime().block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let data = tempfile::tempdir().unwrap();
         let app = build(config(&place, data.path(), |_| {})).await;
         assert!(app.snapshot.check_fresh().is_ok() && app.audit.is_writable());
@@ -296,6 +296,6 @@ fn a_server_is_ready_only_when_it_listens() {
         app.stop.cancel();
         assert!(!is_ready(&app));
         running.stopped().await;
-        app.drained().await;
+        app.drain().await;
     });
 }

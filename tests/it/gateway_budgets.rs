@@ -11,13 +11,13 @@ use shoreguard::pb::v0_0::openshell::datamodel::v1 as datamodel;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
-use shoreguard::resources::gateways::budgets::{EXCESSES, HELD};
+use shoreguard::resources::gateways::budgets::{DEGRADED_FOR, EXCESSES};
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
-use crate::proxy::raw::{framed, read};
-use crate::proxy::rogue::{Asked, rogue, says};
+use crate::proxy::raw::{encode_framed, read};
+use crate::proxy::rogue::{ReceivedRequest, send_message, start_rogue};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
@@ -33,8 +33,8 @@ fn tight(config: &mut Config) {
 }
 
 async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
-    sg.gateway(name, simulator.addr()).await;
+    let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
@@ -56,17 +56,17 @@ async fn told(sg: &TestServer, name: &str) -> usize {
 /// Advances the clocks, including the one of leases.
 async fn pass(sg: &TestServer, time: Duration) {
     sg.app.clock.advance(time);
-    sg.app.db.move_clock(time.max(Duration::from_secs(31)));
+    sg.app.db.advance_clock(time.max(Duration::from_secs(31)));
     feed::refresh(&sg.app).await.unwrap();
 }
 
 async fn probes(sg: &TestServer) {
     pass(sg, Duration::from_secs(1)).await;
-    workers::once(&sg.app, &PROBES).await.unwrap();
+    workers::run_once(&sg.app, &PROBES).await.unwrap();
 }
 
 /// Returns a thousand sandboxes from any offset: there is no last page.
-async fn endless(_: usize, request: Asked, respond: SendResponse<Bytes>) {
+async fn endless(_: usize, request: ReceivedRequest, respond: SendResponse<Bytes>) {
     let (data, _) = read(request.into_body()).await;
     let from = old::ListSandboxesRequest::decode(&data[5..]).unwrap().offset;
     let sandbox = |n| old::Sandbox {
@@ -79,7 +79,7 @@ async fn endless(_: usize, request: Asked, respond: SendResponse<Bytes>) {
         ..Default::default()
     };
     let sandboxes = (from..from + 1_000).map(sandbox).collect();
-    says(respond, framed(&old::ListSandboxesResponse { sandboxes }));
+    send_message(respond, encode_framed(&old::ListSandboxesResponse { sandboxes }));
 }
 
 fn chatty(config: &mut Config) {
@@ -96,7 +96,7 @@ async fn flood(sg: &TestServer, gateway: &str) -> tonic::Status {
     panic!("its budget has no end");
 }
 
-served! { tuned tight; t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others }
+server_tests! { tuned tight; t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others }
 
 async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others(sg: TestServer) {
     let loud = gateway(&sg, "loud", Generation::V0_1).await;
@@ -107,14 +107,14 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
     let settings = pb::ListGatewaySettingsRequest { gateway: "loud".into(), ..Default::default() };
     let settings = sg.admin().gateways().list_gateway_settings(settings).await;
     assert!(settings.is_ok(), "lists keep nobody from what is about one thing: {settings:?}");
-    workers::once(&sg.app, &EXCESSES).await.unwrap();
+    workers::run_once(&sg.app, &EXCESSES).await.unwrap();
     let shown = get(&sg, "loud").await;
     assert_eq!(shown.status(), Degraded);
     assert_eq!(shown.last_error, format!("it sends more than {BYTES_MAX} bytes a minute"));
     assert_eq!(get(&sg, "quiet").await.status(), Healthy);
     // The gateway stays over its budget and is probed as well. Each event is emitted only once.
     flood(&sg, "loud").await;
-    workers::once(&sg.app, &EXCESSES).await.unwrap();
+    workers::run_once(&sg.app, &EXCESSES).await.unwrap();
     probes(&sg).await;
     assert_eq!(get(&sg, "loud").await.status(), Degraded);
     assert_eq!(
@@ -128,7 +128,7 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
 
     pass(&sg, Duration::from_mins(1)).await;
     assert!(list(&sg, "loud").await.is_ok(), "the minute is over");
-    pass(&sg, HELD).await;
+    pass(&sg, DEGRADED_FOR).await;
     probes(&sg).await;
     let shown = get(&sg, "loud").await;
     assert_eq!((shown.status(), shown.last_error.as_str()), (Healthy, ""));
@@ -138,7 +138,7 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
     sg.finish().await;
 }
 
-served! { tuned chatty; t20_a_gateway_that_sends_too_many_messages_is_degraded }
+server_tests! { tuned chatty; t20_a_gateway_that_sends_too_many_messages_is_degraded }
 
 async fn t20_a_gateway_that_sends_too_many_messages_is_degraded(sg: TestServer) {
     for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
@@ -165,7 +165,7 @@ async fn t20_a_gateway_that_sends_too_many_messages_is_degraded(sg: TestServer) 
         };
         let over: Result<(), _> = Err(over);
         assert_refused!(over, ResourceExhausted, "GATEWAY_OVER_BUDGET");
-        workers::once(&sg.app, &EXCESSES).await.unwrap();
+        workers::run_once(&sg.app, &EXCESSES).await.unwrap();
         let shown = get(&sg, name).await;
         assert_eq!(shown.status(), Degraded);
         assert_eq!(
@@ -177,16 +177,16 @@ async fn t20_a_gateway_that_sends_too_many_messages_is_degraded(sg: TestServer) 
     sg.finish().await;
 }
 
-served! { t20_a_gateway_with_an_endless_list_is_named_and_the_other_gateways_are_listed }
+server_tests! { t20_a_gateway_with_an_endless_list_is_named_and_the_other_gateways_are_listed }
 
 async fn t20_a_gateway_with_an_endless_list_is_named_and_the_other_gateways_are_listed(
     sg: TestServer,
 ) {
-    sg.gateway("endless", rogue(endless).await).await;
+    sg.register_gateway("endless", start_rogue(endless).await).await;
     let quiet = gateway(&sg, "quiet", Generation::V0_1).await;
     quiet.seed_demo().unwrap();
     assert_refused!(list(&sg, "endless").await, FailedPrecondition, "LIMIT_REACHED");
-    workers::once(&sg.app, &EXCESSES).await.unwrap();
+    workers::run_once(&sg.app, &EXCESSES).await.unwrap();
     let shown = get(&sg, "endless").await;
     assert_eq!(
         (shown.status(), shown.last_error.as_str()),

@@ -11,12 +11,14 @@ use shoreguard::pb::v1::GatewayFindingKind::CredentialUnusable;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::workers;
-use shoreguard_simulator::{Generation, Power, Script, Simulator, SimulatorOptions, Times};
+use shoreguard_simulator::{
+    Generation, Script, Simulator, SimulatorOptions, Times, TokenPermissions,
+};
 use tonic::Code;
 
-use crate::gateway_credentials::{plain, rotate};
-use crate::proxy::raw::{framed, read};
-use crate::proxy::rogue::{Asked, says, serve};
+use crate::gateway_credentials::{register_request, rotate_credentials};
+use crate::proxy::raw::{encode_framed, read};
+use crate::proxy::rogue::{ReceivedRequest, send_message, start_rogue_version};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
@@ -32,7 +34,7 @@ async fn start(generation: Generation, version: &str, bearer: Option<&str>) -> S
     let options = SimulatorOptions {
         version: version.to_owned(),
         require_bearer: bearer.map(str::to_owned),
-        ..SimulatorOptions::plain(generation)
+        ..SimulatorOptions::new(generation)
     };
     Simulator::start(options).await.unwrap()
 }
@@ -44,7 +46,7 @@ fn token(token: &str) -> pb::GatewayCredentials {
 /// Registers the simulator as `edge` with a bearer token, or without a credential.
 async fn register(sg: &TestServer, simulator: &Simulator, bearer: Option<&str>) -> pb::Gateway {
     let credentials = bearer.map(token);
-    let request = pb::RegisterGatewayRequest { credentials, ..plain(simulator) };
+    let request = pb::RegisterGatewayRequest { credentials, ..register_request(simulator) };
     let registered = sg.admin().gateways().register_gateway(request).await.unwrap();
     registered.into_inner().gateway.unwrap()
 }
@@ -71,10 +73,10 @@ async fn probes(sg: &TestServer) {
     for _ in 0..8 {
         let step = Duration::from_secs(4);
         sg.app.clock.advance(step);
-        sg.app.db.move_clock(step);
+        sg.app.db.advance_clock(step);
         feed::refresh(&sg.app).await.unwrap();
     }
-    workers::once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
+    workers::run_once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
 }
 
 /// Returns the number of events of each kind: `status_changed`, `finding_opened`, `finding_closed`.
@@ -105,7 +107,7 @@ fn assert_usable(gateway: &pb::Gateway) {
     assert_eq!(gateway.last_error, "");
 }
 
-served! {
+server_tests! {
     a_gateway_that_rejects_the_credential_is_registered_as_degraded_with_a_finding,
     a_credential_that_expires_is_reported_once_by_the_next_probe,
     permission_denied_does_not_prove_a_credential,
@@ -136,7 +138,7 @@ async fn a_gateway_that_rejects_the_credential_is_registered_as_degraded_with_a_
         );
         assert_eq!((tested.status(), tested.version.as_str()), (Degraded, version));
 
-        let rotated = rotate(&sg.admin(), token("good"), false).await.unwrap();
+        let rotated = rotate_credentials(&sg.admin(), token("good"), false).await.unwrap();
         assert!(rotated.rotated);
         assert_usable(&rotated.gateway.unwrap());
         let tested = test(&sg).await;
@@ -153,7 +155,7 @@ async fn a_credential_that_expires_is_reported_once_by_the_next_probe(sg: TestSe
         let simulator = start(generation, version, Some("one")).await;
         assert_usable(&register(&sg, &simulator, Some("one")).await);
         let before = events(&sg).await;
-        simulator.require_powers(&[("one", Power::Expired)]);
+        simulator.require_tokens(&[("one", TokenPermissions::Expired)]);
         probes(&sg).await;
         let expired = get(&sg).await;
         assert_unusable(&expired, "ExpiredSignature");
@@ -180,19 +182,19 @@ async fn permission_denied_does_not_prove_a_credential(sg: TestServer) {
     let admin = sg.admin();
     for (generation, version, method) in RELEASES {
         let simulator = start(generation, version, None).await;
-        simulator.require_powers(&[
-            ("strong", Power::Admin),
-            ("weak", Power::Nothing),
-            ("user", Power::User),
+        simulator.require_tokens(&[
+            ("strong", TokenPermissions::Admin),
+            ("weak", TokenPermissions::Nothing),
+            ("user", TokenPermissions::User),
         ]);
         assert_unusable(&register(&sg, &simulator, Some("weak")).await, "PERMISSION_DENIED");
         let tested = test(&sg).await;
         assert!(tested.reachable && !tested.usable && !tested.error.is_empty(), "{tested:?}");
-        rotate(&admin, token("strong"), false).await.unwrap();
+        rotate_credentials(&admin, token("strong"), false).await.unwrap();
         assert_usable(&get(&sg).await);
         for unusable in ["weak", "rubbish", "strong2"] {
             assert_refused!(
-                rotate(&admin, token(unusable), false).await,
+                rotate_credentials(&admin, token(unusable), false).await,
                 FailedPrecondition,
                 "CREDENTIALS_UNPROVEN"
             );
@@ -200,7 +202,7 @@ async fn permission_denied_does_not_prove_a_credential(sg: TestServer) {
             assert!(test(&sg).await.usable, "the working credential was replaced");
         }
         // The credential of a user without the role of a platform admin is usable if its roles are reported.
-        let user = rotate(&admin, token("user"), false).await;
+        let user = rotate_credentials(&admin, token("user"), false).await;
         assert_eq!(user.is_ok(), method == "GetCurrentUser", "{version}: {user:?}");
         unregister(&sg).await;
         simulator.stop().await;
@@ -279,7 +281,7 @@ async fn a_failed_check_degrades_the_gateway_and_changes_no_finding(sg: TestServ
         let unknown = get(&sg).await;
         assert_eq!((unknown.status(), findings(&unknown)), (Degraded, vec![]));
         assert_refused!(
-            rotate(&sg.admin(), token("two"), false).await,
+            rotate_credentials(&sg.admin(), token("two"), false).await,
             FailedPrecondition,
             "CREDENTIALS_UNPROVEN"
         );
@@ -308,7 +310,8 @@ async fn a_replaced_credential_or_destination_closes_the_finding(sg: TestServer)
     assert_unusable(&register(&sg, &simulator, Some("two")).await, "invalid token");
     let before = events(&sg).await;
     // Stored without a proof, and rejected by the probe that follows.
-    let rotated = rotate(&sg.admin(), token("three"), true).await.unwrap().gateway.unwrap();
+    let rotated =
+        rotate_credentials(&sg.admin(), token("three"), true).await.unwrap().gateway.unwrap();
     assert_unusable(&rotated, "invalid token");
     assert_eq!(events(&sg).await, [before[0], before[1] + 1, before[2] + 1]);
     let moved = pb::UpdateGatewayRequest {
@@ -372,10 +375,11 @@ async fn roles_of_an_identity_provider_prove_nothing(sg: TestServer) {
         (strangers, Info::Told, true),
         (vec![], Info::Told, true),
     ] {
-        let addr =
-            serve("0.0.116", move |request, respond| answer(roles.clone(), info, request, respond))
-                .await;
-        let gateway = sg.gateway("edge", addr).await;
+        let addr = start_rogue_version("0.0.116", move |request, respond| {
+            answer(roles.clone(), info, request, respond)
+        })
+        .await;
+        let gateway = sg.register_gateway("edge", addr).await;
         if usable {
             assert_usable(&gateway);
         } else {
@@ -395,20 +399,25 @@ enum Info {
     Denied,
 }
 
-async fn answer(roles: Vec<String>, info: Info, request: Asked, mut respond: SendResponse<Bytes>) {
+async fn answer(
+    roles: Vec<String>,
+    info: Info,
+    request: ReceivedRequest,
+    mut respond: SendResponse<Bytes>,
+) {
     let method = request.uri().path().rsplit('/').next().unwrap().to_owned();
     read(request.into_body()).await;
     if method == "GetCurrentUser" {
         let subject = "robot".to_owned();
-        says(
+        send_message(
             respond,
-            framed(&old::GetCurrentUserResponse { subject, roles, ..Default::default() }),
+            encode_framed(&old::GetCurrentUserResponse { subject, roles, ..Default::default() }),
         );
     } else if method == "GetGatewayInfo" && info != Info::Denied {
         let gateway_version = if info == Info::Told { "0.0.116" } else { "" }.to_owned();
-        says(
+        send_message(
             respond,
-            framed(&old::GetGatewayInfoResponse { gateway_version, ..Default::default() }),
+            encode_framed(&old::GetGatewayInfoResponse { gateway_version, ..Default::default() }),
         );
     } else {
         let denied = http::Response::builder()

@@ -4,15 +4,15 @@ use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
-use crate::gateway_credentials::plain;
-use crate::proxy::to;
+use crate::gateway_credentials::register_request;
+use crate::proxy::for_gateway;
 use crate::support::server::{Caller, TestServer};
 
 /// A gateway that accepted the credential when it was registered, and rejects it now.
 async fn rejecting(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
     let options = SimulatorOptions {
         require_bearer: Some("one".to_owned()),
-        ..SimulatorOptions::plain(generation)
+        ..SimulatorOptions::new(generation)
     };
     let simulator = Simulator::start(options).await.unwrap();
     simulator.seed_demo().unwrap();
@@ -20,7 +20,7 @@ async fn rejecting(sg: &TestServer, name: &str, generation: Generation) -> Simul
     let request = pb::RegisterGatewayRequest {
         name: name.to_owned(),
         credentials: Some(credentials),
-        ..plain(&simulator)
+        ..register_request(&simulator)
     };
     sg.admin().gateways().register_gateway(request).await.unwrap();
     simulator.require_bearer(&["two"]);
@@ -85,7 +85,7 @@ async fn operation(caller: &Caller, gateway: &str) -> pb::Operation {
     let list = pb::ListOperationsRequest { gateway: gateway.to_owned(), ..Default::default() };
     let listed = caller.operations().list_operations(list).await.unwrap().into_inner();
     let id = listed.operations[0].id.clone();
-    caller.ended(&id).await
+    caller.wait_operation(&id).await
 }
 
 fn assert_names_the_credential(operation: &pb::Operation) {
@@ -96,7 +96,7 @@ fn assert_names_the_credential(operation: &pb::Operation) {
 
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
-served! {
+server_tests! {
     own_methods_return_failed_precondition_if_the_gateway_rejects_the_credential,
     the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_others,
     a_rejected_gateway_credential_is_recorded_as_failed_and_not_as_denied,
@@ -134,9 +134,9 @@ async fn the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_oth
     sg: TestServer,
 ) {
     let simulator = rejecting(&sg, "bad", Generation::V0_1).await;
-    let good = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
+    let good = Simulator::start(SimulatorOptions::new(Generation::V0_0)).await.unwrap();
     good.seed_demo().unwrap();
-    sg.gateway("good", good.addr()).await;
+    sg.register_gateway("good", good.addr()).await;
     let list = pb::ListSandboxesRequest::default();
     let page = sg.admin().sandboxes().list_sandboxes(list).await.unwrap().into_inner();
     assert!(
@@ -157,15 +157,15 @@ async fn a_rejected_gateway_credential_is_recorded_as_failed_and_not_as_denied(s
     let admin = sg.admin();
     let spec = Some(old::SandboxSpec::default());
     let create = old::CreateSandboxRequest { name: "mine".into(), spec, ..Default::default() };
-    let refused = admin.openshell_v0_0().create_sandbox(to("old", create)).await;
+    let refused = admin.openshell_v0_0().create_sandbox(for_gateway("old", create)).await;
     assert_refused!(refused, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
     assert_names_the_credential(&operation(&admin, "old").await);
     let delete = old::DeleteSandboxRequest { name: "coder".into(), ..Default::default() };
-    let refused = admin.openshell_v0_0().delete_sandbox(to("old", delete)).await;
+    let refused = admin.openshell_v0_0().delete_sandbox(for_gateway("old", delete)).await;
     assert_refused!(refused, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     for (resource, action) in [("mine", "sandbox.create"), ("coder", "sandbox.delete")] {
-        let entries = admin.entries(resource, action).await;
+        let entries = admin.audit_entries(resource, action).await;
         assert_eq!(entries.len(), 1, "{entries:?}");
         assert_eq!(entries[0].outcome(), pb::AuditOutcome::Failed, "{entries:?}");
     }

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
-use crate::tls::{Issuer, authority, guarded, signed_for, uri};
+use crate::tls::{Issuer, create_ca, sign_certificate_for, start_mtls_gateway, uri};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -27,7 +27,7 @@ fn token(token: &str) -> pb::GatewayCredentials {
 }
 
 fn ours(clients: &Issuer, life: Duration) -> pb::GatewayCredentials {
-    pair(signed_for(clients, uri("spiffe://example/shoreguard"), life))
+    pair(sign_certificate_for(clients, uri("spiffe://example/shoreguard"), life))
 }
 
 fn mutual(
@@ -45,7 +45,7 @@ fn mutual(
     }
 }
 
-pub(crate) async fn rotate(
+pub(crate) async fn rotate_credentials(
     caller: &Caller,
     credentials: pb::GatewayCredentials,
     unproven: bool,
@@ -59,7 +59,7 @@ pub(crate) async fn rotate(
     caller.gateways().rotate_gateway_credentials(request).await.map(tonic::Response::into_inner)
 }
 
-pub(crate) async fn who(caller: &Caller) -> Result<(), Status> {
+pub(crate) async fn call_gateway(caller: &Caller) -> Result<(), Status> {
     caller.openshell_v0_1().get_current_user(openshell::GetCurrentUserRequest {}).await.map(|_| ())
 }
 
@@ -78,13 +78,13 @@ async fn expiring(sg: &TestServer) -> usize {
 }
 
 /// Starts a gateway that requires the bearer token `known`.
-pub(crate) async fn guarded_by_token(known: &str) -> Simulator {
-    let mut options = SimulatorOptions::plain(Generation::V0_1);
+pub(crate) async fn start_token_gateway(known: &str) -> Simulator {
+    let mut options = SimulatorOptions::new(Generation::V0_1);
     options.require_bearer = Some(known.to_owned());
     Simulator::start(options).await.unwrap()
 }
 
-pub(crate) fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
+pub(crate) fn register_request(simulator: &Simulator) -> pb::RegisterGatewayRequest {
     pb::RegisterGatewayRequest {
         name: "edge".into(),
         endpoint: simulator.addr().to_string(),
@@ -93,7 +93,7 @@ pub(crate) fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
     }
 }
 
-served! {
+server_tests! {
     certificates_are_rotated_in_place,
     rotating_to_the_stored_credentials_changes_nothing,
     a_token_is_replaced_without_dropping_a_stream,
@@ -104,17 +104,17 @@ served! {
 
 async fn certificates_are_rotated_in_place(sg: TestServer) {
     let (servers, clients, strangers) =
-        (authority("gateways"), authority("clients"), authority("strangers"));
-    let simulator = guarded(&servers, &clients).await;
+        (create_ca("gateways"), create_ca("clients"), create_ca("strangers"));
+    let simulator = start_mtls_gateway(&servers, &clients).await;
     let admin = sg.admin();
     let request = mutual(&simulator, &servers, ours(&clients, 90 * DAY));
     admin.gateways().register_gateway(request).await.unwrap();
-    let lead = sg.with(&admin.key("lead", pb::Role::None).await);
+    let lead = sg.with_token(&admin.create_key("lead", pb::Role::None).await);
     admin.bind("lead", "edge", pb::Role::Admin).await;
-    who(&lead).await.unwrap();
+    call_gateway(&lead).await.unwrap();
 
     let before = get(&sg).await;
-    let refused = rotate(&lead, ours(&strangers, 90 * DAY), false).await;
+    let refused = rotate_credentials(&lead, ours(&strangers, 90 * DAY), false).await;
     assert_refused!(refused, FailedPrecondition, "CREDENTIALS_UNPROVEN");
     assert_eq!(get(&sg).await, before, "what was refused left something behind");
 
@@ -123,11 +123,11 @@ async fn certificates_are_rotated_in_place(sg: TestServer) {
             gateway.certificates.iter().find(|c| c.kind() == pb::GatewayCertificateKind::Client);
         client.and_then(|c| c.expire_time).unwrap().seconds
     };
-    let rotated = rotate(&lead, ours(&clients, 200 * DAY), false).await.unwrap();
+    let rotated = rotate_credentials(&lead, ours(&clients, 200 * DAY), false).await.unwrap();
     let after = rotated.gateway.unwrap();
     assert!(rotated.rotated && ends(&after) > ends(&before), "{after:?}");
     assert_eq!(after.id, before.id);
-    who(&lead).await.expect("the role on the gateway has stayed");
+    call_gateway(&lead).await.expect("the role on the gateway has stayed");
     let kinds: Vec<_> = after.certificates.iter().map(pb::GatewayCertificate::kind).collect();
     assert_eq!(
         kinds,
@@ -137,20 +137,22 @@ async fn certificates_are_rotated_in_place(sg: TestServer) {
             pb::GatewayCertificateKind::Server
         ]
     );
-    let entries = admin.entries("edge", "gateway.rotate_credentials").await;
+    let entries = admin.audit_entries("edge", "gateway.rotate_credentials").await;
     assert_eq!(entries.len(), 2, "{entries:?}");
     simulator.stop().await;
     sg.finish().await;
 }
 
 async fn rotating_to_the_stored_credentials_changes_nothing(sg: TestServer) {
-    let simulator = guarded_by_token("one").await;
+    let simulator = start_token_gateway("one").await;
     let admin = sg.admin();
-    let request =
-        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    let request = pb::RegisterGatewayRequest {
+        credentials: Some(token("one")),
+        ..register_request(&simulator)
+    };
     admin.gateways().register_gateway(request).await.unwrap();
     let before = get(&sg).await;
-    let same = rotate(&admin, token("one"), false).await.unwrap();
+    let same = rotate_credentials(&admin, token("one"), false).await.unwrap();
     assert!(!same.rotated);
     assert_eq!(same.gateway.unwrap(), before);
     assert!(!dump::table(&sg.app.db, "events").await.contains("gateway.credentials_rotated"));
@@ -159,10 +161,12 @@ async fn rotating_to_the_stored_credentials_changes_nothing(sg: TestServer) {
 }
 
 async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
-    let simulator = guarded_by_token("one").await;
+    let simulator = start_token_gateway("one").await;
     let admin = sg.admin();
-    let request =
-        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    let request = pb::RegisterGatewayRequest {
+        credentials: Some(token("one")),
+        ..register_request(&simulator)
+    };
     admin.gateways().register_gateway(request).await.unwrap();
     simulator.seed_demo().unwrap();
     let list = openshell::ListSandboxesRequest::default();
@@ -179,14 +183,14 @@ async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
     stream.message().await.unwrap().expect("a first word");
 
     simulator.require_bearer(&["one", "two"]);
-    assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+    assert!(rotate_credentials(&admin, token("two"), false).await.unwrap().rotated);
     simulator.require_bearer(&["two"]);
     assert_refused!(
-        rotate(&admin, token("three"), false).await,
+        rotate_credentials(&admin, token("three"), false).await,
         FailedPrecondition,
         "CREDENTIALS_UNPROVEN"
     );
-    who(&admin).await.unwrap();
+    call_gateway(&admin).await.unwrap();
     assert_eq!(simulator.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer two");
     simulator.log("default", &name, "info", "still here").unwrap();
     loop {
@@ -198,16 +202,16 @@ async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
     drop(stream);
 
     // With `unproven` the token is stored without a test.
-    assert!(rotate(&admin, token("three"), true).await.unwrap().rotated);
-    who(&admin).await.unwrap_err();
+    assert!(rotate_credentials(&admin, token("three"), true).await.unwrap().rotated);
+    call_gateway(&admin).await.unwrap_err();
     assert_refused!(
-        rotate(&admin, pb::GatewayCredentials::default(), false).await,
+        rotate_credentials(&admin, pb::GatewayCredentials::default(), false).await,
         InvalidArgument,
         "INVALID_FIELD"
     );
-    let key = admin.key("viewer", pb::Role::Operator).await;
+    let key = admin.create_key("viewer", pb::Role::Operator).await;
     assert_refused!(
-        rotate(&sg.with(&key), token("two"), false).await,
+        rotate_credentials(&sg.with_token(&key), token("two"), false).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
@@ -216,16 +220,19 @@ async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
 }
 
 async fn a_probe_result_during_a_credential_check_is_preserved(sg: TestServer) {
-    let simulator = guarded_by_token("one").await;
+    let simulator = start_token_gateway("one").await;
     let admin = sg.admin();
-    let request =
-        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    let request = pb::RegisterGatewayRequest {
+        credentials: Some(token("one")),
+        ..register_request(&simulator)
+    };
     admin.gateways().register_gateway(request).await.unwrap();
     simulator.require_bearer(&["one", "two"]);
     simulator.script("GetCurrentUser", Script::Delay(Duration::from_secs(2)), Times::Next(1));
     let asked = || simulator.calls()["/openshell.v1.OpenShell/GetCurrentUser"];
     let before = asked();
-    let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
+    let rotation =
+        sg.app.spawn(async move { rotate_credentials(&admin, token("two"), false).await });
     while asked() == before {
         crate::support::pause().await;
     }
@@ -242,15 +249,17 @@ async fn a_probe_result_during_a_credential_check_is_preserved(sg: TestServer) {
 }
 
 async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: TestServer) {
-    let (simulator, other) = (guarded_by_token("one").await, guarded_by_token("two").await);
+    let (simulator, other) = (start_token_gateway("one").await, start_token_gateway("two").await);
     let admin = sg.admin();
-    let request =
-        pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+    let request = pb::RegisterGatewayRequest {
+        credentials: Some(token("one")),
+        ..register_request(&simulator)
+    };
     admin.gateways().register_gateway(request).await.unwrap();
-    let held = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
+    let held = Gateway::connect(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
     held.settings(None).await.unwrap();
     simulator.require_bearer(&["one", "two"]);
-    assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+    assert!(rotate_credentials(&admin, token("two"), false).await.unwrap().rotated);
     simulator.require_bearer(&["two"]);
     held.settings(None).await.expect("a new call shows the new token");
 
@@ -267,7 +276,7 @@ async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: 
     admin.gateways().update_gateway(moved).await.unwrap();
     let refused = held.settings(None).await.unwrap_err();
     assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
-    let now = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
+    let now = Gateway::connect(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
     now.settings(None).await.unwrap();
     drop((held, now));
     simulator.stop().await;
@@ -276,20 +285,20 @@ async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: 
 }
 
 async fn an_expiring_certificate_is_reported_three_times(sg: TestServer) {
-    let (servers, clients) = (authority("gateways"), authority("clients"));
-    let simulator = guarded(&servers, &clients).await;
+    let (servers, clients) = (create_ca("gateways"), create_ca("clients"));
+    let simulator = start_mtls_gateway(&servers, &clients).await;
     let admin = sg.admin();
     let request = mutual(&simulator, &servers, ours(&clients, 40 * DAY));
     admin.gateways().register_gateway(request).await.unwrap();
     assert_eq!(expiring(&sg).await, 0);
     for (passed, told) in [(11 * DAY, 1), (Duration::from_hours(1), 1), (23 * DAY, 2), (5 * DAY, 3)]
     {
-        sg.pass(passed).await;
+        sg.advance_time(passed).await;
         probe(&sg).await;
         assert_eq!(expiring(&sg).await, told);
     }
     // A new certificate has events of its own.
-    rotate(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
+    rotate_credentials(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
     assert_eq!(expiring(&sg).await, 4);
     simulator.stop().await;
     sg.finish().await;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoreguard::db::leases;
-use shoreguard::error::{Error, Kind};
+use shoreguard::error::{Error, ResourceKind};
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
-use shoreguard::resources::gateways::findings::LOOKS;
+use shoreguard::resources::gateways::findings::CHECKS;
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
@@ -18,7 +18,7 @@ use crate::support::dump;
 use crate::support::server::TestServer;
 
 async fn simulator() -> Simulator {
-    Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap()
+    Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap()
 }
 
 async fn get(sg: &TestServer, gateway: &str) -> pb::Gateway {
@@ -34,14 +34,14 @@ async fn health(sg: &TestServer, gateway: &str) -> pb::GetGatewayHealthResponse 
 /// Advances the clocks, including the one of leases.
 async fn pass(sg: &TestServer, time: Duration) {
     sg.app.clock.advance(time);
-    sg.app.db.move_clock(time.max(Duration::from_secs(31)));
+    sg.app.db.advance_clock(time.max(Duration::from_secs(31)));
     feed::refresh(&sg.app).await.unwrap();
 }
 
 /// Runs one round of probes, half a minute after the last one.
 async fn probes(sg: &TestServer) {
     pass(sg, Duration::from_secs(30)).await;
-    workers::once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
+    workers::run_once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
 }
 
 async fn told(sg: &TestServer, name: &str) -> usize {
@@ -69,11 +69,11 @@ fn away() -> Script {
     }
 }
 
-served! { gateway_states_of_a_day_are_stored_with_response_times }
+server_tests! { gateway_states_of_a_day_are_stored_with_response_times }
 
 async fn gateway_states_of_a_day_are_stored_with_response_times(sg: TestServer) {
     let edge = simulator().await;
-    sg.gateway("edge", edge.addr()).await;
+    sg.register_gateway("edge", edge.addr()).await;
     probes(&sg).await;
     edge.set_version("0.1.6");
     probes(&sg).await;
@@ -122,14 +122,14 @@ async fn gateway_states_of_a_day_are_stored_with_response_times(sg: TestServer) 
 }
 
 // Only the test probes.
-served! {
+server_tests! {
     tuned |config| config.gateways.probe_interval_seconds = 3600;
     a_gateway_status_is_unknown_if_the_last_probe_is_stale,
 }
 
 async fn a_gateway_status_is_unknown_if_the_last_probe_is_stale(sg: TestServer) {
     let edge = simulator().await;
-    let registered = sg.gateway("edge", edge.addr()).await;
+    let registered = sg.register_gateway("edge", edge.addr()).await;
     assert_eq!(registered.status(), Healthy);
     // Without a probe for hours, the status of the gateway is unknown.
     pass(&sg, Duration::from_hours(4)).await;
@@ -161,7 +161,7 @@ async fn a_gateway_status_is_unknown_if_the_last_probe_is_stale(sg: TestServer) 
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned |config| config.gateways.probe_timeout_seconds = 3;
     a_worker_that_lost_its_lease_stores_no_probe_results,
     a_late_probe_result_does_not_override_a_newer_probe_or_endpoint,
@@ -170,13 +170,13 @@ served! {
 
 async fn a_worker_that_lost_its_lease_stores_no_probe_results(sg: TestServer) {
     let edge = simulator().await;
-    sg.gateway("edge", edge.addr()).await;
-    for (worker, method) in [(PROBES, "Health"), (LOOKS, "GetGatewayConfig")] {
+    sg.register_gateway("edge", edge.addr()).await;
+    for (worker, method) in [(PROBES, "Health"), (CHECKS, "GetGatewayConfig")] {
         pass(&sg, Duration::from_secs(31)).await;
         let (before, times) = (get(&sg, "edge").await, asked(&edge, method));
         edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
         let app = Arc::clone(&sg.app);
-        let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
+        let round = sg.app.spawn(async move { workers::run_once(&app, &worker).await });
         until_asked(&edge, method, times).await;
         // The round is delayed for so long that another replica takes over the lease.
         pass(&sg, Duration::from_secs(31)).await;
@@ -186,7 +186,7 @@ async fn a_worker_that_lost_its_lease_stores_no_probe_results(sg: TestServer) {
         assert!(taken.is_some(), "{}", worker.name);
         let lost = round.await.unwrap();
         assert!(
-            matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })),
+            matches!(&lost, Err(Error::Conflict { kind: ResourceKind::Lease, .. })),
             "{}: {lost:?}",
             worker.name
         );
@@ -198,7 +198,7 @@ async fn a_worker_that_lost_its_lease_stores_no_probe_results(sg: TestServer) {
 
 async fn a_late_probe_result_does_not_override_a_newer_probe_or_endpoint(sg: TestServer) {
     let (old, new) = (simulator().await, simulator().await);
-    sg.gateway("edge", old.addr()).await;
+    sg.register_gateway("edge", old.addr()).await;
     let silent = |simulator: &Simulator| {
         simulator.script("Health", Script::Hang, Times::Next(1));
         let mut client = sg.admin().gateways();
@@ -233,13 +233,13 @@ async fn a_late_probe_result_does_not_override_a_newer_probe_or_endpoint(sg: Tes
 
 async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) {
     let (slow, quick) = (simulator().await, simulator().await);
-    sg.gateway("a-slow", slow.addr()).await;
-    sg.gateway("quick", quick.addr()).await;
+    sg.register_gateway("a-slow", slow.addr()).await;
+    sg.register_gateway("quick", quick.addr()).await;
     let before = get(&sg, "quick").await.probe_time;
     slow.script("Health", Script::Hang, Times::All);
     pass(&sg, Duration::from_secs(30)).await;
     let app = Arc::clone(&sg.app);
-    let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+    let round = sg.app.spawn(async move { workers::run_once(&app, &PROBES).await.unwrap() });
     while get(&sg, "quick").await.probe_time == before {
         assert!(!round.is_finished(), "the round waits for the silent one");
         tokio::task::yield_now().await;
@@ -253,7 +253,7 @@ async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) 
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned |config| {
         config.gateways.probe_timeout_seconds = 10;
         config.gateways.probe_interval_seconds = 3600;
@@ -265,18 +265,18 @@ async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg
     let (many, well) = (simulator().await, simulator().await);
     // Twice the number of concurrent probes.
     for n in 0..128 {
-        sg.gateway(&format!("many-{n}"), many.addr()).await;
+        sg.register_gateway(&format!("many-{n}"), many.addr()).await;
     }
     // So many that some are probed late in any order.
     let names: Vec<String> = (0..8).map(|n| format!("well-{n}")).collect();
     let mut before = Vec::new();
     for name in &names {
-        before.push(sg.gateway(name, well.addr()).await.probe_time);
+        before.push(sg.register_gateway(name, well.addr()).await.probe_time);
     }
     many.script("Health", Script::Hang, Times::All);
     pass(&sg, Duration::from_secs(30)).await;
     let app = Arc::clone(&sg.app);
-    let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+    let round = sg.app.spawn(async move { workers::run_once(&app, &PROBES).await.unwrap() });
     for (name, before) in names.iter().zip(before) {
         while get(&sg, name).await.probe_time == before {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -11,16 +11,18 @@ use shoreguard::upstream::identity::RETRY;
 use shoreguard_simulator::Simulator;
 use tonic::Request;
 
-use crate::gateway_credentials::{guarded_by_token, plain, rotate, who};
-use crate::oidc::issuers;
-use crate::oidc_provider::{Control, How};
+use crate::gateway_credentials::{
+    call_gateway, register_request, rotate_credentials, start_token_gateway,
+};
+use crate::oidc::configure_issuers;
+use crate::oidc_provider::{Behavior, IssuerCommand};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-served! { tuned issuers; gateway_tokens_are_fetched_from_the_identity_provider }
+server_tests! { tuned configure_issuers; gateway_tokens_are_fetched_from_the_identity_provider }
 
 async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
-    let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+    let (corp, simulator) = (sg.issuer("corp"), start_token_gateway("granted-1-gateway").await);
     let admin = sg.admin();
     let credentials = |secret: &str| pb::GatewayCredentials {
         oidc_client_id: "shoreguard".into(),
@@ -36,7 +38,7 @@ async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
         auth_mode: pb::GatewayAuthMode::OidcClient.into(),
         credentials: Some(credentials("client secret")),
         oidc_client: Some(oidc_client.clone()),
-        ..plain(&simulator)
+        ..register_request(&simulator)
     };
     let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
     assert_refused!(
@@ -55,32 +57,32 @@ async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
     let fetched = corp.count("token").await;
     simulator.require_bearer(&["granted-1-gateway", "granted-2-gateway", "granted-3-gateway"]);
     for _ in 0..3 {
-        who(&admin).await.unwrap();
+        call_gateway(&admin).await.unwrap();
     }
     let held = corp.count("token").await;
     assert_eq!(held, fetched + 1, "one token serves them all");
 
     // Shortly before the token expires, the next one is fetched while the current one stays in use. An expired
     // token is never used.
-    sg.pass(Duration::from_secs(85)).await;
-    who(&admin).await.unwrap();
+    sg.advance_time(Duration::from_secs(85)).await;
+    call_gateway(&admin).await.unwrap();
     while corp.count("token").await == held {
         crate::support::pause().await;
     }
-    corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
-    sg.pass(Duration::from_secs(200)).await;
-    assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+    corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Fail)).await;
+    sg.advance_time(Duration::from_secs(200)).await;
+    assert_refused!(call_gateway(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     let asked = corp.count("token").await;
-    assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+    assert_refused!(call_gateway(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     assert_eq!(corp.count("token").await, asked, "an issuer that is away is asked seldom");
-    corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-    sg.pass(RETRY).await;
+    corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Normal)).await;
+    sg.advance_time(RETRY).await;
     simulator.require_bearer(&["granted-4-gateway", "granted-5-gateway", "granted-3-gateway"]);
-    who(&admin).await.unwrap();
+    call_gateway(&admin).await.unwrap();
 
-    let wrong = rotate(&admin, credentials("another"), false).await;
+    let wrong = rotate_credentials(&admin, credentials("another"), false).await;
     assert_refused!(wrong, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-    who(&admin).await.unwrap();
+    call_gateway(&admin).await.unwrap();
 
     // T04: the secret is not sent to another token URL.
     let elsewhere = pb::UpdateGatewayRequest {
@@ -117,50 +119,50 @@ fn fetching(simulator: &Simulator, token_url: &str) -> pb::RegisterGatewayReques
             scope: "gateway".into(),
             ..Default::default()
         }),
-        ..plain(simulator)
+        ..register_request(simulator)
     }
 }
 
 /// Sets the timeout of the identity provider to more than the pause after a failed fetch.
 fn patient(config: &mut Config) {
-    issuers(config);
+    configure_issuers(config);
     config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
 }
 
-served! {
+server_tests! {
     tuned patient;
     concurrent_callers_share_one_token_request_to_a_slow_provider,
     forbidden_addresses_are_refused_even_if_no_token_can_be_fetched,
 }
 
 async fn concurrent_callers_share_one_token_request_to_a_slow_provider(sg: TestServer) {
-    let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+    let (corp, simulator) = (sg.issuer("corp"), start_token_gateway("granted-1-gateway").await);
     let admin = sg.admin();
     let request = fetching(&simulator, &format!("{}/token", corp.url));
     admin.gateways().register_gateway(request).await.unwrap();
-    sg.pass(Duration::from_hours(1)).await;
-    corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
+    sg.advance_time(Duration::from_hours(1)).await;
+    corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Hang)).await;
     let asked = corp.count("token").await;
     // A caller that times out does not cancel the fetch for the others.
     let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
     hasty.set_timeout(Duration::from_millis(300));
     admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
-    for refused in join_all((0..4).map(|_| who(&admin))).await {
+    for refused in join_all((0..4).map(|_| call_gateway(&admin))).await {
         assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     }
-    assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+    assert_refused!(call_gateway(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     assert_eq!(corp.count("token").await, asked + 1);
     simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
-    corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-    sg.pass(RETRY).await;
-    who(&admin).await.unwrap();
+    corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Normal)).await;
+    sg.advance_time(RETRY).await;
+    call_gateway(&admin).await.unwrap();
     simulator.stop().await;
     sg.finish().await;
 }
 async fn forbidden_addresses_are_refused_even_if_no_token_can_be_fetched(sg: TestServer) {
-    let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+    let (corp, simulator) = (sg.issuer("corp"), start_token_gateway("granted-1-gateway").await);
     let admin = sg.admin();
-    corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+    corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Fail)).await;
     let request = fetching(&simulator, &format!("{}/token", corp.url));
     let inside = fetching(&simulator, "https://[fd00:ec2::254]/token");
     let forbidden =

@@ -6,7 +6,7 @@ use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_sandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::gateway_setting_value::Kind;
-use shoreguard::resources::gateways::findings::LOOKS;
+use shoreguard::resources::gateways::findings::CHECKS;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Status;
@@ -19,9 +19,9 @@ const MODE: &str = "proposal_approval_mode";
 const OCSF: &str = "ocsf_json_enabled";
 
 async fn seeded(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+    let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
     simulator.seed_demo().unwrap();
-    sg.gateway(name, simulator.addr()).await;
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
@@ -91,8 +91,8 @@ async fn findings(sg: &TestServer, gateway: &str) -> Vec<pb::GatewayFinding> {
 
 /// Checks every gateway once, after the lease of the worker has expired. Returns how many findings have changed.
 async fn look(sg: &TestServer) -> usize {
-    sg.app.db.move_clock(Duration::from_secs(31));
-    workers::once(&sg.app, &LOOKS).await.unwrap().expect("its lease has expired").done
+    sg.app.db.advance_clock(Duration::from_secs(31));
+    workers::run_once(&sg.app, &CHECKS).await.unwrap().expect("its lease has expired").done
 }
 
 async fn told(sg: &TestServer, event: &str) -> usize {
@@ -115,7 +115,7 @@ async fn behind_our_back(simulator: &Simulator, mode: &str) {
     client.update_config(update).await.unwrap();
 }
 
-served! {
+server_tests! {
     settings_are_listed_set_and_deleted_in_both_scopes,
     t05_unknown_settings_and_wrong_types_are_not_sent_to_the_gateway,
     automatic_approvals_are_an_open_finding_until_they_are_turned_off,
@@ -166,8 +166,8 @@ async fn settings_are_listed_set_and_deleted_in_both_scopes(sg: TestServer) {
     }
     assert_eq!(told(&sg, "gateway_setting.updated").await, 4);
     assert_eq!(told(&sg, "gateway_setting.deleted").await, 4);
-    sg.app.audit.settled().await;
-    let mut entries = admin.entries("", "gateway_setting.update").await;
+    sg.app.audit.wait_settled().await;
+    let mut entries = admin.audit_entries("", "gateway_setting.update").await;
     entries.retain(|entry| entry.gateway == "old");
     let failed = entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Failed).count();
     assert_eq!((entries.len(), failed), (3, 1), "{entries:?}");
@@ -203,9 +203,9 @@ async fn t05_unknown_settings_and_wrong_types_are_not_sent_to_the_gateway(sg: Te
     for request in bad {
         assert_refused!(set(&admin, request).await, InvalidArgument, "INVALID_FIELD");
     }
-    let key = admin.key("op", pb::Role::None).await;
+    let key = admin.create_key("op", pb::Role::None).await;
     admin.bind("op", "edge", pb::Role::Operator).await;
-    let operator = sg.with(&key);
+    let operator = sg.with_token(&key);
     assert_eq!(list(&operator, "edge", "").await.unwrap().len(), 4);
     assert_refused!(
         set(&operator, to_set("edge", "", OCSF, Kind::Switch(true))).await,

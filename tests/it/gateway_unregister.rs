@@ -45,15 +45,15 @@ async fn unregister(
     Ok(sg.admin().gateways().unregister_gateway(request).await?.into_inner())
 }
 
-served! { a_gateway_with_running_work_is_unregistered_only_with_force }
+server_tests! { a_gateway_with_running_work_is_unregistered_only_with_force }
 
 async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", edge.addr()).await;
+    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", edge.addr()).await;
     let admin = sg.admin();
     let creation = made(&sg).await;
     assert_eq!(ended(&admin, &creation).await.status(), pb::OperationStatus::Succeeded);
-    admin.key("ops", pb::Role::None).await;
+    admin.create_key("ops", pb::Role::None).await;
     admin.bind("ops", "edge", pb::Role::Operator).await;
     admin.upload("edge", "box", file("python-1.6")).await;
     let hook = pb::CreateBootHookRequest {
@@ -81,7 +81,7 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
     };
     let run =
         admin.sandboxes().start_exec_sandbox(run).await.unwrap().into_inner().operation.unwrap().id;
-    while edge.commands() == 0 {
+    while edge.running_commands() == 0 {
         crate::support::pause().await;
     }
     let refused = unregister(&sg, false).await;
@@ -129,7 +129,7 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
         let left = dump::table(&sg.app.db, table).await;
         assert!(left.trim().is_empty(), "{table}: {left}");
     }
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let list =
         pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
     let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;

@@ -8,7 +8,7 @@ use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::{Code, Streaming};
 
-use crate::support::server::{Caller, TestServer, run_quiet};
+use crate::support::server::{Caller, TestServer, run_without_jobs};
 
 async fn watch(caller: &Caller, after_sequence: i64) -> Streaming<pb::WatchGatewaysResponse> {
     let request = pb::WatchGatewaysRequest { after_sequence };
@@ -65,18 +65,18 @@ async fn unregister(sg: &TestServer, gateway: &str) {
     sg.admin().gateways().unregister_gateway(request).await.unwrap();
 }
 
-served! {
+server_tests! {
     a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor,
     a_resumed_watch_lists_gateways_that_became_visible_meanwhile,
 }
 
 async fn a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", edge.addr()).await;
-    sg.gateway("hidden", edge.addr()).await;
-    let key = sg.admin().key("look", pb::Role::None).await;
+    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", edge.addr()).await;
+    sg.register_gateway("hidden", edge.addr()).await;
+    let key = sg.admin().create_key("look", pb::Role::None).await;
     sg.admin().bind("look", "edge", pb::Role::Viewer).await;
-    let viewer = sg.with(&key);
+    let viewer = sg.with_token(&key);
     let mut all = watch(&sg.admin(), 0).await;
     let mut own = watch(&viewer, 0).await;
     assert_eq!(names(&next(&mut all).await.0), ["edge", "hidden"]);
@@ -146,12 +146,12 @@ async fn a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor(sg: Te
 }
 
 async fn a_resumed_watch_lists_gateways_that_became_visible_meanwhile(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", edge.addr()).await;
-    sg.gateway("hidden", edge.addr()).await;
-    let key = sg.admin().key("look", pb::Role::None).await;
+    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", edge.addr()).await;
+    sg.register_gateway("hidden", edge.addr()).await;
+    let key = sg.admin().create_key("look", pb::Role::None).await;
     sg.admin().bind("look", "edge", pb::Role::Viewer).await;
-    let viewer = sg.with(&key);
+    let viewer = sg.with_token(&key);
     let mut own = watch(&viewer, 0).await;
     let (all, cursor) = next(&mut own).await;
     assert_eq!(names(&all), ["edge"]);
@@ -169,20 +169,20 @@ async fn a_resumed_watch_lists_gateways_that_became_visible_meanwhile(sg: TestSe
 
 /// Assigns sequence numbers to the events that have none, since no background job runs here.
 async fn number(sg: &TestServer) {
-    workers::once(&sg.app, &SEQUENCER).await.unwrap();
+    workers::run_once(&sg.app, &SEQUENCER).await.unwrap();
 }
 
 #[test]
 fn a_gateway_that_is_registered_again_is_not_reported_as_deleted() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_quiet(engine, async |sg: TestServer| {
-            let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-            sg.gateway("edge", edge.addr()).await;
+        run_without_jobs(engine, async |sg: TestServer| {
+            let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+            sg.register_gateway("edge", edge.addr()).await;
             number(&sg).await;
             let mut all = watch(&sg.admin(), 0).await;
             assert_eq!(names(&next(&mut all).await.0), ["edge"]);
             unregister(&sg, "edge").await;
-            let id = sg.gateway("edge", edge.addr()).await.id;
+            let id = sg.register_gateway("edge", edge.addr()).await.id;
             // Both changes become visible together.
             number(&sg).await;
             let (changes, _) = next(&mut all).await;

@@ -13,7 +13,7 @@ use tonic::{Code, Request, Status};
 
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
-use crate::tls::{authority, localhost, signed};
+use crate::tls::{create_ca, localhost, sign_certificate};
 
 fn to<M>(gateway: &str, message: M) -> Request<M> {
     let mut request = Request::new(message);
@@ -23,7 +23,7 @@ fn to<M>(gateway: &str, message: M) -> Request<M> {
 
 async fn start(generation: Generation, version: &str) -> Simulator {
     let options =
-        SimulatorOptions { version: version.to_owned(), ..SimulatorOptions::plain(generation) };
+        SimulatorOptions { version: version.to_owned(), ..SimulatorOptions::new(generation) };
     Simulator::start(options).await.unwrap()
 }
 
@@ -77,7 +77,7 @@ async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
     ]
 }
 
-served! {
+server_tests! {
     an_unknown_gateway_is_not_found_and_other_gateways_still_work,
     the_scheme_and_auth_mode_of_a_gateway_are_applied,
     an_unregistered_gateway_name_opens_no_connection,
@@ -87,8 +87,8 @@ served! {
 
 async fn an_unknown_gateway_is_not_found_and_other_gateways_still_work(sg: TestServer) {
     let simulator = start(Generation::V0_1, "0.1.5").await;
-    sg.gateway("edge", simulator.addr()).await;
-    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    sg.register_gateway("edge", simulator.addr()).await;
+    let viewer = sg.with_token(&sg.admin().create_key("look", pb::Role::Viewer).await);
     for refused in about(&sg.admin(), "ghost").await {
         assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
         assert_eq!(refused.message(), "gateway `ghost` does not exist");
@@ -103,8 +103,8 @@ async fn an_unknown_gateway_is_not_found_and_other_gateways_still_work(sg: TestS
 }
 
 async fn the_scheme_and_auth_mode_of_a_gateway_are_applied(sg: TestServer) {
-    let ca = authority("gateways");
-    let (cert, key) = signed(&ca, localhost());
+    let ca = create_ca("gateways");
+    let (cert, key) = sign_certificate(&ca, localhost());
     let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
     let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let tls = rustls::ServerConfig::builder_with_provider(Arc::new(
@@ -118,7 +118,7 @@ async fn the_scheme_and_auth_mode_of_a_gateway_are_applied(sg: TestServer) {
     let options = SimulatorOptions {
         tls: Some(tls),
         require_bearer: Some("known".into()),
-        ..SimulatorOptions::plain(Generation::V0_1)
+        ..SimulatorOptions::new(Generation::V0_1)
     };
     let over_tls = Simulator::start(options).await.unwrap();
     let plain = start(Generation::V0_1, "0.1.5").await;
@@ -219,17 +219,17 @@ async fn gateway_capabilities_are_shown_and_checked_before_a_call(sg: TestServer
     let (mid, new) =
         (start(Generation::V0_0, "0.0.100").await, start(Generation::V0_1, "0.1.5").await);
     let first = start(Generation::V0_0, "0.0.36").await;
-    let shown = sg.gateway("mid", mid.addr()).await;
+    let shown = sg.register_gateway("mid", mid.addr()).await;
     assert_eq!(shown.capabilities().collect::<Vec<_>>(), [InferenceRoutes, CurrentUser]);
     assert_eq!(shown.wire_note, "");
-    let shown = sg.gateway("new", new.addr()).await;
+    let shown = sg.register_gateway("new", new.addr()).await;
     let held: Vec<_> = shown.capabilities().collect();
     assert!(
         held.contains(&SandboxTemplates)
             && held.contains(&StartStop)
             && !held.contains(&InferenceRoutes)
     );
-    let shown = sg.gateway("first", first.addr()).await;
+    let shown = sg.register_gateway("first", first.addr()).await;
     assert_eq!(
         (shown.wire_generation(), shown.capabilities.len()),
         (pb::WireGeneration::Unsupported, 0)
@@ -277,7 +277,7 @@ async fn gateway_capabilities_are_shown_and_checked_before_a_call(sg: TestServer
 
 async fn t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writes(sg: TestServer) {
     let simulator = start(Generation::V0_0, "0.0.116").await;
-    sg.gateway("edge", simulator.addr()).await;
+    sg.register_gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
     let spec = Some(old::SandboxSpec::default());
     let made = old::CreateSandboxRequest { name: "one".into(), spec, ..Default::default() };
@@ -355,7 +355,7 @@ async fn t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writ
 
     // Setting the generation by hand is intended for versions that do not reveal it.
     let nightly = start(Generation::V0_0, "nightly").await;
-    sg.gateway("nightly", nightly.addr()).await;
+    sg.register_gateway("nightly", nightly.addr()).await;
     assert_refused!(
         delete(&admin, "nightly", "none").await,
         FailedPrecondition,

@@ -9,7 +9,7 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use crate::support::server::TestServer;
 
 async fn simulator() -> Simulator {
-    Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap()
+    Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap()
 }
 
 fn register(name: &str, endpoint: &str) -> pb::RegisterGatewayRequest {
@@ -36,7 +36,7 @@ async fn names(sg: &TestServer, selector: &str) -> Vec<String> {
     list.gateways.into_iter().map(|g| g.name).collect()
 }
 
-served! {
+server_tests! {
     a_gateway_is_registered_probed_changed_and_unregistered,
     a_change_is_audited_with_the_previous_values_and_without_secrets,
     a_field_named_twice_in_the_mask_is_set,
@@ -50,7 +50,7 @@ served! {
 async fn a_gateway_is_registered_probed_changed_and_unregistered(sg: TestServer) {
     let simulator = simulator().await;
     let admin = sg.admin();
-    let registered = sg.gateway("edge", simulator.addr()).await;
+    let registered = sg.register_gateway("edge", simulator.addr()).await;
     assert_eq!(
         (registered.status(), registered.wire_generation(), registered.version.as_str()),
         (pb::GatewayStatus::Healthy, pb::WireGeneration::V01, "0.1.5")
@@ -103,7 +103,7 @@ async fn a_gateway_is_registered_probed_changed_and_unregistered(sg: TestServer)
     let tested = admin.gateways().test_gateway(test).await.unwrap().into_inner();
     assert_eq!(tested.wire_generation(), pb::WireGeneration::Unsupported);
 
-    admin.key("ci", pb::Role::None).await;
+    admin.create_key("ci", pb::Role::None).await;
     admin.bind("ci", "edge", pb::Role::Viewer).await;
     let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
     let gone = admin.gateways().unregister_gateway(gone).await.unwrap().into_inner();
@@ -115,7 +115,7 @@ async fn a_gateway_is_registered_probed_changed_and_unregistered(sg: TestServer)
 }
 
 async fn a_change_is_audited_with_the_previous_values_and_without_secrets(sg: TestServer) {
-    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    let mut options = SimulatorOptions::new(Generation::V0_1);
     options.require_bearer = Some("first-secret".to_owned());
     let old = Simulator::start(options).await.unwrap();
     let new = simulator().await;
@@ -128,7 +128,7 @@ async fn a_change_is_audited_with_the_previous_values_and_without_secrets(sg: Te
         pb::RegisterGatewayRequest { credentials: credentials("first-secret"), ..request };
     admin.gateways().register_gateway(request).await.unwrap();
     let recorded = async || {
-        sg.app.audit.settled().await;
+        sg.app.audit.wait_settled().await;
         let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
         let list =
             admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
@@ -177,8 +177,8 @@ async fn a_change_is_audited_with_the_previous_values_and_without_secrets(sg: Te
 }
 
 async fn a_field_named_twice_in_the_mask_is_set(sg: TestServer) {
-    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", simulator.addr()).await;
+    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", simulator.addr()).await;
     let update = pb::UpdateGatewayRequest {
         gateway: "edge".into(),
         update_mask: Some(mask(&["labels", "description", "labels", "description"])),
@@ -234,9 +234,9 @@ async fn gateway_lists_are_filtered_by_label_and_paged(sg: TestServer) {
     // T19: a page token is bound to the request and to the caller.
     let other = pb::ListGatewaysRequest { label_selector: "env".into(), ..next.clone() };
     assert_refused!(admin.gateways().list_gateways(other).await, InvalidArgument, "INVALID_FIELD");
-    let key = admin.key("other", pb::Role::Admin).await;
+    let key = admin.create_key("other", pb::Role::Admin).await;
     assert_refused!(
-        sg.with(&key).gateways().list_gateways(next).await,
+        sg.with_token(&key).gateways().list_gateways(next).await,
         InvalidArgument,
         "INVALID_FIELD"
     );
@@ -311,7 +311,7 @@ async fn an_invalid_registration_is_refused_and_not_stored(sg: TestServer) {
 }
 
 async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
-    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    let mut options = SimulatorOptions::new(Generation::V0_1);
     options.require_bearer = Some("upstream-token".to_owned());
     let honest = Simulator::start(options).await.unwrap();
     let thief = simulator().await;
@@ -330,7 +330,7 @@ async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
 
     // The admin of the gateway cannot change its endpoint, and a global admin cannot keep the token with a new
     // endpoint.
-    let key = admin.key("lead", pb::Role::None).await;
+    let key = admin.create_key("lead", pb::Role::None).await;
     admin.bind("lead", "edge", pb::Role::Admin).await;
     let moved = pb::UpdateGatewayRequest {
         gateway: "edge".into(),
@@ -339,7 +339,7 @@ async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
         ..Default::default()
     };
     assert_refused!(
-        sg.with(&key).gateways().update_gateway(moved.clone()).await,
+        sg.with_token(&key).gateways().update_gateway(moved.clone()).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
@@ -376,9 +376,9 @@ async fn t04_a_changed_destination_drops_the_secret(sg: TestServer) {
 
 async fn t07_only_a_global_admin_sets_access_labels(sg: TestServer) {
     let simulator = simulator().await;
-    sg.gateway("edge", simulator.addr()).await;
+    sg.register_gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
-    let key = admin.key("lead", pb::Role::None).await;
+    let key = admin.create_key("lead", pb::Role::None).await;
     admin.bind("lead", "edge", pb::Role::Admin).await;
     let with = |pairs: &[(&str, &str)]| pb::UpdateGatewayRequest {
         gateway: "edge".into(),
@@ -386,12 +386,13 @@ async fn t07_only_a_global_admin_sets_access_labels(sg: TestServer) {
         labels: labels(pairs),
         ..Default::default()
     };
-    sg.with(&key).gateways().update_gateway(with(&[("env", "prod")])).await.unwrap();
-    let refused = sg.with(&key).gateways().update_gateway(with(&[("access/zone", "eu")])).await;
+    sg.with_token(&key).gateways().update_gateway(with(&[("env", "prod")])).await.unwrap();
+    let refused =
+        sg.with_token(&key).gateways().update_gateway(with(&[("access/zone", "eu")])).await;
     assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
     admin.gateways().update_gateway(with(&[("access/zone", "eu")])).await.unwrap();
     assert_refused!(
-        sg.with(&key).gateways().update_gateway(with(&[])).await,
+        sg.with_token(&key).gateways().update_gateway(with(&[])).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
@@ -421,10 +422,10 @@ async fn t18_gateway_secrets_are_sealed_in_the_database(sg: TestServer) {
     // It cannot be unsealed in the row of another gateway or with another endpoint.
     let mut other = row.clone();
     other.name = "other".into();
-    assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &other).is_err());
+    assert!(shoreguard::upstream::targets::from_row(&sg.app.target_context(), &other).is_err());
     let mut moved = row.clone();
     moved.endpoint = "127.0.0.1:2".into();
-    assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &moved).is_err());
-    assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &row).is_ok());
+    assert!(shoreguard::upstream::targets::from_row(&sg.app.target_context(), &moved).is_err());
+    assert!(shoreguard::upstream::targets::from_row(&sg.app.target_context(), &row).is_ok());
     sg.finish().await;
 }

@@ -72,7 +72,7 @@ async fn role(caller: &Caller) -> pb::Role {
     caller.auth().get_current_identity(who).await.unwrap().into_inner().role()
 }
 
-served! {
+server_tests! {
     a_group_is_created_found_changed_and_deleted,
     an_invalid_group_request_is_refused_and_changes_nothing,
     a_blank_group_name_is_refused,
@@ -244,7 +244,7 @@ async fn an_update_changes_only_the_fields_of_its_mask(sg: TestServer) {
 
 async fn a_group_role_applies_from_the_next_call_of_a_member(sg: TestServer) {
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
     let ana = sg.login("ana@example.com").await;
     admin.groups().create_group(create("ops", pb::Role::Operator)).await.unwrap();
     admin.groups().create_group(create("low", pb::Role::None)).await.unwrap();
@@ -269,7 +269,7 @@ async fn a_group_role_applies_from_the_next_call_of_a_member(sg: TestServer) {
 
 async fn a_stream_ends_if_its_caller_loses_the_required_membership(sg: TestServer) {
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::None).await;
+    sg.create_user("ana@example.com", Role::None).await;
     let ana = sg.login("ana@example.com").await;
     let watch = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
     admin.groups().create_group(create("ops", pb::Role::Viewer)).await.unwrap();
@@ -299,7 +299,7 @@ async fn groups_and_members_are_listed_in_pages(sg: TestServer) {
     }
     for n in [3, 1, 2] {
         let email = format!("u{n}@example.com");
-        sg.user(&email, Role::Operator).await;
+        sg.create_user(&email, Role::Operator).await;
         let added = add(&admin, "a", &email.to_uppercase()).await.unwrap();
         assert_eq!(
             (added.user.as_str(), added.role(), added.is_active),
@@ -346,10 +346,10 @@ async fn groups_and_members_are_listed_in_pages(sg: TestServer) {
 }
 
 async fn deleting_a_group_deletes_its_memberships_and_bindings(sg: TestServer) {
-    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", simulator.addr()).await;
+    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
     admin.groups().create_group(create("ops", pb::Role::Viewer)).await.unwrap();
     add(&admin, "ops", "ana@example.com").await.unwrap();
     sg.sql("INSERT INTO group_gateway_roles (group_id, gateway_id, role) SELECT groups.id, gateways.id, 'admin' FROM groups, gateways").await;
@@ -366,7 +366,7 @@ async fn deleting_a_group_deletes_its_memberships_and_bindings(sg: TestServer) {
     for table in ["group_members", "group_gateway_roles", "selector_bindings"] {
         assert_eq!(sg.sql(&format!("DELETE FROM {table}")).await, 0, "{table}");
     }
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let entries =
         pb::ListAuditEntriesRequest { action: "group.delete".into(), ..Default::default() };
     let entry = admin
@@ -389,13 +389,13 @@ async fn deleting_a_group_deletes_its_memberships_and_bindings(sg: TestServer) {
 
 async fn every_group_change_is_audited_and_emits_an_event(sg: TestServer) {
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
     admin.groups().create_group(create("ops", pb::Role::Viewer)).await.unwrap();
     add(&admin, "ops", "ana@example.com").await.unwrap();
     remove(&admin, "ops", "ana@example.com").await.unwrap();
     admin.groups().update_group(update("ops", &["description"])).await.unwrap();
     admin.groups().delete_group(delete("ops")).await.unwrap();
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let entries = pb::ListAuditEntriesRequest { resource_id: "ops".into(), ..Default::default() };
     let entries =
         admin.audit().list_audit_entries(entries).await.unwrap().into_inner().audit_entries;
@@ -409,7 +409,7 @@ async fn every_group_change_is_audited_and_emits_an_event(sg: TestServer) {
             .iter()
             .all(|entry| entry.outcome() == pb::AuditOutcome::Ok && entry.resource_id == "ops")
     );
-    shoreguard::workers::once(&sg.app, &shoreguard::resources::events::worker::SEQUENCER)
+    shoreguard::workers::run_once(&sg.app, &shoreguard::resources::events::worker::SEQUENCER)
         .await
         .unwrap();
     let events = admin
@@ -439,8 +439,8 @@ async fn every_group_change_is_audited_and_emits_an_event(sg: TestServer) {
 
 async fn the_numbers_of_groups_and_memberships_are_limited(sg: TestServer) {
     let admin = sg.admin();
-    sg.user("ana@example.com", Role::Viewer).await;
-    sg.user("ben@example.com", Role::Viewer).await;
+    sg.create_user("ana@example.com", Role::Viewer).await;
+    sg.create_user("ben@example.com", Role::Viewer).await;
     admin.groups().create_group(create("full", pb::Role::Viewer)).await.unwrap();
     admin.groups().create_group(create("free", pb::Role::Viewer)).await.unwrap();
     let numbers = |upto: i64| {

@@ -11,8 +11,8 @@ use shoreguard::config::Config;
 use shoreguard::pb::v1 as pb;
 use tokio::net::TcpStream;
 
-use crate::proxy::raw::{Raw, framed, own};
-use crate::support::limit::limit;
+use crate::proxy::raw::{RawClient, encode_framed, spawn_task};
+use crate::support::limit::start_time_limit;
 use crate::support::server::TestServer;
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -29,14 +29,14 @@ fn with_console(config: &mut Config) {
 async fn send(sg: &TestServer, request: Request<Full<Bytes>>) -> Response<Incoming> {
     let socket = TcpStream::connect(sg.address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
-    own(connection);
+    spawn_task(connection);
     sender.send_request(request).await.unwrap()
 }
 
 fn post(path: &str, key: &str, message: &impl Message) -> Request<Full<Bytes>> {
     let head = Request::post(path).header("host", "localhost").header("content-type", WEB);
     let head = head.header("authorization", format!("Bearer {key}")).header("x-grpc-web", "1");
-    head.body(Full::new(framed(message))).unwrap()
+    head.body(Full::new(encode_framed(message))).unwrap()
 }
 
 /// Returns the messages and the trailers of a response. The trailers are in the body or in the headers.
@@ -65,7 +65,7 @@ async fn answer(response: Response<Incoming>) -> (HeaderMap, Vec<Bytes>, String)
     (head.headers, messages, trailers)
 }
 
-served! {
+server_tests! {
     tuned with_console;
     grpc_web_unary_calls_work_over_http1_and_http2,
     a_grpc_web_write_is_authorized_and_audited,
@@ -84,10 +84,10 @@ async fn grpc_web_unary_calls_work_over_http1_and_http2(sg: TestServer) {
     let identity = pb::GetCurrentIdentityResponse::decode(messages[0].clone()).unwrap();
     assert_eq!(identity.role, i32::from(pb::Role::Admin), "{identity:?}");
 
-    let mut raw = Raw::connect(&sg).await;
+    let mut raw = RawClient::connect(&sg).await;
     let mut head = raw.post(IDENTITY);
     head.headers_mut().unwrap().insert("content-type", WEB.parse().unwrap());
-    let over_2 = raw.call(head, &[framed(&request)]).await;
+    let over_2 = raw.call(head, &[encode_framed(&request)]).await;
     assert!(over_2.trailers.is_none(), "they stand in the body");
     let (again, trailers) = read(&over_2.headers, over_2.data);
     assert_eq!(again, messages);
@@ -96,7 +96,7 @@ async fn grpc_web_unary_calls_work_over_http1_and_http2(sg: TestServer) {
 }
 
 async fn a_grpc_web_write_is_authorized_and_audited(sg: TestServer) {
-    let viewer = sg.admin().key("viewer", pb::Role::Viewer).await;
+    let viewer = sg.admin().create_key("viewer", pb::Role::Viewer).await;
     let request = pb::CreateGroupRequest {
         name: "ops".to_owned(),
         role: pb::Role::Viewer.into(),
@@ -109,7 +109,7 @@ async fn a_grpc_web_write_is_authorized_and_audited(sg: TestServer) {
     let (.., trailers) =
         answer(send(&sg, post(GROUP, &sg.admin_key.clone(), &request)).await).await;
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
     let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
     let made = |entry: &&pb::AuditEntry| {
@@ -179,7 +179,7 @@ async fn only_configured_origins_can_call(sg: TestServer) {
 
 #[test]
 fn an_invalid_browser_origin_is_refused() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     for (origin, good) in [
         (CONSOLE, true),
         ("http://localhost:3000", true),

@@ -9,8 +9,8 @@ use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
 use shoreguard::pb::v1 as pb;
 
-use crate::commands::{Dev, dev};
-use crate::proxy::raw::{Answer, Raw, framed, prefixed};
+use crate::commands::{DevServer, start_dev};
+use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
 use crate::support::limit;
 
 /// Limit of the memory that an attack can make the server hold.
@@ -19,7 +19,7 @@ const HELD_KIB_MAX: u64 = 64 << 10;
 const OPEN: u32 = 1 << 20;
 
 /// Resident memory of a process, in KiB.
-fn resident(dev: &Dev) -> u64 {
+fn resident(dev: &DevServer) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", dev.process.0.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap()
@@ -45,7 +45,7 @@ async fn settled(open: Vec<Open>, count: usize) -> Vec<SendStream<Bytes>> {
     bodies
 }
 
-fn begin(raw: &mut Raw, path: &str, known: bool) -> Open {
+fn begin(raw: &mut RawClient, path: &str, known: bool) -> Open {
     let mut head = raw.post(path);
     if !known {
         head.headers_mut().unwrap().remove("authorization");
@@ -56,11 +56,11 @@ fn begin(raw: &mut Raw, path: &str, known: bool) -> Open {
 /// Starts a server, fills its audit log, and measures how much memory an attack makes the server hold.
 async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>) {
     let data = tempfile::tempdir().unwrap();
-    let dev = dev(data.path());
+    let dev = start_dev(data.path());
     let address = dev.about["listen"].as_str().unwrap().to_owned();
     let key = dev.about["admin_key"].as_str().unwrap().to_owned();
     // A first load of each kind allocates the memory that every server holds.
-    let mut warm = Raw::to(&address, &key, OPEN).await;
+    let mut warm = RawClient::connect_to(&address, &key, OPEN).await;
     for n in 0..400 {
         let request = pb::CreateServicePrincipalRequest {
             name: format!("key-{n}"),
@@ -69,7 +69,7 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
         };
         let head = warm.post("/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal");
         // Calls beyond the limit of new credentials per minute are refused, but still recorded.
-        warm.call(head, &[framed(&request)]).await;
+        warm.call(head, &[encode_framed(&request)]).await;
     }
     let head = warm.post(REFLECTION);
     warm.call(head, &[files()]).await;
@@ -81,7 +81,7 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
             let (response, mut body) = begin(&mut warm, ENTRIES, true);
             // The call may already have been refused, because of the bytes of the others, before its message is sent.
             let _ = body.send_data(all(), true);
-            open.push(Answer::of(response));
+            open.push(RawResponse::read(response));
         }
         futures_util::future::join_all(open).await;
     }
@@ -97,21 +97,21 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 
 /// A request for a page of up to 1,000 audit entries.
 fn all() -> Bytes {
-    framed(&pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() })
+    encode_framed(&pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() })
 }
 
 /// A request for the files of a service.
 fn files() -> Bytes {
     let symbol = b"shoreguard.v1.AuthService";
     let head = [0x22, u8::try_from(symbol.len()).unwrap()];
-    prefixed(&[&head[..], symbol].concat())
+    add_length_prefix(&[&head[..], symbol].concat())
 }
 
 /// Calls reflection without a credential, and receives at most `window` bytes per response.
 async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
     let mut bodies = Vec::new();
     for _ in 0..3 {
-        let mut raw = Raw::to(address, "", window).await;
+        let mut raw = RawClient::connect_to(address, "", window).await;
         let mut open = Vec::new();
         for _ in 0..900 {
             let (response, mut body) = begin(&mut raw, REFLECTION, false);
@@ -127,7 +127,7 @@ async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
 
 /// Lists audit entries, and receives at most `window` bytes per response.
 async fn leave_unread(address: &str, key: &str, window: u32) -> Vec<SendStream<Bytes>> {
-    let mut raw = Raw::to(address, key, window).await;
+    let mut raw = RawClient::connect_to(address, key, window).await;
     let mut open = Vec::new();
     for _ in 0..1000 {
         let (response, mut body) = begin(&mut raw, ENTRIES, true);
@@ -139,7 +139,7 @@ async fn leave_unread(address: &str, key: &str, window: u32) -> Vec<SendStream<B
 
 /// Sends most of the largest allowed message, and never its end.
 async fn leave_unfinished(address: &str, key: &str) -> Vec<SendStream<Bytes>> {
-    let mut raw = Raw::to(address, key, OPEN).await;
+    let mut raw = RawClient::connect_to(address, key, OPEN).await;
     let mut part = vec![0, 0, 0x3f, 0xff, 0xff];
     part.resize(4_000_000, 0);
     let part = Bytes::from(part);

@@ -9,7 +9,7 @@ use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
-use crate::proxy::raw::{Answer, Raw, framed, prefixed};
+use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
 use crate::support::server::{TestServer, reason, run};
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -18,20 +18,20 @@ const LIST: &str = "/shoreguard.v1.ServicePrincipalService/ListServicePrincipals
 const WATCH: &str = "/shoreguard.v1.EventService/WatchEvents";
 
 /// Sends the request headers of a call and no body.
-fn begin(raw: &mut Raw, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+fn begin(raw: &mut RawClient, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
     let head = raw.post(path);
     raw.open(head)
 }
 
 /// Makes a complete call with an empty message. Returns code and reason.
-async fn call(raw: &mut Raw, path: &str) -> (Code, String) {
+async fn call(raw: &mut RawClient, path: &str) -> (Code, String) {
     let head = raw.post(path);
-    let status = raw.call(head, &[prefixed(&[])]).await.status();
+    let status = raw.call(head, &[add_length_prefix(&[])]).await.status();
     (status.code(), reason(&status))
 }
 
 /// Repeats a call until it has the expected code. The share of another stream is released shortly after its end.
-async fn until(raw: &mut Raw, path: &str, expected: Code) {
+async fn until(raw: &mut RawClient, path: &str, expected: Code) {
     for _ in 0..500 {
         if call(raw, path).await.0 == expected {
             return;
@@ -45,20 +45,20 @@ fn full(reason: &str) -> (Code, String) {
     (Code::ResourceExhausted, reason.to_owned())
 }
 
-served! {
+server_tests! {
     tuned |config| config.limits.calls_per_principal = 3;
     t16_open_calls_are_limited_per_caller,
 }
 
 async fn t16_open_calls_are_limited_per_caller(sg: TestServer) {
-    let greedy = sg.admin().key("greedy", pb::Role::Viewer).await;
-    let modest = sg.admin().key("modest", pb::Role::Viewer).await;
-    let mut raw = Raw::connect_as(&sg, &greedy).await;
+    let greedy = sg.admin().create_key("greedy", pb::Role::Viewer).await;
+    let modest = sg.admin().create_key("modest", pb::Role::Viewer).await;
+    let mut raw = RawClient::connect_as(&sg, &greedy).await;
     let mut open = vec![begin(&mut raw, IDENTITY), begin(&mut raw, IDENTITY)];
     assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
     open.push(begin(&mut raw, IDENTITY));
     assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
-    let mut other = Raw::connect_as(&sg, &modest).await;
+    let mut other = RawClient::connect_as(&sg, &modest).await;
     assert_eq!(call(&mut other, IDENTITY).await.0, Code::Ok);
     open.pop();
     until(&mut raw, IDENTITY, Code::Ok).await;
@@ -79,8 +79,8 @@ fn t16_anonymous_open_calls_are_limited_per_address() {
         config.limits.anonymous_calls_per_address = 3;
     };
     on_sqlite(tune, async |sg| {
-        let mut raw = Raw::connect_as(&sg, "").await;
-        let anonymous = |raw: &Raw, path: &str| {
+        let mut raw = RawClient::connect_as(&sg, "").await;
+        let anonymous = |raw: &RawClient, path: &str| {
             let mut head = raw.post(path);
             head.headers_mut().unwrap().remove("authorization");
             head
@@ -91,10 +91,10 @@ fn t16_anonymous_open_calls_are_limited_per_address() {
             open.push(raw.open(head));
         }
         let head = anonymous(&raw, LOGIN);
-        let status = raw.call(head, &[prefixed(&[])]).await.status();
+        let status = raw.call(head, &[add_length_prefix(&[])]).await.status();
         assert_eq!(reason(&status), "TOO_MANY_CALLS", "{status:?}");
         // Authenticated callers have limits of their own.
-        let mut known = Raw::connect(&sg).await;
+        let mut known = RawClient::connect(&sg).await;
         assert_eq!(call(&mut known, IDENTITY).await.0, Code::Ok);
         drop(open);
         sg.finish().await;
@@ -106,7 +106,7 @@ fn t16_open_calls_are_limited_per_address() {
     on_sqlite(
         |config| config.limits.calls_per_address = 4,
         async |sg| {
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             let open: Vec<_> = (0..4).map(|_| begin(&mut raw, IDENTITY)).collect();
             assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
             drop(open);
@@ -121,9 +121,9 @@ fn t16_open_streams_are_limited_per_caller() {
     on_sqlite(
         |config| config.limits.streams_per_caller = 2,
         async |sg| {
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             let from_now =
-                framed(&pb::WatchEventsRequest { after_sequence: -1, ..Default::default() });
+                encode_framed(&pb::WatchEventsRequest { after_sequence: -1, ..Default::default() });
             let mut open = Vec::new();
             for _ in 0..2 {
                 let (response, mut body) = begin(&mut raw, WATCH);
@@ -147,7 +147,7 @@ fn t16_bytes_of_unfinished_requests_are_limited_per_caller() {
     on_sqlite(
         |config| config.limits.held_mib_per_caller = 4,
         async |sg| {
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             // The prefix announces a message of the maximum size.
             let mut first = vec![0, 0, 0x40, 0, 0];
             first.resize(3 << 20, 0);
@@ -176,10 +176,10 @@ fn a_request_body_that_does_not_arrive_in_time_exceeds_the_deadline() {
     on_sqlite(
         |config| config.limits.body_seconds = 1,
         async |sg| {
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             let (response, mut body) = begin(&mut raw, LIST);
-            body.send_data(prefixed(&[0; 100]).slice(..50), false).unwrap();
-            let status = Answer::of(response).await.status();
+            body.send_data(add_length_prefix(&[0; 100]).slice(..50), false).unwrap();
+            let status = RawResponse::read(response).await.status();
             assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
             sg.finish().await;
         },
@@ -193,15 +193,15 @@ fn a_response_that_is_not_read_in_time_is_reset() {
         config.limits.calls_per_principal = 1;
     };
     on_sqlite(tune, async |sg| {
-        let key = sg.admin().key("slow", pb::Role::Admin).await;
-        let mut raw = Raw::connect_with_window(&sg, &key, 0).await;
+        let key = sg.admin().create_key("slow", pb::Role::Admin).await;
+        let mut raw = RawClient::connect_with_window(&sg, &key, 0).await;
         let (response, mut body) = begin(&mut raw, LIST);
-        body.send_data(prefixed(&[]), true).unwrap();
+        body.send_data(add_length_prefix(&[]), true).unwrap();
         let mut answer = response.await.unwrap().into_body();
         let reset = answer.data().await.unwrap().unwrap_err();
         assert!(reset.is_reset(), "{reset:?}");
         // Its slot in the limit of one call is free again.
-        let mut other = Raw::connect_as(&sg, &key).await;
+        let mut other = RawClient::connect_as(&sg, &key).await;
         until(&mut other, IDENTITY, Code::Ok).await;
         sg.finish().await;
     });

@@ -75,7 +75,7 @@ async fn advance(sg: &TestServer, by: Duration) {
     feed::refresh(&sg.app).await.unwrap();
 }
 
-served! {
+server_tests! {
     an_invited_user_sets_a_password_and_gets_a_session,
     an_invitation_is_valid_for_a_week_after_it_was_last_sent,
     t16_an_invalid_invite_token_is_refused_and_stores_nothing,
@@ -111,7 +111,7 @@ async fn an_invited_user_sets_a_password_and_gets_a_session(sg: TestServer) {
     let session = accept(&sg, &token, PASSWORD).await.unwrap();
     assert_eq!(session.role(), pb::Role::Operator);
     let who = sg
-        .with(&session.session_token)
+        .with_token(&session.session_token)
         .auth()
         .get_current_identity(WHO)
         .await
@@ -136,8 +136,8 @@ async fn an_invited_user_sets_a_password_and_gets_a_session(sg: TestServer) {
 
 async fn an_invitation_is_valid_for_a_week_after_it_was_last_sent(sg: TestServer) {
     let admin = sg.admin();
-    let first = admin.invited(ANA, pb::Role::Viewer).await;
-    let late = admin.invited("late@example.com", pb::Role::Viewer).await;
+    let first = admin.invite(ANA, pb::Role::Viewer).await;
+    let late = admin.invite("late@example.com", pb::Role::Viewer).await;
     advance(&sg, Duration::from_hours(100)).await;
     let again = resend(&admin, ANA).await;
     assert_eq!(again.user.unwrap(), get(&admin, ANA).await);
@@ -154,7 +154,7 @@ async fn an_invitation_is_valid_for_a_week_after_it_was_last_sent(sg: TestServer
 
 async fn t16_an_invalid_invite_token_is_refused_and_stores_nothing(sg: TestServer) {
     let admin = sg.admin();
-    let token = admin.invited(ANA, pb::Role::Viewer).await;
+    let token = admin.invite(ANA, pb::Role::Viewer).await;
     activate(&admin, ANA, false).await;
     let before = dump::table(&sg.app.db, "users").await;
     let flipped = format!("sgi_{}", "A".repeat(43));
@@ -173,7 +173,7 @@ async fn t16_an_invalid_invite_token_is_refused_and_stores_nothing(sg: TestServe
     ] {
         assert_refused!(accept(&sg, bad, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert!(
-            sg.with(bad).auth().get_current_identity(WHO).await.is_err(),
+            sg.with_token(bad).auth().get_current_identity(WHO).await.is_err(),
             "an invitation is no credential"
         );
     }
@@ -187,7 +187,7 @@ async fn t16_an_invalid_invite_token_is_refused_and_stores_nothing(sg: TestServe
 async fn only_one_of_two_concurrent_acceptances_succeeds(sg: TestServer) {
     for race in 0..RACES {
         let email = format!("u{race}@example.com");
-        let token = sg.admin().invited(&email, pb::Role::Viewer).await;
+        let token = sg.admin().invite(&email, pb::Role::Viewer).await;
         let (a, b) = tokio::join!(
             accept(&sg, &token, PASSWORD),
             accept(&sg, &token, "another password of theirs")
@@ -218,7 +218,7 @@ async fn a_repeated_invitation_returns_the_first_response_for_five_minutes(sg: T
         request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a02".into(),
         ..Default::default()
     };
-    sg.user("ben@example.com", pb::Role::Admin).await;
+    sg.create_user("ben@example.com", pb::Role::Admin).await;
     let (one, two) = (sg.login("ben@example.com").await, sg.login("ben@example.com").await);
     let answer = one.users().reset_password(request.clone()).await.unwrap().into_inner();
     assert_eq!(one.users().reset_password(request.clone()).await.unwrap().into_inner(), answer);
@@ -228,12 +228,12 @@ async fn a_repeated_invitation_returns_the_first_response_for_five_minutes(sg: T
 
 async fn t14_a_password_reset_revokes_the_password_and_all_sessions(sg: TestServer) {
     let admin = sg.admin();
-    let session = sg.user(ANA, pb::Role::Viewer).await;
+    let session = sg.create_user(ANA, pb::Role::Viewer).await;
     let answer = reset(&admin, ANA).await.unwrap();
     let user = answer.user.unwrap();
     assert!(!user.has_password && user.pending_invite && user.is_active);
     assert_refused!(
-        sg.with(&session).auth().get_current_identity(WHO).await,
+        sg.with_token(&session).auth().get_current_identity(WHO).await,
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
@@ -254,9 +254,9 @@ async fn t14_a_password_reset_revokes_the_password_and_all_sessions(sg: TestServ
 
 async fn t14_a_password_reset_is_not_undone_by_a_concurrent_password_change(sg: TestServer) {
     let admin = sg.admin();
-    let mut session = sg.user(ANA, pb::Role::Viewer).await;
+    let mut session = sg.create_user(ANA, pb::Role::Viewer).await;
     for race in 0..RACES {
-        let caller = sg.with(&session);
+        let caller = sg.with_token(&session);
         let mut auth = caller.auth();
         let change = auth.change_password(pb::ChangePasswordRequest {
             current_password: PASSWORD.into(),
@@ -277,7 +277,7 @@ async fn t14_a_password_reset_is_not_undone_by_a_concurrent_password_change(sg: 
 async fn a_password_of_73_bytes_is_refused_by_every_method(sg: TestServer) {
     let (most, beyond) = ("\u{e4}".repeat(36), format!("{}a", "\u{e4}".repeat(36)));
     assert_eq!((most.len(), beyond.len()), (72, 73));
-    let token = sg.admin().invited(ANA, pb::Role::Viewer).await;
+    let token = sg.admin().invite(ANA, pb::Role::Viewer).await;
     for bad in [&beyond, "elevenchars", &"a".repeat(128)] {
         let set_up = pb::SetupRequest {
             password: bad.into(),
@@ -298,7 +298,7 @@ async fn a_password_of_73_bytes_is_refused_by_every_method(sg: TestServer) {
         new_password: new.to_owned(),
         ..Default::default()
     };
-    let caller = sg.with(&session);
+    let caller = sg.with_token(&session);
     assert_refused!(
         caller.auth().change_password(change(&most, &beyond)).await,
         InvalidArgument,
@@ -325,14 +325,14 @@ async fn registration_is_refused_unless_it_is_enabled(sg: TestServer) {
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned |config| config.limits.credentials_per_minute = 3;
     invitations_and_resets_are_rate_limited_per_caller,
 }
 
 async fn invitations_and_resets_are_rate_limited_per_caller(sg: TestServer) {
     let admin = sg.admin();
-    admin.invited(ANA, pb::Role::Viewer).await;
+    admin.invite(ANA, pb::Role::Viewer).await;
     resend(&admin, ANA).await;
     reset(&admin, ANA).await.unwrap();
     assert_refused!(reset(&admin, ANA).await, ResourceExhausted, "RATE_LIMITED");
@@ -349,7 +349,7 @@ fn open(config: &mut Config) {
     config.auth.self_registration = true;
 }
 
-served! {
+server_tests! {
     tuned open;
     a_registered_user_is_a_viewer_and_gets_a_session,
     registration_with_an_existing_address_is_refused,
@@ -369,7 +369,7 @@ async fn a_registered_user_is_a_viewer_and_gets_a_session(sg: TestServer) {
     let session = register(&sg, " Ana@example.com", PASSWORD).await.unwrap();
     assert_eq!(session.role(), pb::Role::Viewer);
     let who = sg
-        .with(&session.session_token)
+        .with_token(&session.session_token)
         .auth()
         .get_current_identity(WHO)
         .await
@@ -389,8 +389,8 @@ async fn a_registered_user_is_a_viewer_and_gets_a_session(sg: TestServer) {
 
 async fn registration_with_an_existing_address_is_refused(sg: TestServer) {
     let admin = sg.admin();
-    admin.invited("invited@example.com", pb::Role::Operator).await;
-    sg.user(ANA, pb::Role::Operator).await;
+    admin.invite("invited@example.com", pb::Role::Operator).await;
+    sg.create_user(ANA, pb::Role::Operator).await;
     activate(&admin, ANA, false).await;
     let before = dump::table(&sg.app.db, "users").await;
     for taken in [ADMIN_EMAIL, "INVITED@example.com", ANA] {
@@ -447,6 +447,6 @@ async fn the_limit_of_registrations_leaves_room_for_invitations(sg: TestServer) 
         FailedPrecondition,
         "LIMIT_REACHED"
     );
-    sg.admin().invited("beyond@example.com", pb::Role::Viewer).await;
+    sg.admin().invite("beyond@example.com", pb::Role::Viewer).await;
     sg.finish().await;
 }

@@ -55,11 +55,11 @@ async fn take_away(caller: &Caller, way: Way, user: &str) -> Result<(), Status> 
 async fn two_admins(sg: &TestServer) -> (String, String) {
     sg.sql(&format!("DELETE FROM users WHERE email <> '{ADMIN_EMAIL}'")).await;
     sg.sql("UPDATE users SET role = 'viewer'").await;
-    (sg.user(ANA, pb::Role::Admin).await, sg.user(BEN, pb::Role::Admin).await)
+    (sg.create_user(ANA, pb::Role::Admin).await, sg.create_user(BEN, pb::Role::Admin).await)
 }
 
 async fn any(sg: &TestServer) -> bool {
-    store::any_active_admin(&mut sg.app.db.read().await.unwrap()).await.unwrap()
+    store::has_active_admin(&mut sg.app.db.read().await.unwrap()).await.unwrap()
 }
 
 /// Waits until the server that the caller uses accepts its credential.
@@ -80,7 +80,8 @@ async fn race(sg: &TestServer, there: &Caller) {
     let mut held = 0;
     for round in 0..RACES {
         let (ana, ben) = two_admins(sg).await;
-        let (one, two) = (sg.with(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() });
+        let (one, two) =
+            (sg.with_token(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() });
         known(&two).await;
         let (first, second) = (WAYS[round % 4], WAYS[round / 4 % 4]);
         let (a, b) = tokio::join!(take_away(&one, first, BEN), take_away(&two, second, ANA));
@@ -97,7 +98,7 @@ async fn race(sg: &TestServer, there: &Caller) {
     assert!(held > 0, "no two met");
 }
 
-served! {
+server_tests! {
     the_last_active_admin_cannot_be_removed_in_any_way,
     two_admins_that_remove_each_other_leave_one_admin,
 }
@@ -112,8 +113,8 @@ async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
         );
     }
     // An admin who has not accepted the invitation and one who is deactivated do not count as remaining admins.
-    admin.invited(BEN, pb::Role::Admin).await;
-    sg.user(ANA, pb::Role::Admin).await;
+    admin.invite(BEN, pb::Role::Admin).await;
+    sg.create_user(ANA, pb::Role::Admin).await;
     take_away(&admin, Way::Deactivate, ANA).await.unwrap();
     for way in WAYS {
         assert_refused!(
@@ -144,13 +145,13 @@ fn concurrent_removals_of_admins_on_two_replicas_leave_one_admin() {
         Engine::Postgres,
         |_| {},
         async |sg: TestServer| {
-            let (app, running) = sg.replica().await;
+            let (app, running) = sg.start_replica().await;
             let channel = Endpoint::new(format!("http://{}", running.address())).unwrap();
             let there = Caller { channel: channel.connect_lazy(), bearer: Bearer(None) };
             race(&sg, &there).await;
             app.stop.cancel();
             running.stopped().await;
-            app.drained().await;
+            app.drain().await;
             drop(app);
             sg.finish().await;
         },

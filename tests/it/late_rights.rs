@@ -28,10 +28,10 @@ async fn intent_of(app: &App, actor: &str) {
     }
 }
 
-served! { t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile }
+server_tests! { t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile }
 
 async fn t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile(sg: TestServer) {
-    let key = sg.admin().key("leaked", pb::Role::Admin).await;
+    let key = sg.admin().create_key("leaked", pb::Role::Admin).await;
     let request = pb::GetServicePrincipalRequest { service_principal: "leaked".to_owned() };
     let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
     let caller = CallerKey::ServicePrincipal(found.into_inner().service_principal.unwrap().id);
@@ -52,7 +52,7 @@ async fn t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile(sg: TestS
         drop(held);
     }));
     taken.await.unwrap();
-    let leaked = sg.with(&key);
+    let leaked = sg.with_token(&key);
     let made = sg.app.spawn(async move {
         let request = pb::CreateGroupRequest {
             name: "backdoor".to_owned(),

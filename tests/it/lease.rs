@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::support::TestDb;
 use shoreguard::db::Db;
-use shoreguard::db::leases::{Lease, acquire, release, renew, still_held};
-use shoreguard::error::{Error, Kind};
+use shoreguard::db::leases::{Lease, acquire, check_held, release, renew};
+use shoreguard::error::{Error, ResourceKind};
 use tokio::task::JoinSet;
 
 const TTL: Duration = Duration::from_secs(30);
@@ -15,13 +15,13 @@ async fn acquired(db: &Db, owner: &str) -> Lease {
 }
 
 async fn check(db: &Db, lease: &Lease) -> Result<(), Error> {
-    db.transaction(async |conn| still_held(conn, lease).await).await
+    db.transaction(async |conn| check_held(conn, lease).await).await
 }
 
 #[track_caller]
 fn assert_lost(result: &Result<(), Error>) {
     assert!(
-        matches!(result, Err(Error::Conflict { kind: Kind::Lease, id }) if id == "sealer"),
+        matches!(result, Err(Error::Conflict { kind: ResourceKind::Lease, id }) if id == "sealer"),
         "{result:?}"
     );
 }
@@ -49,7 +49,7 @@ async fn a_held_lease_cannot_be_acquired_again(db: TestDb) {
 
 async fn an_expired_lease_is_taken_over_with_a_higher_fence(db: TestDb) {
     let frozen = acquired(&db, "a").await;
-    db.move_clock(TTL + Duration::from_secs(1));
+    db.advance_clock(TTL + Duration::from_secs(1));
     let taken = acquired(&db, "b").await;
     assert_eq!(taken.fence(), frozen.fence() + 1);
     check(&db, &taken).await.unwrap();
@@ -61,7 +61,7 @@ async fn an_expired_lease_is_taken_over_with_a_higher_fence(db: TestDb) {
 
 async fn a_lease_that_its_owner_acquired_before_expiry_is_fenced(db: TestDb) {
     let former = acquired(&db, "a").await;
-    db.move_clock(TTL + Duration::from_secs(1));
+    db.advance_clock(TTL + Duration::from_secs(1));
     let present = acquired(&db, "a").await;
     assert_lost(&check(&db, &former).await);
     check(&db, &present).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_lease_that_its_owner_acquired_before_expiry_is_fenced(db: TestDb) {
 async fn a_renewed_lease_expires_later(db: TestDb) {
     let lease = acquired(&db, "a").await;
     for _ in 0..3 {
-        db.move_clock(TTL * 2 / 3);
+        db.advance_clock(TTL * 2 / 3);
         renew(&db, &lease, TTL).await.unwrap();
     }
     assert_eq!(acquire(&db, "sealer", "b", TTL).await.unwrap(), None);
@@ -78,7 +78,7 @@ async fn a_renewed_lease_expires_later(db: TestDb) {
 
 async fn an_expired_lease_stays_usable_until_it_is_taken_over(db: TestDb) {
     let lease = acquired(&db, "a").await;
-    db.move_clock(TTL + Duration::from_secs(1));
+    db.advance_clock(TTL + Duration::from_secs(1));
     check(&db, &lease).await.unwrap();
     renew(&db, &lease, TTL).await.unwrap();
 }
@@ -100,14 +100,14 @@ async fn only_one_of_many_concurrent_acquirers_gets_the_lease(db: TestDb) {
         let held: Vec<Lease> = replicas.join_all().await.into_iter().flatten().collect();
         assert_eq!(held.len(), 1, "{held:?}");
         assert_eq!(held[0].fence(), round);
-        db.move_clock(TTL + Duration::from_secs(1));
+        db.advance_clock(TTL + Duration::from_secs(1));
     }
 }
 
 // The takeover waits for the transaction that has verified the lease.
 async fn a_takeover_waits_for_a_transaction_of_the_holder(db: TestDb) {
     let holder = acquired(&db, "a").await;
-    db.move_clock(TTL + Duration::from_secs(1));
+    db.advance_clock(TTL + Duration::from_secs(1));
     let (entered, inside) = tokio::sync::oneshot::channel();
     let (go_on, waiting) = tokio::sync::oneshot::channel::<()>();
     let mut tasks = JoinSet::new();
@@ -115,10 +115,10 @@ async fn a_takeover_waits_for_a_transaction_of_the_holder(db: TestDb) {
     tasks.spawn(async move {
         writer
             .transaction(async |conn| {
-                still_held(conn, &holder).await?;
+                check_held(conn, &holder).await?;
                 entered.send(()).unwrap();
                 waiting.await.unwrap();
-                still_held(conn, &holder).await
+                check_held(conn, &holder).await
             })
             .await
     });

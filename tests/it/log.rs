@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
-use crate::support::child::{Child, Setup, full_disk, get};
+use crate::support::child::{ChildServer, ChildSetup, full_disk, get};
 
 const DROPPED: &str = "shoreguard_log_lines_dropped_total";
 /// Limits that the calls of public methods do not reach.
@@ -23,7 +23,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Makes calls that are refused. Each of them is logged.
-async fn refused_calls(child: &Child, count: usize) {
+async fn refused_calls(child: &ChildServer, count: usize) {
     let caller = child.caller(None);
     for n in 0..count {
         let mut auth = caller.auth();
@@ -34,7 +34,7 @@ async fn refused_calls(child: &Child, count: usize) {
     }
 }
 
-async fn good_call(child: &Child) {
+async fn good_call(child: &ChildServer) {
     let info = child.caller(None).auth().get_server_info(pb::GetServerInfoRequest {}).await;
     info.unwrap();
 }
@@ -43,7 +43,7 @@ async fn good_call(child: &Child) {
 fn the_server_works_and_stops_at_every_log_level() {
     runtime().block_on(async {
         for level in ["off", "error", "warn", "info", "debug", "trace", "warn,shoreguard=off"] {
-            let setup = Setup::new(&at_level(level));
+            let setup = ChildSetup::new(&at_level(level));
             let mut command = setup.command(&["serve"]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let mut child = setup.serve(command).await;
@@ -59,7 +59,7 @@ fn the_server_works_and_stops_at_every_log_level() {
 fn an_unread_log_pipe_blocks_neither_calls_nor_the_exit() {
     runtime().block_on(async {
         // At this level, the calls soon log more than the pipe holds.
-        let setup = Setup::new(&at_level("trace"));
+        let setup = ChildSetup::new(&at_level("trace"));
         let (mut reading, writing) = pipe().unwrap();
         let mut command = setup.command(&["serve"]);
         command.stdout(Stdio::null()).stderr(writing);
@@ -84,7 +84,7 @@ fn an_unread_log_pipe_blocks_neither_calls_nor_the_exit() {
 #[test]
 fn a_log_that_is_read_again_reports_the_number_of_dropped_lines() {
     runtime().block_on(async {
-        let setup = Setup::new(&at_level("trace"));
+        let setup = ChildSetup::new(&at_level("trace"));
         let (reading, writing) = pipe().unwrap();
         let mut command = setup.command(&["serve"]);
         command.stdout(Stdio::null()).stderr(writing);
@@ -108,7 +108,7 @@ fn a_log_that_is_read_again_reports_the_number_of_dropped_lines() {
 #[test]
 fn a_closed_log_pipe_drops_lines_and_fails_no_call() {
     runtime().block_on(async {
-        let setup = Setup::new(NO_LIMITS);
+        let setup = ChildSetup::new(NO_LIMITS);
         let (reading, writing) = pipe().unwrap();
         let mut command = setup.command(&["serve"]);
         command.stdout(Stdio::null()).stderr(writing);
@@ -128,11 +128,11 @@ fn a_closed_log_pipe_drops_lines_and_fails_no_call() {
 #[test]
 fn a_full_disk_under_stdout_and_stderr_fails_neither_start_nor_calls() {
     runtime().block_on(async {
-        let setup = Setup::new(NO_LIMITS);
+        let setup = ChildSetup::new(NO_LIMITS);
         let mut command = setup.command(&["serve"]);
         command.stdout(full_disk()).stderr(full_disk());
         let child = setup.serve(command).await;
-        assert!(setup.data().join("setup-token").exists(), "the token is in its file");
+        assert!(setup.data_dir().join("setup-token").exists(), "the token is in its file");
         refused_calls(&child, 20).await;
         assert!(child.metric(&format!("{DROPPED}{{reason=\"write_failed\"}}")).await > 0);
         assert_eq!(child.stop().await.code(), Some(0));
@@ -142,14 +142,14 @@ fn a_full_disk_under_stdout_and_stderr_fails_neither_start_nor_calls() {
 #[test]
 fn a_failed_start_is_never_ready_and_logs_its_reason() {
     runtime().block_on(async {
-        let setup = Setup::new("[telemetry]\nlog_level = \"error\"");
+        let setup = ChildSetup::new("[telemetry]\nlog_level = \"error\"");
         let mut command = setup.command(&["serve"]);
-        let log = std::fs::File::create(setup.log()).unwrap();
+        let log = std::fs::File::create(setup.log_path()).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let taken = std::net::TcpListener::bind(setup.address()).unwrap();
-        let mut process = crate::commands::Running(command.spawn().unwrap());
+        let mut process = crate::commands::ChildProcess(command.spawn().unwrap());
         let ended = loop {
-            if let Ok(answer) = get(setup.metrics(), "/readyz").await {
+            if let Ok(answer) = get(setup.metrics_address(), "/readyz").await {
                 assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
             }
             if let Some(ended) = process.0.try_wait().unwrap() {
@@ -157,7 +157,7 @@ fn a_failed_start_is_never_ready_and_logs_its_reason() {
             }
         };
         assert_eq!(ended.code(), Some(1));
-        let log = std::fs::read_to_string(setup.log()).unwrap();
+        let log = std::fs::read_to_string(setup.log_path()).unwrap();
         assert!(log.contains("cannot be listened on"), "{log}");
         drop(taken);
     });

@@ -51,7 +51,7 @@ async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
     panic!("{from} never has to wait");
 }
 
-served! {
+server_tests! {
     tuned behind_a_proxy;
     failed_logins_wait_for_the_reported_time_which_grows_each_time,
     a_correct_password_does_not_consume_the_login_budget,
@@ -187,8 +187,8 @@ async fn login_budgets_are_deleted_after_decay_and_hold_no_addresses(sg: TestSer
     }
     pass(&sg, Duration::from_hours(3)).await;
     // Expires the lease of the worker that runs beside the test.
-    sg.app.db.move_clock(Duration::from_secs(31));
-    shoreguard::workers::once(&sg.app, &RETENTION).await.unwrap().expect("the lease was free");
+    sg.app.db.advance_clock(Duration::from_secs(31));
+    shoreguard::workers::run_once(&sg.app, &RETENTION).await.unwrap().expect("the lease was free");
     assert_eq!(dump::table(&sg.app.db, "login_budgets").await, "");
     login(&sg, "192.0.2.77", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
     sg.finish().await;
@@ -202,7 +202,7 @@ async fn password_guesses_with_a_session_are_rate_limited(sg: TestServer) {
             new_password: "another horse battery".into(),
             ..Default::default()
         };
-        sg.with(&session).auth().change_password(request).await.unwrap_err()
+        sg.with_token(&session).auth().change_password(request).await.unwrap_err()
     };
     let mut wrong = 0;
     while told(&guess().await).is_zero() {
@@ -218,7 +218,7 @@ fn login_failures_count_on_all_replicas() {
         shoreguard::db::Engine::Postgres,
         behind_a_proxy,
         async |sg: TestServer| {
-            let (app, running) = sg.replica().await;
+            let (app, running) = sg.start_replica().await;
             use_up(&sg, "127.0.0.1", ADMIN_EMAIL).await;
             let channel = tonic::transport::Endpoint::new(format!("http://{}", running.address()));
             let channel = channel.unwrap().connect_lazy();
@@ -227,7 +227,7 @@ fn login_failures_count_on_all_replicas() {
             assert_refused!(there.login(request).await, ResourceExhausted, "RATE_LIMITED");
             app.stop.cancel();
             running.stopped().await;
-            app.drained().await;
+            app.drain().await;
             sg.finish().await;
         },
     );

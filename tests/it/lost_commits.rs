@@ -80,7 +80,7 @@ async fn rows(db: &Db) -> Vec<(String, Option<String>, Option<String>)> {
 /// Waits until `count` sessions wait for a lock. Returns their process IDs.
 async fn waiting(database: &Database, count: usize) -> Vec<String> {
     for _ in 0..1_000 {
-        let found = database.rows(WAITING).await;
+        let found = database.query(WAITING).await;
         if found.len() >= count {
             return found.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
         }
@@ -98,11 +98,11 @@ enum Lost {
 }
 
 async fn an_answer_is_lost(lost: Lost) {
-    let Some(database) = Database::migrated().await else { return };
+    let Some(database) = Database::create_migrated().await else { return };
     let relay = Relay::start(database.socket()).await;
     let db = Db::open(&relay.options(&database)).await.unwrap();
     let recorder = Recorder::start(&db, &Clock::system(), &"replica-1".into(), &settings());
-    database.batch(HOLD).await;
+    database.execute_batch(HOLD).await;
     let (holder, connection) =
         tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
     let mut sessions = JoinSet::new();
@@ -115,19 +115,21 @@ async fn an_answer_is_lost(lost: Lost) {
     let session = waiting(&database, 1).await.remove(0);
     match lost {
         Lost::Cut => relay.cuts.send_replace(()),
-        Lost::Killed => database.batch(&format!("SELECT pg_terminate_backend({session})")).await,
+        Lost::Killed => {
+            database.execute_batch(&format!("SELECT pg_terminate_backend({session})")).await
+        }
     }
     opened.join_next().await.unwrap().unwrap().unwrap_err();
     // Either the second write also waits for the lock, or nothing is left to be written.
     let count = if matches!(lost, Lost::Cut) { 2 } else { 1 };
     tokio::select! {
-        () = recorder.settled() => {}
+        () = recorder.wait_settled() => {}
         _ = waiting(&database, count) => {}
     }
     holder.batch_execute("SELECT pg_advisory_unlock(4711)").await.unwrap();
     drop(holder);
-    recorder.settled().await;
-    while !database.rows(WAITING).await.is_empty() {
+    recorder.wait_settled().await;
+    while !database.query(WAITING).await.is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (target, ending, detail) = rows(&db).await.remove(0);
@@ -140,7 +142,7 @@ async fn an_answer_is_lost(lost: Lost) {
     recorder.drain().await;
     assert_eq!(rows(&db).await.last().unwrap().1.as_deref(), Some("ok"));
     drop((db, relay));
-    database.drop_it().await;
+    database.drop_database().await;
 }
 
 #[test]
@@ -167,7 +169,7 @@ async fn an_audit_entry_of_a_dropped_call_is_closed(db: TestDb) {
         // Submitted and stored: the writer handles entries in order.
         recorder.record(intent("core"), outcome(Ending::Ok)).await.unwrap();
     }
-    recorder.settled().await;
+    recorder.wait_settled().await;
     recorder.drain().await;
     let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.0, row.1)).collect();
     let entry = |target: &str, ending: &str| (target.to_owned(), Some(ending.to_owned()));

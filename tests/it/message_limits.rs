@@ -13,9 +13,9 @@ use crate::support::server::TestServer;
 const LIMIT: usize = 4 << 20;
 
 async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+    let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
     simulator.seed_demo().unwrap();
-    sg.gateway(name, simulator.addr()).await;
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
@@ -30,7 +30,7 @@ fn assert_too_large(refused: Status) {
     assert!(refused.message().contains(&LIMIT.to_string()), "{refused:?}");
 }
 
-served! {
+server_tests! {
     an_oversized_message_is_refused_in_unary_and_streaming_calls,
     the_length_of_a_proxied_sandbox_name_is_checked_before_the_gateway_is_called,
 }
@@ -99,7 +99,7 @@ async fn the_length_of_a_proxied_sandbox_name_is_checked_before_the_gateway_is_c
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned |config| {
         config.limits.disk_reserve_mib = 1 << 40;
         config.auth.self_registration = true;
@@ -110,7 +110,7 @@ served! {
 async fn t16_below_the_disk_reserve_registration_is_refused_and_an_admin_can_log_in(
     sg: TestServer,
 ) {
-    workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
+    workers::run_once(&sg.app, &workers::disk::WORKER).await.unwrap();
     let email = "ana@example.com".to_owned();
     let register = pb::RegisterRequest { email, password: "a long enough password".into() };
     let registered = sg.anonymous().auth().register(register).await;

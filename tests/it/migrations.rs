@@ -10,9 +10,9 @@ use shoreguard::db::{Db, DbOptions, Engine, versions};
 use shoreguard::error::Error;
 use tokio_postgres::NoTls;
 
-use crate::support::Place;
+use crate::support::DbLocation;
 use crate::support::TestDb;
-use crate::support::limit::{self, limit};
+use crate::support::limit::{self, start_time_limit};
 use crate::support::postgres::Database;
 
 /// Columns by table, in order: name, type as in src/db/schema, and whether it is nullable.
@@ -123,14 +123,14 @@ const POSTGRES_INDEXES: &str = "
 
 async fn postgres_schema(database: &Database) -> Schema {
     let mut schema = Schema::default();
-    for row in database.rows(POSTGRES_COLUMNS).await {
+    for row in database.query(POSTGRES_COLUMNS).await {
         let [table, column, kind, nullable] = <[_; 4]>::try_from(row).unwrap().map(Option::unwrap);
         let column = (column, as_declared(&kind).to_owned(), nullable == "YES");
         schema.columns.entry(table).or_default().push(column);
     }
     let names = |rows: Vec<Vec<Option<String>>>| rows.into_iter().flatten().flatten().collect();
-    schema.constraints = names(database.rows(POSTGRES_CONSTRAINTS).await);
-    schema.indexes = names(database.rows(POSTGRES_INDEXES).await);
+    schema.constraints = names(database.query(POSTGRES_CONSTRAINTS).await);
+    schema.indexes = names(database.query(POSTGRES_INDEXES).await);
     schema
 }
 
@@ -171,29 +171,29 @@ async fn postgres_up_down_up(database: &Database) -> Schema {
 
 #[test]
 fn sqlite_migrations_up_down_up_produce_the_declared_schema() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     assert_eq!(sqlite_up_down_up().columns, declared());
 }
 
 #[test]
 fn postgres_migrations_up_down_up_produce_the_schema_of_sqlite() {
     limit::block_on(async {
-        let Some(database) = Database::empty().await else { return };
+        let Some(database) = Database::create_empty().await else { return };
         assert_eq!(postgres_up_down_up(&database).await, sqlite_up_down_up());
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }
 
 #[test]
 fn both_engines_have_the_same_migrations() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     assert_eq!(versions(Engine::Sqlite).unwrap(), versions(Engine::Postgres).unwrap());
 }
 
 // db/error.rs finds the violated constraint by name on PostgreSQL and by columns on SQLite.
 #[test]
 fn unique_constraints_are_named_after_their_columns() {
-    let _limit = limit();
+    let _limit = start_time_limit();
     for migration in std::fs::read_dir("migrations/postgres").unwrap() {
         let up = std::fs::read_to_string(migration.unwrap().path().join("up.sql")).unwrap();
         let mut table = "";
@@ -221,12 +221,12 @@ both_engines! { a_database_with_a_newer_schema_is_refused, reopening_a_database_
 async fn a_database_with_a_newer_schema_is_refused(db: TestDb) {
     let place = db.close();
     match &place {
-        Place::Sqlite(folder) => {
+        DbLocation::Sqlite(folder) => {
             let path = folder.path().join("sg.db");
             let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
             diesel::sql_query(NEWER).execute(&mut conn).unwrap();
         }
-        Place::Postgres(database) => database.batch(NEWER).await,
+        DbLocation::Postgres(database) => database.execute_batch(NEWER).await,
     }
     let error = Db::open(&place.options()).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
@@ -243,12 +243,12 @@ async fn reopening_a_database_runs_no_migrations(db: TestDb) {
 #[test]
 fn a_second_process_on_the_same_file_is_refused() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let first = Db::open(&place.options()).await.unwrap();
         let error = Db::open(&place.options()).await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
         assert!(error.to_string().contains("in use by another Shoreguard"), "{error}");
-        let Place::Sqlite(folder) = &place else { unreachable!() };
+        let DbLocation::Sqlite(folder) = &place else { unreachable!() };
         let other_name = folder.path().join("other.db");
         std::os::unix::fs::symlink(folder.path().join("sg.db"), &other_name).unwrap();
         let by_other_name = Db::open(&DbOptions::new(other_name.to_str().unwrap())).await;
@@ -271,13 +271,13 @@ fn a_missing_database_folder_is_named_in_the_error() {
 #[test]
 fn replicas_that_start_together_run_migrations_once() {
     limit::block_on(async {
-        let Some(database) = Database::empty().await else { return };
+        let Some(database) = Database::create_empty().await else { return };
         let mut replicas = tokio::task::JoinSet::new();
         for _ in 0..4 {
             let options = DbOptions::new(database.url());
             replicas.spawn(async move { Db::open(&options).await.unwrap().ping().await.unwrap() });
         }
         replicas.join_all().await;
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }

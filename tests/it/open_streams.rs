@@ -73,14 +73,14 @@ async fn streams(caller: &Caller) -> Vec<Open> {
     begun
 }
 
-served! { t14_health_and_reflection_streams_end_with_their_credential }
+server_tests! { t14_health_and_reflection_streams_end_with_their_credential }
 
 async fn t14_health_and_reflection_streams_end_with_their_credential(sg: TestServer) {
     for way in ["deleted", "rotated", "deactivated"] {
         let caller = if way == "deactivated" {
-            sg.with(&sg.user("ana@example.com", pb::Role::Viewer).await)
+            sg.with_token(&sg.create_user("ana@example.com", pb::Role::Viewer).await)
         } else {
-            sg.with(&sg.admin().key(way, pb::Role::Viewer).await)
+            sg.with_token(&sg.admin().create_key(way, pb::Role::Viewer).await)
         };
         let mut begun = streams(&caller).await;
         let (_, mut nobodys, kept) = streams(&sg.anonymous()).await.remove(1);

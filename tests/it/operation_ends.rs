@@ -7,11 +7,11 @@ use prost_types::value::Kind;
 use serde_json::json;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
-use shoreguard::resources::operations::leases::Stop;
+use shoreguard::resources::operations::leases::StopCause;
 use shoreguard::resources::operations::{self, Failure};
 
 use crate::support::server::TestServer;
-use crate::support::work::{ACTION, Begin, begun, start};
+use crate::support::work::{ACTION, OperationSpec, begin_operation, start_operation};
 
 /// Returns the names and payloads of the events of an operation, after it has ended.
 async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
@@ -34,8 +34,8 @@ async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
 
 /// Returns the audit entry of the call that started the only operation of a test, after everything was stored.
 async fn entry(sg: &TestServer) -> pb::AuditEntry {
-    sg.app.audit.settled().await;
-    let mut entries = sg.admin().entries("", ACTION).await;
+    sg.app.audit.wait_settled().await;
+    let mut entries = sg.admin().audit_entries("", ACTION).await;
     assert_eq!(entries.len(), 1, "{entries:?}");
     entries.remove(0)
 }
@@ -44,7 +44,7 @@ fn detail(entry: &pb::AuditEntry) -> serde_json::Value {
     serde_json::from_str(&entry.detail_json).unwrap()
 }
 
-served! {
+server_tests! {
     a_cancellation_stops_the_operation_and_is_audited,
     an_operation_that_completes_despite_cancellation_has_succeeded,
     a_failed_operation_is_audited_and_emits_an_event,
@@ -55,23 +55,23 @@ served! {
 }
 
 async fn a_cancellation_stops_the_operation_and_is_audited(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     let admin = sg.admin();
-    let held = sg.held(&sg.work("edge", "box")).await;
-    let key = admin.key("viewer", pb::Role::Viewer).await;
-    assert_refused!(sg.with(&key).cancel(&held.id).await, NotFound, "NOT_FOUND");
-    assert_eq!(held.running.why(), None);
-    let operator = admin.key("operator", pb::Role::Operator).await;
-    let answered = sg.with(&operator).cancel(&held.id).await.unwrap();
+    let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
+    let key = admin.create_key("viewer", pb::Role::Viewer).await;
+    assert_refused!(sg.with_token(&key).cancel_operation(&held.id).await, NotFound, "NOT_FOUND");
+    assert_eq!(held.running.stop_cause(), None);
+    let operator = admin.create_key("operator", pb::Role::Operator).await;
+    let answered = sg.with_token(&operator).cancel_operation(&held.id).await.unwrap();
     assert_eq!(answered.status(), Status::Cancelling);
     held.running.cancel().cancelled().await;
-    assert_eq!(held.running.why(), Some(Stop::Cancelled));
-    let ended = admin.ended(&held.id).await;
+    assert_eq!(held.running.stop_cause(), Some(StopCause::Cancelled));
+    let ended = admin.wait_operation(&held.id).await;
     assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
-    assert_refused!(admin.cancel(&held.id).await, FailedPrecondition, "OPERATION_ENDED");
+    assert_refused!(admin.cancel_operation(&held.id).await, FailedPrecondition, "OPERATION_ENDED");
 
-    sg.app.audit.settled().await;
-    let cancels = admin.entries(&held.id, "operation.cancel").await;
+    sg.app.audit.wait_settled().await;
+    let cancels = admin.audit_entries(&held.id, "operation.cancel").await;
     let told: Vec<_> =
         cancels.iter().map(|e| (&*e.actor, e.outcome(), &*e.resource_type, &*e.gateway)).collect();
     assert_eq!(
@@ -90,9 +90,9 @@ async fn a_cancellation_stops_the_operation_and_is_audited(sg: TestServer) {
 }
 
 async fn an_operation_that_completes_despite_cancellation_has_succeeded(sg: TestServer) {
-    sg.nowhere("edge").await;
-    let work = sg.work("edge", "box");
-    let done = start(&sg.app, &work, async |running| {
+    sg.register_unreachable("edge").await;
+    let work = sg.operation_spec("edge", "box");
+    let done = start_operation(&sg.app, &work, async |running| {
         running.cancel().cancelled().await;
         Ok(json!({}))
     });
@@ -106,22 +106,22 @@ async fn an_operation_that_completes_despite_cancellation_has_succeeded(sg: Test
     while status().await == Status::Pending {
         crate::support::pause().await;
     }
-    sg.admin().cancel(&id).await.unwrap();
+    sg.admin().cancel_operation(&id).await.unwrap();
     // A second cancellation changes nothing: the operation is canceled already, or has ended.
-    let _ = sg.admin().cancel(&id).await;
-    assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+    let _ = sg.admin().cancel_operation(&id).await;
+    assert_eq!(sg.admin().wait_operation(&id).await.status(), Status::Succeeded);
     sg.finish().await;
 }
 
 async fn a_failed_operation_is_audited_and_emits_an_event(sg: TestServer) {
-    sg.nowhere("edge").await;
-    let held = sg.held(&sg.work("edge", "box")).await;
+    sg.register_unreachable("edge").await;
+    let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
     // The call has its response, but its entry stays open until the operation ends.
     assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Open);
-    held.running.ctx().detail("image", "base");
+    held.running.ctx().add_audit_detail("image", "base");
     let id = held.id.clone();
-    held.finish(Err(Failure::new(operations::Code::Refused, "quota\u{1b}[31m is full")));
-    let ended = sg.admin().ended(&id).await;
+    held.finish(Err(Failure::new(operations::FailureCode::Refused, "quota\u{1b}[31m is full")));
+    let ended = sg.admin().wait_operation(&id).await;
     assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Refused));
     assert_eq!(ended.error_message, "quota [31m is full");
     let entry = entry(&sg).await;
@@ -144,29 +144,29 @@ async fn a_failed_operation_is_audited_and_emits_an_event(sg: TestServer) {
 }
 
 async fn an_operation_that_panics_or_is_dropped_has_failed(sg: TestServer) {
-    sg.nowhere("edge").await;
-    let work = sg.work("edge", "a");
-    let panics = start(&sg.app, &work, async |_| panic!("a panic of the work"));
+    sg.register_unreachable("edge").await;
+    let work = sg.operation_spec("edge", "a");
+    let panics = start_operation(&sg.app, &work, async |_| panic!("a panic of the work"));
     let panics = panics.await.unwrap().id;
-    let running = begun(&sg.app, &sg.work("edge", "b")).await;
+    let running = begin_operation(&sg.app, &sg.operation_spec("edge", "b")).await;
     let dropped = running.id().to_owned();
     let other = running.clone();
     drop(running);
     assert_eq!(sg.admin().operation(&dropped).await.unwrap().status(), Status::Running);
     drop(other);
     for id in [panics, dropped] {
-        let ended = sg.admin().ended(&id).await;
+        let ended = sg.admin().wait_operation(&id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Internal));
     }
-    sg.app.audit.settled().await;
-    let entries = sg.admin().entries("", ACTION).await;
+    sg.app.audit.wait_settled().await;
+    let entries = sg.admin().audit_entries("", ACTION).await;
     assert!(entries.iter().all(|entry| entry.outcome() == AuditOutcome::Failed), "{entries:?}");
     sg.finish().await;
 }
 
 async fn an_operation_can_be_finished_only_once(sg: TestServer) {
-    sg.nowhere("edge").await;
-    let running = begun(&sg.app, &sg.work("edge", "box")).await;
+    sg.register_unreachable("edge").await;
+    let running = begin_operation(&sg.app, &sg.operation_spec("edge", "box")).await;
     running.step("created").await.unwrap();
     let (id, late) = (running.id().to_owned(), running.clone());
     running.finish(Ok(json!({ "name": "box" }))).await.unwrap();
@@ -178,21 +178,21 @@ async fn an_operation_can_be_finished_only_once(sg: TestServer) {
 }
 
 async fn a_sandbox_name_assigned_by_the_gateway_is_found_in_the_audit_log(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     let workspace = "team".to_owned();
-    let held = sg.held(&Begin { workspace, ..sg.work("edge", "") }).await;
-    held.running.named("brave-otter").await.unwrap();
+    let held = sg.start_held(&OperationSpec { workspace, ..sg.operation_spec("edge", "") }).await;
+    held.running.set_sandbox("brave-otter").await.unwrap();
     assert_eq!(sg.admin().operation(&held.id).await.unwrap().sandbox, "brave-otter");
     let id = held.id.clone();
     held.finish(Ok(json!({})));
-    sg.admin().ended(&id).await;
-    sg.app.audit.settled().await;
-    let found = sg.admin().entries("team/brave-otter", ACTION).await;
+    sg.admin().wait_operation(&id).await;
+    sg.app.audit.wait_settled().await;
+    let found = sg.admin().audit_entries("team/brave-otter", ACTION).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].resource_id, "team/brave-otter");
     let until = pb::ListAuditEntriesRequest {
         resource_id: "team/brave-otter".into(),
-        until_time: Some(shoreguard::rpc::wire::time(
+        until_time: Some(shoreguard::rpc::wire::to_timestamp(
             sg.app.clock.now().plus(Duration::from_secs(1)),
         )),
         page_size: 1,
@@ -205,10 +205,13 @@ async fn a_sandbox_name_assigned_by_the_gateway_is_found_in_the_audit_log(sg: Te
 }
 
 async fn an_oversized_result_is_truncated_and_marked(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     let large = json!({ "stdout": "x".repeat(70_000), "exit_code": 0 });
-    let id = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(large)).await.unwrap().id;
-    let ended = sg.admin().ended(&id).await;
+    let id = start_operation(&sg.app, &sg.operation_spec("edge", "box"), async |_| Ok(large))
+        .await
+        .unwrap()
+        .id;
+    let ended = sg.admin().wait_operation(&id).await;
     let fields = ended.result.unwrap().fields;
     assert_eq!(fields["truncated"].kind, Some(Kind::BoolValue(true)));
     assert_eq!(fields["exit_code"].kind, Some(Kind::NumberValue(0.0)));

@@ -4,20 +4,20 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use serde_json::json;
-use shoreguard::access::authn::token::Grant;
+use shoreguard::access::authn::token::TokenGrant;
 use shoreguard::access::principal::Caller as Known;
 use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{OperationErrorCode as Code, OperationStatus as Status};
 
-use crate::access_bindings::{of, set};
-use crate::boot_hook_runs::{lives, waiting};
-use crate::boot_hooks::{PRE, create, gateway, hook, with_folder};
-use crate::operation_leases::{RESUMING, killed, once};
+use crate::access_bindings::{set_role_request, subject_of};
+use crate::boot_hook_runs::{is_alive, wait_for_waiting};
+use crate::boot_hooks::{PRE, create_hook, hook_request, start_gateway, with_folder};
+use crate::operation_leases::{RESUMING, run_once, start_and_kill};
 use crate::support::people::PASSWORD;
-use crate::support::server::{Caller, TestServer, run_quiet};
-use crate::support::work::{Begin, Held};
+use crate::support::server::{Caller, TestServer, run_without_jobs};
+use crate::support::work::{HeldOperation, OperationSpec};
 
 /// Time for work to stop: one second, plus the delay of a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
@@ -31,25 +31,31 @@ fn caller(sg: &TestServer, credential: &str) -> Known {
 }
 
 /// Starts work on `edge` with a credential. It runs until it is stopped.
-async fn held(sg: &TestServer, credential: &str) -> Held {
-    sg.held(&Begin { key: credential.to_owned(), exec: true, ..sg.work("edge", "box") }).await
+async fn held(sg: &TestServer, credential: &str) -> HeldOperation {
+    sg.start_held(&OperationSpec {
+        key: credential.to_owned(),
+        exec: true,
+        ..sg.operation_spec("edge", "box")
+    })
+    .await
 }
 
 /// Creates Ana, who is admin of the gateway `edge` only and may start the work of these tests. Returns her session.
 async fn ana(sg: &TestServer) -> String {
-    let session = sg.user(ANA, pb::Role::None).await;
+    let session = sg.create_user(ANA, pb::Role::None).await;
     bind_ana(sg, pb::Role::Admin).await;
     session
 }
 
 async fn bind_ana(sg: &TestServer, role: pb::Role) {
-    let subject = of(pb::subject::Subject::User(ANA.to_owned()));
-    let request = pb::SetGatewayRoleRequest { subject: Some(subject), ..set("", "edge", role) };
+    let subject = subject_of(pb::subject::Subject::User(ANA.to_owned()));
+    let request =
+        pb::SetGatewayRoleRequest { subject: Some(subject), ..set_role_request("", "edge", role) };
     sg.admin().access().set_gateway_role(request).await.unwrap();
 }
 
 async fn stopped(sg: &TestServer, id: &str, since: Instant, why: &str) {
-    let ended = sg.admin().ended(id).await;
+    let ended = sg.admin().wait_operation(id).await;
     assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
     assert_eq!(
         (ended.status(), ended.error_code()),
@@ -91,7 +97,7 @@ enum Loss {
 }
 
 async fn lose(sg: &TestServer, session: &str, loss: Loss) {
-    let (admin, user, ana) = (sg.admin(), ANA.to_owned(), sg.with(session));
+    let (admin, user, ana) = (sg.admin(), ANA.to_owned(), sg.with_token(session));
     match loss {
         Loss::Deactivated => sg.deactivate(ANA).await,
         Loss::Deleted => {
@@ -127,7 +133,7 @@ async fn lose(sg: &TestServer, session: &str, loss: Loss) {
     }
 }
 
-served! {
+server_tests! {
     t14_an_operation_stops_when_its_caller_loses_the_right_to_it,
     an_operation_continues_after_its_token_expires_and_with_a_sufficient_role,
     an_operation_continues_after_a_key_rotation_with_overlap,
@@ -135,7 +141,7 @@ served! {
 }
 
 async fn t14_an_operation_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     for loss in [
         Loss::Deactivated,
         Loss::Deleted,
@@ -165,11 +171,11 @@ async fn t14_an_operation_stops_when_its_caller_loses_the_right_to_it(sg: TestSe
 }
 
 async fn an_operation_continues_after_its_token_expires_and_with_a_sufficient_role(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     let session = ana(&sg).await;
     let known = caller(&sg, &session);
     let now = sg.app.clock.now();
-    let short = Grant {
+    let short = TokenGrant {
         principal: known.principal(),
         version: known.version(),
         session: known.session(),
@@ -180,26 +186,26 @@ async fn an_operation_continues_after_its_token_expires_and_with_a_sufficient_ro
     };
     let short = sg.app.authn.tokens.issue(&short).unwrap();
     let held = held(&sg, &short).await;
-    let waiting = sg.app.spawn(wait(sg.with(&short), held.id.clone()));
+    let waiting = sg.app.spawn(wait(sg.with_token(&short), held.id.clone()));
     registered(&sg, 1).await;
     // Less than the duration of a lease.
     sg.app.clock.advance(Duration::from_secs(20));
     feed::refresh(&sg.app).await.unwrap();
-    sg.app.live.sweep(&sg.app.snapshot);
+    sg.app.live.recheck_all(&sg.app.snapshot);
     assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
     assert!(!held.running.cancel().is_cancelled(), "its token has ended as planned");
     bind_ana(&sg, pb::Role::Operator).await;
     assert!(!held.running.cancel().is_cancelled(), "an operator may have begun it, too");
     let id = held.id.clone();
     held.finish(Ok(json!({})));
-    assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+    assert_eq!(sg.admin().wait_operation(&id).await.status(), Status::Succeeded);
     sg.finish().await;
 }
 
 async fn an_operation_continues_after_a_key_rotation_with_overlap(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     let admin = sg.admin();
-    let key = admin.key("ci", pb::Role::Admin).await;
+    let key = admin.create_key("ci", pb::Role::Admin).await;
     let held = held(&sg, &key).await;
     let rotate = |seconds| pb::RotateServicePrincipalRequest {
         service_principal: "ci".to_owned(),
@@ -209,7 +215,7 @@ async fn an_operation_continues_after_a_key_rotation_with_overlap(sg: TestServer
     admin.service_principals().rotate_service_principal(rotate(5)).await.unwrap();
     sg.app.clock.advance(Duration::from_secs(10));
     feed::refresh(&sg.app).await.unwrap();
-    sg.app.live.sweep(&sg.app.snapshot);
+    sg.app.live.recheck_all(&sg.app.snapshot);
     assert!(!held.running.cancel().is_cancelled(), "the overlap has ended as planned");
     let since = Instant::now();
     admin.service_principals().rotate_service_principal(rotate(0)).await.unwrap();
@@ -218,15 +224,15 @@ async fn an_operation_continues_after_a_key_rotation_with_overlap(sg: TestServer
 }
 
 async fn t14_a_waiting_call_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-    sg.nowhere("edge").await;
+    sg.register_unreachable("edge").await;
     let admin = sg.admin();
     // Another caller has started it, so that the operation itself continues.
-    let held = sg.held(&sg.work("edge", "box")).await;
+    let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
     #[expect(clippy::async_yields_async, reason = "the call goes on while the test does")]
     let operator = async || {
-        let key = admin.key("ops", pb::Role::None).await;
+        let key = admin.create_key("ops", pb::Role::None).await;
         admin.bind("ops", "edge", pb::Role::Operator).await;
-        let waiting = sg.app.spawn(wait(sg.with(&key), held.id.clone()));
+        let waiting = sg.app.spawn(wait(sg.with_token(&key), held.id.clone()));
         registered(&sg, 1).await;
         waiting
     };
@@ -250,29 +256,29 @@ async fn t14_a_waiting_call_is_refused_when_its_caller_loses_the_right_to_it(sg:
     assert_refused!(waiting.await.unwrap(), NotFound, "NOT_FOUND");
     delete().await;
     // The caller who has started the operation needs no role to see it, but a valid credential.
-    let key = admin.key("ops", pb::Role::Admin).await;
+    let key = admin.create_key("ops", pb::Role::Admin).await;
     let own = self::held(&sg, &key).await;
-    let waiting = sg.app.spawn(wait(sg.with(&key), own.id.clone()));
+    let waiting = sg.app.spawn(wait(sg.with_token(&key), own.id.clone()));
     registered(&sg, 1).await;
     delete().await;
     assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
     assert!(since.elapsed() < STOPS_WITHIN * 4, "none of them waits for its timeout");
     let id = held.id.clone();
     held.finish(Ok(json!({})));
-    assert_eq!(admin.ended(&id).await.status(), Status::Succeeded);
+    assert_eq!(admin.wait_operation(&id).await.status(), Status::Succeeded);
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned with_folder;
     t14_a_manually_started_hook_stops_when_its_caller_loses_the_right_to_it,
 }
 
 async fn t14_a_manually_started_hook_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
-    let simulator = gateway(&sg, "edge").await;
-    waiting(&sg);
-    let hook = create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
-    let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let simulator = start_gateway(&sg, "edge").await;
+    wait_for_waiting(&sg);
+    let hook = create_hook(&sg.admin(), hook_request("wait", PRE, "wait")).await.unwrap();
+    let ops = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
     let running = sg.app.spawn(async move {
         let request = pb::RunBootHookRequest {
             gateway: "edge".to_owned(),
@@ -292,15 +298,15 @@ async fn t14_a_manually_started_hook_stops_when_its_caller_loses_the_right_to_it
     // The response does not matter. It arrives when the hook has ended.
     let _ = running.await.unwrap();
     assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
-    assert!(!lives(child.trim()), "the hook has ended with what it began");
+    assert!(!is_alive(child.trim()), "the hook has ended with what it began");
     simulator.stop().await;
     sg.finish().await;
 }
 
 /// Runs a test on PostgreSQL, the only engine with replicas.
 fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
-    run_quiet(Engine::Postgres, async |sg: TestServer| {
-        sg.nowhere("edge").await;
+    run_without_jobs(Engine::Postgres, async |sg: TestServer| {
+        sg.register_unreachable("edge").await;
         test(sg).await;
     });
 }
@@ -308,10 +314,14 @@ fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
 #[test]
 fn t14_a_takeover_undoes_an_operation_whose_key_was_rotated_meanwhile() {
     on_replicas(async |sg| {
-        let key = sg.admin().key("ci", pb::Role::Admin).await;
-        let begin = Begin { key, input: Some(b"input".to_vec()), ..sg.work("edge", "box") };
+        let key = sg.admin().create_key("ci", pb::Role::Admin).await;
+        let begin = OperationSpec {
+            key,
+            input: Some(b"input".to_vec()),
+            ..sg.operation_spec("edge", "box")
+        };
         for replaced in [false, true] {
-            let id = killed(&sg, begin.clone(), "made").await;
+            let id = start_and_kill(&sg, begin.clone(), "made").await;
             if replaced {
                 let name = "ci".to_owned();
                 let request = pb::RotateServicePrincipalRequest {
@@ -320,9 +330,9 @@ fn t14_a_takeover_undoes_an_operation_whose_key_was_rotated_meanwhile() {
                 };
                 sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
             }
-            sg.app.db.move_clock(Duration::from_secs(31));
-            assert_eq!(once(&sg.app, &RESUMING).await, 1);
-            let ended = sg.admin().ended(&id).await;
+            sg.app.db.advance_clock(Duration::from_secs(31));
+            assert_eq!(run_once(&sg.app, &RESUMING).await, 1);
+            let ended = sg.admin().wait_operation(&id).await;
             let expected = if replaced { Status::Failed } else { Status::Succeeded };
             assert_eq!(ended.status(), expected, "{ended:?}");
             assert_eq!(ended.error_message.contains("no longer valid"), replaced, "{ended:?}");
@@ -335,10 +345,13 @@ fn t14_a_takeover_undoes_an_operation_whose_key_was_rotated_meanwhile() {
 fn t14_a_lost_right_is_stored_as_cancelling_for_a_later_takeover() {
     on_replicas(async |sg| {
         // Work that does not stop by itself, so that the test sees the state in between.
-        let key = sg.admin().key("ci", pb::Role::None).await;
+        let key = sg.admin().create_key("ci", pb::Role::None).await;
         sg.admin().bind("ci", "edge", pb::Role::Admin).await;
-        let running =
-            crate::support::work::begun(&sg.app, &Begin { key, ..sg.work("edge", "box") }).await;
+        let running = crate::support::work::begin_operation(
+            &sg.app,
+            &OperationSpec { key, ..sg.operation_spec("edge", "box") },
+        )
+        .await;
         sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             while sg.admin().operation(running.id()).await.unwrap().status() != Status::Cancelling {
@@ -348,7 +361,7 @@ fn t14_a_lost_right_is_stored_as_cancelling_for_a_later_takeover() {
         waited.await.unwrap();
         let id = running.id().to_owned();
         running.finish(Err(shoreguard::resources::operations::Failure::cancelled())).await.unwrap();
-        assert_eq!(sg.admin().ended(&id).await.error_code(), Code::Cancelled);
+        assert_eq!(sg.admin().wait_operation(&id).await.error_code(), Code::Cancelled);
         sg.finish().await;
     });
 }

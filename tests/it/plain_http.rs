@@ -10,9 +10,9 @@ use hyper_util::rt::TokioIo;
 use shoreguard::db::Engine;
 use tokio::net::TcpStream;
 
-use crate::support::http::{get, post, send, until_closed};
+use crate::support::http::{get, post, send, send_until_closed};
 use crate::support::server::TestServer;
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 const DISCOVERY: &str = "/gateways/edge/.well-known/openid-configuration";
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -23,7 +23,7 @@ fn grpc(path: &str) -> Request<Full<Bytes>> {
     request.body(Full::from(Bytes::from_static(&[0; 5]))).unwrap()
 }
 
-served! {
+server_tests! {
     grpc_calls_over_http1_are_refused,
     an_unknown_path_is_not_found_and_has_an_empty_body,
     every_plain_http_response_forbids_caching_and_framing,
@@ -97,7 +97,7 @@ async fn every_plain_http_response_forbids_caching_and_framing(sg: TestServer) {
 async fn a_connection_serves_several_requests_and_ends_with_the_server(sg: TestServer) {
     let socket = TcpStream::connect(sg.address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
-    let connection = sg.app.main().spawn(connection);
+    let connection = sg.app.main_runtime().spawn(connection);
     for _ in 0..3 {
         let request =
             Request::get(DISCOVERY).header("host", "sg").body(Full::<Bytes>::default()).unwrap();
@@ -129,9 +129,9 @@ async fn the_size_of_the_request_headers_is_limited(sg: TestServer) {
             "a".repeat(bytes)
         )
     };
-    let answer = until_closed(sg.address, head(8 * 1024).as_bytes()).await;
+    let answer = send_until_closed(sg.address, head(8 * 1024).as_bytes()).await;
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
-    let answer = until_closed(sg.address, head(40 * 1024).as_bytes()).await;
+    let answer = send_until_closed(sg.address, head(40 * 1024).as_bytes()).await;
     assert!(
         answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
         "{}",
@@ -143,7 +143,7 @@ async fn the_size_of_the_request_headers_is_limited(sg: TestServer) {
 #[test]
 fn t16_an_idle_or_incomplete_connection_is_closed() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.server.handshake_seconds = 1;
         })
@@ -152,7 +152,7 @@ fn t16_an_idle_or_incomplete_connection_is_closed() {
         let said: [&[u8]; 5] =
             [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM", b"GET / HTT", idle.as_bytes()];
         let ends = said.map(|bytes| {
-            let ended = until_closed(sg.address, bytes);
+            let ended = send_until_closed(sg.address, bytes);
             async move { tokio::time::timeout(Duration::from_secs(8), ended).await }
         });
         for (ended, said) in futures_util::future::join_all(ends).await.into_iter().zip(said) {
@@ -166,7 +166,7 @@ fn t16_an_idle_or_incomplete_connection_is_closed() {
 #[test]
 fn t16_token_requests_are_rate_limited_per_address() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.token_requests_per_minute = 3;
         })
@@ -191,7 +191,7 @@ fn t16_token_requests_are_rate_limited_per_address() {
 #[test]
 fn the_token_service_is_disabled_without_a_public_url() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.server.public_url = Some(String::new());
         })

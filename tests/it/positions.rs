@@ -14,7 +14,7 @@ use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Time
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 
-use crate::support::server::{TestServer, run_quiet};
+use crate::support::server::{TestServer, run_without_jobs};
 
 /// Longer than a call that waits for nothing, and shorter than the timeout of a wait for a connection.
 const UNANSWERED: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
     for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_quiet(engine, &test);
+        run_without_jobs(engine, &test);
     }
 }
 
@@ -64,7 +64,7 @@ async fn write(app: &App, what: &str) {
         at: app.clock.now(),
     };
     app.db.transaction(async |conn| outbox::enqueue(conn, event).await).await.unwrap();
-    app.feed.written();
+    app.feed.notify_committed();
 }
 
 fn from_now() -> pb::WatchEventsRequest {
@@ -73,7 +73,7 @@ fn from_now() -> pb::WatchEventsRequest {
 }
 
 async fn number(app: &Arc<App>) {
-    workers::once(app, &SEQUENCER).await.unwrap();
+    workers::run_once(app, &SEQUENCER).await.unwrap();
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn watch_events_responds_after_its_start_position_is_known() {
 #[test]
 fn watch_gateways_responds_after_its_start_position_is_known() {
     on_both(async |sg: TestServer| {
-        sg.nowhere("edge").await;
+        sg.register_unreachable("edge").await;
         number(&sg.app).await;
         let held = hold_readers(&sg.app).await;
         let admin = sg.admin();
@@ -110,7 +110,7 @@ fn watch_gateways_responds_after_its_start_position_is_known() {
                 break message.sequence;
             }
         };
-        sg.nowhere("core").await;
+        sg.register_unreachable("core").await;
         number(&sg.app).await;
         let told = loop {
             let message = next(&mut stream).await;
@@ -130,8 +130,8 @@ fn watch_gateways_responds_after_its_start_position_is_known() {
 #[test]
 fn watch_operation_starts_with_the_state_before_the_response() {
     on_both(async |sg: TestServer| {
-        sg.nowhere("edge").await;
-        let work = sg.held(&sg.work("edge", "box")).await;
+        sg.register_unreachable("edge").await;
+        let work = sg.start_held(&sg.operation_spec("edge", "box")).await;
         let id = work.id.clone();
         let held = hold_readers(&sg.app).await;
         let admin = sg.admin();
@@ -139,7 +139,7 @@ fn watch_operation_starts_with_the_state_before_the_response() {
         let call = async move { admin.operations().watch_operation(request).await };
         let mut stream = answered_after(&sg, held, call).await;
         work.finish(Ok(json!({})));
-        sg.admin().ended(&id).await;
+        sg.admin().wait_operation(&id).await;
         let mut seen = Vec::new();
         while let Some(message) = timeout(SOON, stream.message()).await.unwrap().unwrap() {
             seen.push(message.operation.unwrap().status());
@@ -166,23 +166,23 @@ fn an_error_before_the_first_message_is_the_status_of_the_call() {
             sandbox: "box".into(),
             ..Default::default()
         };
-        sg.nowhere("edge").await;
+        sg.register_unreachable("edge").await;
         let refused = admin.sboms().download_sbom(nothing).await;
         assert_refused!(refused, NotFound, "NOT_FOUND");
         sg.finish().await;
     });
 }
 
-served! {
+server_tests! {
     watch_sandbox_responds_after_its_gateway_has_responded,
     no_event_after_the_response_of_watch_events_is_missed,
 }
 
 async fn watch_sandbox_responds_after_its_gateway_has_responded(sg: TestServer) {
     for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-        let gateway = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        let gateway = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         gateway.seed_demo().unwrap();
-        sg.gateway(name, gateway.addr()).await;
+        sg.register_gateway(name, gateway.addr()).await;
         let request = |sandbox: &str| pb::WatchSandboxRequest {
             gateway: name.into(),
             sandbox: sandbox.into(),

@@ -108,7 +108,7 @@ fn assert_refused(opened: Result<Db, Error>, because: &str) {
 #[test]
 fn a_postgres_server_is_accepted_only_with_a_trusted_ca_and_its_host_name() {
     limit::block_on(async {
-        let Some(database) = Database::migrated().await else { return };
+        let Some(database) = Database::create_migrated().await else { return };
         let folder = tempfile::tempdir().unwrap();
         let (roots, tls) = authority(&folder);
         let door = Door::open(database.socket(), Some(tls)).await;
@@ -121,17 +121,17 @@ fn a_postgres_server_is_accepted_only_with_a_trusted_ca_and_its_host_name() {
         let other_authority = door.options("localhost", &database, None);
         assert_refused(Db::open(&other_authority).await, "certificate");
         assert!(!door.plain.load(Ordering::SeqCst));
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }
 
 #[test]
 fn a_postgres_server_without_tls_receives_no_data() {
     limit::block_on(async {
-        let Some(database) = Database::migrated().await else { return };
+        let Some(database) = Database::create_migrated().await else { return };
         let door = Door::open(database.socket(), None).await;
         assert_refused(Db::open(&door.options("localhost", &database, None)).await, "TLS");
         assert!(!door.plain.load(Ordering::SeqCst));
-        database.drop_it().await;
+        database.drop_database().await;
     });
 }

@@ -7,19 +7,19 @@ use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
-use crate::support::dns::{self, address};
+use crate::support::dns::{self, address_record};
 use crate::support::server::TestServer;
 
 const HOST: &str = "edge.fleet.test";
 const TOKEN: &str = "a-token-that-must-not-leak";
 
 fn asking(config: &mut Config) {
-    dns::asked(config, &[address(HOST, "127.0.0.2")]);
+    dns::use_dns_server(config, &[address_record(HOST, "127.0.0.2")]);
 }
 
 /// Starts a gateway on the only allowed address.
 async fn simulator() -> Simulator {
-    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    let mut options = SimulatorOptions::new(Generation::V0_1);
     options.listen = SocketAddr::from(([127, 0, 0, 2], 0));
     options.require_bearer = Some(TOKEN.to_owned());
     Simulator::start(options).await.unwrap()
@@ -45,7 +45,7 @@ async fn tested(sg: &TestServer) -> pb::TestGatewayResponse {
 
 const FORBIDDEN: &str = "the address must not be connected to";
 
-served! {
+server_tests! {
     tuned asking;
     a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used,
     every_address_of_a_host_name_is_checked_at_registration,
@@ -53,7 +53,7 @@ served! {
 }
 
 async fn a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used(sg: TestServer) {
-    let (mut dns, simulator) = (dns::taken(), simulator().await);
+    let (mut dns, simulator) = (dns::take_dns_server(), simulator().await);
     let port = simulator.addr().port();
     // The target of the attack: a service on the same port that only this host can reach.
     let inside = TcpListener::bind(("127.0.0.1", port)).unwrap();
@@ -74,7 +74,7 @@ async fn a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used(sg: Tes
         &["127.0.0.2", "127.0.0.1"],
         &["127.0.0.2", "::1"],
     ] {
-        let records: Vec<_> = moved.iter().map(|ip| address(HOST, ip)).collect();
+        let records: Vec<_> = moved.iter().map(|ip| address_record(HOST, ip)).collect();
         dns.serve(&records);
         let answer = tested(&sg).await;
         assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN), "{moved:?}");
@@ -86,13 +86,13 @@ async fn a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used(sg: Tes
 }
 
 async fn every_address_of_a_host_name_is_checked_at_registration(sg: TestServer) {
-    let (mut dns, simulator) = (dns::taken(), simulator().await);
-    dns.serve(&[address(HOST, "127.0.0.2"), address(HOST, "127.0.0.1")]);
+    let (mut dns, simulator) = (dns::take_dns_server(), simulator().await);
+    dns.serve(&[address_record(HOST, "127.0.0.2"), address_record(HOST, "127.0.0.1")]);
     let refused = sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await;
     assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
     assert!(simulator.calls().is_empty(), "{:?}", simulator.calls());
 
-    dns.serve(&[address(HOST, "127.0.0.2")]);
+    dns.serve(&[address_record(HOST, "127.0.0.2")]);
     sg.admin().gateways().register_gateway(edge(simulator.addr().port())).await.unwrap();
     assert!(tested(&sg).await.reachable);
     simulator.stop().await;
@@ -100,7 +100,7 @@ async fn every_address_of_a_host_name_is_checked_at_registration(sg: TestServer)
 }
 
 async fn an_unresolvable_host_name_is_checked_again_when_it_resolves(sg: TestServer) {
-    let mut dns = dns::taken();
+    let mut dns = dns::take_dns_server();
     let inside = TcpListener::bind("127.0.0.1:0").unwrap();
     inside.set_nonblocking(true).unwrap();
     dns.stop();
@@ -108,7 +108,7 @@ async fn an_unresolvable_host_name_is_checked_again_when_it_resolves(sg: TestSer
         sg.admin().gateways().register_gateway(edge(inside.local_addr().unwrap().port())).await;
     let gateway = registered.unwrap().into_inner().gateway.unwrap();
     assert_eq!(gateway.status(), pb::GatewayStatus::Unreachable);
-    dns.serve(&[address(HOST, "127.0.0.1")]);
+    dns.serve(&[address_record(HOST, "127.0.0.1")]);
     let answer = tested(&sg).await;
     assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN));
     assert!(inside.accept().is_err(), "somebody has connected");

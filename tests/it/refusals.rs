@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use futures_util::StreamExt;
 use prost::Message;
 use serde_json::Value;
-use shoreguard::access::policy::Streaming;
+use shoreguard::access::policy::StreamingMode;
 use shoreguard::db::on_conn;
 use shoreguard::db::schema::audit_log;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
@@ -17,8 +17,8 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::proxy::raw::framed;
-use crate::proxy::rogue::{frame, literal};
+use crate::proxy::raw::encode_framed;
+use crate::proxy::rogue::{hpack_literal, http2_frame};
 use crate::support::server::TestServer;
 
 const LIST_USERS: &str = "/shoreguard.v1.UserService/ListUsers";
@@ -39,7 +39,7 @@ const END_HEADERS: u8 = 4;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
 /// Returns the number of denied rows of an actor, and the number of calls that they count.
-pub(crate) async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
+pub(crate) async fn denied_entries(sg: &TestServer, actor: &str) -> (usize, u64) {
     let mut conn = sg.app.db.read().await.unwrap();
     let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
         .filter(audit_log::actor.eq(actor).and(audit_log::outcome.eq("denied")))
@@ -51,7 +51,7 @@ pub(crate) async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
 }
 
 /// Returns how many calls of an action were denied. The recorder must have stored its counts.
-pub(crate) async fn denied_of(sg: &TestServer, action: &str) -> u64 {
+pub(crate) async fn denied_count(sg: &TestServer, action: &str) -> u64 {
     let mut conn = sg.app.db.read().await.unwrap();
     let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
         .filter(audit_log::action.eq(action).and(audit_log::outcome.eq("denied")))
@@ -70,7 +70,7 @@ fn count(detail: Option<&str>) -> u64 {
 /// Waits until the server has no more tasks than before.
 async fn tasks_are_over(sg: &TestServer, before: usize) {
     for _ in 0..500 {
-        if sg.app.main().metrics().num_alive_tasks() <= before {
+        if sg.app.main_runtime().metrics().num_alive_tasks() <= before {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -86,7 +86,7 @@ async fn hang_up(
 ) {
     let mut socket = TcpStream::connect(sg.address).await.unwrap();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    bytes.extend(http2_frame(SETTINGS, 0, 0, &[]));
     // Method and scheme are entries of HPACK's static table.
     let mut headers = vec![0x83, 0x86];
     for (name, value) in [
@@ -97,20 +97,20 @@ async fn hang_up(
         ("authorization", &format!("Bearer {key}")),
         ("x-shoreguard-gateway", gateway),
     ] {
-        headers.extend(literal(name, value));
+        headers.extend(hpack_literal(name, value));
     }
     for n in 0..HUNG_UP {
         let stream = 2 * n + 1;
         // Half of them end their request first.
         let ended = if n % 2 == 0 { END_STREAM } else { 0 };
-        bytes.extend(frame(HEADERS, END_HEADERS, stream, &headers));
-        bytes.extend(frame(DATA, ended, stream, &framed(message)));
-        bytes.extend(frame(RESET, 0, stream, &CANCEL));
+        bytes.extend(http2_frame(HEADERS, END_HEADERS, stream, &headers));
+        bytes.extend(http2_frame(DATA, ended, stream, &encode_framed(message)));
+        bytes.extend(http2_frame(RESET, 0, stream, &CANCEL));
     }
     // The server handles streams in order: when the last call has its response, all others were received.
     let last = 2 * HUNG_UP + 1;
-    bytes.extend(frame(HEADERS, END_HEADERS, last, &headers));
-    bytes.extend(frame(DATA, END_STREAM, last, &framed(message)));
+    bytes.extend(http2_frame(HEADERS, END_HEADERS, last, &headers));
+    bytes.extend(http2_frame(DATA, END_STREAM, last, &encode_framed(message)));
     socket.write_all(&bytes).await.unwrap();
     let answered = answered(&mut socket, last);
     tokio::time::timeout(Duration::from_secs(20), answered).await.unwrap();
@@ -131,64 +131,64 @@ async fn answered(socket: &mut TcpStream, stream: u32) {
     }
 }
 
-served! {
+server_tests! {
     t16_repeated_refusals_of_a_known_caller_are_counted,
     the_first_refusal_of_each_method_and_reason_is_audited_immediately,
     t16_a_refusal_is_recorded_even_if_the_caller_disconnects,
 }
 
 async fn t16_repeated_refusals_of_a_known_caller_are_counted(sg: TestServer) {
-    let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+    let nobody = sg.with_token(&sg.admin().create_key("nobody", pb::Role::None).await);
     let calls = futures_util::stream::iter(0..FLOOD).map(|_| {
         let nobody = nobody.clone();
         async move {
-            let refused = nobody.raw(LIST_USERS, Streaming::Unary, Vec::new(), &[]).await;
+            let refused = nobody.call_raw(LIST_USERS, StreamingMode::Unary, Vec::new(), &[]).await;
             assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         }
     });
     calls.buffer_unordered(32).collect::<Vec<()>>().await;
     // Stores the counts, as a shutdown does.
     sg.app.audit.drain().await;
-    let (rows, total) = denied(&sg, "sp:nobody").await;
+    let (rows, total) = denied_entries(&sg, "sp:nobody").await;
     assert_eq!(total, FLOOD as u64);
     assert!(rows <= ROWS_MAX, "{rows} rows");
     sg.finish().await;
 }
 
 async fn the_first_refusal_of_each_method_and_reason_is_audited_immediately(sg: TestServer) {
-    let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+    let nobody = sg.with_token(&sg.admin().create_key("nobody", pb::Role::None).await);
     let groups = "/shoreguard.v1.GroupService/ListGroups";
     for path in [LIST_USERS, groups, LIST_USERS, groups] {
-        let refused = nobody.raw(path, Streaming::Unary, Vec::new(), &[]).await;
+        let refused = nobody.call_raw(path, StreamingMode::Unary, Vec::new(), &[]).await;
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
     }
     for _ in 0..500 {
-        if denied(&sg, "sp:nobody").await == (2, 2) {
+        if denied_entries(&sg, "sp:nobody").await == (2, 2) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(denied(&sg, "sp:nobody").await, (2, 2));
+    assert_eq!(denied_entries(&sg, "sp:nobody").await, (2, 2));
     sg.app.audit.drain().await;
-    assert_eq!(denied(&sg, "sp:nobody").await, (4, 4));
+    assert_eq!(denied_entries(&sg, "sp:nobody").await, (4, 4));
     sg.finish().await;
 }
 
 async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer) {
     let mut fleet = Vec::new();
     for name in ["edge", "elsewhere"] {
-        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+        sg.register_gateway(name, simulator.addr()).await;
         fleet.push(simulator);
     }
     let admin = sg.admin();
-    let before = sg.app.main().metrics().num_alive_tasks();
+    let before = sg.app.main_runtime().metrics().num_alive_tasks();
     // Each caller has the role on another gateway, so that only the message shows that the call must be refused.
-    let read = admin.key("read", pb::Role::None).await;
+    let read = admin.create_key("read", pb::Role::None).await;
     admin.bind("read", "edge", pb::Role::Admin).await;
     hang_up(&sg, &read, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
 
-    let write = admin.key("write", pb::Role::None).await;
+    let write = admin.create_key("write", pb::Role::None).await;
     admin.bind("write", "edge", pb::Role::Admin).await;
     let unregister =
         pb::UnregisterGatewayRequest { gateway: "elsewhere".into(), ..Default::default() };
@@ -196,7 +196,7 @@ async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer
     hang_up(&sg, &write, (path, ""), &unregister).await;
 
     // Refused before the body is read.
-    let gate = admin.key("gate", pb::Role::None).await;
+    let gate = admin.create_key("gate", pb::Role::None).await;
     hang_up(&sg, &gate, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
 
     // Proxied: refused because of the content of the message, before and after a connection to the gateway is open.
@@ -205,19 +205,22 @@ async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer
         v0_1::UpdateConfigRequest { sandbox: "box".into(), setting_key, ..Default::default() };
     let path = "/openshell.v1.OpenShell/UpdateConfig";
     for name in ["cold", "warm"] {
-        let operator = admin.key(name, pb::Role::None).await;
+        let operator = admin.create_key(name, pb::Role::None).await;
         admin.bind(name, "edge", pb::Role::Operator).await;
         hang_up(&sg, &operator, (path, "edge"), &update).await;
         // On every core.
         for _ in 0..8 {
             let list = "/openshell.v1.OpenShell/ListSandboxes";
             let edge = [("x-shoreguard-gateway", "edge")];
-            sg.with(&operator).raw(list, Streaming::Unary, Vec::new(), &edge).await.unwrap();
+            sg.with_token(&operator)
+                .call_raw(list, StreamingMode::Unary, Vec::new(), &edge)
+                .await
+                .unwrap();
         }
     }
 
     // Proxied: refused because of the named gateway.
-    let viewer = admin.key("viewer", pb::Role::None).await;
+    let viewer = admin.create_key("viewer", pb::Role::None).await;
     admin.bind("viewer", "edge", pb::Role::Viewer).await;
     admin.bind("viewer", "elsewhere", pb::Role::Admin).await;
     let delete = v0_1::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
@@ -227,7 +230,7 @@ async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer
     tasks_are_over(&sg, before).await;
     sg.app.audit.drain().await;
     for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer", "sp:cold", "sp:warm"] {
-        let (rows, total) = denied(&sg, actor).await;
+        let (rows, total) = denied_entries(&sg, actor).await;
         // The call whose caller waited was refused as well.
         assert_eq!(total, u64::from(HUNG_UP) + 1, "{actor}: {rows} rows");
         assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");

@@ -7,7 +7,7 @@ use crate::support::server::TestServer;
 const ID: &str = "5f0f6a4e-0f43-4b07-9d3c-1a2b3c4d5e6f";
 
 async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
     sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries
 }
@@ -22,7 +22,7 @@ async fn unbind(sg: &TestServer, name: &str) {
     sg.admin().access().remove_gateway_role(request).await.unwrap();
 }
 
-served! {
+server_tests! {
     t17_a_replay_leaves_an_audit_entry_marked_as_replay,
     t17_a_replay_requires_the_role_on_the_gateway_of_its_resource,
 }
@@ -46,12 +46,12 @@ async fn t17_a_replay_leaves_an_audit_entry_marked_as_replay(sg: TestServer) {
 }
 
 async fn t17_a_replay_requires_the_role_on_the_gateway_of_its_resource(sg: TestServer) {
-    sg.nowhere("edge").await;
-    let key = sg.admin().key("other", pb::Role::None).await;
+    sg.register_unreachable("edge").await;
+    let key = sg.admin().create_key("other", pb::Role::None).await;
     sg.admin().bind("other", "edge", pb::Role::Operator).await;
-    let held = sg.held(&sg.work("edge", "box")).await;
+    let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
     let request = pb::CancelOperationRequest { operation: held.id.clone(), request_id: ID.into() };
-    let cancel = async || sg.with(&key).operations().cancel_operation(request.clone()).await;
+    let cancel = async || sg.with_token(&key).operations().cancel_operation(request.clone()).await;
     let first = cancel().await.unwrap().into_inner();
     assert_eq!(cancel().await.unwrap().into_inner(), first);
     unbind(&sg, "other").await;
@@ -60,6 +60,6 @@ async fn t17_a_replay_requires_the_role_on_the_gateway_of_its_resource(sg: TestS
     let denied = denied.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Denied);
     assert_eq!(denied.count(), 1);
     drop(held);
-    sg.admin().ended(&first.operation.unwrap().id).await;
+    sg.admin().wait_operation(&first.operation.unwrap().id).await;
     sg.finish().await;
 }

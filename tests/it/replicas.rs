@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use shoreguard::app::App;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
-use shoreguard::server::listen::Running;
+use shoreguard::server::listen::RunningServer;
 use tonic::transport::Endpoint;
 
 use crate::support::server::{Bearer, Caller, TestServer, boot, config};
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
-async fn second(place: &Place, data: &std::path::Path) -> (Arc<App>, Running) {
+async fn second(place: &DbLocation, data: &std::path::Path) -> (Arc<App>, RunningServer) {
     boot(config(place, data, |_| {})).await
 }
 
-fn caller(running: &Running, key: &str) -> Caller {
+fn caller(running: &RunningServer, key: &str) -> Caller {
     let endpoint = Endpoint::new(format!("http://{}", running.address())).unwrap();
     Caller { channel: endpoint.connect_lazy(), bearer: Bearer(Some(key.to_owned())) }
 }
@@ -33,9 +33,9 @@ async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
 }
 
 /// Checks that a selector binding, and changes of labels that it depends on, take effect on the other replica.
-async fn labels_are_followed(sg: &TestServer, other: &Running) {
-    let key = sg.admin().key("picked", pb::Role::None).await;
-    sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
+async fn labels_are_followed(sg: &TestServer, other: &RunningServer) {
+    let key = sg.admin().create_key("picked", pb::Role::None).await;
+    sg.register_gateway("edge", ([127, 0, 0, 1], 1).into()).await;
     let subject = pb::subject::Subject::ServicePrincipal("picked".into());
     let by_selector = pb::SetGatewayRoleRequest {
         subject: Some(pb::Subject { subject: Some(subject) }),
@@ -63,16 +63,16 @@ async fn labels_are_followed(sg: &TestServer, other: &Running) {
 #[test]
 fn a_change_on_one_replica_is_applied_on_the_other() {
     limit::block_on(async {
-        let Some(place) = Place::new(Engine::Postgres).await else { return };
-        let Place::Postgres(database) = &place else { panic!("a place on PostgreSQL") };
+        let Some(place) = DbLocation::new(Engine::Postgres).await else { return };
+        let DbLocation::Postgres(database) = &place else { panic!("a place on PostgreSQL") };
         let data = tempfile::tempdir().unwrap();
-        let again = Place::Postgres(database.clone());
+        let again = DbLocation::Postgres(database.clone());
         let sg = TestServer::start(place, Engine::Postgres, |_| {}).await;
         let (other_app, other) = second(&again, data.path()).await;
         let who = pb::GetCurrentIdentityRequest {};
 
         // A key created on one replica works on the other, and a rotated key is rejected there.
-        let key = sg.admin().key("ci", pb::Role::Viewer).await;
+        let key = sg.admin().create_key("ci", pb::Role::Viewer).await;
         until("the new key", async || {
             caller(&other, &key).auth().get_current_identity(who).await.is_ok()
         })
@@ -112,7 +112,7 @@ fn a_change_on_one_replica_is_applied_on_the_other() {
         // Events written on either replica have one common sequence.
         for n in 0..5 {
             let on = if n % 2 == 0 { sg.admin() } else { caller(&other, &sg.admin_key) };
-            on.key(&format!("p{n}"), pb::Role::Viewer).await;
+            on.create_key(&format!("p{n}"), pb::Role::Viewer).await;
         }
         let mut sequences = Vec::new();
         until("all events", async || {
@@ -128,7 +128,7 @@ fn a_change_on_one_replica_is_applied_on_the_other() {
 
         other_app.stop.cancel();
         other.stopped().await;
-        other_app.drained().await;
+        other_app.drain().await;
         drop(other_app);
         sg.finish().await;
     });

@@ -4,7 +4,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::search_components_request::By;
 use tonic::Status;
 
-use crate::sboms::{file, first, gateways, of};
+use crate::sboms::{file, first_message, list_request, register_gateways};
 use crate::support::server::{Caller, TestServer};
 
 fn search(by: By) -> pb::SearchComponentsRequest {
@@ -57,18 +57,18 @@ fn diff(from: (&str, &str), to: (&str, &str)) -> pb::DiffSbomsRequest {
 
 /// Uploads SBOMs of sandboxes on two gateways.
 async fn fleet(sg: &TestServer) -> Caller {
-    gateways(sg, &["edge", "lab"]).await;
+    register_gateways(sg, &["edge", "lab"]).await;
     let admin = sg.admin();
     admin.upload("edge", "old", file("python-rated-1.6")).await;
     admin.upload("edge", "web", file("npm-1.5")).await;
     admin.upload("lab", "old", file("python-1.6")).await;
     admin.upload("lab", "new", file("python-later-1.6")).await;
-    let team = pb::UploadSbomRequest { workspace: "team".into(), ..first("lab", "new") };
+    let team = pb::UploadSbomRequest { workspace: "team".into(), ..first_message("lab", "new") };
     admin.upload_after(team, file("python-1.4")).await.unwrap();
     admin
 }
 
-served! {
+server_tests! {
     a_search_finds_versions_in_every_sandbox,
     a_search_matches_parts_of_names_and_package_urls,
     an_empty_or_invalid_search_is_refused,
@@ -125,10 +125,11 @@ async fn a_search_matches_parts_of_names_and_package_urls(sg: TestServer) {
     // All components of an ecosystem, over many pages: as many as in the lists.
     let mut listed = 0;
     for (gateway, sandbox) in [("edge", "old"), ("lab", "old"), ("lab", "new")] {
-        let all = admin.components(of(gateway, sandbox)).await;
+        let all = admin.components(list_request(gateway, sandbox)).await;
         listed += all.iter().filter(|component| component.purl.starts_with("pkg:pypi/")).count();
     }
-    let team = pb::ListSbomComponentsRequest { workspace: "team".into(), ..of("lab", "new") };
+    let team =
+        pb::ListSbomComponentsRequest { workspace: "team".into(), ..list_request("lab", "new") };
     listed +=
         admin.components(team).await.iter().filter(|c| c.purl.starts_with("pkg:pypi/")).count();
     assert_eq!(count(search(By::PurlPrefix("pkg:pypi/".into()))).await, listed);
@@ -237,13 +238,13 @@ async fn the_sboms_of_two_sandboxes_are_compared(sg: TestServer) {
 
 async fn t08_an_sbom_is_accessible_only_with_a_role_on_its_own_gateway(sg: TestServer) {
     let admin = fleet(&sg).await;
-    let lab = sg.with(&admin.key("lab-operator", pb::Role::None).await);
+    let lab = sg.with_token(&admin.create_key("lab-operator", pb::Role::None).await);
     admin.bind("lab-operator", "lab", pb::Role::Operator).await;
     // Both gateways have a sandbox with this name, each with its own SBOM.
     assert_eq!(lab.sbom("lab", "old").await.unwrap().vulnerability_count, 0);
     assert_refused!(lab.sbom("edge", "old").await, NotFound, "NOT_FOUND");
     assert_refused!(
-        lab.sboms().list_sbom_components(of("edge", "old")).await,
+        lab.sboms().list_sbom_components(list_request("edge", "old")).await,
         NotFound,
         "NOT_FOUND"
     );
@@ -259,7 +260,7 @@ async fn t08_an_sbom_is_accessible_only_with_a_role_on_its_own_gateway(sg: TestS
         "NOT_FOUND"
     );
     assert_refused!(
-        lab.upload_after(first("edge", "old"), file("npm-1.5")).await,
+        lab.upload_after(first_message("edge", "old"), file("npm-1.5")).await,
         NotFound,
         "NOT_FOUND"
     );
@@ -275,9 +276,12 @@ async fn t08_an_sbom_is_accessible_only_with_a_role_on_its_own_gateway(sg: TestS
     assert_refused!(lab.diff(("edge", "old"), ("lab", "old")).await, NotFound, "NOT_FOUND");
     assert_refused!(lab.diff(("", "old"), ("lab", "old")).await, InvalidArgument, "INVALID_FIELD");
     // A page token of one list is not valid for another one.
-    let page = admin.sboms().list_sbom_components(of("edge", "old")).await.unwrap().into_inner();
-    let moved =
-        pb::ListSbomComponentsRequest { page_token: page.next_page_token, ..of("lab", "old") };
+    let page =
+        admin.sboms().list_sbom_components(list_request("edge", "old")).await.unwrap().into_inner();
+    let moved = pb::ListSbomComponentsRequest {
+        page_token: page.next_page_token,
+        ..list_request("lab", "old")
+    };
     assert_refused!(
         lab.sboms().list_sbom_components(moved.clone()).await,
         InvalidArgument,
@@ -300,11 +304,11 @@ async fn t08_an_sbom_is_accessible_only_with_a_role_on_its_own_gateway(sg: TestS
 
 async fn a_viewer_can_read_sboms_but_not_change_them(sg: TestServer) {
     let admin = fleet(&sg).await;
-    let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
+    let viewer = sg.with_token(&admin.create_key("viewer", pb::Role::Viewer).await);
     assert_eq!(viewer.search(name("requests")).await.len(), 4);
     viewer.download("edge", "old").await.unwrap();
     assert_refused!(
-        viewer.upload_after(first("edge", "old"), file("npm-1.5")).await,
+        viewer.upload_after(first_message("edge", "old"), file("npm-1.5")).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
@@ -314,7 +318,7 @@ async fn a_viewer_can_read_sboms_but_not_change_them(sg: TestServer) {
         ..Default::default()
     };
     assert_refused!(viewer.sboms().delete_sbom(delete).await, PermissionDenied, "ROLE_TOO_LOW");
-    let nobody = sg.with(&admin.key("nobody", pb::Role::None).await);
+    let nobody = sg.with_token(&admin.create_key("nobody", pb::Role::None).await);
     assert_refused!(
         nobody.sboms().search_components(name("requests")).await,
         PermissionDenied,

@@ -7,7 +7,7 @@ use shoreguard::resources::sboms::cyclonedx::SBOM_BYTES_MAX;
 use shoreguard::seal::hex;
 use tonic::Status;
 
-use crate::sboms::{FILES, file, first, gateways, of};
+use crate::sboms::{FILES, file, first_message, list_request, register_gateways};
 use crate::support::server::Caller;
 use crate::support::server::TestServer;
 
@@ -51,7 +51,7 @@ fn component_changes(changes: &[pb::SbomChange]) -> Vec<String> {
     shown.collect()
 }
 
-served! {
+server_tests! {
     a_download_returns_the_uploaded_bytes,
     a_document_larger_than_ten_mebibytes_is_refused,
     an_upload_reports_added_and_removed_entries,
@@ -63,7 +63,7 @@ served! {
 }
 
 async fn a_download_returns_the_uploaded_bytes(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     for (name, document) in FILES {
         admin.upload("edge", name, document).await;
@@ -79,9 +79,10 @@ async fn a_download_returns_the_uploaded_bytes(sg: TestServer) {
 }
 
 async fn a_document_larger_than_ten_mebibytes_is_refused(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
-    let refused = admin.upload_after(first("edge", "box"), &padded(SBOM_BYTES_MAX + 1)).await;
+    let refused =
+        admin.upload_after(first_message("edge", "box"), &padded(SBOM_BYTES_MAX + 1)).await;
     let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
     assert!(refused.message().contains("10485760"), "{refused:?}");
     assert_refused!(admin.sbom("edge", "box").await, NotFound, "NOT_FOUND");
@@ -91,7 +92,7 @@ async fn a_document_larger_than_ten_mebibytes_is_refused(sg: TestServer) {
 }
 
 async fn an_upload_reports_added_and_removed_entries(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let empty = admin.upload("edge", "box", file("python-1.6")).await;
     let counts = empty.counts.unwrap();
@@ -141,7 +142,7 @@ async fn an_upload_reports_added_and_removed_entries(sg: TestServer) {
 }
 
 async fn an_upload_is_audited_and_emits_an_event(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-rated-1.6")).await;
     let delete = pb::DeleteSbomRequest {
@@ -150,7 +151,7 @@ async fn an_upload_is_audited_and_emits_an_event(sg: TestServer) {
         ..Default::default()
     };
     admin.sboms().delete_sbom(delete).await.unwrap();
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let list = pb::ListAuditEntriesRequest { resource_type: "sbom".into(), ..Default::default() };
     let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
     let shown: Vec<_> = entries
@@ -187,10 +188,10 @@ async fn an_upload_is_audited_and_emits_an_event(sg: TestServer) {
 }
 
 async fn an_invalid_upload_stream_is_refused_and_stores_nothing(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let document = file("python-1.6");
-    let start = first("edge", "box");
+    let start = first_message("edge", "box");
     let bad: [(Vec<pb::UploadSbomRequest>, &str); 9] = [
         (vec![pb::UploadSbomRequest { chunk: document.into(), ..start.clone() }], "chunk"),
         (vec![start.clone()], "chunk"),
@@ -243,7 +244,7 @@ async fn an_invalid_upload_stream_is_refused_and_stores_nothing(sg: TestServer) 
 }
 
 async fn oversized_texts_of_a_document_are_handled_alike_on_both_engines(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let long = "\u{1f600}".repeat(5_000);
     let strange = "a\0b\u{1b}\\%_\"'";
@@ -257,11 +258,12 @@ async fn oversized_texts_of_a_document_are_handled_alike_on_both_engines(sg: Tes
     let uploaded = admin.upload("edge", "box", document(&"n".repeat(512)).as_bytes()).await;
     assert_eq!(uploaded.texts_cut, 10);
     assert!(uploaded.cut_paths.contains(&"components[0].version".to_owned()), "{uploaded:?}");
-    let listed = admin.components(of("edge", "box")).await;
+    let listed = admin.components(list_request("edge", "box")).await;
     assert_eq!(listed.iter().map(|c| c.version.chars().count()).max(), Some(128));
     assert_eq!(listed.iter().find(|c| c.name.starts_with('n')).unwrap().vulnerability_count, 1);
     let name = "n".repeat(513);
-    let refused = admin.upload_after(first("edge", "box"), document(&name).as_bytes()).await;
+    let refused =
+        admin.upload_after(first_message("edge", "box"), document(&name).as_bytes()).await;
     let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
     assert!(
         refused.message().contains("`components[0].name` must be at most 512 characters, got 513"),
@@ -271,13 +273,13 @@ async fn oversized_texts_of_a_document_are_handled_alike_on_both_engines(sg: Tes
 }
 
 async fn a_repeated_upload_gets_the_first_response_and_other_content_is_refused(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let digest = |document: &[u8]| hex(&Sha256::digest(document)).to_uppercase();
     let start = |document: &[u8]| pb::UploadSbomRequest {
         request_id: "5f6a5b1c-29a4-4f55-a6ed-4a4f2ff0f0a1".into(),
         sha256: digest(document),
-        ..first("edge", "box")
+        ..first_message("edge", "box")
     };
     let (one, other) = (file("python-1.6"), file("npm-1.5"));
     let uploaded = admin.upload_after(start(one), one).await.unwrap();
@@ -292,7 +294,7 @@ async fn a_repeated_upload_gets_the_first_response_and_other_content_is_refused(
 }
 
 async fn concurrent_uploads_store_exactly_one_complete_document(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let uploads = [
         "python-1.6",
@@ -304,7 +306,7 @@ async fn concurrent_uploads_store_exactly_one_complete_document(sg: TestServer) 
     ]
     .map(|name| {
         let admin = admin.clone();
-        async move { admin.upload_after(first("edge", "box"), file(name)).await }
+        async move { admin.upload_after(first_message("edge", "box"), file(name)).await }
     });
     let ended = futures_util::future::join_all(uploads).await;
     // An upload that loses to others too often is refused, and none is stored partially.
@@ -315,7 +317,7 @@ async fn concurrent_uploads_store_exactly_one_complete_document(sg: TestServer) 
     }
     let sbom = admin.sbom("edge", "box").await.unwrap();
     assert_eq!(
-        admin.components(of("edge", "box")).await.len(),
+        admin.components(list_request("edge", "box")).await.len(),
         usize::try_from(sbom.component_count).unwrap()
     );
     let stored = admin.download("edge", "box").await.unwrap();

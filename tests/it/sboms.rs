@@ -29,7 +29,7 @@ pub(crate) fn file(name: &str) -> &'static [u8] {
 }
 
 /// Returns the first message of an upload for a sandbox.
-pub(crate) fn first(gateway: &str, sandbox: &str) -> pb::UploadSbomRequest {
+pub(crate) fn first_message(gateway: &str, sandbox: &str) -> pb::UploadSbomRequest {
     let (gateway, sandbox) = (gateway.to_owned(), sandbox.to_owned());
     pb::UploadSbomRequest { gateway, sandbox, ..Default::default() }
 }
@@ -65,7 +65,7 @@ impl Caller {
         sandbox: &str,
         document: &[u8],
     ) -> pb::UploadSbomResponse {
-        self.upload_after(first(gateway, sandbox), document).await.unwrap()
+        self.upload_after(first_message(gateway, sandbox), document).await.unwrap()
     }
 
     pub(crate) async fn sbom(&self, gateway: &str, sandbox: &str) -> Result<pb::Sbom, Status> {
@@ -94,13 +94,15 @@ impl Caller {
 
     /// Returns the names that a search finds.
     async fn found(&self, search: &str) -> Vec<String> {
-        let request =
-            pb::ListSbomComponentsRequest { search: search.to_owned(), ..of("edge", "box") };
+        let request = pb::ListSbomComponentsRequest {
+            search: search.to_owned(),
+            ..list_request("edge", "box")
+        };
         self.components(request).await.into_iter().map(|component| component.name).collect()
     }
 }
 
-pub(crate) fn of(gateway: &str, sandbox: &str) -> pb::ListSbomComponentsRequest {
+pub(crate) fn list_request(gateway: &str, sandbox: &str) -> pb::ListSbomComponentsRequest {
     let (gateway, sandbox) = (gateway.to_owned(), sandbox.to_owned());
     pb::ListSbomComponentsRequest { gateway, sandbox, page_size: 7, ..Default::default() }
 }
@@ -111,9 +113,9 @@ fn rated(sandbox: &str) -> pb::ListSbomVulnerabilitiesRequest {
 }
 
 /// Registers gateways that do not respond, since SBOMs need no connection to a gateway.
-pub(crate) async fn gateways(sg: &TestServer, names: &[&str]) {
+pub(crate) async fn register_gateways(sg: &TestServer, names: &[&str]) {
     for name in names {
-        sg.gateway(name, SocketAddr::from(([127, 0, 0, 1], 9))).await;
+        sg.register_gateway(name, SocketAddr::from(([127, 0, 0, 1], 9))).await;
     }
 }
 
@@ -142,7 +144,7 @@ async fn no_row_is_left(sg: &TestServer) {
     }
 }
 
-served! {
+server_tests! {
     documents_of_common_tools_are_imported_completely,
     nested_components_and_the_main_component_are_found,
     search_texts_have_no_wildcards,
@@ -155,7 +157,7 @@ served! {
 }
 
 async fn documents_of_common_tools_are_imported_completely(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     for (name, document) in FILES {
         let uploaded = admin.upload("edge", name, document).await;
@@ -174,8 +176,12 @@ async fn documents_of_common_tools_are_imported_completely(sg: TestServer) {
         );
         assert_eq!((sbom.workspace.as_str(), sbom.sandbox.as_str()), ("default", name));
         assert_eq!(admin.sbom("edge", name).await.unwrap(), sbom);
-        let mut listed: Vec<_> =
-            admin.components(of("edge", name)).await.into_iter().map(|c| c.name).collect();
+        let mut listed: Vec<_> = admin
+            .components(list_request("edge", name))
+            .await
+            .into_iter()
+            .map(|c| c.name)
+            .collect();
         assert!(listed.is_sorted_by_key(|name| name.to_lowercase()), "{listed:?}");
         listed.sort_by_key(|name| name.to_lowercase());
         let (listed, names): (Vec<_>, Vec<_>) = (
@@ -188,7 +194,7 @@ async fn documents_of_common_tools_are_imported_completely(sg: TestServer) {
 }
 
 async fn nested_components_and_the_main_component_are_found(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("npm-1.5")).await;
     assert_eq!(admin.found("pkg:npm/console@2.0.0").await, ["console"]);
@@ -196,7 +202,7 @@ async fn nested_components_and_the_main_component_are_found(sg: TestServer) {
     let versions: BTreeSet<String> = admin
         .components(pb::ListSbomComponentsRequest {
             search: "pkg:npm/debug@".into(),
-            ..of("edge", "box")
+            ..list_request("edge", "box")
         })
         .await
         .into_iter()
@@ -211,7 +217,7 @@ async fn nested_components_and_the_main_component_are_found(sg: TestServer) {
 }
 
 async fn search_texts_have_no_wildcards(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-1.6")).await;
     assert_eq!(admin.found("TYPING_extensions").await, Vec::<String>::new());
@@ -223,7 +229,7 @@ async fn search_texts_have_no_wildcards(sg: TestServer) {
     admin.upload("edge", "box", file("npm-1.5")).await;
     assert_eq!(admin.found("%40fastify").await, ["error"]);
     for bad in ["a\0b".to_owned(), "a".repeat(257)] {
-        let request = pb::ListSbomComponentsRequest { search: bad, ..of("edge", "box") };
+        let request = pb::ListSbomComponentsRequest { search: bad, ..list_request("edge", "box") };
         assert_refused!(
             admin.sboms().list_sbom_components(request).await,
             InvalidArgument,
@@ -234,7 +240,7 @@ async fn search_texts_have_no_wildcards(sg: TestServer) {
 }
 
 async fn lists_do_not_parse_the_stored_document(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-rated-1.6")).await;
     // Empties the stored document, so that reading it again would find nothing.
@@ -262,12 +268,12 @@ async fn lists_do_not_parse_the_stored_document(sg: TestServer) {
             .len(),
         6
     );
-    assert!(admin.components(of("edge", "box")).await.len() > 10);
+    assert!(admin.components(list_request("edge", "box")).await.len() > 10);
     sg.finish().await;
 }
 
 async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let uploaded = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap();
     assert_eq!(
@@ -319,7 +325,7 @@ async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer)
     // From a component to the vulnerabilities that affect it.
     let request = pb::ListSbomComponentsRequest {
         severity: pb::SbomSeverity::High.into(),
-        ..of("edge", "box")
+        ..list_request("edge", "box")
     };
     let [worst] = admin.components(request).await.try_into().unwrap();
     assert_eq!(
@@ -332,7 +338,7 @@ async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer)
     assert_eq!(ids(&list(of_none).await), Vec::<String>::new());
     let clean = pb::ListSbomComponentsRequest {
         severity: pb::SbomSeverity::Clean.into(),
-        ..of("edge", "box")
+        ..list_request("edge", "box")
     };
     let clean = admin.components(clean).await;
     assert!(
@@ -340,7 +346,7 @@ async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer)
             .iter()
             .all(|c| c.vulnerability_count == 0 && c.max_severity() == pb::SbomSeverity::Clean)
     );
-    assert_eq!(clean.len() + 5, admin.components(of("edge", "box")).await.len());
+    assert_eq!(clean.len() + 5, admin.components(list_request("edge", "box")).await.len());
     let clean = pb::ListSbomVulnerabilitiesRequest {
         severity: pb::SbomSeverity::Clean.into(),
         ..rated("box")
@@ -350,7 +356,7 @@ async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer)
         InvalidArgument,
         "INVALID_FIELD"
     );
-    let unknown = pb::ListSbomComponentsRequest { severity: 99, ..of("edge", "box") };
+    let unknown = pb::ListSbomComponentsRequest { severity: 99, ..list_request("edge", "box") };
     assert_refused!(
         admin.sboms().list_sbom_components(unknown).await,
         InvalidArgument,
@@ -360,12 +366,15 @@ async fn vulnerabilities_are_listed_by_severity_and_by_component(sg: TestServer)
 }
 
 async fn all_pages_of_a_list_belong_to_one_upload(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "box", file("python-1.6")).await;
-    let page = admin.sboms().list_sbom_components(of("edge", "box")).await.unwrap().into_inner();
-    let next =
-        pb::ListSbomComponentsRequest { page_token: page.next_page_token, ..of("edge", "box") };
+    let page =
+        admin.sboms().list_sbom_components(list_request("edge", "box")).await.unwrap().into_inner();
+    let next = pb::ListSbomComponentsRequest {
+        page_token: page.next_page_token,
+        ..list_request("edge", "box")
+    };
     admin.sboms().list_sbom_components(next.clone()).await.unwrap();
     // A page token is valid only for its own list.
     for other in [
@@ -385,11 +394,11 @@ async fn all_pages_of_a_list_belong_to_one_upload(sg: TestServer) {
 }
 
 async fn a_missing_sbom_is_not_found_instead_of_empty(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     assert_refused!(admin.sbom("edge", "box").await, NotFound, "NOT_FOUND");
     assert_refused!(
-        admin.sboms().list_sbom_components(of("edge", "box")).await,
+        admin.sboms().list_sbom_components(list_request("edge", "box")).await,
         NotFound,
         "NOT_FOUND"
     );
@@ -412,7 +421,7 @@ async fn a_missing_sbom_is_not_found_instead_of_empty(sg: TestServer) {
 }
 
 async fn deleting_an_sbom_leaves_no_rows(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     let etag = admin.upload("edge", "box", file("python-rated-1.6")).await.sbom.unwrap().etag;
     let delete = |etag: &str| pb::DeleteSbomRequest {
@@ -432,13 +441,13 @@ async fn deleting_an_sbom_leaves_no_rows(sg: TestServer) {
 }
 
 async fn an_sbom_is_deleted_with_its_gateway(sg: TestServer) {
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     let admin = sg.admin();
     admin.upload("edge", "other", file("python-1.6")).await;
     let unregister = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
     admin.gateways().unregister_gateway(unregister).await.unwrap();
     no_row_is_left(&sg).await;
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let list =
         pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
     let [entry] = admin
@@ -452,7 +461,7 @@ async fn an_sbom_is_deleted_with_its_gateway(sg: TestServer) {
         .unwrap();
     assert!(entry.detail_json.contains("\"sboms_removed\":1"), "{entry:?}");
     // A new gateway with the same name does not get it.
-    gateways(&sg, &["edge"]).await;
+    register_gateways(&sg, &["edge"]).await;
     assert_refused!(admin.sbom("edge", "other").await, NotFound, "NOT_FOUND");
     sg.finish().await;
 }

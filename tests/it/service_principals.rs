@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use shoreguard::access::policy::Streaming;
+use shoreguard::access::policy::StreamingMode;
 use shoreguard::feed;
-use shoreguard::outbox::{Subject, log_change};
+use shoreguard::outbox::{AccessSubject, log_change};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::service_principals::domain::SERVICE_PRINCIPALS_MAX;
 use shoreguard::resources::service_principals::worker::LAST_USED;
@@ -14,12 +14,12 @@ use tonic::Status;
 use crate::support::server::TestServer;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Caller};
 
-pub(crate) fn create(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {
+pub(crate) fn create_request(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {
     let (name, role) = (name.to_owned(), role.into());
     pb::CreateServicePrincipalRequest { name, role, ..Default::default() }
 }
 
-pub(crate) async fn get(admin: &Caller, name: &str) -> pb::ServicePrincipal {
+pub(crate) async fn get_principal(admin: &Caller, name: &str) -> pb::ServicePrincipal {
     let request = pb::GetServicePrincipalRequest { service_principal: name.to_owned() };
     let found = admin.service_principals().get_service_principal(request).await.unwrap();
     found.into_inner().service_principal.unwrap()
@@ -35,7 +35,7 @@ fn update(name: &str, paths: &[&str]) -> pb::UpdateServicePrincipalRequest {
     }
 }
 
-pub(crate) fn rotate(name: &str, overlap: Duration) -> pb::RotateServicePrincipalRequest {
+pub(crate) fn rotate_request(name: &str, overlap: Duration) -> pb::RotateServicePrincipalRequest {
     pb::RotateServicePrincipalRequest {
         service_principal: name.to_owned(),
         overlap: Some(overlap.try_into().unwrap()),
@@ -43,23 +43,24 @@ pub(crate) fn rotate(name: &str, overlap: Duration) -> pb::RotateServicePrincipa
     }
 }
 
-pub(crate) async fn rotated(admin: &Caller, name: &str, overlap: Duration) -> String {
-    let answer = admin.service_principals().rotate_service_principal(rotate(name, overlap)).await;
+pub(crate) async fn rotate_key(admin: &Caller, name: &str, overlap: Duration) -> String {
+    let answer =
+        admin.service_principals().rotate_service_principal(rotate_request(name, overlap)).await;
     answer.unwrap().into_inner().key
 }
 
-pub(crate) async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, Status> {
+pub(crate) async fn identity(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, Status> {
     let answer = caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await?;
     Ok(answer.into_inner())
 }
 
-pub(crate) async fn watching(caller: &Caller) -> tonic::Streaming<pb::WatchEventsResponse> {
+pub(crate) async fn watch_events(caller: &Caller) -> tonic::Streaming<pb::WatchEventsResponse> {
     let watch = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
     caller.events().watch_events(watch).await.unwrap().into_inner()
 }
 
 /// Returns how a stream ends. It must end within a second, and within ten on a busy machine.
-pub(crate) async fn end(
+pub(crate) async fn stream_end(
     mut stream: tonic::Streaming<pb::WatchEventsResponse>,
 ) -> Result<(), Status> {
     let ended = async {
@@ -71,7 +72,7 @@ pub(crate) async fn end(
         .expect("within a second, and ten where the machine is busy")
 }
 
-served! {
+server_tests! {
     a_rotated_key_is_refused_and_the_new_key_works,
     an_expired_key_is_refused,
     service_principal_names_are_unique_and_lists_are_paged,
@@ -88,9 +89,9 @@ served! {
 
 async fn a_rotated_key_is_refused_and_the_new_key_works(sg: TestServer) {
     let admin = sg.admin();
-    let key = admin.key("ci", pb::Role::Operator).await;
+    let key = admin.create_key("ci", pb::Role::Operator).await;
     let who = sg
-        .with(&key)
+        .with_token(&key)
         .auth()
         .get_current_identity(pb::GetCurrentIdentityRequest {})
         .await
@@ -102,9 +103,9 @@ async fn a_rotated_key_is_refused_and_the_new_key_works(sg: TestServer) {
         pb::RotateServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
     let rotated =
         admin.service_principals().rotate_service_principal(request).await.unwrap().into_inner();
-    let refused = sg.with(&key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
+    let refused = identity(&sg.with_token(&key)).await;
     assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
-    sg.with(&rotated.key)
+    sg.with_token(&rotated.key)
         .auth()
         .get_current_identity(pb::GetCurrentIdentityRequest {})
         .await
@@ -126,8 +127,7 @@ async fn a_rotated_key_is_refused_and_the_new_key_works(sg: TestServer) {
         ..Default::default()
     };
     admin.service_principals().delete_service_principal(request).await.unwrap();
-    let refused =
-        sg.with(&rotated.key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
+    let refused = identity(&sg.with_token(&rotated.key)).await;
     assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
     sg.finish().await;
 }
@@ -137,7 +137,7 @@ async fn an_expired_key_is_refused(sg: TestServer) {
     let request = pb::CreateServicePrincipalRequest {
         name: "brief".into(),
         role: pb::Role::Viewer.into(),
-        expire_time: Some(shoreguard::rpc::wire::time(at)),
+        expire_time: Some(shoreguard::rpc::wire::to_timestamp(at)),
         ..Default::default()
     };
     let key = sg
@@ -148,7 +148,7 @@ async fn an_expired_key_is_refused(sg: TestServer) {
         .unwrap()
         .into_inner()
         .key;
-    let caller = sg.with(&key);
+    let caller = sg.with_token(&key);
     caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap();
     sg.app.clock.advance(Duration::from_secs(61));
     feed::refresh(&sg.app).await.unwrap();
@@ -160,7 +160,7 @@ async fn an_expired_key_is_refused(sg: TestServer) {
 async fn service_principal_names_are_unique_and_lists_are_paged(sg: TestServer) {
     let admin = sg.admin();
     for n in 0..5 {
-        admin.key(&format!("p{n}"), pb::Role::Viewer).await;
+        admin.create_key(&format!("p{n}"), pb::Role::Viewer).await;
     }
     let again = pb::CreateServicePrincipalRequest {
         name: "p0".into(),
@@ -228,14 +228,14 @@ async fn a_repeat_with_the_same_request_id_returns_the_first_response(sg: TestSe
 }
 
 async fn only_a_global_admin_creates_keys(sg: TestServer) {
-    let key = sg.admin().key("op", pb::Role::Operator).await;
+    let key = sg.admin().create_key("op", pb::Role::Operator).await;
     let request = pb::CreateServicePrincipalRequest {
         name: "x".into(),
         role: pb::Role::Viewer.into(),
         ..Default::default()
     };
     assert_refused!(
-        sg.with(&key).service_principals().create_service_principal(request.clone()).await,
+        sg.with_token(&key).service_principals().create_service_principal(request.clone()).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
@@ -249,8 +249,8 @@ async fn only_a_global_admin_creates_keys(sg: TestServer) {
 
 async fn an_update_applies_from_the_next_call(sg: TestServer) {
     let admin = sg.admin();
-    let key = admin.key("ci", pb::Role::None).await;
-    let ci = sg.with(&key);
+    let key = admin.create_key("ci", pb::Role::None).await;
+    let ci = sg.with_token(&key);
     let raise = pb::UpdateServicePrincipalRequest {
         role: pb::Role::Operator.into(),
         ..update("ci", &["role"])
@@ -267,16 +267,16 @@ async fn an_update_applies_from_the_next_call(sg: TestServer) {
         (raised.role(), raised.etag.as_str(), raised.expire_time),
         (pb::Role::Operator, "v2", None)
     );
-    assert_eq!(who(&ci).await.unwrap().role(), pb::Role::Operator);
-    let stream = watching(&ci).await;
+    assert_eq!(identity(&ci).await.unwrap().role(), pb::Role::Operator);
+    let stream = watch_events(&ci).await;
     let lower = pb::UpdateServicePrincipalRequest {
         role: pb::Role::None.into(),
         etag: "v2".into(),
         ..update("ci", &["role"])
     };
     admin.service_principals().update_service_principal(lower.clone()).await.unwrap();
-    assert_eq!(who(&ci).await.unwrap().role(), pb::Role::None);
-    assert_refused!(end(stream).await, PermissionDenied, "ROLE_TOO_LOW");
+    assert_eq!(identity(&ci).await.unwrap().role(), pb::Role::None);
+    assert_refused!(stream_end(stream).await, PermissionDenied, "ROLE_TOO_LOW");
     assert_refused!(
         admin.service_principals().update_service_principal(lower).await,
         Aborted,
@@ -284,7 +284,7 @@ async fn an_update_applies_from_the_next_call(sg: TestServer) {
     );
 
     let at = sg.app.clock.now().plus(Duration::from_secs(2));
-    let at = Some(shoreguard::rpc::wire::time(at));
+    let at = Some(shoreguard::rpc::wire::to_timestamp(at));
     let brief =
         pb::UpdateServicePrincipalRequest { expire_time: at, ..update("ci", &["expire_time"]) };
     let changed = admin
@@ -296,23 +296,23 @@ async fn an_update_applies_from_the_next_call(sg: TestServer) {
         .service_principal
         .unwrap();
     assert_eq!((changed.expire_time, changed.role()), (at, pb::Role::None));
-    assert_eq!(who(&ci).await.unwrap().expire_time, at);
+    assert_eq!(identity(&ci).await.unwrap().expire_time, at);
     sg.app.clock.advance(Duration::from_secs(2));
-    assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(identity(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
     // Without a time the key does not expire. A key that was rejected only because it had expired is valid again.
     admin
         .service_principals()
         .update_service_principal(update("ci", &["expire_time"]))
         .await
         .unwrap();
-    assert_eq!(who(&ci).await.unwrap().expire_time, None);
+    assert_eq!(identity(&ci).await.unwrap().expire_time, None);
     sg.finish().await;
 }
 
 async fn an_invalid_update_is_refused_and_changes_nothing(sg: TestServer) {
     let admin = sg.admin();
-    admin.key("ci", pb::Role::Viewer).await;
-    let now = Some(shoreguard::rpc::wire::time(sg.app.clock.now()));
+    admin.create_key("ci", pb::Role::Viewer).await;
+    let now = Some(shoreguard::rpc::wire::to_timestamp(sg.app.clock.now()));
     for request in [
         update("ci", &[]),
         pb::UpdateServicePrincipalRequest { update_mask: None, ..update("ci", &[]) },
@@ -337,13 +337,13 @@ async fn an_invalid_update_is_refused_and_changes_nothing(sg: TestServer) {
         NotFound,
         "NOT_FOUND"
     );
-    assert_eq!(get(&admin, "ci").await.etag, "v1");
+    assert_eq!(get_principal(&admin, "ci").await.etag, "v1");
     sg.finish().await;
 }
 
 async fn a_legacy_key_without_a_prefix_is_listed_and_works(sg: TestServer) {
     let admin = sg.admin();
-    let key = admin.key("old", pb::Role::Viewer).await;
+    let key = admin.create_key("old", pb::Role::Viewer).await;
     // As stored by an older system: no prefix, and a key that does not begin with `sg_`.
     let hash = shoreguard::seal::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"legacy-key"));
     sg.sql(&format!(
@@ -351,7 +351,7 @@ async fn a_legacy_key_without_a_prefix_is_listed_and_works(sg: TestServer) {
     ))
     .await;
     let now = sg.app.clock.now();
-    let id = Subject::ServicePrincipal(get(&admin, "old").await.id.into());
+    let id = AccessSubject::ServicePrincipal(get_principal(&admin, "old").await.id.into());
     sg.app.db.transaction(async |conn| log_change(conn, id, now).await).await.unwrap();
     feed::refresh(&sg.app).await.unwrap();
     let all = admin
@@ -363,21 +363,21 @@ async fn a_legacy_key_without_a_prefix_is_listed_and_works(sg: TestServer) {
     let shown: Vec<_> =
         all.service_principals.iter().map(|p| (p.name.as_str(), p.key_prefix.len())).collect();
     assert_eq!(shown, [("old", 0), ("root", 12)]);
-    assert_eq!(who(&sg.with("legacy-key")).await.unwrap().actor, "sp:old");
-    assert_refused!(who(&sg.with(&key)).await, Unauthenticated, "CREDENTIAL_INVALID");
-    assert_eq!(rotated(&admin, "old", Duration::ZERO).await.len(), 46);
+    assert_eq!(identity(&sg.with_token("legacy-key")).await.unwrap().actor, "sp:old");
+    assert_refused!(identity(&sg.with_token(&key)).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(rotate_key(&admin, "old", Duration::ZERO).await.len(), 46);
     sg.finish().await;
 }
 
 async fn the_last_use_of_a_key_is_stored_at_most_once_a_minute(sg: TestServer) {
     let admin = sg.admin();
-    let ci = sg.with(&admin.key("ci", pb::Role::Viewer).await);
+    let ci = sg.with_token(&admin.create_key("ci", pb::Role::Viewer).await);
     let minute = Duration::from_mins(1);
-    assert_eq!((LAST_USED.every)(&sg.app.config), minute);
-    let noted = async || get(&admin, "ci").await.last_used_time;
+    assert_eq!((LAST_USED.interval)(&sg.app.config), minute);
+    let noted = async || get_principal(&admin, "ci").await.last_used_time;
     let used = async || {
         for _ in 0..20 {
-            who(&ci).await.unwrap();
+            identity(&ci).await.unwrap();
         }
     };
     let moved = async |by| {
@@ -386,37 +386,37 @@ async fn the_last_use_of_a_key_is_stored_at_most_once_a_minute(sg: TestServer) {
     };
     used().await;
     assert_eq!(noted().await, None, "a call itself writes nothing");
-    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    workers::run_once(&sg.app, &LAST_USED).await.unwrap();
     let first = noted().await.unwrap();
     // Not even if several replicas store uses at different times.
     moved(Duration::from_secs(50)).await;
     used().await;
-    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    workers::run_once(&sg.app, &LAST_USED).await.unwrap();
     assert_eq!(noted().await, Some(first));
     moved(minute).await;
-    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    workers::run_once(&sg.app, &LAST_USED).await.unwrap();
     assert_eq!(noted().await, Some(first), "nobody has called with it since");
     used().await;
-    workers::once(&sg.app, &LAST_USED).await.unwrap();
+    workers::run_once(&sg.app, &LAST_USED).await.unwrap();
     let second = noted().await.unwrap();
     assert!(second.seconds >= first.seconds + 60, "{first:?} {second:?}");
-    assert_eq!(get(&admin, "ci").await.etag, "v1");
+    assert_eq!(get_principal(&admin, "ci").await.etag, "v1");
     sg.finish().await;
 }
 
 async fn the_creator_of_a_key_is_stored_and_long_names_are_refused(sg: TestServer) {
     let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
     let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
-    let person = sg.with(&session);
+    let person = sg.with_token(&session);
     let id: i64 =
-        who(&person).await.unwrap().principal.strip_prefix("user:").unwrap().parse().unwrap();
-    person.key("by-hand", pb::Role::Viewer).await;
+        identity(&person).await.unwrap().principal.strip_prefix("user:").unwrap().parse().unwrap();
+    person.create_key("by-hand", pb::Role::Viewer).await;
     let program = sg.admin();
-    program.key("by-program", pb::Role::Viewer).await;
-    assert_eq!(get(&program, "by-hand").await.created_by, id);
+    program.create_key("by-program", pb::Role::Viewer).await;
+    assert_eq!(get_principal(&program, "by-hand").await.created_by, id);
     // The creator that is a service principal is recorded only in the audit log.
-    assert_eq!(get(&program, "by-program").await.created_by, 0);
-    sg.app.audit.settled().await;
+    assert_eq!(get_principal(&program, "by-program").await.created_by, 0);
+    sg.app.audit.wait_settled().await;
     let entries = pb::ListAuditEntriesRequest {
         action: "service_principal.create".into(),
         resource_id: "by-program".into(),
@@ -427,8 +427,8 @@ async fn the_creator_of_a_key_is_stored_and_long_names_are_refused(sg: TestServe
     assert_eq!(entries[0].actor, "sp:root");
 
     let longest = "\u{e4}".repeat(100);
-    program.key(&longest, pb::Role::Viewer).await;
-    let longer = create(&format!("{longest}a"), pb::Role::Viewer);
+    program.create_key(&longest, pb::Role::Viewer).await;
+    let longer = create_request(&format!("{longest}a"), pb::Role::Viewer);
     assert_refused!(
         program.service_principals().create_service_principal(longer).await,
         InvalidArgument,
@@ -441,11 +441,11 @@ async fn a_key_in_the_query_string_is_not_accepted_as_a_credential(sg: TestServe
     let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
     for name in ["token", "access_token", "key", "api_key", "authorization"] {
         let asked: &'static str = format!("{path}?{name}={}", sg.admin_key).leak();
-        let answer = sg.anonymous().raw(asked, Streaming::Unary, vec![], &[]).await;
+        let answer = sg.anonymous().call_raw(asked, StreamingMode::Unary, vec![], &[]).await;
         assert_refused!(answer, Unauthenticated, "CREDENTIAL_MISSING");
     }
     // The same path, with the key in the header.
-    sg.admin().raw(path, Streaming::Unary, vec![], &[]).await.unwrap();
+    sg.admin().call_raw(path, StreamingMode::Unary, vec![], &[]).await.unwrap();
     sg.finish().await;
 }
 
@@ -457,18 +457,21 @@ async fn the_number_of_service_principals_is_limited(sg: TestServer) {
             INSERT INTO service_principals (name, key_hash, role, created_at) \
             SELECT 'p' || i, substr('0000000000000000000000000000000000000000000000000000000000000000' || i, length('' || i) + 1), 'none', created_at \
             FROM n, service_principals WHERE name = 'root'")).await;
-    admin.key("last", pb::Role::None).await;
+    admin.create_key("last", pb::Role::None).await;
     assert_refused!(
-        admin.service_principals().create_service_principal(create("more", pb::Role::None)).await,
+        admin
+            .service_principals()
+            .create_service_principal(create_request("more", pb::Role::None))
+            .await,
         FailedPrecondition,
         "LIMIT_REACHED"
     );
     // A rotation does not add a service principal.
-    rotated(&admin, "last", Duration::ZERO).await;
+    rotate_key(&admin, "last", Duration::ZERO).await;
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned |config| config.limits.credentials_per_minute = 3;
     key_creations_and_rotations_are_rate_limited_per_caller,
 }
@@ -476,15 +479,19 @@ served! {
 async fn key_creations_and_rotations_are_rate_limited_per_caller(sg: TestServer) {
     // The first admin has created the first key, as a user with a limit of its own.
     let admin = sg.admin();
-    let other = sg.with(&admin.key("other", pb::Role::Admin).await);
-    admin.key("ci", pb::Role::Viewer).await;
-    rotated(&admin, "ci", Duration::ZERO).await;
-    let rotation =
-        admin.service_principals().rotate_service_principal(rotate("ci", Duration::ZERO)).await;
+    let other = sg.with_token(&admin.create_key("other", pb::Role::Admin).await);
+    admin.create_key("ci", pb::Role::Viewer).await;
+    rotate_key(&admin, "ci", Duration::ZERO).await;
+    let rotation = admin
+        .service_principals()
+        .rotate_service_principal(rotate_request("ci", Duration::ZERO))
+        .await;
     assert_refused!(rotation, ResourceExhausted, "RATE_LIMITED");
-    let creation =
-        admin.service_principals().create_service_principal(create("more", pb::Role::None)).await;
+    let creation = admin
+        .service_principals()
+        .create_service_principal(create_request("more", pb::Role::None))
+        .await;
     assert_refused!(creation, ResourceExhausted, "RATE_LIMITED");
-    other.key("theirs", pb::Role::None).await;
+    other.create_key("theirs", pb::Role::None).await;
     sg.finish().await;
 }

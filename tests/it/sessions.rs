@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shoreguard::access::live::Ended;
+use shoreguard::access::live::EndReason;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::sessions::SESSIONS_MAX;
@@ -27,16 +27,16 @@ async fn refresh(
 }
 
 async fn who(sg: &TestServer, token: &str) -> Result<String, tonic::Status> {
-    let answer = sg.with(token).auth().get_current_identity(WHO).await?;
+    let answer = sg.with_token(token).auth().get_current_identity(WHO).await?;
     Ok(answer.into_inner().actor)
 }
 
 async fn sessions(sg: &TestServer, token: &str) -> Vec<pb::Session> {
     let request = pb::ListSessionsRequest::default();
-    sg.with(token).auth().list_sessions(request).await.unwrap().into_inner().sessions
+    sg.with_token(token).auth().list_sessions(request).await.unwrap().into_inner().sessions
 }
 
-served! {
+server_tests! {
     a_session_is_renewed_by_its_refresh_token,
     t14_a_reused_refresh_token_ends_its_session_family,
     t14_a_session_family_ends_after_thirty_days_even_if_it_is_used,
@@ -134,10 +134,10 @@ async fn a_session_is_listed_and_can_be_revoked_by_its_owner(sg: TestServer) {
     assert_eq!(current[0].client_ip, "127.0.0.1");
     let lost_id = others.iter().map(|session| session.id).max().unwrap();
     let revoke = pb::RevokeSessionRequest { session_id: lost_id, ..Default::default() };
-    sg.with(&mine.session_token).auth().revoke_session(revoke.clone()).await.unwrap();
+    sg.with_token(&mine.session_token).auth().revoke_session(revoke.clone()).await.unwrap();
     assert_refused!(who(&sg, &lost.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
     assert_refused!(refresh(&sg, &lost.refresh_token).await, Unauthenticated, "CREDENTIAL_INVALID");
-    let again = sg.with(&mine.session_token).auth().revoke_session(revoke).await;
+    let again = sg.with_token(&mine.session_token).auth().revoke_session(revoke).await;
     assert_refused!(again, NotFound, "NOT_FOUND");
     // An API key has no sessions and cannot end those of others.
     let theirs = pb::RevokeSessionRequest { session_id: current[0].id, ..Default::default() };
@@ -151,7 +151,7 @@ async fn a_session_is_listed_and_can_be_revoked_by_its_owner(sg: TestServer) {
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
-    sg.with(&mine.session_token).auth().logout(pb::LogoutRequest::default()).await.unwrap();
+    sg.with_token(&mine.session_token).auth().logout(pb::LogoutRequest::default()).await.unwrap();
     assert_refused!(who(&sg, &mine.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
     sg.finish().await;
 }
@@ -159,9 +159,18 @@ async fn a_session_is_listed_and_can_be_revoked_by_its_owner(sg: TestServer) {
 async fn a_live_stream_ends_with_its_session(sg: TestServer) {
     let session = login(&sg).await;
     let request = pb::WatchEventsRequest::default();
-    let mut events =
-        sg.with(&session.session_token).events().watch_events(request).await.unwrap().into_inner();
-    sg.with(&session.session_token).auth().logout(pb::LogoutRequest::default()).await.unwrap();
+    let mut events = sg
+        .with_token(&session.session_token)
+        .events()
+        .watch_events(request)
+        .await
+        .unwrap()
+        .into_inner();
+    sg.with_token(&session.session_token)
+        .auth()
+        .logout(pb::LogoutRequest::default())
+        .await
+        .unwrap();
     let ended = async {
         loop {
             match events.message().await {
@@ -174,7 +183,7 @@ async fn a_live_stream_ends_with_its_session(sg: TestServer) {
     let status = tokio::time::timeout(Duration::from_secs(10), ended)
         .await
         .expect("within a second, and ten where the machine is busy");
-    let expected = shoreguard::status::status(Ended::CredentialGone.into());
+    let expected = shoreguard::status::to_status(EndReason::CredentialGone.into());
     assert_eq!((status.code(), status.message()), (expected.code(), expected.message()));
     sg.finish().await;
 }
@@ -199,7 +208,7 @@ async fn a_session_over_the_limit_of_a_user_ends_the_oldest(sg: TestServer) {
     let mut seen = vec![];
     loop {
         let page = sg
-            .with(&last.session_token)
+            .with_token(&last.session_token)
             .auth()
             .list_sessions(request.clone())
             .await
@@ -222,7 +231,7 @@ async fn t14_a_password_change_ends_every_session_except_the_new_one(sg: TestSer
         new_password: new.to_owned(),
         ..Default::default()
     };
-    let caller = sg.with(&here.session_token);
+    let caller = sg.with_token(&here.session_token);
     let wrong =
         caller.auth().change_password(change("not the password", "another horse battery")).await;
     assert_refused!(wrong, Unauthenticated, "LOGIN_FAILED");
@@ -260,7 +269,7 @@ async fn t14_session_and_refresh_tokens_are_not_stored_in_plain_text(sg: TestSer
     sg.finish().await;
 }
 
-served! {
+server_tests! {
     tuned |config| config.limits.credentials_per_minute = 5;
     logins_and_refreshes_are_rate_limited_per_user,
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use shoreguard::access::policy::{Access, METHODS};
+use shoreguard::access::policy::{AllowedCallers, METHODS};
 use shoreguard::config::Config;
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::support::dump;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer, reason};
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 const INFO: pb::GetServerInfoRequest = pb::GetServerInfoRequest {};
 
@@ -26,7 +26,7 @@ fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
     let open = |config: &mut Config| config.auth.self_registration = true;
     for engine in [Engine::Sqlite, Engine::Postgres] {
         limit::block_on(async {
-            let Some(place) = Place::new(engine).await else { return };
+            let Some(place) = DbLocation::new(engine).await else { return };
             test(TestServer::start_empty(place, engine, open).await).await;
         });
     }
@@ -35,11 +35,12 @@ fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
 /// Checks that every method that is not public rejects calls without a credential and with a made-up one.
 async fn nothing_is_open(sg: &TestServer) {
     let made_up = format!("sg_{}", "A".repeat(43));
-    for method in METHODS.iter().filter(|method| method.access != Access::Public) {
-        for (caller, expected) in
-            [(sg.anonymous(), "CREDENTIAL_MISSING"), (sg.with(&made_up), "CREDENTIAL_INVALID")]
-        {
-            let answer = caller.raw(method.path, method.streaming, vec![], &[]).await;
+    for method in METHODS.iter().filter(|method| method.access != AllowedCallers::Public) {
+        for (caller, expected) in [
+            (sg.anonymous(), "CREDENTIAL_MISSING"),
+            (sg.with_token(&made_up), "CREDENTIAL_INVALID"),
+        ] {
+            let answer = caller.call_raw(method.path, method.streaming, vec![], &[]).await;
             let status = answer.expect_err(method.path);
             let told = (status.code(), reason(&status));
             assert_eq!(told, (Code::Unauthenticated, expected.to_owned()), "{}", method.path);
@@ -52,7 +53,7 @@ async fn nothing_is_open(sg: &TestServer) {
 #[test]
 fn before_setup_registration_and_every_non_public_method_are_refused() {
     on_each_engine(async |sg: TestServer| {
-        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        let token = setup::ensure_token(&sg.app).await.unwrap().unwrap();
         nothing_is_open(&sg).await;
         let info = sg.anonymous().auth().get_server_info(INFO).await.unwrap().into_inner();
         assert!(!info.set_up && !info.registration_enabled);
@@ -78,7 +79,7 @@ fn before_setup_registration_and_every_non_public_method_are_refused() {
 #[test]
 fn a_database_failure_before_setup_grants_no_access() {
     on_each_engine(async |sg: TestServer| {
-        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        let token = setup::ensure_token(&sg.app).await.unwrap().unwrap();
         for away in ["users", "setup_tokens"] {
             sg.sql(&format!("ALTER TABLE {away} RENAME TO {away}_away")).await;
             nothing_is_open(&sg).await;
@@ -100,7 +101,7 @@ fn a_database_failure_before_setup_grants_no_access() {
 #[test]
 fn only_one_of_two_concurrent_setup_calls_creates_the_admin() {
     on_each_engine(async |sg: TestServer| {
-        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        let token = setup::ensure_token(&sg.app).await.unwrap().unwrap();
         let (one, two) = (sg.anonymous(), sg.anonymous());
         let (mut one, mut two) = (one.auth(), two.auth());
         let (a, b) = tokio::join!(
@@ -120,7 +121,7 @@ fn only_one_of_two_concurrent_setup_calls_creates_the_admin() {
 #[test]
 fn the_password_of_the_first_admin_has_at_most_72_bytes() {
     on_each_engine(async |sg: TestServer| {
-        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        let token = setup::ensure_token(&sg.app).await.unwrap().unwrap();
         let with = |bytes: usize| pb::SetupRequest {
             password: "a".repeat(bytes),
             ..set_up(token.expose(), ADMIN_EMAIL)

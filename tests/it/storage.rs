@@ -11,12 +11,12 @@ use shoreguard::db::page::{PageScope, PageSize, PageToken};
 use shoreguard::db::schema::{event_head, gateways, group_members, groups, users};
 use shoreguard::db::types::{GatewayId, GroupId, Json, UserId};
 use shoreguard::db::{Conn, Db, Engine, on_conn};
-use shoreguard::error::{Error, Kind, Reason};
+use shoreguard::error::{Error, Reason, ResourceKind};
 use shoreguard::seal::{Aad, MasterKeys};
 use tokio::task::JoinSet;
 
 use crate::support::TestDb;
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 const THEN: Timestamp = Timestamp::from_unix_micros(1_700_000_000_123_456);
 
@@ -88,8 +88,11 @@ fn count_up(db: &Db) -> Pin<Box<dyn Future<Output = Result<i64, Error>> + Send +
 }
 
 #[track_caller]
-fn assert_exists<T: std::fmt::Debug>(result: &Result<T, Error>, expected: Kind) {
-    assert!(matches!(result, Err(Error::Exists { kind, .. }) if *kind == expected), "{result:?}");
+fn assert_exists<T: std::fmt::Debug>(result: &Result<T, Error>, expected: ResourceKind) {
+    assert!(
+        matches!(result, Err(Error::AlreadyExists { kind, .. }) if *kind == expected),
+        "{result:?}"
+    );
 }
 
 both_engines! {
@@ -127,7 +130,7 @@ async fn a_failed_statement_does_not_break_the_pool(db: TestDb) {
                 Ok(())
             })
             .await;
-        assert_exists(&taken, Kind::Gateway);
+        assert_exists(&taken, ResourceKind::Gateway);
     }
     assert!(names(&db).await.is_empty());
     db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
@@ -170,16 +173,16 @@ async fn every_constraint_violation_is_mapped_to_its_error(db: TestDb) {
     let mut conn = db.write().await.unwrap();
     let conn = &mut conn;
     insert_gateway(conn, "edge").await.unwrap();
-    assert_exists(&insert_gateway(conn, "edge").await, Kind::Gateway);
+    assert_exists(&insert_gateway(conn, "edge").await, ResourceKind::Gateway);
     let user = insert_user(conn, "ana@example.com", "viewer").await.unwrap();
-    assert_exists(&insert_user(conn, "ana@example.com", "admin").await, Kind::User);
+    assert_exists(&insert_user(conn, "ana@example.com", "admin").await, ResourceKind::User);
     let group = insert_group(conn, "ops").await.unwrap();
-    assert_exists(&insert_group(conn, "ops").await, Kind::Group);
+    assert_exists(&insert_group(conn, "ops").await, ResourceKind::Group);
     insert_member(conn, group, user).await.unwrap();
-    assert_exists(&insert_member(conn, group, user).await, Kind::GroupMember);
+    assert_exists(&insert_member(conn, group, user).await, ResourceKind::GroupMember);
 
     let gone = insert_member(conn, GroupId(group.get() + 1), user).await;
-    assert!(matches!(gone, Err(Error::Conflict { kind: Kind::Row, .. })), "{gone:?}");
+    assert!(matches!(gone, Err(Error::Conflict { kind: ResourceKind::Row, .. })), "{gone:?}");
     let unknown_role = insert_user(conn, "eve@example.com", "root").await;
     assert!(matches!(unknown_role, Err(Error::Invalid { .. })), "{unknown_role:?}");
     let too_long = insert_gateway(conn, &"x".repeat(254)).await;
@@ -218,7 +221,7 @@ async fn the_database_clock_advances_and_can_be_moved(db: TestDb) {
     let year_2026 = Timestamp::from_unix_seconds(1_767_225_600);
     assert!(first > year_2026, "{first}");
     let hour = Duration::from_hours(1);
-    db.move_clock(hour);
+    db.advance_clock(hour);
     let second = db.now(&mut conn).await.unwrap();
     assert!(second.since(first) >= hour && second.since(first) < hour * 2, "{second}");
 }
@@ -285,13 +288,13 @@ async fn pages_contain_each_row_once(db: TestDb) {
             .load(c)
             .await)
         .unwrap();
-        let (rows, more) = size.cut(rows);
+        let (rows, more) = size.truncate(rows);
         seen.extend(rows);
         pages += 1;
         if !more {
             break;
         }
-        token = PageToken::after(seen.last().unwrap().clone()).seal(&key, &scope).unwrap();
+        token = PageToken::new(seen.last().unwrap().clone()).seal(&key, &scope).unwrap();
     }
     assert_eq!((pages, seen), (3, names(&db).await));
     let other = PageScope { principal: "user:2", ..scope };
@@ -301,10 +304,10 @@ async fn pages_contain_each_row_once(db: TestDb) {
 #[test]
 fn the_sqlite_files_are_accessible_only_to_their_owner() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let db = Db::open(&place.options()).await.unwrap();
         db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
-        let Place::Sqlite(folder) = &place else { unreachable!() };
+        let DbLocation::Sqlite(folder) = &place else { unreachable!() };
         for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
             let mode = file.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{}", file.path().display());
@@ -315,7 +318,7 @@ fn the_sqlite_files_are_accessible_only_to_their_owner() {
 #[test]
 fn a_batch_runs_directly_on_the_sqlite_connection() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let db = Db::open(&place.options()).await.unwrap();
         let Conn::Sqlite(mut conn) = db.write().await.unwrap() else { unreachable!() };
         let inserted = conn

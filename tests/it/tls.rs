@@ -19,23 +19,27 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::support::server::TestServer;
 use crate::support::server::{Bearer, Caller, boot, config};
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit};
 
 pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-pub(crate) fn authority(name: &str) -> Issuer {
+pub(crate) fn create_ca(name: &str) -> Issuer {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-pub(crate) fn signed(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
-    signed_for(ca, sans, Duration::from_hours(24 * 365))
+pub(crate) fn sign_certificate(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
+    sign_certificate_for(ca, sans, Duration::from_hours(24 * 365))
 }
 
 /// Signs a certificate that is valid for the given time.
-pub(crate) fn signed_for(ca: &Issuer, sans: Vec<SanType>, life: Duration) -> (String, String) {
+pub(crate) fn sign_certificate_for(
+    ca: &Issuer,
+    sans: Vec<SanType>,
+    life: Duration,
+) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.subject_alt_names = sans;
@@ -75,14 +79,14 @@ fn t19_a_client_certificate_authenticates_its_configured_principal() {
     limit::block_on(async {
         let files = tempfile::tempdir().unwrap();
         let (servers, callers, strangers) =
-            (authority("servers"), authority("callers"), authority("strangers"));
-        let (cert, key) = signed(&servers, localhost());
+            (create_ca("servers"), create_ca("callers"), create_ca("strangers"));
+        let (cert, key) = sign_certificate(&servers, localhost());
         let path = |name: &str| files.path().join(name);
         std::fs::write(path("cert"), cert).unwrap();
         std::fs::write(path("key"), key).unwrap();
         std::fs::write(path("ca"), callers.pem()).unwrap();
 
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let mut config: Config = config(&place, files.path(), |_| {});
         config.server.tls.cert_path = Some(path("cert"));
         config.server.tls.key_path = Some(path("key"));
@@ -94,7 +98,7 @@ fn t19_a_client_certificate_authenticates_its_configured_principal() {
         }];
         let (app, running) = boot(config).await;
         let port = running.address().port();
-        let token = shoreguard::resources::auth::setup::offer(&app).await.unwrap().unwrap();
+        let token = shoreguard::resources::auth::setup::ensure_token(&app).await.unwrap().unwrap();
         let caller = |identity: Option<&(String, String)>, token: Option<&str>| Caller {
             channel: channel(port, &servers.pem(), identity),
             bearer: Bearer(token.map(str::to_owned)),
@@ -116,9 +120,9 @@ fn t19_a_client_certificate_authenticates_its_configured_principal() {
             .into_inner()
             .session_token;
         let admin = caller(None, Some(&session));
-        let key = admin.key("ci", pb::Role::Operator).await;
+        let key = admin.create_key("ci", pb::Role::Operator).await;
 
-        let ci = signed(&callers, uri("spiffe://example/ci"));
+        let ci = sign_certificate(&callers, uri("spiffe://example/ci"));
         let who = pb::GetCurrentIdentityRequest {};
         let seen =
             caller(Some(&ci), None).auth().get_current_identity(who).await.unwrap().into_inner();
@@ -128,10 +132,10 @@ fn t19_a_client_certificate_authenticates_its_configured_principal() {
         let both = caller(Some(&ci), Some(&session)).auth().get_current_identity(who).await;
         assert_refused!(both, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
         // A name with the same beginning, and a name signed by another authority.
-        let near = signed(&callers, uri("spiffe://example/ci/other"));
+        let near = sign_certificate(&callers, uri("spiffe://example/ci/other"));
         let refused = caller(Some(&near), None).auth().get_current_identity(who).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
-        let foreign = signed(&strangers, uri("spiffe://example/ci"));
+        let foreign = sign_certificate(&strangers, uri("spiffe://example/ci"));
         let refused =
             caller(Some(&foreign), None).auth().get_current_identity(who).await.unwrap_err();
         // The handshake fails, so there is no response from the server. The client's error depends on which side closes
@@ -140,7 +144,7 @@ fn t19_a_client_certificate_authenticates_its_configured_principal() {
 
         app.stop.cancel();
         running.stopped().await;
-        app.drained().await;
+        app.drain().await;
     });
 }
 
@@ -172,12 +176,12 @@ async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Ve
 fn both_http_versions_are_negotiated_over_tls() {
     limit::block_on(async {
         let files = tempfile::tempdir().unwrap();
-        let servers = authority("servers");
-        let (cert, key) = signed(&servers, localhost());
+        let servers = create_ca("servers");
+        let (cert, key) = sign_certificate(&servers, localhost());
         let path = |name: &str| files.path().join(name);
         std::fs::write(path("cert"), cert).unwrap();
         std::fs::write(path("key"), key).unwrap();
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let mut config: Config = config(&place, files.path(), |_| {});
         config.server.tls.cert_path = Some(path("cert"));
         config.server.tls.key_path = Some(path("key"));
@@ -197,13 +201,13 @@ fn both_http_versions_are_negotiated_over_tls() {
         anonymous.auth().get_server_info(pb::GetServerInfoRequest {}).await.unwrap();
         app.stop.cancel();
         running.stopped().await;
-        app.drained().await;
+        app.drain().await;
     });
 }
 
 /// Starts a gateway with a certificate of `servers`. It requires client certificates of `clients`.
-pub(crate) async fn guarded(servers: &Issuer, clients: &Issuer) -> Simulator {
-    let (cert, key) = signed(servers, localhost());
+pub(crate) async fn start_mtls_gateway(servers: &Issuer, clients: &Issuer) -> Simulator {
+    let (cert, key) = sign_certificate(servers, localhost());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(clients.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -217,19 +221,19 @@ pub(crate) async fn guarded(servers: &Issuer, clients: &Issuer) -> Simulator {
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(chain, key)
         .unwrap();
-    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    let mut options = SimulatorOptions::new(Generation::V0_1);
     options.tls = Some(tls);
     options.client_auth = ClientAuth::Certificate;
     Simulator::start(options).await.unwrap()
 }
 
-served! { a_gateway_is_reached_over_mutual_tls }
+server_tests! { a_gateway_is_reached_over_mutual_tls }
 
 async fn a_gateway_is_reached_over_mutual_tls(sg: TestServer) {
-    let (servers, clients) = (authority("gateways"), authority("clients"));
-    let simulator = guarded(&servers, &clients).await;
+    let (servers, clients) = (create_ca("gateways"), create_ca("clients"));
+    let simulator = start_mtls_gateway(&servers, &clients).await;
 
-    let (client_cert, client_key) = signed(&clients, uri("spiffe://example/shoreguard"));
+    let (client_cert, client_key) = sign_certificate(&clients, uri("spiffe://example/shoreguard"));
     let request = pb::RegisterGatewayRequest {
         name: "secure".into(),
         endpoint: format!("localhost:{}", simulator.addr().port()),
@@ -268,7 +272,7 @@ async fn a_gateway_is_reached_over_mutual_tls(sg: TestServer) {
     let stored =
         admin.gateways().register_gateway(untrusted).await.unwrap().into_inner().gateway.unwrap();
     assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);
-    let other = signed(&clients, uri("spiffe://example/other"));
+    let other = sign_certificate(&clients, uri("spiffe://example/other"));
     let mut mixed = request.credentials.clone().unwrap();
     mixed.client_key = other.1.into_bytes().into();
     let mixed =

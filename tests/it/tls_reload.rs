@@ -12,8 +12,8 @@ use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
-use shoreguard::server::listen::Running;
-use shoreguard::server::reload::RELOAD;
+use shoreguard::server::listen::RunningServer;
+use shoreguard::server::reload::TLS_RELOAD;
 use shoreguard::workers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,8 +22,10 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::dump;
 use crate::support::server::{Bearer, Caller, boot, config};
-use crate::support::{Place, limit};
-use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for, uri};
+use crate::support::{DbLocation, limit};
+use crate::tls::{
+    Issuer, channel, create_ca, localhost, sign_certificate, sign_certificate_for, uri,
+};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -44,7 +46,7 @@ impl Files {
 
     /// Writes a new certificate for the listener. Returns its bytes.
     fn serve(&self, life: Duration) -> Vec<u8> {
-        let (cert, key) = signed_for(&self.servers, localhost(), life);
+        let (cert, key) = sign_certificate_for(&self.servers, localhost(), life);
         self.put("cert", &cert);
         self.put("key", &key);
         CertificateDer::from_pem_slice(cert.as_bytes()).unwrap().to_vec()
@@ -52,8 +54,8 @@ impl Files {
 }
 
 fn files(folder: &Path) -> Files {
-    let (folder, servers) = (folder.to_owned(), authority("servers"));
-    Files { folder, servers, callers: authority("callers") }
+    let (folder, servers) = (folder.to_owned(), create_ca("servers"));
+    Files { folder, servers, callers: create_ca("callers") }
 }
 
 fn with_files(config: &mut Config, files: &Files) {
@@ -71,9 +73,9 @@ fn with_files(config: &mut Config, files: &Files) {
 /// A server that uses these files.
 struct Server {
     app: Arc<App>,
-    running: Running,
+    running: RunningServer,
     files: Files,
-    place: Place,
+    place: DbLocation,
     folder: tempfile::TempDir,
 }
 
@@ -83,7 +85,7 @@ impl Server {
         let files = files(folder.path());
         files.serve(DAY * 365);
         files.put("ca", &files.callers.pem());
-        let place = Place::new(engine).await.unwrap();
+        let place = DbLocation::new(engine).await.unwrap();
         let mut config = config(&place, folder.path(), |_| {});
         with_files(&mut config, &files);
         let (app, running) = boot(config).await;
@@ -100,7 +102,7 @@ impl Server {
     }
 
     async fn admin(&self) -> Caller {
-        let token = setup::offer(&self.app).await.unwrap().unwrap();
+        let token = setup::ensure_token(&self.app).await.unwrap().unwrap();
         let (email, password) =
             ("admin@example.com".to_owned(), "correct horse battery".to_owned());
         let anonymous = self.caller(None, None);
@@ -118,7 +120,7 @@ impl Server {
     async fn finish(self) {
         self.app.stop.cancel();
         self.running.stopped().await;
-        self.app.drained().await;
+        self.app.drain().await;
         drop((self.app, self.folder));
         self.place.remove().await;
     }
@@ -131,7 +133,7 @@ fn on_both<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
 }
 
 async fn look(app: &Arc<App>) -> usize {
-    workers::once(app, &RELOAD).await.unwrap().unwrap().done
+    workers::run_once(app, &TLS_RELOAD).await.unwrap().unwrap().done
 }
 
 /// Opens a connection. Returns it with the certificate of the server.
@@ -179,7 +181,7 @@ fn a_new_certificate_is_loaded_and_an_invalid_one_is_refused() {
 
         // First only one file of the pair is replaced; then the file is invalid; then the certificate has expired; then
         // the file is missing.
-        let (cert, key) = signed(&files.servers, localhost());
+        let (cert, key) = sign_certificate(&files.servers, localhost());
         files.put("cert", &cert);
         assert_eq!(look(&app).await, 0);
         assert_eq!(look(&app).await, 0);
@@ -205,15 +207,16 @@ fn a_new_certificate_is_loaded_and_an_invalid_one_is_refused() {
 #[test]
 fn t14_a_client_certificate_is_refused_after_its_ca_is_replaced() {
     on_both(async |sg: Server| {
-        sg.admin().await.key("ci", pb::Role::Viewer).await;
+        sg.admin().await.create_key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();
-        let of = |ca: &Issuer| sg.caller(Some(&signed(ca, uri("spiffe://example/ci"))), None);
+        let of =
+            |ca: &Issuer| sg.caller(Some(&sign_certificate(ca, uri("spiffe://example/ci"))), None);
         let ci = of(&sg.files.callers);
         let watch = pb::WatchEventsRequest::default();
         let mut events = ci.events().watch_events(watch).await.unwrap().into_inner();
         let (mut standing, _) = connect(sg.port(), &sg.files.servers).await;
 
-        let others = authority("callers");
+        let others = create_ca("callers");
         sg.files.put("ca", &others.pem());
         assert_eq!(look(&sg.app).await, 1);
         while let Ok(Some(_)) = events.message().await {}

@@ -85,11 +85,11 @@ fn proxied() -> Request<openshell::GetCurrentUserRequest> {
     request
 }
 
-served! { tuned traced; a_call_is_traced_as_a_span_and_propagated_to_the_gateway }
+server_tests! { tuned traced; a_call_is_traced_as_a_span_and_propagated_to_the_gateway }
 
 async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", edge.addr()).await;
+    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", edge.addr()).await;
     let own =
         sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
     let through = sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer
     assert!(!all.contains("sg_") && !all.to_lowercase().contains("bearer"));
 }
 
-served! {
+server_tests! {
     tuned |config| {
         traced(config);
         config.telemetry.trust_traceparent = true;
@@ -131,8 +131,8 @@ served! {
 }
 
 async fn the_trace_of_a_trusted_caller_is_the_parent(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", edge.addr()).await;
+    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", edge.addr()).await;
     let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
     edge.stop().await;
     sg.finish().await;
@@ -143,7 +143,7 @@ async fn the_trace_of_a_trusted_caller_is_the_parent(sg: TestServer) {
     );
 }
 
-served! {
+server_tests! {
     tuned |config| {
         traced(config);
         config.telemetry.otlp_one_in = 1_000_000;
@@ -152,8 +152,8 @@ served! {
 }
 
 async fn the_sampling_flag_of_an_untrusted_caller_is_ignored(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", edge.addr()).await;
+    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", edge.addr()).await;
     let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
     assert_eq!(edge.last_headers("GetCurrentUser").unwrap().get("traceparent").unwrap(), THEIRS);
     edge.stop().await;
@@ -162,7 +162,7 @@ async fn the_sampling_flag_of_an_untrusted_caller_is_ignored(sg: TestServer) {
 }
 
 // Nothing listens on this address.
-served! {
+server_tests! {
     tuned |config| config.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
     an_unreachable_collector_fails_no_call,
 }

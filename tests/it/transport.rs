@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use shoreguard::access::policy::Streaming;
+use shoreguard::access::policy::StreamingMode;
 use shoreguard::pb::v1 as pb;
 use tonic::Code;
 use tonic_health::pb::health_client::HealthClient;
@@ -38,7 +38,7 @@ async fn h2(
     let executor = hyper_util::rt::TokioExecutor::new();
     let io = hyper_util::rt::TokioIo::new(socket);
     let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    sg.app.main().spawn(connection);
+    sg.app.main_runtime().spawn(connection);
     sender
 }
 
@@ -58,7 +58,7 @@ fn http(
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
-served! {
+server_tests! {
     a_request_that_is_not_a_grpc_call_gets_an_error_status,
     a_malformed_or_oversized_message_is_refused,
     reflection_lists_shoreguard_services_and_those_of_the_gateway_generation,
@@ -92,15 +92,15 @@ async fn a_malformed_or_oversized_message_is_refused(sg: TestServer) {
     let admin = sg.admin();
     let path = "/shoreguard.v1.ServicePrincipalService/GetServicePrincipal";
     for malformed in [&[0x0a, 0x7f, 0x01][..], &[0x0a, 0x01, 0xff], &[0xff; 32]] {
-        let refused = admin.raw(path, Streaming::Unary, malformed.to_vec(), &[]).await;
+        let refused = admin.call_raw(path, StreamingMode::Unary, malformed.to_vec(), &[]).await;
         assert_refused!(refused, InvalidArgument, "MALFORMED_MESSAGE");
     }
     let large =
         pb::GetServicePrincipalRequest { service_principal: "x".repeat(5 << 20) }.encode_to_vec();
-    let large = admin.raw(path, Streaming::Unary, large, &[]).await;
+    let large = admin.call_raw(path, StreamingMode::Unary, large, &[]).await;
     assert_refused!(large, ResourceExhausted, "MESSAGE_TOO_LARGE");
     let bad_timeout =
-        admin.raw(IDENTITY, Streaming::Unary, vec![], &[("grpc-timeout", "soon")]).await;
+        admin.call_raw(IDENTITY, StreamingMode::Unary, vec![], &[("grpc-timeout", "soon")]).await;
     assert_refused!(bad_timeout, InvalidArgument, "INVALID_FIELD");
     sg.finish().await;
 }
@@ -118,12 +118,12 @@ async fn reflection_lists_shoreguard_services_and_those_of_the_gateway_generatio
     );
     assert!(!names.contains(&"openshell.inference.v1.Inference"));
 
-    let old = shoreguard_simulator::Simulator::start(
-        shoreguard_simulator::SimulatorOptions::plain(shoreguard_simulator::Generation::V0_0),
-    )
+    let old = shoreguard_simulator::Simulator::start(shoreguard_simulator::SimulatorOptions::new(
+        shoreguard_simulator::Generation::V0_0,
+    ))
     .await
     .unwrap();
-    sg.gateway("old", old.addr()).await;
+    sg.register_gateway("old", old.addr()).await;
     let listed = ask(&sg, Some("old"), MessageRequest::ListServices(String::new())).await;
     let Some(MessageResponse::ListServicesResponse(listed)) = listed.message_response else {
         panic!("{listed:?}")

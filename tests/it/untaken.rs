@@ -9,7 +9,7 @@ use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
-use crate::proxy::raw::{Raw, prefixed};
+use crate::proxy::raw::{RawClient, add_length_prefix};
 use crate::support::server::{TestServer, reason, run};
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -24,9 +24,9 @@ fn on_sqlite<F: Future<Output = ()>>(
 }
 
 /// Makes a call with an empty message, and receives only as much of the response as the window allows.
-async fn leave(raw: &mut Raw, path: &str) -> RecvStream {
+async fn leave(raw: &mut RawClient, path: &str) -> RecvStream {
     let (response, mut body) = raw.open(raw.post(path));
-    body.send_data(prefixed(&[]), true).unwrap();
+    body.send_data(add_length_prefix(&[]), true).unwrap();
     let mut answer = response.await.unwrap().into_body();
     assert!(!answer.data().await.unwrap().unwrap().is_empty());
     answer
@@ -40,12 +40,12 @@ async fn reset(mut answer: RecvStream) {
 }
 
 /// Makes a call with an empty message. Returns its status.
-async fn call(raw: &mut Raw, path: &str) -> tonic::Status {
-    raw.call(raw.post(path), &[prefixed(&[])]).await.status()
+async fn call(raw: &mut RawClient, path: &str) -> tonic::Status {
+    raw.call(raw.post(path), &[add_length_prefix(&[])]).await.status()
 }
 
 /// Repeats a call until it is accepted. The share of another stream is released shortly after its end.
-async fn until_let_in(raw: &mut Raw, path: &str) {
+async fn until_let_in(raw: &mut RawClient, path: &str) {
     for _ in 0..500 {
         if call(raw, path).await.code() == Code::Ok {
             return;
@@ -62,10 +62,10 @@ fn a_call_with_a_tiny_window_counts_until_its_response_is_sent() {
         config.limits.calls_per_principal = 1;
     };
     on_sqlite(tune, async |sg| {
-        let key = sg.admin().key("slow", pb::Role::Admin).await;
-        let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
+        let key = sg.admin().create_key("slow", pb::Role::Admin).await;
+        let mut raw = RawClient::connect_with_window(&sg, &key, 1).await;
         let answer = leave(&mut raw, LIST).await;
-        let mut other = Raw::connect_as(&sg, &key).await;
+        let mut other = RawClient::connect_as(&sg, &key).await;
         let status = call(&mut other, IDENTITY).await;
         assert_eq!(reason(&status), "TOO_MANY_CALLS", "{status:?}");
         reset(answer).await;
@@ -81,12 +81,12 @@ fn a_barely_read_stream_counts_until_it_is_reset() {
         config.limits.streams_per_caller = 1;
     };
     on_sqlite(tune, async |sg| {
-        let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 1).await;
+        let mut raw = RawClient::connect_with_window(&sg, &sg.admin_key, 1).await;
         let (response, mut body) = raw.open(raw.post(REFLECTION));
         body.send_data(files(), true).unwrap();
         let mut answer = response.await.unwrap().into_body();
         assert_eq!(answer.data().await.unwrap().unwrap().len(), 1);
-        let mut other = Raw::connect(&sg).await;
+        let mut other = RawClient::connect(&sg).await;
         let status = call(&mut other, REFLECTION).await;
         assert_eq!(reason(&status), "TOO_MANY_STREAMS", "{status:?}");
         reset(answer).await;
@@ -98,7 +98,7 @@ fn a_barely_read_stream_counts_until_it_is_reset() {
 fn files() -> Bytes {
     let symbol = b"shoreguard.v1.AuthService";
     let head = [0x22, u8::try_from(symbol.len()).unwrap()];
-    prefixed(&[&head[..], symbol].concat())
+    add_length_prefix(&[&head[..], symbol].concat())
 }
 
 #[test]
@@ -106,10 +106,10 @@ fn a_long_response_is_delivered_to_a_slow_reader() {
     on_sqlite(
         |config| config.limits.answer_seconds = 1,
         async |sg| {
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             let asked = Bytes::from([&files()[..]; 4].concat());
             let whole = raw.call(raw.post(REFLECTION), std::slice::from_ref(&asked)).await.data;
-            let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 2048).await;
+            let mut raw = RawClient::connect_with_window(&sg, &sg.admin_key, 2048).await;
             let begun = Instant::now();
             let (response, mut body) = raw.open(raw.post(REFLECTION));
             body.send_data(asked, true).unwrap();
@@ -140,7 +140,7 @@ fn unread_plain_http_responses_are_limited_and_reset() {
     };
     on_sqlite(tune, async |sg| {
         let get = || http::Request::get(format!("http://{}/gateways/x/jwks.json", sg.address));
-        let mut raw = Raw::connect_with_window(&sg, "", 0).await;
+        let mut raw = RawClient::connect_with_window(&sg, "", 0).await;
         let mut open = Vec::new();
         let mut codes = Vec::new();
         for _ in 0..20 {
@@ -171,14 +171,14 @@ fn a_connection_with_an_unread_plain_http_response_becomes_idle() {
         config.limits.connection_idle_seconds = 2;
     };
     on_sqlite(tune, async |sg| {
-        let mut raw = Raw::connect_with_window(&sg, "", 0).await;
+        let mut raw = RawClient::connect_with_window(&sg, "", 0).await;
         let uri = format!("http://{}/gateways/x/jwks.json", sg.address);
         let (response, mut body) = raw.open(http::Request::get(uri));
         body.send_data(Bytes::new(), true).unwrap();
         let answer = response.await.unwrap().into_body();
         reset(answer).await;
         // The connection counts as idle, so it gets a GOAWAY like any other idle connection.
-        let closed = tokio::time::timeout(Duration::from_secs(20), raw.closed()).await;
+        let closed = tokio::time::timeout(Duration::from_secs(20), raw.wait_closed()).await;
         closed.expect("the connection is idle");
         sg.finish().await;
     });

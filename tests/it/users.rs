@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shoreguard::access::live::Ended;
+use shoreguard::access::live::EndReason;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Code, Response, Status, Streaming};
@@ -14,38 +14,38 @@ use crate::support::server::{ADMIN_EMAIL, Caller, TestServer};
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 pub(crate) const ANA: &str = "ana@example.com";
 
-pub(crate) fn invite(email: &str, role: pb::Role) -> pb::InviteUserRequest {
+pub(crate) fn invite_request(email: &str, role: pb::Role) -> pb::InviteUserRequest {
     pb::InviteUserRequest { email: email.to_owned(), role: role.into(), ..Default::default() }
 }
 
-pub(crate) fn update(user: &str, fields: &[&str]) -> pb::UpdateUserRequest {
+pub(crate) fn update_request(user: &str, fields: &[&str]) -> pb::UpdateUserRequest {
     let paths = fields.iter().map(|field| (*field).to_owned()).collect();
     let update_mask = Some(prost_types::FieldMask { paths });
     pb::UpdateUserRequest { user: user.to_owned(), update_mask, ..Default::default() }
 }
 
-pub(crate) fn role(user: &str, role: pb::Role) -> pb::UpdateUserRequest {
-    pb::UpdateUserRequest { role: role.into(), ..update(user, &["role"]) }
+pub(crate) fn set_role_request(user: &str, role: pb::Role) -> pb::UpdateUserRequest {
+    pb::UpdateUserRequest { role: role.into(), ..update_request(user, &["role"]) }
 }
 
-pub(crate) fn active(user: &str, is_active: bool) -> pb::UpdateUserRequest {
-    pb::UpdateUserRequest { is_active, ..update(user, &["is_active"]) }
+pub(crate) fn set_active_request(user: &str, is_active: bool) -> pb::UpdateUserRequest {
+    pb::UpdateUserRequest { is_active, ..update_request(user, &["is_active"]) }
 }
 
-pub(crate) fn delete(user: &str) -> pb::DeleteUserRequest {
+pub(crate) fn delete_request(user: &str) -> pb::DeleteUserRequest {
     pb::DeleteUserRequest { user: user.to_owned(), ..Default::default() }
 }
 
-pub(crate) fn reset(user: &str) -> pb::ResetPasswordRequest {
+pub(crate) fn reset_request(user: &str) -> pb::ResetPasswordRequest {
     pb::ResetPasswordRequest { user: user.to_owned(), ..Default::default() }
 }
 
-pub(crate) async fn get(admin: &Caller, user: &str) -> Result<pb::User, Status> {
+pub(crate) async fn get_user(admin: &Caller, user: &str) -> Result<pb::User, Status> {
     let request = pb::GetUserRequest { user: user.to_owned() };
     Ok(admin.users().get_user(request).await?.into_inner().user.unwrap())
 }
 
-pub(crate) async fn change(
+pub(crate) async fn update_user(
     admin: &Caller,
     request: pb::UpdateUserRequest,
 ) -> Result<pb::User, Status> {
@@ -53,7 +53,7 @@ pub(crate) async fn change(
 }
 
 async fn who(sg: &TestServer, token: &str) -> Result<pb::GetCurrentIdentityResponse, Status> {
-    sg.with(token).auth().get_current_identity(WHO).await.map(Response::into_inner)
+    sg.with_token(token).auth().get_current_identity(WHO).await.map(Response::into_inner)
 }
 
 async fn events(caller: &Caller) -> Streaming<pb::WatchEventsResponse> {
@@ -61,7 +61,7 @@ async fn events(caller: &Caller) -> Streaming<pb::WatchEventsResponse> {
 }
 
 /// Waits for the end of a stream and checks its reason.
-async fn ended(mut events: Streaming<pb::WatchEventsResponse>, why: Ended) {
+async fn ended(mut events: Streaming<pb::WatchEventsResponse>, why: EndReason) {
     let end = async {
         loop {
             match events.message().await {
@@ -74,7 +74,7 @@ async fn ended(mut events: Streaming<pb::WatchEventsResponse>, why: Ended) {
     let status = tokio::time::timeout(Duration::from_secs(10), end)
         .await
         .expect("within a second, and ten where the machine is busy");
-    let expected = shoreguard::status::status(why.into());
+    let expected = shoreguard::status::to_status(why.into());
     assert_eq!((status.code(), status.message()), (expected.code(), expected.message()));
 }
 
@@ -105,7 +105,7 @@ async fn group(admin: &Caller, name: &str, role: pb::Role, members: &[&str]) {
 
 /// Checks that each change of an account is in the audit log under its name, and emitted as an event.
 async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
     let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner();
     let done = |action: &str| {
@@ -151,7 +151,7 @@ async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
     }
 }
 
-served! {
+server_tests! {
     a_role_change_applies_from_the_next_call_and_ends_streams,
     a_reactivated_user_needs_a_new_login,
     deleting_a_user_deletes_its_bindings_but_not_its_service_principals,
@@ -164,35 +164,38 @@ served! {
 
 async fn a_role_change_applies_from_the_next_call_and_ends_streams(sg: TestServer) {
     let admin = sg.admin();
-    let ana = sg.user(ANA, pb::Role::Viewer).await;
-    let stream = events(&sg.with(&ana)).await;
-    let changed = change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
+    let ana = sg.create_user(ANA, pb::Role::Viewer).await;
+    let stream = events(&sg.with_token(&ana)).await;
+    let changed = update_user(&admin, set_role_request(ANA, pb::Role::Operator)).await.unwrap();
     assert_eq!((changed.role(), changed.is_active), (pb::Role::Operator, true));
     assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::Operator);
     let begun = Instant::now();
-    change(&admin, role(ANA, pb::Role::None)).await.unwrap();
+    update_user(&admin, set_role_request(ANA, pb::Role::None)).await.unwrap();
     assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::None);
-    ended(stream, Ended::RoleTooLow).await;
+    ended(stream, EndReason::RoleTooLow).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
     // A field that is not in the mask stays unchanged.
-    change(&admin, pb::UpdateUserRequest { is_active: false, ..role(ANA, pb::Role::Viewer) })
-        .await
-        .unwrap();
-    assert!(get(&admin, ANA).await.unwrap().is_active);
+    update_user(
+        &admin,
+        pb::UpdateUserRequest { is_active: false, ..set_role_request(ANA, pb::Role::Viewer) },
+    )
+    .await
+    .unwrap();
+    assert!(get_user(&admin, ANA).await.unwrap().is_active);
     sg.finish().await;
 }
 
 async fn a_reactivated_user_needs_a_new_login(sg: TestServer) {
     let admin = sg.admin();
-    sg.user(ANA, pb::Role::Operator).await;
+    sg.create_user(ANA, pb::Role::Operator).await;
     let login = pb::LoginRequest { email: ANA.into(), password: PASSWORD.into() };
     let session = sg.anonymous().auth().login(login.clone()).await.unwrap().into_inner();
-    let stream = events(&sg.with(&session.session_token)).await;
-    assert!(!change(&admin, active(ANA, false)).await.unwrap().is_active);
+    let stream = events(&sg.with_token(&session.session_token)).await;
+    assert!(!update_user(&admin, set_active_request(ANA, false)).await.unwrap().is_active);
     assert_refused!(who(&sg, &session.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
-    ended(stream, Ended::CredentialGone).await;
+    ended(stream, EndReason::CredentialGone).await;
     assert_refused!(sg.anonymous().auth().login(login).await, Unauthenticated, "LOGIN_FAILED");
-    change(&admin, active(ANA, true)).await.unwrap();
+    update_user(&admin, set_active_request(ANA, true)).await.unwrap();
     assert_refused!(who(&sg, &session.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
     let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
     assert_refused!(
@@ -205,12 +208,12 @@ async fn a_reactivated_user_needs_a_new_login(sg: TestServer) {
 }
 
 async fn deleting_a_user_deletes_its_bindings_but_not_its_service_principals(sg: TestServer) {
-    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
-    sg.gateway("edge", simulator.addr()).await;
+    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    sg.register_gateway("edge", simulator.addr()).await;
     let admin = sg.admin();
-    let ana = sg.user(ANA, pb::Role::Admin).await;
-    let id = get(&admin, ANA).await.unwrap().id;
-    let key = sg.with(&ana).key("ci", pb::Role::Viewer).await;
+    let ana = sg.create_user(ANA, pb::Role::Admin).await;
+    let id = get_user(&admin, ANA).await.unwrap().id;
+    let key = sg.with_token(&ana).create_key("ci", pb::Role::Viewer).await;
     group(&admin, "ops", pb::Role::Viewer, &[ANA]).await;
     let subject = pb::subject::Subject::User(ANA.into());
     let bind = pb::SetGatewayRoleRequest {
@@ -225,11 +228,11 @@ async fn deleting_a_user_deletes_its_bindings_but_not_its_service_principals(sg:
             VALUES ('user', {id}, 'access/env=prod', 'viewer', '2026-01-01 00:00:00.000000')"
     ))
     .await;
-    let stream = events(&sg.with(&ana)).await;
-    admin.users().delete_user(delete(ANA)).await.unwrap();
+    let stream = events(&sg.with_token(&ana)).await;
+    admin.users().delete_user(delete_request(ANA)).await.unwrap();
     assert_refused!(who(&sg, &ana).await, Unauthenticated, "CREDENTIAL_INVALID");
-    ended(stream, Ended::CredentialGone).await;
-    assert_refused!(get(&admin, ANA).await, NotFound, "NOT_FOUND");
+    ended(stream, EndReason::CredentialGone).await;
+    assert_refused!(get_user(&admin, ANA).await, NotFound, "NOT_FOUND");
     for table in ["group_members", "user_gateway_roles", "selector_bindings"] {
         assert_eq!(dump::table(&sg.app.db, table).await, "", "{table}");
     }
@@ -239,7 +242,7 @@ async fn deleting_a_user_deletes_its_bindings_but_not_its_service_principals(sg:
     let kept =
         admin.service_principals().get_service_principal(request).await.unwrap().into_inner();
     assert_eq!(kept.service_principal.unwrap().created_by, 0);
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     let request =
         pb::ListAuditEntriesRequest { action: "user.delete".into(), ..Default::default() };
     let entries =
@@ -258,10 +261,10 @@ async fn deleting_a_user_deletes_its_bindings_but_not_its_service_principals(sg:
 async fn users_are_listed_in_pages_and_filtered(sg: TestServer) {
     let admin = sg.admin();
     for n in 0..4 {
-        sg.user(&format!("u{n}@example.com"), pb::Role::Viewer).await;
+        sg.create_user(&format!("u{n}@example.com"), pb::Role::Viewer).await;
     }
-    admin.invited("waiting@example.com", pb::Role::Operator).await;
-    change(&admin, active("u3@example.com", false)).await.unwrap();
+    admin.invite("waiting@example.com", pb::Role::Operator).await;
+    update_user(&admin, set_active_request("u3@example.com", false)).await.unwrap();
     group(&admin, "admins", pb::Role::Admin, &["u1@example.com"]).await;
     group(&admin, "watchers", pb::Role::None, &["u2@example.com"]).await;
     let all = [
@@ -307,47 +310,51 @@ async fn users_are_listed_in_pages_and_filtered(sg: TestServer) {
 
 async fn an_admin_by_group_is_listed_as_admin(sg: TestServer) {
     let admin = sg.admin();
-    let ana = sg.user(ANA, pb::Role::Viewer).await;
+    let ana = sg.create_user(ANA, pb::Role::Viewer).await;
     group(&admin, "admins", pb::Role::Admin, &[ANA]).await;
-    let shown = get(&sg.with(&ana), ANA).await.unwrap();
+    let shown = get_user(&sg.with_token(&ana), ANA).await.unwrap();
     assert_eq!((shown.role(), shown.effective_role()), (pb::Role::Viewer, pb::Role::Admin));
     let request = pb::ListUsersRequest { role: pb::Role::Admin.into(), ..Default::default() };
-    assert_eq!(emails(&sg.with(&ana), request).await, [ADMIN_EMAIL, ANA]);
+    assert_eq!(emails(&sg.with_token(&ana), request).await, [ADMIN_EMAIL, ANA]);
     sg.finish().await;
 }
 
 async fn an_etag_changes_only_with_a_change_of_the_user(sg: TestServer) {
     let admin = sg.admin();
-    sg.user(ANA, pb::Role::Viewer).await;
-    let read = get(&admin, ANA).await.unwrap();
+    sg.create_user(ANA, pb::Role::Viewer).await;
+    let read = get_user(&admin, ANA).await.unwrap();
     sg.login(ANA).await;
-    assert_eq!(get(&admin, ANA).await.unwrap(), read);
-    let changed = change(
+    assert_eq!(get_user(&admin, ANA).await.unwrap(), read);
+    let changed = update_user(
         &admin,
-        pb::UpdateUserRequest { etag: read.etag.clone(), ..role(ANA, pb::Role::Operator) },
+        pb::UpdateUserRequest {
+            etag: read.etag.clone(),
+            ..set_role_request(ANA, pb::Role::Operator)
+        },
     )
     .await
     .unwrap();
     assert_ne!(changed.etag, read.etag);
-    let again = pb::UpdateUserRequest { etag: read.etag, ..role(ANA, pb::Role::Viewer) };
-    assert_refused!(change(&admin, again).await, Aborted, "CONCURRENT_CHANGE");
+    let again =
+        pb::UpdateUserRequest { etag: read.etag, ..set_role_request(ANA, pb::Role::Viewer) };
+    assert_refused!(update_user(&admin, again).await, Aborted, "CONCURRENT_CHANGE");
     let now = admin
         .users()
-        .reset_password(pb::ResetPasswordRequest { etag: changed.etag, ..reset(ANA) })
+        .reset_password(pb::ResetPasswordRequest { etag: changed.etag, ..reset_request(ANA) })
         .await
         .unwrap();
     let etag = now.into_inner().user.unwrap().etag;
-    admin.users().delete_user(pb::DeleteUserRequest { etag, ..delete(ANA) }).await.unwrap();
+    admin.users().delete_user(pb::DeleteUserRequest { etag, ..delete_request(ANA) }).await.unwrap();
     sg.finish().await;
 }
 
 async fn an_inactive_admin_can_be_deleted_while_an_active_admin_exists(sg: TestServer) {
     let admin = sg.admin();
-    sg.user(ANA, pb::Role::Admin).await;
-    change(&admin, active(ANA, false)).await.unwrap();
-    admin.users().delete_user(delete(ANA)).await.unwrap();
+    sg.create_user(ANA, pb::Role::Admin).await;
+    update_user(&admin, set_active_request(ANA, false)).await.unwrap();
+    admin.users().delete_user(delete_request(ANA)).await.unwrap();
     assert_refused!(
-        admin.users().delete_user(delete(ADMIN_EMAIL)).await,
+        admin.users().delete_user(delete_request(ADMIN_EMAIL)).await,
         FailedPrecondition,
         "LAST_ADMIN"
     );
@@ -364,7 +371,7 @@ async fn a_user_is_invited_logs_in_is_managed_and_deleted(sg: TestServer) {
     let login =
         |password: &str| pb::LoginRequest { email: ANA.to_owned(), password: password.to_owned() };
     // Invited, and invited again, since the first invitation was lost.
-    let lost = admin.invited(ANA, pb::Role::Viewer).await;
+    let lost = admin.invite(ANA, pb::Role::Viewer).await;
     let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
     let token = users().resend_invite(resend).await.unwrap().into_inner().invite_token;
     assert_refused!(
@@ -374,10 +381,10 @@ async fn a_user_is_invited_logs_in_is_managed_and_deleted(sg: TestServer) {
     );
     nobody.auth().accept_invite(accept(&token)).await.unwrap();
     // Given another role, and deactivated for a while.
-    change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
-    change(&admin, active(ANA, false)).await.unwrap();
+    update_user(&admin, set_role_request(ANA, pb::Role::Operator)).await.unwrap();
+    update_user(&admin, set_active_request(ANA, false)).await.unwrap();
     assert_refused!(nobody.auth().login(login(PASSWORD)).await, Unauthenticated, "LOGIN_FAILED");
-    change(&admin, active(ANA, true)).await.unwrap();
+    update_user(&admin, set_active_request(ANA, true)).await.unwrap();
     // The password is changed by its owner, then forgotten, then reset.
     let session = nobody.auth().login(login(PASSWORD)).await.unwrap().into_inner();
     let request = pb::ChangePasswordRequest {
@@ -385,8 +392,8 @@ async fn a_user_is_invited_logs_in_is_managed_and_deleted(sg: TestServer) {
         new_password: "a password to be forgotten".into(),
         ..Default::default()
     };
-    sg.with(&session.session_token).auth().change_password(request).await.unwrap();
-    let token = users().reset_password(reset(ANA)).await.unwrap().into_inner().reset_token;
+    sg.with_token(&session.session_token).auth().change_password(request).await.unwrap();
+    let token = users().reset_password(reset_request(ANA)).await.unwrap().into_inner().reset_token;
     nobody.auth().accept_invite(accept(&token)).await.unwrap();
     // Login fails so often that the user must wait, and an admin unlocks the account.
     let mut failed = 0;
@@ -426,10 +433,10 @@ async fn a_user_is_invited_logs_in_is_managed_and_deleted(sg: TestServer) {
         users().revoke_user_sessions(revoke(0)).await.unwrap().into_inner().revoked_count,
         2
     );
-    ended(stream, Ended::CredentialGone).await;
+    ended(stream, EndReason::CredentialGone).await;
     assert!(users().list_user_sessions(ask).await.unwrap().into_inner().sessions.is_empty());
     sg.login(ANA).await;
-    users().delete_user(delete(ANA)).await.unwrap();
+    users().delete_user(delete_request(ANA)).await.unwrap();
     each_was_recorded(&sg, &admin).await;
     sg.finish().await;
 }

@@ -13,7 +13,7 @@ use shoreguard::db::schema::{audit_log, leases, replicas};
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::error::Error;
 use shoreguard::resources::audit;
-use shoreguard::workers::{self, Worked, Worker};
+use shoreguard::workers::{self, TickResult, Worker};
 use tokio::sync::Notify;
 
 use crate::audit::{intent, settings};
@@ -25,21 +25,21 @@ static TICKED: Notify = Notify::const_new();
 
 const COUNTING: Worker = Worker {
     name: "counting",
-    every: |_| Duration::from_millis(5),
+    interval: |_| Duration::from_millis(5),
     lease: true,
     wake: None,
     tick: |ctx, lease| {
         Box::pin(async move {
             let lease = lease.unwrap();
             ctx.db()
-                .transaction(async |conn| shoreguard::db::leases::still_held(conn, lease).await)
+                .transaction(async |conn| shoreguard::db::leases::check_held(conn, lease).await)
                 .await?;
             let tick = count(ctx.app());
             assert_ne!(tick, 2, "a panic of a job");
             if tick == 3 {
                 return Err(Error::internal("an error of a job"));
             }
-            Ok(Worked::batch(1, 2))
+            Ok(TickResult::batch(1, 2))
         })
     },
 };
@@ -79,7 +79,7 @@ async fn alive(app: &App) -> i64 {
     on_conn!(&mut conn, |c| replicas::table.count().get_result(c).await).unwrap()
 }
 
-served! {
+server_tests! {
     a_job_continues_after_a_panic_or_an_error_and_releases_its_lease,
     a_job_leased_by_another_replica_is_not_run,
     open_audit_entries_of_a_crashed_replica_are_closed_as_unknown,
@@ -92,7 +92,7 @@ async fn a_job_continues_after_a_panic_or_an_error_and_releases_its_lease(sg: Te
     until(&sg.app, 5).await;
     let app = Arc::clone(&sg.app);
     app.stop.cancel();
-    app.drained().await;
+    app.drain().await;
     let mut conn = app.db.read().await.unwrap();
     let now = app.db.now(&mut conn).await.unwrap();
     let held: i64 = on_conn!(&mut conn, |c| leases::table
@@ -113,11 +113,11 @@ async fn a_job_leased_by_another_replica_is_not_run(sg: TestServer) {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), None);
-    sg.app.db.move_clock(ttl);
+    assert_eq!(workers::run_once(&sg.app, &COUNTING).await.unwrap(), None);
+    sg.app.db.advance_clock(ttl);
     assert_eq!(
-        workers::once(&sg.app, &COUNTING).await.unwrap(),
-        Some(Worked { done: 1, more: false })
+        workers::run_once(&sg.app, &COUNTING).await.unwrap(),
+        Some(TickResult { done: 1, more: false })
     );
     assert!(shoreguard::db::leases::renew(&sg.app.db, &theirs, ttl).await.is_err());
     sg.finish().await;
@@ -127,22 +127,22 @@ async fn open_audit_entries_of_a_crashed_replica_are_closed_as_unknown(sg: TestS
     let app = &sg.app;
     let dead = Recorder::start(&app.db, &app.clock, &Arc::from("dead"), &settings());
     dead.open(intent("theirs")).await.unwrap();
-    shoreguard::db::replicas::beat(&app.db, "dead").await.unwrap();
+    shoreguard::db::replicas::record_heartbeat(&app.db, "dead").await.unwrap();
     app.audit.open(intent("ours")).await.unwrap();
 
     // Both replicas are alive.
-    app.db.move_clock(Duration::from_secs(31));
-    workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+    app.db.advance_clock(Duration::from_secs(31));
+    workers::run_once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
     assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);
 
-    app.db.move_clock(Duration::from_secs(31));
-    shoreguard::db::replicas::beat(&app.db, &app.replica).await.unwrap();
-    let worked = workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+    app.db.advance_clock(Duration::from_secs(31));
+    shoreguard::db::replicas::record_heartbeat(&app.db, &app.replica).await.unwrap();
+    let worked = workers::run_once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
     assert_eq!(worked.done, 1);
     let unknown = Some("unknown".to_owned());
     let expected = [("ours".to_owned(), None), ("theirs".to_owned(), unknown)];
     assert_eq!(outcomes(app).await, expected);
-    workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+    workers::run_once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
     assert_eq!(alive(app).await, 1, "a dead replica is forgotten");
     sg.finish().await;
 }
@@ -152,14 +152,14 @@ async fn old_audit_entries_are_deleted_and_open_ones_are_not(sg: TestServer) {
     app.audit.open(intent("open")).await.unwrap();
     let closed = app.audit.open(intent("closed")).await.unwrap();
     app.audit.close(closed, crate::audit::outcome(Ending::Ok)).await.unwrap();
-    app.audit.settled().await;
+    app.audit.wait_settled().await;
     app.clock.advance(Duration::from_hours(24 * 89));
-    app.db.move_clock(Duration::from_secs(31));
-    let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
-    assert_eq!(worked, Worked::NOTHING);
+    app.db.advance_clock(Duration::from_secs(31));
+    let worked = workers::run_once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
+    assert_eq!(worked, TickResult::IDLE);
     app.clock.advance(Duration::from_hours(24 * 2));
-    app.db.move_clock(Duration::from_secs(31));
-    let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
+    app.db.advance_clock(Duration::from_secs(31));
+    let worked = workers::run_once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
     assert!(worked.done >= 1);
     assert_eq!(outcomes(app).await, [("open".to_owned(), None)]);
     sg.finish().await;
@@ -168,11 +168,11 @@ async fn old_audit_entries_are_deleted_and_open_ones_are_not(sg: TestServer) {
 async fn each_replica_has_a_heartbeat(sg: TestServer) {
     assert_eq!(alive(&sg.app).await, 1);
     if sg.engine == Engine::Postgres {
-        let (app, running) = sg.replica().await;
+        let (app, running) = sg.start_replica().await;
         assert_eq!(alive(&sg.app).await, 2);
         app.stop.cancel();
         running.stopped().await;
-        app.drained().await;
+        app.drain().await;
         assert_eq!(alive(&sg.app).await, 1);
     }
     sg.finish().await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::access::snapshot::{
-    Bindings, Change, GatewayFacts, GroupFacts, SelectorRole, Snapshot, UserFacts,
+    AccessUpdate, Bindings, GatewayFacts, GroupFacts, SelectorRole, Snapshot, UserFacts,
 };
 use shoreguard::clock::Clock;
 use shoreguard::db::types::{GatewayId, GroupId, UserId};
@@ -15,7 +15,7 @@ use shoreguard::labels::{Labels, Selector};
 use shoreguard::role::Role;
 
 use crate::figure::{Figure, Target};
-use crate::{Bench, Fault};
+use crate::{Bench, BoxError};
 
 const USERS: i64 = 10_000;
 const GATEWAYS: i64 = 1_000;
@@ -32,9 +32,9 @@ const CHECK_US_MAX: f64 = 2.0;
 const CHECKS: u32 = 1_000;
 
 /// A pseudo-random generator that returns the same numbers in each run.
-struct Numbers(u64);
+struct RandomNumbers(u64);
 
-impl Numbers {
+impl RandomNumbers {
     fn below(&mut self, limit: i64) -> i64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -42,7 +42,7 @@ impl Numbers {
     }
 }
 
-fn bindings(numbers: &mut Numbers, count: i64, selectors: i64) -> Bindings {
+fn bindings(numbers: &mut RandomNumbers, count: i64, selectors: i64) -> Bindings {
     let mut direct = HashMap::new();
     while i64::try_from(direct.len()).is_ok_and(|length| length < count) {
         direct.insert(GatewayId(numbers.below(GATEWAYS)), Role::Operator);
@@ -51,36 +51,36 @@ fn bindings(numbers: &mut Numbers, count: i64, selectors: i64) -> Bindings {
         let (env, zone) = (numbers.below(LABELS), numbers.below(LABELS));
         let text = format!("access/env={env},access/zone in ({zone},x)");
         Some(SelectorRole {
-            selector: Selector::of_access("selector", &text).ok()?,
+            selector: Selector::parse_access("selector", &text).ok()?,
             role: Role::Operator,
         })
     });
     Bindings { by_selector: by_selector.collect(), direct }
 }
 
-fn name(gateway: i64) -> String {
+fn gateway_name(gateway: i64) -> String {
     format!("gateway-{gateway:04}")
 }
 
-fn labels(gateway: i64) -> Result<Labels, Fault> {
+fn labels(gateway: i64) -> Result<Labels, BoxError> {
     let labels = [("access/env", gateway % LABELS), ("access/zone", gateway / LABELS % LABELS)];
     Ok(Labels::parse("labels", labels.map(|(key, value)| (key.to_owned(), value.to_string())))?)
 }
 
 /// Returns users with bindings of their own and of their groups, with `selectors` selector bindings each.
-fn snapshot(selectors: i64) -> Result<Snapshot, Fault> {
-    let mut numbers = Numbers(7);
+fn snapshot(selectors: i64) -> Result<Snapshot, BoxError> {
+    let mut numbers = RandomNumbers(7);
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     let mut changes = Vec::new();
     for id in 0..GATEWAYS {
-        let facts = GatewayFacts { name: name(id).into(), labels: labels(id)? };
-        changes.push(Change::Gateway(GatewayId(id), Some(facts)));
+        let facts = GatewayFacts { name: gateway_name(id).into(), labels: labels(id)? };
+        changes.push(AccessUpdate::Gateway(GatewayId(id), Some(facts)));
     }
     for id in 0..GROUPS {
         let bindings = bindings(&mut numbers, BINDINGS_OF_A_GROUP, selectors);
         let name = format!("group-{id}").into();
         let facts = GroupFacts { name, role: Role::None, bindings };
-        changes.push(Change::Group(GroupId(id), Some(facts)));
+        changes.push(AccessUpdate::Group(GroupId(id), Some(facts)));
     }
     let own = (BINDINGS - GROUPS * BINDINGS_OF_A_GROUP) / USERS;
     for id in 0..USERS {
@@ -95,7 +95,7 @@ fn snapshot(selectors: i64) -> Result<Snapshot, Fault> {
             groups,
             bindings: bindings(&mut numbers, own, selectors),
         };
-        changes.push(Change::User(UserId(id), Some(facts)));
+        changes.push(AccessUpdate::User(UserId(id), Some(facts)));
     }
     snapshot.apply(1, changes, Clock::system().since_boot());
     Ok(snapshot)
@@ -103,10 +103,10 @@ fn snapshot(selectors: i64) -> Result<Snapshot, Fault> {
 
 /// Times a check for callers and gateways in random order.
 fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Figure {
-    let (mut figure, mut numbers) = (Figure::default(), Numbers(11));
+    let (mut figure, mut numbers) = (Figure::default(), RandomNumbers(11));
     for _ in 0..bench.options.rounds {
         let (begun, mut checks) = (Instant::now(), 0_u32);
-        while begun.elapsed() < bench.options.time() / 4 {
+        while begun.elapsed() < bench.options.load_duration() / 4 {
             for _ in 0..CHECKS {
                 let principal = PrincipalId::User(UserId(numbers.below(USERS)));
                 black_box(check(principal, numbers.below(GATEWAYS)));
@@ -120,44 +120,44 @@ fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Fi
 
 /// Measures the check of the role anywhere, the check of the role on a gateway, and both together, as each call does
 /// them.
-pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
-    let gateways: Vec<String> = (0..GATEWAYS).map(name).collect();
+pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
+    let gateways: Vec<String> = (0..GATEWAYS).map(gateway_name).collect();
     let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| gateways[at].as_str());
     for (selectors, with) in [(0, ""), (SELECTORS, ", with selectors")] {
         let snapshot = snapshot(selectors)?;
         let target = Target::AtMost(CHECK_US_MAX);
         let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
-        measure(bench, on).show(&format!("role on a gateway{with}"), "us", target)?;
+        measure(bench, on).print(&format!("role on a gateway{with}"), "us", target)?;
         let by_name = |principal, gateway| {
-            snapshot.gateway(principal, named(gateway)).map_or(Role::None, |(_, role)| role)
+            snapshot.find_gateway(principal, named(gateway)).map_or(Role::None, |(_, role)| role)
         };
-        measure(bench, by_name).show(&format!("role on a named gateway{with}"), "us", target)?;
+        measure(bench, by_name).print(&format!("role on a named gateway{with}"), "us", target)?;
         let best = |principal, _| snapshot.best_role(principal);
         // Fills the cache, so that the measured calls only read it.
         (0..USERS).for_each(|id| _ = best(PrincipalId::User(UserId(id)), 0));
-        measure(bench, best).show(&format!("role anywhere{with}"), "us", target)?;
+        measure(bench, best).print(&format!("role anywhere{with}"), "us", target)?;
         let both = |principal, gateway| best(principal, gateway).min(by_name(principal, gateway));
-        measure(bench, both).show(
+        measure(bench, both).print(
             &format!("gate and scope of a call{with}"),
             "us",
             Target::None,
         )?;
     }
-    first_of_all(bench)
+    measure_first_check(bench)
 }
 
 /// Measures the first call after a change of a gateway, which computes the highest role again.
-fn first_of_all(bench: &Bench) -> Result<(), Fault> {
+fn measure_first_check(bench: &Bench) -> Result<(), BoxError> {
     let snapshot = snapshot(SELECTORS)?;
-    let (mut figure, mut numbers) = (Figure::default(), Numbers(13));
+    let (mut figure, mut numbers) = (Figure::default(), RandomNumbers(13));
     for _ in 0..bench.options.rounds.max(20) {
-        let facts = GatewayFacts { name: name(0).into(), labels: labels(0)? };
-        let change = Change::Gateway(GatewayId(0), Some(facts));
+        let facts = GatewayFacts { name: gateway_name(0).into(), labels: labels(0)? };
+        let change = AccessUpdate::Gateway(GatewayId(0), Some(facts));
         snapshot.apply(2, vec![change], Clock::system().since_boot());
         let principal = PrincipalId::User(UserId(numbers.below(USERS)));
         let begun = Instant::now();
         black_box(snapshot.best_role(principal));
         figure.add(begun.elapsed().as_secs_f64() * 1e6);
     }
-    figure.show("role anywhere, first after a change", "us", Target::None)
+    figure.print("role anywhere, first after a change", "us", Target::None)
 }

@@ -13,8 +13,8 @@ use shoreguard::feed;
 use shoreguard::role::Role;
 
 use crate::figure::{Figure, Target};
-use crate::place::{self, ENGINES, Place};
-use crate::{Bench, Fault};
+use crate::place::{self, ENGINES, ServerSetup};
+use crate::{Bench, BoxError};
 
 const LOAD_MS_MAX: f64 = 2_000.0;
 
@@ -52,25 +52,25 @@ const ROWS: [(&str, u32, &str); 7] = [
 ];
 
 /// Measures both engines.
-pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
     for engine in ENGINES {
-        let Some(place) = Place::new(bench, engine)? else { continue };
+        let Some(setup) = ServerSetup::new(bench, engine)? else { continue };
         let figure = bench.runtime.block_on(async {
-            let db = place.open().await?;
+            let db = setup.open_db().await?;
             fill(&db, engine).await?;
             let mut figure = Figure::default();
             for _ in 0..bench.options.rounds {
                 figure.add(load(&db).await?.as_secs_f64() * 1e3);
             }
-            Ok::<_, Fault>(figure)
+            Ok::<_, BoxError>(figure)
         })?;
-        let name = format!("{}, 100,000 bindings loaded", place::name(engine));
-        figure.show(&name, "ms", Target::AtMost(LOAD_MS_MAX))?;
+        let name = format!("{}, 100,000 bindings loaded", place::engine_name(engine));
+        figure.print(&name, "ms", Target::AtMost(LOAD_MS_MAX))?;
     }
     Ok(())
 }
 
-async fn fill(db: &Db, engine: Engine) -> Result<(), Fault> {
+async fn fill(db: &Db, engine: Engine) -> Result<(), BoxError> {
     let yes = if engine == Engine::Sqlite { "1" } else { "true" };
     let mut conn = db.write().await?;
     for (table, rows, row) in ROWS {
@@ -85,10 +85,10 @@ async fn fill(db: &Db, engine: Engine) -> Result<(), Fault> {
 }
 
 /// Loads the data as a server does when it starts.
-async fn load(db: &Db) -> Result<Duration, Fault> {
+async fn load(db: &Db) -> Result<Duration, BoxError> {
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     let begun = Instant::now();
-    let (revision, everything) = feed::whole(&mut db.read().await?, Timestamp::EPOCH).await?;
+    let (revision, everything) = feed::read_all(&mut db.read().await?, Timestamp::EPOCH).await?;
     snapshot.replace(revision, everything, Clock::system().since_boot());
     let role = snapshot.role_on(PrincipalId::User(UserId(1)), GatewayId(1));
     let took = begun.elapsed();

@@ -4,12 +4,12 @@ use diesel_async::RunQueryDsl as _;
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 
-use super::{Subject, rounds};
-use crate::figure::{Target, say};
+use super::{Subject, run_rounds};
+use crate::figure::{Target, print_line};
 use crate::fleet::{self, Admin};
-use crate::load::{ALONE, Call};
-use crate::place::{self, ENGINES, Place};
-use crate::{Bench, Fault};
+use crate::load::{Call, ONE_CALLER};
+use crate::place::{self, ENGINES, ServerSetup};
+use crate::{Bench, BoxError};
 
 const P99_US_MAX: f64 = 5_000.0;
 /// Rows per statement, few enough to stay within the statement timeout of the server.
@@ -36,15 +36,15 @@ const POSTGRES_ROW: &str = "timezone('utc', now()) - (:rows - i) * interval '0.1
      timezone('utc', now()) - (:rows - i) * interval '0.1 s', 'ok', 0, 1500";
 
 /// Measures both engines.
-pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
     for engine in ENGINES {
-        let Some(place) = Place::new(bench, engine)? else { continue };
-        let key = place.admin_key()?;
+        let Some(setup) = ServerSetup::new(bench, engine)? else { continue };
+        let key = setup.create_admin_key()?;
         let begun = std::time::Instant::now();
-        bench.runtime.block_on(fill(&place, bench.options.audit_rows))?;
+        bench.runtime.block_on(fill(&setup, bench.options.audit_rows))?;
         let (rows, took) = (bench.options.audit_rows, begun.elapsed().as_secs());
-        say(&format!("  {}: {rows} rows, filled in {took} s", place::name(engine)))?;
-        let (server, _) = fleet::serve(bench, &place)?;
+        print_line(&format!("  {}: {rows} rows, filled in {took} s", place::engine_name(engine)))?;
+        let (server, _) = fleet::start_server(bench, &setup)?;
         let last = bench.runtime.block_on(last_page(server.address, &key))?;
         let page = |token: String| {
             let request = pb::ListAuditEntriesRequest {
@@ -53,26 +53,26 @@ pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
                 ..Default::default()
             };
             let path = "/shoreguard.v1.AuditService/ListAuditEntries";
-            Ok::<_, Fault>(vec![Call::new(path, &request, Some(&key))?])
+            Ok::<_, BoxError>(vec![Call::new(path, &request, Some(&key))?])
         };
-        let named = |page: &str| format!("{}, {page} page", place::name(engine));
+        let named = |page: &str| format!("{}, {page} page", place::engine_name(engine));
         let mut subjects = [
             Subject::new(named("first"), &server, page(String::new())?),
             Subject::new(named("last"), &server, page(last)?),
         ];
-        rounds(bench, &mut subjects, ALONE)?;
+        run_rounds(bench, &mut subjects, ONE_CALLER)?;
         for subject in &subjects {
-            subject.p50.show(&format!("{}, p50", subject.name), "us", Target::None)?;
+            subject.p50.print(&format!("{}, p50", subject.name), "us", Target::None)?;
             let name = format!("{}, p99", subject.name);
-            subject.p99.show(&name, "us", Target::AtMost(P99_US_MAX))?;
+            subject.p99.print(&name, "us", Target::AtMost(P99_US_MAX))?;
         }
     }
     Ok(())
 }
 
 /// Inserts the rows directly in SQL, without Shoreguard's code.
-async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
-    let (series, row) = match place.engine {
+async fn fill(setup: &ServerSetup, rows: u32) -> Result<(), BoxError> {
+    let (series, row) = match setup.engine {
         Engine::Sqlite => (
             "WITH RECURSIVE n(i) AS (SELECT :from UNION ALL SELECT i + 1 FROM n WHERE i < :to)",
             format!("{SQLITE_ROW} FROM n"),
@@ -81,7 +81,7 @@ async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
             ("", format!("{POSTGRES_ROW} FROM generate_series(:from, :to) AS n(i)"))
         }
     };
-    let db = place.open().await?;
+    let db = setup.open_db().await?;
     let mut conn = db.write().await?;
     for from in (1..=rows).step_by(ROWS_PER_STATEMENT as usize) {
         let to = rows.min(from + ROWS_PER_STATEMENT - 1);
@@ -91,7 +91,7 @@ async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
             .replace(":rows", &rows.to_string());
         on_conn!(&mut conn, |c| diesel::sql_query(sql).execute(c).await)?;
     }
-    if place.engine == Engine::Postgres {
+    if setup.engine == Engine::Postgres {
         // The server's autovacuum does this some time after such a load.
         on_conn!(&mut conn, |c| diesel::sql_query("ANALYZE audit_log").execute(c).await)?;
     }
@@ -99,7 +99,7 @@ async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
 }
 
 /// Returns the page token of the last page.
-async fn last_page(address: std::net::SocketAddr, key: &str) -> Result<String, Fault> {
+async fn last_page(address: std::net::SocketAddr, key: &str) -> Result<String, BoxError> {
     let admin = Admin::connect(address, key).await?;
     let mut token = admin.audit_page(WALK_ROWS, "").await?;
     for _ in 0..PAGES_MAX {

@@ -7,9 +7,9 @@ use shoreguard::db::Engine;
 use crate::child::Child;
 use crate::figure::{Figure, Target};
 use crate::fleet::{self, Admin};
-use crate::place::{self, ENGINES, Place};
-use crate::roles::simulated;
-use crate::{Bench, Fault};
+use crate::place::{self, ENGINES, ServerSetup};
+use crate::roles::simulated_address;
+use crate::{Bench, BoxError};
 
 /// Number of gateways, half of them of each generation.
 const GATEWAYS: u16 = 1_000;
@@ -19,22 +19,27 @@ const SANDBOXES: usize = 4;
 const LIST_MS_MAX: f64 = 2_000.0;
 
 /// Measures both engines, first with connections that must be opened and then with open connections.
-pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
     let gateways = Child::start("simulators", &[&GATEWAYS.to_string()])?;
     for engine in ENGINES {
-        let Some(place) = Place::new(bench, engine)? else { continue };
-        on(bench, engine, &place, gateways.address.port())?;
+        let Some(setup) = ServerSetup::new(bench, engine)? else { continue };
+        run_engine(bench, engine, &setup, gateways.address.port())?;
     }
     Ok(())
 }
 
-fn on(bench: &Bench, engine: Engine, place: &Place, port: u16) -> Result<(), Fault> {
-    let key = place.admin_key()?;
-    let (server, _) = fleet::serve(bench, place)?;
+fn run_engine(
+    bench: &Bench,
+    engine: Engine,
+    setup: &ServerSetup,
+    port: u16,
+) -> Result<(), BoxError> {
+    let key = setup.create_admin_key()?;
+    let (server, _) = fleet::start_server(bench, setup)?;
     bench.runtime.block_on(async {
         let admin = Admin::connect(server.address, &key).await?;
         for number in 0..GATEWAYS {
-            admin.register(format!("fleet-{number:04}"), simulated(number, port)).await?;
+            admin.register(format!("fleet-{number:04}"), simulated_address(number, port)).await?;
         }
         let (mut first, mut again) = (Figure::default(), Figure::default());
         for round in 0..=bench.options.rounds {
@@ -47,9 +52,9 @@ fn on(bench: &Bench, engine: Engine, place: &Place, port: u16) -> Result<(), Fau
             }
             if round == 0 { first.add(took_ms) } else { again.add(took_ms) }
         }
-        let name = place::name(engine);
+        let name = place::engine_name(engine);
         let target = Target::AtMost(LIST_MS_MAX);
-        first.show(&format!("{name}, {GATEWAYS} gateways listed, first"), "ms", target)?;
-        again.show(&format!("{name}, {GATEWAYS} gateways listed, again"), "ms", target)
+        first.print(&format!("{name}, {GATEWAYS} gateways listed, first"), "ms", target)?;
+        again.print(&format!("{name}, {GATEWAYS} gateways listed, again"), "ms", target)
     })
 }

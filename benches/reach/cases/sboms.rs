@@ -6,12 +6,12 @@ use prost::Message;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::search_components_request::By;
 
-use super::{Subject, rounds};
+use super::{Subject, run_rounds};
 use crate::figure::{Figure, Target};
 use crate::fleet::{self, Admin, Fleet};
-use crate::load::{ALONE, Call};
+use crate::load::{Call, ONE_CALLER};
 use crate::place::{self, ENGINES};
-use crate::{Bench, Fault};
+use crate::{Bench, BoxError};
 
 /// Components of the large SBOM.
 const COMPONENTS: usize = 50_000;
@@ -56,15 +56,15 @@ fn document(components: usize, from: usize) -> Vec<u8> {
 }
 
 /// Measures both engines.
-pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
     for engine in ENGINES {
         let Some(fleet) = Fleet::start(bench, engine)? else { continue };
-        let name = place::name(engine);
-        bench.runtime.block_on(take(&fleet, name, bench.options.rounds))?;
+        let name = place::engine_name(engine);
+        bench.runtime.block_on(upload_all(&fleet, name, bench.options.rounds))?;
         let key = Some(fleet.admin_key.as_str());
         let list = |what: &str, search: &str| {
             let request = pb::ListSbomComponentsRequest {
-                gateway: fleet::gateway(0),
+                gateway: fleet::gateway_name(0),
                 sandbox: "large".to_owned(),
                 search: search.to_owned(),
                 ..Default::default()
@@ -106,11 +106,11 @@ pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
                 By::NameContains("log4j".to_owned()),
             )?,
         ];
-        rounds(bench, &mut subjects, ALONE)?;
+        run_rounds(bench, &mut subjects, ONE_CALLER)?;
         for subject in &subjects {
-            subject.p50.show(&format!("{}, p50", subject.name), "us", Target::None)?;
+            subject.p50.print(&format!("{}, p50", subject.name), "us", Target::None)?;
             let target = Target::AtMost(SEARCH_P99_US_MAX);
-            subject.p99.show(&format!("{}, p99", subject.name), "us", target)?;
+            subject.p99.print(&format!("{}, p99", subject.name), "us", target)?;
         }
     }
     Ok(())
@@ -122,12 +122,12 @@ fn subject<'a>(
     path: &'static str,
     request: &impl Message,
     key: Option<&str>,
-) -> Result<Subject<'a>, Fault> {
+) -> Result<Subject<'a>, BoxError> {
     Ok(Subject::new(name, &fleet.server, vec![Call::new(path, request, key)?]))
 }
 
 /// Uploads all SBOMs, the large one repeatedly.
-async fn take(fleet: &Fleet, name: &str, rounds: u32) -> Result<(), Fault> {
+async fn upload_all(fleet: &Fleet, name: &str, rounds: u32) -> Result<(), BoxError> {
     let admin = Admin::connect(fleet.server.address, &fleet.admin_key).await?;
     for n in 0..OTHERS.0 {
         admin.upload_sbom(&format!("other-{n}"), &document(OTHERS.1, n * 731)).await?;
@@ -144,6 +144,6 @@ async fn take(fleet: &Fleet, name: &str, rounds: u32) -> Result<(), Fault> {
         if round == 0 { first.add(took_ms) } else { again.add(took_ms) }
     }
     let target = Target::AtMost(INGEST_MS_MAX);
-    first.show(&format!("{name}, {COMPONENTS} components taken"), "ms", target)?;
-    again.show(&format!("{name}, {COMPONENTS} components in place of as many"), "ms", target)
+    first.print(&format!("{name}, {COMPONENTS} components taken"), "ms", target)?;
+    again.print(&format!("{name}, {COMPONENTS} components in place of as many"), "ms", target)
 }

@@ -3,32 +3,35 @@
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
 use shoreguard::pb::v1 as pb;
 
-use super::{Subject, rounds};
+use super::{Subject, run_rounds};
 use crate::figure::Target;
 use crate::fleet::{self, Fleet, GATEWAYS};
-use crate::load::{Call, MANY, ONE};
+use crate::load::{Call, MANY_CONNECTIONS, ONE_CONNECTION};
 use crate::place::{self, ENGINES};
-use crate::{Bench, Fault};
+use crate::{Bench, BoxError};
 
 const PROXIED_PER_SECOND_MIN: f64 = 10_000.0;
 const OWN_PER_SECOND_MIN: f64 = 2_500.0;
 
 /// Measures forwarded writes. Their audit entries and outcomes share commits.
-pub(super) fn proxied(bench: &Bench) -> Result<(), Fault> {
+pub(super) fn proxied(bench: &Bench) -> Result<(), BoxError> {
     let path = "/openshell.v1.OpenShell/StopSandbox";
     let message = upstream::StopSandboxRequest { name: "coder".to_owned(), ..Default::default() };
-    both(bench, "StopSandbox", PROXIED_PER_SECOND_MIN, |fleet| {
-        Ok(vec![Call::new(path, &message, Some(&fleet.caller_key))?.to(&fleet::gateway(0))?])
+    run_both_engines(bench, "StopSandbox", PROXIED_PER_SECOND_MIN, |fleet| {
+        Ok(vec![
+            Call::new(path, &message, Some(&fleet.caller_key))?
+                .for_gateway(&fleet::gateway_name(0))?,
+        ])
     })
 }
 
 /// Measures Shoreguard's own writes: one transaction each. The calls are spread over all gateways.
-pub(super) fn own(bench: &Bench) -> Result<(), Fault> {
+pub(super) fn own(bench: &Bench) -> Result<(), BoxError> {
     let path = "/shoreguard.v1.GatewayService/UpdateGateway";
-    both(bench, "UpdateGateway", OWN_PER_SECOND_MIN, |fleet| {
+    run_both_engines(bench, "UpdateGateway", OWN_PER_SECOND_MIN, |fleet| {
         let update = |number| {
             let message = pb::UpdateGatewayRequest {
-                gateway: fleet::gateway(number),
+                gateway: fleet::gateway_name(number),
                 update_mask: Some(prost_types::FieldMask { paths: vec!["description".to_owned()] }),
                 description: "answers constants, still".to_owned(),
                 ..Default::default()
@@ -40,26 +43,26 @@ pub(super) fn own(bench: &Bench) -> Result<(), Fault> {
 }
 
 /// Measures both engines in turn.
-fn both(
+fn run_both_engines(
     bench: &Bench,
     name: &str,
     least: f64,
-    calls: impl Fn(&Fleet) -> Result<Vec<Call>, Fault>,
-) -> Result<(), Fault> {
+    calls: impl Fn(&Fleet) -> Result<Vec<Call>, BoxError>,
+) -> Result<(), BoxError> {
     let mut fleets = Vec::new();
     for engine in ENGINES {
         fleets.extend(Fleet::start(bench, engine)?);
     }
-    for shape in [ONE, MANY] {
-        let subject = |fleet| -> Result<Subject<'_>, Fault> {
+    for shape in [ONE_CONNECTION, MANY_CONNECTIONS] {
+        let subject = |fleet| -> Result<Subject<'_>, BoxError> {
             let fleet: &Fleet = fleet;
-            let name = format!("{name}, {}", place::name(fleet.place.engine));
+            let name = format!("{name}, {}", place::engine_name(fleet.setup.engine));
             Ok(Subject::new(name, &fleet.server, calls(fleet)?))
         };
         let mut subjects = fleets.iter().map(subject).collect::<Result<Vec<_>, _>>()?;
-        rounds(bench, &mut subjects, shape)?;
+        run_rounds(bench, &mut subjects, shape)?;
         for subject in &subjects {
-            subject.show(shape, Target::AtLeast(least))?;
+            subject.print(shape, Target::AtLeast(least))?;
         }
     }
     Ok(())

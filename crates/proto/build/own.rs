@@ -24,7 +24,7 @@ pub(crate) fn compile(out: &Path) {
     compiler.open_files(&files).unwrap_or_else(|error| panic!("{error:?}"));
     let encoded = compiler.encode_file_descriptor_set();
     std::fs::write(out.join("shoreguard.bin"), &encoded).expect("OUT_DIR is writable");
-    std::fs::write(out.join("requests.rs"), requests(&encoded)).expect("OUT_DIR is writable");
+    std::fs::write(out.join("requests.rs"), request_table(&encoded)).expect("OUT_DIR is writable");
     let mut set =
         FileDescriptorSet::decode(encoded.as_slice()).expect("protox encodes what prost decodes");
     set.file.retain(|file| {
@@ -37,13 +37,13 @@ pub(crate) fn compile(out: &Path) {
         .out_dir(folder)
         .bytes(".")
         // Checks the text of each request while it is decoded.
-        .codec_path("crate::codec::Checked")
+        .codec_path("crate::codec::CheckedCodec")
         .compile_fds(set)
         .expect("the protos compile");
 }
 
 /// Generates the table `REQUESTS`: the full name of each request message, by its Rust type.
-fn requests(descriptors: &[u8]) -> String {
+fn request_table(descriptors: &[u8]) -> String {
     let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     let messages: BTreeSet<(String, String)> = methods
@@ -54,5 +54,5 @@ fn requests(descriptors: &[u8]) -> String {
         writeln!(rows, "(TypeId::of::<crate::v1::{name}>, {full_name:?}),")
             .expect("a string takes all");
     }
-    format!("static REQUESTS: &[(TypeOf, &str)] = &[\n{rows}];\n")
+    format!("static REQUESTS: &[(TypeIdFn, &str)] = &[\n{rows}];\n")
 }

@@ -15,10 +15,10 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic::{Code, Status};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-use crate::strict::{Fault, Schema};
+use crate::strict::{MessageFault, Schema};
 
 /// A function that returns the id of a type: a static cannot contain the id itself.
-type TypeOf = fn() -> TypeId;
+type TypeIdFn = fn() -> TypeId;
 
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 
@@ -27,20 +27,20 @@ pub const UNDECODABLE: &str = "the message cannot be decoded";
 /// Prefix of the status message for refused text; the path of the field follows.
 const TEXT_REFUSED: &str = "refused text in field ";
 
-static NAMES: LazyLock<HashMap<TypeId, &'static str>> =
+static REQUEST_NAMES: LazyLock<HashMap<TypeId, &'static str>> =
     LazyLock::new(|| REQUESTS.iter().map(|(id, name)| (id(), *name)).collect());
 
 /// The codec of the generated services and clients.
 #[derive(Debug)]
-pub struct Checked<T, U>(PhantomData<(T, U)>);
+pub struct CheckedCodec<T, U>(PhantomData<(T, U)>);
 
-impl<T, U> Default for Checked<T, U> {
+impl<T, U> Default for CheckedCodec<T, U> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<T, U> Codec for Checked<T, U>
+impl<T, U> Codec for CheckedCodec<T, U>
 where
     T: Message + Send + 'static,
     U: Message + Default + Send + 'static,
@@ -55,7 +55,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        let request = NAMES.get(&TypeId::of::<U>()).copied();
+        let request = REQUEST_NAMES.get(&TypeId::of::<U>()).copied();
         CheckedDecoder { request, inner: ProstDecoder::default() }
     }
 }
@@ -76,11 +76,11 @@ impl<U: Message + Default> Decoder for CheckedDecoder<U> {
         let length = from.remaining();
         // The decoder has the whole message in one piece. A copy is made only if that ever changes.
         match self.request {
-            Some(name) if from.chunk().len() == length => judge(name, from.chunk())?,
+            Some(name) if from.chunk().len() == length => check_text(name, from.chunk())?,
             Some(name) => {
                 let whole = from.copy_to_bytes(length);
-                judge(name, &whole)?;
-                return U::decode(whole).map(Some).map_err(|_| undecodable());
+                check_text(name, &whole)?;
+                return U::decode(whole).map(Some).map_err(|_| undecodable_status());
             }
             None => {}
         }
@@ -92,21 +92,23 @@ impl<U: Message + Default> Decoder for CheckedDecoder<U> {
     }
 }
 
-fn judge(name: &str, message: &[u8]) -> Result<(), Status> {
-    Schema::own().text(name, message).map_err(|fault| refuse(&fault))
+fn check_text(name: &str, message: &[u8]) -> Result<(), Status> {
+    Schema::for_shoreguard().check_text(name, message).map_err(|fault| to_status(&fault))
 }
 
 /// Returns the status of a message that cannot be decoded, as tonic creates it.
-fn undecodable() -> Status {
+fn undecodable_status() -> Status {
     Status::new(Code::Internal, UNDECODABLE)
 }
 
 /// Returns the status of a request whose text is refused.
 #[must_use]
-pub fn refuse(fault: &Fault) -> Status {
+pub fn to_status(fault: &MessageFault) -> Status {
     match fault {
-        Fault::Nul(field) => Status::invalid_argument(format!("{TEXT_REFUSED}{field}")),
-        Fault::Ambiguous(_) | Fault::Malformed(_) | Fault::NoSuchMessage => undecodable(),
+        MessageFault::Nul(field) => Status::invalid_argument(format!("{TEXT_REFUSED}{field}")),
+        MessageFault::Ambiguous(_) | MessageFault::Malformed(_) | MessageFault::NoSuchMessage => {
+            undecodable_status()
+        }
     }
 }
 
@@ -123,8 +125,11 @@ mod tests {
 
     #[test]
     fn a_rejection_of_a_string_names_its_field() {
-        assert_eq!(refused_field(&refuse(&Fault::Nul("labels".to_owned()))), Some("labels"));
-        assert_eq!(refused_field(&undecodable()), None);
+        assert_eq!(
+            refused_field(&to_status(&MessageFault::Nul("labels".to_owned()))),
+            Some("labels")
+        );
+        assert_eq!(refused_field(&undecodable_status()), None);
         assert_eq!(refused_field(&Status::invalid_argument("x")), None);
     }
 }

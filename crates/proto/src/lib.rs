@@ -2,20 +2,19 @@
 //! strict checks of encoded messages.
 //!
 //! - [`v1`]: Shoreguard's own API; [`v0_0`] and [`v0_1`]: the OpenShell API in both wire generations;
+//! - [`descriptors`]: the schemas of these APIs;
 //! - [`strict`]: refuses messages that two decoders could interpret differently;
 //! - [`wire`]: reads fields of an encoded message without decoding it;
 //! - [`codec`]: the codec of Shoreguard's own services, which refuses NUL in the text of a request.
 
 pub mod codec;
+pub mod descriptors;
 mod openshell;
 pub mod release;
 pub mod strict;
 pub mod wire;
 
-pub use openshell::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS, v0_0, v0_1};
-
-/// The descriptor set of Shoreguard's own API, with options and comments.
-pub static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shoreguard.bin"));
+pub use openshell::{v0_0, v0_1};
 
 /// Shoreguard's own API.
 #[allow(

@@ -2,14 +2,6 @@
 //!
 //! Modules are named after packages, so `v0_0::openshell::v1::Sandbox` is `openshell.v1.Sandbox` of generation 0.0.
 
-/// The descriptor set of generation 0.0, with Shoreguard's options and comments.
-pub static V0_0_DESCRIPTORS: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/openshell_v0_0.bin"));
-
-/// The descriptor set of generation 0.1, with Shoreguard's options and comments.
-pub static V0_1_DESCRIPTORS: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/openshell_v0_1.bin"));
-
 macro_rules! generated {
     ($generation:literal, $package:literal) => {
         include!(concat!(env!("OUT_DIR"), "/openshell_", $generation, "/", $package, ".rs"));

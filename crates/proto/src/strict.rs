@@ -4,38 +4,39 @@
 //! the field, text that is not UTF-8, a group, and messages that are truncated or nested too deep; also unknown fields,
 //! if requested. Messages are not modified: the checked bytes are forwarded.
 //!
-//! NUL is refused in every string, also by [`Schema::text`], which otherwise accepts what decoders accept. PostgreSQL
-//! cannot store NUL, and C programs end a string at it.
+//! NUL is refused in every string, also by [`Schema::check_text`], which otherwise accepts what decoders accept.
+//! PostgreSQL cannot store NUL, and C programs end a string at it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
+use crate::descriptors::{self, Descriptors};
 use crate::release::Generation;
-use crate::wire::{Fields, Malformed, Value};
+use crate::wire::{FieldReader, FieldValue, MalformedMessage};
 
 /// Maximum nesting of messages; policies have six levels.
 const DEPTH_MAX: u32 = 32;
 
 /// How to treat fields that are not in the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
+pub enum UnknownFields {
     /// They are accepted if they are well-formed.
-    Passed,
+    Accept,
     /// They are refused, since they might bypass a check that applies to the message.
-    Refused,
+    Reject,
 }
 
 /// The messages of one generation, compiled for checking.
 #[derive(Debug)]
 pub struct Schema {
     by_name: HashMap<String, usize>,
-    messages: Vec<Shape>,
+    messages: Vec<MessageSchema>,
 }
 
 #[derive(Debug)]
-struct Shape {
+struct MessageSchema {
     /// Sorted by number.
     fields: Vec<Field>,
 }
@@ -44,14 +45,14 @@ struct Shape {
 struct Field {
     number: u32,
     name: String,
-    wire: Wire,
+    wire: WireKind,
     repeated: bool,
     /// Index of its oneof within the message.
     oneof: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Wire {
+enum WireKind {
     Varint,
     Fixed64,
     Fixed32,
@@ -62,14 +63,14 @@ enum Wire {
     Map(usize),
 }
 
-static OWN: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::DESCRIPTORS));
-static V0_0: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::V0_0_DESCRIPTORS));
-static V0_1: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::V0_1_DESCRIPTORS));
+static OWN: LazyLock<Schema> = LazyLock::new(|| Schema::compile(&descriptors::OWN));
+static V0_0: LazyLock<Schema> = LazyLock::new(|| Schema::compile(&descriptors::V0_0));
+static V0_1: LazyLock<Schema> = LazyLock::new(|| Schema::compile(&descriptors::V0_1));
 
 impl Schema {
     /// Returns the schema of a generation of the OpenShell API.
     #[must_use]
-    pub fn of(generation: Generation) -> &'static Self {
+    pub fn for_generation(generation: Generation) -> &'static Self {
         match generation {
             Generation::V0_0 => &V0_0,
             Generation::V0_1 => &V0_1,
@@ -78,114 +79,130 @@ impl Schema {
 
     /// Returns the schema of Shoreguard's own API.
     #[must_use]
-    pub fn own() -> &'static Self {
+    pub fn for_shoreguard() -> &'static Self {
         &OWN
     }
 
-    fn compile(descriptors: &[u8]) -> Self {
-        let pool = DescriptorPool::decode(descriptors).expect("the build made it");
-        let all: Vec<MessageDescriptor> = pool.all_messages().collect();
+    fn compile(descriptors: &Descriptors) -> Self {
+        let all: Vec<MessageDescriptor> = descriptors.pool().all_messages().collect();
         let by_name: HashMap<String, usize> =
             all.iter().enumerate().map(|(i, m)| (m.full_name().to_owned(), i)).collect();
-        let messages = all.iter().map(|message| Shape::compile(message, &by_name)).collect();
+        let messages =
+            all.iter().map(|message| MessageSchema::compile(message, &by_name)).collect();
         Self { by_name, messages }
     }
 
     /// Checks a message strictly. Returns the number of fields, at any depth, that are not in the schema.
     ///
     /// # Errors
-    /// Any [`Fault`].
-    pub fn check(&self, name: &str, message: &[u8], unknown: Unknown) -> Result<usize, Fault> {
-        let shape = self.by_name.get(name).ok_or(Fault::NoSuchMessage)?;
-        let mut passed = 0;
-        self.read(*shape, message, (unknown, &mut passed), 0)?;
-        Ok(passed)
+    /// Any [`MessageFault`].
+    pub fn check(
+        &self,
+        name: &str,
+        message: &[u8],
+        unknown: UnknownFields,
+    ) -> Result<usize, MessageFault> {
+        let message_index = self.by_name.get(name).ok_or(MessageFault::NoSuchMessage)?;
+        let mut unknown_count = 0;
+        self.check_fields(*message_index, message, (unknown, &mut unknown_count), 0)?;
+        Ok(unknown_count)
     }
 
     /// Searches the strings of a message for NUL: at any depth, in map keys, and in fields that a later one overrides.
     ///
     /// # Errors
-    /// [`Fault::Nul`]; [`Fault::Malformed`] if the message cannot be read.
-    pub fn text(&self, name: &str, message: &[u8]) -> Result<(), Fault> {
-        let shape = self.by_name.get(name).ok_or(Fault::NoSuchMessage)?;
-        self.find_nul(*shape, message, 0)
+    /// [`MessageFault::Nul`]; [`MessageFault::Malformed`] if the message cannot be read.
+    pub fn check_text(&self, name: &str, message: &[u8]) -> Result<(), MessageFault> {
+        let message_index = self.by_name.get(name).ok_or(MessageFault::NoSuchMessage)?;
+        self.find_nul(*message_index, message, 0)
     }
 
-    fn find_nul(&self, shape: usize, bytes: &[u8], depth: u32) -> Result<(), Fault> {
+    fn find_nul(&self, message_index: usize, bytes: &[u8], depth: u32) -> Result<(), MessageFault> {
         // Fast path: without a zero byte there is no NUL. Most messages and nested messages have none.
         if !bytes.contains(&0) {
             return Ok(());
         }
         if depth >= DEPTH_MAX {
-            return Err(Fault::Malformed(format!("nested deeper than {DEPTH_MAX} messages")));
+            return Err(MessageFault::Malformed(format!(
+                "nested deeper than {DEPTH_MAX} messages"
+            )));
         }
-        let fields = &self.messages[shape].fields;
-        let mut rest = Fields::of(bytes);
-        while let Some((number, value)) = rest.field()? {
+        let fields = &self.messages[message_index].fields;
+        let mut rest = FieldReader::new(bytes);
+        while let Some((number, value)) = rest.next_field()? {
             let index = fields.binary_search_by_key(&number, |field| field.number);
-            let (Ok(index), Value::Bytes(bytes)) = (index, value) else { continue };
+            let (Ok(index), FieldValue::Bytes(bytes)) = (index, value) else { continue };
             let field = &fields[index];
             match field.wire {
-                Wire::Text if bytes.contains(&0) => return Err(Fault::Nul(field.name.clone())),
-                Wire::Message(inner) | Wire::Map(inner) => {
-                    self.find_nul(inner, bytes, depth + 1).map_err(|fault| fault.inside(field))?;
+                WireKind::Text if bytes.contains(&0) => {
+                    return Err(MessageFault::Nul(field.name.clone()));
+                }
+                WireKind::Message(inner) | WireKind::Map(inner) => {
+                    self.find_nul(inner, bytes, depth + 1)
+                        .map_err(|fault| fault.nested_in(field))?;
                 }
                 // The decoder refuses wire types that do not match the field.
-                Wire::Text | Wire::Bytes | Wire::Varint | Wire::Fixed64 | Wire::Fixed32 => {}
+                WireKind::Text
+                | WireKind::Bytes
+                | WireKind::Varint
+                | WireKind::Fixed64
+                | WireKind::Fixed32 => {}
             }
         }
         Ok(())
     }
 
-    fn read(
+    fn check_fields(
         &self,
-        shape: usize,
+        message_index: usize,
         bytes: &[u8],
-        (unknown, passed): (Unknown, &mut usize),
+        (unknown, unknown_count): (UnknownFields, &mut usize),
         depth: u32,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), MessageFault> {
         if depth >= DEPTH_MAX {
-            return Err(Fault::Malformed(format!("nested deeper than {DEPTH_MAX} messages")));
+            return Err(MessageFault::Malformed(format!(
+                "nested deeper than {DEPTH_MAX} messages"
+            )));
         }
-        let fields = &self.messages[shape].fields;
-        let mut seen = Seen::new(fields.len());
+        let fields = &self.messages[message_index].fields;
+        let mut seen = SeenFields::new(fields.len());
         let mut keys = HashSet::new();
-        let mut rest = Fields::of(bytes);
-        while let Some((number, value)) = rest.field()? {
+        let mut rest = FieldReader::new(bytes);
+        while let Some((number, value)) = rest.next_field()? {
             let Ok(index) = fields.binary_search_by_key(&number, |field| field.number) else {
-                if unknown == Unknown::Refused {
-                    return Err(Fault::Ambiguous(format!("field {number} is not known")));
+                if unknown == UnknownFields::Reject {
+                    return Err(MessageFault::Ambiguous(format!("field {number} is not known")));
                 }
-                *passed += 1;
+                *unknown_count += 1;
                 continue;
             };
             let field = &fields[index];
-            if !field.repeated && !seen.first(index, field.oneof) {
+            if !field.repeated && !seen.mark_seen(index, field.oneof) {
                 let why = format!("`{}` comes twice, or another of its oneof does", field.name);
-                return Err(Fault::Ambiguous(why));
+                return Err(MessageFault::Ambiguous(why));
             }
             match (field.wire, value) {
-                (Wire::Varint, Value::Varint(_))
-                | (Wire::Fixed64, Value::Fixed64)
-                | (Wire::Fixed32, Value::Fixed32)
-                | (Wire::Bytes, Value::Bytes(_)) => {}
-                (Wire::Text, Value::Bytes(text)) => plain(field, text)?,
-                (Wire::Message(inner), Value::Bytes(bytes)) => {
-                    self.read(inner, bytes, (unknown, &mut *passed), depth + 1)
-                        .map_err(|fault| fault.inside(field))?;
+                (WireKind::Varint, FieldValue::Varint(_))
+                | (WireKind::Fixed64, FieldValue::Fixed64)
+                | (WireKind::Fixed32, FieldValue::Fixed32)
+                | (WireKind::Bytes, FieldValue::Bytes(_)) => {}
+                (WireKind::Text, FieldValue::Bytes(text)) => check_string(field, text)?,
+                (WireKind::Message(inner), FieldValue::Bytes(bytes)) => {
+                    self.check_fields(inner, bytes, (unknown, &mut *unknown_count), depth + 1)
+                        .map_err(|fault| fault.nested_in(field))?;
                 }
-                (Wire::Map(entry), Value::Bytes(bytes)) => {
-                    self.read(entry, bytes, (unknown, &mut *passed), depth + 1)
-                        .map_err(|fault| fault.inside(field))?;
-                    if !keys.insert((number, key_of(bytes))) {
+                (WireKind::Map(entry), FieldValue::Bytes(bytes)) => {
+                    self.check_fields(entry, bytes, (unknown, &mut *unknown_count), depth + 1)
+                        .map_err(|fault| fault.nested_in(field))?;
+                    if !keys.insert((number, map_key(bytes))) {
                         let why = format!("a key of `{}` comes twice", field.name);
-                        return Err(Fault::Ambiguous(why));
+                        return Err(MessageFault::Ambiguous(why));
                     }
                 }
-                (wire, Value::Bytes(bytes)) if field.repeated => packed(wire, bytes)?,
+                (wire, FieldValue::Bytes(bytes)) if field.repeated => check_packed(wire, bytes)?,
                 _ => {
                     let why = format!("`{}` has another wire type", field.name);
-                    return Err(Fault::Malformed(why));
+                    return Err(MessageFault::Malformed(why));
                 }
             }
         }
@@ -195,7 +212,7 @@ impl Schema {
 
 /// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub enum MessageFault {
     /// Two decoders could interpret it differently; names the field.
     Ambiguous(String),
     /// It does not match the schema; names the field.
@@ -206,11 +223,11 @@ pub enum Fault {
     NoSuchMessage,
 }
 
-impl Fault {
+impl MessageFault {
     /// Converts the fault of a nested message in `field` to a fault of the outer message.
-    fn inside(self, field: &Field) -> Self {
+    fn nested_in(self, field: &Field) -> Self {
         match (self, field.wire) {
-            (Self::Nul(_), Wire::Map(_)) => Self::Nul(field.name.clone()),
+            (Self::Nul(_), WireKind::Map(_)) => Self::Nul(field.name.clone()),
             (Self::Nul(path), _) => Self::Nul(format!("{}.{path}", field.name)),
             (fault, _) => fault,
         }
@@ -218,64 +235,69 @@ impl Fault {
 }
 
 /// Checks the bytes of a string field.
-fn plain(field: &Field, text: &[u8]) -> Result<(), Fault> {
+fn check_string(field: &Field, text: &[u8]) -> Result<(), MessageFault> {
     if std::str::from_utf8(text).is_err() {
-        return Err(Fault::Malformed(format!("`{}` is not UTF-8", field.name)));
+        return Err(MessageFault::Malformed(format!("`{}` is not UTF-8", field.name)));
     }
     if text.contains(&0) {
-        return Err(Fault::Nul(field.name.clone()));
+        return Err(MessageFault::Nul(field.name.clone()));
     }
     Ok(())
 }
 
-impl From<Malformed> for Fault {
-    fn from(_: Malformed) -> Self {
+impl From<MalformedMessage> for MessageFault {
+    fn from(_: MalformedMessage) -> Self {
         Self::Malformed("the message is cut off or no protobuf".to_owned())
     }
 }
 
 /// Returns the key of a map entry; a missing key is empty or zero.
-fn key_of(entry: &[u8]) -> (&[u8], u64) {
-    let mut fields = Fields::of(entry);
+fn map_key(entry: &[u8]) -> (&[u8], u64) {
+    let mut fields = FieldReader::new(entry);
     let mut key = (&[][..], 0);
-    while let Ok(Some((number, value))) = fields.field() {
+    while let Ok(Some((number, value))) = fields.next_field() {
         match value {
-            Value::Bytes(bytes) if number == 1 => key.0 = bytes,
-            Value::Varint(n) if number == 1 => key.1 = n,
-            Value::Bytes(_) | Value::Varint(_) | Value::Fixed64 | Value::Fixed32 => {}
+            FieldValue::Bytes(bytes) if number == 1 => key.0 = bytes,
+            FieldValue::Varint(n) if number == 1 => key.1 = n,
+            FieldValue::Bytes(_)
+            | FieldValue::Varint(_)
+            | FieldValue::Fixed64
+            | FieldValue::Fixed32 => {}
         }
     }
     key
 }
 
-fn packed(wire: Wire, bytes: &[u8]) -> Result<(), Malformed> {
-    let mut rest = Fields::of(bytes);
+fn check_packed(wire: WireKind, bytes: &[u8]) -> Result<(), MalformedMessage> {
+    let mut rest = FieldReader::new(bytes);
     while !rest.rest.is_empty() {
         match wire {
-            Wire::Varint => rest.varint().map(|_| ())?,
-            Wire::Fixed64 => rest.take(8).map(|_| ())?,
-            Wire::Fixed32 => rest.take(4).map(|_| ())?,
-            Wire::Text | Wire::Bytes | Wire::Message(_) | Wire::Map(_) => return Err(Malformed),
+            WireKind::Varint => rest.read_varint().map(|_| ())?,
+            WireKind::Fixed64 => rest.take(8).map(|_| ())?,
+            WireKind::Fixed32 => rest.take(4).map(|_| ())?,
+            WireKind::Text | WireKind::Bytes | WireKind::Message(_) | WireKind::Map(_) => {
+                return Err(MalformedMessage);
+            }
         }
     }
     Ok(())
 }
 
 /// The singular fields and oneofs that were found.
-struct Seen {
+struct SeenFields {
     few: u128,
     many: Vec<bool>,
     oneofs: u64,
 }
 
-impl Seen {
+impl SeenFields {
     fn new(fields: usize) -> Self {
         let many = if fields > 128 { vec![false; fields] } else { Vec::new() };
         Self { few: 0, many, oneofs: 0 }
     }
 
     /// Records a field. Returns `false` if it, or another member of its oneof, was already found.
-    fn first(&mut self, index: usize, oneof: Option<usize>) -> bool {
+    fn mark_seen(&mut self, index: usize, oneof: Option<usize>) -> bool {
         if let Some(oneof) = oneof {
             let bit = 1_u64 << oneof;
             let first = self.oneofs & bit == 0;
@@ -292,7 +314,7 @@ impl Seen {
     }
 }
 
-impl Shape {
+impl MessageSchema {
     fn compile(message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> Self {
         let oneofs: Vec<String> = message.oneofs().map(|o| o.name().to_owned()).collect();
         assert!(oneofs.len() <= 64, "{}: too many oneofs", message.full_name());
@@ -301,7 +323,7 @@ impl Shape {
             .map(|field| Field {
                 number: field.number(),
                 name: field.name().to_owned(),
-                wire: wire_of(&field, by_name),
+                wire: wire_kind(&field, by_name),
                 repeated: field.is_list() || field.is_map(),
                 oneof: field
                     .containing_oneof()
@@ -313,10 +335,10 @@ impl Shape {
     }
 }
 
-fn wire_of(field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> Wire {
+fn wire_kind(field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> WireKind {
     match field.kind() {
-        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Wire::Fixed64,
-        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Wire::Fixed32,
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => WireKind::Fixed64,
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => WireKind::Fixed32,
         Kind::Int32
         | Kind::Int64
         | Kind::Uint32
@@ -324,12 +346,12 @@ fn wire_of(field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> Wire {
         | Kind::Sint32
         | Kind::Sint64
         | Kind::Bool
-        | Kind::Enum(_) => Wire::Varint,
-        Kind::String => Wire::Text,
-        Kind::Bytes => Wire::Bytes,
+        | Kind::Enum(_) => WireKind::Varint,
+        Kind::String => WireKind::Text,
+        Kind::Bytes => WireKind::Bytes,
         Kind::Message(inner) => {
             let index = by_name[inner.full_name()];
-            if field.is_map() { Wire::Map(index) } else { Wire::Message(index) }
+            if field.is_map() { WireKind::Map(index) } else { WireKind::Message(index) }
         }
     }
 }

@@ -13,22 +13,22 @@ const INPUT: &str = "openshell.v1.ExecSandboxInput";
 
 /// The kind of a fault, without its text.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum FaultKind {
     Ambiguous,
     Malformed,
     Nul,
 }
 
-fn check(name: &str, bytes: &[u8]) -> Result<usize, Kind> {
-    kind(Schema::of(Generation::V0_0).check(name, bytes, Unknown::Passed))
+fn check(name: &str, bytes: &[u8]) -> Result<usize, FaultKind> {
+    kind(Schema::for_generation(Generation::V0_0).check(name, bytes, UnknownFields::Accept))
 }
 
-fn kind(checked: Result<usize, Fault>) -> Result<usize, Kind> {
+fn kind(checked: Result<usize, MessageFault>) -> Result<usize, FaultKind> {
     checked.map_err(|fault| match fault {
-        Fault::Ambiguous(_) => Kind::Ambiguous,
-        Fault::Malformed(_) => Kind::Malformed,
-        Fault::Nul(_) => Kind::Nul,
-        Fault::NoSuchMessage => panic!("no such message"),
+        MessageFault::Ambiguous(_) => FaultKind::Ambiguous,
+        MessageFault::Malformed(_) => FaultKind::Malformed,
+        MessageFault::Nul(_) => FaultKind::Nul,
+        MessageFault::NoSuchMessage => panic!("no such message"),
     })
 }
 
@@ -56,11 +56,11 @@ fn an_encoded_message_is_accepted() {
 fn a_repeated_singular_field_is_refused() {
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 1, b"other");
-    assert_eq!(check(UPDATE, &bytes), Err(Kind::Ambiguous));
+    assert_eq!(check(UPDATE, &bytes), Err(FaultKind::Ambiguous));
     // One decoder would merge a repeated message, another would replace it.
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 2, &[]);
-    assert_eq!(check(UPDATE, &bytes), Err(Kind::Ambiguous));
+    assert_eq!(check(UPDATE, &bytes), Err(FaultKind::Ambiguous));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_duplicate_is_found_at_any_depth() {
     wire::put_number(&mut policy, 1, 2);
     let mut bytes = Vec::new();
     wire::put_bytes(&mut bytes, 2, &policy);
-    assert_eq!(check(UPDATE, &bytes), Err(Kind::Ambiguous));
+    assert_eq!(check(UPDATE, &bytes), Err(FaultKind::Ambiguous));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn two_members_of_a_oneof_are_refused() {
     wire::put_bytes(&mut bytes, 1, &[]);
     check(INPUT, &bytes).unwrap();
     wire::put_bytes(&mut bytes, 2, b"stdin");
-    assert_eq!(check(INPUT, &bytes), Err(Kind::Ambiguous));
+    assert_eq!(check(INPUT, &bytes), Err(FaultKind::Ambiguous));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_repeated_map_key_is_refused() {
         bytes
     };
     check(UPDATE, &message(&once)).unwrap();
-    assert_eq!(check(UPDATE, &message(&policy)), Err(Kind::Ambiguous));
+    assert_eq!(check(UPDATE, &message(&policy)), Err(FaultKind::Ambiguous));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn bytes_that_do_not_match_the_schema_are_malformed() {
     let zero = [0, 0];
     let endless = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
     for bytes in [cut, &number_as_text, &not_text, &group, &zero, &endless, &[0x0a, 0x7f]] {
-        assert_eq!(check(UPDATE, bytes), Err(Kind::Malformed), "{bytes:?}");
+        assert_eq!(check(UPDATE, bytes), Err(FaultKind::Malformed), "{bytes:?}");
     }
 }
 
@@ -119,10 +119,10 @@ fn an_unknown_field_is_refused_only_in_strict_mode() {
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 900, b"new");
     assert_eq!(check(UPDATE, &bytes), Ok(1));
-    let schema = Schema::of(Generation::V0_0);
-    let strict = schema.check(UPDATE, &bytes, Unknown::Refused);
-    assert_eq!(kind(strict), Err(Kind::Ambiguous));
-    kind(schema.check(UPDATE, &update().encode_to_vec(), Unknown::Refused)).unwrap();
+    let schema = Schema::for_generation(Generation::V0_0);
+    let strict = schema.check(UPDATE, &bytes, UnknownFields::Reject);
+    assert_eq!(kind(strict), Err(FaultKind::Ambiguous));
+    kind(schema.check(UPDATE, &update().encode_to_vec(), UnknownFields::Reject)).unwrap();
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn nesting_depth_is_limited() {
         let inner = std::mem::take(&mut bytes);
         wire::put_bytes(&mut bytes, 3, &inner);
     }
-    assert_eq!(check("google.protobuf.DescriptorProto", &bytes), Err(Kind::Malformed));
+    assert_eq!(check("google.protobuf.DescriptorProto", &bytes), Err(FaultKind::Malformed));
 }
 
 proptest! {
@@ -169,8 +169,8 @@ proptest! {
             }),
             ..Default::default()
         };
-        let schema = Schema::of(Generation::V0_0);
-        prop_assert!(schema.check(UPDATE, &message.encode_to_vec(), Unknown::Refused).is_ok());
+        let schema = Schema::for_generation(Generation::V0_0);
+        prop_assert!(schema.check(UPDATE, &message.encode_to_vec(), UnknownFields::Reject).is_ok());
     }
 
     #[test]
@@ -181,14 +181,14 @@ proptest! {
 
 #[test]
 fn nul_is_refused_in_every_string_and_accepted_in_bytes() {
-    let field = |checked: Result<(), Fault>| match checked {
-        Err(Fault::Nul(field)) => field,
+    let field = |checked: Result<(), MessageFault>| match checked {
+        Err(MessageFault::Nul(field)) => field,
         other => panic!("{other:?}"),
     };
-    let schema = Schema::of(Generation::V0_0);
+    let schema = Schema::for_generation(Generation::V0_0);
     let both = |name: &str, bytes: &[u8]| {
-        let strict = field(schema.check(name, bytes, Unknown::Passed).map(drop));
-        assert_eq!(strict, field(schema.text(name, bytes)));
+        let strict = field(schema.check(name, bytes, UnknownFields::Accept).map(drop));
+        assert_eq!(strict, field(schema.check_text(name, bytes)));
         strict
     };
     let named = pb::UpdateConfigRequest { name: "de\0mo".to_owned(), ..update() };
@@ -209,17 +209,17 @@ fn nul_is_refused_in_every_string_and_accepted_in_bytes() {
     let mut bytes = input.encode_to_vec();
     wire::put_number(&mut bytes, 900, 0);
     wire::put_bytes(&mut bytes, 901, b"\0");
-    schema.check(INPUT, &bytes, Unknown::Passed).unwrap();
-    schema.text(INPUT, &bytes).unwrap();
+    schema.check(INPUT, &bytes, UnknownFields::Accept).unwrap();
+    schema.check_text(INPUT, &bytes).unwrap();
 }
 
 #[test]
 fn nul_is_found_in_a_string_that_a_later_value_overwrites() {
-    let own = Schema::own();
+    let own = Schema::for_shoreguard();
     let (mut bytes, name) = (Vec::new(), "shoreguard.v1.GetGatewayRequest");
     wire::put_bytes(&mut bytes, 1, b"a\0b");
     wire::put_bytes(&mut bytes, 1, b"edge");
-    let refused = own.text(name, &bytes).unwrap_err();
-    assert!(matches!(refused, Fault::Nul(_)), "{refused:?}");
-    own.text(name, b"\x0a\x04edge").unwrap();
+    let refused = own.check_text(name, &bytes).unwrap_err();
+    assert!(matches!(refused, MessageFault::Nul(_)), "{refused:?}");
+    own.check_text(name, b"\x0a\x04edge").unwrap();
 }

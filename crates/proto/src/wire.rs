@@ -2,7 +2,7 @@
 
 /// The value of one field in wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum FieldValue<'a> {
     /// Wire type 0.
     Varint(u64),
     /// Wire type 1.
@@ -15,29 +15,29 @@ pub enum Value<'a> {
 
 /// The bytes are not a valid message. Groups count as invalid: proto3 has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
+pub struct MalformedMessage;
 
 /// Reads fields one by one.
 #[derive(Debug, Clone, Copy)]
-pub struct Fields<'a> {
+pub struct FieldReader<'a> {
     /// The bytes that were not read yet.
     pub rest: &'a [u8],
 }
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     /// Starts at the first field of a message.
     #[must_use]
-    pub fn of(message: &'a [u8]) -> Self {
+    pub fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// Reads a varint of at most 64 bits.
-    pub fn varint(&mut self) -> Result<u64, Malformed> {
+    pub fn read_varint(&mut self) -> Result<u64, MalformedMessage> {
         let mut value = 0_u64;
         for (i, byte) in self.rest.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);
             if i == 9 && bits > 1 {
-                return Err(Malformed);
+                return Err(MalformedMessage);
             }
             value |= bits << (7 * i);
             if byte & 0x80 == 0 {
@@ -45,35 +45,35 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(Malformed)
+        Err(MalformedMessage)
     }
 
     /// Reads the next `n` bytes.
-    pub fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(n).ok_or(Malformed)?;
+    pub fn take(&mut self, n: usize) -> Result<&'a [u8], MalformedMessage> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or(MalformedMessage)?;
         self.rest = rest;
         Ok(taken)
     }
 
     /// Reads the next field. Returns `None` at the end.
-    pub fn field(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+    pub fn next_field(&mut self) -> Result<Option<(u32, FieldValue<'a>)>, MalformedMessage> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = u32::try_from(self.varint()?).map_err(|_| Malformed)?;
+        let key = u32::try_from(self.read_varint()?).map_err(|_| MalformedMessage)?;
         let number = key >> 3;
         if number == 0 {
-            return Err(Malformed);
+            return Err(MalformedMessage);
         }
         let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Value::Fixed64)?,
+            0 => FieldValue::Varint(self.read_varint()?),
+            1 => self.take(8).map(|_| FieldValue::Fixed64)?,
             2 => {
-                let n = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                Value::Bytes(self.take(n)?)
+                let n = usize::try_from(self.read_varint()?).map_err(|_| MalformedMessage)?;
+                FieldValue::Bytes(self.take(n)?)
             }
-            5 => self.take(4).map(|_| Value::Fixed32)?,
-            _ => return Err(Malformed),
+            5 => self.take(4).map(|_| FieldValue::Fixed32)?,
+            _ => return Err(MalformedMessage),
         };
         Ok(Some((number, value)))
     }
@@ -82,9 +82,9 @@ impl<'a> Fields<'a> {
 /// Returns the last bytes field with that number, as decoders do.
 #[must_use]
 pub fn bytes_field(message: &[u8], number: u32) -> Option<&[u8]> {
-    let (mut fields, mut found) = (Fields::of(message), None);
-    while let Ok(Some((n, value))) = fields.field() {
-        if let (true, Value::Bytes(bytes)) = (n == number, value) {
+    let (mut fields, mut found) = (FieldReader::new(message), None);
+    while let Ok(Some((n, value))) = fields.next_field() {
+        if let (true, FieldValue::Bytes(bytes)) = (n == number, value) {
             found = Some(bytes);
         }
     }
@@ -106,14 +106,17 @@ pub fn text_at<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a str> {
 #[must_use]
 pub fn texts_at<'a>(message: &'a [u8], path: &[u32]) -> Vec<&'a str> {
     let Some((number, rest)) = path.split_first() else { return Vec::new() };
-    let (mut fields, mut texts) = (Fields::of(message), Vec::new());
-    while let Ok(Some((n, value))) = fields.field() {
+    let (mut fields, mut texts) = (FieldReader::new(message), Vec::new());
+    while let Ok(Some((n, value))) = fields.next_field() {
         match value {
-            Value::Bytes(bytes) if n == *number && rest.is_empty() => {
+            FieldValue::Bytes(bytes) if n == *number && rest.is_empty() => {
                 texts.extend(std::str::from_utf8(bytes).ok().filter(|text| !text.is_empty()));
             }
-            Value::Bytes(bytes) if n == *number => texts.extend(texts_at(bytes, rest)),
-            Value::Bytes(_) | Value::Varint(_) | Value::Fixed32 | Value::Fixed64 => {}
+            FieldValue::Bytes(bytes) if n == *number => texts.extend(texts_at(bytes, rest)),
+            FieldValue::Bytes(_)
+            | FieldValue::Varint(_)
+            | FieldValue::Fixed32
+            | FieldValue::Fixed64 => {}
         }
     }
     texts
@@ -121,10 +124,10 @@ pub fn texts_at<'a>(message: &'a [u8], path: &[u32]) -> Vec<&'a str> {
 
 /// Whether a number or flag field with that number is present and not zero. The last one counts.
 #[must_use]
-pub fn flag(message: &[u8], number: u32) -> bool {
-    let (mut fields, mut set) = (Fields::of(message), false);
-    while let Ok(Some((n, value))) = fields.field() {
-        if let (true, Value::Varint(value)) = (n == number, value) {
+pub fn is_flag_set(message: &[u8], number: u32) -> bool {
+    let (mut fields, mut set) = (FieldReader::new(message), false);
+    while let Ok(Some((n, value))) = fields.next_field() {
+        if let (true, FieldValue::Varint(value)) = (n == number, value) {
             set = value != 0;
         }
     }
@@ -133,9 +136,9 @@ pub fn flag(message: &[u8], number: u32) -> bool {
 
 /// Whether there is a field with that number.
 #[must_use]
-pub fn has(message: &[u8], number: u32) -> bool {
-    let mut fields = Fields::of(message);
-    while let Ok(Some((n, _))) = fields.field() {
+pub fn has_field(message: &[u8], number: u32) -> bool {
+    let mut fields = FieldReader::new(message);
+    while let Ok(Some((n, _))) = fields.next_field() {
         if n == number {
             return true;
         }

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// A body that emits its bytes in pieces, one per interval.
-pub(super) struct Drip {
+pub(super) struct SlowBody {
     inner: Body,
     rest: Bytes,
     pause: Pin<Box<Sleep>>,
@@ -24,15 +24,15 @@ pub(super) struct Drip {
     bytes: usize,
 }
 
-impl Drip {
+impl SlowBody {
     /// Slows a body down.
-    pub(super) fn slow(inner: Body, bytes: usize, every: Duration) -> Body {
+    pub(super) fn wrap(inner: Body, bytes: usize, every: Duration) -> Body {
         let pause = Box::pin(sleep(every));
         Body::new(Self { inner, rest: Bytes::new(), pause, every, bytes: bytes.max(1) })
     }
 }
 
-impl http_body::Body for Drip {
+impl http_body::Body for SlowBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -60,19 +60,19 @@ impl http_body::Body for Drip {
 const RESET_AFTER: Duration = Duration::from_millis(50);
 
 /// A body that breaks off within its first message, which resets the stream.
-pub(super) struct Broken {
+pub(super) struct TruncatedBody {
     inner: Body,
-    over: Option<Pin<Box<Sleep>>>,
+    reset_after: Option<Pin<Box<Sleep>>>,
 }
 
-impl Broken {
+impl TruncatedBody {
     /// Breaks a body off.
-    pub(super) fn off(inner: Body) -> Body {
-        Body::new(Self { inner, over: None })
+    pub(super) fn wrap(inner: Body) -> Body {
+        Body::new(Self { inner, reset_after: None })
     }
 }
 
-impl http_body::Body for Broken {
+impl http_body::Body for TruncatedBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -81,7 +81,7 @@ impl http_body::Body for Broken {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let reset = || Some(Err(io::Error::other("reset by script")));
-        if let Some(pause) = &mut self.over {
+        if let Some(pause) = &mut self.reset_after {
             ready!(pause.as_mut().poll(cx));
             return Poll::Ready(reset());
         }
@@ -89,15 +89,15 @@ impl http_body::Body for Broken {
         let Some(data) = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()) else {
             return Poll::Ready(reset());
         };
-        self.over = Some(Box::pin(sleep(RESET_AFTER)));
+        self.reset_after = Some(Box::pin(sleep(RESET_AFTER)));
         Poll::Ready(Some(Ok(Frame::data(data.slice(..data.len() / 2)))))
     }
 }
 
 /// A body without data, with a status in its trailers.
-struct OnlyTrailers(Option<HeaderMap>);
+struct TrailersBody(Option<HeaderMap>);
 
-impl http_body::Body for OnlyTrailers {
+impl http_body::Body for TrailersBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -110,16 +110,16 @@ impl http_body::Body for OnlyTrailers {
 }
 
 /// Builds an error response: headers, then the status in the trailers.
-pub(super) fn fail(code: Code, message: String, details: Bytes) -> http::Response<Body> {
+pub(super) fn error_response(code: Code, message: String, details: Bytes) -> http::Response<Body> {
     let mut trailers = HeaderMap::new();
     // If the status cannot be encoded as headers, the stream ends without one.
     let _ = Status::with_details(code, message, details).add_header(&mut trailers);
-    let mut answer = http::Response::new(Body::new(OnlyTrailers(Some(trailers))));
+    let mut answer = http::Response::new(Body::new(TrailersBody(Some(trailers))));
     answer.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
     answer
 }
 
 /// Builds an error response with a single block of headers.
-pub(super) fn trailers_only(status: Status) -> http::Response<Body> {
+pub(super) fn trailers_only_response(status: Status) -> http::Response<Body> {
     status.into_http()
 }

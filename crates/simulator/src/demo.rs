@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::state::{
-    ConfigChange, ConfigUpdate, Core, Key, Merge, NewSandbox, Phase, Proposal, Provider, State,
+    ConfigChange, ConfigUpdate, Core, MergeOperation, NewSandbox, ObjectKey, Phase, Proposal,
+    Provider, State,
 };
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 
@@ -29,7 +30,7 @@ pub(super) fn seed(core: &Arc<Core>) -> Result<(), Status> {
     sandbox(core, TEAM, "research", &[])?;
     core.with(|state| {
         state.set_phase(&coder, Phase::Ready);
-        state.supervise(&coder);
+        state.simulate_supervisor(&coder);
         state.set_phase(&builder, Phase::Stopped);
         state.set_phase(&broken, Phase::Error);
         allow(state, &coder, Proposal::allow("api.github.com", 443, "/usr/bin/git"))?;
@@ -43,7 +44,7 @@ fn sandbox(
     workspace: &str,
     name: &str,
     providers: &[&str],
-) -> Result<Key, Status> {
+) -> Result<ObjectKey, Status> {
     let new = NewSandbox {
         workspace: workspace.to_owned(),
         name: name.to_owned(),
@@ -58,14 +59,17 @@ fn sandbox(
         labels: BTreeMap::from([("demo".to_owned(), "true".to_owned())]),
         annotations: BTreeMap::new(),
     };
-    core.with(|state| state.create_sandbox(new)).map(|sandbox| sandbox.place())
+    core.with(|state| state.create_sandbox(new)).map(|sandbox| sandbox.key())
 }
 
-fn allow(state: &mut State, at: &Key, proposal: Proposal) -> Result<(), Status> {
+fn allow(state: &mut State, at: &ObjectKey, proposal: Proposal) -> Result<(), Status> {
     let update = ConfigUpdate {
         sandbox: Some(at.clone()),
-        change: ConfigChange::Merge(vec![Merge::AddRule(proposal.rule_name, proposal.rule)]),
-        expected: 0,
+        change: ConfigChange::Merge(vec![MergeOperation::AddRule(
+            proposal.rule_name,
+            proposal.rule,
+        )]),
+        expected_version: 0,
         annotations: BTreeMap::new(),
     };
     state.update_config(update).map(|_| ())

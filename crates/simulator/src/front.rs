@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{HeaderMap, Request, Response, header};
 use hyper::body::Incoming;
-use prost_reflect::{DescriptorPool, Value};
+use prost_reflect::Value;
 use subtle::ConstantTimeEq as _;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -18,28 +18,28 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceExt as _;
 
-use super::body::{Broken, Drip, fail, trailers_only};
-use super::script::{Script, Scripts, Seen};
-use super::{Caller, ClientAuth, Generation, Power};
-use shoreguard_proto as pb;
+use super::body::{SlowBody, TruncatedBody, error_response, trailers_only_response};
+use super::script::{ReceivedCall, Script, Scripts};
+use super::{Caller, ClientAuth, Generation, TokenPermissions};
+use shoreguard_proto::descriptors;
 
 /// The number of `FORWARD_NEVER`.
 const NEVER: i32 = 2;
 
 /// The steps before the methods.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct Interceptor {
     /// The scripts, and the calls that were received.
     pub(super) scripts: Scripts,
     /// The accepted bearer tokens with their permissions; empty if no token is required.
-    pub(super) bearers: RwLock<Vec<(String, Power)>>,
+    pub(super) bearers: RwLock<Vec<(String, TokenPermissions)>>,
     /// How callers without a token are identified.
     pub(super) client_auth: ClientAuth,
     /// The methods that no caller may use.
     pub(super) reserved: HashSet<String>,
 }
 
-impl Front {
+impl Interceptor {
     /// Handles a call, or applies its script. `None` drops the connection.
     pub(super) async fn call(
         self: Arc<Self>,
@@ -50,8 +50,8 @@ impl Front {
     ) -> Option<Response<Body>> {
         let path = request.uri().path().to_owned();
         let authority = request.uri().authority().map(ToString::to_string);
-        let seen = Seen { headers: request.headers().clone(), authority };
-        let script = self.scripts.next(&path, seen);
+        let call = ReceivedCall { headers: request.headers().clone(), authority };
+        let script = self.scripts.next(&path, call);
         match &script {
             Some(Script::Hang) => {
                 stop.cancelled().await;
@@ -59,23 +59,23 @@ impl Front {
             }
             Some(Script::Delay(time)) => tokio::time::sleep(*time).await,
             Some(Script::Fail { code, message, details }) => {
-                return Some(fail(*code, message.clone(), details.clone()));
+                return Some(error_response(*code, message.clone(), details.clone()));
             }
             Some(Script::TrailersOnly { code, message }) => {
-                return Some(trailers_only(Status::new(*code, message.clone())));
+                return Some(trailers_only_response(Status::new(*code, message.clone())));
             }
             Some(Script::Reset | Script::Disconnect | Script::Drip { .. }) | None => {}
         }
         match self.admit(&path, request.headers(), peer) {
             Ok(caller) => request.extensions_mut().insert(caller),
-            Err(status) => return Some(trailers_only(status)),
+            Err(status) => return Some(trailers_only_response(status)),
         };
         let answer = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
         match script {
-            Some(Script::Reset) => Some(answer.map(Broken::off)),
+            Some(Script::Reset) => Some(answer.map(TruncatedBody::wrap)),
             Some(Script::Disconnect) => None,
             Some(Script::Drip { bytes, every }) => {
-                Some(answer.map(|body| Drip::slow(body, bytes, every)))
+                Some(answer.map(|body| SlowBody::wrap(body, bytes, every)))
             }
             _ => Some(answer),
         }
@@ -89,19 +89,19 @@ impl Front {
         peer: Option<String>,
     ) -> Result<Caller, Status> {
         if path == "/openshell.v1.OpenShell/Health" {
-            return Ok(Caller::Nobody);
+            return Ok(Caller::Unidentified);
         }
-        let caller = self.caller(headers, peer)?;
+        let caller = self.identify(headers, peer)?;
         if self.reserved.contains(path) {
             return Err(Status::permission_denied("this method requires a sandbox principal"));
         }
-        caller.may(path)?;
+        caller.check_permission(path)?;
         Ok(caller)
     }
 
     /// Identifies the caller. A token that cannot be verified is refused even if no token is required, as in the
     /// gateway's own sandbox authenticator.
-    fn caller(&self, headers: &HeaderMap, peer: Option<String>) -> Result<Caller, Status> {
+    fn identify(&self, headers: &HeaderMap, peer: Option<String>) -> Result<Caller, Status> {
         let values = headers.get_all(header::AUTHORIZATION).iter();
         let bearer = values.filter_map(|value| value.to_str().ok()).find_map(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -109,12 +109,12 @@ impl Front {
         });
         let known = self.bearers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = bearer {
-            let same = |(known, _): &&(String, Power)| {
+            let same = |(known, _): &&(String, TokenPermissions)| {
                 bool::from(token.as_bytes().ct_eq(known.as_bytes()))
             };
             return match known.iter().find(same) {
                 None => Err(Status::unauthenticated("invalid token")),
-                Some((_, Power::Expired)) => {
+                Some((_, TokenPermissions::Expired)) => {
                     Err(Status::unauthenticated("invalid token: ExpiredSignature"))
                 }
                 Some((_, power)) => Ok(Caller::Bearer(*power)),
@@ -129,12 +129,12 @@ impl Front {
 }
 
 /// Returns the paths of the methods that are never forwarded, according to the descriptors.
-pub(super) fn reserved(generation: Generation) -> HashSet<String> {
+pub(super) fn reserved_methods(generation: Generation) -> HashSet<String> {
     let descriptors = match generation {
-        Generation::V0_0 => pb::V0_0_DESCRIPTORS,
-        Generation::V0_1 => pb::V0_1_DESCRIPTORS,
+        Generation::V0_0 => &descriptors::V0_0,
+        Generation::V0_1 => &descriptors::V0_1,
     };
-    let pool = DescriptorPool::decode(descriptors).expect("the build has written descriptors");
+    let pool = descriptors.pool();
     let guard = pool
         .get_extension_by_name("shoreguard.options.v1.upstream")
         .expect("the descriptors hold our options");

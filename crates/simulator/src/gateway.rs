@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
-use super::state::{Admitted, Claim, Core};
+use super::state::{Admission, Claim, Core};
 
 /// Maximum size of a received message.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -14,18 +14,18 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Not identified: the method needs no caller.
-    Nobody,
+    Unidentified,
     /// Anonymous, since the gateway requires no credentials.
     Local,
     /// The holder of a client certificate of this name.
     Certificate(String),
     /// The holder of a token with these permissions.
-    Bearer(Power),
+    Bearer(TokenPermissions),
 }
 
 /// The permissions of a bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Power {
+pub enum TokenPermissions {
     /// Every method for users and admins.
     Admin,
     /// The same, except for the methods of a platform admin.
@@ -49,7 +49,7 @@ impl Caller {
     /// Returns the subject and the identity provider.
     pub(super) fn identity(&self) -> (String, &'static str) {
         match self {
-            Self::Nobody | Self::Local => ("local-dev".to_owned(), "local-dev"),
+            Self::Unidentified | Self::Local => ("local-dev".to_owned(), "local-dev"),
             Self::Certificate(name) => (name.clone(), "mtls"),
             Self::Bearer(_) => ("bearer".to_owned(), "oidc"),
         }
@@ -59,20 +59,24 @@ impl Caller {
     /// role for a certificate and permits everything.
     pub(super) fn roles(&self) -> Vec<String> {
         let roles: &[&str] = match self {
-            Self::Nobody | Self::Local | Self::Bearer(Power::Admin) => &[ADMIN_ROLE],
-            Self::Certificate(_) | Self::Bearer(Power::User) => &[USER_ROLE],
-            Self::Bearer(Power::Nothing | Power::Expired) => &[],
+            Self::Unidentified | Self::Local | Self::Bearer(TokenPermissions::Admin) => {
+                &[ADMIN_ROLE]
+            }
+            Self::Certificate(_) | Self::Bearer(TokenPermissions::User) => &[USER_ROLE],
+            Self::Bearer(TokenPermissions::Nothing | TokenPermissions::Expired) => &[],
         };
         roles.iter().map(|&role| role.to_owned()).collect()
     }
 
     /// Refuses a method that the caller's roles do not permit.
-    pub(super) fn may(&self, path: &str) -> Result<(), Status> {
+    pub(super) fn check_permission(&self, path: &str) -> Result<(), Status> {
         let method = path.rsplit('/').next().unwrap_or_default();
         let required = match self {
-            Self::Bearer(Power::User) if GLOBAL.contains(&method) => ADMIN_ROLE,
-            Self::Bearer(Power::Nothing) if method != CURRENT_USER => USER_ROLE,
-            Self::Nobody | Self::Local | Self::Certificate(_) | Self::Bearer(_) => return Ok(()),
+            Self::Bearer(TokenPermissions::User) if GLOBAL.contains(&method) => ADMIN_ROLE,
+            Self::Bearer(TokenPermissions::Nothing) if method != CURRENT_USER => USER_ROLE,
+            Self::Unidentified | Self::Local | Self::Certificate(_) | Self::Bearer(_) => {
+                return Ok(());
+            }
         };
         Err(Status::permission_denied(format!("role '{required}' required")))
     }
@@ -80,7 +84,7 @@ impl Caller {
 
 /// The gateway's self-description.
 #[derive(Debug)]
-pub(super) struct About {
+pub(super) struct GatewayInfo {
     version: RwLock<String>,
     /// The port of the listener.
     pub(super) port: u16,
@@ -88,7 +92,7 @@ pub(super) struct About {
     pub(super) scheme: &'static str,
 }
 
-impl About {
+impl GatewayInfo {
     /// Describes a gateway with a version.
     pub(super) fn new(version: String, port: u16, scheme: &'static str) -> Self {
         Self { version: RwLock::new(version), port, scheme }
@@ -111,30 +115,30 @@ pub(super) struct Gateway {
     /// The state of the gateway.
     pub(super) core: Arc<Core>,
     /// The self-description of the gateway.
-    pub(super) about: Arc<About>,
+    pub(super) info: Arc<GatewayInfo>,
 }
 
 impl Gateway {
     /// Carries out a write, or replays the response for a repeated request id. A failed write leaves its claim open.
-    pub(super) fn once<Q: Message, A: Message + Default>(
+    pub(super) fn execute_once<Q: Message, A: Message + Default>(
         &self,
         method: &'static str,
         id: impl Fn(&Q) -> &str,
         request: Request<Q>,
         act: impl FnOnce(&Self, Q) -> Result<A, Status>,
     ) -> Result<Response<A>, Status> {
-        let caller = caller(&request);
-        let asked = request.into_inner();
-        let id = id(&asked).to_owned();
+        let caller = caller_key(&request);
+        let message = request.into_inner();
+        let id = id(&message).to_owned();
         if id.is_empty() {
-            return act(self, asked).map(Response::new);
+            return act(self, message).map(Response::new);
         }
-        let body = asked.encode_to_vec();
-        let admitted =
+        let body = message.encode_to_vec();
+        let admission =
             self.core.with(|state| state.requests.admit(&caller, (method, &id), body))?;
-        let claim = match admitted {
-            Admitted::New(claim) => claim,
-            Admitted::Before(answer) => {
+        let claim = match admission {
+            Admission::New(claim) => claim,
+            Admission::Repeated(answer) => {
                 let answer = A::decode(answer.as_slice())
                     .map_err(|_| Status::data_loss("a remembered answer cannot be read"))?;
                 let mut replay = Response::new(answer);
@@ -143,7 +147,7 @@ impl Gateway {
                 return Ok(replay);
             }
         };
-        let answer = act(self, asked)?;
+        let answer = act(self, message)?;
         self.core.with(|state| {
             state.requests.confirm(&claim, answer.encode_to_vec());
             Ok(())
@@ -152,19 +156,19 @@ impl Gateway {
     }
 
     /// Claims the request id of a command, whose output is never replayed. Returns `None` if it has no request id.
-    pub(super) fn launch(
+    pub(super) fn claim_command(
         &self,
         caller: &str,
-        asked: (&'static str, &str),
+        request_key: (&'static str, &str),
         start: &impl Message,
-    ) -> Result<Option<Launch>, Status> {
-        if asked.1.is_empty() {
+    ) -> Result<Option<CommandClaim>, Status> {
+        if request_key.1.is_empty() {
             return Ok(None);
         }
         let body = start.encode_to_vec();
-        match self.core.with(|state| state.requests.admit(caller, asked, body))? {
-            Admitted::New(claim) => Ok(Some(Launch { core: Arc::clone(&self.core), claim })),
-            Admitted::Before(_) => {
+        match self.core.with(|state| state.requests.admit(caller, request_key, body))? {
+            Admission::New(claim) => Ok(Some(CommandClaim { core: Arc::clone(&self.core), claim })),
+            Admission::Repeated(_) => {
                 Err(Status::new(Code::Internal, "a command has no answer to replay"))
             }
         }
@@ -173,14 +177,14 @@ impl Gateway {
 
 /// A command with a claimed request id.
 #[derive(Debug)]
-pub(super) struct Launch {
+pub(super) struct CommandClaim {
     core: Arc<Core>,
     claim: Claim,
 }
 
-impl Launch {
+impl CommandClaim {
     /// Records that the command ended with an exit code.
-    pub(super) fn ended(&self) {
+    pub(super) fn record_exit(&self) {
         let recorded = self.core.with(|state| {
             state.requests.end(&self.claim);
             Ok(())
@@ -190,8 +194,8 @@ impl Launch {
 }
 
 /// Returns the caller as the key in the table of request ids.
-pub(super) fn caller<T>(request: &Request<T>) -> String {
-    let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
+pub(super) fn caller_key<T>(request: &Request<T>) -> String {
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Unidentified);
     let (subject, provider) = caller.identity();
     format!("{provider}/{subject}")
 }
@@ -199,14 +203,14 @@ pub(super) fn caller<T>(request: &Request<T>) -> String {
 /// Implements the methods of a service, one line each: name, request type, response type and function.
 ///
 /// `plain` methods are functions of the gateway and the message; `once` methods also store their responses for replay;
-/// `whole` methods take the request with its metadata; `streams` return a stream of messages, and `duplex` methods also
-/// take one.
+/// `with_metadata` methods take the request with its metadata; `streams` return a stream of messages, and `duplex`
+/// methods also take one.
 macro_rules! methods {
     (
         $service:path, $gateway:ty,
         plain { $($plain:ident($plain_in:ty) -> $plain_out:ty = $plain_by:path;)* }
         once { $($once:ident($once_in:ty) -> $once_out:ty = $once_by:path;)* }
-        whole { $($whole:ident($whole_in:ty) -> $whole_out:ty = $whole_by:path;)* }
+        with_metadata { $($meta:ident($meta_in:ty) -> $meta_out:ty = $meta_by:path;)* }
         streams { $($stream:ident($stream_in:ty) -> $stream_out:ty = $stream_by:path;)* }
         duplex { $($duplex:ident($duplex_in:ty) -> $duplex_out:ty = $duplex_by:path;)* }
     ) => {
@@ -222,13 +226,13 @@ macro_rules! methods {
                 &self,
                 request: tonic::Request<$once_in>,
             ) -> Result<tonic::Response<$once_out>, tonic::Status> {
-                self.once(stringify!($once), |m: &$once_in| &m.request_id, request, $once_by)
+                self.execute_once(stringify!($once), |m: &$once_in| &m.request_id, request, $once_by)
             })*
-            $(async fn $whole(
+            $(async fn $meta(
                 &self,
-                request: tonic::Request<$whole_in>,
-            ) -> Result<tonic::Response<$whole_out>, tonic::Status> {
-                $whole_by(self, &request).map(tonic::Response::new)
+                request: tonic::Request<$meta_in>,
+            ) -> Result<tonic::Response<$meta_out>, tonic::Status> {
+                $meta_by(self, &request).map(tonic::Response::new)
             })*
             $(async fn $stream(
                 &self,

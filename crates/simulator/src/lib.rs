@@ -57,16 +57,16 @@ use tonic::Status;
 
 pub use shoreguard_proto::release::Generation;
 
-pub use self::gateway::Power;
-pub use self::script::{Script, Seen, Times};
-pub use self::state::{Proposal, Settles};
+pub use self::gateway::TokenPermissions;
+pub use self::script::{ReceivedCall, Script, Times};
+pub use self::state::{Proposal, StartOutcome};
 pub use self::streams::STALLED_PORT;
 
-use self::front::Front;
-use self::gateway::{About, Caller, Gateway};
+use self::front::Interceptor;
+use self::gateway::{Caller, Gateway, GatewayInfo};
 use self::script::Scripts;
 use self::server::{Connections, Server};
-use self::state::{Core, Submitted};
+use self::state::{Core, SubmitResult};
 
 /// How long open connections may continue after the simulator is stopped.
 const STOP: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ impl SimulatorOptions {
     /// Options for a gateway of the newest release of a generation, on a free port of 127.0.0.1, without TLS or
     /// credentials, in which everything is ready at once.
     #[must_use]
-    pub fn plain(generation: Generation) -> Self {
+    pub fn new(generation: Generation) -> Self {
         let version = match generation {
             Generation::V0_0 => "0.0.116",
             Generation::V0_1 => "0.1.5",
@@ -125,8 +125,8 @@ impl SimulatorOptions {
 pub struct Simulator {
     addr: SocketAddr,
     core: Arc<Core>,
-    about: Arc<About>,
-    front: Arc<Front>,
+    info: Arc<GatewayInfo>,
+    interceptor: Arc<Interceptor>,
     connections: Arc<Connections>,
 }
 
@@ -137,19 +137,23 @@ impl Simulator {
         let addr = listener.local_addr()?;
         let core = Core::new(options.ready_after);
         let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let about = Arc::new(About::new(options.version, addr.port(), scheme));
-        let gateway = Gateway { core: Arc::clone(&core), about: Arc::clone(&about) };
+        let info = Arc::new(GatewayInfo::new(options.version, addr.port(), scheme));
+        let gateway = Gateway { core: Arc::clone(&core), info: Arc::clone(&info) };
         let routes = match options.generation {
             Generation::V0_0 => v0_0::routes(gateway),
             Generation::V0_1 => v0_1::routes(gateway),
         };
-        let front = Arc::new(Front {
+        let interceptor = Arc::new(Interceptor {
             scripts: Scripts::default(),
             bearers: RwLock::new(
-                options.require_bearer.into_iter().map(|token| (token, Power::Admin)).collect(),
+                options
+                    .require_bearer
+                    .into_iter()
+                    .map(|token| (token, TokenPermissions::Admin))
+                    .collect(),
             ),
             client_auth: options.client_auth,
-            reserved: front::reserved(options.generation),
+            reserved: front::reserved_methods(options.generation),
         });
         let tls = options.tls.map(|mut config| {
             if config.alpn_protocols.is_empty() {
@@ -159,7 +163,7 @@ impl Simulator {
         });
         let connections = Arc::<Connections>::default();
         let server = Server {
-            front: Arc::clone(&front),
+            interceptor: Arc::clone(&interceptor),
             routes,
             tls,
             tasks: core.tasks.clone(),
@@ -167,7 +171,7 @@ impl Simulator {
             connections: Arc::clone(&connections),
         };
         core.tasks.spawn(server.serve(listener));
-        Ok(Self { addr, core, about, front, connections })
+        Ok(Self { addr, core, info, interceptor, connections })
     }
 
     /// The address of the listener.
@@ -179,7 +183,7 @@ impl Simulator {
     /// Number of calls per method, by full path, whether they succeeded or not.
     #[must_use]
     pub fn calls(&self) -> BTreeMap<String, u64> {
-        self.front.scripts.calls()
+        self.interceptor.scripts.calls()
     }
 
     /// Number of connections that were accepted since the start.
@@ -196,47 +200,47 @@ impl Simulator {
 
     /// Number of commands that are running in the sandboxes.
     #[must_use]
-    pub fn commands(&self) -> usize {
+    pub fn running_commands(&self) -> usize {
         self.core.commands.len()
     }
 
     /// The metadata of the last call of a method, given by its path or its name.
     #[must_use]
     pub fn last_headers(&self, method: &str) -> Option<HeaderMap> {
-        self.last_call(method).map(|seen| seen.headers)
+        self.last_call(method).map(|call| call.headers)
     }
 
     /// The last call of a method, given by its path or its name.
     #[must_use]
-    pub fn last_call(&self, method: &str) -> Option<Seen> {
-        self.front.scripts.last(method)
+    pub fn last_call(&self, method: &str) -> Option<ReceivedCall> {
+        self.interceptor.scripts.last(method)
     }
 
     /// Makes calls of a method fail; replaces the previous script of the method.
     pub fn script(&self, method: &str, script: Script, times: Times) {
-        self.front.scripts.set(method, script, times);
+        self.interceptor.scripts.set(method, script, times);
     }
 
     /// Removes all scripts.
     pub fn clear_scripts(&self) {
-        self.front.scripts.clear();
+        self.interceptor.scripts.clear();
     }
 
     /// Changes the reported version.
     pub fn set_version(&self, version: impl Into<String>) {
-        self.about.set_version(version.into());
+        self.info.set_version(version.into());
     }
 
     /// Accepts these bearer tokens from now on, and no others. Each has all permissions.
     pub fn require_bearer(&self, tokens: &[&str]) {
-        let tokens: Vec<_> = tokens.iter().map(|&token| (token, Power::Admin)).collect();
-        self.require_powers(&tokens);
+        let tokens: Vec<_> = tokens.iter().map(|&token| (token, TokenPermissions::Admin)).collect();
+        self.require_tokens(&tokens);
     }
 
     /// Accepts these bearer tokens from now on, and no others.
-    pub fn require_powers(&self, tokens: &[(&str, Power)]) {
+    pub fn require_tokens(&self, tokens: &[(&str, TokenPermissions)]) {
         let tokens = tokens.iter().map(|&(token, power)| (token.to_owned(), power)).collect();
-        *self.front.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        *self.interceptor.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
     /// Changes the key that protects the records of request ids: earlier requests can no longer be replayed.
@@ -263,15 +267,15 @@ impl Simulator {
     ) -> Result<String, Status> {
         let at = (workspace.to_owned(), sandbox.to_owned());
         match self.core.with(|state| state.submit(&at, proposal))? {
-            Submitted::Kept(id) => Ok(id),
-            Submitted::Refused(why) => Err(Status::invalid_argument(why)),
+            SubmitResult::Stored(id) => Ok(id),
+            SubmitResult::Refused(why) => Err(Status::invalid_argument(why)),
         }
     }
 
     /// Sets the outcome of sandboxes that are created or started from now on.
-    pub fn settle_as(&self, settles: Settles) {
+    pub fn set_start_outcome(&self, outcome: StartOutcome) {
         let set = self.core.with(|state| {
-            state.settles = settles;
+            state.start_outcome = outcome;
             Ok(())
         });
         debug_assert!(set.is_ok(), "it is only set");
@@ -287,7 +291,7 @@ impl Simulator {
     ) -> Result<(), Status> {
         let at = (workspace.to_owned(), sandbox.to_owned());
         self.core.with(|state| {
-            let at = state.sandbox(&at)?.place();
+            let at = state.sandbox(&at)?.key();
             state.log(&at, level, "sandbox", message);
             Ok(())
         })

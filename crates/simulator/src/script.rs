@@ -58,7 +58,7 @@ pub enum Times {
 
 /// A call as it arrived.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ReceivedCall {
     /// Headers, including all metadata.
     pub headers: HeaderMap,
     /// The `:authority` header.
@@ -68,25 +68,25 @@ pub struct Seen {
 /// The scripts, and the received calls.
 #[derive(Debug, Default)]
 pub(super) struct Scripts {
-    kept: Mutex<Kept>,
+    state: Mutex<ScriptState>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct ScriptState {
     scripts: HashMap<String, (Script, Times)>,
     calls: BTreeMap<String, u64>,
-    last: HashMap<String, Seen>,
+    last: HashMap<String, ReceivedCall>,
 }
 
 /// Returns the method's name, the last part of its path.
-fn short(method: &str) -> &str {
+fn method_name(method: &str) -> &str {
     method.rsplit('/').next().unwrap_or(method)
 }
 
 impl Scripts {
     /// Makes calls of a method fail from now on.
     pub(super) fn set(&self, method: &str, script: Script, times: Times) {
-        self.lock().scripts.insert(short(method).to_owned(), (script, times));
+        self.lock().scripts.insert(method_name(method).to_owned(), (script, times));
     }
 
     /// Removes all scripts.
@@ -95,23 +95,23 @@ impl Scripts {
     }
 
     /// Records a call and returns the script that applies to it.
-    pub(super) fn next(&self, path: &str, seen: Seen) -> Option<Script> {
-        let mut kept = self.lock();
-        if kept.calls.len() < PATHS_MAX || kept.calls.contains_key(path) {
-            *kept.calls.entry(path.to_owned()).or_default() += 1;
-            kept.last.insert(short(path).to_owned(), seen);
+    pub(super) fn next(&self, path: &str, call: ReceivedCall) -> Option<Script> {
+        let mut state = self.lock();
+        if state.calls.len() < PATHS_MAX || state.calls.contains_key(path) {
+            *state.calls.entry(path.to_owned()).or_default() += 1;
+            state.last.insert(method_name(path).to_owned(), call);
         }
-        let (script, times) = kept.scripts.get_mut(short(path))?;
+        let (script, times) = state.scripts.get_mut(method_name(path))?;
         let script = script.clone();
-        let over = match times {
+        let is_used_up = match times {
             Times::All => false,
             Times::Next(left) => {
                 *left = left.saturating_sub(1);
                 *left == 0
             }
         };
-        if over {
-            kept.scripts.remove(short(path));
+        if is_used_up {
+            state.scripts.remove(method_name(path));
         }
         Some(script)
     }
@@ -122,11 +122,11 @@ impl Scripts {
     }
 
     /// The last call of a method.
-    pub(super) fn last(&self, method: &str) -> Option<Seen> {
-        self.lock().last.get(short(method)).cloned()
+    pub(super) fn last(&self, method: &str) -> Option<ReceivedCall> {
+        self.lock().last.get(method_name(method)).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ScriptState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

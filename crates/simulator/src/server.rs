@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tracing::debug;
 
-use super::front::Front;
+use super::front::Interceptor;
 
 /// How long calls may continue after the simulator is stopped.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ const WINDOW_BYTES: u32 = 65_535;
 #[derive(Clone)]
 pub(super) struct Server {
     /// The steps before the methods.
-    pub(super) front: Arc<Front>,
+    pub(super) interceptor: Arc<Interceptor>,
     /// The methods.
     pub(super) routes: Routes,
     /// Accepts TLS connections, if configured.
@@ -60,9 +60,9 @@ pub(super) struct Connections {
 }
 
 /// An open connection, which is counted until it is dropped.
-struct Counted(Arc<Connections>);
+struct OpenConnection(Arc<Connections>);
 
-impl Counted {
+impl OpenConnection {
     fn new(connections: &Arc<Connections>) -> Self {
         connections.accepted.fetch_add(1, Ordering::Relaxed);
         connections.open.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -78,9 +78,9 @@ impl Drop for Counted {
 
 /// Spawns hyper's tasks on the simulator's tracker.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+struct TrackedExecutor(TaskTracker);
 
-impl<F> hyper::rt::Executor<F> for Tracked
+impl<F> hyper::rt::Executor<F> for TrackedExecutor
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -101,9 +101,9 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => {
                     let server = self.clone();
-                    let counted = Counted::new(&self.connections);
+                    let open = OpenConnection::new(&self.connections);
                     self.tasks.spawn(async move {
-                        let _counted = counted;
+                        let _open = open;
                         if let Err(error) = server.accept(stream).await {
                             debug!(%error, "a connection to the simulator has ended");
                         }
@@ -120,15 +120,15 @@ impl Server {
     async fn accept(self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let Some(tls) = self.tls.clone() else {
-            return self.connection(stream, None).await;
+            return self.serve_connection(stream, None).await;
         };
         let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = certificates.first().and_then(common_name);
-        self.connection(stream, peer).await
+        self.serve_connection(stream, peer).await
     }
 
-    async fn connection(
+    async fn serve_connection(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Option<String>,
@@ -139,7 +139,8 @@ impl Server {
             service_fn(move |request| {
                 let (server, drop, peer) = (server.clone(), drop.clone(), peer.clone());
                 async move {
-                    let answer = server.front.call(request, server.routes, peer, server.stop).await;
+                    let answer =
+                        server.interceptor.call(request, server.routes, peer, server.stop).await;
                     answer.ok_or_else(|| {
                         drop.cancel();
                         io::Error::other("dropped by script")
@@ -147,7 +148,7 @@ impl Server {
                 }
             })
         };
-        let connection = http2::Builder::new(Tracked(self.tasks.clone()))
+        let connection = http2::Builder::new(TrackedExecutor(self.tasks.clone()))
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .initial_stream_window_size(WINDOW_BYTES)

@@ -20,7 +20,7 @@ const CHUNK_BYTES: usize = 32 * 1024;
 const NOT_FOUND: i32 = 127;
 
 /// Refuses commands that no sandbox runs: an empty one, and one with invalid names of environment variables.
-pub(super) fn asked_well(
+pub(super) fn check_command(
     command: &[String],
     environment: &BTreeMap<String, String>,
 ) -> Result<(), Status> {
@@ -52,7 +52,7 @@ pub(super) enum Step {
 
 /// The result of executing a command.
 #[derive(Debug, Default)]
-pub(super) struct Run {
+pub(super) struct CommandRun {
     /// The steps, in order.
     pub(super) steps: Vec<Step>,
     /// Exit code.
@@ -62,7 +62,7 @@ pub(super) struct Run {
 
 /// The parameters of a command.
 #[derive(Debug, Default)]
-pub(super) struct Start {
+pub(super) struct CommandSpec {
     /// The command and its arguments.
     pub(super) command: Vec<String>,
     /// The working directory; empty for `/sandbox`.
@@ -75,39 +75,39 @@ pub(super) struct Start {
     pub(super) terminal: Option<(u32, u32)>,
 }
 
-impl Start {
+impl CommandSpec {
     /// Executes the command.
-    pub(super) fn run(&self) -> Run {
-        let mut run = Run::default();
+    pub(super) fn run(&self) -> CommandRun {
+        let mut run = CommandRun::default();
         let words: Vec<&str> = self.command.iter().map(String::as_str).collect();
         run.code = match words.as_slice() {
             ["sh" | "bash" | "/bin/sh" | "/bin/bash", flag, script, ..] if flag.ends_with('c') => {
-                self.script(&mut run, script)
+                self.run_script(&mut run, script)
             }
             ["sh" | "bash" | "/bin/sh" | "/bin/bash"] => {
-                self.script(&mut run, &String::from_utf8_lossy(&self.stdin))
+                self.run_script(&mut run, &String::from_utf8_lossy(&self.stdin))
             }
-            words => self.command(&mut run, words, false),
+            words => self.run_command(&mut run, words, false),
         };
         run
     }
 
     /// Executes commands separated by `;`, until `exit`.
-    fn script(&self, run: &mut Run, script: &str) -> i32 {
+    fn run_script(&self, run: &mut CommandRun, script: &str) -> i32 {
         let mut code = 0;
-        for line in split(script).iter().filter(|line| !line.is_empty()) {
+        for line in split_lines(script).iter().filter(|line| !line.is_empty()) {
             let to_err = line.iter().any(|word| word == ">&2" || word == "1>&2");
             let words: Vec<&str> =
                 line.iter().map(String::as_str).filter(|word| !word.ends_with(">&2")).collect();
             if let ["exit", rest @ ..] = words.as_slice() {
                 return rest.first().map_or(code, |number| exit_code(number));
             }
-            code = self.command(run, &words, to_err);
+            code = self.run_command(run, &words, to_err);
         }
         code
     }
 
-    fn command(&self, run: &mut Run, words: &[&str], to_err: bool) -> i32 {
+    fn run_command(&self, run: &mut CommandRun, words: &[&str], to_err: bool) -> i32 {
         match words {
             [] | ["true"] => {}
             ["false"] => return 1,
@@ -155,7 +155,7 @@ impl Start {
     }
 }
 
-impl Run {
+impl CommandRun {
     fn write(&mut self, text: &str, to_err: bool) {
         self.write_bytes(text.as_bytes(), to_err);
     }
@@ -175,7 +175,7 @@ fn exit_code(number: &str) -> i32 {
 }
 
 /// Splits a script into lines of words; quoted words are kept together.
-fn split(script: &str) -> Vec<Vec<String>> {
+fn split_lines(script: &str) -> Vec<Vec<String>> {
     let mut lines = vec![Vec::new()];
     let (mut word, mut in_word, mut quote) = (String::new(), false, None);
     for c in script.chars().chain([';']) {

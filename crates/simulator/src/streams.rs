@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-use super::shell::{Start, Step};
+use super::shell::{CommandSpec, Step};
 use super::state::{Core, LogFilter, LogLine, Notice, Phase, PlatformEvent, Sandbox};
 
 /// The exit code of a command that timed out.
@@ -34,14 +34,14 @@ const END_OF_INPUT: u8 = 4;
 const ABORTED: &str = "the command was closed before it had an exit status";
 
 /// The input of a caller.
-type Typing = Pin<Box<dyn Stream<Item = Result<Typed, Status>> + Send>>;
+type InputStream = Pin<Box<dyn Stream<Item = Result<CommandInput, Status>> + Send>>;
 
 /// A response stream.
-pub(super) type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Output of a command.
 #[derive(Debug)]
-pub(super) enum Output {
+pub(super) enum CommandOutput {
     /// Output to stdout.
     Out(Bytes),
     /// Output to stderr.
@@ -52,7 +52,7 @@ pub(super) enum Output {
 
 /// Input of an interactive command.
 #[derive(Debug)]
-pub(super) enum Typed {
+pub(super) enum CommandInput {
     /// Bytes.
     Data(Bytes),
     /// A new size of the terminal, in columns and rows.
@@ -70,7 +70,7 @@ pub(super) enum HalfClose {
 
 /// An item for a watcher.
 #[derive(Debug)]
-pub(super) enum Watched {
+pub(super) enum WatchItem {
     /// The current sandbox.
     Sandbox(Box<Sandbox>),
     /// A new log line.
@@ -83,7 +83,7 @@ pub(super) enum Watched {
 
 /// Options of a watcher.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct WatchOptions {
     /// Send every change of the sandbox.
     pub(super) status: bool,
     /// Send log lines that match this filter.
@@ -102,7 +102,7 @@ pub(super) struct Watch {
 pub(super) fn until_stopped<T: Send + 'static>(
     stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
     stop: &CancellationToken,
-) -> Answer<T> {
+) -> ResponseStream<T> {
     let state = Some((Box::pin(stream), stop.clone()));
     Box::pin(stream::unfold(state, async |state| {
         let (mut stream, stop) = state?;
@@ -117,10 +117,10 @@ pub(super) fn until_stopped<T: Send + 'static>(
 
 /// Forwards to a target that never reads. The request body stays unread until the simulator stops, even after its
 /// stream was reset: the bytes received stay charged to the window of the connection.
-pub(super) fn unread<T: Send + 'static, A: Send + 'static>(
+pub(super) fn leave_unread<T: Send + 'static, A: Send + 'static>(
     core: &Core,
     request: Streaming<T>,
-) -> Answer<A> {
+) -> ResponseStream<A> {
     let stop = core.stop.clone();
     core.tasks.spawn(async move {
         stop.cancelled().await;
@@ -131,17 +131,17 @@ pub(super) fn unread<T: Send + 'static, A: Send + 'static>(
 
 /// Plays the output of a command. `None` means no timeout.
 pub(super) fn exec(
-    start: &Start,
+    start: &CommandSpec,
     timeout: Option<Duration>,
-) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
-    play(start, timeout, Duration::ZERO)
+) -> impl Stream<Item = Result<CommandOutput, Status>> + Send + use<> {
+    play_steps(start, timeout, Duration::ZERO)
 }
 
-fn play(
-    start: &Start,
+fn play_steps(
+    start: &CommandSpec,
     timeout: Option<Duration>,
     after: Duration,
-) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
+) -> impl Stream<Item = Result<CommandOutput, Status>> + Send + use<> {
     let run = start.run();
     let end = timeout.map(|timeout| Instant::now() + timeout);
     let mut steps = VecDeque::from(run.steps);
@@ -153,22 +153,22 @@ fn play(
         let (mut steps, code, end) = state?;
         loop {
             let output = match steps.pop_front() {
-                Some(Step::Out(data)) => Output::Out(data),
-                Some(Step::Err(data)) => Output::Err(data),
+                Some(Step::Out(data)) => CommandOutput::Out(data),
+                Some(Step::Err(data)) => CommandOutput::Err(data),
                 Some(Step::Repeat(data)) => {
                     steps.push_front(Step::Repeat(data.clone()));
-                    Output::Out(data)
+                    CommandOutput::Out(data)
                 }
                 Some(Step::Pause(time)) => {
                     let over = Instant::now() + time;
                     if let Some(end) = end.filter(|end| *end < over) {
                         sleep_until(end).await;
-                        return Some((Ok(Output::Exit(TIMED_OUT)), None));
+                        return Some((Ok(CommandOutput::Exit(TIMED_OUT)), None));
                     }
                     sleep_until(over).await;
                     continue;
                 }
-                None => return Some((Ok(Output::Exit(code)), None)),
+                None => return Some((Ok(CommandOutput::Exit(code)), None)),
             };
             return Some((Ok(output), Some((steps, code, end))));
         }
@@ -177,14 +177,14 @@ fn play(
 
 /// Plays an interactive command: `cat`, or a shell without a script, echoes its input, and on a terminal also each new
 /// size.
-pub(super) fn converse(
-    start: &Start,
+pub(super) fn exec_interactive(
+    start: &CommandSpec,
     timeout: Option<Duration>,
-    input: impl Stream<Item = Result<Typed, Status>> + Send + 'static,
+    input: impl Stream<Item = Result<CommandInput, Status>> + Send + 'static,
     half_close: HalfClose,
-) -> Answer<Output> {
+) -> ResponseStream<CommandOutput> {
     let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
-    let input: Typing = match half_close {
+    let input: InputStream = match half_close {
         HalfClose::IsRead => Box::pin(input),
         HalfClose::Aborts => {
             Box::pin(input.chain(stream::iter([Err(Status::new(Code::Internal, ABORTED))])))
@@ -192,20 +192,20 @@ pub(super) fn converse(
     };
     match (words.as_slice(), half_close) {
         (["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"], _) => {
-            Box::pin(interact(input, start.terminal.is_some()))
+            Box::pin(echo_input(input, start.terminal.is_some()))
         }
         ([..], HalfClose::IsRead) => Box::pin(exec(start, timeout)),
         ([..], HalfClose::Aborts) => {
-            Box::pin(while_typed(Box::pin(play(start, timeout, STARTS_AFTER)), input))
+            Box::pin(until_input_fails(Box::pin(play_steps(start, timeout, STARTS_AFTER)), input))
         }
     }
 }
 
 /// Plays a command that does not read, until its input fails.
-fn while_typed(
-    run: Answer<Output>,
-    input: Typing,
-) -> impl Stream<Item = Result<Output, Status>> + Send {
+fn until_input_fails(
+    run: ResponseStream<CommandOutput>,
+    input: InputStream,
+) -> impl Stream<Item = Result<CommandOutput, Status>> + Send {
     stream::unfold(Some((run, input)), async |state| {
         let (mut run, mut input) = state?;
         loop {
@@ -223,7 +223,10 @@ fn while_typed(
 }
 
 /// Echoes the lines of an input, and exits when it ends.
-fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Output, Status>> + Send {
+fn echo_input(
+    input: InputStream,
+    on_terminal: bool,
+) -> impl Stream<Item = Result<CommandOutput, Status>> + Send {
     let state = Some((input, BytesMut::new(), on_terminal));
     stream::unfold(state, async |state| {
         let (mut input, mut line, on_terminal) = state?;
@@ -232,25 +235,25 @@ fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Outpu
             let full = full.or((line.len() >= LINE_BYTES_MAX).then_some(line.len()));
             if let Some(size) = full {
                 let data = line.split_to(size).freeze();
-                return Some((Ok(Output::Out(data)), Some((input, line, on_terminal))));
+                return Some((Ok(CommandOutput::Out(data)), Some((input, line, on_terminal))));
             }
             match input.next().await {
-                Some(Ok(Typed::Data(data))) => {
+                Some(Ok(CommandInput::Data(data))) => {
                     let end = data.iter().position(|byte| on_terminal && *byte == END_OF_INPUT);
                     line.extend_from_slice(&data[..end.unwrap_or(data.len())]);
                     if end.is_some() {
                         input = Box::pin(stream::empty());
                     }
                 }
-                Some(Ok(Typed::Size(cols, rows))) if on_terminal => {
+                Some(Ok(CommandInput::Size(cols, rows))) if on_terminal => {
                     line.extend_from_slice(format!("{cols}x{rows}\n").as_bytes());
                 }
-                Some(Ok(Typed::Size(..))) => {}
+                Some(Ok(CommandInput::Size(..))) => {}
                 Some(Err(status)) => return Some((Err(status), None)),
-                None if line.is_empty() => return Some((Ok(Output::Exit(0)), None)),
+                None if line.is_empty() => return Some((Ok(CommandOutput::Exit(0)), None)),
                 None => {
                     let rest = line.split().freeze();
-                    return Some((Ok(Output::Out(rest)), Some((input, line, on_terminal))));
+                    return Some((Ok(CommandOutput::Out(rest)), Some((input, line, on_terminal))));
                 }
             }
         }
@@ -260,33 +263,33 @@ fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Outpu
 /// Watches a sandbox: its current state, older log lines and events, and then changes.
 pub(super) fn watch(
     core: &Arc<Core>,
-    place: &super::state::Key,
-    watch: Watch,
-) -> Result<impl Stream<Item = Result<Watched, Status>> + Send + use<>, Status> {
+    place: &super::state::ObjectKey,
+    options: WatchOptions,
+) -> Result<impl Stream<Item = Result<WatchItem, Status>> + Send + use<>, Status> {
     // Subscribed first: events in between are sent twice rather than never.
     let notices = core.subscribe();
     let sandbox = core.with(|state| state.sandbox(place).cloned())?;
     let mut queue = VecDeque::new();
-    if let Some(filter) = &watch.logs {
+    if let Some(filter) = &options.logs {
         let lines =
-            if watch.log_tail == 0 { Vec::new() } else { sandbox.tail(filter, watch.log_tail) };
-        queue.extend(lines.into_iter().map(Watched::Log));
+            if options.log_tail == 0 { Vec::new() } else { sandbox.tail(filter, options.log_tail) };
+        queue.extend(lines.into_iter().map(WatchItem::Log));
     }
-    if watch.events {
-        let tail = usize::try_from(watch.event_tail).unwrap_or(usize::MAX);
+    if options.events {
+        let tail = usize::try_from(options.event_tail).unwrap_or(usize::MAX);
         let older = sandbox.events.len().saturating_sub(tail);
-        queue.extend(sandbox.events.iter().skip(older).cloned().map(Watched::Event));
+        queue.extend(sandbox.events.iter().skip(older).cloned().map(WatchItem::Event));
     }
     let mut watcher = Watcher {
         core: Arc::clone(core),
-        place: sandbox.place(),
+        place: sandbox.key(),
         id: sandbox.meta.id.clone(),
-        over: watch.stop_on_terminal && settled(sandbox.phase),
-        watch,
+        is_finished: options.stop_on_terminal && is_stable(sandbox.phase),
+        options,
         notices,
         queue,
     };
-    watcher.queue.push_front(Watched::Sandbox(Box::new(sandbox)));
+    watcher.queue.push_front(WatchItem::Sandbox(Box::new(sandbox)));
     Ok(stream::unfold(watcher, async |mut watcher| {
         let next = watcher.next().await?;
         Some((Ok(next), watcher))
@@ -295,65 +298,66 @@ pub(super) fn watch(
 
 struct Watcher {
     core: Arc<Core>,
-    place: super::state::Key,
+    place: super::state::ObjectKey,
     id: String,
-    watch: Watch,
+    options: WatchOptions,
     notices: Receiver<Notice>,
-    queue: VecDeque<Watched>,
-    over: bool,
+    queue: VecDeque<WatchItem>,
+    is_finished: bool,
 }
 
 impl Watcher {
-    async fn next(&mut self) -> Option<Watched> {
+    async fn next(&mut self) -> Option<WatchItem> {
         loop {
             if let Some(next) = self.queue.pop_front() {
                 return Some(next);
             }
-            if self.over {
+            if self.is_finished {
                 return None;
             }
             match self.notices.recv().await {
-                Ok(notice) => self.take(notice),
+                Ok(notice) => self.handle_notice(notice),
                 Err(RecvError::Lagged(missed)) => {
-                    self.queue.push_back(Watched::Warning(format!("{missed} events were missed")));
-                    self.look();
+                    self.queue
+                        .push_back(WatchItem::Warning(format!("{missed} events were missed")));
+                    self.queue_sandbox();
                 }
-                Err(RecvError::Closed) => self.over = true,
+                Err(RecvError::Closed) => self.is_finished = true,
             }
         }
     }
 
-    fn take(&mut self, notice: Notice) {
+    fn handle_notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Changed(id) if id == self.id => self.look(),
-            Notice::Gone(id) if id == self.id => self.over = true,
+            Notice::Changed(id) if id == self.id => self.queue_sandbox(),
+            Notice::Deleted(id) if id == self.id => self.is_finished = true,
             Notice::Log(id, line) if id == self.id => {
-                if self.watch.logs.as_ref().is_some_and(|filter| filter.takes(&line)) {
-                    self.queue.push_back(Watched::Log(line));
+                if self.options.logs.as_ref().is_some_and(|filter| filter.matches(&line)) {
+                    self.queue.push_back(WatchItem::Log(line));
                 }
             }
-            Notice::Event(id, event) if id == self.id && self.watch.events => {
-                self.queue.push_back(Watched::Event(event));
+            Notice::Event(id, event) if id == self.id && self.options.events => {
+                self.queue.push_back(WatchItem::Event(event));
             }
-            Notice::Changed(_) | Notice::Gone(_) | Notice::Log(..) | Notice::Event(..) => {}
+            Notice::Changed(_) | Notice::Deleted(_) | Notice::Log(..) | Notice::Event(..) => {}
         }
     }
 
     /// Queues the current sandbox.
-    fn look(&mut self) {
+    fn queue_sandbox(&mut self) {
         let found = self.core.with(|state| state.sandbox(&self.place).cloned());
         let Some(sandbox) = found.ok().filter(|sandbox| sandbox.meta.id == self.id) else {
-            self.over = true;
+            self.is_finished = true;
             return;
         };
-        self.over = self.watch.stop_on_terminal && settled(sandbox.phase);
-        if self.watch.status || self.over {
-            self.queue.push_back(Watched::Sandbox(Box::new(sandbox)));
+        self.is_finished = self.options.stop_on_terminal && is_stable(sandbox.phase);
+        if self.options.status || self.is_finished {
+            self.queue.push_back(WatchItem::Sandbox(Box::new(sandbox)));
         }
     }
 }
 
 /// Whether a phase lasts until a caller changes it.
-fn settled(phase: Phase) -> bool {
+fn is_stable(phase: Phase) -> bool {
     matches!(phase, Phase::Ready | Phase::Error | Phase::Stopped | Phase::Completed)
 }

@@ -14,55 +14,58 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use super::Unknown;
+use super::AuthnError;
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::snapshot::Snapshot;
 use crate::oidc::claims::Claims;
-use crate::oidc::verify::{Fault, LEEWAY_SECONDS};
+use crate::oidc::verify::{LEEWAY_SECONDS, TokenError};
 use crate::oidc::{Oidc, Provider};
 
 #[derive(Deserialize)]
-struct Issued {
+struct IssuerClaim {
     iss: String,
 }
 
 /// Returns the provider that the token names, if its bearer tokens are accepted.
-fn provider<'a>(oidc: &'a Oidc, token: &str) -> Option<&'a Arc<Provider>> {
+fn named_provider<'a>(oidc: &'a Oidc, token: &str) -> Option<&'a Arc<Provider>> {
     if !oidc.all().iter().any(|provider| provider.config.accept_bearer) {
         return None;
     }
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let issued: Issued = serde_json::from_slice(&payload).ok()?;
+    let issued: IssuerClaim = serde_json::from_slice(&payload).ok()?;
     oidc.by_issuer(&issued.iss).filter(|provider| provider.config.accept_bearer)
 }
 
 /// Returns the caller of a token of an OIDC issuer, or `None` if the token is not valid.
-pub(super) fn caller(
+pub(super) fn authenticate(
     oidc: &Oidc,
     token: &str,
     snapshot: &Snapshot,
     claims: Option<&Claims>,
-) -> Result<Option<Caller>, Unknown> {
-    let Some(provider) = provider(oidc, token) else { return Ok(None) };
+) -> Result<Option<Caller>, AuthnError> {
+    let Some(provider) = named_provider(oidc, token) else { return Ok(None) };
     if let Some(claims) = claims {
-        return Ok(stands_for(provider, claims, snapshot));
+        return Ok(resolve_caller(provider, claims, snapshot));
     }
-    match provider.access_now(token) {
-        Ok(claims) => Ok(stands_for(provider, &claims, snapshot)),
-        Err(Fault::Refused(_)) => Ok(None),
-        Err(Fault::UnknownKey) => Err(Unknown::KeysWanted(Arc::clone(provider), token.to_owned())),
+    match provider.verify_from_cache(token) {
+        Ok(claims) => Ok(resolve_caller(provider, &claims, snapshot)),
+        Err(TokenError::Refused(_)) => Ok(None),
+        Err(TokenError::UnknownKey) => {
+            Err(AuthnError::KeysNotCached(Arc::clone(provider), token.to_owned()))
+        }
     }
 }
 
-fn stands_for(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> Option<Caller> {
+fn resolve_caller(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> Option<Caller> {
     let config = &provider.config;
     let for_people = config.audience.as_ref().is_some_and(|audience| claims.is_for(audience));
-    let linked = snapshot.linked_to(&config.issuer, claims.subject()).filter(|_| for_people);
+    let linked = snapshot.linked_user(&config.issuer, claims.subject()).filter(|_| for_people);
     let found = if let Some(user) = linked {
         snapshot.caller(PrincipalId::User(user))?
     } else {
-        let rule = claims.rule(config)?;
-        let (id, _) = snapshot.live_service_principal(&rule.holder(&config.name))?;
+        let rule = claims.first_matching_rule(config)?;
+        let (id, _) =
+            snapshot.live_service_principal(&rule.service_principal_name(&config.name))?;
         let principal = PrincipalId::ServicePrincipal(id);
         // A service principal that was created for the rule gets the role of the rule at the next exchange; until then
         // it is refused if its role is higher.

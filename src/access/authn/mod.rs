@@ -60,14 +60,14 @@ pub struct Authn {
 
 /// Why a caller is not authenticated.
 #[derive(Debug)]
-pub enum Unknown {
+pub enum AuthnError {
     /// The credential is refused.
     Refused(Error),
     /// The keys of the token's issuer are not cached. Retry with the claims once the token was verified.
-    KeysWanted(Arc<Provider>, String),
+    KeysNotCached(Arc<Provider>, String),
 }
 
-impl From<Error> for Unknown {
+impl From<Error> for AuthnError {
     fn from(error: Error) -> Self {
         Self::Refused(error)
     }
@@ -75,7 +75,7 @@ impl From<Error> for Unknown {
 
 impl Authn {
     /// Returns the caller of a request, or `None` if no credential was sent. Only uses memory. `claims` are the claims
-    /// of a token that was verified elsewhere after [`Unknown::KeysWanted`].
+    /// of a token that was verified elsewhere after [`AuthnError::KeysNotCached`].
     ///
     /// # Errors
     /// `CREDENTIAL_AMBIGUOUS` for more than one credential, for a certificate that maps to more than one principal, or
@@ -87,7 +87,7 @@ impl Authn {
         certificate: Option<&PeerCertificate>,
         snapshot: &Snapshot,
         claims: Option<&Claims>,
-    ) -> Result<Option<Caller>, Unknown> {
+    ) -> Result<Option<Caller>, AuthnError> {
         let twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
         if twice(AUTHORIZATION.as_str()) || OWN_HEADERS.iter().any(|name| twice(name)) {
             return Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous }.into());
@@ -95,7 +95,9 @@ impl Authn {
         let header = headers.get(AUTHORIZATION);
         let mapped = match certificate {
             None => None,
-            Some(certificate) => self.mapped(certificate)?.map(|id| (id, certificate.ends_at)),
+            Some(certificate) => {
+                self.certificate_principal(certificate)?.map(|id| (id, certificate.ends_at))
+            }
         };
         if header.is_none() && mapped.is_none() {
             return Ok(None);
@@ -104,13 +106,15 @@ impl Authn {
         let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
         let by_certificate = match mapped {
             None => None,
-            Some((id, ends_at)) => Some(snapshot.by_certificate(id, ends_at).ok_or_else(invalid)?),
+            Some((id, ends_at)) => {
+                Some(snapshot.caller_by_certificate(id, ends_at).ok_or_else(invalid)?)
+            }
         };
         let by_token = match header {
             None => None,
             Some(value) => {
-                let token = bearer(value.as_bytes()).ok_or_else(invalid)?;
-                Some(self.token(token, snapshot, claims)?.ok_or_else(invalid)?)
+                let token = parse_bearer(value.as_bytes()).ok_or_else(invalid)?;
+                Some(self.verify_token(token, snapshot, claims)?.ok_or_else(invalid)?)
             }
         };
         match (by_certificate, by_token) {
@@ -120,7 +124,7 @@ impl Authn {
             // Both belong to the same principal; the caller expires with the first of them.
             (Some(certificate), Some(token)) => Ok(Some(match certificate.expires_at() {
                 None => token,
-                Some(at) => token.ending_by(at),
+                Some(at) => token.expiring_by(at),
             })),
             (certificate, token) => Ok(token.or(certificate)),
         }
@@ -128,13 +132,16 @@ impl Authn {
 
     /// Returns the holder of an API key, or `None` if the key is not valid.
     #[must_use]
-    pub fn key(&self, key: &str, snapshot: &Snapshot) -> Option<Caller> {
-        snapshot.by_key_hash(&Sha256::digest(key.as_bytes()).into())
+    pub fn verify_api_key(&self, key: &str, snapshot: &Snapshot) -> Option<Caller> {
+        snapshot.caller_by_key_hash(&Sha256::digest(key.as_bytes()).into())
     }
 
     /// Returns the principal that a certificate maps to. The order of the configuration does not matter: a certificate
     /// whose names map to different principals is refused (T19).
-    fn mapped(&self, certificate: &PeerCertificate) -> Result<Option<PrincipalId>, Error> {
+    fn certificate_principal(
+        &self,
+        certificate: &PeerCertificate,
+    ) -> Result<Option<PrincipalId>, Error> {
         let mut stands_for = None;
         for identity in &self.certificates {
             if identity.issuer != certificate.issuer || !certificate.names.contains(&identity.san) {
@@ -148,25 +155,25 @@ impl Authn {
         Ok(stands_for)
     }
 
-    fn token(
+    fn verify_token(
         &self,
         token: &str,
         snapshot: &Snapshot,
         claims: Option<&Claims>,
-    ) -> Result<Option<Caller>, Unknown> {
+    ) -> Result<Option<Caller>, AuthnError> {
         // A token has two dots; an API key, which is base64url, has none.
         if !token.contains('.') {
-            return Ok(self.key(token, snapshot));
+            return Ok(self.verify_api_key(token, snapshot));
         }
         match self.tokens.verify(token, snapshot) {
             Some(caller) => Ok(Some(caller)),
-            None => foreign::caller(&self.oidc, token, snapshot, claims),
+            None => foreign::authenticate(&self.oidc, token, snapshot, claims),
         }
     }
 }
 
 /// Returns the token of `Bearer TOKEN`; the scheme is case-insensitive, with one space after it.
-fn bearer(value: &[u8]) -> Option<&str> {
+fn parse_bearer(value: &[u8]) -> Option<&str> {
     let value = std::str::from_utf8(value).ok().filter(|v| v.len() <= CREDENTIAL_BYTES_MAX)?;
     let (scheme, token) = value.split_once(' ')?;
     let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
@@ -179,15 +186,15 @@ mod tests {
 
     #[test]
     fn only_a_single_well_formed_bearer_token_is_parsed() {
-        assert_eq!(bearer(b"Bearer abc"), Some("abc"));
-        assert_eq!(bearer(b"bEARER abc"), Some("abc"));
+        assert_eq!(parse_bearer(b"Bearer abc"), Some("abc"));
+        assert_eq!(parse_bearer(b"bEARER abc"), Some("abc"));
         for bad in
             ["Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer  a", "abc", "Bearer \u{e9}"]
         {
-            assert_eq!(bearer(bad.as_bytes()), None, "{bad}");
+            assert_eq!(parse_bearer(bad.as_bytes()), None, "{bad}");
         }
         let at_the_limit = format!("Bearer {}", "a".repeat(CREDENTIAL_BYTES_MAX - 7));
-        assert!(bearer(at_the_limit.as_bytes()).is_some());
-        assert!(bearer(format!("{at_the_limit}a").as_bytes()).is_none());
+        assert!(parse_bearer(at_the_limit.as_bytes()).is_some());
+        assert!(parse_bearer(format!("{at_the_limit}a").as_bytes()).is_none());
     }
 }

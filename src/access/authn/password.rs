@@ -19,14 +19,14 @@ pub const BYTES_MAX: usize = 72;
 
 /// Hashes and verifies passwords.
 #[derive(Debug)]
-pub struct Hasher {
+pub struct PasswordHasher {
     slots: Arc<Semaphore>,
     cost: u32,
     /// Hash of an unknown password: verified if there is no account, so that the cost is the same.
     dummy: String,
 }
 
-impl Hasher {
+impl PasswordHasher {
     /// Uses the configured limits.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {

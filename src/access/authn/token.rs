@@ -18,14 +18,14 @@ use crate::error::Error;
 
 /// What a token is valid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// Shoreguard's own API, and every gateway that its holder can use.
     Session,
     /// The proxied API of one gateway (T02).
     Gateway,
 }
 
-impl Kind {
+impl TokenKind {
     /// All kinds.
     pub const ALL: [Self; 2] = [Self::Session, Self::Gateway];
 
@@ -85,7 +85,7 @@ struct Claims {
 
 /// Contents of a token.
 #[derive(Debug, Clone, Copy)]
-pub struct Grant {
+pub struct TokenGrant {
     /// The holder.
     pub principal: PrincipalId,
     /// Version of the key or password that it is created from.
@@ -102,15 +102,15 @@ pub struct Grant {
     pub expires_at: Timestamp,
 }
 
-impl Grant {
-    fn kind(&self) -> Kind {
-        if self.gateway.is_some() { Kind::Gateway } else { Kind::Session }
+impl TokenGrant {
+    fn kind(&self) -> TokenKind {
+        if self.gateway.is_some() { TokenKind::Gateway } else { TokenKind::Session }
     }
 }
 
 /// A signing key and its id.
-struct Key {
-    kind: Kind,
+struct SigningKey {
+    kind: TokenKind,
     id: String,
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -118,7 +118,7 @@ struct Key {
 
 /// Keys of both kinds; of each kind the current key comes first.
 pub struct TokenKeys {
-    keys: Vec<Key>,
+    keys: Vec<SigningKey>,
     clock: Clock,
 }
 
@@ -131,8 +131,8 @@ impl std::fmt::Debug for TokenKeys {
 impl TokenKeys {
     /// Builds the keys from kinds, key ids and 32-byte secrets; of each kind the current key comes first.
     #[must_use]
-    pub fn new(keys: Vec<(Kind, String, Vec<u8>)>, clock: Clock) -> Self {
-        let key = |(kind, id, secret): (Kind, String, Vec<u8>)| Key {
+    pub fn new(keys: Vec<(TokenKind, String, Vec<u8>)>, clock: Clock) -> Self {
+        let key = |(kind, id, secret): (TokenKind, String, Vec<u8>)| SigningKey {
             kind,
             id,
             encoding: EncodingKey::from_secret(&secret),
@@ -142,7 +142,7 @@ impl TokenKeys {
     }
 
     /// Signs a token. The same grant gives the same token.
-    pub fn issue(&self, grant: &Grant) -> Result<String, Error> {
+    pub fn issue(&self, grant: &TokenGrant) -> Result<String, Error> {
         let kind = grant.kind();
         let key = self.keys.iter().find(|key| key.kind == kind);
         let key = key.ok_or_else(|| Error::internal("no key of this kind"))?;
@@ -170,7 +170,7 @@ impl TokenKeys {
     pub(in crate::access) fn verify(&self, token: &str, snapshot: &Snapshot) -> Option<Caller> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let typ = header.typ?;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.typ() == typ)?;
+        let kind = TokenKind::ALL.into_iter().find(|kind| kind.typ() == typ)?;
         let key_id = header.kid?;
         let key = self.keys.iter().find(|key| key.kind == kind && key.id == key_id)?;
         let mut validation = Validation::new(Algorithm::HS256);
@@ -181,15 +181,16 @@ impl TokenKeys {
         validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).ok()?.claims;
         let expires_at = Timestamp::from_unix_seconds(claims.exp);
-        let bound = claims.gw.map(GatewayId);
-        if expires_at <= self.clock.now() || bound.is_some() != (kind == Kind::Gateway) {
+        let bound_gateway = claims.gw.map(GatewayId);
+        if expires_at <= self.clock.now() || bound_gateway.is_some() != (kind == TokenKind::Gateway)
+        {
             return None;
         }
         let found = snapshot.caller(PrincipalId::parse(&claims.sub)?)?;
         let caller = Caller {
             version: claims.ver,
             session: claims.sid.map(SessionId),
-            bound,
+            bound_gateway,
             authenticated_at: claims.auth_time.map(Timestamp::from_unix_seconds),
             expires_at: Some(found.expires_at.map_or(expires_at, |at| at.min(expires_at))),
             ..found
@@ -203,7 +204,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::access::snapshot::{Change, GatewayFacts, UserFacts};
+    use crate::access::snapshot::{AccessUpdate, GatewayFacts, UserFacts};
     use crate::db::types::UserId;
     use crate::labels::Labels;
     use crate::role::Role;
@@ -212,7 +213,7 @@ mod tests {
 
     fn world() -> (TokenKeys, Snapshot, Clock) {
         let clock = Clock::default();
-        let keys = Kind::ALL.map(|kind| (kind, format!("k-{}", kind.purpose()), vec![7; 32]));
+        let keys = TokenKind::ALL.map(|kind| (kind, format!("k-{}", kind.purpose()), vec![7; 32]));
         let snapshot = Snapshot::new(clock.clone(), Duration::from_secs(5));
         let facts = UserFacts {
             email: "ana@example.com".into(),
@@ -226,16 +227,16 @@ mod tests {
         };
         let gateway = GatewayFacts { name: "edge".into(), labels: Labels::default() };
         let changes = vec![
-            Change::User(UserId(1), Some(facts)),
-            Change::Gateway(GatewayId(4), Some(gateway)),
+            AccessUpdate::User(UserId(1), Some(facts)),
+            AccessUpdate::Gateway(GatewayId(4), Some(gateway)),
         ];
         snapshot.apply(1, changes, clock.since_boot());
         (TokenKeys::new(keys.to_vec(), clock.clone()), snapshot, clock)
     }
 
-    fn grant(clock: &Clock) -> Grant {
+    fn grant(clock: &Clock) -> TokenGrant {
         let now = clock.now();
-        Grant {
+        TokenGrant {
             principal: ANA,
             version: 3,
             session: Some(SessionId(8)),
@@ -251,10 +252,10 @@ mod tests {
         let (keys, snapshot, clock) = world();
         let caller = keys.verify(&keys.issue(&grant(&clock)).unwrap(), &snapshot).unwrap();
         assert_eq!((caller.principal(), caller.session()), (ANA, Some(SessionId(8))));
-        assert_eq!(caller.bound(), None);
-        let bound = Grant { gateway: Some(GatewayId(4)), ..grant(&clock) };
+        assert_eq!(caller.bound_gateway(), None);
+        let bound = TokenGrant { gateway: Some(GatewayId(4)), ..grant(&clock) };
         let caller = keys.verify(&keys.issue(&bound).unwrap(), &snapshot).unwrap();
-        assert_eq!(caller.bound(), Some(GatewayId(4)));
+        assert_eq!(caller.bound_gateway(), Some(GatewayId(4)));
     }
 
     #[test]
@@ -262,12 +263,12 @@ mod tests {
         let (keys, snapshot, clock) = world();
         let sound = grant(&clock);
         let dead = [
-            Grant { version: 2, ..sound },
-            Grant { version: 4, ..sound },
-            Grant { session: Some(SessionId(9)), ..sound },
-            Grant { principal: PrincipalId::User(UserId(2)), ..sound },
-            Grant { expires_at: clock.now(), ..sound },
-            Grant { gateway: Some(GatewayId(5)), ..sound },
+            TokenGrant { version: 2, ..sound },
+            TokenGrant { version: 4, ..sound },
+            TokenGrant { session: Some(SessionId(9)), ..sound },
+            TokenGrant { principal: PrincipalId::User(UserId(2)), ..sound },
+            TokenGrant { expires_at: clock.now(), ..sound },
+            TokenGrant { gateway: Some(GatewayId(5)), ..sound },
         ];
         for grant in dead {
             assert!(keys.verify(&keys.issue(&grant).unwrap(), &snapshot).is_none(), "{grant:?}");
@@ -279,7 +280,9 @@ mod tests {
         let (keys, snapshot, clock) = world();
         let sound = grant(&clock);
         // Both kinds use the same secret here, so that only the pinned claims can distinguish them.
-        for (kind, gateway) in [(Kind::Session, Some(GatewayId(4))), (Kind::Gateway, None)] {
+        for (kind, gateway) in
+            [(TokenKind::Session, Some(GatewayId(4))), (TokenKind::Gateway, None)]
+        {
             let claims = Claims {
                 iss: kind.issuer().to_owned(),
                 aud: kind.audience().to_owned(),
@@ -291,7 +294,7 @@ mod tests {
                 iat: sound.issued_at.unix_seconds(),
                 exp: sound.expires_at.unix_seconds(),
             };
-            for other in Kind::ALL {
+            for other in TokenKind::ALL {
                 for alg in [Algorithm::HS256, Algorithm::HS384] {
                     let header = Header {
                         typ: Some(other.typ().to_owned()),

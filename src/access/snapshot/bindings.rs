@@ -39,13 +39,13 @@ pub struct SelectorRole {
 
 impl Bindings {
     /// Returns the selector bindings that match these labels.
-    pub(super) fn picking(&self, labels: &Labels) -> impl Iterator<Item = &SelectorRole> {
-        self.by_selector.iter().filter(|by| by.selector.picks(labels))
+    pub(super) fn matching(&self, labels: &Labels) -> impl Iterator<Item = &SelectorRole> {
+        self.by_selector.iter().filter(|by| by.selector.matches(labels))
     }
 
     /// Returns the role that the bindings give on a gateway with these labels, or `None` if none applies.
-    pub(super) fn on(&self, gateway: GatewayId, labels: &Labels) -> Option<Role> {
-        let picked = self.picking(labels).map(|by| by.role);
-        roles::bound(self.direct.get(&gateway).copied(), picked)
+    pub(super) fn role_on(&self, gateway: GatewayId, labels: &Labels) -> Option<Role> {
+        let picked = self.matching(labels).map(|by| by.role);
+        roles::binding_role(self.direct.get(&gateway).copied(), picked)
     }
 }

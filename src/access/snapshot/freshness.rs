@@ -24,9 +24,9 @@ impl Freshness {
         Self { clock, stale_after, confirmed_at, unconfirmed }
     }
 
-    /// Notes that the snapshot contains everything that was committed before `asked_at` (since boot).
-    pub(super) fn confirm(&self, asked_at: Duration) {
-        self.confirmed_at.fetch_max(millis(asked_at), Ordering::Release);
+    /// Notes that the snapshot contains everything that was committed before `read_at` (since boot).
+    pub(super) fn confirm(&self, read_at: Duration) {
+        self.confirmed_at.fetch_max(millis(read_at), Ordering::Release);
         self.unconfirmed.store(false, Ordering::Release);
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
-use super::principal::{Began, Caller, PrincipalId};
+use super::principal::{Caller, PrincipalId, WorkCredential};
 use crate::clock::{Clock, Timestamp};
 use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, SessionId, UserId};
 use crate::error::Error;
@@ -29,7 +29,7 @@ use crate::role::Role;
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
 use self::freshness::Freshness;
 use self::state::State;
-pub use self::survey::{Access, After, Moved};
+pub use self::survey::{ListPosition, PrincipalAccess, RoleChange};
 
 /// Data of a user that access checks need.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub struct ServicePrincipalFacts {
     pub expires_at: Option<Timestamp>,
     /// Roles on gateways.
     pub bindings: Bindings,
-    /// Set when the key is used, until [`Snapshot::take_used`].
+    /// Set when the key is used, until [`Snapshot::take_used_keys`].
     pub used: Arc<AtomicBool>,
 }
 
@@ -95,7 +95,7 @@ pub struct GroupFacts {
 
 /// Current data of one subject; `None` if it was deleted.
 #[derive(Debug)]
-pub enum Change {
+pub enum AccessUpdate {
     /// A user.
     User(UserId, Option<UserFacts>),
     /// A service principal.
@@ -108,7 +108,7 @@ pub enum Change {
 
 /// The gateways on which a caller holds a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Visible {
+pub enum VisibleGateways {
     /// All, including gateways that are registered later.
     All,
     /// Only these.
@@ -162,12 +162,12 @@ impl Snapshot {
 
     /// Returns a receiver that is notified whenever the snapshot has changed.
     #[must_use]
-    pub fn moved(&self) -> watch::Receiver<i64> {
+    pub fn subscribe(&self) -> watch::Receiver<i64> {
         self.revision.subscribe()
     }
 
-    /// Applies changes up to `revision`, which was read at `asked_at` (since boot).
-    pub fn apply(&self, revision: i64, changes: Vec<Change>, asked_at: Duration) {
+    /// Applies changes up to `revision`, which was read at `read_at` (since boot).
+    pub fn apply(&self, revision: i64, changes: Vec<AccessUpdate>, read_at: Duration) {
         let moved = !changes.is_empty();
         if moved {
             let mut state = self.write();
@@ -176,7 +176,7 @@ impl Snapshot {
             }
             self.version.fetch_add(1, Ordering::Release);
         }
-        self.freshness.confirm(asked_at);
+        self.freshness.confirm(read_at);
         if moved || revision > self.revision() {
             self.revision.send_modify(|at| *at = revision.max(*at));
         }
@@ -188,8 +188,8 @@ impl Snapshot {
         self.freshness.mark_unconfirmed();
     }
 
-    /// Replaces everything with the data of `revision`, which was read at `asked_at` (since boot).
-    pub fn replace(&self, revision: i64, everything: Vec<Change>, asked_at: Duration) {
+    /// Replaces everything with the data of `revision`, which was read at `read_at` (since boot).
+    pub fn replace(&self, revision: i64, everything: Vec<AccessUpdate>, read_at: Duration) {
         let mut fresh = State::default();
         for change in everything {
             fresh.apply(change);
@@ -198,7 +198,7 @@ impl Snapshot {
         let replaced = std::mem::replace(&mut *state, fresh);
         self.version.fetch_add(1, Ordering::Release);
         drop(state);
-        self.freshness.confirm(asked_at);
+        self.freshness.confirm(read_at);
         self.revision.send_modify(|at| *at = revision.max(*at));
         // Dropped without the lock.
         drop(replaced);
@@ -216,13 +216,13 @@ impl Snapshot {
     }
 
     /// Returns the holder of an API key. Constant work for known and unknown keys: one lookup of the hash.
-    pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
-        self.read().by_key(hash, self.clock.now())
+    pub(in crate::access) fn caller_by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
+        self.read().caller_by_key(hash, self.clock.now())
     }
 
     /// Returns the service principals whose keys were used since the last call.
     #[must_use]
-    pub fn take_used(&self) -> Vec<ServicePrincipalId> {
+    pub fn take_used_keys(&self) -> Vec<ServicePrincipalId> {
         let state = self.read();
         let used = state.service_principals.iter();
         used.filter(|(_, held)| held.facts.used.swap(false, Ordering::Relaxed))
@@ -237,7 +237,7 @@ impl Snapshot {
 
     /// Returns the caller of a certificate, if the certificate has not expired and the principal can call. The caller
     /// expires with the certificate.
-    pub(in crate::access) fn by_certificate(
+    pub(in crate::access) fn caller_by_certificate(
         &self,
         principal: PrincipalId,
         ends_at: Timestamp,
@@ -246,23 +246,23 @@ impl Snapshot {
         if ends_at <= now {
             return None;
         }
-        Some(self.read().caller(principal, now)?.ending_by(ends_at))
+        Some(self.read().caller(principal, now)?.expiring_by(ends_at))
     }
 
     /// Returns the user with an e-mail address.
     #[must_use]
-    pub fn user(&self, email: &str) -> Option<UserId> {
+    pub fn user_by_email(&self, email: &str) -> Option<UserId> {
         self.read().emails.get(email).copied()
     }
 
     /// Returns the service principal with a name.
     #[must_use]
-    pub fn service_principal(&self, name: &str) -> Option<ServicePrincipalId> {
+    pub fn service_principal_by_name(&self, name: &str) -> Option<ServicePrincipalId> {
         self.read().names.get(name).copied()
     }
 
     /// Returns the user that an identity is linked to, even if the user cannot call.
-    pub(in crate::access) fn linked_to(&self, issuer: &str, subject: &str) -> Option<UserId> {
+    pub(in crate::access) fn linked_user(&self, issuer: &str, subject: &str) -> Option<UserId> {
         self.read().by_identity.get(issuer)?.get(subject).copied()
     }
 
@@ -284,8 +284,8 @@ impl Snapshot {
 
     /// Returns whether work that a credential started can continue, regardless of the planned expiry of the credential.
     #[must_use]
-    pub fn can_go_on(&self, began: &Began) -> bool {
-        self.read().can_go_on(began, self.clock.now())
+    pub fn can_continue(&self, credential: &WorkCredential) -> bool {
+        self.read().can_continue(credential, self.clock.now())
     }
 
     /// Returns the global role.
@@ -303,7 +303,7 @@ impl Snapshot {
     /// Returns the role on a gateway that may have been removed: only global admins can see what is stored of a removed
     /// gateway.
     #[must_use]
-    pub fn role_on_kept(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
+    pub fn role_on_maybe_removed(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
         let state = self.read();
         if state.gateways.contains_key(&gateway) {
             return state.role_on(principal, gateway);
@@ -316,7 +316,7 @@ impl Snapshot {
 
     /// Returns the gateway with a name, and the role on it.
     #[must_use]
-    pub fn gateway(&self, principal: PrincipalId, name: &str) -> Option<(GatewayRef, Role)> {
+    pub fn find_gateway(&self, principal: PrincipalId, name: &str) -> Option<(GatewayRef, Role)> {
         let state = self.read();
         let (name, id) = state.by_name.get_key_value(name)?;
         let gateway = GatewayRef { id: *id, name: Arc::clone(name) };
@@ -337,8 +337,8 @@ impl Snapshot {
 
     /// Returns whether a selector matches the current labels of a gateway.
     #[must_use]
-    pub fn picks(&self, selector: &Selector, gateway: GatewayId) -> bool {
-        selector.picks(self.read().labels(gateway))
+    pub fn matches(&self, selector: &Selector, gateway: GatewayId) -> bool {
+        selector.matches(self.read().labels(gateway))
     }
 
     /// Returns the highest role that the caller holds anywhere, which the gate checks before a body is read.
@@ -347,32 +347,32 @@ impl Snapshot {
         self.read().best_role(principal)
     }
 
-    /// Returns the gateways on which the caller holds at least `least`.
+    /// Returns the gateways on which the caller holds at least `min_role`.
     #[must_use]
-    pub fn visible(&self, principal: PrincipalId, least: Role) -> Visible {
+    pub fn visible_gateways(&self, principal: PrincipalId, min_role: Role) -> VisibleGateways {
         let state = self.read();
         let global = state.global_role(principal);
         if global == Role::Admin {
-            return Visible::All;
+            return VisibleGateways::All;
         }
-        let mut bound = state.bound(principal);
-        let enough = |id: &GatewayId| state.role_on(principal, *id) >= least;
-        if global < least {
+        let mut bound = state.bound_gateways(principal);
+        let enough = |id: &GatewayId| state.role_on(principal, *id) >= min_role;
+        if global < min_role {
             bound.retain(enough);
-            return Visible::Only(bound);
+            return VisibleGateways::Only(bound);
         }
         if bound.iter().all(enough) {
-            return Visible::All;
+            return VisibleGateways::All;
         }
         let mut all: Vec<GatewayId> = state.gateways.keys().copied().filter(enough).collect();
         all.sort_unstable();
-        Visible::Only(all)
+        VisibleGateways::Only(all)
     }
 
     /// Returns name and role of each gateway that the caller can see, by name, at most `limit`, and whether there are
     /// more.
     #[must_use]
-    pub fn gateways_of(
+    pub fn gateway_roles(
         &self,
         principal: PrincipalId,
         limit: usize,
@@ -381,7 +381,7 @@ impl Snapshot {
         let role = |id: GatewayId| state.role_on(principal, id);
         let mut seen: Vec<(Arc<str>, Role)> = if state.global_role(principal) == Role::None {
             // Without a global role, only bindings give access: a key of one gateway does not scan the fleet.
-            let bound = state.bound(principal).into_iter();
+            let bound = state.bound_gateways(principal).into_iter();
             let named = bound.filter_map(|id| Some((state.gateways.get(&id)?, id)));
             named.map(|(gateway, id)| (Arc::clone(&gateway.name), role(id))).collect()
         } else {

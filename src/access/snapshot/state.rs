@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bindings::{Bindings, GatewayFacts};
-use super::{Change, GroupFacts, ServicePrincipalFacts, UserFacts};
-use crate::access::principal::{Began, Caller, PrincipalId};
+use super::{AccessUpdate, GroupFacts, ServicePrincipalFacts, UserFacts};
+use crate::access::principal::{Caller, PrincipalId, WorkCredential};
 use crate::access::roles;
 use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId};
@@ -15,7 +15,7 @@ use crate::role::Role;
 
 /// A service principal and its name as a caller, which is built once instead of on each call.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct ServicePrincipalEntry {
     pub(super) facts: ServicePrincipalFacts,
     actor: Arc<str>,
 }
@@ -26,7 +26,7 @@ impl ServicePrincipalFacts {
     }
 
     /// Returns when the previous key ends, or `None` if it is not valid.
-    fn overlap(&self, now: Timestamp) -> Option<Timestamp> {
+    fn previous_key_end(&self, now: Timestamp) -> Option<Timestamp> {
         self.previous.map(|previous| previous.ends_at).filter(|ends_at| *ends_at > now)
     }
 }
@@ -34,7 +34,7 @@ impl ServicePrincipalFacts {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
-    pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
+    pub(super) service_principals: HashMap<ServicePrincipalId, ServicePrincipalEntry>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
     /// Sorted, for lists of all principals.
     pub(super) emails: BTreeMap<Arc<str>, UserId>,
@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) gateways: HashMap<GatewayId, GatewayFacts>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
     /// The highest role of each caller anywhere, once it was needed.
-    best: HashMap<PrincipalId, Best>,
+    best: HashMap<PrincipalId, BestRole>,
     /// Incremented with each change of a group or gateway, which can change the best role of any caller.
     shared: u64,
 }
@@ -53,12 +53,12 @@ pub(super) struct State {
 /// The highest role of a caller anywhere, at one value of `State::shared`. It is computed once and then read by each
 /// call; a change of the caller itself creates a new one.
 #[derive(Debug, Default)]
-struct Best(AtomicU64);
+struct BestRole(AtomicU64);
 
-impl Best {
+impl BestRole {
     const ROLES: [Role; 4] = [Role::None, Role::Viewer, Role::Operator, Role::Admin];
 
-    fn get_or(&self, shared: u64, find: impl FnOnce() -> Role) -> Role {
+    fn get_or_compute(&self, shared: u64, find: impl FnOnce() -> Role) -> Role {
         let known = self.0.load(Ordering::Relaxed);
         // Zero means not computed, since the stored value of `shared` starts at one.
         if known >> 2 == shared + 1 {
@@ -71,13 +71,13 @@ impl Best {
 }
 
 /// An index by name.
-trait ByName<I> {
+trait NameIndex<I> {
     /// Removes a name if it still belongs to `id`: changes that are read together arrive in any order, so another
     /// object may already have the name.
     fn remove_if(&mut self, name: &Arc<str>, id: I);
 }
 
-impl<I: PartialEq> ByName<I> for BTreeMap<Arc<str>, I> {
+impl<I: PartialEq> NameIndex<I> for BTreeMap<Arc<str>, I> {
     fn remove_if(&mut self, name: &Arc<str>, id: I) {
         if self.get(name) == Some(&id) {
             self.remove(name);
@@ -85,7 +85,7 @@ impl<I: PartialEq> ByName<I> for BTreeMap<Arc<str>, I> {
     }
 }
 
-impl<I: PartialEq> ByName<I> for HashMap<Arc<str>, I> {
+impl<I: PartialEq> NameIndex<I> for HashMap<Arc<str>, I> {
     fn remove_if(&mut self, name: &Arc<str>, id: I) {
         if self.get(name) == Some(&id) {
             self.remove(name);
@@ -94,9 +94,9 @@ impl<I: PartialEq> ByName<I> for HashMap<Arc<str>, I> {
 }
 
 impl State {
-    pub(super) fn apply(&mut self, change: Change) {
+    pub(super) fn apply(&mut self, change: AccessUpdate) {
         match change {
-            Change::User(id, facts) => {
+            AccessUpdate::User(id, facts) => {
                 self.best.remove(&PrincipalId::User(id));
                 if let Some(old) = self.users.remove(&id) {
                     self.emails.remove_if(&old.email, id);
@@ -108,14 +108,14 @@ impl State {
                 }
                 if let Some(facts) = facts {
                     self.emails.insert(Arc::clone(&facts.email), id);
-                    self.best.insert(PrincipalId::User(id), Best::default());
+                    self.best.insert(PrincipalId::User(id), BestRole::default());
                     if let Some((issuer, subject)) = facts.identity.clone() {
                         self.by_identity.entry(issuer).or_default().insert(subject, id);
                     }
                     self.users.insert(id, facts);
                 }
             }
-            Change::ServicePrincipal(id, facts) => {
+            AccessUpdate::ServicePrincipal(id, facts) => {
                 self.best.remove(&PrincipalId::ServicePrincipal(id));
                 let old = self.service_principals.remove(&id).map(|held| held.facts);
                 if let Some(old) = &old {
@@ -129,20 +129,20 @@ impl State {
                         facts.used.store(true, Ordering::Relaxed);
                     }
                     self.names.insert(Arc::clone(&facts.name), id);
-                    self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
+                    self.best.insert(PrincipalId::ServicePrincipal(id), BestRole::default());
                     self.by_key.extend(facts.hashes().map(|hash| (hash, id)));
                     let actor = format!("sp:{}", facts.name).into();
-                    self.service_principals.insert(id, Held { facts, actor });
+                    self.service_principals.insert(id, ServicePrincipalEntry { facts, actor });
                 }
             }
-            Change::Group(id, facts) => {
+            AccessUpdate::Group(id, facts) => {
                 self.shared += 1;
                 self.groups.remove(&id);
                 if let Some(facts) = facts {
                     self.groups.insert(id, facts);
                 }
             }
-            Change::Gateway(id, facts) => {
+            AccessUpdate::Gateway(id, facts) => {
                 self.shared += 1;
                 if let Some(old) = self.gateways.remove(&id) {
                     self.by_name.remove_if(&old.name, id);
@@ -156,12 +156,12 @@ impl State {
     }
 
     /// Returns the holder of a key, current or previous.
-    pub(super) fn by_key(&self, hash: &[u8; 32], now: Timestamp) -> Option<Caller> {
+    pub(super) fn caller_by_key(&self, hash: &[u8; 32], now: Timestamp) -> Option<Caller> {
         let id = *self.by_key.get(hash)?;
-        let Held { facts, .. } = self.service_principals.get(&id)?;
+        let ServicePrincipalEntry { facts, .. } = self.service_principals.get(&id)?;
         let mut caller = self.caller(PrincipalId::ServicePrincipal(id), now)?;
         if facts.key_hash != *hash {
-            let ends_at = facts.overlap(now)?;
+            let ends_at = facts.previous_key_end(now)?;
             caller.version -= 1;
             caller.expires_at = Some(caller.expires_at.map_or(ends_at, |at| at.min(ends_at)));
         }
@@ -177,16 +177,16 @@ impl State {
             PrincipalId::User(id) => {
                 let user = self.users.get(&id).filter(|user| user.active)?;
                 let actor = Arc::clone(&user.email);
-                Some(made(principal, actor, user.password_version, None))
+                Some(new_caller(principal, actor, user.password_version, None))
             }
             PrincipalId::ServicePrincipal(id) => {
-                let Held { facts, actor } = self.service_principals.get(&id)?;
+                let ServicePrincipalEntry { facts, actor } = self.service_principals.get(&id)?;
                 let expires_at = facts.expires_at;
                 if expires_at.is_some_and(|at| at <= now) {
                     return None;
                 }
                 let actor = Arc::clone(actor);
-                Some(made(principal, actor, facts.key_version, expires_at))
+                Some(new_caller(principal, actor, facts.key_version, expires_at))
             }
         }
     }
@@ -195,45 +195,47 @@ impl State {
     pub(super) fn is_live(&self, caller: &Caller, now: Timestamp) -> bool {
         caller.expires_at.is_none_or(|at| at > now)
             && self.caller(caller.principal, now).is_some_and(|current| {
-                current.version == caller.version || self.overlaps(caller, now)
+                current.version == caller.version || self.uses_previous_key(caller, now)
             })
             && !self.is_revoked(caller)
-            && caller.bound.is_none_or(|gateway| self.gateways.contains_key(&gateway))
+            && caller.bound_gateway.is_none_or(|gateway| self.gateways.contains_key(&gateway))
     }
 
     /// Returns whether work that a credential started can continue: its holder can call, and the credential was neither
     /// revoked nor replaced. The planned expiry of the credential does not stop work, nor does the end of a key
     /// overlap.
-    pub(super) fn can_go_on(&self, began: &Began, now: Timestamp) -> bool {
-        let Some(current) = self.caller(began.principal, now) else { return false };
-        let replaced = began.version.is_some_and(|version| {
-            version != current.version && !self.was_to_end(began.principal, version)
+    pub(super) fn can_continue(&self, credential: &WorkCredential, now: Timestamp) -> bool {
+        let Some(current) = self.caller(credential.principal, now) else { return false };
+        let replaced = credential.version.is_some_and(|version| {
+            version != current.version && !self.is_previous_version(credential.principal, version)
         });
         let there = |gateway| self.gateways.contains_key(&gateway);
-        !replaced && !self.is_ended(began.principal, began.session) && began.bound.is_none_or(there)
+        !replaced
+            && !self.is_session_revoked(credential.principal, credential.session)
+            && credential.bound_gateway.is_none_or(there)
     }
 
     /// Returns whether a version is that of the previous key, which was replaced with an overlap.
-    fn was_to_end(&self, principal: PrincipalId, version: i64) -> bool {
+    fn is_previous_version(&self, principal: PrincipalId, version: i64) -> bool {
         let PrincipalId::ServicePrincipal(id) = principal else { return false };
-        self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
+        self.service_principals.get(&id).is_some_and(|ServicePrincipalEntry { facts, .. }| {
             facts.previous.is_some() && version == facts.key_version - 1
         })
     }
 
     /// Returns whether the caller used the previous key, or a credential created from it, and that key is still valid.
-    fn overlaps(&self, caller: &Caller, now: Timestamp) -> bool {
+    fn uses_previous_key(&self, caller: &Caller, now: Timestamp) -> bool {
         let PrincipalId::ServicePrincipal(id) = caller.principal else { return false };
-        self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
-            caller.version == facts.key_version - 1 && facts.overlap(now).is_some()
+        self.service_principals.get(&id).is_some_and(|ServicePrincipalEntry { facts, .. }| {
+            caller.version == facts.key_version - 1 && facts.previous_key_end(now).is_some()
         })
     }
 
     fn is_revoked(&self, caller: &Caller) -> bool {
-        self.is_ended(caller.principal, caller.session)
+        self.is_session_revoked(caller.principal, caller.session)
     }
 
-    fn is_ended(&self, principal: PrincipalId, session: Option<SessionId>) -> bool {
+    fn is_session_revoked(&self, principal: PrincipalId, session: Option<SessionId>) -> bool {
         let (Some(session), PrincipalId::User(id)) = (session, principal) else {
             return false;
         };
@@ -250,7 +252,7 @@ impl State {
     pub(super) fn global_role(&self, principal: PrincipalId) -> Role {
         match principal {
             PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
-                roles::global(user.role, self.groups_of(user).map(|group| group.role))
+                roles::global_role(user.role, self.groups_of(user).map(|group| group.role))
             }),
             PrincipalId::ServicePrincipal(id) => {
                 self.service_principals.get(&id).map_or(Role::None, |held| held.facts.role)
@@ -264,11 +266,11 @@ impl State {
     }
 
     pub(super) fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
-        self.role_with(principal, gateway, self.labels(gateway))
+        self.role_with_labels(principal, gateway, self.labels(gateway))
     }
 
     /// Returns the role on a gateway with these labels. Every call uses this, so it allocates nothing.
-    pub(super) fn role_with(
+    pub(super) fn role_with_labels(
         &self,
         principal: PrincipalId,
         gateway: GatewayId,
@@ -277,14 +279,15 @@ impl State {
         match principal {
             PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
                 let global = self.global_role(principal);
-                let groups =
-                    self.groups_of(user).filter_map(|group| group.bindings.on(gateway, labels));
-                roles::on_gateway(global, user.bindings.on(gateway, labels), groups)
+                let groups = self
+                    .groups_of(user)
+                    .filter_map(|group| group.bindings.role_on(gateway, labels));
+                roles::gateway_role(global, user.bindings.role_on(gateway, labels), groups)
             }),
             PrincipalId::ServicePrincipal(id) => {
                 self.service_principals.get(&id).map_or(Role::None, |held| {
-                    let own = held.facts.bindings.on(gateway, labels);
-                    roles::on_gateway(held.facts.role, own, [])
+                    let own = held.facts.bindings.role_on(gateway, labels);
+                    roles::gateway_role(held.facts.role, own, [])
                 })
             }
         }
@@ -293,12 +296,12 @@ impl State {
     /// Returns the highest role anywhere. Every call uses this before its scope is known.
     pub(super) fn best_role(&self, principal: PrincipalId) -> Role {
         let Some(best) = self.best.get(&principal) else { return Role::None };
-        best.get_or(self.shared, || {
+        best.get_or_compute(self.shared, || {
             let global = self.global_role(principal);
             if global == Role::Admin {
                 return global;
             }
-            let bound = self.bound(principal).into_iter();
+            let bound = self.bound_gateways(principal).into_iter();
             bound.map(|gateway| self.role_on(principal, gateway)).fold(global, Role::max)
         })
     }
@@ -320,18 +323,18 @@ impl State {
     }
 
     /// Returns whether any role of the principal depends on labels.
-    pub(super) fn is_picked_by_selector(&self, principal: PrincipalId) -> bool {
+    pub(super) fn has_selector_binding(&self, principal: PrincipalId) -> bool {
         self.bindings_of(principal).iter().any(|of| !of.by_selector.is_empty())
     }
 
     /// Returns every gateway for which the principal or one of its groups has a binding, sorted, without duplicates.
-    pub(super) fn bound(&self, principal: PrincipalId) -> Vec<GatewayId> {
+    pub(super) fn bound_gateways(&self, principal: PrincipalId) -> Vec<GatewayId> {
         let bindings = self.bindings_of(principal);
         let mut bound: Vec<GatewayId> =
             bindings.iter().flat_map(|of| of.direct.keys().copied()).collect();
         if bindings.iter().any(|of| !of.by_selector.is_empty()) {
             let picked = self.gateways.iter().filter(|(_, gateway)| {
-                bindings.iter().any(|of| of.picking(&gateway.labels).next().is_some())
+                bindings.iter().any(|of| of.matching(&gateway.labels).next().is_some())
             });
             bound.extend(picked.map(|(id, _)| *id));
         }
@@ -342,7 +345,7 @@ impl State {
 }
 
 /// Returns a caller whose credential has no session and is not bound to a gateway.
-fn made(
+fn new_caller(
     principal: PrincipalId,
     actor: Arc<str>,
     version: i64,
@@ -354,7 +357,7 @@ fn made(
         version,
         expires_at,
         session: None,
-        bound: None,
+        bound_gateway: None,
         authenticated_at: None,
     }
 }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use super::bindings::Bindings;
 use super::state::State;
-use super::{Snapshot, Visible};
+use super::{Snapshot, VisibleGateways};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{self, Explanation, Holding};
+use crate::access::roles::{self, HolderBindings, RoleExplanation};
 use crate::db::types::{GatewayId, GatewayRef};
 use crate::labels::{Labels, Selector};
 use crate::role::Role;
 
 /// A caller whose role on a gateway changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moved {
+pub struct RoleChange {
     /// Name.
     pub actor: Arc<str>,
     /// Role before.
@@ -26,9 +26,9 @@ pub struct Moved {
 
 /// Where a list of principals continues.
 #[derive(Debug, Clone, Copy)]
-pub enum After<'a> {
+pub enum ListPosition<'a> {
     /// At the beginning.
-    Nobody,
+    Start,
     /// After the user with this e-mail address.
     User(&'a str),
     /// After all users and the service principal with this name.
@@ -37,13 +37,13 @@ pub enum After<'a> {
 
 /// A principal with a role on a gateway, and the explanation.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct PrincipalAccess {
     /// The principal.
     pub principal: PrincipalId,
     /// E-mail address of a user, or name of a service principal.
     pub name: Arc<str>,
     /// The role and its explanation.
-    pub explained: Explanation,
+    pub explanation: RoleExplanation,
 }
 
 impl State {
@@ -58,17 +58,21 @@ impl State {
         role: Role,
         bindings: &Bindings,
         gateway: Option<GatewayId>,
-    ) -> Holding {
-        let picking = gateway.map(|id| bindings.picking(self.labels(id))).into_iter().flatten();
-        Holding {
+    ) -> HolderBindings {
+        let picking = gateway.map(|id| bindings.matching(self.labels(id))).into_iter().flatten();
+        HolderBindings {
             name: Arc::clone(name),
             role,
             direct: gateway.and_then(|id| bindings.direct.get(&id).copied()),
-            picked: picking.map(|by| (by.selector.to_string().into(), by.role)).collect(),
+            by_selector: picking.map(|by| (by.selector.to_string().into(), by.role)).collect(),
         }
     }
 
-    fn explain(&self, principal: PrincipalId, gateway: Option<GatewayId>) -> Option<Explanation> {
+    fn explain(
+        &self,
+        principal: PrincipalId,
+        gateway: Option<GatewayId>,
+    ) -> Option<RoleExplanation> {
         let (own, mut groups) = match principal {
             PrincipalId::User(id) => {
                 let user = self.users.get(&id)?;
@@ -87,7 +91,7 @@ impl State {
 }
 
 /// Returns the entries after a name, in order.
-fn beyond<'a, I: Copy>(
+fn entries_after<'a, I: Copy>(
     by_name: &'a BTreeMap<Arc<str>, I>,
     name: Option<&'a str>,
 ) -> impl Iterator<Item = (&'a Arc<str>, I)> {
@@ -99,16 +103,16 @@ fn beyond<'a, I: Copy>(
 impl Snapshot {
     /// Returns the visible gateways that `selector` matches, by name, starting at `from`.
     #[must_use]
-    pub fn matching(
+    pub fn matching_gateways(
         &self,
-        visible: &Visible,
+        visible: &VisibleGateways,
         selector: &Selector,
         from: Bound<&str>,
     ) -> Vec<GatewayRef> {
         let state = self.read();
         let seen: Option<HashSet<GatewayId>> = match visible {
-            Visible::All => None,
-            Visible::Only(ids) => Some(ids.iter().copied().collect()),
+            VisibleGateways::All => None,
+            VisibleGateways::Only(ids) => Some(ids.iter().copied().collect()),
         };
         let from: (Bound<&str>, Bound<&str>) = (from, Bound::Unbounded);
         let mut found: Vec<GatewayRef> = state
@@ -116,7 +120,7 @@ impl Snapshot {
             .iter()
             .filter(|(id, _)| seen.as_ref().is_none_or(|seen| seen.contains(id)))
             .filter(|(_, gateway)| RangeBounds::<str>::contains(&from, &*gateway.name))
-            .filter(|(_, gateway)| selector.picks(&gateway.labels))
+            .filter(|(_, gateway)| selector.matches(&gateway.labels))
             .map(|(id, gateway)| GatewayRef { id: *id, name: Arc::clone(&gateway.name) })
             .collect();
         drop(state);
@@ -131,42 +135,44 @@ impl Snapshot {
         &self,
         principal: PrincipalId,
         gateway: Option<GatewayId>,
-    ) -> Option<Explanation> {
+    ) -> Option<RoleExplanation> {
         self.read().explain(principal, gateway)
     }
 
     /// Returns whether the principal can call at all.
     #[must_use]
-    pub fn may_call(&self, principal: PrincipalId) -> bool {
+    pub fn can_call(&self, principal: PrincipalId) -> bool {
         self.caller(principal).is_some()
     }
 
-    /// Returns the principals that can call and have at least `least` on a gateway: users by e-mail address, then
+    /// Returns the principals that can call and have at least `min_role` on a gateway: users by e-mail address, then
     /// service principals by name, at most `limit`.
     #[must_use]
-    pub fn access(
+    pub fn list_access(
         &self,
         gateway: GatewayId,
-        least: Role,
-        after: After<'_>,
+        min_role: Role,
+        after: ListPosition<'_>,
         limit: usize,
-    ) -> Vec<Access> {
+    ) -> Vec<PrincipalAccess> {
         let (state, now) = (self.read(), self.clock.now());
         let (users, others) = match after {
-            After::Nobody => (Some(beyond(&state.emails, None)), beyond(&state.names, None)),
-            After::User(email) => {
-                (Some(beyond(&state.emails, Some(email))), beyond(&state.names, None))
+            ListPosition::Start => {
+                (Some(entries_after(&state.emails, None)), entries_after(&state.names, None))
             }
-            After::ServicePrincipal(name) => (None, beyond(&state.names, Some(name))),
+            ListPosition::User(email) => {
+                (Some(entries_after(&state.emails, Some(email))), entries_after(&state.names, None))
+            }
+            ListPosition::ServicePrincipal(name) => (None, entries_after(&state.names, Some(name))),
         };
         let users = users.into_iter().flatten().map(|(name, id)| (name, PrincipalId::User(id)));
         let others = others.map(|(name, id)| (name, PrincipalId::ServicePrincipal(id)));
         let enough = users.chain(others).filter(|(_, id)| {
-            state.role_on(*id, gateway) >= least && state.caller(*id, now).is_some()
+            state.role_on(*id, gateway) >= min_role && state.caller(*id, now).is_some()
         });
         let shown = enough.filter_map(|(name, principal)| {
-            let explained = state.explain(principal, Some(gateway))?;
-            Some(Access { principal, name: Arc::clone(name), explained })
+            let explanation = state.explain(principal, Some(gateway))?;
+            Some(PrincipalAccess { principal, name: Arc::clone(name), explanation })
         });
         shown.take(limit).collect()
     }
@@ -174,21 +180,21 @@ impl Snapshot {
     /// Returns the callers whose role on a gateway changes with another set of labels, by name. Principals that cannot
     /// call are omitted.
     #[must_use]
-    pub fn moved_by_labels(
+    pub fn role_changes(
         &self,
         gateway: GatewayId,
         before: &Labels,
         after: &Labels,
-    ) -> Vec<Moved> {
+    ) -> Vec<RoleChange> {
         let (state, now) = (self.read(), self.clock.now());
-        let moved = state.principals().filter(|principal| state.is_picked_by_selector(*principal));
+        let moved = state.principals().filter(|principal| state.has_selector_binding(*principal));
         let moved = moved.filter_map(|principal| {
-            let from = state.role_with(principal, gateway, before);
-            let to = state.role_with(principal, gateway, after);
+            let from = state.role_with_labels(principal, gateway, before);
+            let to = state.role_with_labels(principal, gateway, after);
             let actor = Arc::clone(state.caller(principal, now)?.actor());
-            (from != to).then_some(Moved { actor, from, to })
+            (from != to).then_some(RoleChange { actor, from, to })
         });
-        let mut moved: Vec<Moved> = moved.collect();
+        let mut moved: Vec<RoleChange> = moved.collect();
         moved.sort_unstable();
         moved
     }

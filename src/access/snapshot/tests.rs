@@ -20,7 +20,7 @@ const SERVICE_PRINCIPALS: i64 = 2;
 
 /// Roles of one holder: a global role, roles by gateway, roles by the text of a selector.
 #[derive(Debug, Clone)]
-struct Has {
+struct HolderModel {
     role: Role,
     direct: BTreeMap<i64, Role>,
     by_selector: Vec<(String, Role)>,
@@ -30,9 +30,9 @@ struct Has {
 #[derive(Debug, Clone)]
 struct World {
     labels: Vec<BTreeMap<&'static str, &'static str>>,
-    groups: Vec<Has>,
-    users: Vec<(Has, Vec<usize>)>,
-    service_principals: Vec<Has>,
+    groups: Vec<HolderModel>,
+    users: Vec<(HolderModel, Vec<usize>)>,
+    service_principals: Vec<HolderModel>,
 }
 
 fn at(id: i64) -> usize {
@@ -44,7 +44,7 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 /// Returns this role three times out of four, so that most holders are alike.
-fn mostly(most: Role) -> impl Strategy<Value = Role> {
+fn weighted_role(most: Role) -> impl Strategy<Value = Role> {
     prop_oneof![3 => Just(most), 1 => role()]
 }
 
@@ -61,14 +61,11 @@ fn selector() -> impl Strategy<Value = String> {
     subsequence(requirements.to_vec(), 1..=2).prop_map(|parts| parts.join(","))
 }
 
-fn has() -> impl Strategy<Value = Has> {
+fn has() -> impl Strategy<Value = HolderModel> {
     let direct = btree_map(0..GATEWAYS, role(), 0..=2);
     let by_selector = vec((selector(), role()), 0..=3);
-    (mostly(Role::None), direct, by_selector).prop_map(|(role, direct, by_selector)| Has {
-        role,
-        direct,
-        by_selector,
-    })
+    (weighted_role(Role::None), direct, by_selector)
+        .prop_map(|(role, direct, by_selector)| HolderModel { role, direct, by_selector })
 }
 
 fn world() -> impl Strategy<Value = World> {
@@ -90,10 +87,10 @@ fn world() -> impl Strategy<Value = World> {
 
 // Conversion of the model into facts of the snapshot.
 
-fn bindings(has: &Has) -> Bindings {
+fn bindings(has: &HolderModel) -> Bindings {
     let direct = has.direct.iter().map(|(id, role)| (GatewayId(*id), *role)).collect();
     let by = |(text, role): &(String, Role)| SelectorRole {
-        selector: Selector::of_access("selector", text).unwrap(),
+        selector: Selector::parse_access("selector", text).unwrap(),
         role: *role,
     };
     Bindings { direct, by_selector: has.by_selector.iter().map(by).collect() }
@@ -103,7 +100,7 @@ fn name(gateway: i64) -> String {
     format!("gateway-{gateway}")
 }
 
-fn changes(world: &World) -> Vec<Change> {
+fn changes(world: &World) -> Vec<AccessUpdate> {
     let mut changes = Vec::new();
     for (id, (has, groups)) in (0..).zip(&world.users) {
         let facts = UserFacts {
@@ -116,7 +113,7 @@ fn changes(world: &World) -> Vec<Change> {
             groups: groups.iter().map(|at| GroupId(i64::try_from(*at).unwrap())).collect(),
             bindings: bindings(has),
         };
-        changes.push(Change::User(UserId(id), Some(facts)));
+        changes.push(AccessUpdate::User(UserId(id), Some(facts)));
     }
     for (id, has) in (0..).zip(&world.service_principals) {
         let facts = ServicePrincipalFacts {
@@ -129,7 +126,7 @@ fn changes(world: &World) -> Vec<Change> {
             bindings: bindings(has),
             used: Arc::default(),
         };
-        changes.push(Change::ServicePrincipal(ServicePrincipalId(id), Some(facts)));
+        changes.push(AccessUpdate::ServicePrincipal(ServicePrincipalId(id), Some(facts)));
     }
     for (id, has) in (0..).zip(&world.groups) {
         let facts = GroupFacts {
@@ -137,13 +134,13 @@ fn changes(world: &World) -> Vec<Change> {
             role: has.role,
             bindings: bindings(has),
         };
-        changes.push(Change::Group(GroupId(id), Some(facts)));
+        changes.push(AccessUpdate::Group(GroupId(id), Some(facts)));
     }
     for (id, labels) in (0..).zip(&world.labels) {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let labels = Labels::parse("labels", labels).unwrap();
         let facts = GatewayFacts { name: name(id).into(), labels };
-        changes.push(Change::Gateway(GatewayId(id), Some(facts)));
+        changes.push(AccessUpdate::Gateway(GatewayId(id), Some(facts)));
     }
     changes
 }
@@ -158,7 +155,7 @@ fn principals() -> Vec<PrincipalId> {
 }
 
 impl World {
-    fn own_and_groups(&self, principal: PrincipalId) -> (&Has, Vec<&Has>) {
+    fn own_and_groups(&self, principal: PrincipalId) -> (&HolderModel, Vec<&HolderModel>) {
         match principal {
             PrincipalId::User(id) => {
                 let (has, groups) = &self.users[at(id.0)];
@@ -187,7 +184,7 @@ impl World {
         last_step.sort();
         let last_step = *last_step.last().unwrap();
         let Some(gateway) = gateway else { return last_step };
-        let says = |has: &Has| {
+        let says = |has: &HolderModel| {
             if let Some(role) = has.direct.get(&gateway) {
                 return vec![*role];
             }
@@ -229,17 +226,17 @@ fn compare(snapshot: &Snapshot, world: &World) {
     for principal in principals() {
         let global = world.role(principal, None);
         assert_eq!(snapshot.global_role(principal), global);
-        let explained = snapshot.explain(principal, None).unwrap();
-        assert_eq!((explained.role, explained.deciding().role), (global, global));
+        let explanation = snapshot.explain(principal, None).unwrap();
+        assert_eq!((explanation.role, explanation.deciding_step().role), (global, global));
         let roles: Vec<(i64, Role)> =
             (0..GATEWAYS).map(|id| (id, world.role(principal, Some(id)))).collect();
         for (id, role) in &roles {
             let gateway = GatewayId(*id);
             assert_eq!(snapshot.role_on(principal, gateway), *role, "{principal} {id}");
-            assert_eq!(snapshot.gateway(principal, &name(*id)).unwrap().1, *role);
-            let explained = snapshot.explain(principal, Some(gateway)).unwrap();
-            let told = (explained.role, explained.deciding().role, explained.global);
-            assert_eq!(told, (*role, *role, global), "{principal} {id} {explained:?}");
+            assert_eq!(snapshot.find_gateway(principal, &name(*id)).unwrap().1, *role);
+            let explanation = snapshot.explain(principal, Some(gateway)).unwrap();
+            let told = (explanation.role, explanation.deciding_step().role, explanation.global);
+            assert_eq!(told, (*role, *role, global), "{principal} {id} {explanation:?}");
         }
         let best = roles.iter().map(|(_, role)| *role).chain([global]).max().unwrap();
         assert_eq!(snapshot.best_role(principal), best, "{principal}");
@@ -251,8 +248,12 @@ fn compare(snapshot: &Snapshot, world: &World) {
                 .collect();
             // `All` includes gateways that are registered later: the global role must be sufficient for those.
             let all = global >= least && enough.len() == roles.len();
-            let expected = if all { Visible::All } else { Visible::Only(enough) };
-            assert_eq!(snapshot.visible(principal, least), expected, "{principal} {least}");
+            let expected = if all { VisibleGateways::All } else { VisibleGateways::Only(enough) };
+            assert_eq!(
+                snapshot.visible_gateways(principal, least),
+                expected,
+                "{principal} {least}"
+            );
         }
         let seen: Vec<(Arc<str>, Role)> = roles
             .iter()
@@ -261,7 +262,7 @@ fn compare(snapshot: &Snapshot, world: &World) {
             .collect();
         for limit in [0, 2, at(GATEWAYS)] {
             let first = seen.iter().take(limit).cloned().collect();
-            assert_eq!(snapshot.gateways_of(principal, limit), (first, seen.len() > limit));
+            assert_eq!(snapshot.gateway_roles(principal, limit), (first, seen.len() > limit));
         }
     }
     for (id, least) in [(0, Role::None), (1, Role::Viewer), (2, Role::Admin)] {
@@ -272,11 +273,13 @@ fn compare(snapshot: &Snapshot, world: &World) {
         let mut found = Vec::new();
         loop {
             let after = match found.last() {
-                None => After::Nobody,
-                Some(Access { principal: PrincipalId::User(_), name, .. }) => After::User(name),
-                Some(Access { name, .. }) => After::ServicePrincipal(name),
+                None => ListPosition::Start,
+                Some(PrincipalAccess { principal: PrincipalId::User(_), name, .. }) => {
+                    ListPosition::User(name)
+                }
+                Some(PrincipalAccess { name, .. }) => ListPosition::ServicePrincipal(name),
             };
-            let page = snapshot.access(GatewayId(id), least, after, 2);
+            let page = snapshot.list_access(GatewayId(id), least, after, 2);
             if page.is_empty() {
                 break;
             }
@@ -287,7 +290,7 @@ fn compare(snapshot: &Snapshot, world: &World) {
     }
 }
 
-fn fed(changes: Vec<Change>) -> Snapshot {
+fn new_snapshot(changes: Vec<AccessUpdate>) -> Snapshot {
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     snapshot.apply(1, changes, Clock::system().since_boot());
     snapshot
@@ -296,7 +299,7 @@ fn fed(changes: Vec<Change>) -> Snapshot {
 proptest! {
     #[test]
     fn every_result_equals_that_of_the_reference_model(world in world()) {
-        compare(&fed(changes(&world)), &world);
+        compare(&new_snapshot(changes(&world)), &world);
     }
 
     /// Cached results are computed again after each change of any kind.
@@ -306,18 +309,18 @@ proptest! {
         after in world(),
         order in Just((0..changes_in_a_world()).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let snapshot = fed(changes(&before));
+        let snapshot = new_snapshot(changes(&before));
         let mut world = before;
-        let mut changes: Vec<Option<Change>> = changes(&after).into_iter().map(Some).collect();
+        let mut changes: Vec<Option<AccessUpdate>> = changes(&after).into_iter().map(Some).collect();
         for next in order {
             let change = changes[next].take().unwrap();
             match &change {
-                Change::User(id, _) => world.users[at(id.0)] = after.users[at(id.0)].clone(),
-                Change::ServicePrincipal(id, _) => {
+                AccessUpdate::User(id, _) => world.users[at(id.0)] = after.users[at(id.0)].clone(),
+                AccessUpdate::ServicePrincipal(id, _) => {
                     world.service_principals[at(id.0)] = after.service_principals[at(id.0)].clone();
                 }
-                Change::Group(id, _) => world.groups[at(id.0)] = after.groups[at(id.0)].clone(),
-                Change::Gateway(id, _) => world.labels[at(id.0)] = after.labels[at(id.0)].clone(),
+                AccessUpdate::Group(id, _) => world.groups[at(id.0)] = after.groups[at(id.0)].clone(),
+                AccessUpdate::Gateway(id, _) => world.labels[at(id.0)] = after.labels[at(id.0)].clone(),
             }
             snapshot.apply(2, vec![change], Duration::ZERO);
             compare(&snapshot, &world);
@@ -328,18 +331,18 @@ proptest! {
     #[test]
     fn a_label_change_affects_exactly_the_callers_whose_role_differs(before in world(), after in world()) {
         let changed = World { labels: after.labels, ..before.clone() };
-        let snapshot = fed(changes(&before));
+        let snapshot = new_snapshot(changes(&before));
         let labels = |world: &World| {
             let of = world.labels[0].iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
             Labels::parse("labels", of).unwrap()
         };
-        let told = snapshot.moved_by_labels(GatewayId(0), &labels(&before), &labels(&changed));
+        let told = snapshot.role_changes(GatewayId(0), &labels(&before), &labels(&changed));
         let mut expected = Vec::new();
         for principal in principals() {
             let (from, to) = (before.role(principal, Some(0)), changed.role(principal, Some(0)));
             if from != to {
                 let actor = Arc::clone(snapshot.caller(principal).unwrap().actor());
-                expected.push(Moved { actor, from, to });
+                expected.push(RoleChange { actor, from, to });
             }
         }
         expected.sort();
@@ -364,14 +367,17 @@ fn an_email_belongs_to_its_newest_account_in_any_order_of_changes() {
             groups: Vec::new(),
             bindings: Bindings::default(),
         };
-        Change::User(UserId(id), Some(facts))
+        AccessUpdate::User(UserId(id), Some(facts))
     };
-    let snapshot = fed(vec![user(1, "ana")]);
+    let snapshot = new_snapshot(vec![user(1, "ana")]);
     // The old account is deleted and a new one has its address; the change of the new one is read first.
-    snapshot.apply(2, vec![user(2, "ana"), Change::User(UserId(1), None)], Duration::ZERO);
-    assert_eq!(snapshot.user("ana"), Some(UserId(2)));
+    snapshot.apply(2, vec![user(2, "ana"), AccessUpdate::User(UserId(1), None)], Duration::ZERO);
+    assert_eq!(snapshot.user_by_email("ana"), Some(UserId(2)));
     assert!(snapshot.caller(PrincipalId::User(UserId(2))).is_some());
     assert!(snapshot.caller(PrincipalId::User(UserId(1))).is_none());
     snapshot.apply(3, vec![user(2, "bea")], Duration::ZERO);
-    assert_eq!((snapshot.user("ana"), snapshot.user("bea")), (None, Some(UserId(2))));
+    assert_eq!(
+        (snapshot.user_by_email("ana"), snapshot.user_by_email("bea")),
+        (None, Some(UserId(2)))
+    );
 }

@@ -12,10 +12,10 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-use super::super::Failure;
+use super::super::CliError;
 use super::CallArgs;
 use super::codec::DynamicCodec;
-use super::refusal::refusal;
+use super::refusal::format_status;
 use crate::pb::v1::gateway_service_client::GatewayServiceClient;
 use crate::pb::v1::{GetGatewayRequest, ListGatewaysRequest, WireGeneration};
 use crate::upstream::generation::Generation;
@@ -37,38 +37,39 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects to the endpoint.
-    pub(super) async fn connect(args: &CallArgs) -> Result<Self, Failure> {
+    pub(super) async fn connect(args: &CallArgs) -> Result<Self, CliError> {
         let uri: Uri = args
             .endpoint
             .parse()
-            .map_err(|error| Failure::Usage(format!("`{}` is no URL: {error}", args.endpoint)))?;
+            .map_err(|error| CliError::Usage(format!("`{}` is no URL: {error}", args.endpoint)))?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             _ => {
                 let why = format!("`{uri}` must begin with `https://` or `http://`");
-                return Err(Failure::Usage(why));
+                return Err(CliError::Usage(why));
             }
         };
         if !is_tls && args.key.is_some() && !args.allow_plaintext && !is_loopback(&uri) {
             let why =
                 format!("the key would go to `{uri}` in plain: use https, or `--allow-plaintext`");
-            return Err(Failure::Usage(why));
+            return Err(CliError::Usage(why));
         }
-        let unusable = |error| Failure::Usage(format!("`{uri}` cannot be used: {}", chain(&error)));
+        let unusable =
+            |error| CliError::Usage(format!("`{uri}` cannot be used: {}", error_chain(&error)));
         let mut endpoint = Endpoint::from(uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("shoreguard-call/", env!("CARGO_PKG_VERSION")))
             .map_err(unusable)?;
         if is_tls {
-            endpoint = endpoint.tls_config(trust(args)?).map_err(unusable)?;
+            endpoint = endpoint.tls_config(tls_config(args)?).map_err(unusable)?;
         }
         let channel = endpoint.connect().await.map_err(|error| {
-            Failure::Io(format!("`{uri}` cannot be reached: {}", chain(&error)))
+            CliError::Io(format!("`{uri}` cannot be reached: {}", error_chain(&error)))
         })?;
         Ok(Self {
             channel,
-            authorization: authorization(args)?,
+            authorization: authorization_header(args)?,
             gateway: args.gateway.as_deref().map(gateway_header).transpose()?,
             timeout: args.timeout.map(Duration::from_secs),
         })
@@ -79,12 +80,12 @@ impl Client {
         &mut self,
         method: &MethodDescriptor,
         message: DynamicMessage,
-    ) -> Result<DynamicMessage, Failure> {
-        let mut grpc = self.ready().await?;
-        let mut request = self.request(message);
+    ) -> Result<DynamicMessage, CliError> {
+        let mut grpc = self.ready_client().await?;
+        let mut request = self.to_request(message);
         request.set_timeout(self.timeout.unwrap_or(ANSWER_TIMEOUT));
         let codec = DynamicCodec { answer: method.output() };
-        Ok(grpc.unary(request, path_of(method)?, codec).await?.into_inner())
+        Ok(grpc.unary(request, method_path(method)?, codec).await?.into_inner())
     }
 
     /// Sends a request and returns the response stream.
@@ -92,30 +93,31 @@ impl Client {
         &mut self,
         method: &MethodDescriptor,
         message: DynamicMessage,
-    ) -> Result<Streaming<DynamicMessage>, Failure> {
-        let mut grpc = self.ready().await?;
-        let mut request = self.request(message);
+    ) -> Result<Streaming<DynamicMessage>, CliError> {
+        let mut grpc = self.ready_client().await?;
+        let mut request = self.to_request(message);
         if let Some(timeout) = self.timeout {
             request.set_timeout(timeout);
         }
         let codec = DynamicCodec { answer: method.output() };
-        Ok(grpc.server_streaming(request, path_of(method)?, codec).await?.into_inner())
+        Ok(grpc.server_streaming(request, method_path(method)?, codec).await?.into_inner())
     }
 
     /// Returns the generation of the named gateway, or of the only gateway. The error says why it is unknown.
     pub(super) async fn generation(&mut self, gateway: Option<&str>) -> Result<Generation, String> {
         let mut client = GatewayServiceClient::new(self.channel.clone());
         let unknown = |status: Status| {
-            let refused = refusal(&status);
+            let refused = format_status(&status);
             let first = refused.lines().next().unwrap_or_default();
             format!("the gateway's generation is not known ({first})")
         };
         let found = if let Some(gateway) = gateway {
-            let request = self.own_request(GetGatewayRequest { gateway: gateway.to_owned() });
+            let request = self.to_own_request(GetGatewayRequest { gateway: gateway.to_owned() });
             client.get_gateway(request).await.map_err(unknown)?.into_inner().gateway
         } else {
             let request = ListGatewaysRequest { page_size: 2, ..Default::default() };
-            let answer = client.list_gateways(self.own_request(request)).await.map_err(unknown)?;
+            let answer =
+                client.list_gateways(self.to_own_request(request)).await.map_err(unknown)?;
             let mut gateways = answer.into_inner().gateways;
             if gateways.len() == 1 { gateways.pop() } else { None }
         };
@@ -133,15 +135,15 @@ impl Client {
         }
     }
 
-    async fn ready(&self) -> Result<Grpc<Channel>, Failure> {
+    async fn ready_client(&self) -> Result<Grpc<Channel>, CliError> {
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        grpc.ready()
-            .await
-            .map_err(|error| Failure::Io(format!("the connection is lost: {}", chain(&error))))?;
+        grpc.ready().await.map_err(|error| {
+            CliError::Io(format!("the connection is lost: {}", error_chain(&error)))
+        })?;
         Ok(grpc)
     }
 
-    fn request<M>(&self, message: M) -> Request<M> {
+    fn to_request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
@@ -152,31 +154,31 @@ impl Client {
         request
     }
 
-    fn own_request<M>(&self, message: M) -> Request<M> {
-        let mut request = self.request(message);
+    fn to_own_request<M>(&self, message: M) -> Request<M> {
+        let mut request = self.to_request(message);
         request.metadata_mut().remove("x-shoreguard-gateway");
         request.set_timeout(ANSWER_TIMEOUT);
         request
     }
 }
 
-fn authorization(args: &CallArgs) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+fn authorization_header(args: &CallArgs) -> Result<Option<MetadataValue<Ascii>>, CliError> {
     let given = args.key.as_ref().filter(|key| !key.expose().trim().is_empty());
     let Some(key) = given else { return Ok(None) };
     let mut value: MetadataValue<Ascii> = format!("Bearer {}", key.expose().trim())
         .parse()
-        .map_err(|_| Failure::Usage("the key contains an invalid character".to_owned()))?;
+        .map_err(|_| CliError::Usage("the key contains an invalid character".to_owned()))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }
 
-fn gateway_header(name: &str) -> Result<MetadataValue<Ascii>, Failure> {
-    name.parse().map_err(|_| Failure::Usage(format!("`{name}` is no name of a gateway")))
+fn gateway_header(name: &str) -> Result<MetadataValue<Ascii>, CliError> {
+    name.parse().map_err(|_| CliError::Usage(format!("`{name}` is no name of a gateway")))
 }
 
-fn path_of(method: &MethodDescriptor) -> Result<PathAndQuery, Failure> {
+fn method_path(method: &MethodDescriptor) -> Result<PathAndQuery, CliError> {
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    path.parse().map_err(|error| Failure::Usage(format!("`{path}` is no path: {error}")))
+    path.parse().map_err(|error| CliError::Usage(format!("`{path}` is no path: {error}")))
 }
 
 fn is_loopback(uri: &Uri) -> bool {
@@ -184,32 +186,32 @@ fn is_loopback(uri: &Uri) -> bool {
 }
 
 /// Trusts only the CA given with `--ca`, or the CAs of the system by default.
-fn trust(args: &CallArgs) -> Result<ClientTlsConfig, Failure> {
+fn tls_config(args: &CallArgs) -> Result<ClientTlsConfig, CliError> {
     let config = ClientTlsConfig::new();
     let Some(path) = &args.ca else {
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
-            return Err(Failure::Usage(
+            return Err(CliError::Usage(
                 "this host has no CA certificates: name one with `--ca`".to_owned(),
             ));
         }
-        return Ok(
-            config.ca_certificates(found.certs.iter().map(|der| Certificate::from_pem(pem(der))))
-        );
+        return Ok(config
+            .ca_certificates(found.certs.iter().map(|der| Certificate::from_pem(to_pem(der)))));
     };
-    let pem = std::fs::read(path)
-        .map_err(|error| Failure::Usage(format!("`{}` cannot be read: {error}", path.display())))?;
+    let pem = std::fs::read(path).map_err(|error| {
+        CliError::Usage(format!("`{}` cannot be read: {error}", path.display()))
+    })?;
     Ok(config.ca_certificate(Certificate::from_pem(pem)))
 }
 
 /// Encodes a certificate as PEM, the format that tonic requires.
-fn pem(der: &[u8]) -> String {
+fn to_pem(der: &[u8]) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
 /// Describes an error with all its sources: tonic itself only says `transport error`.
-fn chain(error: &tonic::transport::Error) -> String {
+fn error_chain(error: &tonic::transport::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

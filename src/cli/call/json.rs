@@ -9,7 +9,7 @@ pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<Dynami
         serde_json::from_str(text).map_err(|error| format!("the request is no JSON: {error}"))?;
     DynamicMessage::deserialize(descriptor.clone(), &value).map_err(|error| {
         let mut faults = Vec::new();
-        blame(descriptor, "", &value, &mut faults);
+        collect_faults(descriptor, "", &value, &mut faults);
         if faults.is_empty() {
             faults.push(format!("the request is no {}: {error}", descriptor.full_name()));
         }
@@ -18,17 +18,17 @@ pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<Dynami
 }
 
 /// Returns a message as JSON on several lines, to be read by people.
-pub(super) fn pretty(message: &DynamicMessage) -> String {
-    format!("{:#}", value(message))
+pub(super) fn to_pretty(message: &DynamicMessage) -> String {
+    format!("{:#}", to_json(message))
 }
 
 /// Returns a message as JSON on one line, for streams.
-pub(super) fn line(message: &DynamicMessage) -> String {
-    value(message).to_string()
+pub(super) fn to_line(message: &DynamicMessage) -> String {
+    to_json(message).to_string()
 }
 
 /// Converts a message to JSON with sorted keys, since the order of map entries is random.
-fn value(message: &DynamicMessage) -> Value {
+fn to_json(message: &DynamicMessage) -> Value {
     let options = SerializeOptions::new().use_proto_field_name(true);
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
@@ -37,56 +37,67 @@ fn value(message: &DynamicMessage) -> Value {
 }
 
 /// Finds every wrong field: each field is parsed in a message that contains nothing else.
-fn blame(descriptor: &MessageDescriptor, path: &str, value: &Value, faults: &mut Vec<String>) {
+fn collect_faults(
+    descriptor: &MessageDescriptor,
+    path: &str,
+    value: &Value,
+    faults: &mut Vec<String>,
+) {
     let Value::Object(object) = value else {
-        faults.push(format!("{} must be a JSON object", named(path)));
+        faults.push(format!("{} must be a JSON object", display_path(path)));
         return;
     };
     for (key, value) in object {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match descriptor.fields().find(|field| field.name() == key || field.json_name() == key) {
-            None => faults.push(format!("{} {}", named(&path), no_field(descriptor))),
-            Some(field) => blame_field(descriptor, &field, &path, value, faults),
+            None => faults.push(format!("{} {}", display_path(&path), unknown_field(descriptor))),
+            Some(field) => collect_field_faults(descriptor, &field, &path, value, faults),
         }
     }
 }
 
-fn blame_field(
+fn collect_field_faults(
     parent: &MessageDescriptor,
     field: &FieldDescriptor,
     path: &str,
     value: &Value,
     faults: &mut Vec<String>,
 ) {
-    let Err(error) = alone(parent, field, value.clone()) else { return };
+    let Err(error) = check_field(parent, field, value.clone()) else { return };
     let found_before = faults.len();
     match (value, field.kind()) {
         (Value::Object(object), Kind::Message(entry)) if field.is_map() => {
             for (key, value) in object {
                 let one = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
-                if let Err(error) = alone(parent, field, one) {
+                if let Err(error) = check_field(parent, field, one) {
                     let path = format!("{path}.{key}");
-                    inside(&entry.map_entry_value_field(), &path, value, &error, faults);
+                    collect_nested_faults(
+                        &entry.map_entry_value_field(),
+                        &path,
+                        value,
+                        &error,
+                        faults,
+                    );
                 }
             }
         }
         (Value::Array(items), _) if field.is_list() => {
             for (i, item) in items.iter().enumerate() {
-                if let Err(error) = alone(parent, field, Value::Array(vec![item.clone()])) {
-                    inside(field, &format!("{path}[{i}]"), item, &error, faults);
+                if let Err(error) = check_field(parent, field, Value::Array(vec![item.clone()])) {
+                    collect_nested_faults(field, &format!("{path}[{i}]"), item, &error, faults);
                 }
             }
         }
-        (value, _) => inside(field, path, value, &error, faults),
+        (value, _) => collect_nested_faults(field, path, value, &error, faults),
     }
     if faults.len() == found_before {
-        faults.push(format!("{} {error}", named(path)));
+        faults.push(format!("{} {error}", display_path(path)));
     }
 }
 
 /// Looks into a nested message. Other values, including the well-known types with their own JSON form, are reported as
 /// a whole.
-fn inside(
+fn collect_nested_faults(
     field: &FieldDescriptor,
     path: &str,
     value: &Value,
@@ -97,14 +108,18 @@ fn inside(
     if let Kind::Message(inner) = field.kind()
         && !inner.full_name().starts_with("google.protobuf.")
     {
-        blame(&inner, path, value, faults);
+        collect_faults(&inner, path, value, faults);
     }
     if faults.len() == found_before {
-        faults.push(format!("{} {error}", named(path)));
+        faults.push(format!("{} {error}", display_path(path)));
     }
 }
 
-fn alone(parent: &MessageDescriptor, field: &FieldDescriptor, value: Value) -> Result<(), String> {
+fn check_field(
+    parent: &MessageDescriptor,
+    field: &FieldDescriptor,
+    value: Value,
+) -> Result<(), String> {
     let object = Value::Object(Map::from_iter([(field.name().to_owned(), value)]));
     match (DynamicMessage::deserialize(parent.clone(), object), field.kind()) {
         (Ok(_), _) => Ok(()),
@@ -116,11 +131,11 @@ fn alone(parent: &MessageDescriptor, field: &FieldDescriptor, value: Value) -> R
     }
 }
 
-fn named(path: &str) -> String {
+fn display_path(path: &str) -> String {
     if path.is_empty() { "the request".to_owned() } else { format!("`{path}`") }
 }
 
-fn no_field(descriptor: &MessageDescriptor) -> String {
+fn unknown_field(descriptor: &MessageDescriptor) -> String {
     let fields: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
     if fields.is_empty() {
         return format!("is no field of {}, which has none", descriptor.full_name());
@@ -130,12 +145,10 @@ fn no_field(descriptor: &MessageDescriptor) -> String {
 
 #[cfg(test)]
 mod tests {
-    use prost_reflect::DescriptorPool;
-
     use super::*;
 
     fn read(message: &str, text: &str) -> Result<DynamicMessage, String> {
-        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).unwrap();
+        let pool = crate::pb::descriptors::OWN.pool();
         parse(&pool.get_message_by_name(&format!("shoreguard.v1.{message}")).unwrap(), text)
     }
 
@@ -143,8 +156,8 @@ mod tests {
     fn requests_accept_both_field_spellings_and_output_uses_the_proto_names() {
         for text in [r#"{"page_size": 7}"#, r#"{"pageSize": 7}"#] {
             let request = read("ListGatewaysRequest", text).unwrap();
-            assert_eq!(line(&request), r#"{"page_size":7}"#);
-            assert_eq!(pretty(&request), "{\n  \"page_size\": 7\n}");
+            assert_eq!(to_line(&request), r#"{"page_size":7}"#);
+            assert_eq!(to_pretty(&request), "{\n  \"page_size\": 7\n}");
         }
     }
 

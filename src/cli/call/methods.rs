@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::MethodDescriptor;
 
-use crate::pb;
+use crate::pb::descriptors::{self, Descriptors};
 use crate::upstream::generation::Generation;
 
 /// Maximum number of suggestions for an unknown method.
@@ -17,54 +17,57 @@ const OPTION: &str = "shoreguard.options.v1.upstream";
 const FORWARD_NEVER: i32 = 2;
 
 /// All methods, by path without the leading slash.
-pub(super) struct Methods(BTreeMap<String, Shapes>);
+pub(super) struct Methods(BTreeMap<String, MethodVersions>);
 
 /// The descriptors of a method, one per schema that contains it.
-struct Shapes {
+struct MethodVersions {
     own: Option<MethodDescriptor>,
     v0_0: Option<MethodDescriptor>,
     v0_1: Option<MethodDescriptor>,
 }
 
 /// The method that a name matches.
-pub(super) struct Found<'a> {
+pub(super) struct FoundMethod<'a> {
     /// Its path without the leading slash.
     pub(super) path: &'a str,
-    shapes: &'a Shapes,
+    shapes: &'a MethodVersions,
 }
 
 impl Methods {
     /// Reads the descriptors that are built into this binary.
     pub(super) fn load() -> Self {
         let mut methods = Self(BTreeMap::new());
-        methods.take(pb::DESCRIPTORS, |shapes, method| shapes.own = Some(method));
-        methods.take(pb::V0_0_DESCRIPTORS, |shapes, method| shapes.v0_0 = Some(method));
-        methods.take(pb::V0_1_DESCRIPTORS, |shapes, method| shapes.v0_1 = Some(method));
+        methods.add_pool(&descriptors::OWN, |shapes, method| shapes.own = Some(method));
+        methods.add_pool(&descriptors::V0_0, |shapes, method| shapes.v0_0 = Some(method));
+        methods.add_pool(&descriptors::V0_1, |shapes, method| shapes.v0_1 = Some(method));
         methods
     }
 
-    fn take(&mut self, descriptors: &[u8], put: impl Fn(&mut Shapes, MethodDescriptor)) {
-        let pool = DescriptorPool::decode(descriptors).expect("the build wrote it");
-        for service in pool.services() {
+    fn add_pool(
+        &mut self,
+        descriptors: &Descriptors,
+        put: impl Fn(&mut MethodVersions, MethodDescriptor),
+    ) {
+        for service in descriptors.pool().services() {
             for method in service.methods() {
                 let path = format!("{}/{}", service.full_name(), method.name());
-                let none = || Shapes { own: None, v0_0: None, v0_1: None };
+                let none = || MethodVersions { own: None, v0_0: None, v0_1: None };
                 put(self.0.entry(path).or_insert_with(none), method);
             }
         }
     }
 
     /// Finds a method by its path, or by the end of its path if that is unique.
-    pub(super) fn find(&self, name: &str) -> Result<Found<'_>, String> {
+    pub(super) fn find(&self, name: &str) -> Result<FoundMethod<'_>, String> {
         let name = name.trim_start_matches('/');
         if let Some((path, shapes)) = self.0.get_key_value(name) {
-            return Ok(Found { path, shapes });
+            return Ok(FoundMethod { path, shapes });
         }
         let ends_so =
             |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with(['.', '/']));
         let mut found = self.0.iter().filter(|(path, _)| !name.is_empty() && ends_so(path));
         match (found.next(), found.next()) {
-            (Some((path, shapes)), None) => Ok(Found { path, shapes }),
+            (Some((path, shapes)), None) => Ok(FoundMethod { path, shapes }),
             (Some((first, _)), Some((second, _))) => {
                 let all: Vec<&str> = [first, second]
                     .into_iter()
@@ -73,11 +76,11 @@ impl Methods {
                     .collect();
                 Err(format!("`{name}` can be `{}`", all.join("` or `")))
             }
-            (None, _) => Err(self.unknown(name)),
+            (None, _) => Err(self.unknown_method(name)),
         }
     }
 
-    fn unknown(&self, name: &str) -> String {
+    fn unknown_method(&self, name: &str) -> String {
         let method = name.rsplit('/').next().unwrap_or(name).to_lowercase();
         let mut near: Vec<&str> = self
             .0
@@ -118,21 +121,24 @@ impl Methods {
     }
 }
 
-impl Found<'_> {
+impl FoundMethod<'_> {
     /// Returns the method if it can be determined without calling the server for the generation, otherwise `None`.
-    pub(super) fn known(
+    pub(super) fn if_known(
         &self,
         generation: Option<Generation>,
     ) -> Result<Option<MethodDescriptor>, String> {
         match (&self.shapes.own, generation) {
             (Some(own), _) => Ok(Some(own.clone())),
-            (None, Some(generation)) => self.of(generation).cloned().map(Some),
+            (None, Some(generation)) => self.in_generation(generation).cloned().map(Some),
             (None, None) => Ok(None),
         }
     }
 
     /// Returns the method in a generation.
-    pub(super) fn of(&self, generation: Generation) -> Result<&MethodDescriptor, String> {
+    pub(super) fn in_generation(
+        &self,
+        generation: Generation,
+    ) -> Result<&MethodDescriptor, String> {
         let shape = match generation {
             Generation::V0_0 => &self.shapes.v0_0,
             Generation::V0_1 => &self.shapes.v0_1,
@@ -145,10 +151,12 @@ impl Found<'_> {
         &self,
         generation: Option<Generation>,
     ) -> Result<MethodDescriptor, String> {
-        if let Some(known) = self.known(generation)? {
+        if let Some(known) = self.if_known(generation)? {
             return Ok(known);
         }
-        self.of(Generation::V0_1).or_else(|_| self.of(Generation::V0_0)).cloned()
+        self.in_generation(Generation::V0_1)
+            .or_else(|_| self.in_generation(Generation::V0_0))
+            .cloned()
     }
 }
 
@@ -213,11 +221,11 @@ mod tests {
             .find(|(_, shapes)| shapes.v0_0.is_some() && shapes.v0_1.is_none())
             .expect("generation 0.1 has lost methods");
         let found = methods.find(path).unwrap();
-        assert_eq!(found.known(None), Ok(None));
-        assert!(found.of(Generation::V0_0).is_ok());
+        assert_eq!(found.if_known(None), Ok(None));
+        assert!(found.in_generation(Generation::V0_0).is_ok());
         assert!(found.newest(None).is_ok());
         assert_eq!(
-            found.of(Generation::V0_1).unwrap_err(),
+            found.in_generation(Generation::V0_1).unwrap_err(),
             format!("`{path}` is not in generation 0.1")
         );
     }

@@ -20,13 +20,13 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 
-use super::{Failure, output};
+use super::{CliError, output};
 use crate::secret::Secret;
 use crate::upstream::generation::Generation;
 use client::Client;
-use methods::{Found, Methods};
+use methods::{FoundMethod, Methods};
 
-pub(super) use refusal::refusal;
+pub(super) use refusal::format_status;
 
 /// Maximum size of a request from a file or standard input.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -59,7 +59,7 @@ pub(super) struct CallArgs {
     endpoint: String,
     /// An API key or session token. Other users of this host can see command line flags: prefer the environment
     /// variable.
-    #[arg(long, env = "SHOREGUARD_KEY", hide_env_values = true, value_parser = secret)]
+    #[arg(long, env = "SHOREGUARD_KEY", hide_env_values = true, value_parser = parse_secret)]
     key: Option<Secret>,
     /// The CA certificate of the server, PEM; by default the system's CAs are trusted.
     #[arg(long, value_name = "FILE")]
@@ -82,45 +82,46 @@ pub(super) struct CallArgs {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap's signature")]
-fn secret(text: &str) -> Result<Secret, String> {
+fn parse_secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
 /// Lists, describes or calls methods.
-pub(super) async fn run(args: CallArgs) -> Result<(), Failure> {
+pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
     let methods = Methods::load();
     let Some(name) = args.method.as_deref().filter(|_| !args.list) else {
-        return Ok(output::answer(&methods.list())?);
+        return Ok(output::print_result(&methods.list())?);
     };
-    let found = methods.find(name).map_err(Failure::Usage)?;
+    let found = methods.find(name).map_err(CliError::Usage)?;
     if args.describe {
-        let method = found.newest(args.generation).map_err(Failure::Usage)?;
-        return Ok(output::answer(shapes::describe(&method).trim_end())?);
+        let method = found.newest(args.generation).map_err(CliError::Usage)?;
+        return Ok(output::print_result(shapes::describe(&method).trim_end())?);
     }
-    let json = read(&args.json)?;
+    let json = read_request(&args.json)?;
     // Reports an invalid request before connecting, unless the server has to be called for the generation.
-    let known = found.known(args.generation).map_err(Failure::Usage)?;
-    let known =
-        known.map(|method| Ok::<_, Failure>((request_of(&method, &json)?, method))).transpose()?;
+    let known = found.if_known(args.generation).map_err(CliError::Usage)?;
+    let known = known
+        .map(|method| Ok::<_, CliError>((parse_request(&method, &json)?, method)))
+        .transpose()?;
     let mut client = Client::connect(&args).await?;
     let (request, method) = if let Some(known) = known {
         known
     } else {
-        let method = ask(&found, &args, &mut client).await?;
-        (request_of(&method, &json)?, method)
+        let method = resolve_method(&found, &args, &mut client).await?;
+        (parse_request(&method, &json)?, method)
     };
     if !method.is_server_streaming() {
         let answer = client.unary(&method, request).await?;
-        return Ok(output::answer(&json::pretty(&answer))?);
+        return Ok(output::print_result(&json::to_pretty(&answer))?);
     }
     let mut answers = client.stream(&method, request).await?;
     while let Some(answer) = answers.message().await? {
-        output::answer(&json::line(&answer))?;
+        output::print_result(&json::to_line(&answer))?;
     }
     Ok(())
 }
 
-fn read(argument: &str) -> Result<String, Failure> {
+fn read_request(argument: &str) -> Result<String, CliError> {
     let mut text = String::new();
     let read = if argument == "-" {
         std::io::stdin().lock().take(REQUEST_BYTES_MAX).read_to_string(&mut text)
@@ -130,30 +131,30 @@ fn read(argument: &str) -> Result<String, Failure> {
     } else {
         return Ok(argument.to_owned());
     };
-    read.map_err(|error| Failure::Usage(format!("`{argument}` cannot be read: {error}")))?;
+    read.map_err(|error| CliError::Usage(format!("`{argument}` cannot be read: {error}")))?;
     Ok(text)
 }
 
-fn request_of(method: &MethodDescriptor, json: &str) -> Result<DynamicMessage, Failure> {
+fn parse_request(method: &MethodDescriptor, json: &str) -> Result<DynamicMessage, CliError> {
     if method.is_client_streaming() {
         let path = method.full_name();
         let why = format!("`{path}` takes a stream of requests, which `call` does not send");
-        return Err(Failure::Usage(why));
+        return Err(CliError::Usage(why));
     }
-    json::parse(&method.input(), json).map_err(Failure::Usage)
+    json::parse(&method.input(), json).map_err(CliError::Usage)
 }
 
 /// Returns the method in the generation of the gateway, which is read from the server.
-async fn ask(
-    found: &Found<'_>,
+async fn resolve_method(
+    found: &FoundMethod<'_>,
     args: &CallArgs,
     client: &mut Client,
-) -> Result<MethodDescriptor, Failure> {
+) -> Result<MethodDescriptor, CliError> {
     let generation = client.generation(args.gateway.as_deref()).await.unwrap_or_else(|why| {
-        output::complain(&format!(
+        output::print_error(&format!(
             "{why}; using generation 0.1: set `--generation` to use another"
         ));
         Generation::V0_1
     });
-    found.of(generation).cloned().map_err(Failure::Usage)
+    found.in_generation(generation).cloned().map_err(CliError::Usage)
 }

@@ -11,44 +11,44 @@ use crate::status::code_name;
 const REQUEST_ID: &str = "x-request-id";
 
 /// Prints each detail on its own line, so that one value cannot be mistaken for another.
-pub(in super::super) fn refusal(status: &Status) -> String {
-    let mut text = format!("{}: {}", code_name(status.code()), one_line(message(status)));
+pub(in super::super) fn format_status(status: &Status) -> String {
+    let mut text = format!("{}: {}", code_name(status.code()), one_line(status_message(status)));
     let details = status.get_error_details();
     if let Some(info) = details.error_info() {
-        add(&mut text, "reason", &format!("{} ({})", info.reason, info.domain));
+        add_line(&mut text, "reason", &format!("{} ({})", info.reason, info.domain));
         let mut metadata: Vec<_> = info.metadata.iter().collect();
         metadata.sort();
         for (key, value) in metadata {
-            add(&mut text, key, value);
+            add_line(&mut text, key, value);
         }
     }
     add_details(&mut text, &details);
     if let Some(id) = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
-        add(&mut text, "request id", id);
+        add_line(&mut text, "request id", id);
     }
     text
 }
 
 fn add_details(text: &mut String, details: &ErrorDetails) {
     for violation in details.bad_request().iter().flat_map(|found| &found.field_violations) {
-        add(text, "field", &format!("`{}` {}", violation.field, violation.description));
+        add_line(text, "field", &format!("`{}` {}", violation.field, violation.description));
     }
     for violation in details.precondition_failure().iter().flat_map(|found| &found.violations) {
         let what = [&violation.r#type, &violation.subject].map(String::as_str);
         let what =
             what.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
-        add(text, "precondition", &format!("{what}: {}", violation.description));
+        add_line(text, "precondition", &format!("{what}: {}", violation.description));
     }
     if let Some(resource) = details.resource_info() {
         let named = format!("{} `{}`", resource.resource_type, resource.resource_name);
-        add(text, "resource", &named);
+        add_line(text, "resource", &named);
     }
     if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        add(text, "try again in", &format!("{:.1} s", delay.as_secs_f64()));
+        add_line(text, "try again in", &format!("{:.1} s", delay.as_secs_f64()));
     }
 }
 
-fn message(status: &Status) -> &str {
+fn status_message(status: &Status) -> &str {
     // The message of tonic's own timeout.
     if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
         return "no answer in time; `--timeout` gives more";
@@ -56,7 +56,7 @@ fn message(status: &Status) -> &str {
     if status.message().is_empty() { "the server gave no message" } else { status.message() }
 }
 
-fn add(text: &mut String, name: &str, value: &str) {
+fn add_line(text: &mut String, name: &str, value: &str) {
     write!(text, "\n  {}: {}", one_line(name), one_line(value)).expect("a string takes all");
 }
 
@@ -82,7 +82,7 @@ mod tests {
             Status::with_error_details(Code::ResourceExhausted, "the server\nis busy", details);
         status.metadata_mut().insert(REQUEST_ID, "r1".parse().unwrap());
         assert_eq!(
-            refusal(&status),
+            format_status(&status),
             "RESOURCE_EXHAUSTED: the server is busy\n  \
              reason: BUSY (shoreguard)\n  \
              field: `name` must not be empty\n  \
@@ -96,6 +96,6 @@ mod tests {
     #[test]
     fn a_status_without_details_is_printed_on_one_line() {
         let status = Status::new(Code::Unimplemented, "");
-        assert_eq!(refusal(&status), "UNIMPLEMENTED: the server gave no message");
+        assert_eq!(format_status(&status), "UNIMPLEMENTED: the server gave no message");
     }
 }

@@ -12,9 +12,9 @@ use prost_reflect::{
 pub(super) fn describe(method: &MethodDescriptor) -> String {
     let service = method.parent_service();
     let mut text = String::new();
-    comment(&mut text, "", &method.parent_file(), method.path());
+    write_comment(&mut text, "", &method.parent_file(), method.path());
     let stream = |is: bool| if is { "stream " } else { "" };
-    line(
+    write_line(
         &mut text,
         &format!(
             "{}/{} ({}{}) returns ({}{})",
@@ -43,39 +43,39 @@ pub(super) fn describe(method: &MethodDescriptor) -> String {
 }
 
 fn describe_message(text: &mut String, message: &MessageDescriptor, queue: &mut VecDeque<Kind>) {
-    line(text, "");
-    comment(text, "", &message.parent_file(), message.path());
-    line(text, &format!("message {}", message.full_name()));
+    write_line(text, "");
+    write_comment(text, "", &message.parent_file(), message.path());
+    write_line(text, &format!("message {}", message.full_name()));
     for field in message.fields() {
-        comment(text, "  ", &message.parent_file(), field.path());
-        line(text, &format!("  {} {}", type_of(&field), field.name()));
+        write_comment(text, "  ", &message.parent_file(), field.path());
+        write_line(text, &format!("  {} {}", type_name(&field), field.name()));
         let mut kind = field.kind();
         if let (true, Kind::Message(entry)) = (field.is_map(), &kind) {
             kind = entry.map_entry_value_field().kind();
         }
         // Well-known types have a JSON form of their own and are not described.
-        if !name_of(&kind).starts_with("google.protobuf.") {
+        if !kind_name(&kind).starts_with("google.protobuf.") {
             queue.push_back(kind);
         }
     }
 }
 
 fn describe_enum(text: &mut String, enumeration: &EnumDescriptor) {
-    line(text, "");
-    comment(text, "", &enumeration.parent_file(), enumeration.path());
-    line(text, &format!("enum {}", enumeration.full_name()));
+    write_line(text, "");
+    write_comment(text, "", &enumeration.parent_file(), enumeration.path());
+    write_line(text, &format!("enum {}", enumeration.full_name()));
     for value in enumeration.values() {
-        comment(text, "  ", &enumeration.parent_file(), value.path());
-        line(text, &format!("  {}", value.name()));
+        write_comment(text, "  ", &enumeration.parent_file(), value.path());
+        write_line(text, &format!("  {}", value.name()));
     }
 }
 
-fn type_of(field: &FieldDescriptor) -> String {
+fn type_name(field: &FieldDescriptor) -> String {
     if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let (key, value) = (entry.map_entry_key_field(), entry.map_entry_value_field());
-        return format!("map<{}, {}>", name_of(&key.kind()), name_of(&value.kind()));
+        return format!("map<{}, {}>", kind_name(&key.kind()), kind_name(&value.kind()));
     }
-    let name = name_of(&field.kind());
+    let name = kind_name(&field.kind());
     let oneof =
         field.containing_oneof().filter(|_| !field.field_descriptor_proto().proto3_optional());
     match (field.cardinality(), oneof) {
@@ -86,7 +86,7 @@ fn type_of(field: &FieldDescriptor) -> String {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a scalar is called as it is in the proto")]
-fn name_of(kind: &Kind) -> String {
+fn kind_name(kind: &Kind) -> String {
     match kind {
         Kind::Message(message) => message.full_name().to_owned(),
         Kind::Enum(enumeration) => enumeration.full_name().to_owned(),
@@ -95,17 +95,17 @@ fn name_of(kind: &Kind) -> String {
 }
 
 /// Appends the comment above a declaration.
-fn comment(text: &mut String, indent: &str, file: &FileDescriptor, path: &[i32]) {
+fn write_comment(text: &mut String, indent: &str, file: &FileDescriptor, path: &[i32]) {
     let Some(info) = &file.file_descriptor_proto().source_code_info else { return };
     let Some(location) = info.location.iter().find(|location| location.path == path) else {
         return;
     };
     for words in location.leading_comments().trim_end().lines() {
-        line(text, &format!("{indent}// {}", words.trim()));
+        write_line(text, &format!("{indent}// {}", words.trim()));
     }
 }
 
-fn line(text: &mut String, words: &str) {
+fn write_line(text: &mut String, words: &str) {
     writeln!(text, "{words}").expect("a string takes all");
 }
 

@@ -10,10 +10,10 @@ use tonic::codegen::BoxStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
-use super::super::{Cli, Command, Failure};
+use super::super::{Cli, CliError, Command};
 use super::client::Client;
 use super::methods::Methods;
-use super::{CallArgs, ask, json};
+use super::{CallArgs, json, resolve_method};
 use crate::pb::v0_1::openshell::v1::open_shell_server::{OpenShell, OpenShellServer};
 use crate::pb::v0_1::openshell::v1::{
     GetSandboxRequest, SandboxResponse, SandboxStreamEvent, WatchSandboxRequest,
@@ -91,7 +91,7 @@ async fn a_unary_call_sends_key_gateway_and_deadline_and_returns_the_response() 
     let request = json::parse(&method.input(), r#"{"name": "box"}"#).unwrap();
     let answer = client.unary(&method, request).await.unwrap();
     assert_eq!(
-        json::line(&answer),
+        json::to_line(&answer),
         r#"{"service_urls":{"gateway":"edge","key":"Bearer sg_x","name":"box","timeout":"5000000u"}}"#
     );
 }
@@ -106,9 +106,9 @@ async fn a_stream_yields_each_message_and_then_its_error() {
     let mut answers = client.stream(&method, request).await.unwrap();
     for cursor in ["1", "2"] {
         let answer = answers.message().await.unwrap().unwrap();
-        assert_eq!(json::line(&answer), format!(r#"{{"cursor":"{cursor}"}}"#));
+        assert_eq!(json::to_line(&answer), format!(r#"{{"cursor":"{cursor}"}}"#));
     }
-    let refused = Failure::from(answers.message().await.unwrap_err());
+    let refused = CliError::from(answers.message().await.unwrap_err());
     assert_eq!(refused.to_string(), "ABORTED: gone away");
 }
 
@@ -121,14 +121,14 @@ async fn a_server_that_reports_no_generation_is_treated_as_the_newest() {
     assert!(why.starts_with("the gateway's generation is not known (UNIMPLEMENTED: "), "{why}");
     let methods = Methods::load();
     let found = methods.find("OpenShell/GetSandbox").unwrap();
-    let method = ask(&found, &args, &mut client).await.unwrap();
-    assert_eq!(Some(&method), found.of(Generation::V0_1).ok());
+    let method = resolve_method(&found, &args, &mut client).await.unwrap();
+    assert_eq!(Some(&method), found.in_generation(Generation::V0_1).ok());
 }
 
 #[tokio::test]
 async fn a_key_is_not_sent_without_tls_over_a_network() {
     let args = args("http://192.0.2.1:1", &["--key", "sg_x", "OpenShell/GetSandbox"]);
-    let Err(Failure::Usage(why)) = Client::connect(&args).await else { panic!("it is refused") };
+    let Err(CliError::Usage(why)) = Client::connect(&args).await else { panic!("it is refused") };
     assert!(why.contains("--allow-plaintext"), "{why}");
 }
 
@@ -137,7 +137,7 @@ async fn an_unreachable_server_is_reported_with_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let Err(Failure::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await
+    let Err(CliError::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await
     else {
         panic!("nobody answers");
     };

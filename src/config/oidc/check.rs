@@ -6,8 +6,8 @@ use http::Uri;
 
 use super::{Oidc, OidcProvider, OidcRule};
 use crate::config::fault::Faults;
-use crate::config::read::{Key, Kind, Section};
-use crate::config::tls::readable;
+use crate::config::read::{ConfigKey, Section, ValueKind};
+use crate::config::tls::check_readable;
 use crate::net::guard::is_loopback;
 
 /// Maximum number of issuers.
@@ -22,14 +22,14 @@ const NAME_CHARACTERS_MAX: usize = 40;
 const TEXT_CHARACTERS_MAX: usize = 512;
 
 impl Section for Oidc {
-    const KEYS: &'static [Key] = &[
-        Key::new("providers", Kind::Tables),
-        Key::new("allowed_networks", Kind::List),
-        Key::new("timeout_seconds", Kind::Number),
+    const KEYS: &'static [ConfigKey] = &[
+        ConfigKey::new("providers", ValueKind::Tables),
+        ConfigKey::new("allowed_networks", ValueKind::List),
+        ConfigKey::new("timeout_seconds", ValueKind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
-        faults.range("oidc.timeout_seconds", self.timeout_seconds, &(1..=60));
+        faults.check_range("oidc.timeout_seconds", self.timeout_seconds, &(1..=60));
         if self.providers.len() > PROVIDERS_MAX {
             faults.add("oidc.providers", format!("must be at most {PROVIDERS_MAX}"));
         }
@@ -49,7 +49,7 @@ impl Section for Oidc {
 
 impl OidcProvider {
     fn check(&self, key: &str, faults: &mut Faults) {
-        slug(&format!("{key}.name"), &self.name, faults);
+        check_slug(&format!("{key}.name"), &self.name, faults);
         for (what, given) in [
             ("client_id", &self.client_id),
             ("display_name", &self.display_name),
@@ -57,17 +57,17 @@ impl OidcProvider {
             ("role_claim", &self.role_claim),
         ] {
             if let Some(given) = given {
-                text(&format!("{key}.{what}"), given, faults);
+                check_text(&format!("{key}.{what}"), given, faults);
             }
         }
-        if let Some(why) = fault_of_issuer(&self.issuer) {
+        if let Some(why) = issuer_fault(&self.issuer) {
             faults.add(format!("{key}.issuer"), why);
         }
         self.check_secret(key, faults);
         self.check_login(key, faults);
         self.check_roles(key, faults);
         self.check_tokens(key, faults);
-        readable(&format!("{key}.ca_path"), self.ca_path.as_deref(), faults);
+        check_readable(&format!("{key}.ca_path"), self.ca_path.as_deref(), faults);
     }
 
     fn check_secret(&self, key: &str, faults: &mut Faults) {
@@ -101,14 +101,14 @@ impl OidcProvider {
     fn check_login(&self, key: &str, faults: &mut Faults) {
         let lists = [("scopes", &self.scopes), ("redirect_uris", &self.redirect_uris)];
         for (what, list) in lists.into_iter().chain([("email_domains", &self.email_domains)]) {
-            bounded(&format!("{key}.{what}"), list, faults);
+            check_list(&format!("{key}.{what}"), list, faults);
         }
         let plain = |scope: &String| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
         if !self.scopes.iter().any(|scope| scope == "openid") || !self.scopes.iter().all(plain) {
             faults.add(format!("{key}.scopes"), "must be plain words, `openid` among them");
         }
         for (i, uri) in self.redirect_uris.iter().enumerate() {
-            if let Some(why) = fault_of_url(uri) {
+            if let Some(why) = url_fault(uri) {
                 faults.add(format!("{key}.redirect_uris[{i}]"), why);
             }
         }
@@ -160,13 +160,13 @@ impl OidcProvider {
 
 impl OidcRule {
     fn check(&self, key: &str, provider: &OidcProvider, faults: &mut Faults) {
-        slug(&format!("{key}.name"), &self.name, faults);
+        check_slug(&format!("{key}.name"), &self.name, faults);
         match self.audience.as_ref().or(provider.audience.as_ref()) {
             None => faults.add(format!("{key}.audience"), "is needed here or at the provider"),
             Some(audience) if provider.client_id.as_ref() == Some(audience) => {
                 faults.add(format!("{key}.audience"), "must not be the `client_id`");
             }
-            Some(audience) => text(&format!("{key}.audience"), audience, faults),
+            Some(audience) => check_text(&format!("{key}.audience"), audience, faults),
         }
         if self.conditions.is_empty() || self.conditions.len() > ITEMS_MAX {
             faults.add(format!("{key}.conditions"), format!("must have 1 to {ITEMS_MAX} entries"));
@@ -182,7 +182,7 @@ impl OidcRule {
             {
                 faults.add(&key, "must not be empty or `*` alone, which matches every value");
             }
-            bounded(&key, values, faults);
+            check_list(&key, values, faults);
         }
         match (&self.service_principal, self.role) {
             (None, Some(role)) if role > provider.max_role => {
@@ -198,7 +198,7 @@ impl OidcRule {
     }
 }
 
-fn slug(key: &str, name: &str, faults: &mut Faults) {
+fn check_slug(key: &str, name: &str, faults: &mut Faults) {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
     let bytes = name.as_bytes();
@@ -211,7 +211,7 @@ fn slug(key: &str, name: &str, faults: &mut Faults) {
     }
 }
 
-fn text(key: &str, text: &str, faults: &mut Faults) {
+fn check_text(key: &str, text: &str, faults: &mut Faults) {
     let count = text.chars().count();
     if text.trim() != text || text.chars().any(char::is_control) {
         faults.add(key, "must have no space at its ends and no control characters");
@@ -221,22 +221,22 @@ fn text(key: &str, text: &str, faults: &mut Faults) {
     }
 }
 
-fn bounded(key: &str, list: &[String], faults: &mut Faults) {
+fn check_list(key: &str, list: &[String], faults: &mut Faults) {
     if list.len() > ITEMS_MAX {
         faults.add(key, format!("must be at most {ITEMS_MAX}"));
     }
     for (i, item) in list.iter().enumerate() {
-        text(&format!("{key}[{i}]"), item, faults);
+        check_text(&format!("{key}[{i}]"), item, faults);
     }
 }
 
-fn fault_of_issuer(issuer: &str) -> Option<&'static str> {
-    fault_of_url(issuer).or_else(|| issuer.contains('?').then_some("must have no query"))
+fn issuer_fault(issuer: &str) -> Option<&'static str> {
+    url_fault(issuer).or_else(|| issuer.contains('?').then_some("must have no query"))
 }
 
 /// Returns why a URL is not accepted, or `None`. `http` is accepted only on loopback: a code or key that crosses a
 /// network unencrypted can be read by others.
-fn fault_of_url(url: &str) -> Option<&'static str> {
+fn url_fault(url: &str) -> Option<&'static str> {
     let Ok(uri) = url.parse::<Uri>() else { return Some("is no URL") };
     let host = uri.host().unwrap_or_default();
     match uri.scheme_str() {

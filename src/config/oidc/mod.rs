@@ -127,14 +127,14 @@ pub struct OidcRule {
 }
 
 /// Prefix of the names of service principals that are created for rules. No other service principal can have it.
-pub const MADE_FOR_RULES: &str = "oidc/";
+pub const RULE_PRINCIPAL_PREFIX: &str = "oidc/";
 
 impl OidcRule {
     /// Returns the name of the service principal that a token authenticates as: the configured name, or the name of the
     /// service principal that is created for the rule.
     #[must_use]
-    pub fn holder(&self, provider: &str) -> String {
-        let made = || format!("{MADE_FOR_RULES}{provider}/{}", self.name);
+    pub fn service_principal_name(&self, provider: &str) -> String {
+        let made = || format!("{RULE_PRINCIPAL_PREFIX}{provider}/{}", self.name);
         self.service_principal.clone().unwrap_or_else(made)
     }
 }
@@ -207,7 +207,7 @@ impl Oidc {
 impl OidcProvider {
     /// Returns the name that is shown to people.
     #[must_use]
-    pub fn shown_as(&self) -> &str {
+    pub fn display_name(&self) -> &str {
         self.display_name.as_deref().unwrap_or(&self.name)
     }
 
@@ -215,7 +215,7 @@ impl OidcProvider {
     pub fn secret(&self) -> std::io::Result<Option<Secret>> {
         match &self.client_secret_path {
             Some(path) => {
-                let text = crate::config::keys::read(path)?;
+                let text = crate::config::keys::read_secret_file(path)?;
                 Ok(Some(Secret::new(text.expose().trim_end())))
             }
             None => Ok(self.client_secret.clone()),

@@ -2,14 +2,16 @@
 
 use prost::Message;
 
-use crate::openshell::settings::{Change, Changed, Scope, Setting, Value, told};
+use crate::openshell::settings::{
+    Scope, Setting, SettingChange, SettingChangeResult, Value, setting_from_wire,
+};
 use crate::pb::v0_0::openshell::sandbox::v1::{
     GetGatewayConfigResponse, GetSandboxConfigRequest, GetSandboxConfigResponse, SettingScope,
     SettingValue, setting_value,
 };
 use crate::pb::v0_0::openshell::v1 as pb;
 
-fn value(value: Option<SettingValue>) -> Option<Value> {
+fn value_from_wire(value: Option<SettingValue>) -> Option<Value> {
     Some(match value?.value? {
         setting_value::Value::StringValue(word) => Value::Text(word),
         setting_value::Value::BoolValue(switch) => Value::Bool(switch),
@@ -18,7 +20,7 @@ fn value(value: Option<SettingValue>) -> Option<Value> {
     })
 }
 
-fn to_wire(value: &Value) -> SettingValue {
+fn value_to_wire(value: &Value) -> SettingValue {
     let value = match value {
         Value::Text(word) => Some(setting_value::Value::StringValue(word.clone())),
         Value::Bool(switch) => Some(setting_value::Value::BoolValue(*switch)),
@@ -29,19 +31,20 @@ fn to_wire(value: &Value) -> SettingValue {
 }
 
 /// Returns the settings of a gateway and their revision.
-pub(in crate::openshell) fn gateway_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
+pub(in crate::openshell) fn decode_gateway_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetGatewayConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter();
-    let settings = settings.map(|(key, set)| told(&key, value(Some(set)), Scope::Gateway));
+    let settings = settings
+        .map(|(key, set)| setting_from_wire(&key, value_from_wire(Some(set)), Scope::Gateway));
     Some((settings.collect(), answer.settings_revision))
 }
 
-pub(in crate::openshell) fn ask_settings(id: &str) -> Vec<u8> {
+pub(in crate::openshell) fn encode_get_settings(id: &str) -> Vec<u8> {
     GetSandboxConfigRequest { sandbox_id: id.to_owned() }.encode_to_vec()
 }
 
 /// Returns the settings in force for a sandbox, and a revision that changes with them.
-pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
+pub(in crate::openshell) fn decode_sandbox_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetSandboxConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter().map(|(key, set)| {
         let scope = match set.scope() {
@@ -49,27 +52,27 @@ pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setti
             SettingScope::Sandbox => Scope::Sandbox,
             SettingScope::Global => Scope::Gateway,
         };
-        told(&key, value(set.value), scope)
+        setting_from_wire(&key, value_from_wire(set.value), scope)
     });
     // Generation 0.0 reports no revision of a sandbox's settings. `config_revision` changes with each of their changes,
     // but can also change for other reasons.
     Some((settings.collect(), answer.config_revision))
 }
 
-pub(in crate::openshell) fn change_setting(change: &Change<'_>) -> Vec<u8> {
+pub(in crate::openshell) fn encode_change_setting(change: &SettingChange<'_>) -> Vec<u8> {
     let request = pb::UpdateConfigRequest {
-        name: change.of.map(|of| of.name.clone()).unwrap_or_default(),
-        workspace: change.of.map(|of| of.workspace.clone()).unwrap_or_default(),
-        global: change.of.is_none(),
+        name: change.sandbox.map(|sandbox| sandbox.name.clone()).unwrap_or_default(),
+        workspace: change.sandbox.map(|sandbox| sandbox.workspace.clone()).unwrap_or_default(),
+        global: change.sandbox.is_none(),
         setting_key: change.key.to_owned(),
-        setting_value: change.value.map(to_wire),
+        setting_value: change.value.map(value_to_wire),
         delete_setting: change.value.is_none(),
         ..Default::default()
     };
     request.encode_to_vec()
 }
 
-pub(in crate::openshell) fn setting_changed(answer: &[u8]) -> Option<Changed> {
+pub(in crate::openshell) fn decode_setting_changed(answer: &[u8]) -> Option<SettingChangeResult> {
     let answer = pb::UpdateConfigResponse::decode(answer).ok()?;
-    Some(Changed { revision: answer.settings_revision, deleted: answer.deleted })
+    Some(SettingChangeResult { revision: answer.settings_revision, deleted: answer.deleted })
 }

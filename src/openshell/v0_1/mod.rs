@@ -6,15 +6,17 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 pub(super) use self::settings::{
-    ask_settings, change_setting, gateway_settings, sandbox_settings, setting_changed,
+    decode_gateway_settings, decode_sandbox_settings, decode_setting_changed,
+    encode_change_setting, encode_get_settings,
 };
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE, Page, Phase, Sandbox, id, map, place, text, texts,
+    Condition, NewSandbox, PAGE_SIZE, Page, Phase, Sandbox, parse_id, parse_name, sanitize_map,
+    sanitize_text, sanitize_texts,
 };
 use super::ssh::SshSession;
 use super::templates::WorkloadTemplate;
-use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
+use super::watch::{LogLine, LogQuery, PlatformEvent, WatchEvent, WatchOptions};
 use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
 use crate::error::Error;
@@ -24,14 +26,14 @@ use crate::pb::v0_1::openshell::datamodel::v1::{
 use crate::pb::v0_1::openshell::sandbox::v1::SandboxPolicy;
 use crate::pb::v0_1::openshell::v1 as pb;
 
-fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+fn time_from_wire(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
     let time = time?;
     let micros =
         time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000));
     (micros > 0).then(|| Timestamp::from_unix_micros(micros))
 }
 
-fn time(at: Timestamp) -> prost_types::Timestamp {
+fn time_to_wire(at: Timestamp) -> prost_types::Timestamp {
     let micros = at.unix_micros();
     let nanos = micros.rem_euclid(1_000_000) * 1_000;
     prost_types::Timestamp {
@@ -40,11 +42,11 @@ fn time(at: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-fn scope(workspace: &str) -> WorkspaceSelector {
+fn workspace_selector(workspace: &str) -> WorkspaceSelector {
     WorkspaceSelector { selection: Some(Selection::Workspace(workspace.to_owned())) }
 }
 
-pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
+pub(super) fn encode_create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
     let policy = new.policy.as_deref().map(SandboxPolicy::decode).transpose();
     let template = pb::SandboxTemplate { image: new.image.clone(), ..Default::default() };
     let gpu = pb::ResourceRequirements { gpu: Some(pb::GpuResourceRequirements::default()) };
@@ -61,14 +63,14 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
         spec: Some(spec),
         name: new.name.clone(),
         annotations: new.annotations.clone().into_iter().collect(),
-        workspace_scope: Some(scope(&new.workspace)),
+        workspace_scope: Some(workspace_selector(&new.workspace)),
         workload_template: new.workload_template.clone(),
         ..Default::default()
     };
     Ok(request.encode_to_vec())
 }
 
-fn workspace(scope: Option<WorkspaceSelector>) -> String {
+fn selected_workspace(scope: Option<WorkspaceSelector>) -> String {
     match scope.and_then(|scope| scope.selection) {
         Some(Selection::Workspace(name)) => name,
         Some(Selection::AllWorkspaces(_)) | None => String::new(),
@@ -76,16 +78,16 @@ fn workspace(scope: Option<WorkspaceSelector>) -> String {
 }
 
 /// Encodes a creation request that contains only one annotation.
-pub(super) fn annotated(key: &str, value: &str) -> Vec<u8> {
+pub(super) fn encode_annotation(key: &str, value: &str) -> Vec<u8> {
     let annotations = [(key.to_owned(), value.to_owned())].into();
     pb::CreateSandboxRequest { annotations, ..Default::default() }.encode_to_vec()
 }
 
-pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
+pub(super) fn decode_create(request: &[u8]) -> Option<NewSandbox> {
     let request = pb::CreateSandboxRequest::decode(request).ok()?;
     let spec = request.spec.unwrap_or_default();
     Some(NewSandbox {
-        workspace: workspace(request.workspace_scope),
+        workspace: selected_workspace(request.workspace_scope),
         name: request.name,
         image: spec.template.map(|template| template.image).unwrap_or_default(),
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
@@ -97,97 +99,98 @@ pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
     })
 }
 
-pub(super) fn named(of: &SandboxName) -> Vec<u8> {
-    let (name, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
+pub(super) fn encode_name(sandbox: &SandboxName) -> Vec<u8> {
+    let (name, workspace_scope) =
+        (sandbox.name.clone(), Some(workspace_selector(&sandbox.workspace)));
     pb::GetSandboxRequest { name, workspace_scope }.encode_to_vec()
 }
 
-fn scope_or_all(workspace: Option<&str>) -> WorkspaceSelector {
+fn selector_or_all(workspace: Option<&str>) -> WorkspaceSelector {
     let all = || Selection::AllWorkspaces(AllWorkspaces {});
     let selection = workspace.map_or_else(all, |name| Selection::Workspace(name.to_owned()));
     WorkspaceSelector { selection: Some(selection) }
 }
 
-pub(super) fn list(workspace: Option<&str>, from: &str) -> Vec<u8> {
+pub(super) fn encode_list(workspace: Option<&str>, from: &str) -> Vec<u8> {
     let request = pb::ListSandboxesRequest {
-        page_size: i32::try_from(PAGE).unwrap_or(i32::MAX),
+        page_size: i32::try_from(PAGE_SIZE).unwrap_or(i32::MAX),
         page_token: from.to_owned(),
-        workspace_scope: Some(scope_or_all(workspace)),
+        workspace_scope: Some(selector_or_all(workspace)),
         ..Default::default()
     };
     request.encode_to_vec()
 }
 
-pub(super) fn page(answer: &[u8]) -> Option<Page<Sandbox>> {
+pub(super) fn decode_page(answer: &[u8]) -> Option<Page<Sandbox>> {
     let answer = pb::ListSandboxesResponse::decode(answer).ok()?;
     let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-    Some((answer.sandboxes.into_iter().filter_map(of_wire).collect(), next))
+    Some((answer.sandboxes.into_iter().filter_map(sandbox_from_wire).collect(), next))
 }
 
-pub(super) fn list_templates(from: &str) -> Vec<u8> {
+pub(super) fn encode_list_templates(from: &str) -> Vec<u8> {
     let request = pb::ListSandboxTemplatesRequest {
         page_token: from.to_owned(),
-        workspace_scope: Some(scope_or_all(None)),
+        workspace_scope: Some(selector_or_all(None)),
         ..Default::default()
     };
     request.encode_to_vec()
 }
 
-pub(super) fn get_template(workspace: &str, name: &str) -> Vec<u8> {
-    let (name, workspace_scope) = (name.to_owned(), Some(scope(workspace)));
+pub(super) fn encode_get_template(workspace: &str, name: &str) -> Vec<u8> {
+    let (name, workspace_scope) = (name.to_owned(), Some(workspace_selector(workspace)));
     pb::GetSandboxTemplateRequest { name, workspace_scope }.encode_to_vec()
 }
 
-pub(super) fn one_template(answer: &[u8]) -> Option<WorkloadTemplate> {
-    template(pb::SandboxTemplateResponse::decode(answer).ok()?.template?)
+pub(super) fn decode_template(answer: &[u8]) -> Option<WorkloadTemplate> {
+    template_from_wire(pb::SandboxTemplateResponse::decode(answer).ok()?.template?)
 }
 
-pub(super) fn templates(answer: &[u8]) -> Option<Page<WorkloadTemplate>> {
+pub(super) fn decode_templates(answer: &[u8]) -> Option<Page<WorkloadTemplate>> {
     let answer = pb::ListSandboxTemplatesResponse::decode(answer).ok()?;
     let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-    Some((answer.templates.into_iter().filter_map(template).collect(), next))
+    Some((answer.templates.into_iter().filter_map(template_from_wire).collect(), next))
 }
 
-fn template(found: pb::SandboxWorkloadTemplate) -> Option<WorkloadTemplate> {
+fn template_from_wire(found: pb::SandboxWorkloadTemplate) -> Option<WorkloadTemplate> {
     let workload = found.spec.unwrap_or_default().workload.unwrap_or_default();
     let meta = found.metadata?;
-    let SandboxName { workspace, name } = place(&meta.workspace, &meta.name)?;
-    Some(WorkloadTemplate { name, workspace, image: text(&workload.image) })
+    let SandboxName { workspace, name } = parse_name(&meta.workspace, &meta.name)?;
+    Some(WorkloadTemplate { name, workspace, image: sanitize_text(&workload.image) })
 }
 
-pub(super) fn sandbox(answer: &[u8]) -> Option<Sandbox> {
-    of_wire(pb::SandboxResponse::decode(answer).ok()?.sandbox?)
+pub(super) fn decode_sandbox(answer: &[u8]) -> Option<Sandbox> {
+    sandbox_from_wire(pb::SandboxResponse::decode(answer).ok()?.sandbox?)
 }
 
-fn of_wire(found: pb::Sandbox) -> Option<Sandbox> {
+fn sandbox_from_wire(found: pb::Sandbox) -> Option<Sandbox> {
     let (meta, spec) = (found.metadata?, found.spec.unwrap_or_default());
     let status = found.status.unwrap_or_default();
-    let phase = phase(status.phase());
+    let phase = phase_from_wire(status.phase());
     let conditions = status.conditions.iter().take(super::sandbox::CONDITIONS_MAX);
     Some(Sandbox {
-        place: place(&meta.workspace, &meta.name)?,
-        id: id(&meta.id)?,
+        full_name: parse_name(&meta.workspace, &meta.name)?,
+        id: parse_id(&meta.id)?,
         phase,
-        created_at: at(meta.created_time),
-        image: spec.template.map(|template| text(&template.image)).unwrap_or_default(),
+        created_at: time_from_wire(meta.created_time),
+        image: spec.template.map(|template| sanitize_text(&template.image)).unwrap_or_default(),
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
-        providers: texts(&spec.providers),
+        providers: sanitize_texts(&spec.providers),
         policy_version: status.current_policy_version,
-        labels: map(&meta.labels),
-        annotations: map(&meta.annotations),
+        labels: sanitize_map(&meta.labels),
+        annotations: sanitize_map(&meta.annotations),
         conditions: conditions
             .map(|condition| Condition {
-                kind: text(&condition.r#type),
-                status: text(&condition.status),
-                reason: text(&condition.reason),
-                message: text(&condition.message),
+                kind: sanitize_text(&condition.r#type),
+                status: sanitize_text(&condition.status),
+                reason: sanitize_text(&condition.reason),
+                message: sanitize_text(&condition.message),
             })
             .collect(),
         exit_code: status.exit_code,
     })
 }
 
-fn phase(phase: pb::SandboxPhase) -> Phase {
+fn phase_from_wire(phase: pb::SandboxPhase) -> Phase {
     match phase {
         pb::SandboxPhase::Unspecified => Phase::Unspecified,
         pb::SandboxPhase::Provisioning => Phase::Provisioning,
@@ -202,24 +205,25 @@ fn phase(phase: pb::SandboxPhase) -> Phase {
     }
 }
 
-pub(super) fn deleted(answer: &[u8]) -> Option<bool> {
+pub(super) fn decode_deleted(answer: &[u8]) -> Option<bool> {
     let outcome = pb::DeleteSandboxResponse::decode(answer).ok()?.outcome();
-    Some(there_was(outcome))
+    Some(existed(outcome))
 }
 
-fn there_was(outcome: pb::DeletionOutcome) -> bool {
+fn existed(outcome: pb::DeletionOutcome) -> bool {
     match outcome {
         pb::DeletionOutcome::Completed | pb::DeletionOutcome::Accepted => true,
         pb::DeletionOutcome::Unspecified | pb::DeletionOutcome::AlreadyAbsent => false,
     }
 }
 
-pub(super) fn create_ssh(of: &SandboxName) -> Vec<u8> {
-    let (sandbox, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
+pub(super) fn encode_create_ssh(sandbox: &SandboxName) -> Vec<u8> {
+    let (sandbox, workspace_scope) =
+        (sandbox.name.clone(), Some(workspace_selector(&sandbox.workspace)));
     pb::CreateSshSessionRequest { sandbox, workspace_scope }.encode_to_vec()
 }
 
-pub(super) fn ssh(answer: &[u8]) -> Option<SshSession> {
+pub(super) fn decode_ssh_session(answer: &[u8]) -> Option<SshSession> {
     let session = pb::CreateSshSessionResponse::decode(answer).ok()?;
     Some(SshSession {
         sandbox_id: session.sandbox_id,
@@ -228,26 +232,26 @@ pub(super) fn ssh(answer: &[u8]) -> Option<SshSession> {
         port: session.gateway_port,
         scheme: session.gateway_scheme,
         host_key_fingerprint: session.host_key_fingerprint,
-        expires_at: at(session.expiration_time),
+        expires_at: time_from_wire(session.expiration_time),
     })
 }
 
-pub(super) fn revoke_ssh(token: &str) -> Vec<u8> {
+pub(super) fn encode_revoke_ssh(token: &str) -> Vec<u8> {
     pb::RevokeSshSessionRequest { token: token.to_owned(), allow_missing: true }.encode_to_vec()
 }
 
-pub(super) fn revoked(answer: &[u8]) -> Option<bool> {
-    Some(there_was(pb::RevokeSshSessionResponse::decode(answer).ok()?.outcome()))
+pub(super) fn decode_revoked(answer: &[u8]) -> Option<bool> {
+    Some(existed(pb::RevokeSshSessionResponse::decode(answer).ok()?.outcome()))
 }
 
-fn exec_request(of: &SandboxName, command: &Command) -> pb::ExecSandboxRequest {
+fn exec_request(sandbox: &SandboxName, command: &Command) -> pb::ExecSandboxRequest {
     pb::ExecSandboxRequest {
-        workspace_scope: Some(scope(&of.workspace)),
-        sandbox: of.name.clone(),
+        workspace_scope: Some(workspace_selector(&sandbox.workspace)),
+        sandbox: sandbox.name.clone(),
         command: command.argv.clone(),
         workdir: command.workdir.clone(),
         environment: command.environment.clone().into_iter().collect(),
-        execution_timeout: (!command.timeout.is_zero()).then(|| span(command.timeout)),
+        execution_timeout: (!command.timeout.is_zero()).then(|| duration_to_wire(command.timeout)),
         stdin: command.stdin.clone().into(),
         tty: command.tty,
         cols: command.size.0,
@@ -256,22 +260,22 @@ fn exec_request(of: &SandboxName, command: &Command) -> pb::ExecSandboxRequest {
     }
 }
 
-fn span(of: std::time::Duration) -> prost_types::Duration {
-    let seconds = i64::try_from(of.as_secs()).unwrap_or(i64::MAX);
-    let nanos = i32::try_from(of.subsec_nanos()).unwrap_or_default();
+fn duration_to_wire(duration: std::time::Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(duration.subsec_nanos()).unwrap_or_default();
     prost_types::Duration { seconds, nanos }
 }
 
-pub(super) fn exec(of: &SandboxName, command: &Command) -> Vec<u8> {
-    exec_request(of, command).encode_to_vec()
+pub(super) fn encode_exec(sandbox: &SandboxName, command: &Command) -> Vec<u8> {
+    exec_request(sandbox, command).encode_to_vec()
 }
 
-pub(super) fn exec_start(of: &SandboxName, command: &Command) -> Vec<u8> {
-    let start = pb::exec_sandbox_input::Payload::Start(exec_request(of, command));
+pub(super) fn encode_exec_start(sandbox: &SandboxName, command: &Command) -> Vec<u8> {
+    let start = pb::exec_sandbox_input::Payload::Start(exec_request(sandbox, command));
     pb::ExecSandboxInput { payload: Some(start) }.encode_to_vec()
 }
 
-pub(super) fn exec_input(input: Input) -> Vec<u8> {
+pub(super) fn encode_exec_input(input: Input) -> Vec<u8> {
     let payload = match input {
         Input::Stdin(bytes) => pb::exec_sandbox_input::Payload::Stdin(bytes),
         Input::Resize { cols, rows } => {
@@ -283,7 +287,7 @@ pub(super) fn exec_input(input: Input) -> Vec<u8> {
 }
 
 /// Parses a message of a command. Returns `None` if its type is unknown.
-pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> {
+pub(super) fn decode_exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> {
     let payload = pb::ExecSandboxEvent::decode(answer)?.payload;
     Ok(payload.map(|payload| match payload {
         pb::exec_sandbox_event::Payload::Stdout(out) => Output::Stdout(out.data),
@@ -292,66 +296,68 @@ pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> 
     }))
 }
 
-pub(super) fn logs(of: &SandboxName, query: &LogQuery) -> Vec<u8> {
+pub(super) fn encode_logs(sandbox: &SandboxName, query: &LogQuery) -> Vec<u8> {
     let request = pb::GetSandboxLogsRequest {
-        sandbox: of.name.clone(),
+        sandbox: sandbox.name.clone(),
         lines: query.lines,
-        since_time: query.since.map(time),
+        since_time: query.since.map(time_to_wire),
         sources: query.sources.clone(),
         min_level: String::new(),
-        workspace_scope: Some(scope(&of.workspace)),
+        workspace_scope: Some(workspace_selector(&sandbox.workspace)),
     };
     request.encode_to_vec()
 }
 
-pub(super) fn log_lines(answer: &[u8]) -> Option<Vec<LogLine>> {
+pub(super) fn decode_logs(answer: &[u8]) -> Option<Vec<LogLine>> {
     let answer = pb::GetSandboxLogsResponse::decode(answer).ok()?;
-    Some(answer.logs.iter().map(log_line).collect())
+    Some(answer.logs.iter().map(log_line_from_wire).collect())
 }
 
-fn log_line(line: &pb::SandboxLogLine) -> LogLine {
+fn log_line_from_wire(line: &pb::SandboxLogLine) -> LogLine {
     LogLine {
-        at: at(line.event_time),
-        level: text(&line.level),
-        target: text(&line.target),
-        message: super::watch::message(&line.message),
-        source: text(&line.source),
-        fields: map(&line.fields),
+        at: time_from_wire(line.event_time),
+        level: sanitize_text(&line.level),
+        target: sanitize_text(&line.target),
+        message: super::watch::sanitize_message(&line.message),
+        source: sanitize_text(&line.source),
+        fields: sanitize_map(&line.fields),
     }
 }
 
-pub(super) fn watch(of: &SandboxName, follow: &Follow) -> Vec<u8> {
+pub(super) fn encode_watch(sandbox: &SandboxName, options: &WatchOptions) -> Vec<u8> {
     let request = pb::WatchSandboxRequest {
-        workspace_scope: Some(scope(&of.workspace)),
-        sandbox: of.name.clone(),
+        workspace_scope: Some(workspace_selector(&sandbox.workspace)),
+        sandbox: sandbox.name.clone(),
         follow_status: true,
-        follow_logs: follow.logs,
-        follow_events: follow.events,
-        log_tail_lines: follow.log_tail,
-        since_time: follow.since.map(time),
-        log_sources: follow.sources.clone(),
+        follow_logs: options.logs,
+        follow_events: options.events,
+        log_tail_lines: options.log_tail,
+        since_time: options.since.map(time_to_wire),
+        log_sources: options.sources.clone(),
         ..Default::default()
     };
     request.encode_to_vec()
 }
 
 /// Parses a message of a watch. Returns `None` if its type is unknown or not used.
-pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
+pub(super) fn decode_watch_event(answer: Bytes) -> Result<Option<WatchEvent>, DecodeError> {
     let payload = pb::SandboxStreamEvent::decode(answer)?.payload;
     Ok(payload.and_then(|payload| match payload {
         pb::sandbox_stream_event::Payload::Sandbox(sandbox) => {
-            of_wire(sandbox).map(|sandbox| Seen::Sandbox(Box::new(sandbox)))
+            sandbox_from_wire(sandbox).map(|sandbox| WatchEvent::Sandbox(Box::new(sandbox)))
         }
-        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(&line))),
-        pb::sandbox_stream_event::Payload::Event(event) => Some(Seen::Event(PlatformEvent {
-            at: at(event.event_time),
-            source: text(&event.source),
-            kind: text(&event.r#type),
-            reason: text(&event.reason),
-            message: text(&event.message),
+        pb::sandbox_stream_event::Payload::Log(line) => {
+            Some(WatchEvent::Log(log_line_from_wire(&line)))
+        }
+        pb::sandbox_stream_event::Payload::Event(event) => Some(WatchEvent::Event(PlatformEvent {
+            at: time_from_wire(event.event_time),
+            source: sanitize_text(&event.source),
+            kind: sanitize_text(&event.r#type),
+            reason: sanitize_text(&event.reason),
+            message: sanitize_text(&event.message),
         })),
         pb::sandbox_stream_event::Payload::Warning(warning) => {
-            Some(Seen::Warning(text(&warning.message)))
+            Some(WatchEvent::Warning(sanitize_text(&warning.message)))
         }
         pb::sandbox_stream_event::Payload::DraftPolicyUpdate(_) => None,
     }))

@@ -2,16 +2,18 @@
 
 use prost::Message;
 
-use super::scope;
+use super::workspace_selector;
 use crate::db::types::SandboxName;
-use crate::openshell::settings::{Change, Changed, Scope, Setting, Value, told};
+use crate::openshell::settings::{
+    Scope, Setting, SettingChange, SettingChangeResult, Value, setting_from_wire,
+};
 use crate::pb::v0_1::openshell::sandbox::v1::{
     GetGatewayConfigResponse, GetSandboxConfigRequest, GetSandboxConfigResponse, SettingScope,
     SettingValue, setting_value,
 };
 use crate::pb::v0_1::openshell::v1 as pb;
 
-fn value(value: Option<SettingValue>) -> Option<Value> {
+fn value_from_wire(value: Option<SettingValue>) -> Option<Value> {
     Some(match value?.value? {
         setting_value::Value::StringValue(word) => Value::Text(word),
         setting_value::Value::BoolValue(switch) => Value::Bool(switch),
@@ -20,7 +22,7 @@ fn value(value: Option<SettingValue>) -> Option<Value> {
     })
 }
 
-fn to_wire(value: &Value) -> SettingValue {
+fn value_to_wire(value: &Value) -> SettingValue {
     let value = match value {
         Value::Text(word) => Some(setting_value::Value::StringValue(word.clone())),
         Value::Bool(switch) => Some(setting_value::Value::BoolValue(*switch)),
@@ -31,20 +33,22 @@ fn to_wire(value: &Value) -> SettingValue {
 }
 
 /// Returns the settings of a gateway and their revision.
-pub(in crate::openshell) fn gateway_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
+pub(in crate::openshell) fn decode_gateway_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetGatewayConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter();
-    let settings = settings.map(|(key, set)| told(&key, value(Some(set)), Scope::Gateway));
+    let settings = settings
+        .map(|(key, set)| setting_from_wire(&key, value_from_wire(Some(set)), Scope::Gateway));
     Some((settings.collect(), answer.settings_revision))
 }
 
-pub(in crate::openshell) fn ask_settings(of: &SandboxName) -> Vec<u8> {
-    let (name, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
+pub(in crate::openshell) fn encode_get_settings(sandbox: &SandboxName) -> Vec<u8> {
+    let (name, workspace_scope) =
+        (sandbox.name.clone(), Some(workspace_selector(&sandbox.workspace)));
     GetSandboxConfigRequest { workspace_scope, name }.encode_to_vec()
 }
 
 /// Returns the settings in force for a sandbox and their revision.
-pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
+pub(in crate::openshell) fn decode_sandbox_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetSandboxConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter().map(|(key, set)| {
         let scope = match set.scope() {
@@ -52,25 +56,25 @@ pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setti
             SettingScope::Sandbox => Scope::Sandbox,
             SettingScope::Global => Scope::Gateway,
         };
-        told(&key, value(set.value), scope)
+        setting_from_wire(&key, value_from_wire(set.value), scope)
     });
     Some((settings.collect(), answer.settings_revision))
 }
 
-pub(in crate::openshell) fn change_setting(change: &Change<'_>) -> Vec<u8> {
+pub(in crate::openshell) fn encode_change_setting(change: &SettingChange<'_>) -> Vec<u8> {
     let request = pb::UpdateConfigRequest {
-        sandbox: change.of.map(|of| of.name.clone()).unwrap_or_default(),
-        workspace_scope: change.of.map(|of| scope(&of.workspace)),
-        global: change.of.is_none(),
+        sandbox: change.sandbox.map(|sandbox| sandbox.name.clone()).unwrap_or_default(),
+        workspace_scope: change.sandbox.map(|sandbox| workspace_selector(&sandbox.workspace)),
+        global: change.sandbox.is_none(),
         setting_key: change.key.to_owned(),
-        setting_value: change.value.map(to_wire),
+        setting_value: change.value.map(value_to_wire),
         delete_setting: change.value.is_none(),
         ..Default::default()
     };
     request.encode_to_vec()
 }
 
-pub(in crate::openshell) fn setting_changed(answer: &[u8]) -> Option<Changed> {
+pub(in crate::openshell) fn decode_setting_changed(answer: &[u8]) -> Option<SettingChangeResult> {
     let answer = pb::UpdateConfigResponse::decode(answer).ok()?;
-    Some(Changed { revision: answer.settings_revision, deleted: answer.deleted })
+    Some(SettingChangeResult { revision: answer.settings_revision, deleted: answer.deleted })
 }

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::effect;
-use super::store::{self, Place};
+use super::store::{self, ScopeRef};
 use crate::access::principal::PrincipalId;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::{GatewayId, GatewayRef};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::labels::Selector;
 use crate::outbox::event_types;
@@ -36,11 +36,11 @@ words! {
 impl HolderKind {
     /// Returns the kind used in errors.
     #[must_use]
-    pub fn kind(self) -> Kind {
+    pub fn resource_kind(self) -> ResourceKind {
         match self {
-            Self::User => Kind::User,
-            Self::ServicePrincipal => Kind::ServicePrincipal,
-            Self::Group => Kind::Group,
+            Self::User => ResourceKind::User,
+            Self::ServicePrincipal => ResourceKind::ServicePrincipal,
+            Self::Group => ResourceKind::Group,
         }
     }
 }
@@ -67,7 +67,7 @@ impl Subject {
 
     /// Returns the form used in the audit log and in events.
     #[must_use]
-    pub fn shown(&self) -> String {
+    pub fn display_name(&self) -> String {
         match self.kind {
             HolderKind::User => self.name.clone(),
             HolderKind::ServicePrincipal => format!("sp:{}", self.name),
@@ -98,18 +98,18 @@ impl Holder {
 
     /// Returns the subject for the change log.
     #[must_use]
-    pub fn changed(self) -> outbox::Subject {
+    pub fn access_subject(self) -> outbox::AccessSubject {
         match self.kind {
-            HolderKind::User => outbox::Subject::User(self.id.into()),
-            HolderKind::ServicePrincipal => outbox::Subject::ServicePrincipal(self.id.into()),
-            HolderKind::Group => outbox::Subject::Group(self.id.into()),
+            HolderKind::User => outbox::AccessSubject::User(self.id.into()),
+            HolderKind::ServicePrincipal => outbox::AccessSubject::ServicePrincipal(self.id.into()),
+            HolderKind::Group => outbox::AccessSubject::Group(self.id.into()),
         }
     }
 }
 
 /// Where a role applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum On {
+pub enum Scope {
     /// On the gateway of this name.
     Gateway(String),
     /// On all gateways that this selector matches, in canonical form.
@@ -122,7 +122,7 @@ pub struct Binding {
     /// Subject that has the role.
     pub subject: Subject,
     /// Where it applies.
-    pub on: On,
+    pub scope: Scope,
     /// Role.
     pub role: Role,
     /// Version.
@@ -130,27 +130,27 @@ pub struct Binding {
 }
 
 /// Returns the holder for a subject, or `Missing` if it does not exist.
-pub async fn holder(conn: &mut Conn, subject: &Subject) -> Result<Holder, Error> {
-    let found = store::holder(conn, subject.kind, &subject.name).await?;
-    found.ok_or_else(|| Error::missing(subject.kind.kind(), &subject.name))
+pub async fn find_holder(conn: &mut Conn, subject: &Subject) -> Result<Holder, Error> {
+    let found = store::find_holder(conn, subject.kind, &subject.name).await?;
+    found.ok_or_else(|| Error::not_found(subject.kind.resource_kind(), &subject.name))
 }
 
 /// Where the role of a request applies: on the gateway that was authorized, or on the gateways that a selector matches.
 #[derive(Debug)]
-enum Asked {
+enum RequestedScope {
     Gateway(GatewayRef),
     Selector(String),
 }
 
-impl Asked {
-    fn of(ctx: &Ctx, selector: &str) -> Result<Self, Error> {
+impl RequestedScope {
+    fn from_request(ctx: &Ctx, selector: &str) -> Result<Self, Error> {
         match (ctx.gateway(), selector) {
             (Some(gateway), "") => Ok(Self::Gateway(gateway.clone())),
             (Some(_), _) | (None, "") => {
                 Err(Error::invalid("gateway", "or `selector` is required, and not both"))
             }
             (None, text) => {
-                let text = Selector::of_access("selector", text)?.to_string();
+                let text = Selector::parse_access("selector", text)?.to_string();
                 if text.len() > SELECTOR_BYTES_MAX {
                     let why =
                         format!("must be at most {SELECTOR_BYTES_MAX} bytes, got {}", text.len());
@@ -168,25 +168,25 @@ impl Asked {
         }
     }
 
-    fn place(&self) -> Place<'_> {
+    fn scope_ref(&self) -> ScopeRef<'_> {
         match self {
-            Self::Gateway(gateway) => Place::Gateway(gateway.id),
-            Self::Selector(text) => Place::Selector(text),
+            Self::Gateway(gateway) => ScopeRef::Gateway(gateway.id),
+            Self::Selector(text) => ScopeRef::Selector(text),
         }
     }
 
     /// Returns the name and value for the audit log and events.
-    fn shown(&self) -> (&'static str, Value) {
+    fn audit_field(&self) -> (&'static str, Value) {
         match self {
             Self::Gateway(gateway) => ("gateway", json!(&*gateway.name)),
             Self::Selector(text) => ("selector", json!(text)),
         }
     }
 
-    fn on(self) -> On {
+    fn into_scope(self) -> Scope {
         match self {
-            Self::Gateway(gateway) => On::Gateway(gateway.name.to_string()),
-            Self::Selector(text) => On::Selector(text),
+            Self::Gateway(gateway) => Scope::Gateway(gateway.name.to_string()),
+            Self::Selector(text) => Scope::Selector(text),
         }
     }
 }
@@ -201,7 +201,7 @@ async fn check_count(conn: &mut Conn, holder: Holder, subject: &Subject) -> Resu
     Err(Error::refused(Reason::LimitReached, why))
 }
 
-fn group_is_global(ctx: &Ctx, subject: &Subject) -> Result<(), Error> {
+fn check_group_admin(ctx: &Ctx, subject: &Subject) -> Result<(), Error> {
     if subject.kind == HolderKind::Group && !ctx.is_global_admin() {
         let why = "only a global admin can change roles of a group";
         return Err(Error::Denied { why: why.to_owned() });
@@ -217,45 +217,50 @@ pub async fn set(
     role: Role,
     given_etag: &str,
 ) -> Result<Binding, Error> {
-    let asked = Asked::of(ctx, selector)?;
-    let (place, shown) = asked.shown();
-    ctx.detail(place, shown.clone());
-    ctx.detail("role", role.as_str());
+    let asked = RequestedScope::from_request(ctx, selector)?;
+    let (place, shown) = asked.audit_field();
+    ctx.add_audit_detail(place, shown.clone());
+    ctx.add_audit_detail("role", role.as_str());
     // Checked before any lookup, so that a caller without permission does not learn whether the group exists.
-    group_is_global(ctx, &subject)?;
+    check_group_admin(ctx, &subject)?;
     let now = ctx.now();
     let version = ctx
         .transaction(async |tx| {
-            effect::turn(tx).await?;
-            let holder = holder(tx, &subject).await?;
-            let before = effect::before(ctx, tx, holder, asked.gateway(), role).await?;
-            let conflict = || Error::conflict(Kind::GatewayRole, subject.shown());
-            let version = match store::get(tx, holder, asked.place()).await? {
-                Some(stands) => {
-                    etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
-                    if !store::update(tx, holder.kind, asked.place(), stands, role).await? {
+            effect::lock(tx).await?;
+            let holder = find_holder(tx, &subject).await?;
+            let before = effect::check_before(ctx, tx, holder, asked.gateway(), role).await?;
+            let conflict = || Error::conflict(ResourceKind::GatewayRole, subject.display_name());
+            let version = match store::get(tx, holder, asked.scope_ref()).await? {
+                Some(existing) => {
+                    etag::check(
+                        given_etag,
+                        existing.version,
+                        ResourceKind::GatewayRole,
+                        subject.display_name(),
+                    )?;
+                    if !store::update(tx, holder.kind, asked.scope_ref(), existing, role).await? {
                         return Err(conflict());
                     }
-                    stands.version + 1
+                    existing.version + 1
                 }
                 None if !given_etag.is_empty() => return Err(conflict()),
                 None => {
-                    store::insert(tx, holder, asked.place(), role, now).await?;
+                    store::insert(tx, holder, asked.scope_ref(), role, now).await?;
                     1
                 }
             };
             if let Some(before) = before {
-                before.allow(ctx, tx, role).await?;
+                before.check_after(ctx, tx, role).await?;
             }
             let payload =
-                json!({ place: shown, "subject": subject.shown(), "role": role.as_str() });
-            tx.emit(ctx.event(event_types::GATEWAY_ROLE_SET, payload)).await?;
-            tx.access_changed(holder.changed()).await?;
+                json!({ place: shown, "subject": subject.display_name(), "role": role.as_str() });
+            tx.emit(ctx.new_event(event_types::GATEWAY_ROLE_SET, payload)).await?;
+            tx.log_access_change(holder.access_subject()).await?;
             check_count(tx, holder, &subject).await?;
             Ok(version)
         })
         .await?;
-    Ok(Binding { subject, on: asked.on(), role, version })
+    Ok(Binding { subject, scope: asked.into_scope(), role, version })
 }
 
 /// Removes a role on the gateway of the call or by selector.
@@ -265,26 +270,31 @@ pub async fn remove(
     selector: &str,
     given_etag: &str,
 ) -> Result<(), Error> {
-    let asked = Asked::of(ctx, selector)?;
-    let (place, shown) = asked.shown();
-    ctx.detail(place, shown.clone());
-    group_is_global(ctx, &subject)?;
+    let asked = RequestedScope::from_request(ctx, selector)?;
+    let (place, shown) = asked.audit_field();
+    ctx.add_audit_detail(place, shown.clone());
+    check_group_admin(ctx, &subject)?;
     ctx.transaction(async |tx| {
-        effect::turn(tx).await?;
-        let holder = holder(tx, &subject).await?;
-        let missing = || Error::missing(Kind::GatewayRole, subject.shown());
-        let stands = store::get(tx, holder, asked.place()).await?.ok_or_else(missing)?;
-        let before = effect::before(ctx, tx, holder, asked.gateway(), stands.role).await?;
-        etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
-        if !store::delete(tx, holder.kind, asked.place(), stands).await? {
-            return Err(Error::conflict(Kind::GatewayRole, subject.shown()));
+        effect::lock(tx).await?;
+        let holder = find_holder(tx, &subject).await?;
+        let missing = || Error::not_found(ResourceKind::GatewayRole, subject.display_name());
+        let existing = store::get(tx, holder, asked.scope_ref()).await?.ok_or_else(missing)?;
+        let before = effect::check_before(ctx, tx, holder, asked.gateway(), existing.role).await?;
+        etag::check(
+            given_etag,
+            existing.version,
+            ResourceKind::GatewayRole,
+            subject.display_name(),
+        )?;
+        if !store::delete(tx, holder.kind, asked.scope_ref(), existing).await? {
+            return Err(Error::conflict(ResourceKind::GatewayRole, subject.display_name()));
         }
         if let Some(before) = before {
-            before.allow(ctx, tx, stands.role).await?;
+            before.check_after(ctx, tx, existing.role).await?;
         }
-        let payload = json!({ place: shown, "subject": subject.shown() });
-        tx.emit(ctx.event(event_types::GATEWAY_ROLE_REMOVED, payload)).await?;
-        tx.access_changed(holder.changed()).await
+        let payload = json!({ place: shown, "subject": subject.display_name() });
+        tx.emit(ctx.new_event(event_types::GATEWAY_ROLE_REMOVED, payload)).await?;
+        tx.log_access_change(holder.access_subject()).await
     })
     .await?;
     Ok(())

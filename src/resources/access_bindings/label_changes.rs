@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::access::snapshot::Moved;
+use crate::access::snapshot::RoleChange;
 use crate::ctx::Ctx;
 use crate::db::types::GatewayId;
 use crate::labels::Labels;
@@ -12,21 +12,22 @@ const NAMED_MAX: usize = 20;
 
 /// Adds to the audit entry which subjects gain or lose roles on a gateway by a change of its labels. Must be called
 /// after the commit and before the snapshot has the change.
-pub fn note(ctx: &Ctx, gateway: GatewayId, before: &Labels, after: &Labels) {
-    let (before, after) = (before.of_access(), after.of_access());
+pub fn record_access_changes(ctx: &Ctx, gateway: GatewayId, before: &Labels, after: &Labels) {
+    let (before, after) = (before.access_labels(), after.access_labels());
     if before == after {
         return;
     }
-    let moved = ctx.app().snapshot.moved_by_labels(gateway, &before, &after);
-    let (gained, lost): (Vec<Moved>, Vec<Moved>) = moved.into_iter().partition(|m| m.to > m.from);
+    let moved = ctx.app().snapshot.role_changes(gateway, &before, &after);
+    let (gained, lost): (Vec<RoleChange>, Vec<RoleChange>) =
+        moved.into_iter().partition(|m| m.to > m.from);
     for (key, who) in [("access_gained", gained), ("access_lost", lost)] {
         if !who.is_empty() {
-            ctx.detail(key, shown(&who));
+            ctx.add_audit_detail(key, to_json(&who));
         }
     }
 }
 
-fn shown(moved: &[Moved]) -> Value {
+fn to_json(moved: &[RoleChange]) -> Value {
     let named = moved
         .iter()
         .take(NAMED_MAX)
@@ -41,13 +42,13 @@ mod tests {
 
     #[test]
     fn the_first_affected_callers_are_named_and_all_are_counted() {
-        let moved = |n: usize| Moved {
+        let moved = |n: usize| RoleChange {
             actor: format!("sp:{n:03}").into(),
             from: Role::None,
             to: Role::Viewer,
         };
         for (count, named) in [(1, 1), (NAMED_MAX, NAMED_MAX), (NAMED_MAX + 1, NAMED_MAX)] {
-            let shown = shown(&(0..count).map(moved).collect::<Vec<_>>());
+            let shown = to_json(&(0..count).map(moved).collect::<Vec<_>>());
             assert_eq!(shown["count"], count);
             assert_eq!(shown["first"].as_array().unwrap().len(), named);
             assert_eq!(

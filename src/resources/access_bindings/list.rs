@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::domain::{Binding, Holder, HolderKind, On, Subject, holder};
-use super::store::{self, Filter, Listed};
-use crate::ctx::{Ctx, List};
+use super::domain::{Binding, Holder, HolderKind, Scope, Subject, find_holder};
+use super::store::{self, ListedRole, RoleFilter};
+use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
@@ -38,26 +38,27 @@ impl Stage {
         conn: &mut Conn,
         after: Option<(&str, &str)>,
         limit: usize,
-    ) -> Result<Vec<Listed>, Error> {
+    ) -> Result<Vec<ListedRole>, Error> {
         let Self { kind, by_selector, holder, gateway } = self;
         if !by_selector {
-            return store::page(conn, kind, Filter { gateway, holder }, after, rows(limit)).await;
+            return store::page(conn, kind, RoleFilter { gateway, holder }, after, rows(limit))
+                .await;
         }
         match gateway {
             None => store::page_by_selector(conn, kind, holder, after, rows(limit)).await,
-            Some(gateway) => self.picking(ctx, conn, gateway, after, limit).await,
+            Some(gateway) => self.page_matching(ctx, conn, gateway, after, limit).await,
         }
     }
 
     /// Reads roles in batches until the page is full, since SQL cannot match selectors against labels.
-    async fn picking(
+    async fn page_matching(
         self,
         ctx: &Ctx,
         conn: &mut Conn,
         gateway: GatewayId,
         after: Option<(&str, &str)>,
         limit: usize,
-    ) -> Result<Vec<Listed>, Error> {
+    ) -> Result<Vec<ListedRole>, Error> {
         let mut after = after.map(|(selector, name)| (selector.to_owned(), name.to_owned()));
         let mut found = Vec::new();
         loop {
@@ -65,10 +66,10 @@ impl Stage {
             let (kind, holder) = (self.kind, self.holder);
             let read = store::page_by_selector(conn, kind, holder, from, rows(BATCH)).await?;
             let last = read.last().filter(|_| read.len() == BATCH);
-            after = last.map(|last| (last.place.clone(), last.holder.clone()));
+            after = last.map(|last| (last.scope.clone(), last.holder.clone()));
             for listed in read {
-                let selector = Selector::of_access("selector", &listed.place);
-                if ctx.app().snapshot.picks(&selector.map_err(Error::internal)?, gateway) {
+                let selector = Selector::parse_access("selector", &listed.scope);
+                if ctx.app().snapshot.matches(&selector.map_err(Error::internal)?, gateway) {
                     found.push(listed);
                 }
             }
@@ -79,10 +80,10 @@ impl Stage {
         }
     }
 
-    fn binding(self, listed: Listed) -> Binding {
-        let Listed { holder, place, role, version } = listed;
-        let on = if self.by_selector { On::Selector(place) } else { On::Gateway(place) };
-        Binding { subject: Subject { kind: self.kind, name: holder }, on, role, version }
+    fn to_binding(self, listed: ListedRole) -> Binding {
+        let ListedRole { holder, scope, role, version } = listed;
+        let scope = if self.by_selector { Scope::Selector(scope) } else { Scope::Gateway(scope) };
+        Binding { subject: Subject { kind: self.kind, name: holder }, scope, role, version }
     }
 }
 
@@ -100,17 +101,17 @@ pub async fn list(
 ) -> Result<(Vec<Binding>, String), Error> {
     let gateway = ctx.gateway().map(|gateway| gateway.id);
     let question = format!("{gateway:?} {subject:?}");
-    let list = List {
+    let list = ListKey {
         method: "ListGatewayRoles",
         filter: question.as_bytes(),
         order: "kind, place, name",
     };
-    let page = ctx.page::<Position>(list, size, token)?;
+    let page = ctx.page_request::<Position>(list, size, token)?;
     let after = page.after();
     let mut conn = ctx.db().read().await?;
     let holder = match &subject {
         None => None,
-        Some(subject) => Some(holder(&mut conn, subject).await?),
+        Some(subject) => Some(find_holder(&mut conn, subject).await?),
     };
     let kinds = HolderKind::ALL.iter().flat_map(|kind| [(*kind, false), (*kind, true)]);
     let mut found = Vec::new();
@@ -124,10 +125,10 @@ pub async fn list(
         let from = after.filter(|after| after.stage == at);
         let from = from.map(|after| (after.place.as_str(), after.name.as_str()));
         let listed = stage.page(ctx, &mut conn, from, room).await?;
-        found.extend(listed.into_iter().map(|listed| (at, stage.binding(listed))));
+        found.extend(listed.into_iter().map(|listed| (at, stage.to_binding(listed))));
     }
     let (found, next) = page.finish(found, |(stage, last)| {
-        let (On::Gateway(place) | On::Selector(place)) = last.on.clone();
+        let (Scope::Gateway(place) | Scope::Selector(place)) = last.scope.clone();
         Position { stage: *stage, place, name: last.subject.name.clone() }
     })?;
     Ok((found.into_iter().map(|(_, binding)| binding).collect(), next))

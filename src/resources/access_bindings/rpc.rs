@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Binding, HolderKind, On, Subject};
+use super::domain::{self, Binding, HolderKind, Scope, Subject};
 use super::{explain, list};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{Explanation, Rule, Step, StepKind};
+use crate::access::roles::{RoleExplanation, RoleRule, RoleStep, RoleStepKind};
 use crate::access::snapshot;
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -16,7 +16,7 @@ use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::access_service_server::{AccessService, AccessServiceServer};
 use crate::role::Role;
-use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::call::{Reply, handle_read, handle_write};
 use crate::rpc::wire;
 
 /// The `AccessService` implementation.
@@ -35,9 +35,9 @@ impl AccessService for Access {
         &self,
         request: Request<pb::SetGatewayRoleRequest>,
     ) -> Reply<pb::SetGatewayRoleResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let role = wire::role("role", req.role)?;
-            let subject = required(req.subject)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let role = wire::parse_role("role", req.role)?;
+            let subject = required_subject(req.subject)?;
             let binding = domain::set(&ctx, subject, &req.selector, role, &req.etag).await?;
             Ok(pb::SetGatewayRoleResponse { gateway_role: Some(binding.into()) })
         })
@@ -48,8 +48,8 @@ impl AccessService for Access {
         &self,
         request: Request<pb::RemoveGatewayRoleRequest>,
     ) -> Reply<pb::RemoveGatewayRoleResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let subject = required(req.subject)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let subject = required_subject(req.subject)?;
             domain::remove(&ctx, subject, &req.selector, &req.etag).await?;
             Ok(pb::RemoveGatewayRoleResponse {})
         })
@@ -60,9 +60,9 @@ impl AccessService for Access {
         &self,
         request: Request<pb::ListGatewayRolesRequest>,
     ) -> Reply<pb::ListGatewayRolesResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
-            let subject = req.subject.map(subject).transpose()?;
+            let subject = req.subject.map(parse_subject).transpose()?;
             let (found, next_page_token) = list::list(ctx, subject, size, &req.page_token).await?;
             let gateway_roles = found.into_iter().map(Into::into).collect();
             Ok(pb::ListGatewayRolesResponse { gateway_roles, next_page_token })
@@ -74,9 +74,9 @@ impl AccessService for Access {
         &self,
         request: Request<pb::ExplainAccessRequest>,
     ) -> Reply<pb::ExplainAccessResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let said = req.subject.filter(|given| given.subject.is_some());
-            let subject = said.map(subject).transpose()?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let given = req.subject.filter(|given| given.subject.is_some());
+            let subject = given.map(parse_subject).transpose()?;
             Ok(explain::explain(ctx, subject, &req.gateway)?.into())
         })
         .await
@@ -86,10 +86,11 @@ impl AccessService for Access {
         &self,
         request: Request<pb::ListAccessRequest>,
     ) -> Reply<pb::ListAccessResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let said = req.least_role != i32::from(pb::Role::Unspecified);
-            let least = if said { wire::role("least_role", req.least_role)? } else { Role::Viewer };
+            let least =
+                if said { wire::parse_role("least_role", req.least_role)? } else { Role::Viewer };
             let (found, next_page_token) = explain::list(ctx, least, size, &req.page_token)?;
             let access = found.into_iter().map(Into::into).collect();
             Ok(pb::ListAccessResponse { access_entries: access, next_page_token })
@@ -98,11 +99,11 @@ impl AccessService for Access {
     }
 }
 
-fn required(given: Option<pb::Subject>) -> Result<Subject, Error> {
-    subject(given.unwrap_or_default())
+fn required_subject(given: Option<pb::Subject>) -> Result<Subject, Error> {
+    parse_subject(given.unwrap_or_default())
 }
 
-fn subject(given: pb::Subject) -> Result<Subject, Error> {
+fn parse_subject(given: pb::Subject) -> Result<Subject, Error> {
     use pb::subject::Subject as Given;
     let (kind, name) = match given.subject {
         Some(Given::User(email)) => (HolderKind::User, email),
@@ -116,7 +117,7 @@ fn subject(given: pb::Subject) -> Result<Subject, Error> {
     Ok(Subject::new(kind, &name))
 }
 
-fn shown(subject: Subject) -> pb::Subject {
+fn to_pb_subject(subject: Subject) -> pb::Subject {
     use pb::subject::Subject as Shown;
     let Subject { kind, name } = subject;
     let shown = match kind {
@@ -129,41 +130,41 @@ fn shown(subject: Subject) -> pb::Subject {
 
 impl From<Binding> for pb::GatewayRole {
     fn from(binding: Binding) -> Self {
-        let (gateway, selector) = match binding.on {
-            On::Gateway(name) => (name, String::new()),
-            On::Selector(text) => (String::new(), text),
+        let (gateway, selector) = match binding.scope {
+            Scope::Gateway(name) => (name, String::new()),
+            Scope::Selector(text) => (String::new(), text),
         };
         Self {
-            subject: Some(shown(binding.subject)),
+            subject: Some(to_pb_subject(binding.subject)),
             gateway,
             role: pb::Role::from(binding.role).into(),
-            etag: etag::of(binding.version),
+            etag: etag::from_version(binding.version),
             selector,
         }
     }
 }
 
-fn step_kind(kind: StepKind) -> pb::AccessStepKind {
+fn step_kind(kind: RoleStepKind) -> pb::AccessStepKind {
     match kind {
-        StepKind::OwnRole => pb::AccessStepKind::OwnRole,
-        StepKind::GroupRole => pb::AccessStepKind::GroupRole,
-        StepKind::OwnBinding => pb::AccessStepKind::OwnBinding,
-        StepKind::OwnSelector => pb::AccessStepKind::OwnSelector,
-        StepKind::GroupBinding => pb::AccessStepKind::GroupBinding,
-        StepKind::GroupSelector => pb::AccessStepKind::GroupSelector,
+        RoleStepKind::OwnRole => pb::AccessStepKind::OwnRole,
+        RoleStepKind::GroupRole => pb::AccessStepKind::GroupRole,
+        RoleStepKind::OwnBinding => pb::AccessStepKind::OwnBinding,
+        RoleStepKind::OwnSelector => pb::AccessStepKind::OwnSelector,
+        RoleStepKind::GroupBinding => pb::AccessStepKind::GroupBinding,
+        RoleStepKind::GroupSelector => pb::AccessStepKind::GroupSelector,
     }
 }
 
-fn rule(rule: Rule) -> pb::AccessRule {
+fn rule(rule: RoleRule) -> pb::AccessRule {
     match rule {
-        Rule::GlobalAdmin => pb::AccessRule::GlobalAdmin,
-        Rule::Own => pb::AccessRule::Own,
-        Rule::Groups => pb::AccessRule::Groups,
-        Rule::Global => pb::AccessRule::Global,
+        RoleRule::GlobalAdmin => pb::AccessRule::GlobalAdmin,
+        RoleRule::Own => pb::AccessRule::Own,
+        RoleRule::Groups => pb::AccessRule::Groups,
+        RoleRule::Global => pb::AccessRule::Global,
     }
 }
 
-fn step(step: &Step, decided: bool) -> pb::AccessStep {
+fn step(step: &RoleStep, decided: bool) -> pb::AccessStep {
     let name = |name: &Option<Arc<str>>| name.as_deref().unwrap_or_default().to_owned();
     pb::AccessStep {
         kind: step_kind(step.kind).into(),
@@ -174,13 +175,13 @@ fn step(step: &Step, decided: bool) -> pb::AccessStep {
     }
 }
 
-impl From<explain::Explained> for pb::ExplainAccessResponse {
-    fn from(explained: explain::Explained) -> Self {
-        let explain::Explained { subject, explanation, may_call } = explained;
-        let Explanation { role, global, rule: by, steps, decided } = explanation;
-        let steps = steps.iter().enumerate().map(|(at, said)| step(said, at == decided));
+impl From<explain::AccessExplanation> for pb::ExplainAccessResponse {
+    fn from(explained: explain::AccessExplanation) -> Self {
+        let explain::AccessExplanation { subject, explanation, may_call } = explained;
+        let RoleExplanation { role, global, rule: by, steps, deciding_index } = explanation;
+        let steps = steps.iter().enumerate().map(|(at, said)| step(said, at == deciding_index));
         Self {
-            subject: Some(shown(subject)),
+            subject: Some(to_pb_subject(subject)),
             role: pb::Role::from(role).into(),
             global_role: pb::Role::from(global).into(),
             rule: rule(by).into(),
@@ -190,18 +191,18 @@ impl From<explain::Explained> for pb::ExplainAccessResponse {
     }
 }
 
-impl From<snapshot::Access> for pb::AccessEntry {
-    fn from(access: snapshot::Access) -> Self {
+impl From<snapshot::PrincipalAccess> for pb::AccessEntry {
+    fn from(access: snapshot::PrincipalAccess) -> Self {
         let kind = match access.principal {
             PrincipalId::User(_) => HolderKind::User,
             PrincipalId::ServicePrincipal(_) => HolderKind::ServicePrincipal,
         };
-        let explained = &access.explained;
+        let explained = &access.explanation;
         Self {
-            subject: Some(shown(Subject { kind, name: access.name.to_string() })),
+            subject: Some(to_pb_subject(Subject { kind, name: access.name.to_string() })),
             role: pb::Role::from(explained.role).into(),
             rule: rule(explained.rule).into(),
-            step: Some(step(explained.deciding(), true)),
+            step: Some(step(explained.deciding_step(), true)),
         }
     }
 }
@@ -217,7 +218,7 @@ mod tests {
         use pb::subject::Subject as Kind;
         let about = |kind: Option<Kind>| {
             let subject = kind.map(|kind| pb::Subject { subject: Some(kind) });
-            let about = pb::SetGatewayRoleRequest { subject, ..Default::default() }.about();
+            let about = pb::SetGatewayRoleRequest { subject, ..Default::default() }.audit_subject();
             assert_eq!(about.action, Action::GATEWAY_ROLE_SET);
             about.target
         };

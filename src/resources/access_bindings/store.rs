@@ -13,12 +13,12 @@ use crate::db::schema::{
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::role;
+use crate::feed::store::parse_role;
 use crate::role::Role;
 
 /// Where a role applies.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum ScopeRef<'a> {
     /// On this gateway.
     Gateway(GatewayId),
     /// On all gateways that this selector matches, in canonical form.
@@ -27,7 +27,7 @@ pub enum Place<'a> {
 
 /// An existing role.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct ExistingRole {
     row: i64,
     /// Role.
     pub role: Role,
@@ -37,27 +37,27 @@ pub struct Standing {
 
 /// A role as listed.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedRole {
     /// Name of the holder.
     pub holder: String,
     /// Name of the gateway, or the selector.
-    pub place: String,
+    pub scope: String,
     /// Role.
     pub role: Role,
     /// Version.
     pub version: i64,
 }
 
-impl Listed {
+impl ListedRole {
     fn from_row(row: (String, String, String, i64)) -> Result<Self, Error> {
-        let (holder, place, text, version) = row;
-        Ok(Self { holder, place, role: role(&text)?, version })
+        let (holder, scope, text, version) = row;
+        Ok(Self { holder, scope, role: parse_role(&text)?, version })
     }
 }
 
 /// Filter for roles on named gateways.
 #[derive(Debug, Clone, Copy)]
-pub struct Filter {
+pub struct RoleFilter {
     /// Only on this gateway.
     pub gateway: Option<GatewayId>,
     /// Only of this holder.
@@ -84,16 +84,16 @@ macro_rules! holders {
             pub(super) async fn get(
                 conn: &mut Conn,
                 holder: i64,
-                place: Place<'_>,
+                scope: ScopeRef<'_>,
             ) -> Result<Option<(i64, String, i64)>, Error> {
-                Ok(match place {
-                    Place::Gateway(gateway) => on_conn!(conn, |c| $roles::table
+                Ok(match scope {
+                    ScopeRef::Gateway(gateway) => on_conn!(conn, |c| $roles::table
                         .filter($roles::$holder.eq(holder).and($roles::gateway_id.eq(gateway.get())))
                         .select(($roles::id, $roles::role, $roles::version))
                         .first(c)
                         .await
                         .optional())?,
-                    Place::Selector(selector) => on_conn!(conn, |c| by_selector::table
+                    ScopeRef::Selector(selector) => on_conn!(conn, |c| by_selector::table
                         .filter(by_selector::$column.eq(holder).and(by_selector::selector.eq(selector)))
                         .select((by_selector::id, by_selector::role, by_selector::version))
                         .first(c)
@@ -105,12 +105,12 @@ macro_rules! holders {
             pub(super) async fn insert(
                 conn: &mut Conn,
                 holder: Holder,
-                place: Place<'_>,
+                scope: ScopeRef<'_>,
                 role: Role,
                 at: Timestamp,
             ) -> Result<(), Error> {
-                match place {
-                    Place::Gateway(gateway) => {
+                match scope {
+                    ScopeRef::Gateway(gateway) => {
                         let row = (
                             $roles::$holder.eq(holder.id),
                             $roles::gateway_id.eq(gateway.get()),
@@ -118,7 +118,7 @@ macro_rules! holders {
                         );
                         on_conn!(conn, |c| diesel::insert_into($roles::table).values(row).execute(c).await)?;
                     }
-                    Place::Selector(selector) => {
+                    ScopeRef::Selector(selector) => {
                         let row = (
                             by_selector::subject_kind.eq(holder.kind.as_str()),
                             by_selector::$column.eq(holder.id),
@@ -134,22 +134,22 @@ macro_rules! holders {
 
             pub(super) async fn update(
                 conn: &mut Conn,
-                stands: Standing,
+                existing: ExistingRole,
                 role: Role,
             ) -> Result<usize, Error> {
                 use $roles as t;
-                let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
-                let set = (t::role.eq(role.as_str()), t::version.eq(stands.version + 1));
+                let at = t::table.filter(t::id.eq(existing.row).and(t::version.eq(existing.version)));
+                let set = (t::role.eq(role.as_str()), t::version.eq(existing.version + 1));
                 Ok(on_conn!(conn, |c| diesel::update(at).set(set).execute(c).await)?)
             }
 
-            pub(super) async fn delete(conn: &mut Conn, stands: Standing) -> Result<usize, Error> {
+            pub(super) async fn delete(conn: &mut Conn, existing: ExistingRole) -> Result<usize, Error> {
                 use $roles as t;
-                let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
+                let at = t::table.filter(t::id.eq(existing.row).and(t::version.eq(existing.version)));
                 Ok(on_conn!(conn, |c| diesel::delete(at).execute(c).await)?)
             }
 
-            pub(super) async fn on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<i64>, Error> {
+            pub(super) async fn holder_ids_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<i64>, Error> {
                 Ok(on_conn!(conn, |c| $roles::table
                     .filter($roles::gateway_id.eq(gateway.get()))
                     .select($roles::$holder)
@@ -157,7 +157,7 @@ macro_rules! holders {
                     .await)?)
             }
 
-            pub(super) async fn selectors(conn: &mut Conn, holder: i64) -> Result<i64, Error> {
+            pub(super) async fn count_selectors(conn: &mut Conn, holder: i64) -> Result<i64, Error> {
                 Ok(on_conn!(conn, |c| by_selector::table
                     .filter(by_selector::$column.eq(holder))
                     .count()
@@ -167,7 +167,7 @@ macro_rules! holders {
 
             pub(super) async fn page(
                 conn: &mut Conn,
-                filter: Filter,
+                filter: RoleFilter,
                 after: Option<(&str, &str)>,
                 limit: i64,
             ) -> Result<Vec<(String, String, String, i64)>, Error> {
@@ -239,7 +239,7 @@ macro_rules! of {
 }
 
 /// Returns the holder of a name.
-pub async fn holder(
+pub async fn find_holder(
     conn: &mut Conn,
     kind: HolderKind,
     name: &str,
@@ -251,11 +251,11 @@ pub async fn holder(
 pub async fn get(
     conn: &mut Conn,
     holder: Holder,
-    place: Place<'_>,
-) -> Result<Option<Standing>, Error> {
-    let found = of!(holder.kind, get(conn, holder.id, place))?;
+    scope: ScopeRef<'_>,
+) -> Result<Option<ExistingRole>, Error> {
+    let found = of!(holder.kind, get(conn, holder.id, scope))?;
     let standing = |(row, text, version): (i64, String, i64)| {
-        Ok(Standing { row, role: role(&text)?, version })
+        Ok(ExistingRole { row, role: parse_role(&text)?, version })
     };
     found.map(standing).transpose()
 }
@@ -264,27 +264,27 @@ pub async fn get(
 pub async fn insert(
     conn: &mut Conn,
     holder: Holder,
-    place: Place<'_>,
+    scope: ScopeRef<'_>,
     role: Role,
     at: Timestamp,
 ) -> Result<(), Error> {
-    of!(holder.kind, insert(conn, holder, place, role, at))
+    of!(holder.kind, insert(conn, holder, scope, role, at))
 }
 
 /// Updates a role if its version is unchanged. Returns whether it was updated.
 pub async fn update(
     conn: &mut Conn,
     kind: HolderKind,
-    place: Place<'_>,
-    stands: Standing,
+    scope: ScopeRef<'_>,
+    existing: ExistingRole,
     role: Role,
 ) -> Result<bool, Error> {
     use selector_bindings as t;
-    let changed = match place {
-        Place::Gateway(_) => of!(kind, update(conn, stands, role))?,
-        Place::Selector(_) => {
-            let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
-            let set = (t::role.eq(role.as_str()), t::version.eq(stands.version + 1));
+    let changed = match scope {
+        ScopeRef::Gateway(_) => of!(kind, update(conn, existing, role))?,
+        ScopeRef::Selector(_) => {
+            let at = t::table.filter(t::id.eq(existing.row).and(t::version.eq(existing.version)));
+            let set = (t::role.eq(role.as_str()), t::version.eq(existing.version + 1));
             on_conn!(conn, |c| diesel::update(at).set(set).execute(c).await)?
         }
     };
@@ -295,14 +295,14 @@ pub async fn update(
 pub async fn delete(
     conn: &mut Conn,
     kind: HolderKind,
-    place: Place<'_>,
-    stands: Standing,
+    scope: ScopeRef<'_>,
+    existing: ExistingRole,
 ) -> Result<bool, Error> {
     use selector_bindings as t;
-    let gone = match place {
-        Place::Gateway(_) => of!(kind, delete(conn, stands))?,
-        Place::Selector(_) => {
-            let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
+    let gone = match scope {
+        ScopeRef::Gateway(_) => of!(kind, delete(conn, existing))?,
+        ScopeRef::Selector(_) => {
+            let at = t::table.filter(t::id.eq(existing.row).and(t::version.eq(existing.version)));
             on_conn!(conn, |c| diesel::delete(at).execute(c).await)?
         }
     };
@@ -310,10 +310,10 @@ pub async fn delete(
 }
 
 /// Returns the holders of roles on a gateway by its name.
-pub async fn holders_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holder>, Error> {
+pub async fn holders_on_gateway(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holder>, Error> {
     let mut holders = Vec::new();
     for &kind in HolderKind::ALL {
-        let ids = of!(kind, on(conn, gateway))?;
+        let ids = of!(kind, holder_ids_on(conn, gateway))?;
         holders.extend(ids.into_iter().map(|id| Holder { kind, id }));
     }
     Ok(holders)
@@ -321,19 +321,19 @@ pub async fn holders_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holde
 
 /// Returns the number of roles by selector of a holder.
 pub async fn count_selectors(conn: &mut Conn, holder: Holder) -> Result<i64, Error> {
-    of!(holder.kind, selectors(conn, holder.id))
+    of!(holder.kind, count_selectors(conn, holder.id))
 }
 
 /// Returns roles on named gateways of one kind of holder, ordered by gateway and name, after a cursor.
 pub async fn page(
     conn: &mut Conn,
     kind: HolderKind,
-    filter: Filter,
+    filter: RoleFilter,
     after: Option<(&str, &str)>,
     limit: i64,
-) -> Result<Vec<Listed>, Error> {
+) -> Result<Vec<ListedRole>, Error> {
     let rows = of!(kind, page(conn, filter, after, limit))?;
-    rows.into_iter().map(Listed::from_row).collect()
+    rows.into_iter().map(ListedRole::from_row).collect()
 }
 
 /// Returns roles by selector of one kind of holder, ordered by selector and name, after a cursor.
@@ -343,7 +343,7 @@ pub async fn page_by_selector(
     holder: Option<Holder>,
     after: Option<(&str, &str)>,
     limit: i64,
-) -> Result<Vec<Listed>, Error> {
+) -> Result<Vec<ListedRole>, Error> {
     let rows = of!(kind, page_by_selector(conn, holder, after, limit))?;
-    rows.into_iter().map(Listed::from_row).collect()
+    rows.into_iter().map(ListedRole::from_row).collect()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tonic::Request;
 
-use super::domain::{self, Filter, State};
-use super::store::{Row, Same};
+use super::domain::{self, Filter, StateFilter};
+use super::store::{AuditEntry, ColumnFilter};
 use crate::app::App;
 use crate::audit::Ending;
 use crate::clock::Timestamp;
@@ -14,7 +14,7 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::audit_service_server::{AuditService, AuditServiceServer};
-use crate::rpc::call::{Reply, call};
+use crate::rpc::call::{Reply, handle_read};
 use crate::rpc::wire;
 
 /// The `AuditService` implementation.
@@ -33,7 +33,7 @@ impl AuditService for Audit {
         &self,
         request: Request<pb::ListAuditEntriesRequest>,
     ) -> Reply<pb::ListAuditEntriesResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let (size, token) = (PageSize::parse(req.page_size)?, req.page_token.clone());
             let filter = Filter::try_from(req)?;
             let (page, next_page_token) = domain::list(ctx, &filter, size, &token).await?;
@@ -50,20 +50,20 @@ impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
     fn try_from(req: pb::ListAuditEntriesRequest) -> Result<Self, Error> {
         let said = |text: String| (!text.is_empty()).then_some(text);
         let micros = |field, at: Option<prost_types::Timestamp>| {
-            at.map(|at| wire::parse_time(field, at).map(Timestamp::unix_micros)).transpose()
+            at.map(|at| wire::parse_timestamp(field, at).map(Timestamp::unix_micros)).transpose()
         };
         let state = match pb::AuditOutcome::try_from(req.outcome) {
-            Ok(pb::AuditOutcome::Unspecified) => State::Any,
-            Ok(pb::AuditOutcome::Open) => State::Open,
-            Ok(pb::AuditOutcome::Ok) => State::Ended(Ending::Ok),
-            Ok(pb::AuditOutcome::Denied) => State::Ended(Ending::Denied),
-            Ok(pb::AuditOutcome::Failed) => State::Ended(Ending::Failed),
-            Ok(pb::AuditOutcome::Unauthenticated) => State::Ended(Ending::Unauthenticated),
-            Ok(pb::AuditOutcome::Unknown) => State::Ended(Ending::Unknown),
+            Ok(pb::AuditOutcome::Unspecified) => StateFilter::Any,
+            Ok(pb::AuditOutcome::Open) => StateFilter::Open,
+            Ok(pb::AuditOutcome::Ok) => StateFilter::Ended(Ending::Ok),
+            Ok(pb::AuditOutcome::Denied) => StateFilter::Ended(Ending::Denied),
+            Ok(pb::AuditOutcome::Failed) => StateFilter::Ended(Ending::Failed),
+            Ok(pb::AuditOutcome::Unauthenticated) => StateFilter::Ended(Ending::Unauthenticated),
+            Ok(pb::AuditOutcome::Unknown) => StateFilter::Ended(Ending::Unknown),
             Err(_) => return Err(Error::invalid("outcome", "is unknown to this server")),
         };
         Ok(Self {
-            same: Same {
+            same: ColumnFilter {
                 actor: said(req.actor),
                 action: said(req.action),
                 resource_type: said(req.resource_type),
@@ -78,12 +78,12 @@ impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
     }
 }
 
-impl From<Row> for pb::AuditEntry {
-    fn from(row: Row) -> Self {
+impl From<AuditEntry> for pb::AuditEntry {
+    fn from(row: AuditEntry) -> Self {
         let outcome = outcome(row.outcome);
         Self {
             id: row.id.get(),
-            create_time: Some(wire::time(row.timestamp)),
+            create_time: Some(wire::to_timestamp(row.timestamp)),
             actor: row.actor,
             principal: row.principal.unwrap_or_default(),
             actor_role: row.actor_role,
@@ -94,14 +94,14 @@ impl From<Row> for pb::AuditEntry {
                 .or(row.outcome_target)
                 .unwrap_or_default(),
             gateway: row.gateway_name.unwrap_or_default(),
-            detail_json: detail(row.detail, row.outcome_detail),
+            detail_json: merge_details(row.detail, row.outcome_detail),
             client_ip: row.client_ip.unwrap_or_default(),
             request_id: row.request_id,
             method: row.method,
             outcome: outcome.into(),
             code: row.code.unwrap_or_default(),
-            close_time: row.closed_at.map(wire::time),
-            duration: row.duration_us.map(wire::span),
+            close_time: row.closed_at.map(wire::to_timestamp),
+            duration: row.duration_us.map(wire::to_duration),
             request_digest: row.digest.unwrap_or_default().into(),
             digest_key_id: row.digest_key_id.unwrap_or_default(),
             bytes_in: row.bytes_in.unwrap_or_default(),
@@ -122,7 +122,7 @@ fn outcome(ending: Option<Ending>) -> pb::AuditOutcome {
 }
 
 /// Merges the details recorded at the beginning and at the end of a call into one JSON object.
-fn detail(before: Option<String>, after: Option<String>) -> String {
+fn merge_details(before: Option<String>, after: Option<String>) -> String {
     let (before, after) = match (before, after) {
         (None, None) => return String::new(),
         (Some(one), None) | (None, Some(one)) => return one,
@@ -147,7 +147,7 @@ mod tests {
             (None, text(r#"{"a":1}"#), r#"{"a":1}"#),
             (text(r#"{"a":1,"b":1}"#), text(r#"{"b":2}"#), r#"{"a":1,"b":2}"#),
         ] {
-            assert_eq!(detail(before, after), both);
+            assert_eq!(merge_details(before, after), both);
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
         for ending in Ending::ALL.iter().copied() {
             let wire = outcome(Some(ending));
             let req = pb::ListAuditEntriesRequest { outcome: wire.into(), ..Default::default() };
-            assert_eq!(Filter::try_from(req).unwrap().state, State::Ended(ending));
+            assert_eq!(Filter::try_from(req).unwrap().state, StateFilter::Ended(ending));
         }
     }
 }

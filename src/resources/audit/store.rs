@@ -21,7 +21,7 @@ const SHORT: &str = "COALESCE(duration_us, 60000000) < 60000000";
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = audit_log)]
 #[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
-pub struct Row {
+pub struct AuditEntry {
     pub id: AuditId,
     pub timestamp: Timestamp,
     pub actor: String,
@@ -50,7 +50,7 @@ pub struct Row {
 /// Column filters; `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "the columns that must be equal")]
-pub struct Same {
+pub struct ColumnFilter {
     pub actor: Option<String>,
     pub action: Option<String>,
     pub resource_type: Option<String>,
@@ -61,7 +61,7 @@ pub struct Same {
 
 /// Filter of closed entries by the times of their beginning and end.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Closed {
+pub struct ClosedFilter {
     /// After this entry of the list.
     pub after: Option<(Timestamp, AuditId)>,
     /// With this outcome.
@@ -75,14 +75,14 @@ pub struct Closed {
     /// Closed before this time; likewise.
     pub closed_before: Option<Timestamp>,
     /// Duration.
-    pub took: Took,
+    pub duration: DurationFilter,
     /// Where the filtered resource was named.
-    pub named: Named,
+    pub named: NamingTime,
 }
 
 /// When an entry got the name of its resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Named {
+pub enum NamingTime {
     /// Before the call.
     #[default]
     Before,
@@ -92,7 +92,7 @@ pub enum Named {
 
 /// Duration of entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Took {
+pub enum DurationFilter {
     /// Any duration.
     #[default]
     Any,
@@ -105,7 +105,7 @@ pub enum Took {
 /// Adds the column filters, except for the id of the resource, which may be in either of two columns.
 macro_rules! same {
     ($query:ident, $same:expr) => {{
-        let same: &Same = $same;
+        let same: &ColumnFilter = $same;
         if let Some(value) = &same.actor {
             $query = $query.filter(audit_log::actor.eq(value));
         }
@@ -125,16 +125,16 @@ macro_rules! same {
 }
 
 /// Returns open entries with ids below `before`, most recently begun first.
-pub async fn open(
+pub async fn list_open(
     conn: &mut Conn,
-    same: &Same,
+    same: &ColumnFilter,
     begun: (Option<Timestamp>, Option<Timestamp>),
     before: Option<AuditId>,
     limit: i64,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<AuditEntry>, Error> {
     Ok(on_conn!(conn, |c| {
         let mut query = audit_log::table
-            .select(Row::as_select())
+            .select(AuditEntry::as_select())
             .filter(audit_log::closed_at.is_null())
             .order(audit_log::id.desc())
             .limit(limit)
@@ -157,15 +157,15 @@ pub async fn open(
 }
 
 /// Returns closed entries, most recently closed first.
-pub async fn closed(
+pub async fn list_closed(
     conn: &mut Conn,
-    same: &Same,
-    which: Closed,
+    same: &ColumnFilter,
+    which: ClosedFilter,
     limit: i64,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<AuditEntry>, Error> {
     Ok(on_conn!(conn, |c| {
         let mut query = audit_log::table
-            .select(Row::as_select())
+            .select(AuditEntry::as_select())
             .filter(audit_log::closed_at.is_not_null())
             .order((audit_log::closed_at.desc(), audit_log::id.desc()))
             .limit(limit)
@@ -173,8 +173,8 @@ pub async fn closed(
         same!(query, same);
         query = match (&same.resource_id, which.named) {
             (None, _) => query,
-            (Some(id), Named::Before) => query.filter(audit_log::resource_id.eq(id)),
-            (Some(id), Named::After) => {
+            (Some(id), NamingTime::Before) => query.filter(audit_log::resource_id.eq(id)),
+            (Some(id), NamingTime::After) => {
                 query.filter(audit_log::outcome_target.eq(id)).filter(audit_log::resource_id.eq(""))
             }
         };
@@ -193,10 +193,10 @@ pub async fn closed(
         if let Some(before) = which.closed_before {
             query = query.filter(audit_log::closed_at.lt(before));
         }
-        query = match which.took {
-            Took::Any => query,
-            Took::Short => query.filter(sql::<Bool>(SHORT)),
-            Took::Long => query.filter(sql::<Bool>(LONG)),
+        query = match which.duration {
+            DurationFilter::Any => query,
+            DurationFilter::Short => query.filter(sql::<Bool>(SHORT)),
+            DurationFilter::Long => query.filter(sql::<Bool>(LONG)),
         };
         if let Some((at, id)) = which.after {
             // The first condition bounds the index scan; diesel does not support `(a, b) < (x, y)`.
@@ -257,7 +257,7 @@ pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Resul
 
 /// Returns the number of open entries about a gateway: calls in progress on all replicas, apart from those that unregister
 /// it.
-pub async fn count_open_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
+pub async fn count_open_on_gateway(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
     let open = audit_log::closed_at
         .is_null()
         .and(audit_log::gateway_id.eq(gateway.get()))

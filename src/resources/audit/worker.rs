@@ -7,18 +7,18 @@ use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::db::replicas::{self, DEAD_AFTER};
 use crate::error::Error;
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Entries closed per transaction.
 const CLOSE_MAX: usize = 500;
 /// Entries deleted per transaction.
-const FORGET_MAX: usize = 1_000;
+const DELETE_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Worker that closes entries of crashed replicas as `unknown`, since their outcome cannot be determined any more.
 pub const ORPHANS: Worker = Worker {
     name: "audit-orphans",
-    every: |_| Duration::from_secs(15),
+    interval: |_| Duration::from_secs(15),
     lease: true,
     wake: None,
     tick: |ctx, lease| Box::pin(close_orphans(ctx, lease)),
@@ -27,25 +27,25 @@ pub const ORPHANS: Worker = Worker {
 /// Worker that deletes entries older than the retention.
 pub const RETENTION: Worker = Worker {
     name: "audit-retention",
-    every: |_| Duration::from_mins(10),
+    interval: |_| Duration::from_mins(10),
     lease: true,
     wake: None,
-    tick: |ctx, lease| Box::pin(forget(ctx, lease)),
+    tick: |ctx, lease| Box::pin(delete_old(ctx, lease)),
 };
 
-async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
+async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let db = ctx.db();
     let done = db
         .transaction(async |conn| {
             if let Some(held) = held {
-                leases::still_held(conn, held).await?;
+                leases::check_held(conn, held).await?;
             }
             let now = db.now(conn).await?;
             let alive_since = now.minus(DEAD_AFTER);
             let limit = i64::try_from(CLOSE_MAX).unwrap_or(i64::MAX);
             let done = store::close_orphans(conn, alive_since, ctx.now(), limit).await?;
             if done == 0 {
-                replicas::forget_dead(conn, now).await?;
+                replicas::delete_dead(conn, now).await?;
             }
             Ok(done)
         })
@@ -53,21 +53,21 @@ async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error>
     if done > 0 {
         tracing::warn!(done, "open calls of a stopped replica were closed as `unknown`");
     }
-    Ok(Worked::batch(done, CLOSE_MAX))
+    Ok(TickResult::batch(done, CLOSE_MAX))
 }
 
-async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
+async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let days = ctx.app().config.audit.retention_days;
     let cutoff = ctx.now().minus(DAY * days);
     let done = ctx
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                leases::still_held(conn, held).await?;
+                leases::check_held(conn, held).await?;
             }
-            let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
+            let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
             store::delete_old(conn, cutoff, limit).await
         })
         .await?;
-    Ok(Worked::batch(done, FORGET_MAX))
+    Ok(TickResult::batch(done, DELETE_MAX))
 }

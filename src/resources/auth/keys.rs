@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::store;
-use crate::access::authn::token::Kind;
+use crate::access::authn::token::TokenKind;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Reason};
@@ -22,16 +22,16 @@ pub async fn token_keys(
     master: &MasterKeys,
     clock: &Clock,
     new_id: fn() -> Uuid,
-) -> Result<Vec<(Kind, String, Vec<u8>)>, Error> {
+) -> Result<Vec<(TokenKind, String, Vec<u8>)>, Error> {
     let mut keys = Vec::new();
-    for kind in Kind::ALL {
-        let of_kind = keys_of(db, master, clock, kind.purpose(), new_id()).await?;
+    for kind in TokenKind::ALL {
+        let of_kind = load_keys(db, master, clock, kind.purpose(), new_id()).await?;
         keys.extend(of_kind.into_iter().map(|(id, secret)| (kind, id, secret)));
     }
     Ok(keys)
 }
 
-async fn keys_of(
+async fn load_keys(
     db: &Db,
     master: &MasterKeys,
     clock: &Clock,

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain;
-use super::oidc::{self, Ended};
+use super::oidc::{self, LoginCompletion};
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::db::page::{PAGE_SIZE_MAX, PageSize};
 use crate::db::types::SessionId;
 use crate::error::Error;
 use crate::oidc::Provider;
-use crate::oidc::flow::Answer;
+use crate::oidc::flow::LoginCallback;
 use crate::pb::v1 as pb;
 use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
-use crate::resources::device_codes::domain::{self as device_codes, Decision, UserCode};
-use crate::resources::sessions::{self, SessionKind, Shown};
+use crate::resources::device_codes::domain::{self as device_codes, UserCode, UserDecision};
+use crate::resources::sessions::{self, SessionInfo, SessionKind};
 use crate::resources::users;
 use crate::resources::users::domain::Email;
-use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::call::{Reply, handle_read, handle_write};
 use crate::rpc::{idempotency, wire};
 use crate::secret::Secret;
 
@@ -38,10 +38,10 @@ macro_rules! answer {
     ($message:ident, $session:ident) => {
         pb::$message {
             session_token: $session.token.expose().to_owned(),
-            expire_time: Some(wire::time($session.expires_at)),
+            expire_time: Some(wire::to_timestamp($session.expires_at)),
             role: pb::Role::from($session.role).into(),
             refresh_token: $session.refresh_token.expose().to_owned(),
-            refresh_expire_time: Some(wire::time($session.refresh_expires_at)),
+            refresh_expire_time: Some(wire::to_timestamp($session.refresh_expires_at)),
         }
     };
 }
@@ -52,12 +52,12 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::GetServerInfoRequest>,
     ) -> Reply<pb::GetServerInfoResponse> {
-        call(&self.0, request, async |anonymous, _| {
+        handle_read(&self.0, request, async |anonymous, _| {
             let app = anonymous.app();
-            let set_up = users::store::any(&mut app.db.read().await?).await?;
+            let set_up = users::store::has_any(&mut app.db.read().await?).await?;
             let u32_of = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             let request_id_seconds =
-                u32::try_from(idempotency::KEPT.as_secs()).map_err(Error::internal)?;
+                u32::try_from(idempotency::RETENTION.as_secs()).map_err(Error::internal)?;
             Ok(pb::GetServerInfoResponse {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 set_up,
@@ -74,7 +74,7 @@ impl AuthService for Auth {
     }
 
     async fn setup(&self, request: Request<pb::SetupRequest>) -> Reply<pb::SetupResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
+        handle_write(&self.0, request, async move |anonymous, req| {
             let email = Email::parse("email", &req.email)?;
             let (token, password) = (Secret::new(req.setup_token), Secret::new(req.password));
             let id = domain::set_up(anonymous, token, &email, password).await?;
@@ -87,7 +87,7 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::AcceptInviteRequest>,
     ) -> Reply<pb::AcceptInviteResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
+        handle_write(&self.0, request, async move |anonymous, req| {
             let (token, password) = (Secret::new(req.invite_token), Secret::new(req.password));
             let session = domain::accept_invite(anonymous, &token, password).await?;
             Ok(answer!(AcceptInviteResponse, session))
@@ -96,7 +96,7 @@ impl AuthService for Auth {
     }
 
     async fn register(&self, request: Request<pb::RegisterRequest>) -> Reply<pb::RegisterResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
+        handle_write(&self.0, request, async move |anonymous, req| {
             let email = Email::parse("email", &req.email)?;
             let session = domain::register(anonymous, &email, Secret::new(req.password)).await?;
             Ok(answer!(RegisterResponse, session))
@@ -105,7 +105,7 @@ impl AuthService for Auth {
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Reply<pb::LoginResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
+        handle_write(&self.0, request, async move |anonymous, req| {
             let session = domain::login(anonymous, &req.email, Secret::new(req.password)).await?;
             Ok(answer!(LoginResponse, session))
         })
@@ -116,7 +116,7 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::RefreshSessionRequest>,
     ) -> Reply<pb::RefreshSessionResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
+        handle_write(&self.0, request, async move |anonymous, req| {
             let session = domain::refresh(anonymous, Secret::new(req.refresh_token)).await?;
             Ok(answer!(RefreshSessionResponse, session))
         })
@@ -124,7 +124,7 @@ impl AuthService for Auth {
     }
 
     async fn logout(&self, request: Request<pb::LogoutRequest>) -> Reply<pb::LogoutResponse> {
-        call_write(&self.0, request, async move |ctx, _| {
+        handle_write(&self.0, request, async move |ctx, _| {
             domain::logout(&ctx).await?;
             Ok(pb::LogoutResponse {})
         })
@@ -135,14 +135,14 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::ChangePasswordRequest>,
     ) -> Reply<pb::ChangePasswordResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let (current, new) = (Secret::new(req.current_password), Secret::new(req.new_password));
             let session = domain::change_password(&ctx, current, new).await?;
             Ok(pb::ChangePasswordResponse {
                 session_token: session.token.expose().to_owned(),
-                expire_time: Some(wire::time(session.expires_at)),
+                expire_time: Some(wire::to_timestamp(session.expires_at)),
                 refresh_token: session.refresh_token.expose().to_owned(),
-                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
+                refresh_expire_time: Some(wire::to_timestamp(session.refresh_expires_at)),
             })
         })
         .await
@@ -152,12 +152,12 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Reply<pb::ListSessionsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) =
                 sessions::list(ctx, ctx.user()?, size, &req.page_token).await?;
             let current = ctx.caller().and_then(Caller::session);
-            let shown = |session: Shown| {
+            let shown = |session: SessionInfo| {
                 let current = current == Some(session.id);
                 pb::Session { current, ..session.into() }
             };
@@ -171,8 +171,8 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::RevokeSessionRequest>,
     ) -> Reply<pb::RevokeSessionResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            ctx.detail("session", req.session_id);
+        handle_write(&self.0, request, async move |ctx, req| {
+            ctx.add_audit_detail("session", req.session_id);
             sessions::revoke(&ctx, ctx.user()?, SessionId(req.session_id)).await?;
             Ok(pb::RevokeSessionResponse {})
         })
@@ -183,12 +183,12 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::ListOidcProvidersRequest>,
     ) -> Reply<pb::ListOidcProvidersResponse> {
-        call(&self.0, request, async |anonymous, _| {
+        handle_read(&self.0, request, async |anonymous, _| {
             let all =
                 anonymous.app().authn.oidc.all().iter().filter(|provider| provider.has_login());
             let shown = |provider: &Arc<Provider>| pb::OidcProvider {
                 name: provider.config.name.clone(),
-                display_name: provider.config.shown_as().to_owned(),
+                display_name: provider.config.display_name().to_owned(),
             };
             Ok(pb::ListOidcProvidersResponse { oidc_providers: all.map(shown).collect() })
         })
@@ -199,12 +199,12 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::BeginOidcLoginRequest>,
     ) -> Reply<pb::BeginOidcLoginResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
-            let begun = oidc::begin(anonymous, &req.provider, &req.redirect_uri).await?;
+        handle_write(&self.0, request, async move |anonymous, req| {
+            let begun = oidc::begin_login(anonymous, &req.provider, &req.redirect_uri).await?;
             Ok(pb::BeginOidcLoginResponse {
                 authorization_url: begun.authorization_url,
                 login_token: begun.login_token.expose().to_owned(),
-                expire_time: Some(wire::time(begun.expires_at)),
+                expire_time: Some(wire::to_timestamp(begun.expires_at)),
             })
         })
         .await
@@ -214,9 +214,9 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::CompleteOidcLoginRequest>,
     ) -> Reply<pb::CompleteOidcLoginResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
-            let ended = ended(req.login_token, req.code, req.state, req.issuer);
-            let session = oidc::complete(anonymous, &ended).await?;
+        handle_write(&self.0, request, async move |anonymous, req| {
+            let ended = login_completion(req.login_token, req.code, req.state, req.issuer);
+            let session = oidc::complete_login(anonymous, &ended).await?;
             Ok(answer!(CompleteOidcLoginResponse, session))
         })
         .await
@@ -226,12 +226,12 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::ExchangeOidcTokenRequest>,
     ) -> Reply<pb::ExchangeOidcTokenResponse> {
-        call_write(&self.0, request, async move |anonymous, req| {
+        handle_write(&self.0, request, async move |anonymous, req| {
             let token = Secret::new(req.token);
             let got = oidc::exchange::exchange(anonymous, &req.provider, &token).await?;
             Ok(pb::ExchangeOidcTokenResponse {
                 session_token: got.token.expose().to_owned(),
-                expire_time: Some(wire::time(got.expires_at)),
+                expire_time: Some(wire::to_timestamp(got.expires_at)),
                 service_principal: got.service_principal,
                 role: pb::Role::from(got.role).into(),
             })
@@ -243,8 +243,8 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::LinkOidcIdentityRequest>,
     ) -> Reply<pb::LinkOidcIdentityResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let ended = ended(req.login_token, req.code, req.state, req.issuer);
+        handle_write(&self.0, request, async move |ctx, req| {
+            let ended = login_completion(req.login_token, req.code, req.state, req.issuer);
             let provider = oidc::link::link(&ctx, &ended).await?;
             Ok(pb::LinkOidcIdentityResponse { provider })
         })
@@ -255,7 +255,7 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::UnlinkOidcIdentityRequest>,
     ) -> Reply<pb::UnlinkOidcIdentityResponse> {
-        call_write(&self.0, request, async move |ctx, _| {
+        handle_write(&self.0, request, async move |ctx, _| {
             oidc::link::unlink(&ctx).await?;
             Ok(pb::UnlinkOidcIdentityResponse {})
         })
@@ -266,7 +266,7 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::ApproveDeviceRequest>,
     ) -> Reply<pb::ApproveDeviceResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let decision = decision(&req)?;
             let code = UserCode::parse("user_code", &req.user_code)?;
             let shown = device_codes::decide(&ctx, &code, decision).await?;
@@ -274,8 +274,8 @@ impl AuthService for Auth {
                 gateway: shown.gateway.to_string(),
                 role: pb::Role::from(shown.role).into(),
                 client_ip: shown.client_ip.unwrap_or_default(),
-                request_time: Some(wire::time(shown.created_at)),
-                expire_time: Some(wire::time(shown.expires_at)),
+                request_time: Some(wire::to_timestamp(shown.created_at)),
+                expire_time: Some(wire::to_timestamp(shown.expires_at)),
             })
         })
         .await
@@ -285,7 +285,7 @@ impl AuthService for Auth {
         &self,
         request: Request<pb::GetCurrentIdentityRequest>,
     ) -> Reply<pb::GetCurrentIdentityResponse> {
-        call(&self.0, request, async |ctx, _| {
+        handle_read(&self.0, request, async |ctx, _| {
             let found = domain::identity(ctx)?;
             let access = |(gateway, role): (Arc<str>, _)| pb::GatewayAccess {
                 gateway: gateway.to_string(),
@@ -296,9 +296,9 @@ impl AuthService for Auth {
                 principal: found.principal,
                 role: pb::Role::from(found.role).into(),
                 gateways: found.gateways.into_iter().map(access).collect(),
-                gateways_cut: found.cut,
-                expire_time: found.expires_at.map(wire::time),
-                bound_gateway: found.bound.map(|name| name.to_string()).unwrap_or_default(),
+                gateways_cut: found.truncated,
+                expire_time: found.expires_at.map(wire::to_timestamp),
+                bound_gateway: found.bound_gateway.map(|name| name.to_string()).unwrap_or_default(),
             })
         })
         .await
@@ -306,14 +306,19 @@ impl AuthService for Auth {
 }
 
 /// Builds the request to complete a login; an empty issuer means that none was given.
-fn ended(login_token: String, code: String, state: String, issuer: String) -> Ended {
+fn login_completion(
+    login_token: String,
+    code: String,
+    state: String,
+    issuer: String,
+) -> LoginCompletion {
     let issuer = Some(issuer).filter(|issuer| !issuer.is_empty());
-    let answer = Answer { code: Secret::new(code), state, issuer };
-    Ended { login_token: Secret::new(login_token), answer }
+    let answer = LoginCallback { code: Secret::new(code), state, issuer };
+    LoginCompletion { login_token: Secret::new(login_token), answer }
 }
 
-impl From<Shown> for pb::Session {
-    fn from(session: Shown) -> Self {
+impl From<SessionInfo> for pb::Session {
+    fn from(session: SessionInfo) -> Self {
         let kind = match session.kind {
             SessionKind::Password => pb::SessionKind::Password,
             SessionKind::Oidc => pb::SessionKind::Oidc,
@@ -324,22 +329,22 @@ impl From<Shown> for pb::Session {
             kind: kind.into(),
             gateway: session.gateway.unwrap_or_default(),
             client_ip: session.client_ip.unwrap_or_default(),
-            authenticate_time: Some(wire::time(session.authenticated_at)),
-            refresh_time: Some(wire::time(session.refreshed_at)),
-            expire_time: Some(wire::time(session.expires_at)),
+            authenticate_time: Some(wire::to_timestamp(session.authenticated_at)),
+            refresh_time: Some(wire::to_timestamp(session.refreshed_at)),
+            expire_time: Some(wire::to_timestamp(session.expires_at)),
             current: false,
         }
     }
 }
 
 /// Parses the decision; `None` if the request only validates the code.
-fn decision(request: &pb::ApproveDeviceRequest) -> Result<Option<Decision>, Error> {
+fn decision(request: &pb::ApproveDeviceRequest) -> Result<Option<UserDecision>, Error> {
     if request.validate_only {
         return Ok(None);
     }
     match pb::DeviceDecision::try_from(request.decision) {
-        Ok(pb::DeviceDecision::Approve) => Ok(Some(Decision::Approve)),
-        Ok(pb::DeviceDecision::Deny) => Ok(Some(Decision::Deny)),
+        Ok(pb::DeviceDecision::Approve) => Ok(Some(UserDecision::Approve)),
+        Ok(pb::DeviceDecision::Deny) => Ok(Some(UserDecision::Deny)),
         Ok(pb::DeviceDecision::Unspecified) | Err(_) => {
             let why = "must be DEVICE_DECISION_APPROVE or DEVICE_DECISION_DENY";
             Err(Error::invalid("decision", why))

@@ -20,26 +20,26 @@ const TOKEN_BYTES: usize = 32;
 
 /// Returns the SHA-256 of a token, in hexadecimal digits.
 #[must_use]
-pub fn hash(token: &str) -> String {
+pub fn hash_token(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
 /// Returns the path of the file with the token.
 #[must_use]
-pub fn file(app: &App) -> PathBuf {
+pub fn token_file(app: &App) -> PathBuf {
     app.config.server.data_dir.join(FILE)
 }
 
 /// Creates a setup token if there is no user yet, replacing the previous one, and writes it to a file with mode 0600.
-pub async fn offer(app: &App) -> Result<Option<Secret>, Error> {
+pub async fn ensure_token(app: &App) -> Result<Option<Secret>, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     fill_random(&mut bytes)?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
-    let (hash, now) = (hash(&token), app.clock.now());
+    let (hash, now) = (hash_token(&token), app.clock.now());
     let offered = app
         .db
         .transaction(async |conn| {
-            if users::store::any(conn).await? {
+            if users::store::has_any(conn).await? {
                 return Ok(false);
             }
             store::put_setup_token(conn, &hash, now).await?;
@@ -49,7 +49,7 @@ pub async fn offer(app: &App) -> Result<Option<Secret>, Error> {
     if !offered {
         return Ok(None);
     }
-    let path = file(app);
+    let path = token_file(app);
     write(&path, &token).map_err(|error| {
         let why = format!("`{}` cannot be written: {error}", path.display());
         Error::unavailable(Reason::StorageUnavailable, why)

@@ -6,22 +6,22 @@ use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::feed::REMEMBERED;
 use crate::resources::sessions::{self, budget};
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Rows of each kind deleted per transaction.
-const FORGET_MAX: usize = 1_000;
+const DELETE_MAX: usize = 1_000;
 
 /// Worker that deletes old data, on one replica at a time, only to avoid duplicate work.
 pub const RETENTION: Worker = Worker {
     name: "auth-retention",
-    every: |_| Duration::from_mins(5),
+    interval: |_| Duration::from_mins(5),
     lease: true,
     wake: None,
-    tick: |ctx, _| Box::pin(forget(ctx)),
+    tick: |ctx, _| Box::pin(delete_old(ctx)),
 };
 
-async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
-    let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
+async fn delete_old(ctx: &Ctx) -> Result<TickResult, Error> {
+    let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
     let now = ctx.now();
     let (sessions, failures, addresses) = ctx
         .db()
@@ -29,12 +29,12 @@ async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
             let ended = now.minus(REMEMBERED);
             let unused = now.minus(budget::ADDRESS_KNOWN);
             Ok((
-                sessions::store::forget(conn, ended, limit).await?,
-                budget::store::forget_faded(conn, now, limit).await?,
-                budget::store::forget_addresses(conn, unused, limit).await?,
+                sessions::store::delete_ended(conn, ended, limit).await?,
+                budget::store::delete_decayed(conn, now, limit).await?,
+                budget::store::delete_old_addresses(conn, unused, limit).await?,
             ))
         })
         .await?;
-    let more = [sessions, failures, addresses].iter().any(|done| *done >= FORGET_MAX);
-    Ok(Worked { done: sessions + failures + addresses, more })
+    let more = [sessions, failures, addresses].iter().any(|done| *done >= DELETE_MAX);
+    Ok(TickResult { done: sessions + failures + addresses, more })
 }

@@ -4,20 +4,20 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::input::{Environment, Phase};
-use super::run::{self, Outcome, Reached};
+use super::input::{Environment, HookPhase};
+use super::run::{self, GatewaySandbox, HookOutcome};
 use super::sealed::{self, destination};
 use super::store::{self, Hook};
 use crate::app::App;
-use crate::ctx::{Ctx, List, Tx};
+use crate::ctx::{Ctx, ListKey, Tx};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::{BootHookId, Json, SandboxRef};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::outbox::{EventType, event_types};
 use crate::role::Role;
-use crate::seal::joined;
+use crate::seal::join_parts;
 
 /// Maximum number of hooks of one sandbox, both phases together.
 pub const HOOKS_MAX: i64 = 32;
@@ -32,7 +32,7 @@ pub struct NewHook {
     /// Name, unique in the sandbox and phase.
     pub name: String,
     /// When and where it runs.
-    pub phase: Phase,
+    pub phase: HookPhase,
     /// Command.
     pub command: String,
     /// Working directory inside the sandbox.
@@ -49,7 +49,7 @@ pub struct NewHook {
 
 /// A partial update of a hook. `None` leaves the field unchanged.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
+pub struct HookUpdate {
     /// New command.
     pub command: Option<String>,
     /// New working directory.
@@ -66,8 +66,8 @@ pub struct Change {
 
 /// Requires a global admin for hooks that run on Shoreguard's host: the admin of one gateway has no rights on this
 /// host.
-fn may_write(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
-    if phase == Phase::PostCreate || ctx.is_global_admin() {
+fn check_may_write(ctx: &Ctx, phase: HookPhase) -> Result<(), Error> {
+    if phase == HookPhase::PostCreate || ctx.is_global_admin() {
         return Ok(());
     }
     let why = "hooks before the creation run on the server's host: only a global admin writes them";
@@ -75,29 +75,29 @@ fn may_write(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
 }
 
 /// Returns an error if hooks of the phase are disabled.
-fn switched_on(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
+fn check_enabled(ctx: &Ctx, phase: HookPhase) -> Result<(), Error> {
     match phase {
-        Phase::PreCreate => run::folder(ctx.app()).map(|_| ()),
-        Phase::PostCreate => Ok(()),
+        HookPhase::PreCreate => run::folder(ctx.app()).map(|_| ()),
+        HookPhase::PostCreate => Ok(()),
     }
 }
 
 /// Validates the combination of phase, working directory and variables.
-fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Error> {
-    if phase == Phase::PreCreate && !workdir.is_empty() {
+fn check_phase(phase: HookPhase, workdir: &str, environment: &Environment) -> Result<(), Error> {
+    if phase == HookPhase::PreCreate && !workdir.is_empty() {
         return Err(Error::invalid("workdir", "must be empty for a pre-create hook"));
     }
-    environment.fits("environment", phase)
+    environment.check_phase("environment", phase)
 }
 
-fn note(ctx: &Ctx, place: &SandboxRef, hook: &Hook) {
-    ctx.detail("workspace", place.workspace());
-    ctx.detail("boot_hook_id", hook.id.get());
-    ctx.detail("name", hook.name.as_str());
-    ctx.detail("phase", hook.phase.as_str());
+fn add_to_audit(ctx: &Ctx, place: &SandboxRef, hook: &Hook) {
+    ctx.add_audit_detail("workspace", place.workspace());
+    ctx.add_audit_detail("boot_hook_id", hook.id.get());
+    ctx.add_audit_detail("name", hook.name.as_str());
+    ctx.add_audit_detail("phase", hook.phase.as_str());
 }
 
-async fn tell(
+async fn emit_event(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     place: &SandboxRef,
@@ -106,21 +106,21 @@ async fn tell(
 ) -> Result<(), Error> {
     payload["sandbox"] = place.sandbox().into();
     payload["workspace"] = place.workspace().into();
-    tx.emit(ctx.event(event_type, payload).on(place.gateway.clone())).await
+    tx.emit(ctx.new_event(event_type, payload).with_gateway(place.gateway.clone())).await
 }
 
-fn about(hook: &Hook) -> Value {
+fn event_payload(hook: &Hook) -> Value {
     json!({ "boot_hook_id": hook.id.get(), "name": hook.name, "phase": hook.phase.as_str() })
 }
 
 /// Creates a hook as the last one of its phase.
 pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook, Error> {
-    ctx.detail("workspace", place.workspace());
-    ctx.detail("name", new.name.as_str());
-    ctx.detail("phase", new.phase.as_str());
-    may_write(ctx, new.phase)?;
-    switched_on(ctx, new.phase)?;
-    fits(new.phase, &new.workdir, &new.environment)?;
+    ctx.add_audit_detail("workspace", place.workspace());
+    ctx.add_audit_detail("name", new.name.as_str());
+    ctx.add_audit_detail("phase", new.phase.as_str());
+    check_may_write(ctx, new.phase)?;
+    check_enabled(ctx, new.phase)?;
+    check_phase(new.phase, &new.workdir, &new.environment)?;
     let now = ctx.now();
     let mut hook = Hook {
         id: BootHookId(0),
@@ -155,29 +155,30 @@ pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook,
                 let why = format!("a sandbox may have at most {HOOKS_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
-            if store::count_on(tx, &place.gateway.name).await? > HOOKS_OF_GATEWAY_MAX {
+            if store::count_on_gateway(tx, &place.gateway.name).await? > HOOKS_OF_GATEWAY_MAX {
                 let why = format!("a gateway may have at most {HOOKS_OF_GATEWAY_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
-            tell(ctx, tx, place, event_types::BOOT_HOOK_CREATED, about(&created)).await?;
+            emit_event(ctx, tx, place, event_types::BOOT_HOOK_CREATED, event_payload(&created))
+                .await?;
             Ok(created)
         })
         .await?;
-    ctx.detail("boot_hook_id", created.id.get());
+    ctx.add_audit_detail("boot_hook_id", created.id.get());
     Ok(created)
 }
 
-async fn found(conn: &mut Conn, place: &SandboxRef, id: BootHookId) -> Result<Hook, Error> {
-    store::by_id(conn, place, id).await?.ok_or_else(|| Error::missing(Kind::BootHook, id))
+async fn find(conn: &mut Conn, place: &SandboxRef, id: BootHookId) -> Result<Hook, Error> {
+    store::by_id(conn, place, id).await?.ok_or_else(|| Error::not_found(ResourceKind::BootHook, id))
 }
 
 /// Returns a hook of a sandbox.
 pub async fn get(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Hook, Error> {
-    Ok(shown(ctx, found(&mut ctx.db().read().await?, place, id).await?))
+    Ok(hide_output(ctx, find(&mut ctx.db().read().await?, place, id).await?))
 }
 
 /// Removes the last output unless the caller is an admin. The caller of a manual run gets the output in its response.
-fn shown(ctx: &Ctx, hook: Hook) -> Hook {
+fn hide_output(ctx: &Ctx, hook: Hook) -> Hook {
     let last_output = hook.last_output.filter(|_| ctx.role() >= Role::Admin);
     Hook { last_output, ..hook }
 }
@@ -186,29 +187,30 @@ fn shown(ctx: &Ctx, hook: Hook) -> Hook {
 pub async fn list(
     ctx: &Ctx,
     place: &SandboxRef,
-    phase: Option<Phase>,
+    phase: Option<HookPhase>,
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Hook>, String), Error> {
-    let filter = joined(&[
+    let filter = join_parts(&[
         place.gateway.name.as_bytes(),
         place.workspace().as_bytes(),
         place.sandbox().as_bytes(),
-        phase.map_or("", Phase::as_str).as_bytes(),
+        phase.map_or("", HookPhase::as_str).as_bytes(),
     ]);
-    let list = List { method: "ListBootHooks", filter: &filter, order: "phase,order,id" };
-    let page = ctx.page::<(String, i64, i64)>(list, size, token)?;
+    let list = ListKey { method: "ListBootHooks", filter: &filter, order: "phase,order,id" };
+    let page = ctx.page_request::<(String, i64, i64)>(list, size, token)?;
     let after = page.after();
-    let after = after.and_then(|(phase, order, id)| Some((Phase::from_word(phase)?, *order, *id)));
+    let after =
+        after.and_then(|(phase, order, id)| Some((HookPhase::from_word(phase)?, *order, *id)));
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, place, phase, after, page.limit()).await?;
     let position = |last: &Hook| (last.phase.as_str().to_owned(), last.order, last.id.get());
     let (hooks, next) = page.finish(rows, position)?;
-    Ok((hooks.into_iter().map(|hook| shown(ctx, hook)).collect(), next))
+    Ok((hooks.into_iter().map(|hook| hide_output(ctx, hook)).collect(), next))
 }
 
 /// Applies a change. Stored variables are never passed to a different command.
-fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
+fn apply(app: &App, hook: &mut Hook, change: HookUpdate) -> Result<(), Error> {
     let before = destination(hook);
     hook.command = change.command.unwrap_or_else(|| std::mem::take(&mut hook.command));
     hook.workdir = change.workdir.unwrap_or_else(|| std::mem::take(&mut hook.workdir));
@@ -217,14 +219,14 @@ fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
     hook.continue_on_failure = change.continue_on_failure.unwrap_or(hook.continue_on_failure);
     match change.environment {
         Some(environment) => {
-            fits(hook.phase, &hook.workdir, &environment)?;
+            check_phase(hook.phase, &hook.workdir, &environment)?;
             sealed::seal(app, hook, &environment)
         }
         None if hook.env_json.is_some() && destination(hook) != before => {
             let why = "must be set again with `command` or `workdir`: its values are bound to them";
             Err(Error::invalid("environment", why))
         }
-        None => fits(hook.phase, &hook.workdir, &Environment::default()),
+        None => check_phase(hook.phase, &hook.workdir, &Environment::default()),
     }
 }
 
@@ -233,24 +235,25 @@ pub async fn update(
     ctx: &Ctx,
     place: &SandboxRef,
     id: BootHookId,
-    change: Change,
+    change: HookUpdate,
     given_etag: &str,
 ) -> Result<Hook, Error> {
     let (app, now) = (ctx.app(), ctx.now());
     let updated = ctx
         .transaction(async |tx| {
-            let mut hook = found(tx, place, id).await?;
-            note(ctx, place, &hook);
-            may_write(ctx, hook.phase)?;
-            switched_on(ctx, hook.phase)?;
-            etag::check(given_etag, hook.version, Kind::BootHook, id)?;
+            let mut hook = find(tx, place, id).await?;
+            add_to_audit(ctx, place, &hook);
+            check_may_write(ctx, hook.phase)?;
+            check_enabled(ctx, hook.phase)?;
+            etag::check(given_etag, hook.version, ResourceKind::BootHook, id)?;
             apply(app, &mut hook, change)?;
             hook.updated_at = now;
             hook.version += 1;
             if !store::update(tx, place, &hook).await? {
-                return Err(Error::conflict(Kind::BootHook, id));
+                return Err(Error::conflict(ResourceKind::BootHook, id));
             }
-            tell(ctx, tx, place, event_types::BOOT_HOOK_UPDATED, about(&hook)).await?;
+            emit_event(ctx, tx, place, event_types::BOOT_HOOK_UPDATED, event_payload(&hook))
+                .await?;
             Ok(hook)
         })
         .await?;
@@ -265,14 +268,14 @@ pub async fn delete(
     given_etag: &str,
 ) -> Result<(), Error> {
     ctx.transaction(async |tx| {
-        let hook = found(tx, place, id).await?;
-        note(ctx, place, &hook);
-        may_write(ctx, hook.phase)?;
-        etag::check(given_etag, hook.version, Kind::BootHook, id)?;
+        let hook = find(tx, place, id).await?;
+        add_to_audit(ctx, place, &hook);
+        check_may_write(ctx, hook.phase)?;
+        etag::check(given_etag, hook.version, ResourceKind::BootHook, id)?;
         if !store::delete(tx, place, id, hook.version).await? {
-            return Err(Error::conflict(Kind::BootHook, id));
+            return Err(Error::conflict(ResourceKind::BootHook, id));
         }
-        tell(ctx, tx, place, event_types::BOOT_HOOK_DELETED, about(&hook)).await
+        emit_event(ctx, tx, place, event_types::BOOT_HOOK_DELETED, event_payload(&hook)).await
     })
     .await?;
     Ok(())
@@ -282,13 +285,13 @@ pub async fn delete(
 pub async fn reorder(
     ctx: &Ctx,
     place: &SandboxRef,
-    phase: Phase,
+    phase: HookPhase,
     ids: &[BootHookId],
 ) -> Result<Vec<Hook>, Error> {
-    ctx.detail("workspace", place.workspace());
-    ctx.detail("phase", phase.as_str());
-    ctx.detail("count", ids.len());
-    may_write(ctx, phase)?;
+    ctx.add_audit_detail("workspace", place.workspace());
+    ctx.add_audit_detail("phase", phase.as_str());
+    ctx.add_audit_detail("count", ids.len());
+    check_may_write(ctx, phase)?;
     let now = ctx.now();
     let ordered = ctx
         .transaction(async |tx| {
@@ -306,11 +309,11 @@ pub async fn reorder(
             {
                 (hook.order, hook.updated_at, hook.version) = (order, now, hook.version + 1);
                 if !store::update(tx, place, hook).await? {
-                    return Err(Error::conflict(Kind::BootHook, hook.id));
+                    return Err(Error::conflict(ResourceKind::BootHook, hook.id));
                 }
             }
             let payload = json!({ "phase": phase.as_str(), "count": hooks.len() });
-            tell(ctx, tx, place, event_types::BOOT_HOOK_REORDERED, payload).await?;
+            emit_event(ctx, tx, place, event_types::BOOT_HOOK_REORDERED, payload).await?;
             Ok(hooks)
         })
         .await?;
@@ -318,24 +321,24 @@ pub async fn reorder(
 }
 
 /// Runs a hook now, even if it is disabled. A failure of the hook is a result, not an error.
-pub async fn run_now(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Outcome, Error> {
+pub async fn run_now(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<HookOutcome, Error> {
     let hook = get(ctx, place, id).await?;
-    note(ctx, place, &hook);
-    switched_on(ctx, hook.phase)?;
+    add_to_audit(ctx, place, &hook);
+    check_enabled(ctx, hook.phase)?;
     let stop = ctx.app().stop.child_token();
-    let _live = ctx.live_work(Role::Operator, &stop);
+    let _live = ctx.register_work(Role::Operator, &stop);
     let outcome = match hook.phase {
-        Phase::PreCreate => run::on_host(ctx, place, &hook, &stop).await?,
-        Phase::PostCreate => {
-            let inside = Reached::new(ctx.app(), place);
-            run::in_sandbox(ctx, place, &hook, &inside, &stop).await?
+        HookPhase::PreCreate => run::run_on_host(ctx, place, &hook, &stop).await?,
+        HookPhase::PostCreate => {
+            let inside = GatewaySandbox::new(ctx.app(), place);
+            run::run_in_sandbox(ctx, place, &hook, &inside, &stop).await?
         }
     };
-    ctx.detail("status", outcome.status.as_str());
+    ctx.add_audit_detail("status", outcome.status.as_str());
     Ok(outcome)
 }
 
 /// Returns the number of hooks that are deleted with a gateway.
-pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
-    store::count_on(conn, gateway).await
+pub async fn count_on_gateway(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+    store::count_on_gateway(conn, gateway).await
 }

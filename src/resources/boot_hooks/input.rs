@@ -32,7 +32,7 @@ pub const TIMEOUT_SECONDS_DEFAULT: i32 = 30;
 
 words! {
     /// When and where a hook runs.
-    pub enum Phase {
+    pub enum HookPhase {
         /// Before the creation, on Shoreguard's host.
         PreCreate = "pre_create",
         /// After the creation, inside the sandbox.
@@ -42,7 +42,7 @@ words! {
 
 words! {
     /// Result of a run.
-    pub enum Status {
+    pub enum HookStatus {
         /// Exit code 0.
         Success = "success",
         /// Any other result.
@@ -51,7 +51,7 @@ words! {
 }
 
 /// Parses the sandbox of a hook, on the gateway of the call. An empty workspace means `default`.
-pub fn place(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef, Error> {
+pub fn sandbox_ref(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef, Error> {
     let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
     for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -67,7 +67,7 @@ pub fn place(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef
         }
     }
     let name = SandboxName { workspace, name: sandbox };
-    Ok(SandboxRef { gateway: ctx.on_gateway()?.clone(), name })
+    Ok(SandboxRef { gateway: ctx.required_gateway()?.clone(), name })
 }
 
 /// Checks the length of a text and rejects control characters other than newline and tab.
@@ -102,12 +102,12 @@ pub fn name(field: &str, text: String) -> Result<String, Error> {
 /// Parses a command, which must have at least one word.
 pub fn command(field: &str, text: String) -> Result<String, Error> {
     bounded(field, &text, COMMAND_CHARACTERS_MAX)?;
-    words_of(&text).map_err(|why| Error::invalid(field, why))?;
+    split_words(&text).map_err(|why| Error::invalid(field, why))?;
     Ok(text)
 }
 
 /// Splits a command into words like a POSIX shell. The result has at least one word.
-pub fn words_of(command: &str) -> Result<Vec<String>, &'static str> {
+pub fn split_words(command: &str) -> Result<Vec<String>, &'static str> {
     let words = shlex::split(command).ok_or("has a quote or backslash that is not closed")?;
     match words.first() {
         None => Err("must not be empty"),
@@ -136,7 +136,7 @@ pub fn timeout(field: &str, seconds: i32) -> Result<i64, Error> {
 
 /// Names of variables that the loader, shells and interpreters use to choose what runs; a trailing `*` matches any
 /// suffix. Authors of a hook's variables must not be able to choose what runs on this host.
-const CHOOSING: &[&str] = &[
+const LOADER_VARIABLES: &[&str] = &[
     "PATH",
     "LD_*",
     "DYLD_*",
@@ -179,13 +179,13 @@ const CHOOSING: &[&str] = &[
     "TMPDIR",
 ];
 /// Prefix of the variables that Shoreguard sets for a hook.
-pub const OURS: &str = "SG_";
+pub const RESERVED_PREFIX: &str = "SG_";
 
 /// Returns whether a variable of this name can be passed to a process on Shoreguard's host.
 #[must_use]
 pub fn is_harmless(name: &str) -> bool {
-    !name.starts_with(OURS)
-        && !CHOOSING.iter().any(|known| match known.strip_suffix('*') {
+    !name.starts_with(RESERVED_PREFIX)
+        && !LOADER_VARIABLES.iter().any(|known| match known.strip_suffix('*') {
             Some(begins) => name.starts_with(begins),
             None => name == *known,
         })
@@ -237,8 +237,8 @@ impl Environment {
     }
 
     /// Rejects variables that must not be passed to a process on Shoreguard's host.
-    pub fn fits(&self, field: &str, phase: Phase) -> Result<(), Error> {
-        match self.0.keys().find(|name| phase == Phase::PreCreate && !is_harmless(name)) {
+    pub fn check_phase(&self, field: &str, phase: HookPhase) -> Result<(), Error> {
+        match self.0.keys().find(|name| phase == HookPhase::PreCreate && !is_harmless(name)) {
             None => Ok(()),
             Some(name) => {
                 Err(Error::invalid(field, format!("must not set `{name}` in a pre-create hook")))
@@ -303,8 +303,15 @@ mod tests {
         for bad in ["", "  ", "\n", "# no", "'", "a \"b", "a \\", "'' a", "a\0b", "a\u{1b}[1m"] {
             assert!(command("command", bad.to_owned()).is_err(), "{bad:?}");
         }
-        assert_eq!(words_of("check  'a b' c\\ d \"e f\"").unwrap(), ["check", "a b", "c d", "e f"]);
-        assert_eq!(words_of("check $HOME; rm `x` | y").unwrap()[1], "$HOME;", "no shell reads it");
+        assert_eq!(
+            split_words("check  'a b' c\\ d \"e f\"").unwrap(),
+            ["check", "a b", "c d", "e f"]
+        );
+        assert_eq!(
+            split_words("check $HOME; rm `x` | y").unwrap()[1],
+            "$HOME;",
+            "no shell reads it"
+        );
         assert!(workdir("workdir", "/w".repeat(WORKDIR_CHARACTERS_MAX / 2)).is_ok());
         assert!(workdir("workdir", "w".repeat(WORKDIR_CHARACTERS_MAX + 1)).is_err());
         assert!(timeout("timeout_seconds", TIMEOUT_SECONDS_MAX).is_ok());
@@ -360,9 +367,17 @@ mod tests {
             "IFS",
         ] {
             let given = environment(name, "x").unwrap();
-            assert!(given.fits("environment", Phase::PreCreate).is_err(), "{name}");
-            assert!(given.fits("environment", Phase::PostCreate).is_ok(), "inside it is their own");
+            assert!(given.check_phase("environment", HookPhase::PreCreate).is_err(), "{name}");
+            assert!(
+                given.check_phase("environment", HookPhase::PostCreate).is_ok(),
+                "inside it is their own"
+            );
         }
-        assert!(environment("TOKEN", "x").unwrap().fits("environment", Phase::PreCreate).is_ok());
+        assert!(
+            environment("TOKEN", "x")
+                .unwrap()
+                .check_phase("environment", HookPhase::PreCreate)
+                .is_ok()
+        );
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Change, NewHook};
-use super::input::{self, Environment, Phase, Status};
-use super::run::Outcome;
+use super::domain::{self, HookUpdate, NewHook};
+use super::input::{self, Environment, HookPhase, HookStatus};
+use super::run::HookOutcome;
 use super::store::Hook;
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::boot_hook_service_server::{BootHookService, BootHookServiceServer};
-use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::call::{Reply, handle_read, handle_write};
 use crate::rpc::wire;
 
 /// The `BootHookService` implementation.
@@ -34,10 +34,10 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::CreateBootHookRequest>,
     ) -> Reply<pb::CreateBootHookResponse> {
-        call_write(&self.0, request, async move |ctx, mut req| {
+        handle_write(&self.0, request, async move |ctx, mut req| {
             let (workspace, sandbox) =
                 (std::mem::take(&mut req.workspace), std::mem::take(&mut req.sandbox));
-            let place = input::place(&ctx, workspace, sandbox)?;
+            let place = input::sandbox_ref(&ctx, workspace, sandbox)?;
             let created = domain::create(&ctx, &place, req.try_into()?).await?;
             Ok(pb::CreateBootHookResponse { boot_hook: Some(created.into()) })
         })
@@ -48,8 +48,8 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::GetBootHookRequest>,
     ) -> Reply<pb::GetBootHookResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = input::place(ctx, req.workspace, req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = input::sandbox_ref(ctx, req.workspace, req.sandbox)?;
             let found = domain::get(ctx, &place, BootHookId(req.boot_hook_id)).await?;
             Ok(pb::GetBootHookResponse { boot_hook: Some(found.into()) })
         })
@@ -60,8 +60,8 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::ListBootHooksRequest>,
     ) -> Reply<pb::ListBootHooksResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = input::place(ctx, req.workspace, req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = input::sandbox_ref(ctx, req.workspace, req.sandbox)?;
             let (phase, size) = (phase(req.phase)?, PageSize::parse(req.page_size)?);
             let (page, next_page_token) =
                 domain::list(ctx, &place, phase, size, &req.page_token).await?;
@@ -75,10 +75,10 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::UpdateBootHookRequest>,
     ) -> Reply<pb::UpdateBootHookResponse> {
-        call_write(&self.0, request, async move |ctx, mut req| {
+        handle_write(&self.0, request, async move |ctx, mut req| {
             let (workspace, sandbox) =
                 (std::mem::take(&mut req.workspace), std::mem::take(&mut req.sandbox));
-            let place = input::place(&ctx, workspace, sandbox)?;
+            let place = input::sandbox_ref(&ctx, workspace, sandbox)?;
             let (id, given_etag) = (BootHookId(req.boot_hook_id), std::mem::take(&mut req.etag));
             let updated = domain::update(&ctx, &place, id, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateBootHookResponse { boot_hook: Some(updated.into()) })
@@ -90,8 +90,8 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::DeleteBootHookRequest>,
     ) -> Reply<pb::DeleteBootHookResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&ctx, req.workspace, req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::sandbox_ref(&ctx, req.workspace, req.sandbox)?;
             domain::delete(&ctx, &place, BootHookId(req.boot_hook_id), &req.etag).await?;
             Ok(pb::DeleteBootHookResponse {})
         })
@@ -102,9 +102,9 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::ReorderBootHooksRequest>,
     ) -> Reply<pb::ReorderBootHooksResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&ctx, req.workspace, req.sandbox)?;
-            let phase = said_phase(req.phase)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::sandbox_ref(&ctx, req.workspace, req.sandbox)?;
+            let phase = required_phase(req.phase)?;
             let ids: Vec<BootHookId> = req.boot_hook_ids.into_iter().map(Into::into).collect();
             let ordered = domain::reorder(&ctx, &place, phase, &ids).await?;
             let boot_hooks = ordered.into_iter().map(Into::into).collect();
@@ -117,8 +117,8 @@ impl BootHookService for BootHooks {
         &self,
         request: Request<pb::RunBootHookRequest>,
     ) -> Reply<pb::RunBootHookResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&ctx, req.workspace, req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::sandbox_ref(&ctx, req.workspace, req.sandbox)?;
             let outcome = domain::run_now(&ctx, &place, BootHookId(req.boot_hook_id)).await?;
             Ok(pb::RunBootHookResponse { outcome: Some(outcome.into()) })
         })
@@ -126,16 +126,16 @@ impl BootHookService for BootHooks {
     }
 }
 
-fn phase(wire: i32) -> Result<Option<Phase>, Error> {
+fn phase(wire: i32) -> Result<Option<HookPhase>, Error> {
     match pb::BootHookPhase::try_from(wire) {
         Ok(pb::BootHookPhase::Unspecified) => Ok(None),
-        Ok(pb::BootHookPhase::PreCreate) => Ok(Some(Phase::PreCreate)),
-        Ok(pb::BootHookPhase::PostCreate) => Ok(Some(Phase::PostCreate)),
+        Ok(pb::BootHookPhase::PreCreate) => Ok(Some(HookPhase::PreCreate)),
+        Ok(pb::BootHookPhase::PostCreate) => Ok(Some(HookPhase::PostCreate)),
         Err(_) => Err(Error::invalid("phase", "must be pre_create or post_create")),
     }
 }
 
-fn said_phase(wire: i32) -> Result<Phase, Error> {
+fn required_phase(wire: i32) -> Result<HookPhase, Error> {
     phase(wire)?.ok_or_else(|| Error::invalid("phase", "must be pre_create or post_create"))
 }
 
@@ -149,7 +149,7 @@ impl TryFrom<pb::CreateBootHookRequest> for NewHook {
         };
         Ok(Self {
             name: input::name("name", req.name)?,
-            phase: said_phase(req.phase)?,
+            phase: required_phase(req.phase)?,
             command: input::command("command", req.command)?,
             workdir: input::workdir("workdir", req.workdir)?,
             environment: Environment::parse("environment", req.environment)?,
@@ -160,12 +160,12 @@ impl TryFrom<pb::CreateBootHookRequest> for NewHook {
     }
 }
 
-impl TryFrom<pb::UpdateBootHookRequest> for Change {
+impl TryFrom<pb::UpdateBootHookRequest> for HookUpdate {
     type Error = Error;
 
     fn try_from(mut req: pb::UpdateBootHookRequest) -> Result<Self, Error> {
         let mut change = Self::default();
-        for path in wire::paths(req.update_mask.take())? {
+        for path in wire::mask_paths(req.update_mask.take())? {
             match path.as_str() {
                 "command" => {
                     let command = std::mem::take(&mut req.command);
@@ -185,27 +185,27 @@ impl TryFrom<pb::UpdateBootHookRequest> for Change {
                 }
                 "enabled" => change.enabled = Some(req.enabled),
                 "continue_on_failure" => change.continue_on_failure = Some(req.continue_on_failure),
-                other => return Err(wire::unchangeable(other)),
+                other => return Err(wire::unchangeable_path(other)),
             }
         }
         Ok(change)
     }
 }
 
-impl From<Phase> for pb::BootHookPhase {
-    fn from(phase: Phase) -> Self {
+impl From<HookPhase> for pb::BootHookPhase {
+    fn from(phase: HookPhase) -> Self {
         match phase {
-            Phase::PreCreate => Self::PreCreate,
-            Phase::PostCreate => Self::PostCreate,
+            HookPhase::PreCreate => Self::PreCreate,
+            HookPhase::PostCreate => Self::PostCreate,
         }
     }
 }
 
-impl From<Status> for pb::BootHookStatus {
-    fn from(status: Status) -> Self {
+impl From<HookStatus> for pb::BootHookStatus {
+    fn from(status: HookStatus) -> Self {
         match status {
-            Status::Success => Self::Success,
-            Status::Failure => Self::Failure,
+            HookStatus::Success => Self::Success,
+            HookStatus::Failure => Self::Failure,
         }
     }
 }
@@ -228,18 +228,18 @@ impl From<Hook> for pb::BootHook {
             enabled: hook.enabled,
             continue_on_failure: hook.continue_on_failure,
             created_by: hook.created_by,
-            create_time: Some(wire::time(hook.created_at)),
-            update_time: Some(wire::time(hook.updated_at)),
-            last_run_time: hook.last_run_at.map(wire::time),
+            create_time: Some(wire::to_timestamp(hook.created_at)),
+            update_time: Some(wire::to_timestamp(hook.updated_at)),
+            last_run_time: hook.last_run_at.map(wire::to_timestamp),
             last_status: last.into(),
             last_output: hook.last_output.unwrap_or_default(),
-            etag: etag::of(hook.version),
+            etag: etag::from_version(hook.version),
         }
     }
 }
 
-impl From<Outcome> for pb::BootHookOutcome {
-    fn from(outcome: Outcome) -> Self {
+impl From<HookOutcome> for pb::BootHookOutcome {
+    fn from(outcome: HookOutcome) -> Self {
         Self {
             boot_hook_id: outcome.hook_id.get(),
             name: outcome.name,

@@ -4,7 +4,7 @@ use diesel::dsl::auto_type;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::input::{Phase, Status};
+use super::input::{HookPhase, HookStatus};
 use crate::clock::Timestamp;
 use crate::db::schema::sandbox_boot_hooks as t;
 use crate::db::types::{BootHookId, Json, SandboxName, SandboxRef};
@@ -30,7 +30,7 @@ pub struct Hook {
     /// Name, unique in the sandbox and phase.
     pub name: String,
     /// When and where it runs.
-    pub phase: Phase,
+    pub phase: HookPhase,
     /// Command.
     pub command: String,
     /// Working directory inside the sandbox.
@@ -56,7 +56,7 @@ pub struct Hook {
     /// When it last ran.
     pub last_run_at: Option<Timestamp>,
     /// Result of the last run.
-    pub last_status: Option<Status>,
+    pub last_status: Option<HookStatus>,
     /// Output of the last run; the reason if it failed without output.
     pub last_output: Option<String>,
     /// Version.
@@ -64,7 +64,7 @@ pub struct Hook {
 }
 
 #[auto_type]
-fn here<'a>(place: &'a SandboxRef) -> _ {
+fn of_sandbox<'a>(place: &'a SandboxRef) -> _ {
     let gateway: &'a str = &place.gateway.name;
     let workspace: &'a str = place.workspace();
     let sandbox: &'a str = place.sandbox();
@@ -72,9 +72,9 @@ fn here<'a>(place: &'a SandboxRef) -> _ {
 }
 
 #[auto_type]
-fn one<'a>(place: &'a SandboxRef, id: BootHookId) -> _ {
+fn by_key<'a>(place: &'a SandboxRef, id: BootHookId) -> _ {
     let id: i64 = id.get();
-    let here: here<'a> = here(place);
+    let here: of_sandbox<'a> = of_sandbox(place);
     here.and(t::id.eq(id))
 }
 
@@ -85,7 +85,7 @@ pub async fn by_id(
     id: BootHookId,
 ) -> Result<Option<Hook>, Error> {
     Ok(on_conn!(conn, |c| t::table
-        .filter(one(place, id))
+        .filter(by_key(place, id))
         .select(Hook::as_select())
         .first(c)
         .await
@@ -93,20 +93,20 @@ pub async fn by_id(
 }
 
 /// Cursor of a page: phase, order and id of the last hook.
-pub type After = (Phase, i64, i64);
+pub type PageCursor = (HookPhase, i64, i64);
 
 /// Returns hooks of a sandbox in the order in which they run.
 pub async fn page(
     conn: &mut Conn,
     place: &SandboxRef,
-    phase: Option<Phase>,
-    after: Option<After>,
+    phase: Option<HookPhase>,
+    after: Option<PageCursor>,
     limit: i64,
 ) -> Result<Vec<Hook>, Error> {
     Ok(on_conn!(conn, |c| {
         // Descending, since `pre_create` sorts after `post_create`.
         let mut query = t::table
-            .filter(here(place))
+            .filter(of_sandbox(place))
             .select(Hook::as_select())
             .order((t::phase.desc(), t::order.asc(), t::id.asc()))
             .limit(limit)
@@ -125,24 +125,28 @@ pub async fn page(
 
 /// Takes the lock for creating or reordering hooks, until the end of the transaction.
 pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
-    conn.serialise(HOOKS_LOCK).await
+    conn.advisory_lock(HOOKS_LOCK).await
 }
 
 /// Returns the number of hooks of a sandbox.
 pub async fn count(conn: &mut Conn, place: &SandboxRef) -> Result<i64, Error> {
-    Ok(on_conn!(conn, |c| t::table.filter(here(place)).count().get_result(c).await)?)
+    Ok(on_conn!(conn, |c| t::table.filter(of_sandbox(place)).count().get_result(c).await)?)
 }
 
 /// Returns the number of hooks on a gateway.
-pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+pub async fn count_on_gateway(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     let query = t::table.filter(t::gateway_name.eq(gateway)).count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }
 
 /// Returns the position after the last hook of a phase.
-pub async fn next_order(conn: &mut Conn, place: &SandboxRef, phase: Phase) -> Result<i64, Error> {
+pub async fn next_order(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    phase: HookPhase,
+) -> Result<i64, Error> {
     let last: Option<i64> = on_conn!(conn, |c| t::table
-        .filter(here(place))
+        .filter(of_sandbox(place))
         .filter(t::phase.eq(phase.as_str()))
         .select(diesel::dsl::max(t::order))
         .first(c)
@@ -179,12 +183,12 @@ pub async fn insert(conn: &mut Conn, new: &Hook) -> Result<Hook, Error> {
         .returning(Hook::as_returning())
         .get_result(c)
         .await);
-    stored.map_err(|error| crate::db::error::about(error.into(), &new.name))
+    stored.map_err(|error| crate::db::error::with_name(error.into(), &new.name))
 }
 
 /// Updates a hook if its stored version is `hook.version - 1`. Returns whether it was updated.
 pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<bool, Error> {
-    let row = t::table.filter(one(place, hook.id)).filter(t::version.eq(hook.version - 1));
+    let row = t::table.filter(by_key(place, hook.id)).filter(t::version.eq(hook.version - 1));
     let set = (
         t::command.eq(&hook.command),
         t::workdir.eq(&hook.workdir),
@@ -201,15 +205,15 @@ pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<
 }
 
 /// Stores the result of a run, without incrementing the version. Returns whether the hook still exists.
-pub async fn ran(
+pub async fn store_run(
     conn: &mut Conn,
     place: &SandboxRef,
     id: BootHookId,
     at: Timestamp,
-    status: Status,
+    status: HookStatus,
     output: &str,
 ) -> Result<bool, Error> {
-    let row = t::table.filter(one(place, id));
+    let row = t::table.filter(by_key(place, id));
     let set =
         (t::last_run_at.eq(at), t::last_status.eq(status.as_str()), t::last_output.eq(output));
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
@@ -222,12 +226,12 @@ pub async fn delete(
     id: BootHookId,
     version: i64,
 ) -> Result<bool, Error> {
-    let row = t::table.filter(one(place, id)).filter(t::version.eq(version));
+    let row = t::table.filter(by_key(place, id)).filter(t::version.eq(version));
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
 /// Returns the number of hooks of a sandbox.
-pub async fn count_of(
+pub async fn count_of_sandbox(
     conn: &mut Conn,
     gateway: &str,
     workspace: &str,
@@ -241,7 +245,7 @@ pub async fn count_of(
 
 /// Deletes the hooks of a deleted sandbox, in the transaction that records the deletion. If `written_by` is given,
 /// deletes only hooks created at or before that time. Returns the number of deleted hooks.
-pub async fn delete_of(
+pub async fn delete_of_sandbox(
     conn: &mut Conn,
     gateway: &str,
     sandbox: &SandboxName,

@@ -15,8 +15,8 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
-use crate::error::{Error, Kind, Reason};
-use crate::net::guard::host_of;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::net::guard::accounting_address;
 use crate::outbox::event_types;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
@@ -24,21 +24,21 @@ use crate::secret::Secret;
 use crate::words;
 
 /// Lifetime of a code.
-pub const LIFE: Duration = Duration::from_mins(10);
+pub const LIFETIME: Duration = Duration::from_mins(10);
 /// Minimum interval between two polls of a client.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an expired code is stored, so that its client gets the error `Expired`.
-pub const KEPT: Duration = Duration::from_mins(10);
+pub const KEEP_EXPIRED_FOR: Duration = Duration::from_mins(10);
 /// Maximum number of pending codes per network.
 pub const PENDING_MAX: i64 = 20;
 /// Maximum number of codes in total, including expired codes that are still stored.
 pub const CODES_MAX: i64 = 10_000;
 /// Maximum age of the login of the user who approves.
-pub const FRESH: Duration = Duration::from_mins(10);
-/// Wrong codes that a user can enter per [`WINDOW`].
-pub const TRIES_MAX: i64 = 5;
+pub const LOGIN_AGE_MAX: Duration = Duration::from_mins(10);
+/// Wrong codes that a user can enter per [`ATTEMPT_WINDOW`].
+pub const ATTEMPTS_MAX: i64 = 5;
 /// Window in which wrong codes are counted.
-pub const WINDOW: Duration = Duration::from_mins(10);
+pub const ATTEMPT_WINDOW: Duration = Duration::from_mins(10);
 
 /// Consonants only, so that codes do not form words, without letters that look or sound like others.
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
@@ -50,7 +50,7 @@ const DRAWS_MAX: u32 = 3;
 
 words! {
     /// State of a code.
-    pub enum State {
+    pub enum CodeState {
         /// Not decided yet.
         Pending = "pending",
         /// Its client can get tokens, once.
@@ -80,7 +80,7 @@ impl UserCode {
         Ok(Self(letters))
     }
 
-    fn draw() -> Result<Self, Error> {
+    fn generate() -> Result<Self, Error> {
         let mut letters = String::with_capacity(LETTERS_IN_CODE);
         while letters.len() < LETTERS_IN_CODE {
             let mut byte = [0];
@@ -95,7 +95,7 @@ impl UserCode {
     }
 
     /// Returns the form shown to users.
-    fn shown(&self) -> String {
+    fn display(&self) -> String {
         let (first, second) = self.0.split_at(LETTERS_IN_CODE / 2);
         format!("{first}-{second}")
     }
@@ -107,7 +107,7 @@ impl UserCode {
 
 /// A new code, shown once.
 #[derive(Debug)]
-pub struct Asked {
+pub struct NewDeviceCode {
     /// Code that the client polls with.
     pub device_code: Secret,
     /// Code that the user enters.
@@ -119,26 +119,30 @@ pub struct Asked {
 /// # Errors
 /// `Exhausted` if its network has too many pending codes, if there are too many codes in total, or if the disk is below
 /// its reserve.
-pub async fn ask(app: &App, gateway: &str, ip: Option<IpAddr>) -> Result<Asked, Error> {
+pub async fn request_code(
+    app: &App,
+    gateway: &str,
+    ip: Option<IpAddr>,
+) -> Result<NewDeviceCode, Error> {
     app.disk.admit(Role::None)?;
     let mut secret = [0; SECRET_BYTES];
     fill_random(&mut secret)?;
     let device_code = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
     let mut draws = DRAWS_MAX;
     loop {
-        let user_code = UserCode::draw()?;
-        match keep(app, gateway, ip, &device_code, &user_code).await {
-            Err(Error::Exists { .. }) if draws > 1 => draws -= 1,
+        let user_code = UserCode::generate()?;
+        match store_code(app, gateway, ip, &device_code, &user_code).await {
+            Err(Error::AlreadyExists { .. }) if draws > 1 => draws -= 1,
             Err(error) => return Err(error),
             Ok(()) => {
-                let user_code = Secret::new(user_code.shown());
-                return Ok(Asked { device_code: Secret::new(device_code), user_code });
+                let user_code = Secret::new(user_code.display());
+                return Ok(NewDeviceCode { device_code: Secret::new(device_code), user_code });
             }
         }
     }
 }
 
-async fn keep(
+async fn store_code(
     app: &App,
     gateway: &str,
     ip: Option<IpAddr>,
@@ -146,44 +150,44 @@ async fn keep(
     user_code: &UserCode,
 ) -> Result<(), Error> {
     let now = app.clock.now();
-    let network = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
+    let network = ip.map(|ip| accounting_address(ip).to_string()).unwrap_or_default();
     let client_ip = ip.map(|ip| ip.to_canonical().to_string());
-    let new = store::New {
-        device_hash: &device_hash(device_code),
+    let new = store::NewCodeRow {
+        device_hash: &hash_device_code(device_code),
         user_hash: &user_code.hash(app),
         gateway,
         client_ip: client_ip.as_deref(),
         network: &network,
         now,
-        expires_at: now.plus(LIFE),
+        expires_at: now.plus(LIFETIME),
     };
     app.db
         .transaction(async |conn| {
             let (ours, all) = store::count(conn, &network, now).await?;
             if ours >= PENDING_MAX || all >= CODES_MAX {
-                return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in: LIFE });
+                return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in: LIFETIME });
             }
             store::insert(conn, &new).await
         })
         .await
 }
 
-fn device_hash(code: &str) -> String {
+fn hash_device_code(code: &str) -> String {
     hex(&Sha256::digest(code.as_bytes()))
 }
 
 /// Result of a poll.
 #[derive(Debug)]
-pub enum Polled {
+pub enum PollResult {
     /// Approved and not yet used.
-    Approved(Approved),
+    Approved(Approval),
     /// No tokens.
-    Not(NoGrant),
+    NotGranted(NoGrantReason),
 }
 
 /// An approval that is not yet used.
 #[derive(Debug)]
-pub struct Approved {
+pub struct Approval {
     id: DeviceCodeId,
     /// User who approved.
     pub user: UserId,
@@ -195,7 +199,7 @@ pub struct Approved {
 
 /// Why a poll returns no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoGrant {
+pub enum NoGrantReason {
     /// Not decided yet.
     Pending,
     /// The client polls too often.
@@ -209,33 +213,33 @@ pub enum NoGrant {
 }
 
 /// Polls the state of a code.
-pub async fn poll(app: &App, gateway: &str, code: &Secret) -> Result<Polled, Error> {
-    let hash = device_hash(code.expose());
+pub async fn poll(app: &App, gateway: &str, code: &Secret) -> Result<PollResult, Error> {
+    let hash = hash_device_code(code.expose());
     let now = app.clock.now();
     app.db
         .transaction(async |conn| {
             let Some(found) = store::by_device_hash(conn, &hash, gateway).await? else {
-                return Ok(Polled::Not(NoGrant::Unknown));
+                return Ok(PollResult::NotGranted(NoGrantReason::Unknown));
             };
             if found.expires_at <= now {
-                return Ok(Polled::Not(NoGrant::Expired));
+                return Ok(PollResult::NotGranted(NoGrantReason::Expired));
             }
-            if !store::note_poll(conn, found.id, now.minus(INTERVAL), now).await? {
-                return Ok(Polled::Not(NoGrant::TooFast));
+            if !store::record_poll(conn, found.id, now.minus(POLL_INTERVAL), now).await? {
+                return Ok(PollResult::NotGranted(NoGrantReason::TooFast));
             }
-            decided(&found)
+            poll_result(&found)
         })
         .await
 }
 
-fn decided(found: &store::Polled) -> Result<Polled, Error> {
+fn poll_result(found: &store::PolledCode) -> Result<PollResult, Error> {
     Ok(match found.state {
-        State::Pending => Polled::Not(NoGrant::Pending),
-        State::Denied => Polled::Not(NoGrant::Denied),
-        State::Consumed => Polled::Not(NoGrant::Unknown),
-        State::Approved => {
+        CodeState::Pending => PollResult::NotGranted(NoGrantReason::Pending),
+        CodeState::Denied => PollResult::NotGranted(NoGrantReason::Denied),
+        CodeState::Consumed => PollResult::NotGranted(NoGrantReason::Unknown),
+        CodeState::Approved => {
             let half = || Error::internal("an approval without an approver");
-            Polled::Approved(Approved {
+            PollResult::Approved(Approval {
                 id: DeviceCodeId(found.id),
                 user: UserId(found.user_id.ok_or_else(half)?),
                 session: SessionId(found.session_id.ok_or_else(half)?),
@@ -246,13 +250,13 @@ fn decided(found: &store::Polled) -> Result<Polled, Error> {
 }
 
 /// Consumes an approval that is unused. Returns whether it was consumed.
-pub async fn consume(ctx: &Ctx, approved: &Approved) -> Result<bool, Error> {
+pub async fn consume(ctx: &Ctx, approved: &Approval) -> Result<bool, Error> {
     ctx.db().transaction(async |conn| store::consume(conn, approved.id).await).await
 }
 
 /// A code without a decision.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingCode {
     pub(super) id: DeviceCodeId,
     pub(super) gateway: String,
     pub(super) client_ip: Option<String>,
@@ -262,7 +266,7 @@ pub struct Pending {
 
 /// Request that a user decides about, to be shown before the decision.
 #[derive(Debug)]
-pub struct Shown {
+pub struct ApprovalRequest {
     /// Gateway that the client wants to access.
     pub gateway: Arc<str>,
     /// Role that the client would have there: that of the user.
@@ -277,7 +281,7 @@ pub struct Shown {
 
 /// Decision of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum UserDecision {
     /// The client gets tokens of the user.
     Approve,
     /// The client gets no tokens.
@@ -289,39 +293,39 @@ pub enum Decision {
 pub async fn decide(
     ctx: &Ctx,
     code: &UserCode,
-    decision: Option<Decision>,
-) -> Result<Shown, Error> {
+    decision: Option<UserDecision>,
+) -> Result<ApprovalRequest, Error> {
     let (user, session) = approver(ctx)?;
-    take_try(ctx, user).await?;
-    let missing = || Error::missing(Kind::DeviceCode, "typed");
+    count_attempt(ctx, user).await?;
+    let missing = || Error::not_found(ResourceKind::DeviceCode, "typed");
     let mut conn = ctx.db().read().await?;
     let pending = store::by_user_hash(&mut conn, &code.hash(ctx.app()), ctx.now()).await?;
     drop(conn);
     let pending = pending.ok_or_else(missing)?;
     let principal = ctx.principal().ok_or_else(missing)?;
-    let seen = ctx.app().snapshot.gateway(principal, &pending.gateway);
+    let seen = ctx.app().snapshot.find_gateway(principal, &pending.gateway);
     let (gateway, role) = seen.filter(|(_, role)| *role > Role::None).ok_or_else(missing)?;
-    ctx.detail("gateway", &*gateway.name);
-    ctx.detail("client_ip", pending.client_ip.clone());
+    ctx.add_audit_detail("gateway", &*gateway.name);
+    ctx.add_audit_detail("client_ip", pending.client_ip.clone());
     ctx.transaction(async |tx| {
         if let Some(decision) = decision {
             let (state, event) = match decision {
-                Decision::Approve => (State::Approved, event_types::DEVICE_CODE_APPROVED),
-                Decision::Deny => (State::Denied, event_types::DEVICE_CODE_DENIED),
+                UserDecision::Approve => (CodeState::Approved, event_types::DEVICE_CODE_APPROVED),
+                UserDecision::Deny => (CodeState::Denied, event_types::DEVICE_CODE_DENIED),
             };
-            let by = store::Decided { state, gateway: gateway.id, user, session };
+            let by = store::NewDecision { state, gateway: gateway.id, user, session };
             if !store::decide(tx, pending.id, &by).await? {
                 return Err(missing());
             }
             let payload = json!({ "user": &*ctx.actor(), "client_ip": pending.client_ip });
-            let event = ctx.event(event, payload).on(gateway.clone());
+            let event = ctx.new_event(event, payload).with_gateway(gateway.clone());
             tx.emit(event).await?;
         }
-        store::give_back(tx, user).await
+        store::refund_attempt(tx, user).await
     })
     .await?;
-    let Pending { client_ip, created_at, expires_at, .. } = pending;
-    Ok(Shown { gateway: gateway.name, role, client_ip, created_at, expires_at })
+    let PendingCode { client_ip, created_at, expires_at, .. } = pending;
+    Ok(ApprovalRequest { gateway: gateway.name, role, client_ip, created_at, expires_at })
 }
 
 /// Returns the user and session of the call. Only a user with a session and a recent login can approve a device (T15).
@@ -332,9 +336,9 @@ fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
     let fresh = ctx
         .caller()
         .and_then(Caller::authenticated_at)
-        .is_some_and(|at| at > ctx.now().minus(FRESH));
+        .is_some_and(|at| at > ctx.now().minus(LOGIN_AGE_MAX));
     if !fresh {
-        let minutes = FRESH.as_secs() / 60;
+        let minutes = LOGIN_AGE_MAX.as_secs() / 60;
         let why = format!("log in again for this: the login is older than {minutes} minutes");
         return Err(Error::refused(Reason::LoginStale, why));
     }
@@ -342,16 +346,18 @@ fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
 }
 
 /// Counts an attempt before the code is looked up, so that concurrent guesses are limited like sequential ones.
-async fn take_try(ctx: &Ctx, user: UserId) -> Result<(), Error> {
+async fn count_attempt(ctx: &Ctx, user: UserId) -> Result<(), Error> {
     let now = ctx.now();
     let (taken, since) = ctx
         .db()
-        .transaction(async |conn| store::take_try(conn, user, now.minus(WINDOW), now).await)
+        .transaction(async |conn| {
+            store::count_attempt(conn, user, now.minus(ATTEMPT_WINDOW), now).await
+        })
         .await?;
-    if taken <= TRIES_MAX {
+    if taken <= ATTEMPTS_MAX {
         return Ok(());
     }
-    let left = since.plus(WINDOW).unix_seconds() - now.unix_seconds();
+    let left = since.plus(ATTEMPT_WINDOW).unix_seconds() - now.unix_seconds();
     let retry_in = Duration::from_secs(u64::try_from(left).unwrap_or_default());
     Err(Error::Exhausted { reason: Reason::RateLimited, retry_in })
 }
@@ -363,7 +369,7 @@ mod tests {
     #[test]
     fn a_user_code_is_parsed_in_any_case_and_spacing() {
         for typed in ["BCDF-GHJK", "bcdfghjk", " bcdf ghjk ", "B-C-D-F-G-H-J-K"] {
-            assert_eq!(UserCode::parse("user_code", typed).unwrap().shown(), "BCDF-GHJK");
+            assert_eq!(UserCode::parse("user_code", typed).unwrap().display(), "BCDF-GHJK");
         }
         for bad in
             ["", "BCDF-GHJ", "BCDF-GHJKL", "ACDF-GHJK", "BCDF_GHJK", "BCDF-GHJ1", "ßCDF-GHJK"]
@@ -374,9 +380,9 @@ mod tests {
 
     #[test]
     fn generated_codes_use_every_letter_and_are_distinct() {
-        let drawn: Vec<_> = (0..200).map(|_| UserCode::draw().unwrap()).collect();
+        let drawn: Vec<_> = (0..200).map(|_| UserCode::generate().unwrap()).collect();
         for code in &drawn {
-            assert_eq!(UserCode::parse("user_code", &code.shown()).unwrap(), *code);
+            assert_eq!(UserCode::parse("user_code", &code.display()).unwrap(), *code);
         }
         let letters: std::collections::BTreeSet<u8> =
             drawn.iter().flat_map(|code| code.0.bytes()).collect();

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::domain::{Pending, State};
+use super::domain::{CodeState, PendingCode};
 use crate::clock::Timestamp;
 use crate::db::schema::{device_codes, device_tries};
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
@@ -15,7 +15,7 @@ use crate::error::Error;
 const CODES_LOCK: i64 = 0x5348_4f52_4445_5649;
 
 /// A code to store.
-pub struct New<'a> {
+pub struct NewCodeRow<'a> {
     /// SHA-256 of the device code.
     pub device_hash: &'a str,
     /// HMAC of the user code.
@@ -36,9 +36,9 @@ pub struct New<'a> {
 /// end of the transaction.
 pub async fn count(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(i64, i64), Error> {
     use device_codes as t;
-    conn.serialise(CODES_LOCK).await?;
+    conn.advisory_lock(CODES_LOCK).await?;
     let counted = on_conn!(conn, |c| {
-        let pending = t::state.eq(State::Pending).and(t::expires_at.gt(now));
+        let pending = t::state.eq(CodeState::Pending).and(t::expires_at.gt(now));
         let ours = t::table.filter(t::network.eq(network).and(pending)).count();
         let ours: i64 = ours.get_result(c).await?;
         let all: i64 = t::table.count().get_result(c).await?;
@@ -48,7 +48,7 @@ pub async fn count(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(i6
 }
 
 /// Stores a code. Returns `Exists` if its hash is in use.
-pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<(), Error> {
+pub async fn insert(conn: &mut Conn, new: &NewCodeRow<'_>) -> Result<(), Error> {
     use device_codes as t;
     let row = (
         t::device_hash.eq(new.device_hash),
@@ -56,7 +56,7 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<(), Error> {
         t::gateway.eq(new.gateway),
         t::client_ip.eq(new.client_ip),
         t::network.eq(new.network),
-        t::state.eq(State::Pending),
+        t::state.eq(CodeState::Pending),
         t::created_at.eq(new.now),
         t::expires_at.eq(new.expires_at),
     );
@@ -67,11 +67,11 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<(), Error> {
 /// A code as polled by its client.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = device_codes)]
-pub struct Polled {
+pub struct PolledCode {
     /// Id.
     pub id: i64,
     /// State.
-    pub state: State,
+    pub state: CodeState,
     /// When it expires.
     pub expires_at: Timestamp,
     /// Gateway of the decision.
@@ -87,11 +87,11 @@ pub async fn by_device_hash(
     conn: &mut Conn,
     hash: &str,
     gateway: &str,
-) -> Result<Option<Polled>, Error> {
+) -> Result<Option<PolledCode>, Error> {
     use device_codes as t;
     let row = on_conn!(conn, |c| t::table
         .filter(t::device_hash.eq(hash).and(t::gateway.eq(gateway)))
-        .select(Polled::as_select())
+        .select(PolledCode::as_select())
         .first(c)
         .await
         .optional())?;
@@ -99,7 +99,7 @@ pub async fn by_device_hash(
 }
 
 /// Records a poll; returns `false` without recording if the last poll was after `since`.
-pub async fn note_poll(
+pub async fn record_poll(
     conn: &mut Conn,
     id: i64,
     since: Timestamp,
@@ -122,26 +122,26 @@ pub async fn by_user_hash(
     conn: &mut Conn,
     hash: &str,
     now: Timestamp,
-) -> Result<Option<Pending>, Error> {
+) -> Result<Option<PendingCode>, Error> {
     use device_codes as t;
     let row: Option<PendingRow> = on_conn!(conn, |c| t::table
         .filter(t::user_hash.eq(hash))
-        .filter(t::state.eq(State::Pending).and(t::expires_at.gt(now)))
+        .filter(t::state.eq(CodeState::Pending).and(t::expires_at.gt(now)))
         .select((t::id, t::gateway, t::client_ip, t::created_at, t::expires_at))
         .first(c)
         .await
         .optional())?;
     let pending = |(id, gateway, client_ip, created_at, expires_at): PendingRow| {
         let id = DeviceCodeId(id);
-        Pending { id, gateway, client_ip, created_at, expires_at }
+        PendingCode { id, gateway, client_ip, created_at, expires_at }
     };
     Ok(row.map(pending))
 }
 
 /// A decision to store.
-pub struct Decided {
+pub struct NewDecision {
     /// New state.
-    pub state: State,
+    pub state: CodeState,
     /// Gateway.
     pub gateway: GatewayId,
     /// User who decided.
@@ -151,10 +151,10 @@ pub struct Decided {
 }
 
 /// Stores a decision if the code is pending. Returns whether it was stored.
-pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &Decided) -> Result<bool, Error> {
+pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &NewDecision) -> Result<bool, Error> {
     use device_codes as t;
     let decided = on_conn!(conn, |c| diesel::update(
-        t::table.filter(t::id.eq(id.get()).and(t::state.eq(State::Pending)))
+        t::table.filter(t::id.eq(id.get()).and(t::state.eq(CodeState::Pending)))
     )
     .set((
         t::state.eq(by.state),
@@ -171,23 +171,27 @@ pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &Decided) -> Result<b
 pub async fn consume(conn: &mut Conn, id: DeviceCodeId) -> Result<bool, Error> {
     use device_codes as t;
     let consumed = on_conn!(conn, |c| diesel::update(
-        t::table.filter(t::id.eq(id.get()).and(t::state.eq(State::Approved)))
+        t::table.filter(t::id.eq(id.get()).and(t::state.eq(CodeState::Approved)))
     )
-    .set(t::state.eq(State::Consumed))
+    .set(t::state.eq(CodeState::Consumed))
     .execute(c)
     .await)?;
     Ok(consumed == 1)
 }
 
 /// Deletes codes that expired before `before`. Returns their number.
-pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
+pub async fn delete_expired(
+    conn: &mut Conn,
+    before: Timestamp,
+    limit: i64,
+) -> Result<usize, Error> {
     use device_codes as t;
     Ok(delete_first!(conn, t, t::expires_at.lt(before), t::id, limit)?)
 }
 
 /// Counts an attempt of a user to decide about a device by its user code, in a new window if the current one began at
 /// or before `since`. Returns the number of attempts and the beginning of the window.
-pub async fn take_try(
+pub async fn count_attempt(
     conn: &mut Conn,
     user: UserId,
     since: Timestamp,
@@ -212,7 +216,7 @@ pub async fn take_try(
 }
 
 /// Refunds the attempt of a correct user code.
-pub async fn give_back(conn: &mut Conn, user: UserId) -> Result<(), Error> {
+pub async fn refund_attempt(conn: &mut Conn, user: UserId) -> Result<(), Error> {
     use device_tries as t;
     on_conn!(conn, |c| diesel::update(
         t::table.filter(t::user_id.eq(user.get()).and(t::tries.gt(0)))
@@ -224,7 +228,7 @@ pub async fn give_back(conn: &mut Conn, user: UserId) -> Result<(), Error> {
 }
 
 /// Deletes the counts of attempts whose window began before `before`.
-pub async fn forget_tries(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
+pub async fn delete_old_attempts(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     use device_tries as t;
     on_conn!(conn, |c| diesel::delete(t::table.filter(t::since.lt(before))).execute(c).await)?;
     Ok(())

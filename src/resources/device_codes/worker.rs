@@ -2,37 +2,37 @@
 
 use std::time::Duration;
 
-use super::domain::{KEPT, WINDOW};
+use super::domain::{ATTEMPT_WINDOW, KEEP_EXPIRED_FOR};
 use super::store;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Codes deleted per transaction.
-const FORGET_MAX: usize = 1_000;
+const DELETE_MAX: usize = 1_000;
 
 /// Worker that deletes expired codes.
 pub const EXPIRY: Worker = Worker {
     name: "device-code-expiry",
-    every: |_| Duration::from_mins(1),
+    interval: |_| Duration::from_mins(1),
     lease: true,
     wake: None,
-    tick: |ctx, lease| Box::pin(forget(ctx, lease)),
+    tick: |ctx, lease| Box::pin(delete_expired(ctx, lease)),
 };
 
-async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
-    let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
+async fn delete_expired(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
+    let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
     let now = ctx.now();
     let done = ctx
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                leases::still_held(conn, held).await?;
+                leases::check_held(conn, held).await?;
             }
-            store::forget_tries(conn, now.minus(WINDOW)).await?;
-            store::forget(conn, now.minus(KEPT), limit).await
+            store::delete_old_attempts(conn, now.minus(ATTEMPT_WINDOW)).await?;
+            store::delete_expired(conn, now.minus(KEEP_EXPIRED_FOR), limit).await
         })
         .await?;
-    Ok(Worked::batch(done, FORGET_MAX))
+    Ok(TickResult::batch(done, DELETE_MAX))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::store::{self, Event, Kept, OfRole, Shown, Wanted};
+use super::store::{self, Event, EventQuery, RoleVisibility, SequenceRange, VisibleEvents};
 use crate::ctx::FleetCtx;
 use crate::db::Db;
 use crate::db::page::PageSize;
@@ -51,7 +51,7 @@ impl Filter {
 
 /// Where a reader starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum StartPosition {
     /// At the oldest stored event.
     Oldest,
     /// After this sequence.
@@ -60,8 +60,8 @@ pub enum Start {
     Now,
 }
 
-impl Start {
-    /// Parses a request's `after_sequence`; -1 means [`Start::Now`] and is accepted only if `now` is set.
+impl StartPosition {
+    /// Parses a request's `after_sequence`; -1 means [`StartPosition::Now`] and is accepted only if `now` is set.
     pub fn parse(after: i64, now: bool) -> Result<Self, Error> {
         match after {
             0 => Ok(Self::Oldest),
@@ -86,21 +86,23 @@ pub struct Page {
 }
 
 /// What a reader can see now.
-pub(super) struct Sight {
-    pub(super) shown: Shown,
+pub(super) struct Visibility {
+    pub(super) visible: VisibleEvents,
     pub(super) gateway: Option<GatewayId>,
 }
 
-fn sight(ctx: &FleetCtx, filter: &Filter) -> Result<Sight, Error> {
-    let gateway = filter.gateway.as_deref().map(|name| ctx.only(name)).transpose()?;
+fn visibility(ctx: &FleetCtx, filter: &Filter) -> Result<Visibility, Error> {
+    let gateway = filter.gateway.as_deref().map(|name| ctx.require_gateway(name)).transpose()?;
     let shown = if ctx.is_global_admin() {
-        Shown::All
+        VisibleEvents::All
     } else {
-        let of =
-            |role| OfRole { names: event_types::names_for(role), gateways: ctx.visible_to(role) };
-        Shown::OfRoles([Role::Viewer, Role::Operator, Role::Admin].map(of))
+        let of = |role| RoleVisibility {
+            names: event_types::names_for(role),
+            gateways: ctx.gateways_with_role(role),
+        };
+        VisibleEvents::OfRoles([Role::Viewer, Role::Operator, Role::Admin].map(of))
     };
-    Ok(Sight { shown, gateway: gateway.map(|gateway| gateway.id) })
+    Ok(Visibility { visible: shown, gateway: gateway.map(|gateway| gateway.id) })
 }
 
 /// Returns the events after a cursor that the caller can see.
@@ -110,59 +112,61 @@ fn sight(ctx: &FleetCtx, filter: &Filter) -> Result<Sight, Error> {
 pub async fn list(
     ctx: &FleetCtx,
     filter: &Filter,
-    from: Start,
+    from: StartPosition,
     size: PageSize,
 ) -> Result<Page, Error> {
-    let sight = sight(ctx, filter)?;
-    read(ctx.db(), &sight, &filter.names, from, size).await
+    let visibility = visibility(ctx, filter)?;
+    read(ctx.db(), &visibility, &filter.names, from, size).await
 }
 
 /// Reads one page. Scans at most [`SCAN_MAX`] events.
 pub(super) async fn read(
     db: &Db,
-    sight: &Sight,
+    visibility: &Visibility,
     names: &[String],
-    from: Start,
+    from: StartPosition,
     size: PageSize,
 ) -> Result<Page, Error> {
-    let wanted = Wanted { shown: &sight.shown, gateway: sight.gateway, names };
+    let wanted = EventQuery { visible: &visibility.visible, gateway: visibility.gateway, names };
     let mut conn = db.read().await?;
-    let kept = store::kept(&mut conn).await?;
-    let mut after = start(from, kept)?;
+    let range = store::sequence_range(&mut conn).await?;
+    let mut after = start_sequence(from, range)?;
     loop {
-        let until = after.saturating_add(SCAN_MAX).min(kept.head);
-        let rows = store::between(&mut conn, &wanted, after, until, size.limit()).await?;
+        let until = after.saturating_add(SCAN_MAX).min(range.head);
+        let rows = store::list_between(&mut conn, &wanted, after, until, size.limit()).await?;
         // Read after the rows, to detect events that retention deleted before they were read.
-        let oldest = store::kept(&mut conn).await?.oldest;
+        let oldest = store::sequence_range(&mut conn).await?.oldest;
         if after + 1 >= oldest {
-            return Ok(page(size, rows, until, kept.head));
+            return Ok(page(size, rows, until, range.head));
         }
-        if from != Start::Oldest {
-            return Err(expired(oldest));
+        if from != StartPosition::Oldest {
+            return Err(cursor_expired(oldest));
         }
         after = oldest - 1;
     }
 }
 
-fn start(from: Start, kept: Kept) -> Result<i64, Error> {
+fn start_sequence(from: StartPosition, range: SequenceRange) -> Result<i64, Error> {
     match from {
-        Start::Oldest => Ok(kept.oldest - 1),
-        Start::Now => Ok(kept.head),
-        Start::After(after) if after > kept.head => {
-            let why = format!("must not be beyond the last event, {}, got {after}", kept.head);
+        StartPosition::Oldest => Ok(range.oldest - 1),
+        StartPosition::Now => Ok(range.head),
+        StartPosition::After(after) if after > range.head => {
+            let why = format!("must not be beyond the last event, {}, got {after}", range.head);
             Err(Error::invalid("after_sequence", why))
         }
-        Start::After(after) if after + 1 < kept.oldest => Err(expired(kept.oldest)),
-        Start::After(after) => Ok(after),
+        StartPosition::After(after) if after + 1 < range.oldest => {
+            Err(cursor_expired(range.oldest))
+        }
+        StartPosition::After(after) => Ok(after),
     }
 }
 
-fn expired(oldest: i64) -> Error {
+fn cursor_expired(oldest: i64) -> Error {
     Error::OutOfRange { why: format!("events before sequence {oldest} are no longer kept") }
 }
 
 fn page(size: PageSize, rows: Vec<Event>, until: i64, head: i64) -> Page {
-    let (events, cut) = size.cut(rows);
+    let (events, cut) = size.truncate(rows);
     let next_after = match events.last() {
         Some(last) if cut => last.sequence,
         Some(_) | None => until,
@@ -173,10 +177,10 @@ fn page(size: PageSize, rows: Vec<Event>, until: i64, head: i64) -> Page {
 /// Reads events for a stream.
 pub struct Follower {
     filter: Filter,
-    from: Start,
-    moved: watch::Receiver<i64>,
-    told: i64,
-    told_at: Instant,
+    from: StartPosition,
+    head: watch::Receiver<i64>,
+    reported: i64,
+    reported_at: Instant,
 }
 
 impl Follower {
@@ -184,22 +188,22 @@ impl Follower {
     ///
     /// # Errors
     /// `OutOfRange` if the cursor is older than the stored events.
-    pub async fn start(ctx: &FleetCtx, filter: Filter, from: Start) -> Result<Self, Error> {
-        sight(ctx, &filter)?;
-        let moved = ctx.app().feed.watch();
+    pub async fn start(ctx: &FleetCtx, filter: Filter, from: StartPosition) -> Result<Self, Error> {
+        visibility(ctx, &filter)?;
+        let moved = ctx.app().feed.subscribe();
         let mut conn = ctx.db().read().await?;
-        let after = start(from, store::kept(&mut conn).await?)?;
-        // `Start::Oldest` is not resolved until the first read, since retention may delete events in between.
-        let from = if from == Start::Oldest { from } else { Start::After(after) };
-        Ok(Self { filter, from, moved, told: after, told_at: Instant::now() })
+        let after = start_sequence(from, store::sequence_range(&mut conn).await?)?;
+        // `StartPosition::Oldest` is not resolved until the first read, since retention may delete events in between.
+        let from = if from == StartPosition::Oldest { from } else { StartPosition::After(after) };
+        Ok(Self { filter, from, head: moved, reported: after, reported_at: Instant::now() })
     }
 
     /// Returns the cursor that it continues from; 0 means the oldest event.
     #[must_use]
-    pub fn at(&self) -> i64 {
+    pub fn cursor(&self) -> i64 {
         match self.from {
-            Start::After(at) => at,
-            Start::Oldest | Start::Now => 0,
+            StartPosition::After(at) => at,
+            StartPosition::Oldest | StartPosition::Now => 0,
         }
     }
 
@@ -208,14 +212,14 @@ impl Follower {
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<Page, Error> {
         let size = PageSize::parse(WATCH_BATCH)?;
         loop {
-            self.moved.borrow_and_update();
+            self.head.borrow_and_update();
             let page = list(ctx, &self.filter, self.from, size).await?;
-            self.from = Start::After(page.next_after);
-            let tells_at = self.told_at + CURSOR_EVERY;
-            let silent = page.next_after > self.told;
-            if !page.events.is_empty() || (silent && Instant::now() >= tells_at) {
-                self.told = page.next_after;
-                self.told_at = Instant::now();
+            self.from = StartPosition::After(page.next_after);
+            let report_at = self.reported_at + CURSOR_EVERY;
+            let silent = page.next_after > self.reported;
+            if !page.events.is_empty() || (silent && Instant::now() >= report_at) {
+                self.reported = page.next_after;
+                self.reported_at = Instant::now();
                 return Ok(page);
             }
             if page.more {
@@ -223,8 +227,8 @@ impl Follower {
             }
             tokio::select! {
                 // Cannot fail: the sender lives as long as the process.
-                _ = self.moved.changed() => {}
-                () = tokio::time::sleep_until(tells_at), if silent => {}
+                _ = self.head.changed() => {}
+                () = tokio::time::sleep_until(report_at), if silent => {}
             }
         }
     }

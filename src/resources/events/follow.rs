@@ -14,7 +14,7 @@ use crate::error::Error;
 const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// Starts polling, until the process stops.
-pub fn follow(app: &Arc<App>) {
+pub fn start_polling(app: &Arc<App>) {
     // On SQLite, there is no other replica.
     if app.db.engine() == Engine::Postgres {
         let app_of_task = Arc::clone(app);
@@ -31,8 +31,8 @@ async fn poll(app: &App) {
         if !reads {
             begins.notified().await;
         }
-        match head(app).await {
-            Ok(head) => app.feed.moved_to(head),
+        match read_head(app).await {
+            Ok(head) => app.feed.advance_head(head),
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "events cannot be followed");
             }
@@ -41,7 +41,7 @@ async fn poll(app: &App) {
     }
 }
 
-async fn head(app: &App) -> Result<i64, Error> {
+async fn read_head(app: &App) -> Result<i64, Error> {
     let mut conn = app.db.read().await?;
-    Ok(store::kept(&mut conn).await?.head)
+    Ok(store::sequence_range(&mut conn).await?.head)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Filter, Follower, Start};
+use super::domain::{self, Filter, Follower, StartPosition};
 use super::store::Event;
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -12,8 +12,8 @@ use crate::outbox::event_types::{self, Audience};
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
 use crate::role::Role;
-use crate::rpc::call::{Reply, call};
-use crate::rpc::streams::{Stream, call_stream};
+use crate::rpc::call::{Reply, handle_read};
+use crate::rpc::streams::{ResponseStream, handle_stream};
 use crate::rpc::wire;
 
 /// The `EventService` implementation.
@@ -32,9 +32,9 @@ impl EventService for Events {
         &self,
         request: Request<pb::ListEventsRequest>,
     ) -> Reply<pb::ListEventsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let filter = Filter::parse(req.gateway, req.names)?;
-            let start = Start::parse(req.after_sequence, false)?;
+            let start = StartPosition::parse(req.after_sequence, false)?;
             let size = PageSize::parse(req.page_size)?;
             let page = domain::list(ctx, &filter, start, size).await?;
             Ok(pb::ListEventsResponse {
@@ -46,7 +46,7 @@ impl EventService for Events {
         .await
     }
 
-    type WatchEventsStream = Stream<pb::WatchEventsResponse>;
+    type WatchEventsStream = ResponseStream<pb::WatchEventsResponse>;
 
     async fn watch_events(
         &self,
@@ -54,19 +54,20 @@ impl EventService for Events {
     ) -> Reply<Self::WatchEventsStream> {
         let prepare = async move |ctx, req: pb::WatchEventsRequest| {
             let filter = Filter::parse(req.gateway, req.names)?;
-            let start = Start::parse(req.after_sequence, true)?;
+            let start = StartPosition::parse(req.after_sequence, true)?;
             let follower = Follower::start(&ctx, filter, start).await?;
             Ok((ctx, follower))
         };
-        call_stream(&self.0, request, prepare, async move |(ctx, mut follower), sink| {
+        handle_stream(&self.0, request, prepare, async move |(ctx, mut follower), sink| {
             loop {
                 let page = follower.next(&ctx).await?;
                 let last = page.events.last().map(|event| event.sequence);
                 for event in page.events {
                     let sequence = event.sequence;
-                    let needs = event.gateway_id.map(|gateway| (gateway, needed(&event.name)));
+                    let needs =
+                        event.gateway_id.map(|gateway| (gateway, required_role(&event.name)));
                     let event = pb::WatchEventsResponse { event: Some(event.into()), sequence };
-                    sink.send_of(needs, event).await?;
+                    sink.send_if_allowed(needs, event).await?;
                 }
                 if last.is_none() {
                     let sequence = page.next_after;
@@ -79,7 +80,7 @@ impl EventService for Events {
 }
 
 /// Returns the role that a reader needs on the gateway of an event.
-fn needed(name: &str) -> Role {
+fn required_role(name: &str) -> Role {
     match event_types::audience(name) {
         Audience::Gateway(role) => role,
         Audience::GlobalAdmins => Role::Admin,
@@ -93,7 +94,7 @@ impl From<Event> for pb::Event {
             name: event.name,
             gateway: event.gateway.unwrap_or_default(),
             actor: event.actor.unwrap_or_default(),
-            event_time: Some(wire::time(event.occurred_at)),
+            event_time: Some(wire::to_timestamp(event.occurred_at)),
             payload_json: event.payload_json,
         }
     }

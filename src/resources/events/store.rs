@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool};
 use diesel_async::RunQueryDsl;
 
-use crate::access::snapshot::Visible;
+use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::schema::{event_head, events};
 use crate::db::types::GatewayId;
@@ -32,7 +32,7 @@ pub struct Event {
 
 /// Range of readable sequence numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
-pub struct Kept {
+pub struct SequenceRange {
     /// Last assigned sequence number.
     pub head: i64,
     /// First stored sequence number, or the next one to be assigned if no event is stored.
@@ -41,37 +41,37 @@ pub struct Kept {
 
 /// Which events a reader can see.
 #[derive(Debug, Clone)]
-pub enum Shown {
+pub enum VisibleEvents {
     /// All events.
     All,
     /// Events for viewers, operators and admins, each on the gateways where the reader has that role.
-    OfRoles([OfRole; 3]),
+    OfRoles([RoleVisibility; 3]),
 }
 
 /// Events visible to a role on its gateways.
 #[derive(Debug, Clone)]
-pub struct OfRole {
+pub struct RoleVisibility {
     /// Names of the event types.
     pub names: Vec<&'static str>,
     /// Gateways on which the reader has the role.
-    pub gateways: Visible,
+    pub gateways: VisibleGateways,
 }
 
-impl OfRole {
+impl RoleVisibility {
     /// Returns whether it applies to all gateways, and otherwise their ids.
     fn gateways(&self) -> (bool, &[GatewayId]) {
         match &self.gateways {
-            Visible::All => (true, &[]),
-            Visible::Only(ids) => (false, ids),
+            VisibleGateways::All => (true, &[]),
+            VisibleGateways::Only(ids) => (false, ids),
         }
     }
 }
 
 /// Query for events.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct EventQuery<'a> {
     /// Events that the reader can see.
-    pub shown: &'a Shown,
+    pub visible: &'a VisibleEvents,
     /// Only events of this gateway.
     pub gateway: Option<GatewayId>,
     /// Only events with these names; empty matches all.
@@ -79,13 +79,13 @@ pub struct Wanted<'a> {
 }
 
 /// Returns the range of readable sequence numbers.
-pub async fn kept(conn: &mut Conn) -> Result<Kept, Error> {
+pub async fn sequence_range(conn: &mut Conn) -> Result<SequenceRange, Error> {
     let row = event_head::table.select((event_head::sequence, event_head::oldest));
     Ok(on_conn!(conn, |c| row.first(c).await)?)
 }
 
-/// Like [`kept`], and locks it: no other transaction can assign or delete sequence numbers until this one ends.
-pub async fn kept_locked(conn: &mut Conn) -> Result<Kept, Error> {
+/// Like [`sequence_range`], and locks it: no other transaction can assign or delete sequence numbers until this one ends.
+pub async fn lock_sequence_range(conn: &mut Conn) -> Result<SequenceRange, Error> {
     let row = event_head::table.select((event_head::sequence, event_head::oldest));
     Ok(match conn {
         Conn::Pg(c) => row.for_update().first(c).await?,
@@ -95,14 +95,14 @@ pub async fn kept_locked(conn: &mut Conn) -> Result<Kept, Error> {
 }
 
 /// Returns the wanted events with a sequence after `after` and up to `until`, at most `limit`, oldest first.
-pub async fn between(
+pub async fn list_between(
     conn: &mut Conn,
-    wanted: &Wanted<'_>,
+    wanted: &EventQuery<'_>,
     after: i64,
     until: i64,
     limit: i64,
 ) -> Result<Vec<Event>, Error> {
-    let picked = |of: &OfRole| {
+    let picked = |of: &RoleVisibility| {
         let (every, ids) = of.gateways();
         let on_one = events::gateway_id.eq_any(ids.to_vec());
         let on_every = events::gateway_id.is_not_null().and(every.into_sql::<Bool>());
@@ -127,7 +127,7 @@ pub async fn between(
         if let Some(gateway) = wanted.gateway {
             query = query.filter(events::gateway_id.eq(gateway));
         }
-        if let Shown::OfRoles([viewers, operators, admins]) = wanted.shown {
+        if let VisibleEvents::OfRoles([viewers, operators, admins]) = wanted.visible {
             query = query.filter(picked(viewers).or(picked(operators)).or(picked(admins)));
         }
         if !wanted.names.is_empty() {
@@ -138,13 +138,13 @@ pub async fn between(
 }
 
 /// Returns whether there are events without a sequence number.
-pub async fn any_unnumbered(conn: &mut Conn) -> Result<bool, Error> {
+pub async fn has_unnumbered(conn: &mut Conn) -> Result<bool, Error> {
     let waiting = events::table.filter(events::sequence.is_null());
     Ok(on_conn!(conn, |c| diesel::select(diesel::dsl::exists(waiting)).get_result(c).await)?)
 }
 
 /// Assigns sequence numbers after `head` to up to `limit` events, in the order of their ids. Returns their number.
-pub async fn number(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Error> {
+pub async fn assign_sequences(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Error> {
     // The same SQL for both engines; diesel does not support UPDATE ... FROM.
     const NUMBER: &str = "UPDATE events SET sequence = given.place FROM (\
         SELECT id, ROW_NUMBER() OVER (ORDER BY id) + $1 AS place FROM (\
@@ -158,9 +158,9 @@ pub async fn number(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Err
 }
 
 /// Stores the range of readable sequence numbers.
-pub async fn set_kept(conn: &mut Conn, kept: Kept) -> Result<(), Error> {
+pub async fn set_sequence_range(conn: &mut Conn, range: SequenceRange) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::update(event_head::table)
-        .set((event_head::sequence.eq(kept.head), event_head::oldest.eq(kept.oldest)))
+        .set((event_head::sequence.eq(range.head), event_head::oldest.eq(range.oldest)))
         .execute(c)
         .await)?;
     Ok(())
@@ -182,7 +182,7 @@ pub async fn first(
 }
 
 /// Deletes the events up to a sequence.
-pub async fn delete_to(conn: &mut Conn, sequence: i64) -> Result<usize, Error> {
+pub async fn delete_up_to(conn: &mut Conn, sequence: i64) -> Result<usize, Error> {
     let old = events::table.filter(events::sequence.le(sequence));
     Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
 }

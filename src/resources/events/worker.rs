@@ -2,74 +2,74 @@
 
 use std::time::Duration;
 
-use super::store::{self, Kept};
+use super::store::{self, SequenceRange};
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Events sequenced per transaction.
-const NUMBER_MAX: usize = 500;
+const SEQUENCE_MAX: usize = 500;
 /// Events deleted per transaction.
-const FORGET_MAX: usize = 1_000;
+const DELETE_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Worker that assigns sequence numbers. It runs on all replicas: the row of the last sequence is the lock. The replica
 /// that wrote an event is woken; the others check periodically for events of crashed replicas.
 pub const SEQUENCER: Worker = Worker {
     name: "event-sequencer",
-    every: |_| Duration::from_secs(1),
+    interval: |_| Duration::from_secs(1),
     lease: false,
-    wake: Some(|app| app.feed.to_number()),
-    tick: |ctx, _| Box::pin(number(ctx)),
+    wake: Some(|app| app.feed.sequencer_wakeup()),
+    tick: |ctx, _| Box::pin(sequence_events(ctx)),
 };
 
 /// Worker that deletes events older than the retention.
 pub const RETENTION: Worker = Worker {
     name: "event-retention",
-    every: |_| Duration::from_mins(10),
+    interval: |_| Duration::from_mins(10),
     lease: true,
     wake: None,
-    tick: |ctx, lease| Box::pin(forget(ctx, lease)),
+    tick: |ctx, lease| Box::pin(delete_old(ctx, lease)),
 };
 
-async fn number(ctx: &Ctx) -> Result<Worked, Error> {
-    if !store::any_unnumbered(&mut ctx.db().read().await?).await? {
-        return Ok(Worked::NOTHING);
+async fn sequence_events(ctx: &Ctx) -> Result<TickResult, Error> {
+    if !store::has_unnumbered(&mut ctx.db().read().await?).await? {
+        return Ok(TickResult::IDLE);
     }
     let (done, head) = ctx
         .db()
         .transaction(async |conn| {
-            let Kept { head, oldest } = store::kept_locked(conn).await?;
-            let done = store::number(conn, head, limit(NUMBER_MAX)).await?;
+            let SequenceRange { head, oldest } = store::lock_sequence_range(conn).await?;
+            let done = store::assign_sequences(conn, head, limit(SEQUENCE_MAX)).await?;
             let head = head + limit(done);
-            store::set_kept(conn, Kept { head, oldest }).await?;
+            store::set_sequence_range(conn, SequenceRange { head, oldest }).await?;
             Ok((done, head))
         })
         .await?;
-    ctx.app().feed.moved_to(head);
-    Ok(Worked::batch(done, NUMBER_MAX))
+    ctx.app().feed.advance_head(head);
+    Ok(TickResult::batch(done, SEQUENCE_MAX))
 }
 
 /// Deletes in the order of the sequence, so that the stored events have no gap.
-async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
+async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let days = ctx.app().config.events.retention_days;
     let cutoff = ctx.now().minus(DAY * days);
     let done = ctx
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                leases::still_held(conn, held).await?;
+                leases::check_held(conn, held).await?;
             }
-            let kept = store::kept_locked(conn).await?;
-            let first = store::first(conn, kept.oldest, limit(FORGET_MAX)).await?;
+            let range = store::lock_sequence_range(conn).await?;
+            let first = store::first(conn, range.oldest, limit(DELETE_MAX)).await?;
             let last = first.iter().take_while(|(_, at)| *at < cutoff).last();
             let Some((last, _)) = last else { return Ok(0) };
-            store::set_kept(conn, Kept { oldest: last + 1, ..kept }).await?;
-            store::delete_to(conn, *last).await
+            store::set_sequence_range(conn, SequenceRange { oldest: last + 1, ..range }).await?;
+            store::delete_up_to(conn, *last).await
         })
         .await?;
-    Ok(Worked::batch(done, FORGET_MAX))
+    Ok(TickResult::batch(done, DELETE_MAX))
 }
 
 fn limit(rows: usize) -> i64 {

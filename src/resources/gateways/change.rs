@@ -9,22 +9,22 @@ use super::{certificates, domain, findings, worker};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::GatewayRef;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::etag;
 use crate::labels::Labels;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::{effect, label_changes};
-use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
+use crate::upstream::credentials::{AuthMode, Credentials, check_oidc_client};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
-use crate::upstream::generation::{Generation, Pinned};
-use crate::upstream::row::Row;
+use crate::upstream::generation::{Generation, PinnedGeneration};
+use crate::upstream::row::GatewayRow;
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
 /// A partial update of a gateway. `None` leaves the field unchanged.
 #[derive(Debug, Default)]
-pub struct Change {
+pub struct GatewayUpdate {
     /// New endpoint.
     pub endpoint: Option<Endpoint>,
     /// New scheme.
@@ -47,8 +47,8 @@ pub struct Change {
     pub labels: Option<Labels>,
 }
 
-impl Change {
-    fn moves_destination(&self) -> bool {
+impl GatewayUpdate {
+    fn changes_destination(&self) -> bool {
         self.endpoint.is_some()
             || self.scheme.is_some()
             || self.ca_cert.is_some()
@@ -76,10 +76,10 @@ impl Change {
 }
 
 /// Applies a change to a row. A change of the destination drops all secrets that the request does not include (T04).
-fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
+fn apply(app: &App, row: &mut GatewayRow, change: &GatewayUpdate) -> Result<(), Error> {
     let destination = sealed::destination(row);
     if let Some(endpoint) = &change.endpoint {
-        row.endpoint = endpoint.shown();
+        row.endpoint = endpoint.display();
     }
     if let Some(scheme) = change.scheme {
         row.scheme = scheme;
@@ -93,7 +93,7 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
         row.set_oidc_client(None);
     }
     if let Some(pinned) = change.pinned_generation {
-        row.pinned_generation = pinned.map(Pinned);
+        row.pinned_generation = pinned.map(PinnedGeneration);
     }
     if let Some(ca) = &change.ca_cert {
         row.ca_cert.clone_from(ca);
@@ -109,24 +109,24 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     }
     let moved = sealed::destination(row) != destination;
     if moved {
-        sealed::seal_into(&app.master, row, &Credentials::default())?;
+        sealed::seal_credentials(&app.master, row, &Credentials::default())?;
     }
     let (mode, scheme) = (row.auth_mode(), row.scheme);
-    fit_oidc(mode, row.oidc_client().as_ref())?;
+    check_oidc_client(mode, row.oidc_client().as_ref())?;
     if let Some(credentials) = &change.credentials {
-        credentials.fit(mode, scheme)?;
-        sealed::seal_into(&app.master, row, credentials)?;
+        credentials.check_mode(mode, scheme)?;
+        sealed::seal_credentials(&app.master, row, credentials)?;
     } else if moved {
         // Valid only if the auth mode needs no credentials: the stored ones were given for another destination.
-        Credentials::default().fit(mode, scheme)?;
+        Credentials::default().check_mode(mode, scheme)?;
     }
     Ok(())
 }
 
 /// Adds the changes to the audit entry: settings of the connection and of authentication with the old and the new
 /// value, certificates and secrets only as replaced or dropped, texts and labels only as changed.
-fn note(ctx: &Ctx, before: &Row, after: &Row) {
-    let told = |row: &Row| {
+fn add_to_audit(ctx: &Ctx, before: &GatewayRow, after: &GatewayRow) {
+    let told = |row: &GatewayRow| {
         [
             ("endpoint", Some(row.endpoint.clone())),
             ("scheme", Some(row.scheme.to_string())),
@@ -139,16 +139,16 @@ fn note(ctx: &Ctx, before: &Row, after: &Row) {
     };
     for ((key, from), (_, to)) in told(before).into_iter().zip(told(after)) {
         if from != to {
-            ctx.detail(key, json!({ "from": from, "to": to }));
+            ctx.add_audit_detail(key, json!({ "from": from, "to": to }));
         }
     }
     for (key, from, to) in [
         ("ca_cert", vec![&before.ca_cert], vec![&after.ca_cert]),
-        ("credentials", before.sealed(), after.sealed()),
+        ("credentials", before.encrypted_credentials(), after.encrypted_credentials()),
     ] {
         let none = to.iter().all(|part| part.is_none());
         if from != to {
-            ctx.detail(key, if none { "dropped" } else { "replaced" });
+            ctx.add_audit_detail(key, if none { "dropped" } else { "replaced" });
         }
     }
     for (key, from, to) in [
@@ -157,14 +157,14 @@ fn note(ctx: &Ctx, before: &Row, after: &Row) {
         ("labels", &before.labels_json, &after.labels_json),
     ] {
         if from != to {
-            ctx.detail(key, "changed");
+            ctx.add_audit_detail(key, "changed");
         }
     }
 }
 
 /// Rejects a change of the destination unless the caller is a global admin.
-fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
-    if is_global_admin || !change.moves_destination() {
+fn check_destination_change(change: &GatewayUpdate, is_global_admin: bool) -> Result<(), Error> {
+    if is_global_admin || !change.changes_destination() {
         return Ok(());
     }
     let why = "only a global admin can change endpoint, scheme, CA, auth mode, OIDC client or pinned generation";
@@ -172,26 +172,30 @@ fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
 }
 
 /// Updates the gateway of the call.
-pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
-    let GatewayRef { id, name } = ctx.on_gateway()?.clone();
+pub async fn update(
+    ctx: &Ctx,
+    change: GatewayUpdate,
+    given_etag: &str,
+) -> Result<GatewayRow, Error> {
+    let GatewayRef { id, name } = ctx.required_gateway()?.clone();
     let app = ctx.app();
-    ctx.detail("fields", change.fields());
-    admit(&change, ctx.is_global_admin())?;
+    ctx.add_audit_detail("fields", change.fields());
+    check_destination_change(&change, ctx.is_global_admin())?;
     let oidc_client = change.oidc_client.as_ref().and_then(Option::as_ref);
     domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .transaction(async |tx| {
             // Taken before the row lock, as in every transaction that changes access.
-            effect::turn(tx).await?;
+            effect::lock(tx).await?;
             let global = effect::is_global_admin(ctx, tx).await?;
-            admit(&change, global)?;
-            let missing = || Error::missing(Kind::Gateway, &name);
+            check_destination_change(&change, global)?;
+            let missing = || Error::not_found(ResourceKind::Gateway, &name);
             let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
-            etag::check(given_etag, row.version, Kind::Gateway, &name)?;
+            etag::check(given_etag, row.version, ResourceKind::Gateway, &name)?;
             let before = row.clone();
             let labels_before = Labels::from_json(row.labels_json.as_deref());
             if let Some(labels) = &change.labels
-                && labels.of_access() != labels_before.of_access()
+                && labels.access_labels() != labels_before.access_labels()
                 && !global
             {
                 let why = "only a global admin can change labels under `access/`";
@@ -200,30 +204,35 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             let destination = sealed::destination(&row);
             apply(app, &mut row, &change)?;
             if sealed::destination(&row) != destination {
-                store::forget_found(tx, &mut row).await?;
+                store::reset_probe_results(tx, &mut row).await?;
             }
             if targets::connection_version(&row) != targets::connection_version(&before) {
-                findings::forget_credential(ctx, tx, &mut row).await?;
+                findings::close_credential_finding(ctx, tx, &mut row).await?;
             }
-            certificates::note(ctx, tx, &row).await?;
+            certificates::record(ctx, tx, &row).await?;
             row.version += 1;
             if !store::update(tx, &row, change.labels.as_ref()).await? {
-                return Err(Error::conflict(Kind::Gateway, &name));
+                return Err(Error::conflict(ResourceKind::Gateway, &name));
             }
             let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
             let on = GatewayRef { id, name: Arc::clone(&name) };
-            tx.emit(ctx.event(event_types::GATEWAY_UPDATED, payload).on(on)).await?;
-            tx.access_changed(Subject::Gateway(id)).await?;
+            tx.emit(ctx.new_event(event_types::GATEWAY_UPDATED, payload).with_gateway(on)).await?;
+            tx.log_access_change(AccessSubject::Gateway(id)).await?;
             Ok((row, before))
         })
         .await?;
-    note(ctx, &before, &updated);
+    add_to_audit(ctx, &before, &updated);
     if let Some(after) = &change.labels {
-        label_changes::note(ctx, id, &Labels::from_json(before.labels_json.as_deref()), after);
+        label_changes::record_access_changes(
+            ctx,
+            id,
+            &Labels::from_json(before.labels_json.as_deref()),
+            after,
+        );
     }
-    if change.moves_destination() || change.credentials.is_some() {
+    if change.changes_destination() || change.credentials.is_some() {
         worker::probe_changed(ctx, id).await;
-        return Ok(domain::changed_to(ctx, updated).await);
+        return Ok(domain::reload_changed(ctx, updated).await);
     }
     Ok(updated)
 }

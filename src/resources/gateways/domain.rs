@@ -4,25 +4,25 @@ use std::ops::Bound;
 
 use serde_json::json;
 
-use super::health::{self, honest};
+use super::health::{self, mark_stale};
 use super::store;
 use super::{certificates, findings, worker};
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, FleetCtx, List};
+use crate::ctx::{Ctx, FleetCtx, ListKey};
 use crate::db::leases::{self, Lease};
 use crate::db::page::PageSize;
 use crate::db::types::{GatewayId, GatewayRef};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::label_changes;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
 use crate::upstream::probe::Probe;
-use crate::upstream::row::{Found, Row};
+use crate::upstream::row::{GatewayRow, ObservedState};
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
@@ -51,11 +51,11 @@ pub struct NewGateway {
     pub labels: Labels,
 }
 
-fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
-    let mut row = Row {
+fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<GatewayRow, Error> {
+    let mut row = GatewayRow {
         id: 0,
         name: new.name.clone(),
-        endpoint: new.endpoint.shown(),
+        endpoint: new.endpoint.display(),
         scheme: new.scheme,
         auth_mode: Some(new.auth_mode),
         ca_cert: new.ca_cert.clone(),
@@ -73,60 +73,61 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         oidc_client_id: None,
         oidc_client_secret: None,
         pinned_generation: None,
-        found: Found::default(),
+        observed: ObservedState::default(),
     };
     row.set_oidc_client(new.oidc_client.as_ref());
-    sealed::seal_into(&app.master, &mut row, &new.credentials)?;
+    sealed::seal_credentials(&app.master, &mut row, &new.credentials)?;
     Ok(row)
 }
 
 /// Registers a gateway after probing it. A forbidden address is rejected and nothing is stored. An unreachable gateway
 /// is registered as unreachable. A gateway that rejects the credential is registered as degraded, with a finding.
-pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
-    ctx.detail("endpoint", new.endpoint.shown());
-    ctx.detail("auth_mode", new.auth_mode.as_str());
-    ctx.detail("labels", json!(new.labels.clone().into_map()));
+pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<GatewayRow, Error> {
+    ctx.add_audit_detail("endpoint", new.endpoint.display());
+    ctx.add_audit_detail("auth_mode", new.auth_mode.as_str());
+    ctx.add_audit_detail("labels", json!(new.labels.clone().into_map()));
     add(ctx, new, None).await
 }
 
 /// Like [`register`], without audit details. If `lease` is given, the transaction verifies that it is still held.
-pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Row, Error> {
+pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<GatewayRow, Error> {
     let (app, now) = (ctx.app(), ctx.now());
     let mut row = new_row(app, &new, now)?;
     if store::by_name(&mut ctx.db().read().await?, &row.name).await?.is_some() {
-        return Err(Error::exists(Kind::Gateway, &row.name));
+        return Err(Error::already_exists(ResourceKind::Gateway, &row.name));
     }
     // Checked before the probe: a probe that gets no token fails before it connects to the gateway's own address.
     check_addresses(app, Some(&new.endpoint), new.oidc_client.as_ref()).await?;
-    let target = targets::from_row(&app.reach(), &row)?;
+    let target = targets::from_row(&app.target_context(), &row)?;
     let found = worker::probe(app, &target).await;
-    refuse_forbidden(&found)?;
-    let probed = worker::probed(&found, now, ctx.now());
-    probed.note_on(&mut row, worker::problem(&found));
-    let usable = worker::usable(&found);
+    check_not_forbidden(&found)?;
+    let probed = worker::probe_result(&found, now, ctx.now());
+    probed.apply_to(&mut row, worker::problem(&found));
+    let usable = worker::credential_usable(&found);
     let stored = ctx
         .transaction(async |tx| {
             if let Some(lease) = lease {
-                leases::still_held(tx, lease).await?;
+                leases::check_held(tx, lease).await?;
             }
             let mut stored = store::insert(tx, &row, &new.labels).await?;
-            certificates::note(ctx, tx, &stored).await?;
-            health::note(tx, &stored, &probed, row.found.last_error.as_deref()).await?;
+            certificates::record(ctx, tx, &stored).await?;
+            health::record_probe(tx, &stored, &probed, row.observed.last_error.as_deref()).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
             let on = stored.gateway();
-            tx.emit(ctx.event(event_types::GATEWAY_REGISTERED, payload).on(on)).await?;
-            findings::note_credential(ctx, tx, &mut stored, usable).await?;
-            tx.access_changed(Subject::Gateway(GatewayId(stored.id))).await?;
+            tx.emit(ctx.new_event(event_types::GATEWAY_REGISTERED, payload).with_gateway(on))
+                .await?;
+            findings::record_credential_check(ctx, tx, &mut stored, usable).await?;
+            tx.log_access_change(AccessSubject::Gateway(GatewayId(stored.id))).await?;
             Ok(stored)
         })
         .await?;
-    label_changes::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
+    label_changes::record_access_changes(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
     Ok(stored)
 }
 
 /// Returns the gateway of the call after a committed change. If it cannot be read, returns `left`, the row as the
 /// change wrote it.
-pub(super) async fn changed_to(ctx: &Ctx, left: Row) -> Row {
+pub(super) async fn reload_changed(ctx: &Ctx, left: GatewayRow) -> GatewayRow {
     get(ctx).await.unwrap_or_else(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "a changed gateway was not read");
         left
@@ -143,12 +144,12 @@ pub(super) async fn check_addresses(
     let (networks, within) = (&config.allowed_networks, config.connect_timeout());
     let hosts = endpoint.map(|endpoint| endpoint.host.clone());
     for host in hosts.into_iter().chain(oidc_client.and_then(OidcClient::token_host)) {
-        net::connect::check(&app.fleet.names, &host, networks, within).await?;
+        net::connect::check_host(&app.fleet.names, &host, networks, within).await?;
     }
     Ok(())
 }
 
-fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {
+fn check_not_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {
     match found {
         Err(Error::Refused { reason: Reason::AddressForbidden, why }) => {
             Err(Error::refused(Reason::AddressForbidden, why.clone()))
@@ -158,11 +159,11 @@ fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {
 }
 
 /// Returns the gateway of the call.
-pub async fn get(ctx: &Ctx) -> Result<Row, Error> {
-    let GatewayRef { id, name } = ctx.on_gateway()?;
+pub async fn get(ctx: &Ctx) -> Result<GatewayRow, Error> {
+    let GatewayRef { id, name } = ctx.required_gateway()?;
     let found = store::by_id(&mut ctx.db().read().await?, *id).await?;
-    let found = found.ok_or_else(|| Error::missing(Kind::Gateway, name))?;
-    Ok(honest(found, &ctx.app().config.gateways, ctx.now()))
+    let found = found.ok_or_else(|| Error::not_found(ResourceKind::Gateway, name))?;
+    Ok(mark_stale(found, &ctx.app().config.gateways, ctx.now()))
 }
 
 /// Returns a page of the gateways that the caller can see and the selector matches, ordered by name.
@@ -171,22 +172,22 @@ pub async fn list(
     selector: &str,
     size: PageSize,
     token: &str,
-) -> Result<(Vec<Row>, String), Error> {
+) -> Result<(Vec<GatewayRow>, String), Error> {
     let picked = Selector::parse("label_selector", selector)?;
-    let list = List { method: "ListGateways", filter: selector.as_bytes(), order: "name" };
-    let page = ctx.page::<String>(list, size, token)?;
+    let list = ListKey { method: "ListGateways", filter: selector.as_bytes(), order: "name" };
+    let page = ctx.page_request::<String>(list, size, token)?;
     let from = page.after().map_or(Bound::Unbounded, |name| Bound::Excluded(name.as_str()));
-    let visible = ctx.visible();
+    let visible = ctx.visible_gateways();
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, &visible, &picked, from, page.limit()).await?;
     let (config, now) = (&ctx.app().config.gateways, ctx.now());
-    let rows = rows.into_iter().map(|row| honest(row, config, now)).collect();
-    page.finish(rows, |last: &Row| last.name.clone())
+    let rows = rows.into_iter().map(|row| mark_stale(row, config, now)).collect();
+    page.finish(rows, |last: &GatewayRow| last.name.clone())
 }
 
 /// Probes the gateway of the call now, with the stored settings, and checks the credential.
-pub async fn test(ctx: &Ctx) -> Result<(Result<Probe, String>, Row), Error> {
-    let id = ctx.on_gateway()?.id;
+pub async fn test(ctx: &Ctx) -> Result<(Result<Probe, String>, GatewayRow), Error> {
+    let id = ctx.required_gateway()?.id;
     let found = worker::probe_and_store(ctx, id).await?;
     Ok((found, get(ctx).await?))
 }

@@ -1,30 +1,30 @@
 //! Conversion between the messages of `GatewayService` and the domain types.
 
 use super::certificates;
-use super::change::Change;
+use super::change::GatewayUpdate;
 use super::domain::NewGateway;
 use super::findings;
-use super::health::Health;
-use super::health::store::State;
+use super::health::GatewayHealth;
+use super::health::store::HealthState;
 use super::input;
-use super::rotate::Rotation;
-use super::settings::Of;
-use super::unregister::Gone;
-use super::watch::Told;
+use super::rotate::CredentialRotation;
+use super::settings::SettingTarget;
+use super::unregister::GatewayDependents;
+use super::watch::GatewayChange;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
 use crate::net::x509;
-use crate::openshell::settings::{Key, Scope, Setting, Value};
+use crate::openshell::settings::{Scope, Setting, SettingKey, Value};
 use crate::pb::v1 as pb;
 use crate::rpc::wire;
 use crate::secret::Secret;
 use crate::upstream::capability::{self, Capability};
-use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
+use crate::upstream::credentials::{AuthMode, Credentials, check_oidc_client};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
-use crate::upstream::generation::{Detected, Generation, Pinned};
-use crate::upstream::row::{Row, Status};
+use crate::upstream::generation::{DetectedGeneration, Generation};
+use crate::upstream::row::{GatewayRow, GatewayStatus};
 
 fn scheme(wire: i32) -> Result<Option<Scheme>, Error> {
     match pb::GatewayScheme::try_from(wire) {
@@ -66,7 +66,7 @@ fn oidc_client(given: Option<pb::GatewayOidcClient>) -> Result<Option<OidcClient
     given.map(parse).transpose()
 }
 
-fn pinned(wire: i32) -> Result<Option<Generation>, Error> {
+fn pinned_generation(wire: i32) -> Result<Option<Generation>, Error> {
     match pb::WireGeneration::try_from(wire) {
         Ok(pb::WireGeneration::Unspecified) => Ok(None),
         Ok(pb::WireGeneration::V00) => Ok(Some(Generation::V0_0)),
@@ -79,7 +79,7 @@ fn ca_cert(pem: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     if pem.is_empty() {
         return Ok(None);
     }
-    x509::certificates("ca_cert", pem)?;
+    x509::parse_certificates("ca_cert", pem)?;
     Ok(Some(pem.to_vec()))
 }
 
@@ -90,9 +90,9 @@ impl TryFrom<pb::RegisterGatewayRequest> for NewGateway {
         let credentials = credentials(req.credentials)?;
         let scheme = scheme(req.scheme)?.unwrap_or(Scheme::Https);
         let auth_mode = auth_mode(req.auth_mode)?.unwrap_or_else(|| credentials.implied_mode());
-        credentials.fit(auth_mode, scheme)?;
+        credentials.check_mode(auth_mode, scheme)?;
         let oidc_client = oidc_client(req.oidc_client)?;
-        fit_oidc(auth_mode, oidc_client.as_ref())?;
+        check_oidc_client(auth_mode, oidc_client.as_ref())?;
         let ca_cert = ca_cert(&req.ca_cert)?;
         if ca_cert.is_some() && scheme == Scheme::Http {
             return Err(Error::invalid("ca_cert", "can only be set with scheme `https`"));
@@ -112,7 +112,7 @@ impl TryFrom<pb::RegisterGatewayRequest> for NewGateway {
     }
 }
 
-impl TryFrom<pb::UpdateGatewayRequest> for Change {
+impl TryFrom<pb::UpdateGatewayRequest> for GatewayUpdate {
     type Error = Error;
 
     fn try_from(mut req: pb::UpdateGatewayRequest) -> Result<Self, Error> {
@@ -120,7 +120,7 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
             Error::invalid(field.to_owned(), "is required, since `update_mask` names it")
         };
         let mut change = Self::default();
-        for path in wire::paths(req.update_mask.take())? {
+        for path in wire::mask_paths(req.update_mask.take())? {
             match path.as_str() {
                 "endpoint" => change.endpoint = Some(Endpoint::parse("endpoint", &req.endpoint)?),
                 "scheme" => {
@@ -134,7 +134,7 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
                 "credentials" => change.credentials = Some(credentials(req.credentials.take())?),
                 "oidc_client" => change.oidc_client = Some(oidc_client(req.oidc_client.take())?),
                 "pinned_generation" => {
-                    change.pinned_generation = Some(pinned(req.pinned_generation)?);
+                    change.pinned_generation = Some(pinned_generation(req.pinned_generation)?);
                 }
                 "metadata_json" => {
                     change.metadata_json =
@@ -146,22 +146,22 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
                 "labels" => {
                     change.labels = Some(Labels::parse("labels", std::mem::take(&mut req.labels))?);
                 }
-                other => return Err(wire::unchangeable(other)),
+                other => return Err(wire::unchangeable_path(other)),
             }
         }
         Ok(change)
     }
 }
 
-impl From<Status> for pb::GatewayStatus {
-    fn from(status: Status) -> Self {
+impl From<GatewayStatus> for pb::GatewayStatus {
+    fn from(status: GatewayStatus) -> Self {
         match status {
-            Status::Unknown => Self::Unknown,
-            Status::Healthy => Self::Healthy,
-            Status::Degraded => Self::Degraded,
-            Status::Unhealthy => Self::Unhealthy,
-            Status::Unspecified => Self::Unstated,
-            Status::Unreachable => Self::Unreachable,
+            GatewayStatus::Unknown => Self::Unknown,
+            GatewayStatus::Healthy => Self::Healthy,
+            GatewayStatus::Degraded => Self::Degraded,
+            GatewayStatus::Unhealthy => Self::Unhealthy,
+            GatewayStatus::Unspecified => Self::Unstated,
+            GatewayStatus::Unreachable => Self::Unreachable,
         }
     }
 }
@@ -186,49 +186,50 @@ impl From<Scheme> for pb::GatewayScheme {
     }
 }
 
-impl From<Detected> for pb::WireGeneration {
-    fn from(generation: Detected) -> Self {
+impl From<DetectedGeneration> for pb::WireGeneration {
+    fn from(generation: DetectedGeneration) -> Self {
         match generation {
-            Detected::Unknown => Self::Unknown,
-            Detected::Unsupported => Self::Unsupported,
-            Detected::Known(Generation::V0_0) => Self::V00,
-            Detected::Known(Generation::V0_1) => Self::V01,
+            DetectedGeneration::Unknown => Self::Unknown,
+            DetectedGeneration::Unsupported => Self::Unsupported,
+            DetectedGeneration::Known(Generation::V0_0) => Self::V00,
+            DetectedGeneration::Known(Generation::V0_1) => Self::V01,
         }
     }
 }
 
-fn shown_certificates(row: &Row) -> Vec<pb::GatewayCertificate> {
-    let shown = |(kind, ends): (certificates::Kind, Option<Timestamp>)| {
+fn to_pb_certificates(row: &GatewayRow) -> Vec<pb::GatewayCertificate> {
+    let shown = |(kind, ends): (certificates::CertificateKind, Option<Timestamp>)| {
         let kind = match kind {
-            certificates::Kind::Ca => pb::GatewayCertificateKind::Ca,
-            certificates::Kind::Client => pb::GatewayCertificateKind::Client,
-            certificates::Kind::Server => pb::GatewayCertificateKind::Server,
+            certificates::CertificateKind::Ca => pb::GatewayCertificateKind::Ca,
+            certificates::CertificateKind::Client => pb::GatewayCertificateKind::Client,
+            certificates::CertificateKind::Server => pb::GatewayCertificateKind::Server,
         };
-        Some(pb::GatewayCertificate { kind: kind.into(), expire_time: Some(wire::time(ends?)) })
+        let expire_time = Some(wire::to_timestamp(ends?));
+        Some(pb::GatewayCertificate { kind: kind.into(), expire_time })
     };
-    certificates::of(row).into_iter().filter_map(shown).collect()
+    certificates::expiries(row).into_iter().filter_map(shown).collect()
 }
 
-impl TryFrom<pb::RotateGatewayCredentialsRequest> for Rotation {
+impl TryFrom<pb::RotateGatewayCredentialsRequest> for CredentialRotation {
     type Error = Error;
 
     fn try_from(req: pb::RotateGatewayCredentialsRequest) -> Result<Self, Error> {
-        Ok(Self { credentials: credentials(req.credentials)?, unproven: req.unproven })
+        Ok(Self { credentials: credentials(req.credentials)?, skip_check: req.unproven })
     }
 }
 
-impl From<Told> for pb::watch_gateways_response::Change {
-    fn from(told: Told) -> Self {
+impl From<GatewayChange> for pb::watch_gateways_response::Change {
+    fn from(told: GatewayChange) -> Self {
         match told {
-            Told::Is(row) => Self::Gateway((*row).into()),
-            Told::Gone(name) => Self::Gone(name),
-            Told::Present(names) => Self::Present(pb::GatewayNames { names }),
+            GatewayChange::Current(row) => Self::Gateway((*row).into()),
+            GatewayChange::Removed(name) => Self::Gone(name),
+            GatewayChange::Names(names) => Self::Present(pb::GatewayNames { names }),
         }
     }
 }
 
-impl From<Gone> for pb::UnregisterGatewayResponse {
-    fn from(gone: Gone) -> Self {
+impl From<GatewayDependents> for pb::UnregisterGatewayResponse {
+    fn from(gone: GatewayDependents) -> Self {
         let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
         Self {
             gateway_roles_removed: count(gone.roles),
@@ -242,10 +243,10 @@ impl From<Gone> for pb::UnregisterGatewayResponse {
     }
 }
 
-impl From<State> for pb::GatewayState {
-    fn from(state: State) -> Self {
+impl From<HealthState> for pb::GatewayState {
+    fn from(state: HealthState) -> Self {
         Self {
-            begin_time: Some(wire::time(state.began_at)),
+            begin_time: Some(wire::to_timestamp(state.began_at)),
             status: pb::GatewayStatus::from(state.status).into(),
             version: state.gateway_version.unwrap_or_default(),
             error: state.error.unwrap_or_default(),
@@ -253,20 +254,20 @@ impl From<State> for pb::GatewayState {
     }
 }
 
-impl From<Health> for pb::GetGatewayHealthResponse {
-    fn from(health: Health) -> Self {
-        let latency = |percent| health.percentile(percent).map(wire::span);
+impl From<GatewayHealth> for pb::GetGatewayHealthResponse {
+    fn from(health: GatewayHealth) -> Self {
+        let latency = |percent| health.percentile(percent).map(wire::to_duration);
         Self {
             latency_p50: latency(50),
             latency_p90: latency(90),
             latency_p99: latency(99),
-            status: pb::GatewayStatus::from(health.gateway.found.last_status).into(),
-            probe_time: health.gateway.found.probed_at.map(wire::time),
-            last_seen_time: health.gateway.found.last_seen.map(wire::time),
+            status: pb::GatewayStatus::from(health.gateway.observed.last_status).into(),
+            probe_time: health.gateway.observed.probed_at.map(wire::to_timestamp),
+            last_seen_time: health.gateway.observed.last_seen.map(wire::to_timestamp),
             probe_count: health.probes,
             failure_count: health.failures,
             states: health.states.into_iter().map(Into::into).collect(),
-            version: health.gateway.found.gateway_version.unwrap_or_default(),
+            version: health.gateway.observed.gateway_version.unwrap_or_default(),
         }
     }
 }
@@ -289,20 +290,20 @@ impl From<Capability> for pb::GatewayCapability {
     }
 }
 
-fn shown_capabilities(taken_for: Detected, version: &str) -> Vec<i32> {
-    let is_held =
-        |one: &Capability| taken_for.known().is_some_and(|known| one.is_held(known, version));
-    let held = Capability::ALL.into_iter().filter(is_held);
+fn to_pb_capabilities(generation: DetectedGeneration, version: &str) -> Vec<i32> {
+    let supported =
+        |one: &Capability| generation.known().is_some_and(|known| one.is_supported(known, version));
+    let held = Capability::ALL.into_iter().filter(supported);
     held.map(|one| pb::GatewayCapability::from(one).into()).collect()
 }
 
 /// Parses the key and the value of a setting to change.
-pub(super) fn setting_to_set(
+pub(super) fn parse_setting(
     key: &str,
     value: Option<pb::GatewaySettingValue>,
-) -> Result<(Key, Value), Error> {
+) -> Result<(SettingKey, Value), Error> {
     use pb::gateway_setting_value::Kind;
-    let key = Key::parse("key", key)?;
+    let key = SettingKey::parse("key", key)?;
     let value = match value.and_then(|value| value.kind) {
         Some(Kind::Switch(switch)) => Value::Bool(switch),
         Some(Kind::Text(word)) => Value::Text(word),
@@ -314,7 +315,7 @@ pub(super) fn setting_to_set(
 }
 
 /// Converts a setting of the gateway or of the sandbox in `of`.
-pub(super) fn setting(setting: Setting, of: &Of) -> pb::GatewaySetting {
+pub(super) fn to_pb_setting(setting: Setting, of: &SettingTarget) -> pb::GatewaySetting {
     use pb::gateway_setting_value::Kind;
     let kind = setting.value.and_then(|value| match value {
         Value::Bool(switch) => Some(Kind::Switch(switch)),
@@ -339,30 +340,30 @@ pub(super) fn setting(setting: Setting, of: &Of) -> pb::GatewaySetting {
     }
 }
 
-fn shown_findings(row: &Row) -> Vec<pb::GatewayFinding> {
-    let shown = |(kind, since): (findings::Kind, Timestamp)| pb::GatewayFinding {
+fn to_pb_findings(row: &GatewayRow) -> Vec<pb::GatewayFinding> {
+    let shown = |(kind, since): (findings::FindingKind, Timestamp)| pb::GatewayFinding {
         kind: match kind {
-            findings::Kind::AutomaticApprovals => pb::GatewayFindingKind::AutomaticApprovals,
-            findings::Kind::CredentialUnusable => pb::GatewayFindingKind::CredentialUnusable,
+            findings::FindingKind::AutomaticApprovals => pb::GatewayFindingKind::AutomaticApprovals,
+            findings::FindingKind::CredentialUnusable => pb::GatewayFindingKind::CredentialUnusable,
         }
         .into(),
-        since_time: Some(wire::time(since)),
-        description: kind.sentence().to_owned(),
+        since_time: Some(wire::to_timestamp(since)),
+        description: kind.description().to_owned(),
     };
-    findings::of(row).into_iter().map(shown).collect()
+    findings::open_findings(row).into_iter().map(shown).collect()
 }
 
-impl From<Row> for pb::Gateway {
-    fn from(row: Row) -> Self {
-        let (certificates, findings) = (shown_certificates(&row), shown_findings(&row));
+impl From<GatewayRow> for pb::Gateway {
+    fn from(row: GatewayRow) -> Self {
+        let (certificates, findings) = (to_pb_certificates(&row), to_pb_findings(&row));
         let oidc_client = row.oidc_client().map(|client| pb::GatewayOidcClient {
             token_url: client.token_url,
             scope: client.scope.unwrap_or_default(),
             audience: client.audience.unwrap_or_default(),
         });
-        let (auth_mode, taken_for) = (row.auth_mode(), row.taken_for());
-        let pinned = row.pinned_generation.map(|Pinned(generation)| Detected::Known(generation));
-        let version = row.found.gateway_version.unwrap_or_default();
+        let (auth_mode, generation) = (row.auth_mode(), row.effective_generation());
+        let pinned = row.pinned_generation.map(|pinned| DetectedGeneration::Known(pinned.0));
+        let version = row.observed.gateway_version.unwrap_or_default();
         Self {
             id: row.id,
             name: row.name,
@@ -376,17 +377,17 @@ impl From<Row> for pb::Gateway {
             metadata_json: row.metadata_json.unwrap_or_default(),
             description: row.description.unwrap_or_default(),
             labels: Labels::from_json(row.labels_json.as_deref()).into_map().into_iter().collect(),
-            register_time: Some(wire::time(row.registered_at)),
-            last_seen_time: row.found.last_seen.map(wire::time),
-            status: pb::GatewayStatus::from(row.found.last_status).into(),
-            latency: row.found.latency_us.map(wire::span),
-            capabilities: shown_capabilities(taken_for, &version),
-            wire_note: capability::note(taken_for, &version),
+            register_time: Some(wire::to_timestamp(row.registered_at)),
+            last_seen_time: row.observed.last_seen.map(wire::to_timestamp),
+            status: pb::GatewayStatus::from(row.observed.last_status).into(),
+            latency: row.observed.latency_us.map(wire::to_duration),
+            capabilities: to_pb_capabilities(generation, &version),
+            wire_note: capability::generation_note(generation, &version),
             version,
-            wire_generation: pb::WireGeneration::from(row.found.wire_generation).into(),
-            last_error: row.found.last_error.unwrap_or_default(),
-            probe_time: row.found.probed_at.map(wire::time),
-            etag: etag::of(row.version),
+            wire_generation: pb::WireGeneration::from(row.observed.wire_generation).into(),
+            last_error: row.observed.last_error.unwrap_or_default(),
+            probe_time: row.observed.probed_at.map(wire::to_timestamp),
+            etag: etag::from_version(row.version),
             oidc_client,
             oidc_client_id: row.oidc_client_id.unwrap_or_default(),
             has_oidc_client_secret: row.oidc_client_secret.is_some(),

@@ -14,94 +14,95 @@ use super::store;
 use super::{certificates, domain, findings, worker};
 use crate::ctx::Ctx;
 use crate::db::types::GatewayRef;
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::upstream::connection::Connection;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::probe;
-use crate::upstream::row::Row;
+use crate::upstream::row::GatewayRow;
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
 /// Request of a rotation.
 #[derive(Debug)]
-pub struct Rotation {
+pub struct CredentialRotation {
     /// All credentials that the auth mode needs.
     pub credentials: Credentials,
     /// Whether to store the credentials without proving them against the gateway.
-    pub unproven: bool,
+    pub skip_check: bool,
 }
 
 /// Replaces the credentials of the gateway of the call. Returns the gateway, and whether the credentials differ from
 /// the stored ones.
 pub async fn rotate(
     ctx: &Ctx,
-    rotation: &Rotation,
+    rotation: &CredentialRotation,
     given_etag: &str,
-) -> Result<(Row, bool), Error> {
-    let GatewayRef { id, name } = ctx.on_gateway()?.clone();
-    let missing = || Error::missing(Kind::Gateway, &name);
+) -> Result<(GatewayRow, bool), Error> {
+    let GatewayRef { id, name } = ctx.required_gateway()?.clone();
+    let missing = || Error::not_found(ResourceKind::Gateway, &name);
     let app = ctx.app();
     let before = store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(missing)?;
-    etag::check(given_etag, before.version, Kind::Gateway, &name)?;
+    etag::check(given_etag, before.version, ResourceKind::Gateway, &name)?;
     let mode = before.auth_mode();
-    ctx.detail("auth_mode", mode.as_str());
+    ctx.add_audit_detail("auth_mode", mode.as_str());
     if mode == AuthMode::None {
         return Err(Error::invalid(
             "credentials",
             "must be empty: the gateway has auth mode `none`",
         ));
     }
-    rotation.credentials.fit(mode, before.scheme)?;
-    if sealed::opened(&app.master, &before)? == rotation.credentials {
-        ctx.detail("rotated", false);
+    rotation.credentials.check_mode(mode, before.scheme)?;
+    if sealed::open_credentials(&app.master, &before)? == rotation.credentials {
+        ctx.add_audit_detail("rotated", false);
         return Ok((domain::get(ctx).await?, false));
     }
     let mut sealed = before.clone();
-    sealed::seal_into(&app.master, &mut sealed, &rotation.credentials)?;
-    if !rotation.unproven {
-        prove(ctx, &sealed).await?;
+    sealed::seal_credentials(&app.master, &mut sealed, &rotation.credentials)?;
+    if !rotation.skip_check {
+        check_credentials(ctx, &sealed).await?;
     }
-    let ends = |row: &Row| {
-        let client =
-            certificates::of(row).into_iter().find(|(kind, _)| *kind == certificates::Kind::Client);
+    let ends = |row: &GatewayRow| {
+        let client = certificates::expiries(row)
+            .into_iter()
+            .find(|(kind, _)| *kind == certificates::CertificateKind::Client);
         client.and_then(|(_, ends)| ends).map(|at| at.to_string())
     };
     let (was, is) = (ends(&before), ends(&sealed));
     let rotated = ctx.transaction(async |tx| {
             // Read again: proving takes time, and results that probes stored meanwhile must be preserved.
             let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
-            etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;
-            row.take_credentials(&sealed);
+            etag::check(&etag::from_version(before.version), row.version, ResourceKind::Gateway, &name)?;
+            row.copy_credentials(&sealed);
             row.version += 1;
-            findings::forget_credential(ctx, tx, &mut row).await?;
-            certificates::note(ctx, tx, &row).await?;
+            findings::close_credential_finding(ctx, tx, &mut row).await?;
+            certificates::record(ctx, tx, &row).await?;
             if !store::update(tx, &row, None).await? {
-                return Err(Error::conflict(Kind::Gateway, &name));
+                return Err(Error::conflict(ResourceKind::Gateway, &name));
             }
             let payload = json!({
-                "gateway": &*name, "auth_mode": mode.as_str(), "expire_time": is, "proven": !rotation.unproven,
+                "gateway": &*name, "auth_mode": mode.as_str(), "expire_time": is, "proven": !rotation.skip_check,
             });
             let on = GatewayRef { id, name: Arc::clone(&name) };
-            let event = ctx.event(event_types::GATEWAY_CREDENTIALS_ROTATED, payload).on(on);
+            let event = ctx.new_event(event_types::GATEWAY_CREDENTIALS_ROTATED, payload).with_gateway(on);
             tx.emit(event).await?;
-            tx.access_changed(Subject::Gateway(id)).await?;
+            tx.log_access_change(AccessSubject::Gateway(id)).await?;
             Ok(row)
         })
         .await?;
-    ctx.detail("rotated", true);
-    ctx.detail("proven", !rotation.unproven);
-    ctx.detail("certificate_ended", was);
-    ctx.detail("certificate_ends", is);
+    ctx.add_audit_detail("rotated", true);
+    ctx.add_audit_detail("proven", !rotation.skip_check);
+    ctx.add_audit_detail("certificate_ended", was);
+    ctx.add_audit_detail("certificate_ends", is);
     worker::probe_changed(ctx, id).await;
-    Ok((domain::changed_to(ctx, rotated).await, true))
+    Ok((domain::reload_changed(ctx, rotated).await, true))
 }
 
 /// Connects with the new credentials and checks that the gateway accepts them and grants them access.
-async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
-    let target = targets::from_row(&ctx.app().reach(), row)?;
+async fn check_credentials(ctx: &Ctx, row: &GatewayRow) -> Result<(), Error> {
+    let target = targets::from_row(&ctx.app().target_context(), row)?;
     let config = &ctx.app().config.gateways;
     let unproven = |why: &str| {
         let name = &row.name;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::messages;
-use super::settings::{self, Of};
+use super::settings::{self, SettingTarget};
 use super::watch::Watcher;
 use super::{change, discovery, domain, health, rotate, unregister};
 use crate::app::App;
 use crate::db::page::PageSize;
-use crate::openshell::settings::Key;
+use crate::openshell::settings::SettingKey;
 use crate::pb::v1 as pb;
 use crate::pb::v1::gateway_service_server::{GatewayService, GatewayServiceServer};
 use crate::role::Role;
-use crate::rpc::call::{Reply, call, call_write};
-use crate::rpc::streams::{Stream, call_stream};
+use crate::rpc::call::{Reply, handle_read, handle_write};
+use crate::rpc::streams::{ResponseStream, handle_stream};
 use crate::rpc::wire;
 
 /// The `GatewayService` implementation.
@@ -34,7 +34,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::RegisterGatewayRequest>,
     ) -> Reply<pb::RegisterGatewayResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let stored = domain::register(&ctx, req.try_into()?).await?;
             Ok(pb::RegisterGatewayResponse { gateway: Some(stored.into()) })
         })
@@ -45,7 +45,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::GetGatewayRequest>,
     ) -> Reply<pb::GetGatewayResponse> {
-        call(&self.0, request, async |ctx, _| {
+        handle_read(&self.0, request, async |ctx, _| {
             Ok(pb::GetGatewayResponse { gateway: Some(domain::get(ctx).await?.into()) })
         })
         .await
@@ -55,7 +55,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::ListGatewaysRequest>,
     ) -> Reply<pb::ListGatewaysResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) =
                 domain::list(ctx, &req.label_selector, size, &req.page_token).await?;
@@ -65,7 +65,7 @@ impl GatewayService for Gateways {
         .await
     }
 
-    type WatchGatewaysStream = Stream<pb::WatchGatewaysResponse>;
+    type WatchGatewaysStream = ResponseStream<pb::WatchGatewaysResponse>;
 
     async fn watch_gateways(
         &self,
@@ -75,21 +75,26 @@ impl GatewayService for Gateways {
             let watcher = Watcher::start(&ctx, req.after_sequence).await?;
             Ok((ctx, watcher, req.after_sequence))
         };
-        call_stream(&self.0, request, prepare, async move |(ctx, mut watcher, mut before), sink| {
-            loop {
-                let (told, sequence) = watcher.next(&ctx).await?;
-                for told in told {
-                    // Only the message after the last change advances the cursor: a client that disconnects earlier
-                    // receives the changes again.
-                    let needs = told.gateway().map(|gateway| (gateway, Role::Viewer));
-                    let change = Some(told.into());
-                    let change = pb::WatchGatewaysResponse { change, sequence: before };
-                    sink.send_of(needs, change).await?;
+        handle_stream(
+            &self.0,
+            request,
+            prepare,
+            async move |(ctx, mut watcher, mut before), sink| {
+                loop {
+                    let (told, sequence) = watcher.next(&ctx).await?;
+                    for told in told {
+                        // Only the message after the last change advances the cursor: a client that disconnects earlier
+                        // receives the changes again.
+                        let needs = told.gateway().map(|gateway| (gateway, Role::Viewer));
+                        let change = Some(told.into());
+                        let change = pb::WatchGatewaysResponse { change, sequence: before };
+                        sink.send_if_allowed(needs, change).await?;
+                    }
+                    before = sequence;
+                    sink.send(pb::WatchGatewaysResponse { change: None, sequence }).await?;
                 }
-                before = sequence;
-                sink.send(pb::WatchGatewaysResponse { change: None, sequence }).await?;
-            }
-        })
+            },
+        )
         .await
     }
 
@@ -97,8 +102,8 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::GetGatewayHealthRequest>,
     ) -> Reply<pb::GetGatewayHealthResponse> {
-        call(&self.0, request, async |ctx, _| {
-            Ok(health::of(ctx, domain::get(ctx).await?).await?.into())
+        handle_read(&self.0, request, async |ctx, _| {
+            Ok(health::load(ctx, domain::get(ctx).await?).await?.into())
         })
         .await
     }
@@ -107,7 +112,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::UpdateGatewayRequest>,
     ) -> Reply<pb::UpdateGatewayResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let given_etag = req.etag.clone();
             let updated = change::update(&ctx, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateGatewayResponse { gateway: Some(updated.into()) })
@@ -119,7 +124,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::RotateGatewayCredentialsRequest>,
     ) -> Reply<pb::RotateGatewayCredentialsResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let given_etag = req.etag.clone();
             let (row, rotated) = rotate::rotate(&ctx, &req.try_into()?, &given_etag).await?;
             let gateway = Some(row.into());
@@ -132,7 +137,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::UnregisterGatewayRequest>,
     ) -> Reply<pb::UnregisterGatewayResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let gone = unregister::unregister(&ctx, &req.gateway, &req.etag, req.force).await?;
             Ok(gone.into())
         })
@@ -143,10 +148,11 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::ListGatewaySettingsRequest>,
     ) -> Reply<pb::ListGatewaySettingsResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let of = Of::parse(&req.workspace, &req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let of = SettingTarget::parse(&req.workspace, &req.sandbox)?;
             let (settings, settings_revision) = settings::list(ctx, &of).await?;
-            let settings = settings.into_iter().map(|one| messages::setting(one, &of)).collect();
+            let settings =
+                settings.into_iter().map(|one| messages::to_pb_setting(one, &of)).collect();
             Ok(pb::ListGatewaySettingsResponse { gateway_settings: settings, settings_revision })
         })
         .await
@@ -156,11 +162,11 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::UpdateGatewaySettingRequest>,
     ) -> Reply<pb::UpdateGatewaySettingResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let of = Of::parse(&req.workspace, &req.sandbox)?;
-            let (key, value) = messages::setting_to_set(&req.key, req.value)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let of = SettingTarget::parse(&req.workspace, &req.sandbox)?;
+            let (key, value) = messages::parse_setting(&req.key, req.value)?;
             let (setting, changed) = settings::update(&ctx, &of, key, value).await?;
-            let setting = Some(messages::setting(setting, &of));
+            let setting = Some(messages::to_pb_setting(setting, &of));
             Ok(pb::UpdateGatewaySettingResponse {
                 gateway_setting: setting,
                 settings_revision: changed.revision,
@@ -173,9 +179,9 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::DeleteGatewaySettingRequest>,
     ) -> Reply<pb::DeleteGatewaySettingResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let of = Of::parse(&req.workspace, &req.sandbox)?;
-            let changed = settings::delete(&ctx, &of, Key::parse("key", &req.key)?).await?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let of = SettingTarget::parse(&req.workspace, &req.sandbox)?;
+            let changed = settings::delete(&ctx, &of, SettingKey::parse("key", &req.key)?).await?;
             let settings_revision = changed.revision;
             Ok(pb::DeleteGatewaySettingResponse { deleted: changed.deleted, settings_revision })
         })
@@ -186,19 +192,19 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::TestGatewayRequest>,
     ) -> Reply<pb::TestGatewayResponse> {
-        call_write(&self.0, request, async move |ctx, _| {
+        handle_write(&self.0, request, async move |ctx, _| {
             let (found, row) = domain::test(&ctx).await?;
             let latency =
                 found.as_ref().ok().and_then(|p| i64::try_from(p.latency.as_micros()).ok());
             Ok(pb::TestGatewayResponse {
                 reachable: found.is_ok(),
-                status: pb::GatewayStatus::from(row.found.last_status).into(),
+                status: pb::GatewayStatus::from(row.observed.last_status).into(),
                 version: found.as_ref().map(|probe| probe.version.clone()).unwrap_or_default(),
                 wire_generation: found
                     .as_ref()
-                    .map_or(pb::WireGeneration::Unknown, |p| p.told_generation().into())
+                    .map_or(pb::WireGeneration::Unknown, |p| p.reported_generation().into())
                     .into(),
-                latency: latency.map(wire::span),
+                latency: latency.map(wire::to_duration),
                 usable: found.as_ref().is_ok_and(|probe| probe.credential_problem().is_none()),
                 error: match found {
                     Ok(probe) => probe.credential_problem().unwrap_or_default().to_owned(),
@@ -213,7 +219,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::DiscoverGatewaysRequest>,
     ) -> Reply<pb::DiscoverGatewaysResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             Ok(discovery::run::discover(&ctx, &req.domains).await?.into())
         })
         .await
@@ -223,7 +229,7 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::GetGatewayDiscoveryStatusRequest>,
     ) -> Reply<pb::GetGatewayDiscoveryStatusResponse> {
-        call(&self.0, request, async |ctx, _| {
+        handle_read(&self.0, request, async |ctx, _| {
             Ok(discovery::messages::status(ctx, discovery::last_run(ctx).await?))
         })
         .await

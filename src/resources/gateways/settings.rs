@@ -12,19 +12,21 @@ use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::Gateway;
-use crate::openshell::settings::{APPROVAL_MODE, Changed, Key, Scope, Setting, Value};
+use crate::openshell::settings::{
+    APPROVAL_MODE, Scope, Setting, SettingChangeResult, SettingKey, Value,
+};
 use crate::outbox::{EventType, event_types};
 use crate::resources::sandboxes;
 
 /// Target of a setting: the whole gateway (`None`) or one of its sandboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Of(pub Option<SandboxName>);
+pub struct SettingTarget(pub Option<SandboxName>);
 
-impl Of {
+impl SettingTarget {
     /// Parses the workspace and the sandbox of a request.
     pub fn parse(workspace: &str, sandbox: &str) -> Result<Self, Error> {
         if !sandbox.is_empty() {
-            return Ok(Self(Some(sandboxes::input::place(workspace, sandbox)?)));
+            return Ok(Self(Some(sandboxes::input::full_name(workspace, sandbox)?)));
         }
         if !workspace.is_empty() {
             return Err(Error::invalid("workspace", "must be empty if `sandbox` is empty"));
@@ -33,84 +35,93 @@ impl Of {
     }
 }
 
-async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
-    let id = ctx.on_gateway()?.id;
-    Ok(Gateway::reach(ctx.app(), id).await?.asked_by(ctx))
+async fn connect(ctx: &Ctx) -> Result<Gateway, Error> {
+    let id = ctx.required_gateway()?.id;
+    Ok(Gateway::connect(ctx.app(), id).await?.on_behalf_of(ctx))
 }
 
 /// Returns the settings of the gateway of the call or of one of its sandboxes, and their revision.
-pub async fn list(ctx: &Ctx, of: &Of) -> Result<(Vec<Setting>, u64), Error> {
-    reach(ctx).await?.settings(of.0.as_ref()).await
+pub async fn list(ctx: &Ctx, of: &SettingTarget) -> Result<(Vec<Setting>, u64), Error> {
+    connect(ctx).await?.settings(of.0.as_ref()).await
 }
 
 /// Sets a setting.
 pub async fn update(
     ctx: &Ctx,
-    of: &Of,
-    key: Key,
+    of: &SettingTarget,
+    key: SettingKey,
     value: Value,
-) -> Result<(Setting, Changed), Error> {
-    ctx.detail("value", shown(&value));
+) -> Result<(Setting, SettingChangeResult), Error> {
+    ctx.add_audit_detail("value", to_json(&value));
     let changed = change(ctx, of, key, Some(&value)).await?;
-    let payload = json!({ "key": key.as_str(), "value": shown(&value) });
-    announce(ctx, of, event_types::GATEWAY_SETTING_UPDATED, payload).await?;
-    look_again(ctx, of, key).await;
+    let payload = json!({ "key": key.as_str(), "value": to_json(&value) });
+    emit_event(ctx, of, event_types::GATEWAY_SETTING_UPDATED, payload).await?;
+    recheck_findings(ctx, of, key).await;
     let scope = if of.0.is_some() { Scope::Sandbox } else { Scope::Gateway };
     Ok((Setting { key: key.as_str().to_owned(), value: Some(value), scope }, changed))
 }
 
 /// Deletes a setting.
-pub async fn delete(ctx: &Ctx, of: &Of, key: Key) -> Result<Changed, Error> {
+pub async fn delete(
+    ctx: &Ctx,
+    of: &SettingTarget,
+    key: SettingKey,
+) -> Result<SettingChangeResult, Error> {
     let changed = change(ctx, of, key, None).await?;
-    ctx.detail("deleted", changed.deleted);
+    ctx.add_audit_detail("deleted", changed.deleted);
     if changed.deleted {
-        announce(ctx, of, event_types::GATEWAY_SETTING_DELETED, json!({ "key": key.as_str() }))
+        emit_event(ctx, of, event_types::GATEWAY_SETTING_DELETED, json!({ "key": key.as_str() }))
             .await?;
-        look_again(ctx, of, key).await;
+        recheck_findings(ctx, of, key).await;
     }
     Ok(changed)
 }
 
-async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<Changed, Error> {
-    ctx.detail("key", key.as_str());
+async fn change(
+    ctx: &Ctx,
+    of: &SettingTarget,
+    key: SettingKey,
+    value: Option<&Value>,
+) -> Result<SettingChangeResult, Error> {
+    ctx.add_audit_detail("key", key.as_str());
     if let Some(place) = &of.0 {
-        ctx.detail("workspace", place.workspace.as_str());
-        ctx.detail("sandbox", place.name.as_str());
+        ctx.add_audit_detail("workspace", place.workspace.as_str());
+        ctx.add_audit_detail("sandbox", place.name.as_str());
     }
-    let gateway = reach(ctx).await?;
+    let gateway = connect(ctx).await?;
     // Access may have changed while waiting for the gateway.
     ctx.recheck()?;
     gateway.change_setting(of.0.as_ref(), key, value).await
 }
 
-async fn announce(
+async fn emit_event(
     ctx: &Ctx,
-    of: &Of,
+    of: &SettingTarget,
     event_type: EventType,
     mut payload: Json,
 ) -> Result<(), Error> {
-    payload["gateway"] = (*ctx.on_gateway()?.name).into();
+    payload["gateway"] = (*ctx.required_gateway()?.name).into();
     if let Some(place) = &of.0 {
-        payload = sandboxes::domain::about(place, payload);
+        payload = sandboxes::domain::event_payload(place, payload);
     }
-    let event = ctx.event(event_type, payload);
-    ctx.record(async |tx| tx.emit(event.clone()).await).await?;
+    let event = ctx.new_event(event_type, payload);
+    ctx.record_change(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 
 /// Checks the findings of the gateway again after a change of the approval mode. A failure is only logged, since the
 /// gateway has accepted the change.
-async fn look_again(ctx: &Ctx, of: &Of, key: Key) {
+async fn recheck_findings(ctx: &Ctx, of: &SettingTarget, key: SettingKey) {
     if of.0.is_some() || key.as_str() != APPROVAL_MODE {
         return;
     }
-    let Ok(on) = ctx.on_gateway() else { return };
-    if let Err(error) = findings::look(ctx, on).await {
+    let Ok(on) = ctx.required_gateway() else { return };
+    if let Err(error) = findings::check_gateway(ctx, on).await {
         tracing::warn!(gateway = %on.name, %error, "a gateway was not looked at after a change");
     }
 }
 
-fn shown(value: &Value) -> Json {
+fn to_json(value: &Value) -> Json {
     match value {
         Value::Bool(switch) => (*switch).into(),
         Value::Text(word) => word.as_str().into(),

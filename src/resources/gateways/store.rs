@@ -5,19 +5,19 @@ use std::ops::Bound;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use crate::access::snapshot::Visible;
+use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::schema::{gateway_labels, gateways};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
-use crate::upstream::generation::Detected;
-use crate::upstream::row::{Row, Status};
+use crate::upstream::generation::DetectedGeneration;
+use crate::upstream::row::{GatewayRow, GatewayStatus};
 pub use crate::upstream::store::{by_id, by_name};
 
 /// Returns the name of the gateway with this endpoint; if there are several, of the one registered first.
-pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
+pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
     Ok(on_conn!(conn, |c| gateways::table
         .filter(gateways::endpoint.eq(endpoint))
         .select(gateways::name)
@@ -28,7 +28,7 @@ pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, 
 }
 
 /// Returns a gateway by id and locks its row: no other transaction can change or delete it until this one ends.
-pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
+pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
     // On SQLite, the transaction already holds the database's only write lock.
     if let Conn::Pg(c) = conn {
         let row = gateways::table.find(id.get()).select(gateways::id);
@@ -39,10 +39,13 @@ pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> 
 }
 
 /// Returns the ids and names of the gateways that a caller can see.
-pub async fn names(conn: &mut Conn, visible: &Visible) -> Result<Vec<(i64, String)>, Error> {
+pub async fn names(
+    conn: &mut Conn,
+    visible: &VisibleGateways,
+) -> Result<Vec<(i64, String)>, Error> {
     Ok(on_conn!(conn, |c| {
         let mut query = gateways::table.select((gateways::id, gateways::name)).into_boxed();
-        if let Visible::Only(ids) = visible {
+        if let VisibleGateways::Only(ids) = visible {
             let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
             query = query.filter(gateways::id.eq_any(ids));
         }
@@ -51,13 +54,17 @@ pub async fn names(conn: &mut Conn, visible: &Visible) -> Result<Vec<(i64, Strin
 }
 
 /// Stores a new gateway with its labels. Returns `Exists` if the name is in use.
-pub async fn insert(conn: &mut Conn, row: &Row, labels: &Labels) -> Result<Row, Error> {
+pub async fn insert(
+    conn: &mut Conn,
+    row: &GatewayRow,
+    labels: &Labels,
+) -> Result<GatewayRow, Error> {
     let stored: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(gateways::table)
         .values(row)
         .returning(gateways::id)
         .get_result(c)
         .await);
-    let id = stored.map_err(|error| crate::db::error::about(error.into(), &row.name))?;
+    let id = stored.map_err(|error| crate::db::error::with_name(error.into(), &row.name))?;
     insert_labels(conn, id, labels).await?;
     let stored = by_id(conn, GatewayId(id)).await?;
     stored.ok_or_else(|| Error::internal("a gateway that was just stored"))
@@ -80,7 +87,11 @@ async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), 
 
 /// Updates a gateway if its stored version is `row.version - 1`. Returns whether it was updated. `labels` replaces all
 /// labels; `None` leaves them unchanged.
-pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Result<bool, Error> {
+pub async fn update(
+    conn: &mut Conn,
+    row: &GatewayRow,
+    labels: Option<&Labels>,
+) -> Result<bool, Error> {
     let at =
         gateways::table.filter(gateways::id.eq(row.id).and(gateways::version.eq(row.version - 1)));
     let changed = on_conn!(conn, |c| diesel::update(at).set(row).execute(c).await)?;
@@ -96,15 +107,15 @@ pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Resu
 
 /// Resets the status, generation and server certificate that probes found, after a change of the destination. Does not
 /// increment the version.
-pub async fn forget_found(conn: &mut Conn, row: &mut Row) -> Result<(), Error> {
-    row.found.wire_generation = Detected::Unknown;
-    row.found.last_status = Status::Unknown;
-    row.found.server_cert_ends_at = None;
+pub async fn reset_probe_results(conn: &mut Conn, row: &mut GatewayRow) -> Result<(), Error> {
+    row.observed.wire_generation = DetectedGeneration::Unknown;
+    row.observed.last_status = GatewayStatus::Unknown;
+    row.observed.server_cert_ends_at = None;
     let at = gateways::table.find(row.id);
     let to = (
-        gateways::wire_generation.eq(row.found.wire_generation),
-        gateways::last_status.eq(row.found.last_status),
-        gateways::server_cert_ends_at.eq(row.found.server_cert_ends_at),
+        gateways::wire_generation.eq(row.observed.wire_generation),
+        gateways::last_status.eq(row.observed.last_status),
+        gateways::server_cert_ends_at.eq(row.observed.server_cert_ends_at),
     );
     on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
     Ok(())
@@ -119,15 +130,15 @@ pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool
 /// Result of a probe. A `None` field leaves the stored value unchanged.
 #[derive(Debug, Clone, AsChangeset)]
 #[diesel(table_name = gateways)]
-pub struct Probed {
+pub struct ProbeResult {
     /// Status.
-    pub last_status: Status,
+    pub last_status: GatewayStatus,
     /// When the probe began.
     pub probed_at: Timestamp,
     /// When the gateway answered; `None` if it did not.
     pub last_seen: Option<Timestamp>,
     /// Detected generation; `None` if the gateway did not answer.
-    pub wire_generation: Option<Detected>,
+    pub wire_generation: Option<DetectedGeneration>,
     /// Reported version; `None` if the gateway did not answer.
     pub gateway_version: Option<String>,
     /// Latency in microseconds; `None` if the gateway did not answer.
@@ -136,10 +147,10 @@ pub struct Probed {
     pub server_cert_ends_at: Option<Timestamp>,
 }
 
-impl Probed {
+impl ProbeResult {
     /// Writes the result of the probe to a row; `error` says why the probe failed.
-    pub fn note_on(&self, row: &mut Row, error: Option<String>) {
-        let (probed, found) = (self.clone(), &mut row.found);
+    pub fn apply_to(&self, row: &mut GatewayRow, error: Option<String>) {
+        let (probed, found) = (self.clone(), &mut row.observed);
         found.last_status = probed.last_status;
         found.probed_at = Some(probed.probed_at);
         found.last_seen = probed.last_seen.or(found.last_seen);
@@ -152,9 +163,9 @@ impl Probed {
 }
 
 /// Returns the gateways that did not answer their last probe, least recently probed first.
-pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
+pub async fn list_unresponsive(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
     let ids: Vec<i64> = on_conn!(conn, |c| gateways::table
-        .filter(gateways::last_status.eq(Status::Unreachable))
+        .filter(gateways::last_status.eq(GatewayStatus::Unreachable))
         .select(gateways::id)
         .order((gateways::probed_at, gateways::id))
         .load(c)
@@ -166,7 +177,7 @@ pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
 pub async fn store_probe(
     conn: &mut Conn,
     id: GatewayId,
-    probed: &Probed,
+    probed: &ProbeResult,
     error: Option<&str>,
 ) -> Result<(), Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()));
@@ -178,7 +189,7 @@ pub async fn store_probe(
 /// Sets the status of a gateway to degraded, with the reason. Does not increment the version.
 pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()));
-    let to = (gateways::last_status.eq(Status::Degraded), gateways::last_error.eq(why));
+    let to = (gateways::last_status.eq(GatewayStatus::Degraded), gateways::last_error.eq(why));
     on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
     Ok(())
 }
@@ -187,15 +198,15 @@ pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Er
 /// `from`.
 pub async fn page(
     conn: &mut Conn,
-    visible: &Visible,
+    visible: &VisibleGateways,
     selector: &Selector,
     from: Bound<&str>,
     limit: i64,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<GatewayRow>, Error> {
     use gateway_labels as l;
     let rows = on_conn!(conn, |c| {
         let mut query = gateways::table
-            .select(Row::as_select())
+            .select(GatewayRow::as_select())
             .order(gateways::name)
             .limit(limit)
             .into_boxed();
@@ -204,7 +215,7 @@ pub async fn page(
             Bound::Included(name) => query.filter(gateways::name.ge(name)),
             Bound::Excluded(name) => query.filter(gateways::name.gt(name)),
         };
-        if let Visible::Only(ids) = visible {
+        if let VisibleGateways::Only(ids) = visible {
             query = query
                 .filter(gateways::id.eq_any(ids.iter().map(|id| id.get()).collect::<Vec<i64>>()));
         }

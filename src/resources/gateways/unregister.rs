@@ -13,9 +13,9 @@ use super::store;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::{GatewayId, GatewayRef};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::audit::domain as audit;
@@ -25,7 +25,7 @@ use crate::resources::{boot_hooks::domain as boot_hooks, sboms::domain as sboms}
 
 /// Counts of what is removed with a gateway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gone {
+pub struct GatewayDependents {
     /// Roles on the gateway.
     pub roles: i64,
     /// Sandboxes with stored data.
@@ -48,59 +48,64 @@ pub async fn unregister(
     name: &str,
     given_etag: &str,
     force: bool,
-) -> Result<Gone, Error> {
-    let (gone, stopped) = ctx
+) -> Result<GatewayDependents, Error> {
+    let (dependents, stopped) = ctx
         .transaction(async |tx| {
-            let missing = || Error::missing(Kind::Gateway, name);
+            let missing = || Error::not_found(ResourceKind::Gateway, name);
             let id = GatewayId(store::by_name(tx, name).await?.ok_or_else(missing)?.id);
             // Locks the row: a concurrent probe stores its result before this point or finds no row to update.
             let row = store::lock(tx, id).await?.ok_or_else(missing)?;
-            etag::check(given_etag, row.version, Kind::Gateway, name)?;
-            let gone = counted(ctx, tx, id, name).await?;
+            etag::check(given_etag, row.version, ResourceKind::Gateway, name)?;
+            let dependents = count_dependents(ctx, tx, id, name).await?;
             if !force {
-                refuse_in_use(tx, id, name, gone).await?;
+                check_not_in_use(tx, id, name, dependents).await?;
             }
-            let stopped = operations::cancel(ctx, tx, id).await?;
-            let holders = bindings::holders_on(tx, id).await?;
-            sboms::delete_on(tx, name).await?;
+            let stopped = operations::mark_cancelling(ctx, tx, id).await?;
+            let holders = bindings::holders_on_gateway(tx, id).await?;
+            sboms::delete_on_gateway(tx, name).await?;
             if !store::delete(tx, id, row.version).await? {
-                return Err(Error::conflict(Kind::Gateway, name));
+                return Err(Error::conflict(ResourceKind::Gateway, name));
             }
             let payload = json!({ "gateway": name, "forced": force });
-            let event = ctx.event(event_types::GATEWAY_UNREGISTERED, payload);
-            tx.emit(event.on(GatewayRef { id, name: Arc::from(name) })).await?;
+            let event = ctx.new_event(event_types::GATEWAY_UNREGISTERED, payload);
+            tx.emit(event.with_gateway(GatewayRef { id, name: Arc::from(name) })).await?;
             for holder in &holders {
-                tx.access_changed(holder.changed()).await?;
+                tx.log_access_change(holder.access_subject()).await?;
             }
-            tx.access_changed(Subject::Gateway(id)).await?;
+            tx.log_access_change(AccessSubject::Gateway(id)).await?;
             let roles = i64::try_from(holders.len()).unwrap_or(i64::MAX);
-            Ok((Gone { roles, ..gone }, stopped))
+            Ok((GatewayDependents { roles, ..dependents }, stopped))
         })
         .await?;
-    ctx.detail("forced", force);
+    ctx.add_audit_detail("forced", force);
     for (what, count) in [
-        ("gateway_roles_removed", gone.roles),
-        ("sandbox_metadata_removed", gone.sandboxes),
-        ("ssh_sessions_removed", gone.ssh_sessions),
-        ("boot_hooks_removed", gone.boot_hooks),
-        ("sboms_removed", gone.sboms),
-        ("operations_cut", gone.operations),
-        ("streams_ended", gone.streams),
+        ("gateway_roles_removed", dependents.roles),
+        ("sandbox_metadata_removed", dependents.sandboxes),
+        ("ssh_sessions_removed", dependents.ssh_sessions),
+        ("boot_hooks_removed", dependents.boot_hooks),
+        ("sboms_removed", dependents.sboms),
+        ("operations_cut", dependents.operations),
+        ("streams_ended", dependents.streams),
     ] {
-        ctx.detail(what, count);
+        ctx.add_audit_detail(what, count);
     }
     operations::stop(ctx.app(), &stopped);
-    Ok(gone)
+    Ok(dependents)
 }
 
-async fn counted(ctx: &Ctx, conn: &mut Conn, id: GatewayId, name: &str) -> Result<Gone, Error> {
-    let (sandboxes, ssh_sessions) = sandboxes::count_on(conn, name).await?;
-    Ok(Gone {
+async fn count_dependents(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    id: GatewayId,
+    name: &str,
+) -> Result<GatewayDependents, Error> {
+    let (sandboxes, ssh_sessions) = sandboxes::count_on_gateway(conn, name).await?;
+    Ok(GatewayDependents {
         roles: 0,
         sandboxes,
         ssh_sessions,
-        boot_hooks: boot_hooks::count_on(conn, name).await?,
-        sboms: sboms::count_on(conn, name).await?,
+        boot_hooks: boot_hooks::count_on_gateway(conn, name).await?,
+        sboms: sboms::count_on_gateway(conn, name).await?,
         operations: operations::count_open(conn, id).await?,
         streams: i64::try_from(ctx.app().live.count_on(id)).unwrap_or(i64::MAX),
     })
@@ -108,14 +113,14 @@ async fn counted(ctx: &Ctx, conn: &mut Conn, id: GatewayId, name: &str) -> Resul
 
 /// Rejects the removal of a gateway that is in use. A stream through another replica is detected by its audit entry,
 /// which is open for as long as the stream is.
-async fn refuse_in_use(
+async fn check_not_in_use(
     conn: &mut Conn,
     id: GatewayId,
     name: &str,
-    gone: Gone,
+    dependents: GatewayDependents,
 ) -> Result<(), Error> {
-    let calls = audit::count_open_on(conn, id).await?;
-    let (operations, streams) = (gone.operations, gone.streams);
+    let calls = audit::count_open_on_gateway(conn, id).await?;
+    let (operations, streams) = (dependents.operations, dependents.streams);
     if operations == 0 && streams == 0 && calls == 0 {
         return Ok(());
     }

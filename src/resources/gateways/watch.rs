@@ -9,14 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::health::honest;
+use super::health::mark_stale;
 use super::store;
 use crate::ctx::FleetCtx;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::outbox::{EventType, event_types};
-use crate::resources::events::domain::{Filter, Follower, Start};
-use crate::upstream::row::Row;
+use crate::resources::events::domain::{Filter, Follower, StartPosition};
+use crate::upstream::row::GatewayRow;
 use crate::upstream::store as registry;
 
 /// Events that cause a gateway to be sent again.
@@ -37,29 +37,29 @@ const BATCH: usize = 200;
 
 /// A change to send.
 #[derive(Debug)]
-pub enum Told {
+pub enum GatewayChange {
     /// Current state of a gateway.
-    Is(Box<Row>),
+    Current(Box<GatewayRow>),
     /// Name of a gateway that was removed or is no longer visible to the caller.
-    Gone(String),
+    Removed(String),
     /// Names of all gateways that the caller can see.
-    Present(Vec<String>),
+    Names(Vec<String>),
 }
 
-impl Told {
+impl GatewayChange {
     /// Returns the gateway that the caller must be able to see to receive this change.
     #[must_use]
     pub fn gateway(&self) -> Option<GatewayId> {
         match self {
-            Self::Is(row) => Some(GatewayId(row.id)),
-            Self::Gone(_) | Self::Present(_) => None,
+            Self::Current(row) => Some(GatewayId(row.id)),
+            Self::Removed(_) | Self::Names(_) => None,
         }
     }
 }
 
 /// First batch of a stream, which has all gateways.
-struct First {
-    at: i64,
+struct FirstBatch {
+    cursor: i64,
     /// Whether to send the names first.
     names: bool,
 }
@@ -70,7 +70,7 @@ pub struct Watcher {
     /// Gateways that the caller knows of.
     known: BTreeMap<i64, String>,
     /// First batch, until it is sent.
-    first: Option<First>,
+    first: Option<FirstBatch>,
 }
 
 impl Watcher {
@@ -79,33 +79,34 @@ impl Watcher {
     /// # Errors
     /// `OutOfRange` if the cursor is older than the stored events.
     pub async fn start(ctx: &FleetCtx, after: i64) -> Result<Self, Error> {
-        let from = if after == 0 { Start::Now } else { Start::parse(after, false)? };
+        let from =
+            if after == 0 { StartPosition::Now } else { StartPosition::parse(after, false)? };
         let filter = Filter::parse(String::new(), CHANGES.map(|of| of.name().to_owned()).to_vec())?;
         let follower = Follower::start(ctx, filter, from).await?;
-        let at = follower.at();
-        let first = First { at, names: after != 0 };
+        let at = follower.cursor();
+        let first = FirstBatch { cursor: at, names: after != 0 };
         Ok(Self { follower, known: BTreeMap::new(), first: Some(first) })
     }
 
     /// Waits for the next changes. Returns them and the cursor after them.
-    pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<Told>, i64), Error> {
-        if let Some(First { at, names }) = self.first.take() {
-            let mut told = self.told(ctx, &BTreeSet::new()).await?;
+    pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<GatewayChange>, i64), Error> {
+        if let Some(FirstBatch { cursor: at, names }) = self.first.take() {
+            let mut changes = self.changes(ctx, &BTreeSet::new()).await?;
             if names {
-                told.insert(0, Told::Present(self.known.values().cloned().collect()));
+                changes.insert(0, GatewayChange::Names(self.known.values().cloned().collect()));
             }
-            return Ok((told, at));
+            return Ok((changes, at));
         }
         let page = self.follower.next(ctx).await?;
         let touched = page.events.into_iter().filter_map(|event| event.gateway).collect();
-        Ok((self.told(ctx, &touched).await?, page.next_after))
+        Ok((self.changes(ctx, &touched).await?, page.next_after))
     }
 
-    async fn told(
+    async fn changes(
         &mut self,
         ctx: &FleetCtx,
         touched: &BTreeSet<String>,
-    ) -> Result<Vec<Told>, Error> {
+    ) -> Result<Vec<GatewayChange>, Error> {
         let now = names(ctx).await?;
         let before = std::mem::replace(&mut self.known, now);
         let new =
@@ -116,19 +117,22 @@ impl Watcher {
         let gone =
             |(id, name): &(i64, String)| !self.known.contains_key(id) && !present.contains(name);
         // Removals come first, and not for names that another gateway has now: callers identify gateways by name.
-        let gone = before.into_iter().filter(gone).map(|(_, name)| Told::Gone(name));
-        let mut told: Vec<Told> = gone.collect();
+        let gone = before.into_iter().filter(gone).map(|(_, name)| GatewayChange::Removed(name));
+        let mut changes: Vec<GatewayChange> = gone.collect();
         let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());
         for ids in ids.chunks(BATCH) {
             let rows = registry::by_ids(&mut ctx.db().read().await?, ids).await?;
-            told.extend(rows.into_iter().map(|row| Told::Is(Box::new(honest(row, config, at)))));
+            changes.extend(
+                rows.into_iter()
+                    .map(|row| GatewayChange::Current(Box::new(mark_stale(row, config, at)))),
+            );
         }
-        Ok(told)
+        Ok(changes)
     }
 }
 
 /// Returns the gateways that the caller can see now.
 async fn names(ctx: &FleetCtx) -> Result<BTreeMap<i64, String>, Error> {
-    let names = store::names(&mut ctx.db().read().await?, &ctx.visible()).await?;
+    let names = store::names(&mut ctx.db().read().await?, &ctx.visible_gateways()).await?;
     Ok(names.into_iter().collect())
 }

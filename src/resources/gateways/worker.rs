@@ -16,34 +16,34 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::store::{self, Probed};
+use super::store::{self, ProbeResult};
 use super::{budgets, certificates, findings, health};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::db::types::GatewayId;
-use crate::error::{Error, Kind};
-use crate::outbox::Subject;
+use crate::error::{Error, ResourceKind};
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::telemetry::metrics as names;
 use crate::upstream::probe::{self, Health, Probe};
-use crate::upstream::row::Status;
+use crate::upstream::row::GatewayStatus;
 use crate::upstream::targets::{self, Target};
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Concurrent probes of gateways that answered their last probe.
 const AT_ONCE: usize = 64;
 /// Time after which a slow probe gives up its slot and continues in the background. In an outage, every [`AT_ONCE`]
 /// unreachable gateways delay the others by one second, and only in the first round.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SLOT_TIME: Duration = Duration::from_secs(1);
 /// Concurrent probes of gateways that did not answer their last probe.
 const SILENT_AT_ONCE: usize = 256;
 /// Results stored concurrently: each one verifies the same lease, and storing them must not block other writers.
 const STORING_AT_ONCE: usize = 1;
 /// Limit for how much later a stored probe can have begun than the present one: a larger difference means a wrong
 /// clock.
-const LATER_MAX: Duration = Duration::from_mins(1);
+const CLOCK_SLACK: Duration = Duration::from_mins(1);
 
 /// Returns why a gateway is not usable according to a probe; `None` if it is usable.
 #[must_use]
@@ -59,19 +59,19 @@ pub fn problem(found: &Result<Probe, Error>) -> Option<String> {
 
 /// Returns whether the gateway accepts Shoreguard's credential according to a probe; `None` if that is unknown.
 #[must_use]
-pub fn usable(found: &Result<Probe, Error>) -> Option<bool> {
+pub fn credential_usable(found: &Result<Probe, Error>) -> Option<bool> {
     found.as_ref().ok()?.credential.as_ref()?.is_usable()
 }
 
 /// Returns the status to store for a gateway that answered. It is not healthy unless the credential is proven usable.
-fn status_of(probe: &Probe) -> Status {
+fn probe_status(probe: &Probe) -> GatewayStatus {
     match (probe.status, probe.credential_problem()) {
         (Health::Healthy | Health::Unspecified, Some(_)) | (Health::Degraded, _) => {
-            Status::Degraded
+            GatewayStatus::Degraded
         }
-        (Health::Healthy, None) => Status::Healthy,
-        (Health::Unspecified, None) => Status::Unspecified,
-        (Health::Unhealthy, _) => Status::Unhealthy,
+        (Health::Healthy, None) => GatewayStatus::Healthy,
+        (Health::Unspecified, None) => GatewayStatus::Unspecified,
+        (Health::Unhealthy, _) => GatewayStatus::Unhealthy,
     }
 }
 
@@ -93,10 +93,11 @@ pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
 /// Probes a gateway with the stored settings and stores the result.
 pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, String>, Error> {
     let app = ctx.app();
-    let target = app.fleet.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
+    let target =
+        app.fleet.targets.get(id).ok_or_else(|| Error::not_found(ResourceKind::Gateway, id))?;
     let asked_at = ctx.now();
     let found = probe(app, &target).await;
-    store_found(ctx, None, &target, asked_at, &found).await?;
+    store_result(ctx, None, &target, asked_at, &found).await?;
     Ok(found.map_err(|error| probe::display_error(&error)))
 }
 
@@ -110,22 +111,26 @@ pub async fn probe_changed(ctx: &Ctx, id: GatewayId) {
 
 /// Returns the columns to store for a probe that began at `asked_at` and ended at `now`.
 #[must_use]
-pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
+pub fn probe_result(
+    found: &Result<Probe, Error>,
+    asked_at: Timestamp,
+    now: Timestamp,
+) -> ProbeResult {
     let answer = found.as_ref().ok();
-    Probed {
-        last_status: answer.map_or(Status::Unreachable, status_of),
+    ProbeResult {
+        last_status: answer.map_or(GatewayStatus::Unreachable, probe_status),
         probed_at: asked_at,
         last_seen: answer.map(|_| now),
-        wire_generation: answer.map(Probe::told_generation),
+        wire_generation: answer.map(Probe::reported_generation),
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
         latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
-        server_cert_ends_at: answer.and_then(|probe| probe.server_cert),
+        server_cert_ends_at: answer.and_then(|probe| probe.server_cert_expires_at),
     }
 }
 
 /// Stores the result of a probe. Drops it if the connection settings of the gateway have changed since, or if a probe
 /// that began later is stored already.
-async fn store_found(
+async fn store_result(
     ctx: &Ctx,
     lease: Option<&Lease>,
     target: &Target,
@@ -133,46 +138,46 @@ async fn store_found(
     found: &Result<Probe, Error>,
 ) -> Result<(), Error> {
     let now = ctx.now();
-    let (error, usable) = (problem(found), usable(found));
-    let found = probed(found, asked_at, now);
-    ctx.record(async |tx| {
+    let (error, usable) = (problem(found), credential_usable(found));
+    let found = probe_result(found, asked_at, now);
+    ctx.record_change(async |tx| {
             if let Some(lease) = lease {
-                leases::still_held(tx, lease).await?;
+                leases::check_held(tx, lease).await?;
             }
             let Some(before) = store::lock(tx, target.id).await? else { return Ok(()) };
             let changed = targets::connection_version(&before) != target.connection_version;
-            let is_later = |last: Timestamp| last > asked_at && last.since(asked_at) < LATER_MAX;
-            if changed || before.found.probed_at.is_some_and(is_later) {
+            let is_later = |last: Timestamp| last > asked_at && last.since(asked_at) < CLOCK_SLACK;
+            if changed || before.observed.probed_at.is_some_and(is_later) {
                 return Ok(());
             }
-            let (probed, over) = budgets::judged(tx, before.id, found.clone()).await?;
+            let (probed, over) = budgets::apply_budget(tx, before.id, found.clone()).await?;
             let error = error.clone().or(over);
             store::store_probe(tx, target.id, &probed, error.as_deref()).await?;
-            health::note(tx, &before, &probed, error.as_deref()).await?;
+            health::record_probe(tx, &before, &probed, error.as_deref()).await?;
             let mut after = before.clone();
-            probed.note_on(&mut after, error.clone());
-            certificates::note(ctx, tx, &after).await?;
-            findings::note_credential(ctx, tx, &mut after, usable).await?;
-            let up = |status| !matches!(status, Status::Unreachable | Status::Unknown);
-            let event = match (up(before.found.last_status), up(probed.last_status)) {
+            probed.apply_to(&mut after, error.clone());
+            certificates::record(ctx, tx, &after).await?;
+            findings::record_credential_check(ctx, tx, &mut after, usable).await?;
+            let up = |status| !matches!(status, GatewayStatus::Unreachable | GatewayStatus::Unknown);
+            let event = match (up(before.observed.last_status), up(probed.last_status)) {
                 (false, true) => Some(event_types::GATEWAY_UP),
                 (true, false) => Some(event_types::GATEWAY_DOWN),
-                _ if before.found.last_status != probed.last_status => Some(event_types::GATEWAY_STATUS_CHANGED),
+                _ if before.observed.last_status != probed.last_status => Some(event_types::GATEWAY_STATUS_CHANGED),
                 _ => None,
             };
             let on = || target.gateway();
             let payload = json!({ "gateway": &*target.name, "status": probed.last_status.as_str(), "version": probed.gateway_version });
             if let Some(name) = event {
-                tx.emit(ctx.event(name, payload.clone()).on(on())).await?;
+                tx.emit(ctx.new_event(name, payload.clone()).with_gateway(on())).await?;
             }
-            let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.found.gateway_version;
-            if new_version && before.found.gateway_version.is_some() {
-                tx.emit(ctx.event(event_types::GATEWAY_VERSION_CHANGED, payload).on(on())).await?;
+            let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.observed.gateway_version;
+            if new_version && before.observed.gateway_version.is_some() {
+                tx.emit(ctx.new_event(event_types::GATEWAY_VERSION_CHANGED, payload).with_gateway(on())).await?;
             }
-            let generation = probed.wire_generation.is_some_and(|now| now != before.found.wire_generation);
+            let generation = probed.wire_generation.is_some_and(|now| now != before.observed.wire_generation);
             if generation {
                 // The proxies of all replicas must reload the generation.
-                tx.access_changed(Subject::Gateway(target.id)).await?;
+                tx.log_access_change(AccessSubject::Gateway(target.id)).await?;
             }
             Ok(())
         })
@@ -183,7 +188,7 @@ async fn store_found(
 /// Worker that probes all gateways, on one replica at a time.
 pub const PROBES: Worker = Worker {
     name: "gateway.probes",
-    every: |config| config.gateways.probe_interval(),
+    interval: |config| config.gateways.probe_interval(),
     lease: true,
     wake: None,
     tick: |ctx, lease| Box::pin(tick(ctx, lease)),
@@ -191,33 +196,33 @@ pub const PROBES: Worker = Worker {
 
 /// Probes every gateway that answered its last probe. Concurrently probes the unreachable ones, least recently probed
 /// first, and starts no more of them after half an interval, so that they do not delay the next round.
-async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
-    let (answering, silent) = by_last_answer(ctx).await?;
+async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
+    let (answering, silent) = split_by_last_answer(ctx).await?;
     let storing = &Semaphore::new(STORING_AT_ONCE);
-    let first = Lane {
+    let first = ProbeGroup {
         ctx,
         lease,
         storing,
-        places: Semaphore::new(AT_ONCE),
-        patience: PATIENCE,
+        slots: Semaphore::new(AT_ONCE),
+        slot_time: SLOT_TIME,
         until: None,
     };
     let until = Instant::now() + ctx.app().config.gateways.probe_interval() / 2;
-    let beside = Lane {
+    let beside = ProbeGroup {
         ctx,
         lease,
         storing,
-        places: Semaphore::new(SILENT_AT_ONCE),
-        patience: Duration::MAX,
+        slots: Semaphore::new(SILENT_AT_ONCE),
+        slot_time: Duration::MAX,
         until: Some(until),
     };
     let (answering, silent) = tokio::join!(first.probe(answering), beside.probe(silent));
-    Ok(Worked { done: answering? + silent?, more: false })
+    Ok(TickResult { done: answering? + silent?, more: false })
 }
 
 /// Returns the gateways that answered their last probe or were never probed, and those that did not answer.
-async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>), Error> {
-    let silent = store::silent(&mut ctx.db().read().await?).await?;
+async fn split_by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>), Error> {
+    let silent = store::list_unresponsive(&mut ctx.db().read().await?).await?;
     let places: HashMap<GatewayId, usize> = silent.into_iter().zip(0..).collect();
     let (mut silent, answering): (Vec<_>, Vec<_>) = ctx
         .app()
@@ -231,32 +236,32 @@ async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>
 }
 
 /// A group of gateways that share a limit of concurrent probes.
-struct Lane<'a> {
+struct ProbeGroup<'a> {
     ctx: &'a Ctx,
     lease: Option<&'a Lease>,
     storing: &'a Semaphore,
-    places: Semaphore,
+    slots: Semaphore,
     /// Time after which a probe gives up its slot.
-    patience: Duration,
+    slot_time: Duration,
     /// Time after which no more probes are started.
     until: Option<Instant>,
 }
 
-impl Lane<'_> {
+impl ProbeGroup<'_> {
     /// Probes the targets and returns the number of probes.
     ///
     /// # Errors
     /// `Conflict` if the lease was lost.
     async fn probe(&self, targets: Vec<Arc<Target>>) -> Result<usize, Error> {
         let mut running: FuturesUnordered<_> =
-            targets.into_iter().map(|target| self.in_turn(target)).collect();
+            targets.into_iter().map(|target| self.probe_in_slot(target)).collect();
         let mut done = Ok(0);
         while let Some(probed) = running.next().await {
             match probed {
                 Ok(probed) => done = done.map(|done| done + usize::from(probed)),
-                Err(error @ Error::Conflict { kind: Kind::Lease, .. }) => {
+                Err(error @ Error::Conflict { kind: ResourceKind::Lease, .. }) => {
                     // Probes in progress finish: a transaction must not be dropped halfway.
-                    self.places.close();
+                    self.slots.close();
                     done = Err(error);
                 }
                 Err(error) => {
@@ -271,14 +276,14 @@ impl Lane<'_> {
     }
 
     /// Probes a target once a slot is free. Returns `false` if it was not probed.
-    async fn in_turn(&self, target: Arc<Target>) -> Result<bool, Error> {
-        let Ok(place) = self.places.acquire().await else { return Ok(false) };
+    async fn probe_in_slot(&self, target: Arc<Target>) -> Result<bool, Error> {
+        let Ok(place) = self.slots.acquire().await else { return Ok(false) };
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return Ok(false);
         }
         // Boxed: thousands of targets may wait for a slot, and none of them should allocate a probe yet.
         let mut probe = Box::pin(self.probe_one(&target));
-        if let Ok(stored) = timeout(self.patience, &mut probe).await {
+        if let Ok(stored) = timeout(self.slot_time, &mut probe).await {
             return stored.map(|()| true);
         }
         drop(place);
@@ -289,6 +294,6 @@ impl Lane<'_> {
         let asked_at = self.ctx.now();
         let found = probe(self.ctx.app(), target).await;
         let _turn = self.storing.acquire().await;
-        store_found(self.ctx, self.lease, target, asked_at, &found).await
+        store_result(self.ctx, self.lease, target, asked_at, &found).await
     }
 }

@@ -8,14 +8,14 @@ use serde_json::json;
 
 use super::store;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, List};
+use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::{GroupId, UserId};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::names::Name;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::resources::users::admins;
@@ -76,7 +76,7 @@ pub struct NewGroup {
 
 /// A partial update of a group. `None` leaves the field unchanged.
 #[derive(Debug, Default)]
-pub struct Change {
+pub struct GroupUpdate {
     /// New name.
     pub name: Option<Name>,
     /// New description; `Some(None)` removes it.
@@ -87,7 +87,7 @@ pub struct Change {
 
 /// Counts of what was deleted with a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Removed {
+pub struct GroupDependents {
     /// Memberships.
     pub members: i64,
     /// Roles on named gateways.
@@ -109,7 +109,7 @@ pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
     Ok((count > 0).then(|| text.to_owned()))
 }
 
-fn within(count: i64, most: i64, what: &str) -> Result<(), Error> {
+fn check_limit(count: i64, most: i64, what: &str) -> Result<(), Error> {
     if count <= most {
         return Ok(());
     }
@@ -117,27 +117,27 @@ fn within(count: i64, most: i64, what: &str) -> Result<(), Error> {
 }
 
 /// Returns the group of a name. The caller must have at least its role.
-async fn found(ctx: &Ctx, conn: &mut Conn, name: &str) -> Result<Group, Error> {
+async fn find_for_change(ctx: &Ctx, conn: &mut Conn, name: &str) -> Result<Group, Error> {
     let group = store::by_name(conn, name).await?;
-    let group = group.ok_or_else(|| Error::missing(Kind::Group, name))?;
-    ctx.not_above(group.role)?;
+    let group = group.ok_or_else(|| Error::not_found(ResourceKind::Group, name))?;
+    ctx.check_role_not_above(group.role)?;
     Ok(group)
 }
 
 /// Creates a group without members.
 pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
-    ctx.not_above(new.role)?;
-    ctx.detail("role", new.role.as_str());
+    ctx.check_role_not_above(new.role)?;
+    ctx.add_audit_detail("role", new.role.as_str());
     let now = ctx.now();
     let created = ctx
         .transaction(async |tx| {
             let _locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
             let created = store::insert(tx, &new, now).await?;
-            within(store::count(tx).await?, GROUPS_MAX, "groups")?;
+            check_limit(store::count(tx).await?, GROUPS_MAX, "groups")?;
             let payload = json!({ "group": created.name, "role": created.role.as_str() });
-            tx.emit(ctx.event(event_types::GROUP_CREATED, payload)).await?;
-            tx.access_added(Subject::Group(created.id)).await?;
+            tx.emit(ctx.new_event(event_types::GROUP_CREATED, payload)).await?;
+            tx.log_access_addition(AccessSubject::Group(created.id)).await?;
             Ok(created)
         })
         .await?;
@@ -147,13 +147,13 @@ pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
 /// Returns a group by name.
 pub async fn get(ctx: &Ctx, name: &str) -> Result<Group, Error> {
     let found = store::by_name(&mut ctx.db().read().await?, name).await?;
-    found.ok_or_else(|| Error::missing(Kind::Group, name))
+    found.ok_or_else(|| Error::not_found(ResourceKind::Group, name))
 }
 
 /// Returns a page of groups, ordered by name.
 pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Group>, String), Error> {
-    let list = List { method: "ListGroups", filter: &[], order: "name" };
-    let page = ctx.page::<String>(list, size, token)?;
+    let list = ListKey { method: "ListGroups", filter: &[], order: "name" };
+    let page = ctx.page_request::<String>(list, size, token)?;
     let after = page.after().map(String::as_str);
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, after, page.limit()).await?;
@@ -161,15 +161,15 @@ pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Group>,
 }
 
 /// Adds a change to the audit entry.
-fn note(ctx: &Ctx, change: &Change) {
+fn add_to_audit(ctx: &Ctx, change: &GroupUpdate) {
     if let Some(name) = &change.name {
-        ctx.detail("name", name.as_str());
+        ctx.add_audit_detail("name", name.as_str());
     }
     if let Some(description) = &change.description {
-        ctx.detail("description", description.as_deref().unwrap_or_default());
+        ctx.add_audit_detail("description", description.as_deref().unwrap_or_default());
     }
     if let Some(role) = change.role {
-        ctx.detail("role", role.as_str());
+        ctx.add_audit_detail("role", role.as_str());
     }
 }
 
@@ -177,16 +177,16 @@ fn note(ctx: &Ctx, change: &Change) {
 pub async fn update(
     ctx: &Ctx,
     name: &str,
-    change: Change,
+    change: GroupUpdate,
     given_etag: &str,
 ) -> Result<Group, Error> {
-    note(ctx, &change);
+    add_to_audit(ctx, &change);
     let updated = ctx
         .transaction(async |tx| {
             let locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
-            let before = found(ctx, tx, name).await?;
-            etag::check(given_etag, before.version, Kind::Group, name)?;
+            let before = find_for_change(ctx, tx, name).await?;
+            etag::check(given_etag, before.version, ResourceKind::Group, name)?;
             let mut group = before.clone();
             if let Some(name) = &change.name {
                 name.as_str().clone_into(&mut group.name);
@@ -195,19 +195,19 @@ pub async fn update(
                 group.description.clone_from(description);
             }
             group.role = change.role.unwrap_or(group.role);
-            ctx.not_above(group.role)?;
+            ctx.check_role_not_above(group.role)?;
             group.version += 1;
             if !store::update(tx, &group).await? {
-                return Err(Error::conflict(Kind::Group, name));
+                return Err(Error::conflict(ResourceKind::Group, name));
             }
-            admins::must_remain(tx, locked).await?;
+            admins::require_remaining(tx, locked).await?;
             let payload = json!({
                 "group": group.name,
                 "name_before": before.name,
                 "role": group.role.as_str(),
             });
-            tx.emit(ctx.event(event_types::GROUP_UPDATED, payload)).await?;
-            tx.access_changed(Subject::Group(group.id)).await?;
+            tx.emit(ctx.new_event(event_types::GROUP_UPDATED, payload)).await?;
+            tx.log_access_change(AccessSubject::Group(group.id)).await?;
             Ok(group)
         })
         .await?;
@@ -215,73 +215,73 @@ pub async fn update(
 }
 
 /// Deletes a group with its memberships and its roles on gateways.
-pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<Removed, Error> {
+pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<GroupDependents, Error> {
     let removed = ctx
         .transaction(async |tx| {
             let locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
-            let group = found(ctx, tx, name).await?;
-            etag::check(given_etag, group.version, Kind::Group, name)?;
-            let removed = store::count_of(tx, group.id).await?;
+            let group = find_for_change(ctx, tx, name).await?;
+            etag::check(given_etag, group.version, ResourceKind::Group, name)?;
+            let removed = store::count_dependents(tx, group.id).await?;
             if !store::delete(tx, group.id, group.version).await? {
-                return Err(Error::conflict(Kind::Group, name));
+                return Err(Error::conflict(ResourceKind::Group, name));
             }
-            admins::must_remain(tx, locked).await?;
+            admins::require_remaining(tx, locked).await?;
             let payload = json!({ "group": group.name, "members": removed.members });
-            tx.emit(ctx.event(event_types::GROUP_DELETED, payload)).await?;
-            tx.access_changed(Subject::Group(group.id)).await?;
+            tx.emit(ctx.new_event(event_types::GROUP_DELETED, payload)).await?;
+            tx.log_access_change(AccessSubject::Group(group.id)).await?;
             Ok(removed)
         })
         .await?;
-    ctx.detail("members_removed", removed.members);
-    ctx.detail("gateway_roles_removed", removed.gateway_roles);
-    ctx.detail("selector_bindings_removed", removed.selector_bindings);
+    ctx.add_audit_detail("members_removed", removed.members);
+    ctx.add_audit_detail("gateway_roles_removed", removed.gateway_roles);
+    ctx.add_audit_detail("selector_bindings_removed", removed.selector_bindings);
     Ok(removed)
 }
 
 /// Adds a user to a group.
 pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, Error> {
-    ctx.detail("user", email.as_str());
+    ctx.add_audit_detail("user", email.as_str());
     let added = ctx
         .transaction(async |tx| {
             let _locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
-            let group = found(ctx, tx, name).await?;
-            let user = users::id_of(tx, email).await?;
+            let group = find_for_change(ctx, tx, name).await?;
+            let user = users::id_by_email(tx, email).await?;
             let added = store::insert_member(tx, group.id, user, email.as_str()).await?;
-            within(group.members + 1, GROUP_MEMBERS_MAX, "members in a group")?;
-            let groups = store::count_groups_of(tx, user).await?;
-            within(groups, GROUPS_OF_A_USER_MAX, "groups that a user is in")?;
+            check_limit(group.members + 1, GROUP_MEMBERS_MAX, "members in a group")?;
+            let groups = store::count_groups_of_user(tx, user).await?;
+            check_limit(groups, GROUPS_OF_A_USER_MAX, "groups that a user is in")?;
             let payload = json!({ "group": group.name, "user": added.email });
-            tx.emit(ctx.event(event_types::GROUP_MEMBER_ADDED, payload)).await?;
-            tx.access_changed(Subject::User(user)).await?;
+            tx.emit(ctx.new_event(event_types::GROUP_MEMBER_ADDED, payload)).await?;
+            tx.log_access_change(AccessSubject::User(user)).await?;
             Ok(added)
         })
         .await?;
-    ctx.detail("user_id", added.id.get());
+    ctx.add_audit_detail("user_id", added.id.get());
     Ok(added)
 }
 
 /// Removes a user from a group.
 pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), Error> {
-    ctx.detail("user", email.as_str());
+    ctx.add_audit_detail("user", email.as_str());
     let user = ctx
         .transaction(async |tx| {
             let locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
-            let group = found(ctx, tx, name).await?;
-            let user = users::id_of(tx, email).await?;
+            let group = find_for_change(ctx, tx, name).await?;
+            let user = users::id_by_email(tx, email).await?;
             if !store::delete_member(tx, group.id, user).await? {
-                return Err(Error::missing(Kind::GroupMember, email.as_str()));
+                return Err(Error::not_found(ResourceKind::GroupMember, email.as_str()));
             }
-            admins::must_remain(tx, locked).await?;
+            admins::require_remaining(tx, locked).await?;
             let payload = json!({ "group": group.name, "user": email.as_str() });
-            tx.emit(ctx.event(event_types::GROUP_MEMBER_REMOVED, payload)).await?;
-            tx.access_changed(Subject::User(user)).await?;
+            tx.emit(ctx.new_event(event_types::GROUP_MEMBER_REMOVED, payload)).await?;
+            tx.log_access_change(AccessSubject::User(user)).await?;
             Ok(user)
         })
         .await?;
-    ctx.detail("user_id", user.get());
+    ctx.add_audit_detail("user_id", user.get());
     Ok(())
 }
 
@@ -294,8 +294,8 @@ pub async fn list_members(
 ) -> Result<(Vec<Member>, String), Error> {
     let group = get(ctx, name).await?.id;
     let filter = group.to_string();
-    let list = List { method: "ListGroupMembers", filter: filter.as_bytes(), order: "email" };
-    let page = ctx.page::<String>(list, size, token)?;
+    let list = ListKey { method: "ListGroupMembers", filter: filter.as_bytes(), order: "email" };
+    let page = ctx.page_request::<String>(list, size, token)?;
     let after = page.after().map(String::as_str);
     let mut conn = ctx.db().read().await?;
     let rows = store::page_of_members(&mut conn, group, after, page.limit()).await?;
@@ -318,8 +318,8 @@ mod tests {
 
     #[test]
     fn a_count_over_the_limit_is_refused() {
-        assert!(within(GROUPS_MAX, GROUPS_MAX, "groups").is_ok());
-        let refused = within(GROUPS_MAX + 1, GROUPS_MAX, "groups");
+        assert!(check_limit(GROUPS_MAX, GROUPS_MAX, "groups").is_ok());
+        let refused = check_limit(GROUPS_MAX + 1, GROUPS_MAX, "groups");
         assert!(matches!(refused, Err(Error::Refused { reason: Reason::LimitReached, .. })));
     }
 }

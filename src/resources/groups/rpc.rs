@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Change, Group, Member, NewGroup};
+use super::domain::{self, Group, GroupUpdate, Member, NewGroup};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::names::{self, Name};
 use crate::pb::v1 as pb;
 use crate::pb::v1::group_service_server::{GroupService, GroupServiceServer};
 use crate::resources::users::domain::Email;
-use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::call::{Reply, handle_read, handle_write};
 use crate::rpc::wire;
 
 /// The `GroupService` implementation.
@@ -32,7 +32,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::CreateGroupRequest>,
     ) -> Reply<pb::CreateGroupResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let created = domain::create(&ctx, req.try_into()?).await?;
             Ok(pb::CreateGroupResponse { group: Some(created.into()) })
         })
@@ -43,8 +43,8 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::GetGroupRequest>,
     ) -> Reply<pb::GetGroupResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let name = names::asked("group", req.group)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let name = names::check_lookup_name("group", req.group)?;
             Ok(pb::GetGroupResponse { group: Some(domain::get(ctx, &name).await?.into()) })
         })
         .await
@@ -54,7 +54,7 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::ListGroupsRequest>,
     ) -> Reply<pb::ListGroupsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) = domain::list(ctx, size, &req.page_token).await?;
             let groups = page.into_iter().map(Into::into).collect();
@@ -67,8 +67,8 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::UpdateGroupRequest>,
     ) -> Reply<pb::UpdateGroupResponse> {
-        call_write(&self.0, request, async move |ctx, mut req| {
-            let name = names::asked("group", std::mem::take(&mut req.group))?;
+        handle_write(&self.0, request, async move |ctx, mut req| {
+            let name = names::check_lookup_name("group", std::mem::take(&mut req.group))?;
             let given_etag = std::mem::take(&mut req.etag);
             let updated = domain::update(&ctx, &name, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateGroupResponse { group: Some(updated.into()) })
@@ -80,8 +80,8 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::DeleteGroupRequest>,
     ) -> Reply<pb::DeleteGroupResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("group", req.group)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = names::check_lookup_name("group", req.group)?;
             let removed = domain::delete(&ctx, &name, &req.etag).await?;
             Ok(pb::DeleteGroupResponse {
                 members_removed: removed.members,
@@ -96,8 +96,8 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::AddGroupMemberRequest>,
     ) -> Reply<pb::AddGroupMemberResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("group", req.group)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = names::check_lookup_name("group", req.group)?;
             let email = Email::parse("user", &req.user)?;
             let added = domain::add_member(&ctx, &name, &email).await?;
             Ok(pb::AddGroupMemberResponse { group_member: Some(added.into()) })
@@ -109,8 +109,8 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::RemoveGroupMemberRequest>,
     ) -> Reply<pb::RemoveGroupMemberResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("group", req.group)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = names::check_lookup_name("group", req.group)?;
             let email = Email::parse("user", &req.user)?;
             domain::remove_member(&ctx, &name, &email).await?;
             Ok(pb::RemoveGroupMemberResponse {})
@@ -122,8 +122,8 @@ impl GroupService for Groups {
         &self,
         request: Request<pb::ListGroupMembersRequest>,
     ) -> Reply<pb::ListGroupMembersResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let name = names::asked("group", req.group)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let name = names::check_lookup_name("group", req.group)?;
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) =
                 domain::list_members(ctx, &name, size, &req.page_token).await?;
@@ -141,25 +141,25 @@ impl TryFrom<pb::CreateGroupRequest> for NewGroup {
         Ok(Self {
             name: Name::parse("name", &req.name)?,
             description: domain::description("description", &req.description)?,
-            role: wire::role("role", req.role)?,
+            role: wire::parse_role("role", req.role)?,
         })
     }
 }
 
-impl TryFrom<pb::UpdateGroupRequest> for Change {
+impl TryFrom<pb::UpdateGroupRequest> for GroupUpdate {
     type Error = Error;
 
     fn try_from(req: pb::UpdateGroupRequest) -> Result<Self, Error> {
         let mut change = Self::default();
-        for path in wire::paths(req.update_mask)? {
+        for path in wire::mask_paths(req.update_mask)? {
             match path.as_str() {
                 "name" => change.name = Some(Name::parse("name", &req.name)?),
                 "description" => {
                     change.description =
                         Some(domain::description("description", &req.description)?);
                 }
-                "role" => change.role = Some(wire::role("role", req.role)?),
-                other => return Err(wire::unchangeable(other)),
+                "role" => change.role = Some(wire::parse_role("role", req.role)?),
+                other => return Err(wire::unchangeable_path(other)),
             }
         }
         Ok(change)
@@ -174,8 +174,8 @@ impl From<Group> for pb::Group {
             description: group.description.unwrap_or_default(),
             role: pb::Role::from(group.role).into(),
             member_count: group.members,
-            create_time: Some(wire::time(group.created_at)),
-            etag: etag::of(group.version),
+            create_time: Some(wire::to_timestamp(group.created_at)),
+            etag: etag::from_version(group.version),
         }
     }
 }

@@ -4,19 +4,19 @@ use diesel::dsl::auto_type;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::domain::{Group, Member, NewGroup, Removed};
+use super::domain::{Group, GroupDependents, Member, NewGroup};
 use crate::clock::Timestamp;
 use crate::db::schema::{group_gateway_roles, group_members, groups, selector_bindings, users};
 use crate::db::types::{GroupId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::role;
+use crate::feed::store::parse_role;
 
 type Row = (i64, String, Option<String>, String, Timestamp, i64);
 
-fn group(row: Row, members: Option<i64>) -> Result<Group, Error> {
+fn to_group(row: Row, members: Option<i64>) -> Result<Group, Error> {
     let (id, name, description, text, created_at, version) = row;
-    let (id, role, members) = (id.into(), role(&text)?, members.unwrap_or(0));
+    let (id, role, members) = (id.into(), parse_role(&text)?, members.unwrap_or(0));
     Ok(Group { id, name, description, role, members, created_at, version })
 }
 
@@ -34,7 +34,7 @@ fn columns() -> _ {
 
 /// Counts the members of each group.
 #[auto_type]
-fn members() -> _ {
+fn count_members() -> _ {
     group_members::table.filter(group_members::group_id.eq(groups::id)).count().single_value()
 }
 
@@ -52,7 +52,10 @@ pub async fn insert(conn: &mut Conn, new: &NewGroup, at: Timestamp) -> Result<Gr
         .returning(columns())
         .get_result(c)
         .await);
-    group(stored.map_err(|error| crate::db::error::about(error.into(), new.name.as_str()))?, None)
+    to_group(
+        stored.map_err(|error| crate::db::error::with_name(error.into(), new.name.as_str()))?,
+        None,
+    )
 }
 
 /// Returns the number of groups.
@@ -64,18 +67,18 @@ pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Group>, Error> {
     let found: Option<(Row, Option<i64>)> = on_conn!(conn, |c| groups::table
         .filter(groups::name.eq(name))
-        .select((columns(), members()))
+        .select((columns(), count_members()))
         .first(c)
         .await
         .optional())?;
-    found.map(|(row, members)| group(row, members)).transpose()
+    found.map(|(row, members)| to_group(row, members)).transpose()
 }
 
 /// Returns a page of groups, ordered by name, after a cursor.
 pub async fn page(conn: &mut Conn, after: Option<&str>, limit: i64) -> Result<Vec<Group>, Error> {
     let rows: Vec<(Row, Option<i64>)> = on_conn!(conn, |c| {
         let mut query = groups::table
-            .select((columns(), members()))
+            .select((columns(), count_members()))
             .order(groups::name)
             .limit(limit)
             .into_boxed();
@@ -84,7 +87,7 @@ pub async fn page(conn: &mut Conn, after: Option<&str>, limit: i64) -> Result<Ve
         }
         query.load(c).await
     })?;
-    rows.into_iter().map(|(row, members)| group(row, members)).collect()
+    rows.into_iter().map(|(row, members)| to_group(row, members)).collect()
 }
 
 /// Updates a group if its stored version is `group.version - 1`. Returns whether it was updated. Returns `Exists` if
@@ -100,7 +103,8 @@ pub async fn update(conn: &mut Conn, group: &Group) -> Result<bool, Error> {
     );
     let changed: Result<usize, _> =
         on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await);
-    let changed = changed.map_err(|error| crate::db::error::about(error.into(), &group.name))?;
+    let changed =
+        changed.map_err(|error| crate::db::error::with_name(error.into(), &group.name))?;
     Ok(changed == 1)
 }
 
@@ -113,7 +117,7 @@ pub async fn delete(conn: &mut Conn, id: GroupId, version: i64) -> Result<bool, 
 }
 
 /// Counts the dependent rows of a group.
-pub async fn count_of(conn: &mut Conn, id: GroupId) -> Result<Removed, Error> {
+pub async fn count_dependents(conn: &mut Conn, id: GroupId) -> Result<GroupDependents, Error> {
     let members = on_conn!(conn, |c| group_members::table
         .filter(group_members::group_id.eq(id.get()))
         .count()
@@ -129,11 +133,11 @@ pub async fn count_of(conn: &mut Conn, id: GroupId) -> Result<Removed, Error> {
         .count()
         .get_result(c)
         .await)?;
-    Ok(Removed { members, gateway_roles, selector_bindings })
+    Ok(GroupDependents { members, gateway_roles, selector_bindings })
 }
 
 /// Returns the number of groups of a user.
-pub async fn count_groups_of(conn: &mut Conn, user: UserId) -> Result<i64, Error> {
+pub async fn count_groups_of_user(conn: &mut Conn, user: UserId) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| group_members::table
         .filter(group_members::user_id.eq(user.get()))
         .count()
@@ -143,8 +147,8 @@ pub async fn count_groups_of(conn: &mut Conn, user: UserId) -> Result<i64, Error
 
 type MemberRow = (i64, String, String, bool);
 
-fn member((id, email, text, active): MemberRow) -> Result<Member, Error> {
-    Ok(Member { id: id.into(), email, role: role(&text)?, active })
+fn to_member((id, email, text, active): MemberRow) -> Result<Member, Error> {
+    Ok(Member { id: id.into(), email, role: parse_role(&text)?, active })
 }
 
 /// Adds a user to a group. Returns `Exists` if the user is a member already.
@@ -157,13 +161,13 @@ pub async fn insert_member(
     let row = (group_members::group_id.eq(group.get()), group_members::user_id.eq(user.get()));
     let stored: Result<usize, _> =
         on_conn!(conn, |c| diesel::insert_into(group_members::table).values(row).execute(c).await);
-    stored.map_err(|error| crate::db::error::about(error.into(), email))?;
+    stored.map_err(|error| crate::db::error::with_name(error.into(), email))?;
     let row: MemberRow = on_conn!(conn, |c| users::table
         .find(user.get())
         .select((users::id, users::email, users::role, users::is_active))
         .first(c)
         .await)?;
-    member(row)
+    to_member(row)
 }
 
 /// Removes a member. Returns whether the user was a member.
@@ -194,5 +198,5 @@ pub async fn page_of_members(
         }
         query.load(c).await
     })?;
-    rows.into_iter().map(member).collect()
+    rows.into_iter().map(to_member).collect()
 }

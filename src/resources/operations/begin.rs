@@ -14,19 +14,19 @@ use tracing::{Instrument, info_span};
 
 use super::leases::LEASE_TTL;
 use super::right;
-use super::run::Running;
+use super::run::RunningOperation;
 use super::state::Status;
-use super::store::{self, NewRow, Operation};
-use super::{Failure, INPUT_BYTES_MAX, New, OperationKind};
+use super::store::{self, NewOperationRow, Operation};
+use super::{Failure, INPUT_BYTES_MAX, NewOperation, OperationKind};
 use crate::app::App;
 use crate::ctx::{Ctx, GatewayRef, Tx};
-use crate::db::turns::inherited;
+use crate::db::turns::inherit_caller;
 use crate::db::types::workspace_or_default;
 use crate::error::{Error, Reason};
 use crate::outbox::{EventType, event_types};
-use crate::resources::operations::leases::Operations;
+use crate::resources::operations::leases::LocalOperations;
 use crate::seal::hex;
-use crate::upstream::errors::harmless;
+use crate::upstream::errors::sanitize;
 
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 253;
@@ -41,28 +41,32 @@ const ACTOR_CHARS_MAX: usize = 254;
 /// # Errors
 /// `OPERATION_RUNNING` if the operation is exclusive and another one of its kind is active for its sandbox; `BUSY` if
 /// too many operations run in this process; `DRAINING` if the process is shutting down.
-pub async fn start<F, Fut>(ctx: &Ctx, new: New<'_>, work: F) -> Result<Operation, Error>
+pub async fn start<F, Fut>(ctx: &Ctx, new: NewOperation<'_>, work: F) -> Result<Operation, Error>
 where
-    F: FnOnce(Running) -> Fut + Send + 'static,
+    F: FnOnce(RunningOperation) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Value, Failure>> + Send,
 {
-    let (running, row) = enter(ctx, new, Status::Pending).await?;
+    let (running, row) = insert_and_lease(ctx, new, Status::Pending).await?;
     let span = info_span!("operation", id = %row.id, kind = %row.kind);
     let work_of = running.clone();
-    let task = async move { running.through(async move { work(work_of).await }).await };
-    ctx.app().spawn(inherited(task).instrument(span));
+    let task = async move { running.run_to_end(async move { work(work_of).await }).await };
+    ctx.app().spawn(inherit_caller(task).instrument(span));
     Ok(row)
 }
 
-/// Creates an operation whose work the caller does itself and ends with [`Running::finish`].
+/// Creates an operation whose work the caller does itself and ends with [`RunningOperation::finish`].
 ///
 /// # Errors
 /// As [`start`].
-pub async fn begin(ctx: &Ctx, new: New<'_>) -> Result<Running, Error> {
-    Ok(enter(ctx, new, Status::Running).await?.0)
+pub async fn begin(ctx: &Ctx, new: NewOperation<'_>) -> Result<RunningOperation, Error> {
+    Ok(insert_and_lease(ctx, new, Status::Running).await?.0)
 }
 
-async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Operation), Error> {
+async fn insert_and_lease(
+    ctx: &Ctx,
+    new: NewOperation<'_>,
+    status: Status,
+) -> Result<(RunningOperation, Operation), Error> {
     let app = ctx.app();
     if app.stop.is_cancelled() {
         return Err(Error::unavailable(Reason::Draining, "the server is stopping"));
@@ -70,10 +74,10 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
     if new.input.as_ref().is_some_and(|input| input.len() > INPUT_BYTES_MAX) {
         return Err(Error::internal("the input of an operation is too long"));
     }
-    let seat = app.part::<Operations>().seat(ctx.principal_text())?;
+    let slot = app.part::<LocalOperations>().reserve_slot(ctx.principal_text())?;
     let id = app.new_id().to_string();
-    let key = key(&ctx.on_gateway()?.name, &new, &id);
-    let began = ctx.began();
+    let key = key(&ctx.required_gateway()?.name, &new, &id);
+    let began = ctx.work_credential();
     let to_seal = |input: &Vec<u8>| right::seal(app, &id, began.as_ref(), input);
     let sealed = new.input.as_ref().map(to_seal).transpose()?;
     let mut tries = 1;
@@ -81,10 +85,10 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
         let written = app.clock.since_boot();
         match insert(ctx, &new, &id, &key, status, sealed.as_deref()).await {
             Ok(row) => break (row, written),
-            Err(Error::Exists { .. }) => {
-                let running = running_of(app, new.kind, &key).await?;
+            Err(Error::AlreadyExists { .. }) => {
+                let running = find_running(app, new.kind, &key).await?;
                 if running.is_some() || tries >= INSERT_TRIES_MAX {
-                    return Err(refused(&new, running.as_deref()));
+                    return Err(already_running(&new, running.as_deref()));
                 }
             }
             Err(error) => return Err(error),
@@ -92,23 +96,23 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
         tries += 1;
     };
     let resumable = new.kind.is_resumable();
-    Ok((Running::of(ctx.clone(), &row, written, seat, began, resumable), row))
+    Ok((RunningOperation::new(ctx.clone(), &row, written, slot, began, resumable), row))
 }
 
 async fn insert(
     ctx: &Ctx,
-    new: &New<'_>,
+    new: &NewOperation<'_>,
     id: &str,
     key: &str,
     status: Status,
     input: Option<&[u8]>,
 ) -> Result<Operation, Error> {
-    let GatewayRef { id: gateway_id, name: gateway_name } = ctx.on_gateway()?;
-    let (now, actor) = (ctx.now(), harmless(&ctx.actor(), ACTOR_CHARS_MAX));
+    let GatewayRef { id: gateway_id, name: gateway_name } = ctx.required_gateway()?;
+    let (now, actor) = (ctx.now(), sanitize(&ctx.actor(), ACTOR_CHARS_MAX));
     let principal = ctx.principal().map(|principal| principal.to_string());
     let (request_id, idempotency_key) = (ctx.request_id().to_string(), ctx.idempotency_key());
     ctx.transaction(async |tx| {
-        let row = NewRow {
+        let row = NewOperationRow {
             id,
             status,
             resource_type: new.kind,
@@ -130,14 +134,14 @@ async fn insert(
             keeps_output: new.keeps_output,
         };
         let stored = store::insert(tx, &row).await?;
-        tell(tx, ctx, event_types::OPERATION_CREATED, &stored).await?;
+        emit_event(tx, ctx, event_types::OPERATION_CREATED, &stored).await?;
         Ok(stored)
     })
     .await
 }
 
 /// Emits the event of a change of an operation. It never contains output of its work.
-pub(super) async fn tell(
+pub(super) async fn emit_event(
     tx: &mut Tx<'_>,
     ctx: &Ctx,
     event_type: EventType,
@@ -154,14 +158,14 @@ pub(super) async fn tell(
     if let Some(code) = row.error_code {
         payload["error_code"] = code.as_str().into();
     }
-    tx.emit(ctx.event(event_type, payload).on(row.gateway())).await
+    tx.emit(ctx.new_event(event_type, payload).with_gateway(row.gateway_ref())).await
 }
 
-async fn running_of(app: &App, kind: OperationKind, key: &str) -> Result<Option<String>, Error> {
-    store::active_of(&mut app.db.read().await?, kind, key).await
+async fn find_running(app: &App, kind: OperationKind, key: &str) -> Result<Option<String>, Error> {
+    store::find_active(&mut app.db.read().await?, kind, key).await
 }
 
-fn refused(new: &New<'_>, running: Option<&str>) -> Error {
+fn already_running(new: &NewOperation<'_>, running: Option<&str>) -> Error {
     let named = running.map_or_else(String::new, |id| format!(" `{id}`"));
     let why = format!("operation{named} on sandbox `{}` is running", new.sandbox);
     Error::refused(Reason::OperationRunning, why)
@@ -169,7 +173,7 @@ fn refused(new: &New<'_>, running: Option<&str>) -> Error {
 
 /// Returns the key that is unique among the active operations of a kind: gateway, workspace and sandbox name if the
 /// operation is exclusive, otherwise gateway and the operation's own id.
-fn key(gateway: &str, new: &New<'_>, id: &str) -> String {
+fn key(gateway: &str, new: &NewOperation<'_>, id: &str) -> String {
     let exclusive = new.exclusive && !new.sandbox.is_empty();
     let key = if exclusive {
         format!("{gateway}/{}/{}", workspace_or_default(new.workspace), new.sandbox)
@@ -189,9 +193,9 @@ fn key(gateway: &str, new: &New<'_>, id: &str) -> String {
 mod tests {
     use super::*;
 
-    fn new<'a>(workspace: &'a str, sandbox: &'a str, exclusive: bool) -> New<'a> {
+    fn new<'a>(workspace: &'a str, sandbox: &'a str, exclusive: bool) -> NewOperation<'a> {
         let kind = OperationKind::Sandbox;
-        New { kind, workspace, sandbox, exclusive, keeps_output: false, input: None }
+        NewOperation { kind, workspace, sandbox, exclusive, keeps_output: false, input: None }
     }
 
     #[test]

@@ -12,19 +12,19 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::OperationKind;
-use super::begin::tell;
+use super::begin::emit_event;
 use super::feed::Waiter;
 use super::run::aad;
-use super::sight::Sight;
+use super::sight::AccessWatch;
 use super::state::Status;
-use super::store::{self, Operation, Wanted};
+use super::store::{self, Operation, OperationQuery};
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, FleetCtx, List, Pending};
+use crate::ctx::{Ctx, FleetCtx, ListKey, PendingCtx};
 use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::outbox::event_types;
-use crate::resources::operations::leases::Operations;
+use crate::resources::operations::leases::LocalOperations;
 use crate::role::Role;
 
 /// Longest time that a call may wait for an operation.
@@ -38,7 +38,7 @@ const ID_CHARS: usize = 36;
 
 /// An operation as a caller sees it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
+pub struct OperationView {
     /// The operation.
     pub operation: Operation,
     /// Its result. `None` if it does not exist or the caller may not see it.
@@ -49,35 +49,35 @@ pub struct Shown {
 
 /// How the caller is related to an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Eye {
+struct CallerAccess {
     /// Whether the operation is the caller's own.
     own: bool,
     /// The caller's role on its gateway.
     role: Role,
 }
 
-impl Eye {
+impl CallerAccess {
     /// Returns whether the caller can still see the operation.
-    fn sees(self) -> bool {
+    fn can_see(self) -> bool {
         self.own || self.role >= Role::Operator
     }
 
     /// Returns whether the caller can see a result. `keeps_output` says whether it is the output of a command.
-    fn sees_result(self, keeps_output: bool) -> bool {
+    fn can_see_result(self, keeps_output: bool) -> bool {
         if !keeps_output {
-            return self.sees();
+            return self.can_see();
         }
         self.role == Role::Admin || (self.own && self.role > Role::None)
     }
 
-    fn of(ctx: &Ctx, row: &Operation) -> Self {
-        let own = row.owned_by().is_some_and(|owner| ctx.principal() == Some(owner));
-        Self { own, role: ctx.role_now() }
+    fn new(ctx: &Ctx, row: &Operation) -> Self {
+        let own = row.principal_id().is_some_and(|owner| ctx.principal() == Some(owner));
+        Self { own, role: ctx.current_role() }
     }
 }
 
 /// Parses an operation id and returns it in its stored form: hyphenated and in lower case.
-pub fn id(field: &str, text: &str) -> Result<String, Error> {
+pub fn parse_id(field: &str, text: &str) -> Result<String, Error> {
     let bad = || Error::invalid(field, "must be a UUID");
     let parsed = uuid::Uuid::try_parse(text).map_err(|_| bad())?;
     if text.len() != ID_CHARS {
@@ -87,7 +87,7 @@ pub fn id(field: &str, text: &str) -> Result<String, Error> {
 }
 
 /// Checks the timeout of a wait. `None` selects [`WAIT_DEFAULT`].
-pub fn timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> {
+pub fn check_timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> {
     let given = given.unwrap_or(WAIT_DEFAULT);
     if !(WAIT_MIN..=WAIT_MAX).contains(&given) {
         let why = format!("must be {} to {} seconds", WAIT_MIN.as_secs(), WAIT_MAX.as_secs());
@@ -96,33 +96,33 @@ pub fn timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> 
     Ok(given)
 }
 
-pub(super) fn missing(id: &str) -> Error {
-    Error::missing(Kind::Operation, id)
+pub(super) fn missing_error(id: &str) -> Error {
+    Error::not_found(ResourceKind::Operation, id)
 }
 
 /// Loads an operation and authorizes the caller in one step, so that no operation is used unchecked.
-async fn load(pending: &Pending, id: &str) -> Result<(Ctx, Operation), Error> {
+async fn load(pending: &PendingCtx, id: &str) -> Result<(Ctx, Operation), Error> {
     let mut conn = pending.app().db.read().await?;
-    let row = store::by_id(&mut conn, id).await?.ok_or_else(|| missing(id))?;
+    let row = store::by_id(&mut conn, id).await?.ok_or_else(|| missing_error(id))?;
     drop(conn);
-    match pending.of(row.owned_by(), row.gateway(), Role::Operator).await {
+    match pending.authorize_for_owner(row.principal_id(), row.gateway_ref(), Role::Operator).await {
         Ok(ctx) => Ok((ctx, row)),
         // An operation that the caller may not see is reported as missing.
-        Err(Error::Missing { .. } | Error::Denied { .. }) => Err(missing(id)),
+        Err(Error::NotFound { .. } | Error::Denied { .. }) => Err(missing_error(id)),
         Err(error) => Err(error),
     }
 }
 
 /// Returns the operation as its caller may see it now.
-async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
-    let eye = Eye::of(ctx, &row);
-    if !eye.sees() {
-        return Err(missing(&row.id));
+async fn to_view(ctx: &Ctx, row: Operation) -> Result<OperationView, Error> {
+    let access = CallerAccess::new(ctx, &row);
+    if !access.can_see() {
+        return Err(missing_error(&row.id));
     }
-    if !(row.status.is_terminal() && eye.sees_result(row.keeps_output)) {
+    if !(row.status.is_terminal() && access.can_see_result(row.keeps_output)) {
         // A failed command stores no output, so only a successful one has something to withhold.
         let withheld = row.status == Status::Succeeded;
-        return Ok(Shown { operation: row, result: None, withheld });
+        return Ok(OperationView { operation: row, result: None, withheld });
     }
     let sealed = store::result(&mut ctx.db().read().await?, &row.id).await?;
     let result = sealed.map(|sealed| {
@@ -130,17 +130,17 @@ async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
         serde_json::from_slice(&kept).map_err(Error::internal)
     });
     let mut result = result.transpose()?;
-    if let Some(result) = result.as_mut().filter(|_| !eye.sees_result(true)) {
+    if let Some(result) = result.as_mut().filter(|_| !access.can_see_result(true)) {
         // Every caller that can see the operation can see the outcome of its hooks, but not their output.
         super::result::withhold(result);
     }
-    Ok(Shown { operation: row, result, withheld: false })
+    Ok(OperationView { operation: row, result, withheld: false })
 }
 
 /// Returns an operation by its id.
-pub async fn get(pending: &Pending, id: &str) -> Result<Shown, Error> {
+pub async fn get(pending: &PendingCtx, id: &str) -> Result<OperationView, Error> {
     let (ctx, row) = load(pending, id).await?;
-    shown(&ctx, row).await
+    to_view(&ctx, row).await
 }
 
 /// Filter of a list of operations. `None` matches all.
@@ -149,10 +149,10 @@ pub struct Filter {
     /// Only operations on this gateway.
     pub gateway: Option<String>,
     /// Only operations in this state.
-    #[serde(serialize_with = "word")]
+    #[serde(serialize_with = "serialize_status")]
     pub status: Option<Status>,
     /// Only operations of this kind.
-    #[serde(serialize_with = "kind_word")]
+    #[serde(serialize_with = "serialize_kind")]
     pub kind: Option<OperationKind>,
     /// Only operations of the caller.
     pub mine_only: bool,
@@ -163,7 +163,10 @@ pub struct Filter {
     clippy::trivially_copy_pass_by_ref,
     reason = "the shape that serde asks for"
 )]
-fn word<S: serde::Serializer>(status: &Option<Status>, out: S) -> Result<S::Ok, S::Error> {
+fn serialize_status<S: serde::Serializer>(
+    status: &Option<Status>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
     status.map(Status::as_str).serialize(out)
 }
 
@@ -172,7 +175,7 @@ fn word<S: serde::Serializer>(status: &Option<Status>, out: S) -> Result<S::Ok, 
     clippy::trivially_copy_pass_by_ref,
     reason = "the shape that serde asks for"
 )]
-fn kind_word<S: serde::Serializer>(
+fn serialize_kind<S: serde::Serializer>(
     kind: &Option<OperationKind>,
     out: S,
 ) -> Result<S::Ok, S::Error> {
@@ -193,18 +196,18 @@ pub async fn list(
     filter: &Filter,
     size: PageSize,
     token: &str,
-) -> Result<(Vec<Shown>, String), Error> {
+) -> Result<(Vec<OperationView>, String), Error> {
     let principal = ctx.principal_text();
     let asked = serde_json::to_vec(filter).map_err(Error::internal)?;
-    let list = List { method: "ListOperations", filter: &asked, order: "created_at desc" };
-    let page = ctx.page::<Position>(list, size, token)?;
+    let list = ListKey { method: "ListOperations", filter: &asked, order: "created_at desc" };
+    let page = ctx.page_request::<Position>(list, size, token)?;
     let after = page.after();
     let after = after.map(|p| (Timestamp::from_unix_micros(p.at_us), p.id.as_str()));
-    let visible = ctx.visible_to(Role::Operator);
-    let wanted = Wanted {
+    let visible = ctx.gateways_with_role(Role::Operator);
+    let wanted = OperationQuery {
         visible: &visible,
         own: ctx.principal().is_some().then_some(&principal),
-        gone: ctx.is_global_admin(),
+        removed_gateways: ctx.is_global_admin(),
         own_only: filter.mine_only,
         gateway: filter.gateway.as_deref(),
         status: filter.status,
@@ -217,20 +220,24 @@ pub async fn list(
         id: last.id.clone(),
     })?;
     let page = page.into_iter();
-    let page = page.map(|operation| Shown { operation, result: None, withheld: false });
+    let page = page.map(|operation| OperationView { operation, result: None, withheld: false });
     Ok((page.collect(), next))
 }
 
 /// Waits until an operation has ended or the timeout has passed, and returns its current state.
-pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Shown, Error> {
+pub async fn wait(
+    pending: &PendingCtx,
+    id: &str,
+    timeout: Duration,
+) -> Result<OperationView, Error> {
     let until = Instant::now() + timeout;
     let mut waiter = Waiter::new(pending.app(), id);
     let (ctx, mut row) = load(pending, id).await?;
-    let sight = Sight::of(&ctx, &row, Eye::of(&ctx, &row).own);
+    let access = AccessWatch::register(&ctx, &row, CallerAccess::new(&ctx, &row).own);
     while !row.status.is_terminal() {
         let moved = tokio::select! {
-            moved = tokio::time::timeout_at(until, waiter.moved()) => moved,
-            refused = sight.lost(&ctx, id) => return Err(refused),
+            moved = tokio::time::timeout_at(until, waiter.changed()) => moved,
+            refused = access.wait_lost(&ctx, id) => return Err(refused),
         };
         match moved {
             Err(_) => break,
@@ -239,14 +246,14 @@ pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Show
         waiter.mark_seen();
         row = reload(&ctx, id).await?;
     }
-    let answer = shown(&ctx, row).await?;
+    let answer = to_view(&ctx, row).await?;
     // The credential may have been revoked while the call waited.
-    Sight::check(&ctx)?;
+    AccessWatch::check(&ctx)?;
     Ok(answer)
 }
 
 async fn reload(ctx: &Ctx, id: &str) -> Result<Operation, Error> {
-    store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(|| missing(id))
+    store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(|| missing_error(id))
 }
 
 /// Follows an operation to its end for a stream and returns each of its states.
@@ -257,30 +264,30 @@ pub struct Follower {
     id: String,
     /// First state of the stream, until it is sent.
     first: Option<Operation>,
-    told: i64,
+    reported: i64,
     ended: bool,
-    sight: Sight,
+    access: AccessWatch,
 }
 
 impl Follower {
     /// Starts with the current state.
-    pub async fn start(pending: &Pending, id: &str) -> Result<Self, Error> {
+    pub async fn start(pending: &PendingCtx, id: &str) -> Result<Self, Error> {
         let waiter = Waiter::new(pending.app(), id);
         let (ctx, row) = load(pending, id).await?;
-        let sight = Sight::of(&ctx, &row, Eye::of(&ctx, &row).own);
+        let access = AccessWatch::register(&ctx, &row, CallerAccess::new(&ctx, &row).own);
         let id = id.to_owned();
-        Ok(Self { ctx, waiter, id, first: Some(row), told: 0, ended: false, sight })
+        Ok(Self { ctx, waiter, id, first: Some(row), reported: 0, ended: false, access })
     }
 
     /// Returns the gateway and the role that a caller needs to see a state. `None` for the caller's own operation.
     #[must_use]
-    pub fn needs(&self, shown: &Shown) -> Option<(GatewayId, Role)> {
+    pub fn required_access(&self, shown: &OperationView) -> Option<(GatewayId, Role)> {
         let row = &shown.operation;
-        (!Eye::of(&self.ctx, row).own).then_some((row.gateway_id, Role::Operator))
+        (!CallerAccess::new(&self.ctx, row).own).then_some((row.gateway_id, Role::Operator))
     }
 
     /// Returns the next state. `None` after the final one.
-    pub async fn next(&mut self) -> Result<Option<Shown>, Error> {
+    pub async fn next(&mut self) -> Result<Option<OperationView>, Error> {
         if self.ended {
             return Ok(None);
         }
@@ -291,14 +298,14 @@ impl Follower {
                 self.waiter.mark_seen();
                 reload(&self.ctx, &self.id).await?
             };
-            if row.version > self.told {
-                self.told = row.version;
+            if row.version > self.reported {
+                self.reported = row.version;
                 self.ended = row.status.is_terminal();
-                return shown(&self.ctx, row).await.map(Some);
+                return to_view(&self.ctx, row).await.map(Some);
             }
             tokio::select! {
-                moved = self.waiter.moved() => moved?,
-                refused = self.sight.lost(&self.ctx, &self.id) => return Err(refused),
+                moved = self.waiter.changed() => moved?,
+                refused = self.access.wait_lost(&self.ctx, &self.id) => return Err(refused),
             }
         }
     }
@@ -309,16 +316,16 @@ impl Follower {
 ///
 /// # Errors
 /// `OPERATION_ENDED` if it has already ended.
-pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
+pub async fn cancel(pending: &PendingCtx, id: &str) -> Result<OperationView, Error> {
     let (ctx, row) = load(pending, id).await?;
-    ctx.detail("type", row.kind.as_str());
-    ctx.detail("sandbox", row.name().to_string());
+    ctx.add_audit_detail("type", row.kind.as_str());
+    ctx.add_audit_detail("sandbox", row.sandbox_name().to_string());
     let now = ctx.now();
     let asked = ctx
         .transaction(async |tx| {
-            let asked = store::cancel(tx, id, row.gateway_id, now).await?;
+            let asked = store::mark_cancelling(tx, id, row.gateway_id, now).await?;
             if let Some(row) = &asked {
-                tell(tx, &ctx, event_types::OPERATION_CANCELLING, row).await?;
+                emit_event(tx, &ctx, event_types::OPERATION_CANCELLING, row).await?;
             }
             Ok(asked)
         })
@@ -330,11 +337,11 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
             return Err(Error::refused(Reason::OperationEnded, why));
         }
         // It was already being canceled.
-        return shown(&ctx, row).await;
+        return to_view(&ctx, row).await;
     };
-    ctx.app().part::<Operations>().feed.moved(id, row.version);
-    ctx.app().part::<Operations>().cancel(id);
-    shown(&ctx, row).await
+    ctx.app().part::<LocalOperations>().feed.notify(id, row.version);
+    ctx.app().part::<LocalOperations>().cancel(id);
+    to_view(&ctx, row).await
 }
 
 #[cfg(test)]
@@ -354,31 +361,35 @@ mod tests {
             (false, Operator, true, false),
             (false, Admin, true, true),
         ] {
-            let eye = Eye { own, role };
-            assert_eq!((eye.sees(), eye.sees_result(true)), (sees, sees_output), "{eye:?}");
-            assert_eq!(eye.sees_result(false), sees, "{eye:?}");
+            let access = CallerAccess { own, role };
+            assert_eq!(
+                (access.can_see(), access.can_see_result(true)),
+                (sees, sees_output),
+                "{access:?}"
+            );
+            assert_eq!(access.can_see_result(false), sees, "{access:?}");
         }
     }
 
     #[test]
     fn an_operation_id_is_a_hyphenated_uuid() {
         let plain = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01";
-        assert_eq!(id("operation", plain).unwrap(), plain);
-        assert_eq!(id("operation", &plain.to_uppercase()).unwrap(), plain);
+        assert_eq!(parse_id("operation", plain).unwrap(), plain);
+        assert_eq!(parse_id("operation", &plain.to_uppercase()).unwrap(), plain);
         for bad in ["", "1", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", &format!("{{{plain}}}"), "a\0"] {
-            assert!(id("operation", bad).is_err(), "{bad:?}");
+            assert!(parse_id("operation", bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_wait_timeout_has_a_valid_range() {
-        assert_eq!(timeout("timeout", None).unwrap(), WAIT_DEFAULT);
+        assert_eq!(check_timeout("timeout", None).unwrap(), WAIT_DEFAULT);
         for good in [WAIT_MIN, WAIT_MAX] {
-            assert_eq!(timeout("timeout", Some(good)).unwrap(), good);
+            assert_eq!(check_timeout("timeout", Some(good)).unwrap(), good);
         }
         let tick = Duration::from_nanos(1);
         for bad in [Duration::ZERO, WAIT_MIN.saturating_sub(tick), WAIT_MAX + tick] {
-            assert!(timeout("timeout", Some(bad)).is_err(), "{bad:?}");
+            assert!(check_timeout("timeout", Some(bad)).is_err(), "{bad:?}");
         }
     }
 }

@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::store;
-use crate::access::live::Ended;
+use crate::access::live::EndReason;
 use crate::app::App;
 use crate::db::Engine;
 use crate::error::Error;
-use crate::resources::operations::leases::Operations;
+use crate::resources::operations::leases::LocalOperations;
 
 /// Poll interval: how late a change by another replica may be noticed.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -28,11 +28,11 @@ const POLL_IDS_MAX: usize = 1_000;
 /// Operations that calls of this process wait for.
 #[derive(Debug, Default)]
 pub struct Feed {
-    state: Mutex<Waiting>,
+    state: Mutex<FeedState>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct FeedState {
     /// Last version that was noticed, by operation id.
     versions: HashMap<String, watch::Sender<i64>>,
     polling: bool,
@@ -42,7 +42,7 @@ struct Waiting {
 
 impl Feed {
     /// Reports the new version of an operation. Called after the commit.
-    pub fn moved(&self, id: &str, version: i64) {
+    pub fn notify(&self, id: &str, version: i64) {
         if let Some(sender) = self.state.lock().versions.get(id) {
             sender.send_if_modified(|at| {
                 let moved = version > *at;
@@ -71,7 +71,7 @@ impl Waiter {
     /// Registers a waiter. Call this before reading the operation, so that no change is missed.
     #[must_use]
     pub fn new(app: &Arc<App>, id: &str) -> Self {
-        let mut waiting = app.part::<Operations>().feed.state.lock();
+        let mut waiting = app.part::<LocalOperations>().feed.state.lock();
         let sender = waiting.versions.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(0));
         let versions = sender.subscribe();
         // SQLite allows only one replica, so there is nothing to poll for.
@@ -92,19 +92,19 @@ impl Waiter {
     ///
     /// # Errors
     /// `DRAINING` if the process is shutting down: the caller can resume the wait on another replica.
-    pub async fn moved(&mut self) -> Result<(), Error> {
+    pub async fn changed(&mut self) -> Result<(), Error> {
         tokio::select! {
             biased;
             // The sender lives as long as there is a waiter, so `changed` does not fail.
             _ = self.versions.changed() => Ok(()),
-            () = self.app.stop.cancelled() => Err(Ended::Draining.into()),
+            () = self.app.stop.cancelled() => Err(EndReason::Draining.into()),
         }
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut waiting = self.app.part::<Operations>().feed.state.lock();
+        let mut waiting = self.app.part::<LocalOperations>().feed.state.lock();
         // No receiver can subscribe while the lock is held, so the last receiver is this waiter's.
         if waiting.versions.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.versions.remove(&self.id);
@@ -117,7 +117,7 @@ async fn poll(app: Arc<App>) {
     loop {
         tokio::time::sleep(POLL_EVERY).await;
         let ids: Vec<String> = {
-            let mut waiting = app.part::<Operations>().feed.state.lock();
+            let mut waiting = app.part::<LocalOperations>().feed.state.lock();
             if waiting.versions.is_empty() {
                 waiting.polling = false;
                 return;
@@ -126,17 +126,17 @@ async fn poll(app: Arc<App>) {
             waiting.versions.keys().cloned().collect()
         };
         for ids in ids.chunks(POLL_IDS_MAX) {
-            if let Err(error) = ask(&app, ids).await {
+            if let Err(error) = poll_versions(&app, ids).await {
                 warn!(error = &error as &dyn std::error::Error, "operations cannot be followed");
             }
         }
     }
 }
 
-async fn ask(app: &App, ids: &[String]) -> Result<(), Error> {
+async fn poll_versions(app: &App, ids: &[String]) -> Result<(), Error> {
     let mut conn = app.db.read().await?;
     for (id, version) in store::versions(&mut conn, ids).await? {
-        app.part::<Operations>().feed.moved(&id, version);
+        app.part::<LocalOperations>().feed.notify(&id, version);
     }
     Ok(())
 }

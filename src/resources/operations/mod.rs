@@ -38,11 +38,11 @@ use serde_json::Value;
 use tracing::error;
 
 use crate::access::action::Action;
-use crate::error::{Error, Reason, Said};
+use crate::error::{Error, GatewayRefusal, Reason};
 use crate::words;
 
 pub use self::begin::{begin, start};
-pub use self::run::Running;
+pub use self::run::RunningOperation;
 pub use self::store::Operation;
 
 /// Most bytes of the input that a takeover needs.
@@ -85,7 +85,7 @@ impl OperationKind {
 
 words! {
     /// Machine-readable reason of a failure.
-    pub enum Code {
+    pub enum FailureCode {
         /// Internal error of the server.
         Internal = "internal",
         /// The work timed out.
@@ -101,7 +101,7 @@ words! {
     }
 }
 
-impl Code {
+impl FailureCode {
     /// Returns the gRPC status that the audit log shows.
     #[must_use]
     pub fn grpc(self) -> i32 {
@@ -118,7 +118,7 @@ impl Code {
 
 /// An operation to begin.
 #[derive(Debug)]
-pub struct New<'a> {
+pub struct NewOperation<'a> {
     /// Its kind.
     pub kind: OperationKind,
     /// The workspace. Empty selects `default`.
@@ -138,7 +138,7 @@ pub struct New<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Machine-readable reason.
-    pub code: Code,
+    pub code: FailureCode,
     /// Message for people. It contains no secret; text from a gateway is truncated and stripped of control characters
     /// when it is stored.
     pub message: String,
@@ -148,19 +148,19 @@ pub struct Failure {
 
 impl Failure {
     /// Creates a failure without a result.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), result: None }
     }
 
     /// Failure of work that stopped because it was canceled.
     #[must_use]
     pub fn cancelled() -> Self {
-        Self::new(Code::Cancelled, "the operation was cancelled")
+        Self::new(FailureCode::Cancelled, "the operation was cancelled")
     }
 
     /// Adds the outcome of the parts that were done. A result that is already set stays.
     #[must_use]
-    pub fn with(mut self, result: Value) -> Self {
+    pub fn with_result(mut self, result: Value) -> Self {
         self.result.get_or_insert(result);
         self
     }
@@ -179,17 +179,21 @@ impl From<Error> for Failure {
         let code = match &error {
             Error::Internal(source) => {
                 error!(error = &**source, "the work of an operation failed");
-                Code::Internal
+                FailureCode::Internal
             }
             Error::Unavailable { reason: Reason::GatewayUnreachable, .. }
-            | Error::Gateway { said: Said::Unavailable | Said::Late | Said::Uncertain, .. } => {
-                Code::GatewayUnreachable
-            }
-            Error::Unavailable { .. } => Code::Internal,
-            Error::Late { .. } => Code::Timeout,
+            | Error::Gateway {
+                refusal:
+                    GatewayRefusal::Unavailable
+                    | GatewayRefusal::DeadlineExceeded
+                    | GatewayRefusal::Uncertain,
+                ..
+            } => FailureCode::GatewayUnreachable,
+            Error::Unavailable { .. } => FailureCode::Internal,
+            Error::DeadlineExceeded { .. } => FailureCode::Timeout,
             Error::Invalid { .. }
-            | Error::Missing { .. }
-            | Error::Exists { .. }
+            | Error::NotFound { .. }
+            | Error::AlreadyExists { .. }
             | Error::Conflict { .. }
             | Error::Refused { .. }
             | Error::Denied { .. }
@@ -197,7 +201,7 @@ impl From<Error> for Failure {
             | Error::Exhausted { .. }
             | Error::OutOfRange { .. }
             | Error::Gateway { .. }
-            | Error::Unimplemented { .. } => Code::Refused,
+            | Error::Unimplemented { .. } => FailureCode::Refused,
         };
         Self::new(code, error.to_string())
     }
@@ -206,21 +210,29 @@ impl From<Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
-    use crate::upstream::errors::harmless;
+    use crate::error::ResourceKind;
+    use crate::upstream::errors::sanitize;
 
     #[test]
     fn a_failure_has_a_code_and_hides_internal_causes() {
         let unreachable = Error::unavailable(Reason::GatewayUnreachable, "it does not answer");
         for (error, code, message) in [
-            (unreachable, Code::GatewayUnreachable, "it does not answer"),
+            (unreachable, FailureCode::GatewayUnreachable, "it does not answer"),
             (
                 Error::internal("relation x does not exist"),
-                Code::Internal,
+                FailureCode::Internal,
                 "internal error: the server's log has the cause under the id of the request or operation",
             ),
-            (Error::Late { why: "too slow".to_owned() }, Code::Timeout, "too slow"),
-            (Error::missing(Kind::Sandbox, "a"), Code::Refused, "sandbox `a` does not exist"),
+            (
+                Error::DeadlineExceeded { why: "too slow".to_owned() },
+                FailureCode::Timeout,
+                "too slow",
+            ),
+            (
+                Error::not_found(ResourceKind::Sandbox, "a"),
+                FailureCode::Refused,
+                "sandbox `a` does not exist",
+            ),
         ] {
             assert_eq!(Failure::from(error), Failure::new(code, message));
         }
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn texts_are_truncated_and_control_characters_removed() {
-        assert_eq!(harmless("a\u{1b}[31mb\nc", TEXT_CHARS_MAX), "a [31mb c");
-        assert_eq!(harmless(&"\u{e4}".repeat(501), TEXT_CHARS_MAX).chars().count(), TEXT_CHARS_MAX);
+        assert_eq!(sanitize("a\u{1b}[31mb\nc", TEXT_CHARS_MAX), "a [31mb c");
+        assert_eq!(sanitize(&"\u{e4}".repeat(501), TEXT_CHARS_MAX).chars().count(), TEXT_CHARS_MAX);
     }
 }

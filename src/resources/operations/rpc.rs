@@ -6,17 +6,17 @@ use prost_types::value::Kind as WireKind;
 use serde_json::Value;
 use tonic::Request;
 
-use super::domain::{self, Filter, Follower, Shown};
+use super::domain::{self, Filter, Follower, OperationView};
 use super::state::Status;
 use super::store::Operation;
-use super::{Code, OperationKind};
+use super::{FailureCode, OperationKind};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::operation_service_server::{OperationService, OperationServiceServer};
-use crate::rpc::call::{Reply, call, call_write};
-use crate::rpc::streams::{Stream, call_stream};
+use crate::rpc::call::{Reply, handle_read, handle_write};
+use crate::rpc::streams::{ResponseStream, handle_stream};
 use crate::rpc::wire;
 
 /// Longest gateway name in a filter, in characters.
@@ -38,8 +38,8 @@ impl OperationService for Operations {
         &self,
         request: Request<pb::GetOperationRequest>,
     ) -> Reply<pb::GetOperationResponse> {
-        call(&self.0, request, async |pending, req| {
-            let id = domain::id("operation", &req.operation)?;
+        handle_read(&self.0, request, async |pending, req| {
+            let id = domain::parse_id("operation", &req.operation)?;
             let shown = domain::get(pending, &id).await?;
             Ok(pb::GetOperationResponse { operation: Some(shown.into()) })
         })
@@ -50,7 +50,7 @@ impl OperationService for Operations {
         &self,
         request: Request<pb::ListOperationsRequest>,
     ) -> Reply<pb::ListOperationsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let (size, token) = (PageSize::parse(req.page_size)?, req.page_token.clone());
             let (page, next_page_token) = domain::list(ctx, &req.try_into()?, size, &token).await?;
             let operations = page.into_iter().map(Into::into).collect();
@@ -63,31 +63,32 @@ impl OperationService for Operations {
         &self,
         request: Request<pb::WaitOperationRequest>,
     ) -> Reply<pb::WaitOperationResponse> {
-        call(&self.0, request, async |pending, req| {
-            let id = domain::id("operation", &req.operation)?;
-            let given = req.timeout.map(|span| wire::parse_span("timeout", span)).transpose()?;
-            let timeout = domain::timeout("timeout", given)?;
+        handle_read(&self.0, request, async |pending, req| {
+            let id = domain::parse_id("operation", &req.operation)?;
+            let given =
+                req.timeout.map(|span| wire::parse_duration("timeout", span)).transpose()?;
+            let timeout = domain::check_timeout("timeout", given)?;
             let shown = domain::wait(pending, &id, timeout).await?;
             Ok(pb::WaitOperationResponse { operation: Some(shown.into()) })
         })
         .await
     }
 
-    type WatchOperationStream = Stream<pb::WatchOperationResponse>;
+    type WatchOperationStream = ResponseStream<pb::WatchOperationResponse>;
 
     async fn watch_operation(
         &self,
         request: Request<pb::WatchOperationRequest>,
     ) -> Reply<Self::WatchOperationStream> {
         let prepare = async move |pending, req: pb::WatchOperationRequest| {
-            let id = domain::id("operation", &req.operation)?;
+            let id = domain::parse_id("operation", &req.operation)?;
             Follower::start(&pending, &id).await
         };
-        call_stream(&self.0, request, prepare, async move |mut follower: Follower, sink| {
+        handle_stream(&self.0, request, prepare, async move |mut follower: Follower, sink| {
             while let Some(shown) = follower.next().await? {
-                let needs = follower.needs(&shown);
+                let needs = follower.required_access(&shown);
                 let shown = pb::WatchOperationResponse { operation: Some(shown.into()) };
-                sink.send_of(needs, shown).await?;
+                sink.send_if_allowed(needs, shown).await?;
             }
             Ok(())
         })
@@ -98,8 +99,8 @@ impl OperationService for Operations {
         &self,
         request: Request<pb::CancelOperationRequest>,
     ) -> Reply<pb::CancelOperationResponse> {
-        call_write(&self.0, request, async move |pending, req| {
-            let id = domain::id("operation", &req.operation)?;
+        handle_write(&self.0, request, async move |pending, req| {
+            let id = domain::parse_id("operation", &req.operation)?;
             let shown = domain::cancel(&pending, &id).await?;
             Ok(pb::CancelOperationResponse { operation: Some(shown.into()) })
         })
@@ -137,8 +138,8 @@ impl TryFrom<pb::ListOperationsRequest> for Filter {
     }
 }
 
-impl From<Shown> for pb::Operation {
-    fn from(shown: Shown) -> Self {
+impl From<OperationView> for pb::Operation {
+    fn from(shown: OperationView) -> Self {
         Self {
             result: shown.result.map(structure),
             result_withheld: shown.withheld,
@@ -166,9 +167,9 @@ impl From<Operation> for pb::Operation {
             error_code: error_code.into(),
             error_message: row.error_message.unwrap_or_default(),
             actor: row.actor,
-            create_time: Some(wire::time(row.created_at)),
-            update_time: Some(wire::time(row.updated_at)),
-            complete_time: row.completed_at.map(wire::time),
+            create_time: Some(wire::to_timestamp(row.created_at)),
+            update_time: Some(wire::to_timestamp(row.updated_at)),
+            complete_time: row.completed_at.map(wire::to_timestamp),
         }
     }
 }
@@ -194,15 +195,15 @@ impl From<Status> for pb::OperationStatus {
     }
 }
 
-impl From<Code> for pb::OperationErrorCode {
-    fn from(code: Code) -> Self {
+impl From<FailureCode> for pb::OperationErrorCode {
+    fn from(code: FailureCode) -> Self {
         match code {
-            Code::Internal => Self::Internal,
-            Code::Timeout => Self::Timeout,
-            Code::Cancelled => Self::Cancelled,
-            Code::Orphaned => Self::Orphaned,
-            Code::GatewayUnreachable => Self::GatewayUnreachable,
-            Code::Refused => Self::Refused,
+            FailureCode::Internal => Self::Internal,
+            FailureCode::Timeout => Self::Timeout,
+            FailureCode::Cancelled => Self::Cancelled,
+            FailureCode::Orphaned => Self::Orphaned,
+            FailureCode::GatewayUnreachable => Self::GatewayUnreachable,
+            FailureCode::Refused => Self::Refused,
         }
     }
 }
@@ -244,7 +245,7 @@ mod tests {
             let req = pb::ListOperationsRequest { r#type: wire.into(), ..Default::default() };
             assert_eq!(Filter::try_from(req).unwrap().kind, Some(kind));
         }
-        for code in Code::ALL.iter().copied() {
+        for code in FailureCode::ALL.iter().copied() {
             let name = format!("OPERATION_ERROR_CODE_{}", code.as_str().to_uppercase());
             assert_eq!(pb::OperationErrorCode::from(code).as_str_name(), name);
         }

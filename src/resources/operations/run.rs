@@ -15,20 +15,20 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::leases::{Held, Seat, Stop};
+use super::leases::{LeasedOperation, Slot, StopCause};
 use super::right;
 use super::state::Status;
-use super::store::{self, Mark, Operation};
-use super::{Code, Failure, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX};
-use crate::access::principal::Began;
+use super::store::{self, Operation, ProgressUpdate};
+use super::{Failure, FailureCode, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX};
+use crate::access::principal::WorkCredential;
 use crate::audit::OpenEntry;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::SandboxName;
-use crate::error::{Error, Kind};
-use crate::resources::operations::leases::Operations;
+use crate::error::{Error, ResourceKind};
+use crate::resources::operations::leases::LocalOperations;
 use crate::seal::Aad;
-use crate::upstream::errors::harmless;
+use crate::upstream::errors::sanitize;
 
 /// Default time that work may take to stop.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -47,22 +47,22 @@ pub(super) fn aad<'a>(column: &'a str, id: &'a str) -> Aad<'a> {
 /// Handle of an operation's work. Clones share the work; if the last clone is dropped before the work has ended, the
 /// operation fails.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct RunningOperation {
     pub(super) work: Arc<Work>,
     // Dropping the last clone ends the operation. The drop handler keeps `work` alive until the end is stored.
-    _last: Arc<Last>,
+    _last: Arc<LastHandle>,
 }
 
 /// State of one operation's work, shared by its handles.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) ctx: Ctx,
-    pub(super) held: Arc<Held>,
+    pub(super) held: Arc<LeasedOperation>,
     pub(super) workspace: String,
     pub(super) sandbox: Mutex<String>,
     unnamed: bool,
-    pub(super) begun: Instant,
-    began: Option<Began>,
+    pub(super) started_at: Instant,
+    credential: Option<WorkCredential>,
     pub(super) resumable: bool,
     pub(super) entry: Mutex<Option<OpenEntry>>,
     pub(super) ended: AtomicBool,
@@ -71,17 +71,19 @@ pub(super) struct Work {
 }
 
 #[derive(Debug)]
-struct Last(Arc<Work>);
+struct LastHandle(Arc<Work>);
 
-impl Drop for Last {
+impl Drop for LastHandle {
     fn drop(&mut self) {
         if self.0.ended.swap(true, Ordering::AcqRel) {
             return;
         }
         let work = Arc::clone(&self.0);
-        let failure = match work.held.why() {
-            None => Failure::new(Code::Internal, "the work ended without a result"),
-            Some(Stop::Cancelled | Stop::Draining | Stop::LeaseLost) => Failure::cancelled(),
+        let failure = match work.held.stop_cause() {
+            None => Failure::new(FailureCode::Internal, "the work ended without a result"),
+            Some(StopCause::Cancelled | StopCause::Draining | StopCause::LeaseLost) => {
+                Failure::cancelled()
+            }
         };
         let app = Arc::clone(work.ctx.app());
         app.spawn(async move {
@@ -103,29 +105,29 @@ impl Work {
     }
 }
 
-impl Running {
+impl RunningOperation {
     /// Creates the handle for a row whose lease this replica holds, and registers the lease for renewal.
-    pub(super) fn of(
+    pub(super) fn new(
         ctx: Ctx,
         row: &Operation,
         written: Duration,
-        seat: Seat,
-        began: Option<Began>,
+        slot: Slot,
+        began: Option<WorkCredential>,
         resumable: bool,
     ) -> Self {
-        let held = Held::new(row.id.clone(), row.fence, written, seat);
+        let held = LeasedOperation::new(row.id.clone(), row.fence, written, slot);
         let held = Arc::new(match began {
             None => held,
-            Some(began) => held.needing(ctx.app(), right::right(row, began)),
+            Some(began) => held.with_right(ctx.app(), right::required_right(row, began)),
         });
-        let entry = ctx.defer();
-        ctx.detail("operation", row.id.clone());
+        let entry = ctx.defer_audit_entry();
+        ctx.add_audit_detail("operation", row.id.clone());
         let work = Arc::new(Work {
             workspace: row.workspace.clone(),
             sandbox: Mutex::new(row.sandbox.clone()),
             unnamed: row.sandbox.is_empty(),
-            begun: Instant::now(),
-            began,
+            started_at: Instant::now(),
+            credential: began,
             resumable,
             entry: Mutex::new(entry),
             ended: AtomicBool::new(false),
@@ -134,11 +136,11 @@ impl Running {
             ctx,
         });
         let app = work.ctx.app();
-        app.part::<Operations>().keep(app, &work.held);
+        app.part::<LocalOperations>().register(app, &work.held);
         if row.status == Status::Cancelling {
-            work.held.stop(Stop::Cancelled);
+            work.held.stop(StopCause::Cancelled);
         }
-        Self { _last: Arc::new(Last(Arc::clone(&work))), work }
+        Self { _last: Arc::new(LastHandle(Arc::clone(&work))), work }
     }
 
     /// Id of the operation.
@@ -153,7 +155,7 @@ impl Running {
         &self.work.ctx
     }
 
-    /// Canceled when the work must stop; [`Running::why`] returns the reason. The work then has 30 seconds to return
+    /// Canceled when the work must stop; [`RunningOperation::stop_cause`] returns the reason. The work then has 30 seconds to return
     /// [`Failure::cancelled`], or its result if it was already done.
     #[must_use]
     pub fn cancel(&self) -> &CancellationToken {
@@ -162,14 +164,14 @@ impl Running {
 
     /// Sets how long canceled work may take to undo what it has done, instead of 30 seconds. If the replica is
     /// shutting down or has lost its lease, nothing must be undone, and 30 seconds apply.
-    pub fn may_undo_for(&self, grace: Duration) {
+    pub fn set_undo_time(&self, grace: Duration) {
         self.work.grace_ms.store(millis(grace), Ordering::Relaxed);
     }
 
     fn grace(&self) -> Duration {
-        match self.why() {
-            Some(Stop::Draining | Stop::LeaseLost) => STOP_GRACE,
-            Some(Stop::Cancelled) | None => {
+        match self.stop_cause() {
+            Some(StopCause::Draining | StopCause::LeaseLost) => STOP_GRACE,
+            Some(StopCause::Cancelled) | None => {
                 Duration::from_millis(self.work.grace_ms.load(Ordering::Relaxed))
             }
         }
@@ -177,20 +179,20 @@ impl Running {
 
     /// Returns why the work must stop, or `None` if it may continue. Only canceled work undoes what it has done.
     #[must_use]
-    pub fn why(&self) -> Option<Stop> {
-        self.work.held.why()
+    pub fn stop_cause(&self) -> Option<StopCause> {
+        self.work.held.stop_cause()
     }
 
     /// Checks that the lease is still held as far as this replica knows. Call this right before sending a request that
-    /// cannot be undone. [`Running::step`] checks the lease in the database.
+    /// cannot be undone. [`RunningOperation::step`] checks the lease in the database.
     ///
     /// # Errors
     /// `Conflict` if another replica may hold the lease: the work must stop.
-    pub fn still_mine(&self) -> Result<(), Error> {
+    pub fn check_lease(&self) -> Result<(), Error> {
         if self.work.held.is_held(self.ctx().app().clock.since_boot()) {
             return Ok(());
         }
-        Err(Error::conflict(Kind::Operation, self.id()))
+        Err(Error::conflict(ResourceKind::Operation, self.id()))
     }
 
     /// Checks that the work may begin an action that it cannot undo: the lease is held, and nothing has stopped the
@@ -198,8 +200,8 @@ impl Running {
     ///
     /// # Errors
     /// `Conflict` if another replica may hold the lease, `cancelled` if the work was stopped.
-    pub fn may_begin(&self) -> Result<(), Failure> {
-        self.still_mine()?;
+    pub fn check_can_begin(&self) -> Result<(), Failure> {
+        self.check_lease()?;
         if self.cancel().is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
     }
 
@@ -209,10 +211,14 @@ impl Running {
     /// # Errors
     /// `Conflict` if the lease was lost or the operation has ended.
     pub async fn progress(&self, percent: u8, message: &str) -> Result<(), Error> {
-        let message = harmless(message, TEXT_CHARS_MAX);
+        let message = sanitize(message, TEXT_CHARS_MAX);
         let percent = Some(i32::from(percent.min(100)));
-        self.mark(Mark { progress_pct: percent, progress_msg: Some(&message), ..Mark::default() })
-            .await
+        self.update_progress(ProgressUpdate {
+            progress_pct: percent,
+            progress_msg: Some(&message),
+            ..ProgressUpdate::default()
+        })
+        .await
     }
 
     /// Stores the current step for a takeover. Durable when this returns.
@@ -223,7 +229,7 @@ impl Running {
         if step.chars().count() > STEP_CHARS_MAX {
             return Err(Error::internal("the name of a step is too long"));
         }
-        self.mark(Mark { step: Some(step), ..Mark::default() }).await
+        self.update_progress(ProgressUpdate { step: Some(step), ..ProgressUpdate::default() }).await
     }
 
     /// Stores the current step, and the input with which a takeover resumes from it.
@@ -234,12 +240,18 @@ impl Running {
         if input.len() > INPUT_BYTES_MAX {
             return Err(Error::internal("the input of an operation is too long"));
         }
-        let sealed = right::seal(self.ctx().app(), self.id(), self.work.began.as_ref(), input)?;
-        self.mark(Mark { step: Some(step), input: Some(&sealed), ..Mark::default() }).await
+        let sealed =
+            right::seal(self.ctx().app(), self.id(), self.work.credential.as_ref(), input)?;
+        self.update_progress(ProgressUpdate {
+            step: Some(step),
+            input: Some(&sealed),
+            ..ProgressUpdate::default()
+        })
+        .await
     }
 
     /// Stores the current step in the transaction of the work itself. Without a step, only checks there that the lease
-    /// is still held. Pass the returned version to [`Running::committed`] after the commit.
+    /// is still held. Pass the returned version to [`RunningOperation::notify_committed`] after the commit.
     ///
     /// # Errors
     /// `Conflict` if the lease was lost or the operation has ended: the transaction must be rolled back.
@@ -247,14 +259,15 @@ impl Running {
         if step.is_some_and(|step| step.chars().count() > STEP_CHARS_MAX) {
             return Err(Error::internal("the name of a step is too long"));
         }
-        let (held, mark) = (&self.work.held, Mark { step, ..Mark::default() });
-        let version = store::mark(conn, &held.id, held.fence, &mark, self.ctx().now()).await?;
-        version.ok_or_else(|| Error::conflict(Kind::Operation, self.id()))
+        let (held, mark) = (&self.work.held, ProgressUpdate { step, ..ProgressUpdate::default() });
+        let version =
+            store::update_progress(conn, &held.id, held.fence, &mark, self.ctx().now()).await?;
+        version.ok_or_else(|| Error::conflict(ResourceKind::Operation, self.id()))
     }
 
-    /// Wakes calls that wait for the operation, after the transaction of [`Running::step_in`] was committed.
-    pub fn committed(&self, version: i64) {
-        self.ctx().app().part::<Operations>().feed.moved(self.id(), version);
+    /// Wakes calls that wait for the operation, after the transaction of [`RunningOperation::step_in`] was committed.
+    pub fn notify_committed(&self, version: i64) {
+        self.ctx().app().part::<LocalOperations>().feed.notify(self.id(), version);
     }
 
     /// Stores the sandbox name that the gateway has chosen. The operation, its events and its audit entry show it from
@@ -262,21 +275,26 @@ impl Running {
     ///
     /// # Errors
     /// `Conflict` if the lease was lost or the operation has ended.
-    pub async fn named(&self, sandbox: &str) -> Result<(), Error> {
-        let sandbox = harmless(sandbox, NAME_CHARS_MAX);
+    pub async fn set_sandbox(&self, sandbox: &str) -> Result<(), Error> {
+        let sandbox = sanitize(sandbox, NAME_CHARS_MAX);
         sandbox.clone_into(&mut self.work.sandbox());
         if self.work.unnamed {
-            self.ctx().named(self.work.target());
+            self.ctx().set_audit_target(self.work.target());
         }
-        self.mark(Mark { sandbox_name: Some(&sandbox), ..Mark::default() }).await
+        self.update_progress(ProgressUpdate {
+            sandbox_name: Some(&sandbox),
+            ..ProgressUpdate::default()
+        })
+        .await
     }
 
-    async fn mark(&self, mark: Mark<'_>) -> Result<(), Error> {
+    async fn update_progress(&self, mark: ProgressUpdate<'_>) -> Result<(), Error> {
         let (ctx, held) = (self.ctx(), &self.work.held);
         let mut conn = ctx.db().write().await?;
-        let version = store::mark(&mut conn, &held.id, held.fence, &mark, ctx.now()).await?;
+        let version =
+            store::update_progress(&mut conn, &held.id, held.fence, &mark, ctx.now()).await?;
         drop(conn);
-        self.moved(version)
+        self.notify_moved(version)
     }
 
     /// Marks the operation as running.
@@ -286,14 +304,18 @@ impl Running {
     async fn run(&self) -> Result<(), Error> {
         let (ctx, held) = (self.ctx(), &self.work.held);
         let mut conn = ctx.db().write().await?;
-        let version = store::run(&mut conn, &held.id, held.fence, ctx.now()).await?;
+        let version = store::mark_running(&mut conn, &held.id, held.fence, ctx.now()).await?;
         drop(conn);
-        self.moved(version)
+        self.notify_moved(version)
     }
 
-    fn moved(&self, version: Option<i64>) -> Result<(), Error> {
-        let lost = || Error::conflict(Kind::Operation, self.id());
-        self.ctx().app().part::<Operations>().feed.moved(self.id(), version.ok_or_else(lost)?);
+    fn notify_moved(&self, version: Option<i64>) -> Result<(), Error> {
+        let lost = || Error::conflict(ResourceKind::Operation, self.id());
+        self.ctx()
+            .app()
+            .part::<LocalOperations>()
+            .feed
+            .notify(self.id(), version.ok_or_else(lost)?);
         Ok(())
     }
 
@@ -303,17 +325,17 @@ impl Running {
     /// `Conflict` if the lease was lost or the operation has already ended.
     pub async fn finish(self, result: Result<Value, Failure>) -> Result<(), Error> {
         if self.work.ended.swap(true, Ordering::AcqRel) {
-            return Err(Error::conflict(Kind::Operation, self.id()));
+            return Err(Error::conflict(ResourceKind::Operation, self.id()));
         }
         self.work.end(result).await
     }
 
     /// Marks the operation as running, runs the work and ends the operation.
-    pub(super) async fn through(self, work: impl Future<Output = Result<Value, Failure>>) {
+    pub(super) async fn run_to_end(self, work: impl Future<Output = Result<Value, Failure>>) {
         let result = match self.run().await {
             // Nothing was done yet, so nothing must be undone.
             Ok(()) if self.cancel().is_cancelled() => Err(Failure::cancelled()),
-            Ok(()) => self.bounded(work).await,
+            Ok(()) => self.run_until_stopped(work).await,
             // It may have been canceled before it began.
             Err(Error::Conflict { .. }) => Err(Failure::cancelled()),
             Err(error) => Err(error.into()),
@@ -323,32 +345,32 @@ impl Running {
     }
 
     /// Runs the rest of the work after a takeover and ends the operation.
-    pub(super) async fn onwards(self, work: impl Future<Output = Result<Value, Failure>>) {
-        let result = self.bounded(work).await;
+    pub(super) async fn resume_to_end(self, work: impl Future<Output = Result<Value, Failure>>) {
+        let result = self.run_until_stopped(work).await;
         let _ = self.finish(result).await;
     }
 
-    async fn bounded(
+    async fn run_until_stopped(
         &self,
         work: impl Future<Output = Result<Value, Failure>>,
     ) -> Result<Value, Failure> {
         let work = AssertUnwindSafe(work).catch_unwind();
         tokio::pin!(work);
-        let panicked = |_| Err(Failure::new(Code::Internal, "the work panicked"));
+        let panicked = |_| Err(Failure::new(FailureCode::Internal, "the work panicked"));
         tokio::select! {
             biased;
             result = &mut work => return result.unwrap_or_else(panicked),
             () = self.cancel().cancelled() => {}
         }
-        let mut told = self.why();
+        let mut cause = self.stop_cause();
         loop {
             // The reason may change to a lost lease, which shortens the time to stop.
             match tokio::time::timeout(self.grace(), &mut work).await {
                 Ok(result) => return result.unwrap_or_else(panicked),
-                Err(_) if told == self.why() => break,
-                Err(_) => told = self.why(),
+                Err(_) if cause == self.stop_cause() => break,
+                Err(_) => cause = self.stop_cause(),
             }
         }
-        Err(Failure::new(Code::Cancelled, "the operation did not stop by itself"))
+        Err(Failure::new(FailureCode::Cancelled, "the operation did not stop by itself"))
     }
 }

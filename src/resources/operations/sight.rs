@@ -1,22 +1,22 @@
 //! The right of a caller to see an operation while it waits for it or follows it.
 
-use super::domain::missing;
+use super::domain::missing_error;
 use super::store::Operation;
-use crate::access::live::{Ended, LiveStream};
+use crate::access::live::{EndReason, LiveStream};
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::role::Role;
 
 /// The right of a caller to see one operation, registered so that its loss ends the call within a second.
 #[derive(Debug)]
-pub(super) struct Sight {
+pub(super) struct AccessWatch {
     /// `None` for the server's own work.
     live: Option<LiveStream>,
 }
 
-impl Sight {
+impl AccessWatch {
     /// Registers a call. An own operation needs no role, only a valid credential.
-    pub(super) fn of(ctx: &Ctx, row: &Operation, own: bool) -> Self {
+    pub(super) fn register(ctx: &Ctx, row: &Operation, own: bool) -> Self {
         let there = ctx.app().snapshot.gateway_name(row.gateway_id).is_some();
         let (on, least) = match (own, there) {
             (true, _) => (None, Role::None),
@@ -24,21 +24,21 @@ impl Sight {
             // Only global admins see operations of a removed gateway.
             (false, false) => (None, Role::Admin),
         };
-        let live = ctx.caller().map(|caller| ctx.app().live.enter(caller.clone(), on, least));
+        let live = ctx.caller().map(|caller| ctx.app().live.register(caller.clone(), on, least));
         Self { live }
     }
 
     /// Waits until the right is lost and returns the error of the call.
-    pub(super) async fn lost(&self, ctx: &Ctx, id: &str) -> Error {
+    pub(super) async fn wait_lost(&self, ctx: &Ctx, id: &str) -> Error {
         match &self.live {
             None => std::future::pending().await,
-            Some(live) => live.ended().cancelled().await,
+            Some(live) => live.cancel_token().cancelled().await,
         }
-        let why = self.live.as_ref().and_then(LiveStream::why);
+        let why = self.live.as_ref().and_then(LiveStream::end_reason);
         match why {
-            None => missing(id),
+            None => missing_error(id),
             // As for every other call: a caller without a role gets `NOT_FOUND`.
-            Some(Ended::GatewayGone) if ctx.role_now() == Role::None => missing(id),
+            Some(EndReason::GatewayGone) if ctx.current_role() == Role::None => missing_error(id),
             Some(why) => why.into(),
         }
     }
@@ -50,7 +50,7 @@ impl Sight {
     pub(super) fn check(ctx: &Ctx) -> Result<(), Error> {
         match ctx.caller() {
             Some(caller) if !ctx.app().snapshot.is_live(caller) => {
-                Err(Ended::CredentialGone.into())
+                Err(EndReason::CredentialGone.into())
             }
             Some(_) | None => Ok(()),
         }

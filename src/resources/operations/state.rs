@@ -24,7 +24,7 @@ words! {
 
 /// Transition of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
+pub enum Transition {
     /// Its work begins.
     Run,
     /// A caller cancels it.
@@ -47,22 +47,24 @@ impl Status {
 
     /// Returns the state after a transition. `None` if the transition is not possible.
     #[must_use]
-    pub fn after(self, what: Move) -> Option<Self> {
+    pub fn after(self, what: Transition) -> Option<Self> {
         match (self, what) {
-            (Self::Pending, Move::Run) => Some(Self::Running),
-            (Self::Pending | Self::Running, Move::Cancel) => Some(Self::Cancelling),
-            (Self::Pending | Self::Running | Self::Cancelling, Move::Succeed) => {
+            (Self::Pending, Transition::Run) => Some(Self::Running),
+            (Self::Pending | Self::Running, Transition::Cancel) => Some(Self::Cancelling),
+            (Self::Pending | Self::Running | Self::Cancelling, Transition::Succeed) => {
                 Some(Self::Succeeded)
             }
-            (Self::Pending | Self::Running | Self::Cancelling, Move::Fail) => Some(Self::Failed),
+            (Self::Pending | Self::Running | Self::Cancelling, Transition::Fail) => {
+                Some(Self::Failed)
+            }
             (Self::Succeeded | Self::Failed, _)
-            | (Self::Running | Self::Cancelling, Move::Run)
-            | (Self::Cancelling, Move::Cancel) => None,
+            | (Self::Running | Self::Cancelling, Transition::Run)
+            | (Self::Cancelling, Transition::Cancel) => None,
         }
     }
 }
 
-impl Move {
+impl Transition {
     /// Names of the states from which the transition is possible. Updates filter on them.
     #[must_use]
     pub fn from(self) -> Vec<&'static str> {
@@ -74,7 +76,7 @@ impl Move {
 /// Names of the states that are not final.
 #[must_use]
 pub fn active() -> Vec<&'static str> {
-    Move::Fail.from()
+    Transition::Fail.from()
 }
 
 #[cfg(test)]
@@ -83,8 +85,8 @@ mod tests {
 
     #[test]
     fn every_transition_from_every_status_follows_the_table() {
-        use Move::{Cancel, Fail, Run, Succeed};
         use Status::{Cancelling, Failed, Pending, Running, Succeeded};
+        use Transition::{Cancel, Fail, Run, Succeed};
         for (from, [run, cancel, succeed, fail]) in [
             (Pending, [Some(Running), Some(Cancelling), Some(Succeeded), Some(Failed)]),
             (Running, [None, Some(Cancelling), Some(Succeeded), Some(Failed)]),
@@ -100,8 +102,8 @@ mod tests {
 
     #[test]
     fn an_update_matches_only_the_statuses_that_allow_the_transition() {
-        assert_eq!(Move::Run.from(), ["pending"]);
-        assert_eq!(Move::Cancel.from(), ["pending", "running"]);
+        assert_eq!(Transition::Run.from(), ["pending"]);
+        assert_eq!(Transition::Cancel.from(), ["pending", "running"]);
         assert_eq!(active(), ["pending", "running", "cancelling"]);
         for status in Status::ALL {
             assert_eq!(status.is_terminal(), !active().contains(&status.as_str()));

@@ -6,10 +6,10 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::state::{Move, Status, active};
-use super::{Code, OperationKind};
+use super::state::{Status, Transition, active};
+use super::{FailureCode, OperationKind};
 use crate::access::principal::PrincipalId;
-use crate::access::snapshot::Visible;
+use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::schema::{gateways, operations};
 use crate::db::types::{GatewayId, GatewayRef, SandboxName};
@@ -36,7 +36,7 @@ pub struct Operation {
     /// Failure message for people.
     pub error_message: Option<String>,
     /// Machine-readable reason of the failure.
-    pub error_code: Option<Code>,
+    pub error_code: Option<FailureCode>,
     /// Name of the actor that began it.
     pub actor: String,
     /// Name of the gateway.
@@ -75,19 +75,19 @@ pub struct Operation {
 impl Operation {
     /// Returns the sandbox of the operation.
     #[must_use]
-    pub fn name(&self) -> SandboxName {
+    pub fn sandbox_name(&self) -> SandboxName {
         SandboxName { workspace: self.workspace.clone(), name: self.sandbox.clone() }
     }
 
     /// Returns the gateway, under the name that it had when the operation was created.
     #[must_use]
-    pub fn gateway(&self) -> GatewayRef {
+    pub fn gateway_ref(&self) -> GatewayRef {
         GatewayRef { id: self.gateway_id, name: self.gateway_name.as_str().into() }
     }
 
     /// Returns the principal that began it. `None` if the server began it itself.
     #[must_use]
-    pub fn owned_by(&self) -> Option<PrincipalId> {
+    pub fn principal_id(&self) -> Option<PrincipalId> {
         self.principal.as_deref().and_then(PrincipalId::parse)
     }
 }
@@ -96,7 +96,7 @@ impl Operation {
 #[derive(Debug, Insertable)]
 #[diesel(table_name = operations)]
 #[expect(missing_docs, reason = "the columns; the migration documents them")]
-pub struct NewRow<'a> {
+pub struct NewOperationRow<'a> {
     pub id: &'a str,
     pub status: Status,
     pub resource_type: OperationKind,
@@ -119,7 +119,7 @@ pub struct NewRow<'a> {
 }
 
 /// Inserts an operation. `Exists` if one of the same kind and key is active.
-pub async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<Operation, Error> {
+pub async fn insert(conn: &mut Conn, row: &NewOperationRow<'_>) -> Result<Operation, Error> {
     Ok(on_conn!(conn, |c| diesel::insert_into(operations::table)
         .values(row)
         .returning(Operation::as_returning())
@@ -160,7 +160,7 @@ pub async fn input(conn: &mut Conn, id: &str) -> Result<Option<Vec<u8>>, Error> 
 }
 
 /// Returns the id of the active operation of a kind and key.
-pub async fn active_of(
+pub async fn find_active(
     conn: &mut Conn,
     kind: OperationKind,
     key: &str,
@@ -177,13 +177,13 @@ pub async fn active_of(
 
 /// Filter of a list of operations. `None` matches all.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct OperationQuery<'a> {
     /// Gateways on which the caller can see the operations of other callers.
-    pub visible: &'a Visible,
+    pub visible: &'a VisibleGateways,
     /// Principal whose own operations are listed on all gateways.
     pub own: Option<&'a str>,
     /// Whether to include other callers' operations on removed gateways.
-    pub gone: bool,
+    pub removed_gateways: bool,
     /// Only the operations of `own`.
     pub own_only: bool,
     /// Only operations on this gateway.
@@ -197,7 +197,7 @@ pub struct Wanted<'a> {
 /// Returns a page of operations, newest first, after a time and an id.
 pub async fn page(
     conn: &mut Conn,
-    wanted: &Wanted<'_>,
+    wanted: &OperationQuery<'_>,
     after: Option<(Timestamp, &str)>,
     limit: i64,
 ) -> Result<Vec<Operation>, Error> {
@@ -212,16 +212,16 @@ pub async fn page(
             (own, true, _) => {
                 query = query.filter(t::principal.is_not_null().and(t::principal.eq(own)));
             }
-            (_, false, Visible::All) if wanted.gone => {}
-            (own, false, Visible::All) => {
+            (_, false, VisibleGateways::All) if wanted.removed_gateways => {}
+            (own, false, VisibleGateways::All) => {
                 let there = gateways::table.select(gateways::id);
                 let seen = t::gateway_id.eq_any(there).nullable();
                 query = query.filter(seen.or(t::principal.is_not_null().and(t::principal.eq(own))));
             }
-            (None, false, Visible::Only(ids)) => {
+            (None, false, VisibleGateways::Only(ids)) => {
                 query = query.filter(t::gateway_id.eq_any(ids));
             }
-            (Some(own), false, Visible::Only(ids)) => {
+            (Some(own), false, VisibleGateways::Only(ids)) => {
                 let seen = t::gateway_id.eq_any(ids).nullable();
                 query = query.filter(seen.or(t::principal.eq(own)));
             }
@@ -257,7 +257,7 @@ pub async fn versions(conn: &mut Conn, ids: &[String]) -> Result<Vec<(String, i6
 #[derive(Debug, Default, AsChangeset)]
 #[diesel(table_name = operations)]
 #[expect(missing_docs, reason = "the columns")]
-pub struct Mark<'a> {
+pub struct ProgressUpdate<'a> {
     pub progress_pct: Option<i32>,
     pub progress_msg: Option<&'a str>,
     pub step: Option<&'a str>,
@@ -267,11 +267,11 @@ pub struct Mark<'a> {
 
 /// Stores a partial update of the owner. Returns the new version, or `None` if the lease was lost or the operation has
 /// ended.
-pub async fn mark(
+pub async fn update_progress(
     conn: &mut Conn,
     id: &str,
     fence: i64,
-    mark: &Mark<'_>,
+    mark: &ProgressUpdate<'_>,
     now: Timestamp,
 ) -> Result<Option<i64>, Error> {
     use operations as t;
@@ -287,7 +287,7 @@ pub async fn mark(
 }
 
 /// Marks an operation as running. Returns the new version, or `None` if the lease was lost or it is no longer pending.
-pub async fn run(
+pub async fn mark_running(
     conn: &mut Conn,
     id: &str,
     fence: i64,
@@ -297,7 +297,7 @@ pub async fn run(
     let row = t::table
         .filter(t::id.eq(id))
         .filter(t::fence.eq(fence))
-        .filter(t::status.eq_any(Move::Run.from()));
+        .filter(t::status.eq_any(Transition::Run.from()));
     let set = (t::status.eq(Status::Running), t::updated_at.eq(now), t::version.eq(t::version + 1));
     Ok(on_conn!(conn, |c| diesel::update(row)
         .set(set)
@@ -309,13 +309,13 @@ pub async fn run(
 
 /// End of an operation.
 #[derive(Debug)]
-pub struct End<'a> {
+pub struct OperationEnd<'a> {
     /// Succeeded or failed.
     pub status: Status,
     /// The sealed result.
     pub result: Option<&'a [u8]>,
     /// Machine-readable reason of the failure.
-    pub code: Option<Code>,
+    pub code: Option<FailureCode>,
     /// Failure message for people.
     pub message: Option<&'a str>,
     /// Time of the end.
@@ -328,10 +328,10 @@ pub async fn end(
     conn: &mut Conn,
     id: &str,
     fence: i64,
-    end: &End<'_>,
+    end: &OperationEnd<'_>,
 ) -> Result<Option<Operation>, Error> {
     use operations as t;
-    let what = if end.code.is_none() { Move::Succeed } else { Move::Fail };
+    let what = if end.code.is_none() { Transition::Succeed } else { Transition::Fail };
     let row = t::table
         .filter(t::id.eq(id))
         .filter(t::fence.eq(fence))
@@ -360,7 +360,7 @@ pub async fn end(
 }
 
 /// Marks an operation of a gateway as `cancelling`. Returns `None` if it has ended or is already being canceled.
-pub async fn cancel(
+pub async fn mark_cancelling(
     conn: &mut Conn,
     id: &str,
     gateway: GatewayId,
@@ -370,7 +370,7 @@ pub async fn cancel(
     let row = t::table
         .filter(t::id.eq(id))
         .filter(t::gateway_id.eq(gateway))
-        .filter(t::status.eq_any(Move::Cancel.from()));
+        .filter(t::status.eq_any(Transition::Cancel.from()));
     let set =
         (t::status.eq(Status::Cancelling), t::updated_at.eq(now), t::version.eq(t::version + 1));
     Ok(on_conn!(conn, |c| diesel::update(row)

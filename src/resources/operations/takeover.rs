@@ -13,28 +13,29 @@ use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
-use super::finish::{self, Ended};
+use super::finish::{self, FinalState};
 use super::leases::{LEASE_TTL, store as leases};
 use super::right;
-use super::run::Running;
+use super::run::RunningOperation;
 use super::state::Status;
 use super::store::{self, Operation};
-use super::{Code, Failure, OperationKind};
-use crate::access::policy::About;
+use super::{Failure, FailureCode, OperationKind};
+use crate::access::policy::AuditSubject;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
-use crate::ctx::{Ctx, TakenOver};
+use crate::ctx::{Ctx, Takeover};
 use crate::error::Error;
-use crate::resources::operations::leases::Operations;
+use crate::resources::operations::leases::LocalOperations;
 use crate::role::Role;
-use crate::workers::{Tick, Worked, Worker};
+use crate::workers::{Tick, TickResult, Worker};
 
 /// Most operations per tick.
-const TAKE_MAX: usize = 50;
+const TAKEOVERS_MAX: usize = 50;
 
 /// Resumes interrupted work from its last step (second argument) with its input (third argument). If the operation was
 /// canceled, the token is canceled from the start, and the work undoes what it has done.
-pub type Resume = fn(Running, String, Vec<u8>) -> BoxFuture<'static, Result<Value, Failure>>;
+pub type Resume =
+    fn(RunningOperation, String, Vec<u8>) -> BoxFuture<'static, Result<Value, Failure>>;
 
 /// Worker that takes over operations without a live replica. It runs on every replica, and the first one to find an
 /// operation gets it. `tick` calls [`take_over`] with the resume function of each kind.
@@ -42,7 +43,7 @@ pub type Resume = fn(Running, String, Vec<u8>) -> BoxFuture<'static, Result<Valu
 pub const fn worker(tick: Tick) -> Worker {
     Worker {
         name: "operation-takeover",
-        every: |_| std::time::Duration::from_secs(5),
+        interval: |_| std::time::Duration::from_secs(5),
         lease: false,
         wake: None,
         tick,
@@ -53,28 +54,33 @@ pub const fn worker(tick: Tick) -> Worker {
 pub async fn take_over(
     ctx: &Ctx,
     resume_of: fn(OperationKind) -> Option<Resume>,
-) -> Result<Worked, Error> {
+) -> Result<TickResult, Error> {
     let (app, db) = (ctx.app(), ctx.db());
     let found = {
         let mut conn = db.read().await?;
         let now = db.now(&mut conn).await?;
-        leases::expired(&mut conn, now, i64::try_from(TAKE_MAX).unwrap_or(i64::MAX)).await?
+        leases::expired(&mut conn, now, i64::try_from(TAKEOVERS_MAX).unwrap_or(i64::MAX)).await?
     };
     let (count, mut done) = (found.len(), 0);
     // Operations that run in this process stay here: their leases are renewed as soon as the database responds again.
-    for row in found.into_iter().filter(|row| !app.part::<Operations>().holds(&row.id)) {
+    for row in found.into_iter().filter(|row| !app.part::<LocalOperations>().contains(&row.id)) {
         let taken = match resume_of(row.kind) {
-            Some(resume) => go_on(app, &row, resume).await?,
-            None => give_up(ctx, &row, "its replica stopped").await?,
+            Some(resume) => take_over_and_resume(app, &row, resume).await?,
+            None => take_over_and_end(ctx, &row, "its replica stopped").await?,
         };
         done += usize::from(taken);
     }
-    Ok(Worked { done, more: done > 0 && count == TAKE_MAX })
+    Ok(TickResult { done, more: done > 0 && count == TAKEOVERS_MAX })
 }
 
 /// Takes over the operation and resumes its work. Returns whether this replica got it.
-async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool, Error> {
-    let Ok(seat) = app.part::<Operations>().seat(found.principal.clone().unwrap_or_default())
+async fn take_over_and_resume(
+    app: &Arc<App>,
+    found: &Operation,
+    resume: Resume,
+) -> Result<bool, Error> {
+    let Ok(slot) =
+        app.part::<LocalOperations>().reserve_slot(found.principal.clone().unwrap_or_default())
     else {
         // Another replica may have capacity, or this one at its next pass.
         return Ok(false);
@@ -92,51 +98,51 @@ async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool
         .await?;
     let Some((row, sealed)) = taken else { return Ok(false) };
     info!(operation = row.id, kind = %row.kind, step = row.step, "taken over");
-    let ctx = Ctx::taken_over(app, whose(&row)).await?;
+    let ctx = Ctx::from_takeover(app, taken_over_call(&row)).await?;
     let opened = match &sealed {
-        None => Ok((right::of_row(&row), Vec::new())),
+        None => Ok((right::from_row(&row), Vec::new())),
         Some(sealed) => right::open(app, &row, sealed),
     };
-    let began = opened.as_ref().map_or_else(|_| right::of_row(&row), |(began, _)| *began);
-    let running = Running::of(ctx, &row, written, seat, began, true);
+    let began = opened.as_ref().map_or_else(|_| right::from_row(&row), |(began, _)| *began);
+    let running = RunningOperation::new(ctx, &row, written, slot, began, true);
     let span = info_span!("operation", id = %row.id, kind = %row.kind);
     match opened {
         Ok((_, input)) => {
             let work = resume(running.clone(), row.step, input);
-            app.spawn(running.onwards(work).instrument(span));
+            app.spawn(running.resume_to_end(work).instrument(span));
         }
         Err(error) => running.finish(Err(error.into())).await?,
     }
     Ok(true)
 }
 
-fn about(row: &Operation) -> About {
-    let target = row.name().to_string();
-    About::new(row.kind.action(), target)
+fn audit_about(row: &Operation) -> AuditSubject {
+    let target = row.sandbox_name().to_string();
+    AuditSubject::new(row.kind.action(), target)
 }
 
-fn whose(row: &Operation) -> TakenOver {
-    TakenOver {
+fn taken_over_call(row: &Operation) -> Takeover {
+    Takeover {
         actor: row.actor.as_str().into(),
-        principal: row.owned_by(),
+        principal: row.principal_id(),
         // A role that this build does not know counts as `Role::None`.
         role: row.actor_role.parse().unwrap_or(Role::None),
-        gateway: row.gateway(),
+        gateway: row.gateway_ref(),
         request_id: Uuid::parse_str(&row.request_id).unwrap_or_default(),
-        about: about(row),
+        about: audit_about(row),
         detail: json!({ "operation": row.id, "taken_over": true }),
     }
 }
 
 /// Takes over an operation that no replica can resume, and ends it. Returns whether this replica got it.
-async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
+async fn take_over_and_end(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
     let failure = match row.status {
         Status::Cancelling => Failure::cancelled(),
         Status::Pending | Status::Running | Status::Succeeded | Status::Failed => {
-            Failure::new(Code::Orphaned, why)
+            Failure::new(FailureCode::Orphaned, why)
         }
     };
-    let ended = Ended::Failed(failure.clone(), None);
+    let ended = FinalState::Failed(failure.clone(), None);
     let app = ctx.app();
     let ended = ctx
         .transaction(async |tx| {
@@ -144,25 +150,25 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
             // Its replica may have renewed the lease since the operation was found.
             let taken = leases::take_over(tx, row, &app.replica, now, now.plus(LEASE_TTL)).await?;
             let Some(taken) = taken else { return Ok(None) };
-            finish::write_in(tx, ctx, &taken.id, taken.fence, &ended).await
+            finish::store_end_in(tx, ctx, &taken.id, taken.fence, &ended).await
         })
         .await?;
     let Some(ended) = ended else { return Ok(false) };
     finish::wake(ctx, &ended);
     warn!(operation = row.id, kind = %row.kind, code = %failure.code, "ended for a stopped replica");
-    finish::counted(&ended, ctx.now().since(row.created_at));
-    record(ctx, row, &failure).await?;
+    finish::record_metrics(&ended, ctx.now().since(row.created_at));
+    record_audit(ctx, row, &failure).await?;
     Ok(true)
 }
 
 /// Writes a closed audit entry of the system. The caller's own entry is closed as `unknown`, since the outcome was not
 /// known there.
-async fn record(ctx: &Ctx, row: &Operation, failure: &Failure) -> Result<(), Error> {
+async fn record_audit(ctx: &Ctx, row: &Operation, failure: &Failure) -> Result<(), Error> {
     let intent = Intent {
-        gateway: Some(row.gateway().into()),
+        gateway: Some(row.gateway_ref().into()),
         request_id: Uuid::parse_str(&row.request_id).unwrap_or_default(),
         detail: Some(json!({ "operation": row.id, "begun_by": row.actor })),
-        ..ctx.intent(about(row))
+        ..ctx.new_intent(audit_about(row))
     };
     let outcome = Outcome {
         took: intent.at.since(row.created_at),

@@ -6,31 +6,31 @@ use super::store;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Most operations that one transaction deletes.
-const FORGET_MAX: usize = 500;
+const DELETE_MAX: usize = 500;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Worker that deletes operations whose retention period is over.
 pub const RETENTION: Worker = Worker {
     name: "operation-retention",
-    every: |_| Duration::from_mins(10),
+    interval: |_| Duration::from_mins(10),
     lease: true,
     wake: None,
-    tick: |ctx, lease| Box::pin(forget(ctx, lease)),
+    tick: |ctx, lease| Box::pin(delete_old(ctx, lease)),
 };
 
-async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
+async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let cutoff = ctx.now().minus(DAY * ctx.app().config.operations.retention_days);
     let done = ctx
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                leases::still_held(conn, held).await?;
+                leases::check_held(conn, held).await?;
             }
-            store::delete_old(conn, cutoff, i64::try_from(FORGET_MAX).unwrap_or(i64::MAX)).await
+            store::delete_old(conn, cutoff, i64::try_from(DELETE_MAX).unwrap_or(i64::MAX)).await
         })
         .await?;
-    Ok(Worked::batch(done, FORGET_MAX))
+    Ok(TickResult::batch(done, DELETE_MAX))
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-use super::cleanup::{self, Which};
-use super::create::NOTED;
-use super::domain::about;
+use super::cleanup::{self, DeleteScope};
+use super::create::RECORDED;
+use super::domain::event_payload;
 use super::{leftovers, store};
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
@@ -17,18 +17,18 @@ use crate::error::Error;
 use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Sandbox};
-use crate::openshell::watch::{Follow, Seen};
+use crate::openshell::watch::{WatchEvent, WatchOptions};
 use crate::outbox::event_types;
-use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
-use crate::resources::operations::retry::is_anothers;
-use crate::resources::operations::{Code, Failure, Running};
+use crate::resources::boot_hooks::run::{self as boot_hooks, HookProgress, HookResults};
+use crate::resources::operations::retry::is_handed_over;
+use crate::resources::operations::{Failure, FailureCode, RunningOperation};
 
 /// Pause before a sandbox is read again after its watch has ended.
-const LOOK_REST: Duration = Duration::from_secs(2);
+const READ_PAUSE: Duration = Duration::from_secs(2);
 
 /// How to handle the post-create hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hooks<'a> {
+pub enum PostCreateHooks<'a> {
     /// Run the hooks, except those in this list, which ended before a takeover. The list is part of the stored step,
     /// and empty without a takeover.
     Run(&'a str),
@@ -38,7 +38,7 @@ pub enum Hooks<'a> {
 
 /// Outcome of the steps after a creation.
 #[derive(Debug)]
-pub struct Followed {
+pub struct CreateOutcome {
     /// Current state of the sandbox.
     pub sandbox: Sandbox,
     /// Whether it is ready.
@@ -52,14 +52,14 @@ pub struct Followed {
 }
 
 /// Returns the place of a sandbox for its hooks.
-pub(super) fn hook_place(ctx: &Ctx, place: &SandboxName) -> Result<SandboxRef, Error> {
-    let gateway = ctx.on_gateway()?.clone();
+pub(super) fn sandbox_ref(ctx: &Ctx, place: &SandboxName) -> Result<SandboxRef, Error> {
+    let gateway = ctx.required_gateway()?.clone();
     Ok(SandboxRef { gateway, name: place.clone() })
 }
 
 /// Converts outcomes of hooks for the operation's result.
-pub(super) fn outcomes(ran: &Ran) -> Value {
-    let outcome = |outcome: &boot_hooks::Outcome| {
+pub(super) fn outcomes_to_json(ran: &HookResults) -> Value {
+    let outcome = |outcome: &boot_hooks::HookOutcome| {
         json!({
             "boot_hook_id": outcome.hook_id.get(),
             "name": outcome.name,
@@ -73,8 +73,8 @@ pub(super) fn outcomes(ran: &Ran) -> Value {
 
 /// Builds the result of a creation with the outcome of every part. If the sandbox has failed, the failure carries this
 /// result.
-pub(super) fn result(
-    followed: Followed,
+pub(super) fn build_result(
+    followed: CreateOutcome,
     pre_create: &Value,
     mut result: Value,
 ) -> Result<Value, Failure> {
@@ -86,14 +86,14 @@ pub(super) fn result(
     }
     match followed.failed {
         None => Ok(result),
-        Some(why) => Err(Failure::new(Code::Refused, why).with(result)),
+        Some(why) => Err(Failure::new(FailureCode::Refused, why).with_result(result)),
     }
 }
 
 fn sandbox_json(sandbox: &Sandbox) -> Value {
     json!({
-        "workspace": sandbox.place.workspace,
-        "sandbox": sandbox.place.name,
+        "workspace": sandbox.full_name.workspace,
+        "sandbox": sandbox.full_name.name,
         "id": sandbox.id,
         "phase": phase(sandbox.phase),
         "image": sandbox.image,
@@ -118,7 +118,11 @@ fn phase(phase: Phase) -> &'static str {
 }
 
 /// Stores the progress of an operation. A database outage does not stop the work.
-pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Result<(), Error> {
+pub(super) async fn report_progress(
+    running: &RunningOperation,
+    percent: u8,
+    message: &str,
+) -> Result<(), Error> {
     match running.progress(percent, message).await {
         Err(error) if !matches!(error, Error::Conflict { .. }) => {
             warn!(
@@ -135,92 +139,94 @@ pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Resul
 /// Records a created sandbox with its description and labels. If metadata of a former sandbox of its name is still
 /// stored, because its deletion was not noticed, it is deleted with its SBOM. Hooks stay: those that have just run were
 /// written for the new sandbox.
-pub async fn store(
+pub async fn record_created(
     ctx: &Ctx,
     sandbox: &Sandbox,
     description: Option<&str>,
     labels: &Labels,
     details: &Value,
 ) -> Result<(), Error> {
-    let gateway = &ctx.on_gateway()?.name;
-    let (place, now) = (&sandbox.place, ctx.now());
-    ctx.record(async |tx| {
-        let mut meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
+    let gateway = &ctx.required_gateway()?.name;
+    let (place, now) = (&sandbox.full_name, ctx.now());
+    ctx.record_change(async |tx| {
+        let mut meta = store::insert_seen(tx, gateway, place, &sandbox.id, now).await?;
         if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
-            let sbom = Which::By(leftovers::last_seen(ctx, &meta));
-            cleanup::forget(tx, gateway, place, Which::None, sbom).await?;
-            meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
+            let sbom = DeleteScope::WrittenBy(leftovers::last_seen(ctx, &meta));
+            cleanup::delete_dependents(tx, gateway, place, DeleteScope::None, sbom).await?;
+            meta = store::insert_seen(tx, gateway, place, &sandbox.id, now).await?;
         }
-        store::seen_as(tx, meta.id, &sandbox.id).await?;
+        store::set_sandbox_id(tx, meta.id, &sandbox.id).await?;
         if description.is_some() || labels.iter().next().is_some() {
-            store::describe(tx, &meta, description, labels, now).await?;
+            store::update_meta(tx, &meta, description, labels, now).await?;
         }
-        let payload = about(place, details.clone());
-        tx.emit(ctx.event(event_types::SANDBOX_CREATED, payload)).await
+        let payload = event_payload(place, details.clone());
+        tx.emit(ctx.new_event(event_types::SANDBOX_CREATED, payload)).await
     })
     .await?;
     Ok(())
 }
 
 /// Waits until the sandbox is ready, and runs the post-create hooks.
-pub async fn follow(
-    running: &Running,
+pub async fn wait_and_run_hooks(
+    running: &RunningOperation,
     gateway: &Gateway,
     sandbox: Sandbox,
-    hooks: Hooks<'_>,
-) -> Result<Followed, Failure> {
-    tell(running, 50, "waiting until the sandbox is ready").await?;
+    hooks: PostCreateHooks<'_>,
+) -> Result<CreateOutcome, Failure> {
+    report_progress(running, 50, "waiting until the sandbox is ready").await?;
     let within = running.ctx().app().config.sandboxes.ready_timeout();
     let (sandbox, settled) = tokio::select! {
-        settled = settle(gateway, sandbox, Instant::now() + within) => settled,
+        settled = wait_until_settled(gateway, sandbox, Instant::now() + within) => settled,
         () = running.cancel().cancelled() => return Err(Failure::cancelled()),
     };
     let (warning, failed) = match settled {
-        Settled::Ready => (None, None),
-        Settled::Ended => (Some("its command has ended already".to_owned()), None),
-        Settled::Late => (Some(format!("it was not ready within {} s", within.as_secs())), None),
-        Settled::Failed(why) => (None, Some(why)),
+        SettledState::Ready => (None, None),
+        SettledState::Ended => (Some("its command has ended already".to_owned()), None),
+        SettledState::TimedOut => {
+            (Some(format!("it was not ready within {} s", within.as_secs())), None)
+        }
+        SettledState::Failed(why) => (None, Some(why)),
     };
     if let Some(why) = warning.as_ref().or(failed.as_ref()) {
         let post_create = json!(format!("not run: {why}"));
-        return Ok(Followed { sandbox, ready: false, post_create, warning, failed });
+        return Ok(CreateOutcome { sandbox, ready: false, post_create, warning, failed });
     }
-    let Hooks::Run(done) = hooks else {
+    let PostCreateHooks::Run(done) = hooks else {
         let post_create = json!("skipped");
-        return Ok(Followed { sandbox, ready: true, post_create, warning, failed });
+        return Ok(CreateOutcome { sandbox, ready: true, post_create, warning, failed });
     };
-    tell(running, 80, "running the hooks after the creation").await?;
-    let place = hook_place(running.ctx(), &sandbox.place)?;
-    let inside = boot_hooks::Reached::new(running.ctx().app(), &place);
-    let mut progress = Progress::of(running, NOTED, done);
+    report_progress(running, 80, "running the hooks after the creation").await?;
+    let place = sandbox_ref(running.ctx(), &sandbox.full_name)?;
+    let inside = boot_hooks::GatewaySandbox::new(running.ctx().app(), &place);
+    let mut progress = HookProgress::restore(running, RECORDED, done);
     let (ctx, cancel) = (running.ctx(), running.cancel());
     let ran = boot_hooks::post_create(ctx, &place, &inside, cancel, Some(&mut progress)).await?;
-    if ran.aborted && is_anothers(running) {
+    if ran.aborted && is_handed_over(running) {
         return Err(Failure::cancelled());
     }
     let stopped = ran.outcomes.last().filter(|_| ran.aborted);
     let warning = stopped.map(|last| format!("the hook `{}`: {}", last.name, last.summary));
-    Ok(Followed { sandbox, ready: true, post_create: outcomes(&ran), warning, failed })
+    Ok(CreateOutcome { sandbox, ready: true, post_create: outcomes_to_json(&ran), warning, failed })
 }
 
-enum Settled {
+enum SettledState {
     Ready,
     Ended,
-    Late,
+    TimedOut,
     Failed(String),
 }
 
-fn settled(sandbox: &Sandbox) -> Option<Settled> {
+fn settled_state(sandbox: &Sandbox) -> Option<SettledState> {
     let why = |what: &str| {
         let told = sandbox.conditions.iter().map(|condition| condition.message.as_str());
         let told: Vec<&str> = told.filter(|message| !message.is_empty()).collect();
-        format!("sandbox `{}` {what}: {}", sandbox.place.name, told.join("; "))
+        format!("sandbox `{}` {what}: {}", sandbox.full_name.name, told.join("; "))
     };
     match sandbox.phase {
-        Phase::Ready => Some(Settled::Ready),
-        Phase::Completed => Some(Settled::Ended),
-        Phase::Error => Some(Settled::Failed(why("has failed"))),
-        Phase::Deleting => Some(Settled::Failed(why("is being deleted"))),
+        Phase::Ready => Some(SettledState::Ready),
+        Phase::Completed => Some(SettledState::Ended),
+        Phase::Error => Some(SettledState::Failed(why("has failed"))),
+        Phase::Deleting => Some(SettledState::Failed(why("is being deleted"))),
         Phase::Unspecified
         | Phase::Provisioning
         | Phase::Unknown
@@ -231,39 +237,43 @@ fn settled(sandbox: &Sandbox) -> Option<Settled> {
 }
 
 /// Watches a sandbox until it is ready, has ended, has failed or the time is up.
-async fn settle(gateway: &Gateway, mut sandbox: Sandbox, until: Instant) -> (Sandbox, Settled) {
+async fn wait_until_settled(
+    gateway: &Gateway,
+    mut sandbox: Sandbox,
+    until: Instant,
+) -> (Sandbox, SettledState) {
     loop {
-        if let Some(settled) = settled(&sandbox) {
+        if let Some(settled) = settled_state(&sandbox) {
             return (sandbox, settled);
         }
-        match timeout_at(until, next(gateway, &sandbox.place)).await {
-            Err(_) => return (sandbox, Settled::Late),
+        match timeout_at(until, next_state(gateway, &sandbox.full_name)).await {
+            Err(_) => return (sandbox, SettledState::TimedOut),
             Ok(Ok(seen)) => sandbox = seen,
-            Ok(Err(Error::Missing { .. })) => {
-                let why = format!("sandbox `{}` was deleted", sandbox.place.name);
-                return (sandbox, Settled::Failed(why));
+            Ok(Err(Error::NotFound { .. })) => {
+                let why = format!("sandbox `{}` was deleted", sandbox.full_name.name);
+                return (sandbox, SettledState::Failed(why));
             }
             // The sandbox is read again until the time is up.
-            Ok(Err(_)) => sleep(LOOK_REST).await,
+            Ok(Err(_)) => sleep(READ_PAUSE).await,
         }
     }
 }
 
 /// Returns the sandbox once it has settled, or its current state after the watch has ended.
-async fn next(gateway: &Gateway, place: &SandboxName) -> Result<Sandbox, Error> {
-    let mut watching = gateway.watch_sandbox(place, &Follow::default()).await?;
+async fn next_state(gateway: &Gateway, place: &SandboxName) -> Result<Sandbox, Error> {
+    let mut watching = gateway.watch_sandbox(place, &WatchOptions::default()).await?;
     // The watch does not report what happened before it began.
     let now = gateway.get_sandbox(place).await?;
-    if settled(&now).is_some() {
+    if settled_state(&now).is_some() {
         return Ok(now);
     }
     while let Some(seen) = watching.next().await? {
-        if let Seen::Sandbox(sandbox) = seen
-            && settled(&sandbox).is_some()
+        if let WatchEvent::Sandbox(sandbox) = seen
+            && settled_state(&sandbox).is_some()
         {
             return Ok(*sandbox);
         }
     }
-    sleep(LOOK_REST).await;
+    sleep(READ_PAUSE).await;
     gateway.get_sandbox(place).await
 }

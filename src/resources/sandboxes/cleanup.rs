@@ -14,7 +14,7 @@ use crate::resources::{boot_hooks, sboms};
 
 /// What was deleted with a sandbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gone {
+pub struct SandboxDependents {
     /// Whether a description or labels were deleted.
     pub metadata: bool,
     /// Number of boot hooks.
@@ -25,7 +25,7 @@ pub struct Gone {
     pub ssh_sessions: usize,
 }
 
-impl Gone {
+impl SandboxDependents {
     /// Returns the counts for the audit log and the event.
     #[must_use]
     pub fn to_json(self) -> Value {
@@ -40,48 +40,58 @@ impl Gone {
 
 /// Which hooks and SBOMs, which users write for a sandbox name, are deleted with a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum DeleteScope {
     /// All.
     All,
     /// Hooks and SBOMs written at or before this time. Later ones belong to the next sandbox of that name.
-    By(Timestamp),
+    WrittenBy(Timestamp),
     /// None.
     None,
 }
 
 /// Deletes what is stored under the name of a deleted sandbox. `hooks` and `sbom` select which of the hooks and the
 /// SBOM are deleted.
-pub async fn forget(
+pub async fn delete_dependents(
     conn: &mut Conn,
     gateway: &str,
     place: &SandboxName,
-    hooks: Which,
-    sbom: Which,
-) -> Result<Gone, Error> {
+    hooks: DeleteScope,
+    sbom: DeleteScope,
+) -> Result<SandboxDependents, Error> {
     let metadata = store::lock(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);
     let sbom = match sbom {
-        Which::All => sboms::store::delete_of(conn, gateway, place, None).await? > 0,
-        Which::By(by) => sboms::store::delete_of(conn, gateway, place, Some(by)).await? > 0,
-        Which::None => false,
+        DeleteScope::All => sboms::store::delete_of_sandbox(conn, gateway, place, None).await? > 0,
+        DeleteScope::WrittenBy(by) => {
+            sboms::store::delete_of_sandbox(conn, gateway, place, Some(by)).await? > 0
+        }
+        DeleteScope::None => false,
     };
     let boot_hooks = match hooks {
-        Which::All => boot_hooks::store::delete_of(conn, gateway, place, None).await?,
-        Which::By(by) => boot_hooks::store::delete_of(conn, gateway, place, Some(by)).await?,
-        Which::None => 0,
+        DeleteScope::All => {
+            boot_hooks::store::delete_of_sandbox(conn, gateway, place, None).await?
+        }
+        DeleteScope::WrittenBy(by) => {
+            boot_hooks::store::delete_of_sandbox(conn, gateway, place, Some(by)).await?
+        }
+        DeleteScope::None => 0,
     };
     let ssh_sessions = store::delete_ssh_of(conn, gateway, place).await?;
-    store::forget(conn, gateway, place).await?;
-    Ok(Gone { metadata, boot_hooks, sbom, ssh_sessions })
+    store::delete(conn, gateway, place).await?;
+    Ok(SandboxDependents { metadata, boot_hooks, sbom, ssh_sessions })
 }
 
 /// Returns what a deletion would delete.
-pub async fn look(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<Gone, Error> {
+pub async fn count_dependents(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &SandboxName,
+) -> Result<SandboxDependents, Error> {
     let SandboxName { workspace, name } = place;
     let described = store::get(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);
-    Ok(Gone {
+    Ok(SandboxDependents {
         metadata: described,
-        boot_hooks: boot_hooks::store::count_of(conn, gateway, workspace, name).await?,
-        sbom: sboms::store::count_of(conn, gateway, workspace, name).await? > 0,
+        boot_hooks: boot_hooks::store::count_of_sandbox(conn, gateway, workspace, name).await?,
+        sbom: sboms::store::count_of_sandbox(conn, gateway, workspace, name).await? > 0,
         ssh_sessions: store::count_ssh_of(conn, gateway, place).await?,
     })
 }

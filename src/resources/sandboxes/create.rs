@@ -14,9 +14,11 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::after_create::{self, Hooks};
-use super::domain::{reach, reach_to_act};
-use super::lost_response::{Lost, Mark, given_up, patiently, what_became};
+use super::after_create::{self, PostCreateHooks};
+use super::domain::{connect, connect_for_change};
+use super::lost_response::{
+    CreationMark, LostCreation, find_outcome, wait_handed_over, with_retries,
+};
 use super::undo::undo;
 use super::{input, leftovers, stock_client};
 use crate::ctx::Ctx;
@@ -25,27 +27,29 @@ use crate::error::Error;
 use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation, annotation};
-use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
+use crate::resources::boot_hooks::run::{self as hooks, HookResults, SandboxSpec};
 use crate::resources::operations::retry::is_final;
-use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
+use crate::resources::operations::{
+    self, Failure, FailureCode, NewOperation, Operation, OperationKind, RunningOperation,
+};
 use crate::role::Role;
 use crate::templates::{self, Templates};
 
 /// Step before anything was sent.
-const BEGUN: &str = "begun";
+const STARTED: &str = "begun";
 /// Step in which the request is about to be sent or was sent. Only the gateway knows whether the sandbox exists.
 pub(super) const CREATING: &str = "creating";
 /// Step after the gateway has created the sandbox; its name is stored.
 pub(super) const CREATED: &str = "created";
 /// Step after the sandbox was recorded here and its event was emitted.
-pub(super) const NOTED: &str = "noted";
+pub(super) const RECORDED: &str = "noted";
 
 /// How long a canceled creation may take to find out whether the gateway created the sandbox, and to delete it.
 pub(super) const UNDO_TIME: Duration = Duration::from_mins(10);
 
 /// A validated sandbox to create.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Create {
+pub struct SandboxCreation {
     /// Sandbox as sent to the gateway.
     pub new: NewSandbox,
     /// Description, stored by Shoreguard.
@@ -60,9 +64,9 @@ pub struct Create {
 
 /// A create request.
 #[derive(Debug)]
-pub struct Asked {
+pub struct CreateRequest {
     /// Values from the request.
-    pub create: Create,
+    pub create: SandboxCreation,
     /// Template of this server that fills in the values that the request leaves out.
     pub template: String,
     /// Policy as text. Empty for no policy.
@@ -73,17 +77,17 @@ pub struct Asked {
 
 /// Checks everything that can be checked in advance, and starts the operation. Returns `None` if only validation was
 /// requested.
-pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error> {
-    let Asked { mut create, template, policy, validate_only } = asked;
+pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>, Error> {
+    let CreateRequest { mut create, template, policy, validate_only } = asked;
     if create.skip_hooks && ctx.role() < Role::Admin {
         let why = "`skip_hooks` requires role `admin` on the gateway".to_owned();
         return Err(Error::Denied { why });
     }
     if !template.is_empty() {
-        begin_with(ctx, &mut create, &template)?;
+        apply_template(ctx, &mut create, &template)?;
     }
-    let gateway = reach_to_act(ctx).await?;
-    gateway.permits(sandbox::CREATE)?;
+    let gateway = connect_for_change(ctx).await?;
+    gateway.check_method(sandbox::CREATE)?;
     if gateway.generation() == Generation::V0_0 && !create.new.workload_template.is_empty() {
         let why = "must be empty: a gateway of generation 0.0 has no templates";
         return Err(Error::invalid("gateway_template", why));
@@ -102,15 +106,15 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
         ("policy", json!(new.policy.is_some())),
         ("skip_hooks", json!(create.skip_hooks)),
     ] {
-        ctx.detail(key, value);
+        ctx.add_audit_detail(key, value);
     }
     if validate_only {
-        ctx.detail("validate_only", true);
+        ctx.add_audit_detail("validate_only", true);
         return Ok(None);
     }
     let input = serde_json::to_vec(&create).map_err(Error::internal)?;
     let (workspace, name) = (new.workspace.clone(), new.name.clone());
-    let begun = New {
+    let begun = NewOperation {
         kind: OperationKind::Sandbox,
         workspace: &workspace,
         sandbox: &name,
@@ -118,16 +122,16 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
         keeps_output: false,
         input: Some(input),
     };
-    let started = operations::start(ctx, begun, |running| run(running, create, BEGUN, ""));
+    let started = operations::start(ctx, begun, |running| run(running, create, STARTED, ""));
     Ok(Some(started.await?))
 }
 
 /// Fills in the template's values where the request has none.
-fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
+fn apply_template(ctx: &Ctx, create: &mut SandboxCreation, name: &str) -> Result<(), Error> {
     let template = templates::find(&ctx.app().part::<Templates>().0, name).ok_or_else(|| {
         Error::invalid("template", format!("`{name}` is not a template of this server"))
     })?;
-    ctx.detail("template", name);
+    ctx.add_audit_detail("template", name);
     let new = &mut create.new;
     if new.image.is_empty() {
         new.image.clone_from(&template.image);
@@ -151,145 +155,159 @@ fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
 /// Resumes a creation after a takeover.
 #[must_use]
 pub fn resume(
-    running: Running,
+    running: RunningOperation,
     step: String,
     input: Vec<u8>,
 ) -> BoxFuture<'static, Result<Value, Failure>> {
     Box::pin(async move {
         if input.is_empty() {
             // A proxied creation that was not sent yet: its request was lost with the client's connection.
-            return Err(Failure::new(Code::Orphaned, "the replica that forwarded it stopped"));
+            return Err(Failure::new(
+                FailureCode::Orphaned,
+                "the replica that forwarded it stopped",
+            ));
         }
-        if let Ok(left) = serde_json::from_slice::<stock_client::Left>(&input) {
+        if let Ok(left) = serde_json::from_slice::<stock_client::CreationState>(&input) {
             return stock_client::resume(running, &step, left).await;
         }
-        let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
+        let create: SandboxCreation = serde_json::from_slice(&input).map_err(Error::internal)?;
         // The step may come from another build. An unknown step is treated as `creating`, since the gateway may have
         // created the sandbox.
         let (word, done) = step.split_once(' ').unwrap_or((&step, ""));
-        let known = [BEGUN, CREATING, CREATED, NOTED].into_iter().find(|known| *known == word);
-        let from = if step.is_empty() { BEGUN } else { known.unwrap_or(CREATING) };
+        let known = [STARTED, CREATING, CREATED, RECORDED].into_iter().find(|known| *known == word);
+        let from = if step.is_empty() { STARTED } else { known.unwrap_or(CREATING) };
         run(running, create, from, done).await
     })
 }
 
 /// Continues from a step. `done` lists the post-create hooks that have already ended.
 async fn run(
-    running: Running,
-    mut create: Create,
+    running: RunningOperation,
+    mut create: SandboxCreation,
     from: &'static str,
     done: &str,
 ) -> Result<Value, Failure> {
-    running.may_undo_for(UNDO_TIME);
+    running.set_undo_time(UNDO_TIME);
     let annotations = &mut create.new.annotations;
     annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
     annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
     let gateway = match from {
         // Nothing was created yet: the operation fails at once, and the caller can retry.
-        BEGUN => reach(running.ctx()).await?,
-        _ => patiently(&running, || reach(running.ctx())).await?,
+        STARTED => connect(running.ctx()).await?,
+        _ => with_retries(&running, || connect(running.ctx())).await?,
     };
     let mut pre_create = json!("of a stopped replica");
-    if from == BEGUN {
+    if from == STARTED {
         let place =
             SandboxName { workspace: create.new.workspace.clone(), name: create.new.name.clone() };
         if !place.name.is_empty() {
-            leftovers::forget_before(running.ctx(), &gateway, &place).await?;
+            leftovers::delete_leftovers_of(running.ctx(), &gateway, &place).await?;
         }
-        pre_create = pre(&running, &gateway, &create).await?;
-        go_on(&running)?;
+        pre_create = run_pre_create(&running, &gateway, &create).await?;
+        check_not_stopped(&running)?;
         running.step(CREATING).await?;
     }
-    after_create::tell(&running, 30, "making the sandbox").await?;
+    after_create::report_progress(&running, 30, "making the sandbox").await?;
     let by_then = json!({ "hooks": { "pre_create": pre_create } });
-    let made = make(&running, &gateway, &create, from).await;
-    let sandbox = made.map_err(|failure| failure.with(by_then.clone()))?;
+    let made = create_on_gateway(&running, &gateway, &create, from).await;
+    let sandbox = made.map_err(|failure| failure.with_result(by_then.clone()))?;
     // A short database outage must not lose a sandbox that was created.
-    patiently(&running, || running.named(&sandbox.place.name)).await?;
-    if from != NOTED {
-        patiently(&running, || running.step(CREATED)).await?;
+    with_retries(&running, || running.set_sandbox(&sandbox.full_name.name)).await?;
+    if from != RECORDED {
+        with_retries(&running, || running.step(CREATED)).await?;
     }
     if undo(&running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled().with(by_then));
+        return Err(Failure::cancelled().with_result(by_then));
     }
-    if from != NOTED {
+    if from != RECORDED {
         let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
         let description = create.description.as_deref();
         let details = details(&create);
         let (ctx, sandbox) = (running.ctx(), &sandbox);
-        patiently(&running, || after_create::store(ctx, sandbox, description, &labels, &details))
-            .await?;
-        patiently(&running, || running.step(NOTED)).await?;
+        with_retries(&running, || {
+            after_create::record_created(ctx, sandbox, description, &labels, &details)
+        })
+        .await?;
+        with_retries(&running, || running.step(RECORDED)).await?;
     }
-    let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
-    let followed = after_create::follow(&running, &gateway, sandbox.clone(), hooks).await;
+    let hooks =
+        if create.skip_hooks { PostCreateHooks::Skipped } else { PostCreateHooks::Run(done) };
+    let followed =
+        after_create::wait_and_run_hooks(&running, &gateway, sandbox.clone(), hooks).await;
     if undo(&running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled().with(by_then));
+        return Err(Failure::cancelled().with_result(by_then));
     }
-    let followed = followed.map_err(|failure| failure.with(by_then))?;
+    let followed = followed.map_err(|failure| failure.with_result(by_then))?;
     let described = create.description.is_some() || !create.labels.is_empty();
     let mut besides = json!({ "metadata": described });
     if !create.presets.is_empty() {
         besides["presets_not_applied"] = json!(create.presets);
     }
-    after_create::result(followed, &pre_create, besides)
+    after_create::build_result(followed, &pre_create, besides)
 }
 
-fn details(create: &Create) -> Value {
+fn details(create: &SandboxCreation) -> Value {
     let NewSandbox { image, gpu, providers, log_level, .. } = &create.new;
     json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level })
 }
 
 /// Runs the pre-create hooks. Returns their outcomes, or `skipped`.
-async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Value, Failure> {
+async fn run_pre_create(
+    running: &RunningOperation,
+    gateway: &Gateway,
+    create: &SandboxCreation,
+) -> Result<Value, Failure> {
     if create.skip_hooks {
         return Ok(json!("skipped"));
     }
-    after_create::tell(running, 10, "running the hooks before the creation").await?;
+    after_create::report_progress(running, 10, "running the hooks before the creation").await?;
     let new = &create.new;
     let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
-    before(running, gateway, &place, new).await.map(|ran| after_create::outcomes(&ran))
+    run_pre_create_hooks(running, gateway, &place, new)
+        .await
+        .map(|ran| after_create::outcomes_to_json(&ran))
 }
 
 /// Runs the pre-create hooks, for own and proxied creations. Fails if a hook fails whose failure must stop the
 /// creation.
-pub(super) async fn before(
-    running: &Running,
+pub(super) async fn run_pre_create_hooks(
+    running: &RunningOperation,
     gateway: &Gateway,
     place: &SandboxName,
     new: &NewSandbox,
-) -> Result<Ran, Failure> {
+) -> Result<HookResults, Failure> {
     if place.name.is_empty() {
         // Hooks are attached to a sandbox name, and the gateway has not chosen one yet.
-        return Ok(Ran { outcomes: Vec::new(), aborted: false });
+        return Ok(HookResults { outcomes: Vec::new(), aborted: false });
     }
     let ctx = running.ctx();
-    let on = after_create::hook_place(ctx, place)?;
+    let on = after_create::sandbox_ref(ctx, place)?;
     if !hooks::has_pre_create(ctx, &on).await? {
-        return Ok(Ran { outcomes: Vec::new(), aborted: false });
+        return Ok(HookResults { outcomes: Vec::new(), aborted: false });
     }
-    let spec = Spec {
-        image: image(running, gateway, place, new).await?,
+    let spec = SandboxSpec {
+        image: hook_image(running, gateway, place, new).await?,
         policy_id: String::new(),
         providers: new.providers.clone(),
         gpu: new.gpu,
     };
     let ran = hooks::pre_create(ctx, &on, &spec, running.cancel(), Some(running)).await?;
-    go_on(running)?;
+    check_not_stopped(running)?;
     match ran.outcomes.last().filter(|_| ran.aborted) {
         None => Ok(ran),
         Some(last) => {
             let why = format!("the hook `{}` before the creation: {}", last.name, last.summary);
-            let by_then = json!({ "hooks": { "pre_create": after_create::outcomes(&ran) } });
-            Err(Failure::new(Code::Refused, why).with(by_then))
+            let by_then =
+                json!({ "hooks": { "pre_create": after_create::outcomes_to_json(&ran) } });
+            Err(Failure::new(FailureCode::Refused, why).with_result(by_then))
         }
     }
 }
 
 /// Returns the image that hooks get. If only the gateway's template names the image, it is read from there: to hooks,
 /// an empty image means that the gateway chooses it. The creation fails if the template cannot be read.
-async fn image(
-    running: &Running,
+async fn hook_image(
+    running: &RunningOperation,
     gateway: &Gateway,
     place: &SandboxName,
     new: &NewSandbox,
@@ -298,7 +316,7 @@ async fn image(
     if !new.image.is_empty() || template.is_empty() {
         return Ok(new.image.clone());
     }
-    let read = patiently(running, || gateway.get_template(&place.workspace, template)).await;
+    let read = with_retries(running, || gateway.get_template(&place.workspace, template)).await;
     read.map(|template| template.image).map_err(|mut failure| {
         let why = failure.message;
         failure.message = format!(
@@ -308,30 +326,30 @@ async fn image(
     })
 }
 
-fn go_on(running: &Running) -> Result<(), Failure> {
+fn check_not_stopped(running: &RunningOperation) -> Result<(), Failure> {
     if running.cancel().is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
 }
 
-async fn make(
-    running: &Running,
+async fn create_on_gateway(
+    running: &RunningOperation,
     gateway: &Gateway,
-    create: &Create,
+    create: &SandboxCreation,
     from: &'static str,
 ) -> Result<Sandbox, Failure> {
     let mut why = None;
-    if from == BEGUN {
+    if from == STARTED {
         // A replica that was frozen must not create a sandbox that its successor has already created.
-        running.may_begin()?;
+        running.check_can_begin()?;
         let creating = gateway.create_sandbox(&create.new);
         let created = tokio::select! {
             created = creating => created,
             // A canceled operation still waits for the response, since a created sandbox must be deleted. Only a
             // shutdown or a lost lease ends the wait.
-            () = given_up(running) => return Err(Failure::cancelled()),
+            () = wait_handed_over(running) => return Err(Failure::cancelled()),
         };
         match created {
             Ok(sandbox) => return Ok(sandbox),
-            Err(error) if is_final(&error) || !gateway.may_have_seen() => {
+            Err(error) if is_final(&error) || !gateway.may_have_processed() => {
                 return Err(error.into());
             }
             Err(error) => why = Some(error.into()),
@@ -339,5 +357,9 @@ async fn make(
     }
     let new = &create.new;
     let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
-    what_became(running, &Lost { gateway, place: &place, mark: &Mark::Operation, why }).await
+    find_outcome(
+        running,
+        &LostCreation { gateway, place: &place, mark: &CreationMark::Operation, why },
+    )
+    .await
 }

@@ -20,16 +20,16 @@ use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::domain::Described;
-use super::lists::{Page, Query, Unreachable, picked};
-use crate::ctx::{FleetCtx, GatewayRef, List};
+use super::domain::SandboxWithMeta;
+use super::lists::{SandboxPage, SandboxQuery, UnreachableGateway, select_for_page};
+use crate::ctx::{FleetCtx, GatewayRef, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
-use crate::seal::joined;
+use crate::seal::join_parts;
 use crate::upstream::probe;
 
 /// Most concurrent gateway calls of one request.
@@ -53,10 +53,10 @@ struct Position {
 
 /// Response of one gateway.
 #[derive(Debug)]
-struct Told {
+struct GatewayResponse {
     gateway: Arc<str>,
     /// At most one sandbox more than fits on a page.
-    sandboxes: Vec<Described>,
+    sandboxes: Vec<SandboxWithMeta>,
     /// Why the list is incomplete.
     missing: Option<String>,
 }
@@ -65,66 +65,67 @@ struct Told {
 pub(super) async fn page(
     ctx: &FleetCtx,
     gateways: &Selector,
-    query: &Query,
+    query: &SandboxQuery,
     size: PageSize,
     token: &str,
-) -> Result<Page, Error> {
+) -> Result<SandboxPage, Error> {
     let (which, selector) = (gateways.to_string(), query.selector.to_string());
     let workspace = query.workspace.as_deref().unwrap_or_default();
-    let filter = joined(&[which.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
-    let list = List { method: "ListSandboxes", filter: &filter, order: "gateway, workspace, name" };
-    let page = ctx.page::<Position>(list, size, token)?;
+    let filter = join_parts(&[which.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
+    let list =
+        ListKey { method: "ListSandboxes", filter: &filter, order: "gateway, workspace, name" };
+    let page = ctx.page_request::<Position>(list, size, token)?;
     let after = page.after();
-    let (mut found, next) = fill(ctx, gateways, query, size, after).await?;
+    let (mut found, next) = fill_page(ctx, gateways, query, size, after).await?;
     if let Some(next) = next {
-        found.next = page.next(next)?;
+        found.next = page.next_token(next)?;
     }
     Ok(found)
 }
 
 /// Calls gateways until the page is full. Returns the position of the next page, if there is one.
-async fn fill(
+async fn fill_page(
     ctx: &FleetCtx,
     gateways: &Selector,
-    query: &Query,
+    query: &SandboxQuery,
     size: PageSize,
     after: Option<&Position>,
-) -> Result<(Page, Option<Position>), Error> {
-    let mut ahead = ctx.matching(gateways, begin(after)).into_iter();
-    let mut filling = Filling { page: Page::default(), size, done: None };
+) -> Result<(SandboxPage, Option<Position>), Error> {
+    let mut ahead = ctx.matching_gateways(gateways, first_gateway(after)).into_iter();
+    let mut builder = PageBuilder { page: SandboxPage::default(), size, done: None };
     let mut asking = FuturesOrdered::new();
     let (mut at_once, until) = (AT_ONCE_FIRST, Instant::now() + PAGE_TIME);
     loop {
         while asking.len() < at_once {
             let Some(on) = ahead.next() else { break };
-            if ctx.only(&on.name).is_err() {
+            if ctx.require_gateway(&on.name).is_err() {
                 // The caller lost its role while other gateways were called.
                 continue;
             }
             let shown =
                 after.filter(|after| *after.gateway == *on.name).and_then(|a| a.place.clone());
-            asking.push_back(ask(ctx, on, query, shown, size));
+            asking.push_back(list_gateway(ctx, on, query, shown, size));
         }
-        let told = tokio::select! {
+        let response = tokio::select! {
             biased;
-            told = asking.next() => told,
+            response = asking.next() => response,
             // The time limit applies once one gateway is done. The first gateway has its own timeout, so every page
             // makes progress.
-            () = sleep_until(until), if filling.done.is_some() => {
-                let done = filling.done.take();
-                return Ok((filling.page, done.map(|gateway| Position { gateway, place: None })));
+            () = sleep_until(until), if builder.done.is_some() => {
+                let done = builder.done.take();
+                return Ok((builder.page, done.map(|gateway| Position { gateway, place: None })));
             }
         };
-        let Some(told) = told else { return Ok((filling.page, None)) };
-        if let Some(next) = filling.take(told?) {
-            return Ok((filling.page, Some(next)));
+        let Some(response) = response else { return Ok((builder.page, None)) };
+        if let Some(next) = builder.add(response?) {
+            return Ok((builder.page, Some(next)));
         }
         at_once = (at_once * 2).min(AT_ONCE);
     }
 }
 
 /// Returns the first gateway name of a page that continues at `position`.
-fn begin(position: Option<&Position>) -> Bound<&str> {
+fn first_gateway(position: Option<&Position>) -> Bound<&str> {
     match position {
         None => Bound::Unbounded,
         Some(Position { gateway, place: None }) => Bound::Excluded(gateway),
@@ -133,26 +134,26 @@ fn begin(position: Option<&Position>) -> Bound<&str> {
 }
 
 /// Lists the sandboxes of one gateway that follow `shown`, the last one already returned.
-async fn ask(
+async fn list_gateway(
     ctx: &FleetCtx,
     GatewayRef { id, name: gateway }: GatewayRef,
-    query: &Query,
+    query: &SandboxQuery,
     shown: Option<(String, String)>,
     size: PageSize,
-) -> Result<Told, Error> {
+) -> Result<GatewayResponse, Error> {
     let listed = async {
-        let reached = Gateway::reach(ctx.app(), id).await?;
+        let reached = Gateway::connect(ctx.app(), id).await?;
         reached.list_sandboxes_within(query.workspace.as_deref(), GATEWAY_BYTES_MAX).await
     };
     let listed = timeout(ctx.app().config.sandboxes.list_timeout(), listed).await;
-    let (live, missing) = live(&gateway, listed.ok());
+    let (live, missing) = listed_or_reason(&gateway, listed.ok());
     let after = shown.map(|(workspace, name)| SandboxName { workspace, name });
-    let sandboxes = picked(ctx, &gateway, query, live, after.as_ref(), size).await?;
-    Ok(Told { gateway, sandboxes, missing })
+    let sandboxes = select_for_page(ctx, &gateway, query, live, after.as_ref(), size).await?;
+    Ok(GatewayResponse { gateway, sandboxes, missing })
 }
 
 /// Returns the sandboxes that a gateway has listed in time, and why the list is incomplete.
-fn live(
+fn listed_or_reason(
     gateway: &str,
     listed: Option<Result<(Vec<Sandbox>, bool), Error>>,
 ) -> (Vec<Sandbox>, Option<String>) {
@@ -170,17 +171,17 @@ fn live(
 }
 
 /// A page that is being filled.
-struct Filling {
-    page: Page,
+struct PageBuilder {
+    page: SandboxPage,
     size: PageSize,
     /// The last gateway that is done.
     done: Option<String>,
 }
 
-impl Filling {
+impl PageBuilder {
     /// Adds the response of the next gateway. Returns the position of the next page if this one is full.
-    fn take(&mut self, told: Told) -> Option<Position> {
-        let Told { gateway, mut sandboxes, missing } = told;
+    fn add(&mut self, response: GatewayResponse) -> Option<Position> {
+        let GatewayResponse { gateway, mut sandboxes, missing } = response;
         let room = self.size.get() - self.page.sandboxes.len();
         let has_more = sandboxes.len() > room;
         if has_more && room == 0 {
@@ -189,11 +190,13 @@ impl Filling {
             return self.done.take().map(|gateway| Position { gateway, place: None });
         }
         sandboxes.truncate(room);
-        let last = sandboxes.last().map(|last| last.sandbox.place.clone());
+        let last = sandboxes.last().map(|last| last.sandbox.full_name.clone());
         self.page.sandboxes.append(&mut sandboxes);
         let gateway = gateway.to_string();
         if let Some(why) = missing {
-            self.page.unreachable.push(Unreachable { gateway: gateway.clone(), why });
+            self.page
+                .unreachable
+                .push(UnreachableGateway { gateway: gateway.clone(), reason: why });
         }
         if has_more {
             let place = last.map(|place| (place.workspace, place.name));
@@ -209,11 +212,11 @@ mod tests {
     use super::*;
     use crate::openshell::sandbox::Phase;
 
-    fn sandbox(gateway: &str, name: &str) -> Described {
+    fn sandbox(gateway: &str, name: &str) -> SandboxWithMeta {
         let place = SandboxName { workspace: "default".to_owned(), name: name.to_owned() };
         let sandbox = Sandbox {
             id: String::new(),
-            place,
+            full_name: place,
             phase: Phase::Ready,
             created_at: None,
             image: String::new(),
@@ -225,19 +228,19 @@ mod tests {
             conditions: Vec::new(),
             exit_code: None,
         };
-        Described { gateway: gateway.to_owned(), sandbox, meta: None }
+        SandboxWithMeta { gateway: gateway.to_owned(), sandbox, meta: None }
     }
 
-    fn told(gateway: &str, names: &[&str], missing: Option<&str>) -> Told {
+    fn response(gateway: &str, names: &[&str], missing: Option<&str>) -> GatewayResponse {
         let sandboxes = names.iter().map(|name| sandbox(gateway, name)).collect();
-        Told { gateway: gateway.into(), sandboxes, missing: missing.map(str::to_owned) }
+        GatewayResponse { gateway: gateway.into(), sandboxes, missing: missing.map(str::to_owned) }
     }
 
-    fn filling() -> Filling {
-        Filling { page: Page::default(), size: PageSize::parse(2).unwrap(), done: None }
+    fn filling() -> PageBuilder {
+        PageBuilder { page: SandboxPage::default(), size: PageSize::parse(2).unwrap(), done: None }
     }
 
-    fn at(gateway: &str, name: Option<&str>) -> Position {
+    fn position(gateway: &str, name: Option<&str>) -> Position {
         let place = name.map(|name| ("default".to_owned(), name.to_owned()));
         Position { gateway: gateway.to_owned(), place }
     }
@@ -245,27 +248,27 @@ mod tests {
     #[test]
     fn a_page_can_end_within_a_gateway_or_after_one() {
         let mut within = filling();
-        assert_eq!(within.take(told("a", &["1"], None)), None);
-        assert_eq!(within.take(told("b", &["1", "2"], None)), Some(at("b", Some("1"))));
+        assert_eq!(within.add(response("a", &["1"], None)), None);
+        assert_eq!(within.add(response("b", &["1", "2"], None)), Some(position("b", Some("1"))));
         assert_eq!(within.page.sandboxes.len(), 2);
 
         // There is a next page only if another sandbox is known. A gateway that failed before that sandbox is reported
         // on this page.
         let mut behind = filling();
-        assert_eq!(behind.take(told("a", &["1", "2"], None)), None);
-        assert_eq!(behind.take(told("b", &[], Some("silent"))), None);
-        assert_eq!(behind.take(told("c", &[], None)), None);
-        assert_eq!(behind.take(told("d", &["1"], Some("endless"))), Some(at("c", None)));
+        assert_eq!(behind.add(response("a", &["1", "2"], None)), None);
+        assert_eq!(behind.add(response("b", &[], Some("silent"))), None);
+        assert_eq!(behind.add(response("c", &[], None)), None);
+        assert_eq!(behind.add(response("d", &["1"], Some("endless"))), Some(position("c", None)));
         assert_eq!((behind.page.sandboxes.len(), behind.page.unreachable.len()), (2, 1));
     }
 
     #[test]
     fn t20_a_gateway_that_times_out_or_returns_too_much_is_named() {
         let one = || vec![sandbox("a", "1").sandbox];
-        assert_eq!(live("a", Some(Ok((one(), true)))), (one(), None));
-        let (shown, why) = live("a", Some(Ok((one(), false))));
+        assert_eq!(listed_or_reason("a", Some(Ok((one(), true)))), (one(), None));
+        let (shown, why) = listed_or_reason("a", Some(Ok((one(), false))));
         assert_eq!((shown.len(), why.is_some()), (1, true));
-        let (shown, why) = live("a", None);
+        let (shown, why) = listed_or_reason("a", None);
         assert_eq!((shown.len(), why.is_some()), (0, true));
     }
 }

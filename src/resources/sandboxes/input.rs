@@ -38,7 +38,7 @@ pub const TERMINAL_MAX: u32 = 10_000;
 pub const POLICY_BYTES_MAX: usize = 256 << 10;
 
 /// Parses the workspace and the name of a sandbox.
-pub fn place(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {
+pub fn full_name(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {
     let workspace = self::workspace(workspace)?;
     Ok(SandboxName { workspace, name: name("sandbox", sandbox)? })
 }
@@ -182,11 +182,11 @@ mod tests {
 
     #[test]
     fn sandbox_and_workspace_names_are_validated() {
-        assert!(place("", "agent-1").is_ok_and(|place| place.workspace == "default"));
-        assert!(place("team", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
+        assert!(full_name("", "agent-1").is_ok_and(|place| place.workspace == "default"));
+        assert!(full_name("team", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
         for bad in ["", "-a", ".", "a b", "a/b", "a\n", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
-            assert!(place("", bad).is_err(), "{bad:?}");
-            assert!(place(bad, "a").is_err() || bad.is_empty(), "{bad:?}");
+            assert!(full_name("", bad).is_err(), "{bad:?}");
+            assert!(full_name(bad, "a").is_err() || bad.is_empty(), "{bad:?}");
         }
     }
 

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::domain::{Described, is_of};
+use super::domain::{SandboxWithMeta, is_meta_of};
 use super::fleet;
-use super::store::{self, Meta};
-use crate::ctx::{Ctx, FleetCtx, GatewayRef, List};
+use super::store::{self, SandboxMeta};
+use crate::ctx::{Ctx, FleetCtx, GatewayRef, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::SandboxName;
 use crate::error::Error;
@@ -17,13 +17,13 @@ use crate::labels::{Selector, UNLABELLED};
 use crate::names;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
-use crate::seal::joined;
+use crate::seal::join_parts;
 
 /// Filter of a list of sandboxes.
 #[derive(Debug, Clone)]
-pub struct Query {
+pub struct SandboxQuery {
     /// Gateways to list.
-    pub of: Of,
+    pub gateways: GatewaySelection,
     /// Only sandboxes in this workspace.
     pub workspace: Option<String>,
     /// Only sandboxes that this selector matches.
@@ -32,14 +32,14 @@ pub struct Query {
 
 /// Gateways to list.
 #[derive(Debug, Clone)]
-pub enum Of {
+pub enum GatewaySelection {
     /// One gateway, by name.
     One(String),
     /// All gateways that the caller may see and the selector matches.
     Fleet(Selector),
 }
 
-impl Of {
+impl GatewaySelection {
     /// Parses the request: one gateway by name, or a selector of gateways.
     pub fn parse(gateway: String, selector: &str) -> Result<Self, Error> {
         if gateway.is_empty() {
@@ -48,26 +48,26 @@ impl Of {
         if !selector.is_empty() {
             return Err(Error::invalid("gateway_selector", "must be empty if `gateway` is set"));
         }
-        Ok(Self::One(names::asked_gateway("gateway", gateway)?))
+        Ok(Self::One(names::check_lookup_gateway_name("gateway", gateway)?))
     }
 }
 
 /// A gateway that did not list all of its sandboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreachable {
+pub struct UnreachableGateway {
     /// Its name.
     pub gateway: String,
     /// Reason, for people.
-    pub why: String,
+    pub reason: String,
 }
 
 /// A page of sandboxes.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct SandboxPage {
     /// The sandboxes.
-    pub sandboxes: Vec<Described>,
+    pub sandboxes: Vec<SandboxWithMeta>,
     /// Gateways of this page that did not list all of their sandboxes.
-    pub unreachable: Vec<Unreachable>,
+    pub unreachable: Vec<UnreachableGateway>,
     /// Token of the next page. Empty on the last page.
     pub next: String,
 }
@@ -75,91 +75,95 @@ pub struct Page {
 /// Returns a page of sandboxes.
 pub async fn list(
     ctx: &FleetCtx,
-    query: &Query,
+    query: &SandboxQuery,
     size: PageSize,
     token: &str,
-) -> Result<Page, Error> {
-    match &query.of {
-        Of::One(gateway) => of_one(ctx, gateway, query, size, token).await,
-        Of::Fleet(gateways) => fleet::page(ctx, gateways, query, size, token).await,
+) -> Result<SandboxPage, Error> {
+    match &query.gateways {
+        GatewaySelection::One(gateway) => page_of_gateway(ctx, gateway, query, size, token).await,
+        GatewaySelection::Fleet(gateways) => fleet::page(ctx, gateways, query, size, token).await,
     }
 }
 
 /// Returns a page of the sandboxes of one gateway. Each page reads the whole list and continues after the last place,
 /// even if sandboxes were created or deleted in between.
-async fn of_one(
+async fn page_of_gateway(
     ctx: &FleetCtx,
     gateway: &str,
-    query: &Query,
+    query: &SandboxQuery,
     size: PageSize,
     token: &str,
-) -> Result<Page, Error> {
-    let GatewayRef { id, name: gateway } = ctx.only(gateway)?;
+) -> Result<SandboxPage, Error> {
+    let GatewayRef { id, name: gateway } = ctx.require_gateway(gateway)?;
     let selector = query.selector.to_string();
     let workspace = query.workspace.as_deref().unwrap_or_default();
-    let filter = joined(&[gateway.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
-    let list = List { method: "ListSandboxes", filter: &filter, order: "workspace, name" };
-    let page = ctx.page::<(String, String)>(list, size, token)?;
+    let filter = join_parts(&[gateway.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
+    let list = ListKey { method: "ListSandboxes", filter: &filter, order: "workspace, name" };
+    let page = ctx.page_request::<(String, String)>(list, size, token)?;
     let after = page.after().cloned().map(|(workspace, name)| SandboxName { workspace, name });
-    let reached = Gateway::reach(ctx.app(), id).await?;
+    let reached = Gateway::connect(ctx.app(), id).await?;
     let live = reached.list_sandboxes(query.workspace.as_deref()).await?;
-    let picked = picked(ctx, &gateway, query, live, after.as_ref(), size).await?;
-    let position = |last: &Described| {
-        let SandboxName { workspace, name } = last.sandbox.place.clone();
+    let picked = select_for_page(ctx, &gateway, query, live, after.as_ref(), size).await?;
+    let position = |last: &SandboxWithMeta| {
+        let SandboxName { workspace, name } = last.sandbox.full_name.clone();
         (workspace, name)
     };
     let (sandboxes, next) = page.finish(picked, position)?;
-    Ok(Page { sandboxes, unreachable: Vec::new(), next })
+    Ok(SandboxPage { sandboxes, unreachable: Vec::new(), next })
 }
 
 /// Filters the sandboxes of a gateway, which are sorted by place: those that match and follow `after`, at most one more
 /// than fits on a page.
-pub(super) async fn picked(
+pub(super) async fn select_for_page(
     ctx: &Ctx,
     gateway: &str,
-    query: &Query,
+    query: &SandboxQuery,
     live: Vec<Sandbox>,
     after: Option<&SandboxName>,
     size: PageSize,
-) -> Result<Vec<Described>, Error> {
+) -> Result<Vec<SandboxWithMeta>, Error> {
     if live.is_empty() {
         return Ok(Vec::new());
     }
-    let kept = kept(ctx, gateway, &query.selector).await?;
+    let kept = load_metas(ctx, gateway, &query.selector).await?;
     let picked = live
         .into_iter()
-        .filter(|sandbox| after.is_none_or(|after| sandbox.place > *after))
+        .filter(|sandbox| after.is_none_or(|after| sandbox.full_name > *after))
         .filter_map(|sandbox| kept.describe(gateway, sandbox));
     Ok(picked.take(size.get() + 1).collect())
 }
 
 /// Metadata of the sandboxes of a gateway, as far as a selector matches it.
-struct Kept {
-    picked: BTreeMap<SandboxName, Meta>,
+struct StoredMetas {
+    matching: BTreeMap<SandboxName, SandboxMeta>,
     /// Places with metadata that the selector does not match.
     left_out: BTreeSet<SandboxName>,
     unlabelled: bool,
 }
 
-async fn kept(ctx: &Ctx, gateway: &str, selector: &Selector) -> Result<Kept, Error> {
+async fn load_metas(ctx: &Ctx, gateway: &str, selector: &Selector) -> Result<StoredMetas, Error> {
     let mut conn = ctx.db().read().await?;
-    let picked = store::picked(&mut conn, gateway, selector).await?;
-    let picked: BTreeMap<SandboxName, Meta> =
-        picked.into_iter().map(|meta| (meta.place(), meta)).collect();
-    let unlabelled = selector.picks(&UNLABELLED);
+    let picked = store::list_matching(&mut conn, gateway, selector).await?;
+    let picked: BTreeMap<SandboxName, SandboxMeta> =
+        picked.into_iter().map(|meta| (meta.full_name(), meta)).collect();
+    let unlabelled = selector.matches(&UNLABELLED);
     let mut left_out = BTreeSet::new();
     if unlabelled && !selector.0.is_empty() {
         left_out = store::places(&mut conn, gateway).await?;
         left_out.retain(|place| !picked.contains_key(place));
     }
-    Ok(Kept { picked, left_out, unlabelled })
+    Ok(StoredMetas { matching: picked, left_out, unlabelled })
 }
 
-impl Kept {
-    fn describe(&self, gateway: &str, sandbox: Sandbox) -> Option<Described> {
-        let meta = self.picked.get(&sandbox.place).filter(|meta| is_of(meta, &sandbox)).cloned();
-        let without = self.unlabelled && !self.left_out.contains(&sandbox.place);
-        (meta.is_some() || without).then(|| Described {
+impl StoredMetas {
+    fn describe(&self, gateway: &str, sandbox: Sandbox) -> Option<SandboxWithMeta> {
+        let meta = self
+            .matching
+            .get(&sandbox.full_name)
+            .filter(|meta| is_meta_of(meta, &sandbox))
+            .cloned();
+        let without = self.unlabelled && !self.left_out.contains(&sandbox.full_name);
+        (meta.is_some() || without).then(|| SandboxWithMeta {
             gateway: gateway.to_owned(),
             sandbox,
             meta,

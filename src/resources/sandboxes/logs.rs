@@ -1,10 +1,10 @@
 //! Log lines of a sandbox. Filters are applied before the line limit.
 
-use super::domain::reach;
+use super::domain::connect;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::Error;
-use crate::openshell::watch::{Follow, LogLine, LogQuery, Watching};
+use crate::openshell::watch::{LogLine, LogQuery, WatchOptions, WatchStream};
 
 /// Lines in a response if the request does not set a number.
 pub const LINES_DEFAULT: u32 = 200;
@@ -15,7 +15,7 @@ pub const TAIL_MAX: u32 = 1_000;
 
 /// Level of a log line, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum LogLevel {
     /// An error.
     Error,
     /// A warning.
@@ -28,7 +28,7 @@ pub enum Level {
     Trace,
 }
 
-impl Level {
+impl LogLevel {
     /// Parses a level, ignoring case.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -45,25 +45,25 @@ impl Level {
 
 /// Filter of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
+pub struct LogRequest {
     /// Query for the gateway. The gateway applies its line limit before Shoreguard filters, so the request has the
     /// largest limit.
-    pub of: LogQuery,
+    pub log_query: LogQuery,
     /// Number of matching lines to return: the newest ones.
     pub lines: usize,
     /// Least severe level to return.
-    pub least: Option<Level>,
+    pub least: Option<LogLevel>,
     /// Only security events.
     pub ocsf_only: bool,
 }
 
-impl Query {
+impl LogRequest {
     /// Returns whether a line matches. An unknown level is less severe than all others. A security event is never
     /// excluded by its level.
-    fn picks(&self, line: &LogLine) -> bool {
+    fn matches(&self, line: &LogLine) -> bool {
         let ocsf = is_ocsf(line);
         let grave = self.least.is_none_or(|least| {
-            ocsf || Level::parse(&line.level).is_some_and(|level| level <= least)
+            ocsf || LogLevel::parse(&line.level).is_some_and(|level| level <= least)
         });
         grave && (ocsf || !self.ocsf_only)
     }
@@ -74,20 +74,28 @@ fn is_ocsf(line: &LogLine) -> bool {
 }
 
 /// Returns the newest matching lines, the oldest of them first.
-pub async fn get(ctx: &Ctx, place: &SandboxName, query: &Query) -> Result<Vec<LogLine>, Error> {
-    let lines = reach(ctx).await?.sandbox_logs(place, &query.of).await?;
-    Ok(pick(lines, query))
+pub async fn get(
+    ctx: &Ctx,
+    place: &SandboxName,
+    query: &LogRequest,
+) -> Result<Vec<LogLine>, Error> {
+    let lines = connect(ctx).await?.sandbox_logs(place, &query.log_query).await?;
+    Ok(newest_matching(lines, query))
 }
 
-fn pick(mut lines: Vec<LogLine>, query: &Query) -> Vec<LogLine> {
-    lines.retain(|line| query.picks(line));
+fn newest_matching(mut lines: Vec<LogLine>, query: &LogRequest) -> Vec<LogLine> {
+    lines.retain(|line| query.matches(line));
     let surplus = lines.len().saturating_sub(query.lines);
     lines.split_off(surplus)
 }
 
 /// Watches a sandbox.
-pub async fn watch(ctx: &Ctx, place: &SandboxName, follow: &Follow) -> Result<Watching, Error> {
-    reach(ctx).await?.watch_sandbox(place, follow).await
+pub async fn watch(
+    ctx: &Ctx,
+    place: &SandboxName,
+    follow: &WatchOptions,
+) -> Result<WatchStream, Error> {
+    connect(ctx).await?.watch_sandbox(place, follow).await
 }
 
 #[cfg(test)]
@@ -107,16 +115,17 @@ mod tests {
             line("DEBUG", "x"),
             line("odd", "x"),
         ];
-        let levels = |lines_max: usize, least: Option<Level>, ocsf_only: bool| {
-            let query = Query { of: LogQuery::default(), lines: lines_max, least, ocsf_only };
-            let picked = pick(lines.to_vec(), &query);
+        let levels = |lines_max: usize, least: Option<LogLevel>, ocsf_only: bool| {
+            let query =
+                LogRequest { log_query: LogQuery::default(), lines: lines_max, least, ocsf_only };
+            let picked = newest_matching(lines.to_vec(), &query);
             picked.into_iter().map(|line| line.level).collect::<Vec<_>>()
         };
         assert_eq!(levels(9, None, false), ["ERROR", "OCSF", "info", "DEBUG", "odd"]);
         assert_eq!(levels(2, None, false), ["DEBUG", "odd"]);
-        assert_eq!(levels(9, Some(Level::Error), false), ["ERROR", "OCSF", "info"]);
-        assert_eq!(levels(1, Some(Level::Error), false), ["info"]);
-        assert_eq!(levels(9, Some(Level::Trace), true), ["OCSF", "info"]);
+        assert_eq!(levels(9, Some(LogLevel::Error), false), ["ERROR", "OCSF", "info"]);
+        assert_eq!(levels(1, Some(LogLevel::Error), false), ["info"]);
+        assert_eq!(levels(9, Some(LogLevel::Trace), true), ["OCSF", "info"]);
         assert_eq!(levels(0, None, false), Vec::<String>::new());
     }
 }

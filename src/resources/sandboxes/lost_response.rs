@@ -13,11 +13,11 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::db::types::SandboxName;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::openshell::sandbox::Sandbox;
 use crate::openshell::{Gateway, annotation};
-use crate::resources::operations::retry::{self, is_anothers, is_final};
-use crate::resources::operations::{Code, Failure, Running};
+use crate::resources::operations::retry::{self, is_final, is_handed_over};
+use crate::resources::operations::{Failure, FailureCode, RunningOperation};
 
 /// How long a gateway is asked whether it created a sandbox. Longer than its response budget, which is per minute, can
 /// stay exhausted.
@@ -25,35 +25,38 @@ const ASK_TIME: Duration = Duration::from_secs(90);
 /// Length of a request id, in bytes.
 const REQUEST_ID_BYTES: usize = 36;
 /// Pause between two attempts.
-pub(super) const REST: Duration = Duration::from_millis(1_500);
+pub(super) const PAUSE: Duration = Duration::from_millis(1_500);
 
 /// Retries `attempt` for a minute. Stops early if a retry cannot help, or if another replica resumes the operation.
-pub(super) async fn patiently<T, F, Fut>(running: &Running, attempt: F) -> Result<T, Failure>
+pub(super) async fn with_retries<T, F, Fut>(
+    running: &RunningOperation,
+    attempt: F,
+) -> Result<T, Failure>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let done = retry::patiently(running, attempt).await;
-    done.map_err(|error| if is_anothers(running) { Failure::cancelled() } else { error.into() })
+    let done = retry::with_retries(running, attempt).await;
+    done.map_err(|error| if is_handed_over(running) { Failure::cancelled() } else { error.into() })
 }
 
 /// A creation whose response was lost.
 #[derive(Debug)]
-pub(super) struct Lost<'a> {
+pub(super) struct LostCreation<'a> {
     /// The gateway handle that sent the request. Only this gateway knows the outcome, even if its registration has
     /// changed since.
     pub(super) gateway: &'a Gateway,
     /// Place of the sandbox. The name may be empty.
     pub(super) place: &'a SandboxName,
     /// Annotation that identifies the sandbox.
-    pub(super) mark: &'a Mark,
+    pub(super) mark: &'a CreationMark,
     /// The gateway's error, or why there was no response. `None` after a takeover.
     pub(super) why: Option<Failure>,
 }
 
 /// Annotation that identifies the sandbox of a creation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Mark {
+pub(super) enum CreationMark {
     /// The operation's id.
     #[default]
     Operation,
@@ -63,23 +66,26 @@ pub(super) enum Mark {
     Request(String),
 }
 
-impl Mark {
+impl CreationMark {
     /// Selects the annotation for a creation by a stock client. A text that a gateway would not accept as a request id
     /// is ignored.
-    pub(super) fn of(request_id: &str) -> Self {
+    pub(super) fn from_request_id(request_id: &str) -> Self {
         let is_id = request_id.len() == REQUEST_ID_BYTES && Uuid::try_parse(request_id).is_ok();
         if is_id { Self::Request(request_id.to_owned()) } else { Self::Operation }
     }
 
     /// Returns key and value of the annotation.
-    pub(super) fn annotation<'a>(&'a self, running: &'a Running) -> (&'static str, &'a str) {
+    pub(super) fn annotation<'a>(
+        &'a self,
+        running: &'a RunningOperation,
+    ) -> (&'static str, &'a str) {
         match self {
             Self::Operation => (annotation::OPERATION, running.id()),
             Self::Request(id) => (annotation::REQUEST, id),
         }
     }
 
-    fn is_on(&self, sandbox: &Sandbox, running: &Running) -> bool {
+    fn is_on(&self, sandbox: &Sandbox, running: &RunningOperation) -> bool {
         let (key, value) = self.annotation(running);
         let noted = |key: &str| sandbox.annotations.get(key).map(String::as_str);
         let by_the_actor = || noted(annotation::ACTOR) == Some(&*running.ctx().actor());
@@ -88,35 +94,38 @@ impl Mark {
 }
 
 /// Asks the gateway whether it created a sandbox, until it is found, the answer is final or the time is up.
-pub(super) async fn what_became(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> {
+pub(super) async fn find_outcome(
+    running: &RunningOperation,
+    lost: &LostCreation<'_>,
+) -> Result<Sandbox, Failure> {
     tokio::select! {
         became = timeout(ASK_TIME, search(running, lost)) => {
             let became = became.unwrap_or_else(|_| {
                 let why = "the gateway did not say what became of the sandbox";
-                let silent = || Failure::new(Code::GatewayUnreachable, why);
+                let silent = || Failure::new(FailureCode::GatewayUnreachable, why);
                 Err(lost.why.clone().unwrap_or_else(silent))
             });
-            became.inspect(|_| lost.gateway.found_out())
+            became.inspect(|_| lost.gateway.mark_outcome_known())
         }
-        () = given_up(running) => Err(Failure::cancelled()),
+        () = wait_handed_over(running) => Err(Failure::cancelled()),
     }
 }
 
 /// Waits until another replica must resume the operation: this one is shutting down or has lost its lease.
-pub(super) async fn given_up(running: &Running) {
+pub(super) async fn wait_handed_over(running: &RunningOperation) {
     running.cancel().cancelled().await;
-    while !is_anothers(running) {
-        sleep(REST).await;
+    while !is_handed_over(running) {
+        sleep(PAUSE).await;
     }
 }
 
-async fn search(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> {
+async fn search(running: &RunningOperation, lost: &LostCreation<'_>) -> Result<Sandbox, Failure> {
     loop {
-        let mut rest = REST;
-        match ask(running, lost).await {
+        let mut rest = PAUSE;
+        match find_by_mark(running, lost).await {
             Ok(Some(sandbox)) => return Ok(sandbox),
             // The gateway's response budget is exhausted until the next minute.
-            Err(Error::Exhausted { retry_in, .. }) => rest = retry_in.max(REST),
+            Err(Error::Exhausted { retry_in, .. }) => rest = retry_in.max(PAUSE),
             Err(error) if is_final(&error) => return Err(error.into()),
             // The sandbox may appear later.
             Ok(None) | Err(_) => {}
@@ -126,16 +135,19 @@ async fn search(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> 
     }
 }
 
-async fn ask(running: &Running, lost: &Lost<'_>) -> Result<Option<Sandbox>, Error> {
-    let Lost { gateway, place, mark, .. } = lost;
+async fn find_by_mark(
+    running: &RunningOperation,
+    lost: &LostCreation<'_>,
+) -> Result<Option<Sandbox>, Error> {
+    let LostCreation { gateway, place, mark, .. } = lost;
     if place.name.is_empty() {
         let all = gateway.list_sandboxes(Some(&place.workspace)).await?;
         return Ok(all.into_iter().find(|sandbox| mark.is_on(sandbox, running)));
     }
     match gateway.get_sandbox(place).await {
         Ok(found) if mark.is_on(&found, running) => Ok(Some(found)),
-        Ok(_) => Err(Error::exists(Kind::Sandbox, &place.name)),
-        Err(Error::Missing { .. }) => Ok(None),
+        Ok(_) => Err(Error::already_exists(ResourceKind::Sandbox, &place.name)),
+        Err(Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

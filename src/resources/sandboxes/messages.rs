@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-use super::create::{Asked, Create};
-use super::domain::Described;
+use super::create::{CreateRequest, SandboxCreation};
+use super::domain::SandboxWithMeta;
 use super::input;
-use super::logs::{self, Level};
-use super::templates::{Listed, Template};
+use super::logs::{self, LogLevel};
+use super::templates::{ListedTemplate, TemplatePage};
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
 use crate::openshell::exec::{Command, Input, Output};
 use crate::openshell::sandbox::{Condition, NewSandbox, Phase};
 use crate::openshell::ssh::SshSession;
-use crate::openshell::watch::{Follow, LogLine, LogQuery, PlatformEvent};
+use crate::openshell::watch::{LogLine, LogQuery, PlatformEvent, WatchOptions};
 use crate::pb::v1 as pb;
 use crate::rpc::wire;
 
 /// Sources of log lines.
 const SOURCES: [&str; 2] = ["gateway", "sandbox"];
 
-impl TryFrom<pb::CreateSandboxRequest> for Asked {
+impl TryFrom<pb::CreateSandboxRequest> for CreateRequest {
     type Error = Error;
 
     fn try_from(req: pb::CreateSandboxRequest) -> Result<Self, Error> {
@@ -47,7 +47,7 @@ impl TryFrom<pb::CreateSandboxRequest> for Asked {
             let why = format!("must be at most {} bytes, got {bytes}", input::POLICY_BYTES_MAX);
             return Err(Error::invalid("policy", why));
         }
-        let create = Create {
+        let create = SandboxCreation {
             new,
             description: input::description(req.description)?,
             labels: input::labels(req.labels.into_iter().collect())?.into_map(),
@@ -56,21 +56,21 @@ impl TryFrom<pb::CreateSandboxRequest> for Asked {
         };
         let template = input::line("template", req.template, input::NAME_CHARACTERS_MAX)?;
         let (policy, validate_only) = (req.policy, req.validate_only);
-        Ok(Asked { create, template, policy, validate_only })
+        Ok(CreateRequest { create, template, policy, validate_only })
     }
 }
 
-impl From<Described> for pb::Sandbox {
-    fn from(described: Described) -> Self {
-        let Described { gateway, sandbox, meta } = described;
+impl From<SandboxWithMeta> for pb::Sandbox {
+    fn from(described: SandboxWithMeta) -> Self {
+        let SandboxWithMeta { gateway, sandbox, meta } = described;
         let labels = Labels::from_json(meta.as_ref().and_then(|meta| meta.labels_json.as_deref()));
         Self {
             gateway,
-            workspace: sandbox.place.workspace,
-            name: sandbox.place.name,
+            workspace: sandbox.full_name.workspace,
+            name: sandbox.full_name.name,
             id: sandbox.id,
             phase: pb::SandboxPhase::from(sandbox.phase).into(),
-            create_time: sandbox.created_at.map(wire::time),
+            create_time: sandbox.created_at.map(wire::to_timestamp),
             image: sandbox.image,
             gpu: sandbox.gpu,
             providers: sandbox.providers,
@@ -80,8 +80,8 @@ impl From<Described> for pb::Sandbox {
             gateway_labels: sandbox.labels.into_iter().collect(),
             gateway_annotations: sandbox.annotations.into_iter().collect(),
             labels: labels.into_map().into_iter().collect(),
-            metadata_update_time: meta.as_ref().and_then(|m| m.updated_at).map(wire::time),
-            etag: meta.as_ref().map(|meta| etag::of(meta.version)).unwrap_or_default(),
+            metadata_update_time: meta.as_ref().and_then(|m| m.updated_at).map(wire::to_timestamp),
+            etag: meta.as_ref().map(|meta| etag::from_version(meta.version)).unwrap_or_default(),
             description: meta.and_then(|meta| meta.description).unwrap_or_default(),
         }
     }
@@ -112,7 +112,7 @@ impl From<Phase> for pb::SandboxPhase {
 }
 
 fn timeout(given: Option<prost_types::Duration>) -> Result<Duration, Error> {
-    wire::parse_span("timeout", given.unwrap_or_default())
+    wire::parse_duration("timeout", given.unwrap_or_default())
 }
 
 fn size(given: Option<pb::TerminalSize>) -> (u32, u32) {
@@ -174,7 +174,7 @@ impl From<Output> for pb::ExecSandboxResponse {
     }
 }
 
-impl TryFrom<pb::GetSandboxLogsRequest> for logs::Query {
+impl TryFrom<pb::GetSandboxLogsRequest> for logs::LogRequest {
     type Error = Error;
 
     fn try_from(req: pb::GetSandboxLogsRequest) -> Result<Self, Error> {
@@ -186,14 +186,14 @@ impl TryFrom<pb::GetSandboxLogsRequest> for logs::Query {
         let lines = if lines == 0 { logs::LINES_DEFAULT } else { lines };
         let least = match req.min_level.as_str() {
             "" => None,
-            word => Some(Level::parse(word).ok_or_else(|| {
+            word => Some(LogLevel::parse(word).ok_or_else(|| {
                 let why = "must be `error`, `warn`, `info`, `debug`, `trace` or empty";
                 Error::invalid("min_level", why)
             })?),
         };
-        let since = req.since_time.map(|at| wire::parse_time("since_time", at)).transpose()?;
+        let since = req.since_time.map(|at| wire::parse_timestamp("since_time", at)).transpose()?;
         let of = LogQuery { lines: logs::LINES_MAX, since, sources: sources(req.sources)? };
-        Ok(Self { of, lines: lines as usize, least, ocsf_only: req.ocsf_only })
+        Ok(Self { log_query: of, lines: lines as usize, least, ocsf_only: req.ocsf_only })
     }
 }
 
@@ -204,7 +204,7 @@ fn sources(given: Vec<String>) -> Result<Vec<String>, Error> {
     Ok(given)
 }
 
-impl TryFrom<pb::WatchSandboxRequest> for Follow {
+impl TryFrom<pb::WatchSandboxRequest> for WatchOptions {
     type Error = Error;
 
     fn try_from(req: pb::WatchSandboxRequest) -> Result<Self, Error> {
@@ -219,14 +219,14 @@ impl From<LogLine> for pb::SandboxLogLine {
     fn from(line: LogLine) -> Self {
         let LogLine { at, level, target, message, source, fields } = line;
         let fields = fields.into_iter().collect();
-        Self { log_time: at.map(wire::time), level, target, message, source, fields }
+        Self { log_time: at.map(wire::to_timestamp), level, target, message, source, fields }
     }
 }
 
 impl From<PlatformEvent> for pb::SandboxEvent {
     fn from(event: PlatformEvent) -> Self {
         let PlatformEvent { at, source, kind, reason, message } = event;
-        Self { event_time: at.map(wire::time), source, r#type: kind, reason, message }
+        Self { event_time: at.map(wire::to_timestamp), source, r#type: kind, reason, message }
     }
 }
 
@@ -239,13 +239,13 @@ impl From<SshSession> for pb::CreateSshSessionResponse {
             port: session.port,
             scheme: session.scheme,
             host_key_fingerprint: session.host_key_fingerprint,
-            expire_time: session.expires_at.map(wire::time),
+            expire_time: session.expires_at.map(wire::to_timestamp),
         }
     }
 }
 
-impl From<Listed> for pb::ListSandboxTemplatesResponse {
-    fn from(listed: Listed) -> Self {
+impl From<TemplatePage> for pb::ListSandboxTemplatesResponse {
+    fn from(listed: TemplatePage) -> Self {
         Self {
             sandbox_templates: listed.page.into_iter().map(Into::into).collect(),
             next_page_token: listed.next,
@@ -255,10 +255,10 @@ impl From<Listed> for pb::ListSandboxTemplatesResponse {
     }
 }
 
-impl From<Template> for pb::SandboxTemplate {
-    fn from(template: Template) -> Self {
+impl From<ListedTemplate> for pb::SandboxTemplate {
+    fn from(template: ListedTemplate) -> Self {
         match template {
-            Template::Ours(ours) => Self {
+            ListedTemplate::Server(ours) => Self {
                 name: ours.name,
                 description: ours.description,
                 category: ours.category,
@@ -270,7 +270,7 @@ impl From<Template> for pb::SandboxTemplate {
                 presets: ours.presets,
                 workspace: String::new(),
             },
-            Template::OfGateway(theirs) => Self {
+            ListedTemplate::Gateway(theirs) => Self {
                 name: theirs.name,
                 workspace: theirs.workspace,
                 image: theirs.image,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tonic::{Request, Streaming};
 
-use super::cleanup::Gone;
-use super::create::{self, Asked};
-use super::domain::{self, Change};
-use super::lists::{self, Of, Query, Unreachable};
+use super::cleanup::SandboxDependents;
+use super::create::{self, CreateRequest};
+use super::domain::{self, SandboxUpdate};
+use super::lists::{self, GatewaySelection, SandboxQuery, UnreachableGateway};
 use super::{exec, input, logs, messages, ssh, templates};
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -15,11 +15,13 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::exec::{Command, Input, Output};
-use crate::openshell::watch::{Seen, Watching};
+use crate::openshell::watch::{WatchEvent, WatchStream};
 use crate::pb::v1 as pb;
 use crate::pb::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
-use crate::rpc::call::{Reply, call, call_write};
-use crate::rpc::streams::{Sink, Stream, Upload, call_duplex, call_stream};
+use crate::rpc::call::{Reply, handle_read, handle_write};
+use crate::rpc::streams::{
+    RequestStream, ResponseSink, ResponseStream, handle_duplex, handle_stream,
+};
 use crate::rpc::wire;
 
 /// The service.
@@ -34,15 +36,15 @@ pub fn service(app: &Arc<App>) -> SandboxServiceServer<Sandboxes> {
 
 #[tonic::async_trait]
 impl SandboxService for Sandboxes {
-    type ExecSandboxStream = Stream<pb::ExecSandboxResponse>;
-    type WatchSandboxStream = Stream<pb::WatchSandboxResponse>;
+    type ExecSandboxStream = ResponseStream<pb::ExecSandboxResponse>;
+    type WatchSandboxStream = ResponseStream<pb::WatchSandboxResponse>;
 
     async fn create_sandbox(
         &self,
         request: Request<pb::CreateSandboxRequest>,
     ) -> Reply<pb::CreateSandboxResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let begun = create::create(&ctx, Asked::try_from(req)?).await?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let begun = create::create(&ctx, CreateRequest::try_from(req)?).await?;
             Ok(pb::CreateSandboxResponse { operation: begun.map(Into::into) })
         })
         .await
@@ -52,8 +54,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::GetSandboxRequest>,
     ) -> Reply<pb::GetSandboxResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let found = domain::get(ctx, &input::place(&req.workspace, &req.sandbox)?).await?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let found = domain::get(ctx, &input::full_name(&req.workspace, &req.sandbox)?).await?;
             Ok(pb::GetSandboxResponse { sandbox: Some(found.into()) })
         })
         .await
@@ -63,7 +65,7 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::ListSandboxesRequest>,
     ) -> Reply<pb::ListSandboxesResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let token = req.page_token.clone();
             let page = lists::list(ctx, &req.try_into()?, size, &token).await?;
@@ -78,8 +80,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::UpdateSandboxMetadataRequest>,
     ) -> Reply<pb::UpdateSandboxMetadataResponse> {
-        call_write(&self.0, request, async move |ctx, mut req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, mut req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             let given_etag = std::mem::take(&mut req.etag);
             let updated = domain::update(&ctx, &place, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateSandboxMetadataResponse { sandbox: Some(updated.into()) })
@@ -91,8 +93,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::DeleteSandboxRequest>,
     ) -> Reply<pb::DeleteSandboxResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             Ok(domain::delete(&ctx, &place, req.validate_only).await?.into())
         })
         .await
@@ -102,8 +104,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::StartSandboxRequest>,
     ) -> Reply<pb::StartSandboxResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             let started = domain::start(&ctx, &place).await?;
             Ok(pb::StartSandboxResponse { sandbox: Some(started.into()) })
         })
@@ -114,8 +116,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::StopSandboxRequest>,
     ) -> Reply<pb::StopSandboxResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             let stopped = domain::stop(&ctx, &place).await?;
             Ok(pb::StopSandboxResponse { sandbox: Some(stopped.into()) })
         })
@@ -126,15 +128,15 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<Streaming<pb::ExecSandboxRequest>>,
     ) -> Reply<Self::ExecSandboxStream> {
-        call_duplex(&self.0, request, talk).await
+        handle_duplex(&self.0, request, run_interactive).await
     }
 
     async fn start_exec_sandbox(
         &self,
         request: Request<pb::StartExecSandboxRequest>,
     ) -> Reply<pb::StartExecSandboxResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             let started = exec::start(&ctx, &place, req.try_into()?).await?;
             Ok(pb::StartExecSandboxResponse { operation: Some(started.into()) })
         })
@@ -145,8 +147,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::GetSandboxLogsRequest>,
     ) -> Reply<pb::GetSandboxLogsResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             let lines = logs::get(ctx, &place, &req.try_into()?).await?;
             let lines = lines.into_iter().map(Into::into).collect();
             Ok(pb::GetSandboxLogsResponse { log_lines: lines })
@@ -159,19 +161,19 @@ impl SandboxService for Sandboxes {
         request: Request<pb::WatchSandboxRequest>,
     ) -> Reply<Self::WatchSandboxStream> {
         let prepare = async move |ctx, req: pb::WatchSandboxRequest| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             let watching = logs::watch(&ctx, &place, &req.try_into()?).await?;
             Ok((ctx, watching))
         };
-        call_stream(&self.0, request, prepare, follow).await
+        handle_stream(&self.0, request, prepare, follow).await
     }
 
     async fn create_ssh_session(
         &self,
         request: Request<pb::CreateSshSessionRequest>,
     ) -> Reply<pb::CreateSshSessionResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             Ok(ssh::create(&ctx, &place).await?.into())
         })
         .await
@@ -181,8 +183,8 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::RevokeSshSessionRequest>,
     ) -> Reply<pb::RevokeSshSessionResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = input::place(&req.workspace, &req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = input::full_name(&req.workspace, &req.sandbox)?;
             ssh::revoke(&ctx, &place, &req.token).await?;
             Ok(pb::RevokeSshSessionResponse {})
         })
@@ -193,31 +195,31 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::ListSandboxTemplatesRequest>,
     ) -> Reply<pb::ListSandboxTemplatesResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
-            Ok(templates::templates(ctx, size, &req.page_token).await?.into())
+            Ok(templates::list(ctx, size, &req.page_token).await?.into())
         })
         .await
     }
 }
 
 /// Passes input and output of a command on until it has ended.
-async fn talk(
+async fn run_interactive(
     ctx: Ctx,
     mut first: pb::ExecSandboxRequest,
-    rest: Upload<pb::ExecSandboxRequest>,
-    sink: Sink<pb::ExecSandboxResponse>,
+    rest: RequestStream<pb::ExecSandboxRequest>,
+    sink: ResponseSink<pb::ExecSandboxResponse>,
 ) -> Result<(), Error> {
-    let place = input::place(&first.workspace, &first.sandbox)?;
+    let place = input::full_name(&first.workspace, &first.sandbox)?;
     let begin = first.input.take();
     let command: Command = first.try_into()?;
-    let heard = exec::Heard::by(&ctx);
-    let typed = Box::pin(typed(&heard, begin, rest));
-    let mut talk = exec::talk(&ctx, &place, command, typed).await?;
+    let digest = exec::InputDigest::new(&ctx);
+    let typed = Box::pin(input_stream(&digest, begin, rest));
+    let mut talk = exec::start_interactive(&ctx, &place, command, typed).await?;
     while let Some(output) = talk.next().await? {
         match &output {
-            Output::Stdout(bytes) | Output::Stderr(bytes) => ctx.passed(0, bytes.len()),
-            Output::Exit(code) => ctx.detail("exit_code", *code),
+            Output::Stdout(bytes) | Output::Stderr(bytes) => ctx.count_bytes(0, bytes.len()),
+            Output::Exit(code) => ctx.add_audit_detail("exit_code", *code),
         }
         sink.send(output.into()).await?;
     }
@@ -225,10 +227,10 @@ async fn talk(
 }
 
 /// Converts the caller's input and adds it to the digest, up to its end or the first error.
-fn typed(
-    heard: &exec::Heard<'_>,
+fn input_stream(
+    digest: &exec::InputDigest<'_>,
     begin: Option<pb::exec_sandbox_request::Input>,
-    rest: Upload<pb::ExecSandboxRequest>,
+    rest: RequestStream<pb::ExecSandboxRequest>,
 ) -> impl futures_util::Stream<Item = Result<Input, Error>> + Send {
     futures_util::stream::unfold(Some((begin, rest)), move |state| async move {
         let (mut next, mut rest) = state?;
@@ -241,7 +243,7 @@ fn typed(
         }
         let input = messages::input(next?);
         if let Ok(Input::Stdin(bytes)) = &input {
-            heard.more(bytes);
+            digest.update(bytes);
         }
         let goes_on = input.is_ok().then_some((None, rest));
         Some((input, goes_on))
@@ -249,50 +251,50 @@ fn typed(
 }
 
 async fn follow(
-    (ctx, mut watching): (Ctx, Watching),
-    sink: Sink<pb::WatchSandboxResponse>,
+    (ctx, mut watching): (Ctx, WatchStream),
+    sink: ResponseSink<pb::WatchSandboxResponse>,
 ) -> Result<(), Error> {
     while let Some(seen) = watching.next().await? {
         let seen = match seen {
-            Seen::Sandbox(sandbox) => {
-                let described = domain::described(&ctx, *sandbox).await?;
+            WatchEvent::Sandbox(sandbox) => {
+                let described = domain::with_meta(&ctx, *sandbox).await?;
                 pb::watch_sandbox_response::Seen::Sandbox(described.into())
             }
-            Seen::Log(line) => pb::watch_sandbox_response::Seen::Log(line.into()),
-            Seen::Event(event) => pb::watch_sandbox_response::Seen::Event(event.into()),
-            Seen::Warning(warning) => pb::watch_sandbox_response::Seen::Warning(warning),
+            WatchEvent::Log(line) => pb::watch_sandbox_response::Seen::Log(line.into()),
+            WatchEvent::Event(event) => pb::watch_sandbox_response::Seen::Event(event.into()),
+            WatchEvent::Warning(warning) => pb::watch_sandbox_response::Seen::Warning(warning),
         };
         sink.send(pb::WatchSandboxResponse { seen: Some(seen) }).await?;
     }
     Ok(())
 }
 
-impl TryFrom<pb::ListSandboxesRequest> for Query {
+impl TryFrom<pb::ListSandboxesRequest> for SandboxQuery {
     type Error = Error;
 
     fn try_from(req: pb::ListSandboxesRequest) -> Result<Self, Error> {
         let workspace = Some(req.workspace).filter(|workspace| !workspace.is_empty());
         Ok(Self {
-            of: Of::parse(req.gateway, &req.gateway_selector)?,
+            gateways: GatewaySelection::parse(req.gateway, &req.gateway_selector)?,
             workspace: workspace.map(|name| input::name("workspace", &name)).transpose()?,
             selector: Selector::parse("label_selector", &req.label_selector)?,
         })
     }
 }
 
-impl From<Unreachable> for pb::UnreachableGateway {
-    fn from(Unreachable { gateway, why }: Unreachable) -> Self {
+impl From<UnreachableGateway> for pb::UnreachableGateway {
+    fn from(UnreachableGateway { gateway, reason: why }: UnreachableGateway) -> Self {
         Self { gateway, error: why }
     }
 }
 
-impl TryFrom<pb::UpdateSandboxMetadataRequest> for Change {
+impl TryFrom<pb::UpdateSandboxMetadataRequest> for SandboxUpdate {
     type Error = Error;
 
     fn try_from(req: pb::UpdateSandboxMetadataRequest) -> Result<Self, Error> {
         let mut change = Self::default();
         let (mut description, mut labels) = (Some(req.description), Some(req.labels));
-        for path in wire::paths(req.update_mask)? {
+        for path in wire::mask_paths(req.update_mask)? {
             match path.as_str() {
                 "description" => {
                     let given = description.take().unwrap_or_default();
@@ -302,15 +304,15 @@ impl TryFrom<pb::UpdateSandboxMetadataRequest> for Change {
                     let given = labels.take().unwrap_or_default();
                     change.labels = Some(input::labels(given.into_iter().collect())?);
                 }
-                other => return Err(wire::unchangeable(other)),
+                other => return Err(wire::unchangeable_path(other)),
             }
         }
         Ok(change)
     }
 }
 
-impl From<Gone> for pb::DeleteSandboxResponse {
-    fn from(gone: Gone) -> Self {
+impl From<SandboxDependents> for pb::DeleteSandboxResponse {
+    fn from(gone: SandboxDependents) -> Self {
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         Self {
             metadata_removed: gone.metadata,

@@ -10,11 +10,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::domain::{about, reach_to_act};
+use super::domain::{connect_for_change, event_payload};
 use super::store;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
-use crate::error::{Error, Kind, Said};
+use crate::error::{Error, GatewayRefusal, ResourceKind};
 use crate::net::public_address::PublicAddress;
 use crate::openshell::Gateway;
 use crate::openshell::ssh::SshSession;
@@ -22,7 +22,7 @@ use crate::outbox::event_types;
 use crate::seal::hex;
 
 /// How long a session is stored if the gateway does not report its expiry.
-const KEPT: Duration = Duration::from_hours(24);
+const KEEP_FOR: Duration = Duration::from_hours(24);
 /// Longest token of a session, in characters.
 pub const TOKEN_CHARACTERS_MAX: usize = 4_096;
 /// Longest id of a sandbox, in characters.
@@ -30,40 +30,40 @@ const ID_CHARACTERS_MAX: usize = 128;
 /// Longest fingerprint, in characters.
 const FINGERPRINT_CHARACTERS_MAX: usize = 256;
 
-fn hash(token: &str) -> String {
+fn hash_token(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
 /// Opens a session. The address in it is this server's, as in proxied responses.
 pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error> {
-    let gateway = &ctx.on_gateway()?.name;
-    ctx.detail("workspace", place.workspace.as_str());
-    let reached = reach_to_act(ctx).await?;
+    let gateway = &ctx.required_gateway()?.name;
+    ctx.add_audit_detail("workspace", place.workspace.as_str());
+    let reached = connect_for_change(ctx).await?;
     let session = reached.create_ssh_session(place).await?;
-    if !is_sound(&session) {
+    if !is_safe(&session) {
         // The caller does not get it, so it must not stay open.
-        if !take_back(&reached, &session.token).await {
-            ctx.unanswered().open();
+        if !revoke_undelivered(&reached, &session.token).await {
+            ctx.unanswered().set();
         }
         return Err(Error::Gateway {
             gateway: gateway.to_string(),
-            said: Said::Refused,
+            refusal: GatewayRefusal::Refused,
             why: "an SSH session whose values are not safe in a command line".to_owned(),
         });
     }
     let now = ctx.now();
-    let ends = session.expires_at.unwrap_or_else(|| now.plus(KEPT));
-    let token_hash = hash(&session.token);
+    let ends = session.expires_at.unwrap_or_else(|| now.plus(KEEP_FOR));
+    let token_hash = hash_token(&session.token);
     let remembered = ctx
         .transaction(async |tx| {
             store::insert_ssh(tx, gateway, place, &token_hash, now, ends).await?;
-            let payload = about(place, serde_json::json!({}));
-            tx.emit(ctx.event(event_types::SSH_SESSION_CREATED, payload)).await
+            let payload = event_payload(place, serde_json::json!({}));
+            tx.emit(ctx.new_event(event_types::SSH_SESSION_CREATED, payload)).await
         })
         .await;
     if let Err(error) = remembered {
         // Without a row the session could not be revoked here, and the caller does not get it.
-        take_back(&reached, &session.token).await;
+        revoke_undelivered(&reached, &session.token).await;
         return Err(error);
     }
     let PublicAddress { host, port, scheme } =
@@ -72,7 +72,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
 }
 
 /// Revokes a session that the caller does not get. Returns whether the gateway has confirmed it.
-async fn take_back(reached: &Gateway, token: &str) -> bool {
+async fn revoke_undelivered(reached: &Gateway, token: &str) -> bool {
     let revoked = reached.revoke_ssh_session(token).await;
     if let Err(error) = &revoked {
         let (gateway, error) = (reached.name(), error as &dyn std::error::Error);
@@ -82,7 +82,7 @@ async fn take_back(reached: &Gateway, token: &str) -> bool {
 }
 
 /// Returns whether all values of a session are safe: they become part of a shell command.
-fn is_sound(session: &SshSession) -> bool {
+fn is_safe(session: &SshSession) -> bool {
     let made_of = |text: &str, max: usize, more: &str| {
         text.chars().count() <= max
             && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
@@ -96,21 +96,21 @@ fn is_sound(session: &SshSession) -> bool {
 
 /// Revokes a session of this sandbox that was opened through Shoreguard.
 pub async fn revoke(ctx: &Ctx, place: &SandboxName, token: &str) -> Result<(), Error> {
-    let gateway = &ctx.on_gateway()?.name;
-    let token_hash = hash(token);
-    ctx.detail("workspace", place.workspace.as_str());
-    let missing = || Error::missing(Kind::Session, "of this sandbox");
+    let gateway = &ctx.required_gateway()?.name;
+    let token_hash = hash_token(token);
+    ctx.add_audit_detail("workspace", place.workspace.as_str());
+    let missing = || Error::not_found(ResourceKind::Session, "of this sandbox");
     let mut conn = ctx.db().read().await?;
     if !store::has_ssh(&mut conn, gateway, place, &token_hash).await? {
         return Err(missing());
     }
     drop(conn);
-    let revoked = reach_to_act(ctx).await?.revoke_ssh_session(token).await?;
-    ctx.record(async |tx| {
+    let revoked = connect_for_change(ctx).await?.revoke_ssh_session(token).await?;
+    ctx.record_change(async |tx| {
         store::delete_ssh(tx, gateway, &token_hash).await?;
         if revoked {
-            let payload = about(place, serde_json::json!({}));
-            let event = ctx.event(event_types::SSH_SESSION_REVOKED, payload);
+            let payload = event_payload(place, serde_json::json!({}));
+            let event = ctx.new_event(event_types::SSH_SESSION_REVOKED, payload);
             tx.emit(event).await?;
         }
         Ok(())
@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn t20_a_session_with_shell_metacharacters_is_refused() {
-        assert!(is_sound(&session()));
+        assert!(is_safe(&session()));
         let bad = |change: fn(&mut SshSession)| {
             let mut session = session();
             change(&mut session);
-            !is_sound(&session)
+            !is_safe(&session)
         };
         assert!(bad(|s| s.sandbox_id = "a;b".to_owned()));
         assert!(bad(|s| s.sandbox_id = String::new()));

@@ -21,29 +21,31 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::after_create::{self, Hooks};
-use super::create::{CREATED, CREATING, NOTED, before};
-use super::lost_response::{Lost, Mark, patiently, what_became};
+use super::after_create::{self, PostCreateHooks};
+use super::create::{CREATED, CREATING, RECORDED, run_pre_create_hooks};
+use super::lost_response::{CreationMark, LostCreation, find_outcome, with_retries};
 use super::undo::undo;
 use super::{domain, input, leftovers};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 use crate::labels::Labels;
-use crate::openshell::gateway::Passed;
+use crate::openshell::gateway::ForwardedResponse;
 use crate::openshell::sandbox::{NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation};
-use crate::resources::boot_hooks::run::Ran;
+use crate::resources::boot_hooks::run::HookResults;
 use crate::resources::operations::retry::is_final;
-use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
+use crate::resources::operations::{
+    self, Failure, FailureCode, NewOperation, OperationKind, RunningOperation,
+};
 use crate::upstream::connection::Connection;
 
 /// How long the gateway's response waits until the sandbox is recorded.
-const NOTED_WITHIN: Duration = Duration::from_secs(2);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A call that was authorized and checked.
 #[derive(Debug)]
-pub struct Forwarded {
+pub struct ForwardedCall {
     /// Generation of the API in which the message was read.
     pub generation: Generation,
     /// Headers for the gateway.
@@ -58,8 +60,8 @@ pub struct Forwarded {
     pub deadline: Option<Instant>,
 }
 
-async fn reach(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
-    let gateway = domain::reach(ctx).await?;
+async fn connect(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
+    let gateway = domain::connect(ctx).await?;
     if gateway.generation() != generation {
         return Err(Connection::changed(gateway.name()));
     }
@@ -67,9 +69,9 @@ async fn reach(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
 }
 
 /// Forwards a creation. The operation takes over the open audit entry of the call.
-pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
+pub(crate) async fn create(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedResponse, Error> {
     let workspace = input::workspace(&call.workspace)?;
-    let begun = New {
+    let begun = NewOperation {
         kind: OperationKind::Sandbox,
         workspace: &workspace,
         sandbox: &call.sandbox,
@@ -79,21 +81,21 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
         input: None,
     };
     let running = operations::begin(&ctx, begun).await?;
-    match made(&running, call, &workspace).await {
-        Ok(Sent { answer, next }) => {
+    match create_on_gateway(&running, call, &workspace).await {
+        Ok(SentCreate { answer, next }) => {
             let (noted, is_noted) = oneshot::channel();
             ctx.app().spawn(async move {
                 let mut noted = Some(noted);
-                let result = go_on(&running, next, &mut noted).await;
+                let result = continue_after_send(&running, next, &mut noted).await;
                 // The error was already logged.
                 let _ = running.finish(result).await;
             });
             // The sandbox is recorded, the operation has ended or the wait timed out. The response is the gateway's in
             // any case.
-            let _ = timeout(NOTED_WITHIN, is_noted).await;
+            let _ = timeout(RECORD_TIMEOUT, is_noted).await;
             answer
         }
-        Err(Stopped { error, failure }) => {
+        Err(NotCreated { error, failure }) => {
             running.finish(Err(failure)).await?;
             Err(error)
         }
@@ -101,71 +103,78 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
 }
 
 /// A request that was sent.
-struct Sent {
+struct SentCreate {
     /// Response for the caller.
-    answer: Result<Passed, Error>,
-    next: Next,
+    answer: Result<ForwardedResponse, Error>,
+    next: CreateResult,
 }
 
-enum Next {
+enum CreateResult {
     /// The gateway created the sandbox; the remaining steps follow.
-    Made(Box<Rest>),
+    Created(Box<CreatedSandbox>),
     /// The gateway did not create it.
     Refused(Failure),
     /// The outcome is unknown.
-    Unknown(Box<Unknown>),
+    Unknown(Box<UnknownOutcome>),
 }
 
-struct Rest {
+struct CreatedSandbox {
     gateway: Gateway,
     sandbox: Sandbox,
-    left: Left,
+    state: CreationState,
 }
 
 /// State for finding out whether the sandbox was created.
-struct Unknown {
+struct UnknownOutcome {
     gateway: Gateway,
-    call: Forwarded,
+    call: ForwardedCall,
     place: SandboxName,
-    left: Left,
+    state: CreationState,
     /// The gateway's error, or why there was no response.
     why: Option<Failure>,
 }
 
-async fn go_on(
-    running: &Running,
-    next: Next,
+async fn continue_after_send(
+    running: &RunningOperation,
+    next: CreateResult,
     noted: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Value, Failure> {
     match next {
-        Next::Made(rest) => follow(running, *rest, "", noted.take()).await,
-        Next::Refused(failure) => Err(failure),
-        Next::Unknown(unknown) => {
+        CreateResult::Created(rest) => finish_creation(running, *rest, "", noted.take()).await,
+        CreateResult::Refused(failure) => Err(failure),
+        CreateResult::Unknown(unknown) => {
             // The caller gets its response without waiting any longer.
             drop(noted.take());
-            let Unknown { gateway, place, left, why, .. } = *unknown;
-            found(running, gateway, &place, why, left).await
+            let UnknownOutcome { gateway, place, state, why, .. } = *unknown;
+            resolve_unknown(running, gateway, &place, why, state).await
         }
     }
 }
 
 /// Finds out whether the sandbox was created although the response was lost, and continues with it.
-async fn found(
-    running: &Running,
+async fn resolve_unknown(
+    running: &RunningOperation,
     gateway: Gateway,
     place: &SandboxName,
     why: Option<Failure>,
-    left: Left,
+    state: CreationState,
 ) -> Result<Value, Failure> {
-    let mark = &left.mark;
-    let became = what_became(running, &Lost { gateway: &gateway, place, mark, why }).await;
-    let sandbox = became.map_err(|failure| failure.with(by_then(&left.pre_create)))?;
-    follow(running, Rest { gateway, left: left.made(&sandbox), sandbox }, "", None).await
+    let mark = &state.mark;
+    let became = find_outcome(running, &LostCreation { gateway: &gateway, place, mark, why }).await;
+    let sandbox =
+        became.map_err(|failure| failure.with_result(partial_result(&state.pre_create)))?;
+    finish_creation(
+        running,
+        CreatedSandbox { gateway, state: state.with_sandbox(&sandbox), sandbox },
+        "",
+        None,
+    )
+    .await
 }
 
 /// Input of the operation, for a takeover.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Left {
+pub(super) struct CreationState {
     workspace: String,
     /// Empty until the gateway has chosen a name, if the client gave none.
     sandbox: String,
@@ -175,185 +184,203 @@ pub(super) struct Left {
     details: Value,
     /// Annotation that identifies the sandbox. Older builds always used the operation's id.
     #[serde(default)]
-    mark: Mark,
+    mark: CreationMark,
 }
 
-impl Left {
+impl CreationState {
     /// Creates the input before the request is sent.
-    fn of(place: &SandboxName, mark: Mark, pre_create: Value, details: Value) -> Self {
+    fn new(place: &SandboxName, mark: CreationMark, pre_create: Value, details: Value) -> Self {
         let SandboxName { workspace, name: sandbox } = place.clone();
         Self { workspace, sandbox, sandbox_id: String::new(), pre_create, details, mark }
     }
 
     /// Adds the name and id of the created sandbox.
-    fn made(self, sandbox: &Sandbox) -> Self {
-        let SandboxName { workspace, name } = sandbox.place.clone();
+    fn with_sandbox(self, sandbox: &Sandbox) -> Self {
+        let SandboxName { workspace, name } = sandbox.full_name.clone();
         Self { workspace, sandbox: name, sandbox_id: sandbox.id.clone(), ..self }
     }
 }
 
 /// Why nothing was created, as the caller's error and as the operation's failure.
-struct Stopped {
+struct NotCreated {
     error: Error,
     failure: Failure,
 }
 
-impl Stopped {
-    fn with(self, by_then: Value) -> Self {
-        Self { failure: self.failure.with(by_then), ..self }
+impl NotCreated {
+    fn with_result(self, partial: Value) -> Self {
+        Self { failure: self.failure.with_result(partial), ..self }
     }
 }
 
-impl From<Error> for Stopped {
+impl From<Error> for NotCreated {
     fn from(error: Error) -> Self {
-        let code = if matches!(error, Error::Late { .. }) {
-            Code::Timeout
+        let code = if matches!(error, Error::DeadlineExceeded { .. }) {
+            FailureCode::Timeout
         } else if is_final(&error) {
-            Code::Refused
+            FailureCode::Refused
         } else {
-            Code::GatewayUnreachable
+            FailureCode::GatewayUnreachable
         };
         let failure = Failure::new(code, error.to_string());
         Self { error, failure }
     }
 }
 
-impl From<Failure> for Stopped {
+impl From<Failure> for NotCreated {
     fn from(failure: Failure) -> Self {
         let error = Error::refused(Reason::OperationFailed, failure.message.clone());
         Self { error, failure }
     }
 }
 
-async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result<Sent, Stopped> {
+async fn create_on_gateway(
+    running: &RunningOperation,
+    mut call: ForwardedCall,
+    workspace: &str,
+) -> Result<SentCreate, NotCreated> {
     let ctx = running.ctx();
-    let gateway = reach(ctx, call.generation).await?;
+    let gateway = connect(ctx, call.generation).await?;
     ctx.recheck()?;
-    let new = gateway.asked_for(&call.message).unwrap_or_default();
+    let new = gateway.parse_create_request(&call.message).unwrap_or_default();
     let NewSandbox { image, gpu, providers, log_level, .. } = &new;
     let details =
         json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level });
-    let mark = Mark::of(&new.request_id);
+    let mark = CreationMark::from_request_id(&new.request_id);
     let (key, value) = mark.annotation(running);
     call.message = gateway.with_annotation(call.message, key, value);
     let place = SandboxName { workspace: workspace.to_owned(), name: call.sandbox.clone() };
     if !place.name.is_empty() {
-        leftovers::forget_before(ctx, &gateway, &place).await?;
+        leftovers::delete_leftovers_of(ctx, &gateway, &place).await?;
     }
-    let ran: Ran = before(running, &gateway, &place, &new).await?;
-    let pre_create = after_create::outcomes(&ran);
-    let left = Left::of(&place, mark, pre_create.clone(), details);
-    let unknown = Unknown { gateway, call, place, left, why: None };
-    let sent = send(running, Box::new(unknown)).await;
-    sent.map_err(|stopped| stopped.with(by_then(&pre_create)))
+    let ran: HookResults = run_pre_create_hooks(running, &gateway, &place, &new).await?;
+    let pre_create = after_create::outcomes_to_json(&ran);
+    let state = CreationState::new(&place, mark, pre_create.clone(), details);
+    let unknown = UnknownOutcome { gateway, call, place, state, why: None };
+    let sent = send_request(running, Box::new(unknown)).await;
+    sent.map_err(|stopped| stopped.with_result(partial_result(&pre_create)))
 }
 
 /// Builds the partial result of a creation: the outcome of the pre-create hooks.
-fn by_then(pre_create: &Value) -> Value {
+fn partial_result(pre_create: &Value) -> Value {
     json!({ "hooks": { "pre_create": pre_create }, "proxied": true })
 }
 
 /// Sends the request, once.
-async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stopped> {
-    let Unknown { gateway, call, left, .. } = unknown.as_ref();
+async fn send_request(
+    running: &RunningOperation,
+    mut unknown: Box<UnknownOutcome>,
+) -> Result<SentCreate, NotCreated> {
+    let UnknownOutcome { gateway, call, state, .. } = unknown.as_ref();
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         let why = "the deadline passed before the sandbox was created, while pre-create hooks ran";
-        return Err(Error::Late { why: why.to_owned() }.into());
+        return Err(Error::DeadlineExceeded { why: why.to_owned() }.into());
     }
-    after_create::tell(running, 30, "making the sandbox").await?;
+    after_create::report_progress(running, 30, "making the sandbox").await?;
     // After a takeover, the sandbox is searched by its annotation.
-    let kept = serde_json::to_vec(left).map_err(Error::internal)?;
+    let kept = serde_json::to_vec(state).map_err(Error::internal)?;
     running.step_with(CREATING, &kept).await?;
-    running.may_begin()?;
+    running.check_can_begin()?;
     // A canceled operation still waits for the response, since a created sandbox must be deleted.
     let headers = (call.headers.clone(), call.deadline);
-    let passed = match gateway.pass_create(headers, &call.message).await {
-        Err(error) if is_final(&error) || !gateway.may_have_seen() => return Err(error.into()),
+    let response = match gateway.forward_create(headers, &call.message).await {
+        Err(error) if is_final(&error) || !gateway.may_have_processed() => return Err(error.into()),
         Err(error) => {
-            let Stopped { error, failure } = error.into();
+            let NotCreated { error, failure } = error.into();
             unknown.why = Some(failure);
-            return Ok(Sent { answer: Err(error), next: Next::Unknown(unknown) });
+            return Ok(SentCreate { answer: Err(error), next: CreateResult::Unknown(unknown) });
         }
-        Ok((passed, Some(sandbox))) => {
-            let Unknown { gateway, left, .. } = *unknown;
-            let rest = Rest { gateway, left: left.made(&sandbox), sandbox };
-            let next = Next::Made(Box::new(rest));
-            return Ok(Sent { answer: Ok(passed), next });
+        Ok((response, Some(sandbox))) => {
+            let UnknownOutcome { gateway, state, .. } = *unknown;
+            let rest = CreatedSandbox { gateway, state: state.with_sandbox(&sandbox), sandbox };
+            let next = CreateResult::Created(Box::new(rest));
+            return Ok(SentCreate { answer: Ok(response), next });
         }
-        Ok((passed, None)) => passed,
+        Ok((response, None)) => response,
     };
-    let why = |refused: &Error| Failure::new(Code::Refused, refused.to_string());
-    let next = match &passed.refused {
-        Some(refused) if is_final(refused) => {
-            Next::Refused(why(refused).with(by_then(&unknown.left.pre_create)))
-        }
+    let why = |refused: &Error| Failure::new(FailureCode::Refused, refused.to_string());
+    let next = match &response.error {
+        Some(refused) if is_final(refused) => CreateResult::Refused(
+            why(refused).with_result(partial_result(&unknown.state.pre_create)),
+        ),
         // A gateway that fails may have created the sandbox anyway.
         refused => {
             unknown.why = refused.as_ref().map(why);
-            Next::Unknown(unknown)
+            CreateResult::Unknown(unknown)
         }
     };
-    Ok(Sent { answer: Ok(passed), next })
+    Ok(SentCreate { answer: Ok(response), next })
 }
 
 /// Resumes a creation whose request may have been sent, or whose sandbox exists.
-pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<Value, Failure> {
-    running.may_undo_for(super::create::UNDO_TIME);
-    let place = SandboxName { workspace: left.workspace.clone(), name: left.sandbox.clone() };
-    if left.sandbox_id.is_empty() {
-        let gateway = patiently(&running, || domain::reach(running.ctx())).await?;
-        return found(&running, gateway, &place, None, left).await;
+pub(super) async fn resume(
+    running: RunningOperation,
+    step: &str,
+    state: CreationState,
+) -> Result<Value, Failure> {
+    running.set_undo_time(super::create::UNDO_TIME);
+    let place = SandboxName { workspace: state.workspace.clone(), name: state.sandbox.clone() };
+    if state.sandbox_id.is_empty() {
+        let gateway = with_retries(&running, || domain::connect(running.ctx())).await?;
+        return resolve_unknown(&running, gateway, &place, None, state).await;
     }
-    let (gateway, sandbox) = patiently(&running, || async {
-        let gateway = domain::reach(running.ctx()).await?;
+    let (gateway, sandbox) = with_retries(&running, || async {
+        let gateway = domain::connect(running.ctx()).await?;
         let sandbox = gateway.get_sandbox(&place).await?;
         Ok((gateway, sandbox))
     })
     .await?;
-    if sandbox.id != left.sandbox_id {
+    if sandbox.id != state.sandbox_id {
         let why = format!("sandbox `{}` was deleted, and another one has its name", place.name);
-        return Err(Failure::new(Code::Refused, why));
+        return Err(Failure::new(FailureCode::Refused, why));
     }
-    follow(&running, Rest { gateway, sandbox, left }, step, None).await
+    finish_creation(&running, CreatedSandbox { gateway, sandbox, state }, step, None).await
 }
 
 /// Records the sandbox, drops `noted` to release the response, waits until the sandbox is ready and runs the
 /// post-create hooks. Skips the parts that `step` marks as done.
-async fn follow(
-    running: &Running,
-    Rest { gateway, sandbox, left }: Rest,
+async fn finish_creation(
+    running: &RunningOperation,
+    CreatedSandbox { gateway, sandbox, state }: CreatedSandbox,
     step: &str,
     noted: Option<oneshot::Sender<()>>,
 ) -> Result<Value, Failure> {
     let (word, done) = step.split_once(' ').unwrap_or((step, ""));
-    let kept = serde_json::to_vec(&left).map_err(Error::internal)?;
-    if word != NOTED {
-        patiently(running, || running.step_with(CREATED, &kept)).await?;
-        patiently(running, || running.named(&sandbox.place.name)).await?;
+    let kept = serde_json::to_vec(&state).map_err(Error::internal)?;
+    if word != RECORDED {
+        with_retries(running, || running.step_with(CREATED, &kept)).await?;
+        with_retries(running, || running.set_sandbox(&sandbox.full_name.name)).await?;
         let (ctx, labels) = (running.ctx(), Labels::default());
-        let note = || after_create::store(ctx, &sandbox, None, &labels, &left.details);
-        patiently(running, note).await?;
-        patiently(running, || running.step(NOTED)).await?;
+        let note = || after_create::record_created(ctx, &sandbox, None, &labels, &state.details);
+        with_retries(running, note).await?;
+        with_retries(running, || running.step(RECORDED)).await?;
     }
     drop(noted);
-    let followed = after_create::follow(running, &gateway, sandbox.clone(), Hooks::Run(done)).await;
+    let followed = after_create::wait_and_run_hooks(
+        running,
+        &gateway,
+        sandbox.clone(),
+        PostCreateHooks::Run(done),
+    )
+    .await;
     if undo(running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled().with(by_then(&left.pre_create)));
+        return Err(Failure::cancelled().with_result(partial_result(&state.pre_create)));
     }
-    let followed = followed.map_err(|failure| failure.with(by_then(&left.pre_create)))?;
-    after_create::result(followed, &left.pre_create, json!({ "proxied": true }))
+    let followed =
+        followed.map_err(|failure| failure.with_result(partial_result(&state.pre_create)))?;
+    after_create::build_result(followed, &state.pre_create, json!({ "proxied": true }))
 }
 
 /// Forwards a deletion.
-pub(crate) async fn delete(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
-    let gateway = reach(&ctx, call.generation).await?;
+pub(crate) async fn delete(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedResponse, Error> {
+    let gateway = connect(&ctx, call.generation).await?;
     ctx.recheck()?;
     let place = SandboxName { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
-    let (passed, deleted) =
-        gateway.pass_delete((call.headers, call.deadline), &call.message).await?;
-    if deleted && let Err(error) = domain::deleted(&ctx, &place).await {
+    let (response, deleted) =
+        gateway.forward_delete((call.headers, call.deadline), &call.message).await?;
+    if deleted && let Err(error) = domain::record_deletion(&ctx, &place).await {
         // The gateway has deleted the sandbox, so the caller gets its response. The sweep deletes what is stored here.
         warn!(gateway = %gateway.name(), error = &error as &dyn std::error::Error, "not noted yet");
     }
-    Ok(passed)
+    Ok(response)
 }

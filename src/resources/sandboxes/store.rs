@@ -16,7 +16,7 @@ use crate::labels::{Labels, Requirement, Selector};
 /// Metadata of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = sandbox_meta)]
-pub struct Meta {
+pub struct SandboxMeta {
     /// Id of the row.
     pub id: i64,
     /// Workspace on the gateway.
@@ -39,10 +39,10 @@ pub struct Meta {
     pub version: i64,
 }
 
-impl Meta {
+impl SandboxMeta {
     /// Returns the place of the sandbox.
     #[must_use]
-    pub fn place(&self) -> SandboxName {
+    pub fn full_name(&self) -> SandboxName {
         SandboxName { workspace: self.workspace.clone(), name: self.sandbox_name.clone() }
     }
 }
@@ -72,9 +72,9 @@ pub async fn get(
     conn: &mut Conn,
     gateway: &str,
     place: &SandboxName,
-) -> Result<Option<Meta>, Error> {
+) -> Result<Option<SandboxMeta>, Error> {
     Ok(on_conn!(conn, |c| meta_at!(gateway, place)
-        .select(Meta::as_select())
+        .select(SandboxMeta::as_select())
         .first(c)
         .await
         .optional())?)
@@ -85,32 +85,32 @@ pub async fn lock(
     conn: &mut Conn,
     gateway: &str,
     place: &SandboxName,
-) -> Result<Option<Meta>, Error> {
+) -> Result<Option<SandboxMeta>, Error> {
     match conn {
         Conn::Pg(c) => {
-            let row = meta_at!(gateway, place).select(Meta::as_select());
+            let row = meta_at!(gateway, place).select(SandboxMeta::as_select());
             Ok(row.for_update().first(c).await.optional()?)
         }
         // The transaction already holds the database's only write lock.
         Conn::Sqlite(c) => {
-            let row = meta_at!(gateway, place).select(Meta::as_select());
+            let row = meta_at!(gateway, place).select(SandboxMeta::as_select());
             Ok(row.first(c).await.optional()?)
         }
     }
 }
 
 /// Returns the rows of a gateway that the selector matches, by place. An empty selector matches all rows.
-pub async fn picked(
+pub async fn list_matching(
     conn: &mut Conn,
     gateway: &str,
     selector: &Selector,
-) -> Result<Vec<Meta>, Error> {
+) -> Result<Vec<SandboxMeta>, Error> {
     use sandbox_labels as l;
     use sandbox_meta as t;
     let rows = on_conn!(conn, |c| {
         let mut query = t::table
             .filter(t::gateway_name.eq(gateway))
-            .select(Meta::as_select())
+            .select(SandboxMeta::as_select())
             .order((t::workspace, t::sandbox_name))
             .into_boxed();
         for requirement in &selector.0 {
@@ -146,13 +146,13 @@ pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<SandboxNa
 }
 
 /// Inserts a row for a sandbox that was seen or created on its gateway. An existing row stays as it is.
-pub async fn see(
+pub async fn insert_seen(
     conn: &mut Conn,
     gateway: &str,
     place: &SandboxName,
     sandbox_id: &str,
     now: Timestamp,
-) -> Result<Meta, Error> {
+) -> Result<SandboxMeta, Error> {
     use sandbox_meta as t;
     let row = (
         t::gateway_name.eq(gateway),
@@ -170,7 +170,7 @@ pub async fn see(
 }
 
 /// Stores the id under which the gateway lists a sandbox, and marks it as not missing.
-pub async fn seen_as(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), Error> {
+pub async fn set_sandbox_id(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), Error> {
     use sandbox_meta as t;
     let set = (t::sandbox_id.eq(sandbox_id), t::missing_since.eq(None::<Timestamp>));
     on_conn!(conn, |c| diesel::update(t::table.find(id)).set(set).execute(c).await)?;
@@ -178,7 +178,7 @@ pub async fn seen_as(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), E
 }
 
 /// Stores since when the gateway has not listed a sandbox.
-pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Error> {
+pub async fn set_missing_since(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Error> {
     use sandbox_meta as t;
     on_conn!(conn, |c| diesel::update(t::table.find(id))
         .set(t::missing_since.eq(since))
@@ -188,9 +188,9 @@ pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Er
 }
 
 /// Changes description and labels if the version is still the one in `meta`. Returns whether they were changed.
-pub async fn describe(
+pub async fn update_meta(
     conn: &mut Conn,
-    meta: &Meta,
+    meta: &SandboxMeta,
     description: Option<&str>,
     labels: &Labels,
     now: Timestamp,
@@ -229,7 +229,7 @@ pub async fn describe(
 }
 
 /// Deletes the row of a sandbox with its labels. Returns whether a row was deleted.
-pub async fn forget(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<bool, Error> {
+pub async fn delete(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<bool, Error> {
     let row = meta_at!(gateway, place);
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
@@ -291,7 +291,11 @@ pub async fn delete_ssh_of(
 }
 
 /// Deletes up to `limit` expired SSH sessions and returns their number.
-pub async fn forget_ssh(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
+pub async fn delete_expired_ssh(
+    conn: &mut Conn,
+    now: Timestamp,
+    limit: i64,
+) -> Result<usize, Error> {
     use ssh_sessions as t;
     Ok(delete_first!(conn, t, t::expires_at.le(now), t::expires_at, limit)?)
 }
@@ -308,7 +312,7 @@ pub async fn count_ssh_of(
 }
 
 /// Counts the rows of a gateway: sandboxes with metadata, and SSH sessions.
-pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<(i64, i64), Error> {
+pub async fn count_on_gateway(conn: &mut Conn, gateway: &str) -> Result<(i64, i64), Error> {
     let kept = sandbox_meta::table.filter(sandbox_meta::gateway_name.eq(gateway)).count();
     let kept = on_conn!(conn, |c| kept.get_result(c).await)?;
     let sessions = ssh_sessions::table.filter(ssh_sessions::gateway_name.eq(gateway)).count();

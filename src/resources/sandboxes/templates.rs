@@ -1,7 +1,7 @@
 //! Templates for sandboxes: first this server's, then the gateway's.
 
-use super::domain::reach;
-use crate::ctx::{Ctx, List};
+use super::domain::connect;
+use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::openshell::templates::WorkloadTemplate;
@@ -10,28 +10,28 @@ use crate::upstream::probe;
 
 /// A template of this server or of a gateway.
 #[derive(Debug, Clone)]
-pub enum Template {
+pub enum ListedTemplate {
     /// A template of this server.
-    Ours(templates::Template),
+    Server(templates::Template),
     /// A template of the gateway.
-    OfGateway(WorkloadTemplate),
+    Gateway(WorkloadTemplate),
 }
 
-impl Template {
+impl ListedTemplate {
     /// Returns the sort key. This server's templates come first.
     fn key(&self) -> (bool, String, String) {
         match self {
-            Self::Ours(ours) => (false, String::new(), ours.name.clone()),
-            Self::OfGateway(theirs) => (true, theirs.workspace.clone(), theirs.name.clone()),
+            Self::Server(ours) => (false, String::new(), ours.name.clone()),
+            Self::Gateway(theirs) => (true, theirs.workspace.clone(), theirs.name.clone()),
         }
     }
 }
 
 /// A page of templates.
 #[derive(Debug)]
-pub struct Listed {
+pub struct TemplatePage {
     /// The templates.
-    pub page: Vec<Template>,
+    pub page: Vec<ListedTemplate>,
     /// Token of the next page. Empty on the last page.
     pub next: String,
     /// Why templates of the gateway are missing.
@@ -39,29 +39,30 @@ pub struct Listed {
 }
 
 /// Returns a page of templates. This server's templates are listed even if the gateway is unreachable.
-pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed, Error> {
-    let gateway = &ctx.on_gateway()?.name;
-    let list = List {
+pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<TemplatePage, Error> {
+    let gateway = &ctx.required_gateway()?.name;
+    let list = ListKey {
         method: "ListSandboxTemplates",
         filter: gateway.as_bytes(),
         order: "of_gateway, workspace, name",
     };
-    let page = ctx.page::<(bool, String, String)>(list, size, token)?;
-    let (theirs, missing) = match of_gateway(ctx).await {
+    let page = ctx.page_request::<(bool, String, String)>(list, size, token)?;
+    let (theirs, missing) = match gateway_templates(ctx).await {
         Ok((theirs, true)) => (theirs, None),
         Ok((theirs, false)) => {
             (theirs, Some(format!("gateway `{gateway}` has more templates than are read")))
         }
         Err(error) => (Vec::new(), Some(probe::display_error(&error))),
     };
-    let ours = ctx.app().part::<Templates>().0.iter().cloned().map(Template::Ours);
-    let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
-    all.sort_by_key(Template::key);
+    let ours = ctx.app().part::<Templates>().0.iter().cloned().map(ListedTemplate::Server);
+    let mut all: Vec<ListedTemplate> =
+        ours.chain(theirs.into_iter().map(ListedTemplate::Gateway)).collect();
+    all.sort_by_key(ListedTemplate::key);
     all.retain(|template| page.after().is_none_or(|after| template.key() > *after));
-    let (page, next) = page.finish(all, Template::key)?;
-    Ok(Listed { page, next, missing })
+    let (page, next) = page.finish(all, ListedTemplate::key)?;
+    Ok(TemplatePage { page, next, missing })
 }
 
-async fn of_gateway(ctx: &Ctx) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
-    reach(ctx).await?.list_templates().await
+async fn gateway_templates(ctx: &Ctx) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
+    connect(ctx).await?.list_templates().await
 }

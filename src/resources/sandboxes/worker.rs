@@ -16,28 +16,28 @@ use futures_util::stream;
 use tracing::{debug, warn};
 
 use super::leftovers;
-use super::store::{self, Meta};
+use super::store::{self, SandboxMeta};
 use crate::app::App;
 use crate::ctx::{Ctx, GatewayRef};
 use crate::db::leases::{self, Lease};
 use crate::db::types::SandboxName;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Sandbox};
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// Gateways that are listed concurrently.
 const AT_ONCE: usize = 16;
 /// Timeout of listing the sandboxes of one gateway.
 const LIST_TIME: Duration = Duration::from_secs(30);
 /// SSH sessions that are deleted in one transaction.
-const FORGET_MAX: usize = 1_000;
+const DELETE_MAX: usize = 1_000;
 
 /// Compares the stored metadata with the sandboxes of every gateway that responds.
 pub const SWEEP: Worker = Worker {
     name: "sandbox-sweep",
-    every: |config| config.sandboxes.sweep_interval(),
+    interval: |config| config.sandboxes.sweep_interval(),
     lease: true,
     wake: None,
     tick: |ctx, lease| Box::pin(sweep(ctx, lease)),
@@ -46,19 +46,22 @@ pub const SWEEP: Worker = Worker {
 /// Deletes SSH sessions that have expired.
 pub const SSH_RETENTION: Worker = Worker {
     name: "ssh-session-retention",
-    every: |_| Duration::from_mins(10),
+    interval: |_| Duration::from_mins(10),
     lease: true,
     wake: None,
-    tick: |ctx, _| Box::pin(forget_ssh(ctx)),
+    tick: |ctx, _| Box::pin(delete_expired_ssh(ctx)),
 };
 
-async fn forget_ssh(ctx: &Ctx) -> Result<Worked, Error> {
-    let (now, limit) = (ctx.now(), i64::try_from(FORGET_MAX).unwrap_or(i64::MAX));
-    let done = ctx.db().transaction(async |conn| store::forget_ssh(conn, now, limit).await).await?;
-    Ok(Worked::batch(done, FORGET_MAX))
+async fn delete_expired_ssh(ctx: &Ctx) -> Result<TickResult, Error> {
+    let (now, limit) = (ctx.now(), i64::try_from(DELETE_MAX).unwrap_or(i64::MAX));
+    let done = ctx
+        .db()
+        .transaction(async |conn| store::delete_expired_ssh(conn, now, limit).await)
+        .await?;
+    Ok(TickResult::batch(done, DELETE_MAX))
 }
 
-async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
+async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
     let gateways = ctx.app().fleet.targets.all();
     // Each gateway is compared within its own future. If the loop below waited for the database, the other futures
     // would not be polled while they hold connections.
@@ -70,7 +73,7 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
             if is_lost.load(Ordering::Relaxed) {
                 return (gateway, Ok(0));
             }
-            let swept = match look(ctx.app(), on).await {
+            let swept = match read_gateway(ctx.app(), on).await {
                 Ok(Some(found)) => compare_all(ctx, lease, found).await,
                 Ok(None) => Ok(0),
                 Err(error) => Err(error),
@@ -85,7 +88,7 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
             Ok(gone) => done += gone,
             // After the lease is lost, no further gateway is compared. Comparisons in progress end normally, with their
             // audit entries.
-            Err(error @ Error::Conflict { kind: Kind::Lease, .. }) => {
+            Err(error @ Error::Conflict { kind: ResourceKind::Lease, .. }) => {
                 is_lost.store(true, Ordering::Relaxed);
                 lost = Some(error);
             }
@@ -95,25 +98,25 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
             }
         }
     }
-    lost.map_or(Ok(Worked { done, more: false }), Err)
+    lost.map_or(Ok(TickResult { done, more: false }), Err)
 }
 
 /// Stored metadata of a gateway's sandboxes, and the sandboxes that it lists.
-struct Found {
-    on: GatewayRef,
-    before: Vec<Meta>,
+struct GatewayState {
+    gateway: GatewayRef,
+    before: Vec<SandboxMeta>,
     live: BTreeMap<SandboxName, Sandbox>,
 }
 
 /// Reads the metadata and the sandboxes of one gateway. Returns `None` if the gateway did not return a complete list.
-async fn look(app: &Arc<App>, on: GatewayRef) -> Result<Option<Found>, Error> {
+async fn read_gateway(app: &Arc<App>, on: GatewayRef) -> Result<Option<GatewayState>, Error> {
     // The metadata is read first, so that a sandbox that is created in between is not taken for a deleted one.
     let before = {
         let mut conn = app.db.read().await?;
-        store::picked(&mut conn, &on.name, &Selector::default()).await?
+        store::list_matching(&mut conn, &on.name, &Selector::default()).await?
     };
-    match tokio::time::timeout(LIST_TIME, listed(app, &on)).await {
-        Ok(Ok(live)) => Ok(Some(Found { on, before, live })),
+    match tokio::time::timeout(LIST_TIME, list_live(app, &on)).await {
+        Ok(Ok(live)) => Ok(Some(GatewayState { gateway: on, before, live })),
         Err(_) => Ok(None),
         // An incomplete list proves no deletion.
         Ok(Err(error)) => {
@@ -123,21 +126,28 @@ async fn look(app: &Arc<App>, on: GatewayRef) -> Result<Option<Found>, Error> {
     }
 }
 
-async fn listed(app: &Arc<App>, on: &GatewayRef) -> Result<BTreeMap<SandboxName, Sandbox>, Error> {
-    let live = Gateway::reach(app, on.id).await?.list_sandboxes(None).await?;
-    Ok(live.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)).collect())
+async fn list_live(
+    app: &Arc<App>,
+    on: &GatewayRef,
+) -> Result<BTreeMap<SandboxName, Sandbox>, Error> {
+    let live = Gateway::connect(app, on.id).await?.list_sandboxes(None).await?;
+    Ok(live.into_iter().map(|sandbox| (sandbox.full_name.clone(), sandbox)).collect())
 }
 
 /// Compares all sandboxes of a gateway and returns how many were deleted.
-async fn compare_all(ctx: &Ctx, lease: Option<&Lease>, found: Found) -> Result<usize, Error> {
-    let Found { on, before, mut live } = found;
-    let ctx = &ctx.clone().about(on);
+async fn compare_all(
+    ctx: &Ctx,
+    lease: Option<&Lease>,
+    found: GatewayState,
+) -> Result<usize, Error> {
+    let GatewayState { gateway: on, before, mut live } = found;
+    let ctx = &ctx.clone().with_gateway(on);
     let mut gone = 0;
     for meta in &before {
-        gone += usize::from(compare(ctx, lease, meta, live.remove(&meta.place())).await?);
+        gone += usize::from(compare(ctx, lease, meta, live.remove(&meta.full_name())).await?);
     }
     for sandbox in live.values().filter(|sandbox| sandbox.phase != Phase::Deleting) {
-        note(ctx, lease, Noticed::New(sandbox)).await?;
+        store_change(ctx, lease, SweepChange::New(sandbox)).await?;
     }
     Ok(gone)
 }
@@ -146,14 +156,14 @@ async fn compare_all(ctx: &Ctx, lease: Option<&Lease>, found: Found) -> Result<u
 async fn compare(
     ctx: &Ctx,
     lease: Option<&Lease>,
-    meta: &Meta,
+    meta: &SandboxMeta,
     live: Option<Sandbox>,
 ) -> Result<bool, Error> {
     match (live, meta.sandbox_id.as_deref(), meta.missing_since) {
         // A sandbox that was never seen cannot be missing.
         (None, None, _) => Ok(false),
         (None, Some(_), None) => {
-            note(ctx, lease, Noticed::Missing(meta.id)).await?;
+            store_change(ctx, lease, SweepChange::Missing(meta.id)).await?;
             Ok(false)
         }
         (None, Some(_), Some(since)) => {
@@ -162,22 +172,22 @@ async fn compare(
                 Ok(false)
             } else {
                 // Hooks and an SBOM written since then are for the next sandbox.
-                leftovers::forget(ctx, lease, meta, since).await
+                leftovers::delete_leftovers(ctx, lease, meta, since).await
             }
         }
         (Some(live), Some(id), None) if live.id == id => Ok(false),
         (Some(live), Some(id), Some(_)) if live.id == id => {
-            note(ctx, lease, Noticed::There(meta.id, &live)).await?;
+            store_change(ctx, lease, SweepChange::Present(meta.id, &live)).await?;
             Ok(false)
         }
         (Some(live), Some(_), _) => {
             let written_by = leftovers::last_seen(ctx, meta);
-            let gone = leftovers::forget(ctx, lease, meta, written_by).await?;
-            note(ctx, lease, Noticed::New(&live)).await?;
+            let gone = leftovers::delete_leftovers(ctx, lease, meta, written_by).await?;
+            store_change(ctx, lease, SweepChange::New(&live)).await?;
             Ok(gone)
         }
         (Some(live), None, _) => {
-            note(ctx, lease, Noticed::There(meta.id, &live)).await?;
+            store_change(ctx, lease, SweepChange::Present(meta.id, &live)).await?;
             Ok(false)
         }
     }
@@ -185,29 +195,35 @@ async fn compare(
 
 /// Change that the sweep stores.
 #[derive(Debug, Clone, Copy)]
-enum Noticed<'a> {
+enum SweepChange<'a> {
     /// The gateway does not list this row's sandbox.
     Missing(i64),
     /// The gateway lists this row's sandbox.
-    There(i64, &'a Sandbox),
+    Present(i64, &'a Sandbox),
     /// The gateway lists a sandbox that has no row.
     New(&'a Sandbox),
 }
 
-async fn note(ctx: &Ctx, lease: Option<&Lease>, noticed: Noticed<'_>) -> Result<(), Error> {
-    let gateway = &ctx.on_gateway()?.name;
+async fn store_change(
+    ctx: &Ctx,
+    lease: Option<&Lease>,
+    change: SweepChange<'_>,
+) -> Result<(), Error> {
+    let gateway = &ctx.required_gateway()?.name;
     let now = ctx.now();
     ctx.db()
         .transaction(async |conn| {
             if let Some(lease) = lease {
-                leases::still_held(conn, lease).await?;
+                leases::check_held(conn, lease).await?;
             }
-            match noticed {
-                Noticed::Missing(id) => store::missed(conn, id, now).await,
-                Noticed::There(id, sandbox) => store::seen_as(conn, id, &sandbox.id).await,
-                Noticed::New(sandbox) => {
-                    let Sandbox { place, id, .. } = sandbox;
-                    store::see(conn, gateway, place, id, now).await.map(|_| ())
+            match change {
+                SweepChange::Missing(id) => store::set_missing_since(conn, id, now).await,
+                SweepChange::Present(id, sandbox) => {
+                    store::set_sandbox_id(conn, id, &sandbox.id).await
+                }
+                SweepChange::New(sandbox) => {
+                    let Sandbox { full_name: place, id, .. } = sandbox;
+                    store::insert_seen(conn, gateway, place, id, now).await.map(|_| ())
                 }
             }
         })

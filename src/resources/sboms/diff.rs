@@ -13,7 +13,7 @@ pub const VERSIONS_MAX: usize = 20;
 
 /// Fields that identify a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct ComponentIdentity {
     /// Name.
     pub name: String,
     /// Group.
@@ -26,18 +26,18 @@ pub struct Part {
 
 /// Content of an SBOM that is compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct SbomContent {
     /// Its components.
-    pub parts: Vec<Part>,
+    pub components: Vec<ComponentIdentity>,
     /// Its vulnerabilities, as id and severity.
-    pub rated: Vec<(String, Severity)>,
+    pub severities: Vec<(String, Severity)>,
 }
 
-impl Content {
+impl SbomContent {
     /// Returns the content of a parsed document.
     #[must_use]
-    pub fn of(components: &[Component], vulnerabilities: &[Vulnerability]) -> Self {
-        let part = |of: &Component| Part {
+    pub fn from_document(components: &[Component], vulnerabilities: &[Vulnerability]) -> Self {
+        let part = |of: &Component| ComponentIdentity {
             name: of.name.clone(),
             group: of.group.clone(),
             version: of.version.clone(),
@@ -45,15 +45,15 @@ impl Content {
         };
         let rated = |of: &Vulnerability| (of.id.clone(), of.severity);
         Self {
-            parts: components.iter().map(part).collect(),
-            rated: vulnerabilities.iter().map(rated).collect(),
+            components: components.iter().map(part).collect(),
+            severities: vulnerabilities.iter().map(rated).collect(),
         }
     }
 }
 
 /// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// Only in the newer SBOM.
     Added,
     /// Only in the older SBOM.
@@ -64,7 +64,7 @@ pub enum Kind {
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum SbomChange {
     /// A vulnerability.
     Vulnerability {
         /// Its id.
@@ -77,7 +77,7 @@ pub enum Change {
     /// A component.
     Component {
         /// Kind of the change.
-        kind: Kind,
+        kind: ChangeKind,
         /// Its name.
         name: String,
         /// Its group.
@@ -91,14 +91,14 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl SbomChange {
     /// Returns the kind of the change.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ChangeKind {
         match self {
-            Self::Vulnerability { before: None, .. } => Kind::Added,
-            Self::Vulnerability { after: None, .. } => Kind::Removed,
-            Self::Vulnerability { .. } => Kind::Changed,
+            Self::Vulnerability { before: None, .. } => ChangeKind::Added,
+            Self::Vulnerability { after: None, .. } => ChangeKind::Removed,
+            Self::Vulnerability { .. } => ChangeKind::Changed,
             Self::Component { kind, .. } => *kind,
         }
     }
@@ -118,7 +118,7 @@ impl Change {
 
 /// Number of changes by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct ChangeCounts {
     /// Number of added entries.
     pub added: i32,
     /// Number of removed entries.
@@ -127,12 +127,12 @@ pub struct Tally {
     pub changed: i32,
 }
 
-impl Tally {
-    fn count(&mut self, kind: Kind) {
+impl ChangeCounts {
+    fn count(&mut self, kind: ChangeKind) {
         match kind {
-            Kind::Added => self.added += 1,
-            Kind::Removed => self.removed += 1,
-            Kind::Changed => self.changed += 1,
+            ChangeKind::Added => self.added += 1,
+            ChangeKind::Removed => self.removed += 1,
+            ChangeKind::Changed => self.changed += 1,
         }
     }
 }
@@ -141,23 +141,23 @@ impl Tally {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// The differences.
-    pub changes: Vec<Change>,
+    pub changes: Vec<SbomChange>,
     /// Number of changes of vulnerabilities.
-    pub vulnerabilities: Tally,
+    pub vulnerabilities: ChangeCounts,
     /// Number of changes of components.
-    pub components: Tally,
+    pub components: ChangeCounts,
 }
 
 /// Returns the differences from `before` to `after`.
 #[must_use]
-pub fn between(before: &Content, after: &Content) -> Difference {
+pub fn compare(before: &SbomContent, after: &SbomContent) -> Difference {
     let mut found = Difference::default();
     let mut changes = vulnerabilities(before, after);
     changes.extend(components(before, after));
     for change in &changes {
         let tally = match change {
-            Change::Vulnerability { .. } => &mut found.vulnerabilities,
-            Change::Component { .. } => &mut found.components,
+            SbomChange::Vulnerability { .. } => &mut found.vulnerabilities,
+            SbomChange::Component { .. } => &mut found.components,
         };
         tally.count(change.kind());
     }
@@ -165,10 +165,10 @@ pub fn between(before: &Content, after: &Content) -> Difference {
     found
 }
 
-fn vulnerabilities(before: &Content, after: &Content) -> Vec<Change> {
+fn vulnerabilities(before: &SbomContent, after: &SbomContent) -> Vec<SbomChange> {
     let mut all: BTreeMap<&str, [Option<Severity>; 2]> = BTreeMap::new();
     for (side, content) in [before, after].into_iter().enumerate() {
-        for (id, severity) in &content.rated {
+        for (id, severity) in &content.severities {
             let worst = &mut all.entry(id).or_default()[side];
             if severity.outranks(*worst) {
                 *worst = Some(*severity);
@@ -179,7 +179,7 @@ fn vulnerabilities(before: &Content, after: &Content) -> Vec<Change> {
     let mut found: Vec<_> =
         differ.map(|(id, [before, after])| (after.or(before), id, before, after)).collect();
     found.sort_unstable();
-    let change = |(_, id, before, after): (_, &str, _, _)| Change::Vulnerability {
+    let change = |(_, id, before, after): (_, &str, _, _)| SbomChange::Vulnerability {
         id: id.to_owned(),
         before,
         after,
@@ -189,14 +189,14 @@ fn vulnerabilities(before: &Content, after: &Content) -> Vec<Change> {
 
 /// Versions of a component in both SBOMs.
 struct Versions<'a> {
-    part: &'a Part,
+    part: &'a ComponentIdentity,
     sides: [BTreeSet<&'a str>; 2],
 }
 
-fn components(before: &Content, after: &Content) -> Vec<Change> {
+fn components(before: &SbomContent, after: &SbomContent) -> Vec<SbomChange> {
     let mut all: BTreeMap<String, Versions<'_>> = BTreeMap::new();
     for (side, content) in [before, after].into_iter().enumerate() {
-        for part in &content.parts {
+        for part in &content.components {
             let versions = all
                 .entry(identity(part))
                 .or_insert_with(|| Versions { part, sides: [BTreeSet::new(), BTreeSet::new()] });
@@ -205,20 +205,20 @@ fn components(before: &Content, after: &Content) -> Vec<Change> {
     }
     all.into_values()
         .filter(|versions| versions.sides[0] != versions.sides[1])
-        .map(change)
+        .map(component_change)
         .collect()
 }
 
-fn change(Versions { part, sides: [before, after] }: Versions<'_>) -> Change {
+fn component_change(Versions { part, sides: [before, after] }: Versions<'_>) -> SbomChange {
     let kind = match (before.is_empty(), after.is_empty()) {
-        (true, _) => Kind::Added,
-        (_, true) => Kind::Removed,
-        (false, false) => Kind::Changed,
+        (true, _) => ChangeKind::Added,
+        (_, true) => ChangeKind::Removed,
+        (false, false) => ChangeKind::Changed,
     };
     let only = |these: &BTreeSet<&str>, those: &BTreeSet<&str>| {
         these.difference(those).take(VERSIONS_MAX).map(|&version| version.to_owned()).collect()
     };
-    Change::Component {
+    SbomChange::Component {
         kind,
         name: part.name.clone(),
         group: part.group.clone(),
@@ -228,7 +228,7 @@ fn change(Versions { part, sides: [before, after] }: Versions<'_>) -> Change {
     }
 }
 
-fn identity(part: &Part) -> String {
+fn identity(part: &ComponentIdentity) -> String {
     match (&part.purl, &part.group) {
         (Some(purl), _) => without_version(purl).to_lowercase(),
         (None, Some(group)) => format!("{group}/{}", part.name).to_lowercase(),
@@ -240,23 +240,23 @@ fn identity(part: &Part) -> String {
 mod tests {
     use super::*;
 
-    fn part(purl: &str, version: &str) -> Part {
+    fn part(purl: &str, version: &str) -> ComponentIdentity {
         let name = purl.rsplit('/').next().unwrap_or_default().to_owned();
         let version = (!version.is_empty()).then(|| version.to_owned());
-        Part { name, group: None, version, purl: Some(purl.to_owned()) }
+        ComponentIdentity { name, group: None, version, purl: Some(purl.to_owned()) }
     }
 
-    fn content(parts: &[(&str, &str)], rated: &[(&str, Severity)]) -> Content {
-        Content {
-            parts: parts.iter().map(|(purl, version)| part(purl, version)).collect(),
-            rated: rated.iter().map(|(id, severity)| ((*id).to_owned(), *severity)).collect(),
+    fn content(parts: &[(&str, &str)], rated: &[(&str, Severity)]) -> SbomContent {
+        SbomContent {
+            components: parts.iter().map(|(purl, version)| part(purl, version)).collect(),
+            severities: rated.iter().map(|(id, severity)| ((*id).to_owned(), *severity)).collect(),
         }
     }
 
-    fn shown(difference: &Difference) -> Vec<String> {
-        let one = |change: &Change| match change {
-            Change::Vulnerability { id, before, after } => format!("{id} {before:?} {after:?}"),
-            Change::Component { kind, purl, removed, added, .. } => {
+    fn describe(difference: &Difference) -> Vec<String> {
+        let one = |change: &SbomChange| match change {
+            SbomChange::Vulnerability { id, before, after } => format!("{id} {before:?} {after:?}"),
+            SbomChange::Component { kind, purl, removed, added, .. } => {
                 format!("{kind:?} {} {removed:?} {added:?}", purl.as_deref().unwrap_or("-"))
             }
         };
@@ -285,9 +285,9 @@ mod tests {
             ],
             &[("CVE-0", Severity::Low), ("CVE-2", Severity::High), ("CVE-3", Severity::Critical)],
         );
-        let found = between(&before, &after);
+        let found = compare(&before, &after);
         assert_eq!(
-            shown(&found),
+            describe(&found),
             [
                 "CVE-3 Some(High) Some(Critical)",
                 "CVE-0 None Some(Low)",
@@ -298,14 +298,14 @@ mod tests {
                 "Changed pkg:a/two [\"1\"] []",
             ]
         );
-        assert_eq!(found.components, Tally { added: 1, removed: 1, changed: 2 });
-        assert_eq!(found.vulnerabilities, Tally { added: 1, removed: 1, changed: 1 });
-        assert_eq!(between(&after, &after), Difference::default());
+        assert_eq!(found.components, ChangeCounts { added: 1, removed: 1, changed: 2 });
+        assert_eq!(found.vulnerabilities, ChangeCounts { added: 1, removed: 1, changed: 1 });
+        assert_eq!(compare(&after, &after), Difference::default());
     }
 
     #[test]
     fn a_component_without_a_package_url_is_identified_by_group_and_name() {
-        let named = |group: Option<&str>, name: &str| Part {
+        let named = |group: Option<&str>, name: &str| ComponentIdentity {
             name: name.to_owned(),
             group: group.map(str::to_owned),
             version: None,
@@ -319,8 +319,8 @@ mod tests {
     fn the_number_of_versions_of_a_change_is_limited() {
         let many: Vec<String> = (0..=VERSIONS_MAX).map(|n| format!("{n:03}")).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|version| ("pkg:a/b", &**version)).collect();
-        let found = between(&Content::default(), &content(&many, &[]));
-        let [Change::Component { added, .. }] = found.changes.as_slice() else { panic!() };
+        let found = compare(&SbomContent::default(), &content(&many, &[]));
+        let [SbomChange::Component { added, .. }] = found.changes.as_slice() else { panic!() };
         assert_eq!(added.len(), VERSIONS_MAX);
     }
 }

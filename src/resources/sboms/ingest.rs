@@ -5,15 +5,15 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::cyclonedx::{self, Component, Document, Severity, Vulnerability};
-use super::diff::Content;
+use super::diff::SbomContent;
 use super::rows::{NewAffects, NewComponent, NewContent, NewVulnerability};
-use super::search::Keys;
+use super::search::SearchKeys;
 use crate::error::Error;
 use crate::seal::hex;
 
 /// Everything that is stored of a document.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct ParsedDocument {
     pub(super) bytes: Vec<u8>,
     pub(super) sha256: String,
     pub(super) spec_version: String,
@@ -21,15 +21,15 @@ pub(super) struct Taken {
     pub(super) max_severity: Option<Severity>,
     pub(super) rows: Arc<NewContent>,
     /// Content for comparisons.
-    pub(super) content: Content,
+    pub(super) content: SbomContent,
     pub(super) skipped: usize,
     pub(super) cut: usize,
     pub(super) cut_paths: Vec<String>,
 }
 
-impl Taken {
+impl ParsedDocument {
     /// Checks the digest, if the caller has sent one, and parses the document. Slow: run it on a blocking thread.
-    pub(super) fn of(bytes: Vec<u8>, given: Option<&str>) -> Result<Self, Error> {
+    pub(super) fn parse(bytes: Vec<u8>, given: Option<&str>) -> Result<Self, Error> {
         let sha256 = hex(&Sha256::digest(&bytes));
         if given.is_some_and(|given| given != sha256) {
             return Err(Error::invalid(
@@ -39,11 +39,11 @@ impl Taken {
         }
         let document = cyclonedx::parse(&bytes)?;
         let Document { spec_version, serial_number, components, vulnerabilities, .. } = document;
-        let content = Content::of(&components, &vulnerabilities);
+        let content = SbomContent::from_document(&components, &vulnerabilities);
         let affects = affects(&vulnerabilities);
         let vulnerabilities =
             vulnerabilities.into_iter().zip(0..).map(vulnerability).collect::<Result<_, _>>()?;
-        let components = in_order(components).zip(0..).map(component).collect();
+        let components = sorted(components).zip(0..).map(component).collect();
         Ok(Self {
             bytes,
             sha256,
@@ -60,14 +60,15 @@ impl Taken {
 }
 
 /// Sorts the components in the order of lists, so that the database does not need to sort them.
-fn in_order(components: Vec<Component>) -> impl Iterator<Item = (Keys, Component)> {
-    let keyed = components.into_iter().map(|component| (Keys::of(&component), component));
+fn sorted(components: Vec<Component>) -> impl Iterator<Item = (SearchKeys, Component)> {
+    let keyed =
+        components.into_iter().map(|component| (SearchKeys::from_component(&component), component));
     let mut keyed: Vec<_> = keyed.collect();
     keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
     keyed.into_iter()
 }
 
-fn component(((keys, component), position): ((Keys, Component), i64)) -> NewComponent {
+fn component(((keys, component), position): ((SearchKeys, Component), i64)) -> NewComponent {
     NewComponent {
         position,
         bom_ref: component.bom_ref,

@@ -29,28 +29,28 @@ const SEARCHING_OF_CALLER_MAX: usize = 2;
 /// Documents that are parsed or compared at once.
 const WORKING_MAX: usize = 2;
 /// How long a call waits for a slot. It holds no document while it waits.
-const TURN_TIME: Duration = Duration::from_secs(10);
+const SLOT_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_IN: Duration = Duration::from_secs(5);
 
 /// Slots for uploads, searches and comparisons.
 #[derive(Debug)]
-pub struct Intake {
+pub struct SbomLimits {
     receiving: Arc<Semaphore>,
-    callers: Callers,
+    callers: CallerSlots,
     searching: Arc<Semaphore>,
-    searchers: Callers,
+    searchers: CallerSlots,
     comparing: Arc<Semaphore>,
     working: Arc<Semaphore>,
 }
 
-impl Default for Intake {
+impl Default for SbomLimits {
     fn default() -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
             receiving: places(RECEIVING_MAX),
-            callers: Callers::of(RECEIVING_OF_CALLER_MAX),
+            callers: CallerSlots::new(RECEIVING_OF_CALLER_MAX),
             searching: places(SEARCHING_MAX),
-            searchers: Callers::of(SEARCHING_OF_CALLER_MAX),
+            searchers: CallerSlots::new(SEARCHING_OF_CALLER_MAX),
             comparing: places(COMPARING_MAX),
             working: places(WORKING_MAX),
         }
@@ -59,61 +59,61 @@ impl Default for Intake {
 
 /// Slots of each caller that holds or waits for one.
 #[derive(Debug)]
-struct Callers {
-    each: usize,
-    places: Mutex<HashMap<String, Arc<Semaphore>>>,
+struct CallerSlots {
+    per_caller: usize,
+    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-impl Callers {
-    fn of(each: usize) -> Self {
-        Self { each, places: Mutex::default() }
+impl CallerSlots {
+    fn new(each: usize) -> Self {
+        Self { per_caller: each, slots: Mutex::default() }
     }
 
-    fn places_of(&self, caller: &str) -> Arc<Semaphore> {
-        let mut all = self.places.lock();
+    fn slots_of(&self, caller: &str) -> Arc<Semaphore> {
+        let mut all = self.slots.lock();
         // A caller that holds or waits for a slot has its own reference to the semaphore.
         all.retain(|_, places| Arc::strong_count(places) > 1);
         let places = all.entry(caller.to_owned());
-        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.each))))
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.per_caller))))
     }
 }
 
 /// A slot of one call. Dropping it frees the slot.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Slot {
     _of_caller: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
-impl Intake {
+impl SbomLimits {
     /// Waits for a slot to receive a document.
     ///
     /// # Errors
     /// `BUSY` if no slot is free in time.
-    pub async fn turn(&self, caller: &str) -> Result<Turn, Error> {
-        let of_caller = turn(&self.callers.places_of(caller)).await?;
-        Ok(Turn { _of_caller: of_caller, _of_all: turn(&self.receiving).await? })
+    pub async fn acquire_receive(&self, caller: &str) -> Result<Slot, Error> {
+        let of_caller = acquire(&self.callers.slots_of(caller)).await?;
+        Ok(Slot { _of_caller: of_caller, _of_all: acquire(&self.receiving).await? })
     }
 
     /// Waits for a slot to search the fleet.
     ///
     /// # Errors
     /// `BUSY` if no slot is free in time.
-    pub async fn turn_to_search(&self, caller: &str) -> Result<Turn, Error> {
-        let of_caller = turn(&self.searchers.places_of(caller)).await?;
-        Ok(Turn { _of_caller: of_caller, _of_all: turn(&self.searching).await? })
+    pub async fn acquire_search(&self, caller: &str) -> Result<Slot, Error> {
+        let of_caller = acquire(&self.searchers.slots_of(caller)).await?;
+        Ok(Slot { _of_caller: of_caller, _of_all: acquire(&self.searching).await? })
     }
 
     /// Waits for a slot to load and compare two SBOMs. Dropping the permit frees it.
     ///
     /// # Errors
     /// `BUSY` if no slot is free in time.
-    pub async fn turn_to_compare(&self) -> Result<OwnedSemaphorePermit, Error> {
-        turn(&self.comparing).await
+    pub async fn acquire_compare(&self) -> Result<OwnedSemaphorePermit, Error> {
+        acquire(&self.comparing).await
     }
 
     /// Runs slow work on a blocking thread.
-    pub async fn work<T: Send + 'static>(
+    pub async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
@@ -128,8 +128,8 @@ impl Intake {
     }
 }
 
-async fn turn(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
-    let turn = timeout(TURN_TIME, Arc::clone(places).acquire_owned()).await;
+async fn acquire(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    let turn = timeout(SLOT_TIMEOUT, Arc::clone(places).acquire_owned()).await;
     let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: RETRY_IN };
     turn.map_err(busy)?.map_err(Error::internal)
 }

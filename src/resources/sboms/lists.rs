@@ -7,14 +7,14 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cyclonedx::Severity;
-use super::place::Place;
+use super::place::SandboxPlace;
 use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
-use super::search::asked;
-use super::store::{self, SnapshotOf};
-use crate::ctx::{Ctx, List};
+use super::search::parse_text;
+use super::store::{self, SnapshotRef};
+use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
 use crate::db::page::PageSize;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 
 /// Bytes of the texts of a page, approximately. Clients accept 4 MiB.
 pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -28,7 +28,7 @@ pub enum SeverityFilter {
     #[default]
     Any,
     /// This severity.
-    Is(Severity),
+    Exactly(Severity),
     /// Components without any vulnerability.
     Clean,
 }
@@ -37,7 +37,7 @@ impl Serialize for SeverityFilter {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_str(match self {
             Self::Any => "",
-            Self::Is(severity) => severity.as_str(),
+            Self::Exactly(severity) => severity.as_str(),
             Self::Clean => "CLEAN",
         })
     }
@@ -53,8 +53,12 @@ pub(super) struct Position {
 }
 
 /// Cuts rows read with [`PageSize::limit`] to the page, by number and by bytes. The flag is set if more rows follow.
-pub(super) fn fit<T>(size: PageSize, rows: Vec<T>, bytes: impl Fn(&T) -> usize) -> (Vec<T>, bool) {
-    let (mut page, more) = size.cut(rows);
+pub(super) fn cut_to_page<T>(
+    size: PageSize,
+    rows: Vec<T>,
+    bytes: impl Fn(&T) -> usize,
+) -> (Vec<T>, bool) {
+    let (mut page, more) = size.truncate(rows);
     let mut total = 0;
     let fits = page.iter().take_while(|row| {
         total += bytes(row);
@@ -68,32 +72,36 @@ pub(super) fn fit<T>(size: PageSize, rows: Vec<T>, bytes: impl Fn(&T) -> usize) 
 }
 
 /// Returns the SBOM of a sandbox.
-pub(super) async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Snapshot, Error> {
+pub(super) async fn snapshot(conn: &mut Conn, place: &SandboxPlace) -> Result<Snapshot, Error> {
     let found = store::snapshot(conn, place).await?;
-    found.ok_or_else(|| Error::missing(Kind::Sbom, place))
+    found.ok_or_else(|| Error::not_found(ResourceKind::Sbom, place))
 }
 
 /// Returns whether an upload is still the current one. If it is, rows read from it before are complete: an upload is
 /// deleted as a whole, and its id is never reused.
-pub(super) async fn stands(conn: &mut Conn, place: &Place, id: i64) -> Result<bool, Error> {
+pub(super) async fn is_current(
+    conn: &mut Conn,
+    place: &SandboxPlace,
+    id: i64,
+) -> Result<bool, Error> {
     Ok(store::snapshot(conn, place).await?.is_some_and(|now| now.id == id))
 }
 
 /// Rejects a page whose upload was replaced while it was read. Rows may be missing, and a short list would look like a
 /// clean sandbox.
-async fn whole(conn: &mut Conn, place: &Place, id: i64) -> Result<(), Error> {
-    if stands(conn, place, id).await? {
+async fn check_current(conn: &mut Conn, place: &SandboxPlace, id: i64) -> Result<(), Error> {
+    if is_current(conn, place, id).await? {
         return Ok(());
     }
-    Err(Error::conflict(Kind::Sbom, place))
+    Err(Error::conflict(ResourceKind::Sbom, place))
 }
 
 /// Returns the position of a page token, which must be of the current upload.
-fn position(after: Option<&Position>, now: i64, place: &Place) -> Result<i64, Error> {
+fn position(after: Option<&Position>, now: i64, place: &SandboxPlace) -> Result<i64, Error> {
     match after {
         None => Ok(-1),
         Some(position) if position.snapshot == now => Ok(position.after),
-        Some(_) => Err(Error::conflict(Kind::Sbom, place)),
+        Some(_) => Err(Error::conflict(ResourceKind::Sbom, place)),
     }
 }
 
@@ -109,28 +117,28 @@ pub struct ComponentFilter {
 impl ComponentFilter {
     /// Parses `search` and `severity` of the request.
     pub fn parse(search: &str, severity: SeverityFilter) -> Result<Self, Error> {
-        Ok(Self { search: asked("search", search)?, severity })
+        Ok(Self { search: parse_text("search", search)?, severity })
     }
 }
 
 /// Returns a page of components, sorted by name.
 pub async fn components(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxPlace,
     filter: &ComponentFilter,
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<ComponentRow>, String), Error> {
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
-    let list = List { method: "ListSbomComponents", filter: &asked, order: "name" };
-    let page = ctx.page::<Position>(list, size, token)?;
+    let list = ListKey { method: "ListSbomComponents", filter: &asked, order: "name" };
+    let page = ctx.page_request::<Position>(list, size, token)?;
     let mut conn = ctx.db().read().await?;
     let now = snapshot(&mut conn, place).await?;
     let after = position(page.after(), now.id, place)?;
-    let of = SnapshotOf { place, id: now.id };
+    let of = SnapshotRef { place, id: now.id };
     let rows = store::components(&mut conn, of, filter, after, page.limit()).await?;
-    whole(&mut conn, place, now.id).await?;
-    page.end(fit(size, rows, ComponentRow::bytes), |last| Position {
+    check_current(&mut conn, place, now.id).await?;
+    page.finish_truncated(cut_to_page(size, rows, ComponentRow::bytes), |last| Position {
         snapshot: now.id,
         after: last.position,
     })
@@ -156,7 +164,7 @@ impl VulnerabilityFilter {
     pub fn parse(severity: SeverityFilter, bom_ref: String) -> Result<Self, Error> {
         let severity = match severity {
             SeverityFilter::Any => None,
-            SeverityFilter::Is(severity) => Some(severity),
+            SeverityFilter::Exactly(severity) => Some(severity),
             SeverityFilter::Clean => {
                 let why = "must not be SBOM_SEVERITY_CLEAN, which no vulnerability has";
                 return Err(Error::invalid("severity", why));
@@ -177,25 +185,25 @@ impl VulnerabilityFilter {
 /// Returns a page of vulnerabilities, the worst first.
 pub async fn vulnerabilities(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxPlace,
     filter: &VulnerabilityFilter,
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<VulnerabilityRow>, String), Error> {
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
-    let list = List { method: "ListSbomVulnerabilities", filter: &asked, order: "severity, id" };
-    let page = ctx.page::<Position>(list, size, token)?;
+    let list = ListKey { method: "ListSbomVulnerabilities", filter: &asked, order: "severity, id" };
+    let page = ctx.page_request::<Position>(list, size, token)?;
     let mut conn = ctx.db().read().await?;
     let now = snapshot(&mut conn, place).await?;
     let after = position(page.after(), now.id, place)?;
-    let of = SnapshotOf { place, id: now.id };
+    let of = SnapshotRef { place, id: now.id };
     let rows = store::vulnerabilities(&mut conn, of, filter, after, page.limit()).await?;
-    let fitting = fit(size, rows, VulnerabilityRow::bytes);
+    let fitting = cut_to_page(size, rows, VulnerabilityRow::bytes);
     let (mut rows, next) =
-        page.end(fitting, |last| Position { snapshot: now.id, after: last.position })?;
+        page.finish_truncated(fitting, |last| Position { snapshot: now.id, after: last.position })?;
     let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
     let mut affects = store::affects(&mut conn, of, &positions).await?.into_iter().peekable();
-    whole(&mut conn, place, now.id).await?;
+    check_current(&mut conn, place, now.id).await?;
     for row in &mut rows {
         while let Some((_, reference)) = affects.next_if(|(of, _)| *of == row.position) {
             row.affects.push(reference);
@@ -211,7 +219,7 @@ mod tests {
     #[test]
     fn a_page_is_limited_in_bytes_and_has_at_least_one_row() {
         let size = PageSize::parse(3).unwrap();
-        let fitted = |rows: Vec<usize>| fit(size, rows, |row| *row);
+        let fitted = |rows: Vec<usize>| cut_to_page(size, rows, |row| *row);
         assert_eq!(fitted(vec![1, 2, 3]), (vec![1, 2, 3], false));
         assert_eq!(fitted(vec![1, 2, 3, 4]), (vec![1, 2, 3], true));
         assert_eq!(fitted(vec![1, PAGE_BYTES_MAX, 3]), (vec![1], true));
@@ -222,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_page_token_of_a_replaced_upload_is_a_conflict() {
-        let place = Place::parse("edge".into(), String::new(), "box".into()).unwrap();
+        let place = SandboxPlace::parse("edge".into(), String::new(), "box".into()).unwrap();
         let after = Position { snapshot: 7, after: 3 };
         assert_eq!(position(None, 7, &place).unwrap(), -1);
         assert_eq!(position(Some(&after), 7, &place).unwrap(), 3);

@@ -10,21 +10,21 @@ pub const NAME_CHARACTERS_MAX: usize = 253;
 
 /// A sandbox, by its names. The caller's access to the gateway was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct SandboxPlace {
     /// The gateway's name.
     pub gateway: String,
     /// Workspace and name of the sandbox on the gateway. The workspace is never empty.
     pub name: SandboxName,
 }
 
-impl Place {
+impl SandboxPlace {
     /// Parses `gateway`, `workspace` and `sandbox` of the request.
     pub fn parse(gateway: String, workspace: String, sandbox: String) -> Result<Self, Error> {
-        Self::parse_as("", gateway, workspace, sandbox)
+        Self::parse_prefixed("", gateway, workspace, sandbox)
     }
 
-    /// As [`Place::parse`], for fields whose names begin with `prefix`.
-    pub fn parse_as(
+    /// As [`SandboxPlace::parse`], for fields whose names begin with `prefix`.
+    pub fn parse_prefixed(
         prefix: &str,
         gateway: String,
         workspace: String,
@@ -54,7 +54,7 @@ fn check(field: &str, name: &str) -> Result<(), Error> {
     Err(Error::invalid(field, why))
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SandboxPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.gateway, self.name.workspace, self.name.name)
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn parse(gateway: &str, workspace: &str, sandbox: &str) -> Result<String, Error> {
-        Place::parse(gateway.to_owned(), workspace.to_owned(), sandbox.to_owned())
+        SandboxPlace::parse(gateway.to_owned(), workspace.to_owned(), sandbox.to_owned())
             .map(|place| place.to_string())
     }
 

@@ -7,22 +7,22 @@ use tokio::time::timeout;
 use tonic::{Request, Streaming};
 
 use super::cyclonedx::Severity;
-use super::diff::{Change, Difference, Kind, Tally};
-use super::domain::{self, CHANGES_SHOWN_MAX, Incoming, Outgoing, Uploaded};
+use super::diff::{ChangeCounts, ChangeKind, Difference, SbomChange};
+use super::domain::{self, CHANGES_SHOWN_MAX, Download, IncomingDocument, UploadResult};
 use super::lists::{self, ComponentFilter, SeverityFilter, VulnerabilityFilter};
-use super::place::Place;
+use super::place::SandboxPlace;
 use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
-use super::search::store::{By, Found};
-use super::search::{self, Query};
+use super::search::store::{FoundComponent, SearchBy};
+use super::search::{self, SearchQuery};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::sbom_service_server::{SbomService, SbomServiceServer};
-use crate::resources::sboms::intake::Intake;
-use crate::rpc::call::{Reply, call, call_write};
-use crate::rpc::streams::{Stream, Upload, call_stream, call_upload};
+use crate::resources::sboms::intake::SbomLimits;
+use crate::rpc::call::{Reply, handle_read, handle_write};
+use crate::rpc::streams::{RequestStream, ResponseStream, handle_stream, handle_upload};
 use crate::rpc::wire;
 
 /// How long a document may take to arrive: meanwhile it occupies a slot that other calls wait for.
@@ -46,14 +46,17 @@ impl SbomService for Sboms {
         &self,
         request: Request<Streaming<pb::UploadSbomRequest>>,
     ) -> Reply<pb::UploadSbomResponse> {
-        call_upload(&self.0, request, async move |ctx, req: pb::UploadSbomRequest, rest| {
-            domain::only(&[("chunk", req.chunk.is_empty())], "the first message")?;
-            let sha256 = domain::given_sha256(&req.sha256)?;
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
-            let _turn = ctx.app().part::<Intake>().turn(&ctx.principal_text()).await?;
-            let late = |_| Error::Late { why: "the document took too long to arrive".to_owned() };
+        handle_upload(&self.0, request, async move |ctx, req: pb::UploadSbomRequest, rest| {
+            domain::check_only(&[("chunk", req.chunk.is_empty())], "the first message")?;
+            let sha256 = domain::parse_sha256(&req.sha256)?;
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
+            let _turn =
+                ctx.app().part::<SbomLimits>().acquire_receive(&ctx.principal_text()).await?;
+            let late = |_| Error::DeadlineExceeded {
+                why: "the document took too long to arrive".to_owned(),
+            };
             let incoming = timeout(RECEIVE_TIME_MAX, receive(rest)).await.map_err(late)??;
-            ctx.passed(incoming.size(), 0);
+            ctx.count_bytes(incoming.size(), 0);
             Ok(domain::upload(&ctx, &place, incoming, sha256).await?.into())
         })
         .await
@@ -63,8 +66,8 @@ impl SbomService for Sboms {
         &self,
         request: Request<pb::DeleteSbomRequest>,
     ) -> Reply<pb::DeleteSbomResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
             domain::delete(&ctx, &place, &req.etag).await?;
             Ok(pb::DeleteSbomResponse {})
         })
@@ -72,8 +75,8 @@ impl SbomService for Sboms {
     }
 
     async fn get_sbom(&self, request: Request<pb::GetSbomRequest>) -> Reply<pb::GetSbomResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
             Ok(pb::GetSbomResponse { sbom: Some(domain::get(ctx, &place).await?.into()) })
         })
         .await
@@ -83,8 +86,8 @@ impl SbomService for Sboms {
         &self,
         request: Request<pb::ListSbomComponentsRequest>,
     ) -> Reply<pb::ListSbomComponentsResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
             let filter = ComponentFilter::parse(&req.search, severity_filter(req.severity)?)?;
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) =
@@ -99,8 +102,8 @@ impl SbomService for Sboms {
         &self,
         request: Request<pb::ListSbomVulnerabilitiesRequest>,
     ) -> Reply<pb::ListSbomVulnerabilitiesResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
             let filter = VulnerabilityFilter::parse(severity_filter(req.severity)?, req.bom_ref)?;
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) =
@@ -115,19 +118,19 @@ impl SbomService for Sboms {
         .await
     }
 
-    type DownloadSbomStream = Stream<pb::DownloadSbomResponse>;
+    type DownloadSbomStream = ResponseStream<pb::DownloadSbomResponse>;
 
     async fn download_sbom(
         &self,
         request: Request<pb::DownloadSbomRequest>,
     ) -> Reply<Self::DownloadSbomStream> {
         let prepare = async move |ctx, req: pb::DownloadSbomRequest| {
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
-            let document = Outgoing::begin(&ctx, place).await?;
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
+            let document = Download::begin(&ctx, place).await?;
             Ok((ctx, document))
         };
-        call_stream(&self.0, request, prepare, async move |(ctx, mut document), sink| {
-            while let Some(piece) = document.piece(&ctx).await? {
+        handle_stream(&self.0, request, prepare, async move |(ctx, mut document), sink| {
+            while let Some(piece) = document.next_piece(&ctx).await? {
                 let mut piece = bytes::Bytes::from(piece);
                 while !piece.is_empty() {
                     let chunk = piece.split_to(piece.len().min(CHUNK_BYTES));
@@ -143,10 +146,10 @@ impl SbomService for Sboms {
         &self,
         request: Request<pb::SearchComponentsRequest>,
     ) -> Reply<pb::SearchComponentsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) =
-                search::page(ctx, &query(&req)?, size, &req.page_token).await?;
+                search::page(ctx, &search_query(&req)?, size, &req.page_token).await?;
             let components = page.into_iter().map(Into::into).collect();
             Ok(pb::SearchComponentsResponse { found_components: components, next_page_token })
         })
@@ -157,10 +160,10 @@ impl SbomService for Sboms {
         &self,
         request: Request<pb::DiffSbomsRequest>,
     ) -> Reply<pb::DiffSbomsResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = SandboxPlace::parse(req.gateway, req.workspace, req.sandbox)?;
             let other = (req.other_gateway, req.other_workspace, req.other_sandbox);
-            let other = Place::parse_as("other_", other.0, other.1, other.2)?;
+            let other = SandboxPlace::parse_prefixed("other_", other.0, other.1, other.2)?;
             let size = PageSize::parse(req.page_size)?;
             let (found, next_page_token) =
                 domain::diff(ctx, &place, &other, size, &req.page_token).await?;
@@ -173,9 +176,11 @@ impl SbomService for Sboms {
 }
 
 /// Receives the document that follows the first message.
-async fn receive(mut rest: Upload<pb::UploadSbomRequest>) -> Result<Incoming, Error> {
-    let mut incoming = Incoming::default();
-    while let Some(next) = rest.next_soon().await? {
+async fn receive(
+    mut rest: RequestStream<pb::UploadSbomRequest>,
+) -> Result<IncomingDocument, Error> {
+    let mut incoming = IncomingDocument::default();
+    while let Some(next) = rest.next_in_time().await? {
         let others = [
             ("gateway", next.gateway.is_empty()),
             ("workspace", next.workspace.is_empty()),
@@ -183,8 +188,8 @@ async fn receive(mut rest: Upload<pb::UploadSbomRequest>) -> Result<Incoming, Er
             ("sha256", next.sha256.is_empty()),
             ("request_id", next.request_id.is_empty()),
         ];
-        domain::only(&others, "a message after the first")?;
-        incoming.take(&next.chunk)?;
+        domain::check_only(&others, "a message after the first")?;
+        incoming.append(&next.chunk)?;
     }
     Ok(incoming)
 }
@@ -192,13 +197,13 @@ async fn receive(mut rest: Upload<pb::UploadSbomRequest>) -> Result<Incoming, Er
 fn severity_filter(wire: i32) -> Result<SeverityFilter, Error> {
     match pb::SbomSeverity::try_from(wire) {
         Ok(pb::SbomSeverity::Unspecified) => Ok(SeverityFilter::Any),
-        Ok(pb::SbomSeverity::Critical) => Ok(SeverityFilter::Is(Severity::Critical)),
-        Ok(pb::SbomSeverity::High) => Ok(SeverityFilter::Is(Severity::High)),
-        Ok(pb::SbomSeverity::Medium) => Ok(SeverityFilter::Is(Severity::Medium)),
-        Ok(pb::SbomSeverity::Low) => Ok(SeverityFilter::Is(Severity::Low)),
-        Ok(pb::SbomSeverity::Info) => Ok(SeverityFilter::Is(Severity::Info)),
-        Ok(pb::SbomSeverity::None) => Ok(SeverityFilter::Is(Severity::None)),
-        Ok(pb::SbomSeverity::Unknown) => Ok(SeverityFilter::Is(Severity::Unknown)),
+        Ok(pb::SbomSeverity::Critical) => Ok(SeverityFilter::Exactly(Severity::Critical)),
+        Ok(pb::SbomSeverity::High) => Ok(SeverityFilter::Exactly(Severity::High)),
+        Ok(pb::SbomSeverity::Medium) => Ok(SeverityFilter::Exactly(Severity::Medium)),
+        Ok(pb::SbomSeverity::Low) => Ok(SeverityFilter::Exactly(Severity::Low)),
+        Ok(pb::SbomSeverity::Info) => Ok(SeverityFilter::Exactly(Severity::Info)),
+        Ok(pb::SbomSeverity::None) => Ok(SeverityFilter::Exactly(Severity::None)),
+        Ok(pb::SbomSeverity::Unknown) => Ok(SeverityFilter::Exactly(Severity::Unknown)),
         Ok(pb::SbomSeverity::Clean) => Ok(SeverityFilter::Clean),
         Err(_) => Err(Error::invalid("severity", "must be one of the severities")),
     }
@@ -224,24 +229,24 @@ fn worst(severity: Option<Severity>) -> i32 {
 }
 
 /// Converts the severity of a vulnerability. `None`, if the SBOM does not contain it, is unspecified.
-fn rated(severity: Option<Severity>) -> i32 {
+fn vulnerability_severity(severity: Option<Severity>) -> i32 {
     severity.map_or(pb::SbomSeverity::Unspecified, Into::into).into()
 }
 
-fn query(req: &pb::SearchComponentsRequest) -> Result<Query, Error> {
+fn search_query(req: &pb::SearchComponentsRequest) -> Result<SearchQuery, Error> {
     use pb::search_components_request::By as Asked;
-    let by: (&str, &str, fn(String) -> By) = match &req.by {
-        Some(Asked::Name(text)) => ("name", text, By::Name),
-        Some(Asked::NameContains(text)) => ("name_contains", text, By::NamePart),
-        Some(Asked::PurlPrefix(text)) => ("purl_prefix", text, By::Purl),
-        Some(Asked::PurlContains(text)) => ("purl_contains", text, By::PurlPart),
+    let by: (&str, &str, fn(String) -> SearchBy) = match &req.by {
+        Some(Asked::Name(text)) => ("name", text, SearchBy::Name),
+        Some(Asked::NameContains(text)) => ("name_contains", text, SearchBy::NamePart),
+        Some(Asked::PurlPrefix(text)) => ("purl_prefix", text, SearchBy::Purl),
+        Some(Asked::PurlContains(text)) => ("purl_contains", text, SearchBy::PurlPart),
         None => {
             let why = "is required, or `name_contains`, `purl_prefix` or `purl_contains`";
             return Err(Error::invalid("name", why));
         }
     };
     let versions = (req.version_from.as_str(), req.version_below.as_str());
-    Query::parse(by, versions, severity_filter(req.severity)?, req.gateway.clone())
+    SearchQuery::parse(by, versions, severity_filter(req.severity)?, req.gateway.clone())
 }
 
 impl From<Snapshot> for pb::Sbom {
@@ -254,13 +259,13 @@ impl From<Snapshot> for pb::Sbom {
             spec_version: row.spec_version,
             serial_number: row.serial_number.unwrap_or_default(),
             uploaded_by: row.uploaded_by,
-            upload_time: Some(wire::time(row.uploaded_at)),
+            upload_time: Some(wire::to_timestamp(row.uploaded_at)),
             component_count: row.component_count,
             vulnerability_count: row.vulnerability_count,
             max_severity: worst(row.max_severity),
             size_bytes: row.size_bytes,
             sha256: row.sha256,
-            etag: etag::of(row.id),
+            etag: etag::from_version(row.id),
         }
     }
 }
@@ -281,9 +286,9 @@ impl From<ComponentRow> for pb::SbomComponent {
     }
 }
 
-impl From<Found> for pb::FoundComponent {
-    fn from(found: Found) -> Self {
-        let Found { gateway, workspace, sandbox, component, .. } = found;
+impl From<FoundComponent> for pb::FoundComponent {
+    fn from(found: FoundComponent) -> Self {
+        let FoundComponent { gateway, workspace, sandbox, component, .. } = found;
         Self { gateway, workspace, sandbox, component: Some(component.into()) }
     }
 }
@@ -307,7 +312,7 @@ impl TryFrom<VulnerabilityRow> for pb::SbomVulnerability {
 
 fn counts(found: &Difference) -> pb::SbomChangeCounts {
     let Difference { components, vulnerabilities, .. } = found;
-    let Tally { added, removed, changed } = *components;
+    let ChangeCounts { added, removed, changed } = *components;
     pb::SbomChangeCounts {
         components_added: added,
         components_removed: removed,
@@ -318,24 +323,25 @@ fn counts(found: &Difference) -> pb::SbomChangeCounts {
     }
 }
 
-impl From<Change> for pb::SbomChange {
-    fn from(change: Change) -> Self {
+impl From<SbomChange> for pb::SbomChange {
+    fn from(change: SbomChange) -> Self {
         use pb::sbom_change::Subject;
         let kind = match change.kind() {
-            Kind::Added => pb::SbomChangeKind::Added,
-            Kind::Removed => pb::SbomChangeKind::Removed,
-            Kind::Changed => pb::SbomChangeKind::Changed,
+            ChangeKind::Added => pb::SbomChangeKind::Added,
+            ChangeKind::Removed => pb::SbomChangeKind::Removed,
+            ChangeKind::Changed => pb::SbomChangeKind::Changed,
         };
         let subject = match change {
-            Change::Vulnerability { id, before, after } => {
-                let (severity_before, severity) = (rated(before), rated(after));
+            SbomChange::Vulnerability { id, before, after } => {
+                let (severity_before, severity) =
+                    (vulnerability_severity(before), vulnerability_severity(after));
                 Subject::Vulnerability(pb::SbomVulnerabilityChange {
                     id,
                     severity_before,
                     severity,
                 })
             }
-            Change::Component { name, group, purl, removed, added, .. } => {
+            SbomChange::Component { name, group, purl, removed, added, .. } => {
                 Subject::Component(pb::SbomComponentChange {
                     name,
                     group: group.unwrap_or_default(),
@@ -349,9 +355,9 @@ impl From<Change> for pb::SbomChange {
     }
 }
 
-impl From<Uploaded> for pb::UploadSbomResponse {
-    fn from(uploaded: Uploaded) -> Self {
-        let Uploaded { snapshot, replaced, difference, skipped, cut, cut_paths } = uploaded;
+impl From<UploadResult> for pb::UploadSbomResponse {
+    fn from(uploaded: UploadResult) -> Self {
+        let UploadResult { snapshot, replaced, difference, skipped, cut, cut_paths } = uploaded;
         let count = |many: usize| i32::try_from(many).unwrap_or(i32::MAX);
         let counts = Some(counts(&difference));
         let changes_cut = difference.changes.len() > CHANGES_SHOWN_MAX;

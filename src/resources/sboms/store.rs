@@ -7,9 +7,9 @@ use diesel::{QueryResult, SqliteConnection};
 use diesel_async::RunQueryDsl;
 
 use super::cyclonedx::Severity;
-use super::diff::Part;
+use super::diff::ComponentIdentity;
 use super::lists::{ComponentFilter, SeverityFilter, VulnerabilityFilter};
-use super::place::Place;
+use super::place::SandboxPlace;
 use super::rows::{
     AFFECTS_SHOWN_MAX, ComponentRow, NewContent, NewSnapshot, Snapshot, VulnerabilityColumns,
     VulnerabilityRow,
@@ -32,7 +32,7 @@ diesel::define_sql_function! {
 /// Selects the row of `sbom_snapshots` of one sandbox, of which there is at most one.
 macro_rules! of_place {
     ($place:expr) => {{
-        let place: &Place = $place;
+        let place: &SandboxPlace = $place;
         sbom_snapshots::gateway_name
             .eq(&place.gateway)
             .and(sbom_snapshots::workspace.eq(&place.name.workspace))
@@ -42,15 +42,15 @@ macro_rules! of_place {
 
 /// Identifies an SBOM by its sandbox and its id.
 #[derive(Debug, Clone, Copy)]
-pub struct SnapshotOf<'a> {
+pub struct SnapshotRef<'a> {
     /// The sandbox.
-    pub place: &'a Place,
+    pub place: &'a SandboxPlace,
     /// Id of the SBOM.
     pub id: i64,
 }
 
 /// Returns the SBOM of a sandbox.
-pub async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Option<Snapshot>, Error> {
+pub async fn snapshot(conn: &mut Conn, place: &SandboxPlace) -> Result<Option<Snapshot>, Error> {
     Ok(on_conn!(conn, |c| sbom_snapshots::table
         .filter(of_place!(place))
         .select(Snapshot::as_select())
@@ -60,16 +60,16 @@ pub async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Option<Snapshot>
 }
 
 /// Serializes the uploads to one sandbox until the transaction ends.
-pub async fn lock(conn: &mut Conn, place: &Place) -> Result<(), Error> {
+pub async fn lock(conn: &mut Conn, place: &SandboxPlace) -> Result<(), Error> {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(format!("sbom {place}").as_bytes());
     let mut key = [0; 8];
     key.copy_from_slice(&digest[..8]);
-    conn.serialise(i64::from_be_bytes(key)).await
+    conn.advisory_lock(i64::from_be_bytes(key)).await
 }
 
 /// Counts the SBOMs of a sandbox: 0 or 1.
-pub async fn count_of(
+pub async fn count_of_sandbox(
     conn: &mut Conn,
     gateway: &str,
     workspace: &str,
@@ -86,7 +86,7 @@ pub async fn count_of(
 }
 
 /// Counts the SBOMs of a gateway's sandboxes.
-pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+pub async fn count_on_gateway(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     use sbom_snapshots as t;
     Ok(on_conn!(conn, |c| t::table
         .filter(t::gateway_name.eq(gateway))
@@ -97,7 +97,7 @@ pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
 
 /// Deletes the SBOM of a sandbox with its content and returns the number of deleted SBOMs. With `uploaded_by`, only if
 /// it was uploaded no later than that. For the transaction that deletes the sandbox.
-pub async fn delete_of(
+pub async fn delete_of_sandbox(
     conn: &mut Conn,
     gateway: &str,
     sandbox: &SandboxName,
@@ -118,7 +118,7 @@ pub async fn delete_of(
 }
 
 /// Deletes up to `limit` SBOMs of a gateway's sandboxes and returns their number.
-pub async fn delete_on(conn: &mut Conn, gateway: &str, limit: i64) -> Result<usize, Error> {
+pub async fn delete_on_gateway(conn: &mut Conn, gateway: &str, limit: i64) -> Result<usize, Error> {
     use sbom_snapshots as t;
     let of = t::table.filter(t::gateway_name.eq(gateway));
     let some: Vec<i64> = on_conn!(conn, |c| of.select(t::id).limit(limit).load(c).await)?;
@@ -198,9 +198,9 @@ async fn insert_pg(c: &mut PgConn, snapshot: i64, content: &NewContent) -> Resul
 }
 
 /// Returns a piece of the document. `None` if that SBOM no longer exists.
-pub async fn piece(
+pub async fn read_piece(
     conn: &mut Conn,
-    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
+    SnapshotRef { place, id: snapshot }: SnapshotRef<'_>,
     from: i32,
     count: i32,
 ) -> Result<Option<Vec<u8>>, Error> {
@@ -213,10 +213,10 @@ pub async fn piece(
 }
 
 /// Returns the identifying fields of the components of an SBOM.
-pub async fn parts(
+pub async fn component_identities(
     conn: &mut Conn,
-    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
-) -> Result<Vec<Part>, Error> {
+    SnapshotRef { place, id: snapshot }: SnapshotRef<'_>,
+) -> Result<Vec<ComponentIdentity>, Error> {
     use sbom_components as t;
     type Columns = (String, Option<String>, Option<String>, Option<String>);
     let rows: Vec<Columns> = on_conn!(conn, |c| t::table
@@ -225,14 +225,14 @@ pub async fn parts(
         .select((t::name, t::group_name, t::version, t::purl))
         .load(c)
         .await)?;
-    let part = |(name, group, version, purl)| Part { name, group, version, purl };
+    let part = |(name, group, version, purl)| ComponentIdentity { name, group, version, purl };
     Ok(rows.into_iter().map(part).collect())
 }
 
 /// Returns the vulnerabilities of an SBOM as id and severity.
-pub async fn rated(
+pub async fn severities(
     conn: &mut Conn,
-    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
+    SnapshotRef { place, id: snapshot }: SnapshotRef<'_>,
 ) -> Result<Vec<(String, Severity)>, Error> {
     use sbom_vulnerabilities as t;
     Ok(on_conn!(conn, |c| t::table
@@ -244,14 +244,14 @@ pub async fn rated(
 }
 
 /// Escapes a text for LIKE.
-pub(super) fn literal(text: &str) -> String {
+pub(super) fn escape_like(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
 /// Returns components of an SBOM after a position, sorted by name.
 pub async fn components(
     conn: &mut Conn,
-    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
+    SnapshotRef { place, id: snapshot }: SnapshotRef<'_>,
     filter: &ComponentFilter,
     after: i64,
     limit: i64,
@@ -267,12 +267,12 @@ pub async fn components(
             .limit(limit)
             .into_boxed();
         if let Some(text) = &filter.search {
-            let pattern = format!("%{}%", literal(text));
+            let pattern = format!("%{}%", escape_like(text));
             query = query.filter(t::search_key.like(pattern).escape('\\'));
         }
         query = match filter.severity {
             SeverityFilter::Any => query,
-            SeverityFilter::Is(severity) => query.filter(t::max_severity.eq(severity)),
+            SeverityFilter::Exactly(severity) => query.filter(t::max_severity.eq(severity)),
             SeverityFilter::Clean => query.filter(t::max_severity.is_null()),
         };
         query.load(c).await
@@ -282,7 +282,7 @@ pub async fn components(
 /// Returns vulnerabilities of an SBOM after a position, the worst first, without `affects`.
 pub async fn vulnerabilities(
     conn: &mut Conn,
-    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
+    SnapshotRef { place, id: snapshot }: SnapshotRef<'_>,
     filter: &VulnerabilityFilter,
     after: i64,
     limit: i64,
@@ -323,7 +323,7 @@ pub async fn vulnerabilities(
 /// Returns the first references of the vulnerabilities at these positions, in their order.
 pub async fn affects(
     conn: &mut Conn,
-    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
+    SnapshotRef { place, id: snapshot }: SnapshotRef<'_>,
     positions: &[i64],
 ) -> Result<Vec<(i64, String)>, Error> {
     use sbom_affects as t;

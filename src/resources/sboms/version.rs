@@ -26,7 +26,7 @@ const NUMBER: char = 'n';
 
 /// A part of a version.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum VersionPart {
     Number(String),
     /// A number after a number and a `-`: the packaging revision.
     Revision(String),
@@ -52,23 +52,23 @@ pub fn key(version: &str) -> String {
     for (at, part) in parts.iter().enumerate() {
         match part {
             // Zeros are written only if a greater number follows, since trailing zeros do not count.
-            Part::Number(number) if number == "0" => zeros += 1,
-            Part::Number(number) => {
+            VersionPart::Number(number) if number == "0" => zeros += 1,
+            VersionPart::Number(number) => {
                 for _ in 0..std::mem::take(&mut zeros) {
                     push(&mut key, NUMBER, "0");
                 }
                 push(&mut key, NUMBER, number);
             }
-            Part::Revision(number) => {
+            VersionPart::Revision(number) => {
                 zeros = 0;
                 push(&mut key, REVISION, number);
             }
-            Part::Tilde => {
+            VersionPart::Tilde => {
                 zeros = 0;
                 key.extend([PRE_RELEASE, '0']);
             }
-            Part::Word(word) => {
-                let numbered = matches!(parts.get(at + 1), Some(Part::Number(_)));
+            VersionPart::Word(word) => {
+                let numbered = matches!(parts.get(at + 1), Some(VersionPart::Number(_)));
                 match rank(word, numbered) {
                     Rank::Release => {}
                     Rank::Pre(digit) => {
@@ -107,30 +107,35 @@ fn epoch(version: &str) -> (&str, &str) {
     (if epoch.is_empty() { "0" } else { epoch }, rest)
 }
 
-fn parts(version: &str) -> Vec<Part> {
+fn parts(version: &str) -> Vec<VersionPart> {
     let (mut parts, mut dash) = (Vec::new(), false);
     let mut rest = version.chars().peekable();
     while let Some(next) = rest.peek() {
         if next.is_ascii_digit() {
-            let digits = take(&mut rest, |c| c.is_ascii_digit());
+            let digits = take_while(&mut rest, |c| c.is_ascii_digit());
             let digits = digits.trim_start_matches('0');
             let digits = if digits.is_empty() { "0" } else { digits }.to_owned();
-            let after_number = matches!(parts.last(), Some(Part::Number(_) | Part::Revision(_)));
+            let after_number =
+                matches!(parts.last(), Some(VersionPart::Number(_) | VersionPart::Revision(_)));
             let revision = std::mem::take(&mut dash) && after_number;
-            parts.push(if revision { Part::Revision(digits) } else { Part::Number(digits) });
+            parts.push(if revision {
+                VersionPart::Revision(digits)
+            } else {
+                VersionPart::Number(digits)
+            });
         } else if next.is_alphabetic() {
-            parts.push(Part::Word(take(&mut rest, char::is_alphabetic)));
+            parts.push(VersionPart::Word(take_while(&mut rest, char::is_alphabetic)));
         } else {
             dash = *next == '-';
             if rest.next() == Some('~') {
-                parts.push(Part::Tilde);
+                parts.push(VersionPart::Tilde);
             }
         }
     }
     parts
 }
 
-fn take(rest: &mut Peekable<Chars<'_>>, takes: impl Fn(char) -> bool) -> String {
+fn take_while(rest: &mut Peekable<Chars<'_>>, takes: impl Fn(char) -> bool) -> String {
     let mut run = String::new();
     while let Some(next) = rest.next_if(|c| takes(*c)) {
         run.push(next);

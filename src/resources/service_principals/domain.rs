@@ -10,15 +10,15 @@ use sha2::{Digest, Sha256};
 use super::store;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
-use crate::config::MADE_FOR_RULES;
-use crate::ctx::{Ctx, List};
+use crate::config::RULE_PRINCIPAL_PREFIX;
+use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::{ServicePrincipalId, UserId};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::names::Name;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::role::Role;
@@ -61,7 +61,7 @@ pub struct ServicePrincipal {
 
 /// A partial update of a service principal. `None` leaves the field unchanged.
 #[derive(Debug, Default)]
-pub struct Change {
+pub struct ServicePrincipalUpdate {
     /// New global role.
     pub role: Option<Role>,
     /// New expiry; `Some(None)` removes it.
@@ -86,7 +86,7 @@ pub fn new_key() -> Result<NewKey, Error> {
     Ok(NewKey { key: Secret::new(key), hash, prefix })
 }
 
-fn check_end(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Error> {
+fn check_expiry(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Error> {
     if expires_at.is_some_and(|at| at <= now) {
         return Err(Error::invalid("expire_time", "must be in the future"));
     }
@@ -95,22 +95,25 @@ fn check_end(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Error>
 
 /// Returns the service principal of a name for a change. The caller must have at least its role, and the etag must
 /// match.
-async fn found(
+async fn find_for_change(
     ctx: &Ctx,
     conn: &mut Conn,
     name: &str,
     given_etag: &str,
 ) -> Result<ServicePrincipal, Error> {
     let found = store::by_name(conn, name).await?;
-    let found = found.ok_or_else(|| Error::missing(Kind::ServicePrincipal, name))?;
-    ctx.not_above(found.role)?;
-    etag::check(given_etag, found.version, Kind::ServicePrincipal, name)?;
+    let found = found.ok_or_else(|| Error::not_found(ResourceKind::ServicePrincipal, name))?;
+    ctx.check_role_not_above(found.role)?;
+    etag::check(given_etag, found.version, ResourceKind::ServicePrincipal, name)?;
     Ok(found)
 }
 
 /// Stores a service principal, unless the limit is reached.
-pub(super) async fn add(conn: &mut Conn, new: &store::New<'_>) -> Result<ServicePrincipal, Error> {
-    store::lock_number(conn).await?;
+pub(super) async fn add(
+    conn: &mut Conn,
+    new: &store::NewServicePrincipal<'_>,
+) -> Result<ServicePrincipal, Error> {
+    store::lock_count(conn).await?;
     let created = store::insert(conn, new).await?;
     if store::count(conn).await? > SERVICE_PRINCIPALS_MAX {
         let why = format!(
@@ -129,21 +132,22 @@ pub async fn create(
     expires_at: Option<Timestamp>,
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
-    check_end(now, expires_at)?;
-    if name.as_str().starts_with(MADE_FOR_RULES) {
-        let why =
-            format!("must not begin with `{MADE_FOR_RULES}`, which is reserved for OIDC rules");
+    check_expiry(now, expires_at)?;
+    if name.as_str().starts_with(RULE_PRINCIPAL_PREFIX) {
+        let why = format!(
+            "must not begin with `{RULE_PRINCIPAL_PREFIX}`, which is reserved for OIDC rules"
+        );
         return Err(Error::invalid("name", why));
     }
-    ctx.not_above(role)?;
-    ctx.detail("role", role.as_str());
+    ctx.check_role_not_above(role)?;
+    ctx.add_audit_detail("role", role.as_str());
     ctx.admit_credential()?;
     let key = new_key()?;
     let created_by = match ctx.principal() {
         Some(PrincipalId::User(id)) => Some(id),
         Some(PrincipalId::ServicePrincipal(_)) | None => None,
     };
-    let new = store::New {
+    let new = store::NewServicePrincipal {
         name: name.as_str(),
         key_hash: &key.hash,
         key_prefix: &key.prefix,
@@ -154,11 +158,11 @@ pub async fn create(
     };
     let created = ctx
         .transaction(async |tx| {
-            effect::turn_of_global_admin(ctx, tx).await?;
+            effect::lock_as_global_admin(ctx, tx).await?;
             let created = add(tx, &new).await?;
             let payload = json!({ "service_principal": created.name, "role": role.as_str() });
-            tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_CREATED, payload)).await?;
-            tx.access_added(Subject::ServicePrincipal(created.id)).await?;
+            tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_CREATED, payload)).await?;
+            tx.log_access_addition(AccessSubject::ServicePrincipal(created.id)).await?;
             Ok(created)
         })
         .await?;
@@ -169,7 +173,7 @@ pub async fn create(
 pub async fn get(ctx: &Ctx, name: &str) -> Result<ServicePrincipal, Error> {
     let mut conn = ctx.db().read().await?;
     let found = store::by_name(&mut conn, name).await?;
-    found.ok_or_else(|| Error::missing(Kind::ServicePrincipal, name))
+    found.ok_or_else(|| Error::not_found(ResourceKind::ServicePrincipal, name))
 }
 
 /// Returns a page of service principals, ordered by name.
@@ -178,8 +182,8 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<ServicePrincipal>, String), Error> {
-    let list = List { method: "ListServicePrincipals", filter: &[], order: "name" };
-    let page = ctx.page::<String>(list, size, token)?;
+    let list = ListKey { method: "ListServicePrincipals", filter: &[], order: "name" };
+    let page = ctx.page_request::<String>(list, size, token)?;
     let mut conn = ctx.db().read().await?;
     let after = page.after().map(String::as_str);
     let rows = store::page(&mut conn, after, page.limit()).await?;
@@ -190,33 +194,33 @@ pub async fn list(
 pub async fn update(
     ctx: &Ctx,
     name: &str,
-    change: Change,
+    change: ServicePrincipalUpdate,
     given_etag: &str,
 ) -> Result<ServicePrincipal, Error> {
     let now = ctx.now();
     if let Some(role) = change.role {
-        ctx.not_above(role)?;
-        ctx.detail("role", role.as_str());
+        ctx.check_role_not_above(role)?;
+        ctx.add_audit_detail("role", role.as_str());
     }
     if let Some(expires_at) = change.expires_at {
-        check_end(now, expires_at)?;
-        ctx.detail("expires_at", expires_at.map(|at| at.to_string()));
+        check_expiry(now, expires_at)?;
+        ctx.add_audit_detail("expires_at", expires_at.map(|at| at.to_string()));
     }
     let updated = ctx
         .transaction(async |tx| {
-            effect::turn_of_global_admin(ctx, tx).await?;
-            let mut principal = found(ctx, tx, name, given_etag).await?;
+            effect::lock_as_global_admin(ctx, tx).await?;
+            let mut principal = find_for_change(ctx, tx, name, given_etag).await?;
             let (id, version) = (principal.id, principal.version);
             principal.role = change.role.unwrap_or(principal.role);
             principal.expires_at = change.expires_at.unwrap_or(principal.expires_at);
             principal.version += 1;
             if !store::update(tx, id, version, principal.role, principal.expires_at).await? {
-                return Err(Error::conflict(Kind::ServicePrincipal, name));
+                return Err(Error::conflict(ResourceKind::ServicePrincipal, name));
             }
             let payload =
                 json!({ "service_principal": principal.name, "role": principal.role.as_str() });
-            tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_UPDATED, payload)).await?;
-            tx.access_changed(Subject::ServicePrincipal(id)).await?;
+            tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_UPDATED, payload)).await?;
+            tx.log_access_change(AccessSubject::ServicePrincipal(id)).await?;
             Ok(principal)
         })
         .await?;
@@ -241,25 +245,25 @@ pub async fn rotate(
     given_etag: &str,
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
-    ctx.detail("overlap_seconds", overlap.as_secs());
+    ctx.add_audit_detail("overlap_seconds", overlap.as_secs());
     ctx.admit_credential()?;
     let key = new_key()?;
-    let new = store::Replacement {
+    let new = store::KeyReplacement {
         key_hash: &key.hash,
         key_prefix: &key.prefix,
         previous_ends_at: (!overlap.is_zero()).then(|| now.plus(overlap)),
     };
     let rotated = ctx
         .transaction(async |tx| {
-            effect::turn_of_global_admin(ctx, tx).await?;
-            let found = found(ctx, tx, name, given_etag).await?;
+            effect::lock_as_global_admin(ctx, tx).await?;
+            let found = find_for_change(ctx, tx, name, given_etag).await?;
             if !store::set_key(tx, found.id, found.version, &new).await? {
-                return Err(Error::conflict(Kind::ServicePrincipal, name));
+                return Err(Error::conflict(ResourceKind::ServicePrincipal, name));
             }
             let payload = json!({ "service_principal": found.name });
-            tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_ROTATED, payload)).await?;
-            tx.access_changed(Subject::ServicePrincipal(found.id)).await?;
-            let missing = || Error::missing(Kind::ServicePrincipal, name);
+            tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_ROTATED, payload)).await?;
+            tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await?;
+            let missing = || Error::not_found(ResourceKind::ServicePrincipal, name);
             store::by_name(tx, name).await?.ok_or_else(missing)
         })
         .await?;
@@ -269,14 +273,14 @@ pub async fn rotate(
 /// Deletes a service principal with its roles on gateways.
 pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error> {
     ctx.transaction(async |tx| {
-        effect::turn_of_global_admin(ctx, tx).await?;
-        let found = found(ctx, tx, name, given_etag).await?;
+        effect::lock_as_global_admin(ctx, tx).await?;
+        let found = find_for_change(ctx, tx, name, given_etag).await?;
         if !store::delete(tx, found.id, found.version).await? {
-            return Err(Error::conflict(Kind::ServicePrincipal, name));
+            return Err(Error::conflict(ResourceKind::ServicePrincipal, name));
         }
         let payload = json!({ "service_principal": found.name });
-        tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_DELETED, payload)).await?;
-        tx.access_changed(Subject::ServicePrincipal(found.id)).await
+        tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_DELETED, payload)).await?;
+        tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await
     })
     .await?;
     Ok(())

@@ -7,9 +7,9 @@ use serde_json::json;
 use super::domain::{add, new_key};
 use super::store;
 use crate::ctx::Ctx;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ResourceKind};
 use crate::feed;
-use crate::outbox::Subject;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::role::Role;
 
@@ -17,18 +17,18 @@ use crate::role::Role;
 const NO_KEY: &str = "none";
 
 /// Creates the service principal of a rule, or updates its role to that of the rule.
-pub async fn provide(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
-    match provided(ctx, name, role).await {
+pub async fn ensure(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
+    match ensure_once(ctx, name, role).await {
         // A concurrent call has just created it.
-        Err(Error::Exists { .. }) => provided(ctx, name, role).await,
+        Err(Error::AlreadyExists { .. }) => ensure_once(ctx, name, role).await,
         provided => provided,
     }
 }
 
-async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
+async fn ensure_once(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
     let now = ctx.now();
     let hash = new_key()?.hash;
-    let new = store::New {
+    let new = store::NewServicePrincipal {
         name,
         key_hash: &hash,
         key_prefix: NO_KEY,
@@ -44,15 +44,15 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
                 Some(found) if found.role != role => {
                     let (id, version) = (found.id, found.version);
                     if !store::update(tx, id, version, role, found.expires_at).await? {
-                        return Err(Error::conflict(Kind::ServicePrincipal, name));
+                        return Err(Error::conflict(ResourceKind::ServicePrincipal, name));
                     }
                     (id, event_types::SERVICE_PRINCIPAL_UPDATED)
                 }
                 Some(_) => return Ok(false),
             };
             let payload = json!({ "service_principal": name, "role": role.as_str() });
-            tx.emit(ctx.event(what, payload)).await?;
-            tx.access_changed(Subject::ServicePrincipal(id)).await?;
+            tx.emit(ctx.new_event(what, payload)).await?;
+            tx.log_access_change(AccessSubject::ServicePrincipal(id)).await?;
             Ok(true)
         })
         .await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Change, ServicePrincipal};
+use super::domain::{self, ServicePrincipal, ServicePrincipalUpdate};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::UserId;
@@ -15,7 +15,7 @@ use crate::pb::v1 as pb;
 use crate::pb::v1::service_principal_service_server::{
     ServicePrincipalService, ServicePrincipalServiceServer,
 };
-use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::call::{Reply, handle_read, handle_write};
 use crate::rpc::wire;
 
 /// The `ServicePrincipalService` implementation.
@@ -35,11 +35,11 @@ impl ServicePrincipalService for ServicePrincipals {
         &self,
         request: Request<pb::CreateServicePrincipalRequest>,
     ) -> Reply<pb::CreateServicePrincipalResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let name = Name::parse("name", &req.name)?;
-            let role = wire::role("role", req.role)?;
+            let role = wire::parse_role("role", req.role)?;
             let expires_at =
-                req.expire_time.map(|at| wire::parse_time("expire_time", at)).transpose()?;
+                req.expire_time.map(|at| wire::parse_timestamp("expire_time", at)).transpose()?;
             let (created, key) = domain::create(&ctx, &name, role, expires_at).await?;
             Ok(pb::CreateServicePrincipalResponse {
                 service_principal: Some(created.into()),
@@ -53,10 +53,12 @@ impl ServicePrincipalService for ServicePrincipals {
         &self,
         request: Request<pb::GetServicePrincipalRequest>,
     ) -> Reply<pb::GetServicePrincipalResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let found =
-                domain::get(ctx, &names::asked("service_principal", req.service_principal)?)
-                    .await?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let found = domain::get(
+                ctx,
+                &names::check_lookup_name("service_principal", req.service_principal)?,
+            )
+            .await?;
             Ok(pb::GetServicePrincipalResponse { service_principal: Some(found.into()) })
         })
         .await
@@ -66,7 +68,7 @@ impl ServicePrincipalService for ServicePrincipals {
         &self,
         request: Request<pb::ListServicePrincipalsRequest>,
     ) -> Reply<pb::ListServicePrincipalsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let (page, next_page_token) = domain::list(ctx, size, &req.page_token).await?;
             let service_principals = page.into_iter().map(Into::into).collect();
@@ -79,9 +81,11 @@ impl ServicePrincipalService for ServicePrincipals {
         &self,
         request: Request<pb::UpdateServicePrincipalRequest>,
     ) -> Reply<pb::UpdateServicePrincipalResponse> {
-        call_write(&self.0, request, async move |ctx, mut req| {
-            let name =
-                names::asked("service_principal", std::mem::take(&mut req.service_principal))?;
+        handle_write(&self.0, request, async move |ctx, mut req| {
+            let name = names::check_lookup_name(
+                "service_principal",
+                std::mem::take(&mut req.service_principal),
+            )?;
             let given_etag = std::mem::take(&mut req.etag);
             let updated = domain::update(&ctx, &name, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateServicePrincipalResponse { service_principal: Some(updated.into()) })
@@ -93,9 +97,9 @@ impl ServicePrincipalService for ServicePrincipals {
         &self,
         request: Request<pb::RotateServicePrincipalRequest>,
     ) -> Reply<pb::RotateServicePrincipalResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("service_principal", req.service_principal)?;
-            let overlap = wire::parse_span("overlap", req.overlap.unwrap_or_default())?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = names::check_lookup_name("service_principal", req.service_principal)?;
+            let overlap = wire::parse_duration("overlap", req.overlap.unwrap_or_default())?;
             let overlap = domain::overlap("overlap", overlap)?;
             let (rotated, key) = domain::rotate(&ctx, &name, overlap, &req.etag).await?;
             Ok(pb::RotateServicePrincipalResponse {
@@ -110,8 +114,8 @@ impl ServicePrincipalService for ServicePrincipals {
         &self,
         request: Request<pb::DeleteServicePrincipalRequest>,
     ) -> Reply<pb::DeleteServicePrincipalResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("service_principal", req.service_principal)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = names::check_lookup_name("service_principal", req.service_principal)?;
             domain::delete(&ctx, &name, &req.etag).await?;
             Ok(pb::DeleteServicePrincipalResponse {})
         })
@@ -119,19 +123,19 @@ impl ServicePrincipalService for ServicePrincipals {
     }
 }
 
-impl TryFrom<pb::UpdateServicePrincipalRequest> for Change {
+impl TryFrom<pb::UpdateServicePrincipalRequest> for ServicePrincipalUpdate {
     type Error = Error;
 
     fn try_from(req: pb::UpdateServicePrincipalRequest) -> Result<Self, Error> {
         let mut change = Self::default();
-        for path in wire::paths(req.update_mask)? {
+        for path in wire::mask_paths(req.update_mask)? {
             match path.as_str() {
-                "role" => change.role = Some(wire::role("role", req.role)?),
+                "role" => change.role = Some(wire::parse_role("role", req.role)?),
                 "expire_time" => {
-                    let at = req.expire_time.map(|at| wire::parse_time("expire_time", at));
+                    let at = req.expire_time.map(|at| wire::parse_timestamp("expire_time", at));
                     change.expires_at = Some(at.transpose()?);
                 }
-                other => return Err(wire::unchangeable(other)),
+                other => return Err(wire::unchangeable_path(other)),
             }
         }
         Ok(change)
@@ -146,11 +150,11 @@ impl From<ServicePrincipal> for pb::ServicePrincipal {
             role: pb::Role::from(found.role).into(),
             key_prefix: found.key_prefix,
             created_by: found.created_by.map(UserId::get).unwrap_or_default(),
-            create_time: Some(wire::time(found.created_at)),
-            last_used_time: found.last_used.map(wire::time),
-            expire_time: found.expires_at.map(wire::time),
-            etag: etag::of(found.version),
-            previous_key_expire_time: found.previous_ends_at.map(wire::time),
+            create_time: Some(wire::to_timestamp(found.created_at)),
+            last_used_time: found.last_used.map(wire::to_timestamp),
+            expire_time: found.expires_at.map(wire::to_timestamp),
+            etag: etag::from_version(found.version),
+            previous_key_expire_time: found.previous_ends_at.map(wire::to_timestamp),
         }
     }
 }

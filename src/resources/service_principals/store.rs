@@ -9,12 +9,12 @@ use crate::db::schema::service_principals;
 use crate::db::types::{ServicePrincipalId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::role;
+use crate::feed::store::parse_role;
 use crate::role::Role;
 
 /// Advisory lock on PostgreSQL that serializes creation, so that the number of service principals stays within the
 /// limit.
-const NUMBER_LOCK: i64 = 0x5348_4f52_4553_504e;
+const COUNT_LOCK: i64 = 0x5348_4f52_4553_504e;
 
 /// A row without the hash of the key.
 #[derive(Queryable, Selectable)]
@@ -39,7 +39,7 @@ impl TryFrom<Row> for ServicePrincipal {
         Ok(Self {
             id: row.id.into(),
             name: row.name,
-            role: role(&row.role)?,
+            role: parse_role(&row.role)?,
             key_prefix: row.key_prefix.unwrap_or_default(),
             created_by: row.created_by.map(Into::into),
             created_at: row.created_at,
@@ -53,7 +53,7 @@ impl TryFrom<Row> for ServicePrincipal {
 
 /// A service principal to store.
 #[derive(Debug)]
-pub struct New<'a> {
+pub struct NewServicePrincipal<'a> {
     /// Unique name.
     pub name: &'a str,
     /// SHA-256 of the key, 64 hexadecimal digits.
@@ -71,7 +71,10 @@ pub struct New<'a> {
 }
 
 /// Stores a new service principal. Returns `Exists` if the name is in use.
-pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<ServicePrincipal, Error> {
+pub async fn insert(
+    conn: &mut Conn,
+    new: &NewServicePrincipal<'_>,
+) -> Result<ServicePrincipal, Error> {
     use service_principals as t;
     let row = (
         t::name.eq(new.name),
@@ -87,7 +90,7 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<ServicePrincipal, 
         .returning(Row::as_returning())
         .get_result(c)
         .await);
-    stored.map_err(|error| crate::db::error::about(error.into(), new.name))?.try_into()
+    stored.map_err(|error| crate::db::error::with_name(error.into(), new.name))?.try_into()
 }
 
 /// Returns a service principal by name.
@@ -122,8 +125,8 @@ pub async fn page(
 }
 
 /// Takes the lock for creating a service principal, until the end of the transaction.
-pub async fn lock_number(conn: &mut Conn) -> Result<(), Error> {
-    conn.serialise(NUMBER_LOCK).await
+pub async fn lock_count(conn: &mut Conn) -> Result<(), Error> {
+    conn.advisory_lock(COUNT_LOCK).await
 }
 
 /// Returns the number of service principals.
@@ -148,7 +151,7 @@ pub async fn update(
 
 /// A new key that replaces the present one.
 #[derive(Debug)]
-pub struct Replacement<'a> {
+pub struct KeyReplacement<'a> {
     /// SHA-256 of the key, 64 hexadecimal digits.
     pub key_hash: &'a str,
     /// First 12 characters of the key.
@@ -163,7 +166,7 @@ pub async fn set_key(
     conn: &mut Conn,
     id: ServicePrincipalId,
     version: i64,
-    new: &Replacement<'_>,
+    new: &KeyReplacement<'_>,
 ) -> Result<bool, Error> {
     use service_principals as t;
     let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));

@@ -17,16 +17,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::access::authn::token::Grant;
+use crate::access::authn::token::TokenGrant;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, List, Tx};
+use crate::ctx::{Ctx, ListKey, Tx};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::{GatewayId, SessionId, UserId};
-use crate::error::{Error, Kind, Reason};
-use crate::outbox::Subject;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
@@ -34,7 +34,7 @@ use crate::secret::Secret;
 use crate::words;
 
 /// Lifetime of a family of refresh tokens.
-pub const FAMILY: Duration = Duration::from_hours(30 * 24);
+pub const FAMILY_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// Maximum number of live sessions per user.
 pub const SESSIONS_MAX: i64 = 32;
 
@@ -88,7 +88,7 @@ pub struct Session {
 
 /// A session as shown to its owner.
 #[derive(Debug)]
-pub struct Shown {
+pub struct SessionInfo {
     /// Id.
     pub id: SessionId,
     /// How it was started.
@@ -118,28 +118,28 @@ impl RefreshToken {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         let (family, secret) = bytes.split_first_chunk()?;
-        Some(Self::of(*family, secret.try_into().ok()?))
+        Some(Self::from_parts(*family, secret.try_into().ok()?))
     }
 
-    fn of(family: [u8; FAMILY_BYTES], secret: [u8; SECRET_BYTES]) -> Self {
+    fn from_parts(family: [u8; FAMILY_BYTES], secret: [u8; SECRET_BYTES]) -> Self {
         let hash = |part: &[u8]| hex(&Sha256::digest(part));
         Self { family, family_hash: hash(&family), refresh_hash: hash(&secret) }
     }
 }
 
 /// The live family of a refresh token.
-pub struct Family {
+pub struct TokenFamily {
     pub(super) id: SessionId,
-    pub(super) new: NewSession,
+    pub(super) session: NewSession,
     pub(super) expires_at: Timestamp,
     pub(super) email: String,
 }
 
-impl Family {
+impl TokenFamily {
     /// Returns the user.
     #[must_use]
     pub fn user(&self) -> UserId {
-        self.new.user
+        self.session.user
     }
 
     /// Returns the e-mail address of the user.
@@ -151,7 +151,7 @@ impl Family {
     /// Returns the only gateway that its tokens are valid for; `None` for all.
     #[must_use]
     pub fn gateway(&self) -> Option<GatewayId> {
-        self.new.gateway
+        self.session.gateway
     }
 }
 
@@ -162,15 +162,15 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     let (mut family, mut secret) = ([0; FAMILY_BYTES], [0; SECRET_BYTES]);
     fill_random(&mut family)?;
     fill_random(&mut secret)?;
-    let stored = RefreshToken::of(family, secret);
-    let expires_at = now.plus(FAMILY);
+    let stored = RefreshToken::from_parts(family, secret);
+    let expires_at = now.plus(FAMILY_LIFETIME);
     let client_ip = ctx.client_ip().map(|ip| ip.to_string());
     let id = ctx
-        // Uses `record`: after a change of the password, the session of this very call has ended. The account is
+        // Uses `record_change`: after a change of the password, the session of this very call has ended. The account is
         // checked under its row lock.
-        .record(async |tx| {
-            may_log_in(tx, new).await?;
-            let row = store::New {
+        .record_change(async |tx| {
+            check_can_log_in(tx, new).await?;
+            let row = store::NewSessionRow {
                 session: new,
                 family_hash: &stored.family_hash,
                 refresh_hash: &stored.refresh_hash,
@@ -179,29 +179,29 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
                 expires_at,
             };
             let id = store::insert(tx, &row).await?;
-            let ended = store::end_beyond(tx, new.user, SESSIONS_MAX, now).await?;
+            let ended = store::end_oldest(tx, new.user, SESSIONS_MAX, now).await?;
             let payload =
                 json!({ "session": id.get(), "kind": new.kind.as_str(), "user": &*ctx.actor() });
-            tx.emit(ctx.event(event_types::SESSION_STARTED, payload)).await?;
+            tx.emit(ctx.new_event(event_types::SESSION_STARTED, payload)).await?;
             if ended > 0 {
-                tx.access_changed(Subject::User(new.user)).await?;
+                tx.log_access_change(AccessSubject::User(new.user)).await?;
             }
             Ok(id)
         })
         .await?;
-    ctx.detail("session", id.get());
-    tokens(ctx.app(), id, new, expires_at, &family, &secret)
+    ctx.add_audit_detail("session", id.get());
+    issue_tokens(ctx.app(), id, new, expires_at, &family, &secret)
 }
 
 /// Returns the family of a refresh token; `None` if it does not exist or has ended, or if its user can no longer log
 /// in.
-pub async fn family(app: &App, token: &RefreshToken) -> Result<Option<Family>, Error> {
+pub async fn find_family(app: &App, token: &RefreshToken) -> Result<Option<TokenFamily>, Error> {
     let mut conn = app.db.read().await?;
-    store::family(&mut conn, &token.family_hash, app.clock.now()).await
+    store::find_family(&mut conn, &token.family_hash, app.clock.now()).await
 }
 
 /// A live session, with the properties needed to derive another one.
-pub struct Live {
+pub struct LiveSession {
     /// E-mail address of the user.
     pub email: String,
     /// Version of the password that the session depends on.
@@ -211,46 +211,54 @@ pub struct Live {
 }
 
 /// Returns a live session of a user; `None` if it has ended.
-pub async fn live(app: &App, user: UserId, id: SessionId) -> Result<Option<Live>, Error> {
+pub async fn find_live(
+    app: &App,
+    user: UserId,
+    id: SessionId,
+) -> Result<Option<LiveSession>, Error> {
     let mut conn = app.db.read().await?;
-    store::live(&mut conn, user, id, app.clock.now()).await
+    store::find_live(&mut conn, user, id, app.clock.now()).await
 }
 
 /// Exchanges a refresh token for the next one and a session token.
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` if the token was used before: then there is a copy of it, and the whole family ends.
-pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<Session, Error> {
-    ctx.app().credential_limit.admit(PrincipalId::User(found.new.user))?;
+pub async fn rotate(
+    ctx: &Ctx,
+    found: &TokenFamily,
+    before: &RefreshToken,
+) -> Result<Session, Error> {
+    ctx.app().credential_limit.admit(PrincipalId::User(found.session.user))?;
     let now = ctx.now();
     let mut secret = [0; SECRET_BYTES];
     fill_random(&mut secret)?;
-    let after = RefreshToken::of(before.family, secret);
+    let after = RefreshToken::from_parts(before.family, secret);
     let fresh = ctx
         .transaction(async |tx| {
-            may_log_in(tx, &found.new).await?;
+            check_can_log_in(tx, &found.session).await?;
             let (before, after) = (&before.refresh_hash, &after.refresh_hash);
-            if store::swap(tx, found.id, before, after, now).await? {
+            if store::replace_refresh_token(tx, found.id, before, after, now).await? {
                 return Ok(true);
             }
             let payload = json!({ "session": found.id.get(), "user": found.email });
-            tx.emit(ctx.event(event_types::SESSION_REUSED, payload)).await?;
-            end(tx, found.new.user, found.id, now).await?;
+            tx.emit(ctx.new_event(event_types::SESSION_REUSED, payload)).await?;
+            end(tx, found.session.user, found.id, now).await?;
             Ok(false)
         })
         .await?;
-    ctx.detail("session", found.id.get());
+    ctx.add_audit_detail("session", found.id.get());
     if !fresh {
-        ctx.detail("reused", true);
+        ctx.add_audit_detail("reused", true);
         return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
     }
-    tokens(ctx.app(), found.id, &found.new, found.expires_at, &before.family, &secret)
+    issue_tokens(ctx.app(), found.id, &found.session, found.expires_at, &before.family, &secret)
 }
 
 /// Checks again, in the transaction of a session, that its user can log in: the password or token was checked before
 /// the audit entry was stored.
-async fn may_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error> {
-    if store::hold_user(conn, new.user, new.password_version).await? {
+async fn check_can_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error> {
+    if store::lock_user(conn, new.user, new.password_version).await? {
         return Ok(());
     }
     Err(Error::Unauthenticated { reason: Reason::CredentialInvalid })
@@ -259,12 +267,12 @@ async fn may_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error> {
 async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
     let ended = store::end(tx, user, id, now).await?;
     if ended {
-        tx.access_changed(Subject::User(user)).await?;
+        tx.log_access_change(AccessSubject::User(user)).await?;
     }
     Ok(ended)
 }
 
-fn tokens(
+fn issue_tokens(
     app: &App,
     id: SessionId,
     new: &NewSession,
@@ -277,7 +285,7 @@ fn tokens(
     // Truncated to whole seconds, the resolution of the token.
     let ends = now.plus(app.config.auth.session()).min(family_ends);
     let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
-    let token = app.authn.tokens.issue(&Grant {
+    let token = app.authn.tokens.issue(&TokenGrant {
         principal,
         version: new.password_version,
         session: Some(id),
@@ -302,10 +310,10 @@ pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error>
     let now = ctx.now();
     ctx.transaction(async |tx| {
         if !end(tx, user, id, now).await? {
-            return Err(Error::missing(Kind::Session, id));
+            return Err(Error::not_found(ResourceKind::Session, id));
         }
         let payload = json!({ "session": id.get(), "user": user.get() });
-        tx.emit(ctx.event(event_types::SESSION_REVOKED, payload)).await
+        tx.emit(ctx.new_event(event_types::SESSION_REVOKED, payload)).await
     })
     .await?;
     Ok(())
@@ -333,10 +341,10 @@ pub async fn list(
     user: UserId,
     size: PageSize,
     token: &str,
-) -> Result<(Vec<Shown>, String), Error> {
+) -> Result<(Vec<SessionInfo>, String), Error> {
     let filter = user.get().to_string();
-    let list = List { method: "ListSessions", filter: filter.as_bytes(), order: "id desc" };
-    let page = ctx.page::<i64>(list, size, token)?;
+    let list = ListKey { method: "ListSessions", filter: filter.as_bytes(), order: "id desc" };
+    let page = ctx.page_request::<i64>(list, size, token)?;
     let after = page.after().copied().map(SessionId);
     let mut conn = ctx.db().read().await?;
     let found = store::page(&mut conn, user, after, ctx.now(), page.limit()).await?;

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Family, Live, NewSession, SessionKind, Shown};
+use super::{LiveSession, NewSession, SessionInfo, SessionKind, TokenFamily};
 use crate::clock::Timestamp;
 use crate::db::schema::{gateways, sessions, users};
 use crate::db::types::{GatewayId, SessionId, UserId};
@@ -12,7 +12,7 @@ use crate::delete_first;
 use crate::error::Error;
 
 /// A session to store.
-pub struct New<'a> {
+pub struct NewSessionRow<'a> {
     /// Session.
     pub session: &'a NewSession,
     /// SHA-256 of the family part of its refresh tokens.
@@ -29,7 +29,7 @@ pub struct New<'a> {
 
 /// Locks the row of a user until the transaction ends, and returns whether the user is active and still has this
 /// password version. A concurrent change of either waits for the new session and then ends it with the others.
-pub async fn hold_user(
+pub async fn lock_user(
     conn: &mut Conn,
     user: UserId,
     password_version: i64,
@@ -47,7 +47,7 @@ pub async fn hold_user(
 }
 
 /// Stores a new session.
-pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<SessionId, Error> {
+pub async fn insert(conn: &mut Conn, new: &NewSessionRow<'_>) -> Result<SessionId, Error> {
     use sessions as t;
     let row = (
         t::user_id.eq(new.session.user.get()),
@@ -72,7 +72,7 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<SessionId, Error> 
 
 /// Ends all live sessions of a user except the `keep` most recently refreshed ones. Returns the number of ended
 /// sessions.
-pub async fn end_beyond(
+pub async fn end_oldest(
     conn: &mut Conn,
     user: UserId,
     keep: i64,
@@ -100,11 +100,11 @@ pub async fn end_beyond(
 type FamilyRow = (i64, i64, SessionKind, Option<i64>, i64, Timestamp, Timestamp, String);
 
 /// Returns the live family of a hash, if its user is active and the password version is unchanged.
-pub async fn family(
+pub async fn find_family(
     conn: &mut Conn,
     family_hash: &str,
     now: Timestamp,
-) -> Result<Option<Family>, Error> {
+) -> Result<Option<TokenFamily>, Error> {
     use sessions as t;
     let row: Option<FamilyRow> = on_conn!(conn, |c| t::table
         .inner_join(users::table)
@@ -136,18 +136,18 @@ pub async fn family(
     ): FamilyRow| {
         let (user, gateway) = (UserId(user), gateway.map(GatewayId));
         let new = NewSession { user, password_version, kind, gateway, authenticated_at };
-        Family { id: SessionId(id), new, expires_at, email }
+        TokenFamily { id: SessionId(id), session: new, expires_at, email }
     };
     Ok(row.map(family))
 }
 
 /// Returns a live session of a user, if the user is active and the password version is unchanged.
-pub async fn live(
+pub async fn find_live(
     conn: &mut Conn,
     user: UserId,
     id: SessionId,
     now: Timestamp,
-) -> Result<Option<Live>, Error> {
+) -> Result<Option<LiveSession>, Error> {
     use sessions as t;
     let row: Option<(String, i64, Timestamp)> = on_conn!(conn, |c| t::table
         .inner_join(users::table)
@@ -158,7 +158,7 @@ pub async fn live(
         .first(c)
         .await
         .optional())?;
-    let live = |(email, password_version, authenticated_at)| Live {
+    let live = |(email, password_version, authenticated_at)| LiveSession {
         email,
         password_version,
         authenticated_at,
@@ -168,7 +168,7 @@ pub async fn live(
 
 /// Replaces the refresh token if `before` is the current one and the session is not revoked. Returns whether it was
 /// replaced.
-pub async fn swap(
+pub async fn replace_refresh_token(
     conn: &mut Conn,
     id: SessionId,
     before: &str,
@@ -215,7 +215,8 @@ pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<us
     Ok(ended)
 }
 
-type ShownRow = (i64, SessionKind, Option<String>, Option<String>, Timestamp, Timestamp, Timestamp);
+type SessionInfoRow =
+    (i64, SessionKind, Option<String>, Option<String>, Timestamp, Timestamp, Timestamp);
 
 /// Returns a page of a user's live sessions, newest first, after a cursor.
 pub async fn page(
@@ -224,9 +225,9 @@ pub async fn page(
     after: Option<SessionId>,
     now: Timestamp,
     limit: i64,
-) -> Result<Vec<Shown>, Error> {
+) -> Result<Vec<SessionInfo>, Error> {
     use sessions as t;
-    let rows: Vec<ShownRow> = on_conn!(conn, |c| {
+    let rows: Vec<SessionInfoRow> = on_conn!(conn, |c| {
         let mut query = t::table
             .inner_join(users::table)
             .left_join(gateways::table)
@@ -251,15 +252,15 @@ pub async fn page(
         query.load(c).await
     })?;
     let shown =
-        |(id, kind, gateway, client_ip, authenticated_at, refreshed_at, expires_at): ShownRow| {
+        |(id, kind, gateway, client_ip, authenticated_at, refreshed_at, expires_at): SessionInfoRow| {
             let id = SessionId(id);
-            Shown { id, kind, gateway, client_ip, authenticated_at, refreshed_at, expires_at }
+            SessionInfo { id, kind, gateway, client_ip, authenticated_at, refreshed_at, expires_at }
         };
     Ok(rows.into_iter().map(shown).collect())
 }
 
 /// Deletes sessions that ended before `before`. Returns their number.
-pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
+pub async fn delete_ended(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use sessions as t;
     let ended = t::expires_at.lt(before).or(t::revoked_at.lt(before));
     Ok(delete_first!(conn, t, ended, t::id, limit)?)

@@ -5,7 +5,7 @@
 //! principals only, is not restricted.
 //!
 //! Invariants
-//! - [`lock`] comes first in each transaction that can remove an admin, and [`must_remain`] after its change:
+//! - [`lock`] comes first in each transaction that can remove an admin, and [`require_remaining`] after its change:
 //!   concurrent transactions are serialized, and the second counts the admins that the first has left.
 
 use super::store;
@@ -16,19 +16,19 @@ use crate::resources::access_bindings::effect;
 /// Proof that the transaction holds the lock, with the state before its change.
 #[derive(Debug)]
 #[must_use = "after the change it goes to `must_remain`"]
-pub struct Locked {
+pub struct AdminsLock {
     any_before: bool,
 }
 
 /// Takes the lock for changes of admins. Must come first in the transaction: data that was read before it may be stale.
-pub async fn lock(conn: &mut Conn) -> Result<Locked, Error> {
-    effect::turn(conn).await?;
-    Ok(Locked { any_before: store::any_active_admin(conn).await? })
+pub async fn lock(conn: &mut Conn) -> Result<AdminsLock, Error> {
+    effect::lock(conn).await?;
+    Ok(AdminsLock { any_before: store::has_active_admin(conn).await? })
 }
 
 /// Rejects a change that has removed the last active admin.
-pub async fn must_remain(conn: &mut Conn, locked: Locked) -> Result<(), Error> {
-    if !locked.any_before || store::any_active_admin(conn).await? {
+pub async fn require_remaining(conn: &mut Conn, locked: AdminsLock) -> Result<(), Error> {
+    if !locked.any_before || store::has_active_admin(conn).await? {
         return Ok(());
     }
     Err(Error::refused(Reason::LastAdmin, "the last active admin must stay"))

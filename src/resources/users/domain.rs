@@ -5,14 +5,14 @@ use std::fmt;
 use serde_json::json;
 
 use super::{admins, store};
-use crate::access::authn::password::Hasher;
+use crate::access::authn::password::PasswordHasher;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, List};
+use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::UserId;
-use crate::error::{Error, Kind, Reason};
-use crate::outbox::Subject;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::sessions;
 use crate::role::Role;
@@ -56,14 +56,14 @@ impl Email {
 
 /// A user as named in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum UserRef {
     /// By id.
     Id(UserId),
     /// By e-mail address.
     Email(Email),
 }
 
-impl Named {
+impl UserRef {
     /// Parses an id or an e-mail address: only an address contains an `@`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         if text.contains('@') {
@@ -76,12 +76,12 @@ impl Named {
 
     /// Returns the error for a user that does not exist.
     #[must_use]
-    pub fn missing(&self) -> Error {
-        Error::missing(Kind::User, self)
+    pub fn missing_error(&self) -> Error {
+        Error::not_found(ResourceKind::User, self)
     }
 }
 
-impl fmt::Display for Named {
+impl fmt::Display for UserRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => write!(f, "{id}"),
@@ -129,12 +129,12 @@ pub struct Filter {
 }
 
 /// Returns a user; can be used in a transaction.
-pub async fn find(conn: &mut Conn, named: &Named) -> Result<User, Error> {
-    store::find(conn, named).await?.ok_or_else(|| named.missing())
+pub async fn find(conn: &mut Conn, named: &UserRef) -> Result<User, Error> {
+    store::find(conn, named).await?.ok_or_else(|| named.missing_error())
 }
 
 /// Returns a user.
-pub async fn get(ctx: &Ctx, named: &Named) -> Result<User, Error> {
+pub async fn get(ctx: &Ctx, named: &UserRef) -> Result<User, Error> {
     find(&mut ctx.db().read().await?, named).await
 }
 
@@ -146,8 +146,8 @@ pub async fn list(
     token: &str,
 ) -> Result<(Vec<User>, String), Error> {
     let question = format!("{filter:?}");
-    let list = List { method: "ListUsers", filter: question.as_bytes(), order: "email" };
-    let page = ctx.page::<String>(list, size, token)?;
+    let list = ListKey { method: "ListUsers", filter: question.as_bytes(), order: "email" };
+    let page = ctx.page_request::<String>(list, size, token)?;
     let after = page.after().map(String::as_str);
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, filter, after, page.limit()).await?;
@@ -155,14 +155,16 @@ pub async fn list(
 }
 
 /// Returns the id of the user with an e-mail address.
-pub async fn id_of(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
-    let found = store::account(conn, email.as_str()).await?;
-    found.map(|account| account.id).ok_or_else(|| Error::missing(Kind::User, email.as_str()))
+pub async fn id_by_email(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
+    let found = store::account_by_email(conn, email.as_str()).await?;
+    found
+        .map(|account| account.id)
+        .ok_or_else(|| Error::not_found(ResourceKind::User, email.as_str()))
 }
 
 /// Returns an error if there are more than `most` users after an insert. Must be called under the lock of `admins`, so
 /// that concurrent inserts count each other.
-pub async fn within(conn: &mut Conn, most: i64) -> Result<(), Error> {
+pub async fn check_count(conn: &mut Conn, most: i64) -> Result<(), Error> {
     if store::count(conn).await? <= most {
         return Ok(());
     }
@@ -176,17 +178,17 @@ pub async fn create(
     password: Secret,
     role: Role,
 ) -> Result<UserId, Error> {
-    Hasher::check("password", &password)?;
+    PasswordHasher::check("password", &password)?;
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
     let id = ctx
         .transaction(async |tx| {
             let _locked = admins::lock(tx).await?;
             let id = store::insert(tx, email.as_str(), &hash, role, now).await?;
-            within(tx, USERS_MAX).await?;
+            check_count(tx, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            tx.emit(ctx.event(event_types::USER_CREATED, payload)).await?;
-            tx.access_added(Subject::User(id)).await?;
+            tx.emit(ctx.new_event(event_types::USER_CREATED, payload)).await?;
+            tx.log_access_addition(AccessSubject::User(id)).await?;
             Ok(id)
         })
         .await?;
@@ -195,9 +197,13 @@ pub async fn create(
 
 /// Sets the password of a user for an operator with direct access to the database. Does not require the current
 /// password.
-pub async fn put_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
-    let found = store::account(&mut ctx.db().read().await?, email.as_str()).await?;
-    let account = found.ok_or_else(|| Error::missing(Kind::User, email.as_str()))?;
+pub async fn set_password_by_operator(
+    ctx: &Ctx,
+    email: &Email,
+    password: Secret,
+) -> Result<(), Error> {
+    let found = store::account_by_email(&mut ctx.db().read().await?, email.as_str()).await?;
+    let account = found.ok_or_else(|| Error::not_found(ResourceKind::User, email.as_str()))?;
     set_password(ctx, account.id, account.password_version, password).await?;
     Ok(())
 }
@@ -213,17 +219,17 @@ pub async fn set_password(
     instead_of: i64,
     password: Secret,
 ) -> Result<i64, Error> {
-    Hasher::check("password", &password)?;
+    PasswordHasher::check("password", &password)?;
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
     let version = ctx
         .transaction(async |tx| {
             let version = store::set_password(tx, user, instead_of, &hash).await?;
-            let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
+            let version = version.ok_or_else(|| Error::conflict(ResourceKind::User, user))?;
             sessions::end_all(tx, user, now).await?;
             let payload = json!({ "user": user.get() });
-            tx.emit(ctx.event(event_types::USER_PASSWORD_SET, payload)).await?;
-            tx.access_changed(Subject::User(user)).await?;
+            tx.emit(ctx.new_event(event_types::USER_PASSWORD_SET, payload)).await?;
+            tx.log_access_change(AccessSubject::User(user)).await?;
             Ok(version)
         })
         .await?;
@@ -236,11 +242,11 @@ mod tests {
 
     #[test]
     fn a_user_is_named_by_address_or_id() {
-        assert_eq!(Named::parse("user", "17").unwrap(), Named::Id(UserId(17)));
+        assert_eq!(UserRef::parse("user", "17").unwrap(), UserRef::Id(UserId(17)));
         let ana = Email::parse("email", "ana@example.com").unwrap();
-        assert_eq!(Named::parse("user", "Ana@example.com").unwrap(), Named::Email(ana));
+        assert_eq!(UserRef::parse("user", "Ana@example.com").unwrap(), UserRef::Email(ana));
         for bad in ["", "ana", "@", "1.5", "9223372036854775808", "1 OR 1=1"] {
-            assert!(Named::parse("user", bad).is_err(), "{bad:?}");
+            assert!(UserRef::parse("user", bad).is_err(), "{bad:?}");
         }
     }
 

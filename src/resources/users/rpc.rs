@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::changes::Change;
-use super::domain::{self, Email, Filter, Named, User};
+use super::changes::UserUpdate;
+use super::domain::{self, Email, Filter, User, UserRef};
 use super::{changes, invite};
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::user_service_server::{UserService, UserServiceServer};
-use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::call::{Reply, handle_read, handle_write};
 use crate::rpc::wire;
 
 /// The `UserService` implementation.
@@ -33,9 +33,9 @@ impl UserService for Users {
         &self,
         request: Request<pb::InviteUserRequest>,
     ) -> Reply<pb::InviteUserResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
+        handle_write(&self.0, request, async move |ctx, req| {
             let email = Email::parse("email", &req.email)?;
-            let role = wire::role("role", req.role)?;
+            let role = wire::parse_role("role", req.role)?;
             let (user, token) = invite::invite(&ctx, &email, role).await?;
             Ok(pb::InviteUserResponse {
                 user: Some(user.into()),
@@ -46,8 +46,8 @@ impl UserService for Users {
     }
 
     async fn get_user(&self, request: Request<pb::GetUserRequest>) -> Reply<pb::GetUserResponse> {
-        call(&self.0, request, async |ctx, req| {
-            let found = domain::get(ctx, &Named::parse("user", &req.user)?).await?;
+        handle_read(&self.0, request, async |ctx, req| {
+            let found = domain::get(ctx, &UserRef::parse("user", &req.user)?).await?;
             Ok(pb::GetUserResponse { user: Some(found.into()) })
         })
         .await
@@ -57,7 +57,7 @@ impl UserService for Users {
         &self,
         request: Request<pb::ListUsersRequest>,
     ) -> Reply<pb::ListUsersResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let filter = Filter::try_from(&req)?;
             let (page, next_page_token) = domain::list(ctx, filter, size, &req.page_token).await?;
@@ -71,10 +71,10 @@ impl UserService for Users {
         &self,
         request: Request<pb::UpdateUserRequest>,
     ) -> Reply<pb::UpdateUserResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let named = Named::parse("user", &req.user)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let named = UserRef::parse("user", &req.user)?;
             let etag = req.etag.clone();
-            let updated = changes::update(&ctx, &named, Change::try_from(req)?, &etag).await?;
+            let updated = changes::update(&ctx, &named, UserUpdate::try_from(req)?, &etag).await?;
             Ok(pb::UpdateUserResponse { user: Some(updated.into()) })
         })
         .await
@@ -84,8 +84,8 @@ impl UserService for Users {
         &self,
         request: Request<pb::DeleteUserRequest>,
     ) -> Reply<pb::DeleteUserResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            changes::delete(&ctx, &Named::parse("user", &req.user)?, &req.etag).await?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            changes::delete(&ctx, &UserRef::parse("user", &req.user)?, &req.etag).await?;
             Ok(pb::DeleteUserResponse {})
         })
         .await
@@ -95,8 +95,8 @@ impl UserService for Users {
         &self,
         request: Request<pb::ResendInviteRequest>,
     ) -> Reply<pb::ResendInviteResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let (user, token) = invite::resend(&ctx, &Named::parse("user", &req.user)?).await?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let (user, token) = invite::resend(&ctx, &UserRef::parse("user", &req.user)?).await?;
             Ok(pb::ResendInviteResponse {
                 user: Some(user.into()),
                 invite_token: token.expose().to_owned(),
@@ -109,8 +109,8 @@ impl UserService for Users {
         &self,
         request: Request<pb::ResetPasswordRequest>,
     ) -> Reply<pb::ResetPasswordResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let named = Named::parse("user", &req.user)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let named = UserRef::parse("user", &req.user)?;
             let (user, token) = changes::reset_password(&ctx, &named, &req.etag).await?;
             Ok(pb::ResetPasswordResponse {
                 user: Some(user.into()),
@@ -124,8 +124,8 @@ impl UserService for Users {
         &self,
         request: Request<pb::UnlockUserRequest>,
     ) -> Reply<pb::UnlockUserResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            changes::unlock(&ctx, &Named::parse("user", &req.user)?).await?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            changes::unlock(&ctx, &UserRef::parse("user", &req.user)?).await?;
             Ok(pb::UnlockUserResponse {})
         })
         .await
@@ -135,9 +135,9 @@ impl UserService for Users {
         &self,
         request: Request<pb::ListUserSessionsRequest>,
     ) -> Reply<pb::ListUserSessionsResponse> {
-        call(&self.0, request, async |ctx, req| {
+        handle_read(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
-            let named = Named::parse("user", &req.user)?;
+            let named = UserRef::parse("user", &req.user)?;
             let (page, next_page_token) =
                 changes::list_sessions(ctx, &named, size, &req.page_token).await?;
             let sessions = page.into_iter().map(Into::into).collect();
@@ -150,8 +150,8 @@ impl UserService for Users {
         &self,
         request: Request<pb::RevokeUserSessionsRequest>,
     ) -> Reply<pb::RevokeUserSessionsResponse> {
-        call_write(&self.0, request, async move |ctx, req| {
-            let named = Named::parse("user", &req.user)?;
+        handle_write(&self.0, request, async move |ctx, req| {
+            let named = UserRef::parse("user", &req.user)?;
             let only = (req.session_id != 0).then_some(SessionId(req.session_id));
             let ended = changes::revoke_sessions(&ctx, &named, only).await?;
             let revoked_count = i32::try_from(ended).map_err(Error::internal)?;
@@ -167,23 +167,23 @@ impl TryFrom<&pb::ListUsersRequest> for Filter {
     fn try_from(req: &pb::ListUsersRequest) -> Result<Self, Error> {
         let said = req.role != pb::Role::Unspecified as i32;
         Ok(Self {
-            role: said.then(|| wire::role("role", req.role)).transpose()?,
+            role: said.then(|| wire::parse_role("role", req.role)).transpose()?,
             is_active: req.is_active,
             pending_invite: req.pending_invite,
         })
     }
 }
 
-impl TryFrom<pb::UpdateUserRequest> for Change {
+impl TryFrom<pb::UpdateUserRequest> for UserUpdate {
     type Error = Error;
 
     fn try_from(req: pb::UpdateUserRequest) -> Result<Self, Error> {
         let mut change = Self::default();
-        for path in wire::paths(req.update_mask)? {
+        for path in wire::mask_paths(req.update_mask)? {
             match path.as_str() {
-                "role" => change.role = Some(wire::role("role", req.role)?),
+                "role" => change.role = Some(wire::parse_role("role", req.role)?),
                 "is_active" => change.is_active = Some(req.is_active),
-                other => return Err(wire::unchangeable(other)),
+                other => return Err(wire::unchangeable_path(other)),
             }
         }
         Ok(change)
@@ -201,9 +201,9 @@ impl From<User> for pb::User {
             pending_invite: user.pending_invite,
             has_password: user.has_password,
             oidc_provider: user.oidc_provider.unwrap_or_default(),
-            create_time: Some(wire::time(user.created_at)),
-            invite_expire_time: user.invite_expires_at.map(wire::time),
-            etag: etag::of(user.version),
+            create_time: Some(wire::to_timestamp(user.created_at)),
+            invite_expire_time: user.invite_expires_at.map(wire::to_timestamp),
+            etag: etag::from_version(user.version),
         }
     }
 }

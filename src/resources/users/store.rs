@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::changes::Removed;
-use super::domain::{Filter, Named, User};
+use super::changes::UserDependents;
+use super::domain::{Filter, User, UserRef};
 use crate::access::roles;
 use crate::clock::Timestamp;
 use crate::db::schema::{
@@ -16,7 +16,7 @@ use crate::db::schema::{
 use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::role;
+use crate::feed::store::parse_role;
 use crate::role::Role;
 
 /// A row as admins see it: says whether there is a password and a token, but contains neither.
@@ -38,7 +38,7 @@ struct Row {
 }
 
 /// Converts rows to users, with the roles of their groups.
-async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
+async fn to_users(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let held: Vec<(i64, String)> = on_conn!(conn, |c| group_members::table
         .inner_join(groups::table)
@@ -48,15 +48,15 @@ async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
         .await)?;
     let mut by_groups: HashMap<i64, Vec<Role>> = HashMap::new();
     for (user, text) in held {
-        by_groups.entry(user).or_default().push(role(&text)?);
+        by_groups.entry(user).or_default().push(parse_role(&text)?);
     }
     let user = |row: Row| {
-        let own = role(&row.role)?;
+        let own = parse_role(&row.role)?;
         Ok(User {
             id: row.id.into(),
             email: row.email,
             role: own,
-            effective_role: roles::global(own, by_groups.remove(&row.id).unwrap_or_default()),
+            effective_role: roles::global_role(own, by_groups.remove(&row.id).unwrap_or_default()),
             is_active: row.is_active,
             has_password: row.has_password,
             pending_invite: row.pending_invite,
@@ -70,16 +70,16 @@ async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
 }
 
 /// Returns the user of a request.
-pub async fn find(conn: &mut Conn, named: &Named) -> Result<Option<User>, Error> {
+pub async fn find(conn: &mut Conn, named: &UserRef) -> Result<Option<User>, Error> {
     let row: Option<Row> = on_conn!(conn, |c| {
         let query = users::table.select(Row::as_select()).into_boxed();
         let query = match named {
-            Named::Id(id) => query.filter(users::id.eq(id.get())),
-            Named::Email(email) => query.filter(users::email.eq(email.as_str())),
+            UserRef::Id(id) => query.filter(users::id.eq(id.get())),
+            UserRef::Email(email) => query.filter(users::email.eq(email.as_str())),
         };
         query.first(c).await.optional()
     })?;
-    Ok(shown(conn, row.into_iter().collect()).await?.pop())
+    Ok(to_users(conn, row.into_iter().collect()).await?.pop())
 }
 
 /// Returns a page of users, ordered by e-mail address, after a cursor.
@@ -123,7 +123,7 @@ pub async fn page(
         }
         query.load(c).await
     })?;
-    shown(conn, rows).await
+    to_users(conn, rows).await
 }
 
 /// Returns the number of users.
@@ -132,7 +132,7 @@ pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
 }
 
 /// Returns whether there is an active user who can log in and is admin by its own role or by a group.
-pub async fn any_active_admin(conn: &mut Conn) -> Result<bool, Error> {
+pub async fn has_active_admin(conn: &mut Conn) -> Result<bool, Error> {
     let admin = Role::Admin.as_str();
     let first: Option<i64> = on_conn!(conn, |c| {
         let by_group = group_members::table
@@ -165,34 +165,34 @@ pub struct Account {
 
 type AccountRow = (i64, Option<String>, bool, i64);
 
-fn account_from((id, hashed_password, active, password_version): AccountRow) -> Account {
+fn to_account((id, hashed_password, active, password_version): AccountRow) -> Account {
     Account { id: id.into(), hashed_password, active, password_version }
 }
 
 /// Returns the account of an e-mail address.
-pub async fn account(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
+pub async fn account_by_email(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
     let row: Option<AccountRow> = on_conn!(conn, |c| users::table
         .filter(users::email.eq(email))
         .select((users::id, users::hashed_password, users::is_active, users::password_version))
         .first(c)
         .await
         .optional())?;
-    Ok(row.map(account_from))
+    Ok(row.map(to_account))
 }
 
 /// Returns the account of a user.
-pub async fn account_of(conn: &mut Conn, id: UserId) -> Result<Option<Account>, Error> {
+pub async fn account_by_id(conn: &mut Conn, id: UserId) -> Result<Option<Account>, Error> {
     let row: Option<AccountRow> = on_conn!(conn, |c| users::table
         .find(id.get())
         .select((users::id, users::hashed_password, users::is_active, users::password_version))
         .first(c)
         .await
         .optional())?;
-    Ok(row.map(account_from))
+    Ok(row.map(to_account))
 }
 
 /// Returns whether there is any user.
-pub async fn any(conn: &mut Conn) -> Result<bool, Error> {
+pub async fn has_any(conn: &mut Conn) -> Result<bool, Error> {
     let first: Option<i64> =
         on_conn!(conn, |c| users::table.select(users::id).first(c).await.optional())?;
     Ok(first.is_some())
@@ -218,7 +218,7 @@ pub async fn insert(
         .returning(users::id)
         .get_result(c)
         .await);
-    Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
+    Ok(id.map_err(|error| crate::db::error::with_name(error.into(), email))?.into())
 }
 
 /// Replaces a password if its version is `instead_of`, and returns the new version; `None` if the version differs.
@@ -271,7 +271,7 @@ pub async fn delete(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, E
 }
 
 /// Counts the dependent rows of a user.
-pub async fn belongings(conn: &mut Conn, id: UserId) -> Result<Removed, Error> {
+pub async fn count_dependents(conn: &mut Conn, id: UserId) -> Result<UserDependents, Error> {
     let id = id.get();
     let removed = on_conn!(conn, |c| {
         let of_groups = group_members::table.filter(group_members::user_id.eq(id)).count();
@@ -279,7 +279,7 @@ pub async fn belongings(conn: &mut Conn, id: UserId) -> Result<Removed, Error> {
         let selected = selector_bindings::table.filter(selector_bindings::user_id.eq(id)).count();
         let logins = sessions::table.filter(sessions::user_id.eq(id)).count();
         let made = service_principals::table.filter(service_principals::created_by.eq(id)).count();
-        Removed {
+        UserDependents {
             memberships: of_groups.get_result(c).await?,
             gateway_roles: named.get_result(c).await?,
             selector_bindings: selected.get_result(c).await?,

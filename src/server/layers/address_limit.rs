@@ -15,41 +15,43 @@ use ipnet::IpNet;
 use tower::{Service, ServiceExt};
 
 use crate::error::{Error, Reason};
-use crate::net::guard::host_of;
+use crate::net::guard::accounting_address;
 use crate::server::body::Body;
-use crate::server::stages::{Begun, Failure, State};
+use crate::server::stages::{CallFailure, CallState, StartedCall};
 
 /// Refuses a call of an address above its rate, before any work that a flood could cause: hashing, signatures, bodies.
 pub(in crate::server) async fn admit<S>(
-    mut begun: Begun,
+    mut started: StartedCall,
     inner: S,
-) -> Result<Response<Body>, Failure>
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Begun, Response = Response<Body>, Error = Failure>,
+    S: Service<StartedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let Begun(state) = &mut begun;
-    let State { shared, ip, shares, .. } = &mut **state;
-    let admitted =
-        shared.address_limit.admit(*ip).and_then(|()| shared.open_calls.arrived(shares, *ip));
+    let StartedCall(state) = &mut started;
+    let CallState { shared, ip, shares, .. } = &mut **state;
+    let admitted = shared
+        .address_limit
+        .admit(*ip)
+        .and_then(|()| shared.open_calls.count_for_address(shares, *ip));
     match admitted {
-        Ok(()) => inner.oneshot(begun).await,
-        Err(error) => Err(begun.0.refused(error)),
+        Ok(()) => inner.oneshot(started).await,
+        Err(error) => Err(started.0.into_failure(error)),
     }
 }
 
 /// Number of addresses after which idle ones are forgotten.
 const ADDRESSES_MAX: usize = 100_000;
 /// Time between two scans for idle addresses, in milliseconds: a scan reads all of them, on a core.
-const SCAN_EVERY_MS: u64 = 1_000;
+const SCAN_INTERVAL_MS: u64 = 1_000;
 
 /// A token bucket for each address.
 #[derive(Debug)]
 pub struct AddressLimit {
     buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
     trusted_proxies: Vec<IpNet>,
-    began: Instant,
-    /// Time of the last scan, in milliseconds since `began`.
-    scanned_ms: AtomicU64,
+    started: Instant,
+    /// Time of the last scan, in milliseconds since `started`.
+    last_scan_ms: AtomicU64,
 }
 
 impl AddressLimit {
@@ -57,31 +59,31 @@ impl AddressLimit {
     #[must_use]
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Self {
         let quota = NonZeroU32::new(per_second).map(Quota::per_second);
-        Self::limiting(buckets(quota, burst), trusted_proxies)
+        Self::with_buckets(buckets(quota, burst), trusted_proxies)
     }
 
     /// Allows an address `per_minute` calls of public methods, and `burst` at once. With `per_minute` 0 there is no
     /// limit.
     #[must_use]
-    pub fn of_public_methods(per_minute: u32, burst: u32) -> Self {
+    pub fn for_public_methods(per_minute: u32, burst: u32) -> Self {
         let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
-        Self::limiting(buckets(quota, burst), Vec::new())
+        Self::with_buckets(buckets(quota, burst), Vec::new())
     }
 
-    fn limiting(
+    fn with_buckets(
         buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
         trusted_proxies: Vec<IpNet>,
     ) -> Self {
-        Self { buckets, trusted_proxies, began: Instant::now(), scanned_ms: AtomicU64::new(0) }
+        Self { buckets, trusted_proxies, started: Instant::now(), last_scan_ms: AtomicU64::new(0) }
     }
 
     /// Returns whether a scan is due; true for one caller at a time.
-    fn scans(&self) -> bool {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.scanned_ms.load(Ordering::Relaxed);
-        let due = now.saturating_sub(last) >= SCAN_EVERY_MS;
+    fn start_scan(&self) -> bool {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.last_scan_ms.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= SCAN_INTERVAL_MS;
         let swap =
-            || self.scanned_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+            || self.last_scan_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
         due && swap().is_ok()
     }
 
@@ -89,7 +91,7 @@ impl AddressLimit {
     #[must_use]
     pub fn client_ip(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
-        if !self.trusted(peer) {
+        if !self.is_trusted_proxy(peer) {
             return peer;
         }
         // From the right, the first hop that is not a trusted proxy is the caller.
@@ -100,11 +102,11 @@ impl AddressLimit {
         hops.into_iter()
             .rev()
             .map(|ip: IpAddr| ip.to_canonical())
-            .find(|ip| !self.trusted(*ip))
+            .find(|ip| !self.is_trusted_proxy(*ip))
             .unwrap_or(peer)
     }
 
-    fn trusted(&self, ip: IpAddr) -> bool {
+    fn is_trusted_proxy(&self, ip: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|net| net.contains(&ip))
     }
 
@@ -114,10 +116,10 @@ impl AddressLimit {
     /// `RATE_LIMITED` with the time to wait.
     pub fn admit(&self, ip: IpAddr) -> Result<(), Error> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
-        if buckets.len() > ADDRESSES_MAX && self.scans() {
+        if buckets.len() > ADDRESSES_MAX && self.start_scan() {
             buckets.retain_recent();
         }
-        buckets.check_key(&host_of(ip)).map_err(|until| Error::Exhausted {
+        buckets.check_key(&accounting_address(ip)).map_err(|until| Error::Exhausted {
             reason: Reason::RateLimited,
             retry_in: until.wait_time_from(DefaultClock::default().now()),
         })
@@ -134,15 +136,15 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc, refusal};
+    use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request, refusal};
 
     #[tokio::test]
     async fn a_call_over_the_rate_is_refused_as_rate_limited() {
         let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 1";
         let fixture = Fixture::new(config).await;
-        let inner = service_fn(async |_: Begun| Ok(answer()));
-        admit(fixture.begun(grpc(LOGIN)), inner).await.unwrap();
-        let (error, _) = refusal(admit(fixture.begun(grpc(LOGIN)), inner).await);
+        let inner = service_fn(async |_: StartedCall| Ok(empty_response()));
+        admit(fixture.started(grpc_request(LOGIN)), inner).await.unwrap();
+        let (error, _) = refusal(admit(fixture.started(grpc_request(LOGIN)), inner).await);
         assert!(matches!(error, Error::Exhausted { reason: Reason::RateLimited, .. }), "{error}");
     }
 
@@ -163,8 +165,8 @@ mod tests {
     #[test]
     fn scans_of_all_addresses_are_rate_limited() {
         let limit = AddressLimit::new(1, 1, vec![]);
-        let scans = (0..1_000_000).filter(|_| limit.scans()).count() as u128;
-        assert!(scans <= limit.began.elapsed().as_millis() / u128::from(SCAN_EVERY_MS));
+        let scans = (0..1_000_000).filter(|_| limit.start_scan()).count() as u128;
+        assert!(scans <= limit.started.elapsed().as_millis() / u128::from(SCAN_INTERVAL_MS));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! outcome like any other.
 //!
 //! A refused call of an authenticated caller is one closed entry, and its repeats within a minute are one more entry
-//! with their count. Refused calls without a caller are counted and written once a minute (T16). `call_write` and the
+//! with their count. Refused calls without a caller are counted and written once a minute (T16). `handle_write` and the
 //! proxy record admitted calls themselves, before they act. The record belongs to the note of the call: it is made when
 //! the note is dropped, even if the caller hangs up and the call is never finished.
 
@@ -14,39 +14,39 @@ use tower::{Service, ServiceExt};
 
 use super::gate::{self, Route};
 use crate::access::action::Action;
-use crate::access::policy::{About, Method};
+use crate::access::policy::{AuditSubject, Method};
 use crate::app::App;
 use crate::ctx::{Call, Refusal};
 use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::server::body::Body;
-use crate::server::stages::{Begun, Failure};
-use crate::status::{self, code_of};
+use crate::server::stages::{CallFailure, StartedCall};
+use crate::status::{self, code_and_reason};
 
 /// Answers a failed call with the status of its error, and records a refusal.
 pub(in crate::server) async fn record<S>(
-    begun: Begun,
+    started: StartedCall,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Begun, Response = Response<Body>, Error = Failure>,
+    S: Service<StartedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let (shared, call) = (Arc::clone(&begun.0.shared), begun.0.call.clone());
-    let response = match inner.oneshot(begun).await {
+    let (shared, call) = (Arc::clone(&started.0.shared), started.0.call.clone());
+    let response = match inner.oneshot(started).await {
         Ok(response) => response,
-        Err(Failure::Panic) => status::response(Error::internal("a panic while answering")),
-        Err(Failure::Refused(error, route)) => {
+        Err(CallFailure::Panic) => status::to_response(Error::internal("a panic while answering")),
+        Err(CallFailure::Refused(error, route)) => {
             // A write that has begun is recorded by its own entry, and a read that exceeded its deadline is not a
             // refusal.
-            let write = route.as_ref().is_some_and(gate::writes);
-            let late = matches!(error, Error::Late { .. });
+            let write = route.as_ref().is_some_and(gate::is_write);
+            let timed_out = matches!(error, Error::DeadlineExceeded { .. });
             let ended =
-                late || matches!(error, Error::Unavailable { reason: Reason::Draining, .. });
-            let recorded = if write && ended { call.note.lock().give_up() } else { !late };
+                timed_out || matches!(error, Error::Unavailable { reason: Reason::Draining, .. });
+            let recorded = if write && ended { call.note.lock().expire() } else { !timed_out };
             if recorded {
-                refused(&shared.app, &call, route.as_ref(), &error);
+                note_refusal(&shared.app, &call, route.as_ref(), &error);
             }
-            status::response(error)
+            status::to_response(error)
         }
     };
     call.note.record_refusal();
@@ -54,9 +54,9 @@ where
 }
 
 /// Notes that a call was refused before it reached its handler: by authentication, by the gate, or by a limit.
-fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
+fn note_refusal(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
     if call.note.caller().is_none() {
-        let (_, reason) = code_of(error);
+        let (_, reason) = code_and_reason(error);
         app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
         return;
     }
@@ -64,15 +64,15 @@ fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
         Some(Route::Own(Method { action, .. })) => *action,
         Some(Route::Proxied { v0_0, v0_1, .. }) => {
             let mut guards =
-                [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
+                [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.policy.as_ref());
             guards.next().map_or(Action::AUTH_REFUSE, |guard| guard.action)
         }
         Some(Route::Open(_)) | None => Action::AUTH_REFUSE,
     };
-    let about = About::new(action, "");
-    let gateway = call.note.lock().selected.take();
-    let refusal = Refusal { about, gateway, role: Role::None, why: error.into() };
-    call.note.lock().refused.get_or_insert(refusal);
+    let about = AuditSubject::new(action, "");
+    let gateway = call.note.lock().selected_gateway.take();
+    let refusal = Refusal { about, gateway, role: Role::None, reason: error.into() };
+    call.note.lock().refusal.get_or_insert(refusal);
 }
 
 #[cfg(test)]
@@ -81,17 +81,19 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, grpc};
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, grpc_request};
 
     #[tokio::test]
     async fn an_inner_failure_is_returned_as_its_grpc_status() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |begun: Begun| match begun.0.call.method {
-            LOGIN => Err(Failure::Panic),
-            _ => Err(begun.0.refused(Error::Unauthenticated { reason: Reason::CredentialMissing })),
+        let inner = service_fn(async |started: StartedCall| match started.0.call.method {
+            LOGIN => Err(CallFailure::Panic),
+            _ => Err(started
+                .0
+                .into_failure(Error::Unauthenticated { reason: Reason::CredentialMissing })),
         });
         for (method, code) in [(LOGIN, Code::Internal), (LIST_GATEWAYS, Code::Unauthenticated)] {
-            let answer = record(fixture.begun(grpc(method)), inner).await.unwrap();
+            let answer = record(fixture.started(grpc_request(method)), inner).await.unwrap();
             let status = tonic::Status::from_header_map(answer.headers()).unwrap();
             assert_eq!(status.code(), code, "{method}");
         }
@@ -100,11 +102,11 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_times_out_before_it_starts_is_never_started() {
         let fixture = Fixture::new("").await;
-        let begun = fixture.begun(grpc("/shoreguard.v1.GroupService/CreateGroup"));
-        let note = Arc::clone(&begun.0.call.note);
-        let late = || Error::Late { why: "the deadline has passed".to_owned() };
-        let inner = service_fn(async |begun: Begun| Err(begun.0.refused(late())));
-        record(begun, inner).await.unwrap();
-        assert!(!note.lock().begin());
+        let started = fixture.started(grpc_request("/shoreguard.v1.GroupService/CreateGroup"));
+        let note = Arc::clone(&started.0.call.note);
+        let late = || Error::DeadlineExceeded { why: "the deadline has passed".to_owned() };
+        let inner = service_fn(async |started: StartedCall| Err(started.0.into_failure(late())));
+        record(started, inner).await.unwrap();
+        assert!(!note.lock().begin_write());
     }
 }

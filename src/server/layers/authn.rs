@@ -10,34 +10,34 @@ use http::{HeaderMap, Response};
 use tower::{Service, ServiceExt};
 use tracing::debug;
 
-use crate::access::authn::{PeerCertificate, Unknown};
+use crate::access::authn::{AuthnError, PeerCertificate};
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::oidc::provider;
 use crate::server::body::Body;
-use crate::server::stages::{Begun, Failure, Identified};
+use crate::server::stages::{CallFailure, IdentifiedCall, StartedCall};
 
 /// Authenticates the caller. From then on, a refusal of the call is recorded however the call ends.
 pub(in crate::server) async fn identify<S>(
-    begun: Begun,
+    started: StartedCall,
     inner: S,
-) -> Result<Response<Body>, Failure>
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Identified, Response = Response<Body>, Error = Failure>,
+    S: Service<IdentifiedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let Begun(mut state) = begun;
+    let StartedCall(mut state) = started;
     let certificate = state.peer.certificate.as_ref();
-    match caller(&state.shared.app, state.request.headers(), certificate).await {
+    match authenticate(&state.shared.app, state.request.headers(), certificate).await {
         Ok(caller) => state.call.caller = caller,
-        Err(error) => return Err(state.refused(error)),
+        Err(error) => return Err(state.into_failure(error)),
     }
-    state.call.guard_refusals(&state.shared.app);
-    inner.oneshot(Identified(state)).await
+    state.call.record_refusals_on_drop(&state.shared.app);
+    inner.oneshot(IdentifiedCall(state)).await
 }
 
 /// Returns the caller, or `None` if no credential was sent.
-async fn caller(
+async fn authenticate(
     app: &App,
     headers: &HeaderMap,
     certificate: Option<&PeerCertificate>,
@@ -46,23 +46,23 @@ async fn caller(
     let (provider, token) = match app.authn.authenticate(headers, certificate, &app.snapshot, None)
     {
         Ok(caller) => return Ok(caller),
-        Err(Unknown::Refused(error)) => return Err(error),
-        Err(Unknown::KeysWanted(provider, token)) => (provider, token),
+        Err(AuthnError::Refused(error)) => return Err(error),
+        Err(AuthnError::KeysNotCached(provider, token)) => (provider, token),
     };
-    let asked = Arc::clone(&provider);
-    let claims = app.spawn(async move { asked.access(&token).await }).await;
+    let issuer = Arc::clone(&provider);
+    let claims = app.spawn(async move { issuer.verify_access_token(&token).await }).await;
     let claims = match claims.map_err(Error::internal)? {
         Ok(claims) => claims,
-        Err(provider::Failure::Away(error)) => return Err(error),
-        Err(provider::Failure::Refused(why)) => {
+        Err(provider::ProviderError::Unavailable(error)) => return Err(error),
+        Err(provider::ProviderError::Refused(why)) => {
             debug!(provider = provider.config.name, why, "a token of an issuer is not taken");
             return Err(invalid());
         }
     };
     match app.authn.authenticate(headers, certificate, &app.snapshot, Some(&claims)) {
         Ok(caller) => Ok(caller),
-        Err(Unknown::Refused(error)) => Err(error),
-        Err(Unknown::KeysWanted(..)) => Err(invalid()),
+        Err(AuthnError::Refused(error)) => Err(error),
+        Err(AuthnError::KeysNotCached(..)) => Err(invalid()),
     }
 }
 
@@ -71,23 +71,26 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, answer, grpc, refusal};
+    use crate::server::layers::fixture::{
+        Fixture, LIST_GATEWAYS, empty_response, grpc_request, refusal,
+    };
 
     #[tokio::test]
     async fn a_call_without_a_credential_has_no_caller() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |identified: Identified| {
+        let inner = service_fn(async |identified: IdentifiedCall| {
             assert!(identified.0.call.caller.is_none());
-            Ok(answer())
+            Ok(empty_response())
         });
-        identify(fixture.begun(grpc(LIST_GATEWAYS)), inner).await.unwrap();
+        identify(fixture.started(grpc_request(LIST_GATEWAYS)), inner).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_unknown_credential_is_refused() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |_: Identified| panic!("it was called"));
-        let call = fixture.begun(grpc(LIST_GATEWAYS).header("authorization", "Bearer nobody"));
+        let inner = service_fn(async |_: IdentifiedCall| panic!("it was called"));
+        let call =
+            fixture.started(grpc_request(LIST_GATEWAYS).header("authorization", "Bearer nobody"));
         let (error, route) = refusal(identify(call, inner).await);
         let invalid = Error::Unauthenticated { reason: Reason::CredentialInvalid };
         assert_eq!(error.to_string(), invalid.to_string());

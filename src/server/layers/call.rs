@@ -12,35 +12,35 @@ use super::open_calls::Shares;
 use crate::ctx::Call;
 use crate::rpc::request_id;
 use crate::server::body::Body;
-use crate::server::in_flight::Counted;
-use crate::server::stages::{Arriving, Begun, State};
+use crate::server::in_flight::InFlightGuard;
+use crate::server::stages::{CallState, IncomingRequest, StartedCall};
 
 /// Method name of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
 
 /// Turns a request into a call. It is in flight until its response was sent or dropped, unless it streams.
 pub(in crate::server) async fn begin<S>(
-    arriving: Arriving,
+    incoming: IncomingRequest,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Begun, Response = Response<Body>, Error = Infallible>,
+    S: Service<StartedCall, Response = Response<Body>, Error = Infallible>,
 {
-    let (begun, counted) = begun(arriving);
-    let response = inner.oneshot(begun).await?;
-    Ok(response.map(|body| body.counted(counted)))
+    let (started, in_flight) = start_call(incoming);
+    let response = inner.oneshot(started).await?;
+    Ok(response.map(|body| body.with_in_flight(in_flight)))
 }
 
 /// Turns a request into a call, and counts it unless it streams.
-pub(super) fn begun(arriving: Arriving) -> (Begun, Option<Counted>) {
-    let Arriving { shared, peer, taking, request } = arriving;
+pub(super) fn start_call(incoming: IncomingRequest) -> (StartedCall, Option<InFlightGuard>) {
+    let IncomingRequest { shared, peer, read_tracker, request } = incoming;
     let (app, headers) = (&shared.app, request.headers());
     let ip = shared.address_limit.client_ip(peer.address.ip(), headers);
     let route = gate::route(request.uri().path());
-    let streams = route.as_ref().is_ok_and(Route::streams);
-    let counted = (!streams).then(|| peer.in_flight.enter());
+    let streams = route.as_ref().is_ok_and(Route::is_streaming);
+    let in_flight = (!streams).then(|| peer.in_flight.enter());
     let call = Call {
-        request_id: request_id::of(headers, || app.new_id()),
+        request_id: request_id::from_headers(headers, || app.new_id()),
         at: app.clock.now(),
         started: Instant::now(),
         deadline: None,
@@ -49,12 +49,12 @@ pub(super) fn begun(arriving: Arriving) -> (Begun, Option<Counted>) {
         method: route.as_ref().map_or(UNKNOWN_METHOD, Route::path),
         note: Arc::default(),
         traceparent: None,
-        held: None,
-        taking: Some(taking),
+        memory: None,
+        read_tracker: Some(read_tracker),
     };
     let shares = Shares::default();
-    let state = State { shared, peer, ip, call, route, shares, request };
-    (Begun(Box::new(state)), counted)
+    let state = CallState { shared, peer, ip, call, route, shares, request };
+    (StartedCall(Box::new(state)), in_flight)
 }
 
 #[cfg(test)]
@@ -62,27 +62,29 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LOGIN, WATCH_EVENTS, answer, grpc};
+    use crate::server::layers::fixture::{
+        Fixture, LOGIN, WATCH_EVENTS, empty_response, grpc_request,
+    };
 
     #[tokio::test]
     async fn a_call_of_a_known_method_has_the_request_id_of_its_caller() {
         let (fixture, id) = (Fixture::new("").await, uuid::Uuid::from_u128(7));
-        let inner = service_fn(async |begun: Begun| {
-            let state = begun.0;
+        let inner = service_fn(async |started: StartedCall| {
+            let state = started.0;
             let known = state.route.is_ok();
             assert_eq!(state.call.method, if known { LOGIN } else { UNKNOWN_METHOD });
             assert_eq!(state.call.request_id == id, known);
-            Ok::<_, Infallible>(answer())
+            Ok::<_, Infallible>(empty_response())
         });
-        let named = grpc(LOGIN).header(request_id::HEADER, id.to_string());
-        begin(fixture.arriving(named), inner).await.unwrap();
-        begin(fixture.arriving(grpc("/a.B/C")), inner).await.unwrap();
+        let named = grpc_request(LOGIN).header(request_id::HEADER, id.to_string());
+        begin(fixture.incoming(named), inner).await.unwrap();
+        begin(fixture.incoming(grpc_request("/a.B/C")), inner).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_drain_waits_for_calls_and_not_for_streams() {
         let fixture = Fixture::new("").await;
-        assert!(begun(fixture.arriving(grpc(LOGIN))).1.is_some());
-        assert!(begun(fixture.arriving(grpc(WATCH_EVENTS))).1.is_none());
+        assert!(start_call(fixture.incoming(grpc_request(LOGIN))).1.is_some());
+        assert!(start_call(fixture.incoming(grpc_request(WATCH_EVENTS))).1.is_none());
     }
 }

@@ -6,20 +6,20 @@ use tower::{Service, ServiceExt};
 use crate::error::{Error, Reason};
 use crate::net::deadline;
 use crate::server::body::Body;
-use crate::server::stages::{Admitted, Failure};
+use crate::server::stages::{AdmittedCall, CallFailure};
 
 /// Reads `grpc-timeout`. The code that waits for the response enforces it.
 pub(in crate::server) async fn bound<S>(
-    mut admitted: Admitted,
+    mut admitted: AdmittedCall,
     inner: S,
-) -> Result<Response<Body>, Failure>
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Admitted, Response = Response<Body>, Error = Failure>,
+    S: Service<AdmittedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let Admitted { state, route } = &mut admitted;
+    let AdmittedCall { state, route } = &mut admitted;
     let route = *route;
-    let refuse = |error| Failure::Refused(error, Some(route));
-    let deadline = deadline::deadline(state.request.headers(), state.call.started);
+    let refuse = |error| CallFailure::Refused(error, Some(route));
+    let deadline = deadline::from_headers(state.request.headers(), state.call.started);
     state.call.deadline = deadline.map_err(refuse)?;
     if state.shared.app.stop.is_cancelled() {
         return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
@@ -34,16 +34,18 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, answer, grpc, refusal};
+    use crate::server::layers::fixture::{
+        Fixture, LIST_GATEWAYS, empty_response, grpc_request, refusal,
+    };
 
     #[tokio::test]
     async fn the_grpc_timeout_of_the_caller_sets_the_deadline_of_the_call() {
         let fixture = Fixture::new("").await;
-        let call = fixture.admitted(grpc(LIST_GATEWAYS).header("grpc-timeout", "3S"));
-        let inner = service_fn(async |admitted: Admitted| {
+        let call = fixture.admitted(grpc_request(LIST_GATEWAYS).header("grpc-timeout", "3S"));
+        let inner = service_fn(async |admitted: AdmittedCall| {
             let deadline = admitted.state.call.deadline.unwrap();
             assert!(deadline <= Instant::now() + Duration::from_secs(3));
-            Ok(answer())
+            Ok(empty_response())
         });
         bound(call, inner).await.unwrap();
     }
@@ -51,13 +53,13 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_timeout_or_a_draining_server_refuses_the_call() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |_: Admitted| panic!("it was called"));
-        let bad = fixture.admitted(grpc(LIST_GATEWAYS).header("grpc-timeout", "soon"));
+        let inner = service_fn(async |_: AdmittedCall| panic!("it was called"));
+        let bad = fixture.admitted(grpc_request(LIST_GATEWAYS).header("grpc-timeout", "soon"));
         let (error, route) = refusal(bound(bad, inner).await);
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
         fixture.shared.app.stop.cancel();
-        let (error, _) = refusal(bound(fixture.admitted(grpc(LIST_GATEWAYS)), inner).await);
+        let (error, _) = refusal(bound(fixture.admitted(grpc_request(LIST_GATEWAYS)), inner).await);
         assert!(matches!(error, Error::Unavailable { reason: Reason::Draining, .. }), "{error}");
     }
 }

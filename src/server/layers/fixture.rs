@@ -16,13 +16,16 @@ use crate::app::{App, Parts, Setup};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, DbOptions};
-use crate::feed::{self, Feeding};
+use crate::feed::{self, FeedState};
 use crate::oidc::Oidc;
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
 use crate::server::body::Body;
-use crate::server::shared::Shared;
-use crate::server::stages::{Admitted, Arriving, Begun, Failure, Gated, Identified, Peer, Source};
+use crate::server::shared::SharedState;
+use crate::server::stages::{
+    AdmittedCall, CallFailure, GatedCall, IdentifiedCall, IncomingBody, IncomingRequest, Peer,
+    StartedCall,
+};
 
 /// An own method that requires a role.
 pub(super) const LIST_GATEWAYS: &str = "/shoreguard.v1.GatewayService/ListGateways";
@@ -35,7 +38,7 @@ pub(super) const LIST_SANDBOXES: &str = "/openshell.v1.OpenShell/ListSandboxes";
 
 /// The shared state of one core.
 pub(super) struct Fixture {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedState>,
     _folder: TempDir,
 }
 
@@ -56,71 +59,71 @@ impl Fixture {
             clock,
             master: MasterKeys::load_or_create(&folder.path().join("shoreguard.key")).unwrap(),
             authn,
-            parts: Parts::default().with(Feeding::default()),
+            parts: Parts::default().with(FeedState::default()),
         };
         let app = App::new(setup).await.unwrap();
         feed::load(&app).await.unwrap();
-        let shared = Shared::new(&app, axum::Router::new(), axum::Router::new());
+        let shared = SharedState::new(&app, axum::Router::new(), axum::Router::new());
         Self { shared: Arc::new(shared), _folder: folder }
     }
 
     /// Returns a request as it arrives.
-    pub(super) fn arriving(&self, request: Builder) -> Arriving {
+    pub(super) fn incoming(&self, request: Builder) -> IncomingRequest {
         let peer = Peer {
             address: SocketAddr::from(([192, 0, 2, 1], 40_000)),
             certificate: None,
             in_flight: Arc::default(),
         };
-        Arriving {
+        IncomingRequest {
             shared: Arc::clone(&self.shared),
             peer: Arc::new(peer),
-            taking: Arc::default(),
-            request: request.body(Source::Web(tonic::body::Body::empty())).unwrap(),
+            read_tracker: Arc::default(),
+            request: request.body(IncomingBody::GrpcWeb(tonic::body::Body::empty())).unwrap(),
         }
     }
 
     /// Returns a call with an id.
-    pub(super) fn begun(&self, request: Builder) -> Begun {
-        call::begun(self.arriving(request)).0
+    pub(super) fn started(&self, request: Builder) -> StartedCall {
+        call::start_call(self.incoming(request)).0
     }
 
     /// Returns a call after authentication, without a credential.
-    pub(super) fn identified(&self, request: Builder) -> Identified {
-        Identified(self.begun(request).0)
+    pub(super) fn identified(&self, request: Builder) -> IdentifiedCall {
+        IdentifiedCall(self.started(request).0)
     }
 
     /// Returns a call that passed the gate.
-    pub(super) fn gated(&self, request: Builder) -> Gated {
-        let state = self.begun(request).0;
+    pub(super) fn gated(&self, request: Builder) -> GatedCall {
+        let state = self.started(request).0;
         let route = *state.route.as_ref().unwrap();
-        Gated { state, route }
+        GatedCall { state, route }
     }
 
     /// Returns a call that counts against the limits of its caller.
-    pub(super) fn admitted(&self, request: Builder) -> Admitted {
-        let Gated { state, route } = self.gated(request);
-        Admitted { state, route }
+    pub(super) fn admitted(&self, request: Builder) -> AdmittedCall {
+        let GatedCall { state, route } = self.gated(request);
+        AdmittedCall { state, route }
     }
 }
 
 /// Starts a gRPC request.
-pub(super) fn grpc(path: &str) -> Builder {
+pub(super) fn grpc_request(path: &str) -> Builder {
     let request = Request::post(path).version(http::Version::HTTP_2);
     request.header(CONTENT_TYPE, "application/grpc")
 }
 
 /// Returns a response without content.
-pub(super) fn answer() -> http::Response<Body> {
+pub(super) fn empty_response() -> http::Response<Body> {
     http::Response::default()
 }
 
 /// Returns the error and the route of a refused call.
 pub(super) fn refusal(
-    result: Result<http::Response<Body>, Failure>,
+    result: Result<http::Response<Body>, CallFailure>,
 ) -> (crate::error::Error, Option<Route>) {
     match result {
-        Err(Failure::Refused(error, route)) => (error, route),
-        Err(Failure::Panic) => panic!("a panic was caught"),
+        Err(CallFailure::Refused(error, route)) => (error, route),
+        Err(CallFailure::Panic) => panic!("a panic was caught"),
         Ok(_) => panic!("the call was answered"),
     }
 }

@@ -8,41 +8,42 @@ use http::Response;
 use tower::{Service, ServiceExt};
 
 use crate::access::policy::{
-    self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
+    self, AllowedCallers, AuditMode, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
 use crate::access::principal::Caller;
-use crate::access::principal::only_user;
+use crate::access::principal::require_user;
 use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::proxy::target;
 use crate::role::Role;
 use crate::server::body::Body;
-use crate::server::stages::{Failure, Gated, Identified, State};
+use crate::server::stages::{CallFailure, CallState, GatedCall, IdentifiedCall};
 
 /// Rejects paths that no table describes, and callers that could never pass the exact check.
 pub(in crate::server) async fn admit<S>(
-    identified: Identified,
+    identified: IdentifiedCall,
     inner: S,
-) -> Result<Response<Body>, Failure>
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Gated, Response = Response<Body>, Error = Failure>,
+    S: Service<GatedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let Identified(mut state) = identified;
+    let IdentifiedCall(mut state) = identified;
     let unknown = || Err(Error::internal("a route that was taken"));
     let route = std::mem::replace(&mut state.route, unknown());
-    let route = route.map_err(|error| Failure::Refused(error, None))?;
-    let State { shared, ip, call, .. } = &*state;
-    let refuse = |error| Failure::Refused(error, Some(route));
-    if let Route::Own(Method { access: Access::Public, .. }) = &route {
+    let route = route.map_err(|error| CallFailure::Refused(error, None))?;
+    let CallState { shared, ip, call, .. } = &*state;
+    let refuse = |error| CallFailure::Refused(error, Some(route));
+    if let Route::Own(Method { access: AllowedCallers::Public, .. }) = &route {
         shared.public_limit.admit(*ip).map_err(refuse)?;
     }
-    if let Err(error) = judge(&shared.app, &route, call.caller.as_ref()) {
+    if let Err(error) = check_caller(&shared.app, &route, call.caller.as_ref()) {
         if let (Route::Proxied { .. }, Some(caller)) = (&route, &call.caller) {
-            call.note.lock().selected = target::selected(&shared.app, caller, &state.request);
+            call.note.lock().selected_gateway =
+                target::named_gateway(&shared.app, caller, &state.request);
         }
         return Err(refuse(error));
     }
-    inner.oneshot(Gated { state, route }).await
+    inner.oneshot(GatedCall { state, route }).await
 }
 
 /// The target of a path.
@@ -75,20 +76,20 @@ impl Route {
 
     /// Returns whether the response is a stream: streams end when a drain begins, other calls are finished.
     #[must_use]
-    pub fn streams(&self) -> bool {
+    pub fn is_streaming(&self) -> bool {
         match self {
-            Self::Own(method) => method.streaming.answer_streams(),
-            Self::Open(path) => !OPEN_UNARY.contains(path),
+            Self::Own(method) => method.streaming.is_server_streaming(),
+            Self::Open(path) => !OPEN_UNARY_METHODS.contains(path),
             Self::Proxied { v0_0, v0_1, .. } => {
                 let mut rows = [v0_0, v0_1].into_iter().flatten();
-                rows.any(|row| row.streaming.answer_streams())
+                rows.any(|row| row.streaming.is_server_streaming())
             }
         }
     }
 }
 
 /// Public methods that the router serves and that have no row in the policy table.
-const OPEN: [&str; 5] = [
+const OPEN_METHODS: [&str; 5] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
@@ -96,15 +97,16 @@ const OPEN: [&str; 5] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Those of [`OPEN`] whose response is one message.
-const OPEN_UNARY: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"];
+/// Those of [`OPEN_METHODS`] whose response is one message.
+const OPEN_UNARY_METHODS: [&str; 2] =
+    ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"];
 
 /// The only own method that a credential for one gateway can call: it returns what the credential is.
-const OF_BOUND: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+const IDENTITY_METHOD: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
 /// Public writes with which an admin gets access. Below the disk reserve they are checked after the caller has
 /// authenticated; other public writes are rejected at once.
-const GETS_IN: [&str; 7] = [
+const SIGN_IN_METHODS: [&str; 7] = [
     "/shoreguard.v1.AuthService/AcceptInvite",
     "/shoreguard.v1.AuthService/BeginOidcLogin",
     "/shoreguard.v1.AuthService/CompleteOidcLogin",
@@ -119,40 +121,44 @@ const GETS_IN: [&str; 7] = [
 /// # Errors
 /// `Unimplemented` if no table has the path.
 pub fn route(path: &str) -> Result<Route, Error> {
-    if let Some(method) = policy::method(path) {
+    if let Some(method) = policy::find_method(path) {
         return Ok(Route::Own(method));
     }
-    let (v0_0, v0_1) =
-        (policy::upstream(UPSTREAM_V0_0, path), policy::upstream(UPSTREAM_V0_1, path));
+    let (v0_0, v0_1) = (
+        policy::find_upstream_method(UPSTREAM_V0_0, path),
+        policy::find_upstream_method(UPSTREAM_V0_1, path),
+    );
     if let Some(row) = v0_0.or(v0_1) {
         return Ok(Route::Proxied { path: row.path, v0_0, v0_1 });
     }
-    if let Some(path) = OPEN.iter().find(|open| **open == path) {
+    if let Some(path) = OPEN_METHODS.iter().find(|open| **open == path) {
         return Ok(Route::Open(path));
     }
     Err(Error::Unimplemented { path: path.chars().take(200).collect() })
 }
 
 /// Rejects a caller that could never pass the exact check.
-fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
-    let bound = caller.and_then(Caller::bound);
+fn check_caller(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
+    let bound = caller.and_then(Caller::bound_gateway);
     if let (Route::Own(method), Some(_)) = (route, bound)
-        && method.path != OF_BOUND
+        && method.path != IDENTITY_METHOD
     {
         let why = "the credential is valid only for the proxied API of one gateway";
         return Err(Error::refused(Reason::CredentialBound, why));
     }
     let needed = match route {
-        Route::Own(Method { access: Access::Public, path, .. })
-            if writes(route) && !GETS_IN.contains(path) =>
+        Route::Own(Method { access: AllowedCallers::Public, path, .. })
+            if is_write(route) && !SIGN_IN_METHODS.contains(path) =>
         {
             return app.disk.admit(Role::None);
         }
-        Route::Open(_) | Route::Own(Method { access: Access::Public, .. }) => return Ok(()),
-        Route::Own(Method { access: Access::Authenticated | Access::User, .. }) => Role::None,
-        Route::Own(Method { access: Access::Role(role), .. }) => *role,
+        Route::Open(_) | Route::Own(Method { access: AllowedCallers::Public, .. }) => return Ok(()),
+        Route::Own(Method {
+            access: AllowedCallers::Authenticated | AllowedCallers::User, ..
+        }) => Role::None,
+        Route::Own(Method { access: AllowedCallers::Role(role), .. }) => *role,
         Route::Proxied { path, v0_0, v0_1 } => {
-            let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
+            let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.policy.as_ref());
             match guards.map(|guard| guard.role).min() {
                 Some(role) => role,
                 // Rejected for every caller: the method is for sandboxes, peers or operators of a gateway.
@@ -167,8 +173,8 @@ fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error>
     };
     let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
     app.snapshot.check_fresh()?;
-    if let Route::Own(Method { access: Access::User, .. }) = route {
-        only_user(caller.principal())?;
+    if let Route::Own(Method { access: AllowedCallers::User, .. }) = route {
+        require_user(caller.principal())?;
     }
     let best = match bound {
         None => app.snapshot.best_role(caller.principal()),
@@ -178,18 +184,18 @@ fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error>
         let why = format!("role `{needed}` is needed, the caller has `{best}` at most");
         return Err(Error::Denied { why });
     }
-    if writes(route) { app.disk.admit(best) } else { Ok(()) }
+    if is_write(route) { app.disk.admit(best) } else { Ok(()) }
 }
 
 /// Returns whether a call is audited as a write.
 #[must_use]
-pub fn writes(route: &Route) -> bool {
+pub fn is_write(route: &Route) -> bool {
     match route {
         Route::Open(_) => false,
-        Route::Own(method) => method.audit == Audit::Write,
+        Route::Own(method) => method.audit == AuditMode::Write,
         Route::Proxied { v0_0, v0_1, .. } => {
-            let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
-            guards.into_iter().any(|guard| guard.audit == Audit::Write)
+            let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.policy.as_ref());
+            guards.into_iter().any(|guard| guard.audit == AuditMode::Write)
         }
     }
 }
@@ -199,17 +205,20 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, answer, grpc, refusal};
+    use crate::server::layers::fixture::{
+        Fixture, LIST_GATEWAYS, LOGIN, empty_response, grpc_request, refusal,
+    };
 
     #[tokio::test]
     async fn public_methods_need_no_credential_and_other_methods_do() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |gated: Gated| {
+        let inner = service_fn(async |gated: GatedCall| {
             assert_eq!(gated.route.path(), LOGIN);
-            Ok(answer())
+            Ok(empty_response())
         });
-        admit(fixture.identified(grpc(LOGIN)), inner).await.unwrap();
-        let (error, route) = refusal(admit(fixture.identified(grpc(LIST_GATEWAYS)), inner).await);
+        admit(fixture.identified(grpc_request(LOGIN)), inner).await.unwrap();
+        let (error, route) =
+            refusal(admit(fixture.identified(grpc_request(LIST_GATEWAYS)), inner).await);
         let missing = Error::Unauthenticated { reason: Reason::CredentialMissing };
         assert_eq!(error.to_string(), missing.to_string());
         assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
@@ -218,8 +227,9 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_path_is_refused_without_a_route() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |_: Gated| panic!("it was called"));
-        let (error, route) = refusal(admit(fixture.identified(grpc("/a.B/C")), inner).await);
+        let inner = service_fn(async |_: GatedCall| panic!("it was called"));
+        let (error, route) =
+            refusal(admit(fixture.identified(grpc_request("/a.B/C")), inner).await);
         assert!(matches!(error, Error::Unimplemented { .. }) && route.is_none(), "{error}");
     }
 

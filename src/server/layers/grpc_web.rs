@@ -27,13 +27,13 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::gate::{self, Route};
 use super::limits::Protocol;
-use crate::access::policy::Streaming;
+use crate::access::policy::StreamingMode;
 use crate::config;
 use crate::net::BoxError;
-use crate::net::taking::Taking;
+use crate::net::taking::ReadTracker;
 use crate::server::body::Body;
-use crate::server::shared::Shared;
-use crate::server::stages::{Arriving, Source};
+use crate::server::shared::SharedState;
+use crate::server::stages::{IncomingBody, IncomingRequest};
 
 /// Time that a browser can cache the response to a preflight.
 const PREFLIGHT_TIME: Duration = Duration::from_hours(1);
@@ -56,13 +56,13 @@ const RESPONSE_HEADERS: [HeaderName; 4] = [
 
 /// Origins whose pages can call.
 #[derive(Debug, Clone)]
-pub struct Origins {
-    ours: HeaderValue,
-    others: Vec<HeaderValue>,
+pub struct AllowedOrigins {
+    own: HeaderValue,
+    configured: Vec<HeaderValue>,
     cors: CorsLayer,
 }
 
-impl Origins {
+impl AllowedOrigins {
     /// Uses the configured origins.
     ///
     /// # Panics
@@ -70,14 +70,15 @@ impl Origins {
     #[must_use]
     pub fn new(server: &config::Server) -> Self {
         let value = |origin: &str| HeaderValue::from_str(origin).expect("it was checked");
-        let others: Vec<HeaderValue> = server.browser_origins.iter().map(|o| value(o)).collect();
+        let configured: Vec<HeaderValue> =
+            server.browser_origins.iter().map(|o| value(o)).collect();
         let cors = CorsLayer::new()
-            .allow_origin(AllowOrigin::list(others.clone()))
+            .allow_origin(AllowOrigin::list(configured.clone()))
             .allow_methods([Method::POST])
             .allow_headers(REQUEST_HEADERS)
             .expose_headers(RESPONSE_HEADERS)
             .max_age(PREFLIGHT_TIME);
-        Self { ours: value(&server.public_url()), others, cors }
+        Self { own: value(&server.public_url()), configured, cors }
     }
 
     /// Returns whether a request does not come from a page, or comes from a page of an allowed origin.
@@ -85,7 +86,7 @@ impl Origins {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (None, _) => true,
-            (Some(origin), None) => *origin == self.ours || self.others.contains(origin),
+            (Some(origin), None) => *origin == self.own || self.configured.contains(origin),
             (Some(_), Some(_)) => false,
         }
     }
@@ -94,19 +95,19 @@ impl Origins {
 /// Returns whether a method can be called with gRPC-Web.
 fn is_for_browsers(path: &str) -> bool {
     let Ok(Route::Own(method)) = gate::route(path) else { return false };
-    matches!(method.streaming, Streaming::Unary | Streaming::Server)
+    matches!(method.streaming, StreamingMode::Unary | StreamingMode::Server)
 }
 
 /// Answers a CORS preflight. `None` if the request is not a preflight, or the page cannot call the method.
 pub(super) async fn preflight(
-    shared: &Shared,
+    shared: &SharedState,
     method: &Method,
     path: &str,
     headers: &HeaderMap,
 ) -> Option<Response<axum::body::Body>> {
     let asks = *method == Method::OPTIONS
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
-        && headers.get(ORIGIN).is_some_and(|origin| shared.origins.others.contains(origin))
+        && headers.get(ORIGIN).is_some_and(|origin| shared.origins.configured.contains(origin))
         && is_for_browsers(path);
     if !asks {
         return None;
@@ -122,17 +123,17 @@ pub(super) async fn preflight(
 
 /// Translates gRPC-Web in both directions; gRPC passes unchanged.
 pub(in crate::server) async fn translate<S>(
-    arriving: Arriving,
+    incoming: IncomingRequest,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Arriving, Response = Response<Body>, Error = Infallible>,
+    S: Service<IncomingRequest, Response = Response<Body>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send,
 {
-    let Arriving { shared, peer, taking, request } = arriving;
-    if Protocol::of(&request) != Protocol::GrpcWeb {
-        return inner.oneshot(Arriving { shared, peer, taking, request }).await;
+    let IncomingRequest { shared, peer, read_tracker, request } = incoming;
+    if Protocol::detect(&request) != Protocol::GrpcWeb {
+        return inner.oneshot(IncomingRequest { shared, peer, read_tracker, request }).await;
     }
     let refused = if !is_for_browsers(request.uri().path()) {
         Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
@@ -143,7 +144,7 @@ where
     };
     if let Some(code) = refused {
         let body = code.into_response().into_body();
-        let mut response = Response::new(Body::own(tonic::body::Body::new(body)));
+        let mut response = Response::new(Body::from_service(tonic::body::Body::new(body)));
         *response.status_mut() = code;
         return Ok(response);
     }
@@ -152,26 +153,27 @@ where
     let call = service_fn(move |request: Request<tonic::body::Body>| {
         let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
         // The caller reads the translated response, so only that one is tracked.
-        let (taking, request) = (Arc::<Taking>::default(), request.map(Source::Web));
-        let answer = inner.clone().oneshot(Arriving { shared, peer, taking, request });
+        let (read_tracker, request) =
+            (Arc::<ReadTracker>::default(), request.map(IncomingBody::GrpcWeb));
+        let answer = inner.clone().oneshot(IncomingRequest { shared, peer, read_tracker, request });
         // Boxed, so that the types of the two layers around it stay small.
-        answer.map_ok(|response| response.map(Whole)).boxed()
+        answer.map_ok(|response| response.map(BytesBody)).boxed()
     });
     let translated = GrpcWebLayer::new().layer(call);
     let answered: BoxFuture<'_, Result<_, Infallible>> =
         cors.layer(translated).oneshot(request).boxed();
     let Ok(response) = answered.await;
     Ok(response.map(|body| {
-        let body = Body::own(tonic::body::Body::new(body));
+        let body = Body::from_service(tonic::body::Body::new(body));
         // HTTP/1 has no flow-control windows: the socket takes the response.
-        if multiplexed { body.taken_by(&taking) } else { body }
+        if multiplexed { body.with_read_tracking(&read_tracker) } else { body }
     }))
 }
 
 /// Body of a response that is translated further.
-struct Whole(Body);
+struct BytesBody(Body);
 
-impl HttpBody for Whole {
+impl HttpBody for BytesBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -180,7 +182,7 @@ impl HttpBody for Whole {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.0).poll_frame(cx);
-        polled.map_ok(|frame| frame.map_data(crate::net::taking::Part::into_bytes))
+        polled.map_ok(|frame| frame.map_data(crate::net::taking::ResponsePart::into_bytes))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -192,7 +194,7 @@ impl HttpBody for Whole {
 mod tests {
     use super::*;
     use crate::server::layers::fixture::{
-        Fixture, LIST_SANDBOXES, LOGIN, WATCH_EVENTS, answer, grpc,
+        Fixture, LIST_SANDBOXES, LOGIN, WATCH_EVENTS, empty_response, grpc_request,
     };
 
     const WEB: &str = "application/grpc-web+proto";
@@ -204,29 +206,30 @@ mod tests {
     #[tokio::test]
     async fn a_grpc_web_call_is_translated_to_grpc_and_back() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |arriving: Arriving| {
-            let content = &arriving.request.headers()[CONTENT_TYPE];
+        let inner = service_fn(async |incoming: IncomingRequest| {
+            let content = &incoming.request.headers()[CONTENT_TYPE];
             assert!(content.as_bytes().starts_with(b"application/grpc"), "{content:?}");
             assert!(!content.as_bytes().starts_with(b"application/grpc-web"), "{content:?}");
-            Ok::<_, Infallible>(answer())
+            Ok::<_, Infallible>(empty_response())
         });
         for path in [LOGIN, WATCH_EVENTS] {
-            let answer = translate(fixture.arriving(web(path)), inner).await.unwrap();
+            let answer = translate(fixture.incoming(web(path)), inner).await.unwrap();
             assert_eq!(answer.headers()[CONTENT_TYPE], WEB, "{path}");
         }
-        let plain = translate(fixture.arriving(grpc(LOGIN)), inner).await.unwrap();
+        let plain = translate(fixture.incoming(grpc_request(LOGIN)), inner).await.unwrap();
         assert!(plain.headers().is_empty());
     }
 
     #[tokio::test]
     async fn grpc_web_refuses_proxied_methods_and_foreign_origins() {
         let fixture = Fixture::new("").await;
-        let inner =
-            service_fn(async |_: Arriving| -> Result<_, Infallible> { panic!("it was called") });
-        let proxied = translate(fixture.arriving(web(LIST_SANDBOXES)), inner).await.unwrap();
+        let inner = service_fn(async |_: IncomingRequest| -> Result<_, Infallible> {
+            panic!("it was called")
+        });
+        let proxied = translate(fixture.incoming(web(LIST_SANDBOXES)), inner).await.unwrap();
         assert_eq!(proxied.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
         let foreign = web(LOGIN).header(ORIGIN, "https://elsewhere.example");
-        let foreign = translate(fixture.arriving(foreign), inner).await.unwrap();
+        let foreign = translate(fixture.incoming(foreign), inner).await.unwrap();
         assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
     }
 }

@@ -16,7 +16,7 @@ pub enum Protocol {
 
 impl Protocol {
     /// Detects the protocol from method, content type and version.
-    pub fn of<B>(request: &Request<B>) -> Self {
+    pub fn detect<B>(request: &Request<B>) -> Self {
         if request.method() != Method::POST {
             return Self::Plain(StatusCode::METHOD_NOT_ALLOWED);
         }
@@ -65,12 +65,12 @@ mod tests {
             ("application/json", Version::HTTP_11, unsupported),
         ] {
             let request = Request::post("/").version(version).header(CONTENT_TYPE, content);
-            assert_eq!(Protocol::of(&request.body(()).unwrap()), expected, "{content}");
+            assert_eq!(Protocol::detect(&request.body(()).unwrap()), expected, "{content}");
         }
         let old = Request::post("/").header(CONTENT_TYPE, "application/grpc").body(()).unwrap();
         let unsupported = Protocol::Plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
-        assert_eq!(Protocol::of(&old), unsupported);
+        assert_eq!(Protocol::detect(&old), unsupported);
         let got = Request::get("/").body(()).unwrap();
-        assert_eq!(Protocol::of(&got), Protocol::Plain(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(Protocol::detect(&got), Protocol::Plain(StatusCode::METHOD_NOT_ALLOWED));
     }
 }

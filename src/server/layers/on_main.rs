@@ -18,18 +18,18 @@ pub async fn run<T: Send + 'static>(
     main: &Handle,
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {
-    let (caller, gone) = oneshot::channel::<()>();
-    let until_gone = async move {
+    let (caller, hung_up) = oneshot::channel::<()>();
+    let until_hung_up = async move {
         tokio::select! {
             biased;
             answer = future => Some(answer),
             // Nothing is ever sent: it completes when the sender is dropped.
-            _ = gone => None,
+            _ = hung_up => None,
         }
     };
-    let answered = main.spawn(until_gone.instrument(tracing::Span::current())).await;
+    let result = main.spawn(until_hung_up.instrument(tracing::Span::current())).await;
     drop(caller);
-    answered.map_err(Error::internal)?.ok_or_else(|| Error::internal("the caller has disconnected"))
+    result.map_err(Error::internal)?.ok_or_else(|| Error::internal("the caller has disconnected"))
 }
 
 #[cfg(test)]

@@ -10,71 +10,74 @@ use http::Response;
 use tower::{Service, ServiceExt};
 
 use super::gate::Route;
-use crate::access::policy::{Method, Streaming};
+use crate::access::policy::{Method, StreamingMode};
 use crate::access::principal::Caller;
 use crate::config::Limits;
 use crate::error::{Error, Reason};
-use crate::fair::{Held, Holder, Limit, RETRY_IN, Share, too_many_bytes};
+use crate::fair::{FairLimit, LimitHolder, LimitShare, MemoryAccount, RETRY_IN, too_many_bytes};
 use crate::server::body::Body;
-use crate::server::stages::{Admitted, Failure, Gated, Identified, State};
+use crate::server::stages::{AdmittedCall, CallFailure, CallState, GatedCall, IdentifiedCall};
 
 /// Bytes of a MiB.
 const MIB: u64 = 1 << 20;
 
 /// Counts a call for its caller, or for its address if it has no credential.
 pub(in crate::server) async fn count<S>(
-    identified: Identified,
+    identified: IdentifiedCall,
     inner: S,
-) -> Result<Response<Body>, Failure>
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Identified, Response = Response<Body>, Error = Failure>,
+    S: Service<IdentifiedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let Identified(mut state) = identified;
-    let State { shared, ip, call, shares, .. } = &mut *state;
-    match shared.open_calls.identified(shares, *ip, call.caller.as_ref()) {
-        Ok(()) => inner.oneshot(Identified(state)).await,
-        Err(error) => Err(state.refused(error)),
+    let IdentifiedCall(mut state) = identified;
+    let CallState { shared, ip, call, shares, .. } = &mut *state;
+    match shared.open_calls.count_for_caller(shares, *ip, call.caller.as_ref()) {
+        Ok(()) => inner.oneshot(IdentifiedCall(state)).await,
+        Err(error) => Err(state.into_failure(error)),
     }
 }
 
 /// Counts a stream of Shoreguard's own API, and opens the account of the bytes that the call holds. Both are released
 /// when the response was read.
-pub(in crate::server) async fn hold<S>(gated: Gated, inner: S) -> Result<Response<Body>, Failure>
+pub(in crate::server) async fn reserve<S>(
+    gated: GatedCall,
+    inner: S,
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Admitted, Response = Response<Body>, Error = Failure>,
+    S: Service<AdmittedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let Gated { mut state, route } = gated;
-    let State { shared, ip, call, shares, .. } = &mut *state;
-    let refuse = |error| Failure::Refused(error, Some(route));
+    let GatedCall { mut state, route } = gated;
+    let CallState { shared, ip, call, shares, .. } = &mut *state;
+    let refuse = |error| CallFailure::Refused(error, Some(route));
     let (open_calls, caller) = (&shared.open_calls, call.caller.as_ref());
-    open_calls.routed(shares, *ip, caller, &route).map_err(refuse)?;
-    let held = open_calls.held(*ip, caller).map_err(refuse)?;
-    call.held = Some(held.clone());
+    open_calls.count_stream(shares, *ip, caller, &route).map_err(refuse)?;
+    let memory = open_calls.open_memory_account(*ip, caller).map_err(refuse)?;
+    call.memory = Some(memory.clone());
     let shares = std::mem::take(shares);
-    let response = inner.oneshot(Admitted { state, route }).await?;
-    Ok(response.map(|body| body.holding(shares, Some(held))))
+    let response = inner.oneshot(AdmittedCall { state, route }).await?;
+    Ok(response.map(|body| body.with_shares(shares, Some(memory))))
 }
 
 /// Limits that all calls of this process share.
 #[derive(Debug)]
 pub struct OpenCalls {
     /// Calls, in total and of one address.
-    addresses: Arc<Limit>,
+    addresses: Arc<FairLimit>,
     /// Calls of one authenticated caller.
-    principals: Arc<Limit>,
+    principals: Arc<FairLimit>,
     /// Calls without a credential, of one address.
-    anonymous: Arc<Limit>,
+    anonymous: Arc<FairLimit>,
     /// Streams of Shoreguard's own API, of one caller or, without a credential, of one address.
-    streams: Arc<Limit>,
+    streams: Arc<FairLimit>,
     /// Bytes of requests and responses, in total and of one caller or address.
-    bytes: Arc<Limit>,
+    bytes: Arc<FairLimit>,
 }
 
 /// Shares that one call has taken.
 #[derive(Debug, Default)]
 pub struct Shares {
-    calls: [Option<Share>; 2],
-    stream: Option<Share>,
+    calls: [Option<LimitShare>; 2],
+    stream: Option<LimitShare>,
 }
 
 impl OpenCalls {
@@ -82,11 +85,11 @@ impl OpenCalls {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
-            addresses: Limit::new(limits.calls_max.into(), limits.calls_per_address.into()),
-            principals: Limit::new(0, limits.calls_per_principal.into()),
-            anonymous: Limit::new(0, limits.anonymous_calls_per_address.into()),
-            streams: Limit::new(0, limits.streams_per_caller.into()),
-            bytes: Limit::new(limits.held_mib_max * MIB, limits.held_mib_per_caller * MIB),
+            addresses: FairLimit::new(limits.calls_max.into(), limits.calls_per_address.into()),
+            principals: FairLimit::new(0, limits.calls_per_principal.into()),
+            anonymous: FairLimit::new(0, limits.anonymous_calls_per_address.into()),
+            streams: FairLimit::new(0, limits.streams_per_caller.into()),
+            bytes: FairLimit::new(limits.held_mib_max * MIB, limits.held_mib_per_caller * MIB),
         }
     }
 
@@ -94,8 +97,8 @@ impl OpenCalls {
     ///
     /// # Errors
     /// `TOO_MANY_CALLS`.
-    pub fn arrived(&self, shares: &mut Shares, address: IpAddr) -> Result<(), Error> {
-        shares.calls[0] = Some(take(&self.addresses, Holder::of_address(address))?);
+    pub fn count_for_address(&self, shares: &mut Shares, address: IpAddr) -> Result<(), Error> {
+        shares.calls[0] = Some(take_share(&self.addresses, LimitHolder::from_address(address))?);
         Ok(())
     }
 
@@ -103,14 +106,14 @@ impl OpenCalls {
     ///
     /// # Errors
     /// `TOO_MANY_CALLS`.
-    pub fn identified(
+    pub fn count_for_caller(
         &self,
         shares: &mut Shares,
         address: IpAddr,
         caller: Option<&Caller>,
     ) -> Result<(), Error> {
         let limit = if caller.is_some() { &self.principals } else { &self.anonymous };
-        shares.calls[1] = Some(take(limit, holder(address, caller))?);
+        shares.calls[1] = Some(take_share(limit, holder_of(address, caller))?);
         Ok(())
     }
 
@@ -119,7 +122,7 @@ impl OpenCalls {
     ///
     /// # Errors
     /// `TOO_MANY_STREAMS`.
-    pub fn routed(
+    pub fn count_stream(
         &self,
         shares: &mut Shares,
         address: IpAddr,
@@ -127,12 +130,12 @@ impl OpenCalls {
         route: &Route,
     ) -> Result<(), Error> {
         let streams = match route {
-            Route::Own(Method { streaming, .. }) => *streaming != Streaming::Unary,
+            Route::Own(Method { streaming, .. }) => *streaming != StreamingMode::Unary,
             Route::Open(_) => true,
             Route::Proxied { .. } => false,
         };
         if streams {
-            let share = self.streams.take(holder(address, caller), 1);
+            let share = self.streams.acquire(holder_of(address, caller), 1);
             let full = |_| Error::Exhausted { reason: Reason::TooManyStreams, retry_in: RETRY_IN };
             shares.stream = Some(share.map_err(full)?);
         }
@@ -143,19 +146,25 @@ impl OpenCalls {
     ///
     /// # Errors
     /// `TOO_MANY_BYTES`.
-    pub fn held(&self, address: IpAddr, caller: Option<&Caller>) -> Result<Held, Error> {
-        Held::open(&self.bytes, holder(address, caller)).map_err(|_| too_many_bytes())
+    pub fn open_memory_account(
+        &self,
+        address: IpAddr,
+        caller: Option<&Caller>,
+    ) -> Result<MemoryAccount, Error> {
+        MemoryAccount::new(&self.bytes, holder_of(address, caller)).map_err(|_| too_many_bytes())
     }
 }
 
-fn holder(address: IpAddr, caller: Option<&Caller>) -> Holder {
-    caller
-        .map_or_else(|| Holder::of_address(address), |caller| Holder::Principal(caller.principal()))
+fn holder_of(address: IpAddr, caller: Option<&Caller>) -> LimitHolder {
+    caller.map_or_else(
+        || LimitHolder::from_address(address),
+        |caller| LimitHolder::Principal(caller.principal()),
+    )
 }
 
-fn take(limit: &Arc<Limit>, holder: Holder) -> Result<Share, Error> {
+fn take_share(limit: &Arc<FairLimit>, holder: LimitHolder) -> Result<LimitShare, Error> {
     let full = |_| Error::Exhausted { reason: Reason::TooManyCalls, retry_in: RETRY_IN };
-    limit.take(holder, 1).map_err(full)
+    limit.acquire(holder, 1).map_err(full)
 }
 
 #[cfg(test)]
@@ -164,40 +173,40 @@ mod tests {
 
     use super::*;
     use crate::server::layers::fixture::{
-        Fixture, LIST_GATEWAYS, WATCH_EVENTS, answer, grpc, refusal,
+        Fixture, LIST_GATEWAYS, WATCH_EVENTS, empty_response, grpc_request, refusal,
     };
 
     #[tokio::test]
     async fn an_anonymous_call_counts_for_its_address_until_it_is_dropped() {
         let fixture = Fixture::new("[limits]\nanonymous_calls_per_address = 1").await;
-        let inner = service_fn(async |identified: Identified| {
+        let inner = service_fn(async |identified: IdentifiedCall| {
             // While this call is open, a second one exceeds the limit.
-            let another = fixture.identified(grpc(LIST_GATEWAYS));
-            let never = service_fn(async |_: Identified| panic!("it was called"));
+            let another = fixture.identified(grpc_request(LIST_GATEWAYS));
+            let never = service_fn(async |_: IdentifiedCall| panic!("it was called"));
             let (error, _) = refusal(count(another, never).await);
             let full = Reason::TooManyCalls;
             assert!(matches!(error, Error::Exhausted { reason, .. } if reason == full), "{error}");
             drop(identified);
-            Ok(answer())
+            Ok(empty_response())
         });
         for _ in 0..2 {
-            count(fixture.identified(grpc(LIST_GATEWAYS)), inner).await.unwrap();
+            count(fixture.identified(grpc_request(LIST_GATEWAYS)), inner).await.unwrap();
         }
     }
 
     #[tokio::test]
     async fn a_stream_counts_until_its_response_is_dropped() {
         let fixture = Fixture::new("[limits]\nstreams_per_caller = 1").await;
-        let inner = service_fn(async |admitted: Admitted| {
-            assert!(admitted.state.call.held.is_some());
-            Ok(answer())
+        let inner = service_fn(async |admitted: AdmittedCall| {
+            assert!(admitted.state.call.memory.is_some());
+            Ok(empty_response())
         });
-        let open = hold(fixture.gated(grpc(WATCH_EVENTS)), inner).await.unwrap();
-        let (error, _) = refusal(hold(fixture.gated(grpc(WATCH_EVENTS)), inner).await);
+        let open = reserve(fixture.gated(grpc_request(WATCH_EVENTS)), inner).await.unwrap();
+        let (error, _) = refusal(reserve(fixture.gated(grpc_request(WATCH_EVENTS)), inner).await);
         let full = Reason::TooManyStreams;
         assert!(matches!(error, Error::Exhausted { reason, .. } if reason == full), "{error}");
-        hold(fixture.gated(grpc(LIST_GATEWAYS)), inner).await.unwrap();
+        reserve(fixture.gated(grpc_request(LIST_GATEWAYS)), inner).await.unwrap();
         drop(open);
-        hold(fixture.gated(grpc(WATCH_EVENTS)), inner).await.unwrap();
+        reserve(fixture.gated(grpc_request(WATCH_EVENTS)), inner).await.unwrap();
     }
 }

@@ -7,15 +7,18 @@ use http::Response;
 use tower::{Service, ServiceExt};
 
 use crate::server::body::Body;
-use crate::server::stages::{Begun, Failure};
+use crate::server::stages::{CallFailure, StartedCall};
 
 /// Turns a panic into a failure.
-pub(in crate::server) async fn catch<S>(begun: Begun, inner: S) -> Result<Response<Body>, Failure>
+pub(in crate::server) async fn catch<S>(
+    started: StartedCall,
+    inner: S,
+) -> Result<Response<Body>, CallFailure>
 where
-    S: Service<Begun, Response = Response<Body>, Error = Failure>,
+    S: Service<StartedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let answering = AssertUnwindSafe(inner.oneshot(begun)).catch_unwind();
-    answering.await.unwrap_or(Err(Failure::Panic))
+    let answering = AssertUnwindSafe(inner.oneshot(started)).catch_unwind();
+    answering.await.unwrap_or(Err(CallFailure::Panic))
 }
 
 #[cfg(test)]
@@ -23,16 +26,19 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc};
+    use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request};
 
     #[tokio::test]
     async fn a_panic_becomes_a_failure_and_a_response_passes() {
         let fixture = Fixture::new("").await;
-        let broken = service_fn(async |begun: Begun| match begun.0.call.method {
+        let broken = service_fn(async |started: StartedCall| match started.0.call.method {
             LOGIN => panic!("on purpose"),
-            _ => Ok(answer()),
+            _ => Ok(empty_response()),
         });
-        assert!(matches!(catch(fixture.begun(grpc(LOGIN)), broken).await, Err(Failure::Panic)));
-        catch(fixture.begun(grpc("/a.B/C")), broken).await.unwrap();
+        assert!(matches!(
+            catch(fixture.started(grpc_request(LOGIN)), broken).await,
+            Err(CallFailure::Panic)
+        ));
+        catch(fixture.started(grpc_request("/a.B/C")), broken).await.unwrap();
     }
 }

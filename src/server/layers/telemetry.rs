@@ -14,7 +14,7 @@ use tracing::info;
 use crate::ctx::Call;
 use crate::rpc::request_id;
 use crate::server::body::Body;
-use crate::server::stages::{Begun, State};
+use crate::server::stages::{CallState, StartedCall};
 use crate::status::code_name;
 use crate::telemetry::metrics::{
     HTTP_DURATION, HTTP_REQUESTS, PROXIED_REQUESTS, RPC_DURATION, RPC_REQUESTS,
@@ -23,17 +23,17 @@ use crate::telemetry::traces::CallSpan;
 
 /// Counts, times, traces and logs a call.
 pub(in crate::server) async fn observe<S>(
-    mut begun: Begun,
+    mut started: StartedCall,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Begun, Response = Response<Body>, Error = Infallible>,
+    S: Service<StartedCall, Response = Response<Body>, Error = Infallible>,
 {
-    let State { shared, call, request, .. } = &mut *begun.0;
+    let CallState { shared, call, request, .. } = &mut *started.0;
     let (traces, headers) = (&shared.app.traces, request.headers());
-    let span = traces.as_ref().and_then(|traces| traces.begin(headers, call.method));
+    let span = traces.as_ref().and_then(|traces| traces.start_span(headers, call.method));
     call.traceparent = span.as_ref().map(CallSpan::traceparent);
-    let measured = Measured {
+    let measurement = CallMeasurement {
         method: call.method,
         gateway: None,
         started: call.started,
@@ -41,27 +41,27 @@ where
         span,
     };
     let call = call.clone();
-    let mut response = inner.oneshot(begun).await?;
-    finish(&call, measured, &mut response);
+    let mut response = inner.oneshot(started).await?;
+    finish(&call, measurement, &mut response);
     Ok(response)
 }
 
 /// Counts and logs the result of a call: now if the response consists of headers only, otherwise at the end of its
 /// body.
-fn finish(call: &Call, mut measured: Measured, response: &mut Response<Body>) {
+fn finish(call: &Call, mut measurement: CallMeasurement, response: &mut Response<Body>) {
     let headers = response.headers_mut();
     // The proxy sets this header itself, and removes the one of a gateway.
     let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());
-    measured.gateway = gateway.map(Arc::from);
-    let id = request_id::value(call.request_id);
+    measurement.gateway = gateway.map(Arc::from);
+    let id = request_id::to_header(call.request_id);
     headers.insert(HeaderName::from_static(request_id::HEADER), id);
     let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
     let Some(code) = in_headers else {
         let body = std::mem::take(response.body_mut());
-        *response.body_mut() = body.measured(measured);
+        *response.body_mut() = body.with_measurement(measurement);
         return;
     };
-    measured.finish(code);
+    measurement.finish(code);
     if code != Code::Ok {
         let caller = call.note.caller().map(|caller| caller.principal().to_string());
         let (id, method) = (call.request_id, call.method);
@@ -71,7 +71,7 @@ fn finish(call: &Call, mut measured: Measured, response: &mut Response<Body>) {
 
 /// A call that is being measured.
 #[derive(Debug)]
-pub struct Measured {
+pub struct CallMeasurement {
     /// Path as stored in the table, so that a caller cannot create new time series.
     pub method: &'static str,
     /// The gateway of a proxied call.
@@ -84,7 +84,7 @@ pub struct Measured {
     pub span: Option<CallSpan>,
 }
 
-impl Measured {
+impl CallMeasurement {
     /// Records the end of the call with this code.
     pub fn finish(self, code: Code) {
         if let Some(span) = self.span {
@@ -106,7 +106,7 @@ impl Measured {
 }
 
 /// Counts a plain HTTP request. The path is one of a table, so that a caller cannot create new time series.
-pub fn measure_http(path: &'static str, status: http::StatusCode, started: Instant) {
+pub fn record_http(path: &'static str, status: http::StatusCode, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let status = status.as_u16().to_string();
     counter!(HTTP_REQUESTS, "path" => path, "status" => status).increment(1);
@@ -118,15 +118,15 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc};
+    use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request};
 
     #[tokio::test]
     async fn the_response_carries_the_request_id_of_the_call() {
         let fixture = Fixture::new("").await;
-        let begun = fixture.begun(grpc(LOGIN));
-        let id = begun.0.call.request_id;
-        let inner = service_fn(async |_: Begun| Ok::<_, Infallible>(answer()));
-        let answer = observe(begun, inner).await.unwrap();
-        assert_eq!(answer.headers()[request_id::HEADER], request_id::value(id));
+        let started = fixture.started(grpc_request(LOGIN));
+        let id = started.0.call.request_id;
+        let inner = service_fn(async |_: StartedCall| Ok::<_, Infallible>(empty_response()));
+        let answer = observe(started, inner).await.unwrap();
+        assert_eq!(answer.headers()[request_id::HEADER], request_id::to_header(id));
     }
 }

@@ -37,7 +37,7 @@ impl Random {
     }
 }
 
-pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
         value >>= 7;
@@ -45,19 +45,23 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(u8::try_from(value).unwrap());
 }
 
-pub(super) fn key(out: &mut Vec<u8>, number: u32, wire: u32) {
-    varint(out, u64::from(number << 3 | wire));
+pub(super) fn put_key(out: &mut Vec<u8>, number: u32, wire: u32) {
+    put_varint(out, u64::from(number << 3 | wire));
 }
 
 /// Appends a length-delimited field: a string or a message.
-pub(super) fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
-    key(out, number, 2);
-    varint(out, u64::try_from(value.len()).unwrap());
+pub(super) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+    put_key(out, number, 2);
+    put_varint(out, u64::try_from(value.len()).unwrap());
     out.extend_from_slice(value);
 }
 
 /// Returns a message of a type: mostly valid, so that it passes the first checks, with some hostile parts.
-pub(super) fn message(of: &MessageDescriptor, random: &mut Random, gateway: &str) -> Vec<u8> {
+pub(super) fn random_message(
+    of: &MessageDescriptor,
+    random: &mut Random,
+    gateway: &str,
+) -> Vec<u8> {
     let mut out = Vec::new();
     put_fields(&mut out, of, random, gateway, 0);
     match random.below(40) {
@@ -66,11 +70,11 @@ pub(super) fn message(of: &MessageDescriptor, random: &mut Random, gateway: &str
         // Truncated.
         1 => out.truncate(out.len() / 2),
         // Unknown fields: text, a group, the largest field number.
-        2 => bytes(&mut out, 99_999, b"un\0known"),
-        3 => key(&mut out, 7_777, 3),
+        2 => put_bytes(&mut out, 99_999, b"un\0known"),
+        3 => put_key(&mut out, 7_777, 3),
         4 => {
-            key(&mut out, (1 << 29) - 1, 0);
-            varint(&mut out, u64::MAX);
+            put_key(&mut out, (1 << 29) - 1, 0);
+            put_varint(&mut out, u64::MAX);
         }
         // Bytes that are not a valid message.
         5 => out.extend_from_slice(&[0xff; 16]),
@@ -109,31 +113,31 @@ fn put_field(
     let number = field.number();
     if random.one_in(100) {
         // Another wire type than that of the field.
-        key(out, number, random.pick(&[0, 1, 2, 5]));
+        put_key(out, number, random.pick(&[0, 1, 2, 5]));
         return out.extend_from_slice(&[0; 8]);
     }
     match field.kind() {
-        Kind::String => bytes(out, number, &text(field.name(), random, gateway)),
-        Kind::Bytes => bytes(out, number, random.pick(&[&b""[..], b"\0\0", b"{}", b"x\xff"])),
+        Kind::String => put_bytes(out, number, &text(field.name(), random, gateway)),
+        Kind::Bytes => put_bytes(out, number, random.pick(&[&b""[..], b"\0\0", b"{}", b"x\xff"])),
         Kind::Message(inner) if depth < DEPTH_MAX => {
             let mut nested = Vec::new();
             put_fields(&mut nested, &inner, random, gateway, depth + 1);
-            bytes(out, number, &nested);
+            put_bytes(out, number, &nested);
         }
-        Kind::Message(_) => bytes(out, number, &[]),
+        Kind::Message(_) => put_bytes(out, number, &[]),
         Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => {
-            key(out, number, 1);
+            put_key(out, number, 1);
             let value = random.pick(&[0.0, -1.0, f64::NAN, f64::INFINITY, f64::MAX]);
             out.extend_from_slice(&value.to_le_bytes());
         }
         Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => {
-            key(out, number, 5);
+            put_key(out, number, 5);
             out.extend_from_slice(&random.pick(&[0.0, -1.0, f32::NAN, f32::MAX]).to_le_bytes());
         }
         Kind::Enum(kind) if !random.one_in(6) => {
-            key(out, number, 0);
+            put_key(out, number, 0);
             let values: Vec<_> = kind.values().map(|value| value.number()).collect();
-            varint(out, i64::from(random.pick(&values)).cast_unsigned());
+            put_varint(out, i64::from(random.pick(&values)).cast_unsigned());
         }
         Kind::Bool
         | Kind::Enum(_)
@@ -143,9 +147,9 @@ fn put_field(
         | Kind::Uint64
         | Kind::Sint32
         | Kind::Sint64 => {
-            key(out, number, 0);
+            put_key(out, number, 0);
             let extremes = [0, 1, 2, 60, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 63, u64::MAX];
-            varint(out, random.pick(&extremes));
+            put_varint(out, random.pick(&extremes));
         }
     }
 }
@@ -208,7 +212,7 @@ fn collect_nul(of: &MessageDescriptor, levels: u32, all: &mut Vec<(String, Vec<u
     for field in of.fields() {
         let mut put = |path: String, value: &[u8]| {
             let mut out = Vec::new();
-            bytes(&mut out, field.number(), value);
+            put_bytes(&mut out, field.number(), value);
             all.push((path, out));
         };
         let kind = field.kind();

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::MessageDescriptor;
 use shoreguard::access::policy::{
-    METHODS, Streaming, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
+    METHODS, StreamingMode, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
-use shoreguard::pb;
+use shoreguard::pb::descriptors::{self, Descriptors};
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Code, Status};
 
-use self::messages::{Random, message, with_nul};
+use self::messages::{Random, random_message, with_nul};
 use crate::support::server::{Caller, TestServer, reason};
 
 /// Seed of the pseudo-random numbers. A failed test prints it with the message.
@@ -32,7 +32,7 @@ const CALL_TIME: (&str, &str) = ("grpc-timeout", "2S");
 /// One call of a method.
 struct Call {
     path: &'static str,
-    streaming: Streaming,
+    streaming: StreamingMode,
     message: Vec<u8>,
     gateway: &'static str,
     /// Description that is printed if the call fails the test.
@@ -42,13 +42,13 @@ struct Call {
 impl Call {
     async fn run(self, caller: Caller) -> (Self, Result<Option<Vec<u8>>, Status>) {
         let to = [("x-shoreguard-gateway", self.gateway), CALL_TIME];
-        let answer = caller.raw(self.path, self.streaming, self.message.clone(), &to).await;
+        let answer = caller.call_raw(self.path, self.streaming, self.message.clone(), &to).await;
         (self, answer)
     }
 }
 
 /// Runs calls, several at once. Returns a description of each call that does not pass.
-async fn failed(
+async fn failed_calls(
     caller: &Caller,
     calls: Vec<Call>,
     passes: impl Fn(&Call, &Result<Option<Vec<u8>>, Status>) -> bool,
@@ -71,25 +71,25 @@ async fn failed(
 }
 
 /// Starts two gateways for calls, one of each generation, and one for changes.
-async fn fleet(sg: &TestServer) -> Vec<Simulator> {
+async fn start_fleet(sg: &TestServer) -> Vec<Simulator> {
     let mut fleet = Vec::new();
     for (name, generation) in
         [("edge", Generation::V0_1), ("old", Generation::V0_0), ("spare", Generation::V0_1)]
     {
-        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        sg.register_gateway(name, simulator.addr()).await;
         fleet.push(simulator);
     }
-    sg.admin().key("box", sg_v1::Role::None).await;
+    sg.admin().create_key("box", sg_v1::Role::None).await;
     fleet
 }
 
 /// A method and the gateway that its calls name.
 struct Method {
     path: &'static str,
-    streaming: Streaming,
-    descriptors: &'static [u8],
+    streaming: StreamingMode,
+    descriptors: &'static Descriptors,
     request: &'static str,
     gateway: &'static str,
 }
@@ -102,13 +102,13 @@ fn methods() -> Vec<Method> {
         Method {
             path: method.path,
             streaming: method.streaming,
-            descriptors: pb::DESCRIPTORS,
+            descriptors: &descriptors::OWN,
             request: method.request,
             gateway: if spare { "spare" } else { "edge" },
         }
     });
     let of = |rows: &'static [UpstreamMethod], descriptors, gateway| {
-        let forwarded = rows.iter().filter(|row| row.guard.is_some());
+        let forwarded = rows.iter().filter(|row| row.policy.is_some());
         forwarded.map(move |row| Method {
             path: row.path,
             streaming: row.streaming,
@@ -117,18 +117,15 @@ fn methods() -> Vec<Method> {
             gateway,
         })
     };
-    let new = of(UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS, "edge");
-    own.chain(new).chain(of(UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS, "old")).collect()
+    let new = of(UPSTREAM_V0_1, &descriptors::V0_1, "edge");
+    own.chain(new).chain(of(UPSTREAM_V0_0, &descriptors::V0_0, "old")).collect()
 }
 
 /// Returns the calls of every method, with messages built for the type of its request.
 fn calls(messages: impl Fn(&MessageDescriptor, &str) -> Vec<(String, Vec<u8>)>) -> Vec<Call> {
-    let known = [pb::DESCRIPTORS, pb::V0_1_DESCRIPTORS, pb::V0_0_DESCRIPTORS];
-    let pools =
-        known.map(|descriptors| (descriptors, DescriptorPool::decode(descriptors).unwrap()));
     let mut calls = Vec::new();
     for Method { path, streaming, descriptors, request, gateway } in methods() {
-        let (_, pool) = pools.iter().find(|(known, _)| std::ptr::eq(*known, descriptors)).unwrap();
+        let pool = descriptors.pool();
         let made = messages(&pool.get_message_by_name(request).unwrap(), gateway);
         let call = |(about, message)| Call { path, streaming, message, gateway, about };
         calls.extend(made.into_iter().map(call));
@@ -137,26 +134,26 @@ fn calls(messages: impl Fn(&MessageDescriptor, &str) -> Vec<(String, Vec<u8>)>) 
 }
 
 /// Formats the start of a message for the output of a failed test.
-fn shown(message: &[u8]) -> String {
+fn describe(message: &[u8]) -> String {
     let start = &message[..message.len().min(160)];
     format!("seed {SEED:#x}, {} bytes: {}", message.len(), shoreguard::seal::hex(start))
 }
 
-served! {
+server_tests! {
     no_random_message_causes_an_internal_error,
     nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called,
 }
 
 async fn no_random_message_causes_an_internal_error(sg: TestServer) {
-    let fleet = fleet(&sg).await;
+    let fleet = start_fleet(&sg).await;
     let random = std::cell::RefCell::new(Random::new(SEED));
     let calls = calls(|of, gateway| {
         let mut random = random.borrow_mut();
-        let made = (0..MESSAGES).map(|_| message(of, &mut random, gateway));
-        made.map(|message| (shown(&message), message)).collect()
+        let made = (0..MESSAGES).map(|_| random_message(of, &mut random, gateway));
+        made.map(|message| (describe(&message), message)).collect()
     });
     let admin = sg.admin();
-    let failed = failed(&admin, calls, |_, answer| {
+    let failed = failed_calls(&admin, calls, |_, answer| {
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         !matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
     });
@@ -171,7 +168,7 @@ async fn no_random_message_causes_an_internal_error(sg: TestServer) {
 }
 
 async fn nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called(sg: TestServer) {
-    let fleet = fleet(&sg).await;
+    let fleet = start_fleet(&sg).await;
     let asked = |fleet: &[Simulator]| -> u64 {
         let calls = fleet.iter().flat_map(Simulator::calls);
         // Each connection is probed when it is opened.
@@ -180,7 +177,7 @@ async fn nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called(sg: T
     let calls = calls(|of, _| with_nul(of));
     assert!(calls.len() > 500, "{}", calls.len());
     let before = asked(&fleet);
-    let failed = failed(&sg.admin(), calls, |_, answer| {
+    let failed = failed_calls(&sg.admin(), calls, |_, answer| {
         let Err(status) = answer else { return false };
         let reason = reason(status);
         let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());

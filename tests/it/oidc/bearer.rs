@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::{AUDIENCE, issuers};
-use crate::oidc_provider::Control;
+use super::{AUDIENCE, configure_issuers};
+use crate::oidc_provider::IssuerCommand;
 use crate::support::server::{Caller, TestServer};
 
 async fn of(sg: &TestServer, provider: &str, sub: &str) -> String {
@@ -14,8 +14,8 @@ async fn of(sg: &TestServer, provider: &str, sub: &str) -> String {
     sg.issuer(provider).access_token(claims).await
 }
 
-served! {
-    tuned issuers;
+server_tests! {
+    tuned configure_issuers;
     an_access_token_authenticates_its_linked_user_until_deactivation,
     an_access_token_without_a_user_maps_to_the_service_principal_of_its_rule,
     bearer_tokens_are_accepted_only_of_issuers_configured_for_them,
@@ -26,15 +26,23 @@ served! {
 
 async fn an_access_token_authenticates_its_linked_user_until_deactivation(sg: TestServer) {
     let token = of(&sg, "corp", "1").await;
-    assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&token).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
-    let who = sg.with(&token).who().await.unwrap();
+    let who = sg.with_token(&token).current_identity().await.unwrap();
     assert_eq!((who.actor.as_str(), who.role()), ("ana@corp.example", pb::Role::Operator));
     assert!(who.expire_time.is_some());
     let watch = pb::WatchEventsRequest::default();
-    let mut events = sg.with(&token).events().watch_events(watch).await.unwrap().into_inner();
+    let mut events = sg.with_token(&token).events().watch_events(watch).await.unwrap().into_inner();
     sg.set_user("ana@corp.example", "is_active = false").await;
-    assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&token).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     let ended = async { while let Ok(Some(_)) = events.message().await {} };
     tokio::time::timeout(Duration::from_secs(10), ended)
         .await
@@ -44,32 +52,52 @@ async fn an_access_token_authenticates_its_linked_user_until_deactivation(sg: Te
 
 async fn an_access_token_without_a_user_maps_to_the_service_principal_of_its_rule(sg: TestServer) {
     let robot = of(&sg, "corp", "robot-7").await;
-    assert_refused!(sg.with(&robot).who().await, Unauthenticated, "CREDENTIAL_INVALID");
-    sg.admin().key("robots", pb::Role::Viewer).await;
-    assert_eq!(sg.with(&robot).who().await.unwrap().actor, "sp:robots");
+    assert_refused!(
+        sg.with_token(&robot).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
+    sg.admin().create_key("robots", pb::Role::Viewer).await;
+    assert_eq!(sg.with_token(&robot).current_identity().await.unwrap().actor, "sp:robots");
     // A rule that creates service principals creates none for a bearer token. A service principal created by an
     // exchange is found.
     let job = json!({ "aud": AUDIENCE, "repository": "acme/infra", "ref": "refs/heads/main" });
     let job = sg.issuer("corp").access_token(job).await;
-    assert_refused!(sg.with(&job).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&job).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     sg.exchange("corp", &job).await.unwrap();
-    assert_eq!(sg.with(&job).who().await.unwrap().actor, "sp:oidc/corp/deploy");
+    assert_eq!(sg.with_token(&job).current_identity().await.unwrap().actor, "sp:oidc/corp/deploy");
     // A deactivated user is not admitted by a rule instead.
     sg.log_in_as("corp", "robot-7", "robot@corp.example", Value::Null).await.unwrap();
-    assert_eq!(sg.with(&robot).who().await.unwrap().actor, "robot@corp.example");
+    assert_eq!(sg.with_token(&robot).current_identity().await.unwrap().actor, "robot@corp.example");
     sg.set_user("robot@corp.example", "is_active = false").await;
-    assert_refused!(sg.with(&robot).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&robot).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     sg.finish().await;
 }
 
 async fn bearer_tokens_are_accepted_only_of_issuers_configured_for_them(sg: TestServer) {
     sg.log_in_as("partner", "1", "bo@partner.example", Value::Null).await.unwrap();
     let token = of(&sg, "partner", "1").await;
-    assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&token).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     let claims = json!({ "aud": "https://look.example.com", "environment": "prod" });
     let token = sg.issuer("ci").access_token(claims).await;
     sg.exchange("ci", &token).await.unwrap();
-    assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&token).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     assert_eq!(sg.issuer("partner").count("keys").await, 1, "the login's");
     sg.finish().await;
 }
@@ -79,9 +107,13 @@ async fn an_access_token_is_refused_after_it_expires(sg: TestServer) {
     let exp = sg.app.clock.now().unix_seconds() + 100;
     let claims = json!({ "aud": AUDIENCE, "sub": "1", "exp": exp });
     let token = sg.issuer("corp").access_token(claims).await;
-    sg.with(&token).who().await.unwrap();
-    sg.pass(Duration::from_secs(140)).await;
-    assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    sg.with_token(&token).current_identity().await.unwrap();
+    sg.advance_time(Duration::from_secs(140)).await;
+    assert_refused!(
+        sg.with_token(&token).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     sg.finish().await;
 }
 
@@ -89,25 +121,33 @@ async fn t16_tokens_with_unknown_keys_do_not_flood_the_issuer(sg: TestServer) {
     let corp = sg.issuer("corp");
     sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let old = of(&sg, "corp", "1").await;
-    sg.with(&old).who().await.unwrap();
+    sg.with_token(&old).current_identity().await.unwrap();
     let fetched = corp.count("keys").await;
     let mut unknown = vec![];
     for _ in 0..5 {
-        corp.tell(Control::Rotate("ES256".to_owned())).await;
+        corp.send(IssuerCommand::Rotate("ES256".to_owned())).await;
         unknown.push(of(&sg, "corp", "1").await);
     }
     for token in unknown.iter().chain(&unknown) {
-        assert_refused!(sg.with(token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+        assert_refused!(
+            sg.with_token(token).current_identity().await,
+            Unauthenticated,
+            "CREDENTIAL_INVALID"
+        );
     }
     assert_eq!(corp.count("keys").await, fetched);
-    sg.pass(Duration::from_secs(30)).await;
-    let all: Vec<_> = unknown.iter().map(|token| sg.with(token)).collect();
-    let answers = futures_util::future::join_all(all.iter().map(Caller::who)).await;
+    sg.advance_time(Duration::from_secs(30)).await;
+    let all: Vec<_> = unknown.iter().map(|token| sg.with_token(token)).collect();
+    let answers = futures_util::future::join_all(all.iter().map(Caller::current_identity)).await;
     let known: Vec<bool> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(known, [false, false, false, false, true], "the newest key is found, by one fetch");
     assert_eq!(corp.count("keys").await, fetched + 1);
     // The key that signed it is no longer published.
-    assert_refused!(sg.with(&old).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        sg.with_token(&old).current_identity().await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     sg.finish().await;
 }
 
@@ -117,11 +157,11 @@ async fn issuer_keys_are_fetched_again_after_an_hour(sg: TestServer) {
     let token = of(&sg, "corp", "1").await;
     let fetched = corp.count("keys").await;
     for _ in 0..3 {
-        sg.with(&token).who().await.unwrap();
+        sg.with_token(&token).current_identity().await.unwrap();
     }
     assert_eq!(corp.count("keys").await, fetched);
-    sg.pass(Duration::from_hours(1)).await;
-    sg.with(&token).who().await.unwrap();
+    sg.advance_time(Duration::from_hours(1)).await;
+    sg.with_token(&token).current_identity().await.unwrap();
     assert_eq!(corp.count("keys").await, fetched + 1);
     sg.finish().await;
 }

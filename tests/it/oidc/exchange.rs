@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::{AUDIENCE, issuers};
-use crate::oidc_provider::{Control, Issuer};
+use super::{AUDIENCE, configure_issuers};
+use crate::oidc_provider::{Issuer, IssuerCommand};
 use crate::support::server::TestServer;
 
 fn job(repository: &str, at: &str) -> Value {
@@ -17,8 +17,8 @@ async fn good(issuer: &Issuer) -> String {
     issuer.access_token(job("acme/infra", "refs/heads/main")).await
 }
 
-served! {
-    tuned issuers;
+server_tests! {
+    tuned configure_issuers;
     the_first_matching_rule_selects_the_service_principal_of_an_exchange,
     an_exchange_returns_a_session_with_the_role_of_its_rule,
     t14_an_exchange_session_ends_with_its_token_and_service_principal,
@@ -30,7 +30,7 @@ served! {
 
 async fn the_first_matching_rule_selects_the_service_principal_of_an_exchange(sg: TestServer) {
     let corp = sg.issuer("corp");
-    sg.admin().key("robots", pb::Role::Viewer).await;
+    sg.admin().create_key("robots", pb::Role::Viewer).await;
     for (claims, expected) in [
         (job("acme/infra", "refs/heads/main"), Some("oidc/corp/deploy")),
         (job("acme/infra", "refs/tags/v1"), Some("oidc/corp/deploy")),
@@ -68,11 +68,11 @@ async fn an_exchange_returns_a_session_with_the_role_of_its_rule(sg: TestServer)
     let corp = sg.issuer("corp");
     let got = sg.exchange("corp", &good(&corp).await).await.unwrap();
     assert_eq!(got.role(), pb::Role::Operator);
-    let who = sg.with(&got.session_token).who().await.unwrap();
+    let who = sg.with_token(&got.session_token).current_identity().await.unwrap();
     assert_eq!((who.actor.as_str(), who.role()), ("sp:oidc/corp/deploy", pb::Role::Operator));
     let ends = got.expire_time.unwrap().seconds - sg.app.clock.now().unix_seconds();
     assert!((895..=900).contains(&ends), "{ends}");
-    let details = sg.details("oidc_token.exchange").await;
+    let details = sg.audit_details("oidc_token.exchange").await;
     for part in [r#""provider":"corp""#, r#""rule":"deploy""#, r#""sub":"repo:acme""#] {
         assert!(details[0].contains(part), "{details:?}");
     }
@@ -80,7 +80,10 @@ async fn an_exchange_returns_a_session_with_the_role_of_its_rule(sg: TestServer)
     sg.sql("UPDATE service_principals SET role = 'admin' WHERE name = 'oidc/corp/deploy'").await;
     let again = sg.exchange("corp", &good(&corp).await).await.unwrap();
     assert_eq!(again.role(), pb::Role::Operator);
-    assert_eq!(sg.with(&again.session_token).who().await.unwrap().principal, who.principal);
+    assert_eq!(
+        sg.with_token(&again.session_token).current_identity().await.unwrap().principal,
+        who.principal
+    );
     sg.finish().await;
 }
 
@@ -91,10 +94,10 @@ async fn t14_an_exchange_session_ends_with_its_token_and_service_principal(sg: T
     claims["exp"] = json!(now + 100);
     let short = sg.exchange("corp", &corp.access_token(claims).await).await.unwrap();
     assert_eq!(short.expire_time.unwrap().seconds, now + 100);
-    sg.with(&short.session_token).who().await.unwrap();
-    sg.pass(Duration::from_secs(101)).await;
+    sg.with_token(&short.session_token).current_identity().await.unwrap();
+    sg.advance_time(Duration::from_secs(101)).await;
     assert_refused!(
-        sg.with(&short.session_token).who().await,
+        sg.with_token(&short.session_token).current_identity().await,
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
@@ -105,7 +108,7 @@ async fn t14_an_exchange_session_ends_with_its_token_and_service_principal(sg: T
         pb::RotateServicePrincipalRequest { service_principal: name.clone(), ..Default::default() };
     sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
     assert_refused!(
-        sg.with(&rotated.session_token).who().await,
+        sg.with_token(&rotated.session_token).current_identity().await,
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
@@ -114,7 +117,7 @@ async fn t14_an_exchange_session_ends_with_its_token_and_service_principal(sg: T
         pb::DeleteServicePrincipalRequest { service_principal: name, ..Default::default() };
     sg.admin().service_principals().delete_service_principal(request).await.unwrap();
     assert_refused!(
-        sg.with(&deleted.session_token).who().await,
+        sg.with_token(&deleted.session_token).current_identity().await,
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
@@ -125,7 +128,7 @@ async fn a_rule_that_names_a_missing_service_principal_does_not_create_it(sg: Te
     let corp = sg.issuer("corp");
     let robot = corp.access_token(json!({ "aud": AUDIENCE, "sub": "robot-7" })).await;
     assert_refused!(sg.exchange("corp", &robot).await, Unauthenticated, "CREDENTIAL_INVALID");
-    sg.admin().key("robots", pb::Role::Viewer).await;
+    sg.admin().create_key("robots", pb::Role::Viewer).await;
     assert_eq!(sg.exchange("corp", &robot).await.unwrap().role(), pb::Role::Viewer);
     sg.finish().await;
 }
@@ -149,7 +152,7 @@ async fn concurrent_exchanges_create_one_service_principal(sg: TestServer) {
     let mut names: Vec<String> = vec![];
     for got in futures_util::future::join_all(all).await {
         let token = got.unwrap().session_token;
-        names.push(sg.with(&token).who().await.unwrap().principal);
+        names.push(sg.with_token(&token).current_identity().await.unwrap().principal);
     }
     names.dedup();
     assert_eq!(names.len(), 1, "{names:?}");
@@ -161,11 +164,15 @@ async fn keys_of_an_unreachable_issuer_are_used_for_a_day(sg: TestServer) {
     let token = good(&corp).await;
     sg.exchange("corp", &token).await.unwrap();
     for path in ["keys", ".well-known/openid-configuration"] {
-        corp.tell(Control::Behave(path.to_owned(), crate::oidc_provider::How::Fail)).await;
+        corp.send(IssuerCommand::SetBehavior(
+            path.to_owned(),
+            crate::oidc_provider::Behavior::Fail,
+        ))
+        .await;
     }
-    sg.pass(Duration::from_hours(2)).await;
+    sg.advance_time(Duration::from_hours(2)).await;
     sg.exchange("corp", &token).await.unwrap();
-    sg.pass(Duration::from_hours(22)).await;
+    sg.advance_time(Duration::from_hours(22)).await;
     assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
     sg.finish().await;
 }

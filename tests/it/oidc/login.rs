@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::{BACK, issuers};
-use crate::oidc_provider::{Control, SentBack, Signed};
+use super::{BACK, configure_issuers};
+use crate::oidc_provider::{IssuerCommand, LoginRedirect, SigningMode};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-served! {
-    tuned issuers;
+server_tests! {
+    tuned configure_issuers;
     an_oidc_login_creates_a_session_with_the_role_of_the_issuer,
     an_oidc_login_completes_only_with_its_own_login_token,
     an_oidc_login_accepts_only_configured_or_loopback_redirect_uris,
@@ -41,8 +41,8 @@ async fn an_oidc_login_creates_a_session_with_the_role_of_the_issuer(sg: TestSer
     let session =
         sg.log_in_as("corp", "1", "Ana@corp.example", json!({ "groups": ["ops"] })).await.unwrap();
     assert_eq!(session.role(), pb::Role::Operator);
-    let ana = sg.with(&session.session_token);
-    let who = ana.who().await.unwrap();
+    let ana = sg.with_token(&session.session_token);
+    let who = ana.current_identity().await.unwrap();
     assert_eq!((who.actor.as_str(), who.role()), ("ana@corp.example", pb::Role::Operator));
     let request = pb::ListSessionsRequest::default();
     let sessions = ana.auth().list_sessions(request).await.unwrap().into_inner().sessions;
@@ -55,8 +55,11 @@ async fn an_oidc_login_creates_a_session_with_the_role_of_the_issuer(sg: TestSer
         .log_in_as("corp", "1", "renamed@corp.example", json!({ "groups": ["ops"] }))
         .await
         .unwrap();
-    assert_eq!(sg.with(&again.session_token).who().await.unwrap().principal, who.principal);
-    let details = sg.details("user.login").await;
+    assert_eq!(
+        sg.with_token(&again.session_token).current_identity().await.unwrap().principal,
+        who.principal
+    );
+    let details = sg.audit_details("user.login").await;
     assert_eq!(details.len(), 2);
     assert!(
         details[1].contains(r#""created":true"#) && !details[0].contains("created"),
@@ -72,18 +75,18 @@ async fn an_oidc_login_creates_a_session_with_the_role_of_the_issuer(sg: TestSer
 }
 
 async fn an_oidc_login_completes_only_with_its_own_login_token(sg: TestServer) {
-    let begun = sg.begin("corp").await;
+    let begun = sg.begin_login("corp").await;
     let url = &begun.authorization_url;
     assert!(url.contains("&code_challenge_method=S256") && url.contains("&nonce="), "{url}");
     let back = sg.issuer("corp").log_in(url).await;
     // Code and state are useless without the sealed token, or with that of another login.
-    let other = sg.begin("corp").await.login_token;
+    let other = sg.begin_login("corp").await.login_token;
     for token in ["", "x", &other, &begun.login_token[1..], &"A".repeat(10_000)] {
-        assert_refused!(sg.complete(token, &back).await, Unauthenticated, "LOGIN_FAILED");
+        assert_refused!(sg.complete_login(token, &back).await, Unauthenticated, "LOGIN_FAILED");
     }
-    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    sg.issuer("corp").set_person("1", "ana@corp.example", Value::Null).await;
     let back = sg.issuer("corp").log_in(url).await;
-    sg.complete(&begun.login_token, &back).await.unwrap();
+    sg.complete_login(&begun.login_token, &back).await.unwrap();
     sg.finish().await;
 }
 
@@ -111,10 +114,10 @@ async fn an_oidc_login_accepts_only_configured_or_loopback_redirect_uris(sg: Tes
 }
 
 async fn an_authorization_code_is_valid_once_and_only_for_its_own_login(sg: TestServer) {
-    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-    let begun = sg.begin("corp").await;
+    sg.issuer("corp").set_person("1", "ana@corp.example", Value::Null).await;
+    let begun = sg.begin_login("corp").await;
     let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-    let wrong = |change: fn(&mut SentBack)| {
+    let wrong = |change: fn(&mut LoginRedirect)| {
         let mut back = back.clone();
         change(&mut back);
         back
@@ -129,38 +132,46 @@ async fn an_authorization_code_is_valid_once_and_only_for_its_own_login(sg: Test
     ];
     for back in not_yet {
         assert_refused!(
-            sg.complete(&begun.login_token, &back).await,
+            sg.complete_login(&begun.login_token, &back).await,
             Unauthenticated,
             "LOGIN_FAILED"
         );
     }
     assert_eq!(sg.issuer("corp").count("token").await, 0, "nothing of it went to the issuer");
-    sg.complete(&begun.login_token, &back).await.unwrap();
-    assert_refused!(sg.complete(&begun.login_token, &back).await, Unauthenticated, "LOGIN_FAILED");
+    sg.complete_login(&begun.login_token, &back).await.unwrap();
+    assert_refused!(
+        sg.complete_login(&begun.login_token, &back).await,
+        Unauthenticated,
+        "LOGIN_FAILED"
+    );
 
     // A code of one login with the code verifier of another, as after a theft of the code.
-    let (mine, theirs) = (sg.begin("corp").await, sg.begin("corp").await);
+    let (mine, theirs) = (sg.begin_login("corp").await, sg.begin_login("corp").await);
     let stolen = sg.issuer("corp").log_in(&theirs.authorization_url).await;
     let own = sg.issuer("corp").log_in(&mine.authorization_url).await;
-    let mixed = SentBack { code: stolen.code, ..own };
-    assert_refused!(sg.complete(&mine.login_token, &mixed).await, Unauthenticated, "LOGIN_FAILED");
+    let mixed = LoginRedirect { code: stolen.code, ..own };
+    assert_refused!(
+        sg.complete_login(&mine.login_token, &mixed).await,
+        Unauthenticated,
+        "LOGIN_FAILED"
+    );
     sg.finish().await;
 }
 
 async fn an_oidc_login_expires_after_ten_minutes(sg: TestServer) {
-    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+    sg.issuer("corp").set_person("1", "ana@corp.example", Value::Null).await;
     for (minutes, over) in [(9, false), (10, true)] {
-        let begun = sg.begin("corp").await;
+        let begun = sg.begin_login("corp").await;
         let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-        sg.pass(Duration::from_mins(minutes)).await;
-        assert_eq!(sg.complete(&begun.login_token, &back).await.is_err(), over);
+        sg.advance_time(Duration::from_mins(minutes)).await;
+        assert_eq!(sg.complete_login(&begun.login_token, &back).await.is_err(), over);
     }
     sg.finish().await;
 }
 
 async fn an_id_token_with_any_invalid_claim_or_signature_is_refused(sg: TestServer) {
     let issuer = sg.issuer("corp");
-    issuer.person("1", "ana@corp.example", Value::Null).await;
+    issuer.set_person("1", "ana@corp.example", Value::Null).await;
     let nobody = no_such_account(&sg).await;
     for lie in [
         json!({ "nonce": "another" }),
@@ -179,19 +190,19 @@ async fn an_id_token_with_any_invalid_claim_or_signature_is_refused(sg: TestServ
         json!({ "email": null, "preferred_username": "ana@corp.example" }),
         json!({ "email": "no address" }),
     ] {
-        issuer.tell(Control::Lie(lie.clone())).await;
+        issuer.send(IssuerCommand::OverrideClaims(lie.clone())).await;
         let refused = assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
         assert_eq!(refused.message(), nobody, "{lie}");
     }
-    issuer.tell(Control::Lie(json!({}))).await;
-    for signed in [Signed::Not, Signed::ByPublicKey, Signed::ByStranger] {
-        issuer.tell(Control::SignLogins(signed)).await;
+    issuer.send(IssuerCommand::OverrideClaims(json!({}))).await;
+    for signed in [SigningMode::Unsigned, SigningMode::HmacWithPublicKey, SigningMode::OtherKey] {
+        issuer.send(IssuerCommand::SignLogins(signed)).await;
         assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
     }
     let users = dump::table(&sg.app.db, "users").await;
     assert!(!users.contains("corp.example"), "{users}");
-    assert!(sg.details("user.login").await.is_empty(), "what is refused stores nothing");
-    issuer.tell(Control::SignLogins(Signed::Well)).await;
+    assert!(sg.audit_details("user.login").await.is_empty(), "what is refused stores nothing");
+    issuer.send(IssuerCommand::SignLogins(SigningMode::Valid)).await;
     sg.oidc_login("corp").await.unwrap();
     sg.finish().await;
 }
@@ -199,34 +210,38 @@ async fn an_id_token_with_any_invalid_claim_or_signature_is_refused(sg: TestServ
 async fn equal_subjects_of_two_issuers_are_different_users(sg: TestServer) {
     let ours = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
     let theirs = sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
-    let who = async |token: &str| sg.with(token).who().await.unwrap().actor;
+    let who = async |token: &str| sg.with_token(token).current_identity().await.unwrap().actor;
     assert_eq!(who(&ours.session_token).await, "ana@corp.example");
     assert_eq!(who(&theirs.session_token).await, "ana@partner.example");
     // The response of one issuer is not accepted for a login at another one.
-    let (begun, other) = (sg.begin("partner").await, sg.begin("corp").await);
+    let (begun, other) = (sg.begin_login("partner").await, sg.begin_login("corp").await);
     let back = sg.issuer("corp").log_in(&other.authorization_url).await;
-    let mixed = SentBack {
+    let mixed = LoginRedirect {
         state: sg.issuer("partner").log_in(&begun.authorization_url).await.state,
         ..back
     };
-    assert_refused!(sg.complete(&begun.login_token, &mixed).await, Unauthenticated, "LOGIN_FAILED");
+    assert_refused!(
+        sg.complete_login(&begun.login_token, &mixed).await,
+        Unauthenticated,
+        "LOGIN_FAILED"
+    );
     sg.finish().await;
 }
 
 async fn every_supported_algorithm_is_verified_and_rotated_keys_are_fetched(sg: TestServer) {
     let issuer = sg.issuer("corp");
-    issuer.person("1", "ana@corp.example", Value::Null).await;
+    issuer.set_person("1", "ana@corp.example", Value::Null).await;
     sg.oidc_login("corp").await.unwrap();
     let mut fetched = issuer.count("keys").await;
     assert_eq!(fetched, 1);
     for algorithm in ["ES256", "EdDSA", "PS256", "RS256"] {
-        issuer.tell(Control::Rotate(algorithm.to_owned())).await;
+        issuer.send(IssuerCommand::Rotate(algorithm.to_owned())).await;
         // The keys were fetched recently, and are fetched again only after a while.
         for _ in 0..3 {
             assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
         }
         assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
-        sg.pass(Duration::from_secs(30)).await;
+        sg.advance_time(Duration::from_secs(30)).await;
         sg.oidc_login("corp").await.unwrap();
         fetched += 1;
         assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
@@ -236,23 +251,23 @@ async fn every_supported_algorithm_is_verified_and_rotated_keys_are_fetched(sg: 
 
 async fn the_client_authenticates_by_a_method_that_the_issuer_supports(sg: TestServer) {
     sg.log_in_as("partner", "1", "ana@partner.example", Value::Null).await.unwrap();
-    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-    sg.issuer("corp").tell(Control::Secret(Some("another secret".to_owned()))).await;
+    sg.issuer("corp").set_person("1", "ana@corp.example", Value::Null).await;
+    sg.issuer("corp").send(IssuerCommand::Secret(Some("another secret".to_owned()))).await;
     assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
     // The other method of client authentication, if the issuer supports no other.
-    sg.issuer("corp").tell(Control::Secret(Some("client secret".to_owned()))).await;
-    sg.pass(Duration::from_hours(1)).await;
+    sg.issuer("corp").send(IssuerCommand::Secret(Some("client secret".to_owned()))).await;
+    sg.advance_time(Duration::from_hours(1)).await;
     let post = json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] });
-    sg.issuer("corp").tell(Control::Discovery(post)).await;
+    sg.issuer("corp").send(IssuerCommand::Discovery(post)).await;
     sg.oidc_login("corp").await.unwrap();
     sg.finish().await;
 }
 
 async fn the_secrets_of_an_oidc_login_are_not_stored(sg: TestServer) {
-    sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
-    let begun = sg.begin("corp").await;
+    sg.issuer("corp").set_person("1", "ana@corp.example", Value::Null).await;
+    let begun = sg.begin_login("corp").await;
     let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-    let session = sg.complete(&begun.login_token, &back).await.unwrap();
+    let session = sg.complete_login(&begun.login_token, &back).await.unwrap();
     let mut all = String::new();
     for table in ["users", "sessions", "audit_log", "events"] {
         all += &dump::table(&sg.app.db, table).await;

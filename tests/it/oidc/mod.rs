@@ -14,12 +14,12 @@ use std::time::Duration;
 use serde_json::Value;
 use shoreguard::config::Config;
 use shoreguard::feed;
-use shoreguard::outbox::{Subject, log_change};
+use shoreguard::outbox::{AccessSubject, log_change};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::users::domain::{Email, id_of};
+use shoreguard::resources::users::domain::{Email, id_by_email};
 use tonic::{Response, Status};
 
-use crate::oidc_provider::{self, Issuer, SentBack};
+use crate::oidc_provider::{self, Issuer, LoginRedirect};
 use crate::support::server::{Caller, TestServer};
 
 pub(crate) const BACK: &str = "https://console.example.com/back";
@@ -27,9 +27,9 @@ pub(crate) const AUDIENCE: &str = "https://sg.example.com";
 
 /// Configures issuers for this test: `corp` vouches for addresses and assigns roles; `partner` does neither and has a
 /// client without a secret; `ci` has no logins of users.
-pub(crate) fn issuers(config: &mut Config) {
+pub(crate) fn configure_issuers(config: &mut Config) {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let base = format!("{}/{}", oidc_provider::base(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let base = format!("{}/{}", oidc_provider::base_url(), NEXT.fetch_add(1, Ordering::Relaxed));
     let text = format!(
         r#"
         [oidc]
@@ -81,19 +81,19 @@ pub(crate) fn issuers(config: &mut Config) {
 
 /// The same, with a short timeout for an issuer that hangs. It is long enough for an issuer that responds on a busy
 /// machine.
-pub(crate) fn impatient(config: &mut Config) {
-    issuers(config);
+pub(crate) fn configure_impatient_issuers(config: &mut Config) {
+    configure_issuers(config);
     config.oidc.timeout_seconds = 3;
 }
 
-pub(crate) type Ended = Result<pb::CompleteOidcLoginResponse, Status>;
+pub(crate) type LoginResult = Result<pb::CompleteOidcLoginResponse, Status>;
 
 impl TestServer {
     pub(crate) fn issuer(&self, provider: &str) -> Issuer {
-        Issuer::of(&self.app.config, provider)
+        Issuer::from_config(&self.app.config, provider)
     }
 
-    pub(crate) async fn begin(&self, provider: &str) -> pb::BeginOidcLoginResponse {
+    pub(crate) async fn begin_login(&self, provider: &str) -> pb::BeginOidcLoginResponse {
         let request = pb::BeginOidcLoginRequest {
             provider: provider.to_owned(),
             redirect_uri: BACK.to_owned(),
@@ -101,17 +101,21 @@ impl TestServer {
         self.anonymous().auth().begin_oidc_login(request).await.unwrap().into_inner()
     }
 
-    pub(crate) async fn complete(&self, login_token: &str, back: &SentBack) -> Ended {
-        let request = ending(login_token, back);
+    pub(crate) async fn complete_login(
+        &self,
+        login_token: &str,
+        back: &LoginRedirect,
+    ) -> LoginResult {
+        let request = completion_request(login_token, back);
         let answer = self.anonymous().auth().complete_oidc_login(request).await;
         answer.map(Response::into_inner)
     }
 
     /// Does a complete login.
-    pub(crate) async fn oidc_login(&self, provider: &str) -> Ended {
-        let begun = self.begin(provider).await;
+    pub(crate) async fn oidc_login(&self, provider: &str) -> LoginResult {
+        let begun = self.begin_login(provider).await;
         let back = self.issuer(provider).log_in(&begun.authorization_url).await;
-        self.complete(&begun.login_token, &back).await
+        self.complete_login(&begun.login_token, &back).await
     }
 
     /// Logs in a person with a verified address.
@@ -121,8 +125,8 @@ impl TestServer {
         sub: &str,
         email: &str,
         more: Value,
-    ) -> Ended {
-        self.issuer(provider).person(sub, email, more).await;
+    ) -> LoginResult {
+        self.issuer(provider).set_person(sub, email, more).await;
         self.oidc_login(provider).await
     }
 
@@ -138,7 +142,7 @@ impl TestServer {
     }
 
     /// Advances the clock and refreshes the access data.
-    pub(crate) async fn pass(&self, time: Duration) {
+    pub(crate) async fn advance_time(&self, time: Duration) {
         self.app.clock.advance(time);
         feed::refresh(&self.app).await.unwrap();
     }
@@ -151,8 +155,8 @@ impl TestServer {
         self.app
             .db
             .transaction(async |conn| {
-                let id = id_of(conn, &email).await?;
-                log_change(conn, Subject::User(id), now).await
+                let id = id_by_email(conn, &email).await?;
+                log_change(conn, AccessSubject::User(id), now).await
             })
             .await
             .unwrap();
@@ -160,8 +164,8 @@ impl TestServer {
     }
 
     /// Returns the details of the audit entries of an action, newest first.
-    pub(crate) async fn details(&self, action: &str) -> Vec<String> {
-        self.app.audit.settled().await;
+    pub(crate) async fn audit_details(&self, action: &str) -> Vec<String> {
+        self.app.audit.wait_settled().await;
         let request =
             pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
         let entries = self.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
@@ -173,13 +177,16 @@ impl TestServer {
 }
 
 impl Caller {
-    pub(crate) async fn who(&self) -> Result<pb::GetCurrentIdentityResponse, Status> {
+    pub(crate) async fn current_identity(&self) -> Result<pb::GetCurrentIdentityResponse, Status> {
         let request = pb::GetCurrentIdentityRequest {};
         self.auth().get_current_identity(request).await.map(Response::into_inner)
     }
 }
 
-pub(crate) fn ending(login_token: &str, back: &SentBack) -> pb::CompleteOidcLoginRequest {
+pub(crate) fn completion_request(
+    login_token: &str,
+    back: &LoginRedirect,
+) -> pb::CompleteOidcLoginRequest {
     pb::CompleteOidcLoginRequest {
         login_token: login_token.to_owned(),
         code: back.code.clone(),

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::issuers;
-use crate::oidc_provider::Control;
+use super::configure_issuers;
+use crate::oidc_provider::IssuerCommand;
 use crate::support::server::ADMIN_EMAIL;
 use crate::support::server::TestServer;
 
-served! {
-    tuned issuers;
+server_tests! {
+    tuned configure_issuers;
     the_role_is_raised_or_lowered_to_that_of_the_issuer_at_each_login,
     an_issuer_without_role_mapping_changes_no_role,
     the_role_of_the_last_active_admin_is_not_lowered_by_its_issuer,
@@ -32,11 +32,15 @@ async fn the_role_is_raised_or_lowered_to_that_of_the_issuer_at_each_login(sg: T
             .await
             .unwrap();
         assert_eq!(session.role(), role, "{groups}");
-        assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), role, "{groups}");
+        assert_eq!(
+            sg.with_token(&session.session_token).current_identity().await.unwrap().role(),
+            role,
+            "{groups}"
+        );
         events.push(session);
     }
     // Her older sessions have only the role of the newest login.
-    let oldest = sg.with(&events[0].session_token).who().await.unwrap();
+    let oldest = sg.with_token(&events[0].session_token).current_identity().await.unwrap();
     assert_eq!(oldest.role(), pb::Role::Operator);
     let listed = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
     let names = async || {
@@ -72,13 +76,16 @@ async fn the_role_of_the_last_active_admin_is_not_lowered_by_its_issuer(sg: Test
     // With another active admin, she gets the role from her issuer.
     sg.set_user(ADMIN_EMAIL, "is_active = true").await;
     assert_eq!(sg.oidc_login("corp").await.unwrap().role(), pb::Role::Operator);
-    assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), pb::Role::Operator);
+    assert_eq!(
+        sg.with_token(&session.session_token).current_identity().await.unwrap().role(),
+        pb::Role::Operator
+    );
     sg.finish().await;
 }
 
 async fn concurrent_first_logins_create_one_account(sg: TestServer) {
     sg.issuer("corp")
-        .tell(Control::Login(json!({
+        .send(IssuerCommand::Login(json!({
             "sub": "1", "email": "ana@corp.example", "email_verified": true, "groups": "all",
         })))
         .await;
@@ -86,7 +93,13 @@ async fn concurrent_first_logins_create_one_account(sg: TestServer) {
         tokio::join!(sg.oidc_login("corp"), sg.oidc_login("corp"), sg.oidc_login("corp"));
     let mut principals = vec![];
     for session in [a, b, c] {
-        principals.push(sg.with(&session.unwrap().session_token).who().await.unwrap().principal);
+        principals.push(
+            sg.with_token(&session.unwrap().session_token)
+                .current_identity()
+                .await
+                .unwrap()
+                .principal,
+        );
     }
     principals.dedup();
     assert_eq!(principals.len(), 1, "{principals:?}");

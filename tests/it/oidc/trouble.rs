@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::{AUDIENCE, BACK, impatient};
-use crate::oidc_provider::{Control, How};
+use super::{AUDIENCE, BACK, configure_impatient_issuers};
+use crate::oidc_provider::{Behavior, IssuerCommand};
 use crate::support::server::TestServer;
 
 const DISCOVERY: &str = ".well-known/openid-configuration";
@@ -17,8 +17,8 @@ async fn begin(sg: &TestServer) -> Result<(), tonic::Status> {
     sg.anonymous().auth().begin_oidc_login(request).await.map(|_| ())
 }
 
-served! {
-    tuned impatient;
+server_tests! {
+    tuned configure_impatient_issuers;
     an_unavailable_or_invalid_discovery_document_is_reported_without_details,
     forbidden_urls_of_a_discovery_document_are_not_fetched,
     an_authorization_code_is_sent_only_to_an_allowed_token_endpoint,
@@ -27,13 +27,13 @@ served! {
 
 async fn an_unavailable_or_invalid_discovery_document_is_reported_without_details(sg: TestServer) {
     let corp = sg.issuer("corp");
-    for how in [How::Redirect, How::Fail, How::Hang] {
-        corp.tell(Control::Behave(DISCOVERY.to_owned(), how)).await;
+    for how in [Behavior::Redirect, Behavior::Fail, Behavior::Hang] {
+        corp.send(IssuerCommand::SetBehavior(DISCOVERY.to_owned(), how)).await;
         let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{how:?}");
-        sg.pass(Duration::from_secs(30)).await;
+        sg.advance_time(Duration::from_secs(30)).await;
     }
-    corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Well)).await;
+    corp.send(IssuerCommand::SetBehavior(DISCOVERY.to_owned(), Behavior::Normal)).await;
     for document in [
         json!({ "issuer": "https://another.example.com" }),
         json!({ "issuer": format!("{}/", corp.url) }),
@@ -43,13 +43,13 @@ async fn an_unavailable_or_invalid_discovery_document_is_reported_without_detail
         json!({ "authorization_endpoint": "http://id.example.com/authorize" }),
         json!({ "authorization_endpoint": "javascript:alert(1)" }),
     ] {
-        corp.tell(Control::Discovery(document.clone())).await;
+        corp.send(IssuerCommand::Discovery(document.clone())).await;
         let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{document}");
         // As long as a valid document stays cached.
-        sg.pass(Duration::from_hours(1)).await;
+        sg.advance_time(Duration::from_hours(1)).await;
     }
-    corp.tell(Control::Discovery(json!({}))).await;
+    corp.send(IssuerCommand::Discovery(json!({}))).await;
     begin(&sg).await.unwrap();
     sg.finish().await;
 }
@@ -68,17 +68,20 @@ async fn forbidden_urls_of_a_discovery_document_are_not_fetched(sg: TestServer) 
         "file:///etc/passwd",
         "/keys",
     ] {
-        corp.tell(Control::Discovery(json!({ "jwks_uri": place }))).await;
+        corp.send(IssuerCommand::Discovery(json!({ "jwks_uri": place }))).await;
         let refused =
             assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{place}");
-        let refused =
-            assert_refused!(sg.with(&token).who().await, Unavailable, "ISSUER_UNAVAILABLE");
+        let refused = assert_refused!(
+            sg.with_token(&token).current_identity().await,
+            Unavailable,
+            "ISSUER_UNAVAILABLE"
+        );
         assert!(!refused.message().contains("169.254"), "{place}");
-        sg.pass(Duration::from_hours(1)).await;
+        sg.advance_time(Duration::from_hours(1)).await;
     }
-    corp.tell(Control::Discovery(json!({}))).await;
-    corp.tell(Control::Behave("keys".to_owned(), How::Redirect)).await;
+    corp.send(IssuerCommand::Discovery(json!({}))).await;
+    corp.send(IssuerCommand::SetBehavior("keys".to_owned(), Behavior::Redirect)).await;
     let refused =
         assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
     assert_eq!(refused.message(), AWAY);
@@ -87,29 +90,29 @@ async fn forbidden_urls_of_a_discovery_document_are_not_fetched(sg: TestServer) 
 
 async fn an_authorization_code_is_sent_only_to_an_allowed_token_endpoint(sg: TestServer) {
     let corp = sg.issuer("corp");
-    corp.person("1", "ana@corp.example", Value::Null).await;
+    corp.set_person("1", "ana@corp.example", Value::Null).await;
     for place in ["https://169.254.169.254/token", "http://10.0.0.1/token"] {
-        corp.tell(Control::Discovery(json!({ "token_endpoint": place }))).await;
+        corp.send(IssuerCommand::Discovery(json!({ "token_endpoint": place }))).await;
         let refused =
             assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{place}");
-        sg.pass(Duration::from_hours(1)).await;
+        sg.advance_time(Duration::from_hours(1)).await;
     }
-    corp.tell(Control::Discovery(json!({}))).await;
-    for how in [How::Redirect, How::Fail, How::Hang] {
-        corp.tell(Control::Behave("token".to_owned(), how)).await;
+    corp.send(IssuerCommand::Discovery(json!({}))).await;
+    for how in [Behavior::Redirect, Behavior::Fail, Behavior::Hang] {
+        corp.send(IssuerCommand::SetBehavior("token".to_owned(), how)).await;
         let refused =
             assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{how:?}");
     }
-    corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+    corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Normal)).await;
     sg.oidc_login("corp").await.unwrap();
     sg.finish().await;
 }
 
 async fn an_unreachable_issuer_is_called_rarely_and_does_not_affect_other_issuers(sg: TestServer) {
     let corp = sg.issuer("corp");
-    corp.tell(Control::Behave(DISCOVERY.to_owned(), How::Fail)).await;
+    corp.send(IssuerCommand::SetBehavior(DISCOVERY.to_owned(), Behavior::Fail)).await;
     for _ in 0..5 {
         assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
     }

@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::KeyPair;
 use serde_json::{Map, Value, json};
 
-use super::Signed;
+use super::SigningMode;
 
 /// A key only for these tests. ring cannot generate RSA keys, and the tests need one.
 const RSA_KEY: &str = include_str!("rsa_key.txt");
@@ -28,13 +28,13 @@ impl SigningKey {
             Algorithm::ES256 => {
                 let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
                 let point = pair.public_key_raw();
-                let (x, y) = (encoded(&point[1..33]), encoded(&point[33..]));
+                let (x, y) = (base64_url(&point[1..33]), base64_url(&point[33..]));
                 let published = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y });
                 (EncodingKey::from_ec_der(&pair.serialize_der()), published)
             }
             Algorithm::EdDSA => {
                 let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-                let x = encoded(pair.public_key_raw());
+                let x = base64_url(pair.public_key_raw());
                 let published = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
                 (EncodingKey::from_ed_der(&pair.serialize_der()), published)
             }
@@ -45,7 +45,12 @@ impl SigningKey {
         Self { algorithm, encoding, published }
     }
 
-    pub(super) fn sign(&self, claims: &Map<String, Value>, typ: &str, signed: Signed) -> String {
+    pub(super) fn sign(
+        &self,
+        claims: &Map<String, Value>,
+        typ: &str,
+        signed: SigningMode,
+    ) -> String {
         let id = self.published["kid"].as_str().map(str::to_owned);
         let header = |algorithm| Header {
             typ: Some(typ.to_owned()),
@@ -56,19 +61,19 @@ impl SigningKey {
             |header: &Header, key: &EncodingKey| jsonwebtoken::encode(header, claims, key).unwrap();
         let sound = || encode(&header(self.algorithm), &self.encoding);
         match signed {
-            Signed::Well => sound(),
-            Signed::ByStranger => {
+            SigningMode::Valid => sound(),
+            SigningMode::OtherKey => {
                 let stranger = Self::new("ES256", "stranger");
                 let own = Header { kid: id.clone(), ..Header::new(Algorithm::ES256) };
                 encode(&own, &stranger.encoding)
             }
-            Signed::ByPublicKey => {
+            SigningMode::HmacWithPublicKey => {
                 let public = EncodingKey::from_secret(self.published.to_string().as_bytes());
                 encode(&header(Algorithm::HS256), &public)
             }
-            Signed::Not => {
+            SigningMode::Unsigned => {
                 let head = json!({ "alg": "none", "kid": id, "typ": typ }).to_string();
-                let head = encoded(head.as_bytes());
+                let head = base64_url(head.as_bytes());
                 let sound = sound();
                 format!("{head}.{}.", sound.split('.').nth(1).unwrap())
             }
@@ -86,6 +91,6 @@ fn rsa() -> (EncodingKey, Value) {
     (key, published)
 }
 
-fn encoded(bytes: &[u8]) -> String {
+fn base64_url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -25,21 +25,21 @@ const LISTENING: &str = "an OIDC provider listens on ";
 /// Instructions to an issuer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Control {
+pub(crate) enum IssuerCommand {
     /// Sets the person who logs in: claims that override those of an ID token. Null removes a claim.
     Login(Value),
     /// Overrides claims of ID tokens after all others, as a faulty issuer does.
-    Lie(Value),
+    OverrideClaims(Value),
     /// Sets how ID tokens are signed.
-    SignLogins(Signed),
+    SignLogins(SigningMode),
     /// Sets the secret of the client. `None` makes it a public client.
     Secret(Option<String>),
     /// Replaces the signing key by a new one of this algorithm, and publishes only the new one.
     Rotate(String),
     /// Returns a token whose claims override those of an access token.
-    Mint(Mint),
+    IssueToken(TokenSpec),
     /// Changes the response on a path.
-    Behave(String, How),
+    SetBehavior(String, Behavior),
     /// Overrides members of the discovery document.
     Discovery(Value),
     /// Returns how often a path was requested.
@@ -48,34 +48,34 @@ pub(crate) enum Control {
 
 /// A token that is signed without a login.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Mint {
+pub(crate) struct TokenSpec {
     /// Claims that override those of an access token. Null removes a claim.
     pub(crate) claims: Value,
     /// The type in the header.
     pub(crate) typ: Option<String>,
     /// How to sign the token.
-    pub(crate) signed: Signed,
+    pub(crate) signed: SigningMode,
 }
 
 /// How a token is signed.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) enum Signed {
+pub(crate) enum SigningMode {
     /// With the current key.
     #[default]
-    Well,
+    Valid,
     /// With another key, under the key ID of the current one.
-    ByStranger,
+    OtherKey,
     /// Not at all: `alg` is `none`.
-    Not,
+    Unsigned,
     /// With HMAC, using the public part of the current key as the secret.
-    ByPublicKey,
+    HmacWithPublicKey,
 }
 
 /// How the issuer responds on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum How {
+pub(crate) enum Behavior {
     /// Correctly.
-    Well,
+    Normal,
     /// Never.
     Hang,
     /// Correctly, but only after the test has set another behavior.
@@ -94,7 +94,7 @@ struct Process {
 }
 
 /// Returns the base URL of the process, `http://127.0.0.1:PORT`. Starts the process if it does not run yet.
-pub(crate) fn base() -> &'static str {
+pub(crate) fn base_url() -> &'static str {
     static PROCESS: OnceLock<Process> = OnceLock::new();
     &PROCESS.get_or_init(start).base
 }
@@ -129,7 +129,7 @@ pub(crate) struct Issuer {
 
 /// Fields with which an issuer redirects the browser back.
 #[derive(Debug, Clone)]
-pub(crate) struct SentBack {
+pub(crate) struct LoginRedirect {
     pub(crate) code: String,
     pub(crate) state: String,
     pub(crate) issuer: String,
@@ -137,12 +137,12 @@ pub(crate) struct SentBack {
 
 impl Issuer {
     /// Returns the issuer of a provider in the configuration.
-    pub(crate) fn of(config: &Config, provider: &str) -> Self {
+    pub(crate) fn from_config(config: &Config, provider: &str) -> Self {
         let found = config.oidc.providers.iter().find(|found| found.name == provider).unwrap();
         Self { url: found.issuer.clone() }
     }
 
-    pub(crate) async fn tell(&self, control: Control) -> Value {
+    pub(crate) async fn send(&self, control: IssuerCommand) -> Value {
         let body = serde_json::to_string(&control).unwrap();
         let (head, answer) = http("POST", &format!("{}/control", self.url), &body).await;
         assert!(head.starts_with("HTTP/1.1 200"), "{control:?}: {head}");
@@ -151,33 +151,33 @@ impl Issuer {
 
     /// Returns a valid access token in which these claims override the usual ones.
     pub(crate) async fn access_token(&self, claims: Value) -> String {
-        self.mint(Mint { claims, ..Mint::default() }).await
+        self.issue_token(TokenSpec { claims, ..TokenSpec::default() }).await
     }
 
-    pub(crate) async fn mint(&self, mint: Mint) -> String {
-        self.tell(Control::Mint(mint)).await.as_str().unwrap().to_owned()
+    pub(crate) async fn issue_token(&self, mint: TokenSpec) -> String {
+        self.send(IssuerCommand::IssueToken(mint)).await.as_str().unwrap().to_owned()
     }
 
     pub(crate) async fn count(&self, path: &str) -> i64 {
-        self.tell(Control::Count(path.to_owned())).await.as_i64().unwrap()
+        self.send(IssuerCommand::Count(path.to_owned())).await.as_i64().unwrap()
     }
 
     /// Sets the person who logs in: a subject, a verified address, and more claims.
-    pub(crate) async fn person(&self, sub: &str, email: &str, more: Value) {
+    pub(crate) async fn set_person(&self, sub: &str, email: &str, more: Value) {
         let mut claims = json!({ "sub": sub, "email": email, "email_verified": true });
-        tenant::lay_over(claims.as_object_mut().unwrap(), &more);
-        self.tell(Control::Login(claims)).await;
+        tenant::merge_claims(claims.as_object_mut().unwrap(), &more);
+        self.send(IssuerCommand::Login(claims)).await;
     }
 
     /// Opens the authorization URL as a browser does, and logs in there.
-    pub(crate) async fn log_in(&self, authorization_url: &str) -> SentBack {
+    pub(crate) async fn log_in(&self, authorization_url: &str) -> LoginRedirect {
         assert!(authorization_url.starts_with(&self.url), "{authorization_url}");
         let (head, answer) = http("GET", authorization_url, "").await;
         let location = head.lines().find_map(|line| line.strip_prefix("location: "));
         let location = location.unwrap_or_else(|| panic!("{head}\n{answer}"));
-        let fields = tenant::fields(location.split_once('?').unwrap().1);
+        let fields = tenant::parse_form(location.split_once('?').unwrap().1);
         let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
-        SentBack { code: field("code"), state: field("state"), issuer: field("iss") }
+        LoginRedirect { code: field("code"), state: field("state"), issuer: field("iss") }
     }
 }
 

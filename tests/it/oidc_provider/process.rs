@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::tenant::{Answer, Tenant, fields};
-use super::{How, LISTENING, MARK};
+use super::tenant::{Tenant, TenantResponse, parse_form};
+use super::{Behavior, LISTENING, MARK};
 
 #[derive(Clone)]
 struct Server {
@@ -68,28 +68,32 @@ impl Server {
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
         let (name, path) = head.uri.path()[1..].split_once('/').unwrap();
-        let mut how = self.tenant(name, |tenant| tenant.how(path));
-        while how == How::Late {
+        let mut how = self.tenant(name, |tenant| tenant.count_request(path));
+        while how == Behavior::Late {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            how = self.tenant(name, |tenant| tenant.behaves(path));
+            how = self.tenant(name, |tenant| tenant.behavior(path));
         }
         let answer = match how {
-            How::Hang | How::Late => std::future::pending().await,
-            How::Redirect => Answer::Redirect("http://169.254.169.254/latest/".to_owned()),
-            How::Fail => Answer::Json(500, json!({})),
-            How::Well => {
+            Behavior::Hang | Behavior::Late => std::future::pending().await,
+            Behavior::Redirect => {
+                TenantResponse::Redirect("http://169.254.169.254/latest/".to_owned())
+            }
+            Behavior::Fail => TenantResponse::Json(500, json!({})),
+            Behavior::Normal => {
                 let authorization = head.headers.get(AUTHORIZATION).map(|v| v.to_str().unwrap());
-                let query = fields(head.uri.query().unwrap_or_default());
+                let query = parse_form(head.uri.query().unwrap_or_default());
                 self.tenant(name, |tenant| match path {
-                    ".well-known/openid-configuration" => Answer::Json(200, tenant.discovery()),
-                    "keys" => Answer::Json(200, tenant.keys()),
+                    ".well-known/openid-configuration" => {
+                        TenantResponse::Json(200, tenant.discovery())
+                    }
+                    "keys" => TenantResponse::Json(200, tenant.keys()),
                     "authorize" => tenant.authorize(&query, now()),
-                    "token" => tenant.token(authorization, &fields(&body)),
+                    "token" => tenant.token(authorization, &parse_form(&body)),
                     "control" => {
                         let control = serde_json::from_str(&body).unwrap();
-                        Answer::Json(200, tenant.control(control, now()))
+                        TenantResponse::Json(200, tenant.control(control, now()))
                     }
-                    _ => Answer::Json(404, json!({})),
+                    _ => TenantResponse::Json(404, json!({})),
                 })
             }
         };
@@ -104,15 +108,15 @@ impl Server {
     }
 }
 
-fn response(answer: Answer) -> Response<Full<Bytes>> {
+fn response(answer: TenantResponse) -> Response<Full<Bytes>> {
     let full = |body: &Value| Full::new(Bytes::from(body.to_string()));
     match answer {
-        Answer::Json(status, body) => Response::builder()
+        TenantResponse::Json(status, body) => Response::builder()
             .status(status)
             .header(CONTENT_TYPE, "application/json")
             .body(full(&body))
             .unwrap(),
-        Answer::Redirect(location) => {
+        TenantResponse::Redirect(location) => {
             let builder = Response::builder().status(302).header(LOCATION, location);
             builder.body(Full::default()).unwrap()
         }

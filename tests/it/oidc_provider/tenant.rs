@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::keys::SigningKey;
-use super::{Control, How, Mint, Signed};
+use super::{Behavior, IssuerCommand, SigningMode, TokenSpec};
 
 /// Client ID at every issuer.
 const CLIENT_ID: &str = "shoreguard";
@@ -18,7 +18,7 @@ const LIFE_SECONDS: u64 = 24 * 3600;
 pub(super) type Fields = HashMap<String, String>;
 
 /// Response of an issuer: a status with a JSON body, or a redirect.
-pub(super) enum Answer {
+pub(super) enum TenantResponse {
     Json(u16, Value),
     Redirect(String),
 }
@@ -30,10 +30,10 @@ pub(super) struct Tenant {
     keys_made: u32,
     person: Value,
     lie: Value,
-    signed: Signed,
+    signed: SigningMode,
     discovery: Value,
     codes: HashMap<String, Code>,
-    behaviour: HashMap<String, How>,
+    behaviour: HashMap<String, Behavior>,
     counts: HashMap<String, i64>,
     /// Number of tokens issued for client credentials.
     granted: u32,
@@ -55,7 +55,7 @@ impl Tenant {
             keys_made: 1,
             person: json!({}),
             lie: json!({}),
-            signed: Signed::Well,
+            signed: SigningMode::Valid,
             discovery: json!({}),
             codes: HashMap::new(),
             behaviour: HashMap::new(),
@@ -65,14 +65,14 @@ impl Tenant {
     }
 
     /// Counts a request. Returns how to respond to it.
-    pub(super) fn how(&mut self, path: &str) -> How {
+    pub(super) fn count_request(&mut self, path: &str) -> Behavior {
         *self.counts.entry(path.to_owned()).or_default() += 1;
-        self.behaves(path)
+        self.behavior(path)
     }
 
     /// Returns how to respond on a path at the moment.
-    pub(super) fn behaves(&self, path: &str) -> How {
-        self.behaviour.get(path).copied().unwrap_or(How::Well)
+    pub(super) fn behavior(&self, path: &str) -> Behavior {
+        self.behaviour.get(path).copied().unwrap_or(Behavior::Normal)
     }
 
     pub(super) fn discovery(&self) -> Value {
@@ -87,7 +87,7 @@ impl Tenant {
             "id_token_signing_alg_values_supported": ["RS256", "ES256"],
             "authorization_response_iss_parameter_supported": true,
         });
-        lay_over(document.as_object_mut().unwrap(), &self.discovery);
+        merge_claims(document.as_object_mut().unwrap(), &self.discovery);
         document
     }
 
@@ -96,7 +96,7 @@ impl Tenant {
     }
 
     /// Handles a browser: logs in the configured person and redirects back with a code.
-    pub(super) fn authorize(&mut self, fields: &Fields, now: u64) -> Answer {
+    pub(super) fn authorize(&mut self, fields: &Fields, now: u64) -> TenantResponse {
         let is = |name: &str, wanted: &str| fields.get(name).is_some_and(|given| given == wanted);
         let scopes = fields.get("scope").map(String::as_str).unwrap_or_default();
         let sound = is("response_type", "code")
@@ -107,30 +107,30 @@ impl Tenant {
         let Some([redirect_uri, state, nonce, challenge]) =
             sound.then(|| needed.map(|name| fields.get(name).cloned().unwrap_or_default()))
         else {
-            return Answer::Json(400, json!({ "error": "invalid_request" }));
+            return TenantResponse::Json(400, json!({ "error": "invalid_request" }));
         };
-        let mut claims = self.usual(now);
+        let mut claims = self.default_claims(now);
         claims.insert("aud".to_owned(), json!(CLIENT_ID));
         claims.insert("nonce".to_owned(), json!(nonce));
-        lay_over(&mut claims, &self.person);
-        lay_over(&mut claims, &self.lie);
+        merge_claims(&mut claims, &self.person);
+        merge_claims(&mut claims, &self.lie);
         let code = format!("code-{}", self.codes.len() + 1);
         let joint = if redirect_uri.contains('?') { '&' } else { '?' };
         let location =
             format!("{redirect_uri}{joint}code={code}&state={state}&iss={}", self.issuer);
         self.codes.insert(code, Code { redirect_uri, challenge, claims });
-        Answer::Redirect(location)
+        TenantResponse::Redirect(location)
     }
 
-    pub(super) fn token(&mut self, authorization: Option<&str>, fields: &Fields) -> Answer {
+    pub(super) fn token(&mut self, authorization: Option<&str>, fields: &Fields) -> TenantResponse {
         if !self.is_client(authorization, fields) {
-            return Answer::Json(401, json!({ "error": "invalid_client" }));
+            return TenantResponse::Json(401, json!({ "error": "invalid_client" }));
         }
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         if field("grant_type") == "client_credentials" {
             self.granted += 1;
             let token = format!("granted-{}-{}", self.granted, field("scope"));
-            return Answer::Json(
+            return TenantResponse::Json(
                 200,
                 json!({ "access_token": token, "token_type": "Bearer", "expires_in": 100 }),
             );
@@ -151,9 +151,9 @@ impl Tenant {
                 let token = self.key.sign(&code.claims, "JWT", self.signed);
                 let body =
                     json!({ "access_token": "x", "token_type": "Bearer", "id_token": token });
-                Answer::Json(200, body)
+                TenantResponse::Json(200, body)
             }
-            Some(_) | None => Answer::Json(400, json!({ "error": "invalid_grant" })),
+            Some(_) | None => TenantResponse::Json(400, json!({ "error": "invalid_grant" })),
         }
     }
 
@@ -165,38 +165,38 @@ impl Tenant {
         if let Some(pair) = authorization.and_then(|value| value.strip_prefix("Basic ")) {
             let pair = String::from_utf8(STANDARD.decode(pair).unwrap()).unwrap();
             let (id, given) = pair.split_once(':').unwrap();
-            return decoded(id) == CLIENT_ID && decoded(given) == *secret;
+            return percent_decode(id) == CLIENT_ID && percent_decode(given) == *secret;
         }
         form("client_id") == Some(CLIENT_ID) && form("client_secret") == Some(secret.as_str())
     }
 
-    fn usual(&self, now: u64) -> Map<String, Value> {
+    fn default_claims(&self, now: u64) -> Map<String, Value> {
         let claims = json!({
             "iss": self.issuer, "sub": "sub-1", "iat": now, "exp": now + LIFE_SECONDS,
         });
         claims.as_object().unwrap().clone()
     }
 
-    pub(super) fn control(&mut self, control: Control, now: u64) -> Value {
+    pub(super) fn control(&mut self, control: IssuerCommand, now: u64) -> Value {
         match control {
-            Control::Login(person) => self.person = person,
-            Control::Lie(lie) => self.lie = lie,
-            Control::SignLogins(signed) => self.signed = signed,
-            Control::Secret(secret) => self.secret = secret,
-            Control::Rotate(algorithm) => {
+            IssuerCommand::Login(person) => self.person = person,
+            IssuerCommand::OverrideClaims(lie) => self.lie = lie,
+            IssuerCommand::SignLogins(signed) => self.signed = signed,
+            IssuerCommand::Secret(secret) => self.secret = secret,
+            IssuerCommand::Rotate(algorithm) => {
                 self.keys_made += 1;
                 self.key = SigningKey::new(&algorithm, &format!("key-{}", self.keys_made));
             }
-            Control::Mint(Mint { claims, typ, signed }) => {
-                let mut all = self.usual(now);
-                lay_over(&mut all, &claims);
+            IssuerCommand::IssueToken(TokenSpec { claims, typ, signed }) => {
+                let mut all = self.default_claims(now);
+                merge_claims(&mut all, &claims);
                 return json!(self.key.sign(&all, typ.as_deref().unwrap_or("JWT"), signed));
             }
-            Control::Behave(path, how) => {
+            IssuerCommand::SetBehavior(path, how) => {
                 self.behaviour.insert(path, how);
             }
-            Control::Discovery(document) => self.discovery = document,
-            Control::Count(path) => {
+            IssuerCommand::Discovery(document) => self.discovery = document,
+            IssuerCommand::Count(path) => {
                 return json!(self.counts.get(&path).copied().unwrap_or_default());
             }
         }
@@ -205,7 +205,7 @@ impl Tenant {
 }
 
 /// Overrides members of an object. Null removes a member.
-pub(super) fn lay_over(all: &mut Map<String, Value>, more: &Value) {
+pub(super) fn merge_claims(all: &mut Map<String, Value>, more: &Value) {
     for (name, value) in more.as_object().into_iter().flatten() {
         if value.is_null() {
             all.remove(name);
@@ -216,12 +216,12 @@ pub(super) fn lay_over(all: &mut Map<String, Value>, more: &Value) {
 }
 
 /// Parses the fields of a form or a query.
-pub(super) fn fields(text: &str) -> Fields {
+pub(super) fn parse_form(text: &str) -> Fields {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+    pairs.map(|(name, value)| (percent_decode(name), percent_decode(value))).collect()
 }
 
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -36,15 +36,16 @@ impl At<'_> {
     async fn create(&self, name: &str, annotations: Map) -> Result<Map, Status> {
         Ok(match self.generation {
             Generation::V0_0 => {
-                let request = old::CreateSandboxRequest { annotations, ..create(name) };
+                let request = old::CreateSandboxRequest { annotations, ..create_request(name) };
                 let mut client = self.caller.openshell_v0_0();
-                let made = client.create_sandbox(to(self.gateway, request));
+                let made = client.create_sandbox(for_gateway(self.gateway, request));
                 made.await?.into_inner().sandbox.unwrap().metadata.unwrap().annotations
             }
             Generation::V0_1 => {
-                let request = new::CreateSandboxRequest { annotations, ..create_new(name) };
+                let request =
+                    new::CreateSandboxRequest { annotations, ..create_request_v0_1(name) };
                 let mut client = self.caller.openshell_v0_1();
-                let made = client.create_sandbox(to(self.gateway, request));
+                let made = client.create_sandbox(for_gateway(self.gateway, request));
                 made.await?.into_inner().sandbox.unwrap().metadata.unwrap().annotations
             }
         })
@@ -73,7 +74,7 @@ impl At<'_> {
                     ..Default::default()
                 };
                 let mut client = self.caller.openshell_v0_0();
-                let update = client.update_config(to(self.gateway, request));
+                let update = client.update_config(for_gateway(self.gateway, request));
                 update.await?.into_inner().version
             }
             Generation::V0_1 => {
@@ -94,7 +95,7 @@ impl At<'_> {
                     ..Default::default()
                 };
                 let mut client = self.caller.openshell_v0_1();
-                let update = client.update_config(to(self.gateway, request));
+                let update = client.update_config(for_gateway(self.gateway, request));
                 update.await?.into_inner().version
             }
         })
@@ -117,7 +118,7 @@ impl At<'_> {
             ..Default::default()
         };
         let mut client = self.caller.openshell_v0_1();
-        client.update_config(to(self.gateway, request)).await.map(|_| ())
+        client.update_config(for_gateway(self.gateway, request)).await.map(|_| ())
     }
 
     /// Returns the provenance of each revision, newest first.
@@ -127,7 +128,7 @@ impl At<'_> {
             Generation::V0_0 => {
                 let list = old::ListSandboxPoliciesRequest { name, global, ..Default::default() };
                 let mut client = self.caller.openshell_v0_0();
-                let listed = client.list_sandbox_policies(to(self.gateway, list));
+                let listed = client.list_sandbox_policies(for_gateway(self.gateway, list));
                 let revisions = listed.await.unwrap().into_inner().revisions;
                 revisions.into_iter().map(|revision| revision.provenance).collect()
             }
@@ -135,7 +136,7 @@ impl At<'_> {
                 let list =
                     new::ListSandboxPoliciesRequest { sandbox: name, global, ..Default::default() };
                 let mut client = self.caller.openshell_v0_1();
-                let listed = client.list_sandbox_policies(to(self.gateway, list));
+                let listed = client.list_sandbox_policies(for_gateway(self.gateway, list));
                 let revisions = listed.await.unwrap().into_inner().revisions;
                 revisions.into_iter().map(|revision| revision.provenance).collect()
             }
@@ -145,13 +146,13 @@ impl At<'_> {
 
 #[test]
 fn the_annotations_of_a_gateway_name_the_actor() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let admin = sg.admin();
-        let ana = sg.with(&admin.key("ana", pb::Role::Operator).await);
-        let ben = sg.with(&admin.key("ben", pb::Role::Operator).await);
+        let ana = sg.with_token(&admin.create_key("ana", pb::Role::Operator).await);
+        let ben = sg.with_token(&admin.create_key("ben", pb::Role::Operator).await);
         for (gateway, generation) in GATEWAYS {
-            let simulator = simulated(generation).await;
-            sg.gateway(gateway, simulator.addr()).await;
+            let simulator = start_simulator(generation).await;
+            sg.register_gateway(gateway, simulator.addr()).await;
             let at = At { gateway, generation, caller: ana.clone() };
             let made = at.create("one", noted("team", "ml")).await.unwrap();
             assert_eq!(made[ACTOR], "sp:ana");
@@ -178,8 +179,8 @@ fn the_annotations_of_a_gateway_name_the_actor() {
             let noted = noted.unwrap_err();
             assert_eq!(noted.code(), tonic::Code::InvalidArgument, "as the gateway says it");
             assert!(noted.message().contains("sandbox-scoped"), "{noted:?}");
-            sg.app.audit.settled().await;
-            let entries = admin.entries("", "policy.apply").await;
+            sg.app.audit.wait_settled().await;
+            let entries = admin.audit_entries("", "policy.apply").await;
             assert_eq!(entries[1].actor, "sp:root", "our own record names the actor: {entries:?}");
             simulator.stop().await;
         }
@@ -189,11 +190,11 @@ fn the_annotations_of_a_gateway_name_the_actor() {
 
 #[test]
 fn t19_callers_cannot_forge_the_actor_annotation_of_a_gateway() {
-    proxied(|sg| async move {
-        let ana = sg.with(&sg.admin().key("ana", pb::Role::Operator).await);
+    run_on_sqlite(|sg| async move {
+        let ana = sg.with_token(&sg.admin().create_key("ana", pb::Role::Operator).await);
         for (gateway, generation) in GATEWAYS {
-            let simulator = simulated(generation).await;
-            sg.gateway(gateway, simulator.addr()).await;
+            let simulator = start_simulator(generation).await;
+            sg.register_gateway(gateway, simulator.addr()).await;
             let at = At { gateway, generation, caller: ana.clone() };
             at.create("one", Map::new()).await.unwrap();
             // Counts only these methods, since Shoreguard makes other calls after a creation.

@@ -10,7 +10,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 
-use super::raw::{Answer, Raw, framed};
+use super::raw::{RawClient, RawResponse, encode_framed};
 use super::*;
 
 #[derive(Debug, Queryable, Selectable)]
@@ -42,7 +42,7 @@ async fn entries(sg: &TestServer, action: &str) -> Vec<Entry> {
 }
 
 async fn one(sg: &TestServer, action: &str) -> Entry {
-    until(action, || async { !entries(sg, action).await.is_empty() }).await;
+    wait_until(action, || async { !entries(sg, action).await.is_empty() }).await;
     let mut found = entries(sg, action).await;
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)
@@ -50,12 +50,12 @@ async fn one(sg: &TestServer, action: &str) -> Entry {
 
 #[test]
 fn a_proxied_write_leaves_one_audit_entry_and_a_read_leaves_none() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let operator = sg.with(&admin.key("ops", pb::Role::Operator).await);
-        sandbox(&operator, "alpha", "one").await;
+        let operator = sg.with_token(&admin.create_key("ops", pb::Role::Operator).await);
+        create_sandbox(&operator, "alpha", "one").await;
         let made = one(&sg, "sandbox.create").await;
         assert_eq!((made.actor.as_str(), made.actor_role.as_str()), ("sp:ops", "operator"));
         assert_eq!(
@@ -64,11 +64,15 @@ fn a_proxied_write_leaves_one_audit_entry_and_a_read_leaves_none() {
         );
         assert_eq!((made.outcome.as_deref(), made.code), (Some("ok"), Some(0)));
         assert!(made.digest.is_none(), "t17: a sandbox may carry secrets");
-        operator.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+        operator
+            .openshell_v0_0()
+            .get_sandbox(for_gateway("alpha", get_request("one")))
+            .await
+            .unwrap();
 
         let name = "nope".to_owned();
         let delete = old::DeleteSandboxRequest { name, workspace: "team".to_owned() };
-        let missing = operator.openshell_v0_0().delete_sandbox(to("alpha", delete)).await;
+        let missing = operator.openshell_v0_0().delete_sandbox(for_gateway("alpha", delete)).await;
         let missing = missing.unwrap_err();
         let failed = one(&sg, "sandbox.delete").await;
         assert_eq!(
@@ -86,12 +90,15 @@ fn a_proxied_write_leaves_one_audit_entry_and_a_read_leaves_none() {
 
 #[test]
 fn a_refused_proxied_write_leaves_an_audit_entry() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
-        let viewer = sg.with(&sg.admin().key("see", pb::Role::Viewer).await);
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
+        let viewer = sg.with_token(&sg.admin().create_key("see", pb::Role::Viewer).await);
         sg.admin().bind("see", "alpha", pb::Role::Viewer).await;
-        let refused = viewer.openshell_v0_0().create_sandbox(to("alpha", create("one"))).await;
+        let refused = viewer
+            .openshell_v0_0()
+            .create_sandbox(for_gateway("alpha", create_request("one")))
+            .await;
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         let entry = one(&sg, "sandbox.create").await;
         assert_eq!((entry.outcome.as_deref(), entry.code), (Some("denied"), Some(7)));
@@ -102,17 +109,18 @@ fn a_refused_proxied_write_leaves_an_audit_entry() {
 
 #[test]
 fn a_proxied_command_is_audited_with_its_bytes_and_outcome() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let sandbox_id = sandbox(&admin, "alpha", "one").await;
+        let sandbox_id = create_sandbox(&admin, "alpha", "one").await;
         let ask = |command: &[&str]| old::ExecSandboxRequest {
             sandbox_id: sandbox_id.clone(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             ..Default::default()
         };
-        let ran = admin.openshell_v0_0().exec_sandbox(to("alpha", ask(&["seq", "1000"]))).await;
+        let ran =
+            admin.openshell_v0_0().exec_sandbox(for_gateway("alpha", ask(&["seq", "1000"]))).await;
         let mut events = ran.unwrap().into_inner();
         while events.message().await.unwrap().is_some() {}
         let entry = one(&sg, "sandbox.exec").await;
@@ -121,9 +129,11 @@ fn a_proxied_command_is_audited_with_its_bytes_and_outcome() {
         assert!(entry.bytes_in.unwrap() > 40 && entry.bytes_out.unwrap() > 3_893, "{entry:?}");
         assert!(entry.outcome_detail.is_none(), "t17: a command may carry secrets");
 
-        let ran = admin.openshell_v0_0().exec_sandbox(to("alpha", ask(&["sleep", "60"]))).await;
+        let ran =
+            admin.openshell_v0_0().exec_sandbox(for_gateway("alpha", ask(&["sleep", "60"]))).await;
         drop(ran.unwrap());
-        until("it is closed", || async { entries(&sg, "sandbox.exec").await.len() == 2 }).await;
+        wait_until("it is closed", || async { entries(&sg, "sandbox.exec").await.len() == 2 })
+            .await;
         let entry = entries(&sg, "sandbox.exec").await.remove(1);
         let cancelled = Some(Code::Cancelled as i32);
         assert_eq!((entry.outcome.as_deref(), entry.code), (Some("failed"), cancelled));
@@ -134,14 +144,14 @@ fn a_proxied_command_is_audited_with_its_bytes_and_outcome() {
 
 #[test]
 fn a_caller_that_disconnects_before_the_response_leaves_a_closed_entry() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
-        sandbox(&sg.admin(), "alpha", "one").await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
+        create_sandbox(&sg.admin(), "alpha", "one").await;
         gateway.script("StopSandbox", Script::Hang, Times::All);
         let mut client = sg.admin().openshell_v0_0();
         let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
-        let hanging = client.stop_sandbox(to("alpha", stop));
+        let hanging = client.stop_sandbox(for_gateway("alpha", stop));
         assert!(tokio::time::timeout(Duration::from_millis(200), hanging).await.is_err());
         let entry = one(&sg, "sandbox.stop").await;
         assert_eq!(entry.code, Some(Code::Cancelled as i32));
@@ -152,15 +162,23 @@ fn a_caller_that_disconnects_before_the_response_leaves_a_closed_entry() {
 
 #[test]
 fn a_write_that_cannot_be_audited_is_not_forwarded() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         sg.app.audit.drain().await;
-        let refused = sg.admin().openshell_v0_0().create_sandbox(to("alpha", create("one"))).await;
+        let refused = sg
+            .admin()
+            .openshell_v0_0()
+            .create_sandbox(for_gateway("alpha", create_request("one")))
+            .await;
         assert_refused!(refused, Unavailable, "AUDIT_UNAVAILABLE");
         assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/CreateSandbox"));
         // A call that needs no audit entry still works.
-        sg.admin().openshell_v0_0().health(to("alpha", old::HealthRequest {})).await.unwrap();
+        sg.admin()
+            .openshell_v0_0()
+            .health(for_gateway("alpha", old::HealthRequest {}))
+            .await
+            .unwrap();
         sg.finish().await;
         gateway.stop().await;
     });
@@ -168,16 +186,16 @@ fn a_write_that_cannot_be_audited_is_not_forwarded() {
 
 /// Opens a call and sends no message.
 async fn silent(sg: &TestServer, method: &str) -> tonic::Status {
-    let mut raw = Raw::connect(sg).await;
+    let mut raw = RawClient::connect(sg).await;
     let (response, _request) = raw.open(raw.request(method, "alpha").header("grpc-timeout", "50m"));
-    Answer::of(response).await.status()
+    RawResponse::read(response).await.status()
 }
 
 #[test]
 fn a_read_that_times_out_leaves_no_audit_entry() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         for method in ["GetSandbox", "DeleteSandbox"] {
             assert_eq!(silent(&sg, method).await.code(), Code::DeadlineExceeded);
         }
@@ -192,19 +210,19 @@ fn a_read_that_times_out_leaves_no_audit_entry() {
 
 #[test]
 fn a_write_that_times_out_while_its_entry_is_stored_has_the_returned_outcome() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         // Opens the connection to the gateway.
-        let mut raw = Raw::connect(&sg).await;
-        let list = framed(&old::ListSandboxesRequest::default());
+        let mut raw = RawClient::connect(&sg).await;
+        let list = encode_framed(&old::ListSandboxesRequest::default());
         let listed = raw.call(raw.request("ListSandboxes", "alpha"), &[list]).await;
         assert_eq!(listed.code(), "0");
         // Nothing can be stored in the meantime.
         let writer = sg.app.db.write().await.unwrap();
         let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
         let head = raw.request("StopSandbox", "alpha").header("grpc-timeout", "200m");
-        let answer = raw.call(head, &[framed(&stop)]).await;
+        let answer = raw.call(head, &[encode_framed(&stop)]).await;
         assert_eq!(answer.status().code(), Code::DeadlineExceeded);
         drop(writer);
         let late = one(&sg, "sandbox.stop").await;

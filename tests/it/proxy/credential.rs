@@ -7,15 +7,15 @@ use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Times};
 use tonic::{Code, Status};
 
-use super::raw::{Raw, framed, read};
-use super::rogue::{Asked, rogue};
+use super::raw::{RawClient, encode_framed, read};
+use super::rogue::{ReceivedRequest, start_rogue};
 use super::*;
 
 /// Registers a gateway that accepts Shoreguard's credential.
 async fn registered(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
     let options = SimulatorOptions {
         require_bearer: Some("one".to_owned()),
-        ..SimulatorOptions::plain(generation)
+        ..SimulatorOptions::new(generation)
     };
     let simulator = Simulator::start(options).await.unwrap();
     simulator.seed_demo().unwrap();
@@ -56,15 +56,24 @@ async fn old_calls(caller: &Caller, id: &str) -> Vec<(&'static str, Result<(), S
     vec![
         (
             "info",
-            client.get_gateway_info(to("alpha", old::GetGatewayInfoRequest {})).await.map(drop),
+            client
+                .get_gateway_info(for_gateway("alpha", old::GetGatewayInfoRequest {}))
+                .await
+                .map(drop),
         ),
-        ("get", client.get_sandbox(to("alpha", get("coder"))).await.map(drop)),
-        ("list", client.list_sandboxes(to("alpha", list)).await.map(drop)),
-        ("create", client.create_sandbox(to("alpha", create("new"))).await.map(drop)),
-        ("delete", client.delete_sandbox(to("alpha", delete)).await.map(drop)),
-        ("ssh", client.create_ssh_session(to("alpha", ssh)).await.map(drop)),
-        ("watch", drained(client.watch_sandbox(to("alpha", watch(id))).await).await),
-        ("exec", drained(client.exec_sandbox(to("alpha", exec)).await).await),
+        ("get", client.get_sandbox(for_gateway("alpha", get_request("coder"))).await.map(drop)),
+        ("list", client.list_sandboxes(for_gateway("alpha", list)).await.map(drop)),
+        (
+            "create",
+            client.create_sandbox(for_gateway("alpha", create_request("new"))).await.map(drop),
+        ),
+        ("delete", client.delete_sandbox(for_gateway("alpha", delete)).await.map(drop)),
+        ("ssh", client.create_ssh_session(for_gateway("alpha", ssh)).await.map(drop)),
+        (
+            "watch",
+            drained(client.watch_sandbox(for_gateway("alpha", watch_request(id))).await).await,
+        ),
+        ("exec", drained(client.exec_sandbox(for_gateway("alpha", exec)).await).await),
     ]
 }
 
@@ -78,16 +87,22 @@ async fn new_calls(caller: &Caller) -> Vec<(&'static str, Result<(), Status>)> {
     let (list, info) = (new::ListSandboxesRequest::default(), new::GetGatewayInfoRequest {});
     let repeated = new::CreateSandboxRequest {
         request_id: "0b6b4b5e-7f0d-4ee5-a8a1-4f6b9c0d1e2f".to_owned(),
-        ..create_new("again")
+        ..create_request_v0_1("again")
     };
     vec![
-        ("info", client.get_gateway_info(to("beta", info)).await.map(drop)),
-        ("get", client.get_sandbox(to("beta", get)).await.map(drop)),
-        ("list", client.list_sandboxes(to("beta", list)).await.map(drop)),
-        ("create", client.create_sandbox(to("beta", create_new("new"))).await.map(drop)),
-        ("create with a request id", client.create_sandbox(to("beta", repeated)).await.map(drop)),
-        ("delete", client.delete_sandbox(to("beta", delete)).await.map(drop)),
-        ("watch", drained(client.watch_sandbox(to("beta", watch)).await).await),
+        ("info", client.get_gateway_info(for_gateway("beta", info)).await.map(drop)),
+        ("get", client.get_sandbox(for_gateway("beta", get)).await.map(drop)),
+        ("list", client.list_sandboxes(for_gateway("beta", list)).await.map(drop)),
+        (
+            "create",
+            client.create_sandbox(for_gateway("beta", create_request_v0_1("new"))).await.map(drop),
+        ),
+        (
+            "create with a request id",
+            client.create_sandbox(for_gateway("beta", repeated)).await.map(drop),
+        ),
+        ("delete", client.delete_sandbox(for_gateway("beta", delete)).await.map(drop)),
+        ("watch", drained(client.watch_sandbox(for_gateway("beta", watch)).await).await),
     ]
 }
 
@@ -106,13 +121,14 @@ fn assert_all_refused(calls: Vec<(&'static str, Result<(), Status>)>) {
 
 async fn known_id(caller: &Caller) -> String {
     let mut client = caller.openshell_v0_0();
-    let found = client.get_sandbox(to("alpha", get("coder"))).await.unwrap().into_inner();
+    let found =
+        client.get_sandbox(for_gateway("alpha", get_request("coder"))).await.unwrap().into_inner();
     found.sandbox.unwrap().metadata.unwrap().id
 }
 
 #[test]
 fn a_rejected_credential_of_the_gateway_is_a_failed_precondition_in_every_kind_of_call() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let alpha = registered(&sg, "alpha", Generation::V0_0).await;
         let beta = registered(&sg, "beta", Generation::V0_1).await;
         let admin = sg.admin();
@@ -123,7 +139,10 @@ fn a_rejected_credential_of_the_gateway_is_a_failed_precondition_in_every_kind_o
         assert_all_refused(old_calls(&admin, &id).await);
         assert_all_refused(new_calls(&admin).await);
         // The ID of a sandbox is looked up on the gateway.
-        let unknown = admin.openshell_v0_0().watch_sandbox(to("alpha", watch("unknown"))).await;
+        let unknown = admin
+            .openshell_v0_0()
+            .watch_sandbox(for_gateway("alpha", watch_request("unknown")))
+            .await;
         assert_all_refused(vec![("look-up", drained(unknown).await)]);
         sg.finish().await;
         alpha.stop().await;
@@ -133,7 +152,7 @@ fn a_rejected_credential_of_the_gateway_is_a_failed_precondition_in_every_kind_o
 
 #[test]
 fn a_rejected_credential_in_trailers_is_a_failed_precondition_in_every_kind_of_call() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let alpha = registered(&sg, "alpha", Generation::V0_0).await;
         let beta = registered(&sg, "beta", Generation::V0_1).await;
         let admin = sg.admin();
@@ -164,12 +183,16 @@ fn a_rejected_credential_in_trailers_is_a_failed_precondition_in_every_kind_of_c
 
 #[test]
 fn calls_of_stock_clients_cause_no_credential_check() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let alpha = registered(&sg, "alpha", Generation::V0_0).await;
         let admin = sg.admin();
         let before = alpha.calls();
         for _ in 0..10 {
-            admin.openshell_v0_0().get_sandbox(to("alpha", get("coder"))).await.unwrap();
+            admin
+                .openshell_v0_0()
+                .get_sandbox(for_gateway("alpha", get_request("coder")))
+                .await
+                .unwrap();
         }
         let after = alpha.calls();
         let count = |calls: &std::collections::BTreeMap<String, u64>, method: &str| {
@@ -185,7 +208,7 @@ fn calls_of_stock_clients_cause_no_credential_check() {
 }
 
 /// Rejects the credential in a form that depends on the number of the call.
-async fn rejects(call: usize, request: Asked, mut respond: SendResponse<Bytes>) {
+async fn rejects(call: usize, request: ReceivedRequest, mut respond: SendResponse<Bytes>) {
     read(request.into_body()).await;
     let grpc = || Response::builder().header("content-type", "application/grpc");
     let trailers = |codes: &[&'static str]| {
@@ -207,7 +230,7 @@ async fn rejects(call: usize, request: Asked, mut respond: SendResponse<Bytes>) 
     let ended = call <= 3;
     let mut stream = respond.send_response(head.body(()).unwrap(), ended).unwrap();
     if !ended {
-        stream.send_data(framed(&old::SandboxResponse::default()), false).unwrap();
+        stream.send_data(encode_framed(&old::SandboxResponse::default()), false).unwrap();
         let codes: &[&str] = if call == 4 { &["16"] } else { &["0", "16"] };
         stream.send_trailers(trailers(codes)).unwrap();
     }
@@ -215,11 +238,13 @@ async fn rejects(call: usize, request: Asked, mut respond: SendResponse<Bytes>) 
 
 #[test]
 fn no_form_of_unauthenticated_is_forwarded_from_a_gateway() {
-    proxied(|sg| async move {
-        sg.gateway("alpha", rogue(rejects).await).await;
-        let mut raw = Raw::connect(&sg).await;
+    run_on_sqlite(|sg| async move {
+        sg.register_gateway("alpha", start_rogue(rejects).await).await;
+        let mut raw = RawClient::connect(&sg).await;
         for call in 0..6 {
-            let answer = raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
+            let answer = raw
+                .call(raw.request("GetSandbox", "alpha"), &[encode_framed(&get_request("one"))])
+                .await;
             assert_eq!(answer.code(), "9", "{call}: {answer:?}");
             let end = answer.trailers.as_ref().unwrap_or(&answer.headers);
             assert_eq!(end.get_all("grpc-status").iter().count(), 1, "{call}: {answer:?}");
@@ -237,7 +262,7 @@ fn no_form_of_unauthenticated_is_forwarded_from_a_gateway() {
 #[test]
 fn a_rejected_session_token_is_not_reported_as_a_rejected_credential() {
     use old::tcp_forward_frame::Payload;
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let alpha = registered(&sg, "alpha", Generation::V0_0).await;
         let admin = sg.admin();
         let init = old::TcpForwardInit {
@@ -247,7 +272,7 @@ fn a_rejected_session_token_is_not_reported_as_a_rejected_credential() {
             ..Default::default()
         };
         let frame = old::TcpForwardFrame { payload: Some(Payload::Init(init)) };
-        let ask = to("alpha", tokio_stream::iter([frame]));
+        let ask = for_gateway("alpha", tokio_stream::iter([frame]));
         let refused = drained(admin.openshell_v0_0().forward_tcp(ask).await).await;
         assert_refused!(refused, FailedPrecondition, "GATEWAY_REFUSED");
         sg.finish().await;

@@ -8,7 +8,7 @@ use shoreguard::pb::v1 as pb;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use super::raw::{Raw, framed};
+use super::raw::{RawClient, encode_framed};
 use super::starved::{Scene, scene};
 use super::*;
 
@@ -38,7 +38,8 @@ impl Tunnel {
         let init = old::TcpForwardFrame::decode(scene.init(ECHO).slice(5..)).unwrap();
         typed.send(init).await.unwrap();
         let frames = tokio_stream::wrappers::ReceiverStream::new(frames);
-        let echo = caller.openshell_v0_0().forward_tcp(to("alpha", frames)).await?.into_inner();
+        let echo =
+            caller.openshell_v0_0().forward_tcp(for_gateway("alpha", frames)).await?.into_inner();
         let mut tunnel = Self { typed, echo };
         tunnel.echoes().await?;
         Ok(tunnel)
@@ -64,8 +65,11 @@ async fn watching(
     caller: &Caller,
     id: &str,
 ) -> Result<tonic::Streaming<old::SandboxStreamEvent>, Status> {
-    let mut events =
-        caller.openshell_v0_0().watch_sandbox(to("alpha", watch(id))).await?.into_inner();
+    let mut events = caller
+        .openshell_v0_0()
+        .watch_sandbox(for_gateway("alpha", watch_request(id)))
+        .await?
+        .into_inner();
     events.message().await?;
     Ok(events)
 }
@@ -81,7 +85,7 @@ fn assert_busy<T>(answer: Result<T, Status>) {
 #[test]
 fn proxied_streams_are_limited_per_caller_and_gateway() {
     run(Engine::Sqlite, few, |sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
+        let gateway = start_simulator(Generation::V0_0).await;
         let scene = Scene::new(&sg, Generation::V0_0, &gateway).await;
         let admin = sg.admin();
         let mut tunnels = Vec::new();
@@ -106,20 +110,21 @@ fn proxied_streams_are_limited_per_caller_and_gateway() {
         };
         assert_busy(refused.await);
         // Another caller has its own limit, within the limit of the gateway.
-        let other = sg.with(&admin.key("other", pb::Role::Operator).await);
+        let other = sg.with_token(&admin.create_key("other", pb::Role::Operator).await);
         for _ in STREAMS_MAX..STREAMS_OF_GATEWAY_MAX {
             watches.push(watching(&other, scene.id()).await.unwrap());
         }
         assert_busy(watching(&other, scene.id()).await);
         // Unary calls are not counted, and a stream that ends makes room.
-        admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+        admin.openshell_v0_0().get_sandbox(for_gateway("alpha", get_request("one"))).await.unwrap();
         for tunnel in &mut tunnels {
             tunnel.echoes().await.unwrap();
         }
         tunnels.pop().unwrap().close().await;
-        until("there is room again", || async { Tunnel::open(&other, &scene).await.is_ok() }).await;
+        wait_until("there is room again", || async { Tunnel::open(&other, &scene).await.is_ok() })
+            .await;
         drop((tunnels, watches));
-        until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });
@@ -131,7 +136,7 @@ fn the_connection_of_a_closed_tunnel_is_reused() {
         let admin = scene.sg.admin();
         Tunnel::open(&admin, scene).await.unwrap().close().await;
         // The connection is reused after it was verified, which takes a call.
-        until("a tunnel opens no connection", || async {
+        wait_until("a tunnel opens no connection", || async {
             let accepted = gateway.connections_accepted();
             Tunnel::open(&admin, scene).await.unwrap().close().await;
             gateway.connections_accepted() == accepted
@@ -144,21 +149,21 @@ fn the_connection_of_a_closed_tunnel_is_reused() {
 fn connections_of_cancelled_uploads_are_closed() {
     const UPLOADS: usize = 10;
     scene(Generation::V0_0, async |scene, _, gateway| {
-        let mut raw = Raw::connect(scene.sg).await;
+        let mut raw = RawClient::connect(scene.sg).await;
         // Opens the connection that unary calls need.
-        raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
+        raw.call(raw.request("GetSandbox", "alpha"), &[encode_framed(&get_request("one"))]).await;
         let (accepted, open) = (gateway.connections_accepted(), gateway.connections_open());
         let mut uploads = Vec::new();
         for _ in 0..UPLOADS / 2 {
             uploads.push(scene.stall(&mut raw).await);
         }
-        let mut raw = Raw::connect(scene.sg).await;
+        let mut raw = RawClient::connect(scene.sg).await;
         for _ in UPLOADS / 2..UPLOADS {
             uploads.push(scene.stall(&mut raw).await);
         }
         assert!(gateway.connections_accepted() >= accepted + UPLOADS, "each has its own");
         drop(uploads);
-        until("they are closed", || async { gateway.connections_open() <= open + 1 }).await;
+        wait_until("they are closed", || async { gateway.connections_open() <= open + 1 }).await;
     });
 }
 

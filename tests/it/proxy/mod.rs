@@ -30,12 +30,12 @@ use tonic::Request;
 use crate::support::server::{Caller, TestServer, run};
 
 /// Runs a test on SQLite only, since none of these tests depends on the engine.
-fn proxied<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
+fn run_on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
     run(shoreguard::db::Engine::Sqlite, |_| {}, test);
 }
 
 /// Waits until a condition is true.
-async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+async fn wait_until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     for _ in 0..500 {
         if so().await {
             return;
@@ -45,8 +45,8 @@ async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) 
     panic!("never so: {what}");
 }
 
-async fn simulated(generation: Generation) -> Simulator {
-    Simulator::start(SimulatorOptions::plain(generation)).await.unwrap()
+async fn start_simulator(generation: Generation) -> Simulator {
+    Simulator::start(SimulatorOptions::new(generation)).await.unwrap()
 }
 
 /// Returns whether a path is of a method that probes call.
@@ -55,32 +55,36 @@ fn is_probe(path: &str) -> bool {
 }
 
 /// Adds the header that selects the gateway.
-pub(crate) fn to<M>(gateway: &str, message: M) -> Request<M> {
+pub(crate) fn for_gateway<M>(gateway: &str, message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
     request
 }
 
-fn create(name: &str) -> old::CreateSandboxRequest {
+fn create_request(name: &str) -> old::CreateSandboxRequest {
     let spec = Some(old::SandboxSpec::default());
     old::CreateSandboxRequest { name: name.to_owned(), spec, ..Default::default() }
 }
 
-fn create_new(name: &str) -> new::CreateSandboxRequest {
+fn create_request_v0_1(name: &str) -> new::CreateSandboxRequest {
     let spec = Some(new::SandboxSpec::default());
     new::CreateSandboxRequest { name: name.to_owned(), spec, ..Default::default() }
 }
 
 /// Creates a sandbox on a gateway of generation 0.0. Returns its ID.
-async fn sandbox(caller: &Caller, gateway: &str, name: &str) -> String {
-    let made = caller.openshell_v0_0().create_sandbox(to(gateway, create(name))).await.unwrap();
+async fn create_sandbox(caller: &Caller, gateway: &str, name: &str) -> String {
+    let made = caller
+        .openshell_v0_0()
+        .create_sandbox(for_gateway(gateway, create_request(name)))
+        .await
+        .unwrap();
     made.into_inner().sandbox.unwrap().metadata.unwrap().id
 }
 
-fn get(name: &str) -> old::GetSandboxRequest {
+fn get_request(name: &str) -> old::GetSandboxRequest {
     old::GetSandboxRequest { name: name.to_owned(), ..Default::default() }
 }
 
-fn watch(id: &str) -> old::WatchSandboxRequest {
+fn watch_request(id: &str) -> old::WatchSandboxRequest {
     old::WatchSandboxRequest { id: id.to_owned(), follow_status: true, ..Default::default() }
 }

@@ -7,8 +7,8 @@ use futures_util::stream::FuturesUnordered;
 use shoreguard::db::Engine;
 use tokio::net::TcpListener;
 
-use super::raw::{Answer, Raw, own, prefixed};
-use super::rogue::rogue;
+use super::raw::{RawClient, RawResponse, add_length_prefix, spawn_task};
+use super::rogue::start_rogue;
 use super::*;
 
 /// Longer than any of these calls should take.
@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 8;
 
 async fn viewer(sg: &TestServer, name: &str) -> String {
-    sg.admin().key(name, shoreguard::pb::v1::Role::Viewer).await
+    sg.admin().create_key(name, shoreguard::pb::v1::Role::Viewer).await
 }
 
 /// Starts a gateway that accepts connections and sends nothing.
 async fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    own(async move {
+    spawn_task(async move {
         let mut taken = Vec::new();
         while let Ok((socket, _)) = listener.accept().await {
             taken.push(socket);
@@ -39,12 +39,12 @@ fn t16_calls_without_a_complete_message_use_no_gateway_capacity() {
         Engine::Sqlite,
         |_| {},
         async |sg| {
-            let gateway = simulated(Generation::V0_1).await;
-            sg.gateway("alpha", gateway.addr()).await;
+            let gateway = start_simulator(Generation::V0_1).await;
+            sg.register_gateway("alpha", gateway.addr()).await;
             let (greedy, other) = (viewer(&sg, "greedy").await, viewer(&sg, "other").await);
             let mut open = Vec::new();
             for n in 0..CONNECTIONS {
-                let mut raw = Raw::connect_as(&sg, &greedy).await;
+                let mut raw = RawClient::connect_as(&sg, &greedy).await;
                 for _ in 0..125 {
                     let encoding = if n % 2 == 0 { "identity" } else { "gzip" };
                     let head = raw.request("ListProviders", "alpha");
@@ -52,11 +52,11 @@ fn t16_calls_without_a_complete_message_use_no_gateway_capacity() {
                 }
                 // The server handles streams in order, so the earlier ones have arrived.
                 let head = raw.post("/shoreguard.v1.AuthService/GetCurrentIdentity");
-                raw.call(head, &[prefixed(&[])]).await;
+                raw.call(head, &[add_length_prefix(&[])]).await;
             }
             for _ in 0..CONNECTIONS {
-                let mut raw = Raw::connect_as(&sg, &other).await;
-                let message = [prefixed(&[])];
+                let mut raw = RawClient::connect_as(&sg, &other).await;
+                let message = [add_length_prefix(&[])];
                 let answer = raw.call(raw.request("ListProviders", "alpha"), &message);
                 assert_eq!(tokio::time::timeout(PATIENCE, answer).await.unwrap().code(), "0");
             }
@@ -74,7 +74,7 @@ fn t16_the_unary_call_limit_of_one_caller_does_not_affect_others() {
         |config| config.gateways.unary_calls_per_caller = 3,
         async |sg| {
             let (asked, mut calls) = tokio::sync::mpsc::unbounded_channel();
-            let addr = rogue(move |_, request, mut respond| {
+            let addr = start_rogue(move |_, request, mut respond| {
                 let asked = asked.clone();
                 async move {
                     let _ = asked.send(());
@@ -83,12 +83,12 @@ fn t16_the_unary_call_limit_of_one_caller_does_not_affect_others() {
                 }
             })
             .await;
-            sg.gateway("alpha", addr).await;
+            sg.register_gateway("alpha", addr).await;
             let (greedy, other) = (viewer(&sg, "greedy").await, viewer(&sg, "other").await);
-            let mut raw = Raw::connect_as(&sg, &greedy).await;
-            let begin = |raw: &mut Raw| {
+            let mut raw = RawClient::connect_as(&sg, &greedy).await;
+            let begin = |raw: &mut RawClient| {
                 let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
-                request.send_data(prefixed(&[]), true).unwrap();
+                request.send_data(add_length_prefix(&[]), true).unwrap();
                 response
             };
             let mut open = Vec::new();
@@ -96,9 +96,9 @@ fn t16_the_unary_call_limit_of_one_caller_does_not_affect_others() {
                 open.push(begin(&mut raw));
                 calls.recv().await.unwrap();
             }
-            let refused = Answer::of(begin(&mut raw)).await;
-            assert_eq!(refused.refused(), ("8", "GATEWAY_BUSY".to_owned()));
-            let mut raw = Raw::connect_as(&sg, &other).await;
+            let refused = RawResponse::read(begin(&mut raw)).await;
+            assert_eq!(refused.refusal(), ("8", "GATEWAY_BUSY".to_owned()));
+            let mut raw = RawClient::connect_as(&sg, &other).await;
             open.push(begin(&mut raw));
             tokio::time::timeout(PATIENCE, calls.recv()).await.expect("it reaches the gateway");
             drop(open);
@@ -113,20 +113,20 @@ fn t16_pending_messages_for_a_gateway_count_for_their_caller() {
         Engine::Sqlite,
         |config| config.limits.held_mib_per_caller = 4,
         async |sg| {
-            sg.gateway("alpha", silent().await).await;
-            let mut raw = Raw::connect_as(&sg, &viewer(&sg, "greedy").await).await;
-            let message = prefixed(&vec![0; (1 << 20) - 16]);
+            sg.register_gateway("alpha", silent().await).await;
+            let mut raw = RawClient::connect_as(&sg, &viewer(&sg, "greedy").await).await;
+            let message = add_length_prefix(&vec![0; (1 << 20) - 16]);
             let mut answers = FuturesUnordered::new();
             for _ in 0..20 {
                 let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
                 // The call may already have been refused.
                 let _ = request.send_data(message.clone(), true);
-                answers.push(Answer::of(response));
+                answers.push(RawResponse::read(response));
             }
             // Four of them fit into the limit and wait.
             for _ in 0..16 {
                 let answer = tokio::time::timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
-                assert_eq!(answer.refused(), ("8", "TOO_MANY_BYTES".to_owned()));
+                assert_eq!(answer.refusal(), ("8", "TOO_MANY_BYTES".to_owned()));
             }
             drop(answers);
             sg.finish().await;
@@ -140,20 +140,20 @@ fn t16_unread_unary_responses_count_for_their_caller() {
         Engine::Sqlite,
         |config| config.limits.held_mib_per_caller = 1,
         async |sg| {
-            let addr = rogue(move |_, _request, mut respond| async move {
+            let addr = start_rogue(move |_, _request, mut respond| async move {
                 let head = http::Response::builder().header("content-type", "application/grpc");
                 let mut stream = respond.send_response(head.body(()).unwrap(), false).unwrap();
-                stream.send_data(prefixed(&vec![0; 1 << 20]), false).unwrap();
+                stream.send_data(add_length_prefix(&vec![0; 1 << 20]), false).unwrap();
                 let _ = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
             })
             .await;
-            sg.gateway("alpha", addr).await;
+            sg.register_gateway("alpha", addr).await;
             let key = viewer(&sg, "greedy").await;
-            let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
+            let mut raw = RawClient::connect_with_window(&sg, &key, 1).await;
             let mut answers = FuturesUnordered::new();
             for _ in 0..80 {
                 let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
-                let _ = request.send_data(prefixed(&[]), true);
+                let _ = request.send_data(add_length_prefix(&[]), true);
                 answers.push(async move {
                     let (_, mut body) = response.await.unwrap().into_parts();
                     // The window lets one byte through, and is not reopened.
@@ -181,19 +181,19 @@ fn t16_unread_unary_responses_count_for_their_caller() {
 #[test]
 fn t09_a_repeated_grpc_encoding_header_is_refused() {
     for generation in [Generation::V0_0, Generation::V0_1] {
-        proxied(move |sg| async move {
-            let gateway = simulated(generation).await;
-            sg.gateway("alpha", gateway.addr()).await;
+        run_on_sqlite(move |sg| async move {
+            let gateway = start_simulator(generation).await;
+            sg.register_gateway("alpha", gateway.addr()).await;
             let before = gateway.calls();
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             // A repeated field is refused in a message without compression. A repeated header must not bypass this
             // check.
-            let twice = prefixed(&[0x0a, 1, b'a', 0x0a, 1, b'b']);
+            let twice = add_length_prefix(&[0x0a, 1, b'a', 0x0a, 1, b'b']);
             for method in ["GetProvider", "ListProviders", "WatchSandbox"] {
                 let head = raw.request(method, "alpha").header("grpc-encoding", "identity");
                 let head = head.header("grpc-encoding", "identity");
                 let answer = raw.call(head, std::slice::from_ref(&twice)).await;
-                let (code, reason) = answer.refused();
+                let (code, reason) = answer.refusal();
                 assert_eq!((code, reason.as_str()), ("3", "MESSAGE_AMBIGUOUS"), "{method}");
             }
             assert_eq!(gateway.calls(), before);

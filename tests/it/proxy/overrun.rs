@@ -11,7 +11,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::Generation;
 use tonic::{Code, Status};
 
-use super::raw::Raw;
+use super::raw::RawClient;
 use super::starved::{CALL_TIME, Scene};
 use super::*;
 
@@ -76,7 +76,7 @@ fn one_stream(config: &mut Config) {
 /// Runs a command with endless output. The second value keeps its input open.
 async fn begin(
     scene: &Scene<'_>,
-    raw: &mut Raw,
+    raw: &mut RawClient,
     method: &str,
     loss: Loss,
 ) -> (RecvStream, SendStream<Bytes>) {
@@ -105,14 +105,14 @@ async fn end(body: &mut RecvStream) -> Status {
 
 fn ends_with_its_right(generation: Generation, method: &'static str, reads: bool) {
     run(Engine::Sqlite, one_stream, |sg| async move {
-        let gateway = simulated(generation).await;
+        let gateway = start_simulator(generation).await;
         let scene = Scene::new(&sg, generation, &gateway).await;
-        let other = sg.with(&sg.admin().key("other", pb::Role::Operator).await);
+        let other = sg.with_token(&sg.admin().create_key("other", pb::Role::Operator).await);
         for (loss, name) in LOSSES {
-            let key = sg.admin().key(name, pb::Role::Operator).await;
-            let mut raw = Raw::connect_with_window(&sg, &key, STEP_BYTES).await;
+            let key = sg.admin().create_key(name, pb::Role::Operator).await;
+            let mut raw = RawClient::connect_with_window(&sg, &key, STEP_BYTES).await;
             let (mut body, typed) = begin(&scene, &mut raw, method, loss).await;
-            assert_eq!(gateway.commands(), 1);
+            assert_eq!(gateway.running_commands(), 1);
             let since = if reads {
                 let reading = tokio::time::timeout(CALL_TIME * 2, end(&mut body));
                 let (ended, since) = tokio::join!(reading, loss.comes(&sg, name));
@@ -122,10 +122,11 @@ fn ends_with_its_right(generation: Generation, method: &'static str, reads: bool
             } else {
                 loss.comes(&sg, name).await
             };
-            until("its stream is gone", || async { sg.app.live.count() == 0 }).await;
-            until("its command is gone", || async { gateway.commands() == 0 }).await;
+            wait_until("its stream is gone", || async { sg.app.live.count() == 0 }).await;
+            wait_until("its command is gone", || async { gateway.running_commands() == 0 }).await;
             assert!(since.elapsed() < ENDS_WITHIN, "{loss:?}: {:?}", since.elapsed());
-            until("its place is free", || async { scene.call(&other, EXEC).await.is_ok() }).await;
+            wait_until("its place is free", || async { scene.call(&other, EXEC).await.is_ok() })
+                .await;
             drop((body, typed, raw));
         }
         sg.finish().await;

@@ -5,30 +5,43 @@ use std::time::Duration;
 use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 
-use super::raw::{Raw, framed};
+use super::raw::{RawClient, encode_framed};
 use super::*;
 
 #[test]
 fn a_unary_call_reaches_the_gateway_that_it_names() {
-    proxied(|sg| async move {
-        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
-        sg.gateway("alpha", a.addr()).await;
-        sg.gateway("beta", b.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let (a, b) =
+            (start_simulator(Generation::V0_0).await, start_simulator(Generation::V0_1).await);
+        sg.register_gateway("alpha", a.addr()).await;
+        sg.register_gateway("beta", b.addr()).await;
         let admin = sg.admin();
-        let health =
-            admin.openshell_v0_0().health(to("alpha", old::HealthRequest {})).await.unwrap();
+        let health = admin
+            .openshell_v0_0()
+            .health(for_gateway("alpha", old::HealthRequest {}))
+            .await
+            .unwrap();
         assert_eq!(health.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
         assert!(health.metadata().contains_key("x-request-id"));
         assert_eq!(health.into_inner().version, "0.0.116");
-        let health =
-            admin.openshell_v0_1().health(to("beta", new::HealthRequest {})).await.unwrap();
+        let health = admin
+            .openshell_v0_1()
+            .health(for_gateway("beta", new::HealthRequest {}))
+            .await
+            .unwrap();
         assert_eq!(health.into_inner().version, "0.1.5");
 
-        let made = admin.openshell_v0_1().create_sandbox(to("beta", create_new("one"))).await;
+        let made = admin
+            .openshell_v0_1()
+            .create_sandbox(for_gateway("beta", create_request_v0_1("one")))
+            .await;
         let sandbox = made.unwrap().into_inner().sandbox.unwrap();
         assert_eq!(sandbox.metadata.unwrap().name, "one");
-        let missing =
-            admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap_err();
+        let missing = admin
+            .openshell_v0_0()
+            .get_sandbox(for_gateway("alpha", get_request("one")))
+            .await
+            .unwrap_err();
         assert_eq!(missing.code(), Code::NotFound);
         assert_eq!(missing.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
         sg.finish().await;
@@ -39,10 +52,10 @@ fn a_unary_call_reaches_the_gateway_that_it_names() {
 
 #[test]
 fn t19_the_gateway_receives_its_own_credential_and_no_identity_of_the_caller() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
-        let mut request = to("alpha", old::GetCurrentUserRequest {});
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
+        let mut request = for_gateway("alpha", old::GetCurrentUserRequest {});
         let sent = [
             ("cookie", "CF_Authorization=x"),
             ("cf-access-jwt-assertion", "x"),
@@ -79,9 +92,9 @@ fn t19_the_gateway_receives_its_own_credential_and_no_identity_of_the_caller() {
 
 #[test]
 fn an_error_of_the_gateway_is_forwarded_unchanged() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let mut client = sg.admin().openshell_v0_0();
         let message = "no such thing".to_owned();
         let details = bytes::Bytes::from_static(b"\x08\x05\x12\x01x");
@@ -91,13 +104,13 @@ fn an_error_of_the_gateway_is_forwarded_unchanged() {
             details: details.clone(),
         };
         gateway.script("GetSandbox", fail, Times::Next(1));
-        let failed = client.get_sandbox(to("alpha", get("a"))).await.unwrap_err();
+        let failed = client.get_sandbox(for_gateway("alpha", get_request("a"))).await.unwrap_err();
         assert_eq!((failed.code(), failed.message()), (Code::DataLoss, message.as_str()));
         assert_eq!(failed.details(), details);
 
         let trailers_only = Script::TrailersOnly { code: Code::Aborted, message: message.clone() };
         gateway.script("GetSandbox", trailers_only, Times::Next(1));
-        let failed = client.get_sandbox(to("alpha", get("a"))).await.unwrap_err();
+        let failed = client.get_sandbox(for_gateway("alpha", get_request("a"))).await.unwrap_err();
         assert_eq!((failed.code(), failed.message()), (Code::Aborted, message.as_str()));
         assert_eq!(failed.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
         sg.finish().await;
@@ -107,13 +120,14 @@ fn an_error_of_the_gateway_is_forwarded_unchanged() {
 
 #[test]
 fn an_ssh_session_has_the_address_of_shoreguard_instead_of_the_gateway() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let sandbox_id = sandbox(&admin, "alpha", "one").await;
+        let sandbox_id = create_sandbox(&admin, "alpha", "one").await;
         let ask = old::CreateSshSessionRequest { sandbox_id };
-        let session = admin.openshell_v0_0().create_ssh_session(to("alpha", ask)).await.unwrap();
+        let session =
+            admin.openshell_v0_0().create_ssh_session(for_gateway("alpha", ask)).await.unwrap();
         let session = session.into_inner();
         let public: http::Uri = sg.app.config.server.public_url().parse().unwrap();
         assert_eq!(session.gateway_host, public.host().unwrap());
@@ -121,7 +135,7 @@ fn an_ssh_session_has_the_address_of_shoreguard_instead_of_the_gateway() {
         assert_eq!(session.gateway_scheme, "http");
         assert!(!session.token.is_empty());
         let revoke = old::RevokeSshSessionRequest { token: session.token };
-        admin.openshell_v0_0().revoke_ssh_session(to("alpha", revoke)).await.unwrap();
+        admin.openshell_v0_0().revoke_ssh_session(for_gateway("alpha", revoke)).await.unwrap();
         sg.finish().await;
         gateway.stop().await;
     });
@@ -129,20 +143,19 @@ fn an_ssh_session_has_the_address_of_shoreguard_instead_of_the_gateway() {
 
 #[test]
 fn an_unreachable_gateway_is_reported_and_is_used_again_after_its_restart() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
         let addr = gateway.addr();
-        sg.gateway("alpha", addr).await;
+        sg.register_gateway("alpha", addr).await;
         let mut client = sg.admin().openshell_v0_0();
-        client.health(to("alpha", old::HealthRequest {})).await.unwrap();
+        client.health(for_gateway("alpha", old::HealthRequest {})).await.unwrap();
         gateway.stop().await;
-        let away = client.health(to("alpha", old::HealthRequest {})).await;
+        let away = client.health(for_gateway("alpha", old::HealthRequest {})).await;
         let away = assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
         assert_eq!(away.message(), "gateway `alpha` cannot be reached");
-        let options =
-            SimulatorOptions { listen: addr, ..SimulatorOptions::plain(Generation::V0_0) };
+        let options = SimulatorOptions { listen: addr, ..SimulatorOptions::new(Generation::V0_0) };
         let gateway = Simulator::start(options).await.unwrap();
-        client.health(to("alpha", old::HealthRequest {})).await.unwrap();
+        client.health(for_gateway("alpha", old::HealthRequest {})).await.unwrap();
         sg.finish().await;
         gateway.stop().await;
     });
@@ -150,14 +163,14 @@ fn an_unreachable_gateway_is_reported_and_is_used_again_after_its_restart() {
 
 #[test]
 fn a_deadline_ends_a_call_without_a_response() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         gateway.script("GetSandbox", Script::Hang, Times::All);
-        let mut raw = Raw::connect(&sg).await;
+        let mut raw = RawClient::connect(&sg).await;
         let request = raw.request("GetSandbox", "alpha").header("grpc-timeout", "200m");
-        let answer = raw.call(request, &[framed(&get("one"))]).await;
-        assert_eq!(answer.refused(), ("4", "DEADLINE_EXCEEDED".to_owned()));
+        let answer = raw.call(request, &[encode_framed(&get_request("one"))]).await;
+        assert_eq!(answer.refusal(), ("4", "DEADLINE_EXCEEDED".to_owned()));
         assert!(answer.data.is_empty() && answer.trailers.is_none());
         sg.finish().await;
         gateway.stop().await;

@@ -14,7 +14,7 @@ use crate::support::server::TestServer;
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// A connection to a server.
-pub(crate) struct Raw {
+pub(crate) struct RawClient {
     send: SendRequest<Bytes>,
     authorization: String,
     address: String,
@@ -22,21 +22,21 @@ pub(crate) struct Raw {
 
 /// A complete response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct RawResponse {
     pub(crate) headers: HeaderMap,
     pub(crate) data: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-impl Answer {
+impl RawResponse {
     /// Returns code and reason of a refusal, which are in the headers.
-    pub(crate) fn refused(&self) -> (&str, String) {
+    pub(crate) fn refusal(&self) -> (&str, String) {
         let status = tonic::Status::from_header_map(&self.headers).unwrap();
         (self.headers["grpc-status"].to_str().unwrap(), crate::support::server::reason(&status))
     }
 
     /// Collects the response to a request that was sent.
-    pub(crate) async fn of(response: ResponseFuture) -> Self {
+    pub(crate) async fn read(response: ResponseFuture) -> Self {
         let (head, body) = response.await.unwrap().into_parts();
         let (data, trailers) = read(body).await;
         Self { headers: head.headers, data, trailers }
@@ -57,7 +57,7 @@ impl Answer {
 
 /// Spawns a task that runs until the test's runtime ends.
 #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
-pub(crate) fn own<F>(task: F)
+pub(crate) fn spawn_task<F>(task: F)
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -65,12 +65,12 @@ where
 }
 
 /// Encodes a message with its length prefix.
-pub(crate) fn framed(message: &impl Message) -> Bytes {
-    prefixed(&message.encode_to_vec())
+pub(crate) fn encode_framed(message: &impl Message) -> Bytes {
+    add_length_prefix(&message.encode_to_vec())
 }
 
 /// Adds the length prefix of a message.
-pub(crate) fn prefixed(message: &[u8]) -> Bytes {
+pub(crate) fn add_length_prefix(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());
@@ -78,7 +78,7 @@ pub(crate) fn prefixed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-impl Raw {
+impl RawClient {
     /// Connects as the admin.
     pub(crate) async fn connect(sg: &TestServer) -> Self {
         Self::connect_as(sg, &sg.admin_key).await
@@ -88,23 +88,23 @@ impl Raw {
     pub(crate) async fn connect_as(sg: &TestServer, key: &str) -> Self {
         let socket = TcpStream::connect(sg.address).await.unwrap();
         let (send, connection) = h2::client::handshake(socket).await.unwrap();
-        own(connection);
+        spawn_task(connection);
         let authorization = format!("Bearer {key}");
         Self { send, authorization, address: sg.address.to_string() }
     }
 
     /// Connects with a key and a flow-control window of `window` bytes per response.
     pub(crate) async fn connect_with_window(sg: &TestServer, key: &str, window: u32) -> Self {
-        Self::to(&sg.address.to_string(), key, window).await
+        Self::connect_to(&sg.address.to_string(), key, window).await
     }
 
     /// Connects to an address, with a flow-control window of `window` bytes per response.
-    pub(crate) async fn to(address: &str, key: &str, window: u32) -> Self {
+    pub(crate) async fn connect_to(address: &str, key: &str, window: u32) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(window).initial_connection_window_size(CONNECTION_WINDOW);
         let (send, connection) = builder.handshake(socket).await.unwrap();
-        own(connection);
+        spawn_task(connection);
         Self { send, authorization: format!("Bearer {key}"), address: address.to_owned() }
     }
 
@@ -128,21 +128,21 @@ impl Raw {
     }
 
     /// Waits until the connection accepts no more calls.
-    pub(crate) async fn closed(&mut self) {
+    pub(crate) async fn wait_closed(&mut self) {
         while std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.is_ok() {
             crate::support::pause().await;
         }
     }
 
     /// Sends all chunks and reads the whole response.
-    pub(crate) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> Answer {
+    pub(crate) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> RawResponse {
         let (response, mut stream) = self.open(request);
         // A call may be refused before its body was sent.
         let mut sent = chunks.iter().map(|chunk| stream.send_data(chunk.clone(), false));
         if sent.all(|sent| sent.is_ok()) {
             let _ = stream.send_data(Bytes::new(), true);
         }
-        Answer::of(response).await
+        RawResponse::read(response).await
     }
 }
 

@@ -7,29 +7,39 @@ use shoreguard::pb::v0_0::openshell::sandbox::v1 as policy;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::Generation;
 
-use super::raw::{Raw, framed, prefixed};
+use super::raw::{RawClient, add_length_prefix, encode_framed};
 use super::*;
 
 #[test]
 fn t02_a_call_without_a_gateway_is_forwarded_only_if_exactly_one_is_visible() {
-    proxied(|sg| async move {
-        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_0).await);
-        sg.gateway("alpha", a.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let (a, b) =
+            (start_simulator(Generation::V0_0).await, start_simulator(Generation::V0_0).await);
+        sg.register_gateway("alpha", a.addr()).await;
         let admin = sg.admin();
         admin.openshell_v0_0().health(old::HealthRequest {}).await.unwrap();
-        sg.gateway("beta", b.addr()).await;
+        sg.register_gateway("beta", b.addr()).await;
         let many = admin.openshell_v0_0().health(old::HealthRequest {}).await;
         let many = assert_refused!(many, InvalidArgument, "GATEWAY_AMBIGUOUS");
         assert!(many.message().ends_with("one of alpha, beta"), "{}", many.message());
 
-        let key = admin.key("ci", pb::Role::Viewer).await;
+        let key = admin.create_key("ci", pb::Role::Viewer).await;
         admin.bind("ci", "beta", pb::Role::None).await;
-        let only = sg.with(&key).openshell_v0_0().health(old::HealthRequest {}).await.unwrap();
+        let only =
+            sg.with_token(&key).openshell_v0_0().health(old::HealthRequest {}).await.unwrap();
         assert_eq!(only.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
 
-        let hidden = sg.with(&key).openshell_v0_0().health(to("beta", old::HealthRequest {})).await;
+        let hidden = sg
+            .with_token(&key)
+            .openshell_v0_0()
+            .health(for_gateway("beta", old::HealthRequest {}))
+            .await;
         let hidden = assert_refused!(hidden, NotFound, "NOT_FOUND");
-        let absent = sg.with(&key).openshell_v0_0().health(to("bete", old::HealthRequest {})).await;
+        let absent = sg
+            .with_token(&key)
+            .openshell_v0_0()
+            .health(for_gateway("bete", old::HealthRequest {}))
+            .await;
         let absent = assert_refused!(absent, NotFound, "NOT_FOUND");
         assert_eq!(hidden.message().replace("beta", ""), absent.message().replace("bete", ""));
         sg.finish().await;
@@ -40,14 +50,17 @@ fn t02_a_call_without_a_gateway_is_forwarded_only_if_exactly_one_is_visible() {
 
 #[test]
 fn t05_the_required_role_depends_on_the_content_of_the_message() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        sandbox(&admin, "alpha", "one").await;
-        let viewer = sg.with(&admin.key("see", pb::Role::Viewer).await);
-        let operator = sg.with(&admin.key("ops", pb::Role::Operator).await);
-        let made = viewer.openshell_v0_0().create_sandbox(to("alpha", create("two"))).await;
+        create_sandbox(&admin, "alpha", "one").await;
+        let viewer = sg.with_token(&admin.create_key("see", pb::Role::Viewer).await);
+        let operator = sg.with_token(&admin.create_key("ops", pb::Role::Operator).await);
+        let made = viewer
+            .openshell_v0_0()
+            .create_sandbox(for_gateway("alpha", create_request("two")))
+            .await;
         assert_refused!(made, PermissionDenied, "ROLE_TOO_LOW");
 
         let own = Update {
@@ -58,7 +71,8 @@ fn t05_the_required_role_depends_on_the_content_of_the_message() {
         let (before, path) = (gateway.calls(), "/openshell.v1.OpenShell/UpdateConfig");
         assert!(!before.contains_key(path));
         // The gateway itself refuses the content of this update.
-        let answer = operator.openshell_v0_0().update_config(to("alpha", own.clone())).await;
+        let answer =
+            operator.openshell_v0_0().update_config(for_gateway("alpha", own.clone())).await;
         let answer = answer.unwrap_err();
         assert!(answer.message().contains("live sandbox"), "{answer:?}");
         let value = policy::setting_value::Value::StringValue("auto".to_owned());
@@ -69,14 +83,15 @@ fn t05_the_required_role_depends_on_the_content_of_the_message() {
             ..Default::default()
         };
         for update in [setting.clone(), Update { global: true, ..own }] {
-            let refused = operator.openshell_v0_0().update_config(to("alpha", update)).await;
+            let refused =
+                operator.openshell_v0_0().update_config(for_gateway("alpha", update)).await;
             assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         }
         let unknown = Update { setting_key: "launch".to_owned(), ..setting.clone() };
-        let refused = admin.openshell_v0_0().update_config(to("alpha", unknown)).await;
+        let refused = admin.openshell_v0_0().update_config(for_gateway("alpha", unknown)).await;
         assert_refused!(refused, InvalidArgument, "SETTING_UNKNOWN");
         assert_eq!(gateway.calls()[path], 1);
-        admin.openshell_v0_0().update_config(to("alpha", setting)).await.unwrap();
+        admin.openshell_v0_0().update_config(for_gateway("alpha", setting)).await.unwrap();
         sg.finish().await;
         gateway.stop().await;
     });
@@ -84,23 +99,25 @@ fn t05_the_required_role_depends_on_the_content_of_the_message() {
 
 #[test]
 fn t08_a_sandbox_id_of_another_gateway_is_not_found() {
-    proxied(|sg| async move {
-        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_0).await);
-        sg.gateway("alpha", a.addr()).await;
-        sg.gateway("beta", b.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let (a, b) =
+            (start_simulator(Generation::V0_0).await, start_simulator(Generation::V0_0).await);
+        sg.register_gateway("alpha", a.addr()).await;
+        sg.register_gateway("beta", b.addr()).await;
         let admin = sg.admin();
-        let id = sandbox(&admin, "alpha", "one").await;
+        let id = create_sandbox(&admin, "alpha", "one").await;
         let mut answers = Vec::new();
         for id in [id.as_str(), "never-made", ""] {
             let config = policy::GetSandboxConfigRequest { sandbox_id: id.to_owned() };
-            let refused = admin.openshell_v0_0().get_sandbox_config(to("beta", config)).await;
+            let refused =
+                admin.openshell_v0_0().get_sandbox_config(for_gateway("beta", config)).await;
             let refused = assert_refused!(refused, NotFound, "SANDBOX_UNPLACED");
             answers.push(refused.message().to_owned());
         }
         answers.dedup();
         assert_eq!(answers.len(), 1);
         let config = policy::GetSandboxConfigRequest { sandbox_id: id };
-        admin.openshell_v0_0().get_sandbox_config(to("alpha", config)).await.unwrap();
+        admin.openshell_v0_0().get_sandbox_config(for_gateway("alpha", config)).await.unwrap();
         sg.finish().await;
         a.stop().await;
         b.stop().await;
@@ -109,9 +126,9 @@ fn t08_a_sandbox_id_of_another_gateway_is_not_found() {
 
 #[test]
 fn the_id_of_a_sandbox_created_outside_shoreguard_is_looked_up() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         gateway.seed_demo().unwrap();
         // Created directly on the gateway, so that Shoreguard has not seen the IDs.
         let url = format!("http://{}", gateway.addr());
@@ -121,7 +138,11 @@ fn the_id_of_a_sandbox_created_outside_shoreguard_is_looked_up() {
         for sandbox in &found {
             let sandbox_id = sandbox.metadata.as_ref().unwrap().id.clone();
             let config = policy::GetSandboxConfigRequest { sandbox_id };
-            sg.admin().openshell_v0_0().get_sandbox_config(to("alpha", config)).await.unwrap();
+            sg.admin()
+                .openshell_v0_0()
+                .get_sandbox_config(for_gateway("alpha", config))
+                .await
+                .unwrap();
         }
         assert!(found.len() >= 4);
         sg.finish().await;
@@ -131,14 +152,14 @@ fn the_id_of_a_sandbox_created_outside_shoreguard_is_looked_up() {
 
 #[test]
 fn t09_an_ambiguous_message_is_not_forwarded() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
-        sandbox(&sg.admin(), "alpha", "one").await;
-        let mut raw = Raw::connect(&sg).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
+        create_sandbox(&sg.admin(), "alpha", "one").await;
+        let mut raw = RawClient::connect(&sg).await;
         let delete = old::DeleteSandboxRequest { name: "one".to_owned(), ..Default::default() };
-        let (plain, encoded) = (framed(&delete), delete.encode_to_vec());
-        let twice = prefixed(&[&encoded[..], &encoded[..]].concat());
+        let (plain, encoded) = (encode_framed(&delete), delete.encode_to_vec());
+        let twice = add_length_prefix(&[&encoded[..], &encoded[..]].concat());
         let mut flagged = plain.to_vec();
         flagged[0] = 1;
         let cut = plain.slice(..plain.len() - 1);
@@ -150,16 +171,16 @@ fn t09_an_ambiguous_message_is_not_forwarded() {
             (vec![Bytes::from(flagged)], ambiguous),
             (vec![cut], ("3", "MALFORMED_MESSAGE")),
             (vec![], ("3", "MALFORMED_MESSAGE")),
-            (vec![prefixed(&[0xff, 0xff])], ("3", "MALFORMED_MESSAGE")),
+            (vec![add_length_prefix(&[0xff, 0xff])], ("3", "MALFORMED_MESSAGE")),
             (vec![too_long], ("8", "MESSAGE_TOO_LARGE")),
         ] {
             let answer = raw.call(raw.request("DeleteSandbox", "alpha"), &chunks).await;
-            let (code, reason) = answer.refused();
+            let (code, reason) = answer.refusal();
             assert_eq!((code, reason.as_str()), expected, "{chunks:?}");
         }
         let request = raw.request("DeleteSandbox", "alpha").header("grpc-encoding", "gzip");
         assert_eq!(
-            raw.call(request, std::slice::from_ref(&plain)).await.refused().1,
+            raw.call(request, std::slice::from_ref(&plain)).await.refusal().1,
             "MESSAGE_AMBIGUOUS"
         );
         assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/DeleteSandbox"));
@@ -174,20 +195,22 @@ fn t09_an_ambiguous_message_is_not_forwarded() {
 
 #[test]
 fn a_method_that_the_gateway_generation_does_not_have_is_not_forwarded() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         use new::open_shell_client::OpenShellClient;
-        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
-        sg.gateway("alpha", a.addr()).await;
-        sg.gateway("beta", b.addr()).await;
+        let (a, b) =
+            (start_simulator(Generation::V0_0).await, start_simulator(Generation::V0_1).await);
+        sg.register_gateway("alpha", a.addr()).await;
+        sg.register_gateway("beta", b.addr()).await;
         let admin = sg.admin();
         let list = || new::ListSandboxTemplatesRequest::default();
-        admin.openshell_v0_1().list_sandbox_templates(to("beta", list())).await.unwrap();
-        let refused = admin.openshell_v0_1().list_sandbox_templates(to("alpha", list())).await;
+        admin.openshell_v0_1().list_sandbox_templates(for_gateway("beta", list())).await.unwrap();
+        let refused =
+            admin.openshell_v0_1().list_sandbox_templates(for_gateway("alpha", list())).await;
         let refused = assert_refused!(refused, Unimplemented, "METHOD_NOT_SUPPORTED");
         assert!(refused.message().contains("since version 0.1.0"), "{refused:?}");
         let mut client: OpenShellClient<_> = admin.openshell_v0_1();
         let secret = new::GetProviderCredentialsRequest::default();
-        let refused = client.get_provider_credentials(to("beta", secret)).await;
+        let refused = client.get_provider_credentials(for_gateway("beta", secret)).await;
         assert_refused!(refused, PermissionDenied, "METHOD_NOT_FORWARDED");
         assert!(a.calls().keys().all(|path| is_probe(path)));
         sg.finish().await;
@@ -198,11 +221,12 @@ fn a_method_that_the_gateway_generation_does_not_have_is_not_forwarded() {
 
 #[test]
 fn no_call_is_forwarded_to_a_gateway_of_an_unknown_generation() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
         gateway.set_version("0.0.200");
-        sg.gateway("alpha", gateway.addr()).await;
-        let refused = sg.admin().openshell_v0_0().get_sandbox(to("alpha", get("one"))).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
+        let refused =
+            sg.admin().openshell_v0_0().get_sandbox(for_gateway("alpha", get_request("one"))).await;
         let refused = assert_refused!(refused, FailedPrecondition, "WIRE_UNSUPPORTED");
         assert!(refused.message().contains("no release that this server knows"), "{refused:?}");
         assert_eq!(gateway.calls().len(), 1, "only its version was asked for");

@@ -14,19 +14,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use super::raw::{self, Raw, framed, own};
+use super::raw::{self, RawClient, encode_framed, spawn_task};
 use super::*;
 
-pub(crate) type Asked = Request<RecvStream>;
+pub(crate) type ReceivedRequest = Request<RecvStream>;
 
 /// Starts a gateway of generation 0.0. A function handles its calls, except those of probes.
-pub(crate) async fn rogue<F, A>(answer: F) -> SocketAddr
+pub(crate) async fn start_rogue<F, A>(answer: F) -> SocketAddr
 where
-    F: Fn(usize, Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
+    F: Fn(usize, ReceivedRequest, SendResponse<Bytes>) -> A + Send + Sync + 'static,
     A: Future<Output = ()> + Send + 'static,
 {
     let calls = AtomicUsize::new(0);
-    serve("0.0.116", move |request, respond| {
+    start_rogue_version("0.0.116", move |request, respond| {
         let answered = if request.uri().path().ends_with("/GetCurrentUser") {
             admin(respond);
             None
@@ -43,24 +43,24 @@ where
 }
 
 /// Starts a gateway. A function handles its calls, except `Health`.
-pub(crate) async fn serve<F, A>(version: &'static str, answer: F) -> SocketAddr
+pub(crate) async fn start_rogue_version<F, A>(version: &'static str, answer: F) -> SocketAddr
 where
-    F: Fn(Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
+    F: Fn(ReceivedRequest, SendResponse<Bytes>) -> A + Send + Sync + 'static,
     A: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let answer = Arc::new(answer);
-    own(async move {
+    spawn_task(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let answer = Arc::clone(&answer);
-            own(async move {
+            spawn_task(async move {
                 let mut connection = h2::server::handshake(socket).await.unwrap();
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     if request.uri().path().ends_with("/Health") {
                         well(respond, version);
                     } else {
-                        own(answer(request, respond));
+                        spawn_task(answer(request, respond));
                     }
                 }
             });
@@ -79,16 +79,19 @@ fn status(code: &'static str) -> HeaderMap {
 
 fn well(respond: SendResponse<Bytes>, version: &str) {
     let version = version.to_owned();
-    says(respond, framed(&old::HealthResponse { status: 1, version }));
+    send_message(respond, encode_framed(&old::HealthResponse { status: 1, version }));
 }
 
 fn admin(respond: SendResponse<Bytes>) {
     let roles = vec!["openshell-admin".to_owned()];
-    says(respond, framed(&old::GetCurrentUserResponse { roles, ..Default::default() }));
+    send_message(
+        respond,
+        encode_framed(&old::GetCurrentUserResponse { roles, ..Default::default() }),
+    );
 }
 
 /// Responds with data and the status OK.
-pub(crate) fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
+pub(crate) fn send_message(mut respond: SendResponse<Bytes>, data: Bytes) {
     let mut stream = respond.send_response(grpc(), false).unwrap();
     stream.send_data(data, false).unwrap();
     stream.send_trailers(status("0")).unwrap();
@@ -96,10 +99,10 @@ pub(crate) fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
 
 #[test]
 fn a_call_that_the_gateway_refused_unprocessed_is_retried_once() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let always = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&always);
-        let addr = rogue(move |call, request, mut respond| {
+        let addr = start_rogue(move |call, request, mut respond| {
             let seen = Arc::clone(&seen);
             async move {
                 let delete = request.uri().path().ends_with("/DeleteSandbox");
@@ -108,18 +111,18 @@ fn a_call_that_the_gateway_refused_unprocessed_is_retried_once() {
                     respond.send_reset(Reason::REFUSED_STREAM);
                 } else {
                     let (data, _) = raw::read(request.into_body()).await;
-                    assert_eq!(data, framed(&get("one")), "the whole request again");
-                    says(respond, framed(&old::SandboxResponse::default()));
+                    assert_eq!(data, encode_framed(&get_request("one")), "the whole request again");
+                    send_message(respond, encode_framed(&old::SandboxResponse::default()));
                 }
             }
         })
         .await;
-        sg.gateway("alpha", addr).await;
+        sg.register_gateway("alpha", addr).await;
         let mut client = sg.admin().openshell_v0_0();
-        client.get_sandbox(to("alpha", get("one"))).await.unwrap();
+        client.get_sandbox(for_gateway("alpha", get_request("one"))).await.unwrap();
         assert_eq!(always.load(Ordering::Relaxed), 2);
         let delete = old::DeleteSandboxRequest { name: "one".to_owned(), ..Default::default() };
-        let refused = client.delete_sandbox(to("alpha", delete)).await;
+        let refused = client.delete_sandbox(for_gateway("alpha", delete)).await;
         assert_refused!(refused, Unavailable, "GATEWAY_UNREACHABLE");
         assert_eq!(always.load(Ordering::Relaxed), 4, "once and no more");
         sg.finish().await;
@@ -128,16 +131,17 @@ fn a_call_that_the_gateway_refused_unprocessed_is_retried_once() {
 
 #[test]
 fn a_call_that_the_gateway_may_have_processed_is_not_retried() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let calls = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&calls);
-        let addr = rogue(move |_, _, mut respond| {
+        let addr = start_rogue(move |_, _, mut respond| {
             seen.fetch_add(1, Ordering::Relaxed);
             async move { respond.send_reset(Reason::INTERNAL_ERROR) }
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let failed = sg.admin().openshell_v0_0().get_sandbox(to("alpha", get("one"))).await;
+        sg.register_gateway("alpha", addr).await;
+        let failed =
+            sg.admin().openshell_v0_0().get_sandbox(for_gateway("alpha", get_request("one"))).await;
         assert_refused!(failed, Unavailable, "GATEWAY_UNREACHABLE");
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         sg.finish().await;
@@ -145,7 +149,7 @@ fn a_call_that_the_gateway_may_have_processed_is_not_retried() {
 }
 
 /// Encodes an HTTP/2 frame.
-pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -153,7 +157,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
+pub(crate) fn hpack_literal(name: &str, value: &str) -> Vec<u8> {
     let mut header = vec![0, u8::try_from(name.len()).unwrap()];
     header.extend_from_slice(name.as_bytes());
     header.push(u8::try_from(value.len()).unwrap());
@@ -165,10 +169,10 @@ pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
 async fn leaving(mut socket: TcpStream, leaves: bool) -> Option<()> {
     let mut preface = [0; 24];
     socket.read_exact(&mut preface).await.ok()?;
-    socket.write_all(&frame(4, 0, 0, &[])).await.ok()?;
+    socket.write_all(&http2_frame(4, 0, 0, &[])).await.ok()?;
     let answers = [
-        framed(&old::HealthResponse { status: 1, version: "0.0.116".to_owned() }),
-        framed(&old::SandboxResponse::default()),
+        encode_framed(&old::HealthResponse { status: 1, version: "0.0.116".to_owned() }),
+        encode_framed(&old::SandboxResponse::default()),
     ];
     let mut asked = 0;
     loop {
@@ -179,19 +183,20 @@ async fn leaving(mut socket: TcpStream, leaves: bool) -> Option<()> {
         socket.read_exact(&mut payload).await.ok()?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         match (head[3], head[4] & 1) {
-            (4, 0) => socket.write_all(&frame(4, 1, 0, &[])).await.ok()?,
+            (4, 0) => socket.write_all(&http2_frame(4, 1, 0, &[])).await.ok()?,
             (1, _) if leaves && asked > 0 => {
                 let last = [0, 0, 0, 1, 0, 0, 0, 0];
-                socket.write_all(&frame(7, 0, 0, &last)).await.ok()?;
+                socket.write_all(&http2_frame(7, 0, 0, &last)).await.ok()?;
             }
             (1, _) => {
-                let headers = [vec![0x88], literal("content-type", "application/grpc")].concat();
-                let trailers = literal("grpc-status", "0");
+                let headers =
+                    [vec![0x88], hpack_literal("content-type", "application/grpc")].concat();
+                let trailers = hpack_literal("grpc-status", "0");
                 let answer = &answers[asked.min(1)];
                 for part in [
-                    frame(1, 4, stream, &headers),
-                    frame(0, 0, stream, answer),
-                    frame(1, 5, stream, &trailers),
+                    http2_frame(1, 4, stream, &headers),
+                    http2_frame(0, 0, stream, answer),
+                    http2_frame(1, 5, stream, &trailers),
                 ] {
                     socket.write_all(&part).await.ok()?;
                 }
@@ -204,24 +209,24 @@ async fn leaving(mut socket: TcpStream, leaves: bool) -> Option<()> {
 
 #[test]
 fn a_call_after_the_last_stream_of_a_goaway_is_retried_on_another_connection() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
-        own(async move {
+        spawn_task(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 // The first connection is that of the probe at the registration.
                 let leaves = count.fetch_add(1, Ordering::Relaxed) < 2;
-                own(async move {
+                spawn_task(async move {
                     let _ = leaving(socket, leaves).await;
                 });
             }
         });
-        sg.gateway("alpha", addr).await;
+        sg.register_gateway("alpha", addr).await;
         let mut client = sg.admin().openshell_v0_0();
         for _ in 0..5 {
-            client.get_sandbox(to("alpha", get("one"))).await.unwrap();
+            client.get_sandbox(for_gateway("alpha", get_request("one"))).await.unwrap();
         }
         assert!(connections.load(Ordering::Relaxed) >= 3);
         sg.finish().await;
@@ -230,14 +235,16 @@ fn a_call_after_the_last_stream_of_a_goaway_is_retried_on_another_connection() {
 
 #[test]
 fn a_truncated_or_invalid_response_ends_with_a_status_of_shoreguard() {
-    proxied(|sg| async move {
-        let addr = rogue(|call, _, mut respond| async move {
+    run_on_sqlite(|sg| async move {
+        let addr = start_rogue(|call, _, mut respond| async move {
             let html = Response::builder().header("content-type", "text/html").body(()).unwrap();
             match call {
                 // No status at the end.
                 0 => {
                     let mut stream = respond.send_response(grpc(), false).unwrap();
-                    stream.send_data(framed(&old::SandboxResponse::default()), true).unwrap();
+                    stream
+                        .send_data(encode_framed(&old::SandboxResponse::default()), true)
+                        .unwrap();
                 }
                 // Less data than announced.
                 1 => {
@@ -259,10 +266,12 @@ fn a_truncated_or_invalid_response_ends_with_a_status_of_shoreguard() {
             }
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let mut raw = Raw::connect(&sg).await;
+        sg.register_gateway("alpha", addr).await;
+        let mut raw = RawClient::connect(&sg).await;
         for call in 0..5 {
-            let answer = raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
+            let answer = raw
+                .call(raw.request("GetSandbox", "alpha"), &[encode_framed(&get_request("one"))])
+                .await;
             assert_eq!(answer.code(), "14", "{call}: {answer:?}");
         }
         sg.finish().await;
@@ -271,8 +280,8 @@ fn a_truncated_or_invalid_response_ends_with_a_status_of_shoreguard() {
 
 #[test]
 fn t20_headers_of_shoreguard_are_removed_from_a_gateway_response() {
-    proxied(|sg| async move {
-        let addr = rogue(|_, _, mut respond| async move {
+    run_on_sqlite(|sg| async move {
+        let addr = start_rogue(|_, _, mut respond| async move {
             let mut head = grpc();
             for (name, value) in
                 [("x-shoreguard-gateway", "other"), ("set-cookie", "a=b"), ("alt-svc", "h3=\":1\"")]
@@ -286,9 +295,11 @@ fn t20_headers_of_shoreguard_are_removed_from_a_gateway_response() {
             stream.send_trailers(trailers).unwrap();
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let mut raw = Raw::connect(&sg).await;
-        let answer = raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
+        sg.register_gateway("alpha", addr).await;
+        let mut raw = RawClient::connect(&sg).await;
+        let answer = raw
+            .call(raw.request("GetSandbox", "alpha"), &[encode_framed(&get_request("one"))])
+            .await;
         assert_eq!(answer.headers["x-shoreguard-gateway"], "alpha");
         assert!(!answer.headers.contains_key("set-cookie"));
         assert!(!answer.headers.contains_key("alt-svc"));
@@ -300,10 +311,10 @@ fn t20_headers_of_shoreguard_are_removed_from_a_gateway_response() {
 
 #[test]
 fn a_caller_that_stops_reading_applies_backpressure_to_the_gateway() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let sent = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&sent);
-        let addr = rogue(move |_, _, mut respond| {
+        let addr = start_rogue(move |_, _, mut respond| {
             let count = Arc::clone(&count);
             async move {
                 let mut stream = respond.send_response(grpc(), false).unwrap();
@@ -321,10 +332,10 @@ fn a_caller_that_stops_reading_applies_backpressure_to_the_gateway() {
             }
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let mut raw = Raw::connect(&sg).await;
+        sg.register_gateway("alpha", addr).await;
+        let mut raw = RawClient::connect(&sg).await;
         let (response, mut request) = raw.open(raw.request("GetSandbox", "alpha"));
-        request.send_data(framed(&get("one")), true).unwrap();
+        request.send_data(encode_framed(&get_request("one")), true).unwrap();
         let unread = response.await.unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         let before = sent.load(Ordering::Relaxed);
@@ -338,19 +349,27 @@ fn a_caller_that_stops_reading_applies_backpressure_to_the_gateway() {
 
 #[test]
 fn a_slow_response_of_a_gateway_is_completed() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        sandbox(&admin, "alpha", "one").await;
+        create_sandbox(&admin, "alpha", "one").await;
         let drip = Script::Drip { bytes: 7, every: Duration::from_millis(1) };
         gateway.script("GetSandbox", drip, Times::Next(1));
-        let found = admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+        let found = admin
+            .openshell_v0_0()
+            .get_sandbox(for_gateway("alpha", get_request("one")))
+            .await
+            .unwrap();
         assert_eq!(found.into_inner().sandbox.unwrap().metadata.unwrap().name, "one");
         gateway.script("GetSandbox", Script::Disconnect, Times::Next(1));
-        let lost = admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap_err();
+        let lost = admin
+            .openshell_v0_0()
+            .get_sandbox(for_gateway("alpha", get_request("one")))
+            .await
+            .unwrap_err();
         assert_eq!(lost.code(), Code::Unavailable);
-        admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+        admin.openshell_v0_0().get_sandbox(for_gateway("alpha", get_request("one"))).await.unwrap();
         sg.finish().await;
         gateway.stop().await;
     });

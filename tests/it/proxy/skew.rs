@@ -7,7 +7,7 @@ use shoreguard::pb::v0_0::openshell::inference::v1 as inference;
 use shoreguard::pb::v0_1::openshell::datamodel::v1 as model;
 use shoreguard_simulator::Generation;
 
-use super::raw::{Raw, prefixed};
+use super::raw::{RawClient, add_length_prefix};
 use super::*;
 
 #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
@@ -24,46 +24,49 @@ async fn versioned(
     version: &str,
 ) -> Simulator {
     let options =
-        SimulatorOptions { version: version.to_owned(), ..SimulatorOptions::plain(generation) };
+        SimulatorOptions { version: version.to_owned(), ..SimulatorOptions::new(generation) };
     let simulator = Simulator::start(options).await.unwrap();
-    sg.gateway(name, simulator.addr()).await;
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
 #[test]
 fn a_message_of_another_generation_is_refused_with_an_explanation() {
-    proxied(|sg| async move {
-        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
-        sg.gateway("alpha", a.addr()).await;
-        sg.gateway("beta", b.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let (a, b) =
+            (start_simulator(Generation::V0_0).await, start_simulator(Generation::V0_1).await);
+        sg.register_gateway("alpha", a.addr()).await;
+        sg.register_gateway("beta", b.addr()).await;
         let admin = sg.admin();
         let (before_a, before_b) = (a.calls(), b.calls());
 
         let get = new::GetSandboxRequest { name: "one".into(), workspace_scope: scope("default") };
-        let refused = admin.openshell_v0_1().get_sandbox(to("alpha", get)).await;
+        let refused = admin.openshell_v0_1().get_sandbox(for_gateway("alpha", get)).await;
         let refused = assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
         assert_eq!(
             refused.message(),
             "this message is of generation 0.1, gateway `alpha` speaks 0.0: use a client of releases 0.0.88 to 0.0.116"
         );
-        let made =
-            new::CreateSandboxRequest { workspace_scope: scope("team"), ..create_new("one") };
-        let refused = admin.openshell_v0_1().create_sandbox(to("alpha", made)).await;
+        let made = new::CreateSandboxRequest {
+            workspace_scope: scope("team"),
+            ..create_request_v0_1("one")
+        };
+        let refused = admin.openshell_v0_1().create_sandbox(for_gateway("alpha", made)).await;
         assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
         let follow = new::WatchSandboxRequest {
             sandbox: "one".into(),
             workspace_scope: scope("team"),
             ..Default::default()
         };
-        let refused = admin.openshell_v0_1().watch_sandbox(to("alpha", follow)).await;
+        let refused = admin.openshell_v0_1().watch_sandbox(for_gateway("alpha", follow)).await;
         assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
 
-        let made = old::CreateSandboxRequest { workspace: "team".into(), ..create("one") };
-        let refused = admin.openshell_v0_0().create_sandbox(to("beta", made)).await;
+        let made = old::CreateSandboxRequest { workspace: "team".into(), ..create_request("one") };
+        let refused = admin.openshell_v0_0().create_sandbox(for_gateway("beta", made)).await;
         let refused = assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
         assert!(refused.message().contains("releases 0.1.x"), "{refused:?}");
         let get = old::GetSandboxRequest { name: "one".into(), workspace: "analytics".into() };
-        let refused = admin.openshell_v0_0().get_sandbox(to("beta", get)).await;
+        let refused = admin.openshell_v0_0().get_sandbox(for_gateway("beta", get)).await;
         assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
         let without_health = |calls: std::collections::BTreeMap<String, u64>| -> Vec<String> {
             calls.into_keys().filter(|path| !path.ends_with("/Health")).collect()
@@ -72,15 +75,20 @@ fn a_message_of_another_generation_is_refused_with_an_explanation() {
         assert_eq!(without_health(b.calls()), without_health(before_b));
 
         // Messages with the same meaning in both generations are forwarded, and so are fields that are unknown in both.
-        admin.openshell_v0_1().create_sandbox(to("alpha", create_new("two"))).await.unwrap();
-        let mut raw = Raw::connect(&sg).await;
+        admin
+            .openshell_v0_1()
+            .create_sandbox(for_gateway("alpha", create_request_v0_1("two")))
+            .await
+            .unwrap();
+        let mut raw = RawClient::connect(&sg).await;
         let newer = [get_two().as_slice(), &[0xa2, 0x38, 1, b'x']].concat();
-        let answer = raw.call(raw.request("GetSandbox", "alpha"), &[prefixed(&newer)]).await;
+        let answer =
+            raw.call(raw.request("GetSandbox", "alpha"), &[add_length_prefix(&newer)]).await;
         assert_eq!(answer.code(), "0");
         // A read that names no sandbox is not parsed. The gateway itself handles it.
         let list =
             new::ListSandboxesRequest { workspace_scope: scope("default"), ..Default::default() };
-        let list: Bytes = prefixed(&list.encode_to_vec());
+        let list: Bytes = add_length_prefix(&list.encode_to_vec());
         raw.call(raw.request("ListSandboxes", "alpha"), &[list]).await;
         assert_eq!(a.calls()["/openshell.v1.OpenShell/ListSandboxes"], 1);
         sg.finish().await;
@@ -90,28 +98,28 @@ fn a_message_of_another_generation_is_refused_with_an_explanation() {
 }
 
 fn get_two() -> Vec<u8> {
-    get("two").encode_to_vec()
+    get_request("two").encode_to_vec()
 }
 
 #[test]
 fn a_missing_method_is_refused_with_the_version_that_has_it() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let ninety = versioned(&sg, "ninety", Generation::V0_0, "0.0.90").await;
         let hundred = versioned(&sg, "hundred", Generation::V0_0, "0.0.100-dev.2+gabc").await;
         let newest = versioned(&sg, "newest", Generation::V0_1, "0.1.5").await;
         let mut client = sg.admin().openshell_v0_0();
-        sandbox(&sg.admin(), "hundred", "one").await;
+        create_sandbox(&sg.admin(), "hundred", "one").await;
 
         let who = old::GetCurrentUserRequest {};
-        let refused = client.get_current_user(to("ninety", who)).await;
+        let refused = client.get_current_user(for_gateway("ninety", who)).await;
         let refused = assert_refused!(refused, Unimplemented, "METHOD_NOT_SUPPORTED");
         assert_eq!(
             refused.message(),
             "`GetCurrentUser` exists since version 0.0.95, gateway `ninety` reports `0.0.90` and speaks generation 0.0"
         );
-        client.get_current_user(to("hundred", who)).await.unwrap();
+        client.get_current_user(for_gateway("hundred", who)).await.unwrap();
         let stop = old::StopSandboxRequest { name: "one".into(), ..Default::default() };
-        let refused = client.stop_sandbox(to("hundred", stop)).await;
+        let refused = client.stop_sandbox(for_gateway("hundred", stop)).await;
         let refused = assert_refused!(refused, Unimplemented, "METHOD_NOT_SUPPORTED");
         assert!(refused.message().contains("since version 0.0.105"), "{refused:?}");
         assert!(!hundred.calls().keys().any(|path| path.ends_with("StopSandbox")));
@@ -122,7 +130,7 @@ fn a_missing_method_is_refused_with_the_version_that_has_it() {
             caller.bearer.clone(),
         );
         let route = inference::GetInferenceRouteRequest::default();
-        let refused = routes.get_inference_route(to("newest", route)).await;
+        let refused = routes.get_inference_route(for_gateway("newest", route)).await;
         let refused = assert_refused!(refused, Unimplemented, "METHOD_NOT_SUPPORTED");
         assert!(refused.message().contains("up to version 0.0.116"), "{refused:?}");
         sg.finish().await;
@@ -134,14 +142,18 @@ fn a_missing_method_is_refused_with_the_version_that_has_it() {
 
 #[test]
 fn an_unsupported_gateway_release_is_named_in_the_error() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         for (name, version, why) in [
             ("first", "0.0.36", "before 0.0.37"),
             ("second", "0.0.87", "0.0.37 to 0.0.87"),
             ("later", "0.0.117", "no release that this server knows"),
         ] {
             let simulator = versioned(&sg, name, Generation::V0_0, version).await;
-            let refused = sg.admin().openshell_v0_0().get_sandbox(to(name, get("one"))).await;
+            let refused = sg
+                .admin()
+                .openshell_v0_0()
+                .get_sandbox(for_gateway(name, get_request("one")))
+                .await;
             let refused = assert_refused!(refused, FailedPrecondition, "WIRE_UNSUPPORTED");
             assert!(refused.message().contains(why), "{refused:?}");
             assert!(refused.message().contains(version), "{refused:?}");

@@ -12,8 +12,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-use super::raw::{Raw, framed, prefixed};
-use super::rogue::{rogue, says};
+use super::raw::{RawClient, add_length_prefix, encode_framed};
+use super::rogue::{send_message, start_rogue};
 use super::*;
 
 /// Far more than a call in these tests takes on a busy machine.
@@ -43,23 +43,27 @@ impl<'a> Scene<'a> {
         generation: Generation,
         gateway: &Simulator,
     ) -> Self {
-        sg.gateway("alpha", gateway.addr()).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
         let (id, token) = match generation {
             Generation::V0_0 => {
-                let id = sandbox(&admin, "alpha", "one").await;
+                let id = create_sandbox(&admin, "alpha", "one").await;
                 let ask = old::CreateSshSessionRequest { sandbox_id: id.clone() };
-                let made = admin.openshell_v0_0().create_ssh_session(to("alpha", ask)).await;
+                let made =
+                    admin.openshell_v0_0().create_ssh_session(for_gateway("alpha", ask)).await;
                 (id, made.unwrap().into_inner().token)
             }
             Generation::V0_1 => {
                 let mut client = admin.openshell_v0_1();
-                let made = client.create_sandbox(to("alpha", create_new("one"))).await.unwrap();
+                let made = client
+                    .create_sandbox(for_gateway("alpha", create_request_v0_1("one")))
+                    .await
+                    .unwrap();
                 let ask = new::CreateSshSessionRequest {
                     sandbox: "one".to_owned(),
                     ..Default::default()
                 };
-                let session = client.create_ssh_session(to("alpha", ask)).await.unwrap();
+                let session = client.create_ssh_session(for_gateway("alpha", ask)).await.unwrap();
                 let id = made.into_inner().sandbox.unwrap().metadata.unwrap().id;
                 (id, session.into_inner().token)
             }
@@ -85,7 +89,7 @@ impl<'a> Scene<'a> {
                     ..Default::default()
                 };
                 let payload = Some(old::tcp_forward_frame::Payload::Init(init));
-                framed(&old::TcpForwardFrame { payload })
+                encode_framed(&old::TcpForwardFrame { payload })
             }
             Generation::V0_1 => {
                 let target = new::TcpRelayTarget { host: String::new(), port };
@@ -96,19 +100,19 @@ impl<'a> Scene<'a> {
                     ..Default::default()
                 };
                 let payload = Some(new::tcp_forward_frame::Payload::Init(init));
-                framed(&new::TcpForwardFrame { payload })
+                encode_framed(&new::TcpForwardFrame { payload })
             }
         }
     }
 
     /// Starts an upload to a target that does not read.
-    pub(super) async fn stall(&self, raw: &mut Raw) -> (RecvStream, SendStream<Bytes>) {
+    pub(super) async fn stall(&self, raw: &mut RawClient) -> (RecvStream, SendStream<Bytes>) {
         let (response, mut request) = raw.open(raw.request("ForwardTcp", "alpha"));
         request.send_data(self.init(STALLED_PORT), false).unwrap();
         for _ in 0..UPLOAD_BYTES / (16 << 10) {
             let data = Bytes::from(vec![7; 16 << 10]);
             let payload = Some(old::tcp_forward_frame::Payload::Data(data));
-            request.send_data(framed(&old::TcpForwardFrame { payload }), false).unwrap();
+            request.send_data(encode_framed(&old::TcpForwardFrame { payload }), false).unwrap();
         }
         let begun = tokio::time::timeout(CALL_TIME, response).await.expect("it begins").unwrap();
         assert_eq!(begun.status(), 200);
@@ -124,12 +128,12 @@ impl<'a> Scene<'a> {
             Generation::V0_0 => {
                 let start = old::ExecSandboxRequest::decode(start).unwrap();
                 let payload = Some(old::exec_sandbox_input::Payload::Start(start));
-                framed(&old::ExecSandboxInput { payload })
+                encode_framed(&old::ExecSandboxInput { payload })
             }
             Generation::V0_1 => {
                 let start = new::ExecSandboxRequest::decode(start).unwrap();
                 let payload = Some(new::exec_sandbox_input::Payload::Start(start));
-                framed(&new::ExecSandboxInput { payload })
+                encode_framed(&new::ExecSandboxInput { payload })
             }
         }
     }
@@ -137,12 +141,12 @@ impl<'a> Scene<'a> {
     /// Returns the message that runs a command.
     pub(super) fn exec(&self, command: &[&str]) -> Bytes {
         match self.generation {
-            Generation::V0_0 => framed(&old::ExecSandboxRequest {
+            Generation::V0_0 => encode_framed(&old::ExecSandboxRequest {
                 sandbox_id: self.id.clone(),
                 command: words(command),
                 ..Default::default()
             }),
-            Generation::V0_1 => framed(&new::ExecSandboxRequest {
+            Generation::V0_1 => encode_framed(&new::ExecSandboxRequest {
                 sandbox: "one".to_owned(),
                 command: words(command),
                 ..Default::default()
@@ -151,7 +155,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Runs a command and reads nothing of its output.
-    pub(super) async fn unread(&self, raw: &mut Raw, command: &[&str]) -> RecvStream {
+    pub(super) async fn open_unread(&self, raw: &mut RawClient, command: &[&str]) -> RecvStream {
         let (response, mut request): (ResponseFuture, _) =
             raw.open(raw.request("ExecSandbox", "alpha"));
         request.send_data(self.exec(command), true).unwrap();
@@ -161,8 +165,8 @@ impl<'a> Scene<'a> {
     }
 
     /// Makes 72 calls of several kinds as another caller, on connections to every core. Returns how many failed.
-    pub(super) async fn others(&self, key: &str) -> usize {
-        let callers: Vec<_> = (0..4).map(|_| self.sg.with(key)).collect();
+    pub(super) async fn count_other_calls(&self, key: &str) -> usize {
+        let callers: Vec<_> = (0..4).map(|_| self.sg.with_token(key)).collect();
         let calls = futures_util::stream::iter(0..72).map(|n| {
             let caller = callers[n % callers.len()].clone();
             async move {
@@ -177,19 +181,21 @@ impl<'a> Scene<'a> {
     pub(super) async fn call(&self, caller: &Caller, n: usize) -> Result<(), Status> {
         match (self.generation, n % 3) {
             (Generation::V0_0, 0) => {
-                let ask = to("alpha", old::ListSandboxesRequest::default());
+                let ask = for_gateway("alpha", old::ListSandboxesRequest::default());
                 caller.openshell_v0_0().list_sandboxes(ask).await.map(|_| ())
             }
-            (Generation::V0_0, 1) => {
-                caller.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.map(|_| ())
-            }
+            (Generation::V0_0, 1) => caller
+                .openshell_v0_0()
+                .get_sandbox(for_gateway("alpha", get_request("one")))
+                .await
+                .map(|_| ()),
             (Generation::V0_1, 0) => {
-                let ask = to("alpha", new::ListSandboxesRequest::default());
+                let ask = for_gateway("alpha", new::ListSandboxesRequest::default());
                 caller.openshell_v0_1().list_sandboxes(ask).await.map(|_| ())
             }
             (Generation::V0_1, 1) => {
                 let ask = new::GetSandboxRequest { name: "one".to_owned(), ..Default::default() };
-                caller.openshell_v0_1().get_sandbox(to("alpha", ask)).await.map(|_| ())
+                caller.openshell_v0_1().get_sandbox(for_gateway("alpha", ask)).await.map(|_| ())
             }
             (Generation::V0_0, _) => {
                 let ask = old::ExecSandboxRequest {
@@ -198,7 +204,7 @@ impl<'a> Scene<'a> {
                     ..Default::default()
                 };
                 let mut client = caller.openshell_v0_0();
-                let mut events = client.exec_sandbox(to("alpha", ask)).await?.into_inner();
+                let mut events = client.exec_sandbox(for_gateway("alpha", ask)).await?.into_inner();
                 while events.message().await?.is_some() {}
                 Ok(())
             }
@@ -209,7 +215,7 @@ impl<'a> Scene<'a> {
                     ..Default::default()
                 };
                 let mut client = caller.openshell_v0_1();
-                let mut events = client.exec_sandbox(to("alpha", ask)).await?.into_inner();
+                let mut events = client.exec_sandbox(for_gateway("alpha", ask)).await?.into_inner();
                 while events.message().await?.is_some() {}
                 Ok(())
             }
@@ -222,11 +228,11 @@ pub(super) fn scene<F>(generation: Generation, test: F)
 where
     F: AsyncFnOnce(&Scene<'_>, &str, &Simulator),
 {
-    proxied(|sg| async move {
-        let gateway = simulated(generation).await;
-        let key = sg.admin().key("other", pb::Role::Operator).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(generation).await;
+        let key = sg.admin().create_key("other", pb::Role::Operator).await;
         test(&Scene::new(&sg, generation, &gateway).await, &key, &gateway).await;
-        until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });
@@ -237,12 +243,20 @@ fn a_stalled_upload(generation: Generation) {
         // On two connections, so that there is one on each core.
         let mut uploads = Vec::new();
         for _ in 0..2 {
-            let mut raw = Raw::connect(scene.sg).await;
+            let mut raw = RawClient::connect(scene.sg).await;
             uploads.push((scene.stall(&mut raw).await, raw));
         }
-        assert_eq!(scene.others(other).await, 0, "calls fail while the uploads are open");
+        assert_eq!(
+            scene.count_other_calls(other).await,
+            0,
+            "calls fail while the uploads are open"
+        );
         drop(uploads);
-        assert_eq!(scene.others(other).await, 0, "calls fail after the uploads were cancelled");
+        assert_eq!(
+            scene.count_other_calls(other).await,
+            0,
+            "calls fail after the uploads were cancelled"
+        );
     });
 }
 
@@ -258,14 +272,18 @@ fn a_stalled_upload_fails_no_call_of_another_caller_v0_1() {
 
 fn forty_unread_streams(generation: Generation) {
     scene(generation, async |scene, other, _| {
-        let mut raw = Raw::connect(scene.sg).await;
+        let mut raw = RawClient::connect(scene.sg).await;
         let mut unread = Vec::new();
         for _ in 0..40 {
-            unread.push(scene.unread(&mut raw, &LOUD).await);
+            unread.push(scene.open_unread(&mut raw, &LOUD).await);
         }
-        assert_eq!(scene.others(other).await, 0, "calls fail beside forty unread streams");
+        assert_eq!(
+            scene.count_other_calls(other).await,
+            0,
+            "calls fail beside forty unread streams"
+        );
         drop(unread);
-        assert_eq!(scene.others(other).await, 0, "calls fail after they were cancelled");
+        assert_eq!(scene.count_other_calls(other).await, 0, "calls fail after they were cancelled");
     });
 }
 
@@ -284,14 +302,18 @@ fn forty_stalled_uploads_fail_no_call_of_another_caller() {
     scene(Generation::V0_0, async |scene, other, _| {
         let mut uploads = Vec::new();
         for _ in 0..8 {
-            let mut raw = Raw::connect(scene.sg).await;
+            let mut raw = RawClient::connect(scene.sg).await;
             for _ in 0..5 {
                 uploads.push(scene.stall(&mut raw).await);
             }
         }
-        assert_eq!(scene.others(other).await, 0, "calls fail beside forty stalled uploads");
+        assert_eq!(
+            scene.count_other_calls(other).await,
+            0,
+            "calls fail beside forty stalled uploads"
+        );
         drop(uploads);
-        assert_eq!(scene.others(other).await, 0, "calls fail after they were cancelled");
+        assert_eq!(scene.count_other_calls(other).await, 0, "calls fail after they were cancelled");
     });
 }
 
@@ -307,7 +329,7 @@ fn forty_unread_streams_of_our_own_methods(generation: Generation) {
             let caller = Caller { channel: endpoint.connect_lazy(), ..scene.sg.admin() };
             unread.push(own_exec(&caller, n % 2 == 0).await);
         }
-        let others: Vec<_> = (0..4).map(|_| scene.sg.with(other)).collect();
+        let others: Vec<_> = (0..4).map(|_| scene.sg.with_token(other)).collect();
         let mut failed = 0;
         for n in 0..24 {
             let caller = others[n % others.len()].clone();
@@ -315,7 +337,7 @@ fn forty_unread_streams_of_our_own_methods(generation: Generation) {
             failed += usize::from(!matches!(call.await, Ok(Ok(()))));
         }
         assert_eq!(failed, 0, "calls of our own methods fail");
-        assert_eq!(scene.others(other).await, 0, "proxied calls fail");
+        assert_eq!(scene.count_other_calls(other).await, 0, "proxied calls fail");
         drop(unread);
     });
 }
@@ -376,50 +398,59 @@ fn bodies_of_unary_calls_that_are_never_read_fail_no_call_of_another_caller() {
         gateway.script("ListProviders", Script::Hang, Times::All);
         let mut hung = Vec::new();
         for _ in 0..8 {
-            let mut raw = Raw::connect(scene.sg).await;
+            let mut raw = RawClient::connect(scene.sg).await;
             let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
             // An unknown field of 60,000 bytes: two such bodies use up the window of a connection.
             let mut message = vec![0xfa, 0x01, 0xe0, 0xd4, 0x03];
             message.resize(5 + 60_000, 7);
-            request.send_data(prefixed(&message), true).unwrap();
+            request.send_data(add_length_prefix(&message), true).unwrap();
             hung.push((raw, response));
         }
-        until("the gateway has them", || async {
+        wait_until("the gateway has them", || async {
             gateway.calls().get("/openshell.v1.OpenShell/ListProviders").is_some_and(|n| *n >= 8)
         })
         .await;
-        assert_eq!(scene.others(other).await, 0, "calls fail beside bodies that are never read");
+        assert_eq!(
+            scene.count_other_calls(other).await,
+            0,
+            "calls fail beside bodies that are never read"
+        );
         drop(hung);
         gateway.clear_scripts();
-        assert_eq!(scene.others(other).await, 0, "calls fail after they were cancelled");
+        assert_eq!(scene.count_other_calls(other).await, 0, "calls fail after they were cancelled");
     });
 }
 
 #[test]
 fn unread_responses_of_unary_calls_fail_no_call_of_another_caller() {
-    proxied(|sg| async move {
-        let addr = rogue(|_, request, respond| async move {
+    run_on_sqlite(|sg| async move {
+        let addr = start_rogue(|_, request, respond| async move {
             let large = request.uri().path().ends_with("/ListProviders");
-            let large = large.then(|| prefixed(&vec![0; 2 << 20]));
-            says(respond, large.unwrap_or_else(|| framed(&old::SandboxResponse::default())));
+            let large = large.then(|| add_length_prefix(&vec![0; 2 << 20]));
+            send_message(
+                respond,
+                large.unwrap_or_else(|| encode_framed(&old::SandboxResponse::default())),
+            );
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let other = sg.admin().key("other", pb::Role::Operator).await;
+        sg.register_gateway("alpha", addr).await;
+        let other = sg.admin().create_key("other", pb::Role::Operator).await;
         let mut unread = Vec::new();
         for _ in 0..4 {
-            let mut raw = Raw::connect(&sg).await;
+            let mut raw = RawClient::connect(&sg).await;
             for _ in 0..10 {
                 let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
-                request.send_data(framed(&old::ListProvidersRequest::default()), true).unwrap();
+                request
+                    .send_data(encode_framed(&old::ListProvidersRequest::default()), true)
+                    .unwrap();
                 let begun = tokio::time::timeout(CALL_TIME, response).await.expect("it begins");
                 unread.push(begun.unwrap().into_body());
             }
         }
         for _ in 0..8 {
-            let mut client = sg.with(&other).openshell_v0_0();
+            let mut client = sg.with_token(&other).openshell_v0_0();
             for _ in 0..4 {
-                let call = client.get_sandbox(to("alpha", get("one")));
+                let call = client.get_sandbox(for_gateway("alpha", get_request("one")));
                 let answer = tokio::time::timeout(CALL_TIME, call).await;
                 answer.expect("answered in time").unwrap();
             }

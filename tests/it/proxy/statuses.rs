@@ -11,9 +11,9 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::AuditOutcome::{Failed, Unknown};
 use tonic_types::StatusExt as _;
 
-use super::raw::{self, Answer, Raw, framed};
-use super::rogue::{rogue, says};
-use super::unanswered::{last, named};
+use super::raw::{self, RawClient, RawResponse, encode_framed};
+use super::rogue::{send_message, start_rogue};
+use super::unanswered::{last_outcome, stop_request};
 use super::*;
 
 /// A write that is handled on the main runtime.
@@ -71,7 +71,7 @@ const WAYS: [Way; 8] = [
 /// Starts a gateway that reads each request and ends the call as described by the entry of `WAYS` with this number. The
 /// outcome of a write is uncertain only after its request was read.
 async fn ending(way: Arc<AtomicUsize>) -> std::net::SocketAddr {
-    rogue(move |_, request, respond| {
+    start_rogue(move |_, request, respond| {
         let way = way.load(Ordering::SeqCst);
         async move {
             raw::read(request.into_body()).await;
@@ -83,16 +83,16 @@ async fn ending(way: Arc<AtomicUsize>) -> std::net::SocketAddr {
 
 #[test]
 fn a_write_is_recorded_as_failed_only_if_the_gateway_certainly_did_not_do_it() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let way = Arc::new(AtomicUsize::new(0));
-        sg.gateway("alpha", ending(Arc::clone(&way)).await).await;
-        let mut raw = Raw::connect(&sg).await;
+        sg.register_gateway("alpha", ending(Arc::clone(&way)).await).await;
+        let mut raw = RawClient::connect(&sg).await;
         for (number, (what, _, outcome, code)) in WAYS.into_iter().enumerate() {
             way.store(number, Ordering::SeqCst);
             for method in ["StopSandbox", DELETE] {
-                let answer = raw.call(raw.request(method, "alpha"), &[named()]).await;
+                let answer = raw.call(raw.request(method, "alpha"), &[stop_request()]).await;
                 assert_eq!(answer.code(), code.to_string(), "{what} {method}: {answer:?}");
-                let recorded = last(&sg, method, number + 1).await;
+                let recorded = last_outcome(&sg, method, number + 1).await;
                 assert_eq!(recorded, (outcome, code), "{what} {method}");
             }
         }
@@ -101,7 +101,7 @@ fn a_write_is_recorded_as_failed_only_if_the_gateway_certainly_did_not_do_it() {
 }
 
 /// Returns all statuses that a caller sees, in headers and trailers.
-fn statuses(answer: &Answer) -> Vec<&[u8]> {
+fn statuses(answer: &RawResponse) -> Vec<&[u8]> {
     let trailers = answer.trailers.iter().flat_map(|trailers| trailers.get_all("grpc-status"));
     let all = answer.headers.get_all("grpc-status").iter().chain(trailers);
     all.map(http::HeaderValue::as_bytes).collect()
@@ -117,27 +117,27 @@ const LIES: [Lie; 8] = [
     ("twice", |respond| ends(respond, None, None, &[b"0", b"0"])),
     ("at both ends", |respond| ends(respond, Some("7"), None, &[b"0"])),
     ("at both ends, around a message", |respond| {
-        ends(respond, Some("0"), Some(framed(&old::SandboxResponse::default())), &[b"7"]);
+        ends(respond, Some("0"), Some(encode_framed(&old::SandboxResponse::default())), &[b"7"]);
     }),
     ("none", |respond| ends(respond, None, None, &[])),
 ];
 
 #[test]
 fn t20_a_response_without_exactly_one_status_is_refused() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let lie = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&lie);
-        let addr = rogue(move |_, _, respond| {
+        let addr = start_rogue(move |_, _, respond| {
             let lie = told.load(Ordering::SeqCst);
             async move { LIES[lie].1(respond) }
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let mut raw = Raw::connect(&sg).await;
+        sg.register_gateway("alpha", addr).await;
+        let mut raw = RawClient::connect(&sg).await;
         for (number, (what, _)) in LIES.into_iter().enumerate() {
             lie.store(number, Ordering::SeqCst);
             for method in ["GetSandbox", "StopSandbox", DELETE] {
-                let answer = raw.call(raw.request(method, "alpha"), &[named()]).await;
+                let answer = raw.call(raw.request(method, "alpha"), &[stop_request()]).await;
                 assert_eq!(statuses(&answer), [b"14"], "{what} {method}: {answer:?}");
                 let reason = crate::support::server::reason(&answer.status());
                 assert_eq!(reason, "GATEWAY_UNREACHABLE", "{what} {method}");
@@ -156,8 +156,8 @@ fn t20_a_response_without_exactly_one_status_is_refused() {
 
 #[test]
 fn a_status_in_headers_is_forwarded_once_without_an_invalid_message_text() {
-    proxied(|sg| async move {
-        let addr = rogue(|_, _, mut respond| async move {
+    run_on_sqlite(|sg| async move {
+        let addr = start_rogue(|_, _, mut respond| async move {
             let mut first = head(Some("5"));
             let text = http::HeaderValue::from_bytes(b"\x80").unwrap();
             first.headers_mut().insert("grpc-message", text);
@@ -165,15 +165,15 @@ fn a_status_in_headers_is_forwarded_once_without_an_invalid_message_text() {
             stream.send_data(Bytes::new(), true).unwrap();
         })
         .await;
-        sg.gateway("alpha", addr).await;
-        let mut raw = Raw::connect(&sg).await;
+        sg.register_gateway("alpha", addr).await;
+        let mut raw = RawClient::connect(&sg).await;
         for method in ["StopSandbox", DELETE] {
-            let answer = raw.call(raw.request(method, "alpha"), &[named()]).await;
+            let answer = raw.call(raw.request(method, "alpha"), &[stop_request()]).await;
             assert_eq!(statuses(&answer), [b"5"], "{answer:?}");
             let status = answer.status();
             assert_eq!((status.code(), status.message()), (tonic::Code::NotFound, ""), "{method}");
             assert!(status.get_error_details().error_info().is_none(), "it is the gateway's");
-            assert_eq!(last(&sg, method, 1).await, (Failed, 5), "{method}");
+            assert_eq!(last_outcome(&sg, method, 1).await, (Failed, 5), "{method}");
         }
         sg.finish().await;
     });
@@ -181,13 +181,13 @@ fn a_status_in_headers_is_forwarded_once_without_an_invalid_message_text() {
 
 #[test]
 fn t20_an_undecodable_gateway_response_is_not_an_internal_error() {
-    proxied(|sg| async move {
-        let addr = rogue(|_, request, respond| async move {
+    run_on_sqlite(|sg| async move {
+        let addr = start_rogue(|_, request, respond| async move {
             raw::read(request.into_body()).await;
-            says(respond, framed(&old::HealthRequest {}));
+            send_message(respond, encode_framed(&old::HealthRequest {}));
         })
         .await;
-        sg.gateway("alpha", addr).await;
+        sg.register_gateway("alpha", addr).await;
         let sandboxes = || sg.admin().sandboxes();
         let (gateway, sandbox) = ("alpha".to_owned(), "one".to_owned());
         let get = pb::GetSandboxRequest {
@@ -207,7 +207,7 @@ fn t20_an_undecodable_gateway_response_is_not_an_internal_error() {
         let stop = pb::StopSandboxRequest { gateway, sandbox, ..Default::default() };
         let stopped = sandboxes().stop_sandbox(stop).await;
         assert_refused!(stopped, Unavailable, "GATEWAY_UNREACHABLE");
-        sg.app.audit.settled().await;
+        sg.app.audit.wait_settled().await;
         for action in ["sandbox.start", "sandbox.stop"] {
             let request =
                 pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };

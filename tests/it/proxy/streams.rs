@@ -11,7 +11,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use super::raw::{Raw, framed};
+use super::raw::{RawClient, encode_framed};
 use super::*;
 
 fn exec(sandbox_id: &str, words: &[&str]) -> old::ExecSandboxRequest {
@@ -21,12 +21,12 @@ fn exec(sandbox_id: &str, words: &[&str]) -> old::ExecSandboxRequest {
 
 #[test]
 fn a_server_stream_is_forwarded_to_its_end() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let id = sandbox(&admin, "alpha", "one").await;
-        let ask = to("alpha", exec(&id, &["seq", "200000"]));
+        let id = create_sandbox(&admin, "alpha", "one").await;
+        let ask = for_gateway("alpha", exec(&id, &["seq", "200000"]));
         let mut events = admin.openshell_v0_0().exec_sandbox(ask).await.unwrap().into_inner();
         let (mut bytes, mut code) = (0, None);
         while let Some(event) = events.message().await.unwrap() {
@@ -44,14 +44,14 @@ fn a_server_stream_is_forwarded_to_its_end() {
 
 #[test]
 fn either_side_of_a_bidirectional_stream_can_send_and_end_first() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         use new::exec_sandbox_event::Payload as Out;
         use new::exec_sandbox_input::Payload as In;
-        let gateway = simulated(Generation::V0_1).await;
-        sg.gateway("alpha", gateway.addr()).await;
+        let gateway = start_simulator(Generation::V0_1).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
         let mut client = admin.openshell_v0_1();
-        client.create_sandbox(to("alpha", create_new("one"))).await.unwrap();
+        client.create_sandbox(for_gateway("alpha", create_request_v0_1("one"))).await.unwrap();
         let (typed, input) = tokio::sync::mpsc::channel(4);
         let say = |payload| new::ExecSandboxInput { payload: Some(payload) };
         let start = new::ExecSandboxRequest {
@@ -60,7 +60,7 @@ fn either_side_of_a_bidirectional_stream_can_send_and_end_first() {
             ..Default::default()
         };
         typed.send(say(In::Start(start))).await.unwrap();
-        let ask = to("alpha", ReceiverStream::new(input));
+        let ask = for_gateway("alpha", ReceiverStream::new(input));
         let mut events = client.exec_sandbox_interactive(ask).await.unwrap().into_inner();
         for word in ["one\n", "two\n"] {
             typed.send(say(In::Stdin(Bytes::from_static(word.as_bytes())))).await.unwrap();
@@ -79,15 +79,16 @@ fn either_side_of_a_bidirectional_stream_can_send_and_end_first() {
 
 #[test]
 fn a_tunnel_carries_more_data_than_any_flow_control_window() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         use old::tcp_forward_frame::Payload;
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let sandbox_id = sandbox(&admin, "alpha", "one").await;
+        let sandbox_id = create_sandbox(&admin, "alpha", "one").await;
         let ask = old::CreateSshSessionRequest { sandbox_id: sandbox_id.clone() };
         let mut client = admin.openshell_v0_0();
-        let session = client.create_ssh_session(to("alpha", ask)).await.unwrap().into_inner();
+        let session =
+            client.create_ssh_session(for_gateway("alpha", ask)).await.unwrap().into_inner();
         let target = Some(old::tcp_forward_init::Target::Ssh(old::SshRelayTarget {}));
         let authorization_token = session.token;
         let init =
@@ -96,7 +97,7 @@ fn a_tunnel_carries_more_data_than_any_flow_control_window() {
         let frames = std::iter::once(Payload::Init(init))
             .chain((0..256).map(move |_| Payload::Data(data.clone())))
             .map(|payload| old::TcpForwardFrame { payload: Some(payload) });
-        let ask = to("alpha", tokio_stream::iter(frames));
+        let ask = for_gateway("alpha", tokio_stream::iter(frames));
         let mut echo = client.forward_tcp(ask).await.unwrap().into_inner();
         let mut bytes = 0;
         while let Some(frame) = echo.message().await.unwrap() {
@@ -112,15 +113,15 @@ fn a_tunnel_carries_more_data_than_any_flow_control_window() {
 
 #[test]
 fn the_end_of_input_of_a_stock_client_is_forwarded_to_generation_0_0() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let id = sandbox(&admin, "alpha", "one").await;
+        let id = create_sandbox(&admin, "alpha", "one").await;
         let (typed, input) = tokio::sync::mpsc::channel(4);
         let say = |payload| old::ExecSandboxInput { payload: Some(payload) };
         typed.send(say(In::Start(exec(&id, &["cat"])))).await.unwrap();
-        let ask = to("alpha", ReceiverStream::new(input));
+        let ask = for_gateway("alpha", ReceiverStream::new(input));
         let mut client = admin.openshell_v0_0();
         let mut events = client.exec_sandbox_interactive(ask).await.unwrap().into_inner();
         typed.send(say(In::Stdin(Bytes::from_static(b"one\n")))).await.unwrap();
@@ -129,7 +130,7 @@ fn the_end_of_input_of_a_stock_client_is_forwarded_to_generation_0_0() {
         drop(typed);
         let aborted = events.message().await.unwrap_err();
         assert_eq!(aborted.code(), Code::Internal, "{aborted:?}");
-        until("the command is gone", || async { gateway.commands() == 0 }).await;
+        wait_until("the command is gone", || async { gateway.running_commands() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });
@@ -137,15 +138,15 @@ fn the_end_of_input_of_a_stock_client_is_forwarded_to_generation_0_0() {
 
 #[test]
 fn a_proxied_stream_ends_soon_after_its_caller_loses_the_right_to_it() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let id = sandbox(&admin, "alpha", "one").await;
-        let key = admin.key("ci", pb::Role::Viewer).await;
-        let ask = to("alpha", watch(&id));
+        let id = create_sandbox(&admin, "alpha", "one").await;
+        let key = admin.create_key("ci", pb::Role::Viewer).await;
+        let ask = for_gateway("alpha", watch_request(&id));
         let mut events =
-            sg.with(&key).openshell_v0_0().watch_sandbox(ask).await.unwrap().into_inner();
+            sg.with_token(&key).openshell_v0_0().watch_sandbox(ask).await.unwrap().into_inner();
         events.message().await.unwrap().unwrap();
         admin.bind("ci", "alpha", pb::Role::None).await;
         let begun = Instant::now();
@@ -165,24 +166,24 @@ fn a_proxied_stream_ends_soon_after_its_caller_loses_the_right_to_it() {
 
 #[test]
 fn five_thousand_cancelled_watches_do_not_affect_another_stream() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
-        sg.gateway("alpha", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_0).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let id = sandbox(&admin, "alpha", "one").await;
+        let id = create_sandbox(&admin, "alpha", "one").await;
         let mut neighbour = admin
             .openshell_v0_0()
-            .watch_sandbox(to("alpha", watch(&id)))
+            .watch_sandbox(for_gateway("alpha", watch_request(&id)))
             .await
             .unwrap()
             .into_inner();
         neighbour.message().await.unwrap().unwrap();
-        let mut raw = Raw::connect(&sg).await;
+        let mut raw = RawClient::connect(&sg).await;
         for _ in 0..50 {
             let mut open = Vec::new();
             for _ in 0..100 {
                 let (response, mut request) = raw.open(raw.request("WatchSandbox", "alpha"));
-                request.send_data(framed(&watch(&id)), true).unwrap();
+                request.send_data(encode_framed(&watch_request(&id)), true).unwrap();
                 open.push((response, request));
             }
             // Half of them are canceled before their response has begun, half of them after.
@@ -191,16 +192,16 @@ fn five_thousand_cancelled_watches_do_not_affect_another_stream() {
                 assert_eq!(answer.status(), 200);
                 drop((answer, request));
             }
-            let health = to("alpha", old::HealthRequest {});
+            let health = for_gateway("alpha", old::HealthRequest {});
             admin.openshell_v0_0().health(health).await.unwrap();
         }
         // The neighbor still gets events.
         let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
-        admin.openshell_v0_0().stop_sandbox(to("alpha", stop)).await.unwrap();
+        admin.openshell_v0_0().stop_sandbox(for_gateway("alpha", stop)).await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(5), neighbour.next()).await;
         heard.expect("heard in time").unwrap().unwrap();
         drop(neighbour);
-        until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });

@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use prost::Message as _;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value,
-};
-use shoreguard::access::policy::{Audit, UPSTREAM_V0_0, UPSTREAM_V0_1};
-use shoreguard::pb;
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
+use shoreguard::access::policy::{AuditMode, UPSTREAM_V0_0, UPSTREAM_V0_1};
+use shoreguard::pb::descriptors::{self, Descriptors};
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard_simulator::Generation;
 
@@ -31,8 +29,8 @@ fn set_at(message: &mut DynamicMessage, path: &[u32], text: &str) {
     message.set_field(&field, value);
 }
 
-fn descriptor(descriptors: &[u8], name: &str) -> MessageDescriptor {
-    DescriptorPool::decode(descriptors).unwrap().get_message_by_name(name).unwrap()
+fn descriptor(descriptors: &Descriptors, name: &str) -> MessageDescriptor {
+    descriptors.pool().get_message_by_name(name).unwrap()
 }
 
 /// Waits for the entry of a method. A refusal is recorded after its response was sent.
@@ -54,23 +52,24 @@ async fn recorded(
 
 #[test]
 fn every_forwarded_write_is_audited_with_its_target() {
-    proxied(|sg| async move {
+    run_on_sqlite(|sg| async move {
         let admin = sg.admin();
         for (name, generation, rows, descriptors) in [
-            ("old", Generation::V0_0, UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS),
-            ("new", Generation::V0_1, UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS),
+            ("old", Generation::V0_0, UPSTREAM_V0_0, &descriptors::V0_0),
+            ("new", Generation::V0_1, UPSTREAM_V0_1, &descriptors::V0_1),
         ] {
-            let gateway = simulated(generation).await;
-            sg.gateway(name, gateway.addr()).await;
+            let gateway = start_simulator(generation).await;
+            sg.register_gateway(name, gateway.addr()).await;
             for row in rows {
-                let Some(guard) = row.guard.as_ref().filter(|g| g.audit == Audit::Write) else {
+                let Some(guard) = row.policy.as_ref().filter(|g| g.audit == AuditMode::Write)
+                else {
                     continue;
                 };
                 let mut message = DynamicMessage::new(descriptor(descriptors, row.request));
                 set_at(&mut message, guard.sandbox_path, "the-box");
                 set_at(&mut message, guard.target_path, "the-target");
                 let to = [("x-shoreguard-gateway", name)];
-                let _ = admin.raw(row.path, row.streaming, message.encode_to_vec(), &to).await;
+                let _ = admin.call_raw(row.path, row.streaming, message.encode_to_vec(), &to).await;
                 let list = sg_v1::ListAuditEntriesRequest {
                     action: guard.action.as_str().to_owned(),
                     gateway: name.to_owned(),
@@ -96,14 +95,14 @@ fn every_forwarded_write_is_audited_with_its_target() {
 
 #[test]
 fn the_audit_entry_of_a_refused_call_names_the_selected_gateway() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_1).await;
-        sg.gateway("edge", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_1).await;
+        sg.register_gateway("edge", gateway.addr()).await;
         let admin = sg.admin();
-        let viewer = sg.with(&admin.key("viewer", sg_v1::Role::Viewer).await);
+        let viewer = sg.with_token(&admin.create_key("viewer", sg_v1::Role::Viewer).await);
         let row = UPSTREAM_V0_1.iter().find(|row| row.path.ends_with("/DeleteSandbox")).unwrap();
         let to = [("x-shoreguard-gateway", "edge")];
-        let refused = viewer.raw(row.path, row.streaming, Vec::new(), &to).await.unwrap_err();
+        let refused = viewer.call_raw(row.path, row.streaming, Vec::new(), &to).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::PermissionDenied);
         let list =
             sg_v1::ListAuditEntriesRequest { actor: "sp:viewer".to_owned(), ..Default::default() };

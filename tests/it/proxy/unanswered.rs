@@ -6,15 +6,15 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::AuditOutcome::Unknown;
 use shoreguard_simulator::{Generation, Script, Times};
 
-use super::raw::{Answer, Raw, framed};
+use super::raw::{RawClient, RawResponse, encode_framed};
 use super::*;
 
 /// Writes whose only field is a name.
 const WRITES: [&str; 2] = ["StopSandbox", "CreateWorkspace"];
 
 /// Encodes the message of these methods. In both generations, the name is the first field.
-pub(super) fn named() -> Bytes {
-    framed(&old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() })
+pub(super) fn stop_request() -> Bytes {
+    encode_framed(&old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() })
 }
 
 fn path(method: &str) -> String {
@@ -22,9 +22,13 @@ fn path(method: &str) -> String {
 }
 
 /// Waits until a method has `count` entries and all are closed. Returns outcome and code of the last one.
-pub(super) async fn last(sg: &TestServer, method: &str, count: usize) -> (pb::AuditOutcome, i32) {
+pub(super) async fn last_outcome(
+    sg: &TestServer,
+    method: &str,
+    count: usize,
+) -> (pb::AuditOutcome, i32) {
     loop {
-        sg.app.audit.settled().await;
+        sg.app.audit.wait_settled().await;
         let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
         let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
         let mut entries = listed.audit_entries;
@@ -39,27 +43,31 @@ pub(super) async fn last(sg: &TestServer, method: &str, count: usize) -> (pb::Au
 
 #[test]
 fn a_write_whose_caller_disconnects_is_recorded_as_unknown() {
-    proxied(|sg| async move {
-        let mut raw = Raw::connect(&sg).await;
+    run_on_sqlite(|sg| async move {
+        let mut raw = RawClient::connect(&sg).await;
         let mut count = 0;
         for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let gateway = simulated(generation).await;
-            sg.gateway(name, gateway.addr()).await;
+            let gateway = start_simulator(generation).await;
+            sg.register_gateway(name, gateway.addr()).await;
             count += 2;
             for method in WRITES {
                 gateway.script(method, Script::Hang, Times::All);
                 let head = raw.request(method, name).header("grpc-timeout", "400m");
-                assert_eq!(raw.call(head, &[named()]).await.code(), "4", "{name} {method}");
-                assert_eq!(last(&sg, method, count - 1).await, (Unknown, 4), "{name} {method}");
+                assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{name} {method}");
+                assert_eq!(
+                    last_outcome(&sg, method, count - 1).await,
+                    (Unknown, 4),
+                    "{name} {method}"
+                );
 
                 let (response, mut body) = raw.open(raw.request(method, name));
-                body.send_data(named(), true).unwrap();
-                until("it is with the gateway", || async {
+                body.send_data(stop_request(), true).unwrap();
+                wait_until("it is with the gateway", || async {
                     gateway.calls().get(&path(method)) == Some(&2)
                 })
                 .await;
                 drop((response, body));
-                assert_eq!(last(&sg, method, count).await, (Unknown, 1), "{name} {method}");
+                assert_eq!(last_outcome(&sg, method, count).await, (Unknown, 1), "{name} {method}");
             }
             gateway.stop().await;
         }
@@ -69,15 +77,15 @@ fn a_write_whose_caller_disconnects_is_recorded_as_unknown() {
 
 #[test]
 fn a_write_whose_credential_ends_meanwhile_is_recorded_as_unknown() {
-    proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_1).await;
-        sg.gateway("new", gateway.addr()).await;
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_1).await;
+        sg.register_gateway("new", gateway.addr()).await;
         gateway.script("StopSandbox", Script::Hang, Times::All);
-        let key = sg.admin().key("ops", pb::Role::Operator).await;
-        let mut raw = Raw::connect_as(&sg, &key).await;
+        let key = sg.admin().create_key("ops", pb::Role::Operator).await;
+        let mut raw = RawClient::connect_as(&sg, &key).await;
         let (response, mut body) = raw.open(raw.request("StopSandbox", "new"));
-        body.send_data(named(), true).unwrap();
-        until("it is with the gateway", || async {
+        body.send_data(stop_request(), true).unwrap();
+        wait_until("it is with the gateway", || async {
             gateway.calls().contains_key(&path("StopSandbox"))
         })
         .await;
@@ -86,8 +94,8 @@ fn a_write_whose_credential_ends_meanwhile_is_recorded_as_unknown() {
             ..Default::default()
         };
         sg.admin().service_principals().delete_service_principal(request).await.unwrap();
-        assert_eq!(Answer::of(response).await.status().code(), tonic::Code::Unauthenticated);
-        assert_eq!(last(&sg, "StopSandbox", 1).await, (Unknown, 16));
+        assert_eq!(RawResponse::read(response).await.status().code(), tonic::Code::Unauthenticated);
+        assert_eq!(last_outcome(&sg, "StopSandbox", 1).await, (Unknown, 16));
         sg.finish().await;
         gateway.stop().await;
     });

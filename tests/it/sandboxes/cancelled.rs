@@ -5,41 +5,45 @@ use tonic::Code;
 
 use super::*;
 
-served! {
+server_tests! {
     a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response,
     the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds,
 }
 
 async fn a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response(sg: TestServer) {
-    let simulator = gateway(&sg, "edge", Generation::V0_0).await;
+    let simulator = start_gateway(&sg, "edge", Generation::V0_0).await;
     // Longer than the time limit of canceled work that has nothing to undo.
     simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
-    let operation = begin(&sg.admin(), to_create(&sg, "edge", "slow")).await;
-    until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
-    sg.admin().cancel(&operation).await.unwrap();
-    let cancelled = ended(&sg.admin(), &operation).await;
+    let operation = begin_creation(&sg.admin(), create_request(&sg, "edge", "slow")).await;
+    wait_until("it is being made", || async { call_count(&simulator, "/CreateSandbox") == 1 })
+        .await;
+    sg.admin().cancel_operation(&operation).await.unwrap();
+    let cancelled = wait_operation(&sg.admin(), &operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-    until("it is gone", || is_gone(&sg, "edge", "slow")).await;
-    assert_eq!(called(&simulator, "/DeleteSandbox"), 1);
+    wait_until("it is gone", || is_gone(&sg, "edge", "slow")).await;
+    assert_eq!(call_count(&simulator, "/DeleteSandbox"), 1);
 }
 
 async fn the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),
-            ..SimulatorOptions::plain(generation)
+            ..SimulatorOptions::new(generation)
         };
         let simulator = Simulator::start(options).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        sg.register_gateway(name, simulator.addr()).await;
         let away =
             Script::TrailersOnly { code: Code::Unavailable, message: "restarting".to_owned() };
         simulator.script("DeleteSandbox", away, Times::Next(2));
-        let operation = begin(&sg.admin(), to_create(&sg, name, "slow")).await;
-        until("it is being made", || async { get(&sg.admin(), name, "slow").await.is_ok() }).await;
-        sg.admin().cancel(&operation).await.unwrap();
-        let cancelled = ended(&sg.admin(), &operation).await;
+        let operation = begin_creation(&sg.admin(), create_request(&sg, name, "slow")).await;
+        wait_until("it is being made", || async {
+            get_sandbox(&sg.admin(), name, "slow").await.is_ok()
+        })
+        .await;
+        sg.admin().cancel_operation(&operation).await.unwrap();
+        let cancelled = wait_operation(&sg.admin(), &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-        assert_eq!(called(&simulator, "/DeleteSandbox"), 3);
-        until("it is gone", || is_gone(&sg, name, "slow")).await;
+        assert_eq!(call_count(&simulator, "/DeleteSandbox"), 3);
+        wait_until("it is gone", || is_gone(&sg, name, "slow")).await;
     }
 }

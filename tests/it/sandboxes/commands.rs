@@ -7,7 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 
-pub(super) fn exec(gateway: &str, command: &[&str]) -> pb::ExecSandboxRequest {
+pub(super) fn exec_request(gateway: &str, command: &[&str]) -> pb::ExecSandboxRequest {
     pb::ExecSandboxRequest {
         gateway: gateway.to_owned(),
         sandbox: "box".to_owned(),
@@ -16,7 +16,7 @@ pub(super) fn exec(gateway: &str, command: &[&str]) -> pb::ExecSandboxRequest {
     }
 }
 
-pub(super) fn start(
+pub(super) fn start_exec_request(
     sg: &TestServer,
     gateway: &str,
     command: &[&str],
@@ -37,7 +37,7 @@ fn stdin(bytes: &[u8]) -> pb::ExecSandboxRequest {
     }
 }
 
-pub(super) async fn all(
+pub(super) async fn read_output(
     caller: &Caller,
     messages: Vec<pb::ExecSandboxRequest>,
 ) -> Result<Vec<Output>, tonic::Status> {
@@ -50,7 +50,7 @@ pub(super) async fn all(
     Ok(seen)
 }
 
-served! {
+server_tests! {
     a_command_streams_input_and_output,
     command_requests_are_validated,
     equal_commands_run_concurrently_and_their_outputs_are_separate,
@@ -62,18 +62,21 @@ served! {
 
 async fn a_command_streams_input_and_output(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let admin = sg.admin();
-        let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; echo oh >&2; exit 3"])])
-            .await
-            .unwrap();
+        let said = read_output(
+            &admin,
+            vec![exec_request(name, &["sh", "-c", "echo hi; echo oh >&2; exit 3"])],
+        )
+        .await
+        .unwrap();
         let expected =
             [Output::Stdout("hi\n".into()), Output::Stderr("oh\n".into()), Output::ExitCode(3)];
         assert_eq!(said, expected);
 
         let (typed, input) = mpsc::channel(4);
-        typed.send(exec(name, &["cat"])).await.unwrap();
+        typed.send(exec_request(name, &["cat"])).await.unwrap();
         let mut answers =
             admin.sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
         for word in ["one\n", "two\n"] {
@@ -94,17 +97,17 @@ async fn a_command_streams_input_and_output(sg: TestServer) {
                 let more =
                     tokio::time::timeout(Duration::from_millis(500), answers.message()).await;
                 assert!(more.is_err(), "it was aborted: {more:?}");
-                assert_eq!(simulator.commands(), 1);
+                assert_eq!(simulator.running_commands(), 1);
                 drop(answers);
-                until("it is gone", || async { simulator.commands() == 0 }).await;
+                wait_until("it is gone", || async { simulator.running_commands() == 0 }).await;
             }
         }
 
-        until("both are closed", || async {
-            entries(&sg, "sandbox.exec").await.iter().all(|e| e.close_time.is_some())
+        wait_until("both are closed", || async {
+            audit_entries(&sg, "sandbox.exec").await.iter().all(|e| e.close_time.is_some())
         })
         .await;
-        let entries = entries(&sg, "sandbox.exec").await;
+        let entries = audit_entries(&sg, "sandbox.exec").await;
         let cat = &entries[0];
         assert_eq!(
             cat.detail_json.contains("\"exit_code\":0"),
@@ -123,59 +126,65 @@ async fn a_command_streams_input_and_output(sg: TestServer) {
 }
 
 async fn command_requests_are_validated(sg: TestServer) {
-    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-    create(&sg, to_create(&sg, "edge", "box")).await;
-    let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+    let _simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
+    create_sandbox(&sg, create_request(&sg, "edge", "box")).await;
+    let operator = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
     let bad = [
-        exec("edge", &[]),
-        exec("edge", &[""]),
-        exec("edge", &["a\0b"]),
-        exec("edge", &["x"; 257]),
-        pb::ExecSandboxRequest { sandbox: "a b".into(), ..exec("edge", &["true"]) },
-        pb::ExecSandboxRequest { workdir: "x".repeat(4097), ..exec("edge", &["true"]) },
+        exec_request("edge", &[]),
+        exec_request("edge", &[""]),
+        exec_request("edge", &["a\0b"]),
+        exec_request("edge", &["x"; 257]),
+        pb::ExecSandboxRequest { sandbox: "a b".into(), ..exec_request("edge", &["true"]) },
+        pb::ExecSandboxRequest { workdir: "x".repeat(4097), ..exec_request("edge", &["true"]) },
         pb::ExecSandboxRequest {
             timeout: Some(prost_types::Duration { seconds: 3601, nanos: 0 }),
-            ..exec("edge", &["true"])
+            ..exec_request("edge", &["true"])
         },
         pb::ExecSandboxRequest {
             size: Some(pb::TerminalSize { cols: 10_001, rows: 1 }),
-            ..exec("edge", &["true"])
+            ..exec_request("edge", &["true"])
         },
     ];
     for request in bad {
-        assert_refused!(all(&operator, vec![request]).await, InvalidArgument, "INVALID_FIELD");
+        assert_refused!(
+            read_output(&operator, vec![request]).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
     }
-    assert_refused!(all(&operator, vec![]).await, InvalidArgument, "MALFORMED_MESSAGE");
-    let none = pb::ExecSandboxRequest { sandbox: "none".into(), ..exec("edge", &["true"]) };
-    assert_refused!(all(&operator, vec![none]).await, NotFound, "NOT_FOUND");
-    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    assert_refused!(read_output(&operator, vec![]).await, InvalidArgument, "MALFORMED_MESSAGE");
+    let none = pb::ExecSandboxRequest { sandbox: "none".into(), ..exec_request("edge", &["true"]) };
+    assert_refused!(read_output(&operator, vec![none]).await, NotFound, "NOT_FOUND");
+    let viewer = sg.with_token(&sg.admin().create_key("look", pb::Role::Viewer).await);
     assert_refused!(
-        all(&viewer, vec![exec("edge", &["true"])]).await,
+        read_output(&viewer, vec![exec_request("edge", &["true"])]).await,
         PermissionDenied,
         "ROLE_TOO_LOW"
     );
-    let none =
-        pb::StartExecSandboxRequest { sandbox: "none".into(), ..start(&sg, "edge", &["true"]) };
+    let none = pb::StartExecSandboxRequest {
+        sandbox: "none".into(),
+        ..start_exec_request(&sg, "edge", &["true"])
+    };
     assert_refused!(operator.sandboxes().start_exec_sandbox(none).await, NotFound, "NOT_FOUND");
 }
 
 async fn equal_commands_run_concurrently_and_their_outputs_are_separate(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let _simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let admin = sg.admin();
         let mut begun = Vec::new();
         for _ in 0..3 {
             let request = pb::StartExecSandboxRequest {
                 environment: labels(&[("WHO", "hush-hush")]),
-                ..start(&sg, name, &["sh", "-c", "env; echo oh >&2; exit 7"])
+                ..start_exec_request(&sg, name, &["sh", "-c", "env; echo oh >&2; exit 7"])
             };
             let started = admin.sandboxes().start_exec_sandbox(request).await.unwrap().into_inner();
             begun.push(started.operation.unwrap().id);
         }
         for operation in begun {
-            let ended = ended(&admin, &operation).await;
-            let result = result(&ended);
+            let ended = wait_operation(&admin, &operation).await;
+            let result = operation_result(&ended);
             assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
             assert_eq!(
                 (result["exit_code"].as_f64(), result["stderr"].as_str()),
@@ -189,17 +198,23 @@ async fn equal_commands_run_concurrently_and_their_outputs_are_separate(sg: Test
 }
 
 async fn the_output_of_a_command_is_visible_only_to_its_actor_and_admins(sg: TestServer) {
-    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-    create(&sg, to_create(&sg, "edge", "box")).await;
-    let actor = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-    let other = sg.with(&sg.admin().key("ops-2", pb::Role::Operator).await);
-    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
-    let started =
-        actor.sandboxes().start_exec_sandbox(start(&sg, "edge", &["echo", "mine"])).await.unwrap();
+    let _simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
+    create_sandbox(&sg, create_request(&sg, "edge", "box")).await;
+    let actor = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
+    let other = sg.with_token(&sg.admin().create_key("ops-2", pb::Role::Operator).await);
+    let viewer = sg.with_token(&sg.admin().create_key("look", pb::Role::Viewer).await);
+    let started = actor
+        .sandboxes()
+        .start_exec_sandbox(start_exec_request(&sg, "edge", &["echo", "mine"]))
+        .await
+        .unwrap();
     let operation = started.into_inner().operation.unwrap().id;
-    assert_eq!(result(&ended(&actor, &operation).await)["stdout"], "mine\n");
-    assert_eq!(result(&ended(&sg.admin(), &operation).await)["stdout"], "mine\n");
-    let seen = ended(&other, &operation).await;
+    assert_eq!(operation_result(&wait_operation(&actor, &operation).await)["stdout"], "mine\n");
+    assert_eq!(
+        operation_result(&wait_operation(&sg.admin(), &operation).await)["stdout"],
+        "mine\n"
+    );
+    let seen = wait_operation(&other, &operation).await;
     assert!(seen.result.is_none() && seen.result_withheld, "{seen:?}");
     let request = pb::GetOperationRequest { operation: operation.clone() };
     assert_refused!(viewer.operations().get_operation(request).await, NotFound, "NOT_FOUND");
@@ -207,26 +222,27 @@ async fn the_output_of_a_command_is_visible_only_to_its_actor_and_admins(sg: Tes
 
 async fn a_cancelled_command_is_stopped_in_the_sandbox(sg: TestServer) {
     for (cancelled_before, (name, generation)) in GATEWAYS.into_iter().enumerate() {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let admin = sg.admin();
         let started = admin
             .sandboxes()
-            .start_exec_sandbox(start(&sg, name, &["sleep", "600"]))
+            .start_exec_sandbox(start_exec_request(&sg, name, &["sleep", "600"]))
             .await
             .unwrap();
         let operation = started.into_inner().operation.unwrap().id;
-        until("it runs", || async { simulator.commands() == 1 }).await;
+        wait_until("it runs", || async { simulator.running_commands() == 1 }).await;
         let cancel = pb::CancelOperationRequest {
             operation: operation.clone(),
             request_id: request_id(&sg),
         };
         admin.operations().cancel_operation(cancel).await.unwrap();
-        let cancelled = ended(&admin, &operation).await;
+        let cancelled = wait_operation(&admin, &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-        until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
+        wait_until("it has ended in the sandbox", || async { simulator.running_commands() == 0 })
+            .await;
         assert_eq!(
-            entries(&sg, "operation.cancel").await.len(),
+            audit_entries(&sg, "operation.cancel").await.len(),
             cancelled_before + 1,
             "it is audited"
         );
@@ -235,8 +251,8 @@ async fn a_cancelled_command_is_stopped_in_the_sandbox(sg: TestServer) {
 
 async fn sandbox_logs_are_filtered_before_the_line_limit_applies(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         simulator.log("default", "box", "ERROR", "first error").unwrap();
         simulator.log("default", "box", "OCSF", "a security event").unwrap();
         for i in 0..30 {
@@ -276,10 +292,13 @@ async fn sandbox_logs_are_filtered_before_the_line_limit_applies(sg: TestServer)
 async fn watch_sandbox_streams_status_and_logs(sg: TestServer) {
     use pb::watch_sandbox_response::Seen;
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(
             &sg,
-            pb::CreateSandboxRequest { description: "seen".into(), ..to_create(&sg, name, "box") },
+            pb::CreateSandboxRequest {
+                description: "seen".into(),
+                ..create_request(&sg, name, "box")
+            },
         )
         .await;
         let request = pb::WatchSandboxRequest {

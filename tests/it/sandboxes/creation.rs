@@ -33,7 +33,7 @@ async fn rule_of(generation: Generation, simulator: &Simulator, name: &str) -> (
 }
 
 /// Stores a template on a gateway of generation 0.1.
-pub(super) async fn keep_template(simulator: &Simulator, name: &str, image: &str) {
+pub(super) async fn create_template(simulator: &Simulator, name: &str, image: &str) {
     use shoreguard::pb::v0_1::openshell::datamodel::v1::ObjectMeta;
     use shoreguard::pb::v0_1::openshell::v1 as new;
     let direct = format!("http://{}", simulator.addr());
@@ -46,7 +46,7 @@ pub(super) async fn keep_template(simulator: &Simulator, name: &str, image: &str
     direct.create_sandbox_template(kept).await.unwrap();
 }
 
-served! {
+server_tests! {
     a_sandbox_is_created_described_and_deleted,
     a_sandbox_name_assigned_by_the_gateway_is_stored,
     the_policy_of_a_creation_is_sent_to_the_gateway,
@@ -61,7 +61,7 @@ served! {
 
 async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
+        let _simulator = start_gateway(&sg, name, generation).await;
         let admin = sg.admin();
         let request = pb::CreateSandboxRequest {
             image: "registry.example.com/agent:1".into(),
@@ -70,15 +70,15 @@ async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
             log_level: "debug".into(),
             description: "an agent".into(),
             labels: labels(&[("env", "prod")]),
-            ..to_create(&sg, name, "agent-1")
+            ..create_request(&sg, name, "agent-1")
         };
-        let made = create(&sg, request).await;
-        let result = result(&made);
+        let made = create_sandbox(&sg, request).await;
+        let result = operation_result(&made);
         assert_eq!(result["ready"], true, "{result}");
         assert_eq!(result["sandbox"]["sandbox"], "agent-1");
         assert_eq!(result["hooks"]["pre_create"], serde_json::json!([]));
         assert_eq!(result["hooks"]["post_create"], serde_json::json!([]));
-        let found = get(&admin, name, "agent-1").await.unwrap();
+        let found = get_sandbox(&admin, name, "agent-1").await.unwrap();
         assert_eq!(found.phase(), pb::SandboxPhase::Ready);
         assert_eq!((found.workspace.as_str(), found.gpu), ("default", true));
         assert_eq!(found.image, "registry.example.com/agent:1");
@@ -88,8 +88,8 @@ async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
         assert_eq!(found.gateway_annotations["shoreguard/actor"], "sp:root");
 
         let again =
-            admin.sandboxes().create_sandbox(to_create(&sg, name, "agent-1")).await.unwrap();
-        let again = ended(&admin, &again.into_inner().operation.unwrap().id).await;
+            admin.sandboxes().create_sandbox(create_request(&sg, name, "agent-1")).await.unwrap();
+        let again = wait_operation(&admin, &again.into_inner().operation.unwrap().id).await;
         assert_eq!(again.status(), pb::OperationStatus::Failed);
         assert!(again.error_message.contains("already exists"), "{again:?}");
 
@@ -101,10 +101,11 @@ async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
             ..Default::default()
         };
         let would = admin.sandboxes().delete_sandbox(look).await.unwrap().into_inner();
-        assert!(would.metadata_removed && get(&admin, name, "agent-1").await.is_ok());
-        assert!(delete(&sg, name, "agent-1").await.metadata_removed);
-        until("it is gone", || async { get(&admin, name, "agent-1").await.is_err() }).await;
-        assert_refused!(get(&admin, name, "agent-1").await, NotFound, "NOT_FOUND");
+        assert!(would.metadata_removed && get_sandbox(&admin, name, "agent-1").await.is_ok());
+        assert!(delete_sandbox(&sg, name, "agent-1").await.metadata_removed);
+        wait_until("it is gone", || async { get_sandbox(&admin, name, "agent-1").await.is_err() })
+            .await;
+        assert_refused!(get_sandbox(&admin, name, "agent-1").await, NotFound, "NOT_FOUND");
     }
     for table in ["operations", "audit_log", "events", "idempotency_keys"] {
         let dump = crate::support::dump::table(&sg.app.db, table).await;
@@ -114,14 +115,16 @@ async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
 
 async fn a_sandbox_name_assigned_by_the_gateway_is_stored(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
-        let request =
-            pb::CreateSandboxRequest { description: "nameless".into(), ..to_create(&sg, name, "") };
-        let made = create(&sg, request).await;
+        let _simulator = start_gateway(&sg, name, generation).await;
+        let request = pb::CreateSandboxRequest {
+            description: "nameless".into(),
+            ..create_request(&sg, name, "")
+        };
+        let made = create_sandbox(&sg, request).await;
         assert!(!made.sandbox.is_empty() && made.sandbox != "unnamed", "{made:?}");
-        let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
+        let found = get_sandbox(&sg.admin(), name, &made.sandbox).await.unwrap();
         assert_eq!(found.description, "nameless");
-        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
         assert_eq!(entry.resource_id, made.sandbox, "{entry:?}");
         let dump = crate::support::dump::table(&sg.app.db, "events").await;
         assert!(dump.contains("sandbox.created") && dump.contains(&made.sandbox));
@@ -130,13 +133,15 @@ async fn a_sandbox_name_assigned_by_the_gateway_is_stored(sg: TestServer) {
 
 async fn the_policy_of_a_creation_is_sent_to_the_gateway(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         let policy = "version: 1\nprocess: { run_as_user: sandbox, run_as_group: sandbox }\n\
                 network_policies:\n  pypi:\n    name: pypi\n    endpoints: [{ host: pypi.org, port: 443 }]\n    \
                 binaries: [{ path: /usr/bin/python3 }]\n";
-        let request =
-            pb::CreateSandboxRequest { policy: policy.into(), ..to_create(&sg, name, "strict") };
-        create(&sg, request).await;
+        let request = pb::CreateSandboxRequest {
+            policy: policy.into(),
+            ..create_request(&sg, name, "strict")
+        };
+        create_sandbox(&sg, request).await;
         let (host, path) = rule_of(generation, &simulator, "strict").await;
         assert_eq!(
             (host.as_str(), path.as_str()),
@@ -145,7 +150,7 @@ async fn the_policy_of_a_creation_is_sent_to_the_gateway(sg: TestServer) {
         );
         let odd = pb::CreateSandboxRequest {
             policy: "netwrok: {}".into(),
-            ..to_create(&sg, name, "odd")
+            ..create_request(&sg, name, "odd")
         };
         let odd = sg.admin().sandboxes().create_sandbox(odd).await;
         assert_refused!(odd, InvalidArgument, "INVALID_FIELD");
@@ -154,11 +159,11 @@ async fn the_policy_of_a_creation_is_sent_to_the_gateway(sg: TestServer) {
 
 async fn a_creation_with_a_lost_response_is_found_and_not_repeated(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         for named in ["lost", ""] {
             simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
-            let made = create(&sg, to_create(&sg, name, named)).await;
-            assert_eq!(result(&made)["ready"], true);
+            let made = create_sandbox(&sg, create_request(&sg, name, named)).await;
+            assert_eq!(operation_result(&made)["ready"], true);
         }
         // A command and the creation of a session are sent only once, even if the response is lost.
         let disconnect =
@@ -180,7 +185,7 @@ async fn a_creation_with_a_lost_response_is_found_and_not_repeated(sg: TestServe
             ..Default::default()
         };
         let run = sg.admin().sandboxes().start_exec_sandbox(run).await.unwrap().into_inner();
-        let ended = ended(&sg.admin(), &run.operation.unwrap().id).await;
+        let ended = wait_operation(&sg.admin(), &run.operation.unwrap().id).await;
         assert_eq!(ended.status(), pb::OperationStatus::Failed, "{ended:?}");
         let calls = simulator.calls();
         let sent = |part: &str| {
@@ -194,7 +199,7 @@ async fn a_creation_with_a_lost_response_is_found_and_not_repeated(sg: TestServe
 }
 
 async fn a_failed_creation_is_audited(sg: TestServer) {
-    let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    let simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
     let refusal = Script::Fail {
         code: Code::FailedPrecondition,
         message: "no room \u{1b}[31m left".to_owned(),
@@ -202,12 +207,12 @@ async fn a_failed_creation_is_audited(sg: TestServer) {
     };
     simulator.script("CreateSandbox", refusal, Times::Next(1));
     let admin = sg.admin();
-    let operation = begin(&admin, to_create(&sg, "edge", "doomed")).await;
-    let failed = ended(&admin, &operation).await;
+    let operation = begin_creation(&admin, create_request(&sg, "edge", "doomed")).await;
+    let failed = wait_operation(&admin, &operation).await;
     assert_eq!(failed.status(), pb::OperationStatus::Failed);
     assert!(failed.error_message.contains("no room"), "{failed:?}");
     assert!(!failed.error_message.contains('\u{1b}'));
-    let entry = entries(&sg, "sandbox.create").await.remove(0);
+    let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
     assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "doomed"));
     assert!(entry.detail_json.contains(&operation), "{entry:?}");
 }
@@ -216,22 +221,25 @@ async fn a_cancelled_creation_leaves_no_sandbox(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),
-            ..SimulatorOptions::plain(generation)
+            ..SimulatorOptions::new(generation)
         };
         let simulator = Simulator::start(options).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        sg.register_gateway(name, simulator.addr()).await;
         let admin = sg.admin();
-        let operation = begin(&admin, to_create(&sg, name, "slow")).await;
-        until("it is being made", || async { get(&admin, name, "slow").await.is_ok() }).await;
+        let operation = begin_creation(&admin, create_request(&sg, name, "slow")).await;
+        wait_until("it is being made", || async {
+            get_sandbox(&admin, name, "slow").await.is_ok()
+        })
+        .await;
         let cancel = pb::CancelOperationRequest {
             operation: operation.clone(),
             request_id: request_id(&sg),
         };
         admin.operations().cancel_operation(cancel).await.unwrap();
-        let cancelled = ended(&admin, &operation).await;
+        let cancelled = wait_operation(&admin, &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-        until("it is gone", || async {
-                !matches!(get(&admin, name, "slow").await, Ok(found) if found.phase() != pb::SandboxPhase::Deleting)
+        wait_until("it is gone", || async {
+                !matches!(get_sandbox(&admin, name, "slow").await, Ok(found) if found.phase() != pb::SandboxPhase::Deleting)
             })
             .await;
         let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
@@ -242,25 +250,25 @@ async fn a_cancelled_creation_leaves_no_sandbox(sg: TestServer) {
 async fn equal_names_on_two_gateways_and_unnamed_sandboxes_are_created_concurrently(
     sg: TestServer,
 ) {
-    let _old = gateway(&sg, "old", Generation::V0_0).await;
-    let _new = gateway(&sg, "new", Generation::V0_1).await;
+    let _old = start_gateway(&sg, "old", Generation::V0_0).await;
+    let _new = start_gateway(&sg, "new", Generation::V0_1).await;
     let admin = sg.admin();
     let mut begun = Vec::new();
     for (gateway, name) in
         [("old", "agent-1"), ("new", "agent-1"), ("old", ""), ("old", ""), ("new", "")]
     {
-        begun.push(begin(&admin, to_create(&sg, gateway, name)).await);
+        begun.push(begin_creation(&admin, create_request(&sg, gateway, name)).await);
     }
     for operation in begun {
-        let ended = ended(&admin, &operation).await;
+        let ended = wait_operation(&admin, &operation).await;
         assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
     }
 }
 
 async fn an_invalid_creation_is_refused_before_an_operation_starts(sg: TestServer) {
-    let simulator = gateway(&sg, "edge", Generation::V0_0).await;
-    let operator = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-    let base = || to_create(&sg, "edge", "agent");
+    let simulator = start_gateway(&sg, "edge", Generation::V0_0).await;
+    let operator = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
+    let base = || create_request(&sg, "edge", "agent");
     let long = |n: usize| "x".repeat(n);
     let bad = [
         pb::CreateSandboxRequest { name: "a b".into(), ..base() },
@@ -292,7 +300,7 @@ async fn an_invalid_creation_is_refused_before_an_operation_starts(sg: TestServe
     let checked = operator.sandboxes().create_sandbox(check).await.unwrap().into_inner();
     assert!(checked.operation.is_none());
     assert!(!simulator.calls().keys().any(|path| path.ends_with("CreateSandbox")));
-    let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+    let viewer = sg.with_token(&sg.admin().create_key("look", pb::Role::Viewer).await);
     assert_refused!(
         viewer.sandboxes().create_sandbox(base()).await,
         PermissionDenied,
@@ -304,16 +312,16 @@ async fn an_invalid_creation_is_refused_before_an_operation_starts(sg: TestServe
 }
 
 async fn a_template_supplies_the_fields_that_the_caller_leaves_unset(sg: TestServer) {
-    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    let _simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
     let request = pb::CreateSandboxRequest {
         template: "secure-coding".into(),
         image: "mine:1".into(),
-        ..to_create(&sg, "edge", "lab")
+        ..create_request(&sg, "edge", "lab")
     };
-    let made = create(&sg, request).await;
-    let not_applied = result(&made)["presets_not_applied"].clone();
+    let made = create_sandbox(&sg, request).await;
+    let not_applied = operation_result(&made)["presets_not_applied"].clone();
     assert_eq!(not_applied, serde_json::json!(["pypi", "docker"]), "{made:?}");
-    let found = get(&sg.admin(), "edge", "lab").await.unwrap();
+    let found = get_sandbox(&sg.admin(), "edge", "lab").await.unwrap();
     assert_eq!((found.image.as_str(), found.gpu), ("mine:1", false));
     let list = pb::ListSandboxTemplatesRequest {
         gateway: "edge".into(),
@@ -333,8 +341,8 @@ async fn a_template_supplies_the_fields_that_the_caller_leaves_unset(sg: TestSer
 async fn bundled_templates_are_listed_before_gateway_templates_and_without_the_gateway(
     sg: TestServer,
 ) {
-    let simulator = gateway(&sg, "edge", Generation::V0_1).await;
-    keep_template(&simulator, "base", "theirs:1").await;
+    let simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
+    create_template(&simulator, "base", "theirs:1").await;
     let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), ..Default::default() };
     let listed =
         sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
@@ -343,15 +351,15 @@ async fn bundled_templates_are_listed_before_gateway_templates_and_without_the_g
     assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
     let request = pb::CreateSandboxRequest {
         gateway_template: "base".into(),
-        ..to_create(&sg, "edge", "from-theirs")
+        ..create_request(&sg, "edge", "from-theirs")
     };
-    create(&sg, request).await;
+    create_sandbox(&sg, request).await;
     // Only the gateway knows which of its templates exist.
     let unknown = pb::CreateSandboxRequest {
         gateway_template: "none".into(),
-        ..to_create(&sg, "edge", "from-none")
+        ..create_request(&sg, "edge", "from-none")
     };
-    let unknown = ended(&sg.admin(), &begin(&sg.admin(), unknown).await).await;
+    let unknown = wait_operation(&sg.admin(), &begin_creation(&sg.admin(), unknown).await).await;
     assert_eq!(unknown.error_code(), pb::OperationErrorCode::Refused, "{unknown:?}");
     let refusal =
         Script::TrailersOnly { code: Code::PermissionDenied, message: "not for you".to_owned() };

@@ -1,6 +1,6 @@
 //! Sandboxes that a gateway creates and that never become ready.
 
-use shoreguard_simulator::Settles;
+use shoreguard_simulator::StartOutcome;
 
 use super::*;
 
@@ -9,13 +9,13 @@ async fn settling(
     sg: &TestServer,
     name: &str,
     generation: Generation,
-    settles: Settles,
+    outcome: StartOutcome,
 ) -> Simulator {
     let ready_after = Duration::from_millis(200);
-    let options = SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) };
+    let options = SimulatorOptions { ready_after, ..SimulatorOptions::new(generation) };
     let simulator = Simulator::start(options).await.unwrap();
-    simulator.settle_as(settles);
-    sg.gateway(name, simulator.addr()).await;
+    simulator.set_start_outcome(outcome);
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
@@ -24,40 +24,40 @@ fn told(failed: &pb::Operation) {
     assert_eq!(failed.error_code(), pb::OperationErrorCode::Refused, "{failed:?}");
     assert!(failed.error_message.contains("the image can't be pulled"), "{failed:?}");
     assert!(!failed.error_message.contains('\u{1b}'), "t20: {failed:?}");
-    let result = result(failed);
+    let result = operation_result(failed);
     assert_eq!((&result["ready"], &result["sandbox"]["phase"]), (&false.into(), &"error".into()));
     let after = result["hooks"]["post_create"].as_str().unwrap();
     assert!(after.starts_with("not run") && after.contains("can't be pulled"), "{result}");
     assert_eq!(result["hooks"]["pre_create"], serde_json::json!([]));
 }
 
-served! {
+server_tests! {
     a_sandbox_that_fails_makes_its_creation_fail_with_details,
     a_sandbox_whose_command_has_exited_is_created_and_not_ready,
 }
 
 async fn a_sandbox_that_fails_makes_its_creation_fail_with_details(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let why = Settles::Failed("the image can't be pulled \u{1b}[31m".to_owned());
+        let why = StartOutcome::Failed("the image can't be pulled \u{1b}[31m".to_owned());
         let _simulator = settling(&sg, name, generation, why).await;
-        hook(&sg, name, "doomed", pb::BootHookPhase::PostCreate, "echo never").await;
-        let operation = begin(&sg.admin(), to_create(&sg, name, "doomed")).await;
-        told(&ended(&sg.admin(), &operation).await);
-        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        create_hook(&sg, name, "doomed", pb::BootHookPhase::PostCreate, "echo never").await;
+        let operation = begin_creation(&sg.admin(), create_request(&sg, name, "doomed")).await;
+        told(&wait_operation(&sg.admin(), &operation).await);
+        let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
         assert_eq!(
             (entry.outcome(), entry.resource_id.as_str()),
             (pb::AuditOutcome::Failed, "doomed")
         );
         assert!(entry.detail_json.contains(&operation), "{entry:?}");
-        let left = get(&sg.admin(), name, "doomed").await.unwrap();
+        let left = get_sandbox(&sg.admin(), name, "doomed").await.unwrap();
         assert_eq!(left.phase(), pb::SandboxPhase::Error, "it stays, to be looked at");
 
         // The stock client got the response that the sandbox was created. The operation reports the failure.
-        proxied::make(&sg.admin(), generation, name, "by-client").await.unwrap();
+        proxied::create_proxied(&sg.admin(), generation, name, "by-client").await.unwrap();
         let operation = proxied::operations(&sg, name).await.remove(0);
         assert_eq!(operation.sandbox, "by-client");
-        told(&ended(&sg.admin(), &operation.id).await);
-        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        told(&wait_operation(&sg.admin(), &operation.id).await);
+        let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
         assert_eq!(
             (entry.outcome(), entry.resource_id.as_str()),
             (pb::AuditOutcome::Failed, "by-client")
@@ -66,12 +66,12 @@ async fn a_sandbox_that_fails_makes_its_creation_fail_with_details(sg: TestServe
 }
 
 async fn a_sandbox_whose_command_has_exited_is_created_and_not_ready(sg: TestServer) {
-    let _simulator = settling(&sg, "new", Generation::V0_1, Settles::Completed).await;
-    hook(&sg, "new", "brief", pb::BootHookPhase::PostCreate, "echo never").await;
-    let made = result(&create(&sg, to_create(&sg, "new", "brief")).await);
+    let _simulator = settling(&sg, "new", Generation::V0_1, StartOutcome::Completed).await;
+    create_hook(&sg, "new", "brief", pb::BootHookPhase::PostCreate, "echo never").await;
+    let made = operation_result(&create_sandbox(&sg, create_request(&sg, "new", "brief")).await);
     assert_eq!((&made["ready"], &made["sandbox"]["phase"]), (&false.into(), &"completed".into()));
     assert!(made["warning"].as_str().unwrap().contains("has ended already"), "{made}");
     assert!(made["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{made}");
-    let left = get(&sg.admin(), "new", "brief").await.unwrap();
+    let left = get_sandbox(&sg.admin(), "new", "brief").await.unwrap();
     assert_eq!(left.phase(), pb::SandboxPhase::Completed);
 }

@@ -27,7 +27,7 @@ async fn pages(
 }
 
 async fn seeded(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
-    let simulator = gateway(sg, name, generation).await;
+    let simulator = start_gateway(sg, name, generation).await;
     simulator.seed_demo().unwrap();
     simulator
 }
@@ -42,7 +42,7 @@ fn of_two() -> pb::ListSandboxesRequest {
     pb::ListSandboxesRequest { page_size: 2, ..Default::default() }
 }
 
-served! {
+server_tests! {
     tuned |config| config.sandboxes.list_timeout_seconds = 1;
     the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once,
     a_fleet_list_is_limited_by_visibility_and_selectors,
@@ -51,12 +51,12 @@ served! {
 
 async fn the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once(sg: TestServer) {
     let old = seeded(&sg, "a-old", Generation::V0_0).await;
-    sg.nowhere("b-down").await;
+    sg.register_unreachable("b-down").await;
     let new = seeded(&sg, "c-new", Generation::V0_1).await;
     let slow = seeded(&sg, "d-slow", Generation::V0_1).await;
     slow.script("ListSandboxes", Script::Hang, Times::All);
     let last = seeded(&sg, "e-old", Generation::V0_0).await;
-    let empty = gateway(&sg, "f-empty", Generation::V0_1).await;
+    let empty = start_gateway(&sg, "f-empty", Generation::V0_1).await;
     let admin = sg.admin();
 
     let whole: Vec<String> = ["a-old", "c-new", "e-old"].into_iter().flat_map(demo).collect();
@@ -94,11 +94,11 @@ async fn a_fleet_list_is_limited_by_visibility_and_selectors(sg: TestServer) {
         seeded(&sg, "a-old", Generation::V0_0).await,
         seeded(&sg, "b-new", Generation::V0_1).await,
     ];
-    sg.nowhere("c-down").await;
+    sg.register_unreachable("c-down").await;
     let admin = sg.admin();
-    let key = admin.key("ci", pb::Role::None).await;
+    let key = admin.create_key("ci", pb::Role::None).await;
     admin.bind("ci", "b-new", pb::Role::Viewer).await;
-    let ci = sg.with(&key);
+    let ci = sg.with_token(&key);
     let (listed, unreachable) = pages(&ci, &of_two()).await;
     assert_eq!(
         (listed.concat(), unreachable.len()),
@@ -162,7 +162,7 @@ async fn a_fleet_list_is_limited_by_visibility_and_selectors(sg: TestServer) {
     assert_refused!(admin.sandboxes().list_sandboxes(both).await, InvalidArgument, "INVALID_FIELD");
     let bad = pb::ListSandboxesRequest { gateway_selector: "a in (".into(), ..Default::default() };
     assert_refused!(admin.sandboxes().list_sandboxes(bad).await, InvalidArgument, "INVALID_FIELD");
-    let nobody = sg.with(&admin.key("nobody", pb::Role::None).await);
+    let nobody = sg.with_token(&admin.create_key("nobody", pb::Role::None).await);
     assert_refused!(
         nobody.sandboxes().list_sandboxes(of_two()).await,
         PermissionDenied,

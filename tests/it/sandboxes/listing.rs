@@ -31,7 +31,7 @@ fn update(
     }
 }
 
-served! {
+server_tests! {
     a_selector_is_applied_before_the_page_limit,
     sandbox_metadata_is_updated_by_mask_and_can_be_cleared,
     a_sandbox_is_stopped_and_started_again,
@@ -40,18 +40,18 @@ served! {
 async fn a_selector_is_applied_before_the_page_limit(sg: TestServer) {
     let mut simulators = Vec::new();
     for (name, generation) in GATEWAYS {
-        simulators.push(gateway(&sg, name, generation).await);
+        simulators.push(start_gateway(&sg, name, generation).await);
         for i in 0..7 {
             let env: &[(&str, &str)] = match i % 3 {
                 0 => &[("env", "prod")],
                 1 => &[("env", "test"), ("legacy", "")],
                 _ => &[],
             };
-            create(
+            create_sandbox(
                 &sg,
                 pb::CreateSandboxRequest {
                     labels: labels(env),
-                    ..to_create(&sg, name, &format!("box-{i}"))
+                    ..create_request(&sg, name, &format!("box-{i}"))
                 },
             )
             .await;
@@ -79,7 +79,7 @@ async fn a_selector_is_applied_before_the_page_limit(sg: TestServer) {
             "INVALID_FIELD"
         );
     }
-    let nobody = sg.with(&sg.admin().key("elsewhere", pb::Role::None).await);
+    let nobody = sg.with_token(&sg.admin().create_key("elsewhere", pb::Role::None).await);
     sg.admin().bind("elsewhere", "old", pb::Role::Viewer).await;
     let hidden = pb::ListSandboxesRequest { gateway: "new".into(), ..Default::default() };
     assert_refused!(nobody.sandboxes().list_sandboxes(hidden).await, NotFound, "NOT_FOUND");
@@ -88,8 +88,8 @@ async fn a_selector_is_applied_before_the_page_limit(sg: TestServer) {
 }
 
 async fn sandbox_metadata_is_updated_by_mask_and_can_be_cleared(sg: TestServer) {
-    let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
-    create(&sg, to_create(&sg, "edge", "box")).await;
+    let _simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
+    create_sandbox(&sg, create_request(&sg, "edge", "box")).await;
     let admin = sg.admin();
     let describe = pb::UpdateSandboxMetadataRequest {
         description: "for the demo".into(),
@@ -137,7 +137,7 @@ async fn sandbox_metadata_is_updated_by_mask_and_can_be_cleared(sg: TestServer) 
         .sandbox
         .unwrap();
     assert_eq!(cleared.description, "");
-    assert_eq!(get(&admin, "edge", "box").await.unwrap().description, "");
+    assert_eq!(get_sandbox(&admin, "edge", "box").await.unwrap().description, "");
     let none =
         admin.sandboxes().update_sandbox_metadata(update(&sg, "edge", "none", &["labels"])).await;
     assert_refused!(none, NotFound, "NOT_FOUND");
@@ -147,8 +147,8 @@ async fn sandbox_metadata_is_updated_by_mask_and_can_be_cleared(sg: TestServer) 
 
 async fn a_sandbox_is_stopped_and_started_again(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let _simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let admin = sg.admin();
         let stop = pb::StopSandboxRequest {
             gateway: name.into(),
@@ -157,8 +157,8 @@ async fn a_sandbox_is_stopped_and_started_again(sg: TestServer) {
             ..Default::default()
         };
         admin.sandboxes().stop_sandbox(stop).await.unwrap();
-        until("it stands still", || async {
-            get(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Stopped
+        wait_until("it stands still", || async {
+            get_sandbox(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Stopped
         })
         .await;
         let start = pb::StartSandboxRequest {
@@ -168,8 +168,8 @@ async fn a_sandbox_is_stopped_and_started_again(sg: TestServer) {
             ..Default::default()
         };
         admin.sandboxes().start_sandbox(start).await.unwrap();
-        until("it runs", || async {
-            get(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Ready
+        wait_until("it runs", || async {
+            get_sandbox(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Ready
         })
         .await;
         let none = pb::StartSandboxRequest {

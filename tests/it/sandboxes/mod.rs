@@ -29,9 +29,9 @@ use crate::support::server::{Caller, TestServer};
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
 /// Starts a gateway of a generation and registers it under a name.
-async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
-    sg.gateway(name, simulator.addr()).await;
+async fn start_gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
+    let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
+    sg.register_gateway(name, simulator.addr()).await;
     simulator
 }
 
@@ -43,7 +43,7 @@ fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-fn to_create(sg: &TestServer, gateway: &str, name: &str) -> pb::CreateSandboxRequest {
+fn create_request(sg: &TestServer, gateway: &str, name: &str) -> pb::CreateSandboxRequest {
     pb::CreateSandboxRequest {
         gateway: gateway.to_owned(),
         name: name.to_owned(),
@@ -53,13 +53,13 @@ fn to_create(sg: &TestServer, gateway: &str, name: &str) -> pb::CreateSandboxReq
 }
 
 /// Starts a creation. Returns the ID of its operation.
-async fn begin(caller: &Caller, request: pb::CreateSandboxRequest) -> String {
+async fn begin_creation(caller: &Caller, request: pb::CreateSandboxRequest) -> String {
     let begun = caller.sandboxes().create_sandbox(request).await.unwrap().into_inner();
     begun.operation.unwrap().id
 }
 
 /// Waits until an operation has ended.
-async fn ended(caller: &Caller, operation: &str) -> pb::Operation {
+async fn wait_operation(caller: &Caller, operation: &str) -> pb::Operation {
     for _ in 0..20 {
         let request = pb::WaitOperationRequest {
             operation: operation.to_owned(),
@@ -75,15 +75,19 @@ async fn ended(caller: &Caller, operation: &str) -> pb::Operation {
 }
 
 /// Creates a sandbox and waits until it is ready.
-async fn create(sg: &TestServer, request: pb::CreateSandboxRequest) -> pb::Operation {
+async fn create_sandbox(sg: &TestServer, request: pb::CreateSandboxRequest) -> pb::Operation {
     let admin = sg.admin();
-    let operation = begin(&admin, request).await;
-    let ended = ended(&admin, &operation).await;
+    let operation = begin_creation(&admin, request).await;
+    let ended = wait_operation(&admin, &operation).await;
     assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
     ended
 }
 
-async fn get(caller: &Caller, gateway: &str, name: &str) -> Result<pb::Sandbox, tonic::Status> {
+async fn get_sandbox(
+    caller: &Caller,
+    gateway: &str,
+    name: &str,
+) -> Result<pb::Sandbox, tonic::Status> {
     let request = pb::GetSandboxRequest {
         gateway: gateway.to_owned(),
         sandbox: name.to_owned(),
@@ -92,7 +96,7 @@ async fn get(caller: &Caller, gateway: &str, name: &str) -> Result<pb::Sandbox, 
     Ok(caller.sandboxes().get_sandbox(request).await?.into_inner().sandbox.unwrap())
 }
 
-async fn delete(sg: &TestServer, gateway: &str, name: &str) -> pb::DeleteSandboxResponse {
+async fn delete_sandbox(sg: &TestServer, gateway: &str, name: &str) -> pb::DeleteSandboxResponse {
     let request = pb::DeleteSandboxRequest {
         gateway: gateway.to_owned(),
         sandbox: name.to_owned(),
@@ -103,7 +107,7 @@ async fn delete(sg: &TestServer, gateway: &str, name: &str) -> pb::DeleteSandbox
 }
 
 /// Returns the result of an operation as JSON.
-fn result(operation: &pb::Operation) -> serde_json::Value {
+fn operation_result(operation: &pb::Operation) -> serde_json::Value {
     fn json(value: &prost_types::Value) -> serde_json::Value {
         use prost_types::value::Kind;
         match value.kind.as_ref() {
@@ -122,29 +126,29 @@ fn result(operation: &pb::Operation) -> serde_json::Value {
 }
 
 /// Returns the audit entries of an action, newest first, after everything was stored.
-async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
-    sg.app.audit.settled().await;
+async fn audit_entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
+    sg.app.audit.wait_settled().await;
     let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
     let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
     listed.audit_entries
 }
 
 /// Returns how often a method was called on a gateway.
-fn called(simulator: &Simulator, method: &str) -> u64 {
+fn call_count(simulator: &Simulator, method: &str) -> u64 {
     let calls = simulator.calls();
     calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, count)| count).sum()
 }
 
 /// Returns whether a sandbox does not exist or is being deleted.
 async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
-    match get(&sg.admin(), gateway, name).await {
+    match get_sandbox(&sg.admin(), gateway, name).await {
         Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
         Err(error) => error.code() == tonic::Code::NotFound,
     }
 }
 
 /// Waits until a condition is true.
-async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+async fn wait_until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     for _ in 0..1_000 {
         if so().await {
             return;
@@ -154,7 +158,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) 
     panic!("never so: {what}");
 }
 
-async fn hook(
+async fn create_hook(
     sg: &TestServer,
     gateway: &str,
     sandbox: &str,

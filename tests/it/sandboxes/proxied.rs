@@ -12,7 +12,7 @@ fn to<M>(gateway: &str, message: M) -> Request<M> {
     request
 }
 
-pub(super) async fn make(
+pub(super) async fn create_proxied(
     caller: &Caller,
     generation: Generation,
     gateway: &str,
@@ -61,31 +61,32 @@ pub(super) async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operat
     sg.admin().operations().list_operations(request).await.unwrap().into_inner().operations
 }
 
-served! {
+server_tests! {
     a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them,
     a_name_assigned_by_the_gateway_to_a_stock_client_is_stored,
 }
 
 async fn a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
-        let operator = sg.with(&sg.admin().key(&format!("ops-{name}"), pb::Role::Operator).await);
-        assert_eq!(make(&operator, generation, name, "agent").await.unwrap(), "agent");
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
+        let operator =
+            sg.with_token(&sg.admin().create_key(&format!("ops-{name}"), pb::Role::Operator).await);
+        assert_eq!(create_proxied(&operator, generation, name, "agent").await.unwrap(), "agent");
         let operation = operations(&sg, name).await.remove(0);
         assert_eq!(
             (operation.sandbox.as_str(), operation.actor.as_str()),
             ("agent", &*format!("sp:ops-{name}"))
         );
-        let ended = ended(&operator, &operation.id).await;
-        let result = result(&ended);
+        let ended = wait_operation(&operator, &operation.id).await;
+        let result = operation_result(&ended);
         assert_eq!(result["ready"], true, "{ended:?}");
         assert_eq!(result["hooks"]["post_create"][0]["status"], "success", "{result}");
-        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
         assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "agent"));
 
         // The caller gets the gateway's own response, with its own message.
-        let twice = make(&operator, generation, name, "agent").await.unwrap_err();
+        let twice = create_proxied(&operator, generation, name, "agent").await.unwrap_err();
         assert_eq!(twice.code(), Code::AlreadyExists);
         assert!(!twice.message().contains("says"), "{twice:?}");
         let failed = operations(&sg, name).await.remove(0);
@@ -99,7 +100,7 @@ async fn a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them
         };
         let hooks = operator.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
         assert!(hooks.boot_hooks.is_empty());
-        let entry = entries(&sg, "sandbox.delete").await.remove(0);
+        let entry = audit_entries(&sg, "sandbox.delete").await.remove(0);
         assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
         assert_eq!(
             remove(&operator, generation, name, "nothing").await.unwrap_err().code(),
@@ -113,11 +114,11 @@ async fn a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them
 
 async fn a_name_assigned_by_the_gateway_to_a_stock_client_is_stored(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
-        let given = make(&sg.admin(), generation, name, "").await.unwrap();
+        let _simulator = start_gateway(&sg, name, generation).await;
+        let given = create_proxied(&sg.admin(), generation, name, "").await.unwrap();
         let operation = operations(&sg, name).await.remove(0);
         assert_eq!(operation.sandbox, given);
-        ended(&sg.admin(), &operation.id).await;
-        assert_eq!(entries(&sg, "sandbox.create").await[0].resource_id, given);
+        wait_operation(&sg.admin(), &operation.id).await;
+        assert_eq!(audit_entries(&sg, "sandbox.create").await[0].resource_id, given);
     }
 }

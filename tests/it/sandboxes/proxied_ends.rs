@@ -7,7 +7,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request};
 
 use super::*;
-use crate::boot_hook_runs::script;
+use crate::boot_hook_runs::write_script;
 use crate::boot_hooks::with_folder;
 
 async fn last_operation(sg: &TestServer, gateway: &str) -> pb::Operation {
@@ -26,11 +26,11 @@ async fn hooks_of(sg: &TestServer, gateway: &str, name: &str) -> usize {
 
 /// Checks that the creation was canceled and that its sandbox was deleted.
 async fn undone(sg: &TestServer, gateway: &str, operation: &str, simulator: &Simulator) {
-    let cancelled = ended(&sg.admin(), operation).await;
+    let cancelled = wait_operation(&sg.admin(), operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-    assert_eq!(result(&cancelled)["hooks"]["pre_create"], serde_json::json!([]));
-    until("it is gone", || is_gone(sg, gateway, "slow")).await;
-    assert_eq!(called(simulator, "/DeleteSandbox"), 1);
+    assert_eq!(operation_result(&cancelled)["hooks"]["pre_create"], serde_json::json!([]));
+    wait_until("it is gone", || is_gone(sg, gateway, "slow")).await;
+    assert_eq!(call_count(simulator, "/DeleteSandbox"), 1);
     assert_eq!(
         hooks_of(sg, gateway, "slow").await,
         1,
@@ -70,7 +70,7 @@ async fn take_every_step(sg: &TestServer) {
     };
 }
 
-served! {
+server_tests! {
     a_proxied_creation_cancelled_after_its_response_is_undone,
     a_proxied_creation_cancelled_before_its_response_is_undone,
     a_client_that_disconnects_does_not_stop_its_creation,
@@ -84,31 +84,34 @@ async fn a_proxied_creation_cancelled_after_its_response_is_undone(sg: TestServe
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),
-            ..SimulatorOptions::plain(generation)
+            ..SimulatorOptions::new(generation)
         };
         let simulator = Simulator::start(options).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
-        hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
-        proxied::make(&sg.admin(), generation, name, "slow").await.unwrap();
+        sg.register_gateway(name, simulator.addr()).await;
+        create_hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
+        proxied::create_proxied(&sg.admin(), generation, name, "slow").await.unwrap();
         let operation = last_operation(&sg, name).await;
-        sg.admin().cancel(&operation.id).await.unwrap();
+        sg.admin().cancel_operation(&operation.id).await.unwrap();
         undone(&sg, name, &operation.id, &simulator).await;
     }
 }
 
 async fn a_proxied_creation_cancelled_before_its_response_is_undone(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
         simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
         let admin = sg.admin();
         let cancelling = async {
-            until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
+            wait_until("it is being made", || async {
+                call_count(&simulator, "/CreateSandbox") == 1
+            })
+            .await;
             let operation = last_operation(&sg, name).await;
-            sg.admin().cancel(&operation.id).await.unwrap();
+            sg.admin().cancel_operation(&operation.id).await.unwrap();
             operation
         };
-        let making = proxied::make(&admin, generation, name, "slow");
+        let making = proxied::create_proxied(&admin, generation, name, "slow");
         let (made, operation) = tokio::join!(making, cancelling);
         assert_eq!(made.unwrap(), "slow", "the gateway's own answer reaches its client");
         undone(&sg, name, &operation.id, &simulator).await;
@@ -117,47 +120,55 @@ async fn a_proxied_creation_cancelled_before_its_response_is_undone(sg: TestServ
 
 async fn a_client_that_disconnects_does_not_stop_its_creation(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
         simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
         let admin = sg.admin();
         tokio::select! {
-            made = proxied::make(&admin, generation, name, "left") => panic!("it was made at once: {made:?}"),
-            () = until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }) => {}
+            made = proxied::create_proxied(&admin, generation, name, "left") => panic!("it was made at once: {made:?}"),
+            () = wait_until("it is being made", || async { call_count(&simulator, "/CreateSandbox") == 1 }) => {}
         }
         let operation = last_operation(&sg, name).await;
-        let made = ended(&sg.admin(), &operation.id).await;
+        let made = wait_operation(&sg.admin(), &operation.id).await;
         assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-        assert_eq!(result(&made)["hooks"]["post_create"][0]["status"], "success", "{made:?}");
-        let entry = entries(&sg, "sandbox.create").await.remove(0);
+        assert_eq!(
+            operation_result(&made)["hooks"]["post_create"][0]["status"],
+            "success",
+            "{made:?}"
+        );
+        let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
         assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "left"));
-        assert_eq!(get(&sg.admin(), name, "left").await.unwrap().phase(), pb::SandboxPhase::Ready);
+        assert_eq!(
+            get_sandbox(&sg.admin(), name, "left").await.unwrap().phase(),
+            pb::SandboxPhase::Ready
+        );
     }
 }
 
 async fn a_proxied_creation_with_a_lost_response_is_found_by_its_operation(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        hook(&sg, name, "lost", pb::BootHookPhase::PostCreate, "echo warm").await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_hook(&sg, name, "lost", pb::BootHookPhase::PostCreate, "echo warm").await;
         for named in ["lost", ""] {
             simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
-            let lost = proxied::make(&sg.admin(), generation, name, named).await.unwrap_err();
+            let lost =
+                proxied::create_proxied(&sg.admin(), generation, name, named).await.unwrap_err();
             assert_eq!(lost.code(), Code::Unavailable, "its client is told at once: {lost:?}");
             let operation = last_operation(&sg, name).await;
-            let made = ended(&sg.admin(), &operation.id).await;
+            let made = wait_operation(&sg.admin(), &operation.id).await;
             assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-            let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
+            let found = get_sandbox(&sg.admin(), name, &made.sandbox).await.unwrap();
             assert_eq!(found.gateway_annotations["shoreguard/operation"], operation.id);
-            let ran = result(&made)["hooks"]["post_create"].as_array().unwrap().len();
+            let ran = operation_result(&made)["hooks"]["post_create"].as_array().unwrap().len();
             assert_eq!(ran, usize::from(named == "lost"), "{made:?}");
         }
-        assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
+        assert_eq!(call_count(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
     }
 }
 
 async fn a_proxied_creation_with_a_lost_response_is_found_by_its_request_id(sg: TestServer) {
     use shoreguard::pb::v0_1::openshell::v1 as new;
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
     let to_repeat = || {
         let spec = Some(new::SandboxSpec::default());
         let request_id = "0199c0de-0000-7000-8000-000000000001".to_owned();
@@ -174,17 +185,17 @@ async fn a_proxied_creation_with_a_lost_response_is_found_by_its_request_id(sg: 
     simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
     let lost = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap_err();
     assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
-    let made = ended(&sg.admin(), &last_operation(&sg, "new").await.id).await;
+    let made = wait_operation(&sg.admin(), &last_operation(&sg, "new").await.id).await;
     assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
-    assert_eq!(called(&simulator, "/CreateSandbox"), 1, "nothing is sent again to find out");
-    let found = get(&sg.admin(), "new", "again").await.unwrap();
+    assert_eq!(call_count(&simulator, "/CreateSandbox"), 1, "nothing is sent again to find out");
+    let found = get_sandbox(&sg.admin(), "new", "again").await.unwrap();
     assert_eq!(
         found.gateway_annotations["shoreguard/request"],
         "0199c0de-0000-7000-8000-000000000001"
     );
     // The gateway treats the client's own repetition as one, since it is the same message, byte for byte.
     let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap();
-    assert_eq!(called(&simulator, "/CreateSandbox"), 2);
+    assert_eq!(call_count(&simulator, "/CreateSandbox"), 2);
     assert_eq!(
         again.metadata().get("openshell-replayed").unwrap(),
         "true",
@@ -192,17 +203,17 @@ async fn a_proxied_creation_with_a_lost_response_is_found_by_its_request_id(sg: 
     );
     let again = again.into_inner();
     let id = again.sandbox.unwrap().metadata.unwrap().id;
-    assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
+    assert_eq!(operation_result(&made)["sandbox"]["id"], id.as_str());
 }
 
 async fn a_proxied_creation_that_was_not_sent_is_not_sent_later(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         simulator.stop().await;
-        let away = proxied::make(&sg.admin(), generation, name, "never").await;
+        let away = proxied::create_proxied(&sg.admin(), generation, name, "never").await;
         assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
         for operation in proxied::operations(&sg, name).await {
-            let ended = ended(&sg.admin(), &operation.id).await;
+            let ended = wait_operation(&sg.admin(), &operation.id).await;
             assert_eq!(ended.error_code(), pb::OperationErrorCode::GatewayUnreachable, "{ended:?}");
         }
     }
@@ -210,39 +221,45 @@ async fn a_proxied_creation_that_was_not_sent_is_not_sent_later(sg: TestServer) 
 
 async fn a_short_database_failure_loses_no_created_sandbox(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         refuse_step(&sg, "created").await;
-        let request =
-            pb::CreateSandboxRequest { description: "kept".into(), ..to_create(&sg, name, "ours") };
-        let ours = begin(&sg.admin(), request).await;
+        let request = pb::CreateSandboxRequest {
+            description: "kept".into(),
+            ..create_request(&sg, name, "ours")
+        };
+        let ours = begin_creation(&sg.admin(), request).await;
         // The client gets its response nevertheless.
-        assert_eq!(proxied::make(&sg.admin(), generation, name, "theirs").await.unwrap(), "theirs");
+        assert_eq!(
+            proxied::create_proxied(&sg.admin(), generation, name, "theirs").await.unwrap(),
+            "theirs"
+        );
         let theirs = last_operation(&sg, name).await.id;
-        until("both are made", || async { called(&simulator, "/CreateSandbox") == 2 }).await;
+        wait_until("both are made", || async { call_count(&simulator, "/CreateSandbox") == 2 })
+            .await;
         for id in [&ours, &theirs] {
             let running = sg.admin().operation(id).await.unwrap();
             assert_eq!(running.status(), pb::OperationStatus::Running, "{running:?}");
         }
         take_every_step(&sg).await;
         for id in [&ours, &theirs] {
-            let made = ended(&sg.admin(), id).await;
+            let made = wait_operation(&sg.admin(), id).await;
             assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
         }
-        assert_eq!(get(&sg.admin(), name, "ours").await.unwrap().description, "kept");
-        assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
+        assert_eq!(get_sandbox(&sg.admin(), name, "ours").await.unwrap().description, "kept");
+        assert_eq!(call_count(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
     }
 }
 
-served! { tuned with_folder; a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent }
+server_tests! { tuned with_folder; a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent }
 
 async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: TestServer) {
     use shoreguard::pb::v0_0::openshell::v1 as old;
     use shoreguard::pb::v0_1::openshell::v1 as new;
     // A hook that succeeds, but after the deadline.
-    script(&sg, "slow", "sleep 1");
+    write_script(&sg, "slow", "sleep 1");
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
         let mut metadata = MetadataMap::new();
         metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
         metadata.insert("grpc-timeout", "500m".parse().unwrap());
@@ -264,13 +281,13 @@ async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: Tes
         };
         let refused = refused.unwrap_err();
         assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
-        let late = ended(&sg.admin(), &last_operation(&sg, name).await.id).await;
+        let late = wait_operation(&sg.admin(), &last_operation(&sg, name).await.id).await;
         assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
         assert_eq!(
-            result(&late)["hooks"]["pre_create"][0]["status"],
+            operation_result(&late)["hooks"]["pre_create"][0]["status"],
             "success",
             "it tells what has run"
         );
-        assert_eq!(called(&simulator, "/CreateSandbox"), 0);
+        assert_eq!(call_count(&simulator, "/CreateSandbox"), 0);
     }
 }

@@ -52,11 +52,12 @@ fn uncertain(reason: &str) -> Script {
 /// Creates the sandbox of an operation directly on the gateway, after the gateway was called, as if the call had
 /// succeeded.
 async fn made_all_the_same(sg: &TestServer, simulator: &Simulator, name: &str) -> pb::Operation {
-    until("the gateway was asked", || async { called(simulator, "/CreateSandbox") > 0 }).await;
+    wait_until("the gateway was asked", || async { call_count(simulator, "/CreateSandbox") > 0 })
+        .await;
     let operation = proxied::operations(sg, "new").await.remove(0);
     assert_eq!(operation.sandbox, name);
-    takeover::make_noted(simulator, name, &operation.id).await;
-    ended(&sg.admin(), &operation.id).await
+    takeover::create_noted(simulator, name, &operation.id).await;
+    wait_operation(&sg.admin(), &operation.id).await
 }
 
 /// Returns the sum of a metric, selected by its name and its labels.
@@ -66,7 +67,7 @@ fn value(metrics: &str, name: &str, labels: &[&str]) -> u64 {
     found.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
-served! {
+server_tests! {
     a_full_request_id_table_does_not_block_own_methods,
     a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway,
     a_proxied_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway,
@@ -74,7 +75,7 @@ served! {
 }
 
 async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
     let mut client = direct(&simulator).await;
     for number in 1..=1_000 {
         let failed = client.delete_sandbox(delete_missing(id(number))).await.unwrap_err();
@@ -83,7 +84,7 @@ async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
     let full = client.delete_sandbox(delete_missing(id(2_000))).await.unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted, "the table is full");
 
-    create(&sg, to_create(&sg, "new", "ours")).await;
+    create_sandbox(&sg, create_request(&sg, "new", "ours")).await;
     let admin = sg.admin();
     for sandbox in ["", "ours"] {
         let update = pb::UpdateGatewaySettingRequest {
@@ -106,11 +107,11 @@ async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
             admin.gateways().delete_gateway_setting(delete).await.unwrap().into_inner().deleted
         );
     }
-    let said = commands::all(
+    let said = commands::read_output(
         &admin,
         vec![pb::ExecSandboxRequest {
             sandbox: "ours".into(),
-            ..commands::exec("new", &["echo", "hi"])
+            ..commands::exec_request("new", &["echo", "hi"])
         }],
     );
     assert_eq!(said.await.unwrap().len(), 2);
@@ -127,8 +128,8 @@ async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
         }
     }
     // The gateway accepts the call: it is deleting the sandbox, or has deleted it.
-    delete(&sg, "new", "ours").await;
-    let left = get(&admin, "new", "ours").await;
+    delete_sandbox(&sg, "new", "ours").await;
+    let left = get_sandbox(&admin, "new", "ours").await;
     assert!(left.is_err() || left.unwrap().phase() == pb::SandboxPhase::Deleting);
 
     // A client's own ID is refused because of the full table. A request without an ID is not.
@@ -142,7 +143,7 @@ async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
         (Code::ResourceExhausted, ""),
         "as the gateway says it"
     );
-    proxied::make(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
+    proxied::create_proxied(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
 }
 
 async fn a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: TestServer) {
@@ -151,16 +152,19 @@ async fn a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: Te
             .into_iter()
             .enumerate()
     {
-        let simulator = gateway(&sg, &format!("g{number}"), Generation::V0_1).await;
+        let simulator = start_gateway(&sg, &format!("g{number}"), Generation::V0_1).await;
         let name = format!("g{number}");
         simulator.script("CreateSandbox", uncertain(reason), Times::Next(1));
-        let operation = begin(&sg.admin(), to_create(&sg, &name, "ours")).await;
-        until("the gateway was asked", || async { called(&simulator, "/CreateSandbox") > 0 }).await;
-        takeover::make_noted(&simulator, "ours", &operation).await;
-        let made = ended(&sg.admin(), &operation).await;
+        let operation = begin_creation(&sg.admin(), create_request(&sg, &name, "ours")).await;
+        wait_until("the gateway was asked", || async {
+            call_count(&simulator, "/CreateSandbox") > 0
+        })
+        .await;
+        takeover::create_noted(&simulator, "ours", &operation).await;
+        let made = wait_operation(&sg.admin(), &operation).await;
         assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{reason}: {made:?}");
         assert_eq!(
-            called(&simulator, "/CreateSandbox"),
+            call_count(&simulator, "/CreateSandbox"),
             2,
             "one of them by hand: nothing is sent again"
         );
@@ -168,9 +172,10 @@ async fn a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: Te
 }
 
 async fn a_proxied_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: TestServer) {
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
     simulator.script("CreateSandbox", uncertain("REQUEST_OUTCOME_UNCERTAIN"), Times::Next(1));
-    let refused = proxied::make(&sg.admin(), Generation::V0_1, "new", "theirs").await.unwrap_err();
+    let refused =
+        proxied::create_proxied(&sg.admin(), Generation::V0_1, "new", "theirs").await.unwrap_err();
     assert_eq!(
         reason(&refused),
         "REQUEST_OUTCOME_UNCERTAIN",
@@ -181,35 +186,35 @@ async fn a_proxied_creation_with_an_uncertain_outcome_is_looked_up_on_the_gatewa
 }
 
 async fn a_sandbox_of_another_actor_with_the_same_request_id_is_not_adopted(sg: TestServer) {
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
-    let ana = sg.with(&sg.admin().key("ana", pb::Role::Operator).await);
-    let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
+    let ana = sg.with_token(&sg.admin().create_key("ana", pb::Role::Operator).await);
+    let ben = sg.with_token(&sg.admin().create_key("ben", pb::Role::Operator).await);
     ana.openshell_v0_1().create_sandbox(to("new", theirs("box", id(1)))).await.unwrap();
     let refused =
         ben.openshell_v0_1().create_sandbox(to("new", theirs("box", id(1)))).await.unwrap_err();
     assert_eq!(reason(&refused), "REQUEST_ID_PAYLOAD_MISMATCH", "the gateway sees two messages");
     let operation = proxied::operations(&sg, "new").await.remove(0);
-    let failed = ended(&sg.admin(), &operation.id).await;
+    let failed = wait_operation(&sg.admin(), &operation.id).await;
     assert_eq!(
         (failed.actor.as_str(), failed.status()),
         ("sp:ben", pb::OperationStatus::Failed),
         "{failed:?}"
     );
-    let found = get(&sg.admin(), "new", "box").await.unwrap();
+    let found = get_sandbox(&sg.admin(), "new", "box").await.unwrap();
     assert_eq!(found.gateway_annotations[annotation::ACTOR], "sp:ana");
-    assert_eq!(called(&simulator, "/CreateSandbox"), 2);
+    assert_eq!(call_count(&simulator, "/CreateSandbox"), 2);
 }
 
-served! {
+server_tests! {
     tuned |config| config.gateways.request_ids_per_principal = 3;
     request_ids_are_limited_per_principal_and_gateway,
 }
 
 async fn request_ids_are_limited_per_principal_and_gateway(sg: TestServer) {
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
-    let _second = gateway(&sg, "second", Generation::V0_1).await;
-    let ana = sg.with(&sg.admin().key("ana", pb::Role::Admin).await);
-    let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
+    let _second = start_gateway(&sg, "second", Generation::V0_1).await;
+    let ana = sg.with_token(&sg.admin().create_key("ana", pb::Role::Admin).await);
+    let ben = sg.with_token(&sg.admin().create_key("ben", pb::Role::Operator).await);
     // Two requests that fail, and one in a method that names no sandbox.
     for number in 1..=2 {
         let failed =
@@ -230,7 +235,7 @@ async fn request_ids_are_limited_per_principal_and_gateway(sg: TestServer) {
     let over = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(4)))).await;
     assert_refused!(over, ResourceExhausted, "LIMIT_REACHED");
     assert_eq!(simulator.calls(), before, "nothing of them has reached the gateway");
-    let entry = entries(&sg, "workspace.create").await.remove(0);
+    let entry = audit_entries(&sg, "workspace.create").await.remove(0);
     assert_eq!(entry.actor, "sp:ana", "{entry:?}");
     assert_ne!(entry.outcome(), pb::AuditOutcome::Ok, "{entry:?}");
 
@@ -258,7 +263,7 @@ fn request_ids_of_clients_are_counted_in_metrics() {
         |sg| async move {
             // No other test in this process reads metrics.
             let metrics = shoreguard::telemetry::metrics::install().unwrap();
-            let simulator = gateway(&sg, "counted", Generation::V0_1).await;
+            let simulator = start_gateway(&sg, "counted", Generation::V0_1).await;
             let mut client = sg.admin().openshell_v0_1();
             client.create_sandbox(to("counted", theirs("one", id(1)))).await.unwrap();
             let workspace = new::CreateWorkspaceRequest {
@@ -292,7 +297,7 @@ fn request_ids_of_clients_are_counted_in_metrics() {
                 let labels = ["gateway=\"counted\"", outcome.as_str()];
                 value(&metrics.render(), "shoreguard_gateway_request_ids_total", &labels)
             };
-            until("all are counted", || async {
+            wait_until("all are counted", || async {
                 counted("confirmed") == 3 && counted("lost") == 1
             })
             .await;

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use prost::Message as _;
-use shoreguard::access::policy::Streaming;
+use shoreguard::access::policy::StreamingMode;
 use shoreguard::pb::{v0_0, v0_1};
 use shoreguard_simulator::{Script, Times};
 
 use super::*;
-use crate::access_bindings::set;
+use crate::access_bindings::set_role_request;
 
 /// Time for work to stop: one second, plus the delay of a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
@@ -36,16 +36,24 @@ async fn lose(sg: &TestServer, gateway: &str, loss: Loss) {
             admin.service_principals().delete_service_principal(request).await.unwrap();
         }
         Loss::Demoted => {
-            admin.access().set_gateway_role(set("ops", gateway, pb::Role::Viewer)).await.unwrap();
+            admin
+                .access()
+                .set_gateway_role(set_role_request("ops", gateway, pb::Role::Viewer))
+                .await
+                .unwrap();
         }
         Loss::LockedOut => {
-            admin.access().set_gateway_role(set("ops", gateway, pb::Role::None)).await.unwrap();
+            admin
+                .access()
+                .set_gateway_role(set_role_request("ops", gateway, pb::Role::None))
+                .await
+                .unwrap();
         }
     }
 }
 
 async fn stopped(sg: &TestServer, operation: &str, since: Instant) {
-    let cancelled = ended(&sg.admin(), operation).await;
+    let cancelled = wait_operation(&sg.admin(), operation).await;
     assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
     assert!(
@@ -55,7 +63,7 @@ async fn stopped(sg: &TestServer, operation: &str, since: Instant) {
     );
 }
 
-served! {
+server_tests! {
     t14_a_command_ends_when_its_caller_loses_the_right_to_it,
     t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it,
     a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked,
@@ -63,8 +71,8 @@ served! {
 
 async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         for loss in [Loss::Rotated, Loss::Deleted, Loss::Demoted] {
             // Left from the previous iteration.
             let leftover = pb::DeleteServicePrincipalRequest {
@@ -72,7 +80,7 @@ async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer
                 ..Default::default()
             };
             let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
-            let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+            let ops = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
             let request = pb::StartExecSandboxRequest {
                 gateway: name.to_owned(),
                 sandbox: "box".to_owned(),
@@ -81,11 +89,14 @@ async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer
             };
             let started = ops.sandboxes().start_exec_sandbox(request).await.unwrap();
             let operation = started.into_inner().operation.unwrap().id;
-            until("it runs", || async { simulator.commands() == 1 }).await;
+            wait_until("it runs", || async { simulator.running_commands() == 1 }).await;
             let since = Instant::now();
             lose(&sg, name, loss).await;
             stopped(&sg, &operation, since).await;
-            until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
+            wait_until("it has ended in the sandbox", || async {
+                simulator.running_commands() == 0
+            })
+            .await;
         }
     }
 }
@@ -94,37 +105,39 @@ async fn t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it(sg: Test
     for (name, generation) in GATEWAYS {
         let options = SimulatorOptions {
             ready_after: Duration::from_mins(10),
-            ..SimulatorOptions::plain(generation)
+            ..SimulatorOptions::new(generation)
         };
         let simulator = Simulator::start(options).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
+        sg.register_gateway(name, simulator.addr()).await;
         for (sandbox, loss) in [("one", Loss::Deleted), ("two", Loss::LockedOut)] {
             let leftover = pb::DeleteServicePrincipalRequest {
                 service_principal: "ops".into(),
                 ..Default::default()
             };
             let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
-            let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-            let operation = begin(&ops, to_create(&sg, name, sandbox)).await;
-            until("it is being made", || async { get(&sg.admin(), name, sandbox).await.is_ok() })
-                .await;
+            let ops = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
+            let operation = begin_creation(&ops, create_request(&sg, name, sandbox)).await;
+            wait_until("it is being made", || async {
+                get_sandbox(&sg.admin(), name, sandbox).await.is_ok()
+            })
+            .await;
             let since = Instant::now();
             lose(&sg, name, loss).await;
             stopped(&sg, &operation, since).await;
-            until("it is gone", || is_gone(&sg, name, sandbox)).await;
+            wait_until("it is gone", || is_gone(&sg, name, sandbox)).await;
         }
     }
 }
 
 async fn a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         let leftover = pb::DeleteServicePrincipalRequest {
             service_principal: "ops".into(),
             ..Default::default()
         };
         let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
-        let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+        let ops = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
         let ask = match generation {
             Generation::V0_0 => v0_0::openshell::v1::DeleteSandboxRequest {
                 name: "box".into(),
@@ -141,18 +154,19 @@ async fn a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked(
         let health = "/openshell.v1.OpenShell/Health";
         let on = [("x-shoreguard-gateway", name)];
         let path = "/openshell.v1.OpenShell/ListSandboxes";
-        ops.raw(path, Streaming::Unary, Vec::new(), &on).await.unwrap();
-        let probes = called(&simulator, health);
+        ops.call_raw(path, StreamingMode::Unary, Vec::new(), &on).await.unwrap();
+        let probes = call_count(&simulator, health);
         simulator.script("Health", Script::Delay(Duration::from_secs(1)), Times::All);
         let losing = async {
-            until("it is being reached", || async { called(&simulator, health) > probes }).await;
+            wait_until("it is being reached", || async { call_count(&simulator, health) > probes })
+                .await;
             lose(&sg, name, Loss::Rotated).await;
             simulator.clear_scripts();
         };
         let path = "/openshell.v1.OpenShell/DeleteSandbox";
-        let deleting = ops.raw(path, Streaming::Unary, ask, &on);
+        let deleting = ops.call_raw(path, StreamingMode::Unary, ask, &on);
         let (deleted, ()) = tokio::join!(deleting, losing);
         assert_refused!(deleted, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_eq!(called(&simulator, "/DeleteSandbox"), 0);
+        assert_eq!(call_count(&simulator, "/DeleteSandbox"), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-served! {
+server_tests! {
     an_ssh_session_can_be_revoked_only_with_its_own_sandbox,
     t08_an_ssh_session_of_another_gateway_is_not_found,
 }
@@ -10,9 +10,9 @@ served! {
 async fn an_ssh_session_can_be_revoked_only_with_its_own_sandbox(sg: TestServer) {
     let mut simulators = Vec::new();
     for (name, generation) in GATEWAYS {
-        simulators.push(gateway(&sg, name, generation).await);
-        create(&sg, to_create(&sg, name, "box")).await;
-        create(&sg, to_create(&sg, name, "other")).await;
+        simulators.push(start_gateway(&sg, name, generation).await);
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        create_sandbox(&sg, create_request(&sg, name, "other")).await;
         let admin = sg.admin();
         let open = pb::CreateSshSessionRequest {
             gateway: name.into(),
@@ -34,7 +34,7 @@ async fn an_ssh_session_can_be_revoked_only_with_its_own_sandbox(sg: TestServer)
             let refused = admin.sandboxes().revoke_ssh_session(revoke(name, sandbox, token)).await;
             assert_refused!(refused, NotFound, "NOT_FOUND");
         }
-        let failed = &entries(&sg, "ssh_session.revoke").await[0];
+        let failed = &audit_entries(&sg, "ssh_session.revoke").await[0];
         assert_eq!(
             failed.outcome(),
             pb::AuditOutcome::Failed,
@@ -48,15 +48,15 @@ async fn an_ssh_session_can_be_revoked_only_with_its_own_sandbox(sg: TestServer)
             assert!(!dump.contains(&session.token), "the token is in {table}");
         }
     }
-    let gone = delete(&sg, "old", "other").await;
+    let gone = delete_sandbox(&sg, "old", "other").await;
     assert_eq!(gone.ssh_sessions_removed, 0);
 }
 
 async fn t08_an_ssh_session_of_another_gateway_is_not_found(sg: TestServer) {
-    let _a = gateway(&sg, "a", Generation::V0_1).await;
-    let _b = gateway(&sg, "b", Generation::V0_1).await;
+    let _a = start_gateway(&sg, "a", Generation::V0_1).await;
+    let _b = start_gateway(&sg, "b", Generation::V0_1).await;
     for name in ["a", "b"] {
-        create(&sg, to_create(&sg, name, "box")).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
     }
     let open = pb::CreateSshSessionRequest {
         gateway: "a".into(),
@@ -73,5 +73,5 @@ async fn t08_an_ssh_session_of_another_gateway_is_not_found(sg: TestServer) {
         ..Default::default()
     };
     assert_refused!(sg.admin().sandboxes().revoke_ssh_session(revoke).await, NotFound, "NOT_FOUND");
-    assert_eq!(delete(&sg, "a", "box").await.ssh_sessions_removed, 1);
+    assert_eq!(delete_sandbox(&sg, "a", "box").await.ssh_sessions_removed, 1);
 }

@@ -9,8 +9,8 @@ use crate::sboms::file;
 
 /// Runs one sweep, after the lease of the worker has expired. Returns how many sandboxes were cleaned up.
 async fn sweep(sg: &TestServer) -> usize {
-    sg.app.db.move_clock(Duration::from_secs(31));
-    workers::once(&sg.app, &SWEEP).await.unwrap().expect("its lease has expired").done
+    sg.app.db.advance_clock(Duration::from_secs(31));
+    workers::run_once(&sg.app, &SWEEP).await.unwrap().expect("its lease has expired").done
 }
 
 /// Deletes the sandbox `box` directly on the gateway.
@@ -37,7 +37,8 @@ async fn delete_directly(
             client.delete_sandbox(gone).await.unwrap();
         }
     }
-    until("it is gone", || async { get(&sg.admin(), gateway, "box").await.is_err() }).await;
+    wait_until("it is gone", || async { get_sandbox(&sg.admin(), gateway, "box").await.is_err() })
+        .await;
 }
 
 async fn counted(sg: &TestServer, table: &str) -> usize {
@@ -48,7 +49,7 @@ async fn counted(sg: &TestServer, table: &str) -> usize {
         .count()
 }
 
-served! {
+server_tests! {
     data_of_a_sandbox_deleted_outside_shoreguard_is_removed_by_the_sweep,
     t01_a_sandbox_created_again_immediately_inherits_nothing,
     an_sbom_uploaded_for_a_future_sandbox_survives_the_deleted_one,
@@ -60,15 +61,15 @@ served! {
 
 async fn data_of_a_sandbox_deleted_outside_shoreguard_is_removed_by_the_sweep(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         let request = pb::CreateSandboxRequest {
             description: "kept here".into(),
-            ..to_create(&sg, name, "box")
+            ..create_request(&sg, name, "box")
         };
-        create(&sg, request).await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "true").await;
+        create_sandbox(&sg, request).await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "true").await;
         sg.admin().upload(name, "box", file("python-1.6")).await;
-        hook(&sg, name, "not-yet", pb::BootHookPhase::PostCreate, "true").await;
+        create_hook(&sg, name, "not-yet", pb::BootHookPhase::PostCreate, "true").await;
         assert_eq!(sweep(&sg).await, 0, "it is there");
 
         delete_directly(&sg, name, generation, &simulator).await;
@@ -96,11 +97,11 @@ async fn data_of_a_sandbox_deleted_outside_shoreguard_is_removed_by_the_sweep(sg
         };
         let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
         assert_eq!(hooks.boot_hooks.len(), 1, "a hook for what is yet to be made stays");
-        let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
+        let entry = audit_entries(&sg, "sandbox.clean_up").await.remove(0);
         assert_eq!((entry.resource_id.as_str(), entry.gateway.as_str()), ("box", name));
-        create(&sg, to_create(&sg, name, "box")).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         assert_eq!(
-            get(&sg.admin(), name, "box").await.unwrap().description,
+            get_sandbox(&sg.admin(), name, "box").await.unwrap().description,
             "",
             "it inherits nothing"
         );
@@ -112,69 +113,72 @@ async fn data_of_a_sandbox_deleted_outside_shoreguard_is_removed_by_the_sweep(sg
 
 async fn t01_a_sandbox_created_again_immediately_inherits_nothing(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         for proxied in [false, true] {
             let request = pb::CreateSandboxRequest {
                 description: "the former".into(),
                 labels: labels(&[("team", "red")]),
-                ..to_create(&sg, name, "box")
+                ..create_request(&sg, name, "box")
             };
-            create(&sg, request).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+            create_sandbox(&sg, request).await;
+            create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
             sg.admin().upload(name, "box", file("python-1.6")).await;
             // The sandbox existed at the last sweep. It is deleted now, and no sweep runs afterwards.
             sg.app.clock.advance(Duration::from_mins(5));
             feed::refresh(&sg.app).await.unwrap();
             delete_directly(&sg, name, generation, &simulator).await;
-            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+            create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
             let made = if proxied {
-                proxied::make(&sg.admin(), generation, name, "box").await.unwrap();
+                proxied::create_proxied(&sg.admin(), generation, name, "box").await.unwrap();
                 let made = proxied::operations(&sg, name).await.remove(0);
-                ended(&sg.admin(), &made.id).await
+                wait_operation(&sg.admin(), &made.id).await
             } else {
-                create(&sg, to_create(&sg, name, "box")).await
+                create_sandbox(&sg, create_request(&sg, name, "box")).await
             };
-            let ran = result(&made)["hooks"]["post_create"].clone();
+            let ran = operation_result(&made)["hooks"]["post_create"].clone();
             assert_eq!(ran.as_array().unwrap().len(), 1, "{ran}");
             assert_eq!(ran[0]["name"], "pwd", "the one that was written for the new one: {ran}");
-            let found = get(&sg.admin(), name, "box").await.unwrap();
+            let found = get_sandbox(&sg.admin(), name, "box").await.unwrap();
             assert_eq!((found.description.as_str(), found.labels.len()), ("", 0));
             assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
-            let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
+            let entry = audit_entries(&sg, "sandbox.clean_up").await.remove(0);
             assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
-            delete(&sg, name, "box").await;
-            until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
+            delete_sandbox(&sg, name, "box").await;
+            wait_until("it is gone", || async {
+                get_sandbox(&sg.admin(), name, "box").await.is_err()
+            })
+            .await;
         }
     }
 }
 
 async fn an_sbom_uploaded_for_a_future_sandbox_survives_the_deleted_one(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         sg.app.clock.advance(Duration::from_mins(5));
         feed::refresh(&sg.app).await.unwrap();
         delete_directly(&sg, name, generation, &simulator).await;
         sg.admin().upload(name, "box", file("python-1.6")).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         sg.admin().sbom(name, "box").await.expect("it is the new one's");
     }
 }
 
 async fn t01_describing_a_recreated_sandbox_removes_and_audits_the_old_data(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
+        let simulator = start_gateway(&sg, name, generation).await;
         let request = pb::CreateSandboxRequest {
             labels: labels(&[("team", "red")]),
-            ..to_create(&sg, name, "box")
+            ..create_request(&sg, name, "box")
         };
-        create(&sg, request).await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+        create_sandbox(&sg, request).await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
         sg.app.clock.advance(Duration::from_mins(5));
         feed::refresh(&sg.app).await.unwrap();
         delete_directly(&sg, name, generation, &simulator).await;
-        takeover::direct(generation, &simulator, "box").await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+        takeover::create_directly(generation, &simulator, "box").await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
         let request = pb::UpdateSandboxMetadataRequest {
             gateway: name.into(),
             sandbox: "box".into(),
@@ -184,7 +188,7 @@ async fn t01_describing_a_recreated_sandbox_removes_and_audits_the_old_data(sg: 
             ..Default::default()
         };
         sg.admin().sandboxes().update_sandbox_metadata(request).await.unwrap();
-        let found = get(&sg.admin(), name, "box").await.unwrap();
+        let found = get_sandbox(&sg.admin(), name, "box").await.unwrap();
         assert_eq!((found.description.as_str(), found.labels.len()), ("the new one", 0));
         let hooks = pb::ListBootHooksRequest {
             gateway: name.into(),
@@ -194,7 +198,7 @@ async fn t01_describing_a_recreated_sandbox_removes_and_audits_the_old_data(sg: 
         let hooks =
             sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
         assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
-        let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
+        let entry = audit_entries(&sg, "sandbox.clean_up").await.remove(0);
         assert!(
             entry.detail_json.contains("\"boot_hooks\":1") && entry.gateway == name,
             "{entry:?}"
@@ -204,15 +208,15 @@ async fn t01_describing_a_recreated_sandbox_removes_and_audits_the_old_data(sg: 
 
 async fn a_hook_written_for_a_future_sandbox_survives_the_deleted_one(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
         delete_directly(&sg, name, generation, &simulator).await;
         sg.app.clock.advance(Duration::from_secs(1));
         assert_eq!(sweep(&sg).await, 0, "it is missed");
         sg.app.clock.advance(Duration::from_secs(1));
         feed::refresh(&sg.app).await.unwrap();
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
         sg.app.clock.advance(Duration::from_hours(1));
         feed::refresh(&sg.app).await.unwrap();
         assert_eq!(sweep(&sg).await, 1);
@@ -228,7 +232,7 @@ async fn a_hook_written_for_a_future_sandbox_survives_the_deleted_one(sg: TestSe
 }
 
 async fn a_sandbox_created_outside_shoreguard_is_detected_by_the_sweep(sg: TestServer) {
-    let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+    let simulator = start_gateway(&sg, "edge", Generation::V0_1).await;
     simulator.seed_demo().unwrap();
     sweep(&sg).await;
     let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
@@ -237,13 +241,15 @@ async fn a_sandbox_created_outside_shoreguard_is_detected_by_the_sweep(sg: TestS
 }
 
 async fn deleting_a_sandbox_deletes_its_metadata_hooks_and_sbom(sg: TestServer) {
-    let _simulator = gateway(&sg, "edge", Generation::V0_0).await;
-    let request =
-        pb::CreateSandboxRequest { labels: labels(&[("a", "b")]), ..to_create(&sg, "edge", "box") };
-    create(&sg, request).await;
-    hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
+    let _simulator = start_gateway(&sg, "edge", Generation::V0_0).await;
+    let request = pb::CreateSandboxRequest {
+        labels: labels(&[("a", "b")]),
+        ..create_request(&sg, "edge", "box")
+    };
+    create_sandbox(&sg, request).await;
+    create_hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
     sg.admin().upload("edge", "box", file("python-1.6")).await;
-    let gone = delete(&sg, "edge", "box").await;
+    let gone = delete_sandbox(&sg, "edge", "box").await;
     assert_eq!(
         (
             gone.metadata_removed,
@@ -258,6 +264,6 @@ async fn deleting_a_sandbox_deletes_its_metadata_hooks_and_sbom(sg: TestServer) 
     {
         assert_eq!(counted(&sg, table).await, 0, "{table}");
     }
-    let entry = entries(&sg, "sandbox.delete").await.remove(0);
+    let entry = audit_entries(&sg, "sandbox.delete").await.remove(0);
     assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
 }

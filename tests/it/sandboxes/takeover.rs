@@ -5,14 +5,14 @@ use shoreguard::db::Engine;
 use shoreguard::openshell::annotation;
 use shoreguard::openshell::sandbox::NewSandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
-use shoreguard::resources::sandboxes::create::Create;
+use shoreguard::resources::sandboxes::create::SandboxCreation;
 use shoreguard_simulator::{Script, Times};
 use tonic::Code;
 
 use super::*;
-use crate::operation_leases::{killed, once};
-use crate::support::server::run_quiet;
-use crate::support::work::Begin;
+use crate::operation_leases::{run_once, start_and_kill};
+use crate::support::server::run_without_jobs;
+use crate::support::work::OperationSpec;
 
 /// Returns the number of runs of hooks in the events.
 async fn runs(sg: &TestServer, name: &str) -> usize {
@@ -20,35 +20,38 @@ async fn runs(sg: &TestServer, name: &str) -> usize {
     dump.lines().filter(|line| line.contains("boot_hook.run") && line.contains(name)).count()
 }
 
-fn begun(sg: &TestServer, gateway: &str, name: &str) -> Begin {
+fn begun(sg: &TestServer, gateway: &str, name: &str) -> OperationSpec {
     let new = NewSandbox {
         workspace: "default".to_owned(),
         name: name.to_owned(),
         ..NewSandbox::default()
     };
-    let create = Create {
+    let create = SandboxCreation {
         new,
         description: Some("taken over".to_owned()),
         labels: [("env".to_owned(), "prod".to_owned())].into(),
         skip_hooks: false,
         presets: Vec::new(),
     };
-    Begin { input: Some(serde_json::to_vec(&create).unwrap()), ..sg.work(gateway, name) }
+    OperationSpec {
+        input: Some(serde_json::to_vec(&create).unwrap()),
+        ..sg.operation_spec(gateway, name)
+    }
 }
 
 #[test]
 fn a_takeover_resumes_a_creation_from_any_step() {
-    run_quiet(Engine::Postgres, async |sg: TestServer| {
-        let simulator = gateway(&sg, "old", Generation::V0_0).await;
-        let other = gateway(&sg, "new", Generation::V0_1).await;
+    run_without_jobs(Engine::Postgres, async |sg: TestServer| {
+        let simulator = start_gateway(&sg, "old", Generation::V0_0).await;
+        let other = start_gateway(&sg, "new", Generation::V0_1).await;
         let direct = format!("http://{}", simulator.addr());
         let mut direct = old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
 
         // Nothing was sent, or the response was lost, in both generations.
-        let fresh = killed(&sg, begun(&sg, "old", "fresh"), "begun").await;
-        let newer = killed(&sg, begun(&sg, "new", "newer"), "creating").await;
-        make_noted(&other, "newer", &newer).await;
-        let found = killed(&sg, begun(&sg, "old", "found"), "creating").await;
+        let fresh = start_and_kill(&sg, begun(&sg, "old", "fresh"), "begun").await;
+        let newer = start_and_kill(&sg, begun(&sg, "new", "newer"), "creating").await;
+        create_noted(&other, "newer", &newer).await;
+        let found = start_and_kill(&sg, begun(&sg, "old", "found"), "creating").await;
         let request = old::CreateSandboxRequest {
             name: "found".into(),
             spec: Some(old::SandboxSpec::default()),
@@ -56,36 +59,36 @@ fn a_takeover_resumes_a_creation_from_any_step() {
             ..Default::default()
         };
         direct.create_sandbox(request).await.unwrap();
-        assert_eq!(once(&sg.app, &TAKEOVER).await, 0, "their leases are not over");
-        sg.app.db.move_clock(Duration::from_secs(31));
-        assert_eq!(once(&sg.app, &TAKEOVER).await, 3);
+        assert_eq!(run_once(&sg.app, &TAKEOVER).await, 0, "their leases are not over");
+        sg.app.db.advance_clock(Duration::from_secs(31));
+        assert_eq!(run_once(&sg.app, &TAKEOVER).await, 3);
         for (operation, gateway, name) in
             [(fresh, "old", "fresh"), (newer, "new", "newer"), (found, "old", "found")]
         {
-            let ended = ended(&sg.admin(), &operation).await;
+            let ended = wait_operation(&sg.admin(), &operation).await;
             assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
-            let made = get(&sg.admin(), gateway, name).await.unwrap();
+            let made = get_sandbox(&sg.admin(), gateway, name).await.unwrap();
             assert_eq!(made.description, "taken over");
             assert_eq!(made.gateway_annotations[annotation::OPERATION], operation);
         }
         let created = simulator.calls()["/openshell.v1.OpenShell/CreateSandbox"];
         assert_eq!(created, 2, "one by hand, one for what was never sent");
-        assert_eq!(called(&other, "/CreateSandbox"), 1, "by hand alone");
+        assert_eq!(call_count(&other, "/CreateSandbox"), 1, "by hand alone");
         sg.finish().await;
     });
 }
 
 #[test]
 fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
-    run_quiet(Engine::Postgres, async |sg: TestServer| {
-        let simulator = gateway(&sg, "old", Generation::V0_0).await;
+    run_without_jobs(Engine::Postgres, async |sg: TestServer| {
+        let simulator = start_gateway(&sg, "old", Generation::V0_0).await;
         let direct = format!("http://{}", simulator.addr());
         let mut direct = old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
 
         // The sandbox was noted and one of its hooks has run: neither is repeated. A run by hand in between does not
         // count as its run.
-        hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "echo once").await;
-        hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "pwd").await;
+        create_hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "echo once").await;
+        create_hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "pwd").await;
         let list = pb::ListBootHooksRequest {
             gateway: "old".into(),
             sandbox: "noted".into(),
@@ -94,7 +97,7 @@ fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
         let hooks =
             sg.admin().boot_hooks().list_boot_hooks(list).await.unwrap().into_inner().boot_hooks;
         let step = format!("noted {}+", hooks[0].id);
-        let noted = killed(&sg, begun(&sg, "old", "noted"), step.leak()).await;
+        let noted = start_and_kill(&sg, begun(&sg, "old", "noted"), step.leak()).await;
         let request = old::CreateSandboxRequest {
             name: "noted".into(),
             spec: Some(old::SandboxSpec::default()),
@@ -110,10 +113,10 @@ fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
             ..Default::default()
         };
         sg.admin().boot_hooks().run_boot_hook(run).await.unwrap();
-        sg.app.db.move_clock(Duration::from_secs(31));
-        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
-        let ended = ended(&sg.admin(), &noted).await;
-        let ran = result(&ended)["hooks"]["post_create"].clone();
+        sg.app.db.advance_clock(Duration::from_secs(31));
+        assert_eq!(run_once(&sg.app, &TAKEOVER).await, 1);
+        let ended = wait_operation(&sg.admin(), &noted).await;
+        let ran = operation_result(&ended)["hooks"]["post_create"].clone();
         assert_eq!(
             (&ran[0]["name"], &ran[1]["name"]),
             (&"echo".into(), &"pwd".into()),
@@ -122,7 +125,7 @@ fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
         assert_eq!(ran[0]["summary"], "its replica stopped", "{ended:?}");
         assert_eq!(runs(&sg, "noted").await, 2, "one by hand, and the one that had not run");
         assert_eq!(
-            get(&sg.admin(), "old", "noted").await.unwrap().description,
+            get_sandbox(&sg.admin(), "old", "noted").await.unwrap().description,
             "",
             "it is not described again"
         );
@@ -134,12 +137,12 @@ fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
 
 #[test]
 fn a_takeover_of_a_proxied_creation_retries_and_does_not_repeat_its_event() {
-    run_quiet(Engine::Postgres, async |sg: TestServer| {
+    run_without_jobs(Engine::Postgres, async |sg: TestServer| {
         for (name, generation) in GATEWAYS {
-            let simulator = gateway(&sg, name, generation).await;
-            hook(&sg, name, "theirs", pb::BootHookPhase::PostCreate, "echo warm").await;
+            let simulator = start_gateway(&sg, name, generation).await;
+            create_hook(&sg, name, "theirs", pb::BootHookPhase::PostCreate, "echo warm").await;
             // Created directly on the gateway, as by a replica that crashed afterwards.
-            let made = direct(generation, &simulator, "theirs").await;
+            let made = create_directly(generation, &simulator, "theirs").await;
             let left = serde_json::json!({
                 "workspace": "default",
                 "sandbox": "theirs",
@@ -148,15 +151,24 @@ fn a_takeover_of_a_proxied_creation_retries_and_does_not_repeat_its_event() {
                 "details": {},
             });
             let input = Some(left.to_string().into_bytes());
-            let noted = killed(&sg, Begin { input, ..sg.work(name, "theirs") }, "noted").await;
+            let noted = start_and_kill(
+                &sg,
+                OperationSpec { input, ..sg.operation_spec(name, "theirs") },
+                "noted",
+            )
+            .await;
             let away =
                 Script::TrailersOnly { code: Code::Unavailable, message: "restarting".to_owned() };
             simulator.script("GetSandbox", away, Times::Next(2));
-            sg.app.db.move_clock(Duration::from_secs(31));
-            assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
-            let ended = ended(&sg.admin(), &noted).await;
+            sg.app.db.advance_clock(Duration::from_secs(31));
+            assert_eq!(run_once(&sg.app, &TAKEOVER).await, 1);
+            let ended = wait_operation(&sg.admin(), &noted).await;
             assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
-            assert_eq!(result(&ended)["hooks"]["post_create"][0]["status"], "success", "{ended:?}");
+            assert_eq!(
+                operation_result(&ended)["hooks"]["post_create"][0]["status"],
+                "success",
+                "{ended:?}"
+            );
             let events = crate::support::dump::table(&sg.app.db, "events").await;
             assert!(!events.contains("sandbox.created"), "the replica that died has told of it");
         }
@@ -166,8 +178,8 @@ fn a_takeover_of_a_proxied_creation_retries_and_does_not_repeat_its_event() {
 
 #[test]
 fn a_takeover_finds_a_proxied_creation_by_its_annotation() {
-    run_quiet(Engine::Postgres, async |sg: TestServer| {
-        let simulator = gateway(&sg, "old", Generation::V0_0).await;
+    run_without_jobs(Engine::Postgres, async |sg: TestServer| {
+        let simulator = start_gateway(&sg, "old", Generation::V0_0).await;
         let left = serde_json::json!({
             "workspace": "default",
             "sandbox": "sent",
@@ -176,7 +188,12 @@ fn a_takeover_finds_a_proxied_creation_by_its_annotation() {
             "details": {},
         });
         let input = Some(left.to_string().into_bytes());
-        let sent = killed(&sg, Begin { input, ..sg.work("old", "sent") }, "creating").await;
+        let sent = start_and_kill(
+            &sg,
+            OperationSpec { input, ..sg.operation_spec("old", "sent") },
+            "creating",
+        )
+        .await;
         let at = format!("http://{}", simulator.addr());
         let mut client = old::open_shell_client::OpenShellClient::connect(at).await.unwrap();
         let request = old::CreateSandboxRequest {
@@ -186,9 +203,9 @@ fn a_takeover_finds_a_proxied_creation_by_its_annotation() {
             ..Default::default()
         };
         client.create_sandbox(request).await.unwrap();
-        sg.app.db.move_clock(Duration::from_secs(31));
-        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
-        let ended = ended(&sg.admin(), &sent).await;
+        sg.app.db.advance_clock(Duration::from_secs(31));
+        assert_eq!(run_once(&sg.app, &TAKEOVER).await, 1);
+        let ended = wait_operation(&sg.admin(), &sent).await;
         assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
         let created = simulator.calls()["/openshell.v1.OpenShell/CreateSandbox"];
         assert_eq!(created, 1, "it is not sent again");
@@ -199,7 +216,7 @@ fn a_takeover_finds_a_proxied_creation_by_its_annotation() {
 }
 
 /// Creates a sandbox directly on a gateway of generation 0.1, with the annotation of an operation.
-pub(super) async fn make_noted(simulator: &Simulator, name: &str, operation: &str) {
+pub(super) async fn create_noted(simulator: &Simulator, name: &str, operation: &str) {
     use shoreguard::pb::v0_1::openshell::v1 as new;
     let direct = format!("http://{}", simulator.addr());
     let mut client = new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
@@ -213,7 +230,11 @@ pub(super) async fn make_noted(simulator: &Simulator, name: &str, operation: &st
 }
 
 /// Creates a sandbox directly on the gateway. Returns its ID.
-pub(super) async fn direct(generation: Generation, simulator: &Simulator, name: &str) -> String {
+pub(super) async fn create_directly(
+    generation: Generation,
+    simulator: &Simulator,
+    name: &str,
+) -> String {
     let direct = format!("http://{}", simulator.addr());
     match generation {
         Generation::V0_0 => {

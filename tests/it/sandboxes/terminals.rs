@@ -6,7 +6,7 @@ use shoreguard_simulator::{Script, Times};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::commands::{all, exec, start};
+use super::commands::{exec_request, read_output, start_exec_request};
 use super::*;
 
 fn size(cols: u32, rows: u32) -> pb::TerminalSize {
@@ -20,10 +20,10 @@ fn seconds(seconds: i64) -> prost_types::Duration {
 /// Runs a command as an operation and waits until it has ended.
 async fn run(sg: &TestServer, request: pb::StartExecSandboxRequest) -> pb::Operation {
     let started = sg.admin().sandboxes().start_exec_sandbox(request).await.unwrap();
-    ended(&sg.admin(), &started.into_inner().operation.unwrap().id).await
+    wait_operation(&sg.admin(), &started.into_inner().operation.unwrap().id).await
 }
 
-served! {
+server_tests! {
     a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized,
     a_command_continues_when_its_input_ends_later,
     complete_input_is_sent_together_with_the_command,
@@ -34,17 +34,18 @@ served! {
 
 async fn a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let _simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let admin = sg.admin();
         let on_terminal = |command: &[&str]| pb::ExecSandboxRequest {
             tty: true,
             size: Some(size(120, 40)),
-            ..exec(name, command)
+            ..exec_request(name, command)
         };
-        let said = all(&admin, vec![on_terminal(&["stty", "size"])]).await.unwrap();
+        let said = read_output(&admin, vec![on_terminal(&["stty", "size"])]).await.unwrap();
         assert_eq!(said, [Output::Stdout("40 120\n".into()), Output::ExitCode(0)]);
-        let without = all(&admin, vec![exec(name, &["stty", "size"])]).await.unwrap();
+        let without =
+            read_output(&admin, vec![exec_request(name, &["stty", "size"])]).await.unwrap();
         assert_eq!(without.last(), Some(&Output::ExitCode(1)), "it has no terminal: {without:?}");
 
         let (typed, input) = mpsc::channel(4);
@@ -64,19 +65,25 @@ async fn a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized(sg: Tes
 
         let kept = run(
             &sg,
-            pb::StartExecSandboxRequest { tty: true, ..start(&sg, name, &["stty", "size"]) },
+            pb::StartExecSandboxRequest {
+                tty: true,
+                ..start_exec_request(&sg, name, &["stty", "size"])
+            },
         )
         .await;
-        assert_eq!(result(&kept)["exit_code"].as_f64(), Some(0.0), "{kept:?}");
+        assert_eq!(operation_result(&kept)["exit_code"].as_f64(), Some(0.0), "{kept:?}");
     }
 }
 
 async fn a_command_continues_when_its_input_ends_later(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let (typed, input) = mpsc::channel(4);
-        typed.send(exec(name, &["sh", "-c", "echo on; sleep 1; echo done; exit 4"])).await.unwrap();
+        typed
+            .send(exec_request(name, &["sh", "-c", "echo on; sleep 1; echo done; exit 4"]))
+            .await
+            .unwrap();
         let mut answers = sg
             .admin()
             .sandboxes()
@@ -91,7 +98,7 @@ async fn a_command_continues_when_its_input_ends_later(sg: TestServer) {
         for expected in [Some(Output::Stdout("done\n".into())), Some(Output::ExitCode(4)), None] {
             assert_eq!(next().await, expected, "{name}");
         }
-        assert_eq!(called(&simulator, "/ExecSandboxInteractive"), 1);
+        assert_eq!(call_count(&simulator, "/ExecSandboxInteractive"), 1);
     }
 }
 
@@ -101,21 +108,30 @@ async fn complete_input_is_sent_together_with_the_command(sg: TestServer) {
         ..Default::default()
     };
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let admin = sg.admin();
         let hi = [Output::Stdout("hi\n".into()), Output::ExitCode(6)];
-        let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; exit 6"])]).await.unwrap();
+        let said = read_output(&admin, vec![exec_request(name, &["sh", "-c", "echo hi; exit 6"])])
+            .await
+            .unwrap();
         assert_eq!(said, hi, "{name}");
         let said =
-            all(&admin, vec![exec(name, &["sh"]), typed(b"echo hi; exit 6\n")]).await.unwrap();
+            read_output(&admin, vec![exec_request(name, &["sh"]), typed(b"echo hi; exit 6\n")])
+                .await
+                .unwrap();
         assert_eq!(said, hi, "{name}");
         // Input in the first message is not lost.
-        let start = pb::ExecSandboxRequest { input: typed(b"one\n").input, ..exec(name, &["cat"]) };
-        let said = all(&admin, vec![start, typed(b""), typed(b"tw"), typed(b"o")]).await.unwrap();
+        let start =
+            pb::ExecSandboxRequest { input: typed(b"one\n").input, ..exec_request(name, &["cat"]) };
+        let said =
+            read_output(&admin, vec![start, typed(b""), typed(b"tw"), typed(b"o")]).await.unwrap();
         assert_eq!(said, [Output::Stdout("one\ntwo".into()), Output::ExitCode(0)], "{name}");
         assert_eq!(
-            (called(&simulator, "/ExecSandbox"), called(&simulator, "/ExecSandboxInteractive")),
+            (
+                call_count(&simulator, "/ExecSandbox"),
+                call_count(&simulator, "/ExecSandboxInteractive")
+            ),
             (3, 0)
         );
     }
@@ -123,58 +139,64 @@ async fn complete_input_is_sent_together_with_the_command(sg: TestServer) {
 
 async fn input_sent_together_with_a_command_is_limited_in_size(sg: TestServer) {
     const MOST: usize = 256 << 10;
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
-    create(&sg, to_create(&sg, "new", "box")).await;
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
+    create_sandbox(&sg, create_request(&sg, "new", "box")).await;
     for (bytes, whole) in [(MOST, 1), (MOST + 1, 0)] {
         let piece = |bytes: usize| pb::ExecSandboxRequest {
             input: Some(Input::Stdin(vec![b'x'; bytes].into())),
             ..Default::default()
         };
-        let before = called(&simulator, "/ExecSandbox");
-        let said = all(&sg.admin(), vec![exec("new", &["cat"]), piece(MOST), piece(bytes - MOST)])
-            .await
-            .unwrap();
+        let before = call_count(&simulator, "/ExecSandbox");
+        let said = read_output(
+            &sg.admin(),
+            vec![exec_request("new", &["cat"]), piece(MOST), piece(bytes - MOST)],
+        )
+        .await
+        .unwrap();
         let out = |output: &Output| match output {
             Output::Stdout(bytes) => bytes.len(),
             Output::Stderr(_) | Output::ExitCode(_) => 0,
         };
         assert_eq!(said.iter().map(out).sum::<usize>(), bytes);
         assert_eq!(said.last(), Some(&Output::ExitCode(0)), "it has seen the end");
-        assert_eq!(called(&simulator, "/ExecSandbox") - before, whole, "{bytes}");
+        assert_eq!(call_count(&simulator, "/ExecSandbox") - before, whole, "{bytes}");
     }
 }
 
 async fn a_command_runs_in_its_workdir_and_reads_its_stdin(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let _simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
-        let there = pb::ExecSandboxRequest { workdir: "/work".into(), ..exec(name, &["pwd"]) };
-        let said = all(&sg.admin(), vec![there]).await.unwrap();
+        let _simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        let there =
+            pb::ExecSandboxRequest { workdir: "/work".into(), ..exec_request(name, &["pwd"]) };
+        let said = read_output(&sg.admin(), vec![there]).await.unwrap();
         assert_eq!(said, [Output::Stdout("/work\n".into()), Output::ExitCode(0)]);
         let there = pb::StartExecSandboxRequest {
             workdir: "/work".into(),
             stdin: "given".into(),
-            ..start(&sg, name, &["sh", "-c", "pwd; cat"])
+            ..start_exec_request(&sg, name, &["sh", "-c", "pwd; cat"])
         };
         let kept = run(&sg, there).await;
-        assert_eq!(result(&kept)["stdout"], "/work\ngiven", "{kept:?}");
+        assert_eq!(operation_result(&kept)["stdout"], "/work\ngiven", "{kept:?}");
     }
 }
 
 async fn a_command_is_stopped_at_its_timeout(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "box")).await;
-        let request =
-            pb::ExecSandboxRequest { timeout: Some(seconds(1)), ..exec(name, &["sleep", "600"]) };
-        let said = all(&sg.admin(), vec![request]).await.unwrap();
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        let request = pb::ExecSandboxRequest {
+            timeout: Some(seconds(1)),
+            ..exec_request(name, &["sleep", "600"])
+        };
+        let said = read_output(&sg.admin(), vec![request]).await.unwrap();
         assert_eq!(said, [Output::ExitCode(124)], "the gateway ended it");
         let late = pb::StartExecSandboxRequest {
             timeout: Some(seconds(1)),
-            ..start(&sg, name, &["sleep", "600"])
+            ..start_exec_request(&sg, name, &["sleep", "600"])
         };
         let ended = run(&sg, late.clone()).await;
-        assert_eq!(result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
+        assert_eq!(operation_result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
 
         // If the gateway does not end a command in time, the operation does not wait for it.
         let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
@@ -182,8 +204,8 @@ async fn a_command_is_stopped_at_its_timeout(sg: TestServer) {
         let request_id = request_id(&sg);
         let ended = run(&sg, pb::StartExecSandboxRequest { request_id, ..late }).await;
         assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
-        until("the command is given up", || async { simulator.commands() == 0 }).await;
-        let entry = entries(&sg, "sandbox.exec").await.remove(0);
+        wait_until("the command is given up", || async { simulator.running_commands() == 0 }).await;
+        let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
         assert_eq!(entry.outcome(), pb::AuditOutcome::Failed, "{entry:?}");
     }
 }

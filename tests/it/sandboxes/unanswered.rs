@@ -6,7 +6,7 @@ use shoreguard_simulator::{Script, Times};
 use tonic::{Code, Status};
 
 use super::*;
-use crate::proxy::raw::{Raw, framed};
+use crate::proxy::raw::{RawClient, encode_framed};
 
 const EXEC: &str = "/shoreguard.v1.SandboxService/ExecSandbox";
 
@@ -65,7 +65,7 @@ async fn act(sg: &TestServer, gateway: &str, method: &str) -> i32 {
             sg.admin().gateways().update_gateway_setting(request).await.map(drop)
         }
         "ExecSandbox" => {
-            let operation = ended(&sg.admin(), &exec(sg, &gateway).await.unwrap()).await;
+            let operation = wait_operation(&sg.admin(), &exec(sg, &gateway).await.unwrap()).await;
             let refused = operation.error_code() == pb::OperationErrorCode::Refused;
             let silent = operation.error_code() == pb::OperationErrorCode::GatewayUnreachable;
             assert!(refused || silent, "{operation:?}");
@@ -81,22 +81,22 @@ fn refuses() -> Script {
     Script::Fail { code: Code::FailedPrecondition, message, details: Bytes::new() }
 }
 
-served! {
+server_tests! {
     a_call_without_a_gateway_response_is_recorded_as_unknown,
     a_command_abandoned_before_its_response_is_recorded_as_unknown,
 }
 
 async fn a_call_without_a_gateway_response_is_recorded_as_unknown(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "one")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "one")).await;
         for (method, action) in ACTS {
             for (script, expected) in
                 [(refuses(), (Failed, 9)), (Script::Disconnect, (Unknown, 14))]
             {
                 simulator.script(method, script, Times::Next(1));
                 assert_eq!(act(&sg, name, method).await, expected.1, "{name} {method}");
-                let entry = entries(&sg, action).await.remove(0);
+                let entry = audit_entries(&sg, action).await.remove(0);
                 assert_eq!((entry.outcome(), entry.code), expected, "{name} {method}: {entry:?}");
             }
         }
@@ -107,20 +107,23 @@ async fn a_call_without_a_gateway_response_is_recorded_as_unknown(sg: TestServer
 
 async fn a_command_abandoned_before_its_response_is_recorded_as_unknown(sg: TestServer) {
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        create(&sg, to_create(&sg, name, "one")).await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_sandbox(&sg, create_request(&sg, name, "one")).await;
         simulator.script("ExecSandbox", Script::Hang, Times::All);
         let operation = exec(&sg, name).await.unwrap();
-        until("the gateway was asked", || async { called(&simulator, "/ExecSandbox") == 1 }).await;
+        wait_until("the gateway was asked", || async {
+            call_count(&simulator, "/ExecSandbox") == 1
+        })
+        .await;
         let request =
             pb::CancelOperationRequest { operation: operation.clone(), ..Default::default() };
         sg.admin().operations().cancel_operation(request).await.unwrap();
-        ended(&sg.admin(), &operation).await;
-        let entry = entries(&sg, "sandbox.exec").await.remove(0);
+        wait_operation(&sg.admin(), &operation).await;
+        let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
         assert_eq!((entry.outcome(), entry.code), (Unknown, 1), "{name}: {entry:?}");
 
-        let mut raw = Raw::connect(&sg).await;
-        let command = framed(&pb::ExecSandboxRequest {
+        let mut raw = RawClient::connect(&sg).await;
+        let command = encode_framed(&pb::ExecSandboxRequest {
             gateway: name.to_owned(),
             sandbox: "one".to_owned(),
             command: vec!["true".to_owned()],
@@ -128,8 +131,8 @@ async fn a_command_abandoned_before_its_response_is_recorded_as_unknown(sg: Test
         });
         let head = raw.post(EXEC).header("grpc-timeout", "2S");
         assert_eq!(raw.call(head, &[command]).await.code(), "4");
-        assert_eq!(called(&simulator, "/ExecSandbox"), 2);
-        let entry = entries(&sg, "sandbox.exec").await.remove(0);
+        assert_eq!(call_count(&simulator, "/ExecSandbox"), 2);
+        let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
         assert_eq!((entry.outcome(), entry.code), (Unknown, 4), "{name}: {entry:?}");
         simulator.stop().await;
     }

@@ -4,40 +4,44 @@ use shoreguard::pb::v0_1::openshell::v1 as new;
 use tonic::Code;
 
 use super::*;
-use crate::boot_hook_runs::script;
+use crate::boot_hook_runs::write_script;
 use crate::boot_hooks::with_folder;
 
 /// Checks that the second hook has stopped the creation and that the result contains the outcome of each hook.
 fn stopped(operation: &pb::Operation) {
     assert_eq!(operation.error_code(), pb::OperationErrorCode::Refused, "{operation:?}");
     assert!(operation.error_message.contains("`gate`"), "{operation:?}");
-    let ran = result(operation)["hooks"]["pre_create"].clone();
+    let ran = operation_result(operation)["hooks"]["pre_create"].clone();
     assert_eq!((&ran[0]["name"], &ran[0]["status"]), (&"first".into(), &"success".into()));
     assert_eq!((&ran[1]["name"], &ran[1]["status"]), (&"gate".into(), &"failure".into()));
     assert!(ran[1]["output"].as_str().unwrap().contains("not today"), "{ran}");
 }
 
-served! { tuned with_folder; a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_may_fail }
+server_tests! { tuned with_folder; a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_may_fail }
 
 async fn a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_may_fail(
     sg: TestServer,
 ) {
-    script(&sg, "first", "echo it opens");
-    script(&sg, "gate", "echo not today; exit 1");
+    write_script(&sg, "first", "echo it opens");
+    write_script(&sg, "gate", "echo not today; exit 1");
     for (name, generation) in GATEWAYS {
-        let simulator = gateway(&sg, name, generation).await;
-        hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "first").await;
-        let gate = hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "gate").await;
+        let simulator = start_gateway(&sg, name, generation).await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "first").await;
+        let gate = create_hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "gate").await;
         let admin = sg.admin();
-        let operation = begin(&admin, to_create(&sg, name, "box")).await;
-        stopped(&ended(&admin, &operation).await);
-        let refused = proxied::make(&admin, generation, name, "box").await;
+        let operation = begin_creation(&admin, create_request(&sg, name, "box")).await;
+        stopped(&wait_operation(&admin, &operation).await);
+        let refused = proxied::create_proxied(&admin, generation, name, "box").await;
         assert_refused!(refused, FailedPrecondition, "OPERATION_FAILED");
-        stopped(&ended(&admin, &proxied::operations(&sg, name).await[0].id).await);
+        stopped(&wait_operation(&admin, &proxied::operations(&sg, name).await[0].id).await);
         assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
 
-        let skip = pb::CreateSandboxRequest { skip_hooks: true, ..to_create(&sg, name, "box") };
-        assert_eq!(result(&create(&sg, skip).await)["hooks"]["pre_create"], "skipped");
+        let skip =
+            pb::CreateSandboxRequest { skip_hooks: true, ..create_request(&sg, name, "box") };
+        assert_eq!(
+            operation_result(&create_sandbox(&sg, skip).await)["hooks"]["pre_create"],
+            "skipped"
+        );
         let request = pb::UpdateBootHookRequest {
             gateway: name.into(),
             sandbox: "box".into(),
@@ -48,31 +52,43 @@ async fn a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_ma
             ..Default::default()
         };
         admin.boot_hooks().update_boot_hook(request).await.unwrap();
-        let again = begin(&admin, to_create(&sg, name, "box")).await;
-        let again = ended(&admin, &again).await;
+        let again = begin_creation(&admin, create_request(&sg, name, "box")).await;
+        let again = wait_operation(&admin, &again).await;
         assert!(again.error_message.contains("already exists"), "it went on: {again:?}");
-        assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
-        let refused = proxied::make(&admin, generation, name, "box").await.unwrap_err();
+        assert_eq!(
+            operation_result(&again)["hooks"]["pre_create"][1]["status"],
+            "failure",
+            "{again:?}"
+        );
+        let refused = proxied::create_proxied(&admin, generation, name, "box").await.unwrap_err();
         assert_eq!(refused.code(), Code::AlreadyExists, "it went on: {refused:?}");
-        let again = ended(&admin, &proxied::operations(&sg, name).await[0].id).await;
-        assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
+        let again = wait_operation(&admin, &proxied::operations(&sg, name).await[0].id).await;
+        assert_eq!(
+            operation_result(&again)["hooks"]["pre_create"][1]["status"],
+            "failure",
+            "{again:?}"
+        );
     }
 }
 
-served! { tuned with_folder; a_pre_create_hook_gets_the_image_of_a_gateway_template }
+server_tests! { tuned with_folder; a_pre_create_hook_gets_the_image_of_a_gateway_template }
 
 async fn a_pre_create_hook_gets_the_image_of_a_gateway_template(sg: TestServer) {
-    let simulator = gateway(&sg, "new", Generation::V0_1).await;
-    creation::keep_template(&simulator, "base", "evil:1").await;
-    script(&sg, "gate", "echo \"it is $SG_SANDBOX_IMAGE\"; test \"$SG_SANDBOX_IMAGE\" != evil:1");
-    hook(&sg, "new", "box", pb::BootHookPhase::PreCreate, "gate").await;
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
+    creation::create_template(&simulator, "base", "evil:1").await;
+    write_script(
+        &sg,
+        "gate",
+        "echo \"it is $SG_SANDBOX_IMAGE\"; test \"$SG_SANDBOX_IMAGE\" != evil:1",
+    );
+    create_hook(&sg, "new", "box", pb::BootHookPhase::PreCreate, "gate").await;
     let request = pb::CreateSandboxRequest {
         gateway_template: "base".into(),
-        ..to_create(&sg, "new", "box")
+        ..create_request(&sg, "new", "box")
     };
-    let stopped = ended(&sg.admin(), &begin(&sg.admin(), request).await).await;
+    let stopped = wait_operation(&sg.admin(), &begin_creation(&sg.admin(), request).await).await;
     assert_eq!(
-        result(&stopped)["hooks"]["pre_create"][0]["output"],
+        operation_result(&stopped)["hooks"]["pre_create"][0]["output"],
         "it is evil:1\n",
         "{stopped:?}"
     );
@@ -92,19 +108,19 @@ async fn a_pre_create_hook_gets_the_image_of_a_gateway_template(sg: TestServer) 
     assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
 }
 
-served! { post_create_hooks_run_when_the_sandbox_is_ready }
+server_tests! { post_create_hooks_run_when_the_sandbox_is_ready }
 
 async fn post_create_hooks_run_when_the_sandbox_is_ready(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let ready_after = Duration::from_millis(300);
-        let options = SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) };
+        let options = SimulatorOptions { ready_after, ..SimulatorOptions::new(generation) };
         let simulator = Simulator::start(options).await.unwrap();
-        sg.gateway(name, simulator.addr()).await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo warm").await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "false").await;
-        hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
-        let made = create(&sg, to_create(&sg, name, "box")).await;
-        let result = result(&made);
+        sg.register_gateway(name, simulator.addr()).await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo warm").await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "false").await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+        let made = create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        let result = operation_result(&made);
         let ran = result["hooks"]["post_create"].as_array().unwrap();
         let told: Vec<_> =
             ran.iter().map(|hook| (hook["name"].as_str(), hook["status"].as_str())).collect();
@@ -122,7 +138,7 @@ async fn post_create_hooks_run_when_the_sandbox_is_ready(sg: TestServer) {
     }
 }
 
-served! {
+server_tests! {
     tuned |config| config.sandboxes.ready_timeout_seconds = 1;
     post_create_hooks_that_could_not_run_are_reported,
 }
@@ -130,13 +146,13 @@ served! {
 async fn post_create_hooks_that_could_not_run_are_reported(sg: TestServer) {
     let options = SimulatorOptions {
         ready_after: Duration::from_mins(10),
-        ..SimulatorOptions::plain(Generation::V0_1)
+        ..SimulatorOptions::new(Generation::V0_1)
     };
     let simulator = Simulator::start(options).await.unwrap();
-    sg.gateway("edge", simulator.addr()).await;
-    hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
-    let made = create(&sg, to_create(&sg, "edge", "box")).await;
-    let result = result(&made);
+    sg.register_gateway("edge", simulator.addr()).await;
+    create_hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
+    let made = create_sandbox(&sg, create_request(&sg, "edge", "box")).await;
+    let result = operation_result(&made);
     assert_eq!(result["ready"], false);
     assert!(result["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{result}");
 }

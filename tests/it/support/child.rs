@@ -11,26 +11,26 @@ use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 
 use super::server::{Bearer, Caller};
-use crate::commands::{Running, shoreguard};
+use crate::commands::{ChildProcess, shoreguard_command};
 
 /// Timeout of a start.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server and its addresses.
-pub(crate) struct Child {
-    pub(crate) process: Running,
+pub(crate) struct ChildServer {
+    pub(crate) process: ChildProcess,
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
 }
 
 /// Configuration of a server.
-pub(crate) struct Setup {
+pub(crate) struct ChildSetup {
     folder: tempfile::TempDir,
     address: SocketAddr,
     metrics: SocketAddr,
 }
 
-impl Setup {
+impl ChildSetup {
     /// Writes a configuration file that ends with `more`. The addresses are chosen before the start, since the log may
     /// not report them.
     pub(crate) fn new(more: &str) -> Self {
@@ -50,7 +50,7 @@ impl Setup {
 
     /// Returns a command of the server with this configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = shoreguard(arguments);
+        let mut command = shoreguard_command(arguments);
         self.configure(&mut command);
         command
     }
@@ -59,7 +59,10 @@ impl Setup {
     pub(crate) fn command_with_descriptors(&self, descriptors: u32, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
-        command.arg(shoreguard(&[]).get_program()).args(arguments).env_remove("SHOREGUARD_KEY");
+        command
+            .arg(shoreguard_command(&[]).get_program())
+            .args(arguments)
+            .env_remove("SHOREGUARD_KEY");
         self.configure(&mut command);
         command
     }
@@ -70,15 +73,15 @@ impl Setup {
     }
 
     /// Returns the data folder.
-    pub(crate) fn data(&self) -> std::path::PathBuf {
+    pub(crate) fn data_dir(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
     /// Starts a server and waits until it is ready. Its configuration is removed when this is dropped.
-    pub(crate) async fn serve(&self, mut command: Command) -> Child {
-        let process = Running(command.stdin(Stdio::null()).spawn().unwrap());
-        let mut child = Child { process, address: self.address, metrics: self.metrics };
-        child.until_ready().await;
+    pub(crate) async fn serve(&self, mut command: Command) -> ChildServer {
+        let process = ChildProcess(command.stdin(Stdio::null()).spawn().unwrap());
+        let mut child = ChildServer { process, address: self.address, metrics: self.metrics };
+        child.wait_ready().await;
         child
     }
 
@@ -88,12 +91,12 @@ impl Setup {
     }
 
     /// Returns the address of the metrics.
-    pub(crate) fn metrics(&self) -> SocketAddr {
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
         self.metrics
     }
 
     /// Returns the path for a log file.
-    pub(crate) fn log(&self) -> std::path::PathBuf {
+    pub(crate) fn log_path(&self) -> std::path::PathBuf {
         self.folder.path().join("log")
     }
 }
@@ -104,8 +107,8 @@ pub(crate) fn free_address() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-impl Child {
-    async fn until_ready(&mut self) {
+impl ChildServer {
+    async fn wait_ready(&mut self) {
         let begun = Instant::now();
         while !matches!(get(self.metrics, "/readyz").await, Ok(answer) if answer.starts_with("HTTP/1.1 200"))
         {
@@ -134,7 +137,7 @@ impl Child {
     /// Sends SIGTERM and waits until the server has exited.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.process.signal("TERM");
-        tokio::task::spawn_blocking(move || self.process.ended()).await.unwrap()
+        tokio::task::spawn_blocking(move || self.process.wait_exit()).await.unwrap()
     }
 }
 

@@ -38,13 +38,19 @@ thread_local! {
 pub(crate) struct Record(String);
 
 /// Returns an SRV record of a gateway that a domain offers. An empty host means that the domain offers no gateway.
-pub(crate) fn offer(domain: &str, priority: u16, weight: u16, host: &str, port: u16) -> Record {
+pub(crate) fn srv_record(
+    domain: &str,
+    priority: u16,
+    weight: u16,
+    host: &str,
+    port: u16,
+) -> Record {
     let name = format!("_openshell._tcp.{domain}");
     Record(format!("SRV('{name}', {priority}, {weight}, {port}, '{host}', ttl=0)"))
 }
 
 /// Returns an address record of a host.
-pub(crate) fn address(host: &str, ip: &str) -> Record {
+pub(crate) fn address_record(host: &str, ip: &str) -> Record {
     let kind = if ip.contains(':') { "AAAA" } else { "A" };
     Record(format!("{kind}('{host}', '{ip}', ttl=0)"))
 }
@@ -97,10 +103,10 @@ impl DnsServer {
         }
         // Drains the log, since the process would block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-        self.ask();
+        self.wait_until_it_answers();
     }
 
-    fn ask(&self) {
+    fn wait_until_it_answers(&self) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_read_timeout(Some(ANSWER_TIME)).unwrap();
         socket.send_to(QUESTION, self.address).unwrap();
@@ -152,7 +158,7 @@ fn python() -> PathBuf {
 
 /// Starts a DNS server and configures the server under test to use it. The latter may connect only to 127.0.0.2 on this
 /// host.
-pub(crate) fn asked(config: &mut Config, records: &[Record]) {
+pub(crate) fn use_dns_server(config: &mut Config, records: &[Record]) {
     let dns = DnsServer::start(records);
     config.gateways.dns_servers = vec![dns.address];
     config.gateways.allowed_networks = vec!["127.0.0.2/32".parse().unwrap()];
@@ -160,6 +166,6 @@ pub(crate) fn asked(config: &mut Config, records: &[Record]) {
 }
 
 /// Returns the server that was started for this test.
-pub(crate) fn taken() -> DnsServer {
+pub(crate) fn take_dns_server() -> DnsServer {
     STARTED_HERE.take().unwrap()
 }

@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 
 /// A complete response.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl HttpResponse {
     /// Parses the body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -37,7 +37,7 @@ impl Answer {
 }
 
 /// Sends one request on a connection of its own.
-pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> HttpResponse {
     let socket = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
     let asking = async {
@@ -45,13 +45,13 @@ pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> 
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         drop(sender);
-        Answer { status: head.status, headers: head.headers, body }
+        HttpResponse { status: head.status, headers: head.headers, body }
     };
     tokio::join!(asking, connection).0
 }
 
 /// Sends a GET.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> HttpResponse {
     let request = Request::get(path).header("host", address.to_string());
     send(address, request.body(Full::default()).unwrap()).await
 }
@@ -62,18 +62,18 @@ pub(crate) async fn post(
     path: &str,
     form: &[(&str, &str)],
     headers: &[(&str, &str)],
-) -> Answer {
+) -> HttpResponse {
     let mut request = Request::post(path)
         .header("host", address.to_string())
         .header("content-type", "application/x-www-form-urlencoded");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(address, request.body(Full::from(encoded(form))).unwrap()).await
+    send(address, request.body(Full::from(encode_form(form))).unwrap()).await
 }
 
 /// Encodes a form.
-pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
+pub(crate) fn encode_form(form: &[(&str, &str)]) -> String {
     let escape = |text: &str| {
         text.bytes().fold(String::new(), |all, byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
@@ -88,7 +88,7 @@ pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
 }
 
 /// Sends bytes and reads until the other end closes the connection.
-pub(crate) async fn until_closed(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) async fn send_until_closed(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     let mut read = Vec::new();

@@ -25,31 +25,31 @@ fn running() -> MutexGuard<'static, BTreeMap<u64, (String, Instant)>> {
 }
 
 /// The limit of a test. It is removed when this is dropped.
-pub(crate) struct Limit(u64);
+pub(crate) struct TimeLimit(u64);
 
-impl Drop for Limit {
+impl Drop for TimeLimit {
     fn drop(&mut self) {
         running().remove(&self.0);
     }
 }
 
 /// Returns the name of the test that runs on this thread.
-fn name() -> String {
+fn test_name() -> String {
     std::thread::current().name().unwrap_or("?").to_owned()
 }
 
 /// Limits a test that has no runtime of its own. A test with a runtime uses [`block_on`].
-pub(crate) fn limit() -> Limit {
+pub(crate) fn start_time_limit() -> TimeLimit {
     static WATCHDOG: Once = Once::new();
-    WATCHDOG.call_once(|| drop(std::thread::spawn(watch)));
+    WATCHDOG.call_once(|| drop(std::thread::spawn(watch_for_stuck_tests)));
     let mut running = running();
     let number = running.last_key_value().map_or(0, |(last, _)| last + 1);
-    running.insert(number, (name(), Instant::now() + TEST_TIME_MAX + BLOCKED_TIME_MAX));
-    Limit(number)
+    running.insert(number, (test_name(), Instant::now() + TEST_TIME_MAX + BLOCKED_TIME_MAX));
+    TimeLimit(number)
 }
 
 /// Exits the process if a test is stuck.
-fn watch() {
+fn watch_for_stuck_tests() {
     loop {
         std::thread::sleep(Duration::from_secs(1));
         let now = Instant::now();
@@ -69,14 +69,14 @@ pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
 }
 
 fn block_on_within<T>(time: Duration, test: impl Future<Output = T>) -> T {
-    let _limit = limit();
+    let _limit = start_time_limit();
     // A dropped SQLite query panics on a current-thread runtime.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let done = runtime.block_on(async { tokio::time::timeout(time, test).await });
     done.unwrap_or_else(|_| {
         runtime.shutdown_timeout(SHUTDOWN_TIME);
-        panic!("test `{}` takes longer than {time:?}", name())
+        panic!("test `{}` takes longer than {time:?}", test_name())
     })
 }
 

@@ -31,18 +31,18 @@ pub(crate) async fn pause() {
 /// A fresh, migrated database.
 pub(crate) struct TestDb {
     db: Db,
-    place: Place,
+    place: DbLocation,
 }
 
-/// Location of a test's database. It is removed when this is dropped (SQLite) or by [`Place::remove`].
-pub(crate) enum Place {
+/// Location of a test's database. It is removed when this is dropped (SQLite) or by [`DbLocation::remove`].
+pub(crate) enum DbLocation {
     Sqlite(TempDir),
     Postgres(postgres::Database),
 }
 
 impl TestDb {
     /// Closes the database and returns its location.
-    pub(crate) fn close(self) -> Place {
+    pub(crate) fn close(self) -> DbLocation {
         self.place
     }
 }
@@ -55,12 +55,12 @@ impl Deref for TestDb {
     }
 }
 
-impl Place {
+impl DbLocation {
     /// Creates a copy of the migrated template. Returns `None` if this host has no PostgreSQL server programs.
     pub(crate) async fn new(engine: Engine) -> Option<Self> {
         match engine {
-            Engine::Sqlite => Some(Self::Sqlite(sqlite::migrated().await)),
-            Engine::Postgres => postgres::Database::migrated().await.map(Self::Postgres),
+            Engine::Sqlite => Some(Self::Sqlite(sqlite::copy_template().await)),
+            Engine::Postgres => postgres::Database::create_migrated().await.map(Self::Postgres),
         }
     }
 
@@ -88,7 +88,7 @@ impl Place {
     pub(crate) async fn remove(self) {
         match self {
             Self::Sqlite(_) => {}
-            Self::Postgres(database) => database.drop_it().await,
+            Self::Postgres(database) => database.drop_database().await,
         }
     }
 }
@@ -96,14 +96,14 @@ impl Place {
 /// Runs one test on a database of its own.
 pub(crate) fn run<F: Future<Output = ()>>(engine: Engine, test: impl FnOnce(TestDb) -> F) {
     limit::block_on(async {
-        let Some(place) = Place::new(engine).await else { return };
+        let Some(place) = DbLocation::new(engine).await else { return };
         let db = Db::open(&place.options()).await.unwrap();
-        let remains = match &place {
-            Place::Sqlite(_) => None,
-            Place::Postgres(database) => Some(Place::Postgres(database.clone())),
+        let cleanup = match &place {
+            DbLocation::Sqlite(_) => None,
+            DbLocation::Postgres(database) => Some(DbLocation::Postgres(database.clone())),
         };
         test(TestDb { db, place }).await;
-        if let Some(place) = remains {
+        if let Some(place) = cleanup {
             place.remove().await;
         }
     });

@@ -11,8 +11,8 @@ pub(crate) const PASSWORD: &str = "a password of theirs";
 
 impl TestServer {
     /// Invites a user, who accepts with [`PASSWORD`]. Returns the session token.
-    pub(crate) async fn user(&self, email: &str, role: impl Into<pb::Role>) -> String {
-        let invite_token = self.admin().invited(email, role.into()).await;
+    pub(crate) async fn create_user(&self, email: &str, role: impl Into<pb::Role>) -> String {
+        let invite_token = self.admin().invite(email, role.into()).await;
         let request = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
         self.anonymous().auth().accept_invite(request).await.unwrap().into_inner().session_token
     }
@@ -21,11 +21,16 @@ impl TestServer {
     pub(crate) async fn login(&self, email: &str) -> Caller {
         let login = pb::LoginRequest { email: email.to_owned(), password: PASSWORD.to_owned() };
         let session = self.anonymous().auth().login(login).await.unwrap().into_inner();
-        self.with(&session.session_token)
+        self.with_token(&session.session_token)
     }
 
     /// Creates a group with members.
-    pub(crate) async fn group(&self, name: &str, role: impl Into<pb::Role>, members: &[&str]) {
+    pub(crate) async fn create_group(
+        &self,
+        name: &str,
+        role: impl Into<pb::Role>,
+        members: &[&str],
+    ) {
         let admin = self.admin();
         let request = pb::CreateGroupRequest {
             name: name.to_owned(),
@@ -63,7 +68,7 @@ impl TestServer {
 
 impl Caller {
     /// Invites a user. Returns the invitation token.
-    pub(crate) async fn invited(&self, email: &str, role: pb::Role) -> String {
+    pub(crate) async fn invite(&self, email: &str, role: pb::Role) -> String {
         let request = pb::InviteUserRequest {
             email: email.to_owned(),
             role: role.into(),

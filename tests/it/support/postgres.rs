@@ -40,12 +40,12 @@ pub(crate) struct Database {
 
 impl Database {
     /// Creates a copy of the migrated template. Returns `None` if this host has no server programs.
-    pub(crate) async fn migrated() -> Option<Self> {
+    pub(crate) async fn create_migrated() -> Option<Self> {
         Self::create(TEMPLATE).await
     }
 
     /// Creates an empty database. Returns `None` if this host has no server programs.
-    pub(crate) async fn empty() -> Option<Self> {
+    pub(crate) async fn create_empty() -> Option<Self> {
         Self::create("template0").await
     }
 
@@ -53,7 +53,7 @@ impl Database {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let server = SERVER.get_or_init(Server::start).await.as_ref()?;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        server.admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        server.execute_admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         Some(Self { server, name })
     }
 
@@ -73,24 +73,24 @@ impl Database {
     }
 
     /// Runs statements directly, without Shoreguard's code.
-    pub(crate) async fn batch(&self, sql: &str) {
-        self.server.batch(&self.name, sql).await;
+    pub(crate) async fn execute_batch(&self, sql: &str) {
+        self.server.execute(&self.name, sql).await;
     }
 
     /// Runs a query directly, without Shoreguard's code. Returns each column as text.
-    pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
-        self.server.rows(&self.name, sql).await
+    pub(crate) async fn query(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        self.server.query(&self.name, sql).await
     }
 
     /// Drops it, since hundreds of copies would fill the disk.
-    pub(crate) async fn drop_it(self) {
-        self.server.admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    pub(crate) async fn drop_database(self) {
+        self.server.execute_admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 }
 
 impl Server {
     async fn start() -> Option<Self> {
-        let Some(programs) = programs() else {
+        let Some(programs) = find_programs() else {
             let loud = "\n*** no PostgreSQL server programs: THE POSTGRESQL HALF OF THE TESTS IS SKIPPED ***\n\n";
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{loud}");
             // `eprintln` would be captured and shown only for failed tests.
@@ -98,13 +98,13 @@ impl Server {
             return None;
         };
         let server = tokio::task::block_in_place(|| Self::spawn(&programs));
-        server.wait().await;
-        server.admin(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
+        server.wait_ready().await;
+        server.execute_admin(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
         drop(Db::open(&DbOptions::new(server.url(TEMPLATE))).await.unwrap());
         // A template with an open connection cannot be copied, and closing a client does not wait until the server has
         // closed the connection.
         server
-            .admin(&format!(
+            .execute_admin(&format!(
                 "ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false; \
                  SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{TEMPLATE}'"
             ))
@@ -114,7 +114,7 @@ impl Server {
 
     fn spawn(programs: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("sg-pg-").tempdir_in("/tmp").unwrap().keep();
-        let run_as = unprivileged(&folder);
+        let run_as = unprivileged_owner(&folder);
         let command = |program: &Path| {
             let mut command = Command::new(program);
             command.current_dir(&folder).env_clear().env("PATH", "/usr/bin:/bin");
@@ -152,7 +152,7 @@ rm -rf "$2""#;
         Self { folder, _shell: shell }
     }
 
-    async fn wait(&self) {
+    async fn wait_ready(&self) {
         let begun = Instant::now();
         while let Err(error) = self.config("postgres").connect(NoTls).await {
             if begun.elapsed() > Duration::from_secs(START_SECONDS_MAX) {
@@ -172,20 +172,21 @@ rm -rf "$2""#;
         self.url(database).parse().unwrap()
     }
 
-    async fn admin(&self, sql: &str) {
+    async fn execute_admin(&self, sql: &str) {
         // Each statement separately, since a database cannot be created in the transaction of several statements.
         for statement in sql.split("; ") {
-            self.batch("postgres", statement).await;
+            self.execute("postgres", statement).await;
         }
     }
 
-    async fn batch(&self, database: &str, sql: &str) {
-        self.with(database, async |client| client.batch_execute(sql).await.unwrap()).await;
+    async fn execute(&self, database: &str, sql: &str) {
+        self.with_client(database, async |client| client.batch_execute(sql).await.unwrap()).await;
     }
 
-    async fn rows(&self, database: &str, sql: &str) -> Vec<Vec<Option<String>>> {
-        let messages =
-            self.with(database, async |client| client.simple_query(sql).await.unwrap()).await;
+    async fn query(&self, database: &str, sql: &str) -> Vec<Vec<Option<String>>> {
+        let messages = self
+            .with_client(database, async |client| client.simple_query(sql).await.unwrap())
+            .await;
         let mut rows = Vec::new();
         for message in messages {
             if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
@@ -195,7 +196,7 @@ rm -rf "$2""#;
         rows
     }
 
-    async fn with<T>(&self, database: &str, work: impl AsyncFnOnce(&Client) -> T) -> T {
+    async fn with_client<T>(&self, database: &str, work: impl AsyncFnOnce(&Client) -> T) -> T {
         let (client, connection) = self.config(database).connect(NoTls).await.unwrap();
         tokio::select! {
             value = work(&client) => value,
@@ -205,7 +206,7 @@ rm -rf "$2""#;
 }
 
 /// Returns the folder with `initdb` and `postgres`.
-fn programs() -> Option<PathBuf> {
+fn find_programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
@@ -218,7 +219,7 @@ fn programs() -> Option<PathBuf> {
 
 /// Returns the user and group for the server, and makes them the owners of the folder. Returns `None` if the tests do
 /// not run as root: PostgreSQL refuses to run as root.
-fn unprivileged(folder: &Path) -> Option<(u32, u32)> {
+fn unprivileged_owner(folder: &Path) -> Option<(u32, u32)> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 use prost::bytes;
-use shoreguard::access::policy::Streaming;
+use shoreguard::access::policy::StreamingMode;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
@@ -12,9 +12,9 @@ use super::server::Caller;
 
 /// A codec that passes bytes through.
 #[derive(Default)]
-struct Raw;
+struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Vec<u8>;
     type Decode = Vec<u8>;
     type Encoder = Self;
@@ -29,7 +29,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Vec<u8>;
     type Error = Status;
 
@@ -39,7 +39,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Vec<u8>;
     type Error = Status;
 
@@ -50,10 +50,10 @@ impl Decoder for Raw {
 
 impl Caller {
     /// Calls `path` with one message. Returns the first response, or `None` for a stream that ended without one.
-    pub(crate) async fn raw(
+    pub(crate) async fn call_raw(
         &self,
         path: &'static str,
-        streaming: Streaming,
+        streaming: StreamingMode,
         message: Vec<u8>,
         metadata: &[(&'static str, &str)],
     ) -> Result<Option<Vec<u8>>, Status> {
@@ -70,34 +70,37 @@ impl Caller {
             }
         };
         match streaming {
-            Streaming::Unary => {
+            StreamingMode::Unary => {
                 let mut request = Request::new(message);
                 set(request.metadata_mut());
-                Ok(Some(client.unary(request, path, Raw).await?.into_inner()))
+                Ok(Some(client.unary(request, path, RawCodec).await?.into_inner()))
             }
-            Streaming::Client => {
+            StreamingMode::Client => {
                 let mut request = Request::new(one);
                 set(request.metadata_mut());
-                Ok(Some(client.client_streaming(request, path, Raw).await?.into_inner()))
+                Ok(Some(client.client_streaming(request, path, RawCodec).await?.into_inner()))
             }
-            Streaming::Server => {
+            StreamingMode::Server => {
                 let mut request = Request::new(message);
                 set(request.metadata_mut());
-                let mut answers = client.server_streaming(request, path, Raw).await?.into_inner();
-                first(&mut answers).await
+                let mut answers =
+                    client.server_streaming(request, path, RawCodec).await?.into_inner();
+                first_response(&mut answers).await
             }
-            Streaming::Both => {
+            StreamingMode::Both => {
                 let mut request = Request::new(one);
                 set(request.metadata_mut());
-                let mut answers = client.streaming(request, path, Raw).await?.into_inner();
-                first(&mut answers).await
+                let mut answers = client.streaming(request, path, RawCodec).await?.into_inner();
+                first_response(&mut answers).await
             }
         }
     }
 }
 
 /// Returns the first response of a stream, or `None` if it has not arrived after a moment, since the call was accepted.
-async fn first(answers: &mut tonic::Streaming<Vec<u8>>) -> Result<Option<Vec<u8>>, Status> {
+async fn first_response(
+    answers: &mut tonic::Streaming<Vec<u8>>,
+) -> Result<Option<Vec<u8>>, Status> {
     match tokio::time::timeout(Duration::from_millis(500), answers.message()).await {
         Ok(answer) => answer,
         Err(_) => Ok(None),

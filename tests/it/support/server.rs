@@ -13,7 +13,7 @@ use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
 use shoreguard::server::listen;
-use shoreguard::server::listen::Running;
+use shoreguard::server::listen::RunningServer;
 use tokio::net::TcpListener;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::MetadataValue;
@@ -21,7 +21,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use super::{Place, limit};
+use super::{DbLocation, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
@@ -34,36 +34,41 @@ pub(crate) struct TestServer {
     pub(crate) admin_key: String,
     /// How a configuration names the database.
     url: String,
-    remains: Remains,
+    cleanup: ServerCleanup,
 }
 
 /// What ends with a server: taken by [`TestServer::finish`], or by the runner if the test did not call it.
 #[derive(Clone)]
-struct Remains(Arc<Mutex<Option<Parts>>>);
+struct ServerCleanup(Arc<Mutex<Option<ServerParts>>>);
 
-struct Parts {
+struct ServerParts {
     app: Arc<App>,
-    running: Running,
-    place: Place,
+    running: RunningServer,
+    place: DbLocation,
     data: tempfile::TempDir,
 }
 
-impl Remains {
-    fn new(app: &Arc<App>, running: Running, place: Place, data: tempfile::TempDir) -> Self {
-        let parts = Parts { app: Arc::clone(app), running, place, data };
+impl ServerCleanup {
+    fn new(
+        app: &Arc<App>,
+        running: RunningServer,
+        place: DbLocation,
+        data: tempfile::TempDir,
+    ) -> Self {
+        let parts = ServerParts { app: Arc::clone(app), running, place, data };
         Self(Arc::new(Mutex::new(Some(parts))))
     }
 
-    fn take(&self) -> Option<Parts> {
+    fn take(&self) -> Option<ServerParts> {
         self.0.lock().unwrap().take()
     }
 
     /// Stops the server, and checks that nothing was left open.
     async fn finish(&self) {
-        let Some(Parts { app, running, place, data }) = self.take() else { return };
+        let Some(ServerParts { app, running, place, data }) = self.take() else { return };
         app.stop.cancel();
         running.stopped().await;
-        app.drained().await;
+        app.drain().await;
         assert_eq!(app.live.count(), 0, "a live stream was left");
         drop(app);
         place.remove().await;
@@ -91,13 +96,13 @@ impl Interceptor for Bearer {
     }
 }
 
-pub(crate) type Wired = InterceptedService<Channel, Bearer>;
+pub(crate) type AuthChannel = InterceptedService<Channel, Bearer>;
 
 macro_rules! clients {
     ($($name:ident: $module:ident :: $client:ident,)*) => {
         impl Caller {
             $(#[allow(dead_code, reason = "not every test file uses every service")]
-            pub(crate) fn $name(&self) -> pb::$module::$client<Wired> {
+            pub(crate) fn $name(&self) -> pb::$module::$client<AuthChannel> {
                 pb::$module::$client::with_interceptor(self.channel.clone(), self.bearer.clone())
             })*
         }
@@ -124,7 +129,7 @@ impl Caller {
     #[allow(dead_code, reason = "not every test file uses it")]
     pub(crate) fn openshell_v0_0(
         &self,
-    ) -> shoreguard::pb::v0_0::openshell::v1::open_shell_client::OpenShellClient<Wired> {
+    ) -> shoreguard::pb::v0_0::openshell::v1::open_shell_client::OpenShellClient<AuthChannel> {
         shoreguard::pb::v0_0::openshell::v1::open_shell_client::OpenShellClient::with_interceptor(
             self.channel.clone(),
             self.bearer.clone(),
@@ -135,7 +140,7 @@ impl Caller {
     #[allow(dead_code, reason = "not every test file uses it")]
     pub(crate) fn openshell_v0_1(
         &self,
-    ) -> shoreguard::pb::v0_1::openshell::v1::open_shell_client::OpenShellClient<Wired> {
+    ) -> shoreguard::pb::v0_1::openshell::v1::open_shell_client::OpenShellClient<AuthChannel> {
         shoreguard::pb::v0_1::openshell::v1::open_shell_client::OpenShellClient::with_interceptor(
             self.channel.clone(),
             self.bearer.clone(),
@@ -144,49 +149,49 @@ impl Caller {
 }
 
 /// Changes the configuration before the server starts.
-pub(crate) type Tune = fn(&mut Config);
+pub(crate) type ConfigChange = fn(&mut Config);
 
 impl TestServer {
-    pub(crate) async fn start(place: Place, engine: Engine, tune: Tune) -> Self {
+    pub(crate) async fn start(place: DbLocation, engine: Engine, tune: ConfigChange) -> Self {
         let mut server = Self::start_empty(place, engine, tune).await;
-        server.admin_key = server.first_admin().await;
+        server.admin_key = server.create_first_admin().await;
         server
     }
 
     /// Starts a server without background jobs. Tests run the jobs themselves.
-    pub(crate) async fn start_quiet(place: Place, engine: Engine) -> Self {
+    pub(crate) async fn start_without_jobs(place: DbLocation, engine: Engine) -> Self {
         let data = tempfile::tempdir().unwrap();
         let app = build(config(&place, data.path(), |_| {})).await;
         app.spawn(feed::follow(Arc::clone(&app)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = listen::serve(&app, listener).await.unwrap();
-        let mut server = Self::of(app, engine, running, place, data);
-        server.admin_key = server.first_admin().await;
+        let mut server = Self::from_parts(app, engine, running, place, data);
+        server.admin_key = server.create_first_admin().await;
         server
     }
 
     /// Starts a server on an empty database, without an admin.
-    pub(crate) async fn start_empty(place: Place, engine: Engine, tune: Tune) -> Self {
+    pub(crate) async fn start_empty(place: DbLocation, engine: Engine, tune: ConfigChange) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = config(&place, data.path(), tune);
         let (app, running) = boot(config).await;
-        Self::of(app, engine, running, place, data)
+        Self::from_parts(app, engine, running, place, data)
     }
 
-    fn of(
+    fn from_parts(
         app: Arc<App>,
         engine: Engine,
-        running: Running,
-        place: Place,
+        running: RunningServer,
+        place: DbLocation,
         data: tempfile::TempDir,
     ) -> Self {
         let (address, url) = (running.address(), place.url());
-        let remains = Remains::new(&app, running, place, data);
-        Self { app, address, engine, admin_key: String::new(), url, remains }
+        let cleanup = ServerCleanup::new(&app, running, place, data);
+        Self { app, address, engine, admin_key: String::new(), url, cleanup }
     }
 
-    async fn first_admin(&self) -> String {
-        let token = setup::offer(&self.app).await.unwrap().expect("a fresh database");
+    async fn create_first_admin(&self) -> String {
+        let token = setup::ensure_token(&self.app).await.unwrap().expect("a fresh database");
         let anonymous = self.anonymous();
         let request = pb::SetupRequest {
             setup_token: token.expose().to_owned(),
@@ -197,7 +202,7 @@ impl TestServer {
         let login =
             pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
         let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
-        self.with(&session).key("root", pb::Role::Admin).await
+        self.with_token(&session).create_key("root", pb::Role::Admin).await
     }
 
     /// Returns a caller without a credential.
@@ -206,13 +211,13 @@ impl TestServer {
     }
 
     /// Returns a caller with a credential.
-    pub(crate) fn with(&self, token: &str) -> Caller {
+    pub(crate) fn with_token(&self, token: &str) -> Caller {
         Caller { channel: self.channel(), bearer: Bearer(Some(token.to_owned())) }
     }
 
     /// Returns a caller with the admin's key.
     pub(crate) fn admin(&self) -> Caller {
-        self.with(&self.admin_key)
+        self.with_token(&self.admin_key)
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -223,7 +228,7 @@ impl TestServer {
     }
 
     /// Registers a gateway that listens on loopback.
-    pub(crate) async fn gateway(&self, name: &str, endpoint: SocketAddr) -> pb::Gateway {
+    pub(crate) async fn register_gateway(&self, name: &str, endpoint: SocketAddr) -> pb::Gateway {
         let request = pb::RegisterGatewayRequest {
             name: name.to_owned(),
             endpoint: endpoint.to_string(),
@@ -235,26 +240,26 @@ impl TestServer {
     }
 
     /// Starts a second replica on the same database, which must be PostgreSQL.
-    pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
+    pub(crate) async fn start_replica(&self) -> (Arc<App>, RunningServer) {
         boot(self.config(|_| {})).await
     }
 
     /// Returns the configuration of another replica on the same database.
-    pub(crate) fn config(&self, tune: Tune) -> Config {
-        configured(&self.url, &self.app.config.server.data_dir, tune)
+    pub(crate) fn config(&self, tune: ConfigChange) -> Config {
+        build_config(&self.url, &self.app.config.server.data_dir, tune)
     }
 
     /// Stops the server, and checks that nothing was left open. The runner does so for a test that does not.
     pub(crate) async fn finish(self) {
-        let Self { app, remains, .. } = self;
+        let Self { app, cleanup, .. } = self;
         drop(app);
-        remains.finish().await;
+        cleanup.finish().await;
     }
 }
 
 impl Caller {
     /// Creates a service principal. Returns its key.
-    pub(crate) async fn key(&self, name: &str, role: pb::Role) -> String {
+    pub(crate) async fn create_key(&self, name: &str, role: pb::Role) -> String {
         let request = pb::CreateServicePrincipalRequest {
             name: name.to_owned(),
             role: role.into(),
@@ -280,11 +285,11 @@ impl Caller {
 
 /// Returns the configuration of a test's server: an unused port, no rate limits by address or caller, loopback allowed,
 /// cheap password hashing.
-pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
-    configured(&place.url(), data, tune)
+pub(crate) fn config(place: &DbLocation, data: &std::path::Path, tune: ConfigChange) -> Config {
+    build_config(&place.url(), data, tune)
 }
 
-fn configured(database: &str, data: &std::path::Path, tune: Tune) -> Config {
+fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> Config {
     let text = format!(
         r#"
         [server]
@@ -325,7 +330,7 @@ pub(crate) async fn build(config: Config) -> Arc<App> {
 
 /// Builds a server and serves. Its public URL is its listen address unless a test sets another one. An empty URL
 /// disables the public URL.
-pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
+pub(crate) async fn boot(mut config: Config) -> (Arc<App>, RunningServer) {
     let listener = TcpListener::bind(config.server.listen).await.unwrap();
     let listens = || format!("http://{}", listener.local_addr().unwrap());
     let public = config.server.public_url.take().unwrap_or_else(listens);
@@ -339,35 +344,35 @@ pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
 /// Runs one test with a server of its own.
 pub(crate) fn run<F: Future<Output = ()>>(
     engine: Engine,
-    tune: Tune,
+    tune: ConfigChange,
     test: impl FnOnce(TestServer) -> F,
 ) {
     limit::block_on(async {
-        let Some(place) = Place::new(engine).await else { return };
+        let Some(place) = DbLocation::new(engine).await else { return };
         let server = TestServer::start(place, engine, tune).await;
-        let remains = server.remains.clone();
+        let cleanup = server.cleanup.clone();
         test(server).await;
-        remains.finish().await;
+        cleanup.finish().await;
     });
 }
 
 /// Runs one test with a server of its own that has no background jobs.
-pub(crate) fn run_quiet<F: Future<Output = ()>>(
+pub(crate) fn run_without_jobs<F: Future<Output = ()>>(
     engine: Engine,
     test: impl FnOnce(TestServer) -> F,
 ) {
     limit::block_on(async {
-        let Some(place) = Place::new(engine).await else { return };
-        let server = TestServer::start_quiet(place, engine).await;
-        let remains = server.remains.clone();
+        let Some(place) = DbLocation::new(engine).await else { return };
+        let server = TestServer::start_without_jobs(place, engine).await;
+        let cleanup = server.cleanup.clone();
         test(server).await;
-        remains.finish().await;
+        cleanup.finish().await;
     });
 }
 
 /// Lists tests that take a server. Each becomes two tests, `name::sqlite` and `name::postgres`. The function after `tuned`
 /// changes the configuration.
-macro_rules! served {
+macro_rules! server_tests {
     (tuned $tune:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
             #[allow(unused_imports, reason = "for the expression after `tuned`")]
@@ -384,7 +389,7 @@ macro_rules! served {
             }
         }
     )+};
-    ($($name:ident),+ $(,)?) => { served! { tuned |_| {}; $($name),+ } };
+    ($($name:ident),+ $(,)?) => { server_tests! { tuned |_| {}; $($name),+ } };
 }
 
 /// Returns the machine-readable reason of a refusal.

@@ -17,7 +17,7 @@ pub(super) const FILE: &str = "sg.db";
 static TEMPLATE: OnceCell<Vec<u8>> = OnceCell::const_new();
 
 /// Returns a folder with a copy of the migrated file, which only its owner can read.
-pub(super) async fn migrated() -> TempDir {
+pub(super) async fn copy_template() -> TempDir {
     let template = TEMPLATE.get_or_init(migrate).await;
     let folder = tempfile::tempdir().unwrap();
     let mut options = OpenOptions::new();

@@ -1,4 +1,4 @@
-//! Operations that are started as calls start them: with the same access check and audit entry, by `call_write`. The
+//! Operations that are started as calls start them: with the same access check and audit entry, by `handle_write`. The
 //! method is one whose message names only a gateway, and the test supplies the handler.
 
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use shoreguard::access::principal::Caller as Known;
 use shoreguard::app::App;
 use shoreguard::ctx::Call;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::operations::{self, Failure, New, OperationKind, Running};
-use shoreguard::rpc::call::call_write;
+use shoreguard::resources::operations::{
+    self, Failure, NewOperation, OperationKind, RunningOperation,
+};
+use shoreguard::rpc::call::handle_write;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Status};
 
@@ -23,7 +25,7 @@ pub(crate) const ACTION: &str = "gateway_role.set";
 
 /// An operation to start.
 #[derive(Clone, Default)]
-pub(crate) struct Begin {
+pub(crate) struct OperationSpec {
     pub(crate) key: String,
     pub(crate) gateway: String,
     pub(crate) workspace: String,
@@ -34,9 +36,9 @@ pub(crate) struct Begin {
     pub(crate) input: Option<Vec<u8>>,
 }
 
-impl Begin {
-    fn to_begin(&self) -> New<'_> {
-        New {
+impl OperationSpec {
+    fn to_begin(&self) -> NewOperation<'_> {
+        NewOperation {
             kind: if self.exec { OperationKind::Exec } else { OperationKind::Sandbox },
             workspace: &self.workspace,
             sandbox: &self.sandbox,
@@ -48,13 +50,13 @@ impl Begin {
 }
 
 /// Work that is controlled by a test.
-pub(crate) struct Held {
+pub(crate) struct HeldOperation {
     pub(crate) id: String,
-    pub(crate) running: Running,
+    pub(crate) running: RunningOperation,
     finish: oneshot::Sender<Result<Value, Failure>>,
 }
 
-impl Held {
+impl HeldOperation {
     /// Ends the work with this result.
     pub(crate) fn finish(self, result: Result<Value, Failure>) {
         self.finish.send(result).unwrap();
@@ -62,14 +64,14 @@ impl Held {
 }
 
 /// Authenticates an API key or a token.
-fn caller(app: &App, credential: &str) -> Option<Known> {
+fn authenticate(app: &App, credential: &str) -> Option<Known> {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {credential}").parse().unwrap());
     app.authn.authenticate(&headers, None, &app.snapshot, None).unwrap()
 }
 
 /// Builds the call that starts an operation, as the layers pass it to a handler.
-fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
+fn start_request(app: &App, begin: &OperationSpec) -> Request<pb::SetGatewayRoleRequest> {
     let (gateway, request_id) = (begin.gateway.clone(), begin.request_id.clone());
     let message = pb::SetGatewayRoleRequest { gateway, request_id, ..Default::default() };
     let mut request = Request::new(message);
@@ -79,28 +81,28 @@ fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
         started: Instant::now(),
         deadline: None,
         client_ip: None,
-        caller: caller(app, &begin.key),
+        caller: authenticate(app, &begin.key),
         method: METHOD,
         note: Arc::default(),
         traceparent: None,
-        held: None,
-        taking: None,
+        memory: None,
+        read_tracker: None,
     });
     request
 }
 
 /// Starts an operation with this work. Returns the response of the call.
-pub(crate) async fn start<F, Fut>(
+pub(crate) async fn start_operation<F, Fut>(
     app: &Arc<App>,
-    begin: &Begin,
+    begin: &OperationSpec,
     work: F,
 ) -> Result<pb::Operation, Status>
 where
-    F: FnOnce(Running) -> Fut + Send + 'static,
+    F: FnOnce(RunningOperation) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Value, Failure>> + Send,
 {
     let asked = begin.clone();
-    let answer = call_write(app, call(app, begin), async move |ctx, _| {
+    let answer = handle_write(app, start_request(app, begin), async move |ctx, _| {
         let started = operations::start(&ctx, asked.to_begin(), work).await?;
         Ok(pb::GetOperationResponse { operation: Some(started.into()) })
     });
@@ -108,10 +110,10 @@ where
 }
 
 /// Starts an operation whose work the test does itself.
-pub(crate) async fn begun(app: &Arc<App>, begin: &Begin) -> Running {
+pub(crate) async fn begin_operation(app: &Arc<App>, begin: &OperationSpec) -> RunningOperation {
     let asked = begin.clone();
     let (sender, running) = oneshot::channel();
-    let answer = call_write(app, call(app, begin), async move |ctx, _| {
+    let answer = handle_write(app, start_request(app, begin), async move |ctx, _| {
         drop(sender.send(operations::begin(&ctx, asked.to_begin()).await?));
         Ok(pb::GetOperationResponse::default())
     });
@@ -120,10 +122,13 @@ pub(crate) async fn begun(app: &Arc<App>, begin: &Begin) -> Running {
 }
 
 /// Starts an operation that runs until the test ends it or until it is stopped.
-pub(crate) async fn held(app: &Arc<App>, begin: &Begin) -> Result<Held, Status> {
+pub(crate) async fn start_held(
+    app: &Arc<App>,
+    begin: &OperationSpec,
+) -> Result<HeldOperation, Status> {
     let (sender, mut running) = mpsc::channel(1);
     let (finish, finished) = oneshot::channel();
-    let started = start(app, begin, async move |running| {
+    let started = start_operation(app, begin, async move |running| {
         let token = running.cancel().clone();
         sender.send(running).await.unwrap();
         tokio::select! {
@@ -132,28 +137,28 @@ pub(crate) async fn held(app: &Arc<App>, begin: &Begin) -> Result<Held, Status> 
         }
     });
     let id = started.await?.id;
-    Ok(Held { id, running: running.recv().await.unwrap(), finish })
+    Ok(HeldOperation { id, running: running.recv().await.unwrap(), finish })
 }
 
 impl TestServer {
     /// Returns an operation to start on a gateway as the admin.
-    pub(crate) fn work(&self, gateway: &str, sandbox: &str) -> Begin {
-        Begin {
+    pub(crate) fn operation_spec(&self, gateway: &str, sandbox: &str) -> OperationSpec {
+        OperationSpec {
             key: self.admin_key.clone(),
             gateway: gateway.to_owned(),
             sandbox: sandbox.to_owned(),
-            ..Begin::default()
+            ..OperationSpec::default()
         }
     }
 
     /// Starts an operation that runs until the test ends it.
-    pub(crate) async fn held(&self, begin: &Begin) -> Held {
-        held(&self.app, begin).await.unwrap()
+    pub(crate) async fn start_held(&self, begin: &OperationSpec) -> HeldOperation {
+        start_held(&self.app, begin).await.unwrap()
     }
 
     /// Registers a gateway on an address where nothing listens, for operations that do not call it.
-    pub(crate) async fn nowhere(&self, name: &str) {
-        self.gateway(name, ([127, 0, 0, 1], 1).into()).await;
+    pub(crate) async fn register_unreachable(&self, name: &str) {
+        self.register_gateway(name, ([127, 0, 0, 1], 1).into()).await;
     }
 }
 
@@ -165,20 +170,20 @@ impl Caller {
     }
 
     /// Waits until an operation has ended. Returns its last state.
-    pub(crate) async fn ended(&self, id: &str) -> pb::Operation {
+    pub(crate) async fn wait_operation(&self, id: &str) -> pb::Operation {
         let wait = pb::WaitOperationRequest { operation: id.to_owned(), timeout: None };
         let waited = self.operations().wait_operation(wait).await.unwrap();
         waited.into_inner().operation.unwrap()
     }
 
     /// Cancels an operation.
-    pub(crate) async fn cancel(&self, id: &str) -> Result<pb::Operation, Status> {
+    pub(crate) async fn cancel_operation(&self, id: &str) -> Result<pb::Operation, Status> {
         let cancel = pb::CancelOperationRequest { operation: id.to_owned(), ..Default::default() };
         Ok(self.operations().cancel_operation(cancel).await?.into_inner().operation.unwrap())
     }
 
     /// Returns the audit entries of a resource and an action.
-    pub(crate) async fn entries(&self, resource: &str, action: &str) -> Vec<pb::AuditEntry> {
+    pub(crate) async fn audit_entries(&self, resource: &str, action: &str) -> Vec<pb::AuditEntry> {
         let list = pb::ListAuditEntriesRequest {
             resource_id: resource.to_owned(),
             action: action.to_owned(),

@@ -3,11 +3,11 @@
 use shoreguard::access::action::Action;
 use shoreguard::outbox::event_types::{ALL, Audience, FORMER};
 
-use super::read;
+use super::read_file;
 
 /// Returns the cells of the rows of the table with this first column.
 fn table(first_column: &str) -> Vec<Vec<String>> {
-    let text = read("docs/audit.md").text;
+    let text = read_file("docs/audit.md").text;
     let table = text.split(&format!("| {first_column} |")).nth(1).unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();

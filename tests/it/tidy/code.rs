@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Faults, code, read, rust, says};
+use super::{Faults, contains_word, read_file, rust_files, without_comment};
 
 /// Words that only some files may contain.
 struct Ban {
@@ -81,10 +81,15 @@ const BANS: &[Ban] = &[
         rule: "a test runs and says what it expects: assert the error, or delete the test",
     },
     Ban {
-        words: &["log_change(", "outbox::enqueue(", "feed.written()", "mark_unconfirmed()"],
+        words: &[
+            "log_change(",
+            "outbox::enqueue(",
+            "feed.notify_committed()",
+            "mark_unconfirmed()",
+        ],
         allowed: &["src/outbox/", "src/ctx/transaction.rs", "src/access/snapshot/"],
         exempt: &[],
-        rule: "what follows a commit happens in one place: change state by `ctx.transaction`, with `tx.emit` and `tx.access_changed`",
+        rule: "what follows a commit happens in one place: change state by `ctx.transaction`, with `tx.emit` and `tx.log_access_change`",
     },
 ];
 
@@ -113,15 +118,15 @@ fn may(path: &str, allowed: &[&str]) -> bool {
 #[test]
 fn banned_words_are_used_only_in_their_allowed_files() {
     let mut faults = Faults::default();
-    let source = rust(&["src"]);
-    let tests = rust(&["tests", "benches"]);
+    let source = rust_files(&["src"]);
+    let tests = rust_files(&["tests", "benches"]);
     for ban in BANS {
         let mut needed = BTreeSet::new();
         // A ban without allowed files also applies to tests.
         let looked_at = source.iter().chain(tests.iter().filter(|_| ban.allowed.is_empty()));
         for file in looked_at.filter(|file| !may(&file.path, ban.allowed)) {
             for (line, text) in file.lines() {
-                if !ban.words.iter().any(|word| says(code(text), word)) {
+                if !ban.words.iter().any(|word| contains_word(without_comment(text), word)) {
                     continue;
                 }
                 match ban.exempt.iter().find(|(path, _)| *path == file.path) {
@@ -144,9 +149,11 @@ fn banned_words_are_used_only_in_their_allowed_files() {
 #[test]
 fn the_access_module_uses_only_the_types_of_the_database() {
     let mut faults = Faults::default();
-    for file in rust(&["src/access"]) {
+    for file in rust_files(&["src/access"]) {
         for (line, text) in file.lines() {
-            if says(code(text), "crate::db") && !code(text).contains("crate::db::types") {
+            if contains_word(without_comment(text), "crate::db")
+                && !without_comment(text).contains("crate::db::types")
+            {
                 faults.add(
                     &file.path,
                     line,
@@ -162,11 +169,11 @@ fn the_access_module_uses_only_the_types_of_the_database() {
 fn resources_use_little_of_rpc_and_of_each_other() {
     let mut faults = Faults::default();
     let mut needed = BTreeSet::new();
-    for file in rust(&["src/resources"]) {
+    for file in rust_files(&["src/resources"]) {
         let mut parts = file.path.split('/').skip(2);
         let (own, name) = (parts.next().unwrap_or_default(), file.path.rsplit('/').next().unwrap());
         for (line, text) in file.lines() {
-            let text = code(text);
+            let text = without_comment(text);
             if let Some((_, used)) = text.split_once("crate::rpc::") {
                 let known = RPC_USE.iter().find(|(what, _)| used.starts_with(what));
                 if !known.is_some_and(|(_, files)| files.contains(&name)) {
@@ -196,7 +203,7 @@ fn resources_use_little_of_rpc_and_of_each_other() {
 #[test]
 fn every_dependency_has_a_version() {
     let mut faults = Faults::default();
-    for (line, text) in read("Cargo.toml").lines() {
+    for (line, text) in read_file("Cargo.toml").lines() {
         if text.contains("\"*\"") && !text.starts_with('[') {
             faults.add("Cargo.toml", line, "say the version that was tested");
         }
@@ -210,7 +217,7 @@ const LIMITED: &[&str] = &[
     "block_on(",
     "block_on_within(",
     "ends_with_its_right(",
-    "limit()",
+    "start_time_limit()",
     "forty_unread_streams(",
     "forty_unread_streams_of_our_own_methods(",
     "killed_in_a_hook(",
@@ -218,9 +225,9 @@ const LIMITED: &[&str] = &[
     "on_each_engine(",
     "on_replicas(",
     "on_sqlite(",
-    "proxied(",
+    "run_on_sqlite(",
     "run(",
-    "run_quiet(",
+    "run_without_jobs(",
     "scene(",
 ];
 /// Tests without a time limit, each with a reason.
@@ -235,7 +242,7 @@ const UNLIMITED: &[(&str, &str)] = &[
 #[test]
 fn every_test_has_a_time_limit() {
     let mut faults = Faults::default();
-    let files = rust(&["tests/it"]);
+    let files = rust_files(&["tests/it"]);
     let exempt = |path: &str| UNLIMITED.iter().any(|(place, _)| path.starts_with(place));
     for file in files.iter().filter(|file| !exempt(&file.path)) {
         let mut lines = file.lines();
@@ -249,9 +256,10 @@ fn every_test_has_a_time_limit() {
             }
             let end = format!("{}}}", &text[..text.len() - head.len()]);
             let mut body = lines.by_ref().take_while(|(_, text)| *text != end);
-            if !body.any(|(_, text)| LIMITED.iter().any(|word| says(code(text), word))) {
-                let rule =
-                    "a test has a time limit: run it by `limit::block_on`, or hold a `limit()`";
+            if !body.any(|(_, text)| {
+                LIMITED.iter().any(|word| contains_word(without_comment(text), word))
+            }) {
+                let rule = "a test has a time limit: run it by `limit::block_on`, or hold a `start_time_limit()`";
                 faults.add(&file.path, line, rule);
             }
         }

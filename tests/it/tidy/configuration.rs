@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{root, rust};
+use super::{root, rust_files};
 
 const DOCUMENT: &str = "docs/configuration.md";
 const HEAD: &str = "# Configuration
@@ -90,7 +90,8 @@ fn section(out: &mut String, sources: &[String], path: &str, repeated: bool, nam
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the switch of the snapshots, which insta reads too")]
 fn the_configuration_document_lists_every_key_with_its_description() {
-    let sources: Vec<String> = rust(&["src/config"]).into_iter().map(|file| file.text).collect();
+    let sources: Vec<String> =
+        rust_files(&["src/config"]).into_iter().map(|file| file.text).collect();
     let (_, sections) = parse(&sources, "Config").unwrap();
     let mut made = HEAD.to_owned();
     for of in &sections {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::{DOCUMENTS, FOLDERS, Faults, read, root, rust, says, texts};
+use super::{DOCUMENTS, FOLDERS, Faults, contains_word, read_file, read_files, root, rust_files};
 
 /// Maximum number of lines of ARCHITECTURE.md, so that a newcomer can read it in one go.
 const ARCHITECTURE_LINES_MAX: usize = 250;
@@ -11,13 +11,13 @@ const ARCHITECTURE_LINES_MAX: usize = 250;
 #[test]
 fn documents_name_only_existing_files_and_tests() {
     let mut faults = Faults::default();
-    let names: BTreeSet<String> = rust(&["src", "crates", "tests"])
+    let names: BTreeSet<String> = rust_files(&["src", "crates", "tests"])
         .iter()
         .flat_map(|file| {
             file.text.split(['(', '{', ' ', ';', ':']).map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
-    for document in DOCUMENTS.map(read) {
+    for document in DOCUMENTS.map(read_file) {
         for (line, text) in document.lines() {
             for quoted in text.split('`').skip(1).step_by(2) {
                 let path = FOLDERS.iter().any(|folder| quoted.starts_with(&format!("{folder}/")));
@@ -37,7 +37,7 @@ fn documents_name_only_existing_files_and_tests() {
             }
         }
     }
-    let length = read("ARCHITECTURE.md").text.lines().count();
+    let length = read_file("ARCHITECTURE.md").text.lines().count();
     if length > ARCHITECTURE_LINES_MAX {
         let rule = format!(
             "{length} lines, at most {ARCHITECTURE_LINES_MAX}: a newcomer reads it in one go"
@@ -49,7 +49,7 @@ fn documents_name_only_existing_files_and_tests() {
 
 #[test]
 fn the_architecture_lists_every_source_folder() {
-    let map = read("ARCHITECTURE.md").text;
+    let map = read_file("ARCHITECTURE.md").text;
     let mut faults = Faults::default();
     for entry in fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap()) {
         let mut name = entry.file_name().into_string().unwrap();
@@ -69,9 +69,9 @@ fn the_architecture_lists_every_source_folder() {
 
 #[test]
 fn every_threat_named_in_code_is_explained_in_security_md() {
-    let explained = read("SECURITY.md").text;
+    let explained = read_file("SECURITY.md").text;
     let mut faults = Faults::default();
-    for file in rust(&["src", "crates", "tests"]) {
+    for file in rust_files(&["src", "crates", "tests"]) {
         for (line, text) in file.lines() {
             let Some((_, name)) = text.split_once("fn t") else { continue };
             let name = name.split('(').next().unwrap_or_default();
@@ -86,7 +86,7 @@ fn every_threat_named_in_code_is_explained_in_security_md() {
             }
         }
     }
-    for file in texts(&["src", "crates", "tests", "build", "proto"]) {
+    for file in read_files(&["src", "crates", "tests", "build", "proto"]) {
         for (line, text) in file.lines() {
             for (at, _) in text.match_indices("(T").chain(text.match_indices(", T")) {
                 let number =
@@ -112,9 +112,9 @@ fn no_file_refers_to_documents_outside_the_repository() {
     ];
     let mut faults = Faults::default();
     let roots = ["Cargo.toml", "build.rs", "justfile", ".clippy.toml"].into_iter().chain(DOCUMENTS);
-    for file in texts(&FOLDERS).into_iter().chain(roots.map(read)) {
+    for file in read_files(&FOLDERS).into_iter().chain(roots.map(read_file)) {
         for (line, text) in file.lines() {
-            if let Some(what) = away.iter().find(|what| says(text, what)) {
+            if let Some(what) = away.iter().find(|what| contains_word(text, what)) {
                 faults.add(
                     &file.path,
                     line,

@@ -1,6 +1,6 @@
 //! Imports point down: a module imports only modules of the layers below its own.
 
-use super::{Faults, code, read, rust, says};
+use super::{Faults, contains_word, read_file, rust_files, without_comment};
 
 /// The layers of `src/`, from the bottom to the top. Modules of one layer do not import each other.
 const LAYERS: &[&[&str]] = &[
@@ -89,7 +89,7 @@ fn named(path: &str) -> Vec<String> {
 
 #[test]
 fn the_architecture_lists_every_layer_in_order() {
-    let text = read("ARCHITECTURE.md").text;
+    let text = read_file("ARCHITECTURE.md").text;
     let table = text.split("| layer | what |").nth(1).unwrap();
     let mut rows = table.lines().filter(|line| line.starts_with("| `"));
     for layer in LAYERS.iter().filter(|layer| !layer[0].starts_with("resources")) {
@@ -106,16 +106,16 @@ fn the_architecture_lists_every_layer_in_order() {
 #[test]
 fn modules_import_only_from_lower_layers() {
     let mut faults = Faults::default();
-    for file in rust(&["src"]) {
+    for file in rust_files(&["src"]) {
         let module = module_of(&file.path);
         let Some(own) = layer(module) else {
             faults.add(&file.path, 1, &format!("give `{module}` its place in LAYERS"));
             continue;
         };
-        let text: Vec<&str> = file.lines().map(|(_, line)| code(line).trim()).collect();
+        let text: Vec<&str> = file.lines().map(|(_, line)| without_comment(line).trim()).collect();
         let text = text.join(" ");
         for (at, found) in text.match_indices("crate::") {
-            if !says(&text[..at + found.len()][at.saturating_sub(1)..], "crate::") {
+            if !contains_word(&text[..at + found.len()][at.saturating_sub(1)..], "crate::") {
                 continue;
             }
             for other in named(&text[at + found.len()..]) {

@@ -46,12 +46,12 @@ const DOCUMENTS: [&str; 14] = [
 ];
 
 /// A text file of the repository.
-struct Text {
+struct SourceFile {
     path: String,
     text: String,
 }
 
-impl Text {
+impl SourceFile {
     fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(at, line)| (at + 1, line))
     }
@@ -79,13 +79,16 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> Text {
+fn read_file(path: &str) -> SourceFile {
     let text = fs::read_to_string(root().join(path));
-    Text { path: path.to_owned(), text: text.unwrap_or_else(|error| panic!("{path}: {error}")) }
+    SourceFile {
+        path: path.to_owned(),
+        text: text.unwrap_or_else(|error| panic!("{path}: {error}")),
+    }
 }
 
 /// Returns every text file in these folders, sorted by path.
-fn texts(folders: &[&str]) -> Vec<Text> {
+fn read_files(folders: &[&str]) -> Vec<SourceFile> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
     while let Some(folder) = open.pop() {
@@ -95,7 +98,7 @@ fn texts(folders: &[&str]) -> Vec<Text> {
                 open.push(path);
             } else if let Ok(text) = fs::read_to_string(&path) {
                 let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-                found.push(Text { path, text });
+                found.push(SourceFile { path, text });
             }
         }
     }
@@ -103,12 +106,12 @@ fn texts(folders: &[&str]) -> Vec<Text> {
     found
 }
 
-fn rust(folders: &[&str]) -> Vec<Text> {
-    texts(folders).into_iter().filter(Text::is_rust).collect()
+fn rust_files(folders: &[&str]) -> Vec<SourceFile> {
+    read_files(folders).into_iter().filter(SourceFile::is_rust).collect()
 }
 
 /// Returns a line without its comment.
-fn code(line: &str) -> &str {
+fn without_comment(line: &str) -> &str {
     let mut in_text = false;
     let bytes = line.as_bytes();
     for at in 0..bytes.len() {
@@ -122,7 +125,7 @@ fn code(line: &str) -> &str {
 }
 
 /// Returns whether a line contains a word that no letter, digit or underscore precedes.
-fn says(line: &str, word: &str) -> bool {
+fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }

@@ -1,6 +1,6 @@
 //! Code in the arguments of tracing macros: the arguments are evaluated only if the level is enabled.
 
-use super::{Faults, Text, code, rust};
+use super::{Faults, SourceFile, rust_files, without_comment};
 
 /// The macros whose arguments are not evaluated if their level is disabled.
 const MACROS: [&str; 12] = [
@@ -56,8 +56,9 @@ struct Call {
 }
 
 /// Returns every call of one of [`MACROS`].
-fn calls(file: &Text) -> Vec<Call> {
-    let lines: Vec<String> = file.lines().map(|(_, line)| without_texts(code(line))).collect();
+fn calls(file: &SourceFile) -> Vec<Call> {
+    let lines: Vec<String> =
+        file.lines().map(|(_, line)| without_texts(without_comment(line))).collect();
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         for (start, name) in starts(line) {
@@ -125,7 +126,7 @@ fn effect(call: &Call) -> Option<&'static str> {
 fn tracing_macros_have_no_side_effects() {
     let mut faults = Faults::default();
     let mut seen = 0;
-    for file in rust(&["src", "crates", "benches"]) {
+    for file in rust_files(&["src", "crates", "benches"]) {
         for call in calls(&file) {
             seen += 1;
             if let Some(effect) = effect(&call) {
@@ -149,10 +150,12 @@ fn the_check_finds_a_side_effect_on_any_line_of_a_macro() {
         ("info!(\"stopped\"),\nsignal = signals.next(&app).await => warn!(signal),", None),
     ];
     for (text, expected) in table {
-        let file = Text { path: "src/a.rs".to_owned(), text: text.to_owned() };
+        let file = SourceFile { path: "src/a.rs".to_owned(), text: text.to_owned() };
         let found = calls(&file);
         assert!(!found.is_empty(), "{text}");
         assert_eq!(found.iter().find_map(effect), expected, "{text}");
     }
-    assert!(calls(&Text { path: String::new(), text: "my_info!(a.await)".to_owned() }).is_empty());
+    assert!(
+        calls(&SourceFile { path: String::new(), text: "my_info!(a.await)".to_owned() }).is_empty()
+    );
 }

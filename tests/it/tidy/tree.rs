@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{FOLDERS, Faults, read, root, rust, says, texts};
+use super::{FOLDERS, Faults, contains_word, read_file, read_files, root, rust_files};
 
 /// Maximum number of lines of a source file, so that it is easy to understand.
 const SOURCE_LINES_MAX: usize = 400;
@@ -109,7 +109,7 @@ fn resources() -> Vec<(String, bool)> {
 #[test]
 fn every_file_has_limited_length_and_a_module_comment() {
     let mut faults = Faults::default();
-    for file in rust(&["src", "crates", "build", "benches", "tests"]) {
+    for file in rust_files(&["src", "crates", "build", "benches", "tests"]) {
         let limit = if file.path.starts_with("tests/") { TEST_LINES_MAX } else { SOURCE_LINES_MAX };
         let length = file.text.lines().count();
         if length > limit {
@@ -155,7 +155,7 @@ fn every_resource_has_the_same_files() {
 #[test]
 fn every_service_has_a_proto_tests_and_a_line_in_the_architecture() {
     let mut faults = Faults::default();
-    let map = read("ARCHITECTURE.md").text;
+    let map = read_file("ARCHITECTURE.md").text;
     let exists = |path: &str| root().join(path).exists();
     for (resource, serves) in resources() {
         let folder = format!("src/resources/{resource}/mod.rs");
@@ -184,7 +184,7 @@ fn every_service_has_a_proto_tests_and_a_line_in_the_architecture() {
 #[test]
 fn every_file_is_compiled() {
     let mut faults = Faults::default();
-    let files = rust(&["src", "crates/proto/src", "crates/simulator/src", "tests/it"]);
+    let files = rust_files(&["src", "crates/proto/src", "crates/simulator/src", "tests/it"]);
     for file in &files {
         let path = Path::new(&file.path);
         let (name, mut folder) = (path.file_name().unwrap(), path.parent().unwrap());
@@ -212,15 +212,15 @@ fn every_file_is_compiled() {
 fn file_names_are_specific_and_notes_name_an_issue() {
     let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc"];
     let mut faults = Faults::default();
-    for file in texts(&FOLDERS) {
+    for file in read_files(&FOLDERS) {
         let name = Path::new(&file.path).file_stem().unwrap().to_str().unwrap();
         let in_folder = file.path.split('/').any(|part| empty.contains(&part));
         if file.is_rust() && (empty.contains(&name) || in_folder) {
             faults.add(&file.path, 1, "name it after what it is about");
         }
         for (line, text) in file.lines() {
-            let note = ["TODO", "FIXME", "XXX"].iter().any(|note| says(text, note));
-            if note && !says(text, "TODO(#") && file.path != "tests/it/tidy/tree.rs" {
+            let note = ["TODO", "FIXME", "XXX"].iter().any(|note| contains_word(text, note));
+            if note && !contains_word(text, "TODO(#") && file.path != "tests/it/tidy/tree.rs" {
                 faults.add(
                     &file.path,
                     line,

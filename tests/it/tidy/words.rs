@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{DOCUMENTS, Faults, read, texts};
+use super::{DOCUMENTS, Faults, read_file, read_files};
 
 /// Refused words and phrases, in lower case.
 const REFUSED: &[&str] = &[
@@ -69,7 +69,7 @@ fn comment<'a>(path: &str, line: &'a str) -> Option<&'a str> {
 #[test]
 fn comments_and_documents_are_in_plain_english() {
     let mut faults = Faults::default();
-    for file in texts(&["src", "crates", "build", "proto", "tests", "benches", "scripts"]) {
+    for file in read_files(&["src", "crates", "build", "proto", "tests", "benches", "scripts"]) {
         let extension = Path::new(&file.path).extension().and_then(|of| of.to_str());
         let is_text = extension.is_some_and(|of| ["rs", "proto", "sh"].contains(&of));
         if !is_text || file.path.ends_with("tidy/words.rs") {
@@ -82,7 +82,7 @@ fn comments_and_documents_are_in_plain_english() {
         }
     }
     for document in
-        DOCUMENTS.iter().filter(|name| **name != "CONTRIBUTING.md").map(|name| read(name))
+        DOCUMENTS.iter().filter(|name| **name != "CONTRIBUTING.md").map(|name| read_file(name))
     {
         for (at, line) in document.lines() {
             for word in refused(line) {
@@ -95,7 +95,7 @@ fn comments_and_documents_are_in_plain_english() {
 
 #[test]
 fn the_refused_words_are_listed_with_the_reason() {
-    let listed = read("CONTRIBUTING.md").text;
+    let listed = read_file("CONTRIBUTING.md").text;
     let missing: Vec<&&str> = REFUSED.iter().filter(|word| !listed.contains(**word)).collect();
     assert!(missing.is_empty(), "name them in CONTRIBUTING.md: {missing:?}");
 }

@@ -7,7 +7,9 @@ use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{by_key, by_refresh_token, gateway, key_for, list, token};
+use super::{
+    access_token, create_key_for, list_names, start_gateway, token_by_key, token_by_refresh,
+};
 use crate::support::server::{
     ADMIN_EMAIL, ADMIN_PASSWORD, Bearer, Caller, TestServer, reason, run,
 };
@@ -15,29 +17,35 @@ use crate::support::server::{
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
-served! {
+server_tests! {
     t02_a_bound_token_is_valid_only_for_its_gateway,
     t02_a_bound_token_is_refused_by_the_shoreguard_api,
     t03_every_credential_is_accepted_only_for_its_own_purpose,
 }
 
 async fn t02_a_bound_token_is_valid_only_for_its_gateway(sg: TestServer) {
-    let (alpha, beta, hidden) =
-        (gateway(&sg, "alpha").await, gateway(&sg, "beta").await, gateway(&sg, "hidden").await);
-    let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-    let bound = sg.with(&token(&sg, "alpha", &key).await);
-    assert_eq!(list(&bound, None).await.unwrap(), "alpha");
-    assert_eq!(list(&bound, Some("alpha")).await.unwrap(), "alpha");
+    let (alpha, beta, hidden) = (
+        start_gateway(&sg, "alpha").await,
+        start_gateway(&sg, "beta").await,
+        start_gateway(&sg, "hidden").await,
+    );
+    let key = create_key_for(&sg, "ci", &["alpha", "beta"]).await;
+    let bound = sg.with_token(&access_token(&sg, "alpha", &key).await);
+    assert_eq!(list_names(&bound, None).await.unwrap(), "alpha");
+    assert_eq!(list_names(&bound, Some("alpha")).await.unwrap(), "alpha");
     // A gateway that the caller may use, one hidden from it, and names that do not exist: all get the same error.
     let mut messages = Vec::new();
     for other in ["beta", "hidden", "nowhere", "ALPHA", "alpha "] {
-        let refused =
-            assert_refused!(list(&bound, Some(other)).await, PermissionDenied, "CREDENTIAL_BOUND");
+        let refused = assert_refused!(
+            list_names(&bound, Some(other)).await,
+            PermissionDenied,
+            "CREDENTIAL_BOUND"
+        );
         messages.push(refused.message().to_owned());
     }
     messages.dedup();
     assert_eq!(messages.len(), 1, "{messages:?}");
-    assert_eq!(list(&sg.with(&key), Some("beta")).await.unwrap(), "beta");
+    assert_eq!(list_names(&sg.with_token(&key), Some("beta")).await.unwrap(), "beta");
     for gateway in [alpha, beta, hidden] {
         gateway.stop().await;
     }
@@ -45,11 +53,11 @@ async fn t02_a_bound_token_is_valid_only_for_its_gateway(sg: TestServer) {
 }
 
 async fn t02_a_bound_token_is_refused_by_the_shoreguard_api(sg: TestServer) {
-    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+    let (alpha, beta) = (start_gateway(&sg, "alpha").await, start_gateway(&sg, "beta").await);
     // A token of an admin, whose role would be sufficient for everything.
-    let bound = sg.with(&token(&sg, "alpha", &sg.admin_key).await);
+    let bound = sg.with_token(&access_token(&sg, "alpha", &sg.admin_key).await);
     for method in METHODS.iter().filter(|method| method.path != IDENTITY) {
-        let refused = bound.raw(method.path, method.streaming, vec![], &[]).await.unwrap_err();
+        let refused = bound.call_raw(method.path, method.streaming, vec![], &[]).await.unwrap_err();
         let told = (refused.code(), reason(&refused));
         assert_eq!(
             told,
@@ -79,11 +87,12 @@ async fn t02_a_bound_token_is_refused_by_the_shoreguard_api(sg: TestServer) {
 }
 
 async fn t03_every_credential_is_accepted_only_for_its_own_purpose(sg: TestServer) {
-    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+    let (alpha, beta) = (start_gateway(&sg, "alpha").await, start_gateway(&sg, "beta").await);
     let login = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
     let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
-    let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-    let (of_alpha, of_beta) = (token(&sg, "alpha", &key).await, token(&sg, "beta", &key).await);
+    let key = create_key_for(&sg, "ci", &["alpha", "beta"]).await;
+    let (of_alpha, of_beta) =
+        (access_token(&sg, "alpha", &key).await, access_token(&sg, "beta", &key).await);
     // Tokens that differ from valid ones only in their header: other types, algorithms and keys.
     let (head, rest) = of_alpha.split_once('.').unwrap();
     let head = String::from_utf8(decode(head)).unwrap();
@@ -111,7 +120,7 @@ async fn t03_every_credential_is_accepted_only_for_its_own_purpose(sg: TestServe
     ];
     for (what, bearer, refresh, [own, at_alpha, at_beta, as_key, as_refresh]) in table {
         let given = if bearer.is_empty() { refresh } else { bearer };
-        let caller = sg.with(given);
+        let caller = sg.with_token(given);
         let request = pb::ListSessionsRequest::default();
         let own_answer = match caller.auth().list_sessions(request).await {
             // A service principal has no sessions. This reason shows that it was authenticated.
@@ -119,12 +128,16 @@ async fn t03_every_credential_is_accepted_only_for_its_own_purpose(sg: TestServe
             answer => answer.is_ok(),
         };
         assert_eq!(own_answer, own, "{what} at our own API");
-        assert_eq!(list(&caller, Some("alpha")).await.is_ok(), at_alpha, "{what} at alpha");
-        assert_eq!(list(&caller, Some("beta")).await.is_ok(), at_beta, "{what} at beta");
-        assert_eq!(by_key(&sg, "alpha", given).await.status == 200, as_key, "{what} as a key");
+        assert_eq!(list_names(&caller, Some("alpha")).await.is_ok(), at_alpha, "{what} at alpha");
+        assert_eq!(list_names(&caller, Some("beta")).await.is_ok(), at_beta, "{what} at beta");
+        assert_eq!(
+            token_by_key(&sg, "alpha", given).await.status == 200,
+            as_key,
+            "{what} as a key"
+        );
         assert_eq!(refreshes(&sg, given).await, as_refresh, "{what} as a refresh token");
         assert_ne!(
-            by_refresh_token(&sg, "alpha", given).await.status,
+            token_by_refresh(&sg, "alpha", given).await.status,
             200,
             "{what} refreshes at alpha"
         );
@@ -141,9 +154,10 @@ fn t02_an_authority_that_names_another_gateway_is_refused() {
         Engine::Sqlite,
         |config| config.server.gateway_domain = Some("gw.test".into()),
         async |sg: TestServer| {
-            let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-            let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-            let bound = token(&sg, "alpha", &key).await;
+            let (alpha, beta) =
+                (start_gateway(&sg, "alpha").await, start_gateway(&sg, "beta").await);
+            let key = create_key_for(&sg, "ci", &["alpha", "beta"]).await;
+            let bound = access_token(&sg, "alpha", &key).await;
             let at = |authority: &str, bearer: &str| Caller {
                 channel: Endpoint::new(format!("http://{}", sg.address))
                     .unwrap()
@@ -151,9 +165,9 @@ fn t02_an_authority_that_names_another_gateway_is_refused() {
                     .connect_lazy(),
                 bearer: Bearer(Some(bearer.to_owned())),
             };
-            assert_eq!(list(&at("beta.gw.test", &key), None).await.unwrap(), "beta");
-            assert_eq!(list(&at("alpha.gw.test", &bound), None).await.unwrap(), "alpha");
-            assert_eq!(list(&at("sg.test", &bound), None).await.unwrap(), "alpha");
+            assert_eq!(list_names(&at("beta.gw.test", &key), None).await.unwrap(), "beta");
+            assert_eq!(list_names(&at("alpha.gw.test", &bound), None).await.unwrap(), "alpha");
+            assert_eq!(list_names(&at("sg.test", &bound), None).await.unwrap(), "alpha");
             for (authority, metadata) in [
                 ("beta.gw.test", None),
                 ("nowhere.gw.test", None),
@@ -161,7 +175,7 @@ fn t02_an_authority_that_names_another_gateway_is_refused() {
                 ("beta.gw.test", Some("alpha")),
                 ("alpha.gw.test", Some("beta")),
             ] {
-                let refused = list(&at(authority, &bound), metadata).await;
+                let refused = list_names(&at(authority, &bound), metadata).await;
                 assert_refused!(refused, PermissionDenied, "CREDENTIAL_BOUND");
             }
             for gateway in [alpha, beta] {

@@ -7,11 +7,11 @@ use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use tonic::{Code, Status, Streaming};
 
-use super::{by_key, gateway, key_for, list, token};
+use super::{access_token, create_key_for, list_names, start_gateway, token_by_key};
 use crate::support::server::{Caller, TestServer};
 
 /// Opens a live stream through the proxy, and reads its first message.
-pub(super) async fn watching(caller: &Caller) -> Streaming<new::SandboxStreamEvent> {
+pub(super) async fn open_watch(caller: &Caller) -> Streaming<new::SandboxStreamEvent> {
     let request = new::WatchSandboxRequest {
         sandbox: "coder".into(),
         follow_status: true,
@@ -23,7 +23,7 @@ pub(super) async fn watching(caller: &Caller) -> Streaming<new::SandboxStreamEve
 }
 
 /// Returns how a stream ends. It must end within ten seconds, usually within one.
-pub(super) async fn end_of(mut events: Streaming<new::SandboxStreamEvent>) -> Status {
+pub(super) async fn wait_stream_end(mut events: Streaming<new::SandboxStreamEvent>) -> Status {
     let ended = async {
         loop {
             match events.message().await {
@@ -50,7 +50,7 @@ async fn rotate(sg: &TestServer, name: &str) -> String {
         .key
 }
 
-served! {
+server_tests! {
     t14_a_bound_token_is_revoked_with_its_key,
     t14_a_bound_token_stays_valid_during_the_overlap_of_its_key,
     t14_a_bound_token_is_revoked_with_its_gateway,
@@ -58,35 +58,46 @@ served! {
 }
 
 async fn t14_a_bound_token_is_revoked_with_its_key(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
-    let bound = sg.with(&token(&sg, "alpha", &key).await);
-    let stream = watching(&bound).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
+    let bound = sg.with_token(&access_token(&sg, "alpha", &key).await);
+    let stream = open_watch(&bound).await;
     let next = rotate(&sg, "ci").await;
-    assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
-    assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
-    assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (401, "invalid_client".to_owned()));
+    assert_eq!(wait_stream_end(stream).await.code(), Code::Unauthenticated);
+    assert_refused!(list_names(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(
+        token_by_key(&sg, "alpha", &key).await.refusal(),
+        (401, "invalid_client".to_owned())
+    );
     // Another key at the same time gets another token.
-    let after = token(&sg, "alpha", &next).await;
-    assert_eq!(list(&sg.with(&after), None).await.unwrap(), "alpha");
+    let after = access_token(&sg, "alpha", &next).await;
+    assert_eq!(list_names(&sg.with_token(&after), None).await.unwrap(), "alpha");
 
-    let stream = watching(&sg.with(&after)).await;
+    let stream = open_watch(&sg.with_token(&after)).await;
     let delete =
         pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
     sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
-    assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
-    assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(wait_stream_end(stream).await.code(), Code::Unauthenticated);
+    assert_refused!(
+        list_names(&sg.with_token(&after), None).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     // A new service principal with the same name is another principal.
-    key_for(&sg, "ci", &["alpha"]).await;
-    assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    create_key_for(&sg, "ci", &["alpha"]).await;
+    assert_refused!(
+        list_names(&sg.with_token(&after), None).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     alpha.stop().await;
     sg.finish().await;
 }
 
 async fn t14_a_bound_token_stays_valid_during_the_overlap_of_its_key(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
-    let before = sg.with(&token(&sg, "alpha", &key).await);
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
+    let before = sg.with_token(&access_token(&sg, "alpha", &key).await);
     let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
     let request = pb::RotateServicePrincipalRequest {
         service_principal: "ci".into(),
@@ -94,47 +105,50 @@ async fn t14_a_bound_token_stays_valid_during_the_overlap_of_its_key(sg: TestSer
         ..Default::default()
     };
     sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
-    assert_eq!(list(&before, None).await.unwrap(), "alpha");
+    assert_eq!(list_names(&before, None).await.unwrap(), "alpha");
     // A token of the old key does not outlive the overlap.
-    let during = by_key(&sg, "alpha", &key).await;
+    let during = token_by_key(&sg, "alpha", &key).await;
     assert!(during.json()["expires_in"].as_u64().unwrap() <= 3600, "{during:?}");
-    let during = sg.with(&during.text("access_token"));
-    let stream = watching(&during).await;
+    let during = sg.with_token(&during.text("access_token"));
+    let stream = open_watch(&during).await;
     sg.app.clock.advance(Duration::from_hours(1));
     feed::refresh(&sg.app).await.unwrap();
-    assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
+    assert_eq!(wait_stream_end(stream).await.code(), Code::Unauthenticated);
     for dead in [&before, &during] {
-        assert_refused!(list(dead, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+        assert_refused!(list_names(dead, None).await, Unauthenticated, "CREDENTIAL_INVALID");
     }
     alpha.stop().await;
     sg.finish().await;
 }
 
 async fn t14_a_bound_token_is_revoked_with_its_gateway(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
-    let bound = sg.with(&token(&sg, "alpha", &key).await);
-    let stream = watching(&bound).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
+    let bound = sg.with_token(&access_token(&sg, "alpha", &key).await);
+    let stream = open_watch(&bound).await;
     let unregister =
         pb::UnregisterGatewayRequest { gateway: "alpha".into(), force: true, ..Default::default() };
     sg.admin().gateways().unregister_gateway(unregister).await.unwrap();
-    end_of(stream).await;
-    assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    wait_stream_end(stream).await;
+    assert_refused!(list_names(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
     let who = bound.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
     assert_refused!(who, Unauthenticated, "CREDENTIAL_INVALID");
     // A new gateway with the same name is another gateway, even for a call with the old token.
-    sg.gateway("alpha", alpha.addr()).await;
+    sg.register_gateway("alpha", alpha.addr()).await;
     sg.admin().bind("ci", "alpha", pb::Role::Operator).await;
-    assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
-    assert_eq!(list(&sg.with(&token(&sg, "alpha", &key).await), None).await.unwrap(), "alpha");
+    assert_refused!(list_names(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(
+        list_names(&sg.with_token(&access_token(&sg, "alpha", &key).await), None).await.unwrap(),
+        "alpha"
+    );
     alpha.stop().await;
     sg.finish().await;
 }
 
 async fn t14_a_bound_token_has_the_current_role_of_its_holder(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
-    let bound = sg.with(&token(&sg, "alpha", &key).await);
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
+    let bound = sg.with_token(&access_token(&sg, "alpha", &key).await);
     let stop = || {
         let caller = bound.clone();
         async move {
@@ -145,11 +159,11 @@ async fn t14_a_bound_token_has_the_current_role_of_its_holder(sg: TestServer) {
     stop().await.unwrap();
     sg.admin().bind("ci", "alpha", pb::Role::Viewer).await;
     assert_refused!(stop().await, PermissionDenied, "ROLE_TOO_LOW");
-    let stream = watching(&bound).await;
+    let stream = open_watch(&bound).await;
     sg.admin().bind("ci", "alpha", pb::Role::None).await;
-    end_of(stream).await;
-    assert!(list(&bound, None).await.is_err());
-    assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (400, "invalid_grant".to_owned()));
+    wait_stream_end(stream).await;
+    assert!(list_names(&bound, None).await.is_err());
+    assert_eq!(token_by_key(&sg, "alpha", &key).await.refusal(), (400, "invalid_grant".to_owned()));
     alpha.stop().await;
     sg.finish().await;
 }

@@ -9,10 +9,13 @@ use shoreguard::resources::device_codes::worker::EXPIRY;
 use shoreguard::workers;
 use tonic::Status;
 
-use super::derived::{end_of, watching};
-use super::{CLIENT, ask, audited, by_refresh_token, discover, gateway, key_for, list, path_of};
+use super::derived::{open_watch, wait_stream_end};
+use super::{
+    CLIENT, create_key_for, discover, entries, list_names, request_token, start_gateway,
+    token_by_refresh, url_path,
+};
 use crate::support::dump;
-use crate::support::http::{Answer, get, post};
+use crate::support::http::{HttpResponse, get, post};
 use crate::support::people::PASSWORD;
 use crate::support::server::TestServer;
 
@@ -28,7 +31,7 @@ fn people(config: &mut Config) {
 struct Device {
     shown: String,
     polls: String,
-    answer: Answer,
+    answer: HttpResponse,
 }
 
 /// Requests a device code, as `gateway add` does without a key and without a browser.
@@ -36,16 +39,16 @@ async fn device(sg: &TestServer, gateway: &str) -> Device {
     let document = discover(sg, gateway).await;
     let endpoint = document["device_authorization_endpoint"].as_str().unwrap();
     let form = [CLIENT, ("scope", "openid")];
-    let answer = post(sg.address, &path_of(sg, endpoint), &form, &[]).await;
+    let answer = post(sg.address, &url_path(sg, endpoint), &form, &[]).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     Device { shown: answer.text("user_code"), polls: answer.text("device_code"), answer }
 }
 
 /// Polls once, after the minimum interval.
-async fn poll(sg: &TestServer, gateway: &str, device: &Device) -> Answer {
+async fn poll(sg: &TestServer, gateway: &str, device: &Device) -> HttpResponse {
     sg.app.clock.advance(Duration::from_secs(5));
     feed::refresh(&sg.app).await.unwrap();
-    ask(sg, gateway, &[GRANT, ("device_code", &device.polls), CLIENT]).await
+    request_token(sg, gateway, &[GRANT, ("device_code", &device.polls), CLIENT]).await
 }
 
 async fn decide(
@@ -60,14 +63,14 @@ async fn decide(
         validate_only: decision.is_none(),
         ..Default::default()
     };
-    sg.with(session).auth().approve_device(request).await.map(tonic::Response::into_inner)
+    sg.with_token(session).auth().approve_device(request).await.map(tonic::Response::into_inner)
 }
 
 const APPROVE: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Approve);
 const DENY: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Deny);
 
 /// Returns the tokens of a device that `session` approves.
-async fn approved(sg: &TestServer, session: &str, gateway: &str) -> Answer {
+async fn approved(sg: &TestServer, session: &str, gateway: &str) -> HttpResponse {
     let device = device(sg, gateway).await;
     decide(sg, session, &device.shown, APPROVE).await.unwrap();
     let answer = poll(sg, gateway, &device).await;
@@ -78,7 +81,7 @@ async fn approved(sg: &TestServer, session: &str, gateway: &str) -> Answer {
 async fn sessions(sg: &TestServer, session: &str) -> Vec<pb::Session> {
     let request = pb::ListSessionsRequest::default();
     let listed =
-        sg.with(session).auth().list_sessions(request).await.unwrap().into_inner().sessions;
+        sg.with_token(session).auth().list_sessions(request).await.unwrap().into_inner().sessions;
     listed.into_iter().filter(|session| session.kind() == pb::SessionKind::Device).collect()
 }
 
@@ -86,7 +89,7 @@ fn refused(error: &str) -> (u16, String) {
     (400, error.to_owned())
 }
 
-served! {
+server_tests! {
     tuned people;
     an_approved_device_can_call_the_gateway,
     t15_a_device_code_is_valid_once_and_for_ten_minutes,
@@ -101,8 +104,8 @@ served! {
 }
 
 async fn an_approved_device_can_call_the_gateway(sg: TestServer) {
-    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let (alpha, beta) = (start_gateway(&sg, "alpha").await, start_gateway(&sg, "beta").await);
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     let device = device(&sg, "alpha").await;
     assert_eq!(
         (device.answer.json()["expires_in"].as_u64(), device.answer.json()["interval"].as_u64()),
@@ -127,9 +130,9 @@ async fn an_approved_device_can_call_the_gateway(sg: TestServer) {
         "{answer:?}"
     );
     assert!(answer.json()["expires_in"].as_u64().unwrap() <= 15 * 60);
-    let caller = sg.with(&answer.text("access_token"));
-    assert_eq!(list(&caller, None).await.unwrap(), "alpha");
-    assert_refused!(list(&caller, Some("beta")).await, PermissionDenied, "CREDENTIAL_BOUND");
+    let caller = sg.with_token(&answer.text("access_token"));
+    assert_eq!(list_names(&caller, None).await.unwrap(), "alpha");
+    assert_refused!(list_names(&caller, Some("beta")).await, PermissionDenied, "CREDENTIAL_BOUND");
     let who = caller
         .auth()
         .get_current_identity(pb::GetCurrentIdentityRequest {})
@@ -146,30 +149,33 @@ async fn an_approved_device_can_call_the_gateway(sg: TestServer) {
     // The client refreshes by itself, once per refresh token, at its own gateway.
     sg.app.clock.advance(Duration::from_mins(16));
     feed::refresh(&sg.app).await.unwrap();
-    assert_refused!(list(&caller, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(list_names(&caller, None).await, Unauthenticated, "CREDENTIAL_INVALID");
     let first = answer.text("refresh_token");
-    assert_eq!(by_refresh_token(&sg, "beta", &first).await.refusal(), refused("invalid_grant"));
-    let again = by_refresh_token(&sg, "alpha", &first).await;
-    assert_eq!(list(&sg.with(&again.text("access_token")), None).await.unwrap(), "alpha");
-    assert_eq!(by_refresh_token(&sg, "alpha", &first).await.refusal(), refused("invalid_grant"));
+    assert_eq!(token_by_refresh(&sg, "beta", &first).await.refusal(), refused("invalid_grant"));
+    let again = token_by_refresh(&sg, "alpha", &first).await;
+    assert_eq!(
+        list_names(&sg.with_token(&again.text("access_token")), None).await.unwrap(),
+        "alpha"
+    );
+    assert_eq!(token_by_refresh(&sg, "alpha", &first).await.refusal(), refused("invalid_grant"));
     assert_refused!(
-        list(&sg.with(&again.text("access_token")), None).await,
+        list_names(&sg.with_token(&again.text("access_token")), None).await,
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
     assert_eq!(
-        audited(&sg, "gateway_token.issue").await.iter().filter(|entry| entry.actor == ANA).count(),
+        entries(&sg, "gateway_token.issue").await.iter().filter(|entry| entry.actor == ANA).count(),
         3
     );
-    assert_eq!(audited(&sg, "device_code.approve").await.len(), 2);
+    assert_eq!(entries(&sg, "device_code.approve").await.len(), 2);
     alpha.stop().await;
     beta.stop().await;
     sg.finish().await;
 }
 
 async fn t15_a_device_code_is_valid_once_and_for_ten_minutes(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     let (used, denied) = (device(&sg, "alpha").await, device(&sg, "alpha").await);
     decide(&sg, &ana, &used.shown, APPROVE).await.unwrap();
     assert_refused!(decide(&sg, &ana, &used.shown, DENY).await, NotFound, "NOT_FOUND");
@@ -187,7 +193,7 @@ async fn t15_a_device_code_is_valid_once_and_for_ten_minutes(sg: TestServer) {
     assert_eq!(poll(&sg, "alpha", &made_up).await.refusal(), refused("invalid_grant"));
     assert_eq!(poll(&sg, "alpha", &late).await.refusal(), refused("authorization_pending"));
     let soon = [GRANT, ("device_code", late.polls.as_str()), CLIENT];
-    assert_eq!(ask(&sg, "alpha", &soon).await.refusal(), refused("slow_down"));
+    assert_eq!(request_token(&sg, "alpha", &soon).await.refusal(), refused("slow_down"));
     sg.app.clock.advance(Duration::from_mins(10));
     feed::refresh(&sg.app).await.unwrap();
     assert_eq!(poll(&sg, "alpha", &late).await.refusal(), refused("expired_token"));
@@ -196,8 +202,8 @@ async fn t15_a_device_code_is_valid_once_and_for_ten_minutes(sg: TestServer) {
     sg.app.clock.advance(Duration::from_mins(11));
     feed::refresh(&sg.app).await.unwrap();
     // Expires the lease of the worker that runs beside the test.
-    sg.app.db.move_clock(Duration::from_secs(31));
-    workers::once(&sg.app, &EXPIRY).await.unwrap().unwrap();
+    sg.app.db.advance_clock(Duration::from_secs(31));
+    workers::run_once(&sg.app, &EXPIRY).await.unwrap().unwrap();
     assert_eq!(dump::table(&sg.app.db, "device_codes").await, "");
     assert_eq!(dump::table(&sg.app.db, "device_tries").await, "");
     assert_eq!(poll(&sg, "alpha", &late).await.refusal(), refused("invalid_grant"));
@@ -206,10 +212,10 @@ async fn t15_a_device_code_is_valid_once_and_for_ten_minutes(sg: TestServer) {
 }
 
 async fn t15_a_user_has_five_wrong_attempts(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
+    let alpha = start_gateway(&sg, "alpha").await;
     let (ana, ben) = (
-        sg.user(ANA, pb::Role::Operator).await,
-        sg.user("ben@example.com", pb::Role::Operator).await,
+        sg.create_user(ANA, pb::Role::Operator).await,
+        sg.create_user("ben@example.com", pb::Role::Operator).await,
     );
     let device = device(&sg, "alpha").await;
     let wrong = if device.shown == "BBBB-BBBB" { "CCCC-CCCC" } else { "BBBB-BBBB" };
@@ -240,8 +246,8 @@ async fn t15_a_user_has_five_wrong_attempts(sg: TestServer) {
 }
 
 async fn t15_concurrent_guesses_share_the_limit_of_attempts(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     let guesses = (0..20).map(|_| decide(&sg, &ana, "BBBB-BBBB", APPROVE));
     let answers = futures_util::future::join_all(guesses).await;
     let tried = answers
@@ -253,11 +259,11 @@ async fn t15_concurrent_guesses_share_the_limit_of_attempts(sg: TestServer) {
 }
 
 async fn t15_approval_requires_a_user_with_a_recent_login(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     let tokens = approved(&sg, &ana, "alpha").await;
     let asking = device(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
     assert_refused!(
         decide(&sg, &key, &asking.shown, APPROVE).await,
         PermissionDenied,
@@ -293,8 +299,8 @@ async fn t15_approval_requires_a_user_with_a_recent_login(sg: TestServer) {
 }
 
 async fn t15_a_code_for_an_invisible_gateway_is_not_found(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let eve = sg.user("eve@example.com", pb::Role::None).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let eve = sg.create_user("eve@example.com", pb::Role::None).await;
     let mut messages = Vec::new();
     for name in ["alpha", "nowhere"] {
         let device = device(&sg, name).await;
@@ -313,17 +319,18 @@ async fn t15_a_code_for_an_invisible_gateway_is_not_found(sg: TestServer) {
 }
 
 async fn t15_a_device_code_is_typed_by_the_user_and_not_stored(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     let asking = device(&sg, "alpha").await;
     assert!(asking.answer.json().get("verification_uri_complete").is_none());
-    let page = path_of(&sg, &asking.answer.text("verification_uri"));
+    let page = url_path(&sg, &asking.answer.text("verification_uri"));
     assert_eq!(page, "/gateways/alpha/device");
     let (there, nowhere) =
         (get(sg.address, &page).await, get(sg.address, "/gateways/nowhere/device").await);
     assert_eq!((there.status.as_u16(), nowhere.status.as_u16()), (200, 200));
-    let text =
-        |answer: &Answer, name: &str| String::from_utf8_lossy(&answer.body).replace(name, "X");
+    let text = |answer: &HttpResponse, name: &str| {
+        String::from_utf8_lossy(&answer.body).replace(name, "X")
+    };
     assert_eq!(text(&there, "alpha"), text(&nowhere, "nowhere"));
     assert!(there.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
     assert_eq!(
@@ -336,7 +343,7 @@ async fn t15_a_device_code_is_typed_by_the_user_and_not_stored(sg: TestServer) {
     decide(&sg, &ana, &asking.shown, APPROVE).await.unwrap();
     let tokens = poll(&sg, "alpha", &asking).await;
     let letters = asking.shown.replace('-', "");
-    sg.app.audit.settled().await;
+    sg.app.audit.wait_settled().await;
     for table in ["device_codes", "sessions", "audit_log", "events", "idempotency_keys"] {
         let dump = dump::table(&sg.app.db, table).await;
         for secret in [
@@ -367,7 +374,7 @@ async fn t15_the_number_of_pending_device_codes_is_limited(sg: TestServer) {
     feed::refresh(&sg.app).await.unwrap();
     assert_eq!(post(sg.address, path, &form, &[]).await.status, 200);
     assert_eq!(
-        audited(&sg, "").await.iter().filter(|entry| entry.method.contains("device")).count(),
+        entries(&sg, "").await.iter().filter(|entry| entry.method.contains("device")).count(),
         0
     );
     sg.finish().await;
@@ -376,49 +383,55 @@ async fn t15_the_number_of_pending_device_codes_is_limited(sg: TestServer) {
 async fn t14_device_tokens_end_with_their_session_the_password_or_the_approving_session(
     sg: TestServer,
 ) {
-    let alpha = gateway(&sg, "alpha").await;
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     // Revoked in the list of sessions.
     let tokens = approved(&sg, &ana, "alpha").await;
-    let stream = watching(&sg.with(&tokens.text("access_token"))).await;
+    let stream = open_watch(&sg.with_token(&tokens.text("access_token"))).await;
     let id = sessions(&sg, &ana).await[0].id;
     let revoke = pb::RevokeSessionRequest { session_id: id, ..Default::default() };
-    sg.with(&ana).auth().revoke_session(revoke).await.unwrap();
-    assert_eq!(end_of(stream).await.code(), tonic::Code::Unauthenticated);
+    sg.with_token(&ana).auth().revoke_session(revoke).await.unwrap();
+    assert_eq!(wait_stream_end(stream).await.code(), tonic::Code::Unauthenticated);
     assert_eq!(
-        by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(),
+        token_by_refresh(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(),
         refused("invalid_grant")
     );
     // The password is changed, in one case between the approval and the poll.
     let tokens = approved(&sg, &ana, "alpha").await;
     let pending = device(&sg, "alpha").await;
     decide(&sg, &ana, &pending.shown, APPROVE).await.unwrap();
-    let stream = watching(&sg.with(&tokens.text("access_token"))).await;
+    let stream = open_watch(&sg.with_token(&tokens.text("access_token"))).await;
     let change = pb::ChangePasswordRequest {
         current_password: PASSWORD.to_owned(),
         new_password: "another password of theirs".to_owned(),
         ..Default::default()
     };
-    let ana =
-        sg.with(&ana).auth().change_password(change).await.unwrap().into_inner().session_token;
-    assert_eq!(end_of(stream).await.code(), tonic::Code::Unauthenticated);
+    let ana = sg
+        .with_token(&ana)
+        .auth()
+        .change_password(change)
+        .await
+        .unwrap()
+        .into_inner()
+        .session_token;
+    assert_eq!(wait_stream_end(stream).await.code(), tonic::Code::Unauthenticated);
     assert_eq!(
-        by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(),
+        token_by_refresh(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(),
         refused("invalid_grant")
     );
     assert_eq!(poll(&sg, "alpha", &pending).await.refusal(), refused("access_denied"));
     // The session that approved ends before the poll.
     let pending = device(&sg, "alpha").await;
     decide(&sg, &ana, &pending.shown, APPROVE).await.unwrap();
-    sg.with(&ana).auth().logout(pb::LogoutRequest::default()).await.unwrap();
+    sg.with_token(&ana).auth().logout(pb::LogoutRequest::default()).await.unwrap();
     assert_eq!(poll(&sg, "alpha", &pending).await.refusal(), refused("access_denied"));
     alpha.stop().await;
     sg.finish().await;
 }
 
 async fn t03_a_refresh_token_is_accepted_only_where_it_was_issued(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let ana = sg.user(ANA, pb::Role::Operator).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let ana = sg.create_user(ANA, pb::Role::Operator).await;
     let tokens = approved(&sg, &ana, "alpha").await;
     // A device's refresh token at Shoreguard's API, other credentials at the token service, and other codes as a
     // device code.
@@ -438,27 +451,30 @@ async fn t03_a_refresh_token_is_accepted_only_where_it_was_issued(sg: TestServer
         &pending.polls,
         &tokens.text("access_token"),
     ] {
-        assert_eq!(by_refresh_token(&sg, "alpha", other).await.refusal(), refused("invalid_grant"));
+        assert_eq!(token_by_refresh(&sg, "alpha", other).await.refusal(), refused("invalid_grant"));
     }
     for other in
         [&session.refresh_token, &tokens.text("refresh_token"), &sg.admin_key, &pending.shown]
     {
         let poll = [GRANT, ("device_code", other.as_str()), CLIENT];
-        assert_eq!(ask(&sg, "alpha", &poll).await.refusal(), refused("invalid_grant"));
+        assert_eq!(request_token(&sg, "alpha", &poll).await.refusal(), refused("invalid_grant"));
     }
     let with_secret =
         [GRANT, ("device_code", &pending.polls), CLIENT, ("client_secret", &sg.admin_key)];
-    assert_eq!(ask(&sg, "alpha", &with_secret).await.refusal(), refused("invalid_request"));
+    assert_eq!(
+        request_token(&sg, "alpha", &with_secret).await.refusal(),
+        refused("invalid_request")
+    );
     // None of these attempts has ended the session.
-    assert_eq!(by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.status, 200);
+    assert_eq!(token_by_refresh(&sg, "alpha", &tokens.text("refresh_token")).await.status, 200);
     alpha.stop().await;
     sg.finish().await;
 }
 
-served! { t15_device_codes_are_disabled_unless_configured }
+server_tests! { t15_device_codes_are_disabled_unless_configured }
 
 async fn t15_device_codes_are_disabled_unless_configured(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
+    let alpha = start_gateway(&sg, "alpha").await;
     let document = discover(&sg, "alpha").await;
     assert!(document.get("device_authorization_endpoint").is_none());
     assert_eq!(document["grant_types_supported"], serde_json::json!(["client_credentials"]));
@@ -468,9 +484,12 @@ async fn t15_device_codes_are_disabled_unless_configured(sg: TestServer) {
     );
     assert_eq!(get(sg.address, "/gateways/alpha/device").await.status, 404);
     let poll = [GRANT, ("device_code", "sgd_x"), CLIENT];
-    assert_eq!(ask(&sg, "alpha", &poll).await.refusal(), refused("unsupported_grant_type"));
     assert_eq!(
-        by_refresh_token(&sg, "alpha", "sgr_x").await.refusal(),
+        request_token(&sg, "alpha", &poll).await.refusal(),
+        refused("unsupported_grant_type")
+    );
+    assert_eq!(
+        token_by_refresh(&sg, "alpha", "sgr_x").await.refusal(),
         refused("unsupported_grant_type")
     );
     alpha.stop().await;

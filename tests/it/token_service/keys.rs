@@ -11,15 +11,18 @@ use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 
-use super::{CLIENT, audited, by_key, discover, gateway, key_for, list, token};
-use crate::refusals::denied_of;
+use super::{
+    CLIENT, access_token, create_key_for, discover, entries, list_names, start_gateway,
+    token_by_key,
+};
+use crate::refusals::denied_count;
 use crate::support::http::{get, post, send};
 use crate::support::server::TestServer;
-use crate::support::{Place, limit};
+use crate::support::{DbLocation, limit, pause};
 
 const TOKEN: &str = "/gateways/alpha/token";
 
-served! {
+server_tests! {
     a_stock_client_needs_only_a_key_and_one_command,
     t15_discovery_does_not_reveal_whether_a_gateway_exists,
     t15_a_missing_role_and_a_missing_gateway_get_the_same_response,
@@ -29,10 +32,10 @@ served! {
 }
 
 async fn a_stock_client_needs_only_a_key_and_one_command(sg: TestServer) {
-    let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-    let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
+    let (alpha, beta) = (start_gateway(&sg, "alpha").await, start_gateway(&sg, "beta").await);
+    let key = create_key_for(&sg, "ci", &["alpha", "beta"]).await;
     for name in ["alpha", "beta"] {
-        let answer = by_key(&sg, name, &key).await;
+        let answer = token_by_key(&sg, name, &key).await;
         assert_eq!(
             (answer.status.as_u16(), answer.text("token_type").as_str()),
             (200, "Bearer"),
@@ -45,9 +48,9 @@ async fn a_stock_client_needs_only_a_key_and_one_command(sg: TestServer) {
         let token = answer.text("access_token");
         assert!(!token.contains(&key));
         // The call names no gateway, although the key has access to two.
-        assert_eq!(list(&sg.with(&token), None).await.unwrap(), name);
+        assert_eq!(list_names(&sg.with_token(&token), None).await.unwrap(), name);
     }
-    let entries = audited(&sg, "gateway_token.issue").await;
+    let entries = entries(&sg, "gateway_token.issue").await;
     assert_eq!(entries.len(), 2);
     for entry in &entries {
         assert_eq!(
@@ -68,7 +71,7 @@ async fn a_stock_client_needs_only_a_key_and_one_command(sg: TestServer) {
 }
 
 async fn t15_discovery_does_not_reveal_whether_a_gateway_exists(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
+    let alpha = start_gateway(&sg, "alpha").await;
     let document = |name: &'static str| {
         let asking = discover(&sg, name);
         async move { asking.await.to_string().replace(name, "X") }
@@ -100,22 +103,23 @@ async fn t15_discovery_does_not_reveal_whether_a_gateway_exists(sg: TestServer) 
 }
 
 async fn t15_a_missing_role_and_a_missing_gateway_get_the_same_response(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "elsewhere", &[]).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "elsewhere", &[]).await;
     let mut answers = Vec::new();
     for name in ["alpha", "nowhere"] {
-        let answer = by_key(&sg, name, &key).await;
+        let answer = token_by_key(&sg, name, &key).await;
         assert_eq!(answer.refusal(), (400, "invalid_grant".to_owned()));
         answers.push(answer.body);
     }
     assert_eq!(answers[0], answers[1]);
     // A refusal of an authenticated caller is in the audit log, with equal entries for both: the first refusal, and
     // a count of the others.
-    let mut entries = audited(&sg, "gateway_token.issue").await;
-    while entries.is_empty() {
-        entries = audited(&sg, "gateway_token.issue").await;
+    let mut issues = entries(&sg, "gateway_token.issue").await;
+    while issues.is_empty() {
+        pause().await;
+        issues = entries(&sg, "gateway_token.issue").await;
     }
-    for entry in &entries {
+    for entry in &issues {
         assert_eq!(
             (entry.actor.as_str(), entry.outcome()),
             ("sp:elsewhere", pb::AuditOutcome::Denied),
@@ -123,31 +127,34 @@ async fn t15_a_missing_role_and_a_missing_gateway_get_the_same_response(sg: Test
         );
     }
     sg.app.audit.drain().await;
-    assert_eq!(denied_of(&sg, "gateway_token.issue").await, 2);
+    assert_eq!(denied_count(&sg, "gateway_token.issue").await, 2);
     alpha.stop().await;
     sg.finish().await;
 }
 
 async fn an_invalid_key_is_refused_and_only_counted(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
-    let good = token(&sg, "alpha", &key).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
+    let good = access_token(&sg, "alpha", &key).await;
     let made_up = format!("sg_{}", "A".repeat(43));
     for bad in ["sg_", &key[..45], &format!("{key}x"), &made_up, &good, "openshell-cli"] {
-        let answer = by_key(&sg, "alpha", bad).await;
+        let answer = token_by_key(&sg, "alpha", bad).await;
         assert_eq!(answer.refusal(), (401, "invalid_client".to_owned()), "{bad}");
         assert!(!String::from_utf8_lossy(&answer.body).contains(bad), "echoed {bad}");
     }
-    assert_eq!(by_key(&sg, "nowhere", "sg_").await.refusal(), (401, "invalid_client".to_owned()));
-    assert_eq!(by_key(&sg, "alpha", "").await.refusal(), (401, "invalid_client".to_owned()));
-    assert_eq!(audited(&sg, "gateway_token.issue").await.len(), 1, "a guess of nobody is no entry");
+    assert_eq!(
+        token_by_key(&sg, "nowhere", "sg_").await.refusal(),
+        (401, "invalid_client".to_owned())
+    );
+    assert_eq!(token_by_key(&sg, "alpha", "").await.refusal(), (401, "invalid_client".to_owned()));
+    assert_eq!(entries(&sg, "gateway_token.issue").await.len(), 1, "a guess of nobody is no entry");
     alpha.stop().await;
     sg.finish().await;
 }
 
 async fn an_ambiguous_token_request_is_refused(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
     let grant = ("grant_type", "client_credentials");
     let secret = ("client_secret", key.as_str());
     let basic = format!("Basic {}", STANDARD.encode(format!("openshell-cli:{key}")));
@@ -204,12 +211,12 @@ async fn an_ambiguous_token_request_is_refused(sg: TestServer) {
 }
 
 async fn t14_a_key_gets_one_token_per_hour(sg: TestServer) {
-    let alpha = gateway(&sg, "alpha").await;
-    let key = key_for(&sg, "ci", &["alpha"]).await;
+    let alpha = start_gateway(&sg, "alpha").await;
+    let key = create_key_for(&sg, "ci", &["alpha"]).await;
     let (mut seen, mut made) = (std::collections::BTreeSet::new(), Vec::new());
     for _ in 0..25 {
-        let first = token(&sg, "alpha", &key).await;
-        assert_eq!(token(&sg, "alpha", &key).await, first);
+        let first = access_token(&sg, "alpha", &key).await;
+        assert_eq!(access_token(&sg, "alpha", &key).await, first);
         assert!(seen.insert(first.clone()));
         made.push(first);
         sg.app.clock.advance(Duration::from_hours(1));
@@ -217,10 +224,14 @@ async fn t14_a_key_gets_one_token_per_hour(sg: TestServer) {
     }
     let mut alive = 0;
     for token in &made {
-        alive += usize::from(list(&sg.with(token), None).await.is_ok());
+        alive += usize::from(list_names(&sg.with_token(token), None).await.is_ok());
     }
     assert!((1..=24).contains(&alive), "{alive} are alive");
-    assert_refused!(list(&sg.with(&made[0]), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_refused!(
+        list_names(&sg.with_token(&made[0]), None).await,
+        Unauthenticated,
+        "CREDENTIAL_INVALID"
+    );
     alpha.stop().await;
     sg.finish().await;
 }
@@ -228,20 +239,20 @@ async fn t14_a_key_gets_one_token_per_hour(sg: TestServer) {
 #[test]
 fn tokens_have_the_configured_lifetime_and_are_rate_limited_per_key() {
     limit::block_on(async {
-        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.token_service.token_hours = 2;
             config.limits.credentials_per_minute = 20;
         })
         .await;
-        let alpha = gateway(&sg, "alpha").await;
-        let key = key_for(&sg, "ci", &["alpha"]).await;
-        let answer = by_key(&sg, "alpha", &key).await;
+        let alpha = start_gateway(&sg, "alpha").await;
+        let key = create_key_for(&sg, "ci", &["alpha"]).await;
+        let answer = token_by_key(&sg, "alpha", &key).await;
         let lives = answer.json()["expires_in"].as_u64().unwrap();
         assert!((2 * 3600..=3 * 3600).contains(&lives), "{lives}");
         let mut cut = 0;
         for _ in 0..25 {
-            let answer = by_key(&sg, "alpha", &key).await;
+            let answer = token_by_key(&sg, "alpha", &key).await;
             if answer.status != 200 {
                 assert_eq!(answer.refusal(), (429, "slow_down".to_owned()));
                 cut += 1;

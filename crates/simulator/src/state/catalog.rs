@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use tonic::Status;
 
 use super::meta::{self, NAME_CHARS_MAX, Page};
-use super::{Key, State};
+use super::{ObjectKey, State};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::NetworkEndpoint;
 use shoreguard_proto::v0_0::openshell::v1::{
     ProviderProfile, ProviderProfileCategory as Category, ProviderProfileCredential,
@@ -19,9 +19,9 @@ const PROFILES_MAX: usize = 1_000;
 const IMPORT_MAX: usize = 100;
 
 /// Id, category, environment variable of the credential, host (may be empty).
-type BuiltIn = (&'static str, Category, &'static str, &'static str);
+type BuiltInProfile = (&'static str, Category, &'static str, &'static str);
 
-const BUILT_IN: [BuiltIn; 13] = [
+const BUILT_IN: [BuiltInProfile; 13] = [
     ("aws", Category::Other, "AWS_SECRET_ACCESS_KEY", ""),
     ("aws-bedrock", Category::Inference, "AWS_BEARER_TOKEN_BEDROCK", ""),
     ("aws-s3", Category::Data, "AWS_SECRET_ACCESS_KEY", "s3.amazonaws.com"),
@@ -38,9 +38,9 @@ const BUILT_IN: [BuiltIn; 13] = [
 ];
 
 static PROFILES: LazyLock<Vec<ProviderProfile>> =
-    LazyLock::new(|| BUILT_IN.iter().map(built_in).collect());
+    LazyLock::new(|| BUILT_IN.iter().map(built_in_profile).collect());
 
-fn built_in((id, category, variable, host): &BuiltIn) -> ProviderProfile {
+fn built_in_profile((id, category, variable, host): &BuiltInProfile) -> ProviderProfile {
     let endpoint =
         NetworkEndpoint { host: (*host).to_owned(), port: 443, ..NetworkEndpoint::default() };
     ProviderProfile {
@@ -74,7 +74,7 @@ impl State {
     }
 
     /// Returns a copy of that profile, or `NOT_FOUND`.
-    pub(crate) fn get_profile(&self, at: &Key) -> Result<ProviderProfile, Status> {
+    pub(crate) fn get_profile(&self, at: &ObjectKey) -> Result<ProviderProfile, Status> {
         self.profile(meta::workspace_or_default(&at.0), &at.1)
             .cloned()
             .ok_or_else(|| Status::not_found(format!("provider profile '{}' not found", at.1)))
@@ -89,11 +89,11 @@ impl State {
         let workspace = self.workspace(workspace)?;
         let imported =
             self.profiles.iter().filter(|((place, _), _)| place.is_empty() || *place == workspace);
-        Ok(page.cut(PROFILES.iter().chain(imported.map(|(_, profile)| profile)).cloned()))
+        Ok(page.paginate(PROFILES.iter().chain(imported.map(|(_, profile)| profile)).cloned()))
     }
 
     /// Returns the errors in profiles; empty if they can be imported.
-    pub(crate) fn lint(
+    pub(crate) fn lint_profiles(
         items: &[ProviderProfileImportItem],
     ) -> Result<Vec<ProviderProfileDiagnostic>, Status> {
         if items.len() > IMPORT_MAX {
@@ -111,7 +111,7 @@ impl State {
                     severity: "error".to_owned(),
                 });
             };
-            if let Err(status) = meta::label("id", &profile.id, NAME_CHARS_MAX) {
+            if let Err(status) = meta::check_label("id", &profile.id, NAME_CHARS_MAX) {
                 say("id", status.message().to_owned());
             }
             if PROFILES.iter().any(|known| known.id == profile.id) {
@@ -130,12 +130,12 @@ impl State {
         workspace: &str,
         items: Vec<ProviderProfileImportItem>,
     ) -> Result<(Vec<ProviderProfileDiagnostic>, Vec<ProviderProfile>), Status> {
-        let place = self.profile_place(workspace)?;
-        let diagnostics = Self::lint(&items)?;
+        let place = self.profile_workspace_key(workspace)?;
+        let diagnostics = Self::lint_profiles(&items)?;
         if !diagnostics.is_empty() {
             return Ok((diagnostics, Vec::new()));
         }
-        meta::room("profiles", self.profiles.len() + items.len(), PROFILES_MAX)?;
+        meta::check_capacity("profiles", self.profiles.len() + items.len(), PROFILES_MAX)?;
         let mut imported = Vec::new();
         for mut profile in items.into_iter().filter_map(|item| item.profile) {
             profile.resource_version = 1;
@@ -151,18 +151,18 @@ impl State {
     /// Replaces an imported profile if it still has the expected version.
     pub(crate) fn update_profile(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         item: Option<ProviderProfileImportItem>,
         expected: u64,
     ) -> Result<(Vec<ProviderProfileDiagnostic>, Option<ProviderProfile>), Status> {
-        let place = self.profile_place(&at.0)?;
+        let place = self.profile_workspace_key(&at.0)?;
         let Some(item) = item else {
             return Err(Status::invalid_argument("profile is required"));
         };
         if expected == 0 {
             return Err(Status::invalid_argument("expected_resource_version is required"));
         }
-        let diagnostics = Self::lint(std::slice::from_ref(&item))?;
+        let diagnostics = Self::lint_profiles(std::slice::from_ref(&item))?;
         let Some(kept) = self.profiles.get_mut(&(place, at.1.clone())) else {
             return Err(Status::not_found(format!("provider profile '{}' not found", at.1)));
         };
@@ -184,8 +184,8 @@ impl State {
     }
 
     /// Deletes an imported profile. Returns whether it existed.
-    pub(crate) fn delete_profile(&mut self, at: &Key) -> Result<bool, Status> {
-        let place = self.profile_place(&at.0)?;
+    pub(crate) fn delete_profile(&mut self, at: &ObjectKey) -> Result<bool, Status> {
+        let place = self.profile_workspace_key(&at.0)?;
         if PROFILES.iter().any(|profile| profile.id == at.1) {
             return Err(Status::failed_precondition("built-in profiles cannot be deleted"));
         }
@@ -193,7 +193,7 @@ impl State {
     }
 
     /// Returns the workspace of an imported profile; empty for the platform.
-    fn profile_place(&self, workspace: &str) -> Result<String, Status> {
+    fn profile_workspace_key(&self, workspace: &str) -> Result<String, Status> {
         if workspace.is_empty() { Ok(String::new()) } else { self.workspace(workspace) }
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
-use super::{Change, LogLine, PlatformEvent, State, Workspace};
+use super::{LogLine, PlatformEvent, ScheduledChange, State, Workspace};
 
 /// Maximum number of notices that a watcher may lag behind. Beyond it, notices are lost and the watcher is notified.
 const NOTICES_MAX: usize = 1_024;
@@ -19,7 +19,7 @@ pub(crate) enum Notice {
     /// The sandbox has changed.
     Changed(String),
     /// The sandbox was deleted.
-    Gone(String),
+    Deleted(String),
     /// The sandbox has logged a line.
     Log(String, LogLine),
     /// An event of the sandbox.
@@ -66,7 +66,7 @@ impl Core {
             // A panic under the lock affects only one call; the state it leaves is still used.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let answer = act(&mut state);
-            let later = self.settle(&mut state);
+            let later = self.apply_due(&mut state);
             for notice in state.notices.drain(..) {
                 // Fails if there are no watchers.
                 let _ = self.notices.send(notice);
@@ -78,10 +78,10 @@ impl Core {
     }
 
     /// Applies the changes without a delay, and returns the others with their delays.
-    fn settle(&self, state: &mut State) -> Vec<(Duration, Change)> {
+    fn apply_due(&self, state: &mut State) -> Vec<(Duration, ScheduledChange)> {
         let mut later = Vec::new();
-        while let Some(change) = state.due.pop() {
-            let after = change.after(self.ready_after);
+        while let Some(change) = state.pending_changes.pop() {
+            let after = change.delay(self.ready_after);
             if after.is_zero() {
                 state.apply(&change);
             } else {
@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// Applies changes after their delays, unless the simulator stops earlier.
-    fn schedule(self: &Arc<Self>, later: Vec<(Duration, Change)>) {
+    fn schedule(self: &Arc<Self>, later: Vec<(Duration, ScheduledChange)>) {
         for (after, change) in later {
             let core = Arc::clone(self);
             self.tasks.spawn(async move {
@@ -104,7 +104,7 @@ impl Core {
         }
     }
 
-    fn apply(self: &Arc<Self>, change: &Change) {
+    fn apply(self: &Arc<Self>, change: &ScheduledChange) {
         let applied = self.with(|state| {
             state.apply(change);
             Ok(())

@@ -13,7 +13,7 @@ use super::meta::{self, now_ms, random_id};
 use super::policy::RESERVED_PREFIX;
 use super::settings::{self, APPROVAL_MODE};
 use super::verdict::{self, CLEAN, Verdict};
-use super::{ConfigUpdated, Key, Proposal, State, merge};
+use super::{ConfigOutcome, ObjectKey, Proposal, State, merge};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, setting_value};
 
 /// Maximum number of proposals per sandbox.
@@ -26,8 +26,9 @@ pub(super) const APPROVED: &str = "approved";
 /// Refused or superseded.
 pub(super) const REJECTED: &str = "rejected";
 
-const STALE: &str = "proposal inputs changed; evaluation refreshed, refetch and review again";
-const MISMATCH: &str = "review token does not match the fetched proposal; refetch and review again";
+const TOKEN_STALE: &str = "proposal inputs changed; evaluation refreshed, refetch and review again";
+const TOKEN_MISMATCH: &str =
+    "review token does not match the fetched proposal; refetch and review again";
 
 /// A stored proposal.
 #[derive(Debug, Clone)]
@@ -64,9 +65,9 @@ pub(crate) struct Chunk {
 
 /// The result of a submission.
 #[derive(Debug, Clone)]
-pub(crate) enum Submitted {
+pub(crate) enum SubmitResult {
     /// Stored, with this id.
-    Kept(String),
+    Stored(String),
     /// Refused, with the reason.
     Refused(String),
 }
@@ -82,7 +83,7 @@ pub(crate) struct Approvals {
 
 impl Chunk {
     /// Returns the subject of the proposal: host, port and program of its first endpoint and binary.
-    pub(crate) fn about(&self) -> (String, u32, String) {
+    pub(crate) fn subject(&self) -> (String, u32, String) {
         let endpoint = self.rule.endpoints.first();
         (
             endpoint.map(|endpoint| endpoint.host.clone()).unwrap_or_default(),
@@ -102,20 +103,24 @@ impl Chunk {
 
 impl State {
     /// Submits a proposal, as the sandbox's supervisor does.
-    pub(crate) fn submit(&mut self, at: &Key, proposal: Proposal) -> Result<Submitted, Status> {
+    pub(crate) fn submit(
+        &mut self,
+        at: &ObjectKey,
+        proposal: Proposal,
+    ) -> Result<SubmitResult, Status> {
         if proposal.rule_name.starts_with(RESERVED_PREFIX) {
-            return Ok(Submitted::Refused(format!(
+            return Ok(SubmitResult::Refused(format!(
                 "rule name '{}' is reserved",
                 proposal.rule_name
             )));
         }
-        self.ensure_first(at)?;
-        let verdict = self.judge(at, &proposal.rule_name, &proposal.rule)?;
+        self.ensure_first_revision(at)?;
+        let verdict = self.evaluate(at, &proposal.rule_name, &proposal.rule)?;
         if proposal.agent_authored && !verdict.application_error.is_empty() {
-            return Ok(Submitted::Refused(verdict.application_error));
+            return Ok(SubmitResult::Refused(verdict.application_error));
         }
         let chunks = &self.sandbox(at)?.chunks;
-        meta::room("proposals of a sandbox", chunks.len(), CHUNKS_MAX)?;
+        meta::check_capacity("proposals of a sandbox", chunks.len(), CHUNKS_MAX)?;
         let now = now_ms();
         let mut chunk = Chunk {
             id: random_id(),
@@ -133,26 +138,28 @@ impl State {
             draft_version: draft_version(chunks) + 1,
             verdict,
         };
-        let id = self.place_chunk(at, &mut chunk)?;
+        let id = self.store_chunk(at, &mut chunk)?;
         let own = self.sandbox(at)?.settings.clone();
         let auto = setting_value::Value::StringValue("auto".to_owned());
         let clean = chunk.verdict.validation == CLEAN && chunk.status == PENDING;
-        if clean && !self.global_active && settings::is(&self.settings, &own, APPROVAL_MODE, &auto)
+        if clean
+            && !self.global_active
+            && settings::has_value(&self.settings, &own, APPROVAL_MODE, &auto)
         {
             self.apply_chunk(at, &id)?;
         }
         self.reject_covered(at)?;
-        self.changed(at);
-        Ok(Submitted::Kept(id))
+        self.mark_changed(at);
+        Ok(SubmitResult::Stored(id))
     }
 
     /// Adds a new proposal next to those with the same subject. Returns the id that it is stored under.
-    fn place_chunk(&mut self, at: &Key, chunk: &mut Chunk) -> Result<String, Status> {
+    fn store_chunk(&mut self, at: &ObjectKey, chunk: &mut Chunk) -> Result<String, Status> {
         let mechanistic = chunk.stage == "mechanistic";
         let sandbox = self.sandbox(at)?;
         sandbox.analyzed_ms = chunk.created_ms;
-        let about = chunk.about();
-        let alike = sandbox.chunks.iter_mut().filter(|other| other.about() == about);
+        let subject = chunk.subject();
+        let alike = sandbox.chunks.iter_mut().filter(|other| other.subject() == subject);
         for other in alike {
             if mechanistic && other.stage == chunk.stage && other.status == PENDING {
                 other.hits += 1;
@@ -172,12 +179,12 @@ impl State {
     }
 
     /// Rejects pending proposals that the current policy already allows.
-    pub(super) fn reject_covered(&mut self, at: &Key) -> Result<(), Status> {
+    pub(super) fn reject_covered(&mut self, at: &ObjectKey) -> Result<(), Status> {
         let sandbox = self.sandbox(at)?;
         let Some(newest) = sandbox.revisions.last() else { return Ok(()) };
         let reason = format!("covered by active policy revision {}", newest.version);
         for chunk in sandbox.chunks.iter_mut().filter(|chunk| chunk.status == PENDING) {
-            if verdict::covers(&newest.policy, chunk) {
+            if verdict::is_covered_by(&newest.policy, chunk) {
                 chunk.decide(REJECTED, &reason);
             }
         }
@@ -187,23 +194,23 @@ impl State {
     /// Approves one proposal if the reviewer has seen its current state.
     pub(crate) fn approve(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         id: &str,
         token: &str,
-    ) -> Result<ConfigUpdated, Status> {
+    ) -> Result<ConfigOutcome, Status> {
         let chunk = self.chunk(at, id)?.clone();
-        self.refuse_under_global("cannot approve rules")?;
+        self.check_no_global_policy("cannot approve rules")?;
         if chunk.status == APPROVED {
             return Err(Status::failed_precondition("draft chunk is already approved"));
         }
         if chunk.verdict.token != token {
-            return Err(Status::failed_precondition(MISMATCH));
+            return Err(Status::failed_precondition(TOKEN_MISMATCH));
         }
-        if self.refresh(at, id)? {
-            return Err(Status::failed_precondition(STALE));
+        if self.re_evaluate(at, id)? {
+            return Err(Status::failed_precondition(TOKEN_STALE));
         }
         self.apply_chunk(at, id)?;
-        self.newest(at)
+        self.newest_revision(at)
     }
 
     /// Approves several proposals: all are evaluated against the same policy and written as one revision.
@@ -211,10 +218,10 @@ impl State {
     /// Returns how many were approved and how many were skipped.
     pub(crate) fn approve_all(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         approvals: &Approvals,
-    ) -> Result<(ConfigUpdated, u32, u32), Status> {
-        self.refuse_under_global("cannot approve rules")?;
+    ) -> Result<(ConfigOutcome, u32, u32), Status> {
+        self.check_no_global_policy("cannot approve rules")?;
         let exact = !approvals.exact.is_empty();
         let waiting = self.sandbox(at)?.chunks.iter().filter(|chunk| chunk.status == PENDING);
         let wanted = if exact {
@@ -222,7 +229,7 @@ impl State {
         } else {
             waiting.map(|chunk| (chunk.id.clone(), String::new())).collect()
         };
-        let mut next = self.base(at)?;
+        let mut next = self.base_policy(at)?;
         let (mut approved, mut skipped) = (Vec::new(), 0);
         for (id, token) in wanted {
             let chunk = match self.chunk(at, &id) {
@@ -233,7 +240,7 @@ impl State {
                 }
                 Err(status) => return Err(status),
             };
-            let stale = exact && (chunk.verdict.token != token || self.refresh(at, &id)?);
+            let stale = exact && (chunk.verdict.token != token || self.re_evaluate(at, &id)?);
             let flagged = !chunk.verdict.security_notes.is_empty() && !approvals.include_flagged;
             let done = chunk.status == APPROVED || !chunk.verdict.application_error.is_empty();
             if stale || flagged || done {
@@ -248,7 +255,7 @@ impl State {
             self.chunk(at, id)?.decide(APPROVED, "");
         }
         if !approved.is_empty() {
-            self.write(at, next, &BTreeMap::new())?;
+            self.write_revision(at, next, &BTreeMap::new())?;
             self.log(
                 at,
                 "OCSF",
@@ -257,36 +264,36 @@ impl State {
             );
         }
         let count = u32::try_from(approved.len()).unwrap_or(u32::MAX);
-        Ok((self.newest(at)?, count, skipped))
+        Ok((self.newest_revision(at)?, count, skipped))
     }
 
     /// Rejects a proposal. If it was approved, its rule is removed from the policy.
-    pub(crate) fn reject(&mut self, at: &Key, id: &str, reason: &str) -> Result<(), Status> {
+    pub(crate) fn reject(&mut self, at: &ObjectKey, id: &str, reason: &str) -> Result<(), Status> {
         match self.chunk(at, id)?.status {
-            APPROVED => self.withdraw(at, id)?,
+            APPROVED => self.remove_chunk_rule(at, id)?,
             PENDING => {}
             _ => return Err(Status::failed_precondition("draft chunk is already rejected")),
         }
         self.chunk(at, id)?.decide(REJECTED, reason);
-        self.changed(at);
+        self.mark_changed(at);
         Ok(())
     }
 
     /// Resets an approved proposal to pending and removes its rule from the policy.
-    pub(crate) fn undo(&mut self, at: &Key, id: &str) -> Result<ConfigUpdated, Status> {
+    pub(crate) fn undo(&mut self, at: &ObjectKey, id: &str) -> Result<ConfigOutcome, Status> {
         if self.chunk(at, id)?.status != APPROVED {
             return Err(Status::failed_precondition("draft chunk is not approved"));
         }
-        self.withdraw(at, id)?;
+        self.remove_chunk_rule(at, id)?;
         self.chunk(at, id)?.decide(PENDING, "");
-        self.changed(at);
-        self.newest(at)
+        self.mark_changed(at);
+        self.newest_revision(at)
     }
 
     /// Changes the rule of a pending proposal and evaluates it again.
     pub(crate) fn edit(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         id: &str,
         rule: Option<NetworkPolicyRule>,
     ) -> Result<(), Status> {
@@ -298,22 +305,22 @@ impl State {
             return Err(Status::failed_precondition("only pending draft chunks can be edited"));
         }
         chunk.rule = rule;
-        self.refresh(at, id)?;
-        self.changed(at);
+        self.re_evaluate(at, id)?;
+        self.mark_changed(at);
         Ok(())
     }
 
     /// Deletes pending proposals. Returns how many were deleted.
-    pub(crate) fn clear(&mut self, at: &Key) -> Result<u32, Status> {
+    pub(crate) fn clear(&mut self, at: &ObjectKey) -> Result<u32, Status> {
         let chunks = &mut self.sandbox(at)?.chunks;
         let before = chunks.len();
         chunks.retain(|chunk| chunk.status != PENDING);
         let cleared = before - chunks.len();
-        self.changed(at);
+        self.mark_changed(at);
         Ok(u32::try_from(cleared).unwrap_or(u32::MAX))
     }
 
-    fn chunk(&mut self, at: &Key, id: &str) -> Result<&mut Chunk, Status> {
+    fn chunk(&mut self, at: &ObjectKey, id: &str) -> Result<&mut Chunk, Status> {
         if id.is_empty() {
             return Err(Status::invalid_argument("chunk_id is required"));
         }
@@ -325,34 +332,34 @@ impl State {
     }
 
     /// Evaluates a proposal again. Returns whether the verdict has changed.
-    fn refresh(&mut self, at: &Key, id: &str) -> Result<bool, Status> {
+    fn re_evaluate(&mut self, at: &ObjectKey, id: &str) -> Result<bool, Status> {
         let chunk = self.chunk(at, id)?.clone();
-        let verdict = self.judge(at, &chunk.rule_name, &chunk.rule)?;
+        let verdict = self.evaluate(at, &chunk.rule_name, &chunk.rule)?;
         let other = verdict.token != chunk.verdict.token;
         self.chunk(at, id)?.verdict = verdict;
         Ok(other)
     }
 
-    fn apply_chunk(&mut self, at: &Key, id: &str) -> Result<(), Status> {
+    fn apply_chunk(&mut self, at: &ObjectKey, id: &str) -> Result<(), Status> {
         let chunk = self.chunk(at, id)?.clone();
         if !chunk.verdict.application_error.is_empty() {
             return Err(Status::failed_precondition(chunk.verdict.application_error));
         }
-        let mut next = self.base(at)?;
+        let mut next = self.base_policy(at)?;
         merge::add_rule(&mut next, &chunk.rule_name, &chunk.rule)?;
         self.chunk(at, id)?.decide(APPROVED, "");
-        self.write(at, next, &BTreeMap::new())?;
+        self.write_revision(at, next, &BTreeMap::new())?;
         self.log(at, "OCSF", "gateway", &format!("gateway approved draft chunk {id}"));
-        self.changed(at);
+        self.mark_changed(at);
         Ok(())
     }
 
-    fn withdraw(&mut self, at: &Key, id: &str) -> Result<(), Status> {
-        self.refuse_under_global("cannot remove rules")?;
+    fn remove_chunk_rule(&mut self, at: &ObjectKey, id: &str) -> Result<(), Status> {
+        self.check_no_global_policy("cannot remove rules")?;
         let chunk = self.chunk(at, id)?.clone();
-        let mut next = self.base(at)?;
-        merge::remove_added(&mut next, &chunk.rule_name, &chunk.rule);
-        self.write(at, next, &BTreeMap::new())
+        let mut next = self.base_policy(at)?;
+        merge::remove_rule_endpoints(&mut next, &chunk.rule_name, &chunk.rule);
+        self.write_revision(at, next, &BTreeMap::new())
     }
 }
 

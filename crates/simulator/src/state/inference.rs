@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::meta::{self, Meta};
-use super::{Key, State};
+use super::{ObjectKey, State};
 
 /// Maximum number of routes in the gateway.
 const ROUTES_MAX: usize = 1_000;
@@ -30,7 +30,7 @@ impl State {
     /// Sets a route.
     pub(crate) fn set_route(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         provider: &str,
         model: &str,
         timeout_secs: u64,
@@ -42,7 +42,7 @@ impl State {
         if model.is_empty() {
             return Err(Status::invalid_argument("model_id is required"));
         }
-        meta::room("inference routes", self.routes.len(), ROUTES_MAX)?;
+        meta::check_capacity("inference routes", self.routes.len(), ROUTES_MAX)?;
         let route = self.routes.entry(at.clone()).or_insert_with(|| Route {
             meta: Meta::new(&at.0, &at.1),
             provider: String::new(),
@@ -54,23 +54,23 @@ impl State {
         model.clone_into(&mut route.model);
         route.timeout_secs = timeout_secs;
         route.version += 1;
-        route.meta.touch();
+        route.meta.bump_version();
         Ok(route.clone())
     }
 
     /// Returns one route.
-    pub(crate) fn get_route(&self, at: &Key) -> Result<Route, Status> {
+    pub(crate) fn get_route(&self, at: &ObjectKey) -> Result<Route, Status> {
         let at = self.route_key(at)?;
         self.routes.get(&at).cloned().ok_or_else(|| Status::not_found("inference route not found"))
     }
 
     /// Deletes a route. Returns whether it existed.
-    pub(crate) fn delete_route(&mut self, at: &Key) -> Result<bool, Status> {
+    pub(crate) fn delete_route(&mut self, at: &ObjectKey) -> Result<bool, Status> {
         let at = self.route_key(at)?;
         Ok(self.routes.remove(&at).is_some())
     }
 
-    fn route_key(&self, at: &Key) -> Result<Key, Status> {
+    fn route_key(&self, at: &ObjectKey) -> Result<ObjectKey, Status> {
         let name = if at.1.is_empty() { DEFAULT_ROUTE } else { &at.1 };
         Ok((self.workspace(&at.0)?, name.to_owned()))
     }

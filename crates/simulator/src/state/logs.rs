@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::meta::now_ms;
-use super::{Key, Notice, Sandbox, State};
+use super::{Notice, ObjectKey, Sandbox, State};
 
 /// Maximum number of log lines per sandbox.
 const LOG_LINES_MAX: usize = 2_000;
@@ -52,17 +52,17 @@ pub(crate) struct LogFilter {
 
 impl LogFilter {
     /// Whether a line matches the filter.
-    pub(crate) fn takes(&self, line: &LogLine) -> bool {
+    pub(crate) fn matches(&self, line: &LogLine) -> bool {
         line.at_ms >= self.since_ms
             && (self.sources.is_empty() || self.sources.contains(&line.source))
             && (self.min_level.is_empty()
                 || line.level == "OCSF"
-                || rank(&line.level) <= rank(&self.min_level))
+                || severity_rank(&line.level) <= severity_rank(&self.min_level))
     }
 }
 
 /// Returns the rank of a severity, the most severe first.
-fn rank(level: &str) -> u8 {
+fn severity_rank(level: &str) -> u8 {
     match level.to_ascii_uppercase().as_str() {
         "ERROR" => 0,
         "WARN" => 1,
@@ -76,7 +76,7 @@ fn rank(level: &str) -> u8 {
 impl Sandbox {
     /// Returns the last matching lines, oldest first; `lines` 0 means all.
     pub(crate) fn tail(&self, filter: &LogFilter, lines: u32) -> Vec<LogLine> {
-        let wanted: Vec<_> = self.logs.iter().filter(|line| filter.takes(line)).collect();
+        let wanted: Vec<_> = self.logs.iter().filter(|line| filter.matches(line)).collect();
         let keep = match usize::try_from(lines).unwrap_or(usize::MAX) {
             0 => wanted.len(),
             lines => lines.min(wanted.len()),
@@ -87,7 +87,7 @@ impl Sandbox {
 
 impl State {
     /// Adds a line to the log of a sandbox.
-    pub(crate) fn log(&mut self, at: &Key, level: &str, source: &str, message: &str) {
+    pub(crate) fn log(&mut self, at: &ObjectKey, level: &str, source: &str, message: &str) {
         let target = if level == "OCSF" { "ocsf" } else { "openshell" };
         let line = LogLine {
             at_ms: now_ms(),
@@ -106,7 +106,7 @@ impl State {
     }
 
     /// Adds a platform event of a sandbox.
-    pub(super) fn event(&mut self, at: &Key, reason: &str, message: &str) {
+    pub(super) fn add_event(&mut self, at: &ObjectKey, reason: &str, message: &str) {
         let event = PlatformEvent {
             at_ms: now_ms(),
             reason: reason.to_owned(),

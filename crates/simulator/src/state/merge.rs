@@ -12,7 +12,7 @@ pub(super) const MERGES_MAX: usize = 256;
 
 /// Selects the endpoints whose rules are changed. Every field that is set must match.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Target {
+pub(crate) struct RuleTarget {
     /// Name of the rule; empty for any.
     pub(crate) rule_name: String,
     /// Host of the endpoint.
@@ -25,7 +25,7 @@ pub(crate) struct Target {
 
 /// A change of a rule.
 #[derive(Debug, Clone)]
-pub(crate) enum Merge {
+pub(crate) enum MergeOperation {
     /// Adds a rule, or extends the rule with that name.
     AddRule(String, NetworkPolicyRule),
     /// Removes a rule.
@@ -33,39 +33,42 @@ pub(crate) enum Merge {
     /// Removes the endpoints with a host and port from a rule, and the rule if no endpoint is left.
     RemoveEndpoint(String, String, u32),
     /// Adds deny rules.
-    AddDenyRules(Target, Vec<L7DenyRule>),
+    AddDenyRules(RuleTarget, Vec<L7DenyRule>),
     /// Adds allow rules.
-    AddAllowRules(Target, Vec<L7Rule>),
+    AddAllowRules(RuleTarget, Vec<L7Rule>),
     /// Removes a program from a rule, and the rule if no program is left.
     RemoveBinary(String, String),
 }
 
 /// Applies all changes or none.
-pub(super) fn merge(policy: &SandboxPolicy, changes: &[Merge]) -> Result<SandboxPolicy, Status> {
+pub(super) fn apply_merges(
+    policy: &SandboxPolicy,
+    changes: &[MergeOperation],
+) -> Result<SandboxPolicy, Status> {
     if changes.len() > MERGES_MAX {
         return Err(Status::invalid_argument(format!("more than {MERGES_MAX} merge operations")));
     }
     let mut next = policy.clone();
     for change in changes {
         match change {
-            Merge::AddRule(name, rule) => add_rule(&mut next, name, rule)?,
-            Merge::RemoveRule(name) => {
-                next.network_policies.remove(name).ok_or_else(|| no_rule(name))?;
+            MergeOperation::AddRule(name, rule) => add_rule(&mut next, name, rule)?,
+            MergeOperation::RemoveRule(name) => {
+                next.network_policies.remove(name).ok_or_else(|| rule_not_found(name))?;
             }
-            Merge::RemoveEndpoint(name, host, port) => {
+            MergeOperation::RemoveEndpoint(name, host, port) => {
                 remove_endpoint(&mut next, name, host, *port)?;
             }
-            Merge::AddDenyRules(target, rules) => {
-                for endpoint in targets(&mut next, target)? {
+            MergeOperation::AddDenyRules(target, rules) => {
+                for endpoint in matching_endpoints(&mut next, target)? {
                     add_new(&mut endpoint.deny_rules, rules);
                 }
             }
-            Merge::AddAllowRules(target, rules) => {
-                for endpoint in targets(&mut next, target)? {
+            MergeOperation::AddAllowRules(target, rules) => {
+                for endpoint in matching_endpoints(&mut next, target)? {
                     add_new(&mut endpoint.rules, rules);
                 }
             }
-            Merge::RemoveBinary(name, path) => remove_binary(&mut next, name, path)?,
+            MergeOperation::RemoveBinary(name, path) => remove_binary(&mut next, name, path)?,
         }
     }
     Ok(next)
@@ -105,7 +108,11 @@ pub(super) fn add_rule(
 }
 
 /// Removes the endpoints of a rule from the policy, and the rule if no endpoint is left.
-pub(super) fn remove_added(policy: &mut SandboxPolicy, name: &str, rule: &NetworkPolicyRule) {
+pub(super) fn remove_rule_endpoints(
+    policy: &mut SandboxPolicy,
+    name: &str,
+    rule: &NetworkPolicyRule,
+) {
     let Some(kept) = policy.network_policies.get_mut(name) else { return };
     kept.endpoints.retain(|endpoint| !rule.endpoints.contains(endpoint));
     if kept.endpoints.is_empty() {
@@ -124,7 +131,7 @@ fn remove_endpoint(
     host: &str,
     port: u32,
 ) -> Result<(), Status> {
-    let rule = policy.network_policies.get_mut(name).ok_or_else(|| no_rule(name))?;
+    let rule = policy.network_policies.get_mut(name).ok_or_else(|| rule_not_found(name))?;
     let before = rule.endpoints.len();
     rule.endpoints.retain(|endpoint| endpoint.host != host || !has_port(endpoint, port));
     if rule.endpoints.len() == before {
@@ -137,7 +144,7 @@ fn remove_endpoint(
 }
 
 fn remove_binary(policy: &mut SandboxPolicy, name: &str, path: &str) -> Result<(), Status> {
-    let rule = policy.network_policies.get_mut(name).ok_or_else(|| no_rule(name))?;
+    let rule = policy.network_policies.get_mut(name).ok_or_else(|| rule_not_found(name))?;
     let before = rule.binaries.len();
     rule.binaries.retain(|binary| binary.path != path);
     if rule.binaries.len() == before {
@@ -150,9 +157,9 @@ fn remove_binary(policy: &mut SandboxPolicy, name: &str, path: &str) -> Result<(
     Ok(())
 }
 
-fn targets<'a>(
+fn matching_endpoints<'a>(
     policy: &'a mut SandboxPolicy,
-    target: &Target,
+    target: &RuleTarget,
 ) -> Result<Vec<&'a mut NetworkEndpoint>, Status> {
     let found: Vec<_> = policy
         .network_policies
@@ -179,6 +186,6 @@ fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, from: &[T]) {
     }
 }
 
-fn no_rule(name: &str) -> Status {
+fn rule_not_found(name: &str) -> Status {
     Status::not_found(format!("rule '{name}' not found"))
 }

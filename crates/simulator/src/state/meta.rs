@@ -59,12 +59,12 @@ impl Meta {
     }
 
     /// Increments the version after a write.
-    pub(crate) fn touch(&mut self) {
+    pub(crate) fn bump_version(&mut self) {
         self.resource_version += 1;
     }
 
     /// Refuses a write that expects another version; 0 disables the check.
-    pub(crate) fn expect(&self, version: u64) -> Result<(), Status> {
+    pub(crate) fn check_version(&self, version: u64) -> Result<(), Status> {
         if version == 0 || version == self.resource_version {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Meta {
     }
 
     /// Whether the labels match a selector: `key=value` pairs separated by commas.
-    pub(crate) fn selected(&self, selector: &str) -> Result<bool, Status> {
+    pub(crate) fn matches_selector(&self, selector: &str) -> Result<bool, Status> {
         for pair in selector.split(',').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
                 return Err(Status::invalid_argument(format!("invalid label selector '{pair}'")));
@@ -99,7 +99,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// Returns the page at an offset.
-    pub(crate) fn at(offset: u32, limit: u32) -> Self {
+    pub(crate) fn from_offset(offset: u32, limit: u32) -> Self {
         Self {
             offset: usize::try_from(offset).unwrap_or(usize::MAX),
             size: usize::try_from(limit).unwrap_or(usize::MAX),
@@ -107,7 +107,7 @@ impl Page {
     }
 
     /// Returns the page of a token, which is the offset in decimal digits.
-    pub(crate) fn of_token(token: &str, size: i32) -> Result<Self, Status> {
+    pub(crate) fn from_token(token: &str, size: i32) -> Result<Self, Status> {
         let offset = match token {
             "" => 0,
             digits => digits.parse().map_err(|_| Status::invalid_argument("invalid page_token"))?,
@@ -118,7 +118,7 @@ impl Page {
     }
 
     /// Returns the page, and the token of the next one, which is empty on the last page.
-    pub(crate) fn cut<T>(self, all: impl Iterator<Item = T>) -> (Vec<T>, String) {
+    pub(crate) fn paginate<T>(self, all: impl Iterator<Item = T>) -> (Vec<T>, String) {
         let size = if self.size == 0 { PAGE_SIZE } else { self.size.min(PAGE_SIZE_MAX) };
         let mut page: Vec<T> = all.skip(self.offset).take(size + 1).collect();
         if page.len() <= size {
@@ -167,7 +167,7 @@ pub(super) fn workspace_or_default(workspace: &str) -> &str {
 }
 
 /// Refuses names that are not a DNS label of at most `max` characters.
-pub(super) fn label(field: &str, name: &str, max: usize) -> Result<(), Status> {
+pub(super) fn check_label(field: &str, name: &str, max: usize) -> Result<(), Status> {
     let shape = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !name.starts_with('-')
         && !name.ends_with('-');
@@ -180,7 +180,7 @@ pub(super) fn label(field: &str, name: &str, max: usize) -> Result<(), Status> {
 }
 
 /// Refuses too many labels or annotations.
-pub(super) fn few(field: &str, map: &BTreeMap<String, String>) -> Result<(), Status> {
+pub(super) fn check_map_size(field: &str, map: &BTreeMap<String, String>) -> Result<(), Status> {
     if map.len() <= LABELS_MAX {
         return Ok(());
     }
@@ -188,7 +188,7 @@ pub(super) fn few(field: &str, map: &BTreeMap<String, String>) -> Result<(), Sta
 }
 
 /// Refuses to let a collection grow past its limit.
-pub(super) fn room(kind: &str, count: usize, max: usize) -> Result<(), Status> {
+pub(super) fn check_capacity(kind: &str, count: usize, max: usize) -> Result<(), Status> {
     if count < max {
         return Ok(());
     }

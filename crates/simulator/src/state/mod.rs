@@ -29,20 +29,20 @@ mod workspaces;
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) use self::core::{Core, Notice};
-pub(super) use self::drafts::{Approvals, Chunk, Submitted, draft_version};
+pub(super) use self::drafts::{Approvals, Chunk, SubmitResult, draft_version};
 pub(super) use self::inference::Route;
 pub(super) use self::logs::{LogFilter, LogLine, PlatformEvent};
-pub(super) use self::merge::{Merge, Target};
+pub(super) use self::merge::{MergeOperation, RuleTarget};
 pub(super) use self::meta::{Meta, Page};
 pub use self::proposal::Proposal;
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;
-pub(super) use self::requests::{Admitted, Claim, Requests};
+pub(super) use self::requests::{Admission, Claim, RequestTable};
 pub(super) use self::revisions::{
-    Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active,
+    Config, ConfigChange, ConfigOutcome, ConfigUpdate, Revision, active_version,
 };
-pub use self::sandboxes::Settles;
-pub(super) use self::sandboxes::{Change, NewSandbox, Phase, Sandbox};
+pub use self::sandboxes::StartOutcome;
+pub(super) use self::sandboxes::{NewSandbox, Phase, Sandbox, ScheduledChange};
 pub(super) use self::services::{NewService, Service};
 pub(super) use self::settings::Settings;
 pub(super) use self::ssh::{HOST_KEY, SshSession};
@@ -55,7 +55,7 @@ use shoreguard_proto::v0_0::openshell::v1 as pb;
 pub(super) const DEFAULT_WORKSPACE: &str = "default";
 
 /// The location of an object: its workspace and its name.
-pub(super) type Key = (String, String);
+pub(super) type ObjectKey = (String, String);
 
 /// The complete state of a gateway.
 #[derive(Debug, Default)]
@@ -63,21 +63,21 @@ pub(super) struct State {
     /// Workspaces by name.
     pub(super) workspaces: BTreeMap<String, Workspace>,
     /// Sandboxes by workspace and name.
-    pub(super) sandboxes: BTreeMap<Key, Sandbox>,
+    pub(super) sandboxes: BTreeMap<ObjectKey, Sandbox>,
     /// Workspaces and names of sandboxes, by id.
-    pub(super) places: HashMap<String, Key>,
+    pub(super) keys_by_id: HashMap<String, ObjectKey>,
     /// Providers by workspace and name.
-    pub(super) providers: BTreeMap<Key, Provider>,
+    pub(super) providers: BTreeMap<ObjectKey, Provider>,
     /// Imported profiles by workspace (empty for the platform) and id.
-    pub(super) profiles: BTreeMap<Key, pb::ProviderProfile>,
+    pub(super) profiles: BTreeMap<ObjectKey, pb::ProviderProfile>,
     /// Exposed services by workspace, sandbox and name.
     pub(super) services: BTreeMap<(String, String, String), Service>,
     /// SSH sessions by token.
     pub(super) ssh: BTreeMap<String, SshSession>,
     /// Inference routes by workspace and name.
-    pub(super) routes: BTreeMap<Key, Route>,
+    pub(super) routes: BTreeMap<ObjectKey, Route>,
     /// Workload templates by workspace and name; only in generation 0.1.
-    pub(super) templates: BTreeMap<Key, Template>,
+    pub(super) templates: BTreeMap<ObjectKey, Template>,
     /// Settings of the gateway.
     pub(super) settings: Settings,
     /// Revisions of the global policy, oldest first.
@@ -85,11 +85,11 @@ pub(super) struct State {
     /// Whether the newest revision of the global policy is in effect.
     pub(super) global_active: bool,
     /// Requests with an id; only in generation 0.1.
-    pub(super) requests: Requests,
+    pub(super) requests: RequestTable,
     /// Notices for watchers, sent when the lock is released.
     pub(super) notices: Vec<Notice>,
     /// Changes to be applied after their delays.
-    pub(super) due: Vec<Change>,
+    pub(super) pending_changes: Vec<ScheduledChange>,
     /// The outcome of starting sandboxes.
-    pub(super) settles: Settles,
+    pub(super) start_outcome: StartOutcome,
 }

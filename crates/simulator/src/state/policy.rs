@@ -27,7 +27,7 @@ pub(crate) fn hash(policy: &SandboxPolicy) -> String {
 }
 
 /// Returns the policy that a supervisor uses for a sandbox without one.
-pub(super) fn built_in() -> SandboxPolicy {
+pub(super) fn default_policy() -> SandboxPolicy {
     let paths = |all: &[&str]| all.iter().map(|path| (*path).to_owned()).collect();
     SandboxPolicy {
         version: 1,
@@ -48,52 +48,55 @@ pub(super) fn built_in() -> SandboxPolicy {
 /// Refuses an invalid policy.
 pub(super) fn validate(policy: &SandboxPolicy) -> Result<(), Status> {
     if policy.encoded_len() > POLICY_BYTES_MAX {
-        return refuse(format!("policy is larger than {POLICY_BYTES_MAX} bytes"));
+        return invalid(format!("policy is larger than {POLICY_BYTES_MAX} bytes"));
     }
     if let Some(process) = &policy.process {
-        identity("run_as_user", &process.run_as_user)?;
-        identity("run_as_group", &process.run_as_group)?;
+        check_identity("run_as_user", &process.run_as_user)?;
+        check_identity("run_as_group", &process.run_as_group)?;
     }
     if let Some(filesystem) = &policy.filesystem {
         let paths = || filesystem.read_only.iter().chain(&filesystem.read_write);
         if paths().count() > PATHS_MAX {
-            return refuse(format!("filesystem has more than {PATHS_MAX} paths"));
+            return invalid(format!("filesystem has more than {PATHS_MAX} paths"));
         }
         for path in paths() {
-            path_is_safe(path)?;
+            check_path(path)?;
         }
         if let Some(path) =
             filesystem.read_write.iter().find(|path| path.trim_end_matches('/').is_empty())
         {
-            return refuse(format!("filesystem path '{path}' is too broad to be written"));
+            return invalid(format!("filesystem path '{path}' is too broad to be written"));
         }
     }
     match policy.network_policies.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
-        Some(key) => refuse(format!("network policy name '{key}' is reserved")),
+        Some(key) => invalid(format!("network policy name '{key}' is reserved")),
         None => Ok(()),
     }
 }
 
 /// Refuses changes to parts that are applied when a sandbox starts.
-pub(super) fn keeps_static(base: &SandboxPolicy, next: &SandboxPolicy) -> Result<(), Status> {
+pub(super) fn check_static_sections(
+    base: &SandboxPolicy,
+    next: &SandboxPolicy,
+) -> Result<(), Status> {
     let locked = "cannot be changed on a live sandbox (applied at startup)";
     if base.landlock != next.landlock {
-        return refuse(format!("landlock policy {locked}"));
+        return invalid(format!("landlock policy {locked}"));
     }
     if base.process != next.process {
-        return refuse(format!("process policy {locked}"));
+        return invalid(format!("process policy {locked}"));
     }
     let before = base.filesystem.clone().unwrap_or_default();
     let after = next.filesystem.clone().unwrap_or_default();
     if before.include_workdir != after.include_workdir {
-        return refuse(format!("filesystem include_workdir {locked}"));
+        return invalid(format!("filesystem include_workdir {locked}"));
     }
     for (kind, before, after) in [
         ("read_only", &before.read_only, &after.read_only),
         ("read_write", &before.read_write, &after.read_write),
     ] {
         if let Some(path) = before.iter().find(|path| !after.contains(path)) {
-            return refuse(format!(
+            return invalid(format!(
                 "filesystem {kind} path '{path}' cannot be removed from a live sandbox"
             ));
         }
@@ -101,29 +104,29 @@ pub(super) fn keeps_static(base: &SandboxPolicy, next: &SandboxPolicy) -> Result
     Ok(())
 }
 
-fn identity(field: &str, name: &str) -> Result<(), Status> {
+fn check_identity(field: &str, name: &str) -> Result<(), Status> {
     let allowed = matches!(name, "" | "sandbox") || name.parse::<u32>().is_ok_and(|id| id != 0);
     if allowed {
         return Ok(());
     }
-    refuse(format!(
+    invalid(format!(
         "process.{field} must be 'sandbox' or a numeric id other than root, got '{name}'"
     ))
 }
 
-fn path_is_safe(path: &str) -> Result<(), Status> {
+fn check_path(path: &str) -> Result<(), Status> {
     if !path.starts_with('/') {
-        return refuse(format!("filesystem path '{path}' must be absolute"));
+        return invalid(format!("filesystem path '{path}' must be absolute"));
     }
     if path.split('/').any(|part| part == "..") {
-        return refuse(format!("filesystem path '{path}' must not contain '..'"));
+        return invalid(format!("filesystem path '{path}' must not contain '..'"));
     }
     if path.len() > PATH_BYTES_MAX {
-        return refuse(format!("filesystem path is longer than {PATH_BYTES_MAX} bytes"));
+        return invalid(format!("filesystem path is longer than {PATH_BYTES_MAX} bytes"));
     }
     Ok(())
 }
 
-fn refuse<T>(why: String) -> Result<T, Status> {
+fn invalid<T>(why: String) -> Result<T, Status> {
     Err(Status::invalid_argument(why))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use tonic::Status;
 
 use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
-use super::{Key, Refresh, Sandbox, State};
+use super::{ObjectKey, Refresh, Sandbox, State};
 
 /// Maximum number of providers in the gateway.
 const PROVIDERS_MAX: usize = 10_000;
@@ -62,7 +62,7 @@ impl State {
         };
         let workspace = self.workspace(workspace)?;
         let name = provider.meta.name.clone();
-        meta::label("provider.metadata.name", &name, NAME_CHARS_MAX)?;
+        meta::check_label("provider.metadata.name", &name, NAME_CHARS_MAX)?;
         let typed = self.profile(&workspace, &provider.kind).is_some()
             || LEGACY.contains(&provider.kind.as_str());
         if !typed {
@@ -71,9 +71,9 @@ impl State {
                 provider.kind
             )));
         }
-        meta::few("config", &provider.config)?;
-        meta::few("credentials", &provider.credentials)?;
-        meta::room("providers", self.providers.len(), PROVIDERS_MAX)?;
+        meta::check_map_size("config", &provider.config)?;
+        meta::check_map_size("credentials", &provider.credentials)?;
+        meta::check_capacity("providers", self.providers.len(), PROVIDERS_MAX)?;
         let key = (workspace, name.clone());
         if self.providers.contains_key(&key) {
             return Err(Status::already_exists(format!("provider '{name}' already exists")));
@@ -84,7 +84,7 @@ impl State {
     }
 
     /// Returns one provider.
-    pub(crate) fn provider(&mut self, at: &Key) -> Result<&mut Provider, Status> {
+    pub(crate) fn provider(&mut self, at: &ObjectKey) -> Result<&mut Provider, Status> {
         let workspace = self.workspace(&at.0)?;
         self.providers
             .get_mut(&(workspace, at.1.clone()))
@@ -102,11 +102,11 @@ impl State {
         let mut found = Vec::new();
         for provider in self.providers.values() {
             let here = workspace.as_ref().is_none_or(|name| *name == provider.meta.workspace);
-            if here && provider.meta.selected(selector)? {
+            if here && provider.meta.matches_selector(selector)? {
                 found.push(provider.redacted());
             }
         }
-        Ok(page.cut(found.into_iter()))
+        Ok(page.paginate(found.into_iter()))
     }
 
     /// Updates a provider: given values are set, credentials and config entries with an empty value are removed.
@@ -119,7 +119,7 @@ impl State {
             return Err(Status::invalid_argument("provider is required"));
         };
         let provider = self.provider(&(workspace.to_owned(), change.meta.name.clone()))?;
-        provider.meta.expect(change.meta.resource_version)?;
+        provider.meta.check_version(change.meta.resource_version)?;
         if !change.kind.is_empty() && change.kind != provider.kind {
             return Err(Status::invalid_argument("the type of a provider cannot be changed"));
         }
@@ -127,12 +127,12 @@ impl State {
         set_or_remove(&mut provider.config, change.config);
         provider.expires_ms.extend(change.expires_ms);
         provider.expires_ms.retain(|_, at| *at != 0);
-        provider.meta.touch();
+        provider.meta.bump_version();
         Ok(provider.redacted())
     }
 
     /// Deletes a provider that is not attached to a sandbox. Returns whether it existed.
-    pub(crate) fn delete_provider(&mut self, at: &Key) -> Result<bool, Status> {
+    pub(crate) fn delete_provider(&mut self, at: &ObjectKey) -> Result<bool, Status> {
         let at = (self.workspace(&at.0)?, at.1.clone());
         let used = self.sandboxes.values().find(|sandbox| {
             sandbox.meta.workspace == at.0 && sandbox.spec.providers.contains(&at.1)
@@ -147,34 +147,38 @@ impl State {
     }
 
     /// Attaches a provider to a sandbox, or detaches it. Returns whether that changed anything.
-    pub(crate) fn attach(
+    pub(crate) fn set_attached(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         provider: &str,
         expected: u64,
         attach: bool,
     ) -> Result<(Sandbox, bool), Status> {
-        let at = self.sandbox(at)?.place();
+        let at = self.sandbox(at)?.key();
         if attach {
             self.provider(&(at.0.clone(), provider.to_owned()))?;
         }
         let sandbox = self.sandbox(&at)?;
-        sandbox.meta.expect(expected)?;
+        sandbox.meta.check_version(expected)?;
         let attached = sandbox.spec.providers.iter().any(|name| name == provider);
         if attached != attach {
             if attach {
-                meta::room("providers of a sandbox", sandbox.spec.providers.len(), ATTACHED_MAX)?;
+                meta::check_capacity(
+                    "providers of a sandbox",
+                    sandbox.spec.providers.len(),
+                    ATTACHED_MAX,
+                )?;
                 sandbox.spec.providers.push(provider.to_owned());
             } else {
                 sandbox.spec.providers.retain(|name| name != provider);
             }
-            self.changed(&at);
+            self.mark_changed(&at);
         }
         Ok((self.sandbox(&at)?.clone(), attached != attach))
     }
 
     /// Returns the providers of a sandbox.
-    pub(crate) fn sandbox_providers(&mut self, at: &Key) -> Result<Vec<Provider>, Status> {
+    pub(crate) fn sandbox_providers(&mut self, at: &ObjectKey) -> Result<Vec<Provider>, Status> {
         let sandbox = self.sandbox(at)?.clone();
         let workspace = &sandbox.meta.workspace;
         Ok(sandbox
@@ -187,12 +191,12 @@ impl State {
     }
 
     /// Returns the names and versions of a sandbox's providers as one string, which changes whenever they do.
-    pub(super) fn attached(&self, workspace: &str, providers: &[String]) -> String {
+    pub(super) fn provider_versions(&self, workspace: &str, providers: &[String]) -> String {
         let mut all = String::new();
         for name in providers {
             let key = (workspace.to_owned(), name.clone());
-            let kept = self.providers.get(&key);
-            let version = kept.map_or(0, |provider| provider.meta.resource_version);
+            let provider = self.providers.get(&key);
+            let version = provider.map_or(0, |provider| provider.meta.resource_version);
             let _ = write!(all, "{name}@{version};");
         }
         all

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::meta::now_ms;
-use super::{Key, State};
+use super::{ObjectKey, State};
 
 /// Maximum number of renewals per provider.
 const REFRESHES_MAX: usize = 100;
@@ -32,7 +32,7 @@ impl State {
     /// Configures the renewal of a credential.
     pub(crate) fn configure_refresh(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         key: &str,
         strategy: i32,
         expires_ms: i64,
@@ -41,7 +41,11 @@ impl State {
             return Err(Status::invalid_argument("credential_key and strategy are required"));
         }
         let provider = self.provider(at)?;
-        super::meta::room("renewals of a provider", provider.refreshes.len(), REFRESHES_MAX)?;
+        super::meta::check_capacity(
+            "renewals of a provider",
+            provider.refreshes.len(),
+            REFRESHES_MAX,
+        )?;
         let refresh = Refresh {
             provider: provider.meta.name.clone(),
             provider_id: provider.meta.id.clone(),
@@ -51,12 +55,12 @@ impl State {
             last_ms: 0,
         };
         provider.refreshes.insert(key.to_owned(), refresh.clone());
-        provider.meta.touch();
+        provider.meta.bump_version();
         Ok(refresh)
     }
 
     /// Renews a credential.
-    pub(crate) fn rotate(&mut self, at: &Key, key: &str) -> Result<Refresh, Status> {
+    pub(crate) fn rotate(&mut self, at: &ObjectKey, key: &str) -> Result<Refresh, Status> {
         let provider = self.provider(at)?;
         let Some(refresh) = provider.refreshes.get_mut(key) else {
             return Err(Status::not_found(format!("no refresh is configured for '{key}'")));
@@ -64,18 +68,18 @@ impl State {
         refresh.last_ms = now_ms();
         refresh.expires_ms = refresh.last_ms + LIFETIME_MS;
         let refresh = refresh.clone();
-        provider.meta.touch();
+        provider.meta.bump_version();
         Ok(refresh)
     }
 
     /// Returns the renewals of a provider, or of one of its credentials.
-    pub(crate) fn refreshes(&mut self, at: &Key, key: &str) -> Result<Vec<Refresh>, Status> {
+    pub(crate) fn refreshes(&mut self, at: &ObjectKey, key: &str) -> Result<Vec<Refresh>, Status> {
         let all = self.provider(at)?.refreshes.values();
         Ok(all.filter(|refresh| key.is_empty() || refresh.key == key).cloned().collect())
     }
 
     /// Removes the renewal of a credential. Returns whether it existed.
-    pub(crate) fn delete_refresh(&mut self, at: &Key, key: &str) -> Result<bool, Status> {
+    pub(crate) fn delete_refresh(&mut self, at: &ObjectKey, key: &str) -> Result<bool, Status> {
         Ok(self.provider(at)?.refreshes.remove(key).is_some())
     }
 }

@@ -28,32 +28,32 @@ const DOMAIN: &str = "openshell";
 
 /// The tables of all callers.
 #[derive(Debug, Default)]
-pub(crate) struct Requests {
-    callers: HashMap<String, BTreeMap<Asked, Admission>>,
+pub(crate) struct RequestTable {
+    callers: HashMap<String, BTreeMap<RequestKey, RequestRecord>>,
     /// Number of the current key. Entries that were protected by an older key cannot be replayed.
     key: u64,
 }
 
 /// The method and the id.
-type Asked = (&'static str, Uuid);
+type RequestKey = (&'static str, Uuid);
 
 /// Identifies an entry, to record its outcome.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
     caller: String,
-    asked: Asked,
+    key: RequestKey,
 }
 
 /// A request that was admitted.
 #[derive(Debug)]
-struct Admission {
+struct RequestRecord {
     request: Vec<u8>,
     key: u64,
-    outcome: Outcome,
+    outcome: RequestOutcome,
 }
 
 #[derive(Debug)]
-enum Outcome {
+enum RequestOutcome {
     /// It is running, has failed, or its end was not recorded.
     Open,
     /// It succeeded with this response, at this time.
@@ -64,56 +64,56 @@ enum Outcome {
 
 /// The result of admitting a request with an id.
 #[derive(Debug)]
-pub(crate) enum Admitted {
+pub(crate) enum Admission {
     /// It must be carried out, and its outcome recorded with the claim.
     New(Claim),
     /// It was carried out earlier, with this response.
-    Before(Vec<u8>),
+    Repeated(Vec<u8>),
 }
 
-impl Requests {
+impl RequestTable {
     /// Admits a request of a caller, or returns the outcome of the earlier request with the same id.
     pub(crate) fn admit(
         &mut self,
         caller: &str,
         (method, id): (&'static str, &str),
         request: Vec<u8>,
-    ) -> Result<Admitted, Status> {
-        let asked = (method, parse(id)?);
+    ) -> Result<Admission, Status> {
+        let request_key = (method, parse_request_id(id)?);
         if !self.callers.contains_key(caller) && self.callers.len() == CALLERS_MAX {
-            return Err(full());
+            return Err(table_full());
         }
         let (key, now) = (self.key, now_ms());
         let table = self.callers.entry(caller.to_owned()).or_default();
-        if table.get(&asked).is_some_and(|before| before.is_over(now)) {
-            table.remove(&asked);
+        if table.get(&request_key).is_some_and(|before| before.is_expired(now)) {
+            table.remove(&request_key);
         }
-        if let Some(before) = table.get(&asked) {
-            return before.repeated(&request, key).map(Admitted::Before);
-        }
-        if table.len() >= ADMISSIONS_MAX {
-            table.retain(|_, before| !before.is_over(now));
+        if let Some(before) = table.get(&request_key) {
+            return before.replay(&request, key).map(Admission::Repeated);
         }
         if table.len() >= ADMISSIONS_MAX {
-            return Err(full());
+            table.retain(|_, before| !before.is_expired(now));
         }
-        table.insert(asked, Admission { request, key, outcome: Outcome::Open });
-        Ok(Admitted::New(Claim { caller: caller.to_owned(), asked }))
+        if table.len() >= ADMISSIONS_MAX {
+            return Err(table_full());
+        }
+        table.insert(request_key, RequestRecord { request, key, outcome: RequestOutcome::Open });
+        Ok(Admission::New(Claim { caller: caller.to_owned(), key: request_key }))
     }
 
     /// Records the response of a success.
     pub(crate) fn confirm(&mut self, claim: &Claim, answer: Vec<u8>) {
-        self.record(claim, Outcome::Confirmed(answer, now_ms()));
+        self.record(claim, RequestOutcome::Confirmed(answer, now_ms()));
     }
 
     /// Records that a command ended with an exit code.
     pub(crate) fn end(&mut self, claim: &Claim) {
-        self.record(claim, Outcome::Ended(now_ms()));
+        self.record(claim, RequestOutcome::Ended(now_ms()));
     }
 
-    fn record(&mut self, claim: &Claim, outcome: Outcome) {
+    fn record(&mut self, claim: &Claim, outcome: RequestOutcome) {
         let table = self.callers.get_mut(&claim.caller);
-        if let Some(admission) = table.and_then(|table| table.get_mut(&claim.asked)) {
+        if let Some(admission) = table.and_then(|table| table.get_mut(&claim.key)) {
             admission.outcome = outcome;
         }
     }
@@ -124,16 +124,18 @@ impl Requests {
     }
 }
 
-impl Admission {
-    fn is_over(&self, now: i64) -> bool {
+impl RequestRecord {
+    fn is_expired(&self, now: i64) -> bool {
         match self.outcome {
-            Outcome::Open => false,
-            Outcome::Confirmed(_, at) | Outcome::Ended(at) => now >= at.saturating_add(SUCCESS_MS),
+            RequestOutcome::Open => false,
+            RequestOutcome::Confirmed(_, at) | RequestOutcome::Ended(at) => {
+                now >= at.saturating_add(SUCCESS_MS)
+            }
         }
     }
 
     /// Returns the response to a repeated request.
-    fn repeated(&self, request: &[u8], key: u64) -> Result<Vec<u8>, Status> {
+    fn replay(&self, request: &[u8], key: u64) -> Result<Vec<u8>, Status> {
         if self.key != key {
             let why = "the record of this request_id cannot be replayed";
             return Err(refusal("REQUEST_REPLAY_UNAVAILABLE", why));
@@ -143,12 +145,12 @@ impl Admission {
             return Err(refusal("REQUEST_ID_PAYLOAD_MISMATCH", why));
         }
         match &self.outcome {
-            Outcome::Confirmed(answer, _) => Ok(answer.clone()),
-            Outcome::Open => {
+            RequestOutcome::Confirmed(answer, _) => Ok(answer.clone()),
+            RequestOutcome::Open => {
                 let why = "the outcome of the request with this request_id is not known";
                 Err(refusal("REQUEST_OUTCOME_UNCERTAIN", why))
             }
-            Outcome::Ended(_) => {
+            RequestOutcome::Ended(_) => {
                 let why = "the command has ended and its output is not kept";
                 Err(refusal("REQUEST_STREAM_UNAVAILABLE", why))
             }
@@ -156,14 +158,14 @@ impl Admission {
     }
 }
 
-fn parse(id: &str) -> Result<Uuid, Status> {
+fn parse_request_id(id: &str) -> Result<Uuid, Status> {
     let parsed = Uuid::try_parse(id).ok().filter(|parsed| id.len() == 36 && !parsed.is_nil());
     parsed.ok_or_else(|| {
         Status::invalid_argument("request_id must be a nonzero hyphenated UUID (36 characters)")
     })
 }
 
-fn full() -> Status {
+fn table_full() -> Status {
     Status::resource_exhausted("the caller has reached the limit of admitted requests")
 }
 

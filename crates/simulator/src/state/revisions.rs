@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
-use super::meta::{few, hex, now_ms};
+use super::meta::{check_map_size, hex, now_ms};
 use super::settings::{self, PROVIDERS_V2};
-use super::{Change, Key, Merge, State, merge, policy};
+use super::{MergeOperation, ObjectKey, ScheduledChange, State, merge, policy};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{
     EffectiveSetting, NetworkPolicyRule, SandboxPolicy, SettingValue, setting_value,
 };
@@ -44,7 +44,7 @@ pub(crate) enum ConfigChange {
     /// Replaces the policy.
     Policy(SandboxPolicy),
     /// Changes single rules.
-    Merge(Vec<Merge>),
+    Merge(Vec<MergeOperation>),
     /// Changes a setting; `None` deletes it.
     Setting(String, Option<SettingValue>),
 }
@@ -53,18 +53,18 @@ pub(crate) enum ConfigChange {
 #[derive(Debug)]
 pub(crate) struct ConfigUpdate {
     /// The sandbox; `None` for the whole gateway.
-    pub(crate) sandbox: Option<Key>,
+    pub(crate) sandbox: Option<ObjectKey>,
     /// The change.
     pub(crate) change: ConfigChange,
     /// Expected resource version of the sandbox, or 0.
-    pub(crate) expected: u64,
+    pub(crate) expected_version: u64,
     /// Stored with the revision.
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// The result of a change.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ConfigUpdated {
+pub(crate) struct ConfigOutcome {
     /// Version of the newest revision.
     pub(crate) version: u32,
     /// Hash of the newest revision.
@@ -98,8 +98,8 @@ pub(crate) struct Config {
 
 impl State {
     /// Changes a policy or a setting.
-    pub(crate) fn update_config(&mut self, update: ConfigUpdate) -> Result<ConfigUpdated, Status> {
-        few("annotations", &update.annotations)?;
+    pub(crate) fn update_config(&mut self, update: ConfigUpdate) -> Result<ConfigOutcome, Status> {
+        check_map_size("annotations", &update.annotations)?;
         let Some(at) = &update.sandbox else {
             if !update.annotations.is_empty() {
                 let why = "annotations are only supported for sandbox-scoped updates";
@@ -108,58 +108,58 @@ impl State {
             return self.update_global(update.change);
         };
         let sandbox = self.sandbox(at)?;
-        let at = sandbox.place();
-        sandbox.meta.expect(update.expected)?;
+        let at = sandbox.key();
+        sandbox.meta.check_version(update.expected_version)?;
         match update.change {
             ConfigChange::Setting(key, value) => {
-                settings::known(&key)?;
+                settings::is_boolean_key(&key)?;
                 if self.settings.values.contains_key(&key) {
                     return Err(Status::failed_precondition(format!(
                         "setting '{key}' is managed globally"
                     )));
                 }
                 let sandbox = self.sandbox(&at)?;
-                let deleted = sandbox.settings.change(&key, value)?;
+                let deleted = sandbox.settings.set_or_remove(&key, value)?;
                 let settings_revision = sandbox.settings.revision;
-                self.changed(&at);
-                let newest = self.newest(&at)?;
-                Ok(ConfigUpdated { settings_revision, deleted, ..newest })
+                self.mark_changed(&at);
+                let newest = self.newest_revision(&at)?;
+                Ok(ConfigOutcome { settings_revision, deleted, ..newest })
             }
             ConfigChange::Policy(next) => {
-                self.refuse_under_global("cannot update the policy")?;
+                self.check_no_global_policy("cannot update the policy")?;
                 policy::validate(&next)?;
-                self.ensure_first(&at)?;
-                self.write(&at, next, &update.annotations)?;
-                self.newest(&at)
+                self.ensure_first_revision(&at)?;
+                self.write_revision(&at, next, &update.annotations)?;
+                self.newest_revision(&at)
             }
             ConfigChange::Merge(changes) => {
-                self.refuse_under_global("cannot update the policy")?;
-                self.ensure_first(&at)?;
-                let next = merge::merge(&self.base(&at)?, &changes)?;
+                self.check_no_global_policy("cannot update the policy")?;
+                self.ensure_first_revision(&at)?;
+                let next = merge::apply_merges(&self.base_policy(&at)?, &changes)?;
                 policy::validate(&next)?;
-                self.write(&at, next, &update.annotations)?;
-                self.newest(&at)
+                self.write_revision(&at, next, &update.annotations)?;
+                self.newest_revision(&at)
             }
         }
     }
 
-    fn update_global(&mut self, change: ConfigChange) -> Result<ConfigUpdated, Status> {
+    fn update_global(&mut self, change: ConfigChange) -> Result<ConfigOutcome, Status> {
         match change {
             ConfigChange::Merge(_) => {
                 Err(Status::invalid_argument("merge_operations cannot be global"))
             }
             ConfigChange::Setting(key, None) if key == POLICY_KEY => {
                 let deleted = std::mem::take(&mut self.global_active);
-                self.changed_everywhere();
+                self.mark_all_changed();
                 let settings_revision = self.settings.revision;
-                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
+                Ok(ConfigOutcome { settings_revision, deleted, ..ConfigOutcome::default() })
             }
             ConfigChange::Setting(key, value) => {
-                settings::known(&key)?;
-                let deleted = self.settings.change(&key, value)?;
+                settings::is_boolean_key(&key)?;
+                let deleted = self.settings.set_or_remove(&key, value)?;
                 let settings_revision = self.settings.revision;
-                self.changed_everywhere();
-                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
+                self.mark_all_changed();
+                Ok(ConfigOutcome { settings_revision, deleted, ..ConfigOutcome::default() })
             }
             ConfigChange::Policy(next) => {
                 policy::validate(&next)?;
@@ -167,20 +167,20 @@ impl State {
                 let same = self.global_active
                     && self.global.last().is_some_and(|newest| newest.hash == hash);
                 if !same {
-                    push(&mut self.global, next, &BTreeMap::new());
-                    load_last(&mut self.global);
+                    push_revision(&mut self.global, next, &BTreeMap::new());
+                    mark_loaded(&mut self.global);
                     self.global_active = true;
-                    self.changed_everywhere();
+                    self.mark_all_changed();
                 }
                 let version = self.global.last().map_or(0, |newest| newest.version);
                 let settings_revision = self.settings.revision;
-                Ok(ConfigUpdated { version, hash, settings_revision, ..ConfigUpdated::default() })
+                Ok(ConfigOutcome { version, hash, settings_revision, ..ConfigOutcome::default() })
             }
         }
     }
 
     /// Refuses a change of a sandbox's policy while a global policy is in effect.
-    pub(super) fn refuse_under_global(&self, what: &str) -> Result<(), Status> {
+    pub(super) fn check_no_global_policy(&self, what: &str) -> Result<(), Status> {
         if self.global_active {
             return Err(Status::failed_precondition(format!(
                 "{what} while a global policy is active"
@@ -190,15 +190,15 @@ impl State {
     }
 
     /// Writes a revision of a sandbox's policy, unless it equals the newest one.
-    pub(super) fn write(
+    pub(super) fn write_revision(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         next: SandboxPolicy,
         annotations: &BTreeMap<String, String>,
     ) -> Result<(), Status> {
         let sandbox = self.sandbox(at)?;
         match &sandbox.spec.policy {
-            Some(base) => policy::keeps_static(base, &next)?,
+            Some(base) => policy::check_static_sections(base, &next)?,
             None => sandbox.spec.policy = Some(next.clone()),
         }
         let hash = policy::hash(&next);
@@ -207,65 +207,65 @@ impl State {
             return Ok(());
         }
         sandbox.meta.annotations.extend(annotations.clone());
-        push(&mut sandbox.revisions, next, annotations);
+        push_revision(&mut sandbox.revisions, next, annotations);
         let id = sandbox.meta.id.clone();
-        self.due.push(Change::Loaded(id));
+        self.pending_changes.push(ScheduledChange::Loaded(id));
         self.reject_covered(at)?;
-        self.changed(at);
+        self.mark_changed(at);
         Ok(())
     }
 
     /// Writes revision 1 from the spec, as a gateway does when the configuration is first read.
-    pub(super) fn ensure_first(&mut self, at: &Key) -> Result<(), Status> {
+    pub(super) fn ensure_first_revision(&mut self, at: &ObjectKey) -> Result<(), Status> {
         let sandbox = self.sandbox(at)?;
         if !sandbox.revisions.is_empty() {
             return Ok(());
         }
         if let Some(base) = sandbox.spec.policy.clone() {
-            push(&mut sandbox.revisions, base, &BTreeMap::new());
-            load_last(&mut sandbox.revisions);
+            push_revision(&mut sandbox.revisions, base, &BTreeMap::new());
+            mark_loaded(&mut sandbox.revisions);
         }
         Ok(())
     }
 
     /// Simulates a supervisor after it has connected: it sets a policy if the sandbox has none, and loads the newest
     /// revision.
-    pub(crate) fn supervise(&mut self, at: &Key) {
+    pub(crate) fn simulate_supervisor(&mut self, at: &ObjectKey) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
-        sandbox.spec.policy.get_or_insert_with(policy::built_in);
-        if self.ensure_first(at).is_ok() {
+        sandbox.spec.policy.get_or_insert_with(policy::default_policy);
+        if self.ensure_first_revision(at).is_ok() {
             self.load_newest(at);
         }
     }
 
     /// Marks the newest revision as loaded, as reported by the supervisor.
-    pub(super) fn load_newest(&mut self, at: &Key) {
+    pub(super) fn load_newest(&mut self, at: &ObjectKey) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
         if sandbox.revisions.last().is_some_and(|last| last.status == PolicyStatus::Pending) {
-            load_last(&mut sandbox.revisions);
-            self.changed(at);
+            mark_loaded(&mut sandbox.revisions);
+            self.mark_changed(at);
         }
     }
 
     /// Returns the policy that the next change is applied to: the newest revision, without generated rules.
-    pub(super) fn base(&mut self, at: &Key) -> Result<SandboxPolicy, Status> {
+    pub(super) fn base_policy(&mut self, at: &ObjectKey) -> Result<SandboxPolicy, Status> {
         let sandbox = self.sandbox(at)?;
         Ok(sandbox.revisions.last().map(|last| last.policy.clone()).unwrap_or_default())
     }
 
     /// Returns the policy as the sandbox gets it: with a rule for each attached provider, if provider rules are
     /// enabled.
-    pub(super) fn effective(
+    pub(super) fn effective_policy(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         base: &SandboxPolicy,
     ) -> Result<SandboxPolicy, Status> {
         let sandbox = self.sandbox(at)?;
-        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let (place, providers) = (sandbox.key(), sandbox.spec.providers.clone());
         let own = sandbox.settings.clone();
         let on = setting_value::Value::BoolValue(true);
         let mut policy = base.clone();
-        if !settings::is(&self.settings, &own, PROVIDERS_V2, &on) {
+        if !settings::has_value(&self.settings, &own, PROVIDERS_V2, &on) {
             return Ok(policy);
         }
         for name in &providers {
@@ -291,20 +291,21 @@ impl State {
     }
 
     /// Returns the configuration of a sandbox. Writes revision 1 if it does not exist yet.
-    pub(crate) fn config(&mut self, at: &Key) -> Result<Config, Status> {
-        self.ensure_first(at)?;
+    pub(crate) fn config(&mut self, at: &ObjectKey) -> Result<Config, Status> {
+        self.ensure_first_revision(at)?;
         let sandbox = self.sandbox(at)?;
-        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let (place, providers) = (sandbox.key(), sandbox.spec.providers.clone());
         let (newest, own) = (sandbox.revisions.last().cloned(), sandbox.settings.clone());
         let global = self.global.last().filter(|_| self.global_active).cloned();
         let policy = match (&global, &newest) {
             (Some(global), _) => Some(global.policy.clone()),
-            (None, Some(newest)) => Some(self.effective(&place, &newest.policy)?),
+            (None, Some(newest)) => Some(self.effective_policy(&place, &newest.policy)?),
             (None, None) => None,
         };
         let hash = policy.as_ref().map(policy::hash).unwrap_or_default();
-        let settings = settings::effective(&self.settings, &own);
-        let provider_revision = fingerprint(self.attached(&place.0, &providers).as_bytes());
+        let settings = settings::effective_settings(&self.settings, &own);
+        let provider_revision =
+            fingerprint(self.provider_versions(&place.0, &providers).as_bytes());
         let revision = fingerprint(format!("{hash}{settings:?}").as_bytes());
         Ok(Config {
             policy,
@@ -318,10 +319,10 @@ impl State {
     }
 
     /// Returns a sandbox's newest revision as the result of a change.
-    pub(super) fn newest(&mut self, at: &Key) -> Result<ConfigUpdated, Status> {
+    pub(super) fn newest_revision(&mut self, at: &ObjectKey) -> Result<ConfigOutcome, Status> {
         let sandbox = self.sandbox(at)?;
         let newest = sandbox.revisions.last();
-        Ok(ConfigUpdated {
+        Ok(ConfigOutcome {
             version: newest.map_or(0, |newest| newest.version),
             hash: newest.map(|newest| newest.hash.clone()).unwrap_or_default(),
             settings_revision: sandbox.settings.revision,
@@ -331,7 +332,7 @@ impl State {
     }
 
     /// Returns the revisions of a sandbox, or of the global policy, newest first.
-    pub(crate) fn revisions(&mut self, at: Option<&Key>) -> Result<Vec<Revision>, Status> {
+    pub(crate) fn revisions(&mut self, at: Option<&ObjectKey>) -> Result<Vec<Revision>, Status> {
         let revisions = match at {
             Some(at) => &self.sandbox(at)?.revisions,
             None => &self.global,
@@ -339,21 +340,21 @@ impl State {
         Ok(revisions.iter().rev().cloned().collect())
     }
 
-    fn changed_everywhere(&mut self) {
-        let places: Vec<Key> = self.sandboxes.keys().cloned().collect();
-        for at in places {
-            self.changed(&at);
+    fn mark_all_changed(&mut self) {
+        let keys: Vec<ObjectKey> = self.sandboxes.keys().cloned().collect();
+        for at in keys {
+            self.mark_changed(&at);
         }
     }
 }
 
 /// Returns the version that was loaded last; 0 before the first.
-pub(crate) fn active(revisions: &[Revision]) -> u32 {
+pub(crate) fn active_version(revisions: &[Revision]) -> u32 {
     let loaded = |revision: &&Revision| revision.status == PolicyStatus::Loaded;
     revisions.iter().rev().find(loaded).map_or(0, |revision| revision.version)
 }
 
-fn push(
+fn push_revision(
     revisions: &mut Vec<Revision>,
     policy: SandboxPolicy,
     annotations: &BTreeMap<String, String>,
@@ -373,7 +374,7 @@ fn push(
     });
 }
 
-fn load_last(revisions: &mut [Revision]) {
+fn mark_loaded(revisions: &mut [Revision]) {
     let Some((newest, older)) = revisions.split_last_mut() else { return };
     newest.status = PolicyStatus::Loaded;
     newest.loaded_ms = now_ms();

@@ -21,7 +21,7 @@ pub(crate) use shoreguard_proto::v0_1::openshell::v1::SandboxPhase as Phase;
 
 /// The outcome of creating or starting a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Settles {
+pub enum StartOutcome {
     /// The sandbox becomes ready.
     #[default]
     Ready,
@@ -41,7 +41,7 @@ pub(crate) struct Sandbox {
     /// Current phase.
     pub(crate) phase: Phase,
     /// Reason for the phase; may be empty.
-    pub(crate) why: String,
+    pub(crate) phase_reason: String,
     /// Start of the phase, in milliseconds since 1970.
     pub(crate) phase_ms: i64,
     /// Revisions of its policy, oldest first.
@@ -75,7 +75,7 @@ pub(crate) struct NewSandbox {
 
 /// A change that happens by itself; contains the id of the sandbox.
 #[derive(Debug, Clone)]
-pub(crate) enum Change {
+pub(crate) enum ScheduledChange {
     /// The supervisor has connected.
     Ready(String),
     /// The processes have ended.
@@ -83,15 +83,15 @@ pub(crate) enum Change {
     /// The supervisor has loaded the newest policy.
     Loaded(String),
     /// The sandbox is removed.
-    Gone(String),
+    Removed(String),
 }
 
-impl Change {
+impl ScheduledChange {
     /// Delay of the change.
-    pub(super) fn after(&self, ready_after: Duration) -> Duration {
+    pub(super) fn delay(&self, ready_after: Duration) -> Duration {
         match self {
             Self::Ready(_) | Self::Stopped(_) | Self::Loaded(_) => ready_after,
-            Self::Gone(_) => ready_after.max(DELETE_AFTER),
+            Self::Removed(_) => ready_after.max(DELETE_AFTER),
         }
     }
 }
@@ -107,7 +107,7 @@ impl State {
     }
 
     /// Returns a sandbox by workspace and name.
-    pub(crate) fn sandbox(&mut self, at: &super::Key) -> Result<&mut Sandbox, Status> {
+    pub(crate) fn sandbox(&mut self, at: &super::ObjectKey) -> Result<&mut Sandbox, Status> {
         let workspace = self.workspace(&at.0)?;
         if at.1.is_empty() {
             return Err(Status::invalid_argument("sandbox name is required"));
@@ -118,11 +118,11 @@ impl State {
     }
 
     /// Returns the workspace and name of the sandbox with an id.
-    pub(crate) fn place(&self, id: &str) -> Result<super::Key, Status> {
+    pub(crate) fn sandbox_key(&self, id: &str) -> Result<super::ObjectKey, Status> {
         if id.is_empty() {
             return Err(Status::invalid_argument("sandbox_id is required"));
         }
-        self.places.get(id).cloned().ok_or_else(|| Status::not_found("sandbox not found"))
+        self.keys_by_id.get(id).cloned().ok_or_else(|| Status::not_found("sandbox not found"))
     }
 
     /// Creates a sandbox, which becomes ready by itself.
@@ -135,9 +135,9 @@ impl State {
             "" => format!("sandbox-{}", &meta::random_hex()[..10]),
             name => name.to_owned(),
         };
-        meta::label("name", &name, SANDBOX_NAME_CHARS_MAX)?;
-        meta::few("labels", &new.labels)?;
-        meta::few("annotations", &new.annotations)?;
+        meta::check_label("name", &name, SANDBOX_NAME_CHARS_MAX)?;
+        meta::check_map_size("labels", &new.labels)?;
+        meta::check_map_size("annotations", &new.annotations)?;
         if let Some(policy) = &spec.policy {
             policy::validate(policy)?;
         }
@@ -148,7 +148,7 @@ impl State {
                 )));
             }
         }
-        meta::room("sandboxes", self.sandboxes.len(), SANDBOXES_MAX)?;
+        meta::check_capacity("sandboxes", self.sandboxes.len(), SANDBOXES_MAX)?;
         let at = (workspace.clone(), name.clone());
         if self.sandboxes.contains_key(&at) {
             return Err(Status::already_exists(format!("sandbox '{name}' already exists")));
@@ -162,7 +162,7 @@ impl State {
             meta,
             spec,
             phase: Phase::Provisioning,
-            why: String::new(),
+            phase_reason: String::new(),
             revisions: Vec::new(),
             chunks: Vec::new(),
             analyzed_ms: 0,
@@ -172,10 +172,10 @@ impl State {
         };
         let answer = sandbox.clone();
         self.sandboxes.insert(at.clone(), sandbox);
-        self.places.insert(id.clone(), at.clone());
-        self.event(&at, "Scheduled", "the sandbox was placed");
+        self.keys_by_id.insert(id.clone(), at.clone());
+        self.add_event(&at, "Scheduled", "the sandbox was placed");
         self.log(&at, "INFO", "gateway", "sandbox created");
-        self.due.push(Change::Ready(id));
+        self.pending_changes.push(ScheduledChange::Ready(id));
         Ok(answer)
     }
 
@@ -190,37 +190,37 @@ impl State {
         let mut found = Vec::new();
         for ((place, _), sandbox) in &self.sandboxes {
             let wanted = workspace.as_ref().is_none_or(|workspace| workspace == place);
-            if wanted && sandbox.meta.selected(selector)? {
+            if wanted && sandbox.meta.matches_selector(selector)? {
                 found.push(sandbox);
             }
         }
         found.sort_by_key(|sandbox| (sandbox.meta.created_ms, &sandbox.meta.name));
-        let (page, next) = page.cut(found.into_iter());
+        let (page, next) = page.paginate(found.into_iter());
         Ok((page.into_iter().cloned().collect(), next))
     }
 
     /// Starts deleting a sandbox, which is removed later. Returns its id.
-    pub(crate) fn delete_sandbox(&mut self, at: &super::Key) -> Result<String, Status> {
+    pub(crate) fn delete_sandbox(&mut self, at: &super::ObjectKey) -> Result<String, Status> {
         let sandbox = self.sandbox(at)?;
         let id = sandbox.meta.id.clone();
         if sandbox.phase != Phase::Deleting {
             sandbox.meta.deletion_ms = meta::now_ms();
-            let at = sandbox.place();
+            let at = sandbox.key();
             self.set_phase(&at, Phase::Deleting);
-            self.due.push(Change::Gone(id.clone()));
+            self.pending_changes.push(ScheduledChange::Removed(id.clone()));
         }
         Ok(id)
     }
 
     /// Stops a sandbox. Does nothing if it is already stopped.
-    pub(crate) fn stop_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+    pub(crate) fn stop_sandbox(&mut self, at: &super::ObjectKey) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
-        let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
+        let (id, at) = (sandbox.meta.id.clone(), sandbox.key());
         match sandbox.phase {
             Phase::Stopping | Phase::Stopped => {}
             Phase::Ready | Phase::Provisioning | Phase::Starting | Phase::Error => {
                 self.set_phase(&at, Phase::Stopping);
-                self.due.push(Change::Stopped(id));
+                self.pending_changes.push(ScheduledChange::Stopped(id));
             }
             Phase::Deleting | Phase::Unknown | Phase::Unspecified | Phase::Completed => {
                 return Err(Status::failed_precondition("sandbox cannot be stopped"));
@@ -230,14 +230,14 @@ impl State {
     }
 
     /// Starts a stopped sandbox. Does nothing if it is running.
-    pub(crate) fn start_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+    pub(crate) fn start_sandbox(&mut self, at: &super::ObjectKey) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
-        let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
+        let (id, at) = (sandbox.meta.id.clone(), sandbox.key());
         match sandbox.phase {
             Phase::Ready | Phase::Starting | Phase::Provisioning => {}
             Phase::Stopped => {
                 self.set_phase(&at, Phase::Starting);
-                self.due.push(Change::Ready(id));
+                self.pending_changes.push(ScheduledChange::Ready(id));
             }
             Phase::Stopping
             | Phase::Error
@@ -252,30 +252,34 @@ impl State {
     }
 
     /// Applies a change whose delay has passed, if it is still applicable.
-    pub(super) fn apply(&mut self, change: &Change) {
-        let (Change::Ready(id) | Change::Stopped(id) | Change::Loaded(id) | Change::Gone(id)) =
-            change;
-        let Ok(at) = self.place(id) else { return };
+    pub(super) fn apply(&mut self, change: &ScheduledChange) {
+        let (ScheduledChange::Ready(id)
+        | ScheduledChange::Stopped(id)
+        | ScheduledChange::Loaded(id)
+        | ScheduledChange::Removed(id)) = change;
+        let Ok(at) = self.sandbox_key(id) else { return };
         let phase = self.sandboxes.get(&at).map(|sandbox| sandbox.phase);
         match (change, phase) {
-            (Change::Ready(_), Some(Phase::Provisioning | Phase::Starting)) => {
-                self.come_up(&at);
+            (ScheduledChange::Ready(_), Some(Phase::Provisioning | Phase::Starting)) => {
+                self.finish_start(&at);
             }
-            (Change::Stopped(_), Some(Phase::Stopping)) => self.set_phase(&at, Phase::Stopped),
-            (Change::Loaded(_), Some(Phase::Ready)) => self.load_newest(&at),
-            (Change::Gone(_), Some(Phase::Deleting)) => self.forget(&at),
+            (ScheduledChange::Stopped(_), Some(Phase::Stopping)) => {
+                self.set_phase(&at, Phase::Stopped)
+            }
+            (ScheduledChange::Loaded(_), Some(Phase::Ready)) => self.load_newest(&at),
+            (ScheduledChange::Removed(_), Some(Phase::Deleting)) => self.remove_sandbox(&at),
             _ => {}
         }
     }
 
-    fn come_up(&mut self, at: &super::Key) {
-        let phase = match &self.settles {
-            Settles::Ready => Phase::Ready,
-            Settles::Completed => Phase::Completed,
-            Settles::Failed(why) => {
+    fn finish_start(&mut self, at: &super::ObjectKey) {
+        let phase = match &self.start_outcome {
+            StartOutcome::Ready => Phase::Ready,
+            StartOutcome::Completed => Phase::Completed,
+            StartOutcome::Failed(why) => {
                 let why = why.clone();
                 if let Some(sandbox) = self.sandboxes.get_mut(at) {
-                    sandbox.why = why;
+                    sandbox.phase_reason = why;
                 }
                 Phase::Error
             }
@@ -283,38 +287,38 @@ impl State {
         self.set_phase(at, phase);
         if phase == Phase::Ready {
             self.log(at, "INFO", "sandbox", "supervisor connected");
-            self.supervise(at);
+            self.simulate_supervisor(at);
         }
     }
 
     /// Sets the phase of a sandbox.
-    pub(crate) fn set_phase(&mut self, at: &super::Key, phase: Phase) {
+    pub(crate) fn set_phase(&mut self, at: &super::ObjectKey, phase: Phase) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
         sandbox.phase = phase;
         sandbox.phase_ms = meta::now_ms();
-        self.changed(at);
+        self.mark_changed(at);
     }
 
     /// Increments the version of a sandbox and notifies its watchers.
-    pub(super) fn changed(&mut self, at: &super::Key) {
+    pub(super) fn mark_changed(&mut self, at: &super::ObjectKey) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
-        sandbox.meta.touch();
+        sandbox.meta.bump_version();
         self.notices.push(Notice::Changed(sandbox.meta.id.clone()));
     }
 
     /// Removes a sandbox with its services and SSH sessions.
-    fn forget(&mut self, at: &super::Key) {
+    fn remove_sandbox(&mut self, at: &super::ObjectKey) {
         let Some(sandbox) = self.sandboxes.remove(at) else { return };
         self.services.retain(|(workspace, name, _), _| (workspace, name) != (&at.0, &at.1));
         self.ssh.retain(|_, session| session.sandbox_id != sandbox.meta.id);
-        self.places.remove(&sandbox.meta.id);
-        self.notices.push(Notice::Gone(sandbox.meta.id));
+        self.keys_by_id.remove(&sandbox.meta.id);
+        self.notices.push(Notice::Deleted(sandbox.meta.id));
     }
 }
 
 impl Sandbox {
     /// The workspace and name of the sandbox.
-    pub(crate) fn place(&self) -> super::Key {
+    pub(crate) fn key(&self) -> super::ObjectKey {
         (self.meta.workspace.clone(), self.meta.name.clone())
     }
 
@@ -326,7 +330,7 @@ impl Sandbox {
     }
 
     /// Refuses an operation if the sandbox is not running.
-    pub(crate) fn running(&self) -> Result<(), Status> {
+    pub(crate) fn check_running(&self) -> Result<(), Status> {
         if self.phase == Phase::Ready {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
-use super::{Key, State};
+use super::{ObjectKey, State};
 
 /// Maximum number of services in the gateway.
 const SERVICES_MAX: usize = 10_000;
@@ -29,7 +29,7 @@ pub(crate) struct Service {
 #[derive(Debug)]
 pub(crate) struct NewService {
     /// Workspace and name of the sandbox.
-    pub(crate) at: Key,
+    pub(crate) at: ObjectKey,
     /// Empty for the only unnamed service of the sandbox.
     pub(crate) name: String,
     /// Port in the sandbox.
@@ -59,11 +59,11 @@ impl State {
             return Err(Status::invalid_argument("target_port must be 1..=65535"));
         }
         if !new.name.is_empty() {
-            meta::label("service", &new.name, NAME_CHARS_MAX)?;
+            meta::check_label("service", &new.name, NAME_CHARS_MAX)?;
         }
-        meta::room("services", self.services.len(), SERVICES_MAX)?;
+        meta::check_capacity("services", self.services.len(), SERVICES_MAX)?;
         let sandbox = self.sandbox(&new.at)?;
-        let (sandbox_id, at) = (sandbox.meta.id.clone(), sandbox.place());
+        let (sandbox_id, at) = (sandbox.meta.id.clone(), sandbox.key());
         let key = (at.0.clone(), at.1.clone(), new.name.clone());
         let service = self.services.entry(key).or_insert_with(|| Service {
             meta: Meta::new(&at.0, &new.name),
@@ -80,7 +80,7 @@ impl State {
     }
 
     /// Returns one service.
-    pub(crate) fn get_service(&self, at: &Key, name: &str) -> Result<Service, Status> {
+    pub(crate) fn get_service(&self, at: &ObjectKey, name: &str) -> Result<Service, Status> {
         let workspace = self.workspace(&at.0)?;
         self.services
             .get(&(workspace, at.1.clone(), name.to_owned()))
@@ -100,11 +100,11 @@ impl State {
             workspace.as_ref().is_none_or(|name| *name == service.meta.workspace)
                 && (sandbox.is_empty() || sandbox == service.sandbox)
         });
-        Ok(page.cut(found.cloned()))
+        Ok(page.paginate(found.cloned()))
     }
 
     /// Deletes a service. Returns whether it existed.
-    pub(crate) fn delete_service(&mut self, at: &Key, name: &str) -> Result<bool, Status> {
+    pub(crate) fn delete_service(&mut self, at: &ObjectKey, name: &str) -> Result<bool, Status> {
         let workspace = self.workspace(&at.0)?;
         Ok(self.services.remove(&(workspace, at.1.clone(), name.to_owned())).is_some())
     }

@@ -33,14 +33,14 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Sets or deletes a key. Returns whether a value was deleted.
-    pub(super) fn change(
+    pub(super) fn set_or_remove(
         &mut self,
         key: &str,
         value: Option<SettingValue>,
     ) -> Result<bool, Status> {
         let deleted = match value {
             Some(value) => {
-                check(key, &value)?;
+                check_value(key, &value)?;
                 self.values.insert(key.to_owned(), value);
                 false
             }
@@ -59,7 +59,10 @@ impl Settings {
 }
 
 /// Returns the effective settings of a sandbox.
-pub(super) fn effective(global: &Settings, own: &Settings) -> BTreeMap<String, EffectiveSetting> {
+pub(super) fn effective_settings(
+    global: &Settings,
+    own: &Settings,
+) -> BTreeMap<String, EffectiveSetting> {
     KEYS.iter()
         .map(|(key, _)| {
             let (value, scope) = match (global.values.get(*key), own.values.get(*key)) {
@@ -73,7 +76,7 @@ pub(super) fn effective(global: &Settings, own: &Settings) -> BTreeMap<String, E
 }
 
 /// Whether a setting has a certain value for a sandbox.
-pub(super) fn is(
+pub(super) fn has_value(
     global: &Settings,
     own: &Settings,
     key: &str,
@@ -84,16 +87,16 @@ pub(super) fn is(
 }
 
 /// Refuses an unknown key. Returns whether its value is boolean.
-pub(super) fn known(key: &str) -> Result<bool, Status> {
+pub(super) fn is_boolean_key(key: &str) -> Result<bool, Status> {
     KEYS.iter()
         .find(|(known, _)| *known == key)
         .map(|(_, switch)| *switch)
         .ok_or_else(|| Status::invalid_argument(format!("unknown setting key '{key}'")))
 }
 
-fn check(key: &str, value: &SettingValue) -> Result<(), Status> {
+fn check_value(key: &str, value: &SettingValue) -> Result<(), Status> {
     use setting_value::Value;
-    let fits = match (known(key)?, &value.value) {
+    let fits = match (is_boolean_key(key)?, &value.value) {
         (true, Some(Value::BoolValue(_))) => true,
         (false, Some(Value::StringValue(mode))) => matches!(mode.as_str(), "manual" | "auto"),
         (_, _) => false,

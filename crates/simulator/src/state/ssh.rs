@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::meta::{self, now_ms, random_hex};
-use super::{Key, State};
+use super::{ObjectKey, State};
 
 /// Maximum number of sessions in the gateway.
 const SESSIONS_MAX: usize = 10_000;
@@ -24,20 +24,20 @@ pub(crate) struct SshSession {
 
 impl State {
     /// Creates a session for a running sandbox.
-    pub(crate) fn create_ssh(&mut self, at: &Key) -> Result<SshSession, Status> {
+    pub(crate) fn create_ssh_session(&mut self, at: &ObjectKey) -> Result<SshSession, Status> {
         let sandbox = self.sandbox(at)?;
-        sandbox.running()?;
+        sandbox.check_running()?;
         let sandbox_id = sandbox.meta.id.clone();
         let now = now_ms();
         self.ssh.retain(|_, session| session.expires_ms > now);
-        meta::room("ssh sessions", self.ssh.len(), SESSIONS_MAX)?;
+        meta::check_capacity("ssh sessions", self.ssh.len(), SESSIONS_MAX)?;
         let session = SshSession { sandbox_id, token: random_hex(), expires_ms: now + SESSION_MS };
         self.ssh.insert(session.token.clone(), session.clone());
         Ok(session)
     }
 
     /// Revokes a session. Returns whether it existed.
-    pub(crate) fn revoke_ssh(&mut self, token: &str) -> Result<bool, Status> {
+    pub(crate) fn revoke_ssh_session(&mut self, token: &str) -> Result<bool, Status> {
         if token.is_empty() {
             return Err(Status::invalid_argument("token is required"));
         }
@@ -45,7 +45,7 @@ impl State {
     }
 
     /// Refuses a token that is not valid for the sandbox.
-    pub(crate) fn check_ssh(&self, sandbox_id: &str, token: &str) -> Result<(), Status> {
+    pub(crate) fn check_ssh_token(&self, sandbox_id: &str, token: &str) -> Result<(), Status> {
         let token = token.trim();
         if token.is_empty() {
             let why = "authorization_token is required for ForwardTcp";

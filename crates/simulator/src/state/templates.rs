@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
-use super::{Key, State};
+use super::{ObjectKey, State};
 use shoreguard_proto::v0_1::openshell::v1::SandboxWorkloadTemplateSpec;
 
 /// Maximum number of templates in the gateway.
@@ -27,8 +27,8 @@ impl State {
         spec: SandboxWorkloadTemplateSpec,
     ) -> Result<Template, Status> {
         let workspace = self.workspace(workspace)?;
-        meta::label("template.metadata.name", &meta.name, NAME_CHARS_MAX)?;
-        meta::room("templates", self.templates.len(), TEMPLATES_MAX)?;
+        meta::check_label("template.metadata.name", &meta.name, NAME_CHARS_MAX)?;
+        meta::check_capacity("templates", self.templates.len(), TEMPLATES_MAX)?;
         let key = (workspace, meta.name.clone());
         if self.templates.contains_key(&key) {
             return Err(Status::already_exists(format!("template '{}' already exists", meta.name)));
@@ -39,7 +39,7 @@ impl State {
     }
 
     /// Returns one template.
-    pub(crate) fn get_template(&self, at: &Key) -> Result<Template, Status> {
+    pub(crate) fn get_template(&self, at: &ObjectKey) -> Result<Template, Status> {
         let workspace = self.workspace(&at.0)?;
         self.templates
             .get(&(workspace, at.1.clone()))
@@ -58,15 +58,15 @@ impl State {
         let mut found = Vec::new();
         for template in self.templates.values() {
             let here = workspace.as_ref().is_none_or(|name| *name == template.meta.workspace);
-            if here && template.meta.selected(selector)? {
+            if here && template.meta.matches_selector(selector)? {
                 found.push(template.clone());
             }
         }
-        Ok(page.cut(found.into_iter()))
+        Ok(page.paginate(found.into_iter()))
     }
 
     /// Deletes a template. Returns whether it existed.
-    pub(crate) fn delete_template(&mut self, at: &Key) -> Result<bool, Status> {
+    pub(crate) fn delete_template(&mut self, at: &ObjectKey) -> Result<bool, Status> {
         let workspace = self.workspace(&at.0)?;
         Ok(self.templates.remove(&(workspace, at.1.clone())).is_some())
     }

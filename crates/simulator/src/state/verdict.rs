@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::meta::hex;
-use super::{Chunk, Key, State, merge, policy};
+use super::{Chunk, ObjectKey, State, merge, policy};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{
     NetworkEndpoint, NetworkPolicyRule, SandboxPolicy,
 };
@@ -42,28 +42,28 @@ pub(crate) struct Verdict {
 
 impl State {
     /// Evaluates a proposal against the current state of the sandbox.
-    pub(super) fn judge(
+    pub(super) fn evaluate(
         &mut self,
-        at: &Key,
+        at: &ObjectKey,
         name: &str,
         rule: &NetworkPolicyRule,
     ) -> Result<Verdict, Status> {
-        let base = self.base(at)?;
-        let current = self.effective(at, &base)?;
+        let base = self.base_policy(at)?;
+        let current = self.effective_policy(at, &base)?;
         let mut next = base;
         let applied = merge::add_rule(&mut next, name, rule).and_then(|()| policy::validate(&next));
         let mut verdict = Verdict {
             current_hash: policy::hash(&current),
             current,
-            security_notes: notes(rule),
+            security_notes: security_notes(rule),
             ..Verdict::default()
         };
         match applied {
             Ok(()) => {
-                let candidate = self.effective(at, &next)?;
+                let candidate = self.effective_policy(at, &next)?;
                 verdict.candidate_hash = policy::hash(&candidate);
                 verdict.candidate = Some(candidate);
-                verdict.validation = prove(rule);
+                verdict.validation = validation_result(rule);
             }
             Err(status) => {
                 status.message().clone_into(&mut verdict.application_error);
@@ -71,7 +71,7 @@ impl State {
             }
         }
         let sandbox = self.sandbox(at)?;
-        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let (place, providers) = (sandbox.key(), sandbox.spec.providers.clone());
         let mut digest = Sha256::new();
         for part in [
             EVALUATOR.as_bytes(),
@@ -79,7 +79,7 @@ impl State {
             &rule.encode_to_vec(),
             verdict.current_hash.as_bytes(),
             verdict.candidate_hash.as_bytes(),
-            self.attached(&place.0, &providers).as_bytes(),
+            self.provider_versions(&place.0, &providers).as_bytes(),
         ] {
             digest.update(part.len().to_be_bytes());
             digest.update(part);
@@ -90,7 +90,7 @@ impl State {
 }
 
 /// Whether a policy already allows everything that a proposal requests.
-pub(super) fn covers(policy: &SandboxPolicy, chunk: &Chunk) -> bool {
+pub(super) fn is_covered_by(policy: &SandboxPolicy, chunk: &Chunk) -> bool {
     policy.network_policies.values().any(|rule| {
         let programs = rule.binaries.is_empty()
             || (!chunk.rule.binaries.is_empty()
@@ -104,7 +104,7 @@ pub(super) fn ports(endpoint: &NetworkEndpoint) -> Vec<u32> {
     if endpoint.ports.is_empty() { vec![endpoint.port] } else { endpoint.ports.clone() }
 }
 
-fn prove(rule: &NetworkPolicyRule) -> String {
+fn validation_result(rule: &NetworkPolicyRule) -> String {
     let mut findings = Vec::new();
     for endpoint in rule.endpoints.iter().filter(|endpoint| endpoint.host.starts_with("169.254.")) {
         for port in ports(endpoint) {
@@ -123,7 +123,7 @@ fn prove(rule: &NetworkPolicyRule) -> String {
     }
 }
 
-fn notes(rule: &NetworkPolicyRule) -> String {
+fn security_notes(rule: &NetworkPolicyRule) -> String {
     let mut notes = Vec::new();
     for endpoint in &rule.endpoints {
         if endpoint.host.contains('*') {

@@ -47,9 +47,9 @@ impl State {
         name: &str,
         labels: BTreeMap<String, String>,
     ) -> Result<Workspace, Status> {
-        meta::label("name", name, NAME_CHARS_MAX)?;
-        meta::few("labels", &labels)?;
-        meta::room("workspaces", self.workspaces.len(), WORKSPACES_MAX)?;
+        meta::check_label("name", name, NAME_CHARS_MAX)?;
+        meta::check_map_size("labels", &labels)?;
+        meta::check_capacity("workspaces", self.workspaces.len(), WORKSPACES_MAX)?;
         if self.workspaces.contains_key(name) {
             return Err(Status::already_exists(format!("workspace '{name}' already exists")));
         }
@@ -75,11 +75,11 @@ impl State {
     ) -> Result<(Vec<Workspace>, String), Status> {
         let mut found = Vec::new();
         for workspace in self.workspaces.values() {
-            if workspace.meta.selected(selector)? {
+            if workspace.meta.matches_selector(selector)? {
                 found.push(workspace.clone());
             }
         }
-        Ok(page.cut(found.into_iter()))
+        Ok(page.paginate(found.into_iter()))
     }
 
     /// Deletes an empty workspace. Returns whether it existed.
@@ -108,7 +108,7 @@ impl State {
             return Err(Status::invalid_argument("role is required"));
         }
         let workspace = self.get_workspace(workspace)?;
-        meta::room("members of a workspace", workspace.members.len(), MEMBERS_MAX)?;
+        meta::check_capacity("members of a workspace", workspace.members.len(), MEMBERS_MAX)?;
         if workspace.members.contains_key(subject) {
             return Err(Status::already_exists(format!("'{subject}' is already a member")));
         }

@@ -7,8 +7,8 @@ use super::{OldClient, new, new_create, new_gateway, old, old_gateway, old_sandb
 use crate::Proposal;
 
 async fn chunks(client: &mut OldClient<Channel>) -> Vec<old::PolicyChunk> {
-    let ask = old::GetDraftPolicyRequest { name: "a".to_owned(), ..Default::default() };
-    client.get_draft_policy(ask).await.unwrap().into_inner().chunks
+    let request = old::GetDraftPolicyRequest { name: "a".to_owned(), ..Default::default() };
+    client.get_draft_policy(request).await.unwrap().into_inner().chunks
 }
 
 fn approve(chunk: &old::PolicyChunk) -> old::ApproveDraftChunkRequest {
@@ -78,12 +78,12 @@ async fn undo_and_reject_remove_the_approved_rule() {
         ..Default::default()
     };
     client.reject_draft_chunk(reject).await.unwrap();
-    let ask = old::GetSandboxPolicyStatusRequest { name: "a".to_owned(), ..Default::default() };
-    let newest = client.get_sandbox_policy_status(ask).await.unwrap().into_inner();
+    let request = old::GetSandboxPolicyStatusRequest { name: "a".to_owned(), ..Default::default() };
+    let newest = client.get_sandbox_policy_status(request).await.unwrap().into_inner();
     assert_eq!(newest.active_version, 5);
     assert!(newest.revision.unwrap().policy.unwrap().network_policies.is_empty());
-    let ask = old::GetDraftHistoryRequest { name: "a".to_owned(), ..Default::default() };
-    let history = client.get_draft_history(ask).await.unwrap().into_inner().entries;
+    let request = old::GetDraftHistoryRequest { name: "a".to_owned(), ..Default::default() };
+    let history = client.get_draft_history(request).await.unwrap().into_inner().entries;
     let events: Vec<_> = history.iter().map(|entry| entry.event_type.as_str()).collect();
     assert_eq!(events, ["proposed", "rejected"], "it is made up from what is, not from what was");
     simulator.stop().await;
@@ -117,8 +117,8 @@ async fn approve_all_checks_one_policy_and_writes_one_revision() {
     for host in ["one.example", "two.example", "*.example"] {
         simulator.propose("", "a", Proposal::allow(host, 443, "/bin/x")).unwrap();
     }
-    let ask = new::GetDraftPolicyRequest { sandbox: "a".to_owned(), ..Default::default() };
-    let seen = client.get_draft_policy(ask).await.unwrap().into_inner();
+    let request = new::GetDraftPolicyRequest { sandbox: "a".to_owned(), ..Default::default() };
+    let seen = client.get_draft_policy(request).await.unwrap().into_inner();
     assert_eq!(seen.draft_version, 3);
     let mut approvals: Vec<_> = seen
         .chunks
@@ -129,15 +129,16 @@ async fn approve_all_checks_one_policy_and_writes_one_revision() {
         })
         .collect();
     approvals[1].review_token = "stale".to_owned();
-    let ask = new::ApproveAllDraftChunksRequest {
+    let request = new::ApproveAllDraftChunksRequest {
         sandbox: "a".to_owned(),
         approvals,
         ..Default::default()
     };
-    let done = client.approve_all_draft_chunks(ask).await.unwrap().into_inner();
+    let done = client.approve_all_draft_chunks(request).await.unwrap().into_inner();
     assert_eq!((done.chunks_approved, done.chunks_skipped, done.policy_version), (1, 2, 2));
-    let ask = new::ApproveAllDraftChunksRequest { sandbox: "a".to_owned(), ..Default::default() };
-    let done = client.approve_all_draft_chunks(ask).await.unwrap().into_inner();
+    let request =
+        new::ApproveAllDraftChunksRequest { sandbox: "a".to_owned(), ..Default::default() };
+    let done = client.approve_all_draft_chunks(request).await.unwrap().into_inner();
     assert_eq!((done.chunks_approved, done.chunks_skipped, done.policy_version), (1, 1, 3));
     let clear = new::ClearDraftChunksRequest { sandbox: "a".to_owned(), ..Default::default() };
     assert_eq!(client.clear_draft_chunks(clear).await.unwrap().into_inner().chunks_cleared, 1);

@@ -24,23 +24,23 @@ async fn start(options: SimulatorOptions) -> (Simulator, Channel) {
 }
 
 async fn old_gateway() -> (Simulator, OldClient<Channel>) {
-    let (simulator, channel) = start(SimulatorOptions::plain(Generation::V0_0)).await;
+    let (simulator, channel) = start(SimulatorOptions::new(Generation::V0_0)).await;
     (simulator, OldClient::new(channel))
 }
 
 async fn new_gateway() -> (Simulator, NewClient<Channel>) {
-    let (simulator, channel) = start(SimulatorOptions::plain(Generation::V0_1)).await;
+    let (simulator, channel) = start(SimulatorOptions::new(Generation::V0_1)).await;
     (simulator, NewClient::new(channel))
 }
 
 /// Creates a sandbox and returns its id.
 async fn old_sandbox(client: &mut OldClient<Channel>, name: &str) -> String {
-    let ask = old::CreateSandboxRequest {
+    let request = old::CreateSandboxRequest {
         name: name.to_owned(),
         spec: Some(old::SandboxSpec::default()),
         ..old::CreateSandboxRequest::default()
     };
-    let sandbox = client.create_sandbox(ask).await.unwrap().into_inner().sandbox.unwrap();
+    let sandbox = client.create_sandbox(request).await.unwrap().into_inner().sandbox.unwrap();
     sandbox.metadata.unwrap().id
 }
 

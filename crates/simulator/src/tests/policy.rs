@@ -11,8 +11,8 @@ use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_1::openshell::sandbox::v1 as new_sb;
 
 async fn newest(client: &mut OldClient<Channel>) -> old::SandboxPolicyRevision {
-    let ask = old::GetSandboxPolicyStatusRequest { name: "a".to_owned(), ..Default::default() };
-    client.get_sandbox_policy_status(ask).await.unwrap().into_inner().revision.unwrap()
+    let request = old::GetSandboxPolicyStatusRequest { name: "a".to_owned(), ..Default::default() };
+    client.get_sandbox_policy_status(request).await.unwrap().into_inner().revision.unwrap()
 }
 
 fn update(policy: sb::SandboxPolicy) -> old::UpdateConfigRequest {
@@ -75,8 +75,8 @@ async fn an_equal_policy_makes_a_new_revision_only_with_other_annotations() {
         ..update(sb::SandboxPolicy::default())
     };
     assert_eq!(client.update_config(stale).await.unwrap_err().code(), Code::Aborted);
-    let ask = old::ListSandboxPoliciesRequest { name: "a".to_owned(), ..Default::default() };
-    let all = client.list_sandbox_policies(ask).await.unwrap().into_inner().revisions;
+    let request = old::ListSandboxPoliciesRequest { name: "a".to_owned(), ..Default::default() };
+    let all = client.list_sandbox_policies(request).await.unwrap().into_inner().revisions;
     let statuses: Vec<_> = all.iter().map(|one| (one.version, one.status())).collect();
     assert_eq!(statuses, [(2, old::PolicyStatus::Loaded), (1, old::PolicyStatus::Superseded)]);
     simulator.stop().await;
@@ -92,8 +92,8 @@ async fn a_global_policy_overrides_sandbox_policies_and_blocks_approvals() {
         old::UpdateConfigRequest { name: String::new(), global: true, ..update(policy.clone()) };
     assert_eq!(client.update_config(global.clone()).await.unwrap().into_inner().version, 1);
     assert_eq!(client.update_config(global.clone()).await.unwrap().into_inner().version, 1);
-    let ask = sb::GetSandboxConfigRequest { sandbox_id };
-    let config = client.get_sandbox_config(ask.clone()).await.unwrap().into_inner();
+    let request = sb::GetSandboxConfigRequest { sandbox_id };
+    let config = client.get_sandbox_config(request.clone()).await.unwrap().into_inner();
     assert_eq!(config.policy_source(), sb::PolicySource::Global);
     assert_eq!((config.global_policy_version, config.version), (1, 1));
     let refused = client.update_config(update(policy)).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn a_global_policy_overrides_sandbox_policies_and_blocks_approvals() {
         ..Default::default()
     };
     assert!(client.update_config(remove).await.unwrap().into_inner().deleted);
-    let config = client.get_sandbox_config(ask).await.unwrap().into_inner();
+    let config = client.get_sandbox_config(request).await.unwrap().into_inner();
     assert_eq!(config.policy_source(), sb::PolicySource::Sandbox);
     simulator.stop().await;
 }
@@ -160,8 +160,8 @@ async fn generation_0_1_preserves_its_enumerations_and_merges_rules_by_target() 
     };
     let add = new::AddNetworkRule { rule_name: "one".to_owned(), rule: Some(rule) };
     client.update_config(merge(Operation::AddRule(add))).await.unwrap();
-    let ask = new_sb::GetSandboxConfigRequest { name: "a".to_owned(), ..Default::default() };
-    let policy = client.get_sandbox_config(ask).await.unwrap().into_inner().policy.unwrap();
+    let request = new_sb::GetSandboxConfigRequest { name: "a".to_owned(), ..Default::default() };
+    let policy = client.get_sandbox_config(request).await.unwrap().into_inner().policy.unwrap();
     assert_eq!(policy.network_policies["one"].endpoints, [endpoint]);
     let deny = |host: &str| {
         merge(Operation::AddDenyRules(new::AddDenyRules {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tonic::{Code, Request};
 
 use super::{OldClient, new, new_gateway, old, old_gateway, old_sandbox, start};
-use crate::{Generation, Power, Script, SimulatorOptions, Times};
+use crate::{Generation, Script, SimulatorOptions, Times, TokenPermissions};
 
 fn with_bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
@@ -18,10 +18,10 @@ fn with_bearer<T>(message: T, token: &str) -> Request<T> {
 #[tokio::test]
 async fn a_bearer_token_is_refused_if_no_token_is_configured() {
     let (simulator, mut client) = old_gateway().await;
-    let ask = || old::GetCurrentUserRequest {};
-    let user = client.get_current_user(ask()).await.unwrap().into_inner();
+    let request = || old::GetCurrentUserRequest {};
+    let user = client.get_current_user(request()).await.unwrap().into_inner();
     assert_eq!(user.identity_provider, "local-dev");
-    let refused = client.get_current_user(with_bearer(ask(), "x")).await.unwrap_err();
+    let refused = client.get_current_user(with_bearer(request(), "x")).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::Unauthenticated, "invalid token"));
     client.health(with_bearer(old::HealthRequest {}, "x")).await.unwrap();
     let seen = simulator.last_headers("GetCurrentUser").unwrap();
@@ -34,15 +34,15 @@ async fn a_bearer_token_is_refused_if_no_token_is_configured() {
 async fn only_the_required_bearer_token_is_accepted() {
     let options = SimulatorOptions {
         require_bearer: Some("secret".to_owned()),
-        ..SimulatorOptions::plain(Generation::V0_0)
+        ..SimulatorOptions::new(Generation::V0_0)
     };
     let (simulator, channel) = start(options).await;
     let mut client = OldClient::new(channel);
-    let ask = || old::GetCurrentUserRequest {};
-    let missing = client.get_current_user(ask()).await.unwrap_err();
+    let request = || old::GetCurrentUserRequest {};
+    let missing = client.get_current_user(request()).await.unwrap_err();
     assert_eq!(missing.message(), "missing authorization header");
-    assert!(client.get_current_user(with_bearer(ask(), "other")).await.is_err());
-    client.get_current_user(with_bearer(ask(), "secret")).await.unwrap();
+    assert!(client.get_current_user(with_bearer(request(), "other")).await.is_err());
+    client.get_current_user(with_bearer(request(), "secret")).await.unwrap();
     simulator.stop().await;
 }
 
@@ -50,12 +50,12 @@ async fn only_the_required_bearer_token_is_accepted() {
 async fn a_bearer_token_permits_the_methods_of_its_role() {
     let (simulator, mut client) = old_gateway().await;
     let tokens = [
-        ("admin", Power::Admin),
-        ("user", Power::User),
-        ("weak", Power::Nothing),
-        ("old", Power::Expired),
+        ("admin", TokenPermissions::Admin),
+        ("user", TokenPermissions::User),
+        ("weak", TokenPermissions::Nothing),
+        ("old", TokenPermissions::Expired),
     ];
-    simulator.require_powers(&tokens);
+    simulator.require_tokens(&tokens);
     let ok = Code::Ok;
     let denied = Code::PermissionDenied;
     let unknown = Code::Unauthenticated;
@@ -94,11 +94,11 @@ async fn releases_before_0_0_95_do_not_implement_get_current_user() {
 #[tokio::test]
 async fn methods_of_sandboxes_peers_and_operators_are_refused() {
     let (simulator, mut client) = new_gateway().await;
-    let ask = new::GetProviderCredentialsRequest::default();
-    let refused = client.get_provider_credentials(ask).await.unwrap_err();
+    let request = new::GetProviderCredentialsRequest::default();
+    let refused = client.get_provider_credentials(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    let ask = new::SubmitPolicyAnalysisRequest::default();
-    let refused = client.submit_policy_analysis(ask).await.unwrap_err();
+    let request = new::SubmitPolicyAnalysisRequest::default();
+    let refused = client.submit_policy_analysis(request).await.unwrap_err();
     assert_eq!(refused.message(), "this method requires a sandbox principal");
     simulator.stop().await;
 }
@@ -106,10 +106,10 @@ async fn methods_of_sandboxes_peers_and_operators_are_refused() {
 #[tokio::test]
 async fn a_message_over_a_mebibyte_is_out_of_range() {
     let (simulator, mut client) = old_gateway().await;
-    let ask = |bytes| old::GetSandboxRequest { name: "n".repeat(bytes), ..Default::default() };
-    let refused = client.get_sandbox(ask(1024 * 1024)).await.unwrap_err();
+    let request = |bytes| old::GetSandboxRequest { name: "n".repeat(bytes), ..Default::default() };
+    let refused = client.get_sandbox(request(1024 * 1024)).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
-    let read = client.get_sandbox(ask(1024 * 1024 - 4)).await.unwrap_err();
+    let read = client.get_sandbox(request(1024 * 1024 - 4)).await.unwrap_err();
     assert_eq!(read.code(), Code::NotFound);
     simulator.stop().await;
 }

@@ -13,7 +13,7 @@ use crate::{Generation, SimulatorOptions};
 
 fn slow(generation: Generation) -> SimulatorOptions {
     let ready_after = Duration::from_millis(30);
-    SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) }
+    SimulatorOptions { ready_after, ..SimulatorOptions::new(generation) }
 }
 
 #[tokio::test]
@@ -72,18 +72,18 @@ async fn generation_0_1_reports_the_outcome_of_a_deletion() {
 #[tokio::test]
 async fn sandbox_names_and_specs_are_validated() {
     let (simulator, mut client) = old_gateway().await;
-    let ask = |name: &str| old::CreateSandboxRequest {
+    let request = |name: &str| old::CreateSandboxRequest {
         name: name.to_owned(),
         spec: Some(old::SandboxSpec::default()),
         ..Default::default()
     };
-    client.create_sandbox(ask(&"n".repeat(19))).await.unwrap();
+    client.create_sandbox(request(&"n".repeat(19))).await.unwrap();
     for (request, code) in [
-        (ask(&"n".repeat(20)), Code::InvalidArgument),
-        (ask("Upper"), Code::InvalidArgument),
-        (ask(&"n".repeat(19)), Code::AlreadyExists),
-        (old::CreateSandboxRequest { spec: None, ..ask("x") }, Code::InvalidArgument),
-        (old::CreateSandboxRequest { workspace: "no".to_owned(), ..ask("x") }, Code::NotFound),
+        (request(&"n".repeat(20)), Code::InvalidArgument),
+        (request("Upper"), Code::InvalidArgument),
+        (request(&"n".repeat(19)), Code::AlreadyExists),
+        (old::CreateSandboxRequest { spec: None, ..request("x") }, Code::InvalidArgument),
+        (old::CreateSandboxRequest { workspace: "no".to_owned(), ..request("x") }, Code::NotFound),
     ] {
         assert_eq!(client.create_sandbox(request).await.unwrap_err().code(), code);
     }
@@ -93,10 +93,10 @@ async fn sandbox_names_and_specs_are_validated() {
 /// Runs a command. Returns its stdout, stderr and exit code.
 async fn exec(
     client: &mut OldClient<tonic::transport::Channel>,
-    ask: old::ExecSandboxRequest,
+    request: old::ExecSandboxRequest,
 ) -> (String, String, i32) {
     use old::exec_sandbox_event::Payload;
-    let mut events = client.exec_sandbox(ask).await.unwrap().into_inner();
+    let mut events = client.exec_sandbox(request).await.unwrap().into_inner();
     let (mut out, mut err, mut code) = (Vec::new(), Vec::new(), -1);
     while let Some(event) = events.message().await.unwrap() {
         match event.payload.unwrap() {
@@ -118,7 +118,7 @@ async fn commands_write_output_and_return_their_exit_code() {
     };
     let sandbox = client.create_sandbox(create).await.unwrap().into_inner().sandbox.unwrap();
     let sandbox_id = sandbox.metadata.unwrap().id;
-    let ask = |words: &[&str]| old::ExecSandboxRequest {
+    let request = |words: &[&str]| old::ExecSandboxRequest {
         sandbox_id: sandbox_id.clone(),
         command: words.iter().map(|word| (*word).to_owned()).collect(),
         stdin: Bytes::from_static(b"typed"),
@@ -136,9 +136,9 @@ async fn commands_write_output_and_return_their_exit_code() {
         (&["bash", "-lc", "false;"], "", "", 1),
     ] {
         let wanted = (out.to_owned(), err.to_owned(), code);
-        assert_eq!(exec(&mut client, ask(words)).await, wanted, "{words:?}");
+        assert_eq!(exec(&mut client, request(words)).await, wanted, "{words:?}");
     }
-    assert_eq!(exec(&mut client, ask(&["seq", "200000"])).await.0.lines().count(), 200_000);
+    assert_eq!(exec(&mut client, request(&["seq", "200000"])).await.0.lines().count(), 200_000);
     simulator.stop().await;
 }
 
@@ -148,8 +148,8 @@ async fn forwarded_bytes_are_echoed_and_every_target_requires_its_token() {
     use old::tcp_forward_init::Target;
     let (simulator, mut client) = old_gateway().await;
     let sandbox_id = old_sandbox(&mut client, "a").await;
-    let ask = old::CreateSshSessionRequest { sandbox_id: sandbox_id.clone() };
-    let session = client.create_ssh_session(ask).await.unwrap().into_inner();
+    let request = old::CreateSshSessionRequest { sandbox_id: sandbox_id.clone() };
+    let session = client.create_ssh_session(request).await.unwrap().into_inner();
     assert_eq!(session.gateway_port, u32::from(simulator.addr().port()));
     let ssh = Target::Ssh(old::SshRelayTarget {});
     let tcp = Target::Tcp(old::TcpRelayTarget { host: "127.0.0.1".to_owned(), port: 80 });
@@ -246,17 +246,22 @@ async fn the_end_of_the_input_aborts_an_interactive_command_in_generation_0_0() 
 async fn an_empty_command_or_an_invalid_environment_name_is_refused() {
     let (simulator, mut client) = old_gateway().await;
     let sandbox_id = old_sandbox(&mut client, "a").await;
-    let ask = |command: &[&str], key: &str| old::ExecSandboxRequest {
+    let request = |command: &[&str], key: &str| old::ExecSandboxRequest {
         sandbox_id: sandbox_id.clone(),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         environment: BTreeMap::from([(key.to_owned(), "x".to_owned())]),
         ..Default::default()
     };
-    client.exec_sandbox(ask(&["true"], "_A1")).await.unwrap();
-    for ask in [ask(&[], "A"), ask(&["true"], "1A"), ask(&["true"], "A-B"), ask(&["true"], "")] {
-        let refused = client.exec_sandbox(ask.clone()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{ask:?}");
-        let start = old::exec_sandbox_input::Payload::Start(ask);
+    client.exec_sandbox(request(&["true"], "_A1")).await.unwrap();
+    for request in [
+        request(&[], "A"),
+        request(&["true"], "1A"),
+        request(&["true"], "A-B"),
+        request(&["true"], ""),
+    ] {
+        let refused = client.exec_sandbox(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{request:?}");
+        let start = old::exec_sandbox_input::Payload::Start(request);
         let typed = tokio_stream::iter([old::ExecSandboxInput { payload: Some(start) }]);
         let refused = client.exec_sandbox_interactive(typed).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);

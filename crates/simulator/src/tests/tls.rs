@@ -45,7 +45,7 @@ async fn a_client_certificate_identifies_the_caller() {
     let options = SimulatorOptions {
         tls: Some(tls),
         client_auth: ClientAuth::Certificate,
-        ..SimulatorOptions::plain(Generation::V0_0)
+        ..SimulatorOptions::new(Generation::V0_0)
     };
     let simulator = Simulator::start(options).await.unwrap();
     let connect = |identity: Option<Identity>| {
@@ -63,10 +63,10 @@ async fn a_client_certificate_identifies_the_caller() {
     };
     let (certificate, key) = issue("ana");
     let identity = Identity::from_pem(certificate.pem(), key.serialize_pem());
-    let ask = || old::GetCurrentUserRequest {};
-    let user = connect(Some(identity)).get_current_user(ask()).await.unwrap().into_inner();
+    let request = || old::GetCurrentUserRequest {};
+    let user = connect(Some(identity)).get_current_user(request()).await.unwrap().into_inner();
     assert_eq!((user.subject.as_str(), user.identity_provider.as_str()), ("ana", "mtls"));
-    let refused = connect(None).get_current_user(ask()).await.unwrap_err();
+    let refused = connect(None).get_current_user(request()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
     simulator.stop().await;
 }

@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 use crate::Generation;
-use crate::front::reserved;
-use shoreguard_proto::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
+use crate::front::reserved_methods;
+use shoreguard_proto::descriptors::{V0_0, V0_1};
 
-fn pools() -> (DescriptorPool, DescriptorPool) {
-    let read = |bytes| DescriptorPool::decode(bytes).unwrap();
-    (read(V0_0_DESCRIPTORS), read(V0_1_DESCRIPTORS))
+fn pools() -> (&'static DescriptorPool, &'static DescriptorPool) {
+    (V0_0.pool(), V0_1.pool())
 }
 
 #[test]
@@ -24,8 +23,8 @@ fn every_method_has_an_upstream_guard_option() {
             }
         }
     }
-    assert_eq!(reserved(Generation::V0_0).len(), 11);
-    assert_eq!(reserved(Generation::V0_1).len(), 20);
+    assert_eq!(reserved_methods(Generation::V0_0).len(), 11);
+    assert_eq!(reserved_methods(Generation::V0_1).len(), 20);
 }
 
 /// The only message in which fields changed their types but kept their numbers.

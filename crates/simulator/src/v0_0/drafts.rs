@@ -2,21 +2,23 @@
 
 use tonic::Status;
 
-use super::{V00, render};
+use super::{GatewayV0_0, render};
 use crate::state::{Approvals, Chunk, Sandbox, draft_version};
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 
-type Answer<T> = Result<T, Status>;
+type RpcResult<T> = Result<T, Status>;
 
 pub(super) fn get(
-    gateway: &V00,
-    ask: pb::GetDraftPolicyRequest,
-) -> Answer<pb::GetDraftPolicyResponse> {
-    let at = (ask.workspace, ask.name);
+    gateway: &GatewayV0_0,
+    request: pb::GetDraftPolicyRequest,
+) -> RpcResult<pb::GetDraftPolicyResponse> {
+    let at = (request.workspace, request.name);
     gateway.core.with(|state| {
         let sandbox = state.sandbox(&at)?;
         Ok(pb::GetDraftPolicyResponse {
-            chunks: wanted(sandbox, &ask.status_filter).map(render::chunk).collect(),
+            chunks: chunks_with_status(sandbox, &request.status_filter)
+                .map(render::chunk)
+                .collect(),
             rolling_summary: String::new(),
             draft_version: draft_version(&sandbox.chunks),
             last_analyzed_at_ms: sandbox.analyzed_ms,
@@ -25,35 +27,39 @@ pub(super) fn get(
 }
 
 /// Returns the proposals with a status; all if `status` is empty.
-pub(crate) fn wanted<'a>(sandbox: &'a Sandbox, status: &'a str) -> impl Iterator<Item = &'a Chunk> {
+pub(crate) fn chunks_with_status<'a>(
+    sandbox: &'a Sandbox,
+    status: &'a str,
+) -> impl Iterator<Item = &'a Chunk> {
     sandbox.chunks.iter().filter(move |chunk| status.is_empty() || chunk.status == status)
 }
 
 pub(super) fn approve(
-    gateway: &V00,
-    ask: pb::ApproveDraftChunkRequest,
-) -> Answer<pb::ApproveDraftChunkResponse> {
-    let at = (ask.workspace, ask.name);
-    let done = gateway.core.with(|state| state.approve(&at, &ask.chunk_id, &ask.review_token))?;
+    gateway: &GatewayV0_0,
+    request: pb::ApproveDraftChunkRequest,
+) -> RpcResult<pb::ApproveDraftChunkResponse> {
+    let at = (request.workspace, request.name);
+    let done =
+        gateway.core.with(|state| state.approve(&at, &request.chunk_id, &request.review_token))?;
     Ok(pb::ApproveDraftChunkResponse { policy_version: done.version, policy_hash: done.hash })
 }
 
 pub(super) fn reject(
-    gateway: &V00,
-    ask: pb::RejectDraftChunkRequest,
-) -> Answer<pb::RejectDraftChunkResponse> {
-    let at = (ask.workspace, ask.name);
-    gateway.core.with(|state| state.reject(&at, &ask.chunk_id, &ask.reason))?;
+    gateway: &GatewayV0_0,
+    request: pb::RejectDraftChunkRequest,
+) -> RpcResult<pb::RejectDraftChunkResponse> {
+    let at = (request.workspace, request.name);
+    gateway.core.with(|state| state.reject(&at, &request.chunk_id, &request.reason))?;
     Ok(pb::RejectDraftChunkResponse {})
 }
 
 pub(super) fn approve_all(
-    gateway: &V00,
-    ask: pb::ApproveAllDraftChunksRequest,
-) -> Answer<pb::ApproveAllDraftChunksResponse> {
-    let at = (ask.workspace, ask.name);
-    let exact = ask.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
-    let approvals = Approvals { exact, include_flagged: ask.include_security_flagged };
+    gateway: &GatewayV0_0,
+    request: pb::ApproveAllDraftChunksRequest,
+) -> RpcResult<pb::ApproveAllDraftChunksResponse> {
+    let at = (request.workspace, request.name);
+    let exact = request.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
+    let approvals = Approvals { exact, include_flagged: request.include_security_flagged };
     let (done, approved, skipped) =
         gateway.core.with(|state| state.approve_all(&at, &approvals))?;
     Ok(pb::ApproveAllDraftChunksResponse {
@@ -65,43 +71,44 @@ pub(super) fn approve_all(
 }
 
 pub(super) fn edit(
-    gateway: &V00,
-    ask: pb::EditDraftChunkRequest,
-) -> Answer<pb::EditDraftChunkResponse> {
-    let at = (ask.workspace, ask.name);
-    gateway.core.with(|state| state.edit(&at, &ask.chunk_id, ask.proposed_rule))?;
+    gateway: &GatewayV0_0,
+    request: pb::EditDraftChunkRequest,
+) -> RpcResult<pb::EditDraftChunkResponse> {
+    let at = (request.workspace, request.name);
+    gateway.core.with(|state| state.edit(&at, &request.chunk_id, request.proposed_rule))?;
     Ok(pb::EditDraftChunkResponse {})
 }
 
 pub(super) fn undo(
-    gateway: &V00,
-    ask: pb::UndoDraftChunkRequest,
-) -> Answer<pb::UndoDraftChunkResponse> {
-    let at = (ask.workspace, ask.name);
-    let done = gateway.core.with(|state| state.undo(&at, &ask.chunk_id))?;
+    gateway: &GatewayV0_0,
+    request: pb::UndoDraftChunkRequest,
+) -> RpcResult<pb::UndoDraftChunkResponse> {
+    let at = (request.workspace, request.name);
+    let done = gateway.core.with(|state| state.undo(&at, &request.chunk_id))?;
     Ok(pb::UndoDraftChunkResponse { policy_version: done.version, policy_hash: done.hash })
 }
 
 pub(super) fn clear(
-    gateway: &V00,
-    ask: pb::ClearDraftChunksRequest,
-) -> Answer<pb::ClearDraftChunksResponse> {
-    let at = (ask.workspace, ask.name);
+    gateway: &GatewayV0_0,
+    request: pb::ClearDraftChunksRequest,
+) -> RpcResult<pb::ClearDraftChunksResponse> {
+    let at = (request.workspace, request.name);
     let chunks_cleared = gateway.core.with(|state| state.clear(&at))?;
     Ok(pb::ClearDraftChunksResponse { chunks_cleared })
 }
 
 pub(super) fn history(
-    gateway: &V00,
-    ask: pb::GetDraftHistoryRequest,
-) -> Answer<pb::GetDraftHistoryResponse> {
-    let at = (ask.workspace, ask.name);
-    let entries = gateway.core.with(|state| state.sandbox(&at).map(|sandbox| entries(sandbox)))?;
+    gateway: &GatewayV0_0,
+    request: pb::GetDraftHistoryRequest,
+) -> RpcResult<pb::GetDraftHistoryResponse> {
+    let at = (request.workspace, request.name);
+    let entries =
+        gateway.core.with(|state| state.sandbox(&at).map(|sandbox| history_entries(sandbox)))?;
     Ok(pb::GetDraftHistoryResponse { entries })
 }
 
 /// Builds the history from the current state of the proposals: there is no log of past events.
-pub(crate) fn entries(sandbox: &Sandbox) -> Vec<pb::DraftHistoryEntry> {
+pub(crate) fn history_entries(sandbox: &Sandbox) -> Vec<pb::DraftHistoryEntry> {
     let mut entries = Vec::new();
     for chunk in &sandbox.chunks {
         let mut add = |timestamp_ms, event: &str| {

@@ -2,19 +2,19 @@
 
 use tonic::Status;
 
-use super::V00;
+use super::GatewayV0_0;
 use shoreguard_proto::v0_0::openshell::inference::v1 as inf;
 
-type Answer<T> = Result<T, Status>;
+type RpcResult<T> = Result<T, Status>;
 
 pub(super) fn set(
-    gateway: &V00,
-    ask: inf::SetInferenceRouteRequest,
-) -> Answer<inf::SetInferenceRouteResponse> {
-    let at = (ask.workspace, ask.route_name);
-    let route = gateway
-        .core
-        .with(|state| state.set_route(&at, &ask.provider_name, &ask.model_id, ask.timeout_secs))?;
+    gateway: &GatewayV0_0,
+    request: inf::SetInferenceRouteRequest,
+) -> RpcResult<inf::SetInferenceRouteResponse> {
+    let at = (request.workspace, request.route_name);
+    let route = gateway.core.with(|state| {
+        state.set_route(&at, &request.provider_name, &request.model_id, request.timeout_secs)
+    })?;
     Ok(inf::SetInferenceRouteResponse {
         provider_name: route.provider,
         model_id: route.model,
@@ -28,10 +28,10 @@ pub(super) fn set(
 }
 
 pub(super) fn get(
-    gateway: &V00,
-    ask: inf::GetInferenceRouteRequest,
-) -> Answer<inf::GetInferenceRouteResponse> {
-    let at = (ask.workspace, ask.route_name);
+    gateway: &GatewayV0_0,
+    request: inf::GetInferenceRouteRequest,
+) -> RpcResult<inf::GetInferenceRouteResponse> {
+    let at = (request.workspace, request.route_name);
     let route = gateway.core.with(|state| state.get_route(&at))?;
     Ok(inf::GetInferenceRouteResponse {
         provider_name: route.provider,
@@ -44,10 +44,10 @@ pub(super) fn get(
 }
 
 pub(super) fn delete(
-    gateway: &V00,
-    ask: inf::DeleteInferenceRouteRequest,
-) -> Answer<inf::DeleteInferenceRouteResponse> {
-    let at = (ask.workspace, ask.route_name);
+    gateway: &GatewayV0_0,
+    request: inf::DeleteInferenceRouteRequest,
+) -> RpcResult<inf::DeleteInferenceRouteResponse> {
+    let at = (request.workspace, request.route_name);
     let deleted = gateway.core.with(|state| state.delete_route(&at))?;
     Ok(inf::DeleteInferenceRouteResponse { deleted })
 }

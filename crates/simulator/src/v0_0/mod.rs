@@ -25,9 +25,9 @@ use shoreguard_proto::v0_0::openshell::v1::open_shell_server::{OpenShell, OpenSh
 
 /// The gateway with the API of generation 0.0.
 #[derive(Debug, Clone)]
-pub(super) struct V00(Gateway);
+pub(super) struct GatewayV0_0(Gateway);
 
-impl std::ops::Deref for V00 {
+impl std::ops::Deref for GatewayV0_0 {
     type Target = Gateway;
 
     fn deref(&self) -> &Gateway {
@@ -37,14 +37,14 @@ impl std::ops::Deref for V00 {
 
 /// Returns the services of a gateway.
 pub(super) fn routes(gateway: Gateway) -> Routes {
-    let gateway = V00(gateway);
+    let gateway = GatewayV0_0(gateway);
     let shell = OpenShellServer::new(gateway.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let inference = InferenceServer::new(gateway).max_decoding_message_size(MESSAGE_BYTES_MAX);
     Routes::new(shell).add_service(inference)
 }
 
 methods! {
-    OpenShell, V00,
+    OpenShell, GatewayV0_0,
     plain {
         health(pb::HealthRequest) -> pb::HealthResponse = workspaces::health;
         get_gateway_info(pb::GetGatewayInfoRequest) -> pb::GetGatewayInfoResponse = workspaces::info;
@@ -101,7 +101,7 @@ methods! {
         list_workspace_members(pb::ListWorkspaceMembersRequest) -> pb::ListWorkspaceMembersResponse = workspaces::list_members;
     }
     once {}
-    whole {
+    with_metadata {
         get_current_user(pb::GetCurrentUserRequest) -> pb::GetCurrentUserResponse = workspaces::current_user;
     }
     streams {
@@ -115,14 +115,14 @@ methods! {
 }
 
 methods! {
-    Inference, V00,
+    Inference, GatewayV0_0,
     plain {
         set_inference_route(inf::SetInferenceRouteRequest) -> inf::SetInferenceRouteResponse = inference::set;
         get_inference_route(inf::GetInferenceRouteRequest) -> inf::GetInferenceRouteResponse = inference::get;
         delete_inference_route(inf::DeleteInferenceRouteRequest) -> inf::DeleteInferenceRouteResponse = inference::delete;
     }
     once {}
-    whole {}
+    with_metadata {}
     streams {}
     duplex {}
 }

@@ -2,28 +2,31 @@
 
 use tonic::Status;
 
-use super::{V00, render};
-use crate::state::{ConfigChange, ConfigUpdate, Key, Merge, Page, Revision, Target, active};
+use super::{GatewayV0_0, render};
+use crate::state::{
+    ConfigChange, ConfigUpdate, MergeOperation, ObjectKey, Page, Revision, RuleTarget,
+    active_version,
+};
 use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 use shoreguard_proto::v0_0::openshell::v1::policy_merge_operation::Operation;
 
-type Answer<T> = Result<T, Status>;
+type RpcResult<T> = Result<T, Status>;
 
 pub(super) fn config(
-    gateway: &V00,
-    ask: sb::GetSandboxConfigRequest,
-) -> Answer<sb::GetSandboxConfigResponse> {
+    gateway: &GatewayV0_0,
+    request: sb::GetSandboxConfigRequest,
+) -> RpcResult<sb::GetSandboxConfigResponse> {
     gateway.core.with(|state| {
-        let at = state.place(&ask.sandbox_id)?;
+        let at = state.sandbox_key(&request.sandbox_id)?;
         Ok(render::config(state.config(&at)?, &at.0))
     })
 }
 
 pub(super) fn gateway_config(
-    gateway: &V00,
+    gateway: &GatewayV0_0,
     _: sb::GetGatewayConfigRequest,
-) -> Answer<sb::GetGatewayConfigResponse> {
+) -> RpcResult<sb::GetGatewayConfigResponse> {
     gateway.core.with(|state| {
         Ok(sb::GetGatewayConfigResponse {
             settings: state.settings.all(),
@@ -33,17 +36,21 @@ pub(super) fn gateway_config(
 }
 
 pub(super) fn update(
-    gateway: &V00,
-    ask: pb::UpdateConfigRequest,
-) -> Answer<pb::UpdateConfigResponse> {
-    let merges = ask.merge_operations.into_iter().map(merge).collect::<Result<Vec<_>, _>>()?;
-    let setting =
-        Setting { key: ask.setting_key, value: ask.setting_value, delete: ask.delete_setting };
+    gateway: &GatewayV0_0,
+    request: pb::UpdateConfigRequest,
+) -> RpcResult<pb::UpdateConfigResponse> {
+    let merges =
+        request.merge_operations.into_iter().map(merge_operation).collect::<Result<Vec<_>, _>>()?;
+    let setting = SettingChange {
+        key: request.setting_key,
+        value: request.setting_value,
+        delete: request.delete_setting,
+    };
     let update = ConfigUpdate {
-        sandbox: (!ask.global).then_some((ask.workspace, ask.name)),
-        change: change(ask.policy, merges, setting)?,
-        expected: ask.expected_resource_version,
-        annotations: ask.annotations,
+        sandbox: (!request.global).then_some((request.workspace, request.name)),
+        change: config_change(request.policy, merges, setting)?,
+        expected_version: request.expected_resource_version,
+        annotations: request.annotations,
     };
     let done = gateway.core.with(|state| state.update_config(update))?;
     Ok(pb::UpdateConfigResponse {
@@ -56,7 +63,7 @@ pub(super) fn update(
 }
 
 /// The part of a request that changes a setting.
-pub(crate) struct Setting {
+pub(crate) struct SettingChange {
     /// Empty if the request does not change a setting.
     pub(crate) key: String,
     /// The new value.
@@ -66,11 +73,11 @@ pub(crate) struct Setting {
 }
 
 /// Returns the change of a request, which must be exactly one.
-pub(crate) fn change(
+pub(crate) fn config_change(
     policy: Option<sb::SandboxPolicy>,
-    merges: Vec<Merge>,
-    setting: Setting,
-) -> Answer<ConfigChange> {
+    merges: Vec<MergeOperation>,
+    setting: SettingChange,
+) -> RpcResult<ConfigChange> {
     match (policy, merges.is_empty(), setting.key.as_str()) {
         (Some(policy), true, "") => Ok(ConfigChange::Policy(policy)),
         (None, false, "") => Ok(ConfigChange::Merge(merges)),
@@ -87,63 +94,64 @@ pub(crate) fn change(
     }
 }
 
-fn merge(operation: pb::PolicyMergeOperation) -> Answer<Merge> {
-    let target = |host, port| Target { host, ports: vec![port], ..Target::default() };
+fn merge_operation(operation: pb::PolicyMergeOperation) -> RpcResult<MergeOperation> {
+    let target = |host, port| RuleTarget { host, ports: vec![port], ..RuleTarget::default() };
     Ok(match operation.operation {
         Some(Operation::AddRule(add)) => {
-            Merge::AddRule(add.rule_name, add.rule.unwrap_or_default())
+            MergeOperation::AddRule(add.rule_name, add.rule.unwrap_or_default())
         }
-        Some(Operation::RemoveRule(remove)) => Merge::RemoveRule(remove.rule_name),
+        Some(Operation::RemoveRule(remove)) => MergeOperation::RemoveRule(remove.rule_name),
         Some(Operation::RemoveEndpoint(remove)) => {
-            Merge::RemoveEndpoint(remove.rule_name, remove.host, remove.port)
+            MergeOperation::RemoveEndpoint(remove.rule_name, remove.host, remove.port)
         }
         Some(Operation::AddDenyRules(add)) => {
-            Merge::AddDenyRules(target(add.host, add.port), add.deny_rules)
+            MergeOperation::AddDenyRules(target(add.host, add.port), add.deny_rules)
         }
         Some(Operation::AddAllowRules(add)) => {
-            Merge::AddAllowRules(target(add.host, add.port), add.rules)
+            MergeOperation::AddAllowRules(target(add.host, add.port), add.rules)
         }
         Some(Operation::RemoveBinary(remove)) => {
-            Merge::RemoveBinary(remove.rule_name, remove.binary_path)
+            MergeOperation::RemoveBinary(remove.rule_name, remove.binary_path)
         }
         None => return Err(Status::invalid_argument("a merge operation is empty")),
     })
 }
 
 pub(super) fn status(
-    gateway: &V00,
-    ask: pb::GetSandboxPolicyStatusRequest,
-) -> Answer<pb::GetSandboxPolicyStatusResponse> {
-    let at: Key = (ask.workspace, ask.name);
-    let all = gateway.core.with(|state| state.revisions((!ask.global).then_some(&at)))?;
-    let found = pick(&all, ask.version)?;
+    gateway: &GatewayV0_0,
+    request: pb::GetSandboxPolicyStatusRequest,
+) -> RpcResult<pb::GetSandboxPolicyStatusResponse> {
+    let at: ObjectKey = (request.workspace, request.name);
+    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
+    let found = find_revision(&all, request.version)?;
     Ok(pb::GetSandboxPolicyStatusResponse {
         revision: Some(render::revision(found)),
-        active_version: newest_active(&all),
+        active_version: newest_active_version(&all),
     })
 }
 
 /// Returns the revision with a version, or the newest for version 0. `all` must be sorted, newest first.
-pub(crate) fn pick(all: &[Revision], version: u32) -> Answer<&Revision> {
+pub(crate) fn find_revision(all: &[Revision], version: u32) -> RpcResult<&Revision> {
     all.iter()
         .find(|revision| version == 0 || revision.version == version)
         .ok_or_else(|| Status::not_found("policy revision not found"))
 }
 
 /// Returns the version that was loaded last. `all` must be sorted, newest first.
-pub(crate) fn newest_active(all: &[Revision]) -> u32 {
+pub(crate) fn newest_active_version(all: &[Revision]) -> u32 {
     all.iter()
-        .map(|revision| active(std::slice::from_ref(revision)))
+        .map(|revision| active_version(std::slice::from_ref(revision)))
         .find(|at| *at != 0)
         .unwrap_or(0)
 }
 
 pub(super) fn list(
-    gateway: &V00,
-    ask: pb::ListSandboxPoliciesRequest,
-) -> Answer<pb::ListSandboxPoliciesResponse> {
-    let at: Key = (ask.workspace, ask.name);
-    let all = gateway.core.with(|state| state.revisions((!ask.global).then_some(&at)))?;
-    let (page, _) = Page::at(ask.offset, ask.limit).cut(all.iter().map(render::revision));
+    gateway: &GatewayV0_0,
+    request: pb::ListSandboxPoliciesRequest,
+) -> RpcResult<pb::ListSandboxPoliciesResponse> {
+    let at: ObjectKey = (request.workspace, request.name);
+    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
+    let (page, _) =
+        Page::from_offset(request.offset, request.limit).paginate(all.iter().map(render::revision));
     Ok(pb::ListSandboxPoliciesResponse { revisions: page })
 }

@@ -5,7 +5,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::state::{
     Chunk, Config, LogLine, Member, Meta, Phase, PlatformEvent, Provider, Refresh, Revision,
-    Sandbox, Service, Workspace, active,
+    Sandbox, Service, Workspace, active_version,
 };
 use shoreguard_proto::v0_0::openshell::datamodel::v1 as dm;
 use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
@@ -37,11 +37,11 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> pb::Sandbox {
                 r#type: "Ready".to_owned(),
                 status: ready.to_owned(),
                 reason: sandbox.phase.as_str_name().to_owned(),
-                message: sandbox.why.clone(),
+                message: sandbox.phase_reason.clone(),
                 last_transition_time: when,
             }],
             phase: sandbox.phase.into(),
-            current_policy_version: active(&sandbox.revisions),
+            current_policy_version: active_version(&sandbox.revisions),
             ..pb::SandboxStatus::default()
         }),
     }
@@ -150,7 +150,7 @@ pub(crate) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
         hit_count: chunk.hits,
         first_seen_ms: chunk.created_ms,
         last_seen_ms: chunk.seen_ms,
-        binary: chunk.about().2,
+        binary: chunk.subject().2,
         validation_result: verdict.validation.clone(),
         rejection_reason: chunk.reason.clone(),
         application_error: verdict.application_error.clone(),

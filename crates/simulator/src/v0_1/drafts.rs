@@ -2,56 +2,59 @@
 
 use tonic::Status;
 
-use super::V01;
+use super::GatewayV0_1;
 use super::render::{self, recast};
-use super::scope::{one, time};
+use super::scope::{single_workspace, to_timestamp};
 use crate::state::{Approvals, draft_version};
-use crate::v0_0::drafts::{entries, wanted};
+use crate::v0_0::drafts::{chunks_with_status, history_entries};
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 
-type Answer<T> = Result<T, Status>;
+type RpcResult<T> = Result<T, Status>;
 
 pub(super) fn get(
-    gateway: &V01,
-    ask: pb::GetDraftPolicyRequest,
-) -> Answer<pb::GetDraftPolicyResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
+    gateway: &GatewayV0_1,
+    request: pb::GetDraftPolicyRequest,
+) -> RpcResult<pb::GetDraftPolicyResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
     gateway.core.with(|state| {
         let sandbox = state.sandbox(&at)?;
         Ok(pb::GetDraftPolicyResponse {
-            chunks: wanted(sandbox, &ask.status_filter).map(render::chunk).collect(),
+            chunks: chunks_with_status(sandbox, &request.status_filter)
+                .map(render::chunk)
+                .collect(),
             rolling_summary: String::new(),
             draft_version: draft_version(&sandbox.chunks),
-            last_analyzed_time: time(sandbox.analyzed_ms),
+            last_analyzed_time: to_timestamp(sandbox.analyzed_ms),
         })
     })
 }
 
 pub(super) fn approve(
-    gateway: &V01,
-    ask: pb::ApproveDraftChunkRequest,
-) -> Answer<pb::ApproveDraftChunkResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let done = gateway.core.with(|state| state.approve(&at, &ask.chunk_id, &ask.review_token))?;
+    gateway: &GatewayV0_1,
+    request: pb::ApproveDraftChunkRequest,
+) -> RpcResult<pb::ApproveDraftChunkResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let done =
+        gateway.core.with(|state| state.approve(&at, &request.chunk_id, &request.review_token))?;
     Ok(pb::ApproveDraftChunkResponse { policy_version: done.version, policy_hash: done.hash })
 }
 
 pub(super) fn reject(
-    gateway: &V01,
-    ask: pb::RejectDraftChunkRequest,
-) -> Answer<pb::RejectDraftChunkResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    gateway.core.with(|state| state.reject(&at, &ask.chunk_id, &ask.reason))?;
+    gateway: &GatewayV0_1,
+    request: pb::RejectDraftChunkRequest,
+) -> RpcResult<pb::RejectDraftChunkResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    gateway.core.with(|state| state.reject(&at, &request.chunk_id, &request.reason))?;
     Ok(pb::RejectDraftChunkResponse {})
 }
 
 pub(super) fn approve_all(
-    gateway: &V01,
-    ask: pb::ApproveAllDraftChunksRequest,
-) -> Answer<pb::ApproveAllDraftChunksResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let exact = ask.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
-    let approvals = Approvals { exact, include_flagged: ask.include_security_flagged };
+    gateway: &GatewayV0_1,
+    request: pb::ApproveAllDraftChunksRequest,
+) -> RpcResult<pb::ApproveAllDraftChunksResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let exact = request.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
+    let approvals = Approvals { exact, include_flagged: request.include_security_flagged };
     let (done, approved, skipped) =
         gateway.core.with(|state| state.approve_all(&at, &approvals))?;
     Ok(pb::ApproveAllDraftChunksResponse {
@@ -63,43 +66,44 @@ pub(super) fn approve_all(
 }
 
 pub(super) fn edit(
-    gateway: &V01,
-    ask: pb::EditDraftChunkRequest,
-) -> Answer<pb::EditDraftChunkResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let rule = ask.proposed_rule.as_ref().map(render::rule_given);
-    gateway.core.with(|state| state.edit(&at, &ask.chunk_id, rule))?;
+    gateway: &GatewayV0_1,
+    request: pb::EditDraftChunkRequest,
+) -> RpcResult<pb::EditDraftChunkResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let rule = request.proposed_rule.as_ref().map(render::parse_rule);
+    gateway.core.with(|state| state.edit(&at, &request.chunk_id, rule))?;
     Ok(pb::EditDraftChunkResponse {})
 }
 
 pub(super) fn undo(
-    gateway: &V01,
-    ask: pb::UndoDraftChunkRequest,
-) -> Answer<pb::UndoDraftChunkResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let done = gateway.core.with(|state| state.undo(&at, &ask.chunk_id))?;
+    gateway: &GatewayV0_1,
+    request: pb::UndoDraftChunkRequest,
+) -> RpcResult<pb::UndoDraftChunkResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let done = gateway.core.with(|state| state.undo(&at, &request.chunk_id))?;
     Ok(pb::UndoDraftChunkResponse { policy_version: done.version, policy_hash: done.hash })
 }
 
 pub(super) fn clear(
-    gateway: &V01,
-    ask: pb::ClearDraftChunksRequest,
-) -> Answer<pb::ClearDraftChunksResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
+    gateway: &GatewayV0_1,
+    request: pb::ClearDraftChunksRequest,
+) -> RpcResult<pb::ClearDraftChunksResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
     let chunks_cleared = gateway.core.with(|state| state.clear(&at))?;
     Ok(pb::ClearDraftChunksResponse { chunks_cleared })
 }
 
 pub(super) fn history(
-    gateway: &V01,
-    ask: pb::GetDraftHistoryRequest,
-) -> Answer<pb::GetDraftHistoryResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let entries = gateway.core.with(|state| state.sandbox(&at).map(|sandbox| entries(sandbox)))?;
+    gateway: &GatewayV0_1,
+    request: pb::GetDraftHistoryRequest,
+) -> RpcResult<pb::GetDraftHistoryResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let entries =
+        gateway.core.with(|state| state.sandbox(&at).map(|sandbox| history_entries(sandbox)))?;
     let entries = entries
         .iter()
         .map(|entry| pb::DraftHistoryEntry {
-            event_time: time(entry.timestamp_ms),
+            event_time: to_timestamp(entry.timestamp_ms),
             ..recast(entry)
         })
         .collect();

@@ -23,9 +23,9 @@ use shoreguard_proto::v0_1::openshell::v1::open_shell_server::{OpenShell, OpenSh
 
 /// The gateway with the API of generation 0.1.
 #[derive(Debug, Clone)]
-pub(super) struct V01(Gateway);
+pub(super) struct GatewayV0_1(Gateway);
 
-impl std::ops::Deref for V01 {
+impl std::ops::Deref for GatewayV0_1 {
     type Target = Gateway;
 
     fn deref(&self) -> &Gateway {
@@ -33,27 +33,28 @@ impl std::ops::Deref for V01 {
     }
 }
 
-impl V01 {
+impl GatewayV0_1 {
     /// Stores the response of a write for its request id.
-    fn once<Q: prost::Message, A: prost::Message + Default>(
+    fn execute_once<Q: prost::Message, A: prost::Message + Default>(
         &self,
         method: &'static str,
         id: impl Fn(&Q) -> &str,
         request: tonic::Request<Q>,
         act: impl FnOnce(&Self, Q) -> Result<A, tonic::Status>,
     ) -> Result<tonic::Response<A>, tonic::Status> {
-        self.0.once(method, id, request, |_, asked| act(self, asked))
+        self.0.execute_once(method, id, request, |_, message| act(self, message))
     }
 }
 
 /// Returns the services of a gateway.
 pub(super) fn routes(gateway: Gateway) -> Routes {
-    let shell = OpenShellServer::new(V01(gateway)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let shell =
+        OpenShellServer::new(GatewayV0_1(gateway)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     Routes::new(shell)
 }
 
 methods! {
-    OpenShell, V01,
+    OpenShell, GatewayV0_1,
     plain {
         health(pb::HealthRequest) -> pb::HealthResponse = workspaces::health;
         get_gateway_info(pb::GetGatewayInfoRequest) -> pb::GetGatewayInfoResponse = workspaces::info;
@@ -117,7 +118,7 @@ methods! {
         add_workspace_member(pb::AddWorkspaceMemberRequest) -> pb::AddWorkspaceMemberResponse = workspaces::add_member;
         remove_workspace_member(pb::RemoveWorkspaceMemberRequest) -> pb::RemoveWorkspaceMemberResponse = workspaces::remove_member;
     }
-    whole {
+    with_metadata {
         get_current_user(pb::GetCurrentUserRequest) -> pb::GetCurrentUserResponse = workspaces::current_user;
     }
     streams {

@@ -2,26 +2,26 @@
 
 use tonic::Status;
 
-use super::V01;
+use super::GatewayV0_1;
 use super::render::{self, recast};
-use super::scope::one;
-use crate::state::{ConfigUpdate, Merge, Page, Target};
-use crate::v0_0::policy::{Setting, change, newest_active, pick};
+use super::scope::single_workspace;
+use crate::state::{ConfigUpdate, MergeOperation, Page, RuleTarget};
+use crate::v0_0::policy::{SettingChange, config_change, find_revision, newest_active_version};
 use crate::v0_0::render as old;
 use shoreguard_proto::v0_1::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 use shoreguard_proto::v0_1::openshell::v1::policy_merge_operation::Operation;
 
-type Answer<T> = Result<T, Status>;
+type RpcResult<T> = Result<T, Status>;
 
 pub(super) fn config(
-    gateway: &V01,
-    ask: sb::GetSandboxConfigRequest,
-) -> Answer<sb::GetSandboxConfigResponse> {
-    let at = (one(ask.workspace_scope)?, ask.name);
+    gateway: &GatewayV0_1,
+    request: sb::GetSandboxConfigRequest,
+) -> RpcResult<sb::GetSandboxConfigResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.name);
     let (mut kept, settings_revision) = gateway.core.with(|state| {
         let sandbox = state.sandbox(&at)?;
-        let (at, revision) = (sandbox.place(), sandbox.settings.revision);
+        let (at, revision) = (sandbox.key(), sandbox.settings.revision);
         Ok((old::config(state.config(&at)?, &at.0), revision + state.settings.revision))
     })?;
     let policy = kept.policy.take();
@@ -34,9 +34,9 @@ pub(super) fn config(
 }
 
 pub(super) fn gateway_config(
-    gateway: &V01,
+    gateway: &GatewayV0_1,
     _: sb::GetGatewayConfigRequest,
-) -> Answer<sb::GetGatewayConfigResponse> {
+) -> RpcResult<sb::GetGatewayConfigResponse> {
     gateway.core.with(|state| {
         let settings = state.settings.all();
         Ok(sb::GetGatewayConfigResponse {
@@ -47,21 +47,26 @@ pub(super) fn gateway_config(
 }
 
 pub(super) fn update(
-    gateway: &V01,
-    ask: pb::UpdateConfigRequest,
-) -> Answer<pb::UpdateConfigResponse> {
-    let merges = ask.merge_operations.into_iter().map(merge).collect::<Result<Vec<_>, _>>()?;
-    let setting = Setting {
-        key: ask.setting_key,
-        value: ask.setting_value.as_ref().map(recast),
-        delete: ask.delete_setting,
+    gateway: &GatewayV0_1,
+    request: pb::UpdateConfigRequest,
+) -> RpcResult<pb::UpdateConfigResponse> {
+    let merges =
+        request.merge_operations.into_iter().map(merge_operation).collect::<Result<Vec<_>, _>>()?;
+    let setting = SettingChange {
+        key: request.setting_key,
+        value: request.setting_value.as_ref().map(recast),
+        delete: request.delete_setting,
     };
-    let sandbox = if ask.global { None } else { Some((one(ask.workspace_scope)?, ask.sandbox)) };
+    let sandbox = if request.global {
+        None
+    } else {
+        Some((single_workspace(request.workspace_scope)?, request.sandbox))
+    };
     let update = ConfigUpdate {
         sandbox,
-        change: change(ask.policy.map(render::policy_given), merges, setting)?,
-        expected: ask.expected_resource_version,
-        annotations: ask.annotations,
+        change: config_change(request.policy.map(render::parse_policy), merges, setting)?,
+        expected_version: request.expected_resource_version,
+        annotations: request.annotations,
     };
     let done = gateway.core.with(|state| state.update_config(update))?;
     Ok(pb::UpdateConfigResponse {
@@ -73,11 +78,11 @@ pub(super) fn update(
     })
 }
 
-fn target(target: Option<pb::L7RuleTarget>) -> Answer<Target> {
+fn rule_target(target: Option<pb::L7RuleTarget>) -> RpcResult<RuleTarget> {
     let Some(target) = target else {
         return Err(Status::invalid_argument("target is required"));
     };
-    Ok(Target {
+    Ok(RuleTarget {
         rule_name: target.rule_name,
         host: target.host,
         ports: target.ports,
@@ -85,47 +90,50 @@ fn target(target: Option<pb::L7RuleTarget>) -> Answer<Target> {
     })
 }
 
-fn merge(operation: pb::PolicyMergeOperation) -> Answer<Merge> {
+fn merge_operation(operation: pb::PolicyMergeOperation) -> RpcResult<MergeOperation> {
     Ok(match operation.operation {
-        Some(Operation::AddRule(add)) => {
-            Merge::AddRule(add.rule_name, render::rule_given(&add.rule.unwrap_or_default()))
-        }
-        Some(Operation::RemoveRule(remove)) => Merge::RemoveRule(remove.rule_name),
+        Some(Operation::AddRule(add)) => MergeOperation::AddRule(
+            add.rule_name,
+            render::parse_rule(&add.rule.unwrap_or_default()),
+        ),
+        Some(Operation::RemoveRule(remove)) => MergeOperation::RemoveRule(remove.rule_name),
         Some(Operation::RemoveEndpoint(remove)) => {
-            Merge::RemoveEndpoint(remove.rule_name, remove.host, remove.port)
+            MergeOperation::RemoveEndpoint(remove.rule_name, remove.host, remove.port)
         }
-        Some(Operation::AddDenyRules(add)) => {
-            Merge::AddDenyRules(target(add.target)?, add.deny_rules.iter().map(recast).collect())
-        }
-        Some(Operation::AddAllowRules(add)) => {
-            Merge::AddAllowRules(target(add.target)?, add.rules.iter().map(recast).collect())
-        }
+        Some(Operation::AddDenyRules(add)) => MergeOperation::AddDenyRules(
+            rule_target(add.target)?,
+            add.deny_rules.iter().map(recast).collect(),
+        ),
+        Some(Operation::AddAllowRules(add)) => MergeOperation::AddAllowRules(
+            rule_target(add.target)?,
+            add.rules.iter().map(recast).collect(),
+        ),
         Some(Operation::RemoveBinary(remove)) => {
-            Merge::RemoveBinary(remove.rule_name, remove.binary_path)
+            MergeOperation::RemoveBinary(remove.rule_name, remove.binary_path)
         }
         None => return Err(Status::invalid_argument("a merge operation is empty")),
     })
 }
 
 pub(super) fn status(
-    gateway: &V01,
-    ask: pb::GetSandboxPolicyStatusRequest,
-) -> Answer<pb::GetSandboxPolicyStatusResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let all = gateway.core.with(|state| state.revisions((!ask.global).then_some(&at)))?;
+    gateway: &GatewayV0_1,
+    request: pb::GetSandboxPolicyStatusRequest,
+) -> RpcResult<pb::GetSandboxPolicyStatusResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
     Ok(pb::GetSandboxPolicyStatusResponse {
-        revision: Some(render::revision(pick(&all, ask.version)?)),
-        active_version: newest_active(&all),
+        revision: Some(render::revision(find_revision(&all, request.version)?)),
+        active_version: newest_active_version(&all),
     })
 }
 
 pub(super) fn list(
-    gateway: &V01,
-    ask: pb::ListSandboxPoliciesRequest,
-) -> Answer<pb::ListSandboxPoliciesResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let page = Page::of_token(&ask.page_token, ask.page_size)?;
-    let all = gateway.core.with(|state| state.revisions((!ask.global).then_some(&at)))?;
-    let (revisions, next_page_token) = page.cut(all.iter().map(render::revision));
+    gateway: &GatewayV0_1,
+    request: pb::ListSandboxPoliciesRequest,
+) -> RpcResult<pb::ListSandboxPoliciesResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let page = Page::from_token(&request.page_token, request.page_size)?;
+    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
+    let (revisions, next_page_token) = page.paginate(all.iter().map(render::revision));
     Ok(pb::ListSandboxPoliciesResponse { revisions, next_page_token })
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::scope::time;
+use super::scope::to_timestamp;
 use crate::state::{
     Chunk, LogLine, Member, Meta, PlatformEvent, Provider, Refresh, Revision, Sandbox, Service,
     Template, Workspace,
@@ -30,31 +30,31 @@ const ENFORCEMENT: [&str; 3] = ["", "enforce", "audit"];
 const ACCESS: [&str; 4] = ["", "read-only", "read-write", "full"];
 
 /// Returns the enum number of a word; 0 for an unknown word.
-fn number(words: &[&str], word: &str) -> i32 {
+fn word_index(words: &[&str], word: &str) -> i32 {
     let at = words.iter().position(|known| *known == word);
     at.and_then(|at| i32::try_from(at).ok()).unwrap_or_default()
 }
 
 /// Returns the word of an enum number; empty for an unknown number.
-fn word(words: &[&str], number: i32) -> String {
+fn word_at(words: &[&str], number: i32) -> String {
     let at = usize::try_from(number).ok();
     at.and_then(|at| words.get(at)).copied().unwrap_or_default().to_owned()
 }
 
 pub(super) fn endpoint(kept: &old_sb::NetworkEndpoint) -> sb::NetworkEndpoint {
     let mut bare = kept.clone();
-    let tls = number(&TLS, &std::mem::take(&mut bare.tls));
-    let enforcement = number(&ENFORCEMENT, &std::mem::take(&mut bare.enforcement));
-    let access = number(&ACCESS, &std::mem::take(&mut bare.access));
+    let tls = word_index(&TLS, &std::mem::take(&mut bare.tls));
+    let enforcement = word_index(&ENFORCEMENT, &std::mem::take(&mut bare.enforcement));
+    let access = word_index(&ACCESS, &std::mem::take(&mut bare.access));
     sb::NetworkEndpoint { tls, enforcement, access, ..recast(&bare) }
 }
 
-fn endpoint_given(given: &sb::NetworkEndpoint) -> old_sb::NetworkEndpoint {
+fn parse_endpoint(given: &sb::NetworkEndpoint) -> old_sb::NetworkEndpoint {
     let bare = sb::NetworkEndpoint { tls: 0, enforcement: 0, access: 0, ..given.clone() };
     old_sb::NetworkEndpoint {
-        tls: word(&TLS, given.tls),
-        enforcement: word(&ENFORCEMENT, given.enforcement),
-        access: word(&ACCESS, given.access),
+        tls: word_at(&TLS, given.tls),
+        enforcement: word_at(&ENFORCEMENT, given.enforcement),
+        access: word_at(&ACCESS, given.access),
         ..recast(&bare)
     }
 }
@@ -67,10 +67,10 @@ pub(super) fn rule(kept: &old_sb::NetworkPolicyRule) -> sb::NetworkPolicyRule {
     }
 }
 
-pub(super) fn rule_given(given: &sb::NetworkPolicyRule) -> old_sb::NetworkPolicyRule {
+pub(super) fn parse_rule(given: &sb::NetworkPolicyRule) -> old_sb::NetworkPolicyRule {
     old_sb::NetworkPolicyRule {
         name: given.name.clone(),
-        endpoints: given.endpoints.iter().map(endpoint_given).collect(),
+        endpoints: given.endpoints.iter().map(parse_endpoint).collect(),
         binaries: given.binaries.iter().map(recast).collect(),
     }
 }
@@ -82,15 +82,15 @@ pub(super) fn policy(kept: &old_sb::SandboxPolicy) -> sb::SandboxPolicy {
     sb::SandboxPolicy { network_policies, ..recast(&bare) }
 }
 
-pub(super) fn policy_given(mut given: sb::SandboxPolicy) -> old_sb::SandboxPolicy {
+pub(super) fn parse_policy(mut given: sb::SandboxPolicy) -> old_sb::SandboxPolicy {
     let rules = std::mem::take(&mut given.network_policies);
     let network_policies =
-        rules.iter().map(|(name, given)| (name.clone(), rule_given(given))).collect();
+        rules.iter().map(|(name, given)| (name.clone(), parse_rule(given))).collect();
     old_sb::SandboxPolicy { network_policies, ..recast(&given) }
 }
 
-pub(super) fn spec_given(mut given: pb::SandboxSpec) -> old_pb::SandboxSpec {
-    let policy = given.policy.take().map(policy_given);
+pub(super) fn parse_spec(mut given: pb::SandboxSpec) -> old_pb::SandboxSpec {
+    let policy = given.policy.take().map(parse_policy);
     old_pb::SandboxSpec { policy, ..recast(&given) }
 }
 
@@ -100,13 +100,13 @@ pub(super) fn profile(kept: &old_pb::ProviderProfile) -> pb::ProviderProfile {
     pb::ProviderProfile { endpoints: endpoints.iter().map(endpoint).collect(), ..recast(&bare) }
 }
 
-pub(super) fn profile_given(
+pub(super) fn parse_profile(
     given: pb::ProviderProfileImportItem,
 ) -> old_pb::ProviderProfileImportItem {
     let profile = given.profile.map(|mut profile| {
         let endpoints = std::mem::take(&mut profile.endpoints);
         old_pb::ProviderProfile {
-            endpoints: endpoints.iter().map(endpoint_given).collect(),
+            endpoints: endpoints.iter().map(parse_endpoint).collect(),
             ..recast(&profile)
         }
     });
@@ -115,8 +115,8 @@ pub(super) fn profile_given(
 
 pub(super) fn meta(meta: &Meta) -> dm::ObjectMeta {
     dm::ObjectMeta {
-        created_time: time(meta.created_ms),
-        deletion_time: time(meta.deletion_ms),
+        created_time: to_timestamp(meta.created_ms),
+        deletion_time: to_timestamp(meta.deletion_ms),
         ..recast(&old::meta(meta))
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> pb::Sandbox {
         spec.policy = policy.as_ref().map(self::policy);
     }
     for condition in shown.status.iter_mut().flat_map(|status| &mut status.conditions) {
-        condition.transition_time = time(sandbox.phase_ms);
+        condition.transition_time = to_timestamp(sandbox.phase_ms);
     }
     shown
 }
@@ -139,7 +139,7 @@ pub(super) fn provider(provider: &Provider) -> dm::Provider {
     let times: BTreeMap<_, _> = provider
         .expires_ms
         .iter()
-        .filter_map(|(key, ms)| time(*ms).map(|time| (key.clone(), time)))
+        .filter_map(|(key, ms)| to_timestamp(*ms).map(|time| (key.clone(), time)))
         .collect();
     dm::Provider {
         metadata: Some(meta(&provider.meta)),
@@ -150,9 +150,9 @@ pub(super) fn provider(provider: &Provider) -> dm::Provider {
 
 pub(super) fn refresh(refresh: &Refresh) -> pb::ProviderCredentialRefreshStatus {
     pb::ProviderCredentialRefreshStatus {
-        expiration_time: time(refresh.expires_ms),
-        next_refresh_time: time(refresh.expires_ms),
-        last_refresh_time: time(refresh.last_ms),
+        expiration_time: to_timestamp(refresh.expires_ms),
+        next_refresh_time: to_timestamp(refresh.expires_ms),
+        last_refresh_time: to_timestamp(refresh.last_ms),
         ..recast(&old::refresh(refresh))
     }
 }
@@ -184,8 +184,8 @@ pub(super) fn revision(revision: &Revision) -> pb::SandboxPolicyRevision {
     let mut kept = old::revision(revision);
     kept.policy = None;
     pb::SandboxPolicyRevision {
-        created_time: time(revision.created_ms),
-        loaded_time: time(revision.loaded_ms),
+        created_time: to_timestamp(revision.created_ms),
+        loaded_time: to_timestamp(revision.loaded_ms),
         policy: Some(policy(&revision.policy)),
         ..recast(&kept)
     }
@@ -198,10 +198,10 @@ pub(super) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
     kept.proposed_rule = None;
     pb::PolicyChunk {
         proposed_rule: Some(rule(&chunk.rule)),
-        created_time: time(chunk.created_ms),
-        decided_time: time(chunk.decided_ms),
-        first_seen_time: time(chunk.created_ms),
-        last_seen_time: time(chunk.seen_ms),
+        created_time: to_timestamp(chunk.created_ms),
+        decided_time: to_timestamp(chunk.decided_ms),
+        first_seen_time: to_timestamp(chunk.created_ms),
+        last_seen_time: to_timestamp(chunk.seen_ms),
         current_effective_policy: current.as_ref().map(policy),
         candidate_effective_policy: candidate.as_ref().map(policy),
         ..recast(&kept)
@@ -209,9 +209,12 @@ pub(super) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
 }
 
 pub(super) fn log(sandbox_id: &str, line: &LogLine) -> pb::SandboxLogLine {
-    pb::SandboxLogLine { event_time: time(line.at_ms), ..recast(&old::log(sandbox_id, line)) }
+    pb::SandboxLogLine {
+        event_time: to_timestamp(line.at_ms),
+        ..recast(&old::log(sandbox_id, line))
+    }
 }
 
 pub(super) fn event(event: &PlatformEvent) -> pb::PlatformEvent {
-    pb::PlatformEvent { event_time: time(event.at_ms), ..recast(&old::event(event)) }
+    pb::PlatformEvent { event_time: to_timestamp(event.at_ms), ..recast(&old::event(event)) }
 }

@@ -4,36 +4,39 @@ use std::collections::BTreeMap;
 
 use tonic::{Code, Status};
 
-use super::scope::{one, outcome, some};
-use super::{V01, render};
+use super::scope::{deletion_outcome, list_workspace, single_workspace};
+use super::{GatewayV0_1, render};
 use crate::state::{NewSandbox, NewService, Page, Sandbox, Service};
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 
-type Answer<T> = Result<T, Status>;
+type RpcResult<T> = Result<T, Status>;
 
-fn answer(sandbox: &Sandbox) -> pb::SandboxResponse {
+fn response(sandbox: &Sandbox) -> pb::SandboxResponse {
     pb::SandboxResponse { sandbox: Some(render::sandbox(sandbox)), service_urls: BTreeMap::new() }
 }
 
-pub(super) fn create(gateway: &V01, ask: pb::CreateSandboxRequest) -> Answer<pb::SandboxResponse> {
-    let workspace = one(ask.workspace_scope)?;
+pub(super) fn create(
+    gateway: &GatewayV0_1,
+    request: pb::CreateSandboxRequest,
+) -> RpcResult<pb::SandboxResponse> {
+    let workspace = single_workspace(request.workspace_scope)?;
     let new = NewSandbox {
         workspace: workspace.clone(),
-        name: ask.name,
-        spec: ask.spec.map(render::spec_given),
-        labels: ask.labels,
-        annotations: ask.annotations,
+        name: request.name,
+        spec: request.spec.map(render::parse_spec),
+        labels: request.labels,
+        annotations: request.annotations,
     };
     let (sandbox, template, services) = gateway.core.with(|state| {
-        let template = match ask.workload_template.as_str() {
+        let template = match request.workload_template.as_str() {
             "" => None,
             name => Some(state.get_template(&(workspace, name.to_owned()))?),
         };
         let sandbox = state.create_sandbox(new)?;
         let mut services = Vec::new();
-        for exposure in ask.service_exposures {
+        for exposure in request.service_exposures {
             services.push(state.expose(&NewService {
-                at: sandbox.place(),
+                at: sandbox.key(),
                 name: exposure.service,
                 port: exposure.target_port,
                 domain: true,
@@ -42,52 +45,55 @@ pub(super) fn create(gateway: &V01, ask: pb::CreateSandboxRequest) -> Answer<pb:
         }
         Ok((sandbox, template, services))
     })?;
-    let mut answer = answer(&sandbox);
-    answer.service_urls = services
+    let mut response = response(&sandbox);
+    response.service_urls = services
         .into_iter()
         .map(|service| {
-            let url = service.url(gateway.about.scheme, gateway.about.port);
+            let url = service.url(gateway.info.scheme, gateway.info.port);
             (service.meta.name, url)
         })
         .collect();
-    if let (Some(sandbox), Some(template)) = (&mut answer.sandbox, template) {
+    if let (Some(sandbox), Some(template)) = (&mut response.sandbox, template) {
         sandbox.created_from_workload_template = Some(pb::SandboxWorkloadTemplateProvenance {
             name: template.meta.name,
             resource_version: template.meta.resource_version.to_string(),
         });
     }
-    Ok(answer)
+    Ok(response)
 }
 
-pub(super) fn get(gateway: &V01, ask: pb::GetSandboxRequest) -> Answer<pb::SandboxResponse> {
-    let at = (one(ask.workspace_scope)?, ask.name);
-    gateway.core.with(|state| state.sandbox(&at).map(|sandbox| answer(sandbox)))
+pub(super) fn get(
+    gateway: &GatewayV0_1,
+    request: pb::GetSandboxRequest,
+) -> RpcResult<pb::SandboxResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.name);
+    gateway.core.with(|state| state.sandbox(&at).map(|sandbox| response(sandbox)))
 }
 
 pub(super) fn list(
-    gateway: &V01,
-    ask: pb::ListSandboxesRequest,
-) -> Answer<pb::ListSandboxesResponse> {
-    let workspace = some(ask.workspace_scope);
-    let page = Page::of_token(&ask.page_token, ask.page_size)?;
+    gateway: &GatewayV0_1,
+    request: pb::ListSandboxesRequest,
+) -> RpcResult<pb::ListSandboxesResponse> {
+    let workspace = list_workspace(request.workspace_scope);
+    let page = Page::from_token(&request.page_token, request.page_size)?;
     let (found, next_page_token) = gateway
         .core
-        .with(|state| state.list_sandboxes(workspace.as_deref(), &ask.label_selector, page))?;
+        .with(|state| state.list_sandboxes(workspace.as_deref(), &request.label_selector, page))?;
     let sandboxes = found.iter().map(render::sandbox).collect();
     Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
 }
 
 pub(super) fn delete(
-    gateway: &V01,
-    ask: pb::DeleteSandboxRequest,
-) -> Answer<pb::DeleteSandboxResponse> {
-    let at = (one(ask.workspace_scope)?, ask.name);
+    gateway: &GatewayV0_1,
+    request: pb::DeleteSandboxRequest,
+) -> RpcResult<pb::DeleteSandboxResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.name);
     match gateway.core.with(|state| state.delete_sandbox(&at)) {
         Ok(sandbox_id) => {
             let outcome = pb::DeletionOutcome::Accepted.into();
             Ok(pb::DeleteSandboxResponse { outcome, sandbox_id })
         }
-        Err(status) if status.code() == Code::NotFound && ask.allow_missing => {
+        Err(status) if status.code() == Code::NotFound && request.allow_missing => {
             let outcome = pb::DeletionOutcome::AlreadyAbsent.into();
             Ok(pb::DeleteSandboxResponse { outcome, sandbox_id: String::new() })
         }
@@ -95,62 +101,68 @@ pub(super) fn delete(
     }
 }
 
-pub(super) fn stop(gateway: &V01, ask: pb::StopSandboxRequest) -> Answer<pb::SandboxResponse> {
-    let at = (one(ask.workspace_scope)?, ask.name);
-    gateway.core.with(|state| state.stop_sandbox(&at)).map(|sandbox| answer(&sandbox))
+pub(super) fn stop(
+    gateway: &GatewayV0_1,
+    request: pb::StopSandboxRequest,
+) -> RpcResult<pb::SandboxResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.name);
+    gateway.core.with(|state| state.stop_sandbox(&at)).map(|sandbox| response(&sandbox))
 }
 
-pub(super) fn start(gateway: &V01, ask: pb::StartSandboxRequest) -> Answer<pb::SandboxResponse> {
-    let at = (one(ask.workspace_scope)?, ask.name);
-    gateway.core.with(|state| state.start_sandbox(&at)).map(|sandbox| answer(&sandbox))
+pub(super) fn start(
+    gateway: &GatewayV0_1,
+    request: pb::StartSandboxRequest,
+) -> RpcResult<pb::SandboxResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.name);
+    gateway.core.with(|state| state.start_sandbox(&at)).map(|sandbox| response(&sandbox))
 }
 
 pub(super) fn providers(
-    gateway: &V01,
-    ask: pb::ListSandboxProvidersRequest,
-) -> Answer<pb::ListSandboxProvidersResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let page = Page::of_token(&ask.page_token, ask.page_size)?;
+    gateway: &GatewayV0_1,
+    request: pb::ListSandboxProvidersRequest,
+) -> RpcResult<pb::ListSandboxProvidersResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let page = Page::from_token(&request.page_token, request.page_size)?;
     let found = gateway.core.with(|state| state.sandbox_providers(&at))?;
-    let (providers, next_page_token) = page.cut(found.iter().map(render::provider));
+    let (providers, next_page_token) = page.paginate(found.iter().map(render::provider));
     Ok(pb::ListSandboxProvidersResponse { providers, next_page_token })
 }
 
 pub(super) fn attach(
-    gateway: &V01,
-    ask: pb::AttachSandboxProviderRequest,
-) -> Answer<pb::AttachSandboxProviderResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let (sandbox, attached) = gateway
-        .core
-        .with(|state| state.attach(&at, &ask.provider, ask.expected_resource_version, true))?;
+    gateway: &GatewayV0_1,
+    request: pb::AttachSandboxProviderRequest,
+) -> RpcResult<pb::AttachSandboxProviderResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let (sandbox, attached) = gateway.core.with(|state| {
+        state.set_attached(&at, &request.provider, request.expected_resource_version, true)
+    })?;
     let sandbox = Some(render::sandbox(&sandbox));
     Ok(pb::AttachSandboxProviderResponse { sandbox, attached, receipt: None })
 }
 
 pub(super) fn detach(
-    gateway: &V01,
-    ask: pb::DetachSandboxProviderRequest,
-) -> Answer<pb::DetachSandboxProviderResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let (sandbox, detached) = gateway
-        .core
-        .with(|state| state.attach(&at, &ask.provider, ask.expected_resource_version, false))?;
+    gateway: &GatewayV0_1,
+    request: pb::DetachSandboxProviderRequest,
+) -> RpcResult<pb::DetachSandboxProviderResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let (sandbox, detached) = gateway.core.with(|state| {
+        state.set_attached(&at, &request.provider, request.expected_resource_version, false)
+    })?;
     let sandbox = Some(render::sandbox(&sandbox));
     Ok(pb::DetachSandboxProviderResponse { sandbox, detached, receipt: None })
 }
 
 /// Reports an attached provider as ready if its sandbox is ready.
 pub(super) fn provider_status(
-    gateway: &V01,
-    ask: pb::GetSandboxProviderStatusRequest,
-) -> Answer<pb::GetSandboxProviderStatusResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
+    gateway: &GatewayV0_1,
+    request: pb::GetSandboxProviderStatusRequest,
+) -> RpcResult<pb::GetSandboxProviderStatusResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
     let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    if !sandbox.spec.providers.contains(&ask.provider) {
-        return Err(Status::not_found(format!("provider '{}' is not attached", ask.provider)));
+    if !sandbox.spec.providers.contains(&request.provider) {
+        return Err(Status::not_found(format!("provider '{}' is not attached", request.provider)));
     }
-    let (state, reason) = match sandbox.running() {
+    let (state, reason) = match sandbox.check_running() {
         Ok(()) => (pb::ProviderReadinessState::Ready, pb::ProviderReadinessReason::Unspecified),
         Err(_) => {
             (pb::ProviderReadinessState::Pending, pb::ProviderReadinessReason::WaitingForSupervisor)
@@ -164,53 +176,56 @@ pub(super) fn provider_status(
     Ok(pb::GetSandboxProviderStatusResponse { status: Some(status) })
 }
 
-fn endpoint(gateway: &V01, service: &Service) -> pb::ServiceEndpointResponse {
+fn service_response(gateway: &GatewayV0_1, service: &Service) -> pb::ServiceEndpointResponse {
     pb::ServiceEndpointResponse {
         endpoint: Some(render::service(service)),
-        url: service.url(gateway.about.scheme, gateway.about.port),
+        url: service.url(gateway.info.scheme, gateway.info.port),
     }
 }
 
 pub(super) fn expose(
-    gateway: &V01,
-    ask: pb::ExposeServiceRequest,
-) -> Answer<pb::ServiceEndpointResponse> {
+    gateway: &GatewayV0_1,
+    request: pb::ExposeServiceRequest,
+) -> RpcResult<pb::ServiceEndpointResponse> {
     let new = NewService {
-        at: (one(ask.workspace_scope)?, ask.sandbox),
-        name: ask.name,
-        port: ask.target_port,
-        domain: ask.domain,
-        authorization: ask.authorization_mode,
+        at: (single_workspace(request.workspace_scope)?, request.sandbox),
+        name: request.name,
+        port: request.target_port,
+        domain: request.domain,
+        authorization: request.authorization_mode,
     };
-    gateway.core.with(|state| state.expose(&new)).map(|service| endpoint(gateway, &service))
+    gateway.core.with(|state| state.expose(&new)).map(|service| service_response(gateway, &service))
 }
 
 pub(super) fn get_service(
-    gateway: &V01,
-    ask: pb::GetServiceRequest,
-) -> Answer<pb::ServiceEndpointResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let service = gateway.core.with(|state| state.get_service(&at, &ask.name))?;
-    Ok(endpoint(gateway, &service))
+    gateway: &GatewayV0_1,
+    request: pb::GetServiceRequest,
+) -> RpcResult<pb::ServiceEndpointResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let service = gateway.core.with(|state| state.get_service(&at, &request.name))?;
+    Ok(service_response(gateway, &service))
 }
 
 pub(super) fn list_services(
-    gateway: &V01,
-    ask: pb::ListServicesRequest,
-) -> Answer<pb::ListServicesResponse> {
-    let workspace = some(ask.workspace_scope);
-    let page = Page::of_token(&ask.page_token, ask.page_size)?;
-    let (found, next_page_token) =
-        gateway.core.with(|state| state.list_services(workspace.as_deref(), &ask.sandbox, page))?;
-    let services = found.iter().map(|service| endpoint(gateway, service)).collect();
+    gateway: &GatewayV0_1,
+    request: pb::ListServicesRequest,
+) -> RpcResult<pb::ListServicesResponse> {
+    let workspace = list_workspace(request.workspace_scope);
+    let page = Page::from_token(&request.page_token, request.page_size)?;
+    let (found, next_page_token) = gateway
+        .core
+        .with(|state| state.list_services(workspace.as_deref(), &request.sandbox, page))?;
+    let services = found.iter().map(|service| service_response(gateway, service)).collect();
     Ok(pb::ListServicesResponse { services, next_page_token })
 }
 
 pub(super) fn delete_service(
-    gateway: &V01,
-    ask: pb::DeleteServiceRequest,
-) -> Answer<pb::DeleteServiceResponse> {
-    let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let deleted = gateway.core.with(|state| state.delete_service(&at, &ask.name))?;
-    Ok(pb::DeleteServiceResponse { outcome: outcome("service", deleted, ask.allow_missing)? })
+    gateway: &GatewayV0_1,
+    request: pb::DeleteServiceRequest,
+) -> RpcResult<pb::DeleteServiceResponse> {
+    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let deleted = gateway.core.with(|state| state.delete_service(&at, &request.name))?;
+    Ok(pb::DeleteServiceResponse {
+        outcome: deletion_outcome("service", deleted, request.allow_missing)?,
+    })
 }

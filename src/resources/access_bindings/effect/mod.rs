@@ -4,7 +4,7 @@
 //! the role of its holder, so that removing it raises the role to that of a group or of a selector.
 //!
 //! Invariants
-//! - roles are read from the database, inside the transaction and after [`turn`]: neither a stale snapshot nor a
+//! - roles are read from the database, inside the transaction and after [`lock`]: neither a stale snapshot nor a
 //!   concurrent change can lead to a wrong decision;
 //! - the caller's own role is read there, too: an admin who was demoted in the meantime can change nothing more.
 
@@ -12,7 +12,7 @@ pub mod store;
 
 use super::domain::{Holder, HolderKind};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{self, Share};
+use crate::access::roles::{self, HolderRoles};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
@@ -20,7 +20,7 @@ use crate::error::{Error, Reason};
 use crate::role::Role;
 
 /// Takes the lock for changes of access. Must come first in the transaction: data that was read before it may be stale.
-pub async fn turn(conn: &mut Conn) -> Result<(), Error> {
+pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
     store::lock_admins(conn).await
 }
 
@@ -28,17 +28,17 @@ pub async fn turn(conn: &mut Conn) -> Result<(), Error> {
 ///
 /// # Errors
 /// `ROLE_TOO_LOW` if the caller is no longer a global admin, `CREDENTIAL_INVALID` if it can no longer make calls.
-pub async fn turn_of_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
-    turn(conn).await?;
+pub async fn lock_as_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
+    lock(conn).await?;
     require_global_admin(ctx, conn).await
 }
 
-/// Requires that the caller is a global admin. Must be called after [`turn`].
+/// Requires that the caller is a global admin. Must be called after [`lock`].
 ///
 /// # Errors
-/// The same as [`turn_of_global_admin`].
+/// The same as [`lock_as_global_admin`].
 pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
-    let held = Power::of(ctx, conn, None).await?.global;
+    let held = CallerRoles::load(ctx, conn, None).await?.global;
     if held == Role::Admin {
         return Ok(());
     }
@@ -46,24 +46,24 @@ pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Erro
     Err(Error::Denied { why })
 }
 
-/// Returns whether the caller is a global admin. Must be called after [`turn`].
+/// Returns whether the caller is a global admin. Must be called after [`lock`].
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` if the caller can no longer make calls.
 pub async fn is_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<bool, Error> {
-    Ok(Power::of(ctx, conn, None).await?.global == Role::Admin)
+    Ok(CallerRoles::load(ctx, conn, None).await?.global == Role::Admin)
 }
 
 /// The caller's roles in the database.
 #[derive(Debug, Clone, Copy)]
-struct Power {
+struct CallerRoles {
     global: Role,
     /// Role on the gateway of the change; the global role if there is no gateway.
     here: Role,
 }
 
-impl Power {
-    async fn of(ctx: &Ctx, conn: &mut Conn, gateway: Option<GatewayId>) -> Result<Self, Error> {
+impl CallerRoles {
+    async fn load(ctx: &Ctx, conn: &mut Conn, gateway: Option<GatewayId>) -> Result<Self, Error> {
         if ctx.is_system() {
             return Ok(Self { global: Role::Admin, here: Role::Admin });
         }
@@ -71,13 +71,13 @@ impl Power {
         // Waiting for the lock may have taken long.
         ctx.recheck()?;
         let principal = ctx.principal().ok_or_else(gone)?;
-        let own = store::own(conn, principal, ctx.now()).await?;
+        let own = store::own_role(conn, principal, ctx.now()).await?;
         let own = own.filter(|own| own.can_call).ok_or_else(gone)?;
         let groups = groups_of(conn, principal).await?;
-        let global = roles::global(own.role, groups.iter().map(|(_, role)| *role));
+        let global = roles::global_role(own.role, groups.iter().map(|(_, role)| *role));
         let here = match gateway {
             None => global,
-            Some(gateway) => on_gateway(conn, principal, own.role, &groups, gateway).await?,
+            Some(gateway) => effective_role_on(conn, principal, own.role, &groups, gateway).await?,
         };
         Ok(Self { global, here })
     }
@@ -91,7 +91,7 @@ async fn groups_of(conn: &mut Conn, principal: PrincipalId) -> Result<Vec<(i64, 
 }
 
 /// Returns the effective role on a gateway of a principal with this own role and these groups.
-async fn on_gateway(
+async fn effective_role_on(
     conn: &mut Conn,
     principal: PrincipalId,
     role: Role,
@@ -103,36 +103,36 @@ async fn on_gateway(
         PrincipalId::User(id) => (HolderKind::User, id.get()),
         PrincipalId::ServicePrincipal(id) => (HolderKind::ServicePrincipal, id.get()),
     };
-    let share = |role: Role, bound: Option<store::Bound>| {
-        let store::Bound { direct, matching } = bound.unwrap_or_default();
-        Share { role, direct, matching }
+    let share = |role: Role, bound: Option<store::BoundRoles>| {
+        let store::BoundRoles { direct, matching } = bound.unwrap_or_default();
+        HolderRoles { role, direct, matching }
     };
-    let own = store::bound(conn, kind, &[id], gateway, &labels).await?.remove(&id);
+    let own = store::bound_roles(conn, kind, &[id], gateway, &labels).await?.remove(&id);
     let ids: Vec<i64> = groups.iter().map(|(id, _)| *id).collect();
-    let mut bound = store::bound(conn, HolderKind::Group, &ids, gateway, &labels).await?;
+    let mut bound = store::bound_roles(conn, HolderKind::Group, &ids, gateway, &labels).await?;
     let groups = groups.iter().map(|(id, role)| share(*role, bound.remove(id)));
-    Ok(roles::effective(&share(role, own), &groups.collect::<Vec<_>>()))
+    Ok(roles::effective_role(&share(role, own), &groups.collect::<Vec<_>>()))
 }
 
 /// Returns the effective role of a principal on a gateway, whether or not it can make calls: a deactivated account
 /// keeps its roles.
-async fn role_of(
+async fn effective_role(
     ctx: &Ctx,
     conn: &mut Conn,
     principal: PrincipalId,
     gateway: GatewayId,
 ) -> Result<Role, Error> {
-    let own = store::own(conn, principal, ctx.now()).await?;
+    let own = store::own_role(conn, principal, ctx.now()).await?;
     let own = own.map_or(Role::None, |own| own.role);
     let groups = groups_of(conn, principal).await?;
-    on_gateway(conn, principal, own, &groups, gateway).await
+    effective_role_on(conn, principal, own, &groups, gateway).await
 }
 
 /// State before a change of one holder's binding on one gateway.
 #[derive(Debug)]
 #[must_use = "after the change it goes to `allow`"]
-pub struct Before {
-    power: Power,
+pub struct RoleBefore {
+    power: CallerRoles,
     principal: PrincipalId,
     gateway: GatewayId,
     role: Role,
@@ -144,39 +144,39 @@ pub struct Before {
 ///
 /// # Errors
 /// `ROLE_TOO_LOW`; `CREDENTIAL_INVALID` if the caller can no longer make calls.
-pub async fn before(
+pub async fn check_before(
     ctx: &Ctx,
     conn: &mut Conn,
     holder: Holder,
     gateway: Option<GatewayId>,
     written: Role,
-) -> Result<Option<Before>, Error> {
+) -> Result<Option<RoleBefore>, Error> {
     let (Some(principal), Some(gateway)) = (holder.principal(), gateway) else {
         require_global_admin(ctx, conn).await?;
         return Ok(None);
     };
-    let power = Power::of(ctx, conn, Some(gateway)).await?;
-    let role = role_of(ctx, conn, principal, gateway).await?;
-    may_change(power.global == Role::Admin, power.here, [role, role], written)?;
-    Ok(Some(Before { power, principal, gateway, role }))
+    let roles = CallerRoles::load(ctx, conn, Some(gateway)).await?;
+    let role = effective_role(ctx, conn, principal, gateway).await?;
+    check_change(roles.global == Role::Admin, roles.here, [role, role], written)?;
+    Ok(Some(RoleBefore { power: roles, principal, gateway, role }))
 }
 
-impl Before {
+impl RoleBefore {
     /// Reads the effective role after the change, and rejects a change that the caller cannot make. The transaction
     /// must then be rolled back.
     ///
     /// # Errors
     /// `ROLE_TOO_LOW`.
-    pub async fn allow(self, ctx: &Ctx, conn: &mut Conn, written: Role) -> Result<(), Error> {
-        let after = role_of(ctx, conn, self.principal, self.gateway).await?;
-        let Power { global, here } = self.power;
-        may_change(global == Role::Admin, here, [self.role, after], written)
+    pub async fn check_after(self, ctx: &Ctx, conn: &mut Conn, written: Role) -> Result<(), Error> {
+        let after = effective_role(ctx, conn, self.principal, self.gateway).await?;
+        let CallerRoles { global, here } = self.power;
+        check_change(global == Role::Admin, here, [self.role, after], written)
     }
 }
 
 /// Decides whether a caller can make a change of a binding. `roles` are the holder's effective roles before and after
 /// it; `written` is the role of the binding that is written or removed. No I/O.
-fn may_change(
+fn check_change(
     caller_is_global_admin: bool,
     caller_role: Role,
     roles: [Role; 2],
@@ -225,7 +225,7 @@ mod tests {
             (false, Nothing, [Nothing, Nothing], Nothing, false),
         ];
         for (global, caller, roles, written, allowed) in table {
-            let decided = may_change(global, caller, roles, written).is_ok();
+            let decided = check_change(global, caller, roles, written).is_ok();
             assert_eq!(decided, allowed, "{global} {caller} {roles:?} {written}");
         }
     }
@@ -235,8 +235,8 @@ mod tests {
     }
 
     /// Returns every holder with at most one selector and one group, which has at most one binding of each kind.
-    fn holders() -> impl Iterator<Item = (Share, Vec<Share>)> {
-        let share = |role, direct, by: Option<Role>| Share {
+    fn holders() -> impl Iterator<Item = (HolderRoles, Vec<HolderRoles>)> {
+        let share = |role, direct, by: Option<Role>| HolderRoles {
             role,
             direct,
             matching: by.into_iter().collect(),
@@ -256,11 +256,11 @@ mod tests {
     fn t06_no_change_by_a_gateway_admin_adds_or_removes_an_admin_role() {
         let (mut allowed, mut lifted) = (0_u32, 0_u32);
         for (own, groups) in holders() {
-            let before = roles::effective(&own, &groups);
+            let before = roles::effective_role(&own, &groups);
             for direct in maybe().filter(|direct| *direct != own.direct) {
-                let after = roles::effective(&Share { direct, ..own.clone() }, &groups);
+                let after = roles::effective_role(&HolderRoles { direct, ..own.clone() }, &groups);
                 let written = direct.or(own.direct).unwrap_or(Nothing);
-                let decided = may_change(false, Admin, [before, after], written).is_ok();
+                let decided = check_change(false, Admin, [before, after], written).is_ok();
                 let touches = before == Admin || after == Admin;
                 assert!(!(decided && touches), "{own:?} {groups:?} -> {direct:?}");
                 // Nothing else is rejected: a gateway admin stays admin of its own gateway.

@@ -14,7 +14,7 @@ use crate::db::schema::{
 use crate::db::types::{GatewayId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::role;
+use crate::feed::store::parse_role;
 use crate::labels::{Labels, Selector};
 use crate::resources::access_bindings::domain::HolderKind;
 use crate::role::Role;
@@ -25,12 +25,12 @@ const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
 
 /// Takes the lock for changes of access, until the end of the transaction.
 pub async fn lock_admins(conn: &mut Conn) -> Result<(), Error> {
-    conn.serialise(ADMINS_LOCK).await
+    conn.advisory_lock(ADMINS_LOCK).await
 }
 
 /// A principal's own global role, and whether it can make calls.
 #[derive(Debug, Clone, Copy)]
-pub struct Own {
+pub struct OwnRole {
     /// Own role, without the roles of its groups.
     pub role: Role,
     /// Whether the account is active and has not expired.
@@ -38,11 +38,11 @@ pub struct Own {
 }
 
 /// Returns a principal's own role, or `None` if the principal does not exist.
-pub async fn own(
+pub async fn own_role(
     conn: &mut Conn,
     principal: PrincipalId,
     now: Timestamp,
-) -> Result<Option<Own>, Error> {
+) -> Result<Option<OwnRole>, Error> {
     match principal {
         PrincipalId::User(id) => {
             let row: Option<(String, bool)> = on_conn!(conn, |c| users::table
@@ -51,7 +51,8 @@ pub async fn own(
                 .first(c)
                 .await
                 .optional())?;
-            row.map(|(text, can_call)| Ok(Own { role: role(&text)?, can_call })).transpose()
+            row.map(|(text, can_call)| Ok(OwnRole { role: parse_role(&text)?, can_call }))
+                .transpose()
         }
         PrincipalId::ServicePrincipal(id) => {
             let row: Option<(String, Option<Timestamp>)> =
@@ -62,7 +63,7 @@ pub async fn own(
                     .await
                     .optional())?;
             let own = |(text, ends): (String, Option<Timestamp>)| {
-                Ok(Own { role: role(&text)?, can_call: ends.is_none_or(|at| at > now) })
+                Ok(OwnRole { role: parse_role(&text)?, can_call: ends.is_none_or(|at| at > now) })
             };
             row.map(own).transpose()
         }
@@ -77,7 +78,7 @@ pub async fn groups_of(conn: &mut Conn, user: UserId) -> Result<Vec<(i64, Role)>
         .select((groups::id, groups::role))
         .load(c)
         .await)?;
-    rows.into_iter().map(|(id, text)| Ok((id, role(&text)?))).collect()
+    rows.into_iter().map(|(id, text)| Ok((id, parse_role(&text)?))).collect()
 }
 
 /// Returns the labels of a gateway that selectors of bindings match against.
@@ -88,12 +89,12 @@ pub async fn labels(conn: &mut Conn, gateway: GatewayId) -> Result<Labels, Error
         .first(c)
         .await
         .optional())?;
-    Ok(Labels::from_json(found.flatten().as_deref()).of_access())
+    Ok(Labels::from_json(found.flatten().as_deref()).access_labels())
 }
 
 /// Roles that the bindings of one holder grant on one gateway.
 #[derive(Debug, Default)]
-pub struct Bound {
+pub struct BoundRoles {
     /// Role of the binding on the gateway itself.
     pub direct: Option<Role>,
     /// Roles of the selectors that match the gateway.
@@ -124,25 +125,25 @@ macro_rules! rows {
 }
 
 /// Returns the roles that the bindings of these holders grant on a gateway, by the id of the holder.
-pub async fn bound(
+pub async fn bound_roles(
     conn: &mut Conn,
     kind: HolderKind,
     ids: &[i64],
     gateway: GatewayId,
     labels: &Labels,
-) -> Result<HashMap<i64, Bound>, Error> {
+) -> Result<HashMap<i64, BoundRoles>, Error> {
     let (direct, by_selector) = match kind {
         HolderKind::User => rows!(conn, ids, gateway, user_gateway_roles.user_id, user_id),
         HolderKind::ServicePrincipal => rows!(conn, ids, gateway, sp_gateway_roles.sp_id, sp_id),
         HolderKind::Group => rows!(conn, ids, gateway, group_gateway_roles.group_id, group_id),
     };
-    let mut all: HashMap<i64, Bound> = HashMap::new();
+    let mut all: HashMap<i64, BoundRoles> = HashMap::new();
     for (holder, text) in direct {
-        all.entry(holder).or_default().direct = Some(role(&text)?);
+        all.entry(holder).or_default().direct = Some(parse_role(&text)?);
     }
     for (holder, selector, text) in by_selector {
-        if Selector::of_access("selector", &selector).map_err(Error::internal)?.picks(labels) {
-            all.entry(holder).or_default().matching.push(role(&text)?);
+        if Selector::parse_access("selector", &selector).map_err(Error::internal)?.matches(labels) {
+            all.entry(holder).or_default().matching.push(parse_role(&text)?);
         }
     }
     Ok(all)

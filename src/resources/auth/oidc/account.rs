@@ -30,29 +30,29 @@ pub struct Account {
     /// Whether it has a password.
     pub has_password: bool,
     /// Name of the provider of its linked identity.
-    pub linked_at: Option<String>,
+    pub linked_provider: Option<String>,
     /// Incremented at each change of the password.
     pub password_version: i64,
 }
 
 /// What the database has about an identity.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct IdentityLookup {
     /// Account that is linked to it.
     pub linked: Option<Account>,
     /// Account with its verified address, if no account is linked.
-    pub of_address: Option<Account>,
+    pub by_address: Option<Account>,
     /// Verified address.
     pub address: Option<Email>,
     /// Whether the issuer is configured for the domain of that address.
     pub may_link: bool,
     /// Whether another issuer is configured for the domain of that address.
-    pub anothers: bool,
+    pub claimed_by_other: bool,
 }
 
-impl Seen {
+impl IdentityLookup {
     fn account(&self) -> Option<&Account> {
-        self.linked.as_ref().or(self.of_address.as_ref())
+        self.linked.as_ref().or(self.by_address.as_ref())
     }
 
     /// Returns the id of the account, if one exists.
@@ -71,19 +71,19 @@ impl Seen {
 
 /// Role according to the issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mapped {
+pub enum RoleMapping {
     /// Not configured: roles are managed in Shoreguard.
-    Unsaid,
+    NotConfigured,
     /// This role; `Role::None` if the claim has no known role.
     To(Role),
 }
 
-impl Mapped {
+impl RoleMapping {
     /// Reads the role by the configuration of the provider.
     #[must_use]
-    pub fn of(config: &OidcProvider, claims: &Claims) -> Self {
+    pub fn from_claims(config: &OidcProvider, claims: &Claims) -> Self {
         match config.role_claim {
-            None => Self::Unsaid,
+            None => Self::NotConfigured,
             Some(_) => Self::To(claims.role(config).unwrap_or(Role::None)),
         }
     }
@@ -91,9 +91,9 @@ impl Mapped {
 
 /// Decision about a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
+pub enum LoginDecision {
     /// Log in to an existing account.
-    Enter {
+    LogIn {
         /// The account.
         user: UserId,
         /// Version of its password.
@@ -116,48 +116,50 @@ pub enum Decision {
 
 /// Decides about a login.
 #[must_use]
-pub fn decide(seen: &Seen, mapped: Mapped) -> Decision {
+pub fn decide(seen: &IdentityLookup, mapping: RoleMapping) -> LoginDecision {
     if let Some(account) = &seen.linked {
-        return enter(account, false, mapped);
+        return log_in_to(account, false, mapping);
     }
-    match (&seen.of_address, &seen.address) {
-        (_, None) => Decision::Refuse("it has no verified address, and no account is linked to it"),
-        (Some(_), Some(_)) if !seen.may_link => Decision::Refuse(
+    match (&seen.by_address, &seen.address) {
+        (_, None) => {
+            LoginDecision::Refuse("it has no verified address, and no account is linked to it")
+        }
+        (Some(_), Some(_)) if !seen.may_link => LoginDecision::Refuse(
             "its address belongs to an account, and the issuer is not trusted for its domain",
         ),
         (Some(account), Some(_)) => {
-            let own = account.has_password || account.linked_at.is_some();
+            let own = account.has_password || account.linked_provider.is_some();
             if own || account.role == Role::Admin {
                 let why =
                     "an account with a password, a link or an admin's role is linked by its owner";
-                return Decision::Refuse(why);
+                return LoginDecision::Refuse(why);
             }
-            enter(account, true, mapped)
+            log_in_to(account, true, mapping)
         }
-        (None, Some(_)) if seen.anothers && !seen.may_link => {
-            Decision::Refuse("another issuer speaks for the domain of its address")
+        (None, Some(_)) if seen.claimed_by_other && !seen.may_link => {
+            LoginDecision::Refuse("another issuer speaks for the domain of its address")
         }
         (None, Some(address)) => {
-            let role = match mapped {
-                Mapped::Unsaid => Role::None,
-                Mapped::To(role) => role,
+            let role = match mapping {
+                RoleMapping::NotConfigured => Role::None,
+                RoleMapping::To(role) => role,
             };
-            Decision::Create { address: address.as_str().to_owned(), role }
+            LoginDecision::Create { address: address.as_str().to_owned(), role }
         }
     }
 }
 
-fn enter(account: &Account, link: bool, mapped: Mapped) -> Decision {
+fn log_in_to(account: &Account, link: bool, mapping: RoleMapping) -> LoginDecision {
     if !account.active {
-        return Decision::Refuse("its account is not active");
+        return LoginDecision::Refuse("its account is not active");
     }
-    let role = match mapped {
-        Mapped::To(role) if !account.has_password && role != account.own_role => Some(role),
+    let role = match mapping {
+        RoleMapping::To(role) if !account.has_password && role != account.own_role => Some(role),
         // An account with a password keeps the role that was assigned in Shoreguard.
-        Mapped::To(_) | Mapped::Unsaid => None,
+        RoleMapping::To(_) | RoleMapping::NotConfigured => None,
     };
     let (user, password_version) = (account.id, account.password_version);
-    Decision::Enter { user, password_version, link, role }
+    LoginDecision::LogIn { user, password_version, link, role }
 }
 
 #[cfg(test)]
@@ -172,72 +174,88 @@ mod tests {
             role: Role::Viewer,
             active: true,
             has_password: false,
-            linked_at: None,
+            linked_provider: None,
             password_version: 3,
         }
     }
 
-    fn seen(linked: Option<Account>, of_address: Option<Account>) -> Seen {
+    fn lookup(linked: Option<Account>, of_address: Option<Account>) -> IdentityLookup {
         let address = Some(Email::parse("email", "ana@corp.example").unwrap());
-        Seen { linked, of_address, address, may_link: true, anothers: false }
+        IdentityLookup {
+            linked,
+            by_address: of_address,
+            address,
+            may_link: true,
+            claimed_by_other: false,
+        }
     }
 
-    fn entered(link: bool, role: Option<Role>) -> Decision {
-        Decision::Enter { user: UserId(7), password_version: 3, link, role }
+    fn logged_in(link: bool, role: Option<Role>) -> LoginDecision {
+        LoginDecision::LogIn { user: UserId(7), password_version: 3, link, role }
     }
 
     #[test]
     fn t11_only_an_active_unclaimed_non_admin_account_is_linked_by_its_address() {
         let bare = account();
-        let decided = decide(&seen(None, Some(bare.clone())), Mapped::Unsaid);
-        assert_eq!(decided, entered(true, None));
+        let decided = decide(&lookup(None, Some(bare.clone())), RoleMapping::NotConfigured);
+        assert_eq!(decided, logged_in(true, None));
         for other in [
             Account { has_password: true, ..bare.clone() },
-            Account { linked_at: Some("other".to_owned()), ..bare.clone() },
+            Account { linked_provider: Some("other".to_owned()), ..bare.clone() },
             Account { own_role: Role::Admin, role: Role::Admin, ..bare.clone() },
             // Admin by a group.
             Account { role: Role::Admin, ..bare.clone() },
             Account { active: false, ..bare.clone() },
         ] {
-            let decided = decide(&seen(None, Some(other.clone())), Mapped::To(Role::Operator));
-            assert!(matches!(decided, Decision::Refuse(_)), "{other:?}");
+            let decided =
+                decide(&lookup(None, Some(other.clone())), RoleMapping::To(Role::Operator));
+            assert!(matches!(decided, LoginDecision::Refuse(_)), "{other:?}");
         }
-        let off = Seen { may_link: false, ..seen(None, Some(bare)) };
-        assert!(matches!(decide(&off, Mapped::Unsaid), Decision::Refuse(_)));
+        let off = IdentityLookup { may_link: false, ..lookup(None, Some(bare)) };
+        assert!(matches!(decide(&off, RoleMapping::NotConfigured), LoginDecision::Refuse(_)));
     }
 
     #[test]
     fn t11_a_new_account_needs_a_verified_address_of_a_domain_of_no_other_provider() {
-        let new = seen(None, None);
-        let created = |role| Decision::Create { address: "ana@corp.example".to_owned(), role };
-        assert_eq!(decide(&new, Mapped::Unsaid), created(Role::None));
-        assert_eq!(decide(&new, Mapped::To(Role::Operator)), created(Role::Operator));
-        let both = Seen { anothers: true, ..new.clone() };
-        assert_eq!(decide(&both, Mapped::Unsaid), created(Role::None));
-        let anothers = Seen { may_link: false, ..both };
-        assert!(matches!(decide(&anothers, Mapped::Unsaid), Decision::Refuse(_)));
-        let nobodys = Seen { may_link: false, ..new.clone() };
-        assert_eq!(decide(&nobodys, Mapped::Unsaid), created(Role::None));
-        let unverified = Seen { address: None, ..new };
-        assert!(matches!(decide(&unverified, Mapped::Unsaid), Decision::Refuse(_)));
+        let new = lookup(None, None);
+        let created = |role| LoginDecision::Create { address: "ana@corp.example".to_owned(), role };
+        assert_eq!(decide(&new, RoleMapping::NotConfigured), created(Role::None));
+        assert_eq!(decide(&new, RoleMapping::To(Role::Operator)), created(Role::Operator));
+        let both = IdentityLookup { claimed_by_other: true, ..new.clone() };
+        assert_eq!(decide(&both, RoleMapping::NotConfigured), created(Role::None));
+        let anothers = IdentityLookup { may_link: false, ..both };
+        assert!(matches!(decide(&anothers, RoleMapping::NotConfigured), LoginDecision::Refuse(_)));
+        let nobodys = IdentityLookup { may_link: false, ..new.clone() };
+        assert_eq!(decide(&nobodys, RoleMapping::NotConfigured), created(Role::None));
+        let unverified = IdentityLookup { address: None, ..new };
+        assert!(matches!(
+            decide(&unverified, RoleMapping::NotConfigured),
+            LoginDecision::Refuse(_)
+        ));
     }
 
     #[test]
     fn a_linked_account_needs_no_address_and_is_assigned_its_role_at_each_login() {
-        let linked = Account { linked_at: Some("corp".to_owned()), ..account() };
-        let nameless = Seen { address: None, ..seen(Some(linked.clone()), None) };
-        assert_eq!(decide(&nameless, Mapped::Unsaid), entered(false, None));
-        for (mapped, role) in [
-            (Mapped::To(Role::Viewer), None),
-            (Mapped::To(Role::Operator), Some(Role::Operator)),
-            (Mapped::To(Role::None), Some(Role::None)),
+        let linked = Account { linked_provider: Some("corp".to_owned()), ..account() };
+        let nameless = IdentityLookup { address: None, ..lookup(Some(linked.clone()), None) };
+        assert_eq!(decide(&nameless, RoleMapping::NotConfigured), logged_in(false, None));
+        for (mapping, role) in [
+            (RoleMapping::To(Role::Viewer), None),
+            (RoleMapping::To(Role::Operator), Some(Role::Operator)),
+            (RoleMapping::To(Role::None), Some(Role::None)),
         ] {
-            assert_eq!(decide(&seen(Some(linked.clone()), None), mapped), entered(false, role));
+            assert_eq!(
+                decide(&lookup(Some(linked.clone()), None), mapping),
+                logged_in(false, role)
+            );
         }
         let own = Account { has_password: true, ..linked.clone() };
-        let decided = decide(&seen(Some(own), None), Mapped::To(Role::None));
-        assert_eq!(decided, entered(false, None));
+        let decided = decide(&lookup(Some(own), None), RoleMapping::To(Role::None));
+        assert_eq!(decided, logged_in(false, None));
         let out = Account { active: false, ..linked };
-        assert!(matches!(decide(&seen(Some(out), None), Mapped::Unsaid), Decision::Refuse(_)));
+        assert!(matches!(
+            decide(&lookup(Some(out), None), RoleMapping::NotConfigured),
+            LoginDecision::Refuse(_)
+        ));
     }
 }

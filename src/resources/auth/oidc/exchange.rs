@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::access::authn::token::Grant;
+use crate::access::authn::token::TokenGrant;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
-use crate::ctx::Anonymous;
+use crate::ctx::AnonymousCtx;
 use crate::error::{Error, Reason};
-use crate::oidc::provider::Failure;
+use crate::oidc::provider::ProviderError;
 use crate::resources::service_principals;
 use crate::role::Role;
 use crate::secret::Secret;
 
 /// Maximum lifetime of a session token from an exchange.
-pub const LIFE_MAX: Duration = Duration::from_mins(15);
+pub const LIFETIME_MAX: Duration = Duration::from_mins(15);
 
 /// Result of an exchange.
 #[derive(Debug)]
-pub struct Exchanged {
+pub struct ExchangedToken {
     /// Session token.
     pub token: Secret,
     /// When it expires.
@@ -37,54 +37,56 @@ pub struct Exchanged {
     pub role: Role,
 }
 
-fn refused(provider: &str, why: &str) -> Error {
+fn reject(provider: &str, why: &str) -> Error {
     warn!(provider, why, "a token was not exchanged");
     Error::Unauthenticated { reason: Reason::CredentialInvalid }
 }
 
 /// Exchanges a token.
 pub async fn exchange(
-    anonymous: Anonymous,
+    anonymous: AnonymousCtx,
     provider: &str,
     token: &Secret,
-) -> Result<Exchanged, Error> {
+) -> Result<ExchangedToken, Error> {
     let app = Arc::clone(anonymous.app());
-    let unknown = || refused("unknown", "there is no such provider");
-    let provider = app.authn.oidc.named(provider).ok_or_else(unknown)?;
+    let unknown = || reject("unknown", "there is no such provider");
+    let provider = app.authn.oidc.by_name(provider).ok_or_else(unknown)?;
     let config = &provider.config;
-    let claims = match provider.access(token.expose()).await {
+    let claims = match provider.verify_access_token(token.expose()).await {
         Ok(claims) => claims,
-        Err(Failure::Refused(why)) => return Err(refused(&config.name, why)),
-        Err(Failure::Away(error)) => return Err(error),
+        Err(ProviderError::Refused(why)) => return Err(reject(&config.name, why)),
+        Err(ProviderError::Unavailable(error)) => return Err(error),
     };
-    let fitting = claims.rule(config).ok_or_else(|| refused(&config.name, "no rule fits it"))?;
+    let fitting = claims
+        .first_matching_rule(config)
+        .ok_or_else(|| reject(&config.name, "no rule fits it"))?;
     // Truncated to whole seconds, the resolution of the token.
-    let ends = app.clock.now().plus(LIFE_MAX).min(claims.expires_at());
+    let ends = app.clock.now().plus(LIFETIME_MAX).min(claims.expires_at());
     let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
     if expires_at <= app.clock.now() {
-        return Err(refused(&config.name, "it ends now"));
+        return Err(reject(&config.name, "it ends now"));
     }
-    let name = fitting.holder(&config.name);
+    let name = fitting.service_principal_name(&config.name);
     let known = app.snapshot.live_service_principal(&name);
     if known.is_none() && fitting.role.is_none() {
-        return Err(refused(&config.name, "the service principal of the rule is not there"));
+        return Err(reject(&config.name, "the service principal of the rule is not there"));
     }
     if let Some((id, _)) = known {
         app.credential_limit.admit(PrincipalId::ServicePrincipal(id))?;
     }
     let principal = known.map(|(id, _)| PrincipalId::ServicePrincipal(id));
     let role = principal.map_or(Role::None, |principal| app.snapshot.global_role(principal));
-    let ctx = anonymous.becomes(format!("sp:{name}").into(), principal, role).await?;
-    ctx.detail("provider", config.name.as_str());
-    ctx.detail("rule", fitting.name.as_str());
-    ctx.detail("sub", claims.subject());
+    let ctx = anonymous.identify(format!("sp:{name}").into(), principal, role).await?;
+    ctx.add_audit_detail("provider", config.name.as_str());
+    ctx.add_audit_detail("rule", fitting.name.as_str());
+    ctx.add_audit_detail("sub", claims.subject());
     if let Some(role) = fitting.role {
-        service_principals::from_config::provide(&ctx, &name, role).await?;
+        service_principals::from_config::ensure(&ctx, &name, role).await?;
     }
-    let gone = || refused(&config.name, "the service principal of the rule may not call");
+    let gone = || reject(&config.name, "the service principal of the rule may not call");
     let (id, version) = app.snapshot.live_service_principal(&name).ok_or_else(gone)?;
     let principal = PrincipalId::ServicePrincipal(id);
-    let token = app.authn.tokens.issue(&Grant {
+    let token = app.authn.tokens.issue(&TokenGrant {
         principal,
         version,
         session: None,
@@ -94,5 +96,5 @@ pub async fn exchange(
         expires_at,
     })?;
     let role = app.snapshot.global_role(principal);
-    Ok(Exchanged { token: Secret::new(token), expires_at, service_principal: name, role })
+    Ok(ExchangedToken { token: Secret::new(token), expires_at, service_principal: name, role })
 }

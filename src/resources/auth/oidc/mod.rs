@@ -19,19 +19,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tracing::warn;
 
-use self::account::{Decision, Mapped, Seen};
+use self::account::{IdentityLookup, LoginDecision, RoleMapping};
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::{Anonymous, Ctx, Tx};
+use crate::ctx::{AnonymousCtx, Ctx, Tx};
 use crate::db::Conn;
 use crate::db::types::UserId;
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::oidc::Provider;
 use crate::oidc::claims::Claims;
-use crate::oidc::flow::{Answer, Pending};
-use crate::oidc::provider::Failure;
-use crate::outbox::Subject;
+use crate::oidc::flow::{LoginCallback, PendingLogin};
+use crate::oidc::provider::ProviderError;
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::sessions::{self, NewSession, Session, SessionKind};
 use crate::resources::users::admins;
@@ -52,7 +52,7 @@ const LOGIN_TOKEN_BYTES_MAX: usize = 4 * 1024;
 
 /// A started login.
 #[derive(Debug)]
-pub struct Begun {
+pub struct StartedLogin {
     /// URL to open in the browser.
     pub authorization_url: String,
     /// Token to complete the login with.
@@ -63,38 +63,38 @@ pub struct Begun {
 
 /// Request to complete a login.
 #[derive(Debug)]
-pub struct Ended {
+pub struct LoginCompletion {
     /// Token from the start of the login.
     pub login_token: Secret,
     /// Parameters of the redirect from the issuer.
-    pub answer: Answer,
+    pub answer: LoginCallback,
 }
 
 /// Returns the error of all failures.
-fn failed() -> Error {
+fn login_failed() -> Error {
     Error::Unauthenticated { reason: Reason::LoginFailed }
 }
 
-fn refused(provider: &str, why: &str) -> Error {
+fn reject(provider: &str, why: &str) -> Error {
     warn!(provider, why, "an OIDC login was refused");
-    failed()
+    login_failed()
 }
 
 /// Starts a login. Stores only the audit entry.
-pub async fn begin(
-    anonymous: Anonymous,
+pub async fn begin_login(
+    anonymous: AnonymousCtx,
     provider: &str,
     redirect_uri: &str,
-) -> Result<Begun, Error> {
+) -> Result<StartedLogin, Error> {
     let app = Arc::clone(anonymous.app());
     let shown: String = provider.chars().take(80).collect();
-    let found = app.authn.oidc.named(provider).filter(|found| found.has_login());
-    let found = found.ok_or_else(|| Error::missing(Kind::OidcProvider, shown))?;
-    let (authorization_url, pending) = found.begin(redirect_uri).await?;
+    let found = app.authn.oidc.by_name(provider).filter(|found| found.has_login());
+    let found = found.ok_or_else(|| Error::not_found(ResourceKind::OidcProvider, shown))?;
+    let (authorization_url, pending) = found.begin_login(redirect_uri).await?;
     let plain = serde_json::to_vec(&pending).map_err(Error::internal)?;
     let sealed = URL_SAFE_NO_PAD.encode(app.part::<LoginKey>().0.seal(SEALED_FOR, &plain)?);
-    anonymous.becomes("anonymous".into(), None, Role::None).await?;
-    Ok(Begun {
+    anonymous.identify("anonymous".into(), None, Role::None).await?;
+    Ok(StartedLogin {
         authorization_url,
         login_token: Secret::new(sealed),
         expires_at: Timestamp::from_unix_seconds(pending.expires_at),
@@ -102,56 +102,62 @@ pub async fn begin(
 }
 
 /// Completes a login at the issuer and returns the identity that it authenticates.
-async fn vouched(app: &App, ended: &Ended) -> Result<(Arc<Provider>, Claims), Error> {
-    let token = ended.login_token.expose();
-    let pending: Option<Pending> = Some(token)
+async fn authenticate(
+    app: &App,
+    completion: &LoginCompletion,
+) -> Result<(Arc<Provider>, Claims), Error> {
+    let token = completion.login_token.expose();
+    let pending: Option<PendingLogin> = Some(token)
         .filter(|token| token.len() <= LOGIN_TOKEN_BYTES_MAX)
         .and_then(|token| URL_SAFE_NO_PAD.decode(token).ok())
         .and_then(|sealed| app.part::<LoginKey>().0.open(SEALED_FOR, &sealed))
         .and_then(|plain| serde_json::from_slice(&plain).ok());
-    let pending = pending.ok_or_else(failed)?;
+    let pending = pending.ok_or_else(login_failed)?;
     // The provider may have been removed from the configuration since.
-    let provider = app.authn.oidc.named(&pending.provider).ok_or_else(failed)?;
-    match provider.complete(&pending, &ended.answer).await {
+    let provider = app.authn.oidc.by_name(&pending.provider).ok_or_else(login_failed)?;
+    match provider.complete_login(&pending, &completion.answer).await {
         Ok(claims) => Ok((Arc::clone(provider), claims)),
-        Err(Failure::Refused(why)) => Err(refused(&pending.provider, why)),
-        Err(Failure::Away(error)) => Err(error),
+        Err(ProviderError::Refused(why)) => Err(reject(&pending.provider, why)),
+        Err(ProviderError::Unavailable(error)) => Err(error),
     }
 }
 
 /// Completes a login: finds, links or creates the account, assigns the role from the issuer, and starts a session.
-pub async fn complete(anonymous: Anonymous, ended: &Ended) -> Result<Session, Error> {
+pub async fn complete_login(
+    anonymous: AnonymousCtx,
+    completion: &LoginCompletion,
+) -> Result<Session, Error> {
     let app = Arc::clone(anonymous.app());
-    let (provider, claims) = vouched(&app, ended).await?;
+    let (provider, claims) = authenticate(&app, completion).await?;
     let mut conn = app.db.read().await?;
     let seen = look_up(&mut conn, &app, &provider, &claims).await?;
     drop(conn);
     let name = &provider.config.name;
-    let mapped = Mapped::of(&provider.config, &claims);
-    if let Decision::Refuse(why) = account::decide(&seen, mapped) {
-        return Err(refused(name, why));
+    let mapping = RoleMapping::from_claims(&provider.config, &claims);
+    if let LoginDecision::Refuse(why) = account::decide(&seen, mapping) {
+        return Err(reject(name, why));
     }
     // Decided before the audit entry is stored, so that a rejected login stores nothing, and again below under the
     // lock.
     let principal = seen.user().map(PrincipalId::User);
     let role = principal.map_or(Role::None, |principal| app.snapshot.global_role(principal));
-    let ctx = anonymous.becomes(seen.address().into(), principal, role).await?;
-    ctx.detail("provider", name.as_str());
-    let settled = match settle(&ctx, &provider, &claims, mapped).await {
+    let ctx = anonymous.identify(seen.address().into(), principal, role).await?;
+    ctx.add_audit_detail("provider", name.as_str());
+    let settled = match decide_and_apply(&ctx, &provider, &claims, mapping).await {
         // The last active admin stays admin, even if the issuer assigns another role.
         Err(Error::Refused { reason: Reason::LastAdmin, .. }) => {
             warn!(provider = name, "an issuer would demote the last active admin, who stays");
-            settle(&ctx, &provider, &claims, Mapped::Unsaid).await
+            decide_and_apply(&ctx, &provider, &claims, RoleMapping::NotConfigured).await
         }
         // A concurrent login has created an account with the same address.
-        Err(Error::Exists { .. }) => Err(refused(name, "its address or identity is taken")),
+        Err(Error::AlreadyExists { .. }) => Err(reject(name, "its address or identity is taken")),
         Err(Error::Refused { reason: Reason::LimitReached, .. }) => {
-            Err(refused(name, "there are too many users"))
+            Err(reject(name, "there are too many users"))
         }
         settled => settled,
     }?;
     let session = sessions::begin(&ctx, &settled).await?;
-    ctx.detail("role", session.role.as_str());
+    ctx.add_audit_detail("role", session.role.as_str());
     Ok(session)
 }
 
@@ -160,7 +166,7 @@ async fn look_up(
     app: &App,
     provider: &Provider,
     claims: &Claims,
-) -> Result<Seen, Error> {
+) -> Result<IdentityLookup, Error> {
     let config = &provider.config;
     let (issuer, subject) = (&config.issuer, claims.subject());
     let address = claims.verified_email().and_then(|text| Email::parse("email", text).ok());
@@ -176,25 +182,25 @@ async fn look_up(
         domain.is_some_and(|domain| provider.config.email_domains.iter().any(|d| d == domain))
     };
     let mut others = app.authn.oidc.all().iter().filter(|other| other.config.name != config.name);
-    Ok(Seen {
-        of_address: of_address.filter(|_| linked.is_none()),
+    Ok(IdentityLookup {
+        by_address: of_address.filter(|_| linked.is_none()),
         linked,
         may_link: speaks_for(provider),
-        anothers: others.any(|other| speaks_for(other)),
+        claimed_by_other: others.any(|other| speaks_for(other)),
         address,
     })
 }
 
 /// Repeats the decision under the lock and applies it, in one transaction.
-async fn settle(
+async fn decide_and_apply(
     ctx: &Ctx,
     provider: &Provider,
     claims: &Claims,
-    mapped: Mapped,
+    mapping: RoleMapping,
 ) -> Result<NewSession, Error> {
     let now = ctx.now();
     let name = &provider.config.name;
-    let identity = store::Identity {
+    let identity = store::OidcIdentity {
         provider: name,
         issuer: &provider.config.issuer,
         subject: claims.subject(),
@@ -202,31 +208,31 @@ async fn settle(
     ctx.transaction(async |tx| {
         let locked = admins::lock(tx).await?;
         let seen = look_up(tx, ctx.app(), provider, claims).await?;
-        let (user, password_version, moved) = match account::decide(&seen, mapped) {
-            Decision::Refuse(why) => return Err(refused(name, why)),
-            Decision::Create { address, role } => {
+        let (user, password_version, moved) = match account::decide(&seen, mapping) {
+            LoginDecision::Refuse(why) => return Err(reject(name, why)),
+            LoginDecision::Create { address, role } => {
                 let (user, version) = store::insert(tx, &address, role, &identity, now).await?;
                 // Lower limit than for invitations, so that self-created accounts leave room for invited users.
-                users::within(tx, USERS_TO_REGISTER_MAX).await?;
-                ctx.detail("created", true);
+                users::check_count(tx, USERS_TO_REGISTER_MAX).await?;
+                ctx.add_audit_detail("created", true);
                 let payload = json!({ "user": address, "role": role.as_str(), "provider": name });
-                tx.emit(ctx.event(event_types::USER_CREATED, payload)).await?;
+                tx.emit(ctx.new_event(event_types::USER_CREATED, payload)).await?;
                 (user, version, true)
             }
-            Decision::Enter { user, password_version, link, role } => {
+            LoginDecision::LogIn { user, password_version, link, role } => {
                 if link {
-                    ctx.detail("linked", true);
-                    link_to(ctx, tx, user, &identity, &seen.address()).await?;
+                    ctx.add_audit_detail("linked", true);
+                    link_account(ctx, tx, user, &identity, &seen.address()).await?;
                 }
                 // For accounts that were linked before the issuer was stored.
-                let named = store::name_issuer(tx, user, &identity).await?;
+                let named = store::update_issuer(tx, user, &identity).await?;
                 set_role(ctx, tx, user, role, &seen.address()).await?;
                 (user, password_version, link || named || role.is_some())
             }
         };
-        admins::must_remain(tx, locked).await?;
+        admins::require_remaining(tx, locked).await?;
         if moved {
-            tx.access_changed(Subject::User(user)).await?;
+            tx.log_access_change(AccessSubject::User(user)).await?;
         }
         Ok(NewSession {
             user,
@@ -240,18 +246,18 @@ async fn settle(
 }
 
 /// Links an account without a link, and deletes its invitation, since the user has logged in.
-async fn link_to(
+async fn link_account(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     user: UserId,
-    identity: &store::Identity<'_>,
+    identity: &store::OidcIdentity<'_>,
     address: &str,
 ) -> Result<(), Error> {
     if !store::link(tx, user, identity).await? {
-        return Err(Error::exists(Kind::Identity, identity.provider));
+        return Err(Error::already_exists(ResourceKind::Identity, identity.provider));
     }
     let payload = json!({ "user": address, "provider": identity.provider });
-    tx.emit(ctx.event(event_types::USER_LINKED, payload)).await
+    tx.emit(ctx.new_event(event_types::USER_LINKED, payload)).await
 }
 
 async fn set_role(
@@ -264,5 +270,5 @@ async fn set_role(
     let Some(role) = role else { return Ok(()) };
     store::set_role(tx, user, role).await?;
     let payload = json!({ "user": address, "role": role.as_str(), "is_active": true });
-    tx.emit(ctx.event(event_types::USER_UPDATED, payload)).await
+    tx.emit(ctx.new_event(event_types::USER_UPDATED, payload)).await
 }

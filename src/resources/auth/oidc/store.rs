@@ -10,12 +10,12 @@ use crate::db::schema::{group_members, groups, users};
 use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::role;
+use crate::feed::store::parse_role;
 use crate::role::Role;
 
 /// An identity authenticated by an issuer.
 #[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
+pub struct OidcIdentity<'a> {
     /// Name of the provider.
     pub provider: &'a str,
     /// URL of the issuer.
@@ -36,16 +36,17 @@ async fn account(conn: &mut Conn, row: Option<Row>) -> Result<Option<Account>, E
         .select(groups::role)
         .load(c)
         .await)?;
-    let of_groups: Vec<Role> = of_groups.iter().map(|text| role(text)).collect::<Result<_, _>>()?;
-    let own_role = role(&own)?;
+    let of_groups: Vec<Role> =
+        of_groups.iter().map(|text| parse_role(text)).collect::<Result<_, _>>()?;
+    let own_role = parse_role(&own)?;
     Ok(Some(Account {
         id: UserId(id),
         email,
         own_role,
-        role: roles::global(own_role, of_groups),
+        role: roles::global_role(own_role, of_groups),
         active,
         has_password: password.is_some(),
-        linked_at,
+        linked_provider: linked_at,
         password_version,
     }))
 }
@@ -121,7 +122,7 @@ pub async fn insert(
     conn: &mut Conn,
     email: &str,
     role: Role,
-    identity: &Identity<'_>,
+    identity: &OidcIdentity<'_>,
     at: Timestamp,
 ) -> Result<(UserId, i64), Error> {
     let row = (
@@ -138,12 +139,16 @@ pub async fn insert(
         .returning((users::id, users::password_version))
         .get_result(c)
         .await);
-    let (id, version) = made.map_err(|error| crate::db::error::about(error.into(), email))?;
+    let (id, version) = made.map_err(|error| crate::db::error::with_name(error.into(), email))?;
     Ok((UserId(id), version))
 }
 
 /// Links an active user without a link, and deletes its invitation. Returns whether the user was linked.
-pub async fn link(conn: &mut Conn, user: UserId, identity: &Identity<'_>) -> Result<bool, Error> {
+pub async fn link(
+    conn: &mut Conn,
+    user: UserId,
+    identity: &OidcIdentity<'_>,
+) -> Result<bool, Error> {
     let linked = on_conn!(conn, |c| diesel::update(
         users::table
             .find(user.get())
@@ -159,15 +164,15 @@ pub async fn link(conn: &mut Conn, user: UserId, identity: &Identity<'_>) -> Res
     ))
     .execute(c)
     .await);
-    let linked = linked.map_err(|e| crate::db::error::about(e.into(), identity.provider))?;
+    let linked = linked.map_err(|e| crate::db::error::with_name(e.into(), identity.provider))?;
     Ok(linked == 1)
 }
 
 /// Stores the issuer and the current provider name of a linked user, and returns whether they changed.
-pub async fn name_issuer(
+pub async fn update_issuer(
     conn: &mut Conn,
     user: UserId,
-    identity: &Identity<'_>,
+    identity: &OidcIdentity<'_>,
 ) -> Result<bool, Error> {
     let differs = users::oidc_issuer
         .is_null()

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::process::{self, Ended, Job, Stopped};
-use super::{Attempt, Spec};
+use super::process::{self, Job, KillReason, ProcessEnd};
+use super::{Attempt, SandboxSpec};
 use crate::app::App;
 use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
-use crate::resources::boot_hooks::input::{self, Environment, OURS, Phase};
+use crate::resources::boot_hooks::input::{self, Environment, HookPhase, RESERVED_PREFIX};
 use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 use crate::safe_paths;
@@ -35,26 +35,26 @@ pub(super) async fn run(
     app: &App,
     place: &SandboxRef,
     hook: &Hook,
-    spec: &Spec,
+    spec: &SandboxSpec,
     cancel: &CancellationToken,
 ) -> Attempt {
     let environment = match sealed::open(app, hook) {
         Ok(environment) => environment,
-        Err(error) => return Attempt::broken(&error),
+        Err(error) => return Attempt::from_error(&error),
     };
     let job = match job(app, place, hook, spec, &environment) {
         Ok(job) => job,
         Err(why) => return Attempt::failed(why),
     };
     match process::run(&app.config.boot_hooks, &job, cancel).await {
-        Ok((Ended::Stopped(Stopped::Cancelled), output)) => {
-            Attempt::cancelled(output.shown(&environment))
+        Ok((ProcessEnd::Killed(KillReason::Cancelled), output)) => {
+            Attempt::cancelled(output.to_stored(&environment))
         }
         Ok((ended, output)) => {
-            let (good, summary) = ended.words(job.timeout);
-            Attempt::new(good, summary, output.shown(&environment))
+            let (good, summary) = ended.describe(job.timeout);
+            Attempt::new(good, summary, output.to_stored(&environment))
         }
-        Err(error) => Attempt::broken(&error),
+        Err(error) => Attempt::from_error(&error),
     }
 }
 
@@ -64,16 +64,20 @@ fn job(
     app: &App,
     place: &SandboxRef,
     hook: &Hook,
-    spec: &Spec,
+    spec: &SandboxSpec,
     environment: &Environment,
 ) -> Result<Job, String> {
     let folder = folder(app).map_err(|error| error.to_string())?;
-    let folder = safe_paths::folder(folder).map_err(|why| format!("the folder of hooks {why}"))?;
-    let mut words = input::words_of(&hook.command).map_err(|why| format!("the command {why}"))?;
+    let folder =
+        safe_paths::check_folder(folder).map_err(|why| format!("the folder of hooks {why}"))?;
+    let mut words =
+        input::split_words(&hook.command).map_err(|why| format!("the command {why}"))?;
     let program = words.remove(0);
-    let found =
-        safe_paths::executable(&folder, &program).map_err(|why| format!("the command {why}"))?;
-    environment.fits("environment", Phase::PreCreate).map_err(|error| error.to_string())?;
+    let found = safe_paths::find_executable(&folder, &program)
+        .map_err(|why| format!("the command {why}"))?;
+    environment
+        .check_phase("environment", HookPhase::PreCreate)
+        .map_err(|error| error.to_string())?;
     let ours = [
         ("SANDBOX_NAME", place.sandbox()),
         ("SANDBOX_IMAGE", &spec.image),
@@ -81,7 +85,7 @@ fn job(
         ("GATEWAY_NAME", &place.gateway.name),
         ("HOOK_NAME", &hook.name),
     ];
-    let ours = ours.map(|(name, value)| (format!("{OURS}{name}"), value.to_owned()));
+    let ours = ours.map(|(name, value)| (format!("{RESERVED_PREFIX}{name}"), value.to_owned()));
     let theirs = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let path = ("PATH".to_owned(), PATH.to_owned());
     Ok(Job {

@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Result of a finished command.
 #[derive(Debug, Clone)]
-pub struct Finished {
+pub struct CommandResult {
     /// Exit code.
     pub exit_code: i32,
     /// Standard output, a newline and standard error; may be truncated.
@@ -31,18 +31,18 @@ pub struct Finished {
 }
 
 /// A sandbox that is ready to run commands.
-pub trait Inside: Sync {
+pub trait SandboxExec: Sync {
     /// Runs a command to its end.
-    fn run(&self, command: Command) -> impl Future<Output = Result<Finished, Error>> + Send;
+    fn run(&self, command: Command) -> impl Future<Output = Result<CommandResult, Error>> + Send;
 }
 
 /// A sandbox that is reached through its gateway, which is looked up again for each command.
-pub struct Reached {
+pub struct GatewaySandbox {
     app: Arc<App>,
     place: SandboxRef,
 }
 
-impl Reached {
+impl GatewaySandbox {
     /// Returns the sandbox of a place.
     #[must_use]
     pub fn new(app: &Arc<App>, place: &SandboxRef) -> Self {
@@ -50,18 +50,18 @@ impl Reached {
     }
 }
 
-impl Inside for Reached {
-    async fn run(&self, command: Command) -> Result<Finished, Error> {
+impl SandboxExec for GatewaySandbox {
+    async fn run(&self, command: Command) -> Result<CommandResult, Error> {
         let GatewayRef { id: gateway, name } = &self.place.gateway;
-        let reached = Gateway::reach(&self.app, *gateway).await?;
+        let reached = Gateway::connect(&self.app, *gateway).await?;
         let mut outputs = reached.exec(&self.place.name, &command).await?;
         let bytes_max = self.app.config.boot_hooks.output_kib_max as usize * 1024;
         // Both streams are buffered from their beginning, independent of the length of the other.
         let (mut out, mut err, mut exit_code) = (Output::default(), Output::default(), None);
         while let Some(output) = outputs.next().await? {
             let seen = match output {
-                exec::Output::Stdout(bytes) => out.take(&bytes) + err.seen(),
-                exec::Output::Stderr(bytes) => err.take(&bytes) + out.seen(),
+                exec::Output::Stdout(bytes) => out.append(&bytes) + err.total(),
+                exec::Output::Stderr(bytes) => err.append(&bytes) + out.total(),
                 exec::Output::Exit(code) => {
                     exit_code = Some(code);
                     continue;
@@ -79,14 +79,17 @@ impl Inside for Reached {
         let truncated = out.is_cut() || err.is_cut();
         // If standard output is truncated, there is no room for standard error, and the beginning of a truncated secret
         // must stay at the end, where it is removed.
-        let output =
-            if out.is_cut() { out.kept().to_vec() } else { joined(out.kept(), err.kept()) };
-        Ok(Finished { exit_code, output, truncated })
+        let output = if out.is_cut() {
+            out.buffered().to_vec()
+        } else {
+            join_streams(out.buffered(), err.buffered())
+        };
+        Ok(CommandResult { exit_code, output, truncated })
     }
 }
 
 /// Joins both streams, separated by a newline.
-fn joined(out: &[u8], err: &[u8]) -> Vec<u8> {
+fn join_streams(out: &[u8], err: &[u8]) -> Vec<u8> {
     let parts_lines = out.is_empty() || err.is_empty() || out.ends_with(b"\n");
     let between: &[u8] = if parts_lines { b"" } else { b"\n" };
     [out, between, err].concat()
@@ -96,14 +99,14 @@ fn joined(out: &[u8], err: &[u8]) -> Vec<u8> {
 pub(super) async fn run(
     app: &App,
     hook: &Hook,
-    inside: &impl Inside,
+    inside: &impl SandboxExec,
     cancel: &CancellationToken,
 ) -> Attempt {
     let environment = match sealed::open(app, hook) {
         Ok(environment) => environment,
-        Err(error) => return Attempt::broken(&error),
+        Err(error) => return Attempt::from_error(&error),
     };
-    let argv = match input::words_of(&hook.command) {
+    let argv = match input::split_words(&hook.command) {
         Ok(argv) => argv,
         Err(why) => return Attempt::failed(format!("the command {why}")),
     };
@@ -122,13 +125,15 @@ pub(super) async fn run(
     match finished {
         Err(_) => Attempt::failed(format!("took longer than {} s", limit.as_secs())),
         Ok(Err(error)) => {
-            let mut attempt = Attempt::broken(&error);
+            let mut attempt = Attempt::from_error(&error);
             // The message of a gateway may quote values of variables.
-            attempt.summary = output::shown(attempt.summary.as_bytes(), false, &environment);
+            attempt.summary =
+                output::mask_and_truncate(attempt.summary.as_bytes(), false, &environment);
             attempt
         }
         Ok(Ok(finished)) => {
-            let output = output::shown(&finished.output, finished.truncated, &environment);
+            let output =
+                output::mask_and_truncate(&finished.output, finished.truncated, &environment);
             let code = finished.exit_code;
             Attempt::new(code == 0, format!("exit {code}"), output)
         }

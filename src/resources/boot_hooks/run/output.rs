@@ -13,52 +13,52 @@ const MASK: &str = "***";
 /// Minimum length of a secret, in bytes: masking shorter values would hide unrelated text.
 const SECRET_BYTES_MIN: usize = 6;
 /// Enough for the stored characters, at four bytes each, and a secret that begins in the last of them.
-const KEPT_BYTES_MAX: usize = CHARACTERS_MAX * 4 + VARIABLE_VALUE_BYTES_MAX;
+const BUFFER_BYTES_MAX: usize = CHARACTERS_MAX * 4 + VARIABLE_VALUE_BYTES_MAX;
 
 /// The beginning of the output, and its total length.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    kept: Vec<u8>,
-    seen: usize,
+    buffer: Vec<u8>,
+    total: usize,
 }
 
 impl Output {
     /// Appends bytes; returns the number of bytes so far.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
-        let room = KEPT_BYTES_MAX.saturating_sub(self.kept.len());
-        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        self.seen = self.seen.saturating_add(bytes.len());
-        self.seen
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
+        let room = BUFFER_BYTES_MAX.saturating_sub(self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.total = self.total.saturating_add(bytes.len());
+        self.total
     }
 
     /// Returns the number of bytes so far.
-    pub(super) fn seen(&self) -> usize {
-        self.seen
+    pub(super) fn total(&self) -> usize {
+        self.total
     }
 
     /// Returns the buffered beginning.
-    pub(super) fn kept(&self) -> &[u8] {
-        &self.kept
+    pub(super) fn buffered(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Returns whether the output is longer than the buffered beginning.
     pub(super) fn is_cut(&self) -> bool {
-        self.seen > self.kept.len()
+        self.total > self.buffer.len()
     }
 
     /// Returns the text to store.
-    pub(super) fn shown(&self, environment: &Environment) -> String {
-        shown(&self.kept, self.is_cut(), environment)
+    pub(super) fn to_stored(&self, environment: &Environment) -> String {
+        mask_and_truncate(&self.buffer, self.is_cut(), environment)
     }
 }
 
 /// Masks and truncates an output for storage; `more` says whether `bytes` is only its beginning.
-pub(super) fn shown(bytes: &[u8], more: bool, environment: &Environment) -> String {
-    let more = more || bytes.len() > KEPT_BYTES_MAX;
-    let bytes = &bytes[..bytes.len().min(KEPT_BYTES_MAX)];
+pub(super) fn mask_and_truncate(bytes: &[u8], more: bool, environment: &Environment) -> String {
+    let more = more || bytes.len() > BUFFER_BYTES_MAX;
+    let bytes = &bytes[..bytes.len().min(BUFFER_BYTES_MAX)];
     // PostgreSQL does not accept NUL in text.
     let text = String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}");
-    let text = masked(text, more, environment);
+    let text = mask(text, more, environment);
     if !more && text.chars().count() <= CHARACTERS_MAX {
         return text;
     }
@@ -67,7 +67,7 @@ pub(super) fn shown(bytes: &[u8], more: bool, environment: &Environment) -> Stri
     cut
 }
 
-fn masked(mut text: String, more: bool, environment: &Environment) -> String {
+fn mask(mut text: String, more: bool, environment: &Environment) -> String {
     let mut secrets: Vec<&str> = environment
         .iter()
         .map(|(_, value)| value)
@@ -106,30 +106,36 @@ mod tests {
     fn stored_output_is_limited_and_marks_where_it_was_truncated() {
         let none = Environment::default();
         let whole = "\u{20ac}".repeat(CHARACTERS_MAX);
-        assert_eq!(shown(whole.as_bytes(), false, &none), whole);
+        assert_eq!(mask_and_truncate(whole.as_bytes(), false, &none), whole);
         for (text, more) in [(format!("{whole}x"), false), (whole.clone(), true)] {
-            let cut = shown(text.as_bytes(), more, &none);
+            let cut = mask_and_truncate(text.as_bytes(), more, &none);
             assert!(cut.ends_with(MARK) && cut.chars().count() <= CHARACTERS_MAX, "{cut}");
             assert!(cut.starts_with(&"\u{20ac}".repeat(CHARACTERS_BEFORE_MARK)));
         }
         let mut output = Output::default();
         for _ in 0..100 {
-            output.take(&[b'x'; 4096]);
+            output.append(&[b'x'; 4096]);
         }
-        assert_eq!((output.kept.len(), output.seen), (KEPT_BYTES_MAX, 409_600));
-        assert_eq!(shown(b"a\0\xff", false, &none), "a\u{fffd}\u{fffd}");
+        assert_eq!((output.buffer.len(), output.total), (BUFFER_BYTES_MAX, 409_600));
+        assert_eq!(mask_and_truncate(b"a\0\xff", false, &none), "a\u{fffd}\u{fffd}");
     }
 
     #[test]
     fn t17_complete_and_truncated_values_of_variables_are_masked() {
         let both = secrets(&["hunter2", "hunter2-and-more", "short"]);
         let text = "a hunter2-and-more b hunter2 c short";
-        assert_eq!(shown(text.as_bytes(), false, &both), "a *** b *** c short");
+        assert_eq!(mask_and_truncate(text.as_bytes(), false, &both), "a *** b *** c short");
         let long = "s".repeat(4000);
         let one = secrets(&[&long]);
-        let text = format!("{}{}", "x".repeat(KEPT_BYTES_MAX - 3999), &long[..3999]);
-        assert!(!shown(text.as_bytes(), true, &one).contains('s'.to_string().repeat(2).as_str()));
+        let text = format!("{}{}", "x".repeat(BUFFER_BYTES_MAX - 3999), &long[..3999]);
+        assert!(
+            !mask_and_truncate(text.as_bytes(), true, &one)
+                .contains('s'.to_string().repeat(2).as_str())
+        );
         let hidden = format!("{}{}", "z".repeat(100), &long[..200]);
-        assert!(!shown(hidden.as_bytes(), true, &one).contains("ss"), "begun, and cut there");
+        assert!(
+            !mask_and_truncate(hidden.as_bytes(), true, &one).contains("ss"),
+            "begun, and cut there"
+        );
     }
 }

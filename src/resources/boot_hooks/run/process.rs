@@ -32,8 +32,8 @@ use crate::error::Error;
 /// Time to read the remaining output after the group has ended: a process that left the group may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
 /// Number of checks whether the group has ended, and their interval.
-const GONE_LOOKS_MAX: u32 = 200;
-const GONE_LOOK_EVERY: Duration = Duration::from_millis(5);
+const GROUP_CHECKS_MAX: u32 = 200;
+const GROUP_CHECK_EVERY: Duration = Duration::from_millis(5);
 /// Bytes per read.
 const READ_BYTES: usize = 8 * 1024;
 const MIB: u64 = 1024 * 1024;
@@ -52,7 +52,7 @@ pub(super) struct Job {
 
 /// Why Shoreguard killed a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stopped {
+pub(super) enum KillReason {
     /// It ran into its timeout.
     Timeout,
     /// It exceeded the output limit.
@@ -62,29 +62,29 @@ pub(super) enum Stopped {
 }
 
 /// How a process ended.
-pub(super) enum Ended {
+pub(super) enum ProcessEnd {
     /// By itself, or by a signal that Shoreguard did not send.
     Exited(ExitStatus),
     /// Killed by Shoreguard.
-    Stopped(Stopped),
+    Killed(KillReason),
 }
 
-impl Ended {
+impl ProcessEnd {
     /// Returns whether the process succeeded, and a description of how it ended.
-    pub(super) fn words(&self, job_timeout: Duration) -> (bool, String) {
+    pub(super) fn describe(&self, job_timeout: Duration) -> (bool, String) {
         match self {
             Self::Exited(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => (code == 0, format!("exit {code}")),
                 (None, Some(signal)) => (false, format!("ended by signal {signal}")),
                 (None, None) => (false, "ended".to_owned()),
             },
-            Self::Stopped(Stopped::Timeout) => {
+            Self::Killed(KillReason::Timeout) => {
                 (false, format!("took longer than {} s", job_timeout.as_secs()))
             }
-            Self::Stopped(Stopped::Output) => {
+            Self::Killed(KillReason::Output) => {
                 (false, "wrote more output than `boot_hooks.output_kib_max` allows".to_owned())
             }
-            Self::Stopped(Stopped::Cancelled) => (false, "cancelled".to_owned()),
+            Self::Killed(KillReason::Cancelled) => (false, "cancelled".to_owned()),
         }
     }
 }
@@ -94,11 +94,11 @@ pub(super) async fn run(
     limits: &BootHooks,
     job: &Job,
     cancel: &CancellationToken,
-) -> Result<(Ended, Output), Error> {
+) -> Result<(ProcessEnd, Output), Error> {
     let (reader, writer) = io::pipe().map_err(Error::internal)?;
     let child = command(limits, job, writer).and_then(|mut command| command.spawn());
     // Only the child has the write end of the pipe open now: the output ends when the child closes it.
-    let (group, leader) = Group::of(child.map_err(Error::internal)?);
+    let (group, leader) = ProcessGroup::new(child.map_err(Error::internal)?);
     let mut reader = Receiver::from_owned_fd(reader.into()).map_err(Error::internal)?;
     let mut waited = tokio::task::spawn_blocking(move || leader.wait());
     let mut output = Output::default();
@@ -112,10 +112,10 @@ pub(super) async fn run(
             status = &mut waited => break status,
             read = reader.read(&mut buffer), if open => match read {
                 Ok(0) | Err(_) => { open = false; None }
-                Ok(n) => (output.take(&buffer[..n]) > output_max).then_some(Stopped::Output),
+                Ok(n) => (output.append(&buffer[..n]) > output_max).then_some(KillReason::Output),
             },
-            () = &mut late, if stopped.is_none() => Some(Stopped::Timeout),
-            () = cancel.cancelled(), if stopped.is_none() => Some(Stopped::Cancelled),
+            () = &mut late, if stopped.is_none() => Some(KillReason::Timeout),
+            () = cancel.cancelled(), if stopped.is_none() => Some(KillReason::Cancelled),
         };
         if limit.is_some() && stopped.is_none() {
             stopped = limit;
@@ -124,14 +124,14 @@ pub(super) async fn run(
     };
     let status = status.map_err(Error::internal)?.map_err(Error::internal)?;
     if open {
-        let _ = timeout(DRAIN, rest(&mut reader, &mut buffer, &mut output)).await;
+        let _ = timeout(DRAIN, read_rest(&mut reader, &mut buffer, &mut output)).await;
     }
-    Ok((stopped.map_or(Ended::Exited(status), Ended::Stopped), output))
+    Ok((stopped.map_or(ProcessEnd::Exited(status), ProcessEnd::Killed), output))
 }
 
-async fn rest(reader: &mut Receiver, buffer: &mut [u8], output: &mut Output) {
+async fn read_rest(reader: &mut Receiver, buffer: &mut [u8], output: &mut Output) {
     while let Ok(n @ 1..) = reader.read(buffer).await {
-        output.take(&buffer[..n]);
+        output.append(&buffer[..n]);
     }
 }
 
@@ -164,7 +164,7 @@ fn command(limits: &BootHooks, job: &Job, writer: io::PipeWriter) -> io::Result<
 }
 
 /// The process group of a child; killed on drop.
-struct Group {
+struct ProcessGroup {
     id: Pid,
     /// Whether the id cannot have been reused yet.
     live: Arc<Mutex<bool>>,
@@ -177,8 +177,8 @@ struct Leader {
     live: Arc<Mutex<bool>>,
 }
 
-impl Group {
-    fn of(child: Child) -> (Self, Leader) {
+impl ProcessGroup {
+    fn new(child: Child) -> (Self, Leader) {
         let id = Pid::from_child(&child);
         let live = Arc::new(Mutex::new(true));
         (Self { id, live: Arc::clone(&live) }, Leader { child, id, live })
@@ -193,7 +193,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.kill();
     }
@@ -212,11 +212,11 @@ impl Leader {
         };
         // If Shoreguard is process 1 of a container, it must reap the orphaned processes of the group.
         while matches!(waitpgid(self.id, WaitOptions::empty()), Ok(Some(_)) | Err(Errno::INTR)) {}
-        for _ in 0..GONE_LOOKS_MAX {
+        for _ in 0..GROUP_CHECKS_MAX {
             if test_kill_process_group(self.id).is_err() {
                 break;
             }
-            std::thread::sleep(GONE_LOOK_EVERY);
+            std::thread::sleep(GROUP_CHECK_EVERY);
         }
         status
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - each process meters what it reads; an excess is stored, so that every replica shows it;
-//! - an excess is reported once, and ends when there was none for a while ([`HELD`]).
+//! - an excess is reported once, and ends when there was none for a while ([`DEGRADED_FOR`]).
 
 pub mod store;
 
@@ -10,53 +10,53 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use self::store::Row;
-use super::health::{self, store::State};
-use super::store::{self as gateways, Probed};
+use self::store::ExcessRow;
+use super::health::{self, store::HealthState};
+use super::store::{self as gateways, ProbeResult};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
 use crate::outbox::event_types;
-use crate::upstream::budget::Sent;
-use crate::upstream::row::Status;
+use crate::upstream::budget::Quantity;
+use crate::upstream::row::GatewayStatus;
 use crate::upstream::targets::Target;
-use crate::workers::{Worked, Worker};
+use crate::workers::{TickResult, Worker};
 
 /// How long a gateway stays degraded after its last excess; longer than the pause between two sweeps.
-pub const HELD: Duration = Duration::from_mins(15);
+pub const DEGRADED_FOR: Duration = Duration::from_mins(15);
 
 /// Worker that stores the excesses metered by this process; runs on each replica.
 pub const EXCESSES: Worker = Worker {
     name: "gateway.budgets",
-    every: |_| Duration::from_secs(5),
+    interval: |_| Duration::from_secs(5),
     lease: false,
     wake: None,
     tick: |ctx, _| Box::pin(tick(ctx)),
 };
 
-async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
+async fn tick(ctx: &Ctx) -> Result<TickResult, Error> {
     let mut done = 0;
     for target in ctx.app().fleet.targets.all() {
         if let Some(sent) = target.budget.exceeded() {
-            exceeded(ctx, &target, sent).await?;
-            target.budget.told(sent);
+            record_excess(ctx, &target, sent).await?;
+            target.budget.clear_exceeded(sent);
             done += 1;
         }
     }
-    Ok(Worked { done, more: false })
+    Ok(TickResult { done, more: false })
 }
 
-async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
+async fn record_excess(ctx: &Ctx, target: &Target, sent: Quantity) -> Result<(), Error> {
     let now = ctx.now();
     let limit = target.budget.limit(sent);
     let told = ctx
         .transaction(async |tx| {
             let Some(gateway) = gateways::lock(tx, target.id).await? else { return Ok(false) };
-            let row = Row {
+            let row = ExcessRow {
                 gateway_id: gateway.id,
                 sent: sent.as_str().to_owned(),
                 most: i64::try_from(limit).unwrap_or(i64::MAX),
-                until_at: now.plus(HELD),
+                until_at: now.plus(DEGRADED_FOR),
             };
             if !store::put(tx, &row, now).await? {
                 return Ok(false);
@@ -64,24 +64,26 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
             let on = || target.gateway();
             let payload =
                 json!({ "gateway": &*target.name, "sent": sent.as_str(), "limit": limit });
-            tx.emit(ctx.event(event_types::GATEWAY_OVER_BUDGET, payload).on(on())).await?;
-            if lowered(gateway.found.last_status) {
-                let why = words(&row);
+            tx.emit(ctx.new_event(event_types::GATEWAY_OVER_BUDGET, payload).with_gateway(on()))
+                .await?;
+            if degrades(gateway.observed.last_status) {
+                let why = describe(&row);
                 gateways::degrade(tx, target.id, &why).await?;
-                let state = State {
+                let state = HealthState {
                     gateway_id: gateway.id,
                     began_at: now,
-                    status: Status::Degraded,
-                    gateway_version: gateway.found.gateway_version.clone(),
+                    status: GatewayStatus::Degraded,
+                    gateway_version: gateway.observed.gateway_version.clone(),
                     error: Some(why),
                 };
-                health::change(tx, state).await?;
+                health::record_state(tx, state).await?;
                 let payload = json!({
                     "gateway": &*target.name,
                     "status": "degraded",
-                    "version": gateway.found.gateway_version,
+                    "version": gateway.observed.gateway_version,
                 });
-                let event = ctx.event(event_types::GATEWAY_STATUS_CHANGED, payload).on(on());
+                let event =
+                    ctx.new_event(event_types::GATEWAY_STATUS_CHANGED, payload).with_gateway(on());
                 tx.emit(event).await?;
             }
             Ok(true)
@@ -94,29 +96,29 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
 }
 
 /// Returns whether an excess lowers this status to degraded; a worse status stays.
-fn lowered(status: Status) -> bool {
-    matches!(status, Status::Healthy | Status::Unspecified)
+fn degrades(status: GatewayStatus) -> bool {
+    matches!(status, GatewayStatus::Healthy | GatewayStatus::Unspecified)
 }
 
-fn words(row: &Row) -> String {
-    if row.sent == Sent::Sandboxes.as_str() {
+fn describe(row: &ExcessRow) -> String {
+    if row.sent == Quantity::Sandboxes.as_str() {
         return format!("it lists more than {} sandboxes", row.most);
     }
     format!("it sends more than {} {} a minute", row.most, row.sent)
 }
 
 /// Lowers the status of a probe result to degraded if the gateway is over its budget, and returns the reason, if any.
-pub(super) async fn judged(
+pub(super) async fn apply_budget(
     conn: &mut Conn,
     gateway: i64,
-    mut probed: Probed,
-) -> Result<(Probed, Option<String>), Error> {
-    let row = store::of(conn, gateway).await?;
-    match row.filter(|row| row.until_at > probed.probed_at && lowered(probed.last_status)) {
+    mut probed: ProbeResult,
+) -> Result<(ProbeResult, Option<String>), Error> {
+    let row = store::last(conn, gateway).await?;
+    match row.filter(|row| row.until_at > probed.probed_at && degrades(probed.last_status)) {
         None => Ok((probed, None)),
         Some(row) => {
-            probed.last_status = Status::Degraded;
-            Ok((probed, Some(words(&row))))
+            probed.last_status = GatewayStatus::Degraded;
+            Ok((probed, Some(describe(&row))))
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// The last excess of a gateway.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = t)]
-pub struct Row {
+pub struct ExcessRow {
     /// Id of the gateway.
     pub gateway_id: i64,
     /// Kind of data that exceeded the budget.
@@ -23,10 +23,10 @@ pub struct Row {
 }
 
 /// Returns the last excess of a gateway.
-pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Option<Row>, Error> {
+pub async fn last(conn: &mut Conn, gateway: i64) -> Result<Option<ExcessRow>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::gateway_id.eq(gateway))
-        .select(Row::as_select())
+        .select(ExcessRow::as_select())
         .first(c)
         .await
         .optional())?)
@@ -34,7 +34,7 @@ pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Option<Row>, Error> {
 
 /// Stores an excess, and returns whether it is a new one. If several replicas store one at the same time, only one of
 /// them gets `true`.
-pub async fn put(conn: &mut Conn, row: &Row, now: Timestamp) -> Result<bool, Error> {
+pub async fn put(conn: &mut Conn, row: &ExcessRow, now: Timestamp) -> Result<bool, Error> {
     let to = (t::sent.eq(&row.sent), t::most.eq(row.most), t::until_at.eq(row.until_at));
     let new = (t::gateway_id.eq(row.gateway_id), to);
     let first = on_conn!(conn, |c| diesel::insert_into(t::table)

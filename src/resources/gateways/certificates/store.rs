@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::Kind;
+use super::CertificateKind;
 use crate::clock::Timestamp;
 use crate::db::schema::gateway_certificates as t;
 use crate::db::{Conn, on_conn};
@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Expiry of a certificate of a gateway.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = t)]
-pub struct Row {
+pub struct CertificateRow {
     /// Id of the gateway.
     pub gateway_id: i64,
     /// Role of the certificate.
@@ -24,16 +24,16 @@ pub struct Row {
 }
 
 /// Returns the certificates of a gateway.
-pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Vec<Row>, Error> {
+pub async fn list(conn: &mut Conn, gateway: i64) -> Result<Vec<CertificateRow>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::gateway_id.eq(gateway))
-        .select(Row::as_select())
+        .select(CertificateRow::as_select())
         .load(c)
         .await)?)
 }
 
 /// Inserts or replaces the certificate of a kind.
-pub async fn put(conn: &mut Conn, row: &Row) -> Result<(), Error> {
+pub async fn put(conn: &mut Conn, row: &CertificateRow) -> Result<(), Error> {
     let new = (
         t::gateway_id.eq(row.gateway_id),
         t::kind.eq(&row.kind),
@@ -52,7 +52,7 @@ pub async fn put(conn: &mut Conn, row: &Row) -> Result<(), Error> {
 }
 
 /// Deletes the certificate of a kind.
-pub async fn forget(conn: &mut Conn, gateway: i64, kind: Kind) -> Result<(), Error> {
+pub async fn delete(conn: &mut Conn, gateway: i64, kind: CertificateKind) -> Result<(), Error> {
     let at = t::table.filter(t::gateway_id.eq(gateway).and(t::kind.eq(kind.as_str())));
     on_conn!(conn, |c| diesel::delete(at).execute(c).await)?;
     Ok(())

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::labels::Labels;
 use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
-use crate::net::names::Service;
+use crate::net::names::SrvRecord;
 use crate::resources::gateways::domain::NewGateway;
 use crate::resources::gateways::input;
 use crate::upstream::credentials::{AuthMode, Credentials};
@@ -23,13 +23,13 @@ pub struct Candidate {
     /// The domain.
     pub domain: String,
     /// SRV record.
-    pub service: Service,
+    pub record: SrvRecord,
 }
 
 /// Sorts records by priority (ascending), weight (descending), host and port. Drops records with an empty host, which
 /// mean that there is no service.
 #[must_use]
-pub fn ordered(mut services: Vec<Service>) -> Vec<Service> {
+pub fn sort_records(mut services: Vec<SrvRecord>) -> Vec<SrvRecord> {
     services.retain(|service| !service.host.is_empty());
     services.sort_by(|a, b| {
         let of_same_priority = b.weight.cmp(&a.weight).then_with(|| a.host.cmp(&b.host));
@@ -42,13 +42,13 @@ impl Candidate {
     /// Returns `host:port` from the record.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("{}:{}", self.service.host, self.service.port)
+        format!("{}:{}", self.record.host, self.record.port)
     }
 
     /// Returns the name of the gateway: the first label of the host, with the port if that is an unusual one.
     #[must_use]
     pub fn name(&self) -> String {
-        let host = self.service.host.as_str();
+        let host = self.record.host.as_str();
         let label = host.split('.').next().filter(|label| !label.is_empty()).unwrap_or(host);
         let mut name = String::new();
         for c in label.chars() {
@@ -60,8 +60,8 @@ impl Candidate {
         }
         let name = name.trim_matches('-');
         let mut name = if name.is_empty() { NAMELESS } else { name }.to_owned();
-        if !USUAL_PORTS.contains(&self.service.port) {
-            name = format!("{name}-{}", self.service.port);
+        if !USUAL_PORTS.contains(&self.record.port) {
+            name = format!("{name}-{}", self.record.port);
         }
         name.chars().take(GATEWAY_NAME_CHARACTERS_MAX).collect()
     }
@@ -70,12 +70,12 @@ impl Candidate {
     ///
     /// # Errors
     /// `Invalid` if the name or the endpoint is invalid.
-    pub fn gateway(&self, scheme: Scheme, now: Timestamp) -> Result<NewGateway, Error> {
+    pub fn to_new_gateway(&self, scheme: Scheme, now: Timestamp) -> Result<NewGateway, Error> {
         let metadata = json!({
             "discovered_via": "dns_srv",
             "discovered_at": now.to_string(),
-            "srv_priority": self.service.priority,
-            "srv_weight": self.service.weight,
+            "srv_priority": self.record.priority,
+            "srv_weight": self.record.weight,
         });
         let labels = [("source", "discovery"), ("domain", self.domain.as_str())];
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -98,17 +98,17 @@ impl Candidate {
 mod tests {
     use super::*;
 
-    fn service(priority: u16, weight: u16, host: &str, port: u16) -> Service {
-        Service { priority, weight, host: host.to_owned(), port }
+    fn service(priority: u16, weight: u16, host: &str, port: u16) -> SrvRecord {
+        SrvRecord { priority, weight, host: host.to_owned(), port }
     }
 
     fn candidate(host: &str, port: u16) -> Candidate {
-        Candidate { domain: "fleet.example".into(), service: service(0, 0, host, port) }
+        Candidate { domain: "fleet.example".into(), record: service(0, 0, host, port) }
     }
 
     #[test]
     fn services_are_sorted_by_priority_and_weight_and_need_a_host() {
-        let found = ordered(vec![
+        let found = sort_records(vec![
             service(20, 9, "a", 1),
             service(10, 1, "c", 1),
             service(10, 1, "b", 2),
@@ -141,8 +141,8 @@ mod tests {
     fn t07_a_discovered_gateway_has_no_access_labels_and_no_credentials() {
         let mut candidate = candidate("edge.fleet.example", 443);
         candidate.domain = "access/env".into();
-        let new = candidate.gateway(Scheme::Https, Timestamp::from_unix_seconds(0)).unwrap();
-        assert_eq!(new.labels.of_access().iter().count(), 0);
+        let new = candidate.to_new_gateway(Scheme::Https, Timestamp::from_unix_seconds(0)).unwrap();
+        assert_eq!(new.labels.access_labels().iter().count(), 0);
         let labels: Vec<(&str, &str)> = new.labels.iter().collect();
         assert_eq!(labels, [("domain", "access/env"), ("source", "discovery")]);
         assert!(new.credentials.bearer_token.is_none() && new.credentials.client_key.is_none());
@@ -151,8 +151,8 @@ mod tests {
     #[test]
     fn a_candidate_with_an_invalid_host_or_port_is_refused() {
         for (host, port) in [("edge.example", 0), ("_edge.example", 443), ("ed ge.example", 443)] {
-            let refused =
-                candidate(host, port).gateway(Scheme::Https, Timestamp::from_unix_seconds(0));
+            let refused = candidate(host, port)
+                .to_new_gateway(Scheme::Https, Timestamp::from_unix_seconds(0));
             assert!(matches!(refused, Err(Error::Invalid { .. })), "{host}:{port}");
         }
     }

@@ -23,7 +23,7 @@ use crate::error::Error;
 
 /// Result of the query of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct DomainResult {
     /// The domain.
     pub domain: String,
     /// Number of gateways that it advertises.
@@ -34,7 +34,7 @@ pub struct Answer {
 
 /// Outcome for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CandidateOutcome {
     /// Registered in this run.
     Registered,
     /// Can be registered.
@@ -44,32 +44,32 @@ pub enum Outcome {
     /// Its registration was rejected.
     Refused,
     /// Not checked, since the run ran out of time.
-    Left,
+    NotChecked,
 }
 
 /// A candidate and its outcome.
 #[derive(Debug)]
-pub struct Judged {
+pub struct CheckedCandidate {
     /// The candidate.
     pub candidate: Candidate,
     /// Name that it has, or would have, as a gateway.
     pub name: String,
     /// Outcome.
-    pub outcome: Outcome,
+    pub outcome: CandidateOutcome,
     /// Why it was not registered.
     pub reason: Option<String>,
 }
 
 /// Result of a run.
 #[derive(Debug)]
-pub struct Found {
+pub struct DiscoveryResult {
     /// All candidates, in the order of domains and records.
-    pub judged: Vec<Judged>,
+    pub candidates: Vec<CheckedCandidate>,
     /// The run as stored.
-    pub run: store::Run,
+    pub run: store::DiscoveryRun,
 }
 
 /// Returns the last run of any replica.
-pub async fn last_run(ctx: &Ctx) -> Result<Option<store::Run>, Error> {
+pub async fn last_run(ctx: &Ctx) -> Result<Option<store::DiscoveryRun>, Error> {
     store::last(&mut ctx.db().read().await?).await
 }

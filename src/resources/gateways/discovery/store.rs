@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::Answer;
+use super::DomainResult;
 use crate::clock::Timestamp;
 use crate::db::schema::gateway_discovery_runs as t;
 use crate::db::{Conn, on_conn};
@@ -12,7 +12,7 @@ use crate::error::Error;
 /// A run of discovery.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = t)]
-pub struct Run {
+pub struct DiscoveryRun {
     /// When it began.
     pub began_at: Timestamp,
     /// When it ended.
@@ -31,18 +31,18 @@ pub struct Run {
     pub domains_json: String,
 }
 
-impl Run {
+impl DiscoveryRun {
     /// Returns the results of the domains; empty if the stored JSON is invalid.
     #[must_use]
-    pub fn answers(&self) -> Vec<Answer> {
+    pub fn domain_results(&self) -> Vec<DomainResult> {
         serde_json::from_str(&self.domains_json).unwrap_or_default()
     }
 }
 
 /// Returns the newest run.
-pub async fn last(conn: &mut Conn) -> Result<Option<Run>, Error> {
+pub async fn last(conn: &mut Conn) -> Result<Option<DiscoveryRun>, Error> {
     Ok(on_conn!(conn, |c| t::table
-        .select(Run::as_select())
+        .select(DiscoveryRun::as_select())
         .order(t::id.desc())
         .first(c)
         .await
@@ -50,7 +50,7 @@ pub async fn last(conn: &mut Conn) -> Result<Option<Run>, Error> {
 }
 
 /// Adds a run, and deletes all but the newest `most`.
-pub async fn add(conn: &mut Conn, run: &Run, most: i64) -> Result<(), Error> {
+pub async fn add(conn: &mut Conn, run: &DiscoveryRun, most: i64) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(t::table).values(run).execute(c).await)?;
     let beyond: Option<i64> = on_conn!(conn, |c| t::table
         .select(t::id)

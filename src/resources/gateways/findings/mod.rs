@@ -25,26 +25,26 @@ use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
 use crate::outbox::event_types;
-use crate::upstream::row::Row;
-use crate::workers::{Worked, Worker};
+use crate::upstream::row::GatewayRow;
+use crate::workers::{TickResult, Worker};
 
 /// Gateways checked concurrently.
 const AT_ONCE: usize = 32;
 /// Timeout for reading the settings of a gateway.
-const LOOK_TIME: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of the checks: a setting changed outside Shoreguard is reported about as fast as an outage.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
+const CHECK_EVERY: Duration = Duration::from_mins(1);
 
 /// A kind of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FindingKind {
     /// The gateway approves proposals of new rules automatically.
     AutomaticApprovals,
     /// The gateway rejects Shoreguard's credential, or grants it no access.
     CredentialUnusable,
 }
 
-impl Kind {
+impl FindingKind {
     /// Returns the name used in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -56,7 +56,7 @@ impl Kind {
 
     /// Returns a description for people.
     #[must_use]
-    pub fn sentence(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::AutomaticApprovals => {
                 "the setting `proposal_approval_mode` is `auto`: the gateway approves proposals of new rules without a person"
@@ -70,29 +70,29 @@ impl Kind {
 
 /// Returns the open findings of a gateway and when they were opened.
 #[must_use]
-pub fn of(row: &Row) -> Vec<(Kind, Timestamp)> {
+pub fn open_findings(row: &GatewayRow) -> Vec<(FindingKind, Timestamp)> {
     let open = [
-        (Kind::AutomaticApprovals, row.found.automatic_approvals_since),
-        (Kind::CredentialUnusable, row.found.credential_unusable_since),
+        (FindingKind::AutomaticApprovals, row.observed.automatic_approvals_since),
+        (FindingKind::CredentialUnusable, row.observed.credential_unusable_since),
     ];
     open.into_iter().filter_map(|(kind, since)| Some((kind, since?))).collect()
 }
 
 /// Worker that checks the gateways, on one replica at a time.
-pub const LOOKS: Worker = Worker {
+pub const CHECKS: Worker = Worker {
     name: "gateway.findings",
-    every: |_| LOOK_EVERY,
+    interval: |_| CHECK_EVERY,
     lease: true,
     wake: None,
     tick: |ctx, lease| Box::pin(tick(ctx, lease)),
 };
 
-async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
+async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
     let all = ctx.app().fleet.targets.all().into_iter();
     let targets = all.filter(|target| target.generation.known().is_some());
     let looks = targets.map(|target| {
         let (ctx, on) = (ctx.clone(), target.gateway());
-        async move { (told(&ctx, &on).await, on) }
+        async move { (has_automatic_approvals(&ctx, &on).await, on) }
     });
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     let mut done = 0;
@@ -100,24 +100,25 @@ async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     // transaction must not be dropped halfway.
     while let Some((told, on)) = looks.next().await {
         if let Some(so) = told {
-            done += usize::from(note(ctx, lease, &on, Kind::AutomaticApprovals, so).await?);
+            done +=
+                usize::from(record(ctx, lease, &on, FindingKind::AutomaticApprovals, so).await?);
         }
     }
-    Ok(Worked { done, more: false })
+    Ok(TickResult { done, more: false })
 }
 
 /// Checks one gateway and returns whether a finding changed. If the gateway does not respond, nothing changes.
-pub async fn look(ctx: &Ctx, on: &GatewayRef) -> Result<bool, Error> {
-    match told(ctx, on).await {
-        Some(so) => note(ctx, None, on, Kind::AutomaticApprovals, so).await,
+pub async fn check_gateway(ctx: &Ctx, on: &GatewayRef) -> Result<bool, Error> {
+    match has_automatic_approvals(ctx, on).await {
+        Some(so) => record(ctx, None, on, FindingKind::AutomaticApprovals, so).await,
         None => Ok(false),
     }
 }
 
 /// Returns whether a gateway approves proposals automatically; `None` if it does not respond.
-async fn told(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
-    let asked = async { Gateway::reach(ctx.app(), on.id).await?.settings(None).await };
-    let told = match timeout(LOOK_TIME, asked).await {
+async fn has_automatic_approvals(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
+    let asked = async { Gateway::connect(ctx.app(), on.id).await?.settings(None).await };
+    let told = match timeout(CHECK_TIMEOUT, asked).await {
         Ok(Ok((settings, _))) => settings,
         Ok(Err(error)) => {
             debug!(gateway = %on.name, %error, "its settings could not be read");
@@ -125,27 +126,27 @@ async fn told(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
         }
         Err(_) => return None,
     };
-    Some(approves_by_itself(&told))
+    Some(approves_automatically(&told))
 }
 
-fn approves_by_itself(settings: &[Setting]) -> bool {
+fn approves_automatically(settings: &[Setting]) -> bool {
     let is_auto = |value: &Value| matches!(value, Value::Text(mode) if mode == APPROVAL_AUTO);
     let mode = settings.iter().find(|setting| setting.key == APPROVAL_MODE);
     mode.and_then(|mode| mode.value.as_ref()).is_some_and(is_auto)
 }
 
 /// Opens or closes a finding in a transaction of its own. Returns whether that changed anything.
-async fn note(
+async fn record(
     ctx: &Ctx,
     lease: Option<&Lease>,
     on: &GatewayRef,
-    kind: Kind,
+    kind: FindingKind,
     so: bool,
 ) -> Result<bool, Error> {
     let news = ctx
-        .record(async |tx| {
+        .record_change(async |tx| {
             if let Some(lease) = lease {
-                leases::still_held(tx, lease).await?;
+                leases::check_held(tx, lease).await?;
             }
             set(ctx, tx, on, kind, so.then(|| ctx.now())).await
         })
@@ -159,10 +160,10 @@ async fn set(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     on: &GatewayRef,
-    kind: Kind,
+    kind: FindingKind,
     since: Option<Timestamp>,
 ) -> Result<bool, Error> {
-    let news = store::note(tx, on.id, kind, since).await?;
+    let news = store::set(tx, on.id, kind, since).await?;
     if news {
         let opened = since.is_some();
         let name = if opened {
@@ -171,34 +172,34 @@ async fn set(
             event_types::GATEWAY_FINDING_CLOSED
         };
         let payload = json!({ "gateway": &*on.name, "finding": kind.as_str() });
-        tx.emit(ctx.event(name, payload).on(on.clone())).await?;
+        tx.emit(ctx.new_event(name, payload).with_gateway(on.clone())).await?;
     }
     Ok(news)
 }
 
 /// Stores the result of a credential check of a gateway, in the caller's transaction. Returns whether that changed
 /// anything. A check without a result changes nothing.
-pub(super) async fn note_credential(
+pub(super) async fn record_credential_check(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
-    row: &mut Row,
+    row: &mut GatewayRow,
     usable: Option<bool>,
 ) -> Result<bool, Error> {
     let Some(usable) = usable else { return Ok(false) };
     let on = row.gateway();
     let since = (!usable).then(|| ctx.now());
-    let news = set(ctx, tx, &on, Kind::CredentialUnusable, since).await?;
+    let news = set(ctx, tx, &on, FindingKind::CredentialUnusable, since).await?;
     if news {
-        row.found.credential_unusable_since = since;
+        row.observed.credential_unusable_since = since;
     }
     Ok(news)
 }
 
 /// Closes the finding about a credential that was replaced or whose destination was changed.
-pub(super) async fn forget_credential(
+pub(super) async fn close_credential_finding(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
-    row: &mut Row,
+    row: &mut GatewayRow,
 ) -> Result<bool, Error> {
-    note_credential(ctx, tx, row, Some(true)).await
+    record_credential_check(ctx, tx, row, Some(true)).await
 }

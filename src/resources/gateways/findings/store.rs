@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::Kind;
+use super::FindingKind;
 use crate::clock::Timestamp;
 use crate::db::schema::gateways;
 use crate::db::types::GatewayId;
@@ -12,10 +12,10 @@ use crate::error::Error;
 
 /// Opens a finding at `since`, or closes it on `None`. Returns whether that changed anything: an open finding keeps its
 /// original time.
-pub async fn note(
+pub async fn set(
     conn: &mut Conn,
     id: GatewayId,
-    kind: Kind,
+    kind: FindingKind,
     since: Option<Timestamp>,
 ) -> Result<bool, Error> {
     macro_rules! set {
@@ -32,8 +32,8 @@ pub async fn note(
         }};
     }
     let changed = match kind {
-        Kind::AutomaticApprovals => set!(gateways::automatic_approvals_since),
-        Kind::CredentialUnusable => set!(gateways::credential_unusable_since),
+        FindingKind::AutomaticApprovals => set!(gateways::automatic_approvals_since),
+        FindingKind::CredentialUnusable => set!(gateways::credential_unusable_since),
     };
     Ok(changed == 1)
 }

@@ -7,18 +7,18 @@ use crate::clock::Timestamp;
 use crate::db::schema::{gateway_probe_hours as hours, gateway_states as states};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::upstream::row::Status;
+use crate::upstream::row::GatewayStatus;
 
 /// A state, which lasts until the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = states)]
-pub struct State {
+pub struct HealthState {
     /// Id of the gateway.
     pub gateway_id: i64,
     /// When a probe first found it.
     pub began_at: Timestamp,
     /// Status.
-    pub status: Status,
+    pub status: GatewayStatus,
     /// The version that it reported.
     pub gateway_version: Option<String>,
     /// Why the probe failed.
@@ -28,7 +28,7 @@ pub struct State {
 /// The probes of an hour.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = hours)]
-pub struct Hour {
+pub struct ProbeHour {
     /// Id of the gateway.
     pub gateway_id: i64,
     /// Beginning of the hour.
@@ -42,10 +42,10 @@ pub struct Hour {
 }
 
 /// Returns the states of a gateway, newest first.
-pub async fn states(conn: &mut Conn, gateway: i64, limit: i64) -> Result<Vec<State>, Error> {
+pub async fn states(conn: &mut Conn, gateway: i64, limit: i64) -> Result<Vec<HealthState>, Error> {
     Ok(on_conn!(conn, |c| states::table
         .filter(states::gateway_id.eq(gateway))
-        .select(State::as_select())
+        .select(HealthState::as_select())
         .order(states::id.desc())
         .limit(limit)
         .load(c)
@@ -55,7 +55,7 @@ pub async fn states(conn: &mut Conn, gateway: i64, limit: i64) -> Result<Vec<Sta
 /// Adds a state. Deletes those that ended before `cutoff` and all but the newest `most`.
 pub async fn add(
     conn: &mut Conn,
-    state: &State,
+    state: &HealthState,
     cutoff: Timestamp,
     most: i64,
 ) -> Result<(), Error> {
@@ -84,17 +84,21 @@ pub async fn add(
 }
 
 /// Returns the hours of a gateway since `since`.
-pub async fn hours(conn: &mut Conn, gateway: i64, since: Timestamp) -> Result<Vec<Hour>, Error> {
+pub async fn hours(
+    conn: &mut Conn,
+    gateway: i64,
+    since: Timestamp,
+) -> Result<Vec<ProbeHour>, Error> {
     Ok(on_conn!(conn, |c| hours::table
         .filter(hours::gateway_id.eq(gateway).and(hours::hour_at.ge(since)))
-        .select(Hour::as_select())
+        .select(ProbeHour::as_select())
         .order(hours::hour_at)
         .load(c)
         .await)?)
 }
 
 /// Inserts or replaces an hour. Deletes hours before `cutoff` when a new hour begins.
-pub async fn put(conn: &mut Conn, hour: &Hour, cutoff: Timestamp) -> Result<(), Error> {
+pub async fn put(conn: &mut Conn, hour: &ProbeHour, cutoff: Timestamp) -> Result<(), Error> {
     let then = (
         hours::probes.eq(hour.probes),
         hours::failures.eq(hour.failures),

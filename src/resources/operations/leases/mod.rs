@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::access::live_work::{LiveWork, Lost, Right};
+use crate::access::live_work::{LiveWork, StopReason, WorkCondition};
 use crate::app::App;
 use crate::db::Engine;
 use crate::db::types::GatewayId;
@@ -34,9 +34,9 @@ pub const LEASE_TTL: Duration = Duration::from_secs(30);
 /// Renewal interval: two renewals may fail before another replica takes over.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Interval of the loop: how late a cancellation on another replica may be noticed.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Timeout of the database: a query that hangs must not delay the detection of an expired lease.
-const ASK_TIME_MAX: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most operations that run in one process at once.
 pub const OPERATIONS_MAX: usize = 1_000;
 /// Most operations of one caller that run in one process at once.
@@ -46,7 +46,7 @@ const BUSY_RETRY_IN: Duration = Duration::from_secs(5);
 
 /// Reason for which work must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopCause {
     /// The operation was canceled.
     Cancelled,
     /// The process is shutting down. Another replica resumes the work if it is resumable, so nothing must be undone.
@@ -57,40 +57,40 @@ pub enum Stop {
 
 /// The operations of this process.
 #[derive(Debug, Default)]
-pub struct Operations {
+pub struct LocalOperations {
     /// Wakes calls that wait for operations.
     pub feed: Feed,
-    kept: Mutex<Kept>,
-    seats: Arc<Mutex<Seats>>,
+    leases: Mutex<HeldLeases>,
+    slots: Arc<Mutex<SlotCounts>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    held: HashMap<String, Arc<Held>>,
-    keeping: bool,
+struct HeldLeases {
+    operations: HashMap<String, Arc<LeasedOperation>>,
+    renewing: bool,
 }
 
 #[derive(Debug, Default)]
-struct Seats {
+struct SlotCounts {
     all: usize,
     by_principal: HashMap<String, usize>,
 }
 
 /// Reserved capacity for one operation. Dropping it frees the capacity.
 #[derive(Debug)]
-pub(in crate::resources::operations) struct Seat {
-    seats: Arc<Mutex<Seats>>,
+pub(in crate::resources::operations) struct Slot {
+    slots: Arc<Mutex<SlotCounts>>,
     principal: String,
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut seats = self.seats.lock();
-        seats.all -= 1;
-        if let Some(count) = seats.by_principal.get_mut(&self.principal) {
+        let mut counts = self.slots.lock();
+        counts.all -= 1;
+        if let Some(count) = counts.by_principal.get_mut(&self.principal) {
             *count -= 1;
             if *count == 0 {
-                seats.by_principal.remove(&self.principal);
+                counts.by_principal.remove(&self.principal);
             }
         }
     }
@@ -98,83 +98,88 @@ impl Drop for Seat {
 
 /// An operation that runs here.
 #[derive(Debug)]
-pub(in crate::resources::operations) struct Held {
+pub(in crate::resources::operations) struct LeasedOperation {
     pub(in crate::resources::operations) id: String,
     pub(in crate::resources::operations) fence: i64,
     pub(in crate::resources::operations) token: CancellationToken,
-    why: Mutex<Option<Stop>>,
+    stop_cause: Mutex<Option<StopCause>>,
     /// Expiry of the lease, in microseconds since the machine started.
-    until_us: AtomicU64,
+    expires_us: AtomicU64,
     /// The right of its caller, and the gateway. `None` for the server's own work.
     right: Option<(LiveWork, GatewayId)>,
     /// Whether the loss of the right is stored.
     lost_stored: AtomicBool,
-    _seat: Seat,
+    _slot: Slot,
 }
 
-impl Held {
+impl LeasedOperation {
     /// Creates the entry for a lease that was stored no earlier than `written`.
     pub(in crate::resources::operations) fn new(
         id: String,
         fence: i64,
         written: Duration,
-        seat: Seat,
+        slot: Slot,
     ) -> Self {
         Self {
             id,
             fence,
             token: CancellationToken::new(),
-            why: Mutex::new(None),
-            until_us: AtomicU64::new(micros(written + LEASE_TTL)),
+            stop_cause: Mutex::new(None),
+            expires_us: AtomicU64::new(micros(written + LEASE_TTL)),
             right: None,
             lost_stored: AtomicBool::new(false),
-            _seat: seat,
+            _slot: slot,
         }
     }
 
     /// Registers the right that the work needs while it runs.
-    pub(in crate::resources::operations) fn needing(mut self, app: &App, right: Right) -> Self {
-        let work = app.live.works.enter(right, &self.token, &app.snapshot);
-        self.right = Some((work, right.on));
+    pub(in crate::resources::operations) fn with_right(
+        mut self,
+        app: &App,
+        right: WorkCondition,
+    ) -> Self {
+        let work = app.live.works.register(right, &self.token, &app.snapshot);
+        self.right = Some((work, right.gateway));
         self
     }
 
     /// Returns why the caller lost its right to the work. `None` if it still has it.
-    pub(in crate::resources::operations) fn lost(&self) -> Option<Lost> {
-        self.right.as_ref().and_then(|(work, _)| work.lost())
+    pub(in crate::resources::operations) fn right_loss(&self) -> Option<StopReason> {
+        self.right.as_ref().and_then(|(work, _)| work.stop_reason())
     }
 
     /// Returns the gateway if the right was lost and the loss is not stored yet.
-    pub(in crate::resources::operations) fn to_store(&self) -> Option<GatewayId> {
+    pub(in crate::resources::operations) fn unstored_loss(&self) -> Option<GatewayId> {
         let (work, gateway) = self.right.as_ref()?;
         let stored = self.lost_stored.load(Ordering::Relaxed);
-        (work.lost().is_some() && !stored).then_some(*gateway)
+        (work.stop_reason().is_some() && !stored).then_some(*gateway)
     }
 
     /// Marks the loss of the right as stored.
-    pub(in crate::resources::operations) fn note_stored(&self) {
+    pub(in crate::resources::operations) fn mark_loss_stored(&self) {
         self.lost_stored.store(true, Ordering::Relaxed);
     }
 
     /// Stops the work. The first reason is kept, except that `LeaseLost` overrides every other one.
-    pub(in crate::resources::operations) fn stop(&self, why: Stop) {
-        let mut told = self.why.lock();
-        if told.is_none() || why == Stop::LeaseLost {
-            *told = Some(why);
+    pub(in crate::resources::operations) fn stop(&self, why: StopCause) {
+        let mut cause = self.stop_cause.lock();
+        if cause.is_none() || why == StopCause::LeaseLost {
+            *cause = Some(why);
         }
-        drop(told);
+        drop(cause);
         self.token.cancel();
     }
 
     /// Returns whether the lease is still held as far as this replica knows, by a clock that counts suspend time.
     pub(in crate::resources::operations) fn is_held(&self, now: Duration) -> bool {
-        self.why() != Some(Stop::LeaseLost) && self.until_us.load(Ordering::Relaxed) > micros(now)
+        self.stop_cause() != Some(StopCause::LeaseLost)
+            && self.expires_us.load(Ordering::Relaxed) > micros(now)
     }
 
     /// Returns why the work must stop. A lost right counts as a cancellation.
-    pub(in crate::resources::operations) fn why(&self) -> Option<Stop> {
-        let told = *self.why.lock();
-        told.or_else(|| self.lost().map(|_| Stop::Cancelled))
+    pub(in crate::resources::operations) fn stop_cause(&self) -> Option<StopCause> {
+        let cause = *self.stop_cause.lock();
+        cause.or_else(|| self.right_loss().map(|_| StopCause::Cancelled))
     }
 }
 
@@ -182,117 +187,125 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Operations {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock()
+impl LocalOperations {
+    fn leases(&self) -> MutexGuard<'_, HeldLeases> {
+        self.leases.lock()
     }
 
     /// Reserves capacity for one more operation.
     ///
     /// # Errors
     /// `BUSY` if the total or the caller's share is used up.
-    pub(in crate::resources::operations) fn seat(&self, principal: String) -> Result<Seat, Error> {
-        let mut seats = self.seats.lock();
-        let of_one = seats.by_principal.get(&principal).copied().unwrap_or_default();
-        if seats.all >= OPERATIONS_MAX || of_one >= OPERATIONS_OF_ONE_MAX {
+    pub(in crate::resources::operations) fn reserve_slot(
+        &self,
+        principal: String,
+    ) -> Result<Slot, Error> {
+        let mut counts = self.slots.lock();
+        let of_one = counts.by_principal.get(&principal).copied().unwrap_or_default();
+        if counts.all >= OPERATIONS_MAX || of_one >= OPERATIONS_OF_ONE_MAX {
             return Err(Error::Exhausted { reason: Reason::Busy, retry_in: BUSY_RETRY_IN });
         }
-        seats.all += 1;
-        *seats.by_principal.entry(principal.clone()).or_default() += 1;
-        Ok(Seat { seats: Arc::clone(&self.seats), principal })
+        counts.all += 1;
+        *counts.by_principal.entry(principal.clone()).or_default() += 1;
+        Ok(Slot { slots: Arc::clone(&self.slots), principal })
     }
 
     /// Returns the number of operations that run in this process.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.kept().held.len()
+        self.leases().operations.len()
     }
 
     /// Returns whether an operation runs in this process.
-    pub(in crate::resources::operations) fn holds(&self, id: &str) -> bool {
-        self.kept().held.contains_key(id)
+    pub(in crate::resources::operations) fn contains(&self, id: &str) -> bool {
+        self.leases().operations.contains_key(id)
     }
 
     /// Registers an operation, so that its lease is renewed from now on.
-    pub(in crate::resources::operations) fn keep(&self, app: &Arc<App>, held: &Arc<Held>) {
-        let mut kept = self.kept();
-        if let Some(older) = kept.held.insert(held.id.clone(), Arc::clone(held)) {
-            older.stop(Stop::LeaseLost);
+    pub(in crate::resources::operations) fn register(
+        &self,
+        app: &Arc<App>,
+        held: &Arc<LeasedOperation>,
+    ) {
+        let mut leases = self.leases();
+        if let Some(older) = leases.operations.insert(held.id.clone(), Arc::clone(held)) {
+            older.stop(StopCause::LeaseLost);
         }
-        note_running(app, kept.held.len());
-        if !kept.keeping {
-            kept.keeping = true;
-            app.spawn(keep(Arc::clone(app)));
+        record_running_count(app, leases.operations.len());
+        if !leases.renewing {
+            leases.renewing = true;
+            app.spawn(renew_until_idle(Arc::clone(app)));
         }
     }
 
     /// Removes an operation that no longer runs here.
-    pub(in crate::resources::operations) fn leave(&self, app: &App, held: &Held) {
-        let mut kept = self.kept();
-        if kept.held.get(&held.id).is_some_and(|there| there.fence == held.fence) {
-            kept.held.remove(&held.id);
+    pub(in crate::resources::operations) fn remove(&self, app: &App, held: &LeasedOperation) {
+        let mut leases = self.leases();
+        if leases.operations.get(&held.id).is_some_and(|there| there.fence == held.fence) {
+            leases.operations.remove(&held.id);
         }
-        note_running(app, kept.held.len());
+        record_running_count(app, leases.operations.len());
     }
 
     /// Stops an operation as canceled if it runs here.
     pub(in crate::resources::operations) fn cancel(&self, id: &str) {
-        if let Some(held) = self.kept().held.get(id) {
-            held.stop(Stop::Cancelled);
+        if let Some(held) = self.leases().operations.get(id) {
+            held.stop(StopCause::Cancelled);
         }
     }
 
     /// Returns all operations that run here. If there are none, the renewal task ends.
-    fn all(&self) -> Vec<Arc<Held>> {
-        let mut kept = self.kept();
-        kept.keeping = !kept.held.is_empty();
-        kept.held.values().cloned().collect()
+    fn all(&self) -> Vec<Arc<LeasedOperation>> {
+        let mut leases = self.leases();
+        leases.renewing = !leases.operations.is_empty();
+        leases.operations.values().cloned().collect()
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count in a metric")]
-fn note_running(app: &App, count: usize) {
+fn record_running_count(app: &App, count: usize) {
     app.operations_running.store(count, Ordering::SeqCst);
     gauge!(OPERATIONS_RUNNING).set(count as f64);
 }
 
 /// Renews the leases until no operation runs here any more.
-async fn keep(app: Arc<App>) {
+async fn renew_until_idle(app: Arc<App>) {
     let mut renewed_at = app.clock.since_boot();
     let mut drained_at = None;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let held = app.part::<Operations>().all();
+        tokio::time::sleep(CHECK_EVERY).await;
+        let held = app.part::<LocalOperations>().all();
         if held.is_empty() {
             return;
         }
         let now = app.clock.since_boot();
         let due = now.saturating_sub(renewed_at) >= RENEW_EVERY;
-        let asked = async {
+        let polled = async {
             if due {
                 renew(&app, &held, now).await?;
             }
-            look(&app, &held).await?;
-            right::store_lost(&app, &held).await
+            stop_cancelled(&app, &held).await?;
+            right::store_losses(&app, &held).await
         };
-        let late = |_| Err(Error::Late { why: "the database took too long".to_owned() });
-        let asked = tokio::time::timeout(ASK_TIME_MAX, asked).await.unwrap_or_else(late);
-        if asked.is_ok() && due {
+        let late =
+            |_| Err(Error::DeadlineExceeded { why: "the database took too long".to_owned() });
+        let polled = tokio::time::timeout(DATABASE_TIMEOUT, polled).await.unwrap_or_else(late);
+        if polled.is_ok() && due {
             renewed_at = now;
         }
-        if let Err(error) = asked {
+        if let Err(error) = polled {
             let held = held.len();
             warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
         }
         for held in held.iter().filter(|held| !held.is_held(now)) {
-            held.stop(Stop::LeaseLost);
+            held.stop(StopCause::LeaseLost);
         }
         if app.stop.is_cancelled() {
             let until =
                 *drained_at.get_or_insert_with(|| Instant::now() + app.config.server.drain());
             if Instant::now() >= until {
                 for held in &held {
-                    held.stop(Stop::Draining);
+                    held.stop(StopCause::Draining);
                 }
             }
         }
@@ -300,7 +313,7 @@ async fn keep(app: Arc<App>) {
 }
 
 /// Renews all leases. An operation that the statement does not return belongs to another replica.
-async fn renew(app: &App, held: &[Arc<Held>], now: Duration) -> Result<(), Error> {
+async fn renew(app: &App, held: &[Arc<LeasedOperation>], now: Duration) -> Result<(), Error> {
     let ids: Vec<String> = held.iter().map(|held| held.id.clone()).collect();
     let mut conn = app.db.write().await?;
     let until = app.db.now(&mut conn).await?.plus(LEASE_TTL);
@@ -308,25 +321,25 @@ async fn renew(app: &App, held: &[Arc<Held>], now: Duration) -> Result<(), Error
     let ours: HashMap<String, i64> = ours.into_iter().collect();
     for held in held {
         if ours.get(&held.id) == Some(&held.fence) {
-            held.until_us.store(micros(now + LEASE_TTL), Ordering::Relaxed);
+            held.expires_us.store(micros(now + LEASE_TTL), Ordering::Relaxed);
         } else {
-            held.stop(Stop::LeaseLost);
+            held.stop(StopCause::LeaseLost);
         }
     }
     Ok(())
 }
 
 /// Stops operations that were canceled on another replica.
-async fn look(app: &App, held: &[Arc<Held>]) -> Result<(), Error> {
+async fn stop_cancelled(app: &App, held: &[Arc<LeasedOperation>]) -> Result<(), Error> {
     // SQLite allows only one replica.
     if app.db.engine() == Engine::Sqlite {
         return Ok(());
     }
     let mut conn = app.db.read().await?;
-    let asked: HashMap<String, i64> =
+    let polled: HashMap<String, i64> =
         store::cancelling(&mut conn, &app.replica).await?.into_iter().collect();
-    for held in held.iter().filter(|held| asked.get(&held.id) == Some(&held.fence)) {
-        held.stop(Stop::Cancelled);
+    for held in held.iter().filter(|held| polled.get(&held.id) == Some(&held.fence)) {
+        held.stop(StopCause::Cancelled);
     }
     Ok(())
 }
@@ -337,39 +350,39 @@ mod tests {
 
     #[test]
     fn running_operations_are_limited_per_principal_and_in_total() {
-        let operations = Operations::default();
-        let full = |answer: Result<Seat, Error>| matches!(answer, Err(Error::Exhausted { .. }));
-        let seats = |principal: &str| -> Vec<Seat> {
-            let seat = |_| operations.seat(principal.to_owned()).unwrap();
-            (0..OPERATIONS_OF_ONE_MAX).map(seat).collect()
+        let operations = LocalOperations::default();
+        let full = |answer: Result<Slot, Error>| matches!(answer, Err(Error::Exhausted { .. }));
+        let seats = |principal: &str| -> Vec<Slot> {
+            let slot = |_| operations.reserve_slot(principal.to_owned()).unwrap();
+            (0..OPERATIONS_OF_ONE_MAX).map(slot).collect()
         };
         let mut taken = vec![seats("a")];
-        assert!(full(operations.seat("a".to_owned())));
+        assert!(full(operations.reserve_slot("a".to_owned())));
         for other in ["b", "c", "d", "e", "f", "g", "h", "i", "j"] {
             taken.push(seats(other));
         }
         assert_eq!(taken.iter().map(Vec::len).sum::<usize>(), OPERATIONS_MAX);
-        assert!(full(operations.seat("k".to_owned())));
+        assert!(full(operations.reserve_slot("k".to_owned())));
         taken[0].pop();
-        assert!(operations.seat("k".to_owned()).is_ok());
+        assert!(operations.reserve_slot("k".to_owned()).is_ok());
     }
 
     #[test]
     fn a_lost_lease_overrides_every_other_stop_reason() {
-        let operations = Operations::default();
-        let seat = operations.seat("a".to_owned()).unwrap();
-        let held = Held::new("x".to_owned(), 1, Duration::ZERO, seat);
-        assert_eq!((held.why(), held.token.is_cancelled()), (None, false));
+        let operations = LocalOperations::default();
+        let slot = operations.reserve_slot("a".to_owned()).unwrap();
+        let held = LeasedOperation::new("x".to_owned(), 1, Duration::ZERO, slot);
+        assert_eq!((held.stop_cause(), held.token.is_cancelled()), (None, false));
         assert!(held.is_held(LEASE_TTL.saturating_sub(Duration::from_micros(1))));
         assert!(!held.is_held(LEASE_TTL));
-        for (told, why) in [
-            (Stop::Cancelled, Stop::Cancelled),
-            (Stop::Draining, Stop::Cancelled),
-            (Stop::LeaseLost, Stop::LeaseLost),
-            (Stop::Cancelled, Stop::LeaseLost),
+        for (cause, why) in [
+            (StopCause::Cancelled, StopCause::Cancelled),
+            (StopCause::Draining, StopCause::Cancelled),
+            (StopCause::LeaseLost, StopCause::LeaseLost),
+            (StopCause::Cancelled, StopCause::LeaseLost),
         ] {
-            held.stop(told);
-            assert_eq!((held.why(), held.token.is_cancelled()), (Some(why), true));
+            held.stop(cause);
+            assert_eq!((held.stop_cause(), held.token.is_cancelled()), (Some(why), true));
         }
         assert!(!held.is_held(Duration::ZERO));
     }

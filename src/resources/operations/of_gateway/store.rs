@@ -8,7 +8,7 @@ use crate::db::schema::operations;
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::resources::operations::state::{Move, Status, active};
+use crate::resources::operations::state::{Status, Transition, active};
 use crate::resources::operations::store::Operation;
 
 /// Counts the active operations of a gateway.
@@ -18,14 +18,15 @@ pub(super) async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i6
 }
 
 /// Marks all pending and running operations of a gateway as `cancelling` and returns them.
-pub(super) async fn cancel(
+pub(super) async fn mark_cancelling(
     conn: &mut Conn,
     gateway: GatewayId,
     now: Timestamp,
 ) -> Result<Vec<Operation>, Error> {
     use operations as t;
-    let rows =
-        t::table.filter(t::gateway_id.eq(gateway)).filter(t::status.eq_any(Move::Cancel.from()));
+    let rows = t::table
+        .filter(t::gateway_id.eq(gateway))
+        .filter(t::status.eq_any(Transition::Cancel.from()));
     let set =
         (t::status.eq(Status::Cancelling), t::updated_at.eq(now), t::version.eq(t::version + 1));
     Ok(on_conn!(conn, |c| diesel::update(rows)

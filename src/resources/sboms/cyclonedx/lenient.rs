@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Reads one JSON value of any type.
-pub(super) trait Read<'de>: Sized {
+pub(super) trait ReadJson<'de>: Sized {
     /// Result of the reading.
     type Out;
 
@@ -44,10 +44,10 @@ pub(super) trait Read<'de>: Sized {
     }
 }
 
-/// Adapter from [`Read`] to serde.
-pub(super) struct As<R>(pub(super) R);
+/// Adapter from [`ReadJson`] to serde.
+pub(super) struct Seed<R>(pub(super) R);
 
-impl<'de, R: Read<'de>> DeserializeSeed<'de> for As<R> {
+impl<'de, R: ReadJson<'de>> DeserializeSeed<'de> for Seed<R> {
     type Value = R::Out;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<R::Out, D::Error> {
@@ -55,7 +55,7 @@ impl<'de, R: Read<'de>> DeserializeSeed<'de> for As<R> {
     }
 }
 
-impl<'de, R: Read<'de>> Visitor<'de> for As<R> {
+impl<'de, R: ReadJson<'de>> Visitor<'de> for Seed<R> {
     type Value = R::Out;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +100,7 @@ impl<'de, R: Read<'de>> Visitor<'de> for As<R> {
 /// Reads a string. Any other value is `None`.
 pub(super) struct Text;
 
-impl Read<'_> for Text {
+impl ReadJson<'_> for Text {
     type Out = Option<String>;
 
     fn other<E: de::Error>(self) -> Result<Option<String>, E> {
@@ -115,7 +115,7 @@ impl Read<'_> for Text {
 /// Reads a number. Any other value is `None`.
 pub(super) struct Number;
 
-impl Read<'_> for Number {
+impl ReadJson<'_> for Number {
     type Out = Option<f64>;
 
     fn other<E: de::Error>(self) -> Result<Option<f64>, E> {
@@ -139,12 +139,12 @@ pub(super) trait Record: Default {
 
 impl<T> Fields<T> {
     /// Creates the reader.
-    pub(super) fn of() -> As<Self> {
-        As(Self(PhantomData))
+    pub(super) fn seed() -> Seed<Self> {
+        Seed(Self(PhantomData))
     }
 }
 
-impl<'de, T: Record> Read<'de> for Fields<T> {
+impl<'de, T: Record> ReadJson<'de> for Fields<T> {
     type Out = T;
 
     fn other<E: de::Error>(self) -> Result<T, E> {
@@ -161,16 +161,16 @@ impl<'de, T: Record> Read<'de> for Fields<T> {
 }
 
 /// Reads a list of records and passes each to a function. Any other value is an empty list.
-pub(super) struct Each<T, F>(F, PhantomData<T>);
+pub(super) struct EachRecord<T, F>(F, PhantomData<T>);
 
-impl<T, F: FnMut(T)> Each<T, F> {
+impl<T, F: FnMut(T)> EachRecord<T, F> {
     /// Creates the reader.
-    pub(super) fn of(f: F) -> As<Self> {
-        As(Self(f, PhantomData))
+    pub(super) fn seed(f: F) -> Seed<Self> {
+        Seed(Self(f, PhantomData))
     }
 }
 
-impl<'de, T: Record, F: FnMut(T)> Read<'de> for Each<T, F> {
+impl<'de, T: Record, F: FnMut(T)> ReadJson<'de> for EachRecord<T, F> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
@@ -178,7 +178,7 @@ impl<'de, T: Record, F: FnMut(T)> Read<'de> for Each<T, F> {
     }
 
     fn list<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
-        while let Some(record) = list.next_element_seed(Fields::<T>::of())? {
+        while let Some(record) = list.next_element_seed(Fields::<T>::seed())? {
             (self.0)(record);
         }
         Ok(())

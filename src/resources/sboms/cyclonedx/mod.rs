@@ -13,7 +13,7 @@ mod vulnerabilities;
 
 use std::collections::HashMap;
 
-use self::read::Reading;
+use self::read::Parser;
 use crate::error::Error;
 use crate::words;
 
@@ -180,7 +180,7 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
         let why = format!("is not valid UTF-8 at byte {}", error.valid_up_to());
         Error::invalid("chunk", why)
     })?;
-    let mut document = Reading::of(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    let mut document = Parser::parse(text.strip_prefix('\u{feff}').unwrap_or(text))?;
     rate(&mut document);
     Ok(document)
 }

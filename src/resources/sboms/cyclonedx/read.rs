@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess};
 
-use super::lenient::{As, Each, Fields, Read, Record, Text, skip};
+use super::lenient::{EachRecord, Fields, ReadJson, Record, Seed, Text, skip};
 use super::vulnerabilities::Vulnerabilities;
 use super::{
     BOM_FORMAT, BOM_REF_CHARACTERS_MAX, COMPONENTS_MAX, CUT_PATHS_MAX, Component, DEPTH_MAX,
@@ -17,7 +17,7 @@ use crate::resources::sboms::purl;
 
 /// State of the parser.
 #[derive(Default)]
-pub(super) struct Reading {
+pub(super) struct Parser {
     pub(super) document: Document,
     format: Option<String>,
     version: Option<String>,
@@ -31,12 +31,12 @@ pub(super) struct Reading {
     refusal: Option<Error>,
 }
 
-impl Reading {
+impl Parser {
     /// Parses a whole document.
-    pub(super) fn of(text: &str) -> Result<Document, Error> {
+    pub(super) fn parse(text: &str) -> Result<Document, Error> {
         let mut reading = Self::default();
         let mut json = serde_json::Deserializer::from_str(text);
-        let read = As(Root(&mut reading)).deserialize(&mut json).and_then(|()| json.end());
+        let read = Seed(Root(&mut reading)).deserialize(&mut json).and_then(|()| json.end());
         if let Some(refusal) = reading.refusal.take() {
             return Err(refusal);
         }
@@ -64,12 +64,12 @@ impl Reading {
         E::custom("refused")
     }
 
-    pub(super) fn at(&self, field: &str) -> String {
+    pub(super) fn path_of(&self, field: &str) -> String {
         if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
     }
 
     /// Runs `read` with `step` applied to the path.
-    fn within<T>(
+    fn with_path<T>(
         &mut self,
         step: impl FnOnce(&mut String),
         read: impl FnOnce(&mut Self) -> T,
@@ -90,15 +90,15 @@ impl Reading {
     ) -> Option<String> {
         let mut text = line(&text?);
         if shorten(&mut text, max) {
-            self.note_cut(field);
+            self.record_cut(field);
         }
         (!text.is_empty()).then_some(text)
     }
 
-    pub(super) fn note_cut(&mut self, field: &str) {
+    pub(super) fn record_cut(&mut self, field: &str) {
         self.document.cut += 1;
         if self.document.cut_paths.len() < CUT_PATHS_MAX {
-            let path = self.at(field);
+            let path = self.path_of(field);
             self.document.cut_paths.push(path);
         }
     }
@@ -113,7 +113,7 @@ impl Reading {
         let text = line(text);
         let count = text.chars().count();
         if count > max {
-            let path = self.at(field);
+            let path = self.path_of(field);
             return Err(
                 self.refuse(&path, format!("must be at most {max} characters, got {count}"))
             );
@@ -126,7 +126,7 @@ impl Reading {
     pub(super) fn reference(&mut self, field: &str, text: Option<String>) -> Option<String> {
         let text = line(&text?);
         if text.chars().nth(BOM_REF_CHARACTERS_MAX).is_some() {
-            self.note_cut(field);
+            self.record_cut(field);
         }
         (!text.is_empty()).then_some(text)
     }
@@ -144,9 +144,9 @@ pub(super) fn lines(text: &str) -> String {
 }
 
 /// Reads the document.
-struct Root<'a>(&'a mut Reading);
+struct Root<'a>(&'a mut Parser);
 
-impl<'de> Read<'de> for Root<'_> {
+impl<'de> ReadJson<'de> for Root<'_> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
@@ -158,19 +158,19 @@ impl<'de> Read<'de> for Root<'_> {
         reading.is_object = true;
         while let Some(key) = object.next_key::<String>()? {
             match key.as_str() {
-                "bomFormat" => reading.format = object.next_value_seed(As(Text))?,
-                "specVersion" => reading.version = object.next_value_seed(As(Text))?,
+                "bomFormat" => reading.format = object.next_value_seed(Seed(Text))?,
+                "specVersion" => reading.version = object.next_value_seed(Seed(Text))?,
                 "serialNumber" => {
-                    let serial = object.next_value_seed(As(Text))?;
+                    let serial = object.next_value_seed(Seed(Text))?;
                     let serial = reading.optional("serialNumber", serial, SERIAL_CHARACTERS_MAX);
                     reading.document.serial_number = serial;
                 }
-                "metadata" => reading.within(
+                "metadata" => reading.with_path(
                     |path| path.push_str("metadata"),
-                    |reading| object.next_value_seed(As(Metadata(reading))),
+                    |reading| object.next_value_seed(Seed(Metadata(reading))),
                 )?,
-                "components" => object.next_value_seed(As(Components(reading)))?,
-                "vulnerabilities" => object.next_value_seed(As(Vulnerabilities(reading)))?,
+                "components" => object.next_value_seed(Seed(Components(reading)))?,
+                "vulnerabilities" => object.next_value_seed(Seed(Vulnerabilities(reading)))?,
                 _ => skip(&mut object)?,
             }
         }
@@ -179,9 +179,9 @@ impl<'de> Read<'de> for Root<'_> {
 }
 
 /// Reads `metadata`.
-struct Metadata<'a>(&'a mut Reading);
+struct Metadata<'a>(&'a mut Parser);
 
-impl<'de> Read<'de> for Metadata<'_> {
+impl<'de> ReadJson<'de> for Metadata<'_> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
@@ -192,9 +192,9 @@ impl<'de> Read<'de> for Metadata<'_> {
         let Self(reading) = self;
         while let Some(key) = object.next_key::<String>()? {
             if key == "component" {
-                reading.within(
+                reading.with_path(
                     |path| path.push_str(".component"),
-                    |reading| object.next_value_seed(As(OneComponent(reading))),
+                    |reading| object.next_value_seed(Seed(ComponentObject(reading))),
                 )?;
             } else {
                 skip(&mut object)?;
@@ -205,13 +205,13 @@ impl<'de> Read<'de> for Metadata<'_> {
 }
 
 /// Reads a list of components.
-struct Components<'a>(&'a mut Reading);
+struct Components<'a>(&'a mut Parser);
 
-impl<'de> Read<'de> for Components<'_> {
+impl<'de> ReadJson<'de> for Components<'_> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
-        let path = self.0.at("components");
+        let path = self.0.path_of("components");
         Err(self.0.refuse(&path, "must be a list".to_owned()))
     }
 
@@ -223,12 +223,12 @@ impl<'de> Read<'de> for Components<'_> {
         let Self(reading) = self;
         reading.depth += 1;
         if reading.depth > DEPTH_MAX {
-            let path = reading.at("components");
+            let path = reading.path_of("components");
             let why = format!("is nested deeper than {DEPTH_MAX} levels");
             return Err(reading.refuse(&path, why));
         }
-        let read = each(reading, "components", &mut list, |reading, list| {
-            list.next_element_seed(As(OneComponent(reading)))
+        let read = read_each(reading, "components", &mut list, |reading, list| {
+            list.next_element_seed(Seed(ComponentObject(reading)))
         });
         reading.depth -= 1;
         read
@@ -236,17 +236,17 @@ impl<'de> Read<'de> for Components<'_> {
 }
 
 /// Reads the entries of a list, each with its index in the path.
-pub(super) fn each<'de, A: SeqAccess<'de>>(
-    reading: &mut Reading,
+pub(super) fn read_each<'de, A: SeqAccess<'de>>(
+    reading: &mut Parser,
     name: &str,
     list: &mut A,
-    read: impl Fn(&mut Reading, &mut A) -> Result<Option<()>, A::Error>,
+    read: impl Fn(&mut Parser, &mut A) -> Result<Option<()>, A::Error>,
 ) -> Result<(), A::Error> {
     let dot = if reading.path.is_empty() { "" } else { "." };
     for at in 0.. {
         // Writing to a String cannot fail.
         let step = |path: &mut String| _ = write!(path, "{dot}{name}[{at}]");
-        if reading.within(step, |reading| read(reading, list))?.is_none() {
+        if reading.with_path(step, |reading| read(reading, list))?.is_none() {
             break;
         }
     }
@@ -254,9 +254,9 @@ pub(super) fn each<'de, A: SeqAccess<'de>>(
 }
 
 /// Reads one component and its nested components.
-struct OneComponent<'a>(&'a mut Reading);
+struct ComponentObject<'a>(&'a mut Parser);
 
-impl<'de> Read<'de> for OneComponent<'_> {
+impl<'de> ReadJson<'de> for ComponentObject<'_> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
@@ -269,14 +269,16 @@ impl<'de> Read<'de> for OneComponent<'_> {
         let (mut found, mut name, mut licenses) = (Component::default(), None, Licenses::default());
         while let Some(key) = object.next_key::<String>()? {
             match key.as_str() {
-                "bom-ref" => found.bom_ref = object.next_value_seed(As(Text))?,
-                "name" => name = object.next_value_seed(As(Text))?,
-                "group" => found.group = object.next_value_seed(As(Text))?,
-                "version" => found.version = object.next_value_seed(As(Text))?,
-                "purl" => found.purl = object.next_value_seed(As(Text))?,
-                "type" => found.kind = object.next_value_seed(As(Text))?,
-                "licenses" => object.next_value_seed(Each::of(|license| licenses.add(license)))?,
-                "components" => object.next_value_seed(As(Components(reading)))?,
+                "bom-ref" => found.bom_ref = object.next_value_seed(Seed(Text))?,
+                "name" => name = object.next_value_seed(Seed(Text))?,
+                "group" => found.group = object.next_value_seed(Seed(Text))?,
+                "version" => found.version = object.next_value_seed(Seed(Text))?,
+                "purl" => found.purl = object.next_value_seed(Seed(Text))?,
+                "type" => found.kind = object.next_value_seed(Seed(Text))?,
+                "licenses" => {
+                    object.next_value_seed(EachRecord::seed(|license| licenses.add(license)))?
+                }
+                "components" => object.next_value_seed(Seed(Components(reading)))?,
                 _ => skip(&mut object)?,
             }
         }
@@ -296,7 +298,7 @@ impl<'de> Read<'de> for OneComponent<'_> {
         found.purl = reading.optional("purl", found.purl.take(), PURL_CHARACTERS_MAX);
         found.version = found.version.take().or_else(|| purl::version(found.purl.as_deref()?));
         found.kind = reading.optional("type", found.kind.take(), KIND_CHARACTERS_MAX);
-        found.licenses = reading.optional("licenses", licenses.joined(), LICENSES_CHARACTERS_MAX);
+        found.licenses = reading.optional("licenses", licenses.join(), LICENSES_CHARACTERS_MAX);
         reading.document.components.push(found);
         Ok(())
     }
@@ -313,7 +315,7 @@ impl Licenses {
         self.0.extend(texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty()));
     }
 
-    fn joined(self) -> Option<String> {
+    fn join(self) -> Option<String> {
         (!self.0.is_empty()).then(|| self.0.join(", "))
     }
 }
@@ -328,20 +330,20 @@ struct License {
 
 /// `id` and `name` in a `license` object.
 #[derive(Default)]
-struct Named {
+struct IdAndName {
     id: Option<String>,
     name: Option<String>,
 }
 
-impl Record for Named {
+impl Record for IdAndName {
     fn field<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
         object: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "id" => self.id = object.next_value_seed(As(Text))?,
-            "name" => self.name = object.next_value_seed(As(Text))?,
+            "id" => self.id = object.next_value_seed(Seed(Text))?,
+            "name" => self.name = object.next_value_seed(Seed(Text))?,
             _ => skip(object)?,
         }
         Ok(())
@@ -356,10 +358,10 @@ impl Record for License {
     ) -> Result<(), A::Error> {
         match name {
             "license" => {
-                let Named { id, name } = object.next_value_seed(Fields::of())?;
+                let IdAndName { id, name } = object.next_value_seed(Fields::seed())?;
                 (self.id, self.name) = (id, name);
             }
-            "expression" => self.expression = object.next_value_seed(As(Text))?,
+            "expression" => self.expression = object.next_value_seed(Seed(Text))?,
             _ => skip(object)?,
         }
         Ok(())

@@ -4,17 +4,17 @@ use std::collections::HashSet;
 
 use serde::de::{self, MapAccess, SeqAccess};
 
-use super::lenient::{As, Each, Fields, Number, Read, Record, Text, skip};
-use super::read::{Reading, each, lines};
+use super::lenient::{EachRecord, Fields, Number, ReadJson, Record, Seed, Text, skip};
+use super::read::{Parser, lines, read_each};
 use super::{
     AFFECTS_MAX, DESCRIPTION_CHARACTERS_MAX, ID_CHARACTERS_MAX, REFERENCE_CHARACTERS_MAX,
     REFERENCES_MAX, Severity, VULNERABILITIES_MAX, Vulnerability, shorten,
 };
 
 /// Reads the list of vulnerabilities.
-pub(super) struct Vulnerabilities<'a>(pub(super) &'a mut Reading);
+pub(super) struct Vulnerabilities<'a>(pub(super) &'a mut Parser);
 
-impl<'de> Read<'de> for Vulnerabilities<'_> {
+impl<'de> ReadJson<'de> for Vulnerabilities<'_> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
@@ -26,16 +26,16 @@ impl<'de> Read<'de> for Vulnerabilities<'_> {
     }
 
     fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        each(self.0, "vulnerabilities", &mut list, |reading, list| {
-            list.next_element_seed(As(OneVulnerability(reading)))
+        read_each(self.0, "vulnerabilities", &mut list, |reading, list| {
+            list.next_element_seed(Seed(VulnerabilityObject(reading)))
         })
     }
 }
 
 /// Reads one vulnerability.
-struct OneVulnerability<'a>(&'a mut Reading);
+struct VulnerabilityObject<'a>(&'a mut Parser);
 
-impl<'de> Read<'de> for OneVulnerability<'_> {
+impl<'de> ReadJson<'de> for VulnerabilityObject<'_> {
     type Out = ();
 
     fn other<E: de::Error>(self) -> Result<(), E> {
@@ -45,17 +45,23 @@ impl<'de> Read<'de> for OneVulnerability<'_> {
 
     fn object<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         let Self(reading) = self;
-        let (mut id, mut description, mut worst) = (None, None, Worst::default());
+        let (mut id, mut description, mut worst) = (None, None, WorstRating::default());
         let (mut affects, mut advisories, mut references) =
             (None, Urls::default(), Urls::default());
         while let Some(key) = object.next_key::<String>()? {
             match key.as_str() {
-                "id" => id = object.next_value_seed(As(Text))?,
-                "description" => description = object.next_value_seed(As(Text))?,
-                "ratings" => object.next_value_seed(Each::of(|rating| worst.add(&rating)))?,
-                "affects" => affects = Some(object.next_value_seed(As(Affects(reading)))?),
-                "advisories" => object.next_value_seed(Each::of(|link| advisories.add(link)))?,
-                "references" => object.next_value_seed(Each::of(|link| references.add(link)))?,
+                "id" => id = object.next_value_seed(Seed(Text))?,
+                "description" => description = object.next_value_seed(Seed(Text))?,
+                "ratings" => {
+                    object.next_value_seed(EachRecord::seed(|rating| worst.add(&rating)))?
+                }
+                "affects" => affects = Some(object.next_value_seed(Seed(Affects(reading)))?),
+                "advisories" => {
+                    object.next_value_seed(EachRecord::seed(|link| advisories.add(link)))?
+                }
+                "references" => {
+                    object.next_value_seed(EachRecord::seed(|link| references.add(link)))?
+                }
                 _ => skip(&mut object)?,
             }
         }
@@ -78,7 +84,7 @@ impl<'de> Read<'de> for OneVulnerability<'_> {
         let description = description.map(|text| {
             let mut text = lines(&text);
             if shorten(&mut text, DESCRIPTION_CHARACTERS_MAX) {
-                reading.note_cut("description");
+                reading.record_cut("description");
             }
             text
         });
@@ -92,9 +98,9 @@ impl<'de> Read<'de> for OneVulnerability<'_> {
 
 /// The worst rating so far. The first of equal ratings wins.
 #[derive(Default)]
-struct Worst(Option<(Severity, Option<f64>)>);
+struct WorstRating(Option<(Severity, Option<f64>)>);
 
-impl Worst {
+impl WorstRating {
     fn add(&mut self, rating: &Rating) {
         let severity = rating.severity.as_deref().and_then(Severity::parse);
         if let Some(severity) = severity
@@ -119,8 +125,8 @@ impl Record for Rating {
         object: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "severity" => self.severity = object.next_value_seed(As(Text))?,
-            "score" => self.score = object.next_value_seed(As(Number))?,
+            "severity" => self.severity = object.next_value_seed(Seed(Text))?,
+            "score" => self.score = object.next_value_seed(Seed(Number))?,
             _ => skip(object)?,
         }
         Ok(())
@@ -128,9 +134,9 @@ impl Record for Rating {
 }
 
 /// Reads `affects`, without duplicates.
-struct Affects<'a>(&'a mut Reading);
+struct Affects<'a>(&'a mut Parser);
 
-impl<'de> Read<'de> for Affects<'_> {
+impl<'de> ReadJson<'de> for Affects<'_> {
     type Out = Vec<String>;
 
     fn other<E: de::Error>(self) -> Result<Vec<String>, E> {
@@ -140,7 +146,7 @@ impl<'de> Read<'de> for Affects<'_> {
     fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
         let Self(reading) = self;
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        while let Some(entry) = list.next_element_seed(Fields::<Affected>::of())? {
+        while let Some(entry) = list.next_element_seed(Fields::<AffectsEntry>::seed())? {
             reading.affects += 1;
             if reading.affects > AFFECTS_MAX {
                 let why = format!("must be at most {AFFECTS_MAX} in all vulnerabilities");
@@ -158,18 +164,18 @@ impl<'de> Read<'de> for Affects<'_> {
 
 /// An entry of `affects`.
 #[derive(Default)]
-struct Affected {
+struct AffectsEntry {
     reference: Option<String>,
 }
 
-impl Record for Affected {
+impl Record for AffectsEntry {
     fn field<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
         object: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "ref" => self.reference = object.next_value_seed(As(Text))?,
+            "ref" => self.reference = object.next_value_seed(Seed(Text))?,
             _ => skip(object)?,
         }
         Ok(())
@@ -209,7 +215,7 @@ impl Record for Source {
         object: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "url" => self.url = object.next_value_seed(As(Text))?,
+            "url" => self.url = object.next_value_seed(Seed(Text))?,
             _ => skip(object)?,
         }
         Ok(())
@@ -223,8 +229,8 @@ impl Record for Link {
         object: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "url" => self.url = object.next_value_seed(As(Text))?,
-            "source" => self.source = object.next_value_seed(Fields::of())?,
+            "url" => self.url = object.next_value_seed(Seed(Text))?,
+            "source" => self.source = object.next_value_seed(Fields::seed())?,
             _ => skip(object)?,
         }
         Ok(())

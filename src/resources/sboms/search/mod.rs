@@ -1,21 +1,21 @@
 //! Fleet-wide search for components: search keys and pages.
 //!
 //! Invariants
-//! - search texts and keys are both in lower case: `fold` lowers the keys, and `asked` the texts;
+//! - search texts and keys are both in lower case: `fold` lowers the keys, and `parse_text` the texts;
 //! - only sandboxes of gateways that the caller may see are found, with any filter.
 
 pub mod store;
 
 use serde::{Deserialize, Serialize};
 
-use self::store::{By, Found, Wanted};
+use self::store::{FoundComponent, SearchBy, SearchFilter};
 use super::cyclonedx::{Component, VERSION_CHARACTERS_MAX};
-use super::lists::{SeverityFilter, fit};
+use super::lists::{SeverityFilter, cut_to_page};
 use super::version;
-use crate::ctx::{FleetCtx, List};
+use crate::ctx::{FleetCtx, ListKey};
 use crate::db::page::PageSize;
 use crate::error::Error;
-use crate::resources::sboms::intake::Intake;
+use crate::resources::sboms::intake::SbomLimits;
 
 /// Longest search text, in characters.
 pub const SEARCH_CHARACTERS_MAX: usize = 256;
@@ -26,7 +26,7 @@ const PURL_KEY_BYTES_MAX: usize = 512;
 
 /// Keys by which a component is found and sorted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Keys {
+pub struct SearchKeys {
     /// Key of the name.
     pub name: String,
     /// Key of the version, which sorts as versions do.
@@ -37,10 +37,10 @@ pub struct Keys {
     pub text: String,
 }
 
-impl Keys {
+impl SearchKeys {
     /// Returns the keys of a component.
     #[must_use]
-    pub fn of(component: &Component) -> Self {
+    pub fn from_component(component: &Component) -> Self {
         let name = fold(&component.name, NAME_KEY_BYTES_MAX);
         let purl = component.purl.as_deref().unwrap_or_default();
         let purl = fold(purl, PURL_KEY_BYTES_MAX);
@@ -66,7 +66,7 @@ fn fold(text: &str, bytes_max: usize) -> String {
 }
 
 /// Checks a search text and converts it to lower case. `None` if it is blank.
-pub fn asked(field: &str, text: &str) -> Result<Option<String>, Error> {
+pub fn parse_text(field: &str, text: &str) -> Result<Option<String>, Error> {
     let count = text.chars().count();
     if count > SEARCH_CHARACTERS_MAX {
         let why = format!("must be at most {SEARCH_CHARACTERS_MAX} characters, got {count}");
@@ -80,24 +80,24 @@ pub fn asked(field: &str, text: &str) -> Result<Option<String>, Error> {
 
 /// Filter of a search.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Query {
-    by: By,
+pub struct SearchQuery {
+    by: SearchBy,
     version_from: Option<String>,
     version_below: Option<String>,
     severity: SeverityFilter,
     gateway: Option<String>,
 }
 
-impl Query {
+impl SearchQuery {
     /// Parses the request. `by` creates the condition for the search text.
     pub fn parse(
-        by: (&str, &str, fn(String) -> By),
+        by: (&str, &str, fn(String) -> SearchBy),
         versions: (&str, &str),
         severity: SeverityFilter,
         gateway: String,
     ) -> Result<Self, Error> {
         let (field, text, by) = by;
-        let text = asked(field, text)?.ok_or_else(|| Error::invalid(field, "is required"))?;
+        let text = parse_text(field, text)?.ok_or_else(|| Error::invalid(field, "is required"))?;
         let version_from = bound("version_from", versions.0)?;
         let version_below = bound("version_below", versions.1)?;
         let gateway = (!gateway.is_empty()).then_some(gateway);
@@ -124,7 +124,7 @@ fn bound(field: &str, text: &str) -> Result<Option<String>, Error> {
 
 /// Position of a page token: the last component of the page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct After {
+pub struct SearchCursor {
     /// Its name's or package URL's key.
     pub key: String,
     /// Its version's key. Empty if the order is by package URL.
@@ -136,19 +136,19 @@ pub struct After {
 /// Returns a page of components on the gateways that the caller may see.
 pub async fn page(
     ctx: &FleetCtx,
-    query: &Query,
+    query: &SearchQuery,
     size: PageSize,
     token: &str,
-) -> Result<(Vec<Found>, String), Error> {
+) -> Result<(Vec<FoundComponent>, String), Error> {
     if let Some(gateway) = &query.gateway {
-        ctx.only(gateway)?;
+        ctx.require_gateway(gateway)?;
     }
     let principal = ctx.principal_text();
     let asked = serde_json::to_vec(query).map_err(Error::internal)?;
-    let list = List { method: "SearchComponents", filter: &asked, order: query.by.order() };
-    let page = ctx.page::<After>(list, size, token)?;
-    let visible = ctx.visible();
-    let wanted = Wanted {
+    let list = ListKey { method: "SearchComponents", filter: &asked, order: query.by.order() };
+    let page = ctx.page_request::<SearchCursor>(list, size, token)?;
+    let visible = ctx.visible_gateways();
+    let wanted = SearchFilter {
         visible: &visible,
         by: &query.by,
         version_from: query.version_from.as_deref(),
@@ -157,10 +157,12 @@ pub async fn page(
         gateway: query.gateway.as_deref(),
         after: page.after(),
     };
-    let _turn = ctx.app().part::<Intake>().turn_to_search(&principal).await?;
+    let _turn = ctx.app().part::<SbomLimits>().acquire_search(&principal).await?;
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, &wanted, page.limit()).await?;
-    page.end(fit(size, rows, Found::bytes), |last| last.after(&query.by))
+    page.finish_truncated(cut_to_page(size, rows, FoundComponent::bytes), |last| {
+        last.cursor(&query.by)
+    })
 }
 
 #[cfg(test)]
@@ -178,11 +180,15 @@ mod tests {
 
     #[test]
     fn search_keys_are_case_folded_and_fit_in_an_index() {
-        let keys = Keys::of(&component(Some("Org"), "Log4J", Some("pkg:maven/Org/Log4J@2")));
+        let keys = SearchKeys::from_component(&component(
+            Some("Org"),
+            "Log4J",
+            Some("pkg:maven/Org/Log4J@2"),
+        ));
         assert_eq!((keys.name.as_str(), keys.purl.as_str()), ("log4j", "pkg:maven/org/log4j@2"));
         assert_eq!(keys.text, "org/log4j\npkg:maven/org/log4j@2");
         let wide = "\u{1f600}".repeat(1_024);
-        let keys = Keys::of(&component(Some(&wide), &wide, Some(&wide)));
+        let keys = SearchKeys::from_component(&component(Some(&wide), &wide, Some(&wide)));
         assert_eq!((keys.name.len(), keys.purl.len()), (NAME_KEY_BYTES_MAX, PURL_KEY_BYTES_MAX));
         assert!(keys.text.len() < 1_600);
         // A character of three bytes is not cut in the middle.
@@ -191,11 +197,11 @@ mod tests {
 
     #[test]
     fn search_terms_are_validated() {
-        assert_eq!(asked("name", " Log4J ").unwrap().as_deref(), Some("log4j"));
-        assert_eq!(asked("name", " ").unwrap(), None);
-        assert!(asked("name", &"a".repeat(SEARCH_CHARACTERS_MAX)).is_ok());
+        assert_eq!(parse_text("name", " Log4J ").unwrap().as_deref(), Some("log4j"));
+        assert_eq!(parse_text("name", " ").unwrap(), None);
+        assert!(parse_text("name", &"a".repeat(SEARCH_CHARACTERS_MAX)).is_ok());
         for bad in ["a\0b", "a\nb", &"a".repeat(SEARCH_CHARACTERS_MAX + 1)] {
-            assert!(asked("name", bad).is_err(), "{bad:?}");
+            assert!(parse_text("name", bad).is_err(), "{bad:?}");
         }
         assert_eq!(bound("version_below", "").unwrap(), None);
         assert!(bound("version_below", "2.17").unwrap().is_some());

@@ -4,18 +4,18 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
-use super::After;
-use crate::access::snapshot::Visible;
+use super::SearchCursor;
+use crate::access::snapshot::VisibleGateways;
 use crate::db::schema::{gateways, sbom_components, sbom_snapshots};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::resources::sboms::lists::SeverityFilter;
 use crate::resources::sboms::rows::ComponentRow;
-use crate::resources::sboms::store::literal;
+use crate::resources::sboms::store::escape_like;
 
 /// Condition of a search, with its text in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum By {
+pub enum SearchBy {
     /// The name equals this text.
     Name(String),
     /// The name contains this text.
@@ -26,7 +26,7 @@ pub enum By {
     PurlPart(String),
 }
 
-impl By {
+impl SearchBy {
     /// Returns the sort order of the results.
     #[must_use]
     pub fn order(&self) -> &'static str {
@@ -39,11 +39,11 @@ impl By {
 
 /// Filter of a search.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct SearchFilter<'a> {
     /// Gateways that the caller may see.
-    pub visible: &'a Visible,
+    pub visible: &'a VisibleGateways,
     /// Condition on the component.
-    pub by: &'a By,
+    pub by: &'a SearchBy,
     /// Key of the lowest version, inclusive.
     pub version_from: Option<&'a str>,
     /// Key of the version that bounds the range, exclusive.
@@ -53,12 +53,12 @@ pub struct Wanted<'a> {
     /// Only sandboxes of this gateway.
     pub gateway: Option<&'a str>,
     /// Position after which the page begins.
-    pub after: Option<&'a After>,
+    pub after: Option<&'a SearchCursor>,
 }
 
 /// A component and its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
-pub struct Found {
+pub struct FoundComponent {
     /// The gateway.
     pub gateway: String,
     /// The workspace.
@@ -73,7 +73,7 @@ pub struct Found {
     purl_key: String,
 }
 
-impl Found {
+impl FoundComponent {
     /// Returns the size of its texts in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -82,22 +82,26 @@ impl Found {
 
     /// Returns the position after this component.
     #[must_use]
-    pub fn after(&self, by: &By) -> After {
+    pub fn cursor(&self, by: &SearchBy) -> SearchCursor {
         let (key, version) = match by {
-            By::Name(_) | By::NamePart(_) => (&self.name_key, self.version_key.clone()),
-            By::Purl(_) | By::PurlPart(_) => (&self.purl_key, String::new()),
+            SearchBy::Name(_) | SearchBy::NamePart(_) => (&self.name_key, self.version_key.clone()),
+            SearchBy::Purl(_) | SearchBy::PurlPart(_) => (&self.purl_key, String::new()),
         };
-        After { key: key.clone(), version, id: self.id }
+        SearchCursor { key: key.clone(), version, id: self.id }
     }
 }
 
 /// Returns an upper bound of the texts that begin with `prefix`.
-fn end_of(prefix: &str) -> String {
+fn prefix_end(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
 }
 
 /// Returns a page of components, sorted by the key of the search.
-pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Found>, Error> {
+pub async fn page(
+    conn: &mut Conn,
+    wanted: &SearchFilter<'_>,
+    limit: i64,
+) -> Result<Vec<FoundComponent>, Error> {
     use sbom_components as t;
     Ok(on_conn!(conn, |c| {
         let mut query = t::table
@@ -115,29 +119,31 @@ pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Ve
             .limit(limit)
             .into_boxed();
         query = match wanted.by {
-            By::Name(name) => query.filter(t::name_key.eq(name)),
-            By::NamePart(part) => {
-                query.filter(t::name_key.like(format!("%{}%", literal(part))).escape('\\'))
+            SearchBy::Name(name) => query.filter(t::name_key.eq(name)),
+            SearchBy::NamePart(part) => {
+                query.filter(t::name_key.like(format!("%{}%", escape_like(part))).escape('\\'))
             }
-            By::Purl(prefix) => {
-                query.filter(t::purl_key.ge(prefix)).filter(t::purl_key.lt(end_of(prefix)))
+            SearchBy::Purl(prefix) => {
+                query.filter(t::purl_key.ge(prefix)).filter(t::purl_key.lt(prefix_end(prefix)))
             }
-            By::PurlPart(part) => {
-                query.filter(t::purl_key.like(format!("%{}%", literal(part))).escape('\\'))
+            SearchBy::PurlPart(part) => {
+                query.filter(t::purl_key.like(format!("%{}%", escape_like(part))).escape('\\'))
             }
         };
         query = match wanted.by {
-            By::Name(_) | By::NamePart(_) => query.order((t::name_key, t::version_key, t::id)),
-            By::Purl(_) | By::PurlPart(_) => query.order((t::purl_key, t::id)),
+            SearchBy::Name(_) | SearchBy::NamePart(_) => {
+                query.order((t::name_key, t::version_key, t::id))
+            }
+            SearchBy::Purl(_) | SearchBy::PurlPart(_) => query.order((t::purl_key, t::id)),
         };
         // The first condition bounds the index scan; diesel cannot express `(a, b) > (x, y)`.
-        if let Some(After { key, version, id }) = wanted.after {
+        if let Some(SearchCursor { key, version, id }) = wanted.after {
             let later = t::version_key.gt(version).or(t::version_key.eq(version).and(t::id.gt(id)));
             query = match wanted.by {
-                By::Name(_) | By::NamePart(_) => {
+                SearchBy::Name(_) | SearchBy::NamePart(_) => {
                     query.filter(t::name_key.ge(key)).filter(t::name_key.gt(key).or(later))
                 }
-                By::Purl(_) | By::PurlPart(_) => {
+                SearchBy::Purl(_) | SearchBy::PurlPart(_) => {
                     query.filter(t::purl_key.ge(key)).filter(t::purl_key.gt(key).or(t::id.gt(id)))
                 }
             };
@@ -151,7 +157,7 @@ pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Ve
         }
         query = match wanted.severity {
             SeverityFilter::Any => query,
-            SeverityFilter::Is(severity) => query.filter(t::max_severity.eq(severity)),
+            SeverityFilter::Exactly(severity) => query.filter(t::max_severity.eq(severity)),
             SeverityFilter::Clean => query.filter(t::max_severity.is_null()),
         };
         // The empty text keeps SQLite from using the index on the gateway name. With it, SQLite would read all
@@ -160,7 +166,7 @@ pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Ve
         if let Some(gateway) = wanted.gateway {
             query = query.filter(on().eq(gateway));
         }
-        if let Visible::Only(ids) = wanted.visible {
+        if let VisibleGateways::Only(ids) = wanted.visible {
             let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
             let names = gateways::table.filter(gateways::id.eq_any(ids)).select(gateways::name);
             query = query.filter(on().eq_any(names));

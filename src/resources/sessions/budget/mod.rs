@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::types::UserId;
 use crate::error::{Error, Reason};
-use crate::net::guard::host_of;
+use crate::net::guard::accounting_address;
 use crate::seal::TagKey;
 
 /// How long an address with a successful login is remembered.
@@ -42,7 +42,7 @@ const FREE_OF_ADDRESS: i64 = 30;
 /// Failures at one account from all addresses before it counts as under attack.
 const FREE_OF_ACCOUNT: i64 = 50;
 /// Below this level, a budget counts as empty and is deleted.
-const FORGOTTEN_MILLI: i64 = 50;
+const EMPTY_BELOW_MILLI: i64 = 50;
 const MILLI: i64 = 1_000;
 
 /// Level of failures at the time of the last count.
@@ -62,7 +62,7 @@ impl Level {
         clippy::cast_possible_truncation,
         reason = "thousandths of a few thousand failures"
     )]
-    pub fn at(self, now: Timestamp) -> i64 {
+    pub fn milli_at(self, now: Timestamp) -> i64 {
         let half_lives = now.since(self.counted_at).as_secs_f64() / HALF_LIFE.as_secs_f64();
         (self.milli as f64 * (-half_lives).exp2()) as i64
     }
@@ -78,11 +78,11 @@ impl Level {
         (!left.is_zero()).then_some(left)
     }
 
-    fn charged(self, now: Timestamp) -> Self {
-        Self { milli: self.at(now) + MILLI, counted_at: now }
+    fn charge(self, now: Timestamp) -> Self {
+        Self { milli: self.milli_at(now) + MILLI, counted_at: now }
     }
 
-    fn given_back(self) -> Self {
+    fn refund(self) -> Self {
         // `counted_at` is unchanged, so that a wait that has passed is not required again.
         Self { milli: (self.milli - MILLI).max(0), ..self }
     }
@@ -90,8 +90,8 @@ impl Level {
     /// Returns when the budget counts as empty.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "thousandths of a few thousand failures")]
-    pub fn forget_at(self) -> Timestamp {
-        let half_lives = (self.milli.max(1) as f64 / FORGOTTEN_MILLI as f64).log2().max(0.0);
+    pub fn empty_at(self) -> Timestamp {
+        let half_lives = (self.milli.max(1) as f64 / EMPTY_BELOW_MILLI as f64).log2().max(0.0);
         self.counted_at.plus(HALF_LIFE.mul_f64(half_lives))
     }
 }
@@ -107,16 +107,16 @@ impl std::fmt::Debug for BudgetKey {
 
 /// An admitted and charged attempt.
 #[derive(Debug)]
-pub struct Try {
+pub struct LoginAttempt {
     account: String,
     address: String,
     pair: String,
 }
 
-impl Try {
-    fn of(app: &App, email: &str, ip: Option<IpAddr>) -> Self {
+impl LoginAttempt {
+    fn new(app: &App, email: &str, ip: Option<IpAddr>) -> Self {
         // Unknown client addresses share one budget, so that hiding the address does not give more attempts.
-        let address = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
+        let address = ip.map(|ip| accounting_address(ip).to_string()).unwrap_or_default();
         let (email, address) = (email.as_bytes(), address.as_bytes());
         let tag = |kind: &str, parts: &[&[u8]]| {
             format!("{kind}:{}", app.part::<BudgetKey>().0.tag(parts))
@@ -138,68 +138,68 @@ pub async fn admit(
     email: &str,
     user: Option<UserId>,
     ip: Option<IpAddr>,
-) -> Result<Try, Error> {
-    let tried = Try::of(app, email, ip);
+) -> Result<LoginAttempt, Error> {
+    let attempt = LoginAttempt::new(app, email, ip);
     let now = app.clock.now();
     app.db
         .transaction(async |conn| {
             // Always locked in the same order, account, address, pair, so that two attempts cannot deadlock.
-            let account = store::locked(conn, &tried.account, None, now).await?;
-            let address = store::locked(conn, &tried.address, None, now).await?;
-            let pair = store::locked(conn, &tried.pair, Some(&tried.account), now).await?;
-            let known = store::is_known(conn, user, &tried.address, now).await?;
-            let attacked = account.at(now) >= FREE_OF_ACCOUNT * MILLI;
+            let account = store::lock_level(conn, &attempt.account, None, now).await?;
+            let address = store::lock_level(conn, &attempt.address, None, now).await?;
+            let pair = store::lock_level(conn, &attempt.pair, Some(&attempt.account), now).await?;
+            let known = store::is_known_address(conn, user, &attempt.address, now).await?;
+            let attacked = account.milli_at(now) >= FREE_OF_ACCOUNT * MILLI;
             let free = if attacked && !known { FREE_OF_STRANGER } else { FREE_OF_PAIR };
             let wait = pair.wait(free, now).max(address.wait(FREE_OF_ADDRESS, now));
             if let Some(retry_in) = wait {
                 return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in });
             }
-            store::put(conn, &tried.account, account.charged(now)).await?;
-            store::put(conn, &tried.address, address.charged(now)).await?;
-            store::put(conn, &tried.pair, pair.charged(now)).await
+            store::put(conn, &attempt.account, account.charge(now)).await?;
+            store::put(conn, &attempt.address, address.charge(now)).await?;
+            store::put(conn, &attempt.pair, pair.charge(now)).await
         })
         .await?;
-    Ok(tried)
+    Ok(attempt)
 }
 
 /// Records a correct password: refunds the charge, deletes the budget of the pair, and remembers the address for the
 /// user.
-pub async fn succeeded(app: &App, tried: &Try, user: UserId) -> Result<(), Error> {
+pub async fn record_success(app: &App, attempt: &LoginAttempt, user: UserId) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
         .transaction(async |conn| {
-            give_back(conn, tried, now).await?;
-            store::forget(conn, &tried.pair).await?;
-            store::know(conn, user, &tried.address, now).await?;
-            store::know_no_more(conn, user, ADDRESSES_MAX).await
+            refund(conn, attempt, now).await?;
+            store::delete(conn, &attempt.pair).await?;
+            store::add_known_address(conn, user, &attempt.address, now).await?;
+            store::trim_known_addresses(conn, user, ADDRESSES_MAX).await
         })
         .await
 }
 
 /// Refunds the charge of an attempt whose password was not verified.
-pub async fn not_tried(app: &App, tried: &Try) -> Result<(), Error> {
+pub async fn refund_attempt(app: &App, attempt: &LoginAttempt) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
         .transaction(async |conn| {
-            give_back(conn, tried, now).await?;
-            let pair = store::locked(conn, &tried.pair, Some(&tried.account), now).await?;
-            store::put(conn, &tried.pair, pair.given_back()).await
+            refund(conn, attempt, now).await?;
+            let pair = store::lock_level(conn, &attempt.pair, Some(&attempt.account), now).await?;
+            store::put(conn, &attempt.pair, pair.refund()).await
         })
         .await
 }
 
-async fn give_back(conn: &mut Conn, tried: &Try, now: Timestamp) -> Result<(), Error> {
-    for subject in [&tried.account, &tried.address] {
-        let level = store::locked(conn, subject, None, now).await?;
-        store::put(conn, subject, level.given_back()).await?;
+async fn refund(conn: &mut Conn, attempt: &LoginAttempt, now: Timestamp) -> Result<(), Error> {
+    for subject in [&attempt.account, &attempt.address] {
+        let level = store::lock_level(conn, subject, None, now).await?;
+        store::put(conn, subject, level.refund()).await?;
     }
     Ok(())
 }
 
 /// Deletes all failures at an account, from all addresses, and returns the number of deleted budgets.
-pub async fn forgive(app: &App, conn: &mut Conn, email: &str) -> Result<usize, Error> {
-    let account = Try::of(app, email, None).account;
-    store::forget_account(conn, &account).await
+pub async fn clear_account(app: &App, conn: &mut Conn, email: &str) -> Result<usize, Error> {
+    let account = LoginAttempt::new(app, email, None).account;
+    store::delete_of_account(conn, &account).await
 }
 
 #[cfg(test)]
@@ -245,20 +245,20 @@ mod tests {
     #[test]
     fn failures_decay_over_time() {
         let level = Level { milli: 8 * MILLI, counted_at: START };
-        assert_eq!(level.at(START), 8_000);
-        assert_eq!(level.at(after(600)), 4_000);
-        assert_eq!(level.at(after(1_800)), 1_000);
-        assert!(level.at(level.forget_at()) <= FORGOTTEN_MILLI);
-        assert!(level.at(after(1_200)) > FORGOTTEN_MILLI);
+        assert_eq!(level.milli_at(START), 8_000);
+        assert_eq!(level.milli_at(after(600)), 4_000);
+        assert_eq!(level.milli_at(after(1_800)), 1_000);
+        assert!(level.milli_at(level.empty_at()) <= EMPTY_BELOW_MILLI);
+        assert!(level.milli_at(after(1_200)) > EMPTY_BELOW_MILLI);
         // After the decay, the next failure counts like the first.
-        assert_eq!(level.charged(after(6_000)).wait(FREE_OF_PAIR, after(6_000)), None);
+        assert_eq!(level.charge(after(6_000)).wait(FREE_OF_PAIR, after(6_000)), None);
     }
 
     #[test]
     fn an_unknown_client_of_an_attacked_account_has_one_free_attempt() {
         let fresh = Level { milli: 0, counted_at: START };
         assert_eq!(fresh.wait(FREE_OF_STRANGER, START), None);
-        let once = fresh.charged(START);
+        let once = fresh.charge(START);
         assert_eq!(once.wait(FREE_OF_STRANGER, START), Some(WAIT_FIRST));
         assert_eq!(once.wait(FREE_OF_PAIR, START), None);
     }

@@ -12,7 +12,7 @@ use crate::delete_first;
 use crate::error::Error;
 
 /// Returns the level of a subject, and locks it until the end of the transaction. Creates it if it does not exist.
-pub async fn locked(
+pub async fn lock_level(
     conn: &mut Conn,
     subject: &str,
     account: Option<&str>,
@@ -44,7 +44,7 @@ pub async fn put(conn: &mut Conn, subject: &str, level: Level) -> Result<(), Err
     let set = (
         t::milli_failures.eq(level.milli),
         t::counted_at.eq(level.counted_at),
-        t::forget_at.eq(level.forget_at()),
+        t::forget_at.eq(level.empty_at()),
     );
     on_conn!(conn, |c| diesel::update(t::table.filter(t::subject.eq(subject)))
         .set(set)
@@ -54,14 +54,14 @@ pub async fn put(conn: &mut Conn, subject: &str, level: Level) -> Result<(), Err
 }
 
 /// Deletes the budget of a subject.
-pub async fn forget(conn: &mut Conn, subject: &str) -> Result<(), Error> {
+pub async fn delete(conn: &mut Conn, subject: &str) -> Result<(), Error> {
     use login_budgets as t;
     on_conn!(conn, |c| diesel::delete(t::table.filter(t::subject.eq(subject))).execute(c).await)?;
     Ok(())
 }
 
 /// Deletes the budgets of an account and of its pairs. Returns their number.
-pub async fn forget_account(conn: &mut Conn, account: &str) -> Result<usize, Error> {
+pub async fn delete_of_account(conn: &mut Conn, account: &str) -> Result<usize, Error> {
     use login_budgets as t;
     let gone = on_conn!(conn, |c| diesel::delete(
         t::table.filter(t::subject.eq(account).or(t::account.eq(account)))
@@ -72,14 +72,14 @@ pub async fn forget_account(conn: &mut Conn, account: &str) -> Result<usize, Err
 }
 
 /// Deletes budgets that have decayed. Returns their number.
-pub async fn forget_faded(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
+pub async fn delete_decayed(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     use login_budgets as t;
     Ok(delete_first!(conn, t, t::forget_at.lt(now), t::forget_at, limit)?)
 }
 
 /// Returns whether a user has recently logged in from an address. Runs the same query for `None`, so that the time does
 /// not reveal whether the account exists.
-pub async fn is_known(
+pub async fn is_known_address(
     conn: &mut Conn,
     user: Option<UserId>,
     address: &str,
@@ -97,7 +97,7 @@ pub async fn is_known(
 }
 
 /// Records that a user has logged in from an address.
-pub async fn know(
+pub async fn add_known_address(
     conn: &mut Conn,
     user: UserId,
     address: &str,
@@ -116,7 +116,7 @@ pub async fn know(
 }
 
 /// Deletes all but the `keep` most recently used addresses of a user.
-pub async fn know_no_more(conn: &mut Conn, user: UserId, keep: i64) -> Result<(), Error> {
+pub async fn trim_known_addresses(conn: &mut Conn, user: UserId, keep: i64) -> Result<(), Error> {
     use known_addresses as t;
     let beyond: Vec<i64> = on_conn!(conn, |c| t::table
         .filter(t::user_id.eq(user.get()))
@@ -134,7 +134,7 @@ pub async fn know_no_more(conn: &mut Conn, user: UserId, keep: i64) -> Result<()
 }
 
 /// Deletes addresses that were last used before `before`. Returns their number.
-pub async fn forget_addresses(
+pub async fn delete_old_addresses(
     conn: &mut Conn,
     before: Timestamp,
     limit: i64,

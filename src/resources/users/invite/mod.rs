@@ -15,15 +15,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use self::store::Waiting;
-use super::domain::{self, Email, Named, USERS_MAX, User};
+use self::store::PendingToken;
+use super::domain::{self, Email, USERS_MAX, User, UserRef};
 use super::{admins, store as users};
-use crate::access::authn::password::Hasher;
+use crate::access::authn::password::PasswordHasher;
 use crate::access::principal::PrincipalId;
-use crate::ctx::{Anonymous, Ctx};
+use crate::ctx::{AnonymousCtx, Ctx};
 use crate::db::types::UserId;
-use crate::error::{Error, Kind, Reason};
-use crate::outbox::Subject;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::resources::sessions::{self, budget};
@@ -32,7 +32,7 @@ use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
 /// Password version of an account that is created with a password.
-const FIRST_PASSWORD: i64 = 1;
+const FIRST_PASSWORD_VERSION: i64 = 1;
 /// Number of users from which self-registration is rejected, so that a flood of registrations leaves room for invited
 /// users.
 pub const USERS_TO_REGISTER_MAX: i64 = USERS_MAX / 2;
@@ -41,7 +41,7 @@ const PREFIX: &str = "sgi_";
 const TOKEN_BYTES: usize = 32;
 
 /// Lifetime of the token of a reset. Short, since an admin is in contact with the person.
-pub const RESET: Duration = Duration::from_hours(24);
+pub const RESET_LIFETIME: Duration = Duration::from_hours(24);
 
 /// A new token.
 pub(super) struct NewToken {
@@ -61,30 +61,30 @@ pub(super) fn new_token() -> Result<NewToken, Error> {
 }
 
 /// Returns the stored hash of a token; `None` if the text is not a token.
-fn hash_of(token: &str) -> Option<String> {
+fn hash_token(token: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
     (bytes.len() == TOKEN_BYTES).then(|| hex(&Sha256::digest(token.as_bytes())))
 }
 
 /// Creates an account and an invitation for it.
 pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secret), Error> {
-    ctx.detail("role", role.as_str());
-    ctx.not_above(role)?;
+    ctx.add_audit_detail("role", role.as_str());
+    ctx.check_role_not_above(role)?;
     ctx.admit_credential()?;
     let now = ctx.now();
     let made = new_token()?;
     let expires_at = now.plus(ctx.app().config.auth.invite());
-    let waiting = Waiting { token_hash: &made.hash, expires_at };
+    let token = PendingToken { token_hash: &made.hash, expires_at };
     let user = ctx
         .transaction(async |tx| {
             let _locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
-            let id = store::insert_invited(tx, email.as_str(), role, waiting, now).await?;
-            domain::within(tx, USERS_MAX).await?;
+            let id = store::insert_invited(tx, email.as_str(), role, token, now).await?;
+            domain::check_count(tx, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            tx.emit(ctx.event(event_types::USER_INVITED, payload)).await?;
-            let user = domain::find(tx, &Named::Id(id)).await?;
-            tx.access_added(Subject::User(id)).await?;
+            tx.emit(ctx.new_event(event_types::USER_INVITED, payload)).await?;
+            let user = domain::find(tx, &UserRef::Id(id)).await?;
+            tx.log_access_addition(AccessSubject::User(id)).await?;
             Ok(user)
         })
         .await?;
@@ -92,34 +92,34 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
 }
 
 /// Replaces the pending invitation by a new one.
-pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
+pub async fn resend(ctx: &Ctx, named: &UserRef) -> Result<(User, Secret), Error> {
     ctx.admit_credential()?;
     let now = ctx.now();
     let made = new_token()?;
     let expires_at = now.plus(ctx.app().config.auth.invite());
-    let waiting = Waiting { token_hash: &made.hash, expires_at };
+    let token = PendingToken { token_hash: &made.hash, expires_at };
     let user = ctx
         .transaction(async |tx| {
-            effect::turn_of_global_admin(ctx, tx).await?;
+            effect::lock_as_global_admin(ctx, tx).await?;
             let found = domain::find(tx, named).await?;
-            ctx.not_above(found.effective_role)?;
+            ctx.check_role_not_above(found.effective_role)?;
             if !found.pending_invite {
                 let why = format!("user `{}` has no pending invitation", found.email);
                 return Err(Error::refused(Reason::NoInvite, why));
             }
-            if !store::set_waiting(tx, found.id, found.version, waiting).await? {
-                return Err(Error::conflict(Kind::User, named));
+            if !store::set_pending_token(tx, found.id, found.version, token).await? {
+                return Err(Error::conflict(ResourceKind::User, named));
             }
             let payload = json!({ "user": found.email });
-            tx.emit(ctx.event(event_types::USER_INVITE_RESENT, payload)).await?;
-            domain::find(tx, &Named::Id(found.id)).await
+            tx.emit(ctx.new_event(event_types::USER_INVITE_RESENT, payload)).await?;
+            domain::find(tx, &UserRef::Id(found.id)).await
         })
         .await?;
     Ok((user, made.token))
 }
 
 /// A person who has just set a password and can get a session.
-pub struct Joined {
+pub struct ActivatedUser {
     /// Context of the call, now as this user.
     pub ctx: Ctx,
     /// Id of the user.
@@ -133,22 +133,22 @@ pub struct Joined {
 /// # Errors
 /// `CREDENTIAL_INVALID` if the token is unknown, used or expired, or if its account is not active.
 pub async fn accept(
-    anonymous: Anonymous,
+    anonymous: AnonymousCtx,
     token: &Secret,
     password: Secret,
-) -> Result<Joined, Error> {
+) -> Result<ActivatedUser, Error> {
     let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
-    Hasher::check("password", &password)?;
+    PasswordHasher::check("password", &password)?;
     let app = Arc::clone(anonymous.app());
-    let token_hash = hash_of(token.expose()).ok_or_else(invalid)?;
+    let token_hash = hash_token(token.expose()).ok_or_else(invalid)?;
     let mut conn = app.db.read().await?;
-    let found = store::waiting_for(&mut conn, &token_hash, app.clock.now()).await?;
+    let found = store::find_by_token(&mut conn, &token_hash, app.clock.now()).await?;
     drop(conn);
     let (user, email) = found.ok_or_else(invalid)?;
     let hash = app.passwords.hash(password).await?;
     let principal = PrincipalId::User(user);
     let role = app.snapshot.global_role(principal);
-    let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
+    let ctx = anonymous.identify(email.as_str().into(), Some(principal), role).await?;
     let now = ctx.now();
     let password_version = ctx
         .transaction(async |tx| {
@@ -157,12 +157,12 @@ pub async fn accept(
             let (user, password_version) = accepted.ok_or_else(invalid)?;
             sessions::end_all(tx, user, now).await?;
             let payload = json!({ "user": email });
-            tx.emit(ctx.event(event_types::USER_INVITE_ACCEPTED, payload)).await?;
-            tx.access_changed(Subject::User(user)).await?;
+            tx.emit(ctx.new_event(event_types::USER_INVITE_ACCEPTED, payload)).await?;
+            tx.log_access_change(AccessSubject::User(user)).await?;
             Ok(password_version)
         })
         .await?;
-    Ok(Joined { ctx, user, password_version })
+    Ok(ActivatedUser { ctx, user, password_version })
 }
 
 /// Registers an account for the caller, if the configuration allows it.
@@ -172,46 +172,47 @@ pub async fn accept(
 /// address counts as a failed login of the caller, with growing waits, and an unused address that was tried becomes an
 /// account, in the audit log with the client address.
 pub async fn register(
-    anonymous: Anonymous,
+    anonymous: AnonymousCtx,
     email: &Email,
     password: Secret,
-) -> Result<Joined, Error> {
+) -> Result<ActivatedUser, Error> {
     let app = Arc::clone(anonymous.app());
     let auth = &app.config.auth;
     if !auth.self_registration {
         let why = "self-registration is disabled: ask an admin for an invitation";
         return Err(Error::refused(Reason::FeatureDisabled, why));
     }
-    if !users::any(&mut app.db.read().await?).await? {
+    if !users::has_any(&mut app.db.read().await?).await? {
         let why = "the first admin does not exist yet";
         return Err(Error::refused(Reason::FeatureDisabled, why));
     }
-    let role = auth.role_of_registered().ok_or_else(|| Error::internal("no role to register"))?;
-    Hasher::check("password", &password)?;
+    let role =
+        auth.registration_role_value().ok_or_else(|| Error::internal("no role to register"))?;
+    PasswordHasher::check("password", &password)?;
     let tried = budget::admit(&app, email.as_str(), None, anonymous.client_ip()).await?;
     let hashed = app.passwords.hash(password).await;
-    let found = users::account(&mut app.db.read().await?, email.as_str()).await?;
+    let found = users::account_by_email(&mut app.db.read().await?, email.as_str()).await?;
     if found.is_none() || hashed.is_err() {
-        budget::not_tried(&app, &tried).await?;
+        budget::refund_attempt(&app, &tried).await?;
     }
     let hash = hashed?;
     if found.is_some() {
-        return Err(Error::exists(Kind::User, email.as_str()));
+        return Err(Error::already_exists(ResourceKind::User, email.as_str()));
     }
-    let ctx = anonymous.becomes(email.as_str().into(), None, role).await?;
+    let ctx = anonymous.identify(email.as_str().into(), None, role).await?;
     let now = ctx.now();
     let user = ctx
         .transaction(async |tx| {
             let _locked = admins::lock(tx).await?;
             let user = users::insert(tx, email.as_str(), &hash, role, now).await?;
-            domain::within(tx, USERS_TO_REGISTER_MAX).await?;
+            domain::check_count(tx, USERS_TO_REGISTER_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            tx.emit(ctx.event(event_types::USER_REGISTERED, payload)).await?;
-            tx.access_added(Subject::User(user)).await?;
+            tx.emit(ctx.new_event(event_types::USER_REGISTERED, payload)).await?;
+            tx.log_access_addition(AccessSubject::User(user)).await?;
             Ok(user)
         })
         .await?;
-    Ok(Joined { ctx, user, password_version: FIRST_PASSWORD })
+    Ok(ActivatedUser { ctx, user, password_version: FIRST_PASSWORD_VERSION })
 }
 
 #[cfg(test)]
@@ -223,13 +224,13 @@ mod tests {
         let made = new_token().unwrap();
         let token = made.token.expose();
         assert_eq!((token.len(), &token[..4]), (47, PREFIX));
-        assert_eq!(hash_of(token), Some(made.hash));
+        assert_eq!(hash_token(token), Some(made.hash));
         assert_ne!(new_token().unwrap().token.expose(), token);
         let bad = ["", PREFIX, &token[1..], &token[..46], &format!("{token}A"), &token[4..]];
         for bad in bad {
-            assert_eq!(hash_of(bad), None, "{bad:?}");
+            assert_eq!(hash_token(bad), None, "{bad:?}");
         }
         let setup = URL_SAFE_NO_PAD.encode([7; TOKEN_BYTES]);
-        assert!(hash_of(&format!("sgr_{setup}")).is_none());
+        assert!(hash_token(&format!("sgr_{setup}")).is_none());
     }
 }

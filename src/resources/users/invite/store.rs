@@ -14,7 +14,7 @@ use crate::role::Role;
 
 /// Token of a pending invitation or reset.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting<'a> {
+pub struct PendingToken<'a> {
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub token_hash: &'a str,
     /// When it expires.
@@ -26,15 +26,15 @@ pub async fn insert_invited(
     conn: &mut Conn,
     email: &str,
     role: Role,
-    waiting: Waiting<'_>,
+    token: PendingToken<'_>,
     at: Timestamp,
 ) -> Result<UserId, Error> {
     let row = (
         users::email.eq(email),
         users::role.eq(role.as_str()),
         users::is_active.eq(true),
-        users::invite_token_hash.eq(waiting.token_hash),
-        users::invite_expires_at.eq(waiting.expires_at),
+        users::invite_token_hash.eq(token.token_hash),
+        users::invite_expires_at.eq(token.expires_at),
         users::created_at.eq(at),
     );
     let id: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(users::table)
@@ -42,20 +42,20 @@ pub async fn insert_invited(
         .returning(users::id)
         .get_result(c)
         .await);
-    Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
+    Ok(id.map_err(|error| crate::db::error::with_name(error.into(), email))?.into())
 }
 
 /// Replaces the token of a user if the user's version is still `version`. Returns whether it was replaced.
-pub async fn set_waiting(
+pub async fn set_pending_token(
     conn: &mut Conn,
     id: UserId,
     version: i64,
-    waiting: Waiting<'_>,
+    token: PendingToken<'_>,
 ) -> Result<bool, Error> {
     let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
     let set = (
-        users::invite_token_hash.eq(waiting.token_hash),
-        users::invite_expires_at.eq(waiting.expires_at),
+        users::invite_token_hash.eq(token.token_hash),
+        users::invite_expires_at.eq(token.expires_at),
         users::version.eq(version + 1),
     );
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
@@ -67,22 +67,22 @@ pub async fn reset(
     conn: &mut Conn,
     id: UserId,
     versions: RangeInclusive<i64>,
-    waiting: Waiting<'_>,
+    token: PendingToken<'_>,
 ) -> Result<bool, Error> {
     let among = users::version.between(*versions.start(), *versions.end());
     let row = users::table.filter(users::id.eq(id.get()).and(among));
     let set = (
         users::hashed_password.eq(None::<String>),
         users::password_version.eq(users::password_version + 1),
-        users::invite_token_hash.eq(waiting.token_hash),
-        users::invite_expires_at.eq(waiting.expires_at),
+        users::invite_token_hash.eq(token.token_hash),
+        users::invite_expires_at.eq(token.expires_at),
         users::version.eq(users::version + 1),
     );
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
 /// Returns id and e-mail address of the active user with this token; `None` if it is unknown or expired.
-pub async fn waiting_for(
+pub async fn find_by_token(
     conn: &mut Conn,
     token_hash: &str,
     now: Timestamp,
