@@ -338,6 +338,8 @@ pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &
             "{path}: a write names a sandbox or has a `target_field`"
         );
         let request_id = request_id_path(&method);
+        let service_url =
+            field_numbers(&path, &method.output(), &string_field(&row, "service_url_field"));
         let flag =
             |name: &str| row.get_field_by_name(name).and_then(|v| v.as_bool()).unwrap_or_default();
         let annotations =
@@ -355,7 +357,7 @@ pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &
              target_path: &{target:?}, target_secret: {target_secret}, \
              sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
              secret: {}, bulk: {}, answers_sandbox_ids: {}, annotations: {annotations:?}, answers_address: {}, \
-             config_change: {}, lifecycle: {lifecycle}, decision: {decision:?} }}) }},",
+             config_change: {}, lifecycle: {lifecycle}, decision: {decision:?}, service_url_path: &{service_url:?} }}) }},",
             enum_variant(&row, "role", &path),
             enum_variant(&row, "effect", &path),
             enum_variant(&row, "audit", &path),

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::error::{Error, GatewayRefusal, Reason};
+use crate::error::{BrokenCode, Error, GatewayRefusal, Reason};
 use crate::pb::codec;
 use crate::pb::strict::MessageFault;
 
@@ -49,10 +49,16 @@ fn gateway_code(refusal: GatewayRefusal) -> Code {
         GatewayRefusal::AlreadyExists => Code::AlreadyExists,
         GatewayRefusal::Refused | GatewayRefusal::Uncertain => Code::FailedPrecondition,
         GatewayRefusal::Changed => Code::Aborted,
-        GatewayRefusal::Exhausted => Code::ResourceExhausted,
-        GatewayRefusal::Unimplemented => Code::Unimplemented,
+        GatewayRefusal::Exhausted | GatewayRefusal::Broken(BrokenCode::ResourceExhausted) => {
+            Code::ResourceExhausted
+        }
+        GatewayRefusal::Unimplemented | GatewayRefusal::Broken(BrokenCode::Unimplemented) => {
+            Code::Unimplemented
+        }
         GatewayRefusal::Unavailable | GatewayRefusal::DeadlineExceeded => Code::Unavailable,
-        GatewayRefusal::Failed => Code::Internal,
+        GatewayRefusal::Broken(BrokenCode::Cancelled) => Code::Cancelled,
+        GatewayRefusal::Broken(BrokenCode::PermissionDenied) => Code::PermissionDenied,
+        GatewayRefusal::Failed | GatewayRefusal::Broken(BrokenCode::Internal) => Code::Internal,
     }
 }
 

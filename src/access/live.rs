@@ -27,8 +27,10 @@ pub enum EndReason {
     CredentialGone,
     /// The role is now too low.
     RoleTooLow,
-    /// The gateway is now hidden from the caller, or was removed.
+    /// The gateway is now hidden from the caller.
     GatewayGone,
+    /// The gateway was removed.
+    GatewayRemoved,
     /// The address or credentials of the gateway have changed.
     GatewayChanged,
     /// The access data is stale.
@@ -46,6 +48,9 @@ impl From<EndReason> for Error {
             EndReason::RoleTooLow => Self::Denied { why: "the role was lowered".to_owned() },
             EndReason::GatewayGone => {
                 Self::unavailable(Reason::GatewayUnreachable, "the gateway is no longer visible")
+            }
+            EndReason::GatewayRemoved => {
+                Self::unavailable(Reason::GatewayUnreachable, "the gateway was removed")
             }
             EndReason::GatewayChanged => {
                 Self::unavailable(Reason::GatewayUnreachable, "the gateway was changed, call again")

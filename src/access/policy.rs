@@ -208,6 +208,16 @@ pub struct UpstreamPolicy {
     pub lifecycle: Option<Lifecycle>,
     /// The decision of a vote.
     pub decision: Option<&'static str>,
+    /// Path of field numbers to the addresses of services in the response; empty if it contains none.
+    pub service_url_path: &'static [u32],
+}
+
+impl UpstreamPolicy {
+    /// Whether the proxy changes the response.
+    #[must_use]
+    pub fn is_response_rewritten(&self) -> bool {
+        self.answers_address || !self.service_url_path.is_empty()
+    }
 }
 
 /// Effect of an upstream RPC on the life of the sandbox that it names.

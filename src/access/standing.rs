@@ -133,7 +133,7 @@ impl AccessCheck {
             RoleScope::Anywhere => snapshot.best_role(principal),
             RoleScope::Gateway(gateway) => match snapshot.gateway_name(gateway) {
                 Some(_) => snapshot.role_on(principal, gateway),
-                None => return Err(EndReason::GatewayGone),
+                None => return Err(EndReason::GatewayRemoved),
             },
             RoleScope::MaybeRemovedGateway(gateway) => {
                 snapshot.role_on_maybe_removed(principal, gateway)

@@ -27,7 +27,8 @@ pub struct Sandboxes {
     #[serde(default = "missing_grace_seconds")]
     pub missing_grace_seconds: u64,
     /// Time that one gateway gets to list its sandboxes for a list over many gateways, in seconds. A slower gateway is
-    /// reported as unreachable and does not delay the others. Range 1 to 60. Default 5, as for a probe.
+    /// reported as unreachable and does not delay the others. A gateway that did not answer its last probe gets half a
+    /// second. Range 1 to 60. Default 5, as for a probe.
     #[serde(default = "list_timeout_seconds")]
     pub list_timeout_seconds: u64,
     /// Directory whose `.yaml` files are templates, in addition to the built-in ones; `templates/` of the source

@@ -111,7 +111,9 @@ impl AuthorizedCall {
 pub(crate) fn lost_access_error(ended: EndReason, gateway: Option<GatewayId>) -> Error {
     match (ended, gateway) {
         // A gateway that the caller cannot see is reported as missing.
-        (EndReason::GatewayGone, Some(id)) => Error::not_found(ResourceKind::Gateway, id),
+        (EndReason::GatewayGone | EndReason::GatewayRemoved, Some(id)) => {
+            Error::not_found(ResourceKind::Gateway, id)
+        }
         (ended, _) => ended.into(),
     }
 }

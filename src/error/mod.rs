@@ -6,11 +6,13 @@
 //! - messages are lowercase, without a full stop, with names in backticks.
 
 mod reason;
+mod refusal;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use self::reason::Reason;
+pub use self::refusal::{BrokenCode, GatewayRefusal};
 use shoreguard_proto::strict::MessageFault;
 
 /// An error, as it can be reported to a caller.
@@ -109,33 +111,6 @@ pub enum Error {
 const ID_CHARS_MAX: usize = 253;
 /// Maximum length of an explanation in an error, in characters.
 const WHY_CHARS_MAX: usize = 1_000;
-
-/// Kind of a gateway's refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GatewayRefusal {
-    /// The request is invalid.
-    Invalid,
-    /// The object does not exist.
-    NotFound,
-    /// The object already exists.
-    AlreadyExists,
-    /// The gateway's state, or the role of the credential that was presented to it, does not allow it.
-    Refused,
-    /// The object has changed in the meantime.
-    Changed,
-    /// The gateway does not report whether a request with this id was carried out.
-    Uncertain,
-    /// A limit of the gateway is reached.
-    Exhausted,
-    /// The gateway does not have the method.
-    Unimplemented,
-    /// The gateway is currently not able to.
-    Unavailable,
-    /// The gateway's deadline passed; it may have carried out the request anyway.
-    DeadlineExceeded,
-    /// The gateway failed.
-    Failed,
-}
 
 /// Kinds of objects that an error can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,6 +312,9 @@ impl fmt::Display for Error {
             Self::Exhausted { reason, retry_in } => {
                 let bound = reason.limit_message();
                 write!(f, "{bound}; try again in {} s", retry_in.as_secs().max(1))
+            }
+            Self::Gateway { gateway, refusal: GatewayRefusal::Broken(_), why } => {
+                write!(f, "gateway `{gateway}`: {why}")
             }
             Self::Gateway { gateway, why, .. } => write!(f, "gateway `{gateway}` says: {why}"),
             Self::Unimplemented { path } => write!(f, "no method `{path}`"),

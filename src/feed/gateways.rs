@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::access::live::EndReason;
 use crate::access::snapshot::GatewayFacts;
 use crate::app::App;
 use crate::db::types::GatewayId;
@@ -66,6 +67,8 @@ fn refresh_target(app: &App, id: GatewayId, row: Option<&GatewayRow>) {
         && Some(before.address()) != endpoint
     {
         // Streams to the old address must not continue as streams of this gateway (T04).
-        app.live.end_gateway_streams(id, crate::access::live::EndReason::GatewayChanged);
+        let reason =
+            if row.is_some() { EndReason::GatewayChanged } else { EndReason::GatewayRemoved };
+        app.live.end_gateway_streams(id, reason);
     }
 }

@@ -1,6 +1,7 @@
 //! Connects to a host and port, using only addresses that [`guard`] allows.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,41 @@ impl Protocol {
     }
 }
 
+/// Reason why there is no connection to a host. The `Display` text is for the log, since it contains addresses.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// One of its addresses is forbidden.
+    Forbidden(Error),
+    /// Its name was not resolved.
+    Unresolved(String),
+    /// No address accepted the connection.
+    Unconnected {
+        /// Error of the last address that gave one; `None` if all of them timed out.
+        kind: Option<io::ErrorKind>,
+        /// The addresses, each with its error.
+        tried: String,
+    },
+    /// The TLS handshake failed. The error contains that of rustls if the handshake got an answer.
+    Tls(io::Error),
+    /// The TLS handshake timed out.
+    TlsTimeout,
+    /// The host does not negotiate the required version of HTTP.
+    Protocol,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden(error) => write!(f, "{error}"),
+            Self::Unresolved(why) => f.write_str(why),
+            Self::Unconnected { tried, .. } => f.write_str(tried),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::TlsTimeout => f.write_str("no TLS in time"),
+            Self::Protocol => f.write_str("it does not speak the required version of HTTP"),
+        }
+    }
+}
+
 /// Resolves `host` and fails if one of its addresses is forbidden. A name that cannot be resolved is not an error: it
 /// may resolve later, and is checked again then.
 pub async fn check_host(
@@ -78,7 +114,7 @@ fn check_addresses(
 /// Connects to one of the addresses of `host`, all of which must be allowed.
 ///
 /// # Errors
-/// `ADDRESS_FORBIDDEN` if one of them is forbidden, `GATEWAY_UNREACHABLE` if the name cannot be resolved or no address
+/// `Forbidden` if one of them is forbidden, `Unresolved` or `Unconnected` if the name cannot be resolved or no address
 /// accepts the connection in time.
 pub async fn connect(
     resolver: &Resolver,
@@ -86,12 +122,12 @@ pub async fn connect(
     port: u16,
     allowed_networks: &[IpNet],
     timeout: Duration,
-) -> Result<TcpStream, Error> {
+) -> Result<TcpStream, ConnectError> {
     let until = Instant::now() + timeout;
     let addresses = resolve(resolver, host, until).await?;
-    check_addresses(host, &addresses, allowed_networks)?;
+    check_addresses(host, &addresses, allowed_networks).map_err(ConnectError::Forbidden)?;
     let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
-    let mut tried = String::new();
+    let (mut kind, mut tried) = (None, String::new());
     for (i, address) in addresses.iter().enumerate() {
         // The remaining addresses share the remaining time, so that an address that drops packets does not use all of
         // it.
@@ -99,52 +135,61 @@ pub async fn connect(
         let now = Instant::now();
         let share = now + until.saturating_duration_since(now) / left;
         let address = SocketAddr::new(*address, port);
-        let why = match timeout_at(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream
-                    .set_nodelay(true)
-                    .map_err(|error| unreachable_host(host, &error.to_string()))?;
-                return Ok(stream);
+        let connected = timeout_at(share, TcpStream::connect(address)).await;
+        let why = match connected.map(|stream| stream.and_then(without_delay)) {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => {
+                kind = Some(error.kind());
+                error.to_string()
             }
-            Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };
         write!(tried, "{address}: {why}; ").expect("a string takes all");
     }
-    Err(unreachable_host(host, &tried))
+    Err(ConnectError::Unconnected { kind, tried })
 }
 
-async fn resolve(resolver: &Resolver, host: &str, until: Instant) -> Result<Vec<IpAddr>, Error> {
+fn without_delay(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn resolve(
+    resolver: &Resolver,
+    host: &str,
+    until: Instant,
+) -> Result<Vec<IpAddr>, ConnectError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![ip]);
     }
     match timeout_at(until, resolver.addresses(host)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(why)) => Err(unreachable_host(host, &why)),
-        Err(_) => Err(unreachable_host(host, "its name was not resolved in time")),
+        Ok(Err(why)) => Err(ConnectError::Unresolved(why)),
+        Err(_) => Err(ConnectError::Unresolved("its name was not resolved in time".to_owned())),
     }
 }
 
 /// Performs the TLS handshake with `host` and checks that the protocol was negotiated.
+///
+/// # Errors
+/// `Tls`, `TlsTimeout` or `Protocol`.
 pub async fn tls_handshake(
     stream: TcpStream,
     host: &str,
     config: &Arc<ClientConfig>,
     protocol: Protocol,
     timeout: Duration,
-) -> Result<TlsStream<TcpStream>, Error> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| unreachable_host(host, "no certificate can contain its name"))?;
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        ConnectError::Tls(io::Error::other("no certificate can contain the host's name"))
+    })?;
     let connector = TlsConnector::from(with_alpn(protocol, config));
-    let stream = match tokio::time::timeout(timeout, connector.connect(name, stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(unreachable_host(host, &error.to_string())),
-        Err(_) => return Err(unreachable_host(host, "no TLS in time")),
-    };
+    let handshake = tokio::time::timeout(timeout, connector.connect(name, stream)).await;
+    let stream = handshake.map_err(|_| ConnectError::TlsTimeout)?.map_err(ConnectError::Tls)?;
     if protocol.is_negotiated(stream.get_ref().1.alpn_protocol()) {
         Ok(stream)
     } else {
-        Err(unreachable_host(host, "it does not speak the required version of HTTP"))
+        Err(ConnectError::Protocol)
     }
 }
 
@@ -155,11 +200,6 @@ fn with_alpn(protocol: Protocol, config: &Arc<ClientConfig>) -> Arc<ClientConfig
     let mut config = ClientConfig::clone(config);
     config.alpn_protocols = vec![protocol.alpn().to_vec()];
     Arc::new(config)
-}
-
-fn unreachable_host(host: &str, why: &str) -> Error {
-    warn!(host, why, "a host cannot be reached");
-    Error::unavailable(Reason::GatewayUnreachable, format!("host `{host}` cannot be reached"))
 }
 
 #[cfg(test)]
@@ -174,23 +214,24 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
             let refused = connect(&Resolver::system(), host, port, &[], SOON).await.unwrap_err();
-            assert!(
-                matches!(refused, Error::Refused { reason: Reason::AddressForbidden, .. }),
-                "{host}"
-            );
+            assert!(matches!(refused, ConnectError::Forbidden(_)), "{host}");
         }
         let named = ["127.0.0.0/8".parse().unwrap()];
         connect(&Resolver::system(), "127.0.0.1", port, &named, SOON).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_connection_error_names_only_the_host() {
+    async fn a_refused_connection_is_distinguished_from_one_that_times_out() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let named = ["127.0.0.0/8".parse().unwrap()];
         let error =
             connect(&Resolver::system(), "127.0.0.1", port, &named, SOON).await.unwrap_err();
-        assert_eq!(error.to_string(), "host `127.0.0.1` cannot be reached");
+        let refused = Some(io::ErrorKind::ConnectionRefused);
+        assert!(
+            matches!(&error, ConnectError::Unconnected { kind, .. } if *kind == refused),
+            "{error}"
+        );
     }
 }

@@ -25,7 +25,7 @@ use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::warn;
 
-use super::connect::{self, Protocol};
+use super::connect::{self, ConnectError, Protocol};
 use super::names::Resolver;
 use crate::error::{Error, Reason};
 
@@ -130,11 +130,11 @@ impl Client {
         let stream =
             connect::connect(&self.resolver, host, target.port, &self.allowed_networks, within)
                 .await
-                .map_err(host_unreachable)?;
+                .map_err(|error| not_connected(host, error))?;
         if target.tls {
             let stream = connect::tls_handshake(stream, host, &self.tls, Protocol::Http1, within)
                 .await
-                .map_err(host_unreachable)?;
+                .map_err(|error| not_connected(host, error))?;
             send_http1(stream, host, request, limits).await
         } else {
             send_http1(stream, host, request, limits).await
@@ -227,12 +227,12 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     words
 }
 
-/// Replaces the reason for gateways by the reason for external hosts.
-fn host_unreachable(error: Error) -> Error {
-    if let Error::Unavailable { why, .. } = error {
-        return Error::unavailable(Reason::HostUnreachable, why);
+/// Returns the error for a host without a connection, and logs why. The error contains only the host.
+fn not_connected(host: &str, error: ConnectError) -> Error {
+    if let ConnectError::Forbidden(error) = error {
+        return error;
     }
-    error
+    unreachable_host(host, &error.to_string())
 }
 
 fn unreachable_host(host: &str, why: &str) -> Error {

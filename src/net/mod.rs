@@ -3,7 +3,7 @@
 //! Invariants
 //! - an address is checked when it is connected to, never when it is stored: a name may resolve to another one later;
 //! - all addresses of a name must be allowed, and only checked addresses are connected to;
-//! - the cause of a failure is logged here, once; the error contains only the host.
+//! - an error for a caller contains the host and none of its addresses.
 
 pub mod connect;
 pub mod deadline;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use parking_lot::Mutex;
@@ -24,14 +24,14 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
 
 use super::headers::forwarding_headers;
 pub(crate) use super::messages::{ForwardedResponse, Messages};
+use crate::access::live::EndReason;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
-use crate::error::{Error, GatewayRefusal};
+use crate::error::Error;
 use crate::net::spawn_owned;
 use crate::upstream::budget::{Budget, BudgetClass};
 use crate::upstream::connection::{Connection, Lease};
@@ -40,6 +40,7 @@ use crate::upstream::generation::Generation;
 use crate::upstream::lane::Lane;
 use crate::upstream::targets::Target;
 use crate::upstream::unanswered::OutcomeUnknown;
+use crate::upstream::unreachable::error_from_http_status;
 use crate::upstream::{headers, message};
 
 /// Default timeout of a unary call.
@@ -73,7 +74,8 @@ impl Gateway {
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, `GATEWAY_BUSY`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED`
     /// if this build does not support its generation.
     pub async fn connect(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
-        let target = app.fleet.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
+        let removed = || Error::from(EndReason::GatewayRemoved);
+        let target = app.fleet.targets.get(id).ok_or_else(removed)?;
         target.budget.check(BudgetClass::Single)?;
         let lease = app.fleet.channels.lease(&target).await?;
         let generation = lease.probe().supported_generation(&target.name)?;
@@ -103,6 +105,11 @@ impl Gateway {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.target.name
+    }
+
+    /// Logs a failed call, if a line is due.
+    fn log_failure(&self, why: impl std::fmt::Display) {
+        self.target.failures.warn(&self.target.name, why);
     }
 
     fn unreachable(&self) -> Error {
@@ -161,20 +168,14 @@ impl Gateway {
         let response =
             timeout(within, response).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
         let error = response.as_ref().ok().and_then(|response| response.error.as_ref());
-        if !matches!(
-            error,
-            Some(Error::Gateway {
-                refusal: GatewayRefusal::Uncertain | GatewayRefusal::DeadlineExceeded,
-                ..
-            })
-        ) {
-            return self.record_outcome(path, response);
+        match error {
+            Some(Error::Gateway { refusal, .. }) if !refusal.reports_outcome() => response,
+            _ => self.record_outcome(path, response),
         }
-        response
     }
 
     fn timeout_error(&self, path: &'static str) -> Error {
-        warn!(gateway = %self.target.name, path, "a gateway has not answered in time");
+        self.log_failure(format_args!("`{path}` was not answered in time"));
         Error::DeadlineExceeded {
             why: format!("gateway `{}` has not answered in time", self.target.name),
         }
@@ -237,9 +238,9 @@ impl Gateway {
                             ExchangeError::Unprocessed(unprocessed)
                             | ExchangeError::Stalled(unprocessed),
                         ) => *unprocessed,
-                        Err(ExchangeError::Broken(why)) => {
-                            warn!(gateway = %self.target.name, why, "a gateway did not answer");
-                            return Err(self.unreachable());
+                        Err(ExchangeError::Broken(broken)) => {
+                            self.log_failure(&broken);
+                            return Err(broken.to_error(&self.target.name));
                         }
                         Err(ExchangeError::CallerGone) => {
                             return Err(Error::internal("our own body broke"));
@@ -266,11 +267,16 @@ impl Gateway {
     ) -> Result<Messages, Error> {
         let (head, ()) = answer.head.into_parts();
         let name = &self.target.name;
-        if let Some(error) = headers::credential_error(name, head.status, &head.headers) {
+        if head.status != StatusCode::OK {
+            let error = error_from_http_status(name, head.status);
+            self.log_failure(&error);
+            return Err(error);
+        }
+        if let Some(error) = headers::credential_error(name, &head.headers) {
             return Err(error);
         }
         if !headers::is_grpc(head.status, &head.headers) {
-            warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
+            self.log_failure("an answer is not gRPC");
             return Err(self.unreachable());
         }
         let (header_status, headers) = if headers::has_status(&head.headers) {

@@ -8,10 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
-use tracing::warn;
 
 use crate::error::Error;
 use crate::upstream::budget::{Budget, BudgetClass};
@@ -88,9 +87,9 @@ impl Messages {
                     self.ended = true;
                     self.check_status(trailers)?;
                 }
-                Err(why) => {
-                    warn!(gateway = %self.gateway, why, "an answer broke off");
-                    return Err(Connection::unreachable(&self.gateway));
+                Err(broken) => {
+                    self.body.lease().log_failure(format_args!("an answer broke off: {broken}"));
+                    return Err(broken.to_error(&self.gateway));
                 }
             }
         }
@@ -98,7 +97,7 @@ impl Messages {
 
     fn push_data(&mut self, data: &[u8]) -> Result<(), Error> {
         if self.header_status.is_some() && !data.is_empty() {
-            warn!(gateway = %self.gateway, "a response continues after its status");
+            self.body.lease().log_failure("a response continues after its status");
             return Err(Connection::unreachable(&self.gateway));
         }
         self.bytes.extend_from_slice(data);
@@ -108,7 +107,7 @@ impl Messages {
             let compressed = prefix.get_u8() != 0;
             let length = prefix.get_u32() as usize;
             if compressed || length > MESSAGE_BYTES_MAX {
-                warn!(gateway = %self.gateway, length, compressed, "a response cannot be decoded");
+                self.body.lease().log_failure("a response is too large or compressed");
                 return Err(Connection::unreachable(&self.gateway));
             }
             if self.bytes.len() < 5 + length {
@@ -124,13 +123,12 @@ impl Messages {
     fn check_status(&mut self, trailers: Option<HeaderMap>) -> Result<(), Error> {
         let parts = [self.header_status.take(), trailers];
         // The caller would take it for a rejection of its own credential.
-        let credential_error =
-            |part| headers::credential_error(&self.gateway, StatusCode::OK, part);
+        let credential_error = |part| headers::credential_error(&self.gateway, part);
         if let Some(error) = parts.iter().flatten().find_map(credential_error) {
             return Err(error);
         }
         let Some(code) = headers::status_code(parts.iter().flatten()) else {
-            warn!(gateway = %self.gateway, "an answer ends without a status that is one");
+            self.body.lease().log_failure("an answer ends without a valid status");
             return Err(Connection::unreachable(&self.gateway));
         };
         let end = parts.into_iter().flatten().find(headers::has_status);

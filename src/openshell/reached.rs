@@ -12,7 +12,7 @@ use super::gateway::Gateway;
 use super::sandbox::unreadable;
 use crate::access::policy::{self, AuditMode, UpstreamPolicy};
 use crate::ctx::Ctx;
-use crate::error::{Error, GatewayRefusal, Reason};
+use crate::error::{Error, Reason};
 use crate::status::code_and_reason;
 use crate::upstream::budget::BudgetClass;
 use crate::upstream::capability;
@@ -56,9 +56,7 @@ impl Gateway {
     ) -> Result<T, Error> {
         let is_reported = match &answer {
             Ok(_) => true,
-            Err(Error::Gateway { refusal, .. }) => {
-                !matches!(refusal, GatewayRefusal::Uncertain | GatewayRefusal::DeadlineExceeded)
-            }
+            Err(Error::Gateway { refusal, .. }) => refusal.reports_outcome(),
             Err(error) => code_and_reason(error).1 == Reason::GatewayCredentialRefused,
         };
         if is_reported && self.is_write(path) {

@@ -128,12 +128,12 @@ where
         error
     };
     let name = &selected.gateway.name;
-    let unreachable = || Connection::unreachable(name);
     // Checked before connecting, so that an unauthorized caller cannot cause a connection to the gateway.
     if let Some(guard) = lowest {
         check_role(&selected, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
-    let target = app.fleet.targets.get(selected.gateway.id).ok_or_else(unreachable)?;
+    let removed = || Connection::removed(name);
+    let target = app.fleet.targets.get(selected.gateway.id).ok_or_else(removed)?;
     let principal = caller.principal();
     let mut watch = CallWatch::new(
         app,

@@ -13,10 +13,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use http_body::{Body, Frame};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
 
 use super::audit::OpenIntent;
 use super::revocation::CallWatch;
@@ -24,9 +23,9 @@ use super::sandboxes::IdCollector;
 use crate::error::Error;
 use crate::fair::{LimitShare, too_many_bytes};
 use crate::status::{code_and_reason, to_trailers};
-use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Meter, ResponseBody, ResponsePart};
 use crate::upstream::headers;
+use crate::upstream::unreachable::BrokenResponse;
 
 /// Maximum size of a part of a unary response that is not counted against its caller: the number of calls is limited,
 /// and most responses are small.
@@ -108,7 +107,7 @@ impl ForwardedBody {
                     }
                 }
                 Poll::Ready(Ok(ResponsePart::Data(_))) => {
-                    Err(self.broken_error("it continues after its status"))
+                    Err(self.broken_error(&BrokenResponse::new("it continues after its status")))
                 }
                 Poll::Ready(Ok(ResponsePart::End(trailers))) => self.final_status(trailers),
                 Poll::Ready(Err(why)) => Err(self.broken_error(&why)),
@@ -175,14 +174,15 @@ impl ForwardedBody {
     ) -> Result<(i32, Option<HeaderMap>), Error> {
         let header_status = self.header_status.take();
         let gateway = self.response.lease().gateway();
-        let credential_error = |end| headers::credential_error(gateway, StatusCode::OK, end);
+        let credential_error = |end| headers::credential_error(gateway, end);
         if let Some(error) = trailers.as_ref().and_then(credential_error) {
-            warn!(%gateway, "a gateway does not accept our credential");
+            self.response.lease().log_failure(&error);
             return Err(error);
         }
         let code = headers::status_code(header_status.iter().chain(&trailers));
-        let code =
-            code.ok_or_else(|| self.broken_error("it ended without a status that is one"))?;
+        let no_status =
+            || self.broken_error(&BrokenResponse::new("it ended without a valid status"));
+        let code = code.ok_or_else(no_status)?;
         let mut trailers = trailers.unwrap_or_default();
         for (name, value) in header_status.iter().flatten() {
             trailers.append(name, value.clone());
@@ -191,10 +191,10 @@ impl ForwardedBody {
         Ok((code, Some(trailers)))
     }
 
-    fn broken_error(&self, why: &str) -> Error {
-        let gateway = self.response.lease().gateway();
-        warn!(%gateway, why, "an answer has broken off");
-        Connection::unreachable(gateway)
+    fn broken_error(&self, broken: &BrokenResponse) -> Error {
+        let lease = self.response.lease();
+        lease.log_failure(format_args!("an answer broke off: {broken}"));
+        broken.to_error(lease.gateway())
     }
 }
 

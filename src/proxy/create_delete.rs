@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::admit::AdmittedCall;
 use super::body::ProxiedBody;
 use super::read_request::PreparedRequest;
+use super::rewrite;
 use crate::access::policy::Lifecycle;
 use crate::ctx::Ctx;
 use crate::error::Error;
@@ -93,10 +94,13 @@ fn build_response(
     let ForwardedResponse { headers: response_headers, message, mut trailers, .. } = response;
     headers::clean(&mut trailers);
     trailers.remove(CONTENT_TYPE);
-    let body = ProxiedBody::complete(
-        message.map(|message| message::encode_frame(&message)),
-        Some(trailers),
-    );
+    let (path, gateway) = (admitted.guard.service_url_path, &admitted.selected.gateway.name);
+    let message = message.map(|message| {
+        // The message was already parsed.
+        let marked = rewrite::mark_service_urls(path, gateway, &message);
+        message::encode_frame(marked.as_deref().unwrap_or(&message))
+    });
+    let body = ProxiedBody::complete(message, Some(trailers));
     let mut response = Response::new(body);
     *response.version_mut() = http::Version::HTTP_2;
     *response.headers_mut() = response_headers;

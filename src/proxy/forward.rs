@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::admit::{AdmittedCall, MethodRows, admit};
 use super::audit::OpenIntent;
@@ -16,19 +16,20 @@ use super::read_request::prepare;
 use super::revocation::CallWatch;
 use super::sandboxes::IdCollector;
 use super::{Proxy, create_delete, rewrite};
-use crate::access::policy::StreamingMode;
+use crate::access::policy::{StreamingMode, UpstreamPolicy};
 use crate::ctx::Call;
 use crate::error::Error;
-use crate::fair::MemoryAccount;
+use crate::fair::{LimitShare, MemoryAccount, too_many_bytes};
 use crate::net::BoxError;
 use crate::net::deadline;
+use crate::net::public_address::PublicAddress;
 use crate::rpc::request_id;
-use crate::upstream::connection::Connection;
+use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::exchange::{
     Exchange, ExchangeError, Meter, RequestSource, ResponsePart, ResponseStart,
 };
 use crate::upstream::headers::{self, AddedHeaders};
-use crate::upstream::message;
+use crate::upstream::{message, unreachable};
 
 /// Maximum number of connections on which a call is attempted.
 const TRIES: u32 = 4;
@@ -107,7 +108,7 @@ where
 {
     let name = Arc::clone(&admitted.selected.gateway.name);
     let path = admitted.row.path;
-    let read = admitted.guard.answers_address;
+    let read = admitted.guard.is_response_rewritten();
     let (mut tries, mut resent) = (TRIES, false);
     loop {
         let deadline = admitted.call.deadline;
@@ -127,7 +128,7 @@ where
                 *unsent
             }
             Err((error, _)) => {
-                warn!(gateway = %name, %error, "no connection takes the call");
+                admitted.lease.log_failure(&error);
                 return Err(Connection::unreachable(&name));
             }
             Ok(exchange) => match wait_for_response(exchange, &mut admitted.watch).await? {
@@ -143,9 +144,9 @@ where
                 Err(ExchangeError::Unprocessed(_) | ExchangeError::Stalled(_)) => {
                     return Err(Connection::unreachable(&name));
                 }
-                Err(ExchangeError::Broken(why)) => {
-                    warn!(gateway = %name, why, "a gateway did not answer");
-                    return Err(Connection::unreachable(&name));
+                Err(ExchangeError::Broken(broken)) => {
+                    admitted.lease.log_failure(&broken);
+                    return Err(broken.to_error(&name));
                 }
                 Err(ExchangeError::CallerGone) => return Ok(None),
                 Err(ExchangeError::Refused(error)) => return Err(error),
@@ -173,6 +174,31 @@ where
     .await
 }
 
+/// Rejects a response that is not gRPC, or in which Shoreguard's credential is rejected.
+fn check_head(
+    lease: &Lease,
+    head: &http::response::Parts,
+    open_intent: Option<&OpenIntent>,
+) -> Result<(), Error> {
+    let name = lease.gateway();
+    let (error, is_rejected) = if head.status != StatusCode::OK {
+        let error = unreachable::error_from_http_status(name, head.status);
+        (error, unreachable::is_rejected(head.status))
+    } else if let Some(error) = headers::credential_error(name, &head.headers) {
+        (error, true)
+    } else if headers::is_grpc(head.status, &head.headers) {
+        return Ok(());
+    } else {
+        lease.log_failure("an answer is not gRPC");
+        return Err(Connection::unreachable(name));
+    };
+    lease.log_failure(&error);
+    if let Some(open_intent) = open_intent.filter(|_| is_rejected) {
+        open_intent.mark_outcome_known();
+    }
+    Err(error)
+}
+
 /// Cleans the headers of the response for the caller and forwards the body.
 async fn forward_response<B>(
     admitted: AdmittedCall<'_>,
@@ -186,17 +212,7 @@ where
 {
     let (mut head, ()) = answer.head.into_parts();
     let name = &admitted.selected.gateway.name;
-    if let Some(error) = headers::credential_error(name, head.status, &head.headers) {
-        warn!(gateway = %name, "a gateway does not accept our credential");
-        if let Some(open_intent) = open_intent {
-            open_intent.mark_outcome_known();
-        }
-        return Err(error);
-    }
-    if !headers::is_grpc(head.status, &head.headers) {
-        warn!(gateway = %name, status = %head.status, "an answer is not gRPC");
-        return Err(Connection::unreachable(name));
-    }
+    check_head(&admitted.lease, &head, open_intent.as_ref())?;
     let header_status =
         if answer.body.is_end() { None } else { headers::take_status(&mut head.headers) };
     headers::clean_response(&mut head.headers, admitted.lease.gateway_header(), request_id);
@@ -204,7 +220,7 @@ where
     head.extensions.clear();
     if answer.body.is_end() {
         let Some(code) = headers::status_code([&head.headers]) else {
-            warn!(gateway = %name, "an answer has no status, or none that is one");
+            admitted.lease.log_failure("an answer has no valid status");
             return Err(Connection::unreachable(name));
         };
         if let Some(open_intent) = open_intent.take() {
@@ -225,7 +241,7 @@ where
     let read_tracker = read_tracker.filter(|_| streams);
     let reset_task = read_tracker
         .map(|read_tracker| crate::net::spawn_owned(admitted.watch.reset_unpolled(read_tracker)));
-    let rewrites = admitted.guard.answers_address;
+    let (guard, rewrites) = (admitted.guard, admitted.guard.is_response_rewritten());
     let body = Box::new(ForwardedBody {
         response: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(crate::net::spawn_owned(pump))),
@@ -242,28 +258,36 @@ where
     if !rewrites {
         return Ok(Response::from_parts(head, ProxiedBody::forwarding(body)));
     }
-    let mut body = body;
-    let body = rewrite_response(&mut body, admitted.proxy).await.inspect_err(|_| {
+    let (mut body, public) = (body, &admitted.proxy.public);
+    let rewritten = rewrite_response(&mut body, guard, public, buffer_share()).await;
+    let body = rewritten.inspect_err(|_| {
         // The gateway executed the call, but the caller gets an error.
         *open_intent = body.open_intent.take();
     })?;
     Ok(Response::from_parts(head, body))
 }
 
-/// Reads a complete response and rewrites it.
-async fn rewrite_response(body: &mut ForwardedBody, proxy: &Proxy) -> Result<ProxiedBody, Error> {
+/// Reads a complete response and rewrites it. `share` counts its bytes against the caller.
+async fn rewrite_response(
+    body: &mut ForwardedBody,
+    guard: &UpstreamPolicy,
+    public: &PublicAddress,
+    mut share: Option<LimitShare>,
+) -> Result<ProxiedBody, Error> {
     let gateway = Arc::clone(body.response.lease().gateway());
-    let mut bytes = BytesMut::new();
+    let (bytes_max, mut bytes) = (rewrite::answer_bytes_max(guard), BytesMut::new());
     loop {
         match std::future::poll_fn(|cx| body.poll(cx)).await {
-            ResponsePart::Data(data) if bytes.len() + data.len() <= rewrite::ANSWER_BYTES_MAX => {
+            ResponsePart::Data(data) if bytes.len() + data.len() <= bytes_max => {
+                let grown = share.as_mut().map(|share| share.grow(data.len() as u64));
+                grown.transpose().map_err(|_| too_many_bytes())?;
                 bytes.extend_from_slice(&data);
             }
             ResponsePart::Data(_) => return Err(Connection::unreachable(&gateway)),
             ResponsePart::End(trailers) => {
                 let failed = headers::status_code(&trailers) != Some(0);
                 let ours = message::decode_single(bytes.freeze())
-                    .and_then(|answer| rewrite::rewrite(&proxy.public, &answer))
+                    .and_then(|answer| rewrite::rewrite(guard, &gateway, public, &answer))
                     .map(|answer| message::encode_frame(&answer));
                 return match ours {
                     Some(data) => {

@@ -46,19 +46,6 @@ pub(super) fn check(
     Err(Error::refused(Reason::WireMismatch, why))
 }
 
-/// Parses a request strictly in the gateway's generation, without trying the other one.
-///
-/// # Errors
-/// That of the [`MessageFault`](crate::pb::strict::MessageFault).
-pub(super) fn check_own(
-    row: &UpstreamMethod,
-    generation: Generation,
-    message: &[u8],
-) -> Result<(), Error> {
-    Schema::for_generation(generation).check(row.request, message, UnknownFields::Accept)?;
-    Ok(())
-}
-
 /// Returns the other generation and the number of fields that it does not know, or `None` if it cannot parse the
 /// message.
 fn parse_as_other(path: &str, own: Generation, message: &[u8]) -> Option<(Generation, usize)> {
@@ -146,6 +133,37 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(checked(Generation::V0_0, "GetSandboxLogs", &logs), Err(Reason::WireMismatch));
+    }
+
+    #[test]
+    fn a_list_of_another_generation_is_refused_in_both_directions() {
+        let every = model::workspace_selector::Selection::AllWorkspaces(model::AllWorkspaces {});
+        let new_lists = [
+            new::ListSandboxesRequest {
+                workspace_scope: workspace("default"),
+                ..Default::default()
+            },
+            new::ListSandboxesRequest { workspace_scope: scope(every), ..Default::default() },
+            new::ListSandboxesRequest { page_token: "next".into(), ..Default::default() },
+        ];
+        for list in new_lists {
+            let read = checked(Generation::V0_0, "ListSandboxes", &list);
+            assert_eq!(read, Err(Reason::WireMismatch), "{list:?}");
+            checked(Generation::V0_1, "ListSandboxes", &list).unwrap();
+        }
+        let old_lists = [
+            old::ListSandboxesRequest { workspace: "default".into(), ..Default::default() },
+            old::ListSandboxesRequest { all_workspaces: true, ..Default::default() },
+            old::ListSandboxesRequest { offset: 200, ..Default::default() },
+        ];
+        for list in old_lists {
+            let read = checked(Generation::V0_1, "ListSandboxes", &list);
+            assert_eq!(read, Err(Reason::WireMismatch), "{list:?}");
+            checked(Generation::V0_0, "ListSandboxes", &list).unwrap();
+        }
+        // A list without a workspace has the same meaning in both generations.
+        let first = old::ListSandboxesRequest { limit: 100, ..Default::default() };
+        checked(Generation::V0_1, "ListSandboxes", &first).unwrap();
     }
 
     #[test]

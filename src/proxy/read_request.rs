@@ -136,13 +136,6 @@ where
         Some(read) => read,
         None => read_first(admitted, body).await.map_err(without_subject)?,
     };
-    if !governed && !named {
-        generation_check::check_own(admitted.row, admitted.generation, read.message())
-            .map_err(without_subject)?;
-        let subject = RequestSubject::from_message(guard, read.message());
-        subject.check_lengths().map_err(without_subject)?;
-        return Ok((Some(read), subject));
-    }
     let message = read.message();
     generation_check::check(
         admitted.row,
@@ -153,6 +146,9 @@ where
     .map_err(without_subject)?;
     let mut subject = RequestSubject::from_message(guard, message);
     subject.check_lengths().map_err(without_subject)?;
+    if !governed && !named {
+        return Ok((Some(read), subject));
+    }
     let forged = annotate::reject_forged(admitted.guard, message);
     let role = forged.and_then(|()| governed::required_role(admitted.guard, message));
     let role = role.map_err(|error| (error, subject.clone()))?;

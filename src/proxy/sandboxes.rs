@@ -14,7 +14,6 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
-use tracing::warn;
 
 use crate::app::App;
 use crate::db::types::{DEFAULT_WORKSPACE, GatewayId, SandboxName};
@@ -26,6 +25,7 @@ use crate::upstream::connection::Connection;
 use crate::upstream::credential;
 use crate::upstream::message;
 use crate::upstream::unary::CallError;
+use crate::upstream::unreachable::error_from_http_status;
 
 /// Maximum number of stored ids per gateway; at the limit, all of them are discarded.
 const IDS_MAX: usize = 20_000;
@@ -144,11 +144,12 @@ impl SandboxIds {
             let answer = answer.unwrap_or_else(late);
             let answer = answer.map_err(|why| {
                 let gateway = connection.gateway();
-                warn!(%gateway, %why, "a gateway does not list its sandboxes");
+                connection.log_failure(format_args!("it does not list its sandboxes: {why}"));
                 match why {
                     CallError::Status(Code::Unauthenticated, message) => {
                         credential::unauthenticated_error(gateway, &message)
                     }
+                    CallError::FrontEnd(status) => error_from_http_status(gateway, status),
                     CallError::Status(..) | CallError::Broken(_) => {
                         Connection::unreachable(gateway)
                     }

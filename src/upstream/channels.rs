@@ -23,6 +23,7 @@ use super::lane::Lane;
 use super::spare::SparePool;
 use super::streams::{NewConnection, SharedConnections, SharedLease};
 use super::targets::{Target, Targets};
+use super::unreachable::OpenFailure;
 use crate::access::principal::PrincipalId;
 use crate::config::Gateways;
 use crate::db::types::GatewayId;
@@ -58,9 +59,8 @@ enum Slot {
     Open(Arc<Connection>),
 }
 
-/// Result of opening a connection. The error carries nothing: callers get a generic one, and the cause is logged where
-/// it occurs.
-pub(crate) type OpenResult = Result<Arc<Connection>, ()>;
+/// Result of opening a connection. The error contains what callers can learn: the cause is logged where it occurs.
+pub(crate) type OpenResult = Result<Arc<Connection>, OpenFailure>;
 
 impl Channels {
     /// Creates the pools with no connection open.
@@ -151,7 +151,7 @@ impl Channels {
             let answer = match opening.wait_for(Option::is_some).await {
                 Ok(answer) => answer.clone(),
                 // The task was dropped without a result because its runtime is stopping.
-                Err(_) => Some(Err(())),
+                Err(_) => None,
             };
             match answer {
                 Some(Ok(connection)) => {
@@ -159,7 +159,8 @@ impl Channels {
                         return Ok(lease);
                     }
                 }
-                Some(Err(())) | None => break,
+                Some(Err(failure)) => return Err(failure.to_error(&requested.name)),
+                None => break,
             }
         }
         Err(Connection::unreachable(&requested.name))
@@ -194,7 +195,7 @@ impl Channels {
         let config = Arc::clone(&self.config);
         crate::net::spawn_owned(async move {
             let opened = Connection::open(&target, &config).await;
-            let answer = opened.map(Arc::new).map_err(|_| ());
+            let answer = opened.map(Arc::new).map_err(|error| error.for_callers());
             pool.store(index, target.connection_version, answer.as_ref().ok());
             result_sender.send_replace(Some(answer));
         });
@@ -219,7 +220,7 @@ impl Channels {
             };
             match leased {
                 Some(Ok(lease)) => return Ok(lease.with_permit(permit)),
-                Some(Err(())) => break,
+                Some(Err(failure)) => return Err(failure.to_error(&requested.name)),
                 None => {}
             }
         }
@@ -231,7 +232,7 @@ impl Channels {
         &self,
         pool: &Arc<Pool>,
         target: &Arc<Target>,
-    ) -> Result<Option<Result<Lease, ()>>, Error> {
+    ) -> Result<Option<Result<Lease, OpenFailure>>, Error> {
         let version = target.connection_version;
         let permit = || {
             let current = self.targets.get(target.id).map(|now| now.connection_version);
@@ -262,7 +263,7 @@ impl Channels {
         pool: &Arc<Pool>,
         target: &Arc<Target>,
         permit: Option<Arc<StreamPermit>>,
-    ) -> Result<Option<Result<Lease, ()>>, Error> {
+    ) -> Result<Option<Result<Lease, OpenFailure>>, Error> {
         if let Some(lease) = pool.spare.take(target.connection_version) {
             return Ok(Some(Ok(lease)));
         }
@@ -281,7 +282,8 @@ impl Channels {
         });
         Ok(match answer.await {
             Ok(Ok(connection)) => connection.lease().map(Ok),
-            Ok(Err(())) | Err(_) => Some(Err(())),
+            Ok(Err(failure)) => Some(Err(failure)),
+            Err(_) => Some(Err(OpenFailure::Unreachable)),
         })
     }
 
@@ -293,7 +295,8 @@ impl Channels {
     ) -> impl Future<Output = OpenResult> + Send + use<> {
         let (target, config) = (Arc::clone(target), Arc::clone(&self.config));
         async move {
-            Connection::open_for(purpose, &target, &config).await.map(Arc::new).map_err(|_| ())
+            let opened = Connection::open_for(purpose, &target, &config).await;
+            opened.map(Arc::new).map_err(|error| error.for_callers())
         }
     }
 

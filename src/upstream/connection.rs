@@ -11,62 +11,49 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::bounds::{ConnectionPermit, StreamPermit};
 use super::budget::Budget;
-use super::drive::ConnectionTask;
-use super::generation::DetectedGeneration;
+use super::failure_log::FailureLog;
 use super::identity::Identity;
 use super::lane::Lane;
-use super::probe::{HEALTH, Probe};
-use super::reaper::{Reaper, StreamHandle};
+use super::probe::Probe;
+use super::reaper::StreamHandle;
 use super::spare::SparePool;
-use super::targets::Target;
-use crate::config::Gateways;
+use super::unreachable::OpenFailure;
 use crate::error::{Error, Reason};
-use crate::net::connect::{self, Protocol};
-use crate::net::x509;
 
-/// Send buffer of one request, until the gateway reads it.
-const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
-/// Maximum size of the response headers.
-const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Resets after which a connection is replaced: h2 closes a connection after 1,024 in its lifetime.
-const RESETS_MAX: usize = 900;
+pub(super) const RESETS_MAX: usize = 900;
 /// Number of streams awaiting their reset at which a connection is replaced: they still count as open at the peer.
-const BACKLOG_MAX: usize = 256;
-/// How long reset streams are remembered, so that late frames are not an error.
-const RESET_MEMORY: Duration = Duration::from_secs(30);
+pub(super) const BACKLOG_MAX: usize = 256;
 /// Flag of a connection that accepts no new stream; the lower bits count stream handles.
 const RETIRED: usize = 1 << (usize::BITS - 1);
 
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    send: SendRequest<Bytes>,
-    abandoned: UnboundedSender<StreamHandle>,
-    load: Arc<Load>,
-    probe: Probe,
-    version: u64,
-    scheme: Scheme,
-    authority: Authority,
-    identity: Identity,
-    budget: Arc<Budget>,
-    gateway: Arc<str>,
-    gateway_header: HeaderValue,
-    lane: Lane,
-    spare: Weak<SparePool>,
+    pub(super) send: SendRequest<Bytes>,
+    pub(super) abandoned: UnboundedSender<StreamHandle>,
+    pub(super) load: Arc<Load>,
+    pub(super) probe: Probe,
+    pub(super) version: u64,
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
+    pub(super) identity: Identity,
+    pub(super) budget: Arc<Budget>,
+    pub(super) failures: Arc<FailureLog>,
+    pub(super) gateway: Arc<str>,
+    pub(super) gateway_header: HeaderValue,
+    pub(super) lane: Lane,
+    pub(super) spare: Weak<SparePool>,
 }
 
 /// The purpose for which a connection is opened.
@@ -162,113 +149,14 @@ impl Drop for Lease {
 pub(crate) type OpenedStream = (ResponseFuture, SendStream<Bytes>);
 
 impl Connection {
-    /// Connects for unary calls and probes the version, within the configured timeouts.
-    ///
-    /// # Errors
-    /// `ADDRESS_FORBIDDEN`, `GATEWAY_UNREACHABLE` or `GATEWAY_TOKEN_UNAVAILABLE`; the cause is logged.
-    pub(crate) async fn open(target: &Target, config: &Gateways) -> Result<Self, Error> {
-        let purpose = Purpose { lane: Lane::Unary, connection_permit: None, spare: Weak::new() };
-        Self::open_for(purpose, target, config).await
-    }
-
-    /// Connects for a purpose and probes the version.
-    ///
-    /// # Errors
-    /// As [`Connection::open`].
-    pub(crate) async fn open_for(
-        purpose: Purpose,
-        target: &Target,
-        config: &Gateways,
-    ) -> Result<Self, Error> {
-        let within = config.connect_timeout();
-        target.identity.ensure_credential().await?;
-        let (host, networks) = (&target.host, &config.allowed_networks);
-        let stream = connect::connect(&target.names, host, target.port, networks, within).await?;
-        let (mut connection, server_cert_expires_at) = match &target.tls {
-            None => (Self::handshake(stream, purpose, target, config).await?, None),
-            Some(tls) => {
-                let stream =
-                    connect::tls_handshake(stream, host, tls, Protocol::Http2, within).await?;
-                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let expires = certificate.and_then(|der| x509::expiry(der));
-                (Self::handshake(stream, purpose, target, config).await?, expires)
-            }
-        };
-        let sent_at = Instant::now();
-        let failed = |why: &str| {
-            warn!(gateway = %target.name, why, "a gateway does not say whether it is well");
-            Self::unreachable(&target.name)
-        };
-        let answer = timeout(config.probe_timeout(), connection.call_unary(HEALTH, &[])).await;
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => return Err(failed(&why.to_string())),
-            Err(_) => return Err(failed("no answer in time")),
-        };
-        let probe = Probe::from_health(answer, sent_at.elapsed())
-            .ok_or_else(|| failed("its response is not valid"))?;
-        let generation = target.pinned.map_or(probe.generation, DetectedGeneration::Known);
-        connection.probe = Probe { generation, server_cert_expires_at, ..probe };
-        Ok(connection)
-    }
-
-    async fn handshake(
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        purpose: Purpose,
-        target: &Target,
-        config: &Gateways,
-    ) -> Result<Self, Error> {
-        let failed = |why: &dyn std::fmt::Display| {
-            warn!(gateway = %target.name, %why, "a gateway does not speak HTTP/2");
-            Self::unreachable(&target.name)
-        };
-        let Purpose { lane, connection_permit, spare } = purpose;
-        let handshake = h2::client::Builder::new()
-            .initial_window_size(lane.stream_window())
-            .initial_connection_window_size(lane.connection_window())
-            .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
-            .max_header_list_size(HEADER_BYTES_MAX)
-            .max_concurrent_reset_streams(RESETS_MAX + BACKLOG_MAX)
-            .reset_stream_duration(RESET_MEMORY)
-            .enable_push(false)
-            .handshake(io);
-        let (send, mut h2) = match timeout(config.connect_timeout(), handshake).await {
-            Ok(handshake) => handshake.map_err(|error| failed(&error))?,
-            Err(_) => return Err(failed(&"no handshake in time")),
-        };
-        let ping = h2.ping_pong();
-        let (abandoned, abandoned_handles) = unbounded_channel();
-        let load = Arc::new(Load::default());
-        let task = ConnectionTask {
-            load: Arc::clone(&load),
-            gateway: Arc::clone(&target.name),
-            idle_timeout: config.idle(),
-            reaper: Reaper::default(),
-            _permit: connection_permit,
-        };
-        crate::net::spawn_owned(async move { task.run(h2, ping, abandoned_handles).await });
-        let authority = authority(&target.host, target.port).map_err(|error| failed(&error))?;
-        Ok(Self {
-            send,
-            abandoned,
-            load,
-            probe: Probe::from_health(Bytes::new(), Duration::ZERO)
-                .expect("no bytes are a message"),
-            version: target.connection_version,
-            scheme: if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
-            authority,
-            identity: target.identity.clone(),
-            budget: Arc::clone(&target.budget),
-            gateway_header: HeaderValue::from_str(&target.name).map_err(|error| failed(&error))?,
-            gateway: Arc::clone(&target.name),
-            lane,
-            spare,
-        })
-    }
-
     /// Returns the error for an unreachable gateway. Callers see only its name.
     pub(crate) fn unreachable(gateway: &str) -> Error {
-        let why = format!("gateway `{gateway}` cannot be reached");
+        OpenFailure::Unreachable.to_error(gateway)
+    }
+
+    /// Returns the error for a gateway that was removed after the call was read.
+    pub(crate) fn removed(gateway: &str) -> Error {
+        let why = format!("gateway `{gateway}` was removed");
         Error::unavailable(Reason::GatewayUnreachable, why)
     }
 
@@ -311,6 +199,11 @@ impl Connection {
     /// Returns the budget for reading responses to Shoreguard's own calls.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Logs a failed call on this connection, if a line is due.
+    pub(crate) fn log_failure(&self, why: impl std::fmt::Display) {
+        self.failures.warn(&self.gateway, why);
     }
 
     /// Counts a stream. Returns `None` if the connection is retired or full.
@@ -382,12 +275,6 @@ impl Connection {
         // A separate handle: a shared one fails while the peer's stream limit is reached, a fresh one queues.
         self.send.clone().send_request(request, end_stream)
     }
-}
-
-fn authority(host: &str, port: u16) -> Result<Authority, http::uri::InvalidUri> {
-    let text =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    Authority::try_from(text)
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! One connection to a simulated gateway.
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Gateways};
 use crate::db::types::GatewayId;
 use crate::net::names::Resolver;
 use crate::upstream::generation::DetectedGeneration;
+use crate::upstream::targets::Target;
 use shoreguard_simulator::{self as simulator, Simulator, SimulatorOptions};
 
 const LANES: [Lane; 3] = [Lane::Unary, Lane::Streams, Lane::Exclusive];
@@ -24,6 +27,7 @@ async fn simulated() -> (Simulator, Target, Gateways) {
         tls: None,
         identity: Identity::None,
         budget: Budget::new(&config, Clock::system()),
+        failures: FailureLog::new(Clock::system()),
         generation: DetectedGeneration::Unknown,
         pinned: None,
         connection_version: 1,

@@ -29,6 +29,7 @@ use super::connection::Lease;
 use super::pump::{Pump, SendOutcome, SourceError};
 use super::reaper::StreamHandle;
 use super::unanswered::OutcomeUnknown;
+use super::unreachable::BrokenResponse;
 use crate::access::standing::AccessGuard;
 use crate::digest::{Digest, StreamDigest};
 use crate::error::Error;
@@ -215,8 +216,8 @@ pub(crate) enum ExchangeError<B> {
     Unprocessed(Box<RequestSource<B>>),
     /// It got no window before its message was sent completely, and can be retried. Its connection is retired.
     Stalled(Box<RequestSource<B>>),
-    /// Any other failure; the text is for the log.
-    Broken(String),
+    /// Any other failure.
+    Broken(BrokenResponse),
     /// The caller disconnected.
     CallerGone,
     /// The caller lost the permission for the call.
@@ -301,7 +302,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
             pump.abandon();
             pump.into_source()
         });
-        let why = || ExchangeError::Broken("no send window".to_owned());
+        let why = || ExchangeError::Broken(BrokenResponse::new("no send window"));
         source.map_or_else(why, |source| ExchangeError::Stalled(Box::new(source)))
     }
 }
@@ -321,7 +322,7 @@ fn classify_error<B: Body<Data = Bytes> + Unpin>(
     });
     let source = unprocessed.and_then(Pump::into_source);
     source.map_or_else(
-        || ExchangeError::Broken(error.to_string()),
+        || ExchangeError::Broken(error.into()),
         |source| ExchangeError::Unprocessed(Box::new(source)),
     )
 }
@@ -359,8 +360,11 @@ impl ResponseBody {
         self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
-    /// Returns the next part. The error is for the log.
-    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponsePart, String>> {
+    /// Returns the next part.
+    pub(crate) fn poll_part(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponsePart, BrokenResponse>> {
         let Some(stream) = self.stream.as_mut() else {
             return Poll::Ready(Ok(ResponsePart::End(None)));
         };
@@ -369,17 +373,17 @@ impl ResponseBody {
                 // Releases window only when the caller has read the previous part: a slow reader throttles the gateway.
                 match stream.flow_control().release_capacity(data.len()) {
                     Ok(()) => return Poll::Ready(Ok(ResponsePart::Data(data))),
-                    Err(error) => Err(error.to_string()),
+                    Err(error) => Err(BrokenResponse::from(&error)),
                 }
             }
             // The response is complete; the reset only means that the rest of the request is not needed.
             Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
                 Ok(ResponsePart::End(None))
             }
-            Some(Err(error)) => Err(error.to_string()),
+            Some(Err(error)) => Err(BrokenResponse::from(&error)),
             None => match ready!(stream.poll_trailers(cx)) {
                 Ok(trailers) => Ok(ResponsePart::End(trailers)),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(BrokenResponse::from(&error)),
             },
         };
         self.stream = None;

@@ -259,16 +259,9 @@ fn filter_details(value: &HeaderValue) -> CleanedDetails {
     HeaderValue::try_from(encoded).map_or(CleanedDetails::Unreadable, CleanedDetails::Filtered)
 }
 
-/// Returns the error for headers or trailers by which a gateway, or a front end before it, rejects Shoreguard's
-/// credential. Stock clients log out on UNAUTHENTICATED, so it is never forwarded.
-pub(crate) fn credential_error(
-    gateway: &str,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Option<Error> {
-    if status == StatusCode::UNAUTHORIZED {
-        return Some(credential::unauthenticated_error(gateway, ""));
-    }
+/// Returns the error for headers or trailers by which a gateway rejects Shoreguard's credential. Stock clients log out
+/// on UNAUTHENTICATED, so it is never forwarded.
+pub(crate) fn credential_error(gateway: &str, headers: &HeaderMap) -> Option<Error> {
     let refuses = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.trim().parse() == Ok(UNAUTHENTICATED))
     };

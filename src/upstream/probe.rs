@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::credential::CredentialCheck;
 use super::generation::{DetectedGeneration, Generation};
 use super::targets::Target;
+use super::unreachable::OpenError;
 use crate::access::policy::PolicyEffect;
 use crate::clock::Timestamp;
 use crate::config::Gateways;
@@ -132,13 +133,12 @@ impl Probe {
 /// checking the credential each have `timeout`.
 ///
 /// # Errors
-/// `ADDRESS_FORBIDDEN`, `GATEWAY_UNREACHABLE` or `GATEWAY_TOKEN_UNAVAILABLE`.
+/// `ADDRESS_FORBIDDEN`, `GATEWAY_TOKEN_UNAVAILABLE`, and `GATEWAY_UNREACHABLE` with the cause. The errors of a front end
+/// before the gateway are those of its HTTP status.
 pub async fn probe(config: &Gateways, target: &Target, timeout: Duration) -> Result<Probe, Error> {
-    let opened = Connection::open(target, config);
-    let Ok(connection) = tokio::time::timeout(timeout, opened).await else {
-        return Err(Connection::unreachable(&target.name));
-    };
-    let connection = connection?;
+    let opened = tokio::time::timeout(timeout, Connection::open(target, config)).await;
+    let opened = opened.unwrap_or(Err(OpenError::Silent));
+    let connection = opened.map_err(|error| error.into_error(&target.name))?;
     let credential = Some(connection.check_credential(timeout).await);
     Ok(Probe { credential, ..connection.probe().clone() })
 }

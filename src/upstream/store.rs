@@ -1,9 +1,11 @@
 //! Reads gateways from the database. Secrets stay encrypted.
 
+use std::collections::HashSet;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::row::GatewayRow;
+use super::row::{GatewayRow, GatewayStatus};
 use crate::db::schema::gateways;
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
@@ -46,6 +48,16 @@ pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>,
 /// Returns a gateway by name.
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<GatewayRow>, Error> {
     Ok(load(conn, GatewayFilter::Name(name)).await?.pop())
+}
+
+/// Returns the gateways that did not answer their last probe.
+pub async fn ids_unreachable(conn: &mut Conn) -> Result<HashSet<GatewayId>, Error> {
+    let ids: Vec<i64> = on_conn!(conn, |c| gateways::table
+        .filter(gateways::last_status.eq(GatewayStatus::Unreachable))
+        .select(gateways::id)
+        .load(c)
+        .await)?;
+    Ok(ids.into_iter().map(GatewayId).collect())
 }
 
 /// Returns all gateways.

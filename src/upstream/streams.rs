@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::bounds::ConnectionPermit;
 use super::channels::OpenResult;
 use super::connection::{Connection, Lease};
+use super::unreachable::OpenFailure;
 use crate::error::Error;
 
 /// Maximum number of calls that wait for the same connection. Each holds up to three stream handles until its response
@@ -143,7 +144,7 @@ impl PendingConnection {
     }
 
     /// Waits for the connection. Returns `None` if it has no room left, and an error if it could not be opened.
-    pub(crate) async fn lease(mut self) -> Option<Result<Lease, ()>> {
+    pub(crate) async fn lease(mut self) -> Option<Result<Lease, OpenFailure>> {
         let result = match self.result.wait_for(Option::is_some).await {
             Ok(result) => result.clone(),
             // The task was dropped without a result because its runtime is stopping.
@@ -151,7 +152,8 @@ impl PendingConnection {
         };
         match result {
             Some(Ok(connection)) => connection.lease_if_free().map(Ok),
-            Some(Err(())) | None => Some(Err(())),
+            Some(Err(failure)) => Some(Err(failure)),
+            None => Some(Err(OpenFailure::Unreachable)),
         }
     }
 }

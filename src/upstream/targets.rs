@@ -15,6 +15,7 @@ use super::budget::Budget;
 use super::connection::Connection;
 use super::credentials::{Credentials, client_config};
 use super::endpoint::{Endpoint, Scheme};
+use super::failure_log::FailureLog;
 use super::generation::{DetectedGeneration, Generation, PinnedGeneration};
 use super::identity::{Identity, TokenSource};
 use super::row::GatewayRow;
@@ -63,6 +64,8 @@ pub struct Target {
     pub identity: Identity,
     /// Budget for reading its responses to Shoreguard's own calls.
     pub budget: Arc<Budget>,
+    /// Limits the log lines about failed calls.
+    pub failures: Arc<FailureLog>,
     /// The configured generation, otherwise the one found by the last probe. A connection has its own probe result.
     pub generation: DetectedGeneration,
     /// The configured generation, which overrides the one of its version.
@@ -119,6 +122,7 @@ pub fn from_row(context: &TargetContext<'_>, row: &GatewayRow) -> Result<Target,
         connection_version: connection_version(row),
         identity: build_identity(context, row, credentials)?,
         budget: Budget::new(context.config, context.clock.clone()),
+        failures: FailureLog::new(context.clock.clone()),
         generation: row.effective_generation(),
         pinned: row.pinned_generation.map(|PinnedGeneration(generation)| generation),
     })
@@ -189,9 +193,9 @@ impl Targets {
     /// configured generation.
     ///
     /// # Errors
-    /// `GATEWAY_UNREACHABLE` if the gateway was unregistered or is now a different one.
+    /// `GATEWAY_UNREACHABLE` if the gateway was removed or is now a different one.
     pub(crate) fn revalidate(&self, before: &Target) -> Result<Arc<Target>, Error> {
-        let now = self.get(before.id).ok_or_else(|| Connection::unreachable(&before.name))?;
+        let now = self.get(before.id).ok_or_else(|| Connection::removed(&before.name))?;
         if now.connection_version == before.connection_version || now.address() == before.address()
         {
             return Ok(now);
@@ -200,7 +204,7 @@ impl Targets {
     }
 
     /// Stores or removes the target of a gateway and returns the previous one. Fetched tokens are kept if nothing
-    /// changed that a connection depends on; the used part of the budget is always kept.
+    /// changed that a connection depends on; the used part of the budget and the count of failures are always kept.
     pub fn put(&self, id: GatewayId, target: Option<Target>) -> Option<Arc<Target>> {
         let mut by_id = self.by_id.write();
         match target {
@@ -208,6 +212,7 @@ impl Targets {
                 let before = by_id.get(&id);
                 if let Some(before) = before {
                     target.budget = Arc::clone(&before.budget);
+                    target.failures = Arc::clone(&before.failures);
                 }
                 let same = |t: &&Arc<Target>| t.connection_version == target.connection_version;
                 if let Some(before) = before.filter(same) {

@@ -14,6 +14,7 @@ use super::capability::Capability;
 use super::connection::Connection;
 use super::credential::{CredentialCheck, CurrentUser};
 use super::probe::{CURRENT_USER, GATEWAY_INFO};
+use super::unreachable::front_end_sentence;
 use super::{headers, message};
 use crate::pb::v0_1::openshell::v1::{GetCurrentUserResponse, GetGatewayInfoResponse};
 
@@ -23,8 +24,10 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Reason why one of Shoreguard's own calls has no response.
 #[derive(Debug)]
 pub(crate) enum CallError {
-    /// Status from the gateway or from a front end before it.
+    /// Status from the gateway.
     Status(Code, String),
+    /// HTTP status other than 200, from a front end.
+    FrontEnd(StatusCode),
     /// Any other failure. The text is for the log.
     Broken(String),
 }
@@ -33,7 +36,32 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(code, message) => write!(f, "gRPC status {code:?}: {message}"),
+            Self::FrontEnd(status) => f.write_str(&front_end_sentence(*status)),
             Self::Broken(why) => f.write_str(why),
+        }
+    }
+}
+
+impl CallError {
+    /// Converts it to the result of a check of the credential. `from_status` judges a gRPC status; a front end that
+    /// answers with 401 or 403 has checked the credential, as if the gateway had.
+    fn into_check(
+        self,
+        method: &str,
+        from_status: impl FnOnce(Code, &str) -> CredentialCheck,
+    ) -> CredentialCheck {
+        match self {
+            Self::Status(code, message) => from_status(code, &message),
+            Self::FrontEnd(StatusCode::UNAUTHORIZED) => {
+                let why = front_end_sentence(StatusCode::UNAUTHORIZED);
+                CredentialCheck::from_error(method, Code::Unauthenticated, &why)
+            }
+            Self::FrontEnd(StatusCode::FORBIDDEN) => {
+                let why = front_end_sentence(StatusCode::FORBIDDEN);
+                CredentialCheck::from_error(method, Code::PermissionDenied, &why)
+            }
+            Self::FrontEnd(status) => CredentialCheck::unknown(method, &front_end_sentence(status)),
+            Self::Broken(why) => CredentialCheck::unknown(method, &why),
         }
     }
 }
@@ -75,13 +103,10 @@ impl Connection {
             // A gateway that returns an empty message for every call proves nothing.
             (Ok(Ok(info)), _) if !info.gateway_version.is_empty() => CredentialCheck::Usable,
             (Ok(_), _) => CredentialCheck::unknown(method, "the answer is not valid"),
-            (Err(CallError::Status(code, message)), Some(user)) => {
-                user.check_info_error(method, code, &message)
-            }
-            (Err(CallError::Status(code, message)), None) => {
-                CredentialCheck::from_error(method, code, &message)
-            }
-            (Err(CallError::Broken(why)), _) => CredentialCheck::unknown(method, &why),
+            (Err(error), user) => error.into_check(method, |code, message| match &user {
+                Some(user) => user.check_info_error(method, code, message),
+                None => CredentialCheck::from_error(method, code, message),
+            }),
         }
     }
 
@@ -99,10 +124,9 @@ impl Connection {
                 Err(_) => Err(CredentialCheck::unknown(method, "the answer is not valid")),
             },
             Err(CallError::Status(Code::Unimplemented, _)) => Ok(None),
-            Err(CallError::Status(code, message)) => {
-                Err(CredentialCheck::from_error(method, code, &message))
-            }
-            Err(CallError::Broken(why)) => Err(CredentialCheck::unknown(method, &why)),
+            Err(error) => Err(error.into_check(method, |code, message| {
+                CredentialCheck::from_error(method, code, message)
+            })),
         }
     }
 
@@ -118,16 +142,8 @@ impl Connection {
         // A gateway may reject the call before it has read the message, which closes the stream. Its response counts.
         let _ = sending.send_data(message::encode_frame(request), true);
         let (parts, mut body) = response.await.map_err(broken)?.into_parts();
-        match parts.status {
-            StatusCode::OK => {}
-            // As gRPC maps HTTP status codes: a front end has checked the credential.
-            StatusCode::UNAUTHORIZED => {
-                return Err(CallError::Status(Code::Unauthenticated, "HTTP 401".to_owned()));
-            }
-            StatusCode::FORBIDDEN => {
-                return Err(CallError::Status(Code::PermissionDenied, "HTTP 403".to_owned()));
-            }
-            other => return Err(broken(format_args!("HTTP {other}"))),
+        if parts.status != StatusCode::OK {
+            return Err(CallError::FrontEnd(parts.status));
         }
         let mut answer = BytesMut::new();
         while let Some(data) = body.data().await {

@@ -116,7 +116,9 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
         while watched.message().await?.is_some() {}
         Ok::<_, tonic::Status>(())
     });
-    assert!(end.await.expect("its stream ends").is_err());
+    let end =
+        assert_refused!(end.await.expect("its stream ends"), Unavailable, "GATEWAY_UNREACHABLE");
+    assert_eq!(end.message(), "the gateway was removed");
     for table in [
         "sandbox_meta",
         "ssh_sessions",

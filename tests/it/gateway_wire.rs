@@ -88,16 +88,16 @@ server_tests! {
 async fn an_unknown_gateway_is_not_found_and_other_gateways_still_work(sg: TestServer) {
     let simulator = start(Generation::V0_1, "0.1.5").await;
     sg.register_gateway("edge", simulator.addr()).await;
-    let viewer = sg.with_token(&sg.admin().create_key("look", pb::Role::Viewer).await);
+    let operator = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
     for refused in about(&sg.admin(), "ghost").await {
         assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
         assert_eq!(refused.message(), "gateway `ghost` does not exist");
     }
-    for ask in [get(&viewer, "ghost").await.map(drop), who(&viewer, "ghost").await] {
+    for ask in [get(&operator, "ghost").await.map(drop), who(&operator, "ghost").await] {
         assert_refused!(ask, NotFound, "NOT_FOUND");
     }
-    assert_eq!(get(&viewer, "edge").await.unwrap().status(), pb::GatewayStatus::Healthy);
-    who(&viewer, "edge").await.unwrap();
+    assert_eq!(get(&operator, "edge").await.unwrap().status(), pb::GatewayStatus::Healthy);
+    who(&operator, "edge").await.unwrap();
     simulator.stop().await;
     sg.finish().await;
 }

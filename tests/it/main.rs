@@ -40,6 +40,7 @@ mod gateway_credentials;
 mod gateway_health;
 mod gateway_oidc_client;
 mod gateway_settings;
+mod gateway_unreachable;
 mod gateway_unregister;
 mod gateway_watch;
 mod gateway_wire;

@@ -141,10 +141,12 @@ impl Server {
                 async move {
                     let answer =
                         server.interceptor.call(request, server.routes, peer, server.stop).await;
-                    answer.ok_or_else(|| {
+                    let Some(answer) = answer else {
                         drop.cancel();
-                        io::Error::other("dropped by script")
-                    })
+                        // An error would reset the stream before the connection ends.
+                        return std::future::pending().await;
+                    };
+                    Ok::<_, io::Error>(answer)
                 }
             })
         };
@@ -156,13 +158,18 @@ impl Server {
             .serve_connection(TokioIo::new(stream), calls);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            done = connection.as_mut() => return done.map_err(io::Error::other),
+            biased;
             () = drop.cancelled() => return Ok(()),
+            done = connection.as_mut() => return done.map_err(io::Error::other),
             () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
-        match tokio::time::timeout(DRAIN, connection).await {
-            Ok(done) => done.map_err(io::Error::other),
-            Err(_) => Ok(()),
+        tokio::select! {
+            biased;
+            () = drop.cancelled() => Ok(()),
+            drained = tokio::time::timeout(DRAIN, connection) => match drained {
+                Ok(done) => done.map_err(io::Error::other),
+                Err(_) => Ok(()),
+            },
         }
     }
 }

@@ -113,8 +113,13 @@ async fn check_credentials(ctx: &Ctx, row: &GatewayRow) -> Result<(), Error> {
     };
     let connection = match Connection::open(&target, config).await {
         Ok(connection) => connection,
-        Err(error @ Error::Refused { .. }) => return Err(error),
-        Err(error) => return Err(unproven(&probe::display_error(&error))),
+        Err(error) => {
+            let error = error.into_error(&row.name);
+            if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {
+                return Err(error);
+            }
+            return Err(unproven(&probe::display_error(&error)));
+        }
     };
     let check = connection.check_credential(config.probe_timeout()).await;
     check.problem().map_or(Ok(()), |why| Err(unproven(why)))

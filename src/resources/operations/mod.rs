@@ -186,7 +186,8 @@ impl From<Error> for Failure {
                 refusal:
                     GatewayRefusal::Unavailable
                     | GatewayRefusal::DeadlineExceeded
-                    | GatewayRefusal::Uncertain,
+                    | GatewayRefusal::Uncertain
+                    | GatewayRefusal::Broken(_),
                 ..
             } => FailureCode::GatewayUnreachable,
             Error::Unavailable { .. } => FailureCode::Internal,

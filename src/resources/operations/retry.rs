@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::RunningOperation;
 use super::leases::StopCause;
-use crate::error::{Error, GatewayRefusal, ResourceKind};
+use crate::error::{BrokenCode, Error, GatewayRefusal, ResourceKind};
 
 /// Time after which no retry is started. The last attempt has timeouts of its own and may end later.
 const RETRY_TIME: Duration = Duration::from_mins(1);
@@ -22,14 +22,21 @@ pub fn is_final(error: &Error) -> bool {
             GatewayRefusal::Unavailable
             | GatewayRefusal::DeadlineExceeded
             | GatewayRefusal::Failed
-            | GatewayRefusal::Uncertain => false,
+            | GatewayRefusal::Uncertain
+            | GatewayRefusal::Broken(
+                BrokenCode::Cancelled
+                | BrokenCode::ResourceExhausted
+                | BrokenCode::PermissionDenied
+                | BrokenCode::Internal,
+            ) => false,
             GatewayRefusal::Invalid
             | GatewayRefusal::NotFound
             | GatewayRefusal::AlreadyExists
             | GatewayRefusal::Refused
             | GatewayRefusal::Changed
             | GatewayRefusal::Exhausted
-            | GatewayRefusal::Unimplemented => true,
+            | GatewayRefusal::Unimplemented
+            | GatewayRefusal::Broken(BrokenCode::Unimplemented) => true,
         },
         // Shoreguard's own errors: the gateway may have acted before the call failed.
         Error::Unavailable { .. }

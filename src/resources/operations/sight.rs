@@ -38,7 +38,11 @@ impl AccessWatch {
         match why {
             None => missing_error(id),
             // As for every other call: a caller without a role gets `NOT_FOUND`.
-            Some(EndReason::GatewayGone) if ctx.current_role() == Role::None => missing_error(id),
+            Some(EndReason::GatewayGone | EndReason::GatewayRemoved)
+                if ctx.current_role() == Role::None =>
+            {
+                missing_error(id)
+            }
             Some(why) => why.into(),
         }
     }

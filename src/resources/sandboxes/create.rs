@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use super::after_create::{self, PostCreateHooks};
 use super::domain::{connect, connect_for_change};
 use super::lost_response::{
-    CreationMark, LostCreation, find_outcome, wait_handed_over, with_retries,
+    CreateFailure, CreationMark, LostCreation, find_outcome, wait_handed_over, with_retries,
 };
 use super::undo::undo;
 use super::{input, leftovers, stock_client};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
-use crate::error::Error;
+use crate::error::{Error, ResourceKind};
 use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation, annotation};
@@ -260,12 +260,39 @@ async fn run_pre_create(
     if create.skip_hooks {
         return Ok(json!("skipped"));
     }
-    after_create::report_progress(running, 10, "running the hooks before the creation").await?;
     let new = &create.new;
     let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
+    reject_taken_name(running, gateway, &place, &CreationMark::Operation).await?;
+    after_create::report_progress(running, 10, "running the hooks before the creation").await?;
     run_pre_create_hooks(running, gateway, &place, new)
         .await
         .map(|ran| after_create::outcomes_to_json(&ran))
+}
+
+/// Rejects a name that is taken if hooks would run before the creation: they would run for a sandbox that cannot be
+/// created. A client that repeats its request finds the sandbox of that request, which is not a conflict.
+///
+/// # Errors
+/// `ALREADY_EXISTS`, or the error of the gateway.
+pub(super) async fn reject_taken_name(
+    running: &RunningOperation,
+    gateway: &Gateway,
+    place: &SandboxName,
+    mark: &CreationMark,
+) -> Result<(), Error> {
+    let ctx = running.ctx();
+    // The gateway chooses the name if it is empty.
+    if place.name.is_empty()
+        || !hooks::has_pre_create(ctx, &after_create::sandbox_ref(ctx, place)?).await?
+    {
+        return Ok(());
+    }
+    match gateway.get_sandbox(place).await {
+        Ok(found) if mark.is_on(&found, running) => Ok(()),
+        Ok(_) => Err(Error::already_exists(ResourceKind::Sandbox, &place.name)),
+        Err(Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Runs the pre-create hooks, for own and proxied creations. Fails if a hook fails whose failure must stop the
@@ -352,11 +379,12 @@ async fn create_on_gateway(
             Err(error) if is_final(&error) || !gateway.may_have_processed() => {
                 return Err(error.into());
             }
-            Err(error) => why = Some(error.into()),
+            Err(error) => why = Some(error),
         }
     }
     let new = &create.new;
     let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
+    let why = why.map(CreateFailure::from);
     find_outcome(
         running,
         &LostCreation { gateway, place: &place, mark: &CreationMark::Operation, why },

@@ -9,6 +9,7 @@
 //!   sends too much is reported, and does not affect the others;
 //! - a gateway that a page reports as unreachable is not called again for the next page, except for the rest of the
 //!   sandboxes that it returned;
+//! - a gateway that did not answer its last probe is called, since it may be back, and is given little time;
 //! - the caller's right to see a gateway is checked right before the gateway is called.
 
 use std::ops::Bound;
@@ -30,7 +31,7 @@ use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::seal::join_parts;
-use crate::upstream::probe;
+use crate::upstream::{probe, store as gateway_store};
 
 /// Most concurrent gateway calls of one request.
 const AT_ONCE: usize = 32;
@@ -41,6 +42,9 @@ const GATEWAY_BYTES_MAX: usize = 8 << 20;
 /// Time limit of a page. If many gateways do not respond, the rest is left for the next page, before the caller times
 /// out.
 const PAGE_TIME: Duration = Duration::from_secs(15);
+
+/// Timeout of a gateway that did not answer its last probe.
+const AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Position of a page token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +95,7 @@ async fn fill_page(
     size: PageSize,
     after: Option<&Position>,
 ) -> Result<(SandboxPage, Option<Position>), Error> {
+    let away = gateway_store::ids_unreachable(&mut ctx.db().read().await?).await?;
     let mut ahead = ctx.matching_gateways(gateways, first_gateway(after)).into_iter();
     let mut builder = PageBuilder { page: SandboxPage::default(), size, done: None };
     let mut asking = FuturesOrdered::new();
@@ -104,7 +109,9 @@ async fn fill_page(
             }
             let shown =
                 after.filter(|after| *after.gateway == *on.name).and_then(|a| a.place.clone());
-            asking.push_back(list_gateway(ctx, on, query, shown, size));
+            let within = ctx.app().config.sandboxes.list_timeout();
+            let within = if away.contains(&on.id) { within.min(AWAY_TIMEOUT) } else { within };
+            asking.push_back(list_gateway(ctx, on, query, shown, size, within));
         }
         let response = tokio::select! {
             biased;
@@ -140,12 +147,13 @@ async fn list_gateway(
     query: &SandboxQuery,
     shown: Option<(String, String)>,
     size: PageSize,
+    within: Duration,
 ) -> Result<GatewayResponse, Error> {
     let listed = async {
         let reached = Gateway::connect(ctx.app(), id).await?;
         reached.list_sandboxes_within(query.workspace.as_deref(), GATEWAY_BYTES_MAX).await
     };
-    let listed = timeout(ctx.app().config.sandboxes.list_timeout(), listed).await;
+    let listed = timeout(within, listed).await;
     let (live, missing) = listed_or_reason(&gateway, listed.ok());
     let after = shown.map(|(workspace, name)| SandboxName { workspace, name });
     let sandboxes = select_for_page(ctx, &gateway, query, live, after.as_ref(), size).await?;

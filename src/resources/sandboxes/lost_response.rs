@@ -9,11 +9,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::db::types::SandboxName;
-use crate::error::{Error, ResourceKind};
+use crate::error::{Error, GatewayRefusal, ResourceKind};
 use crate::openshell::sandbox::Sandbox;
 use crate::openshell::{Gateway, annotation};
 use crate::resources::operations::retry::{self, is_final, is_handed_over};
@@ -22,6 +22,8 @@ use crate::resources::operations::{Failure, FailureCode, RunningOperation};
 /// How long a gateway is asked whether it created a sandbox. Longer than its response budget, which is per minute, can
 /// stay exhausted.
 const ASK_TIME: Duration = Duration::from_secs(90);
+/// How long a sandbox may take to appear on a gateway that has ended the creation with an error.
+const APPEAR_TIME: Duration = Duration::from_secs(4);
 /// Length of a request id, in bytes.
 const REQUEST_ID_BYTES: usize = 36;
 /// Pause between two attempts.
@@ -51,7 +53,35 @@ pub(super) struct LostCreation<'a> {
     /// Annotation that identifies the sandbox.
     pub(super) mark: &'a CreationMark,
     /// The gateway's error, or why there was no response. `None` after a takeover.
-    pub(super) why: Option<Failure>,
+    pub(super) why: Option<CreateFailure>,
+}
+
+/// The error of a creation that may have created the sandbox anyway.
+#[derive(Debug, Clone)]
+pub(super) struct CreateFailure {
+    /// The gateway's error, or why there was no response.
+    pub(super) failure: Failure,
+    /// Whether the gateway has ended the request, so that it creates the sandbox now or not at all.
+    pub(super) ended: bool,
+}
+
+impl CreateFailure {
+    /// Creates it from the gateway's error, or from Shoreguard's own if there was no response.
+    pub(super) fn new(error: &Error, failure: Failure) -> Self {
+        Self { failure, ended: has_ended(error) }
+    }
+}
+
+impl From<Error> for CreateFailure {
+    fn from(error: Error) -> Self {
+        Self { ended: has_ended(&error), failure: error.into() }
+    }
+}
+
+/// Whether the gateway itself reports that the creation failed. A front end can answer for it with `UNAVAILABLE`, while
+/// the gateway continues.
+fn has_ended(error: &Error) -> bool {
+    matches!(error, Error::Gateway { refusal: GatewayRefusal::Failed, .. })
 }
 
 /// Annotation that identifies the sandbox of a creation.
@@ -85,7 +115,8 @@ impl CreationMark {
         }
     }
 
-    fn is_on(&self, sandbox: &Sandbox, running: &RunningOperation) -> bool {
+    /// Whether the sandbox carries the annotation.
+    pub(super) fn is_on(&self, sandbox: &Sandbox, running: &RunningOperation) -> bool {
         let (key, value) = self.annotation(running);
         let noted = |key: &str| sandbox.annotations.get(key).map(String::as_str);
         let by_the_actor = || noted(annotation::ACTOR) == Some(&*running.ctx().actor());
@@ -93,7 +124,8 @@ impl CreationMark {
     }
 }
 
-/// Asks the gateway whether it created a sandbox, until it is found, the answer is final or the time is up.
+/// Asks the gateway whether it created a sandbox, until it is found, the answer is final or the time is up. The time is
+/// a few seconds if the gateway has ended the request with an error.
 pub(super) async fn find_outcome(
     running: &RunningOperation,
     lost: &LostCreation<'_>,
@@ -103,7 +135,7 @@ pub(super) async fn find_outcome(
             let became = became.unwrap_or_else(|_| {
                 let why = "the gateway did not say what became of the sandbox";
                 let silent = || Failure::new(FailureCode::GatewayUnreachable, why);
-                Err(lost.why.clone().unwrap_or_else(silent))
+                Err(lost.why.as_ref().map_or_else(silent, |why| why.failure.clone()))
             });
             became.inspect(|_| lost.gateway.mark_outcome_known())
         }
@@ -120,6 +152,8 @@ pub(super) async fn wait_handed_over(running: &RunningOperation) {
 }
 
 async fn search(running: &RunningOperation, lost: &LostCreation<'_>) -> Result<Sandbox, Failure> {
+    let begun = Instant::now();
+    let ended = lost.why.as_ref().filter(|why| why.ended).map(|why| &why.failure);
     loop {
         let mut rest = PAUSE;
         match find_by_mark(running, lost).await {
@@ -128,7 +162,12 @@ async fn search(running: &RunningOperation, lost: &LostCreation<'_>) -> Result<S
             Err(Error::Exhausted { retry_in, .. }) => rest = retry_in.max(PAUSE),
             Err(error) if is_final(&error) => return Err(error.into()),
             // The sandbox may appear later.
-            Ok(None) | Err(_) => {}
+            Ok(None) => {
+                if let Some(failure) = ended.filter(|_| begun.elapsed() >= APPEAR_TIME) {
+                    return Err(failure.clone());
+                }
+            }
+            Err(_) => {}
         }
         // A cancellation does not end the search: a created sandbox must be found to be deleted.
         sleep(rest).await;

@@ -22,8 +22,8 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::after_create::{self, PostCreateHooks};
-use super::create::{CREATED, CREATING, RECORDED, run_pre_create_hooks};
-use super::lost_response::{CreationMark, LostCreation, find_outcome, with_retries};
+use super::create::{CREATED, CREATING, RECORDED, reject_taken_name, run_pre_create_hooks};
+use super::lost_response::{CreateFailure, CreationMark, LostCreation, find_outcome, with_retries};
 use super::undo::undo;
 use super::{domain, input, leftovers};
 use crate::ctx::Ctx;
@@ -131,7 +131,7 @@ struct UnknownOutcome {
     place: SandboxName,
     state: CreationState,
     /// The gateway's error, or why there was no response.
-    why: Option<Failure>,
+    why: Option<CreateFailure>,
 }
 
 async fn continue_after_send(
@@ -156,7 +156,7 @@ async fn resolve_unknown(
     running: &RunningOperation,
     gateway: Gateway,
     place: &SandboxName,
-    why: Option<Failure>,
+    why: Option<CreateFailure>,
     state: CreationState,
 ) -> Result<Value, Failure> {
     let mark = &state.mark;
@@ -253,6 +253,7 @@ async fn create_on_gateway(
     if !place.name.is_empty() {
         leftovers::delete_leftovers_of(ctx, &gateway, &place).await?;
     }
+    reject_taken_name(running, &gateway, &place, &mark).await?;
     let ran: HookResults = run_pre_create_hooks(running, &gateway, &place, &new).await?;
     let pre_create = after_create::outcomes_to_json(&ran);
     let state = CreationState::new(&place, mark, pre_create.clone(), details);
@@ -287,7 +288,7 @@ async fn send_request(
         Err(error) if is_final(&error) || !gateway.may_have_processed() => return Err(error.into()),
         Err(error) => {
             let NotCreated { error, failure } = error.into();
-            unknown.why = Some(failure);
+            unknown.why = Some(CreateFailure::new(&error, failure));
             return Ok(SentCreate { answer: Err(error), next: CreateResult::Unknown(unknown) });
         }
         Ok((response, Some(sandbox))) => {
@@ -305,7 +306,7 @@ async fn send_request(
         ),
         // A gateway that fails may have created the sandbox anyway.
         refused => {
-            unknown.why = refused.as_ref().map(why);
+            unknown.why = refused.as_ref().map(|error| CreateFailure::new(error, why(error)));
             CreateResult::Unknown(unknown)
         }
     };

@@ -5,6 +5,7 @@ mod actors;
 mod audited;
 mod credential;
 mod dedicated;
+mod front_end;
 mod one_caller;
 mod overrun;
 mod passing;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 
@@ -136,6 +137,81 @@ fn an_ssh_session_has_the_address_of_shoreguard_instead_of_the_gateway() {
         assert!(!session.token.is_empty());
         let revoke = old::RevokeSshSessionRequest { token: session.token };
         admin.openshell_v0_0().revoke_ssh_session(for_gateway("alpha", revoke)).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn services_are_reported_as_reached_at_the_gateway() {
+    run_on_sqlite(|sg| async move {
+        let (alpha, beta) =
+            (start_simulator(Generation::V0_0).await, start_simulator(Generation::V0_1).await);
+        sg.register_gateway("alpha", alpha.addr()).await;
+        sg.register_gateway("beta", beta.addr()).await;
+        let admin = sg.admin();
+        create_sandbox(&admin, "alpha", "one").await;
+        let made = create_request_v0_1("one");
+        admin.openshell_v0_1().create_sandbox(for_gateway("beta", made)).await.unwrap();
+        let address = |gateway: &str, simulator: &Simulator| {
+            let port = simulator.addr().port();
+            format!(
+                "at gateway `{gateway}`, not at Shoreguard: \
+                 http://default--one--web.openshell.localhost:{port}/"
+            )
+        };
+
+        let mut client = admin.openshell_v0_0();
+        let expose = old::ExposeServiceRequest {
+            sandbox: "one".into(),
+            service: "web".into(),
+            target_port: 80,
+            domain: true,
+            ..Default::default()
+        };
+        let exposed = client.expose_service(for_gateway("alpha", expose)).await.unwrap();
+        assert_eq!(exposed.into_inner().url, address("alpha", &alpha));
+        let get = old::GetServiceRequest {
+            sandbox: "one".into(),
+            service: "web".into(),
+            ..Default::default()
+        };
+        let got = client.get_service(for_gateway("alpha", get)).await.unwrap().into_inner();
+        assert_eq!(got.url, address("alpha", &alpha));
+        let list = old::ListServicesRequest { sandbox: "one".into(), ..Default::default() };
+        let listed = client.list_services(for_gateway("alpha", list)).await.unwrap().into_inner();
+        assert_eq!(listed.services, [got]);
+
+        let expose = new::ExposeServiceRequest {
+            sandbox: "one".into(),
+            name: "web".into(),
+            target_port: 80,
+            domain: true,
+            ..Default::default()
+        };
+        let exposed = admin.openshell_v0_1().expose_service(for_gateway("beta", expose)).await;
+        assert_eq!(exposed.unwrap().into_inner().url, address("beta", &beta));
+        sg.finish().await;
+        alpha.stop().await;
+        beta.stop().await;
+    });
+}
+
+#[test]
+fn the_identity_of_shoreguard_on_a_gateway_is_shown_to_operators_only() {
+    run_on_sqlite(|sg| async move {
+        let gateway = start_simulator(Generation::V0_1).await;
+        sg.register_gateway("alpha", gateway.addr()).await;
+        let who = |role: pb::Role| {
+            let (admin, sg) = (sg.admin(), &sg);
+            async move {
+                let key = admin.create_key(&format!("{role:?}").to_lowercase(), role).await;
+                let mut client = sg.with_token(&key).openshell_v0_1();
+                client.get_current_user(for_gateway("alpha", new::GetCurrentUserRequest {})).await
+            }
+        };
+        assert_refused!(who(pb::Role::Viewer).await, PermissionDenied, "ROLE_TOO_LOW");
+        who(pb::Role::Operator).await.unwrap();
         sg.finish().await;
         gateway.stop().await;
     });

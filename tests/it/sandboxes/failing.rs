@@ -1,6 +1,9 @@
 //! Sandboxes that a gateway creates and that never become ready.
 
-use shoreguard_simulator::StartOutcome;
+use std::time::Instant;
+
+use shoreguard_simulator::{Script, StartOutcome, Times};
+use tonic::Code;
 
 use super::*;
 
@@ -34,6 +37,7 @@ fn told(failed: &pb::Operation) {
 server_tests! {
     a_sandbox_that_fails_makes_its_creation_fail_with_details,
     a_sandbox_whose_command_has_exited_is_created_and_not_ready,
+    a_creation_that_the_gateway_answers_with_internal_fails_within_seconds,
 }
 
 async fn a_sandbox_that_fails_makes_its_creation_fail_with_details(sg: TestServer) {
@@ -74,4 +78,32 @@ async fn a_sandbox_whose_command_has_exited_is_created_and_not_ready(sg: TestSer
     assert!(made["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{made}");
     let left = get_sandbox(&sg.admin(), "new", "brief").await.unwrap();
     assert_eq!(left.phase(), pb::SandboxPhase::Completed);
+}
+
+async fn a_creation_that_the_gateway_answers_with_internal_fails_within_seconds(sg: TestServer) {
+    let (begun, admin) = (Instant::now(), sg.admin());
+    let (mut simulators, mut operations) = (Vec::new(), Vec::new());
+    for (name, generation) in GATEWAYS {
+        let simulator = start_gateway(&sg, name, generation).await;
+        let details = prost::bytes::Bytes::new();
+        let broken = Script::Fail { code: Code::Internal, message: "disk full".into(), details };
+        simulator.script("CreateSandbox", broken, Times::All);
+        operations.push(begin_creation(&admin, create_request(&sg, name, "ours")).await);
+        let failed = proxied::create_proxied(&admin, generation, name, "theirs").await.unwrap_err();
+        assert_eq!(failed.code(), Code::Internal, "{failed:?}");
+        let listed = proxied::operations(&sg, name).await;
+        let theirs = listed.iter().find(|operation| operation.sandbox == "theirs").unwrap();
+        operations.push(theirs.id.clone());
+        simulators.push(simulator);
+    }
+    for operation in operations {
+        let failed = wait_operation(&admin, &operation).await;
+        assert_eq!(failed.error_code(), pb::OperationErrorCode::Refused, "{failed:?}");
+        assert!(failed.error_message.contains("disk full"), "{failed:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    for simulator in &simulators {
+        assert!(call_count(simulator, "/GetSandbox") > 0, "the sandboxes are looked up");
+        assert_eq!(call_count(simulator, "/CreateSandbox"), 2);
+    }
 }

@@ -190,3 +190,32 @@ async fn only_the_gateways_that_a_page_needs_are_called(sg: TestServer) {
     }
     sg.finish().await;
 }
+
+server_tests! {
+    tuned |config| {
+        config.gateways.probe_timeout_seconds = 3;
+        config.sandboxes.list_timeout_seconds = 20;
+    };
+    a_fleet_list_waits_briefly_for_a_gateway_that_is_known_to_be_away,
+}
+
+async fn a_fleet_list_waits_briefly_for_a_gateway_that_is_known_to_be_away(sg: TestServer) {
+    let here = seeded(&sg, "a-here", Generation::V0_1).await;
+    // It accepts connections and never answers, also at its registration.
+    let silent = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
+    silent.script("Health", Script::Hang, Times::All);
+    sg.register_gateway("b-silent", silent.addr()).await;
+    let begun = std::time::Instant::now();
+    let (listed, unreachable) = pages(&sg.admin(), &pb::ListSandboxesRequest::default()).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!((listed.concat(), unreachable), (demo("a-here"), vec!["b-silent".to_owned()]));
+    // It is asked nevertheless, since it may be back before the next probe.
+    silent.clear_scripts();
+    wait_until("it is back in the list", || async {
+        pages(&sg.admin(), &pb::ListSandboxesRequest::default()).await.1.is_empty()
+    })
+    .await;
+    silent.stop().await;
+    here.stop().await;
+    sg.finish().await;
+}

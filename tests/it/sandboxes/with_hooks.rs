@@ -1,7 +1,6 @@
 //! Creations that run hooks, through Shoreguard's API and through the proxy.
 
 use shoreguard::pb::v0_1::openshell::v1 as new;
-use tonic::Code;
 
 use super::*;
 use crate::boot_hook_runs::write_script;
@@ -36,12 +35,6 @@ async fn a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_ma
         stopped(&wait_operation(&admin, &proxied::operations(&sg, name).await[0].id).await);
         assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
 
-        let skip =
-            pb::CreateSandboxRequest { skip_hooks: true, ..create_request(&sg, name, "box") };
-        assert_eq!(
-            operation_result(&create_sandbox(&sg, skip).await)["hooks"]["pre_create"],
-            "skipped"
-        );
         let request = pb::UpdateBootHookRequest {
             gateway: name.into(),
             sandbox: "box".into(),
@@ -52,22 +45,41 @@ async fn a_failed_pre_create_hook_blocks_the_creation_unless_it_is_skipped_or_ma
             ..Default::default()
         };
         admin.boot_hooks().update_boot_hook(request).await.unwrap();
+        let made = create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        assert_eq!(operation_result(&made)["hooks"]["pre_create"][1]["status"], "failure");
+
+        create_hook(&sg, name, "free", pb::BootHookPhase::PreCreate, "gate").await;
+        let skip =
+            pb::CreateSandboxRequest { skip_hooks: true, ..create_request(&sg, name, "free") };
+        assert_eq!(
+            operation_result(&create_sandbox(&sg, skip).await)["hooks"]["pre_create"],
+            "skipped"
+        );
+        create_hook(&sg, name, "theirs", pb::BootHookPhase::PreCreate, "first").await;
+        proxied::create_proxied(&admin, generation, name, "theirs").await.unwrap();
+        let made = wait_operation(&admin, &proxied::operations(&sg, name).await[0].id).await;
+        assert_eq!(operation_result(&made)["hooks"]["pre_create"][0]["status"], "success");
+    }
+}
+
+server_tests! { tuned with_folder; pre_create_hooks_do_not_run_for_a_name_that_is_taken }
+
+async fn pre_create_hooks_do_not_run_for_a_name_that_is_taken(sg: TestServer) {
+    write_script(&sg, "gate", "echo it ran");
+    for (name, generation) in GATEWAYS {
+        let simulator = start_gateway(&sg, name, generation).await;
+        let admin = sg.admin();
+        create_sandbox(&sg, create_request(&sg, name, "box")).await;
+        create_hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "gate").await;
         let again = begin_creation(&admin, create_request(&sg, name, "box")).await;
         let again = wait_operation(&admin, &again).await;
-        assert!(again.error_message.contains("already exists"), "it went on: {again:?}");
-        assert_eq!(
-            operation_result(&again)["hooks"]["pre_create"][1]["status"],
-            "failure",
-            "{again:?}"
-        );
-        let refused = proxied::create_proxied(&admin, generation, name, "box").await.unwrap_err();
-        assert_eq!(refused.code(), Code::AlreadyExists, "it went on: {refused:?}");
+        assert!(again.error_message.contains("`box` exists already"), "{again:?}");
+        assert!(operation_result(&again)["hooks"].is_null(), "{again:?}");
+        let refused = proxied::create_proxied(&admin, generation, name, "box").await;
+        assert_refused!(refused, AlreadyExists, "ALREADY_EXISTS");
         let again = wait_operation(&admin, &proxied::operations(&sg, name).await[0].id).await;
-        assert_eq!(
-            operation_result(&again)["hooks"]["pre_create"][1]["status"],
-            "failure",
-            "{again:?}"
-        );
+        assert!(operation_result(&again)["hooks"].is_null(), "{again:?}");
+        assert_eq!(call_count(&simulator, "/CreateSandbox"), 1);
     }
 }
 
