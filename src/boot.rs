@@ -10,7 +10,7 @@ use crate::access::principal::PrincipalId;
 use crate::app::{App, Parts, Setup, new_id};
 use crate::clock::Clock;
 use crate::config::{ClientIdentity, Config, DatabaseUrl, Faults};
-use crate::db::{Db, DbOptions};
+use crate::db::{Db, DbOptions, Engine, leases, replicas};
 use crate::error::Error;
 use crate::feed::{self, FeedState};
 use crate::oidc::Oidc;
@@ -92,6 +92,7 @@ pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
     let master = master_keys(&config)?;
     let parts = build_parts(&config, &master)?;
     let db = Db::open(&db_options(&config)).await?;
+    forget_dead_processes(&db).await?;
     let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
     let identities = config.server.tls.client_identities.iter();
     let certificates = identities.map(to_certificate_identity).collect::<Result<_, _>>()?;
@@ -101,6 +102,22 @@ pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
     feed::gateways::load_targets(&app).await?;
     feed::load(&app).await?;
     Ok(app)
+}
+
+/// Frees what a killed process held, on SQLite: the lock of the file proves that no other process is alive. On
+/// PostgreSQL, other replicas may be, so leases and heartbeats of a killed one expire by themselves.
+async fn forget_dead_processes(db: &Db) -> Result<(), Error> {
+    if db.engine() != Engine::Sqlite {
+        return Ok(());
+    }
+    db.transaction(async |conn| {
+        let now = db.now(conn).await?;
+        leases::expire_all(conn, now).await?;
+        replicas::delete_all(conn).await?;
+        operations::leases::store::expire_all(conn, now).await?;
+        Ok(())
+    })
+    .await
 }
 
 /// Starts all background jobs, which end when the process stops.
@@ -128,6 +145,7 @@ pub fn db_options(config: &Config) -> DbOptions {
         statement_timeout: database.statement_timeout(),
         idle_in_transaction_timeout: database.idle_in_transaction_timeout(),
         busy_timeout: database.busy_timeout(),
+        tls_roots: database.tls_ca_path.clone(),
         ..DbOptions::new(url)
     }
 }

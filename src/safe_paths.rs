@@ -1,9 +1,11 @@
-//! Checks that only root and the server's own user can change files and folders: programs run from them were put there
-//! by an operator of the host.
+//! Checks of files and folders: that the server can write them, or that only root and its own user can change them,
+//! since programs run from them were put there by an operator of the host.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
 
 /// Write bits of group and others.
 const WRITABLE: u32 = 0o022;
@@ -32,6 +34,27 @@ pub fn check_folder(path: &Path) -> Result<PathBuf, String> {
         }
     }
     Ok(found)
+}
+
+/// Checks that the process can create files in a folder, or can create the folder. The error says why it cannot.
+pub fn check_can_create_files(folder: &Path) -> Result<(), String> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let shown = existing.display();
+    if !existing.is_dir() {
+        return Err(format!("cannot be used: `{shown}` is no folder"));
+    }
+    access(existing, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("cannot be used: no file can be created in `{shown}`: {error}"))
+}
+
+/// Checks that the process can read and write a file. The error says why it cannot.
+pub fn check_read_write(file: &Path) -> Result<(), String> {
+    if !file.is_file() {
+        return Err(format!("cannot be used: `{}` is no file", file.display()));
+    }
+    access(file, Access::READ_OK | Access::WRITE_OK)
+        .map_err(|error| format!("cannot be used: `{}`: {error}", file.display()))
 }
 
 /// Returns the canonical path of a program: a trusted executable file directly in `folder`, which is a result of

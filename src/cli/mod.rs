@@ -13,6 +13,7 @@ mod dev;
 mod hook_exec;
 mod migrate;
 mod output;
+mod preflight;
 mod serve;
 
 use std::error::Error as _;
@@ -157,7 +158,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Admin(args) => block_on(admin::run(args)),
         Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
-        Command::CheckConfig(args) => check_config::run(&args),
+        Command::CheckConfig(args) => block_on(async { check_config::run(&args) }),
         Command::Call(args) => block_on(call::run(args)),
         Command::HookExec(args) => hook_exec::run(&args),
     };

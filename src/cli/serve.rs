@@ -1,19 +1,20 @@
 //! `shoreguard serve`: runs the server until a signal stops it.
 //!
-//! The metrics listener starts before the API listener and ends after it, so that start and drain can be monitored. A
-//! second signal ends the process without waiting.
+//! Files and addresses are checked before the database is changed. The metrics listener starts before the API listener
+//! and ends after it, so that start and drain can be monitored. A second signal ends the process without waiting.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{CliError, data_dir, output};
+use super::{CliError, data_dir, output, preflight};
 use crate::app::App;
 use crate::boot;
 use crate::clock::Clock;
@@ -23,10 +24,16 @@ use crate::server::reload::ListenerState;
 use crate::server::{health, listen};
 use crate::telemetry::{self, endpoint, metrics};
 
+/// Number of connections that wait to be accepted, as of `TcpListener::bind`.
+const BACKLOG: u32 = 1024;
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config) -> Result<(), CliError> {
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
+    // A start that fails because of a file or an address must not migrate the database or print a setup token first.
+    preflight::check(&config)?;
+    let socket = reserve(config.server.listen)?;
     data_dir::create(&config.server.data_dir)?;
     let metrics = match config.telemetry.metrics_listen {
         Some(address) => Some((bind(address).await?, metrics::install()?)),
@@ -50,7 +57,8 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     if let Some((listener, handle)) = metrics {
         watchers.spawn(watch(listener, handle, Arc::clone(&app), watched.clone()));
     }
-    let listener = bind(app.config.server.listen).await?;
+    let listener =
+        socket.listen(BACKLOG).map_err(|error| not_bound(app.config.server.listen, &error))?;
     boot::start(&app);
     let running = listen::serve(&app, listener).await?;
 
@@ -76,9 +84,20 @@ pub(super) async fn watch(
 }
 
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| CliError::Io(format!("`{address}` cannot be listened on: {error}")))
+    TcpListener::bind(address).await.map_err(|error| not_bound(address, &error))
+}
+
+/// Reserves an address. Connections to it are refused until the socket listens, which is when the server is ready.
+fn reserve(address: SocketAddr) -> Result<TcpSocket, CliError> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does, so that a restart need not wait for closed connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address).map_err(|error| not_bound(address, &error))?;
+    Ok(socket)
+}
+
+fn not_bound(address: SocketAddr, error: &io::Error) -> CliError {
+    CliError::Io(format!("`{address}` cannot be listened on: {error}"))
 }
 
 /// The signals that stop the process or reload its certificates.

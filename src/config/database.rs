@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fault::Faults;
+use super::postgres_url::PostgresUrl;
 use super::read::{ConfigKey, Section, ValueKind};
+use crate::net::pem_files;
 use crate::secret::Secret;
 
 /// Name of the SQLite file in the data directory.
@@ -17,10 +19,20 @@ pub(super) const FILE_NAME: &str = "shoreguard.db";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// Database URL: `sqlite:<path>` or `postgres://user:password@host:port/name`. Empty means the default:
-    /// `shoreguard.db` in `server.data_dir`, so that a single server needs no other database.
+    /// Database URL: `sqlite:<path>` or `postgres://user:password@host:port/name`, whose options are those of libpq:
+    /// `sslmode` (`disable`, `prefer`, `require` or `verify-full`; the certificate and the host name are verified
+    /// whenever TLS is used), `sslrootcert`, `application_name`, `options`, `hostaddr`, `channel_binding` and
+    /// `load_balance_hosts`. An unknown option is refused. With several hosts, separated by commas, the primary is
+    /// used. A connection pooler must keep one server connection for each client connection, such as `pgbouncer` with
+    /// `pool_mode = session`; a pooler that changes it between transactions or statements is refused at the start,
+    /// since prepared statements and session settings are lost then. Empty means the default: `shoreguard.db` in
+    /// `server.data_dir`, so that a single server needs no other database.
     #[serde(default = "url")]
     pub url: DatabaseUrl,
+    /// Path of the CAs that sign the certificate of the PostgreSQL server, PEM; `sslrootcert` of the URL is the same.
+    /// TLS is then used for loopback too, unless it is a socket. Default: none, the CAs of the system.
+    #[serde(default)]
+    pub tls_ca_path: Option<PathBuf>,
     /// Number of connections that only read, on SQLite and on PostgreSQL; they are in addition to the writing ones.
     /// Range 1 to 64. Default 4: reads are short, and more connections than cores only wait for each other.
     #[serde(default = "readers")]
@@ -153,6 +165,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 impl Section for Database {
     const KEYS: &'static [ConfigKey] = &[
         ConfigKey::new("url", ValueKind::Secret),
+        ConfigKey::new("tls_ca_path", ValueKind::Text),
         ConfigKey::new("readers", ValueKind::Number),
         ConfigKey::new("pool_size", ValueKind::Number),
         ConfigKey::new("acquire_timeout_seconds", ValueKind::Number),
@@ -162,6 +175,7 @@ impl Section for Database {
     ];
 
     fn check(&self, faults: &mut Faults) {
+        self.check_postgres(faults);
         faults.check_range("database.readers", self.readers, &(1..=64));
         faults.check_range("database.pool_size", self.pool_size, &(2..=1000));
         let seconds = 1..=300;
@@ -183,6 +197,21 @@ impl Section for Database {
 }
 
 impl Database {
+    /// Parses the URL and reads the CAs, as the connections do.
+    fn check_postgres(&self, faults: &mut Faults) {
+        let DatabaseUrl::Postgres(url) = &self.url else { return };
+        let ca_path = match PostgresUrl::parse(url.expose(), self.tls_ca_path.as_deref()) {
+            Ok(parsed) => parsed.ca_path,
+            Err(why) => return faults.add("database.url", why),
+        };
+        let Some(Err(why)) = ca_path.as_deref().map(pem_files::read_roots) else { return };
+        if self.tls_ca_path.is_some() {
+            faults.add("database.tls_ca_path", why);
+        } else {
+            faults.add("database.url", format!("has a file in `sslrootcert` that {why}"));
+        }
+    }
+
     /// Returns the time that a call waits for a connection.
     #[must_use]
     pub fn acquire_timeout(&self) -> Duration {
@@ -205,5 +234,49 @@ impl Database {
     #[must_use]
     pub fn busy_timeout(&self) -> Duration {
         Duration::from_millis(self.busy_timeout_milliseconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn faults(section: &str) -> Vec<String> {
+        let key = "00".repeat(32);
+        let text = format!("[keys]\nmaster_key = '{key}'\n[database]\n{section}");
+        let Err(faults) = Config::from_toml(&text) else { return Vec::new() };
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_postgres_url_that_the_server_would_refuse_is_a_fault() {
+        for (section, expected) in [
+            (
+                "url = 'postgres://u:p@h/d?sslmode=verify-ca'",
+                "`database.url` has `sslmode=verify-ca`",
+            ),
+            (
+                "url = 'postgres://u:p@h/d?pgbouncer=true'",
+                "`database.url` has the option `pgbouncer`",
+            ),
+            ("url = 'postgres:///d'", "`database.url` must name a host"),
+            (
+                "url = 'postgres://u:p@h/d?sslrootcert=/no/such/file'",
+                "`database.url` has a file in `sslrootcert` that cannot be read",
+            ),
+            (
+                "url = 'postgres://u:p@h/d'\ntls_ca_path = '/no/such/file'",
+                "`database.tls_ca_path` cannot be read",
+            ),
+            (
+                "url = 'postgres://u:p@h/d'\ntls_ca_path = '/dev/null'",
+                "`database.tls_ca_path` is empty",
+            ),
+        ] {
+            let found = faults(section);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{section}: {found:?}");
+        }
+        assert!(faults("url = 'postgres://u:p@h/d?sslmode=verify-full'").is_empty());
     }
 }

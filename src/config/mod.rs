@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod oidc;
 mod operations;
+mod postgres_url;
 mod read;
 mod sandboxes;
 mod server;
@@ -49,6 +50,7 @@ pub use keys::Keys;
 pub use limits::Limits;
 pub use oidc::{Condition, Oidc, OidcProvider, OidcRule, RULE_PRINCIPAL_PREFIX};
 pub use operations::Operations;
+pub use postgres_url::PostgresUrl;
 pub use sandboxes::Sandboxes;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
@@ -157,6 +159,9 @@ impl Config {
         }
         if let (Some(limits), Some(server)) = (&limits, &server) {
             limits.check_message(server.message_bytes_max, faults);
+        }
+        if let (Some(telemetry), Some(server)) = (&telemetry, &server) {
+            telemetry.check_listen(server.listen, faults);
         }
         Some(Self {
             server: server?,

@@ -132,3 +132,44 @@ impl Section for Telemetry {
         }
     }
 }
+
+impl Telemetry {
+    /// Checks that the metrics endpoint and the API can listen at the same time.
+    pub(super) fn check_listen(&self, api: SocketAddr, faults: &mut Faults) {
+        if self.metrics_listen.is_some_and(|metrics| is_same_socket(metrics, api)) {
+            let why = format!("must not be the address of `server.listen`, which is {api}");
+            faults.add("telemetry.metrics_listen", why);
+        }
+    }
+}
+
+/// Returns whether only one of two addresses can be listened on. An IPv6 wildcard includes IPv4; port 0 is a free port.
+fn is_same_socket(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: SocketAddr, narrow: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+    };
+    let overlap = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    one.port() == other.port() && one.port() != 0 && overlap
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_listeners_need_two_addresses() {
+        for (one, other, same) in [
+            ("127.0.0.1:8443", "127.0.0.1:8443", true),
+            ("127.0.0.1:8443", "127.0.0.1:9464", false),
+            ("127.0.0.1:8443", "127.0.0.2:8443", false),
+            ("0.0.0.0:8443", "127.0.0.1:8443", true),
+            ("[::]:8443", "127.0.0.1:8443", true),
+            ("0.0.0.0:8443", "[::1]:8443", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+        ] {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(is_same_socket(one, other), same, "{one} {other}");
+            assert_eq!(is_same_socket(other, one), same, "{other} {one}");
+        }
+    }
+}

@@ -4,13 +4,15 @@
 //! used only for callers, to exactly one principal, which is named by its id.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::fault::Faults;
 use crate::names;
+use crate::net::listener_tls;
 
 /// TLS of the listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -83,9 +85,7 @@ impl Tls {
             (None, Some(_)) => faults.add("server.tls.cert_path", "is needed by `key_path`"),
             (None, None) | (Some(_), Some(_)) => {}
         }
-        check_readable("server.tls.cert_path", self.cert_path.as_deref(), faults);
-        check_readable("server.tls.key_path", self.key_path.as_deref(), faults);
-        check_readable("server.tls.client_ca_path", self.client_ca_path.as_deref(), faults);
+        self.check_files(faults);
         if self.client_ca_path.is_some() && !self.is_enabled() {
             faults.add("server.tls.client_ca_path", "needs `cert_path` and `key_path`");
         }
@@ -100,6 +100,28 @@ impl Tls {
             if !seen.insert((&identity.issuer, &identity.san)) {
                 faults.add(key, "repeats the issuer and san of an earlier one");
             }
+        }
+    }
+}
+
+impl Tls {
+    /// Reads the files as the listener does, so that each file that it would reject is a fault with its own key.
+    fn check_files(&self, faults: &mut Faults) {
+        let mut read = |key: &str, path: Option<&Path>| match path.map(fs::read) {
+            None => None,
+            Some(Ok(bytes)) => Some(Zeroizing::new(bytes)),
+            Some(Err(error)) => {
+                faults.add(key, format!("cannot be read: {error}"));
+                None
+            }
+        };
+        let cert = read("server.tls.cert_path", self.cert_path.as_deref());
+        let key = read("server.tls.key_path", self.key_path.as_deref());
+        let ca = read("server.tls.client_ca_path", self.client_ca_path.as_deref());
+        let [cert, key, ca] =
+            [&cert, &key, &ca].map(|file| file.as_ref().map(|bytes| bytes.as_slice()));
+        for fault in listener_tls::find_faults(cert, key, ca) {
+            faults.add(fault.key, fault.why);
         }
     }
 }
@@ -122,11 +144,4 @@ impl ClientIdentity {
 
 fn has_prefix_and_value(text: &str, kinds: &[&str]) -> bool {
     kinds.iter().any(|kind| text.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
-}
-
-/// Adds a fault if a file cannot be opened. Opening it is the only reliable check: mode and owner are not sufficient.
-pub(super) fn check_readable(key: &str, path: Option<&Path>, faults: &mut Faults) {
-    if let Some(Err(error)) = path.map(File::open) {
-        faults.add(key, format!("cannot be read: {error}"));
-    }
 }

@@ -148,6 +148,12 @@ fn from_database(
             warn!(error = text, "the connection to the database was lost");
             Some(unavailable())
         }
+        // A failover or an operator made the server read-only, and nothing was changed. The pool replaces the
+        // connection (`pg_pool`).
+        DatabaseErrorKind::ReadOnlyTransaction => {
+            warn!(error = text, "the database accepts no writes");
+            Some(unavailable())
+        }
         DatabaseErrorKind::CheckViolation => {
             let name = text.strip_prefix("CHECK constraint failed: ");
             Some(invalid_value("a broken CHECK", information.constraint_name().or(name)))
@@ -183,6 +189,10 @@ fn unique_violation(information: &dyn DatabaseErrorInformation) -> Option<Error>
 fn from_text(text: &str) -> Option<Error> {
     if text == "deadlock detected" {
         return Some(Error::conflict(ResourceKind::Row, "transaction"));
+    }
+    // A standby ends queries that it cannot serve; before the check of timeouts, whose text begins the same.
+    if text == "canceling statement due to conflict with recovery" {
+        return Some(unavailable());
     }
     if text.starts_with("canceling statement due to") {
         return Some(Error::DeadlineExceeded { why: "the database took too long".to_owned() });
@@ -268,6 +278,11 @@ mod tests {
             (DatabaseErrorKind::ClosedConnection, "x"),
             (DatabaseErrorKind::Unknown, "terminating connection due to administrator command"),
             (DatabaseErrorKind::Unknown, "database or disk is full"),
+            (
+                DatabaseErrorKind::ReadOnlyTransaction,
+                "cannot execute INSERT in a read-only transaction",
+            ),
+            (DatabaseErrorKind::Unknown, "canceling statement due to conflict with recovery"),
         ] {
             assert!(matches!(broken(kind, text), Error::Unavailable { .. }), "{text}");
         }

@@ -6,7 +6,8 @@
 //! not.
 //!
 //! Invariants
-//! - only an expired lease is taken over, even by its own owner;
+//! - only an expired lease is taken over, even by its own owner. On SQLite all leases expire when the process starts,
+//!   since no other process can use the file;
 //! - the fence of a name never decreases: rows are never deleted, and a release only expires the lease;
 //! - a worker calls [`check_held`] in every transaction in which it writes; until that transaction ends, no replica can
 //!   take the lease over.
@@ -49,6 +50,15 @@ impl Lease {
     }
 }
 
+/// The result of [`try_acquire`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Acquisition {
+    /// The lease was free and is held now.
+    Acquired(Lease),
+    /// It is held, and expires after this time unless it is renewed.
+    Held(Duration),
+}
+
 /// Acquires the lease for `ttl`. `None` if it has not expired.
 pub async fn acquire(
     db: &Db,
@@ -56,16 +66,46 @@ pub async fn acquire(
     owner: &str,
     ttl: Duration,
 ) -> Result<Option<Lease>, Error> {
-    let fence = db
-        .transaction(async |conn| {
-            let now = db.now(conn).await?;
-            match take_over(conn, name, owner, now, now.plus(ttl)).await? {
-                Some(fence) => Ok(Some(fence)),
-                None => insert(conn, name, owner, now.plus(ttl)).await,
-            }
+    Ok(match try_acquire(db, name, owner, ttl).await? {
+        Acquisition::Acquired(lease) => Some(lease),
+        Acquisition::Held(_) => None,
+    })
+}
+
+/// Acquires the lease for `ttl`, or returns when it expires.
+pub async fn try_acquire(
+    db: &Db,
+    name: &str,
+    owner: &str,
+    ttl: Duration,
+) -> Result<Acquisition, Error> {
+    db.transaction(async |conn| {
+        let now = db.now(conn).await?;
+        let fence = match take_over(conn, name, owner, now, now.plus(ttl)).await? {
+            Some(fence) => Some(fence),
+            None => insert(conn, name, owner, now.plus(ttl)).await?,
+        };
+        Ok(match fence {
+            Some(fence) => Acquisition::Acquired(Lease {
+                name: name.to_owned(),
+                owner: owner.to_owned(),
+                fence,
+            }),
+            None => Acquisition::Held(expiry(conn, name).await?.since(now)),
         })
-        .await?;
-    Ok(fence.map(|fence| Lease { name: name.to_owned(), owner: owner.to_owned(), fence }))
+    })
+    .await
+}
+
+async fn expiry(conn: &mut Conn, name: &str) -> Result<Timestamp, Error> {
+    let query = leases::table.find(name).select(leases::expires_at);
+    Ok(on_conn!(conn, |c| query.first(c).await)?)
+}
+
+/// Expires every lease. Only for a database that no other process uses: their owners are dead.
+pub async fn expire_all(conn: &mut Conn, now: Timestamp) -> Result<usize, Error> {
+    let held = leases::table.filter(leases::expires_at.gt(now));
+    Ok(on_conn!(conn, |c| diesel::update(held).set(leases::expires_at.eq(now)).execute(c).await)?)
 }
 
 /// A single statement decides, so the second of two replicas no longer finds an expired row.

@@ -6,6 +6,7 @@
 //! - SQLite has one writer connection, which takes the write lock when a transaction begins, so "database is locked"
 //!   cannot occur between own transactions;
 //! - the changes of a dropped transaction are rolled back at once, by closing its connection;
+//! - a PostgreSQL connection that was lost, or whose server is no longer the primary, is replaced (`pg_pool`);
 //! - one caller uses at most half of a pool at a time; the server's own work has no such limit (`turns`);
 //! - connections are created on the runtime that requests them, and stay on it: only the multi-thread runtime requests
 //!   them;
@@ -18,6 +19,8 @@ pub mod leases;
 mod migrations;
 pub mod options;
 pub mod page;
+mod pg_checks;
+mod pg_pool;
 mod postgres;
 pub mod replicas;
 pub mod schema;
@@ -32,9 +35,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use deadpool::managed::PoolError;
 use diesel::SqliteConnection;
 use diesel::sql_types::BigInt;
-use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::sync::OwnedSemaphorePermit;
@@ -65,7 +69,7 @@ pub enum Engine {
     Postgres,
 }
 
-/// A pooled connection with the turn of the caller that uses it.
+/// A pooled SQLite connection with the turn of the caller that uses it.
 pub struct PooledConn<P> {
     pooled: P,
     /// `None` for the server's own work.
@@ -93,7 +97,7 @@ impl<P: DerefMut> DerefMut for PooledConn<P> {
 )]
 pub enum Conn {
     /// To PostgreSQL.
-    Pg(PooledConn<Object<PgConn>>),
+    Pg(pg_pool::PooledPg),
     /// To SQLite.
     Sqlite(PooledConn<Object<SqliteConn>>),
 }
@@ -156,8 +160,8 @@ struct Inner {
 
 enum Pools {
     Pg {
-        readers: Pool<PgConn>,
-        writers: Pool<PgConn>,
+        readers: pg_pool::PgPool,
+        writers: pg_pool::PgPool,
     },
     Sqlite {
         readers: Pool<SqliteConn>,
@@ -172,11 +176,12 @@ impl Db {
     ///
     /// # Errors
     /// `Invalid` for an invalid URL, `Unavailable` if the database does not respond, is in use by another process
-    /// (SQLite), or has a schema that is newer than this binary.
+    /// (SQLite), is behind an unsuitable connection pooler or has an unsuitable encoding (PostgreSQL), or has a schema
+    /// that is newer than this binary.
     pub async fn open(options: &DbOptions) -> Result<Self, Error> {
         let pools = match options.address()? {
             options::DatabaseAddress::Sqlite(path) => sqlite::open(&path, options).await?,
-            options::DatabaseAddress::Postgres(config) => postgres::open(*config, options).await?,
+            options::DatabaseAddress::Postgres(url) => postgres::open(*url, options).await?,
         };
         let writers = match pools {
             Pools::Pg { .. } => options.writers,
@@ -224,12 +229,12 @@ impl Db {
     pub async fn read(&self) -> Result<Conn, Error> {
         let turn = self.inner.turns.acquire(CallerTurns::readers).await?;
         Ok(match &self.inner.pools {
-            Pools::Pg { readers, .. } => Conn::Pg(PooledConn {
-                pooled: readers.get().await.map_err(no_connection)?,
-                _turn: turn,
-            }),
+            Pools::Pg { readers, .. } => {
+                let session = readers.get().await.map_err(|error| no_connection(&error))?;
+                Conn::Pg(pg_pool::PooledPg::new(session, turn))
+            }
             Pools::Sqlite { readers, .. } => Conn::Sqlite(PooledConn {
-                pooled: readers.get().await.map_err(no_connection)?,
+                pooled: readers.get().await.map_err(|error| no_connection(&error))?,
                 _turn: turn,
             }),
         })
@@ -245,12 +250,12 @@ impl Db {
     pub async fn write(&self) -> Result<Conn, Error> {
         let turn = self.inner.turns.acquire(CallerTurns::writers).await?;
         Ok(match &self.inner.pools {
-            Pools::Pg { writers, .. } => Conn::Pg(PooledConn {
-                pooled: writers.get().await.map_err(no_connection)?,
-                _turn: turn,
-            }),
+            Pools::Pg { writers, .. } => {
+                let session = writers.get().await.map_err(|error| no_connection(&error))?;
+                Conn::Pg(pg_pool::PooledPg::new(session, turn))
+            }
             Pools::Sqlite { writer, .. } => Conn::Sqlite(PooledConn {
-                pooled: writer.get().await.map_err(no_connection)?,
+                pooled: writer.get().await.map_err(|error| no_connection(&error))?,
                 _turn: turn,
             }),
         })
@@ -317,7 +322,7 @@ impl Conn {
     /// Closes the connection instead of returning it to the pool: its open transaction is rolled back.
     fn close(self) {
         match self {
-            Self::Pg(pooled) => drop(Object::take(pooled.pooled)),
+            Self::Pg(pooled) => pooled.close(),
             Self::Sqlite(pooled) => drop(Object::take(pooled.pooled)),
         }
     }
@@ -335,9 +340,8 @@ impl fmt::Debug for Db {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-fn no_connection(error: PoolError) -> Error {
-    match &error {
+fn no_connection<E: fmt::Display>(error: &PoolError<E>) -> Error {
+    match error {
         PoolError::Timeout(_) => Error::Exhausted { reason: Reason::Busy, retry_in: BUSY_RETRY_IN },
         PoolError::Backend(_)
         | PoolError::Closed

@@ -7,8 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
-
+use crate::config::PostgresUrl;
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -32,10 +31,9 @@ pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct DbOptions {
     /// `sqlite:///path`, a plain path, or `postgres://user:password@host/name`.
     ///
-    /// For PostgreSQL, `sslmode` can be `disable`, `prefer`, `require` or `verify-full`; whenever TLS is used, the
-    /// certificate is verified. Without `sslmode`, connections to loopback or a socket do not use TLS; all others do.
+    /// [`PostgresUrl`] describes the options of a PostgreSQL URL.
     pub url: Secret,
-    /// PEM file of CAs for PostgreSQL's certificate; `None` means the CAs of the system.
+    /// PEM file of CAs for PostgreSQL's certificate; `None` means `sslrootcert` of the URL, or the CAs of the system.
     pub tls_roots: Option<PathBuf>,
     /// Number of reader connections.
     pub readers: usize,
@@ -56,7 +54,7 @@ pub struct DbOptions {
 /// A parsed URL.
 pub(super) enum DatabaseAddress {
     Sqlite(PathBuf),
-    Postgres(Box<tokio_postgres::Config>),
+    Postgres(Box<PostgresUrl>),
 }
 
 impl DbOptions {
@@ -87,7 +85,9 @@ impl DbOptions {
     pub(super) fn address(&self) -> Result<DatabaseAddress, Error> {
         let url = self.url.expose();
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return postgres(url).map(|config| DatabaseAddress::Postgres(Box::new(config)));
+            return PostgresUrl::parse(url, self.tls_roots.as_deref())
+                .map(|url| DatabaseAddress::Postgres(Box::new(url)))
+                .map_err(|why| invalid_address(&why));
         }
         sqlite(url).map(DatabaseAddress::Sqlite)
     }
@@ -103,30 +103,6 @@ fn sqlite(url: &str) -> Result<PathBuf, Error> {
         return Err(invalid_address("must be `sqlite:///path`, a path, or `postgres://...`"));
     }
     Ok(PathBuf::from(path))
-}
-
-fn postgres(url: &str) -> Result<tokio_postgres::Config, Error> {
-    // tokio-postgres does not support verify-full. Shoreguard always verifies, so `require` is equivalent.
-    let url = url.replace("sslmode=verify-full", "sslmode=require");
-    let mut config: tokio_postgres::Config = url
-        .parse()
-        .map_err(|error| invalid_address(&format!("is not an address of PostgreSQL: {error}")))?;
-    if !url.contains("sslmode=") {
-        let local = config.get_hosts().iter().all(is_local);
-        config.ssl_mode(if local { SslMode::Disable } else { SslMode::Require });
-    }
-    Ok(config)
-}
-
-fn is_local(host: &Host) -> bool {
-    match host {
-        Host::Tcp(name) => {
-            name == "localhost"
-                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        #[cfg(unix)]
-        Host::Unix(_) => true,
-    }
 }
 
 fn invalid_address(why: &str) -> Error {
@@ -160,21 +136,6 @@ mod tests {
             "postgres://a:b:c:d",
         ] {
             assert!(DbOptions::new(url).address().is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn tls_is_required_by_default_for_remote_hosts() {
-        for (url, mode) in [
-            ("postgres://localhost/sg", SslMode::Disable),
-            ("postgres://127.0.0.1/sg", SslMode::Disable),
-            ("postgres://%2Frun%2Fpostgresql/sg", SslMode::Disable),
-            ("postgres://db.example/sg", SslMode::Require),
-            ("postgres://db.example/sg?sslmode=disable", SslMode::Disable),
-            ("postgres://db.example/sg?sslmode=prefer", SslMode::Prefer),
-            ("postgres://db.example/sg?sslmode=verify-full", SslMode::Require),
-        ] {
-            assert_eq!(postgres(url).unwrap().get_ssl_mode(), mode, "{url}");
         }
     }
 }

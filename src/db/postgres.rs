@@ -1,49 +1,64 @@
-//! PostgreSQL: pools of connections that Shoreguard creates itself, because diesel-async does not support TLS.
+//! PostgreSQL: connections that Shoreguard creates itself, because diesel-async does not support TLS.
 //!
 //! Invariants
 //! - whenever TLS is used, the certificate of the server is verified;
-//! - every connection has a statement timeout and a timeout for idle transactions;
+//! - every connection leads to a server that accepts writes, and has a statement timeout, a timeout for idle
+//!   transactions, and the isolation level and time zone that the queries expect;
+//! - a server that vanishes without closing its connections is noticed within [`TCP_USER_TIMEOUT`] and a keepalive;
 //! - reader connections cannot write;
+//! - a server or pooler that is unsuitable is refused before anything is changed (`pg_checks`);
 //! - migrations run on their own connection, under an advisory lock, so that replicas can start together.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::Runtime;
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
-};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
-use futures_util::FutureExt;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{DbOptions, PgConn, Pools, migrations};
+use super::pg_pool::{self, DistrustedUntil};
+use super::{DbOptions, PgConn, Pools, migrations, pg_checks};
+use crate::config::PostgresUrl;
 use crate::error::{Error, Reason};
+use crate::net::pem_files;
 
 /// Key of the advisory lock, which no other program may use on the same database: the bytes of `shoregrd`.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"shoregrd");
-/// Idle time before a TCP keepalive: a firewall may have dropped the connection.
-const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-/// Time that sent data can stay unacknowledged before the connection counts as lost.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time before a TCP keepalive: the server may have vanished, or a firewall may have dropped the connection.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// Interval of keepalives that get no reply.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time that sent data or keepalives can stay unacknowledged before the connection counts as lost.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Settings of every connection, since a role or database can have other defaults. Queries expect to see what was
+/// committed before each statement.
+pub(super) const COMMON_SETTINGS: &str =
+    "SET default_transaction_isolation = 'read committed'; SET TimeZone = 'UTC';";
+
+/// What a connection is used for.
 #[derive(Debug, Clone, Copy)]
-enum ConnectionUse {
+pub(super) enum ConnectionUse {
+    /// Queries only.
     Read,
+    /// Queries and changes.
     Write,
+    /// Changes of the schema.
     Migrate,
 }
 
+/// A connection of tokio-postgres, which works only while its second part is polled.
+pub(super) type RawConnection =
+    (Client, Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>);
+
 /// Parameters of a new connection.
 #[derive(Clone)]
-struct Connector {
+pub(super) struct Connector {
     config: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     statement_timeout_ms: u128,
@@ -51,45 +66,55 @@ struct Connector {
     connect_timeout: Duration,
 }
 
-pub(super) async fn open(
-    mut config: tokio_postgres::Config,
-    options: &DbOptions,
-) -> Result<Pools, Error> {
+pub(super) async fn open(url: PostgresUrl, options: &DbOptions) -> Result<Pools, Error> {
+    let PostgresUrl { mut config, ca_path } = url;
     config
-        .connect_timeout(options.connect_timeout)
+        .connect_timeout(attempt_timeout(&config, options.connect_timeout))
         .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
     if config.get_application_name().is_none() {
         config.application_name("shoreguard");
     }
     let connector = Connector {
-        tls: tls(config.get_ssl_mode(), options.tls_roots.as_deref())?,
+        tls: tls(config.get_ssl_mode(), ca_path.as_deref())?,
         config,
         statement_timeout_ms: options.statement_timeout.as_millis(),
         idle_in_transaction_timeout_ms: options.idle_in_transaction_timeout.as_millis(),
         connect_timeout: options.connect_timeout,
     };
+    pg_checks::check_server(&connector).await?;
     migrate(&connector).await?;
+    let distrusted = Arc::new(DistrustedUntil::default());
+    let pool = |purpose, size| pg_pool::create(&connector, &distrusted, options, purpose, size);
     Ok(Pools::Pg {
-        readers: pool(&connector, options, ConnectionUse::Read, options.readers)?,
-        writers: pool(&connector, options, ConnectionUse::Write, options.writers)?,
+        readers: pool(ConnectionUse::Read, options.readers)?,
+        writers: pool(ConnectionUse::Write, options.writers)?,
     })
 }
 
+/// Returns the timeout of one address: an address that does not respond leaves time for the next.
+fn attempt_timeout(config: &tokio_postgres::Config, total: Duration) -> Duration {
+    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+    total / u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1)
+}
+
 async fn migrate(connector: &Connector) -> Result<(), Error> {
-    let mut conn = connector.connect(ConnectionUse::Migrate).await.map_err(|error| {
-        Error::unavailable(
-            Reason::StorageUnavailable,
-            format!("cannot connect to the database: {}", error_chain(&error)),
-        )
-    })?;
+    let mut conn =
+        connector.connect(ConnectionUse::Migrate).await.map_err(|error| cannot_connect(&error))?;
     // Held until this connection closes.
     conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
     migrations::run(&mut AsyncMigrationHarness::new(conn), migrations::POSTGRES)
 }
 
+/// Returns the error of a start without a connection.
+pub(super) fn cannot_connect(error: &ConnectionError) -> Error {
+    let why = format!("cannot connect to the database: {}", error_chain(error));
+    Error::unavailable(Reason::StorageUnavailable, why)
+}
+
 /// Joins the messages of an error and its sources: an error of tokio-postgres alone says little.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -103,7 +128,8 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
     let roots = match file {
         _ if mode == SslMode::Disable => RootCertStore::empty(),
-        Some(file) => load_roots(file)?,
+        Some(file) => pem_files::read_roots(file)
+            .map_err(|why| Error::invalid("database.tls_ca_path", why))?,
         None => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -119,36 +145,35 @@ fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
     Ok(MakeRustlsConnect::new(config))
 }
 
-fn load_roots(file: &Path) -> Result<RootCertStore, Error> {
-    let bad = |why: String| Error::invalid("database.tls_roots", format!("cannot be used: {why}"));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|e| bad(e.to_string()))? {
-        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(bad("no certificate in it".to_owned()));
-    }
-    Ok(roots)
-}
-
 impl Connector {
-    async fn connect(&self, purpose: ConnectionUse) -> ConnectionResult<PgConn> {
-        let connecting = async {
-            let (client, connection) = self
-                .config
-                .connect(self.tls.clone())
-                .await
-                .map_err(|error| ConnectionError::BadConnection(error_chain(&error)))?;
+    /// Opens a connection with the settings of its use.
+    pub(super) async fn connect(&self, purpose: ConnectionUse) -> ConnectionResult<PgConn> {
+        self.within_time(async {
+            let (client, connection) = self.open_raw().await?;
             let mut conn =
                 AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
             conn.batch_execute(&self.settings(purpose))
                 .await
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
             Ok(conn)
-        };
-        // Covers the whole setup: a server that accepts and then sends nothing must not block the caller.
-        tokio::time::timeout(self.connect_timeout, connecting)
+        })
+        .await
+    }
+
+    /// Opens a connection without settings, to a server that accepts writes.
+    pub(super) async fn open_raw(&self) -> ConnectionResult<RawConnection> {
+        self.config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| ConnectionError::BadConnection(error_chain(&error)))
+    }
+
+    /// Bounds the whole setup: a server that accepts and then sends nothing must not block the caller.
+    pub(super) async fn within_time<T>(
+        &self,
+        work: impl Future<Output = ConnectionResult<T>>,
+    ) -> ConnectionResult<T> {
+        tokio::time::timeout(self.connect_timeout, work)
             .await
             .unwrap_or_else(|_| Err(ConnectionError::BadConnection("timed out".to_owned())))
     }
@@ -157,38 +182,14 @@ impl Connector {
     /// reject.
     fn settings(&self, purpose: ConnectionUse) -> String {
         let bounded = format!(
-            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {};",
+            "{COMMON_SETTINGS} SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {};",
             self.statement_timeout_ms, self.idle_in_transaction_timeout_ms
         );
         match purpose {
             ConnectionUse::Read => bounded + " SET default_transaction_read_only = on;",
             ConnectionUse::Write => bounded,
             // A migration has no time limit, and neither has the wait for another replica's migration.
-            ConnectionUse::Migrate => "SET statement_timeout = 0;".to_owned(),
+            ConnectionUse::Migrate => format!("{COMMON_SETTINGS} SET statement_timeout = 0;"),
         }
     }
-}
-
-fn pool(
-    connector: &Connector,
-    options: &DbOptions,
-    purpose: ConnectionUse,
-    size: usize,
-) -> Result<Pool<PgConn>, Error> {
-    let connector = connector.clone();
-    let mut config = ManagerConfig::default();
-    // The default runs a query each time a connection is taken from the pool.
-    config.recycling_method = RecyclingMethod::Fast;
-    config.custom_setup = Box::new(move |_url| {
-        let connector = connector.clone();
-        async move { connector.connect(purpose).await }.boxed()
-    });
-    // The URL stays in the connector, since it may contain a password.
-    let manager = AsyncDieselConnectionManager::new_with_config("", config);
-    Pool::builder(manager)
-        .max_size(size.max(1))
-        .wait_timeout(Some(options.pool_wait))
-        .runtime(Runtime::Tokio1)
-        .build()
-        .map_err(Error::internal)
 }

@@ -41,3 +41,8 @@ pub async fn delete_dead(conn: &mut Conn, now: Timestamp) -> Result<usize, Error
     let dead = replicas::table.filter(replicas::heartbeat_at.lt(since));
     Ok(on_conn!(conn, |c| diesel::delete(dead).execute(c).await)?)
 }
+
+/// Deletes all rows. Only for a database that no other process uses: the replicas are dead.
+pub async fn delete_all(conn: &mut Conn) -> Result<usize, Error> {
+    Ok(on_conn!(conn, |c| diesel::delete(replicas::table).execute(c).await)?)
+}

@@ -4,14 +4,15 @@
 //! - on SQLite the write lock is taken at the start, so a read before the write cannot make the write fail;
 //! - a connection returns to its pool only when its transaction has ended; otherwise it is closed, which makes the
 //!   engine roll back and release its locks at once;
+//! - a PostgreSQL connection on which the database failed is closed: it may lead to a server that was the primary;
 //! - nothing is retried: the caller of an [`Error::Conflict`] reads again and repeats.
 
 use diesel::QueryResult;
 use diesel::connection::AnsiTransactionManager;
 use diesel_async::{AsyncConnection, TransactionManager};
 
-use super::{Conn, Db, PgConn, on_conn};
-use crate::error::Error;
+use super::{Conn, Db, Engine, PgConn, on_conn};
+use crate::error::{Error, Reason};
 
 impl Db {
     /// Runs `work` in a transaction on a writer connection. Commits on `Ok`, rolls back on `Err`.
@@ -26,17 +27,25 @@ impl Db {
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut open = OpenTransaction::begin(self.write().await?).await?;
-        match work(open.conn()?).await {
+        let error = match work(open.conn()?).await {
             Ok(value) => {
                 open.commit().await?;
-                Ok(value)
+                return Ok(value);
             }
-            Err(error) => {
-                open.rollback().await;
-                Err(error)
-            }
+            Err(error) => error,
+        };
+        // A server that is no longer the primary: the guard closes the connection, which rolls back too.
+        if !is_lost_postgres(&error, open.conn()?) {
+            open.rollback().await;
         }
+        Err(error)
     }
+}
+
+/// Returns whether PostgreSQL failed, not the statement.
+fn is_lost_postgres(error: &Error, conn: &Conn) -> bool {
+    let failed = matches!(error, Error::Unavailable { reason: Reason::StorageUnavailable, .. });
+    failed && conn.engine() == Engine::Postgres
 }
 
 /// A connection inside a transaction. Dropping it before the transaction has ended closes the connection.

@@ -90,13 +90,22 @@ impl MasterKeys {
     /// `Unavailable` if the file cannot be read or written, or if others than its owner can read it; `Invalid` if it
     /// contains no valid key.
     pub fn load_or_create(path: &Path) -> Result<Self, Error> {
+        if let Some(keys) = Self::load(path)? {
+            return Ok(keys);
+        }
+        create_key_file(path)?;
+        // Read back, since another process may have created the file first.
+        Self::load(path)?.ok_or_else(|| unusable(path, &io::ErrorKind::NotFound.into()))
+    }
+
+    /// Reads the key file. Returns `None` if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Self::load_or_create`].
+    pub fn load(path: &Path) -> Result<Option<Self>, Error> {
         match read_key_file(path) {
-            Ok(text) => Self::parse(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_key_file(path)?;
-                // Read back, since another process may have created the file first.
-                Self::parse(&read_key_file(path).map_err(|error| unusable(path, &error))?)
-            }
+            Ok(text) => Self::parse(&text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unusable(path, &error)),
         }
     }

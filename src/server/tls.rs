@@ -6,10 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,7 +21,7 @@ use crate::access::authn::PeerCertificate;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::error::{Error, Reason};
-use crate::net::x509;
+use crate::net::{listener_tls, x509};
 use crate::seal::join_parts;
 
 /// TLS of the listener. Certificates are swapped at run time; established connections are kept.
@@ -148,7 +146,8 @@ impl LoadedTls {
     /// # Errors
     /// Which file cannot be used, and why.
     pub(super) fn from_files(files: &TlsFiles) -> Result<Self, Error> {
-        let config = server_config(&files.cert, &files.key, files.ca.as_deref())?;
+        let config = listener_tls::server_config(&files.cert, &files.key, files.ca.as_deref())
+            .map_err(|fault| Error::unavailable(Reason::Internal, fault.to_string()))?;
         let first = CertificateDer::from_pem_slice(&files.cert);
         let expires_at = first.ok().and_then(|der| x509::expiry(&der));
         Ok(Self {
@@ -174,46 +173,6 @@ async fn read_files(config: &config::Tls) -> Result<TlsFiles, Error> {
             Some(path) => Some(file("server.tls.client_ca_path", path).await?),
         },
     })
-}
-
-fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerConfig, Error> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert)
-        .collect::<Result<_, _>>()
-        .map_err(|e| unusable_file("server.tls.cert_path", &e))?;
-    let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable_file("server.tls.key_path", &e))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(Error::internal)?;
-    let builder = match ca {
-        None => builder.with_no_client_auth(),
-        Some(ca) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for der in CertificateDer::pem_slice_iter(ca) {
-                let der = der.map_err(|e| unusable_file("server.tls.client_ca_path", &e))?;
-                roots.add(der).map_err(|e| unusable_file("server.tls.client_ca_path", &e))?;
-            }
-            // Client certificates are optional: people log in with a password, programs use a key.
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|e| unusable_file("server.tls.client_ca_path", &e))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|e| unusable_file("server.tls.cert_path", &e))?;
-    if ca.is_some() {
-        // A resumed session carries the certificate of the first one without another verification, so it could continue
-        // after the certificate has expired. Each connection must present its certificate.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-    }
-    // Calls use HTTP/2, which is preferred; tokens can also be requested with HTTP/1.1.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// Returns the issuer, names and expiry of a certificate, or `None` if it cannot be parsed.

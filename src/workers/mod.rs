@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - one holder at a time: a worker holds a [`leases::Lease`] and proves it inside the transaction that it writes in;
+//! - a job whose lease another replica holds tries again when that lease expires, not at its next interval;
 //! - a tick is idempotent and bounded, and returns whether there is more work;
 //! - a stopping process completes the current tick, releases its leases and starts no other tick.
 
@@ -20,7 +21,7 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::{self, Acquisition, Lease};
 use crate::error::Error;
 use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
 
@@ -28,6 +29,8 @@ use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
 const LEASE_TTL: Duration = Duration::from_secs(30);
 /// Two renewals may fail before another replica takes the lease.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Delay after the expiry of another replica's lease; its jitter separates the replicas that wait for the same one.
+const TAKEOVER_DELAY: Duration = Duration::from_millis(100);
 /// Longest delay after failures, unless the interval of the job is longer.
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
@@ -69,6 +72,14 @@ impl TickResult {
     }
 }
 
+/// What an attempt to run a job resulted in.
+enum Attempt {
+    /// The job ran.
+    Ran(TickResult),
+    /// Another replica holds the lease, which expires after this time unless it is renewed.
+    Held(Duration),
+}
+
 /// Starts one job.
 pub fn spawn(app: &Arc<App>, worker: Worker) {
     let span = info_span!("worker", worker = worker.name);
@@ -98,21 +109,25 @@ async fn run(app: Arc<App>, worker: Worker) {
     let mut failures = 0;
     while !app.stop.is_cancelled() {
         let rest = match try_tick(&ctx, &worker, &mut held_lease).await {
-            Ok(TickResult { more: true, .. }) => {
+            Ok(Attempt::Ran(TickResult { more: true, .. })) => {
                 failures = 0;
                 continue;
             }
-            Ok(TickResult { more: false, .. }) => {
+            Ok(Attempt::Ran(TickResult { more: false, .. })) => {
                 failures = 0;
-                interval
+                add_jitter(&app, interval)
+            }
+            Ok(Attempt::Held(expires_in)) => {
+                failures = 0;
+                add_jitter(&app, interval).min(expires_in + add_jitter(&app, TAKEOVER_DELAY))
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, failures, "the tick failed");
                 failures += 1;
-                back_off(interval, failures)
+                add_jitter(&app, back_off(interval, failures))
             }
         };
-        let resting = rest_or_wake(&app, &worker, add_jitter(&app, rest));
+        let resting = rest_or_wake(&app, &worker, rest);
         if app
             .stop
             .run_until_cancelled(rest_with_renewal(&app, &mut held_lease, resting))
@@ -134,12 +149,12 @@ async fn try_tick(
     ctx: &Ctx,
     worker: &Worker,
     held_lease: &mut Option<Lease>,
-) -> Result<TickResult, Error> {
+) -> Result<Attempt, Error> {
     let app = ctx.app();
     if worker.lease && held_lease.is_none() {
-        *held_lease = leases::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
-        if held_lease.is_none() {
-            return Ok(TickResult::IDLE);
+        match leases::try_acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? {
+            Acquisition::Acquired(lease) => *held_lease = Some(lease),
+            Acquisition::Held(expires_in) => return Ok(Attempt::Held(expires_in)),
         }
     }
     let started_at = Instant::now();
@@ -158,11 +173,11 @@ async fn try_tick(
     };
     record_metrics(worker, started_at, &tick);
     if matches!(&tick, Err(Error::Conflict { kind: crate::error::ResourceKind::Lease, .. })) {
-        // Another replica has taken over.
+        // Another replica has taken over. The next attempt finds out until when.
         *held_lease = None;
-        return Ok(TickResult::IDLE);
+        return Ok(Attempt::Held(Duration::ZERO));
     }
-    tick
+    tick.map(Attempt::Ran)
 }
 
 async fn catch_panic(tick: BoxFuture<'_, Result<TickResult, Error>>) -> Result<TickResult, Error> {
@@ -178,28 +193,41 @@ async fn with_renewal<T>(app: &App, lease: &Lease, work: impl Future<Output = T>
         tokio::select! {
             answer = &mut work => return (answer, still_held),
             () = tokio::time::sleep(RENEW_EVERY), if still_held => {
-                match leases::renew(&app.db, lease, LEASE_TTL).await {
-                    Ok(()) => {}
-                    Err(Error::Conflict { .. }) => still_held = false,
-                    Err(error) => {
-                        warn!(error = &error as &dyn std::error::Error, "a lease was not renewed");
-                    }
-                }
+                still_held = renew(app, lease).await;
             }
         }
     }
 }
 
-/// Rests while the lease, if any, is renewed.
+/// Renews a lease. Returns whether it is still held, which it is after an error of the database.
+async fn renew(app: &App, lease: &Lease) -> bool {
+    match leases::renew(&app.db, lease, LEASE_TTL).await {
+        Ok(()) => true,
+        Err(Error::Conflict { .. }) => false,
+        Err(error) => {
+            warn!(error = &error as &dyn std::error::Error, "a lease was not renewed");
+            true
+        }
+    }
+}
+
+/// Rests while the lease, if any, is renewed. Ends early if the lease is lost.
 async fn rest_with_renewal(
     app: &App,
     held_lease: &mut Option<Lease>,
     rest: impl Future<Output = ()>,
 ) {
     let Some(lease) = held_lease else { return rest.await };
-    let ((), still_held) = with_renewal(app, lease, rest).await;
-    if !still_held {
-        *held_lease = None;
+    tokio::pin!(rest);
+    loop {
+        tokio::select! {
+            () = &mut rest => return,
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+        }
+        if !renew(app, lease).await {
+            *held_lease = None;
+            return;
+        }
     }
 }
 

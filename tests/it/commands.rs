@@ -20,7 +20,7 @@ fn run(arguments: &[&str]) -> Output {
     shoreguard_command(arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -69,7 +69,8 @@ fn an_unreachable_database_server_is_reported_as_unavailable() {
     });
 }
 
-const KILL_ALL: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+/// Ends all other connections to the database.
+pub(crate) const KILL_ALL: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 #[test]

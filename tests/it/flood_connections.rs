@@ -299,3 +299,21 @@ fn a_server_is_ready_only_when_it_listens() {
         app.drain().await;
     });
 }
+
+#[test]
+fn a_server_whose_start_fails_was_never_ready() {
+    runtime().block_on(async {
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let app = build(config(&place, data.path(), |config| {
+            config.server.tls.cert_path = Some("/no/such/cert".into());
+            config.server.tls.key_path = Some("/no/such/key".into());
+        }))
+        .await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(listen::serve(&app, listener).await.is_err());
+        assert!(!is_ready(&app));
+        app.stop.cancel();
+        app.drain().await;
+    });
+}

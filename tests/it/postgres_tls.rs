@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use shoreguard::boot;
+use shoreguard::config::Config;
 use shoreguard::db::{Db, DbOptions};
 use shoreguard::error::Error;
 use tempfile::TempDir;
@@ -120,6 +122,29 @@ fn a_postgres_server_is_accepted_only_with_a_trusted_ca_and_its_host_name() {
         assert_refused(Db::open(&other_name).await, "certificate");
         let other_authority = door.options("localhost", &database, None);
         assert_refused(Db::open(&other_authority).await, "certificate");
+        assert!(!door.plain.load(Ordering::SeqCst));
+        database.drop_database().await;
+    });
+}
+
+#[test]
+fn a_private_ca_is_trusted_by_its_key_in_the_configuration_or_by_the_url() {
+    limit::block_on(async {
+        let Some(database) = Database::create_migrated().await else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let (roots, tls) = authority(&folder);
+        let door = Door::open(database.socket(), Some(tls)).await;
+        let (port, name, roots) = (door.port, database.name(), roots.display());
+        let url = format!("postgres://shoreguard@localhost:{port}/{name}?sslmode=verify-full");
+        for section in [
+            format!("url = '{url}'\ntls_ca_path = '{roots}'"),
+            format!("url = '{url}&sslrootcert={roots}'"),
+        ] {
+            let key = "5a".repeat(32);
+            let text = format!("[keys]\nmaster_key = '{key}'\n[database]\n{section}");
+            let config = Config::from_toml(&text).unwrap();
+            Db::open(&boot::db_options(&config)).await.unwrap().ping().await.unwrap();
+        }
         assert!(!door.plain.load(Ordering::SeqCst));
         database.drop_database().await;
     });

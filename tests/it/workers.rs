@@ -9,15 +9,18 @@ use diesel_async::RunQueryDsl;
 use shoreguard::app::App;
 use shoreguard::audit::Ending;
 use shoreguard::audit::recorder::Recorder;
-use shoreguard::db::schema::{audit_log, leases, replicas};
-use shoreguard::db::{Engine, on_conn};
-use shoreguard::error::Error;
+use shoreguard::boot;
+use shoreguard::clock::Clock;
+use shoreguard::db::schema::{self, audit_log};
+use shoreguard::db::{Db, Engine, leases, on_conn, replicas};
+use shoreguard::error::{Error, Reason};
 use shoreguard::resources::audit;
 use shoreguard::workers::{self, TickResult, Worker};
 use tokio::sync::Notify;
 
 use crate::audit::{intent, settings};
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, config};
+use crate::support::{DbLocation, limit, pause};
 
 /// Ticks per replica, since the tests of one process share statics.
 static TICKS: Mutex<Option<HashMap<Arc<str>, u32>>> = Mutex::new(None);
@@ -31,15 +34,27 @@ const COUNTING: Worker = Worker {
     tick: |ctx, lease| {
         Box::pin(async move {
             let lease = lease.unwrap();
-            ctx.db()
-                .transaction(async |conn| shoreguard::db::leases::check_held(conn, lease).await)
-                .await?;
+            ctx.db().transaction(async |conn| leases::check_held(conn, lease).await).await?;
             let tick = count(ctx.app());
             assert_ne!(tick, 2, "a panic of a job");
             if tick == 3 {
                 return Err(Error::internal("an error of a job"));
             }
             Ok(TickResult::batch(1, 2))
+        })
+    },
+};
+
+/// A job that would try a lease of another replica again after an hour.
+const HOURLY: Worker = Worker {
+    name: "hourly",
+    interval: |_| Duration::from_hours(1),
+    lease: true,
+    wake: None,
+    tick: |ctx, _| {
+        Box::pin(async move {
+            count(ctx.app());
+            Ok(TickResult::IDLE)
         })
     },
 };
@@ -76,12 +91,13 @@ async fn outcomes(app: &App) -> Vec<(String, Option<String>)> {
 
 async fn alive(app: &App) -> i64 {
     let mut conn = app.db.read().await.unwrap();
-    on_conn!(&mut conn, |c| replicas::table.count().get_result(c).await).unwrap()
+    on_conn!(&mut conn, |c| schema::replicas::table.count().get_result(c).await).unwrap()
 }
 
 server_tests! {
     a_job_continues_after_a_panic_or_an_error_and_releases_its_lease,
     a_job_leased_by_another_replica_is_not_run,
+    a_job_leased_by_another_replica_is_tried_again_when_that_lease_expires,
     open_audit_entries_of_a_crashed_replica_are_closed_as_unknown,
     old_audit_entries_are_deleted_and_open_ones_are_not,
     each_replica_has_a_heartbeat,
@@ -95,8 +111,8 @@ async fn a_job_continues_after_a_panic_or_an_error_and_releases_its_lease(sg: Te
     app.drain().await;
     let mut conn = app.db.read().await.unwrap();
     let now = app.db.now(&mut conn).await.unwrap();
-    let held: i64 = on_conn!(&mut conn, |c| leases::table
-        .filter(leases::expires_at.gt(now))
+    let held: i64 = on_conn!(&mut conn, |c| schema::leases::table
+        .filter(schema::leases::expires_at.gt(now))
         .count()
         .get_result(c)
         .await)
@@ -109,25 +125,57 @@ async fn a_job_continues_after_a_panic_or_an_error_and_releases_its_lease(sg: Te
 
 async fn a_job_leased_by_another_replica_is_not_run(sg: TestServer) {
     let ttl = Duration::from_secs(30);
-    let theirs = shoreguard::db::leases::acquire(&sg.app.db, COUNTING.name, "other", ttl)
-        .await
-        .unwrap()
-        .unwrap();
+    let theirs = leases::acquire(&sg.app.db, COUNTING.name, "other", ttl).await.unwrap().unwrap();
     assert_eq!(workers::run_once(&sg.app, &COUNTING).await.unwrap(), None);
     sg.app.db.advance_clock(ttl);
     assert_eq!(
         workers::run_once(&sg.app, &COUNTING).await.unwrap(),
         Some(TickResult { done: 1, more: false })
     );
-    assert!(shoreguard::db::leases::renew(&sg.app.db, &theirs, ttl).await.is_err());
+    assert!(leases::renew(&sg.app.db, &theirs, ttl).await.is_err());
     sg.finish().await;
+}
+
+async fn a_job_leased_by_another_replica_is_tried_again_when_that_lease_expires(sg: TestServer) {
+    let ttl = Duration::from_secs(1);
+    let theirs = leases::acquire(&sg.app.db, HOURLY.name, "dead", ttl).await.unwrap();
+    assert!(theirs.is_some());
+    workers::spawn(&sg.app, HOURLY);
+    tokio::time::timeout(Duration::from_secs(20), until(&sg.app, 1)).await.unwrap();
+    sg.finish().await;
+}
+
+#[test]
+fn a_killed_process_holds_nothing_back_on_sqlite() {
+    limit::block_on(async {
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let killed = Db::open(&place.options()).await.unwrap();
+        let ttl = Duration::from_hours(1);
+        let lease = leases::acquire(&killed, COUNTING.name, "killed", ttl).await.unwrap();
+        replicas::record_heartbeat(&killed, "killed").await.unwrap();
+        drop((lease, killed));
+        // A child process that another test is starting can keep the file open until its exec.
+        let app = loop {
+            match boot::build(config(&place, data.path(), |_| {}), Clock::system()).await {
+                Ok(app) => break app,
+                Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => pause().await,
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        assert_eq!(alive(&app).await, 1);
+        let ran = workers::run_once(&app, &COUNTING).await.unwrap();
+        assert_eq!(ran, Some(TickResult { done: 1, more: false }));
+        app.stop.cancel();
+        app.drain().await;
+    });
 }
 
 async fn open_audit_entries_of_a_crashed_replica_are_closed_as_unknown(sg: TestServer) {
     let app = &sg.app;
     let dead = Recorder::start(&app.db, &app.clock, &Arc::from("dead"), &settings());
     dead.open(intent("theirs")).await.unwrap();
-    shoreguard::db::replicas::record_heartbeat(&app.db, "dead").await.unwrap();
+    replicas::record_heartbeat(&app.db, "dead").await.unwrap();
     app.audit.open(intent("ours")).await.unwrap();
 
     // Both replicas are alive.
@@ -136,7 +184,7 @@ async fn open_audit_entries_of_a_crashed_replica_are_closed_as_unknown(sg: TestS
     assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);
 
     app.db.advance_clock(Duration::from_secs(31));
-    shoreguard::db::replicas::record_heartbeat(&app.db, &app.replica).await.unwrap();
+    replicas::record_heartbeat(&app.db, &app.replica).await.unwrap();
     let worked = workers::run_once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
     assert_eq!(worked.done, 1);
     let unknown = Some("unknown".to_owned());

@@ -7,8 +7,8 @@ use http::Uri;
 use super::{Oidc, OidcProvider, OidcRule};
 use crate::config::fault::Faults;
 use crate::config::read::{ConfigKey, Section, ValueKind};
-use crate::config::tls::check_readable;
 use crate::net::guard::is_loopback;
+use crate::net::pem_files;
 
 /// Maximum number of issuers.
 const PROVIDERS_MAX: usize = 16;
@@ -67,7 +67,9 @@ impl OidcProvider {
         self.check_login(key, faults);
         self.check_roles(key, faults);
         self.check_tokens(key, faults);
-        check_readable(&format!("{key}.ca_path"), self.ca_path.as_deref(), faults);
+        if let Some(Err(why)) = self.ca_path.as_deref().map(pem_files::read_roots) {
+            faults.add(format!("{key}.ca_path"), why);
+        }
     }
 
     fn check_secret(&self, key: &str, faults: &mut Faults) {

@@ -49,6 +49,11 @@ impl Database {
         Self::create("template0").await
     }
 
+    /// Creates an empty database with this encoding. Returns `None` if this host has no server programs.
+    pub(crate) async fn create_with_encoding(encoding: &str) -> Option<Self> {
+        Self::create(&format!("template0 ENCODING '{encoding}'")).await
+    }
+
     async fn create(template: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let server = SERVER.get_or_init(Server::start).await.as_ref()?;
@@ -75,6 +80,15 @@ impl Database {
     /// Runs statements directly, without Shoreguard's code.
     pub(crate) async fn execute_batch(&self, sql: &str) {
         self.server.execute(&self.name, sql).await;
+    }
+
+    /// Changes a default of its sessions. `None` removes the default.
+    pub(crate) async fn set_default(&self, setting: &str, value: Option<&str>) {
+        let change = match value {
+            Some(value) => format!("SET {setting} = '{value}'"),
+            None => format!("RESET {setting}"),
+        };
+        self.server.execute_admin(&format!("ALTER DATABASE {} {change}", self.name)).await;
     }
 
     /// Runs a query directly, without Shoreguard's code. Returns each column as text.

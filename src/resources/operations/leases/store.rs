@@ -85,3 +85,10 @@ pub async fn release(conn: &mut Conn, id: &str, fence: i64, now: Timestamp) -> R
         on_conn!(conn, |c| diesel::update(row).set(t::lease_expires_at.eq(now)).execute(c).await)?;
     Ok(released == 1)
 }
+
+/// Expires the lease of every active operation. Only for a database that no other process uses: their owners are dead.
+pub async fn expire_all(conn: &mut Conn, now: Timestamp) -> Result<usize, Error> {
+    use operations as t;
+    let held = t::table.filter(t::lease_expires_at.gt(now));
+    Ok(on_conn!(conn, |c| diesel::update(held).set(t::lease_expires_at.eq(now)).execute(c).await)?)
+}

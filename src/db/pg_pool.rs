@@ -1,0 +1,161 @@
+//! Pools of PostgreSQL connections. A connection that cannot do its work is closed and replaced, not handed out.
+//!
+//! Invariants
+//! - a connection that was closed, or that has an open transaction, is not handed out;
+//! - a connection whose last check is older than [`CHECK_AFTER`] is checked before it is handed out: its server
+//!   responds, is the primary, and accepts writes. A failover that leaves connections open is noticed this way;
+//! - if one check fails, all older connections of both pools are replaced, so that the pools recover within seconds and
+//!   not after one timeout for each connection.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool::Runtime;
+use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult};
+use diesel::sql_types::Bool;
+use diesel::{ConnectionError, QueryResult};
+use diesel_async::RunQueryDsl;
+use diesel_async::pooled_connection::PoolableConnection;
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::warn;
+
+use super::postgres::{ConnectionUse, Connector};
+use super::{DbOptions, PgConn};
+use crate::error::Error;
+
+/// Age of a check after which it is repeated before a connection is handed out: one short query per connection and
+/// interval at most.
+const CHECK_AFTER: Duration = Duration::from_secs(2);
+/// Timeout of a check. A server that is this slow cannot serve.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A pool of connections for one use.
+pub(super) type PgPool = Pool<PgManager>;
+
+/// Time up to which opened connections are no longer trusted; shared by both pools.
+#[derive(Debug, Default)]
+pub(super) struct DistrustedUntil(Mutex<Option<Instant>>);
+
+impl DistrustedUntil {
+    fn covers(&self, opened_at: Instant) -> bool {
+        self.0.lock().is_some_and(|until| opened_at <= until)
+    }
+
+    fn set(&self, now: Instant) {
+        *self.0.lock() = Some(now);
+    }
+}
+
+/// Opens and checks the connections of one pool.
+pub(super) struct PgManager {
+    connector: Connector,
+    purpose: ConnectionUse,
+    distrusted: Arc<DistrustedUntil>,
+}
+
+/// A connection in a pool.
+pub(super) struct PgSession {
+    conn: PgConn,
+    opened_at: Instant,
+    checked_at: Instant,
+}
+
+impl Manager for PgManager {
+    type Type = PgSession;
+    type Error = ConnectionError;
+
+    async fn create(&self) -> Result<PgSession, ConnectionError> {
+        let opened_at = Instant::now();
+        let conn = self.connector.connect(self.purpose).await?;
+        Ok(PgSession { conn, opened_at, checked_at: Instant::now() })
+    }
+
+    async fn recycle(
+        &self,
+        session: &mut PgSession,
+        _metrics: &Metrics,
+    ) -> RecycleResult<ConnectionError> {
+        if session.conn.is_broken() || self.distrusted.covers(session.opened_at) {
+            return Err(RecycleError::message("closed, or older than a failure"));
+        }
+        if session.checked_at.elapsed() < CHECK_AFTER {
+            return Ok(());
+        }
+        let checking = is_usable(&mut session.conn, self.purpose);
+        let why = match tokio::time::timeout(CHECK_TIMEOUT, checking).await {
+            Ok(Ok(true)) => {
+                session.checked_at = Instant::now();
+                return Ok(());
+            }
+            Ok(Ok(false)) => "its server is not the primary, or accepts no writes",
+            Ok(Err(_)) => "the connection was lost",
+            Err(_) => "its server does not respond",
+        };
+        warn!(why, "the connections to the database are replaced");
+        self.distrusted.set(Instant::now());
+        Err(RecycleError::message(why))
+    }
+}
+
+/// Asks the server whether the connection can still be used. A reader is read-only by its own setting, so only its
+/// server is checked.
+async fn is_usable(conn: &mut PgConn, purpose: ConnectionUse) -> QueryResult<bool> {
+    let condition = match purpose {
+        ConnectionUse::Read => "NOT pg_is_in_recovery()",
+        ConnectionUse::Write | ConnectionUse::Migrate => {
+            "NOT current_setting('transaction_read_only')::boolean"
+        }
+    };
+    diesel::select(diesel::dsl::sql::<Bool>(condition)).get_result(conn).await
+}
+
+/// Creates a pool; its connections are opened when they are needed.
+pub(super) fn create(
+    connector: &Connector,
+    distrusted: &Arc<DistrustedUntil>,
+    options: &DbOptions,
+    purpose: ConnectionUse,
+    size: usize,
+) -> Result<PgPool, Error> {
+    let (connector, distrusted) = (connector.clone(), Arc::clone(distrusted));
+    Pool::builder(PgManager { connector, purpose, distrusted })
+        .max_size(size.max(1))
+        .wait_timeout(Some(options.pool_wait))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(Error::internal)
+}
+
+/// A pooled connection with the turn of the caller that uses it.
+pub struct PooledPg {
+    session: Object<PgManager>,
+    /// `None` for the server's own work.
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl PooledPg {
+    pub(super) fn new(session: Object<PgManager>, turn: Option<OwnedSemaphorePermit>) -> Self {
+        Self { session, _turn: turn }
+    }
+
+    /// Closes the connection instead of returning it to the pool.
+    pub(super) fn close(self) {
+        drop(Object::take(self.session));
+    }
+}
+
+impl Deref for PooledPg {
+    type Target = PgConn;
+
+    fn deref(&self) -> &PgConn {
+        &self.session.conn
+    }
+}
+
+impl DerefMut for PooledPg {
+    fn deref_mut(&mut self) -> &mut PgConn {
+        &mut self.session.conn
+    }
+}
