@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 fn main() {
     println!("cargo::rerun-if-changed=build");
+    // The migrations are embedded by a macro, of whose folder cargo does not know.
+    println!("cargo::rerun-if-changed=migrations");
     let folder =
         |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("no {name}")));
     // Directory to which the build of `crates/proto` wrote the descriptor sets.

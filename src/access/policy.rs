@@ -1,5 +1,7 @@
 //! Access policy of each RPC, from the proto options: generated at build time, looked up by path.
 
+use shoreguard_proto::release::Generation;
+
 use super::action::Action;
 use crate::role::Role;
 
@@ -264,6 +266,17 @@ pub fn find_upstream_method(
     table.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &table[i])
 }
 
+/// Returns the policy of the upstream RPC with exactly this path in one generation. `None` if the generation does not
+/// have the RPC, or if it is never forwarded.
+#[must_use]
+pub fn find_upstream_policy(generation: Generation, path: &str) -> Option<&'static UpstreamPolicy> {
+    let table = match generation {
+        Generation::V0_0 => UPSTREAM_V0_0,
+        Generation::V0_1 => UPSTREAM_V0_1,
+    };
+    find_upstream_method(table, path)?.policy.as_ref()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +304,20 @@ mod tests {
             let row = find_upstream_method(UPSTREAM_V0_1, &path)
                 .expect("every upstream method has a row");
             assert!(row.policy.is_none(), "{name}");
+            assert!(find_upstream_policy(Generation::V0_1, &path).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_policy_of_an_upstream_method_is_that_of_its_generation() {
+        for generation in Generation::ALL {
+            let of = |path| find_upstream_policy(generation, path);
+            let create = of("/openshell.v1.OpenShell/CreateSandbox").unwrap();
+            assert_eq!(create.lifecycle, Some(Lifecycle::Create));
+            assert!(of("/openshell.v1.OpenShell/createSandbox").is_none());
+        }
+        let template = "/openshell.v1.OpenShell/ListSandboxTemplates";
+        assert!(find_upstream_policy(Generation::V0_0, template).is_none());
+        assert!(find_upstream_policy(Generation::V0_1, template).is_some());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::live::EndReason;
-use super::principal::Caller;
+use super::principal::{Caller, PrincipalId};
 use super::snapshot::Snapshot;
 use crate::db::types::GatewayId;
 use crate::error::Error;
@@ -34,6 +34,22 @@ impl RoleScope {
         match self {
             Self::Global | Self::Anywhere => None,
             Self::Gateway(gateway) | Self::MaybeRemovedGateway(gateway) => Some(gateway),
+        }
+    }
+
+    /// Returns the role that a principal holds here now; [`Role::None`] on a [`Self::Gateway`] that is not registered.
+    #[must_use]
+    pub fn current_role(self, snapshot: &Snapshot, principal: PrincipalId) -> Role {
+        match self {
+            Self::Global => snapshot.global_role(principal),
+            Self::Anywhere => snapshot.best_role(principal),
+            Self::Gateway(gateway) => match snapshot.gateway_name(gateway) {
+                Some(_) => snapshot.role_on(principal, gateway),
+                None => Role::None,
+            },
+            Self::MaybeRemovedGateway(gateway) => {
+                snapshot.role_on_maybe_removed(principal, gateway)
+            }
         }
     }
 }
@@ -127,19 +143,10 @@ impl AccessCheck {
         if !snapshot.is_live(&self.caller) {
             return Err(EndReason::CredentialGone);
         }
-        let principal = self.caller.principal();
-        let role = match self.scope {
-            RoleScope::Global => snapshot.global_role(principal),
-            RoleScope::Anywhere => snapshot.best_role(principal),
-            RoleScope::Gateway(gateway) => match snapshot.gateway_name(gateway) {
-                Some(_) => snapshot.role_on(principal, gateway),
-                None => return Err(EndReason::GatewayRemoved),
-            },
-            RoleScope::MaybeRemovedGateway(gateway) => {
-                snapshot.role_on_maybe_removed(principal, gateway)
+        match (self.scope, self.scope.current_role(snapshot, self.caller.principal())) {
+            (RoleScope::Gateway(gateway), _) if snapshot.gateway_name(gateway).is_none() => {
+                Err(EndReason::GatewayRemoved)
             }
-        };
-        match (self.scope, role) {
             // The gateway is now hidden from the caller, for any required role.
             (RoleScope::Gateway(_), Role::None) => Err(EndReason::GatewayGone),
             (RoleScope::MaybeRemovedGateway(_), Role::None) if self.min_role > Role::None => {

@@ -3,7 +3,8 @@
 //!
 //! Invariants
 //! - the command is not run if a limit could not be set;
-//! - the command inherits environment, standard streams and working directory from the server.
+//! - the command inherits environment, standard streams and working directory from the server, and no other file
+//!   descriptor: not even those that the server inherited itself.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -13,6 +14,9 @@ use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 use super::CliError;
+
+/// First file descriptor after the standard streams.
+const FIRST_FD: i32 = 3;
 
 /// The limits and the command.
 #[derive(Debug, clap::Args)]
@@ -34,6 +38,7 @@ pub(super) struct HookExecArgs {
 
 /// Does not return if it succeeds.
 pub(super) fn run(args: &HookExecArgs) -> Result<(), CliError> {
+    close_fds::set_fds_cloexec_threadsafe(FIRST_FD, &[]);
     let limits = [
         (Resource::Cpu, args.cpu_seconds),
         (Resource::As, args.memory_bytes),

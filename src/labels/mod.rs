@@ -1,5 +1,7 @@
 //! Labels, and selectors in Kubernetes syntax: `env=prod,team in (ml,web),!legacy`.
 //!
+//! Unlike there, `in ()` and `notin ()` without a value are errors.
+//!
 //! Labels under `access/` affect access and can be changed by global admins only (T07).
 
 mod selector;

@@ -78,6 +78,13 @@ impl Selector {
         };
         let mut requirements = Vec::new();
         for part in split_requirements(text).ok_or_else(|| bad(text))? {
+            // Kubernetes reads `()` as a list with the empty value. It is more likely a list that was not filled in.
+            if part.strip_suffix(')').is_some_and(|rest| rest.trim_end().ends_with('(')) {
+                let why = format!(
+                    "has no value in the parentheses of `{part}`: list values, or use `k=` for the empty value"
+                );
+                return Err(Error::invalid(field, why));
+            }
             requirements.push(parse_requirement(part).ok_or_else(|| bad(part))?);
         }
         if requirements.len() > REQUIREMENTS_MAX {
@@ -244,6 +251,23 @@ mod tests {
     }
 
     #[test]
+    fn empty_parentheses_are_refused_and_an_empty_value_is_not() {
+        for bad in ["a in ()", "a notin ()", "a in ( )", "a=b,x notin( ) ,c", "a in (x),b in ()"] {
+            let refused = Selector::parse("s", bad).unwrap_err().to_string();
+            assert!(refused.contains("has no value"), "{bad}: {refused}");
+        }
+        assert!(Selector::parse_access("s", "access/a in ()").is_err());
+        let empty = || vec![String::new()];
+        for (text, requirement) in [
+            ("a=", Requirement::In("a".to_owned(), empty())),
+            ("a==", Requirement::In("a".to_owned(), empty())),
+            ("a!=", Requirement::NotIn("a".to_owned(), empty())),
+        ] {
+            assert_eq!(Selector::parse("s", text).unwrap().0, [requirement], "{text}");
+        }
+    }
+
+    #[test]
     fn a_selector_matches_labels_that_meet_every_requirement() {
         let labels = |pairs: &[(&str, &str)]| {
             Labels::parse("l", pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()))).unwrap()
@@ -276,8 +300,7 @@ mod tests {
             assert_eq!(text(same).unwrap(), "access/a in (x,y),access/b");
         }
         assert_eq!(text("access/a==x").unwrap(), "access/a=x");
-        assert_eq!(text("access/a in ()").unwrap(), "access/a=");
-        for form in ["access/a in (x,y),access/b", "access/a=x", "access/a="] {
+        for form in ["access/a in (,x)", "access/a in (x,y),access/b", "access/a=x", "access/a="] {
             assert_eq!(text(form).unwrap(), form);
         }
         for bad in [

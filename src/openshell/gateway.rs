@@ -30,7 +30,7 @@ pub(crate) use super::messages::{ForwardedResponse, Messages};
 use crate::access::live::EndReason;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
-use crate::db::types::GatewayId;
+use crate::db::types::GatewayRef;
 use crate::error::Error;
 use crate::net::spawn_owned;
 use crate::upstream::budget::{Budget, BudgetClass};
@@ -73,9 +73,9 @@ impl Gateway {
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, `GATEWAY_BUSY`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED`
     /// if this build does not support its generation.
-    pub async fn connect(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
+    pub async fn connect(app: &Arc<App>, gateway: &GatewayRef) -> Result<Self, Error> {
         let removed = || Error::from(EndReason::GatewayRemoved);
-        let target = app.fleet.targets.get(id).ok_or_else(removed)?;
+        let target = app.fleet.targets.get(gateway.id).ok_or_else(removed)?;
         target.budget.check(BudgetClass::Single)?;
         let lease = app.fleet.channels.lease(&target).await?;
         let generation = lease.probe().supported_generation(&target.name)?;

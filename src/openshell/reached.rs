@@ -7,10 +7,9 @@
 
 use parking_lot::MutexGuard;
 
-use super::Generation;
 use super::gateway::Gateway;
 use super::sandbox::unreadable;
-use crate::access::policy::{self, AuditMode, UpstreamPolicy};
+use crate::access::policy::{AuditMode, UpstreamPolicy, find_upstream_policy};
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason};
 use crate::status::code_and_reason;
@@ -40,11 +39,7 @@ impl Gateway {
     }
 
     fn guard(&self, path: &str) -> Option<&'static UpstreamPolicy> {
-        let table = match self.generation {
-            Generation::V0_0 => policy::UPSTREAM_V0_0,
-            Generation::V0_1 => policy::UPSTREAM_V0_1,
-        };
-        policy::find_upstream_method(table, path).and_then(|row| row.policy.as_ref())
+        find_upstream_policy(self.generation, path)
     }
 
     /// Records whether the gateway reported the outcome of a request. [`Gateway::mark_outcome_known`] records that a

@@ -7,18 +7,12 @@
 //! - a setting change has no revision that could store an annotation, and is forwarded unchanged;
 //! - so is a change for the whole gateway: gateways accept annotations only for sandboxes.
 
+use super::governed;
 use crate::access::policy::UpstreamPolicy;
 use crate::error::Error;
 use crate::openshell::annotation;
 use crate::pb::wire::{self, FieldReader, FieldValue};
 use crate::upstream::message::ReadRequest;
-
-/// Fields of `UpdateConfigRequest` that create a revision, the same in both generations.
-const POLICY: u32 = 2;
-const MERGE_OPERATIONS: u32 = 7;
-
-/// Its flag for a change of the whole gateway, the same in both generations.
-const GLOBAL: u32 = 6;
 
 /// Rejects annotations with which the caller could impersonate another actor (T19).
 ///
@@ -48,7 +42,7 @@ pub(super) fn add_actor(
     actor: &str,
 ) -> Result<ReadRequest, Error> {
     let Some(annotations) = guard.annotations else { return Ok(read) };
-    if guard.config_change && !creates_revision(read.message()) {
+    if guard.config_change && !governed::creates_revision(read.message()) {
         return Ok(read);
     }
     let (mut entry, mut more) = (Vec::new(), Vec::new());
@@ -58,12 +52,6 @@ pub(super) fn add_actor(
     read.append(&more)
 }
 
-/// Whether an update creates a revision that stores annotations.
-fn creates_revision(update: &[u8]) -> bool {
-    let makes_one = wire::has_field(update, POLICY) || wire::has_field(update, MERGE_OPERATIONS);
-    makes_one && !wire::is_flag_set(update, GLOBAL)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -71,16 +59,14 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::access::policy::{self, UPSTREAM_V0_1};
     use crate::pb::v0_0::openshell::sandbox::v1 as sandbox;
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
     use crate::pb::v0_1::openshell::v1::CreateSandboxRequest as Create;
+    use crate::proxy::openshell_policy;
+    use crate::upstream::generation::Generation;
 
     fn guard(method: &str) -> &'static UpstreamPolicy {
-        let path = format!("/openshell.v1.OpenShell/{method}");
-        policy::find_upstream_method(UPSTREAM_V0_1, &path)
-            .and_then(|row| row.policy.as_ref())
-            .unwrap()
+        openshell_policy(Generation::V0_1, method)
     }
 
     fn map(key: &str) -> BTreeMap<String, String> {
@@ -153,7 +139,7 @@ mod tests {
         let mut large = Vec::new();
         wire::put_bytes(
             &mut large,
-            POLICY,
+            governed::field::POLICY,
             &vec![0; crate::upstream::message::MESSAGE_BYTES_MAX - 8],
         );
         let refused = add_actor(guard("UpdateConfig"), read(&large), "sp:ci").unwrap_err();

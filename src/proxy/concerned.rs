@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::governed;
+use super::governed::ConfigChange;
 use crate::access::action::Action;
 use crate::access::policy::{AuditSubject, UpstreamPolicy};
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
@@ -34,15 +34,17 @@ pub(super) struct RequestSubject {
 }
 
 impl RequestSubject {
-    /// Reads the names in a checked message.
-    pub(super) fn from_message(guard: &UpstreamPolicy, message: &[u8]) -> Self {
+    /// Reads the names in a checked message, of which `change` was read already.
+    pub(super) fn from_message(
+        guard: &UpstreamPolicy,
+        message: &[u8],
+        change: &ConfigChange<'_>,
+    ) -> Self {
         let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
         let sandbox =
             SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
-        let changed = guard.config_change.then(|| governed::parse_change(message));
-        let (action, key) = changed.unwrap_or_default();
-        let target = key.map_or_else(|| target_names(guard, message), str::to_owned);
-        Self { sandbox, action, target }
+        let target = change.key.map_or_else(|| target_names(guard, message), str::to_owned);
+        Self { sandbox, action: change.action, target }
     }
 
     /// Rejects names that are longer than any stored name.
@@ -105,20 +107,15 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::access::policy::{self, UPSTREAM_V0_0};
     use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
     use crate::pb::v0_0::openshell::v1 as v0_0;
-
-    fn guard(method: &str) -> &'static UpstreamPolicy {
-        let path = format!("/openshell.v1.OpenShell/{method}");
-        policy::find_upstream_method(UPSTREAM_V0_0, &path)
-            .and_then(|row| row.policy.as_ref())
-            .unwrap()
-    }
+    use crate::proxy::openshell_policy;
+    use crate::upstream::generation::Generation;
 
     fn read(method: &str, message: &impl Message) -> (AuditSubject, Option<Value>) {
-        let guard = guard(method);
-        let subject = RequestSubject::from_message(guard, &message.encode_to_vec());
+        let (guard, bytes) = (openshell_policy(Generation::V0_0, method), message.encode_to_vec());
+        let change = ConfigChange::parse(guard, &bytes);
+        let subject = RequestSubject::from_message(guard, &bytes, &change);
         (subject.audit_about(Some(guard)), subject.audit_detail(guard))
     }
 

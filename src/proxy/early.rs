@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use super::admit::{MethodRows, check_role};
 use super::audit;
 use super::concerned::RequestSubject;
-use super::governed;
+use super::governed::ConfigChange;
 use super::revocation::CallWatch;
 use super::target::SelectedGateway;
-use crate::access::policy::AuditMode;
+use crate::access::policy::{AuditMode, UpstreamPolicy};
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::Error;
@@ -93,20 +93,19 @@ impl EarlyReader<'_> {
             .map_err(without_subject)?;
         let guard = self.rows.guard_for(self.generation).filter(|guard| guard.config_change);
         if let (Some(guard), Encoding::Identity) = (guard, encoding) {
-            let role = governed::required_role(guard, read.message()).unwrap_or(Role::None);
+            let change = ConfigChange::parse(guard, read.message());
+            let role = change.required_role().unwrap_or(Role::None);
             check_role(self.selected, role)
-                .map_err(|error| (error, self.subject(read.message())))?;
+                .map_err(|error| (error, to_subject(guard, read.message(), &change)))?;
         }
         Ok(EarlyRequest { encoding, read: Some(read) })
     }
+}
 
-    /// Returns what the message refers to, or an empty value if a name is too long to be stored.
-    fn subject(&self, message: &[u8]) -> RequestSubject {
-        let guard = self.rows.guard_for(self.generation);
-        let subject =
-            guard.map(|guard| RequestSubject::from_message(guard, message)).unwrap_or_default();
-        if subject.check_lengths().is_ok() { subject } else { RequestSubject::default() }
-    }
+/// Returns what the message refers to, or an empty value if a name is too long to be stored.
+fn to_subject(guard: &UpstreamPolicy, message: &[u8], change: &ConfigChange<'_>) -> RequestSubject {
+    let subject = RequestSubject::from_message(guard, message, change);
+    if subject.check_lengths().is_ok() { subject } else { RequestSubject::default() }
 }
 
 /// Reads a request that must be one message. Fails if it takes longer than `within`, passes the deadline, or its caller

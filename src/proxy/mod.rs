@@ -88,3 +88,13 @@ impl Proxy {
         forward::run(self, call, rows, request).await.unwrap_or_else(to_response)
     }
 }
+
+/// Returns the policy of a method of the OpenShell service, by its name.
+#[cfg(test)]
+fn openshell_policy(
+    generation: crate::upstream::generation::Generation,
+    method: &str,
+) -> &'static crate::access::policy::UpstreamPolicy {
+    let path = format!("/openshell.v1.OpenShell/{method}");
+    crate::access::policy::find_upstream_policy(generation, &path).expect("it is forwarded")
+}

@@ -8,8 +8,9 @@ use http_body::Body;
 use super::admit::{AdmittedCall, check_role};
 use super::audit::{self, OpenIntent};
 use super::concerned::RequestSubject;
+use super::governed::ConfigChange;
 use super::ids::{self, CountedRequestId};
-use super::{annotate, generation_check, governed};
+use super::{annotate, generation_check};
 use crate::access::policy::{AuditMode, PolicyEffect, SandboxKey, StreamingMode};
 use crate::db::types::SandboxName;
 use crate::digest::Digest;
@@ -144,13 +145,14 @@ where
         message,
     )
     .map_err(without_subject)?;
-    let mut subject = RequestSubject::from_message(guard, message);
+    let change = ConfigChange::parse(guard, message);
+    let mut subject = RequestSubject::from_message(guard, message, &change);
     subject.check_lengths().map_err(without_subject)?;
     if !governed && !named {
         return Ok((Some(read), subject));
     }
-    let forged = annotate::reject_forged(admitted.guard, message);
-    let role = forged.and_then(|()| governed::required_role(admitted.guard, message));
+    let forged = annotate::reject_forged(guard, message);
+    let role = forged.and_then(|()| change.required_role());
     let role = role.map_err(|error| (error, subject.clone()))?;
     check_role(&admitted.selected, role).map_err(|error| (error, subject.clone()))?;
     admitted.watch.require_role(role);

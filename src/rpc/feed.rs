@@ -23,11 +23,10 @@ use super::call::close_audit_entry;
 use super::streams::{OpenedStream, ResponseSink};
 use crate::access::live::{EndReason, LiveStream};
 use crate::access::policy::Rpc;
-use crate::access::standing::AccessCheck;
+use crate::access::standing::{AccessCheck, RoleScope};
 use crate::app::App;
 use crate::ctx::{Call, CallContext, Refusal};
 use crate::db::turns::inherit_caller;
-use crate::db::types::GatewayId;
 use crate::error::{Error, ResourceKind};
 use crate::net::deadline;
 use crate::role::Role;
@@ -44,8 +43,8 @@ const CLOSE_TIME: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct QueuedMessage<R> {
     pub(super) answer: R,
-    /// The gateway and role needed to see the message, if they differ from those of the stream.
-    pub(super) needs: Option<(GatewayId, Role)>,
+    /// The role needed to see the message and where it must be held, if they differ from those of the stream.
+    pub(super) needs: Option<(RoleScope, Role)>,
     /// The share of the stream's buffer that the message uses, returned when the message is read.
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
@@ -95,13 +94,12 @@ impl<R> ResponseMessages<R> {
         access_check.check(&app.snapshot).err()
     }
 
-    /// Returns whether the caller may see a message about a gateway. It may have lost that access after the message was
-    /// sent.
-    fn can_see(&self, needs: Option<(GatewayId, Role)>) -> bool {
-        let (Some((app, access_check)), Some((gateway, min_role))) = (&self.right, needs) else {
+    /// Returns whether the caller may see a message. It may have lost that access after the message was sent.
+    fn can_see(&self, needs: Option<(RoleScope, Role)>) -> bool {
+        let (Some((app, access_check)), Some((scope, min_role))) = (&self.right, needs) else {
             return true;
         };
-        app.snapshot.role_on(access_check.caller().principal(), gateway) >= min_role
+        scope.current_role(&app.snapshot, access_check.caller().principal()) >= min_role
     }
 
     fn finish(&mut self, end: StreamEnd) {

@@ -26,7 +26,6 @@ use crate::access::standing::{AccessCheck, RoleScope};
 use crate::app::App;
 use crate::ctx::{self, Call, CallContext, Refusal};
 use crate::db::turns::inherit_caller;
-use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::fair::too_many_bytes;
 use crate::net::deadline;
@@ -61,14 +60,14 @@ impl<R: Message> ResponseSink<R> {
         self.send_if_allowed(None, answer).await
     }
 
-    /// Sends one message. It is dropped if the caller no longer has this role on this gateway when the message is about
-    /// to be sent.
+    /// Sends one message. It is dropped if the caller no longer has this role in this scope when the message is about
+    /// to be sent. `None` requires only the role of the stream.
     ///
     /// # Errors
     /// Those of [`ResponseSink::send`].
     pub async fn send_if_allowed(
         &self,
-        needs: Option<(GatewayId, Role)>,
+        needs: Option<(RoleScope, Role)>,
         answer: R,
     ) -> Result<(), Error> {
         match timeout(self.within, self.enqueue(needs, answer)).await {
@@ -88,7 +87,7 @@ impl<R: Message> ResponseSink<R> {
     }
 
     /// Waits until there is room for a message. Returns `false` if the reader has hung up.
-    async fn enqueue(&self, needs: Option<(GatewayId, Role)>, answer: R) -> bool {
+    async fn enqueue(&self, needs: Option<(RoleScope, Role)>, answer: R) -> bool {
         let bytes = u32::try_from(answer.encoded_len()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(feed::BUFFER_BYTES));
         let room = tokio::select! {

@@ -103,19 +103,24 @@ async fn issue(
     let issuing = AssertUnwindSafe(exchange(app, call, gateway, &given)).catch_unwind();
     // A panic must not leave an audit entry open.
     let issued = issuing.await.unwrap_or_else(|_| Err(Error::internal("a panic while issuing")));
-    close_audit_entry(app, call, issued.as_ref().err()).await;
+    let invalid = Error::Unauthenticated { reason: Reason::CredentialInvalid };
+    let failure = match &issued {
+        Ok(DeviceCodeResult::NotGranted(NoGrantReason::Used)) => Some(&invalid),
+        // For the other reasons, no entry was opened.
+        Ok(DeviceCodeResult::Issued(_) | DeviceCodeResult::NotGranted(_)) => None,
+        Err(error) => Some(error),
+    };
+    close_audit_entry(app, call, failure).await;
+    if let Some(Error::Unauthenticated { reason }) = failure
+        && call.note.lock().entry.is_none()
+    {
+        // A wrong guess of an anonymous caller: it is counted and does not get its own entry (T16).
+        app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
+    }
     match issued {
         Ok(DeviceCodeResult::Issued(issued)) => Ok(issued),
         Ok(DeviceCodeResult::NotGranted(why)) => Err(no_grant_error(why)),
-        Err(error) => {
-            if let Error::Unauthenticated { reason } = &error
-                && call.note.lock().entry.is_none()
-            {
-                // A wrong guess of an anonymous caller: it is counted and does not get its own entry (T16).
-                app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
-            }
-            Err(OAuthError::from_error(error, unauthenticated))
-        }
+        Err(error) => Err(OAuthError::from_error(error, unauthenticated)),
     }
 }
 
@@ -150,6 +155,9 @@ fn no_grant_error(why: NoGrantReason) -> OAuthError {
         NoGrantReason::TooFast => ("slow_down", "poll less often"),
         NoGrantReason::Denied => ("access_denied", "it was denied"),
         NoGrantReason::Expired => ("expired_token", "the code has ended"),
+        NoGrantReason::Used => {
+            ("invalid_grant", "the device code was already used: request a new one")
+        }
         NoGrantReason::Unknown => ("invalid_grant", UNKNOWN_GRANT),
     };
     OAuthError::new(StatusCode::BAD_REQUEST, error, text)

@@ -192,6 +192,7 @@ async fn t07_a_selector_must_require_present_access_labels(sg: TestServer) {
         "access/env!=prod",
         "access/env notin (prod)",
         "access/env in (",
+        "access/env in ()",
         " ",
         ",",
     ];

@@ -88,6 +88,13 @@ async fn an_invalid_hook_is_refused_with_its_field_and_not_stored(sg: TestServer
             },
             "environment",
         ),
+        (
+            pb::CreateBootHookRequest {
+                environment: with("TOKEN", "x"),
+                ..hook_request("a", PRE, "a")
+            },
+            "environment",
+        ),
         (pb::CreateBootHookRequest { timeout_seconds: -1, ..good() }, "timeout_seconds"),
         (
             pb::CreateBootHookRequest {

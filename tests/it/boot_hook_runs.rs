@@ -56,7 +56,7 @@ async fn run(caller: &Caller, id: i64) -> Result<pb::BootHookOutcome, tonic::Sta
 }
 
 /// Runs a script once through `RunBootHook`.
-async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOutcome {
+pub(crate) async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOutcome {
     let name = format!("s{}", list_hooks(&sg.admin()).await.len());
     write_script(sg, &name, text);
     let request =
@@ -167,7 +167,7 @@ async fn a_hook_gets_exactly_the_documented_environment(sg: TestServer) {
     let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
     fs::copy("/usr/bin/env", folder(&sg).join("env")).unwrap();
-    let environment = HashMap::from([("MODE".to_owned(), "on".to_owned())]);
+    let environment = HashMap::from([("HOOK_MODE".to_owned(), "on".to_owned())]);
     let made = create_hook(
         &admin,
         pb::CreateBootHookRequest { environment, ..hook_request("show it", PRE, "env") },
@@ -181,7 +181,7 @@ async fn a_hook_gets_exactly_the_documented_environment(sg: TestServer) {
     assert_eq!(
         lines,
         [
-            "MODE=on",
+            "HOOK_MODE=on",
             "PATH=/usr/local/bin:/usr/bin:/bin",
             "SG_GATEWAY_NAME=edge",
             "SG_HOOK_NAME=show it",

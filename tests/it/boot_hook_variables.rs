@@ -1,11 +1,13 @@
 //! Tests of the variables of boot hooks, and of what deletes hooks.
 
+use crate::boot_hook_runs::run_script;
 use crate::boot_hooks::{
     POST, create_hook, hook_request, list_hooks, start_gateway, update_hook, update_request,
     variables, with_folder,
 };
 use crate::support::dump;
 use crate::support::server::TestServer;
+use rustix::io::{FdFlags, fcntl_setfd};
 use shoreguard::db::types::SandboxName;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::boot_hooks::store::delete_of_sandbox;
@@ -15,6 +17,7 @@ server_tests! {
     t18_values_of_variables_are_sealed_and_never_returned,
     t04_changing_the_command_of_a_hook_requires_new_variable_values,
     hooks_are_deleted_with_their_sandbox_and_their_gateway,
+    a_hook_inherits_no_file_descriptor,
 }
 
 async fn t18_values_of_variables_are_sealed_and_never_returned(sg: TestServer) {
@@ -137,6 +140,19 @@ async fn hooks_are_deleted_with_their_sandbox_and_their_gateway(sg: TestServer) 
     let entries =
         admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
     assert!(format!("{entries:?}").contains("boot_hooks_removed"), "{entries:?}");
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn a_hook_inherits_no_file_descriptor(sg: TestServer) {
+    let edge = start_gateway(&sg, "edge").await;
+    // A file that a child of this process inherits, as if the server had inherited it.
+    let inherited = tempfile::NamedTempFile::new().unwrap();
+    fcntl_setfd(inherited.as_file(), FdFlags::empty()).unwrap();
+    let listed = run_script(&sg, "for fd in /proc/$$/fd/*; do readlink $fd; done; true", 30).await;
+    assert_eq!(listed.summary, "exit 0", "{listed:?}");
+    let path = inherited.path().to_str().unwrap();
+    assert!(!listed.output.contains(path), "{listed:?}");
     edge.stop().await;
     sg.finish().await;
 }

@@ -94,6 +94,8 @@ server_tests! {
     tuned telling;
     only_a_global_admin_can_run_discovery,
     discovered_gateways_are_classified_and_reported_but_not_registered,
+    endpoints_with_the_same_first_label_have_names_of_their_own,
+    a_name_of_another_gateway_is_not_offered_again,
     an_unreachable_domain_is_reported_as_an_error_instead_of_empty,
 }
 
@@ -136,11 +138,11 @@ async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: 
     let expected = [
         ("127-22", "127.0.0.1:22", Refused),
         ("inside", "inside.fleet.test:443", Refused),
-        ("edge", "edge.fleet.test:443", Registrable),
+        ("edge-fleet-test", "edge.fleet.test:443", Registrable),
         ("two-8443", "two.fleet.test:8443", Refused),
         ("later", "later.fleet.test:443", Registrable),
-        ("edge", "edge.lab.test:443", Refused),
-        ("edge", "edge.fleet.test:443", AlreadyRegistered),
+        ("edge-lab-test", "edge.lab.test:443", Registrable),
+        ("edge-fleet-test", "edge.fleet.test:443", AlreadyRegistered),
     ];
     assert_eq!(shown(&found), expected, "{found:#?}");
     let reasons: Vec<&str> = found.gateways.iter().map(|g| g.reason.as_str()).collect();
@@ -152,14 +154,14 @@ async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: 
     assert_eq!(reasons[0], forbidden("127.0.0.1"));
     assert_eq!(reasons[1], forbidden("inside.fleet.test"));
     assert_eq!(reasons[3], forbidden("two.fleet.test"));
-    assert_eq!(reasons[5], "gateway `edge` exists already");
+    assert_eq!((reasons[5], reasons[6]), ("", "it was found twice"));
     let run = found.run.unwrap();
-    assert_eq!(counts(&run), [7, 0, 3, 4]);
+    assert_eq!(counts(&run), [7, 0, 4, 3]);
     assert_eq!(run.actor, "sp:root");
     assert_eq!(gateways(&sg).await, []);
 
     let only = discover(&sg.admin(), &["lab.test"]).await.unwrap();
-    assert_eq!(counts(only.run.as_ref().unwrap()), [2, 0, 1, 1], "{only:?}");
+    assert_eq!(counts(only.run.as_ref().unwrap()), [2, 0, 2, 0], "{only:?}");
     assert_eq!(status(&sg).await.last_run, only.run);
     let told = event(&sg, "gateway.discovered").await;
     assert!(told.payload_json.contains("\"found\":7"), "{told:?}");
@@ -168,6 +170,48 @@ async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: 
     let entries =
         sg.admin().audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
     assert_eq!(entries.len(), 2, "{entries:?}");
+    sg.finish().await;
+}
+
+async fn endpoints_with_the_same_first_label_have_names_of_their_own(sg: TestServer) {
+    let mut dns = dns::take_dns_server();
+    let regions = |weights: [u16; 4]| {
+        [
+            srv_record("fleet.test", 0, weights[0], "gw.eu.fleet.test", 443),
+            srv_record("fleet.test", 0, weights[1], "gw.us.fleet.test", 443),
+            srv_record("fleet.test", 0, weights[2], "h.fleet.test", 443),
+            srv_record("fleet.test", 0, weights[3], "h.fleet.test", 30051),
+            address_record("gw.eu.fleet.test", HOME),
+            address_record("gw.us.fleet.test", HOME),
+            address_record("h.fleet.test", HOME),
+        ]
+    };
+    // The weights determine the order.
+    for weights in [[4, 3, 2, 1], [1, 2, 3, 4]] {
+        dns.serve(&regions(weights));
+        let found = discover(&sg.admin(), &["fleet.test"]).await.unwrap();
+        let mut shown = shown(&found);
+        shown.sort_unstable_by_key(|(name, _, _)| *name);
+        let expected = [
+            ("gw-eu-fleet-test", "gw.eu.fleet.test:443", Registrable),
+            ("gw-us-fleet-test", "gw.us.fleet.test:443", Registrable),
+            ("h-fleet-test", "h.fleet.test:443", Registrable),
+            ("h-fleet-test-30051", "h.fleet.test:30051", Registrable),
+        ];
+        assert_eq!(shown, expected, "{found:#?}");
+    }
+    sg.finish().await;
+}
+
+async fn a_name_of_another_gateway_is_not_offered_again(sg: TestServer) {
+    let mut dns = dns::take_dns_server();
+    sg.register_gateway("edge", SocketAddr::from(([127, 0, 0, 2], 9))).await;
+    dns.serve(&[
+        srv_record("fleet.test", 0, 0, "edge.fleet.test", 443),
+        address_record("edge.fleet.test", HOME),
+    ]);
+    let found = discover(&sg.admin(), &["fleet.test"]).await.unwrap();
+    assert_eq!(shown(&found), [("edge-fleet-test", "edge.fleet.test:443", Registrable)]);
     sg.finish().await;
 }
 

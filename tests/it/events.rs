@@ -10,7 +10,7 @@ use shoreguard::app::App;
 use shoreguard::db::on_conn;
 use shoreguard::db::types::{GatewayId, GatewayRef};
 use shoreguard::feed;
-use shoreguard::outbox::{self, NewEvent, event_types};
+use shoreguard::outbox::{self, EventType, NewEvent, event_types};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker;
 use shoreguard::workers;
@@ -28,8 +28,18 @@ fn of(id: GatewayId, name: &str) -> GatewayRef {
 
 /// Writes an event, of a gateway or without one, in a transaction that is kept open for a while.
 async fn write(app: &App, on: Option<GatewayRef>, what: &str, held: Duration) {
+    write_as(app, event_types::SANDBOX_STARTED, on, what, held).await;
+}
+
+async fn write_as(
+    app: &App,
+    event_type: EventType,
+    on: Option<GatewayRef>,
+    what: &str,
+    held: Duration,
+) {
     let event = NewEvent {
-        event_type: event_types::SANDBOX_STARTED,
+        event_type,
         gateway: on,
         actor: "tester".into(),
         payload: json!({ "what": what }),
@@ -104,6 +114,7 @@ server_tests! {
     a_reader_gets_only_the_events_of_its_gateways,
     a_stream_follows_role_changes_of_its_reader,
     buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access,
+    buffered_events_for_global_admins_are_dropped_if_the_reader_is_no_longer_one,
     a_request_for_invisible_gateways_or_invalid_cursors_is_refused,
     event_pages_continue_after_the_previous_page,
     a_long_run_of_invisible_events_does_not_block_a_call,
@@ -241,6 +252,58 @@ async fn buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access(sg:
     let read = String::from_utf8_lossy(&read);
     // The first of these events may already have been sent on the connection.
     assert!(read.contains("first") && !read.contains("core-11"), "{read}");
+    sg.finish().await;
+}
+
+async fn buffered_events_for_global_admins_are_dropped_if_the_reader_is_no_longer_one(
+    sg: TestServer,
+) {
+    let edge = sg.register_gateway("edge", NOWHERE).await;
+    let key = sg.admin().create_key("ci", pb::Role::Admin).await;
+    // It stays admin of the gateway of the events.
+    sg.admin().bind("ci", "edge", pb::Role::Admin).await;
+    let on_edge = || Some(of(id(&edge), "edge"));
+    let wanted = || pb::WatchEventsRequest {
+        names: vec!["sandbox.started".to_owned(), "device_code.approved".to_owned()],
+        ..watch(-1)
+    };
+    let mut quick = sg.with_token(&key).events().watch_events(wanted()).await.unwrap().into_inner();
+    // Receives one byte at a time.
+    let mut raw = RawClient::connect_with_window(&sg, &key, 1).await;
+    let (response, mut request) = raw.open(raw.post("/shoreguard.v1.EventService/WatchEvents"));
+    request.send_data(encode_framed(&wanted()), true).unwrap();
+    let mut slow = response.await.unwrap().into_body();
+    write(&sg.app, on_edge(), "first", Duration::ZERO).await;
+    let mut read = slow.data().await.unwrap().unwrap().to_vec();
+    for n in 0..6 {
+        write(&sg.app, None, &format!("global-{n}"), Duration::ZERO).await;
+        let (device, what) = (event_types::DEVICE_CODE_APPROVED, format!("device-{n}"));
+        write_as(&sg.app, device, on_edge(), &what, Duration::ZERO).await;
+    }
+    loop {
+        let event = quick.message().await.unwrap().unwrap().event;
+        if event.is_some_and(|event| event.payload_json.contains("device-5")) {
+            break;
+        }
+    }
+    let lower = pb::UpdateServicePrincipalRequest {
+        service_principal: "ci".to_owned(),
+        role: pb::Role::Viewer.into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
+        ..Default::default()
+    };
+    sg.admin().service_principals().update_service_principal(lower).await.unwrap();
+    write(&sg.app, on_edge(), "last", Duration::ZERO).await;
+    while !String::from_utf8_lossy(&read).contains("last") {
+        slow.flow_control().release_capacity(1).unwrap();
+        read.extend(slow.data().await.unwrap().unwrap());
+    }
+    let read = String::from_utf8_lossy(&read);
+    // The first of these events may already have been sent on the connection.
+    assert!(read.contains("first"), "{read}");
+    for dropped in ["global-5", "device-5"] {
+        assert!(!read.contains(dropped), "{dropped}: {read}");
+    }
     sg.finish().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shoreguard::db::types::{GatewayId, GatewayRef};
 use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
@@ -256,7 +257,9 @@ async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: 
         ..register_request(&simulator)
     };
     admin.gateways().register_gateway(request).await.unwrap();
-    let held = Gateway::connect(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
+    let target = sg.app.fleet.targets.all().remove(0);
+    let edge = GatewayRef { id: target.id, name: "edge".into() };
+    let held = Gateway::connect(&sg.app, &edge).await.unwrap();
     held.settings(None).await.unwrap();
     simulator.require_bearer(&["one", "two"]);
     assert!(rotate_credentials(&admin, token("two"), false).await.unwrap().rotated);
@@ -276,8 +279,11 @@ async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: 
     admin.gateways().update_gateway(moved).await.unwrap();
     let refused = held.settings(None).await.unwrap_err();
     assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
-    let now = Gateway::connect(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
+    let now = Gateway::connect(&sg.app, &edge).await.unwrap();
     now.settings(None).await.unwrap();
+    let unknown = GatewayRef { id: GatewayId(target.id.0 + 1), name: "gone".into() };
+    let refused = Gateway::connect(&sg.app, &unknown).await.err().unwrap();
+    assert_eq!(refused.to_string(), "gateway `gone` cannot be reached");
     drop((held, now));
     simulator.stop().await;
     other.stop().await;

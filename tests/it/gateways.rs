@@ -218,8 +218,11 @@ async fn gateway_lists_are_filtered_by_label_and_paged(sg: TestServer) {
     assert_eq!(names(&sg, "env!=prod").await, ["g2", "g3"]);
     assert_eq!(names(&sg, "!legacy,team").await, ["g0", "g1"]);
     assert_eq!(names(&sg, "team notin (ml)").await, ["g1", "g3"]);
-    let bad = pb::ListGatewaysRequest { label_selector: "a in (".into(), ..Default::default() };
-    assert_refused!(admin.gateways().list_gateways(bad).await, InvalidArgument, "INVALID_FIELD");
+    for selector in ["a in (", "team in ()", "team notin ( )"] {
+        let bad = pb::ListGatewaysRequest { label_selector: selector.into(), ..Default::default() };
+        let refused = admin.gateways().list_gateways(bad).await;
+        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    }
 
     let first = pb::ListGatewaysRequest { page_size: 3, ..Default::default() };
     let page = admin.gateways().list_gateways(first).await.unwrap().into_inner();

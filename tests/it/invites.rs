@@ -82,6 +82,7 @@ server_tests! {
     only_one_of_two_concurrent_acceptances_succeeds,
     a_repeated_invitation_returns_the_first_response_for_five_minutes,
     t14_a_password_reset_revokes_the_password_and_all_sessions,
+    t14_a_pending_reset_is_not_replaced_by_an_invitation,
     t14_a_password_reset_is_not_undone_by_a_concurrent_password_change,
     a_password_of_73_bytes_is_refused_by_every_method,
     registration_is_refused_unless_it_is_enabled,
@@ -249,6 +250,23 @@ async fn t14_a_password_reset_revokes_the_password_and_all_sessions(sg: TestServ
     let third = reset(&admin, ANA).await.unwrap().reset_token;
     accept(&sg, &third, PASSWORD).await.unwrap();
     login(&sg, PASSWORD).await.unwrap();
+    sg.finish().await;
+}
+
+async fn t14_a_pending_reset_is_not_replaced_by_an_invitation(sg: TestServer) {
+    let admin = sg.admin();
+    sg.create_user(ANA, pb::Role::Viewer).await;
+    admin.invite("ben@example.com", pb::Role::Viewer).await;
+    for user in [ANA, "ben@example.com"] {
+        let token = reset(&admin, user).await.unwrap().reset_token;
+        let before = get(&admin, user).await;
+        let request = pb::ResendInviteRequest { user: user.to_owned(), ..Default::default() };
+        let refused = admin.users().resend_invite(request).await;
+        let refused = assert_refused!(refused, FailedPrecondition, "NO_INVITE");
+        assert!(refused.message().contains("reset the password again"), "{refused:?}");
+        assert_eq!(get(&admin, user).await, before);
+        accept(&sg, &token, PASSWORD).await.unwrap();
+    }
     sg.finish().await;
 }
 

@@ -281,3 +281,19 @@ fn replicas_that_start_together_run_migrations_once() {
         database.drop_database().await;
     });
 }
+
+#[test]
+fn the_binary_contains_every_migration_and_is_built_again_for_a_new_one() {
+    let _limit = start_time_limit();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (engine, folder) in [(Engine::Sqlite, "sqlite"), (Engine::Postgres, "postgres")] {
+        let entries = std::fs::read_dir(root.join("migrations").join(folder)).unwrap();
+        let version = |name: &str| name.split('_').next().unwrap().replace('-', "");
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut expected: Vec<String> = names.map(|name| version(&name)).collect();
+        expected.sort();
+        assert_eq!(versions(engine).unwrap(), expected, "{folder}");
+    }
+    let build = std::fs::read_to_string(root.join("build.rs")).unwrap();
+    assert!(build.contains("\"cargo::rerun-if-changed=migrations\""));
+}

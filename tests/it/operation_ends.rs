@@ -13,6 +13,9 @@ use shoreguard::resources::operations::{self, Failure};
 use crate::support::server::TestServer;
 use crate::support::work::{ACTION, OperationSpec, begin_operation, start_operation};
 
+/// How long a watch must send nothing after a change that its caller cannot see.
+const SILENT: Duration = Duration::from_millis(50);
+
 /// Returns the names and payloads of the events of an operation, after it has ended.
 async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
     let list = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
@@ -52,6 +55,8 @@ server_tests! {
     an_operation_can_be_finished_only_once,
     a_sandbox_name_assigned_by_the_gateway_is_found_in_the_audit_log,
     an_oversized_result_is_truncated_and_marked,
+    a_watch_gets_only_the_changes_that_its_caller_can_see,
+    an_ended_operation_has_no_progress_message,
 }
 
 async fn a_cancellation_stops_the_operation_and_is_audited(sg: TestServer) {
@@ -216,5 +221,47 @@ async fn an_oversized_result_is_truncated_and_marked(sg: TestServer) {
     assert_eq!(fields["truncated"].kind, Some(Kind::BoolValue(true)));
     assert_eq!(fields["exit_code"].kind, Some(Kind::NumberValue(0.0)));
     assert_eq!(fields["stdout"].kind, Some(Kind::StringValue("x".repeat(8_000))));
+    sg.finish().await;
+}
+
+async fn a_watch_gets_only_the_changes_that_its_caller_can_see(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
+    let watch = pb::WatchOperationRequest { operation: held.id.clone() };
+    let watched = sg.admin().operations().watch_operation(watch).await.unwrap();
+    let mut stream = watched.into_inner();
+    let mut next = async || stream.message().await.unwrap().unwrap().operation.unwrap();
+    assert_eq!(next().await.status(), Status::Running);
+    held.running.progress(30, "creating").await.unwrap();
+    let seen = next().await;
+    assert_eq!((seen.progress_percent, &*seen.progress_message), (30, "creating"));
+    // Each call is committed and wakes the watch.
+    for n in 0..3 {
+        held.running.step(&format!("step {n}")).await.unwrap();
+        held.running.step_with("input", b"{}").await.unwrap();
+        held.running.progress(30, "creating").await.unwrap();
+        tokio::time::timeout(SILENT, next()).await.unwrap_err();
+    }
+    held.running.progress(40, "creating").await.unwrap();
+    assert_eq!(next().await.progress_percent, 40);
+    held.running.set_sandbox("box-1").await.unwrap();
+    assert_eq!(next().await.sandbox, "box-1");
+    held.finish(Ok(json!({})));
+    assert_eq!(next().await.status(), Status::Succeeded);
+    sg.finish().await;
+}
+
+async fn an_ended_operation_has_no_progress_message(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    for result in [Ok(json!({})), Err(Failure::cancelled())] {
+        let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
+        let id = held.id.clone();
+        held.running.progress(30, "creating").await.unwrap();
+        assert_eq!(sg.admin().operation(&id).await.unwrap().progress_message, "creating");
+        let percent = if result.is_ok() { 100 } else { 30 };
+        held.finish(result);
+        let ended = sg.admin().wait_operation(&id).await;
+        assert_eq!((ended.progress_percent, &*ended.progress_message), (percent, ""));
+    }
     sg.finish().await;
 }

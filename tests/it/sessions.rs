@@ -237,6 +237,14 @@ async fn t14_a_password_change_ends_every_session_except_the_new_one(sg: TestSer
     assert_refused!(wrong, Unauthenticated, "LOGIN_FAILED");
     let short = caller.auth().change_password(change(ADMIN_PASSWORD, "short")).await;
     assert_refused!(short, InvalidArgument, "INVALID_FIELD");
+    // A repeat could not get the tokens, so the key is refused before anything is changed.
+    let keyed = pb::ChangePasswordRequest {
+        request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01".into(),
+        ..change(ADMIN_PASSWORD, "another horse battery")
+    };
+    let refused = caller.auth().change_password(keyed).await;
+    let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    assert!(refused.message().contains("`request_id` must be empty"), "{refused:?}");
     who(&sg, &there.session_token).await.unwrap();
     let new = caller
         .auth()

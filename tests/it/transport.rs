@@ -73,14 +73,22 @@ async fn a_request_that_is_not_a_grpc_call_gets_an_error_status(sg: TestServer) 
         (http("GET", IDENTITY, None, b""), 405),
         (http("POST", IDENTITY, None, b""), 415),
         (http("POST", IDENTITY, Some("application/json"), b"{}"), 415),
+        (http("GET", &format!("{IDENTITY}?a=b"), None, b""), 404),
         (http("GET", "/_ws_tunnel", Some("application/grpc"), b""), 404),
         (http("GET", "/gateways/edge/.well-known/openid-configuration", None, b""), 200),
     ] {
         assert_eq!(sender.send_request(request).await.unwrap().status(), expected);
     }
-    for path in
-        ["/_ws_tunnel", "/", "/openshell.v1.OpenShell/health", "/shoreguard.v1.AuthService/Nope"]
-    {
+    for path in [
+        "/_ws_tunnel",
+        "/",
+        "/openshell.v1.OpenShell/health",
+        "/openshell.v1.OpenShell/Health?",
+        "/openshell.v1.OpenShell/Health?gateway=edge",
+        "/shoreguard.v1.AuthService/Nope",
+        "/shoreguard.v1.AuthService/GetCurrentIdentity?",
+        "/grpc.health.v1.Health/Check?service=x",
+    ] {
         let answer =
             sender.send_request(http("POST", path, Some("application/grpc"), b"")).await.unwrap();
         assert_eq!(answer.headers()["grpc-status"], "12", "{path}");

@@ -57,26 +57,28 @@ impl Methods {
         }
     }
 
-    /// Finds a method by its path, or by the end of its path if that is unique.
-    pub(super) fn find(&self, name: &str) -> Result<FoundMethod<'_>, String> {
+    /// Finds a method by its path, or by the end of its path if that is unique. Of several methods, Shoreguard's own
+    /// take precedence, or those of gateways if the call is `proxied`.
+    pub(super) fn find(&self, name: &str, proxied: bool) -> Result<FoundMethod<'_>, String> {
         let name = name.trim_start_matches('/');
         if let Some((path, shapes)) = self.0.get_key_value(name) {
             return Ok(FoundMethod { path, shapes });
         }
         let ends_so =
             |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with(['.', '/']));
-        let mut found = self.0.iter().filter(|(path, _)| !name.is_empty() && ends_so(path));
-        match (found.next(), found.next()) {
-            (Some((path, shapes)), None) => Ok(FoundMethod { path, shapes }),
-            (Some((first, _)), Some((second, _))) => {
-                let all: Vec<&str> = [first, second]
-                    .into_iter()
-                    .chain(found.map(|(path, _)| path))
-                    .map(String::as_str)
-                    .collect();
-                Err(format!("`{name}` can be `{}`", all.join("` or `")))
+        let found = self.0.iter().filter(|(path, _)| !name.is_empty() && ends_so(path));
+        let mut found: Vec<(&String, &MethodVersions)> = found.collect();
+        let is_preferred = |shapes: &MethodVersions| shapes.own.is_none() == proxied;
+        if found.iter().any(|(_, shapes)| is_preferred(shapes)) {
+            found.retain(|(_, shapes)| is_preferred(shapes));
+        }
+        match *found.as_slice() {
+            [] => Err(self.unknown_method(name)),
+            [(path, shapes)] => Ok(FoundMethod { path, shapes }),
+            [..] => {
+                let all: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
+                Err(format!("`{name}` can be `{}`: add the service", all.join("` or `")))
             }
-            (None, _) => Err(self.unknown_method(name)),
         }
     }
 
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     fn path_of(name: &str) -> Result<String, String> {
-        Methods::load().find(name).map(|found| found.path.to_owned())
+        Methods::load().find(name, false).map(|found| found.path.to_owned())
     }
 
     #[test]
@@ -198,8 +200,22 @@ mod tests {
         methods.0.insert("a.v1.A/Same".to_owned(), shapes);
         let shapes = methods.0.remove("openshell.v1.OpenShell/ListSandboxes").unwrap();
         methods.0.insert("b.v1.B/Same".to_owned(), shapes);
-        let refused = methods.find("Same").err().unwrap();
-        assert_eq!(refused, "`Same` can be `a.v1.A/Same` or `b.v1.B/Same`");
+        let refused = methods.find("Same", false).err().unwrap();
+        assert_eq!(refused, "`Same` can be `a.v1.A/Same` or `b.v1.B/Same`: add the service");
+    }
+
+    #[test]
+    fn a_short_name_prefers_own_methods_and_with_a_gateway_its_methods() {
+        let methods = Methods::load();
+        for name in ["GetSandbox", "ListSandboxes", "DeleteSandbox"] {
+            let path = |proxied| methods.find(name, proxied).map(|found| found.path.to_owned());
+            assert_eq!(path(false), Ok(format!("shoreguard.v1.SandboxService/{name}")));
+            assert_eq!(path(true), Ok(format!("openshell.v1.OpenShell/{name}")));
+        }
+        // Of a name that only one API has, `proxied` changes nothing.
+        assert_eq!(methods.find("Login", true).unwrap().path, "shoreguard.v1.AuthService/Login");
+        let config = methods.find("GetSandboxConfig", false).unwrap();
+        assert_eq!(config.path, "openshell.v1.OpenShell/GetSandboxConfig");
     }
 
     #[test]
@@ -220,7 +236,7 @@ mod tests {
             .iter()
             .find(|(_, shapes)| shapes.v0_0.is_some() && shapes.v0_1.is_none())
             .expect("generation 0.1 has lost methods");
-        let found = methods.find(path).unwrap();
+        let found = methods.find(path, false).unwrap();
         assert_eq!(found.if_known(None), Ok(None));
         assert!(found.in_generation(Generation::V0_0).is_ok());
         assert!(found.newest(None).is_ok());

@@ -40,7 +40,8 @@ fn generation() -> impl TypedValueParser<Value = Generation> {
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
     /// The method: `GetGateway`, `GatewayService/GetGateway` or `shoreguard.v1.GatewayService/GetGateway`; for a method
-    /// of a gateway, `openshell.v1.OpenShell/GetSandbox`.
+    /// of a gateway, `openshell.v1.OpenShell/GetSandbox`. Of a name that both have, Shoreguard's method is called, and
+    /// with `--gateway` that of the gateway.
     #[arg(required_unless_present = "list")]
     method: Option<String>,
     /// The request as JSON; `@FILE` reads a file, `-` reads standard input.
@@ -92,7 +93,7 @@ pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
     let Some(name) = args.method.as_deref().filter(|_| !args.list) else {
         return Ok(output::print_result(&methods.list())?);
     };
-    let found = methods.find(name).map_err(CliError::Usage)?;
+    let found = methods.find(name, args.gateway.is_some()).map_err(CliError::Usage)?;
     if args.describe {
         let method = found.newest(args.generation).map_err(CliError::Usage)?;
         return Ok(output::print_result(shapes::describe(&method).trim_end())?);

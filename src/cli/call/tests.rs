@@ -87,7 +87,8 @@ async fn a_unary_call_sends_key_gateway_and_deadline_and_returns_the_response() 
     let args = args(&endpoint, &more);
     let mut client = Client::connect(&args).await.unwrap();
     let methods = Methods::load();
-    let method = methods.find("OpenShell/GetSandbox").unwrap().newest(args.generation).unwrap();
+    let method =
+        methods.find("OpenShell/GetSandbox", false).unwrap().newest(args.generation).unwrap();
     let request = json::parse(&method.input(), r#"{"name": "box"}"#).unwrap();
     let answer = client.unary(&method, request).await.unwrap();
     assert_eq!(
@@ -101,7 +102,7 @@ async fn a_stream_yields_each_message_and_then_its_error() {
     let (endpoint, _tasks) = serve().await;
     let mut client = Client::connect(&args(&endpoint, &["OpenShell/WatchSandbox"])).await.unwrap();
     let methods = Methods::load();
-    let method = methods.find("OpenShell/WatchSandbox").unwrap().newest(None).unwrap();
+    let method = methods.find("OpenShell/WatchSandbox", false).unwrap().newest(None).unwrap();
     let request = json::parse(&method.input(), "{}").unwrap();
     let mut answers = client.stream(&method, request).await.unwrap();
     for cursor in ["1", "2"] {
@@ -120,7 +121,7 @@ async fn a_server_that_reports_no_generation_is_treated_as_the_newest() {
     let why = client.generation(Some("edge")).await.unwrap_err();
     assert!(why.starts_with("the gateway's generation is not known (UNIMPLEMENTED: "), "{why}");
     let methods = Methods::load();
-    let found = methods.find("OpenShell/GetSandbox").unwrap();
+    let found = methods.find("OpenShell/GetSandbox", false).unwrap();
     let method = resolve_method(&found, &args, &mut client).await.unwrap();
     assert_eq!(Some(&method), found.in_generation(Generation::V0_1).ok());
 }

@@ -191,8 +191,7 @@ impl RequestedScope {
     }
 }
 
-/// Checks the limit of roles by selector. It holds under concurrent writes: the change log row that was just written
-/// serializes writers until they commit.
+/// Checks the limit of roles by selector. It holds under concurrent writes, which [`effect::lock`] serializes.
 async fn check_count(conn: &mut Conn, holder: Holder, subject: &Subject) -> Result<(), Error> {
     if store::count_selectors(conn, holder).await? <= SELECTORS_MAX {
         return Ok(());
@@ -249,6 +248,7 @@ pub async fn set(
                     1
                 }
             };
+            check_count(tx, holder, &subject).await?;
             if let Some(before) = before {
                 before.check_after(ctx, tx, role).await?;
             }
@@ -256,7 +256,6 @@ pub async fn set(
                 json!({ place: shown, "subject": subject.display_name(), "role": role.as_str() });
             tx.emit(ctx.new_event(event_types::GATEWAY_ROLE_SET, payload)).await?;
             tx.log_access_change(holder.access_subject()).await?;
-            check_count(tx, holder, &subject).await?;
             Ok(version)
         })
         .await?;

@@ -46,6 +46,17 @@ macro_rules! answer {
     };
 }
 
+/// Rejects an idempotency key. The call ends the credential that a repeat would be made with, and the tokens of the
+/// response must not be returned to another one (T17).
+fn check_no_request_id(request_id: &str) -> Result<(), Error> {
+    if request_id.is_empty() {
+        return Ok(());
+    }
+    let why = "must be empty: a repeat cannot return the tokens again; if the response was lost, log in with the new \
+               password";
+    Err(Error::invalid("request_id", why))
+}
+
 #[tonic::async_trait]
 impl AuthService for Auth {
     async fn get_server_info(
@@ -136,6 +147,7 @@ impl AuthService for Auth {
         request: Request<pb::ChangePasswordRequest>,
     ) -> Reply<pb::ChangePasswordResponse> {
         handle_write(&self.0, request, async move |ctx, req| {
+            check_no_request_id(&req.request_id)?;
             let (current, new) = (Secret::new(req.current_password), Secret::new(req.new_password));
             let session = domain::change_password(&ctx, current, new).await?;
             Ok(pb::ChangePasswordResponse {

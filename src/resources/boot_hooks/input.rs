@@ -134,62 +134,11 @@ pub fn timeout(field: &str, seconds: i32) -> Result<i64, Error> {
     Ok(i64::from(seconds))
 }
 
-/// Names of variables that the loader, shells and interpreters use to choose what runs; a trailing `*` matches any
-/// suffix. Authors of a hook's variables must not be able to choose what runs on this host.
-const LOADER_VARIABLES: &[&str] = &[
-    "PATH",
-    "LD_*",
-    "DYLD_*",
-    "GLIBC_TUNABLES",
-    "GCONV_PATH",
-    "LOCPATH",
-    "NLSPATH",
-    "MALLOC_*",
-    "BASH_ENV",
-    "BASHOPTS",
-    "SHELLOPTS",
-    "ENV",
-    "FPATH",
-    "ZDOTDIR",
-    "IFS",
-    "CDPATH",
-    "PS4",
-    "PROMPT_COMMAND",
-    "PERL*",
-    "PYTHON*",
-    "RUBY*",
-    "NODE_*",
-    "LUA_*",
-    "PHP*",
-    "JAVA_TOOL_OPTIONS",
-    "_JAVA_OPTIONS",
-    "JDK_JAVA_OPTIONS",
-    "GIT_*",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "LESSOPEN",
-    "LESSCLOSE",
-    "TERMINFO",
-    "OPENSSL_*",
-    "SSLKEYLOGFILE",
-    "CURL_HOME",
-    "HOME",
-    "SHELL",
-    "TMPDIR",
-];
-/// Prefix of the variables that Shoreguard sets for a hook.
-pub const RESERVED_PREFIX: &str = "SG_";
-
-/// Returns whether a variable of this name can be passed to a process on Shoreguard's host.
-#[must_use]
-pub fn is_harmless(name: &str) -> bool {
-    !name.starts_with(RESERVED_PREFIX)
-        && !LOADER_VARIABLES.iter().any(|known| match known.strip_suffix('*') {
-            Some(begins) => name.starts_with(begins),
-            None => name == *known,
-        })
-}
+/// Prefix of the variables that Shoreguard sets for a hook on its host.
+pub const OWN_PREFIX: &str = "SG_";
+/// Prefix of the variables that a hook on Shoreguard's host can set. The loader, shells, interpreters and libraries
+/// read many variables that change what runs, and no list of those would be complete; they read none with this prefix.
+pub const ALLOWED_PREFIX: &str = "HOOK_";
 
 /// Environment variables of a hook; the values are secret.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -236,14 +185,18 @@ impl Environment {
         Ok(Self(variables))
     }
 
-    /// Rejects variables that must not be passed to a process on Shoreguard's host.
+    /// Rejects variables that must not be passed to a process on Shoreguard's host: all but those with
+    /// [`ALLOWED_PREFIX`]. Authors of a hook's variables must not be able to choose what runs there.
     pub fn check_phase(&self, field: &str, phase: HookPhase) -> Result<(), Error> {
-        match self.0.keys().find(|name| phase == HookPhase::PreCreate && !is_harmless(name)) {
-            None => Ok(()),
-            Some(name) => {
-                Err(Error::invalid(field, format!("must not set `{name}` in a pre-create hook")))
-            }
-        }
+        let refused = match phase {
+            HookPhase::PreCreate => self.0.keys().find(|name| !name.starts_with(ALLOWED_PREFIX)),
+            HookPhase::PostCreate => None,
+        };
+        let Some(name) = refused else { return Ok(()) };
+        let why = format!(
+            "must not set `{name}` in a pre-create hook: names must begin with `{ALLOWED_PREFIX}`"
+        );
+        Err(Error::invalid(field, why))
     }
 
     /// Returns whether there are no variables.
@@ -354,17 +307,18 @@ mod tests {
         for name in [
             "PATH",
             "LD_PRELOAD",
-            "LD_LIBRARY_PATH",
-            "LD_AUDIT",
             "SG_SANDBOX_NAME",
-            "SG_ANYTHING",
             "BASH_ENV",
             "ENV",
             "PYTHONPATH",
             "PERL5OPT",
-            "NODE_OPTIONS",
             "GLIBC_TUNABLES",
-            "IFS",
+            "http_proxy",
+            "AWS_CONFIG_FILE",
+            "TOKEN",
+            "hook_token",
+            "HOOK",
+            "A_HOOK_TOKEN",
         ] {
             let given = environment(name, "x").unwrap();
             assert!(given.check_phase("environment", HookPhase::PreCreate).is_err(), "{name}");
@@ -373,11 +327,11 @@ mod tests {
                 "inside it is their own"
             );
         }
-        assert!(
-            environment("TOKEN", "x")
-                .unwrap()
-                .check_phase("environment", HookPhase::PreCreate)
-                .is_ok()
-        );
+        let token = environment("HOOK_TOKEN", "x").unwrap();
+        assert!(token.check_phase("environment", HookPhase::PreCreate).is_ok());
+        let refused = environment("TOKEN", "x").unwrap();
+        let refused = refused.check_phase("environment", HookPhase::PreCreate).unwrap_err();
+        let why = "must not set `TOKEN` in a pre-create hook: names must begin with `HOOK_`";
+        assert!(refused.to_string().contains(why), "{refused}");
     }
 }

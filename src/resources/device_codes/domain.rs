@@ -14,6 +14,7 @@ use crate::access::principal::Caller;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::net::guard::accounting_address;
@@ -208,7 +209,9 @@ pub enum NoGrantReason {
     Denied,
     /// The code has expired.
     Expired,
-    /// The code does not exist for this gateway, or was used.
+    /// Its client has got tokens already.
+    Used,
+    /// The code does not exist for this gateway.
     Unknown,
 }
 
@@ -221,6 +224,9 @@ pub async fn poll(app: &App, gateway: &str, code: &Secret) -> Result<PollResult,
             let Some(found) = store::by_device_hash(conn, &hash, gateway).await? else {
                 return Ok(PollResult::NotGranted(NoGrantReason::Unknown));
             };
+            if found.state == CodeState::Consumed {
+                return Ok(PollResult::NotGranted(NoGrantReason::Used));
+            }
             if found.expires_at <= now {
                 return Ok(PollResult::NotGranted(NoGrantReason::Expired));
             }
@@ -236,7 +242,7 @@ fn poll_result(found: &store::PolledCode) -> Result<PollResult, Error> {
     Ok(match found.state {
         CodeState::Pending => PollResult::NotGranted(NoGrantReason::Pending),
         CodeState::Denied => PollResult::NotGranted(NoGrantReason::Denied),
-        CodeState::Consumed => PollResult::NotGranted(NoGrantReason::Unknown),
+        CodeState::Consumed => PollResult::NotGranted(NoGrantReason::Used),
         CodeState::Approved => {
             let half = || Error::internal("an approval without an approver");
             PollResult::Approved(Approval {
@@ -249,9 +255,10 @@ fn poll_result(found: &store::PolledCode) -> Result<PollResult, Error> {
     })
 }
 
-/// Consumes an approval that is unused. Returns whether it was consumed.
-pub async fn consume(ctx: &Ctx, approved: &Approval) -> Result<bool, Error> {
-    ctx.db().transaction(async |conn| store::consume(conn, approved.id).await).await
+/// Consumes an approval that is unused, in the transaction that stores what it is exchanged for. Returns whether it was
+/// consumed.
+pub async fn consume(conn: &mut Conn, approved: &Approval) -> Result<bool, Error> {
+    store::consume(conn, approved.id).await
 }
 
 /// A code without a decision.

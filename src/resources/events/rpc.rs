@@ -6,8 +6,10 @@ use tonic::Request;
 
 use super::domain::{self, Filter, Follower, StartPosition};
 use super::store::Event;
+use crate::access::standing::RoleScope;
 use crate::app::App;
 use crate::db::page::PageSize;
+use crate::db::types::GatewayId;
 use crate::outbox::event_types::{self, Audience};
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
@@ -64,10 +66,9 @@ impl EventService for Events {
                 let last = page.events.last().map(|event| event.sequence);
                 for event in page.events {
                     let sequence = event.sequence;
-                    let needs =
-                        event.gateway_id.map(|gateway| (gateway, required_role(&event.name)));
+                    let needs = required_access(event.gateway_id, &event.name);
                     let event = pb::WatchEventsResponse { event: Some(event.into()), sequence };
-                    sink.send_if_allowed(needs, event).await?;
+                    sink.send_if_allowed(Some(needs), event).await?;
                 }
                 if last.is_none() {
                     let sequence = page.next_after;
@@ -79,11 +80,14 @@ impl EventService for Events {
     }
 }
 
-/// Returns the role that a reader needs on the gateway of an event.
-fn required_role(name: &str) -> Role {
-    match event_types::audience(name) {
-        Audience::Gateway(role) => role,
-        Audience::GlobalAdmins => Role::Admin,
+/// Returns the role that a reader needs to see an event, and where it must be held. As in [`domain::list`], events
+/// without a gateway are for global admins, and so are those of a gateway that was removed.
+fn required_access(gateway: Option<GatewayId>, name: &str) -> (RoleScope, Role) {
+    match (gateway, event_types::audience(name)) {
+        (Some(gateway), Audience::Gateway(role)) => (RoleScope::MaybeRemovedGateway(gateway), role),
+        (None, Audience::Gateway(_)) | (_, Audience::GlobalAdmins) => {
+            (RoleScope::Global, Role::Admin)
+        }
     }
 }
 
@@ -97,5 +101,26 @@ impl From<Event> for pb::Event {
             event_time: Some(wire::to_timestamp(event.occurred_at)),
             payload_json: event.payload_json,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_requires_the_role_of_its_type_on_its_gateway_or_the_global_role_admin() {
+        let gateway = GatewayId(7);
+        let on_gateway = RoleScope::MaybeRemovedGateway(gateway);
+        let global = (RoleScope::Global, Role::Admin);
+        for (gateway, event_type, needs) in [
+            (Some(gateway), event_types::SANDBOX_STARTED, (on_gateway, Role::Viewer)),
+            (Some(gateway), event_types::DEVICE_CODE_APPROVED, global),
+            (None, event_types::SANDBOX_STARTED, global),
+            (None, event_types::DEVICE_CODE_APPROVED, global),
+        ] {
+            assert_eq!(required_access(gateway, event_type.name()), needs, "{event_type:?}");
+        }
+        assert_eq!(required_access(Some(gateway), "of.a.later.release"), global);
     }
 }

@@ -18,7 +18,7 @@ use crate::resources::device_codes::domain::{
     self as device_codes, Approval, NoGrantReason, PollResult,
 };
 use crate::resources::sessions::{
-    self, LiveSession, NewSession, RefreshToken, Session, SessionKind, TokenFamily,
+    self, LiveSession, NewSession, RefreshToken, Session, SessionKind, SessionStart, TokenFamily,
 };
 use crate::role::Role;
 use crate::secret::Secret;
@@ -186,10 +186,6 @@ pub async fn issue_for_device_code(
     if find_approving_session(app, &approved, gateway).await?.is_none() {
         return Err(invalid_credential());
     }
-    if !device_codes::consume(&ctx, &approved).await? {
-        // A concurrent poll has consumed the code.
-        return Err(invalid_credential());
-    }
     let new = NewSession {
         user: approved.user,
         password_version: live.password_version,
@@ -197,9 +193,19 @@ pub async fn issue_for_device_code(
         gateway: Some(on.id),
         authenticated_at: live.authenticated_at,
     };
-    sessions::begin(&ctx, &new)
-        .await
-        .map(|session| DeviceCodeResult::Issued(to_issued_token(app, session)))
+    let start = SessionStart::new(&ctx, new)?;
+    // One transaction: a session that cannot be stored leaves the code valid.
+    let stored = ctx
+        .record_change(async |tx| {
+            if !device_codes::consume(tx, &approved).await? {
+                return Ok(None);
+            }
+            start.store(&ctx, tx).await.map(Some)
+        })
+        .await?;
+    // A concurrent poll has consumed the code.
+    let Some(id) = stored else { return Ok(DeviceCodeResult::NotGranted(NoGrantReason::Used)) };
+    Ok(DeviceCodeResult::Issued(to_issued_token(app, start.issue(&ctx, id)?)))
 }
 
 /// Returns the session that approved the code, the gateway and the user's role; `None` if the session has ended or the

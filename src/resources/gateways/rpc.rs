@@ -8,6 +8,7 @@ use super::messages;
 use super::settings::{self, SettingTarget};
 use super::watch::Watcher;
 use super::{change, discovery, domain, health, rotate, unregister};
+use crate::access::standing::RoleScope;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::openshell::settings::SettingKey;
@@ -85,7 +86,9 @@ impl GatewayService for Gateways {
                     for told in told {
                         // Only the message after the last change advances the cursor: a client that disconnects earlier
                         // receives the changes again.
-                        let needs = told.gateway().map(|gateway| (gateway, Role::Viewer));
+                        // Global admins may receive a gateway before the access data of this replica has it.
+                        let on = told.gateway().map(RoleScope::MaybeRemovedGateway);
+                        let needs = on.map(|on| (on, Role::Viewer));
                         let change = Some(told.into());
                         let change = pb::WatchGatewaysResponse { change, sequence: before };
                         sink.send_if_allowed(needs, change).await?;

@@ -36,8 +36,7 @@ impl SettingTarget {
 }
 
 async fn connect(ctx: &Ctx) -> Result<Gateway, Error> {
-    let id = ctx.required_gateway()?.id;
-    Ok(Gateway::connect(ctx.app(), id).await?.on_behalf_of(ctx))
+    Ok(Gateway::connect(ctx.app(), ctx.required_gateway()?).await?.on_behalf_of(ctx))
 }
 
 /// Returns the settings of the gateway of the call or of one of its sandboxes, and their revision.

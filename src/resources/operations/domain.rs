@@ -1,4 +1,4 @@
-//! Operations as callers see them: get, list, wait, follow and cancel.
+//! Operations as callers see them: get, list, wait and cancel.
 //!
 //! The caller that began an operation can always see it: it is recognized by its principal id, which never changes.
 //! Other callers need the role `operator` on the gateway. The output of a command is shown to the caller that ran it,
@@ -21,7 +21,6 @@ use super::store::{self, Operation, OperationQuery};
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey, PendingCtx};
 use crate::db::page::PageSize;
-use crate::db::types::GatewayId;
 use crate::error::{Error, Reason, ResourceKind};
 use crate::outbox::event_types;
 use crate::resources::operations::leases::LocalOperations;
@@ -49,9 +48,9 @@ pub struct OperationView {
 
 /// How the caller is related to an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct CallerAccess {
+pub(super) struct CallerAccess {
     /// Whether the operation is the caller's own.
-    own: bool,
+    pub(super) own: bool,
     /// The caller's role on its gateway.
     role: Role,
 }
@@ -70,7 +69,7 @@ impl CallerAccess {
         self.role == Role::Admin || (self.own && self.role > Role::None)
     }
 
-    fn new(ctx: &Ctx, row: &Operation) -> Self {
+    pub(super) fn new(ctx: &Ctx, row: &Operation) -> Self {
         let own = row.principal_id().is_some_and(|owner| ctx.principal() == Some(owner));
         Self { own, role: ctx.current_role() }
     }
@@ -101,7 +100,7 @@ pub(super) fn missing_error(id: &str) -> Error {
 }
 
 /// Loads an operation and authorizes the caller in one step, so that no operation is used unchecked.
-async fn load(pending: &PendingCtx, id: &str) -> Result<(Ctx, Operation), Error> {
+pub(super) async fn load(pending: &PendingCtx, id: &str) -> Result<(Ctx, Operation), Error> {
     let mut conn = pending.app().db.read().await?;
     let row = store::by_id(&mut conn, id).await?.ok_or_else(|| missing_error(id))?;
     drop(conn);
@@ -114,7 +113,7 @@ async fn load(pending: &PendingCtx, id: &str) -> Result<(Ctx, Operation), Error>
 }
 
 /// Returns the operation as its caller may see it now.
-async fn to_view(ctx: &Ctx, row: Operation) -> Result<OperationView, Error> {
+pub(super) async fn to_view(ctx: &Ctx, row: Operation) -> Result<OperationView, Error> {
     let access = CallerAccess::new(ctx, &row);
     if !access.can_see() {
         return Err(missing_error(&row.id));
@@ -252,63 +251,8 @@ pub async fn wait(
     Ok(answer)
 }
 
-async fn reload(ctx: &Ctx, id: &str) -> Result<Operation, Error> {
+pub(super) async fn reload(ctx: &Ctx, id: &str) -> Result<Operation, Error> {
     store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(|| missing_error(id))
-}
-
-/// Follows an operation to its end for a stream and returns each of its states.
-#[derive(Debug)]
-pub struct Follower {
-    ctx: Ctx,
-    waiter: Waiter,
-    id: String,
-    /// First state of the stream, until it is sent.
-    first: Option<Operation>,
-    reported: i64,
-    ended: bool,
-    access: AccessWatch,
-}
-
-impl Follower {
-    /// Starts with the current state.
-    pub async fn start(pending: &PendingCtx, id: &str) -> Result<Self, Error> {
-        let waiter = Waiter::new(pending.app(), id);
-        let (ctx, row) = load(pending, id).await?;
-        let access = AccessWatch::register(&ctx, &row, CallerAccess::new(&ctx, &row).own);
-        let id = id.to_owned();
-        Ok(Self { ctx, waiter, id, first: Some(row), reported: 0, ended: false, access })
-    }
-
-    /// Returns the gateway and the role that a caller needs to see a state. `None` for the caller's own operation.
-    #[must_use]
-    pub fn required_access(&self, shown: &OperationView) -> Option<(GatewayId, Role)> {
-        let row = &shown.operation;
-        (!CallerAccess::new(&self.ctx, row).own).then_some((row.gateway_id, Role::Operator))
-    }
-
-    /// Returns the next state. `None` after the final one.
-    pub async fn next(&mut self) -> Result<Option<OperationView>, Error> {
-        if self.ended {
-            return Ok(None);
-        }
-        loop {
-            let row = if let Some(row) = self.first.take() {
-                row
-            } else {
-                self.waiter.mark_seen();
-                reload(&self.ctx, &self.id).await?
-            };
-            if row.version > self.reported {
-                self.reported = row.version;
-                self.ended = row.status.is_terminal();
-                return to_view(&self.ctx, row).await.map(Some);
-            }
-            tokio::select! {
-                moved = self.waiter.changed() => moved?,
-                refused = self.access.wait_lost(&self.ctx, &self.id) => return Err(refused),
-            }
-        }
-    }
 }
 
 /// Requests the cancellation of an operation. Its work is stopped at once if it runs in this process, and within a

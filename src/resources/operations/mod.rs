@@ -19,6 +19,7 @@ mod begin;
 pub mod domain;
 pub mod feed;
 mod finish;
+mod follow;
 pub mod leases;
 pub mod of_gateway;
 mod result;

@@ -55,6 +55,11 @@ pub(super) fn withhold(result: &mut Value) {
     }
 }
 
+/// Returns whether a result has output of commands that [`withhold`] would remove.
+pub(super) fn has_output(result: &Value) -> bool {
+    cut_nested(&mut result.clone(), 0)
+}
+
 /// Cuts the nested texts that may be cut. Returns whether any was too long.
 fn cut_nested(value: &mut Value, chars: usize) -> bool {
     let mut cut = false;
@@ -155,7 +160,9 @@ mod tests {
     #[test]
     fn withholding_removes_only_the_output_of_commands() {
         let mut result = json!({ "ready": true, "hooks": { "post_create": [{ "name": "a", "output": "secret" }] } });
+        assert!(has_output(&result));
         withhold(&mut result);
+        assert!(!has_output(&result));
         let left = json!({
             "ready": true,
             "hooks": { "post_create": [{ "name": "a", "output": "" }] },
@@ -164,6 +171,7 @@ mod tests {
         assert_eq!(result, left);
         let mut quiet = json!({ "ready": true });
         withhold(&mut quiet);
+        assert!(!has_output(&quiet));
         assert_eq!(quiet, json!({ "ready": true }));
     }
 

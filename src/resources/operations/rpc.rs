@@ -6,7 +6,8 @@ use prost_types::value::Kind as WireKind;
 use serde_json::Value;
 use tonic::Request;
 
-use super::domain::{self, Filter, Follower, OperationView};
+use super::domain::{self, Filter, OperationView};
+use super::follow::Follower;
 use super::state::Status;
 use super::store::Operation;
 use super::{FailureCode, OperationKind};

@@ -3,6 +3,7 @@
 use super::domain::missing_error;
 use super::store::Operation;
 use crate::access::live::{EndReason, LiveStream};
+use crate::access::standing::RoleScope;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::role::Role;
@@ -19,10 +20,10 @@ impl AccessWatch {
     pub(super) fn register(ctx: &Ctx, row: &Operation, own: bool) -> Self {
         let there = ctx.app().snapshot.gateway_name(row.gateway_id).is_some();
         let (on, least) = match (own, there) {
-            (true, _) => (None, Role::None),
-            (false, true) => (Some(row.gateway_id), Role::Operator),
-            // Only global admins see operations of a removed gateway.
-            (false, false) => (None, Role::Admin),
+            (true, _) => (RoleScope::Anywhere, Role::None),
+            (false, true) => (RoleScope::Gateway(row.gateway_id), Role::Operator),
+            // Only global admins see operations of a removed gateway; admins of another gateway do not.
+            (false, false) => (RoleScope::Global, Role::Admin),
         };
         let live = ctx.caller().map(|caller| ctx.app().live.register(caller.clone(), on, least));
         Self { live }

@@ -322,8 +322,8 @@ pub struct OperationEnd<'a> {
     pub at: Timestamp,
 }
 
-/// Ends an operation, releases its lease and deletes its input. Returns `None` if the lease was lost or it has already
-/// ended.
+/// Ends an operation, releases its lease and deletes its input and progress message. Returns `None` if the lease was
+/// lost or it has already ended.
 pub async fn end(
     conn: &mut Conn,
     id: &str,
@@ -341,6 +341,7 @@ pub async fn end(
         t::result_json.eq(end.result),
         t::error_code.eq(end.code),
         t::error_message.eq(end.message),
+        t::progress_msg.eq(None::<&str>),
         t::completed_at.eq(end.at),
         t::updated_at.eq(end.at),
         end.code.is_none().then(|| t::progress_pct.eq(100)),

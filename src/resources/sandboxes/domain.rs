@@ -36,8 +36,7 @@ pub struct SandboxUpdate {
 }
 
 pub(super) async fn connect(ctx: &Ctx) -> Result<Gateway, Error> {
-    let id = ctx.required_gateway()?.id;
-    Ok(Gateway::connect(ctx.app(), id).await?.on_behalf_of(ctx))
+    Ok(Gateway::connect(ctx.app(), ctx.required_gateway()?).await?.on_behalf_of(ctx))
 }
 
 /// Reaches the gateway for a call that changes state there. Checks the caller again after the wait.
@@ -59,7 +58,13 @@ pub(super) async fn with_meta(ctx: &Ctx, sandbox: Sandbox) -> Result<SandboxWith
 /// Returns whether the metadata belongs to this sandbox and not to a former one of its name.
 #[must_use]
 pub fn is_meta_of(meta: &SandboxMeta, sandbox: &Sandbox) -> bool {
-    meta.sandbox_id.as_ref().is_none_or(|id| *id == sandbox.id)
+    is_id_of(meta.sandbox_id.as_deref(), sandbox)
+}
+
+/// Returns whether a stored id is that of this sandbox. A row without an id belongs to the sandbox of its name.
+#[must_use]
+pub fn is_id_of(stored: Option<&str>, sandbox: &Sandbox) -> bool {
+    stored.is_none_or(|id| id == sandbox.id)
 }
 
 /// Returns a sandbox.

@@ -143,17 +143,18 @@ fn first_gateway(position: Option<&Position>) -> Bound<&str> {
 /// Lists the sandboxes of one gateway that follow `shown`, the last one already returned.
 async fn list_gateway(
     ctx: &FleetCtx,
-    GatewayRef { id, name: gateway }: GatewayRef,
+    on: GatewayRef,
     query: &SandboxQuery,
     shown: Option<(String, String)>,
     size: PageSize,
     within: Duration,
 ) -> Result<GatewayResponse, Error> {
     let listed = async {
-        let reached = Gateway::connect(ctx.app(), id).await?;
+        let reached = Gateway::connect(ctx.app(), &on).await?;
         reached.list_sandboxes_within(query.workspace.as_deref(), GATEWAY_BYTES_MAX).await
     };
     let listed = timeout(within, listed).await;
+    let gateway = on.name;
     let (live, missing) = listed_or_reason(&gateway, listed.ok());
     let after = shown.map(|(workspace, name)| SandboxName { workspace, name });
     let sandboxes = select_for_page(ctx, &gateway, query, live, after.as_ref(), size).await?;

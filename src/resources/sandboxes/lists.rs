@@ -2,14 +2,14 @@
 //!
 //! Invariants
 //! - selectors are applied before a page is cut, so that a page is not shorter than necessary;
-//! - metadata of a former sandbox is never shown for another one of its name.
+//! - metadata of a former sandbox is never shown for another one of its name, and a selector does not apply to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::domain::{SandboxWithMeta, is_meta_of};
+use super::domain::{SandboxWithMeta, is_id_of, is_meta_of};
 use super::fleet;
 use super::store::{self, SandboxMeta};
-use crate::ctx::{Ctx, FleetCtx, GatewayRef, ListKey};
+use crate::ctx::{Ctx, FleetCtx, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::SandboxName;
 use crate::error::Error;
@@ -94,16 +94,17 @@ async fn page_of_gateway(
     size: PageSize,
     token: &str,
 ) -> Result<SandboxPage, Error> {
-    let GatewayRef { id, name: gateway } = ctx.require_gateway(gateway)?;
+    let on = ctx.require_gateway(gateway)?;
+    let gateway = &*on.name;
     let selector = query.selector.to_string();
     let workspace = query.workspace.as_deref().unwrap_or_default();
     let filter = join_parts(&[gateway.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
     let list = ListKey { method: "ListSandboxes", filter: &filter, order: "workspace, name" };
     let page = ctx.page_request::<(String, String)>(list, size, token)?;
     let after = page.after().cloned().map(|(workspace, name)| SandboxName { workspace, name });
-    let reached = Gateway::connect(ctx.app(), id).await?;
+    let reached = Gateway::connect(ctx.app(), &on).await?;
     let live = reached.list_sandboxes(query.workspace.as_deref()).await?;
-    let picked = select_for_page(ctx, &gateway, query, live, after.as_ref(), size).await?;
+    let picked = select_for_page(ctx, gateway, query, live, after.as_ref(), size).await?;
     let position = |last: &SandboxWithMeta| {
         let SandboxName { workspace, name } = last.sandbox.full_name.clone();
         (workspace, name)
@@ -136,8 +137,8 @@ pub(super) async fn select_for_page(
 /// Metadata of the sandboxes of a gateway, as far as a selector matches it.
 struct StoredMetas {
     matching: BTreeMap<SandboxName, SandboxMeta>,
-    /// Places with metadata that the selector does not match.
-    left_out: BTreeSet<SandboxName>,
+    /// Places with metadata that the selector does not match, with the gateway's id of the sandbox.
+    left_out: BTreeMap<SandboxName, Option<String>>,
     unlabelled: bool,
 }
 
@@ -147,10 +148,10 @@ async fn load_metas(ctx: &Ctx, gateway: &str, selector: &Selector) -> Result<Sto
     let picked: BTreeMap<SandboxName, SandboxMeta> =
         picked.into_iter().map(|meta| (meta.full_name(), meta)).collect();
     let unlabelled = selector.matches(&UNLABELLED);
-    let mut left_out = BTreeSet::new();
+    let mut left_out = BTreeMap::new();
     if unlabelled && !selector.0.is_empty() {
         left_out = store::places(&mut conn, gateway).await?;
-        left_out.retain(|place| !picked.contains_key(place));
+        left_out.retain(|place, _| !picked.contains_key(place));
     }
     Ok(StoredMetas { matching: picked, left_out, unlabelled })
 }
@@ -162,7 +163,9 @@ impl StoredMetas {
             .get(&sandbox.full_name)
             .filter(|meta| is_meta_of(meta, &sandbox))
             .cloned();
-        let without = self.unlabelled && !self.left_out.contains(&sandbox.full_name);
+        let left_out = self.left_out.get(&sandbox.full_name);
+        let left_out = left_out.is_some_and(|id| is_id_of(id.as_deref(), &sandbox));
+        let without = self.unlabelled && !left_out;
         (meta.is_some() || without).then(|| SandboxWithMeta {
             gateway: gateway.to_owned(),
             sandbox,

@@ -1,6 +1,6 @@
 //! Rows of sandbox metadata and SSH sessions.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -134,15 +134,19 @@ pub async fn list_matching(
     Ok(rows)
 }
 
-/// Returns the places of a gateway's sandboxes that have a row.
-pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<SandboxName>, Error> {
+/// Returns the places of a gateway's sandboxes that have a row, with the gateway's id of the sandbox if it was seen.
+pub async fn places(
+    conn: &mut Conn,
+    gateway: &str,
+) -> Result<BTreeMap<SandboxName, Option<String>>, Error> {
     use sandbox_meta as t;
-    let rows: Vec<(String, String)> = on_conn!(conn, |c| t::table
+    let rows: Vec<(String, String, Option<String>)> = on_conn!(conn, |c| t::table
         .filter(t::gateway_name.eq(gateway))
-        .select((t::workspace, t::sandbox_name))
+        .select((t::workspace, t::sandbox_name, t::sandbox_id))
         .load(c)
         .await)?;
-    Ok(rows.into_iter().map(|(workspace, name)| SandboxName { workspace, name }).collect())
+    let place = |(workspace, name, id)| (SandboxName { workspace, name }, id);
+    Ok(rows.into_iter().map(place).collect())
 }
 
 /// Inserts a row for a sandbox that was seen or created on its gateway. An existing row stays as it is.

@@ -130,7 +130,7 @@ async fn list_live(
     app: &Arc<App>,
     on: &GatewayRef,
 ) -> Result<BTreeMap<SandboxName, Sandbox>, Error> {
-    let live = Gateway::connect(app, on.id).await?.list_sandboxes(None).await?;
+    let live = Gateway::connect(app, on).await?.list_sandboxes(None).await?;
     Ok(live.into_iter().map(|sandbox| (sandbox.full_name.clone(), sandbox)).collect())
 }
 

@@ -262,9 +262,10 @@ pub async fn rotate(
             }
             let payload = json!({ "service_principal": found.name });
             tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_ROTATED, payload)).await?;
-            tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await?;
             let missing = || Error::not_found(ResourceKind::ServicePrincipal, name);
-            store::by_name(tx, name).await?.ok_or_else(missing)
+            let rotated = store::by_name(tx, name).await?.ok_or_else(missing)?;
+            tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await?;
+            Ok(rotated)
         })
         .await?;
     Ok((rotated, key.key))

@@ -157,40 +157,73 @@ impl TokenFamily {
 
 /// Starts a session. If the user then has too many, the least recently refreshed one ends.
 pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
-    ctx.app().credential_limit.admit(PrincipalId::User(new.user))?;
-    let now = ctx.now();
-    let (mut family, mut secret) = ([0; FAMILY_BYTES], [0; SECRET_BYTES]);
-    fill_random(&mut family)?;
-    fill_random(&mut secret)?;
-    let stored = RefreshToken::from_parts(family, secret);
-    let expires_at = now.plus(FAMILY_LIFETIME);
-    let client_ip = ctx.client_ip().map(|ip| ip.to_string());
-    let id = ctx
-        // Uses `record_change`: after a change of the password, the session of this very call has ended. The account is
-        // checked under its row lock.
-        .record_change(async |tx| {
-            check_can_log_in(tx, new).await?;
-            let row = store::NewSessionRow {
-                session: new,
-                family_hash: &stored.family_hash,
-                refresh_hash: &stored.refresh_hash,
-                client_ip: client_ip.as_deref(),
-                now,
-                expires_at,
-            };
-            let id = store::insert(tx, &row).await?;
-            let ended = store::end_oldest(tx, new.user, SESSIONS_MAX, now).await?;
-            let payload =
-                json!({ "session": id.get(), "kind": new.kind.as_str(), "user": &*ctx.actor() });
-            tx.emit(ctx.new_event(event_types::SESSION_STARTED, payload)).await?;
-            if ended > 0 {
-                tx.log_access_change(AccessSubject::User(new.user)).await?;
-            }
-            Ok(id)
-        })
-        .await?;
-    ctx.add_audit_detail("session", id.get());
-    issue_tokens(ctx.app(), id, new, expires_at, &family, &secret)
+    let start = SessionStart::new(ctx, *new)?;
+    // Uses `record_change`: after a change of the password, the session of this very call has ended. The account is
+    // checked under its row lock.
+    let id = ctx.record_change(async |tx| start.store(ctx, tx).await).await?;
+    start.issue(ctx, id)
+}
+
+/// A session with its secrets, to be stored in a transaction together with what allows it.
+pub struct SessionStart {
+    session: NewSession,
+    family: [u8; FAMILY_BYTES],
+    secret: [u8; SECRET_BYTES],
+    now: Timestamp,
+    expires_at: Timestamp,
+}
+
+impl SessionStart {
+    /// Generates the secrets of a session.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` if the user has made too many credentials.
+    pub fn new(ctx: &Ctx, session: NewSession) -> Result<Self, Error> {
+        ctx.app().credential_limit.admit(PrincipalId::User(session.user))?;
+        let (mut family, mut secret) = ([0; FAMILY_BYTES], [0; SECRET_BYTES]);
+        fill_random(&mut family)?;
+        fill_random(&mut secret)?;
+        let now = ctx.now();
+        Ok(Self { session, family, secret, now, expires_at: now.plus(FAMILY_LIFETIME) })
+    }
+
+    /// Stores the session. If the user then has too many, the least recently refreshed one ends. Must be the last step
+    /// of the transaction, since it may log a change of access.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_INVALID` if the user can no longer log in.
+    pub async fn store(&self, ctx: &Ctx, tx: &mut Tx<'_>) -> Result<SessionId, Error> {
+        let new = &self.session;
+        check_can_log_in(tx, new).await?;
+        let hashes = RefreshToken::from_parts(self.family, self.secret);
+        let client_ip = ctx.client_ip().map(|ip| ip.to_string());
+        let row = store::NewSessionRow {
+            session: new,
+            family_hash: &hashes.family_hash,
+            refresh_hash: &hashes.refresh_hash,
+            client_ip: client_ip.as_deref(),
+            now: self.now,
+            expires_at: self.expires_at,
+        };
+        let id = store::insert(tx, &row).await?;
+        let ended = store::end_oldest(tx, new.user, SESSIONS_MAX, self.now).await?;
+        let payload =
+            json!({ "session": id.get(), "kind": new.kind.as_str(), "user": &*ctx.actor() });
+        tx.emit(ctx.new_event(event_types::SESSION_STARTED, payload)).await?;
+        if ended > 0 {
+            tx.log_access_change(AccessSubject::User(new.user)).await?;
+        }
+        Ok(id)
+    }
+
+    /// Returns the tokens, after the commit.
+    ///
+    /// # Errors
+    /// `Internal` if a token cannot be signed.
+    pub fn issue(&self, ctx: &Ctx, id: SessionId) -> Result<Session, Error> {
+        ctx.add_audit_detail("session", id.get());
+        issue_tokens(ctx.app(), id, &self.session, self.expires_at, &self.family, &self.secret)
+    }
 }
 
 /// Returns the family of a refresh token; `None` if it does not exist or has ended, or if its user can no longer log
@@ -243,7 +276,9 @@ pub async fn rotate(
             }
             let payload = json!({ "session": found.id.get(), "user": found.email });
             tx.emit(ctx.new_event(event_types::SESSION_REUSED, payload)).await?;
-            end(tx, found.session.user, found.id, now).await?;
+            if store::end(tx, found.session.user, found.id, now).await? {
+                tx.log_access_change(AccessSubject::User(found.session.user)).await?;
+            }
             Ok(false)
         })
         .await?;
@@ -262,14 +297,6 @@ async fn check_can_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error
         return Ok(());
     }
     Err(Error::Unauthenticated { reason: Reason::CredentialInvalid })
-}
-
-async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
-    let ended = store::end(tx, user, id, now).await?;
-    if ended {
-        tx.log_access_change(AccessSubject::User(user)).await?;
-    }
-    Ok(ended)
 }
 
 fn issue_tokens(
@@ -309,11 +336,12 @@ fn issue_tokens(
 pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error> {
     let now = ctx.now();
     ctx.transaction(async |tx| {
-        if !end(tx, user, id, now).await? {
+        if !store::end(tx, user, id, now).await? {
             return Err(Error::not_found(ResourceKind::Session, id));
         }
         let payload = json!({ "session": id.get(), "user": user.get() });
-        tx.emit(ctx.new_event(event_types::SESSION_REVOKED, payload)).await
+        tx.emit(ctx.new_event(event_types::SESSION_REVOKED, payload)).await?;
+        tx.log_access_change(AccessSubject::User(user)).await
     })
     .await?;
     Ok(())

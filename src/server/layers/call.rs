@@ -36,7 +36,7 @@ pub(super) fn start_call(incoming: IncomingRequest) -> (StartedCall, Option<InFl
     let IncomingRequest { shared, peer, read_tracker, request } = incoming;
     let (app, headers) = (&shared.app, request.headers());
     let ip = shared.address_limit.client_ip(peer.address.ip(), headers);
-    let route = gate::route(request.uri().path());
+    let route = gate::route(gate::method_path(request.uri()));
     let streams = route.as_ref().is_ok_and(Route::is_streaming);
     let in_flight = (!streams).then(|| peer.in_flight.enter());
     let call = Call {

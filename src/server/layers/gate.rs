@@ -4,7 +4,8 @@
 //! caller with a credential for one gateway that calls Shoreguard's own API (T02). The exact scope is checked later, on
 //! the decoded message.
 
-use http::Response;
+use http::uri::PathAndQuery;
+use http::{Response, Uri};
 use tower::{Service, ServiceExt};
 
 use crate::access::policy::{
@@ -116,7 +117,13 @@ const SIGN_IN_METHODS: [&str; 7] = [
     "/shoreguard.v1.AuthService/Setup",
 ];
 
-/// Returns the route of a path, compared byte for byte (T09).
+/// Returns `:path` as sent, with its query. In gRPC over HTTP/2, `:path` is `/`, a service, `/` and a method: a path with
+/// a query names no method.
+pub(super) fn method_path(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", PathAndQuery::as_str)
+}
+
+/// Returns the route of a path (see [`method_path`]), compared byte for byte (T09).
 ///
 /// # Errors
 /// `Unimplemented` if no table has the path.
@@ -234,6 +241,15 @@ mod tests {
     }
 
     #[test]
+    fn the_query_is_part_of_the_path_of_a_method() {
+        for path in [LOGIN, "/a.B/C?", "/a.B/C?x=y"] {
+            for uri in [path.to_owned(), format!("http://localhost{path}")] {
+                assert_eq!(method_path(&uri.parse().unwrap()), path);
+            }
+        }
+    }
+
+    #[test]
     fn a_path_is_matched_byte_for_byte() {
         assert!(matches!(route("/openshell.v1.OpenShell/Health"), Ok(Route::Proxied { .. })));
         for near in [
@@ -242,6 +258,8 @@ mod tests {
             "/openshell.v1.OpenShell/Health/",
             "/openshell.v1.OpenShell/Healt%68",
             "/openshell.v1.openshell/Health",
+            "/openshell.v1.OpenShell/Health?",
+            "/openshell.v1.OpenShell/Health?gateway=edge",
             "/_ws_tunnel",
             "/",
             "",

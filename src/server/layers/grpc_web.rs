@@ -135,7 +135,7 @@ where
     if Protocol::detect(&request) != Protocol::GrpcWeb {
         return inner.oneshot(IncomingRequest { shared, peer, read_tracker, request }).await;
     }
-    let refused = if !is_for_browsers(request.uri().path()) {
+    let refused = if !is_for_browsers(gate::method_path(request.uri())) {
         Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
     } else if !shared.origins.admit(request.headers()) {
         Some(StatusCode::FORBIDDEN)

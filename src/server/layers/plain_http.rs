@@ -34,7 +34,8 @@ where
 async fn answer(incoming: IncomingRequest, code: StatusCode) -> Response<Body> {
     let IncomingRequest { shared, peer, read_tracker, request } = incoming;
     let ip = shared.address_limit.client_ip(peer.address.ip(), request.headers());
-    let known = gate::route(request.uri().path()).is_ok();
+    let path = gate::method_path(request.uri());
+    let known = gate::route(path).is_ok();
     let multiplexed = request.version() == Version::HTTP_2;
     let mut shares = Shares::default();
     let mut admit = || {
@@ -45,8 +46,7 @@ async fn answer(incoming: IncomingRequest, code: StatusCode) -> Response<Body> {
     let mut response = if admit().is_err() {
         StatusCode::TOO_MANY_REQUESTS.into_response()
     } else if let Some(response) =
-        grpc_web::preflight(&shared, request.method(), request.uri().path(), request.headers())
-            .await
+        grpc_web::preflight(&shared, request.method(), path, request.headers()).await
     {
         response
     } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {

@@ -33,6 +33,7 @@ fn update(
 
 server_tests! {
     a_selector_is_applied_before_the_page_limit,
+    a_selector_ignores_the_labels_of_a_former_sandbox,
     sandbox_metadata_is_updated_by_mask_and_can_be_cleared,
     a_sandbox_is_stopped_and_started_again,
 }
@@ -85,6 +86,32 @@ async fn a_selector_is_applied_before_the_page_limit(sg: TestServer) {
     assert_refused!(nobody.sandboxes().list_sandboxes(hidden).await, NotFound, "NOT_FOUND");
     let seen = pb::ListSandboxesRequest { gateway: "old".into(), ..Default::default() };
     assert_eq!(names(&nobody, &seen).await.len(), 7);
+}
+
+async fn a_selector_ignores_the_labels_of_a_former_sandbox(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let _simulator = start_gateway(&sg, name, generation).await;
+        let env = labels(&[("env", "prod")]);
+        for sandbox in ["box", "kept"] {
+            let request = create_request(&sg, name, sandbox);
+            create_sandbox(&sg, pb::CreateSandboxRequest { labels: env.clone(), ..request }).await;
+        }
+        // As if it was deleted and created again on the gateway itself.
+        let stale = "UPDATE sandbox_meta SET sandbox_id = 'former' WHERE sandbox_name = 'box'";
+        assert!(sg.sql(stale).await > 0);
+        let picked = async |selector: &str| {
+            let request = pb::ListSandboxesRequest {
+                gateway: name.into(),
+                label_selector: selector.into(),
+                ..Default::default()
+            };
+            names(&sg.admin(), &request).await
+        };
+        assert_eq!(picked("!env").await, ["box"]);
+        assert_eq!(picked("env!=prod").await, ["box"]);
+        assert_eq!(picked("env=prod").await, ["kept"]);
+        assert_eq!(picked("").await, ["box", "kept"]);
+    }
 }
 
 async fn sandbox_metadata_is_updated_by_mask_and_can_be_cleared(sg: TestServer) {

@@ -74,6 +74,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/begin.rs", "how one begins"),
     ("operations/feed.rs", "wakes callers who wait, by one poll a process"),
     ("operations/finish.rs", "how one ends: its row, its event, its record"),
+    ("operations/follow.rs", "the states of one, for a stream"),
     ("operations/leases", "leases: the columns that replicas write beside the work"),
     ("operations/of_gateway", "those of a gateway that is taken out"),
     ("operations/retry.rs", "how long work waits for a gateway or a database that is away"),

@@ -19,23 +19,24 @@ use crate::support::http::{HttpResponse, get, post};
 use crate::support::people::PASSWORD;
 use crate::support::server::TestServer;
 
-const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
-const ANA: &str = "ana@example.com";
+pub(super) const GRANT: (&str, &str) =
+    ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
+pub(super) const ANA: &str = "ana@example.com";
 
 /// Enables the device flow.
-fn people(config: &mut Config) {
+pub(super) fn people(config: &mut Config) {
     config.token_service.device_flow = true;
 }
 
 /// The code that the client shows, the code that it polls with, and the response.
-struct Device {
-    shown: String,
-    polls: String,
+pub(super) struct Device {
+    pub(super) shown: String,
+    pub(super) polls: String,
     answer: HttpResponse,
 }
 
 /// Requests a device code, as `gateway add` does without a key and without a browser.
-async fn device(sg: &TestServer, gateway: &str) -> Device {
+pub(super) async fn device(sg: &TestServer, gateway: &str) -> Device {
     let document = discover(sg, gateway).await;
     let endpoint = document["device_authorization_endpoint"].as_str().unwrap();
     let form = [CLIENT, ("scope", "openid")];
@@ -45,13 +46,13 @@ async fn device(sg: &TestServer, gateway: &str) -> Device {
 }
 
 /// Polls once, after the minimum interval.
-async fn poll(sg: &TestServer, gateway: &str, device: &Device) -> HttpResponse {
+pub(super) async fn poll(sg: &TestServer, gateway: &str, device: &Device) -> HttpResponse {
     sg.app.clock.advance(Duration::from_secs(5));
     feed::refresh(&sg.app).await.unwrap();
     request_token(sg, gateway, &[GRANT, ("device_code", &device.polls), CLIENT]).await
 }
 
-async fn decide(
+pub(super) async fn decide(
     sg: &TestServer,
     session: &str,
     code: &str,
@@ -66,7 +67,7 @@ async fn decide(
     sg.with_token(session).auth().approve_device(request).await.map(tonic::Response::into_inner)
 }
 
-const APPROVE: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Approve);
+pub(super) const APPROVE: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Approve);
 const DENY: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Deny);
 
 /// Returns the tokens of a device that `session` approves.
@@ -85,7 +86,7 @@ async fn sessions(sg: &TestServer, session: &str) -> Vec<pb::Session> {
     listed.into_iter().filter(|session| session.kind() == pb::SessionKind::Device).collect()
 }
 
-fn refused(error: &str) -> (u16, String) {
+pub(super) fn refused(error: &str) -> (u16, String) {
     (400, error.to_owned())
 }
 

@@ -2,6 +2,7 @@
 
 mod bound;
 mod derived;
+mod device_exchange;
 mod devices;
 mod keys;
 

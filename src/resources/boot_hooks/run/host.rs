@@ -10,7 +10,7 @@ use super::{Attempt, SandboxSpec};
 use crate::app::App;
 use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
-use crate::resources::boot_hooks::input::{self, Environment, HookPhase, RESERVED_PREFIX};
+use crate::resources::boot_hooks::input::{self, Environment, HookPhase, OWN_PREFIX};
 use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 use crate::safe_paths;
@@ -85,7 +85,7 @@ fn job(
         ("GATEWAY_NAME", &place.gateway.name),
         ("HOOK_NAME", &hook.name),
     ];
-    let ours = ours.map(|(name, value)| (format!("{RESERVED_PREFIX}{name}"), value.to_owned()));
+    let ours = ours.map(|(name, value)| (format!("{OWN_PREFIX}{name}"), value.to_owned()));
     let theirs = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let path = ("PATH".to_owned(), PATH.to_owned());
     Ok(Job {

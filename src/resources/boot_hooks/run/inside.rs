@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Attempt;
 use super::output::{self, Output};
 use crate::app::App;
-use crate::db::types::{GatewayRef, SandboxRef};
+use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
 use crate::openshell::Gateway;
 use crate::openshell::exec::{self, Command};
@@ -52,8 +52,8 @@ impl GatewaySandbox {
 
 impl SandboxExec for GatewaySandbox {
     async fn run(&self, command: Command) -> Result<CommandResult, Error> {
-        let GatewayRef { id: gateway, name } = &self.place.gateway;
-        let reached = Gateway::connect(&self.app, *gateway).await?;
+        let name = &self.place.gateway.name;
+        let reached = Gateway::connect(&self.app, &self.place.gateway).await?;
         let mut outputs = reached.exec(&self.place.name, &command).await?;
         let bytes_max = self.app.config.boot_hooks.output_kib_max as usize * 1024;
         // Both streams are buffered from their beginning, independent of the length of the other.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use super::candidate::{Candidate, sort_records};
+use super::candidate::{Candidate, name_indexes, sort_records};
 use super::store::{self, DiscoveryRun};
 use super::{CandidateOutcome, CheckedCandidate, DiscoveryResult, DomainResult};
 use crate::access::action::Action;
@@ -25,7 +25,7 @@ use crate::net::names::SrvRecord;
 use crate::outbox::event_types;
 use crate::resources::gateways::domain::{self, NewGateway};
 use crate::resources::gateways::store as gateways;
-use crate::upstream::endpoint::Scheme;
+use crate::upstream::endpoint::{Endpoint, Scheme};
 use crate::upstream::probe::display_error;
 
 /// Maximum number of records used per domain.
@@ -102,19 +102,16 @@ async fn run_with_lease(
     let mut checker =
         CandidateChecker { ctx, lease, endpoints: BTreeSet::new(), names: BTreeSet::new() };
     let mut results = Vec::new();
-    for candidate in candidates {
+    let indexes = name_indexes(&candidates);
+    for (candidate, index) in candidates.into_iter().zip(indexes) {
         if Instant::now() >= until {
-            let (name, reason) =
-                (candidate.name(), Some("the time of this run was over".to_owned()));
-            results.push(CheckedCandidate {
-                candidate,
-                name,
-                outcome: CandidateOutcome::NotChecked,
-                reason,
-            });
+            let name = candidate.names()[index].clone();
+            let reason = Some("the time of this run was over".to_owned());
+            let outcome = CandidateOutcome::NotChecked;
+            results.push(CheckedCandidate { candidate, name, outcome, reason });
             continue;
         }
-        results.push(checker.check_candidate(candidate).await?);
+        results.push(checker.check_candidate(candidate, index).await?);
         leases::renew(&app.db, lease, lease_time(app)).await?;
     }
     let run = build_run(ctx, began_at, &answers, &results)?;
@@ -168,40 +165,20 @@ struct CandidateChecker<'a> {
 }
 
 impl CandidateChecker<'_> {
-    /// Checks a candidate, and registers it if that is enabled.
+    /// Checks a candidate, and registers it if that is enabled. `index` is that of the first name that no other
+    /// candidate has.
     ///
     /// # Errors
     /// Errors that abort the run. If the candidate is invalid or its registration is rejected, the outcome is
     /// `Refused`.
-    async fn check_candidate(&mut self, candidate: Candidate) -> Result<CheckedCandidate, Error> {
-        let (mut name, config) = (candidate.name(), &self.ctx.app().config.discovery);
-        let unknown = || Error::internal("a scheme that no configuration has");
-        let scheme = Scheme::from_word(&config.scheme).ok_or_else(unknown)?;
-        let checked = match candidate.to_new_gateway(scheme, self.ctx.now()) {
-            Err(error) => Err(error),
-            Ok(new) => {
-                let endpoint = new.endpoint.display();
-                let known =
-                    gateways::name_by_endpoint(&mut self.ctx.db().read().await?, &endpoint).await?;
-                if let Some(known) = known {
-                    let reason = Some(format!("`{endpoint}` is registered as `{known}`"));
-                    name = known;
-                    let outcome = CandidateOutcome::AlreadyRegistered;
-                    return Ok(CheckedCandidate { candidate, name, outcome, reason });
-                }
-                if !self.endpoints.insert(endpoint) {
-                    let reason = Some("it was found twice".to_owned());
-                    let outcome = CandidateOutcome::AlreadyRegistered;
-                    return Ok(CheckedCandidate { candidate, name, outcome, reason });
-                }
-                match self.check_registration(&new).await {
-                    Ok(()) if config.auto_register => self.register(new).await,
-                    checked => checked.map(|()| CandidateOutcome::Registrable),
-                }
-            }
-        };
-        let (outcome, reason) = match checked {
-            Ok(outcome) => (outcome, None),
+    async fn check_candidate(
+        &mut self,
+        candidate: Candidate,
+        index: usize,
+    ) -> Result<CheckedCandidate, Error> {
+        let mut name = candidate.names()[index].clone();
+        let (outcome, reason) = match self.classify(&candidate, index, &mut name).await {
+            Ok(classified) => classified,
             Err(
                 error @ (Error::Invalid { .. }
                 | Error::AlreadyExists { .. }
@@ -210,6 +187,50 @@ impl CandidateChecker<'_> {
             Err(error) => return Err(error),
         };
         Ok(CheckedCandidate { candidate, name, outcome, reason })
+    }
+
+    /// Returns the outcome for a candidate, and why it was not registered. Sets the name that it has or would have.
+    async fn classify(
+        &mut self,
+        candidate: &Candidate,
+        index: usize,
+        name: &mut String,
+    ) -> Result<(CandidateOutcome, Option<String>), Error> {
+        let config = &self.ctx.app().config.discovery;
+        let unknown = || Error::internal("a scheme that no configuration has");
+        let scheme = Scheme::from_word(&config.scheme).ok_or_else(unknown)?;
+        let endpoint = Endpoint::parse("endpoint", &candidate.endpoint())?.display();
+        let known = gateways::name_by_endpoint(&mut self.ctx.db().read().await?, &endpoint).await?;
+        if let Some(known) = known {
+            let reason = format!("`{endpoint}` is registered as `{known}`");
+            *name = known;
+            return Ok((CandidateOutcome::AlreadyRegistered, Some(reason)));
+        }
+        if !self.endpoints.insert(endpoint) {
+            let reason = "it was found twice".to_owned();
+            return Ok((CandidateOutcome::AlreadyRegistered, Some(reason)));
+        }
+        *name = self.free_name(candidate, index).await?;
+        let new = candidate.to_new_gateway(name, scheme, self.ctx.now())?;
+        self.check_registration(&new).await?;
+        if config.auto_register {
+            return Ok((self.register(new).await?, None));
+        }
+        Ok((CandidateOutcome::Registrable, None))
+    }
+
+    /// Returns the first name from `index` on that no registered gateway has, or the last one. A registered gateway
+    /// with the same first label may not be among the candidates, for example while its record is missing.
+    async fn free_name(&self, candidate: &Candidate, index: usize) -> Result<String, Error> {
+        let [.., last] = candidate.names();
+        for name in &candidate.names()[index..] {
+            let mut conn = self.ctx.db().read().await?;
+            let taken = gateways::by_name(&mut conn, name).await?.is_some();
+            if !taken && !self.names.contains(name) {
+                return Ok(name.clone());
+            }
+        }
+        Ok(last)
     }
 
     /// Runs the checks of a registration, except for the probe.

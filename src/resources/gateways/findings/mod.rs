@@ -117,7 +117,7 @@ pub async fn check_gateway(ctx: &Ctx, on: &GatewayRef) -> Result<bool, Error> {
 
 /// Returns whether a gateway approves proposals automatically; `None` if it does not respond.
 async fn has_automatic_approvals(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
-    let asked = async { Gateway::connect(ctx.app(), on.id).await?.settings(None).await };
+    let asked = async { Gateway::connect(ctx.app(), on).await?.settings(None).await };
     let told = match timeout(CHECK_TIMEOUT, asked).await {
         Ok(Ok((settings, _))) => settings,
         Ok(Err(error)) => {

@@ -31,7 +31,7 @@ use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
-/// Password version of an account that is created with a password.
+/// Password version of a new account. Each password and each reset increments it.
 const FIRST_PASSWORD_VERSION: i64 = 1;
 /// Number of users from which self-registration is rejected, so that a flood of registrations leaves room for invited
 /// users.
@@ -92,6 +92,10 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
 }
 
 /// Replaces the pending invitation by a new one.
+///
+/// # Errors
+/// `NO_INVITE` if the account is not invited, also if a reset of its password is pending: a new invitation would be
+/// valid for longer than [`RESET_LIFETIME`].
 pub async fn resend(ctx: &Ctx, named: &UserRef) -> Result<(User, Secret), Error> {
     ctx.admit_credential()?;
     let now = ctx.now();
@@ -103,8 +107,9 @@ pub async fn resend(ctx: &Ctx, named: &UserRef) -> Result<(User, Secret), Error>
             effect::lock_as_global_admin(ctx, tx).await?;
             let found = domain::find(tx, named).await?;
             ctx.check_role_not_above(found.effective_role)?;
-            if !found.pending_invite {
-                let why = format!("user `{}` has no pending invitation", found.email);
+            if !store::is_invited(tx, found.id, FIRST_PASSWORD_VERSION).await? {
+                let instead = if found.pending_invite { ": reset the password again" } else { "" };
+                let why = format!("user `{}` has no pending invitation{instead}", found.email);
                 return Err(Error::refused(Reason::NoInvite, why));
             }
             if !store::set_pending_token(tx, found.id, found.version, token).await? {

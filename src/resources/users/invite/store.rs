@@ -45,6 +45,14 @@ pub async fn insert_invited(
     Ok(id.map_err(|error| crate::db::error::with_name(error.into(), email))?.into())
 }
 
+/// Returns whether a user has a pending token and never had a password: its password version is the `first` one.
+pub async fn is_invited(conn: &mut Conn, id: UserId, first: i64) -> Result<bool, Error> {
+    let invited = users::table
+        .filter(users::id.eq(id.get()).and(users::invite_token_hash.is_not_null()))
+        .filter(users::hashed_password.is_null().and(users::password_version.eq(first)));
+    Ok(on_conn!(conn, |c| diesel::select(diesel::dsl::exists(invited)).get_result(c).await)?)
+}
+
 /// Replaces the token of a user if the user's version is still `version`. Returns whether it was replaced.
 pub async fn set_pending_token(
     conn: &mut Conn,

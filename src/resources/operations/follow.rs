@@ -1,0 +1,120 @@
+//! Follows one operation for a stream.
+//!
+//! Invariants
+//! - a state is sent only if its reader sees a difference to the one before: the work also stores steps and leases;
+//! - the final state is always sent, and ends the stream;
+//! - a state that waits for a slow reader is dropped if the reader has lost the role that it needs.
+
+use serde_json::Value;
+
+use super::domain::{CallerAccess, OperationView, load, reload, to_view};
+use super::feed::Waiter;
+use super::result;
+use super::sight::AccessWatch;
+use super::store::Operation;
+use crate::access::standing::RoleScope;
+use crate::ctx::{Ctx, PendingCtx};
+use crate::db::types::GatewayId;
+use crate::error::Error;
+use crate::role::Role;
+
+/// Follows an operation to its end for a stream and returns each of its visible states.
+#[derive(Debug)]
+pub(super) struct Follower {
+    ctx: Ctx,
+    waiter: Waiter,
+    id: String,
+    /// First state of the stream, until it is sent.
+    first: Option<Operation>,
+    /// What the reader has seen of the last state.
+    reported: Option<Operation>,
+    ended: bool,
+    access: AccessWatch,
+}
+
+impl Follower {
+    /// Starts with the current state.
+    pub(super) async fn start(pending: &PendingCtx, id: &str) -> Result<Self, Error> {
+        let waiter = Waiter::new(pending.app(), id);
+        let (ctx, row) = load(pending, id).await?;
+        let access = AccessWatch::register(&ctx, &row, CallerAccess::new(&ctx, &row).own);
+        let id = id.to_owned();
+        Ok(Self { ctx, waiter, id, first: Some(row), reported: None, ended: false, access })
+    }
+
+    /// Returns the role that a caller needs to see a state, and where it must be held. `None` if it needs no role.
+    pub(super) fn required_access(&self, shown: &OperationView) -> Option<(RoleScope, Role)> {
+        let row = &shown.operation;
+        let has_output = |shown: &Value| row.keeps_output || result::has_output(shown);
+        let shows_output = shown.result.as_ref().is_some_and(has_output);
+        required_access(CallerAccess::new(&self.ctx, row).own, row.gateway_id, shows_output)
+    }
+
+    /// Returns the next state. `None` after the final one.
+    pub(super) async fn next(&mut self) -> Result<Option<OperationView>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        loop {
+            let row = if let Some(row) = self.first.take() {
+                row
+            } else {
+                self.waiter.mark_seen();
+                reload(&self.ctx, &self.id).await?
+            };
+            let visible = Some(visible_part(&row));
+            if visible != self.reported {
+                self.reported = visible;
+                self.ended = row.status.is_terminal();
+                return to_view(&self.ctx, row).await.map(Some);
+            }
+            tokio::select! {
+                moved = self.waiter.changed() => moved?,
+                refused = self.access.wait_lost(&self.ctx, &self.id) => return Err(refused),
+            }
+        }
+    }
+}
+
+/// Returns the role that a caller needs to see a state. The same as for [`CallerAccess`]: the output of a command is
+/// for admins, and for its own caller while that has a role.
+fn required_access(own: bool, gateway: GatewayId, shows_output: bool) -> Option<(RoleScope, Role)> {
+    let on = RoleScope::MaybeRemovedGateway(gateway);
+    match (own, shows_output) {
+        (true, false) => None,
+        (true, true) => Some((on, Role::Viewer)),
+        (false, false) => Some((on, Role::Operator)),
+        (false, true) => Some((on, Role::Admin)),
+    }
+}
+
+/// Returns an operation without the columns that no caller sees, and without the time of its last change, which
+/// those columns change too.
+fn visible_part(row: &Operation) -> Operation {
+    Operation {
+        updated_at: row.created_at,
+        owner: None,
+        fence: 0,
+        step: String::new(),
+        version: 0,
+        ..row.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_output_of_a_command_requires_admin_or_a_role_of_its_own_caller() {
+        let on = RoleScope::MaybeRemovedGateway(GatewayId(3));
+        for (own, shows_output, needs) in [
+            (true, false, None),
+            (true, true, Some((on, Role::Viewer))),
+            (false, false, Some((on, Role::Operator))),
+            (false, true, Some((on, Role::Admin))),
+        ] {
+            assert_eq!(required_access(own, GatewayId(3), shows_output), needs);
+        }
+    }
+}
