@@ -100,7 +100,7 @@ pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Pa
             && matches!(scope.as_str(), "Fleet" | "Loaded");
         assert!(
             !public_or_any || scope == "Global" || is_own_objects,
-            "{path}: an access goes with SCOPE_GLOBAL; ACCESS_AUTHENTICATED also with SCOPE_FLEET and SCOPE_LOADED"
+            "{path}: `access` requires SCOPE_GLOBAL; ACCESS_AUTHENTICATED also permits SCOPE_FLEET and SCOPE_LOADED"
         );
         let audit = enum_variant(&policy, "audit", path);
         let action = add_action(actions, &policy, path);
@@ -155,7 +155,7 @@ fn scope_code(
         .unwrap_or_default();
     assert!(
         (scope == "Gateway") != fields.is_empty(),
-        "{path}: `gateway_fields` goes with SCOPE_GATEWAY"
+        "{path}: SCOPE_GATEWAY requires `gateway_fields`, and other scopes forbid it"
     );
     for field in &fields {
         let found = method.input().get_field_by_name(field);
@@ -328,7 +328,7 @@ pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &
             field_numbers(&path, &method.input(), &string_field(&row, "workspace_field"));
         assert!(
             (key == "None") == sandbox.is_empty(),
-            "{path}: `sandbox_field` goes with a sandbox key"
+            "{path}: a `sandbox_key` requires `sandbox_field`, and SANDBOX_KEY_NONE forbids it"
         );
         let target = field_path(&path, &method.input(), &string_field(&row, "target_field"));
         let target_secret = target.last().is_some_and(|field| is_secret(&pool, field));

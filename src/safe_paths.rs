@@ -22,7 +22,7 @@ pub fn check_folder(path: &Path) -> Result<PathBuf, String> {
     let found = fs::canonicalize(path).map_err(|error| format!("cannot be read: {error}"))?;
     let about = read_metadata(&found)?;
     if !about.is_dir() {
-        return Err("is no folder".to_owned());
+        return Err("is not a folder".to_owned());
     }
     check_trusted(&about)?;
     // A user who can rename a parent folder can replace this one.
@@ -67,13 +67,13 @@ pub fn find_executable(folder: &Path, program: &str) -> Result<PathBuf, String> 
     }
     // `join` with an absolute path replaces the folder.
     let found = fs::canonicalize(folder.join(named))
-        .map_err(|_| "is no file in the folder of hooks".to_owned())?;
+        .map_err(|_| "is not a file in the folder of hooks".to_owned())?;
     if found.parent() != Some(folder) {
-        return Err("is no file in the folder of hooks".to_owned());
+        return Err("is not a file in the folder of hooks".to_owned());
     }
     let about = read_metadata(&found)?;
     if !about.is_file() || about.mode() & RUNNABLE == 0 {
-        return Err("is no file that can be run".to_owned());
+        return Err("is not an executable file".to_owned());
     }
     check_trusted(&about)?;
     Ok(found)
@@ -130,7 +130,7 @@ mod tests {
         assert!(check_folder(&inner).is_ok(), "as /tmp is");
         assert!(check_folder(Path::new("hooks")).unwrap_err().contains("absolute"));
         assert!(check_folder(&inner.join("none")).unwrap_err().contains("cannot be read"));
-        assert!(check_folder(&put(&inner, "file", 0o755)).unwrap_err().contains("no folder"));
+        assert!(check_folder(&put(&inner, "file", 0o755)).unwrap_err().contains("not a folder"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Child {
 
     /// Starts the released command line, which will listen on `address`. Its log is written to a file.
     pub(crate) fn serve(config: &Path, log: &Path, address: SocketAddr) -> Result<Self, BoxError> {
-        let config = config.to_str().ok_or("a path that is no text")?;
+        let config = config.to_str().ok_or("the path of the configuration is not valid UTF-8")?;
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let mut command = role_command("shoreguard", &["serve", "--config", config])?;
         let process = command.stdout(Stdio::null()).stderr(log).spawn()?;

@@ -104,7 +104,7 @@ impl ServerSetup {
     /// Creates an admin key while the server is stopped.
     pub(crate) fn create_admin_key(&self) -> Result<String, BoxError> {
         let config = self.write_config(free_address()?)?;
-        let config = config.to_str().ok_or("a path that is no text")?;
+        let config = config.to_str().ok_or("the path of the configuration is not valid UTF-8")?;
         let role = ["--role", "admin"];
         let args = ["admin", "--config", config, "create-service-principal", "root"];
         child::run_shoreguard(&[&args[..], &role[..]].concat(), &self.log_path())

@@ -152,7 +152,7 @@ impl Config {
         let boot_hooks: Option<BootHooks> = read::read_section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::read_section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
-            faults.add(name, "is no section of the configuration");
+            faults.add(name, "is not a section of the configuration");
         }
         if let (Some(keys), Some(database)) = (&keys, &database) {
             keys.check_for(&database.url, faults);

@@ -129,7 +129,7 @@ fn error_reason(error: &toml::de::Error) -> String {
     let words = error.message().trim();
     if words.starts_with("unknown field") {
         let known = words.split_once(", ").map_or("", |(_, known)| known);
-        return format!("is no key of the configuration: {known}");
+        return format!("is not a key of the configuration: {known}");
     }
     format!("cannot be read: {words}")
 }

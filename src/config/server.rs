@@ -239,7 +239,7 @@ impl Server {
 }
 
 fn url_fault(url: &str) -> Option<&'static str> {
-    let Ok(uri) = url.parse::<http::Uri>() else { return Some("is no URL") };
+    let Ok(uri) = url.parse::<http::Uri>() else { return Some("is not a valid URL") };
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Some("must begin with `https://` or `http://`");
     }

@@ -42,7 +42,7 @@ pub(super) fn parse_file(text: &str, faults: &mut Faults) -> Table {
     text.parse().unwrap_or_else(|error: toml::de::Error| {
         // The error's own Display quotes the line, which may hold a secret.
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        faults.add(format!("line {line}"), format!("is no TOML: {}", error.message()));
+        faults.add(format!("line {line}"), format!("is not valid TOML: {}", error.message()));
         Table::new()
     })
 }
@@ -60,7 +60,7 @@ pub(super) fn apply_environment(
         }
         let Some((section, key)) = find_key(|section, key| variable_name(section, key) == name)
         else {
-            faults.add(name, "is no variable of the configuration");
+            faults.add(name, "is not a variable of the configuration");
             continue;
         };
         match value.into_string() {
@@ -76,7 +76,7 @@ pub(super) fn apply_flags(sections: &mut Table, flags: &[(String, String)], faul
         let Some((section, key)) =
             find_key(|section, key| format!("{section}.{}", key.path) == *name)
         else {
-            faults.add(name, "is no key of the configuration");
+            faults.add(name, "is not a key of the configuration");
             continue;
         };
         if matches!(key.kind, ValueKind::Secret | ValueKind::Secrets) {

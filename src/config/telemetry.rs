@@ -122,7 +122,7 @@ impl Section for Telemetry {
 
     fn check(&self, faults: &mut Faults) {
         if let Err(error) = EnvFilter::try_new(&self.log_level) {
-            faults.add("telemetry.log_level", format!("is no filter: {error}"));
+            faults.add("telemetry.log_level", format!("is not a valid filter: {error}"));
         }
         faults.check_range("telemetry.otlp_one_in", self.otlp_one_in, &(1..=1_000_000));
         let speaks = |url: &str| url.starts_with("http://") || url.starts_with("https://");

@@ -75,11 +75,11 @@ fn an_unknown_key_is_refused_with_its_path() {
     let found = faults("[server]\nlisten_on = 1\n[server.tls]\ncert = 'x'\n[bogus]\na = 1");
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(
-        found[0].starts_with("`server.listen_on` is no key of the configuration"),
+        found[0].starts_with("`server.listen_on` is not a key of the configuration"),
         "{found:#?}"
     );
-    assert!(found[1].starts_with("`server.tls.cert` is no key of the configuration"), "{found:#?}");
-    assert_eq!(found[2], "`bogus` is no section of the configuration");
+    assert!(found[1].starts_with("`server.tls.cert` is not a key of"), "{found:#?}");
+    assert_eq!(found[2], "`bogus` is not a section of the configuration");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn an_unknown_variable_is_refused_unless_kubernetes_injected_it() {
     let refused = with("", &[("SHOREGUARD_SERVER_LISTENING", "x")], &[]).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "`SHOREGUARD_SERVER_LISTENING` is no variable of the configuration"
+        "`SHOREGUARD_SERVER_LISTENING` is not a variable of the configuration"
     );
 }
 

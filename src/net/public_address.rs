@@ -18,7 +18,7 @@ pub struct PublicAddress {
 impl PublicAddress {
     /// Parses the configured URL.
     pub fn parse(url: &str) -> Result<Self, Error> {
-        let fault = || Error::invalid("server.public_url", "is no URL");
+        let fault = || Error::invalid("server.public_url", "is not a valid URL");
         let uri: Uri = url.parse().map_err(|_| fault())?;
         let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
         let host = uri.host().ok_or_else(fault)?;

@@ -252,7 +252,8 @@ impl Provider {
 
     async fn fetch_document(&self, url: &str) -> Result<Bytes, Error> {
         let request = Request::get(url).header(ACCEPT, "application/json").body(Bytes::new());
-        let request = request.map_err(|_| self.unusable("an endpoint of it is no URL"))?;
+        let request =
+            request.map_err(|_| self.unusable("one of its endpoints is not a valid URL"))?;
         let response =
             self.client.send(request, self.limits).await.map_err(|e| self.unreachable(&e))?;
         let (head, body) = response.into_parts();

@@ -153,7 +153,10 @@ fn seconds(all: &Map<String, Value>, name: &str) -> TokenResult<Option<i64>> {
         reason = "a cast from f64 saturates, which is far off enough"
     )]
     let seconds = value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64));
-    seconds.map_or_else(|| refuse("one of its times is no time"), |seconds| Ok(Some(seconds)))
+    seconds.map_or_else(
+        || refuse("one of its times is not a number of seconds"),
+        |seconds| Ok(Some(seconds)),
+    )
 }
 
 fn check_times(
@@ -218,7 +221,7 @@ fn check_access_token(
         typ.is_some_and(|typ| typ.eq_ignore_ascii_case(word))
     };
     let other = to_client || marked || says("ID") || says("Refresh") || says("Logout");
-    require(!other, "it is no access token")
+    require(!other, "it is not an access token")
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ fn t03_id_tokens_and_access_tokens_are_not_interchangeable() {
         with(&access, "aud", json!(["api", "client"])),
     ] {
         let refused = issuer.verify(&issuer.token(&marked), ACCESS).unwrap_err();
-        assert_eq!(refused, TokenError::Refused("it is no access token"), "{marked}");
+        assert_eq!(refused, TokenError::Refused("it is not an access token"), "{marked}");
     }
     assert!(issuer.verify(&issuer.token(&with(&access, "typ", json!("Bearer"))), ACCESS).is_ok());
     for typ in ["sg-session+jwt", "logout+jwt", "secevent+jwt", ""] {

@@ -36,8 +36,8 @@ fn invalid(why: impl AsRef<str>) -> Error {
 
 /// Encodes a policy text as the message of a generation.
 pub fn encode(generation: Generation, text: &str) -> Result<Vec<u8>, Error> {
-    let parsed: Value =
-        serde_saphyr::from_str(text).map_err(|error| invalid(format!("is no YAML: {error}")))?;
+    let parsed: Value = serde_saphyr::from_str(text)
+        .map_err(|error| invalid(format!("is not valid YAML: {error}")))?;
     let Value::Object(mut policy) = parsed else {
         return Err(invalid("must be a mapping"));
     };

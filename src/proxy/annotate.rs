@@ -89,7 +89,7 @@ mod tests {
         expected.annotations.insert("shoreguard/actor".into(), "sp:ci".into());
         assert_eq!(Update::decode(sent.message()).unwrap(), expected);
         let framed = crate::upstream::message::encode_frame(sent.message());
-        assert_eq!(sent.bytes, framed, "the prefix counts what goes on");
+        assert_eq!(sent.bytes, framed, "the prefix is the length of the forwarded message");
 
         let create = Create { name: "one".into(), ..Default::default() };
         let sent =

@@ -279,7 +279,7 @@ mod tests {
         assert_eq!((name.workspace.as_str(), name.name.as_str()), ("team", "demo"));
         assert_eq!(ids.get(a, 1, "y").unwrap().workspace, "default");
         assert!(ids.get(b, 1, "x").is_none());
-        assert!(ids.get(a, 2, "x").is_none(), "t04: a changed destination tells anew");
+        assert!(ids.get(a, 2, "x").is_none(), "t04: no id is known at a changed destination");
     }
 
     #[test]

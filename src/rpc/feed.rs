@@ -345,7 +345,7 @@ mod tests {
         let sink = ResponseSink { answers: messages, room, within, read_tracker: None };
         let large = vec![0; 2 * BUFFER_BYTES as usize];
         sink.send(large.clone()).now_or_never().expect("it waits alone").unwrap();
-        assert!(sink.send(vec![0; 1]).now_or_never().is_none(), "there is no room beside it");
+        assert!(sink.send(vec![0; 1]).now_or_never().is_none(), "the buffer is full");
         assert_eq!(answers.next().now_or_never().unwrap().unwrap().unwrap(), large);
         for _ in 0..STREAM_BUFFER {
             sink.send(vec![0; 1]).now_or_never().expect("there is room").unwrap();

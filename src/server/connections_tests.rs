@@ -32,7 +32,7 @@ fn an_address_at_its_limit_displaces_its_own_stalest_connection() {
     let second = connections.admit(ip("192.0.2.1")).unwrap();
     for (slot, ms) in [(&other, 1), (&first, 3), (&second, 2)] {
         used_at(slot, ms);
-        assert!(!is_displaced(slot), "at the bound nobody ends");
+        assert!(!is_displaced(slot), "no connection is displaced at the limit");
     }
     let _third = connections.admit(ip("192.0.2.1")).unwrap();
     assert!(is_displaced(&second) && !is_displaced(&first) && !is_displaced(&other));
@@ -97,7 +97,7 @@ fn displaced_connections_beyond_the_limit_are_cut_and_further_ones_are_refused()
 async fn a_silent_connection_is_cut_at_once_and_an_active_one_after_a_grace_period() {
     let connections = connections(1, 1);
     let silent = connections.admit(ip("192.0.2.1")).unwrap();
-    assert!(silent.wait_abort().now_or_never().is_none(), "it is in nobody's way");
+    assert!(silent.wait_abort().now_or_never().is_none(), "the limit is not exceeded");
     let spoken = connections.admit(ip("192.0.2.1")).unwrap();
     spoken.mark_version_known();
     assert!(silent.wait_abort().now_or_never().is_some());

@@ -68,8 +68,9 @@ fn subscriber<W>(telemetry: &Telemetry, writer: W) -> Result<BoxSubscriber, Erro
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&telemetry.log_level)
-        .map_err(|error| Error::invalid("telemetry.log_level", format!("is no filter: {error}")))?;
+    let filter = EnvFilter::try_new(&telemetry.log_level).map_err(|error| {
+        Error::invalid("telemetry.log_level", format!("is not a valid filter: {error}"))
+    })?;
     // Internal errors of the logger would be printed to standard error, which may block or panic.
     let log = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     Ok(match telemetry.log_format {

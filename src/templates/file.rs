@@ -143,7 +143,7 @@ fn list_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
 fn read_file(path: &Path) -> Result<String, String> {
     let unreadable = |error| format!("cannot be read: {error}");
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is no file".to_owned());
+        return Err("is not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
     let limit = FILE_BYTES_MAX as u64 + 1;
@@ -180,8 +180,9 @@ fn options() -> Options {
 fn parse_template(text: &str) -> Result<Template, String> {
     let written: Written =
         serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-            let words = error.without_snippet().to_string();
-            format!("is no template: {}", words.split_whitespace().collect::<Vec<_>>().join(" "))
+            let text = error.without_snippet().to_string();
+            let words: Vec<&str> = text.split_whitespace().collect();
+            format!("is not a valid template: {}", words.join(" "))
         })?;
     let Written { template: About { name, description, category }, sandbox } = written;
     let Sandbox { image, gpu, providers, environment, presets } = sandbox;
@@ -392,8 +393,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("deep.yaml")).unwrap();
-        assert!(
-            load(Some(folder.path())).unwrap_err().to_string().contains("`deep.yaml` is no file")
-        );
+        let refused = load(Some(folder.path())).unwrap_err().to_string();
+        assert!(refused.contains("`deep.yaml` is not a regular file"), "{refused}");
     }
 }

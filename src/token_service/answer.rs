@@ -91,7 +91,7 @@ impl OAuthError {
         match error {
             Error::Unauthenticated { .. } => unauthenticated,
             Error::NotFound { .. } | Error::Denied { .. } => {
-                Self::invalid_grant("there is no such gateway, or no role on it")
+                Self::invalid_grant("the gateway does not exist, or the caller has no role on it")
             }
             Error::Exhausted { retry_in, .. } => Self::too_many(retry_in),
             Error::Unavailable { why, .. } => Self::unavailable(&why),

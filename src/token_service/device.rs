@@ -57,8 +57,8 @@ pub(super) async fn page(State(app): State<Arc<App>>, Path(name): Path<String>) 
     }
     let page = format!(
         "A client asks to reach gateway {name} as you.\n\n\
-         Approve only a code that you see on a device of your own, which asked for it just now. Log in with\n\
-         `shoreguard call Login`, set SHOREGUARD_KEY to the session token, and look at what asks:\n\n\
+         Approve only a code that you see on a device of your own, and that you requested just now.\n\
+         Log in with `shoreguard call Login`, set SHOREGUARD_KEY to the session token, and look at what asks:\n\n\
          shoreguard call ApproveDevice '{{\"user_code\": \"CODE\", \"validate_only\": true}}'\n\n\
          It shows the gateway, the role and the address that asked. If they are what you expect:\n\n\
          shoreguard call ApproveDevice '{{\"user_code\": \"CODE\", \"decision\": \"DEVICE_DECISION_APPROVE\"}}'\n"

@@ -55,7 +55,7 @@ pub(super) async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>) 
 pub(super) async fn authorize(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
     match issuer(&app, &name) {
         Ok(_) => {
-            let page = "There is no login by browser. Set OPENSHELL_OIDC_CLIENT_SECRET to an API key and add the \
+            let page = "Login by browser is not supported. Set OPENSHELL_OIDC_CLIENT_SECRET to an API key and add the \
                         gateway again.\n";
             (StatusCode::NOT_IMPLEMENTED, page).into_response()
         }

@@ -28,8 +28,9 @@ impl Form {
             let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
             let read = decode(name).zip(decode(value));
-            let (name, value) =
-                read.ok_or_else(|| OAuthError::invalid_request("the body is no form in UTF-8"))?;
+            let (name, value) = read.ok_or_else(|| {
+                OAuthError::invalid_request("the body is not a valid form in UTF-8")
+            })?;
             if name.contains('\0') || value.contains('\0') {
                 return Err(OAuthError::invalid_request(
                     "a parameter must not contain NUL (U+0000)",

@@ -208,7 +208,7 @@ mod tests {
             assert_eq!(budget.exceeded(), exceeded);
             clock.advance(Duration::from_mins(1));
             assert!(budget.check(list).is_ok());
-            assert_eq!(budget.exceeded(), exceeded, "until it is told of");
+            assert_eq!(budget.exceeded(), exceeded, "until the excess is reported");
             if let Some(quantity) = exceeded {
                 budget.clear_exceeded(quantity);
             }

@@ -211,7 +211,7 @@ pub fn unsupported_reason(version: &str) -> String {
         }
         Family::Before0_0_88 => "is not supported (releases 0.0.37 to 0.0.87 have no workspaces)",
         Family::V0_0 | Family::V0_1 | Family::Unknown => {
-            "is not supported (it is no release that this server knows)"
+            "is not supported (this server does not know the release)"
         }
     };
     format!("version `{version}` {why}: {SUPPORTED}")

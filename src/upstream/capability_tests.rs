@@ -75,7 +75,7 @@ fn the_four_release_families_are_distinguished() {
     }
     assert!(unsupported_reason("0.0.36").contains("releases before 0.0.37"));
     assert!(unsupported_reason("0.0.50").contains("0.0.37 to 0.0.87"));
-    assert!(unsupported_reason("latest").contains("no release that this server knows"));
+    assert!(unsupported_reason("latest").contains("this server does not know the release"));
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn t20_a_grpc_status_must_be_a_single_valid_code() {
     for code in 0..=16 {
         let one = said(&[code.to_string().as_bytes()]);
         assert_eq!(status_code([&one]), Some(code));
-        assert_eq!(status_code([&HeaderMap::new(), &one]), Some(code), "wherever it stands");
+        assert_eq!(status_code([&HeaderMap::new(), &one]), Some(code), "in any of the header maps");
         assert_eq!(status_code([&one, &one]), None, "in one place");
     }
     for lie in ["", " 0", "00", "07", "-1", "+1", "17", "20", "160", "99999999999", "OK"] {

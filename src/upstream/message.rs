@@ -108,7 +108,8 @@ where
             return Ok(ReadRequest { bytes, length, ended });
         }
         if ended {
-            let why = if bytes.is_empty() { "there is no message" } else { "it is cut off" };
+            let why =
+                if bytes.is_empty() { "the body contains no message" } else { "it is cut off" };
             return Err(Error::refused(Reason::MalformedMessage, why));
         }
         match next_data(body).await? {
@@ -129,12 +130,12 @@ where
         match next_data(body).await? {
             // An empty frame is harmless; only one with bytes could hold a second message.
             Some(data) if data.is_empty() => {}
-            Some(_) => return Err(ambiguous("exactly one message is taken")),
+            Some(_) => return Err(ambiguous("the body must contain exactly one message")),
             None => read.ended = true,
         }
     }
     if read.bytes.len() != PREFIX_BYTES + read.length {
-        return Err(ambiguous("exactly one message is taken"));
+        return Err(ambiguous("the body must contain exactly one message"));
     }
     Ok(read)
 }
@@ -180,7 +181,7 @@ fn message_length(bytes: &Bytes, encoding: Encoding) -> Result<Option<usize>, Er
 }
 
 fn too_large(length: usize) -> Error {
-    let why = format!("a message of at most {MESSAGE_BYTES_MAX} bytes is taken, got {length}");
+    let why = format!("the message must have at most {MESSAGE_BYTES_MAX} bytes, got {length}");
     Error::refused(Reason::MessageTooLarge, why)
 }
 

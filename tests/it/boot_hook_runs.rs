@@ -252,13 +252,13 @@ async fn a_hook_outside_the_folder_or_writable_by_others_is_not_run(sg: TestServ
     write_script(&sg, "shared", "echo shared");
     fs::set_permissions(folder(&sg).join("shared"), Permissions::from_mode(0o777)).unwrap();
     for (n, (command, why)) in [
-        ("none", "no file in the folder"),
-        ("link", "no file in the folder"),
+        ("none", "not a file in the folder"),
+        ("link", "not a file in the folder"),
         ("../outside", "must be the name"),
-        (outside.to_str().unwrap(), "no file in the folder"),
-        ("/bin/sh -c 'echo hi'", "no file in the folder"),
+        (outside.to_str().unwrap(), "not a file in the folder"),
+        ("/bin/sh -c 'echo hi'", "not a file in the folder"),
         ("shared", "written by others"),
-        ("'good;id'", "no file in the folder"),
+        ("'good;id'", "not a file in the folder"),
     ]
     .into_iter()
     .enumerate()
@@ -336,7 +336,7 @@ async fn a_hook_that_could_not_run_is_reported_as_failed(sg: TestServer) {
     assert_eq!(statuses(&ran), [("say", GOOD), ("away", BAD)]);
     assert_eq!(ran[0].last_output, r#"["say", "0", "a b"] /w [("TOKEN", "***")]"#);
     assert_eq!(ran[1].last_output, "gateway `edge` does not answer");
-    assert_eq!(ran[1].etag, "v1", "a run is no change");
+    assert_eq!(ran[1].etag, "v1", "a run does not change the version");
     edge.stop().await;
     sg.finish().await;
 }
@@ -409,7 +409,7 @@ async fn a_cancelled_creation_stops_its_hook(sg: TestServer) {
         })
     })
     .await;
-    assert_eq!(ran, (1, true), "whatever the hook says of going on");
+    assert_eq!(ran, (1, true), "even if the hook continues on failure");
     assert_eq!(statuses(&list_hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
     edge.stop().await;
     sg.finish().await;
@@ -427,8 +427,8 @@ async fn a_dropped_creation_stops_its_hook(sg: TestServer) {
             };
             let begun = Instant::now();
             while is_alive(&pid) {
-                assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
-                tokio::task::yield_now().await;
+                assert!(begun.elapsed() < Duration::from_secs(20), "the hook still runs");
+                crate::support::pause().await;
             }
             Ok(TickResult::IDLE)
         })).await;

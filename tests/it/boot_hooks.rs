@@ -142,7 +142,7 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         &admin,
         pb::CreateBootHookRequest {
             enabled: Some(false),
-            ..hook_request("tell", POST, "tell 'a b'")
+            ..hook_request("notify", POST, "notify 'a b'")
         },
     )
     .await
@@ -151,7 +151,7 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
     let check = create_hook(&admin, hook_request("check", PRE, "check --strict")).await.unwrap();
     assert_eq!(
         names(&list_hooks(&admin).await),
-        ["check", "warm up", "tell"],
+        ["check", "warm up", "notify"],
         "in the order in which they run"
     );
 
@@ -182,7 +182,7 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
             "INVALID_FIELD"
         );
     }
-    assert_eq!(seen, ["check", "warm up", "tell"]);
+    assert_eq!(seen, ["check", "warm up", "notify"]);
     let request = pb::ListBootHooksRequest {
         gateway: "edge".into(),
         sandbox: "box".into(),
@@ -198,8 +198,8 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(names(&ordered.boot_hooks), ["tell", "warm up"]);
-    assert_eq!(names(&list_hooks(&admin).await), ["check", "tell", "warm up"]);
+    assert_eq!(names(&ordered.boot_hooks), ["notify", "warm up"]);
+    assert_eq!(names(&list_hooks(&admin).await), ["check", "notify", "warm up"]);
     for wrong in [
         vec![],
         vec![first.id],
@@ -226,7 +226,7 @@ async fn hooks_are_created_listed_changed_ordered_and_deleted(sg: TestServer) {
         (updated.timeout_seconds, updated.enabled, updated.continue_on_failure),
         (600, true, true)
     );
-    assert_eq!((updated.command.as_str(), updated.etag.as_str()), ("tell 'a b'", "v3"));
+    assert_eq!((updated.command.as_str(), updated.etag.as_str()), ("notify 'a b'", "v3"));
     assert_refused!(update_hook(&admin, request).await, Aborted, "CONCURRENT_CHANGE");
     assert_refused!(
         admin

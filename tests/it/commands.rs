@@ -218,7 +218,7 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
         }
         command.args(arguments).output().unwrap()
     };
-    let password = "a password nobody guesses";
+    let password = "a password of the test";
     let setup =
         serde_json::json!({"setup_token": token, "email": "ana@example.com", "password": password})
             .to_string();

@@ -203,8 +203,8 @@ async fn went_on(caller: &Caller, simulator: &Simulator) {
     for operation in begun {
         let ended = ended(caller, &operation.id).await;
         assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
-        let told = format!("{:?}", ended.result);
-        assert!(told.contains("its replica stopped"), "the first is not run again: {told}");
+        let result = format!("{:?}", ended.result);
+        assert!(result.contains("its replica stopped"), "the first is not run again: {result}");
         recorded(caller, &operation.sandbox).await;
         let hooks = pb::ListBootHooksRequest {
             gateway: "edge".into(),

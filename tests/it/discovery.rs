@@ -274,7 +274,7 @@ async fn t07_a_discovered_gateway_is_registered_once_without_access_labels(sg: T
     assert_eq!(outcomes, [AlreadyRegistered, Refused], "{again:?}");
     assert_eq!(gateways(&sg).await.len(), 1);
     let refused = sg.admin().audit_entries(&format!("inside-{port}"), "gateway.register").await;
-    assert_eq!(refused, [], "what every run refuses is no entry of each");
+    assert_eq!(refused, [], "a repeated refusal adds no audit entry");
     assert_eq!(counts(again.run.as_ref().unwrap()), [2, 0, 1, 1]);
     simulator.stop().await;
     sg.finish().await;

@@ -151,7 +151,7 @@ fn open<R: Send + 'static>(
 /// Reads all streams and checks that each ends with this code and reason.
 async fn all_end(streams: Vec<Open>, code: Code, why: &str) {
     let ends = streams.into_iter().map(|(name, end)| async move {
-        let status = timeout(SOON, end).await.unwrap_or_else(|_| panic!("{name} goes on"));
+        let status = timeout(SOON, end).await.unwrap_or_else(|_| panic!("{name} has not ended"));
         let status = status.unwrap_or_else(|| panic!("{name} has ended well"));
         assert_eq!((status.code(), reason(&status).as_str()), (code, why), "{name}: {status:?}");
     });

@@ -258,7 +258,7 @@ async fn t06_concurrent_role_changes_are_checked_one_after_the_other(sg: TestSer
                     .await
                     == 0
                 {
-                    tokio::task::yield_now().await;
+                    crate::support::pause().await;
                 }
             };
             tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();

@@ -44,7 +44,7 @@ fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
         assert_eq!(
             entries(&sg).await.len(),
             before.len() + 1,
-            "a flood is no entries, the listing itself is one"
+            "the flood adds no entry, and the listing itself adds one"
         );
         sg.finish().await;
     });

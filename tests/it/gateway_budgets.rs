@@ -106,7 +106,7 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
     assert_eq!(list(&sg, "quiet").await.unwrap(), 0);
     let settings = pb::ListGatewaySettingsRequest { gateway: "loud".into(), ..Default::default() };
     let settings = sg.admin().gateways().list_gateway_settings(settings).await;
-    assert!(settings.is_ok(), "lists keep nobody from what is about one thing: {settings:?}");
+    assert!(settings.is_ok(), "lists do not use the budget of calls for one object: {settings:?}");
     workers::run_once(&sg.app, &EXCESSES).await.unwrap();
     let shown = get(&sg, "loud").await;
     assert_eq!(shown.status(), Degraded);

@@ -195,7 +195,7 @@ async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
     assert_eq!(simulator.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer two");
     simulator.log("default", &name, "info", "still here").unwrap();
     loop {
-        let said = stream.message().await.unwrap().expect("the stream goes on");
+        let said = stream.message().await.unwrap().expect("the stream continues");
         if format!("{said:?}").contains("still here") {
             break;
         }

@@ -57,7 +57,7 @@ fn asked(simulator: &Simulator, method: &str) -> u64 {
 /// Waits until a method was called more than `times` times.
 async fn until_asked(simulator: &Simulator, method: &str, times: u64) {
     while asked(simulator, method) == times {
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_late_probe_result_does_not_override_a_newer_probe_or_endpoint(sg: Tes
     until_asked(&old, "Health", times).await;
     let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
     assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
-    assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
+    assert!(!late.await.unwrap().reachable, "the caller gets the result of its own probe");
     assert_eq!(get(&sg, "edge").await.status(), Healthy);
     // The gateway has moved to another address before the probe finishes.
     let times = asked(&old, "Health");
@@ -242,7 +242,7 @@ async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) 
     let round = sg.app.spawn(async move { workers::run_once(&app, &PROBES).await.unwrap() });
     while get(&sg, "quick").await.probe_time == before {
         assert!(!round.is_finished(), "the round waits for the silent one");
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
     assert!(!round.is_finished(), "the silent one is still waited for");
     round.await.unwrap();

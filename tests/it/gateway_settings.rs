@@ -154,7 +154,7 @@ async fn settings_are_listed_set_and_deleted_in_both_scopes(sg: TestServer) {
         assert!(locked.message().contains("managed globally"), "{locked:?}");
 
         assert!(delete(&admin, name, "", OCSF).await.unwrap());
-        assert!(!delete(&admin, name, "", OCSF).await.unwrap(), "it is gone already");
+        assert!(!delete(&admin, name, "", OCSF).await.unwrap(), "it is already deleted");
         assert_eq!(
             one(&admin, name, "coder", OCSF).await,
             (Some(Kind::Switch(true)), Scope::Sandbox, false)
@@ -230,7 +230,11 @@ async fn automatic_approvals_are_an_open_finding_until_they_are_turned_off(sg: T
         assert_eq!(found[0].kind(), pb::GatewayFindingKind::AutomaticApprovals);
         assert!(found[0].since_time.is_some() && found[0].description.contains(MODE));
         set(&admin, to_set(name, "", MODE, text("auto"))).await.unwrap();
-        assert_eq!(findings(&sg, name).await, found, "since then, and told of once");
+        assert_eq!(
+            findings(&sg, name).await,
+            found,
+            "the finding keeps its time and is reported once"
+        );
 
         // If the gateway returns an error, the finding stays.
         simulator.script(

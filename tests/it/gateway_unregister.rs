@@ -97,7 +97,10 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
     let refused = unregister(&sg, false).await;
     assert!(refused.as_ref().unwrap_err().message().contains("1 streams"), "{refused:?}");
     assert_refused!(refused, FailedPrecondition, "GATEWAY_IN_USE");
-    assert!(dump::table(&sg.app.db, "sandbox_boot_hooks").await.contains("warm"), "nothing went");
+    assert!(
+        dump::table(&sg.app.db, "sandbox_boot_hooks").await.contains("warm"),
+        "nothing was deleted"
+    );
 
     let gone = unregister(&sg, true).await.unwrap();
     let expected = pb::UnregisterGatewayResponse {

@@ -19,7 +19,7 @@ async fn watch(caller: &Caller, after_sequence: i64) -> Streaming<pb::WatchGatew
 async fn next(stream: &mut Streaming<pb::WatchGatewaysResponse>) -> (Vec<Change>, i64) {
     let mut changes = Vec::new();
     loop {
-        let message = stream.message().await.unwrap().expect("it goes on");
+        let message = stream.message().await.unwrap().expect("the stream continues");
         match message.change {
             Some(change) => changes.push(change),
             None if changes.is_empty() => {}

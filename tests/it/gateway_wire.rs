@@ -207,7 +207,7 @@ async fn an_unregistered_gateway_name_opens_no_connection(sg: TestServer) {
         }
     }
     let untouched = listener.accept().unwrap_err();
-    assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
+    assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "the server has connected");
     assert!(sg.app.fleet.targets.all().is_empty(), "a name has left something in memory");
     assert_eq!(dump::table(&sg.app.db, "gateways").await, "");
     assert_eq!(events().await, before, "a name has left an event");

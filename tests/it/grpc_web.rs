@@ -88,7 +88,7 @@ async fn grpc_web_unary_calls_work_over_http1_and_http2(sg: TestServer) {
     let mut head = raw.post(IDENTITY);
     head.headers_mut().unwrap().insert("content-type", WEB.parse().unwrap());
     let over_2 = raw.call(head, &[encode_framed(&request)]).await;
-    assert!(over_2.trailers.is_none(), "they stand in the body");
+    assert!(over_2.trailers.is_none(), "the trailers are in the body");
     let (again, trailers) = read(&over_2.headers, over_2.data);
     assert_eq!(again, messages);
     assert!(trailers.contains("grpc-status:0"), "{trailers}");

@@ -105,7 +105,7 @@ async fn an_invited_user_sets_a_password_and_gets_a_session(sg: TestServer) {
     assert_eq!(get(&admin, &user.id.to_string()).await, user);
     assert!(
         !dump::table(&sg.app.db, "users").await.contains(&token[4..]),
-        "the token stands in the database"
+        "the token is stored in plain text"
     );
     assert_refused!(login(&sg, PASSWORD).await, Unauthenticated, "LOGIN_FAILED");
 
@@ -175,7 +175,7 @@ async fn t16_an_invalid_invite_token_is_refused_and_stores_nothing(sg: TestServe
         assert_refused!(accept(&sg, bad, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert!(
             sg.with_token(bad).auth().get_current_identity(WHO).await.is_err(),
-            "an invitation is no credential"
+            "an invitation is not a credential"
         );
     }
     assert_eq!(dump::table(&sg.app.db, "users").await, before);
@@ -442,7 +442,7 @@ async fn repeated_registrations_of_existing_addresses_are_rate_limited(sg: TestS
             break;
         }
         asked += 1;
-        assert!(asked < 50, "nobody stops it");
+        assert!(asked < 50, "the number of attempts is not limited");
     }
     // Successful registrations are not slowed down, and do not use the budget.
     for n in 0..50 {

@@ -139,9 +139,9 @@ async fn failures_of_other_addresses_do_not_lock_out_an_account(sg: TestServer) 
 }
 
 async fn a_missing_account_has_the_same_login_wait_as_an_existing_one(sg: TestServer) {
-    let nobody = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
-    let somebody = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
-    assert!(nobody.abs_diff(somebody) < Duration::from_secs(1), "{nobody:?} and {somebody:?}");
+    let missing = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
+    let existing = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
+    assert!(missing.abs_diff(existing) < Duration::from_secs(1), "{missing:?} and {existing:?}");
     sg.finish().await;
 }
 

@@ -114,7 +114,7 @@ async fn t14_health_and_reflection_streams_end_with_their_credential(sg: TestSer
         }
         for (name, end, _input) in &mut begun {
             let end = tokio::time::timeout(ENDS_WITHIN, end).await;
-            let end = end.unwrap_or_else(|_| panic!("{name} goes on: {way}"));
+            let end = end.unwrap_or_else(|_| panic!("{name} has not ended: {way}"));
             let end: Result<(), Status> = end.map_or(Ok(()), Err);
             assert_refused!(end, Unauthenticated, "CREDENTIAL_INVALID");
         }

@@ -302,7 +302,7 @@ fn a_suspended_replica_that_lost_its_lease_writes_nothing_and_stops_its_work() {
         drop(frozen);
         stopped(other).await;
         let entry = sg.admin().audit_entries("", ACTION).await.remove(0);
-        assert_eq!(entry.outcome(), AuditOutcome::Unknown, "it can't tell how it ended");
+        assert_eq!(entry.outcome(), AuditOutcome::Unknown, "the outcome of its work is unknown");
         sg.finish().await;
     });
 }

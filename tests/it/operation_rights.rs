@@ -76,7 +76,7 @@ async fn wait(caller: Caller, id: String) -> Result<pb::Operation, tonic::Status
 async fn registered(sg: &TestServer, count: usize) {
     let many = async {
         while sg.app.live.count() < count {
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), many).await.unwrap();
@@ -228,7 +228,10 @@ async fn t14_a_waiting_call_is_refused_when_its_caller_loses_the_right_to_it(sg:
     let admin = sg.admin();
     // Another caller has started it, so that the operation itself continues.
     let held = sg.start_held(&sg.operation_spec("edge", "box")).await;
-    #[expect(clippy::async_yields_async, reason = "the call goes on while the test does")]
+    #[expect(
+        clippy::async_yields_async,
+        reason = "the call and the test continue at the same time"
+    )]
     let operator = async || {
         let key = admin.create_key("ops", pb::Role::None).await;
         admin.bind("ops", "edge", pb::Role::Operator).await;
@@ -355,7 +358,7 @@ fn t14_a_lost_right_is_stored_as_cancelling_for_a_later_takeover() {
         sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
         let waited = tokio::time::timeout(Duration::from_secs(20), async {
             while sg.admin().operation(running.id()).await.unwrap().status() != Status::Cancelling {
-                tokio::task::yield_now().await;
+                crate::support::pause().await;
             }
         });
         waited.await.unwrap();

@@ -473,7 +473,7 @@ async fn t18_results_and_inputs_are_sealed_and_inputs_are_deleted_at_the_end(sg:
         assert!(!rows.contains("hunter2") && !rows.contains(&hex("hunter2")), "{table}: {rows}");
     }
     let left = sg.sql("UPDATE operations SET version = version WHERE input IS NOT NULL").await;
-    assert_eq!(left, 0, "the input is gone");
+    assert_eq!(left, 0, "no input is stored");
     // A result that was copied to another operation cannot be unsealed.
     let other = start_operation(&sg.app, &sg.operation_spec("edge", "box"), async |_| {
         Ok(json!({ "a": 1 }))

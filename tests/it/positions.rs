@@ -51,7 +51,11 @@ async fn answered_after<T, R: Send + 'static>(
 }
 
 async fn next<R>(stream: &mut Streaming<R>) -> R {
-    timeout(SOON, stream.message()).await.expect("a message").unwrap().expect("it goes on")
+    timeout(SOON, stream.message())
+        .await
+        .expect("a message")
+        .unwrap()
+        .expect("the stream continues")
 }
 
 /// Commits an event. If a sequencer runs, it assigns the sequence number.
@@ -121,7 +125,7 @@ fn watch_gateways_responds_after_its_start_position_is_known() {
         };
         let core =
             matches!(told, pb::watch_gateways_response::Change::Gateway(g) if g.name == "core");
-        assert!(core, "the one that was registered after the answer");
+        assert!(core, "expected the gateway that was registered after the response");
         drop(stream);
         sg.finish().await;
     });

@@ -81,7 +81,7 @@ async fn a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used(sg: Tes
         assert_refused!(who().await, Unavailable, "GATEWAY_UNREACHABLE");
     }
     let nobody = inside.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "the server has connected");
     sg.finish().await;
 }
 
@@ -111,6 +111,6 @@ async fn an_unresolvable_host_name_is_checked_again_when_it_resolves(sg: TestSer
     dns.serve(&[address_record(HOST, "127.0.0.1")]);
     let answer = tested(&sg).await;
     assert_eq!((answer.reachable, answer.error.as_str()), (false, FORBIDDEN));
-    assert!(inside.accept().is_err(), "somebody has connected");
+    assert!(inside.accept().is_err(), "the server has connected");
     sg.finish().await;
 }

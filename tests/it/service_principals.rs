@@ -395,7 +395,7 @@ async fn the_last_use_of_a_key_is_stored_at_most_once_a_minute(sg: TestServer) {
     assert_eq!(noted().await, Some(first));
     moved(minute).await;
     workers::run_once(&sg.app, &LAST_USED).await.unwrap();
-    assert_eq!(noted().await, Some(first), "nobody has called with it since");
+    assert_eq!(noted().await, Some(first), "the key was not used since");
     used().await;
     workers::run_once(&sg.app, &LAST_USED).await.unwrap();
     let second = noted().await.unwrap();

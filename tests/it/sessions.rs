@@ -272,7 +272,7 @@ async fn t14_session_and_refresh_tokens_are_not_stored_in_plain_text(sg: TestSer
     let dump = dump::table(&sg.app.db, "sessions").await;
     assert!(dump.contains("127.0.0.1"), "{dump}");
     for part in [&session.session_token, &session.refresh_token, &session.refresh_token[4..]] {
-        assert!(!dump.contains(part), "a token stands in the database");
+        assert!(!dump.contains(part), "a token is stored in plain text");
     }
     sg.finish().await;
 }

@@ -176,7 +176,7 @@ fn a_new_certificate_is_loaded_and_an_invalid_one_is_refused() {
         assert_eq!(look(&app).await, 1);
         assert_ne!(first, second);
         assert_eq!(connect(sg.port(), &files.servers).await.1, second);
-        assert!(answers(&mut standing).await, "what stands goes on");
+        assert!(answers(&mut standing).await, "an open connection stays open");
         assert_eq!(told(&app, "server.certificate_reloaded").await, 1);
 
         // First only one file of the pair is replaced; then the file is invalid; then the certificate has expired; then
@@ -185,7 +185,11 @@ fn a_new_certificate_is_loaded_and_an_invalid_one_is_refused() {
         files.put("cert", &cert);
         assert_eq!(look(&app).await, 0);
         assert_eq!(look(&app).await, 0);
-        assert_eq!(told(&app, "server.certificate_refused").await, 1, "told of once");
+        assert_eq!(
+            told(&app, "server.certificate_refused").await,
+            1,
+            "the refusal is reported once"
+        );
         files.put("key", &key);
         assert_eq!(look(&app).await, 1, "now they fit");
         let third = connect(sg.port(), &files.servers).await.1;
@@ -225,7 +229,7 @@ fn t14_a_client_certificate_is_refused_after_its_ca_is_replaced() {
         assert!(dead.is_err(), "its CA is no longer the one for callers");
         let seen = of(&others).auth().get_current_identity(who).await.unwrap().into_inner();
         assert_eq!(seen.actor, "sp:ci");
-        assert!(answers(&mut standing).await, "who showed no certificate goes on");
+        assert!(answers(&mut standing).await, "a connection without a certificate stays open");
         drop(standing);
         sg.finish().await;
     });

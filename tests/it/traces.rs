@@ -117,7 +117,10 @@ async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer
     assert_eq!(hex(&span.links[0].trace_id), TRACE);
     let span = span_of(&missing).expect("the refused call is traced");
     assert_eq!(text(&span, "rpc.grpc.status_code").as_deref(), Some("5"));
-    assert!(span.status.is_none_or(|status| status.code == 0), "a refusal is no fault of ours");
+    assert!(
+        span.status.is_none_or(|status| status.code == 0),
+        "a refusal is not an error of the server"
+    );
     let all = format!("{:?}", SPANS.lock().unwrap());
     assert!(!all.contains("sg_") && !all.to_lowercase().contains("bearer"));
 }

@@ -38,10 +38,9 @@ pub(super) struct Client {
 impl Client {
     /// Connects to the endpoint.
     pub(super) async fn connect(args: &CallArgs) -> Result<Self, CliError> {
-        let uri: Uri = args
-            .endpoint
-            .parse()
-            .map_err(|error| CliError::Usage(format!("`{}` is no URL: {error}", args.endpoint)))?;
+        let uri: Uri = args.endpoint.parse().map_err(|error| {
+            CliError::Usage(format!("`{}` is not a valid URL: {error}", args.endpoint))
+        })?;
         let is_tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
@@ -173,12 +172,12 @@ fn authorization_header(args: &CallArgs) -> Result<Option<MetadataValue<Ascii>>,
 }
 
 fn gateway_header(name: &str) -> Result<MetadataValue<Ascii>, CliError> {
-    name.parse().map_err(|_| CliError::Usage(format!("`{name}` is no name of a gateway")))
+    name.parse().map_err(|_| CliError::Usage(format!("`{name}` is not a valid gateway name")))
 }
 
 fn method_path(method: &MethodDescriptor) -> Result<PathAndQuery, CliError> {
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    path.parse().map_err(|error| CliError::Usage(format!("`{path}` is no path: {error}")))
+    path.parse().map_err(|error| CliError::Usage(format!("`{path}` is not a valid path: {error}")))
 }
 
 fn is_loopback(uri: &Uri) -> bool {

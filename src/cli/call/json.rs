@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 
 /// Parses a request. The error lists every wrong field, one per line.
 pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| format!("the request is no JSON: {error}"))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| format!("the request is not valid JSON: {error}"))?;
     DynamicMessage::deserialize(descriptor.clone(), &value).map_err(|error| {
         let mut faults = Vec::new();
         collect_faults(descriptor, "", &value, &mut faults);
         if faults.is_empty() {
-            faults.push(format!("the request is no {}: {error}", descriptor.full_name()));
+            faults.push(format!("the request is not a valid {}: {error}", descriptor.full_name()));
         }
         faults.join("\n")
     })
@@ -138,9 +138,9 @@ fn display_path(path: &str) -> String {
 fn unknown_field(descriptor: &MessageDescriptor) -> String {
     let fields: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
     if fields.is_empty() {
-        return format!("is no field of {}, which has none", descriptor.full_name());
+        return format!("is not a field of {}, which has none", descriptor.full_name());
     }
-    format!("is no field of {}, which has `{}`", descriptor.full_name(), fields.join("`, `"))
+    format!("is not a field of {}, which has `{}`", descriptor.full_name(), fields.join("`, `"))
 }
 
 #[cfg(test)]
@@ -173,11 +173,11 @@ mod tests {
         faults.sort_unstable();
         assert_eq!(faults.len(), 5, "{refused}");
         assert!(
-            faults[0].starts_with("`bogus` is no field of shoreguard.v1.RegisterGatewayRequest")
+            faults[0].starts_with("`bogus` is not a field of shoreguard.v1.RegisterGatewayRequest")
         );
         assert_eq!(
             faults[1],
-            "`credentials.bearer` is no field of shoreguard.v1.GatewayCredentials, \
+            "`credentials.bearer` is not a field of shoreguard.v1.GatewayCredentials, \
              which has `client_cert`, `client_key`, `bearer_token`, `oidc_client_id`, \
              `oidc_client_secret`"
         );
@@ -193,7 +193,9 @@ mod tests {
             "the request must be a JSON object"
         );
         assert!(
-            read("GetGatewayRequest", "{").unwrap_err().starts_with("the request is no JSON: ")
+            read("GetGatewayRequest", "{")
+                .unwrap_err()
+                .starts_with("the request is not valid JSON: ")
         );
     }
 }

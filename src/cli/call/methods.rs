@@ -225,7 +225,7 @@ mod tests {
         assert!(refused.starts_with(near), "{refused}");
         assert!(path_of("Bogus").unwrap_err().contains("--list"));
         assert!(path_of("").is_err());
-        assert!(path_of("Gateway").is_err(), "a part of a word is no name");
+        assert!(path_of("Gateway").is_err(), "a part of a word matches no method");
     }
 
     #[test]

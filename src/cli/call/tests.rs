@@ -46,7 +46,7 @@ impl OpenShell for Gateway {
     ) -> Result<Response<BoxStream<SandboxStreamEvent>>, Status> {
         let event = |cursor: &str| SandboxStreamEvent { payload: None, cursor: cursor.to_owned() };
         let events =
-            vec![Ok(event("1")), Ok(event("2")), Err(Status::new(Code::Aborted, "gone away"))];
+            vec![Ok(event("1")), Ok(event("2")), Err(Status::new(Code::Aborted, "cursor expired"))];
         Ok(Response::new(Box::pin(tokio_stream::iter(events))))
     }
 }
@@ -110,7 +110,7 @@ async fn a_stream_yields_each_message_and_then_its_error() {
         assert_eq!(json::to_line(&answer), format!(r#"{{"cursor":"{cursor}"}}"#));
     }
     let refused = CliError::from(answers.message().await.unwrap_err());
-    assert_eq!(refused.to_string(), "ABORTED: gone away");
+    assert_eq!(refused.to_string(), "ABORTED: cursor expired");
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn an_unreachable_server_is_reported_with_its_address() {
     drop(listener);
     let Err(CliError::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await
     else {
-        panic!("nobody answers");
+        panic!("no server listens on this address");
     };
     assert!(why.starts_with(&format!("`{endpoint}/` cannot be reached: ")), "{why}");
 }

@@ -176,7 +176,7 @@ impl OidcRule {
         for (claim, condition) in &self.conditions {
             let key = format!("{key}.conditions.{claim}");
             if ["iss", "aud"].contains(&claim.as_str()) {
-                faults.add(&key, "holds for every token of the issuer, so it is no condition");
+                faults.add(&key, "holds for every token of the issuer: remove the condition");
             }
             let values = condition.values();
             if values.is_empty()
@@ -239,7 +239,7 @@ fn issuer_fault(issuer: &str) -> Option<&'static str> {
 /// Returns why a URL is not accepted, or `None`. `http` is accepted only on loopback: a code or key that crosses a
 /// network unencrypted can be read by others.
 fn url_fault(url: &str) -> Option<&'static str> {
-    let Ok(uri) = url.parse::<Uri>() else { return Some("is no URL") };
+    let Ok(uri) = url.parse::<Uri>() else { return Some("is not a valid URL") };
     let host = uri.host().unwrap_or_default();
     match uri.scheme_str() {
         Some("https") => {}

@@ -85,7 +85,11 @@ fn each_configuration_error_is_reported() {
         ("sub = \"robot-*\"", "iss = \"a\"", "`oidc.providers[0].rules[1].conditions.iss` holds"),
         ("sub = \"robot-*\"", "sub = 3", "`oidc.providers[0]` cannot be read: a condition must"),
         ("name = \"robots\"", "name = \"deploy\"", "`oidc.providers[0].rules[1].name` repeats"),
-        ("accept_bearer", "accept_bearers", "`oidc.providers[0]` is no key of the configuration"),
+        (
+            "accept_bearer",
+            "accept_bearers",
+            "`oidc.providers[0]` is not a key of the configuration",
+        ),
     ] {
         assert!(SOUND.contains(from), "{from}");
         let found = faults(&SOUND.replace(from, to));

@@ -42,7 +42,7 @@ pub(super) fn encode_create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
         log_level: new.log_level.clone(),
         environment: new.environment.clone().into_iter().collect(),
         template: (!new.image.is_empty()).then_some(template),
-        policy: policy.map_err(|_| Error::invalid("policy", "is no policy"))?,
+        policy: policy.map_err(|_| Error::invalid("policy", "is not a valid policy"))?,
         providers: new.providers.clone(),
         resource_requirements: new.gpu.then_some(gpu),
         ..Default::default()

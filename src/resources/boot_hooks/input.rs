@@ -224,7 +224,7 @@ impl Environment {
     /// Parses the unsealed variables.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         // The parser's message could quote a value.
-        let broken = |_| Error::internal("a sealed environment is no JSON");
+        let broken = |_| Error::internal("a sealed environment is not valid JSON");
         serde_json::from_slice(bytes).map(Self).map_err(broken)
     }
 }

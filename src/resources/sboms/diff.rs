@@ -268,7 +268,7 @@ mod tests {
         let before = content(
             &[
                 ("pkg:a/same@1", "1"),
-                ("pkg:a/gone@1", "1"),
+                ("pkg:a/dropped@1", "1"),
                 ("pkg:a/moved@1?x=y", "1"),
                 ("pkg:a/two@1", "1"),
                 ("pkg:a/two@2", "2"),
@@ -292,7 +292,7 @@ mod tests {
                 "CVE-3 Some(High) Some(Critical)",
                 "CVE-0 None Some(Low)",
                 "CVE-1 Some(Low) None",
-                "Removed pkg:a/gone [\"1\"] []",
+                "Removed pkg:a/dropped [\"1\"] []",
                 "Changed pkg:a/moved [\"1\"] [\"2\"]",
                 "Added pkg:a/new [] [\"\"]",
                 "Changed pkg:a/two [\"1\"] []",

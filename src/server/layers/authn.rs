@@ -90,7 +90,7 @@ mod tests {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: IdentifiedCall| panic!("it was called"));
         let call =
-            fixture.started(grpc_request(LIST_GATEWAYS).header("authorization", "Bearer nobody"));
+            fixture.started(grpc_request(LIST_GATEWAYS).header("authorization", "Bearer unknown"));
         let (error, route) = refusal(identify(call, inner).await);
         let invalid = Error::Unauthenticated { reason: Reason::CredentialInvalid };
         assert_eq!(error.to_string(), invalid.to_string());

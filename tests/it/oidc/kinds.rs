@@ -31,7 +31,7 @@ async fn shown(
             let back = LoginRedirect { code: token.to_owned(), ..own };
             sg.complete_login(&begun.login_token, &back).await.map(|_| ())
         }
-        other => panic!("{other} is no place"),
+        other => panic!("`{other}` is not a kind of place"),
     }
 }
 

@@ -137,7 +137,7 @@ async fn an_authorization_code_is_valid_once_and_only_for_its_own_login(sg: Test
             "LOGIN_FAILED"
         );
     }
-    assert_eq!(sg.issuer("corp").count("token").await, 0, "nothing of it went to the issuer");
+    assert_eq!(sg.issuer("corp").count("token").await, 0, "no request was sent to the issuer");
     sg.complete_login(&begun.login_token, &back).await.unwrap();
     assert_refused!(
         sg.complete_login(&begun.login_token, &back).await,

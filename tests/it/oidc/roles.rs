@@ -61,7 +61,7 @@ async fn an_issuer_without_role_mapping_changes_no_role(sg: TestServer) {
         .log_in_as("partner", "1", "bo@partner.example", json!({ "groups": "ops" }))
         .await
         .unwrap();
-    assert_eq!(session.role(), pb::Role::None, "a new account begins as nobody");
+    assert_eq!(session.role(), pb::Role::None, "a new account has no role");
     sg.set_user("bo@partner.example", "role = 'viewer'").await;
     assert_eq!(sg.oidc_login("partner").await.unwrap().role(), pb::Role::Viewer);
     sg.finish().await;

@@ -99,7 +99,7 @@ pub(crate) fn base_url() -> &'static str {
     &PROCESS.get_or_init(start).base
 }
 
-#[expect(clippy::zombie_processes, reason = "it ends after us: nobody is left to wait for it")]
+#[expect(clippy::zombie_processes, reason = "it ends after this process, which cannot wait for it")]
 fn start() -> Process {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["oidc_provider::process::runs_the_provider_process", "--exact", "--nocapture"])

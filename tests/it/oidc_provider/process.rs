@@ -42,7 +42,7 @@ fn runs_the_provider_process() {
     runtime.block_on(serve());
 }
 
-#[expect(clippy::print_stdout, reason = "whoever started this process waits for the line")]
+#[expect(clippy::print_stdout, reason = "the process that started this one reads the line")]
 async fn serve() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

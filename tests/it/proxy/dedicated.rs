@@ -124,7 +124,7 @@ fn proxied_streams_are_limited_per_caller_and_gateway() {
         wait_until("there is room again", || async { Tunnel::open(&other, &scene).await.is_ok() })
             .await;
         drop((tunnels, watches));
-        wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        wait_until("every stream is closed", || async { sg.app.live.count() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });

@@ -122,8 +122,8 @@ fn ends_with_its_right(generation: Generation, method: &'static str, reads: bool
             } else {
                 loss.comes(&sg, name).await
             };
-            wait_until("its stream is gone", || async { sg.app.live.count() == 0 }).await;
-            wait_until("its command is gone", || async { gateway.running_commands() == 0 }).await;
+            wait_until("its stream is closed", || async { sg.app.live.count() == 0 }).await;
+            wait_until("its command has ended", || async { gateway.running_commands() == 0 }).await;
             assert!(since.elapsed() < ENDS_WITHIN, "{loss:?}: {:?}", since.elapsed());
             wait_until("its place is free", || async { scene.call(&other, EXEC).await.is_ok() })
                 .await;

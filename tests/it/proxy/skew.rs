@@ -148,7 +148,7 @@ fn an_unsupported_gateway_release_is_named_in_the_error() {
         for (name, version, why) in [
             ("first", "0.0.36", "before 0.0.37"),
             ("second", "0.0.87", "0.0.37 to 0.0.87"),
-            ("later", "0.0.117", "no release that this server knows"),
+            ("later", "0.0.117", "this server does not know the release"),
         ] {
             let simulator = versioned(&sg, name, Generation::V0_0, version).await;
             let refused = sg

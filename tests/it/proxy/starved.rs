@@ -232,7 +232,7 @@ where
         let gateway = start_simulator(generation).await;
         let key = sg.admin().create_key("other", pb::Role::Operator).await;
         test(&Scene::new(&sg, generation, &gateway).await, &key, &gateway).await;
-        wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        wait_until("every stream is closed", || async { sg.app.live.count() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });

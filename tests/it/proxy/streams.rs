@@ -130,7 +130,7 @@ fn the_end_of_input_of_a_stock_client_is_forwarded_to_generation_0_0() {
         drop(typed);
         let aborted = events.message().await.unwrap_err();
         assert_eq!(aborted.code(), Code::Internal, "{aborted:?}");
-        wait_until("the command is gone", || async { gateway.running_commands() == 0 }).await;
+        wait_until("the command has ended", || async { gateway.running_commands() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });
@@ -201,7 +201,7 @@ fn five_thousand_cancelled_watches_do_not_affect_another_stream() {
         let heard = tokio::time::timeout(Duration::from_secs(5), neighbour.next()).await;
         heard.expect("heard in time").unwrap().unwrap();
         drop(neighbour);
-        wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        wait_until("every stream is closed", || async { sg.app.live.count() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });

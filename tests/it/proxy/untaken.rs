@@ -97,9 +97,9 @@ fn a_stream_with_a_paused_reader_is_not_reset() {
             let unary = leave(&mut raw, "beta").await;
             tokio::time::timeout(PATIENCE, ends.recv()).await.expect("the unary one ends");
             paused.flow_control().release_capacity(1).unwrap();
-            assert_eq!(paused.data().await.unwrap().unwrap().len(), 1, "the stream goes on");
+            assert_eq!(paused.data().await.unwrap().unwrap().len(), 1, "the stream continues");
             drop((paused, unary));
-            wait_until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+            wait_until("every stream is closed", || async { sg.app.live.count() == 0 }).await;
             sg.finish().await;
             gateway.stop().await;
         },

@@ -20,7 +20,7 @@ async fn a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response(sg:
     sg.admin().cancel_operation(&operation).await.unwrap();
     let cancelled = wait_operation(&sg.admin(), &operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-    wait_until("it is gone", || is_gone(&sg, "edge", "slow")).await;
+    wait_until("the sandbox is deleted", || is_gone(&sg, "edge", "slow")).await;
     assert_eq!(call_count(&simulator, "/DeleteSandbox"), 1);
 }
 
@@ -44,6 +44,6 @@ async fn the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds(sg: Te
         let cancelled = wait_operation(&sg.admin(), &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
         assert_eq!(call_count(&simulator, "/DeleteSandbox"), 3);
-        wait_until("it is gone", || is_gone(&sg, name, "slow")).await;
+        wait_until("the sandbox is deleted", || is_gone(&sg, name, "slow")).await;
     }
 }

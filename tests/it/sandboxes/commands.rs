@@ -99,7 +99,8 @@ async fn a_command_streams_input_and_output(sg: TestServer) {
                 assert!(more.is_err(), "it was aborted: {more:?}");
                 assert_eq!(simulator.running_commands(), 1);
                 drop(answers);
-                wait_until("it is gone", || async { simulator.running_commands() == 0 }).await;
+                wait_until("the command has ended", || async { simulator.running_commands() == 0 })
+                    .await;
             }
         }
 
@@ -314,10 +315,10 @@ async fn watch_sandbox_streams_status_and_logs(sg: TestServer) {
             matches!(&first, Seen::Sandbox(sandbox) if sandbox.description == "seen"),
             "{first:?}"
         );
-        simulator.log("default", "box", "INFO", "it goes on").unwrap();
+        simulator.log("default", "box", "INFO", "still running").unwrap();
         loop {
             let seen = watching.message().await.unwrap().unwrap().seen.unwrap();
-            if matches!(&seen, Seen::Log(line) if line.message == "it goes on") {
+            if matches!(&seen, Seen::Log(line) if line.message == "still running") {
                 break;
             }
         }

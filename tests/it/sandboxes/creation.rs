@@ -103,8 +103,10 @@ async fn a_sandbox_is_created_described_and_deleted(sg: TestServer) {
         let would = admin.sandboxes().delete_sandbox(look).await.unwrap().into_inner();
         assert!(would.metadata_removed && get_sandbox(&admin, name, "agent-1").await.is_ok());
         assert!(delete_sandbox(&sg, name, "agent-1").await.metadata_removed);
-        wait_until("it is gone", || async { get_sandbox(&admin, name, "agent-1").await.is_err() })
-            .await;
+        wait_until("the sandbox is deleted", || async {
+            get_sandbox(&admin, name, "agent-1").await.is_err()
+        })
+        .await;
         assert_refused!(get_sandbox(&admin, name, "agent-1").await, NotFound, "NOT_FOUND");
     }
     for table in ["operations", "audit_log", "events", "idempotency_keys"] {
@@ -238,7 +240,7 @@ async fn a_cancelled_creation_leaves_no_sandbox(sg: TestServer) {
         admin.operations().cancel_operation(cancel).await.unwrap();
         let cancelled = wait_operation(&admin, &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-        wait_until("it is gone", || async {
+        wait_until("the sandbox is deleted", || async {
                 !matches!(get_sandbox(&admin, name, "slow").await, Ok(found) if found.phase() != pb::SandboxPhase::Deleting)
             })
             .await;

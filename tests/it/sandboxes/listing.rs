@@ -184,7 +184,7 @@ async fn a_sandbox_is_stopped_and_started_again(sg: TestServer) {
             ..Default::default()
         };
         admin.sandboxes().stop_sandbox(stop).await.unwrap();
-        wait_until("it stands still", || async {
+        wait_until("the sandbox is stopped", || async {
             get_sandbox(&admin, name, "box").await.unwrap().phase() == pb::SandboxPhase::Stopped
         })
         .await;

@@ -108,7 +108,7 @@ async fn a_proxied_creation_runs_hooks_as_an_operation_and_deletion_removes_them
         );
         let calls = simulator.calls();
         let made = calls.iter().find(|(path, _)| path.ends_with("CreateSandbox")).unwrap();
-        assert_eq!(*made.1, 2, "each call went out once");
+        assert_eq!(*made.1, 2, "each call was sent once");
     }
 }
 

@@ -29,7 +29,7 @@ async fn undone(sg: &TestServer, gateway: &str, operation: &str, simulator: &Sim
     let cancelled = wait_operation(&sg.admin(), operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
     assert_eq!(operation_result(&cancelled)["hooks"]["pre_create"], serde_json::json!([]));
-    wait_until("it is gone", || is_gone(sg, gateway, "slow")).await;
+    wait_until("the sandbox is deleted", || is_gone(sg, gateway, "slow")).await;
     assert_eq!(call_count(simulator, "/DeleteSandbox"), 1);
     assert_eq!(
         hooks_of(sg, gateway, "slow").await,
@@ -153,7 +153,11 @@ async fn a_proxied_creation_with_a_lost_response_is_found_by_its_operation(sg: T
             simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
             let lost =
                 proxied::create_proxied(&sg.admin(), generation, name, named).await.unwrap_err();
-            assert_eq!(lost.code(), Code::Unavailable, "its client is told at once: {lost:?}");
+            assert_eq!(
+                lost.code(),
+                Code::Unavailable,
+                "its client gets the error at once: {lost:?}"
+            );
             let operation = last_operation(&sg, name).await;
             let made = wait_operation(&sg.admin(), &operation.id).await;
             assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
@@ -286,7 +290,7 @@ async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: Tes
         assert_eq!(
             operation_result(&late)["hooks"]["pre_create"][0]["status"],
             "success",
-            "it tells what has run"
+            "the result lists the hooks that ran"
         );
         assert_eq!(call_count(&simulator, "/CreateSandbox"), 0);
     }

@@ -124,7 +124,7 @@ async fn t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it(sg: Test
             let since = Instant::now();
             lose(&sg, name, loss).await;
             stopped(&sg, &operation, since).await;
-            wait_until("it is gone", || is_gone(&sg, name, sandbox)).await;
+            wait_until("the sandbox is deleted", || is_gone(&sg, name, sandbox)).await;
         }
     }
 }

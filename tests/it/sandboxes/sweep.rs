@@ -37,8 +37,10 @@ async fn delete_directly(
             client.delete_sandbox(gone).await.unwrap();
         }
     }
-    wait_until("it is gone", || async { get_sandbox(&sg.admin(), gateway, "box").await.is_err() })
-        .await;
+    wait_until("the sandbox is deleted", || async {
+        get_sandbox(&sg.admin(), gateway, "box").await.is_err()
+    })
+    .await;
 }
 
 async fn counted(sg: &TestServer, table: &str) -> usize {
@@ -137,14 +139,14 @@ async fn t01_a_sandbox_created_again_immediately_inherits_nothing(sg: TestServer
             };
             let ran = operation_result(&made)["hooks"]["post_create"].clone();
             assert_eq!(ran.as_array().unwrap().len(), 1, "{ran}");
-            assert_eq!(ran[0]["name"], "pwd", "the one that was written for the new one: {ran}");
+            assert_eq!(ran[0]["name"], "pwd", "only the hook of the new sandbox runs: {ran}");
             let found = get_sandbox(&sg.admin(), name, "box").await.unwrap();
             assert_eq!((found.description.as_str(), found.labels.len()), ("", 0));
             assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
             let entry = audit_entries(&sg, "sandbox.clean_up").await.remove(0);
             assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
             delete_sandbox(&sg, name, "box").await;
-            wait_until("it is gone", || async {
+            wait_until("the sandbox is deleted", || async {
                 get_sandbox(&sg.admin(), name, "box").await.is_err()
             })
             .await;

@@ -123,7 +123,7 @@ fn a_takeover_does_not_repeat_completed_steps_and_hooks() {
             "{ended:?}"
         );
         assert_eq!(ran[0]["summary"], "its replica stopped", "{ended:?}");
-        assert_eq!(runs(&sg, "noted").await, 2, "one by hand, and the one that had not run");
+        assert_eq!(runs(&sg, "noted").await, 2, "one manual run, and the run after the takeover");
         assert_eq!(
             get_sandbox(&sg.admin(), "old", "noted").await.unwrap().description,
             "",
@@ -170,7 +170,10 @@ fn a_takeover_of_a_proxied_creation_retries_and_does_not_repeat_its_event() {
                 "{ended:?}"
             );
             let events = crate::support::dump::table(&sg.app.db, "events").await;
-            assert!(!events.contains("sandbox.created"), "the replica that died has told of it");
+            assert!(
+                !events.contains("sandbox.created"),
+                "the replica that died has emitted the event"
+            );
         }
         sg.finish().await;
     });

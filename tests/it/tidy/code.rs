@@ -44,7 +44,7 @@ const BANS: &[Ban] = &[
             ("src/audit/batch.rs", "one statement for entries of many calls"),
             ("src/audit/upsert.rs", "the same, for entries that may be stored already"),
         ],
-        rule: "queries stand in store.rs: one function a query, `&mut Conn` first",
+        rule: "queries are in store.rs: one function per query, `&mut Conn` first",
     },
     Ban {
         words: &[
@@ -105,7 +105,7 @@ const RPC_USE: &[(&str, &[&str])] = &[
 /// Files that use another resource's rows directly, not through its domain.
 const STORE_USE: &[(&str, &str)] = &[
     ("src/resources/auth/domain.rs", "the first admin and the login read the users' own rows"),
-    ("src/resources/gateways/unregister.rs", "unregistering counts the bindings that go with it"),
+    ("src/resources/gateways/unregister.rs", "unregistering counts the bindings that it deletes"),
 ];
 
 fn may(path: &str, allowed: &[&str]) -> bool {
@@ -255,7 +255,7 @@ const LIMITED: &[&str] = &[
 const UNLIMITED: &[(&str, &str)] = &[
     (
         "tests/it/oidc_provider/process.rs",
-        "a process of its own, which ends with the one that started it",
+        "a separate process, which ends with the process that started it",
     ),
     ("tests/it/tidy/", "reads files and waits for nothing"),
 ];

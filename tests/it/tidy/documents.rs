@@ -32,7 +32,11 @@ fn documents_name_only_existing_files_and_tests() {
                 let metric = quoted.starts_with("shoreguard_");
                 let test = snake && !metric && quoted.matches('_').count() >= 4;
                 if test && !names.contains(quoted) {
-                    faults.add(&document.path, line, &format!("there is no test `{quoted}`"));
+                    faults.add(
+                        &document.path,
+                        line,
+                        &format!("no test is named `{quoted}`: correct the name"),
+                    );
                 }
             }
         }

@@ -29,7 +29,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("boot_hooks/run", "runs hooks: on our host as a process group, in a sandbox by a trait"),
     ("events/follow.rs", "wakes readers when another replica numbers events"),
     ("gateways/budgets", "a table of its own, and the worker that fills it"),
-    ("gateways/certificates", "a table of its own, and when ends of certificates are told of"),
+    ("gateways/certificates", "a separate table, and when expiring certificates are reported"),
     ("gateways/change.rs", "what a change may do, and what it drops"),
     ("gateways/discovery", "a table of its own, and how what domains offer is judged"),
     (
@@ -41,9 +41,9 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/messages.rs", "the translation of a large service, beside its rpc.rs"),
     ("gateways/rotate.rs", "credentials in place of others, proven before they are stored"),
-    ("gateways/unregister.rs", "what goes with a gateway, in one place"),
-    ("gateways/watch.rs", "what followers of gateways are told"),
-    ("sboms/cyclonedx", "the format, read from bytes of anybody"),
+    ("gateways/unregister.rs", "what is deleted with a gateway, in one place"),
+    ("gateways/watch.rs", "the changes that watchers of gateways receive"),
+    ("sboms/cyclonedx", "the format, parsed from untrusted bytes"),
     ("sboms/diff.rs", "what is different between two, without a database"),
     ("sboms/intake.rs", "how many documents are received and read at once"),
     ("sboms/lists.rs", "pages of one"),
@@ -53,20 +53,20 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sboms/search", "pages over the fleet, and their queries"),
     ("sboms/ingest.rs", "from a document to rows, off the threads that serve"),
     ("sboms/version.rs", "versions in the order of texts"),
-    ("sandboxes/cleanup.rs", "what goes with a sandbox, in one place"),
-    ("sandboxes/create.rs", "the steps of a creation, and how it is taken over"),
+    ("sandboxes/cleanup.rs", "what is deleted with a sandbox, in one place"),
+    ("sandboxes/create.rs", "the steps of a creation, and its takeover by another replica"),
     ("sandboxes/exec.rs", "commands in a sandbox"),
     (
         "sandboxes/leftovers.rs",
         "what another one of the name has left, when one is made or the sweep looks",
     ),
     ("sandboxes/fleet.rs", "pages over many gateways, each asked in its time"),
-    ("sandboxes/lists.rs", "which sandboxes are asked for, and pages of one gateway"),
+    ("sandboxes/lists.rs", "which sandboxes are requested, and pages of one gateway"),
     ("sandboxes/input.rs", "what a caller may say of a sandbox, parsed"),
     ("sandboxes/templates.rs", "templates of two kinds in one list"),
-    ("sandboxes/logs.rs", "which lines of a log are asked for"),
+    ("sandboxes/logs.rs", "which lines of a log are requested"),
     ("sandboxes/lost_response.rs", "what became of a creation whose answer was lost"),
-    ("sandboxes/after_create.rs", "what follows a creation, whoever asked for it"),
+    ("sandboxes/after_create.rs", "what follows a creation, for each kind of caller"),
     ("sandboxes/stock_client.rs", "creations and deletions by stock clients"),
     ("sandboxes/messages.rs", "the translation of a large service, beside its rpc.rs"),
     ("sandboxes/ssh.rs", "sessions, and the rule of who ends them"),
@@ -76,10 +76,10 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/finish.rs", "how one ends: its row, its event, its record"),
     ("operations/follow.rs", "the states of one, for a stream"),
     ("operations/leases", "leases: the columns that replicas write beside the work"),
-    ("operations/of_gateway", "those of a gateway that is taken out"),
+    ("operations/of_gateway", "the operations of a gateway that is unregistered"),
     ("operations/retry.rs", "how long work waits for a gateway or a database that is away"),
     ("operations/result.rs", "how results are cut, pure"),
-    ("operations/right.rs", "the right of work to go on, and the credential that began it"),
+    ("operations/right.rs", "the right of work to continue, and the credential that began it"),
     ("operations/run.rs", "what the work of one can do"),
     ("operations/sight.rs", "the right of a caller to see one while it waits for it"),
     ("operations/state.rs", "the state machine, pure"),
@@ -147,7 +147,7 @@ fn every_resource_has_the_same_files() {
         faults.add(
             "tests/it/tidy/tree.rs",
             1,
-            &format!("`{name}` is gone: take it out of RESOURCE_EXTRAS"),
+            &format!("`{name}` does not exist: remove it from RESOURCE_EXTRAS"),
         );
     }
     faults.assert_none();
@@ -172,7 +172,11 @@ fn every_service_has_a_proto_tests_and_a_line_in_the_architecture() {
         }
         let proto = format!("proto/shoreguard/v1/{resource}.proto");
         if !exists(&proto) {
-            faults.add(&folder, 1, &format!("a service stands in the proto of its name: {proto}"));
+            faults.add(
+                &folder,
+                1,
+                &format!("declare the service in the proto of its name: {proto}"),
+            );
         }
         let tests = format!("tests/it/{resource}.rs");
         if !exists(&tests) && !exists(&format!("tests/it/{resource}/mod.rs")) {

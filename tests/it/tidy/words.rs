@@ -1,10 +1,11 @@
-//! Comments and documents are in plain English: words that hide the subject of a sentence are refused.
+//! Comments, documents and string literals are in plain English: words that hide the subject of a sentence are refused.
 //!
-//! CONTRIBUTING.md lists the words with the reason.
+//! CONTRIBUTING.md lists the words with the reason. A string literal is checked if it contains a space. The values of
+//! tests are checked too, so that no list of exemptions is needed.
 
 use std::path::Path;
 
-use super::{DOCUMENTS, Faults, read_file, read_files};
+use super::{DOCUMENTS, Faults, read_file, read_files, rust_files};
 
 /// Refused words and phrases, in lower case.
 const REFUSED: &[&str] = &[
@@ -44,17 +45,93 @@ const REFUSED: &[&str] = &[
     "whoever",
 ];
 
-/// Returns the refused words that a text contains as whole words.
+/// Phrases that are also refused in string literals, in lower case.
+const REFUSED_IN_STRINGS: &[&str] = &["are no", "goes with", "is no", "is taken"];
+
+/// Returns whether a text in lower case contains a refused phrase as whole words. `is no longer` is allowed.
+fn contains_phrase(text: &str, phrase: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '`';
+    text.match_indices(phrase).any(|(at, _)| {
+        let after = &text[at + phrase.len()..];
+        let is_whole = !text[..at].ends_with(is_part) && !after.starts_with(is_part);
+        is_whole && !(phrase.ends_with(" no") && after.starts_with(" longer"))
+    })
+}
+
+/// Returns the refused words that a comment or document contains.
 fn refused(text: &str) -> impl Iterator<Item = &'static str> {
     let text = text.to_lowercase();
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '`';
-    REFUSED.iter().copied().filter(move |word| {
-        text.match_indices(word).any(|(at, _)| {
-            let before = text[..at].chars().next_back().is_some_and(is_part);
-            let after = text[at + word.len()..].chars().next().is_some_and(is_part);
-            !before && !after
-        })
-    })
+    REFUSED.iter().copied().filter(move |word| contains_phrase(&text, word))
+}
+
+/// Returns the refused words that a string literal contains. A literal without a space is not a sentence.
+fn refused_in_string(literal: &str) -> impl Iterator<Item = &'static str> {
+    let text = literal.to_lowercase();
+    let is_sentence = text.contains(' ');
+    let phrases = REFUSED.iter().chain(REFUSED_IN_STRINGS).copied();
+    phrases.filter(move |phrase| is_sentence && contains_phrase(&text, phrase))
+}
+
+/// Returns the string literals of Rust code without block comments, each with the position of its first quote.
+fn string_literals(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(next) = code[at..].find(['"', '\'', '/']) {
+        at += next;
+        let rest = &code[at..];
+        at += if rest.starts_with('"') {
+            let (body, length) = read_literal(&code[..at], rest);
+            found.push((at, as_one_line(body)));
+            length
+        } else if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else {
+            character_length(rest)
+        };
+    }
+    found
+}
+
+/// Reads the literal at the start of `rest`. Returns its body and its length with the quotes. `before` is the code that
+/// precedes it and ends with `r` and hashes if the literal is raw.
+fn read_literal<'a>(before: &str, rest: &'a str) -> (&'a str, usize) {
+    let prefix = before.trim_end_matches('#');
+    let body = &rest[1..];
+    if prefix.ends_with('r') {
+        let end = format!("\"{}", &before[prefix.len()..]);
+        let length = body.find(&end).expect("a raw literal has an end");
+        return (&body[..length], 1 + length + end.len());
+    }
+    let mut is_escaped = false;
+    let is_end = |c: char| {
+        let is_quote = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_quote
+    };
+    let length = body.find(is_end).expect("a literal has an end");
+    (&body[..length], length + 2)
+}
+
+/// Returns the length of the character literal at the start of a text, or 1 if it starts with something else, such as a
+/// lifetime.
+fn character_length(rest: &str) -> usize {
+    let Some(body) = rest.strip_prefix('\'') else { return 1 };
+    if body.starts_with('\\') {
+        return body[2..].find('\'').expect("an escaped character has an end") + 4;
+    }
+    let length = body.chars().next().map_or(0, char::len_utf8);
+    if body[length..].starts_with('\'') { length + 2 } else { 1 }
+}
+
+/// Joins the lines of a literal. A line that ends with a backslash continues without a space.
+fn as_one_line(body: &str) -> String {
+    let joined: String = body
+        .split("\\\n")
+        .enumerate()
+        .map(|(at, line)| if at == 0 { line } else { line.trim_start() })
+        .collect();
+    let spaced = joined.replace("\\n", " ").replace("\\t", " ");
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the comment of a line.
@@ -94,8 +171,60 @@ fn comments_and_documents_are_in_plain_english() {
 }
 
 #[test]
+fn string_literals_are_in_plain_english() {
+    let mut faults = Faults::default();
+    for file in rust_files(&["src", "crates", "build", "tests", "benches"]) {
+        if file.path.ends_with("tidy/words.rs") {
+            continue;
+        }
+        for (at, literal) in string_literals(&file.text) {
+            for phrase in refused_in_string(&literal) {
+                let line = file.text[..at].matches('\n').count() + 1;
+                let rule = format!("`{phrase}` is unclear: CONTRIBUTING.md says what to write");
+                faults.add(&file.path, line, &rule);
+            }
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn string_literals_are_found_in_code() {
+    for (code, expected) in [
+        (r#"f("one", "two")"#, vec!["one", "two"]),
+        (r#"f("a \"b\" c", "d\\", "e")"#, vec![r#"a \"b\" c"#, r"d\\", "e"]),
+        (r##"f(r"a\", br#"b "c" d"#, b"e")"##, vec![r"a\", r#"b "c" d"#, "e"]),
+        (r#"f('"', b'"', '\'', '\\', '\u{e9}', 'é', "a")"#, vec!["a"]),
+        (r#"fn f<'a>(of: &'a str) -> &'static str { "a" }"#, vec!["a"]),
+        ("let half = 1 / 2; // not \"this\"\nf(\"a\")", vec!["a"]),
+        ("f(\"one \\\n    two\n    three\")", vec!["one two three"]),
+        (r#"f("one\ntwo", "")"#, vec!["one two", ""]),
+    ] {
+        let found: Vec<String> = string_literals(code).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(found, expected, "{code}");
+    }
+    assert_eq!(string_literals("f(\n\"a\")")[0].0, 3, "the position of the quote");
+}
+
+#[test]
+fn only_whole_phrases_in_sentences_are_refused() {
+    for (literal, expected) in [
+        ("`a` is no URL", vec!["is no"]),
+        ("There are no files", vec!["are no"]),
+        ("it is no longer valid", vec![]),
+        ("it is not valid, is now late", vec![]),
+        ("{nobody} calls", vec!["nobody"]),
+        ("nobody", vec![]),
+        ("a standing order", vec![]),
+    ] {
+        assert_eq!(refused_in_string(literal).collect::<Vec<_>>(), expected, "{literal}");
+    }
+}
+
+#[test]
 fn the_refused_words_are_listed_with_the_reason() {
     let listed = read_file("CONTRIBUTING.md").text;
-    let missing: Vec<&&str> = REFUSED.iter().filter(|word| !listed.contains(**word)).collect();
+    let all = REFUSED.iter().chain(REFUSED_IN_STRINGS);
+    let missing: Vec<&&str> = all.filter(|word| !listed.contains(&format!("`{word}`"))).collect();
     assert!(missing.is_empty(), "name them in CONTRIBUTING.md: {missing:?}");
 }

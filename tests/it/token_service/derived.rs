@@ -18,7 +18,7 @@ pub(super) async fn open_watch(caller: &Caller) -> Streaming<new::SandboxStreamE
         ..Default::default()
     };
     let mut events = caller.openshell_v0_1().watch_sandbox(request).await.unwrap().into_inner();
-    events.message().await.unwrap().expect("a sandbox is told at once");
+    events.message().await.unwrap().expect("the state of the sandbox is sent at once");
     events
 }
 

@@ -355,7 +355,7 @@ async fn t15_a_device_code_is_typed_by_the_user_and_not_stored(sg: TestServer) {
             &tokens.text("refresh_token"),
             &tokens.text("access_token"),
         ] {
-            assert!(!dump.contains(secret), "a secret stands in {table}");
+            assert!(!dump.contains(secret), "a secret is stored in {table} in plain text");
         }
     }
     assert!(dump::table(&sg.app.db, "device_codes").await.contains("consumed"));

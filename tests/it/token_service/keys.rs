@@ -147,7 +147,11 @@ async fn an_invalid_key_is_refused_and_only_counted(sg: TestServer) {
         (401, "invalid_client".to_owned())
     );
     assert_eq!(token_by_key(&sg, "alpha", "").await.refusal(), (401, "invalid_client".to_owned()));
-    assert_eq!(entries(&sg, "gateway_token.issue").await.len(), 1, "a guess of nobody is no entry");
+    assert_eq!(
+        entries(&sg, "gateway_token.issue").await.len(),
+        1,
+        "a guess without a valid key adds no entry"
+    );
     alpha.stop().await;
     sg.finish().await;
 }

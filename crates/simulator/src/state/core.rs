@@ -109,7 +109,7 @@ impl Core {
             state.apply(change);
             Ok(())
         });
-        debug_assert!(applied.is_ok(), "a change that does not apply is no error");
+        debug_assert!(applied.is_ok(), "a change that does not apply must be ignored");
     }
 
     /// Subscribes to notices.

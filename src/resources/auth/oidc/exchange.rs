@@ -49,7 +49,7 @@ pub async fn exchange(
     token: &Secret,
 ) -> Result<ExchangedToken, Error> {
     let app = Arc::clone(anonymous.app());
-    let unknown = || reject("unknown", "there is no such provider");
+    let unknown = || reject("unknown", "the provider is not configured");
     let provider = app.authn.oidc.by_name(provider).ok_or_else(unknown)?;
     let config = &provider.config;
     let claims = match provider.verify_access_token(token.expose()).await {

@@ -150,7 +150,9 @@ pub async fn complete_login(
             decide_and_apply(&ctx, &provider, &claims, RoleMapping::NotConfigured).await
         }
         // A concurrent login has created an account with the same address.
-        Err(Error::AlreadyExists { .. }) => Err(reject(name, "its address or identity is taken")),
+        Err(Error::AlreadyExists { .. }) => {
+            Err(reject(name, "another account has its e-mail address or identity"))
+        }
         Err(Error::Refused { reason: Reason::LimitReached, .. }) => {
             Err(reject(name, "there are too many users"))
         }
