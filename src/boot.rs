@@ -13,6 +13,7 @@ use crate::config::{ClientIdentity, Config, DatabaseUrl, Faults};
 use crate::db::{Db, DbOptions, Engine, leases, replicas};
 use crate::error::Error;
 use crate::feed::{self, FeedState};
+use crate::net::dn::DistinguishedName;
 use crate::oidc::Oidc;
 use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::auth::oidc::LoginKey;
@@ -164,11 +165,12 @@ pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
 }
 
 fn to_certificate_identity(configured: &ClientIdentity) -> Result<CertificateIdentity, Error> {
-    let bad = || Error::invalid("server.tls.client_identities", "has a principal without an id");
+    let bad = |why: &str| Error::invalid("server.tls.client_identities", why);
+    let principal = PrincipalId::parse_exact(&configured.principal);
     Ok(CertificateIdentity {
-        issuer: configured.issuer.clone(),
+        issuer: DistinguishedName::parse(&configured.issuer).map_err(bad)?,
         san: configured.san.clone(),
-        principal: PrincipalId::parse_exact(&configured.principal).ok_or_else(bad)?,
+        principal: principal.ok_or_else(|| bad("has a principal without an id"))?,
     })
 }
 

@@ -1,4 +1,12 @@
-//! Names of service principals and groups, and the text form of principals.
+//! Names of service principals and groups, the characters of names and addresses, and the text form of principals.
+//!
+//! Invariants
+//! - two names that are displayed alike are equal: a new name is in Unicode normalization form C and has no invisible
+//!   character;
+//! - only ASCII letters are the same in both cases: with the rules of Unicode, `\u{212a}` (KELVIN SIGN) would be a `k`,
+//!   and the address of one person would open the account of another.
+
+use unicode_normalization::is_nfc;
 
 use crate::error::Error;
 
@@ -19,8 +27,8 @@ impl Name {
             let why = format!("must have 1 to {NAME_CHARACTERS_MAX} characters, got {count}");
             return Err(Error::invalid(field, why));
         }
-        let good = |c: char| c.is_alphanumeric() || "._-@/ ".contains(c);
-        if !text.chars().all(good) || text.trim() != text {
+        let good = |c: char| is_letter_or_digit(c) || "._-@/ ".contains(c);
+        if !text.chars().all(good) || text.trim() != text || !is_nfc(text) {
             let why = "must be letters, digits, `.`, `_`, `-`, `@`, `/` and inner spaces";
             return Err(Error::invalid(field, why));
         }
@@ -32,6 +40,55 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether a character is a letter or a digit, of any script, and visible.
+#[must_use]
+pub fn is_letter_or_digit(c: char) -> bool {
+    c.is_alphanumeric() && !is_invisible(c)
+}
+
+/// Whether a character has no visible form of its own: control and format characters, fillers, variation selectors, and
+/// all spaces except U+0020. Names and addresses with such characters could not be distinguished by a reader.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    let is_default_ignorable = matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    // U+2800 is the empty pattern of braille.
+    is_default_ignorable || c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{2800}'
+}
+
+/// Returns the form in which an e-mail address is stored and compared: without ASCII spaces at its ends, and with ASCII
+/// letters in lower case.
+#[must_use]
+pub fn fold_address(text: &str) -> String {
+    text.trim_matches(|c: char| c.is_ascii_whitespace()).to_ascii_lowercase()
+}
+
+/// Whether a text is a host name in the form in which it is compared: labels of visible letters, digits and `-`, ASCII
+/// letters in lower case, in normalization form C.
+#[must_use]
+pub fn is_folded_host(text: &str) -> bool {
+    let good = |c: char| (is_letter_or_digit(c) && !c.is_ascii_uppercase()) || "-.".contains(c);
+    !text.is_empty() && !text.starts_with('.') && text.chars().all(good) && is_nfc(text)
 }
 
 /// Parses the text form of a principal in the configuration, `user:<id>` or `service_principal:<id>`. Returns `None`
@@ -82,6 +139,47 @@ mod tests {
             ["", " ", " a", "a ", "a\nb", "a\u{202e}b", "<a>", &"a".repeat(NAME_CHARACTERS_MAX + 1)]
         {
             assert!(Name::parse("name", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_name_is_normalized_and_has_no_invisible_character() {
+        assert!(Name::parse("name", "L\u{fc}beck").is_ok());
+        // A decomposed letter, letters that are equal to others, fillers that count as letters, and other spaces.
+        for bad in [
+            "Lu\u{308}beck",
+            "\u{212a}im",
+            "\u{212b}",
+            "a\u{115f}",
+            "a\u{1160}",
+            "a\u{3164}",
+            "a\u{ffa0}",
+            "a\u{200b}b",
+            "a\u{ad}b",
+            "a\u{a0}b",
+            "a\u{e0041}",
+            "\u{feff}a",
+        ] {
+            assert!(Name::parse("name", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_ascii_letters_of_an_address_are_folded() {
+        assert_eq!(fold_address(" Kim@Example.COM\n"), "kim@example.com");
+        for other in ["\u{212a}im@example.com", "\u{c4}rger@example.com", "\u{a0}kim@example.com"] {
+            assert_eq!(fold_address(other), other);
+        }
+    }
+
+    #[test]
+    fn a_folded_host_is_visible_and_in_lower_case() {
+        for good in ["example.com", "a-1.example", "m\u{fc}nchen.example"] {
+            assert!(is_folded_host(good), "{good}");
+        }
+        for bad in ["", ".example", "Example.com", "\u{212a}im.example", "a\u{200b}.example", "@a"]
+        {
+            assert!(!is_folded_host(bad), "{bad:?}");
         }
     }
 

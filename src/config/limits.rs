@@ -78,8 +78,9 @@ pub struct Limits {
     /// command pauses the command. Range 1 to 3600. Default 30.
     #[serde(default = "answer_seconds")]
     pub answer_seconds: u64,
-    /// Maximum number of password checks at one time. Range 1 to 64. Default 2: each uses a core for a quarter of a
-    /// second, and other calls must not wait for them.
+    /// Maximum number of password checks at one time; a short queue of others waits up to 5 seconds, in which addresses
+    /// take turns and accounts at an address from which they have logged in before come first. Range 1 to 64. Default
+    /// 2: each uses a core for a quarter of a second, and other calls must not wait for them.
     #[serde(default = "bcrypt_parallel")]
     pub bcrypt_parallel: u32,
     /// bcrypt cost of new password hashes, as a power of two. Range 10 to 16. Default 12: a quarter of a second, as the

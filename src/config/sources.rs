@@ -101,7 +101,7 @@ fn find_key(
 
 /// Returns the variable of a key: `server.tls.cert_path` is `SHOREGUARD_SERVER_TLS_CERT_PATH`.
 fn variable_name(section: &str, key: &ConfigKey) -> String {
-    format!("{PREFIX}{section}_{}", key.path.replace('.', "_")).to_uppercase()
+    format!("{PREFIX}{section}_{}", key.path.replace('.', "_")).to_ascii_uppercase()
 }
 
 /// Returns whether Kubernetes set this variable: it sets such variables in each container for every service of the

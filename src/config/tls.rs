@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::fault::Faults;
 use crate::names;
+use crate::net::dn::DistinguishedName;
 use crate::net::listener_tls;
 
 /// TLS of the listener.
@@ -42,7 +43,10 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientIdentity {
-    /// Distinguished name of the issuer in the form of RFC 4514: `CN=callers,O=Example`. Required.
+    /// Distinguished name of the issuer as RFC 4514 writes it: the last part of the name comes first, and a special
+    /// character in a value is escaped, as in `CN=callers,O=Example\, Inc.`. `openssl x509 -noout -issuer -nameopt
+    /// RFC2253` prints it for a certificate. Names are compared by their parts, in which case and spaces count.
+    /// Required.
     pub issuer: String,
     /// Subject alternative name with its kind: `URI:spiffe://example/ci`, `DNS:ci.example`, `email:ci@example`.
     /// Required.
@@ -97,7 +101,8 @@ impl Tls {
         for (i, identity) in self.client_identities.iter().enumerate() {
             let key = format!("server.tls.client_identities[{i}]");
             identity.check(&key, faults);
-            if !seen.insert((&identity.issuer, &identity.san)) {
+            let issuer = DistinguishedName::parse(&identity.issuer).ok();
+            if issuer.is_some_and(|issuer| !seen.insert((issuer, &identity.san))) {
                 faults.add(key, "repeats the issuer and san of an earlier one");
             }
         }
@@ -128,8 +133,11 @@ impl Tls {
 
 impl ClientIdentity {
     fn check(&self, key: &str, faults: &mut Faults) {
-        if self.issuer.trim().is_empty() {
-            faults.add(format!("{key}.issuer"), "must not be empty");
+        if let Err(why) = DistinguishedName::parse(&self.issuer) {
+            let why = format!(
+                "must be a distinguished name as RFC 4514 writes it, such as `CN=callers,O=Example`: {why}"
+            );
+            faults.add(format!("{key}.issuer"), why);
         }
         if !has_prefix_and_value(&self.san, &["URI:", "DNS:", "email:"]) {
             faults.add(format!("{key}.san"), "must be `URI:…`, `DNS:…` or `email:…`");
@@ -144,4 +152,34 @@ impl ClientIdentity {
 
 fn has_prefix_and_value(text: &str, kinds: &[&str]) -> bool {
     kinds.iter().any(|kind| text.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn faults(issuers: [&str; 2]) -> Vec<String> {
+        let table = |issuer: &str| {
+            format!(
+                "[[server.tls.client_identities]]\nissuer = '{issuer}'\nsan = 'DNS:x'\nprincipal = 'user:3'\n"
+            )
+        };
+        let found = Config::from_toml(&issuers.map(table).concat()).unwrap_err();
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_issuer_must_be_a_distinguished_name_and_is_compared_as_such() {
+        let no_ca = "`server.tls.client_identities` needs `client_ca_path`".to_owned();
+        assert_eq!(faults(["CN=a,O=b", "O=b,CN=a"]), [no_ca.as_str()]);
+        assert_eq!(faults(["O=b, CN=a", "O=b\\, CN=a"]), [no_ca.as_str()]);
+        let again =
+            "`server.tls.client_identities[1]` repeats the issuer and san of an earlier one";
+        assert_eq!(faults(["CN=a,O=b", "cn=\\61, O=b"]), [no_ca.as_str(), again]);
+        for bad in ["", " ", "callers", "CN=a;O=b"] {
+            let found = faults([bad, "CN=a"]);
+            let start = "`server.tls.client_identities[0].issuer` must be a distinguished name as";
+            assert!(found[1].starts_with(start), "{bad}: {found:?}");
+        }
+    }
 }

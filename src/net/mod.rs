@@ -1,4 +1,4 @@
-//! Outgoing connections, deadlines, and the handling of responses that are not read.
+//! Outgoing connections, certificates, deadlines, and the handling of responses that are not read.
 //!
 //! Invariants
 //! - an address is checked when it is connected to, never when it is stored: a name may resolve to another one later;
@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod deadline;
+pub mod dn;
 pub mod guard;
 pub mod http;
 pub mod listener_tls;

@@ -2,7 +2,9 @@
 //!
 //! Invariants
 //! - a path that matches two claims matches neither: a user who can add a claim must not decide which one counts;
-//! - a condition on a missing claim is not met.
+//! - a condition on a missing claim is not met;
+//! - a claim that the issuer left out of the token because of its size is unknown, not missing: it decides nothing, so
+//!   that it neither lowers a role nor selects another rule.
 
 use serde_json::{Map, Value};
 
@@ -41,11 +43,42 @@ impl Claims {
         self.expires_at
     }
 
-    /// Returns the e-mail address if the issuer has verified it. No other claim replaces it (T11).
+    /// Returns the e-mail address if the issuer has verified it, or if it states nothing about it and the configuration
+    /// states that the issuer verifies all addresses. No other claim replaces it (T11).
+    ///
+    /// # Errors
+    /// Why no address counts, for the log.
+    pub fn verified_email(&self, provider: &OidcProvider) -> Result<&str, &'static str> {
+        let Some(email) = self.all.get("email").and_then(Value::as_str) else {
+            return Err("it has no e-mail address, and no account is linked to it");
+        };
+        match self.all.get("email_verified") {
+            Some(Value::Bool(true)) => Ok(email),
+            None if provider.emails_verified => Ok(email),
+            None => Err("it has no `email_verified`, and no account is linked to it: set \
+                         `emails_verified` of the provider if the issuer verifies every address"),
+            Some(_) => Err("its address is not verified, and no account is linked to it"),
+        }
+    }
+
+    /// Whether the issuer left a claim out of the token because of its size. OpenID Connect Core 1.0, section 5.6.2,
+    /// names such claims in `_claim_names`; Microsoft Entra ID also uses `hasgroups`.
     #[must_use]
-    pub fn verified_email(&self) -> Option<&str> {
-        let verified = self.all.get("email_verified") == Some(&Value::Bool(true));
-        self.all.get("email").and_then(Value::as_str).filter(|_| verified)
+    pub fn is_withheld(&self, path: &str) -> bool {
+        let listed = self.all.get("_claim_names").and_then(Value::as_object);
+        let has_groups = match self.all.get("hasgroups") {
+            Some(Value::Bool(has)) => *has,
+            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+            Some(Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => {
+                false
+            }
+        };
+        let is_named = |name: &str| {
+            listed.is_some_and(|listed| listed.contains_key(name))
+                || (has_groups && name == "groups")
+        };
+        let outer = path.match_indices('.').map(|(dot, _)| &path[..dot]);
+        claims_at(&self.all, path).is_empty() && outer.chain([path]).any(is_named)
     }
 
     /// Returns the highest role that the claims grant, at most the provider's `max_role`, or `None` if they grant no
@@ -64,23 +97,58 @@ impl Claims {
     }
 
     /// Returns the first rule that matches.
-    #[must_use]
-    pub fn first_matching_rule<'a>(&self, provider: &'a OidcProvider) -> Option<&'a OidcRule> {
-        provider.rules.iter().find(|rule| {
+    ///
+    /// # Errors
+    /// Why no rule is selected, for the log: none matches, or a claim that decides about one was withheld.
+    pub fn first_matching_rule<'a>(
+        &self,
+        provider: &'a OidcProvider,
+    ) -> Result<&'a OidcRule, &'static str> {
+        for rule in &provider.rules {
             let audience = rule.audience.as_ref().or(provider.audience.as_ref());
-            audience.is_some_and(|audience| self.is_for(audience)) && self.satisfies(rule)
-        })
+            if !audience.is_some_and(|audience| self.is_for(audience)) {
+                continue;
+            }
+            match self.compare(rule) {
+                RuleFit::Matches => return Ok(rule),
+                RuleFit::Differs => {}
+                RuleFit::Unknown => {
+                    return Err("the issuer left out a claim that a rule needs, as too large");
+                }
+            }
+        }
+        Err("no rule fits it")
     }
 
-    fn satisfies(&self, rule: &OidcRule) -> bool {
+    fn compare(&self, rule: &OidcRule) -> RuleFit {
         let holds = |path: &str, wanted: &[String]| {
             let given = claim_texts(&self.all, path);
             wanted.iter().any(|wanted| given.iter().any(|given| matches_pattern(wanted, given)))
         };
         // A rule without conditions would match every token; the configuration rejects it as well.
-        !rule.conditions.is_empty()
-            && rule.conditions.iter().all(|(path, condition)| holds(path, condition.values()))
+        if rule.conditions.is_empty() {
+            return RuleFit::Differs;
+        }
+        let mut fit = RuleFit::Matches;
+        for (path, condition) in &rule.conditions {
+            if self.is_withheld(path) {
+                fit = RuleFit::Unknown;
+            } else if !holds(path, condition.values()) {
+                return RuleFit::Differs;
+            }
+        }
+        fit
     }
+}
+
+/// Result of the comparison of a token with a rule.
+enum RuleFit {
+    /// All conditions hold.
+    Matches,
+    /// A condition does not hold.
+    Differs,
+    /// The conditions on claims of the token hold, and other claims were withheld.
+    Unknown,
 }
 
 fn matches_pattern(wanted: &str, given: &str) -> bool {
@@ -169,20 +237,63 @@ mod tests {
 
     #[test]
     fn t11_only_a_verified_email_is_used() {
-        let email = |all: Value| claims(all).verified_email().map(str::to_owned);
-        assert_eq!(
-            email(json!({ "email": "a@b.example", "email_verified": true })).as_deref(),
-            Some("a@b.example")
-        );
-        for none in [
-            json!({ "email": "a@b.example" }),
-            json!({ "email": "a@b.example", "email_verified": false }),
-            json!({ "email": "a@b.example", "email_verified": "true" }),
-            json!({ "email": ["a@b.example"], "email_verified": true }),
-            json!({ "preferred_username": "a@b.example", "email_verified": true }),
-        ] {
-            assert_eq!(email(none.clone()), None, "{none}");
+        let (strict, trusting) = (provider(""), provider("emails_verified = true"));
+        let silent = json!({ "email": "a@b.example", "preferred_username": "a@b.example" });
+        let verified = json!({ "email": "a@b.example", "email_verified": true });
+        for provider in [&strict, &trusting] {
+            assert_eq!(claims(verified.clone()).verified_email(provider), Ok("a@b.example"));
+            for none in [
+                json!({ "email": "a@b.example", "email_verified": false }),
+                json!({ "email": "a@b.example", "email_verified": "true" }),
+                json!({ "email": "a@b.example", "email_verified": null }),
+                json!({ "email": ["a@b.example"], "email_verified": true }),
+                json!({ "email": ["a@b.example"] }),
+                json!({ "preferred_username": "a@b.example", "email_verified": true }),
+            ] {
+                assert!(claims(none.clone()).verified_email(provider).is_err(), "{none}");
+            }
         }
+        assert_eq!(claims(silent.clone()).verified_email(&trusting), Ok("a@b.example"));
+        let why = claims(silent).verified_email(&strict).unwrap_err();
+        assert!(why.contains("set `emails_verified`"), "{why}");
+    }
+
+    #[test]
+    fn a_claim_that_was_left_out_as_too_large_is_withheld() {
+        let sources = json!({ "src1": { "endpoint": "https://graph.example/getMemberObjects" } });
+        for all in [
+            json!({ "_claim_names": { "groups": "src1" }, "_claim_sources": sources }),
+            json!({ "hasgroups": true }),
+            json!({ "hasgroups": "true" }),
+        ] {
+            let claims = claims(all.clone());
+            assert!(claims.is_withheld("groups") && claims.is_withheld("groups.names"), "{all}");
+            assert!(!claims.is_withheld("roles") && !claims.is_withheld("groupset"), "{all}");
+        }
+        for all in [
+            json!({}),
+            json!({ "hasgroups": false }),
+            json!({ "groups": [], "hasgroups": true }),
+            json!({ "_claim_names": "groups" }),
+        ] {
+            assert!(!claims(all.clone()).is_withheld("groups"), "{all}");
+        }
+    }
+
+    #[test]
+    fn a_withheld_claim_selects_no_later_rule() {
+        let provider = provider(
+            "[[oidc.providers.rules]]\nname = 'ops'\nrole = 'operator'\n\
+             conditions = { groups = 'ops', env = 'prod' }\n\
+             [[oidc.providers.rules]]\nname = 'all'\nrole = 'viewer'\n\
+             conditions = { env = ['prod', 'dev'] }",
+        );
+        let rule =
+            |all: Value| claims(all).first_matching_rule(&provider).map(|rule| rule.name.clone());
+        assert_eq!(rule(json!({ "env": "prod", "groups": ["ops"] })).as_deref(), Ok("ops"));
+        assert_eq!(rule(json!({ "env": "prod" })).as_deref(), Ok("all"));
+        assert_eq!(rule(json!({ "env": "dev", "hasgroups": true })).as_deref(), Ok("all"));
+        assert!(rule(json!({ "env": "prod", "hasgroups": true })).is_err());
     }
 
     #[test]
@@ -196,7 +307,7 @@ mod tests {
              conditions = { protected = 'true' }",
         );
         let rule =
-            |all: Value| claims(all).first_matching_rule(&provider).map(|rule| rule.name.as_str());
+            |all: Value| claims(all).first_matching_rule(&provider).ok().map(|r| r.name.as_str());
         let infra = |at: &str| rule(json!({ "repository": "acme/infra", "ref": at }));
         assert_eq!(infra("refs/heads/main"), Some("main"));
         assert_eq!(infra("refs/tags/v1.2"), Some("main"));

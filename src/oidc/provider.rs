@@ -200,13 +200,20 @@ impl Provider {
     ) -> Result<Claims, ProviderError> {
         let refused = |fault: TokenError| match fault {
             TokenError::UnknownKey => {
-                ProviderError::Refused("it names a key that the issuer does not have")
+                ProviderError::Refused("the issuer does not have the key that signed it")
             }
             TokenError::Refused(why) => ProviderError::Refused(why),
         };
         let id = key_id(token).map_err(refused)?;
-        let keys = self.keys.get(|keys| keys.has(&id), || self.fetch_keys()).await?;
-        verify(token, &self.config.issuer, &keys, expected, self.clock.now()).map_err(refused)
+        let check =
+            |keys: &KeySet| verify(token, &self.config.issuer, keys, expected, self.clock.now());
+        // Without a key id, only the signature shows whether the keys are those of the token.
+        let enough = |keys: &KeySet| match &id {
+            Some(id) => keys.has(id),
+            None => !matches!(check(keys), Err(TokenError::UnknownKey)),
+        };
+        let keys = self.keys.get(enough, || self.fetch_keys()).await?;
+        check(&keys).map_err(refused)
     }
 
     fn client_id(&self) -> Result<&str, Error> {
@@ -221,7 +228,9 @@ impl Provider {
     async fn fetch_discovery(&self) -> Result<Discovery, Error> {
         let issuer = &self.config.issuer;
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let found: Discovery = serde_json::from_slice(&self.fetch_document(&url).await?)
+        let (head, document) = self.fetch_document(&url).await?;
+        let found = self.parse_json(head.status, &head.headers, &document)?;
+        let found: Discovery = serde_json::from_value(found)
             .map_err(|_| self.unusable("its discovery document cannot be read"))?;
         if found.issuer != *issuer {
             return Err(self.unusable("its discovery document names another issuer"));
@@ -232,7 +241,9 @@ impl Provider {
     async fn fetch_keys(&self) -> Result<KeySet, Error> {
         let discovery = self.discovery().await?;
         let url = self.endpoint(Some(&discovery.jwks_uri))?;
-        let document = self.fetch_document(url).await?;
+        // No standard fixes the content type of a key set, and static hosts do not know it.
+        let (head, document) = self.fetch_document(url).await?;
+        self.require_ok(head.status)?;
         KeySet::parse(&document).ok_or_else(|| self.unusable("its key set cannot be read"))
     }
 
@@ -250,15 +261,20 @@ impl Provider {
         Err(self.unusable("an endpoint of it is not under https"))
     }
 
-    async fn fetch_document(&self, url: &str) -> Result<Bytes, Error> {
+    async fn fetch_document(&self, url: &str) -> Result<(http::response::Parts, Bytes), Error> {
         let request = Request::get(url).header(ACCEPT, "application/json").body(Bytes::new());
         let request =
             request.map_err(|_| self.unusable("one of its endpoints is not a valid URL"))?;
         let response =
             self.client.send(request, self.limits).await.map_err(|e| self.unreachable(&e))?;
-        let (head, body) = response.into_parts();
-        let _: Value = self.parse_json(head.status, &head.headers, &body)?;
-        Ok(body)
+        Ok(response.into_parts())
+    }
+
+    fn require_ok(&self, status: StatusCode) -> Result<(), Error> {
+        if status == StatusCode::OK {
+            return Ok(());
+        }
+        Err(self.unusable("it answers with another status than 200"))
     }
 
     fn parse_json(
@@ -267,13 +283,14 @@ impl Provider {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Value, Error> {
-        if status != StatusCode::OK {
-            return Err(self.unusable("it answers with another status than 200"));
-        }
+        self.require_ok(status)?;
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim).unwrap_or_default();
-        if !(kind == "application/json" || kind.ends_with("+json")) {
-            return Err(self.unusable("it answers with something else than JSON"));
+        if !is_json(kind) {
+            let shown: String = kind.chars().take(WORD_CHARACTERS_MAX).collect();
+            return Err(self.unusable(&format!(
+                "it answers with the content type `{shown}`, where `application/json` is required"
+            )));
         }
         serde_json::from_slice(body).map_err(|_| self.unusable("its JSON cannot be read"))
     }
@@ -298,8 +315,29 @@ impl Provider {
     }
 }
 
+/// Whether a media type, which is case-insensitive, is one of JSON.
+fn is_json(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    kind == "application/json" || kind.ends_with("+json")
+}
+
 impl From<Error> for ProviderError {
     fn from(error: Error) -> Self {
         Self::Unavailable(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_of_json_is_recognized_in_any_case() {
+        for json in ["application/json", "Application/JSON", "application/jwk-set+json"] {
+            assert!(is_json(json), "{json}");
+        }
+        for other in ["", "text/html", "application/octet-stream", "application/jsonp"] {
+            assert!(!is_json(other), "{other}");
+        }
     }
 }

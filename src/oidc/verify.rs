@@ -3,29 +3,43 @@
 //! The calling code determines the expected kind of token. An ID token identifies the user to a client that began a
 //! login: it is for Shoreguard's `client_id`, contains Shoreguard's nonce, and is accepted only at the end of a login.
 //! An access token is for an audience of Shoreguard, which is never the `client_id`; a token with the characteristics
-//! of an ID token is rejected.
+//! of an ID token is rejected. A `nonce` is one of them unless the token states that it is an access token: some
+//! issuers copy the nonce of a login into its access token.
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
 use super::claims::Claims;
-use super::jwks::KeySet;
+use super::jwks::{KeyLookup, KeySet, VerificationKey};
 use crate::clock::Timestamp;
 
-/// Maximum size of a token, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Maximum size of a token, in bytes, as a bearer token and in an exchange. An issuer that lists every group of a
+/// person sends about 10 KiB. The headers of a call may have 16 KiB together.
+pub const TOKEN_BYTES_MAX: usize = 15 * 1024;
 /// Maximum size of a subject, in bytes, as defined by OIDC.
 pub const SUBJECT_BYTES_MAX: usize = 255;
 /// Maximum difference between the clocks of an issuer and this server, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
 
-/// Accepted algorithms: no symmetric ones and no `none`.
-const ALGORITHMS: [Algorithm; 4] =
-    [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
+/// Accepted algorithms: all that the library verifies, but no symmetric ones and no `none`.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+/// Types of access tokens in headers (RFC 9068, section 2.1), in lower case.
+const ACCESS_TOKEN_TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
 
 /// Claims that only ID tokens have.
-const MARKS_OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
+const MARKS_OF_ID_TOKENS: [&str; 3] = ["at_hash", "c_hash", "s_hash"];
 
 /// Expected kind of token.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +63,7 @@ pub enum ExpectedToken<'a> {
 /// Reason why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// It names an unknown key, or a key that was removed.
+    /// It was signed with an unknown key, or with a key that was removed.
     UnknownKey,
     /// It is invalid. For the log.
     Refused(&'static str),
@@ -65,25 +79,33 @@ fn require(holds: bool, why: &'static str) -> TokenResult<()> {
     if holds { Ok(()) } else { refuse(why) }
 }
 
-/// Returns the id of the key that a token names.
+/// Returns the id of the key that a token names; `None` if it names none.
 ///
 /// # Errors
 /// `Refused` if it is not an acceptable token.
-pub fn key_id(token: &str) -> TokenResult<String> {
-    header(token).map(|(id, _)| id)
+pub fn key_id(token: &str) -> TokenResult<Option<String>> {
+    header(token).map(|header| header.kid)
 }
 
-fn header(token: &str) -> TokenResult<(String, Header)> {
+/// Returns the header of a token. An empty key id counts as no key id.
+fn header(token: &str) -> TokenResult<Header> {
     require(token.len() <= TOKEN_BYTES_MAX, "it is too long")?;
-    let Ok(header) = jsonwebtoken::decode_header(token) else {
+    let Ok(mut header) = jsonwebtoken::decode_header(token) else {
         return refuse("its header cannot be read");
     };
     require(ALGORITHMS.contains(&header.alg), "its algorithm is not taken")?;
     // No critical extension is supported.
     require(header.crit.is_none(), "its header has critical extensions")?;
-    match header.kid.clone().filter(|id| !id.is_empty()) {
-        Some(id) => Ok((id, header)),
-        None => refuse("it names no key"),
+    header.kid = header.kid.filter(|id| !id.is_empty());
+    Ok(header)
+}
+
+fn find_key<'a>(keys: &'a KeySet, header: &Header) -> TokenResult<&'a VerificationKey> {
+    match keys.find(header.kid.as_deref(), header.alg) {
+        KeyLookup::Found(key) => Ok(key),
+        KeyLookup::Unknown => Err(TokenError::UnknownKey),
+        KeyLookup::OtherAlgorithm => refuse("its key is not for its algorithm"),
+        KeyLookup::Several => refuse("it names no key, and the issuer has several"),
     }
 }
 
@@ -98,28 +120,28 @@ pub fn verify(
     expected: ExpectedToken<'_>,
     now: Timestamp,
 ) -> TokenResult<Claims> {
-    let (id, header) = header(token)?;
-    let types: &[&str] = match expected {
-        ExpectedToken::IdToken { .. } => &["jwt"],
-        ExpectedToken::AccessToken { .. } => &["jwt", "at+jwt", "application/at+jwt"],
-    };
+    let header = header(token)?;
     let typ = header.typ.as_ref().map(|typ| typ.to_ascii_lowercase());
-    require(typ.is_none_or(|typ| types.contains(&typ.as_str())), "its type is another one")?;
-    let Some(key) = keys.find(&id, header.alg) else {
-        return if keys.has(&id) {
-            refuse("its key is not for its algorithm")
-        } else {
-            Err(TokenError::UnknownKey)
-        };
+    let is_access_type = typ.as_ref().is_some_and(|typ| ACCESS_TOKEN_TYPES.contains(&typ.as_str()));
+    let is_expected_type = match expected {
+        ExpectedToken::IdToken { .. } => false,
+        ExpectedToken::AccessToken { .. } => is_access_type,
     };
+    require(is_expected_type || typ.is_none_or(|typ| typ == "jwt"), "its type is another one")?;
+    let key = find_key(keys, &header)?;
     let mut signature_only = Validation::new(header.alg);
     signature_only.required_spec_claims.clear();
     // Checked below, with Shoreguard's own clock and more strictly.
     signature_only.validate_exp = false;
     signature_only.validate_aud = false;
     let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, &signature_only);
-    let Ok(all) = decoded.map(|decoded| decoded.claims) else {
-        return refuse("its signature does not fit");
+    let all = match decoded {
+        Ok(decoded) => decoded.claims,
+        // The issuer may have replaced its key, which has no id that would show it.
+        Err(error) if header.kid.is_none() && is_signature_error(&error) => {
+            return Err(TokenError::UnknownKey);
+        }
+        Err(_) => return refuse("its signature does not fit"),
     };
     let is_issuer = all.get("iss").and_then(Value::as_str) == Some(issuer);
     require(is_issuer, "its issuer is another one")?;
@@ -131,10 +153,14 @@ pub fn verify(
             check_id_token(&all, &audiences, client_id, nonce)?
         }
         ExpectedToken::AccessToken { audiences: ours, client_id } => {
-            check_access_token(&all, &audiences, ours, client_id)?;
+            check_access_token(&all, is_access_type, &audiences, ours, client_id)?;
         }
     }
     Ok(Claims::new(all, subject, audiences, expires_at))
+}
+
+fn is_signature_error(error: &jsonwebtoken::errors::Error) -> bool {
+    matches!(error.kind(), jsonwebtoken::errors::ErrorKind::InvalidSignature)
 }
 
 fn subject(all: &Map<String, Value>) -> TokenResult<String> {
@@ -208,6 +234,7 @@ fn check_id_token(
 
 fn check_access_token(
     all: &Map<String, Value>,
+    is_access_type: bool,
     audiences: &[String],
     ours: &[&str],
     client_id: Option<&str>,
@@ -220,7 +247,10 @@ fn check_access_token(
         let typ = all.get("typ").and_then(Value::as_str);
         typ.is_some_and(|typ| typ.eq_ignore_ascii_case(word))
     };
-    let other = to_client || marked || says("ID") || says("Refresh") || says("Logout");
+    // Keycloak before release 25 copies the nonce of a login into access tokens, whose claim `typ` is `Bearer`.
+    let answers_login = all.contains_key("nonce") && !is_access_type && !says("Bearer");
+    let of_other_kind = says("ID") || says("Refresh") || says("Logout");
+    let other = to_client || marked || answers_login || of_other_kind;
     require(!other, "it is not an access token")
 }
 

@@ -116,6 +116,21 @@ fn t03_id_tokens_and_access_tokens_are_not_interchangeable() {
         assert_eq!(refused, TokenError::Refused("it is not an access token"), "{marked}");
     }
     assert!(issuer.verify(&issuer.token(&with(&access, "typ", json!("Bearer"))), ACCESS).is_ok());
+    // A token that states that it is an access token may repeat the nonce of a login, but have no other mark.
+    let at = Header { typ: Some("at+jwt".to_owned()), ..header("ec", Algorithm::ES256) };
+    let answer = with(&access, "nonce", json!("nonce"));
+    let stated = with(&answer, "typ", json!("Bearer"));
+    for token in [issuer.sign(&at, &answer), issuer.token(&stated), issuer.sign(&at, &stated)] {
+        assert!(issuer.verify(&token, ACCESS).is_ok());
+    }
+    for (name, value) in [
+        ("typ", json!("ID")),
+        ("at_hash", json!("x")),
+        ("aud", json!("client")),
+        ("aud", json!(["api", "client"])),
+    ] {
+        assert!(issuer.verify(&issuer.sign(&at, &with(&answer, name, value)), ACCESS).is_err());
+    }
     for typ in ["sg-session+jwt", "logout+jwt", "secevent+jwt", ""] {
         let header = Header { typ: Some(typ.to_owned()), ..header("ec", Algorithm::ES256) };
         assert!(issuer.verify(&issuer.sign(&header, &access), ACCESS).is_err(), "{typ}");
@@ -148,7 +163,10 @@ fn an_invalid_signature_or_unsupported_algorithm_is_refused() {
     );
     for id in [None, Some(String::new())] {
         let header = Header { kid: id, ..Header::new(Algorithm::ES256) };
-        assert_eq!(refused(&issuer.sign(&header, &claims)), TokenError::Refused("it names no key"));
+        // The set has one key of this algorithm. Only other keys could verify another signature.
+        assert!(issuer.verify(&issuer.sign(&header, &claims), ACCESS).is_ok());
+        let of_stranger = Issuer::new().sign(&header, &claims);
+        assert_eq!(refused(&of_stranger), TokenError::UnknownKey);
     }
     let critical = Header { crit: Some(vec!["b64".to_owned()]), ..header("ec", Algorithm::ES256) };
     assert!(matches!(refused(&issuer.sign(&critical, &claims)), TokenError::Refused(_)));

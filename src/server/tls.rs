@@ -196,5 +196,5 @@ fn peer_certificate(der: &[u8]) -> Option<PeerCertificate> {
         })
         .collect();
     let ends_at = Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp());
-    Some(PeerCertificate { issuer: certificate.issuer().to_string(), names, ends_at })
+    Some(PeerCertificate { issuer: certificate.issuer().into(), names, ends_at })
 }

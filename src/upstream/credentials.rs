@@ -7,8 +7,9 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::endpoint::{OidcClient, Scheme};
+use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::net::x509::{check_size, parse_certificates};
+use crate::net::x509::{check_size, expiry, parse_certificates};
 use crate::secret::Secret;
 use crate::words;
 
@@ -79,6 +80,21 @@ impl Credentials {
         )?;
         let secret = self.oidc_client_secret.as_ref().map(Secret::expose);
         check_visible_ascii("oidc_client_secret", secret, TOKEN_CHARACTERS_MAX)
+    }
+
+    /// Rejects a client certificate if it, or a certificate of its chain, has expired: no gateway would accept it, and
+    /// the error of the handshake does not name the cause.
+    pub fn check_not_expired(&self, now: Timestamp) -> Result<(), Error> {
+        let field = "credentials.client_cert";
+        let Some(pem) = &self.client_cert else { return Ok(()) };
+        for der in parse_certificates(field, pem)? {
+            if let Some(at) = expiry(&der).filter(|at| *at < now) {
+                let why =
+                    format!("expired at {at}: replace it by a certificate that is still valid");
+                return Err(Error::invalid(field, why));
+            }
+        }
+        Ok(())
     }
 
     /// Rejects credentials that the auth mode does not use, and the lack of those that it requires.

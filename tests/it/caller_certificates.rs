@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::SanType;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustls::HandshakeKind;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,8 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::support::DbLocation;
 use crate::support::server::{Bearer, Caller, boot, config};
+use crate::support::{DbLocation, limit};
 use crate::tls::{Issuer, channel, create_ca, localhost, sign_certificate, sign_certificate_for};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -39,8 +39,20 @@ struct Server {
 impl Server {
     /// Starts a server that maps names in certificates to principals.
     async fn start(engine: Engine, identities: &[(&str, &str)]) -> Self {
+        let identities = identities.iter().map(|(san, principal)| ("CN=callers", *san, *principal));
+        let identities: Vec<_> = identities.collect();
+        Self::start_with(engine, create_ca("callers"), "", &identities).await
+    }
+
+    /// Starts a server with a CA for callers, more of them in PEM, and the issuer, name and principal of certificates.
+    async fn start_with(
+        engine: Engine,
+        callers: Issuer,
+        more_cas: &str,
+        identities: &[(&str, &str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (servers, callers) = (create_ca("servers"), create_ca("callers"));
+        let servers = create_ca("servers");
         let (cert, key) = sign_certificate(&servers, localhost());
         let put = |name: &str, content: String| -> Option<PathBuf> {
             let path = folder.path().join(name);
@@ -51,9 +63,9 @@ impl Server {
         let mut config = config(&place, folder.path(), |_| {});
         config.server.tls.cert_path = put("cert", cert);
         config.server.tls.key_path = put("key", key);
-        config.server.tls.client_ca_path = put("ca", callers.pem());
-        let identity = |(san, principal): &(&str, &str)| ClientIdentity {
-            issuer: "CN=callers".to_owned(),
+        config.server.tls.client_ca_path = put("ca", format!("{}\n{more_cas}", callers.pem()));
+        let identity = |(issuer, san, principal): &(&str, &str, &str)| ClientIdentity {
+            issuer: (*issuer).to_owned(),
             san: (*san).to_owned(),
             principal: (*principal).to_owned(),
         };
@@ -106,6 +118,17 @@ fn run<F: Future<Output = ()>>(identities: &[(&str, &str)], test: impl Fn(Server
 
 fn names(names: &[&str]) -> Vec<SanType> {
     names.iter().map(|name| SanType::URI((*name).try_into().unwrap())).collect()
+}
+
+/// Creates a CA whose name has these parts, in the order of the certificate.
+fn create_named_ca(parts: &[(DnType, &str)]) -> Issuer {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for (kind, value) in parts {
+        params.distinguished_name.push(kind.clone(), *value);
+    }
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, tonic::Status> {
@@ -248,4 +271,37 @@ fn t14_a_tls_session_is_not_resumed_on_another_connection() {
         }
         sg.finish().await;
     });
+}
+
+#[test]
+fn t19_issuers_are_compared_by_structure_and_not_as_text() {
+    const SAN: &str = "URI:spiffe://example/ci";
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        limit::block_on(async {
+            let (organization, common) = (DnType::OrganizationName, DnType::CommonName);
+            let two_parts =
+                create_named_ca(&[(organization.clone(), "Example"), (common, "callers")]);
+            // Libraries print both names as `O=Example, CN=callers`.
+            let one_part = create_named_ca(&[(organization.clone(), "Example, CN=callers")]);
+            let escaped = create_named_ca(&[(organization, "Example, Inc.")]);
+            let more = format!("{}\n{}", one_part.pem(), escaped.pem());
+            let identities = [
+                ("CN=callers,O=Example", SAN, "service_principal:1"),
+                (r"O=Example\, Inc.", SAN, "service_principal:2"),
+            ];
+            let sg = Server::start_with(engine, two_parts, &more, &identities).await;
+            let admin = sg.admin().await;
+            admin.create_key("ci", pb::Role::Viewer).await;
+            admin.create_key("cd", pb::Role::Viewer).await;
+            feed::refresh(&sg.app).await.unwrap();
+            let shown = async |ca: &Issuer| {
+                let certificate = sign_certificate(ca, names(&["spiffe://example/ci"]));
+                who(&sg.caller(Some(&certificate), None)).await
+            };
+            assert_eq!(shown(&sg.callers).await.unwrap().actor, "sp:ci");
+            assert_eq!(shown(&escaped).await.unwrap().actor, "sp:cd");
+            assert_refused!(shown(&one_part).await, Unauthenticated, "CREDENTIAL_MISSING");
+            sg.finish().await;
+        });
+    }
 }

@@ -101,6 +101,7 @@ server_tests! {
     a_probe_result_during_a_credential_check_is_preserved,
     a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint,
     an_expiring_certificate_is_reported_three_times,
+    an_expired_client_certificate_is_refused_with_its_cause,
 }
 
 async fn certificates_are_rotated_in_place(sg: TestServer) {
@@ -306,6 +307,38 @@ async fn an_expiring_certificate_is_reported_three_times(sg: TestServer) {
     // A new certificate has events of its own.
     rotate_credentials(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
     assert_eq!(expiring(&sg).await, 4);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn an_expired_client_certificate_is_refused_with_its_cause(sg: TestServer) {
+    let (servers, clients) = (create_ca("gateways"), create_ca("clients"));
+    let simulator = start_mtls_gateway(&servers, &clients).await;
+    let admin = sg.admin();
+    let (short, long) = (ours(&clients, DAY), ours(&clients, 90 * DAY));
+    sg.advance_time(2 * DAY).await;
+    let refused = |status: Status| {
+        let field = "`credentials.client_cert` expired at ";
+        assert!(status.message().starts_with(field), "{status:?}");
+    };
+    let request = mutual(&simulator, &servers, short.clone());
+    let registered = admin.gateways().register_gateway(request).await;
+    refused(assert_refused!(registered, InvalidArgument, "INVALID_FIELD"));
+    let request = mutual(&simulator, &servers, long);
+    admin.gateways().register_gateway(request).await.unwrap();
+    // It is refused even if the caller wants no check by the gateway.
+    for unproven in [false, true] {
+        let rotated = rotate_credentials(&admin, short.clone(), unproven).await;
+        refused(assert_refused!(rotated, InvalidArgument, "INVALID_FIELD"));
+    }
+    let update = pb::UpdateGatewayRequest {
+        gateway: "edge".into(),
+        credentials: Some(short),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["credentials".to_owned()] }),
+        ..Default::default()
+    };
+    let updated = admin.gateways().update_gateway(update).await;
+    refused(assert_refused!(updated, InvalidArgument, "INVALID_FIELD"));
     simulator.stop().await;
     sg.finish().await;
 }

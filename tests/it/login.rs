@@ -13,11 +13,11 @@ use crate::support::dump;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
 
 /// Trusts `x-forwarded-for` from loopback, so that a test can call from many addresses.
-fn behind_a_proxy(config: &mut Config) {
+pub(crate) fn behind_a_proxy(config: &mut Config) {
     config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
 }
 
-async fn login(
+pub(crate) async fn login(
     sg: &TestServer,
     from: &str,
     email: &str,

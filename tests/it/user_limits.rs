@@ -126,7 +126,9 @@ async fn an_email_address_that_is_too_long_is_an_invalid_field(sg: TestServer) {
     let admin = sg.admin();
     let most = format!("{}@example.com", "a".repeat(EMAIL_CHARACTERS_MAX - 12));
     let wide = format!("{}@example.com", "\u{e4}".repeat(EMAIL_CHARACTERS_MAX - 12));
-    for good in [&most, &wide] {
+    // Its letter grows in Unicode's lower case. Only ASCII letters are converted.
+    let kept = format!("{}@example.com", "\u{130}".repeat(EMAIL_CHARACTERS_MAX - 12));
+    for good in [&most, &wide, &kept] {
         admin.invite(good, pb::Role::Viewer).await;
         assert_eq!(get_user(&admin, good).await.unwrap().email, *good);
     }
@@ -138,13 +140,6 @@ async fn an_email_address_that_is_too_long_is_an_invalid_field(sg: TestServer) {
         );
         assert_refused!(get_user(&admin, &bad).await, InvalidArgument, "INVALID_FIELD");
     }
-    // An address that grows when it is converted to lower case is limited by its stored length.
-    let grows = format!("{}@example.com", "\u{130}".repeat(EMAIL_CHARACTERS_MAX - 12));
-    assert_refused!(
-        admin.users().invite_user(invite_request(&grows, pb::Role::Viewer)).await,
-        InvalidArgument,
-        "INVALID_FIELD"
-    );
     sg.finish().await;
 }
 

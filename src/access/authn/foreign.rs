@@ -13,6 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use tracing::debug;
 
 use super::AuthnError;
 use crate::access::principal::{Caller, PrincipalId};
@@ -63,7 +64,8 @@ fn resolve_caller(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> 
     let found = if let Some(user) = linked {
         snapshot.caller(PrincipalId::User(user))?
     } else {
-        let rule = claims.first_matching_rule(config)?;
+        let unmatched = |why: &&str| debug!(provider = config.name, why, "a token is not taken");
+        let rule = claims.first_matching_rule(config).inspect_err(unmatched).ok()?;
         let (id, _) =
             snapshot.live_service_principal(&rule.service_principal_name(&config.name))?;
         let principal = PrincipalId::ServicePrincipal(id);

@@ -1,6 +1,7 @@
 //! Authenticates the caller of a request. One credential per call (T19).
 
 mod foreign;
+pub mod hash_turns;
 pub mod password;
 pub mod token;
 
@@ -14,22 +15,26 @@ use super::principal::{Caller, PrincipalId};
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
+use crate::net::dn::DistinguishedName;
 use crate::oidc::claims::Claims;
+use crate::oidc::verify::TOKEN_BYTES_MAX;
 use crate::oidc::{Oidc, Provider};
 use token::TokenKeys;
 
 /// Headers of Shoreguard that a caller can send, each at most once.
 pub const OWN_HEADERS: [&str; 2] = ["x-shoreguard-gateway", "x-request-id"];
 
-/// Maximum length of a credential, in bytes. A session token has about 400; a token of an OIDC issuer that lists every
-/// group of a person has several thousand.
-pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
+const SCHEME: &str = "bearer";
+
+/// Maximum length of `authorization`, in bytes: the scheme, a space, and the longest token that an exchange accepts
+/// too.
+pub const CREDENTIAL_BYTES_MAX: usize = SCHEME.len() + 1 + TOKEN_BYTES_MAX;
 
 /// Fields of a client certificate that the mapping uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCertificate {
     /// Distinguished name of the issuer.
-    pub issuer: String,
+    pub issuer: DistinguishedName,
     /// All subject alternative names, as `DNS:`, `URI:` or `email:` and the value.
     pub names: Vec<String>,
     /// End of its validity. The handshake checks it once; each call on the connection checks it again.
@@ -40,7 +45,7 @@ pub struct PeerCertificate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateIdentity {
     /// Full distinguished name of the issuer.
-    pub issuer: String,
+    pub issuer: DistinguishedName,
     /// The whole subject alternative name, such as `URI:spiffe://example/ci`.
     pub san: String,
     /// The principal by its permanent id: a principal that is created again under the same name inherits nothing.
@@ -79,8 +84,8 @@ impl Authn {
     ///
     /// # Errors
     /// `CREDENTIAL_AMBIGUOUS` for more than one credential, for a certificate that maps to more than one principal, or
-    /// for a repeated header of Shoreguard; `CREDENTIAL_INVALID` for an invalid credential; `ACCESS_STALE` if the
-    /// credential cannot be checked with fresh data.
+    /// for a repeated header of Shoreguard; `CREDENTIAL_INVALID` for an invalid credential; `Invalid` for a credential
+    /// of more than [`CREDENTIAL_BYTES_MAX`] bytes; `ACCESS_STALE` if the credential cannot be checked with fresh data.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -113,7 +118,7 @@ impl Authn {
         let by_token = match header {
             None => None,
             Some(value) => {
-                let token = parse_bearer(value.as_bytes()).ok_or_else(invalid)?;
+                let token = parse_bearer(value.as_bytes())?.ok_or_else(invalid)?;
                 Some(self.verify_token(token, snapshot, claims)?.ok_or_else(invalid)?)
             }
         };
@@ -172,12 +177,25 @@ impl Authn {
     }
 }
 
-/// Returns the token of `Bearer TOKEN`; the scheme is case-insensitive, with one space after it.
-fn parse_bearer(value: &[u8]) -> Option<&str> {
-    let value = std::str::from_utf8(value).ok().filter(|v| v.len() <= CREDENTIAL_BYTES_MAX)?;
-    let (scheme, token) = value.split_once(' ')?;
-    let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-    (scheme.eq_ignore_ascii_case("bearer") && plain).then_some(token)
+/// Returns the token of `Bearer TOKEN`; the scheme is case-insensitive, with one space after it. `None` if the value
+/// has another form.
+///
+/// # Errors
+/// `Invalid` if the value is too long.
+fn parse_bearer(value: &[u8]) -> Result<Option<&str>, Error> {
+    let size = value.len();
+    if size > CREDENTIAL_BYTES_MAX {
+        let why = format!(
+            "is too long: it must have at most {CREDENTIAL_BYTES_MAX} bytes, got {size}; let the issuer put fewer \
+             claims into the token"
+        );
+        return Err(Error::invalid("authorization", why));
+    }
+    let parts = std::str::from_utf8(value).ok().and_then(|value| value.split_once(' '));
+    let is_plain = |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    let bearer =
+        parts.filter(|(scheme, token)| scheme.eq_ignore_ascii_case(SCHEME) && is_plain(token));
+    Ok(bearer.map(|(_, token)| token))
 }
 
 #[cfg(test)]
@@ -186,15 +204,16 @@ mod tests {
 
     #[test]
     fn only_a_single_well_formed_bearer_token_is_parsed() {
-        assert_eq!(parse_bearer(b"Bearer abc"), Some("abc"));
-        assert_eq!(parse_bearer(b"bEARER abc"), Some("abc"));
+        assert_eq!(parse_bearer(b"Bearer abc").unwrap(), Some("abc"));
+        assert_eq!(parse_bearer(b"bEARER abc").unwrap(), Some("abc"));
         for bad in
             ["Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer  a", "abc", "Bearer \u{e9}"]
         {
-            assert_eq!(parse_bearer(bad.as_bytes()), None, "{bad}");
+            assert_eq!(parse_bearer(bad.as_bytes()).unwrap(), None, "{bad}");
         }
-        let at_the_limit = format!("Bearer {}", "a".repeat(CREDENTIAL_BYTES_MAX - 7));
-        assert!(parse_bearer(at_the_limit.as_bytes()).is_some());
-        assert!(parse_bearer(format!("{at_the_limit}a").as_bytes()).is_none());
+        let at_the_limit = format!("Bearer {}", "a".repeat(TOKEN_BYTES_MAX));
+        assert!(parse_bearer(at_the_limit.as_bytes()).unwrap().is_some());
+        let refused = parse_bearer(format!("{at_the_limit}a").as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("is too long"), "{refused}");
     }
 }

@@ -83,11 +83,11 @@ impl Methods {
     }
 
     fn unknown_method(&self, name: &str) -> String {
-        let method = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+        let method = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
         let mut near: Vec<&str> = self
             .0
             .keys()
-            .filter(|path| !method.is_empty() && path.to_lowercase().contains(&method))
+            .filter(|path| !method.is_empty() && path.to_ascii_lowercase().contains(&method))
             .map(String::as_str)
             .collect();
         // The shorter the name of the method, the larger the part that matches.

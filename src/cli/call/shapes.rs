@@ -90,7 +90,7 @@ fn kind_name(kind: &Kind) -> String {
     match kind {
         Kind::Message(message) => message.full_name().to_owned(),
         Kind::Enum(enumeration) => enumeration.full_name().to_owned(),
-        scalar => format!("{scalar:?}").to_lowercase(),
+        scalar => format!("{scalar:?}").to_ascii_lowercase(),
     }
 }
 

@@ -7,6 +7,7 @@ use http::Uri;
 use super::{Oidc, OidcProvider, OidcRule};
 use crate::config::fault::Faults;
 use crate::config::read::{ConfigKey, Section, ValueKind};
+use crate::names::{is_folded_host, is_invisible};
 use crate::net::guard::is_loopback;
 use crate::net::pem_files;
 
@@ -114,13 +115,7 @@ impl OidcProvider {
                 faults.add(format!("{key}.redirect_uris[{i}]"), why);
             }
         }
-        let good = |domain: &String| {
-            let known = |c: char| c.is_alphanumeric() || "-.".contains(c);
-            domain.to_lowercase() == **domain
-                && !domain.starts_with('.')
-                && domain.chars().all(known)
-        };
-        if !self.email_domains.iter().all(good) {
+        if !self.email_domains.iter().all(|domain| is_folded_host(domain)) {
             faults
                 .add(format!("{key}.email_domains"), "must be domains in lower case, without `@`");
         }
@@ -215,8 +210,8 @@ fn check_slug(key: &str, name: &str, faults: &mut Faults) {
 
 fn check_text(key: &str, text: &str, faults: &mut Faults) {
     let count = text.chars().count();
-    if text.trim() != text || text.chars().any(char::is_control) {
-        faults.add(key, "must have no space at its ends and no control characters");
+    if text.trim() != text || text.chars().any(is_invisible) {
+        faults.add(key, "must have no space at its ends and no control or invisible characters");
     }
     if !(1..=TEXT_CHARACTERS_MAX).contains(&count) {
         faults.add(key, format!("must have 1 to {TEXT_CHARACTERS_MAX} characters, got {count}"));

@@ -78,6 +78,12 @@ pub struct OidcProvider {
     /// an account.
     #[serde(default = "none")]
     pub email_domains: Vec<String>,
+    /// States that the issuer verifies every e-mail address that it puts into a token, so that `email` counts as
+    /// verified if the token has no `email_verified`; a token with `email_verified = false` is still refused. Microsoft
+    /// Entra ID never sends that claim: set this only if administrators, not users, assign the addresses, and only for
+    /// the issuer of a single tenant. Default false, since a user could otherwise claim the address of another person.
+    #[serde(default = "no")]
+    pub emails_verified: bool,
     /// Highest role that this issuer can grant. Default `operator`: admins are appointed in Shoreguard.
     #[serde(default = "max_role")]
     pub max_role: Role,

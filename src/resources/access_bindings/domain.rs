@@ -11,6 +11,7 @@ use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::labels::Selector;
+use crate::names::fold_address;
 use crate::outbox::event_types;
 use crate::outbox::{self};
 use crate::role::Role;
@@ -55,11 +56,11 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Builds a subject from a request. The e-mail address of a user is trimmed and converted to lower case.
+    /// Builds a subject from a request. The e-mail address of a user is converted to the form in which it is stored.
     #[must_use]
     pub fn new(kind: HolderKind, name: &str) -> Self {
         let name = match kind {
-            HolderKind::User => name.trim().to_lowercase(),
+            HolderKind::User => fold_address(name),
             HolderKind::ServicePrincipal | HolderKind::Group => name.to_owned(),
         };
         Self { kind, name }

@@ -6,6 +6,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::{setup, store};
+use crate::access::authn::hash_turns::HashCaller;
 use crate::access::authn::password::PasswordHasher;
 use crate::access::principal::{Caller, PrincipalId};
 use crate::app::App;
@@ -42,7 +43,8 @@ pub async fn set_up(
     if !bool::from(given.as_bytes().ct_eq(expected.as_bytes())) {
         return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
     }
-    let hash = app.passwords.hash(password).await?;
+    let caller = HashCaller::familiar(anonymous.client_ip());
+    let hash = app.passwords.hash(password, caller).await?;
     let ctx = anonymous.identify(email.as_str().into(), None, Role::Admin).await?;
     let now = ctx.now();
     let id = ctx
@@ -118,7 +120,7 @@ async fn verify(
     password: Secret,
     hash: Option<String>,
 ) -> Result<bool, Error> {
-    let verified = app.passwords.verify(password, hash).await;
+    let verified = app.passwords.verify(password, hash, attempt.hash_caller()).await;
     if verified.is_err() {
         budget::refund_attempt(app, attempt).await?;
     }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use unicode_normalization::is_nfc;
 use zeroize::Zeroizing;
 
 use crate::ctx::Ctx;
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName, SandboxRef};
 use crate::error::Error;
+use crate::names::is_letter_or_digit;
 use crate::words;
 
 /// Maximum length of the name of a sandbox or workspace, in characters.
@@ -87,10 +89,10 @@ fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
 
 /// Parses the name of a hook.
 pub fn name(field: &str, text: String) -> Result<String, Error> {
-    let good = |c: char| c.is_alphanumeric() || "._- ".contains(c);
+    let good = |c: char| is_letter_or_digit(c) || "._- ".contains(c);
     let count = text.chars().count();
-    if !(1..=NAME_CHARACTERS_MAX).contains(&count) || !text.chars().all(good) || text.trim() != text
-    {
+    let fits = (1..=NAME_CHARACTERS_MAX).contains(&count) && text.trim() == text;
+    if !fits || !text.chars().all(good) || !is_nfc(&text) {
         let why = format!(
             "must be 1 to {NAME_CHARACTERS_MAX} letters, digits, `.`, `_`, `-` and inner spaces"
         );

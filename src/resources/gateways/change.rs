@@ -115,6 +115,7 @@ fn apply(app: &App, row: &mut GatewayRow, change: &GatewayUpdate) -> Result<(), 
     check_oidc_client(mode, row.oidc_client().as_ref())?;
     if let Some(credentials) = &change.credentials {
         credentials.check_mode(mode, scheme)?;
+        credentials.check_not_expired(app.clock.now())?;
         sealed::seal_credentials(&app.master, row, credentials)?;
     } else if moved {
         // Valid only if the auth mode needs no credentials: the stored ones were given for another destination.

@@ -76,6 +76,7 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<GatewayRow, Err
         observed: ObservedState::default(),
     };
     row.set_oidc_client(new.oidc_client.as_ref());
+    new.credentials.check_not_expired(at)?;
     sealed::seal_credentials(&app.master, &mut row, &new.credentials)?;
     Ok(row)
 }

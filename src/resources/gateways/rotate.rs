@@ -59,6 +59,7 @@ pub async fn rotate(
         ctx.add_audit_detail("rotated", false);
         return Ok((domain::get(ctx).await?, false));
     }
+    rotation.credentials.check_not_expired(ctx.now())?;
     let mut sealed = before.clone();
     sealed::seal_credentials(&app.master, &mut sealed, &rotation.credentials)?;
     if !rotation.skip_check {

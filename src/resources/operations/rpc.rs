@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(Filter::try_from(req).unwrap().kind, Some(kind));
         }
         for code in FailureCode::ALL.iter().copied() {
-            let name = format!("OPERATION_ERROR_CODE_{}", code.as_str().to_uppercase());
+            let name = format!("OPERATION_ERROR_CODE_{}", code.as_str().to_ascii_uppercase());
             assert_eq!(pb::OperationErrorCode::from(code).as_str_name(), name);
         }
     }

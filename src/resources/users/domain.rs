@@ -3,8 +3,10 @@
 use std::fmt;
 
 use serde_json::json;
+use unicode_normalization::is_nfc;
 
 use super::{admins, store};
+use crate::access::authn::hash_turns::HashCaller;
 use crate::access::authn::password::PasswordHasher;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, ListKey};
@@ -12,6 +14,7 @@ use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::UserId;
 use crate::error::{Error, Reason, ResourceKind};
+use crate::names::{fold_address, is_letter_or_digit};
 use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::sessions;
@@ -24,14 +27,14 @@ pub const EMAIL_CHARACTERS_MAX: usize = 254;
 /// in memory.
 pub const USERS_MAX: i64 = 100_000;
 
-/// A valid e-mail address, trimmed and in lower case.
+/// A valid e-mail address: trimmed, visible, in normalization form C, and with ASCII letters in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email(String);
 
 impl Email {
     /// Parses an address: one `@` with allowed characters on both sides.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
-        let email = text.trim().to_lowercase();
+        let email = fold_address(text);
         let count = email.chars().count();
         if !(3..=EMAIL_CHARACTERS_MAX).contains(&count) {
             let why = format!("must have 3 to {EMAIL_CHARACTERS_MAX} characters, got {count}");
@@ -39,10 +42,10 @@ impl Email {
         }
         let plain = |part: &str| {
             !part.is_empty()
-                && part.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c))
+                && part.chars().all(|c| is_letter_or_digit(c) || "!#$%&'*+-/=?^_`{|}~.".contains(c))
         };
         match email.split_once('@') {
-            Some((local, host)) if plain(local) && plain(host) => Ok(Self(email)),
+            Some((local, host)) if plain(local) && plain(host) && is_nfc(&email) => Ok(Self(email)),
             _ => Err(Error::invalid(field, "must be an e-mail address")),
         }
     }
@@ -179,7 +182,8 @@ pub async fn create(
     role: Role,
 ) -> Result<UserId, Error> {
     PasswordHasher::check("password", &password)?;
-    let hash = ctx.app().passwords.hash(password).await?;
+    let caller = HashCaller::familiar(ctx.client_ip());
+    let hash = ctx.app().passwords.hash(password, caller).await?;
     let now = ctx.now();
     let id = ctx
         .transaction(async |tx| {
@@ -220,7 +224,8 @@ pub async fn set_password(
     password: Secret,
 ) -> Result<i64, Error> {
     PasswordHasher::check("password", &password)?;
-    let hash = ctx.app().passwords.hash(password).await?;
+    let caller = HashCaller::familiar(ctx.client_ip());
+    let hash = ctx.app().passwords.hash(password, caller).await?;
     let now = ctx.now();
     let version = ctx
         .transaction(async |tx| {
@@ -253,6 +258,9 @@ mod tests {
     #[test]
     fn email_addresses_are_lowercased_and_validated() {
         assert_eq!(Email::parse("email", " Ana@Example.COM ").unwrap().as_str(), "ana@example.com");
+        // Letters outside of ASCII are kept, so that they equal no other letter.
+        let umlaut = "\u{c4}rger@example.com";
+        assert_eq!(Email::parse("email", umlaut).unwrap().as_str(), umlaut);
         for bad in [
             "",
             "ana",
@@ -262,6 +270,11 @@ mod tests {
             "a b@c",
             "a@b\nc",
             "<a>@b",
+            "\u{212a}im@b",
+            "ki\u{200b}m@b",
+            "kim\u{3164}@b",
+            "\u{a0}kim@b",
+            "A\u{308}rger@b",
             &format!("{}@b", "a".repeat(253)),
         ] {
             assert!(Email::parse("email", bad).is_err(), "{bad:?}");

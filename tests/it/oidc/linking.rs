@@ -40,6 +40,7 @@ server_tests! {
     t11_an_oidc_login_cannot_take_over_an_owned_account_by_its_address,
     t11_an_issuer_can_link_only_accounts_of_its_own_domains,
     an_unverified_address_is_not_linked_to_an_account,
+    t11_an_address_that_only_unicode_folds_is_not_linked_to_an_account,
     linking_an_account_invalidates_its_invitation,
     a_deactivated_user_gets_no_session_by_oidc_login,
     an_existing_identity_link_is_never_overwritten,
@@ -124,6 +125,19 @@ async fn an_unverified_address_is_not_linked_to_an_account(sg: TestServer) {
         issuer.send(IssuerCommand::Login(claims)).await;
         assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
     }
+    sg.finish().await;
+}
+
+async fn t11_an_address_that_only_unicode_folds_is_not_linked_to_an_account(sg: TestServer) {
+    sg.create_user("kim@corp.example", Role::Viewer).await;
+    sg.set_user("kim@corp.example", NO_PASSWORD).await;
+    // KELVIN SIGN, whose lower case is `k` in Unicode.
+    for other in ["\u{212a}im@corp.example", "kim\u{200b}@corp.example"] {
+        let refused = sg.log_in_as("corp", "1", other, Value::Null).await;
+        assert_refused!(refused, Unauthenticated, "LOGIN_FAILED");
+    }
+    let linked = sg.log_in_as("corp", "1", "KIM@corp.example", json!({ "groups": "all" })).await;
+    assert_eq!(linked.unwrap().role(), pb::Role::Viewer);
     sg.finish().await;
 }
 

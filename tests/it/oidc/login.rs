@@ -234,7 +234,9 @@ async fn every_supported_algorithm_is_verified_and_rotated_keys_are_fetched(sg: 
     sg.oidc_login("corp").await.unwrap();
     let mut fetched = issuer.count("keys").await;
     assert_eq!(fetched, 1);
-    for algorithm in ["ES256", "EdDSA", "PS256", "RS256"] {
+    for algorithm in
+        ["ES256", "ES384", "EdDSA", "PS256", "PS384", "PS512", "RS384", "RS512", "RS256"]
+    {
         issuer.send(IssuerCommand::Rotate(algorithm.to_owned())).await;
         // The keys were fetched recently, and are fetched again only after a while.
         for _ in 0..3 {

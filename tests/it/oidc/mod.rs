@@ -5,6 +5,7 @@ mod exchange;
 mod kinds;
 mod linking;
 mod login;
+mod peculiarities;
 mod roles;
 mod trouble;
 

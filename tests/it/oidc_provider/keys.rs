@@ -24,12 +24,24 @@ impl SigningKey {
         let algorithm: Algorithm = algorithm.parse().unwrap();
         #[expect(clippy::wildcard_enum_match_arm, reason = "what no issuer here signs with")]
         let (encoding, mut published) = match algorithm {
-            Algorithm::RS256 | Algorithm::PS256 => rsa(),
+            Algorithm::RS256
+            | Algorithm::RS384
+            | Algorithm::RS512
+            | Algorithm::PS256
+            | Algorithm::PS384
+            | Algorithm::PS512 => rsa(),
             Algorithm::ES256 => {
                 let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
                 let point = pair.public_key_raw();
                 let (x, y) = (base64_url(&point[1..33]), base64_url(&point[33..]));
                 let published = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y });
+                (EncodingKey::from_ec_der(&pair.serialize_der()), published)
+            }
+            Algorithm::ES384 => {
+                let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+                let point = pair.public_key_raw();
+                let (x, y) = (base64_url(&point[1..49]), base64_url(&point[49..]));
+                let published = json!({ "kty": "EC", "crv": "P-384", "x": x, "y": y });
                 (EncodingKey::from_ec_der(&pair.serialize_der()), published)
             }
             Algorithm::EdDSA => {
@@ -43,6 +55,11 @@ impl SigningKey {
         published["kid"] = json!(id);
         published["use"] = json!("sig");
         Self { algorithm, encoding, published }
+    }
+
+    /// Removes the key id, from the published key and from tokens.
+    pub(super) fn hide_id(&mut self) {
+        self.published.as_object_mut().unwrap().remove("kid");
     }
 
     pub(super) fn sign(
@@ -86,7 +103,7 @@ fn rsa() -> (EncodingKey, Value) {
     let key = EncodingKey::from_rsa_der(&STANDARD.decode(text).unwrap());
     let published = Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap();
     let mut published = serde_json::to_value(published).unwrap();
-    // The key signs with both algorithms, so `alg` is not published.
+    // The key signs with all RSA algorithms, so `alg` is not published.
     published.as_object_mut().unwrap().remove("alg");
     (key, published)
 }

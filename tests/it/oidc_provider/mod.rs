@@ -36,6 +36,10 @@ pub(crate) enum IssuerCommand {
     Secret(Option<String>),
     /// Replaces the signing key by a new one of this algorithm, and publishes only the new one.
     Rotate(String),
+    /// Removes the ID of the current key, from the published key and from tokens.
+    HideKeyId,
+    /// Sets the content type of the JSON responses on a path.
+    SetContentType(String, String),
     /// Returns a token whose claims override those of an access token.
     IssueToken(TokenSpec),
     /// Changes the response on a path.

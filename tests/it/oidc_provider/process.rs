@@ -97,7 +97,8 @@ impl Server {
                 })
             }
         };
-        Ok(response(answer))
+        let content_type = self.tenant(name, |tenant| tenant.content_type(path));
+        Ok(response(answer, &content_type))
     }
 
     fn tenant<T>(&self, name: &str, work: impl FnOnce(&mut Tenant) -> T) -> T {
@@ -108,12 +109,12 @@ impl Server {
     }
 }
 
-fn response(answer: TenantResponse) -> Response<Full<Bytes>> {
+fn response(answer: TenantResponse, content_type: &str) -> Response<Full<Bytes>> {
     let full = |body: &Value| Full::new(Bytes::from(body.to_string()));
     match answer {
         TenantResponse::Json(status, body) => Response::builder()
             .status(status)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, content_type)
             .body(full(&body))
             .unwrap(),
         TenantResponse::Redirect(location) => {

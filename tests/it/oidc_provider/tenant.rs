@@ -34,6 +34,8 @@ pub(super) struct Tenant {
     discovery: Value,
     codes: HashMap<String, Code>,
     behaviour: HashMap<String, Behavior>,
+    /// Content types by path. The default is `application/json`.
+    content_types: HashMap<String, String>,
     counts: HashMap<String, i64>,
     /// Number of tokens issued for client credentials.
     granted: u32,
@@ -59,6 +61,7 @@ impl Tenant {
             discovery: json!({}),
             codes: HashMap::new(),
             behaviour: HashMap::new(),
+            content_types: HashMap::new(),
             counts: HashMap::new(),
             granted: 0,
         }
@@ -73,6 +76,11 @@ impl Tenant {
     /// Returns how to respond on a path at the moment.
     pub(super) fn behavior(&self, path: &str) -> Behavior {
         self.behaviour.get(path).copied().unwrap_or(Behavior::Normal)
+    }
+
+    pub(super) fn content_type(&self, path: &str) -> String {
+        let default = || "application/json".to_owned();
+        self.content_types.get(path).cloned().unwrap_or_else(default)
     }
 
     pub(super) fn discovery(&self) -> Value {
@@ -186,6 +194,10 @@ impl Tenant {
             IssuerCommand::Rotate(algorithm) => {
                 self.keys_made += 1;
                 self.key = SigningKey::new(&algorithm, &format!("key-{}", self.keys_made));
+            }
+            IssuerCommand::HideKeyId => self.key.hide_id(),
+            IssuerCommand::SetContentType(path, kind) => {
+                self.content_types.insert(path, kind);
             }
             IssuerCommand::IssueToken(TokenSpec { claims, typ, signed }) => {
                 let mut all = self.default_claims(now);

@@ -6,7 +6,9 @@
 //!   and never an account with a password, another link or the admin role: its owner must link that while logged in
 //!   (T11);
 //! - no account is created for an address that is unverified, in use, or in a domain that only another issuer is
-//!   configured for.
+//!   configured for;
+//! - a role claim that the issuer left out because of its size changes no role: the login is refused, since neither a
+//!   lower role nor the former role would be right.
 
 use crate::config::OidcProvider;
 use crate::db::types::UserId;
@@ -42,8 +44,8 @@ pub struct IdentityLookup {
     pub linked: Option<Account>,
     /// Account with its verified address, if no account is linked.
     pub by_address: Option<Account>,
-    /// Verified address.
-    pub address: Option<Email>,
+    /// Verified address, or why it has none, for the log.
+    pub address: Result<Email, &'static str>,
     /// Whether the issuer is configured for the domain of that address.
     pub may_link: bool,
     /// Whether another issuer is configured for the domain of that address.
@@ -65,7 +67,8 @@ impl IdentityLookup {
     #[must_use]
     pub fn address(&self) -> String {
         let own = self.account().map(|account| account.email.clone());
-        own.or_else(|| self.address.as_ref().map(|a| a.as_str().to_owned())).unwrap_or_default()
+        own.or_else(|| self.address.as_ref().ok().map(|a| a.as_str().to_owned()))
+            .unwrap_or_default()
     }
 }
 
@@ -76,14 +79,20 @@ pub enum RoleMapping {
     NotConfigured,
     /// This role; `Role::None` if the claim has no known role.
     To(Role),
+    /// Unknown, since the issuer left the claim out of the token because of its size.
+    Withheld,
 }
+
+const ROLE_WITHHELD: &str = "the issuer left out the claim with its role, as too large: configure the issuer to send \
+                             fewer values, for example only the groups that have a role";
 
 impl RoleMapping {
     /// Reads the role by the configuration of the provider.
     #[must_use]
     pub fn from_claims(config: &OidcProvider, claims: &Claims) -> Self {
-        match config.role_claim {
+        match &config.role_claim {
             None => Self::NotConfigured,
+            Some(claim) if claims.is_withheld(claim) => Self::Withheld,
             Some(_) => Self::To(claims.role(config).unwrap_or(Role::None)),
         }
     }
@@ -121,13 +130,11 @@ pub fn decide(seen: &IdentityLookup, mapping: RoleMapping) -> LoginDecision {
         return log_in_to(account, false, mapping);
     }
     match (&seen.by_address, &seen.address) {
-        (_, None) => {
-            LoginDecision::Refuse("it has no verified address, and no account is linked to it")
-        }
-        (Some(_), Some(_)) if !seen.may_link => LoginDecision::Refuse(
+        (_, Err(why)) => LoginDecision::Refuse(why),
+        (Some(_), Ok(_)) if !seen.may_link => LoginDecision::Refuse(
             "its address belongs to an account, and the issuer is not trusted for its domain",
         ),
-        (Some(account), Some(_)) => {
+        (Some(account), Ok(_)) => {
             let own = account.has_password || account.linked_provider.is_some();
             if own || account.role == Role::Admin {
                 let why =
@@ -136,15 +143,16 @@ pub fn decide(seen: &IdentityLookup, mapping: RoleMapping) -> LoginDecision {
             }
             log_in_to(account, true, mapping)
         }
-        (None, Some(_)) if seen.claimed_by_other && !seen.may_link => {
+        (None, Ok(_)) if seen.claimed_by_other && !seen.may_link => {
             LoginDecision::Refuse("another issuer speaks for the domain of its address")
         }
-        (None, Some(address)) => {
-            let role = match mapping {
-                RoleMapping::NotConfigured => Role::None,
-                RoleMapping::To(role) => role,
-            };
-            LoginDecision::Create { address: address.as_str().to_owned(), role }
+        (None, Ok(address)) => {
+            let address = address.as_str().to_owned();
+            match mapping {
+                RoleMapping::NotConfigured => LoginDecision::Create { address, role: Role::None },
+                RoleMapping::To(role) => LoginDecision::Create { address, role },
+                RoleMapping::Withheld => LoginDecision::Refuse(ROLE_WITHHELD),
+            }
         }
     }
 }
@@ -155,8 +163,11 @@ fn log_in_to(account: &Account, link: bool, mapping: RoleMapping) -> LoginDecisi
     }
     let role = match mapping {
         RoleMapping::To(role) if !account.has_password && role != account.own_role => Some(role),
+        RoleMapping::Withheld if !account.has_password => {
+            return LoginDecision::Refuse(ROLE_WITHHELD);
+        }
         // An account with a password keeps the role that was assigned in Shoreguard.
-        RoleMapping::To(_) | RoleMapping::NotConfigured => None,
+        RoleMapping::To(_) | RoleMapping::Withheld | RoleMapping::NotConfigured => None,
     };
     let (user, password_version) = (account.id, account.password_version);
     LoginDecision::LogIn { user, password_version, link, role }
@@ -180,7 +191,7 @@ mod tests {
     }
 
     fn lookup(linked: Option<Account>, of_address: Option<Account>) -> IdentityLookup {
-        let address = Some(Email::parse("email", "ana@corp.example").unwrap());
+        let address = Ok(Email::parse("email", "ana@corp.example").unwrap());
         IdentityLookup {
             linked,
             by_address: of_address,
@@ -227,17 +238,16 @@ mod tests {
         assert!(matches!(decide(&anothers, RoleMapping::NotConfigured), LoginDecision::Refuse(_)));
         let nobodys = IdentityLookup { may_link: false, ..new.clone() };
         assert_eq!(decide(&nobodys, RoleMapping::NotConfigured), created(Role::None));
-        let unverified = IdentityLookup { address: None, ..new };
-        assert!(matches!(
-            decide(&unverified, RoleMapping::NotConfigured),
-            LoginDecision::Refuse(_)
-        ));
+        let unverified = IdentityLookup { address: Err("unverified"), ..new };
+        let refused = LoginDecision::Refuse("unverified");
+        assert_eq!(decide(&unverified, RoleMapping::NotConfigured), refused);
     }
 
     #[test]
     fn a_linked_account_needs_no_address_and_is_assigned_its_role_at_each_login() {
         let linked = Account { linked_provider: Some("corp".to_owned()), ..account() };
-        let nameless = IdentityLookup { address: None, ..lookup(Some(linked.clone()), None) };
+        let nameless =
+            IdentityLookup { address: Err("none"), ..lookup(Some(linked.clone()), None) };
         assert_eq!(decide(&nameless, RoleMapping::NotConfigured), logged_in(false, None));
         for (mapping, role) in [
             (RoleMapping::To(Role::Viewer), None),
@@ -252,6 +262,13 @@ mod tests {
         let own = Account { has_password: true, ..linked.clone() };
         let decided = decide(&lookup(Some(own), None), RoleMapping::To(Role::None));
         assert_eq!(decided, logged_in(false, None));
+        // A role that is unknown is neither lowered nor kept.
+        let unknown = RoleMapping::Withheld;
+        let refused = LoginDecision::Refuse(ROLE_WITHHELD);
+        assert_eq!(decide(&lookup(Some(linked.clone()), None), unknown), refused);
+        assert_eq!(decide(&lookup(None, None), unknown), refused);
+        let own = Account { has_password: true, ..linked.clone() };
+        assert_eq!(decide(&lookup(Some(own), None), unknown), logged_in(false, None));
         let out = Account { active: false, ..linked };
         assert!(matches!(
             decide(&lookup(Some(out), None), RoleMapping::NotConfigured),

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::ctx::AnonymousCtx;
 use crate::error::{Error, Reason};
 use crate::oidc::provider::ProviderError;
+use crate::oidc::verify::TOKEN_BYTES_MAX;
 use crate::resources::service_principals;
 use crate::role::Role;
 use crate::secret::Secret;
@@ -52,14 +53,17 @@ pub async fn exchange(
     let unknown = || reject("unknown", "the provider is not configured");
     let provider = app.authn.oidc.by_name(provider).ok_or_else(unknown)?;
     let config = &provider.config;
+    let size = token.expose().len();
+    if size > TOKEN_BYTES_MAX {
+        let why = format!("is too long: it must have at most {TOKEN_BYTES_MAX} bytes, got {size}");
+        return Err(Error::invalid("token", why));
+    }
     let claims = match provider.verify_access_token(token.expose()).await {
         Ok(claims) => claims,
         Err(ProviderError::Refused(why)) => return Err(reject(&config.name, why)),
         Err(ProviderError::Unavailable(error)) => return Err(error),
     };
-    let fitting = claims
-        .first_matching_rule(config)
-        .ok_or_else(|| reject(&config.name, "no rule fits it"))?;
+    let fitting = claims.first_matching_rule(config).map_err(|why| reject(&config.name, why))?;
     // Truncated to whole seconds, the resolution of the token.
     let ends = app.clock.now().plus(LIFETIME_MAX).min(claims.expires_at());
     let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());

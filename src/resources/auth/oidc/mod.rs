@@ -171,15 +171,17 @@ async fn look_up(
 ) -> Result<IdentityLookup, Error> {
     let config = &provider.config;
     let (issuer, subject) = (&config.issuer, claims.subject());
-    let address = claims.verified_email().and_then(|text| Email::parse("email", text).ok());
+    let address = claims.verified_email(config).and_then(|text| {
+        Email::parse("email", text).map_err(|_| "its address is not an e-mail address")
+    });
     // The address first: an account that is linked between both queries is then found by its identity, and is not
     // mistaken for another user's account with the same address.
     let of_address = match &address {
-        Some(address) => store::by_email(conn, address.as_str()).await?,
-        None => None,
+        Ok(address) => store::by_email(conn, address.as_str()).await?,
+        Err(_) => None,
     };
     let linked = store::by_identity(conn, issuer, &config.name, subject).await?;
-    let domain = address.as_ref().and_then(|address| address.as_str().rsplit('@').next());
+    let domain = address.as_ref().ok().and_then(|address| address.as_str().rsplit('@').next());
     let speaks_for = |provider: &Provider| {
         domain.is_some_and(|domain| provider.config.email_domains.iter().any(|d| d == domain))
     };

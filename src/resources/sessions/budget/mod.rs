@@ -14,6 +14,7 @@ pub mod store;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::access::authn::hash_turns::HashCaller;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -111,6 +112,9 @@ pub struct LoginAttempt {
     account: String,
     address: String,
     pair: String,
+    ip: Option<IpAddr>,
+    /// Whether the account has logged in from the address before.
+    known: bool,
 }
 
 impl LoginAttempt {
@@ -125,7 +129,15 @@ impl LoginAttempt {
             account: tag("account", &[email]),
             address: tag("address", &[address]),
             pair: tag("pair", &[email, address]),
+            ip,
+            known: false,
         }
+    }
+
+    /// Returns whose turn the verification of the password is.
+    #[must_use]
+    pub fn hash_caller(&self) -> HashCaller {
+        if self.known { HashCaller::familiar(self.ip) } else { HashCaller::stranger(self.ip) }
     }
 }
 
@@ -139,9 +151,10 @@ pub async fn admit(
     user: Option<UserId>,
     ip: Option<IpAddr>,
 ) -> Result<LoginAttempt, Error> {
-    let attempt = LoginAttempt::new(app, email, ip);
+    let mut attempt = LoginAttempt::new(app, email, ip);
     let now = app.clock.now();
-    app.db
+    attempt.known = app
+        .db
         .transaction(async |conn| {
             // Always locked in the same order, account, address, pair, so that two attempts cannot deadlock.
             let account = store::lock_level(conn, &attempt.account, None, now).await?;
@@ -156,7 +169,8 @@ pub async fn admit(
             }
             store::put(conn, &attempt.account, account.charge(now)).await?;
             store::put(conn, &attempt.address, address.charge(now)).await?;
-            store::put(conn, &attempt.pair, pair.charge(now)).await
+            store::put(conn, &attempt.pair, pair.charge(now)).await?;
+            Ok(known)
         })
         .await?;
     Ok(attempt)

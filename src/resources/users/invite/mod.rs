@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use self::store::PendingToken;
 use super::domain::{self, Email, USERS_MAX, User, UserRef};
 use super::{admins, store as users};
+use crate::access::authn::hash_turns::HashCaller;
 use crate::access::authn::password::PasswordHasher;
 use crate::access::principal::PrincipalId;
 use crate::ctx::{AnonymousCtx, Ctx};
@@ -150,7 +151,8 @@ pub async fn accept(
     let found = store::find_by_token(&mut conn, &token_hash, app.clock.now()).await?;
     drop(conn);
     let (user, email) = found.ok_or_else(invalid)?;
-    let hash = app.passwords.hash(password).await?;
+    let caller = HashCaller::familiar(anonymous.client_ip());
+    let hash = app.passwords.hash(password, caller).await?;
     let principal = PrincipalId::User(user);
     let role = app.snapshot.global_role(principal);
     let ctx = anonymous.identify(email.as_str().into(), Some(principal), role).await?;
@@ -195,7 +197,7 @@ pub async fn register(
         auth.registration_role_value().ok_or_else(|| Error::internal("no role to register"))?;
     PasswordHasher::check("password", &password)?;
     let tried = budget::admit(&app, email.as_str(), None, anonymous.client_ip()).await?;
-    let hashed = app.passwords.hash(password).await;
+    let hashed = app.passwords.hash(password, tried.hash_caller()).await;
     let found = users::account_by_email(&mut app.db.read().await?, email.as_str()).await?;
     if found.is_none() || hashed.is_err() {
         budget::refund_attempt(&app, &tried).await?;
