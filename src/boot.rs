@@ -23,7 +23,7 @@ use crate::resources::operations::{OperationKind, takeover};
 use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
-    access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
+    access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes, sboms,
     service_principals,
 };
 use crate::rpc::idempotency;
@@ -50,6 +50,7 @@ pub const WORKERS: &[Worker] = &[
     operations::worker::RETENTION,
     sandboxes::worker::SWEEP,
     sandboxes::worker::SSH_RETENTION,
+    sboms::worker::RECOMPUTE,
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
     disk::WORKER,

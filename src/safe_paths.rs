@@ -42,7 +42,7 @@ pub fn check_can_create_files(folder: &Path) -> Result<(), String> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let shown = existing.display();
     if !existing.is_dir() {
-        return Err(format!("cannot be used: `{shown}` is no folder"));
+        return Err(format!("cannot be used: `{shown}` is not a folder"));
     }
     access(existing, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| format!("cannot be used: no file can be created in `{shown}`: {error}"))
@@ -51,7 +51,7 @@ pub fn check_can_create_files(folder: &Path) -> Result<(), String> {
 /// Checks that the process can read and write a file. The error says why it cannot.
 pub fn check_read_write(file: &Path) -> Result<(), String> {
     if !file.is_file() {
-        return Err(format!("cannot be used: `{}` is no file", file.display()));
+        return Err(format!("cannot be used: `{}` is not a regular file", file.display()));
     }
     access(file, Access::READ_OK | Access::WRITE_OK)
         .map_err(|error| format!("cannot be used: `{}`: {error}", file.display()))

@@ -120,6 +120,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayOverBudget
         | Reason::GatewayBusy
         | Reason::GatewayCredentialRefused
+        | Reason::SbomsOutdated
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

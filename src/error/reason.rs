@@ -144,6 +144,8 @@ reasons! {
     GatewayBusy = "GATEWAY_BUSY",
     /// The gateway does not accept the credential that Shoreguard presents.
     GatewayCredentialRefused = "GATEWAY_CREDENTIAL_REFUSED",
+    /// SBOMs that an older version stored are still being read again.
+    SbomsOutdated = "SBOMS_OUTDATED",
 }
 
 impl Reason {

@@ -80,6 +80,8 @@ mod replays;
 mod replicas;
 mod sandboxes;
 mod sbom_fleet;
+mod sbom_rules;
+mod sbom_search;
 mod sbom_uploads;
 mod sboms;
 mod service_principal_rotation;

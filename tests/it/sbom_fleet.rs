@@ -7,17 +7,17 @@ use tonic::Status;
 use crate::sboms::{file, first_message, list_request, register_gateways};
 use crate::support::server::{Caller, TestServer};
 
-fn search(by: By) -> pb::SearchComponentsRequest {
+pub(crate) fn search(by: By) -> pb::SearchComponentsRequest {
     pb::SearchComponentsRequest { by: Some(by), page_size: 3, ..Default::default() }
 }
 
-fn name(name: &str) -> pb::SearchComponentsRequest {
+pub(crate) fn name(name: &str) -> pb::SearchComponentsRequest {
     search(By::Name(name.to_owned()))
 }
 
 impl Caller {
     /// Returns place, name and version of each component that is found, page by page.
-    async fn search(&self, request: pb::SearchComponentsRequest) -> Vec<String> {
+    pub(crate) async fn search(&self, request: pb::SearchComponentsRequest) -> Vec<String> {
         let (mut all, mut token) = (Vec::new(), String::new());
         loop {
             let request =

@@ -107,7 +107,7 @@ pub(crate) fn list_request(gateway: &str, sandbox: &str) -> pb::ListSbomComponen
     pb::ListSbomComponentsRequest { gateway, sandbox, page_size: 7, ..Default::default() }
 }
 
-fn rated(sandbox: &str) -> pb::ListSbomVulnerabilitiesRequest {
+pub(crate) fn rated(sandbox: &str) -> pb::ListSbomVulnerabilitiesRequest {
     let (gateway, sandbox) = ("edge".to_owned(), sandbox.to_owned());
     pb::ListSbomVulnerabilitiesRequest { gateway, sandbox, ..Default::default() }
 }
@@ -139,7 +139,9 @@ fn all_names(document: &[u8]) -> Vec<String> {
 }
 
 async fn no_row_is_left(sg: &TestServer) {
-    for table in ["sbom_snapshots", "sbom_components", "sbom_vulnerabilities", "sbom_affects"] {
+    for table in
+        ["sbom_snapshots", "sbom_components", "sbom_vulnerabilities", "sbom_affects", "sbom_rules"]
+    {
         assert_eq!(dump::table(&sg.app.db, table).await, "", "{table}");
     }
 }

@@ -313,6 +313,7 @@ diesel::joinable!(sandbox_labels -> sandbox_meta (meta_id));
 diesel::joinable!(sbom_components -> sbom_snapshots (snapshot_id));
 diesel::joinable!(sbom_vulnerabilities -> sbom_snapshots (snapshot_id));
 diesel::joinable!(sbom_affects -> sbom_snapshots (snapshot_id));
+diesel::joinable!(sbom_rules -> sbom_snapshots (snapshot_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     access_changes,
@@ -341,6 +342,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     sandbox_meta,
     sbom_affects,
     sbom_components,
+    sbom_rules,
     sbom_snapshots,
     sbom_vulnerabilities,
     selector_bindings,

@@ -149,6 +149,15 @@ diesel::table! {
         description -> Nullable<Text>,
         affects_count -> Integer,
         references_json -> Text,
+        analysis_state -> Nullable<Text>,
+        counts -> Bool,
+    }
+}
+
+diesel::table! {
+    sbom_rules (snapshot_id) {
+        snapshot_id -> BigInt,
+        rules -> Integer,
     }
 }
 

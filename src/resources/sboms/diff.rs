@@ -1,12 +1,13 @@
 //! Differences between two SBOMs.
 //!
 //! Two components are the same if their package URLs are equal without version, qualifiers and subpath, or, without a
-//! package URL, if group and name are equal. Case is ignored. A sandbox may contain a component in several versions.
+//! package URL, if group and name are equal. Case and escapes are ignored. A sandbox may contain a component in several
+//! versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cyclonedx::{Component, Severity, Vulnerability};
-use super::purl::without_version;
+use super::purl::{normalize, without_version};
 
 /// Most versions that a change lists.
 pub const VERSIONS_MAX: usize = 20;
@@ -230,7 +231,7 @@ fn component_change(Versions { part, sides: [before, after] }: Versions<'_>) -> 
 
 fn identity(part: &ComponentIdentity) -> String {
     match (&part.purl, &part.group) {
-        (Some(purl), _) => without_version(purl).to_lowercase(),
+        (Some(purl), _) => normalize(without_version(purl)),
         (None, Some(group)) => format!("{group}/{}", part.name).to_lowercase(),
         (None, None) => part.name.to_lowercase(),
     }
@@ -313,6 +314,14 @@ mod tests {
         };
         assert_eq!(identity(&named(Some("Org"), "A")), "org/a");
         assert_eq!(identity(&named(None, "A")), "a");
+        assert_eq!(identity(&named(None, "org/A")), "org/a");
+    }
+
+    #[test]
+    fn a_package_url_with_escapes_and_one_without_are_the_same_component() {
+        let before = content(&[("pkg:npm/%40case/left@1", "1")], &[]);
+        let after = content(&[("pkg:npm/@case/Left@1", "1")], &[]);
+        assert_eq!(compare(&before, &after), Difference::default());
     }
 
     #[test]

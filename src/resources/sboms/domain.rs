@@ -10,6 +10,7 @@ use super::diff::{self, Difference, SbomContent};
 use super::ingest::ParsedDocument;
 use super::lists::{cut_to_page, is_current, snapshot};
 use super::place::SandboxPlace;
+use super::recompute::{self, RULES};
 use super::rows::{NewSnapshot, Snapshot};
 use super::store::{self, SnapshotRef};
 use crate::ctx::{Ctx, ListKey};
@@ -133,6 +134,7 @@ pub async fn upload(
 
 /// Returns id and content of the SBOM of a sandbox for a comparison. `None` if it has no SBOM.
 async fn content(ctx: &Ctx, place: &SandboxPlace) -> Result<Option<(i64, SbomContent)>, Error> {
+    recompute::ensure_current(ctx, place).await?;
     let mut conn = ctx.db().read().await?;
     for _ in 0..TRIES_MAX {
         let Some(Snapshot { id, .. }) = store::snapshot(&mut conn, place).await? else {
@@ -170,6 +172,7 @@ async fn replace(
         }
         let id = store::insert(tx, &new_snapshot(ctx, place, parsed, &actor)).await?;
         store::insert_content(tx, id, &parsed.rows).await?;
+        store::set_rules(tx, id, RULES).await?;
         let stored = store::snapshot(tx, place).await?;
         let stored = stored.ok_or_else(|| Error::internal("an SBOM that was just stored"))?;
         let payload = json!({
@@ -219,6 +222,7 @@ fn to_i64(count: usize) -> i64 {
 
 /// Returns the SBOM of a sandbox without its content.
 pub async fn get(ctx: &Ctx, place: &SandboxPlace) -> Result<Snapshot, Error> {
+    recompute::ensure_current(ctx, place).await?;
     snapshot(&mut ctx.db().read().await?, place).await
 }
 

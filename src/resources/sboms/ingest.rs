@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::cyclonedx::{self, Component, Document, Severity, Vulnerability};
 use super::diff::SbomContent;
 use super::rows::{NewAffects, NewComponent, NewContent, NewVulnerability};
-use super::search::SearchKeys;
+use super::search::keys::SearchKeys;
 use crate::error::Error;
 use crate::seal::hex;
 
@@ -61,11 +61,13 @@ impl ParsedDocument {
 
 /// Sorts the components in the order of lists, so that the database does not need to sort them.
 fn sorted(components: Vec<Component>) -> impl Iterator<Item = (SearchKeys, Component)> {
-    let keyed =
-        components.into_iter().map(|component| (SearchKeys::from_component(&component), component));
+    // Lists are sorted by the name as the document has it, which may contain a group.
+    let keyed = components.into_iter().map(|component| {
+        (component.name.to_lowercase(), SearchKeys::from_component(&component), component)
+    });
     let mut keyed: Vec<_> = keyed.collect();
-    keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
-    keyed.into_iter()
+    keyed.sort_by(|(a, a_keys, _), (b, b_keys, _)| (a, a_keys).cmp(&(b, b_keys)));
+    keyed.into_iter().map(|(_, keys, component)| (keys, component))
 }
 
 fn component(((keys, component), position): ((SearchKeys, Component), i64)) -> NewComponent {
@@ -96,6 +98,8 @@ fn vulnerability((of, position): (Vulnerability, i64)) -> Result<NewVulnerabilit
         description: of.description,
         affects_count: i32::try_from(of.affects.len()).unwrap_or(i32::MAX),
         references_json: serde_json::to_string(&of.references).map_err(Error::internal)?,
+        analysis_state: of.state,
+        counts: of.counts,
     })
 }
 

@@ -26,6 +26,8 @@ const COMPARING_MAX: usize = 2;
 const SEARCHING_MAX: usize = 3;
 /// Searches of one caller among them.
 const SEARCHING_OF_CALLER_MAX: usize = 2;
+/// Documents that are read again at once because their rows are of older rules, besides those of the worker.
+const RECOMPUTING_MAX: usize = 1;
 /// Documents that are parsed or compared at once.
 const WORKING_MAX: usize = 2;
 /// How long a call waits for a slot. It holds no document while it waits.
@@ -40,6 +42,7 @@ pub struct SbomLimits {
     searching: Arc<Semaphore>,
     searchers: CallerSlots,
     comparing: Arc<Semaphore>,
+    recomputing: Arc<Semaphore>,
     working: Arc<Semaphore>,
 }
 
@@ -52,6 +55,7 @@ impl Default for SbomLimits {
             searching: places(SEARCHING_MAX),
             searchers: CallerSlots::new(SEARCHING_OF_CALLER_MAX),
             comparing: places(COMPARING_MAX),
+            recomputing: places(RECOMPUTING_MAX),
             working: places(WORKING_MAX),
         }
     }
@@ -110,6 +114,14 @@ impl SbomLimits {
     /// `BUSY` if no slot is free in time.
     pub async fn acquire_compare(&self) -> Result<OwnedSemaphorePermit, Error> {
         acquire(&self.comparing).await
+    }
+
+    /// Waits for a slot to read a stored document again. Dropping the permit frees it.
+    ///
+    /// # Errors
+    /// `BUSY` if no slot is free in time.
+    pub async fn acquire_recompute(&self) -> Result<OwnedSemaphorePermit, Error> {
+        acquire(&self.recomputing).await
     }
 
     /// Runs slow work on a blocking thread.

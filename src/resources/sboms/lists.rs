@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::cyclonedx::Severity;
 use super::place::SandboxPlace;
+use super::recompute;
 use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
-use super::search::parse_text;
+use super::search::{condition, parse_text};
 use super::store::{self, SnapshotRef};
 use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
@@ -108,8 +109,8 @@ fn position(after: Option<&Position>, now: i64, place: &SandboxPlace) -> Result<
 /// Filter of a list of components.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ComponentFilter {
-    /// Text in group, name or package URL, in lower case.
-    pub(super) search: Option<String>,
+    /// Patterns of a text in group, name or package URL, of which one must match.
+    pub(super) search: Option<[String; 3]>,
     /// Severity of the worst vulnerability.
     pub(super) severity: SeverityFilter,
 }
@@ -117,7 +118,8 @@ pub struct ComponentFilter {
 impl ComponentFilter {
     /// Parses `search` and `severity` of the request.
     pub fn parse(search: &str, severity: SeverityFilter) -> Result<Self, Error> {
-        Ok(Self { search: parse_text("search", search)?, severity })
+        let search = parse_text("search", search)?.as_deref().map(condition::anywhere);
+        Ok(Self { search, severity })
     }
 }
 
@@ -132,6 +134,7 @@ pub async fn components(
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
     let list = ListKey { method: "ListSbomComponents", filter: &asked, order: "name" };
     let page = ctx.page_request::<Position>(list, size, token)?;
+    recompute::ensure_current(ctx, place).await?;
     let mut conn = ctx.db().read().await?;
     let now = snapshot(&mut conn, place).await?;
     let after = position(page.after(), now.id, place)?;
@@ -193,6 +196,7 @@ pub async fn vulnerabilities(
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
     let list = ListKey { method: "ListSbomVulnerabilities", filter: &asked, order: "severity, id" };
     let page = ctx.page_request::<Position>(list, size, token)?;
+    recompute::ensure_current(ctx, place).await?;
     let mut conn = ctx.db().read().await?;
     let now = snapshot(&mut conn, place).await?;
     let after = position(page.after(), now.id, place)?;

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::cyclonedx::Severity;
+use super::cyclonedx::{AnalysisState, Severity};
 use crate::clock::Timestamp;
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
 
@@ -95,6 +95,8 @@ pub struct NewVulnerability {
     pub description: Option<String>,
     pub affects_count: i32,
     pub references_json: String,
+    pub analysis_state: Option<AnalysisState>,
+    pub counts: bool,
 }
 
 /// A reference from a vulnerability to a component, to store.
@@ -151,6 +153,8 @@ pub struct VulnerabilityRow {
     pub description: Option<String>,
     pub affects_count: i32,
     pub references_json: String,
+    pub state: Option<AnalysisState>,
+    pub counts: bool,
     /// References to the first components that it affects.
     pub affects: Vec<String>,
 }
@@ -167,7 +171,7 @@ impl VulnerabilityRow {
 
 /// Columns of a vulnerability, in the order of the query.
 pub(super) type VulnerabilityColumns =
-    (i64, String, Severity, Option<f64>, Option<String>, i32, String);
+    (i64, String, Severity, Option<f64>, Option<String>, i32, String, Option<AnalysisState>, bool);
 
 impl From<VulnerabilityColumns> for VulnerabilityRow {
     fn from(columns: VulnerabilityColumns) -> Self {
@@ -179,6 +183,8 @@ impl From<VulnerabilityColumns> for VulnerabilityRow {
             description,
             affects_count,
             references_json,
+            state,
+            counts,
         ) = columns;
         let affects = Vec::new();
         Self {
@@ -189,6 +195,8 @@ impl From<VulnerabilityColumns> for VulnerabilityRow {
             description,
             affects_count,
             references_json,
+            state,
+            counts,
             affects,
         }
     }

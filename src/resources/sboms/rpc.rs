@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Request, Streaming};
 
-use super::cyclonedx::Severity;
+use super::cyclonedx::{AnalysisState, Severity};
 use super::diff::{ChangeCounts, ChangeKind, Difference, SbomChange};
 use super::domain::{self, CHANGES_SHOWN_MAX, Download, IncomingDocument, UploadResult};
 use super::lists::{self, ComponentFilter, SeverityFilter, VulnerabilityFilter};
 use super::place::SandboxPlace;
 use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
-use super::search::store::{FoundComponent, SearchBy};
+use super::search::condition::SearchBy;
+use super::search::store::FoundComponent;
 use super::search::{self, SearchQuery};
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -223,6 +224,19 @@ impl From<Severity> for pb::SbomSeverity {
     }
 }
 
+/// Converts the state of an analysis. `None` is unspecified.
+fn analysis_state(state: Option<AnalysisState>) -> pb::SbomAnalysisState {
+    match state {
+        None => pb::SbomAnalysisState::Unspecified,
+        Some(AnalysisState::Exploitable) => pb::SbomAnalysisState::Exploitable,
+        Some(AnalysisState::InTriage) => pb::SbomAnalysisState::InTriage,
+        Some(AnalysisState::FalsePositive) => pb::SbomAnalysisState::FalsePositive,
+        Some(AnalysisState::NotAffected) => pb::SbomAnalysisState::NotAffected,
+        Some(AnalysisState::Resolved) => pb::SbomAnalysisState::Resolved,
+        Some(AnalysisState::ResolvedWithPedigree) => pb::SbomAnalysisState::ResolvedWithPedigree,
+    }
+}
+
 /// Converts the worst severity of an SBOM or component. `None` is `CLEAN`: no vulnerability.
 fn worst(severity: Option<Severity>) -> i32 {
     severity.map_or(pb::SbomSeverity::Clean, Into::into).into()
@@ -235,11 +249,11 @@ fn vulnerability_severity(severity: Option<Severity>) -> i32 {
 
 fn search_query(req: &pb::SearchComponentsRequest) -> Result<SearchQuery, Error> {
     use pb::search_components_request::By as Asked;
-    let by: (&str, &str, fn(String) -> SearchBy) = match &req.by {
-        Some(Asked::Name(text)) => ("name", text, SearchBy::Name),
-        Some(Asked::NameContains(text)) => ("name_contains", text, SearchBy::NamePart),
-        Some(Asked::PurlPrefix(text)) => ("purl_prefix", text, SearchBy::Purl),
-        Some(Asked::PurlContains(text)) => ("purl_contains", text, SearchBy::PurlPart),
+    let by: (&str, &str, fn(&str) -> SearchBy) = match &req.by {
+        Some(Asked::Name(text)) => ("name", text, SearchBy::name),
+        Some(Asked::NameContains(text)) => ("name_contains", text, SearchBy::name_part),
+        Some(Asked::PurlPrefix(text)) => ("purl_prefix", text, SearchBy::purl),
+        Some(Asked::PurlContains(text)) => ("purl_contains", text, SearchBy::purl_part),
         None => {
             let why = "is required, or `name_contains`, `purl_prefix` or `purl_contains`";
             return Err(Error::invalid("name", why));
@@ -306,6 +320,8 @@ impl TryFrom<VulnerabilityRow> for pb::SbomVulnerability {
             affects: row.affects,
             affects_count: row.affects_count,
             references,
+            analysis_state: analysis_state(row.state).into(),
+            counts: row.counts,
         })
     }
 }

@@ -15,7 +15,9 @@ use super::rows::{
     VulnerabilityRow,
 };
 use crate::clock::Timestamp;
-use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
+use crate::db::schema::{
+    sbom_affects, sbom_components, sbom_rules, sbom_snapshots, sbom_vulnerabilities,
+};
 use crate::db::types::SandboxName;
 use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
@@ -135,6 +137,47 @@ pub async fn insert(conn: &mut Conn, new: &NewSnapshot<'_>) -> Result<i64, Error
         .await)?)
 }
 
+/// Stores the number of the rules by which the rows of an SBOM were computed.
+pub async fn set_rules(conn: &mut Conn, snapshot: i64, rules: i32) -> Result<(), Error> {
+    use sbom_rules as t;
+    let before = t::table.filter(t::snapshot_id.eq(snapshot));
+    on_conn!(conn, |c| diesel::delete(before).execute(c).await)?;
+    let row = (t::snapshot_id.eq(snapshot), t::rules.eq(rules));
+    on_conn!(conn, |c| diesel::insert_into(t::table).values(row).execute(c).await)?;
+    Ok(())
+}
+
+/// Returns whether the sandbox has an SBOM whose rows were computed by other rules.
+pub async fn is_outdated(conn: &mut Conn, place: &SandboxPlace, rules: i32) -> Result<bool, Error> {
+    let found: Option<Option<i32>> = on_conn!(conn, |c| sbom_snapshots::table
+        .left_join(sbom_rules::table)
+        .filter(of_place!(place))
+        .select(sbom_rules::rules.nullable())
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.is_some_and(|stored| stored != Some(rules)))
+}
+
+/// Returns gateway, workspace and sandbox of SBOMs whose rows were computed by other rules.
+pub async fn outdated(
+    conn: &mut Conn,
+    rules: i32,
+    limit: i64,
+) -> Result<Vec<(String, String, String)>, Error> {
+    use sbom_snapshots as t;
+    Ok(on_conn!(conn, |c| {
+        let current = sbom_rules::table
+            .filter(sbom_rules::snapshot_id.eq(t::id).and(sbom_rules::rules.eq(rules)));
+        t::table
+            .filter(diesel::dsl::not(diesel::dsl::exists(current)))
+            .select((t::gateway_name, t::workspace, t::sandbox_name))
+            .limit(limit)
+            .load(c)
+            .await
+    })?)
+}
+
 /// Inserts the content of an SBOM.
 pub async fn insert_content(
     conn: &mut Conn,
@@ -243,11 +286,6 @@ pub async fn severities(
         .await)?)
 }
 
-/// Escapes a text for LIKE.
-pub(super) fn escape_like(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
-}
-
 /// Returns components of an SBOM after a position, sorted by name.
 pub async fn components(
     conn: &mut Conn,
@@ -266,9 +304,10 @@ pub async fn components(
             .order(t::position)
             .limit(limit)
             .into_boxed();
-        if let Some(text) = &filter.search {
-            let pattern = format!("%{}%", escape_like(text));
-            query = query.filter(t::search_key.like(pattern).escape('\\'));
+        if let Some(patterns) = &filter.search {
+            let [one, two, three] =
+                patterns.clone().map(|pattern| t::search_key.like(pattern).escape('\\'));
+            query = query.filter(one.or(two).or(three));
         }
         query = match filter.severity {
             SeverityFilter::Any => query,
@@ -301,6 +340,8 @@ pub async fn vulnerabilities(
                 t::description,
                 t::affects_count,
                 t::references_json,
+                t::analysis_state,
+                t::counts,
             ))
             .order(t::position)
             .limit(limit)

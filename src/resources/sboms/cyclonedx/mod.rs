@@ -3,17 +3,25 @@
 //! Invariants
 //! - nested components and the component in the metadata count as components;
 //! - limits on depth, number and length hold while the document is read, not only after it;
+//! - half characters are replaced in all texts alike, so that none makes a document unreadable;
 //! - the time depends on the size of the document only: many references to one component do not multiply it.
 
+mod affected;
+mod count;
 mod lenient;
+mod rating;
 mod read;
+mod surrogates;
 #[cfg(test)]
 mod tests;
 mod vulnerabilities;
+#[cfg(test)]
+mod vulnerability_tests;
 
-use std::collections::HashMap;
-
+use self::count::AffectsEntry;
 use self::read::Parser;
+use super::purl;
+use super::version::{self, Scheme};
 use crate::error::Error;
 use crate::words;
 
@@ -27,6 +35,8 @@ pub const DEPTH_MAX: usize = 32;
 pub const VULNERABILITIES_MAX: usize = 50_000;
 /// Most references from vulnerabilities to components.
 pub const AFFECTS_MAX: usize = 200_000;
+/// Most affected versions that the references name.
+pub const AFFECTED_VERSIONS_MAX: usize = 500_000;
 /// Most references that are stored for a vulnerability.
 pub const REFERENCES_MAX: usize = 20;
 /// Longest name of a component. Longer ones are rejected.
@@ -107,6 +117,38 @@ impl Severity {
     }
 }
 
+words! {
+    /// State of the analysis of a vulnerability, `impactAnalysisState` of CycloneDX.
+    pub enum AnalysisState {
+        /// It can be exploited.
+        Exploitable = "exploitable",
+        /// It is being investigated.
+        InTriage = "in_triage",
+        /// It was identified by mistake.
+        FalsePositive = "false_positive",
+        /// It does not affect the component.
+        NotAffected = "not_affected",
+        /// It was remediated.
+        Resolved = "resolved",
+        /// It was remediated, as the pedigree of the component shows.
+        ResolvedWithPedigree = "resolved_with_pedigree",
+    }
+}
+
+impl AnalysisState {
+    /// Returns whether a vulnerability in this state counts for severities.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Exploitable | Self::InTriage => true,
+            Self::FalsePositive
+            | Self::NotAffected
+            | Self::Resolved
+            | Self::ResolvedWithPedigree => false,
+        }
+    }
+}
+
 /// Parsed content of a document.
 #[derive(Debug, Default, PartialEq)]
 pub struct Document {
@@ -118,7 +160,7 @@ pub struct Document {
     pub components: Vec<Component>,
     /// All vulnerabilities, the worst first, then by id.
     pub vulnerabilities: Vec<Vulnerability>,
-    /// The worst severity of all vulnerabilities.
+    /// The worst severity of the vulnerabilities that count.
     pub max_severity: Option<Severity>,
     /// Number of entries without a name or id, which were skipped.
     pub skipped: usize,
@@ -126,6 +168,8 @@ pub struct Document {
     pub cut: usize,
     /// Paths of the first cut texts.
     pub cut_paths: Vec<String>,
+    /// What BOM-Links to its components begin with.
+    bom_link: Option<String>,
 }
 
 /// A component.
@@ -145,10 +189,43 @@ pub struct Component {
     pub kind: Option<String>,
     /// Licenses, joined by commas.
     pub licenses: Option<String>,
-    /// Number of vulnerabilities that affect it.
+    /// Number of vulnerabilities that affect it and count.
     pub vuln_count: i32,
     /// The worst severity of these.
     pub max_severity: Option<Severity>,
+}
+
+impl Component {
+    /// Returns the rules by which its version is ordered.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        let ecosystem = self.purl.as_deref().and_then(purl::ecosystem);
+        Scheme::of(ecosystem.as_deref(), self.version.as_deref().unwrap_or_default())
+    }
+
+    /// Returns the sort key of its version by the rules of its ecosystem, or else by the general ones. Empty if the
+    /// version cannot be compared.
+    #[must_use]
+    pub fn version_key(&self) -> String {
+        let key = self.version_key_in(self.scheme());
+        if key.is_empty() { self.version_key_in(Scheme::Generic) } else { key }
+    }
+
+    /// Returns the sort key of its version by given rules. If the version cannot be compared, that of the package URL
+    /// counts. Tools may write the epoch of a distribution's package as a qualifier only.
+    #[must_use]
+    pub fn version_key_in(&self, scheme: Scheme) -> String {
+        let url = self.purl.as_deref().unwrap_or_default();
+        let key = |text: &str| {
+            let has_epoch = matches!(scheme, Scheme::Deb | Scheme::Rpm) && !text.contains(':');
+            match purl::qualifier(url, "epoch").filter(|_| has_epoch) {
+                Some(epoch) => version::key(&format!("{epoch}:{text}"), scheme),
+                None => version::key_without(text, &self.name, scheme),
+            }
+        };
+        let own = self.version.as_deref().map(key).filter(|key| !key.is_empty());
+        own.or_else(|| purl::version(url).map(|version| key(&version))).unwrap_or_default()
+    }
 }
 
 /// A vulnerability.
@@ -162,10 +239,17 @@ pub struct Vulnerability {
     pub score: Option<f64>,
     /// Description.
     pub description: Option<String>,
-    /// References of the components that it affects, without duplicates.
+    /// References of the components that it affects, without duplicates and without those whose version the document
+    /// says is not affected.
     pub affects: Vec<String>,
     /// URLs with more information.
     pub references: Vec<String>,
+    /// State of its analysis. `None` if the document states no known one.
+    pub state: Option<AnalysisState>,
+    /// Whether it counts for severities, by its state and the affected versions.
+    pub counts: bool,
+    /// The entries of `affects`, until all components are known.
+    entries: Vec<AffectsEntry>,
 }
 
 /// Parses a document. This is slow: run it on a blocking thread.
@@ -180,8 +264,9 @@ pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
         let why = format!("is not valid UTF-8 at byte {}", error.valid_up_to());
         Error::invalid("chunk", why)
     })?;
-    let mut document = Parser::parse(text.strip_prefix('\u{feff}').unwrap_or(text))?;
-    rate(&mut document);
+    let text = surrogates::replace_lone(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut document = Parser::parse(&text)?;
+    count::count(&mut document);
     Ok(document)
 }
 
@@ -192,43 +277,6 @@ fn check_version(given: Option<String>) -> Result<String, Error> {
     }
     let shown: String = given.chars().filter(|c| !c.is_control()).take(16).collect();
     Err(Error::invalid("specVersion", format!("must be one of 1.2 to 1.7, got `{shown}`")))
-}
-
-/// Counts the vulnerabilities of each component and sorts the vulnerabilities. References to unknown components are
-/// ignored.
-fn rate(document: &mut Document) {
-    let mut affected: HashMap<&str, (i32, Severity)> = HashMap::new();
-    for vulnerability in &document.vulnerabilities {
-        let severity = vulnerability.severity;
-        if severity.outranks(document.max_severity) {
-            document.max_severity = Some(severity);
-        }
-        for reference in &vulnerability.affects {
-            let (count, worst) = affected.entry(reference).or_insert((0, severity));
-            *count += 1;
-            if severity.outranks(Some(*worst)) {
-                *worst = severity;
-            }
-        }
-    }
-    for component in &mut document.components {
-        let found = component.bom_ref.as_deref().and_then(|reference| affected.get(reference));
-        if let Some((count, worst)) = found {
-            (component.vuln_count, component.max_severity) = (*count, Some(*worst));
-        }
-    }
-    document.vulnerabilities.sort_by(|a, b| (a.severity, &a.id).cmp(&(b.severity, &b.id)));
-    // References are cut only now: two long ones with a common prefix are different.
-    for component in &mut document.components {
-        if let Some(reference) = &mut component.bom_ref {
-            shorten(reference, BOM_REF_CHARACTERS_MAX);
-        }
-    }
-    for vulnerability in &mut document.vulnerabilities {
-        for reference in &mut vulnerability.affects {
-            shorten(reference, BOM_REF_CHARACTERS_MAX);
-        }
-    }
 }
 
 /// Cuts a text to `characters_max` characters. Returns whether it was longer.

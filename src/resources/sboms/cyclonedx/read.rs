@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess};
 
-use super::lenient::{EachRecord, Fields, ReadJson, Record, Seed, Text, skip};
+use super::count::bom_link;
+use super::lenient::{EachRecord, Fields, Number, ReadJson, Record, Seed, Text, skip};
 use super::vulnerabilities::Vulnerabilities;
 use super::{
     BOM_FORMAT, BOM_REF_CHARACTERS_MAX, COMPONENTS_MAX, CUT_PATHS_MAX, Component, DEPTH_MAX,
@@ -27,6 +28,10 @@ pub(super) struct Parser {
     depth: usize,
     /// Number of references from vulnerabilities to components so far.
     pub(super) affects: usize,
+    /// Number of versions at these references so far.
+    pub(super) affected_versions: usize,
+    /// Version of the document itself.
+    document_version: Option<f64>,
     /// Error that ended the parsing. Stored here because a serde error cannot carry it.
     refusal: Option<Error>,
 }
@@ -55,6 +60,8 @@ impl Parser {
             return Err(Error::invalid("bomFormat", format!("must be `{BOM_FORMAT}`")));
         }
         reading.document.spec_version = check_version(reading.version.take())?;
+        let serial = reading.document.serial_number.as_deref();
+        reading.document.bom_link = bom_link(serial, reading.document_version);
         Ok(reading.document)
     }
 
@@ -160,6 +167,9 @@ impl<'de> ReadJson<'de> for Root<'_> {
             match key.as_str() {
                 "bomFormat" => reading.format = object.next_value_seed(Seed(Text))?,
                 "specVersion" => reading.version = object.next_value_seed(Seed(Text))?,
+                "version" => {
+                    reading.document_version = object.next_value_seed(Seed(Number))?;
+                }
                 "serialNumber" => {
                     let serial = object.next_value_seed(Seed(Text))?;
                     let serial = reading.optional("serialNumber", serial, SERIAL_CHARACTERS_MAX);

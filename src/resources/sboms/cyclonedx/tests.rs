@@ -4,19 +4,19 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn document(fields: &Value) -> Vec<u8> {
+pub(super) fn document(fields: &Value) -> Vec<u8> {
     let mut whole = json!({ "bomFormat": "CycloneDX", "specVersion": "1.6" });
     let fields = fields.as_object().unwrap().clone();
     whole.as_object_mut().unwrap().extend(fields);
     whole.to_string().into_bytes()
 }
 
-fn read(fields: &Value) -> Document {
+pub(super) fn read(fields: &Value) -> Document {
     parse(&document(fields)).unwrap()
 }
 
 /// Returns field and reason of the error.
-fn refusal(bytes: &[u8]) -> (String, String) {
+pub(super) fn refusal(bytes: &[u8]) -> (String, String) {
     match parse(bytes) {
         Err(Error::Invalid { field, why }) => (field, why),
         other => panic!("{other:?}"),

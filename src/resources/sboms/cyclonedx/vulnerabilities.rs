@@ -1,14 +1,16 @@
 //! Reads the vulnerabilities of a CycloneDX document.
 
-use std::collections::HashSet;
-
 use serde::de::{self, MapAccess, SeqAccess};
 
-use super::lenient::{EachRecord, Fields, Number, ReadJson, Record, Seed, Text, skip};
+use super::affected::VersionEntry;
+use super::count::AffectsEntry;
+use super::lenient::{EachRecord, Fields, ReadJson, Record, Seed, Text, skip};
+use super::rating::WorstRating;
 use super::read::{Parser, lines, read_each};
 use super::{
-    AFFECTS_MAX, DESCRIPTION_CHARACTERS_MAX, ID_CHARACTERS_MAX, REFERENCE_CHARACTERS_MAX,
-    REFERENCES_MAX, Severity, VULNERABILITIES_MAX, Vulnerability, shorten,
+    AFFECTED_VERSIONS_MAX, AFFECTS_MAX, AnalysisState, DESCRIPTION_CHARACTERS_MAX,
+    ID_CHARACTERS_MAX, REFERENCE_CHARACTERS_MAX, REFERENCES_MAX, VULNERABILITIES_MAX,
+    Vulnerability, shorten,
 };
 
 /// Reads the list of vulnerabilities.
@@ -48,6 +50,7 @@ impl<'de> ReadJson<'de> for VulnerabilityObject<'_> {
         let (mut id, mut description, mut worst) = (None, None, WorstRating::default());
         let (mut affects, mut advisories, mut references) =
             (None, Urls::default(), Urls::default());
+        let mut analysis = Analysis::default();
         while let Some(key) = object.next_key::<String>()? {
             match key.as_str() {
                 "id" => id = object.next_value_seed(Seed(Text))?,
@@ -56,6 +59,7 @@ impl<'de> ReadJson<'de> for VulnerabilityObject<'_> {
                     object.next_value_seed(EachRecord::seed(|rating| worst.add(&rating)))?
                 }
                 "affects" => affects = Some(object.next_value_seed(Seed(Affects(reading)))?),
+                "analysis" => analysis = object.next_value_seed(Fields::seed())?,
                 "advisories" => {
                     object.next_value_seed(EachRecord::seed(|link| advisories.add(link)))?
                 }
@@ -75,7 +79,7 @@ impl<'de> ReadJson<'de> for VulnerabilityObject<'_> {
             return Err(reading.refuse("vulnerabilities", why));
         }
         let id = reading.required("id", &id, ID_CHARACTERS_MAX)?;
-        let (severity, score) = worst.0.unwrap_or((Severity::Unknown, None));
+        let (severity, score) = worst.get();
         let mut links = advisories.0;
         links.extend(references.0);
         links.truncate(REFERENCES_MAX);
@@ -89,73 +93,74 @@ impl<'de> ReadJson<'de> for VulnerabilityObject<'_> {
             text
         });
         let description = description.filter(|text| !text.is_empty());
-        let affects = affects.unwrap_or_default();
-        let found = Vulnerability { id, severity, score, description, affects, references };
-        reading.document.vulnerabilities.push(found);
+        reading.document.vulnerabilities.push(Vulnerability {
+            id,
+            severity,
+            score,
+            description,
+            affects: Vec::new(),
+            references,
+            state: analysis.state(),
+            counts: true,
+            entries: affects.unwrap_or_default(),
+        });
         Ok(())
     }
 }
 
-/// The worst rating so far. The first of equal ratings wins.
+/// `analysis`: what the author of the document found out about the vulnerability.
 #[derive(Default)]
-struct WorstRating(Option<(Severity, Option<f64>)>);
+struct Analysis {
+    state: Option<String>,
+}
 
-impl WorstRating {
-    fn add(&mut self, rating: &Rating) {
-        let severity = rating.severity.as_deref().and_then(Severity::parse);
-        if let Some(severity) = severity
-            && severity.outranks(self.0.map(|(severity, _)| severity))
-        {
-            self.0 = Some((severity, rating.score.filter(|score| score.is_finite())));
-        }
+impl Analysis {
+    /// Returns the state. `None` if it is missing or not one of the format, since an unknown word proves nothing.
+    fn state(&self) -> Option<AnalysisState> {
+        AnalysisState::from_word(self.state.as_deref()?.trim())
     }
 }
 
-/// An entry of `ratings`.
-#[derive(Default)]
-struct Rating {
-    severity: Option<String>,
-    score: Option<f64>,
-}
-
-impl Record for Rating {
+impl Record for Analysis {
     fn field<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
         object: &mut A,
     ) -> Result<(), A::Error> {
         match name {
-            "severity" => self.severity = object.next_value_seed(Seed(Text))?,
-            "score" => self.score = object.next_value_seed(Seed(Number))?,
+            "state" => self.state = object.next_value_seed(Seed(Text))?,
             _ => skip(object)?,
         }
         Ok(())
     }
 }
 
-/// Reads `affects`, without duplicates.
+/// Reads `affects`.
 struct Affects<'a>(&'a mut Parser);
 
 impl<'de> ReadJson<'de> for Affects<'_> {
-    type Out = Vec<String>;
+    type Out = Vec<AffectsEntry>;
 
-    fn other<E: de::Error>(self) -> Result<Vec<String>, E> {
+    fn other<E: de::Error>(self) -> Result<Vec<AffectsEntry>, E> {
         Ok(Vec::new())
     }
 
-    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<AffectsEntry>, A::Error> {
         let Self(reading) = self;
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        while let Some(entry) = list.next_element_seed(Fields::<AffectsEntry>::seed())? {
+        let mut found = Vec::new();
+        while let Some(entry) = list.next_element_seed(Fields::<Affected>::seed())? {
             reading.affects += 1;
             if reading.affects > AFFECTS_MAX {
                 let why = format!("must be at most {AFFECTS_MAX} in all vulnerabilities");
                 return Err(reading.refuse("affects", why));
             }
-            if let Some(reference) = reading.reference("affects", entry.reference)
-                && seen.insert(reference.clone())
-            {
-                found.push(reference);
+            reading.affected_versions += entry.versions.len();
+            if reading.affected_versions > AFFECTED_VERSIONS_MAX {
+                let why = format!("must be at most {AFFECTED_VERSIONS_MAX} in all vulnerabilities");
+                return Err(reading.refuse("affects.versions", why));
+            }
+            if let Some(reference) = reading.reference("affects", entry.reference) {
+                found.push(AffectsEntry { reference, versions: entry.versions });
             }
         }
         Ok(found)
@@ -164,11 +169,12 @@ impl<'de> ReadJson<'de> for Affects<'_> {
 
 /// An entry of `affects`.
 #[derive(Default)]
-struct AffectsEntry {
+struct Affected {
     reference: Option<String>,
+    versions: Vec<VersionEntry>,
 }
 
-impl Record for AffectsEntry {
+impl Record for Affected {
     fn field<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -176,9 +182,21 @@ impl Record for AffectsEntry {
     ) -> Result<(), A::Error> {
         match name {
             "ref" => self.reference = object.next_value_seed(Seed(Text))?,
+            "versions" => {
+                object.next_value_seed(EachRecord::seed(|entry| self.add_version(entry)))?;
+            }
             _ => skip(object)?,
         }
         Ok(())
+    }
+}
+
+impl Affected {
+    /// Adds a version. One more than the limit is enough to reject the document.
+    fn add_version(&mut self, entry: VersionEntry) {
+        if self.versions.len() <= AFFECTED_VERSIONS_MAX {
+            self.versions.push(entry);
+        }
     }
 }
 

@@ -2,40 +2,16 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use serde::Serialize;
 
 use super::SearchCursor;
+use super::condition::SearchBy;
 use crate::access::snapshot::VisibleGateways;
 use crate::db::schema::{gateways, sbom_components, sbom_snapshots};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::resources::sboms::lists::SeverityFilter;
 use crate::resources::sboms::rows::ComponentRow;
-use crate::resources::sboms::store::escape_like;
-
-/// Condition of a search, with its text in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum SearchBy {
-    /// The name equals this text.
-    Name(String),
-    /// The name contains this text.
-    NamePart(String),
-    /// The package URL begins with this text.
-    Purl(String),
-    /// The package URL contains this text.
-    PurlPart(String),
-}
-
-impl SearchBy {
-    /// Returns the sort order of the results.
-    #[must_use]
-    pub fn order(&self) -> &'static str {
-        match self {
-            Self::Name(_) | Self::NamePart(_) => "name, version",
-            Self::Purl(_) | Self::PurlPart(_) => "purl",
-        }
-    }
-}
+use crate::resources::sboms::version::KeyRanges;
 
 /// Filter of a search.
 #[derive(Debug)]
@@ -44,10 +20,8 @@ pub struct SearchFilter<'a> {
     pub visible: &'a VisibleGateways,
     /// Condition on the component.
     pub by: &'a SearchBy,
-    /// Key of the lowest version, inclusive.
-    pub version_from: Option<&'a str>,
-    /// Key of the version that bounds the range, exclusive.
-    pub version_below: Option<&'a str>,
+    /// Ranges of the key of the version, of which it must be in one.
+    pub versions: Option<&'a KeyRanges>,
     /// Severity of the worst vulnerability.
     pub severity: SeverityFilter,
     /// Only sandboxes of this gateway.
@@ -83,9 +57,10 @@ impl FoundComponent {
     /// Returns the position after this component.
     #[must_use]
     pub fn cursor(&self, by: &SearchBy) -> SearchCursor {
-        let (key, version) = match by {
-            SearchBy::Name(_) | SearchBy::NamePart(_) => (&self.name_key, self.version_key.clone()),
-            SearchBy::Purl(_) | SearchBy::PurlPart(_) => (&self.purl_key, String::new()),
+        let (key, version) = if by.is_name() {
+            (&self.name_key, self.version_key.clone())
+        } else {
+            (&self.purl_key, String::new())
         };
         SearchCursor { key: key.clone(), version, id: self.id }
     }
@@ -118,42 +93,42 @@ pub async fn page(
             ))
             .limit(limit)
             .into_boxed();
+        let like = |pattern: &String| t::search_key.like(pattern.clone()).escape('\\');
         query = match wanted.by {
-            SearchBy::Name(name) => query.filter(t::name_key.eq(name)),
-            SearchBy::NamePart(part) => {
-                query.filter(t::name_key.like(format!("%{}%", escape_like(part))).escape('\\'))
+            SearchBy::Name { keys, patterns: [one, two, three] } => {
+                let query = match keys.as_slice() {
+                    // Only this form is read in the order of the index.
+                    [key] => query.filter(t::name_key.eq(key)),
+                    keys => query.filter(t::name_key.eq_any(keys.to_vec())),
+                };
+                query.filter(like(one).or(like(two)).or(like(three)))
             }
-            SearchBy::Purl(prefix) => {
-                query.filter(t::purl_key.ge(prefix)).filter(t::purl_key.lt(prefix_end(prefix)))
+            SearchBy::NamePart { patterns: [one, two] } => query.filter(like(one).or(like(two))),
+            SearchBy::Purl { prefix, pattern } => {
+                let query = query.filter(like(pattern)).filter(t::purl_key.ge(prefix));
+                query.filter(t::purl_key.lt(prefix_end(prefix)))
             }
-            SearchBy::PurlPart(part) => {
-                query.filter(t::purl_key.like(format!("%{}%", escape_like(part))).escape('\\'))
-            }
+            SearchBy::PurlPart { pattern } => query.filter(like(pattern)),
         };
-        query = match wanted.by {
-            SearchBy::Name(_) | SearchBy::NamePart(_) => {
-                query.order((t::name_key, t::version_key, t::id))
-            }
-            SearchBy::Purl(_) | SearchBy::PurlPart(_) => query.order((t::purl_key, t::id)),
+        query = if wanted.by.is_name() {
+            query.order((t::name_key, t::version_key, t::id))
+        } else {
+            query.order((t::purl_key, t::id))
         };
         // The first condition bounds the index scan; diesel cannot express `(a, b) > (x, y)`.
         if let Some(SearchCursor { key, version, id }) = wanted.after {
             let later = t::version_key.gt(version).or(t::version_key.eq(version).and(t::id.gt(id)));
-            query = match wanted.by {
-                SearchBy::Name(_) | SearchBy::NamePart(_) => {
-                    query.filter(t::name_key.ge(key)).filter(t::name_key.gt(key).or(later))
-                }
-                SearchBy::Purl(_) | SearchBy::PurlPart(_) => {
-                    query.filter(t::purl_key.ge(key)).filter(t::purl_key.gt(key).or(t::id.gt(id)))
-                }
+            query = if wanted.by.is_name() {
+                query.filter(t::name_key.ge(key)).filter(t::name_key.gt(key).or(later))
+            } else {
+                query.filter(t::purl_key.ge(key)).filter(t::purl_key.gt(key).or(t::id.gt(id)))
             };
         }
-        if let Some(from) = wanted.version_from {
-            query = query.filter(t::version_key.ge(from));
-        }
-        if let Some(below) = wanted.version_below {
-            // A version that cannot be compared has an empty key.
-            query = query.filter(t::version_key.lt(below)).filter(t::version_key.gt(""));
+        if let Some(ranges) = wanted.versions.cloned() {
+            // A version that cannot be compared has an empty key, which is in no range.
+            let all = ranges.map(|(low, high)| t::version_key.ge(low).and(t::version_key.lt(high)));
+            let [apk, deb, gem, nuget, rpm, semver, other] = all;
+            query = query.filter(apk.or(deb).or(gem).or(nuget).or(rpm).or(semver).or(other));
         }
         query = match wanted.severity {
             SeverityFilter::Any => query,
