@@ -32,6 +32,11 @@ mod postgres;
 /// No settings of PostgreSQL beyond its defaults, so that commits are durable.
 const POSTGRES_SETTINGS: &str = "";
 
+/// Returns the folder of databases: on disk, for the same reason.
+fn database_folder() -> &'static std::path::Path {
+    std::path::Path::new("/tmp")
+}
+
 use std::io::Write as _;
 use std::process::ExitCode;
 

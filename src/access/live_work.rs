@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn t14_work_stops_when_its_caller_loses_the_credential_or_the_role() {
-        let clock = Clock::default();
+        let (clock, credential) = (Clock::default(), Some(StopReason::Credential));
         let bound = |role: Role| {
             let direct = [(EDGE, role)].into_iter().collect();
             Bindings { direct, ..Bindings::default() }
@@ -223,16 +223,8 @@ mod tests {
         for (what, facts, expected) in [
             ("as it was", Some(ana()), None),
             ("deleted", None, Some(StopReason::Credential)),
-            (
-                "deactivated",
-                Some(UserFacts { active: false, ..ana() }),
-                Some(StopReason::Credential),
-            ),
-            (
-                "another password",
-                Some(UserFacts { password_version: 5, ..ana() }),
-                Some(StopReason::Credential),
-            ),
+            ("deactivated", Some(UserFacts { active: false, ..ana() }), credential),
+            ("another password", Some(UserFacts { password_version: 5, ..ana() }), credential),
             (
                 "the session is revoked",
                 Some(UserFacts { revoked: vec![SessionId(9)], ..ana() }),
@@ -263,11 +255,7 @@ mod tests {
         for (what, facts, expected) in [
             ("as it was", Some(ci()), None),
             ("deleted", None, Some(StopReason::Credential)),
-            (
-                "rotated at once",
-                Some(Program { key_version: 5, ..ci() }),
-                Some(StopReason::Credential),
-            ),
+            ("rotated at once", Some(Program { key_version: 5, ..ci() }), credential),
             (
                 "rotated with an overlap that has ended as planned",
                 Some(Program { key_version: 5, previous: Some(previous), ..ci() }),
@@ -278,11 +266,7 @@ mod tests {
                 Some(Program { key_version: 6, previous: Some(previous), ..ci() }),
                 Some(StopReason::Credential),
             ),
-            (
-                "expired",
-                Some(Program { expires_at: Some(now), ..ci() }),
-                Some(StopReason::Credential),
-            ),
+            ("expired", Some(Program { expires_at: Some(now), ..ci() }), credential),
         ] {
             let changes = vec![AccessUpdate::ServicePrincipal(CI, facts)];
             let principal = PrincipalId::ServicePrincipal(CI);

@@ -239,7 +239,6 @@ impl Database {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::Config;
 
     fn faults(section: &str) -> Vec<String> {

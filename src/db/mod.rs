@@ -10,6 +10,8 @@
 //! - one caller uses at most half of a pool at a time; the server's own work has no such limit (`turns`);
 //! - connections are created on the runtime that requests them, and stay on it: only the multi-thread runtime requests
 //!   them;
+//! - the futures of the pools and of transactions are in boxes: they are large, and every future that awaits them would
+//!   contain them;
 //! - nothing here knows a resource.
 
 pub mod error;
@@ -181,7 +183,9 @@ impl Db {
     pub async fn open(options: &DbOptions) -> Result<Self, Error> {
         let pools = match options.address()? {
             options::DatabaseAddress::Sqlite(path) => sqlite::open(&path, options).await?,
-            options::DatabaseAddress::Postgres(url) => postgres::open(*url, options).await?,
+            options::DatabaseAddress::Postgres(url) => {
+                Box::pin(postgres::open(*url, options)).await?
+            }
         };
         let writers = match pools {
             Pools::Pg { .. } => options.writers,
@@ -230,11 +234,12 @@ impl Db {
         let turn = self.inner.turns.acquire(CallerTurns::readers).await?;
         Ok(match &self.inner.pools {
             Pools::Pg { readers, .. } => {
-                let session = readers.get().await.map_err(|error| no_connection(&error))?;
+                let session =
+                    Box::pin(readers.get()).await.map_err(|error| no_connection(&error))?;
                 Conn::Pg(pg_pool::PooledPg::new(session, turn))
             }
             Pools::Sqlite { readers, .. } => Conn::Sqlite(PooledConn {
-                pooled: readers.get().await.map_err(|error| no_connection(&error))?,
+                pooled: Box::pin(readers.get()).await.map_err(|error| no_connection(&error))?,
                 _turn: turn,
             }),
         })
@@ -251,11 +256,12 @@ impl Db {
         let turn = self.inner.turns.acquire(CallerTurns::writers).await?;
         Ok(match &self.inner.pools {
             Pools::Pg { writers, .. } => {
-                let session = writers.get().await.map_err(|error| no_connection(&error))?;
+                let session =
+                    Box::pin(writers.get()).await.map_err(|error| no_connection(&error))?;
                 Conn::Pg(pg_pool::PooledPg::new(session, turn))
             }
             Pools::Sqlite { writer, .. } => Conn::Sqlite(PooledConn {
-                pooled: writer.get().await.map_err(|error| no_connection(&error))?,
+                pooled: Box::pin(writer.get()).await.map_err(|error| no_connection(&error))?,
                 _turn: turn,
             }),
         })

@@ -26,8 +26,8 @@ const UTF8: &str = "UTF8";
 pub(super) async fn check_server(connector: &Connector) -> Result<(), Error> {
     let opening = async { tokio::try_join!(connector.open_raw(), connector.open_raw()) };
     let (one, two) =
-        connector.within_time(opening).await.map_err(|error| cannot_connect(&error))?;
-    let examined = connector.within_time(examine(one, two)).await;
+        connector.within_time(Box::pin(opening)).await.map_err(|error| cannot_connect(&error))?;
+    let examined = connector.within_time(Box::pin(examine(one, two))).await;
     let facts = examined.map_err(|error| cannot_connect(&error))?;
     let Some(ServerFacts { encodings, messages }) = facts else {
         let why = "leads to a connection pooler that changes the server connection of a client between transactions, \

@@ -68,7 +68,7 @@ impl Manager for PgManager {
 
     async fn create(&self) -> Result<PgSession, ConnectionError> {
         let opened_at = Instant::now();
-        let conn = self.connector.connect(self.purpose).await?;
+        let conn = Box::pin(self.connector.connect(self.purpose)).await?;
         Ok(PgSession { conn, opened_at, checked_at: Instant::now() })
     }
 

@@ -83,7 +83,7 @@ pub(super) async fn open(url: PostgresUrl, options: &DbOptions) -> Result<Pools,
         idle_in_transaction_timeout_ms: options.idle_in_transaction_timeout.as_millis(),
         connect_timeout: options.connect_timeout,
     };
-    pg_checks::check_server(&connector).await?;
+    Box::pin(pg_checks::check_server(&connector)).await?;
     migrate(&connector).await?;
     let distrusted = Arc::new(DistrustedUntil::default());
     let pool = |purpose, size| pg_pool::create(&connector, &distrusted, options, purpose, size);

@@ -27,7 +27,7 @@ impl Db {
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut open = OpenTransaction::begin(self.write().await?).await?;
-        let error = match work(open.conn()?).await {
+        let error = match Box::pin(work(open.conn()?)).await {
             Ok(value) => {
                 open.commit().await?;
                 return Ok(value);

@@ -38,7 +38,9 @@ fn encode_value(value: &Value) -> Vec<u8> {
         Value::Bytes(value) => out.put_slice(value),
         Value::Message(inner) => out = encode_message(inner),
         Value::List(list) => {
-            list.iter().for_each(|value| push_bytes(&mut out, &encode_value(value)))
+            for value in list {
+                push_bytes(&mut out, &encode_value(value));
+            }
         }
         Value::Map(map) => {
             let mut entries: Vec<_> = map.iter().collect();

@@ -34,8 +34,8 @@ pub fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, St
 /// As [`parse_certificates`]. The sentence repeats nothing of the file.
 pub fn parse_private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     if ENCRYPTED.iter().any(|label| contains(pem, label)) {
-        let why = "is encrypted, and there is no key for its passphrase: decrypt it with `openssl pkey -in FILE`, and \
-                   let only the server's user read it";
+        let why = "is encrypted, and no configuration key exists for its passphrase: decrypt it with \
+                   `openssl pkey -in FILE`, and let only the server's user read it";
         return Err(why.to_owned());
     }
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| {

@@ -61,7 +61,7 @@ impl Claims {
         }
     }
 
-    /// Whether the issuer left a claim out of the token because of its size. OpenID Connect Core 1.0, section 5.6.2,
+    /// Whether the issuer left a claim out of the token because of its size. `OpenID` Connect Core 1.0, section 5.6.2,
     /// names such claims in `_claim_names`; Microsoft Entra ID also uses `hasgroups`.
     #[must_use]
     pub fn is_withheld(&self, path: &str) -> bool {

@@ -5,7 +5,7 @@
 //! - symmetric keys, encryption keys and weak keys are skipped individually: an issuer may publish keys of unknown
 //!   types;
 //! - a token without a key id is verified only if one key of the set may verify its algorithm: an id is optional in a
-//!   set with one key (OpenID Connect Core 1.0, section 10.1), and a forged token costs at most one verification.
+//!   set with one key (`OpenID` Connect Core 1.0, section 10.1), and a forged token costs at most one verification.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

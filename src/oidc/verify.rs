@@ -150,7 +150,7 @@ pub fn verify(
     let audiences = audiences(&all)?;
     match expected {
         ExpectedToken::IdToken { client_id, nonce } => {
-            check_id_token(&all, &audiences, client_id, nonce)?
+            check_id_token(&all, &audiences, client_id, nonce)?;
         }
         ExpectedToken::AccessToken { audiences: ours, client_id } => {
             check_access_token(&all, is_access_type, &audiences, ours, client_id)?;

@@ -27,7 +27,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::headers::forwarding_headers;
 pub(crate) use super::messages::{ForwardedResponse, Messages};
-use crate::access::live::EndReason;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayRef;
@@ -74,7 +73,7 @@ impl Gateway {
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, `GATEWAY_BUSY`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED`
     /// if this build does not support its generation.
     pub async fn connect(app: &Arc<App>, gateway: &GatewayRef) -> Result<Self, Error> {
-        let removed = || Error::from(EndReason::GatewayRemoved);
+        let removed = || Connection::removed(&gateway.name);
         let target = app.fleet.targets.get(gateway.id).ok_or_else(removed)?;
         target.budget.check(BudgetClass::Single)?;
         let lease = app.fleet.channels.lease(&target).await?;

@@ -2,7 +2,7 @@
 //!
 //! Reads use [`handle_read`], which is dropped when the caller hangs up. Writes use [`handle_write`], which runs to
 //! completion in its own task, so that a caller that hangs up neither leaves a transaction open nor loses the outcome.
-//! Streams use [`super::streams`].
+//! Streams use [`super::streams`]. The future of a handler is large, so it is in a box.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ where
     let refusal = authorized.refusal();
     let access_check = authorized.access_check();
     let context = M::Context::from_authorized(authorized, None, false).await?;
-    let answer = f(&context, message).await;
+    let answer = Box::pin(f(&context, message)).await;
     // The handler may have waited, and the caller may have lost its access to the response since.
     let answer = match access_check.map_or(Ok(()), |access_check| access_check.check(&app.snapshot))
     {
@@ -149,7 +149,7 @@ where
     let unsettled = (M::METHOD.scope == ScopeKind::Loaded).then(|| authorized.refusal());
     let answer = match M::Context::from_authorized(authorized, digest, true).await {
         Err(error) => Err(error),
-        Ok(context) => AssertUnwindSafe(f(context, message))
+        Ok(context) => AssertUnwindSafe(Box::pin(f(context, message)))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(Error::internal("a handler panicked"))),

@@ -36,10 +36,10 @@ pub fn start(
 
 async fn report_status(app: &App, reporter: &HealthReporter) {
     let names = service_names();
-    let mut reported = None;
+    let mut last = None;
     loop {
         let ready = can_answer(app);
-        if reported.replace(ready) != Some(ready) {
+        if last.replace(ready) != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             for name in &names {
                 reporter.set_service_status(name, status).await;

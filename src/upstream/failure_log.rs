@@ -1,7 +1,7 @@
 //! Log lines about failed calls to one gateway: a gateway that is down fails every call, and one line for each would
 //! hide everything else.
 //!
-//! Invariant: the first failure is logged at once, then at most one line per [`INTERVAL`], with the number of failures
+//! Invariant: the first failure is logged at once, then at most one line per minute, with the number of failures
 //! since the previous line.
 
 use std::fmt;

@@ -117,7 +117,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_bytes_show_the_protocol_of_a_peer() {
-        let table: [(&[u8], (bool, bool, bool)); 5] = [
+        type IsEmptyTlsHttp1 = (bool, bool, bool);
+        let table: [(&[u8], IsEmptyTlsHttp1); 5] = [
             (b"", (true, false, false)),
             (b"\x15\x03\x01\x00\x02\x02\x46", (false, true, false)),
             (b"HTTP/1.1 400 Bad Request", (false, false, true)),

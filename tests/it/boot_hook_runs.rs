@@ -439,8 +439,8 @@ async fn a_dropped_creation_stops_its_hook(sg: TestServer) {
 async fn an_operator_runs_a_hook_manually_and_its_outcome_is_stored(sg: TestServer) {
     let edge = start_gateway(&sg, "edge").await;
     let admin = sg.admin();
-    write_script(&sg, "check", "echo checked $TOKEN; exit 7");
-    let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
+    write_script(&sg, "check", "echo checked $HOOK_TOKEN; exit 7");
+    let environment = HashMap::from([("HOOK_TOKEN".to_owned(), "hunter2".to_owned())]);
     let off = pb::CreateBootHookRequest {
         enabled: Some(false),
         environment,

@@ -57,15 +57,14 @@ impl Setup {
 }
 
 fn tls(cert: &Path, key: &Path, client_ca: Option<&Path>) -> String {
-    let mut text = format!(
-        "server.tls.cert_path = \"{}\"\nserver.tls.key_path = \"{}\"\n",
+    let client_ca = client_ca
+        .map(|path| format!("server.tls.client_ca_path = \"{}\"\n", path.display()))
+        .unwrap_or_default();
+    format!(
+        "server.tls.cert_path = \"{}\"\nserver.tls.key_path = \"{}\"\n{client_ca}",
         cert.display(),
         key.display()
-    );
-    if let Some(path) = client_ca {
-        text.push_str(&format!("server.tls.client_ca_path = \"{}\"\n", path.display()));
-    }
-    text
+    )
 }
 
 #[test]

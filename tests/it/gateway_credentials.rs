@@ -284,7 +284,7 @@ async fn a_held_gateway_uses_rotated_credentials_but_not_a_changed_endpoint(sg: 
     now.settings(None).await.unwrap();
     let unknown = GatewayRef { id: GatewayId(target.id.0 + 1), name: "gone".into() };
     let refused = Gateway::connect(&sg.app, &unknown).await.err().unwrap();
-    assert_eq!(refused.to_string(), "gateway `gone` cannot be reached");
+    assert_eq!(refused.to_string(), "gateway `gone` was removed");
     drop((held, now));
     simulator.stop().await;
     other.stop().await;

@@ -116,7 +116,7 @@ async fn an_answer_is_lost(lost: Lost) {
     match lost {
         Lost::Cut => relay.cuts.send_replace(()),
         Lost::Killed => {
-            database.execute_batch(&format!("SELECT pg_terminate_backend({session})")).await
+            database.execute_batch(&format!("SELECT pg_terminate_backend({session})")).await;
         }
     }
     opened.join_next().await.unwrap().unwrap().unwrap_err();

@@ -103,19 +103,22 @@ async fn serve_transactions(
         };
         server.write_all(&message).await?;
         // A query or a sync is answered, other messages wait for one of them.
-        let mut state = b'T';
-        while matches!(kind, b'Q' | b'S') {
-            let (kind, message) = read_message(&mut server).await?;
-            client.write_all(&message).await?;
-            if kind == b'Z' {
-                state = message[5];
-                break;
-            }
-        }
-        if state == b'I' {
+        let is_answered = matches!(kind, b'Q' | b'S');
+        if is_answered && forward_answer(&mut server, &mut client).await? == b'I' {
             servers.put_back(server);
         } else {
             held = Some(server);
+        }
+    }
+}
+
+/// Forwards messages up to the end of an answer. Returns the state of the transaction in its last message.
+async fn forward_answer(server: &mut UnixStream, client: &mut TcpStream) -> io::Result<u8> {
+    loop {
+        let (kind, message) = read_message(server).await?;
+        client.write_all(&message).await?;
+        if kind == b'Z' {
+            return Ok(message[5]);
         }
     }
 }

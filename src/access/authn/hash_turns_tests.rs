@@ -9,12 +9,13 @@ use super::*;
 
 type Attempt<'a> = Pin<Box<dyn Future<Output = Result<HashSlot, Error>> + 'a>>;
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a caller's address")]
 fn address(last: u8) -> Option<IpAddr> {
     Some([192, 0, 2, last].into())
 }
 
 fn turns() -> Arc<HashTurns> {
-    HashTurns::new(1, Duration::from_secs(60))
+    HashTurns::new(1, Duration::from_mins(1))
 }
 
 /// Starts to wait. The attempt must not get a slot at once.

@@ -1,7 +1,7 @@
 //! Passwords: bcrypt, outside the threads of the runtime, with limited parallelism.
 //!
 //! Invariants
-//! - a password is hashed in the form of OpaqueString (RFC 8265, section 4.2.2): keyboards and operating systems type
+//! - a password is hashed in the form of `OpaqueString` (RFC 8265, section 4.2.2): keyboards and operating systems type
 //!   the same password in different forms;
 //! - a hash of another form, made by an earlier release, still matches the text that it was made of;
 //! - bcrypt reads only 72 bytes; a longer password is rejected instead of truncated. Bytes are counted in that form;

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_method_is_described_with_its_messages() {
         let methods = Methods::load();
-        let method = methods.find("GetGateway").unwrap().newest(None).unwrap();
+        let method = methods.find("GetGateway", false).unwrap().newest(None).unwrap();
         let text = describe(&method);
         let start = "// Returns one gateway by name.\n// Role: viewer on the gateway.\n\
                      shoreguard.v1.GatewayService/GetGateway (shoreguard.v1.GetGatewayRequest) returns \
@@ -136,7 +136,7 @@ mod tests {
         let methods = Methods::load();
         for row in methods.list().lines() {
             let path = row.split_whitespace().next().unwrap();
-            let method = methods.find(path).unwrap().newest(None).unwrap();
+            let method = methods.find(path, false).unwrap().newest(None).unwrap();
             assert!(describe(&method).contains(path), "{path}");
         }
     }

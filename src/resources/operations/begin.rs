@@ -49,7 +49,9 @@ where
     let (running, row) = insert_and_lease(ctx, new, Status::Pending).await?;
     let span = info_span!("operation", id = %row.id, kind = %row.kind);
     let work_of = running.clone();
-    let task = async move { running.run_to_end(async move { work(work_of).await }).await };
+    // In a box, since each function that the task is passed through would copy the large future.
+    let work = async move { Box::pin(work(work_of)).await };
+    let task = async move { running.run_to_end(work).await };
     ctx.app().spawn(inherit_caller(task).instrument(span));
     Ok(row)
 }

@@ -85,7 +85,7 @@ async fn a_creation_that_the_gateway_answers_with_internal_fails_within_seconds(
     let (mut simulators, mut operations) = (Vec::new(), Vec::new());
     for (name, generation) in GATEWAYS {
         let simulator = start_gateway(&sg, name, generation).await;
-        let details = prost::bytes::Bytes::new();
+        let details = bytes::Bytes::new();
         let broken = Script::Fail { code: Code::Internal, message: "disk full".into(), details };
         simulator.script("CreateSandbox", broken, Times::All);
         operations.push(begin_creation(&admin, create_request(&sg, name, "ours")).await);

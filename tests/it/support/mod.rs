@@ -15,6 +15,8 @@ pub(crate) mod server;
 
 use std::future::Future;
 use std::ops::Deref;
+use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use shoreguard::db::{Db, DbOptions, Engine};
@@ -22,6 +24,20 @@ use tempfile::TempDir;
 
 /// The data does not outlive the tests, so no write waits for the disk.
 const POSTGRES_SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+
+/// Free space that the databases of the tests need at most.
+const DATABASE_BYTES_MAX: u64 = 4 << 30;
+
+/// Returns the folder of databases: in memory if that folder of this host is large enough, otherwise on disk. Most of the
+/// time of creating a database is spent in the file system.
+fn database_folder() -> &'static Path {
+    static FOLDER: LazyLock<&Path> = LazyLock::new(|| {
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map_or(0, |found| found.f_bavail * found.f_frsize);
+        if free >= DATABASE_BYTES_MAX { memory } else { Path::new("/tmp") }
+    });
+    *FOLDER
+}
 
 /// Waits before a condition is polled again. Without it, a polling loop would use a whole core.
 pub(crate) async fn pause() {

@@ -127,7 +127,11 @@ impl Server {
     }
 
     fn spawn(programs: &Path) -> Self {
-        let folder = tempfile::Builder::new().prefix("sg-pg-").tempdir_in("/tmp").unwrap().keep();
+        let folder = tempfile::Builder::new()
+            .prefix("sg-pg-")
+            .tempdir_in(super::database_folder())
+            .unwrap()
+            .keep();
         let run_as = unprivileged_owner(&folder);
         let command = |program: &Path| {
             let mut command = Command::new(program);

@@ -19,7 +19,7 @@ static TEMPLATE: OnceCell<Vec<u8>> = OnceCell::const_new();
 /// Returns a folder with a copy of the migrated file, which only its owner can read.
 pub(super) async fn copy_template() -> TempDir {
     let template = TEMPLATE.get_or_init(migrate).await;
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir_in(super::database_folder()).unwrap();
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     options.open(folder.path().join(FILE)).unwrap().write_all(template).unwrap();

@@ -264,7 +264,7 @@ impl State {
                 self.finish_start(&at);
             }
             (ScheduledChange::Stopped(_), Some(Phase::Stopping)) => {
-                self.set_phase(&at, Phase::Stopped)
+                self.set_phase(&at, Phase::Stopped);
             }
             (ScheduledChange::Loaded(_), Some(Phase::Ready)) => self.load_newest(&at),
             (ScheduledChange::Removed(_), Some(Phase::Deleting)) => self.remove_sandbox(&at),

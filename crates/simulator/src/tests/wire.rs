@@ -71,6 +71,6 @@ fn messages_shared_by_both_generations_have_equal_field_types_and_numbers() {
         "openshell.v1.WorkspaceMember",
     ] {
         let message = |pool: &DescriptorPool| pool.get_message_by_name(name).unwrap();
-        compare(&message(&old), &message(&new), &mut seen);
+        compare(&message(old), &message(new), &mut seen);
     }
 }

@@ -286,7 +286,7 @@ impl<'de> ReadJson<'de> for ComponentObject<'_> {
                 "purl" => found.purl = object.next_value_seed(Seed(Text))?,
                 "type" => found.kind = object.next_value_seed(Seed(Text))?,
                 "licenses" => {
-                    object.next_value_seed(EachRecord::seed(|license| licenses.add(license)))?
+                    object.next_value_seed(EachRecord::seed(|license| licenses.add(license)))?;
                 }
                 "components" => object.next_value_seed(Seed(Components(reading)))?,
                 _ => skip(&mut object)?,

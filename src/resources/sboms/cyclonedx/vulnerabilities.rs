@@ -56,15 +56,15 @@ impl<'de> ReadJson<'de> for VulnerabilityObject<'_> {
                 "id" => id = object.next_value_seed(Seed(Text))?,
                 "description" => description = object.next_value_seed(Seed(Text))?,
                 "ratings" => {
-                    object.next_value_seed(EachRecord::seed(|rating| worst.add(&rating)))?
+                    object.next_value_seed(EachRecord::seed(|rating| worst.add(&rating)))?;
                 }
                 "affects" => affects = Some(object.next_value_seed(Seed(Affects(reading)))?),
                 "analysis" => analysis = object.next_value_seed(Fields::seed())?,
                 "advisories" => {
-                    object.next_value_seed(EachRecord::seed(|link| advisories.add(link)))?
+                    object.next_value_seed(EachRecord::seed(|link| advisories.add(link)))?;
                 }
                 "references" => {
-                    object.next_value_seed(EachRecord::seed(|link| references.add(link)))?
+                    object.next_value_seed(EachRecord::seed(|link| references.add(link)))?;
                 }
                 _ => skip(&mut object)?,
             }
