@@ -26,6 +26,7 @@ use super::{DbOptions, PgConn, Pools, migrations, pg_checks};
 use crate::config::PostgresUrl;
 use crate::error::{Error, Reason};
 use crate::net::pem_files;
+use crate::net::roots::system_roots;
 
 /// Key of the advisory lock, which no other program may use on the same database: the bytes of `shoregrd`.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"shoregrd");
@@ -127,14 +128,11 @@ pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
 
 fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
     let roots = match file {
-        _ if mode == SslMode::Disable => RootCertStore::empty(),
+        _ if mode == SslMode::Disable => Arc::new(RootCertStore::empty()),
         Some(file) => pem_files::read_roots(file)
+            .map(Arc::new)
             .map_err(|why| Error::invalid("database.tls_ca_path", why))?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
+        None => system_roots(),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -8,7 +8,6 @@
 //! - the cause of a failure is logged here, once; the error contains only the host.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +19,6 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::warn;
 
@@ -59,27 +56,12 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Returns the CAs of the system and, if given, those of a PEM file.
-///
-/// # Errors
-/// `Invalid` if the file cannot be read or contains no certificate.
-pub fn root_certificates(ca_path: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    // Unreadable system certificates are skipped; the others are still trusted.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let Some(path) = ca_path else { return Ok(roots) };
-    let bad = || Error::invalid("ca_path", format!("`{}` holds no certificate", path.display()));
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|_| bad())?.collect();
-    let own = read.ok().filter(|own| !own.is_empty()).ok_or_else(bad)?;
-    for certificate in own {
-        roots.add(certificate).map_err(|_| bad())?;
-    }
-    Ok(roots)
-}
-
 impl Client {
     /// Creates a client that connects to addresses that the guard allows and to these networks, and trusts these CAs.
-    pub fn new(allowed_networks: &[IpNet], roots: RootCertStore) -> Result<Self, Error> {
+    pub fn new(
+        allowed_networks: &[IpNet],
+        roots: impl Into<Arc<RootCertStore>>,
+    ) -> Result<Self, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -252,6 +234,7 @@ mod tests {
     use tokio::task::JoinSet;
     use tokio_rustls::TlsAcceptor;
 
+    use super::super::roots::root_certificates;
     use super::*;
 
     const LIMITS: RequestLimits =

@@ -14,6 +14,7 @@ pub mod listener_tls;
 pub mod names;
 pub mod pem_files;
 pub mod public_address;
+pub mod roots;
 pub mod taking;
 pub mod x509;
 

@@ -27,7 +27,8 @@ use crate::clock::Clock;
 use crate::config::OidcProvider;
 use crate::error::{Error, Reason};
 use crate::net::guard::is_loopback;
-use crate::net::http::{Client, RequestLimits, root_certificates};
+use crate::net::http::{Client, RequestLimits};
+use crate::net::roots::root_certificates;
 use crate::secret::Secret;
 
 /// Maximum size of a document of an issuer, in bytes.

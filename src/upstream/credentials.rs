@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use super::endpoint::{OidcClient, Scheme};
 use crate::clock::Timestamp;
 use crate::error::Error;
+use crate::net::roots::system_roots;
 use crate::net::x509::{check_size, expiry, parse_certificates};
 use crate::secret::Secret;
 use crate::words;
@@ -163,18 +164,16 @@ pub fn client_config(
     ca: Option<&[u8]>,
     identity: Option<(&[u8], &Secret)>,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    match ca {
+    let roots = match ca {
         Some(pem) => {
+            let mut roots = rustls::RootCertStore::empty();
             for der in parse_certificates("ca_cert", pem)? {
                 roots.add(der).map_err(|_| Error::invalid("ca_cert", "cannot be used as a CA"))?;
             }
+            Arc::new(roots)
         }
-        None => {
-            // Unreadable system certificates are skipped; the others are still trusted.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
+        None => system_roots(),
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -9,6 +9,7 @@ use crate::config::Gateways;
 use crate::error::Error;
 use crate::net::http;
 use crate::net::names::Resolver;
+use crate::net::roots::system_roots;
 
 /// The gateways and the means by which this process calls them.
 pub struct Fleet {
@@ -34,10 +35,10 @@ impl Fleet {
     /// Creates a fleet without gateways. Its connections are used only from the calling runtime.
     ///
     /// # Errors
-    /// Fails if root certificates or DNS servers cannot be used.
+    /// Fails if the TLS settings or the DNS servers cannot be used.
     pub fn new(config: &Gateways) -> Result<Self, Error> {
         let names = Resolver::with_servers(&config.dns_servers).map_err(Error::internal)?;
-        let issuers = http::Client::new(&config.allowed_networks, http::root_certificates(None)?)?
+        let issuers = http::Client::new(&config.allowed_networks, system_roots())?
             .with_resolver(names.clone());
         let (targets, call_limits) = (Arc::default(), Arc::new(CallLimits::new(config)));
         let channels = Channels::new(&targets, &Arc::new(config.clone()), &call_limits);

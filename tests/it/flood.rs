@@ -7,18 +7,18 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
+use crate::support::limit;
 use crate::support::server::{TestServer, reason};
-use crate::support::{DbLocation, limit};
 
 #[test]
 fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
     limit::block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.limits.anonymous_requests_per_minute = 1;
             config.limits.anonymous_burst = 12;
         })
-        .await;
+        .await
+        .unwrap();
         let before = entries(&sg).await;
         let mut cut = 0;
         for n in 0..40 {
@@ -53,11 +53,11 @@ fn t16_a_flood_of_login_attempts_is_rate_limited_and_only_counted() {
 #[test]
 fn t16_only_admins_can_write_below_the_disk_reserve() {
     limit::block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.limits.disk_reserve_mib = 1 << 40;
         })
-        .await;
+        .await
+        .unwrap();
         let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
         simulator.seed_demo().unwrap();
         sg.register_gateway("edge", simulator.addr()).await;

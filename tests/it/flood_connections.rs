@@ -145,15 +145,15 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
 #[test]
 fn a_connection_over_the_limit_is_closed_if_all_others_have_calls_in_flight() {
     runtime().block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.limits.connections_max = 16;
             config.limits.address_connections_max = 8;
         })
-        .await;
+        .await
+        .unwrap();
         let watch = async || {
             let request = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
-            sg.admin().events().watch_events(request).await.unwrap().into_inner()
+            sg.connect_admin().events().watch_events(request).await.unwrap().into_inner()
         };
         let mut watches = Vec::new();
         while watches.len() < 8 {
@@ -169,7 +169,7 @@ fn a_connection_over_the_limit_is_closed_if_all_others_have_calls_in_flight() {
         let again = async {
             while watches.len() < 8 {
                 let request = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
-                let watch = sg.admin().events().watch_events(request).await;
+                let watch = sg.connect_admin().events().watch_events(request).await;
                 watches.extend(watch.map(tonic::Response::into_inner));
                 crate::support::pause().await;
             }
@@ -183,11 +183,11 @@ fn a_connection_over_the_limit_is_closed_if_all_others_have_calls_in_flight() {
 #[test]
 fn an_idle_connection_gets_a_goaway_and_a_connection_with_a_call_stays_open() {
     runtime().block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.limits.connection_idle_seconds = 1;
         })
-        .await;
+        .await
+        .unwrap();
         let request = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
         let mut watch = sg.admin().events().watch_events(request).await.unwrap().into_inner();
         // A client that obeys the GOAWAY.
@@ -257,8 +257,7 @@ fn broken_request(stream: u32) -> Vec<u8> {
 #[test]
 fn a_connection_with_too_many_failed_streams_is_closed() {
     runtime().block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |_| {}).await;
+        let sg = TestServer::start(Engine::Sqlite, |_| {}).await.unwrap();
         let (mut reading, mut writing) = socket("127.0.0.1", sg.address).await.into_split();
         let mut sent = [PREFACE, SETTINGS].concat();
         for n in 0..1_500 {

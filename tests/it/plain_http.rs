@@ -11,8 +11,8 @@ use shoreguard::db::Engine;
 use tokio::net::TcpStream;
 
 use crate::support::http::{get, post, send, send_until_closed};
+use crate::support::limit;
 use crate::support::server::TestServer;
-use crate::support::{DbLocation, limit};
 
 const DISCOVERY: &str = "/gateways/edge/.well-known/openid-configuration";
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -143,11 +143,11 @@ async fn the_size_of_the_request_headers_is_limited(sg: TestServer) {
 #[test]
 fn t16_an_idle_or_incomplete_connection_is_closed() {
     limit::block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.server.handshake_seconds = 1;
         })
-        .await;
+        .await
+        .unwrap();
         let idle = format!("GET {DISCOVERY} HTTP/1.1\r\nhost: sg\r\n\r\n");
         let said: [&[u8]; 5] =
             [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM", b"GET / HTT", idle.as_bytes()];
@@ -166,11 +166,11 @@ fn t16_an_idle_or_incomplete_connection_is_closed() {
 #[test]
 fn t16_token_requests_are_rate_limited_per_address() {
     limit::block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.limits.token_requests_per_minute = 3;
         })
-        .await;
+        .await
+        .unwrap();
         for _ in 0..3 {
             assert_eq!(get(sg.address, DISCOVERY).await.status, 200);
         }
@@ -191,11 +191,11 @@ fn t16_token_requests_are_rate_limited_per_address() {
 #[test]
 fn the_token_service_is_disabled_without_a_public_url() {
     limit::block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.server.public_url = Some(String::new());
         })
-        .await;
+        .await
+        .unwrap();
         for path in [DISCOVERY, "/gateways/edge/jwks.json", "/gateways/edge/authorize"] {
             let answer = get(sg.address, path).await;
             assert_eq!((answer.status.as_u16(), answer.body.len()), (404, 0), "{path}");

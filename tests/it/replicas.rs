@@ -1,20 +1,14 @@
 //! Two replicas on one PostgreSQL: each sees the changes of the other within a second.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shoreguard::app::App;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::server::listen::RunningServer;
 use tonic::transport::Endpoint;
 
-use crate::support::server::{Bearer, Caller, TestServer, boot, config};
-use crate::support::{DbLocation, limit};
-
-async fn second(place: &DbLocation, data: &std::path::Path) -> (Arc<App>, RunningServer) {
-    boot(config(place, data, |_| {})).await
-}
+use crate::support::limit;
+use crate::support::server::{Bearer, Caller, TestServer};
 
 fn caller(running: &RunningServer, key: &str) -> Caller {
     let endpoint = Endpoint::new(format!("http://{}", running.address())).unwrap();
@@ -63,12 +57,8 @@ async fn labels_are_followed(sg: &TestServer, other: &RunningServer) {
 #[test]
 fn a_change_on_one_replica_is_applied_on_the_other() {
     limit::block_on(async {
-        let Some(place) = DbLocation::new(Engine::Postgres).await else { return };
-        let DbLocation::Postgres(database) = &place else { panic!("a place on PostgreSQL") };
-        let data = tempfile::tempdir().unwrap();
-        let again = DbLocation::Postgres(database.clone());
-        let sg = TestServer::start(place, Engine::Postgres, |_| {}).await;
-        let (other_app, other) = second(&again, data.path()).await;
+        let Some(sg) = TestServer::start(Engine::Postgres, |_| {}).await else { return };
+        let (other_app, other) = sg.start_replica().await;
         let who = pb::GetCurrentIdentityRequest {};
 
         // A key created on one replica works on the other, and a rotated key is rejected there.

@@ -23,7 +23,8 @@ use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
 
 /// The data does not outlive the tests, so no write waits for the disk.
-const POSTGRES_SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+const POSTGRES_SETTINGS: &str =
+    "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off";
 
 /// Free space that the databases of the tests need at most.
 const DATABASE_BYTES_MAX: u64 = 4 << 30;
@@ -75,8 +76,23 @@ impl DbLocation {
     /// Creates a copy of the migrated template. Returns `None` if this host has no PostgreSQL server programs.
     pub(crate) async fn new(engine: Engine) -> Option<Self> {
         match engine {
-            Engine::Sqlite => Some(Self::Sqlite(sqlite::copy_template().await)),
+            Engine::Sqlite => Some(Self::Sqlite(sqlite::copy_migrated().await)),
             Engine::Postgres => postgres::Database::create_migrated().await.map(Self::Postgres),
+        }
+    }
+
+    /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host has
+    /// no PostgreSQL server programs.
+    pub(crate) async fn with_admin(engine: Engine) -> Option<(Self, String)> {
+        match engine {
+            Engine::Sqlite => {
+                let (folder, key) = sqlite::copy_with_admin().await;
+                Some((Self::Sqlite(folder), key))
+            }
+            Engine::Postgres => {
+                let (database, key) = postgres::Database::create_with_admin().await?;
+                Some((Self::Postgres(database), key))
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! - The server exits with the process, even if that crashes: a shell waits for the end of a pipe that only this
 //!   process holds open.
 //! - It never runs as root, listens only on a socket in its own folder, and its folder is removed afterwards.
-//! - The migrations run once, in a template that is copied for each test.
+//! - The migrations run once, in a template that is copied for each test, and so does the setup of the first admin.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,14 +19,25 @@ use shoreguard::db::{Db, DbOptions};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
+use super::{DbLocation, server};
+
 const USER: &str = "shoreguard";
-const TEMPLATE: &str = "shoreguard_template";
+/// A database with the schema.
+const MIGRATED: &str = "shoreguard_migrated";
+/// A database with the schema and the first admin.
+const WITH_ADMIN: &str = "shoreguard_with_admin";
+/// First version that can copy a database file by file. That is twice as fast as to log each page.
+const FILE_COPY_VERSION: u32 = 150_000;
 const START_SECONDS_MAX: u64 = 60;
 
 static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
+/// Key of the admin in [`WITH_ADMIN`].
+static ADMIN_KEY: OnceCell<String> = OnceCell::const_new();
 
 struct Server {
     folder: PathBuf,
+    /// Option of `CREATE DATABASE` that selects the fastest way to copy.
+    strategy: &'static str,
     /// Its input is closed when this process exits, which stops the server.
     _shell: Child,
 }
@@ -41,7 +52,15 @@ pub(crate) struct Database {
 impl Database {
     /// Creates a copy of the migrated template. Returns `None` if this host has no server programs.
     pub(crate) async fn create_migrated() -> Option<Self> {
-        Self::create(TEMPLATE).await
+        Self::create(MIGRATED).await
+    }
+
+    /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host has
+    /// no server programs.
+    pub(crate) async fn create_with_admin() -> Option<(Self, String)> {
+        let server = Self::server().await?;
+        let key = ADMIN_KEY.get_or_init(|| server.add_admin()).await.clone();
+        Some((Self::create(WITH_ADMIN).await?, key))
     }
 
     /// Creates an empty database. Returns `None` if this host has no server programs.
@@ -56,10 +75,15 @@ impl Database {
 
     async fn create(template: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let server = SERVER.get_or_init(Server::start).await.as_ref()?;
+        let server = Self::server().await?;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        server.execute_admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        server.create_database(&name, template).await;
         Some(Self { server, name })
+    }
+
+    /// Returns the server, which the first call starts.
+    async fn server() -> Option<&'static Server> {
+        SERVER.get_or_init(Server::start).await.as_ref()
     }
 
     /// Returns its URL.
@@ -111,19 +135,41 @@ impl Server {
             io::stderr().write_all(loud.as_bytes()).unwrap();
             return None;
         };
-        let server = tokio::task::block_in_place(|| Self::spawn(&programs));
+        let mut server = tokio::task::block_in_place(|| Self::spawn(&programs));
         server.wait_ready().await;
-        server.execute_admin(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
-        drop(Db::open(&DbOptions::new(server.url(TEMPLATE))).await.unwrap());
-        // A template with an open connection cannot be copied, and closing a client does not wait until the server has
-        // closed the connection.
-        server
-            .execute_admin(&format!(
-                "ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false; \
-                 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{TEMPLATE}'"
-            ))
-            .await;
+        let version = server.query("postgres", "SHOW server_version_num").await;
+        let version: u32 = version[0][0].as_ref().unwrap().parse().unwrap();
+        if version >= FILE_COPY_VERSION {
+            server.strategy = "STRATEGY file_copy";
+        }
+        server.create_database(MIGRATED, "template0").await;
+        drop(Db::open(&DbOptions::new(server.url(MIGRATED))).await.unwrap());
+        server.make_template(MIGRATED).await;
         Some(server)
+    }
+
+    async fn create_database(&self, name: &str, template: &str) {
+        let strategy = self.strategy;
+        self.execute_admin(&format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}")).await;
+    }
+
+    /// Closes all connections to a database and refuses new ones. A database with an open connection cannot be copied,
+    /// and closing a client does not wait until the server has closed the connection.
+    async fn make_template(&self, name: &str) {
+        self.execute_admin(&format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+             SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
+    /// Creates the template with the first admin. Returns the admin's key.
+    async fn add_admin(&'static self) -> String {
+        self.create_database(WITH_ADMIN, MIGRATED).await;
+        let place = DbLocation::Postgres(Database { server: self, name: WITH_ADMIN.to_owned() });
+        let key = Box::pin(server::add_first_admin(&place)).await;
+        self.make_template(WITH_ADMIN).await;
+        key
     }
 
     fn spawn(programs: &Path) -> Self {
@@ -167,7 +213,7 @@ rm -rf "$2""#;
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { folder, _shell: shell }
+        Self { folder, strategy: "", _shell: shell }
     }
 
     async fn wait_ready(&self) {

@@ -12,8 +12,10 @@ use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
+use shoreguard::resources::events;
 use shoreguard::server::listen;
 use shoreguard::server::listen::RunningServer;
+use shoreguard::workers::{self, Worker};
 use tokio::net::TcpListener;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::MetadataValue;
@@ -25,6 +27,8 @@ use super::{DbLocation, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
+/// Number of connections that the callers of a test share: one for each core of its server.
+const SHARED_CONNECTIONS: usize = 2;
 
 /// A running server, with what tests need to call it.
 pub(crate) struct TestServer {
@@ -34,6 +38,8 @@ pub(crate) struct TestServer {
     pub(crate) admin_key: String,
     /// How a configuration names the database.
     url: String,
+    /// Connections that callers use in turn: opening one costs more than most calls.
+    channels: Mutex<Vec<Channel>>,
     cleanup: ServerCleanup,
 }
 
@@ -152,29 +158,26 @@ impl Caller {
 pub(crate) type ConfigChange = fn(&mut Config);
 
 impl TestServer {
-    pub(crate) async fn start(place: DbLocation, engine: Engine, tune: ConfigChange) -> Self {
-        let mut server = Self::start_empty(place, engine, tune).await;
-        server.admin_key = server.create_first_admin().await;
-        server
+    /// Starts a server on a database with the first admin. Returns `None` if this host has no PostgreSQL server programs.
+    pub(crate) async fn start(engine: Engine, tune: ConfigChange) -> Option<Self> {
+        let (place, admin_key) = DbLocation::with_admin(engine).await?;
+        let server = Self::start_empty(place, engine, tune).await;
+        Some(Self { admin_key, ..server })
     }
 
-    /// Starts a server without background jobs. Tests run the jobs themselves.
-    pub(crate) async fn start_without_jobs(place: DbLocation, engine: Engine) -> Self {
+    /// Starts the same server without background jobs. Tests run the jobs themselves.
+    pub(crate) async fn start_without_jobs(engine: Engine) -> Option<Self> {
+        let (place, admin_key) = DbLocation::with_admin(engine).await?;
         let data = tempfile::tempdir().unwrap();
-        let app = build(config(&place, data.path(), |_| {})).await;
-        app.spawn(feed::follow(Arc::clone(&app)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let running = listen::serve(&app, listener).await.unwrap();
-        let mut server = Self::from_parts(app, engine, running, place, data);
-        server.admin_key = server.create_first_admin().await;
-        server
+        let (app, running) = boot_without_jobs(config(&place, data.path(), |_| {})).await;
+        Some(Self { admin_key, ..Self::from_parts(app, engine, running, place, data) })
     }
 
-    /// Starts a server on an empty database, without an admin.
+    /// Starts a server on a database, which may have no admin.
     pub(crate) async fn start_empty(place: DbLocation, engine: Engine, tune: ConfigChange) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = config(&place, data.path(), tune);
-        let (app, running) = boot(config).await;
+        let (app, running) = boot_with(config, start_jobs).await;
         Self::from_parts(app, engine, running, place, data)
     }
 
@@ -187,22 +190,9 @@ impl TestServer {
     ) -> Self {
         let (address, url) = (running.address(), place.url());
         let cleanup = ServerCleanup::new(&app, running, place, data);
-        Self { app, address, engine, admin_key: String::new(), url, cleanup }
-    }
-
-    async fn create_first_admin(&self) -> String {
-        let token = setup::ensure_token(&self.app).await.unwrap().expect("a fresh database");
-        let anonymous = self.anonymous();
-        let request = pb::SetupRequest {
-            setup_token: token.expose().to_owned(),
-            email: ADMIN_EMAIL.to_owned(),
-            password: ADMIN_PASSWORD.to_owned(),
-        };
-        anonymous.auth().setup(request).await.unwrap();
-        let login =
-            pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
-        let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
-        self.with_token(&session).create_key("root", pb::Role::Admin).await
+        let channels = (0..SHARED_CONNECTIONS).map(|_| open_channel(address)).collect();
+        let (admin_key, channels) = (String::new(), Mutex::new(channels));
+        Self { app, address, engine, admin_key, url, channels, cleanup }
     }
 
     /// Returns a caller without a credential.
@@ -220,11 +210,16 @@ impl TestServer {
         self.with_token(&self.admin_key)
     }
 
+    /// Returns the admin with a connection of its own.
+    pub(crate) fn connect_admin(&self) -> Caller {
+        Caller { channel: open_channel(self.address), ..self.admin() }
+    }
+
+    /// Returns one of the shared connections, each in turn.
     pub(crate) fn channel(&self) -> Channel {
-        Endpoint::new(format!("http://{}", self.address))
-            .unwrap()
-            .timeout(Duration::from_secs(30))
-            .connect_lazy()
+        let mut channels = self.channels.lock().unwrap();
+        channels.rotate_left(1);
+        channels[0].clone()
     }
 
     /// Registers a gateway that listens on loopback.
@@ -251,8 +246,8 @@ impl TestServer {
 
     /// Stops the server, and checks that nothing was left open. The runner does so for a test that does not.
     pub(crate) async fn finish(self) {
-        let Self { app, cleanup, .. } = self;
-        drop(app);
+        let Self { app, channels, cleanup, .. } = self;
+        drop((app, channels));
         cleanup.finish().await;
     }
 }
@@ -330,15 +325,68 @@ pub(crate) async fn build(config: Config) -> Arc<App> {
 
 /// Builds a server and serves. Its public URL is its listen address unless a test sets another one. An empty URL
 /// disables the public URL.
-pub(crate) async fn boot(mut config: Config) -> (Arc<App>, RunningServer) {
+pub(crate) async fn boot(config: Config) -> (Arc<App>, RunningServer) {
+    boot_with(config, boot::start).await
+}
+
+/// As [`boot`], with the jobs that `start` starts.
+async fn boot_with(mut config: Config, start: fn(&Arc<App>)) -> (Arc<App>, RunningServer) {
     let listener = TcpListener::bind(config.server.listen).await.unwrap();
     let listens = || format!("http://{}", listener.local_addr().unwrap());
     let public = config.server.public_url.take().unwrap_or_else(listens);
     config.server.public_url = Some(public).filter(|url| !url.is_empty());
     let app = build(config).await;
-    boot::start(&app);
+    start(&app);
     let running = listen::serve(&app, listener).await.unwrap();
     (app, running)
+}
+
+/// Starts all background jobs, except those that delete old rows: a new database has none, and a test that makes rows
+/// old runs such a job itself.
+fn start_jobs(app: &Arc<App>) {
+    let deletes = |job: &&Worker| job.name.ends_with("-retention") || job.name.ends_with("-expiry");
+    app.spawn(feed::follow(Arc::clone(app)));
+    for job in boot::WORKERS.iter().filter(|job| !deletes(job)) {
+        workers::spawn(app, *job);
+    }
+    events::follow::start_polling(app);
+}
+
+async fn boot_without_jobs(config: Config) -> (Arc<App>, RunningServer) {
+    let app = build(config).await;
+    app.spawn(feed::follow(Arc::clone(&app)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let running = listen::serve(&app, listener).await.unwrap();
+    (app, running)
+}
+
+/// Opens a connection when it is first used.
+fn open_channel(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
+    endpoint.timeout(Duration::from_secs(30)).connect_lazy()
+}
+
+/// Creates the first admin through the API of a server that then stops. Returns the key of the service principal `root`,
+/// which the admin has created.
+pub(super) async fn add_first_admin(place: &DbLocation) -> String {
+    let data = tempfile::tempdir().unwrap();
+    let (app, running) = boot_without_jobs(config(place, data.path(), |_| {})).await;
+    let (email, password) = (ADMIN_EMAIL.to_owned(), ADMIN_PASSWORD.to_owned());
+    let anonymous = Caller { channel: open_channel(running.address()), bearer: Bearer(None) };
+    let token = setup::ensure_token(&app).await.unwrap().expect("a fresh database");
+    let setup_token = token.expose().to_owned();
+    let request =
+        pb::SetupRequest { setup_token, email: email.clone(), password: password.clone() };
+    anonymous.auth().setup(request).await.unwrap();
+    let login = pb::LoginRequest { email, password };
+    let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
+    let admin = Caller { bearer: Bearer(Some(session)), ..anonymous };
+    let key = admin.create_key("root", pb::Role::Admin).await;
+    drop(admin);
+    app.stop.cancel();
+    running.stopped().await;
+    app.drain().await;
+    key
 }
 
 /// Runs one test with a server of its own.
@@ -348,8 +396,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
     test: impl FnOnce(TestServer) -> F,
 ) {
     limit::block_on(async {
-        let Some(place) = DbLocation::new(engine).await else { return };
-        let server = TestServer::start(place, engine, tune).await;
+        let Some(server) = TestServer::start(engine, tune).await else { return };
         let cleanup = server.cleanup.clone();
         test(server).await;
         cleanup.finish().await;
@@ -362,8 +409,7 @@ pub(crate) fn run_without_jobs<F: Future<Output = ()>>(
     test: impl FnOnce(TestServer) -> F,
 ) {
     limit::block_on(async {
-        let Some(place) = DbLocation::new(engine).await else { return };
-        let server = TestServer::start_without_jobs(place, engine).await;
+        let Some(server) = TestServer::start_without_jobs(engine).await else { return };
         let cleanup = server.cleanup.clone();
         test(server).await;
         cleanup.finish().await;

@@ -18,7 +18,7 @@ use super::{
 use crate::refusals::denied_count;
 use crate::support::http::{get, post, send};
 use crate::support::server::TestServer;
-use crate::support::{DbLocation, limit, pause};
+use crate::support::{limit, pause};
 
 const TOKEN: &str = "/gateways/alpha/token";
 
@@ -243,12 +243,12 @@ async fn t14_a_key_gets_one_token_per_hour(sg: TestServer) {
 #[test]
 fn tokens_have_the_configured_lifetime_and_are_rate_limited_per_key() {
     limit::block_on(async {
-        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+        let sg = TestServer::start(Engine::Sqlite, |config| {
             config.token_service.token_hours = 2;
             config.limits.credentials_per_minute = 20;
         })
-        .await;
+        .await
+        .unwrap();
         let alpha = start_gateway(&sg, "alpha").await;
         let key = create_key_for(&sg, "ci", &["alpha"]).await;
         let answer = token_by_key(&sg, "alpha", &key).await;
