@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use prost::Message;
 use prost_reflect::{DynamicMessage, Kind, Value};
 use shoreguard::access::policy::{
     AllowedCallers, AuditMode, METHODS, StreamingMode, UPSTREAM_V0_0, UPSTREAM_V0_1,
 };
+use shoreguard::db::Engine;
 use shoreguard::pb::descriptors::{self, Descriptors};
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard::resources::sessions::budget;
@@ -18,7 +20,10 @@ use tonic::Status;
 
 use crate::sboms;
 use crate::support::limit::start_time_limit;
-use crate::support::server::{Caller, TestServer, reason};
+use crate::support::server::{Caller, TestServer, reason, run};
+
+/// Time in which an accepted stream may still fail. Shoreguard refuses a stream in its response headers.
+const STREAM_TIME: Duration = Duration::from_millis(20);
 
 /// Encodes a request. String fields with a known name get a value that exists, and `request_id` is as given.
 fn request(descriptors: &Descriptors, message: &str, gateway: &str, request_id: &str) -> Vec<u8> {
@@ -101,9 +106,14 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
         let bytes = request(&descriptors::OWN, method.request, "edge", "not a UUID");
         let mut cells = Vec::new();
         for (_, caller) in callers {
-            cells.push(cell(
-                &caller.call_raw(method.path, method.streaming, bytes.clone(), &[]).await,
-            ));
+            let call = caller.call_raw_within(
+                STREAM_TIME,
+                method.path,
+                method.streaming,
+                bytes.clone(),
+                &[],
+            );
+            cells.push(cell(&call.await));
         }
         // All callers share one address, so the failures of one must not slow down the next.
         sg.app
@@ -125,9 +135,14 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
             let mut cells = Vec::new();
             for (_, caller) in callers {
                 let to = [("x-shoreguard-gateway", gateway)];
-                cells.push(cell(
-                    &caller.call_raw(row.path, row.streaming, bytes.clone(), &to).await,
-                ));
+                let call = caller.call_raw_within(
+                    STREAM_TIME,
+                    row.path,
+                    row.streaming,
+                    bytes.clone(),
+                    &to,
+                );
+                cells.push(cell(&call.await));
             }
             writeln!(table, "{:<64} {}", row.path, cells.join(" | ")).unwrap();
         }
@@ -150,9 +165,15 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
     fleet
 }
 
-server_tests! { every_method_is_callable_by_exactly_its_documented_roles, every_write_leaves_a_closed_audit_entry }
+server_tests! { every_write_leaves_a_closed_audit_entry }
 
-async fn every_method_is_callable_by_exactly_its_documented_roles(sg: TestServer) {
+#[test]
+fn every_method_is_callable_by_exactly_its_documented_roles() {
+    // Access is decided in memory, so one engine is enough.
+    run(Engine::Sqlite, |_| {}, compare_table);
+}
+
+async fn compare_table(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let callers = callers(&sg).await;
     let table = table(&sg, &callers).await;

@@ -75,45 +75,55 @@ fn all_match(lines: &[&str], shown: &[String]) -> bool {
     }
 }
 
-#[test]
-fn every_console_block_of_the_documents_produces_its_shown_output() {
-    let _limit = start_time_limit();
+/// Runs the commands of a document against a server of its own, and checks their output. Returns their number.
+fn run_commands(document: &Path) -> usize {
+    let commands = shown(document);
+    if commands.is_empty() {
+        return 0;
+    }
     let program = PathBuf::from(shoreguard_command(&[]).get_program());
     let folder = program.parent().unwrap().to_owned();
     let path = std::env::join_paths(
         [folder].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     let path = path.unwrap();
-    let mut ran = 0;
-    for document in documents() {
-        let commands = shown(&document);
-        if commands.is_empty() {
-            continue;
-        }
-        let data = tempfile::tempdir().unwrap();
-        let server = start_dev(data.path());
-        let endpoint = format!("http://{}", server.about["listen"].as_str().unwrap());
-        for Shown { command, output } in commands {
-            let done = Command::new("sh")
-                .args(["-c", &command])
-                .current_dir(data.path())
-                .env("PATH", &path)
-                .env("SHOREGUARD_ENDPOINT", &endpoint)
-                .env("SHOREGUARD_KEY", server.about["admin_key"].as_str().unwrap())
-                .output()
-                .unwrap();
-            let (text, errors) =
-                (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
-            let lines: Vec<&str> = text.lines().collect();
-            assert!(
-                all_match(&lines, &output),
-                "{}:\n$ {command}\nshows\n{}\nand does\n{text}{errors}",
-                document.display(),
-                output.join("\n")
-            );
-            ran += 1;
-        }
+    let data = tempfile::tempdir().unwrap();
+    let server = start_dev(data.path());
+    let endpoint = format!("http://{}", server.about["listen"].as_str().unwrap());
+    for Shown { command, output } in &commands {
+        let done = Command::new("sh")
+            .args(["-c", command])
+            .current_dir(data.path())
+            .env("PATH", &path)
+            .env("SHOREGUARD_ENDPOINT", &endpoint)
+            .env("SHOREGUARD_KEY", server.about["admin_key"].as_str().unwrap())
+            .output()
+            .unwrap();
+        let (text, errors) =
+            (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            all_match(&lines, output),
+            "{}:\n$ {command}\nshows\n{}\nand does\n{text}{errors}",
+            document.display(),
+            output.join("\n")
+        );
     }
+    commands.len()
+}
+
+#[test]
+fn every_console_block_of_the_documents_produces_its_shown_output() {
+    let _limit = start_time_limit();
+    let documents = documents();
+    // Each command waits for processes most of its time, so the documents run at the same time.
+    let ran: usize = std::thread::scope(|threads| {
+        let runs: Vec<_> = documents
+            .iter()
+            .map(|document| threads.spawn(move || run_commands(document)))
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).sum()
+    });
     assert!(ran > 0, "no block was found");
 }
 

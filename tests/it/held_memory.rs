@@ -8,6 +8,7 @@ use h2::SendStream;
 use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
 use shoreguard::pb::v1 as pb;
+use shoreguard::resources::gateways::input::METADATA_BYTES_MAX;
 
 use crate::commands::{DevServer, start_dev};
 use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
@@ -17,6 +18,14 @@ use crate::support::limit;
 const HELD_KIB_MAX: u64 = 64 << 10;
 /// A flow-control window that is large enough for everything.
 const OPEN: u32 = 1 << 20;
+/// Gateways with metadata of the maximum size. Few large rows make a response of half a MiB that costs little to build.
+const GATEWAYS: usize = 32;
+/// Calls of an attack with such responses, which would be 150 MiB together.
+const CALLS: usize = 300;
+/// Calls that are open at a time before the attack.
+const WARM_CALLS: usize = 50;
+/// Reflection streams on each of three connections.
+const STREAMS: usize = 400;
 
 /// Resident memory of a process, in KiB.
 fn resident(dev: &DevServer) -> u64 {
@@ -53,7 +62,7 @@ fn begin(raw: &mut RawClient, path: &str, known: bool) -> Open {
     raw.open(head)
 }
 
-/// Starts a server, fills its audit log, and measures how much memory an attack makes the server hold.
+/// Starts a server, registers gateways, and measures how much memory an attack makes the server hold.
 async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>) {
     let data = tempfile::tempdir().unwrap();
     let dev = start_dev(data.path());
@@ -61,24 +70,27 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
     let key = dev.about["admin_key"].as_str().unwrap().to_owned();
     // A first load of each kind allocates the memory that every server holds.
     let mut warm = RawClient::connect_to(&address, &key, OPEN).await;
-    for n in 0..400 {
-        let request = pb::CreateServicePrincipalRequest {
-            name: format!("key-{n}"),
-            role: pb::Role::Viewer.into(),
+    let metadata_json = format!(r#"{{"text":"{}"}}"#, "x".repeat(METADATA_BYTES_MAX - 11));
+    for n in 0..GATEWAYS {
+        let request = pb::RegisterGatewayRequest {
+            name: format!("long-{n}"),
+            endpoint: "127.0.0.1:1".to_owned(),
+            scheme: pb::GatewayScheme::Http.into(),
+            metadata_json: metadata_json.clone(),
             ..Default::default()
         };
-        let head = warm.post("/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal");
-        // Calls beyond the limit of new credentials per minute are refused, but still recorded.
-        warm.call(head, &[encode_framed(&request)]).await;
+        let head = warm.post("/shoreguard.v1.GatewayService/RegisterGateway");
+        let registered = warm.call(head, &[encode_framed(&request)]).await;
+        assert_eq!(registered.code(), "0", "{registered:?}");
     }
     let head = warm.post(REFLECTION);
     warm.call(head, &[files()]).await;
     // The same number of responses, but read: memory that the allocator retains after such a load is not held by a
     // caller.
-    for _ in 0..10 {
+    for _ in 0..CALLS / WARM_CALLS {
         let mut open = Vec::new();
-        for _ in 0..100 {
-            let (response, mut body) = begin(&mut warm, ENTRIES, true);
+        for _ in 0..WARM_CALLS {
+            let (response, mut body) = begin(&mut warm, LIST, true);
             // The call may already have been refused, because of the bytes of the others, before its message is sent.
             let _ = body.send_data(all(), true);
             open.push(RawResponse::read(response));
@@ -92,12 +104,12 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
     drop(open);
 }
 
-const ENTRIES: &str = "/shoreguard.v1.AuditService/ListAuditEntries";
+const LIST: &str = "/shoreguard.v1.GatewayService/ListGateways";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-/// A request for a page of up to 1,000 audit entries.
+/// A request for all gateways.
 fn all() -> Bytes {
-    encode_framed(&pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() })
+    encode_framed(&pb::ListGatewaysRequest { page_size: 200, ..Default::default() })
 }
 
 /// A request for the files of a service.
@@ -113,28 +125,28 @@ async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
     for _ in 0..3 {
         let mut raw = RawClient::connect_to(address, "", window).await;
         let mut open = Vec::new();
-        for _ in 0..900 {
+        for _ in 0..STREAMS {
             let (response, mut body) = begin(&mut raw, REFLECTION, false);
             // The call may already have been refused. With a window, the request is ended, so that only its response
             // remains.
             let _ = body.send_data(files(), window > 0);
             open.push((response, body));
         }
-        bodies.extend(settled(open, 900).await);
+        bodies.extend(settled(open, STREAMS).await);
     }
     bodies
 }
 
-/// Lists audit entries, and receives at most `window` bytes per response.
+/// Lists all gateways, and receives at most `window` bytes per response.
 async fn leave_unread(address: &str, key: &str, window: u32) -> Vec<SendStream<Bytes>> {
     let mut raw = RawClient::connect_to(address, key, window).await;
     let mut open = Vec::new();
-    for _ in 0..1000 {
-        let (response, mut body) = begin(&mut raw, ENTRIES, true);
+    for _ in 0..CALLS {
+        let (response, mut body) = begin(&mut raw, LIST, true);
         let _ = body.send_data(all(), true);
         open.push((response, body));
     }
-    settled(open, 1000).await
+    settled(open, CALLS).await
 }
 
 /// Sends most of the largest allowed message, and never its end.
@@ -145,7 +157,7 @@ async fn leave_unfinished(address: &str, key: &str) -> Vec<SendStream<Bytes>> {
     let part = Bytes::from(part);
     let mut open = Vec::new();
     for _ in 0..100 {
-        let (response, mut body) = begin(&mut raw, ENTRIES, true);
+        let (response, mut body) = begin(&mut raw, LIST, true);
         let _ = body.send_data(part.clone(), false);
         open.push((response, body));
     }

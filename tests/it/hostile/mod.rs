@@ -10,6 +10,7 @@ use prost_reflect::MessageDescriptor;
 use shoreguard::access::policy::{
     METHODS, StreamingMode, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
+use shoreguard::db::Engine;
 use shoreguard::pb::descriptors::{self, Descriptors};
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
@@ -20,14 +21,18 @@ use crate::support::server::{Caller, TestServer, reason};
 
 /// Seed of the pseudo-random numbers. A failed test prints it with the message.
 const SEED: u64 = 0x5eed_0000_2026_1128;
-/// Messages per method.
-const MESSAGES: usize = 16;
+/// Messages per method and engine. Each engine gets other messages.
+const MESSAGES: usize = 5;
 /// Time limit of all calls of one engine.
 const TIME_MAX: Duration = Duration::from_mins(3);
 /// Maximum number of concurrent calls.
 const CALLS_MAX: usize = 16;
-/// Deadline of one call, as a request header.
-const CALL_TIME: (&str, &str) = ("grpc-timeout", "2S");
+/// Deadline of a call that may wait for its end, as in `grpc-timeout`.
+const WAITING_CALL_TIME: &str = "1S";
+/// Deadline of a call that must be refused, as in `grpc-timeout`.
+const REFUSED_CALL_TIME: &str = "60S";
+/// Time in which an accepted stream can fail.
+const STREAM_TIME: Duration = Duration::from_millis(50);
 
 /// One call of a method.
 struct Call {
@@ -40,9 +45,11 @@ struct Call {
 }
 
 impl Call {
-    async fn run(self, caller: Caller) -> (Self, Result<Option<Vec<u8>>, Status>) {
-        let to = [("x-shoreguard-gateway", self.gateway), CALL_TIME];
-        let answer = caller.call_raw(self.path, self.streaming, self.message.clone(), &to).await;
+    async fn run(self, caller: Caller, time: &str) -> (Self, Result<Option<Vec<u8>>, Status>) {
+        let to = [("x-shoreguard-gateway", self.gateway), ("grpc-timeout", time)];
+        let message = self.message.clone();
+        let call = caller.call_raw_within(STREAM_TIME, self.path, self.streaming, message, &to);
+        let answer = call.await;
         (self, answer)
     }
 }
@@ -50,6 +57,7 @@ impl Call {
 /// Runs calls, several at once. Returns a description of each call that does not pass.
 async fn failed_calls(
     caller: &Caller,
+    time: &str,
     calls: Vec<Call>,
     passes: impl Fn(&Call, &Result<Option<Vec<u8>>, Status>) -> bool,
 ) -> Vec<String> {
@@ -59,7 +67,7 @@ async fn failed_calls(
         while running.len() < CALLS_MAX
             && let Some(call) = calls.next()
         {
-            running.push(call.run(caller.clone()));
+            running.push(call.run(caller.clone(), time));
         }
         let Some((call, answer)) = running.next().await else { return failed };
         if !passes(&call, &answer) {
@@ -133,10 +141,18 @@ fn calls(messages: impl Fn(&MessageDescriptor, &str) -> Vec<(String, Vec<u8>)>) 
     calls
 }
 
+fn seed(engine: Engine) -> u64 {
+    match engine {
+        Engine::Sqlite => SEED,
+        Engine::Postgres => SEED + 1,
+    }
+}
+
 /// Formats the start of a message for the output of a failed test.
-fn describe(message: &[u8]) -> String {
+fn describe(engine: Engine, message: &[u8]) -> String {
     let start = &message[..message.len().min(160)];
-    format!("seed {SEED:#x}, {} bytes: {}", message.len(), shoreguard::seal::hex(start))
+    let (seed, bytes) = (seed(engine), message.len());
+    format!("seed {seed:#x}, {bytes} bytes: {}", shoreguard::seal::hex(start))
 }
 
 server_tests! {
@@ -146,14 +162,14 @@ server_tests! {
 
 async fn no_random_message_causes_an_internal_error(sg: TestServer) {
     let fleet = start_fleet(&sg).await;
-    let random = std::cell::RefCell::new(Random::new(SEED));
+    let random = std::cell::RefCell::new(Random::new(seed(sg.engine)));
     let calls = calls(|of, gateway| {
         let mut random = random.borrow_mut();
         let made = (0..MESSAGES).map(|_| random_message(of, &mut random, gateway));
-        made.map(|message| (describe(&message), message)).collect()
+        made.map(|message| (describe(sg.engine, &message), message)).collect()
     });
     let admin = sg.admin();
-    let failed = failed_calls(&admin, calls, |_, answer| {
+    let failed = failed_calls(&admin, WAITING_CALL_TIME, calls, |_, answer| {
         let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
         !matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
     });
@@ -177,7 +193,7 @@ async fn nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called(sg: T
     let calls = calls(|of, _| with_nul(of));
     assert!(calls.len() > 500, "{}", calls.len());
     let before = asked(&fleet);
-    let failed = failed_calls(&sg.admin(), calls, |_, answer| {
+    let failed = failed_calls(&sg.admin(), REFUSED_CALL_TIME, calls, |_, answer| {
         let Err(status) = answer else { return false };
         let reason = reason(status);
         let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());

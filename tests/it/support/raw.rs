@@ -10,6 +10,9 @@ use tonic::{Request, Status};
 
 use super::server::Caller;
 
+/// Time in which the first response of an accepted stream is awaited.
+const RESPONSE_TIME: Duration = Duration::from_millis(500);
+
 /// A codec that passes bytes through.
 #[derive(Default)]
 struct RawCodec;
@@ -57,6 +60,18 @@ impl Caller {
         message: Vec<u8>,
         metadata: &[(&'static str, &str)],
     ) -> Result<Option<Vec<u8>>, Status> {
+        self.call_raw_within(RESPONSE_TIME, path, streaming, message, metadata).await
+    }
+
+    /// As [`Caller::call_raw`], and waits at most `time` for the first response of a stream that was accepted.
+    pub(crate) async fn call_raw_within(
+        &self,
+        time: Duration,
+        path: &'static str,
+        streaming: StreamingMode,
+        message: Vec<u8>,
+        metadata: &[(&'static str, &str)],
+    ) -> Result<Option<Vec<u8>>, Status> {
         let mut client = tonic::client::Grpc::new(tonic::codegen::InterceptedService::new(
             self.channel.clone(),
             self.bearer.clone(),
@@ -85,23 +100,24 @@ impl Caller {
                 set(request.metadata_mut());
                 let mut answers =
                     client.server_streaming(request, path, RawCodec).await?.into_inner();
-                first_response(&mut answers).await
+                first_response(&mut answers, time).await
             }
             StreamingMode::Both => {
                 let mut request = Request::new(one);
                 set(request.metadata_mut());
                 let mut answers = client.streaming(request, path, RawCodec).await?.into_inner();
-                first_response(&mut answers).await
+                first_response(&mut answers, time).await
             }
         }
     }
 }
 
-/// Returns the first response of a stream, or `None` if it has not arrived after a moment, since the call was accepted.
+/// Returns the first response of a stream, or `None` if it has not arrived in time, since the call was accepted.
 async fn first_response(
     answers: &mut tonic::Streaming<Vec<u8>>,
+    time: Duration,
 ) -> Result<Option<Vec<u8>>, Status> {
-    match tokio::time::timeout(Duration::from_millis(500), answers.message()).await {
+    match tokio::time::timeout(time, answers.message()).await {
         Ok(answer) => answer,
         Err(_) => Ok(None),
     }

@@ -294,6 +294,7 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         drain_seconds = 5
         [database]
         url = "{database}"
+        pool_size = 6
         [keys]
         master_key = "{}"
         [gateways]
