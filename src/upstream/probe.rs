@@ -13,7 +13,7 @@ use super::generation::{DetectedGeneration, Generation};
 use super::targets::Target;
 use super::unreachable::OpenError;
 use crate::access::policy::PolicyEffect;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
 
@@ -135,8 +135,14 @@ impl Probe {
 /// # Errors
 /// `ADDRESS_FORBIDDEN`, `GATEWAY_TOKEN_UNAVAILABLE`, and `GATEWAY_UNREACHABLE` with the cause. The errors of a front end
 /// before the gateway are those of its HTTP status.
-pub async fn probe(config: &Gateways, target: &Target, timeout: Duration) -> Result<Probe, Error> {
-    let opened = tokio::time::timeout(timeout, Connection::open(target, config)).await;
+pub async fn probe(
+    clock: &Clock,
+    config: &Gateways,
+    target: &Target,
+    timeout: Duration,
+) -> Result<Probe, Error> {
+    let opening = Box::pin(Connection::open(target, config));
+    let opened = clock.timeout(timeout, opening).await;
     let opened = opened.unwrap_or(Err(OpenError::Silent));
     let connection = opened.map_err(|error| error.into_error(&target.name))?;
     let credential = Some(connection.check_credential(timeout).await);

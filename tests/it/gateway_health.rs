@@ -12,10 +12,16 @@ use shoreguard::resources::gateways::findings::CHECKS;
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use crate::support::dump;
 use crate::support::server::TestServer;
+use crate::support::{dump, pause};
+
+/// Timeout of a probe. Tests advance the clock by it, except where a gateway responds.
+const PROBE_TIME: Duration = Duration::from_secs(30);
+/// Number of gateways in an outage: more than are probed at the same time.
+const OUTAGE: usize = 72;
 
 async fn simulator() -> Simulator {
     Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap()
@@ -57,7 +63,7 @@ fn asked(simulator: &Simulator, method: &str) -> u64 {
 /// Waits until a method was called more than `times` times.
 async fn until_asked(simulator: &Simulator, method: &str, times: u64) {
     while asked(simulator, method) == times {
-        crate::support::pause().await;
+        pause().await;
     }
 }
 
@@ -162,7 +168,7 @@ async fn a_gateway_status_is_unknown_if_the_last_probe_is_stale(sg: TestServer) 
 }
 
 server_tests! {
-    tuned |config| config.gateways.probe_timeout_seconds = 3;
+    tuned |config| config.gateways.probe_timeout_seconds = PROBE_TIME.as_secs();
     a_worker_that_lost_its_lease_stores_no_probe_results,
     a_late_probe_result_does_not_override_a_newer_probe_or_endpoint,
     one_silent_gateway_does_not_delay_the_probes_of_others,
@@ -174,16 +180,18 @@ async fn a_worker_that_lost_its_lease_stores_no_probe_results(sg: TestServer) {
     for (worker, method) in [(PROBES, "Health"), (CHECKS, "GetGatewayConfig")] {
         pass(&sg, Duration::from_secs(31)).await;
         let (before, times) = (get(&sg, "edge").await, asked(&edge, method));
-        edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
+        let answered = CancellationToken::new();
+        edge.script(method, Script::Until(answered.clone()), Times::Next(1));
         let app = Arc::clone(&sg.app);
         let round = sg.app.spawn(async move { workers::run_once(&app, &worker).await });
         until_asked(&edge, method, times).await;
         // The round is delayed for so long that another replica takes over the lease.
-        pass(&sg, Duration::from_secs(31)).await;
+        sg.app.db.advance_clock(Duration::from_secs(31));
         let taken = leases::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30))
             .await
             .unwrap();
         assert!(taken.is_some(), "{}", worker.name);
+        answered.cancel();
         let lost = round.await.unwrap();
         assert!(
             matches!(&lost, Err(Error::Conflict { kind: ResourceKind::Lease, .. })),
@@ -211,6 +219,7 @@ async fn a_late_probe_result_does_not_override_a_newer_probe_or_endpoint(sg: Tes
     until_asked(&old, "Health", times).await;
     let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
     assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
+    sg.app.clock.advance(PROBE_TIME);
     assert!(!late.await.unwrap().reachable, "the caller gets the result of its own probe");
     assert_eq!(get(&sg, "edge").await.status(), Healthy);
     // The gateway has moved to another address before the probe finishes.
@@ -224,6 +233,7 @@ async fn a_late_probe_result_does_not_override_a_newer_probe_or_endpoint(sg: Tes
         ..Default::default()
     };
     sg.admin().gateways().update_gateway(moved).await.unwrap();
+    sg.app.clock.advance(PROBE_TIME);
     assert!(!late.await.unwrap().reachable);
     assert_eq!(get(&sg, "edge").await.status(), Healthy);
     old.stop().await;
@@ -242,9 +252,10 @@ async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) 
     let round = sg.app.spawn(async move { workers::run_once(&app, &PROBES).await.unwrap() });
     while get(&sg, "quick").await.probe_time == before {
         assert!(!round.is_finished(), "the round waits for the silent one");
-        crate::support::pause().await;
+        pause().await;
     }
     assert!(!round.is_finished(), "the silent one is still waited for");
+    sg.app.clock.advance(PROBE_TIME);
     round.await.unwrap();
     assert_eq!(get(&sg, "a-slow").await.status(), Unreachable);
     assert_eq!(get(&sg, "quick").await.status(), Healthy);
@@ -255,7 +266,7 @@ async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) 
 
 server_tests! {
     tuned |config| {
-        config.gateways.probe_timeout_seconds = 10;
+        config.gateways.probe_timeout_seconds = PROBE_TIME.as_secs();
         config.gateways.probe_interval_seconds = 3600;
     };
     an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones,
@@ -263,8 +274,7 @@ server_tests! {
 
 async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg: TestServer) {
     let (many, well) = (simulator().await, simulator().await);
-    // Twice the number of concurrent probes.
-    for n in 0..128 {
+    for n in 0..OUTAGE {
         sg.register_gateway(&format!("many-{n}"), many.addr()).await;
     }
     // So many that some are probed late in any order.
@@ -273,13 +283,15 @@ async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg
     for name in &names {
         before.push(sg.register_gateway(name, well.addr()).await.probe_time);
     }
+    let silent_before = asked(&many, "Health");
     many.script("Health", Script::Hang, Times::All);
     pass(&sg, Duration::from_secs(30)).await;
     let app = Arc::clone(&sg.app);
     let round = sg.app.spawn(async move { workers::run_once(&app, &PROBES).await.unwrap() });
     for (name, before) in names.iter().zip(before) {
         while get(&sg, name).await.probe_time == before {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sg.app.clock.advance(Duration::from_millis(20));
+            pause().await;
         }
     }
     let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
@@ -287,10 +299,15 @@ async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg
     let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
     assert_eq!(
         (list.len(), silent),
-        (136, 0),
+        (OUTAGE + names.len(), 0),
         "they were asked before the first silent one was given up"
     );
-    assert_eq!(round.await.unwrap().unwrap().done, 136);
+    while asked(&many, "Health") < silent_before + u64::try_from(OUTAGE).unwrap() {
+        sg.app.clock.advance(Duration::from_millis(20));
+        pause().await;
+    }
+    sg.app.clock.advance(PROBE_TIME);
+    assert_eq!(round.await.unwrap().unwrap().done, OUTAGE + names.len());
     // Gateways that do not respond are probed last from now on, but are still probed.
     many.clear_scripts();
     probes(&sg).await;

@@ -58,6 +58,7 @@ impl Interceptor {
                 return None;
             }
             Some(Script::Delay(time)) => tokio::time::sleep(*time).await,
+            Some(Script::Until(token)) => token.cancelled().await,
             Some(Script::Fail { code, message, details }) => {
                 return Some(error_response(*code, message.clone(), details.clone()));
             }

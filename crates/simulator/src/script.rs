@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 /// Maximum number of counted paths, since a caller can invent any number of them.
@@ -18,6 +19,8 @@ pub enum Script {
     Hang,
     /// The call is carried out after this delay.
     Delay(Duration),
+    /// The call is carried out when the test cancels this token.
+    Until(CancellationToken),
     /// The call is not carried out; headers are sent, then this status in the trailers.
     Fail {
         /// The status code.

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::store::{self, ProbeResult};
 use super::{budgets, certificates, findings, health};
@@ -79,7 +79,7 @@ fn probe_status(probe: &Probe) -> GatewayStatus {
 pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
     let config = &app.config.gateways;
     let begun = Instant::now();
-    let found = probe::probe(config, target, config.probe_timeout()).await;
+    let found = probe::probe(&app.clock, config, target, config.probe_timeout()).await;
     metrics::histogram!(names::PROBE_DURATION).record(begun.elapsed());
     let outcome = match &found {
         Ok(probe) if probe.credential_problem().is_some() => "unusable",
@@ -283,7 +283,8 @@ impl ProbeGroup<'_> {
         }
         // Boxed: thousands of targets may wait for a slot, and none of them should allocate a probe yet.
         let mut probe = Box::pin(self.probe_one(&target));
-        if let Ok(stored) = timeout(self.slot_time, &mut probe).await {
+        let clock = &self.ctx.app().clock;
+        if let Some(stored) = clock.timeout(self.slot_time, &mut probe).await {
             return stored.map(|()| true);
         }
         drop(place);

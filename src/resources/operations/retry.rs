@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::RunningOperation;
@@ -79,7 +79,7 @@ where
             }
             done => return done,
         }
-        sleep(PAUSE).await;
+        running.ctx().app().clock.sleep(PAUSE).await;
         if is_handed_over(running) {
             return Err(Error::conflict(ResourceKind::Operation, running.id()));
         }

@@ -365,10 +365,10 @@ impl RunningOperation {
         let mut cause = self.stop_cause();
         loop {
             // The reason may change to a lost lease, which shortens the time to stop.
-            match tokio::time::timeout(self.grace(), &mut work).await {
-                Ok(result) => return result.unwrap_or_else(panicked),
-                Err(_) if cause == self.stop_cause() => break,
-                Err(_) => cause = self.stop_cause(),
+            match self.ctx().app().clock.timeout(self.grace(), &mut work).await {
+                Some(result) => return result.unwrap_or_else(panicked),
+                None if cause == self.stop_cause() => break,
+                None => cause = self.stop_cause(),
             }
         }
         Err(Failure::new(FailureCode::Cancelled, "the operation did not stop by itself"))

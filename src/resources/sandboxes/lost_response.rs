@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::db::types::SandboxName;
@@ -147,12 +147,13 @@ pub(super) async fn find_outcome(
 pub(super) async fn wait_handed_over(running: &RunningOperation) {
     running.cancel().cancelled().await;
     while !is_handed_over(running) {
-        sleep(PAUSE).await;
+        running.ctx().app().clock.sleep(PAUSE).await;
     }
 }
 
 async fn search(running: &RunningOperation, lost: &LostCreation<'_>) -> Result<Sandbox, Failure> {
-    let begun = Instant::now();
+    let clock = &running.ctx().app().clock;
+    let appeared_by = clock.since_boot() + APPEAR_TIME;
     let ended = lost.why.as_ref().filter(|why| why.ended).map(|why| &why.failure);
     loop {
         let mut rest = PAUSE;
@@ -163,14 +164,14 @@ async fn search(running: &RunningOperation, lost: &LostCreation<'_>) -> Result<S
             Err(error) if is_final(&error) => return Err(error.into()),
             // The sandbox may appear later.
             Ok(None) => {
-                if let Some(failure) = ended.filter(|_| begun.elapsed() >= APPEAR_TIME) {
+                if let Some(failure) = ended.filter(|_| clock.since_boot() >= appeared_by) {
                     return Err(failure.clone());
                 }
             }
             Err(_) => {}
         }
         // A cancellation does not end the search: a created sandbox must be found to be deleted.
-        sleep(rest).await;
+        clock.sleep(rest).await;
     }
 }
 

@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
@@ -41,7 +39,7 @@ pub(super) async fn undo(
             // The sandbox must not stay because its gateway is unavailable for a moment.
             Err(_) => tries += 1,
         }
-        sleep(PAUSE).await;
+        running.ctx().app().clock.sleep(PAUSE).await;
         running.check_lease()?;
     }
 }

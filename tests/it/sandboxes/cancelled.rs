@@ -1,9 +1,24 @@
 //! Creations that are canceled while their gateway is slow or unavailable.
 
 use shoreguard_simulator::{Script, Times};
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::*;
+use crate::support::dump;
+
+/// Advances the clock for longer than the time limit of canceled work that has nothing to undo, in steps that are
+/// shorter than the lease of an operation. After each step, the lease is renewed within a second.
+async fn pass_the_limit(sg: &TestServer) {
+    for _ in 0..3 {
+        let before = dump::table(&sg.app.db, "operations").await;
+        sg.app.clock.advance(Duration::from_secs(17));
+        wait_until("the lease is renewed", || async {
+            dump::table(&sg.app.db, "operations").await != before
+        })
+        .await;
+    }
+}
 
 server_tests! {
     a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response,
@@ -12,12 +27,16 @@ server_tests! {
 
 async fn a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response(sg: TestServer) {
     let simulator = start_gateway(&sg, "edge", Generation::V0_0).await;
-    // Longer than the time limit of canceled work that has nothing to undo.
-    simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
+    let answered = CancellationToken::new();
+    simulator.script("CreateSandbox", Script::Until(answered.clone()), Times::Next(1));
     let operation = begin_creation(&sg.admin(), create_request(&sg, "edge", "slow")).await;
     wait_until("it is being made", || async { call_count(&simulator, "/CreateSandbox") == 1 })
         .await;
     sg.admin().cancel_operation(&operation).await.unwrap();
+    pass_the_limit(&sg).await;
+    let waiting = sg.admin().operation(&operation).await.unwrap();
+    assert!(waiting.complete_time.is_none(), "{waiting:?}");
+    answered.cancel();
     let cancelled = wait_operation(&sg.admin(), &operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
     wait_until("the sandbox is deleted", || is_gone(&sg, "edge", "slow")).await;
@@ -41,6 +60,7 @@ async fn the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds(sg: Te
         })
         .await;
         sg.admin().cancel_operation(&operation).await.unwrap();
+        pass_until(&sg, || async { call_count(&simulator, "/DeleteSandbox") == 3 }).await;
         let cancelled = wait_operation(&sg.admin(), &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
         assert_eq!(call_count(&simulator, "/DeleteSandbox"), 3);

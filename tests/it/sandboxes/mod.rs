@@ -23,7 +23,11 @@ use std::time::Duration;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
+use crate::support::pause;
 use crate::support::server::{Caller, TestServer};
+
+/// Time that [`pass_until`] advances the clock at most. It is shorter than the lease of an operation.
+const PASS_MAX: Duration = Duration::from_secs(15);
 
 /// A gateway of each generation.
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
@@ -156,6 +160,18 @@ async fn wait_until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never so: {what}");
+}
+
+/// Waits until a condition is true, and advances the clock meanwhile, so that operations do not rest between two
+/// attempts.
+async fn pass_until<F: Future<Output = bool>>(sg: &TestServer, mut so: impl FnMut() -> F) {
+    let mut left = PASS_MAX;
+    while !so().await {
+        let step = left.min(Duration::from_millis(100));
+        sg.app.clock.advance(step);
+        left -= step;
+        pause().await;
+    }
 }
 
 async fn create_hook(
