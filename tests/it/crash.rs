@@ -9,12 +9,13 @@ use shoreguard::db::Engine;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::commands::{ChildProcess, find_string, read_line_with, shoreguard_command};
 use crate::support::server::{Bearer, Caller};
-use crate::support::{DbLocation, limit};
+use crate::support::{DbLocation, limit, pause};
 
 /// Time until the next server has finished the creations, which is less than the remaining time of a lease.
 const RESUME_MAX: Duration = Duration::from_secs(18);
@@ -81,7 +82,7 @@ async fn recorded(caller: &Caller, sandbox: &str) {
         if entries.iter().any(|entry| entry.outcome() == pb::AuditOutcome::Ok) {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pause().await;
     }
     panic!("the creation of {sandbox} has no outcome");
 }
@@ -98,14 +99,23 @@ async fn commands(simulator: &Simulator, count: u64) {
         if asked >= count {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pause().await;
     }
 }
 
-/// Waits until the gateway's command with this number has started, and makes the gateway hang in the next one.
-async fn hang_in_the_second(simulator: &Simulator, first: u64) {
+/// Makes the gateway delay its next command until the returned token is canceled.
+fn delay_the_first(simulator: &Simulator) -> CancellationToken {
+    let token = CancellationToken::new();
+    simulator.script("ExecSandbox", Script::Until(token.clone()), Times::Next(1));
+    token
+}
+
+/// Waits until the gateway's command with this number has started, lets it finish, and makes the gateway hang in the
+/// next one.
+async fn hang_in_the_second(simulator: &Simulator, first: u64, token: &CancellationToken) {
     commands(simulator, first).await;
     simulator.script("ExecSandbox", Script::Hang, Times::Next(1));
+    token.cancel();
     commands(simulator, first + 1).await;
 }
 
@@ -163,8 +173,7 @@ async fn killed_in_a_hook(engine: Engine) {
     };
     caller.gateways().register_gateway(register).await.unwrap();
     for sandbox in ["ours", "theirs"] {
-        // Long enough to script the gateway before the next hook starts.
-        hook(caller, sandbox, "sleep 2").await;
+        hook(caller, sandbox, "true").await;
         hook(caller, sandbox, "pwd").await;
     }
     // The first hook of each sandbox runs, and the second gets no response.
@@ -173,8 +182,9 @@ async fn killed_in_a_hook(engine: Engine) {
         name: "ours".into(),
         ..Default::default()
     };
+    let token = delay_the_first(&simulator);
     caller.sandboxes().create_sandbox(create).await.unwrap();
-    hang_in_the_second(&simulator, 1).await;
+    hang_in_the_second(&simulator, 1, &token).await;
     let create = old::CreateSandboxRequest {
         name: "theirs".into(),
         spec: Some(old::SandboxSpec::default()),
@@ -182,8 +192,9 @@ async fn killed_in_a_hook(engine: Engine) {
     };
     let mut create = Request::new(create);
     create.metadata_mut().insert("x-shoreguard-gateway", "edge".parse().unwrap());
+    let token = delay_the_first(&simulator);
     caller.openshell_v0_0().create_sandbox(create).await.unwrap();
-    hang_in_the_second(&simulator, 3).await;
+    hang_in_the_second(&simulator, 3, &token).await;
     drop(first);
     expire(&place).await;
 

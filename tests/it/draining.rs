@@ -12,6 +12,7 @@ use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Time
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -21,7 +22,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::crash::{create_admin_key, start_server, write_config};
 use crate::support::server::{Caller, TestServer, reason, run};
-use crate::support::{DbLocation, limit};
+use crate::support::{DbLocation, limit, pause};
 
 /// Timeout of an expected event. It is shorter than a drain.
 const SOON: Duration = Duration::from_secs(20);
@@ -176,24 +177,47 @@ async fn simulated(caller: &Caller) -> (Simulator, String) {
     (gateway, made.sandbox.unwrap().metadata.unwrap().id)
 }
 
+/// Makes a gateway delay the next call of a method until the returned token is canceled.
+fn delay(gateway: &Simulator, method: &str) -> CancellationToken {
+    let token = CancellationToken::new();
+    gateway.script(method, Script::Until(token.clone()), Times::Next(1));
+    token
+}
+
+/// Waits until a method was called more than `before` times.
+async fn until_called(gateway: &Simulator, path: &str, before: u64) {
+    while gateway.calls().get(path).copied().unwrap_or_default() == before {
+        pause().await;
+    }
+}
+
+/// A proxied call whose response is delayed by its gateway.
+struct DelayedCall {
+    call: tokio::task::JoinHandle<Result<Response<old::ListSandboxesResponse>, Status>>,
+    token: CancellationToken,
+}
+
+impl DelayedCall {
+    /// Makes the gateway respond. Returns the response.
+    async fn finish(self) -> old::ListSandboxesResponse {
+        assert!(!self.call.is_finished(), "it is in flight");
+        self.token.cancel();
+        self.call.await.unwrap().unwrap().into_inner()
+    }
+}
+
 /// Starts a proxied call whose response is delayed by its gateway. Returns when the gateway has received the call.
-async fn in_flight(
-    caller: &Caller,
-    gateway: &Simulator,
-    time: Duration,
-) -> tokio::task::JoinHandle<Result<Response<old::ListSandboxesResponse>, Status>> {
+async fn in_flight(caller: &Caller, gateway: &Simulator) -> DelayedCall {
     const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
-    gateway.script("ListSandboxes", Script::Delay(time), Times::Next(1));
-    let before = gateway.calls().get(LIST).copied();
+    let token = delay(gateway, "ListSandboxes");
+    let before = gateway.calls().get(LIST).copied().unwrap_or_default();
     let mut request = Request::new(old::ListSandboxesRequest::default());
     request.metadata_mut().insert("x-shoreguard-gateway", "old".parse().unwrap());
     let mut client = caller.openshell_v0_0();
     let call = tokio::runtime::Handle::current()
         .spawn(async move { client.list_sandboxes(request).await });
-    while gateway.calls().get(LIST).copied() == before {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    call
+    until_called(gateway, LIST, before).await;
+    DelayedCall { call, token }
 }
 
 server_tests! {
@@ -222,15 +246,13 @@ async fn a_drain_ends_streams_and_completes_calls_in_flight(sg: TestServer) {
     let wait = pb::WaitOperationRequest { operation: work.id.clone(), timeout: None };
     let waiter = sg.admin();
     let waiting = sg.app.spawn(async move { waiter.operations().wait_operation(wait).await });
-    let call = in_flight(&admin, &gateway, Duration::from_secs(6)).await;
+    let call = in_flight(&admin, &gateway).await;
 
     sg.app.stop.cancel();
     let begun = Instant::now();
     all_end(streams, Code::Unavailable, "DRAINING").await;
     assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
-    // Usually one second, up to five on a busy machine. The call is still in progress.
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert_eq!(call.await.unwrap().unwrap().into_inner().sandboxes.len(), 1);
+    assert_eq!(call.finish().await.sandboxes.len(), 1);
     work.finish(Ok(serde_json::json!({})));
     drop(admin);
     gateway.stop().await;
@@ -250,7 +272,7 @@ async fn a_deadline_ends_every_stream_and_its_tasks(sg: TestServer) {
     all_end(streams, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
     // Tasks that feed a stream end with it. If a task does not end, the test fails by its time limit.
     while sg.app.live.count() > 0 {
-        crate::support::pause().await;
+        pause().await;
     }
     work.finish(Ok(serde_json::json!({})));
     gateway.stop().await;
@@ -326,8 +348,11 @@ fn a_call_whose_message_arrives_during_a_drain_gets_its_response() {
             empty.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
             behind.await.unwrap();
             sg.app.stop.cancel();
-            // The access data must not become stale while a call is in progress.
-            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            // The access data is read again while a call is in progress.
+            sg.app.clock.advance(Duration::from_secs(2));
+            while sg.app.snapshot.check_fresh().is_err() {
+                pause().await;
+            }
             let get = old::GetSandboxRequest { name: "box".into(), ..Default::default() };
             body.send_data(crate::proxy::raw::encode_framed(&get), true).unwrap();
             let answer = timeout(SOON, call).await.unwrap().unwrap().into_body();
@@ -353,22 +378,24 @@ async fn terminated(engine: Engine) {
     let exec = pb::StartExecSandboxRequest {
         gateway: "old".into(),
         sandbox: "box".into(),
-        command: vec!["sleep".into(), "4".into()],
+        command: vec!["true".into()],
         ..Default::default()
     };
+    let command = delay(&gateway, "ExecSandbox");
     let started = caller.sandboxes().start_exec_sandbox(exec).await.unwrap().into_inner();
     let operation = started.operation.unwrap().id;
+    until_called(&gateway, "/openshell.v1.OpenShell/ExecSandbox", 0).await;
     let of = Of { caller, gateway: "old", sandbox: "box", sandbox_id, operation, deadline: None };
     let mut streams = of.own().await;
     streams.extend(of.proxied().await);
     streams.extend(of.public().await);
-    let call = in_flight(caller, &gateway, Duration::from_secs(6)).await;
+    let call = in_flight(caller, &gateway).await;
 
     served.process.signal("TERM");
     let begun = Instant::now();
     all_end(streams, Code::Unavailable, "DRAINING").await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    call.await.unwrap().unwrap();
+    call.finish().await;
+    command.cancel();
     let status = tokio::task::block_in_place(|| served.process.wait_exit());
     assert_eq!(status.code(), Some(0));
     assert!(begun.elapsed() < SOON, "a drain may take 30 s, this one {:?}", begun.elapsed());

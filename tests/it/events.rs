@@ -20,7 +20,7 @@ use crate::support::server::TestServer;
 
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 const WRITERS: u64 = 8;
-const EACH: u64 = 50;
+const EACH: u64 = 20;
 
 fn of(id: GatewayId, name: &str) -> GatewayRef {
     GatewayRef { id, name: name.into() }

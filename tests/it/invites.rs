@@ -15,7 +15,7 @@ use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Caller, TestServer};
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const ANA: &str = "ana@example.com";
 /// Number of races between two calls.
-const RACES: usize = 20;
+const RACES: usize = 8;
 
 async fn accept(
     sg: &TestServer,
