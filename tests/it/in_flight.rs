@@ -1,7 +1,5 @@
 //! T16: limits on what a caller holds: open calls, streams and buffered bytes.
 
-use std::time::Duration;
-
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
@@ -10,6 +8,7 @@ use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
 use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
+use crate::support::pause;
 use crate::support::server::{TestServer, reason, run};
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -32,13 +31,9 @@ async fn call(raw: &mut RawClient, path: &str) -> (Code, String) {
 
 /// Repeats a call until it has the expected code. The share of another stream is released shortly after its end.
 async fn until(raw: &mut RawClient, path: &str, expected: Code) {
-    for _ in 0..500 {
-        if call(raw, path).await.0 == expected {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    while call(raw, path).await.0 != expected {
+        pause().await;
     }
-    panic!("{path} is never answered with {expected:?}");
 }
 
 fn full(reason: &str) -> (Code, String) {

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::task::Poll;
-use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -17,9 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::audit::{intent, outcome, settings};
-use crate::support::TestDb;
-use crate::support::limit;
 use crate::support::postgres::Database;
+use crate::support::{TestDb, limit, pause};
 
 /// Makes each commit that adds an entry wait for the holder of an advisory lock.
 const HOLD: &str = "\
@@ -79,14 +77,13 @@ async fn rows(db: &Db) -> Vec<(String, Option<String>, Option<String>)> {
 
 /// Waits until `count` sessions wait for a lock. Returns their process IDs.
 async fn waiting(database: &Database, count: usize) -> Vec<String> {
-    for _ in 0..1_000 {
+    loop {
         let found = database.query(WAITING).await;
         if found.len() >= count {
             return found.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pause().await;
     }
-    panic!("no {count} sessions wait");
 }
 
 /// How the recorder loses the response to its commit.
@@ -130,7 +127,7 @@ async fn an_answer_is_lost(lost: Lost) {
     drop(holder);
     recorder.wait_settled().await;
     while !database.query(WAITING).await.is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pause().await;
     }
     let (target, ending, detail) = rows(&db).await.remove(0);
     assert_eq!((target.as_str(), ending.as_deref()), ("edge", Some("failed")));

@@ -1,7 +1,7 @@
 //! Refused calls of known callers in the audit log: repetitions are counted, and disconnecting does not prevent an
 //! entry.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use crate::proxy::raw::encode_framed;
 use crate::proxy::rogue::{hpack_literal, http2_frame};
 use crate::support::server::{Caller, TestServer};
+use crate::support::{eventually, pause};
 
 const LIST_USERS: &str = "/shoreguard.v1.UserService/ListUsers";
 /// Number of refused calls in a flood by one principal.
@@ -67,13 +68,11 @@ fn count(detail: Option<&str>) -> u64 {
     detail["count"].as_u64().unwrap_or(1)
 }
 
-/// Waits until the server has no more tasks than before.
+/// Waits a moment until the server has no more tasks than before.
 async fn tasks_are_over(sg: &TestServer, before: usize) {
-    for _ in 0..500 {
-        if sg.app.main_runtime().metrics().num_alive_tasks() <= before {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let until = Instant::now() + Duration::from_secs(2);
+    while sg.app.main_runtime().metrics().num_alive_tasks() > before && Instant::now() < until {
+        pause().await;
     }
 }
 
@@ -162,13 +161,7 @@ async fn the_first_refusal_of_each_method_and_reason_is_audited_immediately(sg: 
         let refused = nobody.call_raw(path, StreamingMode::Unary, Vec::new(), &[]).await;
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
     }
-    for _ in 0..500 {
-        if denied_entries(&sg, "sp:nobody").await == (2, 2) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(denied_entries(&sg, "sp:nobody").await, (2, 2));
+    eventually("two entries", || async { denied_entries(&sg, "sp:nobody").await == (2, 2) }).await;
     sg.app.audit.drain().await;
     assert_eq!(denied_entries(&sg, "sp:nobody").await, (4, 4));
     sg.finish().await;

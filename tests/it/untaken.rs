@@ -10,6 +10,7 @@ use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
 use crate::proxy::raw::{RawClient, add_length_prefix};
+use crate::support::pause;
 use crate::support::server::{TestServer, reason, run};
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -46,13 +47,9 @@ async fn call(raw: &mut RawClient, path: &str) -> tonic::Status {
 
 /// Repeats a call until it is accepted. The share of another stream is released shortly after its end.
 async fn until_let_in(raw: &mut RawClient, path: &str) {
-    for _ in 0..500 {
-        if call(raw, path).await.code() == Code::Ok {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    while call(raw, path).await.code() != Code::Ok {
+        pause().await;
     }
-    panic!("{path} is never let in");
 }
 
 #[test]

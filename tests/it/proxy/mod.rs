@@ -28,22 +28,12 @@ use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Request;
 
+use crate::support::eventually as wait_until;
 use crate::support::server::{Caller, TestServer, run};
 
 /// Runs a test on SQLite only, since none of these tests depends on the engine.
 fn run_on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
     run(shoreguard::db::Engine::Sqlite, |_| {}, test);
-}
-
-/// Waits until a condition is true.
-async fn wait_until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
-    for _ in 0..500 {
-        if so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never so: {what}");
 }
 
 async fn start_simulator(generation: Generation) -> Simulator {

@@ -23,8 +23,8 @@ use std::time::Duration;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
-use crate::support::pause;
 use crate::support::server::{Caller, TestServer};
+use crate::support::{eventually as wait_until, pause};
 
 /// Time that [`pass_until`] advances the clock at most. It is shorter than the lease of an operation.
 const PASS_MAX: Duration = Duration::from_secs(15);
@@ -149,17 +149,6 @@ async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
         Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
         Err(error) => error.code() == tonic::Code::NotFound,
     }
-}
-
-/// Waits until a condition is true.
-async fn wait_until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
-    for _ in 0..1_000 {
-        if so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never so: {what}");
 }
 
 /// Waits until a condition is true, and advances the clock meanwhile, so that operations do not rest between two

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
@@ -28,6 +28,9 @@ const POSTGRES_SETTINGS: &str =
 
 /// Free space that the databases of the tests need at most.
 const DATABASE_BYTES_MAX: u64 = 4 << 30;
+
+/// Timeout of a condition: far more than it needs on a busy machine.
+const CONDITION_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Returns the folder of databases: in memory if that folder of this host is large enough, otherwise on disk. Most of the
 /// time of creating a database is spent in the file system.
@@ -43,6 +46,15 @@ fn database_folder() -> &'static Path {
 /// Waits before a condition is polled again. Without it, a polling loop would use a whole core.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+/// Waits until a condition is true.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !so().await {
+        assert!(begun.elapsed() < CONDITION_TIME_MAX, "never so: {what}");
+        pause().await;
+    }
 }
 
 /// A fresh, migrated database.
