@@ -150,16 +150,20 @@ const NOT_RUN: pb::BootHookStatus = pb::BootHookStatus::Unspecified;
 const GOOD: pb::BootHookStatus = pb::BootHookStatus::Success;
 const BAD: pb::BootHookStatus = pb::BootHookStatus::Failure;
 
-server_tests! {
+sqlite_tests! {
     tuned tight;
     a_hook_gets_exactly_the_documented_environment,
     a_hook_has_resource_limits_and_its_child_processes_end_with_it,
     a_hook_outside_the_folder_or_writable_by_others_is_not_run,
-    continue_on_failure_applies_in_both_phases,
-    a_hook_that_could_not_run_is_reported_as_failed,
     a_post_create_hook_runs_through_a_gateway_of_either_generation,
     a_cancelled_creation_stops_its_hook,
     a_dropped_creation_stops_its_hook,
+}
+
+server_tests! {
+    tuned tight;
+    continue_on_failure_applies_in_both_phases,
+    a_hook_that_could_not_run_is_reported_as_failed,
     an_operator_runs_a_hook_manually_and_its_outcome_is_stored,
 }
 

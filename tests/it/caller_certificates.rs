@@ -109,11 +109,9 @@ impl Server {
     }
 }
 
-fn run<F: Future<Output = ()>>(identities: &[(&str, &str)], test: impl Fn(Server) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        runtime.block_on(async { test(Server::start(engine, identities).await).await });
-    }
+/// Runs a test on SQLite only, since certificates do not depend on the engine.
+fn run<F: Future<Output = ()>>(identities: &[(&str, &str)], test: impl FnOnce(Server) -> F) {
+    limit::block_on(async { test(Server::start(Engine::Sqlite, identities).await).await });
 }
 
 fn names(names: &[&str]) -> Vec<SanType> {
@@ -213,25 +211,28 @@ fn t19_a_certificate_that_matches_two_principals_is_refused() {
 
 #[test]
 fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
-    run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
-        let admin = sg.admin().await;
-        admin.create_key("ci", pb::Role::Viewer).await;
-        feed::refresh(&sg.app).await.unwrap();
-        let ci =
-            sg.caller(Some(&sign_certificate(&sg.callers, names(&["spiffe://example/ci"]))), None);
-        assert_eq!(who(&ci).await.unwrap().principal, "service_principal:1");
-        let delete = pb::DeleteServicePrincipalRequest {
-            service_principal: "ci".into(),
-            ..Default::default()
-        };
-        admin.service_principals().delete_service_principal(delete).await.unwrap();
-        assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let key = admin.create_key("ci", pb::Role::Admin).await;
-        assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let anew = who(&sg.caller(None, Some(key))).await.unwrap();
-        assert_eq!(anew.principal, "service_principal:2");
-        sg.finish().await;
-    });
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        limit::block_on(created_again(engine));
+    }
+}
+
+async fn created_again(engine: Engine) {
+    let identities = [("URI:spiffe://example/ci", "service_principal:1")];
+    let sg = Server::start(engine, &identities).await;
+    let admin = sg.admin().await;
+    admin.create_key("ci", pb::Role::Viewer).await;
+    feed::refresh(&sg.app).await.unwrap();
+    let ci = sg.caller(Some(&sign_certificate(&sg.callers, names(&["spiffe://example/ci"]))), None);
+    assert_eq!(who(&ci).await.unwrap().principal, "service_principal:1");
+    let delete =
+        pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
+    admin.service_principals().delete_service_principal(delete).await.unwrap();
+    assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+    let key = admin.create_key("ci", pb::Role::Admin).await;
+    assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+    let anew = who(&sg.caller(None, Some(key))).await.unwrap();
+    assert_eq!(anew.principal, "service_principal:2");
+    sg.finish().await;
 }
 
 #[test]
@@ -276,32 +277,29 @@ fn t14_a_tls_session_is_not_resumed_on_another_connection() {
 #[test]
 fn t19_issuers_are_compared_by_structure_and_not_as_text() {
     const SAN: &str = "URI:spiffe://example/ci";
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        limit::block_on(async {
-            let (organization, common) = (DnType::OrganizationName, DnType::CommonName);
-            let two_parts =
-                create_named_ca(&[(organization.clone(), "Example"), (common, "callers")]);
-            // Libraries print both names as `O=Example, CN=callers`.
-            let one_part = create_named_ca(&[(organization.clone(), "Example, CN=callers")]);
-            let escaped = create_named_ca(&[(organization, "Example, Inc.")]);
-            let more = format!("{}\n{}", one_part.pem(), escaped.pem());
-            let identities = [
-                ("CN=callers,O=Example", SAN, "service_principal:1"),
-                (r"O=Example\, Inc.", SAN, "service_principal:2"),
-            ];
-            let sg = Server::start_with(engine, two_parts, &more, &identities).await;
-            let admin = sg.admin().await;
-            admin.create_key("ci", pb::Role::Viewer).await;
-            admin.create_key("cd", pb::Role::Viewer).await;
-            feed::refresh(&sg.app).await.unwrap();
-            let shown = async |ca: &Issuer| {
-                let certificate = sign_certificate(ca, names(&["spiffe://example/ci"]));
-                who(&sg.caller(Some(&certificate), None)).await
-            };
-            assert_eq!(shown(&sg.callers).await.unwrap().actor, "sp:ci");
-            assert_eq!(shown(&escaped).await.unwrap().actor, "sp:cd");
-            assert_refused!(shown(&one_part).await, Unauthenticated, "CREDENTIAL_MISSING");
-            sg.finish().await;
-        });
-    }
+    limit::block_on(async {
+        let (organization, common) = (DnType::OrganizationName, DnType::CommonName);
+        let two_parts = create_named_ca(&[(organization.clone(), "Example"), (common, "callers")]);
+        // Libraries print both names as `O=Example, CN=callers`.
+        let one_part = create_named_ca(&[(organization.clone(), "Example, CN=callers")]);
+        let escaped = create_named_ca(&[(organization, "Example, Inc.")]);
+        let more = format!("{}\n{}", one_part.pem(), escaped.pem());
+        let identities = [
+            ("CN=callers,O=Example", SAN, "service_principal:1"),
+            (r"O=Example\, Inc.", SAN, "service_principal:2"),
+        ];
+        let sg = Server::start_with(Engine::Sqlite, two_parts, &more, &identities).await;
+        let admin = sg.admin().await;
+        admin.create_key("ci", pb::Role::Viewer).await;
+        admin.create_key("cd", pb::Role::Viewer).await;
+        feed::refresh(&sg.app).await.unwrap();
+        let shown = async |ca: &Issuer| {
+            let certificate = sign_certificate(ca, names(&["spiffe://example/ci"]));
+            who(&sg.caller(Some(&certificate), None)).await
+        };
+        assert_eq!(shown(&sg.callers).await.unwrap().actor, "sp:ci");
+        assert_eq!(shown(&escaped).await.unwrap().actor, "sp:cd");
+        assert_refused!(shown(&one_part).await, Unauthenticated, "CREDENTIAL_MISSING");
+        sg.finish().await;
+    });
 }

@@ -220,7 +220,7 @@ async fn in_flight(caller: &Caller, gateway: &Simulator) -> DelayedCall {
     DelayedCall { call, token }
 }
 
-server_tests! {
+sqlite_tests! {
     tuned |config| config.server.drain_seconds = 60;
     a_drain_ends_streams_and_completes_calls_in_flight,
     a_deadline_ends_every_stream_and_its_tasks,

@@ -96,7 +96,7 @@ fn assert_names_the_credential(operation: &pb::Operation) {
 
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
-server_tests! {
+sqlite_tests! {
     own_methods_return_failed_precondition_if_the_gateway_rejects_the_credential,
     the_fleet_names_a_gateway_that_rejects_the_credential_and_lists_the_others,
     a_rejected_gateway_credential_is_recorded_as_failed_and_not_as_denied,

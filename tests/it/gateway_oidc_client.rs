@@ -19,7 +19,7 @@ use crate::oidc_provider::{Behavior, IssuerCommand};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-server_tests! { tuned configure_issuers; gateway_tokens_are_fetched_from_the_identity_provider }
+sqlite_tests! { tuned configure_issuers; gateway_tokens_are_fetched_from_the_identity_provider }
 
 async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
     let (corp, simulator) = (sg.issuer("corp"), start_token_gateway("granted-1-gateway").await);
@@ -129,7 +129,7 @@ fn patient(config: &mut Config) {
     config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
 }
 
-server_tests! {
+sqlite_tests! {
     tuned patient;
     concurrent_callers_share_one_token_request_to_a_slow_provider,
     forbidden_addresses_are_refused_even_if_no_token_can_be_fetched,

@@ -55,7 +55,7 @@ async fn assert_error(sg: &TestServer, name: &str, port: u16, ca: Option<&Issuer
     assert!(!tested.reachable && tested.error.contains(error), "{tested:?}");
 }
 
-server_tests! {
+sqlite_tests! {
     tuned |config| config.gateways.probe_timeout_seconds = 1;
     an_unreachable_gateway_is_registered_with_the_cause_and_what_to_do,
 }

@@ -77,7 +77,7 @@ async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
     ]
 }
 
-server_tests! {
+sqlite_tests! {
     an_unknown_gateway_is_not_found_and_other_gateways_still_work,
     the_scheme_and_auth_mode_of_a_gateway_are_applied,
     an_unregistered_gateway_name_opens_no_connection,

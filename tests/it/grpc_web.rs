@@ -65,7 +65,7 @@ async fn answer(response: Response<Incoming>) -> (HeaderMap, Vec<Bytes>, String)
     (head.headers, messages, trailers)
 }
 
-server_tests! {
+sqlite_tests! {
     tuned with_console;
     grpc_web_unary_calls_work_over_http1_and_http2,
     a_grpc_web_write_is_authorized_and_audited,

@@ -40,7 +40,7 @@ fn full(reason: &str) -> (Code, String) {
     (Code::ResourceExhausted, reason.to_owned())
 }
 
-server_tests! {
+sqlite_tests! {
     tuned |config| config.limits.calls_per_principal = 3;
     t16_open_calls_are_limited_per_caller,
 }

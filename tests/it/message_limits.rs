@@ -30,7 +30,7 @@ fn assert_too_large(refused: Status) {
     assert!(refused.message().contains(&LIMIT.to_string()), "{refused:?}");
 }
 
-server_tests! {
+sqlite_tests! {
     an_oversized_message_is_refused_in_unary_and_streaming_calls,
     the_length_of_a_proxied_sandbox_name_is_checked_before_the_gateway_is_called,
 }
@@ -99,7 +99,7 @@ async fn the_length_of_a_proxied_sandbox_name_is_checked_before_the_gateway_is_c
     sg.finish().await;
 }
 
-server_tests! {
+sqlite_tests! {
     tuned |config| {
         config.limits.disk_reserve_mib = 1 << 40;
         config.auth.self_registration = true;

@@ -73,7 +73,7 @@ async fn streams(caller: &Caller) -> Vec<Open> {
     begun
 }
 
-server_tests! { t14_health_and_reflection_streams_end_with_their_credential }
+sqlite_tests! { t14_health_and_reflection_streams_end_with_their_credential }
 
 async fn t14_health_and_reflection_streams_end_with_their_credential(sg: TestServer) {
     for way in ["deleted", "rotated", "deactivated"] {

@@ -23,7 +23,7 @@ fn grpc(path: &str) -> Request<Full<Bytes>> {
     request.body(Full::from(Bytes::from_static(&[0; 5]))).unwrap()
 }
 
-server_tests! {
+sqlite_tests! {
     grpc_calls_over_http1_are_refused,
     an_unknown_path_is_not_found_and_has_an_empty_body,
     every_plain_http_response_forbids_caching_and_framing,

@@ -45,7 +45,7 @@ async fn tested(sg: &TestServer) -> pb::TestGatewayResponse {
 
 const FORBIDDEN: &str = "the address must not be connected to";
 
-server_tests! {
+sqlite_tests! {
     tuned asking;
     a_host_name_that_moves_to_a_forbidden_address_is_no_longer_used,
     every_address_of_a_host_name_is_checked_at_registration,

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use crate::proxy::raw::encode_framed;
 use crate::proxy::rogue::{hpack_literal, http2_frame};
-use crate::support::server::{Caller, TestServer};
+use crate::support::server::TestServer;
 use crate::support::{eventually, pause};
 
 const LIST_USERS: &str = "/shoreguard.v1.UserService/ListUsers";
@@ -205,7 +205,7 @@ async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer
         for _ in 0..4 {
             let list = "/openshell.v1.OpenShell/ListSandboxes";
             let edge = [("x-shoreguard-gateway", "edge")];
-            let caller = Caller { bearer: sg.with_token(&operator).bearer, ..sg.connect_admin() };
+            let caller = sg.connect_as(&operator);
             caller.call_raw(list, StreamingMode::Unary, Vec::new(), &edge).await.unwrap();
         }
     }

@@ -85,7 +85,7 @@ fn proxied() -> Request<openshell::GetCurrentUserRequest> {
     request
 }
 
-server_tests! { tuned traced; a_call_is_traced_as_a_span_and_propagated_to_the_gateway }
+sqlite_tests! { tuned traced; a_call_is_traced_as_a_span_and_propagated_to_the_gateway }
 
 async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer) {
     let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
@@ -125,7 +125,7 @@ async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer
     assert!(!all.contains("sg_") && !all.to_lowercase().contains("bearer"));
 }
 
-server_tests! {
+sqlite_tests! {
     tuned |config| {
         traced(config);
         config.telemetry.trust_traceparent = true;
@@ -146,7 +146,7 @@ async fn the_trace_of_a_trusted_caller_is_the_parent(sg: TestServer) {
     );
 }
 
-server_tests! {
+sqlite_tests! {
     tuned |config| {
         traced(config);
         config.telemetry.otlp_one_in = 1_000_000;
@@ -165,7 +165,7 @@ async fn the_sampling_flag_of_an_untrusted_caller_is_ignored(sg: TestServer) {
 }
 
 // Nothing listens on this address.
-server_tests! {
+sqlite_tests! {
     tuned |config| config.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
     an_unreachable_collector_fails_no_call,
 }

@@ -58,7 +58,7 @@ fn http(
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
-server_tests! {
+sqlite_tests! {
     a_request_that_is_not_a_grpc_call_gets_an_error_status,
     a_malformed_or_oversized_message_is_refused,
     reflection_lists_shoreguard_services_and_those_of_the_gateway_generation,

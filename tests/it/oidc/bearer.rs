@@ -14,7 +14,7 @@ async fn of(sg: &TestServer, provider: &str, sub: &str) -> String {
     sg.issuer(provider).access_token(claims).await
 }
 
-server_tests! {
+sqlite_tests! {
     tuned configure_issuers;
     an_access_token_authenticates_its_linked_user_until_deactivation,
     an_access_token_without_a_user_maps_to_the_service_principal_of_its_rule,

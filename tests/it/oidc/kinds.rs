@@ -35,7 +35,7 @@ async fn shown(
     }
 }
 
-server_tests! { tuned configure_issuers; t03_every_kind_of_token_is_refused_in_place_of_another_kind }
+sqlite_tests! { tuned configure_issuers; t03_every_kind_of_token_is_refused_in_place_of_another_kind }
 
 async fn t03_every_kind_of_token_is_refused_in_place_of_another_kind(sg: TestServer) {
     let corp = sg.issuer("corp");

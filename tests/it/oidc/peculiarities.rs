@@ -18,7 +18,7 @@ fn configure(config: &mut Config) {
     config.oidc.providers[0].emails_verified = true;
 }
 
-server_tests! {
+sqlite_tests! {
     tuned configure;
     an_address_without_a_statement_counts_only_if_the_provider_is_configured_so,
     keys_and_tokens_may_have_no_key_id_if_one_key_fits,

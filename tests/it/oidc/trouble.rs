@@ -17,7 +17,7 @@ async fn begin(sg: &TestServer) -> Result<(), tonic::Status> {
     sg.anonymous().auth().begin_oidc_login(request).await.map(|_| ())
 }
 
-server_tests! {
+sqlite_tests! {
     tuned configure_impatient_issuers;
     an_unavailable_or_invalid_discovery_document_is_reported_without_details,
     forbidden_urls_of_a_discovery_document_are_not_fetched,

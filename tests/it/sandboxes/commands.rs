@@ -50,7 +50,7 @@ pub(super) async fn read_output(
     Ok(seen)
 }
 
-server_tests! {
+sqlite_tests! {
     a_command_streams_input_and_output,
     command_requests_are_validated,
     equal_commands_run_concurrently_and_their_outputs_are_separate,

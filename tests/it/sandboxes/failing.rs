@@ -32,7 +32,7 @@ fn told(failed: &pb::Operation) {
     assert_eq!(result["hooks"]["pre_create"], serde_json::json!([]));
 }
 
-server_tests! {
+sqlite_tests! {
     a_sandbox_that_fails_makes_its_creation_fail_with_details,
     a_sandbox_whose_command_has_exited_is_created_and_not_ready,
     a_creation_that_the_gateway_answers_with_internal_fails_within_seconds,

@@ -23,7 +23,7 @@ async fn run(sg: &TestServer, request: pb::StartExecSandboxRequest) -> pb::Opera
     wait_operation(&sg.admin(), &started.into_inner().operation.unwrap().id).await
 }
 
-server_tests! {
+sqlite_tests! {
     a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized,
     a_command_continues_when_its_input_ends_later,
     complete_input_is_sent_together_with_the_command,

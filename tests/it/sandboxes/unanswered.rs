@@ -81,7 +81,7 @@ fn refuses() -> Script {
     Script::Fail { code: Code::FailedPrecondition, message, details: Bytes::new() }
 }
 
-server_tests! {
+sqlite_tests! {
     a_call_without_a_gateway_response_is_recorded_as_unknown,
     a_command_abandoned_before_its_response_is_recorded_as_unknown,
 }

@@ -210,9 +210,14 @@ impl TestServer {
         self.with_token(&self.admin_key)
     }
 
+    /// Returns a caller with a credential and a connection of its own.
+    pub(crate) fn connect_as(&self, token: &str) -> Caller {
+        Caller { channel: open_channel(self.address), bearer: Bearer(Some(token.to_owned())) }
+    }
+
     /// Returns the admin with a connection of its own.
     pub(crate) fn connect_admin(&self) -> Caller {
-        Caller { channel: open_channel(self.address), ..self.admin() }
+        self.connect_as(&self.admin_key)
     }
 
     /// Returns one of the shared connections, each in turn.
@@ -437,6 +442,23 @@ macro_rules! server_tests {
         }
     )+};
     ($($name:ident),+ $(,)?) => { server_tests! { tuned |_| {}; $($name),+ } };
+}
+
+/// Lists tests as `server_tests!` does, for SQLite only, since they do not depend on the engine: they are about
+/// connections, messages, credentials or gateways.
+macro_rules! sqlite_tests {
+    (tuned $tune:expr; $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[allow(unused_imports, reason = "for the expression after `tuned`")]
+            use super::*;
+
+            #[test]
+            fn sqlite() {
+                $crate::support::server::run(shoreguard::db::Engine::Sqlite, $tune, super::$name);
+            }
+        }
+    )+};
+    ($($name:ident),+ $(,)?) => { sqlite_tests! { tuned |_| {}; $($name),+ } };
 }
 
 /// Returns the machine-readable reason of a refusal.

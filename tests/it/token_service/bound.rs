@@ -17,7 +17,7 @@ use crate::support::server::{
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
-server_tests! {
+sqlite_tests! {
     t02_a_bound_token_is_valid_only_for_its_gateway,
     t02_a_bound_token_is_refused_by_the_shoreguard_api,
     t03_every_credential_is_accepted_only_for_its_own_purpose,

@@ -22,7 +22,7 @@ use crate::support::{limit, pause};
 
 const TOKEN: &str = "/gateways/alpha/token";
 
-server_tests! {
+sqlite_tests! {
     a_stock_client_needs_only_a_key_and_one_command,
     t15_discovery_does_not_reveal_whether_a_gateway_exists,
     t15_a_missing_role_and_a_missing_gateway_get_the_same_response,
