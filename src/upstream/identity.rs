@@ -155,8 +155,10 @@ impl TokenSource {
     }
 
     async fn fetch_token(&self, started_at: Duration) {
-        let fetched = fetch_token(&self.client, &self.request, self.deadline).await;
-        let failed = match fetched {
+        let fetching = Box::pin(fetch_token(&self.client, &self.request, self.deadline));
+        let fetched = self.clock.timeout(self.deadline, fetching).await;
+        let late = || Err("the token endpoint does not answer in time".to_owned());
+        let failed = match fetched.unwrap_or_else(late) {
             Ok(token) => {
                 self.store_token(token, started_at);
                 None

@@ -7,6 +7,7 @@ use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::support::dump;
@@ -230,7 +231,8 @@ async fn a_probe_result_during_a_credential_check_is_preserved(sg: TestServer) {
     };
     admin.gateways().register_gateway(request).await.unwrap();
     simulator.require_bearer(&["one", "two"]);
-    simulator.script("GetCurrentUser", Script::Delay(Duration::from_secs(2)), Times::Next(1));
+    let answered = CancellationToken::new();
+    simulator.script("GetCurrentUser", Script::Until(answered.clone()), Times::Next(1));
     let asked = || simulator.calls()["/openshell.v1.OpenShell/GetCurrentUser"];
     let before = asked();
     let rotation =
@@ -241,6 +243,7 @@ async fn a_probe_result_during_a_credential_check_is_preserved(sg: TestServer) {
     simulator.set_version("0.1.6");
     probe(&sg).await;
     assert!(!rotation.is_finished(), "the new credentials are still being proven");
+    answered.cancel();
     assert!(rotation.await.unwrap().unwrap().rotated);
     assert_eq!(get(&sg).await.version, "0.1.6");
     // If the rotation restored the old version, the next probe would report the new version a second time.

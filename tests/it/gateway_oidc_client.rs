@@ -16,8 +16,8 @@ use crate::gateway_credentials::{
 };
 use crate::oidc::configure_issuers;
 use crate::oidc_provider::{Behavior, IssuerCommand};
-use crate::support::dump;
 use crate::support::server::TestServer;
+use crate::support::{dump, pause};
 
 sqlite_tests! { tuned configure_issuers; gateway_tokens_are_fetched_from_the_identity_provider }
 
@@ -147,7 +147,16 @@ async fn concurrent_callers_share_one_token_request_to_a_slow_provider(sg: TestS
     let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
     hasty.set_timeout(Duration::from_millis(300));
     admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
-    for refused in join_all((0..4).map(|_| call_gateway(&admin))).await {
+    // The callers wait for the fetch. A caller that is late gets the same answer, since nothing is fetched again soon.
+    let calls = join_all((0..4).map(|_| call_gateway(&admin)));
+    let passing = async {
+        for _ in 0..20 {
+            pause().await;
+        }
+        sg.app.clock.advance(RETRY + Duration::from_secs(1));
+    };
+    let (refusals, ()) = tokio::join!(calls, passing);
+    for refused in refusals {
         assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     }
     assert_refused!(call_gateway(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");

@@ -42,7 +42,8 @@ async fn good_call(child: &ChildServer) {
 #[test]
 fn the_server_works_and_stops_at_every_log_level() {
     runtime().block_on(async {
-        for level in ["off", "error", "warn", "info", "debug", "trace", "warn,shoreguard=off"] {
+        let levels = ["off", "error", "warn", "info", "debug", "trace", "warn,shoreguard=off"];
+        let servers = levels.map(|level| async move {
             let setup = ChildSetup::new(&at_level(level));
             let mut command = setup.command(&["serve"]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -51,7 +52,8 @@ fn the_server_works_and_stops_at_every_log_level() {
             refused_calls(&child, 1).await;
             assert!(child.process.0.try_wait().unwrap().is_none(), "{level}: it ended by itself");
             assert_eq!(child.stop().await.code(), Some(0), "{level}");
-        }
+        });
+        futures_util::future::join_all(servers).await;
     });
 }
 

@@ -3,6 +3,7 @@
 
 use shoreguard::db::Engine;
 use shoreguard_simulator::{Script, Times};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request};
 
@@ -100,7 +101,8 @@ async fn a_proxied_creation_cancelled_before_its_response_is_undone(sg: TestServ
     for (name, generation) in GATEWAYS {
         let simulator = start_gateway(&sg, name, generation).await;
         create_hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
-        simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
+        let answered = CancellationToken::new();
+        simulator.script("CreateSandbox", Script::Until(answered.clone()), Times::Next(1));
         let admin = sg.admin();
         let cancelling = async {
             wait_until("it is being made", || async {
@@ -109,6 +111,7 @@ async fn a_proxied_creation_cancelled_before_its_response_is_undone(sg: TestServ
             .await;
             let operation = last_operation(&sg, name).await;
             sg.admin().cancel_operation(&operation.id).await.unwrap();
+            answered.cancel();
             operation
         };
         let making = proxied::create_proxied(&admin, generation, name, "slow");
@@ -122,12 +125,14 @@ async fn a_client_that_disconnects_does_not_stop_its_creation(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = start_gateway(&sg, name, generation).await;
         create_hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
-        simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
+        let answered = CancellationToken::new();
+        simulator.script("CreateSandbox", Script::Until(answered.clone()), Times::Next(1));
         let admin = sg.admin();
         tokio::select! {
             made = proxied::create_proxied(&admin, generation, name, "left") => panic!("it was made at once: {made:?}"),
             () = wait_until("it is being made", || async { call_count(&simulator, "/CreateSandbox") == 1 }) => {}
         }
+        answered.cancel();
         let operation = last_operation(&sg, name).await;
         let made = wait_operation(&sg.admin(), &operation.id).await;
         assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");

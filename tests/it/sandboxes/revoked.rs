@@ -6,6 +6,7 @@ use prost::Message as _;
 use shoreguard::access::policy::StreamingMode;
 use shoreguard::pb::{v0_0, v0_1};
 use shoreguard_simulator::{Script, Times};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::access_bindings::set_role_request;
@@ -156,12 +157,14 @@ async fn a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked(
         let path = "/openshell.v1.OpenShell/ListSandboxes";
         ops.call_raw(path, StreamingMode::Unary, Vec::new(), &on).await.unwrap();
         let probes = call_count(&simulator, health);
-        simulator.script("Health", Script::Delay(Duration::from_secs(1)), Times::All);
+        let answered = CancellationToken::new();
+        simulator.script("Health", Script::Until(answered.clone()), Times::All);
         let losing = async {
             wait_until("it is being reached", || async { call_count(&simulator, health) > probes })
                 .await;
             lose(&sg, name, Loss::Rotated).await;
             simulator.clear_scripts();
+            answered.cancel();
         };
         let path = "/openshell.v1.OpenShell/DeleteSandbox";
         let deleting = ops.call_raw(path, StreamingMode::Unary, ask, &on);
