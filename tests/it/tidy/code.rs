@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Faults, contains_word, read_file, rust_files, without_comment};
+use super::{Faults, contains_word, read_file, rust_files, uses_word, without_comment};
 
 /// Words that only some files may contain.
 struct Ban {
@@ -126,7 +126,7 @@ fn banned_words_are_used_only_in_their_allowed_files() {
         let looked_at = source.iter().chain(tests.iter().filter(|_| ban.allowed.is_empty()));
         for file in looked_at.filter(|file| !may(&file.path, ban.allowed)) {
             for (line, text) in file.lines() {
-                if !ban.words.iter().any(|word| contains_word(without_comment(text), word)) {
+                if !ban.words.iter().any(|word| uses_word(text, word)) {
                     continue;
                 }
                 match ban.exempt.iter().find(|(path, _)| *path == file.path) {
@@ -278,7 +278,7 @@ fn every_test_has_a_time_limit() {
             let end = format!("{}}}", &text[..text.len() - head.len()]);
             let mut body = lines.by_ref().take_while(|(_, text)| *text != end);
             if !body.any(|(_, text)| {
-                LIMITED.iter().any(|word| contains_word(without_comment(text), word))
+                LIMITED.iter().any(|word| uses_word(text, word))
             }) {
                 let rule = "a test has a time limit: run it by `limit::block_on`, or hold a `start_time_limit()`";
                 faults.add(&file.path, line, rule);

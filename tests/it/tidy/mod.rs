@@ -124,6 +124,12 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
+/// Returns whether a line contains a word outside of comments. Most lines do not contain it at all, which is found much
+/// faster.
+fn uses_word(line: &str, word: &str) -> bool {
+    line.contains(word) && contains_word(without_comment(line), word)
+}
+
 /// Returns whether a line contains a word that no letter, digit or underscore precedes.
 fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word)
