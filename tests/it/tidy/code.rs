@@ -277,9 +277,7 @@ fn every_test_has_a_time_limit() {
             }
             let end = format!("{}}}", &text[..text.len() - head.len()]);
             let mut body = lines.by_ref().take_while(|(_, text)| *text != end);
-            if !body.any(|(_, text)| {
-                LIMITED.iter().any(|word| uses_word(text, word))
-            }) {
+            if !body.any(|(_, text)| LIMITED.iter().any(|word| uses_word(text, word))) {
                 let rule = "a test has a time limit: run it by `limit::block_on`, or hold a `start_time_limit()`";
                 faults.add(&file.path, line, rule);
             }
