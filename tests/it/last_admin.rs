@@ -13,7 +13,7 @@ use crate::support::server::{ADMIN_EMAIL, Bearer, Caller, TestServer, reason, ru
 
 const ANA: &str = "ana@example.com";
 const BEN: &str = "ben@example.com";
-/// Maximum number of races between two admins. There are as many as there are pairs of ways, and more until two removals
+/// Maximum number of races between two admins. There is one for each pair of ways, and there are more until two removals
 /// have met.
 const RACES_MAX: usize = 50;
 

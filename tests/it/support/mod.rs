@@ -93,8 +93,8 @@ impl DbLocation {
         }
     }
 
-    /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host has
-    /// no PostgreSQL server programs.
+    /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host
+    /// has no PostgreSQL server programs.
     pub(crate) async fn with_admin(engine: Engine) -> Option<(Self, String)> {
         match engine {
             Engine::Sqlite => {

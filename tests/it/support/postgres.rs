@@ -55,8 +55,8 @@ impl Database {
         Self::create(MIGRATED).await
     }
 
-    /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host has
-    /// no server programs.
+    /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host
+    /// has no server programs.
     pub(crate) async fn create_with_admin() -> Option<(Self, String)> {
         let server = Self::server().await?;
         let key = ADMIN_KEY.get_or_init(|| server.add_admin()).await.clone();

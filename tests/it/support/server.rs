@@ -158,7 +158,8 @@ impl Caller {
 pub(crate) type ConfigChange = fn(&mut Config);
 
 impl TestServer {
-    /// Starts a server on a database with the first admin. Returns `None` if this host has no PostgreSQL server programs.
+    /// Starts a server on a database with the first admin. Returns `None` if this host has no PostgreSQL server
+    /// programs.
     pub(crate) async fn start(engine: Engine, tune: ConfigChange) -> Option<Self> {
         let (place, admin_key) = DbLocation::with_admin(engine).await?;
         let server = Self::start_empty(place, engine, tune).await;
@@ -372,8 +373,8 @@ fn open_channel(address: SocketAddr) -> Channel {
     endpoint.timeout(Duration::from_secs(30)).connect_lazy()
 }
 
-/// Creates the first admin through the API of a server that then stops. Returns the key of the service principal `root`,
-/// which the admin has created.
+/// Creates the first admin through the API of a server that then stops. Returns the key of the service principal
+/// `root`, which the admin has created.
 pub(super) async fn add_first_admin(place: &DbLocation) -> String {
     let data = tempfile::tempdir().unwrap();
     let (app, running) = boot_without_jobs(config(place, data.path(), |_| {})).await;
