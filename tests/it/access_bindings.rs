@@ -445,7 +445,7 @@ async fn the_audit_log_names_the_subject_and_its_kind(sg: TestServer) {
     let expected = "gateway_role.set gateway_role group:ops on \"\": AUDIT_OUTCOME_DENIED";
     let begun = std::time::Instant::now();
     while last_entry(&sg, "/SetGatewayRole").await.0 != expected {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "not recorded");
+        assert!(begun.elapsed() < std::time::Duration::from_mins(1), "not recorded");
         crate::support::pause().await;
     }
     simulator.stop().await;

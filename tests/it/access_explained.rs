@@ -317,7 +317,7 @@ async fn a_key_for_one_gateway_sees_nothing_of_another(sg: TestServer) {
     };
     let begun = std::time::Instant::now();
     while events(&admin).await.iter().filter(|e| e.name == "gateway.updated").count() < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "no events");
+        assert!(begun.elapsed() < Duration::from_mins(1), "no events");
         crate::support::pause().await;
     }
     let seen = events(&ci).await;

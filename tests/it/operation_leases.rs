@@ -366,7 +366,7 @@ fn a_cancellation_on_one_replica_stops_the_operation_on_another() {
         );
         held.running.cancel().cancelled().await;
         assert_eq!(held.running.stop_cause(), Some(StopCause::Cancelled));
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         let ended = sg.admin().wait_operation(&held.id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
         drop(held);

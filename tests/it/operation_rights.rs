@@ -20,7 +20,7 @@ use crate::support::server::{Caller, TestServer, run_without_jobs};
 use crate::support::work::{HeldOperation, OperationSpec};
 
 /// Time for work to stop: one second, plus the delay of a busy machine.
-const STOPS_WITHIN: Duration = Duration::from_secs(5);
+const STOPS_WITHIN: Duration = Duration::from_secs(12);
 const ANA: &str = "ana@example.com";
 
 /// Authenticates a credential.

