@@ -35,6 +35,11 @@ proto: setup
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --workspace --open
 
-# Measures the targets of the design.
+# Measures the targets, beside other proxies. docs/performance.md explains it.
 bench *args:
+    scripts/bench-tools
     cargo bench --bench reach -- {{args}}
+
+# Records hot paths under load and draws flame graphs: all, or those that are named, such as proxied-read.
+profile *paths:
+    scripts/profile {{paths}}

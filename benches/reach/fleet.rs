@@ -65,6 +65,31 @@ pub(crate) fn gateway_name(number: usize) -> String {
     format!("edge-{number:02}")
 }
 
+/// Returns a request that gives a service principal a role on a gateway.
+pub(crate) fn role_request(
+    principal: &str,
+    gateway: String,
+    role: pb::Role,
+) -> pb::SetGatewayRoleRequest {
+    let subject = pb::subject::Subject::ServicePrincipal(principal.to_owned());
+    pb::SetGatewayRoleRequest {
+        subject: Some(pb::Subject { subject: Some(subject) }),
+        gateway,
+        role: role.into(),
+        ..Default::default()
+    }
+}
+
+/// Returns a request that changes the description of a gateway.
+pub(crate) fn describe_request(gateway: String, text: String) -> pb::UpdateGatewayRequest {
+    pb::UpdateGatewayRequest {
+        gateway,
+        update_mask: Some(prost_types::FieldMask { paths: vec!["description".to_owned()] }),
+        description: text,
+        ..Default::default()
+    }
+}
+
 /// Starts a server on a database. Returns the time until it served.
 pub(crate) fn start_server(
     bench: &Bench,
@@ -118,23 +143,30 @@ impl Admin {
             };
             gateways.register_gateway(self.with_bearer(request)).await?;
         }
+        let key = self.create_principal("caller").await?;
+        let request = role_request("caller", gateway_name(0), pb::Role::Operator);
+        let mut access = AccessServiceClient::new(self.channel.clone());
+        access.set_gateway_role(self.with_bearer(request)).await?;
+        Ok(key)
+    }
+
+    /// Creates a service principal without a role. Returns its key.
+    pub(crate) async fn create_principal(&self, name: &str) -> Result<String, BoxError> {
         let mut principals = ServicePrincipalServiceClient::new(self.channel.clone());
         let request = pb::CreateServicePrincipalRequest {
-            name: "caller".to_owned(),
+            name: name.to_owned(),
             role: pb::Role::None.into(),
             ..Default::default()
         };
         let created = principals.create_service_principal(self.with_bearer(request)).await?;
-        let subject = pb::subject::Subject::ServicePrincipal("caller".to_owned());
-        let request = pb::SetGatewayRoleRequest {
-            subject: Some(pb::Subject { subject: Some(subject) }),
-            gateway: gateway_name(0),
-            role: pb::Role::Operator.into(),
-            ..Default::default()
-        };
-        let mut access = AccessServiceClient::new(self.channel.clone());
-        access.set_gateway_role(self.with_bearer(request)).await?;
         Ok(created.into_inner().key)
+    }
+
+    /// Changes the description of a gateway.
+    pub(crate) async fn describe(&self, gateway: String, text: String) -> Result<(), BoxError> {
+        let mut gateways = GatewayServiceClient::new(self.channel.clone());
+        gateways.update_gateway(self.with_bearer(describe_request(gateway, text))).await?;
+        Ok(())
     }
 
     /// Uploads an SBOM for a sandbox of the first gateway. Returns its number of components.

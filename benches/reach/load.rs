@@ -17,16 +17,19 @@ use crate::BoxError;
 /// Flow-control window of each stream and each connection.
 const WINDOW: u32 = 1 << 20;
 /// Extra time of a load before it is aborted.
-const GRACE: Duration = Duration::from_secs(15);
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
 /// Timeout of a single call that is not part of a load.
 const ONE_CALL: Duration = Duration::from_secs(10);
 
 /// A call that is sent repeatedly.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    path: &'static str,
-    headers: HeaderMap,
-    frame: Bytes,
+    /// Path of the method.
+    pub(crate) path: &'static str,
+    /// Request headers, without those of HTTP/2 itself.
+    pub(crate) headers: HeaderMap,
+    /// The message in a gRPC frame.
+    pub(crate) frame: Bytes,
 }
 
 /// Number of callers per connection, and number of connections.
@@ -51,6 +54,20 @@ impl std::fmt::Display for LoadShape {
     }
 }
 
+impl std::str::FromStr for LoadShape {
+    type Err = String;
+
+    /// Parses a shape such as `16x4`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number > 0);
+        let (connections, streams) = text.split_once('x').unwrap_or_default();
+        match (number(connections), number(streams)) {
+            (Some(connections), Some(streams)) => Ok(Self { connections, streams }),
+            _ => Err("a shape is connections and callers per connection, such as 16x4".to_owned()),
+        }
+    }
+}
+
 /// Result of a load.
 #[derive(Debug)]
 pub(crate) struct LoadResult {
@@ -63,6 +80,16 @@ pub(crate) struct LoadResult {
 }
 
 impl LoadResult {
+    /// Creates a result from the durations of the calls that were completed in a time, in nanoseconds.
+    pub(crate) fn new(mut durations: Vec<u32>, time: Duration) -> Self {
+        durations.sort_unstable();
+        Self {
+            calls: durations.len(),
+            per_second: durations.len() as f64 / time.as_secs_f64(),
+            durations,
+        }
+    }
+
     /// Returns a percentile of the durations, in microseconds.
     pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
         let at =
@@ -94,12 +121,18 @@ impl Call {
     }
 
     /// Sends the call to a gateway.
-    pub(crate) fn for_gateway(mut self, gateway: &str) -> Result<Self, BoxError> {
-        self.headers.insert("x-shoreguard-gateway", gateway.parse()?);
+    pub(crate) fn for_gateway(self, gateway: &str) -> Result<Self, BoxError> {
+        self.with_header("x-shoreguard-gateway", gateway)
+    }
+
+    /// Sets a header.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, BoxError> {
+        self.headers.insert(name, value.parse()?);
         Ok(self)
     }
 
-    fn request(&self, address: SocketAddr) -> Result<Request<()>, BoxError> {
+    /// Builds the request that is sent to an address.
+    pub(crate) fn request(&self, address: SocketAddr) -> Result<Request<()>, BoxError> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
@@ -133,12 +166,7 @@ pub(crate) fn run(
     for part in joined {
         durations.extend(part?);
     }
-    durations.sort_unstable();
-    Ok(LoadResult {
-        calls: durations.len(),
-        per_second: durations.len() as f64 / time.as_secs_f64(),
-        durations,
-    })
+    Ok(LoadResult::new(durations, time))
 }
 
 /// Runs the part of the load that belongs to one thread.
@@ -177,7 +205,8 @@ fn run_on_thread(
     })
 }
 
-async fn connect(
+/// Opens a connection. Its task is added to `tasks`.
+pub(crate) async fn connect(
     address: SocketAddr,
     tasks: &mut JoinSet<Result<(), h2::Error>>,
 ) -> Result<SendRequest<Bytes>, BoxError> {
@@ -211,7 +240,7 @@ async fn run_caller(
 }
 
 /// Sends one call. Every status other than OK is an error.
-async fn send_call(
+pub(crate) async fn send_call(
     send: &mut SendRequest<Bytes>,
     request: &Request<()>,
     frame: &Bytes,
@@ -243,8 +272,10 @@ pub(crate) async fn send_once(address: SocketAddr, call: &Call) -> Result<(), Bo
 
 /// Open streams. They are closed when this is dropped.
 pub(crate) struct OpenStreams {
-    _connections: JoinSet<Result<(), h2::Error>>,
-    _bodies: Vec<(SendRequest<Bytes>, h2::RecvStream)>,
+    /// The tasks of the connections.
+    pub(crate) connections: JoinSet<Result<(), h2::Error>>,
+    /// The bodies, each with a sender that keeps its connection open.
+    pub(crate) bodies: Vec<(SendRequest<Bytes>, h2::RecvStream)>,
 }
 
 /// Opens the given number of server streams and keeps them open.
@@ -268,5 +299,5 @@ pub(crate) async fn open_streams(
             bodies.push((send.clone(), answer.into_body()));
         }
     }
-    Ok(OpenStreams { _connections: tasks, _bodies: bodies })
+    Ok(OpenStreams { connections: tasks, bodies })
 }

@@ -13,17 +13,27 @@
 //! - A target is `met` or `missed` if every round agrees; otherwise the result is `level`, and more rounds may decide
 //!   it.
 //! - Every wait is bounded.
+//! - Growth is measured only on request (`--only growth`), and so are recordings of hot paths (`scripts/profile`).
+//! - The figures are also written to `target/bench/reach.json`, and into `docs/performance.md` with `--write-docs`.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
 mod cases;
 mod child;
+mod docs;
 mod figure;
 mod fleet;
+mod h2load;
 mod load;
+mod machine;
+mod open_load;
 mod options;
+mod peers;
 mod place;
+mod report;
 mod roles;
+mod svg;
+mod tools;
 
 #[path = "../../tests/it/support/postgres.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "the tests', which use more of it")]
@@ -42,6 +52,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use cases::Case;
+use machine::Machine;
 use options::Options;
 
 /// Reason why a figure could not be measured.
@@ -79,10 +91,26 @@ fn run(options: Options) -> Result<(), BoxError> {
         std::thread::available_parallelism()?,
         child::load_average()?
     ))?;
+    let machine = Machine::describe();
     let bench = Bench { options, runtime };
-    for case in cases::CASES.iter().filter(|case| bench.options.is_selected(case.name)) {
+    let measured = run_cases(&bench);
+    // The cases before a failure are reported too.
+    let report = report::write_json(&machine, &bench.options)?;
+    figure::print_line(&format!("report: {}", report.display()))?;
+    measured?;
+    if bench.options.write_docs {
+        let document = docs::write(&machine, &bench.options)?;
+        figure::print_line(&format!("figures: {}", document.display()))?;
+    }
+    Ok(())
+}
+
+fn run_cases(bench: &Bench) -> Result<(), BoxError> {
+    let is_selected = |case: &&Case| bench.options.is_selected(case.name, case.by_default);
+    for case in cases::CASES.iter().filter(is_selected) {
         figure::print_line(&format!("\n{}: {}", case.name, case.description))?;
-        (case.run)(&bench)?;
+        report::begin_case(case.name, case.description);
+        (case.run)(bench)?;
     }
     figure::print_line(&format!("\nload after: {}", child::load_average()?))?;
     Ok(())

@@ -13,6 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
+use std::sync::LazyLock;
 
 use clap::Parser as _;
 use http::{Request, Response};
@@ -38,6 +39,11 @@ use crate::BoxError;
 
 /// Version that the upstream reports: generation 0.1.
 const UPSTREAM_VERSION: &str = "0.1.5";
+
+/// Request header with the size of the response to `GetCurrentUser`.
+pub(crate) const BYTES_HEADER: &str = "x-reach-bytes";
+/// Sizes of the response that a caller can request.
+pub(crate) const RESPONSE_BYTES: [usize; 4] = [50, 300, 1_000, 10_000];
 
 /// Runs the role in the arguments until standard input is closed.
 pub(crate) fn run(args: Vec<String>) -> ExitCode {
@@ -159,12 +165,9 @@ async fn constant(request: Request<axum::body::Body>) -> HttpResult {
             unary(FixedService::<upstream::HealthRequest, _>::new(answer), request).await
         }
         "/openshell.v1.OpenShell/GetCurrentUser" => {
-            let answer = upstream::GetCurrentUserResponse {
-                subject: "user:ana".to_owned(),
-                display_name: "Ana".to_owned(),
-                roles: vec!["operator".to_owned()],
-                ..Default::default()
-            };
+            let requested = request.headers().get(BYTES_HEADER).and_then(|of| of.to_str().ok());
+            let bytes = requested.and_then(|bytes| bytes.parse().ok()).unwrap_or_default();
+            let answer = user(bytes);
             unary(FixedService::<upstream::GetCurrentUserRequest, _>::new(answer), request).await
         }
         "/openshell.v1.OpenShell/GetSandbox" => {
@@ -184,6 +187,31 @@ async fn constant(request: Request<axum::body::Body>) -> HttpResult {
         }
         _ => Status::unimplemented("").into_http(),
     })
+}
+
+/// Returns a user whose message has one of the sizes, or a small one for any other size.
+fn user(bytes: usize) -> upstream::GetCurrentUserResponse {
+    static USERS: LazyLock<[upstream::GetCurrentUserResponse; 4]> =
+        LazyLock::new(|| RESPONSE_BYTES.map(padded_user));
+    let sized = RESPONSE_BYTES.iter().position(|size| *size == bytes);
+    sized.map_or_else(small_user, |at| USERS[at].clone())
+}
+
+fn small_user() -> upstream::GetCurrentUserResponse {
+    upstream::GetCurrentUserResponse {
+        subject: "user:ana".to_owned(),
+        display_name: "Ana".to_owned(),
+        roles: vec!["operator".to_owned()],
+        ..Default::default()
+    }
+}
+
+/// Returns a user whose name fills its message to the given size.
+fn padded_user(bytes: usize) -> upstream::GetCurrentUserResponse {
+    let mut user = small_user();
+    user.display_name = "A".repeat(bytes);
+    while user.encoded_len() > bytes && user.display_name.pop().is_some() {}
+    user
 }
 
 fn sandbox() -> upstream::SandboxResponse {

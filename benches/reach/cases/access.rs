@@ -19,8 +19,9 @@ use crate::{Bench, BoxError};
 
 const USERS: i64 = 10_000;
 const GATEWAYS: i64 = 1_000;
-const BINDINGS: i64 = 100_000;
 const GROUPS: i64 = 100;
+/// With those of groups, 10,000 users have 91,000 bindings without selectors.
+const BINDINGS_OF_A_USER: i64 = 9;
 const GROUPS_OF_A_USER: i64 = 2;
 const BINDINGS_OF_A_GROUP: i64 = 10;
 /// Selector bindings of each user and group, in the runs that have selectors.
@@ -68,7 +69,7 @@ fn labels(gateway: i64) -> Result<Labels, BoxError> {
 }
 
 /// Returns users with bindings of their own and of their groups, with `selectors` selector bindings each.
-fn snapshot(selectors: i64) -> Result<Snapshot, BoxError> {
+fn snapshot(users: i64, selectors: i64) -> Result<Snapshot, BoxError> {
     let mut numbers = RandomNumbers(7);
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     let mut changes = Vec::new();
@@ -82,8 +83,7 @@ fn snapshot(selectors: i64) -> Result<Snapshot, BoxError> {
         let facts = GroupFacts { name, role: Role::None, bindings };
         changes.push(AccessUpdate::Group(GroupId(id), Some(facts)));
     }
-    let own = (BINDINGS - GROUPS * BINDINGS_OF_A_GROUP) / USERS;
-    for id in 0..USERS {
+    for id in 0..users {
         let groups = (0..GROUPS_OF_A_USER).map(|_| GroupId(numbers.below(GROUPS))).collect();
         let facts = UserFacts {
             revoked: Vec::new(),
@@ -93,7 +93,7 @@ fn snapshot(selectors: i64) -> Result<Snapshot, BoxError> {
             active: true,
             password_version: 1,
             groups,
-            bindings: bindings(&mut numbers, own, selectors),
+            bindings: bindings(&mut numbers, BINDINGS_OF_A_USER, selectors),
         };
         changes.push(AccessUpdate::User(UserId(id), Some(facts)));
     }
@@ -102,13 +102,13 @@ fn snapshot(selectors: i64) -> Result<Snapshot, BoxError> {
 }
 
 /// Times a check for callers and gateways in random order.
-fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Figure {
+fn measure(bench: &Bench, users: i64, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Figure {
     let (mut figure, mut numbers) = (Figure::default(), RandomNumbers(11));
     for _ in 0..bench.options.rounds {
         let (begun, mut checks) = (Instant::now(), 0_u32);
         while begun.elapsed() < bench.options.load_duration() / 4 {
             for _ in 0..CHECKS {
-                let principal = PrincipalId::User(UserId(numbers.below(USERS)));
+                let principal = PrincipalId::User(UserId(numbers.below(users)));
                 black_box(check(principal, numbers.below(GATEWAYS)));
             }
             checks += CHECKS;
@@ -124,40 +124,60 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
     let gateways: Vec<String> = (0..GATEWAYS).map(gateway_name).collect();
     let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| gateways[at].as_str());
     for (selectors, with) in [(0, ""), (SELECTORS, ", with selectors")] {
-        let snapshot = snapshot(selectors)?;
+        let snapshot = snapshot(USERS, selectors)?;
         let target = Target::AtMost(CHECK_US_MAX);
         let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
-        measure(bench, on).print(&format!("role on a gateway{with}"), "us", target)?;
+        measure(bench, USERS, on).print(&format!("role on a gateway{with}"), "us", target)?;
         let by_name = |principal, gateway| {
             snapshot.find_gateway(principal, named(gateway)).map_or(Role::None, |(_, role)| role)
         };
-        measure(bench, by_name).print(&format!("role on a named gateway{with}"), "us", target)?;
+        measure(bench, USERS, by_name).print(
+            &format!("role on a named gateway{with}"),
+            "us",
+            target,
+        )?;
         let best = |principal, _| snapshot.best_role(principal);
         // Fills the cache, so that the measured calls only read it.
         (0..USERS).for_each(|id| _ = best(PrincipalId::User(UserId(id)), 0));
-        measure(bench, best).print(&format!("role anywhere{with}"), "us", target)?;
+        measure(bench, USERS, best).print(&format!("role anywhere{with}"), "us", target)?;
         let both = |principal, gateway| best(principal, gateway).min(by_name(principal, gateway));
-        measure(bench, both).print(
+        measure(bench, USERS, both).print(
             &format!("gate and scope of a call{with}"),
             "us",
             Target::None,
         )?;
     }
-    measure_first_check(bench)
+    let first = first_check(bench, USERS)?;
+    first.print("role anywhere, first after a change", "us", Target::None)
+}
+
+/// Returns the number of bindings of this number of users and of their groups.
+pub(super) fn bindings_of(users: i64) -> i64 {
+    users * (BINDINGS_OF_A_USER + SELECTORS) + GROUPS * (BINDINGS_OF_A_GROUP + SELECTORS)
+}
+
+/// Measures the check of the role on a named gateway, with a number of users.
+pub(super) fn measure_named(bench: &Bench, users: i64) -> Result<Figure, BoxError> {
+    let gateways: Vec<String> = (0..GATEWAYS).map(gateway_name).collect();
+    let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| gateways[at].as_str());
+    let snapshot = snapshot(users, SELECTORS)?;
+    Ok(measure(bench, users, |principal, gateway| {
+        snapshot.find_gateway(principal, named(gateway)).map_or(Role::None, |(_, role)| role)
+    }))
 }
 
 /// Measures the first call after a change of a gateway, which computes the highest role again.
-fn measure_first_check(bench: &Bench) -> Result<(), BoxError> {
-    let snapshot = snapshot(SELECTORS)?;
+pub(super) fn first_check(bench: &Bench, users: i64) -> Result<Figure, BoxError> {
+    let snapshot = snapshot(users, SELECTORS)?;
     let (mut figure, mut numbers) = (Figure::default(), RandomNumbers(13));
     for _ in 0..bench.options.rounds.max(20) {
         let facts = GatewayFacts { name: gateway_name(0).into(), labels: labels(0)? };
         let change = AccessUpdate::Gateway(GatewayId(0), Some(facts));
         snapshot.apply(2, vec![change], Clock::system().since_boot());
-        let principal = PrincipalId::User(UserId(numbers.below(USERS)));
+        let principal = PrincipalId::User(UserId(numbers.below(users)));
         let begun = Instant::now();
         black_box(snapshot.best_role(principal));
         figure.add(begun.elapsed().as_secs_f64() * 1e6);
     }
-    figure.print("role anywhere, first after a change", "us", Target::None)
+    Ok(figure)
 }

@@ -1,5 +1,7 @@
 //! Measures the first and the last page of a long audit log.
 
+use std::ops::RangeInclusive;
+
 use diesel_async::RunQueryDsl as _;
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
@@ -41,24 +43,16 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
         let Some(setup) = ServerSetup::new(bench, engine)? else { continue };
         let key = setup.create_admin_key()?;
         let begun = std::time::Instant::now();
-        bench.runtime.block_on(fill(&setup, bench.options.audit_rows))?;
-        let (rows, took) = (bench.options.audit_rows, begun.elapsed().as_secs());
+        let rows = bench.options.audit_rows;
+        bench.runtime.block_on(fill(&setup, 1..=rows, rows))?;
+        let took = begun.elapsed().as_secs();
         print_line(&format!("  {}: {rows} rows, filled in {took} s", place::engine_name(engine)))?;
         let (server, _) = fleet::start_server(bench, &setup)?;
         let last = bench.runtime.block_on(last_page(server.address, &key))?;
-        let page = |token: String| {
-            let request = pb::ListAuditEntriesRequest {
-                page_size: PAGE_ROWS,
-                page_token: token,
-                ..Default::default()
-            };
-            let path = "/shoreguard.v1.AuditService/ListAuditEntries";
-            Ok::<_, BoxError>(vec![Call::new(path, &request, Some(&key))?])
-        };
         let named = |page: &str| format!("{}, {page} page", place::engine_name(engine));
         let mut subjects = [
-            Subject::new(named("first"), &server, page(String::new())?),
-            Subject::new(named("last"), &server, page(last)?),
+            Subject::new(named("first"), &server, page_call(&key, String::new())?),
+            Subject::new(named("last"), &server, page_call(&key, last)?),
         ];
         run_rounds(bench, &mut subjects, ONE_CALLER)?;
         for subject in &subjects {
@@ -70,8 +64,23 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Inserts the rows directly in SQL, without Shoreguard's code.
-async fn fill(setup: &ServerSetup, rows: u32) -> Result<(), BoxError> {
+/// Returns the call of the page that a token refers to.
+pub(super) fn page_call(key: &str, token: String) -> Result<Vec<Call>, BoxError> {
+    let request = pb::ListAuditEntriesRequest {
+        page_size: PAGE_ROWS,
+        page_token: token,
+        ..Default::default()
+    };
+    let path = "/shoreguard.v1.AuditService/ListAuditEntries";
+    Ok(vec![Call::new(path, &request, Some(key))?])
+}
+
+/// Inserts rows directly in SQL, without Shoreguard's code. `total` is the number of the newest row.
+pub(super) async fn fill(
+    setup: &ServerSetup,
+    rows: RangeInclusive<u32>,
+    total: u32,
+) -> Result<(), BoxError> {
     let (series, row) = match setup.engine {
         Engine::Sqlite => (
             "WITH RECURSIVE n(i) AS (SELECT :from UNION ALL SELECT i + 1 FROM n WHERE i < :to)",
@@ -83,12 +92,13 @@ async fn fill(setup: &ServerSetup, rows: u32) -> Result<(), BoxError> {
     };
     let db = setup.open_db().await?;
     let mut conn = db.write().await?;
-    for from in (1..=rows).step_by(ROWS_PER_STATEMENT as usize) {
-        let to = rows.min(from + ROWS_PER_STATEMENT - 1);
+    let last = *rows.end();
+    for from in rows.step_by(ROWS_PER_STATEMENT as usize) {
+        let to = last.min(from + ROWS_PER_STATEMENT - 1);
         let sql = format!("{series} INSERT INTO audit_log ({COLUMNS}) SELECT {row}")
             .replace(":from", &from.to_string())
             .replace(":to", &to.to_string())
-            .replace(":rows", &rows.to_string());
+            .replace(":rows", &total.to_string());
         on_conn!(&mut conn, |c| diesel::sql_query(sql).execute(c).await)?;
     }
     if setup.engine == Engine::Postgres {
@@ -99,7 +109,10 @@ async fn fill(setup: &ServerSetup, rows: u32) -> Result<(), BoxError> {
 }
 
 /// Returns the page token of the last page.
-async fn last_page(address: std::net::SocketAddr, key: &str) -> Result<String, BoxError> {
+pub(super) async fn last_page(
+    address: std::net::SocketAddr,
+    key: &str,
+) -> Result<String, BoxError> {
     let admin = Admin::connect(address, key).await?;
     let mut token = admin.audit_page(WALK_ROWS, "").await?;
     for _ in 0..PAGES_MAX {

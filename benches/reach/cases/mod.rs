@@ -5,7 +5,10 @@ mod access_load;
 mod audit_list;
 mod fleet_list;
 mod footprint;
+mod growth;
+mod lineup;
 mod own;
+mod profile;
 mod proxied;
 mod sboms;
 mod writes;
@@ -21,43 +24,51 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// Description that is printed.
     pub(crate) description: &'static str,
+    /// Whether the case runs without being named.
+    pub(crate) by_default: bool,
     /// Measures and prints the figures.
     pub(crate) run: fn(&Bench) -> Result<(), BoxError>,
 }
 
+impl Case {
+    /// Creates a case that runs without being named.
+    const fn new(
+        name: &'static str,
+        description: &'static str,
+        run: fn(&Bench) -> Result<(), BoxError>,
+    ) -> Self {
+        Self { name, description, by_default: true, run }
+    }
+
+    /// Makes it a case that runs only if it is named.
+    const fn on_request(mut self) -> Self {
+        self.by_default = false;
+        self
+    }
+}
+
 /// All cases, in the order of the design.
 pub(crate) const CASES: &[Case] = &[
-    Case { name: "proxied", description: "proxied unary reads, 64 callers", run: proxied::busy },
-    Case {
-        name: "unloaded",
-        description: "proxied unary reads, one caller",
-        run: proxied::unloaded,
-    },
-    Case { name: "own", description: "own unary reads, 64 callers", run: own::run },
-    Case {
-        name: "proxied-write",
-        description: "proxied audited writes, 64 callers",
-        run: writes::proxied,
-    },
-    Case { name: "own-write", description: "own audited writes, 64 callers", run: writes::own },
-    Case { name: "access", description: "access checks, in memory", run: access::run },
-    Case { name: "access-load", description: "the access data at a start", run: access_load::run },
-    Case {
-        name: "audit-list",
-        description: "pages of a long audit log, one caller",
-        run: audit_list::run,
-    },
-    Case {
-        name: "sboms",
-        description: "a large SBOM taken, and searched by one caller",
-        run: sboms::run,
-    },
-    Case {
-        name: "fleet-list",
-        description: "the sandboxes of 1000 gateways, one caller",
-        run: fleet_list::run,
-    },
-    Case { name: "footprint", description: "memory, and time to serve", run: footprint::run },
+    Case::new("proxied", "proxied unary reads beside other proxies", proxied::busy),
+    Case::new("proxied-open", "proxied unary reads, 3,000 per second", proxied::open),
+    Case::new("proxied-named", "proxied unary reads that name a sandbox", proxied::named),
+    Case::new("unloaded", "proxied unary reads, one caller", proxied::unloaded),
+    Case::new("own", "own unary reads, 64 callers", own::run),
+    Case::new("proxied-write", "proxied audited writes, 64 callers", writes::proxied),
+    Case::new("own-write", "own audited writes, 64 callers", writes::own),
+    Case::new("access", "access checks, in memory", access::run),
+    Case::new("access-load", "the access data at a start", access_load::run),
+    Case::new("audit-list", "pages of a long audit log, one caller", audit_list::run),
+    Case::new("sboms", "a large SBOM taken, and searched by one caller", sboms::run),
+    Case::new("fleet-list", "the sandboxes of 1000 gateways, one caller", fleet_list::run),
+    Case::new("footprint", "memory, and time to serve", footprint::run),
+    Case::new("growth", "cost per unit as the total grows", growth::run).on_request(),
+    Case::new("profile-proxied-read", "recorded with perf", profile::proxied_read).on_request(),
+    Case::new("profile-proxied-write", "recorded with perf", profile::proxied_write).on_request(),
+    Case::new("profile-own-write-sqlite", "recorded with perf", profile::own_write_sqlite)
+        .on_request(),
+    Case::new("profile-own-write-postgres", "recorded with perf", profile::own_write_postgres)
+        .on_request(),
 ];
 
 /// One of the subjects that are measured in turn.
@@ -71,23 +82,37 @@ struct Subject<'a> {
     p99: Figure,
     /// Processor time of the process per call, in microseconds.
     cost: Figure,
+    /// Resident memory of the process after the load, in megabytes.
+    memory: Figure,
+    /// Whether the other subjects are still measured if this one fails.
+    may_fail: bool,
+    /// Why it failed. It is not measured again.
+    fault: Option<String>,
 }
+
+/// Sends the load of one turn to a subject.
+type SendLoad<'f> = &'f dyn Fn(&Subject<'_>) -> Result<LoadResult, BoxError>;
 
 impl<'a> Subject<'a> {
     fn new(name: impl Into<String>, process: &'a Child, calls: Vec<Call>) -> Self {
-        let none = Figure::default;
-        let name = name.into();
-        Self { name, process, calls, per_second: none(), p50: none(), p99: none(), cost: none() }
+        let [per_second, p50, p99, cost, memory] = [(); 5].map(|()| Figure::default());
+        let (name, may_fail, fault) = (name.into(), false, None);
+        Self { name, process, calls, per_second, p50, p99, cost, memory, may_fail, fault }
+    }
+
+    /// Lets the other subjects be measured if this one fails.
+    fn that_may_fail(mut self) -> Self {
+        self.may_fail = true;
+        self
     }
 
     /// Measures one turn of this subject.
-    fn measure_round(&mut self, bench: &Bench, shape: LoadShape) -> Result<(), BoxError> {
+    fn measure_round(&mut self, send: SendLoad<'_>) -> Result<(), BoxError> {
         let before = self.process.processor_time()?;
-        let time = bench.options.load_duration();
-        let outcome = load::run(self.process.address, &self.calls, shape, time)
-            .map_err(|fault| format!("{}: {fault}", self.name))?;
+        let outcome = send(self).map_err(|fault| format!("{}: {fault}", self.name))?;
         let used = self.process.processor_time()?.saturating_sub(before);
         self.record(&outcome, used.as_secs_f64() * 1e6 / 1.1);
+        self.memory.add(self.process.resident_mb()?);
         Ok(())
     }
 
@@ -116,9 +141,24 @@ fn run_rounds(
     subjects: &mut [Subject<'_>],
     shape: LoadShape,
 ) -> Result<(), BoxError> {
+    let time = bench.options.load_duration();
+    run_rounds_with(bench, subjects, &|subject| {
+        load::run(subject.process.address, &subject.calls, shape, time)
+    })
+}
+
+/// Runs all rounds with another load. Every subject is measured once per round.
+fn run_rounds_with(
+    bench: &Bench,
+    subjects: &mut [Subject<'_>],
+    send: SendLoad<'_>,
+) -> Result<(), BoxError> {
     for _ in 0..bench.options.rounds {
-        for subject in &mut *subjects {
-            subject.measure_round(bench, shape)?;
+        for subject in subjects.iter_mut().filter(|subject| subject.fault.is_none()) {
+            match subject.measure_round(send) {
+                Err(fault) if subject.may_fail => subject.fault = Some(fault.to_string()),
+                measured => measured?,
+            }
         }
     }
     Ok(())

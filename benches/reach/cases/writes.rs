@@ -1,7 +1,6 @@
 //! Measures audited writes: an audit entry that is durable before the write, and its outcome afterwards.
 
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
-use shoreguard::pb::v1 as pb;
 
 use super::{Subject, run_rounds};
 use crate::figure::Target;
@@ -15,31 +14,31 @@ const OWN_PER_SECOND_MIN: f64 = 2_500.0;
 
 /// Measures forwarded writes. Their audit entries and outcomes share commits.
 pub(super) fn proxied(bench: &Bench) -> Result<(), BoxError> {
+    run_both_engines(bench, "StopSandbox", PROXIED_PER_SECOND_MIN, proxied_calls)
+}
+
+/// Returns the forwarded write.
+pub(super) fn proxied_calls(fleet: &Fleet) -> Result<Vec<Call>, BoxError> {
     let path = "/openshell.v1.OpenShell/StopSandbox";
     let message = upstream::StopSandboxRequest { name: "coder".to_owned(), ..Default::default() };
-    run_both_engines(bench, "StopSandbox", PROXIED_PER_SECOND_MIN, |fleet| {
-        Ok(vec![
-            Call::new(path, &message, Some(&fleet.caller_key))?
-                .for_gateway(&fleet::gateway_name(0))?,
-        ])
-    })
+    let call = Call::new(path, &message, Some(&fleet.caller_key))?;
+    Ok(vec![call.for_gateway(&fleet::gateway_name(0))?])
 }
 
 /// Measures Shoreguard's own writes: one transaction each. The calls are spread over all gateways.
 pub(super) fn own(bench: &Bench) -> Result<(), BoxError> {
-    let path = "/shoreguard.v1.GatewayService/UpdateGateway";
-    run_both_engines(bench, "UpdateGateway", OWN_PER_SECOND_MIN, |fleet| {
-        let update = |number| {
-            let message = pb::UpdateGatewayRequest {
-                gateway: fleet::gateway_name(number),
-                update_mask: Some(prost_types::FieldMask { paths: vec!["description".to_owned()] }),
-                description: "answers constants, still".to_owned(),
-                ..Default::default()
-            };
-            Call::new(path, &message, Some(&fleet.admin_key))
-        };
-        (0..GATEWAYS).map(update).collect()
-    })
+    run_both_engines(bench, "UpdateGateway", OWN_PER_SECOND_MIN, own_calls)
+}
+
+/// Returns one update per gateway.
+pub(super) fn own_calls(fleet: &Fleet) -> Result<Vec<Call>, BoxError> {
+    let update = |number| {
+        let text = "answers constants, still".to_owned();
+        let message = fleet::describe_request(fleet::gateway_name(number), text);
+        let path = "/shoreguard.v1.GatewayService/UpdateGateway";
+        Call::new(path, &message, Some(&fleet.admin_key))
+    };
+    (0..GATEWAYS).map(update).collect()
 }
 
 /// Measures both engines in turn.

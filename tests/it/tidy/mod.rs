@@ -28,7 +28,7 @@ const FOLDERS: [&str; 10] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -40,6 +40,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/fleet.md",
     "docs/glossary.md",
     "docs/operations.md",
+    "docs/performance.md",
     "docs/quickstart.md",
     "docs/sandboxes.md",
     "docs/sboms.md",
