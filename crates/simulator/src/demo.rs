@@ -35,7 +35,7 @@ pub(super) fn seed(core: &Arc<Core>) -> Result<(), Status> {
         state.set_phase(&broken, Phase::Error);
         allow(state, &coder, Proposal::allow("api.github.com", 443, "/usr/bin/git"))?;
         let wanted = Proposal::allow("registry.npmjs.org", 443, "/usr/bin/node");
-        state.submit(&coder, wanted).map(|_| ())
+        state.submit(&coder, vec![wanted]).map(|_| ())
     })
 }
 
@@ -56,6 +56,7 @@ fn sandbox(
             }),
             ..pb::SandboxSpec::default()
         }),
+        image: String::new(),
         labels: BTreeMap::from([("demo".to_owned(), "true".to_owned())]),
         annotations: BTreeMap::new(),
     };

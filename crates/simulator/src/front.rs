@@ -65,7 +65,20 @@ impl Interceptor {
             Some(Script::TrailersOnly { code, message }) => {
                 return Some(trailers_only_response(Status::new(*code, message.clone())));
             }
-            Some(Script::Reset | Script::Disconnect | Script::Drip { .. }) | None => {}
+            Some(Script::DisconnectBefore) => return None,
+            Some(Script::HoldBefore(hold)) => {
+                if !hold.pass(&stop).await {
+                    return None;
+                }
+            }
+            Some(
+                Script::Reset
+                | Script::Disconnect
+                | Script::Drip { .. }
+                | Script::ReplaceAnswer { .. }
+                | Script::HoldAfter(_),
+            )
+            | None => {}
         }
         match self.admit(&path, request.headers(), peer) {
             Ok(caller) => request.extensions_mut().insert(caller),
@@ -78,6 +91,10 @@ impl Interceptor {
             Some(Script::Drip { bytes, every }) => {
                 Some(answer.map(|body| SlowBody::wrap(body, bytes, every)))
             }
+            Some(Script::ReplaceAnswer { code, message, details }) => {
+                Some(error_response(code, message, details))
+            }
+            Some(Script::HoldAfter(hold)) => hold.pass(&stop).await.then_some(answer),
             _ => Some(answer),
         }
     }

@@ -14,14 +14,22 @@
 //! reads in 0.1 and which aborts it in 0.0. A command that times out exits with 124. Content that generation 0.1 added
 //! to policies and profiles (`token_grant_owner`, `mcp.versions`, files) is accepted but not stored.
 //!
+//! Policies follow the upstream's source, which is public up to early releases of 0.1: a merge, the evaluation of a
+//! proposal and the marks of an advisor differ between the generations (`state/merge`, `state/verdict.rs`). A bulk
+//! approval without a list approves every pending proposal whose evaluation is current. Not simulated: the prover,
+//! except for link-local addresses, and the refusal of policies whose endpoints are ambiguous, or get credentials
+//! without inspection.
+//!
 //! Flow control windows are those that a real gateway starts with: 64 KiB per connection and stream. `ForwardTcp` to
 //! [`STALLED_PORT`] reads nothing after the first frame, and keeps the unread body after the caller has canceled: its
 //! bytes stay charged to the connection. A real gateway adapts its windows to the throughput; these are fixed.
 
 mod body;
+mod control;
 mod demo;
 mod front;
 mod gateway;
+mod hold;
 mod script;
 mod server;
 mod shell;
@@ -58,15 +66,16 @@ use tonic::Status;
 pub use shoreguard_proto::release::Generation;
 
 pub use self::gateway::TokenPermissions;
+pub use self::hold::Hold;
 pub use self::script::{ReceivedCall, Script, Times};
-pub use self::state::{Proposal, StartOutcome};
+pub use self::state::{LoadOutcome, PolicyCounts, Proposal, StartOutcome, Submission};
 pub use self::streams::STALLED_PORT;
 
 use self::front::Interceptor;
 use self::gateway::{Caller, Gateway, GatewayInfo};
 use self::script::Scripts;
 use self::server::{Connections, Server};
-use self::state::{Core, SubmitResult};
+use self::state::Core;
 
 /// How long open connections may continue after the simulator is stopped.
 const STOP: Duration = Duration::from_secs(2);
@@ -135,7 +144,7 @@ impl Simulator {
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
-        let core = Core::new(options.ready_after);
+        let core = Core::new(options.ready_after, options.generation);
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let info = Arc::new(GatewayInfo::new(options.version, addr.port(), scheme));
         let gateway = Gateway { core: Arc::clone(&core), info: Arc::clone(&info) };
@@ -256,20 +265,6 @@ impl Simulator {
     /// them with a policy and a proposal, and one sandbox in `team-a`.
     pub fn seed_demo(&self) -> Result<(), Status> {
         demo::seed(&self.core)
-    }
-
-    /// Proposes a change of a sandbox's policy, as its supervisor would. Returns the id of the proposal.
-    pub fn propose(
-        &self,
-        workspace: &str,
-        sandbox: &str,
-        proposal: Proposal,
-    ) -> Result<String, Status> {
-        let at = (workspace.to_owned(), sandbox.to_owned());
-        match self.core.with(|state| state.submit(&at, proposal))? {
-            SubmitResult::Stored(id) => Ok(id),
-            SubmitResult::Refused(why) => Err(Status::invalid_argument(why)),
-        }
     }
 
     /// Sets the outcome of sandboxes that are created or started from now on.

@@ -9,6 +9,8 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
+use super::Hold;
+
 /// Maximum number of counted paths, since a caller can invent any number of them.
 const PATHS_MAX: usize = 1_000;
 
@@ -41,6 +43,21 @@ pub enum Script {
     Reset,
     /// The call is carried out; its connection is dropped instead of a response.
     Disconnect,
+    /// The call is not carried out; its connection is dropped.
+    DisconnectBefore,
+    /// The call is carried out; this status is sent instead of its response.
+    ReplaceAnswer {
+        /// The status code.
+        code: Code,
+        /// The status message.
+        message: String,
+        /// The encoded `google.rpc.Status` of `grpc-status-details-bin`; empty for none.
+        details: Bytes,
+    },
+    /// The call is carried out after the hold is released.
+    HoldBefore(Hold),
+    /// The call is carried out; its response is sent after the hold is released.
+    HoldAfter(Hold),
     /// The call is carried out; its response is sent in pieces of at most `bytes`, one per interval.
     Drip {
         /// Maximum size of a piece, at least 1. `usize::MAX` means whole frames.
@@ -57,6 +74,19 @@ pub enum Times {
     Next(u32),
     /// All calls, until the script is cleared.
     All,
+}
+
+impl Times {
+    /// Counts one use. Returns whether it was the last.
+    pub(super) fn use_once(&mut self) -> bool {
+        match self {
+            Self::All => false,
+            Self::Next(left) => {
+                *left = left.saturating_sub(1);
+                *left == 0
+            }
+        }
+    }
 }
 
 /// A call as it arrived.
@@ -106,14 +136,7 @@ impl Scripts {
         }
         let (script, times) = state.scripts.get_mut(method_name(path))?;
         let script = script.clone();
-        let is_used_up = match times {
-            Times::All => false,
-            Times::Next(left) => {
-                *left = left.saturating_sub(1);
-                *left == 0
-            }
-        };
-        if is_used_up {
+        if times.use_once() {
             state.scripts.remove(method_name(path));
         }
         Some(script)

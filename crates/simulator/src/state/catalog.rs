@@ -89,7 +89,10 @@ impl State {
         let workspace = self.workspace(workspace)?;
         let imported =
             self.profiles.iter().filter(|((place, _), _)| place.is_empty() || *place == workspace);
-        Ok(page.paginate(PROFILES.iter().chain(imported.map(|(_, profile)| profile)).cloned()))
+        let imported: Vec<_> = imported.map(|(_, profile)| profile).collect();
+        let is_replaced = |id: &str| imported.iter().any(|profile| profile.id == id);
+        let built_in = PROFILES.iter().filter(|profile| !is_replaced(&profile.id));
+        Ok(page.paginate(built_in.chain(imported.iter().copied()).cloned()))
     }
 
     /// Returns the errors in profiles; empty if they can be imported.
@@ -181,6 +184,20 @@ impl State {
             ..next
         };
         Ok((diagnostics, Some(kept.clone())))
+    }
+
+    /// Changes a profile, which may be a built-in one, without a request.
+    pub(crate) fn change_profile(
+        &mut self,
+        at: &ObjectKey,
+        change: impl FnOnce(&mut ProviderProfile),
+    ) -> Result<(), Status> {
+        let place = self.profile_workspace_key(&at.0)?;
+        let mut profile = self.get_profile(at)?;
+        change(&mut profile);
+        profile.resource_version += 1;
+        self.profiles.insert((place, at.1.clone()), profile);
+        Ok(())
     }
 
     /// Deletes an imported profile. Returns whether it existed.

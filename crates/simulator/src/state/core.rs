@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::{LogLine, PlatformEvent, ScheduledChange, State, Workspace};
+use shoreguard_proto::release::Generation;
 
 /// Maximum number of notices that a watcher may lag behind. Beyond it, notices are lost and the watcher is notified.
 const NOTICES_MAX: usize = 1_024;
@@ -43,8 +44,9 @@ pub(crate) struct Core {
 
 impl Core {
     /// Returns the state of a gateway that contains only the default workspace.
-    pub(crate) fn new(ready_after: Duration) -> Arc<Self> {
+    pub(crate) fn new(ready_after: Duration, generation: Generation) -> Arc<Self> {
         let mut state = State::default();
+        state.behavior.generation = generation;
         let default = Workspace::new(super::DEFAULT_WORKSPACE);
         state.workspaces.insert(super::DEFAULT_WORKSPACE.to_owned(), default);
         Arc::new(Self {

@@ -5,9 +5,13 @@
 //! - policies, rules and specs are stored as messages of generation 0.0; those of 0.1 are converted;
 //! - every collection has a limit.
 
+mod behavior;
 mod catalog;
+mod chunk;
+mod compose;
+mod config;
 mod core;
-mod drafts;
+mod decisions;
 mod inference;
 mod logs;
 mod merge;
@@ -19,34 +23,42 @@ mod refresh;
 mod requests;
 mod revisions;
 mod sandboxes;
+mod security;
 mod services;
 mod settings;
 mod ssh;
+mod submit;
 mod templates;
+mod updates;
 mod verdict;
 mod workspaces;
 
 use std::collections::{BTreeMap, HashMap};
 
+use self::behavior::Behavior;
+pub use self::behavior::LoadOutcome;
+pub(super) use self::chunk::{Chunk, draft_version};
+pub(super) use self::config::Config;
 pub(super) use self::core::{Core, Notice};
-pub(super) use self::drafts::{Approvals, Chunk, SubmitResult, draft_version};
+pub(super) use self::decisions::Approvals;
 pub(super) use self::inference::Route;
 pub(super) use self::logs::{LogFilter, LogLine, PlatformEvent};
-pub(super) use self::merge::{MergeOperation, RuleTarget};
+pub(super) use self::merge::{ExactTarget, MergeOperation, RuleTarget};
 pub(super) use self::meta::{Meta, Page};
-pub use self::proposal::Proposal;
+pub use self::proposal::{Proposal, Submission};
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;
 pub(super) use self::requests::{Admission, Claim, RequestTable};
-pub(super) use self::revisions::{
-    Config, ConfigChange, ConfigOutcome, ConfigUpdate, Revision, active_version,
-};
+pub use self::revisions::PolicyCounts;
+pub(super) use self::revisions::Revision;
 pub use self::sandboxes::StartOutcome;
 pub(super) use self::sandboxes::{NewSandbox, Phase, Sandbox, ScheduledChange};
+pub(super) use self::security::security_notes;
 pub(super) use self::services::{NewService, Service};
 pub(super) use self::settings::Settings;
 pub(super) use self::ssh::{HOST_KEY, SshSession};
 pub(super) use self::templates::Template;
+pub(super) use self::updates::{ConfigChange, ConfigOutcome, ConfigUpdate};
 pub(super) use self::workspaces::{Member, Workspace};
 
 use shoreguard_proto::v0_0::openshell::v1 as pb;
@@ -92,4 +104,6 @@ pub(super) struct State {
     pub(super) pending_changes: Vec<ScheduledChange>,
     /// The outcome of starting sandboxes.
     pub(super) start_outcome: StartOutcome,
+    /// The rules of the generation, and what a test has changed.
+    pub(super) behavior: Behavior,
 }

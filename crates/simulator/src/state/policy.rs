@@ -6,11 +6,11 @@ use tonic::Status;
 
 use super::meta;
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{
-    FilesystemPolicy, LandlockPolicy, ProcessPolicy, SandboxPolicy,
+    FilesystemPolicy, LandlockPolicy, NetworkEndpoint, ProcessPolicy, SandboxPolicy,
 };
 
 /// Maximum size of an encoded policy.
-pub(super) const POLICY_BYTES_MAX: usize = 256 * 1024;
+const POLICY_BYTES_MAX: usize = 256 * 1024;
 
 /// Maximum number of paths in a filesystem section.
 const PATHS_MAX: usize = 256;
@@ -24,6 +24,11 @@ pub(super) const RESERVED_PREFIX: &str = "_provider_";
 /// Returns the hash of a policy. Maps are sorted, so equal policies have equal encodings.
 pub(crate) fn hash(policy: &SandboxPolicy) -> String {
     meta::hex(&Sha256::digest(policy.encode_to_vec()))
+}
+
+/// Whether a name is one of the gateway's own rules.
+pub(super) fn is_reserved(rule_name: &str) -> bool {
+    rule_name.starts_with(RESERVED_PREFIX)
 }
 
 /// Returns the policy that a supervisor uses for a sandbox without one.
@@ -54,31 +59,70 @@ pub(super) fn validate(policy: &SandboxPolicy) -> Result<(), Status> {
         check_identity("run_as_user", &process.run_as_user)?;
         check_identity("run_as_group", &process.run_as_group)?;
     }
-    if let Some(filesystem) = &policy.filesystem {
-        let paths = || filesystem.read_only.iter().chain(&filesystem.read_write);
-        if paths().count() > PATHS_MAX {
-            return invalid(format!("filesystem has more than {PATHS_MAX} paths"));
-        }
-        for path in paths() {
-            check_path(path)?;
-        }
-        if let Some(path) =
-            filesystem.read_write.iter().find(|path| path.trim_end_matches('/').is_empty())
-        {
-            return invalid(format!("filesystem path '{path}' is too broad to be written"));
-        }
+    let Some(filesystem) = &policy.filesystem else { return Ok(()) };
+    let paths = || filesystem.read_only.iter().chain(&filesystem.read_write);
+    if paths().count() > PATHS_MAX {
+        return unsafe_content(format!("filesystem has more than {PATHS_MAX} paths"));
     }
-    match policy.network_policies.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
-        Some(key) => invalid(format!("network policy name '{key}' is reserved")),
+    for path in paths() {
+        check_path(path)?;
+    }
+    let is_root = |path: &&String| path.trim_end_matches('/').is_empty();
+    match filesystem.read_write.iter().find(is_root) {
+        Some(path) => {
+            unsafe_content(format!("filesystem path '{path}' is too broad to be written"))
+        }
         None => Ok(()),
     }
 }
 
-/// Refuses changes to parts that are applied when a sandbox starts.
+/// Refuses names of rules that only the gateway uses.
+pub(super) fn check_not_reserved(policy: &SandboxPolicy) -> Result<(), Status> {
+    match policy.network_policies.keys().find(|key| is_reserved(key)) {
+        Some(key) => invalid(format!(
+            "network policy '{key}' uses reserved '_provider_' prefix for provider composition"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Removes the gateway's own rules from a policy.
+pub(super) fn remove_reserved(policy: &mut SandboxPolicy) {
+    policy.network_policies.retain(|key, _| !is_reserved(key));
+}
+
+/// Clears the mark for endpoints that get credentials, which only the gateway sets.
+pub(super) fn clear_credentialed(policy: &mut SandboxPolicy) {
+    for endpoint in endpoints_mut(policy) {
+        endpoint.provider_credentialed = false;
+    }
+}
+
+/// Clears the marks of what an advisor proposed, as a release without their fields does.
+pub(super) fn drop_marks(policy: &mut SandboxPolicy) {
+    for endpoint in endpoints_mut(policy) {
+        endpoint.advisor_proposed = false;
+    }
+    for rule in policy.network_policies.values_mut() {
+        for binary in &mut rule.binaries {
+            binary.harness = false;
+        }
+    }
+}
+
+/// Returns all endpoints of a policy.
+pub(super) fn endpoints_mut(
+    policy: &mut SandboxPolicy,
+) -> impl Iterator<Item = &mut NetworkEndpoint> {
+    policy.network_policies.values_mut().flat_map(|rule| rule.endpoints.iter_mut())
+}
+
+/// Refuses changes to parts that are applied when a sandbox starts. `base` is the policy of its creation.
 pub(super) fn check_static_sections(
     base: &SandboxPolicy,
     next: &SandboxPolicy,
 ) -> Result<(), Status> {
+    check_filesystem(base.filesystem.as_ref(), next.filesystem.as_ref())?;
     let locked = "cannot be changed on a live sandbox (applied at startup)";
     if base.landlock != next.landlock {
         return invalid(format!("landlock policy {locked}"));
@@ -86,10 +130,21 @@ pub(super) fn check_static_sections(
     if base.process != next.process {
         return invalid(format!("process policy {locked}"));
     }
-    let before = base.filesystem.clone().unwrap_or_default();
-    let after = next.filesystem.clone().unwrap_or_default();
+    Ok(())
+}
+
+/// Refuses changes of the filesystem section other than additional paths.
+fn check_filesystem(
+    base: Option<&FilesystemPolicy>,
+    next: Option<&FilesystemPolicy>,
+) -> Result<(), Status> {
+    let Some(before) = base else { return Ok(()) };
+    let Some(after) = next else {
+        return invalid("filesystem policy cannot be removed on a live sandbox".to_owned());
+    };
     if before.include_workdir != after.include_workdir {
-        return invalid(format!("filesystem include_workdir {locked}"));
+        let why = "filesystem include_workdir cannot be changed on a live sandbox";
+        return invalid(why.to_owned());
     }
     for (kind, before, after) in [
         ("read_only", &before.read_only, &after.read_only),
@@ -97,7 +152,7 @@ pub(super) fn check_static_sections(
     ] {
         if let Some(path) = before.iter().find(|path| !after.contains(path)) {
             return invalid(format!(
-                "filesystem {kind} path '{path}' cannot be removed from a live sandbox"
+                "filesystem {kind} path '{path}' cannot be removed on a live sandbox"
             ));
         }
     }
@@ -109,22 +164,26 @@ fn check_identity(field: &str, name: &str) -> Result<(), Status> {
     if allowed {
         return Ok(());
     }
-    invalid(format!(
+    unsafe_content(format!(
         "process.{field} must be 'sandbox' or a numeric id other than root, got '{name}'"
     ))
 }
 
 fn check_path(path: &str) -> Result<(), Status> {
     if !path.starts_with('/') {
-        return invalid(format!("filesystem path '{path}' must be absolute"));
+        return unsafe_content(format!("filesystem path '{path}' must be absolute"));
     }
     if path.split('/').any(|part| part == "..") {
-        return invalid(format!("filesystem path '{path}' must not contain '..'"));
+        return unsafe_content(format!("filesystem path '{path}' must not contain '..'"));
     }
     if path.len() > PATH_BYTES_MAX {
-        return invalid(format!("filesystem path is longer than {PATH_BYTES_MAX} bytes"));
+        return unsafe_content(format!("filesystem path is longer than {PATH_BYTES_MAX} bytes"));
     }
     Ok(())
+}
+
+fn unsafe_content<T>(why: String) -> Result<T, Status> {
+    invalid(format!("policy contains unsafe content: {why}"))
 }
 
 fn invalid<T>(why: String) -> Result<T, Status> {

@@ -15,6 +15,17 @@ pub struct Proposal {
     pub rationale: String,
     /// Written by the agent, rather than derived from refused connections.
     pub agent_authored: bool,
+    /// How often the connection was refused; the gateway counts 1 to 100.
+    pub hits: i32,
+}
+
+/// The result of a submission of proposals.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Submission {
+    /// The ids under which the accepted proposals are stored.
+    pub accepted_ids: Vec<String>,
+    /// Why the others were refused.
+    pub rejection_reasons: Vec<String>,
 }
 
 impl Proposal {
@@ -34,6 +45,7 @@ impl Proposal {
             rule_name: name,
             rationale: format!("a connection to {host}:{port} was refused"),
             agent_authored: false,
+            hits: 1,
         }
     }
 }

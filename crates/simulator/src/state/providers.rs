@@ -190,14 +190,17 @@ impl State {
             .collect())
     }
 
-    /// Returns the names and versions of a sandbox's providers as one string, which changes whenever they do.
+    /// Returns the names and versions of a sandbox's providers and profiles as one string, which changes whenever they
+    /// do.
     pub(super) fn provider_versions(&self, workspace: &str, providers: &[String]) -> String {
         let mut all = String::new();
         for name in providers {
             let key = (workspace.to_owned(), name.clone());
             let provider = self.providers.get(&key);
             let version = provider.map_or(0, |provider| provider.meta.resource_version);
-            let _ = write!(all, "{name}@{version};");
+            let profile = provider.and_then(|provider| self.profile(workspace, &provider.kind));
+            let of_profile = profile.map_or(0, |profile| profile.resource_version);
+            let _ = write!(all, "{name}@{version}/{of_profile};");
         }
         all
     }

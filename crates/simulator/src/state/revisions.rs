@@ -1,23 +1,23 @@
-//! The policy of a sandbox: its revisions, the global policy that overrides them, and all changes to either.
+//! Revisions of policies: how they are written, and how sandboxes load them.
+//!
+//! Invariants
+//! - a revision equals its predecessor only if their annotations differ;
+//! - only the report of a supervisor changes the status of a revision, except for the global policy, which is in effect
+//!   at once, and for revision 1 of a sandbox that was created with a policy;
+//! - a sandbox uses the version that it reported as loaded most recently.
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
-use super::meta::{check_map_size, hex, now_ms};
-use super::settings::{self, PROVIDERS_V2};
-use super::{MergeOperation, ObjectKey, ScheduledChange, State, merge, policy};
-use shoreguard_proto::v0_0::openshell::sandbox::v1::{
-    EffectiveSetting, NetworkPolicyRule, SandboxPolicy, SettingValue, setting_value,
-};
+use super::meta::now_ms;
+use super::{LoadOutcome, ObjectKey, Phase, ScheduledChange, State, policy};
+use crate::script::Times;
+use shoreguard_proto::v0_0::openshell::sandbox::v1::SandboxPolicy;
 use shoreguard_proto::v0_0::openshell::v1::PolicyStatus;
 
 /// Maximum number of revisions of a sandbox or of the global policy; the oldest are removed first.
 const REVISIONS_MAX: usize = 1_000;
-
-/// The setting key for deleting the global policy.
-const POLICY_KEY: &str = "policy";
 
 /// A revision of a policy.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(crate) struct Revision {
     pub(crate) hash: String,
     /// Whether the sandbox has loaded it.
     pub(crate) status: PolicyStatus,
+    /// Why the sandbox could not load it; empty unless it failed.
+    pub(crate) load_error: String,
     /// Milliseconds since 1970.
     pub(crate) created_ms: i64,
     /// Milliseconds since 1970; 0 if it was not loaded yet.
@@ -38,180 +40,54 @@ pub(crate) struct Revision {
     pub(crate) provenance: BTreeMap<String, String>,
 }
 
-/// The change of a request.
-#[derive(Debug)]
-pub(crate) enum ConfigChange {
-    /// Replaces the policy.
-    Policy(SandboxPolicy),
-    /// Changes single rules.
-    Merge(Vec<MergeOperation>),
-    /// Changes a setting; `None` deletes it.
-    Setting(String, Option<SettingValue>),
-}
-
-/// A request to change a policy or a setting.
-#[derive(Debug)]
-pub(crate) struct ConfigUpdate {
-    /// The sandbox; `None` for the whole gateway.
-    pub(crate) sandbox: Option<ObjectKey>,
-    /// The change.
-    pub(crate) change: ConfigChange,
-    /// Expected resource version of the sandbox, or 0.
-    pub(crate) expected_version: u64,
-    /// Stored with the revision.
-    pub(crate) annotations: BTreeMap<String, String>,
-}
-
-/// The result of a change.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ConfigOutcome {
-    /// Version of the newest revision.
-    pub(crate) version: u32,
-    /// Hash of the newest revision.
-    pub(crate) hash: String,
-    /// Revision of the settings in the scope that was changed.
-    pub(crate) settings_revision: u64,
-    /// Whether something was deleted.
-    pub(crate) deleted: bool,
-    /// Annotations of the sandbox after the change.
-    pub(crate) annotations: BTreeMap<String, String>,
-}
-
-/// The effective configuration of a sandbox.
-#[derive(Debug, Clone)]
-pub(crate) struct Config {
-    /// The policy, including the global policy and the rules of providers; `None` before the sandbox has a policy.
-    pub(crate) policy: Option<SandboxPolicy>,
-    /// Version of the sandbox's newest revision; 0 before the first.
-    pub(crate) version: u32,
-    /// Hash of the policy.
-    pub(crate) hash: String,
-    /// Effective value of each setting.
-    pub(crate) settings: BTreeMap<String, EffectiveSetting>,
-    /// Changes whenever the policy or a setting changes.
-    pub(crate) revision: u64,
-    /// Version of the global policy; `None` if none is in effect.
-    pub(crate) global_version: Option<u32>,
-    /// Changes whenever the attached providers change.
-    pub(crate) provider_revision: u64,
+/// How many changes of its policy a sandbox has had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PolicyCounts {
+    /// Requests of callers that changed the policy or would have, if it had not been equal: updates, merges, approved
+    /// proposals, and approvals that were undone.
+    pub writes: u64,
+    /// Revisions, including those of the supervisor and those that were removed.
+    pub revisions: u64,
 }
 
 impl State {
-    /// Changes a policy or a setting.
-    pub(crate) fn update_config(&mut self, update: ConfigUpdate) -> Result<ConfigOutcome, Status> {
-        check_map_size("annotations", &update.annotations)?;
-        let Some(at) = &update.sandbox else {
-            if !update.annotations.is_empty() {
-                let why = "annotations are only supported for sandbox-scoped updates";
-                return Err(Status::invalid_argument(why));
-            }
-            return self.update_global(update.change);
-        };
-        let sandbox = self.sandbox(at)?;
-        let at = sandbox.key();
-        sandbox.meta.check_version(update.expected_version)?;
-        match update.change {
-            ConfigChange::Setting(key, value) => {
-                settings::is_boolean_key(&key)?;
-                if self.settings.values.contains_key(&key) {
-                    return Err(Status::failed_precondition(format!(
-                        "setting '{key}' is managed globally"
-                    )));
-                }
-                let sandbox = self.sandbox(&at)?;
-                let deleted = sandbox.settings.set_or_remove(&key, value)?;
-                let settings_revision = sandbox.settings.revision;
-                self.mark_changed(&at);
-                let newest = self.newest_revision(&at)?;
-                Ok(ConfigOutcome { settings_revision, deleted, ..newest })
-            }
-            ConfigChange::Policy(next) => {
-                self.check_no_global_policy("cannot update the policy")?;
-                policy::validate(&next)?;
-                self.ensure_first_revision(&at)?;
-                self.write_revision(&at, next, &update.annotations)?;
-                self.newest_revision(&at)
-            }
-            ConfigChange::Merge(changes) => {
-                self.check_no_global_policy("cannot update the policy")?;
-                self.ensure_first_revision(&at)?;
-                let next = merge::apply_merges(&self.base_policy(&at)?, &changes)?;
-                policy::validate(&next)?;
-                self.write_revision(&at, next, &update.annotations)?;
-                self.newest_revision(&at)
-            }
-        }
-    }
-
-    fn update_global(&mut self, change: ConfigChange) -> Result<ConfigOutcome, Status> {
-        match change {
-            ConfigChange::Merge(_) => {
-                Err(Status::invalid_argument("merge_operations cannot be global"))
-            }
-            ConfigChange::Setting(key, None) if key == POLICY_KEY => {
-                let deleted = std::mem::take(&mut self.global_active);
-                self.mark_all_changed();
-                let settings_revision = self.settings.revision;
-                Ok(ConfigOutcome { settings_revision, deleted, ..ConfigOutcome::default() })
-            }
-            ConfigChange::Setting(key, value) => {
-                settings::is_boolean_key(&key)?;
-                let deleted = self.settings.set_or_remove(&key, value)?;
-                let settings_revision = self.settings.revision;
-                self.mark_all_changed();
-                Ok(ConfigOutcome { settings_revision, deleted, ..ConfigOutcome::default() })
-            }
-            ConfigChange::Policy(next) => {
-                policy::validate(&next)?;
-                let hash = policy::hash(&next);
-                let same = self.global_active
-                    && self.global.last().is_some_and(|newest| newest.hash == hash);
-                if !same {
-                    push_revision(&mut self.global, next, &BTreeMap::new());
-                    mark_loaded(&mut self.global);
-                    self.global_active = true;
-                    self.mark_all_changed();
-                }
-                let version = self.global.last().map_or(0, |newest| newest.version);
-                let settings_revision = self.settings.revision;
-                Ok(ConfigOutcome { version, hash, settings_revision, ..ConfigOutcome::default() })
-            }
-        }
-    }
-
-    /// Refuses a change of a sandbox's policy while a global policy is in effect.
-    pub(super) fn check_no_global_policy(&self, what: &str) -> Result<(), Status> {
-        if self.global_active {
-            return Err(Status::failed_precondition(format!(
-                "{what} while a global policy is active"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Writes a revision of a sandbox's policy, unless it equals the newest one.
+    /// Writes a revision of a sandbox's policy, unless it equals the newest one. With `None` as annotations, the policy
+    /// alone is compared. `expected_version` is the expected resource version, or 0.
     pub(super) fn write_revision(
         &mut self,
         at: &ObjectKey,
-        next: SandboxPolicy,
-        annotations: &BTreeMap<String, String>,
+        mut next: SandboxPolicy,
+        annotations: Option<&BTreeMap<String, String>>,
+        expected_version: u64,
     ) -> Result<(), Status> {
-        let sandbox = self.sandbox(at)?;
-        match &sandbox.spec.policy {
-            Some(base) => policy::check_static_sections(base, &next)?,
-            None => sandbox.spec.policy = Some(next.clone()),
+        if self.behavior.drops_marks {
+            policy::drop_marks(&mut next);
         }
         let hash = policy::hash(&next);
-        let same = |newest: &Revision| newest.hash == hash && newest.provenance == *annotations;
-        if sandbox.revisions.last().is_some_and(same) {
+        let sandbox = self.sandbox(at)?;
+        let is_same = sandbox.revisions.last().is_some_and(|newest| {
+            newest.hash == hash && annotations.is_none_or(|given| newest.provenance == *given)
+        });
+        let given = annotations.cloned().unwrap_or_default();
+        let noted = &sandbox.meta.annotations;
+        if is_same && given.iter().all(|(key, value)| noted.get(key) == Some(value)) {
             return Ok(());
         }
-        sandbox.meta.annotations.extend(annotations.clone());
-        push_revision(&mut sandbox.revisions, next, annotations);
-        let id = sandbox.meta.id.clone();
-        self.pending_changes.push(ScheduledChange::Loaded(id));
-        self.reject_covered(at)?;
+        sandbox.meta.check_version(expected_version)?;
+        sandbox.meta.annotations.extend(given.clone());
+        if !is_same {
+            push_revision(&mut sandbox.revisions, next, &given);
+            sandbox.counts.revisions += 1;
+            let id = sandbox.meta.id.clone();
+            self.pending_changes.push(ScheduledChange::Loaded(id));
+        }
         self.mark_changed(at);
+        Ok(())
+    }
+
+    /// Counts a request of a caller that changes the policy of a sandbox.
+    pub(super) fn count_write(&mut self, at: &ObjectKey) -> Result<(), Status> {
+        self.sandbox(at)?.counts.writes += 1;
         Ok(())
     }
 
@@ -224,111 +100,112 @@ impl State {
         if let Some(base) = sandbox.spec.policy.clone() {
             push_revision(&mut sandbox.revisions, base, &BTreeMap::new());
             mark_loaded(&mut sandbox.revisions);
+            sandbox.counts.revisions += 1;
+            sandbox.loaded_version = 1;
         }
         Ok(())
     }
 
-    /// Simulates a supervisor after it has connected: it sets a policy if the sandbox has none, and loads the newest
-    /// revision.
+    /// Simulates a supervisor after it has connected. If the sandbox has no policy, the supervisor sets the one of the
+    /// image, or its own. Then it loads the newest revision.
     pub(crate) fn simulate_supervisor(&mut self, at: &ObjectKey) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
-        sandbox.spec.policy.get_or_insert_with(policy::default_policy);
+        if sandbox.spec.policy.is_none() && sandbox.revisions.is_empty() {
+            let found = self.behavior.image_policy(&sandbox.image);
+            let mut policy = found.unwrap_or_else(policy::default_policy);
+            policy::remove_reserved(&mut policy);
+            policy::clear_credentialed(&mut policy);
+            push_revision(&mut sandbox.revisions, policy.clone(), &BTreeMap::new());
+            sandbox.counts.revisions += 1;
+            sandbox.spec.policy = Some(policy);
+        }
+        // Watchers are notified of the new phase.
         if self.ensure_first_revision(at).is_ok() {
-            self.load_newest(at);
+            self.try_load(at);
         }
     }
 
-    /// Marks the newest revision as loaded, as reported by the supervisor.
+    /// Loads the newest revision of a sandbox if it is pending, as its supervisor does, without a notice to watchers.
+    fn try_load(&mut self, at: &ObjectKey) {
+        let newest = self.sandboxes.get(at).and_then(|sandbox| sandbox.revisions.last());
+        let pending = newest.filter(|newest| newest.status == PolicyStatus::Pending);
+        let Some(version) = pending.map(|newest| newest.version) else { return };
+        let reported = match self.behavior.next_load_outcome() {
+            LoadOutcome::Held => return,
+            LoadOutcome::Loaded => self.record_load(at, version, None),
+            LoadOutcome::Failed(why) => self.record_load(at, version, Some(&why)),
+        };
+        debug_assert!(reported.is_ok(), "the revision exists");
+    }
+
+    /// Loads the newest revision of a sandbox if it is pending, and notifies the watchers.
     pub(super) fn load_newest(&mut self, at: &ObjectKey) {
-        let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
-        if sandbox.revisions.last().is_some_and(|last| last.status == PolicyStatus::Pending) {
-            mark_loaded(&mut sandbox.revisions);
+        let version = |state: &Self| state.sandboxes.get(at).map(|sandbox| sandbox.loaded_version);
+        let before = version(self);
+        self.try_load(at);
+        if version(self) != before {
             self.mark_changed(at);
         }
+    }
+
+    /// Sets the outcome of loading policies, and loads those that are pending in running sandboxes.
+    pub(crate) fn set_load_outcome(&mut self, outcome: LoadOutcome, times: Times) {
+        self.behavior.set_load_outcome(outcome, times);
+        let running = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.phase == Phase::Ready);
+        let running: Vec<ObjectKey> = running.map(|(at, _)| at.clone()).collect();
+        for at in running {
+            self.load_newest(&at);
+        }
+    }
+
+    /// Records the report of a supervisor about a revision: it was loaded, or failed with this error.
+    pub(crate) fn report_policy_status(
+        &mut self,
+        at: &ObjectKey,
+        version: u32,
+        error: Option<&str>,
+    ) -> Result<(), Status> {
+        let at = self.sandbox(at)?.key();
+        self.record_load(&at, version, error)?;
+        if error.is_none() {
+            self.mark_changed(&at);
+        }
+        Ok(())
+    }
+
+    fn record_load(
+        &mut self,
+        at: &ObjectKey,
+        version: u32,
+        error: Option<&str>,
+    ) -> Result<(), Status> {
+        if version == 0 {
+            return Err(Status::invalid_argument("version is required"));
+        }
+        let sandbox = self.sandbox(at)?;
+        let found = sandbox.revisions.iter_mut().find(|revision| revision.version == version);
+        let Some(revision) = found else {
+            return Err(Status::not_found("policy revision not found"));
+        };
+        if let Some(error) = error {
+            revision.status = PolicyStatus::Failed;
+            error.clone_into(&mut revision.load_error);
+            revision.loaded_ms = 0;
+            return Ok(());
+        }
+        revision.status = PolicyStatus::Loaded;
+        revision.load_error.clear();
+        revision.loaded_ms = now_ms();
+        supersede(&mut sandbox.revisions, version);
+        sandbox.loaded_version = version;
+        Ok(())
     }
 
     /// Returns the policy that the next change is applied to: the newest revision, without generated rules.
     pub(super) fn base_policy(&mut self, at: &ObjectKey) -> Result<SandboxPolicy, Status> {
         let sandbox = self.sandbox(at)?;
-        Ok(sandbox.revisions.last().map(|last| last.policy.clone()).unwrap_or_default())
-    }
-
-    /// Returns the policy as the sandbox gets it: with a rule for each attached provider, if provider rules are
-    /// enabled.
-    pub(super) fn effective_policy(
-        &mut self,
-        at: &ObjectKey,
-        base: &SandboxPolicy,
-    ) -> Result<SandboxPolicy, Status> {
-        let sandbox = self.sandbox(at)?;
-        let (place, providers) = (sandbox.key(), sandbox.spec.providers.clone());
-        let own = sandbox.settings.clone();
-        let on = setting_value::Value::BoolValue(true);
-        let mut policy = base.clone();
-        if !settings::has_value(&self.settings, &own, PROVIDERS_V2, &on) {
-            return Ok(policy);
-        }
-        for name in &providers {
-            let Some(provider) = self.providers.get(&(place.0.clone(), name.clone())) else {
-                continue;
-            };
-            let Some(profile) = self.profile(&place.0, &provider.kind) else {
-                continue;
-            };
-            let mut endpoints = profile.endpoints.clone();
-            for endpoint in &mut endpoints {
-                endpoint.provider_credentialed = true;
-            }
-            let key = format!("{}{name}", policy::RESERVED_PREFIX);
-            let rule = NetworkPolicyRule {
-                name: key.clone(),
-                endpoints,
-                binaries: profile.binaries.clone(),
-            };
-            policy.network_policies.insert(key, rule);
-        }
-        Ok(policy)
-    }
-
-    /// Returns the configuration of a sandbox. Writes revision 1 if it does not exist yet.
-    pub(crate) fn config(&mut self, at: &ObjectKey) -> Result<Config, Status> {
-        self.ensure_first_revision(at)?;
-        let sandbox = self.sandbox(at)?;
-        let (place, providers) = (sandbox.key(), sandbox.spec.providers.clone());
-        let (newest, own) = (sandbox.revisions.last().cloned(), sandbox.settings.clone());
-        let global = self.global.last().filter(|_| self.global_active).cloned();
-        let policy = match (&global, &newest) {
-            (Some(global), _) => Some(global.policy.clone()),
-            (None, Some(newest)) => Some(self.effective_policy(&place, &newest.policy)?),
-            (None, None) => None,
-        };
-        let hash = policy.as_ref().map(policy::hash).unwrap_or_default();
-        let settings = settings::effective_settings(&self.settings, &own);
-        let provider_revision =
-            fingerprint(self.provider_versions(&place.0, &providers).as_bytes());
-        let revision = fingerprint(format!("{hash}{settings:?}").as_bytes());
-        Ok(Config {
-            policy,
-            version: newest.map_or(0, |newest| newest.version),
-            hash,
-            settings,
-            revision,
-            global_version: global.map(|global| global.version),
-            provider_revision,
-        })
-    }
-
-    /// Returns a sandbox's newest revision as the result of a change.
-    pub(super) fn newest_revision(&mut self, at: &ObjectKey) -> Result<ConfigOutcome, Status> {
-        let sandbox = self.sandbox(at)?;
-        let newest = sandbox.revisions.last();
-        Ok(ConfigOutcome {
-            version: newest.map_or(0, |newest| newest.version),
-            hash: newest.map(|newest| newest.hash.clone()).unwrap_or_default(),
-            settings_revision: sandbox.settings.revision,
-            deleted: false,
-            annotations: sandbox.meta.annotations.clone(),
-        })
+        let newest = sandbox.revisions.last().map(|newest| newest.policy.clone());
+        Ok(newest.or_else(|| sandbox.spec.policy.clone()).unwrap_or_default())
     }
 
     /// Returns the revisions of a sandbox, or of the global policy, newest first.
@@ -340,21 +217,32 @@ impl State {
         Ok(revisions.iter().rev().cloned().collect())
     }
 
-    fn mark_all_changed(&mut self) {
-        let keys: Vec<ObjectKey> = self.sandboxes.keys().cloned().collect();
-        for at in keys {
-            self.mark_changed(&at);
-        }
+    /// Returns one revision, the newest for version 0, and the version that the sandbox uses, which is 0 for the global
+    /// policy.
+    pub(crate) fn policy_status(
+        &mut self,
+        at: Option<&ObjectKey>,
+        version: u32,
+    ) -> Result<(Revision, u32), Status> {
+        let (active, what) = match at {
+            Some(at) => {
+                (self.sandbox(at)?.loaded_version, "no policy revision found for this sandbox")
+            }
+            None => (0, "no global policy revision found"),
+        };
+        let all = self.revisions(at)?;
+        let found = all.into_iter().find(|one| version == 0 || one.version == version);
+        Ok((found.ok_or_else(|| Status::not_found(what))?, active))
+    }
+
+    /// Returns the global policy that is in effect.
+    pub(super) fn active_global(&self) -> Option<&Revision> {
+        self.global.last().filter(|_| self.global_active)
     }
 }
 
-/// Returns the version that was loaded last; 0 before the first.
-pub(crate) fn active_version(revisions: &[Revision]) -> u32 {
-    let loaded = |revision: &&Revision| revision.status == PolicyStatus::Loaded;
-    revisions.iter().rev().find(loaded).map_or(0, |revision| revision.version)
-}
-
-fn push_revision(
+/// Adds a revision, which is pending.
+pub(super) fn push_revision(
     revisions: &mut Vec<Revision>,
     policy: SandboxPolicy,
     annotations: &BTreeMap<String, String>,
@@ -368,23 +256,27 @@ fn push_revision(
         hash: policy::hash(&policy),
         policy,
         status: PolicyStatus::Pending,
+        load_error: String::new(),
         created_ms: now_ms(),
         loaded_ms: 0,
         provenance: annotations.clone(),
     });
 }
 
-fn mark_loaded(revisions: &mut [Revision]) {
-    let Some((newest, older)) = revisions.split_last_mut() else { return };
+/// Marks the newest revision as loaded.
+pub(super) fn mark_loaded(revisions: &mut [Revision]) {
+    let Some(newest) = revisions.last_mut() else { return };
     newest.status = PolicyStatus::Loaded;
     newest.loaded_ms = now_ms();
-    for revision in older {
-        revision.status = PolicyStatus::Superseded;
-    }
+    let version = newest.version;
+    supersede(revisions, version);
 }
 
-/// Returns eight bytes of a hash.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    let digest = hex(&Sha256::digest(bytes));
-    u64::from_str_radix(&digest[..16], 16).unwrap_or_default()
+/// Marks the revisions before a version as superseded, except for those that failed.
+pub(super) fn supersede(revisions: &mut [Revision], before: u32) {
+    for revision in revisions.iter_mut().filter(|revision| revision.version < before) {
+        if matches!(revision.status, PolicyStatus::Pending | PolicyStatus::Loaded) {
+            revision.status = PolicyStatus::Superseded;
+        }
+    }
 }

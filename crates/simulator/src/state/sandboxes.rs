@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::meta::{self, Meta, Page, SANDBOX_NAME_CHARS_MAX};
 use super::revisions::Revision;
-use super::{Chunk, LogLine, Notice, PlatformEvent, Settings, State, policy};
+use super::{Chunk, LogLine, Notice, PlatformEvent, PolicyCounts, Settings, State, policy};
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 
 /// Maximum number of sandboxes in the gateway.
@@ -48,8 +48,12 @@ pub(crate) struct Sandbox {
     pub(crate) revisions: Vec<Revision>,
     /// Proposals, oldest first.
     pub(crate) chunks: Vec<Chunk>,
-    /// Time of the last proposal, in milliseconds since 1970.
-    pub(crate) analyzed_ms: i64,
+    /// Version of the policy that it uses; 0 before the first.
+    pub(crate) loaded_version: u32,
+    /// How many changes its policy has had.
+    pub(crate) counts: PolicyCounts,
+    /// Its image; empty for the default.
+    pub(crate) image: String,
     /// Settings of the sandbox.
     pub(crate) settings: Settings,
     /// Newest log lines.
@@ -67,6 +71,8 @@ pub(crate) struct NewSandbox {
     pub(crate) name: String,
     /// Required.
     pub(crate) spec: Option<pb::SandboxSpec>,
+    /// The image if the spec has none.
+    pub(crate) image: String,
     /// Free-form, can be used in selectors.
     pub(crate) labels: BTreeMap<String, String>,
     /// Free-form.
@@ -128,9 +134,11 @@ impl State {
     /// Creates a sandbox, which becomes ready by itself.
     pub(crate) fn create_sandbox(&mut self, new: NewSandbox) -> Result<Sandbox, Status> {
         let workspace = self.workspace(&new.workspace)?;
-        let Some(spec) = new.spec else {
+        let Some(mut spec) = new.spec else {
             return Err(Status::invalid_argument("spec is required"));
         };
+        let own_image = spec.template.as_ref().map(|template| template.image.clone());
+        let image = own_image.filter(|image| !image.is_empty()).unwrap_or(new.image);
         let name = match new.name.as_str() {
             "" => format!("sandbox-{}", &meta::random_hex()[..10]),
             name => name.to_owned(),
@@ -138,8 +146,10 @@ impl State {
         meta::check_label("name", &name, SANDBOX_NAME_CHARS_MAX)?;
         meta::check_map_size("labels", &new.labels)?;
         meta::check_map_size("annotations", &new.annotations)?;
-        if let Some(policy) = &spec.policy {
+        if let Some(policy) = &mut spec.policy {
+            policy::check_not_reserved(policy)?;
             policy::validate(policy)?;
+            policy::clear_credentialed(policy);
         }
         for provider in &spec.providers {
             if !self.providers.contains_key(&(workspace.clone(), provider.clone())) {
@@ -165,7 +175,9 @@ impl State {
             phase_reason: String::new(),
             revisions: Vec::new(),
             chunks: Vec::new(),
-            analyzed_ms: 0,
+            loaded_version: 0,
+            counts: PolicyCounts::default(),
+            image,
             settings: Settings::default(),
             logs: VecDeque::new(),
             events: VecDeque::new(),

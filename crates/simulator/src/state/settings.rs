@@ -14,6 +14,9 @@ pub(super) const PROVIDERS_V2: &str = "providers_v2_enabled";
 /// How proposals are approved: `manual` or `auto`.
 pub(super) const APPROVAL_MODE: &str = "proposal_approval_mode";
 
+/// The values of the approval mode.
+const MODES: [&str; 2] = ["manual", "auto"];
+
 /// The keys, and whether their values are boolean rather than text.
 const KEYS: [(&str, bool); 4] = [
     (PROVIDERS_V2, true),
@@ -32,21 +35,24 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Sets or deletes a key. Returns whether a value was deleted.
+    /// Sets or deletes a key. Returns whether a value was deleted. The revision changes only with a value.
     pub(super) fn set_or_remove(
         &mut self,
         key: &str,
         value: Option<SettingValue>,
     ) -> Result<bool, Status> {
-        let deleted = match value {
+        let (changed, deleted) = match value {
             Some(value) => {
                 check_value(key, &value)?;
-                self.values.insert(key.to_owned(), value);
-                false
+                let before = self.values.insert(key.to_owned(), value.clone());
+                (before != Some(value), false)
             }
-            None => self.values.remove(key).is_some(),
+            None => {
+                let deleted = self.values.remove(key).is_some();
+                (deleted, deleted)
+            }
         };
-        self.revision += 1;
+        self.revision += u64::from(changed);
         Ok(deleted)
     }
 
@@ -88,21 +94,27 @@ pub(super) fn has_value(
 
 /// Refuses an unknown key. Returns whether its value is boolean.
 pub(super) fn is_boolean_key(key: &str) -> Result<bool, Status> {
-    KEYS.iter()
-        .find(|(known, _)| *known == key)
-        .map(|(_, switch)| *switch)
-        .ok_or_else(|| Status::invalid_argument(format!("unknown setting key '{key}'")))
+    let known = KEYS.iter().find(|(known, _)| *known == key);
+    known.map(|(_, is_boolean)| *is_boolean).ok_or_else(|| {
+        let allowed = KEYS.map(|(known, _)| known).join(", ");
+        Status::invalid_argument(format!("unknown setting key '{key}'. Allowed keys: {allowed}"))
+    })
 }
 
 fn check_value(key: &str, value: &SettingValue) -> Result<(), Status> {
     use setting_value::Value;
-    let fits = match (is_boolean_key(key)?, &value.value) {
-        (true, Some(Value::BoolValue(_))) => true,
-        (false, Some(Value::StringValue(mode))) => matches!(mode.as_str(), "manual" | "auto"),
-        (_, _) => false,
+    let why = match (is_boolean_key(key)?, &value.value) {
+        (_, None) => "setting_value.value is required".to_owned(),
+        (true, Some(Value::BoolValue(_))) => return Ok(()),
+        (false, Some(Value::StringValue(mode))) if MODES.contains(&mode.as_str()) => return Ok(()),
+        (false, Some(Value::StringValue(mode))) => {
+            let allowed = MODES.join(", ");
+            format!("setting '{key}' expects one of [{allowed}]; got '{mode}'")
+        }
+        (is_boolean, Some(_)) => {
+            let kind = if is_boolean { "bool" } else { "string" };
+            format!("setting '{key}' expects {kind} value")
+        }
     };
-    if fits {
-        return Ok(());
-    }
-    Err(Status::invalid_argument(format!("invalid value for setting '{key}'")))
+    Err(Status::invalid_argument(why))
 }

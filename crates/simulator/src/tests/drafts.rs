@@ -98,15 +98,34 @@ async fn equal_proposals_are_merged_and_newer_proposals_supersede_older_ones() {
     assert_eq!(simulator.propose("", "a", again()).unwrap(), first);
     assert_eq!(chunks(&mut client).await[0].hit_count, 2);
     let authored = Proposal { agent_authored: true, ..again() };
-    let second = simulator.propose("", "a", authored).unwrap();
+    let second = simulator.propose("", "a", authored.clone()).unwrap();
     let seen = chunks(&mut client).await;
     assert_eq!(seen[0].rejection_reason, format!("superseded by chunk {second}"));
-    assert_eq!(seen[1].supersedes_chunk_id, first);
     client.approve_draft_chunk(approve(&seen[1])).await.unwrap();
-    simulator.propose("", "a", again()).unwrap();
+    let many = Proposal { hits: 500, ..again() };
+    assert_eq!(simulator.propose("", "a", many).unwrap(), first, "also after its decision");
+    let late = chunks(&mut client).await;
+    assert_eq!((late.len(), late[0].hit_count, late[0].status.as_str()), (2, 102, "rejected"));
+    let third = simulator.propose("", "a", authored).unwrap();
+    assert_ne!(third, second, "what an agent proposes is never counted together");
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_connection_that_is_already_approved_is_rejected() {
+    let (simulator, mut client) = old_gateway().await;
+    old_sandbox(&mut client, "a").await;
+    let wanted = || Proposal::allow("one.example", 443, "/bin/x");
+    let authored = Proposal { agent_authored: true, ..wanted() };
+    let first = simulator.propose("", "a", authored).unwrap();
+    let seen = chunks(&mut client).await;
+    client.approve_draft_chunk(approve(&seen[0])).await.unwrap();
+    simulator.propose("", "a", wanted()).unwrap();
     let late = chunks(&mut client).await.pop().unwrap();
-    assert_eq!(late.status, "rejected");
-    assert_eq!(late.rejection_reason, format!("already covered by approved chunk {second}"));
+    let reason = format!(
+        "already covered by approved chunk {first} (agent_authored or prior auto-approval)"
+    );
+    assert_eq!((late.status.as_str(), late.rejection_reason), ("rejected", reason));
     simulator.stop().await;
 }
 
@@ -138,10 +157,14 @@ async fn approve_all_checks_one_policy_and_writes_one_revision() {
     assert_eq!((done.chunks_approved, done.chunks_skipped, done.policy_version), (1, 2, 2));
     let request =
         new::ApproveAllDraftChunksRequest { sandbox: "a".to_owned(), ..Default::default() };
-    let done = client.approve_all_draft_chunks(request).await.unwrap().into_inner();
+    let stale = client.approve_all_draft_chunks(request.clone()).await.unwrap().into_inner();
+    assert_eq!((stale.chunks_approved, stale.chunks_skipped, stale.policy_version), (0, 2, 0));
+    let done = client.approve_all_draft_chunks(request.clone()).await.unwrap().into_inner();
     assert_eq!((done.chunks_approved, done.chunks_skipped, done.policy_version), (1, 1, 3));
     let clear = new::ClearDraftChunksRequest { sandbox: "a".to_owned(), ..Default::default() };
     assert_eq!(client.clear_draft_chunks(clear).await.unwrap().into_inner().chunks_cleared, 1);
+    let none = client.approve_all_draft_chunks(request).await.unwrap_err();
+    assert_eq!(none.message(), "no pending chunks to approve");
     simulator.stop().await;
 }
 

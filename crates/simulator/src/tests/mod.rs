@@ -1,10 +1,13 @@
 //! Tests of the simulator over the network: a real client on loopback, in both generations.
 
 mod drafts;
+mod loads;
 mod policy;
+mod providers;
 mod requests;
 mod scripts;
 mod sessions;
+mod submissions;
 mod tls;
 mod wire;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tonic::{Code, Request};
 
 use super::{OldClient, new, new_gateway, old, old_gateway, old_sandbox, start};
-use crate::{Generation, Script, SimulatorOptions, Times, TokenPermissions};
+use crate::{Generation, Hold, Script, SimulatorOptions, Times, TokenPermissions};
 
 fn with_bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
@@ -173,4 +173,65 @@ async fn a_stream_is_reset_in_the_middle_of_a_message() {
     let mut told = client.watch_sandbox(watch).await.unwrap().into_inner();
     told.message().await.unwrap_err();
     simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_response_comes_before_or_after_the_effect() {
+    let (simulator, mut client) = old_gateway().await;
+    let request =
+        |name: &str| old::CreateWorkspaceRequest { name: name.to_owned(), ..Default::default() };
+    let get = |name: &str| old::GetWorkspaceRequest { name: name.to_owned() };
+    simulator.script("CreateWorkspace", Script::DisconnectBefore, Times::Next(1));
+    client.create_workspace(request("a")).await.unwrap_err();
+    assert_eq!(client.get_workspace(get("a")).await.unwrap_err().code(), Code::NotFound);
+    let replace = Script::ReplaceAnswer {
+        code: Code::DeadlineExceeded,
+        message: "too late".to_owned(),
+        details: Bytes::new(),
+    };
+    simulator.script("CreateWorkspace", replace, Times::Next(1));
+    let lost = client.create_workspace(request("a")).await.unwrap_err();
+    assert_eq!((lost.code(), lost.message()), (Code::DeadlineExceeded, "too late"));
+    client.get_workspace(get("a")).await.unwrap();
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_held_call_waits_before_or_after_its_effect_until_it_is_released() {
+    let (simulator, mut client) = old_gateway().await;
+    for (name, is_before) in [("a", true), ("b", false)] {
+        let hold = Hold::default();
+        let script = if is_before {
+            Script::HoldBefore(hold.clone())
+        } else {
+            Script::HoldAfter(hold.clone())
+        };
+        simulator.script("CreateWorkspace", script, Times::Next(1));
+        let create = old::CreateWorkspaceRequest { name: name.to_owned(), ..Default::default() };
+        let get = old::GetWorkspaceRequest { name: name.to_owned() };
+        let mut caller = client.clone();
+        let look = async {
+            hold.wait_reached(1).await;
+            let exists = client.get_workspace(get).await.is_ok();
+            hold.release();
+            exists
+        };
+        let (created, existed) = tokio::join!(caller.create_workspace(create), look);
+        created.unwrap();
+        assert_eq!(existed, !is_before, "{name}");
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_held_call_ends_when_the_gateway_stops() {
+    let (simulator, mut client) = old_gateway().await;
+    let hold = Hold::default();
+    simulator.script("Health", Script::HoldBefore(hold.clone()), Times::All);
+    let stop = async {
+        hold.wait_reached(1).await;
+        simulator.stop().await;
+    };
+    let (held, ()) = tokio::join!(client.health(old::HealthRequest {}), stop);
+    held.unwrap_err();
 }

@@ -14,14 +14,13 @@ pub(super) fn get(
 ) -> RpcResult<pb::GetDraftPolicyResponse> {
     let at = (request.workspace, request.name);
     gateway.core.with(|state| {
-        let sandbox = state.sandbox(&at)?;
+        let sandbox: &Sandbox = state.sandbox(&at)?;
+        let shown = || chunks_with_status(sandbox, &request.status_filter);
         Ok(pb::GetDraftPolicyResponse {
-            chunks: chunks_with_status(sandbox, &request.status_filter)
-                .map(render::chunk)
-                .collect(),
+            chunks: shown().map(render::chunk).collect(),
             rolling_summary: String::new(),
             draft_version: draft_version(&sandbox.chunks),
-            last_analyzed_at_ms: sandbox.analyzed_ms,
+            last_analyzed_at_ms: shown().map(|chunk| chunk.created_ms).max().unwrap_or_default(),
         })
     })
 }
@@ -111,17 +110,17 @@ pub(super) fn history(
 pub(crate) fn history_entries(sandbox: &Sandbox) -> Vec<pb::DraftHistoryEntry> {
     let mut entries = Vec::new();
     for chunk in &sandbox.chunks {
-        let mut add = |timestamp_ms, event: &str| {
+        let mut add = |timestamp_ms, event: &str, what: &str| {
             entries.push(pb::DraftHistoryEntry {
                 timestamp_ms,
                 event_type: event.to_owned(),
-                description: format!("{event} rule '{}'", chunk.rule_name),
+                description: format!("Rule '{}' {what}", chunk.rule_name),
                 chunk_id: chunk.id.clone(),
             });
         };
-        add(chunk.created_ms, "proposed");
+        add(chunk.created_ms, "proposed", "proposed (confidence: 80%)");
         if chunk.decided_ms != 0 {
-            add(chunk.decided_ms, chunk.status);
+            add(chunk.decided_ms, chunk.status, chunk.status);
         }
     }
     entries.sort_by_key(|entry| entry.timestamp_ms);

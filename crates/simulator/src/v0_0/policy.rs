@@ -3,15 +3,15 @@
 use tonic::Status;
 
 use super::{GatewayV0_0, render};
-use crate::state::{
-    ConfigChange, ConfigUpdate, MergeOperation, ObjectKey, Page, Revision, RuleTarget,
-    active_version,
-};
+use crate::state::{ConfigChange, ConfigUpdate, MergeOperation, ObjectKey, Page, RuleTarget};
 use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 use shoreguard_proto::v0_0::openshell::v1::policy_merge_operation::Operation;
 
 type RpcResult<T> = Result<T, Status>;
+
+/// Number of revisions in a list without a limit.
+const REVISIONS_SHOWN: u32 = 50;
 
 pub(super) fn config(
     gateway: &GatewayV0_0,
@@ -39,13 +39,16 @@ pub(super) fn update(
     gateway: &GatewayV0_0,
     request: pb::UpdateConfigRequest,
 ) -> RpcResult<pb::UpdateConfigResponse> {
-    let merges =
-        request.merge_operations.into_iter().map(merge_operation).collect::<Result<Vec<_>, _>>()?;
     let setting = SettingChange {
         key: request.setting_key,
         value: request.setting_value,
         delete: request.delete_setting,
     };
+    let count = request.merge_operations.len();
+    check_single_change(request.policy.is_some(), count, &setting, request.global)?;
+    let merges = request.merge_operations.into_iter().enumerate();
+    let merges = merges.map(|(index, one)| merge_operation(index, one));
+    let merges = merges.collect::<RpcResult<Vec<_>>>()?;
     let update = ConfigUpdate {
         sandbox: (!request.global).then_some((request.workspace, request.name)),
         change: config_change(request.policy, merges, setting)?,
@@ -72,49 +75,71 @@ pub(crate) struct SettingChange {
     pub(crate) delete: bool,
 }
 
-/// Returns the change of a request, which must be exactly one.
+/// Refuses a request with no change or with several.
+pub(crate) fn check_single_change(
+    has_policy: bool,
+    merges: usize,
+    setting: &SettingChange,
+    global: bool,
+) -> RpcResult<()> {
+    let parts = [has_policy, merges > 0, !setting.key.trim().is_empty()];
+    let why = match parts.iter().filter(|part| **part).count() {
+        0 => "one of policy, setting_key, or merge_operations must be provided",
+        1 if global && has_policy && setting.delete => {
+            "delete_setting cannot be combined with policy payload"
+        }
+        1 => return Ok(()),
+        _ => "policy, setting_key, and merge_operations are mutually exclusive",
+    };
+    Err(Status::invalid_argument(why))
+}
+
+/// Returns the change of a request, which has exactly one.
 pub(crate) fn config_change(
     policy: Option<sb::SandboxPolicy>,
     merges: Vec<MergeOperation>,
     setting: SettingChange,
 ) -> RpcResult<ConfigChange> {
-    match (policy, merges.is_empty(), setting.key.as_str()) {
-        (Some(policy), true, "") => Ok(ConfigChange::Policy(policy)),
-        (None, false, "") => Ok(ConfigChange::Merge(merges)),
-        (None, true, key) if !key.is_empty() => match (setting.value, setting.delete) {
-            (None, true) => Ok(ConfigChange::Setting(setting.key, None)),
-            (Some(value), false) => Ok(ConfigChange::Setting(setting.key, Some(value))),
-            (_, _) => {
-                Err(Status::invalid_argument("a setting needs setting_value or delete_setting"))
-            }
-        },
-        (_, _, _) => Err(Status::invalid_argument(
-            "exactly one of policy, merge_operations and setting_key is required",
-        )),
+    if let Some(policy) = policy {
+        return Ok(ConfigChange::Policy(policy));
+    }
+    if !merges.is_empty() {
+        return Ok(ConfigChange::Merge(merges));
+    }
+    let key = setting.key.trim().to_owned();
+    match (setting.delete, setting.value) {
+        (true, _) => Ok(ConfigChange::Setting(key, None)),
+        (false, Some(value)) => Ok(ConfigChange::Setting(key, Some(value))),
+        (false, None) => Err(Status::invalid_argument("setting_value is required")),
     }
 }
 
-fn merge_operation(operation: pb::PolicyMergeOperation) -> RpcResult<MergeOperation> {
-    let target = |host, port| RuleTarget { host, ports: vec![port], ..RuleTarget::default() };
-    Ok(match operation.operation {
+/// Returns the refusal of an operation without content.
+pub(crate) fn missing_operation(index: usize) -> Status {
+    Status::invalid_argument(format!("merge_operations[{index}] is missing an operation"))
+}
+
+fn merge_operation(index: usize, operation: pb::PolicyMergeOperation) -> RpcResult<MergeOperation> {
+    let operation = match operation.operation {
         Some(Operation::AddRule(add)) => {
             MergeOperation::AddRule(add.rule_name, add.rule.unwrap_or_default())
         }
         Some(Operation::RemoveRule(remove)) => MergeOperation::RemoveRule(remove.rule_name),
         Some(Operation::RemoveEndpoint(remove)) => {
-            MergeOperation::RemoveEndpoint(remove.rule_name, remove.host, remove.port)
+            MergeOperation::RemoveEndpoint(Some(remove.rule_name), remove.host, remove.port)
         }
         Some(Operation::AddDenyRules(add)) => {
-            MergeOperation::AddDenyRules(target(add.host, add.port), add.deny_rules)
+            MergeOperation::AddDenyRules(RuleTarget::First(add.host, add.port), add.deny_rules)
         }
         Some(Operation::AddAllowRules(add)) => {
-            MergeOperation::AddAllowRules(target(add.host, add.port), add.rules)
+            MergeOperation::AddAllowRules(RuleTarget::First(add.host, add.port), add.rules)
         }
         Some(Operation::RemoveBinary(remove)) => {
             MergeOperation::RemoveBinary(remove.rule_name, remove.binary_path)
         }
-        None => return Err(Status::invalid_argument("a merge operation is empty")),
-    })
+        None => return Err(missing_operation(index)),
+    };
+    operation.parse(index)
 }
 
 pub(super) fn status(
@@ -122,36 +147,25 @@ pub(super) fn status(
     request: pb::GetSandboxPolicyStatusRequest,
 ) -> RpcResult<pb::GetSandboxPolicyStatusResponse> {
     let at: ObjectKey = (request.workspace, request.name);
-    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
-    let found = find_revision(&all, request.version)?;
+    let at = (!request.global).then_some(&at);
+    let (revision, active_version) =
+        gateway.core.with(|state| state.policy_status(at, request.version))?;
+    let policy = Some(revision.policy.clone());
     Ok(pb::GetSandboxPolicyStatusResponse {
-        revision: Some(render::revision(found)),
-        active_version: newest_active_version(&all),
+        revision: Some(pb::SandboxPolicyRevision { policy, ..render::revision(&revision) }),
+        active_version,
     })
 }
 
-/// Returns the revision with a version, or the newest for version 0. `all` must be sorted, newest first.
-pub(crate) fn find_revision(all: &[Revision], version: u32) -> RpcResult<&Revision> {
-    all.iter()
-        .find(|revision| version == 0 || revision.version == version)
-        .ok_or_else(|| Status::not_found("policy revision not found"))
-}
-
-/// Returns the version that was loaded last. `all` must be sorted, newest first.
-pub(crate) fn newest_active_version(all: &[Revision]) -> u32 {
-    all.iter()
-        .map(|revision| active_version(std::slice::from_ref(revision)))
-        .find(|at| *at != 0)
-        .unwrap_or(0)
-}
-
+/// Lists revisions, without their policies.
 pub(super) fn list(
     gateway: &GatewayV0_0,
     request: pb::ListSandboxPoliciesRequest,
 ) -> RpcResult<pb::ListSandboxPoliciesResponse> {
     let at: ObjectKey = (request.workspace, request.name);
     let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
+    let limit = if request.limit == 0 { REVISIONS_SHOWN } else { request.limit };
     let (page, _) =
-        Page::from_offset(request.offset, request.limit).paginate(all.iter().map(render::revision));
+        Page::from_offset(request.offset, limit).paginate(all.iter().map(render::revision));
     Ok(pb::ListSandboxPoliciesResponse { revisions: page })
 }

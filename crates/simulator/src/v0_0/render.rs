@@ -5,11 +5,14 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::state::{
     Chunk, Config, LogLine, Member, Meta, Phase, PlatformEvent, Provider, Refresh, Revision,
-    Sandbox, Service, Workspace, active_version,
+    Sandbox, Service, Workspace, security_notes,
 };
 use shoreguard_proto::v0_0::openshell::datamodel::v1 as dm;
 use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_0::openshell::v1 as pb;
+
+/// The confidence of every proposal.
+const CONFIDENCE: f32 = 0.8;
 
 pub(crate) fn meta(meta: &Meta) -> dm::ObjectMeta {
     dm::ObjectMeta {
@@ -41,7 +44,7 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> pb::Sandbox {
                 last_transition_time: when,
             }],
             phase: sandbox.phase.into(),
-            current_policy_version: active_version(&sandbox.revisions),
+            current_policy_version: sandbox.loaded_version,
             ..pb::SandboxStatus::default()
         }),
     }
@@ -100,15 +103,16 @@ pub(crate) fn member(member: &Member) -> pb::WorkspaceMember {
     }
 }
 
+/// Returns a revision without its policy.
 pub(crate) fn revision(revision: &Revision) -> pb::SandboxPolicyRevision {
     pb::SandboxPolicyRevision {
         version: revision.version,
         policy_hash: revision.hash.clone(),
         status: revision.status.into(),
-        load_error: String::new(),
+        load_error: revision.load_error.clone(),
         created_at_ms: revision.created_ms,
         loaded_at_ms: revision.loaded_ms,
-        policy: Some(revision.policy.clone()),
+        policy: None,
         provenance: revision.provenance.clone(),
     }
 }
@@ -132,6 +136,7 @@ pub(crate) fn config(config: Config, workspace: &str) -> sb::GetSandboxConfigRes
     }
 }
 
+/// Stage, superseded proposal and denials are fields that a gateway does not set.
 pub(crate) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
     let verdict = &chunk.verdict;
     pb::PolicyChunk {
@@ -140,17 +145,14 @@ pub(crate) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
         rule_name: chunk.rule_name.clone(),
         proposed_rule: Some(chunk.rule.clone()),
         rationale: chunk.rationale.clone(),
-        security_notes: verdict.security_notes.clone(),
-        confidence: 0.8,
-        denial_summary_ids: Vec::new(),
+        security_notes: security_notes(&chunk.rule),
+        confidence: CONFIDENCE,
         created_at_ms: chunk.created_ms,
         decided_at_ms: chunk.decided_ms,
-        stage: chunk.stage.to_owned(),
-        supersedes_chunk_id: chunk.supersedes.clone(),
         hit_count: chunk.hits,
         first_seen_ms: chunk.created_ms,
         last_seen_ms: chunk.seen_ms,
-        binary: chunk.subject().2,
+        binary: chunk.subject.binary.clone(),
         validation_result: verdict.validation.clone(),
         rejection_reason: chunk.reason.clone(),
         application_error: verdict.application_error.clone(),
@@ -159,6 +161,7 @@ pub(crate) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
         candidate_effective_policy_hash: verdict.candidate_hash.clone(),
         current_effective_policy: Some(verdict.current.clone()),
         candidate_effective_policy: verdict.candidate.clone(),
+        ..pb::PolicyChunk::default()
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) fn create(
         workspace: request.workspace,
         name: request.name,
         spec: request.spec,
+        image: String::new(),
         labels: request.labels,
         annotations: request.annotations,
     };

@@ -5,7 +5,7 @@ use tonic::Status;
 use super::GatewayV0_1;
 use super::render::{self, recast};
 use super::scope::{single_workspace, to_timestamp};
-use crate::state::{Approvals, draft_version};
+use crate::state::{Approvals, Sandbox, draft_version};
 use crate::v0_0::drafts::{chunks_with_status, history_entries};
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 
@@ -17,14 +17,14 @@ pub(super) fn get(
 ) -> RpcResult<pb::GetDraftPolicyResponse> {
     let at = (single_workspace(request.workspace_scope)?, request.sandbox);
     gateway.core.with(|state| {
-        let sandbox = state.sandbox(&at)?;
+        let sandbox: &Sandbox = state.sandbox(&at)?;
+        let shown = || chunks_with_status(sandbox, &request.status_filter);
+        let newest = shown().map(|chunk| chunk.created_ms).max();
         Ok(pb::GetDraftPolicyResponse {
-            chunks: chunks_with_status(sandbox, &request.status_filter)
-                .map(render::chunk)
-                .collect(),
+            chunks: shown().map(render::chunk).collect(),
             rolling_summary: String::new(),
             draft_version: draft_version(&sandbox.chunks),
-            last_analyzed_time: to_timestamp(sandbox.analyzed_ms),
+            last_analyzed_time: to_timestamp(newest.unwrap_or_default()),
         })
     })
 }
@@ -70,7 +70,7 @@ pub(super) fn edit(
     request: pb::EditDraftChunkRequest,
 ) -> RpcResult<pb::EditDraftChunkResponse> {
     let at = (single_workspace(request.workspace_scope)?, request.sandbox);
-    let rule = request.proposed_rule.as_ref().map(render::parse_rule);
+    let rule = request.proposed_rule.as_ref().map(render::parse_rule).transpose()?;
     gateway.core.with(|state| state.edit(&at, &request.chunk_id, rule))?;
     Ok(pb::EditDraftChunkResponse {})
 }

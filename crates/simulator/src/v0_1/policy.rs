@@ -4,9 +4,9 @@ use tonic::Status;
 
 use super::GatewayV0_1;
 use super::render::{self, recast};
-use super::scope::single_workspace;
-use crate::state::{ConfigUpdate, MergeOperation, Page, RuleTarget};
-use crate::v0_0::policy::{SettingChange, config_change, find_revision, newest_active_version};
+use super::scope::{sandbox_or_global, single_workspace};
+use crate::state::{ConfigUpdate, ExactTarget, MergeOperation, Page, RuleTarget};
+use crate::v0_0::policy::{SettingChange, check_single_change, config_change, missing_operation};
 use crate::v0_0::render as old;
 use shoreguard_proto::v0_1::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_1::openshell::v1 as pb;
@@ -50,21 +50,21 @@ pub(super) fn update(
     gateway: &GatewayV0_1,
     request: pb::UpdateConfigRequest,
 ) -> RpcResult<pb::UpdateConfigResponse> {
-    let merges =
-        request.merge_operations.into_iter().map(merge_operation).collect::<Result<Vec<_>, _>>()?;
     let setting = SettingChange {
         key: request.setting_key,
         value: request.setting_value.as_ref().map(recast),
         delete: request.delete_setting,
     };
-    let sandbox = if request.global {
-        None
-    } else {
-        Some((single_workspace(request.workspace_scope)?, request.sandbox))
-    };
+    let sandbox = sandbox_or_global(request.global, request.workspace_scope, request.sandbox)?;
+    let count = request.merge_operations.len();
+    check_single_change(request.policy.is_some(), count, &setting, request.global)?;
+    let merges = request.merge_operations.into_iter().enumerate();
+    let merges = merges.map(|(index, one)| merge_operation(index, one));
+    let merges = merges.collect::<RpcResult<Vec<_>>>()?;
+    let policy = request.policy.map(render::parse_policy).transpose()?;
     let update = ConfigUpdate {
         sandbox,
-        change: config_change(request.policy.map(render::parse_policy), merges, setting)?,
+        change: config_change(policy, merges, setting)?,
         expected_version: request.expected_resource_version,
         annotations: request.annotations,
     };
@@ -78,62 +78,75 @@ pub(super) fn update(
     })
 }
 
-fn rule_target(target: Option<pb::L7RuleTarget>) -> RpcResult<RuleTarget> {
-    let Some(target) = target else {
-        return Err(Status::invalid_argument("target is required"));
+fn rule_target(index: usize, target: Option<pb::L7RuleTarget>) -> RpcResult<RuleTarget> {
+    let refuse = |why: &str| Status::invalid_argument(format!("merge_operations[{index}]{why}"));
+    let target = target.ok_or_else(|| refuse(" requires an L7 target"))?;
+    let paths: Vec<_> = target.binaries.into_iter().map(|binary| binary.path).collect();
+    let binaries = match (target.any_binary, paths.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some(paths),
+        (_, _) => {
+            let why = ".target requires exactly one of any_binary=true or nonempty binaries";
+            return Err(refuse(why));
+        }
     };
-    Ok(RuleTarget {
+    Ok(RuleTarget::Exact(ExactTarget {
         rule_name: target.rule_name,
         host: target.host,
         ports: target.ports,
         path: target.path,
-    })
+        binaries,
+    }))
 }
 
-fn merge_operation(operation: pb::PolicyMergeOperation) -> RpcResult<MergeOperation> {
-    Ok(match operation.operation {
+fn merge_operation(index: usize, operation: pb::PolicyMergeOperation) -> RpcResult<MergeOperation> {
+    let operation = match operation.operation {
         Some(Operation::AddRule(add)) => MergeOperation::AddRule(
             add.rule_name,
-            render::parse_rule(&add.rule.unwrap_or_default()),
+            render::parse_rule(&add.rule.unwrap_or_default())?,
         ),
         Some(Operation::RemoveRule(remove)) => MergeOperation::RemoveRule(remove.rule_name),
         Some(Operation::RemoveEndpoint(remove)) => {
-            MergeOperation::RemoveEndpoint(remove.rule_name, remove.host, remove.port)
+            MergeOperation::RemoveEndpoint(Some(remove.rule_name), remove.host, remove.port)
         }
         Some(Operation::AddDenyRules(add)) => MergeOperation::AddDenyRules(
-            rule_target(add.target)?,
+            rule_target(index, add.target)?,
             add.deny_rules.iter().map(recast).collect(),
         ),
         Some(Operation::AddAllowRules(add)) => MergeOperation::AddAllowRules(
-            rule_target(add.target)?,
+            rule_target(index, add.target)?,
             add.rules.iter().map(recast).collect(),
         ),
         Some(Operation::RemoveBinary(remove)) => {
             MergeOperation::RemoveBinary(remove.rule_name, remove.binary_path)
         }
-        None => return Err(Status::invalid_argument("a merge operation is empty")),
-    })
+        None => return Err(missing_operation(index)),
+    };
+    operation.parse(index)
 }
 
 pub(super) fn status(
     gateway: &GatewayV0_1,
     request: pb::GetSandboxPolicyStatusRequest,
 ) -> RpcResult<pb::GetSandboxPolicyStatusResponse> {
-    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
-    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
+    let at = sandbox_or_global(request.global, request.workspace_scope, request.sandbox)?;
+    let (revision, active_version) =
+        gateway.core.with(|state| state.policy_status(at.as_ref(), request.version))?;
+    let policy = Some(render::policy(&revision.policy));
     Ok(pb::GetSandboxPolicyStatusResponse {
-        revision: Some(render::revision(find_revision(&all, request.version)?)),
-        active_version: newest_active_version(&all),
+        revision: Some(pb::SandboxPolicyRevision { policy, ..render::revision(&revision) }),
+        active_version,
     })
 }
 
+/// Lists revisions, without their policies.
 pub(super) fn list(
     gateway: &GatewayV0_1,
     request: pb::ListSandboxPoliciesRequest,
 ) -> RpcResult<pb::ListSandboxPoliciesResponse> {
-    let at = (single_workspace(request.workspace_scope)?, request.sandbox);
+    let at = sandbox_or_global(request.global, request.workspace_scope, request.sandbox)?;
     let page = Page::from_token(&request.page_token, request.page_size)?;
-    let all = gateway.core.with(|state| state.revisions((!request.global).then_some(&at)))?;
+    let all = gateway.core.with(|state| state.revisions(at.as_ref()))?;
     let (revisions, next_page_token) = page.paginate(all.iter().map(render::revision));
     Ok(pb::ListSandboxPoliciesResponse { revisions, next_page_token })
 }

@@ -127,7 +127,7 @@ pub(super) fn import_profiles(
     request: pb::ImportProviderProfilesRequest,
 ) -> RpcResult<pb::ImportProviderProfilesResponse> {
     let workspace = single_workspace(request.workspace_scope)?;
-    let items = request.profiles.into_iter().map(render::parse_profile).collect();
+    let items = render::parse_profiles(request.profiles)?;
     let (diagnostics, profiles) =
         gateway.core.with(|state| state.import_profiles(&workspace, items))?;
     let imported = diagnostics.is_empty();
@@ -141,7 +141,7 @@ pub(super) fn update_profile(
     request: pb::UpdateProviderProfilesRequest,
 ) -> RpcResult<pb::UpdateProviderProfilesResponse> {
     let at = (single_workspace(request.workspace_scope)?, request.id);
-    let item = request.profile.map(render::parse_profile);
+    let item = request.profile.map(render::parse_profile).transpose()?;
     let (diagnostics, profile) = gateway
         .core
         .with(|state| state.update_profile(&at, item, request.expected_resource_version))?;
@@ -155,7 +155,7 @@ pub(super) fn lint_profiles(
     _: &GatewayV0_1,
     request: pb::LintProviderProfilesRequest,
 ) -> RpcResult<pb::LintProviderProfilesResponse> {
-    let items: Vec<_> = request.profiles.into_iter().map(render::parse_profile).collect();
+    let items = render::parse_profiles(request.profiles)?;
     let diagnostics = State::lint_profiles(&items)?;
     Ok(pb::LintProviderProfilesResponse {
         valid: diagnostics.is_empty(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use tonic::Status;
 
 use super::scope::to_timestamp;
 use crate::state::{
@@ -35,10 +36,11 @@ fn word_index(words: &[&str], word: &str) -> i32 {
     at.and_then(|at| i32::try_from(at).ok()).unwrap_or_default()
 }
 
-/// Returns the word of an enum number; empty for an unknown number.
-fn word_at(words: &[&str], number: i32) -> String {
+/// Returns the word of an enum number. Refuses a number that the generation does not have.
+fn word_at(words: &[&str], field: &str, number: i32) -> Result<String, Status> {
     let at = usize::try_from(number).ok();
-    at.and_then(|at| words.get(at)).copied().unwrap_or_default().to_owned()
+    let word = at.and_then(|at| words.get(at)).map(|word| (*word).to_owned());
+    word.ok_or_else(|| Status::invalid_argument(format!("unknown value {number} of `{field}`")))
 }
 
 pub(super) fn endpoint(kept: &old_sb::NetworkEndpoint) -> sb::NetworkEndpoint {
@@ -49,14 +51,14 @@ pub(super) fn endpoint(kept: &old_sb::NetworkEndpoint) -> sb::NetworkEndpoint {
     sb::NetworkEndpoint { tls, enforcement, access, ..recast(&bare) }
 }
 
-fn parse_endpoint(given: &sb::NetworkEndpoint) -> old_sb::NetworkEndpoint {
+fn parse_endpoint(given: &sb::NetworkEndpoint) -> Result<old_sb::NetworkEndpoint, Status> {
     let bare = sb::NetworkEndpoint { tls: 0, enforcement: 0, access: 0, ..given.clone() };
-    old_sb::NetworkEndpoint {
-        tls: word_at(&TLS, given.tls),
-        enforcement: word_at(&ENFORCEMENT, given.enforcement),
-        access: word_at(&ACCESS, given.access),
+    Ok(old_sb::NetworkEndpoint {
+        tls: word_at(&TLS, "tls", given.tls)?,
+        enforcement: word_at(&ENFORCEMENT, "enforcement", given.enforcement)?,
+        access: word_at(&ACCESS, "access", given.access)?,
         ..recast(&bare)
-    }
+    })
 }
 
 pub(super) fn rule(kept: &old_sb::NetworkPolicyRule) -> sb::NetworkPolicyRule {
@@ -67,12 +69,15 @@ pub(super) fn rule(kept: &old_sb::NetworkPolicyRule) -> sb::NetworkPolicyRule {
     }
 }
 
-pub(super) fn parse_rule(given: &sb::NetworkPolicyRule) -> old_sb::NetworkPolicyRule {
-    old_sb::NetworkPolicyRule {
+pub(super) fn parse_rule(
+    given: &sb::NetworkPolicyRule,
+) -> Result<old_sb::NetworkPolicyRule, Status> {
+    let endpoints: Result<Vec<_>, Status> = given.endpoints.iter().map(parse_endpoint).collect();
+    Ok(old_sb::NetworkPolicyRule {
         name: given.name.clone(),
-        endpoints: given.endpoints.iter().map(parse_endpoint).collect(),
+        endpoints: endpoints?,
         binaries: given.binaries.iter().map(recast).collect(),
-    }
+    })
 }
 
 pub(super) fn policy(kept: &old_sb::SandboxPolicy) -> sb::SandboxPolicy {
@@ -82,16 +87,18 @@ pub(super) fn policy(kept: &old_sb::SandboxPolicy) -> sb::SandboxPolicy {
     sb::SandboxPolicy { network_policies, ..recast(&bare) }
 }
 
-pub(super) fn parse_policy(mut given: sb::SandboxPolicy) -> old_sb::SandboxPolicy {
+pub(super) fn parse_policy(mut given: sb::SandboxPolicy) -> Result<old_sb::SandboxPolicy, Status> {
     let rules = std::mem::take(&mut given.network_policies);
-    let network_policies =
-        rules.iter().map(|(name, given)| (name.clone(), parse_rule(given))).collect();
-    old_sb::SandboxPolicy { network_policies, ..recast(&given) }
+    let mut parsed: old_sb::SandboxPolicy = recast(&given);
+    for (name, rule) in rules {
+        parsed.network_policies.insert(name, parse_rule(&rule)?);
+    }
+    Ok(parsed)
 }
 
-pub(super) fn parse_spec(mut given: pb::SandboxSpec) -> old_pb::SandboxSpec {
-    let policy = given.policy.take().map(parse_policy);
-    old_pb::SandboxSpec { policy, ..recast(&given) }
+pub(super) fn parse_spec(mut given: pb::SandboxSpec) -> Result<old_pb::SandboxSpec, Status> {
+    let policy = given.policy.take().map(parse_policy).transpose()?;
+    Ok(old_pb::SandboxSpec { policy, ..recast(&given) })
 }
 
 pub(super) fn profile(kept: &old_pb::ProviderProfile) -> pb::ProviderProfile {
@@ -102,15 +109,22 @@ pub(super) fn profile(kept: &old_pb::ProviderProfile) -> pb::ProviderProfile {
 
 pub(super) fn parse_profile(
     given: pb::ProviderProfileImportItem,
-) -> old_pb::ProviderProfileImportItem {
-    let profile = given.profile.map(|mut profile| {
-        let endpoints = std::mem::take(&mut profile.endpoints);
-        old_pb::ProviderProfile {
-            endpoints: endpoints.iter().map(parse_endpoint).collect(),
-            ..recast(&profile)
-        }
-    });
-    old_pb::ProviderProfileImportItem { profile, source: given.source }
+) -> Result<old_pb::ProviderProfileImportItem, Status> {
+    let source = given.source;
+    let Some(mut profile) = given.profile else {
+        return Ok(old_pb::ProviderProfileImportItem { profile: None, source });
+    };
+    let endpoints = std::mem::take(&mut profile.endpoints);
+    let endpoints: Result<Vec<_>, Status> = endpoints.iter().map(parse_endpoint).collect();
+    let profile = old_pb::ProviderProfile { endpoints: endpoints?, ..recast(&profile) };
+    Ok(old_pb::ProviderProfileImportItem { profile: Some(profile), source })
+}
+
+/// Converts profiles of a request.
+pub(super) fn parse_profiles(
+    given: Vec<pb::ProviderProfileImportItem>,
+) -> Result<Vec<old_pb::ProviderProfileImportItem>, Status> {
+    given.into_iter().map(parse_profile).collect()
 }
 
 pub(super) fn meta(meta: &Meta) -> dm::ObjectMeta {
@@ -180,14 +194,12 @@ pub(super) fn template(template: &Template) -> pb::SandboxWorkloadTemplate {
     }
 }
 
+/// Returns a revision without its policy.
 pub(super) fn revision(revision: &Revision) -> pb::SandboxPolicyRevision {
-    let mut kept = old::revision(revision);
-    kept.policy = None;
     pb::SandboxPolicyRevision {
         created_time: to_timestamp(revision.created_ms),
         loaded_time: to_timestamp(revision.loaded_ms),
-        policy: Some(policy(&revision.policy)),
-        ..recast(&kept)
+        ..recast(&old::revision(revision))
     }
 }
 

@@ -20,10 +20,11 @@ pub(super) fn create(
     request: pb::CreateSandboxRequest,
 ) -> RpcResult<pb::SandboxResponse> {
     let workspace = single_workspace(request.workspace_scope)?;
-    let new = NewSandbox {
+    let mut new = NewSandbox {
         workspace: workspace.clone(),
         name: request.name,
-        spec: request.spec.map(render::parse_spec),
+        spec: request.spec.map(render::parse_spec).transpose()?,
+        image: String::new(),
         labels: request.labels,
         annotations: request.annotations,
     };
@@ -32,6 +33,8 @@ pub(super) fn create(
             "" => None,
             name => Some(state.get_template(&(workspace, name.to_owned()))?),
         };
+        let workload = template.as_ref().and_then(|template| template.spec.workload.as_ref());
+        new.image = workload.map(|workload| workload.image.clone()).unwrap_or_default();
         let sandbox = state.create_sandbox(new)?;
         let mut services = Vec::new();
         for exposure in request.service_exposures {

@@ -3,6 +3,7 @@
 use prost_types::Timestamp;
 use tonic::Status;
 
+use crate::state::ObjectKey;
 use shoreguard_proto::v0_1::openshell::datamodel::v1::WorkspaceSelector;
 use shoreguard_proto::v0_1::openshell::datamodel::v1::workspace_selector::Selection;
 use shoreguard_proto::v0_1::openshell::v1::DeletionOutcome;
@@ -10,7 +11,22 @@ use shoreguard_proto::v0_1::openshell::v1::DeletionOutcome;
 /// Returns the workspace of a request; empty for the default. Refuses a request for all workspaces.
 pub(super) fn single_workspace(scope: Option<WorkspaceSelector>) -> Result<String, Status> {
     list_workspace(scope)
-        .ok_or_else(|| Status::invalid_argument("all_workspaces is only for lists"))
+        .ok_or_else(|| Status::invalid_argument("all_workspaces is not supported by this request"))
+}
+
+/// Returns the sandbox of a request; `None` for a global request, which must have no workspace.
+pub(super) fn sandbox_or_global(
+    global: bool,
+    scope: Option<WorkspaceSelector>,
+    sandbox: String,
+) -> Result<Option<ObjectKey>, Status> {
+    match (global, scope) {
+        (true, None) => Ok(None),
+        (true, Some(_)) => {
+            Err(Status::invalid_argument("workspace_scope must be omitted when global is true"))
+        }
+        (false, scope) => Ok(Some((single_workspace(scope)?, sandbox))),
+    }
 }
 
 /// Returns the workspace of a list; `None` for all workspaces.
