@@ -11,6 +11,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     // The migrations are embedded by a macro, of whose folder cargo does not know.
     println!("cargo::rerun-if-changed=migrations");
+    check_sqlite_flags();
     let folder =
         |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("no {name}")));
     // Directory to which the build of `crates/proto` wrote the descriptor sets.
@@ -28,4 +29,21 @@ fn main() {
         policy::write_upstream(&descriptors, &mut actions, &table, &file);
     }
     actions.write(&out.join("actions.rs"));
+}
+
+/// Warns if SQLite is built without the flags of `.cargo/config.toml`, which Cargo reads only inside the repository.
+fn check_sqlite_flags() {
+    const FLAGS: [&str; 3] = [
+        "-DSQLITE_DEFAULT_MEMSTATUS=0",
+        "-DSQLITE_ENABLE_QPSG",
+        "-USQLITE_ENABLE_MEMORY_MANAGEMENT",
+    ];
+    const VARIABLE: &str = "LIBSQLITE3_FLAGS";
+    println!("cargo::rerun-if-env-changed={VARIABLE}");
+    let set = std::env::var_os(VARIABLE).unwrap_or_default();
+    let set = set.to_string_lossy();
+    if !FLAGS.iter().all(|flag| set.split_whitespace().any(|set| set == *flag)) {
+        let flags = FLAGS.join(" ");
+        println!("cargo::warning=SQLite will be slow: build with {VARIABLE}=\"{flags}\"");
+    }
 }

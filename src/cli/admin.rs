@@ -146,7 +146,7 @@ async fn with_audit_entry<T>(
     let intent = Intent {
         actor: ctx.actor(),
         role: Role::Admin,
-        request_id: app.new_id(),
+        request_id: app.new_request_id(),
         method: "shoreguard admin".into(),
         ..Intent::new(at, about)
     };

@@ -239,7 +239,7 @@ impl Ctx {
     /// Id of the call, as in the log; a new one for a background job.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
-        self.call.as_ref().map_or_else(|| self.app.new_id(), |call| call.request_id)
+        self.call.as_ref().map_or_else(|| self.app.new_request_id(), |call| call.request_id)
     }
 
     /// Counts bytes of a stream, from the caller and to the caller, for the audit log.

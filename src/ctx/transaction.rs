@@ -27,6 +27,15 @@ pub struct Tx<'a> {
     commit_actions: &'a mut CommitActions,
 }
 
+/// How a transaction is run.
+#[derive(Debug, Clone, Copy)]
+struct TransactionOptions {
+    /// Whether the caller is checked again after the transaction has begun.
+    recheck_caller: bool,
+    /// Whether it writes many rows.
+    long: bool,
+}
+
 /// The steps after the commit.
 #[derive(Debug, Default)]
 struct CommitActions {
@@ -95,7 +104,19 @@ impl Ctx {
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run_transaction(true, work).await
+        self.run_transaction(TransactionOptions { recheck_caller: true, long: false }, work).await
+    }
+
+    /// Does the same as [`Ctx::transaction`] for work that writes many rows: the transactions of other callers that
+    /// ended before it are committed first, so that they do not wait for it.
+    ///
+    /// # Errors
+    /// Those of [`Ctx::transaction`].
+    pub async fn long_transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run_transaction(TransactionOptions { recheck_caller: true, long: true }, work).await
     }
 
     /// Does the same as [`Ctx::transaction`] for a change that has already happened, for example on a gateway: it is
@@ -107,19 +128,20 @@ impl Ctx {
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run_transaction(false, work).await
+        self.run_transaction(TransactionOptions { recheck_caller: false, long: false }, work).await
     }
 
     async fn run_transaction<T>(
         &self,
-        recheck_caller: bool,
+        options: TransactionOptions,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (now, mut commit_actions) = (self.now(), CommitActions::default());
-        let value = self
-            .db()
-            .transaction(async |conn| {
-                if recheck_caller && !self.is_deferred() {
+        let db = self.db();
+        let conn = if options.long { db.write().await? } else { db.writer().await? };
+        let value = db
+            .transaction_on(conn, async |conn| {
+                if options.recheck_caller && !self.is_deferred() {
                     self.recheck()?;
                 }
                 work(&mut Tx { conn, now, commit_actions: &mut commit_actions }).await

@@ -123,6 +123,15 @@ pub fn with_name(error: Error, name: impl fmt::Display) -> Error {
     error
 }
 
+/// Returns the error of a failed commit. `Unavailable` would guarantee that nothing took effect, which is unknown.
+pub(super) fn of_commit(error: DieselError) -> Error {
+    let error = Error::from(error);
+    if let Error::Unavailable { why, .. } = error {
+        return Error::in_doubt(why);
+    }
+    error
+}
+
 /// Returns the error of a database that does not respond.
 pub(super) fn unavailable() -> Error {
     Error::unavailable(Reason::StorageUnavailable, "the database does not answer")

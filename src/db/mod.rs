@@ -4,8 +4,9 @@
 //! - a query is written once, in [`on_conn!`], and type-checked against both engines;
 //! - a connection of [`Db::read`] cannot write: the engine itself rejects it;
 //! - SQLite has one writer connection, which takes the write lock when a transaction begins, so "database is locked"
-//!   cannot occur between own transactions;
-//! - the changes of a dropped transaction are rolled back at once, by closing its connection;
+//!   cannot occur between own transactions. Transactions that follow each other share a commit (`group`);
+//! - SQLite runs on the workers of the main runtime, which pass their other tasks on meanwhile (`in_place`);
+//! - the changes of a dropped transaction are rolled back at once;
 //! - a PostgreSQL connection that was lost, or whose server is no longer the primary, is replaced (`pg_pool`);
 //! - one caller uses at most half of a pool at a time; the server's own work has no such limit (`turns`);
 //! - connections are created on the runtime that requests them, and stay on it: only the multi-thread runtime requests
@@ -15,8 +16,10 @@
 //! - nothing here knows a resource.
 
 pub mod error;
+mod group;
 pub mod heartbeat;
 pub mod idempotency;
+mod in_place;
 pub mod leases;
 mod migrations;
 pub mod options;
@@ -46,6 +49,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
+use self::group::CommitGroup;
+use self::in_place::RunInPlace;
 use self::turns::{BUSY_RETRY_IN, CallerKey, CallerTurns, TurnRegistry};
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
@@ -58,9 +63,8 @@ pub use options::DbOptions;
 pub type PgConn = AsyncPgConnection;
 /// An SQLite connection, as [`on_conn!`] passes it to a query.
 ///
-/// Its `spawn_blocking` gives access to the `SqliteConnection`, for batches with too many statements for one await
-/// each.
-pub type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
+/// Its `spawn_blocking` gives access to the `SqliteConnection`, for batches of many statements.
+pub type SqliteConn = SyncConnectionWrapper<SqliteConnection, RunInPlace>;
 
 /// The database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,6 +160,7 @@ pub struct Db {
 struct Inner {
     pools: Pools,
     turns: Arc<TurnRegistry>,
+    group: Arc<CommitGroup>,
     /// Offset of the clock in tests, in microseconds.
     clock_offset_us: AtomicI64,
 }
@@ -181,8 +186,9 @@ impl Db {
     /// (SQLite), is behind an unsuitable connection pooler or has an unsuitable encoding (PostgreSQL), or has a schema
     /// that is newer than this binary.
     pub async fn open(options: &DbOptions) -> Result<Self, Error> {
+        let group = Arc::<CommitGroup>::default();
         let pools = match options.address()? {
-            options::DatabaseAddress::Sqlite(path) => sqlite::open(&path, options).await?,
+            options::DatabaseAddress::Sqlite(path) => sqlite::open(&path, options, &group).await?,
             options::DatabaseAddress::Postgres(url) => {
                 Box::pin(postgres::open(*url, options)).await?
             }
@@ -193,7 +199,7 @@ impl Db {
         };
         let turns = TurnRegistry::new(options.readers, writers, options.pool_wait);
         let clock_offset_us = AtomicI64::new(0);
-        let db = Self { inner: Arc::new(Inner { pools, turns, clock_offset_us }) };
+        let db = Self { inner: Arc::new(Inner { pools, turns, group, clock_offset_us }) };
         db.ping().await?;
         Ok(db)
     }
@@ -253,7 +259,22 @@ impl Db {
     /// # Errors
     /// As [`Db::read`].
     pub async fn write(&self) -> Result<Conn, Error> {
+        let conn = self.writer().await?;
+        self.commit_group(conn)
+    }
+
+    /// Returns a connection for [`Db::transaction_on`]. On SQLite, transactions of other callers may wait for the next
+    /// commit on it.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub(crate) async fn writer(&self) -> Result<Conn, Error> {
+        let _waiting = self.inner.group.wait();
         let turn = self.inner.turns.acquire(CallerTurns::writers).await?;
+        self.writer_conn(turn).await
+    }
+
+    async fn writer_conn(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Conn, Error> {
         Ok(match &self.inner.pools {
             Pools::Pg { writers, .. } => {
                 let session =

@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -18,9 +19,9 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
-use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use futures_util::FutureExt;
 
+use super::group::CommitGroup;
 use super::{DbOptions, Pools, SqliteConn, migrations};
 use crate::error::{Error, Reason};
 
@@ -34,15 +35,19 @@ enum ConnectionUse {
     Write,
 }
 
-pub(super) async fn open(path: &Path, options: &DbOptions) -> Result<Pools, Error> {
+pub(super) async fn open(
+    path: &Path,
+    options: &DbOptions,
+    group: &Arc<CommitGroup>,
+) -> Result<Pools, Error> {
     let path = path.to_owned();
     let busy = options.busy_timeout;
     let (path, lock) = tokio::task::spawn_blocking(move || prepare(&path, busy))
         .await
         .map_err(Error::internal)??;
     Ok(Pools::Sqlite {
-        readers: pool(&path, options, ConnectionUse::Read, options.readers)?,
-        writer: pool(&path, options, ConnectionUse::Write, 1)?,
+        readers: pool(&path, options, None)?,
+        writer: pool(&path, options, Some(group))?,
         _lock: lock,
     })
 }
@@ -102,23 +107,32 @@ fn private_file_options() -> OpenOptions {
     options
 }
 
+/// Creates the pool of the reader connections, or of the writer connection with its group of transactions.
 fn pool(
     path: &Path,
     options: &DbOptions,
-    purpose: ConnectionUse,
-    size: usize,
+    group: Option<&Arc<CommitGroup>>,
 ) -> Result<Pool<SqliteConn>, Error> {
     let busy = options.busy_timeout;
+    let group = group.cloned();
+    let (purpose, size) = match group {
+        None => (ConnectionUse::Read, options.readers),
+        Some(_) => (ConnectionUse::Write, 1),
+    };
     let mut config = ManagerConfig::default();
     // The default runs a query each time a connection is taken from the pool.
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |path| {
         let path = PathBuf::from(path);
+        // The previous writer connection was closed, which rolled back the transactions on it.
+        if let Some(group) = &group {
+            group.reset();
+        }
         async move {
             let conn = tokio::task::spawn_blocking(move || connect(&path, purpose, busy))
                 .await
                 .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
-            Ok(SyncConnectionWrapper::new(conn))
+            Ok(SqliteConn::new(conn))
         }
         .boxed()
     });

@@ -66,7 +66,7 @@ impl PlainHttp {
             return StatusCode::NOT_FOUND.into_response();
         };
         let call = Call {
-            request_id: request_id::from_headers(request.headers(), || app.new_id()),
+            request_id: request_id::from_headers(request.headers(), || app.new_request_id()),
             at: app.clock.now(),
             started: Instant::now(),
             deadline: None,

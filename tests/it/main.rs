@@ -88,6 +88,7 @@ mod service_principal_rotation;
 mod service_principals;
 mod sessions;
 mod setup;
+mod sqlite_commits;
 mod storage;
 mod text_forms;
 mod tidy;

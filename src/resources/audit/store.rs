@@ -16,6 +16,8 @@ use crate::error::Error;
 // Must equal the expression of the index `audit_log_long`, otherwise the database cannot use the index.
 const LONG: &str = "COALESCE(duration_us, 60000000) >= 60000000";
 const SHORT: &str = "COALESCE(duration_us, 60000000) < 60000000";
+// The same for the index `audit_log_not_ok`: a bound value does not match its condition.
+const NOT_OK: &str = "outcome <> 'ok'";
 
 /// An entry.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -180,6 +182,9 @@ pub async fn list_closed(
         };
         if let Some(outcome) = which.outcome {
             query = query.filter(audit_log::outcome.eq(outcome));
+            if outcome != Ending::Ok {
+                query = query.filter(sql::<Bool>(NOT_OK));
+            }
         }
         if let Some(from) = which.begun_from {
             query = query.filter(audit_log::timestamp.ge(from));

@@ -73,6 +73,10 @@ impl Transition {
     }
 }
 
+/// SQL condition of the states that are not final. Must equal the condition of the index on the resource, which bound
+/// values do not match.
+pub const IS_ACTIVE: &str = "status IN ('pending', 'running', 'cancelling')";
+
 /// Names of the states that are not final.
 #[must_use]
 pub fn active() -> Vec<&'static str> {
@@ -82,6 +86,11 @@ pub fn active() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sql_condition_names_the_states_that_are_not_final() {
+        assert_eq!(IS_ACTIVE, format!("status IN ('{}')", active().join("', '")));
+    }
 
     #[test]
     fn every_transition_from_every_status_follows_the_table() {

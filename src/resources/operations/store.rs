@@ -6,7 +6,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::state::{Status, Transition, active};
+use super::state::{IS_ACTIVE, Status, Transition, active};
 use super::{FailureCode, OperationKind};
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::VisibleGateways;
@@ -168,7 +168,7 @@ pub async fn find_active(
     Ok(on_conn!(conn, |c| operations::table
         .filter(operations::resource_type.eq(kind))
         .filter(operations::resource_key.eq(key))
-        .filter(operations::status.eq_any(active()))
+        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(IS_ACTIVE))
         .select(operations::id)
         .first(c)
         .await

@@ -159,7 +159,7 @@ async fn replace(
     difference: &Difference,
 ) -> Result<Option<Snapshot>, Error> {
     let actor: String = ctx.actor().chars().take(UPLOADED_BY_CHARACTERS_MAX).collect();
-    ctx.transaction(async |tx| {
+    ctx.long_transaction(async |tx| {
         store::lock(tx, place).await?;
         let now = store::snapshot(tx, place).await?;
         if now.map(|now| now.id) != before {

@@ -59,7 +59,7 @@ pub(super) async fn recompute(
         let error = error as &dyn std::error::Error;
         warn!(%place, error, "a stored SBOM cannot be read again: its rows stay as they are");
     }
-    ctx.transaction(async |tx| {
+    ctx.long_transaction(async |tx| {
         if let Some(lease) = lease {
             leases::check_held(tx, lease).await?;
         }

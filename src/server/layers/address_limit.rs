@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request, refusal};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_call_over_the_rate_is_refused_as_rate_limited() {
         let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 1";
         let fixture = Fixture::new(config).await;

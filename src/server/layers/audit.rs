@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, grpc_request};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_inner_failure_is_returned_as_its_grpc_status() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |started: StartedCall| match started.0.call.method {
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_write_that_times_out_before_it_starts_is_never_started() {
         let fixture = Fixture::new("").await;
         let started = fixture.started(grpc_request("/shoreguard.v1.GroupService/CreateGroup"));

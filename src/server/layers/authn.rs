@@ -75,7 +75,7 @@ mod tests {
         Fixture, LIST_GATEWAYS, empty_response, grpc_request, refusal,
     };
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_call_without_a_credential_has_no_caller() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |identified: IdentifiedCall| {
@@ -85,7 +85,7 @@ mod tests {
         identify(fixture.started(grpc_request(LIST_GATEWAYS)), inner).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_unknown_credential_is_refused() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: IdentifiedCall| panic!("it was called"));

@@ -40,7 +40,7 @@ pub(super) fn start_call(incoming: IncomingRequest) -> (StartedCall, Option<InFl
     let streams = route.as_ref().is_ok_and(Route::is_streaming);
     let in_flight = (!streams).then(|| peer.in_flight.enter());
     let call = Call {
-        request_id: request_id::from_headers(headers, || app.new_id()),
+        request_id: request_id::from_headers(headers, || app.new_request_id()),
         at: app.clock.now(),
         started: Instant::now(),
         deadline: None,
@@ -66,7 +66,7 @@ mod tests {
         Fixture, LOGIN, WATCH_EVENTS, empty_response, grpc_request,
     };
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_call_of_a_known_method_has_the_request_id_of_its_caller() {
         let (fixture, id) = (Fixture::new("").await, uuid::Uuid::from_u128(7));
         let inner = service_fn(async |started: StartedCall| {
@@ -81,7 +81,7 @@ mod tests {
         begin(fixture.incoming(grpc_request("/a.B/C")), inner).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_drain_waits_for_calls_and_not_for_streams() {
         let fixture = Fixture::new("").await;
         assert!(start_call(fixture.incoming(grpc_request(LOGIN))).1.is_some());

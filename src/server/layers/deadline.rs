@@ -38,7 +38,7 @@ mod tests {
         Fixture, LIST_GATEWAYS, empty_response, grpc_request, refusal,
     };
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn the_grpc_timeout_of_the_caller_sets_the_deadline_of_the_call() {
         let fixture = Fixture::new("").await;
         let call = fixture.admitted(grpc_request(LIST_GATEWAYS).header("grpc-timeout", "3S"));
@@ -50,7 +50,7 @@ mod tests {
         bound(call, inner).await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_invalid_timeout_or_a_draining_server_refuses_the_call() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: AdmittedCall| panic!("it was called"));

@@ -218,7 +218,7 @@ mod tests {
         Fixture, LIST_GATEWAYS, LOGIN, empty_response, grpc_request, refusal,
     };
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn public_methods_need_no_credential_and_other_methods_do() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |gated: GatedCall| {
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_unknown_path_is_refused_without_a_route() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: GatedCall| panic!("it was called"));

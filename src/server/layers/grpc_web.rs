@@ -203,7 +203,7 @@ mod tests {
         Request::post(path).header(CONTENT_TYPE, WEB)
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_grpc_web_call_is_translated_to_grpc_and_back() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |incoming: IncomingRequest| {
@@ -220,7 +220,7 @@ mod tests {
         assert!(plain.headers().is_empty());
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn grpc_web_refuses_proxied_methods_and_foreign_origins() {
         let fixture = Fixture::new("").await;
         let inner = service_fn(async |_: IncomingRequest| -> Result<_, Infallible> {

@@ -176,7 +176,7 @@ mod tests {
         Fixture, LIST_GATEWAYS, WATCH_EVENTS, empty_response, grpc_request, refusal,
     };
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn an_anonymous_call_counts_for_its_address_until_it_is_dropped() {
         let fixture = Fixture::new("[limits]\nanonymous_calls_per_address = 1").await;
         let inner = service_fn(async |identified: IdentifiedCall| {
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_stream_counts_until_its_response_is_dropped() {
         let fixture = Fixture::new("[limits]\nstreams_per_caller = 1").await;
         let inner = service_fn(async |admitted: AdmittedCall| {

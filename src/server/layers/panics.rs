@@ -28,7 +28,7 @@ mod tests {
     use super::*;
     use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_panic_becomes_a_failure_and_a_response_passes() {
         let fixture = Fixture::new("").await;
         let broken = service_fn(async |started: StartedCall| match started.0.call.method {

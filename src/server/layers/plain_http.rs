@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::server::layers::fixture::{self, Fixture, LOGIN};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn grpc_requests_pass_and_other_requests_get_an_http_error() {
         let fixture = Fixture::new("").await;
         let inner =

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn the_response_carries_the_request_id_of_the_call() {
         let fixture = Fixture::new("").await;
         let started = fixture.started(grpc_request(LOGIN));

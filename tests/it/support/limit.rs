@@ -70,7 +70,7 @@ pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
 
 fn block_on_within<T>(time: Duration, test: impl Future<Output = T>) -> T {
     let _limit = start_time_limit();
-    // A dropped SQLite query panics on a current-thread runtime.
+    // SQLite is refused on a current-thread runtime.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let done = runtime.block_on(async { tokio::time::timeout(time, test).await });
