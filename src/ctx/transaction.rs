@@ -1,7 +1,8 @@
 //! The only way to change state for a caller or a job: a transaction, and the steps after its commit.
 //!
 //! Invariants
-//! - events and access changes are written in the transaction of the change, and announced once, after its commit;
+//! - events and access changes are written in the transaction of the change, and announced once, after its commit. On
+//!   PostgreSQL they are collected and written by one statement, in the round trip of the commit;
 //! - a failure after a commit does not turn the stored change into an error;
 //! - nothing is changed for a caller that has lost its access while it waited;
 //! - if the snapshot cannot be reloaded after a commit that may have revoked access, every check fails closed until the
@@ -14,10 +15,10 @@ use tracing::warn;
 use super::Ctx;
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::Conn;
+use crate::db::{Conn, Engine};
 use crate::error::Error;
 use crate::feed;
-use crate::outbox::{self, AccessSubject, NewEvent};
+use crate::outbox::{self, AccessSubject, NewEvent, OutboxRows};
 
 /// An open transaction. It dereferences to the connection, which store functions take.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ struct TransactionOptions {
 /// The steps after the commit.
 #[derive(Debug, Default)]
 struct CommitActions {
+    /// The rows that PostgreSQL gets with the commit.
+    rows: OutboxRows,
     events: bool,
     access: bool,
     /// The change may have revoked access.
@@ -66,12 +69,15 @@ impl Tx<'_> {
     /// Those of the database.
     pub async fn emit(&mut self, event: NewEvent) -> Result<(), Error> {
         self.commit_actions.events = true;
-        outbox::enqueue(self.conn, event).await
+        match self.conn.engine() {
+            Engine::Sqlite => outbox::enqueue(self.conn, event).await?,
+            Engine::Postgres => self.commit_actions.rows.add_event(event),
+        }
+        Ok(())
     }
 
     /// Logs that the access of a subject has changed. The snapshot of this replica includes the change before the
-    /// caller gets a response. Must be the last statement of the transaction, since other writers of the log wait for
-    /// it.
+    /// caller gets a response.
     ///
     /// # Errors
     /// Those of the database.
@@ -86,7 +92,11 @@ impl Tx<'_> {
     /// Those of the database.
     pub async fn log_access_addition(&mut self, subject: AccessSubject) -> Result<(), Error> {
         self.commit_actions.access = true;
-        outbox::log_change(self.conn, subject, self.now).await
+        match self.conn.engine() {
+            Engine::Sqlite => outbox::log_change(self.conn, subject, self.now).await?,
+            Engine::Postgres => self.commit_actions.rows.add_change(subject),
+        }
+        Ok(())
     }
 }
 
@@ -144,7 +154,9 @@ impl Ctx {
                 if options.recheck_caller && !self.is_deferred() {
                     self.recheck()?;
                 }
-                work(&mut Tx { conn, now, commit_actions: &mut commit_actions }).await
+                let value =
+                    work(&mut Tx { conn, now, commit_actions: &mut commit_actions }).await?;
+                Ok((value, commit_actions.rows.take_statement(now)))
             })
             .await?;
         commit_actions.commit(self.app()).await;

@@ -1,8 +1,10 @@
 //! Rows of `idempotency_keys`. `rpc::idempotency` documents their meaning.
 
 use diesel::prelude::*;
+use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
+use super::cached::cached;
 use super::schema::idempotency_keys;
 use super::{Conn, on_conn};
 use crate::clock::Timestamp;
@@ -10,7 +12,7 @@ use crate::error::Error;
 
 /// A key to claim.
 #[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = idempotency_keys)]
+#[diesel(table_name = idempotency_keys, treat_none_as_default_value = false)]
 pub struct NewIdempotencyKey<'a> {
     /// The caller.
     pub principal: &'a str,
@@ -48,58 +50,64 @@ pub struct IdempotencyKey {
     pub credential: Option<String>,
 }
 
-/// Claims a key. Returns the row and whether it is new. An expired key of the same name is deleted first.
+/// Claims a key, or a key that has expired. Returns the row and whether it was claimed. One statement decides, so that
+/// no transaction is needed.
 pub async fn claim(
     conn: &mut Conn,
     new: &NewIdempotencyKey<'_>,
 ) -> Result<(IdempotencyKey, bool), Error> {
-    let same = || {
-        idempotency_keys::principal
-            .eq(new.principal)
-            .and(idempotency_keys::method.eq(new.method))
-            .and(idempotency_keys::request_id.eq(new.request_id))
-    };
-    on_conn!(conn, |c| diesel::delete(
-        idempotency_keys::table
-            .filter(same())
-            .filter(idempotency_keys::expires_at.le(new.created_at))
-    )
-    .execute(c)
-    .await)?;
-    let inserted = on_conn!(conn, |c| diesel::insert_into(idempotency_keys::table)
-        .values(new)
-        .on_conflict_do_nothing()
-        .execute(c)
-        .await)?;
-    let row = on_conn!(conn, |c| idempotency_keys::table
-        .filter(same())
+    use idempotency_keys as t;
+    let claimed: Option<IdempotencyKey> = on_conn!(conn, |c| {
+        let insert = diesel::insert_into(t::table).values(new);
+        let upsert =
+            insert.on_conflict((t::principal, t::method, t::request_id)).do_update().set((
+                t::digest.eq(excluded(t::digest)),
+                t::state.eq(excluded(t::state)),
+                t::response.eq(None::<Vec<u8>>),
+                t::secret.eq(excluded(t::secret)),
+                t::credential.eq(excluded(t::credential)),
+                t::created_at.eq(excluded(t::created_at)),
+                t::expires_at.eq(excluded(t::expires_at)),
+            ));
+        let expired = t::expires_at.le(excluded(t::created_at));
+        let upsert = diesel::query_dsl::methods::FilterDsl::filter(upsert, expired);
+        cached(upsert.returning(IdempotencyKey::as_returning())).get_result(c).await.optional()
+    })?;
+    if let Some(row) = claimed {
+        return Ok((row, true));
+    }
+    let same = t::principal
+        .eq(new.principal)
+        .and(t::method.eq(new.method))
+        .and(t::request_id.eq(new.request_id));
+    let row = on_conn!(conn, |c| t::table
+        .filter(same)
         .select(IdempotencyKey::as_select())
         .first(c)
         .await)?;
-    Ok((row, inserted == 1))
+    Ok((row, false))
 }
 
-/// Stores the response of a claimed key.
+/// Stores the response of a claimed key, unless the claim has expired and the key was claimed again.
 pub async fn finish(
     conn: &mut Conn,
     id: i64,
+    claimed_at: Timestamp,
     sealed: &[u8],
     until: Timestamp,
 ) -> Result<(), Error> {
-    on_conn!(conn, |c| diesel::update(idempotency_keys::table.find(id))
-        .set((
-            idempotency_keys::state.eq("done"),
-            idempotency_keys::response.eq(sealed),
-            idempotency_keys::expires_at.eq(until),
-        ))
-        .execute(c)
-        .await)?;
+    use idempotency_keys as t;
+    let row = t::table.filter(t::id.eq(id).and(t::created_at.eq(claimed_at)));
+    let set = (t::state.eq("done"), t::response.eq(sealed), t::expires_at.eq(until));
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 
-/// Deletes a claimed key, since the call did nothing.
-pub async fn release(conn: &mut Conn, id: i64) -> Result<(), Error> {
-    on_conn!(conn, |c| diesel::delete(idempotency_keys::table.find(id)).execute(c).await)?;
+/// Deletes a claimed key, since the call did nothing, unless the claim has expired and the key was claimed again.
+pub async fn release(conn: &mut Conn, id: i64, claimed_at: Timestamp) -> Result<(), Error> {
+    use idempotency_keys as t;
+    let row = t::table.filter(t::id.eq(id).and(t::created_at.eq(claimed_at)));
+    on_conn!(conn, |c| diesel::delete(row).execute(c).await)?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@
 //!   contain them;
 //! - nothing here knows a resource.
 
+pub mod cached;
 pub mod error;
 mod group;
 pub mod heartbeat;
@@ -49,6 +50,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
+use self::cached::cached;
 use self::group::CommitGroup;
 use self::in_place::RunInPlace;
 use self::turns::{BUSY_RETRY_IN, CallerKey, CallerTurns, TurnRegistry};
@@ -341,7 +343,8 @@ impl Conn {
     pub async fn advisory_lock(&mut self, lock: i64) -> Result<(), Error> {
         if let Self::Pg(pooled) = self {
             let c: &mut PgConn = pooled;
-            diesel::sql_query(format!("SELECT pg_advisory_xact_lock({lock})")).execute(c).await?;
+            let query = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
+            cached(query.bind::<BigInt, _>(lock)).execute(c).await?;
         }
         Ok(())
     }

@@ -9,11 +9,15 @@
 //! - nothing is retried: the caller of an [`Error::Conflict`] reads again and repeats.
 
 use diesel::QueryResult;
-use diesel_async::{AsyncConnection, TransactionManager};
+use diesel::pg::Pg;
+use diesel::query_builder::{QueryFragment, QueryId, SqlQuery};
+use diesel_async::{AnsiTransactionManager, AsyncConnection, RunQueryDsl, TransactionManager};
+use futures_util::future;
 
+use super::cached::cached;
 use super::group::{CommitGroup, PendingCommit};
 use super::in_place::InPlace;
-use super::{Conn, Db, Engine, PgConn, error};
+use super::{Conn, Db, Engine, PgConn, boxed, error};
 use crate::error::{Error, Reason};
 
 impl Db {
@@ -30,19 +34,25 @@ impl Db {
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let conn = self.writer().await?;
-        self.transaction_on(conn, work).await
+        self.transaction_on(conn, async |conn| Ok((work(conn).await?, None::<SqlQuery>))).await
     }
 
     /// Does the same as [`Db::transaction`] on a connection of [`Db::writer`] or [`Db::write`]. The latter commits the
     /// transactions of other callers first: for work that writes many rows, so that they do not wait for it.
     ///
+    /// `work` may return a last statement with its value. PostgreSQL gets that statement and the commit in one round
+    /// trip. On SQLite, which has no round trips, `work` executes all statements itself.
+    ///
     /// # Errors
-    /// Those of [`Db::transaction`].
-    pub(crate) async fn transaction_on<T>(
+    /// Those of [`Db::transaction`], and that of the last statement.
+    pub(crate) async fn transaction_on<T, Q>(
         &self,
         conn: Conn,
-        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
+    ) -> Result<T, Error>
+    where
+        Q: QueryFragment<Pg> + QueryId + Send,
+    {
         let engine = conn.engine();
         let transaction = run(&self.inner.group, conn, work);
         let (result, pending) = match engine {
@@ -55,25 +65,25 @@ impl Db {
 }
 
 /// Runs `work` in a transaction. Returns its result, and the commit that the result waits for.
-async fn run<T>(
+async fn run<T, Q>(
     group: &CommitGroup,
     conn: Conn,
-    work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
-) -> Result<(Result<T, Error>, PendingCommit), Error> {
+    work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
+) -> Result<(Result<T, Error>, PendingCommit), Error>
+where
+    Q: QueryFragment<Pg> + QueryId + Send,
+{
     let engine = conn.engine();
     let mut open = OpenTransaction::begin(group, conn).await?;
-    let result = work(open.conn()?).await;
-    let lost = result.as_ref().is_err_and(|error| is_lost_postgres(error, engine));
-    let pending = if result.is_ok() {
-        open.commit().await?
-    } else if lost {
-        // A server that is no longer the primary: the guard closes the connection, which rolls back too.
-        drop(open);
-        PendingCommit::Done
-    } else {
-        open.rollback().await
-    };
-    Ok((result, pending))
+    match work(open.conn()?).await {
+        Ok((value, last)) => Ok((Ok(value), open.commit(last).await?)),
+        Err(error) if is_lost_postgres(&error, engine) => {
+            // A server that is no longer the primary: the guard closes the connection, which rolls back too.
+            drop(open);
+            Ok((Err(error), PendingCommit::Done))
+        }
+        Err(error) => Ok((Err(error), open.rollback().await)),
+    }
 }
 
 /// Returns whether PostgreSQL failed, not the statement.
@@ -94,7 +104,7 @@ impl<'a> OpenTransaction<'a> {
         // begins.
         let mut open = Self { group, conn: Some(conn) };
         match open.conn()? {
-            Conn::Pg(c) => begin::<PgConn>(c).await?,
+            Conn::Pg(c) => boxed(begin::<PgConn>(c)).await?,
             Conn::Sqlite(c) => group.join(c)?,
         }
         Ok(open)
@@ -104,24 +114,66 @@ impl<'a> OpenTransaction<'a> {
         self.conn.as_mut().ok_or_else(|| Error::internal("a transaction was used after its end"))
     }
 
-    async fn commit(mut self) -> Result<PendingCommit, Error> {
+    /// Executes the last statement, if there is one, and commits.
+    async fn commit<Q>(mut self, last: Option<Q>) -> Result<PendingCommit, Error>
+    where
+        Q: QueryFragment<Pg> + QueryId + Send,
+    {
         let group = self.group;
-        let pending = match self.conn()? {
-            Conn::Pg(c) => {
-                commit::<PgConn>(c).await.map_err(error::of_commit)?;
+        let pending = match (self.conn()?, last) {
+            (Conn::Pg(_), Some(last)) => return self.commit_with(last).await,
+            (Conn::Pg(c), None) => {
+                boxed(commit::<PgConn>(c)).await.map_err(error::of_commit)?;
                 PendingCommit::Done
             }
-            Conn::Sqlite(c) => group.leave(c, true)?,
+            (Conn::Sqlite(_), Some(_)) => {
+                return Err(Error::internal("a statement of PostgreSQL for another engine"));
+            }
+            (Conn::Sqlite(c), None) => group.leave(c, true)?,
         };
         self.conn = None;
         Ok(pending)
+    }
+
+    /// Executes a statement and commits. Both are sent before the response to the first one. The server commits only
+    /// if the statement succeeded: otherwise, COMMIT rolls back.
+    async fn commit_with<Q>(mut self, last: Q) -> Result<PendingCommit, Error>
+    where
+        Q: QueryFragment<Pg> + QueryId + Send,
+    {
+        let Conn::Pg(pooled) = self.conn()? else {
+            return Err(Error::internal("a statement of PostgreSQL for another engine"));
+        };
+        let c: &mut PgConn = pooled;
+        let (executed, committed) = {
+            let shared: &PgConn = c;
+            let (mut first, mut second) = (shared, shared);
+            // Both wait for the lock of the cache of statements, in this order. So the commit is sent after the
+            // statement even if the statement has to be prepared first. A simple query would not wait for the lock.
+            let commit = cached(diesel::sql_query("COMMIT"));
+            future::join(last.execute(&mut first), commit.execute(&mut second)).await
+        };
+        match (executed.map_err(Error::from), committed) {
+            (executed, Ok(_)) => {
+                // The transaction has ended, which the connection does not know.
+                *c.transaction_state() = AnsiTransactionManager::default();
+                if !matches!(executed, Err(Error::Unavailable { .. })) {
+                    self.conn = None;
+                }
+                executed.map(|_| PendingCommit::Done)
+            }
+            (Ok(_), Err(failed)) => Err(error::of_commit(failed)),
+            // Without any response, both may have been executed.
+            (Err(Error::Unavailable { .. }), Err(failed)) => Err(error::of_commit(failed)),
+            (Err(error), Err(_)) => Err(error),
+        }
     }
 
     async fn rollback(mut self) -> PendingCommit {
         let group = self.group;
         let ended = match self.conn() {
             Ok(Conn::Pg(c)) => {
-                let ended = rollback::<PgConn>(c).await;
+                let ended = boxed(rollback::<PgConn>(c)).await;
                 ended.map(|()| PendingCommit::Done).map_err(Error::from)
             }
             Ok(Conn::Sqlite(c)) => group.leave(c, false),

@@ -1,7 +1,11 @@
 //! Keeps the access snapshot up to date: a full load at startup, then increments from the change log. A replica that
-//! has missed entries that were already deleted from the log does a full load again.
+//! may have missed entries that were already deleted from the log does a full load again.
+//!
+//! A change may be read twice, which is harmless: what is applied is the current state of its subject.
 
+mod facts;
 pub mod gateways;
+pub mod position;
 pub mod store;
 
 use std::collections::HashSet;
@@ -11,6 +15,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use self::position::LogPosition;
 use crate::access::snapshot::AccessUpdate;
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -25,42 +30,40 @@ pub const REMEMBERED: Duration = Duration::from_hours(25);
 /// Maximum number of changes per read.
 const BATCH: i64 = 1_000;
 
+/// All facts, and how far the change log was read before them.
+#[derive(Debug)]
+pub struct Everything {
+    /// The newest revision that the facts include.
+    pub revision: i64,
+    /// The position after the changes that the facts include.
+    pub position: LogPosition,
+    /// The facts.
+    pub facts: Vec<AccessUpdate>,
+}
+
 /// Loads the snapshot from the database, at startup.
 pub async fn load(app: &App) -> Result<(), Error> {
+    let mut progress = app.part::<FeedState>().progress.lock().await;
     let read_at = app.clock.since_boot();
-    let (revision, changes) = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
-    app.snapshot.replace(revision, changes, read_at);
+    let read = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
+    app.snapshot.replace(read.revision, read.facts, read_at);
+    progress.position = read.position;
     Ok(())
 }
 
-/// Reads all facts, with the sessions revoked since `ended_since`, and a revision that they include.
-pub async fn read_all(
-    conn: &mut Conn,
-    ended_since: Timestamp,
-) -> Result<(i64, Vec<AccessUpdate>), Error> {
+/// Reads all facts, with the sessions revoked since `ended_since`.
+pub async fn read_all(conn: &mut Conn, ended_since: Timestamp) -> Result<Everything, Error> {
     // Read first: changes that are committed during the other reads will be read again, which is harmless.
     let revision = store::last_revision(conn).await?;
-    let mut changes = Vec::new();
-    for (id, facts) in store::gateway_facts(conn).await? {
-        changes.push(AccessUpdate::Gateway(id, Some(facts)));
-    }
-    for (id, facts) in store::group_facts(conn, None).await? {
-        changes.push(AccessUpdate::Group(id, Some(facts)));
-    }
-    for (id, facts) in store::user_facts(conn, None, ended_since).await? {
-        changes.push(AccessUpdate::User(id, Some(facts)));
-    }
-    for (id, facts) in store::service_principal_facts(conn, None).await? {
-        changes.push(AccessUpdate::ServicePrincipal(id, Some(facts)));
-    }
-    Ok((revision, changes))
+    let position = store::current_position(conn).await?;
+    Ok(Everything { revision, position, facts: facts::read_all(conn, ended_since).await? })
 }
 
-/// Reloads the snapshot and the targets of the proxy.
-async fn reload(app: &App) -> Result<(), Error> {
+/// Reloads the snapshot and the targets of the proxy. Returns the position after the changes that they include.
+async fn reload(app: &App) -> Result<LogPosition, Error> {
     let read_at = app.clock.since_boot();
-    let (revision, changes) = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
-    let there = changes.iter().filter_map(|change| match change {
+    let read = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
+    let there = read.facts.iter().filter_map(|change| match change {
         AccessUpdate::Gateway(id, _) => Some(*id),
         AccessUpdate::User(..) | AccessUpdate::ServicePrincipal(..) | AccessUpdate::Group(..) => {
             None
@@ -70,9 +73,9 @@ async fn reload(app: &App) -> Result<(), Error> {
         there.chain(app.fleet.targets.all().iter().map(|target| target.id)).collect();
     let gateways: Vec<GatewayId> = gone_or_there.into_iter().collect();
     gateways::refresh_targets(app, &gateways).await?;
-    app.snapshot.replace(revision, changes, read_at);
+    app.snapshot.replace(read.revision, read.facts, read_at);
     app.live.recheck_all(&app.snapshot);
-    Ok(())
+    Ok(read.position)
 }
 
 /// The start of the period for revoked sessions: tokens of sessions revoked earlier have expired.
@@ -80,33 +83,28 @@ fn revocation_horizon(app: &App) -> Timestamp {
     app.clock.now().minus(REMEMBERED)
 }
 
-/// Whether changes were deleted from the log before they were read here. The log is truncated at its old end and never
-/// emptied, so deleted changes appear as a gap before the oldest entry. A gap elsewhere comes from a transaction that
-/// was rolled back.
-async fn has_gap(
-    conn: &mut Conn,
-    after: i64,
-    log: &[(i64, Option<AccessSubject>)],
-) -> Result<bool, Error> {
-    match log.first() {
-        Some((first, _)) if *first > after + 1 => Ok(store::first_revision(conn).await? > after),
-        Some(_) | None => Ok(false),
-    }
-}
-
 /// Serializes updates of the snapshot.
 #[derive(Debug, Default)]
 pub struct FeedState {
     /// Number of the last update that was started.
     begun: AtomicU64,
-    /// Number of the last update that was completed. Locked during an update.
-    done: tokio::sync::Mutex<u64>,
+    /// Locked during an update.
+    progress: tokio::sync::Mutex<Progress>,
+}
+
+/// What the updates have done.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Number of the last update that was completed.
+    done: u64,
+    /// How far the change log was read.
+    position: LogPosition,
 }
 
 impl FeedState {
     /// Blocks all updates while the result is held, for tests.
     pub async fn block_updates(&self) -> impl Sized {
-        self.done.lock().await
+        self.progress.lock().await
     }
 }
 
@@ -115,39 +113,38 @@ impl FeedState {
 /// the next update.
 pub async fn refresh(app: &App) -> Result<(), Error> {
     let before = app.part::<FeedState>().begun.load(Ordering::SeqCst);
-    let mut done = app.part::<FeedState>().done.lock().await;
-    if *done > before {
+    let mut progress = app.part::<FeedState>().progress.lock().await;
+    if progress.done > before {
         // That update started after the caller's commit, so it includes the change.
         return Ok(());
     }
     let number = app.part::<FeedState>().begun.fetch_add(1, Ordering::SeqCst) + 1;
-    apply_changes(app).await?;
-    *done = number;
+    apply_changes(app, &mut progress.position).await?;
+    progress.done = number;
     Ok(())
 }
 
-async fn apply_changes(app: &App) -> Result<(), Error> {
+async fn apply_changes(app: &App, position: &mut LogPosition) -> Result<(), Error> {
+    let mut page = None;
     loop {
         let read_at = app.clock.since_boot();
         let mut conn = app.db.read().await?;
-        let after = app.snapshot.revision();
-        let log = store::changes_after(&mut conn, after, BATCH).await?;
-        if has_gap(&mut conn, after, &log).await? {
+        let unread = store::unread_changes(&mut conn, position, page.take(), BATCH).await?;
+        if unread.missed {
             drop(conn);
             warn!(
-                after,
-                "changes of access were forgotten before they were read: reading all of it"
+                ?position,
+                "changes of access may have been forgotten before they were read: reading all of it"
             );
-            reload(app).await?;
+            *position = reload(app).await?;
             continue;
         }
-        let last = log.last().map_or(after, |(revision, _)| *revision);
-        let full = i64::try_from(log.len()).is_ok_and(|n| n == BATCH);
+        let last = unread.changes.iter().map(|change| change.revision).max();
         let mut subjects: Vec<AccessSubject> =
-            log.into_iter().filter_map(|(_, subject)| subject).collect();
+            unread.changes.iter().filter_map(|change| change.subject).collect();
         let mut seen = HashSet::new();
         subjects.retain(|subject| seen.insert(*subject));
-        let mut changes = read_facts(&mut conn, &subjects, revocation_horizon(app)).await?;
+        let mut changes = facts::read(&mut conn, &subjects, revocation_horizon(app)).await?;
         drop(conn);
         let gateways: Vec<GatewayId> = subjects
             .iter()
@@ -161,42 +158,16 @@ async fn apply_changes(app: &App) -> Result<(), Error> {
         let refreshed = gateways::refresh_targets(app, &gateways).await?;
         changes.extend(refreshed.into_iter().map(|(id, facts)| AccessUpdate::Gateway(id, facts)));
         let moved = !changes.is_empty();
-        app.snapshot.apply(last, changes, read_at);
+        app.snapshot.apply(last.unwrap_or_default(), changes, read_at);
         if moved {
             app.live.recheck_all(&app.snapshot);
         }
-        if !full {
+        page = unread.next;
+        if page.is_none() {
+            *position = unread.position;
             return Ok(());
         }
     }
-}
-
-/// Reads the facts of all subjects except gateways.
-async fn read_facts(
-    conn: &mut Conn,
-    subjects: &[AccessSubject],
-    ended_since: Timestamp,
-) -> Result<Vec<AccessUpdate>, Error> {
-    let mut changes = Vec::with_capacity(subjects.len());
-    for subject in subjects {
-        changes.push(match subject {
-            AccessSubject::User(id) => {
-                let found = store::user_facts(conn, Some(id.get()), ended_since).await?.pop();
-                AccessUpdate::User(*id, found.map(|(_, facts)| facts))
-            }
-            AccessSubject::ServicePrincipal(id) => {
-                let found = store::service_principal_facts(conn, Some(id.get())).await?.pop();
-                AccessUpdate::ServicePrincipal(*id, found.map(|(_, facts)| facts))
-            }
-            AccessSubject::Group(id) => {
-                let found = store::group_facts(conn, Some(id.get())).await?.pop();
-                AccessUpdate::Group(*id, found.map(|(_, facts)| facts))
-            }
-            // Gateways are read together, with the data that the proxy needs.
-            AccessSubject::Gateway(_) => continue,
-        });
-    }
-    Ok(changes)
 }
 
 /// Follows the change log until the process has stopped, and ends the streams of callers that lost their access. Runs

@@ -1,23 +1,15 @@
-//! Database access for the change log and the facts of the snapshot.
-
-use std::collections::HashMap;
-use std::sync::Arc;
+//! Database access for the change log.
 
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use crate::access::snapshot::{
-    Bindings, GatewayFacts, GroupFacts, PreviousKey, SelectorRole, ServicePrincipalFacts, UserFacts,
-};
+use super::position::LogPosition;
 use crate::clock::Timestamp;
-use crate::db::schema::{
-    access_changes, gateways, group_gateway_roles, group_members, groups, selector_bindings,
-    service_principals, sp_gateway_roles, user_gateway_roles, users,
-};
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId};
-use crate::db::{Conn, on_conn};
+use crate::db::cached::cached;
+use crate::db::schema::{access_change_retention, access_changes};
+use crate::db::{Conn, Engine, PgConn, on_conn};
 use crate::error::Error;
-use crate::labels::{Labels, Selector};
 use crate::outbox::AccessSubject;
 use crate::role::Role;
 
@@ -35,42 +27,162 @@ pub async fn last_revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(last.unwrap_or(0))
 }
 
-/// Returns the oldest stored revision.
-pub async fn first_revision(conn: &mut Conn) -> Result<i64, Error> {
-    let first: Option<i64> = on_conn!(conn, |c| access_changes::table
-        .select(diesel::dsl::min(access_changes::revision))
-        .first(c)
-        .await)?;
-    Ok(first.unwrap_or(0))
+/// A change in the log.
+#[derive(Debug, Clone, Copy)]
+pub struct LoggedChange {
+    /// Its number.
+    pub revision: i64,
+    /// Its place, which positions are compared with.
+    place: i64,
+    /// The subject; `None` if this build does not know its kind.
+    pub subject: Option<AccessSubject>,
 }
 
-/// Deletes the oldest revisions, at most `limit`, until it reaches a revision that is not older than `before`; the
-/// newest revision is never deleted. Returns the number of deleted revisions.
-pub async fn delete_before(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
-    use access_changes as t;
-    let last = last_revision(conn).await?;
-    let oldest: Vec<(i64, Timestamp)> = on_conn!(conn, |c| t::table
-        .filter(t::revision.lt(last))
-        .select((t::revision, t::changed_at))
-        .order(t::revision)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    // Clocks of replicas differ, so this stops at the first newer entry: the remaining log has no gaps.
-    let old = oldest.into_iter().take_while(|(_, at)| *at < before);
-    let Some((to, _)) = old.last() else { return Ok(0) };
-    Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(t::revision.le(to))).execute(c).await)?)
+impl LoggedChange {
+    fn new(revision: i64, place: i64, kind: &str, id: i64) -> Self {
+        let subject = match kind {
+            "user" => Some(AccessSubject::User(id.into())),
+            "service_principal" => Some(AccessSubject::ServicePrincipal(id.into())),
+            "group" => Some(AccessSubject::Group(id.into())),
+            "gateway" => Some(AccessSubject::Gateway(id.into())),
+            _ => None,
+        };
+        Self { revision, place, subject }
+    }
 }
 
-/// Returns the revisions after `revision`, oldest first, with `None` for a kind of subject that this build does not
-/// know.
-pub async fn changes_after(
+/// The rest of the unread changes, after those that were read.
+#[derive(Debug)]
+pub struct NextPage {
+    /// Place and revision of the last change that was read.
+    after: (i64, i64),
+    /// The position after the last page.
+    position: LogPosition,
+}
+
+/// A page of unread changes.
+#[derive(Debug)]
+pub struct UnreadChanges {
+    /// The changes, in no particular order.
+    pub changes: Vec<LoggedChange>,
+    /// The position after the last page: all changes that were committed before the first page was read are below it.
+    pub position: LogPosition,
+    /// The next page; `None` if this is the last one.
+    pub next: Option<NextPage>,
+    /// Whether unread changes may have been deleted.
+    pub missed: bool,
+}
+
+/// Returns the position of a reader that has read all committed changes.
+pub async fn current_position(conn: &mut Conn) -> Result<LogPosition, Error> {
+    match conn {
+        Conn::Pg(c) => {
+            let query = cached(diesel::sql_query("SELECT pg_current_snapshot()::text AS snapshot"));
+            let row: SnapshotRow = query.get_result(c).await?;
+            LogPosition::from_snapshot(&row.snapshot)
+        }
+        Conn::Sqlite(_) => Ok(LogPosition::after_revision(last_revision(conn).await?)),
+    }
+}
+
+/// Returns a page of the changes that a reader at `position` has not read: the first one, or `next`. A page has at most
+/// `limit` changes, and on PostgreSQL those of transactions that were open when the position was taken.
+pub async fn unread_changes(
     conn: &mut Conn,
-    revision: i64,
+    position: &LogPosition,
+    next: Option<NextPage>,
     limit: i64,
-) -> Result<Vec<(i64, Option<AccessSubject>)>, Error> {
+) -> Result<UnreadChanges, Error> {
+    match conn {
+        Conn::Pg(c) => unread_in_transactions(c, position, next, limit).await,
+        Conn::Sqlite(_) => unread_revisions(conn, position, next, limit).await,
+    }
+}
+
+#[derive(QueryableByName)]
+struct SnapshotRow {
+    #[diesel(sql_type = Text)]
+    snapshot: String,
+}
+
+/// A change, with the state of the log in the same snapshot. Without changes, there is one row that has only the state.
+#[derive(QueryableByName)]
+struct UnreadRow {
+    #[diesel(sql_type = Text)]
+    snapshot: String,
+    #[diesel(sql_type = BigInt)]
+    deleted_place: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    revision: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    transaction_id: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    subject_kind: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    subject_id: Option<i64>,
+}
+
+/// The snapshot is the one in which the changes are read. Ids that it does not know are those of another cluster.
+const UNREAD: &str = "\
+    SELECT pg_current_snapshot()::text AS snapshot, deleted_place, revision, transaction_id, subject_kind, subject_id \
+    FROM access_change_retention LEFT JOIN (\
+      (SELECT revision, transaction_id, subject_kind, subject_id FROM access_changes \
+       WHERE transaction_id = ANY($1)) \
+      UNION ALL \
+      (SELECT revision, transaction_id, subject_kind, subject_id FROM access_changes \
+       WHERE (transaction_id, revision) > ($2, $3) \
+       AND transaction_id < pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
+       ORDER BY transaction_id, revision LIMIT $4)\
+    ) AS change ON TRUE";
+
+async fn unread_in_transactions(
+    conn: &mut PgConn,
+    position: &LogPosition,
+    next: Option<NextPage>,
+    limit: i64,
+) -> Result<UnreadChanges, Error> {
+    // Revisions begin with 1. Changes of transactions that were open are on the first page.
+    let (after, open) = match &next {
+        Some(page) => (page.after, Vec::new()),
+        None => ((position.next(), 0), position.open().to_vec()),
+    };
+    let query = diesel::sql_query(UNREAD)
+        .bind::<Array<BigInt>, _>(open)
+        .bind::<BigInt, _>(after.0)
+        .bind::<BigInt, _>(after.1)
+        .bind::<BigInt, _>(limit);
+    let rows: Vec<UnreadRow> = cached(query).load(conn).await?;
+    let Some(first) = rows.first() else {
+        return Err(Error::internal("the log of access changes has no row of its retention"));
+    };
+    let now = LogPosition::from_snapshot(&first.snapshot)?;
+    let missed = position.has_missed(first.deleted_place, &now);
+    let changes: Vec<LoggedChange> = rows.into_iter().filter_map(UnreadRow::into_change).collect();
+    let position = next.map_or(now, |page| page.position);
+    let read = changes.iter().map(|change| (change.place, change.revision));
+    let read: Vec<(i64, i64)> = read.filter(|place| *place > after).collect();
+    let full = i64::try_from(read.len()).is_ok_and(|count| count >= limit);
+    let last = read.into_iter().max().filter(|_| full);
+    let next = last.map(|after| NextPage { after, position: position.clone() });
+    Ok(UnreadChanges { changes, position, next, missed })
+}
+
+impl UnreadRow {
+    fn into_change(self) -> Option<LoggedChange> {
+        let (revision, place) = (self.revision?, self.transaction_id?);
+        Some(LoggedChange::new(revision, place, &self.subject_kind?, self.subject_id?))
+    }
+}
+
+async fn unread_revisions(
+    conn: &mut Conn,
+    position: &LogPosition,
+    next: Option<NextPage>,
+    limit: i64,
+) -> Result<UnreadChanges, Error> {
+    let after = next.map_or(position.next().saturating_sub(1), |page| page.after.1);
     let rows: Vec<(i64, String, i64)> = on_conn!(conn, |c| access_changes::table
-        .filter(access_changes::revision.gt(revision))
+        .filter(access_changes::revision.gt(after))
         .select((
             access_changes::revision,
             access_changes::subject_kind,
@@ -80,213 +192,76 @@ pub async fn changes_after(
         .limit(limit)
         .load(c)
         .await)?;
-    let subject = |kind: &str, id: i64| match kind {
-        "user" => Some(AccessSubject::User(id.into())),
-        "service_principal" => Some(AccessSubject::ServicePrincipal(id.into())),
-        "group" => Some(AccessSubject::Group(id.into())),
-        "gateway" => Some(AccessSubject::Gateway(id.into())),
-        _ => None,
+    let full = i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+    let change =
+        |(revision, kind, id): (i64, String, i64)| LoggedChange::new(revision, revision, &kind, id);
+    let changes: Vec<LoggedChange> = rows.into_iter().map(change).collect();
+    let last = changes.last().map_or(after, |change| change.revision);
+    let now = LogPosition::after_revision(last);
+    // The newest change is never deleted, so deleted changes are a gap before an unread one.
+    let missed = match changes.first() {
+        Some(first) if first.revision > after + 1 => {
+            position.has_missed(deleted_place(conn).await?, &now)
+        }
+        Some(_) | None => false,
     };
-    Ok(rows.into_iter().map(|(revision, kind, id)| (revision, subject(&kind, id))).collect())
+    let next = full.then(|| NextPage { after: (last, last), position: now.clone() });
+    Ok(UnreadChanges { changes, position: now, next, missed })
 }
 
-/// Returns the facts of all gateways.
-pub async fn gateway_facts(conn: &mut Conn) -> Result<Vec<(GatewayId, GatewayFacts)>, Error> {
-    let rows: Vec<(i64, String, Option<String>)> = on_conn!(conn, |c| gateways::table
-        .select((gateways::id, gateways::name, gateways::labels_json))
+/// Returns the highest place of a deleted change.
+async fn deleted_place(conn: &mut Conn) -> Result<i64, Error> {
+    let deleted = access_change_retention::table.select(access_change_retention::deleted_place);
+    Ok(on_conn!(conn, |c| deleted.first(c).await)?)
+}
+
+/// Deletes the oldest changes, at most `limit`, until it reaches a change that is not older than `before`; the newest
+/// change is never deleted. Returns the number of deleted changes. A reader that has not read them detects it by their
+/// places.
+pub async fn delete_before(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
+    use access_changes as t;
+    let last = last_revision(conn).await?;
+    let oldest: Vec<(i64, i64, Timestamp)> = on_conn!(conn, |c| t::table
+        .filter(t::revision.lt(last))
+        .select((t::revision, t::transaction_id, t::changed_at))
+        .order(t::revision)
+        .limit(limit)
         .load(c)
         .await)?;
-    let facts = |(id, name, labels): (i64, String, Option<String>)| {
-        let labels = Labels::from_json(labels.as_deref());
-        (id.into(), GatewayFacts { name: name.into(), labels })
+    let old = oldest.into_iter().take_while(|(_, _, at)| *at < before);
+    let old: Vec<(i64, i64)> = match conn.engine() {
+        Engine::Sqlite => old.map(|(revision, _, _)| (revision, revision)).collect(),
+        Engine::Postgres => old.map(|(revision, place, _)| (revision, place)).collect(),
     };
-    Ok(rows.into_iter().map(facts).collect())
-}
-
-/// Reads the bindings of all holders of one kind: bindings on gateways from the table of that kind, bindings by
-/// selector from the rows in which the column of that kind is not null.
-macro_rules! bindings {
-    ($conn:expr, $only:expr, $table:ident.$holder:ident, $by_selector:ident) => {{
-        let direct: Vec<(i64, i64, String)> = on_conn!($conn, |c| {
-            use $table as t;
-            let mut query = t::table.select((t::$holder, t::gateway_id, t::role)).into_boxed();
-            if let Some(id) = $only {
-                query = query.filter(t::$holder.eq(id));
-            }
-            query.load(c).await
-        })?;
-        let by_selector: Vec<(i64, String, String)> = on_conn!($conn, |c| {
-            use selector_bindings as t;
-            let mut query = t::table
-                .filter(t::$by_selector.is_not_null())
-                .select((t::$by_selector.assume_not_null(), t::selector, t::role))
-                .order(t::selector)
-                .into_boxed();
-            if let Some(id) = $only {
-                query = query.filter(t::$by_selector.eq(id));
-            }
-            query.load(c).await
-        })?;
-        group_by_holder(direct, by_selector)?
-    }};
-}
-
-fn group_by_holder(
-    direct: Vec<(i64, i64, String)>,
-    by_selector: Vec<(i64, String, String)>,
-) -> Result<HashMap<i64, Bindings>, Error> {
-    let mut all: HashMap<i64, Bindings> = HashMap::new();
-    for (holder, gateway, text) in direct {
-        all.entry(holder).or_default().direct.insert(gateway.into(), parse_role(&text)?);
+    if old.is_empty() {
+        return Ok(0);
     }
-    for (holder, selector, text) in by_selector {
-        let selector = Selector::parse_access("selector", &selector).map_err(Error::internal)?;
-        let by = SelectorRole { selector, role: parse_role(&text)? };
-        all.entry(holder).or_default().by_selector.push(by);
+    let newest = newest_place(conn, last).await?;
+    let here = old.iter().map(|(_, place)| *place).filter(|place| *place <= newest);
+    if let Some(deleted) = here.max() {
+        use access_change_retention as t;
+        // A higher place is one of another cluster, from which the log was restored.
+        let lower = t::table.filter(t::deleted_place.lt(deleted).or(t::deleted_place.gt(newest)));
+        let to = t::deleted_place.eq(deleted);
+        on_conn!(conn, |c| diesel::update(lower).set(to).execute(c).await)?;
     }
-    Ok(all)
+    // Only changes that were looked at: one with a lower revision may be committed in the meantime.
+    let revisions: Vec<i64> = old.into_iter().map(|(revision, _)| revision).collect();
+    let old = t::table.filter(t::revision.eq_any(revisions));
+    Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
 }
 
-/// Returns the facts of one group or of all groups.
-pub async fn group_facts(
-    conn: &mut Conn,
-    only: Option<i64>,
-) -> Result<Vec<(GroupId, GroupFacts)>, Error> {
-    let rows: Vec<(i64, String, String)> = on_conn!(conn, |c| {
-        let columns = (groups::id, groups::name, groups::role);
-        let mut query = groups::table.select(columns).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(groups::id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let mut bound = bindings!(conn, only, group_gateway_roles.group_id, group_id);
-    let facts = |(id, name, text): (i64, String, String)| {
-        let bindings = bound.remove(&id).unwrap_or_default();
-        Ok((id.into(), GroupFacts { name: name.into(), role: parse_role(&text)?, bindings }))
-    };
-    rows.into_iter().map(facts).collect()
+/// Returns a place that no change of this cluster is above. Must be called in the transaction of a writer.
+async fn newest_place(conn: &mut Conn, last_revision: i64) -> Result<i64, Error> {
+    const NEWEST: &str = "\
+        SELECT GREATEST(pg_current_xact_id(), pg_snapshot_xmax(pg_current_snapshot()))::text::bigint AS place";
+    let Conn::Pg(c) = conn else { return Ok(last_revision) };
+    let row: PlaceRow = cached(diesel::sql_query(NEWEST)).get_result(c).await?;
+    Ok(row.place)
 }
 
-/// Returns the sessions that were revoked since, of one user or of all users.
-async fn ended_sessions(
-    conn: &mut Conn,
-    only: Option<i64>,
-    since: Timestamp,
-) -> Result<Vec<(UserId, SessionId)>, Error> {
-    use crate::db::schema::sessions as t;
-    let rows: Vec<(i64, i64)> = on_conn!(conn, |c| {
-        let mut query =
-            t::table.select((t::user_id, t::id)).filter(t::revoked_at.ge(since)).into_boxed();
-        if let Some(user) = only {
-            query = query.filter(t::user_id.eq(user));
-        }
-        query.load(c).await
-    })?;
-    Ok(rows.into_iter().map(|(user, id)| (UserId(user), SessionId(id))).collect())
-}
-
-/// Returns the facts of one user or of all users, with the sessions that were revoked since.
-pub async fn user_facts(
-    conn: &mut Conn,
-    only: Option<i64>,
-    ended_since: Timestamp,
-) -> Result<Vec<(UserId, UserFacts)>, Error> {
-    let rows: Vec<UserRow> = on_conn!(conn, |c| {
-        use users as t;
-        let identity = (t::oidc_issuer, t::oidc_sub);
-        let columns = (t::id, t::email, t::role, t::is_active, t::password_version, identity);
-        let mut query = t::table.select(columns).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(t::id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let memberships: Vec<(i64, i64)> = on_conn!(conn, |c| {
-        use group_members as t;
-        let mut query = t::table.select((t::user_id, t::group_id)).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(t::user_id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let mut bound = bindings!(conn, only, user_gateway_roles.user_id, user_id);
-    let mut groups: HashMap<i64, Vec<GroupId>> = HashMap::new();
-    for (user, group) in memberships {
-        groups.entry(user).or_default().push(group.into());
-    }
-    let mut revoked: HashMap<i64, Vec<SessionId>> = HashMap::new();
-    for (user, session) in ended_sessions(conn, only, ended_since).await? {
-        revoked.entry(user.get()).or_default().push(session);
-    }
-    let facts = |(id, email, text, active, password_version, identity): UserRow| {
-        let (issuer, subject) = identity;
-        let facts = UserFacts {
-            revoked: revoked.remove(&id).unwrap_or_default(),
-            email: email.into(),
-            role: parse_role(&text)?,
-            active,
-            password_version,
-            identity: issuer.zip(subject).map(|(issuer, sub)| (issuer.into(), sub.into())),
-            groups: groups.remove(&id).unwrap_or_default(),
-            bindings: bound.remove(&id).unwrap_or_default(),
-        };
-        Ok((id.into(), facts))
-    };
-    rows.into_iter().map(facts).collect()
-}
-
-type UserRow = (i64, String, String, bool, i64, (Option<String>, Option<String>));
-type PreviousRow = (Option<String>, Option<Timestamp>);
-type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow);
-
-fn previous_key((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> {
-    let (Some(hash), Some(ends_at)) = (hash, ends_at) else { return Ok(None) };
-    Ok(Some(PreviousKey { hash: from_hex(&hash)?, ends_at }))
-}
-
-/// Returns the facts of one service principal or of all.
-pub async fn service_principal_facts(
-    conn: &mut Conn,
-    only: Option<i64>,
-) -> Result<Vec<(ServicePrincipalId, ServicePrincipalFacts)>, Error> {
-    let rows: Vec<PrincipalRow> = on_conn!(conn, |c| {
-        use service_principals as t;
-        let before = (t::previous_key_hash, t::previous_key_expires_at);
-        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at, before);
-        let mut query = t::table.select(columns).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(t::id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let mut bound = bindings!(conn, only, sp_gateway_roles.sp_id, sp_id);
-    let facts = |(id, name, text, hash, key_version, expires_at, before): PrincipalRow| {
-        let facts = ServicePrincipalFacts {
-            name: name.into(),
-            role: parse_role(&text)?,
-            key_hash: from_hex(&hash)?,
-            key_version,
-            previous: previous_key(before)?,
-            expires_at,
-            used: Arc::default(),
-            bindings: bound.remove(&id).unwrap_or_default(),
-        };
-        Ok((id.into(), facts))
-    };
-    rows.into_iter().map(facts).collect()
-}
-
-fn from_hex(text: &str) -> Result<[u8; 32], Error> {
-    let bad = || Error::internal("a stored key hash is not 64 hexadecimal digits");
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return Err(bad());
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-    }
-    Ok(hash)
+#[derive(QueryableByName)]
+struct PlaceRow {
+    #[diesel(sql_type = BigInt)]
+    place: i64,
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - both are written in the transaction of the change, so they exist if and only if the change does;
+//! - transactions that log changes do not wait for each other: `feed` reads them in any order of commits;
 //! - this module does not read for callers: that is the task of `resources/events` and `feed`.
 
 pub mod event_types;
@@ -10,6 +11,8 @@ mod store;
 
 use std::sync::Arc;
 
+use diesel::pg::Pg;
+use diesel::query_builder::{QueryFragment, QueryId};
 use serde_json::Value;
 use tracing::warn;
 
@@ -19,6 +22,7 @@ use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, UserI
 use crate::error::Error;
 
 pub use self::event_types::EventType;
+use self::store::NewEventRow;
 pub use self::store::log_change;
 
 /// Longer payloads are replaced by their length.
@@ -63,9 +67,45 @@ impl NewEvent {
     }
 }
 
+/// The events and access changes of one transaction on PostgreSQL, which are written at its end by one statement. On
+/// SQLite, they are written at once by [`enqueue`] and [`log_change`].
+#[derive(Debug, Default)]
+pub struct OutboxRows {
+    events: Vec<NewEventRow>,
+    changes: Vec<AccessSubject>,
+}
+
+impl OutboxRows {
+    /// Adds an event.
+    pub fn add_event(&mut self, event: NewEvent) {
+        self.events.push(to_row(event));
+    }
+
+    /// Adds a change of a subject's access.
+    pub fn add_change(&mut self, subject: AccessSubject) {
+        self.changes.push(subject);
+    }
+
+    /// Returns the statement that writes all rows, and removes them; `None` if no row was added. `changed_at` is the
+    /// time of the access changes.
+    #[must_use]
+    pub fn take_statement(
+        &mut self,
+        changed_at: Timestamp,
+    ) -> Option<impl QueryFragment<Pg> + QueryId + Send + use<>> {
+        let Self { events, changes } = std::mem::take(self);
+        let empty = events.is_empty() && changes.is_empty();
+        (!empty).then(|| store::insert_all(events, &changes, changed_at))
+    }
+}
+
 /// Writes an event in the transaction of its change. After the commit, [`feed::EventFeed::notify_committed`] wakes the
 /// sequencer.
 pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
+    store::insert(conn, &to_row(event)).await
+}
+
+fn to_row(event: NewEvent) -> NewEventRow {
     let mut payload = event.payload.to_string();
     if payload.len() > PAYLOAD_BYTES_MAX {
         // The change itself must not fail because of a long payload.
@@ -76,14 +116,14 @@ pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
         );
         payload = serde_json::json!({ "left_out_bytes": payload.len() }).to_string();
     }
-    let actor: String = event.actor.chars().take(ACTOR_CHARS_MAX).collect();
-    let row = store::NewEventRow {
+    let (gateway_id, gateway_name) =
+        event.gateway.map(|gateway| (gateway.id, gateway.name.to_string())).unzip();
+    NewEventRow {
         name: event.event_type.name(),
-        gateway_id: event.gateway.as_ref().map(|gateway| gateway.id),
-        gateway_name: event.gateway.as_ref().map(|gateway| &*gateway.name),
-        actor: &actor,
-        payload_json: &payload,
+        gateway_id,
+        gateway_name,
+        actor: event.actor.chars().take(ACTOR_CHARS_MAX).collect(),
+        payload_json: payload,
         occurred_at: event.at,
-    };
-    store::insert(conn, &row).await
+    }
 }

@@ -1,56 +1,60 @@
 //! Inserts rows into `events` and `access_changes`.
 
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{QueryFragment, QueryId};
+use diesel::sql_types::{self, Array, BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::AccessSubject;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{access_changes, events};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// Serializes writers of the change log on PostgreSQL, so that revisions are committed in order and a reader skips
-/// none.
-const CHANGE_LOG_LOCK: i64 = 0x5348_4f52_4541_4343;
-
 /// A row for a new event.
 #[derive(Debug, Insertable)]
-#[diesel(table_name = events)]
-pub struct NewEventRow<'a> {
+#[diesel(table_name = events, treat_none_as_default_value = false)]
+pub(super) struct NewEventRow {
     /// Type of the event.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// The gateway of the event.
-    pub gateway_id: Option<GatewayId>,
+    pub(super) gateway_id: Option<GatewayId>,
     /// The gateway's name at that time.
-    pub gateway_name: Option<&'a str>,
+    pub(super) gateway_name: Option<String>,
     /// Who made the change.
-    pub actor: &'a str,
+    pub(super) actor: String,
     /// A JSON object.
-    pub payload_json: &'a str,
+    pub(super) payload_json: String,
     /// Time of the event.
-    pub occurred_at: Timestamp,
+    pub(super) occurred_at: Timestamp,
 }
 
 /// Writes an event, without a sequence number.
-pub(super) async fn insert(conn: &mut Conn, row: &NewEventRow<'_>) -> Result<(), Error> {
+pub(super) async fn insert(conn: &mut Conn, row: &NewEventRow) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
     Ok(())
 }
 
-/// Logs that a subject's access has changed. Must be the last statement of the transaction.
+/// Returns the stored words of a subject.
+fn columns(subject: AccessSubject) -> (&'static str, i64) {
+    match subject {
+        AccessSubject::User(id) => ("user", id.get()),
+        AccessSubject::ServicePrincipal(id) => ("service_principal", id.get()),
+        AccessSubject::Group(id) => ("group", id.get()),
+        AccessSubject::Gateway(id) => ("gateway", id.get()),
+    }
+}
+
+/// Logs that a subject's access has changed.
 pub async fn log_change(
     conn: &mut Conn,
     subject: AccessSubject,
     at: Timestamp,
 ) -> Result<(), Error> {
-    let (kind, id) = match subject {
-        AccessSubject::User(id) => ("user", id.get()),
-        AccessSubject::ServicePrincipal(id) => ("service_principal", id.get()),
-        AccessSubject::Group(id) => ("group", id.get()),
-        AccessSubject::Gateway(id) => ("gateway", id.get()),
-    };
-    conn.advisory_lock(CHANGE_LOG_LOCK).await?;
+    let (kind, id) = columns(subject);
     let row = (
         access_changes::subject_kind.eq(kind),
         access_changes::subject_id.eq(id),
@@ -58,4 +62,44 @@ pub async fn log_change(
     );
     on_conn!(conn, |c| diesel::insert_into(access_changes::table).values(row).execute(c).await)?;
     Ok(())
+}
+
+/// Inserts events in the order of the arrays, which is the order of their ids, and access changes.
+const INSERT_ALL: &str = "\
+    WITH written AS (\
+      INSERT INTO events (name, gateway_id, gateway_name, actor, payload_json, occurred_at) \
+      SELECT * FROM unnest($1, $2, $3, $4, $5, $6)\
+    ) \
+    INSERT INTO access_changes (subject_kind, subject_id, changed_at) \
+    SELECT kind, id, $9 FROM unnest($7, $8) AS given (kind, id)";
+
+/// Returns the statement of PostgreSQL that inserts any number of events and access changes.
+pub(super) fn insert_all(
+    events: Vec<NewEventRow>,
+    changes: &[AccessSubject],
+    changed_at: Timestamp,
+) -> impl QueryFragment<Pg> + QueryId + Send + use<> {
+    let (mut names, mut gateway_ids, mut gateway_names) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut actors, mut payloads, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for event in events {
+        names.push(event.name);
+        gateway_ids.push(event.gateway_id.map(GatewayId::get));
+        gateway_names.push(event.gateway_name);
+        actors.push(event.actor);
+        payloads.push(event.payload_json);
+        times.push(event.occurred_at);
+    }
+    let (kinds, ids): (Vec<&str>, Vec<i64>) = changes.iter().copied().map(columns).unzip();
+    cached(
+        diesel::sql_query(INSERT_ALL)
+            .bind::<Array<Text>, _>(names)
+            .bind::<Array<Nullable<BigInt>>, _>(gateway_ids)
+            .bind::<Array<Nullable<Text>>, _>(gateway_names)
+            .bind::<Array<Text>, _>(actors)
+            .bind::<Array<Text>, _>(payloads)
+            .bind::<Array<sql_types::Timestamp>, _>(times)
+            .bind::<Array<Text>, _>(kinds)
+            .bind::<Array<BigInt>, _>(ids)
+            .bind::<sql_types::Timestamp, _>(changed_at),
+    )
 }

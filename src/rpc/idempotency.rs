@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::access::policy::Method;
 use crate::access::principal::Caller;
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::ctx::{Ctx, ObjectAccess};
 use crate::db::idempotency as store;
 use crate::db::types::GatewayId;
@@ -98,6 +99,7 @@ impl StoredResponse {
 /// A claimed key.
 pub struct ClaimedKey {
     id: i64,
+    at: Timestamp,
     row: String,
     secret: bool,
 }
@@ -139,10 +141,11 @@ pub async fn claim(
         created_at: now,
         expires_at: now.plus(if secret { SECRET_RETENTION } else { RETENTION }),
     };
-    let (row, first) = app.db.transaction(async |conn| store::claim(conn, &new).await).await?;
+    // If the response is lost, the key may be claimed although the call was not made: a repeat is refused as running.
+    let (row, first) = store::claim(&mut app.db.write().await?, &new).await?;
     let name = format!("{principal} {} {id}", method.path);
     if first {
-        return Ok(Claim::First(Some(ClaimedKey { id: row.id, row: name, secret })));
+        return Ok(Claim::First(Some(ClaimedKey { id: row.id, at: now, row: name, secret })));
     }
     if row.digest != digest {
         let why = "`request_id` was already used for another request: use a new UUID";
@@ -165,11 +168,11 @@ impl ClaimedKey {
             .map(|kept| app.master.seal(&aad(&self.row), &kept.encode_to_vec()))
             .transpose()?;
         let kept = app.clock.now().plus(if self.secret { SECRET_RETENTION } else { RETENTION });
-        app.db
-            .transaction(async |conn| match &sealed {
-                Some(sealed) => store::finish(conn, self.id, sealed, kept).await,
-                None => store::release(conn, self.id).await,
-            })
-            .await
+        // Both can be repeated, so a lost response needs no transaction.
+        let mut conn = app.db.write().await?;
+        match &sealed {
+            Some(sealed) => store::finish(&mut conn, self.id, self.at, sealed, kept).await,
+            None => store::release(&mut conn, self.id, self.at).await,
+        }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::future;
 
 use super::row::{GatewayRow, GatewayStatus};
 use crate::db::schema::gateways;
 use crate::db::types::GatewayId;
-use crate::db::{Conn, on_conn};
+use crate::db::{Conn, PgConn, SqliteConn, on_conn};
 use crate::error::Error;
 
 /// Which gateways are read.
@@ -19,11 +20,11 @@ enum GatewayFilter<'a> {
     Name(&'a str),
 }
 
-/// Reads gateways. The one query of all columns: each more costs seconds of every build.
-async fn load(conn: &mut Conn, filter: GatewayFilter<'_>) -> Result<Vec<GatewayRow>, Error> {
-    Ok(on_conn!(conn, |c| {
+/// The one query of all columns: each more costs seconds of every build.
+macro_rules! rows {
+    ($c:expr, $filter:expr) => {{
         let mut query = gateways::table.select(GatewayRow::as_select()).into_boxed();
-        match filter {
+        match $filter {
             GatewayFilter::All => {}
             GatewayFilter::Ids(ids) => {
                 let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
@@ -31,8 +32,41 @@ async fn load(conn: &mut Conn, filter: GatewayFilter<'_>) -> Result<Vec<GatewayR
             }
             GatewayFilter::Name(name) => query = query.filter(gateways::name.eq(name)),
         }
-        query.load(c).await
-    })?)
+        query.load($c).await
+    }};
+}
+
+async fn load_postgres(
+    mut c: &PgConn,
+    filter: GatewayFilter<'_>,
+) -> Result<Vec<GatewayRow>, Error> {
+    Ok(rows!(&mut c, filter)?)
+}
+
+/// Reads gateways.
+async fn load(conn: &mut Conn, filter: GatewayFilter<'_>) -> Result<Vec<GatewayRow>, Error> {
+    match conn {
+        Conn::Pg(c) => load_postgres(c, filter).await,
+        Conn::Sqlite(pooled) => {
+            let c: &mut SqliteConn = pooled;
+            Ok(rows!(c, filter)?)
+        }
+    }
+}
+
+/// Returns a gateway by id and locks its row: no other transaction can change or delete it until this one ends. On
+/// PostgreSQL this is one round trip; on SQLite, the transaction already holds the database's only write lock.
+pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
+    let Conn::Pg(c) = conn else { return by_id(conn, id).await };
+    let c: &PgConn = c;
+    let mut locking = c;
+    let row = gateways::table.find(id.get()).select(gateways::id);
+    // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.
+    let lock = row.for_no_key_update().load::<i64>(&mut locking);
+    // The server executes the query after the lock is granted, in a snapshot of its own.
+    let (locked, found) = future::join(lock, load_postgres(c, GatewayFilter::Ids(&[id]))).await;
+    locked?;
+    Ok(found?.pop())
 }
 
 /// Returns the gateways with these ids; missing ones are skipped.

@@ -22,6 +22,7 @@ mod boot_hook_runs;
 mod boot_hook_variables;
 mod boot_hooks;
 mod caller_certificates;
+mod change_log;
 mod check_config;
 mod commands;
 mod connections;

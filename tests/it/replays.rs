@@ -1,7 +1,12 @@
 //! T17: a repeated `request_id` gets the first response only while the caller may still make the call, and is recorded.
 
+use std::time::Duration;
+
+use shoreguard::clock::Timestamp;
+use shoreguard::db::idempotency::{NewIdempotencyKey, claim, finish, release};
 use shoreguard::pb::v1 as pb;
 
+use crate::support::TestDb;
 use crate::support::server::TestServer;
 
 const ID: &str = "5f0f6a4e-0f43-4b07-9d3c-1a2b3c4d5e6f";
@@ -62,4 +67,43 @@ async fn t17_a_replay_requires_the_role_on_the_gateway_of_its_resource(sg: TestS
     drop(held);
     sg.admin().wait_operation(&first.operation.unwrap().id).await;
     sg.finish().await;
+}
+
+both_engines! { an_expired_key_is_claimed_again_and_not_changed_by_its_first_call }
+
+async fn an_expired_key_is_claimed_again_and_not_changed_by_its_first_call(db: TestDb) {
+    const HOUR: Duration = Duration::from_hours(1);
+    let key = |at: Timestamp| NewIdempotencyKey {
+        principal: "user:1",
+        method: "/service/Method",
+        request_id: ID,
+        digest: b"digest",
+        state: "running",
+        secret: false,
+        credential: None,
+        created_at: at,
+        expires_at: at.plus(HOUR),
+    };
+    let begun = Timestamp::from_unix_micros(1_700_000_000_000_000);
+    let mut conn = db.write().await.unwrap();
+    let (first, claimed) = claim(&mut conn, &key(begun)).await.unwrap();
+    assert!(claimed && first.response.is_none());
+    let (same, claimed) = claim(&mut conn, &key(begun.plus(HOUR / 2))).await.unwrap();
+    assert!(!claimed && same.id == first.id);
+    let expired = begun.plus(HOUR);
+    let (second, claimed) = claim(&mut conn, &key(expired)).await.unwrap();
+    assert!(claimed && second.response.is_none());
+    // The first call ends after its key has expired.
+    let later = expired.plus(HOUR);
+    finish(&mut conn, first.id, begun, b"first", later).await.unwrap();
+    release(&mut conn, first.id, begun).await.unwrap();
+    let soon = expired.plus(HOUR / 2);
+    let (kept, claimed) = claim(&mut conn, &key(soon)).await.unwrap();
+    assert!(!claimed && kept.id == second.id && kept.response.is_none());
+    finish(&mut conn, second.id, expired, b"second", later).await.unwrap();
+    let (kept, claimed) = claim(&mut conn, &key(soon)).await.unwrap();
+    assert!(!claimed);
+    assert_eq!(kept.response.as_deref(), Some(&b"second"[..]));
+    release(&mut conn, second.id, expired).await.unwrap();
+    assert!(claim(&mut conn, &key(soon)).await.unwrap().1);
 }

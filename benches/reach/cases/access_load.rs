@@ -140,8 +140,8 @@ async fn fill(db: &Db, engine: Engine, users: u32) -> Result<(), BoxError> {
 async fn load(db: &Db) -> Result<Duration, BoxError> {
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     let begun = Instant::now();
-    let (revision, everything) = feed::read_all(&mut db.read().await?, Timestamp::EPOCH).await?;
-    snapshot.replace(revision, everything, Clock::system().since_boot());
+    let read = feed::read_all(&mut db.read().await?, Timestamp::EPOCH).await?;
+    snapshot.replace(read.revision, read.facts, Clock::system().since_boot());
     let role = snapshot.role_on(PrincipalId::User(UserId(1)), GatewayId(1));
     let took = begun.elapsed();
     // The first role of the first user is on the first gateway.

@@ -187,6 +187,14 @@ diesel::table! {
         subject_kind -> Text,
         subject_id -> BigInt,
         changed_at -> Timestamp,
+        transaction_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    access_change_retention (id) {
+        id -> BigInt,
+        deleted_place -> BigInt,
     }
 }
 
@@ -316,6 +324,7 @@ diesel::joinable!(sbom_affects -> sbom_snapshots (snapshot_id));
 diesel::joinable!(sbom_rules -> sbom_snapshots (snapshot_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
+    access_change_retention,
     access_changes,
     audit_log,
     device_codes,

@@ -249,7 +249,9 @@ pub async fn set(
                     1
                 }
             };
-            check_count(tx, holder, &subject).await?;
+            if asked.gateway().is_none() {
+                check_count(tx, holder, &subject).await?;
+            }
             if let Some(before) = before {
                 before.check_after(ctx, tx, role).await?;
             }

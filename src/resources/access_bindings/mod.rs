@@ -7,8 +7,8 @@
 //! - a role of a group or by selector is not limited to one principal on one gateway, so only a global admin can write
 //!   it (T06);
 //! - a caller cannot grant a role above their own;
-//! - every change of access writes a row of `access_changes` in the same transaction, in commit order, and is in the
-//!   snapshot of this replica before the response is sent.
+//! - every change of access writes a row of `access_changes` in the same transaction, and is in the snapshot of this
+//!   replica before the response is sent.
 
 pub mod domain;
 pub mod effect;

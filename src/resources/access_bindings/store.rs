@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use super::domain::{Holder, HolderKind};
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{
     gateways, group_gateway_roles, groups, selector_bindings, service_principals, sp_gateway_roles,
     user_gateway_roles, users,
@@ -140,7 +141,7 @@ macro_rules! holders {
                 use $roles as t;
                 let at = t::table.filter(t::id.eq(existing.row).and(t::version.eq(existing.version)));
                 let set = (t::role.eq(role.as_str()), t::version.eq(existing.version + 1));
-                Ok(on_conn!(conn, |c| diesel::update(at).set(set).execute(c).await)?)
+                Ok(on_conn!(conn, |c| cached(diesel::update(at).set(set)).execute(c).await)?)
             }
 
             pub(super) async fn delete(conn: &mut Conn, existing: ExistingRole) -> Result<usize, Error> {
@@ -285,7 +286,7 @@ pub async fn update(
         ScopeRef::Selector(_) => {
             let at = t::table.filter(t::id.eq(existing.row).and(t::version.eq(existing.version)));
             let set = (t::role.eq(role.as_str()), t::version.eq(existing.version + 1));
-            on_conn!(conn, |c| diesel::update(at).set(set).execute(c).await)?
+            on_conn!(conn, |c| cached(diesel::update(at).set(set)).execute(c).await)?
         }
     };
     Ok(changed == 1)

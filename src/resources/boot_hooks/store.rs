@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use super::input::{HookPhase, HookStatus};
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::sandbox_boot_hooks as t;
 use crate::db::types::{BootHookId, Json, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
@@ -201,7 +202,7 @@ pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<
         t::updated_at.eq(hook.updated_at),
         t::version.eq(hook.version),
     );
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
 /// Stores the result of a run, without incrementing the version. Returns whether the hook still exists.
@@ -216,7 +217,7 @@ pub async fn store_run(
     let row = t::table.filter(by_key(place, id));
     let set =
         (t::last_run_at.eq(at), t::last_status.eq(status.as_str()), t::last_output.eq(output));
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
 /// Deletes a hook if its version is still `version`. Returns whether it was deleted.

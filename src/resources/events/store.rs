@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{event_head, events};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
@@ -150,19 +151,14 @@ pub async fn assign_sequences(conn: &mut Conn, head: i64, limit: i64) -> Result<
         SELECT id, ROW_NUMBER() OVER (ORDER BY id) + $1 AS place FROM (\
         SELECT id FROM events WHERE sequence IS NULL ORDER BY id LIMIT $2) AS waiting) AS given \
         WHERE events.id = given.id";
-    Ok(on_conn!(conn, |c| diesel::sql_query(NUMBER)
-        .bind::<BigInt, _>(head)
-        .bind::<BigInt, _>(limit)
-        .execute(c)
-        .await)?)
+    let query = diesel::sql_query(NUMBER).bind::<BigInt, _>(head).bind::<BigInt, _>(limit);
+    Ok(on_conn!(conn, |c| cached(query).execute(c).await)?)
 }
 
 /// Stores the range of readable sequence numbers.
 pub async fn set_sequence_range(conn: &mut Conn, range: SequenceRange) -> Result<(), Error> {
-    on_conn!(conn, |c| diesel::update(event_head::table)
-        .set((event_head::sequence.eq(range.head), event_head::oldest.eq(range.oldest)))
-        .execute(c)
-        .await)?;
+    let to = (event_head::sequence.eq(range.head), event_head::oldest.eq(range.oldest));
+    on_conn!(conn, |c| cached(diesel::update(event_head::table).set(to)).execute(c).await)?;
     Ok(())
 }
 

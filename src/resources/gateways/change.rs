@@ -172,6 +172,14 @@ fn check_destination_change(change: &GatewayUpdate, is_global_admin: bool) -> Re
     Err(Error::Denied { why: why.to_owned() })
 }
 
+/// Returns whether a change affects what replicas hold of the gateway in memory: its labels, and what the proxy needs,
+/// which is the generation and what connections depend on.
+fn changes_memory(before: &GatewayRow, after: &GatewayRow, reconnects: bool) -> bool {
+    reconnects
+        || before.labels_json != after.labels_json
+        || before.effective_generation() != after.effective_generation()
+}
+
 /// Updates the gateway of the call.
 pub async fn update(
     ctx: &Ctx,
@@ -186,9 +194,9 @@ pub async fn update(
     domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .transaction(async |tx| {
-            // Taken before the row lock, as in every transaction that changes access.
-            effect::lock(tx).await?;
-            let global = effect::is_global_admin(ctx, tx).await?;
+            // Taken before the row lock, as in every transaction that changes access. Shared, since the change relies
+            // on the caller's role and changes the role of no principal: only labels can, for which the row is locked.
+            let global = effect::share_lock(ctx, tx).await?;
             check_destination_change(&change, global)?;
             let missing = || Error::not_found(ResourceKind::Gateway, &name);
             let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
@@ -207,10 +215,14 @@ pub async fn update(
             if sealed::destination(&row) != destination {
                 store::reset_probe_results(tx, &mut row).await?;
             }
-            if targets::connection_version(&row) != targets::connection_version(&before) {
+            let connection = targets::connection_version(&before);
+            let reconnects = targets::connection_version(&row) != connection;
+            if reconnects {
                 findings::close_credential_finding(ctx, tx, &mut row).await?;
             }
-            certificates::record(ctx, tx, &row).await?;
+            if certificates::may_differ(&before, &row) {
+                certificates::record(ctx, tx, &row).await?;
+            }
             row.version += 1;
             if !store::update(tx, &row, change.labels.as_ref()).await? {
                 return Err(Error::conflict(ResourceKind::Gateway, &name));
@@ -218,7 +230,9 @@ pub async fn update(
             let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
             let on = GatewayRef { id, name: Arc::clone(&name) };
             tx.emit(ctx.new_event(event_types::GATEWAY_UPDATED, payload).with_gateway(on)).await?;
-            tx.log_access_change(AccessSubject::Gateway(id)).await?;
+            if changes_memory(&before, &row, reconnects) {
+                tx.log_access_change(AccessSubject::Gateway(id)).await?;
+            }
             Ok((row, before))
         })
         .await?;

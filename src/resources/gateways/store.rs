@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{gateway_labels, gateways};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
 use crate::upstream::generation::DetectedGeneration;
 use crate::upstream::row::{GatewayRow, GatewayStatus};
-pub use crate::upstream::store::{by_id, by_name};
+pub use crate::upstream::store::{by_id, by_name, lock};
 
 /// Returns the name of the gateway with this endpoint; if there are several, of the one registered first.
 pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
@@ -25,17 +26,6 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
         .first(c)
         .await
         .optional())?)
-}
-
-/// Returns a gateway by id and locks its row: no other transaction can change or delete it until this one ends.
-pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
-    // On SQLite, the transaction already holds the database's only write lock.
-    if let Conn::Pg(c) = conn {
-        let row = gateways::table.find(id.get()).select(gateways::id);
-        // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.
-        row.for_no_key_update().first::<i64>(c).await.optional()?;
-    }
-    by_id(conn, id).await
 }
 
 /// Returns the ids and names of the gateways that a caller can see.
@@ -94,7 +84,7 @@ pub async fn update(
 ) -> Result<bool, Error> {
     let at =
         gateways::table.filter(gateways::id.eq(row.id).and(gateways::version.eq(row.version - 1)));
-    let changed = on_conn!(conn, |c| diesel::update(at).set(row).execute(c).await)?;
+    let changed = on_conn!(conn, |c| cached(diesel::update(at).set(row)).execute(c).await)?;
     if changed == 1
         && let Some(labels) = labels
     {
@@ -117,7 +107,7 @@ pub async fn reset_probe_results(conn: &mut Conn, row: &mut GatewayRow) -> Resul
         gateways::last_status.eq(row.observed.last_status),
         gateways::server_cert_ends_at.eq(row.observed.server_cert_ends_at),
     );
-    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(at).set(to)).execute(c).await)?;
     Ok(())
 }
 
@@ -182,7 +172,7 @@ pub async fn store_probe(
 ) -> Result<(), Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()));
     let to = (probed, gateways::last_error.eq(error));
-    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(at).set(to)).execute(c).await)?;
     Ok(())
 }
 
@@ -190,7 +180,7 @@ pub async fn store_probe(
 pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()));
     let to = (gateways::last_status.eq(GatewayStatus::Degraded), gateways::last_error.eq(why));
-    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(at).set(to)).execute(c).await)?;
     Ok(())
 }
 

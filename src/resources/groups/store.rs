@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use super::domain::{Group, GroupDependents, Member, NewGroup};
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{group_gateway_roles, group_members, groups, selector_bindings, users};
 use crate::db::types::{GroupId, UserId};
 use crate::db::{Conn, on_conn};
@@ -102,7 +103,7 @@ pub async fn update(conn: &mut Conn, group: &Group) -> Result<bool, Error> {
         t::version.eq(group.version),
     );
     let changed: Result<usize, _> =
-        on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await);
+        on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await);
     let changed =
         changed.map_err(|error| crate::db::error::with_name(error.into(), &group.name))?;
     Ok(changed == 1)

@@ -11,6 +11,7 @@ use super::{FailureCode, OperationKind};
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{gateways, operations};
 use crate::db::types::{GatewayId, GatewayRef, SandboxName};
 use crate::db::{Conn, on_conn};
@@ -120,11 +121,10 @@ pub struct NewOperationRow<'a> {
 
 /// Inserts an operation. `Exists` if one of the same kind and key is active.
 pub async fn insert(conn: &mut Conn, row: &NewOperationRow<'_>) -> Result<Operation, Error> {
-    Ok(on_conn!(conn, |c| diesel::insert_into(operations::table)
-        .values(row)
-        .returning(Operation::as_returning())
-        .get_result(c)
-        .await)?)
+    Ok(on_conn!(conn, |c| {
+        let insert = diesel::insert_into(operations::table).values(row);
+        cached(insert.returning(Operation::as_returning())).get_result(c).await
+    })?)
 }
 
 /// Returns an operation by its id.
@@ -278,12 +278,10 @@ pub async fn update_progress(
     let row =
         t::table.filter(t::id.eq(id)).filter(t::fence.eq(fence)).filter(t::status.eq_any(active()));
     let moved = (t::updated_at.eq(now), t::version.eq(t::version + 1));
-    Ok(on_conn!(conn, |c| diesel::update(row)
-        .set((mark, moved))
-        .returning(t::version)
-        .get_result(c)
-        .await
-        .optional())?)
+    Ok(on_conn!(conn, |c| {
+        let update = diesel::update(row).set((mark, moved)).returning(t::version);
+        cached(update).get_result(c).await.optional()
+    })?)
 }
 
 /// Marks an operation as running. Returns the new version, or `None` if the lease was lost or it is no longer pending.
@@ -299,12 +297,10 @@ pub async fn mark_running(
         .filter(t::fence.eq(fence))
         .filter(t::status.eq_any(Transition::Run.from()));
     let set = (t::status.eq(Status::Running), t::updated_at.eq(now), t::version.eq(t::version + 1));
-    Ok(on_conn!(conn, |c| diesel::update(row)
-        .set(set)
-        .returning(t::version)
-        .get_result(c)
-        .await
-        .optional())?)
+    Ok(on_conn!(conn, |c| {
+        let update = diesel::update(row).set(set).returning(t::version);
+        cached(update).get_result(c).await.optional()
+    })?)
 }
 
 /// End of an operation.
@@ -352,12 +348,10 @@ pub async fn end(
         t::input.eq(None::<&[u8]>),
         t::version.eq(t::version + 1),
     );
-    Ok(on_conn!(conn, |c| diesel::update(row)
-        .set((ended, free))
-        .returning(Operation::as_returning())
-        .get_result(c)
-        .await
-        .optional())?)
+    Ok(on_conn!(conn, |c| {
+        let update = diesel::update(row).set((ended, free)).returning(Operation::as_returning());
+        cached(update).get_result(c).await.optional()
+    })?)
 }
 
 /// Marks an operation of a gateway as `cancelling`. Returns `None` if it has ended or is already being canceled.
@@ -374,12 +368,10 @@ pub async fn mark_cancelling(
         .filter(t::status.eq_any(Transition::Cancel.from()));
     let set =
         (t::status.eq(Status::Cancelling), t::updated_at.eq(now), t::version.eq(t::version + 1));
-    Ok(on_conn!(conn, |c| diesel::update(row)
-        .set(set)
-        .returning(Operation::as_returning())
-        .get_result(c)
-        .await
-        .optional())?)
+    Ok(on_conn!(conn, |c| {
+        let update = diesel::update(row).set(set).returning(Operation::as_returning());
+        cached(update).get_result(c).await.optional()
+    })?)
 }
 
 /// Deletes up to `limit` operations that ended before `cutoff`, oldest first.

@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{sandbox_labels, sandbox_meta, ssh_sessions};
 use crate::db::types::SandboxName;
 use crate::db::{Conn, on_conn};
@@ -177,7 +178,7 @@ pub async fn insert_seen(
 pub async fn set_sandbox_id(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), Error> {
     use sandbox_meta as t;
     let set = (t::sandbox_id.eq(sandbox_id), t::missing_since.eq(None::<Timestamp>));
-    on_conn!(conn, |c| diesel::update(t::table.find(id)).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(t::table.find(id)).set(set)).execute(c).await)?;
     Ok(())
 }
 
@@ -208,7 +209,7 @@ pub async fn update_meta(
         t::updated_at.eq(now),
         t::version.eq(version + 1),
     );
-    if on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? != 1 {
+    if on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? != 1 {
         return Ok(false);
     }
     let old = sandbox_labels::table.filter(sandbox_labels::meta_id.eq(id));

@@ -5,6 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::domain::ServicePrincipal;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::service_principals;
 use crate::db::types::{ServicePrincipalId, UserId};
 use crate::db::{Conn, on_conn};
@@ -145,7 +146,7 @@ pub async fn update(
     use service_principals as t;
     let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
     let set = (t::role.eq(role.as_str()), t::expires_at.eq(expires_at), t::version.eq(version + 1));
-    let changed = on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    let changed = on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(changed == 1)
 }
 
@@ -179,10 +180,10 @@ pub async fn set_key(
     );
     let changed = if new.previous_ends_at.is_some() {
         let set = (set, t::previous_key_hash.eq(t::key_hash.nullable()));
-        on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
+        on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?
     } else {
         let set = (set, t::previous_key_hash.eq(None::<&str>));
-        on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
+        on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?
     };
     Ok(changed == 1)
 }

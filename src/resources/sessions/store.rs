@@ -5,6 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::{LiveSession, NewSession, SessionInfo, SessionKind, TokenFamily};
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{gateways, sessions, users};
 use crate::db::types::{GatewayId, SessionId, UserId};
 use crate::db::{Conn, on_conn};
@@ -176,13 +177,10 @@ pub async fn replace_refresh_token(
     now: Timestamp,
 ) -> Result<bool, Error> {
     use sessions as t;
-    let swapped =
-        on_conn!(conn, |c| diesel::update(t::table.filter(
-            t::id.eq(id.get()).and(t::refresh_hash.eq(before)).and(t::revoked_at.is_null())
-        ))
-        .set((t::refresh_hash.eq(after), t::refreshed_at.eq(now)))
-        .execute(c)
-        .await)?;
+    let row = t::table
+        .filter(t::id.eq(id.get()).and(t::refresh_hash.eq(before)).and(t::revoked_at.is_null()));
+    let set = (t::refresh_hash.eq(after), t::refreshed_at.eq(now));
+    let swapped = on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(swapped == 1)
 }
 

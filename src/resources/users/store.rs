@@ -9,6 +9,7 @@ use super::changes::UserDependents;
 use super::domain::{Filter, User, UserRef};
 use crate::access::roles;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{
     group_members, groups, selector_bindings, service_principals, sessions, user_gateway_roles,
     users,
@@ -238,12 +239,10 @@ pub async fn set_password(
         users::invite_expires_at.eq(None::<Timestamp>),
         users::version.eq(users::version + 1),
     );
-    let version: Option<i64> = on_conn!(conn, |c| diesel::update(row)
-        .set(set)
-        .returning(users::password_version)
-        .get_result(c)
-        .await
-        .optional())?;
+    let version: Option<i64> = on_conn!(conn, |c| {
+        let update = diesel::update(row).set(set).returning(users::password_version);
+        cached(update).get_result(c).await.optional()
+    })?;
     Ok(version)
 }
 
@@ -261,7 +260,7 @@ pub async fn update(
         users::is_active.eq(is_active),
         users::version.eq(version + 1),
     );
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
 /// Deletes a user with its dependent rows if its version is still `version`. Returns whether it was deleted.

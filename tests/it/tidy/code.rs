@@ -201,27 +201,6 @@ fn resources_use_little_of_rpc_and_of_each_other() {
 }
 
 #[test]
-fn nothing_follows_the_log_of_an_access_change() {
-    let logs = |text: &str| text.contains(".log_access_");
-    let mut faults = Faults::default();
-    for file in rust_files(&["src"]).iter().filter(|file| file.path != "src/ctx/transaction.rs") {
-        let mut after_log = false;
-        for (line, text) in file.lines() {
-            let text = without_comment(text);
-            if logs(text) {
-                after_log = true;
-            } else if text.trim_start().starts_with("})") || text == "}" {
-                after_log = false;
-            } else if after_log && text.contains(".await") {
-                let rule = "other writers of the log wait for this transaction: log last";
-                faults.add(&file.path, line, rule);
-            }
-        }
-    }
-    faults.assert_none();
-}
-
-#[test]
 fn every_dependency_has_a_version() {
     let mut faults = Faults::default();
     for (line, text) in read_file("Cargo.toml").lines() {

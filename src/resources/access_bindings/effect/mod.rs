@@ -10,6 +10,7 @@
 
 pub mod store;
 
+use self::store::LockMode;
 use super::domain::{Holder, HolderKind};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::{self, HolderRoles};
@@ -21,7 +22,7 @@ use crate::role::Role;
 
 /// Takes the lock for changes of access. Must come first in the transaction: data that was read before it may be stale.
 pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
-    store::lock_admins(conn).await
+    store::lock(conn, LockMode::Exclusive).await
 }
 
 /// Takes the lock for changes of access and requires that the caller is a global admin.
@@ -29,8 +30,8 @@ pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
 /// # Errors
 /// `ROLE_TOO_LOW` if the caller is no longer a global admin, `CREDENTIAL_INVALID` if it can no longer make calls.
 pub async fn lock_as_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
-    lock(conn).await?;
-    require_global_admin(ctx, conn).await
+    let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Exclusive).await?;
+    roles.require_global_admin()
 }
 
 /// Requires that the caller is a global admin. Must be called after [`lock`].
@@ -38,20 +39,17 @@ pub async fn lock_as_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Erro
 /// # Errors
 /// The same as [`lock_as_global_admin`].
 pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
-    let held = CallerRoles::load(ctx, conn, None).await?.global;
-    if held == Role::Admin {
-        return Ok(());
-    }
-    let why = format!("role `admin` is needed globally, the caller has `{held}`");
-    Err(Error::Denied { why })
+    CallerRoles::load(ctx, conn, None).await?.require_global_admin()
 }
 
-/// Returns whether the caller is a global admin. Must be called after [`lock`].
+/// Takes the lock for changes that rely on roles and change none. They can run at the same time, but not at the time of
+/// a change of access. Must come first in the transaction, as [`lock`]. Returns whether the caller is a global admin.
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` if the caller can no longer make calls.
-pub async fn is_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<bool, Error> {
-    Ok(CallerRoles::load(ctx, conn, None).await?.global == Role::Admin)
+pub async fn share_lock(ctx: &Ctx, conn: &mut Conn) -> Result<bool, Error> {
+    let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Shared).await?;
+    Ok(roles.global == Role::Admin)
 }
 
 /// The caller's roles in the database.
@@ -63,24 +61,62 @@ struct CallerRoles {
 }
 
 impl CallerRoles {
+    const SYSTEM: Self = Self { global: Role::Admin, here: Role::Admin };
+
     async fn load(ctx: &Ctx, conn: &mut Conn, gateway: Option<GatewayId>) -> Result<Self, Error> {
         if ctx.is_system() {
-            return Ok(Self { global: Role::Admin, here: Role::Admin });
+            return Ok(Self::SYSTEM);
         }
-        let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
         // Waiting for the lock may have taken long.
         ctx.recheck()?;
-        let principal = ctx.principal().ok_or_else(gone)?;
+        let principal = ctx.principal().ok_or_else(unknown_caller)?;
         let own = store::own_role(conn, principal, ctx.now()).await?;
-        let own = own.filter(|own| own.can_call).ok_or_else(gone)?;
+        Self::with_groups(conn, principal, own, gateway).await
+    }
+
+    /// Takes the lock, and then loads the roles without those on a gateway.
+    async fn lock_and_load(ctx: &Ctx, conn: &mut Conn, mode: LockMode) -> Result<Self, Error> {
+        if ctx.is_system() {
+            store::lock(conn, mode).await?;
+            return Ok(Self::SYSTEM);
+        }
+        let principal = ctx.principal().ok_or_else(unknown_caller)?;
+        let own = store::lock_and_own_role(conn, mode, principal, ctx.now()).await?;
+        // Waiting for the lock may have taken long.
+        ctx.recheck()?;
+        Self::with_groups(conn, principal, own, None).await
+    }
+
+    async fn with_groups(
+        conn: &mut Conn,
+        principal: PrincipalId,
+        own: Option<store::OwnRole>,
+        gateway: Option<GatewayId>,
+    ) -> Result<Self, Error> {
+        let own = own.filter(|own| own.can_call).ok_or_else(unknown_caller)?;
         let groups = groups_of(conn, principal).await?;
         let global = roles::global_role(own.role, groups.iter().map(|(_, role)| *role));
         let here = match gateway {
-            None => global,
-            Some(gateway) => effective_role_on(conn, principal, own.role, &groups, gateway).await?,
+            // Bindings do not apply to a global admin.
+            Some(gateway) if global != Role::Admin => {
+                effective_role_on(conn, principal, own.role, &groups, gateway).await?
+            }
+            Some(_) | None => global,
         };
         Ok(Self { global, here })
     }
+
+    fn require_global_admin(self) -> Result<(), Error> {
+        if self.global == Role::Admin {
+            return Ok(());
+        }
+        let why = format!("role `admin` is needed globally, the caller has `{}`", self.global);
+        Err(Error::Denied { why })
+    }
+}
+
+fn unknown_caller() -> Error {
+    Error::Unauthenticated { reason: Reason::CredentialInvalid }
 }
 
 async fn groups_of(conn: &mut Conn, principal: PrincipalId) -> Result<Vec<(i64, Role)>, Error> {
@@ -139,8 +175,8 @@ pub struct RoleBefore {
 }
 
 /// Reads the effective role before a change, and rejects a change that the caller cannot make with any result. A
-/// binding of a group or by selector affects more than one principal or gateway: it requires a global admin, no further
-/// check is needed, and `None` is returned.
+/// binding of a group or by selector affects more than one principal or gateway: it requires a global admin. A global
+/// admin can make every change, so no further check is needed, and `None` is returned.
 ///
 /// # Errors
 /// `ROLE_TOO_LOW`; `CREDENTIAL_INVALID` if the caller can no longer make calls.
@@ -156,6 +192,9 @@ pub async fn check_before(
         return Ok(None);
     };
     let roles = CallerRoles::load(ctx, conn, Some(gateway)).await?;
+    if roles.global == Role::Admin {
+        return Ok(None);
+    }
     let role = effective_role(ctx, conn, principal, gateway).await?;
     check_change(roles.global == Role::Admin, roles.here, [role, role], written)?;
     Ok(Some(RoleBefore { power: roles, principal, gateway, role }))

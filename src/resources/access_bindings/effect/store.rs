@@ -2,17 +2,22 @@
 
 use std::collections::HashMap;
 
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{QueryFragment, QueryId};
+use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
+use futures_util::future;
 
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{
     gateways, group_gateway_roles, group_members, groups, selector_bindings, service_principals,
     sp_gateway_roles, user_gateway_roles, users,
 };
 use crate::db::types::{GatewayId, UserId};
-use crate::db::{Conn, on_conn};
+use crate::db::{Conn, PgConn, SqliteConn, on_conn};
 use crate::error::Error;
 use crate::feed::store::parse_role;
 use crate::labels::{Labels, Selector};
@@ -23,9 +28,23 @@ use crate::role::Role;
 /// on the admin that the other removes.
 const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
 
-/// Takes the lock for changes of access, until the end of the transaction.
-pub async fn lock_admins(conn: &mut Conn) -> Result<(), Error> {
-    conn.advisory_lock(ADMINS_LOCK).await
+/// How a transaction holds the lock for changes of access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Alone, to change roles.
+    Exclusive,
+    /// Together with others that only rely on roles.
+    Shared,
+}
+
+impl LockMode {
+    fn query(self) -> impl QueryFragment<Pg> + QueryId + Send {
+        let query = match self {
+            Self::Exclusive => "SELECT pg_advisory_xact_lock($1)",
+            Self::Shared => "SELECT pg_advisory_xact_lock_shared($1)",
+        };
+        cached(diesel::sql_query(query).bind::<BigInt, _>(ADMINS_LOCK))
+    }
 }
 
 /// A principal's own global role, and whether it can make calls.
@@ -37,37 +56,78 @@ pub struct OwnRole {
     pub can_call: bool,
 }
 
+/// Queries the own role of a principal on a connection of either engine.
+macro_rules! own_role {
+    ($c:expr, $principal:expr, $now:expr) => {
+        match $principal {
+            PrincipalId::User(id) => {
+                let query = users::table.find(id.get()).select((users::role, users::is_active));
+                let row: Option<(String, bool)> = query.first($c).await.optional()?;
+                row.map(|(text, can_call)| Ok(OwnRole { role: parse_role(&text)?, can_call }))
+                    .transpose()
+            }
+            PrincipalId::ServicePrincipal(id) => {
+                use service_principals as t;
+                let query = t::table.find(id.get()).select((t::role, t::expires_at));
+                let row: Option<(String, Option<Timestamp>)> = query.first($c).await.optional()?;
+                let own = |(text, ends): (String, Option<Timestamp>)| {
+                    let can_call = ends.is_none_or(|at| at > $now);
+                    Ok(OwnRole { role: parse_role(&text)?, can_call })
+                };
+                row.map(own).transpose()
+            }
+        }
+    };
+}
+
+/// Takes the lock for changes of access, until the end of the transaction. On SQLite there is only one writer.
+pub async fn lock(conn: &mut Conn, mode: LockMode) -> Result<(), Error> {
+    if let Conn::Pg(pooled) = conn {
+        let c: &mut PgConn = pooled;
+        mode.query().execute(c).await?;
+    }
+    Ok(())
+}
+
+async fn own_role_postgres(
+    mut c: &PgConn,
+    principal: PrincipalId,
+    now: Timestamp,
+) -> Result<Option<OwnRole>, Error> {
+    own_role!(&mut c, principal, now)
+}
+
 /// Returns a principal's own role, or `None` if the principal does not exist.
 pub async fn own_role(
     conn: &mut Conn,
     principal: PrincipalId,
     now: Timestamp,
 ) -> Result<Option<OwnRole>, Error> {
-    match principal {
-        PrincipalId::User(id) => {
-            let row: Option<(String, bool)> = on_conn!(conn, |c| users::table
-                .find(id.get())
-                .select((users::role, users::is_active))
-                .first(c)
-                .await
-                .optional())?;
-            row.map(|(text, can_call)| Ok(OwnRole { role: parse_role(&text)?, can_call }))
-                .transpose()
-        }
-        PrincipalId::ServicePrincipal(id) => {
-            let row: Option<(String, Option<Timestamp>)> =
-                on_conn!(conn, |c| service_principals::table
-                    .find(id.get())
-                    .select((service_principals::role, service_principals::expires_at))
-                    .first(c)
-                    .await
-                    .optional())?;
-            let own = |(text, ends): (String, Option<Timestamp>)| {
-                Ok(OwnRole { role: parse_role(&text)?, can_call: ends.is_none_or(|at| at > now) })
-            };
-            row.map(own).transpose()
+    match conn {
+        Conn::Pg(c) => own_role_postgres(c, principal, now).await,
+        Conn::Sqlite(pooled) => {
+            let c: &mut SqliteConn = pooled;
+            own_role!(c, principal, now)
         }
     }
+}
+
+/// Takes the lock for changes of access, until the end of the transaction, and then returns a principal's own role. On
+/// PostgreSQL this is one round trip.
+pub async fn lock_and_own_role(
+    conn: &mut Conn,
+    mode: LockMode,
+    principal: PrincipalId,
+    now: Timestamp,
+) -> Result<Option<OwnRole>, Error> {
+    let Conn::Pg(c) = conn else { return own_role(conn, principal, now).await };
+    let c: &PgConn = c;
+    let mut locking = c;
+    // The server executes the query after the lock is granted, in a snapshot of its own.
+    let own = own_role_postgres(c, principal, now);
+    let (locked, own) = future::join(mode.query().execute(&mut locking), own).await;
+    locked?;
+    own
 }
 
 /// Returns the id and global role of each group of a user.

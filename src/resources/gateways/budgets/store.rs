@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::gateway_budgets as t;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -48,9 +49,9 @@ pub async fn put(conn: &mut Conn, row: &ExcessRow, now: Timestamp) -> Result<boo
     }
     let at = t::table.filter(t::gateway_id.eq(row.gateway_id));
     let over = at.filter(t::until_at.le(now));
-    if on_conn!(conn, |c| diesel::update(over).set(to).execute(c).await)? == 1 {
+    if on_conn!(conn, |c| cached(diesel::update(over).set(to)).execute(c).await)? == 1 {
         return Ok(true);
     }
-    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(at).set(to)).execute(c).await)?;
     Ok(false)
 }

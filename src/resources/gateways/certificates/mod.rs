@@ -68,6 +68,15 @@ pub fn expiries(gateway: &Gateway) -> [(CertificateKind, Option<Timestamp>); 3] 
     ]
 }
 
+/// Returns whether the certificates of a gateway, and so their expiries, may have changed. If not, the expiries are
+/// stored already, and the next probe reports those that are due.
+#[must_use]
+pub fn may_differ(before: &Gateway, after: &Gateway) -> bool {
+    before.ca_cert != after.ca_cert
+        || before.client_cert != after.client_cert
+        || before.observed.server_cert_ends_at != after.observed.server_cert_ends_at
+}
+
 /// Stores the expiry of the certificates of a gateway and emits an event for each that expires soon.
 pub async fn record(ctx: &Ctx, tx: &mut Tx<'_>, gateway: &Gateway) -> Result<(), Error> {
     let known = store::list(tx, gateway.id).await?;

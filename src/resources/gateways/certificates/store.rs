@@ -5,6 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::CertificateKind;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::gateway_certificates as t;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -41,13 +42,11 @@ pub async fn put(conn: &mut Conn, row: &CertificateRow) -> Result<(), Error> {
         t::told_days.eq(row.told_days),
     );
     let then = (t::expires_at.eq(row.expires_at), t::told_days.eq(row.told_days));
-    on_conn!(conn, |c| diesel::insert_into(t::table)
-        .values(new)
-        .on_conflict((t::gateway_id, t::kind))
-        .do_update()
-        .set(then)
-        .execute(c)
-        .await)?;
+    on_conn!(conn, |c| {
+        let insert = diesel::insert_into(t::table).values(new);
+        let upsert = insert.on_conflict((t::gateway_id, t::kind)).do_update().set(then);
+        cached(upsert).execute(c).await
+    })?;
     Ok(())
 }
 

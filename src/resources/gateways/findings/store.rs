@@ -5,6 +5,7 @@ use diesel_async::RunQueryDsl;
 
 use super::FindingKind;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::gateways;
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
@@ -24,10 +25,10 @@ pub async fn set(
             let set = $column.eq(since);
             if since.is_some() {
                 let closed = at.filter($column.is_null());
-                on_conn!(conn, |c| diesel::update(closed).set(set).execute(c).await)?
+                on_conn!(conn, |c| cached(diesel::update(closed).set(set)).execute(c).await)?
             } else {
                 let open = at.filter($column.is_not_null());
-                on_conn!(conn, |c| diesel::update(open).set(set).execute(c).await)?
+                on_conn!(conn, |c| cached(diesel::update(open).set(set)).execute(c).await)?
             }
         }};
     }

@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::users;
 use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
@@ -66,7 +67,7 @@ pub async fn set_pending_token(
         users::invite_expires_at.eq(token.expires_at),
         users::version.eq(version + 1),
     );
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
 /// Removes the password of a user if its version is in `versions`, which invalidates all credentials made from it, and
@@ -86,7 +87,7 @@ pub async fn reset(
         users::invite_expires_at.eq(token.expires_at),
         users::version.eq(users::version + 1),
     );
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
 /// Returns id and e-mail address of the active user with this token; `None` if it is unknown or expired.
