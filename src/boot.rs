@@ -21,6 +21,7 @@ use crate::resources::boot_hooks::run::HookSlots;
 use crate::resources::operations::leases::LocalOperations;
 use crate::resources::operations::{OperationKind, takeover};
 use crate::resources::sboms::intake::SbomLimits;
+use crate::resources::sboms::recompute::RulesCheck;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
     access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes, sboms,
@@ -78,6 +79,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(FeedState::default())
         .with(HookSlots(Semaphore::new(config.boot_hooks.running_max as usize)))
         .with(SbomLimits::default())
+        .with(RulesCheck::default())
         .with(ListenerState::default())
         .with(LoginKey(master.seal_key("oidc login")))
         .with(LocalOperations::default())

@@ -6,7 +6,7 @@
 //! - a caller at its limit takes nothing from the others.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,11 +36,38 @@ pub enum LimitHolder {
     OnGateway(PrincipalId, GatewayId),
 }
 
+/// Returns the number of a principal. A user and a service principal can have the same.
+fn principal_number(principal: PrincipalId) -> u64 {
+    match principal {
+        PrincipalId::User(id) => id.get().unsigned_abs(),
+        PrincipalId::ServicePrincipal(id) => id.get().unsigned_abs(),
+    }
+}
+
 impl LimitHolder {
     /// Returns the holder of an address.
     #[must_use]
     pub fn from_address(address: IpAddr) -> Self {
         Self::Address(accounting_address(address))
+    }
+
+    /// Returns the number of the lock that this holder uses. Computed without a hash, since each call needs several.
+    fn shard(self) -> usize {
+        let number = match self {
+            Self::Principal(principal) => principal_number(principal),
+            Self::Address(IpAddr::V4(address)) => u32::from(address).into(),
+            // The first half of the address: the others are zero, see `accounting_address`.
+            Self::Address(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments().map(u64::from);
+                (a << 48) | (b << 32) | (c << 16) | d
+            }
+            Self::OnGateway(principal, gateway) => {
+                principal_number(principal) ^ (gateway.get().unsigned_abs() << 32)
+            }
+        };
+        // The upper bits of the product depend on all bits of the number (Fibonacci hashing).
+        let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SHARDS.ilog2());
+        usize::try_from(spread).unwrap_or_default()
     }
 }
 
@@ -60,7 +87,6 @@ pub struct FairLimit {
     total_max: u64,
     holder_max: u64,
     shards: [Mutex<HashMap<LimitHolder, u64>>; SHARDS],
-    hasher: RandomState,
 }
 
 impl FairLimit {
@@ -73,7 +99,6 @@ impl FairLimit {
             total_max: unbounded(total_max),
             holder_max: unbounded(holder_max),
             shards: Default::default(),
-            hasher: RandomState::new(),
         })
     }
 
@@ -98,9 +123,7 @@ impl FairLimit {
     }
 
     fn shard(&self, holder: LimitHolder) -> MutexGuard<'_, HashMap<LimitHolder, u64>> {
-        let hash = usize::try_from(self.hasher.hash_one(holder) % SHARDS as u64);
-        let shard = &self.shards[hash.unwrap_or_default()];
-        shard.lock()
+        self.shards[holder.shard()].lock()
     }
 
     fn add(&self, holder: LimitHolder, amount: u64, force: bool) -> Result<(), LimitReached> {
@@ -112,10 +135,20 @@ impl FairLimit {
             added.map_err(|_| LimitReached::Total)?;
         }
         let mut shard = self.shard(holder);
-        let holder_total = shard.get(&holder).copied().unwrap_or_default().saturating_add(amount);
-        if force || holder_total <= self.holder_max {
-            shard.insert(holder, holder_total);
-            return Ok(());
+        match shard.entry(holder) {
+            Entry::Occupied(mut held) => {
+                let holder_total = held.get().saturating_add(amount);
+                if force || holder_total <= self.holder_max {
+                    held.insert(holder_total);
+                    return Ok(());
+                }
+            }
+            Entry::Vacant(vacant) => {
+                if force || amount <= self.holder_max {
+                    vacant.insert(amount);
+                    return Ok(());
+                }
+            }
         }
         drop(shard);
         self.total.fetch_sub(amount, Ordering::Relaxed);
@@ -124,11 +157,12 @@ impl FairLimit {
 
     fn release(&self, holder: LimitHolder, amount: u64) {
         self.total.fetch_sub(amount, Ordering::Relaxed);
-        let mut shard = self.shard(holder);
-        if let Some(holder_total) = shard.get_mut(&holder) {
-            *holder_total = holder_total.saturating_sub(amount);
-            if *holder_total == 0 {
-                shard.remove(&holder);
+        if let Entry::Occupied(mut held) = self.shard(holder).entry(holder) {
+            let left = held.get().saturating_sub(amount);
+            if left == 0 {
+                held.remove();
+            } else {
+                held.insert(left);
             }
         }
     }

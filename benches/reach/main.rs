@@ -51,10 +51,15 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mimalloc::MiMalloc;
 
 use cases::Case;
 use machine::Machine;
 use options::Options;
+
+/// As in the released binary.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Reason why a figure could not be measured.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

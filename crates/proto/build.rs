@@ -2,6 +2,8 @@
 
 #[path = "build/own.rs"]
 mod own;
+#[path = "build/schema.rs"]
+mod schema;
 #[path = "build/upstream.rs"]
 mod upstream;
 

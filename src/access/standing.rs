@@ -71,8 +71,10 @@ pub struct AccessCheck {
 }
 
 impl Clone for AccessCheck {
+    /// The same check has the same result, so a confirmation is copied too.
     fn clone(&self) -> Self {
-        Self::new(self.caller.clone(), self.scope, self.min_role)
+        let confirmed = AtomicU64::new(self.confirmed.load(Ordering::Relaxed));
+        Self { caller: self.caller.clone(), scope: self.scope, min_role: self.min_role, confirmed }
     }
 }
 

@@ -52,7 +52,7 @@ pub struct AuditNotes {
     pub(super) recorder: OnceLock<RefusalRecorder>,
     /// Whether a gateway may have acted on the call without reporting the result. An error of the call is inconclusive
     /// then.
-    pub(crate) unanswered: OutcomeUnknown,
+    pub(crate) unanswered: OnceLock<OutcomeUnknown>,
 }
 
 /// The content of a [`AuditNotes`].

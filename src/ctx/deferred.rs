@@ -61,7 +61,9 @@ impl Ctx {
     /// Whether a gateway may have acted on the call without reporting the result.
     #[must_use]
     pub(crate) fn unanswered(&self) -> OutcomeUnknown {
-        self.call.as_ref().map(|call| call.note.unanswered.clone()).unwrap_or_default()
+        let note = self.call.as_ref().map(|call| &call.note);
+        note.map(|note| note.unanswered.get_or_init(OutcomeUnknown::default).clone())
+            .unwrap_or_default()
     }
 
     /// The idempotency key of the call.

@@ -4,7 +4,7 @@
 
 mod canonical;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, ReflectMessage, Value,
@@ -27,30 +27,35 @@ pub struct Digest {
 pub struct RequestDigests {
     key_id: Arc<str>,
     key: hmac::Key,
-    pool: &'static DescriptorPool,
-    secret: ExtensionDescriptor,
+    /// The option of secret fields, once a request was digested: it is in the descriptors, which take a megabyte.
+    secret: OnceLock<ExtensionDescriptor>,
+}
+
+/// Returns the descriptors of Shoreguard's own API.
+fn pool() -> &'static DescriptorPool {
+    crate::pb::descriptors::OWN.pool()
 }
 
 impl RequestDigests {
     /// Uses the digest key of the current master key.
-    ///
-    /// # Panics
-    /// Never: the descriptor set is created by the build.
     #[must_use]
     pub fn new(master: &MasterKeys) -> Self {
         let (key_id, key) = master.digest_key();
-        let pool = crate::pb::descriptors::OWN.pool();
-        let secret = pool
-            .get_extension_by_name("shoreguard.options.v1.secret")
-            .expect("the option is in the same set");
-        Self { key_id: key_id.into(), key, pool, secret }
+        Self { key_id: key_id.into(), key, secret: OnceLock::new() }
+    }
+
+    fn secret(&self) -> &ExtensionDescriptor {
+        self.secret.get_or_init(|| {
+            let option = pool().get_extension_by_name("shoreguard.options.v1.secret");
+            option.expect("the option is in the same set")
+        })
     }
 
     /// Returns the digest of an encoded message of Shoreguard's own API, without its secrets. Returns `None` if the
     /// message cannot be decoded.
     #[must_use]
     pub fn digest(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
-        let descriptor = self.pool.get_message_by_name(message)?;
+        let descriptor = pool().get_message_by_name(message)?;
         let mut message = DynamicMessage::decode(descriptor, bytes).ok()?;
         self.strip(&mut message);
         let digest = hmac::sign(&self.key, &canonical::encode_message(&message));
@@ -71,7 +76,7 @@ impl RequestDigests {
     pub fn returns_secret(&self, method: &Method) -> bool {
         let mut parts = method.path.trim_start_matches('/').split('/');
         let (Some(service), Some(name)) = (parts.next(), parts.next()) else { return true };
-        let found = self.pool.get_service_by_name(service);
+        let found = pool().get_service_by_name(service);
         let Some(method) = found.and_then(|s| s.methods().find(|m| m.name() == name)) else {
             return true;
         };
@@ -84,7 +89,7 @@ impl RequestDigests {
         }
         seen.push(message.full_name().to_owned());
         message.fields().any(|field| {
-            field.options().get_extension(&self.secret).as_bool() == Some(true)
+            field.options().get_extension(self.secret()).as_bool() == Some(true)
                 || field.kind().as_message().is_some_and(|inner| self.contains_secret(inner, seen))
         })
     }
@@ -92,7 +97,7 @@ impl RequestDigests {
     fn strip(&self, message: &mut DynamicMessage) {
         let fields: Vec<_> = message.descriptor().fields().collect();
         for field in fields {
-            if field.options().get_extension(&self.secret).as_bool() == Some(true) {
+            if field.options().get_extension(self.secret()).as_bool() == Some(true) {
                 message.clear_field(&field);
             } else if message.has_field(&field) && field.kind().as_message().is_some() {
                 self.strip_value(message.get_field_mut(&field));

@@ -15,6 +15,7 @@ pub mod names;
 pub mod pem_files;
 pub mod public_address;
 pub mod roots;
+pub mod socket;
 pub mod taking;
 pub mod x509;
 

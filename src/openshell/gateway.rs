@@ -218,7 +218,7 @@ impl Gateway {
         self.maybe_processed.store(false, Ordering::Relaxed);
         self.target.budget.check(budget_class)?;
         if self.is_write(path) {
-            source = source.with_outcome_flag(self.outcome_unknown.clone());
+            source = source.with_outcome_flag(Some(self.outcome_unknown.clone()));
         }
         for _ in 0..TRIES {
             let lease = self.lease_for(lane).await?;

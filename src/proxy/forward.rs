@@ -71,7 +71,7 @@ where
     .with_arrival_timeout(one_message.then(|| proxy.app.config.limits.body()));
     let request_id = request_id::to_header(admitted.call.request_id);
     let mut open_intent = prepared.open_intent;
-    let outcome_unknown = open_intent.as_ref().map(OpenIntent::outcome_unknown).unwrap_or_default();
+    let outcome_unknown = open_intent.as_ref().map(OpenIntent::outcome_unknown);
     let source = source.with_outcome_flag(outcome_unknown);
     if let Some(open_intent) = &mut open_intent {
         open_intent.set_request_id(prepared.request_id);

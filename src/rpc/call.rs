@@ -25,6 +25,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ResourceKind};
 use crate::net::deadline;
 use crate::status::{code_and_reason, to_status};
+use crate::upstream::unanswered::OutcomeUnknown;
 
 /// The result of a handler.
 pub type Reply<R> = Result<Response<R>, Status>;
@@ -276,7 +277,7 @@ pub(crate) async fn close_audit_entry_with_code(
 /// Whether it is unknown if a failed call was carried out: the caller can hang up or time out after the gateway has
 /// received the call, and the response to a commit can be lost.
 fn is_outcome_unknown(call: &Call, error: &Error) -> bool {
-    error.is_in_doubt() || call.note.unanswered.is_set()
+    error.is_in_doubt() || call.note.unanswered.get().is_some_and(OutcomeUnknown::is_set)
 }
 
 /// Builds the outcome of a call for the audit log.

@@ -6,7 +6,8 @@
 //! - a stream that is cut short (deadline, loss of access, drain) ends with that status at once and drops its buffered
 //!   messages; if the handler ends the stream, its status follows its messages, however slowly they are read;
 //! - a stored intent is closed before the task ends, even if the response is not read;
-//! - opening is never interrupted: a caller that hangs up meanwhile leaves no intent without an outcome.
+//! - opening is never interrupted: a caller that hangs up meanwhile leaves no intent without an outcome;
+//! - each step is in a box, which is freed when the step has ended: the task of an idle stream is small.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -171,6 +172,7 @@ where
 {
     let (mut begun, begins) = oneshot::channel();
     let (task_app, span) = (Arc::clone(app), tracing::Span::current());
+    let opening = Box::pin(opening);
     let task = async move {
         let OpenedStream { call, message, context, access_check, live, refusal } =
             match opening.await {
@@ -182,7 +184,7 @@ where
             biased;
             cut = wait_for_cut(&live, call.deadline) => Err(cut.into()),
             () = begun.closed() => Err(reader_disconnected()),
-            prepared = catch_panic(prepare(context, message)) => prepared,
+            prepared = catch_panic(Box::pin(prepare(context, message))) => prepared,
         };
         match prepared {
             Ok(state) => {
@@ -236,7 +238,7 @@ impl<R> StreamFeed<R> {
             biased;
             cut = wait_for_cut(live, call.deadline) => Err(cut),
             () = end.closed() => Ok(Err(reader_disconnected())),
-            done = catch_panic(follow(sink)) => Ok(done),
+            done = catch_panic(Box::pin(follow(sink))) => Ok(done),
         };
         match done {
             Ok(done) => {
@@ -282,7 +284,10 @@ async fn wait_for_cut(live: &LiveStream, deadline: Option<Instant>) -> CutReason
     }
 }
 
-async fn catch_panic<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn catch_panic<T, F>(step: Pin<Box<F>>) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let caught = AssertUnwindSafe(step).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(Error::internal("a handler panicked")))
 }

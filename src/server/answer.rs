@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::fair::MemoryAccount;
 use crate::fair::too_many_bytes;
 
-/// Capacity that the encoder reserves for the smallest response.
-const ENCODER_BYTES: usize = 8 << 10;
+/// Size of the largest response that may be followed by as much unused capacity of the encoder.
+const SPARE_BYTES_MAX: usize = 8 << 10;
 
 /// Encodes the response of a unary call, so that the bytes that wait for the caller are known and count against its
 /// limit. The response of a completed write (`done`) is returned even above the limit.
@@ -42,7 +42,7 @@ pub(super) async fn encode_unary(
 
 /// Returns the bytes without the unused capacity of the encoder, which can be as large as the data.
 fn without_spare_capacity(data: Bytes) -> Bytes {
-    if data.len() <= ENCODER_BYTES { data } else { Bytes::copy_from_slice(&data) }
+    if data.len() <= SPARE_BYTES_MAX { data } else { Bytes::copy_from_slice(&data) }
 }
 
 /// Wraps the response of a stream.

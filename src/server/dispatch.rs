@@ -1,6 +1,7 @@
 //! The innermost layer: passes a call to the proxy, or to Shoreguard's router on main.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -12,6 +13,7 @@ use super::answer as answers;
 use super::body::Body;
 use super::layers::gate::{self, Route};
 use super::layers::on_main;
+use super::services;
 use super::shared::SharedState;
 use super::stages::{AdmittedCall, CallFailure, CallState, IncomingBody};
 use super::until::EndCondition;
@@ -22,11 +24,12 @@ use crate::ctx::Call;
 use crate::db::turns::CallerKey;
 use crate::error::Error;
 use crate::net::guard::accounting_address;
+use crate::net::taking::ReadTracker;
 use crate::role::Role;
 use crate::rpc::complete::CompleteMessage;
 use crate::rpc::request_body::{BodyShape, RequestBody};
 use crate::status;
-use crate::upstream::generation::{DetectedGeneration, Generation};
+use crate::upstream::generation::Generation;
 
 /// Placeholder if the address of a caller is not known.
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -52,15 +55,15 @@ async fn dispatch(admitted: AdmittedCall) -> Result<Response<Body>, CallFailure>
     let refuse = |error| CallFailure::Refused(error, Some(route));
     match &route {
         Route::Proxied { path, v0_0, v0_1 } => {
-            let forwarded = shared.proxy.forward(call.clone(), path, *v0_0, *v0_1, request);
+            let read_tracker = call.read_tracker.clone();
+            let forwarded = shared.proxy.forward(call, path, *v0_0, *v0_1, request);
             let response = forwarded.await.map(Body::from_gateway);
             // A user who pages through the output of a command pauses the command, as without Shoreguard; proxied
             // streams have their own limits.
-            if let Some(read_tracker) = call.read_tracker.as_ref().filter(|_| route.is_streaming())
-            {
+            if let Some(read_tracker) = read_tracker.as_ref().filter(|_| route.is_streaming()) {
                 read_tracker.allow_pause();
             }
-            Ok(track_reads(&call, response))
+            Ok(track_reads(read_tracker.as_ref(), response))
         }
         Route::Own(_) => shared.serve_own(&call, &route, request).await.map_err(refuse),
         Route::Open(_) => {
@@ -120,8 +123,10 @@ impl SharedState {
             )),
         });
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
-        let router = self.router_for(call, request.headers());
+        let router = self.router.clone();
+        let reflected = self.reflected_generation(call, request.headers());
         let answered = async move {
+            let router = reflected.map_or(router, services::reflection);
             let Ok(response) = router.oneshot(request).await;
             match streaming {
                 StreamingMode::Unary | StreamingMode::Client => {
@@ -152,25 +157,24 @@ impl SharedState {
         if let Some(error) = status::error_from_headers(response.headers()) {
             return Err(error);
         }
-        Ok(track_reads(call, response))
+        Ok(track_reads(call.read_tracker.as_ref(), response))
     }
 
-    /// Returns the router; for reflection with a selected gateway of generation 0.0, the router with the reflection of
-    /// that generation.
-    fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
-        let old = || {
+    /// Returns the generation that a call of reflection is about: the one of the selected gateway if that is known,
+    /// otherwise 0.1. `None` for any other call.
+    fn reflected_generation(&self, call: &Call, headers: &HeaderMap) -> Option<Generation> {
+        if !call.method.starts_with("/grpc.reflection.") {
+            return None;
+        }
+        let of_gateway = || {
             let caller = call.caller.as_ref()?;
             let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
             let (gateway, role) = self.app.snapshot.find_gateway(caller.principal(), name)?;
             let shown =
                 role > Role::None && caller.bound_gateway().is_none_or(|bound| bound == gateway.id);
-            let target = self.app.fleet.targets.get(gateway.id).filter(|_| shown)?;
-            Some(target.generation == DetectedGeneration::Known(Generation::V0_0))
+            self.app.fleet.targets.get(gateway.id).filter(|_| shown)?.generation.known()
         };
-        if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
-            return self.reflection_v0_0.clone();
-        }
-        self.router.clone()
+        Some(of_gateway().unwrap_or(Generation::V0_1))
     }
 }
 
@@ -184,8 +188,11 @@ fn db_caller(call: &Call) -> CallerKey {
 }
 
 /// Tracks whether the caller reads the response.
-fn track_reads(call: &Call, response: Response<Body>) -> Response<Body> {
-    match &call.read_tracker {
+fn track_reads(
+    read_tracker: Option<&Arc<ReadTracker>>,
+    response: Response<Body>,
+) -> Response<Body> {
+    match read_tracker {
         Some(read_tracker) => response.map(|body| body.with_read_tracking(read_tracker)),
         None => response,
     }

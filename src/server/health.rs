@@ -2,6 +2,7 @@
 //!
 //! `NOT_SERVING` while draining, while the audit log cannot be written, and while the access data is stale.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,18 +11,17 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
 use super::reload::ListenerState;
+use crate::access::policy::{METHODS, UPSTREAM_V0_1};
 use crate::app::App;
-use crate::pb::descriptors;
 
 /// Interval at which readiness is checked. A drain is noticed at once.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Returns the reported service names: Shoreguard's own, the proxied ones, and the empty name for the whole server.
-fn service_names() -> Vec<String> {
-    let services = descriptors::OWN.pool().services().chain(descriptors::V0_1.pool().services());
-    let mut names: Vec<String> = services.map(|service| service.full_name().to_owned()).collect();
-    names.push(String::new());
-    names
+fn service_names() -> BTreeSet<&'static str> {
+    let own = METHODS.iter().map(|method| method.path);
+    let paths = own.chain(UPSTREAM_V0_1.iter().map(|method| method.path));
+    paths.filter_map(|path| path.split('/').nth(1)).chain([""]).collect()
 }
 
 /// Returns the service, and starts the task that updates it until the process stops.

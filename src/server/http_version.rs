@@ -9,7 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+
+use crate::net::socket::{ReadHook, Socket};
 
 /// First bytes of every HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,59 +43,29 @@ where
         }
     };
     let first = Bytes::copy_from_slice(&read[..filled]);
-    Ok((version, RewoundSocket { first, socket }))
+    Ok((version, Socket::new(socket, FirstRead(first))))
 }
 
 /// A socket whose first bytes are read again.
-#[derive(Debug)]
-pub(super) struct RewoundSocket<S> {
-    first: Bytes,
-    socket: S,
-}
+pub(super) type RewoundSocket<S> = Socket<S, FirstRead>;
 
-impl<S: AsyncRead + Unpin> AsyncRead for RewoundSocket<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
+/// Bytes that are read before those of the connection.
+#[derive(Debug)]
+pub(super) struct FirstRead(Bytes);
+
+impl ReadHook for FirstRead {
+    fn poll_read<T: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut T,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.first.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(cx, buffer);
+        if self.0.is_empty() {
+            return Pin::new(io).poll_read(cx, buffer);
         }
-        let some = this.first.split_to(this.first.len().min(buffer.remaining()));
+        let some = self.0.split_to(self.0.len().min(buffer.remaining()));
         buffer.put_slice(&some);
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for RewoundSocket<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }
 

@@ -83,8 +83,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<RunningServe
         let _ = app.part::<ListenerState>().tls.set(tls);
     }
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
-    let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
-    let shared = SharedState::new(app, router, reflection_v0_0);
+    let shared = SharedState::new(app, router);
     let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
     let descriptors = descriptors::raise_limit();
     let bounds = ConnectionLimits::from_config(
@@ -232,18 +231,32 @@ async fn serve_connection(
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let app = Arc::clone(&shared.app);
-    let in_flight = Arc::default();
     let Some(tls) = app.part::<ListenerState>().tls.get() else {
-        return serve_http(shared, socket, Peer { address, certificate: None, in_flight }, slot)
-            .await;
+        let peer = Peer { address, certificate: None, in_flight: Arc::default() };
+        return serve_http(shared, socket, peer, slot).await;
     };
-    let within = app.config.server.handshake();
+    // In a box: TLS would also make the task of each plaintext connection several times larger.
+    Box::pin(serve_tls(shared, tls, socket, address, slot)).await
+}
+
+/// Serves a connection with TLS. What the handshake needs is freed after it.
+async fn serve_tls(
+    shared: Arc<SharedState>,
+    tls: &Tls,
+    socket: TcpStream,
+    address: SocketAddr,
+    slot: &Arc<Slot>,
+) -> Result<(), ConnectionError> {
+    let within = shared.app.config.server.handshake();
+    let stop = shared.app.stop.clone();
+    let handshake = Box::pin(tokio::time::timeout(within, tls.accept(socket)));
     let (socket, verified) = tokio::select! {
-        shaken = tokio::time::timeout(within, tls.accept(socket)) => shaken??,
-        () = app.stop.cancelled() => return Ok(()),
+        shaken = handshake => shaken??,
+        () = stop.cancelled() => return Ok(()),
     };
     let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
-    let served = serve_http(shared, socket, Peer { address, certificate, in_flight }, slot);
+    let peer = Peer { address, certificate, in_flight: Arc::default() };
+    let served = Box::pin(serve_http(shared, socket, peer, slot));
     match verified {
         None => served.await,
         // The identity of a certificate is no longer valid when the CA for callers changes. The streams of the
@@ -252,5 +265,26 @@ async fn serve_connection(
             served = served => served,
             () = verified.wait_ca_changed() => Ok(()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Maximum size of the task of a connection without TLS, without what it has in boxes, in bytes.
+    const TASK_BYTES_MAX: usize = 3 << 10;
+
+    type Arguments = (Arc<SharedState>, std::net::TcpStream, SocketAddr, &'static Arc<Slot>);
+
+    fn size<F: Future>(_: impl FnOnce(Arguments) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_stays_within_its_size_limit() {
+        let bytes =
+            size(|(shared, socket, address, slot)| serve_connection(shared, socket, address, slot));
+        assert!(bytes <= TASK_BYTES_MAX, "{bytes} bytes");
     }
 }

@@ -10,15 +10,17 @@ use crate::resources::{
     access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations, sandboxes,
     sboms, service_principals, users,
 };
+use crate::upstream::generation::Generation;
 
-/// Returns every service that this process serves itself. `health` reports through the handle that created it.
+/// Returns every service that this process serves itself, except [`reflection`]. `health` reports through the handle
+/// that created it.
 pub fn routes(
     app: &Arc<App>,
     health: tonic_health::pb::health_server::HealthServer<
         impl tonic_health::pb::health_server::Health,
     >,
 ) -> Routes {
-    let mut routes = RoutesBuilder::from(REFLECTION_V0_1.clone());
+    let mut routes = RoutesBuilder::default();
     routes
         .add_service(access_bindings::rpc::service(app))
         .add_service(audit::rpc::service(app))
@@ -36,19 +38,25 @@ pub fn routes(
     routes.routes()
 }
 
-/// Returns reflection as a gateway of generation 0.0 provides it.
+/// Returns reflection as a gateway of this generation provides it, with Shoreguard's own services. The first call
+/// decodes and indexes all descriptors, so it must not run on a core.
 #[must_use]
-pub fn reflection_v0_0() -> Routes {
-    REFLECTION_V0_0.clone()
+pub fn reflection(generation: Generation) -> axum::Router {
+    match generation {
+        Generation::V0_0 => REFLECTION_V0_0.clone(),
+        Generation::V0_1 => REFLECTION_V0_1.clone(),
+    }
 }
 
-/// Built once per process, since all descriptors are decoded and indexed twice for it.
-static REFLECTION_V0_0: LazyLock<Routes> = LazyLock::new(|| reflection(&descriptors::V0_0));
-static REFLECTION_V0_1: LazyLock<Routes> = LazyLock::new(|| reflection(&descriptors::V0_1));
+/// Built on first use: it holds several megabytes, and few servers are called for it.
+static REFLECTION_V0_0: LazyLock<axum::Router> =
+    LazyLock::new(|| build_reflection(&descriptors::V0_0));
+static REFLECTION_V0_1: LazyLock<axum::Router> =
+    LazyLock::new(|| build_reflection(&descriptors::V0_1));
 
 /// Builds reflection of Shoreguard's own services and the proxied ones. The generations share full names, so one pool
 /// can hold only one of them.
-fn reflection(upstream: &Descriptors) -> Routes {
+fn build_reflection(upstream: &Descriptors) -> axum::Router {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(descriptors::OWN.encoded())
@@ -59,5 +67,5 @@ fn reflection(upstream: &Descriptors) -> Routes {
     let v1alpha = builder().build_v1alpha().expect("descriptor sets that the build made");
     let mut routes = RoutesBuilder::default();
     routes.add_service(v1).add_service(v1alpha);
-    routes.routes()
+    routes.routes().prepare().into_axum_router()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layers::address_limit::AddressLimit;
+use super::layers::call_metrics::CallMetrics;
 use super::layers::grpc_web::AllowedOrigins;
 use super::layers::open_calls::OpenCalls;
 use super::plain_http::PlainHttp;
@@ -17,19 +18,20 @@ pub(super) struct SharedState {
     pub(super) public_limit: Arc<AddressLimit>,
     /// Limits on open calls.
     pub(super) open_calls: Arc<OpenCalls>,
+    /// Shoreguard's own services, except reflection.
     pub(super) router: axum::Router,
-    /// Reflection for calls that select a gateway of generation 0.0.
-    pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
     /// Web pages that can call with gRPC-Web.
     pub(super) origins: AllowedOrigins,
     /// Handles requests that are not gRPC.
     pub(super) plain_http: PlainHttp,
+    /// Counts and times the calls of this core.
+    pub(super) call_metrics: CallMetrics,
 }
 
 impl SharedState {
     /// Starts with unused limits, as configured.
-    pub(super) fn new(app: &Arc<App>, router: axum::Router, reflection_v0_0: axum::Router) -> Self {
+    pub(super) fn new(app: &Arc<App>, router: axum::Router) -> Self {
         let (limits, server) = (&app.config.limits, &app.config.server);
         let address_limit = AddressLimit::new(
             limits.address_requests_per_second,
@@ -46,14 +48,14 @@ impl SharedState {
             public_limit: Arc::new(public_limit),
             open_calls: Arc::new(OpenCalls::new(limits)),
             router,
-            reflection_v0_0,
             proxy: Proxy::new(Arc::clone(app)),
             origins: AllowedOrigins::new(server),
             plain_http: PlainHttp::new(app),
+            call_metrics: CallMetrics::default(),
         }
     }
 
-    /// Returns the state of another core: the limits are shared, the proxy is the core's own.
+    /// Returns the state of another core: the limits are shared, proxy and metrics are the core's own.
     pub(super) fn for_core(&self) -> Self {
         Self {
             app: Arc::clone(&self.app),
@@ -61,10 +63,10 @@ impl SharedState {
             public_limit: Arc::clone(&self.public_limit),
             open_calls: Arc::clone(&self.open_calls),
             router: self.router.clone(),
-            reflection_v0_0: self.reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(&self.app)),
             origins: self.origins.clone(),
             plain_http: self.plain_http.clone(),
+            call_metrics: CallMetrics::default(),
         }
     }
 }

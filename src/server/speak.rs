@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,10 +47,12 @@ where
     };
     let (version, socket) = detected??;
     slot.mark_version_known();
-    match version {
-        HttpVersion::Http1 => serve_http1(shared, socket, peer, slot).await,
-        HttpVersion::Http2 => serve_http2(shared, socket, peer, slot).await,
-    }
+    // In a box: an idle connection holds only the state of its own version.
+    let serving: BoxFuture<'_, Result<(), ConnectionError>> = match version {
+        HttpVersion::Http1 => Box::pin(serve_http1(shared, socket, peer, slot)),
+        HttpVersion::Http2 => Box::pin(serve_http2(shared, socket, peer, slot)),
+    };
+    serving.await
 }
 
 /// Serves HTTP/2. After a stop, or when the connection is idle, it sends GOAWAY and finishes the calls in flight.
@@ -136,5 +139,28 @@ async fn finish_draining<E: Into<ConnectionError>>(
     tokio::select! {
         ended = serving => ended.map_err(Into::into),
         () = in_flight.wait_drained() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::http_version::RewoundSocket;
+    use super::*;
+
+    /// Maximum size of the state of an HTTP/2 connection, without the buffers and streams of h2, in bytes.
+    const STATE_BYTES_MAX: usize = 8 << 10;
+
+    type Arguments = (Arc<SharedState>, RewoundSocket<TcpStream>, Peer, &'static Arc<Slot>);
+
+    fn size<F: Future>(_: impl FnOnce(Arguments) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_state_of_a_connection_stays_within_its_size_limit() {
+        let bytes = size(|(shared, socket, peer, slot)| serve_http2(shared, socket, peer, slot));
+        assert!(bytes <= STATE_BYTES_MAX, "{bytes} bytes");
     }
 }

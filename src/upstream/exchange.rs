@@ -9,7 +9,6 @@
 //! - only a provably unprocessed request is retried: the gateway refused it unprocessed, or its one message was never
 //!   sent completely.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +24,7 @@ use http_body::Body;
 use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 
+use super::chunks::Chunks;
 use super::connection::Lease;
 use super::pump::{Pump, SendOutcome, SourceError};
 use super::reaper::StreamHandle;
@@ -71,17 +71,17 @@ impl Meter {
 
 /// A request being sent: first the part that was already read, then the rest as it arrives.
 pub(crate) struct RequestSource<B> {
-    replay: VecDeque<Bytes>,
+    replay: Chunks,
     body: Option<B>,
-    retry_buffer: Option<VecDeque<Bytes>>,
+    retry_buffer: Option<Chunks>,
     retry_bytes: usize,
     meter: Option<Arc<Meter>>,
     /// Chunks that are sent again and were already counted.
     counted: usize,
     /// Checks the caller before each chunk, which may arrive long after the headers of the call.
     guard: Option<AccessGuard>,
-    /// Records whether the gateway may have acted on the request.
-    outcome_unknown: OutcomeUnknown,
+    /// Records whether the gateway may have acted on the request; `None` if that does not matter.
+    outcome_unknown: Option<OutcomeUnknown>,
     /// Number of times it got no window.
     stalls: u32,
     /// Fires when the rest of the request is late; `None` without a time limit.
@@ -91,8 +91,8 @@ pub(crate) struct RequestSource<B> {
 impl<B: Body<Data = Bytes> + Unpin> RequestSource<B> {
     /// Creates a source that sends `read` first. `body` is `None` if nothing follows.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
-        let (replay, retry_buffer) = (read.into_iter().collect(), Some(VecDeque::new()));
-        let (guard, arrival_timeout, outcome_unknown) = (None, None, OutcomeUnknown::default());
+        let (replay, retry_buffer) = (Chunks::new(read), Some(Chunks::default()));
+        let (guard, arrival_timeout, outcome_unknown) = (None, None, None);
         let (retry_bytes, counted, stalls) = (0, 0, 0);
         Self {
             replay,
@@ -119,15 +119,16 @@ impl<B: Body<Data = Bytes> + Unpin> RequestSource<B> {
         Self { guard: Some(guard), ..self }
     }
 
-    /// Records in `outcome_unknown` when the gateway may act on the request, and clears it if the gateway provably did
-    /// not.
-    pub(crate) fn with_outcome_flag(self, outcome_unknown: OutcomeUnknown) -> Self {
+    /// Records in `outcome_unknown` when the gateway may act on the request, and clears it if it provably did not.
+    pub(crate) fn with_outcome_flag(self, outcome_unknown: Option<OutcomeUnknown>) -> Self {
         Self { outcome_unknown, ..self }
     }
 
-    /// Returns the record of whether the gateway may have acted on the request.
-    pub(crate) fn outcome_unknown(&self) -> &OutcomeUnknown {
-        &self.outcome_unknown
+    /// Records whether the gateway may have acted on the request.
+    pub(crate) fn set_outcome_unknown(&self, unknown: bool) {
+        if let Some(flag) = &self.outcome_unknown {
+            flag.store(unknown);
+        }
     }
 
     /// Checks whether the caller may still make the call.
@@ -145,7 +146,7 @@ impl<B: Body<Data = Bytes> + Unpin> RequestSource<B> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, SourceError>>> {
-        let chunk = if let Some(chunk) = self.replay.pop_front() {
+        let chunk = if let Some(chunk) = self.replay.pop() {
             chunk
         } else {
             let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
@@ -176,7 +177,7 @@ impl<B: Body<Data = Bytes> + Unpin> RequestSource<B> {
         let Some(retry_buffer) = &mut self.retry_buffer else { return };
         self.retry_bytes += chunk.len();
         if self.retry_bytes <= RETRY_BYTES_MAX {
-            retry_buffer.push_back(chunk.clone());
+            retry_buffer.push(chunk.clone());
         } else {
             self.retry_buffer = None;
         }
@@ -188,16 +189,11 @@ impl<B: Body<Data = Bytes> + Unpin> RequestSource<B> {
         self.retry_buffer.is_some() && self.stalls <= STALLS_MAX
     }
 
-    /// Stops buffering for a retry.
-    fn drop_retry_buffer(&mut self) {
-        self.retry_buffer = None;
-    }
-
     /// Restarts from the beginning. Returns `None` if not all of the sent bytes are still buffered.
     pub(crate) fn rewind(mut self) -> Option<Self> {
         let mut replay = self.retry_buffer.take()?;
         let counted = replay.len();
-        replay.append(&mut self.replay);
+        replay.append(self.replay);
         Some(Self { replay, counted, ..self })
     }
 }
@@ -286,7 +282,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 let (parts, stream) = response.into_parts();
                 let lease = self.lease.take().expect("taken once");
                 let pump = pump.filter(|_| !self.sent).map(|mut pump| {
-                    pump.source_mut().drop_retry_buffer();
+                    pump.source_mut().retry_buffer = None;
                     pump
                 });
                 let body = ResponseBody { stream: Some(stream), lease };
@@ -317,7 +313,7 @@ fn classify_error<B: Body<Data = Bytes> + Unpin>(
     let refused =
         error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     let unprocessed = pump.filter(|_| above_last || refused).map(|mut pump| {
-        pump.source_mut().outcome_unknown().clear();
+        pump.source_mut().set_outcome_unknown(false);
         pump
     });
     let source = unprocessed.and_then(Pump::into_source);

@@ -1,11 +1,13 @@
 //! Records the first bytes that the peer of a plaintext connection sends: they show a peer that uses TLS or HTTP/1.1.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::net::socket::{ReadHook, Socket};
 
 /// Number of recorded bytes: the header of a TLS record (RFC 8446, section 5.1), or the begin of an HTTP/1.1 response.
 const BYTES: usize = 5;
@@ -47,65 +49,37 @@ impl FirstBytes {
 }
 
 /// A connection whose first received bytes are recorded.
+pub(crate) type RecordingStream<T> = Socket<T, Recorder>;
+
+/// Records the first bytes that are read.
 #[derive(Debug)]
-pub(crate) struct RecordingStream<T> {
-    io: T,
+pub(crate) struct Recorder {
     first_bytes: FirstBytes,
     recorded: bool,
 }
 
-impl<T> RecordingStream<T> {
-    /// Wraps a connection from which nothing was read.
-    pub(crate) fn new(io: T) -> (Self, FirstBytes) {
-        let first_bytes = FirstBytes::default();
-        (Self { io, first_bytes: first_bytes.clone(), recorded: false }, first_bytes)
-    }
+/// Wraps a connection from which nothing was read.
+pub(crate) fn record<T>(io: T) -> (RecordingStream<T>, FirstBytes) {
+    let first_bytes = FirstBytes::default();
+    let recorder = Recorder { first_bytes: first_bytes.clone(), recorded: false };
+    (Socket::new(io, recorder), first_bytes)
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for RecordingStream<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl ReadHook for Recorder {
+    fn poll_read<T: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut T,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let result = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
+        let result = ready!(Pin::new(io).poll_read(cx, buffer));
         let read = &buffer.filled()[before..];
         if !self.recorded && !read.is_empty() {
             self.recorded = true;
             self.first_bytes.record(read);
         }
         Poll::Ready(result)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for RecordingStream<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 
@@ -126,7 +100,7 @@ mod tests {
             (b"\x15", (false, false, false)),
         ];
         for (sent, expected) in table {
-            let (mut stream, first) = RecordingStream::new(sent);
+            let (mut stream, first) = record(sent);
             let mut all = Vec::new();
             stream.read_to_end(&mut all).await.unwrap();
             assert_eq!(all, sent);

@@ -14,6 +14,7 @@ pub(crate) mod bounds;
 pub mod budget;
 pub mod capability;
 pub(crate) mod channels;
+mod chunks;
 pub(crate) mod connection;
 pub mod credential;
 pub mod credentials;

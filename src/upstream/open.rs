@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{BACKLOG_MAX, Connection, Load, Purpose, RESETS_MAX};
 use super::drive::ConnectionTask;
-use super::first_bytes::{FirstBytes, RecordingStream};
+use super::first_bytes::{self, FirstBytes};
 use super::generation::DetectedGeneration;
 use super::lane::Lane;
 use super::probe::{HEALTH, Probe};
@@ -23,6 +23,7 @@ use super::targets::Target;
 use super::unreachable::OpenError;
 use crate::config::Gateways;
 use crate::net::connect::{self, Protocol};
+use crate::net::socket::Socket;
 use crate::net::x509;
 
 /// Send buffer of one request, until the gateway reads it.
@@ -67,7 +68,7 @@ impl Connection {
             .await
             .map_err(OpenError::Connect)?;
         let Some(tls) = &target.tls else {
-            let (stream, first_bytes) = RecordingStream::new(stream);
+            let (stream, first_bytes) = first_bytes::record(stream);
             let connection = Self::handshake(stream, purpose, target, config).await?;
             let probe = connection.probe_health(target, config, Some(&first_bytes)).await?;
             return Ok(Self { probe, ..connection });
@@ -77,6 +78,7 @@ impl Connection {
             .map_err(OpenError::Connect)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let server_cert_expires_at = certificate.and_then(|der| x509::expiry(der));
+        let stream = Socket::new(stream, ());
         let connection = Self::handshake(stream, purpose, target, config).await?;
         let probe = connection.probe_health(target, config, None).await?;
         Ok(Self { probe: Probe { server_cert_expires_at, ..probe }, ..connection })

@@ -109,7 +109,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                 let part = self.chunk.split_to(room.min(self.chunk.len()));
                 self.first = self.first.map(|left| left.saturating_sub(part.len()));
                 if self.first == Some(0) {
-                    self.source.outcome_unknown().set();
+                    self.source.set_outcome_unknown(true);
                 }
                 let last = self.chunk.is_empty() && self.source.is_end();
                 if stream.send_data(part, last).is_err() || last {

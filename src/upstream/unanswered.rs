@@ -15,12 +15,17 @@ pub struct OutcomeUnknown(Arc<AtomicBool>);
 impl OutcomeUnknown {
     /// Sets the flag: the gateway may act from now on.
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Release);
+        self.store(true);
     }
 
     /// Clears the flag: the gateway reported the outcome or did not process the request.
     pub(crate) fn clear(&self) {
-        self.0.store(false, Ordering::Release);
+        self.store(false);
+    }
+
+    /// Sets or clears the flag.
+    pub(crate) fn store(&self, unknown: bool) {
+        self.0.store(unknown, Ordering::Release);
     }
 
     /// Whether the outcome is unknown.

@@ -43,6 +43,7 @@ server_tests! {
     a_package_is_found_however_its_document_writes_the_name,
     versions_are_compared_by_the_rules_of_their_ecosystem,
     a_name_longer_than_its_key_is_found_and_no_other,
+    a_part_of_names_is_found_page_by_page_until_the_sbom_is_deleted,
 }
 
 async fn a_package_is_found_however_its_document_writes_the_name(sg: TestServer) {
@@ -178,5 +179,42 @@ async fn a_name_longer_than_its_key_is_found_and_no_other(sg: TestServer) {
     let prefix = |end: &str| format!("pkg:generic/{}{end}", "\u{1f600}".repeat(243));
     assert_eq!(count(By::PurlPrefix(prefix("\u{1f600}"))).await, 2);
     assert_eq!(count(By::PurlPrefix(prefix("a"))).await, 0);
+    sg.finish().await;
+}
+
+async fn a_part_of_names_is_found_page_by_page_until_the_sbom_is_deleted(sg: TestServer) {
+    register_gateways(&sg, &["edge"]).await;
+    let admin = sg.admin();
+    let named = |name: String| json!({ "name": name, "version": "1", "group": "org.example" });
+    // More names than one block has, of which some contain the text.
+    let hay = (0..200).map(|n| named(format!("hay-{n:03}")));
+    let needles = (0..30).map(|n| named(format!("needle-{n:02}")));
+    let components = document(&hay.chain(needles).collect());
+    let count = async |text: &str| {
+        let found = admin.search(search(By::NameContains(text.into()))).await;
+        let names: Vec<&str> = found.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert!(names.is_sorted(), "{names:?}");
+        names.len()
+    };
+    for sandbox in ["one", "two"] {
+        admin.upload("edge", sandbox, &components).await;
+    }
+    assert_eq!(count("eedle-").await, 60);
+    assert_eq!(count("eedle-0").await, 20);
+    assert_eq!(count("example/needle-29").await, 2);
+    assert_eq!(count("example:needle-29").await, 2);
+    assert_eq!(count("ay-19").await, 20);
+    for nothing in ["needle-30", "log4j", "hay_", "%", "needle-29/"] {
+        assert_eq!(count(nothing).await, 0, "{nothing}");
+    }
+    for (sandbox, left) in [("one", 30), ("two", 0)] {
+        let delete = pb::DeleteSbomRequest {
+            gateway: "edge".into(),
+            sandbox: sandbox.into(),
+            ..Default::default()
+        };
+        admin.sboms().delete_sbom(delete).await.unwrap();
+        assert_eq!(count("eedle-").await, left);
+    }
     sg.finish().await;
 }

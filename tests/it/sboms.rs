@@ -139,9 +139,14 @@ fn all_names(document: &[u8]) -> Vec<String> {
 }
 
 async fn no_row_is_left(sg: &TestServer) {
-    for table in
-        ["sbom_snapshots", "sbom_components", "sbom_vulnerabilities", "sbom_affects", "sbom_rules"]
-    {
+    for table in [
+        "sbom_snapshots",
+        "sbom_components",
+        "sbom_names",
+        "sbom_vulnerabilities",
+        "sbom_affects",
+        "sbom_rules",
+    ] {
         assert_eq!(dump::table(&sg.app.db, table).await, "", "{table}");
     }
 }

@@ -1,4 +1,5 @@
-//! Compiles Shoreguard's own API: Rust types, services, the descriptor set, and the names of the request messages.
+//! Compiles Shoreguard's own API: Rust types, services, the descriptor set, the names of the request messages, and
+//! the table of the strict check.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -8,7 +9,7 @@ use prost_reflect::DescriptorPool;
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::FileDescriptorSet;
 
-use crate::PROTOS;
+use crate::{PROTOS, schema};
 
 /// Compiles every file under `proto/shoreguard` into `out`.
 pub(crate) fn compile(out: &Path) {
@@ -24,7 +25,13 @@ pub(crate) fn compile(out: &Path) {
     compiler.open_files(&files).unwrap_or_else(|error| panic!("{error:?}"));
     let encoded = compiler.encode_file_descriptor_set();
     std::fs::write(out.join("shoreguard.bin"), &encoded).expect("OUT_DIR is writable");
+    compiler.include_source_info(false);
+    let undocumented = compiler.encode_file_descriptor_set();
+    std::fs::write(out.join("shoreguard_undocumented.bin"), undocumented)
+        .expect("OUT_DIR is writable");
     std::fs::write(out.join("requests.rs"), request_table(&encoded)).expect("OUT_DIR is writable");
+    std::fs::write(out.join("schema_own.rs"), schema::table("OWN", &encoded))
+        .expect("OUT_DIR is writable");
     let mut set =
         FileDescriptorSet::decode(encoded.as_slice()).expect("protox encodes what prost decodes");
     set.file.retain(|file| {

@@ -1,4 +1,5 @@
-//! Compiles both generations of the upstream API: Rust code, and the descriptors with Shoreguard's options.
+//! Compiles both generations of the upstream API: Rust code, the descriptors with Shoreguard's options, and the table
+//! of the strict check.
 //!
 //! Both generations use the same full names, so each has its own descriptor set and its own folder of code.
 
@@ -8,7 +9,7 @@ use std::path::Path;
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::FileDescriptorSet;
 
-use crate::PROTOS;
+use crate::{PROTOS, schema};
 
 /// A generation: its folder under `proto/openshell`, and its files.
 const GENERATIONS: [(&str, &[&str]); 2] = [
@@ -29,6 +30,12 @@ pub(crate) fn compile(out: &Path) {
         let descriptors = compiler.encode_file_descriptor_set();
         fs::write(out.join(format!("openshell_{generation}.bin")), &descriptors)
             .expect("OUT_DIR is writable");
+        compiler.include_source_info(false);
+        let undocumented = compiler.encode_file_descriptor_set();
+        fs::write(out.join(format!("openshell_{generation}_undocumented.bin")), undocumented)
+            .expect("OUT_DIR is writable");
+        let table = schema::table(&generation.to_uppercase(), &descriptors);
+        fs::write(out.join(format!("schema_{generation}.rs")), table).expect("OUT_DIR is writable");
 
         let mut set = FileDescriptorSet::decode(descriptors.as_slice())
             .expect("protox encodes what prost decodes");

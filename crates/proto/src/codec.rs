@@ -22,6 +22,11 @@ type TypeIdFn = fn() -> TypeId;
 
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 
+/// Capacity that is reserved for one message, in bytes: most are smaller, and an open stream keeps it.
+const BUFFER_BYTES: usize = 1 << 10;
+/// Bytes of encoded messages from which a stream sends them, as in tonic's default.
+const YIELD_BYTES: usize = 32 << 10;
+
 /// tonic's message for a request that cannot be decoded.
 pub const UNDECODABLE: &str = "the message cannot be decoded";
 /// Prefix of the status message for refused text; the path of the field follows.
@@ -51,13 +56,17 @@ where
     type Decoder = CheckedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
+        ProstEncoder::new(buffer_settings())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         let request = REQUEST_NAMES.get(&TypeId::of::<U>()).copied();
-        CheckedDecoder { request, inner: ProstDecoder::default() }
+        CheckedDecoder { request, inner: ProstDecoder::new(buffer_settings()) }
     }
+}
+
+fn buffer_settings() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
 }
 
 /// Decodes a message, and checks its text if it is a request.

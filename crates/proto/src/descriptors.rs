@@ -1,4 +1,4 @@
-//! The descriptor sets that the build makes, with options and comments.
+//! The descriptor sets that the build makes, with options.
 
 use std::sync::OnceLock;
 
@@ -8,39 +8,55 @@ use prost_reflect::DescriptorPool;
 #[derive(Debug)]
 pub struct Descriptors {
     encoded: &'static [u8],
+    undocumented: &'static [u8],
     pool: OnceLock<DescriptorPool>,
+    documented_pool: OnceLock<DescriptorPool>,
+}
+
+/// Reads the two forms of a descriptor set.
+macro_rules! descriptors {
+    ($name:literal) => {
+        Descriptors::new(
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bin")),
+            include_bytes!(concat!(env!("OUT_DIR"), "/", $name, "_undocumented.bin")),
+        )
+    };
 }
 
 /// Shoreguard's own API.
-pub static OWN: Descriptors =
-    Descriptors::new(include_bytes!(concat!(env!("OUT_DIR"), "/shoreguard.bin")));
+pub static OWN: Descriptors = descriptors!("shoreguard");
 
 /// The OpenShell API, generation 0.0.
-pub static V0_0: Descriptors =
-    Descriptors::new(include_bytes!(concat!(env!("OUT_DIR"), "/openshell_v0_0.bin")));
+pub static V0_0: Descriptors = descriptors!("openshell_v0_0");
 
 /// The OpenShell API, generation 0.1.
-pub static V0_1: Descriptors =
-    Descriptors::new(include_bytes!(concat!(env!("OUT_DIR"), "/openshell_v0_1.bin")));
+pub static V0_1: Descriptors = descriptors!("openshell_v0_1");
 
 impl Descriptors {
-    const fn new(encoded: &'static [u8]) -> Self {
-        Self { encoded, pool: OnceLock::new() }
+    const fn new(encoded: &'static [u8], undocumented: &'static [u8]) -> Self {
+        let (pool, documented_pool) = (OnceLock::new(), OnceLock::new());
+        Self { encoded, undocumented, pool, documented_pool }
     }
 
-    /// Returns the encoded `FileDescriptorSet`.
+    /// Returns the encoded `FileDescriptorSet`, with comments.
     #[must_use]
     pub fn encoded(&self) -> &'static [u8] {
         self.encoded
     }
 
-    /// Returns the decoded set.
-    ///
-    /// # Panics
-    /// Never: the build made the set.
+    /// Returns the decoded set without comments and positions, which would take two thirds of its memory.
     #[must_use]
     pub fn pool(&self) -> &DescriptorPool {
-        let decode = || DescriptorPool::decode(self.encoded).expect("the build made the set");
-        self.pool.get_or_init(decode)
+        self.pool.get_or_init(|| decode(self.undocumented))
     }
+
+    /// Returns the decoded set with comments.
+    #[must_use]
+    pub fn documented_pool(&self) -> &DescriptorPool {
+        self.documented_pool.get_or_init(|| decode(self.encoded))
+    }
+}
+
+fn decode(set: &[u8]) -> DescriptorPool {
+    DescriptorPool::decode(set).expect("the build made the set")
 }

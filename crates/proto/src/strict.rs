@@ -7,12 +7,8 @@
 //! NUL is refused in every string, also by [`Schema::check_text`], which otherwise accepts what decoders accept.
 //! PostgreSQL cannot store NUL, and C programs end a string at it.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
+use std::collections::HashSet;
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
-
-use crate::descriptors::{self, Descriptors};
 use crate::release::Generation;
 use crate::wire::{FieldReader, FieldValue, MalformedMessage};
 
@@ -28,27 +24,29 @@ pub enum UnknownFields {
     Reject,
 }
 
-/// The messages of one generation, compiled for checking.
+/// The messages of one API. The build makes the tables.
 #[derive(Debug)]
 pub struct Schema {
-    by_name: HashMap<String, usize>,
-    messages: Vec<MessageSchema>,
+    /// Sorted by name.
+    messages: &'static [MessageSchema],
 }
 
 #[derive(Debug)]
 struct MessageSchema {
+    /// Full name.
+    name: &'static str,
     /// Sorted by number.
-    fields: Vec<Field>,
+    fields: &'static [Field],
 }
 
 #[derive(Debug)]
 struct Field {
     number: u32,
-    name: String,
+    name: &'static str,
     wire: WireKind,
     repeated: bool,
     /// Index of its oneof within the message.
-    oneof: Option<usize>,
+    oneof: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,14 +56,15 @@ enum WireKind {
     Fixed32,
     Text,
     Bytes,
-    Message(usize),
+    /// Index of the message within the schema.
+    Message(u16),
     /// Entries of a map, keyed by field 1.
-    Map(usize),
+    Map(u16),
 }
 
-static OWN: LazyLock<Schema> = LazyLock::new(|| Schema::compile(&descriptors::OWN));
-static V0_0: LazyLock<Schema> = LazyLock::new(|| Schema::compile(&descriptors::V0_0));
-static V0_1: LazyLock<Schema> = LazyLock::new(|| Schema::compile(&descriptors::V0_1));
+include!(concat!(env!("OUT_DIR"), "/schema_own.rs"));
+include!(concat!(env!("OUT_DIR"), "/schema_v0_0.rs"));
+include!(concat!(env!("OUT_DIR"), "/schema_v0_1.rs"));
 
 impl Schema {
     /// Returns the schema of a generation of the OpenShell API.
@@ -83,13 +82,13 @@ impl Schema {
         &OWN
     }
 
-    fn compile(descriptors: &Descriptors) -> Self {
-        let all: Vec<MessageDescriptor> = descriptors.pool().all_messages().collect();
-        let by_name: HashMap<String, usize> =
-            all.iter().enumerate().map(|(i, m)| (m.full_name().to_owned(), i)).collect();
-        let messages =
-            all.iter().map(|message| MessageSchema::compile(message, &by_name)).collect();
-        Self { by_name, messages }
+    fn message(&self, index: u16) -> &'static MessageSchema {
+        &self.messages[usize::from(index)]
+    }
+
+    fn find(&self, name: &str) -> Result<&'static MessageSchema, MessageFault> {
+        let found = self.messages.binary_search_by(|message| message.name.cmp(name));
+        found.map(|index| &self.messages[index]).map_err(|_| MessageFault::NoSuchMessage)
     }
 
     /// Checks a message strictly. Returns the number of fields, at any depth, that are not in the schema.
@@ -102,9 +101,9 @@ impl Schema {
         message: &[u8],
         unknown: UnknownFields,
     ) -> Result<usize, MessageFault> {
-        let message_index = self.by_name.get(name).ok_or(MessageFault::NoSuchMessage)?;
+        let schema = self.find(name)?;
         let mut unknown_count = 0;
-        self.check_fields(*message_index, message, (unknown, &mut unknown_count), 0)?;
+        self.check_fields(schema, message, (unknown, &mut unknown_count), 0)?;
         Ok(unknown_count)
     }
 
@@ -113,11 +112,16 @@ impl Schema {
     /// # Errors
     /// [`MessageFault::Nul`]; [`MessageFault::Malformed`] if the message cannot be read.
     pub fn check_text(&self, name: &str, message: &[u8]) -> Result<(), MessageFault> {
-        let message_index = self.by_name.get(name).ok_or(MessageFault::NoSuchMessage)?;
-        self.find_nul(*message_index, message, 0)
+        // Most requests contain no zero byte, so their schema is not needed.
+        if message.contains(&0) { self.find_nul(self.find(name)?, message, 0) } else { Ok(()) }
     }
 
-    fn find_nul(&self, message_index: usize, bytes: &[u8], depth: u32) -> Result<(), MessageFault> {
+    fn find_nul(
+        &self,
+        schema: &MessageSchema,
+        bytes: &[u8],
+        depth: u32,
+    ) -> Result<(), MessageFault> {
         // Fast path: without a zero byte there is no NUL. Most messages and nested messages have none.
         if !bytes.contains(&0) {
             return Ok(());
@@ -127,7 +131,7 @@ impl Schema {
                 "nested deeper than {DEPTH_MAX} messages"
             )));
         }
-        let fields = &self.messages[message_index].fields;
+        let fields = schema.fields;
         let mut rest = FieldReader::new(bytes);
         while let Some((number, value)) = rest.next_field()? {
             let index = fields.binary_search_by_key(&number, |field| field.number);
@@ -135,10 +139,10 @@ impl Schema {
             let field = &fields[index];
             match field.wire {
                 WireKind::Text if bytes.contains(&0) => {
-                    return Err(MessageFault::Nul(field.name.clone()));
+                    return Err(MessageFault::Nul(field.name.to_owned()));
                 }
                 WireKind::Message(inner) | WireKind::Map(inner) => {
-                    self.find_nul(inner, bytes, depth + 1)
+                    self.find_nul(self.message(inner), bytes, depth + 1)
                         .map_err(|fault| fault.nested_in(field))?;
                 }
                 // The decoder refuses wire types that do not match the field.
@@ -154,7 +158,7 @@ impl Schema {
 
     fn check_fields(
         &self,
-        message_index: usize,
+        schema: &MessageSchema,
         bytes: &[u8],
         (unknown, unknown_count): (UnknownFields, &mut usize),
         depth: u32,
@@ -164,7 +168,7 @@ impl Schema {
                 "nested deeper than {DEPTH_MAX} messages"
             )));
         }
-        let fields = &self.messages[message_index].fields;
+        let fields = schema.fields;
         let mut seen = SeenFields::new(fields.len());
         let mut keys = HashSet::new();
         let mut rest = FieldReader::new(bytes);
@@ -188,11 +192,13 @@ impl Schema {
                 | (WireKind::Bytes, FieldValue::Bytes(_)) => {}
                 (WireKind::Text, FieldValue::Bytes(text)) => check_string(field, text)?,
                 (WireKind::Message(inner), FieldValue::Bytes(bytes)) => {
-                    self.check_fields(inner, bytes, (unknown, &mut *unknown_count), depth + 1)
+                    let schema = self.message(inner);
+                    self.check_fields(schema, bytes, (unknown, &mut *unknown_count), depth + 1)
                         .map_err(|fault| fault.nested_in(field))?;
                 }
                 (WireKind::Map(entry), FieldValue::Bytes(bytes)) => {
-                    self.check_fields(entry, bytes, (unknown, &mut *unknown_count), depth + 1)
+                    let schema = self.message(entry);
+                    self.check_fields(schema, bytes, (unknown, &mut *unknown_count), depth + 1)
                         .map_err(|fault| fault.nested_in(field))?;
                     if !keys.insert((number, map_key(bytes))) {
                         let why = format!("a key of `{}` comes twice", field.name);
@@ -227,7 +233,7 @@ impl MessageFault {
     /// Converts the fault of a nested message in `field` to a fault of the outer message.
     fn nested_in(self, field: &Field) -> Self {
         match (self, field.wire) {
-            (Self::Nul(_), WireKind::Map(_)) => Self::Nul(field.name.clone()),
+            (Self::Nul(_), WireKind::Map(_)) => Self::Nul(field.name.to_owned()),
             (Self::Nul(path), _) => Self::Nul(format!("{}.{path}", field.name)),
             (fault, _) => fault,
         }
@@ -240,7 +246,7 @@ fn check_string(field: &Field, text: &[u8]) -> Result<(), MessageFault> {
         return Err(MessageFault::Malformed(format!("`{}` is not UTF-8", field.name)));
     }
     if text.contains(&0) {
-        return Err(MessageFault::Nul(field.name.clone()));
+        return Err(MessageFault::Nul(field.name.to_owned()));
     }
     Ok(())
 }
@@ -297,7 +303,7 @@ impl SeenFields {
     }
 
     /// Records a field. Returns `false` if it, or another member of its oneof, was already found.
-    fn mark_seen(&mut self, index: usize, oneof: Option<usize>) -> bool {
+    fn mark_seen(&mut self, index: usize, oneof: Option<u8>) -> bool {
         if let Some(oneof) = oneof {
             let bit = 1_u64 << oneof;
             let first = self.oneofs & bit == 0;
@@ -311,48 +317,6 @@ impl SeenFields {
         let first = self.few & bit == 0;
         self.few |= bit;
         first
-    }
-}
-
-impl MessageSchema {
-    fn compile(message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> Self {
-        let oneofs: Vec<String> = message.oneofs().map(|o| o.name().to_owned()).collect();
-        assert!(oneofs.len() <= 64, "{}: too many oneofs", message.full_name());
-        let mut fields: Vec<Field> = message
-            .fields()
-            .map(|field| Field {
-                number: field.number(),
-                name: field.name().to_owned(),
-                wire: wire_kind(&field, by_name),
-                repeated: field.is_list() || field.is_map(),
-                oneof: field
-                    .containing_oneof()
-                    .and_then(|oneof| oneofs.iter().position(|name| name == oneof.name())),
-            })
-            .collect();
-        fields.sort_by_key(|field| field.number);
-        Self { fields }
-    }
-}
-
-fn wire_kind(field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> WireKind {
-    match field.kind() {
-        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => WireKind::Fixed64,
-        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => WireKind::Fixed32,
-        Kind::Int32
-        | Kind::Int64
-        | Kind::Uint32
-        | Kind::Uint64
-        | Kind::Sint32
-        | Kind::Sint64
-        | Kind::Bool
-        | Kind::Enum(_) => WireKind::Varint,
-        Kind::String => WireKind::Text,
-        Kind::Bytes => WireKind::Bytes,
-        Kind::Message(inner) => {
-            let index = by_name[inner.full_name()];
-            if field.is_map() { WireKind::Map(index) } else { WireKind::Message(index) }
-        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Methods {
         descriptors: &Descriptors,
         put: impl Fn(&mut MethodVersions, MethodDescriptor),
     ) {
-        for service in descriptors.pool().services() {
+        for service in descriptors.documented_pool().services() {
             for method in service.methods() {
                 let path = format!("{}/{}", service.full_name(), method.name());
                 let none = || MethodVersions { own: None, v0_0: None, v0_1: None };

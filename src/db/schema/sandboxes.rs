@@ -155,6 +155,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    sbom_names (snapshot_id, part) {
+        snapshot_id -> BigInt,
+        part -> Integer,
+        names -> Text,
+    }
+}
+
+diesel::table! {
     sbom_rules (snapshot_id) {
         snapshot_id -> BigInt,
         rules -> Integer,

@@ -213,7 +213,8 @@ impl Follower {
         let size = PageSize::parse(WATCH_BATCH)?;
         loop {
             self.head.borrow_and_update();
-            let page = list(ctx, &self.filter, self.from, size).await?;
+            // In a box: a stream that waits for events does not hold the state of a read.
+            let page = Box::pin(list(ctx, &self.filter, self.from, size)).await?;
             self.from = StartPosition::After(page.next_after);
             let report_at = self.reported_at + CURSOR_EVERY;
             let silent = page.next_after > self.reported;

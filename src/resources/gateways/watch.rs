@@ -91,7 +91,7 @@ impl Watcher {
     /// Waits for the next changes. Returns them and the cursor after them.
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<GatewayChange>, i64), Error> {
         if let Some(FirstBatch { cursor: at, names }) = self.first.take() {
-            let mut changes = self.changes(ctx, &BTreeSet::new()).await?;
+            let mut changes = Box::pin(self.changes(ctx, &BTreeSet::new())).await?;
             if names {
                 changes.insert(0, GatewayChange::Names(self.known.values().cloned().collect()));
             }
@@ -99,7 +99,8 @@ impl Watcher {
         }
         let page = self.follower.next(ctx).await?;
         let touched = page.events.into_iter().filter_map(|event| event.gateway).collect();
-        Ok((self.changes(ctx, &touched).await?, page.next_after))
+        // In a box: a stream that waits for events does not hold the state of a read.
+        Ok((Box::pin(self.changes(ctx, &touched)).await?, page.next_after))
     }
 
     async fn changes(

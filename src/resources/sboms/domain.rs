@@ -134,12 +134,11 @@ pub async fn upload(
 
 /// Returns id and content of the SBOM of a sandbox for a comparison. `None` if it has no SBOM.
 async fn content(ctx: &Ctx, place: &SandboxPlace) -> Result<Option<(i64, SbomContent)>, Error> {
-    recompute::ensure_current(ctx, place).await?;
-    let mut conn = ctx.db().read().await?;
     for _ in 0..TRIES_MAX {
-        let Some(Snapshot { id, .. }) = store::snapshot(&mut conn, place).await? else {
+        let Some(Snapshot { id, .. }) = recompute::current_snapshot(ctx, place).await? else {
             return Ok(None);
         };
+        let mut conn = ctx.db().read().await?;
         let of = SnapshotRef { place, id };
         let parts = store::component_identities(&mut conn, of).await?;
         let rated = store::severities(&mut conn, of).await?;
@@ -222,8 +221,8 @@ fn to_i64(count: usize) -> i64 {
 
 /// Returns the SBOM of a sandbox without its content.
 pub async fn get(ctx: &Ctx, place: &SandboxPlace) -> Result<Snapshot, Error> {
-    recompute::ensure_current(ctx, place).await?;
-    snapshot(&mut ctx.db().read().await?, place).await
+    let found = recompute::current_snapshot(ctx, place).await?;
+    found.ok_or_else(|| Error::not_found(ResourceKind::Sbom, place))
 }
 
 /// Deletes the SBOM of a sandbox.

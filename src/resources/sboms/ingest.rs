@@ -6,8 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::cyclonedx::{self, Component, Document, Severity, Vulnerability};
 use super::diff::SbomContent;
-use super::rows::{NewAffects, NewComponent, NewContent, NewVulnerability};
+use super::rows::{NewAffects, NewComponent, NewContent, NewNames, NewVulnerability};
 use super::search::keys::SearchKeys;
+use super::search::names::to_blocks;
 use crate::error::Error;
 use crate::seal::hex;
 
@@ -43,14 +44,15 @@ impl ParsedDocument {
         let affects = affects(&vulnerabilities);
         let vulnerabilities =
             vulnerabilities.into_iter().zip(0..).map(vulnerability).collect::<Result<_, _>>()?;
-        let components = sorted(components).zip(0..).map(component).collect();
+        let components: Vec<NewComponent> = sorted(components).zip(0..).map(component).collect();
+        let names = names(&components);
         Ok(Self {
             bytes,
             sha256,
             spec_version,
             serial_number,
             max_severity: document.max_severity,
-            rows: Arc::new(NewContent { components, vulnerabilities, affects }),
+            rows: Arc::new(NewContent { components, names, vulnerabilities, affects }),
             content,
             skipped: document.skipped,
             cut: document.cut,
@@ -87,6 +89,13 @@ fn component(((keys, component), position): ((SearchKeys, Component), i64)) -> N
         purl_key: keys.purl,
         search_key: keys.text,
     }
+}
+
+/// Returns the names of the components in blocks: the first line of their search text.
+fn names(components: &[NewComponent]) -> Vec<NewNames> {
+    let names = components.iter().filter_map(|component| component.search_key.split('\n').next());
+    let blocks = to_blocks(names).into_iter().zip(0..);
+    blocks.map(|(names, part)| NewNames { part, names }).collect()
 }
 
 fn vulnerability((of, position): (Vulnerability, i64)) -> Result<NewVulnerability, Error> {

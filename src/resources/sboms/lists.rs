@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::cyclonedx::Severity;
+use super::domain;
 use super::place::SandboxPlace;
-use super::recompute;
 use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
 use super::search::{condition, parse_text};
 use super::store::{self, SnapshotRef};
@@ -134,9 +134,8 @@ pub async fn components(
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
     let list = ListKey { method: "ListSbomComponents", filter: &asked, order: "name" };
     let page = ctx.page_request::<Position>(list, size, token)?;
-    recompute::ensure_current(ctx, place).await?;
+    let now = domain::get(ctx, place).await?;
     let mut conn = ctx.db().read().await?;
-    let now = snapshot(&mut conn, place).await?;
     let after = position(page.after(), now.id, place)?;
     let of = SnapshotRef { place, id: now.id };
     let rows = store::components(&mut conn, of, filter, after, page.limit()).await?;
@@ -196,9 +195,8 @@ pub async fn vulnerabilities(
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
     let list = ListKey { method: "ListSbomVulnerabilities", filter: &asked, order: "severity, id" };
     let page = ctx.page_request::<Position>(list, size, token)?;
-    recompute::ensure_current(ctx, place).await?;
+    let now = domain::get(ctx, place).await?;
     let mut conn = ctx.db().read().await?;
-    let now = snapshot(&mut conn, place).await?;
     let after = position(page.after(), now.id, place)?;
     let of = SnapshotRef { place, id: now.id };
     let rows = store::vulnerabilities(&mut conn, of, filter, after, page.limit()).await?;

@@ -15,7 +15,7 @@ pub mod intake;
 pub mod lists;
 pub mod place;
 mod purl;
-mod recompute;
+pub mod recompute;
 pub mod rows;
 pub mod rpc;
 pub mod search;

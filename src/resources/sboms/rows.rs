@@ -4,7 +4,9 @@ use diesel::prelude::*;
 
 use super::cyclonedx::{AnalysisState, Severity};
 use crate::clock::Timestamp;
-use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
+use crate::db::schema::{
+    sbom_affects, sbom_components, sbom_names, sbom_snapshots, sbom_vulnerabilities,
+};
 
 /// Most references to components that a vulnerability is returned with.
 pub const AFFECTS_SHOWN_MAX: i32 = 100;
@@ -58,6 +60,7 @@ pub struct NewSnapshot<'a> {
 #[expect(missing_docs, reason = "the tables")]
 pub struct NewContent {
     pub components: Vec<NewComponent>,
+    pub names: Vec<NewNames>,
     pub vulnerabilities: Vec<NewVulnerability>,
     pub affects: Vec<NewAffects>,
 }
@@ -81,6 +84,15 @@ pub struct NewComponent {
     pub version_key: String,
     pub purl_key: String,
     pub search_key: String,
+}
+
+/// A block of names to store.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = sbom_names)]
+#[expect(missing_docs, reason = "the columns; the migration documents them")]
+pub struct NewNames {
+    pub part: i32,
+    pub names: String,
 }
 
 /// A vulnerability to store.

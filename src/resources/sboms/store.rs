@@ -16,7 +16,7 @@ use super::rows::{
 };
 use crate::clock::Timestamp;
 use crate::db::schema::{
-    sbom_affects, sbom_components, sbom_rules, sbom_snapshots, sbom_vulnerabilities,
+    sbom_affects, sbom_components, sbom_names, sbom_rules, sbom_snapshots, sbom_vulnerabilities,
 };
 use crate::db::types::SandboxName;
 use crate::db::{Conn, PgConn, on_conn};
@@ -56,6 +56,20 @@ pub async fn snapshot(conn: &mut Conn, place: &SandboxPlace) -> Result<Option<Sn
     Ok(on_conn!(conn, |c| sbom_snapshots::table
         .filter(of_place!(place))
         .select(Snapshot::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Returns the SBOM of a sandbox with the number of the rules by which its rows were computed, if it has one.
+pub async fn snapshot_and_rules(
+    conn: &mut Conn,
+    place: &SandboxPlace,
+) -> Result<Option<(Snapshot, Option<i32>)>, Error> {
+    Ok(on_conn!(conn, |c| sbom_snapshots::table
+        .left_join(sbom_rules::table)
+        .filter(of_place!(place))
+        .select((Snapshot::as_select(), sbom_rules::rules.nullable()))
         .first(c)
         .await
         .optional())?)
@@ -147,18 +161,6 @@ pub async fn set_rules(conn: &mut Conn, snapshot: i64, rules: i32) -> Result<(),
     Ok(())
 }
 
-/// Returns whether the sandbox has an SBOM whose rows were computed by other rules.
-pub async fn is_outdated(conn: &mut Conn, place: &SandboxPlace, rules: i32) -> Result<bool, Error> {
-    let found: Option<Option<i32>> = on_conn!(conn, |c| sbom_snapshots::table
-        .left_join(sbom_rules::table)
-        .filter(of_place!(place))
-        .select(sbom_rules::rules.nullable())
-        .first(c)
-        .await
-        .optional())?;
-    Ok(found.is_some_and(|stored| stored != Some(rules)))
-}
-
 /// Returns gateway, workspace and sandbox of SBOMs whose rows were computed by other rules.
 pub async fn outdated(
     conn: &mut Conn,
@@ -203,6 +205,10 @@ fn insert_sqlite(c: &mut SqliteConnection, snapshot: i64, content: &NewContent) 
             c,
         )?;
     }
+    for row in &content.names {
+        let of = sbom_names::snapshot_id.eq(snapshot);
+        diesel::RunQueryDsl::execute(diesel::insert_into(sbom_names::table).values((of, row)), c)?;
+    }
     for row in &content.vulnerabilities {
         let of = sbom_vulnerabilities::snapshot_id.eq(snapshot);
         diesel::RunQueryDsl::execute(
@@ -226,6 +232,11 @@ async fn insert_pg(c: &mut PgConn, snapshot: i64, content: &NewContent) -> Resul
         let of = |row| (sbom_components::snapshot_id.eq(snapshot), row);
         let rows: Vec<_> = rows.iter().map(of).collect();
         diesel::insert_into(sbom_components::table).values(rows).execute(c).await?;
+    }
+    for rows in content.names.chunks(ROWS_PER_STATEMENT) {
+        let rows: Vec<_> =
+            rows.iter().map(|row| (sbom_names::snapshot_id.eq(snapshot), row)).collect();
+        diesel::insert_into(sbom_names::table).values(rows).execute(c).await?;
     }
     for rows in content.vulnerabilities.chunks(ROWS_PER_STATEMENT) {
         let of = |row| (sbom_vulnerabilities::snapshot_id.eq(snapshot), row);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::place::SandboxPlace;
-use super::recompute::{self, RULES};
+use super::recompute::{self, RULES, RulesCheck};
 use super::store;
 use crate::ctx::Ctx;
 use crate::db::leases::Lease;
@@ -26,7 +26,9 @@ pub const RECOMPUTE: Worker = Worker {
 
 async fn recompute_some(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
     let limit = i64::try_from(AT_ONCE).unwrap_or(i64::MAX);
+    let found_at = ctx.app().clock.since_boot();
     let outdated = store::outdated(&mut ctx.db().read().await?, RULES, limit).await?;
+    ctx.app().part::<RulesCheck>().record(outdated.is_empty(), found_at);
     let done = outdated.len();
     for (gateway, workspace, name) in outdated {
         let place = SandboxPlace { gateway, name: SandboxName { workspace, name } };

@@ -7,6 +7,7 @@
 //! the note is dropped, even if the caller hangs up and the call is never finished.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Response;
@@ -16,7 +17,7 @@ use super::gate::{self, Route};
 use crate::access::action::Action;
 use crate::access::policy::{AuditSubject, Method};
 use crate::app::App;
-use crate::ctx::{Call, Refusal};
+use crate::ctx::{AuditNotes, Refusal};
 use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::server::body::Body;
@@ -31,7 +32,13 @@ pub(in crate::server) async fn record<S>(
 where
     S: Service<StartedCall, Response = Response<Body>, Error = CallFailure>,
 {
-    let (shared, call) = (Arc::clone(&started.0.shared), started.0.call.clone());
+    let call = &started.0.call;
+    let refused = RefusedCall {
+        note: Arc::clone(&call.note),
+        client_ip: call.client_ip,
+        method: call.method,
+    };
+    let shared = Arc::clone(&started.0.shared);
     let response = match inner.oneshot(started).await {
         Ok(response) => response,
         Err(CallFailure::Panic) => status::to_response(Error::internal("a panic while answering")),
@@ -42,37 +49,46 @@ where
             let timed_out = matches!(error, Error::DeadlineExceeded { .. });
             let ended =
                 timed_out || matches!(error, Error::Unavailable { reason: Reason::Draining, .. });
-            let recorded = if write && ended { call.note.lock().expire() } else { !timed_out };
+            let recorded = if write && ended { refused.note.lock().expire() } else { !timed_out };
             if recorded {
-                note_refusal(&shared.app, &call, route.as_ref(), &error);
+                refused.note_refusal(&shared.app, route.as_ref(), &error);
             }
             status::to_response(error)
         }
     };
-    call.note.record_refusal();
+    refused.note.record_refusal();
     Ok(response)
 }
 
-/// Notes that a call was refused before it reached its handler: by authentication, by the gate, or by a limit.
-fn note_refusal(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
-    if call.note.caller().is_none() {
-        let (_, reason) = code_and_reason(error);
-        app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
-        return;
-    }
-    let action = match route {
-        Some(Route::Own(Method { action, .. })) => *action,
-        Some(Route::Proxied { v0_0, v0_1, .. }) => {
-            let mut guards =
-                [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.policy.as_ref());
-            guards.next().map_or(Action::AUTH_REFUSE, |guard| guard.action)
+/// What the record of a refusal needs of a call.
+struct RefusedCall {
+    note: Arc<AuditNotes>,
+    client_ip: Option<IpAddr>,
+    method: &'static str,
+}
+
+impl RefusedCall {
+    /// Notes that the call was refused before it reached its handler: by authentication, by the gate, or by a limit.
+    fn note_refusal(&self, app: &App, route: Option<&Route>, error: &Error) {
+        if self.note.caller().is_none() {
+            let (_, reason) = code_and_reason(error);
+            app.audit.count_anonymous(self.client_ip, self.method, reason.as_str());
+            return;
         }
-        Some(Route::Open(_)) | None => Action::AUTH_REFUSE,
-    };
-    let about = AuditSubject::new(action, "");
-    let gateway = call.note.lock().selected_gateway.take();
-    let refusal = Refusal { about, gateway, role: Role::None, reason: error.into() };
-    call.note.lock().refusal.get_or_insert(refusal);
+        let action = match route {
+            Some(Route::Own(Method { action, .. })) => *action,
+            Some(Route::Proxied { v0_0, v0_1, .. }) => {
+                let mut guards =
+                    [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.policy.as_ref());
+                guards.next().map_or(Action::AUTH_REFUSE, |guard| guard.action)
+            }
+            Some(Route::Open(_)) | None => Action::AUTH_REFUSE,
+        };
+        let about = AuditSubject::new(action, "");
+        let gateway = self.note.lock().selected_gateway.take();
+        let refusal = Refusal { about, gateway, role: Role::None, reason: error.into() };
+        self.note.lock().refusal.get_or_insert(refusal);
+    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Fixture {
         };
         let app = App::new(setup).await.unwrap();
         feed::load(&app).await.unwrap();
-        let shared = SharedState::new(&app, axum::Router::new(), axum::Router::new());
+        let shared = SharedState::new(&app, axum::Router::new());
         Self { shared: Arc::new(shared), _folder: folder }
     }
 

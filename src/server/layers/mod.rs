@@ -4,6 +4,7 @@ pub mod address_limit;
 pub mod audit;
 pub mod authn;
 pub mod call;
+pub mod call_metrics;
 pub mod deadline;
 pub mod gate;
 pub mod grpc_web;

@@ -11,15 +11,16 @@ use tonic::Code;
 use tower::{Service, ServiceExt};
 use tracing::info;
 
-use crate::ctx::Call;
+use super::call_metrics::{GatewayMetrics, MethodMetrics};
+use crate::ctx::AuditNotes;
 use crate::rpc::request_id;
 use crate::server::body::Body;
 use crate::server::stages::{CallState, StartedCall};
 use crate::status::code_name;
-use crate::telemetry::metrics::{
-    HTTP_DURATION, HTTP_REQUESTS, PROXIED_REQUESTS, RPC_DURATION, RPC_REQUESTS,
-};
+use crate::telemetry::metrics::{HTTP_DURATION, HTTP_REQUESTS};
 use crate::telemetry::traces::CallSpan;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static(request_id::HEADER);
 
 /// Counts, times, traces and logs a call.
 pub(in crate::server) async fn observe<S>(
@@ -35,26 +36,27 @@ where
     call.traceparent = span.as_ref().map(CallSpan::traceparent);
     let measurement = CallMeasurement {
         method: call.method,
+        metrics: shared.call_metrics.method(call.method),
         gateway: None,
         started: call.started,
         request_id: call.request_id,
         span,
     };
-    let call = call.clone();
+    let note = Arc::clone(&call.note);
     let mut response = inner.oneshot(started).await?;
-    finish(&call, measurement, &mut response);
+    finish(&note, measurement, &mut response);
     Ok(response)
 }
 
 /// Counts and logs the result of a call: now if the response consists of headers only, otherwise at the end of its
 /// body.
-fn finish(call: &Call, mut measurement: CallMeasurement, response: &mut Response<Body>) {
+fn finish(note: &AuditNotes, mut measurement: CallMeasurement, response: &mut Response<Body>) {
+    let (id, method) = (measurement.request_id, measurement.method);
     let headers = response.headers_mut();
     // The proxy sets this header itself, and removes the one of a gateway.
     let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());
-    measurement.gateway = gateway.map(Arc::from);
-    let id = request_id::to_header(call.request_id);
-    headers.insert(HeaderName::from_static(request_id::HEADER), id);
+    measurement.gateway = gateway.map(|name| measurement.metrics.gateway(name));
+    headers.insert(REQUEST_ID, request_id::to_header(id));
     let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
     let Some(code) = in_headers else {
         let body = std::mem::take(response.body_mut());
@@ -63,8 +65,7 @@ fn finish(call: &Call, mut measurement: CallMeasurement, response: &mut Response
     };
     measurement.finish(code);
     if code != Code::Ok {
-        let caller = call.note.caller().map(|caller| caller.principal().to_string());
-        let (id, method) = (call.request_id, call.method);
+        let caller = note.caller().map(|caller| caller.principal().to_string());
         info!(request_id = %id, method, code = code_name(code), caller, "refused or failed");
     }
 }
@@ -73,35 +74,27 @@ fn finish(call: &Call, mut measurement: CallMeasurement, response: &mut Response
 #[derive(Debug)]
 pub struct CallMeasurement {
     /// Path as stored in the table, so that a caller cannot create new time series.
-    pub method: &'static str,
-    /// The gateway of a proxied call.
-    pub gateway: Option<Arc<str>>,
+    method: &'static str,
+    /// Metrics of the method.
+    metrics: Arc<MethodMetrics>,
+    /// Metrics of the gateway of a proxied call.
+    gateway: Option<Arc<GatewayMetrics>>,
     /// Time of arrival.
-    pub started: Instant,
+    started: Instant,
     /// Id of the call.
-    pub request_id: uuid::Uuid,
+    request_id: uuid::Uuid,
     /// Span, if the call is traced.
-    pub span: Option<CallSpan>,
+    span: Option<CallSpan>,
 }
 
 impl CallMeasurement {
     /// Records the end of the call with this code.
     pub fn finish(self, code: Code) {
+        let gateway = self.gateway.as_deref();
         if let Some(span) = self.span {
-            span.finish(code, self.gateway.as_deref(), &self.request_id.to_string());
+            span.finish(code, gateway.map(GatewayMetrics::name), &self.request_id.to_string());
         }
-        let seconds = self.started.elapsed().as_secs_f64();
-        let code = code_name(code);
-        counter!(RPC_REQUESTS, "method" => self.method, "code" => code).increment(1);
-        histogram!(RPC_DURATION, "method" => self.method).record(seconds);
-        if let Some(gateway) = &self.gateway {
-            let labels = [
-                ("gateway", metrics::SharedString::from(gateway.to_string())),
-                ("method", metrics::SharedString::const_str(self.method)),
-                ("code", metrics::SharedString::const_str(code)),
-            ];
-            counter!(PROXIED_REQUESTS, &labels).increment(1);
-        }
+        self.metrics.record(code, self.started.elapsed().as_secs_f64(), gateway);
     }
 }
 

@@ -16,10 +16,12 @@ pub enum SearchBy {
         /// Patterns, of which one must match.
         patterns: [String; 3],
     },
-    /// The search text matches a pattern.
+    /// The name contains one of these texts.
     NamePart {
-        /// Patterns, of which one must match.
-        patterns: [String; 2],
+        /// One or two texts.
+        texts: Vec<String>,
+        /// The pattern of each text.
+        patterns: Vec<String>,
     },
     /// The key of the package URL begins with this text, and the search text matches the pattern.
     Purl {
@@ -54,8 +56,11 @@ impl SearchBy {
     /// The name with its group contains this text in lower case.
     #[must_use]
     pub fn name_part(text: &str) -> Self {
-        let forms = [escape_like(text), escape_like(&with_slash(text))];
-        Self::NamePart { patterns: forms.map(|text| format!("%{text}%\n%")) }
+        let mut texts = vec![text.to_owned(), with_slash(text)];
+        texts.dedup();
+        let pattern = |text: &String| format!("%{}%\n%", escape_like(text));
+        let patterns = texts.iter().map(pattern).collect();
+        Self::NamePart { texts, patterns }
     }
 
     /// The package URL begins with this text in lower case.

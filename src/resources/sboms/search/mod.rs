@@ -7,6 +7,7 @@
 
 pub mod condition;
 pub mod keys;
+pub(super) mod names;
 pub mod store;
 
 use serde::{Deserialize, Serialize};
@@ -115,8 +116,16 @@ pub async fn page(
     };
     let _turn = ctx.app().part::<SbomLimits>().acquire_search(&principal).await?;
     let mut conn = ctx.db().read().await?;
-    recompute::check_all_current(&mut conn).await?;
-    let rows = store::page(&mut conn, &wanted, page.limit()).await?;
+    recompute::check_all_current(ctx.app(), &mut conn).await?;
+    let rows = match &query.by {
+        SearchBy::NamePart { texts, .. } => {
+            names::page(&mut conn, &wanted, texts, page.limit()).await?
+        }
+        SearchBy::Name { keys, .. } => store::page(&mut conn, &wanted, keys, page.limit()).await?,
+        SearchBy::Purl { .. } | SearchBy::PurlPart { .. } => {
+            store::page(&mut conn, &wanted, &[], page.limit()).await?
+        }
+    };
     page.finish_truncated(cut_to_page(size, rows, FoundComponent::bytes), |last| {
         last.cursor(&query.by)
     })

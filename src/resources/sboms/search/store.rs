@@ -6,12 +6,22 @@ use diesel_async::RunQueryDsl;
 use super::SearchCursor;
 use super::condition::SearchBy;
 use crate::access::snapshot::VisibleGateways;
-use crate::db::schema::{gateways, sbom_components, sbom_snapshots};
-use crate::db::{Conn, on_conn};
+use crate::db::schema::{gateways, sbom_components, sbom_names, sbom_snapshots};
+use crate::db::{Conn, PgConn, SqliteConn, on_conn};
 use crate::error::Error;
 use crate::resources::sboms::lists::SeverityFilter;
 use crate::resources::sboms::rows::ComponentRow;
 use crate::resources::sboms::version::KeyRanges;
+
+diesel::define_sql_function! {
+    /// Returns the position of a text in another, or 0 if it is not in it. In PostgreSQL.
+    fn strpos(whole: diesel::sql_types::Text, part: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
+
+diesel::define_sql_function! {
+    /// Returns the position of a text in another, or 0 if it is not in it. In SQLite.
+    fn instr(whole: diesel::sql_types::Text, part: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
 
 /// Filter of a search.
 #[derive(Debug)]
@@ -71,10 +81,40 @@ fn prefix_end(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
 }
 
-/// Returns a page of components, sorted by the key of the search.
+/// Returns up to `limit` blocks of names in which a name contains one of `texts`.
+pub(super) async fn blocks_with(
+    conn: &mut Conn,
+    texts: &[String],
+    limit: usize,
+) -> Result<Vec<String>, Error> {
+    use sbom_names as t;
+    let limit = i64::try_from(limit).map_err(Error::internal)?;
+    Ok(match conn {
+        Conn::Pg(pooled) => {
+            let c: &mut PgConn = pooled;
+            let mut query = t::table.select(t::names).limit(limit).into_boxed();
+            for text in texts {
+                query = query.or_filter(strpos(t::names, text).gt(0));
+            }
+            query.load(c).await?
+        }
+        Conn::Sqlite(pooled) => {
+            let c: &mut SqliteConn = pooled;
+            let mut query = t::table.select(t::names).limit(limit).into_boxed();
+            for text in texts {
+                query = query.or_filter(instr(t::names, text).gt(0));
+            }
+            query.load(c).await?
+        }
+    })
+}
+
+/// Returns a page of components, sorted by the key of the search. With `keys`, only components whose name has one of
+/// these keys.
 pub async fn page(
     conn: &mut Conn,
     wanted: &SearchFilter<'_>,
+    keys: &[String],
     limit: i64,
 ) -> Result<Vec<FoundComponent>, Error> {
     use sbom_components as t;
@@ -93,17 +133,21 @@ pub async fn page(
             ))
             .limit(limit)
             .into_boxed();
+        query = match keys {
+            [] => query,
+            // Only this form is read in the order of the index.
+            [key] => query.filter(t::name_key.eq(key)),
+            keys => query.filter(t::name_key.eq_any(keys.to_vec())),
+        };
         let like = |pattern: &String| t::search_key.like(pattern.clone()).escape('\\');
         query = match wanted.by {
-            SearchBy::Name { keys, patterns: [one, two, three] } => {
-                let query = match keys.as_slice() {
-                    // Only this form is read in the order of the index.
-                    [key] => query.filter(t::name_key.eq(key)),
-                    keys => query.filter(t::name_key.eq_any(keys.to_vec())),
-                };
+            SearchBy::Name { patterns: [one, two, three], .. } => {
                 query.filter(like(one).or(like(two)).or(like(three)))
             }
-            SearchBy::NamePart { patterns: [one, two] } => query.filter(like(one).or(like(two))),
+            SearchBy::NamePart { patterns, .. } => match patterns.as_slice() {
+                [one, two] => query.filter(like(one).or(like(two))),
+                patterns => patterns.iter().fold(query, |query, one| query.filter(like(one))),
+            },
             SearchBy::Purl { prefix, pattern } => {
                 let query = query.filter(like(pattern)).filter(t::purl_key.ge(prefix));
                 query.filter(t::purl_key.lt(prefix_end(prefix)))

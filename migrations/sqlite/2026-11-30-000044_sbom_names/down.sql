@@ -1,0 +1,1 @@
+DROP TABLE sbom_names;
