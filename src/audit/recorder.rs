@@ -7,6 +7,7 @@
 //!   available again; the caller does not wait for it, because the action has already happened;
 //! - the queues of entries and outcomes are bounded: no entry is opened while too many outcomes wait.
 
+use futures_util::future::BoxFuture;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,18 +121,22 @@ impl Recorder {
     ///
     /// # Errors
     /// `Unavailable` if it cannot be stored; it is not stored later either.
-    pub async fn open(&self, intent: Intent) -> Result<OpenEntry, Error> {
-        let id = self.store(AuditRow::new(intent, None, &self.inner.owner)).await?;
-        Ok(OpenEntry { id })
+    pub fn open(&self, intent: Intent) -> BoxFuture<'_, Result<OpenEntry, Error>> {
+        Box::pin(async move {
+            let id = self.store(AuditRow::new(intent, None, &self.inner.owner)).await?;
+            Ok(OpenEntry { id })
+        })
     }
 
     /// Stores an entry of a call that has ended: a refused one, or a sensitive read. Durable when this returns `Ok`.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be stored.
-    pub async fn record(&self, intent: Intent, outcome: Outcome) -> Result<(), Error> {
-        self.store(AuditRow::new(intent, Some(outcome), &self.inner.owner)).await?;
-        Ok(())
+    pub fn record(&self, intent: Intent, outcome: Outcome) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.store(AuditRow::new(intent, Some(outcome), &self.inner.owner)).await?;
+            Ok(())
+        })
     }
 
     /// Hands over the outcome of an intent, which the writer stores once, with as many retries as needed. The outcome

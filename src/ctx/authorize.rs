@@ -1,6 +1,7 @@
 //! Checks the exact scope of a decoded message. Builds the argument of its handler and the intent, which is stored
 //! first.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 use super::{
@@ -244,17 +245,19 @@ fn call_intent(ctx: &Ctx, about: AuditSubject, digest: Option<Digest>) -> Option
     })
 }
 
-pub(super) async fn open_audit_entry(
+pub(super) fn open_audit_entry(
     ctx: &Ctx,
     about: AuditSubject,
     digest: Option<Digest>,
-) -> Result<(), Error> {
-    let (Some(call), Some(intent)) = (&ctx.call, call_intent(ctx, about, digest)) else {
-        return Ok(());
-    };
-    let entry = ctx.app.audit.open(intent).await?;
-    call.note.lock().entry = Some(entry);
-    Ok(())
+) -> BoxFuture<'_, Result<(), Error>> {
+    Box::pin(async move {
+        let (Some(call), Some(intent)) = (&ctx.call, call_intent(ctx, about, digest)) else {
+            return Ok(());
+        };
+        let entry = ctx.app.audit.open(intent).await?;
+        call.note.lock().entry = Some(entry);
+        Ok(())
+    })
 }
 
 /// Checks the exact scope of a decoded message. A refusal is noted for the audit log.

@@ -1,5 +1,6 @@
 //! Calls whose gateway is known only after the stored object is loaded.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 use super::authorize::{lost_access_error, open_audit_entry, require_role};
@@ -59,30 +60,32 @@ impl PendingCtx {
         self.ctx.principal().ok_or_else(|| Error::internal("no caller"))
     }
 
-    async fn authorize(
+    fn authorize(
         &self,
         scope: RoleScope,
         gateway: GatewayRef,
         held: Role,
         role: Role,
-    ) -> Result<Ctx, Error> {
-        let needed = role.max(self.min_role);
-        if held == Role::None && needed > Role::None {
-            return Err(Error::not_found(ResourceKind::Gateway, gateway.id));
-        }
-        require_role(held, needed, Some(&gateway.name))?;
-        let caller = self.ctx.caller().cloned().ok_or_else(|| Error::internal("no caller"))?;
-        let mut ctx = Ctx { gateway: Some(gateway.clone()), role: held, ..self.ctx.clone() };
-        if let Some(call) = &self.ctx.call {
-            call.note.lock().object_access = Some(ObjectAccess { gateway: gateway.id, needed });
-        }
-        if self.method.audit == AuditMode::Write {
-            open_audit_entry(&ctx, self.about.clone(), self.digest.clone()).await?;
-        }
-        // Loading the object and storing the intent may have taken a while.
-        let access_check = AccessCheck::new(caller, scope, needed);
-        let role = access_check.role(&self.app().snapshot);
-        ctx.role = role.map_err(|ended| lost_access_error(ended, Some(gateway.id)))?;
-        Ok(ctx)
+    ) -> BoxFuture<'_, Result<Ctx, Error>> {
+        Box::pin(async move {
+            let needed = role.max(self.min_role);
+            if held == Role::None && needed > Role::None {
+                return Err(Error::not_found(ResourceKind::Gateway, gateway.id));
+            }
+            require_role(held, needed, Some(&gateway.name))?;
+            let caller = self.ctx.caller().cloned().ok_or_else(|| Error::internal("no caller"))?;
+            let mut ctx = Ctx { gateway: Some(gateway.clone()), role: held, ..self.ctx.clone() };
+            if let Some(call) = &self.ctx.call {
+                call.note.lock().object_access = Some(ObjectAccess { gateway: gateway.id, needed });
+            }
+            if self.method.audit == AuditMode::Write {
+                open_audit_entry(&ctx, self.about.clone(), self.digest.clone()).await?;
+            }
+            // Loading the object and storing the intent may have taken a while.
+            let access_check = AccessCheck::new(caller, scope, needed);
+            let role = access_check.role(&self.app().snapshot);
+            ctx.role = role.map_err(|ended| lost_access_error(ended, Some(gateway.id)))?;
+            Ok(ctx)
+        })
     }
 }

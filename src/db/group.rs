@@ -13,6 +13,7 @@
 //! - only the holder of the writer connection changes the group. A new writer connection has none, since closing the
 //!   previous one rolled it back.
 
+use futures_util::future::BoxFuture;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -171,22 +172,27 @@ impl Db {
     }
 
     /// Waits until an ended transaction is committed.
-    pub(super) async fn wait_for_commit(&self, pending: PendingCommit) -> Result<(), Error> {
-        let PendingCommit::Shared { mut committed, until } = pending else { return Ok(()) };
-        if let Ok(received) = tokio::time::timeout_at(until, &mut committed).await {
-            return commit_result(received);
-        }
-        // The callers that waited for the writer no longer do, or one of them has it: then it commits.
-        loop {
-            tokio::select! {
-                biased;
-                received = &mut committed => return commit_result(received),
-                conn = self.writer_conn(None) => {
-                    // The result is received above.
-                    let _ = conn.and_then(|conn| self.commit_group(conn));
+    pub(super) fn wait_for_commit(
+        &self,
+        pending: PendingCommit,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let PendingCommit::Shared { mut committed, until } = pending else { return Ok(()) };
+            if let Ok(received) = tokio::time::timeout_at(until, &mut committed).await {
+                return commit_result(received);
+            }
+            // The callers that waited for the writer no longer do, or one of them has it: then it commits.
+            loop {
+                tokio::select! {
+                    biased;
+                    received = &mut committed => return commit_result(received),
+                    conn = self.writer_conn(None) => {
+                        // The result is received above.
+                        let _ = conn.and_then(|conn| self.commit_group(conn));
+                    }
                 }
             }
-        }
+        })
     }
 }
 

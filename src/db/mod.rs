@@ -47,6 +47,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
@@ -121,11 +122,11 @@ macro_rules! on_conn {
         match $conn {
             $crate::db::Conn::Pg(pooled) => {
                 let $c: &mut $crate::db::PgConn = pooled;
-                $body
+                $crate::db::boxed(async { $body }).await
             }
             $crate::db::Conn::Sqlite(pooled) => {
                 let $c: &mut $crate::db::SqliteConn = pooled;
-                $body
+                $crate::db::boxed(async { $body }).await
             }
         }
     };
@@ -238,18 +239,20 @@ impl Db {
     ///
     /// # Errors
     /// `BUSY` if none is free in time, `STORAGE_UNAVAILABLE`.
-    pub async fn read(&self) -> Result<Conn, Error> {
-        let turn = self.inner.turns.acquire(CallerTurns::readers).await?;
-        Ok(match &self.inner.pools {
-            Pools::Pg { readers, .. } => {
-                let session =
-                    Box::pin(readers.get()).await.map_err(|error| no_connection(&error))?;
-                Conn::Pg(pg_pool::PooledPg::new(session, turn))
-            }
-            Pools::Sqlite { readers, .. } => Conn::Sqlite(PooledConn {
-                pooled: Box::pin(readers.get()).await.map_err(|error| no_connection(&error))?,
-                _turn: turn,
-            }),
+    pub fn read(&self) -> BoxFuture<'_, Result<Conn, Error>> {
+        Box::pin(async move {
+            let turn = self.inner.turns.acquire(CallerTurns::readers).await?;
+            Ok(match &self.inner.pools {
+                Pools::Pg { readers, .. } => {
+                    let session =
+                        boxed(readers.get()).await.map_err(|error| no_connection(&error))?;
+                    Conn::Pg(pg_pool::PooledPg::new(session, turn))
+                }
+                Pools::Sqlite { readers, .. } => Conn::Sqlite(PooledConn {
+                    pooled: boxed(readers.get()).await.map_err(|error| no_connection(&error))?,
+                    _turn: turn,
+                }),
+            })
         })
     }
 
@@ -260,9 +263,11 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::read`].
-    pub async fn write(&self) -> Result<Conn, Error> {
-        let conn = self.writer().await?;
-        self.commit_group(conn)
+    pub fn write(&self) -> BoxFuture<'_, Result<Conn, Error>> {
+        Box::pin(async move {
+            let conn = self.writer().await?;
+            self.commit_group(conn)
+        })
     }
 
     /// Returns a connection for [`Db::transaction_on`]. On SQLite, transactions of other callers may wait for the next
@@ -270,21 +275,22 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::read`].
-    pub(crate) async fn writer(&self) -> Result<Conn, Error> {
-        let _waiting = self.inner.group.wait();
-        let turn = self.inner.turns.acquire(CallerTurns::writers).await?;
-        self.writer_conn(turn).await
+    pub(crate) fn writer(&self) -> BoxFuture<'_, Result<Conn, Error>> {
+        Box::pin(async move {
+            let _waiting = self.inner.group.wait();
+            let turn = self.inner.turns.acquire(CallerTurns::writers).await?;
+            self.writer_conn(turn).await
+        })
     }
 
     async fn writer_conn(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Conn, Error> {
         Ok(match &self.inner.pools {
             Pools::Pg { writers, .. } => {
-                let session =
-                    Box::pin(writers.get()).await.map_err(|error| no_connection(&error))?;
+                let session = boxed(writers.get()).await.map_err(|error| no_connection(&error))?;
                 Conn::Pg(pg_pool::PooledPg::new(session, turn))
             }
             Pools::Sqlite { writer, .. } => Conn::Sqlite(PooledConn {
-                pooled: Box::pin(writer.get()).await.map_err(|error| no_connection(&error))?,
+                pooled: boxed(writer.get()).await.map_err(|error| no_connection(&error))?,
                 _turn: turn,
             }),
         })
@@ -368,6 +374,12 @@ impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Db({:?})", self.engine())
     }
+}
+
+/// Hides the type of a future in a box: the compiler proves that it is `Send` here, and not again in every function
+/// that awaits it.
+pub fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(future)
 }
 
 fn no_connection<E: fmt::Display>(error: &PoolError<E>) -> Error {

@@ -8,6 +8,7 @@ pub mod gateways;
 pub mod position;
 pub mod store;
 
+use futures_util::future::BoxFuture;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,17 +112,19 @@ impl FeedState {
 /// Applies all changes that have been committed. Called after a local write before its response, and continuously by
 /// the follower. Updates run one at a time, so that an older read never overwrites a newer one; callers that wait share
 /// the next update.
-pub async fn refresh(app: &App) -> Result<(), Error> {
-    let before = app.part::<FeedState>().begun.load(Ordering::SeqCst);
-    let mut progress = app.part::<FeedState>().progress.lock().await;
-    if progress.done > before {
-        // That update started after the caller's commit, so it includes the change.
-        return Ok(());
-    }
-    let number = app.part::<FeedState>().begun.fetch_add(1, Ordering::SeqCst) + 1;
-    apply_changes(app, &mut progress.position).await?;
-    progress.done = number;
-    Ok(())
+pub fn refresh(app: &App) -> BoxFuture<'_, Result<(), Error>> {
+    Box::pin(async move {
+        let before = app.part::<FeedState>().begun.load(Ordering::SeqCst);
+        let mut progress = app.part::<FeedState>().progress.lock().await;
+        if progress.done > before {
+            // That update started after the caller's commit, so it includes the change.
+            return Ok(());
+        }
+        let number = app.part::<FeedState>().begun.fetch_add(1, Ordering::SeqCst) + 1;
+        apply_changes(app, &mut progress.position).await?;
+        progress.done = number;
+        Ok(())
+    })
 }
 
 async fn apply_changes(app: &App, position: &mut LogPosition) -> Result<(), Error> {

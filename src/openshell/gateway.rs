@@ -8,6 +8,7 @@
 //! - streaming calls use other connections than unary calls, and count against the caller that needs them;
 //! - data from a gateway is bounded before it is stored, and never passed on as Shoreguard's own.
 
+use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -72,20 +73,25 @@ impl Gateway {
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, `GATEWAY_BUSY`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED`
     /// if this build does not support its generation.
-    pub async fn connect(app: &Arc<App>, gateway: &GatewayRef) -> Result<Self, Error> {
-        let removed = || Connection::removed(&gateway.name);
-        let target = app.fleet.targets.get(gateway.id).ok_or_else(removed)?;
-        target.budget.check(BudgetClass::Single)?;
-        let lease = app.fleet.channels.lease(&target).await?;
-        let generation = lease.probe().supported_generation(&target.name)?;
-        Ok(Self {
-            app: Arc::clone(app),
-            target,
-            generation,
-            lease: lease.into(),
-            caller: None,
-            maybe_processed: AtomicBool::new(false),
-            outcome_unknown: OutcomeUnknown::default(),
+    pub fn connect<'a>(
+        app: &'a Arc<App>,
+        gateway: &'a GatewayRef,
+    ) -> BoxFuture<'a, Result<Self, Error>> {
+        Box::pin(async move {
+            let removed = || Connection::removed(&gateway.name);
+            let target = app.fleet.targets.get(gateway.id).ok_or_else(removed)?;
+            target.budget.check(BudgetClass::Single)?;
+            let lease = app.fleet.channels.lease(&target).await?;
+            let generation = lease.probe().supported_generation(&target.name)?;
+            Ok(Self {
+                app: Arc::clone(app),
+                target,
+                generation,
+                lease: lease.into(),
+                caller: None,
+                maybe_processed: AtomicBool::new(false),
+                outcome_unknown: OutcomeUnknown::default(),
+            })
         })
     }
 
@@ -116,61 +122,65 @@ impl Gateway {
     }
 
     /// Makes a call with one response message.
-    pub(crate) async fn unary(
-        &self,
+    pub(crate) fn unary<'a>(
+        &'a self,
         path: &'static str,
-        request: &[u8],
+        request: &'a [u8],
         within: Duration,
-    ) -> Result<Bytes, Error> {
-        let answer = async {
-            let mut stream = self
-                .open(
-                    Lane::Unary,
-                    path,
-                    None,
-                    RequestSource::new(Some(message::encode_frame(request)), None, None),
-                )
-                .await?;
-            let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
-            // The message counts only if the gateway then reports success.
-            while stream.next().await?.is_some() {}
-            Ok(answer)
-        };
-        let answer =
-            timeout(within, answer).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
-        self.record_outcome(path, answer)
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        Box::pin(async move {
+            let answer = async {
+                let mut stream = self
+                    .open(
+                        Lane::Unary,
+                        path,
+                        None,
+                        RequestSource::new(Some(message::encode_frame(request)), None, None),
+                    )
+                    .await?;
+                let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
+                // The message counts only if the gateway then reports success.
+                while stream.next().await?.is_some() {}
+                Ok(answer)
+            };
+            let answer =
+                timeout(within, answer).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
+            self.record_outcome(path, answer)
+        })
     }
 
     /// Makes a call with the caller's own bytes. Returns the response of the gateway, including an error.
-    pub(crate) async fn forward(
-        &self,
+    pub(crate) fn forward<'a>(
+        &'a self,
         path: &'static str,
         headers: (HeaderMap, Option<Instant>),
-        request: &[u8],
+        request: &'a [u8],
         within: Duration,
-    ) -> Result<ForwardedResponse, Error> {
-        let response = async {
-            let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
-            let mut stream = self.open(Lane::Unary, path, Some(headers), source).await?;
-            let mut message = None;
-            let error = loop {
-                match stream.next().await {
-                    Ok(Some(next)) => message = Some(next),
-                    Ok(None) => break None,
-                    Err(error) if stream.trailers.is_some() => break Some(error),
-                    Err(error) => return Err(error),
-                }
+    ) -> BoxFuture<'a, Result<ForwardedResponse, Error>> {
+        Box::pin(async move {
+            let response = async {
+                let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
+                let mut stream = self.open(Lane::Unary, path, Some(headers), source).await?;
+                let mut message = None;
+                let error = loop {
+                    match stream.next().await {
+                        Ok(Some(next)) => message = Some(next),
+                        Ok(None) => break None,
+                        Err(error) if stream.trailers.is_some() => break Some(error),
+                        Err(error) => return Err(error),
+                    }
+                };
+                let trailers = stream.trailers.take().unwrap_or_default();
+                Ok(ForwardedResponse { headers: stream.headers, message, trailers, error })
             };
-            let trailers = stream.trailers.take().unwrap_or_default();
-            Ok(ForwardedResponse { headers: stream.headers, message, trailers, error })
-        };
-        let response =
-            timeout(within, response).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
-        let error = response.as_ref().ok().and_then(|response| response.error.as_ref());
-        match error {
-            Some(Error::Gateway { refusal, .. }) if !refusal.reports_outcome() => response,
-            _ => self.record_outcome(path, response),
-        }
+            let response =
+                timeout(within, response).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
+            let error = response.as_ref().ok().and_then(|response| response.error.as_ref());
+            match error {
+                Some(Error::Gateway { refusal, .. }) if !refusal.reports_outcome() => response,
+                _ => self.record_outcome(path, response),
+            }
+        })
     }
 
     fn timeout_error(&self, path: &'static str) -> Error {
@@ -181,77 +191,84 @@ impl Gateway {
     }
 
     /// Opens a call with a response stream.
-    pub(crate) async fn stream(
-        &self,
+    pub(crate) fn stream<'a>(
+        &'a self,
         path: &'static str,
-        request: &[u8],
-    ) -> Result<Messages, Error> {
-        let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
-        let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
-        self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
+        request: &'a [u8],
+    ) -> BoxFuture<'a, Result<Messages, Error>> {
+        Box::pin(async move {
+            let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
+            let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
+            self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
+        })
     }
 
     /// Opens a call with streams in both directions.
-    pub(crate) async fn duplex(
-        &self,
+    pub(crate) fn duplex<'a>(
+        &'a self,
         path: &'static str,
-        first: &[u8],
-    ) -> Result<(mpsc::Sender<Bytes>, Messages), Error> {
-        let (sender, receiver) = mpsc::channel::<Bytes>(REQUEST_BUFFER);
-        let rest = ReceiverStream::new(receiver)
-            .map(|bytes| Ok::<_, Infallible>(Frame::data(message::encode_frame(&bytes))));
-        let body: Body = StreamBody::new(Box::pin(rest));
-        let source = RequestSource::new(Some(message::encode_frame(first)), Some(body), None);
-        let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
-        let opened = self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
-        Ok((sender, opened?))
+        first: &'a [u8],
+    ) -> BoxFuture<'a, Result<(mpsc::Sender<Bytes>, Messages), Error>> {
+        Box::pin(async move {
+            let (sender, receiver) = mpsc::channel::<Bytes>(REQUEST_BUFFER);
+            let rest = ReceiverStream::new(receiver)
+                .map(|bytes| Ok::<_, Infallible>(Frame::data(message::encode_frame(&bytes))));
+            let body: Body = StreamBody::new(Box::pin(rest));
+            let source = RequestSource::new(Some(message::encode_frame(first)), Some(body), None);
+            let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
+            let opened =
+                self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
+            Ok((sender, opened?))
+        })
     }
 
-    async fn open(
+    fn open(
         &self,
         lane: Lane,
         path: &'static str,
         with: Option<(HeaderMap, Option<Instant>)>,
         mut source: RequestSource<Body>,
-    ) -> Result<Messages, Error> {
-        let budget_class = self.budget_class(path);
-        self.maybe_processed.store(false, Ordering::Relaxed);
-        self.target.budget.check(budget_class)?;
-        if self.is_write(path) {
-            source = source.with_outcome_flag(Some(self.outcome_unknown.clone()));
-        }
-        for _ in 0..TRIES {
-            let lease = self.lease_for(lane).await?;
-            self.check_method_on(&lease, path)?;
-            let headers = match &with {
-                Some((headers, deadline)) => forwarding_headers(headers, *deadline, &lease),
-                None => headers::for_own_call(lease.authorization()),
-            };
-            self.maybe_processed.store(true, Ordering::Relaxed);
-            source = match Exchange::start(lease.duplicate(), path, headers, source) {
-                Err((_, unsent)) => *unsent,
-                Ok(mut exchange) => {
-                    match std::future::poll_fn(|cx| exchange.poll_response(cx)).await {
-                        Ok(answer) => return self.response_messages(budget_class, answer),
-                        Err(
-                            ExchangeError::Unprocessed(unprocessed)
-                            | ExchangeError::Stalled(unprocessed),
-                        ) => *unprocessed,
-                        Err(ExchangeError::Broken(broken)) => {
-                            self.log_failure(&broken);
-                            return Err(broken.to_error(&self.target.name));
-                        }
-                        Err(ExchangeError::CallerGone) => {
-                            return Err(Error::internal("our own body broke"));
-                        }
-                        Err(ExchangeError::Refused(error)) => return Err(error),
-                    }
-                }
-            };
+    ) -> BoxFuture<'_, Result<Messages, Error>> {
+        Box::pin(async move {
+            let budget_class = self.budget_class(path);
             self.maybe_processed.store(false, Ordering::Relaxed);
-            lease.retire();
-        }
-        Err(self.unreachable())
+            self.target.budget.check(budget_class)?;
+            if self.is_write(path) {
+                source = source.with_outcome_flag(Some(self.outcome_unknown.clone()));
+            }
+            for _ in 0..TRIES {
+                let lease = self.lease_for(lane).await?;
+                self.check_method_on(&lease, path)?;
+                let headers = match &with {
+                    Some((headers, deadline)) => forwarding_headers(headers, *deadline, &lease),
+                    None => headers::for_own_call(lease.authorization()),
+                };
+                self.maybe_processed.store(true, Ordering::Relaxed);
+                source = match Exchange::start(lease.duplicate(), path, headers, source) {
+                    Err((_, unsent)) => *unsent,
+                    Ok(mut exchange) => {
+                        match std::future::poll_fn(|cx| exchange.poll_response(cx)).await {
+                            Ok(answer) => return self.response_messages(budget_class, answer),
+                            Err(
+                                ExchangeError::Unprocessed(unprocessed)
+                                | ExchangeError::Stalled(unprocessed),
+                            ) => *unprocessed,
+                            Err(ExchangeError::Broken(broken)) => {
+                                self.log_failure(&broken);
+                                return Err(broken.to_error(&self.target.name));
+                            }
+                            Err(ExchangeError::CallerGone) => {
+                                return Err(Error::internal("our own body broke"));
+                            }
+                            Err(ExchangeError::Refused(error)) => return Err(error),
+                        }
+                    }
+                };
+                self.maybe_processed.store(false, Ordering::Relaxed);
+                lease.retire();
+            }
+            Err(self.unreachable())
+        })
     }
 
     /// Whether the gateway may have processed the last call of this handle, regardless of the result.

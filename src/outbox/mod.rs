@@ -9,6 +9,7 @@ pub mod event_types;
 pub mod feed;
 mod store;
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 use diesel::pg::Pg;
@@ -101,8 +102,8 @@ impl OutboxRows {
 
 /// Writes an event in the transaction of its change. After the commit, [`feed::EventFeed::notify_committed`] wakes the
 /// sequencer.
-pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
-    store::insert(conn, &to_row(event)).await
+pub fn enqueue(conn: &mut Conn, event: NewEvent) -> BoxFuture<'_, Result<(), Error>> {
+    Box::pin(async move { store::insert(conn, &to_row(event)).await })
 }
 
 fn to_row(event: NewEvent) -> NewEventRow {

@@ -4,6 +4,7 @@
 //! completion in its own task, so that a caller that hangs up neither leaves a transaction open nor loses the outcome.
 //! Streams use [`super::streams`]. The future of a handler is large, so it is in a box.
 
+use futures_util::future::BoxFuture;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -260,18 +261,20 @@ pub(crate) async fn close_audit_entry(app: &App, call: &Call, error: Option<&Err
 }
 
 /// Does the same with another status code: the code of a gateway that was passed on to the caller.
-pub(crate) async fn close_audit_entry_with_code(
-    app: &App,
-    call: &Call,
-    error: Option<&Error>,
+pub(crate) fn close_audit_entry_with_code<'a>(
+    app: &'a App,
+    call: &'a Call,
+    error: Option<&'a Error>,
     code: Option<i32>,
-) {
-    let Some(entry) = call.note.lock().entry else { return };
-    let mut outcome = build_outcome(app, call, error);
-    outcome.code = code.unwrap_or(outcome.code);
-    if let Err(error) = app.audit.close(entry, outcome).await {
-        warn!(error = &error as &dyn std::error::Error, "an outcome was not stored yet");
-    }
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let Some(entry) = call.note.lock().entry else { return };
+        let mut outcome = build_outcome(app, call, error);
+        outcome.code = code.unwrap_or(outcome.code);
+        if let Err(error) = app.audit.close(entry, outcome).await {
+            warn!(error = &error as &dyn std::error::Error, "an outcome was not stored yet");
+        }
+    })
 }
 
 /// Whether it is unknown if a failed call was carried out: the caller can hang up or time out after the gateway has

@@ -4,6 +4,7 @@
 //! The key is claimed in a row of its own before the action; the response is stored sealed in the same row. A claim of
 //! a crashed process stays `running` until it expires, since the outcome of its call is unknown.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,69 +111,77 @@ fn aad(row: &str) -> Aad<'_> {
 
 /// Claims the key of a call, or returns the stored response. `caller` must have passed the check of this call, so that
 /// a caller that lost its role gets no replay.
-pub async fn claim(
-    app: &Arc<App>,
-    caller: Option<&Caller>,
+pub fn claim<'a>(
+    app: &'a Arc<App>,
+    caller: Option<&'a Caller>,
     method: &'static Method,
-    request_id: &str,
-    digest: Option<&Digest>,
-) -> Result<Claim, Error> {
-    if request_id.is_empty() {
-        return Ok(Claim::First(None));
-    }
-    let id = Uuid::try_parse(request_id)
-        .map_err(|_| Error::invalid("request_id", "must be a UUID"))?
-        .to_string();
-    let caller = caller.ok_or_else(|| {
-        Error::invalid("request_id", "must be empty for a method that needs no credential")
-    })?;
-    let digest = digest.map(|digest| digest.bytes.as_slice()).unwrap_or_default();
-    let principal = caller.principal().to_string();
-    let secret = app.returns_secret(method);
-    let now = app.clock.now();
-    let new = store::NewIdempotencyKey {
-        principal: &principal,
-        method: method.path,
-        request_id: &id,
-        digest,
-        state: "running",
-        secret,
-        credential: Some(caller.credential_id()),
-        created_at: now,
-        expires_at: now.plus(if secret { SECRET_RETENTION } else { RETENTION }),
-    };
-    // If the response is lost, the key may be claimed although the call was not made: a repeat is refused as running.
-    let (row, first) = store::claim(&mut app.db.write().await?, &new).await?;
-    let name = format!("{principal} {} {id}", method.path);
-    if first {
-        return Ok(Claim::First(Some(ClaimedKey { id: row.id, at: now, row: name, secret })));
-    }
-    if row.digest != digest {
-        let why = "`request_id` was already used for another request: use a new UUID";
-        return Err(Error::refused(Reason::RequestIdReused, why));
-    }
-    let other_credential = row.secret && row.credential != new.credential;
-    let Some(sealed) = row.response.filter(|_| !other_credential) else {
-        let why = "a call with this `request_id` is running, its outcome is unknown, or its secret response belongs \
+    request_id: &'a str,
+    digest: Option<&'a Digest>,
+) -> BoxFuture<'a, Result<Claim, Error>> {
+    Box::pin(async move {
+        if request_id.is_empty() {
+            return Ok(Claim::First(None));
+        }
+        let id = Uuid::try_parse(request_id)
+            .map_err(|_| Error::invalid("request_id", "must be a UUID"))?
+            .to_string();
+        let caller = caller.ok_or_else(|| {
+            Error::invalid("request_id", "must be empty for a method that needs no credential")
+        })?;
+        let digest = digest.map(|digest| digest.bytes.as_slice()).unwrap_or_default();
+        let principal = caller.principal().to_string();
+        let secret = app.returns_secret(method);
+        let now = app.clock.now();
+        let new = store::NewIdempotencyKey {
+            principal: &principal,
+            method: method.path,
+            request_id: &id,
+            digest,
+            state: "running",
+            secret,
+            credential: Some(caller.credential_id()),
+            created_at: now,
+            expires_at: now.plus(if secret { SECRET_RETENTION } else { RETENTION }),
+        };
+        // If the response is lost, the key may be claimed although the call was not made: a repeat is refused as running.
+        let (row, first) = store::claim(&mut app.db.write().await?, &new).await?;
+        let name = format!("{principal} {} {id}", method.path);
+        if first {
+            return Ok(Claim::First(Some(ClaimedKey { id: row.id, at: now, row: name, secret })));
+        }
+        if row.digest != digest {
+            let why = "`request_id` was already used for another request: use a new UUID";
+            return Err(Error::refused(Reason::RequestIdReused, why));
+        }
+        let other_credential = row.secret && row.credential != new.credential;
+        let Some(sealed) = row.response.filter(|_| !other_credential) else {
+            let why = "a call with this `request_id` is running, its outcome is unknown, or its secret response belongs \
                    to another credential: check the outcome before you use a new UUID";
-        return Err(Error::refused(Reason::RequestInFlight, why));
-    };
-    let kept = app.master.open(&aad(&name), &sealed)?;
-    Ok(Claim::Replay(StoredResponse::decode(kept.as_slice()).map_err(Error::internal)?))
+            return Err(Error::refused(Reason::RequestInFlight, why));
+        };
+        let kept = app.master.open(&aad(&name), &sealed)?;
+        Ok(Claim::Replay(StoredResponse::decode(kept.as_slice()).map_err(Error::internal)?))
+    })
 }
 
 impl ClaimedKey {
     /// Stores the response. `None` releases the key, since nothing was done.
-    pub async fn finish(self, app: &Arc<App>, answer: Option<StoredResponse>) -> Result<(), Error> {
-        let sealed = answer
-            .map(|kept| app.master.seal(&aad(&self.row), &kept.encode_to_vec()))
-            .transpose()?;
-        let kept = app.clock.now().plus(if self.secret { SECRET_RETENTION } else { RETENTION });
-        // Both can be repeated, so a lost response needs no transaction.
-        let mut conn = app.db.write().await?;
-        match &sealed {
-            Some(sealed) => store::finish(&mut conn, self.id, self.at, sealed, kept).await,
-            None => store::release(&mut conn, self.id, self.at).await,
-        }
+    pub fn finish(
+        self,
+        app: &Arc<App>,
+        answer: Option<StoredResponse>,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let sealed = answer
+                .map(|kept| app.master.seal(&aad(&self.row), &kept.encode_to_vec()))
+                .transpose()?;
+            let kept = app.clock.now().plus(if self.secret { SECRET_RETENTION } else { RETENTION });
+            // Both can be repeated, so a lost response needs no transaction.
+            let mut conn = app.db.write().await?;
+            match &sealed {
+                Some(sealed) => store::finish(&mut conn, self.id, self.at, sealed, kept).await,
+                None => store::release(&mut conn, self.id, self.at).await,
+            }
+        })
     }
 }

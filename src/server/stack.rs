@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use http::Response;
 use tower::Service;
+use tower::util::BoxCloneService;
 
 use super::body::Body;
 use super::dispatch;
@@ -61,6 +62,16 @@ impl<S> Stack<S> {
         Stack(Layered { inner: self.0, layer })
     }
 
+    /// Hides the type of the stack so far. Each layer contains the types of all layers inside it, which the compiler
+    /// would compare again for each further layer. The calls of the stack are in boxes then.
+    pub(super) fn boxed<In>(self) -> Stack<BoxCloneService<In, S::Response, S::Error>>
+    where
+        S: Service<In> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        Stack(BoxCloneService::new(self.0))
+    }
+
     /// Returns the service.
     pub(super) fn into_inner(self) -> S {
         self.0
@@ -77,10 +88,12 @@ pub(super) fn stack()
         .push(deadline::bound) //      AdmittedCall    -> AdmittedCall     reads grpc-timeout; refuses while draining
         .push(open_calls::reserve) //  GatedCall       -> AdmittedCall     counts its stream and bytes for its caller
         .push(gate::admit) //          IdentifiedCall  -> GatedCall        runs before the body is read
+        .boxed()
         .push(open_calls::count) //    IdentifiedCall  -> IdentifiedCall   counts the open calls of one caller
         .push(authn::identify) //      StartedCall     -> IdentifiedCall   finds the caller
         .push(address_limit::admit) // StartedCall     -> StartedCall      runs before any work that a flood could cause
         .push(panics::catch) //        StartedCall     -> StartedCall      inside audit: a panic is an outcome
+        .boxed()
         .push(audit::record) //        StartedCall     -> StartedCall      outside authn: counts refused credentials
         .push(telemetry::observe) //   StartedCall     -> StartedCall      outside every layer that refuses
         .push(call::begin) //          IncomingRequest -> StartedCall      sets id, time and method
@@ -118,10 +131,8 @@ mod tests {
             }
         };
         let inner = service_fn(async |request: String| Ok::<_, Infallible>(format!("[{request}]")));
-        let stack = Stack::new(tower::util::BoxCloneService::new(inner));
-        let inside = Stack::new(tower::util::BoxCloneService::new(
-            stack.push(around("inside")).into_inner(),
-        ));
+        let stack = Stack::new(BoxCloneService::new(inner));
+        let inside = Stack::new(BoxCloneService::new(stack.push(around("inside")).into_inner()));
         let outside = inside.push(around("outside")).into_inner();
         assert_eq!(
             outside.oneshot(String::new()).await.unwrap(),

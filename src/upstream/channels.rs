@@ -10,6 +10,7 @@
 //!   counted (`bounds`); a unary call takes no lock except that of its slot;
 //! - a stale target never occupies a slot: a caller that holds one for long gets a connection for the current target.
 
+use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -81,34 +82,42 @@ impl Channels {
     ///
     /// # Errors
     /// As [`Channels::lease`], and `GATEWAY_BUSY` if a limit of open streams is reached.
-    pub(crate) async fn lease_for(
-        &self,
-        requested: &Target,
+    pub(crate) fn lease_for<'a>(
+        &'a self,
+        requested: &'a Target,
         lane: Lane,
         caller: Option<PrincipalId>,
-    ) -> Result<Lease, Error> {
-        if lane == Lane::Unary {
-            return self.lease(requested).await;
-        }
-        let permit = self.limits.admit_stream(requested.id, caller, lane)?;
-        self.lease_stream(requested, lane, Some(Arc::new(permit))).await
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Box::pin(async move {
+            if lane == Lane::Unary {
+                return self.lease(requested).await;
+            }
+            let permit = self.limits.admit_stream(requested.id, caller, lane)?;
+            self.lease_stream(requested, lane, Some(Arc::new(permit))).await
+        })
     }
 
     /// Leases another connection for the call that holds `current`; opens a new one if a slot is free.
     ///
     /// # Errors
     /// As [`Channels::lease_for`].
-    pub(crate) async fn renew(&self, requested: &Target, current: &Lease) -> Result<Lease, Error> {
-        match current.lane() {
-            Lane::Unary => {
-                let pool = self.pool(requested.id);
-                let index = pool.vacant_slot().unwrap_or_else(|| pool.next_slot());
-                self.lease_unary(requested, &pool, index).await
+    pub(crate) fn renew<'a>(
+        &'a self,
+        requested: &'a Target,
+        current: &'a Lease,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Box::pin(async move {
+            match current.lane() {
+                Lane::Unary => {
+                    let pool = self.pool(requested.id);
+                    let index = pool.vacant_slot().unwrap_or_else(|| pool.next_slot());
+                    self.lease_unary(requested, &pool, index).await
+                }
+                lane @ (Lane::Streams | Lane::Exclusive) => {
+                    self.lease_stream(requested, lane, current.permit().cloned()).await
+                }
             }
-            lane @ (Lane::Streams | Lane::Exclusive) => {
-                self.lease_stream(requested, lane, current.permit().cloned()).await
-            }
-        }
+        })
     }
 
     /// Leases a connection for a unary call to the gateway's current target, if it is still the same gateway as
@@ -117,10 +126,15 @@ impl Channels {
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, and `GATEWAY_BUSY` if all connections carry as many calls as
     /// their windows allow.
-    pub(crate) async fn lease(&self, requested: &Target) -> Result<Lease, Error> {
-        let pool = self.pool(requested.id);
-        let index = pool.next_slot();
-        self.lease_unary(requested, &pool, index).await
+    pub(crate) fn lease<'a>(
+        &'a self,
+        requested: &'a Target,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Box::pin(async move {
+            let pool = self.pool(requested.id);
+            let index = pool.next_slot();
+            self.lease_unary(requested, &pool, index).await
+        })
     }
 
     async fn lease_unary(

@@ -34,8 +34,7 @@ pub static V0_1: Descriptors = descriptors!("openshell_v0_1");
 
 impl Descriptors {
     const fn new(encoded: &'static [u8], undocumented: &'static [u8]) -> Self {
-        let (pool, documented_pool) = (OnceLock::new(), OnceLock::new());
-        Self { encoded, undocumented, pool, documented_pool }
+        Self { encoded, undocumented, pool: OnceLock::new(), documented_pool: OnceLock::new() }
     }
 
     /// Returns the encoded `FileDescriptorSet`, with comments.

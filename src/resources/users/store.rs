@@ -272,19 +272,18 @@ pub async fn delete(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, E
 /// Counts the dependent rows of a user.
 pub async fn count_dependents(conn: &mut Conn, id: UserId) -> Result<UserDependents, Error> {
     let id = id.get();
-    let removed = on_conn!(conn, |c| {
+    on_conn!(conn, |c| {
         let of_groups = group_members::table.filter(group_members::user_id.eq(id)).count();
         let named = user_gateway_roles::table.filter(user_gateway_roles::user_id.eq(id)).count();
         let selected = selector_bindings::table.filter(selector_bindings::user_id.eq(id)).count();
         let logins = sessions::table.filter(sessions::user_id.eq(id)).count();
         let made = service_principals::table.filter(service_principals::created_by.eq(id)).count();
-        UserDependents {
+        Ok(UserDependents {
             memberships: of_groups.get_result(c).await?,
             gateway_roles: named.get_result(c).await?,
             selector_bindings: selected.get_result(c).await?,
             sessions: logins.get_result(c).await?,
             service_principals: made.get_result(c).await?,
-        }
-    });
-    Ok(removed)
+        })
+    })
 }

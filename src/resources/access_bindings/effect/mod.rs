@@ -19,6 +19,7 @@ use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::role::Role;
+use futures_util::future::BoxFuture;
 
 /// Takes the lock for changes of access. Must come first in the transaction: data that was read before it may be stale.
 pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
@@ -29,17 +30,25 @@ pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
 ///
 /// # Errors
 /// `ROLE_TOO_LOW` if the caller is no longer a global admin, `CREDENTIAL_INVALID` if it can no longer make calls.
-pub async fn lock_as_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
-    let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Exclusive).await?;
-    roles.require_global_admin()
+pub fn lock_as_global_admin<'a>(
+    ctx: &'a Ctx,
+    conn: &'a mut Conn,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Exclusive).await?;
+        roles.require_global_admin()
+    })
 }
 
 /// Requires that the caller is a global admin. Must be called after [`lock`].
 ///
 /// # Errors
 /// The same as [`lock_as_global_admin`].
-pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
-    CallerRoles::load(ctx, conn, None).await?.require_global_admin()
+pub fn require_global_admin<'a>(
+    ctx: &'a Ctx,
+    conn: &'a mut Conn,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move { CallerRoles::load(ctx, conn, None).await?.require_global_admin() })
 }
 
 /// Takes the lock for changes that rely on roles and change none. They can run at the same time, but not at the time of
@@ -47,9 +56,11 @@ pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Erro
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` if the caller can no longer make calls.
-pub async fn share_lock(ctx: &Ctx, conn: &mut Conn) -> Result<bool, Error> {
-    let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Shared).await?;
-    Ok(roles.global == Role::Admin)
+pub fn share_lock<'a>(ctx: &'a Ctx, conn: &'a mut Conn) -> BoxFuture<'a, Result<bool, Error>> {
+    Box::pin(async move {
+        let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Shared).await?;
+        Ok(roles.global == Role::Admin)
+    })
 }
 
 /// The caller's roles in the database.
@@ -180,24 +191,26 @@ pub struct RoleBefore {
 ///
 /// # Errors
 /// `ROLE_TOO_LOW`; `CREDENTIAL_INVALID` if the caller can no longer make calls.
-pub async fn check_before(
-    ctx: &Ctx,
-    conn: &mut Conn,
+pub fn check_before<'a>(
+    ctx: &'a Ctx,
+    conn: &'a mut Conn,
     holder: Holder,
     gateway: Option<GatewayId>,
     written: Role,
-) -> Result<Option<RoleBefore>, Error> {
-    let (Some(principal), Some(gateway)) = (holder.principal(), gateway) else {
-        require_global_admin(ctx, conn).await?;
-        return Ok(None);
-    };
-    let roles = CallerRoles::load(ctx, conn, Some(gateway)).await?;
-    if roles.global == Role::Admin {
-        return Ok(None);
-    }
-    let role = effective_role(ctx, conn, principal, gateway).await?;
-    check_change(roles.global == Role::Admin, roles.here, [role, role], written)?;
-    Ok(Some(RoleBefore { power: roles, principal, gateway, role }))
+) -> BoxFuture<'a, Result<Option<RoleBefore>, Error>> {
+    Box::pin(async move {
+        let (Some(principal), Some(gateway)) = (holder.principal(), gateway) else {
+            require_global_admin(ctx, conn).await?;
+            return Ok(None);
+        };
+        let roles = CallerRoles::load(ctx, conn, Some(gateway)).await?;
+        if roles.global == Role::Admin {
+            return Ok(None);
+        }
+        let role = effective_role(ctx, conn, principal, gateway).await?;
+        check_change(roles.global == Role::Admin, roles.here, [role, role], written)?;
+        Ok(Some(RoleBefore { power: roles, principal, gateway, role }))
+    })
 }
 
 impl RoleBefore {
@@ -206,10 +219,17 @@ impl RoleBefore {
     ///
     /// # Errors
     /// `ROLE_TOO_LOW`.
-    pub async fn check_after(self, ctx: &Ctx, conn: &mut Conn, written: Role) -> Result<(), Error> {
-        let after = effective_role(ctx, conn, self.principal, self.gateway).await?;
-        let CallerRoles { global, here } = self.power;
-        check_change(global == Role::Admin, here, [self.role, after], written)
+    pub fn check_after<'a>(
+        self,
+        ctx: &'a Ctx,
+        conn: &'a mut Conn,
+        written: Role,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let after = effective_role(ctx, conn, self.principal, self.gateway).await?;
+            let CallerRoles { global, here } = self.power;
+            check_change(global == Role::Admin, here, [self.role, after], written)
+        })
     }
 }
 
