@@ -30,6 +30,7 @@ const VERBS: &[&str] = &[
     "exec",
     "exec_interactive",
     "explain",
+    "export",
     "expose",
     "forward",
     "get",

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::feed::{self, FeedState};
 use crate::net::dn::DistinguishedName;
 use crate::oidc::Oidc;
+use crate::policy::Presets;
 use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookSlots;
@@ -74,6 +75,7 @@ pub fn resume_fn(kind: OperationKind) -> Option<takeover::Resume> {
 /// Builds the state of each module that has some.
 fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
     let templates = templates::file::load(config.sandboxes.templates_folder.as_deref())?;
+    let presets = Presets::load(config.policies.presets_dir.as_deref())?;
     Ok(Parts::default()
         .with(BudgetKey(master.tag_key("login budgets")))
         .with(FeedState::default())
@@ -83,6 +85,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(ListenerState::default())
         .with(LoginKey(master.seal_key("oidc login")))
         .with(LocalOperations::default())
+        .with(presets)
         .with(RequestIds::default())
         .with(SandboxIds::default())
         .with(Templates(templates)))

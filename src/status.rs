@@ -121,6 +121,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayBusy
         | Reason::GatewayCredentialRefused
         | Reason::SbomsOutdated
+        | Reason::PolicyUnreadable
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

@@ -9,6 +9,7 @@ use super::CliError;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::oidc::Oidc;
+use crate::policy::Presets;
 use crate::safe_paths::{check_can_create_files, check_read_write};
 use crate::seal::MasterKeys;
 use crate::templates;
@@ -28,6 +29,8 @@ pub(super) fn check(config: &Config) -> Result<(), CliError> {
     check_sqlite(config, &mut faults);
     let templates = templates::file::load(config.sandboxes.templates_folder.as_deref());
     faults.extend(templates.err().map(|error| error.to_string()));
+    let presets = Presets::load(config.policies.presets_dir.as_deref());
+    faults.extend(presets.err().map(|error| error.to_string()));
     let issuers = Oidc::new(&config.oidc, &Clock::system());
     faults.extend(issuers.err().map(|error| error.to_string()));
     if faults.is_empty() { Ok(()) } else { Err(CliError::Usage(faults.join("\n"))) }

@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod oidc;
 mod operations;
+mod policies;
 mod postgres_url;
 mod read;
 mod sandboxes;
@@ -50,6 +51,7 @@ pub use keys::Keys;
 pub use limits::Limits;
 pub use oidc::{Condition, Oidc, OidcProvider, OidcRule, RULE_PRINCIPAL_PREFIX};
 pub use operations::Operations;
+pub use policies::Policies;
 pub use postgres_url::PostgresUrl;
 pub use sandboxes::Sandboxes;
 pub use server::Server;
@@ -88,6 +90,8 @@ pub struct Config {
     pub operations: Operations,
     /// Timeouts and polling of sandboxes, and templates.
     pub sandboxes: Sandboxes,
+    /// Presets of policies.
+    pub policies: Policies,
     /// Commands that can run before a sandbox is created.
     pub boot_hooks: BootHooks,
     /// Logs, metrics and traces.
@@ -149,6 +153,7 @@ impl Config {
         let operations: Option<Operations> =
             read::read_section(&mut sections, "operations", faults);
         let sandboxes: Option<Sandboxes> = read::read_section(&mut sections, "sandboxes", faults);
+        let policies: Option<Policies> = read::read_section(&mut sections, "policies", faults);
         let boot_hooks: Option<BootHooks> = read::read_section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::read_section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
@@ -178,6 +183,7 @@ impl Config {
             events: events?,
             operations: operations?,
             sandboxes: sandboxes?,
+            policies: policies?,
             boot_hooks: boot_hooks?,
             telemetry: telemetry?,
         })

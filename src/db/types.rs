@@ -17,6 +17,8 @@ use diesel::sqlite::{Sqlite, SqliteValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::Error;
+
 /// A registered gateway: its id, and its name when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayRef {
@@ -51,6 +53,32 @@ pub struct SandboxName {
     pub workspace: String,
     /// Name; empty if the request names no sandbox.
     pub name: String,
+}
+
+/// Maximum length of the name of a workspace or a sandbox in a request, in characters.
+pub const PLACE_CHARACTERS_MAX: usize = 253;
+
+impl SandboxName {
+    /// Parses the fields `workspace` and `sandbox` of a request, whose names begin with `prefix`. An empty workspace is
+    /// [`DEFAULT_WORKSPACE`].
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is missing, too long or has other characters.
+    pub fn parse(prefix: &str, workspace: String, sandbox: String) -> Result<Self, Error> {
+        let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
+        for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
+            let is_valid = name.len() <= PLACE_CHARACTERS_MAX
+                && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+            if !is_valid {
+                let why = format!(
+                    "must be 1 to {PLACE_CHARACTERS_MAX} letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
+                );
+                return Err(Error::invalid(format!("{prefix}{field}"), why));
+            }
+        }
+        Ok(Self { workspace, name: sandbox })
+    }
 }
 
 /// Returns the workspace, or [`DEFAULT_WORKSPACE`] if it is empty.

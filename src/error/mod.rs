@@ -131,6 +131,10 @@ pub enum ResourceKind {
     Sandbox,
     /// The SBOM of a sandbox.
     Sbom,
+    /// A revision of a sandbox's policy.
+    PolicyRevision,
+    /// A preset of policies.
+    PolicyPreset,
     /// An entry of the audit log.
     AuditEntry,
     /// An event.
@@ -168,6 +172,8 @@ impl ResourceKind {
             Self::GatewayRole => "gateway role",
             Self::Sandbox => "sandbox",
             Self::Sbom => "SBOM",
+            Self::PolicyRevision => "policy revision",
+            Self::PolicyPreset => "policy preset",
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",

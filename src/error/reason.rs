@@ -146,6 +146,8 @@ reasons! {
     GatewayCredentialRefused = "GATEWAY_CREDENTIAL_REFUSED",
     /// SBOMs that an older version stored are still being read again.
     SbomsOutdated = "SBOMS_OUTDATED",
+    /// The policy on the gateway is too large, or has a part that this build does not know.
+    PolicyUnreadable = "POLICY_UNREADABLE",
 }
 
 impl Reason {

@@ -1,8 +1,8 @@
 //! Shoreguard's own calls to a gateway, with the same interface for all generations.
 //!
-//! [`Gateway`] is the handle; `sandbox`, `settings`, `exec` and `watch` contain the calls, and `v0_0` and `v0_1`
-//! translate them. `upstream::capability` defines what a gateway supports, `annotation` which annotations Shoreguard
-//! adds.
+//! [`Gateway`] is the handle; `sandbox`, `settings`, `policies`, `exec` and `watch` contain the calls, and `v0_0` and
+//! `v0_1` translate them. `upstream::capability` defines what a gateway supports, `annotation` which annotations
+//! Shoreguard adds.
 //!
 //! Invariants
 //! - data from a gateway is bounded when it is read (T20);
@@ -17,7 +17,7 @@ pub mod exec;
 pub(crate) mod gateway;
 mod headers;
 mod messages;
-pub mod policy_file;
+pub mod policies;
 mod reached;
 pub mod sandbox;
 pub mod settings;

@@ -13,6 +13,7 @@ pub mod gateway_tokens;
 pub mod gateways;
 pub mod groups;
 pub mod operations;
+pub mod policies;
 pub mod sandboxes;
 pub mod sboms;
 pub mod service_principals;

@@ -7,8 +7,8 @@ use tonic::service::{Routes, RoutesBuilder};
 use crate::app::App;
 use crate::pb::descriptors::{self, Descriptors};
 use crate::resources::{
-    access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations, sandboxes,
-    sboms, service_principals, users,
+    access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations, policies,
+    sandboxes, sboms, service_principals, users,
 };
 use crate::upstream::generation::Generation;
 
@@ -30,6 +30,7 @@ pub fn routes(
         .add_service(gateways::rpc::service(app))
         .add_service(groups::rpc::service(app))
         .add_service(operations::rpc::service(app))
+        .add_service(policies::rpc::service(app))
         .add_service(sandboxes::rpc::service(app))
         .add_service(sboms::rpc::service(app))
         .add_service(service_principals::rpc::service(app))

@@ -5,9 +5,7 @@
 //! - files, bytes, depth and entries are limited.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_saphyr::Options;
@@ -15,11 +13,10 @@ use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::domain::Template;
 use crate::error::Error;
+use crate::yaml_files::{self, FolderLimits};
 
 /// Maximum number of templates in a folder.
 pub const FILES_MAX: usize = 100;
-/// Maximum number of entries in a folder, including other files.
-pub const ENTRIES_MAX: usize = 10_000;
 /// Maximum size of a template, in bytes.
 pub const FILE_BYTES_MAX: usize = 64 * 1024;
 /// Maximum length of the name of a template, provider or preset.
@@ -93,10 +90,11 @@ pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
         .map(|(file, text)| (format!("{file} of the server"), Ok((*text).to_owned())))
         .collect();
     if let Some(folder) = folder {
-        for path in list_files(folder).map_err(|why| Error::invalid(KEY, why))? {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            texts.push((file, read_file(&path)));
-        }
+        let limits =
+            FolderLimits { content: "templates", files: FILES_MAX, file_bytes: FILE_BYTES_MAX };
+        let files = yaml_files::read_folder(folder, limits);
+        let files = files.map_err(|why| Error::invalid(KEY, why))?;
+        texts.extend(files.into_iter().map(|file| (file.name, file.text)));
     }
     let mut faults = Vec::new();
     let mut found: Vec<Template> = Vec::new();
@@ -118,44 +116,6 @@ pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
-}
-
-/// Returns the template files of a folder, sorted by name.
-fn list_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let unreadable = |error| format!("cannot be read: {error}");
-    let mut found = Vec::new();
-    for (n, entry) in fs::read_dir(folder).map_err(unreadable)?.enumerate() {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
-            found.push(path);
-        }
-        if found.len() > FILES_MAX || n >= ENTRIES_MAX {
-            return Err(format!(
-                "must hold at most {FILES_MAX} templates, and {ENTRIES_MAX} files"
-            ));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Reads a file. Anything that is not a regular file, such as a pipe, is not opened.
-fn read_file(path: &Path) -> Result<String, String> {
-    let unreadable = |error| format!("cannot be read: {error}");
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    let limit = FILE_BYTES_MAX as u64 + 1;
-    File::open(path)
-        .map_err(unreadable)?
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(format!("must be at most {FILE_BYTES_MAX} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
 }
 
 fn options() -> Options {
@@ -250,6 +210,8 @@ fn check_variables(key: &str, variables: &BTreeMap<String, String>) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const GOOD: &str = "template: {name: a}\nsandbox: {}\n";

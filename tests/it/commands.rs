@@ -319,20 +319,23 @@ fn check_config_lists_every_error_and_hides_secrets() {
 }
 
 #[test]
-fn check_config_reports_invalid_templates_and_unsafe_hook_folders() {
+fn check_config_reports_invalid_templates_presets_and_unsafe_hook_folders() {
     let _limit = start_time_limit();
     let folder = tempfile::tempdir().unwrap();
     let templates = folder.path().join("templates");
+    let presets = folder.path().join("presets");
     let hooks = folder.path().join("hooks");
-    for made in [&templates, &hooks] {
+    for made in [&templates, &presets, &hooks] {
         std::fs::create_dir(made).unwrap();
     }
     std::fs::set_permissions(&hooks, std::fs::Permissions::from_mode(0o755)).unwrap();
     let file = templates.join("mine.yaml");
     std::fs::write(&file, "template: {name: mine}\nsandbox: {gpu: true}\n").unwrap();
     let said = format!(
-        "[sandboxes]\ntemplates_folder = \"{}\"\n[boot_hooks]\npre_create_folder = \"{}\"\n",
+        "[sandboxes]\ntemplates_folder = \"{}\"\n[policies]\npresets_dir = \"{}\"\n\
+         [boot_hooks]\npre_create_folder = \"{}\"\n",
         templates.display(),
+        presets.display(),
         hooks.display()
     );
     let config = serve(folder.path(), &said);
@@ -340,10 +343,12 @@ fn check_config_reports_invalid_templates_and_unsafe_hook_folders() {
     assert!(check().status.success(), "{}", text(&check().stderr));
 
     std::fs::write(&file, "template: {name: mine}\nsandbox: {gpus: true}\n").unwrap();
+    std::fs::write(presets.join("own.yaml"), "preset: {name: own}\npolicy: {}\n").unwrap();
     let refused = check();
     assert_eq!(refused.status.code(), Some(2));
     let said = text(&refused.stderr);
     assert!(said.contains("`mine.yaml`") && said.contains("gpus"), "{said}");
+    assert!(said.contains("`policies.presets_dir` cannot be used: `own.yaml`"), "{said}");
 
     std::fs::set_permissions(&hooks, std::fs::Permissions::from_mode(0o777)).unwrap();
     let refused = check();

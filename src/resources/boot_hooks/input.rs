@@ -6,13 +6,11 @@ use unicode_normalization::is_nfc;
 use zeroize::Zeroizing;
 
 use crate::ctx::Ctx;
-use crate::db::types::{DEFAULT_WORKSPACE, SandboxName, SandboxRef};
+use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::names::is_letter_or_digit;
 use crate::words;
 
-/// Maximum length of the name of a sandbox or workspace, in characters.
-pub const PLACE_CHARACTERS_MAX: usize = 253;
 /// Maximum length of the name of a hook, in characters.
 pub const NAME_CHARACTERS_MAX: usize = 128;
 /// Maximum length of a command, in characters.
@@ -54,21 +52,7 @@ words! {
 
 /// Parses the sandbox of a hook, on the gateway of the call. An empty workspace means `default`.
 pub fn sandbox_ref(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef, Error> {
-    let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
-    for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.len() > PLACE_CHARACTERS_MAX
-            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            || !name.chars().all(plain)
-        {
-            let why = format!(
-                "must be a letter or digit, then up to {} of letters, digits, `.`, `_`, `-`",
-                PLACE_CHARACTERS_MAX - 1
-            );
-            return Err(Error::invalid(field, why));
-        }
-    }
-    let name = SandboxName { workspace, name: sandbox };
+    let name = SandboxName::parse("", workspace, sandbox)?;
     Ok(SandboxRef { gateway: ctx.required_gateway()?.clone(), name })
 }
 

@@ -27,6 +27,7 @@ use crate::error::{Error, ResourceKind};
 use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation, annotation};
+use crate::policy::Policy;
 use crate::resources::boot_hooks::run::{self as hooks, HookResults, SandboxSpec};
 use crate::resources::operations::retry::is_final;
 use crate::resources::operations::{
@@ -93,8 +94,8 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
         return Err(Error::invalid("gateway_template", why));
     }
     if !policy.is_empty() {
-        let policy = crate::openshell::policy_file::encode(gateway.generation(), &policy)?;
-        create.new.policy = Some(policy);
+        let policy = Policy::from_yaml(gateway.generation(), "policy", &policy)?;
+        create.new.policy = Some(policy.encoded().to_vec());
     }
     let new = &create.new;
     for (key, value) in [

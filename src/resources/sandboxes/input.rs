@@ -34,8 +34,6 @@ pub const COMMAND_TIME_MAX: Duration = Duration::from_hours(1);
 pub const STDIN_BYTES_MAX: usize = 256 << 10;
 /// Most columns, and rows, of a terminal.
 pub const TERMINAL_MAX: u32 = 10_000;
-/// Most bytes of a policy: the limit of the gateways.
-pub const POLICY_BYTES_MAX: usize = 256 << 10;
 
 /// Parses the workspace and the name of a sandbox.
 pub fn full_name(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {

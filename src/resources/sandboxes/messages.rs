@@ -15,6 +15,7 @@ use crate::openshell::sandbox::{Condition, NewSandbox, Phase};
 use crate::openshell::ssh::SshSession;
 use crate::openshell::watch::{LogLine, LogQuery, PlatformEvent, WatchOptions};
 use crate::pb::v1 as pb;
+use crate::policy::DOCUMENT_BYTES_MAX;
 use crate::rpc::wire;
 
 /// Sources of log lines.
@@ -43,8 +44,8 @@ impl TryFrom<pb::CreateSandboxRequest> for CreateRequest {
             ..NewSandbox::default()
         };
         let bytes = req.policy.len();
-        if bytes > input::POLICY_BYTES_MAX {
-            let why = format!("must be at most {} bytes, got {bytes}", input::POLICY_BYTES_MAX);
+        if bytes > DOCUMENT_BYTES_MAX {
+            let why = format!("must be at most {DOCUMENT_BYTES_MAX} bytes, got {bytes}");
             return Err(Error::invalid("policy", why));
         }
         let create = SandboxCreation {

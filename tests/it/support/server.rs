@@ -124,6 +124,7 @@ clients! {
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
     operations: operation_service_client::OperationServiceClient,
+    policies: policy_service_client::PolicyServiceClient,
     sandboxes: sandbox_service_client::SandboxServiceClient,
     sboms: sbom_service_client::SbomServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,

@@ -28,7 +28,7 @@ const FOLDERS: [&str; 10] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 16] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -41,6 +41,7 @@ const DOCUMENTS: [&str; 15] = [
     "docs/glossary.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/policies.md",
     "docs/quickstart.md",
     "docs/sandboxes.md",
     "docs/sboms.md",

@@ -43,6 +43,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("gateways/rotate.rs", "credentials in place of others, proven before they are stored"),
     ("gateways/unregister.rs", "what is deleted with a gateway, in one place"),
     ("gateways/watch.rs", "the changes that watchers of gateways receive"),
+    ("policies/messages.rs", "the translation of a service, beside its rpc.rs"),
     ("sboms/cyclonedx", "the format, parsed from untrusted bytes"),
     ("sboms/diff.rs", "what is different between two, without a database"),
     ("sboms/intake.rs", "how many documents are received and read at once"),

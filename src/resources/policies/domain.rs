@@ -1,0 +1,299 @@
+//! Reads policies from their gateway, compares and exports them, and finds presets.
+
+use bytes::Bytes;
+
+use crate::ctx::{Ctx, ListKey};
+use crate::db::page::PageSize;
+use crate::db::types::SandboxName;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::openshell::policies::{EffectivePolicy, Revision};
+use crate::openshell::{Gateway, Generation};
+use crate::policy::diff::{self, Difference, DifferenceKind};
+use crate::policy::{Policy, Preset, Presets};
+use crate::seal::join_parts;
+
+/// Maximum number of differences in a response.
+pub const DIFFERENCES_MAX: usize = 1_000;
+
+/// Which policy of a sandbox is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicySelection {
+    /// A revision by its version; 0 is the newest.
+    Revision(u32),
+    /// The policy in force.
+    Effective,
+}
+
+/// A policy of a sandbox.
+#[derive(Debug)]
+pub struct SandboxPolicy {
+    /// Name of the gateway.
+    pub gateway: String,
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// The revision; for the policy in force, the newest one.
+    pub revision: Revision,
+    /// Version that the sandbox has loaded; 0 if none.
+    pub active_version: u32,
+    /// What the gateway reports of the policy in force, if that was requested.
+    pub effective: Option<EffectivePolicy>,
+    /// The policy.
+    pub policy: Policy,
+}
+
+/// A policy to be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyOperand {
+    /// A revision by its version; 0 is the newest.
+    Revision(u32),
+    /// A document.
+    Document(String),
+}
+
+/// Number of differences in a section.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SectionCount {
+    /// The section.
+    pub section: String,
+    /// Values that only the second policy has.
+    pub added: u32,
+    /// Values that only the first policy has.
+    pub removed: u32,
+    /// Values that differ.
+    pub changed: u32,
+}
+
+/// What differs between two policies.
+#[derive(Debug)]
+pub struct PolicyDiff {
+    /// The first [`DIFFERENCES_MAX`] differences.
+    pub differences: Vec<Difference>,
+    /// Number of further differences.
+    pub omitted: usize,
+    /// Number of differences per section.
+    pub sections: Vec<SectionCount>,
+    /// Whether the policies differ in spelling only.
+    pub is_equivalent: bool,
+    /// Digest of the first policy.
+    pub from_digest: String,
+    /// Digest of the second policy.
+    pub to_digest: String,
+}
+
+/// An exported revision.
+#[derive(Debug)]
+pub struct ExportedPolicy {
+    /// The document.
+    pub yaml: String,
+    /// The revision.
+    pub revision: Revision,
+    /// Digest of the policy.
+    pub digest: String,
+}
+
+async fn connect(ctx: &Ctx) -> Result<Gateway, Error> {
+    Ok(Gateway::connect(ctx.app(), ctx.required_gateway()?).await?.on_behalf_of(ctx))
+}
+
+fn decode(generation: Generation, sent: Option<&Bytes>) -> Result<Policy, Error> {
+    let sent = sent.ok_or_else(|| {
+        let why = "the gateway returned a revision without its policy";
+        Error::refused(Reason::PolicyUnreadable, why)
+    })?;
+    Policy::decode(generation, sent)
+}
+
+/// Returns a policy of a sandbox.
+pub async fn get(
+    ctx: &Ctx,
+    sandbox: &SandboxName,
+    selection: PolicySelection,
+) -> Result<SandboxPolicy, Error> {
+    let gateway = connect(ctx).await?;
+    let (version, is_effective) = match selection {
+        PolicySelection::Revision(version) => (version, false),
+        PolicySelection::Effective => (0, true),
+    };
+    let (revision, active_version) = gateway.policy_revision(sandbox, version).await?;
+    let mut effective = None;
+    if is_effective {
+        effective = Some(gateway.effective_policy(sandbox).await?);
+    }
+    let sent = effective.as_ref().map_or(&revision.policy, |effective| &effective.policy);
+    let policy = decode(gateway.generation(), sent.as_ref())?;
+    Ok(SandboxPolicy {
+        gateway: gateway.name().to_string(),
+        sandbox: sandbox.clone(),
+        revision,
+        active_version,
+        effective,
+        policy,
+    })
+}
+
+/// Returns a page of the revisions of a sandbox's policy, newest first.
+pub async fn list_revisions(
+    ctx: &Ctx,
+    sandbox: &SandboxName,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Revision>, String), Error> {
+    let gateway = &ctx.required_gateway()?.name;
+    let parts = [gateway.as_bytes(), sandbox.workspace.as_bytes(), sandbox.name.as_bytes()];
+    let filter = join_parts(&parts);
+    let list =
+        ListKey { method: "ListPolicyRevisions", filter: &filter, order: "version descending" };
+    let page = ctx.page_request::<(Option<u32>, String)>(list, size, token)?;
+    let (last, cursor) = page.after().cloned().unwrap_or_default();
+    let limit = u32::try_from(size.get()).unwrap_or(u32::MAX);
+    let (mut revisions, next) =
+        connect(ctx).await?.policy_revisions(sandbox, limit, &cursor).await?;
+    // A new revision moves the others back, so a page can begin with revisions of the previous page.
+    revisions.retain(|revision| last.is_none_or(|last| revision.version < last));
+    let last = revisions.last().map(|revision| revision.version).or(last);
+    let next = next.map(|cursor| page.next_token((last, cursor))).transpose()?;
+    Ok((revisions, next.unwrap_or_default()))
+}
+
+/// Compares two policies for a sandbox.
+pub async fn compare(
+    ctx: &Ctx,
+    sandbox: &SandboxName,
+    from: &PolicyOperand,
+    to: &PolicyOperand,
+) -> Result<PolicyDiff, Error> {
+    let gateway = connect(ctx).await?;
+    let from_policy = load(&gateway, sandbox, "from.yaml", from).await?;
+    let to_policy = load(&gateway, sandbox, "to.yaml", to).await?;
+    let (from, to) = match (from, to) {
+        (PolicyOperand::Revision(_), PolicyOperand::Document(_)) => {
+            let marked = to_policy.with_marks_of(&from_policy)?;
+            (from_policy, marked)
+        }
+        (PolicyOperand::Document(_), PolicyOperand::Revision(_)) => {
+            (from_policy.with_marks_of(&to_policy)?, to_policy)
+        }
+        (PolicyOperand::Revision(_), PolicyOperand::Revision(_))
+        | (PolicyOperand::Document(_), PolicyOperand::Document(_)) => (from_policy, to_policy),
+    };
+    let mut differences = diff::compare(&from, &to);
+    let sections = count_by_section(&differences);
+    let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);
+    differences.truncate(DIFFERENCES_MAX);
+    Ok(PolicyDiff {
+        differences,
+        omitted,
+        sections,
+        is_equivalent: from.is_equivalent(&to),
+        from_digest: from.digest(),
+        to_digest: to.digest(),
+    })
+}
+
+async fn load(
+    gateway: &Gateway,
+    sandbox: &SandboxName,
+    field: &str,
+    operand: &PolicyOperand,
+) -> Result<Policy, Error> {
+    match operand {
+        PolicyOperand::Document(text) => Policy::from_yaml(gateway.generation(), field, text),
+        PolicyOperand::Revision(version) => {
+            let (revision, _) = gateway.policy_revision(sandbox, *version).await?;
+            decode(gateway.generation(), revision.policy.as_ref())?.require_known()
+        }
+    }
+}
+
+/// Counts differences, which are in the order of their sections.
+fn count_by_section(differences: &[Difference]) -> Vec<SectionCount> {
+    let mut counts: Vec<SectionCount> = Vec::new();
+    for difference in differences {
+        if counts.last().is_none_or(|count| count.section != difference.section) {
+            let section = difference.section.clone();
+            counts.push(SectionCount { section, ..SectionCount::default() });
+        }
+        let Some(count) = counts.last_mut() else { continue };
+        match difference.kind {
+            DifferenceKind::Added => count.added += 1,
+            DifferenceKind::Removed => count.removed += 1,
+            DifferenceKind::Changed => count.changed += 1,
+        }
+    }
+    counts
+}
+
+/// Exports a revision. Version 0 is the newest.
+pub async fn export(
+    ctx: &Ctx,
+    sandbox: &SandboxName,
+    version: u32,
+) -> Result<ExportedPolicy, Error> {
+    ctx.add_audit_detail("workspace", sandbox.workspace.as_str());
+    let gateway = connect(ctx).await?;
+    let (revision, _) = gateway.policy_revision(sandbox, version).await?;
+    ctx.add_audit_detail("version", revision.version);
+    let policy = decode(gateway.generation(), revision.policy.as_ref())?.require_known()?;
+    let digest = policy.digest();
+    let yaml = policy.to_document(&[
+        ("gateway", gateway.name().to_string()),
+        ("workspace", sandbox.workspace.clone()),
+        ("sandbox", sandbox.name.clone()),
+        ("wire_generation", gateway.generation().to_string()),
+        ("version", revision.version.to_string()),
+        ("policy_hash", revision.policy_hash.clone()),
+        ("digest", digest.clone()),
+        ("exported_at", ctx.now().to_string()),
+    ]);
+    Ok(ExportedPolicy { yaml, revision, digest })
+}
+
+/// Returns a page of the presets of this server, by name.
+pub fn list_presets<'a>(
+    ctx: &'a Ctx,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<&'a Preset>, String), Error> {
+    let list = ListKey { method: "ListPolicyPresets", filter: b"", order: "name" };
+    let page = ctx.page_request::<String>(list, size, token)?;
+    let all = ctx.app().part::<Presets>().0.iter();
+    let rest = all.filter(|preset| page.after().is_none_or(|after| preset.name > *after));
+    let rows: Vec<&Preset> = rest.take(size.get() + 1).collect();
+    page.finish(rows, |preset| preset.name.clone())
+}
+
+/// Returns a preset of this server by name.
+pub fn get_preset<'a>(ctx: &'a Ctx, name: &str) -> Result<&'a Preset, Error> {
+    if name.is_empty() {
+        return Err(Error::invalid("policy_preset", "is required"));
+    }
+    let found = ctx.app().part::<Presets>().find(name);
+    found.ok_or_else(|| Error::not_found(ResourceKind::PolicyPreset, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_counted_by_section() {
+        let of = |section: &str, kind| Difference {
+            section: section.to_owned(),
+            path: String::new(),
+            kind,
+            old: String::new(),
+            new: String::new(),
+        };
+        let counts = count_by_section(&[
+            of("process", DifferenceKind::Changed),
+            of("network_policies", DifferenceKind::Added),
+            of("network_policies", DifferenceKind::Added),
+            of("network_policies", DifferenceKind::Removed),
+        ]);
+        let shown: Vec<_> = counts
+            .iter()
+            .map(|count| (count.section.as_str(), count.added, count.removed, count.changed))
+            .collect();
+        assert_eq!(shown, [("process", 0, 0, 1), ("network_policies", 2, 1, 0)]);
+    }
+}
