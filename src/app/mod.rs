@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn request_ids_are_unique_and_in_the_order_of_their_time() {
-        let at = |millis| {
+        let at = |millis: i64| {
             request_id_at(Timestamp::from_unix_micros(1_700_000_000_000_000 + millis * 1_000))
         };
         assert!(at(1) < at(2) && at(2) < at(1_000));

@@ -152,7 +152,7 @@ async fn unread_in_transactions(
         .bind::<BigInt, _>(after.1)
         .bind::<BigInt, _>(limit);
     let rows: Vec<UnreadRow> = cached(query).load(conn).await?;
-    let Some(first) = rows.first() else {
+    let Some(first) = rows.as_slice().first() else {
         return Err(Error::internal("the log of access changes has no row of its retention"));
     };
     let now = LogPosition::from_snapshot(&first.snapshot)?;
@@ -199,7 +199,7 @@ async fn unread_revisions(
     let last = changes.last().map_or(after, |change| change.revision);
     let now = LogPosition::after_revision(last);
     // The newest change is never deleted, so deleted changes are a gap before an unread one.
-    let missed = match changes.first() {
+    let missed = match changes.as_slice().first() {
         Some(first) if first.revision > after + 1 => {
             position.has_missed(deleted_place(conn).await?, &now)
         }

@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use tower::ServiceExt;
 use tracing::{Instrument, info_span};
@@ -42,14 +41,8 @@ const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
 /// `NOT_SERVING`.
 const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
 
-/// Answers an admitted call. Boxed, since it is far larger than the layers around it, each of which would move it by
-/// value.
+/// Answers an admitted call.
 pub(super) async fn answer(admitted: AdmittedCall, (): ()) -> Result<Response<Body>, CallFailure> {
-    let response: BoxFuture<'static, _> = Box::pin(dispatch(admitted));
-    response.await
-}
-
-async fn dispatch(admitted: AdmittedCall) -> Result<Response<Body>, CallFailure> {
     let AdmittedCall { state, route } = admitted;
     let CallState { shared, call, request, .. } = *state;
     let refuse = |error| CallFailure::Refused(error, Some(route));

@@ -6,9 +6,9 @@
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
 use http::Response;
 use tower::Service;
-use tower::util::BoxCloneService;
 
 use super::body::Body;
 use super::dispatch;
@@ -18,7 +18,13 @@ use super::layers::{
 };
 use super::stages::IncomingRequest;
 
+/// Maximum size of the futures of one call, in bytes. `limits.calls_max` assumes a multiple of it.
+const CALL_BYTES_MAX: usize = 20 << 10;
+
 /// A service that wraps an inner service in an async function.
+///
+/// Its future is in a box. Otherwise the future of each layer would contain those of all layers inside it, which would
+/// be copied once for each layer of each call, and whose types the compiler would compare once for each layer.
 #[derive(Debug, Clone)]
 pub(super) struct Layered<S, F> {
     inner: S,
@@ -29,29 +35,33 @@ impl<In, S, F, Fut, R, E> Service<In> for Layered<S, F>
 where
     S: Clone,
     F: Fn(In, S) -> Fut,
-    Fut: Future<Output = Result<R, E>>,
+    Fut: Future<Output = Result<R, E>> + Send + 'static,
 {
     type Response = R;
     type Error = E;
-    type Future = Fut;
+    type Future = BoxFuture<'static, Result<R, E>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), E>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: In) -> Fut {
-        (self.layer)(request, self.inner.clone())
+    fn call(&mut self, request: In) -> Self::Future {
+        Box::pin((self.layer)(request, self.inner.clone()))
     }
 }
 
 /// Builds a service from the inside out.
 #[derive(Debug, Clone)]
-pub(super) struct Stack<S>(S);
+pub(super) struct Stack<S> {
+    service: S,
+    /// Size of the futures of all layers.
+    call_bytes: usize,
+}
 
 impl<S> Stack<S> {
     /// Starts with the innermost service.
     pub(super) fn new(inner: S) -> Self {
-        Self(inner)
+        Self { service: inner, call_bytes: 0 }
     }
 
     /// Wraps the stack in `layer(request, inner)`.
@@ -59,22 +69,16 @@ impl<S> Stack<S> {
     where
         F: Fn(In, S) -> Fut,
     {
-        Stack(Layered { inner: self.0, layer })
-    }
-
-    /// Hides the type of the stack so far. Each layer contains the types of all layers inside it, which the compiler
-    /// would compare again for each further layer. The calls of the stack are in boxes then.
-    pub(super) fn boxed<In>(self) -> Stack<BoxCloneService<In, S::Response, S::Error>>
-    where
-        S: Service<In> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-    {
-        Stack(BoxCloneService::new(self.0))
+        Stack {
+            service: Layered { inner: self.service, layer },
+            call_bytes: self.call_bytes + size_of::<Fut>(),
+        }
     }
 
     /// Returns the service.
     pub(super) fn into_inner(self) -> S {
-        self.0
+        debug_assert!(self.call_bytes <= CALL_BYTES_MAX, "a call takes {} bytes", self.call_bytes);
+        self.service
     }
 }
 
@@ -88,12 +92,10 @@ pub(super) fn stack()
         .push(deadline::bound) //      AdmittedCall    -> AdmittedCall     reads grpc-timeout; refuses while draining
         .push(open_calls::reserve) //  GatedCall       -> AdmittedCall     counts its stream and bytes for its caller
         .push(gate::admit) //          IdentifiedCall  -> GatedCall        runs before the body is read
-        .boxed()
         .push(open_calls::count) //    IdentifiedCall  -> IdentifiedCall   counts the open calls of one caller
         .push(authn::identify) //      StartedCall     -> IdentifiedCall   finds the caller
         .push(address_limit::admit) // StartedCall     -> StartedCall      runs before any work that a flood could cause
         .push(panics::catch) //        StartedCall     -> StartedCall      inside audit: a panic is an outcome
-        .boxed()
         .push(audit::record) //        StartedCall     -> StartedCall      outside authn: counts refused credentials
         .push(telemetry::observe) //   StartedCall     -> StartedCall      outside every layer that refuses
         .push(call::begin) //          IncomingRequest -> StartedCall      sets id, time and method
@@ -104,21 +106,21 @@ pub(super) fn stack()
 
 #[cfg(test)]
 mod tests {
+    use tower::util::BoxCloneService;
     use tower::{ServiceExt, service_fn};
 
     use super::*;
 
-    /// Maximum size of the future of one call, in bytes. `limits.calls_max` assumes a multiple of it.
-    const FUTURE_BYTES_MAX: usize = 20 << 10;
-
-    fn size<F: Future>(_: impl FnOnce(IncomingRequest) -> F) -> usize {
-        size_of::<F>()
-    }
-
     #[test]
-    fn the_future_of_a_call_stays_within_its_size_limit() {
-        let bytes = size(|incoming| stack().oneshot(incoming));
-        assert!(bytes <= FUTURE_BYTES_MAX, "{bytes} bytes");
+    fn the_futures_of_a_call_stay_within_their_size_limit() {
+        let too_large = |_: String, (): ()| async {
+            let buffer = [0_u8; CALL_BYTES_MAX];
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(buffer)
+        };
+        let refused = std::panic::catch_unwind(|| Stack::new(()).push(too_large).into_inner());
+        assert!(refused.is_err());
+        let _within = stack();
     }
 
     #[tokio::test]

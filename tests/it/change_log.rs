@@ -288,8 +288,7 @@ async fn a_change_that_no_replica_holds_is_not_logged(sg: TestServer) {
 #[test]
 fn updates_of_gateways_do_not_wait_for_each_other() {
     limit::block_on(async {
-        let Some(place) = DbLocation::new(Engine::Postgres).await else { return };
-        let sg = TestServer::start(place, Engine::Postgres, |_| {}).await;
+        let Some(sg) = TestServer::start(Engine::Postgres, |_| {}).await else { return };
         sg.register_gateway("edge", ([127, 0, 0, 1], 1).into()).await;
         // As an update of another gateway that has not been committed.
         let other = sg.app.db.transaction(async |conn| {

@@ -67,7 +67,7 @@ async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
     sg.advance_time(Duration::from_secs(85)).await;
     call_gateway(&admin).await.unwrap();
     while corp.count("token").await == held {
-        crate::support::pause().await;
+        pause().await;
     }
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Fail)).await;
     sg.advance_time(Duration::from_secs(200)).await;

@@ -213,7 +213,7 @@ fn remove_endpoint(policy: &mut SandboxPolicy, name: Option<&str>, host: &str, p
             if !endpoint::has_address(endpoint, host, port) {
                 return true;
             }
-            let mut left = endpoint::ports(endpoint);
+            let mut left = ports(endpoint);
             left.retain(|other| *other != port);
             endpoint::set_ports(endpoint, left);
             !endpoint.ports.is_empty()
