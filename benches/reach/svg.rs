@@ -63,7 +63,7 @@ pub(crate) fn plot(title: &str, x_name: &str, y_name: &str, lines: &[Line]) -> S
     );
     write_text(&mut svg, (LEFT, 22.0), "start", title);
     write_text(&mut svg, (RIGHT, 22.0), "end", y_name);
-    write_text(&mut svg, ((LEFT + RIGHT) / 2.0, BOTTOM + 40.0), "middle", x_name);
+    write_text(&mut svg, (f64::midpoint(LEFT, RIGHT), BOTTOM + 40.0), "middle", x_name);
     for step in 0..=STEPS {
         let cost = axes.cost_max * f64::from(step) / f64::from(STEPS);
         let y = axes.y(cost);

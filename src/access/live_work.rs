@@ -193,8 +193,12 @@ mod tests {
     ) -> Option<StopReason> {
         let snapshot = Snapshot::new(clock.clone(), Duration::from_secs(5));
         let gateway = GatewayFacts { name: "edge".into(), labels: Labels::default() };
-        snapshot.apply(1, vec![AccessUpdate::Gateway(EDGE, Some(gateway))], clock.since_boot());
-        snapshot.apply(2, changes, clock.since_boot());
+        snapshot.apply(
+            1,
+            vec![AccessUpdate::Gateway(EDGE, Some(gateway))],
+            Some(clock.since_boot()),
+        );
+        snapshot.apply(2, changes, Some(clock.since_boot()));
         let credential = WorkCredential {
             principal,
             version: Some(4),

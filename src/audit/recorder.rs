@@ -121,6 +121,7 @@ impl Recorder {
     ///
     /// # Errors
     /// `Unavailable` if it cannot be stored; it is not stored later either.
+    #[must_use]
     pub fn open(&self, intent: Intent) -> BoxFuture<'_, Result<OpenEntry, Error>> {
         Box::pin(async move {
             let id = self.store(AuditRow::new(intent, None, &self.inner.owner)).await?;
@@ -132,6 +133,7 @@ impl Recorder {
     ///
     /// # Errors
     /// `Unavailable` if it cannot be stored.
+    #[must_use]
     pub fn record(&self, intent: Intent, outcome: Outcome) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             self.store(AuditRow::new(intent, Some(outcome), &self.inner.owner)).await?;

@@ -123,9 +123,22 @@ pub fn with_name(error: Error, name: impl fmt::Display) -> Error {
     error
 }
 
-/// Returns the error of a failed commit. `Unavailable` would guarantee that nothing took effect, which is unknown.
+/// Returns whether the server sent the error, so that the statement had no effect.
+pub(super) fn is_of_server(error: &DieselError) -> bool {
+    use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+    let DieselError::DatabaseError(kind, _) = error else { return false };
+    !matches!(kind, ClosedConnection | UnableToSendCommand)
+}
+
+/// Returns the error of a failed commit, or of a statement that is its own transaction. `Unavailable` would guarantee
+/// that nothing took effect, which is unknown, unless the server refused to write.
 pub(super) fn of_commit(error: DieselError) -> Error {
+    let refused =
+        matches!(error, DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
     let error = Error::from(error);
+    if refused {
+        return error;
+    }
     if let Error::Unavailable { why, .. } = error {
         return Error::in_doubt(why);
     }
@@ -278,6 +291,24 @@ mod tests {
             let Error::Invalid { why, .. } = &error else { panic!("{text}: {error:?}") };
             assert!(!why.contains(text), "{why}");
         }
+    }
+
+    #[test]
+    fn only_an_error_that_the_server_sent_proves_that_a_statement_had_no_effect() {
+        let database = |kind| DieselError::DatabaseError(kind, Box::new("x".to_owned()));
+        assert!(is_of_server(&database(DatabaseErrorKind::CheckViolation)));
+        assert!(is_of_server(&database(DatabaseErrorKind::Unknown)));
+        for lost in [
+            database(DatabaseErrorKind::UnableToSendCommand),
+            database(DatabaseErrorKind::ClosedConnection),
+            DieselError::SerializationError("x".into()),
+        ] {
+            assert!(!is_of_server(&lost), "{lost:?}");
+        }
+        let lost = of_commit(database(DatabaseErrorKind::ClosedConnection));
+        assert!(lost.is_in_doubt());
+        let refused = of_commit(database(DatabaseErrorKind::ReadOnlyTransaction));
+        assert!(matches!(refused, Error::Unavailable { .. }));
     }
 
     #[test]

@@ -6,14 +6,15 @@
 //! Invariants
 //! - a transaction returns after the commit of its changes, or with the error of that commit. If its own work failed,
 //!   it waits too, since it may have read changes that were not committed yet;
-//! - each transaction runs in a savepoint, so that it is rolled back without the others of its group;
+//! - a transaction that follows others of its group runs in a savepoint, so that it is rolled back without them. The
+//!   first one needs none: SQLite would keep a copy of each page that it changes in memory;
 //! - a group is committed by the member that ends while no other caller waits for the writer, or later than
-//!   [`COMMIT_DELAY_MAX`] after the first one. It is committed before the writer is used outside of a transaction. If
-//!   no other member follows in that time, those that have ended commit it;
+//!   `DbOptions::commit_delay` after the first one. It is committed before the writer is used outside of a transaction.
+//!   If no other member follows in that time, a task commits it, even if no member waits for the result any more;
 //! - only the holder of the writer connection changes the group. A new writer connection has none, since closing the
 //!   previous one rolled it back.
 
-use futures_util::future::BoxFuture;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,13 +28,13 @@ use tokio::time::Instant;
 
 use super::{Conn, Db, SqliteConn, error};
 use crate::error::Error;
-
-/// Time that an ended transaction waits for others that share its commit.
-const COMMIT_DELAY_MAX: Duration = Duration::from_millis(5);
+use crate::net::spawn_owned;
 
 /// The transactions that share the next commit. Unused on PostgreSQL, which groups commits itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct CommitGroup {
+    /// Time that an ended transaction waits for others that share its commit.
+    delay: Duration,
     open: Mutex<Option<OpenGroup>>,
     /// Number of callers that wait for a writer connection.
     waiting: AtomicUsize,
@@ -60,8 +61,8 @@ pub(super) enum PendingCommit {
     Shared {
         /// The result of the commit.
         committed: oneshot::Receiver<Result<(), String>>,
-        /// When a member commits the group if no other transaction does.
-        until: Instant,
+        /// When a task must commit the group if no other transaction has. `None` if there is such a task.
+        task_at: Option<Instant>,
     },
 }
 
@@ -72,6 +73,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl CommitGroup {
+    /// Creates a group without members, with the delay of `DbOptions::commit_delay`.
+    pub(super) fn new(delay: Duration) -> Self {
+        Self { delay, open: Mutex::default(), waiting: AtomicUsize::new(0) }
+    }
+
     /// Counts the caller as waiting for a writer connection.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -81,25 +87,36 @@ impl CommitGroup {
     /// Begins a transaction. The first of a group takes the write lock, so that a read before a write cannot make the
     /// write fail.
     pub(super) fn join(&self, conn: &mut SqliteConn) -> Result<(), Error> {
-        let is_first = self.open.lock().is_none();
-        if is_first {
+        if self.is_open() {
+            execute(conn, "SAVEPOINT member")?;
+        } else {
             execute(conn, "BEGIN IMMEDIATE")?;
             *self.open.lock() = Some(OpenGroup::default());
         }
-        execute(conn, "SAVEPOINT member")?;
         Ok(())
     }
 
-    /// Ends a transaction, and commits its group unless it leaves that to the next one.
+    /// Returns whether a group is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.lock().is_some()
+    }
+
+    /// Keeps the changes of a transaction, and commits its group unless it leaves that to the next one.
     ///
     /// # Errors
     /// The error of the commit. The connection must be closed then.
-    pub(super) fn leave(&self, conn: &mut SqliteConn, keep: bool) -> Result<PendingCommit, Error> {
-        if keep {
+    pub(super) fn leave(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
+        if self.ended_members()? > 0 {
             execute(conn, "RELEASE member")?;
-        } else if !self.roll_back_member(conn)? {
-            return Ok(PendingCommit::Done);
         }
+        self.end_member(conn)
+    }
+
+    /// Commits the open group unless its last member leaves that to the next one.
+    ///
+    /// # Errors
+    /// As [`CommitGroup::leave`].
+    pub(super) fn end_member(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
         if let Some(pending) = self.leave_commit_to_next() {
             return Ok(pending);
         }
@@ -107,18 +124,28 @@ impl CommitGroup {
         Ok(PendingCommit::Done)
     }
 
+    /// Returns the number of members of the open group that have ended.
+    ///
+    /// # Errors
+    /// `Unavailable` if the group was rolled back.
+    pub(super) fn ended_members(&self) -> Result<usize, Error> {
+        let ended = self.open.lock().as_ref().map(|group| group.members.len());
+        ended.ok_or_else(error::unavailable)
+    }
+
     /// Returns `None` if the group must be committed now.
     fn leave_commit_to_next(&self) -> Option<PendingCommit> {
         let mut open = self.open.lock();
         let group = open.as_mut()?;
         let now = Instant::now();
-        let until = *group.until.get_or_insert(now + COMMIT_DELAY_MAX);
+        let until = *group.until.get_or_insert(now + self.delay);
         if now >= until || self.waiting.load(Ordering::SeqCst) == 0 {
             return None;
         }
         let (member, committed) = oneshot::channel();
+        let task_at = group.members.is_empty().then_some(until);
         group.members.push(member);
-        Some(PendingCommit::Shared { committed, until })
+        Some(PendingCommit::Shared { committed, task_at })
     }
 
     /// Rolls back one transaction. Returns whether ended members of its group remain.
@@ -126,8 +153,7 @@ impl CommitGroup {
     /// # Errors
     /// If the group was already rolled back, or that is not possible. The connection must be closed then.
     pub(super) fn roll_back_member(&self, conn: &mut SqliteConn) -> Result<bool, Error> {
-        let ended = self.open.lock().as_ref().map(|group| group.members.len());
-        let remain = ended.ok_or_else(error::unavailable)? > 0;
+        let remain = self.ended_members()? > 0;
         if remain {
             execute(conn, "ROLLBACK TO member; RELEASE member")?;
         } else {
@@ -149,6 +175,11 @@ impl CommitGroup {
         committed.map_err(error::of_commit)
     }
 
+    /// Returns whether the group that must be committed at `until` is still open.
+    fn is_due(&self, until: Instant) -> bool {
+        self.open.lock().as_ref().is_some_and(|group| group.until == Some(until))
+    }
+
     /// Removes the open group after its connection has rolled it back, or before it is closed.
     pub(super) fn reset(&self) {
         *self.open.lock() = None;
@@ -156,43 +187,45 @@ impl CommitGroup {
 }
 
 impl Db {
-    /// Commits the group that is open on a writer connection. Closes the connection if that fails.
+    /// Commits the group that is open on a writer connection, whose new user is not part of it.
+    ///
+    /// # Errors
+    /// `Unavailable` if that fails: the connection is closed, and nothing of its new user has happened.
     pub(super) fn commit_group(&self, mut conn: Conn) -> Result<Conn, Error> {
         let committed = match &mut conn {
             Conn::Pg(_) => Ok(()),
             Conn::Sqlite(c) => self.inner.group.commit(c),
         };
-        match committed {
-            Ok(()) => Ok(conn),
-            Err(error) => {
-                conn.close();
-                Err(error)
-            }
+        if committed.is_ok() {
+            return Ok(conn);
         }
+        conn.close();
+        // The members have the error of their commit.
+        Err(error::unavailable())
     }
 
     /// Waits until an ended transaction is committed.
-    pub(super) fn wait_for_commit(
-        &self,
-        pending: PendingCommit,
-    ) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move {
-            let PendingCommit::Shared { mut committed, until } = pending else { return Ok(()) };
-            if let Ok(received) = tokio::time::timeout_at(until, &mut committed).await {
-                return commit_result(received);
+    pub(super) async fn wait_for_commit(&self, pending: PendingCommit) -> Result<(), Error> {
+        let PendingCommit::Shared { committed, task_at } = pending else { return Ok(()) };
+        if let Some(until) = task_at {
+            self.commit_at(until);
+        }
+        commit_result(committed.await)
+    }
+
+    /// Commits the open group at `until`, unless a transaction has done so. This is a task of its own: the members may
+    /// hang up, or not be polled.
+    fn commit_at(&self, until: Instant) {
+        let inner = Arc::downgrade(&self.inner);
+        spawn_owned(async move {
+            tokio::time::sleep_until(until).await;
+            let Some(inner) = inner.upgrade() else { return };
+            let db = Self { inner };
+            while db.inner.group.is_due(until) {
+                // An error of the commit is sent to the members. If there is no connection, a transaction has it.
+                let _ = db.committer_conn().await.and_then(|conn| db.commit_group(conn));
             }
-            // The callers that waited for the writer no longer do, or one of them has it: then it commits.
-            loop {
-                tokio::select! {
-                    biased;
-                    received = &mut committed => return commit_result(received),
-                    conn = self.writer_conn(None) => {
-                        // The result is received above.
-                        let _ = conn.and_then(|conn| self.commit_group(conn));
-                    }
-                }
-            }
-        })
+        });
     }
 }
 

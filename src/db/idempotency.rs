@@ -6,9 +6,9 @@ use diesel_async::RunQueryDsl;
 
 use super::cached::cached;
 use super::schema::idempotency_keys;
-use super::{Conn, on_conn};
+use super::{Conn, Engine, error, on_conn};
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, ResourceKind};
 
 /// A key to claim.
 #[derive(Debug, Clone, Insertable)]
@@ -50,14 +50,37 @@ pub struct IdempotencyKey {
     pub credential: Option<String>,
 }
 
+/// Times that a key is claimed: between the two statements of [`claim`], the call that holds it can release it.
+const ATTEMPTS: u32 = 2;
+
 /// Claims a key, or a key that has expired. Returns the row and whether it was claimed. One statement decides, so that
 /// no transaction is needed.
+///
+/// # Errors
+/// In doubt if the connection was lost while the key was claimed: the key may be claimed. `Conflict` if the key was
+/// claimed and released repeatedly in the meantime.
 pub async fn claim(
     conn: &mut Conn,
     new: &NewIdempotencyKey<'_>,
 ) -> Result<(IdempotencyKey, bool), Error> {
+    for _ in 0..ATTEMPTS {
+        if let Some(row) = try_claim(conn, new).await? {
+            return Ok((row, true));
+        }
+        if let Some(row) = find(conn, new).await? {
+            return Ok((row, false));
+        }
+    }
+    Err(Error::conflict(ResourceKind::Request, new.request_id))
+}
+
+/// Returns `None` if the key is claimed already.
+async fn try_claim(
+    conn: &mut Conn,
+    new: &NewIdempotencyKey<'_>,
+) -> Result<Option<IdempotencyKey>, Error> {
     use idempotency_keys as t;
-    let claimed: Option<IdempotencyKey> = on_conn!(conn, |c| {
+    let claimed: QueryResult<Option<IdempotencyKey>> = on_conn!(&mut *conn, |c| {
         let insert = diesel::insert_into(t::table).values(new);
         let upsert =
             insert.on_conflict((t::principal, t::method, t::request_id)).do_update().set((
@@ -72,20 +95,28 @@ pub async fn claim(
         let expired = t::expires_at.le(excluded(t::created_at));
         let upsert = diesel::query_dsl::methods::FilterDsl::filter(upsert, expired);
         cached(upsert.returning(IdempotencyKey::as_returning())).get_result(c).await.optional()
-    })?;
-    if let Some(row) = claimed {
-        return Ok((row, true));
+    });
+    match conn.engine() {
+        Engine::Sqlite => Ok(claimed?),
+        Engine::Postgres => claimed.map_err(error::of_commit),
     }
+}
+
+async fn find(
+    conn: &mut Conn,
+    new: &NewIdempotencyKey<'_>,
+) -> Result<Option<IdempotencyKey>, Error> {
+    use idempotency_keys as t;
     let same = t::principal
         .eq(new.principal)
         .and(t::method.eq(new.method))
         .and(t::request_id.eq(new.request_id));
-    let row = on_conn!(conn, |c| t::table
+    Ok(on_conn!(conn, |c| t::table
         .filter(same)
         .select(IdempotencyKey::as_select())
         .first(c)
-        .await)?;
-    Ok((row, false))
+        .await
+        .optional())?)
 }
 
 /// Stores the response of a claimed key, unless the claim has expired and the key was claimed again.

@@ -6,7 +6,9 @@
 //! - SQLite has one writer connection, which takes the write lock when a transaction begins, so "database is locked"
 //!   cannot occur between own transactions. Transactions that follow each other share a commit (`group`);
 //! - SQLite runs on the workers of the main runtime, which pass their other tasks on meanwhile (`in_place`);
-//! - the changes of a dropped transaction are rolled back at once;
+//! - a transaction that is dropped before its work has ended is rolled back at once. On SQLite, if it is dropped while
+//!   it waits for a shared commit, it is still committed;
+//! - a caller that waits for the writer of SQLite and is not polled blocks later writers, but never a commit (`queue`);
 //! - a PostgreSQL connection that was lost, or whose server is no longer the primary, is replaced (`pg_pool`);
 //! - one caller uses at most half of a pool at a time; the server's own work has no such limit (`turns`);
 //! - connections are created on the runtime that requests them, and stay on it: only the multi-thread runtime requests
@@ -16,6 +18,7 @@
 //! - nothing here knows a resource.
 
 pub mod cached;
+mod conn;
 pub mod error;
 mod group;
 pub mod heartbeat;
@@ -36,7 +39,6 @@ pub mod turns;
 pub mod types;
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -44,14 +46,13 @@ use std::time::Duration;
 use deadpool::managed::PoolError;
 use diesel::SqliteConnection;
 use diesel::sql_types::BigInt;
-use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::BoxFuture;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
-use self::cached::cached;
 use self::group::CommitGroup;
 use self::in_place::RunInPlace;
 use self::turns::{BUSY_RETRY_IN, CallerKey, CallerTurns, TurnRegistry};
@@ -59,6 +60,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 
 pub use crate::on_conn;
+pub use conn::{Conn, PooledSqlite};
 pub use migrations::versions;
 pub use options::DbOptions;
 
@@ -76,39 +78,6 @@ pub enum Engine {
     Sqlite,
     /// A PostgreSQL server.
     Postgres,
-}
-
-/// A pooled SQLite connection with the turn of the caller that uses it.
-pub struct PooledConn<P> {
-    pooled: P,
-    /// `None` for the server's own work.
-    _turn: Option<OwnedSemaphorePermit>,
-}
-
-impl<P: Deref> Deref for PooledConn<P> {
-    type Target = P::Target;
-
-    fn deref(&self) -> &P::Target {
-        &self.pooled
-    }
-}
-
-impl<P: DerefMut> DerefMut for PooledConn<P> {
-    fn deref_mut(&mut self) -> &mut P::Target {
-        &mut self.pooled
-    }
-}
-
-/// A pooled connection; dropping it returns it to the pool.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives at a time in a call; a box would be an allocation each"
-)]
-pub enum Conn {
-    /// To PostgreSQL.
-    Pg(pg_pool::PooledPg),
-    /// To SQLite.
-    Sqlite(PooledConn<Object<SqliteConn>>),
 }
 
 /// Runs one query text on the engine of the connection.
@@ -176,6 +145,9 @@ enum Pools {
     Sqlite {
         readers: Pool<SqliteConn>,
         writer: Pool<SqliteConn>,
+        /// Callers wait here for the writer, and never at its pool: a commit of ended transactions does not wait behind
+        /// them.
+        queue: Arc<Semaphore>,
         /// Locks the file against other processes while it is open.
         _lock: std::fs::File,
     },
@@ -189,7 +161,7 @@ impl Db {
     /// (SQLite), is behind an unsuitable connection pooler or has an unsuitable encoding (PostgreSQL), or has a schema
     /// that is newer than this binary.
     pub async fn open(options: &DbOptions) -> Result<Self, Error> {
-        let group = Arc::<CommitGroup>::default();
+        let group = Arc::new(CommitGroup::new(options.commit_delay));
         let pools = match options.address()? {
             options::DatabaseAddress::Sqlite(path) => sqlite::open(&path, options, &group).await?,
             options::DatabaseAddress::Postgres(url) => {
@@ -239,20 +211,33 @@ impl Db {
     ///
     /// # Errors
     /// `BUSY` if none is free in time, `STORAGE_UNAVAILABLE`.
+    #[must_use]
     pub fn read(&self) -> BoxFuture<'_, Result<Conn, Error>> {
         Box::pin(async move {
             let turn = self.inner.turns.acquire(CallerTurns::readers).await?;
-            Ok(match &self.inner.pools {
-                Pools::Pg { readers, .. } => {
-                    let session =
-                        boxed(readers.get()).await.map_err(|error| no_connection(&error))?;
-                    Conn::Pg(pg_pool::PooledPg::new(session, turn))
-                }
-                Pools::Sqlite { readers, .. } => Conn::Sqlite(PooledConn {
-                    pooled: boxed(readers.get()).await.map_err(|error| no_connection(&error))?,
-                    _turn: turn,
-                }),
-            })
+            self.reader_conn(turn).await
+        })
+    }
+
+    /// Returns a read-only connection for the server's own work in the task of a caller. It needs no turn, so that it
+    /// does not wait for the caller's other calls.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
+    pub(crate) fn read_as_server(&self) -> BoxFuture<'_, Result<Conn, Error>> {
+        Box::pin(self.reader_conn(None))
+    }
+
+    async fn reader_conn(&self, turn: Option<OwnedSemaphorePermit>) -> Result<Conn, Error> {
+        Ok(match &self.inner.pools {
+            Pools::Pg { readers, .. } => {
+                let session = boxed(readers.get()).await.map_err(|error| no_connection(&error))?;
+                Conn::Pg(pg_pool::PooledPg::new(session, turn))
+            }
+            Pools::Sqlite { readers, .. } => {
+                let pooled = boxed(readers.get()).await.map_err(|error| no_connection(&error))?;
+                Conn::Sqlite(PooledSqlite::unqueued(pooled, turn))
+            }
         })
     }
 
@@ -263,6 +248,7 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::read`].
+    #[must_use]
     pub fn write(&self) -> BoxFuture<'_, Result<Conn, Error>> {
         Box::pin(async move {
             let conn = self.writer().await?;
@@ -289,11 +275,21 @@ impl Db {
                 let session = boxed(writers.get()).await.map_err(|error| no_connection(&error))?;
                 Conn::Pg(pg_pool::PooledPg::new(session, turn))
             }
-            Pools::Sqlite { writer, .. } => Conn::Sqlite(PooledConn {
-                pooled: boxed(writer.get()).await.map_err(|error| no_connection(&error))?,
-                _turn: turn,
-            }),
+            Pools::Sqlite { writer, queue, .. } => {
+                let place = self.inner.turns.wait_for(Arc::clone(queue)).await?;
+                let pooled = boxed(writer.get()).await.map_err(|error| no_connection(&error))?;
+                Conn::Sqlite(PooledSqlite::queued(pooled, turn, place))
+            }
         })
+    }
+
+    /// Returns the writer connection of SQLite before the callers in its queue, to commit ended transactions.
+    async fn committer_conn(&self) -> Result<Conn, Error> {
+        let Pools::Sqlite { writer, .. } = &self.inner.pools else {
+            return Err(Error::internal("a shared commit on another engine"));
+        };
+        let pooled = boxed(writer.get()).await.map_err(|error| no_connection(&error))?;
+        Ok(Conn::Sqlite(PooledSqlite::unqueued(pooled, None)))
     }
 
     /// Returns the time of the database, which all replicas share.
@@ -331,42 +327,6 @@ impl Db {
         let mut conn = self.read().await?;
         on_conn!(&mut conn, |c| diesel::sql_query("SELECT 1").execute(c).await)?;
         Ok(())
-    }
-}
-
-impl Conn {
-    /// Returns the engine of the connection.
-    #[must_use]
-    pub fn engine(&self) -> Engine {
-        match self {
-            Self::Pg(_) => Engine::Postgres,
-            Self::Sqlite(_) => Engine::Sqlite,
-        }
-    }
-
-    /// Waits for this lock, and holds it until the end of the transaction. On SQLite there is only one writer, so no
-    /// lock is needed.
-    pub async fn advisory_lock(&mut self, lock: i64) -> Result<(), Error> {
-        if let Self::Pg(pooled) = self {
-            let c: &mut PgConn = pooled;
-            let query = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
-            cached(query.bind::<BigInt, _>(lock)).execute(c).await?;
-        }
-        Ok(())
-    }
-
-    /// Closes the connection instead of returning it to the pool: its open transaction is rolled back.
-    fn close(self) {
-        match self {
-            Self::Pg(pooled) => pooled.close(),
-            Self::Sqlite(pooled) => drop(Object::take(pooled.pooled)),
-        }
-    }
-}
-
-impl fmt::Debug for Conn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Conn({:?})", self.engine())
     }
 }
 

@@ -25,6 +25,8 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default time that SQLite waits for a lock of another process, such as a backup.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Default time that an ended transaction on SQLite waits for others that share its commit.
+pub const COMMIT_DELAY: Duration = Duration::from_millis(5);
 
 /// Options of the database connection.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub struct DbOptions {
     pub idle_in_transaction_timeout: Duration,
     /// Time that SQLite waits for a lock of another process.
     pub busy_timeout: Duration,
+    /// Time that an ended transaction on SQLite waits for others that share its commit, if callers wait for the writer.
+    pub commit_delay: Duration,
 }
 
 /// A parsed URL.
@@ -70,6 +74,7 @@ impl DbOptions {
             statement_timeout: STATEMENT_TIMEOUT,
             idle_in_transaction_timeout: IDLE_IN_TRANSACTION_TIMEOUT,
             busy_timeout: BUSY_TIMEOUT,
+            commit_delay: COMMIT_DELAY,
         }
     }
 

@@ -58,7 +58,10 @@ pub(super) struct PgManager {
 /// A connection in a pool.
 pub(super) struct PgSession {
     conn: PgConn,
+    /// A time before it was opened.
     opened_at: Instant,
+    /// A time after it was opened.
+    connected_at: Instant,
     checked_at: Instant,
 }
 
@@ -69,7 +72,8 @@ impl Manager for PgManager {
     async fn create(&self) -> Result<PgSession, ConnectionError> {
         let opened_at = Instant::now();
         let conn = Box::pin(self.connector.connect(self.purpose)).await?;
-        Ok(PgSession { conn, opened_at, checked_at: Instant::now() })
+        let connected_at = Instant::now();
+        Ok(PgSession { conn, opened_at, connected_at, checked_at: connected_at })
     }
 
     async fn recycle(
@@ -138,6 +142,11 @@ pub struct PooledPg {
 impl PooledPg {
     pub(super) fn new(session: Object<PgManager>, turn: Option<OwnedSemaphorePermit>) -> Self {
         Self { session, _turn: turn }
+    }
+
+    /// Returns a time after it was opened.
+    pub(super) fn connected_at(&self) -> Instant {
+        self.session.connected_at
     }
 
     /// Closes the connection instead of returning it to the pool.

@@ -20,6 +20,7 @@ use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 
 use super::group::CommitGroup;
 use super::{DbOptions, Pools, SqliteConn, migrations};
@@ -48,6 +49,7 @@ pub(super) async fn open(
     Ok(Pools::Sqlite {
         readers: pool(&path, options, None)?,
         writer: pool(&path, options, Some(group))?,
+        queue: Arc::new(Semaphore::new(1)),
         _lock: lock,
     })
 }

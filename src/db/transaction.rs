@@ -8,11 +8,13 @@
 //! - a PostgreSQL connection on which the database failed is closed: it may lead to a server that was the primary;
 //! - nothing is retried: the caller of an [`Error::Conflict`] reads again and repeats.
 
+use std::task::Poll;
+
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{QueryFragment, QueryId, SqlQuery};
 use diesel_async::{AnsiTransactionManager, AsyncConnection, RunQueryDsl, TransactionManager};
-use futures_util::future;
+use futures_util::{future, poll};
 
 use super::cached::cached;
 use super::group::{CommitGroup, PendingCommit};
@@ -37,8 +39,21 @@ impl Db {
         self.transaction_on(conn, async |conn| Ok((work(conn).await?, None::<SqlQuery>))).await
     }
 
-    /// Does the same as [`Db::transaction`] on a connection of [`Db::writer`] or [`Db::write`]. The latter commits the
-    /// transactions of other callers first: for work that writes many rows, so that they do not wait for it.
+    /// Does the same as [`Db::transaction`] for work that writes many rows: on SQLite, the transactions of other
+    /// callers that ended before it are committed first, so that they do not wait for it.
+    ///
+    /// # Errors
+    /// Those of [`Db::transaction`].
+    pub async fn long_transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let conn = self.write().await?;
+        self.transaction_on(conn, async |conn| Ok((work(conn).await?, None::<SqlQuery>))).await
+    }
+
+    /// Does the same as [`Db::transaction`] on a connection of [`Db::writer`], or as [`Db::long_transaction`] on one of
+    /// [`Db::write`].
     ///
     /// `work` may return a last statement with its value. PostgreSQL gets that statement and the commit in one round
     /// trip. On SQLite, which has no round trips, `work` executes all statements itself.
@@ -82,7 +97,10 @@ where
             drop(open);
             Ok((Err(error), PendingCommit::Done))
         }
-        Err(error) => Ok((Err(error), open.rollback().await)),
+        Err(error) => {
+            let pending = open.rollback().await?;
+            Ok((Err(error), pending))
+        }
     }
 }
 
@@ -105,7 +123,14 @@ impl<'a> OpenTransaction<'a> {
         let mut open = Self { group, conn: Some(conn) };
         match open.conn()? {
             Conn::Pg(c) => boxed(begin::<PgConn>(c)).await?,
-            Conn::Sqlite(c) => group.join(c)?,
+            Conn::Sqlite(c) => {
+                let joined = group.join(c);
+                if joined.is_err() && !group.is_open() {
+                    // Nothing was begun: the connection returns to its pool.
+                    open.conn = None;
+                }
+                joined?;
+            }
         }
         Ok(open)
     }
@@ -129,14 +154,14 @@ impl<'a> OpenTransaction<'a> {
             (Conn::Sqlite(_), Some(_)) => {
                 return Err(Error::internal("a statement of PostgreSQL for another engine"));
             }
-            (Conn::Sqlite(c), None) => group.leave(c, true)?,
+            (Conn::Sqlite(c), None) => group.leave(c)?,
         };
         self.conn = None;
         Ok(pending)
     }
 
     /// Executes a statement and commits. Both are sent before the response to the first one. The server commits only
-    /// if the statement succeeded: otherwise, COMMIT rolls back.
+    /// if the statement succeeded: otherwise, COMMIT rolls back. COMMIT is not sent if the statement cannot be built.
     async fn commit_with<Q>(mut self, last: Q) -> Result<PendingCommit, Error>
     where
         Q: QueryFragment<Pg> + QueryId + Send,
@@ -151,8 +176,19 @@ impl<'a> OpenTransaction<'a> {
             // Both wait for the lock of the cache of statements, in this order. So the commit is sent after the
             // statement even if the statement has to be prepared first. A simple query would not wait for the lock.
             let commit = cached(diesel::sql_query("COMMIT"));
-            future::join(last.execute(&mut first), commit.execute(&mut second)).await
+            let mut executing = last.execute(&mut first);
+            match poll!(&mut executing) {
+                // A value that cannot be encoded: without the commit, the guard rolls back.
+                Poll::Ready(executed) => (Ok(executed?), commit.execute(&mut second).await),
+                Poll::Pending => future::join(executing, commit.execute(&mut second)).await,
+            }
         };
+        if committed.is_ok() && executed.as_ref().is_err_and(|error| !error::is_of_server(error)) {
+            // The statement was not executed, but those before it may have been committed.
+            return Err(Error::in_doubt(
+                "a transaction ended without its last statement".to_owned(),
+            ));
+        }
         match (executed.map_err(Error::from), committed) {
             (executed, Ok(_)) => {
                 // The transaction has ended, which the connection does not know.
@@ -162,27 +198,40 @@ impl<'a> OpenTransaction<'a> {
                 }
                 executed.map(|_| PendingCommit::Done)
             }
-            (Ok(_), Err(failed)) => Err(error::of_commit(failed)),
             // Without any response, both may have been executed.
-            (Err(Error::Unavailable { .. }), Err(failed)) => Err(error::of_commit(failed)),
+            (Ok(_) | Err(Error::Unavailable { .. }), Err(failed)) => Err(error::of_commit(failed)),
             (Err(error), Err(_)) => Err(error),
         }
     }
 
-    async fn rollback(mut self) -> PendingCommit {
+    /// Rolls back. Returns the commit that the caller waits for before it returns the error of its work.
+    ///
+    /// # Errors
+    /// The error that replaces that of the work, which may depend on changes that were not committed.
+    async fn rollback(mut self) -> Result<PendingCommit, Error> {
         let group = self.group;
-        let ended = match self.conn() {
-            Ok(Conn::Pg(c)) => {
-                let ended = boxed(rollback::<PgConn>(c)).await;
-                ended.map(|()| PendingCommit::Done).map_err(Error::from)
+        let pending = match self.conn()? {
+            Conn::Pg(c) => {
+                if boxed(rollback::<PgConn>(c)).await.is_err() {
+                    // The connection stays in the guard, which closes it.
+                    return Ok(PendingCommit::Done);
+                }
+                PendingCommit::Done
             }
-            Ok(Conn::Sqlite(c)) => group.leave(c, false),
-            Err(error) => Err(error),
+            Conn::Sqlite(c) => {
+                let is_first = group.ended_members()? == 0;
+                match group.roll_back_member(c) {
+                    Ok(true) => group.end_member(c)?,
+                    Ok(false) => PendingCommit::Done,
+                    // SQLite has rolled back already, and the guard closes the connection.
+                    Err(_) if is_first => return Ok(PendingCommit::Done),
+                    // So it has for the members before.
+                    Err(_) => return Err(error::unavailable()),
+                }
+            }
         };
-        // After a failed rollback the connection stays in the guard, which closes it.
-        let Ok(pending) = ended else { return PendingCommit::Done };
         self.conn = None;
-        pending
+        Ok(pending)
     }
 }
 

@@ -91,12 +91,23 @@ impl TurnRegistry {
         let Ok(turns) = CALLER.try_with(|caller| Arc::clone(of(&caller.turns))) else {
             return Ok(None);
         };
+        self.wait_for(turns).await.map(Some)
+    }
+
+    /// Waits for one of `turns`, for the time that a caller waits.
+    ///
+    /// # Errors
+    /// `BUSY` if none is free in time.
+    pub(super) async fn wait_for(
+        &self,
+        turns: Arc<Semaphore>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
-            return Ok(Some(turn));
+            return Ok(turn);
         }
         let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: BUSY_RETRY_IN };
         let turn = tokio::time::timeout(self.wait, turns.acquire_owned()).await.map_err(busy)?;
-        turn.map(Some).map_err(Error::internal)
+        turn.map_err(Error::internal)
     }
 }
 

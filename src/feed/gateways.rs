@@ -14,7 +14,7 @@ use crate::upstream::targets;
 
 /// Loads all targets from the database, at startup.
 pub async fn load_targets(app: &App) -> Result<(), Error> {
-    for row in store::all(&mut app.db.read().await?).await? {
+    for row in store::all(&mut app.db.read_as_server().await?).await? {
         match targets::from_row(&app.target_context(), &row) {
             Ok(target) => {
                 app.fleet.targets.put(GatewayId(row.id), Some(target));
@@ -41,7 +41,7 @@ pub async fn refresh_targets(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = store::by_ids(&mut app.db.read().await?, ids).await?;
+    let rows = store::by_ids(&mut app.db.read_as_server().await?, ids).await?;
     let mut rows: HashMap<GatewayId, GatewayRow> =
         rows.into_iter().map(|row| (GatewayId(row.id), row)).collect();
     let refreshed = ids.iter().map(|id| {

@@ -1,7 +1,13 @@
-//! Keeps the access snapshot up to date: a full load at startup, then increments from the change log. A replica that
-//! may have missed entries that were already deleted from the log does a full load again.
+//! Keeps the access snapshot up to date: a full load at startup, then increments from the change log.
 //!
 //! A change may be read twice, which is harmless: what is applied is the current state of its subject.
+//!
+//! Invariants
+//! - a replica that may have missed entries that were already deleted from the log does a full load again;
+//! - so does a replica that reads the log on a connection that was opened after its position was taken. The server may
+//!   have crashed in between, or another one may have replaced it, and ids of transactions are assigned again then;
+//! - an update never waits for the turns of the caller in whose task it runs, since all callers wait for it;
+//! - the data is confirmed as fresh only when all changes before that time have been applied.
 
 mod facts;
 pub mod gateways;
@@ -12,11 +18,12 @@ use futures_util::future::BoxFuture;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::position::LogPosition;
+use self::store::{NextPage, UnreadChanges};
 use crate::access::snapshot::AccessUpdate;
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -46,9 +53,12 @@ pub struct Everything {
 pub async fn load(app: &App) -> Result<(), Error> {
     let mut progress = app.part::<FeedState>().progress.lock().await;
     let read_at = app.clock.since_boot();
-    let read = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
+    let mut conn = app.db.read_as_server().await?;
+    let taken_at = Instant::now();
+    let read = read_all(&mut conn, revocation_horizon(app)).await?;
+    drop(conn);
     app.snapshot.replace(read.revision, read.facts, read_at);
-    progress.position = read.position;
+    progress.log = LogProgress::at(read.position, taken_at);
     Ok(())
 }
 
@@ -60,10 +70,14 @@ pub async fn read_all(conn: &mut Conn, ended_since: Timestamp) -> Result<Everyth
     Ok(Everything { revision, position, facts: facts::read_all(conn, ended_since).await? })
 }
 
-/// Reloads the snapshot and the targets of the proxy. Returns the position after the changes that they include.
-async fn reload(app: &App) -> Result<LogPosition, Error> {
+/// Reloads the snapshot and the targets of the proxy. Returns how far the log is read with the changes that they
+/// include.
+async fn reload(app: &App) -> Result<LogProgress, Error> {
     let read_at = app.clock.since_boot();
-    let read = read_all(&mut app.db.read().await?, revocation_horizon(app)).await?;
+    let mut conn = app.db.read_as_server().await?;
+    let taken_at = Instant::now();
+    let read = read_all(&mut conn, revocation_horizon(app)).await?;
+    drop(conn);
     let there = read.facts.iter().filter_map(|change| match change {
         AccessUpdate::Gateway(id, _) => Some(*id),
         AccessUpdate::User(..) | AccessUpdate::ServicePrincipal(..) | AccessUpdate::Group(..) => {
@@ -76,7 +90,7 @@ async fn reload(app: &App) -> Result<LogPosition, Error> {
     gateways::refresh_targets(app, &gateways).await?;
     app.snapshot.replace(read.revision, read.facts, read_at);
     app.live.recheck_all(&app.snapshot);
-    Ok(read.position)
+    Ok(LogProgress::at(read.position, taken_at))
 }
 
 /// The start of the period for revoked sessions: tokens of sessions revoked earlier have expired.
@@ -99,7 +113,31 @@ struct Progress {
     /// Number of the last update that was completed.
     done: u64,
     /// How far the change log was read.
+    log: LogProgress,
+}
+
+/// How far the change log was read.
+#[derive(Debug, Default)]
+struct LogProgress {
     position: LogPosition,
+    /// A time before the position was taken. `None` before the first load.
+    taken_at: Option<Instant>,
+    /// The unread rest of the changes after the position, if there was more than one page.
+    rest: Option<Rest>,
+}
+
+/// The pages of a long backlog that were not read yet. They are read next, even if an update fails in between.
+#[derive(Debug)]
+struct Rest {
+    next: NextPage,
+    /// A time before the first page was read, with the position after the last one.
+    taken_at: Instant,
+}
+
+impl LogProgress {
+    fn at(position: LogPosition, taken_at: Instant) -> Self {
+        Self { position, taken_at: Some(taken_at), rest: None }
+    }
 }
 
 impl FeedState {
@@ -121,56 +159,80 @@ pub fn refresh(app: &App) -> BoxFuture<'_, Result<(), Error>> {
             return Ok(());
         }
         let number = app.part::<FeedState>().begun.fetch_add(1, Ordering::SeqCst) + 1;
-        apply_changes(app, &mut progress.position).await?;
+        apply_changes(app, &mut progress.log).await?;
         progress.done = number;
         Ok(())
     })
 }
 
-async fn apply_changes(app: &App, position: &mut LogPosition) -> Result<(), Error> {
-    let mut page = None;
+async fn apply_changes(app: &App, log: &mut LogProgress) -> Result<(), Error> {
     loop {
         let read_at = app.clock.since_boot();
-        let mut conn = app.db.read().await?;
-        let unread = store::unread_changes(&mut conn, position, page.take(), BATCH).await?;
+        let mut conn = app.db.read_as_server().await?;
+        let read_from = Instant::now();
+        if log.taken_at.is_some_and(|taken_at| conn.is_newer_than(taken_at)) {
+            drop(conn);
+            debug!("the database may have restarted: reading all access data");
+            *log = reload(app).await?;
+            return Ok(());
+        }
+        let next = log.rest.as_ref().map(|rest| &rest.next);
+        let unread = store::unread_changes(&mut conn, &log.position, next, BATCH).await?;
         if unread.missed {
             drop(conn);
             warn!(
-                ?position,
+                position = ?log.position,
                 "changes of access may have been forgotten before they were read: reading all of it"
             );
-            *position = reload(app).await?;
-            continue;
+            *log = reload(app).await?;
+            return Ok(());
         }
-        let last = unread.changes.iter().map(|change| change.revision).max();
-        let mut subjects: Vec<AccessSubject> =
-            unread.changes.iter().filter_map(|change| change.subject).collect();
-        let mut seen = HashSet::new();
-        subjects.retain(|subject| seen.insert(*subject));
-        let mut changes = facts::read(&mut conn, &subjects, revocation_horizon(app)).await?;
-        drop(conn);
-        let gateways: Vec<GatewayId> = subjects
-            .iter()
-            .filter_map(|subject| match subject {
-                AccessSubject::Gateway(id) => Some(*id),
-                AccessSubject::User(_)
-                | AccessSubject::ServicePrincipal(_)
-                | AccessSubject::Group(_) => None,
-            })
-            .collect();
-        let refreshed = gateways::refresh_targets(app, &gateways).await?;
-        changes.extend(refreshed.into_iter().map(|(id, facts)| AccessUpdate::Gateway(id, facts)));
-        let moved = !changes.is_empty();
-        app.snapshot.apply(last.unwrap_or_default(), changes, read_at);
-        if moved {
-            app.live.recheck_all(&app.snapshot);
+        // Changes that were committed while pages were read can be missing on the later ones, so the log is read again
+        // after the last page.
+        let is_all = log.rest.is_none() && unread.next.is_none();
+        apply_page(app, conn, &unread, is_all.then_some(read_at)).await?;
+        let taken_at = log.rest.as_ref().map_or(read_from, |rest| rest.taken_at);
+        match unread.next {
+            Some(next) => log.rest = Some(Rest { next, taken_at }),
+            None => *log = LogProgress::at(unread.position, taken_at),
         }
-        page = unread.next;
-        if page.is_none() {
-            *position = unread.position;
+        if is_all {
             return Ok(());
         }
     }
+}
+
+/// Applies a page of changes. The data is confirmed as of `read_at`, if it is complete.
+async fn apply_page(
+    app: &App,
+    mut conn: Conn,
+    unread: &UnreadChanges,
+    read_at: Option<Duration>,
+) -> Result<(), Error> {
+    let last = unread.changes.iter().map(|change| change.revision).max();
+    let mut subjects: Vec<AccessSubject> =
+        unread.changes.iter().filter_map(|change| change.subject).collect();
+    let mut seen = HashSet::new();
+    subjects.retain(|subject| seen.insert(*subject));
+    let mut changes = facts::read(&mut conn, &subjects, revocation_horizon(app)).await?;
+    drop(conn);
+    let gateways: Vec<GatewayId> = subjects
+        .iter()
+        .filter_map(|subject| match subject {
+            AccessSubject::Gateway(id) => Some(*id),
+            AccessSubject::User(_)
+            | AccessSubject::ServicePrincipal(_)
+            | AccessSubject::Group(_) => None,
+        })
+        .collect();
+    let refreshed = gateways::refresh_targets(app, &gateways).await?;
+    changes.extend(refreshed.into_iter().map(|(id, facts)| AccessUpdate::Gateway(id, facts)));
+    let moved = !changes.is_empty();
+    app.snapshot.apply(last.unwrap_or_default(), changes, read_at);
+    if moved {
+        app.live.recheck_all(&app.snapshot);
+    }
+    Ok(())
 }
 
 /// Follows the change log until the process has stopped, and ends the streams of callers that lost their access. Runs

@@ -10,6 +10,7 @@
 //! Invariants
 //! - a change that has been committed is read by every reader once its position is taken after the commit;
 //! - a reader whose unread changes were deleted detects it, in every order of commits;
+//! - a position is compared only with places of the same run of the database: after a crash, ids are assigned again;
 //! - places of another database cluster, from which the log was restored, are never compared with those of this one.
 
 use crate::error::Error;
@@ -67,7 +68,9 @@ impl LogPosition {
     /// change, and `now` the current position of a reader that has read everything.
     #[must_use]
     pub fn has_missed(&self, deleted: i64, now: &Self) -> bool {
-        // The database was restored, or a standby without the last transactions became the primary.
+        // The database was restored, or a standby without the last transactions became the primary. After a crash, too,
+        // PostgreSQL assigns ids again that were not flushed. This check detects that only until the ids are used up:
+        // the reader must also check its connection, since a crash and a failover end every connection.
         if now.next < self.next {
             return true;
         }

@@ -90,7 +90,7 @@ pub async fn current_position(conn: &mut Conn) -> Result<LogPosition, Error> {
 pub async fn unread_changes(
     conn: &mut Conn,
     position: &LogPosition,
-    next: Option<NextPage>,
+    next: Option<&NextPage>,
     limit: i64,
 ) -> Result<UnreadChanges, Error> {
     match conn {
@@ -138,11 +138,11 @@ const UNREAD: &str = "\
 async fn unread_in_transactions(
     conn: &mut PgConn,
     position: &LogPosition,
-    next: Option<NextPage>,
+    next: Option<&NextPage>,
     limit: i64,
 ) -> Result<UnreadChanges, Error> {
     // Revisions begin with 1. Changes of transactions that were open are on the first page.
-    let (after, open) = match &next {
+    let (after, open) = match next {
         Some(page) => (page.after, Vec::new()),
         None => ((position.next(), 0), position.open().to_vec()),
     };
@@ -158,7 +158,7 @@ async fn unread_in_transactions(
     let now = LogPosition::from_snapshot(&first.snapshot)?;
     let missed = position.has_missed(first.deleted_place, &now);
     let changes: Vec<LoggedChange> = rows.into_iter().filter_map(UnreadRow::into_change).collect();
-    let position = next.map_or(now, |page| page.position);
+    let position = next.map_or(now, |page| page.position.clone());
     let read = changes.iter().map(|change| (change.place, change.revision));
     let read: Vec<(i64, i64)> = read.filter(|place| *place > after).collect();
     let full = i64::try_from(read.len()).is_ok_and(|count| count >= limit);
@@ -177,7 +177,7 @@ impl UnreadRow {
 async fn unread_revisions(
     conn: &mut Conn,
     position: &LogPosition,
-    next: Option<NextPage>,
+    next: Option<&NextPage>,
     limit: i64,
 ) -> Result<UnreadChanges, Error> {
     let after = next.map_or(position.next().saturating_sub(1), |page| page.after.1);

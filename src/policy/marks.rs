@@ -36,9 +36,13 @@ fn collect_value(value: &Value, marked: &mut BTreeSet<Mark>) {
     if let Value::Message(message) = value {
         collect(message, marked);
     } else if let Value::List(items) = value {
-        items.iter().for_each(|item| collect_value(item, marked));
+        for item in items {
+            collect_value(item, marked);
+        }
     } else if let Value::Map(entries) = value {
-        entries.values().for_each(|value| collect_value(value, marked));
+        for value in entries.values() {
+            collect_value(value, marked);
+        }
     }
 }
 
@@ -59,9 +63,13 @@ fn mark_value(value: &mut Value, marked: &BTreeSet<Mark>) {
     if let Value::Message(message) = value {
         mark(message, marked);
     } else if let Value::List(items) = value {
-        items.iter_mut().for_each(|item| mark_value(item, marked));
+        for item in items {
+            mark_value(item, marked);
+        }
     } else if let Value::Map(entries) = value {
-        entries.values_mut().for_each(|value| mark_value(value, marked));
+        for value in entries.values_mut() {
+            mark_value(value, marked);
+        }
     }
 }
 

@@ -59,7 +59,9 @@ fn normalize_value(field: &FieldDescriptor, value: &mut Value, spelling: Option<
             *text = spelling(text);
         }
     } else if let Value::List(items) = value {
-        items.iter_mut().for_each(|item| normalize_value(field, item, spelling));
+        for item in items.iter_mut() {
+            normalize_value(field, item, spelling);
+        }
         // No list of a policy has an order: each item adds to the others.
         items.sort_by_cached_key(|item| write::text(field, item));
         items.dedup_by_key(|item| write::text(field, item));

@@ -107,7 +107,8 @@ impl NodeSeed<'_> {
                 self.path
             )));
         }
-        self.spend(0)
+        // The outermost one takes no byte.
+        if self.depth == 0 { Ok(()) } else { self.spend(0) }
     }
 }
 
@@ -176,8 +177,8 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
             if !seen.insert(key.clone()) {
                 return Err(A::Error::custom(format_args!("`{path}` is there twice")));
             }
-            let seed = NodeSeed { path: &path, depth: self.depth + 1, spent: self.spent };
-            let value = map.next_value_seed(seed)?;
+            let below = NodeSeed { path: &path, depth: self.depth + 1, spent: self.spent };
+            let value = map.next_value_seed(below)?;
             entries.push((key, value));
         }
         Ok(Node::Map(entries))

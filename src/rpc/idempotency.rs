@@ -44,8 +44,10 @@ pub const WORKER: Worker = Worker {
 async fn delete_expired(ctx: &Ctx) -> Result<TickResult, Error> {
     let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
     let now = ctx.now();
-    let done =
-        ctx.db().transaction(async |conn| store::delete_expired(conn, now, limit).await).await?;
+    let done = ctx
+        .db()
+        .long_transaction(async |conn| store::delete_expired(conn, now, limit).await)
+        .await?;
     Ok(TickResult::batch(done, FORGET_MAX))
 }
 
@@ -143,7 +145,8 @@ pub fn claim<'a>(
             created_at: now,
             expires_at: now.plus(if secret { SECRET_RETENTION } else { RETENTION }),
         };
-        // If the response is lost, the key may be claimed although the call was not made: a repeat is refused as running.
+        // If the response is lost, the key may be claimed although the call was not made. The error is in doubt then,
+        // and a repeat is refused as running.
         let (row, first) = store::claim(&mut app.db.write().await?, &new).await?;
         let name = format!("{principal} {} {id}", method.path);
         if first {

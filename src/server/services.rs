@@ -41,7 +41,6 @@ pub fn routes(
 
 /// Returns reflection as a gateway of this generation provides it, with Shoreguard's own services. The first call
 /// decodes and indexes all descriptors, so it must not run on a core.
-#[must_use]
 pub fn reflection(generation: Generation) -> axum::Router {
     match generation {
         Generation::V0_0 => REFLECTION_V0_0.clone(),

@@ -114,9 +114,9 @@ mod tests {
     #[test]
     fn the_futures_of_a_call_stay_within_their_size_limit() {
         let too_large = |_: String, (): ()| async {
-            let buffer = [0_u8; CALL_BYTES_MAX];
+            let buffers = ([0_u8; CALL_BYTES_MAX / 2], [0_u8; CALL_BYTES_MAX / 2]);
             tokio::task::yield_now().await;
-            Ok::<_, Infallible>(buffer)
+            Ok::<_, Infallible>(buffers)
         };
         let refused = std::panic::catch_unwind(|| Stack::new(()).push(too_large).into_inner());
         assert!(refused.is_err());

@@ -9,6 +9,7 @@ use futures_util::future;
 use shoreguard::app::App;
 use shoreguard::clock::Timestamp;
 use shoreguard::db::schema::service_principals;
+use shoreguard::db::turns::CallerKey;
 use shoreguard::db::{Conn, Db, Engine, on_conn};
 use shoreguard::error::Error;
 use shoreguard::feed::{self, store};
@@ -17,8 +18,9 @@ use shoreguard::pb::v1 as pb;
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
 
+use crate::connections::KILL_ALL;
 use crate::support::server::{TestServer, build, config};
-use crate::support::{DbLocation, limit};
+use crate::support::{DbLocation, limit, pause};
 
 const AT: Timestamp = Timestamp::from_unix_micros(1_700_000_000_000_000);
 /// A service principal that is not in the change log: a replica knows it only after a load of everything.
@@ -209,6 +211,77 @@ fn more_changes_than_a_page_are_read_with_those_of_one_transaction() {
         feed::refresh(reader).await.unwrap();
         assert!((1..=CHANGES).all(|number| knows(reader, UNLOGGED + number)));
         assert!(!knows(reader, UNLOGGED), "all access data was loaded");
+        replicas.stop().await;
+    });
+}
+
+#[test]
+fn a_change_whose_transaction_id_is_reused_after_a_crash_is_read() {
+    limit::block_on(async {
+        let Some(replicas) = Replicas::start().await else { return };
+        let [writer, reader] = &replicas.apps;
+        feed::refresh(reader).await.unwrap();
+        add_and_commit(&writer.db, 1).await;
+        // A crash can lose the last ids, which are assigned again. It ends every connection.
+        execute(&writer.db, "UPDATE access_changes SET transaction_id = 3").await;
+        let DbLocation::Postgres(database) = &replicas.place else { unreachable!() };
+        database.query(KILL_ALL).await;
+        while feed::refresh(reader).await.is_err() {
+            pause().await;
+        }
+        assert!(knows(reader, 1));
+        replicas.stop().await;
+    });
+}
+
+#[test]
+fn an_update_does_not_wait_for_the_turns_of_its_caller() {
+    limit::block_on(async {
+        let Some(replicas) = Replicas::start().await else { return };
+        let [reader, _] = &replicas.apps;
+        let db = &reader.db;
+        add_and_commit(db, 1).await;
+        let calls = async {
+            let mut held = Vec::new();
+            for _ in 0..reader.config.database.readers / 2 {
+                held.push(db.read().await.unwrap());
+            }
+            feed::refresh(reader).await.unwrap();
+            assert!(knows(reader, 1));
+        };
+        db.run_as(CallerKey::User(1), calls).await;
+        replicas.stop().await;
+    });
+}
+
+#[test]
+fn an_update_that_was_interrupted_continues_at_its_page_and_is_fresh_at_the_end() {
+    limit::block_on(async {
+        let Some(replicas) = Replicas::start().await else { return };
+        let [reader, _] = &replicas.apps;
+        let many = reader.db.transaction(async |conn| {
+            for number in 1..=2_500 {
+                add(conn, UNLOGGED + number).await?;
+            }
+            Ok(())
+        });
+        many.await.unwrap();
+        reader.snapshot.mark_unconfirmed();
+        let mut applied = reader.snapshot.subscribe();
+        tokio::select! {
+            biased;
+            _ = feed::refresh(reader) => unreachable!("it has three pages"),
+            page = applied.changed() => page.unwrap(),
+        }
+        reader.snapshot.check_fresh().unwrap_err();
+        assert!(knows(reader, UNLOGGED + 1) && !knows(reader, UNLOGGED + 2_500));
+        // A change that is not logged is visible only if the first page is read again.
+        let first = name(UNLOGGED + 1);
+        let rename = format!("UPDATE service_principals SET name = 'other' WHERE name = '{first}'");
+        execute(&reader.db, &rename).await;
+        feed::refresh(reader).await.unwrap();
+        reader.snapshot.check_fresh().unwrap();
+        assert!((1..=2_500).all(|number| knows(reader, UNLOGGED + number)));
         replicas.stop().await;
     });
 }

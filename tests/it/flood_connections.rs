@@ -58,6 +58,18 @@ async fn idle(count: usize, from: &str, to: SocketAddr) -> Vec<TcpStream> {
     held
 }
 
+/// Waits until the server has accepted, replaced or refused a number of connections. It refuses others while the queue of
+/// a core is full.
+async fn handled(child: &ChildServer, count: u64) {
+    crate::support::eventually("all connections are handled", async || {
+        let metrics = get(child.metrics, "/metrics").await.unwrap();
+        let values = metrics.lines().filter(|line| line.starts_with("shoreguard_connections"));
+        let values = values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        values.sum::<u64>() >= count
+    })
+    .await;
+}
+
 /// Reads until the other end closes the connection, with a time limit.
 async fn closed(socket: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
@@ -116,6 +128,7 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
         child.caller(Some(&key)).gateways().register_gateway(register).await.unwrap();
 
         let one_address = idle(1_000, "127.0.0.1", child.address).await;
+        handled(&child, 1_000).await;
         everything_answers(&child, &key, "first").await;
         let held = child.metric("shoreguard_connections").await;
         assert!((64..=300).contains(&held), "one address has at most half: {held}");
@@ -124,6 +137,7 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
             many_addresses.extend(idle(100, &format!("127.0.1.{n}"), child.address).await);
         }
         let slow_heads = idle(100, "127.0.0.1", child.metrics).await;
+        handled(&child, 2_000).await;
         everything_answers(&child, &key, "second").await;
         let held = child.metric("shoreguard_connections").await;
         assert!((200..=600).contains(&held), "the bound in all: {held}");

@@ -173,7 +173,9 @@ async fn a_policy_is_read_by_version_and_view(sg: TestServer) {
         assert!(newest.marks.is_empty() && newest.unknown_parts.is_empty());
         let yaml = parse_yaml(&newest.yaml);
         let rule = &yaml["network_policies"]["allow_api_github_com_443"];
-        let expected = serde_json::json!([{ "host": "api.github.com", "port": 443 }]);
+        let expected = serde_json::json!([
+            { "host": "api.github.com", "port": 443, "ports": [443] }
+        ]);
         assert_eq!(rule["endpoints"], expected);
         assert_eq!(yaml["filesystem_policy"]["read_write"][0], "/sandbox");
         assert_eq!(get_view(&admin, name, pb::PolicyView::Base).await, newest);
@@ -224,7 +226,7 @@ async fn a_policy_is_read_by_version_and_view(sg: TestServer) {
 async fn a_pending_revision_is_the_base_and_a_sandbox_can_have_no_revision(sg: TestServer) {
     let admin = sg.admin();
     for (name, generation) in GATEWAYS {
-        let ready_after = Duration::from_secs(3_600);
+        let ready_after = Duration::from_hours(1);
         let options = SimulatorOptions { ready_after, ..SimulatorOptions::new(generation) };
         let simulator = start(&sg, name, options).await;
         let base = get_view(&admin, name, pb::PolicyView::Base).await;

@@ -13,24 +13,24 @@ use tonic::Status;
 use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
 use crate::support::server::{Caller, TestServer};
 
-fn version(version: u32) -> Option<pb::PolicyOperand> {
-    Some(pb::PolicyOperand { policy: Some(pb::policy_operand::Policy::Version(version)) })
+fn version(version: u32) -> pb::PolicyOperand {
+    pb::PolicyOperand { policy: Some(pb::policy_operand::Policy::Version(version)) }
 }
 
-fn document(text: &str) -> Option<pb::PolicyOperand> {
-    Some(pb::PolicyOperand { policy: Some(pb::policy_operand::Policy::Yaml(text.to_owned())) })
+fn document(text: &str) -> pb::PolicyOperand {
+    pb::PolicyOperand { policy: Some(pb::policy_operand::Policy::Yaml(text.to_owned())) }
 }
 
 fn request(
     gateway: &str,
-    from: Option<pb::PolicyOperand>,
-    to: Option<pb::PolicyOperand>,
+    from: impl Into<Option<pb::PolicyOperand>>,
+    to: impl Into<Option<pb::PolicyOperand>>,
 ) -> pb::DiffPoliciesRequest {
     pb::DiffPoliciesRequest {
         gateway: gateway.to_owned(),
         sandbox: "coder".to_owned(),
-        from,
-        to,
+        from: from.into(),
+        to: to.into(),
         ..Default::default()
     }
 }
@@ -38,8 +38,8 @@ fn request(
 async fn diff(
     caller: &Caller,
     gateway: &str,
-    from: Option<pb::PolicyOperand>,
-    to: Option<pb::PolicyOperand>,
+    from: impl Into<Option<pb::PolicyOperand>>,
+    to: impl Into<Option<pb::PolicyOperand>>,
 ) -> Result<pb::DiffPoliciesResponse, Status> {
     Ok(caller.policies().diff_policies(request(gateway, from, to)).await?.into_inner())
 }
@@ -227,9 +227,9 @@ async fn an_invalid_document_is_refused_with_its_path(sg: TestServer) {
         let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
         assert!(refused.message().contains("`from.yaml`"), "{refused:?}");
         for (from, to, field) in [
-            (None, version(1), "`from`"),
-            (version(1), None, "`to`"),
-            (version(1), Some(pb::PolicyOperand::default()), "`to`"),
+            (None, Some(version(1)), "`from`"),
+            (Some(version(1)), None, "`to`"),
+            (Some(version(1)), Some(pb::PolicyOperand::default()), "`to`"),
         ] {
             let refused = diff(&admin, name, from, to).await;
             let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
@@ -275,7 +275,7 @@ async fn documents_and_differences_are_limited(sg: TestServer) {
             writeln!(many, "  r{n}: {{}}").unwrap();
         }
         let found = diff(&admin, name, document("version: 1"), document(&many)).await.unwrap();
-        assert_eq!((found.policy_differences.len(), found.omitted), (DIFFERENCES_MAX, 200));
+        assert_eq!((found.policy_differences.len(), found.omitted), (DIFFERENCES_MAX, 201));
         let added = u32::try_from(count).unwrap();
         assert_eq!(counts(&found), [("version", 0, 1, 0), ("network_policies", added, 0, 0)]);
         simulator.stop().await;

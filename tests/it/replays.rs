@@ -2,14 +2,33 @@
 
 use std::time::Duration;
 
+use diesel_async::RunQueryDsl;
 use shoreguard::clock::Timestamp;
 use shoreguard::db::idempotency::{NewIdempotencyKey, claim, finish, release};
+use shoreguard::db::{Db, Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 
-use crate::support::TestDb;
 use crate::support::server::TestServer;
+use crate::support::{DbLocation, TestDb, limit};
 
 const ID: &str = "5f0f6a4e-0f43-4b07-9d3c-1a2b3c4d5e6f";
+const BEGUN: Timestamp = Timestamp::from_unix_micros(1_700_000_000_000_000);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Returns a key that is claimed at `at` and expires after an hour.
+fn key(at: Timestamp) -> NewIdempotencyKey<'static> {
+    NewIdempotencyKey {
+        principal: "user:1",
+        method: "/service/Method",
+        request_id: ID,
+        digest: b"digest",
+        state: "running",
+        secret: false,
+        credential: None,
+        created_at: at,
+        expires_at: at.plus(HOUR),
+    }
+}
 
 async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
     sg.app.audit.wait_settled().await;
@@ -25,6 +44,28 @@ async fn unbind(sg: &TestServer, name: &str) {
         ..Default::default()
     };
     sg.admin().access().remove_gateway_role(request).await.unwrap();
+}
+
+#[test]
+fn a_key_that_is_released_while_it_is_claimed_is_claimed_again() {
+    limit::block_on(async {
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
+        let db = Db::open(&place.options()).await.unwrap();
+        let mut conn = db.write().await.unwrap();
+        // The first insert finds a key, which no longer exists when it is read.
+        let trigger = "CREATE TRIGGER released BEFORE INSERT ON idempotency_keys \
+            WHEN NOT EXISTS (SELECT 1 FROM leases WHERE name = 'released') \
+            BEGIN \
+              INSERT INTO leases (name, owner, fence, expires_at) \
+              VALUES ('released', 'test', 1, '2026-01-01 00:00:00'); \
+              SELECT RAISE(IGNORE); \
+            END";
+        on_conn!(&mut conn, |c| diesel::sql_query(trigger).execute(c).await).unwrap();
+        let (first, claimed) = claim(&mut conn, &key(BEGUN)).await.unwrap();
+        assert!(claimed);
+        let (second, claimed) = claim(&mut conn, &key(BEGUN)).await.unwrap();
+        assert!(!claimed && first.id == second.id);
+    });
 }
 
 server_tests! {
@@ -72,19 +113,7 @@ async fn t17_a_replay_requires_the_role_on_the_gateway_of_its_resource(sg: TestS
 both_engines! { an_expired_key_is_claimed_again_and_not_changed_by_its_first_call }
 
 async fn an_expired_key_is_claimed_again_and_not_changed_by_its_first_call(db: TestDb) {
-    const HOUR: Duration = Duration::from_hours(1);
-    let key = |at: Timestamp| NewIdempotencyKey {
-        principal: "user:1",
-        method: "/service/Method",
-        request_id: ID,
-        digest: b"digest",
-        state: "running",
-        secret: false,
-        credential: None,
-        created_at: at,
-        expires_at: at.plus(HOUR),
-    };
-    let begun = Timestamp::from_unix_micros(1_700_000_000_000_000);
+    let begun = BEGUN;
     let mut conn = db.write().await.unwrap();
     let (first, claimed) = claim(&mut conn, &key(begun)).await.unwrap();
     assert!(claimed && first.response.is_none());

@@ -192,9 +192,9 @@ async fn a_part_of_names_is_found_page_by_page_until_the_sbom_is_deleted(sg: Tes
     let components = document(&hay.chain(needles).collect());
     let count = async |text: &str| {
         let found = admin.search(search(By::NameContains(text.into()))).await;
-        let names: Vec<&str> = found.iter().filter_map(|line| line.split(' ').nth(1)).collect();
-        assert!(names.is_sorted(), "{names:?}");
-        names.len()
+        let sorted: Vec<&str> = found.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert!(sorted.is_sorted(), "{sorted:?}");
+        sorted.len()
     };
     for sandbox in ["one", "two"] {
         admin.upload("edge", sandbox, &components).await;

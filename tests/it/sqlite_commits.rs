@@ -3,17 +3,18 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use diesel::QueryableByName;
+use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
+use diesel::{Connection, QueryableByName, SqliteConnection};
 use diesel_async::RunQueryDsl;
 use futures_util::poll;
-use shoreguard::db::{Conn, Db, Engine, on_conn};
+use shoreguard::db::{Conn, Db, DbOptions, Engine, on_conn};
 use shoreguard::error::{Error, Reason};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::storage::{insert_gateway, names};
-use crate::support::{DbLocation, limit};
+use crate::support::{DbLocation, eventually, limit};
 
 /// The ends of a transaction that waits inside.
 struct Held {
@@ -23,12 +24,20 @@ struct Held {
 
 /// Returns a transaction that inserts a gateway, reports that it is inside, and ends with the result that it receives.
 fn hold(db: &Db, name: &'static str) -> (impl Future<Output = Result<(), Error>>, Held) {
+    hold_after(db, async move |conn: &mut Conn| insert_gateway(conn, name).await.map(drop))
+}
+
+/// Does the same as [`hold`] for other work.
+fn hold_after(
+    db: &Db,
+    work: impl AsyncFnOnce(&mut Conn) -> Result<(), Error>,
+) -> (impl Future<Output = Result<(), Error>>, Held) {
     let (entered, inside) = oneshot::channel();
     let (end, result) = oneshot::channel();
     let db = db.clone();
     let transaction = async move {
         db.transaction(async |conn| {
-            insert_gateway(conn, name).await?;
+            work(conn).await?;
             entered.send(()).unwrap();
             result.await.unwrap()
         })
@@ -48,11 +57,23 @@ async fn enter(
     }
 }
 
-/// Runs a test on an SQLite database of its own.
+async fn execute(conn: &mut Conn, sql: &str) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::sql_query(sql).execute(c).await)?;
+    Ok(())
+}
+
+/// Inserts a row that makes the commit fail.
+async fn insert_orphan(conn: &mut Conn) -> Result<(), Error> {
+    execute(conn, "PRAGMA defer_foreign_keys = ON").await?;
+    execute(conn, "INSERT INTO group_members (group_id, user_id) VALUES (1, 1)").await
+}
+
+/// Runs a test on an SQLite database of its own. An ended transaction waits long enough for the next one to begin.
 fn run(test: impl AsyncFnOnce(&Db)) {
     limit::block_on(async {
         let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        test(&Db::open(&place.options()).await.unwrap()).await;
+        let options = DbOptions { commit_delay: Duration::from_secs(1), ..place.options() };
+        test(&Db::open(&options).await.unwrap()).await;
     });
 }
 
@@ -148,16 +169,7 @@ fn a_commit_that_fails_fails_every_transaction_that_shares_it() {
         let (first, held) = hold(db, "first");
         let mut first = pin!(first);
         enter(&mut first, held.inside).await;
-        let orphan = db.transaction(async |conn| {
-            for sql in [
-                "PRAGMA defer_foreign_keys = ON",
-                "INSERT INTO group_members (group_id, user_id) VALUES (1, 1)",
-            ] {
-                on_conn!(conn, |c| diesel::sql_query(sql).execute(c).await)?;
-            }
-            Ok(())
-        });
-        let mut orphan = pin!(orphan);
+        let mut orphan = pin!(db.transaction(async |conn| insert_orphan(conn).await));
         assert!(poll!(&mut orphan).is_pending());
         held.end.send(Ok(())).unwrap();
         assert_uncommitted!(db, &mut first);
@@ -184,6 +196,144 @@ fn a_single_write_begins_after_the_commit_of_earlier_transactions() {
         assert_eq!(names(db).await, ["first"]);
         first.await.unwrap();
         drop(writer);
+    });
+}
+
+#[test]
+fn a_transaction_ends_while_the_next_caller_is_not_polled() {
+    run(async |db| {
+        let (first, held) = hold(db, "first");
+        let (second, _next) = hold(db, "second");
+        let mut first = pin!(first);
+        let mut second = pin!(second);
+        enter(&mut first, held.inside).await;
+        assert!(poll!(&mut second).is_pending(), "it waits for the writer");
+        held.end.send(Ok(())).unwrap();
+        first.await.unwrap();
+        assert_eq!(names(db).await, ["first"]);
+    });
+}
+
+#[test]
+fn a_transaction_whose_caller_hangs_up_before_the_commit_is_committed() {
+    run(async |db| {
+        {
+            let (first, held) = hold(db, "first");
+            let mut first = pin!(first);
+            enter(&mut first, held.inside).await;
+            let mut waiting = pin!(db.write());
+            assert!(poll!(&mut waiting).is_pending());
+            held.end.send(Ok(())).unwrap();
+            assert_uncommitted!(db, &mut first);
+        }
+        eventually("it is committed", || async { names(db).await == ["first"] }).await;
+    });
+}
+
+#[test]
+fn a_failed_transaction_returns_the_error_of_the_commit_that_it_shares() {
+    run(async |db| {
+        let (first, held) = hold_after(db, async |conn: &mut Conn| insert_orphan(conn).await);
+        let (second, next) = hold(db, "second");
+        let mut first = pin!(first);
+        let mut second = pin!(second);
+        enter(&mut first, held.inside).await;
+        assert!(poll!(&mut second).is_pending());
+        held.end.send(Ok(())).unwrap();
+        assert_uncommitted!(db, &mut first);
+        next.end.send(Err(Error::refused(Reason::LastAdmin, "no"))).unwrap();
+        let failed = second.await;
+        assert!(matches!(failed, Err(Error::Conflict { .. })), "{failed:?}");
+        assert!(first.await.unwrap_err().is_in_doubt());
+    });
+}
+
+#[test]
+fn a_writer_is_not_in_doubt_if_the_commit_of_earlier_transactions_fails() {
+    run(async |db| {
+        let (first, held) = hold_after(db, async |conn: &mut Conn| insert_orphan(conn).await);
+        let mut first = pin!(first);
+        enter(&mut first, held.inside).await;
+        let mut write = pin!(db.write());
+        assert!(poll!(&mut write).is_pending());
+        held.end.send(Ok(())).unwrap();
+        assert_uncommitted!(db, &mut first);
+        let refused = write.await.map(drop);
+        assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+        assert!(first.await.unwrap_err().is_in_doubt());
+        db.transaction(async |conn| insert_gateway(conn, "next").await).await.unwrap();
+    });
+}
+
+#[test]
+fn a_long_transaction_begins_after_the_commit_of_earlier_ones() {
+    run(async |db| {
+        let (first, held) = hold(db, "first");
+        let mut first = pin!(first);
+        enter(&mut first, held.inside).await;
+        let long = db.long_transaction(async |_| Ok(names(db).await));
+        let mut long = pin!(long);
+        assert!(poll!(&mut long).is_pending());
+        held.end.send(Ok(())).unwrap();
+        assert_uncommitted!(db, &mut first);
+        assert_eq!(long.await.unwrap(), ["first"]);
+        first.await.unwrap();
+    });
+}
+
+#[test]
+fn a_transaction_without_others_before_it_has_no_savepoint() {
+    run(async |db| {
+        let inserted = db.transaction(async |conn| {
+            assert!(execute(conn, "RELEASE member").await.is_err());
+            insert_gateway(conn, "edge").await
+        });
+        inserted.await.unwrap();
+        assert_eq!(names(db).await, ["edge"]);
+    });
+}
+
+#[test]
+fn a_full_database_fails_every_transaction_that_shares_the_commit() {
+    run(async |db| {
+        let (first, held) = hold(db, "first");
+        let mut first = pin!(first);
+        enter(&mut first, held.inside).await;
+        // SQLite rolls back the whole transaction, not only the savepoint.
+        let large = db.transaction(async |conn| {
+            execute(conn, "PRAGMA max_page_count = 1").await?;
+            let insert = "INSERT INTO gateways (name, endpoint, registered_at, ca_cert) \
+                          VALUES ('large', 'edge:443', '2026-01-01 00:00:00', zeroblob(10000000))";
+            execute(conn, insert).await
+        });
+        let mut large = pin!(large);
+        assert!(poll!(&mut large).is_pending());
+        held.end.send(Ok(())).unwrap();
+        assert_uncommitted!(db, &mut first);
+        for failed in [large.await, first.await] {
+            assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
+        }
+        db.transaction(async |conn| insert_gateway(conn, "next").await).await.unwrap();
+        assert_eq!(names(db).await, ["next"]);
+    });
+}
+
+#[test]
+fn a_transaction_that_cannot_begin_keeps_its_connection() {
+    limit::block_on(async {
+        let place = DbLocation::new(Engine::Sqlite).await.unwrap();
+        let options = DbOptions { busy_timeout: Duration::from_millis(10), ..place.options() };
+        let db = Db::open(&options).await.unwrap();
+        let mark = async |sql: &str| execute(&mut db.write().await.unwrap(), sql).await;
+        mark("CREATE TEMP TABLE mark (id INTEGER)").await.unwrap();
+        let path = options.sqlite_path().unwrap();
+        let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+        other.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let busy = db.transaction(async |conn| insert_gateway(conn, "edge").await).await;
+        assert!(matches!(busy, Err(Error::Exhausted { .. })), "{busy:?}");
+        other.batch_execute("ROLLBACK").unwrap();
+        mark("INSERT INTO mark VALUES (1)").await.unwrap();
+        db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
     });
 }
 

@@ -142,7 +142,8 @@ fn unread_plain_http_responses_are_limited_and_reset() {
         let mut codes = Vec::new();
         for _ in 0..20 {
             let (response, mut body) = raw.open(get());
-            body.send_data(Bytes::new(), true).unwrap();
+            // Fails if the call is already refused.
+            let _ = body.send_data(Bytes::new(), true);
             let response = response.await.unwrap();
             codes.push(response.status().as_u16());
             if codes.last() == Some(&200) {

@@ -97,7 +97,7 @@ fn snapshot(users: i64, selectors: i64) -> Result<Snapshot, BoxError> {
         };
         changes.push(AccessUpdate::User(UserId(id), Some(facts)));
     }
-    snapshot.apply(1, changes, Clock::system().since_boot());
+    snapshot.apply(1, changes, Some(Clock::system().since_boot()));
     Ok(snapshot)
 }
 
@@ -173,7 +173,7 @@ pub(super) fn first_check(bench: &Bench, users: i64) -> Result<Figure, BoxError>
     for _ in 0..bench.options.rounds.max(20) {
         let facts = GatewayFacts { name: gateway_name(0).into(), labels: labels(0)? };
         let change = AccessUpdate::Gateway(GatewayId(0), Some(facts));
-        snapshot.apply(2, vec![change], Clock::system().since_boot());
+        snapshot.apply(2, vec![change], Some(Clock::system().since_boot()));
         let principal = PrincipalId::User(UserId(numbers.below(users)));
         let begun = Instant::now();
         black_box(snapshot.best_role(principal));

@@ -230,7 +230,7 @@ mod tests {
             AccessUpdate::User(UserId(1), Some(facts)),
             AccessUpdate::Gateway(GatewayId(4), Some(gateway)),
         ];
-        snapshot.apply(1, changes, clock.since_boot());
+        snapshot.apply(1, changes, Some(clock.since_boot()));
         (TokenKeys::new(keys.to_vec(), clock.clone()), snapshot, clock)
     }
 

@@ -166,8 +166,8 @@ impl Snapshot {
         self.revision.subscribe()
     }
 
-    /// Applies changes up to `revision`, which was read at `read_at` (since boot).
-    pub fn apply(&self, revision: i64, changes: Vec<AccessUpdate>, read_at: Duration) {
+    /// Applies changes up to `revision`, which was read at `read_at` (since boot); `None` if more are known to follow.
+    pub fn apply(&self, revision: i64, changes: Vec<AccessUpdate>, read_at: Option<Duration>) {
         let moved = !changes.is_empty();
         if moved {
             let mut state = self.write();
@@ -176,7 +176,9 @@ impl Snapshot {
             }
             self.version.fetch_add(1, Ordering::Release);
         }
-        self.freshness.confirm(read_at);
+        if let Some(read_at) = read_at {
+            self.freshness.confirm(read_at);
+        }
         if moved || revision > self.revision() {
             self.revision.send_modify(|at| *at = revision.max(*at));
         }

@@ -292,7 +292,7 @@ fn compare(snapshot: &Snapshot, world: &World) {
 
 fn new_snapshot(changes: Vec<AccessUpdate>) -> Snapshot {
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
-    snapshot.apply(1, changes, Clock::system().since_boot());
+    snapshot.apply(1, changes, Some(Clock::system().since_boot()));
     snapshot
 }
 
@@ -322,7 +322,7 @@ proptest! {
                 AccessUpdate::Group(id, _) => world.groups[at(id.0)] = after.groups[at(id.0)].clone(),
                 AccessUpdate::Gateway(id, _) => world.labels[at(id.0)] = after.labels[at(id.0)].clone(),
             }
-            snapshot.apply(2, vec![change], Duration::ZERO);
+            snapshot.apply(2, vec![change], Some(Duration::ZERO));
             compare(&snapshot, &world);
         }
     }
@@ -371,11 +371,15 @@ fn an_email_belongs_to_its_newest_account_in_any_order_of_changes() {
     };
     let snapshot = new_snapshot(vec![user(1, "ana")]);
     // The old account is deleted and a new one has its address; the change of the new one is read first.
-    snapshot.apply(2, vec![user(2, "ana"), AccessUpdate::User(UserId(1), None)], Duration::ZERO);
+    snapshot.apply(
+        2,
+        vec![user(2, "ana"), AccessUpdate::User(UserId(1), None)],
+        Some(Duration::ZERO),
+    );
     assert_eq!(snapshot.user_by_email("ana"), Some(UserId(2)));
     assert!(snapshot.caller(PrincipalId::User(UserId(2))).is_some());
     assert!(snapshot.caller(PrincipalId::User(UserId(1))).is_none());
-    snapshot.apply(3, vec![user(2, "bea")], Duration::ZERO);
+    snapshot.apply(3, vec![user(2, "bea")], Some(Duration::ZERO));
     assert_eq!(
         (snapshot.user_by_email("ana"), snapshot.user_by_email("bea")),
         (None, Some(UserId(2)))

@@ -253,7 +253,7 @@ pub async fn set(
                 check_count(tx, holder, &subject).await?;
             }
             if let Some(before) = before {
-                before.check_after(ctx, tx, role).await?;
+                before.check_after(tx, role).await?;
             }
             let payload =
                 json!({ place: shown, "subject": subject.display_name(), "role": role.as_str() });
@@ -292,7 +292,7 @@ pub async fn remove(
             return Err(Error::conflict(ResourceKind::GatewayRole, subject.display_name()));
         }
         if let Some(before) = before {
-            before.check_after(ctx, tx, existing.role).await?;
+            before.check_after(tx, existing.role).await?;
         }
         let payload = json!({ place: shown, "subject": subject.display_name() });
         tx.emit(ctx.new_event(event_types::GATEWAY_ROLE_REMOVED, payload)).await?;

@@ -27,7 +27,7 @@ async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error
     let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
     let done = ctx
         .db()
-        .transaction(async |conn| {
+        .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }

@@ -36,7 +36,7 @@ pub const RETENTION: Worker = Worker {
 async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let db = ctx.db();
     let done = db
-        .transaction(async |conn| {
+        .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }
@@ -61,7 +61,7 @@ async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error
     let cutoff = ctx.now().minus(DAY * days);
     let done = ctx
         .db()
-        .transaction(async |conn| {
+        .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }

@@ -25,7 +25,7 @@ async fn delete_old(ctx: &Ctx) -> Result<TickResult, Error> {
     let now = ctx.now();
     let (sessions, failures, addresses) = ctx
         .db()
-        .transaction(async |conn| {
+        .long_transaction(async |conn| {
             let ended = now.minus(REMEMBERED);
             let unused = now.minus(budget::ADDRESS_KNOWN);
             Ok((

@@ -26,7 +26,7 @@ async fn delete_expired(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, E
     let now = ctx.now();
     let done = ctx
         .db()
-        .transaction(async |conn| {
+        .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }

@@ -50,7 +50,7 @@ pub async fn unregister(
     force: bool,
 ) -> Result<GatewayDependents, Error> {
     let (dependents, stopped) = ctx
-        .transaction(async |tx| {
+        .long_transaction(async |tx| {
             let missing = || Error::not_found(ResourceKind::Gateway, name);
             let id = GatewayId(store::by_name(tx, name).await?.ok_or_else(missing)?.id);
             // Locks the row: a concurrent probe stores its result before this point or finds no row to update.

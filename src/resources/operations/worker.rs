@@ -25,7 +25,7 @@ async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error
     let cutoff = ctx.now().minus(DAY * ctx.app().config.operations.retention_days);
     let done = ctx
         .db()
-        .transaction(async |conn| {
+        .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }

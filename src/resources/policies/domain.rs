@@ -144,14 +144,14 @@ pub async fn list_revisions(
     let list =
         ListKey { method: "ListPolicyRevisions", filter: &filter, order: "version descending" };
     let page = ctx.page_request::<(Option<u32>, String)>(list, size, token)?;
-    let (last, cursor) = page.after().cloned().unwrap_or_default();
+    let (before, cursor) = page.after().cloned().unwrap_or_default();
     let limit = u32::try_from(size.get()).unwrap_or(u32::MAX);
     let (mut revisions, next) =
         connect(ctx).await?.policy_revisions(sandbox, limit, &cursor).await?;
     // A new revision moves the others back, so a page can begin with revisions of the previous page.
-    revisions.retain(|revision| last.is_none_or(|last| revision.version < last));
-    let last = revisions.last().map(|revision| revision.version).or(last);
-    let next = next.map(|cursor| page.next_token((last, cursor))).transpose()?;
+    revisions.retain(|revision| before.is_none_or(|before| revision.version < before));
+    let before = revisions.last().map(|revision| revision.version).or(before);
+    let next = next.map(|cursor| page.next_token((before, cursor))).transpose()?;
     Ok((revisions, next.unwrap_or_default()))
 }
 

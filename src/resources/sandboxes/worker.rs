@@ -56,7 +56,7 @@ async fn delete_expired_ssh(ctx: &Ctx) -> Result<TickResult, Error> {
     let (now, limit) = (ctx.now(), i64::try_from(DELETE_MAX).unwrap_or(i64::MAX));
     let done = ctx
         .db()
-        .transaction(async |conn| store::delete_expired_ssh(conn, now, limit).await)
+        .long_transaction(async |conn| store::delete_expired_ssh(conn, now, limit).await)
         .await?;
     Ok(TickResult::batch(done, DELETE_MAX))
 }

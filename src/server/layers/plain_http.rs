@@ -27,7 +27,8 @@ where
         Protocol::Plain(code) => code,
     };
     let in_flight = incoming.peer.in_flight.enter();
-    let response = answer(incoming, code).await;
+    // Rare, and larger than the futures of calls.
+    let response = Box::pin(answer(incoming, code)).await;
     Ok(response.map(|body| body.with_in_flight(Some(in_flight))))
 }
 

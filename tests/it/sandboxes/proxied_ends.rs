@@ -141,6 +141,11 @@ async fn a_client_that_disconnects_does_not_stop_its_creation(sg: TestServer) {
             "success",
             "{made:?}"
         );
+        // Without its client, nothing waits for the end of the call.
+        wait_until("the entry is closed", || async {
+            audit_entries(&sg, "sandbox.create").await[0].outcome() != pb::AuditOutcome::Open
+        })
+        .await;
         let entry = audit_entries(&sg, "sandbox.create").await.remove(0);
         assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "left"));
         assert_eq!(

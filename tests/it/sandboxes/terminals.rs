@@ -30,6 +30,7 @@ sqlite_tests! {
     input_sent_together_with_a_command_is_limited_in_size,
     a_command_runs_in_its_workdir_and_reads_its_stdin,
     a_command_is_stopped_at_its_timeout,
+    an_operation_does_not_wait_for_a_command_that_its_gateway_does_not_stop,
 }
 
 async fn a_terminal_has_the_size_that_the_caller_sets_and_can_be_resized(sg: TestServer) {
@@ -195,17 +196,24 @@ async fn a_command_is_stopped_at_its_timeout(sg: TestServer) {
             timeout: Some(seconds(1)),
             ..start_exec_request(&sg, name, &["sleep", "600"])
         };
-        let ended = run(&sg, late.clone()).await;
+        let ended = run(&sg, late).await;
         assert_eq!(operation_result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
-
-        // If the gateway does not end a command in time, the operation does not wait for it.
-        let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
-        simulator.script("ExecSandbox", never, Times::All);
-        let request_id = request_id(&sg);
-        let ended = run(&sg, pb::StartExecSandboxRequest { request_id, ..late }).await;
-        assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
-        wait_until("the command is given up", || async { simulator.running_commands() == 0 }).await;
-        let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
-        assert_eq!(entry.outcome(), pb::AuditOutcome::Failed, "{entry:?}");
+        simulator.stop().await;
     }
+}
+
+async fn an_operation_does_not_wait_for_a_command_that_its_gateway_does_not_stop(sg: TestServer) {
+    let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
+    create_sandbox(&sg, create_request(&sg, "new", "box")).await;
+    let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
+    simulator.script("ExecSandbox", never, Times::All);
+    let late = pb::StartExecSandboxRequest {
+        timeout: Some(seconds(1)),
+        ..start_exec_request(&sg, "new", &["sleep", "600"])
+    };
+    let ended = run(&sg, late).await;
+    assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
+    wait_until("the command is given up", || async { simulator.running_commands() == 0 }).await;
+    let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
+    assert_eq!(entry.outcome(), pb::AuditOutcome::Failed, "{entry:?}");
 }

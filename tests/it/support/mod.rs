@@ -102,7 +102,10 @@ impl DbLocation {
                 Some((Self::Sqlite(folder), key))
             }
             Engine::Postgres => {
-                let (database, key) = postgres::Database::create_with_admin().await?;
+                let add_admin = async |database| {
+                    Box::pin(server::add_first_admin(&Self::Postgres(database))).await
+                };
+                let (database, key) = postgres::Database::create_with_admin(add_admin).await?;
                 Some((Self::Postgres(database), key))
             }
         }

@@ -19,8 +19,6 @@ use shoreguard::db::{Db, DbOptions};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, NoTls};
 
-use super::{DbLocation, server};
-
 const USER: &str = "shoreguard";
 /// A database with the schema.
 const MIGRATED: &str = "shoreguard_migrated";
@@ -57,9 +55,11 @@ impl Database {
 
     /// Creates a copy of the template with the first admin, and returns the admin's key. Returns `None` if this host
     /// has no server programs.
-    pub(crate) async fn create_with_admin() -> Option<(Self, String)> {
+    pub(crate) async fn create_with_admin(
+        add_admin: impl AsyncFnOnce(Self) -> String,
+    ) -> Option<(Self, String)> {
         let server = Self::server().await?;
-        let key = ADMIN_KEY.get_or_init(|| server.add_admin()).await.clone();
+        let key = ADMIN_KEY.get_or_init(|| server.make_admin_template(add_admin)).await.clone();
         Some((Self::create(WITH_ADMIN).await?, key))
     }
 
@@ -164,10 +164,12 @@ impl Server {
     }
 
     /// Creates the template with the first admin. Returns the admin's key.
-    async fn add_admin(&'static self) -> String {
+    async fn make_admin_template(
+        &'static self,
+        add_admin: impl AsyncFnOnce(Database) -> String,
+    ) -> String {
         self.create_database(WITH_ADMIN, MIGRATED).await;
-        let place = DbLocation::Postgres(Database { server: self, name: WITH_ADMIN.to_owned() });
-        let key = Box::pin(server::add_first_admin(&place)).await;
+        let key = add_admin(Database { server: self, name: WITH_ADMIN.to_owned() }).await;
         self.make_template(WITH_ADMIN).await;
         key
     }

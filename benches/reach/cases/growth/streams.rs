@@ -85,7 +85,6 @@ impl Watchers {
             after_sequence: -1,
             gateway: fleet::gateway_name(0),
             names: vec!["gateway.updated".to_owned()],
-            ..Default::default()
         };
         let path = "/shoreguard.v1.EventService/WatchEvents";
         let call = Call::new(path, &request, Some(&fleet.admin_key))?;

@@ -62,7 +62,7 @@ pub(super) fn validate(policy: &SandboxPolicy) -> Result<(), Status> {
     let Some(filesystem) = &policy.filesystem else { return Ok(()) };
     let paths = || filesystem.read_only.iter().chain(&filesystem.read_write);
     if paths().count() > PATHS_MAX {
-        return unsafe_content(format!("filesystem has more than {PATHS_MAX} paths"));
+        return unsafe_content(&format!("filesystem has more than {PATHS_MAX} paths"));
     }
     for path in paths() {
         check_path(path)?;
@@ -70,7 +70,7 @@ pub(super) fn validate(policy: &SandboxPolicy) -> Result<(), Status> {
     let is_root = |path: &&String| path.trim_end_matches('/').is_empty();
     match filesystem.read_write.iter().find(is_root) {
         Some(path) => {
-            unsafe_content(format!("filesystem path '{path}' is too broad to be written"))
+            unsafe_content(&format!("filesystem path '{path}' is too broad to be written"))
         }
         None => Ok(()),
     }
@@ -164,25 +164,25 @@ fn check_identity(field: &str, name: &str) -> Result<(), Status> {
     if allowed {
         return Ok(());
     }
-    unsafe_content(format!(
+    unsafe_content(&format!(
         "process.{field} must be 'sandbox' or a numeric id other than root, got '{name}'"
     ))
 }
 
 fn check_path(path: &str) -> Result<(), Status> {
     if !path.starts_with('/') {
-        return unsafe_content(format!("filesystem path '{path}' must be absolute"));
+        return unsafe_content(&format!("filesystem path '{path}' must be absolute"));
     }
     if path.split('/').any(|part| part == "..") {
-        return unsafe_content(format!("filesystem path '{path}' must not contain '..'"));
+        return unsafe_content(&format!("filesystem path '{path}' must not contain '..'"));
     }
     if path.len() > PATH_BYTES_MAX {
-        return unsafe_content(format!("filesystem path is longer than {PATH_BYTES_MAX} bytes"));
+        return unsafe_content(&format!("filesystem path is longer than {PATH_BYTES_MAX} bytes"));
     }
     Ok(())
 }
 
-fn unsafe_content<T>(why: String) -> Result<T, Status> {
+fn unsafe_content<T>(why: &str) -> Result<T, Status> {
     invalid(format!("policy contains unsafe content: {why}"))
 }
 

@@ -41,16 +41,13 @@ impl Settings {
         key: &str,
         value: Option<SettingValue>,
     ) -> Result<bool, Status> {
-        let (changed, deleted) = match value {
-            Some(value) => {
-                check_value(key, &value)?;
-                let before = self.values.insert(key.to_owned(), value.clone());
-                (before != Some(value), false)
-            }
-            None => {
-                let deleted = self.values.remove(key).is_some();
-                (deleted, deleted)
-            }
+        let (changed, deleted) = if let Some(value) = value {
+            check_value(key, &value)?;
+            let before = self.values.insert(key.to_owned(), value.clone());
+            (before != Some(value), false)
+        } else {
+            let deleted = self.values.remove(key).is_some();
+            (deleted, deleted)
         };
         self.revision += u64::from(changed);
         Ok(deleted)

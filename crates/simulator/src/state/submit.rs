@@ -92,13 +92,13 @@ impl State {
             mark_advised(&mut proposal.rule, self.behavior.generation);
         }
         let known = self.mechanistic_chunk(at, &proposal, &subject)?;
-        let evaluation = match known.as_ref().filter(|known| known.status == PENDING) {
-            Some(pending) => self.evaluate_stored(at, pending)?,
-            None => {
-                let is_authored = proposal.agent_authored;
-                let source = if is_authored { Source::Authored } else { Source::Mechanistic };
-                self.evaluate(at, &name, &proposal.rule, source, None)?
-            }
+        let pending = known.as_ref().filter(|known| known.status == PENDING);
+        let evaluation = if let Some(pending) = pending {
+            self.evaluate_stored(at, pending)?
+        } else {
+            let is_authored = proposal.agent_authored;
+            let source = if is_authored { Source::Authored } else { Source::Mechanistic };
+            self.evaluate(at, &name, &proposal.rule, source, None)?
         };
         if proposal.agent_authored && !evaluation.verdict.application_error.is_empty() {
             return Ok(Err(format!("chunk '{name}': {}", evaluation.verdict.application_error)));

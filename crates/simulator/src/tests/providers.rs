@@ -62,7 +62,7 @@ async fn a_provider_adds_its_rule_only_to_the_effective_policy() {
 
     simulator
         .change_profile("", "github", |profile| {
-            "git.example".clone_into(&mut profile.endpoints[0].host)
+            "git.example".clone_into(&mut profile.endpoints[0].host);
         })
         .unwrap();
     let after = config(&mut client, &id).await;
@@ -100,7 +100,7 @@ async fn a_new_credential_keeps_review_tokens_and_a_new_profile_outdates_them() 
     assert_eq!(chunk(&mut client).await.review_token, seen.review_token);
     simulator
         .change_profile("", "github", |profile| {
-            "git.example".clone_into(&mut profile.endpoints[0].host)
+            "git.example".clone_into(&mut profile.endpoints[0].host);
         })
         .unwrap();
     simulator.propose("", "a", proposal).unwrap();

@@ -232,6 +232,6 @@ async fn a_held_call_ends_when_the_gateway_stops() {
         hold.wait_reached(1).await;
         simulator.stop().await;
     };
-    let (held, ()) = tokio::join!(client.health(old::HealthRequest {}), stop);
-    held.unwrap_err();
+    let (ended, ()) = tokio::join!(client.health(old::HealthRequest {}), stop);
+    ended.unwrap_err();
 }

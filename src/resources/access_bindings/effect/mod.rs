@@ -81,7 +81,8 @@ impl CallerRoles {
         // Waiting for the lock may have taken long.
         ctx.recheck()?;
         let principal = ctx.principal().ok_or_else(unknown_caller)?;
-        let own = store::own_role(conn, principal, ctx.now()).await?;
+        let own = store::own_role(conn, principal).await?;
+        let own = own.filter(|own| own.can_call(ctx.now())).ok_or_else(unknown_caller)?;
         Self::with_groups(conn, principal, own, gateway).await
     }
 
@@ -92,19 +93,19 @@ impl CallerRoles {
             return Ok(Self::SYSTEM);
         }
         let principal = ctx.principal().ok_or_else(unknown_caller)?;
-        let own = store::lock_and_own_role(conn, mode, principal, ctx.now()).await?;
+        let own = store::lock_and_own_role(conn, mode, principal).await?;
         // Waiting for the lock may have taken long.
         ctx.recheck()?;
+        let own = own.filter(|own| own.can_call(ctx.now())).ok_or_else(unknown_caller)?;
         Self::with_groups(conn, principal, own, None).await
     }
 
     async fn with_groups(
         conn: &mut Conn,
         principal: PrincipalId,
-        own: Option<store::OwnRole>,
+        own: store::OwnRole,
         gateway: Option<GatewayId>,
     ) -> Result<Self, Error> {
-        let own = own.filter(|own| own.can_call).ok_or_else(unknown_caller)?;
         let groups = groups_of(conn, principal).await?;
         let global = roles::global_role(own.role, groups.iter().map(|(_, role)| *role));
         let here = match gateway {
@@ -164,12 +165,11 @@ async fn effective_role_on(
 /// Returns the effective role of a principal on a gateway, whether or not it can make calls: a deactivated account
 /// keeps its roles.
 async fn effective_role(
-    ctx: &Ctx,
     conn: &mut Conn,
     principal: PrincipalId,
     gateway: GatewayId,
 ) -> Result<Role, Error> {
-    let own = store::own_role(conn, principal, ctx.now()).await?;
+    let own = store::own_role(conn, principal).await?;
     let own = own.map_or(Role::None, |own| own.role);
     let groups = groups_of(conn, principal).await?;
     effective_role_on(conn, principal, own, &groups, gateway).await
@@ -207,7 +207,7 @@ pub fn check_before<'a>(
         if roles.global == Role::Admin {
             return Ok(None);
         }
-        let role = effective_role(ctx, conn, principal, gateway).await?;
+        let role = effective_role(conn, principal, gateway).await?;
         check_change(roles.global == Role::Admin, roles.here, [role, role], written)?;
         Ok(Some(RoleBefore { power: roles, principal, gateway, role }))
     })
@@ -219,14 +219,9 @@ impl RoleBefore {
     ///
     /// # Errors
     /// `ROLE_TOO_LOW`.
-    pub fn check_after<'a>(
-        self,
-        ctx: &'a Ctx,
-        conn: &'a mut Conn,
-        written: Role,
-    ) -> BoxFuture<'a, Result<(), Error>> {
+    pub fn check_after(self, conn: &mut Conn, written: Role) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            let after = effective_role(ctx, conn, self.principal, self.gateway).await?;
+            let after = effective_role(conn, self.principal, self.gateway).await?;
             let CallerRoles { global, here } = self.power;
             check_change(global == Role::Admin, here, [self.role, after], written)
         })

@@ -52,27 +52,39 @@ impl LockMode {
 pub struct OwnRole {
     /// Own role, without the roles of its groups.
     pub role: Role,
-    /// Whether the account is active and has not expired.
-    pub can_call: bool,
+    /// Whether the account is active.
+    is_active: bool,
+    /// When it expires.
+    expires_at: Option<Timestamp>,
+}
+
+impl OwnRole {
+    /// Returns whether the account is active and has not expired. `now` must be read after the row: the query may have
+    /// waited for a lock.
+    #[must_use]
+    pub fn can_call(&self, now: Timestamp) -> bool {
+        self.is_active && self.expires_at.is_none_or(|at| at > now)
+    }
 }
 
 /// Queries the own role of a principal on a connection of either engine.
 macro_rules! own_role {
-    ($c:expr, $principal:expr, $now:expr) => {
+    ($c:expr, $principal:expr) => {
         match $principal {
             PrincipalId::User(id) => {
                 let query = users::table.find(id.get()).select((users::role, users::is_active));
                 let row: Option<(String, bool)> = query.first($c).await.optional()?;
-                row.map(|(text, can_call)| Ok(OwnRole { role: parse_role(&text)?, can_call }))
-                    .transpose()
+                let own = |(text, is_active): (String, bool)| {
+                    Ok(OwnRole { role: parse_role(&text)?, is_active, expires_at: None })
+                };
+                row.map(own).transpose()
             }
             PrincipalId::ServicePrincipal(id) => {
                 use service_principals as t;
                 let query = t::table.find(id.get()).select((t::role, t::expires_at));
                 let row: Option<(String, Option<Timestamp>)> = query.first($c).await.optional()?;
-                let own = |(text, ends): (String, Option<Timestamp>)| {
-                    let can_call = ends.is_none_or(|at| at > $now);
-                    Ok(OwnRole { role: parse_role(&text)?, can_call })
+                let own = |(text, expires_at): (String, Option<Timestamp>)| {
+                    Ok(OwnRole { role: parse_role(&text)?, is_active: true, expires_at })
                 };
                 row.map(own).transpose()
             }
@@ -92,22 +104,17 @@ pub async fn lock(conn: &mut Conn, mode: LockMode) -> Result<(), Error> {
 async fn own_role_postgres(
     mut c: &PgConn,
     principal: PrincipalId,
-    now: Timestamp,
 ) -> Result<Option<OwnRole>, Error> {
-    own_role!(&mut c, principal, now)
+    own_role!(&mut c, principal)
 }
 
 /// Returns a principal's own role, or `None` if the principal does not exist.
-pub async fn own_role(
-    conn: &mut Conn,
-    principal: PrincipalId,
-    now: Timestamp,
-) -> Result<Option<OwnRole>, Error> {
+pub async fn own_role(conn: &mut Conn, principal: PrincipalId) -> Result<Option<OwnRole>, Error> {
     match conn {
-        Conn::Pg(c) => own_role_postgres(c, principal, now).await,
+        Conn::Pg(c) => own_role_postgres(c, principal).await,
         Conn::Sqlite(pooled) => {
             let c: &mut SqliteConn = pooled;
-            own_role!(c, principal, now)
+            own_role!(c, principal)
         }
     }
 }
@@ -118,13 +125,12 @@ pub async fn lock_and_own_role(
     conn: &mut Conn,
     mode: LockMode,
     principal: PrincipalId,
-    now: Timestamp,
 ) -> Result<Option<OwnRole>, Error> {
-    let Conn::Pg(c) = conn else { return own_role(conn, principal, now).await };
+    let Conn::Pg(c) = conn else { return own_role(conn, principal).await };
     let c: &PgConn = c;
     let mut locking = c;
     // The server executes the query after the lock is granted, in a snapshot of its own.
-    let own = own_role_postgres(c, principal, now);
+    let own = own_role_postgres(c, principal);
     let (locked, own) = future::join(mode.query().execute(&mut locking), own).await;
     locked?;
     own

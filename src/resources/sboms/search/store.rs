@@ -111,6 +111,7 @@ pub(super) async fn blocks_with(
 
 /// Returns a page of components, sorted by the key of the search. With `keys`, only components whose name has one of
 /// these keys.
+#[expect(clippy::too_many_lines, reason = "one query")]
 pub async fn page(
     conn: &mut Conn,
     wanted: &SearchFilter<'_>,
