@@ -67,7 +67,8 @@ impl OwnRole {
     }
 }
 
-/// Queries the own role of a principal on a connection of either engine.
+/// Queries the global role that is set for a principal, without the roles of its groups. `$c` is a connection of either
+/// engine.
 macro_rules! own_role {
     ($c:expr, $principal:expr) => {
         match $principal {
