@@ -4,23 +4,22 @@
 //! - at a limit, a new connection replaces the connection with the longest idle time, of the same address if the limit
 //!   is that of the address; if none is idle, the new connection is refused;
 //! - a connection with a call in flight is never closed to make room;
-//! - a connection that was asked to close and does not is aborted; closing connections have their own limit.
+//! - a connection that was asked to close and does not is aborted; closing connections have their own limit;
+//! - the acceptor waits while many aborted connections are not dropped yet, so that a new connection is not refused for
+//!   them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use ipnet::IpNet;
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Body;
 use crate::config::Limits;
 use crate::net::guard::accounting_address;
 use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_REFUSED};
@@ -30,6 +29,9 @@ use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_REFU
 pub(super) const CLOSING_MAX: usize = 64;
 /// Time that a connection gets to close gracefully.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// Maximum time that the acceptor waits for cores to drop aborted connections. A core that takes longer delays no
+/// connection of the others.
+const DROP_WAIT: Duration = Duration::from_secs(1);
 /// Maximum number of connections that one scan for the longest idle time looks at.
 const SCAN_MAX: usize = 1_024;
 
@@ -89,6 +91,8 @@ pub(super) struct Connections {
     trusted: Vec<IpNet>,
     started: Instant,
     open: Mutex<OpenConnections>,
+    /// An aborted connection was dropped.
+    aborted_dropped: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +124,25 @@ struct ConnectionState {
 
 impl Connections {
     pub(super) fn new(limits: ConnectionLimits, trusted: Vec<IpNet>) -> Arc<Self> {
-        Arc::new(Self { limits, trusted, started: Instant::now(), open: Mutex::default() })
+        Arc::new(Self {
+            limits,
+            trusted,
+            started: Instant::now(),
+            open: Mutex::default(),
+            aborted_dropped: Notify::new(),
+        })
+    }
+
+    /// Waits until fewer than [`CLOSING_MAX`] aborted connections are still to be dropped by their cores, at most
+    /// [`DROP_WAIT`]. Only the acceptor calls it.
+    pub(super) async fn wait_aborted_dropped(&self) {
+        let dropped = async {
+            while self.open.lock().aborted >= CLOSING_MAX {
+                self.aborted_dropped.notified().await;
+            }
+        };
+        // Past this time, `admit` refuses connections while too many are open.
+        let _ = tokio::time::timeout(DROP_WAIT, dropped).await;
     }
 
     /// Admits a connection, and closes an idle one if a limit is reached.
@@ -329,6 +351,7 @@ impl Drop for Slot {
         let mut open = self.connections.open.lock();
         if open.remove(self.id).is_none() && open.closing.remove(&self.id).is_none() {
             open.aborted = open.aborted.saturating_sub(1);
+            self.connections.aborted_dropped.notify_one();
         }
         update_gauge(&open);
     }
@@ -343,39 +366,6 @@ impl Drop for CallInFlight {
         let state = &self.0.state;
         state.last_used_ms.store(self.0.connections.now_ms(), Ordering::Release);
         state.calls.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// Body of a response whose call is in flight until the body is dropped.
-#[derive(Debug)]
-pub(super) struct CountedBody {
-    body: Body,
-    _call: CallInFlight,
-}
-
-impl CountedBody {
-    pub(super) fn new(body: Body, call: CallInFlight) -> Self {
-        Self { body, _call: call }
-    }
-}
-
-impl HttpBody for CountedBody {
-    type Data = <Body as HttpBody>::Data;
-    type Error = <Body as HttpBody>::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -94,6 +94,21 @@ fn displaced_connections_beyond_the_limit_are_cut_and_further_ones_are_refused()
 }
 
 #[tokio::test]
+async fn the_acceptor_waits_until_cores_have_dropped_aborted_connections() {
+    let connections = connections(1, 1);
+    assert!(connections.wait_aborted_dropped().now_or_never().is_some());
+    let mut slots = Vec::new();
+    for _ in 0..=2 * CLOSING_MAX {
+        slots.push(connections.admit(ip("192.0.2.1")).unwrap());
+    }
+    let mut waiting = std::pin::pin!(connections.wait_aborted_dropped());
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(slots.remove(0));
+    assert!(waiting.now_or_never().is_some(), "one was dropped");
+    let _new = connections.admit(ip("192.0.2.1")).unwrap();
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_cut_at_once_and_an_active_one_after_a_grace_period() {
     let connections = connections(1, 1);
     let silent = connections.admit(ip("192.0.2.1")).unwrap();

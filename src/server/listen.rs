@@ -119,9 +119,13 @@ async fn accept(
 ) {
     let mut spare = SpareDescriptor::new();
     loop {
+        let accepted = async {
+            connections.wait_aborted_dropped().await;
+            listener.accept().await
+        };
         let accepted = tokio::select! {
             () = app.stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accepted => accepted,
         };
         match accepted {
             Ok((socket, address)) => {
