@@ -26,9 +26,12 @@ use crate::status;
 /// Maximum size of a part, in bytes: the server must notice that a caller reads a large response slowly.
 const PART_BYTES_MAX: usize = 16 << 10;
 
-/// Body of a response, measured to its end.
+/// Body of a response, measured to its end. Its state is in a box, since each layer passes the body on by value.
 #[derive(Debug)]
-pub struct Body {
+pub struct Body(Box<BodyState>);
+
+#[derive(Debug)]
+struct BodyState {
     inner: Inner,
     /// Unsent rest of the last frame that was read.
     rest: Bytes,
@@ -71,7 +74,16 @@ impl Body {
     fn new(inner: Inner) -> Self {
         let (read_tracker, shares, end_condition, in_flight) = (None, None, None, None);
         let (rest, end, measurement) = (Bytes::new(), End::Unread, None);
-        Self { inner, rest, end, measurement, read_tracker, shares, end_condition, in_flight }
+        Self(Box::new(BodyState {
+            inner,
+            rest,
+            end,
+            measurement,
+            read_tracker,
+            shares,
+            end_condition,
+            in_flight,
+        }))
     }
 
     /// Wraps the body of one of Shoreguard's own services.
@@ -95,48 +107,46 @@ impl Body {
     /// Holds the shares of the call until the response was read.
     #[must_use]
     pub(super) fn with_shares(mut self, shares: Shares, memory: Option<MemoryAccount>) -> Self {
-        self.shares = Some((shares, memory));
+        self.0.shares = Some((shares, memory));
         self
     }
 
     /// Tracks whether the caller reads the response.
     #[must_use]
     pub(super) fn with_read_tracking(mut self, read_tracker: &Arc<ReadTracker>) -> Self {
-        self.read_tracker = Some(Arc::clone(read_tracker));
+        self.0.read_tracker = Some(Arc::clone(read_tracker));
         self
     }
 
     /// Ends the body early with the status of `condition`.
     pub(super) fn with_end_condition(mut self, condition: EndCondition) -> Self {
-        self.end_condition = Some(condition);
+        self.0.end_condition = Some(condition);
         self
     }
 
     /// Counts the call as in flight until the body ends.
     pub(super) fn with_in_flight(mut self, in_flight: Option<InFlightGuard>) -> Self {
-        self.in_flight = in_flight;
+        self.0.in_flight = in_flight;
         self
     }
 
     /// Records the call when the body ends, with the code of its trailers. A body that is dropped earlier counts as
     /// canceled.
-    #[must_use]
-    pub fn with_measurement(mut self, measurement: CallMeasurement) -> Self {
-        self.measurement = Some(measurement);
-        self
+    pub fn set_measurement(&mut self, measurement: CallMeasurement) {
+        self.0.measurement = Some(measurement);
     }
+}
 
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+impl BodyState {
     fn finish(&mut self, code: Code) {
         drop(self.in_flight.take());
         if let Some(measurement) = self.measurement.take() {
             measurement.finish(code);
         }
     }
-}
 
-type BodyError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Body {
     /// Reads the next frame, or the status that ends the body early.
     fn poll_inner(
         &mut self,
@@ -182,7 +192,7 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<ResponsePart>, BodyError>>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if !this.rest.is_empty() {
             return Poll::Ready(Some(Ok(this.next_part())));
         }
@@ -218,13 +228,14 @@ impl HttpBody for Body {
 
     /// Returns false while a part was not sent: hyper would drop the body with the last part.
     fn is_end_stream(&self) -> bool {
-        if !self.rest.is_empty()
-            || matches!(self.end, End::Read(Some(_)))
-            || self.has_unsent_parts()
+        let this = &*self.0;
+        if !this.rest.is_empty()
+            || matches!(this.end, End::Read(Some(_)))
+            || this.has_unsent_parts()
         {
             return false;
         }
-        match &self.inner {
+        match &this.inner {
             Inner::Empty | Inner::Unary(None, None) => true,
             Inner::Unary(..) => false,
             Inner::Service(body) => body.is_end_stream(),
@@ -233,7 +244,8 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let hint = match &self.inner {
+        let this = &*self.0;
+        let hint = match &this.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Unary(data, _) => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
@@ -241,7 +253,7 @@ impl HttpBody for Body {
             Inner::Service(body) => body.size_hint(),
             Inner::Proxied(body) => body.size_hint(),
         };
-        let rest = self.rest.len() as u64;
+        let rest = this.rest.len() as u64;
         let mut all = SizeHint::new();
         all.set_lower(hint.lower().saturating_add(rest));
         if let Some(upper) = hint.upper() {
@@ -251,7 +263,7 @@ impl HttpBody for Body {
     }
 }
 
-impl Drop for Body {
+impl Drop for BodyState {
     fn drop(&mut self) {
         self.finish(Code::Cancelled);
     }

@@ -59,8 +59,7 @@ fn finish(note: &AuditNotes, mut measurement: CallMeasurement, response: &mut Re
     headers.insert(REQUEST_ID, request_id::to_header(id));
     let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
     let Some(code) = in_headers else {
-        let body = std::mem::take(response.body_mut());
-        *response.body_mut() = body.with_measurement(measurement);
+        response.body_mut().set_measurement(measurement);
         return;
     };
     measurement.finish(code);
