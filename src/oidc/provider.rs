@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
@@ -144,9 +144,7 @@ impl Provider {
         let endpoint = self.endpoint(discovery.token_endpoint.as_deref())?;
         let code = &answer.code;
         let request = flow::token_request(self, client_id, endpoint, basic, pending, code)?;
-        let response =
-            self.client.send(request, self.limits).await.map_err(|e| self.unreachable(&e))?;
-        let (head, body) = response.into_parts();
+        let (head, body) = self.send(request).await?.into_parts();
         if head.status.is_client_error() {
             self.log_refused_code(head.status, &body);
             return Err(ProviderError::Refused("the issuer does not take the code"));
@@ -266,9 +264,16 @@ impl Provider {
         let request = Request::get(url).header(ACCEPT, "application/json").body(Bytes::new());
         let request =
             request.map_err(|_| self.unusable("one of its endpoints is not a valid URL"))?;
-        let response =
-            self.client.send(request, self.limits).await.map_err(|e| self.unreachable(&e))?;
-        Ok(response.into_parts())
+        Ok(self.send(request).await?.into_parts())
+    }
+
+    /// Sends a request to the issuer. Its deadline is also a time on the clock.
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let sending = Box::pin(self.client.send(request, self.limits));
+        match self.clock.timeout(self.limits.deadline, sending).await {
+            Some(answer) => answer.map_err(|error| self.unusable(&error.to_string())),
+            None => Err(self.unusable("it does not answer in time")),
+        }
     }
 
     fn require_ok(&self, status: StatusCode) -> Result<(), Error> {
@@ -302,10 +307,6 @@ impl Provider {
         let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
         let word: String = word.chars().take(WORD_CHARACTERS_MAX).filter(plain).collect();
         warn!(provider = self.config.name, status = status.as_u16(), word, "a code was not taken");
-    }
-
-    fn unreachable(&self, error: &Error) -> Error {
-        self.unusable(&error.to_string())
     }
 
     fn unusable(&self, why: &str) -> Error {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
 use shoreguard::role::Role;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator};
 
 use crate::support::server::{Caller, TestServer};
 
@@ -101,8 +101,7 @@ pub(crate) fn get_gateway_request(gateway: &str) -> pb::GetGatewayRequest {
 }
 
 pub(crate) async fn register_two_gateways(sg: &TestServer) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("east", simulator.addr()).await;
+    let simulator = sg.start_gateway("east", Generation::V0_1).await;
     sg.register_gateway("west", simulator.addr()).await;
     simulator
 }

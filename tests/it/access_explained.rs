@@ -268,8 +268,7 @@ async fn access_to_a_gateway_is_listed_with_the_deciding_step(sg: TestServer) {
     assert_eq!(listed(&lead, admins.clone()).await, [all[0], all[1], all[4], all[5]]);
     let everyone = pb::ListAccessRequest { least_role: pb::Role::None.into(), ..on_east.clone() };
     assert_eq!(listed(&lead, everyone).await.len(), 8);
-    sg.app.clock.advance(Duration::from_secs(61));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_secs(61)).await;
     assert_eq!(listed(&lead, on_east.clone()).await.len(), 5);
 
     let first = pb::ListAccessRequest { page_size: 1, ..on_east.clone() };
@@ -396,13 +395,11 @@ async fn old_access_changes_are_deleted_except_the_newest(sg: TestServer) {
     let job = workers::Worker { lease: false, ..worker::RETENTION };
     let once = async || workers::run_once(&sg.app, &job).await.unwrap().unwrap();
     assert_eq!(once().await.done, 0);
-    sg.app.clock.advance(Duration::from_mins(61));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(61)).await;
     let key = admin.create_key("late", pb::Role::Viewer).await;
     assert_eq!(once().await.done, all.len());
     assert_eq!(kept().await.len(), 1);
-    sg.app.clock.advance(Duration::from_mins(61));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(61)).await;
     assert_eq!(once().await.done, 0);
     assert_eq!(kept().await.len(), 1);
     visible_gateways(&sg.with_token(&key)).await;

@@ -6,21 +6,21 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use prost::Message;
 use prost_reflect::{DynamicMessage, Kind, Value};
 use shoreguard::access::policy::{
-    AllowedCallers, AuditMode, METHODS, StreamingMode, UPSTREAM_V0_0, UPSTREAM_V0_1,
+    AllowedCallers, AuditMode, METHODS, StreamingMode, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
-use shoreguard::db::Engine;
 use shoreguard::pb::descriptors::{self, Descriptors};
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard::resources::sessions::budget;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator};
 use tonic::Status;
 
 use crate::sboms;
 use crate::support::limit::start_time_limit;
-use crate::support::server::{Caller, TestServer, reason, run};
+use crate::support::server::{Caller, TestServer, reason};
 
 /// Time in which an accepted stream may still fail. Shoreguard refuses a stream in its response headers.
 const STREAM_TIME: Duration = Duration::from_millis(20);
@@ -98,10 +98,15 @@ async fn callers(sg: &TestServer) -> Vec<(&'static str, Caller)> {
     ]
 }
 
-async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
-    let mut table = String::new();
-    let head: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
-    writeln!(table, "{:<64} {}", "method", head.join(" | ")).unwrap();
+/// Returns the first line of a table.
+fn table_head(callers: &[(&'static str, Caller)]) -> String {
+    let names: Vec<&str> = callers.iter().map(|(name, _)| *name).collect();
+    format!("{:<64} {}\n", "method", names.join(" | "))
+}
+
+/// Returns the table of Shoreguard's own methods.
+async fn own_table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
+    let mut table = table_head(callers);
     for method in METHODS {
         let bytes = request(&descriptors::OWN, method.request, "edge", "not a UUID");
         let mut cells = Vec::new();
@@ -124,28 +129,27 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
         let public = if method.access == AllowedCallers::Public { " (public)" } else { "" };
         writeln!(table, "{:<64} {}{public}", method.path, cells.join(" | ")).unwrap();
     }
-    let generations = [
-        ("edge", UPSTREAM_V0_1, &descriptors::V0_1),
-        ("edge-0-0", UPSTREAM_V0_0, &descriptors::V0_0),
-    ];
-    for (gateway, rows, descriptors) in generations {
-        writeln!(table, "--- through {gateway}").unwrap();
-        for row in rows {
-            let bytes = request(descriptors, row.request, "", "");
-            let mut cells = Vec::new();
-            for (_, caller) in callers {
-                let to = [("x-shoreguard-gateway", gateway)];
-                let call = caller.call_raw_within(
-                    STREAM_TIME,
-                    row.path,
-                    row.streaming,
-                    bytes.clone(),
-                    &to,
-                );
-                cells.push(cell(&call.await));
-            }
-            writeln!(table, "{:<64} {}", row.path, cells.join(" | ")).unwrap();
+    table
+}
+
+/// Returns the table of the methods that are forwarded to a gateway.
+async fn proxied_table(
+    callers: &[(&'static str, Caller)],
+    gateway: &str,
+    rows: &[UpstreamMethod],
+    descriptors: &Descriptors,
+) -> String {
+    let mut table = table_head(callers);
+    for row in rows {
+        let bytes = request(descriptors, row.request, "", "");
+        let mut cells = Vec::new();
+        for (_, caller) in callers {
+            let to = [("x-shoreguard-gateway", gateway)];
+            let call =
+                caller.call_raw_within(STREAM_TIME, row.path, row.streaming, bytes.clone(), &to);
+            cells.push(cell(&call.await));
         }
+        writeln!(table, "{:<64} {}", row.path, cells.join(" | ")).unwrap();
     }
     table
 }
@@ -157,8 +161,7 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
         ("elsewhere", Generation::V0_1),
         ("edge-0-0", Generation::V0_0),
     ] {
-        let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
-        sg.register_gateway(name, simulator.addr()).await;
+        let simulator = sg.start_gateway(name, generation).await;
         fleet.push(simulator);
     }
     sg.admin().upload("edge", "box", sboms::file("python-1.6")).await;
@@ -167,40 +170,69 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
 
 server_tests! { every_write_leaves_a_closed_audit_entry }
 
-#[test]
-fn every_method_is_callable_by_exactly_its_documented_roles() {
-    // Access is decided in memory, so one engine is enough.
-    run(Engine::Sqlite, |_| {}, compare_table);
+// Access is decided in memory, so one engine is enough.
+sqlite_tests! {
+    every_method_is_callable_by_exactly_its_documented_roles,
+    every_v0_0_method_is_forwarded_for_exactly_its_documented_roles,
+    every_v0_1_method_is_forwarded_for_exactly_its_documented_roles,
 }
 
-async fn compare_table(sg: TestServer) {
+async fn every_method_is_callable_by_exactly_its_documented_roles(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let callers = callers(&sg).await;
-    let table = table(&sg, &callers).await;
+    let table = own_table(&sg, &callers).await;
     insta::assert_snapshot!("who_may_call_what", table);
     drop(callers);
+    stop(fleet).await;
+    sg.finish().await;
+}
+
+async fn every_v0_0_method_is_forwarded_for_exactly_its_documented_roles(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let callers = callers(&sg).await;
+    let table = proxied_table(&callers, "edge-0-0", UPSTREAM_V0_0, &descriptors::V0_0).await;
+    insta::assert_snapshot!("who_may_call_what_on_v0_0", table);
+    drop(callers);
+    stop(fleet).await;
+    sg.finish().await;
+}
+
+async fn every_v0_1_method_is_forwarded_for_exactly_its_documented_roles(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let callers = callers(&sg).await;
+    let table = proxied_table(&callers, "edge", UPSTREAM_V0_1, &descriptors::V0_1).await;
+    insta::assert_snapshot!("who_may_call_what_on_v0_1", table);
+    drop(callers);
+    stop(fleet).await;
+    sg.finish().await;
+}
+
+async fn stop(fleet: Vec<Simulator>) {
     for simulator in fleet {
         simulator.stop().await;
     }
-    sg.finish().await;
 }
 
 async fn every_write_leaves_a_closed_audit_entry(sg: TestServer) {
     let fleet = fleet(&sg).await;
     let admin = sg.admin();
     let mut written = Vec::new();
-    for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == AuditMode::Write) {
-        if method.access == AllowedCallers::Public {
-            // Failed calls of public methods are counted, not recorded.
-            continue;
-        }
-        let gateway = format!("box-{n}");
-        sg.register_gateway(&gateway, fleet[0].addr()).await;
-        let bytes = request(&descriptors::OWN, method.request, &gateway, "");
+    // Failed calls of public methods are counted, not recorded.
+    let recorded = METHODS
+        .iter()
+        .filter(|m| m.audit == AuditMode::Write && m.access != AllowedCallers::Public)
+        .collect::<Vec<_>>();
+    let (server, endpoint) = (&sg, fleet[0].addr());
+    let registering = (0..recorded.len()).map(|n| async move {
+        server.register_gateway(&format!("box-{n}"), endpoint).await;
+    });
+    futures_util::stream::iter(registering).buffer_unordered(8).collect::<Vec<()>>().await;
+    for (n, method) in recorded.into_iter().enumerate() {
+        let bytes = request(&descriptors::OWN, method.request, &format!("box-{n}"), "");
         let _ = admin.call_raw(method.path, method.streaming, bytes, &[]).await;
         written.push(method.path);
     }
-    let of_guard = |row: &&shoreguard::access::policy::UpstreamMethod| {
+    let of_guard = |row: &&UpstreamMethod| {
         row.policy.as_ref().is_some_and(|guard| guard.audit == AuditMode::Write)
     };
     for row in UPSTREAM_V0_1.iter().filter(of_guard) {
@@ -232,9 +264,7 @@ async fn every_write_leaves_a_closed_audit_entry(sg: TestServer) {
     }
     let missing: Vec<_> = written.iter().filter(|path| !seen.contains_key(**path)).collect();
     assert!(missing.is_empty(), "no record of {missing:?}");
-    for simulator in fleet {
-        simulator.stop().await;
-    }
+    stop(fleet).await;
     sg.finish().await;
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use shoreguard::config::Config;
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator};
 use tonic::Status;
 
 use crate::support::server::{Caller, TestServer};
@@ -23,9 +23,7 @@ pub(crate) fn with_folder(config: &mut Config) {
 
 /// Starts and registers a simulated gateway.
 pub(crate) async fn start_gateway(sg: &TestServer, name: &str) -> Simulator {
-    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway(name, simulator.addr()).await;
-    simulator
+    sg.start_gateway(name, Generation::V0_1).await
 }
 
 /// Returns a request for a hook of the sandbox `box` on `edge`.

@@ -209,10 +209,17 @@ fn t19_a_certificate_that_matches_two_principals_is_refused() {
     });
 }
 
-#[test]
-fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        limit::block_on(created_again(engine));
+mod t12_a_principal_that_is_created_again_does_not_inherit_a_certificate {
+    use super::*;
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(created_again(Engine::Sqlite));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(created_again(Engine::Postgres));
     }
 }
 

@@ -79,6 +79,20 @@ async fn add(conn: &mut Conn, number: i64) -> Result<(), Error> {
     log_change(conn, AccessSubject::ServicePrincipal(id.into()), AT).await
 }
 
+/// Adds and logs the service principals after [`UNLOGGED`] in one transaction.
+async fn add_many(db: &Db, count: i64) {
+    let add = format!(
+        "WITH added AS (\
+           INSERT INTO service_principals (name, key_hash, role, created_at) \
+           SELECT 'p' || number, lpad(to_hex(number), 64, '0'), 'viewer', \
+           timestamp '2023-11-14 22:13:20' FROM generate_series({UNLOGGED} + 1, {UNLOGGED} + {count}) AS number ORDER BY number \
+           RETURNING id) \
+         INSERT INTO access_changes (subject_kind, subject_id, changed_at) \
+         SELECT 'service_principal', id, timestamp '2023-11-14 22:13:20' FROM added ORDER BY id"
+    );
+    execute(db, &add).await;
+}
+
 async fn add_and_commit(db: &Db, number: i64) {
     db.transaction(async |conn| add(conn, number).await).await.unwrap();
 }
@@ -201,13 +215,7 @@ fn more_changes_than_a_page_are_read_with_those_of_one_transaction() {
     limit::block_on(async {
         let Some(replicas) = Replicas::start().await else { return };
         let [reader, _] = &replicas.apps;
-        let many = reader.db.transaction(async |conn| {
-            for number in 0..CHANGES {
-                add(conn, UNLOGGED + 1 + number).await?;
-            }
-            Ok(())
-        });
-        many.await.unwrap();
+        add_many(&reader.db, CHANGES).await;
         feed::refresh(reader).await.unwrap();
         assert!((1..=CHANGES).all(|number| knows(reader, UNLOGGED + number)));
         assert!(!knows(reader, UNLOGGED), "all access data was loaded");
@@ -259,13 +267,7 @@ fn an_update_that_was_interrupted_continues_at_its_page_and_is_fresh_at_the_end(
     limit::block_on(async {
         let Some(replicas) = Replicas::start().await else { return };
         let [reader, _] = &replicas.apps;
-        let many = reader.db.transaction(async |conn| {
-            for number in 1..=2_500 {
-                add(conn, UNLOGGED + number).await?;
-            }
-            Ok(())
-        });
-        many.await.unwrap();
+        add_many(&reader.db, 2_500).await;
         reader.snapshot.mark_unconfirmed();
         let mut applied = reader.snapshot.subscribe();
         tokio::select! {

@@ -1,4 +1,5 @@
-//! Every `console` block of README.md and of the pages in `docs/` does what it shows, against `shoreguard dev`.
+//! Every `console` block of README.md and of the pages in `docs/` does what it shows, against `shoreguard dev`. Each page
+//! is a test.
 //!
 //! A line that starts with `$ ` is a command, and continues after a backslash. The lines below it are its output: `...`
 //! matches any text within a line, and a line of `...` alone any number of lines.
@@ -75,12 +76,11 @@ fn all_match(lines: &[&str], shown: &[String]) -> bool {
     }
 }
 
-/// Runs the commands of a document against a server of its own, and checks their output. Returns their number.
-fn run_commands(document: &Path) -> usize {
-    let commands = shown(document);
-    if commands.is_empty() {
-        return 0;
-    }
+/// Runs the commands of a document against a server of its own, and checks their output.
+fn run(document: &str) {
+    let _limit = start_time_limit();
+    let commands = shown(&root().join(document));
+    assert!(!commands.is_empty(), "{document} has no block");
     let program = PathBuf::from(shoreguard_command(&[]).get_program());
     let folder = program.parent().unwrap().to_owned();
     let path = std::env::join_paths(
@@ -104,27 +104,45 @@ fn run_commands(document: &Path) -> usize {
         let lines: Vec<&str> = text.lines().collect();
         assert!(
             all_match(&lines, output),
-            "{}:\n$ {command}\nshows\n{}\nand does\n{text}{errors}",
-            document.display(),
+            "{document}:\n$ {command}\nshows\n{}\nand does\n{text}{errors}",
             output.join("\n")
         );
     }
-    commands.len()
+}
+
+/// Lists the documents that have `console` blocks. Each becomes a test.
+macro_rules! console_blocks {
+    ($($name:ident: $document:literal,)+) => {
+        const DOCUMENTS: &[&str] = &[$($document),+];
+
+        mod console_blocks_produce_their_shown_output {
+            $(
+                #[test]
+                fn $name() {
+                    super::run($document);
+                }
+            )+
+        }
+    };
+}
+
+console_blocks! {
+    readme: "README.md",
+    access: "docs/access.md",
+    fleet: "docs/fleet.md",
+    operations: "docs/operations.md",
+    policies: "docs/policies.md",
+    quickstart: "docs/quickstart.md",
+    sandboxes: "docs/sandboxes.md",
+    sboms: "docs/sboms.md",
 }
 
 #[test]
-fn every_console_block_of_the_documents_produces_its_shown_output() {
+fn every_document_with_console_blocks_is_tested() {
     let _limit = start_time_limit();
-    let documents = documents();
-    // Each command waits for processes most of its time, so the documents run at the same time.
-    let ran: usize = std::thread::scope(|threads| {
-        let runs: Vec<_> = documents
-            .iter()
-            .map(|document| threads.spawn(move || run_commands(document)))
-            .collect();
-        runs.into_iter().map(|run| run.join().unwrap()).sum()
-    });
-    assert!(ran > 0, "no block was found");
+    let documents = documents().into_iter().filter(|document| !shown(document).is_empty());
+    let tested: Vec<PathBuf> = DOCUMENTS.iter().map(|document| root().join(document)).collect();
+    assert_eq!(documents.collect::<Vec<_>>(), tested, "list them in `console_blocks!`");
 }
 
 #[test]

@@ -146,22 +146,12 @@ pub(crate) fn write_config(folder: &Path, place: &DbLocation) -> PathBuf {
     config
 }
 
-/// Creates an admin key while no server runs.
-pub(crate) fn create_admin_key(config: &Path) -> String {
-    let mut made = shoreguard_command(&["admin", "--config"]);
-    made.arg(config).args(["create-service-principal", "root", "--role", "admin"]);
-    let made = made.output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    String::from_utf8(made.stdout).unwrap().trim().to_owned()
-}
-
 /// Creates one sandbox through Shoreguard's API and one as a stock client does, kills the server while the second hook
 /// of each is in progress, and starts it again.
 async fn killed_in_a_hook(engine: Engine) {
-    let Some(place) = DbLocation::new(engine).await else { return };
+    let Some((place, key)) = DbLocation::with_admin(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path(), &place);
-    let key = create_admin_key(&config);
     let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_0)).await.unwrap();
     let first = start_server(&config, &key);
     let caller = &first.caller;

@@ -96,6 +96,13 @@ server_tests! {
     discovered_gateways_are_classified_and_reported_but_not_registered,
     endpoints_with_the_same_first_label_have_names_of_their_own,
     a_name_of_another_gateway_is_not_offered_again,
+}
+
+server_tests! {
+    tuned |config| {
+        telling(config);
+        config.discovery.timeout_seconds = 2;
+    };
     an_unreachable_domain_is_reported_as_an_error_instead_of_empty,
 }
 

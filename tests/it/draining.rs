@@ -20,7 +20,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
-use crate::crash::{create_admin_key, start_server, write_config};
+use crate::crash::{start_server, write_config};
 use crate::support::server::{Caller, TestServer, reason, run};
 use crate::support::{DbLocation, limit, pause};
 
@@ -368,10 +368,9 @@ fn a_call_whose_message_arrives_during_a_drain_gets_its_response() {
 
 /// Sends SIGTERM to a server in a process of its own while streams of each kind are open and a call is in progress.
 async fn terminated(engine: Engine) {
-    let Some(place) = DbLocation::new(engine).await else { return };
+    let Some((place, key)) = DbLocation::with_admin(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path(), &place);
-    let key = create_admin_key(&config);
     let mut served = start_server(&config, &key);
     let caller = &served.caller;
     let (gateway, sandbox_id) = simulated(caller).await;

@@ -9,7 +9,6 @@ use serde_json::json;
 use shoreguard::app::App;
 use shoreguard::db::on_conn;
 use shoreguard::db::types::{GatewayId, GatewayRef};
-use shoreguard::feed;
 use shoreguard::outbox::{self, EventType, NewEvent, event_types};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker;
@@ -389,8 +388,7 @@ async fn a_cursor_older_than_the_retention_is_out_of_range(sg: TestServer) {
     let list = async |after| sg.admin().events().list_events(ask(after)).await;
     let head = list(0).await.unwrap().into_inner().next_after_sequence;
 
-    sg.app.clock.advance(Duration::from_hours(24 * 31));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_hours(24 * 31)).await;
     // Expires the lease of the worker that runs beside the test.
     sg.app.db.advance_clock(Duration::from_secs(31));
     let worked = workers::run_once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();

@@ -10,7 +10,6 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayFindingKind::CredentialUnusable;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
 use shoreguard::resources::gateways::worker::PROBES;
-use shoreguard::workers;
 use shoreguard_simulator::{
     Generation, Script, Simulator, SimulatorOptions, Times, TokenPermissions,
 };
@@ -76,7 +75,7 @@ async fn probes(sg: &TestServer) {
         sg.app.db.advance_clock(step);
         feed::refresh(&sg.app).await.unwrap();
     }
-    workers::run_once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
+    sg.run_job(&PROBES).await;
 }
 
 /// Returns the number of events of each kind: `status_changed`, `finding_opened`, `finding_closed`.

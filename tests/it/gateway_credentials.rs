@@ -303,7 +303,7 @@ async fn an_expiring_certificate_is_reported_three_times(sg: TestServer) {
     assert_eq!(expiring(&sg).await, 0);
     for (passed, told) in [(11 * DAY, 1), (Duration::from_hours(1), 1), (23 * DAY, 2), (5 * DAY, 3)]
     {
-        sg.advance_time(passed).await;
+        sg.pass(passed).await;
         probe(&sg).await;
         assert_eq!(expiring(&sg).await, told);
     }
@@ -319,7 +319,7 @@ async fn an_expired_client_certificate_is_refused_with_its_cause(sg: TestServer)
     let simulator = start_mtls_gateway(&servers, &clients).await;
     let admin = sg.admin();
     let (short, long) = (ours(&clients, DAY), ours(&clients, 90 * DAY));
-    sg.advance_time(2 * DAY).await;
+    sg.pass(2 * DAY).await;
     let refused = |status: Status| {
         let field = "`credentials.client_cert` expired at ";
         assert!(status.message().starts_with(field), "{status:?}");

@@ -64,19 +64,19 @@ async fn gateway_tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
 
     // Shortly before the token expires, the next one is fetched while the current one stays in use. An expired
     // token is never used.
-    sg.advance_time(Duration::from_secs(85)).await;
+    sg.pass(Duration::from_secs(85)).await;
     call_gateway(&admin).await.unwrap();
     while corp.count("token").await == held {
         pause().await;
     }
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Fail)).await;
-    sg.advance_time(Duration::from_secs(200)).await;
+    sg.pass(Duration::from_secs(200)).await;
     assert_refused!(call_gateway(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     let asked = corp.count("token").await;
     assert_refused!(call_gateway(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
     assert_eq!(corp.count("token").await, asked, "an issuer that is away is asked seldom");
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Normal)).await;
-    sg.advance_time(RETRY).await;
+    sg.pass(RETRY).await;
     simulator.require_bearer(&["granted-4-gateway", "granted-5-gateway", "granted-3-gateway"]);
     call_gateway(&admin).await.unwrap();
 
@@ -140,7 +140,7 @@ async fn concurrent_callers_share_one_token_request_to_a_slow_provider(sg: TestS
     let admin = sg.admin();
     let request = fetching(&simulator, &format!("{}/token", corp.url));
     admin.gateways().register_gateway(request).await.unwrap();
-    sg.advance_time(Duration::from_hours(1)).await;
+    sg.pass(Duration::from_hours(1)).await;
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Hang)).await;
     let asked = corp.count("token").await;
     // A caller that times out does not cancel the fetch for the others.
@@ -163,7 +163,7 @@ async fn concurrent_callers_share_one_token_request_to_a_slow_provider(sg: TestS
     assert_eq!(corp.count("token").await, asked + 1);
     simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Normal)).await;
-    sg.advance_time(RETRY).await;
+    sg.pass(RETRY).await;
     call_gateway(&admin).await.unwrap();
     simulator.stop().await;
     sg.finish().await;

@@ -7,7 +7,6 @@ use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::gateway_setting_value::Kind;
 use shoreguard::resources::gateways::findings::CHECKS;
-use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Status;
 
@@ -91,8 +90,7 @@ async fn findings(sg: &TestServer, gateway: &str) -> Vec<pb::GatewayFinding> {
 
 /// Checks every gateway once, after the lease of the worker has expired. Returns how many findings have changed.
 async fn look(sg: &TestServer) -> usize {
-    sg.app.db.advance_clock(Duration::from_secs(31));
-    workers::run_once(&sg.app, &CHECKS).await.unwrap().expect("its lease has expired").done
+    sg.run_job(&CHECKS).await.done
 }
 
 async fn told(sg: &TestServer, event: &str) -> usize {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::Generation;
 
 use crate::sboms::file;
 use crate::support::dump;
@@ -48,8 +48,7 @@ async fn unregister(
 server_tests! { a_gateway_with_running_work_is_unregistered_only_with_force }
 
 async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", edge.addr()).await;
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
     let admin = sg.admin();
     let creation = made(&sg).await;
     assert_eq!(ended(&admin, &creation).await.status(), pb::OperationStatus::Succeeded);

@@ -1,14 +1,13 @@
 //! Watching gateways.
 
-use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::watch_gateways_response::Change;
 use shoreguard::resources::events::worker::SEQUENCER;
 use shoreguard::workers;
-use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use shoreguard_simulator::{Generation, Script, Times};
 use tonic::{Code, Streaming};
 
-use crate::support::server::{Caller, TestServer, run_without_jobs};
+use crate::support::server::{Caller, TestServer};
 
 async fn watch(caller: &Caller, after_sequence: i64) -> Streaming<pb::WatchGatewaysResponse> {
     let request = pb::WatchGatewaysRequest { after_sequence };
@@ -71,8 +70,7 @@ server_tests! {
 }
 
 async fn a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", edge.addr()).await;
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
     sg.register_gateway("hidden", edge.addr()).await;
     let key = sg.admin().create_key("look", pb::Role::None).await;
     sg.admin().bind("look", "edge", pb::Role::Viewer).await;
@@ -146,8 +144,7 @@ async fn a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor(sg: Te
 }
 
 async fn a_resumed_watch_lists_gateways_that_became_visible_meanwhile(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", edge.addr()).await;
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
     sg.register_gateway("hidden", edge.addr()).await;
     let key = sg.admin().create_key("look", pb::Role::None).await;
     sg.admin().bind("look", "edge", pb::Role::Viewer).await;
@@ -172,27 +169,25 @@ async fn number(sg: &TestServer) {
     workers::run_once(&sg.app, &SEQUENCER).await.unwrap();
 }
 
-#[test]
-fn a_gateway_that_is_registered_again_is_not_reported_as_deleted() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, async |sg: TestServer| {
-            let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-            sg.register_gateway("edge", edge.addr()).await;
-            number(&sg).await;
-            let mut all = watch(&sg.admin(), 0).await;
-            assert_eq!(names(&next(&mut all).await.0), ["edge"]);
-            unregister(&sg, "edge").await;
-            let id = sg.register_gateway("edge", edge.addr()).await.id;
-            // Both changes become visible together.
-            number(&sg).await;
-            let (changes, _) = next(&mut all).await;
-            assert!(
-                matches!(changes.last(), Some(Change::Gateway(gateway)) if gateway.id == id),
-                "what a watcher makes of it is there in the end: {changes:?}"
-            );
-            drop(all);
-            edge.stop().await;
-            sg.finish().await;
-        });
-    }
+server_tests_without_jobs! {
+    a_gateway_that_is_registered_again_is_not_reported_as_deleted,
+}
+
+async fn a_gateway_that_is_registered_again_is_not_reported_as_deleted(sg: TestServer) {
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
+    number(&sg).await;
+    let mut all = watch(&sg.admin(), 0).await;
+    assert_eq!(names(&next(&mut all).await.0), ["edge"]);
+    unregister(&sg, "edge").await;
+    let id = sg.register_gateway("edge", edge.addr()).await.id;
+    // Both changes become visible together.
+    number(&sg).await;
+    let (changes, _) = next(&mut all).await;
+    assert!(
+        matches!(changes.last(), Some(Change::Gateway(gateway)) if gateway.id == id),
+        "what a watcher makes of it is there in the end: {changes:?}"
+    );
+    drop(all);
+    edge.stop().await;
+    sg.finish().await;
 }

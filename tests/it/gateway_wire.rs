@@ -83,6 +83,7 @@ sqlite_tests! {
     an_unregistered_gateway_name_opens_no_connection,
     gateway_capabilities_are_shown_and_checked_before_a_call,
     t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writes,
+    a_version_that_does_not_reveal_its_generation_can_be_pinned,
 }
 
 async fn an_unknown_gateway_is_not_found_and_other_gateways_still_work(sg: TestServer) {
@@ -282,6 +283,12 @@ async fn t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writ
     let spec = Some(old::SandboxSpec::default());
     let made = old::CreateSandboxRequest { name: "one".into(), spec, ..Default::default() };
     admin.openshell_v0_0().create_sandbox(to("edge", made)).await.unwrap();
+    // The rest of the creation needs the gateway as it is now.
+    let list = pb::ListOperationsRequest::default();
+    let operations = admin.operations().list_operations(list).await.unwrap().into_inner();
+    for operation in operations.operations {
+        admin.wait_operation(&operation.id).await;
+    }
 
     let pinned = pin(&sg, "edge", pb::WireGeneration::V01).await;
     assert!(
@@ -353,7 +360,13 @@ async fn t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writ
     );
     assert_eq!(delete(&admin, "edge", "none").await.unwrap_err().code(), Code::NotFound);
 
-    // Setting the generation by hand is intended for versions that do not reveal it.
+    assert!(sg.app.fleet.targets.all().iter().all(|target| target.pinned.is_none()));
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn a_version_that_does_not_reveal_its_generation_can_be_pinned(sg: TestServer) {
+    let admin = sg.admin();
     let nightly = start(Generation::V0_0, "nightly").await;
     sg.register_gateway("nightly", nightly.addr()).await;
     assert_refused!(
@@ -366,7 +379,6 @@ async fn t09_a_pinned_generation_that_contradicts_the_version_blocks_policy_writ
     let unpinned = pin(&sg, "nightly", pb::WireGeneration::Unspecified).await;
     assert_eq!(unpinned.wire_generation(), pb::WireGeneration::Unsupported);
     assert!(sg.app.fleet.targets.all().iter().all(|target| target.pinned.is_none()));
-    simulator.stop().await;
     nightly.stop().await;
     sg.finish().await;
 }

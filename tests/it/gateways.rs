@@ -177,8 +177,7 @@ async fn a_change_is_audited_with_the_previous_values_and_without_secrets(sg: Te
 }
 
 async fn a_field_named_twice_in_the_mask_is_set(sg: TestServer) {
-    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", simulator.addr()).await;
+    let simulator = sg.start_gateway("edge", Generation::V0_1).await;
     let update = pb::UpdateGatewayRequest {
         gateway: "edge".into(),
         update_mask: Some(mask(&["labels", "description", "labels", "description"])),

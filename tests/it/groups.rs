@@ -5,7 +5,7 @@ use std::time::Duration;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::groups::domain::{GROUP_MEMBERS_MAX, GROUPS_MAX, GROUPS_OF_A_USER_MAX};
 use shoreguard::role::Role;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::Generation;
 use tonic::Status;
 
 use crate::support::server::Caller;
@@ -346,8 +346,7 @@ async fn groups_and_members_are_listed_in_pages(sg: TestServer) {
 }
 
 async fn deleting_a_group_deletes_its_memberships_and_bindings(sg: TestServer) {
-    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", simulator.addr()).await;
+    let simulator = sg.start_gateway("edge", Generation::V0_1).await;
     let admin = sg.admin();
     sg.create_user("ana@example.com", Role::Viewer).await;
     admin.groups().create_group(create("ops", pb::Role::Viewer)).await.unwrap();

@@ -13,8 +13,8 @@ use crate::support::server::{ADMIN_EMAIL, Bearer, Caller, TestServer, reason, ru
 
 const ANA: &str = "ana@example.com";
 const BEN: &str = "ben@example.com";
-/// Maximum number of races between two admins. There is one for each pair of ways, and there are more until two removals
-/// have met.
+/// Maximum number of races between two admins in a test. There is one for each pair of ways, and there are more until two
+/// removals have met.
 const RACES_MAX: usize = 50;
 
 /// A way to remove an admin.
@@ -56,7 +56,7 @@ async fn take_away(caller: &Caller, way: Way, user: &str) -> Result<(), Status> 
 async fn two_admins(sg: &TestServer) -> (String, String) {
     sg.sql(&format!("DELETE FROM users WHERE email <> '{ADMIN_EMAIL}'")).await;
     sg.sql("UPDATE users SET role = 'viewer'").await;
-    (sg.create_user(ANA, pb::Role::Admin).await, sg.create_user(BEN, pb::Role::Admin).await)
+    tokio::join!(sg.create_user(ANA, pb::Role::Admin), sg.create_user(BEN, pb::Role::Admin))
 }
 
 async fn any(sg: &TestServer) -> bool {
@@ -76,18 +76,18 @@ async fn known(caller: &Caller) {
     }
 }
 
-/// Lets both admins remove each other at once, the second one through `there`.
-async fn race(sg: &TestServer, there: &Caller) {
+/// Lets both admins remove each other at once, the first one in these ways and the second one, through `there`, in any.
+async fn race(sg: &TestServer, ways: &[Way], there: &Caller) {
     let mut held = 0;
     for round in 0..RACES_MAX {
-        if round >= WAYS.len() * WAYS.len() && held > 0 {
+        if round >= ways.len() * WAYS.len() && held > 0 {
             break;
         }
         let (ana, ben) = two_admins(sg).await;
         let (one, two) =
             (sg.with_token(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() });
         known(&two).await;
-        let (first, second) = (WAYS[round % 4], WAYS[round / 4 % 4]);
+        let (first, second) = (ways[round % ways.len()], WAYS[round / ways.len() % WAYS.len()]);
         let (a, b) = tokio::join!(take_away(&one, first, BEN), take_away(&two, second, ANA));
         let told = format!("round {round}: {first:?} {a:?}, {second:?} {b:?}");
         assert!(any(sg).await, "{told}");
@@ -104,7 +104,8 @@ async fn race(sg: &TestServer, there: &Caller) {
 
 server_tests! {
     the_last_active_admin_cannot_be_removed_in_any_way,
-    two_admins_that_remove_each_other_leave_one_admin,
+    two_admins_that_update_and_remove_each_other_leave_one_admin,
+    two_admins_that_reset_or_delete_each_other_leave_one_admin,
 }
 
 async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
@@ -138,13 +139,17 @@ async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn two_admins_that_remove_each_other_leave_one_admin(sg: TestServer) {
-    race(&sg, &sg.anonymous()).await;
+async fn two_admins_that_update_and_remove_each_other_leave_one_admin(sg: TestServer) {
+    race(&sg, &WAYS[..2], &sg.anonymous()).await;
     sg.finish().await;
 }
 
-#[test]
-fn concurrent_removals_of_admins_on_two_replicas_leave_one_admin() {
+async fn two_admins_that_reset_or_delete_each_other_leave_one_admin(sg: TestServer) {
+    race(&sg, &WAYS[2..], &sg.anonymous()).await;
+    sg.finish().await;
+}
+
+fn race_on_two_replicas(ways: &[Way]) {
     run(
         Engine::Postgres,
         |_| {},
@@ -152,7 +157,7 @@ fn concurrent_removals_of_admins_on_two_replicas_leave_one_admin() {
             let (app, running) = sg.start_replica().await;
             let channel = Endpoint::new(format!("http://{}", running.address())).unwrap();
             let there = Caller { channel: channel.connect_lazy(), bearer: Bearer(None) };
-            race(&sg, &there).await;
+            race(&sg, ways, &there).await;
             app.stop.cancel();
             running.stopped().await;
             app.drain().await;
@@ -160,4 +165,14 @@ fn concurrent_removals_of_admins_on_two_replicas_leave_one_admin() {
             sg.finish().await;
         },
     );
+}
+
+#[test]
+fn concurrent_updates_and_removals_of_admins_on_two_replicas_leave_one_admin() {
+    race_on_two_replicas(&WAYS[..2]);
+}
+
+#[test]
+fn concurrent_resets_and_removals_of_admins_on_two_replicas_leave_one_admin() {
+    race_on_two_replicas(&WAYS[2..]);
 }

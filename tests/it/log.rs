@@ -46,7 +46,7 @@ fn the_server_works_and_stops_at_every_log_level() {
         let servers = levels.map(|level| async move {
             let setup = ChildSetup::new(&at_level(level));
             let mut command = setup.command(&["serve"]);
-            command.stdout(Stdio::null()).stderr(Stdio::null());
+            command.stdout(Stdio::null()).stderr(std::fs::File::create(setup.log_path()).unwrap());
             let mut child = setup.serve(command).await;
             good_call(&child).await;
             refused_calls(&child, 1).await;
@@ -68,7 +68,7 @@ fn an_unread_log_pipe_blocks_neither_calls_nor_the_exit() {
         let child = setup.serve(command).await;
         let dropped = format!("{DROPPED}{{reason=\"queue_full\"}}");
         while child.metric(&dropped).await == 0 {
-            refused_calls(&child, 100).await;
+            futures_util::future::join_all((0..8).map(|_| refused_calls(&child, 20))).await;
         }
         good_call(&child).await;
         assert!(get(child.metrics, "/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
@@ -93,7 +93,7 @@ fn a_log_that_is_read_again_reports_the_number_of_dropped_lines() {
         let child = setup.serve(command).await;
         let dropped = format!("{DROPPED}{{reason=\"queue_full\"}}");
         while child.metric(&dropped).await == 0 {
-            refused_calls(&child, 100).await;
+            futures_util::future::join_all((0..8).map(|_| refused_calls(&child, 20))).await;
         }
         let reads = tokio::task::spawn_blocking(move || {
             let lines = std::io::BufRead::lines(std::io::BufReader::new(reading));

@@ -113,14 +113,11 @@ fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
     });
 }
 
-/// Runs a test on each engine.
-fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, async |sg: TestServer| {
-            sg.register_unreachable("edge").await;
-            test(sg).await;
-        });
-    }
+server_tests_without_jobs! {
+    an_old_operation_with_a_heartbeat_is_not_taken_over,
+    old_finished_operations_are_deleted_and_running_ones_are_not,
+    an_operation_stops_when_its_lease_expires_without_renewal,
+    a_blocked_database_does_not_keep_a_lease_alive,
 }
 
 #[test]
@@ -142,29 +139,27 @@ fn a_starting_replica_does_not_fail_operations_of_a_live_replica() {
     });
 }
 
-#[test]
-fn an_old_operation_with_a_heartbeat_is_not_taken_over() {
-    on_both(async |sg| {
-        let held = sg.start_held(&exec(&sg)).await;
-        let other = match sg.engine {
-            Engine::Postgres => Some(replica(&sg, |_| {}).await),
-            Engine::Sqlite => None,
-        };
-        for _ in 0..3 {
-            sg.app.clock.advance(Duration::from_hours(10));
-            feed::refresh(&sg.app).await.unwrap();
-            renewed(&sg).await;
-            assert_eq!(run_once(other.as_ref().unwrap_or(&sg.app), &TAKEOVER).await, 0);
-        }
-        if let Some(other) = other {
-            stopped(other).await;
-        }
-        assert_eq!(held.running.stop_cause(), None);
-        let id = held.id.clone();
-        held.finish(Ok(json!({ "stdout": "after thirty hours" })));
-        assert_eq!(text(&sg.admin().wait_operation(&id).await, "stdout"), "after thirty hours");
-        sg.finish().await;
-    });
+async fn an_old_operation_with_a_heartbeat_is_not_taken_over(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let held = sg.start_held(&exec(&sg)).await;
+    let other = match sg.engine {
+        Engine::Postgres => Some(replica(&sg, |_| {}).await),
+        Engine::Sqlite => None,
+    };
+    for _ in 0..3 {
+        sg.app.clock.advance(Duration::from_hours(10));
+        feed::refresh(&sg.app).await.unwrap();
+        renewed(&sg).await;
+        assert_eq!(run_once(other.as_ref().unwrap_or(&sg.app), &TAKEOVER).await, 0);
+    }
+    if let Some(other) = other {
+        stopped(other).await;
+    }
+    assert_eq!(held.running.stop_cause(), None);
+    let id = held.id.clone();
+    held.finish(Ok(json!({ "stdout": "after thirty hours" })));
+    assert_eq!(text(&sg.admin().wait_operation(&id).await, "stdout"), "after thirty hours");
+    sg.finish().await;
 }
 
 /// Waits until heartbeats have renewed the leases of all operations of a server.
@@ -178,27 +173,25 @@ async fn renewed(sg: &TestServer) {
     }
 }
 
-#[test]
-fn old_finished_operations_are_deleted_and_running_ones_are_not() {
-    on_both(async |sg| {
-        let done = async |sandbox: &str| {
-            let held = sg.start_held(&sg.operation_spec("edge", sandbox)).await;
-            let id = held.id.clone();
-            held.finish(Ok(json!({})));
-            sg.admin().wait_operation(&id).await.id
-        };
-        let old = done("a").await;
-        let held = sg.start_held(&sg.operation_spec("edge", "b")).await;
-        sg.app.clock.advance(Duration::from_hours(24 * 30) + Duration::from_secs(1));
-        feed::refresh(&sg.app).await.unwrap();
-        let young = done("c").await;
-        assert_eq!(run_once(&sg.app, &RETENTION).await, 1);
-        assert_refused!(sg.admin().operation(&old).await, NotFound, "NOT_FOUND");
-        sg.admin().operation(&young).await.unwrap();
-        assert_eq!(sg.admin().operation(&held.id).await.unwrap().status(), Status::Running);
+async fn old_finished_operations_are_deleted_and_running_ones_are_not(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let done = async |sandbox: &str| {
+        let held = sg.start_held(&sg.operation_spec("edge", sandbox)).await;
+        let id = held.id.clone();
         held.finish(Ok(json!({})));
-        sg.finish().await;
-    });
+        sg.admin().wait_operation(&id).await.id
+    };
+    let old = done("a").await;
+    let held = sg.start_held(&sg.operation_spec("edge", "b")).await;
+    sg.app.clock.advance(Duration::from_hours(24 * 30) + Duration::from_secs(1));
+    feed::refresh(&sg.app).await.unwrap();
+    let young = done("c").await;
+    assert_eq!(run_once(&sg.app, &RETENTION).await, 1);
+    assert_refused!(sg.admin().operation(&old).await, NotFound, "NOT_FOUND");
+    sg.admin().operation(&young).await.unwrap();
+    assert_eq!(sg.admin().operation(&held.id).await.unwrap().status(), Status::Running);
+    held.finish(Ok(json!({})));
+    sg.finish().await;
 }
 
 #[test]
@@ -307,51 +300,47 @@ fn a_suspended_replica_that_lost_its_lease_writes_nothing_and_stops_its_work() {
     });
 }
 
-#[test]
-fn an_operation_stops_when_its_lease_expires_without_renewal() {
-    on_both(async |sg| {
-        let held = sg.start_held(&exec(&sg)).await;
-        let id = held.id.clone();
-        let (renamed, back) =
-            ("ALTER TABLE operations RENAME TO away", "ALTER TABLE away RENAME TO operations");
-        sg.sql(renamed).await;
-        sg.app.clock.advance(PAST_THE_LEASE);
-        held.running.cancel().cancelled().await;
-        assert_eq!(held.running.stop_cause(), Some(StopCause::LeaseLost));
-        drop(held);
-        sg.sql(back).await;
-        feed::refresh(&sg.app).await.unwrap();
-        // No replica has taken over, so the owner stores the end as soon as the database is available.
-        let ended = sg.admin().wait_operation(&id).await;
-        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
-        sg.finish().await;
-    });
+async fn an_operation_stops_when_its_lease_expires_without_renewal(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let held = sg.start_held(&exec(&sg)).await;
+    let id = held.id.clone();
+    let (renamed, back) =
+        ("ALTER TABLE operations RENAME TO away", "ALTER TABLE away RENAME TO operations");
+    sg.sql(renamed).await;
+    sg.app.clock.advance(PAST_THE_LEASE);
+    held.running.cancel().cancelled().await;
+    assert_eq!(held.running.stop_cause(), Some(StopCause::LeaseLost));
+    drop(held);
+    sg.sql(back).await;
+    feed::refresh(&sg.app).await.unwrap();
+    // No replica has taken over, so the owner stores the end as soon as the database is available.
+    let ended = sg.admin().wait_operation(&id).await;
+    assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+    sg.finish().await;
 }
 
-#[test]
-fn a_blocked_database_does_not_keep_a_lease_alive() {
-    on_both(async |sg| {
-        let held = sg.start_held(&exec(&sg)).await;
-        let id = held.id.clone();
-        let app = Arc::clone(&sg.app);
-        let hang = app.db.transaction(async |conn| {
-            if conn.engine() == Engine::Postgres {
-                let lock = diesel::sql_query("LOCK TABLE operations");
-                on_conn!(conn, |c| diesel_async::RunQueryDsl::execute(lock, c).await)?;
-            }
-            // On SQLite, the transaction holds the only writer.
-            app.clock.advance(PAST_THE_LEASE);
-            held.running.cancel().cancelled().await;
-            Ok(())
-        });
-        hang.await.unwrap();
-        assert_eq!(held.running.stop_cause(), Some(StopCause::LeaseLost));
-        drop(held);
-        feed::refresh(&sg.app).await.unwrap();
-        let ended = sg.admin().wait_operation(&id).await;
-        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
-        sg.finish().await;
+async fn a_blocked_database_does_not_keep_a_lease_alive(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let held = sg.start_held(&exec(&sg)).await;
+    let id = held.id.clone();
+    let app = Arc::clone(&sg.app);
+    let hang = app.db.transaction(async |conn| {
+        if conn.engine() == Engine::Postgres {
+            let lock = diesel::sql_query("LOCK TABLE operations");
+            on_conn!(conn, |c| diesel_async::RunQueryDsl::execute(lock, c).await)?;
+        }
+        // On SQLite, the transaction holds the only writer.
+        app.clock.advance(PAST_THE_LEASE);
+        held.running.cancel().cancelled().await;
+        Ok(())
     });
+    hang.await.unwrap();
+    assert_eq!(held.running.stop_cause(), Some(StopCause::LeaseLost));
+    drop(held);
+    feed::refresh(&sg.app).await.unwrap();
+    let ended = sg.admin().wait_operation(&id).await;
+    assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+    sg.finish().await;
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shoreguard::app::App;
-use shoreguard::db::{Conn, Engine};
+use shoreguard::db::Conn;
 use shoreguard::outbox::{self, NewEvent, event_types};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker::SEQUENCER;
@@ -15,18 +15,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
-use crate::support::server::{TestServer, run_without_jobs};
+use crate::support::server::TestServer;
 
 /// Longer than a call that waits for nothing, and far shorter than the timeout of a wait for a connection.
 const UNANSWERED: Duration = Duration::from_millis(200);
 /// Timeout of an expected message.
 const SOON: Duration = Duration::from_secs(30);
-
-fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, &test);
-    }
-}
 
 /// Takes every connection for reading, so that no position can be read.
 async fn hold_readers(app: &App) -> Vec<Conn> {
@@ -80,101 +74,95 @@ async fn number(app: &Arc<App>) {
     workers::run_once(app, &SEQUENCER).await.unwrap();
 }
 
-#[test]
-fn watch_events_responds_after_its_start_position_is_known() {
-    on_both(async |sg: TestServer| {
-        // Events without a sequence number come after the position.
-        number(&sg.app).await;
-        let held = hold_readers(&sg.app).await;
-        let admin = sg.admin();
-        let call = async move { admin.events().watch_events(from_now()).await };
-        let mut stream = answered_after(&sg, held, call).await;
-        write(&sg.app, "after").await;
-        number(&sg.app).await;
-        let event = next(&mut stream).await.event.unwrap();
-        assert_eq!(event.payload_json, r#"{"what":"after"}"#);
-        drop(stream);
-        sg.finish().await;
-    });
+server_tests_without_jobs! {
+    watch_events_responds_after_its_start_position_is_known,
+    watch_gateways_responds_after_its_start_position_is_known,
+    watch_operation_starts_with_the_state_before_the_response,
+    an_error_before_the_first_message_is_the_status_of_the_call,
 }
 
-#[test]
-fn watch_gateways_responds_after_its_start_position_is_known() {
-    on_both(async |sg: TestServer| {
-        sg.register_unreachable("edge").await;
-        number(&sg.app).await;
-        let held = hold_readers(&sg.app).await;
-        let admin = sg.admin();
-        let request = pb::WatchGatewaysRequest { after_sequence: 0 };
-        let call = async move { admin.gateways().watch_gateways(request).await };
-        let mut stream = answered_after(&sg, held, call).await;
-        let position = loop {
-            let message = next(&mut stream).await;
-            if message.change.is_none() {
-                break message.sequence;
-            }
-        };
-        sg.register_unreachable("core").await;
-        number(&sg.app).await;
-        let told = loop {
-            let message = next(&mut stream).await;
-            match message.change {
-                Some(change) => break change,
-                None => assert!(message.sequence >= position),
-            }
-        };
-        let core =
-            matches!(told, pb::watch_gateways_response::Change::Gateway(g) if g.name == "core");
-        assert!(core, "expected the gateway that was registered after the response");
-        drop(stream);
-        sg.finish().await;
-    });
+async fn watch_events_responds_after_its_start_position_is_known(sg: TestServer) {
+    // Events without a sequence number come after the position.
+    number(&sg.app).await;
+    let held = hold_readers(&sg.app).await;
+    let admin = sg.admin();
+    let call = async move { admin.events().watch_events(from_now()).await };
+    let mut stream = answered_after(&sg, held, call).await;
+    write(&sg.app, "after").await;
+    number(&sg.app).await;
+    let event = next(&mut stream).await.event.unwrap();
+    assert_eq!(event.payload_json, r#"{"what":"after"}"#);
+    drop(stream);
+    sg.finish().await;
 }
 
-#[test]
-fn watch_operation_starts_with_the_state_before_the_response() {
-    on_both(async |sg: TestServer| {
-        sg.register_unreachable("edge").await;
-        let work = sg.start_held(&sg.operation_spec("edge", "box")).await;
-        let id = work.id.clone();
-        let held = hold_readers(&sg.app).await;
-        let admin = sg.admin();
-        let request = pb::WatchOperationRequest { operation: id.clone() };
-        let call = async move { admin.operations().watch_operation(request).await };
-        let mut stream = answered_after(&sg, held, call).await;
-        work.finish(Ok(json!({})));
-        sg.admin().wait_operation(&id).await;
-        let mut seen = Vec::new();
-        while let Some(message) = timeout(SOON, stream.message()).await.unwrap().unwrap() {
-            seen.push(message.operation.unwrap().status());
+async fn watch_gateways_responds_after_its_start_position_is_known(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    number(&sg.app).await;
+    let held = hold_readers(&sg.app).await;
+    let admin = sg.admin();
+    let request = pb::WatchGatewaysRequest { after_sequence: 0 };
+    let call = async move { admin.gateways().watch_gateways(request).await };
+    let mut stream = answered_after(&sg, held, call).await;
+    let position = loop {
+        let message = next(&mut stream).await;
+        if message.change.is_none() {
+            break message.sequence;
         }
-        assert_eq!(seen, [pb::OperationStatus::Running, pb::OperationStatus::Succeeded]);
-        sg.finish().await;
-    });
+    };
+    sg.register_unreachable("core").await;
+    number(&sg.app).await;
+    let told = loop {
+        let message = next(&mut stream).await;
+        match message.change {
+            Some(change) => break change,
+            None => assert!(message.sequence >= position),
+        }
+    };
+    let core = matches!(told, pb::watch_gateways_response::Change::Gateway(g) if g.name == "core");
+    assert!(core, "expected the gateway that was registered after the response");
+    drop(stream);
+    sg.finish().await;
 }
 
-#[test]
-fn an_error_before_the_first_message_is_the_status_of_the_call() {
-    on_both(async |sg: TestServer| {
-        let admin = sg.admin();
-        let bad = pb::WatchEventsRequest { after_sequence: -2, ..Default::default() };
-        assert_refused!(admin.events().watch_events(bad).await, InvalidArgument, "INVALID_FIELD");
-        let future = pb::WatchGatewaysRequest { after_sequence: 1 << 40 };
-        let refused = admin.gateways().watch_gateways(future).await;
-        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
-        let nothing = pb::WatchOperationRequest { operation: sg.app.new_id().to_string() };
-        let refused = admin.operations().watch_operation(nothing).await;
-        assert_refused!(refused, NotFound, "NOT_FOUND");
-        let nothing = pb::DownloadSbomRequest {
-            gateway: "edge".into(),
-            sandbox: "box".into(),
-            ..Default::default()
-        };
-        sg.register_unreachable("edge").await;
-        let refused = admin.sboms().download_sbom(nothing).await;
-        assert_refused!(refused, NotFound, "NOT_FOUND");
-        sg.finish().await;
-    });
+async fn watch_operation_starts_with_the_state_before_the_response(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let work = sg.start_held(&sg.operation_spec("edge", "box")).await;
+    let id = work.id.clone();
+    let held = hold_readers(&sg.app).await;
+    let admin = sg.admin();
+    let request = pb::WatchOperationRequest { operation: id.clone() };
+    let call = async move { admin.operations().watch_operation(request).await };
+    let mut stream = answered_after(&sg, held, call).await;
+    work.finish(Ok(json!({})));
+    sg.admin().wait_operation(&id).await;
+    let mut seen = Vec::new();
+    while let Some(message) = timeout(SOON, stream.message()).await.unwrap().unwrap() {
+        seen.push(message.operation.unwrap().status());
+    }
+    assert_eq!(seen, [pb::OperationStatus::Running, pb::OperationStatus::Succeeded]);
+    sg.finish().await;
+}
+
+async fn an_error_before_the_first_message_is_the_status_of_the_call(sg: TestServer) {
+    let admin = sg.admin();
+    let bad = pb::WatchEventsRequest { after_sequence: -2, ..Default::default() };
+    assert_refused!(admin.events().watch_events(bad).await, InvalidArgument, "INVALID_FIELD");
+    let future = pb::WatchGatewaysRequest { after_sequence: 1 << 40 };
+    let refused = admin.gateways().watch_gateways(future).await;
+    assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    let nothing = pb::WatchOperationRequest { operation: sg.app.new_id().to_string() };
+    let refused = admin.operations().watch_operation(nothing).await;
+    assert_refused!(refused, NotFound, "NOT_FOUND");
+    let nothing = pb::DownloadSbomRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        ..Default::default()
+    };
+    sg.register_unreachable("edge").await;
+    let refused = admin.sboms().download_sbom(nothing).await;
+    assert_refused!(refused, NotFound, "NOT_FOUND");
+    sg.finish().await;
 }
 
 server_tests! {

@@ -103,7 +103,7 @@ async fn an_unresolvable_host_name_is_checked_again_when_it_resolves(sg: TestSer
     let mut dns = dns::take_dns_server();
     let inside = TcpListener::bind("127.0.0.1:0").unwrap();
     inside.set_nonblocking(true).unwrap();
-    dns.stop();
+    dns.fail();
     let registered =
         sg.admin().gateways().register_gateway(edge(inside.local_addr().unwrap().port())).await;
     let gateway = registered.unwrap().into_inner().gateway.unwrap();

@@ -13,7 +13,7 @@ use shoreguard::db::on_conn;
 use shoreguard::db::schema::audit_log;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::Generation;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -170,8 +170,7 @@ async fn the_first_refusal_of_each_method_and_reason_is_audited_immediately(sg: 
 async fn t16_a_refusal_is_recorded_even_if_the_caller_disconnects(sg: TestServer) {
     let mut fleet = Vec::new();
     for name in ["edge", "elsewhere"] {
-        let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-        sg.register_gateway(name, simulator.addr()).await;
+        let simulator = sg.start_gateway(name, Generation::V0_1).await;
         fleet.push(simulator);
     }
     let admin = sg.admin();

@@ -9,7 +9,7 @@ use shoreguard::workers;
 use crate::sbom_fleet::name;
 use crate::sbom_search::document;
 use crate::sboms::{list_request, rated, register_gateways};
-use crate::support::server::{Caller, TestServer, run_without_jobs};
+use crate::support::server::{Caller, TestServer};
 
 const SERIAL: &str = "3e671687-395b-41f5-a30f-a58921a69b79";
 
@@ -165,10 +165,11 @@ async fn a_document_with_a_lone_surrogate_is_stored(sg: TestServer) {
     sg.finish().await;
 }
 
-fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, &test);
-    }
+server_tests_without_jobs! {
+    a_search_is_refused_until_rows_of_older_rules_were_computed_again,
+    a_read_of_one_sbom_computes_rows_of_older_rules_again,
+    an_upload_replaces_rows_of_older_rules,
+    a_stored_document_that_cannot_be_read_again_keeps_its_rows,
 }
 
 /// Uploads a document and changes its rows to what an older version could have stored.
@@ -188,62 +189,50 @@ fn left() -> pb::SearchComponentsRequest {
     pb::SearchComponentsRequest { version_below: "1.22.7".into(), ..name("left") }
 }
 
-#[test]
-fn a_search_is_refused_until_rows_of_older_rules_were_computed_again() {
-    on_both(async |sg: TestServer| {
-        let before = stored_by_older_rules(&sg).await;
-        let admin = sg.admin();
-        let refused = admin.sboms().search_components(left()).await;
-        assert_refused!(refused, Unavailable, "SBOMS_OUTDATED");
-        let worked = workers::run_once(&sg.app, &RECOMPUTE).await.unwrap().unwrap();
-        assert_eq!((worked.done, worked.more), (1, false));
-        assert_eq!(admin.search(left()).await, ["edge/default/box @case/left go1.22.5"]);
-        let after = admin.sbom("edge", "box").await.unwrap();
-        // The upload is the same, but page tokens and etags of the older rows are not valid.
-        assert_ne!(after.etag, before.etag);
-        assert_eq!(pb::Sbom { etag: before.etag.clone(), ..after }, before);
-        let worked = workers::run_once(&sg.app, &RECOMPUTE).await.unwrap().unwrap();
-        assert_eq!(worked.done, 0);
-        sg.finish().await;
-    });
+async fn a_search_is_refused_until_rows_of_older_rules_were_computed_again(sg: TestServer) {
+    let before = stored_by_older_rules(&sg).await;
+    let admin = sg.admin();
+    let refused = admin.sboms().search_components(left()).await;
+    assert_refused!(refused, Unavailable, "SBOMS_OUTDATED");
+    let worked = workers::run_once(&sg.app, &RECOMPUTE).await.unwrap().unwrap();
+    assert_eq!((worked.done, worked.more), (1, false));
+    assert_eq!(admin.search(left()).await, ["edge/default/box @case/left go1.22.5"]);
+    let after = admin.sbom("edge", "box").await.unwrap();
+    // The upload is the same, but page tokens and etags of the older rows are not valid.
+    assert_ne!(after.etag, before.etag);
+    assert_eq!(pb::Sbom { etag: before.etag.clone(), ..after }, before);
+    let worked = workers::run_once(&sg.app, &RECOMPUTE).await.unwrap().unwrap();
+    assert_eq!(worked.done, 0);
+    sg.finish().await;
 }
 
-#[test]
-fn a_read_of_one_sbom_computes_rows_of_older_rules_again() {
-    on_both(async |sg: TestServer| {
-        stored_by_older_rules(&sg).await;
-        let admin = sg.admin();
-        assert_eq!(admin.worst().await, [(0, pb::SbomSeverity::Clean)]);
-        assert_eq!(admin.search(left()).await.len(), 1);
-        sg.finish().await;
-    });
+async fn a_read_of_one_sbom_computes_rows_of_older_rules_again(sg: TestServer) {
+    stored_by_older_rules(&sg).await;
+    let admin = sg.admin();
+    assert_eq!(admin.worst().await, [(0, pb::SbomSeverity::Clean)]);
+    assert_eq!(admin.search(left()).await.len(), 1);
+    sg.finish().await;
 }
 
-#[test]
-fn an_upload_replaces_rows_of_older_rules() {
-    on_both(async |sg: TestServer| {
-        stored_by_older_rules(&sg).await;
-        let admin = sg.admin();
-        let bytes = admin.download("edge", "box").await.unwrap();
-        sg.sql("DELETE FROM sbom_rules").await;
-        let uploaded = admin.upload("edge", "box", &bytes).await;
-        assert_eq!(uploaded.counts, Some(pb::SbomChangeCounts::default()));
-        assert_eq!(admin.search(left()).await.len(), 1);
-        sg.finish().await;
-    });
+async fn an_upload_replaces_rows_of_older_rules(sg: TestServer) {
+    stored_by_older_rules(&sg).await;
+    let admin = sg.admin();
+    let bytes = admin.download("edge", "box").await.unwrap();
+    sg.sql("DELETE FROM sbom_rules").await;
+    let uploaded = admin.upload("edge", "box", &bytes).await;
+    assert_eq!(uploaded.counts, Some(pb::SbomChangeCounts::default()));
+    assert_eq!(admin.search(left()).await.len(), 1);
+    sg.finish().await;
 }
 
-#[test]
-fn a_stored_document_that_cannot_be_read_again_keeps_its_rows() {
-    on_both(async |sg: TestServer| {
-        stored_by_older_rules(&sg).await;
-        let blob = if sg.engine == Engine::Sqlite { "BLOB" } else { "BYTEA" };
-        sg.sql(&format!("UPDATE sbom_snapshots SET raw_json = CAST('{{' AS {blob})")).await;
-        let worked = workers::run_once(&sg.app, &RECOMPUTE).await.unwrap().unwrap();
-        assert_eq!(worked.done, 1);
-        let admin = sg.admin();
-        assert_eq!(admin.sbom("edge", "box").await.unwrap().component_count, 1);
-        assert_eq!(admin.worst().await, [(0, pb::SbomSeverity::High)]);
-        sg.finish().await;
-    });
+async fn a_stored_document_that_cannot_be_read_again_keeps_its_rows(sg: TestServer) {
+    stored_by_older_rules(&sg).await;
+    let blob = if sg.engine == Engine::Sqlite { "BLOB" } else { "BYTEA" };
+    sg.sql(&format!("UPDATE sbom_snapshots SET raw_json = CAST('{{' AS {blob})")).await;
+    let worked = workers::run_once(&sg.app, &RECOMPUTE).await.unwrap().unwrap();
+    assert_eq!(worked.done, 1);
+    let admin = sg.admin();
+    assert_eq!(admin.sbom("edge", "box").await.unwrap().component_count, 1);
+    assert_eq!(admin.worst().await, [(0, pb::SbomSeverity::High)]);
+    sg.finish().await;
 }

@@ -150,8 +150,7 @@ async fn an_expired_key_is_refused(sg: TestServer) {
         .key;
     let caller = sg.with_token(&key);
     caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap();
-    sg.app.clock.advance(Duration::from_secs(61));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_secs(61)).await;
     let refused = caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
     assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
     sg.finish().await;
@@ -381,8 +380,7 @@ async fn the_last_use_of_a_key_is_stored_at_most_once_a_minute(sg: TestServer) {
         }
     };
     let moved = async |by| {
-        sg.app.clock.advance(by);
-        feed::refresh(&sg.app).await.unwrap();
+        sg.pass(by).await;
     };
     used().await;
     assert_eq!(noted().await, None, "a call itself writes nothing");

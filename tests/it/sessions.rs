@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use shoreguard::access::live::EndReason;
-use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::sessions::SESSIONS_MAX;
 
@@ -50,8 +49,7 @@ server_tests! {
 
 async fn a_session_is_renewed_by_its_refresh_token(sg: TestServer) {
     let first = login(&sg).await;
-    sg.app.clock.advance(Duration::from_mins(16));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(16)).await;
     assert_refused!(who(&sg, &first.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
     let second = refresh(&sg, &first.refresh_token).await.unwrap();
     assert_eq!(who(&sg, &second.session_token).await.unwrap(), ADMIN_EMAIL);
@@ -99,12 +97,10 @@ async fn t14_a_reused_refresh_token_ends_its_session_family(sg: TestServer) {
 async fn t14_a_session_family_ends_after_thirty_days_even_if_it_is_used(sg: TestServer) {
     let mut token = login(&sg).await.refresh_token;
     for _ in 0..29 {
-        sg.app.clock.advance(Duration::from_hours(24));
-        feed::refresh(&sg.app).await.unwrap();
+        sg.pass(Duration::from_hours(24)).await;
         token = refresh(&sg, &token).await.unwrap().refresh_token;
     }
-    sg.app.clock.advance(Duration::from_hours(24));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_hours(24)).await;
     assert_refused!(refresh(&sg, &token).await, Unauthenticated, "CREDENTIAL_INVALID");
     sg.finish().await;
 }

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::seal::hex;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::Generation;
 use tonic::{Request, Response, Status};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -88,8 +88,7 @@ fn proxied() -> Request<openshell::GetCurrentUserRequest> {
 sqlite_tests! { tuned traced; a_call_is_traced_as_a_span_and_propagated_to_the_gateway }
 
 async fn a_call_is_traced_as_a_span_and_propagated_to_the_gateway(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", edge.addr()).await;
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
     let own =
         sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap();
     let through = sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap();
@@ -134,8 +133,7 @@ sqlite_tests! {
 }
 
 async fn the_trace_of_a_trusted_caller_is_the_parent(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", edge.addr()).await;
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
     let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
     edge.stop().await;
     sg.finish().await;
@@ -155,8 +153,7 @@ sqlite_tests! {
 }
 
 async fn the_sampling_flag_of_an_untrusted_caller_is_ignored(sg: TestServer) {
-    let edge = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", edge.addr()).await;
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
     let through = id_of(&sg.admin().openshell_v0_1().get_current_user(proxied()).await.unwrap());
     assert_eq!(edge.last_headers("GetCurrentUser").unwrap().get("traceparent").unwrap(), THEIRS);
     edge.stop().await;

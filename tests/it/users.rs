@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use shoreguard::access::live::EndReason;
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::Generation;
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::support::dump;
@@ -208,8 +208,7 @@ async fn a_reactivated_user_needs_a_new_login(sg: TestServer) {
 }
 
 async fn deleting_a_user_deletes_its_bindings_but_not_its_service_principals(sg: TestServer) {
-    let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-    sg.register_gateway("edge", simulator.addr()).await;
+    let simulator = sg.start_gateway("edge", Generation::V0_1).await;
     let admin = sg.admin();
     let ana = sg.create_user(ANA, pb::Role::Admin).await;
     let id = get_user(&admin, ANA).await.unwrap().id;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::domain::{connect, connect_for_change};
 use super::input::STDIN_BYTES_MAX;
+use crate::clock::Clock;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::digest::StreamDigest;
@@ -238,7 +239,7 @@ async fn run_command(
     let kept = tokio::select! {
         biased;
         () = running.cancel().cancelled() => return Err(Failure::cancelled()),
-        kept = collect(&gateway, &place, &command) => kept?,
+        kept = collect(&running.ctx().app().clock, &gateway, &place, &command) => kept?,
     };
     running.ctx().add_audit_detail("exit_code", kept.exit_code);
     Ok(json!({
@@ -260,6 +261,7 @@ struct CommandOutcome {
 
 /// Runs a command to its end and keeps the first bytes of its output.
 async fn collect(
+    clock: &Clock,
     gateway: &Gateway,
     place: &SandboxName,
     command: &Command,
@@ -279,8 +281,8 @@ async fn collect(
         kept.exit_code = exit.ok_or_else(silent)?;
         Ok(kept)
     };
-    let late = |_| Error::DeadlineExceeded { why: "the command did not end in time".to_owned() };
-    timeout(command.timeout + GRACE, run).await.map_err(late)?
+    let late = || Error::DeadlineExceeded { why: "the command did not end in time".to_owned() };
+    clock.timeout(command.timeout + GRACE, Box::pin(run)).await.ok_or_else(late)?
 }
 
 /// Appends what fits. Returns whether something was left out.

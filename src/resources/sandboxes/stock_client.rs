@@ -18,7 +18,6 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::warn;
 
 use super::after_create::{self, PostCreateHooks};
@@ -92,7 +91,7 @@ pub(crate) async fn create(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedRes
             });
             // The sandbox is recorded, the operation has ended or the wait timed out. The response is the gateway's in
             // any case.
-            let _ = timeout(RECORD_TIMEOUT, is_noted).await;
+            let _ = ctx.app().clock.timeout(RECORD_TIMEOUT, is_noted).await;
             answer
         }
         Err(NotCreated { error, failure }) => {

@@ -108,7 +108,7 @@ async fn an_access_token_is_refused_after_it_expires(sg: TestServer) {
     let claims = json!({ "aud": AUDIENCE, "sub": "1", "exp": exp });
     let token = sg.issuer("corp").access_token(claims).await;
     sg.with_token(&token).current_identity().await.unwrap();
-    sg.advance_time(Duration::from_secs(140)).await;
+    sg.pass(Duration::from_secs(140)).await;
     assert_refused!(
         sg.with_token(&token).current_identity().await,
         Unauthenticated,
@@ -136,7 +136,7 @@ async fn t16_tokens_with_unknown_keys_do_not_flood_the_issuer(sg: TestServer) {
         );
     }
     assert_eq!(corp.count("keys").await, fetched);
-    sg.advance_time(Duration::from_secs(30)).await;
+    sg.pass(Duration::from_secs(30)).await;
     let all: Vec<_> = unknown.iter().map(|token| sg.with_token(token)).collect();
     let answers = futures_util::future::join_all(all.iter().map(Caller::current_identity)).await;
     let known: Vec<bool> = answers.iter().map(Result::is_ok).collect();
@@ -160,7 +160,7 @@ async fn issuer_keys_are_fetched_again_after_an_hour(sg: TestServer) {
         sg.with_token(&token).current_identity().await.unwrap();
     }
     assert_eq!(corp.count("keys").await, fetched);
-    sg.advance_time(Duration::from_hours(1)).await;
+    sg.pass(Duration::from_hours(1)).await;
     sg.with_token(&token).current_identity().await.unwrap();
     assert_eq!(corp.count("keys").await, fetched + 1);
     sg.finish().await;

@@ -95,7 +95,7 @@ async fn t14_an_exchange_session_ends_with_its_token_and_service_principal(sg: T
     let short = sg.exchange("corp", &corp.access_token(claims).await).await.unwrap();
     assert_eq!(short.expire_time.unwrap().seconds, now + 100);
     sg.with_token(&short.session_token).current_identity().await.unwrap();
-    sg.advance_time(Duration::from_secs(101)).await;
+    sg.pass(Duration::from_secs(101)).await;
     assert_refused!(
         sg.with_token(&short.session_token).current_identity().await,
         Unauthenticated,
@@ -170,9 +170,9 @@ async fn keys_of_an_unreachable_issuer_are_used_for_a_day(sg: TestServer) {
         ))
         .await;
     }
-    sg.advance_time(Duration::from_hours(2)).await;
+    sg.pass(Duration::from_hours(2)).await;
     sg.exchange("corp", &token).await.unwrap();
-    sg.advance_time(Duration::from_hours(22)).await;
+    sg.pass(Duration::from_hours(22)).await;
     assert_refused!(sg.exchange("corp", &token).await, Unavailable, "ISSUER_UNAVAILABLE");
     sg.finish().await;
 }

@@ -234,11 +234,11 @@ async fn linking_requires_a_user_with_a_recent_login(sg: TestServer) {
     assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
     assert_refused!(link(&sg, &sg.admin(), "corp").await, PermissionDenied, "ROLE_TOO_LOW");
     let ana = sg.login("ana@corp.example").await;
-    sg.advance_time(Duration::from_mins(10) - Duration::from_secs(5)).await;
-    sg.advance_time(Duration::from_secs(6)).await;
+    sg.pass(Duration::from_mins(10) - Duration::from_secs(5)).await;
+    sg.pass(Duration::from_secs(6)).await;
     assert_refused!(link(&sg, &ana, "corp").await, FailedPrecondition, "LOGIN_STALE");
     let ana = sg.login("ana@corp.example").await;
-    sg.advance_time(Duration::from_mins(9)).await;
+    sg.pass(Duration::from_mins(9)).await;
     link(&sg, &ana, "corp").await.unwrap();
     sg.finish().await;
 }

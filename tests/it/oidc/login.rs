@@ -163,7 +163,7 @@ async fn an_oidc_login_expires_after_ten_minutes(sg: TestServer) {
     for (minutes, over) in [(9, false), (10, true)] {
         let begun = sg.begin_login("corp").await;
         let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
-        sg.advance_time(Duration::from_mins(minutes)).await;
+        sg.pass(Duration::from_mins(minutes)).await;
         assert_eq!(sg.complete_login(&begun.login_token, &back).await.is_err(), over);
     }
     sg.finish().await;
@@ -243,7 +243,7 @@ async fn every_supported_algorithm_is_verified_and_rotated_keys_are_fetched(sg: 
             assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
         }
         assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
-        sg.advance_time(Duration::from_secs(30)).await;
+        sg.pass(Duration::from_secs(30)).await;
         sg.oidc_login("corp").await.unwrap();
         fetched += 1;
         assert_eq!(issuer.count("keys").await, fetched, "{algorithm}");
@@ -258,7 +258,7 @@ async fn the_client_authenticates_by_a_method_that_the_issuer_supports(sg: TestS
     assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
     // The other method of client authentication, if the issuer supports no other.
     sg.issuer("corp").send(IssuerCommand::Secret(Some("client secret".to_owned()))).await;
-    sg.advance_time(Duration::from_hours(1)).await;
+    sg.pass(Duration::from_hours(1)).await;
     let post = json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] });
     sg.issuer("corp").send(IssuerCommand::Discovery(post)).await;
     sg.oidc_login("corp").await.unwrap();

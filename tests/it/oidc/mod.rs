@@ -10,7 +10,6 @@ mod roles;
 mod trouble;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 use shoreguard::config::Config;
@@ -80,13 +79,6 @@ pub(crate) fn configure_issuers(config: &mut Config) {
     config.oidc = Config::from_toml(&text).unwrap().oidc;
 }
 
-/// The same, with a short timeout for an issuer that hangs. It is long enough for an issuer that responds on a busy
-/// machine.
-pub(crate) fn configure_impatient_issuers(config: &mut Config) {
-    configure_issuers(config);
-    config.oidc.timeout_seconds = 3;
-}
-
 pub(crate) type LoginResult = Result<pb::CompleteOidcLoginResponse, Status>;
 
 impl TestServer {
@@ -140,12 +132,6 @@ impl TestServer {
         let request = pb::ExchangeOidcTokenRequest { provider, token };
         let answer = self.anonymous().auth().exchange_oidc_token(request).await;
         answer.map(Response::into_inner)
-    }
-
-    /// Advances the clock and refreshes the access data.
-    pub(crate) async fn advance_time(&self, time: Duration) {
-        self.app.clock.advance(time);
-        feed::refresh(&self.app).await.unwrap();
     }
 
     /// Changes a user directly in the database, with the same entry in the change log as the API writes.

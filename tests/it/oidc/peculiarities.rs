@@ -92,7 +92,7 @@ async fn keys_and_tokens_may_have_no_key_id_if_one_key_fits(sg: TestServer) {
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
     }
     assert_eq!(corp.count("keys").await, fetched, "the keys were fetched a moment ago");
-    sg.advance_time(Duration::from_secs(30)).await;
+    sg.pass(Duration::from_secs(30)).await;
     sg.with_token(&second).current_identity().await.unwrap();
     sg.exchange("corp", &second).await.unwrap();
     assert_eq!(corp.count("keys").await, fetched + 1);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::{AUDIENCE, BACK, configure_impatient_issuers};
-use crate::oidc_provider::{Behavior, IssuerCommand};
+use super::{AUDIENCE, BACK, configure_issuers};
+use crate::oidc_provider::{Behavior, Issuer, IssuerCommand};
+use crate::support::eventually;
 use crate::support::server::TestServer;
 
 const DISCOVERY: &str = ".well-known/openid-configuration";
@@ -17,8 +18,25 @@ async fn begin(sg: &TestServer) -> Result<(), tonic::Status> {
     sg.anonymous().auth().begin_oidc_login(request).await.map(|_| ())
 }
 
+/// Makes a call that requests a path of an issuer. If the issuer hangs, its deadline passes on the clock.
+async fn ended<T>(
+    sg: &TestServer,
+    (issuer, path, how): (&Issuer, &str, Behavior),
+    call: impl Future<Output = T>,
+) -> T {
+    issuer.send(IssuerCommand::SetBehavior(path.to_owned(), how)).await;
+    let before = issuer.count(path).await;
+    let passing = async {
+        if how == Behavior::Hang {
+            eventually("it is requested", async || issuer.count(path).await > before).await;
+            sg.app.clock.advance(sg.app.config.oidc.timeout());
+        }
+    };
+    tokio::join!(call, passing).0
+}
+
 sqlite_tests! {
-    tuned configure_impatient_issuers;
+    tuned configure_issuers;
     an_unavailable_or_invalid_discovery_document_is_reported_without_details,
     forbidden_urls_of_a_discovery_document_are_not_fetched,
     an_authorization_code_is_sent_only_to_an_allowed_token_endpoint,
@@ -28,10 +46,10 @@ sqlite_tests! {
 async fn an_unavailable_or_invalid_discovery_document_is_reported_without_details(sg: TestServer) {
     let corp = sg.issuer("corp");
     for how in [Behavior::Redirect, Behavior::Fail, Behavior::Hang] {
-        corp.send(IssuerCommand::SetBehavior(DISCOVERY.to_owned(), how)).await;
-        let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
+        let begun = ended(&sg, (&corp, DISCOVERY, how), begin(&sg)).await;
+        let refused = assert_refused!(begun, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{how:?}");
-        sg.advance_time(Duration::from_secs(30)).await;
+        sg.pass(Duration::from_secs(30)).await;
     }
     corp.send(IssuerCommand::SetBehavior(DISCOVERY.to_owned(), Behavior::Normal)).await;
     for document in [
@@ -47,7 +65,7 @@ async fn an_unavailable_or_invalid_discovery_document_is_reported_without_detail
         let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{document}");
         // As long as a valid document stays cached.
-        sg.advance_time(Duration::from_hours(1)).await;
+        sg.pass(Duration::from_hours(1)).await;
     }
     corp.send(IssuerCommand::Discovery(json!({}))).await;
     begin(&sg).await.unwrap();
@@ -78,7 +96,7 @@ async fn forbidden_urls_of_a_discovery_document_are_not_fetched(sg: TestServer) 
             "ISSUER_UNAVAILABLE"
         );
         assert!(!refused.message().contains("169.254"), "{place}");
-        sg.advance_time(Duration::from_hours(1)).await;
+        sg.pass(Duration::from_hours(1)).await;
     }
     corp.send(IssuerCommand::Discovery(json!({}))).await;
     corp.send(IssuerCommand::SetBehavior("keys".to_owned(), Behavior::Redirect)).await;
@@ -96,13 +114,12 @@ async fn an_authorization_code_is_sent_only_to_an_allowed_token_endpoint(sg: Tes
         let refused =
             assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{place}");
-        sg.advance_time(Duration::from_hours(1)).await;
+        sg.pass(Duration::from_hours(1)).await;
     }
     corp.send(IssuerCommand::Discovery(json!({}))).await;
     for how in [Behavior::Redirect, Behavior::Fail, Behavior::Hang] {
-        corp.send(IssuerCommand::SetBehavior("token".to_owned(), how)).await;
-        let refused =
-            assert_refused!(sg.oidc_login("corp").await, Unavailable, "ISSUER_UNAVAILABLE");
+        let login = ended(&sg, (&corp, "token", how), sg.oidc_login("corp")).await;
+        let refused = assert_refused!(login, Unavailable, "ISSUER_UNAVAILABLE");
         assert_eq!(refused.message(), AWAY, "{how:?}");
     }
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Normal)).await;

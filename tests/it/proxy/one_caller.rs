@@ -117,14 +117,14 @@ fn t16_pending_messages_for_a_gateway_count_for_their_caller() {
             let mut raw = RawClient::connect_as(&sg, &viewer(&sg, "greedy").await).await;
             let message = add_length_prefix(&vec![0; (1 << 20) - 16]);
             let mut answers = FuturesUnordered::new();
-            for _ in 0..20 {
+            for _ in 0..8 {
                 let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
                 // The call may already have been refused.
                 let _ = request.send_data(message.clone(), true);
                 answers.push(RawResponse::read(response));
             }
             // Four of them fit into the limit and wait.
-            for _ in 0..16 {
+            for _ in 0..4 {
                 let answer = tokio::time::timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
                 assert_eq!(answer.refusal(), ("8", "TOO_MANY_BYTES".to_owned()));
             }

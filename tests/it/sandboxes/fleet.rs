@@ -45,33 +45,63 @@ fn of_two() -> pb::ListSandboxesRequest {
 server_tests! {
     tuned |config| config.sandboxes.list_timeout_seconds = 1;
     the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once,
+    one_page_can_hold_the_fleet_and_a_gateway_that_responds_again_is_listed,
     a_fleet_list_is_limited_by_visibility_and_selectors,
     only_the_gateways_that_a_page_needs_are_called,
 }
 
-async fn the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once(sg: TestServer) {
-    let old = seeded(&sg, "a-old", Generation::V0_0).await;
-    sg.register_unreachable("b-down").await;
-    let new = seeded(&sg, "c-new", Generation::V0_1).await;
-    let slow = seeded(&sg, "d-slow", Generation::V0_1).await;
-    slow.script("ListSandboxes", Script::Hang, Times::All);
-    let last = seeded(&sg, "e-old", Generation::V0_0).await;
-    let empty = start_gateway(&sg, "f-empty", Generation::V0_1).await;
-    let admin = sg.admin();
+/// Gateways of which one is down and one does not respond.
+struct PartialFleet {
+    slow: Simulator,
+    others: [Simulator; 4],
+    /// All sandboxes that can be listed, in order.
+    whole: Vec<String>,
+}
 
-    let whole: Vec<String> = ["a-old", "c-new", "e-old"].into_iter().flat_map(demo).collect();
+impl PartialFleet {
+    async fn start(sg: &TestServer) -> Self {
+        let old = seeded(sg, "a-old", Generation::V0_0).await;
+        sg.register_unreachable("b-down").await;
+        let new = seeded(sg, "c-new", Generation::V0_1).await;
+        let slow = seeded(sg, "d-slow", Generation::V0_1).await;
+        slow.script("ListSandboxes", Script::Hang, Times::All);
+        let last = seeded(sg, "e-old", Generation::V0_0).await;
+        let empty = start_gateway(sg, "f-empty", Generation::V0_1).await;
+        let whole = ["a-old", "c-new", "e-old"].into_iter().flat_map(demo).collect();
+        Self { slow, others: [old, new, last, empty], whole }
+    }
+
+    async fn stop(self) {
+        self.slow.stop().await;
+        for simulator in self.others {
+            simulator.stop().await;
+        }
+    }
+}
+
+async fn the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once(sg: TestServer) {
+    let fleet = PartialFleet::start(&sg).await;
+    let admin = sg.admin();
     let (listed, unreachable) = pages(&admin, &of_two()).await;
     assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [2; 6]);
-    assert_eq!(listed.concat(), whole);
+    assert_eq!(listed.concat(), fleet.whole);
     assert_eq!(unreachable, ["b-down", "d-slow"]);
     let three = pb::ListSandboxesRequest { page_size: 3, ..Default::default() };
     let (listed, unreachable) = pages(&admin, &three).await;
     assert_eq!(
-        (listed.concat(), unreachable.as_slice()),
-        (whole.clone(), &["b-down".to_owned(), "d-slow".to_owned()][..])
+        (&listed.concat(), unreachable.as_slice()),
+        (&fleet.whole, &["b-down".to_owned(), "d-slow".to_owned()][..])
     );
+    fleet.stop().await;
+    sg.finish().await;
+}
+
+async fn one_page_can_hold_the_fleet_and_a_gateway_that_responds_again_is_listed(sg: TestServer) {
+    let fleet = PartialFleet::start(&sg).await;
+    let admin = sg.admin();
     let (listed, _) = pages(&admin, &pb::ListSandboxesRequest::default()).await;
-    assert_eq!(listed, [whole], "one page holds all");
+    assert_eq!(listed.concat(), fleet.whole);
+    assert_eq!(listed.len(), 1, "one page holds all");
 
     let team = pb::ListSandboxesRequest { workspace: "team-a".into(), ..of_two() };
     let (listed, _) = pages(&admin, &team).await;
@@ -79,13 +109,10 @@ async fn the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once
         listed.concat(),
         ["a-old/team-a/research", "c-new/team-a/research", "e-old/team-a/research"]
     );
-    // A gateway that responds again is listed again.
-    slow.clear_scripts();
+    fleet.slow.clear_scripts();
     let (listed, unreachable) = pages(&admin, &of_two()).await;
     assert_eq!((listed.concat().len(), unreachable.len()), (16, 1));
-    for simulator in [old, new, slow, last, empty] {
-        simulator.stop().await;
-    }
+    fleet.stop().await;
     sg.finish().await;
 }
 

@@ -163,6 +163,14 @@ async fn pass_until<F: Future<Output = bool>>(sg: &TestServer, mut so: impl FnMu
     }
 }
 
+/// Waits until an operation has ended, and advances the clock meanwhile, so that it does not rest between two attempts.
+async fn wait_passing(sg: &TestServer, operation: &str) -> pb::Operation {
+    let admin = sg.admin();
+    pass_until(sg, || async { admin.operation(operation).await.unwrap().complete_time.is_some() })
+        .await;
+    wait_operation(&admin, operation).await
+}
+
 async fn create_hook(
     sg: &TestServer,
     gateway: &str,

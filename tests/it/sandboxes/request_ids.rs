@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::StreamExt as _;
 use shoreguard::openshell::annotation;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1::gateway_setting_value::Kind;
@@ -57,7 +58,7 @@ async fn made_all_the_same(sg: &TestServer, simulator: &Simulator, name: &str) -
     let operation = proxied::operations(sg, "new").await.remove(0);
     assert_eq!(operation.sandbox, name);
     takeover::create_noted(simulator, name, &operation.id).await;
-    wait_operation(&sg.admin(), &operation.id).await
+    wait_passing(sg, &operation.id).await
 }
 
 /// Returns the sum of a metric, selected by its name and its labels.
@@ -77,10 +78,12 @@ server_tests! {
 async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
     let simulator = start_gateway(&sg, "new", Generation::V0_1).await;
     let mut client = direct(&simulator).await;
-    for number in 1..=1_000 {
-        let failed = client.delete_sandbox(delete_missing(id(number))).await.unwrap_err();
-        assert_eq!(failed.code(), Code::NotFound);
-    }
+    let fills = (1..=1_000).map(|number| {
+        let mut client = client.clone();
+        async move { client.delete_sandbox(delete_missing(id(number))).await.unwrap_err().code() }
+    });
+    let codes: Vec<_> = futures_util::stream::iter(fills).buffer_unordered(32).collect().await;
+    assert_eq!(codes, [Code::NotFound; 1_000]);
     let full = client.delete_sandbox(delete_missing(id(2_000))).await.unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted, "the table is full");
 
@@ -161,7 +164,7 @@ async fn a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: Te
         })
         .await;
         takeover::create_noted(&simulator, "ours", &operation).await;
-        let made = wait_operation(&sg.admin(), &operation).await;
+        let made = wait_passing(&sg, &operation).await;
         assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{reason}: {made:?}");
         assert_eq!(
             call_count(&simulator, "/CreateSandbox"),

@@ -2,15 +2,13 @@
 
 use shoreguard::feed;
 use shoreguard::resources::sandboxes::worker::SWEEP;
-use shoreguard::workers;
 
 use super::*;
 use crate::sboms::file;
 
 /// Runs one sweep, after the lease of the worker has expired. Returns how many sandboxes were cleaned up.
 async fn sweep(sg: &TestServer) -> usize {
-    sg.app.db.advance_clock(Duration::from_secs(31));
-    workers::run_once(&sg.app, &SWEEP).await.unwrap().expect("its lease has expired").done
+    sg.run_job(&SWEEP).await.done
 }
 
 /// Deletes the sandbox `box` directly on the gateway.

@@ -162,7 +162,7 @@ fn a_takeover_of_a_proxied_creation_retries_and_does_not_repeat_its_event() {
             simulator.script("GetSandbox", away, Times::Next(2));
             sg.app.db.advance_clock(Duration::from_secs(31));
             assert_eq!(run_once(&sg.app, &TAKEOVER).await, 1);
-            let ended = wait_operation(&sg.admin(), &noted).await;
+            let ended = wait_passing(&sg, &noted).await;
             assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
             assert_eq!(
                 operation_result(&ended)["hooks"]["post_create"][0]["status"],

@@ -82,7 +82,7 @@ async fn a_command_continues_when_its_input_ends_later(sg: TestServer) {
         create_sandbox(&sg, create_request(&sg, name, "box")).await;
         let (typed, input) = mpsc::channel(4);
         typed
-            .send(exec_request(name, &["sh", "-c", "echo on; sleep 1; echo done; exit 4"]))
+            .send(exec_request(name, &["sh", "-c", "echo on; sleep 0.5; echo done; exit 4"]))
             .await
             .unwrap();
         let mut answers = sg
@@ -190,13 +190,13 @@ async fn a_command_is_stopped_at_its_timeout(sg: TestServer) {
             timeout: Some(seconds(1)),
             ..exec_request(name, &["sleep", "600"])
         };
-        let said = read_output(&sg.admin(), vec![request]).await.unwrap();
-        assert_eq!(said, [Output::ExitCode(124)], "the gateway ended it");
         let late = pb::StartExecSandboxRequest {
             timeout: Some(seconds(1)),
             ..start_exec_request(&sg, name, &["sleep", "600"])
         };
-        let ended = run(&sg, late).await;
+        let admin = sg.admin();
+        let (said, ended) = tokio::join!(read_output(&admin, vec![request]), run(&sg, late));
+        assert_eq!(said.unwrap(), [Output::ExitCode(124)], "the gateway ended it");
         assert_eq!(operation_result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
         simulator.stop().await;
     }
@@ -211,7 +211,13 @@ async fn an_operation_does_not_wait_for_a_command_that_its_gateway_does_not_stop
         timeout: Some(seconds(1)),
         ..start_exec_request(&sg, "new", &["sleep", "600"])
     };
-    let ended = run(&sg, late).await;
+    let admin = sg.admin();
+    let started = admin.sandboxes().start_exec_sandbox(late).await.unwrap().into_inner();
+    let id = started.operation.unwrap().id;
+    wait_until("the command runs", || async { simulator.running_commands() == 1 }).await;
+    // A second, and the time that a gateway has beyond it.
+    pass_until(&sg, || async { simulator.running_commands() == 0 }).await;
+    let ended = wait_operation(&admin, &id).await;
     assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
     wait_until("the command is given up", || async { simulator.running_commands() == 0 }).await;
     let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);

@@ -1,9 +1,11 @@
 //! The server in a process of its own, to test its log, signals, limits and exit.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,7 +83,7 @@ impl ChildSetup {
     pub(crate) async fn serve(&self, mut command: Command) -> ChildServer {
         let process = ChildProcess(command.stdin(Stdio::null()).spawn().unwrap());
         let mut child = ChildServer { process, address: self.address, metrics: self.metrics };
-        child.wait_ready().await;
+        child.wait_ready(&self.log_path()).await;
         child
     }
 
@@ -101,19 +103,26 @@ impl ChildSetup {
     }
 }
 
-/// Returns an address on which no process listens, outside the range of addresses for clients.
+/// Returns an address on which no process listens, outside the range of addresses for clients. Each call returns
+/// another one: a server that is starting may not listen yet.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.9:0").unwrap();
-    listener.local_addr().unwrap()
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let address = TcpListener::bind("127.0.0.9:0").unwrap().local_addr().unwrap();
+        if GIVEN.lock().unwrap().insert(address) {
+            return address;
+        }
+    }
 }
 
 impl ChildServer {
-    async fn wait_ready(&mut self) {
+    async fn wait_ready(&mut self, log: &Path) {
         let begun = Instant::now();
         while !matches!(get(self.metrics, "/readyz").await, Ok(answer) if answer.starts_with("HTTP/1.1 200"))
         {
             let ended = self.process.0.try_wait().unwrap();
-            assert!(ended.is_none(), "it ended: {ended:?}");
+            let log = || std::fs::read_to_string(log).unwrap_or_default();
+            assert!(ended.is_none(), "it ended: {ended:?} {}", log());
             assert!(begun.elapsed() < PATIENCE, "it is not ready");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

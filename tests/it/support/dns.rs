@@ -3,27 +3,46 @@
 //! It exits with the test, and when the pipe to it is closed, even if this process crashes.
 
 use std::cell::RefCell;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use shoreguard::config::Config;
 
-/// Runs `twistd` until its input is closed.
-const LAUNCH: &str = "
-import os, sys, threading
+/// Serves the records of a file, which it reads again for each line `load` of its input, until its input is closed. After
+/// a line `fail`, it answers that it fails. It writes a line when it has obeyed.
+const PROGRAM: &str = "
+import os, sys, threading, traceback
+from twisted.internet import reactor
+from twisted.internet import defer
+from twisted.names import authority, dns, resolve, server
+host, port, zone = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+factory = server.DNSServerFactory()
+server.log.err = lambda *_: None
+class Broken:
+    def query(self, query):
+        return defer.fail(RuntimeError('it fails'))
+def obey(line):
+    try:
+        broken = line.strip() == 'fail'
+        zones = Broken() if broken else resolve.ResolverChain([authority.PySourceAuthority(zone)])
+        factory.resolver = zones
+        print('done', flush=True)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 def until_alone():
-    sys.stdin.read()
+    for line in sys.stdin:
+        reactor.callFromThread(obey, line)
     os._exit(0)
+reactor.listenUDP(port, dns.DNSDatagramProtocol(factory), interface=host)
+reactor.listenTCP(port, factory, interface=host)
 threading.Thread(target=until_alone, daemon=True).start()
-from twisted.scripts.twistd import run
-run()
+reactor.run()
 ";
-/// Messages of the process when it accepts queries, by UDP and by TCP.
-const STARTED: [&str; 2] = ["DNSDatagramProtocol starting on", "DNSServerFactory starting on"];
 /// Timeout of a response on loopback on a busy machine.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// A query for the SOA record of `test`, which every zone has.
@@ -59,7 +78,14 @@ pub(crate) fn address_record(host: &str, ip: &str) -> Record {
 pub(crate) struct DnsServer {
     address: SocketAddr,
     folder: tempfile::TempDir,
-    running: Option<(Child, ChildStdin)>,
+    running: Option<DnsProcess>,
+}
+
+/// The process of a server. It exits when its input is closed.
+struct DnsProcess {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
 impl DnsServer {
@@ -71,9 +97,8 @@ impl DnsServer {
         server
     }
 
-    /// Replaces all records.
+    /// Replaces all records. Starts the process if it was stopped.
     pub(crate) fn serve(&mut self, records: &[Record]) {
-        self.stop();
         let mut zone = "zone = [SOA('test', mname='ns.test', rname='root.test', serial=1, refresh=60, retry=60, expire=60, minimum=0, ttl=0),\n".to_owned();
         for Record(record) in records {
             zone.push_str(record);
@@ -82,28 +107,15 @@ impl DnsServer {
         zone.push(']');
         let path = self.folder.path().join("zone.py");
         std::fs::write(&path, zone).unwrap();
-        let mut child = Command::new(python())
-            .args(["-c", LAUNCH, "--nodaemon", "--pidfile=", "--logfile=-", "dns"])
-            .args(["--interface", "127.0.0.1", "--port", &self.address.port().to_string()])
-            .arg("--pyzone")
-            .arg(&path)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        self.running = Some((child, input));
-        let (mut said, mut line) = (String::new(), String::new());
-        while !STARTED.iter().all(|started| said.contains(started)) {
-            line.clear();
-            assert_ne!(output.read_line(&mut line).unwrap(), 0, "the DNS server has ended: {said}");
-            said.push_str(&line);
-        }
-        // Drains the log, since the process would block on a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let address = self.address;
+        let running = self.running.get_or_insert_with(|| DnsProcess::start(address, &path));
+        running.obey("load");
         self.wait_until_it_answers();
+    }
+
+    /// Answers each query with SERVFAIL until [`DnsServer::serve`] is called.
+    pub(crate) fn fail(&mut self) {
+        self.running.as_mut().unwrap().obey("fail");
     }
 
     fn wait_until_it_answers(&self) {
@@ -116,11 +128,32 @@ impl DnsServer {
 
     /// Stops the process.
     pub(crate) fn stop(&mut self) {
-        if let Some((mut child, input)) = self.running.take() {
-            drop(input);
+        if let Some(DnsProcess { mut child, .. }) = self.running.take() {
             let _ = child.kill();
             child.wait().unwrap();
         }
+    }
+}
+
+impl DnsProcess {
+    fn start(address: SocketAddr, zone: &Path) -> Self {
+        let mut child = Command::new(python())
+            .args(["-c", PROGRAM, &address.ip().to_string(), &address.port().to_string()])
+            .arg(zone)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output }
+    }
+
+    fn obey(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+        let mut said = String::new();
+        self.output.read_line(&mut said).unwrap();
+        assert_eq!(said, "done\n", "the DNS server has ended");
     }
 }
 

@@ -4,13 +4,15 @@
 //! - [`block_on`] fails a test at its limit by a panic on the test's own thread.
 //! - A test that blocks its thread beyond that, or has no runtime, ends the process after its name was printed.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time limit of a test. The longest test takes a tenth of it on two idle cores.
+/// Time limit of a test. A test takes at most five seconds beside others on two cores.
 const TEST_TIME_MAX: Duration = Duration::from_mins(4);
 /// Additional time for a test that blocks its thread, before the process exits.
 const BLOCKED_TIME_MAX: Duration = Duration::from_mins(1);
@@ -19,6 +21,16 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
 
 /// Running tests by number: the name, and the time at which the process exits if the test still runs.
 static RUNNING: Mutex<BTreeMap<u64, (String, Instant)>> = Mutex::new(BTreeMap::new());
+
+thread_local! {
+    /// Whether the test on this thread has run out of time.
+    static RUN_OUT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns whether the test on this thread has run out of time. Its values are then dropped where it waits.
+pub(crate) fn has_run_out() -> bool {
+    RUN_OUT.get()
+}
 
 fn running() -> MutexGuard<'static, BTreeMap<u64, (String, Instant)>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,7 +85,14 @@ fn block_on_within<T>(time: Duration, test: impl Future<Output = T>) -> T {
     // SQLite is refused on a current-thread runtime.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let done = runtime.block_on(async { tokio::time::timeout(time, test).await });
+    RUN_OUT.set(false);
+    let done = runtime.block_on(async {
+        let mut test = pin!(test);
+        let done = tokio::time::timeout(time, test.as_mut()).await;
+        // Before the test is dropped.
+        RUN_OUT.set(done.is_err());
+        done
+    });
     done.unwrap_or_else(|_| {
         runtime.shutdown_timeout(SHUTDOWN_TIME);
         panic!("test `{}` takes longer than {time:?}", test_name())

@@ -1,8 +1,10 @@
 //! Support for tests, such as a fresh database of each engine.
 
 pub(crate) mod child;
+mod cleanup;
 pub(crate) mod dns;
 pub(crate) mod dump;
+mod gateways;
 pub(crate) mod http;
 pub(crate) mod limit;
 pub(crate) mod people;

@@ -15,7 +15,7 @@ use shoreguard::resources::auth::setup;
 use shoreguard::resources::events;
 use shoreguard::server::listen;
 use shoreguard::server::listen::RunningServer;
-use shoreguard::workers::{self, Worker};
+use shoreguard::workers::{self, TickResult, Worker};
 use tokio::net::TcpListener;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::MetadataValue;
@@ -23,6 +23,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use super::cleanup::ServerCleanup;
 use super::{DbLocation, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
@@ -41,45 +42,6 @@ pub(crate) struct TestServer {
     /// Connections that callers use in turn: opening one costs more than most calls.
     channels: Mutex<Vec<Channel>>,
     cleanup: ServerCleanup,
-}
-
-/// What ends with a server: taken by [`TestServer::finish`], or by the runner if the test did not call it.
-#[derive(Clone)]
-struct ServerCleanup(Arc<Mutex<Option<ServerParts>>>);
-
-struct ServerParts {
-    app: Arc<App>,
-    running: RunningServer,
-    place: DbLocation,
-    data: tempfile::TempDir,
-}
-
-impl ServerCleanup {
-    fn new(
-        app: &Arc<App>,
-        running: RunningServer,
-        place: DbLocation,
-        data: tempfile::TempDir,
-    ) -> Self {
-        let parts = ServerParts { app: Arc::clone(app), running, place, data };
-        Self(Arc::new(Mutex::new(Some(parts))))
-    }
-
-    fn take(&self) -> Option<ServerParts> {
-        self.0.lock().unwrap().take()
-    }
-
-    /// Stops the server, and checks that nothing was left open.
-    async fn finish(&self) {
-        let Some(ServerParts { app, running, place, data }) = self.take() else { return };
-        app.stop.cancel();
-        running.stopped().await;
-        app.drain().await;
-        assert_eq!(app.live.count(), 0, "a live stream was left");
-        drop(app);
-        place.remove().await;
-        drop(data);
-    }
 }
 
 /// A caller: a channel and a credential.
@@ -244,6 +206,21 @@ impl TestServer {
     /// Starts a second replica on the same database, which must be PostgreSQL.
     pub(crate) async fn start_replica(&self) -> (Arc<App>, RunningServer) {
         boot(self.config(|_| {})).await
+    }
+
+    /// Runs a background job at once, in place of the server's own worker, whose lease expires for it.
+    #[allow(dead_code, reason = "not every test file uses it")]
+    pub(crate) async fn run_job(&self, job: &Worker) -> TickResult {
+        let begun = std::time::Instant::now();
+        loop {
+            self.app.db.advance_clock(Duration::from_secs(31));
+            // The worker may acquire or renew its lease in between.
+            if let Some(result) = workers::run_once(&self.app, job).await.unwrap() {
+                return result;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{} keeps its lease", job.name);
+            super::pause().await;
+        }
     }
 
     /// Returns the configuration of another replica on the same database.
@@ -444,6 +421,29 @@ macro_rules! server_tests {
         }
     )+};
     ($($name:ident),+ $(,)?) => { server_tests! { tuned |_| {}; $($name),+ } };
+}
+
+/// Lists tests as `server_tests!` does, with servers that have no background jobs.
+macro_rules! server_tests_without_jobs {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn sqlite() {
+                $crate::support::server::run_without_jobs(
+                    shoreguard::db::Engine::Sqlite,
+                    super::$name,
+                );
+            }
+
+            #[test]
+            fn postgres() {
+                $crate::support::server::run_without_jobs(
+                    shoreguard::db::Engine::Postgres,
+                    super::$name,
+                );
+            }
+        }
+    )+};
 }
 
 /// Lists tests as `server_tests!` does, for SQLite only, since they do not depend on the engine: they are about

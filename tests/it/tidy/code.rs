@@ -225,6 +225,7 @@ const LIMITED: &[&str] = &[
     "on_each_engine(",
     "on_replicas(",
     "on_sqlite(",
+    "race_on_two_replicas(",
     "run_on_sqlite(",
     "run(",
     "run_without_jobs(",

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use shoreguard::feed;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use tonic::{Code, Status, Streaming};
@@ -111,8 +110,7 @@ async fn t14_a_bound_token_stays_valid_during_the_overlap_of_its_key(sg: TestSer
     assert!(during.json()["expires_in"].as_u64().unwrap() <= 3600, "{during:?}");
     let during = sg.with_token(&during.text("access_token"));
     let stream = open_watch(&during).await;
-    sg.app.clock.advance(Duration::from_hours(1));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_hours(1)).await;
     assert_eq!(wait_stream_end(stream).await.code(), Code::Unauthenticated);
     for dead in [&before, &during] {
         assert_refused!(list_names(dead, None).await, Unauthenticated, "CREDENTIAL_INVALID");

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use shoreguard::config::Config;
-use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::device_codes::worker::EXPIRY;
 use shoreguard::workers;
@@ -47,8 +46,7 @@ pub(super) async fn device(sg: &TestServer, gateway: &str) -> Device {
 
 /// Polls once, after the minimum interval.
 pub(super) async fn poll(sg: &TestServer, gateway: &str, device: &Device) -> HttpResponse {
-    sg.app.clock.advance(Duration::from_secs(5));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_secs(5)).await;
     request_token(sg, gateway, &[GRANT, ("device_code", &device.polls), CLIENT]).await
 }
 
@@ -148,8 +146,7 @@ async fn an_approved_device_can_call_the_gateway(sg: TestServer) {
     );
 
     // The client refreshes by itself, once per refresh token, at its own gateway.
-    sg.app.clock.advance(Duration::from_mins(16));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(16)).await;
     assert_refused!(list_names(&caller, None).await, Unauthenticated, "CREDENTIAL_INVALID");
     let first = answer.text("refresh_token");
     assert_eq!(token_by_refresh(&sg, "beta", &first).await.refusal(), refused("invalid_grant"));
@@ -195,13 +192,11 @@ async fn t15_a_device_code_is_valid_once_and_for_ten_minutes(sg: TestServer) {
     assert_eq!(poll(&sg, "alpha", &late).await.refusal(), refused("authorization_pending"));
     let soon = [GRANT, ("device_code", late.polls.as_str()), CLIENT];
     assert_eq!(request_token(&sg, "alpha", &soon).await.refusal(), refused("slow_down"));
-    sg.app.clock.advance(Duration::from_mins(10));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(10)).await;
     assert_eq!(poll(&sg, "alpha", &late).await.refusal(), refused("expired_token"));
     let fresh = sg.login(ANA).await.bearer.0.unwrap();
     assert_refused!(decide(&sg, &fresh, &late.shown, APPROVE).await, NotFound, "NOT_FOUND");
-    sg.app.clock.advance(Duration::from_mins(11));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(11)).await;
     // Expires the lease of the worker that runs beside the test.
     sg.app.db.advance_clock(Duration::from_secs(31));
     workers::run_once(&sg.app, &EXPIRY).await.unwrap().unwrap();
@@ -237,8 +232,7 @@ async fn t15_a_user_has_five_wrong_attempts(sg: TestServer) {
         "RATE_LIMITED"
     );
     decide(&sg, &ben, &device.shown, None).await.unwrap();
-    sg.app.clock.advance(Duration::from_mins(10));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(10)).await;
     let fresh = sg.login(ANA).await.bearer.0.unwrap();
     let later = crate::token_service::devices::device(&sg, "alpha").await;
     decide(&sg, &fresh, &later.shown, APPROVE).await.unwrap();
@@ -281,8 +275,7 @@ async fn t15_approval_requires_a_user_with_a_recent_login(sg: TestServer) {
         Unauthenticated,
         "CREDENTIAL_INVALID"
     );
-    sg.app.clock.advance(Duration::from_mins(10));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(10)).await;
     let later = device(&sg, "alpha").await;
     for decision in [APPROVE, DENY, None] {
         assert_refused!(
@@ -371,8 +364,7 @@ async fn t15_the_number_of_pending_device_codes_is_limited(sg: TestServer) {
     }
     let refused = post(sg.address, path, &form, &[]).await;
     assert_eq!(refused.refusal(), (429, "slow_down".to_owned()));
-    sg.app.clock.advance(Duration::from_mins(10));
-    feed::refresh(&sg.app).await.unwrap();
+    sg.pass(Duration::from_mins(10)).await;
     assert_eq!(post(sg.address, path, &form, &[]).await.status, 200);
     assert_eq!(
         entries(&sg, "").await.iter().filter(|entry| entry.method.contains("device")).count(),
