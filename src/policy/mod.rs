@@ -1,4 +1,4 @@
-//! Policies of sandboxes as documents: YAML in and out, digests, differences and presets.
+//! Policies of sandboxes as documents: YAML in and out, digests, differences, edits and presets.
 //!
 //! Everything works on the descriptors of either wire generation, so that no field can be forgotten. A [`Policy`] is
 //! always in its canonical form: without the fields that only the gateway sets.
@@ -12,6 +12,7 @@
 
 mod canonical;
 pub mod diff;
+pub mod edits;
 mod marks;
 mod normal;
 mod parse;
@@ -19,6 +20,7 @@ pub mod presets;
 mod print;
 mod read;
 mod schema;
+mod statics;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -28,6 +30,7 @@ mod write;
 use prost_reflect::DynamicMessage;
 use shoreguard_proto::release::Generation;
 
+pub use self::edits::{Edit, EditTarget, ExactTarget, PathAccess};
 pub use self::parse::{DEPTH_MAX, DOCUMENT_BYTES_MAX};
 pub use self::presets::{Preset, Presets};
 
@@ -38,6 +41,9 @@ use crate::error::{Error, Reason};
 /// Maximum size of an encoded policy of a gateway, in bytes: its own limit, and as much again for the rules that it
 /// adds for providers.
 pub const POLICY_BYTES_MAX: usize = 512 << 10;
+
+/// Prefix of rules that only the gateway adds.
+const PROVIDER_PREFIX: &str = "_provider_";
 
 /// A policy of one wire generation, in its canonical form.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use prost_reflect::{DynamicMessage, Value};
 use shoreguard_proto::release::Generation;
 
 use super::tree::{Node, Path};
-use super::{Policy, parse, read, schema};
+use super::{Edit, PROVIDER_PREFIX, Policy, parse, read, schema};
 use crate::error::Error;
 use crate::yaml_files::{self, FolderLimits};
 
@@ -26,8 +26,6 @@ pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
 
 /// The configuration key of the folder.
 const KEY: &str = "policies.presets_dir";
-/// Prefix of rules that only the gateway adds.
-const PROVIDER_PREFIX: &str = "_provider_";
 
 /// Presets that are built into the binary.
 const BUNDLED: [(&str, &str); 10] = [
@@ -65,6 +63,16 @@ impl Preset {
     #[must_use]
     pub fn to_yaml(&self) -> String {
         self.policies.first().map(Policy::to_yaml).unwrap_or_default()
+    }
+
+    /// Returns the edits that add it to a policy of a generation; `None` if that generation cannot express it. `field`
+    /// is the field of the request that names it.
+    ///
+    /// # Errors
+    /// `Invalid`, which a loaded preset does not cause.
+    pub fn edits(&self, generation: Generation, field: &str) -> Result<Option<Vec<Edit>>, Error> {
+        let found = self.policies.iter().find(|policy| policy.generation() == generation);
+        found.map(|policy| Edit::of_document(field, policy)).transpose()
     }
 
     /// Returns the generations to whose policies it can be added.
@@ -188,7 +196,9 @@ fn policies(node: &Node, path: &Path<'_>) -> Result<Vec<Policy>, String> {
         match message {
             Ok(message) => {
                 let policy = Policy::canonical(generation, message);
-                policies.push(policy.map_err(|error| format!("is not valid: {error}"))?);
+                let policy = policy.map_err(|error| format!("is not valid: {error}"))?;
+                Edit::of_document("policy", &policy).map_err(|error| error.to_string())?;
+                policies.push(policy);
             }
             Err(why) => fault = fault.or(Some(why)),
         }

@@ -67,6 +67,18 @@ pub(super) fn policy(
     Reader { generation }.message(&schema::policy(generation), node, path)
 }
 
+/// Reads another message of a policy, such as a rule, at a place of a document.
+pub(super) fn message(
+    generation: Generation,
+    name: &str,
+    node: Node,
+    path: &Path<'_>,
+) -> Result<DynamicMessage, String> {
+    let descriptor = schema::policy(generation).parent_pool().get_message_by_name(name);
+    let descriptor = descriptor.ok_or_else(|| format!("`{path}` cannot be set by a document"))?;
+    Reader { generation }.message(&descriptor, node, path)
+}
+
 fn check_metadata(metadata: &Node, path: &Path<'_>) -> Result<(), String> {
     let Node::Map(entries) = metadata else { return Err(expected(path, "a mapping", metadata)) };
     for (key, value) in entries {

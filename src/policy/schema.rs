@@ -7,8 +7,7 @@ use shoreguard_proto::descriptors::{self, Descriptors};
 use shoreguard_proto::release::Generation;
 
 pub(super) const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
-#[cfg(test)]
-const RULE: &str = "openshell.sandbox.v1.NetworkPolicyRule";
+pub(super) const RULE: &str = "openshell.sandbox.v1.NetworkPolicyRule";
 pub(super) const ENDPOINT: &str = "openshell.sandbox.v1.NetworkEndpoint";
 pub(super) const BINARY: &str = "openshell.sandbox.v1.NetworkBinary";
 pub(super) const ALLOW: &str = "openshell.sandbox.v1.L7Allow";

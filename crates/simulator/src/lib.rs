@@ -129,6 +129,22 @@ impl SimulatorOptions {
     }
 }
 
+/// Returns what merge operations make of a policy of a generation, without a gateway. The policy, each operation
+/// (`PolicyMergeOperation`) and the result are encoded.
+///
+/// # Errors
+/// The status with which a gateway refuses them.
+pub fn merged_policy(
+    generation: Generation,
+    policy: &[u8],
+    operations: &[Vec<u8>],
+) -> Result<Vec<u8>, Status> {
+    match generation {
+        Generation::V0_0 => v0_0::policy::merged(policy, operations),
+        Generation::V0_1 => v0_1::policy::merged(policy, operations),
+    }
+}
+
 /// A running gateway. Dropping it without [`Simulator::stop`] stops it as well, without waiting for its calls.
 #[derive(Debug)]
 pub struct Simulator {

@@ -1,6 +1,8 @@
 //! Tests of policies as a whole: documents, digests and differences of every field of both generations.
 
 mod documents;
+mod edits;
+mod merges;
 mod samples;
 
 use proptest::prelude::*;
@@ -10,6 +12,7 @@ use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use shoreguard_proto::release::Generation;
 use shoreguard_proto::v0_0::openshell::sandbox::v1 as proto;
+use shoreguard_proto::v0_1::openshell::sandbox::v1 as proto_v0_1;
 
 use self::samples::{Random, full, mutations, random};
 use super::diff::{DifferenceKind, compare};
@@ -75,9 +78,29 @@ fn a_change_of_any_field_is_a_difference_and_another_digest() {
     }
 }
 
+/// Returns the rules of a policy with what concerns marks, as messages of generation 0.0.
 fn rules(policy: &Policy) -> Vec<proto::NetworkPolicyRule> {
-    let policy = proto::SandboxPolicy::decode(policy.encoded()).unwrap();
-    policy.network_policies.into_values().collect()
+    if policy.generation() == Generation::V0_0 {
+        let policy = proto::SandboxPolicy::decode(policy.encoded()).unwrap();
+        return policy.network_policies.into_values().collect();
+    }
+    let policy = proto_v0_1::SandboxPolicy::decode(policy.encoded()).unwrap();
+    let endpoint = |endpoint: proto_v0_1::NetworkEndpoint| proto::NetworkEndpoint {
+        host: endpoint.host,
+        port: endpoint.port,
+        ports: endpoint.ports,
+        path: endpoint.path,
+        advisor_proposed: endpoint.advisor_proposed,
+        ..Default::default()
+    };
+    let rules = policy.network_policies.into_values();
+    rules
+        .map(|rule| proto::NetworkPolicyRule {
+            name: rule.name,
+            endpoints: rule.endpoints.into_iter().map(endpoint).collect(),
+            binaries: Vec::new(),
+        })
+        .collect()
 }
 
 fn is_same_endpoint(one: &proto::NetworkEndpoint, other: &proto::NetworkEndpoint) -> bool {

@@ -1,9 +1,13 @@
 //! Policies and settings.
 
+use prost::Message as _;
 use tonic::Status;
 
 use super::{GatewayV0_0, render};
-use crate::state::{ConfigChange, ConfigUpdate, MergeOperation, ObjectKey, Page, RuleTarget};
+use crate::state::{
+    ConfigChange, ConfigUpdate, MergeOperation, ObjectKey, Page, RuleTarget, apply_permitted,
+};
+use shoreguard_proto::release::Generation;
 use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 use shoreguard_proto::v0_0::openshell::v1::policy_merge_operation::Operation;
@@ -140,6 +144,22 @@ fn merge_operation(index: usize, operation: pb::PolicyMergeOperation) -> RpcResu
         None => return Err(missing_operation(index)),
     };
     operation.parse(index)
+}
+
+/// Returns what merge operations make of a policy; all of them are encoded.
+pub(crate) fn merged(policy: &[u8], operations: &[Vec<u8>]) -> RpcResult<Vec<u8>> {
+    let policy = sb::SandboxPolicy::decode(policy).map_err(malformed)?;
+    let mut merges = Vec::with_capacity(operations.len());
+    for (index, encoded) in operations.iter().enumerate() {
+        let one = pb::PolicyMergeOperation::decode(encoded.as_slice()).map_err(malformed)?;
+        merges.push(merge_operation(index, one)?);
+    }
+    Ok(apply_permitted(&policy, &merges, Generation::V0_0)?.encode_to_vec())
+}
+
+/// Returns the refusal of a message that cannot be decoded.
+pub(crate) fn malformed(error: prost::DecodeError) -> Status {
+    Status::invalid_argument(error.to_string())
 }
 
 pub(super) fn status(

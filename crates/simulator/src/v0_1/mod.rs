@@ -4,7 +4,7 @@
 //! have outcomes.
 
 mod drafts;
-mod policy;
+pub(super) mod policy;
 mod providers;
 mod render;
 mod sandboxes;

@@ -1,13 +1,17 @@
 //! Policies and settings.
 
+use prost::Message as _;
 use tonic::Status;
 
 use super::GatewayV0_1;
 use super::render::{self, recast};
 use super::scope::{sandbox_or_global, single_workspace};
-use crate::state::{ConfigUpdate, ExactTarget, MergeOperation, Page, RuleTarget};
-use crate::v0_0::policy::{SettingChange, check_single_change, config_change, missing_operation};
+use crate::state::{ConfigUpdate, ExactTarget, MergeOperation, Page, RuleTarget, apply_permitted};
+use crate::v0_0::policy::{
+    SettingChange, check_single_change, config_change, malformed, missing_operation,
+};
 use crate::v0_0::render as old;
+use shoreguard_proto::release::Generation;
 use shoreguard_proto::v0_1::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 use shoreguard_proto::v0_1::openshell::v1::policy_merge_operation::Operation;
@@ -123,6 +127,19 @@ fn merge_operation(index: usize, operation: pb::PolicyMergeOperation) -> RpcResu
         None => return Err(missing_operation(index)),
     };
     operation.parse(index)
+}
+
+/// Returns what merge operations make of a policy; all of them are encoded.
+pub(crate) fn merged(policy: &[u8], operations: &[Vec<u8>]) -> RpcResult<Vec<u8>> {
+    let policy = sb::SandboxPolicy::decode(policy).map_err(malformed)?;
+    let policy = render::parse_policy(policy)?;
+    let mut merges = Vec::with_capacity(operations.len());
+    for (index, encoded) in operations.iter().enumerate() {
+        let one = pb::PolicyMergeOperation::decode(encoded.as_slice()).map_err(malformed)?;
+        merges.push(merge_operation(index, one)?);
+    }
+    let merged = apply_permitted(&policy, &merges, Generation::V0_1)?;
+    Ok(render::policy(&merged).encode_to_vec())
 }
 
 pub(super) fn status(

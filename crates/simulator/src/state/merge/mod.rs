@@ -138,7 +138,7 @@ fn check_not_blocked(rule: &NetworkPolicyRule) -> Result<(), Status> {
 }
 
 /// Applies the operations of a request, after the checks that do not depend on the policy.
-pub(super) fn apply_permitted(
+pub(crate) fn apply_permitted(
     policy: &SandboxPolicy,
     operations: &[MergeOperation],
     generation: Generation,
