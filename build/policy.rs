@@ -344,20 +344,24 @@ pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &
             |name: &str| row.get_field_by_name(name).and_then(|v| v.as_bool()).unwrap_or_default();
         let annotations =
             annotations_field(&path, &method, &string_field(&row, "annotations_field"));
-        let lifecycle = if row.has_field_by_name("lifecycle") {
-            format!("Some(Lifecycle::{})", enum_variant(&row, "lifecycle", &path))
+        let change = if row.has_field_by_name("change") {
+            format!("Some(PolicyChange::{})", enum_variant(&row, "change", &path))
         } else {
             "None".to_owned()
         };
+        assert!(
+            (enum_variant(&row, "effect", &path) == "None") == (change == "None"),
+            "{path}: an effect on policies requires `change`, and POLICY_EFFECT_NONE forbids it"
+        );
         let decision = Some(string_field(&row, "decision")).filter(|decision| !decision.is_empty());
         writeln!(
             rows,
             "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &{request_id:?}, policy: Some(UpstreamPolicy {{ \
-             role: Role::{}, effect: PolicyEffect::{}, audit: AuditMode::{}, action: {action}, \
+             role: Role::{}, effect: PolicyEffect::{}, change: {change}, audit: AuditMode::{}, action: {action}, \
              target_path: &{target:?}, target_secret: {target_secret}, \
              sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
              secret: {}, bulk: {}, answers_sandbox_ids: {}, annotations: {annotations:?}, answers_address: {}, \
-             config_change: {}, lifecycle: {lifecycle}, decision: {decision:?}, service_url_path: &{service_url:?} }}) }},",
+             config_change: {}, decision: {decision:?}, service_url_path: &{service_url:?} }}) }},",
             enum_variant(&row, "role", &path),
             enum_variant(&row, "effect", &path),
             enum_variant(&row, "audit", &path),

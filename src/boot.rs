@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::feed::{self, FeedState};
 use crate::net::dn::DistinguishedName;
 use crate::oidc::Oidc;
-use crate::policy::Presets;
+use crate::policy::{InitialPolicy, Presets};
 use crate::proxy::{RequestIds, SandboxIds};
+use crate::resources::approval_workflows::worker::CheckedWorkflows;
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookSlots;
 use crate::resources::operations::leases::LocalOperations;
@@ -25,8 +26,8 @@ use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sboms::recompute::RulesCheck;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
-    access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes, sboms,
-    service_principals,
+    access_bindings, approval_workflows, audit, auth, device_codes, events, gateways, operations,
+    policy_pins, sandboxes, sboms, service_principals,
 };
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
@@ -38,6 +39,7 @@ use crate::workers::{self, Worker, disk};
 /// All background jobs.
 pub const WORKERS: &[Worker] = &[
     access_bindings::worker::RETENTION,
+    approval_workflows::worker::BROKEN,
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
     auth::worker::RETENTION,
@@ -50,6 +52,7 @@ pub const WORKERS: &[Worker] = &[
     gateways::discovery::worker::DISCOVERY,
     TAKEOVER,
     operations::worker::RETENTION,
+    policy_pins::worker::CLOCK,
     sandboxes::worker::SWEEP,
     sandboxes::worker::SSH_RETENTION,
     sboms::worker::RECOMPUTE,
@@ -76,8 +79,10 @@ pub fn resume_fn(kind: OperationKind) -> Option<takeover::Resume> {
 fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
     let templates = templates::file::load(config.sandboxes.templates_folder.as_deref())?;
     let presets = Presets::load(config.policies.presets_dir.as_deref())?;
+    let initial = InitialPolicy::load(config.policies.initial.as_deref())?;
     Ok(Parts::default()
         .with(BudgetKey(master.tag_key("login budgets")))
+        .with(CheckedWorkflows::default())
         .with(FeedState::default())
         .with(HookSlots(Semaphore::new(config.boot_hooks.running_max as usize)))
         .with(SbomLimits::default())
@@ -86,6 +91,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(LoginKey(master.seal_key("oidc login")))
         .with(LocalOperations::default())
         .with(presets)
+        .with(initial)
         .with(RequestIds::default())
         .with(SandboxIds::default())
         .with(Templates(templates)))

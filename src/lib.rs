@@ -20,6 +20,7 @@ pub mod error;
 pub mod etag;
 pub mod fair;
 pub mod feed;
+pub mod governance;
 pub mod labels;
 pub mod names;
 pub mod net;

@@ -75,7 +75,7 @@ fn refused_code(reason: Reason) -> Code {
         Reason::MethodNotSupported => Code::Unimplemented,
         Reason::MethodNotForwarded | Reason::CredentialBound => Code::PermissionDenied,
         Reason::MessageTooLarge => Code::ResourceExhausted,
-        Reason::RequestInFlight => Code::Aborted,
+        Reason::RequestInFlight | Reason::WriteInFlight => Code::Aborted,
         Reason::SandboxUnplaced => Code::NotFound,
         Reason::InvalidField
         | Reason::NotFound
@@ -122,6 +122,10 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayCredentialRefused
         | Reason::SbomsOutdated
         | Reason::PolicyUnreadable
+        | Reason::PolicyPinned
+        | Reason::Governed
+        | Reason::QuorumUnreachable
+        | Reason::ApprovalModeAuto
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

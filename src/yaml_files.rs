@@ -1,4 +1,4 @@
-//! The YAML files of a folder that the configuration names.
+//! The YAML files that the configuration names, one by one or by their folder.
 //!
 //! Invariants
 //! - the number of files, the number of entries and the bytes of each file are limited;
@@ -61,7 +61,11 @@ fn list_files(folder: &Path, limits: FolderLimits) -> Result<Vec<PathBuf>, Strin
     Ok(found)
 }
 
-fn read_file(path: &Path, bytes_max: usize) -> Result<String, String> {
+/// Reads a regular file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// Why it cannot be read, or which limit it exceeds.
+pub fn read_file(path: &Path, bytes_max: usize) -> Result<String, String> {
     let unreadable = |error| format!("cannot be read: {error}");
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err("is not a regular file".to_owned());

@@ -183,6 +183,8 @@ mod tests {
             expires_at: None,
             bindings: Bindings::default(),
             used: Arc::default(),
+            maker: None,
+            rotated_by: None,
         }
     }
 

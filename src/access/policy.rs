@@ -161,6 +161,37 @@ pub enum PolicyEffect {
     Gateway,
 }
 
+/// What an upstream method with an effect on policies changes. It determines what pins and workflows refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyChange {
+    /// It creates a sandbox, with its first policy.
+    Create,
+    /// It deletes a sandbox.
+    Delete,
+    /// It changes a policy or a setting, as the content of its `UpdateConfigRequest` says.
+    Config,
+    /// It attaches a provider to a sandbox or detaches it.
+    Attachment,
+    /// It approves a draft chunk.
+    Approve,
+    /// It approves several draft chunks.
+    ApproveAll,
+    /// It rejects a draft chunk, which may have been approved.
+    Reject,
+    /// It undoes the approval of a draft chunk.
+    Undo,
+    /// It edits or clears draft chunks, which changes no policy.
+    Edit,
+    /// It creates or deletes a provider.
+    Provider,
+    /// It changes a provider; it changes no policy if it only replaces values of credentials.
+    Credentials,
+    /// It changes a provider profile.
+    Profile,
+    /// It changes something of a whole workspace.
+    Workspace,
+}
+
 /// How an upstream request names its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxKey {
@@ -180,6 +211,8 @@ pub struct UpstreamPolicy {
     pub role: Role,
     /// Effect on policies. If there is one, the whole request is read.
     pub effect: PolicyEffect,
+    /// What it changes; `None` if it has no effect on policies.
+    pub change: Option<PolicyChange>,
     /// What the audit log stores.
     pub audit: AuditMode,
     /// The audit action; the content of the request can make it more specific.
@@ -206,8 +239,6 @@ pub struct UpstreamPolicy {
     pub answers_address: bool,
     /// Whether the required role, and the storage of annotations, depend on the content.
     pub config_change: bool,
-    /// Effect on the life of the sandbox that it names.
-    pub lifecycle: Option<Lifecycle>,
     /// The decision of a vote.
     pub decision: Option<&'static str>,
     /// Path of field numbers to the addresses of services in the response; empty if it contains none.
@@ -220,15 +251,6 @@ impl UpstreamPolicy {
     pub fn is_response_rewritten(&self) -> bool {
         self.answers_address || !self.service_url_path.is_empty()
     }
-}
-
-/// Effect of an upstream RPC on the life of the sandbox that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifecycle {
-    /// Creates it.
-    Create,
-    /// Deletes it.
-    Delete,
 }
 
 /// One upstream RPC.
@@ -313,7 +335,7 @@ mod tests {
         for generation in Generation::ALL {
             let of = |path| find_upstream_policy(generation, path);
             let create = of("/openshell.v1.OpenShell/CreateSandbox").unwrap();
-            assert_eq!(create.lifecycle, Some(Lifecycle::Create));
+            assert_eq!(create.change, Some(PolicyChange::Create));
             assert!(of("/openshell.v1.OpenShell/createSandbox").is_none());
         }
         let template = "/openshell.v1.OpenShell/ListSandboxTemplates";

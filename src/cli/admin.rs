@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 
 use super::{CliError, ConfigArgs, data_dir, output};
 use crate::access::action::Action;
@@ -17,9 +18,11 @@ use crate::audit::{Ending, Intent, Outcome};
 use crate::boot;
 use crate::clock::Clock;
 use crate::ctx::Ctx;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::names::Name;
+use crate::resources::policy_pins::rules::parse_reason;
 use crate::resources::service_principals::domain as principals;
+use crate::resources::unlock::domain::{self as unlock, UnlockScope};
 use crate::resources::users::domain::{self as users, Email};
 use crate::role::Role;
 use crate::seal::fill_random;
@@ -27,6 +30,8 @@ use crate::secret::Secret;
 use crate::telemetry;
 
 const JOB: &str = "admin";
+/// The actor of removals of rules: the person who runs commands on the host.
+const HOST: &str = "host";
 /// Maximum length of a password on standard input, in bytes.
 const INPUT_BYTES_MAX: u64 = 1024;
 
@@ -60,6 +65,25 @@ pub(super) enum AdminCommand {
         #[arg(long, default_value = "viewer")]
         role: Role,
     },
+    /// Removes the pin and the approval workflow of exactly one scope: a gateway, a workspace or a sandbox.
+    Unlock(UnlockArgs),
+}
+
+/// The scope to unlock, and why.
+#[derive(Debug, clap::Args)]
+pub(super) struct UnlockArgs {
+    /// Name of the gateway.
+    #[arg(long)]
+    gateway: String,
+    /// Workspace. Without it and without a sandbox, the scope is the gateway.
+    #[arg(long)]
+    workspace: Option<String>,
+    /// Name of the sandbox. Its workspace is `default` unless it is given.
+    #[arg(long)]
+    sandbox: Option<String>,
+    /// Why. The audit log records it.
+    #[arg(long)]
+    reason: String,
 }
 
 /// Arguments of `admin`, and the configuration.
@@ -88,6 +112,7 @@ pub(super) async fn run(args: AdminArgs) -> Result<(), CliError> {
         AdminCommand::CreateServicePrincipal { name, role } => {
             create_service_principal(&ctx, &name, role).await
         }
+        AdminCommand::Unlock(args) => unlock(&app, args).await,
     };
     app.stop.cancel();
     app.drain().await;
@@ -99,7 +124,8 @@ async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<
     let email = Email::parse("email", email)?;
     let (password, made) = read_or_generate_password(stdin)?;
     let work = users::create(ctx, &email, password, role);
-    with_audit_entry(ctx, AuditSubject::new(Action::USER_CREATE, email.as_str()), work).await?;
+    let about = AuditSubject::new(Action::USER_CREATE, email.as_str());
+    with_audit_entry(ctx, about, None, work).await?;
     Ok(format!("user {} exists with role {role}{made}", email.as_str()))
 }
 
@@ -107,18 +133,38 @@ async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, C
     let email = Email::parse("email", email)?;
     let (password, made) = read_or_generate_password(stdin)?;
     let work = users::set_password_by_operator(ctx, &email, password);
-    with_audit_entry(ctx, AuditSubject::new(Action::USER_RESET_PASSWORD, email.as_str()), work)
-        .await?;
+    let about = AuditSubject::new(Action::USER_RESET_PASSWORD, email.as_str());
+    with_audit_entry(ctx, about, None, work).await?;
     Ok(format!("the password of {} is set{made}", email.as_str()))
 }
 
 async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, CliError> {
     let valid = Name::parse("name", name)?;
     let work = principals::create(ctx, &valid, role, None);
-    let (_, key) =
-        with_audit_entry(ctx, AuditSubject::new(Action::SERVICE_PRINCIPAL_CREATE, name), work)
-            .await?;
+    let about = AuditSubject::new(Action::SERVICE_PRINCIPAL_CREATE, name);
+    let (_, key) = with_audit_entry(ctx, about, None, work).await?;
     Ok(key.expose().to_owned())
+}
+
+async fn unlock(app: &Arc<App>, args: UnlockArgs) -> Result<String, CliError> {
+    let ctx = Ctx::system(app, HOST);
+    let missing = || Error::invalid("reason", "is required");
+    let reason = parse_reason("reason", &args.reason)?.ok_or_else(missing)?;
+    let scope = UnlockScope::new(&ctx, &args.gateway, args.workspace, args.sandbox)?;
+    let ctx = ctx.with_gateway(scope.gateway().clone());
+    let mut removed = Vec::new();
+    for rule in unlock::rules_of(&ctx, &scope).await? {
+        let about = AuditSubject::new(rule.removal(), scope.target());
+        let detail = json!({ "scope": scope.to_string(), "reason": reason });
+        let work = unlock::remove(&ctx, &scope, rule, &reason);
+        with_audit_entry(&ctx, about, Some(detail), work).await?;
+        removed.push(rule.as_str());
+    }
+    if removed.is_empty() {
+        let why = format!("{scope} has neither a pin nor an approval workflow of its own");
+        return Err(Error::refused(Reason::NotFound, why).into());
+    }
+    Ok(format!("{} of {scope} was removed", removed.join(" and ")))
 }
 
 /// Returns the password from standard input, or a generated one with the text that displays it.
@@ -139,17 +185,12 @@ fn read_or_generate_password(stdin: bool) -> Result<(Secret, String), CliError> 
 async fn with_audit_entry<T>(
     ctx: &Ctx,
     about: AuditSubject,
+    detail: Option<Value>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let app: &Arc<App> = ctx.app();
     let at = ctx.now();
-    let intent = Intent {
-        actor: ctx.actor(),
-        role: Role::Admin,
-        request_id: app.new_request_id(),
-        method: "shoreguard admin".into(),
-        ..Intent::new(at, about)
-    };
+    let intent = Intent { method: "shoreguard admin".into(), detail, ..ctx.new_intent(about) };
     let entry = app.audit.open(intent).await?;
     let done = work.await;
     let now = ctx.now();

@@ -47,7 +47,7 @@ enum Command {
     Serve(ConfigArgs),
     /// Runs a server on loopback with simulated gateways, a database in a folder, and printed keys.
     Dev(dev::DevArgs),
-    /// Creates users and keys, or sets a password, directly in the database.
+    /// Creates users and keys, sets a password, or removes rules, directly in the database.
     Admin(admin::AdminArgs),
     /// Updates the database schema.
     Migrate(ConfigArgs),

@@ -9,7 +9,7 @@ use super::CliError;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::oidc::Oidc;
-use crate::policy::Presets;
+use crate::policy::{InitialPolicy, Presets};
 use crate::safe_paths::{check_can_create_files, check_read_write};
 use crate::seal::MasterKeys;
 use crate::templates;
@@ -31,6 +31,8 @@ pub(super) fn check(config: &Config) -> Result<(), CliError> {
     faults.extend(templates.err().map(|error| error.to_string()));
     let presets = Presets::load(config.policies.presets_dir.as_deref());
     faults.extend(presets.err().map(|error| error.to_string()));
+    let initial = InitialPolicy::load(config.policies.initial.as_deref());
+    faults.extend(initial.err().map(|error| error.to_string()));
     let issuers = Oidc::new(&config.oidc, &Clock::system());
     faults.extend(issuers.err().map(|error| error.to_string()));
     if faults.is_empty() { Ok(()) } else { Err(CliError::Usage(faults.join("\n"))) }

@@ -90,7 +90,7 @@ pub struct Config {
     pub operations: Operations,
     /// Timeouts and polling of sandboxes, and templates.
     pub sandboxes: Sandboxes,
-    /// Presets of policies.
+    /// Presets of policies, and the first policy of sandboxes under a rule.
     pub policies: Policies,
     /// Commands that can run before a sandbox is created.
     pub boot_hooks: BootHooks,

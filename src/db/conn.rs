@@ -88,9 +88,18 @@ impl Conn {
     /// Waits for this lock, and holds it until the end of the transaction. On SQLite there is only one writer, so no
     /// lock is needed.
     pub async fn advisory_lock(&mut self, lock: i64) -> Result<(), Error> {
+        self.run_lock("SELECT pg_advisory_xact_lock($1)", lock).await
+    }
+
+    /// Waits for this lock as [`Self::advisory_lock`], but excludes only its exclusive holders.
+    pub async fn shared_advisory_lock(&mut self, lock: i64) -> Result<(), Error> {
+        self.run_lock("SELECT pg_advisory_xact_lock_shared($1)", lock).await
+    }
+
+    async fn run_lock(&mut self, statement: &'static str, lock: i64) -> Result<(), Error> {
         if let Self::Pg(pooled) = self {
             let c: &mut PgConn = pooled;
-            let query = diesel::sql_query("SELECT pg_advisory_xact_lock($1)");
+            let query = diesel::sql_query(statement);
             cached(query.bind::<BigInt, _>(lock)).execute(c).await?;
         }
         Ok(())

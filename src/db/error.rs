@@ -58,6 +58,15 @@ const UNIQUE: &[Unique] = &[
     unique("operations_resource_type_resource_key_unique", "operations.resource_type, operations.resource_key", ResourceKind::Operation, "this operation"),
     unique("idempotency_keys_principal_method_request_id_unique", "idempotency_keys.principal, idempotency_keys.method, idempotency_keys.request_id", ResourceKind::Request, "this id"),
     unique("sandbox_boot_hooks_place_phase_name_unique", "sandbox_boot_hooks.gateway_name, sandbox_boot_hooks.workspace, sandbox_boot_hooks.sandbox_name, sandbox_boot_hooks.phase, sandbox_boot_hooks.name", ResourceKind::BootHook, "this name"),
+    unique("policy_pins_gateway_name_workspace_sandbox_name_unique", "policy_pins.gateway_name, policy_pins.workspace, policy_pins.sandbox_name", ResourceKind::PolicyPin, "this sandbox"),
+    unique("approval_workflows_selector_unique", "approval_workflows.selector", ResourceKind::ApprovalWorkflow, "this selector"),
+    unique("approval_workflows_gateway_name_unique", "approval_workflows.gateway_name", ResourceKind::ApprovalWorkflow, "this gateway"),
+    unique("approval_workflows_gateway_name_workspace_unique", "approval_workflows.gateway_name, approval_workflows.workspace", ResourceKind::ApprovalWorkflow, "this workspace"),
+    unique("approval_workflows_gateway_name_workspace_sandbox_name_unique", "approval_workflows.gateway_name, approval_workflows.workspace, approval_workflows.sandbox_name", ResourceKind::ApprovalWorkflow, "this sandbox"),
+    unique("approval_rounds_place_action_chunk_id_unique", "approval_rounds.gateway_id, approval_rounds.workspace, approval_rounds.sandbox_name, approval_rounds.action, approval_rounds.chunk_id", ResourceKind::Approval, "this content"),
+    unique("approval_decisions_round_id_principal_unique", "approval_decisions.round_id, approval_decisions.principal", ResourceKind::ApprovalDecision, "this voter"),
+    unique("policy_apply_proposals_place_chunk_id_unique", "policy_apply_proposals.gateway_name, policy_apply_proposals.workspace, policy_apply_proposals.sandbox_name, policy_apply_proposals.chunk_id", ResourceKind::Approval, "this content"),
+    unique("write_intents_gateway_id_workspace_sandbox_name_unique", "write_intents.gateway_id, write_intents.workspace, write_intents.sandbox_name", ResourceKind::WriteIntent, "this sandbox"),
 ];
 
 /// Messages of a database that fails or shuts down during a statement; diesel passes on no code for these.
@@ -260,7 +269,9 @@ mod tests {
                 known.columns.split(", ").map(|column| &column[table.len() + 1..]).collect();
             let full = format!("{table}_{}_unique", columns.join("_"));
             // PostgreSQL truncates longer names: there, `place` replaces the three columns that name a sandbox.
-            let short = full.replace("gateway_name_workspace_sandbox_name", "place");
+            let short = full
+                .replace("gateway_name_workspace_sandbox_name", "place")
+                .replace("gateway_id_workspace_sandbox_name", "place");
             assert_eq!(known.name, if full.len() > 63 { short } else { full });
         }
     }

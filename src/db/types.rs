@@ -313,6 +313,14 @@ id! {
     SigningKeyId;
     /// The id of a boot hook.
     BootHookId;
+    /// The id of a pin of a policy.
+    PolicyPinId;
+    /// The id of an approval workflow.
+    ApprovalWorkflowId;
+    /// The id of an approval round.
+    ApprovalRoundId;
+    /// The id of a write to a gateway in progress.
+    WriteIntentId;
 }
 
 #[cfg(test)]

@@ -135,6 +135,16 @@ pub enum ResourceKind {
     PolicyRevision,
     /// A preset of policies.
     PolicyPreset,
+    /// The pin of a sandbox.
+    PolicyPin,
+    /// A rule about who must approve.
+    ApprovalWorkflow,
+    /// A review of one exact content.
+    Approval,
+    /// A vote in a review.
+    ApprovalDecision,
+    /// A write to a gateway in progress.
+    WriteIntent,
     /// An entry of the audit log.
     AuditEntry,
     /// An event.
@@ -174,6 +184,11 @@ impl ResourceKind {
             Self::Sbom => "SBOM",
             Self::PolicyRevision => "policy revision",
             Self::PolicyPreset => "policy preset",
+            Self::PolicyPin => "policy pin",
+            Self::ApprovalWorkflow => "approval workflow",
+            Self::Approval => "approval",
+            Self::ApprovalDecision => "vote",
+            Self::WriteIntent => "write in progress",
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",

@@ -148,6 +148,16 @@ reasons! {
     SbomsOutdated = "SBOMS_OUTDATED",
     /// The policy on the gateway is too large, or has a part that this build does not know.
     PolicyUnreadable = "POLICY_UNREADABLE",
+    /// The principals of the gateway cannot meet the rule.
+    QuorumUnreachable = "QUORUM_UNREACHABLE",
+    /// A rule forbids the change, and no review of it is possible.
+    Governed = "GOVERNED",
+    /// The gateway would approve by itself, under an approval workflow.
+    ApprovalModeAuto = "APPROVAL_MODE_AUTO",
+    /// The policy of the sandbox is pinned.
+    PolicyPinned = "POLICY_PINNED",
+    /// A write to the same sandbox is in progress.
+    WriteInFlight = "WRITE_IN_FLIGHT",
 }
 
 impl Reason {

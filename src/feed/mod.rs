@@ -147,6 +147,21 @@ impl FeedState {
     }
 }
 
+/// Returns how far this replica has read the change log: the snapshot includes all changes before that position.
+pub async fn read_position(app: &App) -> LogPosition {
+    app.part::<FeedState>().progress.lock().await.log.position.clone()
+}
+
+/// Returns whether no change of access was committed after a position, as this transaction sees it. If the position was
+/// taken before the snapshot was read, what was read is current.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_current(conn: &mut Conn, position: &LogPosition) -> Result<bool, Error> {
+    let unread = store::unread_changes(conn, position, None, 1).await?;
+    Ok(unread.changes.is_empty() && !unread.missed)
+}
+
 /// Applies all changes that have been committed. Called after a local write before its response, and continuously by
 /// the follower. Updates run one at a time, so that an older read never overwrites a newer one; callers that wait share
 /// the next update.

@@ -13,11 +13,14 @@
 //! require one.
 
 pub mod annotation;
+pub mod drafts;
 pub mod exec;
 pub(crate) mod gateway;
 mod headers;
 mod messages;
+mod own_encoding;
 pub mod policies;
+pub mod providers;
 mod reached;
 pub mod sandbox;
 pub mod settings;

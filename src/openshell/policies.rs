@@ -199,7 +199,7 @@ fn with_policy(revision: Revision, answer: &Bytes, sent: &[u8]) -> Revision {
 }
 
 /// Returns every message of a repeated field.
-fn messages(answer: &[u8], number: u32) -> Vec<&[u8]> {
+pub(super) fn messages(answer: &[u8], number: u32) -> Vec<&[u8]> {
     let (mut fields, mut found) = (FieldReader::new(answer), Vec::new());
     while let Ok(Some((n, value))) = fields.next_field() {
         if let (true, FieldValue::Bytes(bytes)) = (n == number, value) {

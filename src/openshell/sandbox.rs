@@ -153,8 +153,9 @@ impl Gateway {
         &self,
         headers: (HeaderMap, Option<Instant>),
         request: &[u8],
+        within: Duration,
     ) -> Result<(ForwardedResponse, Option<Sandbox>), Error> {
-        let response = self.forward(CREATE, headers, request, CREATE_TIME).await?;
+        let response = self.forward(CREATE, headers, request, within).await?;
         let sandbox = response.message.as_deref().filter(|_| response.error.is_none());
         let sandbox = sandbox.map(|answer| self.decode_sandbox(CREATE, answer)).transpose()?;
         Ok((response, sandbox))
@@ -179,8 +180,9 @@ impl Gateway {
         &self,
         headers: (HeaderMap, Option<Instant>),
         request: &[u8],
+        within: Duration,
     ) -> Result<(ForwardedResponse, bool), Error> {
-        let response = self.forward(DELETE, headers, request, CALL_TIME).await?;
+        let response = self.forward(DELETE, headers, request, within).await?;
         let answer = response.message.as_deref().filter(|_| response.error.is_none());
         let deleted = answer.map(|answer| self.decode_deleted(answer)).transpose()?;
         Ok((response, deleted.unwrap_or(false)))

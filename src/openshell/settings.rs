@@ -19,6 +19,11 @@ pub const APPROVAL_MODE: &str = "proposal_approval_mode";
 /// The value with which the gateway approves proposals automatically.
 pub const APPROVAL_AUTO: &str = "auto";
 
+/// The value with which proposals wait for a decision.
+pub const APPROVAL_MANUAL: &str = "manual";
+/// Key of the setting that controls the format of logs, which changes no policy.
+pub const OCSF_JSON: &str = "ocsf_json_enabled";
+
 /// Type of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SettingType {
@@ -29,9 +34,9 @@ enum SettingType {
 /// Settings known to this build, the same in both generations.
 const KNOWN: [(&str, SettingType); 4] = [
     ("providers_v2_enabled", SettingType::Switch),
-    ("ocsf_json_enabled", SettingType::Switch),
+    (OCSF_JSON, SettingType::Switch),
     ("agent_policy_proposals_enabled", SettingType::Switch),
-    (APPROVAL_MODE, SettingType::OneOf(&["manual", APPROVAL_AUTO])),
+    (APPROVAL_MODE, SettingType::OneOf(&[APPROVAL_MANUAL, APPROVAL_AUTO])),
 ];
 /// Maximum number of stored settings per gateway.
 const SETTINGS_MAX: usize = 100;

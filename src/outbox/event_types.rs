@@ -55,6 +55,9 @@ macro_rules! event_types {
 }
 
 event_types! {
+    APPROVAL_WORKFLOW_BROKEN: "approval_workflow.broken", VIEWERS, "An approval workflow can no longer be met.";
+    APPROVAL_WORKFLOW_DELETED: "approval_workflow.deleted", VIEWERS, "An approval workflow was deleted.";
+    APPROVAL_WORKFLOW_SET: "approval_workflow.set", VIEWERS, "An approval workflow was set.";
     BOOT_HOOK_CREATED: "boot_hook.created", VIEWERS, "A boot hook was created.";
     BOOT_HOOK_DELETED: "boot_hook.deleted", VIEWERS, "A boot hook was deleted.";
     BOOT_HOOK_REORDERED: "boot_hook.reordered", VIEWERS, "The boot hooks of a phase were reordered.";
@@ -88,6 +91,9 @@ event_types! {
     OPERATION_CREATED: "operation.created", OPERATORS, "An operation was started.";
     OPERATION_FAILED: "operation.failed", OPERATORS, "An operation failed.";
     OPERATION_SUCCEEDED: "operation.succeeded", OPERATORS, "An operation succeeded.";
+    POLICY_PINNED: "policy.pinned", VIEWERS, "The policy of a sandbox was pinned, or its pin was changed.";
+    POLICY_UNPINNED: "policy.unpinned", VIEWERS, "The pin of a sandbox was removed.";
+    POLICY_PIN_EXPIRED: "policy_pin.expired", VIEWERS, "The pin of a sandbox expired.";
     SANDBOX_CREATED: "sandbox.created", VIEWERS, "A sandbox was created.";
     SANDBOX_DELETED: "sandbox.deleted", VIEWERS, "A sandbox was deleted.";
     SANDBOX_METADATA_UPDATED: "sandbox.metadata_updated", VIEWERS, "The description or the labels of a sandbox were changed.";

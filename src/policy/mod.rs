@@ -13,6 +13,7 @@
 mod canonical;
 pub mod diff;
 pub mod edits;
+mod initial;
 mod marks;
 mod normal;
 mod parse;
@@ -31,6 +32,7 @@ use prost_reflect::DynamicMessage;
 use shoreguard_proto::release::Generation;
 
 pub use self::edits::{Edit, EditTarget, ExactTarget, PathAccess};
+pub use self::initial::InitialPolicy;
 pub use self::parse::{DEPTH_MAX, DOCUMENT_BYTES_MAX};
 pub use self::presets::{Preset, Presets};
 

@@ -15,7 +15,7 @@ use super::body::{ForwardedBody, ProxiedBody};
 use super::read_request::prepare;
 use super::revocation::CallWatch;
 use super::sandboxes::IdCollector;
-use super::{Proxy, create_delete, rewrite};
+use super::{Proxy, governance, rewrite};
 use crate::access::policy::{StreamingMode, UpstreamPolicy};
 use crate::ctx::Call;
 use crate::error::Error;
@@ -55,9 +55,9 @@ where
         }
         return Err(error);
     }
-    if let Some(change) = admitted.guard.lifecycle {
+    if let Some(change) = admitted.guard.change {
         let request_id = request_id::to_header(admitted.call.request_id);
-        return create_delete::run(change, admitted, &parts.headers, request_id, prepared).await;
+        return governance::run(change, admitted, &parts.headers, request_id, prepared).await;
     }
     let ended = prepared.request.as_ref().is_some_and(|read| read.ended);
     let one_message =

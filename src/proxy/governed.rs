@@ -8,7 +8,7 @@ use crate::pb::wire;
 use crate::role::Role;
 
 /// Setting key with which the policy for all sandboxes is deleted.
-const GLOBAL_POLICY: &str = "policy";
+pub(super) const GLOBAL_POLICY: &str = "policy";
 
 /// Fields of `UpdateConfigRequest`, the same in both generations.
 pub(super) mod field {

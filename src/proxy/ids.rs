@@ -74,7 +74,7 @@ struct Shares {
 }
 
 impl RequestIds {
-    /// Adds an id to a share, unless it is already there.
+    /// Adds an id to a share, unless it is already there. Returns whether it was added.
     ///
     /// # Errors
     /// `LIMIT_REACHED` if the share is used up.
@@ -84,7 +84,7 @@ impl RequestIds {
         key: RequestKey,
         max: usize,
         now: i64,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut shares = self.shares.lock();
         if shares.count >= IDS_MAX {
             *shares = Shares::default();
@@ -92,7 +92,7 @@ impl RequestIds {
         let Shares { by_holder, count } = &mut *shares;
         let share = by_holder.entry(holder).or_default();
         if share.contains_key(&key) {
-            return Ok(());
+            return Ok(false);
         }
         if share.len() >= max {
             let before = share.len();
@@ -107,7 +107,14 @@ impl RequestIds {
         }
         share.insert(key, Retention::Permanent);
         *count += 1;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Removes an id that was not sent.
+    fn release(&self, holder: ShareHolder, key: RequestKey) {
+        let mut shares = self.shares.lock();
+        let removed = shares.by_holder.get_mut(&holder).and_then(|share| share.remove(&key));
+        shares.count = shares.count.saturating_sub(usize::from(removed.is_some()));
     }
 
     /// Records that the gateway confirmed a success.
@@ -126,6 +133,8 @@ pub(super) struct CountedRequestId {
     gateway: Arc<str>,
     /// `None` if the id is malformed, so that no gateway accepts it.
     share_key: Option<(ShareHolder, RequestKey)>,
+    /// Whether this call added it to the share.
+    is_new: bool,
     ended: bool,
 }
 
@@ -144,16 +153,17 @@ pub(super) fn admit(
     let gateway = Arc::clone(&admitted.selected.gateway.name);
     let key = parse(id).map(|id| (admitted.row.path, id));
     let share_key = key.map(|key| ((admitted.selected.gateway.id, caller.principal()), key));
+    let mut is_new = false;
     if let Some((holder, key)) = share_key {
         let max = app.config.gateways.request_ids_per_principal as usize;
         let now = app.clock.now().unix_seconds();
-        app.part::<RequestIds>().take(holder, key, max, now).inspect_err(|_| {
+        is_new = app.part::<RequestIds>().take(holder, key, max, now).inspect_err(|_| {
             count(&gateway, "refused");
             let actor = caller.actor();
             debug!(%gateway, %actor, max, "a principal has used up its request ids on a gateway");
         })?;
     }
-    Ok(Some(CountedRequestId { app: Arc::clone(app), gateway, share_key, ended: false }))
+    Ok(Some(CountedRequestId { app: Arc::clone(app), gateway, share_key, is_new, ended: false }))
 }
 
 /// Parses an id in the form that gateways accept: a UUID with 36 characters that is not nil.
@@ -162,6 +172,15 @@ fn parse(id: &str) -> Option<Uuid> {
 }
 
 impl CountedRequestId {
+    /// Records that the call was refused here: the gateway has not seen the id.
+    pub(super) fn refused(mut self) {
+        self.ended = true;
+        if let (Some((holder, key)), true) = (self.share_key, self.is_new) {
+            self.app.part::<RequestIds>().release(holder, key);
+        }
+        count(&self.gateway, "refused");
+    }
+
     /// Records the status code of the call.
     pub(super) fn finish(mut self, code: i32) {
         self.ended = true;
@@ -226,6 +245,8 @@ mod tests {
         let later = 10 + CONFIRMED_SECONDS;
         ids.take(holder(1), key(3), 2, later).expect("the success has left");
         ids.take(holder(1), key(4), 2, later).expect_err("a failed one stays");
+        ids.release(holder(1), key(3));
+        ids.take(holder(1), key(4), 2, later).expect("an id that was not sent takes no place");
     }
 
     #[test]

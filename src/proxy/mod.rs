@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - a path is forwarded only if it is a row of the gateway's own generation and the caller holds the row's role there;
-//! - a governed request is one message that can be parsed in only one way, and exactly the checked bytes are forwarded
-//!   (`annotate` appends to them);
+//! - a request that can change a policy is one message that can be parsed in only one way, and passes the gate
+//!   (`governance`). The checked bytes are forwarded (`annotate` appends to them), encoded again if a rule applies;
 //! - a required audit intent is durable before the first byte is sent;
 //! - no credential or identifying header of the caller reaches a gateway, and nothing from a gateway is passed on as
 //!   Shoreguard's own;
@@ -15,11 +15,12 @@ mod admit;
 mod annotate;
 mod audit;
 mod body;
+mod changes;
 mod concerned;
-mod create_delete;
 mod early;
 mod forward;
 mod generation_check;
+mod governance;
 mod governed;
 mod ids;
 mod read_request;

@@ -4,6 +4,8 @@
 //! resource uses another one only through its `domain`.
 
 pub mod access_bindings;
+pub mod approval_workflows;
+pub mod approvals;
 pub mod audit;
 pub mod auth;
 pub mod boot_hooks;
@@ -14,8 +16,11 @@ pub mod gateways;
 pub mod groups;
 pub mod operations;
 pub mod policies;
+pub mod policy_pins;
 pub mod sandboxes;
 pub mod sboms;
 pub mod service_principals;
 pub mod sessions;
+pub mod unlock;
 pub mod users;
+pub mod write_intents;

@@ -98,7 +98,7 @@ async fn told(sg: &TestServer, event: &str) -> usize {
 }
 
 /// Changes the setting directly on the gateway, without Shoreguard.
-async fn behind_our_back(simulator: &Simulator, mode: &str) {
+pub(crate) async fn behind_our_back(simulator: &Simulator, mode: &str) {
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", simulator.addr()));
     let channel = channel.unwrap().connect().await.unwrap();
     let value = old_sandbox::setting_value::Value::StringValue(mode.to_owned());

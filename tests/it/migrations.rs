@@ -23,6 +23,7 @@ fn declared() -> Columns {
     let (mut table, mut sql_name) = (String::new(), None);
     let files = [
         include_str!("../../src/db/schema/mod.rs"),
+        include_str!("../../src/db/schema/governance.rs"),
         include_str!("../../src/db/schema/registry.rs"),
         include_str!("../../src/db/schema/sandboxes.rs"),
     ];
@@ -30,9 +31,10 @@ fn declared() -> Columns {
         if let Some((name, _)) = line.trim().split_once(" (")
             && line.ends_with(") {")
         {
-            name.clone_into(&mut table);
+            // A table with more columns than diesel has is declared in two parts with one name.
+            table = sql_name.take().unwrap_or_else(|| name.to_owned());
         } else if let Some(name) = line.trim().strip_prefix("#[sql_name = \"") {
-            // A column whose name is a keyword of Rust.
+            // A column whose name is a keyword of Rust, or a part of a table.
             sql_name = Some(name.trim_end_matches("\"]").to_owned());
         } else if let Some((column, kind)) = line.trim().split_once(" -> ")
             && line.ends_with(',')
@@ -41,7 +43,11 @@ fn declared() -> Columns {
             let inner = kind.strip_prefix("Nullable<").and_then(|kind| kind.strip_suffix('>'));
             let column = sql_name.take().unwrap_or_else(|| column.to_owned());
             let column = (column, inner.unwrap_or(kind).to_owned(), inner.is_some());
-            tables.entry(table.clone()).or_default().push(column);
+            let columns = tables.entry(table.clone()).or_default();
+            // Both parts of a table declare its key.
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
         }
     }
     tables

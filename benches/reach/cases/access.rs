@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::access::snapshot::{
-    AccessUpdate, Bindings, GatewayFacts, GroupFacts, SelectorRole, Snapshot, UserFacts,
+    AccessUpdate, Bindings, GatewayFacts, GroupFacts, Membership, SelectorRole, Snapshot, UserFacts,
 };
 use shoreguard::clock::Clock;
 use shoreguard::db::types::{GatewayId, GroupId, UserId};
@@ -84,7 +84,9 @@ fn snapshot(users: i64, selectors: i64) -> Result<Snapshot, BoxError> {
         changes.push(AccessUpdate::Group(GroupId(id), Some(facts)));
     }
     for id in 0..users {
-        let groups = (0..GROUPS_OF_A_USER).map(|_| GroupId(numbers.below(GROUPS))).collect();
+        let groups = (0..GROUPS_OF_A_USER)
+            .map(|_| Membership { group: GroupId(numbers.below(GROUPS)), joined_at: None })
+            .collect();
         let facts = UserFacts {
             revoked: Vec::new(),
             identity: None,

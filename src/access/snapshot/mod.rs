@@ -6,14 +6,16 @@
 //! - every check fails when the data is older than the freshness limit (T13).
 
 mod bindings;
+mod facts;
 mod freshness;
+mod people;
 mod state;
 mod survey;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,90 +23,19 @@ use tokio::sync::watch;
 
 use super::principal::{Caller, PrincipalId, WorkCredential};
 use crate::clock::{Clock, Timestamp};
-use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, SessionId, UserId};
+use crate::db::types::{GatewayId, GatewayRef, ServicePrincipalId, UserId};
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::role::Role;
 
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
+pub use self::facts::{
+    AccessUpdate, GroupFacts, Membership, PreviousKey, ServicePrincipalFacts, UserFacts,
+};
 use self::freshness::Freshness;
+pub use self::people::PrincipalOnGateway;
 use self::state::State;
 pub use self::survey::{ListPosition, PrincipalAccess, RoleChange};
-
-/// Data of a user that access checks need.
-#[derive(Debug, Clone)]
-pub struct UserFacts {
-    /// E-mail address.
-    pub email: Arc<str>,
-    /// Own global role.
-    pub role: Role,
-    /// Whether the account is active.
-    pub active: bool,
-    /// Incremented with each change of the password; tokens of an older version are invalid.
-    pub password_version: i64,
-    /// Groups of the user.
-    pub groups: Vec<GroupId>,
-    /// Own roles on gateways.
-    pub bindings: Bindings,
-    /// Sessions that were ended while one of their tokens may not have expired.
-    pub revoked: Vec<SessionId>,
-    /// Issuer and subject of the linked identity.
-    pub identity: Option<(Arc<str>, Arc<str>)>,
-}
-
-/// Data of a service principal that access checks need.
-#[derive(Debug, Clone)]
-pub struct ServicePrincipalFacts {
-    /// Name.
-    pub name: Arc<str>,
-    /// Global role.
-    pub role: Role,
-    /// SHA-256 of the key.
-    pub key_hash: [u8; 32],
-    /// Incremented with each rotation.
-    pub key_version: i64,
-    /// The previous key, while both are valid.
-    pub previous: Option<PreviousKey>,
-    /// When the keys expire.
-    pub expires_at: Option<Timestamp>,
-    /// Roles on gateways.
-    pub bindings: Bindings,
-    /// Set when the key is used, until [`Snapshot::take_used_keys`].
-    pub used: Arc<AtomicBool>,
-}
-
-/// A replaced key that is still valid for some time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PreviousKey {
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
-    /// When it expires.
-    pub ends_at: Timestamp,
-}
-
-/// Data of a group that access checks need.
-#[derive(Debug, Clone)]
-pub struct GroupFacts {
-    /// Name.
-    pub name: Arc<str>,
-    /// Global role of each member.
-    pub role: Role,
-    /// Roles of each member on gateways.
-    pub bindings: Bindings,
-}
-
-/// Current data of one subject; `None` if it was deleted.
-#[derive(Debug)]
-pub enum AccessUpdate {
-    /// A user.
-    User(UserId, Option<UserFacts>),
-    /// A service principal.
-    ServicePrincipal(ServicePrincipalId, Option<ServicePrincipalFacts>),
-    /// A group.
-    Group(GroupId, Option<GroupFacts>),
-    /// A gateway.
-    Gateway(GatewayId, Option<GatewayFacts>),
-}
 
 /// The gateways on which a caller holds a role.
 #[derive(Debug, Clone, PartialEq, Eq)]

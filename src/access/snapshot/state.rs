@@ -246,7 +246,7 @@ impl State {
         &'a self,
         user: &'a UserFacts,
     ) -> impl Iterator<Item = &'a GroupFacts> {
-        user.groups.iter().filter_map(|id| self.groups.get(id))
+        user.groups.iter().filter_map(|member| self.groups.get(&member.group))
     }
 
     pub(super) fn global_role(&self, principal: PrincipalId) -> Role {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
+use crate::db::types::GroupId;
 use crate::labels::Labels;
 
 const GATEWAYS: i64 = 4;
@@ -96,6 +97,10 @@ fn bindings(has: &HolderModel) -> Bindings {
     Bindings { direct, by_selector: has.by_selector.iter().map(by).collect() }
 }
 
+fn member_of(group: i64) -> Membership {
+    Membership { group: GroupId(group), joined_at: None }
+}
+
 fn name(gateway: i64) -> String {
     format!("gateway-{gateway}")
 }
@@ -110,7 +115,7 @@ fn changes(world: &World) -> Vec<AccessUpdate> {
             role: has.role,
             active: true,
             password_version: 1,
-            groups: groups.iter().map(|at| GroupId(i64::try_from(*at).unwrap())).collect(),
+            groups: groups.iter().map(|at| member_of(i64::try_from(*at).unwrap())).collect(),
             bindings: bindings(has),
         };
         changes.push(AccessUpdate::User(UserId(id), Some(facts)));
@@ -125,6 +130,8 @@ fn changes(world: &World) -> Vec<AccessUpdate> {
             expires_at: None,
             bindings: bindings(has),
             used: Arc::default(),
+            maker: None,
+            rotated_by: None,
         };
         changes.push(AccessUpdate::ServicePrincipal(ServicePrincipalId(id), Some(facts)));
     }

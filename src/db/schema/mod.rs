@@ -1,4 +1,5 @@
-//! The tables for diesel: the registry of gateways in `registry`, sandboxes in `sandboxes`, all others here.
+//! The tables for diesel: the registry of gateways in `registry`, sandboxes in `sandboxes`, governance in `governance`,
+//! all others here.
 //!
 //! Invariants
 //! - the schema is the same for both engines; a test compares it with the result of the migrations on an empty
@@ -6,9 +7,11 @@
 //! - the resource that owns a column documents its meaning.
 #![expect(missing_docs, reason = "table! makes items that cannot carry a comment each")]
 
+mod governance;
 mod registry;
 mod sandboxes;
 
+pub use governance::*;
 pub use registry::*;
 pub use sandboxes::*;
 
@@ -45,6 +48,8 @@ diesel::table! {
         previous_key_hash -> Nullable<Text>,
         previous_key_expires_at -> Nullable<Timestamp>,
         version -> BigInt,
+        maker -> Nullable<Text>,
+        rotated_by -> Nullable<Text>,
     }
 }
 
@@ -64,6 +69,7 @@ diesel::table! {
         id -> BigInt,
         group_id -> BigInt,
         user_id -> BigInt,
+        joined_at -> Nullable<Timestamp>,
     }
 }
 

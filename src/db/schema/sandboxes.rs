@@ -72,6 +72,7 @@ diesel::table! {
         updated_at -> Nullable<Timestamp>,
         missing_since -> Nullable<Timestamp>,
         version -> BigInt,
+        owner -> Nullable<Text>,
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use crate::access::principal::PrincipalId;
 use crate::access::snapshot::{
-    Bindings, GatewayFacts, GroupFacts, PreviousKey, SelectorRole, ServicePrincipalFacts, UserFacts,
+    Bindings, GatewayFacts, GroupFacts, Membership, PreviousKey, SelectorRole,
+    ServicePrincipalFacts, UserFacts,
 };
 use crate::clock::Timestamp;
 use crate::db::schema::{
@@ -136,16 +138,17 @@ pub(super) async fn user_facts(
         only!(query, only, t::id);
         query.load(c).await
     })?;
-    let memberships: Vec<(i64, i64)> = on_conn!(conn, |c| {
+    let memberships: Vec<(i64, i64, Option<Timestamp>)> = on_conn!(conn, |c| {
         use group_members as t;
-        let mut query = t::table.select((t::user_id, t::group_id)).into_boxed();
+        let mut query = t::table.select((t::user_id, t::group_id, t::joined_at)).into_boxed();
         only!(query, only, t::user_id);
         query.load(c).await
     })?;
     let mut bound = bindings!(conn, only, user_gateway_roles.user_id, user_id);
-    let mut groups: HashMap<i64, Vec<GroupId>> = HashMap::new();
-    for (user, group) in memberships {
-        groups.entry(user).or_default().push(group.into());
+    let mut groups: HashMap<i64, Vec<Membership>> = HashMap::new();
+    for (user, group, joined_at) in memberships {
+        let member = Membership { group: group.into(), joined_at };
+        groups.entry(user).or_default().push(member);
     }
     let mut revoked: HashMap<i64, Vec<SessionId>> = HashMap::new();
     for (user, session) in ended_sessions(conn, only, ended_since).await? {
@@ -170,7 +173,8 @@ pub(super) async fn user_facts(
 
 type UserRow = (i64, String, String, bool, i64, (Option<String>, Option<String>));
 type PreviousRow = (Option<String>, Option<Timestamp>);
-type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow);
+type MakerRow = (Option<String>, Option<String>);
+type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow, MakerRow);
 
 fn previous_key((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> {
     let (Some(hash), Some(ends_at)) = (hash, ends_at) else { return Ok(None) };
@@ -185,13 +189,16 @@ pub(super) async fn service_principal_facts(
     let rows: Vec<PrincipalRow> = on_conn!(conn, |c| {
         use service_principals as t;
         let before = (t::previous_key_hash, t::previous_key_expires_at);
-        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at, before);
+        let makers = (t::maker, t::rotated_by);
+        let columns =
+            (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at, before, makers);
         let mut query = t::table.select(columns).into_boxed();
         only!(query, only, t::id);
         query.load(c).await
     })?;
     let mut bound = bindings!(conn, only, sp_gateway_roles.sp_id, sp_id);
-    let facts = |(id, name, text, hash, key_version, expires_at, before): PrincipalRow| {
+    let facts = |row: PrincipalRow| {
+        let (id, name, text, hash, key_version, expires_at, before, (maker, rotated_by)) = row;
         let facts = ServicePrincipalFacts {
             name: name.into(),
             role: parse_role(&text)?,
@@ -200,11 +207,21 @@ pub(super) async fn service_principal_facts(
             previous: previous_key(before)?,
             expires_at,
             used: Arc::default(),
+            maker: parse_principal(maker)?,
+            rotated_by: parse_principal(rotated_by)?,
             bindings: bound.remove(&id).unwrap_or_default(),
         };
         Ok((id.into(), facts))
     };
     rows.into_iter().map(facts).collect()
+}
+
+fn parse_principal(text: Option<String>) -> Result<Option<PrincipalId>, Error> {
+    let parse = |text: String| {
+        PrincipalId::parse(&text)
+            .ok_or_else(|| Error::internal("a stored principal has another form"))
+    };
+    text.map(parse).transpose()
 }
 
 fn from_hex(text: &str) -> Result<[u8; 32], Error> {

@@ -1,15 +1,19 @@
 //! Generation 0.0: workspaces are strings, lists are paged by offset, and many requests identify sandboxes by id.
 
+mod drafts;
 mod policies;
+mod providers;
 mod settings;
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
+pub(super) use self::drafts::encode_get_drafts;
 pub(super) use self::policies::{
     decode_effective_policy, decode_revision_status, decode_revisions, encode_get_revision,
     encode_list_revisions,
 };
+pub(super) use self::providers::{decode_providers, encode_get_provider, encode_list_providers};
 pub(super) use self::settings::{
     decode_gateway_settings, decode_sandbox_settings, decode_setting_changed,
     encode_change_setting, encode_get_settings,

@@ -3,11 +3,13 @@
 //! Invariants
 //! - only settings that this build knows can be set, to values of their type (T05);
 //! - setting one requires the admin role on the gateway, as through the proxy;
+//! - a pin or an approval workflow refuses a setting that can change what policies allow;
 //! - after a change that may open or close a finding, the gateway is checked again at once.
 
 use serde_json::{Value as Json, json};
 
 use super::findings;
+use crate::access::action::Action;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::Error;
@@ -16,6 +18,7 @@ use crate::openshell::settings::{
     APPROVAL_MODE, Scope, Setting, SettingChangeResult, SettingKey, Value,
 };
 use crate::outbox::{EventType, event_types};
+use crate::resources::approvals::gate::{self, Asked, GateCall};
 use crate::resources::sandboxes;
 
 /// Target of a setting: the whole gateway (`None`) or one of its sandboxes.
@@ -90,7 +93,20 @@ async fn change(
     let gateway = connect(ctx).await?;
     // Access may have changed while waiting for the gateway.
     ctx.recheck()?;
-    gateway.change_setting(of.0.as_ref(), key, value).await
+    let text = value.map(|value| match value {
+        Value::Text(word) => word.as_str(),
+        Value::Bool(_) | Value::Int(_) | Value::Opaque => "",
+    });
+    let action = if value.is_some() {
+        Action::GATEWAY_SETTING_UPDATE
+    } else {
+        Action::GATEWAY_SETTING_DELETE
+    };
+    let call = GateCall::new(Asked::setting(of.0.clone(), key.as_str(), text), action);
+    let passed = gate::pass(ctx, &gateway, &call).await?;
+    let changed = gateway.change_setting(of.0.as_ref(), key, value).await;
+    gate::finish(ctx, passed).await;
+    changed
 }
 
 async fn emit_event(

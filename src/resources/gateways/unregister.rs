@@ -2,6 +2,8 @@
 //!
 //! Invariants
 //! - everything is deleted in one transaction, and the response has the counts;
+//! - a gateway with a pin or an approval workflow is not removed: a gateway that is registered again under its name
+//!   would be without them (T01);
 //! - a gateway with running operations, open streams or open audit entries, on any replica, is removed only with
 //!   `force`.
 
@@ -10,14 +12,17 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::store;
+use crate::access::action::Action;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
+use crate::governance::WideKind;
 use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::store as bindings;
+use crate::resources::approvals::gate::{self, Asked, GateCall};
 use crate::resources::audit::domain as audit;
 use crate::resources::operations::of_gateway as operations;
 use crate::resources::sandboxes::domain as sandboxes;
@@ -53,6 +58,10 @@ pub async fn unregister(
         .long_transaction(async |tx| {
             let missing = || Error::not_found(ResourceKind::Gateway, name);
             let id = GatewayId(store::by_name(tx, name).await?.ok_or_else(missing)?.id);
+            // Before the lock of the row, as in every transaction that takes both.
+            let call =
+                GateCall::new(Asked::Wide(WideKind::Unregister, None), Action::GATEWAY_UNREGISTER);
+            gate::check_in(ctx, tx, (id, name), &call).await?;
             // Locks the row: a concurrent probe stores its result before this point or finds no row to update.
             let row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, ResourceKind::Gateway, name)?;

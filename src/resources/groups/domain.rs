@@ -248,7 +248,9 @@ pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, 
             effect::require_global_admin(ctx, tx).await?;
             let group = find_for_change(ctx, tx, name).await?;
             let user = users::id_by_email(tx, email).await?;
-            let added = store::insert_member(tx, group.id, user, email.as_str()).await?;
+            // The time of the database: approval rounds compare it with the time at which they were opened.
+            let now = ctx.db().now(tx).await?;
+            let added = store::insert_member(tx, group.id, user, email.as_str(), now).await?;
             check_limit(group.members + 1, GROUP_MEMBERS_MAX, "members in a group")?;
             let groups = store::count_groups_of_user(tx, user).await?;
             check_limit(groups, GROUPS_OF_A_USER_MAX, "groups that a user is in")?;

@@ -158,8 +158,13 @@ pub async fn insert_member(
     group: GroupId,
     user: UserId,
     email: &str,
+    at: Timestamp,
 ) -> Result<Member, Error> {
-    let row = (group_members::group_id.eq(group.get()), group_members::user_id.eq(user.get()));
+    let row = (
+        group_members::group_id.eq(group.get()),
+        group_members::user_id.eq(user.get()),
+        group_members::joined_at.eq(at),
+    );
     let stored: Result<usize, _> =
         on_conn!(conn, |c| diesel::insert_into(group_members::table).values(row).execute(c).await);
     stored.map_err(|error| crate::db::error::with_name(error.into(), email))?;

@@ -3,18 +3,29 @@
 use super::domain::{
     ExportedPolicy, PolicyDiff, PolicyOperand, PolicySelection, SandboxPolicy, SectionCount,
 };
-use crate::db::types::SandboxName;
+use crate::ctx::Ctx;
+use crate::db::types::{PLACE_CHARACTERS_MAX, SandboxName, SandboxRef};
 use crate::error::Error;
+use crate::etag;
 use crate::openshell::policies::{PolicySource, Revision, RevisionStatus};
 use crate::pb::v1 as pb;
 use crate::policy::diff::{Difference, DifferenceKind};
 use crate::policy::{DOCUMENT_BYTES_MAX, Preset};
+use crate::resources::policy_pins::domain::{Pin, PinFilter, PinOutcome, PinSettings};
+use crate::resources::policy_pins::rules::parse_reason;
+use crate::resources::write_intents::domain::WriteInFlight;
 use crate::rpc::wire;
 use crate::upstream::generation::Generation;
 
 /// Parses the fields that name a sandbox on the gateway of the call.
 pub(super) fn sandbox(workspace: String, sandbox: String) -> Result<SandboxName, Error> {
     SandboxName::parse("", workspace, sandbox)
+}
+
+/// Parses the fields that name a sandbox, which need not exist, on the gateway of the call.
+pub(super) fn place(ctx: &Ctx, workspace: String, name: String) -> Result<SandboxRef, Error> {
+    let gateway = ctx.required_gateway()?.clone();
+    Ok(SandboxRef { gateway, name: sandbox(workspace, name)? })
 }
 
 /// Parses which policy is read.
@@ -168,6 +179,75 @@ pub(super) fn listed_preset(preset: &Preset) -> pb::PolicyPreset {
 /// Converts a preset with its content.
 pub(super) fn preset(preset: &Preset) -> pb::PolicyPreset {
     pb::PolicyPreset { yaml: preset.to_yaml(), ..listed_preset(preset) }
+}
+
+impl TryFrom<pb::PinPolicyRequest> for PinSettings {
+    type Error = Error;
+
+    fn try_from(req: pb::PinPolicyRequest) -> Result<Self, Error> {
+        let parse = |at| wire::parse_timestamp("expire_time", at);
+        Ok(Self {
+            reason: parse_reason("reason", &req.reason)?,
+            expires_at: req.expire_time.map(parse).transpose()?,
+        })
+    }
+}
+
+/// Parses a name in a filter; `None` if it is empty.
+fn filter_name(field: &str, name: String) -> Result<Option<String>, Error> {
+    let count = name.chars().count();
+    if count > PLACE_CHARACTERS_MAX {
+        let why = format!("must be at most {PLACE_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid(field, why));
+    }
+    Ok((!name.is_empty()).then_some(name))
+}
+
+/// Parses which pins are listed.
+pub(super) fn pin_filter(gateway: String, workspace: String) -> Result<PinFilter, Error> {
+    let gateway = filter_name("gateway", gateway)?;
+    Ok(PinFilter { gateway, workspace: filter_name("workspace", workspace)? })
+}
+
+impl From<Pin> for pb::PolicyPin {
+    fn from(pin: Pin) -> Self {
+        let held = pin.is_held();
+        Self {
+            gateway: pin.gateway,
+            workspace: pin.sandbox.workspace,
+            sandbox: pin.sandbox.name,
+            pinned_version: u32::try_from(pin.pinned_version).unwrap_or_default(),
+            pinned_hash: pin.pinned_hash.unwrap_or_default(),
+            pinned_by: pin.pinned_by,
+            reason: pin.reason.unwrap_or_default(),
+            setter_role: pb::Role::from(pin.setter_role).into(),
+            pin_time: Some(wire::to_timestamp(pin.pinned_at)),
+            expire_time: pin.expires_at.map(wire::to_timestamp),
+            held,
+            etag: etag::from_version(pin.version),
+        }
+    }
+}
+
+impl From<WriteInFlight> for pb::WriteInFlight {
+    fn from(write: WriteInFlight) -> Self {
+        Self {
+            workspace: write.workspace,
+            sandbox: write.sandbox_name,
+            action: write.kind,
+            principal: write.principal.unwrap_or_default(),
+            deadline: Some(wire::to_timestamp(write.deadline)),
+        }
+    }
+}
+
+impl From<PinOutcome> for pb::PinPolicyResponse {
+    fn from(outcome: PinOutcome) -> Self {
+        Self {
+            policy_pin: Some(outcome.pin.into()),
+            in_flight: outcome.in_flight.into_iter().map(Into::into).collect(),
+        }
+    }
 }
 
 #[cfg(test)]

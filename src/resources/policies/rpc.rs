@@ -9,7 +9,8 @@ use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
 use crate::pb::v1::policy_service_server::{PolicyService, PolicyServiceServer};
-use crate::rpc::call::{Reply, handle_read};
+use crate::resources::policy_pins::domain as pins;
+use crate::rpc::call::{Reply, handle_read, handle_write};
 
 /// The service.
 #[derive(Debug)]
@@ -95,6 +96,58 @@ impl PolicyService for Policies {
         handle_read(&self.0, request, async |ctx, req| {
             let found = domain::get_preset(ctx, &req.policy_preset)?;
             Ok(pb::GetPolicyPresetResponse { policy_preset: Some(messages::preset(found)) })
+        })
+        .await
+    }
+
+    async fn pin_policy(
+        &self,
+        request: Request<pb::PinPolicyRequest>,
+    ) -> Reply<pb::PinPolicyResponse> {
+        handle_write(&self.0, request, async move |ctx, mut req| {
+            let (workspace, sandbox) =
+                (std::mem::take(&mut req.workspace), std::mem::take(&mut req.sandbox));
+            let place = messages::place(&ctx, workspace, sandbox)?;
+            let settings = pins::PinSettings::try_from(req)?;
+            Ok(pins::pin(&ctx, &place, &settings).await?.into())
+        })
+        .await
+    }
+
+    async fn unpin_policy(
+        &self,
+        request: Request<pb::UnpinPolicyRequest>,
+    ) -> Reply<pb::UnpinPolicyResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
+            pins::unpin(&ctx, &place, &req.etag).await?;
+            Ok(pb::UnpinPolicyResponse {})
+        })
+        .await
+    }
+
+    async fn get_policy_pin(
+        &self,
+        request: Request<pb::GetPolicyPinRequest>,
+    ) -> Reply<pb::GetPolicyPinResponse> {
+        handle_read(&self.0, request, async |ctx, req| {
+            let place = messages::place(ctx, req.workspace, req.sandbox)?;
+            let found = pins::get(ctx, &place).await?;
+            Ok(pb::GetPolicyPinResponse { policy_pin: Some(found.into()) })
+        })
+        .await
+    }
+
+    async fn list_policy_pins(
+        &self,
+        request: Request<pb::ListPolicyPinsRequest>,
+    ) -> Reply<pb::ListPolicyPinsResponse> {
+        handle_read(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let filter = messages::pin_filter(req.gateway, req.workspace)?;
+            let (page, next_page_token) = pins::list(ctx, &filter, size, &req.page_token).await?;
+            let policy_pins = page.into_iter().map(Into::into).collect();
+            Ok(pb::ListPolicyPinsResponse { policy_pins, next_page_token })
         })
         .await
     }

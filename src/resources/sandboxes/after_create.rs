@@ -136,7 +136,7 @@ pub(super) async fn report_progress(
     }
 }
 
-/// Records a created sandbox with its description and labels. If metadata of a former sandbox of its name is still
+/// Records a created sandbox with its owner, who is the caller, its description and labels. If metadata of a former sandbox of its name is still
 /// stored, because its deletion was not noticed, it is deleted with its SBOM. Hooks stay: those that have just run were
 /// written for the new sandbox.
 pub async fn record_created(
@@ -156,6 +156,9 @@ pub async fn record_created(
             meta = store::insert_seen(tx, gateway, place, &sandbox.id, now).await?;
         }
         store::set_sandbox_id(tx, meta.id, &sandbox.id).await?;
+        if let Some(owner) = ctx.principal() {
+            store::set_owner(tx, meta.id, owner).await?;
+        }
         if description.is_some() || labels.iter().next().is_some() {
             store::update_meta(tx, &meta, description, labels, now).await?;
         }

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 
 use super::after_create::{self, PostCreateHooks};
 use super::domain::{connect, connect_for_change};
+use super::first_policy::{gate_call, with_first_policy};
 use super::lost_response::{
     CreateFailure, CreationMark, LostCreation, find_outcome, wait_handed_over, with_retries,
 };
 use super::undo::undo;
-use super::{input, leftovers, stock_client};
+use super::{leftovers, stock_client, templates};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, ResourceKind};
@@ -28,13 +29,13 @@ use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation, annotation};
 use crate::policy::Policy;
+use crate::resources::approvals::gate;
 use crate::resources::boot_hooks::run::{self as hooks, HookResults, SandboxSpec};
 use crate::resources::operations::retry::is_final;
 use crate::resources::operations::{
     self, Failure, FailureCode, NewOperation, Operation, OperationKind, RunningOperation,
 };
 use crate::role::Role;
-use crate::templates::{self, Templates};
 
 /// Step before anything was sent.
 const STARTED: &str = "begun";
@@ -59,6 +60,9 @@ pub struct SandboxCreation {
     pub labels: BTreeMap<String, String>,
     /// Whether hooks are skipped.
     pub skip_hooks: bool,
+    /// Whether the caller gives a policy or providers, besides those of a template of this server.
+    #[serde(default)]
+    pub brings_policy: bool,
     /// Presets that the template names. They are not applied yet, and the result lists them as not applied.
     pub presets: Vec<String>,
 }
@@ -84,11 +88,13 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
         let why = "`skip_hooks` requires role `admin` on the gateway".to_owned();
         return Err(Error::Denied { why });
     }
+    create.brings_policy = !policy.is_empty() || !create.new.providers.is_empty();
     if !template.is_empty() {
-        apply_template(ctx, &mut create, &template)?;
+        templates::apply(ctx, &mut create, &template)?;
     }
     let gateway = connect_for_change(ctx).await?;
     gateway.check_method(sandbox::CREATE)?;
+    gate::check(ctx, &gateway, &gate_call(&create)).await?;
     if gateway.generation() == Generation::V0_0 && !create.new.workload_template.is_empty() {
         let why = "must be empty: a gateway of generation 0.0 has no templates";
         return Err(Error::invalid("gateway_template", why));
@@ -125,32 +131,6 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
     };
     let started = operations::start(ctx, begun, |running| run(running, create, STARTED, ""));
     Ok(Some(started.await?))
-}
-
-/// Fills in the template's values where the request has none.
-fn apply_template(ctx: &Ctx, create: &mut SandboxCreation, name: &str) -> Result<(), Error> {
-    let template = templates::find(&ctx.app().part::<Templates>().0, name).ok_or_else(|| {
-        Error::invalid("template", format!("`{name}` is not a template of this server"))
-    })?;
-    ctx.add_audit_detail("template", name);
-    let new = &mut create.new;
-    if new.image.is_empty() {
-        new.image.clone_from(&template.image);
-    }
-    new.gpu |= template.gpu;
-    for provider in &template.providers {
-        if !new.providers.contains(provider) {
-            new.providers.push(provider.clone());
-        }
-    }
-    for (key, value) in &template.environment {
-        new.environment.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    create.presets.clone_from(&template.presets);
-    // The merged values must satisfy the same limits as the values of a request.
-    input::providers(&new.providers)?;
-    new.environment = input::environment(std::mem::take(&mut new.environment))?;
-    Ok(())
 }
 
 /// Resumes a creation after a takeover.
@@ -368,13 +348,18 @@ async fn create_on_gateway(
     if from == STARTED {
         // A replica that was frozen must not create a sandbox that its successor has already created.
         running.check_can_begin()?;
-        let creating = gateway.create_sandbox(&create.new);
+        let ctx = running.ctx();
+        let passed = gate::pass(ctx, gateway, &gate_call(create)).await?;
+        let new = with_first_policy(ctx, gateway, &create.new, &passed);
+        passed.time_left()?;
+        let creating = gateway.create_sandbox(&new);
         let created = tokio::select! {
             created = creating => created,
             // A canceled operation still waits for the response, since a created sandbox must be deleted. Only a
             // shutdown or a lost lease ends the wait.
             () = wait_handed_over(running) => return Err(Failure::cancelled()),
         };
+        gate::finish(ctx, passed).await;
         match created {
             Ok(sandbox) => return Ok(sandbox),
             Err(error) if is_final(&error) || !gateway.may_have_processed() => {

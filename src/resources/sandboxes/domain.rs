@@ -5,6 +5,7 @@ use serde_json::json;
 use super::cleanup::{self, DeleteScope, SandboxDependents};
 use super::leftovers;
 use super::store::{self, SandboxMeta};
+use crate::access::action::Action;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::SandboxName;
@@ -14,6 +15,7 @@ use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::outbox::{EventType, event_types};
+use crate::resources::approvals::gate::{self, Asked, GateCall};
 
 /// A sandbox of a gateway, with the metadata that Shoreguard stores about it.
 #[derive(Debug)]
@@ -157,13 +159,18 @@ pub async fn delete(
     let gateway = &ctx.required_gateway()?.name;
     let reached = connect_for_change(ctx).await?;
     ctx.add_audit_detail("workspace", place.workspace.as_str());
+    let call = GateCall::new(Asked::Delete(place.clone()), Action::SANDBOX_DELETE);
     if validate_only {
         ctx.add_audit_detail("validate_only", true);
+        gate::check(ctx, &reached, &call).await?;
         reached.get_sandbox(place).await?;
         let mut conn = ctx.db().read().await?;
         return cleanup::count_dependents(&mut conn, gateway, place).await;
     }
-    if !reached.delete_sandbox(place).await? {
+    let passed = gate::pass(ctx, &reached, &call).await?;
+    let deleted = reached.delete_sandbox(place).await;
+    gate::finish(ctx, passed).await;
+    if !deleted? {
         return Err(Error::not_found(ResourceKind::Sandbox, &place.name));
     }
     record_deletion(ctx, place).await

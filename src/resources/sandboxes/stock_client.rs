@@ -1,9 +1,9 @@
-//! Sandboxes that are created and deleted through the proxied API. The same rules hold as for Shoreguard's own API:
-//! hooks run, an operation shows the progress, and what is stored under a sandbox's name is deleted with it.
+//! Sandboxes that are created through the proxied API. The same rules hold as for Shoreguard's own API: hooks run, and
+//! an operation shows the progress.
 //!
 //! Invariants
-//! - the gateway gets the client's own bytes, with nothing but annotations added, and the client gets the gateway's own
-//!   response;
+//! - the gateway gets the client's own bytes, with nothing but annotations added, unless a rule applies (`forwarded`),
+//!   and the client gets the gateway's own response;
 //! - a client that disconnects does not stop a creation that has begun. A deadline that passes before the request is
 //!   sent does;
 //! - the client gets the gateway's response within seconds, even if the sandbox cannot be recorded here yet;
@@ -13,15 +13,13 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tracing::warn;
 
 use super::after_create::{self, PostCreateHooks};
 use super::create::{CREATED, CREATING, RECORDED, reject_taken_name, run_pre_create_hooks};
+use super::forwarded::{ForwardedCall, connect};
 use super::lost_response::{CreateFailure, CreationMark, LostCreation, find_outcome, with_retries};
 use super::undo::undo;
 use super::{domain, input, leftovers};
@@ -29,43 +27,18 @@ use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 use crate::labels::Labels;
+use crate::openshell::Gateway;
 use crate::openshell::gateway::ForwardedResponse;
 use crate::openshell::sandbox::{NewSandbox, Sandbox};
-use crate::openshell::{Gateway, Generation};
+use crate::resources::approvals::gate::{self, Passed};
 use crate::resources::boot_hooks::run::HookResults;
 use crate::resources::operations::retry::is_final;
 use crate::resources::operations::{
     self, Failure, FailureCode, NewOperation, OperationKind, RunningOperation,
 };
-use crate::upstream::connection::Connection;
 
 /// How long the gateway's response waits until the sandbox is recorded.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A call that was authorized and checked.
-#[derive(Debug)]
-pub struct ForwardedCall {
-    /// Generation of the API in which the message was read.
-    pub generation: Generation,
-    /// Headers for the gateway.
-    pub headers: HeaderMap,
-    /// Encoded request message.
-    pub message: Bytes,
-    /// Workspace of the sandbox.
-    pub workspace: String,
-    /// Name of the sandbox. It may be empty in a creation.
-    pub sandbox: String,
-    /// Deadline of the caller.
-    pub deadline: Option<Instant>,
-}
-
-async fn connect(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
-    let gateway = domain::connect(ctx).await?;
-    if gateway.generation() != generation {
-        return Err(Connection::changed(gateway.name()));
-    }
-    Ok(gateway)
-}
 
 /// Forwards a creation. The operation takes over the open audit entry of the call.
 pub(crate) async fn create(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedResponse, Error> {
@@ -241,6 +214,8 @@ async fn create_on_gateway(
     let ctx = running.ctx();
     let gateway = connect(ctx, call.generation).await?;
     ctx.recheck()?;
+    // Before hooks run for a creation that a rule refuses.
+    gate::check(ctx, &gateway, &call.gate).await?;
     let new = gateway.parse_create_request(&call.message).unwrap_or_default();
     let NewSandbox { image, gpu, providers, log_level, .. } = &new;
     let details =
@@ -281,9 +256,12 @@ async fn send_request(
     let kept = serde_json::to_vec(state).map_err(Error::internal)?;
     running.step_with(CREATING, &kept).await?;
     running.check_can_begin()?;
+    let ctx = running.ctx();
+    let passed = gate::pass(ctx, gateway, &call.gate).await?;
     // A canceled operation still waits for the response, since a created sandbox must be deleted.
-    let headers = (call.headers.clone(), call.deadline);
-    let response = match gateway.forward_create(headers, &call.message).await {
+    let sent = forward_create(ctx, gateway, call, &passed).await;
+    gate::finish(ctx, passed).await;
+    let response = match sent {
         Err(error) if is_final(&error) || !gateway.may_have_processed() => return Err(error.into()),
         Err(error) => {
             let NotCreated { error, failure } = error.into();
@@ -310,6 +288,17 @@ async fn send_request(
         }
     };
     Ok(SentCreate { answer: Ok(response), next })
+}
+
+async fn forward_create(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    call: &ForwardedCall,
+    passed: &Passed,
+) -> Result<(ForwardedResponse, Option<Sandbox>), Error> {
+    let message = call.message_after(passed, gateway, ctx)?;
+    let headers = (call.headers.clone(), call.deadline);
+    gateway.forward_create(headers, &message, passed.time_left()?).await
 }
 
 /// Resumes a creation whose request may have been sent, or whose sandbox exists.
@@ -369,18 +358,4 @@ async fn finish_creation(
     let followed =
         followed.map_err(|failure| failure.with_result(partial_result(&state.pre_create)))?;
     after_create::build_result(followed, &state.pre_create, json!({ "proxied": true }))
-}
-
-/// Forwards a deletion.
-pub(crate) async fn delete(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedResponse, Error> {
-    let gateway = connect(&ctx, call.generation).await?;
-    ctx.recheck()?;
-    let place = SandboxName { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
-    let (response, deleted) =
-        gateway.forward_delete((call.headers, call.deadline), &call.message).await?;
-    if deleted && let Err(error) = domain::record_deletion(&ctx, &place).await {
-        // The gateway has deleted the sandbox, so the caller gets its response. The sweep deletes what is stored here.
-        warn!(gateway = %gateway.name(), error = &error as &dyn std::error::Error, "not noted yet");
-    }
-    Ok(response)
 }

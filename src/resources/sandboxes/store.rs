@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
 use crate::db::schema::{sandbox_labels, sandbox_meta, ssh_sessions};
@@ -179,6 +180,15 @@ pub async fn set_sandbox_id(conn: &mut Conn, id: i64, sandbox_id: &str) -> Resul
     use sandbox_meta as t;
     let set = (t::sandbox_id.eq(sandbox_id), t::missing_since.eq(None::<Timestamp>));
     on_conn!(conn, |c| cached(diesel::update(t::table.find(id)).set(set)).execute(c).await)?;
+    Ok(())
+}
+
+/// Stores the owner of a sandbox, unless an owner is stored already.
+pub async fn set_owner(conn: &mut Conn, id: i64, owner: PrincipalId) -> Result<(), Error> {
+    use sandbox_meta as t;
+    let row = t::table.filter(t::id.eq(id).and(t::owner.is_null()));
+    let set = t::owner.eq(owner.to_string());
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! Templates for sandboxes: first this server's, then the gateway's.
 
+use super::create::SandboxCreation;
 use super::domain::connect;
+use super::input;
 use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
 use crate::error::Error;
@@ -25,6 +27,32 @@ impl ListedTemplate {
             Self::Gateway(theirs) => (true, theirs.workspace.clone(), theirs.name.clone()),
         }
     }
+}
+
+/// Fills in the template's values where the request has none.
+pub(super) fn apply(ctx: &Ctx, create: &mut SandboxCreation, name: &str) -> Result<(), Error> {
+    let template = templates::find(&ctx.app().part::<Templates>().0, name).ok_or_else(|| {
+        Error::invalid("template", format!("`{name}` is not a template of this server"))
+    })?;
+    ctx.add_audit_detail("template", name);
+    let new = &mut create.new;
+    if new.image.is_empty() {
+        new.image.clone_from(&template.image);
+    }
+    new.gpu |= template.gpu;
+    for provider in &template.providers {
+        if !new.providers.contains(provider) {
+            new.providers.push(provider.clone());
+        }
+    }
+    for (key, value) in &template.environment {
+        new.environment.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    create.presets.clone_from(&template.presets);
+    // The merged values must satisfy the same limits as the values of a request.
+    input::providers(&new.providers)?;
+    new.environment = input::environment(std::mem::take(&mut new.environment))?;
+    Ok(())
 }
 
 /// A page of templates.

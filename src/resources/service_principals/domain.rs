@@ -153,6 +153,7 @@ pub async fn create(
         key_prefix: &key.prefix,
         role,
         created_by,
+        maker: ctx.principal(),
         created_at: now,
         expires_at,
     };
@@ -252,6 +253,7 @@ pub async fn rotate(
         key_hash: &key.hash,
         key_prefix: &key.prefix,
         previous_ends_at: (!overlap.is_zero()).then(|| now.plus(overlap)),
+        rotated_by: ctx.principal(),
     };
     let rotated = ctx
         .transaction(async |tx| {

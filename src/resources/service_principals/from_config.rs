@@ -34,6 +34,7 @@ async fn ensure_once(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
         key_prefix: NO_KEY,
         role,
         created_by: None,
+        maker: None,
         created_at: now,
         expires_at: None,
     };

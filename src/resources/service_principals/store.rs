@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::domain::ServicePrincipal;
+use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
 use crate::db::schema::service_principals;
@@ -65,6 +66,8 @@ pub struct NewServicePrincipal<'a> {
     pub role: Role,
     /// User who creates it.
     pub created_by: Option<UserId>,
+    /// Principal that creates it; `None` for the configuration and the command line.
+    pub maker: Option<PrincipalId>,
     /// Current time.
     pub created_at: Timestamp,
     /// When it expires.
@@ -83,6 +86,7 @@ pub async fn insert(
         t::key_prefix.eq(new.key_prefix),
         t::role.eq(new.role.as_str()),
         t::created_by.eq(new.created_by.map(UserId::get)),
+        t::maker.eq(new.maker.map(|maker| maker.to_string())),
         t::created_at.eq(new.created_at),
         t::expires_at.eq(new.expires_at),
     );
@@ -159,6 +163,8 @@ pub struct KeyReplacement<'a> {
     pub key_prefix: &'a str,
     /// When the present key expires; `None` makes it invalid immediately.
     pub previous_ends_at: Option<Timestamp>,
+    /// Principal that replaces it; `None` for the server's own work.
+    pub rotated_by: Option<PrincipalId>,
 }
 
 /// Replaces the key of a service principal if its version is still `version`. Returns whether it was replaced. A
@@ -176,6 +182,7 @@ pub async fn set_key(
         t::key_prefix.eq(new.key_prefix),
         t::key_version.eq(t::key_version + 1),
         t::previous_key_expires_at.eq(new.previous_ends_at),
+        t::rotated_by.eq(new.rotated_by.map(|by| by.to_string())),
         t::version.eq(version + 1),
     );
     let changed = if new.previous_ends_at.is_some() {

@@ -6,6 +6,7 @@ mod creation;
 mod failing;
 mod fleet;
 mod listing;
+mod owners;
 mod proxied;
 mod proxied_ends;
 mod request_ids;

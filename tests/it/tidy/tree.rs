@@ -17,10 +17,19 @@ const RESOURCE_FILES: [&str; 6] =
 
 /// Other files of resources, each with a reason.
 const RESOURCE_EXTRAS: &[(&str, &str)] = &[
+    ("approval_workflows/approval_mode.rs", "what a gateway reports of it, in a bounded time"),
+    ("approval_workflows/explain.rs", "which rules apply and who votes, read only"),
+    ("approval_workflows/input.rs", "what a caller may say of a rule, parsed"),
+    ("approval_workflows/messages.rs", "the translation of a service, beside its rpc.rs"),
+    ("approval_workflows/rules.rs", "what may replace a stored rule, pure"),
     ("access_bindings/label_changes.rs", "what a change of labels does to access"),
     ("access_bindings/effect", "effective roles inside the transaction that changes them"),
     ("access_bindings/explain.rs", "how roles come about, read from memory"),
     ("access_bindings/list.rs", "one list over the tables of three kinds of holder"),
+    (
+        "approvals/gate",
+        "the gate: what a call asks, what is known, what is stored, and the verdict",
+    ),
     ("auth/keys.rs", "the keys of our own tokens"),
     ("auth/oidc", "accounts that issuers vouch for: their rules, and their columns"),
     ("auth/setup.rs", "the token of the first start"),
@@ -44,6 +53,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("gateways/unregister.rs", "what is deleted with a gateway, in one place"),
     ("gateways/watch.rs", "the changes that watchers of gateways receive"),
     ("policies/messages.rs", "the translation of a service, beside its rpc.rs"),
+    ("policy_pins/rules.rs", "what a call may do to a pin, pure"),
     ("sboms/cyclonedx", "the format, parsed from untrusted bytes"),
     ("sboms/diff.rs", "what is different between two, without a database"),
     ("sboms/intake.rs", "how many documents are received and read at once"),
@@ -58,6 +68,8 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/cleanup.rs", "what is deleted with a sandbox, in one place"),
     ("sandboxes/create.rs", "the steps of a creation, and its takeover by another replica"),
     ("sandboxes/exec.rs", "commands in a sandbox"),
+    ("sandboxes/first_policy.rs", "the policy of a new sandbox under a rule"),
+    ("sandboxes/forwarded.rs", "calls of stock clients that pass the gate"),
     (
         "sandboxes/leftovers.rs",
         "what another one of the name has left, when one is made or the sweep looks",
@@ -69,7 +81,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/logs.rs", "which lines of a log are requested"),
     ("sandboxes/lost_response.rs", "what became of a creation whose answer was lost"),
     ("sandboxes/after_create.rs", "what follows a creation, for each kind of caller"),
-    ("sandboxes/stock_client.rs", "creations and deletions by stock clients"),
+    ("sandboxes/stock_client.rs", "creations by stock clients"),
     ("sandboxes/messages.rs", "the translation of a large service, beside its rpc.rs"),
     ("sandboxes/ssh.rs", "sessions, and the rule of who ends them"),
     ("sandboxes/undo.rs", "takes back what a cancelled creation has made"),

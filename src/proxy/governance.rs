@@ -1,8 +1,8 @@
-//! Creates and deletes sandboxes. These two calls are more than forwarded: hooks run before and after them, and the
-//! data attached to a sandbox is deleted with it.
+//! Calls that can change a policy. They are more than forwarded: the gate judges them and stores a write intent. Those
+//! that create or delete a sandbox also run hooks, and delete the data that is attached to it.
 //!
-//! They run on the main runtime, which has the hooks, the operations and the database, in a task that continues if the
-//! caller hangs up.
+//! They run on the main runtime, which has the gate, the hooks, the operations and the database, in a task that
+//! continues if the caller hangs up.
 
 use std::sync::Arc;
 
@@ -11,21 +11,25 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::admit::AdmittedCall;
 use super::body::ProxiedBody;
+use super::changes::{self, CheckedRequest};
 use super::read_request::PreparedRequest;
 use super::rewrite;
-use crate::access::policy::Lifecycle;
+use crate::access::policy::PolicyChange;
+use crate::access::principal::PrincipalId;
 use crate::ctx::Ctx;
+use crate::db::turns::CallerKey;
 use crate::error::Error;
 use crate::openshell::gateway::ForwardedResponse;
 use crate::proxy::SandboxIds;
-use crate::resources::sandboxes::stock_client::{self, ForwardedCall};
+use crate::resources::sandboxes::forwarded::{self, ForwardedCall};
+use crate::resources::sandboxes::stock_client;
 use crate::rpc::call;
 use crate::upstream::headers::{self, AddedHeaders};
 use crate::upstream::message;
 
-/// Executes the creation or deletion.
+/// Executes the call.
 pub(super) async fn run(
-    change: Lifecycle,
+    change: PolicyChange,
     admitted: AdmittedCall<'_>,
     from: &HeaderMap,
     request_id: HeaderValue,
@@ -43,13 +47,22 @@ pub(super) async fn run(
     };
     let read =
         prepared.request.take().ok_or_else(|| Error::internal("a request that was not read"))?;
-    let forwarded = ForwardedCall {
+    let path = admitted.row.path;
+    let gate = changes::to_gate_call(CheckedRequest {
+        row: admitted.row,
+        guard: admitted.guard,
+        generation: admitted.generation,
+        message: read.message(),
+    })?;
+    let checked = ForwardedCall {
         generation: admitted.generation,
         headers: headers::for_forwarding(from, &added),
         message: read.message_bytes(),
         workspace: prepared.sandbox.workspace,
         sandbox: prepared.sandbox.name,
         deadline,
+        request: admitted.row.request,
+        gate,
     };
     // The audit entry moves to the call's note; the task closes it at the end.
     let entry = prepared.open_intent.take().and_then(super::audit::OpenIntent::into_entry);
@@ -60,17 +73,17 @@ pub(super) async fn run(
     let main = Arc::clone(&app);
     let noted = admitted.call.clone();
     let task = app.spawn(async move {
-        let response = match change {
-            Lifecycle::Create => stock_client::create(ctx, forwarded).await,
-            Lifecycle::Delete => stock_client::delete(ctx, forwarded).await,
-        };
+        let response = make(change, ctx, path, checked).await;
         let refused = match &response {
             Ok(response) => response.error.as_ref(),
             Err(error) => Some(error),
         };
         let code = response.as_ref().ok().map(ForwardedResponse::code);
-        if let (Some(counted_id), Some(code)) = (counted_id, code) {
-            counted_id.finish(code);
+        match (counted_id, code, refused) {
+            (Some(counted_id), Some(code), _) => counted_id.finish(code),
+            // The gate, a hook or a check refused it: nothing was sent.
+            (Some(counted_id), None, Some(Error::Refused { .. })) => counted_id.refused(),
+            (counted_id, _, _) => drop(counted_id),
         }
         call::close_audit_entry_with_code(&main, &noted, refused, code).await;
         response
@@ -84,6 +97,45 @@ pub(super) async fn run(
         );
     }
     Ok(build_response(response, &admitted, request_id))
+}
+
+/// Makes a checked call.
+async fn make(
+    change: PolicyChange,
+    ctx: Ctx,
+    path: &'static str,
+    checked: ForwardedCall,
+) -> Result<ForwardedResponse, Error> {
+    match change {
+        PolicyChange::Create => stock_client::create(ctx, checked).await,
+        PolicyChange::Delete => forwarded::delete(ctx, checked).await,
+        PolicyChange::Config
+        | PolicyChange::Attachment
+        | PolicyChange::Approve
+        | PolicyChange::ApproveAll
+        | PolicyChange::Reject
+        | PolicyChange::Undo
+        | PolicyChange::Edit
+        | PolicyChange::Provider
+        | PolicyChange::Credentials
+        | PolicyChange::Profile
+        | PolicyChange::Workspace => {
+            let (app, caller) = (Arc::clone(ctx.app()), ctx.principal().map(db_caller));
+            let work = forwarded::change(ctx, path, checked);
+            match caller {
+                Some(caller) => app.db.run_as(caller, work).await,
+                None => work.await,
+            }
+        }
+    }
+}
+
+/// Returns the caller under which a call takes its turns at the database.
+fn db_caller(principal: PrincipalId) -> CallerKey {
+    match principal {
+        PrincipalId::User(id) => CallerKey::User(id.get()),
+        PrincipalId::ServicePrincipal(id) => CallerKey::ServicePrincipal(id.get()),
+    }
 }
 
 fn build_response(

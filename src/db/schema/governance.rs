@@ -1,0 +1,152 @@
+//! The tables of governance: pins, approval workflows, rounds, votes, proposals, and writes in progress.
+
+use super::sandbox_meta;
+
+diesel::table! {
+    policy_pins (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        pinned_version -> BigInt,
+        pinned_by -> Text,
+        reason -> Nullable<Text>,
+        pinned_at -> Timestamp,
+        expires_at -> Nullable<Timestamp>,
+        principal -> Nullable<Text>,
+        setter_role -> Text,
+        sandbox_id -> Nullable<Text>,
+        pinned_hash -> Nullable<Text>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    approval_workflows (id) {
+        id -> BigInt,
+        selector -> Nullable<Text>,
+        gateway_name -> Nullable<Text>,
+        workspace -> Nullable<Text>,
+        sandbox_name -> Nullable<Text>,
+        required_approvals -> Integer,
+        required_roles_json -> Text,
+        distinct_actors -> Bool,
+        escalation_timeout_minutes -> Nullable<Integer>,
+        created_by -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        rule_json -> Nullable<Text>,
+        principal -> Nullable<Text>,
+        broken_since -> Nullable<Timestamp>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    approval_rounds (id) {
+        id -> BigInt,
+        action -> Text,
+        gateway_id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_id -> Nullable<Text>,
+        chunk_id -> Text,
+        state -> Text,
+        digest -> Text,
+        generation -> Nullable<Text>,
+        base_version -> Nullable<BigInt>,
+        base_digest -> Nullable<Text>,
+        effective_hash -> Nullable<Text>,
+        content -> Binary,
+        rules_json -> Nullable<Text>,
+        authors_json -> Text,
+        owner -> Nullable<Text>,
+        summary_json -> Text,
+        grant_minutes -> Nullable<Integer>,
+        opened_at -> Timestamp,
+        escalates_at -> Nullable<Timestamp>,
+        escalated_at -> Nullable<Timestamp>,
+        expires_at -> Nullable<Timestamp>,
+        due_at -> Nullable<Timestamp>,
+        closed_at -> Nullable<Timestamp>,
+        version -> BigInt,
+    }
+}
+
+// The other columns of approval_rounds: diesel has tables of at most 32 columns without slower builds.
+diesel::table! {
+    #[sql_name = "approval_rounds"]
+    approval_round_outcomes (id) {
+        id -> BigInt,
+        decided_at -> Nullable<Timestamp>,
+        apply_by -> Nullable<Timestamp>,
+        close_reason -> Nullable<Text>,
+        gateway_told -> Bool,
+        operation_id -> Nullable<Text>,
+        attempts -> Integer,
+        written_version -> Nullable<BigInt>,
+        written_hash -> Nullable<Text>,
+        previous_id -> Nullable<BigInt>,
+        override_id -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    approval_decisions (id) {
+        id -> BigInt,
+        workflow_id -> Nullable<BigInt>,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        chunk_id -> Text,
+        actor -> Text,
+        role -> Text,
+        decision -> Text,
+        comment -> Nullable<Text>,
+        created_at -> Timestamp,
+        round_id -> Nullable<BigInt>,
+        principal -> Nullable<Text>,
+        digest -> Nullable<Text>,
+        grant_minutes -> Nullable<Integer>,
+        cleared_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    policy_apply_proposals (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        chunk_id -> Text,
+        yaml_text -> Text,
+        expected_hash -> Nullable<Text>,
+        proposed_by -> Text,
+        proposed_at -> Timestamp,
+        round_id -> Nullable<BigInt>,
+        mode -> Text,
+        principal -> Nullable<Text>,
+        cleared_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    write_intents (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        workspace -> Text,
+        sandbox_name -> Text,
+        kind -> Text,
+        round_id -> Nullable<BigInt>,
+        owner -> Text,
+        principal -> Nullable<Text>,
+        base_version -> Nullable<BigInt>,
+        want_digest -> Nullable<Text>,
+        deadline -> Timestamp,
+        sent_at -> Nullable<Timestamp>,
+        audit_id -> Nullable<BigInt>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(policy_pins, sandbox_meta);

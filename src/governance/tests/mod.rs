@@ -1,0 +1,8 @@
+//! Tests of the kernel: against a reference model and by example.
+
+mod examples;
+mod gate;
+mod model;
+mod reference;
+mod rules;
+mod world;

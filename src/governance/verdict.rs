@@ -1,0 +1,173 @@
+//! What [`judge`](super::judge()) decides, and the error of each refusal.
+
+use std::fmt;
+
+use super::in_force::{Doubt, Lock, RuleScope};
+use crate::db::types::SandboxName;
+use crate::error::{Error, Reason};
+use crate::role::Role;
+
+/// Maximum number of sandboxes in an error.
+pub const NAMED_SANDBOXES_MAX: usize = 20;
+
+/// Whether a change passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing applies: the call is made as it is.
+    Pass,
+    /// The sandbox may be created, and its creation carries a policy of the server: without one it would take the
+    /// policy of its image, which the caller chooses.
+    PassWithInitialPolicy,
+    /// A round under these rules decides.
+    Round(Deciders),
+    /// Refused.
+    Refuse(Refusal),
+}
+
+/// Who decides a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deciders {
+    /// The default rule: the caller approves by calling.
+    Default,
+    /// The workflows in force.
+    Workflows,
+}
+
+/// Why a change is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The sandbox is pinned.
+    Pinned(Lock),
+    /// A rule forbids it, and no round can decide it.
+    Governed(Governed),
+    /// The gateway would approve drafts by itself, under a workflow of this scope.
+    ApprovalModeAuto(RuleScope),
+    /// The role is lower than that of the setter of the pin (T01).
+    RoleTooLow(Role),
+    /// It is not known what applies, or what the change would do.
+    Doubt(Doubt),
+}
+
+/// A change that a rule forbids without a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Governed {
+    /// What forbids it.
+    pub by: GovernedBy,
+    /// The sandboxes that are locked or under the rule, if the change reaches several.
+    pub sandboxes: Vec<SandboxName>,
+    /// What to do instead.
+    pub instead: Instead,
+}
+
+/// What forbids a change without a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GovernedBy {
+    /// A workflow of this scope.
+    Workflow(RuleScope),
+    /// Pins of sandboxes that the change reaches.
+    Pins,
+    /// The policy that the gateway has for all sandboxes.
+    GlobalPolicy,
+}
+
+/// What a caller can do instead of a forbidden change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Create the sandbox without a policy and providers, then propose them.
+    CreateWithout,
+    /// Approve drafts by their ids.
+    ListDrafts,
+    /// Remove the pin or workflow that the error names.
+    RemoveRule,
+    /// Change the rules so that they are at least as strict.
+    TightenOnly,
+    /// Rotate the key of the service principal, or call as a user.
+    RotateKey,
+    /// Delete the gateway's policy for all sandboxes.
+    DeleteGlobalPolicy,
+}
+
+impl Instead {
+    /// Returns the advice, as the end of a sentence.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateWithout => {
+                "create the sandbox without a policy and providers, then propose them"
+            }
+            Self::ListDrafts => "approve the drafts by a list of their ids",
+            Self::RemoveRule => "remove the pins, or the workflows with `shoreguard admin unlock`",
+            Self::TightenOnly => {
+                "only a change that is at least as strict is possible; `shoreguard admin unlock` removes the rule"
+            }
+            Self::RotateKey => {
+                "the maker of this service principal is not known: rotate its key, or call as a user"
+            }
+            Self::DeleteGlobalPolicy => "delete the policy of the gateway for all sandboxes",
+        }
+    }
+}
+
+impl fmt::Display for GovernedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workflow(scope) => write!(f, "an approval workflow of {scope} forbids this"),
+            Self::Pins => f.write_str("pinned sandboxes are affected"),
+            Self::GlobalPolicy => f.write_str("the gateway has a policy for all sandboxes"),
+        }
+    }
+}
+
+impl fmt::Display for Governed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.by)?;
+        for (at, sandbox) in self.sandboxes.iter().take(NAMED_SANDBOXES_MAX).enumerate() {
+            write!(f, "{}`{sandbox}`", if at == 0 { ": " } else { ", " })?;
+        }
+        if self.sandboxes.len() > NAMED_SANDBOXES_MAX {
+            write!(f, " and {} more", self.sandboxes.len() - NAMED_SANDBOXES_MAX)?;
+        }
+        write!(f, "; {}", self.instead.as_str())
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Pinned(lock) => Self::refused(Reason::PolicyPinned, pinned(&lock)),
+            Refusal::Governed(governed) => Self::refused(Reason::Governed, governed.to_string()),
+            Refusal::ApprovalModeAuto(scope) => Self::refused(
+                Reason::ApprovalModeAuto,
+                format!(
+                    "the gateway would approve drafts by itself, and {scope} has an approval workflow"
+                ),
+            ),
+            Refusal::RoleTooLow(role) => Self::Denied {
+                why: format!("only the setter of the pin or a caller with role {role} can do this"),
+            },
+            Refusal::Doubt(Doubt::UnreadableRule(scope)) => Self::refused(
+                Reason::Governed,
+                format!(
+                    "the approval workflow of {scope} cannot be read by this version: upgrade, or remove it \
+                     with `shoreguard admin unlock`"
+                ),
+            ),
+            Refusal::Doubt(Doubt::Generation) => Self::refused(
+                Reason::WireContradicted,
+                "the wire generation of the gateway is not confirmed, and a rule applies"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+fn pinned(lock: &Lock) -> String {
+    let mut why = format!("the policy is pinned by `{}`", lock.by);
+    if let Some(ends_at) = lock.expires_at {
+        why = format!("{why} until {ends_at}");
+    }
+    match &lock.reason {
+        Some(reason) => format!("{why}: {reason}"),
+        None => why,
+    }
+}

@@ -1,0 +1,156 @@
+//! Messages that Shoreguard and a gateway could read differently, where a rule applies.
+
+use std::sync::{Arc, Mutex};
+
+use shoreguard::pb::wire;
+
+use super::*;
+use crate::proxy::raw;
+use crate::proxy::rogue::{send_message, start_rogue};
+
+server_tests! {
+    t09_an_unknown_field_is_refused_as_soon_as_a_rule_applies,
+    t09_a_duplicate_field_is_refused_with_and_without_a_rule,
+    t09_a_message_of_the_other_generation_does_not_pass_a_rule,
+    t09_an_update_that_changes_two_things_does_not_pass_a_rule,
+    t09_all_workspaces_are_no_place_of_a_governed_call,
+    t09_the_gateway_gets_the_callers_bytes_or_our_encoding_under_a_rule,
+}
+
+/// A change that no rule refuses.
+fn harmless() -> Value {
+    json!({ "setting_key": "ocsf_json_enabled", "setting_value": { "bool_value": true } })
+}
+
+/// Returns whether a message reaches the gateway, or why not.
+async fn fate(scene: &Scene, method: &str, message: Vec<u8>) -> String {
+    let path = row(scene.generation, method).path;
+    let count = || scene.simulator.calls().get(path).copied().unwrap_or_default();
+    let before = count();
+    let answer = scene.send(method, message).await;
+    if count() > before { String::new() } else { reason(&answer.unwrap_err()) }
+}
+
+async fn t09_an_unknown_field_is_refused_as_soon_as_a_rule_applies(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        let plain = request(generation, "UpdateConfig", &harmless());
+        let mut unknown = plain.clone();
+        wire::put_bytes(&mut unknown, 999, b"unknown");
+        assert_eq!(fate(&scene, "UpdateConfig", unknown.clone()).await, "", "{name}");
+        stored::add_workflow(&sg, name, None, None).await;
+        assert_eq!(fate(&scene, "UpdateConfig", unknown).await, "MESSAGE_AMBIGUOUS", "{name}");
+        assert_eq!(fate(&scene, "UpdateConfig", plain).await, "", "{name}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t09_a_duplicate_field_is_refused_with_and_without_a_rule(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        // Two names, of which a decoder takes the first or the last.
+        let mut twice = request(generation, "UpdateConfig", &harmless());
+        wire::put_bytes(&mut twice, 1, b"other");
+        assert_eq!(
+            fate(&scene, "UpdateConfig", twice.clone()).await,
+            "MESSAGE_AMBIGUOUS",
+            "{name}"
+        );
+        scene.pin(None, &sg).await;
+        assert_eq!(fate(&scene, "UpdateConfig", twice).await, "MESSAGE_AMBIGUOUS", "{name}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t09_a_message_of_the_other_generation_does_not_pass_a_rule(sg: TestServer) {
+    let mut old = harmless();
+    old.as_object_mut().unwrap().insert("workspace".to_owned(), json!("default"));
+    let mut new = harmless();
+    let scope = json!({ "workspace": "default" });
+    new.as_object_mut().unwrap().insert("workspace_scope".to_owned(), scope);
+    let old = request(Generation::V0_0, "UpdateConfig", &old);
+    let new = request(Generation::V0_1, "UpdateConfig", &new);
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        scene.pin(None, &sg).await;
+        let (own, other) = match generation {
+            Generation::V0_0 => (&old, &new),
+            Generation::V0_1 => (&new, &old),
+        };
+        assert_eq!(fate(&scene, "UpdateConfig", other.clone()).await, "WIRE_MISMATCH", "{name}");
+        assert_eq!(fate(&scene, "UpdateConfig", own.clone()).await, "", "{name}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t09_an_update_that_changes_two_things_does_not_pass_a_rule(sg: TestServer) {
+    let mut both = harmless();
+    both.as_object_mut().unwrap().insert("policy".to_owned(), json!({ "version": 1 }));
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        assert_eq!(scene.verdict("UpdateConfig", &both).await, "", "{name}");
+        scene.govern_box(&sg).await;
+        assert_eq!(scene.verdict("UpdateConfig", &both).await, "MESSAGE_AMBIGUOUS", "{name}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t09_all_workspaces_are_no_place_of_a_governed_call(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let mut everywhere = harmless();
+    let scope = json!({ "all_workspaces": {} });
+    everywhere.as_object_mut().unwrap().insert("workspace_scope".to_owned(), scope);
+    assert_eq!(scene.verdict("UpdateConfig", &everywhere).await, "");
+    stored::add_workflow(&sg, name, Some("elsewhere"), None).await;
+    assert_eq!(scene.verdict("UpdateConfig", &everywhere).await, "MESSAGE_AMBIGUOUS");
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
+
+/// Encodes fields of bytes in this order.
+fn fields(fields: &[(u32, &[u8])]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for (number, value) in fields {
+        wire::put_bytes(&mut message, *number, value);
+    }
+    message
+}
+
+async fn t09_the_gateway_gets_the_callers_bytes_or_our_encoding_under_a_rule(sg: TestServer) {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&received);
+    let addr = start_rogue(move |_, request, respond| {
+        let seen = Arc::clone(&seen);
+        async move {
+            // Background jobs call the gateway, too.
+            let is_update = request.uri().path().ends_with("/UpdateConfig");
+            let (bytes, _) = raw::read(request.into_body()).await;
+            if is_update {
+                seen.lock().unwrap().push(bytes[5..].to_vec());
+            }
+            send_message(respond, raw::add_length_prefix(&[]));
+        }
+    })
+    .await;
+    sg.register_gateway("edge", addr).await;
+    let (name, key, value) =
+        ((1, &b"box"[..]), (3, &b"ocsf_json_enabled"[..]), (4, &[0x10, 1][..]));
+    let unsorted = fields(&[value, key, name]);
+    let send = async || {
+        let path = row(Generation::V0_0, "UpdateConfig").path;
+        let to = [("x-shoreguard-gateway", "edge")];
+        let unary = shoreguard::access::policy::StreamingMode::Unary;
+        sg.admin().call_raw(path, unary, unsorted.clone(), &to).await.unwrap();
+    };
+    send().await;
+    stored::add_workflow(&sg, "edge", None, None).await;
+    send().await;
+    let received = received.lock().unwrap().clone();
+    assert_eq!(received, [unsorted.clone(), fields(&[name, key, value])]);
+    sg.finish().await;
+}

@@ -1,0 +1,125 @@
+//! Rules and writes at the same time: writes in progress, gateways that hang, and pins that expire.
+
+use shoreguard_simulator::{Hold, Script, Times};
+
+use super::walk::{APPROVED, PENDING, cases};
+use super::*;
+use crate::support::eventually;
+
+server_tests! {
+    t13_a_pin_names_a_write_in_flight_and_stops_the_next,
+    t13_a_gateway_that_hangs_prevents_no_pin_and_gets_no_write,
+    t13_a_lost_answer_leaves_its_write_in_flight_until_its_deadline,
+    expired_pins_are_over_on_every_proxied_path,
+    calls_without_a_rule_do_not_exclude_each_other,
+}
+
+fn merge() -> Value {
+    json!({ "merge_operations": [{ "remove_rule": { "rule_name": "web" } }] })
+}
+
+/// Starts a call in the background.
+fn start_merge(sg: &TestServer, scene: &Scene) -> tokio::task::JoinHandle<Result<Vec<u8>, Status>> {
+    let message = request(scene.generation, "UpdateConfig", &merge());
+    let (row, name, caller) =
+        (row(scene.generation, "UpdateConfig"), scene.name, scene.caller.clone());
+    sg.app.spawn(async move {
+        let to = [("x-shoreguard-gateway", name)];
+        let answer = caller.call_raw(row.path, row.streaming, message, &to).await?;
+        Ok(answer.unwrap_or_default())
+    })
+}
+
+async fn t13_a_pin_names_a_write_in_flight_and_stops_the_next(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        let hold = Hold::default();
+        scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
+        let first = start_merge(&sg, &scene);
+        hold.wait_reached(1).await;
+        let pinned = scene.pin_in_flight(&sg).await;
+        let in_flight = pinned.in_flight.first().expect("the write is in flight");
+        assert_eq!((in_flight.workspace.as_str(), in_flight.sandbox.as_str()), ("default", BOX));
+        assert_eq!(in_flight.action, "policy.edit", "{name}: {in_flight:?}");
+        let refused = scene.call("UpdateConfig", &merge()).await;
+        assert_refused!(refused, FailedPrecondition, "POLICY_PINNED");
+        hold.release();
+        // The gateway decides what becomes of it, and its outcome ends the write.
+        let _ = first.await.unwrap();
+        eventually("the write is over", || async { stored::count_intents(&sg).await == 0 }).await;
+        assert!(scene.pin(None, &sg).await.in_flight.is_empty());
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t13_a_gateway_that_hangs_prevents_no_pin_and_gets_no_write(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let hold = Hold::default();
+    scene.simulator.script("GetSandbox", Script::HoldBefore(hold.clone()), Times::All);
+    scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::All);
+    let first = start_merge(&sg, &scene);
+    eventually("the write has begun", || async { stored::count_intents(&sg).await == 1 }).await;
+    let pinned = scene.pin_in_flight(&sg).await;
+    assert_eq!(pinned.in_flight.len(), 1);
+    assert_eq!(scene.verdict("UpdateConfig", &merge()).await, "POLICY_PINNED");
+    hold.release();
+    let _ = first.await.unwrap();
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
+
+async fn t13_a_lost_answer_leaves_its_write_in_flight_until_its_deadline(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        scene.simulator.script("UpdateConfig", Script::Disconnect, Times::Next(1));
+        scene.call("UpdateConfig", &merge()).await.unwrap_err();
+        assert_eq!(stored::count_intents(&sg).await, 1, "{name}");
+        assert_eq!(scene.pin_in_flight(&sg).await.in_flight.len(), 1, "{name}");
+        sg.app.db.advance_clock(Duration::from_secs(30));
+        assert!(scene.pin(None, &sg).await.in_flight.is_empty(), "{name}");
+        stored::execute(&sg, "DELETE FROM write_intents").await;
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn expired_pins_are_over_on_every_proxied_path(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        scene.pin(Some(3600), &sg).await;
+        assert_eq!(scene.verdict("UpdateConfig", &merge()).await, "POLICY_PINNED", "{name}");
+        sg.app.db.advance_clock(Duration::from_secs(7200));
+        let rows = schema(generation).1;
+        for (method, mut content, _) in cases() {
+            if !rows.iter().any(|row| row.path.ends_with(&format!("/{method}"))) {
+                continue;
+            }
+            if [json!(PENDING), json!(APPROVED)].contains(&content["chunk_id"]) {
+                content["chunk_id"] = json!("c1");
+            }
+            let verdict = scene.verdict(method, &content).await;
+            assert_eq!(verdict, "", "{name} {method} {content}");
+        }
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn calls_without_a_rule_do_not_exclude_each_other(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let hold = Hold::default();
+    scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::All);
+    let calls: Vec<_> = (0..4).map(|_| start_merge(&sg, &scene)).collect();
+    hold.wait_reached(4).await;
+    assert_eq!(stored::count_intents(&sg).await, 4);
+    hold.release();
+    for call in calls {
+        let _ = call.await.unwrap();
+    }
+    eventually("each write is over", || async { stored::count_intents(&sg).await == 0 }).await;
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
