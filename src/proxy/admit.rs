@@ -84,7 +84,7 @@ impl MethodRows {
     }
 }
 
-/// A call that was admitted to its gateway.
+/// A call that was admitted to its gateway. In a box, since each step passes it on by value.
 pub(super) struct AdmittedCall<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) call: Call,
@@ -109,7 +109,7 @@ pub(super) async fn admit<'a, B>(
     rows: MethodRows,
     parts: &http::request::Parts,
     body: &mut B,
-) -> Result<AdmittedCall<'a>, Error>
+) -> Result<Box<AdmittedCall<'a>>, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -168,7 +168,7 @@ where
     if row.streaming != StreamingMode::Unary {
         watch.register(row.streaming.is_server_streaming());
     }
-    Ok(AdmittedCall {
+    Ok(Box::new(AdmittedCall {
         proxy,
         call,
         selected,
@@ -180,7 +180,7 @@ where
         watch,
         early_request,
         unary,
-    })
+    }))
 }
 
 pub(super) fn check_role(selected: &SelectedGateway, needed: Role) -> Result<(), Error> {

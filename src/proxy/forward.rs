@@ -57,7 +57,7 @@ where
     }
     if let Some(change) = admitted.guard.change {
         let request_id = request_id::to_header(admitted.call.request_id);
-        return governance::run(change, admitted, &parts.headers, request_id, prepared).await;
+        return governance::run(change, *admitted, &parts.headers, request_id, prepared).await;
     }
     let ended = prepared.request.as_ref().is_some_and(|read| read.ended);
     let one_message =
@@ -201,7 +201,7 @@ fn check_head(
 
 /// Cleans the headers of the response for the caller and forwards the body.
 async fn forward_response<B>(
-    admitted: AdmittedCall<'_>,
+    admitted: Box<AdmittedCall<'_>>,
     answer: ResponseStart<B>,
     request_id: HeaderValue,
     meter: Option<Arc<Meter>>,
@@ -210,6 +210,7 @@ async fn forward_response<B>(
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
+    let admitted = *admitted;
     let (mut head, ()) = answer.head.into_parts();
     let name = &admitted.selected.gateway.name;
     check_head(&admitted.lease, &head, open_intent.as_ref())?;

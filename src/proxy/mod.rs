@@ -32,6 +32,8 @@ pub(crate) mod target;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body::Body;
 
 pub use self::body::ProxiedBody;
@@ -72,21 +74,22 @@ impl Proxy {
     }
 
     /// Forwards one call that passed the layers, given its rows in both generations. Returns the gateway's response, or
-    /// Shoreguard's own if the call is rejected or the gateway is unreachable.
-    pub async fn forward<B>(
+    /// Shoreguard's own if the call is rejected or the gateway is unreachable. In a box: it is large, and would be copied
+    /// with every future that contains it.
+    pub fn forward<B>(
         &self,
         call: Call,
         path: &'static str,
         v0_0: Option<&'static UpstreamMethod>,
         v0_1: Option<&'static UpstreamMethod>,
         request: http::Request<B>,
-    ) -> http::Response<ProxiedBody>
+    ) -> BoxFuture<'_, http::Response<ProxiedBody>>
     where
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let rows = admit::MethodRows { path, v0_0, v0_1 };
-        forward::run(self, call, rows, request).await.unwrap_or_else(to_response)
+        Box::pin(forward::run(self, call, rows, request).unwrap_or_else(to_response))
     }
 }
 

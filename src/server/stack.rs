@@ -1,9 +1,13 @@
 //! The stack of layers. Every call passes them in this order, whether it is unary, a stream or proxied.
 //!
-//! A layer is an async function from a request and the inner service to a response. Each stage of a call has its own
-//! type, so the compiler checks the order. Layers only touch memory.
+//! A layer is an async function from a request and the inner service to a response, or a check: a function from one
+//! stage to the next. Each stage of a call has its own type, so the compiler checks the order. Layers only touch memory.
+//!
+//! Invariants
+//! - the services of the stack are always ready, so a layer calls its inner service without `poll_ready`.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -50,6 +54,37 @@ where
     }
 }
 
+/// A service that passes a call to the inner service if a check turns it into the next stage. It has no future of its
+/// own.
+#[derive(Debug, Clone)]
+pub(super) struct Checked<S, C> {
+    inner: S,
+    check: C,
+}
+
+impl<In, Out, S, C, R, E> Service<In> for Checked<S, C>
+where
+    S: Service<Out, Response = R, Error = E, Future = BoxFuture<'static, Result<R, E>>>,
+    C: Fn(In) -> Result<Out, E>,
+    R: Send + 'static,
+    E: Send + 'static,
+{
+    type Response = R;
+    type Error = E;
+    type Future = BoxFuture<'static, Result<R, E>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: In) -> Self::Future {
+        match (self.check)(request) {
+            Ok(next) => self.inner.call(next),
+            Err(refused) => Box::pin(ready(Err(refused))),
+        }
+    }
+}
+
 /// Builds a service from the inside out.
 #[derive(Debug, Clone)]
 pub(super) struct Stack<S> {
@@ -75,6 +110,14 @@ impl<S> Stack<S> {
         }
     }
 
+    /// Wraps the stack in a check.
+    pub(super) fn push_check<In, Out, E, C>(self, check: C) -> Stack<Checked<S, C>>
+    where
+        C: Fn(In) -> Result<Out, E>,
+    {
+        Stack { service: Checked { inner: self.service, check }, call_bytes: self.call_bytes }
+    }
+
     /// Returns the service.
     pub(super) fn into_inner(self) -> S {
         debug_assert!(self.call_bytes <= CALL_BYTES_MAX, "a call takes {} bytes", self.call_bytes);
@@ -88,19 +131,19 @@ pub(super) fn stack()
 + Clone
 + Send {
     Stack::new(())
-        .push(dispatch::answer) //     AdmittedCall    -> response         the proxy, or the router on main
-        .push(deadline::bound) //      AdmittedCall    -> AdmittedCall     reads grpc-timeout; refuses while draining
-        .push(open_calls::reserve) //  GatedCall       -> AdmittedCall     counts its stream and bytes for its caller
-        .push(gate::admit) //          IdentifiedCall  -> GatedCall        runs before the body is read
-        .push(open_calls::count) //    IdentifiedCall  -> IdentifiedCall   counts the open calls of one caller
-        .push(authn::identify) //      StartedCall     -> IdentifiedCall   finds the caller
-        .push(address_limit::admit) // StartedCall     -> StartedCall      runs before any work that a flood could cause
-        .push(panics::catch) //        StartedCall     -> StartedCall      inside audit: a panic is an outcome
-        .push(audit::record) //        StartedCall     -> StartedCall      outside authn: counts refused credentials
-        .push(telemetry::observe) //   StartedCall     -> StartedCall      outside every layer that refuses
-        .push(call::begin) //          IncomingRequest -> StartedCall      sets id, time and method
-        .push(grpc_web::translate) //  IncomingRequest -> IncomingRequest  outside audit, which needs the gRPC status
-        .push(plain_http::split) //    IncomingRequest -> IncomingRequest  answers requests that are not gRPC
+        .push(dispatch::answer) //           AdmittedCall    -> response         the proxy, or the router on main
+        .push_check(deadline::bound) //      AdmittedCall    -> AdmittedCall     reads grpc-timeout; refuses while draining
+        .push(open_calls::reserve) //        GatedCall       -> AdmittedCall     counts its stream and bytes for its caller
+        .push_check(gate::admit) //          IdentifiedCall  -> GatedCall        runs before the body is read
+        .push_check(open_calls::count) //    IdentifiedCall  -> IdentifiedCall   counts the open calls of one caller
+        .push(authn::identify) //            StartedCall     -> IdentifiedCall   finds the caller
+        .push_check(address_limit::admit) // StartedCall     -> StartedCall      runs before any work that a flood could cause
+        .push(panics::catch) //              StartedCall     -> StartedCall      inside audit: a panic is an outcome
+        .push(audit::record) //              StartedCall     -> StartedCall      outside authn: counts refused credentials
+        .push(telemetry::observe) //         StartedCall     -> StartedCall      outside every layer that refuses
+        .push(call::begin) //                IncomingRequest -> StartedCall      sets id, time and method
+        .push(grpc_web::translate) //        IncomingRequest -> IncomingRequest  outside audit, which needs the gRPC status
+        .push(plain_http::split) //          IncomingRequest -> IncomingRequest  answers requests that are not gRPC
         .into_inner()
 }
 

@@ -10,23 +10,15 @@ use std::time::Instant;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use ipnet::IpNet;
-use tower::{Service, ServiceExt};
 
 use crate::error::{Error, Reason};
 use crate::net::guard::accounting_address;
-use crate::server::body::Body;
 use crate::server::stages::{CallFailure, CallState, StartedCall};
 
 /// Refuses a call of an address above its rate, before any work that a flood could cause: hashing, signatures, bodies.
-pub(in crate::server) async fn admit<S>(
-    mut started: StartedCall,
-    inner: S,
-) -> Result<Response<Body>, CallFailure>
-where
-    S: Service<StartedCall, Response = Response<Body>, Error = CallFailure>,
-{
+pub(in crate::server) fn admit(mut started: StartedCall) -> Result<StartedCall, CallFailure> {
     let StartedCall(state) = &mut started;
     let CallState { shared, ip, shares, .. } = &mut **state;
     let admitted = shared
@@ -34,7 +26,7 @@ where
         .admit(*ip)
         .and_then(|()| shared.open_calls.count_for_address(shares, *ip));
     match admitted {
-        Ok(()) => inner.oneshot(started).await,
+        Ok(()) => Ok(started),
         Err(error) => Err(started.0.into_failure(error)),
     }
 }
@@ -133,18 +125,15 @@ fn buckets(quota: Option<Quota>, burst: u32) -> Option<DefaultKeyedRateLimiter<I
 
 #[cfg(test)]
 mod tests {
-    use tower::service_fn;
-
     use super::*;
-    use crate::server::layers::fixture::{Fixture, LOGIN, empty_response, grpc_request, refusal};
+    use crate::server::layers::fixture::{Fixture, LOGIN, grpc_request, refusal};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_call_over_the_rate_is_refused_as_rate_limited() {
         let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 1";
         let fixture = Fixture::new(config).await;
-        let inner = service_fn(async |_: StartedCall| Ok(empty_response()));
-        admit(fixture.started(grpc_request(LOGIN)), inner).await.unwrap();
-        let (error, _) = refusal(admit(fixture.started(grpc_request(LOGIN)), inner).await);
+        admit(fixture.started(grpc_request(LOGIN))).unwrap();
+        let (error, _) = refusal(admit(fixture.started(grpc_request(LOGIN))));
         assert!(matches!(error, Error::Exhausted { reason: Reason::RateLimited, .. }), "{error}");
     }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Response;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::gate::{self, Route};
 use crate::access::action::Action;
@@ -27,7 +27,7 @@ use crate::status::{self, code_and_reason};
 /// Answers a failed call with the status of its error, and records a refusal.
 pub(in crate::server) async fn record<S>(
     started: StartedCall,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<StartedCall, Response = Response<Body>, Error = CallFailure>,
@@ -39,7 +39,7 @@ where
         method: call.method,
     };
     let shared = Arc::clone(&started.0.shared);
-    let response = match inner.oneshot(started).await {
+    let response = match inner.call(started).await {
         Ok(response) => response,
         Err(CallFailure::Panic) => status::to_response(Error::internal("a panic while answering")),
         Err(CallFailure::Refused(error, route)) => {

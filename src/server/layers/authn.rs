@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Response};
-use tower::{Service, ServiceExt};
+use tower::Service;
 use tracing::debug;
 
 use crate::access::authn::{AuthnError, PeerCertificate};
@@ -21,7 +21,7 @@ use crate::server::stages::{CallFailure, IdentifiedCall, StartedCall};
 /// Authenticates the caller. From then on, a refusal of the call is recorded however the call ends.
 pub(in crate::server) async fn identify<S>(
     started: StartedCall,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, CallFailure>
 where
     S: Service<IdentifiedCall, Response = Response<Body>, Error = CallFailure>,
@@ -33,7 +33,7 @@ where
         Err(error) => return Err(state.into_failure(error)),
     }
     state.call.record_refusals_on_drop(&state.shared.app);
-    inner.oneshot(IdentifiedCall(state)).await
+    inner.call(IdentifiedCall(state)).await
 }
 
 /// Returns the caller, or `None` if no credential was sent.

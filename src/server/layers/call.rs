@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Response;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::gate::{self, Route};
 use super::open_calls::Shares;
@@ -21,13 +21,13 @@ const UNKNOWN_METHOD: &str = "unknown";
 /// Turns a request into a call. It is in flight until its response was sent or dropped, unless it streams.
 pub(in crate::server) async fn begin<S>(
     incoming: IncomingRequest,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<StartedCall, Response = Response<Body>, Error = Infallible>,
 {
     let (started, in_flight) = start_call(incoming);
-    let response = inner.oneshot(started).await?;
+    let response = inner.call(started).await?;
     Ok(response.map(|body| body.with_in_flight(in_flight)))
 }
 

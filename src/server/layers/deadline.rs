@@ -1,21 +1,11 @@
 //! Reads the deadline of the caller, and refuses calls that arrive while the server stops.
 
-use http::Response;
-use tower::{Service, ServiceExt};
-
 use crate::error::{Error, Reason};
 use crate::net::deadline;
-use crate::server::body::Body;
 use crate::server::stages::{AdmittedCall, CallFailure};
 
 /// Reads `grpc-timeout`. The code that waits for the response enforces it.
-pub(in crate::server) async fn bound<S>(
-    mut admitted: AdmittedCall,
-    inner: S,
-) -> Result<Response<Body>, CallFailure>
-where
-    S: Service<AdmittedCall, Response = Response<Body>, Error = CallFailure>,
-{
+pub(in crate::server) fn bound(mut admitted: AdmittedCall) -> Result<AdmittedCall, CallFailure> {
     let AdmittedCall { state, route } = &mut admitted;
     let route = *route;
     let refuse = |error| CallFailure::Refused(error, Some(route));
@@ -24,42 +14,33 @@ where
     if state.shared.app.stop.is_cancelled() {
         return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
     }
-    inner.oneshot(admitted).await
+    Ok(admitted)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use tower::service_fn;
-
     use super::*;
-    use crate::server::layers::fixture::{
-        Fixture, LIST_GATEWAYS, empty_response, grpc_request, refusal,
-    };
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, grpc_request, refusal};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_grpc_timeout_of_the_caller_sets_the_deadline_of_the_call() {
         let fixture = Fixture::new("").await;
         let call = fixture.admitted(grpc_request(LIST_GATEWAYS).header("grpc-timeout", "3S"));
-        let inner = service_fn(async |admitted: AdmittedCall| {
-            let deadline = admitted.state.call.deadline.unwrap();
-            assert!(deadline <= Instant::now() + Duration::from_secs(3));
-            Ok(empty_response())
-        });
-        bound(call, inner).await.unwrap();
+        let deadline = bound(call).unwrap().state.call.deadline.unwrap();
+        assert!(deadline <= Instant::now() + Duration::from_secs(3));
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn an_invalid_timeout_or_a_draining_server_refuses_the_call() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |_: AdmittedCall| panic!("it was called"));
         let bad = fixture.admitted(grpc_request(LIST_GATEWAYS).header("grpc-timeout", "soon"));
-        let (error, route) = refusal(bound(bad, inner).await);
+        let (error, route) = refusal(bound(bad));
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
         fixture.shared.app.stop.cancel();
-        let (error, _) = refusal(bound(fixture.admitted(grpc_request(LIST_GATEWAYS)), inner).await);
+        let (error, _) = refusal(bound(fixture.admitted(grpc_request(LIST_GATEWAYS))));
         assert!(matches!(error, Error::Unavailable { reason: Reason::Draining, .. }), "{error}");
     }
 }

@@ -118,9 +118,7 @@ pub(super) fn empty_response() -> http::Response<Body> {
 }
 
 /// Returns the error and the route of a refused call.
-pub(super) fn refusal(
-    result: Result<http::Response<Body>, CallFailure>,
-) -> (crate::error::Error, Option<Route>) {
+pub(super) fn refusal<T>(result: Result<T, CallFailure>) -> (crate::error::Error, Option<Route>) {
     match result {
         Err(CallFailure::Refused(error, route)) => (error, route),
         Err(CallFailure::Panic) => panic!("a panic was caught"),

@@ -4,9 +4,8 @@
 //! caller with a credential for one gateway that calls Shoreguard's own API (T02). The exact scope is checked later, on
 //! the decoded message.
 
+use http::Uri;
 use http::uri::PathAndQuery;
-use http::{Response, Uri};
-use tower::{Service, ServiceExt};
 
 use crate::access::policy::{
     self, AllowedCallers, AuditMode, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
@@ -17,17 +16,10 @@ use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::proxy::target;
 use crate::role::Role;
-use crate::server::body::Body;
 use crate::server::stages::{CallFailure, CallState, GatedCall, IdentifiedCall};
 
 /// Rejects paths that no table describes, and callers that could never pass the exact check.
-pub(in crate::server) async fn admit<S>(
-    identified: IdentifiedCall,
-    inner: S,
-) -> Result<Response<Body>, CallFailure>
-where
-    S: Service<GatedCall, Response = Response<Body>, Error = CallFailure>,
-{
+pub(in crate::server) fn admit(identified: IdentifiedCall) -> Result<GatedCall, CallFailure> {
     let IdentifiedCall(mut state) = identified;
     let unknown = || Err(Error::internal("a route that was taken"));
     let route = std::mem::replace(&mut state.route, unknown());
@@ -44,7 +36,7 @@ where
         }
         return Err(refuse(error));
     }
-    inner.oneshot(GatedCall { state, route }).await
+    Ok(GatedCall { state, route })
 }
 
 /// The target of a path.
@@ -211,23 +203,15 @@ pub fn is_write(route: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tower::service_fn;
-
     use super::*;
-    use crate::server::layers::fixture::{
-        Fixture, LIST_GATEWAYS, LOGIN, empty_response, grpc_request, refusal,
-    };
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, grpc_request, refusal};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn public_methods_need_no_credential_and_other_methods_do() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |gated: GatedCall| {
-            assert_eq!(gated.route.path(), LOGIN);
-            Ok(empty_response())
-        });
-        admit(fixture.identified(grpc_request(LOGIN)), inner).await.unwrap();
-        let (error, route) =
-            refusal(admit(fixture.identified(grpc_request(LIST_GATEWAYS)), inner).await);
+        let gated = admit(fixture.identified(grpc_request(LOGIN))).unwrap();
+        assert_eq!(gated.route.path(), LOGIN);
+        let (error, route) = refusal(admit(fixture.identified(grpc_request(LIST_GATEWAYS))));
         let missing = Error::Unauthenticated { reason: Reason::CredentialMissing };
         assert_eq!(error.to_string(), missing.to_string());
         assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
@@ -236,9 +220,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn an_unknown_path_is_refused_without_a_route() {
         let fixture = Fixture::new("").await;
-        let inner = service_fn(async |_: GatedCall| panic!("it was called"));
-        let (error, route) =
-            refusal(admit(fixture.identified(grpc_request("/a.B/C")), inner).await);
+        let (error, route) = refusal(admit(fixture.identified(grpc_request("/a.B/C"))));
         assert!(matches!(error, Error::Unimplemented { .. }) && route.is_none(), "{error}");
     }
 

@@ -124,7 +124,7 @@ pub(super) async fn preflight(
 /// Translates gRPC-Web in both directions; gRPC passes unchanged.
 pub(in crate::server) async fn translate<S>(
     incoming: IncomingRequest,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<IncomingRequest, Response = Response<Body>, Error = Infallible>,
@@ -133,7 +133,7 @@ where
 {
     let IncomingRequest { shared, peer, read_tracker, request } = incoming;
     if Protocol::detect(&request) != Protocol::GrpcWeb {
-        return inner.oneshot(IncomingRequest { shared, peer, read_tracker, request }).await;
+        return inner.call(IncomingRequest { shared, peer, read_tracker, request }).await;
     }
     let refused = if !is_for_browsers(gate::method_path(request.uri())) {
         Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Response;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::gate::Route;
 use crate::access::policy::{Method, StreamingMode};
@@ -22,17 +22,11 @@ use crate::server::stages::{AdmittedCall, CallFailure, CallState, GatedCall, Ide
 const MIB: u64 = 1 << 20;
 
 /// Counts a call for its caller, or for its address if it has no credential.
-pub(in crate::server) async fn count<S>(
-    identified: IdentifiedCall,
-    inner: S,
-) -> Result<Response<Body>, CallFailure>
-where
-    S: Service<IdentifiedCall, Response = Response<Body>, Error = CallFailure>,
-{
+pub(in crate::server) fn count(identified: IdentifiedCall) -> Result<IdentifiedCall, CallFailure> {
     let IdentifiedCall(mut state) = identified;
     let CallState { shared, ip, call, shares, .. } = &mut *state;
     match shared.open_calls.count_for_caller(shares, *ip, call.caller.as_ref()) {
-        Ok(()) => inner.oneshot(IdentifiedCall(state)).await,
+        Ok(()) => Ok(IdentifiedCall(state)),
         Err(error) => Err(state.into_failure(error)),
     }
 }
@@ -41,7 +35,7 @@ where
 /// when the response was read.
 pub(in crate::server) async fn reserve<S>(
     gated: GatedCall,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, CallFailure>
 where
     S: Service<AdmittedCall, Response = Response<Body>, Error = CallFailure>,
@@ -54,7 +48,7 @@ where
     let memory = open_calls.open_memory_account(*ip, caller).map_err(refuse)?;
     call.memory = Some(memory.clone());
     let shares = std::mem::take(shares);
-    let response = inner.oneshot(AdmittedCall { state, route }).await?;
+    let response = inner.call(AdmittedCall { state, route }).await?;
     Ok(response.map(|body| body.with_shares(shares, Some(memory))))
 }
 
@@ -179,18 +173,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn an_anonymous_call_counts_for_its_address_until_it_is_dropped() {
         let fixture = Fixture::new("[limits]\nanonymous_calls_per_address = 1").await;
-        let inner = service_fn(async |identified: IdentifiedCall| {
-            // While this call is open, a second one exceeds the limit.
-            let another = fixture.identified(grpc_request(LIST_GATEWAYS));
-            let never = service_fn(async |_: IdentifiedCall| panic!("it was called"));
-            let (error, _) = refusal(count(another, never).await);
+        let identified = || fixture.identified(grpc_request(LIST_GATEWAYS));
+        for _ in 0..2 {
+            let _open = count(identified()).unwrap();
+            let (error, _) = refusal(count(identified()));
             let full = Reason::TooManyCalls;
             assert!(matches!(error, Error::Exhausted { reason, .. } if reason == full), "{error}");
-            drop(identified);
-            Ok(empty_response())
-        });
-        for _ in 0..2 {
-            count(fixture.identified(grpc_request(LIST_GATEWAYS)), inner).await.unwrap();
         }
     }
 

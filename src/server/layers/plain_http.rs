@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::response::IntoResponse;
 use http::{Response, StatusCode, Version};
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::gate;
 use super::grpc_web;
@@ -17,13 +17,13 @@ use crate::server::stages::IncomingRequest;
 /// Answers plain HTTP: one of its own paths, otherwise only a status. It counts as a call without a credential.
 pub(in crate::server) async fn split<S>(
     incoming: IncomingRequest,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<IncomingRequest, Response = Response<Body>, Error = Infallible>,
 {
     let code = match Protocol::detect(&incoming.request) {
-        Protocol::Grpc | Protocol::GrpcWeb => return inner.oneshot(incoming).await,
+        Protocol::Grpc | Protocol::GrpcWeb => return inner.call(incoming).await,
         Protocol::Plain(code) => code,
     };
     let in_flight = incoming.peer.in_flight.enter();

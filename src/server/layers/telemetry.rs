@@ -8,7 +8,7 @@ use http::Response;
 use http::header::HeaderName;
 use metrics::{counter, histogram};
 use tonic::Code;
-use tower::{Service, ServiceExt};
+use tower::Service;
 use tracing::info;
 
 use super::call_metrics::{GatewayMetrics, MethodMetrics};
@@ -25,7 +25,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static(request_id::HEADER);
 /// Counts, times, traces and logs a call.
 pub(in crate::server) async fn observe<S>(
     mut started: StartedCall,
-    inner: S,
+    mut inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
     S: Service<StartedCall, Response = Response<Body>, Error = Infallible>,
@@ -43,7 +43,7 @@ where
         span,
     };
     let note = Arc::clone(&call.note);
-    let mut response = inner.oneshot(started).await?;
+    let mut response = inner.call(started).await?;
     finish(&note, measurement, &mut response);
     Ok(response)
 }
