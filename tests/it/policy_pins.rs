@@ -9,7 +9,7 @@ use shoreguard::resources::policy_pins::domain::PINS_OF_GATEWAY_MAX;
 use shoreguard::resources::sandboxes::worker::SWEEP;
 use shoreguard::workers::{self, Worker};
 use shoreguard_simulator::{Generation, Script, Simulator, Times};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::boot_hooks::last_event;
@@ -109,15 +109,6 @@ pub(crate) async fn add_write(sg: &TestServer, workspace: &str, sandbox: &str, d
 pub(crate) async fn run_job(sg: &TestServer, job: &Worker) {
     sg.app.db.advance_clock(Duration::from_secs(31));
     workers::run_once(&sg.app, job).await.unwrap().expect("its lease has expired");
-}
-
-/// Advances the clock until a call has ended.
-pub(crate) async fn wait_while_time_passes<T>(sg: &TestServer, call: &JoinHandle<T>) {
-    eventually("the call ends", || async {
-        sg.app.clock.advance(Duration::from_secs(1));
-        call.is_finished()
-    })
-    .await;
 }
 
 /// Pins `coder` in a task.

@@ -18,7 +18,7 @@ pub struct PrincipalOnGateway {
     pub role: Role,
     /// Whether it can call: an account that is active, a key that has not expired.
     pub can_call: bool,
-    /// Groups of a user.
+    /// Groups of a user that exist.
     pub groups: Vec<Membership>,
     /// Creator of a service principal; `None` if it is not known.
     pub maker: Option<PrincipalId>,
@@ -31,6 +31,8 @@ impl Snapshot {
     #[must_use]
     pub fn principals_on(&self, gateway: GatewayId) -> Vec<PrincipalOnGateway> {
         let (state, now) = (self.read(), self.clock.now());
+        // The facts of a user still have a group that was deleted since: a deleted group has no members.
+        let exists = |member: &&Membership| state.groups.contains_key(&member.group);
         let users = state.users.iter().map(|(id, user)| {
             let principal = PrincipalId::User(*id);
             PrincipalOnGateway {
@@ -38,7 +40,7 @@ impl Snapshot {
                 actor: Arc::clone(&user.email),
                 role: state.role_on(principal, gateway),
                 can_call: state.caller(principal, now).is_some(),
-                groups: user.groups.clone(),
+                groups: user.groups.iter().filter(exists).copied().collect(),
                 maker: None,
                 rotated_by: None,
             }
