@@ -21,6 +21,10 @@ check:
 test *filter:
     INSTA_UPDATE=no cargo test --locked --workspace {{filter}}
 
+# Runs the tests that repeat kills and failures, for minutes, or those of them whose name contains the filter.
+soak *filter="approved_writes":
+    SOAK=1 INSTA_UPDATE=no cargo test --locked --test it {{filter}}
+
 # Updates the snapshots from the results of the tests. Review the diff before you commit it.
 snap *filter:
     INSTA_UPDATE=always cargo test --locked --workspace {{filter}}

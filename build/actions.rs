@@ -10,6 +10,7 @@ const VERBS: &[&str] = &[
     "accept_invite",
     "add",
     "apply",
+    "apply_preset",
     "approve",
     "attach",
     "begin_login",
@@ -56,6 +57,7 @@ const VERBS: &[&str] = &[
     "reorder",
     "resend_invite",
     "reset_password",
+    "revert",
     "revoke",
     "revoke_sessions",
     "rotate",
@@ -81,16 +83,17 @@ const VERBS: &[&str] = &[
     "vote_many",
     "wait",
     "watch",
+    "withdraw",
 ];
 
-/// Actions that no RPC option defines: counted refusals (`auth.refuse`), unknown gateway methods (`gateway.call`), the
-/// content of a proxied `UpdateConfig` (`policy.*`), jobs, the token service and the command line.
+/// Actions that no RPC option defines: counted refusals (`auth.refuse`), unknown gateway methods (`gateway.call`),
+/// jobs, the token service and the command line.
 const OTHERS: &[(&str, &str)] = &[
+    ("approval", "apply"),
+    ("approval", "expire"),
     ("auth", "refuse"),
     ("gateway", "call"),
     ("gateway_token", "issue"),
-    ("policy", "apply"),
-    ("policy", "edit"),
     ("policy_pin", "expire"),
     ("sandbox", "clean_up"),
     ("user", "create"),

@@ -18,6 +18,8 @@ use crate::oidc::Oidc;
 use crate::policy::{InitialPolicy, Presets};
 use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::approval_workflows::worker::CheckedWorkflows;
+use crate::resources::approvals::Approvals;
+use crate::resources::approvals::apply::DispatchState;
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookSlots;
 use crate::resources::operations::leases::LocalOperations;
@@ -26,8 +28,8 @@ use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sboms::recompute::RulesCheck;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
-    access_bindings, approval_workflows, audit, auth, device_codes, events, gateways, operations,
-    policy_pins, sandboxes, sboms, service_principals,
+    access_bindings, approval_workflows, approvals, audit, auth, device_codes, events, gateways,
+    operations, policy_pins, sandboxes, sboms, service_principals,
 };
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
@@ -40,6 +42,9 @@ use crate::workers::{self, Worker, disk};
 pub const WORKERS: &[Worker] = &[
     access_bindings::worker::RETENTION,
     approval_workflows::worker::BROKEN,
+    approvals::apply::DISPATCH,
+    approvals::worker::CLOCK,
+    approvals::worker::RETENTION,
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
     auth::worker::RETENTION,
@@ -72,6 +77,7 @@ pub fn resume_fn(kind: OperationKind) -> Option<takeover::Resume> {
     match kind {
         OperationKind::Sandbox => Some(sandboxes::create::resume),
         OperationKind::Exec => None,
+        OperationKind::Policy => Some(approvals::apply::resume),
     }
 }
 
@@ -81,8 +87,10 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
     let presets = Presets::load(config.policies.presets_dir.as_deref())?;
     let initial = InitialPolicy::load(config.policies.initial.as_deref())?;
     Ok(Parts::default()
+        .with(Approvals::default())
         .with(BudgetKey(master.tag_key("login budgets")))
         .with(CheckedWorkflows::default())
+        .with(DispatchState::default())
         .with(FeedState::default())
         .with(HookSlots(Semaphore::new(config.boot_hooks.running_max as usize)))
         .with(SbomLimits::default())

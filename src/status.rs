@@ -3,6 +3,7 @@
 //! A client gets a reason for programs and a sentence for people; the cause of an internal error is logged here, once.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -13,6 +14,8 @@ use crate::error::{BrokenCode, Error, GatewayRefusal, Reason};
 use crate::pb::codec;
 use crate::pb::strict::MessageFault;
 
+/// When a caller repeats a call that was based on an outdated state, after it has read the present one.
+const REREAD_IN: Duration = Duration::from_secs(1);
 /// The domain of Shoreguard's reasons in google.rpc.ErrorInfo.
 pub const DOMAIN: &str = "shoreguard";
 
@@ -24,7 +27,9 @@ pub fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::NotFound { .. } => (Code::NotFound, Reason::NotFound),
         Error::AlreadyExists { .. } => (Code::AlreadyExists, Reason::AlreadyExists),
         Error::Conflict { .. } => (Code::Aborted, Reason::ConcurrentChange),
-        Error::Refused { reason, .. } => (refused_code(*reason), *reason),
+        Error::Refused { reason, .. } | Error::Explained { reason, .. } => {
+            (refused_code(*reason), *reason)
+        }
         Error::Denied { .. } => (Code::PermissionDenied, Reason::RoleTooLow),
         Error::Unauthenticated { reason } => (Code::Unauthenticated, *reason),
         Error::Exhausted { reason, .. } => (Code::ResourceExhausted, *reason),
@@ -71,16 +76,22 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::RequestIdReused
         | Reason::SettingUnknown
         | Reason::WireMismatch
+        | Reason::PolicyStatic
         | Reason::AddressForbidden => Code::InvalidArgument,
         Reason::MethodNotSupported => Code::Unimplemented,
-        Reason::MethodNotForwarded | Reason::CredentialBound => Code::PermissionDenied,
+        Reason::MethodNotForwarded
+        | Reason::CredentialBound
+        | Reason::NotAVoter
+        | Reason::OwnChange => Code::PermissionDenied,
         Reason::MessageTooLarge => Code::ResourceExhausted,
-        Reason::RequestInFlight | Reason::WriteInFlight => Code::Aborted,
+        Reason::RequestInFlight
+        | Reason::WriteInFlight
+        | Reason::ReviewStale
+        | Reason::ConcurrentChange => Code::Aborted,
         Reason::SandboxUnplaced => Code::NotFound,
         Reason::InvalidField
         | Reason::NotFound
         | Reason::AlreadyExists
-        | Reason::ConcurrentChange
         | Reason::RoleTooLow
         | Reason::CredentialMissing
         | Reason::CredentialInvalid
@@ -122,6 +133,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayCredentialRefused
         | Reason::SbomsOutdated
         | Reason::PolicyUnreadable
+        | Reason::ApprovalRequired
+        | Reason::RoundClosed
         | Reason::PolicyPinned
         | Reason::Governed
         | Reason::QuorumUnreachable
@@ -176,6 +189,16 @@ pub fn to_status(error: Error) -> Status {
         }
         Error::Refused { reason, why } if code == Code::FailedPrecondition => {
             details.add_precondition_failure_violation(reason.as_str(), "", why);
+        }
+        Error::Explained { reason, why, facts } => {
+            let facts = facts.into_iter().map(|(key, fact)| (key.to_owned(), fact));
+            details.set_error_info(reason.as_str(), DOMAIN, facts.collect::<HashMap<_, _>>());
+            if code == Code::FailedPrecondition {
+                details.add_precondition_failure_violation(reason.as_str(), "", why);
+            }
+            if code == Code::Aborted {
+                details.set_retry_info(Some(REREAD_IN));
+            }
         }
         Error::Exhausted { retry_in, .. } => {
             details.set_retry_info(Some(retry_in));
@@ -300,7 +323,7 @@ mod tests {
             assert!(crate::pb::v1::ErrorReason::from_str_name(&name).is_some(), "{name}");
         }
         let in_proto =
-            (1..100).filter(|n| crate::pb::v1::ErrorReason::try_from(*n).is_ok()).count();
+            (1..200).filter(|n| crate::pb::v1::ErrorReason::try_from(*n).is_ok()).count();
         assert_eq!(in_proto, Reason::ALL.len());
     }
 }

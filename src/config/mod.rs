@@ -9,6 +9,7 @@
 //! - no other module of the crate reads the environment.
 
 mod access;
+mod approvals;
 mod audit;
 mod auth;
 mod boot_hooks;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use access::Access;
+pub use approvals::Approvals;
 pub use audit::Audit;
 pub use auth::Auth;
 pub use boot_hooks::BootHooks;
@@ -90,6 +92,8 @@ pub struct Config {
     pub operations: Operations,
     /// Timeouts and polling of sandboxes, and templates.
     pub sandboxes: Sandboxes,
+    /// How long reviews of changes are stored.
+    pub approvals: Approvals,
     /// Presets of policies, and the first policy of sandboxes under a rule.
     pub policies: Policies,
     /// Commands that can run before a sandbox is created.
@@ -153,6 +157,7 @@ impl Config {
         let operations: Option<Operations> =
             read::read_section(&mut sections, "operations", faults);
         let sandboxes: Option<Sandboxes> = read::read_section(&mut sections, "sandboxes", faults);
+        let approvals: Option<Approvals> = read::read_section(&mut sections, "approvals", faults);
         let policies: Option<Policies> = read::read_section(&mut sections, "policies", faults);
         let boot_hooks: Option<BootHooks> = read::read_section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::read_section(&mut sections, "telemetry", faults);
@@ -183,6 +188,7 @@ impl Config {
             events: events?,
             operations: operations?,
             sandboxes: sandboxes?,
+            approvals: approvals?,
             policies: policies?,
             boot_hooks: boot_hooks?,
             telemetry: telemetry?,

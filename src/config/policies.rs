@@ -1,13 +1,14 @@
-//! `[policies]`: presets of policies, and the first policy of sandboxes under a rule.
+//! `[policies]`: presets of policies, the first policy of sandboxes under a rule, and the time to load a policy.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{ConfigKey, Section, ValueKind};
 
-/// Presets of policies, and the first policy of sandboxes under a rule.
+/// Presets of policies, the first policy of sandboxes under a rule, and the time to load a policy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policies {
@@ -20,14 +21,35 @@ pub struct Policies {
     /// start. Default: a built-in policy without network rules.
     #[serde(default)]
     pub initial: Option<PathBuf>,
+    /// Time that the operation of an approved policy waits until the sandbox has loaded what was written, in seconds.
+    /// Then it fails with `timeout`, and the review ends when the policy is loaded, for example when a stopped sandbox
+    /// starts. Range 1 to 3600. Default 300.
+    #[serde(default = "load_timeout_seconds")]
+    pub load_timeout_seconds: u64,
+}
+
+fn load_timeout_seconds() -> u64 {
+    300
+}
+
+impl Policies {
+    /// Returns the time that an operation waits until a policy is loaded.
+    #[must_use]
+    pub fn load_timeout(&self) -> Duration {
+        Duration::from_secs(self.load_timeout_seconds)
+    }
 }
 
 impl Section for Policies {
     const KEYS: &'static [ConfigKey] = &[
         ConfigKey::new("presets_dir", ValueKind::Text),
         ConfigKey::new("initial", ValueKind::Text),
+        ConfigKey::new("load_timeout_seconds", ValueKind::Number),
     ];
 
     // The files are read when the policies are loaded.
-    fn check(&self, _faults: &mut Faults) {}
+    fn check(&self, faults: &mut Faults) {
+        let time = self.load_timeout_seconds;
+        faults.check_range("policies.load_timeout_seconds", time, &(1..=3600));
+    }
 }

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use super::fault::Faults;
 use super::read::{ConfigKey, Section, ValueKind};
 use super::{
-    Access, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits, Oidc,
-    Operations, Policies, Sandboxes, Server, Telemetry, TokenService,
+    Access, Approvals, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits,
+    Oidc, Operations, Policies, Sandboxes, Server, Telemetry, TokenService,
 };
 
 /// Prefix of Shoreguard's environment variables.
@@ -18,7 +18,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[ConfigKey]); 17] = [
+pub(super) const SECTIONS: [(&str, &[ConfigKey]); 18] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
@@ -33,6 +33,7 @@ pub(super) const SECTIONS: [(&str, &[ConfigKey]); 17] = [
     ("events", Events::KEYS),
     ("operations", Operations::KEYS),
     ("sandboxes", Sandboxes::KEYS),
+    ("approvals", Approvals::KEYS),
     ("policies", Policies::KEYS),
     ("boot_hooks", BootHooks::KEYS),
     ("telemetry", Telemetry::KEYS),

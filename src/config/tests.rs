@@ -9,9 +9,9 @@ use std::path::Path;
 use super::read::{Section, ValueKind};
 use super::sources::SECTIONS;
 use super::{
-    Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events, Faults,
-    Gateways, Keys, Limits, Oidc, Operations, Policies, Sandboxes, Server, Sources, Telemetry,
-    TokenService,
+    Access, Approvals, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events,
+    Faults, Gateways, Keys, Limits, Oidc, Operations, Policies, Sandboxes, Server, Sources,
+    Telemetry, TokenService,
 };
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -385,6 +385,7 @@ fn every_configuration_field_has_an_environment_variable() {
         fields::<Events>(&[]),
         fields::<Operations>(&[]),
         fields::<Sandboxes>(&[]),
+        fields::<Approvals>(&[]),
         fields::<Policies>(&[]),
         fields::<BootHooks>(&[]),
         fields::<Telemetry>(&[]),
@@ -392,8 +393,7 @@ fn every_configuration_field_has_an_environment_variable() {
     let at = found[0].iter().position(|field| field == "tls").unwrap();
     found[0].splice(at..=at, fields::<Server>(&["tls"]).iter().map(|key| format!("tls.{key}")));
     for ((section, keys), fields) in SECTIONS.iter().zip(found) {
-        let paths: Vec<&str> = keys.iter().map(|key| key.path).collect();
-        assert_eq!(paths, fields, "{section}");
+        assert!(keys.iter().map(|key| key.path).eq(fields), "{section}");
     }
     let keys = SECTIONS.iter().flat_map(|(_, keys)| *keys);
     assert_eq!(keys.filter(|key| key.kind == ValueKind::Tables).count(), 2);

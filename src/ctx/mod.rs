@@ -3,8 +3,8 @@
 //! Invariants
 //! - fields are private and only `authorize`, [`PendingCtx::authorize_on_gateway`],
 //!   [`PendingCtx::authorize_for_owner`], [`AnonymousCtx::identify`], `Ctx::from_verified_sender`,
-//!   `Ctx::from_proxied_call`, `Ctx::from_takeover` and `Ctx::system` make a [`Ctx`], so a domain function that takes
-//!   one cannot be reached without a check;
+//!   `Ctx::from_proxied_call`, `Ctx::from_takeover`, `Ctx::for_own_work` and `Ctx::system` make a [`Ctx`], so a domain
+//!   function that takes one cannot be reached without a check;
 //! - a gateway on which the caller has no role is reported as missing.
 
 mod authorize;

@@ -33,6 +33,23 @@ pub(crate) struct Takeover {
 }
 
 impl Ctx {
+    /// Begins the server's own work on a gateway, as `job`. Returns after an intent is durable, which the work closes.
+    ///
+    /// # Errors
+    /// `AUDIT_UNAVAILABLE` if the intent cannot be stored: the work must not begin.
+    pub(crate) async fn for_own_work(
+        app: &Arc<App>,
+        job: &str,
+        gateway: GatewayRef,
+        about: AuditSubject,
+        detail: serde_json::Value,
+    ) -> Result<Self, Error> {
+        let (actor, role) = (format!("system:{job}").into(), Role::Admin);
+        let request_id = app.new_request_id();
+        let work = Takeover { actor, principal: None, role, gateway, request_id, about, detail };
+        Self::from_takeover(app, work).await
+    }
+
     /// Continues the work on this replica. Returns after an intent of its own is durable. The entry of the call that
     /// started it is closed as `unknown` by the replica that detects the crash.
     ///

@@ -53,6 +53,15 @@ pub enum Error {
         /// For people.
         why: String,
     },
+    /// The current state does not allow it, for a reason with facts.
+    Explained {
+        /// For programs.
+        reason: Reason,
+        /// For people.
+        why: String,
+        /// Facts for programs: the metadata of google.rpc.ErrorInfo. Without secrets.
+        facts: Vec<(&'static str, String)>,
+    },
     /// The caller is authenticated but has no permission.
     Denied {
         /// The missing permission, such as the required role.
@@ -238,6 +247,7 @@ impl Error {
             | Self::AlreadyExists { .. }
             | Self::Conflict { .. }
             | Self::Refused { .. }
+            | Self::Explained { .. }
             | Self::Denied { .. }
             | Self::Unauthenticated { .. }
             | Self::Exhausted { .. }
@@ -276,6 +286,16 @@ impl Error {
     /// Returns the error for a request that the current state does not allow.
     pub fn refused(reason: Reason, why: impl Into<String>) -> Self {
         Self::Refused { reason, why: truncate(why.into(), WHY_CHARS_MAX) }
+    }
+
+    /// Returns the error for a request that the current state does not allow, with facts for programs.
+    pub fn explained(
+        reason: Reason,
+        why: impl Into<String>,
+        facts: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Self {
+        let facts = facts.into_iter().map(|(key, fact)| (key, truncate(fact, ID_CHARS_MAX)));
+        Self::Explained { reason, why: truncate(why.into(), WHY_CHARS_MAX), facts: facts.collect() }
     }
 
     /// Returns the error for an unavailable dependency.
@@ -325,6 +345,7 @@ impl fmt::Display for Error {
                 write!(f, "{kind} `{id}` has changed since it was read: read it again and retry")
             }
             Self::Refused { why, .. }
+            | Self::Explained { why, .. }
             | Self::Denied { why }
             | Self::OutOfRange { why }
             | Self::Unavailable { why, .. }

@@ -148,6 +148,16 @@ reasons! {
     SbomsOutdated = "SBOMS_OUTDATED",
     /// The policy on the gateway is too large, or has a part that this build does not know.
     PolicyUnreadable = "POLICY_UNREADABLE",
+    /// The change is under review: it is made once enough voters have approved it.
+    ApprovalRequired = "APPROVAL_REQUIRED",
+    /// The review has ended, or its change is being written.
+    RoundClosed = "ROUND_CLOSED",
+    /// The content under review differs from the one that the caller has seen.
+    ReviewStale = "REVIEW_STALE",
+    /// The vote of the caller does not count.
+    NotAVoter = "NOT_A_VOTER",
+    /// The caller does not approve a change of its own.
+    OwnChange = "OWN_CHANGE",
     /// The principals of the gateway cannot meet the rule.
     QuorumUnreachable = "QUORUM_UNREACHABLE",
     /// A rule forbids the change, and no review of it is possible.
@@ -158,6 +168,8 @@ reasons! {
     PolicyPinned = "POLICY_PINNED",
     /// A write to the same sandbox is in progress.
     WriteInFlight = "WRITE_IN_FLIGHT",
+    /// The change concerns parts of a policy that a running sandbox cannot change.
+    PolicyStatic = "POLICY_STATIC",
 }
 
 impl Reason {

@@ -134,13 +134,14 @@ fn judge_rule_change(
     if !change.weakens {
         return Verdict::Pass;
     }
-    if let Some(workflow) = workflow {
-        return by_workflow(workflow, Instead::TightenOnly);
-    }
     if change.least_role > Role::None && caller.role < change.least_role {
         return Verdict::Refuse(Refusal::RoleTooLow(change.least_role));
     }
-    Verdict::Pass
+    match workflow {
+        None => Verdict::Pass,
+        Some(workflow) if !caller.is_maker_known => by_workflow(workflow, Instead::RotateKey),
+        Some(_) => Verdict::Round(Deciders::Workflows),
+    }
 }
 
 fn pinned(lock: &Lock) -> Verdict {

@@ -79,8 +79,6 @@ pub enum Instead {
     ListDrafts,
     /// Remove the pin or workflow that the error names.
     RemoveRule,
-    /// Change the rules so that they are at least as strict.
-    TightenOnly,
     /// Rotate the key of the service principal, or call as a user.
     RotateKey,
     /// Delete the gateway's policy for all sandboxes.
@@ -97,9 +95,6 @@ impl Instead {
             }
             Self::ListDrafts => "approve the drafts by a list of their ids",
             Self::RemoveRule => "remove the pins, or the workflows with `shoreguard admin unlock`",
-            Self::TightenOnly => {
-                "only a change that is at least as strict is possible; `shoreguard admin unlock` removes the rule"
-            }
             Self::RotateKey => {
                 "the maker of this service principal is not known: rotate its key, or call as a user"
             }

@@ -17,6 +17,10 @@ pub const OPERATION: &str = "shoreguard/operation";
 /// same message, but each repeat is a separate operation.
 pub const REQUEST: &str = "shoreguard/request";
 
+/// The review whose approved change created a policy revision. With [`ACTOR`], it is the same at each attempt, so that a
+/// repeated update creates no second revision.
+pub const ROUND: &str = "shoreguard/round";
+
 /// Whether a key is reserved. Ignores case and leading whitespace, since people read these records too.
 #[must_use]
 pub fn is_reserved(key: &str) -> bool {
@@ -34,6 +38,7 @@ mod tests {
             ACTOR,
             OPERATION,
             REQUEST,
+            ROUND,
             PREFIX,
             "Shoreguard/Actor",
             " shoreguard/actor",

@@ -1,8 +1,8 @@
 //! Shoreguard's own calls to a gateway, with the same interface for all generations.
 //!
-//! [`Gateway`] is the handle; `sandbox`, `settings`, `policies`, `exec` and `watch` contain the calls, and `v0_0` and
-//! `v0_1` translate them. `upstream::capability` defines what a gateway supports, `annotation` which annotations
-//! Shoreguard adds.
+//! [`Gateway`] is the handle; `sandbox`, `settings`, `policies`, `policy_writes`, `exec` and `watch` contain the calls,
+//! and `v0_0` and `v0_1` translate them. `upstream::capability` defines what a gateway supports, `annotation` which
+//! annotations Shoreguard adds.
 //!
 //! Invariants
 //! - data from a gateway is bounded when it is read (T20);
@@ -20,9 +20,11 @@ mod headers;
 mod messages;
 mod own_encoding;
 pub mod policies;
+pub mod policy_writes;
 pub mod providers;
 mod reached;
 pub mod sandbox;
+pub mod sandbox_update;
 pub mod settings;
 pub mod ssh;
 pub mod templates;

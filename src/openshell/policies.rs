@@ -17,6 +17,7 @@ use crate::error::{Error, GatewayRefusal, ResourceKind};
 use crate::pb::wire::{FieldReader, FieldValue, bytes_field};
 
 const GET: &str = "/openshell.v1.OpenShell/GetSandboxPolicyStatus";
+const GET_SANDBOX: &str = "/openshell.v1.OpenShell/GetSandbox";
 const LIST: &str = "/openshell.v1.OpenShell/ListSandboxPolicies";
 const GET_EFFECTIVE: &str = "/openshell.v1.OpenShell/GetSandboxConfig";
 
@@ -29,6 +30,8 @@ const CURSOR_BYTES_MAX: usize = 1_024;
 const FIRST_FIELD: u32 = 1;
 /// Field of the policy in a revision.
 const POLICY_FIELD: u32 = 7;
+/// Fields that lead from the response of `GetSandbox` to the policy of the creation. Both generations have them.
+const CREATION_POLICY: [u32; 3] = [FIRST_FIELD, 2, 7];
 
 /// Status of a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +127,19 @@ impl Gateway {
         found
             .filter(|(revision, _)| version == 0 || revision.version == version)
             .ok_or_else(|| self.unreadable(GET))
+    }
+
+    /// Returns the encoded policy with which a sandbox was created, which gateways compare with changes; `None` if it
+    /// had none. The first policy that is written then takes its place.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if the sandbox does not exist.
+    pub async fn creation_policy(&self, sandbox: &SandboxName) -> Result<Option<Bytes>, Error> {
+        let answer = self.unary(GET_SANDBOX, &self.encode_name(sandbox), CALL_TIME).await;
+        let answer = answer.map_err(map_not_found(sandbox))?;
+        let mut fields = CREATION_POLICY.into_iter();
+        let found = fields.try_fold(&answer[..], bytes_field);
+        Ok(found.map(|policy| answer.slice_ref(policy)))
     }
 
     /// Returns the error for a revision that the gateway does not have: it does not say whether the sandbox exists.

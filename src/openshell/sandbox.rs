@@ -95,6 +95,8 @@ pub struct Sandbox {
     pub providers: Vec<String>,
     /// The policy revision in force.
     pub policy_version: u32,
+    /// Number that the gateway changes with each write of the sandbox, also one of its status.
+    pub resource_version: u64,
     /// The gateway's own labels.
     pub labels: BTreeMap<String, String>,
     /// The gateway's own annotations.
@@ -296,7 +298,7 @@ impl Gateway {
     }
 
     /// Encodes the request of get, delete, start and stop, which have the same fields.
-    fn encode_name(&self, sandbox: &SandboxName) -> Vec<u8> {
+    pub(super) fn encode_name(&self, sandbox: &SandboxName) -> Vec<u8> {
         match self.generation() {
             Generation::V0_0 => v0_0::encode_name(sandbox),
             Generation::V0_1 => v0_1::encode_name(sandbox),

@@ -55,6 +55,17 @@ macro_rules! event_types {
 }
 
 event_types! {
+    APPROVAL_APPROVED: "approval.approved", VIEWERS, "An approved change was written to its gateway, or a rule was changed.";
+    APPROVAL_ESCALATED: "approval.escalated", VIEWERS, "The voters of the escalation joined a review.";
+    APPROVAL_EXPIRED: "approval.expired", VIEWERS, "A review was not decided, or an approved change was not written, in time.";
+    APPROVAL_FAILED: "approval.failed", VIEWERS, "An approved change could not be written.";
+    APPROVAL_PENDING: "approval.pending", VIEWERS, "A review was opened.";
+    APPROVAL_QUORUM_MET: "approval.quorum_met", VIEWERS, "Enough voters have approved a change.";
+    APPROVAL_REJECTED: "approval.rejected", VIEWERS, "A voter rejected a change.";
+    APPROVAL_REOPENED: "approval.reopened", VIEWERS, "An approved change needs votes again.";
+    APPROVAL_SUPERSEDED: "approval.superseded", VIEWERS, "The content under review was replaced, or what it is based on has changed.";
+    APPROVAL_VOTE_CAST: "approval.vote_cast", VIEWERS, "A vote was cast, changed or withdrawn.";
+    APPROVAL_WITHDRAWN: "approval.withdrawn", VIEWERS, "A proposal was withdrawn.";
     APPROVAL_WORKFLOW_BROKEN: "approval_workflow.broken", VIEWERS, "An approval workflow can no longer be met.";
     APPROVAL_WORKFLOW_DELETED: "approval_workflow.deleted", VIEWERS, "An approval workflow was deleted.";
     APPROVAL_WORKFLOW_SET: "approval_workflow.set", VIEWERS, "An approval workflow was set.";
@@ -91,6 +102,8 @@ event_types! {
     OPERATION_CREATED: "operation.created", OPERATORS, "An operation was started.";
     OPERATION_FAILED: "operation.failed", OPERATORS, "An operation failed.";
     OPERATION_SUCCEEDED: "operation.succeeded", OPERATORS, "An operation succeeded.";
+    POLICY_APPLIED: "policy.applied", VIEWERS, "A sandbox has loaded the policy of an approved change.";
+    POLICY_LOAD_FAILED: "policy.load_failed", VIEWERS, "A sandbox could not load the policy of an approved change.";
     POLICY_PINNED: "policy.pinned", VIEWERS, "The policy of a sandbox was pinned, or its pin was changed.";
     POLICY_UNPINNED: "policy.unpinned", VIEWERS, "The pin of a sandbox was removed.";
     POLICY_PIN_EXPIRED: "policy_pin.expired", VIEWERS, "The pin of a sandbox expired.";

@@ -48,13 +48,19 @@ impl InitialPolicy {
         Ok(Self { v0_0: policy(Generation::V0_0)?, v0_1: policy(Generation::V0_1)? })
     }
 
+    /// Returns the policy of a generation.
+    #[must_use]
+    pub fn policy(&self, generation: Generation) -> &Policy {
+        match generation {
+            Generation::V0_0 => &self.v0_0,
+            Generation::V0_1 => &self.v0_1,
+        }
+    }
+
     /// Returns the policy, encoded for a generation.
     #[must_use]
     pub fn encoded(&self, generation: Generation) -> &[u8] {
-        match generation {
-            Generation::V0_0 => self.v0_0.encoded(),
-            Generation::V0_1 => self.v0_1.encoded(),
-        }
+        self.policy(generation).encoded()
     }
 }
 

@@ -10,6 +10,7 @@
 //! - equal policies have equal canonical forms, digests and documents;
 //! - a field that this build does not know is reported, since an edited policy would lack it.
 
+mod accepted;
 mod canonical;
 pub mod diff;
 pub mod edits;

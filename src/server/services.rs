@@ -7,8 +7,8 @@ use tonic::service::{Routes, RoutesBuilder};
 use crate::app::App;
 use crate::pb::descriptors::{self, Descriptors};
 use crate::resources::{
-    access_bindings, approval_workflows, audit, auth, boot_hooks, events, gateways, groups,
-    operations, policies, sandboxes, sboms, service_principals, users,
+    access_bindings, approval_workflows, approvals, audit, auth, boot_hooks, events, gateways,
+    groups, operations, policies, sandboxes, sboms, service_principals, users,
 };
 use crate::upstream::generation::Generation;
 
@@ -24,6 +24,7 @@ pub fn routes(
     routes
         .add_service(access_bindings::rpc::service(app))
         .add_service(approval_workflows::rpc::service(app))
+        .add_service(approvals::rpc::service(app))
         .add_service(audit::rpc::service(app))
         .add_service(auth::rpc::service(app))
         .add_service(boot_hooks::rpc::service(app))

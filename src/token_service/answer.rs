@@ -98,7 +98,7 @@ impl OAuthError {
             Error::DeadlineExceeded { .. } | Error::Conflict { .. } => {
                 Self::unavailable("try again")
             }
-            Error::Invalid { .. } | Error::Refused { .. } => {
+            Error::Invalid { .. } | Error::Refused { .. } | Error::Explained { .. } => {
                 Self::invalid_request(error.to_string())
             }
             Error::AlreadyExists { .. }

@@ -6,6 +6,7 @@ use shoreguard_simulator::{Script, Times};
 use tokio::task::JoinSet;
 use tonic::Status;
 
+use crate::approvals::fact;
 use crate::boot_hooks::last_event;
 use crate::gateway_settings::behind_our_back;
 use crate::policies::{GATEWAYS, seeded};
@@ -114,7 +115,7 @@ async fn staff(sg: &TestServer, names: &[&str]) {
 
 server_tests! {
     a_workflow_is_set_and_returned_with_the_names_of_its_voters,
-    g07_a_weaker_or_deleted_workflow_is_governed_and_a_tighter_one_is_not,
+    g07_a_weaker_or_deleted_workflow_is_reviewed_and_a_tighter_one_is_not,
     bad_input_is_refused_with_its_field_and_stores_nothing,
     g09_a_rule_is_stored_at_once_while_the_gateway_hangs,
     g09_writes_in_progress_are_named,
@@ -170,7 +171,7 @@ async fn a_workflow_is_set_and_returned_with_the_names_of_its_voters(sg: TestSer
     assert!(entries.iter().any(|entry| entry.detail_json.contains("\"outcome\":\"noop\"")));
 }
 
-async fn g07_a_weaker_or_deleted_workflow_is_governed_and_a_tighter_one_is_not(sg: TestServer) {
+async fn g07_a_weaker_or_deleted_workflow_is_reviewed_and_a_tighter_one_is_not(sg: TestServer) {
     let _edge = edge(&sg).await;
     staff(&sg, &["ana", "bo", "cy"]).await;
     let admin = sg.admin();
@@ -189,20 +190,27 @@ async fn g07_a_weaker_or_deleted_workflow_is_governed_and_a_tighter_one_is_not(s
     let mut slower = operators(2);
     slower.expire_minutes = 129_600;
     for weaker in [operators(1), shared, slower] {
-        let refused = set(&admin, request("", "", weaker)).await;
-        let refused = assert_refused!(refused, FailedPrecondition, "GOVERNED");
-        assert!(refused.message().contains("the gateway"), "{refused:?}");
+        let refused = set(&admin, request("", "", weaker.clone())).await;
+        let refused = assert_refused!(refused, FailedPrecondition, "APPROVAL_REQUIRED");
+        assert_eq!((fact(&refused, "votes"), fact(&refused, "needed")), ("0".into(), "2".into()));
+        // The same change is the same review.
+        let again = set(&admin, request("", "", weaker.clone())).await.unwrap_err();
+        assert_eq!(fact(&again, "approval"), fact(&refused, "approval"));
+        let checked = pb::SetWorkflowRequest { validate_only: true, ..request("", "", weaker) };
+        let warnings = set(&admin, checked).await.unwrap().warnings;
+        let review = pb::ApprovalWorkflowWarning::ReviewRequired;
+        assert!(warnings.contains(&review.into()), "{warnings:?}");
     }
     assert_refused!(delete(&admin, "", "v1").await, Aborted, "CONCURRENT_CHANGE");
-    assert_refused!(delete(&admin, "", "").await, FailedPrecondition, "GOVERNED");
+    assert_refused!(delete(&admin, "", "").await, FailedPrecondition, "APPROVAL_REQUIRED");
     assert_refused!(delete(&admin, "coder", "").await, NotFound, "NOT_FOUND");
     assert_eq!(get(&admin, "", "").await.unwrap(), tighter);
     // A new rule of a narrower scope only adds to it.
     set(&admin, request("", "coder", operators(1))).await.unwrap();
-    assert_refused!(delete(&admin, "coder", "").await, FailedPrecondition, "GOVERNED");
+    assert_refused!(delete(&admin, "coder", "").await, FailedPrecondition, "APPROVAL_REQUIRED");
     // A pin under the rules is set, and not removed.
     pin(&admin, pin_request(None)).await.unwrap();
-    assert_refused!(unpin(&admin, "").await, FailedPrecondition, "GOVERNED");
+    assert_refused!(unpin(&admin, "").await, FailedPrecondition, "APPROVAL_REQUIRED");
     sg.app.audit.wait_settled().await;
     assert!(!admin.audit_entries("", "approval_workflow.delete").await.is_empty());
 }

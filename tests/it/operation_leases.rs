@@ -35,7 +35,7 @@ fn resume_of(kind: OperationKind) -> Option<Resume> {
         OperationKind::Sandbox => {
             Some(|running, step, input| Box::pin(onwards(running, step, input)))
         }
-        OperationKind::Exec => None,
+        OperationKind::Exec | OperationKind::Policy => None,
     }
 }
 

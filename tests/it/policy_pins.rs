@@ -144,7 +144,7 @@ server_tests! {
     t01_a_pin_locks_the_next_sandbox_of_its_name,
     a_pin_is_stored_at_once_while_the_gateway_hangs,
     t13_a_pin_waits_for_writes_in_progress_and_names_those_that_are_not_over,
-    under_a_workflow_a_pin_is_lengthened_but_neither_shortened_nor_removed,
+    under_a_workflow_a_pin_is_lengthened_and_reviewed_before_it_is_shortened_or_removed,
     requests_about_pins_are_validated,
     pins_are_listed_in_pages_on_the_gateways_that_the_caller_can_see,
     the_number_of_pins_of_a_gateway_is_limited,
@@ -328,16 +328,18 @@ async fn t13_a_pin_waits_for_writes_in_progress_and_names_those_that_are_not_ove
     assert_eq!(answer.policy_pin.unwrap().pinned_version, 2);
 }
 
-async fn under_a_workflow_a_pin_is_lengthened_but_neither_shortened_nor_removed(sg: TestServer) {
+async fn under_a_workflow_a_pin_is_lengthened_and_reviewed_before_it_is_shortened_or_removed(
+    sg: TestServer,
+) {
     let _edge = edge(&sg).await;
     let admin = sg.admin();
     set(&admin, pin_request(in_hours(&sg, 2))).await.unwrap();
     for scope in ["'edge', NULL, NULL", "'edge', 'default', NULL", "'edge', 'default', 'coder'"] {
         add_workflow(&sg, scope).await;
         let shorter = set(&admin, pin_request(in_hours(&sg, 1))).await;
-        let refused = assert_refused!(shorter, FailedPrecondition, "GOVERNED");
-        assert!(refused.message().contains("admin unlock"), "{refused:?}");
-        assert_refused!(unpin(&admin, "").await, FailedPrecondition, "GOVERNED");
+        assert_refused!(shorter, FailedPrecondition, "APPROVAL_REQUIRED");
+        assert_refused!(unpin(&admin, "").await, FailedPrecondition, "APPROVAL_REQUIRED");
+        assert_eq!(all(&admin).await, ["edge/default/coder"], "it is not removed yet");
         set(&admin, pin_request(in_hours(&sg, 2))).await.unwrap();
         sg.sql("DELETE FROM approval_workflows").await;
     }

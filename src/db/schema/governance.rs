@@ -128,6 +128,7 @@ diesel::table! {
         mode -> Text,
         principal -> Nullable<Text>,
         cleared_at -> Nullable<Timestamp>,
+        change_json -> Nullable<Text>,
     }
 }
 

@@ -10,8 +10,8 @@ use prost::{DecodeError, Message};
 
 pub(super) use self::drafts::encode_get_drafts;
 pub(super) use self::policies::{
-    decode_effective_policy, decode_revision_status, decode_revisions, encode_get_revision,
-    encode_list_revisions,
+    decode_effective_policy, decode_policy_written, decode_revision_status, decode_revisions,
+    encode_get_revision, encode_list_revisions, encode_policy_write,
 };
 pub(super) use self::providers::{decode_providers, encode_get_provider, encode_list_providers};
 pub(super) use self::settings::{
@@ -185,6 +185,7 @@ fn sandbox_from_wire(found: pb::Sandbox) -> Option<Sandbox> {
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
         providers: sanitize_texts(&spec.providers),
         policy_version: status.current_policy_version,
+        resource_version: meta.resource_version,
         labels: sanitize_map(&meta.labels),
         annotations: sanitize_map(&meta.annotations),
         conditions: conditions

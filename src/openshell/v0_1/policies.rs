@@ -7,9 +7,11 @@ use crate::db::types::SandboxName;
 use crate::openshell::policies::{
     EffectivePolicy, PolicySource, Revision, RevisionPage, RevisionStatus,
 };
+use crate::openshell::policy_writes::{POLICY_FIELD, PolicyWrite, WrittenRevision};
 use crate::openshell::sandbox::{sanitize_map, sanitize_text};
 use crate::pb::v0_1::openshell::sandbox::v1::{GetSandboxConfigResponse, PolicySource as Source};
 use crate::pb::v0_1::openshell::v1 as pb;
+use crate::pb::wire;
 
 pub(in crate::openshell) fn encode_get_revision(sandbox: &SandboxName, version: u32) -> Vec<u8> {
     let request = pb::GetSandboxPolicyStatusRequest {
@@ -87,4 +89,24 @@ pub(in crate::openshell) fn decode_effective_policy(answer: &[u8]) -> Option<Eff
         gateway_version: answer.global_policy_version,
         policy: None,
     })
+}
+
+pub(in crate::openshell) fn encode_policy_write(write: &PolicyWrite<'_>) -> Vec<u8> {
+    let annotations = write.annotations.iter();
+    let request = pb::UpdateConfigRequest {
+        sandbox: write.sandbox.name.clone(),
+        workspace_scope: Some(workspace_selector(&write.sandbox.workspace)),
+        expected_resource_version: write.expected_resource_version,
+        annotations: annotations.map(|(key, value)| (key.clone(), value.clone())).collect(),
+        ..Default::default()
+    };
+    let mut request = request.encode_to_vec();
+    wire::put_bytes(&mut request, POLICY_FIELD, write.policy);
+    request
+}
+
+pub(in crate::openshell) fn decode_policy_written(answer: &[u8]) -> Option<WrittenRevision> {
+    let answer = pb::UpdateConfigResponse::decode(answer).ok()?;
+    let policy_hash = sanitize_text(&answer.policy_hash);
+    Some(WrittenRevision { version: answer.version, policy_hash })
 }

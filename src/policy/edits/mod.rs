@@ -24,6 +24,7 @@ mod widening;
 mod wire;
 
 use prost_reflect::{DynamicMessage, Value};
+use serde::{Deserialize, Serialize};
 use shoreguard_proto::release::Generation;
 
 pub use self::target::{EditTarget, ExactTarget};
@@ -52,7 +53,8 @@ pub struct Edit {
 }
 
 /// How a sandbox accesses a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PathAccess {
     /// It reads.
     ReadOnly,

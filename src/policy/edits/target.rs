@@ -1,5 +1,7 @@
 //! The endpoint whose allow or deny rules an edit extends.
 
+use serde::{Deserialize, Serialize};
+
 use super::check::{self, Fault, is_reserved};
 use super::endpoint::Endpoint;
 use super::rules::{Rule, Rules};
@@ -10,7 +12,8 @@ const PORT_MAX: u32 = 65_535;
 const TARGET: &str = ".target";
 
 /// Selects an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EditTarget {
     /// The first endpoint with a host and a port, in the order of the rules' names: as gateways of generation 0.0
     /// select it.
@@ -25,7 +28,7 @@ pub enum EditTarget {
 }
 
 /// An endpoint, and everything that shares its rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExactTarget {
     /// Name of the rule.
     pub rule_name: String,

@@ -7,8 +7,9 @@ use super::approval_mode::{self, ApprovalMode};
 pub use super::explain::{ExplainedWorkflow, Explanation, explain};
 pub use super::input::{NamedRule, scope};
 use super::input::{invalid_rule, with_names};
+use super::review::{Change, review};
 pub use super::rules::Warning;
-use super::rules::{check_etag, check_reachable, check_weaker, display_name, find, warnings};
+use super::rules::{check_etag, check_reachable, display_name, find, needs_review, warnings};
 pub use super::store::StoredWorkflow;
 use super::store::{self, NewWorkflow};
 use crate::access::snapshot::VisibleGateways;
@@ -106,7 +107,8 @@ async fn emit(
 pub async fn set(ctx: &Ctx, new: NewRule) -> Result<SetOutcome, Error> {
     let gateway = ctx.required_gateway()?.clone();
     note_scope(ctx, &new.scope);
-    let Stored { workflow, in_flight, mut warnings } = store_current(ctx, &gateway, &new).await?;
+    let stored = store_current(ctx, &gateway, &new).await?.made(ctx).await?;
+    let Stored { workflow, in_flight, mut warnings } = stored;
     let waiting = write_intents::wait_for_end(ctx, intent_scope(&gateway, &new.scope), in_flight);
     let (in_flight, mode) = future::join(waiting, approval_mode::read(ctx, &new.scope)).await;
     match mode {
@@ -124,7 +126,11 @@ fn note_scope(ctx: &Ctx, scope: &RuleScope) {
 }
 
 /// Stores a rule with access data that is current in its transaction.
-async fn store_current(ctx: &Ctx, gateway: &GatewayRef, new: &NewRule) -> Result<Stored, Error> {
+async fn store_current(
+    ctx: &Ctx,
+    gateway: &GatewayRef,
+    new: &NewRule,
+) -> Result<Change<Stored>, Error> {
     let app = ctx.app();
     for _ in 0..READS_MAX {
         let read_to = feed::read_position(app).await;
@@ -154,18 +160,26 @@ async fn store_rule(
     new: &NewRule,
     rule: &Rule,
     people: &People,
-) -> Result<Stored, Error> {
+) -> Result<Change<Stored>, Error> {
     let workflows = store::of_gateway(tx, &gateway.name).await?;
     let before = workflows.iter().find(|workflow| workflow.scope == new.scope);
     let now = ctx.db().now(tx).await?;
     check_etag(&new.etag, before, &display_name(&gateway.name, &new.scope))?;
-    if let Some(before) = before {
-        check_weaker(&workflows, before, Some(rule), &caller_facts(ctx)?, now)?;
-    }
+    let caller = caller_facts(ctx, people)?;
+    let reviewed = match before {
+        Some(before) if needs_review(&workflows, before, Some(rule), &caller, now)? => Some(before),
+        Some(_) | None => None,
+    };
     check_reachable(rule, people)?;
     let columns = rule.to_columns().map_err(invalid_rule)?;
-    let warnings = warnings(rule, people);
-    let outcome = |workflow, in_flight| Stored { workflow, in_flight, warnings };
+    let mut warnings = warnings(rule, people);
+    if let Some(before) = reviewed {
+        if !new.validate_only {
+            return review(ctx, tx, gateway, before, Some(rule)).await.map(Change::InReview);
+        }
+        warnings.push(Warning::ReviewRequired);
+    }
+    let outcome = |workflow, in_flight| Change::Made(Stored { workflow, in_flight, warnings });
     match before {
         Some(before) if before.columns == columns => {
             ctx.add_audit_detail("outcome", "noop");
@@ -255,26 +269,32 @@ fn validated(
     }
 }
 
-fn caller_facts(ctx: &Ctx) -> Result<CallerFacts, Error> {
+fn caller_facts(ctx: &Ctx, people: &People) -> Result<CallerFacts, Error> {
     let unknown = || Error::Denied { why: "only a known caller changes rules".to_owned() };
     let principal = ctx.principal().ok_or_else(unknown)?;
-    Ok(CallerFacts { principal, role: ctx.role(), is_maker_known: true })
+    let is_maker_known = people.is_holder_known(principal);
+    Ok(CallerFacts { principal, role: ctx.role(), is_maker_known })
 }
 
 /// Deletes the workflow of a scope, unless a rule forbids it.
 pub async fn delete(ctx: &Ctx, scope: &RuleScope, given_etag: &str) -> Result<(), Error> {
     let gateway = ctx.required_gateway()?;
     note_scope(ctx, scope);
-    ctx.transaction(async |tx| {
-        write_intents::lock_exclusive(tx, gateway.id).await?;
-        let workflows = store::of_gateway(tx, &gateway.name).await?;
-        let found = find(&workflows, &gateway.name, scope)?;
-        check_etag(given_etag, Some(found), &display_name(&gateway.name, scope))?;
-        let now = ctx.db().now(tx).await?;
-        check_weaker(&workflows, found, None, &caller_facts(ctx)?, now)?;
-        remove(ctx, tx, gateway, found).await
-    })
-    .await
+    let people = People::on_gateway(&ctx.app().snapshot, gateway.id);
+    let deleted = ctx
+        .transaction(async |tx| {
+            write_intents::lock_exclusive(tx, gateway.id).await?;
+            let workflows = store::of_gateway(tx, &gateway.name).await?;
+            let found = find(&workflows, &gateway.name, scope)?;
+            check_etag(given_etag, Some(found), &display_name(&gateway.name, scope))?;
+            let now = ctx.db().now(tx).await?;
+            if needs_review(&workflows, found, None, &caller_facts(ctx, &people)?, now)? {
+                return review(ctx, tx, gateway, found, None).await.map(Change::InReview);
+            }
+            remove(ctx, tx, gateway, found).await.map(Change::Made)
+        })
+        .await?;
+    deleted.made(ctx).await
 }
 
 async fn remove(

@@ -138,6 +138,7 @@ impl From<Warning> for pb::ApprovalWorkflowWarning {
             Warning::ApprovalModeUnknown => Self::ApprovalModeUnknown,
             Warning::NoSpareVoter => Self::NoSpareVoter,
             Warning::RolesAlone => Self::RolesAlone,
+            Warning::ReviewRequired => Self::ReviewRequired,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Invariants
 //! - a rule is stored at once, under the lock of the gateway: no gateway is called before, so none can prevent it. What
 //!   the gateway reports afterwards (its approval mode) is a warning in the response;
-//! - a stored rule is not replaced by a weaker one and not deleted, except on the server's host;
+//! - a stored rule is replaced by a weaker one, or deleted, only by a review under the rules of its scope, the old one
+//!   included, or on the server's host;
 //! - a rule that the principals of the gateway cannot meet is not stored. If they can no longer meet it, it raises one
 //!   event, and stays in force;
 //! - a rule that this version cannot read is shown as such; it stays in force as a refusal.
@@ -13,6 +14,7 @@ pub mod domain;
 pub mod explain;
 pub mod input;
 mod messages;
+mod review;
 pub mod rpc;
 pub mod rules;
 pub mod store;

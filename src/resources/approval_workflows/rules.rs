@@ -21,6 +21,8 @@ pub enum Warning {
     NoSpareVoter,
     /// Roles alone decide who votes.
     RolesAlone,
+    /// The rule was only validated: a review would decide about it, since it is weaker.
+    ReviewRequired,
 }
 
 /// Returns the name of a workflow in errors: gateway, workspace and sandbox.
@@ -56,23 +58,25 @@ pub fn check_etag(given: &str, before: Option<&StoredWorkflow>, name: &str) -> R
     }
 }
 
-/// Refuses a weaker rule, or none, under the workflows of its scope. They include the replaced one. If this version
-/// cannot read the stored rule, any other counts as weaker.
+/// Returns whether a review must decide about a rule, or none, that replaces another one: a weaker one under the
+/// workflows of its scope. They include the replaced one. If this version cannot read the stored rule, any other counts
+/// as weaker.
 ///
 /// # Errors
-/// `GOVERNED`.
-pub fn check_weaker(
+/// `GOVERNED` if a rule cannot be read, or it is not known who holds the key of the caller.
+pub fn needs_review(
     workflows: &[StoredWorkflow],
     before: &StoredWorkflow,
     new: Option<&Rule>,
     caller: &CallerFacts,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let old = Rule::from_columns(&before.columns).ok();
     let weakens = old.is_none_or(|old| weakens(&[old], new));
     let change = Change::Rule(RuleChange { weakens, least_role: Role::None });
     match judge(&change, &in_force(workflows, &before.scope), caller, now) {
-        Verdict::Pass | Verdict::PassWithInitialPolicy | Verdict::Round(_) => Ok(()),
+        Verdict::Pass | Verdict::PassWithInitialPolicy => Ok(false),
+        Verdict::Round(_) => Ok(true),
         Verdict::Refuse(refusal) => Err(refusal.into()),
     }
 }

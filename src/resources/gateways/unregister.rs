@@ -22,6 +22,7 @@ use crate::governance::WideKind;
 use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::store as bindings;
+use crate::resources::approvals::domain as approvals;
 use crate::resources::approvals::gate::{self, Asked, GateCall};
 use crate::resources::audit::domain as audit;
 use crate::resources::operations::of_gateway as operations;
@@ -62,6 +63,7 @@ pub async fn unregister(
             let call =
                 GateCall::new(Asked::Wide(WideKind::Unregister, None), Action::GATEWAY_UNREGISTER);
             gate::check_in(ctx, tx, (id, name), &call).await?;
+            approvals::withdraw_all(ctx, tx, id, None, "the gateway was unregistered").await?;
             // Locks the row: a concurrent probe stores its result before this point or finds no row to update.
             let row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, ResourceKind::Gateway, name)?;

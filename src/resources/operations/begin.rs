@@ -21,7 +21,7 @@ use super::{Failure, INPUT_BYTES_MAX, NewOperation, OperationKind};
 use crate::app::App;
 use crate::ctx::{Ctx, GatewayRef, Tx};
 use crate::db::turns::inherit_caller;
-use crate::db::types::workspace_or_default;
+use crate::db::types::{GatewayId, workspace_or_default};
 use crate::error::{Error, Reason};
 use crate::outbox::{EventType, event_types};
 use crate::resources::operations::leases::LocalOperations;
@@ -76,9 +76,11 @@ async fn insert_and_lease(
     if new.input.as_ref().is_some_and(|input| input.len() > INPUT_BYTES_MAX) {
         return Err(Error::internal("the input of an operation is too long"));
     }
-    let slot = app.part::<LocalOperations>().reserve_slot(ctx.principal_text())?;
+    let gateway = ctx.required_gateway()?;
+    let slot = slot_owner(ctx.principal().map(|principal| principal.to_string()), gateway.id);
+    let slot = app.part::<LocalOperations>().reserve_slot(slot)?;
     let id = app.new_id().to_string();
-    let key = key(&ctx.required_gateway()?.name, &new, &id);
+    let key = key(&gateway.name, &new, &id);
     let began = ctx.work_credential();
     let to_seal = |input: &Vec<u8>| right::seal(app, &id, began.as_ref(), input);
     let sealed = new.input.as_ref().map(to_seal).transpose()?;
@@ -99,6 +101,12 @@ async fn insert_and_lease(
     };
     let resumable = new.kind.is_resumable();
     Ok((RunningOperation::new(ctx.clone(), &row, written, slot, began, resumable), row))
+}
+
+/// Returns the caller whose share of this process an operation uses. The server's own work has a share per gateway, so
+/// that a gateway that does not respond leaves room for the others.
+pub(super) fn slot_owner(principal: Option<String>, gateway: GatewayId) -> String {
+    principal.unwrap_or_else(|| format!("gateway:{gateway}"))
 }
 
 async fn insert(
@@ -173,9 +181,12 @@ fn already_running(new: &NewOperation<'_>, running: Option<&str>) -> Error {
     Error::refused(Reason::OperationRunning, why)
 }
 
-/// Returns the key that is unique among the active operations of a kind: gateway, workspace and sandbox name if the
-/// operation is exclusive, otherwise gateway and the operation's own id.
+/// Returns the key that is unique among the active operations of a kind: the given one; gateway, workspace and sandbox
+/// name if the operation is exclusive; otherwise gateway and the operation's own id.
 fn key(gateway: &str, new: &NewOperation<'_>, id: &str) -> String {
+    if let Some(key) = new.key {
+        return key.to_owned();
+    }
     let exclusive = new.exclusive && !new.sandbox.is_empty();
     let key = if exclusive {
         format!("{gateway}/{}/{}", workspace_or_default(new.workspace), new.sandbox)
@@ -197,7 +208,15 @@ mod tests {
 
     fn new<'a>(workspace: &'a str, sandbox: &'a str, exclusive: bool) -> NewOperation<'a> {
         let kind = OperationKind::Sandbox;
-        NewOperation { kind, workspace, sandbox, exclusive, keeps_output: false, input: None }
+        NewOperation {
+            kind,
+            workspace,
+            sandbox,
+            exclusive,
+            key: None,
+            keeps_output: false,
+            input: None,
+        }
     }
 
     #[test]
@@ -211,6 +230,8 @@ mod tests {
         ] {
             assert_eq!(key("edge", &new, "the-id"), expected);
         }
+        let given = NewOperation { key: Some("round/7"), ..new("team", "box", true) };
+        assert_eq!(key("edge", &given, "the-id"), "round/7");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! if it still has any role on the gateway, and to the gateway's admins. A caller that loses its role loses access to
 //! the output, but not to its own operation.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,10 +21,11 @@ use super::state::Status;
 use super::store::{self, Operation, OperationQuery};
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey, PendingCtx};
+use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::error::{Error, Reason, ResourceKind};
 use crate::outbox::event_types;
-use crate::resources::operations::leases::LocalOperations;
+use crate::resources::operations::leases::{self, LocalOperations};
 use crate::role::Role;
 
 /// Longest time that a call may wait for an operation.
@@ -286,6 +288,30 @@ pub async fn cancel(pending: &PendingCtx, id: &str) -> Result<OperationView, Err
     ctx.app().part::<LocalOperations>().feed.notify(id, row.version);
     ctx.app().part::<LocalOperations>().cancel(id);
     to_view(&ctx, row).await
+}
+
+/// Returns the id of the active operation of a kind with a key.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_active(
+    conn: &mut Conn,
+    kind: OperationKind,
+    key: &str,
+) -> Result<Option<String>, Error> {
+    store::find_active(conn, kind, key).await
+}
+
+/// Returns those of the given keys that an active operation of a kind has.
+///
+/// # Errors
+/// Those of the database.
+pub async fn active_keys(
+    conn: &mut Conn,
+    kind: OperationKind,
+    keys: &[String],
+) -> Result<HashSet<String>, Error> {
+    Ok(leases::store::active_keys(conn, kind, keys).await?.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ words! {
         Sandbox = "sandbox",
         /// Runs a command in a sandbox.
         Exec = "exec",
+        /// Writes an approved policy.
+        Policy = "policy",
     }
 }
 
@@ -70,6 +72,7 @@ impl OperationKind {
         match self {
             Self::Sandbox => Action::SANDBOX_CREATE,
             Self::Exec => Action::SANDBOX_EXEC,
+            Self::Policy => Action::APPROVAL_APPLY,
         }
     }
 
@@ -78,7 +81,7 @@ impl OperationKind {
     #[must_use]
     pub fn is_resumable(self) -> bool {
         match self {
-            Self::Sandbox => true,
+            Self::Sandbox | Self::Policy => true,
             Self::Exec => false,
         }
     }
@@ -128,6 +131,9 @@ pub struct NewOperation<'a> {
     pub sandbox: &'a str,
     /// Whether only one operation of this kind may be active for the sandbox. Has no effect without a sandbox name.
     pub exclusive: bool,
+    /// Key that no other active operation of the kind has, at most 253 characters. `None` for one that follows from the
+    /// sandbox and `exclusive`.
+    pub key: Option<&'a str>,
     /// Whether its result is the output of a command.
     pub keeps_output: bool,
     /// Input that a takeover needs, at most [`INPUT_BYTES_MAX`]. It is stored sealed and deleted when the operation
@@ -198,6 +204,7 @@ impl From<Error> for Failure {
             | Error::AlreadyExists { .. }
             | Error::Conflict { .. }
             | Error::Refused { .. }
+            | Error::Explained { .. }
             | Error::Denied { .. }
             | Error::Unauthenticated { .. }
             | Error::Exhausted { .. }

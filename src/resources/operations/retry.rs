@@ -48,6 +48,7 @@ pub fn is_final(error: &Error) -> bool {
         | Error::AlreadyExists { .. }
         | Error::Conflict { .. }
         | Error::Refused { .. }
+        | Error::Explained { .. }
         | Error::Denied { .. }
         | Error::Unauthenticated { .. }
         | Error::OutOfRange { .. }

@@ -36,7 +36,7 @@ impl OperationKind {
     #[must_use]
     pub fn required_role(self) -> Role {
         match self {
-            Self::Sandbox | Self::Exec => Role::Operator,
+            Self::Sandbox | Self::Exec | Self::Policy => Role::Operator,
         }
     }
 }

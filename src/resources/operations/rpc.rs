@@ -127,6 +127,7 @@ impl TryFrom<pb::ListOperationsRequest> for Filter {
             Ok(pb::OperationType::Unspecified) => None,
             Ok(pb::OperationType::Sandbox) => Some(OperationKind::Sandbox),
             Ok(pb::OperationType::Exec) => Some(OperationKind::Exec),
+            Ok(pb::OperationType::Policy) => Some(OperationKind::Policy),
             Err(_) => return Err(unknown("type")),
         };
         let plain = !req.gateway.contains(char::is_control);
@@ -180,6 +181,7 @@ impl From<OperationKind> for pb::OperationType {
         match kind {
             OperationKind::Sandbox => Self::Sandbox,
             OperationKind::Exec => Self::Exec,
+            OperationKind::Policy => Self::Policy,
         }
     }
 }

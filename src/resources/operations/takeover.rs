@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
+use super::begin::slot_owner;
 use super::finish::{self, FinalState};
 use super::leases::{LEASE_TTL, store as leases};
 use super::right;
@@ -79,9 +80,8 @@ async fn take_over_and_resume(
     found: &Operation,
     resume: Resume,
 ) -> Result<bool, Error> {
-    let Ok(slot) =
-        app.part::<LocalOperations>().reserve_slot(found.principal.clone().unwrap_or_default())
-    else {
+    let slot = slot_owner(found.principal.clone(), found.gateway_id);
+    let Ok(slot) = app.part::<LocalOperations>().reserve_slot(slot) else {
         // Another replica may have capacity, or this one at its next pass.
         return Ok(false);
     };

@@ -1,15 +1,14 @@
 //! Reads policies from their gateway, compares and exports them, and finds presets.
 
-use bytes::Bytes;
-
 use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::SandboxName;
-use crate::error::{Error, Reason, ResourceKind};
+use crate::error::{Error, ResourceKind};
+use crate::openshell::Gateway;
 use crate::openshell::policies::{EffectivePolicy, Revision};
-use crate::openshell::{Gateway, Generation};
 use crate::policy::diff::{self, Difference, DifferenceKind};
 use crate::policy::{Policy, Preset, Presets};
+use crate::resources::approvals::proposals::candidate::decode;
 use crate::seal::join_parts;
 
 /// Maximum number of differences in a response.
@@ -91,16 +90,8 @@ pub struct ExportedPolicy {
     pub digest: String,
 }
 
-async fn connect(ctx: &Ctx) -> Result<Gateway, Error> {
+pub(super) async fn connect(ctx: &Ctx) -> Result<Gateway, Error> {
     Ok(Gateway::connect(ctx.app(), ctx.required_gateway()?).await?.on_behalf_of(ctx))
-}
-
-fn decode(generation: Generation, sent: Option<&Bytes>) -> Result<Policy, Error> {
-    let sent = sent.ok_or_else(|| {
-        let why = "the gateway returned a revision without its policy";
-        Error::refused(Reason::PolicyUnreadable, why)
-    })?;
-    Policy::decode(generation, sent)
 }
 
 /// Returns a policy of a sandbox.
@@ -176,18 +167,23 @@ pub async fn compare(
         (PolicyOperand::Revision(_), PolicyOperand::Revision(_))
         | (PolicyOperand::Document(_), PolicyOperand::Document(_)) => (from_policy, to_policy),
     };
-    let mut differences = diff::compare(&from, &to);
+    Ok(diff_of(&from, &to))
+}
+
+/// Compares two policies of one generation.
+pub(super) fn diff_of(from: &Policy, to: &Policy) -> PolicyDiff {
+    let mut differences = diff::compare(from, to);
     let sections = count_by_section(&differences);
     let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);
     differences.truncate(DIFFERENCES_MAX);
-    Ok(PolicyDiff {
+    PolicyDiff {
         differences,
         omitted,
         sections,
-        is_equivalent: from.is_equivalent(&to),
+        is_equivalent: from.is_equivalent(to),
         from_digest: from.digest(),
         to_digest: to.digest(),
-    })
+    }
 }
 
 async fn load(

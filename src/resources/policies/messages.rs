@@ -68,7 +68,7 @@ fn generation(generation: Generation) -> pb::WireGeneration {
 }
 
 /// Converts a number, which a limit keeps far below the maximum.
-fn count(count: usize) -> u32 {
+pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tonic::Request;
 
+use super::changes::make::make;
+use super::changes::messages as changes;
 use super::{domain, messages};
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -96,6 +98,70 @@ impl PolicyService for Policies {
         handle_read(&self.0, request, async |ctx, req| {
             let found = domain::get_preset(ctx, &req.policy_preset)?;
             Ok(pb::GetPolicyPresetResponse { policy_preset: Some(messages::preset(found)) })
+        })
+        .await
+    }
+
+    async fn apply_policy(
+        &self,
+        request: Request<pb::ApplyPolicyRequest>,
+    ) -> Reply<pb::ApplyPolicyResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let has_duration = req.grant_duration.is_some();
+            let options =
+                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
+            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
+            let change = changes::document(req.mode, req.yaml)?;
+            let changed = make(&ctx, &place, &change, &options).await?;
+            Ok(pb::ApplyPolicyResponse { policy_change: Some(changed.into()) })
+        })
+        .await
+    }
+
+    async fn edit_policy(
+        &self,
+        request: Request<pb::EditPolicyRequest>,
+    ) -> Reply<pb::EditPolicyResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let has_duration = req.grant_duration.is_some();
+            let options =
+                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
+            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
+            let change = changes::edits(req.policy_edits)?;
+            let changed = make(&ctx, &place, &change, &options).await?;
+            Ok(pb::EditPolicyResponse { policy_change: Some(changed.into()) })
+        })
+        .await
+    }
+
+    async fn apply_policy_preset(
+        &self,
+        request: Request<pb::ApplyPolicyPresetRequest>,
+    ) -> Reply<pb::ApplyPolicyPresetResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let has_duration = req.grant_duration.is_some();
+            let options =
+                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
+            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
+            let change = changes::preset(req.policy_preset)?;
+            let changed = make(&ctx, &place, &change, &options).await?;
+            Ok(pb::ApplyPolicyPresetResponse { policy_change: Some(changed.into()) })
+        })
+        .await
+    }
+
+    async fn revert_policy(
+        &self,
+        request: Request<pb::RevertPolicyRequest>,
+    ) -> Reply<pb::RevertPolicyResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let has_duration = req.grant_duration.is_some();
+            let options =
+                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
+            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
+            let change = changes::version(req.version)?;
+            let changed = make(&ctx, &place, &change, &options).await?;
+            Ok(pb::RevertPolicyResponse { policy_change: Some(changed.into()) })
         })
         .await
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::debug;
 
+use super::review::{Change, review};
 use super::rules;
 pub use super::store::Pin;
 use super::store::{self, NewPin, PinQuery, PinnedState};
@@ -112,15 +113,19 @@ pub async fn pin(
     ctx.add_audit_detail("workspace", place.workspace());
     ctx.add_audit_detail("reason", settings.reason.as_deref());
     ctx.add_audit_detail("expires_at", settings.expires_at.map(|at| at.to_string()));
-    let (pin, open) = ctx
+    let stored = ctx
         .transaction(async |tx| {
             write_intents::lock_exclusive(tx, place.gateway.id).await?;
-            let pin = store_pin(ctx, tx, place, settings).await?;
+            let pin = match store_pin(ctx, tx, place, settings).await? {
+                Change::Made(pin) => pin,
+                Change::InReview(round) => return Ok(Change::InReview(round)),
+            };
             emit(ctx, tx, &place.gateway, event_types::POLICY_PINNED, &pin).await?;
             let open = write_intents::in_flight(ctx, tx, scope(place)).await?;
-            Ok((pin, open))
+            Ok(Change::Made((pin, open)))
         })
         .await?;
+    let (pin, open) = stored.made(ctx).await?;
     let clock = &ctx.app().clock;
     let until = clock.since_boot().saturating_add(write_intents::WAIT_TIME);
     let in_flight = write_intents::wait_for_end(ctx, scope(place), open).await;
@@ -140,7 +145,7 @@ async fn store_pin(
     tx: &mut Tx<'_>,
     place: &SandboxRef,
     settings: &PinSettings,
-) -> Result<Pin, Error> {
+) -> Result<Change<Pin>, Error> {
     let now = ctx.db().now(tx).await?;
     if settings.expires_at.is_some_and(|at| at <= now) {
         return Err(Error::invalid("expire_time", "must be in the future"));
@@ -148,7 +153,9 @@ async fn store_pin(
     let gateway = &*place.gateway.name;
     match store::by_place(tx, gateway, &place.name).await? {
         Some(before) if rules::is_in_force(before.expires_at, now) => {
-            repeat(ctx, tx, place, before, settings).await?;
+            if let Change::InReview(round) = repeat(ctx, tx, place, before, settings).await? {
+                return Ok(Change::InReview(round));
+            }
         }
         before => {
             if let Some(expired) = before {
@@ -158,7 +165,8 @@ async fn store_pin(
         }
     }
     let stored = store::by_place(tx, gateway, &place.name).await?;
-    stored.ok_or_else(|| Error::internal("a pin that was just stored is missing"))
+    let missing = || Error::internal("a pin that was just stored is missing");
+    stored.ok_or_else(missing).map(Change::Made)
 }
 
 async fn insert(
@@ -189,13 +197,15 @@ async fn insert(
 /// Changes a pin in force. The first setter stays, and the highest role of a setter.
 async fn repeat(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     place: &SandboxRef,
     before: Pin,
     settings: &PinSettings,
-) -> Result<(), Error> {
-    if rules::is_shorter(before.expires_at, settings.expires_at) {
-        check_weaken(ctx, conn, place, &before).await?;
+) -> Result<Change<()>, Error> {
+    if rules::is_shorter(before.expires_at, settings.expires_at)
+        && let Some(round) = review(ctx, tx, place, &before, settings.expires_at).await?
+    {
+        return Ok(Change::InReview(round));
     }
     let pin = Pin {
         expires_at: settings.expires_at,
@@ -204,20 +214,10 @@ async fn repeat(
         version: before.version + 1,
         ..before
     };
-    if store::update(conn, &pin).await? {
-        return Ok(());
+    if store::update(tx, &pin).await? {
+        return Ok(Change::Made(()));
     }
     Err(Error::conflict(ResourceKind::PolicyPin, &place.name))
-}
-
-async fn check_weaken(
-    ctx: &Ctx,
-    conn: &mut Conn,
-    place: &SandboxRef,
-    pin: &Pin,
-) -> Result<(), Error> {
-    let is_governed = store::is_governed(conn, &place.gateway.name, &place.name).await?;
-    rules::check_weaken(ctx.role(), pin.setter_role, is_governed)
 }
 
 /// Stores what the gateway reports of a pinned sandbox, if it responds in time. Returns the pin, which stays in force
@@ -284,14 +284,18 @@ async fn store_state(
 /// Removes a pin.
 pub async fn unpin(ctx: &Ctx, place: &SandboxRef, given_etag: &str) -> Result<(), Error> {
     ctx.add_audit_detail("workspace", place.workspace());
-    ctx.transaction(async |tx| {
-        write_intents::lock_exclusive(tx, place.gateway.id).await?;
-        let pin = find(ctx, tx, place).await?;
-        etag::check(given_etag, pin.version, ResourceKind::PolicyPin, &place.name)?;
-        check_weaken(ctx, tx, place, &pin).await?;
-        remove(ctx, tx, place, &pin).await
-    })
-    .await
+    let removed = ctx
+        .transaction(async |tx| {
+            write_intents::lock_exclusive(tx, place.gateway.id).await?;
+            let pin = find(ctx, tx, place).await?;
+            etag::check(given_etag, pin.version, ResourceKind::PolicyPin, &place.name)?;
+            match review(ctx, tx, place, &pin, None).await? {
+                Some(round) => Ok(Change::InReview(round)),
+                None => remove(ctx, tx, place, &pin).await.map(Change::Made),
+            }
+        })
+        .await?;
+    removed.made(ctx).await
 }
 
 async fn remove(ctx: &Ctx, tx: &mut Tx<'_>, place: &SandboxRef, pin: &Pin) -> Result<(), Error> {

@@ -6,9 +6,10 @@
 //! - an expired pin is over, also before a job has deleted its row. Transactions take the time from the database;
 //! - a pin outlives its sandbox, and locks the next sandbox of its name (T01);
 //! - a repeated pin only lengthens it, and keeps the first setter and the highest role of a setter. A pin is shortened
-//!   or removed only by a caller with at least that role, and not where an approval workflow applies.
+//!   or removed only by a caller with at least that role, and under an approval workflow only after a review.
 
 pub mod domain;
+mod review;
 pub mod rules;
 pub mod store;
 pub mod worker;

@@ -1,7 +1,7 @@
 //! What a call may do to a pin, without a database.
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Reason};
+use crate::error::Error;
 use crate::role::Role;
 
 /// Maximum length of a reason, in characters.
@@ -39,17 +39,11 @@ pub fn is_in_force(expires_at: Option<Timestamp>, now: Timestamp) -> bool {
     expires_at.is_none_or(|at| at > now)
 }
 
-/// Checks that a caller may shorten or remove a pin (T01).
+/// Checks that a caller may shorten or remove a pin (T01). Under an approval workflow, a review decides besides.
 ///
 /// # Errors
-/// `GOVERNED` if an approval workflow applies to the sandbox, `ROLE_TOO_LOW` if the role of the caller is below that of
-/// the setters.
-pub fn check_weaken(caller: Role, setter: Role, is_governed: bool) -> Result<(), Error> {
-    if is_governed {
-        let why = "an approval workflow applies to the sandbox, so its pin cannot be shortened or removed: wait until \
-                   it expires, or remove it with `shoreguard admin unlock`";
-        return Err(Error::refused(Reason::Governed, why));
-    }
+/// `ROLE_TOO_LOW` if the role of the caller is below that of the setters.
+pub fn check_weaken(caller: Role, setter: Role) -> Result<(), Error> {
     if caller < setter {
         let why = format!(
             "the pin was set with role `{setter}`: only a caller with at least this role can shorten or remove it, \
@@ -98,17 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_role_of_the_setters_weakens_a_pin_and_only_without_a_workflow() {
+    fn only_the_role_of_the_setters_weakens_a_pin() {
         for caller in Role::ALL {
             for setter in Role::ALL {
-                let free = check_weaken(caller, setter, false);
-                assert_eq!(free.is_ok(), caller >= setter, "{caller} {setter}");
-                assert!(check_weaken(caller, setter, true).is_err(), "{caller} {setter}");
+                let checked = check_weaken(caller, setter);
+                assert_eq!(checked.is_ok(), caller >= setter, "{caller} {setter}");
             }
         }
-        let governed = check_weaken(Role::Admin, Role::Operator, true);
-        assert!(matches!(governed, Err(Error::Refused { reason: Reason::Governed, .. })));
-        let too_low = check_weaken(Role::Operator, Role::Admin, false);
+        let too_low = check_weaken(Role::Operator, Role::Admin);
         assert!(matches!(too_low, Err(Error::Denied { .. })));
     }
 }

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::cleanup::{self, DeleteScope};
 use super::create::RECORDED;
 use super::domain::event_payload;
-use super::{leftovers, store};
+use super::{leftovers, presets, store};
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -45,6 +45,8 @@ pub struct CreateOutcome {
     pub ready: bool,
     /// Outcomes of the post-create hooks, or why none ran.
     pub post_create: Value,
+    /// What was done about the presets of its template; `None` if it names none.
+    pub presets: Option<Value>,
     /// Warning for the caller.
     pub warning: Option<String>,
     /// Why the sandbox will never be ready.
@@ -81,6 +83,9 @@ pub(super) fn build_result(
     result["sandbox"] = sandbox_json(&followed.sandbox);
     result["ready"] = followed.ready.into();
     result["hooks"] = json!({ "pre_create": pre_create, "post_create": followed.post_create });
+    if let Some(presets) = followed.presets {
+        result["presets"] = presets;
+    }
     if let Some(warning) = followed.warning {
         result["warning"] = warning.into();
     }
@@ -169,11 +174,12 @@ pub async fn record_created(
     Ok(())
 }
 
-/// Waits until the sandbox is ready, and runs the post-create hooks.
+/// Waits until the sandbox is ready, adds presets to its policy, and runs the post-create hooks.
 pub async fn wait_and_run_hooks(
     running: &RunningOperation,
     gateway: &Gateway,
     sandbox: Sandbox,
+    preset_names: &[String],
     hooks: PostCreateHooks<'_>,
 ) -> Result<CreateOutcome, Failure> {
     report_progress(running, 50, "waiting until the sandbox is ready").await?;
@@ -192,11 +198,18 @@ pub async fn wait_and_run_hooks(
     };
     if let Some(why) = warning.as_ref().or(failed.as_ref()) {
         let post_create = json!(format!("not run: {why}"));
-        return Ok(CreateOutcome { sandbox, ready: false, post_create, warning, failed });
+        let presets = (!preset_names.is_empty())
+            .then(|| json!({ "presets": preset_names, "outcome": "failed", "error": why }));
+        return Ok(CreateOutcome { sandbox, ready: false, post_create, presets, warning, failed });
+    }
+    let mut presets = None;
+    if !preset_names.is_empty() {
+        report_progress(running, 70, "adding the presets of the template to the policy").await?;
+        presets = Some(presets::apply(running.ctx(), &sandbox.full_name, preset_names).await);
     }
     let PostCreateHooks::Run(done) = hooks else {
         let post_create = json!("skipped");
-        return Ok(CreateOutcome { sandbox, ready: true, post_create, warning, failed });
+        return Ok(CreateOutcome { sandbox, ready: true, post_create, presets, warning, failed });
     };
     report_progress(running, 80, "running the hooks after the creation").await?;
     let place = sandbox_ref(running.ctx(), &sandbox.full_name)?;
@@ -209,7 +222,8 @@ pub async fn wait_and_run_hooks(
     }
     let stopped = ran.outcomes.last().filter(|_| ran.aborted);
     let warning = stopped.map(|last| format!("the hook `{}`: {}", last.name, last.summary));
-    Ok(CreateOutcome { sandbox, ready: true, post_create: outcomes_to_json(&ran), warning, failed })
+    let post_create = outcomes_to_json(&ran);
+    Ok(CreateOutcome { sandbox, ready: true, post_create, presets, warning, failed })
 }
 
 enum SettledState {

@@ -21,7 +21,7 @@ use super::lost_response::{
     CreateFailure, CreationMark, LostCreation, find_outcome, wait_handed_over, with_retries,
 };
 use super::undo::undo;
-use super::{leftovers, stock_client, templates};
+use super::{leftovers, presets, stock_client, templates};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, ResourceKind};
@@ -63,7 +63,7 @@ pub struct SandboxCreation {
     /// Whether the caller gives a policy or providers, besides those of a template of this server.
     #[serde(default)]
     pub brings_policy: bool,
-    /// Presets that the template names. They are not applied yet, and the result lists them as not applied.
+    /// Presets of the template, which are added to the policy.
     pub presets: Vec<String>,
 }
 
@@ -95,6 +95,7 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
     let gateway = connect_for_change(ctx).await?;
     gateway.check_method(sandbox::CREATE)?;
     gate::check(ctx, &gateway, &gate_call(&create)).await?;
+    presets::check(ctx, gateway.generation(), &create.presets)?;
     if gateway.generation() == Generation::V0_0 && !create.new.workload_template.is_empty() {
         let why = "must be empty: a gateway of generation 0.0 has no templates";
         return Err(Error::invalid("gateway_template", why));
@@ -126,6 +127,7 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
         workspace: &workspace,
         sandbox: &name,
         exclusive: true,
+        key: None,
         keeps_output: false,
         input: Some(input),
     };
@@ -213,18 +215,15 @@ async fn run(
     }
     let hooks =
         if create.skip_hooks { PostCreateHooks::Skipped } else { PostCreateHooks::Run(done) };
+    let (created, presets) = (sandbox.clone(), create.presets.as_slice());
     let followed =
-        after_create::wait_and_run_hooks(&running, &gateway, sandbox.clone(), hooks).await;
+        after_create::wait_and_run_hooks(&running, &gateway, created, presets, hooks).await;
     if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled().with_result(by_then));
     }
     let followed = followed.map_err(|failure| failure.with_result(by_then))?;
     let described = create.description.is_some() || !create.labels.is_empty();
-    let mut besides = json!({ "metadata": described });
-    if !create.presets.is_empty() {
-        besides["presets_not_applied"] = json!(create.presets);
-    }
-    after_create::build_result(followed, &pre_create, besides)
+    after_create::build_result(followed, &pre_create, json!({ "metadata": described }))
 }
 
 fn details(create: &SandboxCreation) -> Value {
@@ -350,7 +349,7 @@ async fn create_on_gateway(
         running.check_can_begin()?;
         let ctx = running.ctx();
         let passed = gate::pass(ctx, gateway, &gate_call(create)).await?;
-        let new = with_first_policy(ctx, gateway, &create.new, &passed);
+        let new = with_first_policy(ctx, gateway, create, &passed)?;
         passed.time_left()?;
         let creating = gateway.create_sandbox(&new);
         let created = tokio::select! {

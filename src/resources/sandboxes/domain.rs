@@ -6,7 +6,7 @@ use super::cleanup::{self, DeleteScope, SandboxDependents};
 use super::leftovers;
 use super::store::{self, SandboxMeta};
 use crate::access::action::Action;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, GatewayRef};
 use crate::db::Conn;
 use crate::db::types::SandboxName;
 use crate::error::{Error, ResourceKind};
@@ -15,6 +15,7 @@ use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::outbox::{EventType, event_types};
+use crate::resources::approvals::domain as approvals;
 use crate::resources::approvals::gate::{self, Asked, GateCall};
 
 /// A sandbox of a gateway, with the metadata that Shoreguard stores about it.
@@ -179,9 +180,11 @@ pub async fn delete(
 /// Records that the caller has deleted a sandbox, directly or through the proxy, and deletes what is stored under its
 /// name.
 pub async fn record_deletion(ctx: &Ctx, place: &SandboxName) -> Result<SandboxDependents, Error> {
-    let gateway = &ctx.required_gateway()?.name;
+    let GatewayRef { id, name: gateway } = ctx.required_gateway()?;
     let gone = ctx
         .record_change(async |tx| {
+            let why = "the sandbox was deleted";
+            approvals::withdraw_all(ctx, tx, *id, Some(place), why).await?;
             let gone =
                 cleanup::delete_dependents(tx, gateway, place, DeleteScope::All, DeleteScope::All)
                     .await?;

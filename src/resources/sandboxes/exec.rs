@@ -221,6 +221,7 @@ pub async fn start(
         workspace: &place.workspace,
         sandbox: &place.name,
         exclusive: false,
+        key: None,
         keeps_output: true,
         input: None,
     };

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use super::create::SandboxCreation;
+use super::presets;
 use crate::access::action::Action;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
+use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::NewSandbox;
-use crate::policy::InitialPolicy;
 use crate::resources::approvals::gate::{Asked, GateCall, Passed};
 
 /// Returns what a creation asks for.
@@ -21,16 +22,21 @@ pub(super) fn gate_call(create: &SandboxCreation) -> GateCall {
     GateCall::new(asked, Action::SANDBOX_CREATE)
 }
 
-/// Returns the sandbox that is created. Under a rule it has a policy of this server, never that of its image.
+/// Returns the sandbox that is created. Under a rule it has a policy of this server, with the presets of its template,
+/// and never that of its image.
+///
+/// # Errors
+/// Those of a preset, which were checked before the creation began.
 pub(super) fn with_first_policy<'a>(
     ctx: &Ctx,
     gateway: &Gateway,
-    new: &'a NewSandbox,
+    create: &'a SandboxCreation,
     passed: &Passed,
-) -> Cow<'a, NewSandbox> {
+) -> Result<Cow<'a, NewSandbox>, Error> {
+    let new = &create.new;
     if !passed.needs_initial_policy {
-        return Cow::Borrowed(new);
+        return Ok(Cow::Borrowed(new));
     }
-    let initial = ctx.app().part::<InitialPolicy>().encoded(gateway.generation());
-    Cow::Owned(NewSandbox { policy: Some(initial.to_vec()), ..new.clone() })
+    let first = presets::first_policy(ctx, gateway.generation(), &create.presets)?;
+    Ok(Cow::Owned(NewSandbox { policy: Some(first.encoded().to_vec()), ..new.clone() }))
 }

@@ -232,6 +232,7 @@ mod tests {
             gpu: false,
             providers: Vec::new(),
             policy_version: 0,
+            resource_version: 0,
             labels: std::collections::BTreeMap::new(),
             annotations: std::collections::BTreeMap::new(),
             conditions: Vec::new(),

@@ -3,7 +3,7 @@
 //! Invariants
 //! - without a rule, the gateway gets the client's own bytes; under a rule, it gets Shoreguard's encoding of what was
 //!   checked (T09);
-//! - the client gets the gateway's own response;
+//! - the client gets the gateway's own response, and under a workflow the approval that a policy needs;
 //! - what is stored under a sandbox's name is deleted with it, as through Shoreguard's own API.
 
 use std::time::Instant;
@@ -15,12 +15,19 @@ use tracing::warn;
 use super::{domain, input};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
-use crate::error::Error;
+use crate::error::{Error, ResourceKind};
 use crate::openshell::gateway::ForwardedResponse;
+use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::{Gateway, Generation};
 use crate::policy::InitialPolicy;
-use crate::resources::approvals::gate::{self, GateCall, Passed};
+use crate::resources::approvals::gate::{self, GateCall, Gated, Passed, Place};
+use crate::resources::approvals::proposals::candidate::Candidate;
+use crate::resources::approvals::proposals::proxied::{Proxied, propose_update};
+use crate::resources::approvals::proposals::required::required;
 use crate::upstream::connection::Connection;
+
+/// Attempts of a call while the rules of its sandbox are set and removed.
+const REVIEW_TRIES: u32 = 3;
 
 /// A call that was authorized and checked.
 #[derive(Debug)]
@@ -113,10 +120,45 @@ pub(crate) async fn change(
 ) -> Result<ForwardedResponse, Error> {
     let gateway = connect(&ctx, call.generation).await?;
     ctx.recheck()?;
-    let passed = gate::pass(&ctx, &gateway, &call.gate).await?;
-    let sent = forward_change(&ctx, &gateway, (path, &call), &passed).await;
-    gate::finish(&ctx, passed).await;
-    sent
+    for _ in 0..REVIEW_TRIES {
+        match gate::pass_or_review(&ctx, &gateway, &call.gate).await? {
+            Gated::Passed(passed) => {
+                let sent = forward_change(&ctx, &gateway, (path, &call), &passed).await;
+                gate::finish(&ctx, passed).await;
+                return sent;
+            }
+            Gated::NeedsReview => {}
+        }
+        let Place::Sandbox(sandbox) = call.gate.asked.place() else {
+            return Err(Error::internal("a policy without its sandbox"));
+        };
+        match propose_update(&ctx, &gateway, &sandbox, &call.message).await? {
+            Proxied::NoRule => {}
+            Proxied::InReview(round) => return Err(required(&ctx, &round).await?),
+            Proxied::UpToDate(found) => {
+                return forward_unchanged(&gateway, (path, &call), &sandbox, &found).await;
+            }
+        }
+    }
+    Err(Error::conflict(ResourceKind::ApprovalWorkflow, gateway.name()))
+}
+
+/// Forwards a request that changes nothing: the policy that the gateway has already, which it refuses if anything was
+/// written meanwhile. The annotations are those that the revision has.
+async fn forward_unchanged(
+    gateway: &Gateway,
+    (path, call): (&'static str, &ForwardedCall),
+    sandbox: &SandboxName,
+    found: &Candidate,
+) -> Result<ForwardedResponse, Error> {
+    let message = gateway.encode_policy_write(&PolicyWrite {
+        sandbox,
+        policy: found.base_policy.encoded(),
+        expected_resource_version: found.resource_version,
+        annotations: &found.base.provenance,
+    });
+    let headers = (call.headers.clone(), call.deadline);
+    gateway.forward(path, headers, &message, gate::CALL_TIME).await
 }
 
 async fn forward_change(

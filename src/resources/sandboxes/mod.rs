@@ -25,6 +25,7 @@ pub mod lists;
 pub mod logs;
 mod lost_response;
 mod messages;
+mod presets;
 pub mod rpc;
 pub mod ssh;
 pub mod stock_client;

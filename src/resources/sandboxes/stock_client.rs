@@ -49,6 +49,7 @@ pub(crate) async fn create(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedRes
         sandbox: &call.sandbox,
         // The gateway reports a name conflict itself, in the form that its clients know.
         exclusive: false,
+        key: None,
         keeps_output: false,
         input: None,
     };
@@ -349,6 +350,7 @@ async fn finish_creation(
         running,
         &gateway,
         sandbox.clone(),
+        &[],
         PostCreateHooks::Run(done),
     )
     .await;

@@ -7,8 +7,8 @@ use tracing::warn;
 
 use super::store;
 pub use super::store::{
-    IntentScope, NewIntent, WriteInFlight, delete, delete_expired, insert, lock_exclusive,
-    lock_shared,
+    IntentScope, NewIntent, RoundWrite, WriteInFlight, delete, delete_expired, insert,
+    lock_exclusive, lock_shared, of_round,
 };
 use crate::ctx::Ctx;
 use crate::db::Conn;

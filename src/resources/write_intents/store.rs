@@ -100,6 +100,32 @@ pub async fn insert(conn: &mut Conn, new: &NewIntent<'_>) -> Result<WriteIntentI
     Ok(id.into())
 }
 
+/// The write of a round whose outcome is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct RoundWrite {
+    /// Id.
+    pub id: WriteIntentId,
+    /// Newest version of the policy when the write was checked; `None` if there was none.
+    pub base_version: Option<i64>,
+    /// Time after which it is not sent any more.
+    pub deadline: Timestamp,
+}
+
+/// Returns the write of a round on a gateway whose outcome is not stored.
+pub async fn of_round(
+    conn: &mut Conn,
+    gateway: GatewayId,
+    round: ApprovalRoundId,
+) -> Result<Option<RoundWrite>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(gateway.get()).and(t::round_id.eq(round.get())))
+        .select(RoundWrite::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
 /// Deletes a write whose outcome is known. Returns whether it was stored.
 pub async fn delete(conn: &mut Conn, id: WriteIntentId) -> Result<bool, Error> {
     let row = t::table.find(id.get());

@@ -11,8 +11,8 @@ use super::*;
 const STREAM_TIME: Duration = Duration::from_millis(20);
 
 /// Reasons with which the gate refuses.
-const REFUSALS: [&str; 4] =
-    ["POLICY_PINNED", "GOVERNED", "APPROVAL_MODE_AUTO", "MESSAGE_AMBIGUOUS"];
+const REFUSALS: [&str; 5] =
+    ["POLICY_PINNED", "GOVERNED", "APPROVAL_MODE_AUTO", "APPROVAL_REQUIRED", "MESSAGE_AMBIGUOUS"];
 
 /// The call reaches the gateway.
 const PASSES: &str = "";
@@ -25,11 +25,36 @@ pub(super) type Expected = [&'static str; 3];
 
 const ALWAYS: Expected = [PASSES; 3];
 const LOCKED: Expected = [PINNED, GOVERNED, PINNED];
+const REVIEWED: Expected = [PINNED, "APPROVAL_REQUIRED", PINNED];
 const WIDE: Expected = [GOVERNED; 3];
 
 /// Which chunk a call is about.
 pub(super) const PENDING: &str = "the pending chunk";
 pub(super) const APPROVED: &str = "the approved chunk";
+
+/// A network rule.
+fn rule() -> Value {
+    json!({
+        "name": "more",
+        "endpoints": [{ "host": "more.example.com", "port": 443 }],
+        "binaries": [{ "path": "/usr/bin/curl" }],
+    })
+}
+
+/// A policy that differs from that of `box` in its network rules only.
+fn policy() -> Value {
+    json!({
+        "version": 1,
+        "filesystem": {
+            "include_workdir": true,
+            "read_only": ["/usr", "/lib", "/etc", "/proc"],
+            "read_write": ["/sandbox", "/tmp"],
+        },
+        "landlock": { "compatibility": "best_effort" },
+        "process": { "run_as_user": "sandbox", "run_as_group": "sandbox" },
+        "network_policies": { "web": rule() },
+    })
+}
 
 /// A call that can change a policy: its method, its content, and what it is answered.
 pub(super) fn cases() -> Vec<(&'static str, Value, Expected)> {
@@ -45,11 +70,17 @@ pub(super) fn cases() -> Vec<(&'static str, Value, Expected)> {
     let profile = |id: &str| json!({ "profiles": [{ "profile": { "id": id } }] });
     vec![
         ("AttachSandboxProvider", json!({}), LOCKED),
-        ("UpdateConfig", json!({ "policy": { "version": 1 } }), LOCKED),
+        ("UpdateConfig", json!({ "policy": policy() }), REVIEWED),
         (
             "UpdateConfig",
-            json!({ "merge_operations": [{ "remove_rule": { "rule_name": "web" } }] }),
-            LOCKED,
+            json!({ "merge_operations": [{ "add_rule": { "rule_name": "more", "rule": rule() } }] }),
+            REVIEWED,
+        ),
+        // Without an effect.
+        (
+            "UpdateConfig",
+            json!({ "merge_operations": [{ "remove_rule": { "rule_name": "none" } }] }),
+            [PINNED, PASSES, PINNED],
         ),
         ("UpdateConfig", json!({ "global": true, "policy": { "version": 1 } }), WIDE),
         (

@@ -321,8 +321,17 @@ async fn a_template_supplies_the_fields_that_the_caller_leaves_unset(sg: TestSer
         ..create_request(&sg, "edge", "lab")
     };
     let made = create_sandbox(&sg, request).await;
-    let not_applied = operation_result(&made)["presets_not_applied"].clone();
-    assert_eq!(not_applied, serde_json::json!(["pypi", "docker"]), "{made:?}");
+    let presets = operation_result(&made)["presets"].clone();
+    assert_eq!(presets["presets"], serde_json::json!(["pypi", "docker"]), "{made:?}");
+    assert_eq!(presets["outcome"], "applied", "{made:?}");
+    let request = pb::GetPolicyRequest {
+        gateway: "edge".into(),
+        sandbox: "lab".into(),
+        ..Default::default()
+    };
+    let policy = sg.admin().policies().get_policy(request).await.unwrap().into_inner();
+    let yaml = policy.policy.unwrap().yaml;
+    assert!(yaml.contains("pypi.org") && yaml.contains("docker"), "{yaml}");
     let found = get_sandbox(&sg.admin(), "edge", "lab").await.unwrap();
     assert_eq!((found.image.as_str(), found.gpu), ("mine:1", false));
     let list = pb::ListSandboxTemplatesRequest {

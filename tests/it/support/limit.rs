@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Time limit of a test. A test takes at most five seconds beside others on two cores.
 const TEST_TIME_MAX: Duration = Duration::from_mins(4);
+/// The same with `just soak`, which repeats what is repeated a few times otherwise.
+const SOAK_TIME_MAX: Duration = Duration::from_hours(1);
 /// Additional time for a test that blocks its thread, before the process exits.
 const BLOCKED_TIME_MAX: Duration = Duration::from_mins(1);
 /// Time for the remaining tasks of a failed test to end.
@@ -45,6 +47,11 @@ impl Drop for TimeLimit {
     }
 }
 
+/// Returns the time limit of a test.
+fn test_time_max() -> Duration {
+    if std::env::var_os("SOAK").is_some() { SOAK_TIME_MAX } else { TEST_TIME_MAX }
+}
+
 /// Returns the name of the test that runs on this thread.
 fn test_name() -> String {
     std::thread::current().name().unwrap_or("?").to_owned()
@@ -56,7 +63,7 @@ pub(crate) fn start_time_limit() -> TimeLimit {
     WATCHDOG.call_once(|| drop(std::thread::spawn(watch_for_stuck_tests)));
     let mut running = running();
     let number = running.last_key_value().map_or(0, |(last, _)| last + 1);
-    running.insert(number, (test_name(), Instant::now() + TEST_TIME_MAX + BLOCKED_TIME_MAX));
+    running.insert(number, (test_name(), Instant::now() + test_time_max() + BLOCKED_TIME_MAX));
     TimeLimit(number)
 }
 
@@ -77,7 +84,7 @@ fn watch_for_stuck_tests() {
 
 /// Runs a test on a runtime of its own, with the time limit.
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
-    block_on_within(TEST_TIME_MAX, test)
+    block_on_within(test_time_max(), test)
 }
 
 fn block_on_within<T>(time: Duration, test: impl Future<Output = T>) -> T {

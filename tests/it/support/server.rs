@@ -80,6 +80,7 @@ macro_rules! clients {
 clients! {
     access: access_service_client::AccessServiceClient,
     approval_workflows: approval_workflow_service_client::ApprovalWorkflowServiceClient,
+    approvals: approval_service_client::ApprovalServiceClient,
     audit: audit_service_client::AuditServiceClient,
     auth: auth_service_client::AuthServiceClient,
     boot_hooks: boot_hook_service_client::BootHookServiceClient,

@@ -43,6 +43,7 @@ impl OperationSpec {
             workspace: &self.workspace,
             sandbox: &self.sandbox,
             exclusive: self.exclusive,
+            key: None,
             keeps_output: self.exec,
             input: self.input.clone(),
         }
@@ -64,14 +65,17 @@ impl HeldOperation {
 }
 
 /// Authenticates an API key or a token.
-fn authenticate(app: &App, credential: &str) -> Option<Known> {
+pub(crate) fn authenticate(app: &App, credential: &str) -> Option<Known> {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {credential}").parse().unwrap());
     app.authn.authenticate(&headers, None, &app.snapshot, None).unwrap()
 }
 
 /// Builds the call that starts an operation, as the layers pass it to a handler.
-fn start_request(app: &App, begin: &OperationSpec) -> Request<pb::SetGatewayRoleRequest> {
+pub(crate) fn start_request(
+    app: &App,
+    begin: &OperationSpec,
+) -> Request<pb::SetGatewayRoleRequest> {
     let (gateway, request_id) = (begin.gateway.clone(), begin.request_id.clone());
     let message = pb::SetGatewayRoleRequest { gateway, request_id, ..Default::default() };
     let mut request = Request::new(message);

@@ -34,8 +34,8 @@ const LAYERS: &[&[&str]] = &[
         "resources/users",
         "resources/write_intents",
     ],
-    &["resources/policy_pins", "resources/approval_workflows"],
     &["resources/approvals"],
+    &["resources/policy_pins", "resources/approval_workflows"],
     &[
         "resources/groups",
         "resources/auth",

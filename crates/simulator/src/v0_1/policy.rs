@@ -138,8 +138,8 @@ pub(crate) fn merged(policy: &[u8], operations: &[Vec<u8>]) -> RpcResult<Vec<u8>
         let one = pb::PolicyMergeOperation::decode(encoded.as_slice()).map_err(malformed)?;
         merges.push(merge_operation(index, one)?);
     }
-    let merged = apply_permitted(&policy, &merges, Generation::V0_1)?;
-    Ok(render::policy(&merged).encode_to_vec())
+    let result = apply_permitted(&policy, &merges, Generation::V0_1)?;
+    Ok(render::policy(&result).encode_to_vec())
 }
 
 pub(super) fn status(

@@ -145,6 +145,12 @@ impl Asked {
         !matches!(self, Self::Harmless(_))
     }
 
+    /// Whether it is a policy of one sandbox, which a review can decide about.
+    #[must_use]
+    pub(super) fn is_policy_write(&self) -> bool {
+        matches!(self, Self::Write(_, Action::PolicyApply))
+    }
+
     /// Whether a fact could make the change harmless or smaller.
     #[must_use]
     pub(super) fn depends_on_facts(&self) -> bool {

@@ -8,12 +8,14 @@
 //! - what cannot be read, or is said twice, is refused as soon as a rule applies (T09);
 //! - an intent is deleted when the outcome of its call is known. Otherwise it is over at its deadline.
 //!
-//! A change that a review could allow is refused, since there are no reviews yet.
+//! A proxied change of a policy that a review can allow passes [`pass_or_review`] as [`Gated::NeedsReview`]. Other
+//! changes that a review could allow are refused: there are no reviews of drafts yet.
 
 mod asked;
 mod facts;
 mod rules;
 mod store;
+pub mod write;
 
 use std::time::{Duration, Instant};
 
@@ -23,12 +25,14 @@ use tracing::warn;
 pub use self::asked::{Asked, CredentialWrite, Place};
 use self::facts::Facts;
 use crate::access::action::Action;
+use crate::access::principal::PrincipalId;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::{GatewayId, WriteIntentId};
 use crate::error::{Error, Reason};
 use crate::governance::{
-    CallerFacts, Deciders, Governed, GovernedBy, Instead, Refusal, Verdict, judge,
+    CallerFacts, Deciders, Governed, GovernedBy, Instead, People, Refusal, RuleScope, Verdict,
+    Workflow, judge,
 };
 use crate::openshell::Gateway;
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, NewIntent};
@@ -64,6 +68,18 @@ enum Step<T> {
     Passed(T),
     /// The call might pass if the gateway is asked.
     NeedsFacts,
+    /// A review under the workflow of this scope decides.
+    NeedsReview(RuleScope),
+}
+
+/// How a call passes the gate if a review can decide about it.
+#[derive(Debug)]
+#[must_use = "the intent of a call that has passed is deleted by `finish`"]
+pub enum Gated {
+    /// It must be sent now.
+    Passed(Passed),
+    /// A workflow applies: a review decides, and nothing may be sent.
+    NeedsReview,
 }
 
 /// A call that has passed the gate, and must be sent now.
@@ -121,8 +137,14 @@ pub fn check<'a>(
         if let Step::Passed(_) = step {
             return Ok(());
         }
+        if let Step::NeedsReview(scope) = step {
+            return Err(governed(scope));
+        }
         let facts = facts::ask(gateway, &call.asked).await?;
-        decide(ctx, &mut ctx.db().read().await?, call, Some(&facts)).await.map(drop)
+        match decide(ctx, &mut ctx.db().read().await?, call, Some(&facts)).await? {
+            Step::Passed(_) | Step::NeedsFacts => Ok(()),
+            Step::NeedsReview(scope) => Err(governed(scope)),
+        }
     })
 }
 
@@ -138,15 +160,46 @@ pub fn pass<'a>(
     call: &'a GateCall,
 ) -> BoxFuture<'a, Result<Passed, Error>> {
     Box::pin(async move {
-        if let Step::Passed(passed) = store_intent(ctx, call, None).await? {
-            return Ok(passed);
+        match store_intent(ctx, call, None).await? {
+            Step::Passed(passed) => return Ok(passed),
+            Step::NeedsReview(scope) => return Err(governed(scope)),
+            Step::NeedsFacts => {}
         }
         let facts = facts::ask(gateway, &call.asked).await?;
         match store_intent(ctx, call, Some(&facts)).await? {
             Step::Passed(passed) => Ok(passed),
+            Step::NeedsReview(scope) => Err(governed(scope)),
             Step::NeedsFacts => Err(Error::internal("a decision with all facts")),
         }
     })
+}
+
+/// Does the same as [`pass`] for a call that changes the policy of a sandbox: under a workflow, a review of it can be
+/// opened.
+///
+/// # Errors
+/// Those of [`pass`], except for `GOVERNED` if a review can decide.
+pub fn pass_or_review<'a>(
+    ctx: &'a Ctx,
+    gateway: &'a Gateway,
+    call: &'a GateCall,
+) -> BoxFuture<'a, Result<Gated, Error>> {
+    Box::pin(async move {
+        if call.asked.is_policy_write() {
+            match store_intent(ctx, call, None).await? {
+                Step::Passed(passed) => return Ok(Gated::Passed(passed)),
+                Step::NeedsReview(_) => return Ok(Gated::NeedsReview),
+                Step::NeedsFacts => {}
+            }
+        }
+        pass(ctx, gateway, call).await.map(Gated::Passed)
+    })
+}
+
+/// Returns the refusal of a call that a review cannot decide.
+fn governed(scope: RuleScope) -> Error {
+    let (by, instead) = (GovernedBy::Workflow(scope), Instead::RemoveRule);
+    Refusal::Governed(Governed { by, sandboxes: Vec::new(), instead }).into()
 }
 
 /// Judges a call and stores its intent, in one transaction.
@@ -156,24 +209,22 @@ async fn store_intent(
     facts: Option<&Facts>,
 ) -> Result<Step<Passed>, Error> {
     let until = Instant::now() + call.time();
-    let step = ctx
-        .transaction(async |tx| {
-            write_intents::lock_shared(tx, ctx.required_gateway()?.id).await?;
-            let judged = match decide(ctx, tx, call, facts).await? {
-                Step::NeedsFacts => return Ok(None),
-                Step::Passed(judged) => judged,
-            };
-            let intent = if call.asked.can_change_policy() {
-                Some(insert_intent(ctx, tx, call).await?)
-            } else {
-                None
-            };
-            Ok(Some((judged, intent)))
-        })
-        .await?;
-    let Some((judged, intent)) = step else { return Ok(Step::NeedsFacts) };
-    let Judged { is_governed, needs_initial_policy } = judged;
-    Ok(Step::Passed(Passed { intent, until, is_governed, needs_initial_policy }))
+    ctx.transaction(async |tx| {
+        write_intents::lock_shared(tx, ctx.required_gateway()?.id).await?;
+        let judged = match decide(ctx, tx, call, facts).await? {
+            Step::NeedsFacts => return Ok(Step::NeedsFacts),
+            Step::NeedsReview(scope) => return Ok(Step::NeedsReview(scope)),
+            Step::Passed(judged) => judged,
+        };
+        let intent = if call.asked.can_change_policy() {
+            Some(insert_intent(ctx, tx, call).await?)
+        } else {
+            None
+        };
+        let Judged { is_governed, needs_initial_policy } = judged;
+        Ok(Step::Passed(Passed { intent, until, is_governed, needs_initial_policy }))
+    })
+    .await
 }
 
 /// Judges a change of the registry itself, in its transaction: nothing is sent to the gateway.
@@ -188,8 +239,9 @@ pub fn check_in<'a>(
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
         write_intents::lock_exclusive(conn, id).await?;
-        match decide_on(ctx, conn, name, call, Some(&Facts::Nothing)).await? {
+        match decide_on(ctx, conn, (id, name), call, Some(&Facts::Nothing)).await? {
             Step::Passed(_) => Ok(()),
+            Step::NeedsReview(scope) => Err(governed(scope)),
             Step::NeedsFacts => Err(Error::internal("a change of the registry has no facts")),
         }
     })
@@ -214,14 +266,14 @@ async fn decide(
     call: &GateCall,
     facts: Option<&Facts>,
 ) -> Result<Step<Judged>, Error> {
-    let name = ctx.required_gateway()?.name.clone();
-    decide_on(ctx, conn, &name, call, facts).await
+    let gateway = ctx.required_gateway()?;
+    decide_on(ctx, conn, (gateway.id, &*gateway.name), call, facts).await
 }
 
 async fn decide_on(
     ctx: &Ctx,
     conn: &mut Conn,
-    gateway: &str,
+    (id, gateway): (GatewayId, &str),
     call: &GateCall,
     facts: Option<&Facts>,
 ) -> Result<Step<Judged>, Error> {
@@ -234,30 +286,39 @@ async fn decide_on(
     }
     let (change, in_force) = call.asked.judged(facts, &rules, now);
     let passed = |needs_initial_policy| Step::Passed(Judged { is_governed, needs_initial_policy });
-    let verdict = judge(&change, &in_force, &caller_facts(ctx)?, now);
+    let caller = caller_facts(ctx, id, &in_force.workflows)?;
+    let verdict = judge(&change, &in_force, &caller, now);
     let refusal = match verdict {
         Verdict::Pass | Verdict::Round(Deciders::Default) => return Ok(passed(false)),
         Verdict::PassWithInitialPolicy => return Ok(passed(true)),
         Verdict::Round(Deciders::Workflows) => {
             let scope = in_force.workflows.last().map(|workflow| workflow.scope.clone());
             let scope = scope.ok_or_else(|| Error::internal("a round without a workflow"))?;
-            let by = GovernedBy::Workflow(scope);
-            let instead = Instead::RemoveRule;
-            Refusal::Governed(Governed { by, sandboxes: Vec::new(), instead })
+            if call.asked.is_policy_write() {
+                return Ok(Step::NeedsReview(scope));
+            }
+            governed(scope)
         }
-        Verdict::Refuse(refusal) => refusal,
+        Verdict::Refuse(refusal) => refusal.into(),
     };
     if facts.is_none() && call.asked.depends_on_facts() {
         return Ok(Step::NeedsFacts);
     }
-    Err(refusal.into())
+    Err(refusal)
 }
 
-fn caller_facts(ctx: &Ctx) -> Result<CallerFacts, Error> {
+/// Returns the facts about the caller. Only a review needs to know who made it, so without a workflow that is not read.
+fn caller_facts(
+    ctx: &Ctx,
+    gateway: GatewayId,
+    workflows: &[Workflow],
+) -> Result<CallerFacts, Error> {
     let unknown = || Error::Denied { why: "only a known caller changes policies".to_owned() };
     let principal = ctx.principal().ok_or_else(unknown)?;
-    // Only a review needs to know who made the caller.
-    Ok(CallerFacts { principal, role: ctx.role(), is_maker_known: true })
+    let is_maker_known = workflows.is_empty()
+        || matches!(principal, PrincipalId::User(_))
+        || People::on_gateway(&ctx.app().snapshot, gateway).is_holder_known(principal);
+    Ok(CallerFacts { principal, role: ctx.role(), is_maker_known })
 }
 
 async fn insert_intent(

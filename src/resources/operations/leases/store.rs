@@ -7,8 +7,8 @@ use crate::clock::Timestamp;
 use crate::db::schema::operations;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::resources::operations::Operation;
-use crate::resources::operations::state::Status;
+use crate::resources::operations::state::{IS_ACTIVE, Status};
+use crate::resources::operations::{Operation, OperationKind};
 
 /// Extends the leases of these operations and returns id and fence of those that `owner` still holds. Callers do not
 /// see this change, so the version stays.
@@ -91,4 +91,20 @@ pub async fn expire_all(conn: &mut Conn, now: Timestamp) -> Result<usize, Error>
     use operations as t;
     let held = t::table.filter(t::lease_expires_at.gt(now));
     Ok(on_conn!(conn, |c| diesel::update(held).set(t::lease_expires_at.eq(now)).execute(c).await)?)
+}
+
+/// Returns those of the given keys that an active operation of a kind has.
+pub async fn active_keys(
+    conn: &mut Conn,
+    kind: OperationKind,
+    keys: &[String],
+) -> Result<Vec<String>, Error> {
+    use operations as t;
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::resource_type.eq(kind))
+        .filter(t::resource_key.eq_any(keys))
+        .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(IS_ACTIVE))
+        .select(t::resource_key)
+        .load(c)
+        .await)?)
 }

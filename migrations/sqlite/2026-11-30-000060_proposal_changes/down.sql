@@ -1,0 +1,1 @@
+ALTER TABLE policy_apply_proposals DROP COLUMN change_json;

@@ -1,0 +1,57 @@
+//! Weaker rules: a review under the workflows of the scope decides about them.
+
+use super::store::StoredWorkflow;
+use crate::ctx::{Ctx, Tx};
+use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
+use crate::error::Error;
+use crate::governance::Rule;
+use crate::resources::approvals::proposals::required::required;
+use crate::resources::approvals::rule_changes::propose::propose;
+use crate::resources::approvals::{Round, RuleContent};
+
+/// A change of a workflow.
+pub(super) enum Change<T> {
+    /// It was made.
+    Made(T),
+    /// It would weaken the rules, and this review decides about it.
+    InReview(Box<Round>),
+}
+
+impl<T> Change<T> {
+    /// Returns what was made.
+    ///
+    /// # Errors
+    /// `APPROVAL_REQUIRED` if a review decides.
+    pub(super) async fn made(self, ctx: &Ctx) -> Result<T, Error> {
+        match self {
+            Self::Made(made) => Ok(made),
+            Self::InReview(round) => Err(required(ctx, &round).await?),
+        }
+    }
+}
+
+/// Opens the review of a weaker rule; `None` to delete the workflow.
+pub(super) async fn review(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    gateway: &GatewayRef,
+    before: &StoredWorkflow,
+    after: Option<&Rule>,
+) -> Result<Box<Round>, Error> {
+    // A rule that cannot be read was refused.
+    let rule = Rule::from_columns(&before.columns);
+    let rule = rule.map_err(|_| Error::internal("a rule that cannot be read is not reviewed"))?;
+    let content = RuleContent::Workflow {
+        id: before.id.get(),
+        version: before.version,
+        before: rule,
+        after: after.cloned(),
+    };
+    let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+    let name = SandboxName {
+        workspace: text(before.scope.workspace()),
+        name: text(before.scope.sandbox()),
+    };
+    let place = SandboxRef { gateway: gateway.clone(), name };
+    Ok(Box::new(propose(ctx, tx, &place, content).await?))
+}

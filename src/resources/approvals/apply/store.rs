@@ -1,0 +1,92 @@
+//! Rounds that must be written, and the name of their proposer.
+
+use diesel::prelude::*;
+use diesel::sql_types::Bool;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::{approval_rounds as t, policy_apply_proposals as p};
+use crate::db::types::{ApprovalRoundId, GatewayId, GatewayRef, SandboxName, SandboxRef};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::governance::Action;
+use crate::resources::approvals::rounds::{Round, RoundState};
+
+/// SQL condition of the states between decision and end. Must equal the condition of the index, which bound values do
+/// not match.
+const IS_DECIDED: &str = "state IN ('approved', 'sending', 'written')";
+
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = t)]
+struct Row {
+    id: ApprovalRoundId,
+    gateway_id: GatewayId,
+    gateway_name: String,
+    workspace: String,
+    sandbox_name: String,
+    state: RoundState,
+}
+
+/// A round between its decision and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedRound {
+    /// Id.
+    pub id: ApprovalRoundId,
+    /// The sandbox. Its gateway may have been unregistered.
+    pub place: SandboxRef,
+    /// State.
+    pub state: RoundState,
+}
+
+/// Returns the rounds of policies between decision and end with an id above `after`, oldest first, at most `limit`.
+pub async fn decided(
+    conn: &mut Conn,
+    after: ApprovalRoundId,
+    limit: i64,
+) -> Result<Vec<DecidedRound>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| t::table
+        .filter(diesel::dsl::sql::<Bool>(IS_DECIDED))
+        .filter(t::action.eq(Action::PolicyApply))
+        .filter(t::id.gt(after.get()))
+        .select(Row::as_select())
+        .order(t::id)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    let to_round = |row: Row| {
+        let gateway = GatewayRef { id: row.gateway_id, name: row.gateway_name.into() };
+        let name = SandboxName { workspace: row.workspace, name: row.sandbox_name };
+        DecidedRound { id: row.id, place: SandboxRef { gateway, name }, state: row.state }
+    };
+    Ok(rows.into_iter().map(to_round).collect())
+}
+
+/// Returns the name of the proposer of a round that was not written yet, as it was when the round was opened. `None`
+/// without a proposal.
+pub async fn proposer(conn: &mut Conn, round: &Round) -> Result<Option<String>, Error> {
+    let place = p::gateway_name
+        .eq(&*round.place.gateway.name)
+        .and(p::workspace.eq(round.place.workspace()))
+        .and(p::sandbox_name.eq(round.place.sandbox()))
+        .and(p::chunk_id.eq(&round.chunk_id));
+    Ok(on_conn!(conn, |c| p::table
+        .filter(place)
+        .filter(p::cleared_at.is_null().and(p::round_id.eq(round.id.get())))
+        .select(p::proposed_by)
+        .first(c)
+        .await
+        .optional())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sql_condition_names_the_states_between_decision_and_end() {
+        let decided = RoundState::ALL
+            .iter()
+            .filter(|state| !state.is_closed() && **state != RoundState::Open);
+        let words: Vec<&str> = decided.map(|state| state.as_str()).collect();
+        assert_eq!(IS_DECIDED, format!("state IN ('{}')", words.join("', '")));
+    }
+}

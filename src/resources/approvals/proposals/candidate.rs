@@ -1,0 +1,174 @@
+//! The policy that a change leads to on a gateway now, with everything that a review of it is bound to.
+//!
+//! Invariants
+//! - the sandbox is read first: if a revision is written while the rest is read, the candidate is based on a policy
+//!   that is compared again before it is written;
+//! - the revisions are read before the policy in force: some gateways write the first revision when the latter is read.
+
+use bytes::Bytes;
+
+use super::change::{self, PolicyChange};
+use crate::db::types::SandboxName;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::openshell::policies::{PolicySource, Revision};
+use crate::openshell::{Gateway, Generation};
+use crate::policy::{Policy, Presets};
+
+/// Maximum number of static parts that an error names.
+const STATIC_PARTS_SHOWN: usize = 20;
+
+/// The policy that a change leads to.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The gateway's id of the sandbox.
+    pub sandbox_id: String,
+    /// Resource version of the sandbox, before the rest was read.
+    pub resource_version: u64,
+    /// The newest revision, on which it was computed.
+    pub base: Revision,
+    /// The policy of that revision.
+    pub base_policy: Policy,
+    /// The policy that the change leads to.
+    pub policy: Policy,
+    /// The gateway's hash of the policy in force.
+    pub effective_hash: String,
+    /// Whether the gateway has a policy for all sandboxes: it would refuse a change of one.
+    pub is_global: bool,
+}
+
+impl Candidate {
+    /// Returns whether the newest revision already has the content, apart from its spelling.
+    #[must_use]
+    pub fn is_up_to_date(&self) -> bool {
+        self.policy.is_equivalent(&self.base_policy)
+    }
+
+    /// Returns the etag of the newest revision.
+    #[must_use]
+    pub fn etag(&self) -> &str {
+        &self.base.policy_hash
+    }
+}
+
+/// Computes the policy that a change leads to, and checks that a running sandbox can get it. An empty etag is that of
+/// the newest revision.
+///
+/// # Errors
+/// `CONCURRENT_CHANGE` if the etag is stale, `Invalid` if the change does not apply or no gateway accepts the result,
+/// `POLICY_STATIC` if a running sandbox cannot get it, `POLICY_UNREADABLE` if the newest revision cannot be read in
+/// full, `NOT_FOUND` if the sandbox or a revision does not exist.
+pub async fn compute(
+    gateway: &Gateway,
+    presets: &Presets,
+    sandbox: &SandboxName,
+    change: &PolicyChange,
+    etag: &str,
+) -> Result<Candidate, Error> {
+    let found = gateway.get_sandbox(sandbox).await?;
+    let base = newest(gateway, sandbox).await?;
+    if !etag.is_empty() && etag != base.policy_hash {
+        return Err(stale(sandbox, &base.policy_hash));
+    }
+    let generation = gateway.generation();
+    let base_policy = decode(generation, base.policy.as_ref())?.require_known()?;
+    let restored = restored(gateway, sandbox, change).await?;
+    let policy = change::result(&base_policy, change, restored.as_ref(), presets)?;
+    policy.check_accepted(change.field())?;
+    if let Some(created) = gateway.creation_policy(sandbox).await? {
+        check_static(&policy, &Policy::decode(generation, &created)?)?;
+    }
+    let effective = gateway.effective_policy(sandbox).await?;
+    Ok(Candidate {
+        sandbox_id: found.id,
+        resource_version: found.resource_version,
+        base,
+        base_policy,
+        policy,
+        effective_hash: effective.policy_hash,
+        is_global: effective.source == PolicySource::Gateway,
+    })
+}
+
+fn stale(sandbox: &SandboxName, present: &str) -> Error {
+    let facts = [("etag", present.to_owned())];
+    let why = format!("the policy of `{sandbox}` has changed; its etag is now `{present}`");
+    Error::explained(Reason::ConcurrentChange, why, facts)
+}
+
+/// Returns the newest revision. Some gateways write the first one when the policy in force is read.
+async fn newest(gateway: &Gateway, sandbox: &SandboxName) -> Result<Revision, Error> {
+    match gateway.policy_revision(sandbox, 0).await {
+        Ok((revision, _)) => Ok(revision),
+        Err(Error::NotFound { kind: ResourceKind::PolicyRevision, .. }) => {
+            gateway.effective_policy(sandbox).await?;
+            Ok(gateway.policy_revision(sandbox, 0).await?.0)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Decodes the policy of a revision.
+///
+/// # Errors
+/// `POLICY_UNREADABLE` if the gateway did not send it, or it cannot be read.
+pub fn decode(generation: Generation, sent: Option<&Bytes>) -> Result<Policy, Error> {
+    let sent = sent.ok_or_else(|| {
+        let why = "the gateway returned a revision without its policy";
+        Error::refused(Reason::PolicyUnreadable, why)
+    })?;
+    Policy::decode(generation, sent)
+}
+
+/// Returns the policy of the revision that a change restores.
+async fn restored(
+    gateway: &Gateway,
+    sandbox: &SandboxName,
+    change: &PolicyChange,
+) -> Result<Option<Policy>, Error> {
+    let Some(version) = change.restored_version() else { return Ok(None) };
+    let (revision, _) = gateway.policy_revision(sandbox, version).await?;
+    let policy = decode(gateway.generation(), revision.policy.as_ref())?;
+    policy.require_known().map(Some)
+}
+
+/// Refuses a policy that a running sandbox cannot get.
+fn check_static(policy: &Policy, created: &Policy) -> Result<(), Error> {
+    let parts = policy.static_changes(created);
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let shown = parts.len().min(STATIC_PARTS_SHOWN);
+    let rest = match parts.len() - shown {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let why = format!(
+        "a running sandbox cannot change `{}`{rest}: delete it and create it with the other policy",
+        parts[..shown].join("`, `")
+    );
+    Err(Error::refused(Reason::PolicyStatic, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(generation: Generation, text: &str) -> Policy {
+        Policy::from_yaml(generation, "yaml", text).unwrap()
+    }
+
+    #[test]
+    fn static_parts_are_named_up_to_a_limit() {
+        let generation = Generation::V0_0;
+        let paths: Vec<String> = (0..25).map(|n| format!("/p{n}")).collect();
+        let created = format!("filesystem_policy: {{read_only: [{}]}}", paths.join(", "));
+        let created = read(generation, &created);
+        check_static(&created, &created).unwrap();
+        let without = read(generation, "filesystem_policy: {read_write: [/tmp]}");
+        let error = check_static(&without, &created).unwrap_err();
+        let why = error.to_string();
+        assert!(matches!(error, Error::Refused { reason: Reason::PolicyStatic, .. }));
+        assert!(why.contains("read_only[\"/p0\"]`, `") && why.contains(" and 5 more"), "{why}");
+        assert!(!why.contains("/p20"), "{why}");
+    }
+}

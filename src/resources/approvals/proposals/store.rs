@@ -1,0 +1,121 @@
+//! Rows of proposals. One whose round has ended has `cleared_at`.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::ProposalMode;
+use crate::access::principal::PrincipalId;
+use crate::clock::Timestamp;
+use crate::db::cached::cached;
+use crate::db::schema::{policy_apply_proposals as t, sandbox_meta as m};
+use crate::db::types::SandboxRef;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::resources::approvals::rounds::Round;
+
+/// A proposal to store.
+#[derive(Debug, Clone, Copy)]
+pub struct NewProposal<'a> {
+    /// The document.
+    pub yaml: &'a str,
+    /// How it becomes a policy.
+    pub mode: ProposalMode,
+    /// The gateway's hash of the policy that the proposer has seen.
+    pub expected_hash: Option<&'a str>,
+    /// Name of the proposer, of which at most 254 characters are stored.
+    pub actor: &'a str,
+    /// The proposer.
+    pub principal: Option<PrincipalId>,
+}
+
+/// Stores the proposal of a round.
+pub async fn insert(conn: &mut Conn, round: &Round, new: &NewProposal<'_>) -> Result<(), Error> {
+    let row = (
+        t::gateway_name.eq(&*round.place.gateway.name),
+        t::workspace.eq(round.place.workspace()),
+        t::sandbox_name.eq(round.place.sandbox()),
+        t::chunk_id.eq(&round.chunk_id),
+        t::yaml_text.eq(new.yaml),
+        t::expected_hash.eq(new.expected_hash),
+        t::proposed_by.eq(new.actor),
+        t::proposed_at.eq(round.opened_at),
+        t::round_id.eq(round.id.get()),
+        t::mode.eq(new.mode),
+        t::principal.eq(new.principal.map(|principal| principal.to_string())),
+    );
+    on_conn!(conn, |c| diesel::insert_into(t::table).values(row).execute(c).await)?;
+    Ok(())
+}
+
+/// A stored proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct StoredProposal {
+    /// The gateway's hash of the policy that the proposer has seen.
+    pub expected_hash: Option<String>,
+    /// Name of the proposer.
+    pub proposed_by: String,
+    /// The change as JSON; `None` for a complete policy.
+    pub change_json: Option<String>,
+}
+
+/// Stores the change that led to the policy of a round.
+pub async fn set_change(conn: &mut Conn, round: &Round, change_json: &str) -> Result<(), Error> {
+    let place = t::gateway_name
+        .eq(&*round.place.gateway.name)
+        .and(t::workspace.eq(round.place.workspace()))
+        .and(t::sandbox_name.eq(round.place.sandbox()));
+    let open = t::cleared_at.is_null().and(t::round_id.eq(round.id.get()));
+    let row = t::table.filter(place.and(t::chunk_id.eq(&round.chunk_id)).and(open));
+    let set = t::change_json.eq(change_json);
+    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    Ok(())
+}
+
+/// Returns the proposal of a round that has not ended and was not written; `None` without one.
+pub async fn of_round(conn: &mut Conn, round: &Round) -> Result<Option<StoredProposal>, Error> {
+    let place = t::gateway_name
+        .eq(&*round.place.gateway.name)
+        .and(t::workspace.eq(round.place.workspace()))
+        .and(t::sandbox_name.eq(round.place.sandbox()));
+    let open = t::cleared_at.is_null().and(t::round_id.eq(round.id.get()));
+    Ok(on_conn!(conn, |c| t::table
+        .filter(place)
+        .filter(t::chunk_id.eq(&round.chunk_id))
+        .filter(open)
+        .select(StoredProposal::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Returns the owner of a sandbox; `None` if it is not known, also if another sandbox had the name.
+pub async fn owner(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    sandbox_id: &str,
+) -> Result<Option<PrincipalId>, Error> {
+    let found: Option<Option<String>> = on_conn!(conn, |c| m::table
+        .filter(m::gateway_name.eq(&*place.gateway.name))
+        .filter(m::workspace.eq(place.workspace()))
+        .filter(m::sandbox_name.eq(place.sandbox()))
+        .filter(m::sandbox_id.eq(sandbox_id))
+        .select(m::owner)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.flatten().as_deref().and_then(PrincipalId::parse))
+}
+
+/// Clears the proposal of a round, if it has one.
+pub async fn clear(conn: &mut Conn, round: &Round, at: Timestamp) -> Result<(), Error> {
+    let place = t::gateway_name
+        .eq(&*round.place.gateway.name)
+        .and(t::workspace.eq(round.place.workspace()))
+        .and(t::sandbox_name.eq(round.place.sandbox()));
+    let open = t::cleared_at.is_null().and(t::round_id.eq(round.id.get()));
+    let row = t::table.filter(place.and(t::chunk_id.eq(&round.chunk_id)).and(open));
+    let set = t::cleared_at.eq(at);
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
+    Ok(())
+}

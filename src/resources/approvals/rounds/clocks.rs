@@ -1,0 +1,114 @@
+//! The clocks of a round: escalation, the end of voting, and the end of the time for the write.
+
+use serde_json::json;
+
+use super::close::{Ending, close, save};
+use super::{Round, RoundState, events};
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, Tx};
+use crate::error::Error;
+use crate::outbox::event_types;
+
+/// A clock that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The voters of an escalation join.
+    Escalation,
+    /// Voting has ended.
+    Expiry,
+    /// The time for the write has passed.
+    ApplyWindow,
+}
+
+/// Returns the clock of a round that is due. An end comes before an escalation.
+#[must_use]
+pub fn due(round: &Round, now: Timestamp) -> Option<Due> {
+    let has_passed = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+    match round.state {
+        RoundState::Open if has_passed(round.expires_at) => Some(Due::Expiry),
+        RoundState::Open if round.escalated_at.is_none() && has_passed(round.escalates_at) => {
+            Some(Due::Escalation)
+        }
+        RoundState::Approved if has_passed(round.progress.apply_by) => Some(Due::ApplyWindow),
+        RoundState::Open
+        | RoundState::Approved
+        | RoundState::Sending
+        | RoundState::Written
+        | RoundState::Applied
+        | RoundState::Rejected
+        | RoundState::Withdrawn
+        | RoundState::Expired
+        | RoundState::Superseded
+        | RoundState::Failed
+        | RoundState::RolledBack => None,
+    }
+}
+
+/// Applies the clocks that are due. Every transaction on a round begins with this, under the lock of its gateway.
+/// Returns the last clock that was applied.
+///
+/// # Errors
+/// Those of the database.
+pub async fn apply(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    round: &mut Round,
+    now: Timestamp,
+) -> Result<Option<Due>, Error> {
+    let Some(due) = due(round, now) else { return Ok(None) };
+    match due {
+        Due::Escalation => {
+            round.escalated_at = Some(now);
+            save(tx, round).await?;
+            let waited =
+                round.escalates_at.map_or(0, |at| at.since(round.opened_at).as_secs() / 60);
+            let more = json!({ "timeout_minutes": waited });
+            events::emit(ctx, tx, event_types::APPROVAL_ESCALATED, round, more).await?;
+        }
+        Due::Expiry => {
+            close(ctx, tx, round, Ending::Expired, "it was not decided in time", now).await?;
+        }
+        Due::ApplyWindow => {
+            let why = "it was approved, but not written in time";
+            close(ctx, tx, round, Ending::Expired, why, now).await?;
+        }
+    }
+    Ok(Some(due))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::approvals::rounds::tests::round;
+
+    #[test]
+    fn the_end_of_voting_comes_before_the_escalation() {
+        let at = Timestamp::from_unix_micros;
+        let open = Round { escalates_at: Some(at(5)), expires_at: Some(at(9)), ..round() };
+        for (now, expected) in [
+            (4, None),
+            (5, Some(Due::Escalation)),
+            (8, Some(Due::Escalation)),
+            (9, Some(Due::Expiry)),
+        ] {
+            assert_eq!(due(&open, at(now)), expected, "{now}");
+        }
+        let escalated = Round { escalated_at: Some(at(5)), ..open.clone() };
+        assert_eq!((due(&escalated, at(8)), escalated.next_due()), (None, Some(at(9))));
+        assert_eq!(open.next_due(), Some(at(5)));
+    }
+
+    #[test]
+    fn an_approved_round_ends_with_the_time_for_its_write_and_one_on_its_way_does_not() {
+        let at = Timestamp::from_unix_micros;
+        let mut approved = Round { state: RoundState::Approved, ..round() };
+        approved.expires_at = Some(at(1));
+        approved.progress.apply_by = Some(at(5));
+        assert_eq!((due(&approved, at(4)), approved.next_due()), (None, Some(at(5))));
+        assert_eq!(due(&approved, at(5)), Some(Due::ApplyWindow));
+        for state in [RoundState::Sending, RoundState::Written, RoundState::Applied] {
+            let round = Round { state, ..approved.clone() };
+            assert_eq!((due(&round, at(9)), round.next_due()), (None, None), "{state}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Attempts to approve a change of one's own, or to count more than once.
+
+use shoreguard::access::principal::PrincipalId;
+use shoreguard::governance::VoterSet;
+use shoreguard::pb::v1 as pb;
+use shoreguard::role::Role;
+
+use super::{fact, govern, named, people, program, proposal, propose, require, rule, user};
+use crate::support::server::{Caller, TestServer};
+
+server_tests! {
+    t12_a_proposer_does_not_approve_through_its_service_principal,
+    t12_a_rotated_key_belongs_to_its_rotator,
+    t12_two_keys_of_one_maker_count_once,
+    t12_a_deleted_maker_is_still_known,
+    t12_a_voter_demoted_before_the_quorum_does_not_count,
+    t12_a_recreated_user_does_not_inherit_a_vote,
+    t12_the_owner_of_a_sandbox_does_not_approve_its_policy,
+    t08_an_approval_of_another_gateway_is_not_found,
+    a_member_who_joins_later_does_not_count,
+}
+
+/// Creates an admin. Returns its credential.
+async fn admin(sg: &TestServer, name: &str) -> Caller {
+    let token = sg.create_user(&format!("{name}@example.com"), pb::Role::Admin).await;
+    sg.with_token(&token)
+}
+
+fn token(caller: &Caller) -> String {
+    caller.bearer.0.clone().unwrap()
+}
+
+async fn t12_a_proposer_does_not_approve_through_its_service_principal(sg: TestServer) {
+    let of = people(&sg).await;
+    let eve = admin(&sg, "eve").await;
+    let bot = eve.create_key("bot", pb::Role::Operator).await;
+    let voters = named(vec![user(&sg, "ana")], vec![program(&sg, "bot")]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let (id, _) = propose(&sg, &token(&eve), &proposal("a.example.com")).await.unwrap();
+    let bot = sg.with_token(&bot);
+    let refused = assert_refused!(bot.approve(id).await, PermissionDenied, "OWN_CHANGE");
+    assert_eq!(fact(&refused, "why"), "maker");
+    // Nor does the person behind a program approve what the program has proposed.
+    let key = bot.bearer.0.clone().unwrap();
+    let (id, _) = propose(&sg, &key, &proposal("b.example.com")).await.unwrap();
+    let both = named(vec![user(&sg, "ana"), user(&sg, "eve")], vec![]);
+    govern(&sg, &rule(&[("reviewers", 1, both)])).await;
+    assert_refused!(eve.approve(id).await, PermissionDenied, "OWN_CHANGE");
+    let ana = sg.with_token(&of.ana).approve(id).await.unwrap();
+    assert_eq!(ana.state(), pb::ApprovalState::Approved);
+    sg.finish().await;
+}
+
+async fn t12_a_rotated_key_belongs_to_its_rotator(sg: TestServer) {
+    people(&sg).await;
+    let (eve, fay) = (admin(&sg, "eve").await, admin(&sg, "fay").await);
+    fay.create_key("bot", pb::Role::Operator).await;
+    let voters = named(vec![user(&sg, "ana")], vec![program(&sg, "bot")]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let request = pb::RotateServicePrincipalRequest {
+        service_principal: "bot".to_owned(),
+        ..Default::default()
+    };
+    let rotated = eve.service_principals().rotate_service_principal(request).await.unwrap();
+    let bot = sg.with_token(&rotated.into_inner().key);
+    for (n, proposer) in [&eve, &fay].into_iter().enumerate() {
+        let change = proposal(&format!("{n}.example.com"));
+        let (id, _) = propose(&sg, &token(proposer), &change).await.unwrap();
+        let refused = assert_refused!(bot.approve(id).await, PermissionDenied, "OWN_CHANGE");
+        assert_eq!(fact(&refused, "why"), "maker");
+    }
+    sg.finish().await;
+}
+
+async fn t12_two_keys_of_one_maker_count_once(sg: TestServer) {
+    let of = people(&sg).await;
+    let eve = admin(&sg, "eve").await;
+    let (one, two) = (
+        eve.create_key("one", pb::Role::Operator).await,
+        eve.create_key("two", pb::Role::Operator).await,
+    );
+    let programs = vec![program(&sg, "one"), program(&sg, "two")];
+    let voters = named(vec![user(&sg, "ana"), user(&sg, "eve")], programs);
+    govern(&sg, &rule(&[("reviewers", 2, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let first = sg.with_token(&one).approve(id).await.unwrap();
+    assert_eq!((first.votes, first.needed), (1, 2));
+    let refused = sg.with_token(&two).approve(id).await;
+    let refused = assert_refused!(refused, PermissionDenied, "NOT_A_VOTER");
+    assert_eq!(fact(&refused, "why"), "beside_maker");
+    // The maker's own vote replaces that of its program.
+    let own = eve.approve(id).await.unwrap();
+    assert_eq!((own.votes, own.state()), (1, pb::ApprovalState::Open));
+    let uncounted = eve.approval(id).await.uncounted_votes;
+    assert_eq!((uncounted.len(), uncounted[0].voter.as_str()), (1, "sp:one"));
+    let ana = sg.with_token(&of.ana).approve(id).await.unwrap();
+    assert_eq!(ana.state(), pb::ApprovalState::Approved);
+    sg.finish().await;
+}
+
+async fn t12_a_deleted_maker_is_still_known(sg: TestServer) {
+    people(&sg).await;
+    let eve = admin(&sg, "eve").await;
+    let bot = eve.create_key("bot", pb::Role::Operator).await;
+    let voters = named(vec![user(&sg, "ana")], vec![program(&sg, "bot")]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let (id, _) = propose(&sg, &token(&eve), &proposal("a.example.com")).await.unwrap();
+    let request = pb::DeleteUserRequest { user: "eve@example.com".into(), ..Default::default() };
+    sg.admin().users().delete_user(request).await.unwrap();
+    let bot = sg.with_token(&bot);
+    let refused = assert_refused!(bot.approve(id).await, PermissionDenied, "OWN_CHANGE");
+    assert_eq!(fact(&refused, "why"), "maker");
+    sg.finish().await;
+}
+
+async fn t12_a_voter_demoted_before_the_quorum_does_not_count(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 2).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.with_token(&of.ana).approve(id).await.unwrap();
+    let request = pb::UpdateUserRequest {
+        user: "ana@example.com".to_owned(),
+        role: pb::Role::Viewer.into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
+        ..Default::default()
+    };
+    sg.admin().users().update_user(request).await.unwrap();
+    let ben = sg.with_token(&of.ben).approve(id).await.unwrap();
+    assert_eq!((ben.votes, ben.state()), (1, pb::ApprovalState::Open));
+    let uncounted = sg.admin().approval(id).await.uncounted_votes;
+    assert_eq!(uncounted.len(), 1, "{uncounted:?}");
+    assert_eq!(uncounted[0].voter, "ana@example.com");
+    assert_eq!(uncounted[0].reason(), pb::UncountedReason::RoleTooLow);
+    let cleo = sg.with_token(&of.cleo).approve(id).await.unwrap();
+    assert_eq!(cleo.state(), pb::ApprovalState::Approved);
+    sg.finish().await;
+}
+
+async fn t12_a_recreated_user_does_not_inherit_a_vote(sg: TestServer) {
+    let of = people(&sg).await;
+    let voters = named(vec![user(&sg, "ana"), user(&sg, "ben"), user(&sg, "cleo")], vec![]);
+    govern(&sg, &rule(&[("reviewers", 2, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.with_token(&of.ana).approve(id).await.unwrap();
+    let request = pb::DeleteUserRequest { user: "ana@example.com".into(), ..Default::default() };
+    sg.admin().users().delete_user(request).await.unwrap();
+    let again = sg.create_user("ana@example.com", pb::Role::Operator).await;
+    let refused = sg.with_token(&again).approve(id).await;
+    let refused = assert_refused!(refused, PermissionDenied, "NOT_A_VOTER");
+    assert_eq!(fact(&refused, "why"), "not_named");
+    let ben = sg.with_token(&of.ben).approve(id).await.unwrap();
+    assert_eq!((ben.votes, ben.state()), (1, pb::ApprovalState::Open));
+    let uncounted = sg.admin().approval(id).await.uncounted_votes;
+    assert_eq!(uncounted[0].reason(), pb::UncountedReason::Left);
+    sg.finish().await;
+}
+
+async fn t12_the_owner_of_a_sandbox_does_not_approve_its_policy(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 1).await;
+    let mut owned = proposal("a.example.com");
+    owned.owner = Some(PrincipalId::User(user(&sg, "ana").into()));
+    let (id, _) = propose(&sg, &of.dora, &owned).await.unwrap();
+    let ana = sg.with_token(&of.ana);
+    let refused = assert_refused!(ana.approve(id).await, PermissionDenied, "OWN_CHANGE");
+    assert_eq!(fact(&refused, "why"), "owner");
+    assert_eq!(ana.approval(id).await.approval.unwrap().owner, "ana@example.com");
+    // A reject changes no policy.
+    let rejected = ana.vote(id, pb::VoteDecision::Reject).await.unwrap();
+    assert_eq!(rejected.state(), pb::ApprovalState::Rejected);
+    sg.finish().await;
+}
+
+async fn t08_an_approval_of_another_gateway_is_not_found(sg: TestServer) {
+    let of = people(&sg).await;
+    sg.register_unreachable("other").await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let digest = sg.admin().approval(id).await.approval.unwrap().digest;
+    let key = sg.admin().create_key("elsewhere", pb::Role::None).await;
+    sg.admin().bind("elsewhere", "other", pb::Role::Admin).await;
+    let elsewhere = sg.with_token(&key);
+    let get = pb::GetApprovalRequest { approval_id: id };
+    assert_refused!(elsewhere.approvals().get_approval(get).await, NotFound, "NOT_FOUND");
+    let decision = pb::VoteDecision::Approve.into();
+    let vote =
+        pb::VoteRequest { approval_id: id, digest: digest.clone(), decision, ..Default::default() };
+    assert_refused!(elsewhere.approvals().vote(vote).await, NotFound, "NOT_FOUND");
+    let votes = pb::ListApprovalDecisionsRequest { approval_id: id, ..Default::default() };
+    let listed = elsewhere.approvals().list_approval_decisions(votes).await;
+    assert_refused!(listed, NotFound, "NOT_FOUND");
+    let withdraw = pb::WithdrawProposalRequest { approval_id: id, ..Default::default() };
+    let withdrawn = elsewhere.approvals().withdraw_proposal(withdraw).await;
+    assert_refused!(withdrawn, NotFound, "NOT_FOUND");
+    let comment = String::new();
+    let ballots = vec![pb::Ballot { approval_id: id, digest, decision, comment }];
+    for caller in [&elsewhere, &sg.admin()] {
+        let request = pb::VoteManyRequest {
+            gateway: "other".to_owned(),
+            ballots: ballots.clone(),
+            ..Default::default()
+        };
+        assert_refused!(caller.approvals().vote_many(request).await, NotFound, "NOT_FOUND");
+    }
+    sg.finish().await;
+}
+
+async fn a_member_who_joins_later_does_not_count(sg: TestServer) {
+    let of = people(&sg).await;
+    sg.create_group("reviewers", pb::Role::None, &["ana@example.com"]).await;
+    let group = sg.app.snapshot.group_by_name("reviewers").unwrap().get();
+    let voters = VoterSet { groups: vec![group], ..VoterSet::of_role(Role::Viewer) };
+    govern(&sg, &rule(&[("reviewers", 2, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let request = pb::AddGroupMemberRequest {
+        group: "reviewers".to_owned(),
+        user: "ben@example.com".to_owned(),
+        ..Default::default()
+    };
+    sg.admin().groups().add_group_member(request).await.unwrap();
+    sg.with_token(&of.ana).approve(id).await.unwrap();
+    let ben = sg.with_token(&of.ben).approve(id).await;
+    let refused = assert_refused!(ben, PermissionDenied, "NOT_A_VOTER");
+    assert_eq!(fact(&refused, "why"), "joined_later");
+    sg.finish().await;
+}

@@ -1,0 +1,207 @@
+//! A server that is killed at each point of a write: the next one continues, and nothing is written twice.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use shoreguard::clock::Timestamp;
+use shoreguard::db::schema::{leases, operations, write_intents};
+use shoreguard::db::types::ApprovalRoundId;
+use shoreguard::db::{Db, Engine, on_conn};
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::approvals::apply::fail_points::FailPoint;
+use shoreguard::resources::approvals::rounds::store;
+use shoreguard::resources::approvals::{Round, RoundState};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+
+use super::{open_round, revisions, writes};
+use crate::commands::{ChildProcess, shoreguard_command};
+use crate::crash::{ServerProcess, create_admin_key, start_server, write_config};
+use crate::support::server::{Caller, build, config};
+use crate::support::work::OperationSpec;
+use crate::support::{DbLocation, eventually, limit};
+
+/// How often a server is killed at each point, with `just soak` and otherwise.
+const KILLS: [usize; 2] = [20, 1];
+/// The signal of a killed process.
+const SIGKILL: i32 = 9;
+
+/// A database, a gateway with the sandbox `coder`, and a configuration with which servers start.
+pub(super) struct Scene {
+    pub(super) place: DbLocation,
+    pub(super) simulator: Simulator,
+    folder: tempfile::TempDir,
+    config: PathBuf,
+    key: String,
+}
+
+impl Scene {
+    /// Registers the gateway by a server that then stops. Returns `None` if this host has no PostgreSQL server
+    /// programs.
+    pub(super) async fn start(engine: Engine, generation: Generation) -> Option<Self> {
+        let place = DbLocation::new(engine).await?;
+        let folder = tempfile::tempdir().unwrap();
+        let config = write_config(folder.path(), &place);
+        let key = create_admin_key(&config);
+        let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
+        simulator.seed_demo().unwrap();
+        let scene = Self { place, simulator, folder, config, key };
+        let first = scene.serve();
+        let register = pb::RegisterGatewayRequest {
+            name: "edge".into(),
+            endpoint: scene.simulator.addr().to_string(),
+            scheme: pb::GatewayScheme::Http.into(),
+            ..Default::default()
+        };
+        first.caller.gateways().register_gateway(register).await.unwrap();
+        drop(first);
+        Some(scene)
+    }
+
+    /// Starts a server.
+    pub(super) fn serve(&self) -> ServerProcess {
+        start_server(&self.config, &self.key)
+    }
+
+    /// Starts a server that a fail point kills or stops.
+    pub(super) fn serve_until(&self, point: FailPoint, what: &str) -> ChildProcess {
+        let mut command = shoreguard_command(&["serve", "--config"]);
+        command.arg(&self.config).env("TEST_FAIL_POINT", format!("{point}={what}"));
+        ChildProcess(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// Opens a round while no server runs. It is approved, as if its server was killed after the decision.
+    pub(super) async fn open_round(&self, host: &str) -> ApprovalRoundId {
+        let app = build(config(&self.place, self.folder.path(), |_| {})).await;
+        let proposal = OperationSpec {
+            key: self.key.clone(),
+            gateway: "edge".to_owned(),
+            sandbox: "coder".to_owned(),
+            ..OperationSpec::default()
+        };
+        let id = open_round(&app, &proposal, host).await;
+        app.stop.cancel();
+        app.drain().await;
+        id
+    }
+
+    /// Ends the leases of killed servers, and the deadlines of their writes.
+    pub(super) async fn pass_time(&self) {
+        let db = Db::open(&self.place.options()).await.unwrap();
+        let mut conn = db.write().await.unwrap();
+        let past = Timestamp::EPOCH;
+        on_conn!(&mut conn, |c| diesel::update(write_intents::table)
+            .set(write_intents::deadline.eq(past))
+            .execute(c)
+            .await)
+        .unwrap();
+        let held = operations::table.filter(operations::owner.is_not_null());
+        on_conn!(&mut conn, |c| diesel::update(held)
+            .set(operations::lease_expires_at.eq(Some(past)))
+            .execute(c)
+            .await)
+        .unwrap();
+        on_conn!(&mut conn, |c| diesel::update(leases::table)
+            .set(leases::expires_at.eq(past))
+            .execute(c)
+            .await)
+        .unwrap();
+    }
+
+    pub(super) async fn round(&self, id: ApprovalRoundId) -> Round {
+        let db = Db::open(&self.place.options()).await.unwrap();
+        let mut conn = db.read().await.unwrap();
+        store::by_id(&mut conn, id).await.unwrap().unwrap()
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Waits until this number of operations has written a policy that is loaded.
+pub(super) async fn wait_written(caller: &Caller, count: usize) {
+    let succeeded = || async {
+        let list = pb::ListOperationsRequest {
+            page_size: 100,
+            r#type: pb::OperationType::Policy.into(),
+            status: pb::OperationStatus::Succeeded.into(),
+            ..Default::default()
+        };
+        let listed = caller.operations().list_operations(list).await.unwrap().into_inner();
+        listed.operations.len() >= count
+    };
+    eventually("the policy is written", succeeded).await;
+}
+
+/// Kills a server at each of these points while it writes a policy.
+async fn killed_at(engine: Engine, points: &[FailPoint]) {
+    let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
+    let is_soak = std::env::var_os("SOAK").is_some();
+    let kills = if is_soak { KILLS[0] } else { KILLS[1] };
+    let mut count = 0;
+    for point in points.iter().flat_map(|point| std::iter::repeat_n(*point, kills)) {
+        count += 1;
+        let before = (revisions(&scene.simulator), writes(&scene.simulator));
+        let id = scene.open_round(&format!("h{count}.example")).await;
+        let status = scene.serve_until(point, "kill").wait_exit();
+        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
+        scene.pass_time().await;
+        let next = scene.serve();
+        wait_written(&next.caller, count).await;
+        drop(next);
+        let round = scene.round(id).await;
+        assert_eq!(round.state, RoundState::Applied, "{point}");
+        let after = (revisions(&scene.simulator), writes(&scene.simulator));
+        assert_eq!(after, (before.0 + 1, before.1 + 1), "{point}: it is written once");
+    }
+    scene.place.remove().await;
+}
+
+mod g02_killed_before_the_answer_is_written_once {
+    use super::*;
+
+    const POINTS: [FailPoint; 4] = [
+        FailPoint::DispatchStarted,
+        FailPoint::ApplyFetched,
+        FailPoint::IntentStored,
+        FailPoint::ApplySent,
+    ];
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(killed_at(Engine::Sqlite, &POINTS));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(killed_at(Engine::Postgres, &POINTS));
+    }
+}
+
+mod g02_killed_after_the_answer_is_written_once {
+    use super::*;
+
+    const POINTS: [FailPoint; 4] = [
+        FailPoint::ApplyAnswered,
+        FailPoint::WrittenStored,
+        FailPoint::LoadSeen,
+        FailPoint::AppliedStored,
+    ];
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(killed_at(Engine::Sqlite, &POINTS));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(killed_at(Engine::Postgres, &POINTS));
+    }
+}
