@@ -24,12 +24,13 @@ use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookSlots;
 use crate::resources::operations::leases::LocalOperations;
 use crate::resources::operations::{OperationKind, takeover};
+use crate::resources::policy_pins::complete::PinsRead;
 use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sboms::recompute::RulesCheck;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
     access_bindings, approval_workflows, approvals, audit, auth, device_codes, events, gateways,
-    operations, policy_pins, sandboxes, sboms, service_principals,
+    operations, policy_pins, sandboxes, sboms, service_principals, write_intents,
 };
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
@@ -62,6 +63,7 @@ pub const WORKERS: &[Worker] = &[
     sandboxes::worker::SSH_RETENTION,
     sboms::worker::RECOMPUTE,
     service_principals::worker::LAST_USED,
+    write_intents::worker::EXPIRY,
     idempotency::WORKER,
     disk::WORKER,
     reload::TLS_RELOAD,
@@ -98,6 +100,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(ListenerState::default())
         .with(LoginKey(master.seal_key("oidc login")))
         .with(LocalOperations::default())
+        .with(PinsRead::default())
         .with(presets)
         .with(initial)
         .with(RequestIds::default())

@@ -68,6 +68,7 @@ fn gateway_code(refusal: GatewayRefusal) -> Code {
 }
 
 /// Most refusals concern the state; a few concern the message, or callers that can never send it.
+#[expect(clippy::too_many_lines, reason = "one line for each reason")]
 fn refused_code(reason: Reason) -> Code {
     match reason {
         Reason::MessageAmbiguous

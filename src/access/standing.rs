@@ -161,7 +161,7 @@ impl AccessCheck {
 }
 
 /// Checks a caller before each part of its request is sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AccessGuard {
     snapshot: Arc<Snapshot>,
     access_check: AccessCheck,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{CliError, ConfigArgs, data_dir, output};
@@ -19,8 +20,8 @@ use crate::boot;
 use crate::clock::Clock;
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason};
+use crate::governance::parse_reason;
 use crate::names::Name;
-use crate::resources::policy_pins::rules::parse_reason;
 use crate::resources::service_principals::domain as principals;
 use crate::resources::unlock::domain::{self as unlock, UnlockScope};
 use crate::resources::users::domain::{self as users, Email};
@@ -152,18 +153,21 @@ async fn unlock(app: &Arc<App>, args: UnlockArgs) -> Result<String, CliError> {
     let reason = parse_reason("reason", &args.reason)?.ok_or_else(missing)?;
     let scope = UnlockScope::new(&ctx, &args.gateway, args.workspace, args.sandbox)?;
     let ctx = ctx.with_gateway(scope.gateway().clone());
-    let mut removed = Vec::new();
-    for rule in unlock::rules_of(&ctx, &scope).await? {
-        let about = AuditSubject::new(rule.removal(), scope.target());
-        let detail = json!({ "scope": scope.to_string(), "reason": reason });
-        let work = unlock::remove(&ctx, &scope, rule, &reason);
-        with_audit_entry(&ctx, about, Some(detail), work).await?;
-        removed.push(rule.as_str());
-    }
-    if removed.is_empty() {
+    let rules = unlock::rules_of(&ctx, &scope).await?;
+    if rules.is_empty() {
         let why = format!("{scope} has neither a pin nor an approval workflow of its own");
         return Err(Error::refused(Reason::NotFound, why).into());
     }
+    let mut work: BoxFuture<'_, Result<(), Error>> =
+        Box::pin(unlock::remove(&ctx, &scope, &rules, &reason));
+    // Each removal has an entry, which is opened before the transaction of all of them.
+    for rule in &rules {
+        let about = AuditSubject::new(rule.removal(), scope.target());
+        let detail = json!({ "scope": scope.to_string(), "reason": reason });
+        work = Box::pin(with_audit_entry(&ctx, about, Some(detail), work));
+    }
+    work.await?;
+    let removed: Vec<&str> = rules.iter().map(|rule| rule.as_str()).collect();
     Ok(format!("{} of {scope} was removed", removed.join(" and ")))
 }
 

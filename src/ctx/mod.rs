@@ -51,6 +51,9 @@ pub(crate) use self::taken_over::Takeover;
 pub use self::transaction::Tx;
 pub use crate::db::types::GatewayRef;
 
+/// Maximum length of a display name in a stored rule, in characters.
+const STORED_ACTOR_CHARACTERS_MAX: usize = 254;
+
 /// A checked call: global, or on one gateway.
 #[derive(Debug, Clone)]
 pub struct Ctx {
@@ -145,6 +148,12 @@ impl Ctx {
             CallerIdentity::Verified(principal, _) => *principal,
             CallerIdentity::System(_) => None,
         }
+    }
+
+    /// The caller's display name as rules store it, cut after 254 characters.
+    #[must_use]
+    pub fn stored_actor(&self) -> String {
+        self.actor().chars().take(STORED_ACTOR_CHARACTERS_MAX).collect()
     }
 
     /// The principal as text, which page tokens are bound to.
@@ -271,6 +280,14 @@ impl FleetCtx {
     #[must_use]
     pub fn visible_gateways(&self) -> VisibleGateways {
         self.gateways_with_role(Role::Viewer)
+    }
+
+    /// The names of these gateways; `None` if the caller can see all of them.
+    #[must_use]
+    pub fn visible_gateway_names(&self) -> Option<Vec<String>> {
+        let VisibleGateways::Only(ids) = self.visible_gateways() else { return None };
+        let name = |id| self.ctx.app.snapshot.gateway_name(id).map(|name| name.to_string());
+        Some(ids.into_iter().filter_map(name).collect())
     }
 
     /// The gateways on which the caller currently holds at least `role`.

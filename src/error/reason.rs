@@ -152,7 +152,7 @@ reasons! {
     ApprovalRequired = "APPROVAL_REQUIRED",
     /// The review has ended, or its change is being written.
     RoundClosed = "ROUND_CLOSED",
-    /// The content under review differs from the one that the caller has seen.
+    /// The content under review differs from the content that the caller has seen.
     ReviewStale = "REVIEW_STALE",
     /// The vote of the caller does not count.
     NotAVoter = "NOT_A_VOTER",

@@ -114,13 +114,11 @@ pub struct Workflow {
     pub rule: Rule,
 }
 
-/// Why it is not known what applies or what a change would do.
+/// Why it is not known what applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
     /// A stored rule of this scope cannot be read by this version. Every change in its scope is refused.
     UnreadableRule(RuleScope),
-    /// The wire generation of the gateway is not confirmed. A change is refused if a rule or a lock applies (T09).
-    Generation,
 }
 
 /// Everything that applies to a change.

@@ -14,7 +14,7 @@ pub fn judge(change: &Change, in_force: &InForce, caller: &CallerFacts, now: Tim
         return Verdict::Pass;
     }
     let lock = in_force.lock(now);
-    if let Some(doubt) = in_doubt(change, in_force, now) {
+    if let Some(doubt) = in_doubt(change, in_force) {
         return Verdict::Refuse(Refusal::Doubt(doubt));
     }
     let workflow = in_force.workflows.last();
@@ -32,20 +32,12 @@ pub fn judge(change: &Change, in_force: &InForce, caller: &CallerFacts, now: Tim
     }
 }
 
-/// Returns what stops a change because it is not known what applies or what the change would do.
-fn in_doubt(change: &Change, in_force: &InForce, now: Timestamp) -> Option<Doubt> {
-    let doubt = in_force.doubt.clone()?;
-    let stops = match (&doubt, change) {
-        // A rule that cannot be read can be replaced, as a change of it is decided by the other rules.
-        (Doubt::UnreadableRule(_), Change::Rule(change)) => change.weakens,
-        (Doubt::UnreadableRule(_), _) => true,
-        (Doubt::Generation, Change::Wide(reach)) => {
-            !in_force.is_empty(now) || !reach.locked.is_empty() || !reach.governed.is_empty()
-        }
-        (Doubt::Generation, Change::Rule(_) | Change::Delete) => false,
-        (Doubt::Generation, _) => !in_force.is_empty(now),
-    };
-    stops.then_some(doubt)
+/// Returns what stops a change because it is not known what applies.
+fn in_doubt(change: &Change, in_force: &InForce) -> Option<Doubt> {
+    // A new or tighter rule beside it passes. Its own replacement counts as weaker, since it is not known what it
+    // demands: `shoreguard admin unlock` removes it.
+    let stops = !matches!(change, Change::Rule(change) if !change.weakens);
+    in_force.doubt.clone().filter(|_| stops)
 }
 
 fn judge_write(

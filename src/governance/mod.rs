@@ -16,7 +16,8 @@
 //! 6. Never lost: an acknowledged vote or decision survives every crash and gateway failure.
 //! 7. Rules protect themselves: a change that weakens a rule is decided under the rules of its scope. A rule that
 //!    cannot be met is refused when it is set, and reported when people leave.
-//! 8. Fails closed: unreadable rules and a generation in doubt lead to a refusal or a vote, never to a pass.
+//! 8. Fails closed: an unreadable rule leads to a refusal, never to a pass. To a gateway whose generation is in doubt,
+//!    nothing is sent that could change a policy (`upstream::capability`).
 //! 9. Locks do not race and do not wait: rules are read in the transaction that stores the write intent, and a rule or
 //!    lock is stored at once. No gateway can prevent it.
 //! 10. No rule, no difference: without a rule, a proxied call keeps its bytes, its role and the gateway's response.
@@ -33,6 +34,7 @@ mod judge;
 mod matching;
 mod people;
 mod reachable;
+mod reason;
 mod rule;
 mod stored;
 mod tally;
@@ -49,6 +51,7 @@ pub use self::in_force::{Doubt, InForce, Lock, RuleScope, Workflow};
 pub use self::judge::judge;
 pub use self::people::{Makers, Membership, People, Person};
 pub use self::reachable::{Electorate, Shortfall, electorate, is_fragile, satisfiable, shortfall};
+pub use self::reason::parse_reason;
 pub use self::rule::{
     APPLY_WINDOW_MINUTES_DEFAULT, EXPIRE_MINUTES_DEFAULT, GROUP_NAME_DEFAULT, GROUPS_MAX,
     REQUIRED_MAX, Rule, RuleFault, VOTERS_MAX, VoterGroup, VoterSet,

@@ -226,12 +226,12 @@ impl<'a> RulePart<'a> {
         people: &'a People,
         now: Timestamp,
     ) -> Self {
-        let voters = Voters::new(rule, people, Some(round), is_escalated(rule, round, now));
+        let electors = Voters::new(rule, people, Some(round), is_escalated(rule, round, now));
         let mut taken: BTreeSet<UserId> = approvals(votes).filter_map(voting_user).collect();
         let mut counted: Vec<(PrincipalId, u8)> = Vec::new();
         let mut uncounted = Vec::new();
         for vote in approvals(votes) {
-            let groups = voters
+            let groups = electors
                 .groups_of(vote.principal)
                 .and_then(|groups| take_roots(people, vote.principal, &mut taken).map(|()| groups));
             match groups {
@@ -241,7 +241,7 @@ impl<'a> RulePart<'a> {
         }
         counted.sort_unstable();
         let tally = count_rule(rule, &counted, uncounted);
-        Self { voters, people, taken, tally }
+        Self { voters: electors, people, taken, tally }
     }
 
     fn why_uncounted(&self, principal: PrincipalId) -> Option<Why> {

@@ -9,6 +9,31 @@ use crate::role::Role;
 
 /// Maximum number of sandboxes in an error.
 pub const NAMED_SANDBOXES_MAX: usize = 20;
+/// Maximum length of the names of sandboxes in the metadata of an error, in bytes: clients limit the size of trailers.
+const SANDBOX_BYTES_MAX: usize = 2_000;
+/// Keys of the sandboxes in the metadata of an error. A fact is too short for a list of them.
+const SANDBOX_KEYS: [&str; NAMED_SANDBOXES_MAX] = [
+    "sandbox_1",
+    "sandbox_2",
+    "sandbox_3",
+    "sandbox_4",
+    "sandbox_5",
+    "sandbox_6",
+    "sandbox_7",
+    "sandbox_8",
+    "sandbox_9",
+    "sandbox_10",
+    "sandbox_11",
+    "sandbox_12",
+    "sandbox_13",
+    "sandbox_14",
+    "sandbox_15",
+    "sandbox_16",
+    "sandbox_17",
+    "sandbox_18",
+    "sandbox_19",
+    "sandbox_20",
+];
 
 /// Whether a change passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +69,7 @@ pub enum Refusal {
     ApprovalModeAuto(RuleScope),
     /// The role is lower than that of the setter of the pin (T01).
     RoleTooLow(Role),
-    /// It is not known what applies, or what the change would do.
+    /// It is not known what applies.
     Doubt(Doubt),
 }
 
@@ -126,11 +151,44 @@ impl fmt::Display for Governed {
     }
 }
 
+impl Governed {
+    /// Returns the rule, the sandboxes and the advice, for programs.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts =
+            vec![("rule", self.by.to_rule()), ("instead", self.instead.as_str().to_owned())];
+        let mut bytes = 0;
+        for (key, sandbox) in SANDBOX_KEYS.into_iter().zip(&self.sandboxes) {
+            let sandbox = sandbox.to_string();
+            bytes += sandbox.len();
+            if bytes > SANDBOX_BYTES_MAX {
+                break;
+            }
+            facts.push((key, sandbox));
+        }
+        facts
+    }
+}
+
+impl GovernedBy {
+    /// Returns what forbids the change, for programs.
+    fn to_rule(&self) -> String {
+        match self {
+            Self::Workflow(scope) => format!("approval workflow of {scope}"),
+            Self::Pins => "pins".to_owned(),
+            Self::GlobalPolicy => "policy for all sandboxes".to_owned(),
+        }
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Pinned(lock) => Self::refused(Reason::PolicyPinned, pinned(&lock)),
-            Refusal::Governed(governed) => Self::refused(Reason::Governed, governed.to_string()),
+            Refusal::Pinned(lock) => {
+                Self::explained(Reason::PolicyPinned, pinned(&lock), pin_facts(&lock))
+            }
+            Refusal::Governed(governed) => {
+                Self::explained(Reason::Governed, governed.to_string(), governed.facts())
+            }
             Refusal::ApprovalModeAuto(scope) => Self::refused(
                 Reason::ApprovalModeAuto,
                 format!(
@@ -140,20 +198,28 @@ impl From<Refusal> for Error {
             Refusal::RoleTooLow(role) => Self::Denied {
                 why: format!("only the setter of the pin or a caller with role {role} can do this"),
             },
-            Refusal::Doubt(Doubt::UnreadableRule(scope)) => Self::refused(
-                Reason::Governed,
-                format!(
-                    "the approval workflow of {scope} cannot be read by this version: upgrade, or remove it \
-                     with `shoreguard admin unlock`"
-                ),
-            ),
-            Refusal::Doubt(Doubt::Generation) => Self::refused(
-                Reason::WireContradicted,
-                "the wire generation of the gateway is not confirmed, and a rule applies"
-                    .to_owned(),
-            ),
+            Refusal::Doubt(Doubt::UnreadableRule(scope)) => {
+                let instead = "upgrade, or remove it with `shoreguard admin unlock`";
+                let why = format!(
+                    "the approval workflow of {scope} cannot be read by this version: {instead}"
+                );
+                let rule = GovernedBy::Workflow(scope).to_rule();
+                Self::explained(
+                    Reason::Governed,
+                    why,
+                    [("rule", rule), ("instead", instead.to_owned())],
+                )
+            }
         }
     }
+}
+
+/// Returns who set a pin, why, and until when it lasts, for programs.
+fn pin_facts(lock: &Lock) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("pinned_by", lock.by.to_string())];
+    facts.extend(lock.reason.clone().map(|reason| ("reason", reason)));
+    facts.extend(lock.expires_at.map(|ends_at| ("until", ends_at.to_string())));
+    facts
 }
 
 fn pinned(lock: &Lock) -> String {

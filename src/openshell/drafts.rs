@@ -6,7 +6,7 @@ use super::sandbox::map_not_found;
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::db::types::SandboxName;
 use crate::error::Error;
-use crate::pb::wire;
+use crate::pb::wire::{self, FieldReader, MalformedMessage};
 
 const LIST: &str = "/openshell.v1.OpenShell/GetDraftPolicy";
 
@@ -40,7 +40,8 @@ impl Gateway {
     /// Returns the status of a draft chunk of a sandbox, or `None` if the sandbox has no chunk of that id.
     ///
     /// # Errors
-    /// `NOT_FOUND` if the sandbox does not exist; those of the call.
+    /// `NOT_FOUND` if the sandbox does not exist; those of the call. An answer that cannot be read completely is an
+    /// error.
     pub async fn chunk_status(
         &self,
         sandbox: &SandboxName,
@@ -52,15 +53,20 @@ impl Gateway {
         };
         let answer = self.unary(LIST, &request, CALL_TIME).await;
         let answer = answer.map_err(map_not_found(sandbox))?;
-        Ok(find_status(&answer, chunk))
+        find_status(&answer, chunk).map_err(|_| self.unreadable(LIST))
     }
 }
 
-fn find_status(answer: &[u8], chunk: &str) -> Option<ChunkStatus> {
-    let found = messages(answer, CHUNKS)
-        .into_iter()
-        .find(|found| wire::text_at(found, &[ID]).is_some_and(|id| id == chunk))?;
-    Some(ChunkStatus::parse(wire::text_at(found, &[STATUS]).unwrap_or_default()))
+fn find_status(answer: &[u8], chunk: &str) -> Result<Option<ChunkStatus>, MalformedMessage> {
+    for found in messages(answer, CHUNKS)? {
+        let mut fields = FieldReader::new(found);
+        while fields.next_field()?.is_some() {}
+        if wire::text_at(found, &[ID]).is_some_and(|id| id == chunk) {
+            let status = wire::text_at(found, &[STATUS]).unwrap_or_default();
+            return Ok(Some(ChunkStatus::parse(status)));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -93,7 +99,27 @@ mod tests {
             ("e", Some(ChunkStatus::MaybeApproved)),
             ("f", None),
         ] {
-            assert_eq!(find_status(&answer, id), expected, "{id}");
+            assert_eq!(find_status(&answer, id), Ok(expected), "{id}");
         }
+    }
+
+    #[test]
+    fn g08_a_list_of_chunks_that_is_malformed_after_the_first_has_no_status() {
+        let chunk = |id: &str| old::PolicyChunk { id: id.to_owned(), ..Default::default() };
+        let mut answer =
+            old::GetDraftPolicyResponse { chunks: vec![chunk("a")], ..Default::default() }
+                .encode_to_vec();
+        // A group, which no message of this API has.
+        answer.push(0x0b);
+        answer.extend(
+            old::GetDraftPolicyResponse { chunks: vec![chunk("b")], ..Default::default() }
+                .encode_to_vec(),
+        );
+        assert_eq!(find_status(&answer, "a"), Err(MalformedMessage));
+        assert_eq!(find_status(&answer, "b"), Err(MalformedMessage));
+        // The status of the chunk follows a field that cannot be read.
+        let mut broken = Vec::new();
+        wire::put_bytes(&mut broken, CHUNKS, &[0x0a, 1, b'a', 0x0b, 0x12, 0]);
+        assert_eq!(find_status(&broken, "a"), Err(MalformedMessage));
     }
 }

@@ -5,6 +5,9 @@
 //! - each call uses the gateway's current credentials, no matter how old the handle is; no call is sent if a different
 //!   gateway is now registered under the name;
 //! - a request is sent again only if the gateway provably did not process it;
+//! - a request that has passed the gate is sent before its intent ends, by the clock that includes sleep: a replica
+//!   that was frozen sends nothing afterwards (T13);
+//! - a forwarded request uses no budget, as if it were sent directly;
 //! - streaming calls use other connections than unary calls, and count against the caller that needs them;
 //! - data from a gateway is bounded before it is stored, and never passed on as Shoreguard's own.
 
@@ -13,7 +16,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -26,8 +29,9 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::headers::forwarding_headers;
 pub(crate) use super::messages::{ForwardedResponse, Messages};
+pub(crate) use super::terms::Forwarding;
+use super::terms::Terms;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayRef;
@@ -49,6 +53,8 @@ pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
 const REQUEST_BUFFER: usize = 16;
 /// Maximum number of connections on which a call is attempted if the gateway did not process it.
 const TRIES: u32 = 3;
+/// The same for a forwarded call that the gateway refused unprocessed: it is sent again once.
+const FORWARDED_TRIES: u32 = 2;
 
 /// A gateway that can be called, in the generation that was probed on its connection.
 #[derive(Debug)]
@@ -65,6 +71,11 @@ pub struct Gateway {
     pub(super) outcome_unknown: OutcomeUnknown,
 }
 
+fn find_target(app: &App, gateway: &GatewayRef) -> Result<Arc<Target>, Error> {
+    let found = app.fleet.targets.get(gateway.id);
+    found.ok_or_else(|| Connection::removed(&gateway.name))
+}
+
 type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
 impl Gateway {
@@ -78,20 +89,34 @@ impl Gateway {
         gateway: &'a GatewayRef,
     ) -> BoxFuture<'a, Result<Self, Error>> {
         Box::pin(async move {
-            let removed = || Connection::removed(&gateway.name);
-            let target = app.fleet.targets.get(gateway.id).ok_or_else(removed)?;
+            let target = find_target(app, gateway)?;
             target.budget.check(BudgetClass::Single)?;
-            let lease = app.fleet.channels.lease(&target).await?;
-            let generation = lease.probe().supported_generation(&target.name)?;
-            Ok(Self {
-                app: Arc::clone(app),
-                target,
-                generation,
-                lease: lease.into(),
-                caller: None,
-                maybe_processed: AtomicBool::new(false),
-                outcome_unknown: OutcomeUnknown::default(),
-            })
+            Self::open_handle(app, target).await
+        })
+    }
+
+    /// Connects to a gateway to forward a call, also if the gateway is over its budget.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::connect`], except for `GATEWAY_OVER_BUDGET`.
+    pub(crate) fn connect_to_forward<'a>(
+        app: &'a Arc<App>,
+        gateway: &'a GatewayRef,
+    ) -> BoxFuture<'a, Result<Self, Error>> {
+        Box::pin(async move { Self::open_handle(app, find_target(app, gateway)?).await })
+    }
+
+    async fn open_handle(app: &Arc<App>, target: Arc<Target>) -> Result<Self, Error> {
+        let lease = app.fleet.channels.lease(&target).await?;
+        let generation = lease.probe().supported_generation(&target.name)?;
+        Ok(Self {
+            app: Arc::clone(app),
+            target,
+            generation,
+            lease: lease.into(),
+            caller: None,
+            maybe_processed: AtomicBool::new(false),
+            outcome_unknown: OutcomeUnknown::default(),
         })
     }
 
@@ -128,16 +153,31 @@ impl Gateway {
         request: &'a [u8],
         within: Duration,
     ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        self.call(path, request, within, Terms::Own { send_until: None })
+    }
+
+    /// Makes a call with one response message that must end at a time of the clock that includes sleep.
+    pub(crate) fn unary_until<'a>(
+        &'a self,
+        path: &'static str,
+        request: &'a [u8],
+        until: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        let within = until.saturating_sub(self.app.clock.since_boot());
+        self.call(path, request, within, Terms::Own { send_until: Some(until) })
+    }
+
+    fn call<'a>(
+        &'a self,
+        path: &'static str,
+        request: &'a [u8],
+        within: Duration,
+        terms: Terms,
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
         Box::pin(async move {
             let answer = async {
-                let mut stream = self
-                    .open(
-                        Lane::Unary,
-                        path,
-                        None,
-                        RequestSource::new(Some(message::encode_frame(request)), None, None),
-                    )
-                    .await?;
+                let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
+                let mut stream = self.open(Lane::Unary, path, &terms, source).await?;
                 let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
                 // The message counts only if the gateway then reports success.
                 while stream.next().await?.is_some() {}
@@ -149,18 +189,25 @@ impl Gateway {
         })
     }
 
-    /// Makes a call with the caller's own bytes. Returns the response of the gateway, including an error.
+    /// Makes a call with the caller's own bytes. Returns the response of the gateway, including an error. Without
+    /// `within`, the caller of this function limits the wait for it.
     pub(crate) fn forward<'a>(
         &'a self,
         path: &'static str,
-        headers: (HeaderMap, Option<Instant>),
+        mut forwarding: Forwarding,
         request: &'a [u8],
-        within: Duration,
+        within: Option<Duration>,
     ) -> BoxFuture<'a, Result<ForwardedResponse, Error>> {
         Box::pin(async move {
+            let guard = forwarding.guard.take();
+            let terms = Terms::Forwarded(Box::new(forwarding));
             let response = async {
                 let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
-                let mut stream = self.open(Lane::Unary, path, Some(headers), source).await?;
+                let source = match guard {
+                    Some(guard) => source.with_guard(guard),
+                    None => source,
+                };
+                let mut stream = self.open(Lane::Unary, path, &terms, source).await?;
                 let mut message = None;
                 let error = loop {
                     match stream.next().await {
@@ -173,8 +220,12 @@ impl Gateway {
                 let trailers = stream.trailers.take().unwrap_or_default();
                 Ok(ForwardedResponse { headers: stream.headers, message, trailers, error })
             };
-            let response =
-                timeout(within, response).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
+            let response = match within {
+                Some(within) => timeout(within, response)
+                    .await
+                    .unwrap_or_else(|_| Err(self.timeout_error(path))),
+                None => response.await,
+            };
             let error = response.as_ref().ok().and_then(|response| response.error.as_ref());
             match error {
                 Some(Error::Gateway { refusal, .. }) if !refusal.reports_outcome() => response,
@@ -198,7 +249,8 @@ impl Gateway {
     ) -> BoxFuture<'a, Result<Messages, Error>> {
         Box::pin(async move {
             let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
-            let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
+            let terms = Terms::Own { send_until: None };
+            let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, &terms, source)).await;
             self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
         })
     }
@@ -215,44 +267,55 @@ impl Gateway {
                 .map(|bytes| Ok::<_, Infallible>(Frame::data(message::encode_frame(&bytes))));
             let body: Body = StreamBody::new(Box::pin(rest));
             let source = RequestSource::new(Some(message::encode_frame(first)), Some(body), None);
-            let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
+            let terms = Terms::Own { send_until: None };
+            let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, &terms, source)).await;
             let opened =
                 self.record_outcome(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
             Ok((sender, opened?))
         })
     }
 
-    fn open(
-        &self,
+    fn open<'a>(
+        &'a self,
         lane: Lane,
         path: &'static str,
-        with: Option<(HeaderMap, Option<Instant>)>,
+        terms: &'a Terms,
         mut source: RequestSource<Body>,
-    ) -> BoxFuture<'_, Result<Messages, Error>> {
+    ) -> BoxFuture<'a, Result<Messages, Error>> {
         Box::pin(async move {
-            let budget_class = self.budget_class(path);
+            let budget_class = terms.is_own().then(|| self.budget_class(path));
             self.maybe_processed.store(false, Ordering::Relaxed);
-            self.target.budget.check(budget_class)?;
+            if let Some(budget_class) = budget_class {
+                self.target.budget.check(budget_class)?;
+            }
+            let mut unprocessed_max = if terms.is_own() { TRIES } else { FORWARDED_TRIES };
             if self.is_write(path) {
                 source = source.with_outcome_flag(Some(self.outcome_unknown.clone()));
             }
             for _ in 0..TRIES {
                 let lease = self.lease_for(lane).await?;
                 self.check_method_on(&lease, path)?;
-                let headers = match &with {
-                    Some((headers, deadline)) => forwarding_headers(headers, *deadline, &lease),
-                    None => headers::for_own_call(lease.authorization()),
+                let headers = match terms {
+                    Terms::Forwarded(forwarding) => forwarding.headers_on(&lease)?,
+                    Terms::Own { .. } => headers::for_own_call(lease.authorization()),
                 };
+                terms.check_time(&self.app.clock)?;
                 self.maybe_processed.store(true, Ordering::Relaxed);
                 source = match Exchange::start(lease.duplicate(), path, headers, source) {
                     Err((_, unsent)) => *unsent,
                     Ok(mut exchange) => {
                         match std::future::poll_fn(|cx| exchange.poll_response(cx)).await {
                             Ok(answer) => return self.response_messages(budget_class, answer),
-                            Err(
-                                ExchangeError::Unprocessed(unprocessed)
-                                | ExchangeError::Stalled(unprocessed),
-                            ) => *unprocessed,
+                            Err(ExchangeError::Unprocessed(unprocessed)) => {
+                                unprocessed_max -= 1;
+                                if unprocessed_max == 0 {
+                                    lease.retire();
+                                    self.maybe_processed.store(false, Ordering::Relaxed);
+                                    return Err(self.unreachable());
+                                }
+                                *unprocessed
+                            }
+                            Err(ExchangeError::Stalled(unprocessed)) => *unprocessed,
                             Err(ExchangeError::Broken(broken)) => {
                                 self.log_failure(&broken);
                                 return Err(broken.to_error(&self.target.name));
@@ -278,7 +341,7 @@ impl Gateway {
 
     fn response_messages(
         &self,
-        budget_class: BudgetClass,
+        budget_class: Option<BudgetClass>,
         answer: ResponseStart<Body>,
     ) -> Result<Messages, Error> {
         let (head, ()) = answer.head.into_parts();
@@ -303,8 +366,7 @@ impl Gateway {
         Ok(Messages {
             headers,
             gateway: Arc::clone(&self.target.name),
-            budget: Arc::clone(&self.target.budget),
-            budget_class,
+            budget: budget_class.map(|class| (Arc::clone(&self.target.budget), class)),
             body: answer.body,
             _request: answer.pump.map(|pump| AbortOnDropHandle::new(spawn_owned(pump))),
             header_status,

@@ -47,8 +47,8 @@ pub(crate) struct Messages {
     /// Headers of the response; empty if they contained the status.
     pub(super) headers: HeaderMap,
     pub(super) gateway: Arc<str>,
-    pub(super) budget: Arc<Budget>,
-    pub(super) budget_class: BudgetClass,
+    /// The budget that it uses, if any.
+    pub(super) budget: Option<(Arc<Budget>, BudgetClass)>,
     pub(super) body: ResponseBody,
     pub(super) _request: Option<AbortOnDropHandle<()>>,
     /// Headers that contain the status: no message may follow.
@@ -116,7 +116,11 @@ impl Messages {
             self.bytes.advance(5);
             self.ready.push_back(self.bytes.split_to(length).freeze());
         }
-        self.budget.spend(data.len(), self.ready.len() - before, self.budget_class)
+        let messages = self.ready.len() - before;
+        let spend = |(budget, class): &(Arc<Budget>, BudgetClass)| {
+            budget.spend(data.len(), messages, *class)
+        };
+        self.budget.as_ref().map_or(Ok(()), spend)
     }
 
     /// Checks the final status and stores the headers or trailers that contain it.

@@ -10,7 +10,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, Value};
 use super::Generation;
 use super::gateway::Gateway;
 use crate::error::{Error, Reason};
-use crate::pb::descriptors::{self, Descriptors};
+use crate::pb::descriptors::Descriptors;
 use crate::pb::wire;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
 
@@ -22,11 +22,7 @@ const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
 const VALUE: u32 = 2;
 
 fn decode(generation: Generation, message: &str, bytes: &[u8]) -> Result<DynamicMessage, Error> {
-    let descriptors: &Descriptors = match generation {
-        Generation::V0_0 => &descriptors::V0_0,
-        Generation::V0_1 => &descriptors::V0_1,
-    };
-    let descriptor = descriptors.pool().get_message_by_name(message);
+    let descriptor = Descriptors::for_generation(generation).pool().get_message_by_name(message);
     let descriptor = descriptor.ok_or_else(|| Error::internal("a message without a schema"))?;
     DynamicMessage::decode(descriptor, bytes)
         .map_err(|_| Error::refused(Reason::MalformedMessage, "the message cannot be decoded"))

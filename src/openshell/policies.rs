@@ -14,7 +14,7 @@ use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
 use crate::error::{Error, GatewayRefusal, ResourceKind};
-use crate::pb::wire::{FieldReader, FieldValue, bytes_field};
+use crate::pb::wire::{FieldReader, FieldValue, MalformedMessage, bytes_field};
 
 const GET: &str = "/openshell.v1.OpenShell/GetSandboxPolicyStatus";
 const GET_SANDBOX: &str = "/openshell.v1.OpenShell/GetSandbox";
@@ -178,9 +178,8 @@ impl Gateway {
             return Err(self.unreadable(LIST));
         }
         let sent = messages(&answer, FIRST_FIELD);
-        if sent.len() != revisions.len() {
-            return Err(self.unreadable(LIST));
-        }
+        let sent = sent.ok().filter(|sent| sent.len() == revisions.len());
+        let sent = sent.ok_or_else(|| self.unreadable(LIST))?;
         let revisions = revisions.into_iter().zip(sent);
         let revisions = revisions.map(|(revision, sent)| with_policy(revision, &answer, sent));
         Ok((revisions.collect(), next))
@@ -215,12 +214,15 @@ fn with_policy(revision: Revision, answer: &Bytes, sent: &[u8]) -> Revision {
 }
 
 /// Returns every message of a repeated field.
-pub(super) fn messages(answer: &[u8], number: u32) -> Vec<&[u8]> {
+///
+/// # Errors
+/// If any part of the answer is malformed: the rest of the messages is then not known.
+pub(super) fn messages(answer: &[u8], number: u32) -> Result<Vec<&[u8]>, MalformedMessage> {
     let (mut fields, mut found) = (FieldReader::new(answer), Vec::new());
-    while let Ok(Some((n, value))) = fields.next_field() {
+    while let Some((n, value)) = fields.next_field()? {
         if let (true, FieldValue::Bytes(bytes)) = (n == number, value) {
             found.push(bytes);
         }
     }
-    found
+    Ok(found)
 }

@@ -50,18 +50,18 @@ impl Gateway {
         }
     }
 
-    /// Writes a policy. Unless the error says so, a failed call may have written it.
+    /// Writes a policy, `until` a time of the clock that includes sleep. Unless the error says so, a failed call may have
+    /// written it.
     ///
     /// # Errors
-    /// `NOT_FOUND` if the sandbox does not exist, `DEADLINE_EXCEEDED` if the gateway has not responded `within` this
-    /// time.
+    /// `NOT_FOUND` if the sandbox does not exist, `DEADLINE_EXCEEDED` if the gateway has not responded in time.
     pub async fn write_policy(
         &self,
         write: &PolicyWrite<'_>,
-        within: Duration,
+        until: Duration,
     ) -> Result<WrittenRevision, Error> {
         let request = self.encode_policy_write(write);
-        let answer = self.unary(UPDATE, &request, within).await;
+        let answer = self.unary_until(UPDATE, &request, until).await;
         let answer = answer.map_err(map_not_found(write.sandbox))?;
         let written = match self.generation() {
             Generation::V0_0 => v0_0::decode_policy_written(&answer),

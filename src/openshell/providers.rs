@@ -11,15 +11,10 @@ use prost_reflect::{DynamicMessage, MapKey, MessageDescriptor, ReflectMessage, V
 
 use super::gateway::CALL_TIME;
 use super::{Gateway, Generation, v0_0, v0_1};
-use crate::error::{Error, GatewayRefusal, Reason};
-use crate::pb::descriptors::{self, Descriptors};
+use crate::error::{Error, GatewayRefusal};
+use crate::pb::descriptors::Descriptors;
 
 const GET: &str = "/openshell.v1.OpenShell/GetProvider";
-const LIST: &str = "/openshell.v1.OpenShell/ListProviders";
-
-/// Maximum number of providers that are read per gateway, and of requested pages.
-const PROVIDERS_MAX: usize = 10_000;
-const PAGES_MAX: usize = 100;
 
 const PROVIDER: &str = "openshell.datamodel.v1.Provider";
 const META: &str = "openshell.datamodel.v1.ObjectMeta";
@@ -71,11 +66,7 @@ fn rule(message: &str, field: &str) -> FieldRule {
 }
 
 fn descriptor(generation: Generation, message: &str) -> Option<MessageDescriptor> {
-    let descriptors: &Descriptors = match generation {
-        Generation::V0_0 => &descriptors::V0_0,
-        Generation::V0_1 => &descriptors::V0_1,
-    };
-    descriptors.pool().get_message_by_name(message)
+    Descriptors::for_generation(generation).pool().get_message_by_name(message)
 }
 
 /// A provider, as its gateway shows it.
@@ -150,17 +141,6 @@ fn fields_comply(
         })
 }
 
-/// The type of a provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProviderType {
-    /// Its workspace.
-    pub workspace: String,
-    /// Its name.
-    pub name: String,
-    /// Its type, which is the id of its profile.
-    pub profile: String,
-}
-
 impl Gateway {
     /// Returns what the gateway shows of a provider, or `None` if it does not exist.
     ///
@@ -181,40 +161,6 @@ impl Gateway {
         };
         let shown = ShownProvider::decode(self.generation(), &answer);
         shown.map(Some).ok_or_else(|| self.unreadable(GET))
-    }
-
-    /// Returns the types of the providers of a workspace, or of all workspaces.
-    ///
-    /// # Errors
-    /// `LIMIT_REACHED` if there are more than are read; those of the call.
-    pub async fn provider_types(
-        &self,
-        workspace: Option<&str>,
-    ) -> Result<Vec<ProviderType>, Error> {
-        let (mut all, mut from) = (Vec::new(), String::new());
-        for _ in 0..PAGES_MAX {
-            let request = match self.generation() {
-                Generation::V0_0 => v0_0::encode_list_providers(workspace, &from),
-                Generation::V0_1 => v0_1::encode_list_providers(workspace, &from),
-            };
-            let answer = self.unary(LIST, &request, CALL_TIME).await?;
-            let page = match self.generation() {
-                Generation::V0_0 => v0_0::decode_providers(&answer, &from),
-                Generation::V0_1 => v0_1::decode_providers(&answer),
-            };
-            let (page, next) = page.ok_or_else(|| self.unreadable(LIST))?;
-            all.extend(page);
-            match next {
-                None => return Ok(all),
-                Some(_) if all.len() > PROVIDERS_MAX => break,
-                Some(next) => from = next,
-            }
-        }
-        let why = format!(
-            "gateway `{}` lists more than {PROVIDERS_MAX} providers, or more than {PAGES_MAX} pages of them",
-            self.name()
-        );
-        Err(Error::refused(Reason::LimitReached, why))
     }
 }
 

@@ -1,13 +1,12 @@
 //! Creates, gets, lists, starts, stops and deletes the sandboxes of a gateway.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use tracing::warn;
 
-use super::gateway::{CALL_TIME, ForwardedResponse};
+use super::gateway::{CALL_TIME, ForwardedResponse, Forwarding};
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, workspace_or_default};
@@ -24,7 +23,7 @@ const START: &str = "/openshell.v1.OpenShell/StartSandbox";
 const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
 
 /// Timeout of a creation: a gateway may pull an image first.
-const CREATE_TIME: Duration = Duration::from_mins(2);
+pub(crate) const CREATE_TIME: Duration = Duration::from_mins(2);
 /// Sandboxes per page of a list.
 pub(super) const PAGE_SIZE: u32 = 200;
 /// Maximum number of pages that are read per list: a gateway may return short ones.
@@ -139,25 +138,29 @@ pub struct NewSandbox {
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
 impl Gateway {
-    /// Creates a sandbox. The request is sent only once; unless the error says so, a failed call may have created the
-    /// sandbox.
-    pub async fn create_sandbox(&self, new: &NewSandbox) -> Result<Sandbox, Error> {
+    /// Creates a sandbox, `until` a time of the clock that includes sleep. The request is sent only once; unless the
+    /// error says so, a failed call may have created the sandbox.
+    pub async fn create_sandbox(
+        &self,
+        new: &NewSandbox,
+        until: Duration,
+    ) -> Result<Sandbox, Error> {
         let request = match self.generation() {
             Generation::V0_0 => v0_0::encode_create(new)?,
             Generation::V0_1 => v0_1::encode_create(new)?,
         };
-        let answer = self.unary(CREATE, &request, CREATE_TIME).await?;
+        let answer = self.unary_until(CREATE, &request, until).await?;
         self.decode_sandbox(CREATE, &answer)
     }
 
     /// Forwards a creation unchanged. Returns the response and, on success, the created sandbox.
     pub(crate) async fn forward_create(
         &self,
-        headers: (HeaderMap, Option<Instant>),
+        forwarding: Forwarding,
         request: &[u8],
         within: Duration,
     ) -> Result<(ForwardedResponse, Option<Sandbox>), Error> {
-        let response = self.forward(CREATE, headers, request, within).await?;
+        let response = self.forward(CREATE, forwarding, request, Some(within)).await?;
         let sandbox = response.message.as_deref().filter(|_| response.error.is_none());
         let sandbox = sandbox.map(|answer| self.decode_sandbox(CREATE, answer)).transpose()?;
         Ok((response, sandbox))
@@ -180,11 +183,11 @@ impl Gateway {
     /// Forwards a deletion with the caller's own bytes. Returns the response and whether the sandbox existed.
     pub(crate) async fn forward_delete(
         &self,
-        headers: (HeaderMap, Option<Instant>),
+        forwarding: Forwarding,
         request: &[u8],
         within: Duration,
     ) -> Result<(ForwardedResponse, bool), Error> {
-        let response = self.forward(DELETE, headers, request, within).await?;
+        let response = self.forward(DELETE, forwarding, request, Some(within)).await?;
         let answer = response.message.as_deref().filter(|_| response.error.is_none());
         let deleted = answer.map(|answer| self.decode_deleted(answer)).transpose()?;
         Ok((response, deleted.unwrap_or(false)))
@@ -224,11 +227,15 @@ impl Gateway {
         self.call_on_sandbox(STOP, sandbox).await
     }
 
-    /// Starts the deletion of a sandbox, which the gateway completes later. Returns false if the sandbox does not
-    /// exist.
-    pub async fn delete_sandbox(&self, sandbox: &SandboxName) -> Result<bool, Error> {
+    /// Starts the deletion of a sandbox, which the gateway completes later, `until` a time of the clock that includes
+    /// sleep. Returns false if the sandbox does not exist.
+    pub async fn delete_sandbox(
+        &self,
+        sandbox: &SandboxName,
+        until: Duration,
+    ) -> Result<bool, Error> {
         let request = self.encode_name(sandbox);
-        let answer = match self.unary(DELETE, &request, CALL_TIME).await {
+        let answer = match self.unary_until(DELETE, &request, until).await {
             Err(Error::Gateway { refusal: GatewayRefusal::NotFound, .. }) => return Ok(false),
             answer => answer?,
         };

@@ -4,6 +4,8 @@
 //! - only a known key can be set, with a value of its type: an unknown key could have any effect (T05);
 //! - a change is sent once, without a request id, and without annotations, which gateways accept only for sandboxes.
 
+use std::time::Duration;
+
 use super::gateway::CALL_TIME;
 use super::sandbox::{map_not_found, sanitize_text};
 use super::{Gateway, Generation, v0_0, v0_1};
@@ -128,6 +130,30 @@ impl SettingKey {
     }
 }
 
+/// The approval mode that a gateway has in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApprovalMode {
+    /// Proposals wait for a decision.
+    Manual,
+    /// The gateway approves them by itself.
+    Auto,
+    /// The gateway did not report it, or reports a mode that this build does not know.
+    Unknown,
+}
+
+impl ApprovalMode {
+    /// Reads the mode from settings in force. Without the setting, gateways do not approve by themselves.
+    fn of(settings: &[Setting]) -> Self {
+        let found = settings.iter().find(|setting| setting.key == APPROVAL_MODE);
+        match found.and_then(|setting| setting.value.as_ref()) {
+            None => Self::Manual,
+            Some(Value::Text(mode)) if mode == APPROVAL_AUTO => Self::Auto,
+            Some(Value::Text(mode)) if mode == APPROVAL_MANUAL => Self::Manual,
+            Some(Value::Text(_) | Value::Bool(_) | Value::Int(_) | Value::Opaque) => Self::Unknown,
+        }
+    }
+}
+
 /// Result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettingChangeResult {
@@ -153,13 +179,43 @@ impl Gateway {
         &self,
         sandbox: Option<&SandboxName>,
     ) -> Result<(Vec<Setting>, u64), Error> {
-        let (settings, revision) = match sandbox {
-            None => self.gateway_settings().await?,
-            Some(sandbox) => self.sandbox_settings(sandbox).await?,
-        };
+        let (settings, revision) = self.all_settings(sandbox).await?;
         let mut settings: Vec<Setting> = settings.into_iter().take(SETTINGS_MAX).collect();
         settings.sort_by(|a, b| a.key.cmp(&b.key));
         Ok((settings, revision))
+    }
+
+    /// Returns the approval mode of the gateway, or that in force for one of its sandboxes. It is found among any
+    /// number of settings.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if the sandbox does not exist; those of the call.
+    pub async fn approval_mode(
+        &self,
+        sandbox: Option<&SandboxName>,
+    ) -> Result<ApprovalMode, Error> {
+        Ok(ApprovalMode::of(&self.all_settings(sandbox).await?.0))
+    }
+
+    /// Returns the approval mode that is set for the whole gateway, which replaces those of its sandboxes; `None` if it
+    /// is not set.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub async fn common_approval_mode(&self) -> Result<Option<ApprovalMode>, Error> {
+        let (settings, _) = self.all_settings(None).await?;
+        let is_set = |setting: &Setting| setting.key == APPROVAL_MODE && setting.value.is_some();
+        Ok(settings.iter().any(is_set).then(|| ApprovalMode::of(&settings)))
+    }
+
+    async fn all_settings(
+        &self,
+        sandbox: Option<&SandboxName>,
+    ) -> Result<(Vec<Setting>, u64), Error> {
+        match sandbox {
+            None => self.gateway_settings().await,
+            Some(sandbox) => self.sandbox_settings(sandbox).await,
+        }
     }
 
     async fn gateway_settings(&self) -> Result<(Vec<Setting>, u64), Error> {
@@ -188,19 +244,21 @@ impl Gateway {
         settings.ok_or_else(|| self.unreadable(GET_SANDBOX))
     }
 
-    /// Sets or removes a setting of the gateway or of one of its sandboxes.
+    /// Sets or removes a setting of the gateway or of one of its sandboxes, `until` a time of the clock that includes
+    /// sleep.
     pub async fn change_setting(
         &self,
         sandbox: Option<&SandboxName>,
         key: SettingKey,
         value: Option<&Value>,
+        until: Duration,
     ) -> Result<SettingChangeResult, Error> {
         let change = SettingChange { sandbox, key: key.as_str(), value };
         let request = match self.generation() {
             Generation::V0_0 => v0_0::encode_change_setting(&change),
             Generation::V0_1 => v0_1::encode_change_setting(&change),
         };
-        let answer = self.unary(UPDATE, &request, CALL_TIME).await;
+        let answer = self.unary_until(UPDATE, &request, until).await;
         let answer = match sandbox {
             None => answer?,
             Some(sandbox) => answer.map_err(map_not_found(sandbox))?,
@@ -226,6 +284,21 @@ pub(super) fn setting_from_wire(key: &str, value: Option<Value>, scope: Scope) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn g08_an_unknown_mode_is_not_taken_as_manual() {
+        let set = |value| {
+            let (key, scope) = (APPROVAL_MODE.to_owned(), Scope::Gateway);
+            ApprovalMode::of(&[Setting { key, value, scope }])
+        };
+        let text = |mode: &str| Some(Value::Text(mode.to_owned()));
+        assert_eq!(ApprovalMode::of(&[]), ApprovalMode::Manual);
+        assert_eq!(set(None), ApprovalMode::Manual);
+        assert_eq!(set(text("manual")), ApprovalMode::Manual);
+        assert_eq!(set(text("auto")), ApprovalMode::Auto);
+        assert_eq!(set(text("sometimes")), ApprovalMode::Unknown);
+        assert_eq!(set(Some(Value::Bool(true))), ApprovalMode::Unknown);
+    }
 
     #[test]
     fn t05_only_known_settings_with_values_of_their_type_are_accepted() {

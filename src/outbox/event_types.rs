@@ -106,6 +106,7 @@ event_types! {
     POLICY_LOAD_FAILED: "policy.load_failed", VIEWERS, "A sandbox could not load the policy of an approved change.";
     POLICY_PINNED: "policy.pinned", VIEWERS, "The policy of a sandbox was pinned, or its pin was changed.";
     POLICY_UNPINNED: "policy.unpinned", VIEWERS, "The pin of a sandbox was removed.";
+    POLICY_UPDATED: "policy.updated", VIEWERS, "The policy of a sandbox was changed through the proxied API.";
     POLICY_PIN_EXPIRED: "policy_pin.expired", VIEWERS, "The pin of a sandbox expired.";
     SANDBOX_CREATED: "sandbox.created", VIEWERS, "A sandbox was created.";
     SANDBOX_DELETED: "sandbox.deleted", VIEWERS, "A sandbox was deleted.";

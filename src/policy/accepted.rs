@@ -8,9 +8,9 @@ use super::{PROVIDER_PREFIX, Policy};
 use crate::error::Error;
 
 /// Maximum number of paths in the filesystem section.
-pub const PATHS_MAX: usize = 256;
+pub(super) const PATHS_MAX: usize = 256;
 /// Maximum length of a path, in bytes.
-pub const PATH_BYTES_MAX: usize = 4_096;
+pub(super) const PATH_BYTES_MAX: usize = 4_096;
 
 impl Policy {
     /// Refuses a policy that no gateway accepts: it is too large, or has a rule with a reserved name, or a path that is

@@ -7,7 +7,7 @@
 //! - a setting change has no revision that could store an annotation, and is forwarded unchanged;
 //! - so is a change for the whole gateway: gateways accept annotations only for sandboxes.
 
-use super::governed;
+use super::update_config;
 use crate::access::policy::UpstreamPolicy;
 use crate::error::Error;
 use crate::openshell::annotation;
@@ -42,7 +42,7 @@ pub(super) fn add_actor(
     actor: &str,
 ) -> Result<ReadRequest, Error> {
     let Some(annotations) = guard.annotations else { return Ok(read) };
-    if guard.config_change && !governed::creates_revision(read.message()) {
+    if guard.config_change && !update_config::creates_revision(read.message()) {
         return Ok(read);
     }
     let (mut entry, mut more) = (Vec::new(), Vec::new());
@@ -139,7 +139,7 @@ mod tests {
         let mut large = Vec::new();
         wire::put_bytes(
             &mut large,
-            governed::field::POLICY,
+            update_config::field::POLICY,
             &vec![0; crate::upstream::message::MESSAGE_BYTES_MAX - 8],
         );
         let refused = add_actor(guard("UpdateConfig"), read(&large), "sp:ci").unwrap_err();

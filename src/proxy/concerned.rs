@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::governed::ConfigChange;
+use super::update_config::ConfigChange;
 use crate::access::action::Action;
 use crate::access::policy::{AuditSubject, UpstreamPolicy};
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};

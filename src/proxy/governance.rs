@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
+use tokio_util::sync::CancellationToken;
 
 use super::admit::AdmittedCall;
 use super::body::ProxiedBody;
-use super::changes::{self, CheckedRequest};
+use super::gate_call::{self, CheckedRequest};
 use super::read_request::PreparedRequest;
 use super::rewrite;
 use crate::access::policy::PolicyChange;
@@ -21,6 +22,7 @@ use crate::db::turns::CallerKey;
 use crate::error::Error;
 use crate::openshell::gateway::ForwardedResponse;
 use crate::proxy::SandboxIds;
+use crate::resources::approvals::gate::GateCall;
 use crate::resources::sandboxes::forwarded::{self, ForwardedCall};
 use crate::resources::sandboxes::stock_client;
 use crate::rpc::call;
@@ -48,12 +50,15 @@ pub(super) async fn run(
     let read =
         prepared.request.take().ok_or_else(|| Error::internal("a request that was not read"))?;
     let path = admitted.row.path;
-    let gate = changes::to_gate_call(CheckedRequest {
+    let gate = gate_call::to_gate_call(CheckedRequest {
         row: admitted.row,
         guard: admitted.guard,
         generation: admitted.generation,
         message: read.message(),
     })?;
+    let gate = GateCall { deadline, ..gate };
+    let caller_left = CancellationToken::new();
+    let _caller_waits = caller_left.clone().drop_guard();
     let checked = ForwardedCall {
         generation: admitted.generation,
         headers: headers::for_forwarding(from, &added),
@@ -61,6 +66,8 @@ pub(super) async fn run(
         workspace: prepared.sandbox.workspace,
         sandbox: prepared.sandbox.name,
         deadline,
+        guard: admitted.watch.guard(),
+        caller_left,
         request: admitted.row.request,
         gate,
     };

@@ -15,19 +15,19 @@ mod admit;
 mod annotate;
 mod audit;
 mod body;
-mod changes;
 mod concerned;
 mod early;
 mod forward;
+mod gate_call;
 mod generation_check;
 mod governance;
-mod governed;
 mod ids;
 mod read_request;
 mod revocation;
 mod rewrite;
 mod sandboxes;
 pub(crate) mod target;
+mod update_config;
 
 use std::sync::Arc;
 

@@ -21,6 +21,7 @@ pub mod sandboxes;
 pub mod sboms;
 pub mod service_principals;
 pub mod sessions;
+pub mod stored_rules;
 pub mod unlock;
 pub mod users;
 pub mod write_intents;

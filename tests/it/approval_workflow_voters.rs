@@ -9,7 +9,7 @@ use crate::boot_hooks::last_event;
 use crate::policy_pins::{caller, edge, run_job};
 use crate::support::dump;
 use crate::support::eventually;
-use crate::support::server::{Caller, TestServer};
+use crate::support::server::{Caller, TestServer, facts};
 
 async fn explain(caller: &Caller, sandbox: &str) -> Result<pb::ExplainWorkflowResponse, Status> {
     let request = pb::ExplainWorkflowRequest {
@@ -66,6 +66,8 @@ async fn g07_a_rule_that_cannot_be_met_is_refused(sg: TestServer) {
         let refused = set(&admin, request("", "", unreachable)).await;
         let refused = assert_refused!(refused, FailedPrecondition, "QUORUM_UNREACHABLE");
         assert!(refused.message().contains("can get"), "{refused:?}");
+        let facts = facts(&refused);
+        assert!(["group", "need", "have"].iter().all(|key| facts.contains_key(*key)), "{facts:?}");
     }
     for reachable in [rule(&[("ana", 1, ana()), ("vic", 1, vic)]), operators(1)] {
         let dry = request("", "", reachable);

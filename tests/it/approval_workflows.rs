@@ -2,6 +2,7 @@
 
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approval_workflows::domain::WORKFLOWS_MAX;
+use shoreguard::resources::gateways::findings::CHECKS;
 use shoreguard_simulator::{Script, Times};
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -120,6 +121,8 @@ server_tests! {
     g09_a_rule_is_stored_at_once_while_the_gateway_hangs,
     g09_writes_in_progress_are_named,
     an_automatic_approval_mode_is_a_warning,
+    an_automatic_approval_mode_that_is_known_refuses_a_rule_at_once,
+    the_approval_mode_of_each_sandbox_in_the_scope_is_read,
     a_validated_rule_is_not_stored,
     workflows_are_listed_in_pages_on_the_gateways_that_the_caller_can_see,
     g08_a_rule_that_cannot_be_read_stays_in_force,
@@ -343,6 +346,63 @@ async fn an_automatic_approval_mode_is_a_warning(sg: TestServer) {
         for sandbox in ["", "coder", "next"] {
             let answer = set(&sg.admin(), on(sandbox)).await.unwrap();
             assert_eq!(answer.warnings[0], auto, "{name} {sandbox}");
+        }
+    }
+}
+
+async fn an_automatic_approval_mode_that_is_known_refuses_a_rule_at_once(sg: TestServer) {
+    staff(&sg, &["ana"]).await;
+    for (name, generation) in GATEWAYS {
+        let simulator = seeded(&sg, name, generation).await;
+        behind_our_back(&simulator, "auto").await;
+        sg.run_job(&CHECKS).await;
+        // No call to the gateway is necessary.
+        simulator.script("GetGatewayConfig", Script::Hang, Times::All);
+        let on = |sandbox: &str| pb::SetWorkflowRequest {
+            gateway: name.to_owned(),
+            ..request("", sandbox, operators(1))
+        };
+        for sandbox in ["", "coder"] {
+            let refused = set(&sg.admin(), on(sandbox)).await;
+            assert_refused!(refused, FailedPrecondition, "APPROVAL_MODE_AUTO");
+        }
+        assert!(list(&sg.admin(), pb::ListWorkflowsRequest::default()).await.0.is_empty());
+        simulator.clear_scripts();
+        behind_our_back(&simulator, "manual").await;
+        sg.run_job(&CHECKS).await;
+        set(&sg.admin(), on("")).await.unwrap();
+        sg.sql("DELETE FROM approval_workflows").await;
+    }
+}
+
+async fn the_approval_mode_of_each_sandbox_in_the_scope_is_read(sg: TestServer) {
+    staff(&sg, &["ana"]).await;
+    let admin = sg.admin();
+    for (name, generation) in GATEWAYS {
+        let _simulator = seeded(&sg, name, generation).await;
+        let kind = pb::gateway_setting_value::Kind::Text("auto".to_owned());
+        let setting = pb::UpdateGatewaySettingRequest {
+            gateway: name.to_owned(),
+            sandbox: "coder".to_owned(),
+            key: "proposal_approval_mode".to_owned(),
+            value: Some(pb::GatewaySettingValue { kind: Some(kind) }),
+            ..Default::default()
+        };
+        admin.gateways().update_gateway_setting(setting).await.unwrap();
+        let auto = i32::from(pb::ApprovalWorkflowWarning::ApprovalModeAuto);
+        for (workspace, sandbox, expected) in [
+            ("", "", true),
+            ("default", "", true),
+            ("other", "", false),
+            ("default", "coder", true),
+            ("default", "next", false),
+        ] {
+            let request = pb::SetWorkflowRequest {
+                gateway: name.to_owned(),
+                ..request(workspace, sandbox, operators(1))
+            };
+            let warnings = set(&admin, request).await.unwrap().warnings;
+            assert_eq!(warnings.contains(&auto), expected, "{name} {workspace} {sandbox}");
         }
     }
 }

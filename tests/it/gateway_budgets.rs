@@ -9,6 +9,7 @@ use shoreguard::config::Config;
 use shoreguard::feed;
 use shoreguard::pb::v0_0::openshell::datamodel::v1 as datamodel;
 use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
 use shoreguard::resources::gateways::budgets::{DEGRADED_FOR, EXCESSES};
@@ -16,10 +17,11 @@ use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Simulator};
 
+use crate::proxy::for_gateway;
 use crate::proxy::raw::{encode_framed, read};
 use crate::proxy::rogue::{ReceivedRequest, send_message, start_rogue};
 use crate::support::dump;
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, reason};
 
 /// Enough for probes and for a few lists.
 const BYTES_MAX: u64 = 2_048;
@@ -105,6 +107,7 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
     let settings = pb::ListGatewaySettingsRequest { gateway: "loud".into(), ..Default::default() };
     let settings = sg.admin().gateways().list_gateway_settings(settings).await;
     assert!(settings.is_ok(), "lists do not use the budget of calls for one object: {settings:?}");
+    forward_a_change(&sg, "loud").await;
     workers::run_once(&sg.app, &EXCESSES).await.unwrap();
     let shown = get(&sg, "loud").await;
     assert_eq!(shown.status(), Degraded);
@@ -134,6 +137,31 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
     loud.stop().await;
     quiet.stop().await;
     sg.finish().await;
+}
+
+/// Also while calls for one object are refused, a change is forwarded if no rule applies.
+async fn forward_a_change(sg: &TestServer, gateway: &str) {
+    let settings = pb::ListGatewaySettingsRequest { gateway: gateway.into(), ..Default::default() };
+    let mut over = None;
+    for _ in 0..FLOOD {
+        match sg.admin().gateways().list_gateway_settings(settings.clone()).await {
+            Ok(_) => {}
+            Err(status) => {
+                over = Some(status);
+                break;
+            }
+        }
+    }
+    let over: Result<(), _> = Err(over.expect("its budget has no end"));
+    assert_refused!(over, ResourceExhausted, "GATEWAY_OVER_BUDGET");
+    let attach = new::AttachSandboxProviderRequest {
+        sandbox: "missing".to_owned(),
+        provider: "missing".to_owned(),
+        ..Default::default()
+    };
+    let mut client = sg.admin().openshell_v0_1();
+    let answer = client.attach_sandbox_provider(for_gateway(gateway, attach)).await;
+    assert_eq!(reason(&answer.unwrap_err()), "", "the gateway has answered");
 }
 
 server_tests! { tuned chatty; t20_a_gateway_that_sends_too_many_messages_is_degraded }

@@ -1,6 +1,5 @@
 //! Settings of gateways through the API, and the findings that result from them.
 
-
 use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_sandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;

@@ -80,6 +80,7 @@ mod policies;
 mod policy_changes;
 mod policy_diffs;
 mod policy_pin_expiry;
+mod policy_pin_repeats;
 mod policy_pins;
 mod policy_presets;
 mod policy_writes;

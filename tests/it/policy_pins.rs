@@ -1,4 +1,4 @@
-//! Pins through the API: who may set, lengthen, shorten and remove them.
+//! Pins through the API: setting, reading and removing them.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use shoreguard::clock::Timestamp;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::policy_pins::domain::PINS_OF_GATEWAY_MAX;
+use shoreguard::resources::policy_pins::worker::CLOCK;
 use shoreguard::resources::sandboxes::worker::SWEEP;
+use shoreguard::resources::write_intents::domain::IN_FLIGHT_MAX;
 use shoreguard::workers::{self, Worker};
 use shoreguard_simulator::{Generation, Script, Simulator, Times};
 use tokio::task::JoinSet;
@@ -34,6 +36,7 @@ pub(crate) fn pin_request(expire_time: Option<prost_types::Timestamp>) -> pb::Pi
 }
 
 /// Returns the time in some hours.
+#[expect(clippy::unnecessary_wraps, reason = "the field of requests is optional")]
 pub(crate) fn in_hours(sg: &TestServer, hours: u32) -> Option<prost_types::Timestamp> {
     let at: Timestamp = sg.app.clock.now().plus(HOUR * hours);
     Some(prost_types::Timestamp { seconds: at.unix_seconds(), nanos: 0 })
@@ -140,10 +143,11 @@ pub(crate) async fn caller(sg: &TestServer, name: &str, role: pb::Role) -> Calle
 
 server_tests! {
     a_pin_has_the_state_of_its_sandbox_and_its_setter,
-    t01_a_repeated_pin_only_lengthens_and_keeps_its_first_setter,
     t01_a_pin_locks_the_next_sandbox_of_its_name,
     a_pin_is_stored_at_once_while_the_gateway_hangs,
     t13_a_pin_waits_for_writes_in_progress_and_names_those_that_are_not_over,
+    t13_a_pin_waits_for_more_writes_than_it_names,
+    a_pin_is_completed_later_once_no_write_is_in_progress,
     under_a_workflow_a_pin_is_lengthened_and_reviewed_before_it_is_shortened_or_removed,
     requests_about_pins_are_validated,
     pins_are_listed_in_pages_on_the_gateways_that_the_caller_can_see,
@@ -209,37 +213,6 @@ async fn a_pin_has_the_state_of_its_sandbox_and_its_setter(sg: TestServer) {
         assert!(entry.detail_json.contains(part), "{entry:?}");
     }
     assert!(!sg.admin().audit_entries("coder", "policy.unpin").await.is_empty());
-}
-
-async fn t01_a_repeated_pin_only_lengthens_and_keeps_its_first_setter(sg: TestServer) {
-    let _edge = edge(&sg).await;
-    let operator = caller(&sg, "ops", pb::Role::Operator).await;
-    let other = caller(&sg, "other", pb::Role::Operator).await;
-    let admin = sg.admin();
-    let first =
-        pb::PinPolicyRequest { reason: "an incident".to_owned(), ..pin_request(in_hours(&sg, 1)) };
-    set(&operator, first).await.unwrap();
-    // The setter and callers with its role can shorten it.
-    set(&other, pin_request(in_hours(&sg, 2))).await.unwrap();
-    set(&other, pin_request(in_hours(&sg, 1))).await.unwrap();
-
-    let raised = set(&admin, pin_request(in_hours(&sg, 2))).await.unwrap();
-    assert_eq!((raised.pinned_by.as_str(), raised.setter_role()), ("sp:ops", pb::Role::Admin));
-    assert_eq!(raised.reason, "an incident", "kept if no reason is given");
-    for caller in [&operator, &other] {
-        let shorter = set(caller, pin_request(in_hours(&sg, 1))).await;
-        assert_refused!(shorter, PermissionDenied, "ROLE_TOO_LOW");
-        assert_refused!(unpin(caller, "").await, PermissionDenied, "ROLE_TOO_LOW");
-    }
-    let longer = set(&other, pin_request(None)).await.unwrap();
-    assert_eq!((longer.pinned_by.as_str(), longer.setter_role()), ("sp:ops", pb::Role::Admin));
-    assert_eq!((longer.expire_time, longer.pinned_version), (None, 2));
-    assert_eq!(longer.pin_time, raised.pin_time);
-    let shorter = set(&operator, pin_request(in_hours(&sg, 48))).await;
-    assert_refused!(shorter, PermissionDenied, "ROLE_TOO_LOW");
-    assert_eq!(get(&operator, "edge", "coder").await.unwrap(), longer);
-    set(&admin, pin_request(in_hours(&sg, 1))).await.unwrap();
-    unpin(&admin, "").await.unwrap();
 }
 
 async fn t01_a_pin_locks_the_next_sandbox_of_its_name(sg: TestServer) {
@@ -328,6 +301,43 @@ async fn t13_a_pin_waits_for_writes_in_progress_and_names_those_that_are_not_ove
     assert_eq!(answer.policy_pin.unwrap().pinned_version, 2);
 }
 
+async fn t13_a_pin_waits_for_more_writes_than_it_names(sg: TestServer) {
+    let _edge = edge(&sg).await;
+    let admin = sg.admin();
+    for _ in 0..=IN_FLIGHT_MAX {
+        add_write(&sg, "default", "coder", LATER).await;
+    }
+    let answer = join_while_time_passes(&sg, start_pin(&sg)).await.unwrap();
+    assert_eq!(answer.in_flight.len(), IN_FLIGHT_MAX);
+
+    let before = answer.policy_pin.unwrap().etag;
+    let pinning = start_pin(&sg);
+    eventually("it is stored again", || async {
+        get(&admin, "edge", "coder").await.unwrap().etag != before
+    })
+    .await;
+    let all_but_the_newest =
+        "DELETE FROM write_intents WHERE id < (SELECT max(id) FROM write_intents)";
+    assert_eq!(sg.sql(all_but_the_newest).await, IN_FLIGHT_MAX);
+    let answer = join_while_time_passes(&sg, pinning).await.unwrap();
+    assert_eq!(answer.in_flight.len(), 1, "the newest is not over");
+}
+
+async fn a_pin_is_completed_later_once_no_write_is_in_progress(sg: TestServer) {
+    let _edge = edge(&sg).await;
+    let admin = sg.admin();
+    add_write(&sg, "default", "coder", LATER).await;
+    let answer = join_while_time_passes(&sg, start_pin(&sg)).await.unwrap();
+    let pinned = answer.policy_pin.unwrap();
+    sg.run_job(&CLOCK).await;
+    assert_eq!(get(&admin, "edge", "coder").await.unwrap(), pinned, "the write may still happen");
+    sg.sql("DELETE FROM write_intents").await;
+    sg.run_job(&CLOCK).await;
+    let completed = get(&admin, "edge", "coder").await.unwrap();
+    assert_eq!((completed.pinned_version, completed.etag), (2, pinned.etag));
+    assert!(!completed.pinned_hash.is_empty());
+}
+
 async fn under_a_workflow_a_pin_is_lengthened_and_reviewed_before_it_is_shortened_or_removed(
     sg: TestServer,
 ) {
@@ -402,8 +412,11 @@ async fn requests_about_pins_are_validated(sg: TestServer) {
 
 async fn pins_are_listed_in_pages_on_the_gateways_that_the_caller_can_see(sg: TestServer) {
     let admin = sg.admin();
+    // Both before the first pin: a gateway with a rule gets no second name.
     for gateway in ["edge", "west"] {
         sg.register_unreachable(gateway).await;
+    }
+    for gateway in ["edge", "west"] {
         for (workspace, sandbox) in [("", "one"), ("team", "two")] {
             let request = pb::PinPolicyRequest {
                 gateway: gateway.to_owned(),

@@ -156,6 +156,46 @@ async fn unlock_removes_the_rules_of_exactly_one_scope(engine: Engine) {
     server.place.remove().await;
 }
 
+async fn unlock_removes_both_rules_or_neither(engine: Engine) {
+    let Some((place, key)) = DbLocation::with_admin(engine).await else { return };
+    let server = Stoppable { place, data: tempfile::tempdir().unwrap(), key };
+    let file = server.data.path().join("unlock.toml");
+    let (app, running, admin) = server.start().await;
+    lock(&app, &admin).await;
+    // The database refuses to delete the workflow, which is removed after the pin.
+    sql(&app, "CREATE TABLE holder (id BIGINT REFERENCES approval_workflows (id))").await;
+    let hold = "INSERT INTO holder SELECT id FROM approval_workflows WHERE sandbox_name = 'coder'";
+    assert_eq!(sql(&app, hold).await, 1);
+    drop(admin);
+    stop(app, running).await;
+
+    let arguments = ["--gateway", "edge", "--sandbox", "coder", "--reason", "x"];
+    let failed = server.unlock(&file, &arguments);
+    assert!(!failed.status.success(), "{failed:?}");
+    let (app, running, admin) = server.start().await;
+    policy_pins::get(&admin, "edge", "coder").await.expect("the pin stays, too");
+    assert_eq!(count_workflows(&app).await, 4);
+    for action in ["policy.unpin", "approval_workflow.delete"] {
+        let found = entries(&admin, action).await;
+        let [entry] = found.as_slice() else { panic!("{action}: {found:?}") };
+        assert_eq!(entry.outcome(), pb::AuditOutcome::Failed);
+    }
+    sql(&app, "DROP TABLE holder").await;
+    drop(admin);
+    stop(app, running).await;
+    server.place.remove().await;
+}
+
+#[test]
+fn unlock_removes_both_rules_or_neither_sqlite() {
+    limit::block_on(unlock_removes_both_rules_or_neither(Engine::Sqlite));
+}
+
+#[test]
+fn unlock_removes_both_rules_or_neither_postgres() {
+    limit::block_on(unlock_removes_both_rules_or_neither(Engine::Postgres));
+}
+
 #[test]
 fn unlock_removes_the_rules_of_exactly_one_scope_sqlite() {
     limit::block_on(unlock_removes_the_rules_of_exactly_one_scope(Engine::Sqlite));

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use prost_reflect::DescriptorPool;
 
+use crate::release::Generation;
+
 /// A descriptor set of the build. It is decoded once, when it is first needed.
 #[derive(Debug)]
 pub struct Descriptors {
@@ -35,6 +37,15 @@ pub static V0_1: Descriptors = descriptors!("openshell_v0_1");
 impl Descriptors {
     const fn new(encoded: &'static [u8], undocumented: &'static [u8]) -> Self {
         Self { encoded, undocumented, pool: OnceLock::new(), documented_pool: OnceLock::new() }
+    }
+
+    /// Returns the set of a generation of the OpenShell API.
+    #[must_use]
+    pub fn for_generation(generation: Generation) -> &'static Self {
+        match generation {
+            Generation::V0_0 => &V0_0,
+            Generation::V0_1 => &V0_1,
+        }
     }
 
     /// Returns the encoded `FileDescriptorSet`, with comments.

@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 use super::body::{SlowBody, TruncatedBody, error_response, trailers_only_response};
 use super::script::{ReceivedCall, Script, Scripts};
 use super::{Caller, ClientAuth, Generation, TokenPermissions};
-use shoreguard_proto::descriptors;
+use shoreguard_proto::descriptors::Descriptors;
 
 /// The number of `FORWARD_NEVER`.
 const NEVER: i32 = 2;
@@ -148,11 +148,7 @@ impl Interceptor {
 
 /// Returns the paths of the methods that are never forwarded, according to the descriptors.
 pub(super) fn reserved_methods(generation: Generation) -> HashSet<String> {
-    let descriptors = match generation {
-        Generation::V0_0 => &descriptors::V0_0,
-        Generation::V0_1 => &descriptors::V0_1,
-    };
-    let pool = descriptors.pool();
+    let pool = Descriptors::for_generation(generation).pool();
     let guard = pool
         .get_extension_by_name("shoreguard.options.v1.upstream")
         .expect("the descriptors hold our options");

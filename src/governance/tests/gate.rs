@@ -133,11 +133,6 @@ fn g08_what_is_not_known_is_refused_where_a_rule_applies() {
         assert_eq!(word(&decide(change, &in_force(&unreadable, InForce::default()))), "doubt");
     }
     assert_eq!(word(&decide(&Change::Harmless, &in_force(&unreadable, both()))), "pass");
-    assert_eq!(word(&decide(&proxied, &in_force(&Doubt::Generation, governed()))), "doubt");
-    assert_eq!(word(&decide(&proxied, &in_force(&Doubt::Generation, pinned()))), "doubt");
-    // Without a rule there is no difference.
-    let no_rule = in_force(&Doubt::Generation, InForce::default());
-    assert_eq!(word(&decide(&proxied, &no_rule)), "pass");
     // An unreadable rule can be replaced, and not be weakened.
     let change = |weakens| Change::Rule(RuleChange { weakens, least_role: Role::None });
     let doubt = in_force(&unreadable, InForce::default());
@@ -165,8 +160,11 @@ fn a_policy_of_the_whole_gateway_forbids_changes_of_a_sandbox() {
 #[test]
 fn a_refusal_says_what_forbids_it_and_what_to_do() {
     let Verdict::Refuse(refusal) = decide(&write(Origin::Own), &pinned()) else { panic!() };
-    let Error::Refused { reason, why } = Error::from(refusal) else { panic!() };
+    let Error::Explained { reason, why, facts } = Error::from(refusal) else { panic!() };
     assert_eq!(reason, Reason::PolicyPinned);
+    let until = minute(60).to_string();
+    let expected = [("pinned_by", "ana@example.com"), ("reason", "audit"), ("until", &until)];
+    assert_eq!(facts, expected.map(|(key, fact)| (key, fact.to_owned())));
     assert!(why.contains("`ana@example.com` until 1970") && why.ends_with(": audit"), "{why}");
     let sandboxes = (0..25).map(|at| SandboxName { name: format!("s{at}"), ..sandbox() });
     let governed = Governed {
@@ -174,8 +172,12 @@ fn a_refusal_says_what_forbids_it_and_what_to_do() {
         sandboxes: sandboxes.collect(),
         instead: crate::governance::Instead::RemoveRule,
     };
-    let Error::Refused { reason, why } = Error::from(Refusal::Governed(governed)) else { panic!() };
+    let refusal = Error::from(Refusal::Governed(governed));
+    let Error::Explained { reason, why, facts } = refusal else { panic!() };
     assert_eq!(reason, Reason::Governed);
+    assert!(facts.contains(&("rule", "pins".to_owned())), "{facts:?}");
+    assert!(facts.contains(&("sandbox_20", "s19".to_owned())), "{facts:?}");
+    assert!(facts.iter().any(|(key, _)| *key == "instead") && facts.len() == 22, "{facts:?}");
     assert!(why.contains("`s19` and 5 more") && !why.contains("`s20`"), "{why}");
 }
 

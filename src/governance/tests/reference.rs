@@ -123,9 +123,10 @@ impl Model {
                 return Outcome::Rejected { by: id };
             }
         }
-        let approves = |vote: &Vote| vote.decision == Decision::Approve && operator(vote.principal);
+        let is_approval =
+            |vote: &Vote| vote.decision == Decision::Approve && operator(vote.principal);
         let approved = if self.rules.is_empty() {
-            self.votes().iter().any(approves)
+            self.votes().iter().any(is_approval)
         } else {
             let filled = |rule: &Rule| vec![0; rule.groups.len()];
             self.rules.iter().all(|rule| self.fills(rule, &self.counting(rule), &mut filled(rule)))

@@ -13,7 +13,9 @@ pub(super) use self::policies::{
     decode_effective_policy, decode_policy_written, decode_revision_status, decode_revisions,
     encode_get_revision, encode_list_revisions, encode_policy_write,
 };
-pub(super) use self::providers::{decode_providers, encode_get_provider, encode_list_providers};
+pub(super) use self::providers::{
+    decode_attached_providers, decode_providers, encode_get_provider, encode_list_providers,
+};
 pub(super) use self::settings::{
     decode_gateway_settings, decode_sandbox_settings, decode_setting_changed,
     encode_change_setting, encode_get_settings,

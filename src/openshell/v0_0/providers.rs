@@ -2,9 +2,9 @@
 
 use prost::Message;
 
-use crate::db::types::workspace_or_default;
-use crate::openshell::providers::ProviderType;
-use crate::openshell::sandbox::{PAGE_SIZE, Page};
+use crate::db::types::SandboxName;
+use crate::openshell::reach::{AttachedProviders, ProviderProfile};
+use crate::openshell::sandbox::{PAGE_SIZE, Page, parse_name};
 use crate::pb::v0_0::openshell::v1 as pb;
 
 pub(in crate::openshell) fn encode_get_provider(workspace: &str, name: &str) -> Vec<u8> {
@@ -22,18 +22,37 @@ pub(in crate::openshell) fn encode_list_providers(workspace: Option<&str>, from:
     request.encode_to_vec()
 }
 
-/// Parses a page. A gateway may return fewer providers than requested, so only an empty page is the last.
+/// Parses a page. A gateway may return fewer providers than requested, so only an empty page is the last. A
+/// row that cannot be read makes the page unreadable.
 pub(in crate::openshell) fn decode_providers(
     answer: &[u8],
     from: &str,
-) -> Option<Page<ProviderType>> {
+) -> Option<Page<ProviderProfile>> {
     let found = pb::ListProvidersResponse::decode(answer).ok()?.providers;
     let offset = from.parse::<usize>().unwrap_or_default() + found.len();
     let next = (!found.is_empty()).then(|| offset.to_string());
-    let types = found.into_iter().filter_map(|provider| {
+    let profiles = found.into_iter().map(|provider| {
         let meta = provider.metadata?;
-        let workspace = workspace_or_default(&meta.workspace).to_owned();
-        Some(ProviderType { workspace, name: meta.name, profile: provider.r#type })
+        let SandboxName { workspace, name } = parse_name(&meta.workspace, &meta.name)?;
+        let (profile, profile_workspace) = (provider.r#type, provider.profile_workspace);
+        Some(ProviderProfile { workspace, name, profile, profile_workspace })
     });
-    Some((types.collect(), next))
+    Some((profiles.collect::<Option<_>>()?, next))
+}
+
+/// Parses a page of sandboxes as [`decode_providers`] does. A row that cannot be read makes the page unreadable.
+pub(in crate::openshell) fn decode_attached_providers(
+    answer: &[u8],
+    from: &str,
+) -> Option<Page<AttachedProviders>> {
+    let found = pb::ListSandboxesResponse::decode(answer).ok()?.sandboxes;
+    let offset = from.parse::<usize>().unwrap_or_default() + found.len();
+    let next = (!found.is_empty()).then(|| offset.to_string());
+    let rows = found.into_iter().map(|found| {
+        let meta = found.metadata?;
+        let sandbox = parse_name(&meta.workspace, &meta.name)?;
+        let providers = found.spec.unwrap_or_default().providers;
+        Some(AttachedProviders { sandbox, providers })
+    });
+    Some((rows.collect::<Option<_>>()?, next))
 }

@@ -3,9 +3,9 @@
 use prost::Message;
 
 use super::{selector_or_all, workspace_selector};
-use crate::db::types::workspace_or_default;
-use crate::openshell::providers::ProviderType;
-use crate::openshell::sandbox::{PAGE_SIZE, Page};
+use crate::db::types::SandboxName;
+use crate::openshell::reach::{AttachedProviders, ProviderProfile};
+use crate::openshell::sandbox::{PAGE_SIZE, Page, parse_name};
 use crate::pb::v0_1::openshell::v1 as pb;
 
 pub(in crate::openshell) fn encode_get_provider(workspace: &str, name: &str) -> Vec<u8> {
@@ -23,13 +23,30 @@ pub(in crate::openshell) fn encode_list_providers(workspace: Option<&str>, from:
     request.encode_to_vec()
 }
 
-pub(in crate::openshell) fn decode_providers(answer: &[u8]) -> Option<Page<ProviderType>> {
+/// Parses a page. A row that cannot be read makes the page unreadable.
+pub(in crate::openshell) fn decode_providers(answer: &[u8]) -> Option<Page<ProviderProfile>> {
     let answer = pb::ListProvidersResponse::decode(answer).ok()?;
     let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-    let types = answer.providers.into_iter().filter_map(|provider| {
+    let profiles = answer.providers.into_iter().map(|provider| {
         let meta = provider.metadata?;
-        let workspace = workspace_or_default(&meta.workspace).to_owned();
-        Some(ProviderType { workspace, name: meta.name, profile: provider.r#type })
+        let SandboxName { workspace, name } = parse_name(&meta.workspace, &meta.name)?;
+        let (profile, profile_workspace) = (provider.r#type, provider.profile_workspace);
+        Some(ProviderProfile { workspace, name, profile, profile_workspace })
     });
-    Some((types.collect(), next))
+    Some((profiles.collect::<Option<_>>()?, next))
+}
+
+/// Parses a page of sandboxes. A row that cannot be read makes the page unreadable.
+pub(in crate::openshell) fn decode_attached_providers(
+    answer: &[u8],
+) -> Option<Page<AttachedProviders>> {
+    let answer = pb::ListSandboxesResponse::decode(answer).ok()?;
+    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+    let rows = answer.sandboxes.into_iter().map(|found| {
+        let meta = found.metadata?;
+        let sandbox = parse_name(&meta.workspace, &meta.name)?;
+        let providers = found.spec.unwrap_or_default().providers;
+        Some(AttachedProviders { sandbox, providers })
+    });
+    Some((rows.collect::<Option<_>>()?, next))
 }

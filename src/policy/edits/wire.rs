@@ -3,7 +3,7 @@
 //! Invariant: an operation with a part that this build does not know is refused, since the result would lack it.
 
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
-use shoreguard_proto::descriptors;
+use shoreguard_proto::descriptors::Descriptors;
 use shoreguard_proto::release::Generation;
 use shoreguard_proto::wire::{FieldReader, FieldValue};
 
@@ -49,11 +49,7 @@ impl Edit {
     /// As for [`Edit::of_update_config`].
     pub fn decode(generation: Generation, field: &str, encoded: &[u8]) -> Result<Self, Error> {
         let refuse = |why: String| Error::invalid(field, why);
-        let pool = match generation {
-            Generation::V0_0 => &descriptors::V0_0,
-            Generation::V0_1 => &descriptors::V0_1,
-        };
-        let kind = pool.pool().get_message_by_name(OPERATION);
+        let kind = Descriptors::for_generation(generation).pool().get_message_by_name(OPERATION);
         let kind = kind.ok_or_else(|| refuse("is unknown".to_owned()))?;
         let decoded = DynamicMessage::decode(kind, encoded);
         let mut message = decoded.map_err(|error| refuse(format!("is malformed: {error}")))?;

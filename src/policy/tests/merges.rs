@@ -3,7 +3,7 @@
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::{Value as Json, json};
-use shoreguard_proto::descriptors;
+use shoreguard_proto::descriptors::Descriptors;
 use shoreguard_proto::release::Generation;
 use shoreguard_proto::wire::put_bytes;
 use shoreguard_simulator::merged_policy;
@@ -135,7 +135,7 @@ impl Generator {
 
     fn policy(&mut self) -> Json {
         let mut rules = serde_json::Map::new();
-        for name in &RULES[..self.numbers.below(3) + 1] {
+        for name in &RULES[..=self.numbers.below(3)] {
             rules.insert((*name).to_owned(), self.rule());
         }
         json!({ "version": 1, "network_policies": rules })
@@ -208,11 +208,10 @@ fn encode(descriptor: MessageDescriptor, json: Json) -> Vec<u8> {
 }
 
 fn operation_kind(generation: Generation) -> MessageDescriptor {
-    let set = match generation {
-        Generation::V0_0 => &descriptors::V0_0,
-        Generation::V0_1 => &descriptors::V0_1,
-    };
-    set.pool().get_message_by_name("openshell.v1.PolicyMergeOperation").unwrap()
+    Descriptors::for_generation(generation)
+        .pool()
+        .get_message_by_name("openshell.v1.PolicyMergeOperation")
+        .unwrap()
 }
 
 /// Returns the edits of encoded operations, read from an `UpdateConfig` request.

@@ -9,26 +9,29 @@ pub use super::input::{NamedRule, scope};
 use super::input::{invalid_rule, with_names};
 use super::review::{Change, review};
 pub use super::rules::Warning;
-use super::rules::{check_etag, check_reachable, display_name, find, needs_review, warnings};
-pub use super::store::StoredWorkflow;
+use super::rules::{
+    check_etag, check_reachable, containing, display_name, find, of_scope, replacement, warnings,
+};
 use super::store::{self, NewWorkflow};
-use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey, Tx};
+use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::{ApprovalWorkflowId, GatewayRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
-use crate::governance::{CallerFacts, People, Rule, RuleColumns, RuleScope};
-use crate::outbox::{EventType, event_types};
+use crate::governance::{People, Rule, RuleColumns, RuleScope};
+use crate::outbox::event_types;
+pub use crate::resources::stored_rules::domain::StoredWorkflow;
+use crate::resources::stored_rules::domain::{
+    all_workflows, caller_facts, delete_workflow, needs_review, replace_rule, workflows_of,
+};
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, WriteInFlight};
 
 /// Maximum number of workflows.
 pub const WORKFLOWS_MAX: i64 = 1_000;
 /// How often a call reads the access data again if it changes meanwhile.
 const READS_MAX: usize = 3;
-/// Maximum length of the stored name of a creator, in characters.
-const CREATOR_CHARACTERS_MAX: usize = 254;
 
 /// A workflow as it is shown.
 #[derive(Debug, Clone)]
@@ -75,8 +78,7 @@ fn intent_scope<'a>(gateway: &GatewayRef, scope: &'a RuleScope) -> IntentScope<'
 }
 
 pub(super) fn shown(ctx: &Ctx, stored: StoredWorkflow) -> ShownWorkflow {
-    let rule = Rule::from_columns(&stored.columns).ok();
-    let rule = rule.map(|rule| with_names(&rule, &ctx.app().snapshot));
+    let rule = stored.rule().map(|rule| with_names(&rule, &ctx.app().snapshot));
     ShownWorkflow { stored, rule }
 }
 
@@ -90,17 +92,11 @@ pub(super) fn event_payload(gateway: &str, id: ApprovalWorkflowId, scope: &RuleS
     })
 }
 
-async fn emit(
-    ctx: &Ctx,
-    tx: &mut Tx<'_>,
-    gateway: &GatewayRef,
-    event_type: EventType,
-    of: &StoredWorkflow,
-) -> Result<(), Error> {
+fn change_payload(ctx: &Ctx, gateway: &GatewayRef, of: &StoredWorkflow) -> Value {
     let mut payload = event_payload(&gateway.name, of.id, &of.scope);
     payload["actor"] = ctx.actor().to_string().into();
     payload["required_approvals"] = of.columns.required_approvals.into();
-    tx.emit(ctx.new_event(event_type, payload).with_gateway(gateway.clone())).await
+    payload
 }
 
 /// Sets the rule of a scope. It is stored before the gateway is called, and in force from then on.
@@ -161,13 +157,15 @@ async fn store_rule(
     rule: &Rule,
     people: &People,
 ) -> Result<Change<Stored>, Error> {
-    let workflows = store::of_gateway(tx, &gateway.name).await?;
-    let before = workflows.iter().find(|workflow| workflow.scope == new.scope);
+    check_mode(tx, gateway).await?;
+    let workflows = workflows_of(tx, &gateway.name).await?;
+    let before = of_scope(&workflows, &gateway.name, &new.scope);
     let now = ctx.db().now(tx).await?;
     check_etag(&new.etag, before, &display_name(&gateway.name, &new.scope))?;
-    let caller = caller_facts(ctx, people)?;
     let reviewed = match before {
-        Some(before) if needs_review(&workflows, before, Some(rule), &caller, now)? => Some(before),
+        Some(before) if is_reviewed(ctx, gateway, &workflows, before, Some(rule), now)? => {
+            Some(before)
+        }
         Some(_) | None => None,
     };
     check_reachable(rule, people)?;
@@ -191,14 +189,14 @@ async fn store_rule(
             Ok(outcome(validated(ctx, gateway, new, columns, before, now), Vec::new()))
         }
         Some(before) => {
-            if !store::update(tx, before.id, before.version, &columns, now).await? {
+            if !replace_rule(tx, before.id, before.version, &columns, now).await? {
                 let name = display_name(&gateway.name, &new.scope);
                 return Err(Error::conflict(ResourceKind::ApprovalWorkflow, name));
             }
             let version = before.version + 1;
             let (updated_at, broken_since) = (now, None);
             let after =
-                StoredWorkflow { columns, version, updated_at, broken_since, ..before.clone() };
+                StoredWorkflow { columns, updated_at, broken_since, version, ..before.clone() };
             finish(ctx, tx, gateway, after).await.map(|(after, open)| outcome(after, open))
         }
         None => {
@@ -206,6 +204,16 @@ async fn store_rule(
             finish(ctx, tx, gateway, created).await.map(|(created, open)| outcome(created, open))
         }
     }
+}
+
+/// Refuses a rule on a gateway that is known to approve drafts by itself: no rule would be asked.
+async fn check_mode(conn: &mut Conn, gateway: &GatewayRef) -> Result<(), Error> {
+    if !store::approves_automatically(conn, gateway.id).await? {
+        return Ok(());
+    }
+    let why = "the setting `proposal_approval_mode` of the gateway is `auto`, so that it approves drafts by itself: \
+               set it to `manual` first";
+    Err(Error::refused(Reason::ApprovalModeAuto, why))
 }
 
 async fn create(
@@ -220,7 +228,7 @@ async fn create(
         let why = format!("there may be at most {WORKFLOWS_MAX} approval workflows");
         return Err(Error::refused(Reason::LimitReached, why));
     }
-    let created_by: String = ctx.actor().chars().take(CREATOR_CHARACTERS_MAX).collect();
+    let created_by = ctx.stored_actor();
     let row = NewWorkflow {
         gateway: &gateway.name,
         scope: &new.scope,
@@ -239,7 +247,9 @@ async fn finish(
     gateway: &GatewayRef,
     stored: StoredWorkflow,
 ) -> Result<(StoredWorkflow, Vec<WriteInFlight>), Error> {
-    emit(ctx, tx, gateway, event_types::APPROVAL_WORKFLOW_SET, &stored).await?;
+    let payload = change_payload(ctx, gateway, &stored);
+    let event = ctx.new_event(event_types::APPROVAL_WORKFLOW_SET, payload);
+    tx.emit(event.with_gateway(gateway.clone())).await?;
     let open = write_intents::in_flight(ctx, tx, intent_scope(gateway, &stored.scope)).await?;
     Ok((stored, open))
 }
@@ -269,32 +279,55 @@ fn validated(
     }
 }
 
-fn caller_facts(ctx: &Ctx, people: &People) -> Result<CallerFacts, Error> {
-    let unknown = || Error::Denied { why: "only a known caller changes rules".to_owned() };
-    let principal = ctx.principal().ok_or_else(unknown)?;
-    let is_maker_known = people.is_holder_known(principal);
-    Ok(CallerFacts { principal, role: ctx.role(), is_maker_known })
+/// Returns whether a review must decide about a rule, or none, that replaces a stored one.
+///
+/// # Errors
+/// `GOVERNED` if a rule cannot be read, or it is not known who holds the key of the caller.
+fn is_reviewed(
+    ctx: &Ctx,
+    gateway: &GatewayRef,
+    workflows: &[StoredWorkflow],
+    before: &StoredWorkflow,
+    new: Option<&Rule>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let in_force = containing(workflows, &before.scope);
+    let caller = caller_facts(ctx, gateway.id, &in_force.workflows)?;
+    needs_review(replacement(before, new), &in_force, &caller, now)
 }
 
 /// Deletes the workflow of a scope, unless a rule forbids it.
 pub async fn delete(ctx: &Ctx, scope: &RuleScope, given_etag: &str) -> Result<(), Error> {
     let gateway = ctx.required_gateway()?;
     note_scope(ctx, scope);
-    let people = People::on_gateway(&ctx.app().snapshot, gateway.id);
     let deleted = ctx
         .transaction(async |tx| {
             write_intents::lock_exclusive(tx, gateway.id).await?;
-            let workflows = store::of_gateway(tx, &gateway.name).await?;
+            let workflows = workflows_of(tx, &gateway.name).await?;
             let found = find(&workflows, &gateway.name, scope)?;
             check_etag(given_etag, Some(found), &display_name(&gateway.name, scope))?;
             let now = ctx.db().now(tx).await?;
-            if needs_review(&workflows, found, None, &caller_facts(ctx, &people)?, now)? {
+            if is_reviewed(ctx, gateway, &workflows, found, None, now)? {
                 return review(ctx, tx, gateway, found, None).await.map(Change::InReview);
             }
-            remove(ctx, tx, gateway, found).await.map(Change::Made)
+            remove(ctx, tx, gateway, found, None).await.map(Change::Made)
         })
         .await?;
     deleted.made(ctx).await
+}
+
+/// Removes the workflow of a scope on the server's host, in a transaction that holds the lock of the gateway. Neither a
+/// role nor a rule is checked.
+pub async fn remove_on_host(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    scope: &RuleScope,
+    reason: &str,
+) -> Result<(), Error> {
+    let gateway = ctx.required_gateway()?;
+    let workflows = workflows_of(tx, &gateway.name).await?;
+    let found = find(&workflows, &gateway.name, scope)?;
+    remove(ctx, tx, gateway, found, Some(reason)).await
 }
 
 async fn remove(
@@ -302,18 +335,24 @@ async fn remove(
     tx: &mut Tx<'_>,
     gateway: &GatewayRef,
     found: &StoredWorkflow,
+    reason: Option<&str>,
 ) -> Result<(), Error> {
-    if !store::delete(tx, found.id, found.version).await? {
+    if !delete_workflow(tx, found.id, found.version).await? {
         let name = display_name(&gateway.name, &found.scope);
         return Err(Error::conflict(ResourceKind::ApprovalWorkflow, name));
     }
-    emit(ctx, tx, gateway, event_types::APPROVAL_WORKFLOW_DELETED, found).await
+    let mut payload = change_payload(ctx, gateway, found);
+    if let Some(reason) = reason {
+        payload["reason"] = reason.into();
+    }
+    let event = ctx.new_event(event_types::APPROVAL_WORKFLOW_DELETED, payload);
+    tx.emit(event.with_gateway(gateway.clone())).await
 }
 
 /// Returns the workflow of a scope.
 pub async fn get(ctx: &Ctx, scope: &RuleScope) -> Result<ShownWorkflow, Error> {
     let gateway = ctx.required_gateway()?;
-    let workflows = store::of_gateway(&mut ctx.db().read().await?, &gateway.name).await?;
+    let workflows = workflows_of(&mut ctx.db().read().await?, &gateway.name).await?;
     Ok(shown(ctx, find(&workflows, &gateway.name, scope)?.clone()))
 }
 
@@ -333,7 +372,7 @@ pub async fn list(
     token: &str,
 ) -> Result<(Vec<ShownWorkflow>, String), Error> {
     let only = match gateway {
-        "" => visible_names(ctx),
+        "" => ctx.visible_gateway_names(),
         name => Some(vec![ctx.require_gateway(name)?.name.to_string()]),
     };
     let list = ListKey {
@@ -342,7 +381,7 @@ pub async fn list(
         order: "gateway,workspace,sandbox",
     };
     let page = ctx.page_request::<Position>(list, size, token)?;
-    let mut rows = store::all(&mut ctx.db().read().await?).await?;
+    let mut rows = all_workflows(&mut ctx.db().read().await?).await?;
     rows.retain(|row| only.as_ref().is_none_or(|names| names.contains(&row.gateway)));
     rows.sort_by_cached_key(position);
     if let Some(after) = page.after() {
@@ -351,11 +390,4 @@ pub async fn list(
     rows.truncate(usize::try_from(page.limit()).unwrap_or(usize::MAX));
     let (rows, next) = page.finish(rows, position)?;
     Ok((rows.into_iter().map(|row| shown(ctx, row)).collect(), next))
-}
-
-/// Returns the names of the gateways that the caller can see; `None` if it can see all of them.
-fn visible_names(ctx: &FleetCtx) -> Option<Vec<String>> {
-    let VisibleGateways::Only(ids) = ctx.visible_gateways() else { return None };
-    let name = |id| ctx.app().snapshot.gateway_name(id).map(|name| name.to_string());
-    Some(ids.into_iter().filter_map(name).collect())
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::domain::{self, ShownWorkflow};
-use super::store;
+use super::store::owner_of;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::governance::{
-    Electorate, People, RoundFacts, Rule, RuleScope, Shortfall, Why, electorate, shortfall,
+    Electorate, People, RoundFacts, Rule, Shortfall, Why, electorate, shortfall,
 };
+use crate::resources::stored_rules::domain::workflows_applying;
 
 /// Maximum number of principals that are named, for each group and of those who are excluded.
 pub const NAMED_MAX: usize = 100;
@@ -57,11 +58,10 @@ pub struct ExplainedGroup {
 pub async fn explain(ctx: &Ctx, sandbox: &SandboxName) -> Result<Explanation, Error> {
     let gateway = ctx.required_gateway()?;
     let mut conn = ctx.db().read().await?;
-    let mut workflows = store::of_gateway(&mut conn, &gateway.name).await?;
-    let owner = store::owner_of(&mut conn, &gateway.name, sandbox).await?;
+    let (workspace, name) = (Some(&*sandbox.workspace), Some(&*sandbox.name));
+    let workflows = workflows_applying(&mut conn, &gateway.name, workspace, name).await?;
+    let owner = owner_of(&mut conn, &gateway.name, sandbox).await?;
     drop(conn);
-    let scope = RuleScope::Sandbox(sandbox.clone());
-    workflows.retain(|stored| stored.scope.contains(&scope));
     let people = People::on_gateway(&ctx.app().snapshot, gateway.id);
     // A review that will be opened by an author who is not a voter: all who are members now can vote.
     let round = RoundFacts {
@@ -70,7 +70,7 @@ pub async fn explain(ctx: &Ctx, sandbox: &SandboxName) -> Result<Explanation, Er
         owner: owner.as_deref().and_then(PrincipalId::parse),
     };
     let explained = workflows.into_iter().map(|stored| {
-        let rule = Rule::from_columns(&stored.columns).ok();
+        let rule = stored.rule();
         let workflow = domain::shown(ctx, stored);
         match rule {
             Some(rule) => explain_rule(workflow, &rule, &people, &round),

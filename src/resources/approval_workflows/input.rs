@@ -109,6 +109,7 @@ impl NamedRule {
 }
 
 /// Returns the error for a rule with a fault.
+#[must_use]
 pub fn invalid_rule(fault: RuleFault) -> Error {
     Error::invalid(format!("rule.{}", fault.field), fault.why)
 }

@@ -1,6 +1,5 @@
 //! Weaker rules: a review under the workflows of the scope decides about them.
 
-use super::store::StoredWorkflow;
 use crate::ctx::{Ctx, Tx};
 use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::Error;
@@ -8,6 +7,7 @@ use crate::governance::Rule;
 use crate::resources::approvals::proposals::required::required;
 use crate::resources::approvals::rule_changes::propose::propose;
 use crate::resources::approvals::{Round, RuleContent};
+use crate::resources::stored_rules::domain::StoredWorkflow;
 
 /// A change of a workflow.
 pub(super) enum Change<T> {
@@ -39,8 +39,8 @@ pub(super) async fn review(
     after: Option<&Rule>,
 ) -> Result<Box<Round>, Error> {
     // A rule that cannot be read was refused.
-    let rule = Rule::from_columns(&before.columns);
-    let rule = rule.map_err(|_| Error::internal("a rule that cannot be read is not reviewed"))?;
+    let unreadable = || Error::internal("a rule that cannot be read is not reviewed");
+    let rule = before.rule().ok_or_else(unreadable)?;
     let content = RuleContent::Workflow {
         id: before.id.get(),
         version: before.version,

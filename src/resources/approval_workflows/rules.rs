@@ -1,13 +1,11 @@
 //! What may replace a stored rule, and what weakens a new one. Pure.
 
-use super::store::StoredWorkflow;
-use crate::clock::Timestamp;
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::governance::{
-    CallerFacts, Change, Doubt, InForce, People, Rule, RuleChange, RuleScope, Verdict, Workflow,
-    is_fragile, judge, shortfall, weakens,
+    InForce, People, Rule, RuleChange, RuleScope, is_fragile, shortfall, weakens,
 };
+use crate::resources::stored_rules::domain::{StoredWorkflow, in_force};
 use crate::role::Role;
 
 /// What weakens a workflow that was set.
@@ -26,6 +24,7 @@ pub enum Warning {
 }
 
 /// Returns the name of a workflow in errors: gateway, workspace and sandbox.
+#[must_use]
 pub fn display_name(gateway: &str, scope: &RuleScope) -> String {
     let parts = [Some(gateway), scope.workspace(), scope.sandbox()];
     parts.into_iter().flatten().collect::<Vec<_>>().join("/")
@@ -40,10 +39,19 @@ pub fn find<'a>(
     gateway: &str,
     scope: &RuleScope,
 ) -> Result<&'a StoredWorkflow, Error> {
-    let found = workflows.iter().find(|workflow| workflow.scope == *scope);
-    found.ok_or_else(|| {
+    of_scope(workflows, gateway, scope).ok_or_else(|| {
         Error::not_found(ResourceKind::ApprovalWorkflow, display_name(gateway, scope))
     })
+}
+
+/// Returns the workflow of exactly a scope of a gateway, if there is one.
+#[must_use]
+pub fn of_scope<'a>(
+    workflows: &'a [StoredWorkflow],
+    gateway: &str,
+    scope: &RuleScope,
+) -> Option<&'a StoredWorkflow> {
+    workflows.iter().find(|workflow| workflow.gateway == gateway && workflow.scope == *scope)
 }
 
 /// Checks the etag of the workflow of a scope. An etag is that of no workflow if the scope has none.
@@ -58,42 +66,19 @@ pub fn check_etag(given: &str, before: Option<&StoredWorkflow>, name: &str) -> R
     }
 }
 
-/// Returns whether a review must decide about a rule, or none, that replaces another one: a weaker one under the
-/// workflows of its scope. They include the replaced one. If this version cannot read the stored rule, any other counts
-/// as weaker.
-///
-/// # Errors
-/// `GOVERNED` if a rule cannot be read, or it is not known who holds the key of the caller.
-pub fn needs_review(
-    workflows: &[StoredWorkflow],
-    before: &StoredWorkflow,
-    new: Option<&Rule>,
-    caller: &CallerFacts,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    let old = Rule::from_columns(&before.columns).ok();
-    let weakens = old.is_none_or(|old| weakens(&[old], new));
-    let change = Change::Rule(RuleChange { weakens, least_role: Role::None });
-    match judge(&change, &in_force(workflows, &before.scope), caller, now) {
-        Verdict::Pass | Verdict::PassWithInitialPolicy => Ok(false),
-        Verdict::Round(_) => Ok(true),
-        Verdict::Refuse(refusal) => Err(refusal.into()),
-    }
+/// Returns the change in which a rule, or none, replaces a stored one. If this version cannot read the stored rule, any
+/// other counts as weaker.
+#[must_use]
+pub fn replacement(before: &StoredWorkflow, new: Option<&Rule>) -> RuleChange {
+    let weakens = before.rule().is_none_or(|old| weakens(&[old], new));
+    RuleChange { weakens, least_role: Role::None }
 }
 
-/// Returns the workflows whose scope contains a scope.
-pub fn in_force(workflows: &[StoredWorkflow], scope: &RuleScope) -> InForce {
-    let mut in_force = InForce::default();
-    for stored in workflows.iter().filter(|stored| stored.scope.contains(scope)) {
-        match Rule::from_columns(&stored.columns) {
-            Ok(rule) => {
-                let scope = stored.scope.clone();
-                in_force.workflows.push(Workflow { id: stored.id, scope, rule });
-            }
-            Err(_) => in_force.doubt = Some(Doubt::UnreadableRule(stored.scope.clone())),
-        }
-    }
-    in_force
+/// Returns the workflows under which the one of a scope is changed: those of this scope, itself included, and of the
+/// wider ones.
+#[must_use]
+pub fn containing(workflows: &[StoredWorkflow], scope: &RuleScope) -> InForce {
+    in_force(workflows.iter().filter(|stored| stored.scope.contains(scope)))
 }
 
 /// Refuses a rule that cannot be met.
@@ -106,10 +91,16 @@ pub fn check_reachable(rule: &Rule, people: &People) -> Result<(), Error> {
         "group `{}` requires {} approvals and can get {}: name more voters, or add members",
         lacking.group, lacking.need, lacking.have
     );
-    Err(Error::refused(Reason::QuorumUnreachable, why))
+    let facts = [
+        ("group", lacking.group),
+        ("need", lacking.need.to_string()),
+        ("have", lacking.have.to_string()),
+    ];
+    Err(Error::explained(Reason::QuorumUnreachable, why, facts))
 }
 
 /// Returns what weakens a rule that can be met.
+#[must_use]
 pub fn warnings(rule: &Rule, people: &People) -> Vec<Warning> {
     let by_role = rule.voter_sets().any(|(_, set)| !set.is_named());
     let found = [(is_fragile(rule, people), Warning::NoSpareVoter), (by_role, Warning::RolesAlone)];

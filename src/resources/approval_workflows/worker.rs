@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::domain::event_payload;
-use super::store::{self, StoredWorkflow};
+use super::store;
 use crate::ctx::{Ctx, GatewayRef};
 use crate::db::leases::{self, Lease};
 use crate::db::types::GatewayId;
 use crate::error::Error;
-use crate::governance::{People, Rule, Shortfall, shortfall};
+use crate::governance::{People, Shortfall, shortfall};
 use crate::outbox::event_types;
+use crate::resources::stored_rules::domain::{StoredWorkflow, all_workflows};
 use crate::workers::{TickResult, Worker};
 
 /// Worker that asks again whether each workflow can be met when access data has changed. All workflows are checked in
@@ -70,7 +71,7 @@ async fn check_all(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error
 
 /// Returns the number of workflows whose state has changed.
 async fn check_each(ctx: &Ctx, lease: Option<&Lease>) -> Result<usize, Error> {
-    let workflows = store::all(&mut ctx.db().read().await?).await?;
+    let workflows = all_workflows(&mut ctx.db().read().await?).await?;
     let snapshot = &ctx.app().snapshot;
     let mut people: HashMap<GatewayId, People> = HashMap::new();
     let mut changed = 0;
@@ -78,7 +79,7 @@ async fn check_each(ctx: &Ctx, lease: Option<&Lease>) -> Result<usize, Error> {
         // Workflows are deleted with their gateway.
         let Some(id) = snapshot.gateway_id(&stored.gateway) else { continue };
         // A rule that cannot be read is shown as such.
-        let Ok(rule) = Rule::from_columns(&stored.columns) else { continue };
+        let Some(rule) = stored.rule() else { continue };
         let people = people.entry(id).or_insert_with(|| People::on_gateway(snapshot, id));
         let lacking = shortfall(&rule, people, None);
         if lacking.is_some() == stored.broken_since.is_some() {

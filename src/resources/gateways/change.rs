@@ -198,6 +198,9 @@ pub async fn update(
             // on the caller's role and changes the role of no principal: only labels can, for which the row is locked.
             let global = effect::share_lock(ctx, tx).await?;
             check_destination_change(&change, global)?;
+            if let Some(endpoint) = &change.endpoint {
+                domain::check_second_name(ctx, tx, &endpoint.display(), Some(id)).await?;
+            }
             let missing = || Error::not_found(ResourceKind::Gateway, &name);
             let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, ResourceKind::Gateway, &name)?;

@@ -7,18 +7,22 @@ use serde_json::json;
 use super::health::{self, mark_stale};
 use super::store;
 use super::{certificates, findings, worker};
+use crate::access::action::Action;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey};
+use crate::db::Conn;
 use crate::db::leases::{self, Lease};
 use crate::db::page::PageSize;
 use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Reason, ResourceKind};
+use crate::governance::WideKind;
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
 use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::label_changes;
+use crate::resources::approvals::gate::{self, Asked, GateCall};
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
 use crate::upstream::probe::Probe;
@@ -110,6 +114,7 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ga
             if let Some(lease) = lease {
                 leases::check_held(tx, lease).await?;
             }
+            check_second_name(ctx, tx, &row.endpoint, None).await?;
             let mut stored = store::insert(tx, &row, &new.labels).await?;
             certificates::record(ctx, tx, &stored).await?;
             health::record_probe(tx, &stored, &probed, row.observed.last_error.as_deref()).await?;
@@ -146,6 +151,32 @@ pub(super) async fn check_addresses(
     let hosts = endpoint.map(|endpoint| endpoint.host.clone());
     for host in hosts.into_iter().chain(oidc_client.and_then(OidcClient::token_host)) {
         net::connect::check_host(&app.fleet.names, &host, networks, within).await?;
+    }
+    Ok(())
+}
+
+/// Refuses the endpoint of another gateway with pins or workflows, which would not apply to writes under a second name
+/// (T01). `own` is the gateway that gets the endpoint. Takes the locks of the others, so it precedes the lock of a row.
+pub(super) async fn check_second_name(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    endpoint: &str,
+    own: Option<GatewayId>,
+) -> Result<(), Error> {
+    // A second name takes a gateway out of its rules as its removal does.
+    let call = GateCall::new(Asked::Wide(WideKind::Unregister, None), Action::GATEWAY_REGISTER);
+    for (id, name) in store::at_endpoint(conn, endpoint).await? {
+        if own == Some(id) {
+            continue;
+        }
+        let checked = gate::check_in(ctx, conn, (id, &name), &call).await;
+        checked.map_err(|error| {
+            if let Error::Explained { reason: reason @ Reason::Governed, why, facts } = error {
+                let why = format!("gateway `{name}` has this endpoint: {why}");
+                return Error::explained(reason, why, facts);
+            }
+            error
+        })?;
     }
     Ok(())
 }

@@ -104,7 +104,7 @@ async fn change(
     };
     let call = GateCall::new(Asked::setting(of.0.clone(), key.as_str(), text), action);
     let passed = gate::pass(ctx, &gateway, &call).await?;
-    let changed = gateway.change_setting(of.0.as_ref(), key, value).await;
+    let changed = gateway.change_setting(of.0.as_ref(), key, value, passed.until).await;
     gate::finish(ctx, passed).await;
     changed
 }

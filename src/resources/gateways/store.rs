@@ -28,6 +28,20 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
         .optional())?)
 }
 
+/// Returns the ids and names of the gateways with this endpoint, in the order of their registration.
+pub async fn at_endpoint(
+    conn: &mut Conn,
+    endpoint: &str,
+) -> Result<Vec<(GatewayId, String)>, Error> {
+    let found: Vec<(i64, String)> = on_conn!(conn, |c| gateways::table
+        .filter(gateways::endpoint.eq(endpoint))
+        .select((gateways::id, gateways::name))
+        .order(gateways::id)
+        .load(c)
+        .await)?;
+    Ok(found.into_iter().map(|(id, name)| (GatewayId(id), name)).collect())
+}
+
 /// Returns the ids and names of the gateways that a caller can see.
 pub async fn names(
     conn: &mut Conn,

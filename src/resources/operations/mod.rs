@@ -131,8 +131,8 @@ pub struct NewOperation<'a> {
     pub sandbox: &'a str,
     /// Whether only one operation of this kind may be active for the sandbox. Has no effect without a sandbox name.
     pub exclusive: bool,
-    /// Key that no other active operation of the kind has, at most 253 characters. `None` for one that follows from the
-    /// sandbox and `exclusive`.
+    /// Key that no other active operation of the kind has, at most 253 characters. `None` for a key that follows from
+    /// the sandbox and `exclusive`.
     pub key: Option<&'a str>,
     /// Whether its result is the output of a command.
     pub keeps_output: bool,

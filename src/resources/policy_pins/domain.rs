@@ -1,15 +1,14 @@
 //! Sets, removes, reads and ends pins.
 
-use std::time::Duration;
+use std::cmp::Ordering;
 
 use serde_json::{Value, json};
-use tracing::debug;
 
+use super::complete::complete;
+use super::expiry;
 use super::review::{Change, review};
-use super::rules;
-pub use super::store::Pin;
-use super::store::{self, NewPin, PinQuery, PinnedState};
-use crate::access::snapshot::VisibleGateways;
+use super::rules::compare_ends;
+use super::store::{self, NewPin, PinQuery};
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey, Tx};
 use crate::db::Conn;
@@ -17,24 +16,21 @@ use crate::db::page::PageSize;
 use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
-use crate::openshell::Gateway;
 use crate::outbox::{EventType, event_types};
+pub use crate::resources::stored_rules::domain::Pin;
+use crate::resources::stored_rules::domain::delete_pin;
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, WriteInFlight};
 use crate::seal::join_parts;
 
 /// Maximum number of pins on one gateway, which can have as many sandboxes.
 pub const PINS_OF_GATEWAY_MAX: i64 = 10_000;
-/// Maximum length of the stored name of a setter, in characters.
-const SETTER_CHARACTERS_MAX: usize = 254;
-/// Maximum length of a hash that is stored, in bytes. Other hashes count as not reported (T20).
-const HASH_BYTES_MAX: usize = 1_024;
 
 /// How a sandbox is pinned.
 #[derive(Debug, Clone, Default)]
 pub struct PinSettings {
     /// Why.
     pub reason: Option<String>,
-    /// When the pin ends; `None` if it does not.
+    /// When the pin ends; `None` keeps the end of the present pin, or sets a new pin without an end.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -56,7 +52,7 @@ pub struct PinFilter {
     pub workspace: Option<String>,
 }
 
-fn scope(place: &SandboxRef) -> IntentScope<'_> {
+pub(super) fn scope(place: &SandboxRef) -> IntentScope<'_> {
     IntentScope {
         gateway: place.gateway.id,
         workspace: Some(place.workspace()),
@@ -76,7 +72,7 @@ fn event_payload(pin: &Pin, ctx: &Ctx) -> Value {
     })
 }
 
-async fn emit(
+pub(super) async fn emit(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     gateway: &GatewayRef,
@@ -95,7 +91,7 @@ async fn in_force(
     now: Timestamp,
 ) -> Result<Option<Pin>, Error> {
     let found = store::by_place(conn, gateway, sandbox).await?;
-    Ok(found.filter(|pin| rules::is_in_force(pin.expires_at, now)))
+    Ok(found.filter(|pin| pin.lock().is_in_force(now)))
 }
 
 async fn find(ctx: &Ctx, conn: &mut Conn, place: &SandboxRef) -> Result<Pin, Error> {
@@ -104,7 +100,7 @@ async fn find(ctx: &Ctx, conn: &mut Conn, place: &SandboxRef) -> Result<Pin, Err
     found.ok_or_else(|| Error::not_found(ResourceKind::PolicyPin, &place.name))
 }
 
-/// Pins a sandbox, which need not exist. A sandbox that is pinned already gets the new reason and expiry.
+/// Pins a sandbox, which need not exist. A pin in force is lengthened, or shortened if the caller may do that.
 pub async fn pin(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -113,6 +109,7 @@ pub async fn pin(
     ctx.add_audit_detail("workspace", place.workspace());
     ctx.add_audit_detail("reason", settings.reason.as_deref());
     ctx.add_audit_detail("expires_at", settings.expires_at.map(|at| at.to_string()));
+    expiry::end_at(ctx, place).await?;
     let stored = ctx
         .transaction(async |tx| {
             write_intents::lock_exclusive(tx, place.gateway.id).await?;
@@ -152,17 +149,14 @@ async fn store_pin(
     }
     let gateway = &*place.gateway.name;
     match store::by_place(tx, gateway, &place.name).await? {
-        Some(before) if rules::is_in_force(before.expires_at, now) => {
-            if let Change::InReview(round) = repeat(ctx, tx, place, before, settings).await? {
+        Some(before) if before.lock().is_in_force(now) => {
+            if let Change::InReview(round) = repeat(ctx, tx, place, &before, settings).await? {
                 return Ok(Change::InReview(round));
             }
         }
-        before => {
-            if let Some(expired) = before {
-                end(ctx, tx, &place.gateway, &expired).await?;
-            }
-            insert(ctx, tx, place, settings, now).await?;
-        }
+        // It has ended since the call began. Its end gets an audit entry before this transaction.
+        Some(_) => return Err(Error::conflict(ResourceKind::PolicyPin, &place.name)),
+        None => insert(ctx, tx, place, settings, now).await?,
     }
     let stored = store::by_place(tx, gateway, &place.name).await?;
     let missing = || Error::internal("a pin that was just stored is missing");
@@ -176,7 +170,7 @@ async fn insert(
     settings: &PinSettings,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let setter: String = ctx.actor().chars().take(SETTER_CHARACTERS_MAX).collect();
+    let setter = ctx.stored_actor();
     let new = NewPin {
         place,
         pinned_by: &setter,
@@ -194,91 +188,37 @@ async fn insert(
     Ok(())
 }
 
-/// Changes a pin in force. The first setter stays, and the highest role of a setter.
+/// Changes a pin in force. The name of the first setter stays. Only a longer pin gets another reason, and the role of a
+/// setter who has a higher one.
 async fn repeat(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     place: &SandboxRef,
-    before: Pin,
+    before: &Pin,
     settings: &PinSettings,
 ) -> Result<Change<()>, Error> {
-    if rules::is_shorter(before.expires_at, settings.expires_at)
-        && let Some(round) = review(ctx, tx, place, &before, settings.expires_at).await?
-    {
-        return Ok(Change::InReview(round));
+    let expires_at = settings.expires_at.or(before.expires_at);
+    let mut pin = Pin { expires_at, version: before.version + 1, ..before.clone() };
+    match compare_ends(expires_at, before.expires_at) {
+        Ordering::Less => {
+            if let Some(round) = review(ctx, tx, place, before, expires_at).await? {
+                return Ok(Change::InReview(round));
+            }
+        }
+        Ordering::Equal => {}
+        Ordering::Greater => {
+            pin.reason = settings.reason.clone().or(pin.reason);
+            if ctx.role() > pin.setter_role {
+                pin.setter_role = ctx.role();
+                pin.principal = ctx.principal().map(|principal| principal.to_string());
+            }
+        }
     }
-    let pin = Pin {
-        expires_at: settings.expires_at,
-        reason: settings.reason.clone().or_else(|| before.reason.clone()),
-        setter_role: before.setter_role.max(ctx.role()),
-        version: before.version + 1,
-        ..before
-    };
+    pin.reason = pin.reason.or_else(|| settings.reason.clone());
     if store::update(tx, &pin).await? {
         return Ok(Change::Made(()));
     }
     Err(Error::conflict(ResourceKind::PolicyPin, &place.name))
-}
-
-/// Stores what the gateway reports of a pinned sandbox, if it responds in time. Returns the pin, which stays in force
-/// in any case.
-async fn complete(ctx: &Ctx, place: &SandboxRef, pin: Pin, within: Duration) -> Pin {
-    let read = Box::pin(read_state(ctx, place));
-    let state = match ctx.app().clock.timeout(within, read).await {
-        Some(Ok(state)) => state,
-        Some(Err(error)) => {
-            debug!(gateway = %place.gateway.name, %error, "a pinned sandbox could not be read");
-            return pin;
-        }
-        None => return pin,
-    };
-    // A repeated pin keeps the version that was pinned first, unless another sandbox has the name now.
-    if pin.pinned_version > 0 && pin.sandbox_id.as_ref() == Some(&state.sandbox_id) {
-        return pin;
-    }
-    match store_state(ctx, place, &pin, &state).await {
-        Ok(Some(completed)) => completed,
-        Ok(None) => pin,
-        Err(error) => {
-            debug!(gateway = %place.gateway.name, %error, "a pin was not completed");
-            pin
-        }
-    }
-}
-
-async fn read_state(ctx: &Ctx, place: &SandboxRef) -> Result<PinnedState, Error> {
-    let gateway = Gateway::connect(ctx.app(), &place.gateway).await?.on_behalf_of(ctx);
-    let sandbox_id = gateway.get_sandbox(&place.name).await?.id;
-    let version = match gateway.policy_revision(&place.name, 0).await {
-        Ok((revision, _)) => revision.version,
-        // Reading the policy in force of such a sandbox would make some gateways write a revision.
-        Err(Error::NotFound { .. }) => {
-            return Ok(PinnedState { version: 0, hash: None, sandbox_id });
-        }
-        Err(error) => return Err(error),
-    };
-    let hash = gateway.effective_policy(&place.name).await?.policy_hash;
-    let hash = (1..=HASH_BYTES_MAX).contains(&hash.len()).then_some(hash);
-    Ok(PinnedState { version: version.into(), hash, sandbox_id })
-}
-
-async fn store_state(
-    ctx: &Ctx,
-    place: &SandboxRef,
-    pin: &Pin,
-    state: &PinnedState,
-) -> Result<Option<Pin>, Error> {
-    let gateway = &*place.gateway.name;
-    ctx.record_change(async |tx| {
-        // The pin was changed or removed meanwhile.
-        if !store::set_state(tx, pin.id, pin.version, state).await? {
-            return Ok(None);
-        }
-        let now = ctx.db().now(tx).await?;
-        store::note_sandbox(tx, gateway, &place.name, &state.sandbox_id, now).await?;
-        store::by_place(tx, gateway, &place.name).await
-    })
-    .await
 }
 
 /// Removes a pin.
@@ -299,20 +239,17 @@ pub async fn unpin(ctx: &Ctx, place: &SandboxRef, given_etag: &str) -> Result<()
 }
 
 async fn remove(ctx: &Ctx, tx: &mut Tx<'_>, place: &SandboxRef, pin: &Pin) -> Result<(), Error> {
-    if !store::delete(tx, pin.id, pin.version).await? {
+    if !delete_pin(tx, pin.id, pin.version).await? {
         return Err(Error::conflict(ResourceKind::PolicyPin, &place.name));
     }
     emit(ctx, tx, &place.gateway, event_types::POLICY_UNPINNED, pin).await
 }
 
-/// Removes a pin on the server's host. Neither a role nor a workflow is checked.
-pub async fn remove_on_host(ctx: &Ctx, place: &SandboxRef) -> Result<(), Error> {
-    ctx.transaction(async |tx| {
-        write_intents::lock_exclusive(tx, place.gateway.id).await?;
-        let pin = find(ctx, tx, place).await?;
-        remove(ctx, tx, place, &pin).await
-    })
-    .await
+/// Removes a pin on the server's host, in a transaction that holds the lock of the gateway. Neither a role nor a
+/// workflow is checked.
+pub async fn remove_on_host(ctx: &Ctx, tx: &mut Tx<'_>, place: &SandboxRef) -> Result<(), Error> {
+    let pin = find(ctx, tx, place).await?;
+    remove(ctx, tx, place, &pin).await
 }
 
 /// Returns the pin of a sandbox.
@@ -332,7 +269,7 @@ pub async fn list(
     let key = join_parts(&[gateway.as_bytes(), workspace.as_bytes()]);
     let gateways = match &filter.gateway {
         Some(gateway) => Some(vec![ctx.require_gateway(gateway)?.name.to_string()]),
-        None => visible_names(ctx),
+        None => ctx.visible_gateway_names(),
     };
     let list = ListKey { method: "ListPolicyPins", filter: &key, order: "id" };
     let page = ctx.page_request::<i64>(list, size, token)?;
@@ -343,25 +280,4 @@ pub async fn list(
     let wanted = PinQuery { gateways: gateways.as_deref(), workspace, now };
     let rows = store::page(&mut conn, wanted, after, page.limit()).await?;
     page.finish(rows, |last| last.id.get())
-}
-
-/// Returns the names of the gateways that the caller can see; `None` if it can see all of them.
-fn visible_names(ctx: &FleetCtx) -> Option<Vec<String>> {
-    let VisibleGateways::Only(ids) = ctx.visible_gateways() else { return None };
-    let name = |id| ctx.app().snapshot.gateway_name(id).map(|name| name.to_string());
-    Some(ids.into_iter().filter_map(name).collect())
-}
-
-/// Deletes the row of an expired pin and emits its event. Returns `false` if the pin has changed meanwhile.
-pub(super) async fn end(
-    ctx: &Ctx,
-    tx: &mut Tx<'_>,
-    gateway: &GatewayRef,
-    pin: &Pin,
-) -> Result<bool, Error> {
-    let is_deleted = store::delete(tx, pin.id, pin.version).await?;
-    if is_deleted {
-        emit(ctx, tx, gateway, event_types::POLICY_PIN_EXPIRED, pin).await?;
-    }
-    Ok(is_deleted)
 }

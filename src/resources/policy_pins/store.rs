@@ -6,92 +6,17 @@ use diesel_async::RunQueryDsl;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{approval_workflows, policy_pins as t, sandbox_meta as m};
+use crate::db::schema::{policy_pins as t, sandbox_meta as m};
 use crate::db::types::{PolicyPinId, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::feed::store::parse_role;
+use crate::resources::stored_rules::domain::{Pin, PinRow};
 use crate::role::Role;
 
-/// A pin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    /// Permanent id.
-    pub id: PolicyPinId,
-    /// Name of the gateway.
-    pub gateway: String,
-    /// The sandbox, which need not exist.
-    pub sandbox: SandboxName,
-    /// Newest version of the policy when it was pinned; 0 if it is not known.
-    pub pinned_version: i64,
-    /// The gateway's hash of the policy in force when it was pinned; `None` if it is not known.
-    pub pinned_hash: Option<String>,
-    /// The gateway's id of the pinned sandbox; `None` if it is not known.
-    pub sandbox_id: Option<String>,
-    /// The gateway's id of the present sandbox of this name, as far as it was seen.
-    pub live_id: Option<String>,
-    /// Name of the first setter.
-    pub pinned_by: String,
-    /// The first setter; `None` if it is not known.
-    pub principal: Option<String>,
-    /// Highest role of the setters.
-    pub setter_role: Role,
-    /// Reason of the newest setter who gave one.
-    pub reason: Option<String>,
-    /// When it was first set.
-    pub pinned_at: Timestamp,
-    /// When it ends; `None` if it does not.
-    pub expires_at: Option<Timestamp>,
-    /// Incremented by each change.
-    pub version: i64,
-}
-
-impl Pin {
-    /// Returns whether the sandbox that was pinned no longer exists: the pin is held for the next one of its name.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.sandbox_id.is_some() && self.sandbox_id != self.live_id
-    }
-}
-
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = t)]
-struct Row {
-    id: PolicyPinId,
-    gateway_name: String,
-    workspace: String,
-    sandbox_name: String,
-    pinned_version: i64,
-    pinned_by: String,
-    reason: Option<String>,
-    pinned_at: Timestamp,
-    expires_at: Option<Timestamp>,
-    principal: Option<String>,
-    setter_role: String,
-    sandbox_id: Option<String>,
-    pinned_hash: Option<String>,
-    version: i64,
-}
-
-type RowWithLiveId = (Row, Option<String>);
+type RowWithLiveId = (PinRow, Option<String>);
 
 fn to_pin((row, live_id): RowWithLiveId) -> Result<Pin, Error> {
-    Ok(Pin {
-        id: row.id,
-        gateway: row.gateway_name,
-        sandbox: SandboxName { workspace: row.workspace, name: row.sandbox_name },
-        pinned_version: row.pinned_version,
-        pinned_hash: row.pinned_hash,
-        sandbox_id: row.sandbox_id,
-        live_id,
-        pinned_by: row.pinned_by,
-        principal: row.principal,
-        setter_role: parse_role(&row.setter_role)?,
-        reason: row.reason,
-        pinned_at: row.pinned_at,
-        expires_at: row.expires_at,
-        version: row.version,
-    })
+    row.into_pin(live_id)
 }
 
 /// Selects pins with the id of the present sandbox of their name.
@@ -104,7 +29,7 @@ macro_rules! pins {
                     .and(m::workspace.eq(t::workspace))
                     .and(m::sandbox_name.eq(t::sandbox_name))),
             )
-            .select((Row::as_select(), m::sandbox_id.nullable()))
+            .select((PinRow::as_select(), m::sandbox_id.nullable()))
     };
 }
 
@@ -171,6 +96,23 @@ pub async fn expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<Vec<
     rows.into_iter().map(to_pin).collect()
 }
 
+/// Returns pins in force whose version is not known, ordered by id, after an id, at most `limit`.
+pub async fn incomplete(
+    conn: &mut Conn,
+    now: Timestamp,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Pin>, Error> {
+    let rows: Vec<RowWithLiveId> = on_conn!(conn, |c| pins!()
+        .filter(t::id.gt(after).and(t::pinned_version.eq(0_i64)))
+        .filter(t::expires_at.is_null().or(t::expires_at.gt(now)))
+        .order(t::id)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    rows.into_iter().map(to_pin).collect()
+}
+
 /// A pin to store.
 #[derive(Debug)]
 pub struct NewPin<'a> {
@@ -210,12 +152,14 @@ pub async fn insert(conn: &mut Conn, new: &NewPin<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Stores expiry, reason and role of a pin if its stored version is `pin.version - 1`. Returns whether it was stored.
+/// Stores expiry, reason, setter and role of a pin if its stored version is `pin.version - 1`. Returns whether it was
+/// stored.
 pub async fn update(conn: &mut Conn, pin: &Pin) -> Result<bool, Error> {
     let row = t::table.filter(t::id.eq(pin.id.get()).and(t::version.eq(pin.version - 1)));
     let set = (
         t::expires_at.eq(pin.expires_at),
         t::reason.eq(pin.reason.as_deref()),
+        t::principal.eq(pin.principal.as_deref()),
         t::setter_role.eq(pin.setter_role.as_str()),
         t::version.eq(pin.version),
     );
@@ -231,6 +175,16 @@ pub struct PinnedState {
     pub hash: Option<String>,
     /// The gateway's id of the sandbox.
     pub sandbox_id: String,
+}
+
+impl PinnedState {
+    /// Returns whether a pin has it.
+    #[must_use]
+    pub fn is_of(&self, pin: &Pin) -> bool {
+        pin.pinned_version == self.version
+            && pin.pinned_hash == self.hash
+            && pin.sandbox_id.as_ref() == Some(&self.sandbox_id)
+    }
 }
 
 /// Stores what the gateway reports of a pinned sandbox, if the version of the pin is still `version`. Does not
@@ -277,27 +231,4 @@ pub async fn note_sandbox(
 pub async fn count_on_gateway(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     let query = t::table.filter(t::gateway_name.eq(gateway)).count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
-}
-
-/// Deletes a pin if its version is still `version`. Returns whether it was deleted.
-pub async fn delete(conn: &mut Conn, id: PolicyPinId, version: i64) -> Result<bool, Error> {
-    let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
-    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
-}
-
-/// Returns whether an approval workflow applies to a sandbox. One with a selector counts for every sandbox.
-pub async fn is_governed(
-    conn: &mut Conn,
-    gateway: &str,
-    sandbox: &SandboxName,
-) -> Result<bool, Error> {
-    use approval_workflows as w;
-    let count: i64 = on_conn!(conn, |c| w::table
-        .filter(w::gateway_name.is_null().or(w::gateway_name.eq(gateway)))
-        .filter(w::workspace.is_null().or(w::workspace.eq(&sandbox.workspace)))
-        .filter(w::sandbox_name.is_null().or(w::sandbox_name.eq(&sandbox.name)))
-        .count()
-        .get_result(c)
-        .await)?;
-    Ok(count > 0)
 }

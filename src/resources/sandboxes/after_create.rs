@@ -141,9 +141,9 @@ pub(super) async fn report_progress(
     }
 }
 
-/// Records a created sandbox with its owner, who is the caller, its description and labels. If metadata of a former sandbox of its name is still
-/// stored, because its deletion was not noticed, it is deleted with its SBOM. Hooks stay: those that have just run were
-/// written for the new sandbox.
+/// Records a created sandbox with its owner, who is the caller, its description and labels. If metadata of a former
+/// sandbox of its name is still stored, because its deletion was not noticed, it is deleted with its SBOM. Hooks stay:
+/// those that have just run were written for the new sandbox.
 pub async fn record_created(
     ctx: &Ctx,
     sandbox: &Sandbox,

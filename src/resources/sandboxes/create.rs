@@ -20,7 +20,7 @@ use super::first_policy::{gate_call, with_first_policy};
 use super::lost_response::{
     CreateFailure, CreationMark, LostCreation, find_outcome, wait_handed_over, with_retries,
 };
-use super::undo::undo;
+use super::undo::{Undo, undo};
 use super::{leftovers, presets, stock_client, templates};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
@@ -60,9 +60,10 @@ pub struct SandboxCreation {
     pub labels: BTreeMap<String, String>,
     /// Whether hooks are skipped.
     pub skip_hooks: bool,
-    /// Whether the caller gives a policy or providers, besides those of a template of this server.
+    /// Whether the caller gives a policy or providers, besides those of a template of this server. `None` in the
+    /// operation of an older build.
     #[serde(default)]
-    pub brings_policy: bool,
+    pub brings_policy: Option<bool>,
     /// Presets of the template, which are added to the policy.
     pub presets: Vec<String>,
 }
@@ -88,7 +89,7 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
         let why = "`skip_hooks` requires role `admin` on the gateway".to_owned();
         return Err(Error::Denied { why });
     }
-    create.brings_policy = !policy.is_empty() || !create.new.providers.is_empty();
+    create.brings_policy = Some(!policy.is_empty() || !create.new.providers.is_empty());
     if !template.is_empty() {
         templates::apply(ctx, &mut create, &template)?;
     }
@@ -199,9 +200,11 @@ async fn run(
     if from != RECORDED {
         with_retries(&running, || running.step(CREATED)).await?;
     }
-    if undo(&running, &gateway, &sandbox).await? {
+    let undone = undo(&running, &gateway, &sandbox).await?;
+    if let Undo::Deleted = undone {
         return Err(Failure::cancelled().with_result(by_then));
     }
+    // A sandbox that a rule keeps is recorded, too.
     if from != RECORDED {
         let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
         let description = create.description.as_deref();
@@ -213,14 +216,14 @@ async fn run(
         .await?;
         with_retries(&running, || running.step(RECORDED)).await?;
     }
+    undone.check().map_err(|failure| failure.with_result(by_then.clone()))?;
     let hooks =
         if create.skip_hooks { PostCreateHooks::Skipped } else { PostCreateHooks::Run(done) };
     let (created, presets) = (sandbox.clone(), create.presets.as_slice());
     let followed =
         after_create::wait_and_run_hooks(&running, &gateway, created, presets, hooks).await;
-    if undo(&running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled().with_result(by_then));
-    }
+    let undone = undo(&running, &gateway, &sandbox).await?;
+    undone.check().map_err(|failure| failure.with_result(by_then.clone()))?;
     let followed = followed.map_err(|failure| failure.with_result(by_then))?;
     let described = create.description.is_some() || !create.labels.is_empty();
     after_create::build_result(followed, &pre_create, json!({ "metadata": described }))
@@ -350,8 +353,7 @@ async fn create_on_gateway(
         let ctx = running.ctx();
         let passed = gate::pass(ctx, gateway, &gate_call(create)).await?;
         let new = with_first_policy(ctx, gateway, create, &passed)?;
-        passed.time_left()?;
-        let creating = gateway.create_sandbox(&new);
+        let creating = gateway.create_sandbox(&new, passed.until);
         let created = tokio::select! {
             created = creating => created,
             // A canceled operation still waits for the response, since a created sandbox must be deleted. Only a

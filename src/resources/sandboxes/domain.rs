@@ -169,7 +169,7 @@ pub async fn delete(
         return cleanup::count_dependents(&mut conn, gateway, place).await;
     }
     let passed = gate::pass(ctx, &reached, &call).await?;
-    let deleted = reached.delete_sandbox(place).await;
+    let deleted = reached.delete_sandbox(place, passed.until).await;
     gate::finish(ctx, passed).await;
     if !deleted? {
         return Err(Error::not_found(ResourceKind::Sandbox, &place.name));

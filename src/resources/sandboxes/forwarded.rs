@@ -3,24 +3,32 @@
 //! Invariants
 //! - without a rule, the gateway gets the client's own bytes; under a rule, it gets Shoreguard's encoding of what was
 //!   checked (T09);
-//! - the client gets the gateway's own response, and under a workflow the approval that a policy needs;
+//! - the client gets the gateway's own response, and under a workflow the approval that a policy needs. Without a rule,
+//!   the gateway has as much time as the client gives;
 //! - what is stored under a sandbox's name is deleted with it, as through Shoreguard's own API.
 
-use std::time::Instant;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{domain, input};
+use crate::access::standing::AccessGuard;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, ResourceKind};
-use crate::openshell::gateway::ForwardedResponse;
+use crate::governance::Indirect;
+use crate::openshell::gateway::{CALL_TIME, ForwardedResponse, Forwarding};
 use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::{Gateway, Generation};
+use crate::outbox::event_types;
 use crate::policy::InitialPolicy;
-use crate::resources::approvals::gate::{self, GateCall, Gated, Passed, Place};
+use crate::resources::approvals::gate::{self, Asked, GateCall, Gated, Passed, Place};
 use crate::resources::approvals::proposals::candidate::Candidate;
 use crate::resources::approvals::proposals::proxied::{Proxied, propose_update};
 use crate::resources::approvals::proposals::required::required;
@@ -28,6 +36,8 @@ use crate::upstream::connection::Connection;
 
 /// Attempts of a call while the rules of its sandbox are set and removed.
 const REVIEW_TRIES: u32 = 3;
+/// How often the intent of a call is renewed while it waits for its response.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
 
 /// A call that was authorized and checked.
 #[derive(Debug)]
@@ -44,6 +54,10 @@ pub struct ForwardedCall {
     pub sandbox: String,
     /// Deadline of the caller.
     pub deadline: Option<Instant>,
+    /// Checks the caller when a change or a deletion is sent.
+    pub guard: AccessGuard,
+    /// Canceled when the caller no longer waits for the response.
+    pub caller_left: CancellationToken,
     /// Full name of the request message.
     pub request: &'static str,
     /// What it asks to change.
@@ -70,6 +84,15 @@ impl ForwardedCall {
         }
         Ok(self.message.clone())
     }
+
+    /// Returns how the call is sent, until a time of the clock that includes sleep.
+    pub(super) fn forwarding(
+        &self,
+        send_until: Duration,
+        guard: Option<AccessGuard>,
+    ) -> Forwarding {
+        Forwarding { headers: self.headers.clone(), deadline: self.deadline, guard, send_until }
+    }
 }
 
 /// Connects to the gateway of a call, which must have the generation in which the message was read.
@@ -77,7 +100,8 @@ impl ForwardedCall {
 /// # Errors
 /// Those of the connection.
 pub(super) async fn connect(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
-    let gateway = domain::connect(ctx).await?;
+    let gateway = Gateway::connect_to_forward(ctx.app(), ctx.required_gateway()?).await?;
+    let gateway = gateway.on_behalf_of(ctx);
     if gateway.generation() != generation {
         return Err(Connection::changed(gateway.name()));
     }
@@ -108,8 +132,8 @@ async fn forward_delete(
     passed: &Passed,
 ) -> Result<(ForwardedResponse, bool), Error> {
     let message = call.message_after(passed, gateway, ctx)?;
-    let headers = (call.headers.clone(), call.deadline);
-    gateway.forward_delete(headers, &message, passed.time_left()?).await
+    let forwarding = call.forwarding(passed.until, Some(call.guard.clone()));
+    gateway.forward_delete(forwarding, &message, passed.time_left()?).await
 }
 
 /// Forwards a call that can change a policy and neither creates nor deletes a sandbox.
@@ -125,6 +149,9 @@ pub(crate) async fn change(
             Gated::Passed(passed) => {
                 let sent = forward_change(&ctx, &gateway, (path, &call), &passed).await;
                 gate::finish(&ctx, passed).await;
+                if let Ok(response) = &sent {
+                    record_write(&ctx, &call.gate, response).await;
+                }
                 return sent;
             }
             Gated::NeedsReview => {}
@@ -136,7 +163,7 @@ pub(crate) async fn change(
             Proxied::NoRule => {}
             Proxied::InReview(round) => return Err(required(&ctx, &round).await?),
             Proxied::UpToDate(found) => {
-                return forward_unchanged(&gateway, (path, &call), &sandbox, &found).await;
+                return forward_unchanged(&ctx, &gateway, (path, &call), (&sandbox, &found)).await;
             }
         }
     }
@@ -146,10 +173,10 @@ pub(crate) async fn change(
 /// Forwards a request that changes nothing: the policy that the gateway has already, which it refuses if anything was
 /// written meanwhile. The annotations are those that the revision has.
 async fn forward_unchanged(
+    ctx: &Ctx,
     gateway: &Gateway,
     (path, call): (&'static str, &ForwardedCall),
-    sandbox: &SandboxName,
-    found: &Candidate,
+    (sandbox, found): (&SandboxName, &Candidate),
 ) -> Result<ForwardedResponse, Error> {
     let message = gateway.encode_policy_write(&PolicyWrite {
         sandbox,
@@ -157,8 +184,40 @@ async fn forward_unchanged(
         expected_resource_version: found.resource_version,
         annotations: &found.base.provenance,
     });
-    let headers = (call.headers.clone(), call.deadline);
-    gateway.forward(path, headers, &message, gate::CALL_TIME).await
+    let send_until = ctx.app().clock.since_boot() + CALL_TIME;
+    let forwarding = call.forwarding(send_until, Some(call.guard.clone()));
+    gateway.forward(path, forwarding, &message, Some(CALL_TIME)).await
+}
+
+/// Returns the sandbox whose policy a call writes, if any.
+fn written(call: &GateCall) -> Option<&SandboxName> {
+    match &call.asked {
+        Asked::Write(place, _) | Asked::Indirect(place, Indirect::UnlistedDrafts) => Some(place),
+        Asked::Create { .. }
+        | Asked::Delete(_)
+        | Asked::Indirect(..)
+        | Asked::RemoveApprovalMode(_)
+        | Asked::Reject { .. }
+        | Asked::Provider { .. }
+        | Asked::Profiles { .. }
+        | Asked::Wide(..)
+        | Asked::Harmless(_) => None,
+    }
+}
+
+/// Emits the event of a policy that was changed through the proxied API. A failure is only logged: the gateway has
+/// changed the policy, so the caller gets its response.
+async fn record_write(ctx: &Ctx, call: &GateCall, response: &ForwardedResponse) {
+    let (Some(place), None, Some(on)) = (written(call), &response.error, ctx.gateway()) else {
+        return;
+    };
+    let payload = json!({ "gateway": &*on.name, "action": call.action.as_str() });
+    let payload = domain::event_payload(place, payload);
+    let event = ctx.new_event(event_types::POLICY_UPDATED, payload);
+    let noted = ctx.record_change(async |tx| tx.emit(event.clone()).await).await;
+    if let Err(error) = noted {
+        warn!(gateway = %on.name, error = &error as &dyn std::error::Error, "not noted");
+    }
 }
 
 async fn forward_change(
@@ -168,6 +227,36 @@ async fn forward_change(
     passed: &Passed,
 ) -> Result<ForwardedResponse, Error> {
     let message = call.message_after(passed, gateway, ctx)?;
-    let headers = (call.headers.clone(), call.deadline);
-    gateway.forward(path, headers, &message, passed.time_left()?).await
+    let forwarding = call.forwarding(passed.until, Some(call.guard.clone()));
+    if passed.is_governed {
+        return gateway.forward(path, forwarding, &message, Some(passed.time_left()?)).await;
+    }
+    let sending = gateway.forward(path, forwarding, &message, None);
+    wait_for_response(ctx, call, passed, sending).await
+}
+
+/// Waits for the response to a call that no rule limits: as long as its caller does, and [`CALL_TIME`] more, so that
+/// its outcome is known. Its intent is renewed meanwhile.
+async fn wait_for_response(
+    ctx: &Ctx,
+    call: &ForwardedCall,
+    passed: &Passed,
+    mut sending: BoxFuture<'_, Result<ForwardedResponse, Error>>,
+) -> Result<ForwardedResponse, Error> {
+    let clock = &ctx.app().clock;
+    let mut given_up = pin!(async {
+        call.caller_left.cancelled().await;
+        clock.sleep(CALL_TIME).await;
+    });
+    loop {
+        tokio::select! {
+            biased;
+            sent = &mut sending => return sent,
+            () = &mut given_up => {
+                let why = "the gateway has not answered since the caller left".to_owned();
+                return Err(Error::DeadlineExceeded { why });
+            }
+            () = clock.sleep(RENEW_EVERY) => gate::renew(ctx, passed).await,
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl TryFrom<pb::CreateSandboxRequest> for CreateRequest {
             description: input::description(req.description)?,
             labels: input::labels(req.labels.into_iter().collect())?.into_map(),
             skip_hooks: req.skip_hooks,
-            brings_policy: false,
+            brings_policy: None,
             presets: Vec::new(),
         };
         let template = input::line("template", req.template, input::NAME_CHARACTERS_MAX)?;

@@ -298,8 +298,9 @@ async fn forward_create(
     passed: &Passed,
 ) -> Result<(ForwardedResponse, Option<Sandbox>), Error> {
     let message = call.message_after(passed, gateway, ctx)?;
-    let headers = (call.headers.clone(), call.deadline);
-    gateway.forward_create(headers, &message, passed.time_left()?).await
+    // The operation is stopped when its caller loses its access.
+    let forwarding = call.forwarding(passed.until, None);
+    gateway.forward_create(forwarding, &message, passed.time_left()?).await
 }
 
 /// Resumes a creation whose request may have been sent, or whose sandbox exists.
@@ -354,9 +355,8 @@ async fn finish_creation(
         PostCreateHooks::Run(done),
     )
     .await;
-    if undo(running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled().with_result(partial_result(&state.pre_create)));
-    }
+    let undone = undo(running, &gateway, &sandbox).await?;
+    undone.check().map_err(|failure| failure.with_result(partial_result(&state.pre_create)))?;
     let followed =
         followed.map_err(|failure| failure.with_result(partial_result(&state.pre_create)))?;
     after_create::build_result(followed, &state.pre_create, json!({ "proxied": true }))

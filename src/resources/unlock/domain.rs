@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use serde_json::json;
-
-use super::store;
 use crate::access::action::Action;
 use crate::ctx::Ctx;
 use crate::db::types::{DEFAULT_WORKSPACE, GatewayRef, SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
-use crate::outbox::event_types;
+use crate::governance::RuleScope;
+use crate::resources::approval_workflows::domain as workflows;
 use crate::resources::policy_pins::domain as pins;
 use crate::resources::write_intents::domain as write_intents;
 
@@ -88,6 +86,14 @@ impl UnlockScope {
         let (workspace, name) = (self.workspace.clone()?, self.sandbox.clone()?);
         Some(SandboxRef { gateway: self.gateway.clone(), name: SandboxName { workspace, name } })
     }
+
+    fn rule_scope(&self) -> RuleScope {
+        match (self.place(), &self.workspace) {
+            (Some(place), _) => RuleScope::Sandbox(place.name),
+            (None, Some(workspace)) => RuleScope::Workspace(workspace.clone()),
+            (None, None) => RuleScope::Gateway,
+        }
+    }
 }
 
 impl fmt::Display for UnlockScope {
@@ -112,50 +118,36 @@ pub async fn rules_of(ctx: &Ctx, scope: &UnlockScope) -> Result<Vec<ScopeRule>, 
             Err(error) => return Err(error),
         }
     }
-    let UnlockScope { gateway, workspace, sandbox } = scope;
-    let mut conn = ctx.db().read().await?;
-    let (workspace, sandbox) = (workspace.as_deref(), sandbox.as_deref());
-    if store::workflow_of(&mut conn, &gateway.name, workspace, sandbox).await?.is_some() {
-        found.push(ScopeRule::Workflow);
+    match workflows::get(ctx, &scope.rule_scope()).await {
+        Ok(_) => found.push(ScopeRule::Workflow),
+        Err(Error::NotFound { .. }) => {}
+        Err(error) => return Err(error),
     }
     Ok(found)
 }
 
-/// Removes a rule of a scope. No role is checked.
+/// Removes rules of a scope: all of them or none. No role is checked. The context is about the gateway of the scope.
 pub async fn remove(
     ctx: &Ctx,
     scope: &UnlockScope,
-    rule: ScopeRule,
+    rules: &[ScopeRule],
     reason: &str,
 ) -> Result<(), Error> {
-    match rule {
-        ScopeRule::Pin => {
-            let place = scope.place().ok_or_else(|| Error::internal("a pin without a sandbox"))?;
-            pins::remove_on_host(ctx, &place).await
-        }
-        ScopeRule::Workflow => remove_workflow(ctx, scope, reason).await,
-    }
-}
-
-async fn remove_workflow(ctx: &Ctx, scope: &UnlockScope, reason: &str) -> Result<(), Error> {
-    let UnlockScope { gateway, workspace, sandbox } = scope;
     ctx.transaction(async |tx| {
-        write_intents::lock_exclusive(tx, gateway.id).await?;
-        let (workspace, sandbox) = (workspace.as_deref(), sandbox.as_deref());
-        let found = store::workflow_of(tx, &gateway.name, workspace, sandbox).await?;
-        let missing = || Error::not_found(ResourceKind::ApprovalWorkflow, scope);
-        if !store::delete_workflow(tx, found.ok_or_else(missing)?).await? {
-            return Err(missing());
+        write_intents::lock_exclusive(tx, scope.gateway.id).await?;
+        for rule in rules {
+            match rule {
+                ScopeRule::Pin => {
+                    let missing = || Error::internal("a pin without a sandbox");
+                    let place = scope.place().ok_or_else(missing)?;
+                    pins::remove_on_host(ctx, tx, &place).await?;
+                }
+                ScopeRule::Workflow => {
+                    workflows::remove_on_host(ctx, tx, &scope.rule_scope(), reason).await?;
+                }
+            }
         }
-        let payload = json!({
-            "gateway": &*gateway.name,
-            "workspace": workspace,
-            "sandbox": sandbox,
-            "actor": &*ctx.actor(),
-            "reason": reason,
-        });
-        let event = ctx.new_event(event_types::APPROVAL_WORKFLOW_DELETED, payload);
-        tx.emit(event.with_gateway(gateway.clone())).await
+        Ok(())
     })
     .await
 }

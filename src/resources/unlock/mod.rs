@@ -2,7 +2,6 @@
 //!
 //! Invariants
 //! - rules of exactly the named scope are removed, never those of a wider or narrower one;
-//! - each removal is a transaction of its own, with the event of the same removal through the API.
+//! - all of them are removed in one transaction, or none, with the events of the same removals through the API.
 
 pub mod domain;
-pub mod store;

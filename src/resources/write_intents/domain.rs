@@ -8,7 +8,7 @@ use tracing::warn;
 use super::store;
 pub use super::store::{
     IntentScope, NewIntent, RoundWrite, WriteInFlight, delete, delete_expired, insert,
-    lock_exclusive, lock_shared, of_round,
+    lock_exclusive, lock_shared, of_round, renew,
 };
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -19,21 +19,22 @@ pub const WAIT_TIME: Duration = Duration::from_secs(5);
 /// Interval at which they are read again.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 /// Maximum number of writes in progress that a response names.
-pub const IN_FLIGHT_MAX: i64 = 100;
+pub const IN_FLIGHT_MAX: usize = 100;
 
-/// Returns the writes in progress in a scope, at most [`IN_FLIGHT_MAX`]. A transaction that stores a rule reads them
-/// under the lock of the gateway.
+/// Returns all writes in progress in a scope. A transaction that stores a rule reads them under the lock of the
+/// gateway.
 pub async fn in_flight(
     ctx: &Ctx,
     conn: &mut Conn,
     scope: IntentScope<'_>,
 ) -> Result<Vec<WriteInFlight>, Error> {
     let now = ctx.db().now(conn).await?;
-    store::in_flight(conn, scope, now, IN_FLIGHT_MAX).await
+    store::in_flight(conn, scope, now).await
 }
 
 /// Waits up to [`WAIT_TIME`] until the writes that were in progress when a rule was stored are over. Returns those that
-/// may still happen. A failure of the database does not turn the stored rule into an error: then all of them may.
+/// may still happen, at most [`IN_FLIGHT_MAX`]. A failure of the database does not turn the stored rule into an error:
+/// then all of them may.
 #[must_use]
 pub fn wait_for_end<'a>(
     ctx: &'a Ctx,
@@ -54,6 +55,7 @@ pub fn wait_for_end<'a>(
                 }
             }
         }
+        open.truncate(IN_FLIGHT_MAX);
         open
     })
 }

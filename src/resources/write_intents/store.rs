@@ -100,6 +100,13 @@ pub async fn insert(conn: &mut Conn, new: &NewIntent<'_>) -> Result<WriteIntentI
     Ok(id.into())
 }
 
+/// Extends the deadline of a write. Returns whether it was stored.
+pub async fn renew(conn: &mut Conn, id: WriteIntentId, deadline: Timestamp) -> Result<bool, Error> {
+    let row = t::table.find(id.get());
+    let set = t::deadline.eq(deadline);
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
 /// The write of a round whose outcome is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = t)]
@@ -132,12 +139,11 @@ pub async fn delete(conn: &mut Conn, id: WriteIntentId) -> Result<bool, Error> {
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
-/// Returns the writes in progress that can change something in a scope, oldest first, at most `limit`.
+/// Returns the writes in progress that can change something in a scope, oldest first.
 pub async fn in_flight(
     conn: &mut Conn,
     scope: IntentScope<'_>,
     now: Timestamp,
-    limit: i64,
 ) -> Result<Vec<WriteInFlight>, Error> {
     Ok(on_conn!(conn, |c| {
         let mut query = t::table
@@ -145,7 +151,6 @@ pub async fn in_flight(
             .filter(t::round_id.is_not_null().or(t::deadline.gt(now)))
             .select(WriteInFlight::as_select())
             .order(t::id)
-            .limit(limit)
             .into_boxed();
         if let Some(workspace) = scope.workspace {
             query = query.filter(t::workspace.eq(workspace).or(t::workspace.eq("")));

@@ -126,7 +126,7 @@ async fn everything_reviewed_is_visible(sg: TestServer) {
     let (id, is_new) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
     assert!(is_new);
     let detail = sg.with_token(&of.ana).approval(id).await;
-    let (found, content) = (detail.approval.unwrap(), detail.content.unwrap());
+    let (found, content) = (detail.approval.clone().unwrap(), detail.content.clone().unwrap());
     assert_eq!(found.action(), pb::ApprovalAction::PolicyApply);
     assert_eq!((found.gateway.as_str(), found.sandbox.as_str()), ("edge", "box"));
     assert_eq!((found.sandbox_id.as_str(), found.base_version), ("id-of-box", 3));

@@ -18,7 +18,7 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use super::{open_round, revisions, writes};
 use crate::commands::{ChildProcess, shoreguard_command};
-use crate::crash::{ServerProcess, create_admin_key, start_server, write_config};
+use crate::crash::{ServerProcess, start_server, write_config};
 use crate::support::server::{Caller, build, config};
 use crate::support::work::OperationSpec;
 use crate::support::{DbLocation, eventually, limit};
@@ -41,10 +41,9 @@ impl Scene {
     /// Registers the gateway by a server that then stops. Returns `None` if this host has no PostgreSQL server
     /// programs.
     pub(super) async fn start(engine: Engine, generation: Generation) -> Option<Self> {
-        let place = DbLocation::new(engine).await?;
+        let (place, key) = DbLocation::with_admin(engine).await?;
         let folder = tempfile::tempdir().unwrap();
         let config = write_config(folder.path(), &place);
-        let key = create_admin_key(&config);
         let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
         let scene = Self { place, simulator, folder, config, key };
@@ -150,6 +149,8 @@ async fn killed_at(engine: Engine, points: &[FailPoint]) {
         count += 1;
         let before = (revisions(&scene.simulator), writes(&scene.simulator));
         let id = scene.open_round(&format!("h{count}.example")).await;
+        // The server before it was killed, too, and held leases.
+        scene.pass_time().await;
         let status = scene.serve_until(point, "kill").wait_exit();
         assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
         scene.pass_time().await;

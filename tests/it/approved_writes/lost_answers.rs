@@ -95,7 +95,7 @@ async fn g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadl
         eventually("the gateway is asked", || async { asked() > before + 1 }).await;
         assert!(is_sending(&sg.app, id).await);
         assert!(dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
-        sg.app.db.advance_clock(CALL_TIME + GRACE - Duration::from_secs(3));
+        sg.app.db.advance_clock((CALL_TIME + GRACE).saturating_sub(Duration::from_secs(3)));
         let before = asked();
         eventually("the gateway is asked", || async { asked() > before + 1 }).await;
         assert!(is_sending(&sg.app, id).await && updates(&simulator) == 1);
@@ -146,7 +146,8 @@ async fn request_ids_are_never_ours(sg: TestServer) {
     let soak = std::env::var_os("SOAK").is_some();
     let count = if soak { FAILING_WRITES_SOAK } else { FAILING_WRITES };
     for _ in 0..count {
-        connected.write_policy(&write, CALL_TIME).await.unwrap_err();
+        let until = sg.app.clock.since_boot() + CALL_TIME;
+        connected.write_policy(&write, until).await.unwrap_err();
     }
     assert_eq!(updates(&simulator), count as u64);
     let id = sg.open_round(name, "one.example").await;

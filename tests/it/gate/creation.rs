@@ -97,6 +97,9 @@ async fn own_creations_under_a_rule_bring_no_policy_and_no_providers(sg: TestSer
             let refused =
                 assert_refused!(create(&scene, request).await, FailedPrecondition, "GOVERNED");
             assert!(refused.message().contains("create the sandbox without"), "{refused:?}");
+            let facts = facts(&refused);
+            assert_eq!(facts["rule"], "approval workflow of the gateway");
+            assert!(facts["instead"].contains("create the sandbox without"), "{facts:?}");
         }
         let from_template = pb::CreateSandboxRequest {
             template: "web-dev".to_owned(),
@@ -134,6 +137,8 @@ async fn t01_only_a_rule_of_its_own_keeps_a_sandbox(sg: TestServer) {
         let proxied = scene.call("DeleteSandbox", &json!({})).await;
         let refused = assert_refused!(proxied, FailedPrecondition, "POLICY_PINNED");
         assert!(refused.message().contains("sp:root"), "{refused:?}");
+        let facts = facts(&refused);
+        assert_eq!((&*facts["pinned_by"], &*facts["reason"]), ("sp:root", "an incident"));
 
         execute(&sg, "DELETE FROM approval_workflows").await;
         execute(&sg, "DELETE FROM policy_pins").await;
@@ -159,7 +164,7 @@ async fn t01_a_gateway_with_a_rule_is_not_removed(sg: TestServer) {
     scene.pin(Some(3600), &sg).await;
     let refused = assert_refused!(unregister().await, FailedPrecondition, "GOVERNED");
     assert!(refused.message().contains("`box`"), "{refused:?}");
-    sg.app.db.advance_clock(Duration::from_secs(7200));
+    sg.app.db.advance_clock(Duration::from_hours(2));
     add_workflow(&sg, name, Some("elsewhere"), None).await;
     assert_refused!(unregister().await, FailedPrecondition, "GOVERNED");
     execute(&sg, "DELETE FROM approval_workflows").await;

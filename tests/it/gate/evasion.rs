@@ -15,6 +15,8 @@ server_tests! {
     t09_an_update_that_changes_two_things_does_not_pass_a_rule,
     t09_all_workspaces_are_no_place_of_a_governed_call,
     t09_the_gateway_gets_the_callers_bytes_or_our_encoding_under_a_rule,
+    g08_a_workflow_of_a_selector_refuses_changes_on_every_gateway,
+    t01_a_gateway_with_a_rule_gets_no_second_name,
 }
 
 /// A change that no rule refuses.
@@ -108,6 +110,67 @@ async fn t09_all_workspaces_are_no_place_of_a_governed_call(sg: TestServer) {
     assert_eq!(scene.verdict("UpdateConfig", &everywhere).await, "");
     stored::add_workflow(&sg, name, Some("elsewhere"), None).await;
     assert_eq!(scene.verdict("UpdateConfig", &everywhere).await, "MESSAGE_AMBIGUOUS");
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
+
+async fn g08_a_workflow_of_a_selector_refuses_changes_on_every_gateway(sg: TestServer) {
+    let merge = json!({ "merge_operations": [{ "remove_rule": { "rule_name": "web" } }] });
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        assert_eq!(scene.verdict("UpdateConfig", &merge).await, "", "{name}");
+        stored::add_selector_workflow(&sg).await;
+        assert_eq!(scene.verdict("UpdateConfig", &merge).await, "GOVERNED", "{name}");
+        let request = pb::ExplainWorkflowRequest {
+            gateway: name.to_owned(),
+            sandbox: BOX.to_owned(),
+            ..Default::default()
+        };
+        let explained = scene.caller.approval_workflows().explain_workflow(request).await;
+        let explained = explained.unwrap().into_inner().explained_workflows;
+        let [of_selector] = explained.as_slice() else { panic!("{explained:?}") };
+        assert!(!of_selector.can_be_met);
+        stored::execute(&sg, "DELETE FROM approval_workflows").await;
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t01_a_gateway_with_a_rule_gets_no_second_name(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let endpoint = scene.simulator.addr().to_string();
+    sg.register_unreachable("other").await;
+    let mut gateways = scene.caller.gateways();
+    let register = |name: &str| pb::RegisterGatewayRequest {
+        name: name.to_owned(),
+        endpoint: endpoint.clone(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    let update = |gateway: &str| pb::UpdateGatewayRequest {
+        gateway: gateway.to_owned(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".to_owned()] }),
+        endpoint: endpoint.clone(),
+        ..Default::default()
+    };
+    for rule in ["a pin", "a workflow"] {
+        if rule == "a pin" {
+            scene.pin(None, &sg).await;
+        } else {
+            scene.govern_box(&sg).await;
+        }
+        let refused = gateways.register_gateway(register("again")).await;
+        let refused = assert_refused!(refused, FailedPrecondition, "GOVERNED");
+        assert!(refused.message().contains(name), "{rule}: {refused:?}");
+        let refused = gateways.update_gateway(update("other")).await;
+        assert_refused!(refused, FailedPrecondition, "GOVERNED");
+        gateways.update_gateway(update(name)).await.expect("its own endpoint");
+        stored::execute(&sg, "DELETE FROM policy_pins").await;
+    }
+    stored::execute(&sg, "DELETE FROM approval_workflows").await;
+    gateways.register_gateway(register("again")).await.unwrap();
+    gateways.update_gateway(update("other")).await.unwrap();
     sg.finish().await;
     scene.simulator.stop().await;
 }

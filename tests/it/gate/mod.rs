@@ -2,6 +2,7 @@
 
 mod creation;
 mod evasion;
+mod facts;
 mod providers;
 mod settings;
 mod stored;
@@ -20,7 +21,7 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::support::pause;
-use crate::support::server::{Caller, TestServer, reason};
+use crate::support::server::{Caller, TestServer, facts, reason};
 
 /// A gateway of each generation.
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];

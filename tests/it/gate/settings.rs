@@ -17,23 +17,15 @@ server_tests! {
 async fn change(scene: &Scene, sandbox: &str, key: &str, kind: Option<Kind>) -> String {
     let (gateway, sandbox, key) = (scene.name.to_owned(), sandbox.to_owned(), key.to_owned());
     let mut gateways = scene.caller.gateways();
-    let changed = match kind {
-        Some(kind) => {
-            let value = Some(pb::GatewaySettingValue { kind: Some(kind) });
-            let request = pb::UpdateGatewaySettingRequest {
-                gateway,
-                sandbox,
-                key,
-                value,
-                ..Default::default()
-            };
-            gateways.update_gateway_setting(request).await.map(drop)
-        }
-        None => {
-            let request =
-                pb::DeleteGatewaySettingRequest { gateway, sandbox, key, ..Default::default() };
-            gateways.delete_gateway_setting(request).await.map(drop)
-        }
+    let changed = if let Some(kind) = kind {
+        let value = Some(pb::GatewaySettingValue { kind: Some(kind) });
+        let request =
+            pb::UpdateGatewaySettingRequest { gateway, sandbox, key, value, ..Default::default() };
+        gateways.update_gateway_setting(request).await.map(drop)
+    } else {
+        let request =
+            pb::DeleteGatewaySettingRequest { gateway, sandbox, key, ..Default::default() };
+        gateways.delete_gateway_setting(request).await.map(drop)
     };
     changed.map_or_else(|status| reason(&status), |()| String::new())
 }

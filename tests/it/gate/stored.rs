@@ -24,6 +24,16 @@ pub(super) async fn add_workflow(
     execute(sg, &sql).await;
 }
 
+/// Stores a workflow of one approval for the gateways that a selector matches, as a newer version could.
+pub(super) async fn add_selector_workflow(sg: &TestServer) {
+    let at = "'2020-01-01 00:00:00.000000'";
+    let sql = format!(
+        "INSERT INTO approval_workflows (selector, required_approvals, created_by, created_at, updated_at) \
+         VALUES ('access/env=prod', 1, 'a test', {at}, {at})"
+    );
+    execute(sg, &sql).await;
+}
+
 /// Executes a statement.
 pub(super) async fn execute(sg: &TestServer, sql: &str) {
     let mut conn = sg.app.db.write().await.unwrap();

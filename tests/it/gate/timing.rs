@@ -1,10 +1,11 @@
 //! Rules and writes at the same time: writes in progress, gateways that hang, and pins that expire.
 
-use shoreguard_simulator::{Hold, Script, Times};
+use shoreguard_simulator::{Hold, Proposal, Script, Times};
 
 use super::walk::{APPROVED, PENDING, cases};
 use super::*;
-use crate::support::eventually;
+use crate::boot_hooks::last_event;
+use crate::support::{dump, eventually};
 
 server_tests! {
     t13_a_pin_names_a_write_in_flight_and_stops_the_next,
@@ -12,6 +13,8 @@ server_tests! {
     t13_a_lost_answer_leaves_its_write_in_flight_until_its_deadline,
     expired_pins_are_over_on_every_proxied_path,
     calls_without_a_rule_do_not_exclude_each_other,
+    a_long_call_without_a_rule_stays_in_flight,
+    g10_a_policy_that_is_written_through_the_proxy_is_an_event,
 }
 
 fn merge() -> Value {
@@ -90,7 +93,7 @@ async fn expired_pins_are_over_on_every_proxied_path(sg: TestServer) {
         let scene = Scene::start(&sg, name, generation).await;
         scene.pin(Some(3600), &sg).await;
         assert_eq!(scene.verdict("UpdateConfig", &merge()).await, "POLICY_PINNED", "{name}");
-        sg.app.db.advance_clock(Duration::from_secs(7200));
+        sg.app.db.advance_clock(Duration::from_hours(2));
         let rows = schema(generation).1;
         for (method, mut content, _) in cases() {
             if !rows.iter().any(|row| row.path.ends_with(&format!("/{method}"))) {
@@ -122,4 +125,45 @@ async fn calls_without_a_rule_do_not_exclude_each_other(sg: TestServer) {
     eventually("each write is over", || async { stored::count_intents(&sg).await == 0 }).await;
     sg.finish().await;
     scene.simulator.stop().await;
+}
+
+async fn a_long_call_without_a_rule_stays_in_flight(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        let hold = Hold::default();
+        scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
+        let first = start_merge(&sg, &scene);
+        hold.wait_reached(1).await;
+        for _ in 0..3 {
+            let before = dump::table(&sg.app.db, "write_intents").await;
+            sg.app.clock.advance(Duration::from_secs(11));
+            eventually("the write is renewed", || async {
+                dump::table(&sg.app.db, "write_intents").await != before
+            })
+            .await;
+        }
+        assert!(!first.is_finished(), "{name}: it may take longer than a call under a rule");
+        assert_eq!(scene.pin_in_flight(&sg).await.in_flight.len(), 1, "{name}");
+        hold.release();
+        let _ = first.await.unwrap();
+        eventually("the write is over", || async { stored::count_intents(&sg).await == 0 }).await;
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn g10_a_policy_that_is_written_through_the_proxy_is_an_event(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        let proposal = Proposal::allow("a.example.com", 443, "/usr/bin/curl");
+        scene.simulator.propose("default", BOX, proposal).unwrap();
+        let all = json!({ "include_security_flagged": true });
+        scene.call("ApproveAllDraftChunks", &all).await.unwrap();
+        let event = last_event(&scene.caller, "policy.updated").await;
+        let payload: Value = serde_json::from_str(&event.payload_json).unwrap();
+        assert_eq!(payload["sandbox"], BOX, "{event:?}");
+        assert_eq!(payload["action"], "approval.vote_many", "{event:?}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
 }

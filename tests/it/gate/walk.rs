@@ -125,7 +125,7 @@ pub(super) fn cases() -> Vec<(&'static str, Value, Expected)> {
             LOCKED,
         ),
         ("ApproveAllDraftChunks", json!({}), LOCKED),
-        ("RejectDraftChunk", json!({ "chunk_id": "unknown" }), ALWAYS),
+        ("RejectDraftChunk", json!({ "chunk_id": "unknown" }), LOCKED),
         ("RejectDraftChunk", json!({ "chunk_id": PENDING }), ALWAYS),
         ("RejectDraftChunk", json!({ "chunk_id": APPROVED }), LOCKED),
         ("UndoDraftChunk", json!({ "chunk_id": APPROVED }), LOCKED),

@@ -23,6 +23,7 @@ async fn pass_the_limit(sg: &TestServer) {
 server_tests! {
     a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response,
     the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds,
+    t01_a_cancelled_creation_does_not_delete_a_pinned_sandbox,
 }
 
 async fn a_cancelled_creation_on_a_slow_gateway_is_undone_after_its_response(sg: TestServer) {
@@ -65,5 +66,32 @@ async fn the_deletion_that_undoes_a_creation_is_retried_until_it_succeeds(sg: Te
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
         assert_eq!(call_count(&simulator, "/DeleteSandbox"), 3);
         wait_until("the sandbox is deleted", || is_gone(&sg, name, "slow")).await;
+    }
+}
+
+async fn t01_a_cancelled_creation_does_not_delete_a_pinned_sandbox(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let simulator = start_gateway(&sg, name, generation).await;
+        let pin = pb::PinPolicyRequest {
+            gateway: name.to_owned(),
+            sandbox: "held".to_owned(),
+            reason: "an incident".to_owned(),
+            ..Default::default()
+        };
+        sg.admin().policies().pin_policy(pin).await.unwrap();
+        let answered = CancellationToken::new();
+        simulator.script("CreateSandbox", Script::Until(answered.clone()), Times::Next(1));
+        let operation = begin_creation(&sg.admin(), create_request(&sg, name, "held")).await;
+        wait_until("it is being made", || async { call_count(&simulator, "/CreateSandbox") == 1 })
+            .await;
+        sg.admin().cancel_operation(&operation).await.unwrap();
+        answered.cancel();
+        let ended = wait_operation(&sg.admin(), &operation).await;
+        assert_eq!(ended.error_code(), pb::OperationErrorCode::Refused, "{ended:?}");
+        let why = &ended.error_message;
+        assert!(why.contains("stays") && why.contains("an incident"), "{ended:?}");
+        assert_eq!(call_count(&simulator, "/DeleteSandbox"), 0, "{name}");
+        get_sandbox(&sg.admin(), name, "held").await.unwrap();
+        assert!(owners::is_owner(&sg, name, "held", "root").await, "it is recorded");
     }
 }

@@ -8,7 +8,12 @@ server_tests! {
 }
 
 /// Returns whether a sandbox has this service principal as owner.
-async fn is_owner(sg: &TestServer, gateway: &str, sandbox: &str, principal: &str) -> bool {
+pub(super) async fn is_owner(
+    sg: &TestServer,
+    gateway: &str,
+    sandbox: &str,
+    principal: &str,
+) -> bool {
     let statement = format!(
         "UPDATE sandbox_meta SET owner = owner WHERE gateway_name = '{gateway}' AND sandbox_name = '{sandbox}' \
          AND owner = (SELECT 'service_principal:' || id FROM service_principals WHERE name = '{principal}')"

@@ -31,7 +31,7 @@ fn begun(sg: &TestServer, gateway: &str, name: &str) -> OperationSpec {
         description: Some("taken over".to_owned()),
         labels: [("env".to_owned(), "prod".to_owned())].into(),
         skip_hooks: false,
-        brings_policy: false,
+        brings_policy: Some(false),
         presets: Vec::new(),
     };
     OperationSpec {

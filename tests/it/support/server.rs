@@ -471,6 +471,12 @@ pub(crate) fn reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
+/// Returns the facts for programs in the error of a call.
+pub(crate) fn facts(status: &Status) -> std::collections::HashMap<String, String> {
+    use tonic_types::StatusExt;
+    status.get_error_details().error_info().map(|info| info.metadata.clone()).unwrap_or_default()
+}
+
 /// Asserts code and reason of a refusal.
 macro_rules! assert_refused {
     ($answer:expr, $code:ident, $reason:literal) => {{

@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
         "resources/device_codes",
         "resources/operations",
         "resources/service_principals",
+        "resources/stored_rules",
         "resources/users",
         "resources/write_intents",
     ],

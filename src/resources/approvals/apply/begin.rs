@@ -143,7 +143,7 @@ pub(super) async fn in_force(
     place: &SandboxRef,
     global_policy: bool,
 ) -> Result<InForce, Error> {
-    let pin = rules::store::pin(conn, &place.gateway.name, &place.name).await?;
+    let pin = rules::pin(conn, place).await?;
     let RulesInForce { workflows, unreadable } = rules::in_force(conn, place).await?;
     Ok(InForce { pin, workflows, global_policy, doubt: unreadable.map(Doubt::UnreadableRule) })
 }

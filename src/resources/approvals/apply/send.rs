@@ -151,7 +151,7 @@ impl Attempt<'_> {
                 expected_resource_version: live.resource_version,
                 annotations: &self.annotations,
             };
-            let answer = fail_points::while_sending(self.gateway.write_policy(&write, left)).await;
+            let answer = fail_points::while_sending(self.gateway.write_policy(&write, until)).await;
             fail_points::reached(FailPoint::ApplyAnswered);
             match Answer::of(answer, self.gateway.may_have_processed()) {
                 // What the gateway has decides, also if it reports success.

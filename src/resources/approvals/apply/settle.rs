@@ -111,12 +111,11 @@ async fn read(ctx: &Ctx, id: ApprovalRoundId) -> Result<Option<OpenWrite>, Error
 
 async fn look(ctx: &Ctx, write: &OpenWrite, answered: Option<&Gateway>) -> Result<Found, Error> {
     let connected;
-    let gateway = match answered {
-        Some(gateway) => gateway,
-        None => {
-            connected = live::connect(ctx).await?;
-            &connected
-        }
+    let gateway = if let Some(gateway) = answered {
+        gateway
+    } else {
+        connected = live::connect(ctx).await?;
+        &connected
     };
     let sandbox = &write.round.place.name;
     let id = gateway.get_sandbox(sandbox).await?.id;

@@ -132,9 +132,9 @@ impl Asked {
             | Self::RemoveApprovalMode(sandbox)
             | Self::Reject { sandbox, .. } => Place::Sandbox(sandbox.clone()),
             Self::Provider { workspace, .. } => Place::Workspace(workspace.clone()),
-            Self::Profiles { workspace: within, .. } | Self::Wide(_, within) => {
-                within.clone().map_or(Place::Gateway, Place::Workspace)
-            }
+            Self::Wide(_, within) => within.clone().map_or(Place::Gateway, Place::Workspace),
+            // Providers of other workspaces can use them, too.
+            Self::Profiles { .. } => Place::Gateway,
             Self::Harmless(place) => place.clone(),
         }
     }

@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::drafts::ChunkStatus;
 use crate::openshell::providers;
-use crate::openshell::settings::{APPROVAL_MANUAL, APPROVAL_MODE, Value};
+use crate::openshell::reach::ProviderProfile;
+use crate::openshell::settings::ApprovalMode;
 
 /// What the gateway said about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,30 +32,24 @@ pub(super) async fn ask(gateway: &Gateway, asked: &Asked) -> Result<Facts, Error
     match asked {
         Asked::Reject { sandbox, chunk } => {
             Ok(match gateway.chunk_status(sandbox, chunk).await? {
-                Some(ChunkStatus::MaybeApproved) => Facts::Nothing,
-                Some(ChunkStatus::Pending | ChunkStatus::Rejected) | None => Facts::NotApproved,
+                Some(ChunkStatus::Pending | ChunkStatus::Rejected) => Facts::NotApproved,
+                // What the gateway does not list is not known.
+                Some(ChunkStatus::MaybeApproved) | None => Facts::Nothing,
             })
         }
-        Asked::RemoveApprovalMode(_) => {
-            let (settings, _) = gateway.settings(None).await?;
-            let mode = settings.into_iter().find(|setting| setting.key == APPROVAL_MODE);
-            Ok(match mode.and_then(|mode| mode.value) {
-                None => Facts::ManualMode,
-                Some(Value::Text(mode)) if mode == APPROVAL_MANUAL => Facts::ManualMode,
-                Some(Value::Text(_) | Value::Bool(_) | Value::Int(_) | Value::Opaque) => {
-                    Facts::Nothing
-                }
-            })
-        }
+        Asked::RemoveApprovalMode(_) => Ok(match gateway.approval_mode(None).await? {
+            ApprovalMode::Manual => Facts::ManualMode,
+            ApprovalMode::Auto | ApprovalMode::Unknown => Facts::Nothing,
+        }),
         Asked::Provider { workspace, name, credentials } => {
             if let Some(write) = credentials
                 && replaces_only_credentials(gateway, workspace, name, write).await?
             {
                 return Ok(Facts::OnlyCredentials);
             }
-            let sandboxes = gateway.list_sandboxes(Some(workspace)).await?.into_iter();
-            let reached = sandboxes.filter(|sandbox| sandbox.providers.contains(name));
-            Ok(Facts::Reached(reached.map(|sandbox| sandbox.full_name).collect()))
+            let attached = gateway.attached_providers(Some(workspace)).await?.into_iter();
+            let reached = attached.filter(|attached| attached.providers.contains(name));
+            Ok(Facts::Reached(reached.map(|attached| attached.sandbox).collect()))
         }
         Asked::Profiles { workspace, ids } => {
             reached_by_profiles(gateway, workspace.as_deref(), ids).await.map(Facts::Reached)
@@ -79,20 +74,61 @@ async fn replaces_only_credentials(
     Ok(providers::replaces_only_credentials(*generation, message, encoded, &shown))
 }
 
-/// Returns the sandboxes with a provider of one of these profiles.
+/// Returns the sandboxes with a provider of one of these profiles. `workspace` is that of the profiles, or `None` for
+/// profiles of the whole gateway.
 async fn reached_by_profiles(
     gateway: &Gateway,
     workspace: Option<&str>,
     ids: &[String],
 ) -> Result<Vec<SandboxName>, Error> {
-    let types = gateway.provider_types(workspace).await?;
-    let sandboxes = gateway.list_sandboxes(workspace).await?.into_iter();
-    let reached = sandboxes.filter(|sandbox| {
-        types.iter().any(|provider| {
-            provider.workspace == sandbox.full_name.workspace
-                && ids.contains(&provider.profile)
-                && sandbox.providers.contains(&provider.name)
+    let mut providers = gateway.provider_profiles(None).await?;
+    providers.retain(|provider| uses_one_of(provider, workspace, ids));
+    let attached = gateway.attached_providers(None).await?.into_iter();
+    let reached = attached.filter(|attached| {
+        providers.iter().any(|provider| {
+            provider.workspace == attached.sandbox.workspace
+                && attached.providers.contains(&provider.name)
         })
     });
-    Ok(reached.map(|sandbox| sandbox.full_name).collect())
+    Ok(reached.map(|attached| attached.sandbox).collect())
+}
+
+/// Whether a provider may use one of these profiles. A provider that names another workspace than its own may use those
+/// of any workspace: which of them a gateway then considers is not known.
+fn uses_one_of(provider: &ProviderProfile, workspace: Option<&str>, ids: &[String]) -> bool {
+    let named = provider.profile_workspace.as_str();
+    let is_foreign = !named.is_empty() && named != provider.workspace;
+    let may_be_of = workspace.is_none_or(|workspace| provider.workspace == workspace || is_foreign);
+    let profile = provider.profile.trim();
+    may_be_of && ids.iter().any(|id| id.trim().eq_ignore_ascii_case(profile))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g08_a_provider_with_a_profile_of_another_workspace_is_reached_by_those_of_any() {
+        let provider = |profile_workspace: &str| ProviderProfile {
+            workspace: "team".to_owned(),
+            name: "github".to_owned(),
+            profile: "GitHub".to_owned(),
+            profile_workspace: profile_workspace.to_owned(),
+        };
+        let ids = ["other".to_owned(), " github".to_owned()];
+        for (profile_workspace, workspace, expected) in [
+            ("", None, true),
+            ("", Some("team"), true),
+            ("", Some("shared"), false),
+            ("team", Some("shared"), false),
+            ("shared", Some("shared"), true),
+            ("shared", Some("team"), true),
+            ("shared", Some("third"), true),
+            ("shared", None, true),
+        ] {
+            let found = uses_one_of(&provider(profile_workspace), workspace, &ids);
+            assert_eq!(found, expected, "{profile_workspace} {workspace:?}");
+        }
+        assert!(!uses_one_of(&provider("shared"), None, &ids[..1]));
+    }
 }

@@ -6,6 +6,7 @@
 //!   rule (T13);
 //! - without a rule a call passes as it is, and nothing is read from its gateway;
 //! - what cannot be read, or is said twice, is refused as soon as a rule applies (T09);
+//! - what a gateway was asked counts only while the rules are those that were in force before;
 //! - an intent is deleted when the outcome of its call is known. Otherwise it is over at its deadline.
 //!
 //! A proxied change of a policy that a review can allow passes [`pass_or_review`] as [`Gated::NeedsReview`]. Other
@@ -13,6 +14,7 @@
 
 mod asked;
 mod facts;
+mod passed;
 mod rules;
 mod store;
 pub mod write;
@@ -20,27 +22,26 @@ pub mod write;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tracing::warn;
 
 pub use self::asked::{Asked, CredentialWrite, Place};
 use self::facts::Facts;
+use self::passed::SLACK;
+pub use self::passed::{Passed, finish, renew};
+use self::store::RuleVersion;
 use crate::access::action::Action;
-use crate::access::principal::PrincipalId;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::{GatewayId, WriteIntentId};
 use crate::error::{Error, Reason};
 use crate::governance::{
-    CallerFacts, Deciders, Governed, GovernedBy, Instead, People, Refusal, RuleScope, Verdict,
-    Workflow, judge,
+    Deciders, Governed, GovernedBy, Instead, Refusal, RuleScope, Verdict, judge,
 };
 use crate::openshell::Gateway;
+use crate::openshell::gateway::CALL_TIME;
+use crate::openshell::sandbox::CREATE_TIME;
+use crate::resources::stored_rules::domain::caller_facts;
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, NewIntent};
-
-/// Time from the transaction of the gate to the end of the call.
-pub const CALL_TIME: Duration = Duration::from_secs(20);
-/// The same for a creation: the gateway may pull an image.
-pub const CREATE_TIME: Duration = Duration::from_mins(2);
 
 /// A call, as the gate judges it.
 #[derive(Debug, Clone)]
@@ -51,23 +52,35 @@ pub struct GateCall {
     pub action: Action,
     /// Why it can be read in more than one way, which matters only under a rule.
     pub unclear: Option<String>,
+    /// Deadline of a caller that waits for the call.
+    pub deadline: Option<Instant>,
 }
 
-/// Additional time until an intent is over: the call begins after its transaction.
-const SLACK: Duration = Duration::from_secs(5);
+/// How often the gateway is asked about one call, since rules may change meanwhile.
+const ASKS_MAX: usize = 3;
 
 /// What the gate found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Judged {
     is_governed: bool,
     needs_initial_policy: bool,
+    /// Time of the database in the transaction.
+    now: Timestamp,
+}
+
+/// The facts of a call, and the rules that were in force before the gateway was asked: under others, the sandboxes that
+/// the call reaches may have changed since (T13).
+#[derive(Debug)]
+struct KnownFacts {
+    facts: Facts,
+    rules: Vec<RuleVersion>,
 }
 
 /// The result of a transaction of the gate.
 enum Step<T> {
     Passed(T),
-    /// The call might pass if the gateway is asked.
-    NeedsFacts,
+    /// The call might pass if the gateway is asked, while these rules stay in force.
+    NeedsFacts(Vec<RuleVersion>),
     /// A review under the workflow of this scope decides.
     NeedsReview(RuleScope),
 }
@@ -82,38 +95,11 @@ pub enum Gated {
     NeedsReview,
 }
 
-/// A call that has passed the gate, and must be sent now.
-#[derive(Debug)]
-#[must_use = "its intent is deleted by `finish`"]
-pub struct Passed {
-    intent: Option<WriteIntentId>,
-    until: Instant,
-    /// Whether a rule is in force: what is sent is Shoreguard's own encoding of what was checked.
-    pub is_governed: bool,
-    /// Whether the sandbox that is created gets its first policy from this server.
-    pub needs_initial_policy: bool,
-}
-
-impl Passed {
-    /// Returns the time until which the call may be in progress.
-    ///
-    /// # Errors
-    /// `DEADLINE_EXCEEDED` if it has passed: nothing may be sent.
-    pub fn time_left(&self) -> Result<Duration, Error> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let why = "the time for the call passed while its intent was stored".to_owned();
-            return Err(Error::DeadlineExceeded { why });
-        }
-        Ok(left)
-    }
-}
-
 impl GateCall {
     /// Creates a call whose message can be read in one way only.
     #[must_use]
     pub fn new(asked: Asked, action: Action) -> Self {
-        Self { asked, action, unclear: None }
+        Self { asked, action, unclear: None, deadline: None }
     }
 
     fn time(&self) -> Duration {
@@ -134,15 +120,15 @@ pub fn check<'a>(
         let mut conn = ctx.db().read().await?;
         let step = decide(ctx, &mut conn, call, None).await?;
         drop(conn);
-        if let Step::Passed(_) = step {
-            return Ok(());
-        }
-        if let Step::NeedsReview(scope) = step {
-            return Err(governed(scope));
-        }
-        let facts = facts::ask(gateway, &call.asked).await?;
-        match decide(ctx, &mut ctx.db().read().await?, call, Some(&facts)).await? {
-            Step::Passed(_) | Step::NeedsFacts => Ok(()),
+        let rules = match step {
+            Step::Passed(_) => return Ok(()),
+            Step::NeedsReview(scope) => return Err(governed(scope)),
+            Step::NeedsFacts(rules) => rules,
+        };
+        let until = ctx.app().clock.since_boot() + CALL_TIME;
+        let known = KnownFacts { facts: ask(ctx, gateway, call, until).await?, rules };
+        match decide(ctx, &mut ctx.db().read().await?, call, Some(&known)).await? {
+            Step::Passed(_) | Step::NeedsFacts(_) => Ok(()),
             Step::NeedsReview(scope) => Err(governed(scope)),
         }
     })
@@ -153,24 +139,54 @@ pub fn check<'a>(
 ///
 /// # Errors
 /// `POLICY_PINNED`, `GOVERNED` or `APPROVAL_MODE_AUTO` if a rule refuses the call; `MESSAGE_AMBIGUOUS` if a rule is in
-/// force and the message is unclear; those of the gateway if it had to be asked.
+/// force and the message is unclear; those of the gateway if it had to be asked; `WRITE_IN_FLIGHT` if the rules changed
+/// each time that it was asked.
 pub fn pass<'a>(
     ctx: &'a Ctx,
     gateway: &'a Gateway,
     call: &'a GateCall,
 ) -> BoxFuture<'a, Result<Passed, Error>> {
     Box::pin(async move {
-        match store_intent(ctx, call, None).await? {
-            Step::Passed(passed) => return Ok(passed),
-            Step::NeedsReview(scope) => return Err(governed(scope)),
-            Step::NeedsFacts => {}
+        let until = ctx.app().clock.since_boot() + CALL_TIME;
+        let mut step = store_intent(ctx, call, None).await?;
+        for _ in 0..ASKS_MAX {
+            let rules = match step {
+                Step::Passed(passed) => return Ok(passed),
+                Step::NeedsReview(scope) => return Err(governed(scope)),
+                Step::NeedsFacts(rules) => rules,
+            };
+            let known = KnownFacts { facts: ask(ctx, gateway, call, until).await?, rules };
+            step = store_intent(ctx, call, Some(&known)).await?;
         }
-        let facts = facts::ask(gateway, &call.asked).await?;
-        match store_intent(ctx, call, Some(&facts)).await? {
+        match step {
             Step::Passed(passed) => Ok(passed),
             Step::NeedsReview(scope) => Err(governed(scope)),
-            Step::NeedsFacts => Err(Error::internal("a decision with all facts")),
+            Step::NeedsFacts(_) => {
+                let why = "the pins or approval workflows changed while the gateway was asked";
+                Err(Error::explained(Reason::WriteInFlight, why, []))
+            }
         }
+    })
+}
+
+/// Asks the gateway for the facts of a call, until a time of the clock that includes sleep, and not after the deadline
+/// of the caller.
+async fn ask(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    call: &GateCall,
+    until: Duration,
+) -> Result<Facts, Error> {
+    let clock = &ctx.app().clock;
+    let left = until.saturating_sub(clock.since_boot());
+    let left = call
+        .deadline
+        .map_or(left, |deadline| left.min(deadline.saturating_duration_since(Instant::now())));
+    let asked = clock.timeout(left, Box::pin(facts::ask(gateway, &call.asked))).await;
+    asked.unwrap_or_else(|| {
+        let name = gateway.name();
+        let why = format!("gateway `{name}` has not said in time what the call would change");
+        Err(Error::DeadlineExceeded { why })
     })
 }
 
@@ -189,7 +205,7 @@ pub fn pass_or_review<'a>(
             match store_intent(ctx, call, None).await? {
                 Step::Passed(passed) => return Ok(Gated::Passed(passed)),
                 Step::NeedsReview(_) => return Ok(Gated::NeedsReview),
-                Step::NeedsFacts => {}
+                Step::NeedsFacts(_) => {}
             }
         }
         pass(ctx, gateway, call).await.map(Gated::Passed)
@@ -206,23 +222,24 @@ fn governed(scope: RuleScope) -> Error {
 async fn store_intent(
     ctx: &Ctx,
     call: &GateCall,
-    facts: Option<&Facts>,
+    known: Option<&KnownFacts>,
 ) -> Result<Step<Passed>, Error> {
-    let until = Instant::now() + call.time();
+    let until = ctx.app().clock.since_boot() + call.time();
     ctx.transaction(async |tx| {
         write_intents::lock_shared(tx, ctx.required_gateway()?.id).await?;
-        let judged = match decide(ctx, tx, call, facts).await? {
-            Step::NeedsFacts => return Ok(Step::NeedsFacts),
+        let judged = match decide(ctx, tx, call, known).await? {
+            Step::NeedsFacts(rules) => return Ok(Step::NeedsFacts(rules)),
             Step::NeedsReview(scope) => return Ok(Step::NeedsReview(scope)),
             Step::Passed(judged) => judged,
         };
         let intent = if call.asked.can_change_policy() {
-            Some(insert_intent(ctx, tx, call).await?)
+            Some(insert_intent(ctx, tx, call, judged.now).await?)
         } else {
             None
         };
-        let Judged { is_governed, needs_initial_policy } = judged;
-        Ok(Step::Passed(Passed { intent, until, is_governed, needs_initial_policy }))
+        let Judged { is_governed, needs_initial_policy, .. } = judged;
+        let clock = ctx.app().clock.clone();
+        Ok(Step::Passed(Passed { intent, until, clock, is_governed, needs_initial_policy }))
     })
     .await
 }
@@ -239,23 +256,10 @@ pub fn check_in<'a>(
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
         write_intents::lock_exclusive(conn, id).await?;
-        match decide_on(ctx, conn, (id, name), call, Some(&Facts::Nothing)).await? {
+        match decide_on(ctx, conn, (id, name), call, None).await? {
             Step::Passed(_) => Ok(()),
             Step::NeedsReview(scope) => Err(governed(scope)),
-            Step::NeedsFacts => Err(Error::internal("a change of the registry has no facts")),
-        }
-    })
-}
-
-/// Deletes the intent of a call whose outcome is known. A failure is only logged: the gateway has acted, and the intent
-/// is over at its deadline.
-#[must_use]
-pub fn finish(ctx: &Ctx, passed: Passed) -> BoxFuture<'_, ()> {
-    Box::pin(async move {
-        let Some(intent) = passed.intent.filter(|_| !ctx.unanswered().is_set()) else { return };
-        let deleted = ctx.record_change(async |tx| write_intents::delete(tx, intent).await).await;
-        if let Err(error) = deleted {
-            warn!(error = &error as &dyn std::error::Error, "a write intent was not deleted yet");
+            Step::NeedsFacts(_) => Err(Error::internal("a change of the registry has no facts")),
         }
     })
 }
@@ -264,10 +268,10 @@ async fn decide(
     ctx: &Ctx,
     conn: &mut Conn,
     call: &GateCall,
-    facts: Option<&Facts>,
+    known: Option<&KnownFacts>,
 ) -> Result<Step<Judged>, Error> {
     let gateway = ctx.required_gateway()?;
-    decide_on(ctx, conn, (gateway.id, &*gateway.name), call, facts).await
+    decide_on(ctx, conn, (gateway.id, &*gateway.name), call, known).await
 }
 
 async fn decide_on(
@@ -275,7 +279,7 @@ async fn decide_on(
     conn: &mut Conn,
     (id, gateway): (GatewayId, &str),
     call: &GateCall,
-    facts: Option<&Facts>,
+    known: Option<&KnownFacts>,
 ) -> Result<Step<Judged>, Error> {
     // After the lock: the time of a rule that ends while a transaction waits for it has passed.
     let now = ctx.db().now(conn).await?;
@@ -284,8 +288,15 @@ async fn decide_on(
     if let Some(why) = call.unclear.as_ref().filter(|_| is_governed) {
         return Err(Error::refused(Reason::MessageAmbiguous, why.as_str()));
     }
+    let versions = if is_governed && call.asked.depends_on_facts() {
+        store::versions_of(conn, gateway, &call.asked.place()).await?
+    } else {
+        Vec::new()
+    };
+    let facts = known.filter(|known| known.rules == versions).map(|known| &known.facts);
     let (change, in_force) = call.asked.judged(facts, &rules, now);
-    let passed = |needs_initial_policy| Step::Passed(Judged { is_governed, needs_initial_policy });
+    let passed =
+        |needs_initial_policy| Step::Passed(Judged { is_governed, needs_initial_policy, now });
     let caller = caller_facts(ctx, id, &in_force.workflows)?;
     let verdict = judge(&change, &in_force, &caller, now);
     let refusal = match verdict {
@@ -302,32 +313,18 @@ async fn decide_on(
         Verdict::Refuse(refusal) => refusal.into(),
     };
     if facts.is_none() && call.asked.depends_on_facts() {
-        return Ok(Step::NeedsFacts);
+        return Ok(Step::NeedsFacts(versions));
     }
     Err(refusal)
-}
-
-/// Returns the facts about the caller. Only a review needs to know who made it, so without a workflow that is not read.
-fn caller_facts(
-    ctx: &Ctx,
-    gateway: GatewayId,
-    workflows: &[Workflow],
-) -> Result<CallerFacts, Error> {
-    let unknown = || Error::Denied { why: "only a known caller changes policies".to_owned() };
-    let principal = ctx.principal().ok_or_else(unknown)?;
-    let is_maker_known = workflows.is_empty()
-        || matches!(principal, PrincipalId::User(_))
-        || People::on_gateway(&ctx.app().snapshot, gateway).is_holder_known(principal);
-    Ok(CallerFacts { principal, role: ctx.role(), is_maker_known })
 }
 
 async fn insert_intent(
     ctx: &Ctx,
     conn: &mut Conn,
     call: &GateCall,
+    now: Timestamp,
 ) -> Result<WriteIntentId, Error> {
     let place = call.asked.place();
-    let now = ctx.db().now(conn).await?;
     let new = NewIntent {
         scope: IntentScope {
             gateway: ctx.required_gateway()?.id,

@@ -2,13 +2,14 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{Place, caller_facts, store};
+use super::{Place, store};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::{Action, Change, Origin, Verdict, judge};
 use crate::resources::approvals::rules;
+use crate::resources::stored_rules::domain::caller_facts;
 
 /// What is known about a proposed policy.
 #[derive(Debug, Clone, Copy)]

@@ -138,7 +138,7 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
 
 fn to_view(content: Content) -> ContentView {
     match content {
-        Content::Rule(content) => ContentView::Rule(content),
+        Content::Rule(content) => ContentView::Rule(*content),
         Content::Policy(content) => {
             let mut differences = diff::compare(&content.base, &content.candidate);
             let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);
@@ -187,7 +187,7 @@ async fn blockers(
     }
     match rules::require_unpinned(conn, round, now).await {
         Ok(()) => {}
-        Err(Error::Refused { why, .. }) => found.push(why),
+        Err(Error::Refused { why, .. } | Error::Explained { why, .. }) => found.push(why),
         Err(error) => return Err(error),
     }
     Ok(found)

@@ -14,6 +14,7 @@ use crate::governance::{People, Tally, Vote, tally};
 use crate::resources::approvals::rounds::{self, Round, RoundState};
 use crate::resources::approvals::rules::{self, RulesInForce};
 use crate::resources::approvals::votes::decide::votes_and_needed;
+use crate::resources::stored_rules::domain::workflows_on;
 
 /// A round in a list.
 #[derive(Debug, Clone)]
@@ -95,11 +96,8 @@ pub async fn count(
     let gateways: BTreeSet<String> =
         open.iter().map(|round| round.place.gateway.name.to_string()).collect();
     let gateways: Vec<String> = gateways.into_iter().collect();
-    let workflows = if gateways.is_empty() {
-        Vec::new()
-    } else {
-        rules::store::on_gateways(conn, &gateways).await?
-    };
+    let workflows =
+        if gateways.is_empty() { Vec::new() } else { workflows_on(conn, &gateways).await? };
     let counted = page.iter().map(|round| {
         if rounds::effective_state(round, now).is_closed() {
             return Counted { rules: RulesInForce::default(), votes: Vec::new(), tally: None };

@@ -1,6 +1,6 @@
 //! A change of a policy as a caller describes it, the policy that it leads to, and its stored form.
 //!
-//! Invariant: the result is computed on a base and keeps its marks, whatever the change is.
+//! Invariant: the result is computed on a base and keeps its marks, of every kind of change.
 
 use serde::{Deserialize, Serialize};
 

@@ -27,7 +27,7 @@ pub enum Content {
     /// A complete policy and what it replaces.
     Policy(Box<PolicyContent>),
     /// A change of a rule.
-    Rule(RuleContent),
+    Rule(Box<RuleContent>),
 }
 
 /// A complete policy and what it replaces, both in the canonical form.
@@ -42,6 +42,7 @@ pub struct PolicyContent {
 /// A weaker workflow or pin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "it is in a box")]
 pub enum RuleContent {
     /// A workflow.
     Workflow {
@@ -251,12 +252,12 @@ mod tests {
     #[test]
     fn a_change_of_a_rule_is_stored_as_json() {
         let pin = RuleContent::Pin { id: 1, version: 2, before: None, after: Some(3) };
-        let encoded = Content::Rule(pin.clone()).encode().unwrap();
+        let encoded = Content::Rule(Box::new(pin.clone())).encode().unwrap();
         let Content::Rule(read) = Content::decode(Action::RuleChange, None, &encoded).unwrap()
         else {
             panic!()
         };
-        assert_eq!(read, pin);
+        assert_eq!(*read, pin);
         assert!(Content::decode(Action::RuleChange, None, b"{}").is_err());
     }
 }

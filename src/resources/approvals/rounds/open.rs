@@ -119,13 +119,12 @@ async fn open_in(
             return Ok(Opened { round, is_new: false });
         }
     }
-    let (proposer, approves) = match of_server {
-        Some(of) => (of.principal, of.approved_as.clone()),
-        None => {
-            let proposer = require_proposer(ctx, tx, new).await?;
-            let approves = new.decides && ctx.role() >= Role::Operator;
-            (proposer, approves.then(|| (ctx.actor().to_string(), ctx.role())))
-        }
+    let (proposer, approves) = if let Some(of) = of_server {
+        (of.principal, of.approved_as.clone())
+    } else {
+        let proposer = require_proposer(ctx, tx, new).await?;
+        let approves = new.decides && ctx.role() >= Role::Operator;
+        (proposer, approves.then(|| (ctx.actor().to_string(), ctx.role())))
     };
     let mut round = to_round(new, proposer, &rules, digest, chunk_id, now)?;
     let content = new.content.encode()?;

@@ -342,6 +342,12 @@ pub async fn set_rules(
     Ok(())
 }
 
+/// Returns the rules by which a round was decided, as JSON; `None` before its decision.
+pub async fn rules(conn: &mut Conn, id: ApprovalRoundId) -> Result<Option<String>, Error> {
+    let row = t::table.find(id.get()).select(t::rules_json);
+    Ok(on_conn!(conn, |c| row.first(c).await)?)
+}
+
 /// Returns the rounds with a clock that is due, the longest due first, at most `limit`, each with its gateway.
 pub async fn due(
     conn: &mut Conn,

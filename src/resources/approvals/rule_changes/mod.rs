@@ -2,14 +2,15 @@
 //! the row that was reviewed.
 
 pub mod propose;
-pub mod store;
 
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
+use crate::db::types::{ApprovalWorkflowId, PolicyPinId};
 use crate::error::Error;
 use crate::governance::RuleFault;
 use crate::outbox::{EventType, event_types};
 use crate::resources::approvals::rounds::{self, Content, Round, RuleContent, events};
+use crate::resources::stored_rules::domain as stored_rules;
 
 /// Makes the change that a round has approved. Returns whether it was made: not if the rule has changed since
 /// the review was opened.
@@ -44,20 +45,24 @@ async fn make(
             let fault =
                 |fault: RuleFault| Error::internal(format!("{}: {}", fault.field, fault.why));
             let columns = rule.to_columns().map_err(fault)?;
-            let is_made = store::replace_workflow(tx, *id, *version, &columns, now).await?;
+            let is_made =
+                stored_rules::replace_rule(tx, ApprovalWorkflowId(*id), *version, &columns, now)
+                    .await?;
             Ok((is_made, event_types::APPROVAL_WORKFLOW_SET))
         }
         RuleContent::Workflow { id, version, after: None, .. } => {
-            let is_made = store::delete_workflow(tx, *id, *version).await?;
+            let is_made =
+                stored_rules::delete_workflow(tx, ApprovalWorkflowId(*id), *version).await?;
             Ok((is_made, event_types::APPROVAL_WORKFLOW_DELETED))
         }
         RuleContent::Pin { id, version, after: Some(ends_at), .. } => {
             let ends_at = Timestamp::from_unix_micros(*ends_at);
-            let is_made = store::shorten_pin(tx, *id, *version, ends_at).await?;
+            let is_made =
+                stored_rules::shorten_pin(tx, PolicyPinId(*id), *version, ends_at).await?;
             Ok((is_made, event_types::POLICY_PINNED))
         }
         RuleContent::Pin { id, version, after: None, .. } => {
-            let is_made = store::delete_pin(tx, *id, *version).await?;
+            let is_made = stored_rules::delete_pin(tx, PolicyPinId(*id), *version).await?;
             Ok((is_made, event_types::POLICY_UNPINNED))
         }
     }

@@ -31,7 +31,7 @@ pub fn propose<'a>(
             let (by, instead) = (GovernedBy::Workflow(scope), Instead::RotateKey);
             return Err(Refusal::Governed(Governed { by, sandboxes: Vec::new(), instead }).into());
         }
-        let content = Content::Rule(content);
+        let content = Content::Rule(Box::new(content));
         let new = NewRound {
             place,
             content: &content,

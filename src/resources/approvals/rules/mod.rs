@@ -1,16 +1,14 @@
 //! The workflows and the pin that apply to a place, as rounds need them.
 
-pub mod store;
-
-use self::store::WorkflowRow;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::types::SandboxRef;
-use crate::error::{Error, Reason};
-use crate::governance::{Refusal, Rule, RuleScope, Workflow};
+use crate::error::Error;
+use crate::governance::{Doubt, InForce, Lock, Refusal, Rule, RuleScope, Workflow};
 use crate::resources::approvals::proposals::change::PolicyChange;
 use crate::resources::approvals::proposals::store as proposals;
 use crate::resources::approvals::rounds::Round;
+use crate::resources::stored_rules::domain::{self as stored_rules, StoredWorkflow};
 
 /// The rules in force for a place.
 #[derive(Debug, Clone, Default)]
@@ -40,29 +38,25 @@ impl RulesInForce {
     /// `GOVERNED` with its scope.
     pub fn require_readable(self) -> Result<Self, Error> {
         let Some(scope) = &self.unreadable else { return Ok(self) };
-        let why = format!(
-            "the approval workflow of {scope} cannot be read by this version: set it again"
-        );
-        Err(Error::refused(Reason::Governed, why))
+        Err(Refusal::Doubt(Doubt::UnreadableRule(scope.clone())).into())
     }
 }
 
-/// Returns those of these workflows that apply to a place.
-#[must_use]
-pub fn applying(rows: &[WorkflowRow], place: &SandboxRef) -> RulesInForce {
-    let mut found = RulesInForce::default();
-    for row in rows.iter().filter(|row| row.is_on(&place.gateway.name)) {
-        let scope = row.scope();
-        if !scope.applies_to(&place.name) {
-            continue;
-        }
-        match row.rule() {
-            Ok((id, rule)) => found.workflows.push(Workflow { id, scope, rule }),
-            Err(_) => found.unreadable = Some(scope),
-        }
+impl From<InForce> for RulesInForce {
+    fn from(in_force: InForce) -> Self {
+        let unreadable = in_force.doubt.map(|Doubt::UnreadableRule(scope)| scope);
+        Self { workflows: in_force.workflows, unreadable }
     }
-    found.workflows.sort_by(|one, other| one.scope.cmp(&other.scope));
-    found
+}
+
+/// Returns those of these workflows that apply to a place. One of a selector may apply to any gateway.
+#[must_use]
+pub fn applying(workflows: &[StoredWorkflow], place: &SandboxRef) -> RulesInForce {
+    let applies = |stored: &&StoredWorkflow| {
+        let is_on = stored.gateway.is_empty() || *stored.gateway == *place.gateway.name;
+        is_on && stored.scope.applies_to(&place.name)
+    };
+    stored_rules::in_force(workflows.iter().filter(applies)).into()
 }
 
 /// Returns the rules in force for a place. Its sandbox, or sandbox and workspace, can be empty: then only those of the
@@ -71,8 +65,17 @@ pub fn applying(rows: &[WorkflowRow], place: &SandboxRef) -> RulesInForce {
 /// # Errors
 /// Those of the database.
 pub async fn in_force(conn: &mut Conn, place: &SandboxRef) -> Result<RulesInForce, Error> {
-    let rows = store::applying(conn, &place.gateway.name, &place.name).await?;
-    Ok(applying(&rows, place))
+    let (workspace, name) = (Some(place.workspace()), Some(place.sandbox()));
+    Ok(stored_rules::applying(conn, &place.gateway.name, workspace, name).await?.into())
+}
+
+/// Returns the pin of a place as it is judged, which may have ended.
+///
+/// # Errors
+/// Those of the database.
+pub async fn pin(conn: &mut Conn, place: &SandboxRef) -> Result<Option<Lock>, Error> {
+    let pin = stored_rules::pin_of(conn, &place.gateway.name, &place.name).await?;
+    Ok(pin.map(|pin| pin.lock()))
 }
 
 /// Refuses an approval of a policy for a sandbox that is pinned now, unless it restores the pinned revision.
@@ -80,8 +83,7 @@ pub async fn in_force(conn: &mut Conn, place: &SandboxRef) -> Result<RulesInForc
 /// # Errors
 /// `POLICY_PINNED`.
 pub async fn require_unpinned(conn: &mut Conn, round: &Round, now: Timestamp) -> Result<(), Error> {
-    let place = &round.place;
-    let pin = store::pin(conn, &place.gateway.name, &place.name).await?;
+    let pin = pin(conn, &round.place).await?;
     let Some(pin) = pin.filter(|pin| pin.is_in_force(now)) else { return Ok(()) };
     if restores_pinned(conn, round).await? {
         return Ok(());
@@ -89,7 +91,7 @@ pub async fn require_unpinned(conn: &mut Conn, round: &Round, now: Timestamp) ->
     Err(Refusal::Pinned(pin).into())
 }
 
-/// Returns whether a version of the policy of a sandbox is the one that its pin names, on the same sandbox.
+/// Returns whether a version of the policy of a sandbox is the version that its pin names, on the same sandbox.
 ///
 /// # Errors
 /// Those of the database.
@@ -99,9 +101,9 @@ pub async fn is_pinned_version(
     sandbox_id: &str,
     version: u32,
 ) -> Result<bool, Error> {
-    let pinned = store::pinned_revision(conn, &place.gateway.name, &place.name).await?;
-    Ok(pinned.is_some_and(|(pinned, of)| {
-        pinned == i64::from(version) && of.as_deref() == Some(sandbox_id)
+    let pin = stored_rules::pin_of(conn, &place.gateway.name, &place.name).await?;
+    Ok(pin.is_some_and(|pin| {
+        pin.pinned_version == i64::from(version) && pin.sandbox_id.as_deref() == Some(sandbox_id)
     }))
 }
 

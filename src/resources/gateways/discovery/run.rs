@@ -182,7 +182,8 @@ impl CandidateChecker<'_> {
             Err(
                 error @ (Error::Invalid { .. }
                 | Error::AlreadyExists { .. }
-                | Error::Refused { .. }),
+                | Error::Refused { .. }
+                | Error::Explained { .. }),
             ) => (CandidateOutcome::Refused, Some(error.to_string())),
             Err(error) => return Err(error),
         };

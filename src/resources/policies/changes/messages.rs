@@ -3,13 +3,13 @@
 use super::super::messages::count;
 use super::make::{ChangeOptions, Changed, Outcome};
 use crate::error::Error;
+use crate::governance::parse_reason;
 use crate::governance::{Deciders, Doubt, Refusal, Verdict};
 use crate::pb::v1 as pb;
 use crate::policy::edits::EDITS_MAX;
 use crate::policy::presets::NAME_CHARACTERS_MAX;
 use crate::policy::{DOCUMENT_BYTES_MAX, EditTarget, ExactTarget, PathAccess};
 use crate::resources::approvals::proposals::change::{EditContent, EditInput, PolicyChange};
-use crate::resources::policy_pins::rules::parse_reason;
 
 /// Maximum length of an etag, in bytes: it is a hash that a gateway has computed.
 const ETAG_BYTES_MAX: usize = 1_024;
@@ -195,7 +195,6 @@ fn describe(refusal: Refusal) -> (pb::ErrorReason, String) {
         }
         Refusal::ApprovalModeAuto(_) => pb::ErrorReason::ApprovalModeAuto,
         Refusal::RoleTooLow(_) => pb::ErrorReason::RoleTooLow,
-        Refusal::Doubt(Doubt::Generation) => pb::ErrorReason::WireContradicted,
     };
     (reason, Error::from(refusal).to_string())
 }

@@ -5,7 +5,7 @@
 //! - a request that changes more than one thing is read as the change that needs more, and is unclear: it is refused as
 //!   soon as a rule applies (T09).
 
-use super::governed::{ConfigChange, field};
+use super::update_config::{ConfigChange, field};
 use crate::access::policy::{PolicyChange, UpstreamMethod, UpstreamPolicy};
 use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::Error;
@@ -161,7 +161,7 @@ impl CheckedRequest<'_> {
         let is_global = wire::is_flag_set(self.message, field::GLOBAL);
         let key = self.text(&[field::SETTING_KEY]);
         let has_policy = has(field::POLICY) || has(field::MERGE_OPERATIONS);
-        let is_policy = has_policy || key.is_empty() || key == super::governed::GLOBAL_POLICY;
+        let is_policy = has_policy || key.is_empty() || key == super::update_config::GLOBAL_POLICY;
         match (is_policy, is_global) {
             (true, true) => Asked::Wide(WideKind::GlobalPolicy, None),
             (true, false) => Asked::Write(self.sandbox(), Action::PolicyApply),
