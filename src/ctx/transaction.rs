@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::Ctx;
 use crate::app::App;
+use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
 use crate::db::{Conn, Engine};
 use crate::error::Error;
@@ -46,6 +47,8 @@ struct CommitActions {
     access: bool,
     /// The change may have revoked access.
     revokes: bool,
+    /// Audit entries of what was done besides the change of the call.
+    entries: Vec<Intent>,
 }
 
 impl Deref for Tx<'_> {
@@ -63,6 +66,12 @@ impl DerefMut for Tx<'_> {
 }
 
 impl Tx<'_> {
+    /// Records an audit entry of something that this transaction does besides the change of the call, once it is
+    /// committed. A failure to record it is logged.
+    pub fn record_after_commit(&mut self, intent: Intent) {
+        self.commit_actions.entries.push(intent);
+    }
+
     /// Writes an event. Its readers are woken after the commit.
     ///
     /// # Errors
@@ -168,6 +177,12 @@ impl CommitActions {
     async fn commit(self, app: &App) {
         if self.events {
             app.feed.notify_committed();
+        }
+        for intent in self.entries {
+            let outcome = Outcome::new(intent.at, Ending::Ok, 0);
+            if let Err(error) = app.audit.record(intent, outcome).await {
+                warn!(error = &error as &dyn std::error::Error, "an audit entry is missing");
+            }
         }
         if !self.access {
             return;

@@ -147,18 +147,31 @@ impl FeedState {
     }
 }
 
+/// How far this replica had read the change log, and since when.
+#[derive(Debug, Clone)]
+pub struct ReadPosition {
+    position: LogPosition,
+    /// A time before the position was taken. `None` before the first load.
+    taken_at: Option<Instant>,
+}
+
 /// Returns how far this replica has read the change log: the snapshot includes all changes before that position.
-pub async fn read_position(app: &App) -> LogPosition {
-    app.part::<FeedState>().progress.lock().await.log.position.clone()
+pub async fn read_position(app: &App) -> ReadPosition {
+    let progress = app.part::<FeedState>().progress.lock().await;
+    ReadPosition { position: progress.log.position.clone(), taken_at: progress.log.taken_at }
 }
 
 /// Returns whether no change of access was committed after a position, as this transaction sees it. If the position was
-/// taken before the snapshot was read, what was read is current.
+/// taken before the snapshot was read, what was read is current. It is not if the server of the database may have been
+/// replaced since then.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn is_current(conn: &mut Conn, position: &LogPosition) -> Result<bool, Error> {
-    let unread = store::unread_changes(conn, position, None, 1).await?;
+pub async fn is_current(conn: &mut Conn, read: &ReadPosition) -> Result<bool, Error> {
+    if read.taken_at.is_none_or(|taken_at| conn.is_newer_than(taken_at)) {
+        return Ok(false);
+    }
+    let unread = store::unread_changes(conn, &read.position, None, 1).await?;
     Ok(unread.changes.is_empty() && !unread.missed)
 }
 

@@ -33,6 +33,9 @@ pub struct RoundFacts {
     pub authors: Vec<PrincipalId>,
     /// Owner of the sandbox; `None` if not known.
     pub owner: Option<PrincipalId>,
+    /// The users behind authors and owner when it was opened: a service principal that was deleted, or whose key was
+    /// rotated since, no longer leads to them.
+    pub roots: BTreeSet<UserId>,
 }
 
 /// A vote that was not withdrawn.

@@ -58,8 +58,11 @@ impl<'a> Voters<'a> {
             excluded.extend(round.owner.map(|owner| (owner, Why::Owner)));
             excluded.extend(round.authors.iter().map(|author| (*author, Why::Author)));
         }
-        let excluded_roots =
-            excluded.keys().flat_map(|principal| people.known_roots(*principal)).collect();
+        let known = excluded.keys().flat_map(|principal| people.known_roots(*principal));
+        let mut excluded_roots: BTreeSet<UserId> = known.collect();
+        if let Some(round) = round.filter(|_| rule.distinct_actors) {
+            excluded_roots.extend(&round.roots);
+        }
         let opened_at = round.map(|round| round.opened_at);
         Self { rule, people, opened_at, is_escalated, excluded, excluded_roots }
     }

@@ -20,8 +20,8 @@ use shoreguard_simulator::{Generation, Simulator};
 use crate::proxy::for_gateway;
 use crate::proxy::raw::{encode_framed, read};
 use crate::proxy::rogue::{ReceivedRequest, send_message, start_rogue};
-use crate::support::dump;
 use crate::support::server::{TestServer, reason};
+use crate::support::{dump, eventually};
 
 /// Enough for probes and for a few lists.
 const BYTES_MAX: u64 = 2_048;
@@ -129,10 +129,14 @@ async fn t20_a_gateway_over_its_byte_budget_is_degraded_without_affecting_others
 
     pass(&sg, Duration::from_mins(1)).await;
     assert!(list(&sg, "loud").await.is_ok(), "the minute is over");
-    pass(&sg, DEGRADED_FOR).await;
-    probes(&sg).await;
-    let shown = get(&sg, "loud").await;
-    assert_eq!((shown.status(), shown.last_error.as_str()), (Healthy, ""));
+    // The server's own job may record the excess of the minute before once more.
+    eventually("it is healthy again", || async {
+        pass(&sg, DEGRADED_FOR).await;
+        probes(&sg).await;
+        get(&sg, "loud").await.status() == Healthy
+    })
+    .await;
+    assert_eq!(get(&sg, "loud").await.last_error, "");
     assert_eq!(told(&sg, "gateway.status_changed").await, 2);
     loud.stop().await;
     quiet.stop().await;

@@ -37,9 +37,20 @@ CREATE UNIQUE INDEX approval_workflows_gateway_name_workspace_sandbox_name_uniqu
     ON approval_workflows (gateway_name, workspace, sandbox_name) WHERE sandbox_name IS NOT NULL;
 
 -- Reviews of one exact content each. gateway_id is 0 if the scope is a selector, and not a foreign key: a closed round
--- is kept for the record when its gateway is unregistered.
+-- is kept for the record when its gateway is unregistered. The large columns are the last ones, since SQLite reads a
+-- row up to the column that it needs.
 CREATE TABLE approval_rounds (
     id INTEGER NOT NULL CONSTRAINT approval_rounds_pk PRIMARY KEY AUTOINCREMENT,
+    decided_at TIMESTAMP,
+    apply_by TIMESTAMP,
+    close_reason TEXT CONSTRAINT approval_rounds_close_reason_length CHECK (length(close_reason) <= 1000),
+    gateway_told BOOLEAN NOT NULL DEFAULT FALSE,
+    operation_id TEXT CONSTRAINT approval_rounds_operation_id_length CHECK (length(operation_id) BETWEEN 36 AND 36),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    written_version BIGINT,
+    written_hash TEXT CONSTRAINT approval_rounds_written_hash_length CHECK (length(written_hash) BETWEEN 1 AND 1024),
+    previous_id BIGINT,
+    override_id BIGINT,
     action TEXT NOT NULL
         CONSTRAINT approval_rounds_action_known CHECK (
             action IN (
@@ -66,8 +77,6 @@ CREATE TABLE approval_rounds (
     base_digest TEXT CONSTRAINT approval_rounds_base_digest_length CHECK (length(base_digest) BETWEEN 64 AND 64),
     effective_hash TEXT
         CONSTRAINT approval_rounds_effective_hash_length CHECK (length(effective_hash) BETWEEN 1 AND 1024),
-    content BLOB NOT NULL CONSTRAINT approval_rounds_content_length CHECK (length(content) <= 614400),
-    rules_json TEXT CONSTRAINT approval_rounds_rules_json_length CHECK (length(rules_json) BETWEEN 1 AND 1048576),
     authors_json TEXT NOT NULL
         CONSTRAINT approval_rounds_authors_json_length CHECK (length(authors_json) BETWEEN 2 AND 65536),
     owner TEXT CONSTRAINT approval_rounds_owner_length CHECK (length(owner) BETWEEN 1 AND 300),
@@ -81,16 +90,8 @@ CREATE TABLE approval_rounds (
     due_at TIMESTAMP,
     closed_at TIMESTAMP,
     version BIGINT NOT NULL DEFAULT 1,
-    decided_at TIMESTAMP,
-    apply_by TIMESTAMP,
-    close_reason TEXT CONSTRAINT approval_rounds_close_reason_length CHECK (length(close_reason) <= 1000),
-    gateway_told BOOLEAN NOT NULL DEFAULT FALSE,
-    operation_id TEXT CONSTRAINT approval_rounds_operation_id_length CHECK (length(operation_id) BETWEEN 36 AND 36),
-    attempts INTEGER NOT NULL DEFAULT 0,
-    written_version BIGINT,
-    written_hash TEXT CONSTRAINT approval_rounds_written_hash_length CHECK (length(written_hash) BETWEEN 1 AND 1024),
-    previous_id BIGINT,
-    override_id BIGINT,
+    content BLOB NOT NULL CONSTRAINT approval_rounds_content_length CHECK (length(content) <= 614400),
+    rules_json TEXT CONSTRAINT approval_rounds_rules_json_length CHECK (length(rules_json) BETWEEN 1 AND 1048576),
     CONSTRAINT approval_rounds_closed_when_ended CHECK (
         (closed_at IS NOT NULL)
         = (state IN ('applied', 'rejected', 'withdrawn', 'expired', 'superseded', 'failed', 'rolled_back'))
@@ -106,6 +107,8 @@ CREATE INDEX approval_rounds_due_at ON approval_rounds (due_at) WHERE closed_at 
 CREATE INDEX approval_rounds_expires_at ON approval_rounds (expires_at, id) WHERE closed_at IS NULL;
 CREATE INDEX approval_rounds_gateway_id_expires_at ON approval_rounds (gateway_id, expires_at, id)
     WHERE closed_at IS NULL;
+-- For the end of the retention period.
+CREATE INDEX approval_rounds_closed_at ON approval_rounds (closed_at) WHERE closed_at IS NOT NULL;
 -- For the history of a sandbox.
 CREATE INDEX approval_rounds_place_opened_at ON approval_rounds (gateway_id, workspace, sandbox_name, opened_at);
 
@@ -135,6 +138,8 @@ CREATE TABLE approval_decisions (
 CREATE UNIQUE INDEX approval_decisions_round_id_principal_unique ON approval_decisions (round_id, principal)
     WHERE cleared_at IS NULL;
 CREATE INDEX approval_decisions_place_chunk_id ON approval_decisions (gateway_name, sandbox_name, chunk_id);
+-- Also of the votes that were cleared.
+CREATE INDEX approval_decisions_round_id ON approval_decisions (round_id);
 
 -- The documents of proposed policies. A proposal whose round has ended has cleared_at.
 CREATE TABLE policy_apply_proposals (
@@ -159,3 +164,4 @@ CREATE TABLE policy_apply_proposals (
 
 CREATE UNIQUE INDEX policy_apply_proposals_place_chunk_id_unique
     ON policy_apply_proposals (gateway_name, workspace, sandbox_name, chunk_id) WHERE cleared_at IS NULL;
+CREATE INDEX policy_apply_proposals_round_id ON policy_apply_proposals (round_id);

@@ -42,6 +42,25 @@ diesel::table! {
     }
 }
 
+// The first columns of approval_rounds: diesel has tables of at most 32 columns without slower builds.
+diesel::table! {
+    #[sql_name = "approval_rounds"]
+    approval_round_outcomes (id) {
+        id -> BigInt,
+        decided_at -> Nullable<Timestamp>,
+        apply_by -> Nullable<Timestamp>,
+        close_reason -> Nullable<Text>,
+        gateway_told -> Bool,
+        operation_id -> Nullable<Text>,
+        attempts -> Integer,
+        written_version -> Nullable<BigInt>,
+        written_hash -> Nullable<Text>,
+        previous_id -> Nullable<BigInt>,
+        override_id -> Nullable<BigInt>,
+    }
+}
+
+// The other columns.
 diesel::table! {
     approval_rounds (id) {
         id -> BigInt,
@@ -58,8 +77,6 @@ diesel::table! {
         base_version -> Nullable<BigInt>,
         base_digest -> Nullable<Text>,
         effective_hash -> Nullable<Text>,
-        content -> Binary,
-        rules_json -> Nullable<Text>,
         authors_json -> Text,
         owner -> Nullable<Text>,
         summary_json -> Text,
@@ -71,24 +88,8 @@ diesel::table! {
         due_at -> Nullable<Timestamp>,
         closed_at -> Nullable<Timestamp>,
         version -> BigInt,
-    }
-}
-
-// The other columns of approval_rounds: diesel has tables of at most 32 columns without slower builds.
-diesel::table! {
-    #[sql_name = "approval_rounds"]
-    approval_round_outcomes (id) {
-        id -> BigInt,
-        decided_at -> Nullable<Timestamp>,
-        apply_by -> Nullable<Timestamp>,
-        close_reason -> Nullable<Text>,
-        gateway_told -> Bool,
-        operation_id -> Nullable<Text>,
-        attempts -> Integer,
-        written_version -> Nullable<BigInt>,
-        written_hash -> Nullable<Text>,
-        previous_id -> Nullable<BigInt>,
-        override_id -> Nullable<BigInt>,
+        content -> Binary,
+        rules_json -> Nullable<Text>,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Rounds by example, with the complaints that they answer.
 
+use std::collections::BTreeSet;
+
 use super::world::{minute, program, user};
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
@@ -57,7 +59,7 @@ pub(super) fn rule(groups: &[(u32, VoterSet)]) -> Rule {
 }
 
 fn by(author: PrincipalId) -> RoundFacts {
-    RoundFacts { opened_at: minute(0), authors: vec![author], owner: None }
+    RoundFacts { opened_at: minute(0), authors: vec![author], owner: None, roots: BTreeSet::new() }
 }
 
 fn approvals(of: &[PrincipalId]) -> Vec<Vote> {
@@ -159,7 +161,8 @@ fn g04_authors_owners_and_makers_do_not_count() {
         made_by(1, Some(3), Some(4)),
     ]);
     let authors = vec![user(1), program(1)];
-    let round = RoundFacts { opened_at: minute(0), authors, owner: Some(user(2)) };
+    let (owner, roots) = (Some(user(2)), BTreeSet::new());
+    let round = RoundFacts { opened_at: minute(0), authors, owner, roots };
     let all = [user(1), user(2), user(3), user(4)];
     let result = approve(&rule, &round, &people, &all);
     assert_eq!(result.outcome, Outcome::Open);

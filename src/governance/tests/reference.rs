@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::model::Model;
 use crate::access::principal::PrincipalId;
+use crate::db::types::UserId;
 use crate::governance::{Decision, Membership, Outcome, Person, Rule, Vote, VoterSet};
 use crate::role::Role;
 
@@ -60,6 +61,8 @@ impl Model {
         let excluded = concerned
             .copied()
             .any(|other| other == id || !self.holders(other, 0).0.is_disjoint(&own.0));
+        let behind = |user: &UserId| own.0.contains(&PrincipalId::User(*user));
+        let excluded = excluded || self.round.roots.iter().any(behind);
         let known = own.1 && !own.0.is_empty();
         self.active(id).is_some() && known && !(rule.distinct_actors && excluded)
     }

@@ -142,5 +142,6 @@ pub(super) fn people(random: &mut Random) -> People {
 pub(super) fn round(random: &mut Random) -> RoundFacts {
     let authors = (0..=random.below(2)).map(|_| principal(random)).collect();
     let owner = (!random.once_in(3)).then(|| principal(random));
-    RoundFacts { opened_at: minute(0), authors, owner }
+    let roots = random.once_in(5).then(|| UserId(random.id(USERS))).into_iter().collect();
+    RoundFacts { opened_at: minute(0), authors, owner, roots }
 }

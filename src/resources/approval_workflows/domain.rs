@@ -1,7 +1,6 @@
 //! Sets, deletes, reads and lists approval workflows.
 
 use futures_util::future;
-use serde_json::{Value, json};
 
 use super::approval_mode::{self, ApprovalMode};
 pub use super::explain::{ExplainedWorkflow, Explanation, explain};
@@ -24,7 +23,8 @@ use crate::governance::{People, Rule, RuleColumns, RuleScope};
 use crate::outbox::event_types;
 pub use crate::resources::stored_rules::domain::StoredWorkflow;
 use crate::resources::stored_rules::domain::{
-    all_workflows, caller_facts, delete_workflow, needs_review, replace_rule, workflows_of,
+    all_workflows, caller_facts, delete_workflow, needs_review, replace_rule,
+    workflow_change_payload, workflows_of,
 };
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, WriteInFlight};
 
@@ -80,23 +80,6 @@ fn intent_scope<'a>(gateway: &GatewayRef, scope: &'a RuleScope) -> IntentScope<'
 pub(super) fn shown(ctx: &Ctx, stored: StoredWorkflow) -> ShownWorkflow {
     let rule = stored.rule().map(|rule| with_names(&rule, &ctx.app().snapshot));
     ShownWorkflow { stored, rule }
-}
-
-/// Returns the data of an event about a workflow.
-pub(super) fn event_payload(gateway: &str, id: ApprovalWorkflowId, scope: &RuleScope) -> Value {
-    json!({
-        "gateway": gateway,
-        "workspace": scope.workspace(),
-        "sandbox": scope.sandbox(),
-        "approval_workflow_id": id.get(),
-    })
-}
-
-fn change_payload(ctx: &Ctx, gateway: &GatewayRef, of: &StoredWorkflow) -> Value {
-    let mut payload = event_payload(&gateway.name, of.id, &of.scope);
-    payload["actor"] = ctx.actor().to_string().into();
-    payload["required_approvals"] = of.columns.required_approvals.into();
-    payload
 }
 
 /// Sets the rule of a scope. It is stored before the gateway is called, and in force from then on.
@@ -247,7 +230,7 @@ async fn finish(
     gateway: &GatewayRef,
     stored: StoredWorkflow,
 ) -> Result<(StoredWorkflow, Vec<WriteInFlight>), Error> {
-    let payload = change_payload(ctx, gateway, &stored);
+    let payload = workflow_change_payload(ctx, gateway, &stored);
     let event = ctx.new_event(event_types::APPROVAL_WORKFLOW_SET, payload);
     tx.emit(event.with_gateway(gateway.clone())).await?;
     let open = write_intents::in_flight(ctx, tx, intent_scope(gateway, &stored.scope)).await?;
@@ -341,7 +324,7 @@ async fn remove(
         let name = display_name(&gateway.name, &found.scope);
         return Err(Error::conflict(ResourceKind::ApprovalWorkflow, name));
     }
-    let mut payload = change_payload(ctx, gateway, found);
+    let mut payload = workflow_change_payload(ctx, gateway, found);
     if let Some(reason) = reason {
         payload["reason"] = reason.into();
     }

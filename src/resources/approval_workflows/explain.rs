@@ -1,5 +1,6 @@
 //! Which rules apply to a sandbox, who can vote, and whether the rules can be met.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::domain::{self, ShownWorkflow};
@@ -68,6 +69,7 @@ pub async fn explain(ctx: &Ctx, sandbox: &SandboxName) -> Result<Explanation, Er
         opened_at: Timestamp::from_unix_micros(i64::MAX),
         authors: Vec::new(),
         owner: owner.as_deref().and_then(PrincipalId::parse),
+        roots: BTreeSet::new(),
     };
     let explained = workflows.into_iter().map(|stored| {
         let rule = stored.rule();

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::domain::event_payload;
 use super::store;
 use crate::ctx::{Ctx, GatewayRef};
 use crate::db::leases::{self, Lease};
@@ -14,7 +13,7 @@ use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::governance::{People, Shortfall, shortfall};
 use crate::outbox::event_types;
-use crate::resources::stored_rules::domain::{StoredWorkflow, all_workflows};
+use crate::resources::stored_rules::domain::{StoredWorkflow, all_workflows, workflow_payload};
 use crate::workers::{TickResult, Worker};
 
 /// Worker that asks again whether each workflow can be met when access data has changed. All workflows are checked in
@@ -119,7 +118,7 @@ async fn note(
 }
 
 fn broken_payload(stored: &StoredWorkflow, lacking: &Shortfall) -> Value {
-    let mut payload = event_payload(&stored.gateway, stored.id, &stored.scope);
+    let mut payload = workflow_payload(&stored.gateway, stored.id, &stored.scope);
     payload["group"] = lacking.group.as_str().into();
     payload["need"] = lacking.need.into();
     payload["have"] = lacking.have.into();

@@ -6,7 +6,7 @@ use tracing::warn;
 use super::inbox::detail::{self, Detail};
 use super::inbox::view::{self, Item};
 use super::rounds::close::{Ending, close};
-use super::rounds::{Round, clocks, store};
+use super::rounds::{Round, clocks, effective_state, store};
 use super::votes::store::{self as vote_store, StoredVote};
 use super::votes::{self, Ballot};
 use crate::ctx::{Ctx, ListKey, PendingCtx, Tx};
@@ -163,7 +163,8 @@ pub async fn withdraw(
 }
 
 /// Ends the open rounds of a gateway or a sandbox that is deleted, in that transaction, before it locks rows. A round
-/// that may be on its way to the gateway is left to the job that writes it. Returns their number.
+/// that may be on its way to the gateway is left to the job that writes it, and one whose time is over expires. Returns
+/// the number of the others.
 ///
 /// # Errors
 /// Those of the database.
@@ -186,8 +187,13 @@ pub fn withdraw_all<'a>(
             let rounds = store::voting_on(tx, gateway, sandbox, WITHDRAW_BATCH).await?;
             let count = rounds.len();
             for mut round in rounds {
-                close(ctx, tx, &mut round, Ending::Withdrawn, why, now).await?;
-                ended += 1;
+                // One whose time is over has expired, also if no worker ran.
+                if effective_state(&round, now).is_closed() {
+                    clocks::apply(ctx, tx, &mut round, now).await?;
+                } else {
+                    close(ctx, tx, &mut round, Ending::Withdrawn, why, now).await?;
+                    ended += 1;
+                }
             }
             if i64::try_from(count).is_ok_and(|count| count < WITHDRAW_BATCH) {
                 return Ok(ended);

@@ -201,7 +201,7 @@ impl From<Item> for pb::Approval {
     fn from(item: Item) -> Self {
         let round = item.round;
         let progress = round.progress;
-        let Summary { comment, added, removed, changed } = round.summary;
+        let Summary { comment, added, removed, changed, .. } = round.summary;
         Self {
             id: round.id.get(),
             action: action(round.action).into(),

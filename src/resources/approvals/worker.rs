@@ -5,17 +5,19 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use tracing::warn;
 
 use super::rounds::clocks::{self, Due};
-use super::rounds::{Round, store};
-use crate::access::action::Action;
-use crate::access::policy::AuditSubject;
-use crate::audit::{Ending, Intent, Outcome};
-use crate::ctx::Ctx;
+use super::rounds::{Round, RoundState, store};
+use super::votes::decide;
+use super::wake;
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, Tx};
 use crate::db::leases::{self, Lease};
 use crate::db::types::{ApprovalRoundId, GatewayId};
-use crate::error::Error;
+use crate::error::{Error, Reason, ResourceKind};
+use crate::feed;
+use crate::governance::People;
 use crate::resources::write_intents::domain as write_intents;
 use crate::workers::{TickResult, Worker};
 
@@ -23,6 +25,8 @@ use crate::workers::{TickResult, Worker};
 const DUE_MAX: usize = 200;
 /// Rounds that one transaction deletes.
 const DELETE_MAX: usize = 200;
+/// Attempts to decide by current access data.
+const TRIES: u32 = 3;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Worker that applies the clocks of rounds.
@@ -50,62 +54,111 @@ async fn apply_clocks(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Er
         let now = ctx.db().now(&mut conn).await?;
         store::due(&mut conn, now, limit).await?
     };
+    let mut done = 0;
     for (id, gateway) in &due {
-        if let Some(round) = apply_clock(ctx, lease, *id, *gateway).await? {
-            record_expiry(ctx, &round).await?;
+        match apply_clock(ctx, lease, *id, *gateway).await {
+            Ok(()) => done += 1,
+            Err(error) => {
+                // Another replica has the lease, and does the rest.
+                if matches!(error, Error::Conflict { kind: ResourceKind::Lease, .. }) {
+                    return Err(error);
+                }
+                let error = &error as &dyn std::error::Error;
+                warn!(error, approval = id.get(), "the clock of an approval was not applied");
+            }
         }
     }
-    Ok(TickResult::batch(due.len(), DUE_MAX))
+    Ok(TickResult::batch(done, DUE_MAX))
 }
 
-/// Applies the clock of one round. Returns the round if it has expired.
+/// Applies the clocks of one round.
 async fn apply_clock(
     ctx: &Ctx,
     lease: Option<&Lease>,
     id: ApprovalRoundId,
     gateway: GatewayId,
-) -> Result<Option<Round>, Error> {
-    ctx.transaction(async |tx| {
-        if let Some(lease) = lease {
-            leases::check_held(tx, lease).await?;
+) -> Result<(), Error> {
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            feed::refresh(ctx.app()).await?;
         }
-        write_intents::lock_exclusive(tx, gateway).await?;
-        let Some(mut round) = store::by_id(tx, id).await? else { return Ok(None) };
-        let now = ctx.db().now(tx).await?;
-        let applied = clocks::apply(ctx, tx, &mut round, now).await?;
-        Ok(match applied {
-            Some(Due::Expiry | Due::ApplyWindow) => Some(round),
-            Some(Due::Escalation) | None => None,
-        })
-    })
-    .await
+        let position = feed::read_position(ctx.app()).await;
+        let state = ctx
+            .transaction(async |tx| {
+                if let Some(lease) = lease {
+                    leases::check_held(tx, lease).await?;
+                }
+                write_intents::lock_exclusive(tx, gateway).await?;
+                let Some(mut round) = store::by_id(tx, id).await? else {
+                    return Ok(Some(RoundState::Withdrawn));
+                };
+                let now = ctx.db().now(tx).await?;
+                if clocks::is_escalation_due(&round, now) {
+                    // Nothing is stored before this.
+                    if !feed::is_current(tx, &position).await? {
+                        return Ok(None);
+                    }
+                    escalate(ctx, tx, &mut round, now).await?;
+                }
+                clocks::apply(ctx, tx, &mut round, now).await?;
+                Ok(Some(round.state))
+            })
+            .await?;
+        if state == Some(RoundState::Approved) {
+            wake(ctx.app());
+        }
+        if state.is_some() {
+            return Ok(());
+        }
+    }
+    Err(Error::unavailable(
+        Reason::AccessStale,
+        "the access data changes faster than it can be read",
+    ))
 }
 
-async fn record_expiry(ctx: &Ctx, round: &Round) -> Result<(), Error> {
-    let ctx = ctx.clone().with_gateway(round.place.gateway.clone());
-    let about = AuditSubject::new(Action::APPROVAL_EXPIRE, round.place.name.to_string());
-    let detail = json!({
-        "approval": round.id.get(),
-        "action": round.action.as_str(),
-        "workspace": round.place.workspace(),
-        "digest": round.digest,
-        "reason": round.progress.close_reason,
-    });
-    let intent = Intent { detail: Some(detail), ..ctx.new_intent(about) };
-    let outcome = Outcome::new(intent.at, Ending::Ok, 0);
-    ctx.app().audit.record(intent, outcome).await
+/// Adds the voters of an escalation, and decides the round by the votes that count then. If voting has ended meanwhile,
+/// it is decided, too, but the escalation is not reported.
+async fn escalate(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    round: &mut Round,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if clocks::due(round, now) == Some(Due::Escalation) {
+        clocks::apply(ctx, tx, round, now).await?;
+    }
+    let people = People::on_gateway(&ctx.app().snapshot, round.place.gateway.id);
+    match decide::standing(tx, round, &people, now).await {
+        Ok(standing) => {
+            decide::follow(ctx, tx, round, &standing, now).await?;
+            Ok(())
+        }
+        // A rule that this version cannot read decides nothing, and stops no clock.
+        Err(error) if error.is_refusal() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
-    let cutoff = ctx.now().minus(DAY * ctx.app().config.approvals.retention_days);
     let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
+    // A round that has ended does not change, so it is not looked for in the transaction.
+    let ended = {
+        let mut conn = ctx.db().read().await?;
+        let now = ctx.db().now(&mut conn).await?;
+        let cutoff = now.minus(DAY * ctx.app().config.approvals.retention_days);
+        store::ended(&mut conn, cutoff, limit).await?
+    };
+    if ended.is_empty() {
+        return Ok(TickResult::batch(0, DELETE_MAX));
+    }
     let done = ctx
         .db()
         .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }
-            store::delete_ended(conn, cutoff, limit).await
+            store::delete(conn, &ended).await
         })
         .await?;
     Ok(TickResult::batch(done, DELETE_MAX))

@@ -64,6 +64,15 @@ pub async fn begin(ctx: &Ctx, new: NewOperation<'_>) -> Result<RunningOperation,
     Ok(insert_and_lease(ctx, new, Status::Running).await?.0)
 }
 
+/// Checks that the server's own work can start another operation for a gateway in this process. A start at the same
+/// time can still be faster.
+///
+/// # Errors
+/// `BUSY` if too many operations run.
+pub fn check_room(app: &App, gateway: GatewayId) -> Result<(), Error> {
+    app.part::<LocalOperations>().reserve_slot(slot_owner(None, gateway)).map(drop)
+}
+
 async fn insert_and_lease(
     ctx: &Ctx,
     new: NewOperation<'_>,

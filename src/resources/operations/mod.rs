@@ -42,7 +42,7 @@ use crate::access::action::Action;
 use crate::error::{Error, GatewayRefusal, Reason};
 use crate::words;
 
-pub use self::begin::{begin, start};
+pub use self::begin::{begin, check_room, start};
 pub use self::run::RunningOperation;
 pub use self::store::Operation;
 

@@ -2,8 +2,6 @@
 
 use std::cmp::Ordering;
 
-use serde_json::{Value, json};
-
 use super::complete::complete;
 use super::expiry;
 use super::review::{Change, review};
@@ -18,7 +16,7 @@ use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::outbox::{EventType, event_types};
 pub use crate::resources::stored_rules::domain::Pin;
-use crate::resources::stored_rules::domain::delete_pin;
+use crate::resources::stored_rules::domain::{delete_pin, pin_payload};
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, WriteInFlight};
 use crate::seal::join_parts;
 
@@ -60,18 +58,6 @@ pub(super) fn scope(place: &SandboxRef) -> IntentScope<'_> {
     }
 }
 
-fn event_payload(pin: &Pin, ctx: &Ctx) -> Value {
-    json!({
-        "gateway": pin.gateway,
-        "workspace": pin.sandbox.workspace,
-        "sandbox": pin.sandbox.name,
-        "version": (pin.pinned_version > 0).then_some(pin.pinned_version),
-        "actor": &*ctx.actor(),
-        "reason": pin.reason,
-        "expires_at": pin.expires_at.map(|at| at.to_string()),
-    })
-}
-
 pub(super) async fn emit(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -79,7 +65,7 @@ pub(super) async fn emit(
     event_type: EventType,
     pin: &Pin,
 ) -> Result<(), Error> {
-    let event = ctx.new_event(event_type, event_payload(pin, ctx));
+    let event = ctx.new_event(event_type, pin_payload(ctx, pin));
     tx.emit(event.with_gateway(gateway.clone())).await
 }
 

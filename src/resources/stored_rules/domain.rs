@@ -1,5 +1,7 @@
 //! What is in force, and whether a rule may be made weaker.
 
+use serde_json::{Value, json};
+
 pub use super::store::{
     Pin, PinRow, StoredWorkflow, WorkflowRow, all_workflows, delete_pin, delete_workflow, locks,
     pin_of, replace_rule, shorten_pin, workflows_applying, workflows_of, workflows_on,
@@ -8,10 +10,10 @@ use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::types::GatewayId;
+use crate::db::types::{ApprovalWorkflowId, GatewayId, GatewayRef};
 use crate::error::Error;
 use crate::governance::{
-    CallerFacts, Change, Doubt, InForce, People, RuleChange, Verdict, Workflow, judge,
+    CallerFacts, Change, Doubt, InForce, People, RuleChange, RuleScope, Verdict, Workflow, judge,
 };
 
 /// Returns the workflows that apply to a gateway, to one of its workspaces or sandboxes, or to something in it, as they
@@ -72,4 +74,38 @@ pub fn caller_facts(
         || matches!(caller.principal, PrincipalId::User(_))
         || People::on_gateway(&ctx.app().snapshot, gateway).is_holder_known(caller.principal);
     Ok(CallerFacts { is_maker_known, ..caller })
+}
+
+/// Returns the data of an event about a workflow.
+#[must_use]
+pub fn workflow_payload(gateway: &str, id: ApprovalWorkflowId, scope: &RuleScope) -> Value {
+    json!({
+        "gateway": gateway,
+        "workspace": scope.workspace(),
+        "sandbox": scope.sandbox(),
+        "approval_workflow_id": id.get(),
+    })
+}
+
+/// Returns the data of the event of a workflow that was set, or that was deleted.
+#[must_use]
+pub fn workflow_change_payload(ctx: &Ctx, gateway: &GatewayRef, of: &StoredWorkflow) -> Value {
+    let mut payload = workflow_payload(&gateway.name, of.id, &of.scope);
+    payload["actor"] = ctx.actor().to_string().into();
+    payload["required_approvals"] = of.columns.required_approvals.into();
+    payload
+}
+
+/// Returns the data of an event about a pin.
+#[must_use]
+pub fn pin_payload(ctx: &Ctx, pin: &Pin) -> Value {
+    json!({
+        "gateway": pin.gateway,
+        "workspace": pin.sandbox.workspace,
+        "sandbox": pin.sandbox.name,
+        "version": (pin.pinned_version > 0).then_some(pin.pinned_version),
+        "actor": &*ctx.actor(),
+        "reason": pin.reason,
+        "expires_at": pin.expires_at.map(|at| at.to_string()),
+    })
 }

@@ -13,6 +13,7 @@ server_tests! {
     t12_a_rotated_key_belongs_to_its_rotator,
     t12_two_keys_of_one_maker_count_once,
     t12_a_deleted_maker_is_still_known,
+    t12_the_maker_of_a_deleted_proposer_does_not_approve,
     t12_a_voter_demoted_before_the_quorum_does_not_count,
     t12_a_recreated_user_does_not_inherit_a_vote,
     t12_the_owner_of_a_sandbox_does_not_approve_its_policy,
@@ -110,6 +111,31 @@ async fn t12_a_deleted_maker_is_still_known(sg: TestServer) {
     let bot = sg.with_token(&bot);
     let refused = assert_refused!(bot.approve(id).await, PermissionDenied, "OWN_CHANGE");
     assert_eq!(fact(&refused, "why"), "maker");
+    sg.finish().await;
+}
+
+async fn t12_the_maker_of_a_deleted_proposer_does_not_approve(sg: TestServer) {
+    let of = people(&sg).await;
+    let eve = admin(&sg, "eve").await;
+    let bot = eve.create_key("bot", pb::Role::Operator).await;
+    let voters = named(vec![user(&sg, "ana"), user(&sg, "eve")], vec![]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let (first, _) = propose(&sg, &bot, &proposal("a.example.com")).await.unwrap();
+    let request = pb::DeleteServicePrincipalRequest {
+        service_principal: "bot".to_owned(),
+        ..Default::default()
+    };
+    eve.service_principals().delete_service_principal(request).await.unwrap();
+    let refused = assert_refused!(eve.approve(first).await, PermissionDenied, "OWN_CHANGE");
+    assert_eq!(fact(&refused, "why"), "maker");
+    // Nor the successor of that change, which another one has edited.
+    let mut edited = proposal("b.example.com");
+    edited.replaces = Some(first);
+    let (second, _) = propose(&sg, &of.cleo, &edited).await.unwrap();
+    let refused = assert_refused!(eve.approve(second).await, PermissionDenied, "OWN_CHANGE");
+    assert_eq!(fact(&refused, "why"), "maker");
+    let ana = sg.with_token(&of.ana).approve(second).await.unwrap();
+    assert_eq!(ana.state(), pb::ApprovalState::Approved);
     sg.finish().await;
 }
 

@@ -10,7 +10,9 @@ use shoreguard::resources::approvals::{Content, RuleContent};
 use shoreguard::role::Role;
 use shoreguard::workers;
 
-use super::{DAY, events, fact, govern, named, people, proposal, propose, require, rule, user};
+use super::{
+    DAY, Proposal, events, fact, govern, named, people, proposal, propose, require, rule, user,
+};
 use crate::support::server::{TestServer, run_without_jobs};
 
 server_tests! {
@@ -32,6 +34,41 @@ fn g14_an_expired_review_is_over_before_a_worker_ran() {
 fn an_escalation_adds_its_voters() {
     for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
         run_without_jobs(engine, escalate);
+    }
+}
+
+#[test]
+fn a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended() {
+    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
+        run_without_jobs(engine, propose_again);
+    }
+}
+
+#[test]
+fn an_escalation_decides_by_earlier_votes() {
+    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
+        run_without_jobs(engine, escalate_after_votes);
+    }
+}
+
+#[test]
+fn an_end_that_a_proposal_notices_is_recorded() {
+    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
+        run_without_jobs(engine, propose_after_the_end);
+    }
+}
+
+#[test]
+fn a_reopened_review_does_not_end_at_once() {
+    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
+        run_without_jobs(engine, reopen_late);
+    }
+}
+
+#[test]
+fn an_expired_review_of_an_unregistered_gateway_is_not_withdrawn() {
+    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
+        run_without_jobs(engine, unregister_after_the_end);
     }
 }
 
@@ -115,6 +152,94 @@ async fn escalate(sg: TestServer) {
     let listed = cleo.approvals().list_approvals(request).await.unwrap().into_inner().approvals;
     assert!(listed.len() == 1 && listed[0].awaits_caller, "{listed:?}");
     assert_eq!(cleo.approve(id).await.unwrap().state(), pb::ApprovalState::Approved);
+    sg.finish().await;
+}
+
+async fn propose_again(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 1).await;
+    let change = proposal("a.example.com");
+    let (first, _) = propose(&sg, &of.dora, &change).await.unwrap();
+    // Its sandbox has not loaded it yet.
+    sg.sql("UPDATE approval_rounds SET state = 'written', written_version = 4").await;
+    assert_eq!(propose(&sg, &of.dora, &change).await.unwrap(), (first, false));
+    // Revision 5 has what the change replaces.
+    let change = Proposal { base_version: 5, ..change };
+    let (again, is_new) = propose(&sg, &of.dora, &change).await.unwrap();
+    assert!(is_new && again != first);
+    assert_eq!(propose(&sg, &of.dora, &change).await.unwrap(), (again, false));
+    sg.finish().await;
+}
+
+async fn escalate_after_votes(sg: TestServer) {
+    let of = people(&sg).await;
+    let (ana, ben, cleo) = (user(&sg, "ana"), user(&sg, "ben"), user(&sg, "cleo"));
+    let escalating = |voters: Vec<i64>| Rule {
+        escalation: Some(named(vec![cleo], vec![])),
+        escalation_timeout_minutes: Some(10),
+        ..rule(&[("reviewers", 2, named(voters, vec![]))])
+    };
+    govern(&sg, &escalating(vec![ana, ben, cleo])).await;
+    let (early, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.with_token(&of.cleo).approve(early).await.unwrap();
+    // Until the escalation, the rule does not name the voter any more.
+    govern(&sg, &escalating(vec![ana, ben])).await;
+    let first = sg.with_token(&of.ana).approve(early).await.unwrap();
+    assert_eq!((first.votes, first.state()), (1, pb::ApprovalState::Open));
+    sg.app.db.advance_clock(Duration::from_mins(11));
+    tick(&sg).await;
+    let found = sg.admin().approval(early).await.approval.unwrap();
+    assert_eq!(found.state(), pb::ApprovalState::Approved);
+    for name in ["approval.escalated", "approval.quorum_met"] {
+        assert_eq!(events(&sg, name).await, 1, "{name}");
+    }
+    sg.finish().await;
+}
+
+async fn propose_after_the_end(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 2).await;
+    let (first, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.app.db.advance_clock(DAY * 8);
+    let (second, is_new) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    assert!(is_new && second != first);
+    assert_eq!(events(&sg, "approval.expired").await, 1);
+    tick(&sg).await;
+    let entries = pb::ListAuditEntriesRequest::default();
+    let entries = sg.admin().audit().list_audit_entries(entries).await.unwrap().into_inner();
+    let actions = entries.audit_entries.iter().map(|entry| entry.action.as_str());
+    assert_eq!(actions.filter(|action| *action == "approval.expire").count(), 1);
+    sg.finish().await;
+}
+
+async fn reopen_late(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 1).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let ana = sg.with_token(&of.ana);
+    sg.app.db.advance_clock(Duration::from_mins(7 * 24 * 60 - 1));
+    assert_eq!(ana.approve(id).await.unwrap().state(), pb::ApprovalState::Approved);
+    sg.app.db.advance_clock(Duration::from_mins(2));
+    let open = ana.vote(id, pb::VoteDecision::Withdraw).await.unwrap();
+    assert_eq!(open.state(), pb::ApprovalState::Open);
+    tick(&sg).await;
+    let ben = sg.with_token(&of.ben).approve(id).await.unwrap();
+    assert_eq!(ben.state(), pb::ApprovalState::Approved);
+    sg.finish().await;
+}
+
+async fn unregister_after_the_end(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 2).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.app.db.advance_clock(DAY * 8);
+    sg.sql("DELETE FROM approval_workflows").await;
+    let request = pb::UnregisterGatewayRequest { gateway: "edge".to_owned(), ..Default::default() };
+    sg.admin().gateways().unregister_gateway(request).await.unwrap();
+    let found = sg.admin().approval(id).await.approval.unwrap();
+    assert_eq!(found.state(), pb::ApprovalState::Expired);
+    assert_eq!(events(&sg, "approval.withdrawn").await, 0);
+    assert_eq!(events(&sg, "approval.expired").await, 1);
     sg.finish().await;
 }
 

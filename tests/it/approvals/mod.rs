@@ -4,6 +4,7 @@
 mod attacks;
 mod ends;
 mod inbox;
+mod rule_changes;
 mod voting;
 
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub(crate) struct Proposal {
     pub(crate) decides: bool,
     /// Instead of a policy.
     pub(crate) content: Option<Content>,
+    /// Version of the policy that it replaces.
+    pub(crate) base_version: i64,
 }
 
 /// Returns a proposal for `box` on `edge`.
@@ -62,6 +65,7 @@ pub(crate) fn proposal(host: &str) -> Proposal {
         replaces: None,
         decides: false,
         content: None,
+        base_version: 3,
     }
 }
 
@@ -127,7 +131,7 @@ pub(crate) async fn propose(
             place: &place,
             content: &content,
             bounds,
-            base_version: Some(3),
+            base_version: Some(wanted.base_version),
             authors: &wanted.authors,
             owner: wanted.owner,
             summary,

@@ -74,6 +74,7 @@ async fn one_person_many_clicks_counts_once(sg: TestServer) {
         assert_eq!((voted.votes, voted.needed, voted.state()), (1, 2, pb::ApprovalState::Open));
     }
     assert_eq!(ana.votes(id).await.len(), 1);
+    assert_eq!(events(&sg, "approval.vote_cast").await, 1);
     sg.finish().await;
 }
 

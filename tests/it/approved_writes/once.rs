@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shoreguard::db::Engine;
 use shoreguard::openshell::annotation;
+use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::DISPATCH;
@@ -12,7 +13,7 @@ use shoreguard_simulator::{LoadOutcome, Script, Times};
 use tonic::Code;
 
 use super::{advance_until, find_event, open_round, revisions, round, updates, wait_for, writes};
-use crate::policies::{GATEWAYS, endpoint, get_version, seeded, with_rule};
+use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
 use crate::support::server::{Caller, TestServer, run_without_jobs};
 use crate::support::work::OperationSpec;
 use crate::support::{dump, eventually};
@@ -23,6 +24,7 @@ server_tests! {
     g06_a_refused_write_fails_with_the_words_of_the_gateway,
     a_policy_that_cannot_be_loaded_fails,
     a_policy_that_is_there_already_is_not_written,
+    a_watcher_sees_when_a_change_is_written_and_in_force,
 }
 
 server_tests! {
@@ -162,6 +164,26 @@ async fn a_policy_that_is_there_already_is_not_written(sg: TestServer) {
     assert_eq!((updates(&simulator), revisions(&simulator)), before);
 }
 
+async fn a_watcher_sees_when_a_change_is_written_and_in_force(sg: TestServer) {
+    let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
+    simulator.set_load_outcome(LoadOutcome::Held, Times::All);
+    let admin = sg.admin();
+    let request = pb::WatchApprovalsRequest::default();
+    let mut stream = admin.approvals().watch_approvals(request).await.unwrap().into_inner();
+    // The end of the list.
+    assert!(stream.message().await.unwrap().unwrap().approval.is_none());
+    let id = sg.open_round("edge", "one.example").await.get();
+    for state in [pb::ApprovalState::Written, pb::ApprovalState::Applied] {
+        loop {
+            let message = stream.message().await.unwrap().unwrap();
+            if message.approval.is_some_and(|found| found.id == id && found.state() == state) {
+                break;
+            }
+        }
+        simulator.set_load_outcome(LoadOutcome::Loaded, Times::All);
+    }
+}
+
 /// Runs a test on each engine, with the dispatcher run by the test.
 fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
     for engine in [Engine::Sqlite, Engine::Postgres] {
@@ -223,6 +245,41 @@ fn an_approved_round_waits_for_the_end_of_a_pin() {
         let unpin =
             pb::UnpinPolicyRequest { gateway, sandbox, etag: pin.etag, ..Default::default() };
         policies.unpin_policy(unpin).await.unwrap();
+        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+        wait_for(&sg.app, id, RoundState::Applied).await;
+        assert_eq!(writes(&simulator), 1);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn an_approved_round_waits_for_the_end_of_a_policy_for_all_sandboxes() {
+    on_each_engine(async |sg: TestServer| {
+        let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
+        let id = sg.open_round("edge", "one.example").await;
+        let global = old::UpdateConfigRequest {
+            global: true,
+            policy: Some(with_rule("all", endpoint("all.example", 443))),
+            ..Default::default()
+        };
+        change_directly(&simulator, global).await;
+        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+        let is_ended = || async {
+            let operations = operations(&sg.admin()).await;
+            operations.iter().any(|operation| operation.status() == pb::OperationStatus::Failed)
+        };
+        eventually("the operation ends", is_ended).await;
+        assert_eq!((round(&sg.app, id).await.state, writes(&simulator)), (RoundState::Approved, 0));
+        let delete = old::UpdateConfigRequest {
+            global: true,
+            setting_key: "policy".to_owned(),
+            delete_setting: true,
+            ..Default::default()
+        };
+        change_directly(&simulator, delete).await;
+        // The first pass sees that the operation has ended.
+        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+        sg.app.clock.advance(Duration::from_secs(6));
         workers::run_once(&sg.app, &DISPATCH).await.unwrap();
         wait_for(&sg.app, id, RoundState::Applied).await;
         assert_eq!(writes(&simulator), 1);

@@ -96,6 +96,11 @@ async fn a_call_without_a_gateway_response_is_recorded_as_unknown(sg: TestServer
             {
                 simulator.script(method, script, Times::Next(1));
                 assert_eq!(act(&sg, name, method).await, expected.1, "{name} {method}");
+                // The entry of an operation is closed after the operation has ended.
+                wait_until("the entry is closed", || async {
+                    audit_entries(&sg, action).await[0].outcome() != pb::AuditOutcome::Open
+                })
+                .await;
                 let entry = audit_entries(&sg, action).await.remove(0);
                 assert_eq!((entry.outcome(), entry.code), expected, "{name} {method}: {entry:?}");
             }

@@ -12,8 +12,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
-use crate::feed;
-use crate::feed::position::LogPosition;
+use crate::feed::{self, ReadPosition};
 use crate::governance::{
     Action, CallerFacts, Change, Doubt, InForce, Origin, Outcome, People, Tally, Verdict, judge,
 };
@@ -95,7 +94,7 @@ async fn begin_in(
     tx: &mut Tx<'_>,
     beginning: &Beginning<'_>,
     people: &People,
-    position: &LogPosition,
+    position: &ReadPosition,
 ) -> Result<Option<Begun>, Error> {
     let ctx = running.ctx();
     let gateway = &beginning.round.place.gateway;

@@ -2,9 +2,11 @@
 //!
 //! Invariants
 //! - one replica dispatches at a time. If two start an operation for a round, the key lets only one of them run;
-//! - a round whose operation failed gets the next one after a delay that doubles, from 5 seconds to 5 minutes;
+//! - a round whose operation failed, or could not be started, gets the next one after a delay that doubles, from 5
+//!   seconds to 5 minutes;
 //! - a round that a rule or a lock stops gets no operation. It is checked again every few seconds;
-//! - no gateway is called here: a gateway that does not respond delays only its own rounds.
+//! - no gateway is called here, and few written rounds of a gateway are checked at once: a gateway that does not
+//!   respond delays only its own rounds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,12 +42,14 @@ const PAGE: usize = 500;
 const BACK_OFF_MIN: Duration = Duration::from_secs(5);
 /// Longest delay between two operations.
 const BACK_OFF_MAX: Duration = Duration::from_mins(5);
-/// Interval at which a round is checked that a rule or a lock stops.
+/// Interval at which a round is checked that a rule, a lock or a busy process stops.
 const BLOCKED_FOR: Duration = Duration::from_secs(5);
 /// Interval at which a written round is checked that no operation follows any more.
 const FOLLOW_EVERY: Duration = Duration::from_secs(15);
+/// Maximum number of such checks of one gateway at once.
+const FOLLOWED_OF_ONE_MAX: usize = 4;
 /// Maximum number of such checks at once.
-const FOLLOWED_MAX: usize = 16;
+const FOLLOWED_MAX: usize = 256;
 /// gRPC code of ABORTED: the work was not begun.
 const CODE_ABORTED: i32 = 10;
 
@@ -62,7 +66,8 @@ pub const DISPATCH: Worker = Worker {
 #[derive(Debug, Default)]
 pub struct DispatchState {
     waits: Mutex<HashMap<ApprovalRoundId, Wait>>,
-    followed: Mutex<HashSet<ApprovalRoundId>>,
+    /// Written rounds that are being checked, each with its gateway.
+    followed: Mutex<HashMap<ApprovalRoundId, GatewayId>>,
 }
 
 /// When the next operation of a round is started.
@@ -96,6 +101,14 @@ impl DispatchState {
         *wait = Wait { starts: wait.starts.saturating_add(1), until: None };
     }
 
+    /// Records an operation that could not be started.
+    fn record_failure(&self, id: ApprovalRoundId, now: Duration) {
+        let mut waits = self.waits.lock();
+        let wait = waits.entry(id).or_default();
+        let starts = wait.starts.saturating_add(1);
+        *wait = Wait { starts, until: Some(now + back_off(starts)) };
+    }
+
     fn delay(&self, id: ApprovalRoundId, until: Duration) {
         self.waits.lock().entry(id).or_default().until = Some(until);
     }
@@ -106,9 +119,31 @@ impl DispatchState {
     }
 
     /// Reserves the check of a written round. Returns false if it is being checked, or too many are.
-    fn follow(&self, id: ApprovalRoundId) -> bool {
+    fn follow(&self, id: ApprovalRoundId, gateway: GatewayId) -> bool {
         let mut followed = self.followed.lock();
-        followed.len() < FOLLOWED_MAX && followed.insert(id)
+        let of_gateway = followed.values().filter(|of| **of == gateway).count();
+        if followed.len() >= FOLLOWED_MAX
+            || of_gateway >= FOLLOWED_OF_ONE_MAX
+            || followed.contains_key(&id)
+        {
+            return false;
+        }
+        followed.insert(id, gateway).is_none()
+    }
+}
+
+/// The check of a written round. When it is dropped, the check has ended, also by a panic.
+struct Followed {
+    app: Arc<App>,
+    id: ApprovalRoundId,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let state = self.app.part::<DispatchState>();
+        // First, so that the round is not due in between.
+        state.delay(self.id, self.app.clock.since_boot() + FOLLOW_EVERY);
+        state.followed.lock().remove(&self.id);
     }
 }
 
@@ -183,7 +218,14 @@ async fn dispatch_one(
         state.delay(round.id, now + BLOCKED_FOR);
         return Ok(false);
     }
-    start(ctx.app(), round).await?;
+    if let Err(error) = start(ctx.app(), round).await {
+        if matches!(error, Error::Exhausted { .. }) {
+            state.delay(round.id, now + BLOCKED_FOR);
+        } else {
+            state.record_failure(round.id, now);
+        }
+        return Err(error);
+    }
     fail_points::reached(FailPoint::DispatchStarted);
     Ok(true)
 }
@@ -239,6 +281,8 @@ async fn find_operation(app: &App, id: ApprovalRoundId) -> Result<Option<String>
 
 async fn start(app: &Arc<App>, round: &DecidedRound) -> Result<Option<String>, Error> {
     let (id, place) = (round.id, &round.place);
+    // Before the entry, which would be one more for each attempt.
+    operations::check_room(app, place.gateway.id)?;
     let about = AuditSubject::new(Action::APPROVAL_APPLY, place.name.to_string());
     let detail = json!({ "approval": id.get(), "workspace": place.workspace() });
     let ctx = Ctx::for_own_work(app, JOB, place.gateway.clone(), about, detail).await?;
@@ -268,21 +312,21 @@ async fn start(app: &Arc<App>, round: &DecidedRound) -> Result<Option<String>, E
 fn follow(ctx: &Ctx, state: &DispatchState, round: &DecidedRound, now: Duration) {
     let id = round.id;
     let is_first = !state.waits.lock().contains_key(&id);
-    if is_first || !state.is_due(id, now) || !state.follow(id) {
+    if is_first || !state.is_due(id, now) || !state.follow(id, round.place.gateway.id) {
         if is_first {
             // Its operation may just have ended.
             state.delay(id, now + FOLLOW_EVERY);
         }
         return;
     }
-    state.delay(id, now + FOLLOW_EVERY);
+    let followed = Followed { app: Arc::clone(ctx.app()), id };
     let app = Arc::clone(ctx.app());
     let ctx = Ctx::system(&app, JOB).with_gateway(round.place.gateway.clone());
     let task = async move {
         if let Err(error) = loading::close_if_loaded(&ctx, id).await {
             debug!(error = &error as &dyn std::error::Error, "not known whether it was loaded");
         }
-        ctx.app().part::<DispatchState>().followed.lock().remove(&id);
+        drop(followed);
     };
     app.spawn(task.instrument(info_span!("written", approval = id.get())));
 }
@@ -322,13 +366,26 @@ mod tests {
     }
 
     #[test]
-    fn few_written_rounds_are_checked_at_once() {
-        let state = DispatchState::default();
-        for id in 0..i64::try_from(FOLLOWED_MAX).unwrap() {
-            assert!(state.follow(ApprovalRoundId(id)));
+    fn the_next_start_waits_after_one_that_failed() {
+        let (state, id) = (DispatchState::default(), ApprovalRoundId(7));
+        state.record_failure(id, SECOND);
+        assert!(!state.is_due(id, SECOND * 5));
+        assert!(state.is_due(id, SECOND * 6));
+        state.record_failure(id, SECOND * 6);
+        assert!(!state.is_due(id, SECOND * 15));
+        assert!(state.is_due(id, SECOND * 16));
+    }
+
+    #[test]
+    fn few_written_rounds_of_a_gateway_are_checked_at_once() {
+        let (state, edge, other) = (DispatchState::default(), GatewayId(1), GatewayId(2));
+        for id in 0..i64::try_from(FOLLOWED_OF_ONE_MAX).unwrap() {
+            assert!(state.follow(ApprovalRoundId(id), edge));
         }
-        assert!(!state.follow(ApprovalRoundId(99)));
+        assert!(!state.follow(ApprovalRoundId(99), edge));
+        assert!(state.follow(ApprovalRoundId(98), other));
         state.followed.lock().remove(&ApprovalRoundId(3));
-        assert!(state.follow(ApprovalRoundId(99)) && !state.follow(ApprovalRoundId(99)));
+        let follow = || state.follow(ApprovalRoundId(99), edge);
+        assert!(follow() && !follow());
     }
 }

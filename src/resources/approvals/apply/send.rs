@@ -11,7 +11,7 @@ use super::outcome::{self, Outcome};
 use super::{CALL_TIME, settle, store, successor};
 use crate::ctx::Ctx;
 use crate::db::types::ApprovalRoundId;
-use crate::error::{Error, ResourceKind};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::{Gateway, annotation};
 use crate::policy::Policy;
@@ -64,6 +64,13 @@ pub async fn attempt(running: &RunningOperation, round: &Round) -> Result<(), Fa
     attempt.begin(live).await
 }
 
+/// Returns why a round waits while its gateway has a policy for all sandboxes.
+pub(super) fn global_policy() -> Error {
+    let why =
+        "the gateway has a policy for all sandboxes: the change waits until that policy is deleted";
+    Error::refused(Reason::Governed, why)
+}
+
 async fn end(
     running: &RunningOperation,
     round: &Round,
@@ -101,12 +108,16 @@ impl Attempt<'_> {
     async fn begin(self, live: Live) -> Result<(), Failure> {
         let (running, round) = (self.running, self.round);
         let there = match self.compare(&live) {
-            Compared::Same => None,
-            Compared::AlreadyThere(there) => Some(there),
             Compared::OtherSandbox => {
                 let why = "the sandbox was deleted, and another one has its name";
                 return end(running, round, Ending::Withdrawn, why).await;
             }
+            // It changes what is in force, which is not compared before it has ended.
+            Compared::Same | Compared::AlreadyThere(_) | Compared::Moved(_) if live.is_global => {
+                return Err(global_policy().into());
+            }
+            Compared::Same => None,
+            Compared::AlreadyThere(there) => Some(there),
             Compared::Moved(why) => {
                 return Box::pin(successor::supersede(running, &self.gateway, round, why)).await;
             }
@@ -177,6 +188,10 @@ impl Attempt<'_> {
                     let why = "the sandbox was deleted, and another one has its name".to_owned();
                     let ended = Outcome::Ended(Ending::Failed, why);
                     return Ok(outcome::store(self.running, sending, &ended).await?);
+                }
+                // The last write was not carried out, and the round waits for the end of that policy.
+                Compared::Moved(_) if live.is_global => {
+                    return self.not_done(sending, global_policy()).await;
                 }
                 Compared::Moved(why) => {
                     let round = Round { state: sending.1, ..self.round.clone() };

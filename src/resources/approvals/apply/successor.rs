@@ -8,6 +8,7 @@
 //! - the predecessor ends and its successor begins in one transaction.
 
 use super::outcome::{self, Outcome};
+use super::send;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
@@ -85,6 +86,10 @@ async fn compute(ctx: &Ctx, gateway: &Gateway, round: &Round) -> Result<Option<N
         Err(error) if error.is_refusal() => return Ok(None),
         Err(error) => return Err(error),
     };
+    if candidate.is_global {
+        // The policy was set after the comparison.
+        return Err(send::global_policy());
+    }
     let is_same = round.sandbox_id.as_ref().is_none_or(|id| *id == candidate.sandbox_id);
     let differs = is_same && !candidate.is_up_to_date();
     let proposed_by = proposal.proposed_by;

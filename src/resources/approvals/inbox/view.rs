@@ -16,6 +16,9 @@ use crate::resources::approvals::rules::{self, RulesInForce};
 use crate::resources::approvals::votes::decide::votes_and_needed;
 use crate::resources::stored_rules::domain::workflows_on;
 
+/// Rounds that are counted before other tasks get their turn.
+const COUNTED_AT_ONCE: usize = 100;
+
 /// A round in a list.
 #[derive(Debug, Clone)]
 pub struct Item {
@@ -98,9 +101,15 @@ pub async fn count(
     let gateways: Vec<String> = gateways.into_iter().collect();
     let workflows =
         if gateways.is_empty() { Vec::new() } else { workflows_on(conn, &gateways).await? };
-    let counted = page.iter().map(|round| {
+    let mut counted = Vec::with_capacity(page.len());
+    for (index, round) in page.iter().enumerate() {
+        if index % COUNTED_AT_ONCE == COUNTED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
         if rounds::effective_state(round, now).is_closed() {
-            return Counted { rules: RulesInForce::default(), votes: Vec::new(), tally: None };
+            let rules = RulesInForce::default();
+            counted.push(Counted { rules, votes: Vec::new(), tally: None });
+            continue;
         }
         let rules = rules::applying(&workflows, &round.place);
         let votes = votes.remove(&round.id.get()).unwrap_or_default();
@@ -108,9 +117,9 @@ pub async fn count(
             let people = people.on(round.place.gateway.id);
             tally(&rules.rules(), &round.facts(), &votes, &people, now)
         });
-        Counted { rules, votes, tally }
-    });
-    Ok(counted.collect())
+        counted.push(Counted { rules, votes, tally });
+    }
+    Ok(counted)
 }
 
 /// Returns rounds as items of a list, in their order.

@@ -62,6 +62,8 @@ impl Watcher {
             event_types::APPROVAL_SUPERSEDED,
             event_types::APPROVAL_VOTE_CAST,
             event_types::APPROVAL_WITHDRAWN,
+            // The event of an approval that has been applied.
+            event_types::POLICY_APPLIED,
         ];
         let names = names.iter().map(|event_type| event_type.name().to_owned()).collect();
         let gateway = filter.gateway.clone().unwrap_or_default();

@@ -107,6 +107,22 @@ pub async fn owner(
     Ok(found.flatten().as_deref().and_then(PrincipalId::parse))
 }
 
+/// Returns the owner of the sandbox that last had this name, as far as it was seen; `None` if it is not known.
+pub async fn owner_by_name(
+    conn: &mut Conn,
+    place: &SandboxRef,
+) -> Result<Option<PrincipalId>, Error> {
+    let found: Option<Option<String>> = on_conn!(conn, |c| m::table
+        .filter(m::gateway_name.eq(&*place.gateway.name))
+        .filter(m::workspace.eq(place.workspace()))
+        .filter(m::sandbox_name.eq(place.sandbox()))
+        .select(m::owner)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.flatten().as_deref().and_then(PrincipalId::parse))
+}
+
 /// Clears the proposal of a round, if it has one.
 pub async fn clear(conn: &mut Conn, round: &Round, at: Timestamp) -> Result<(), Error> {
     let place = t::gateway_name

@@ -4,6 +4,9 @@ use serde_json::json;
 
 use super::close::{Ending, close, save};
 use super::{Round, RoundState, events};
+use crate::access::action::Action;
+use crate::access::policy::AuditSubject;
+use crate::audit::Intent;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::error::Error;
@@ -44,8 +47,15 @@ pub fn due(round: &Round, now: Timestamp) -> Option<Due> {
     }
 }
 
+/// Returns whether an escalation is due that was not reported yet, also if voting has ended meanwhile.
+#[must_use]
+pub fn is_escalation_due(round: &Round, now: Timestamp) -> bool {
+    let is_due = round.escalates_at.is_some_and(|at| at <= now);
+    round.state == RoundState::Open && round.escalated_at.is_none() && is_due
+}
+
 /// Applies the clocks that are due. Every transaction on a round begins with this, under the lock of its gateway.
-/// Returns the last clock that was applied.
+/// Returns the last clock that was applied. An end gets an audit entry of its own after the commit.
 ///
 /// # Errors
 /// Those of the database.
@@ -67,13 +77,29 @@ pub async fn apply(
         }
         Due::Expiry => {
             close(ctx, tx, round, Ending::Expired, "it was not decided in time", now).await?;
+            tx.record_after_commit(expiry(ctx, round));
         }
         Due::ApplyWindow => {
             let why = "it was approved, but not written in time";
             close(ctx, tx, round, Ending::Expired, why, now).await?;
+            tx.record_after_commit(expiry(ctx, round));
         }
     }
     Ok(Some(due))
+}
+
+/// Returns the audit entry of a round that has expired.
+fn expiry(ctx: &Ctx, round: &Round) -> Intent {
+    let ctx = ctx.clone().with_gateway(round.place.gateway.clone());
+    let about = AuditSubject::new(Action::APPROVAL_EXPIRE, round.place.name.to_string());
+    let detail = json!({
+        "approval": round.id.get(),
+        "action": round.action.as_str(),
+        "workspace": round.place.workspace(),
+        "digest": round.digest,
+        "reason": round.progress.close_reason,
+    });
+    Intent { detail: Some(detail), ..ctx.new_intent(about) }
 }
 
 #[cfg(test)]

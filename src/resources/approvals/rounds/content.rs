@@ -68,7 +68,7 @@ pub enum RuleContent {
     },
 }
 
-/// What lists show of a content. It is computed when the round is opened.
+/// What lists show of a content, and who is behind it. It is computed when the round is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
@@ -80,6 +80,9 @@ pub struct Summary {
     pub removed: u32,
     /// Number of values that it changes.
     pub changed: u32,
+    /// Ids of the users behind authors and owner at that time, of the predecessor too. No list shows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<i64>,
 }
 
 /// The parts of a digest besides the content.
@@ -91,6 +94,14 @@ pub struct Bounds<'a> {
     pub effective_hash: Option<&'a str>,
     /// Duration of what is granted, in minutes.
     pub grant_minutes: Option<i32>,
+}
+
+/// Returns the digest by which a content is found that is reviewed again, on this version, while the round that has
+/// written it before has not ended.
+#[must_use]
+pub fn digest_again(digest: &str, base_version: Option<i64>) -> String {
+    let version = base_version.unwrap_or_default().to_be_bytes();
+    hex(&Sha256::digest(join_parts(&[DIGEST_DOMAIN, digest.as_bytes(), &version])))
 }
 
 impl Content {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
-use crate::db::types::{ApprovalRoundId, SandboxRef};
+use crate::db::types::{ApprovalRoundId, SandboxRef, UserId};
 use crate::governance::{
     APPLY_WINDOW_MINUTES_DEFAULT, Action, EXPIRE_MINUTES_DEFAULT, RoundFacts, Rule,
 };
@@ -149,7 +149,8 @@ impl Round {
     #[must_use]
     pub fn facts(&self) -> RoundFacts {
         let (authors, owner) = (self.authors.clone(), self.owner);
-        RoundFacts { opened_at: self.opened_at, authors, owner }
+        let roots = self.summary.roots.iter().copied().map(UserId).collect();
+        RoundFacts { opened_at: self.opened_at, authors, owner, roots }
     }
 
     /// Returns when the next clock is due.
@@ -183,7 +184,7 @@ impl Round {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::db::types::{GatewayId, GatewayRef, SandboxName, UserId};
+    use crate::db::types::{GatewayId, GatewayRef, SandboxName};
     use crate::governance::{VoterGroup, VoterSet};
     use crate::role::Role;
 

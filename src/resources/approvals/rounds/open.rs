@@ -1,18 +1,20 @@
 //! Opens a round, in the transaction of the call that proposes the change.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::close::{Ending, close, save};
-use super::content::{Bounds, SUMMARY_CHARACTERS_MAX};
+use super::content::{Bounds, SUMMARY_CHARACTERS_MAX, digest_again};
 use super::store::{self, NewRow};
 use super::{Clocks, Content, Progress, Round, RoundState, Summary, apply_window, events, minutes};
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
-use crate::db::types::{ApprovalRoundId, SandboxRef};
+use crate::db::types::{ApprovalRoundId, SandboxRef, UserId};
 use crate::error::{Error, Reason};
-use crate::governance::Decision;
+use crate::governance::{Decision, People};
 use crate::outbox::event_types;
 use crate::resources::approvals::proposals::store::{self as proposals, NewProposal};
 use crate::resources::approvals::rules::{self, RulesInForce};
@@ -57,7 +59,8 @@ pub struct NewRound<'a> {
 pub struct Opened {
     /// The round. Under the default rule it may be approved already.
     pub round: Round,
-    /// Whether it was opened now. If the same content was under review, that round is returned and nothing is voted.
+    /// Whether it was opened now. If the same content was under review or being written, that round is returned and
+    /// nothing is voted.
     pub is_new: bool,
 }
 
@@ -112,12 +115,17 @@ async fn open_in(
     let rules = rules::in_force(tx, place).await?.require_readable()?;
     let digest = new.content.digest(&new.bounds)?;
     let action = new.content.action();
-    let chunk_id = format!("{action}:{digest}");
-    if let Some(mut round) = store::find_open(tx, place, action, &chunk_id).await? {
+    let mut chunk_id = format!("{action}:{digest}");
+    while let Some(mut round) = store::find_open(tx, place, action, &chunk_id).await? {
         super::clocks::apply(ctx, tx, &mut round, now).await?;
-        if !round.state.is_closed() {
+        if round.state.is_closed() {
+            break;
+        }
+        let again = format!("{action}:{}", digest_again(&digest, new.base_version));
+        if again == chunk_id || !was_undone(&round, new.base_version) {
             return Ok(Opened { round, is_new: false });
         }
+        chunk_id = again;
     }
     let (proposer, approves) = if let Some(of) = of_server {
         (of.principal, of.approved_as.clone())
@@ -127,6 +135,7 @@ async fn open_in(
         (proposer, approves.then(|| (ctx.actor().to_string(), ctx.role())))
     };
     let mut round = to_round(new, proposer, &rules, digest, chunk_id, now)?;
+    round.summary.roots = roots_behind(ctx, tx, &round).await?;
     let content = new.content.encode()?;
     round.id = store::insert(tx, &NewRow { round: &round, content: &content }).await?;
     if let Some(proposal) = &new.proposal {
@@ -140,6 +149,27 @@ async fn open_in(
         events::emit(ctx, tx, event_types::APPROVAL_PENDING, &round, more).await?;
     }
     Ok(Opened { round, is_new: true })
+}
+
+/// Returns whether a round was written, and a later revision has what it replaced: the same content must be written
+/// again, although the round has not ended.
+fn was_undone(round: &Round, base_version: Option<i64>) -> bool {
+    let versions = round.progress.written_version.zip(base_version);
+    round.state == RoundState::Written && versions.is_some_and(|(written, base)| base > written)
+}
+
+/// Returns the users behind authors and owner, and those of the round that this one replaces. They are stored: a service
+/// principal that is deleted afterwards leads to no one, and its maker would not be excluded any more.
+async fn roots_behind(ctx: &Ctx, tx: &mut Tx<'_>, round: &Round) -> Result<Vec<i64>, Error> {
+    let people = People::on_gateway(&ctx.app().snapshot, round.place.gateway.id);
+    let concerned = round.authors.iter().chain(&round.owner);
+    let users = concerned.flat_map(|principal| people.known_roots(*principal));
+    let mut roots: BTreeSet<i64> = users.map(UserId::get).collect();
+    if let Some(previous) = round.progress.previous_id {
+        let previous = store::by_id(tx, previous).await?;
+        roots.extend(previous.into_iter().flat_map(|round| round.summary.roots));
+    }
+    Ok(roots.into_iter().collect())
 }
 
 /// Returns the proposer, if it can open another round.

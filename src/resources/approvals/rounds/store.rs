@@ -363,22 +363,22 @@ pub async fn due(
         .await)?)
 }
 
-/// Deletes rounds that ended before a time, oldest first, at most `limit`, with their votes and proposals. Returns
-/// their number.
-pub async fn delete_ended(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
-    let ids: Vec<i64> = on_conn!(conn, |c| t::table
+/// Returns the rounds that ended before a time, the longest ended first, at most `limit`.
+pub async fn ended(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<Vec<i64>, Error> {
+    Ok(on_conn!(conn, |c| t::table
         .filter(t::closed_at.lt(before))
         .select(t::id)
-        .order(t::id)
+        .order(t::closed_at)
         .limit(limit)
         .load(c)
-        .await)?;
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let votes = v::table.filter(v::round_id.eq_any(ids.clone()));
+        .await)?)
+}
+
+/// Deletes these rounds with their votes and proposals. Returns their number.
+pub async fn delete(conn: &mut Conn, ids: &[i64]) -> Result<usize, Error> {
+    let votes = v::table.filter(v::round_id.eq_any(ids));
     on_conn!(conn, |c| diesel::delete(votes).execute(c).await)?;
-    let proposals = p::table.filter(p::round_id.eq_any(ids.clone()));
+    let proposals = p::table.filter(p::round_id.eq_any(ids));
     on_conn!(conn, |c| diesel::delete(proposals).execute(c).await)?;
     let rounds = t::table.filter(t::id.eq_any(ids));
     Ok(on_conn!(conn, |c| diesel::delete(rounds).execute(c).await)?)

@@ -6,6 +6,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::{Governed, GovernedBy, Instead, People, Refusal, RuleScope};
+use crate::resources::approvals::proposals::store::owner_by_name;
 use crate::resources::approvals::rounds::{Content, Round, RuleContent, Summary};
 use crate::resources::approvals::rules;
 use crate::resources::approvals::{Bounds, NewRound, open};
@@ -38,7 +39,8 @@ pub fn propose<'a>(
             bounds: Bounds::default(),
             base_version: None,
             authors: &[],
-            owner: None,
+            // A wider rule has no sandbox, and so no owner.
+            owner: owner_by_name(tx, place).await?,
             summary: Summary::default(),
             previous: None,
             proposal: None,

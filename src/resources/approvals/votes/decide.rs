@@ -12,10 +12,11 @@ use crate::db::Conn;
 use crate::error::Error;
 use crate::governance::{Action, Decision, Outcome, People, Tally, Vote, tally};
 use crate::outbox::event_types;
+use crate::resources::approvals::rounds;
 use crate::resources::approvals::rounds::close::{Ending, close, save};
 use crate::resources::approvals::rounds::{Round, RoundState, apply_window, events};
+use crate::resources::approvals::rule_changes::{self, Execution};
 use crate::resources::approvals::rules::{self, RulesInForce};
-use crate::resources::approvals::{rounds, rule_changes};
 
 /// The state of a round by its votes.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub enum Decided {
     Reopened,
     /// A voter rejected it.
     Rejected,
-    /// The rule under review has changed.
+    /// The rule under review has changed, or the new one cannot be met any more.
     Superseded,
 }
 
@@ -138,9 +139,8 @@ async fn approve(
             Ok(Decided::Approved)
         }
         Action::RuleChange | Action::OverrideReview => {
-            if !rule_changes::execute(ctx, tx, round, now).await? {
-                let why = "the rule was changed after the review was opened";
-                close(ctx, tx, round, Ending::Superseded, why, now).await?;
+            if let Execution::NotMade(why) = rule_changes::execute(ctx, tx, round, now).await? {
+                close(ctx, tx, round, Ending::Superseded, &why, now).await?;
                 return Ok(Decided::Superseded);
             }
             events::emit(ctx, tx, event_types::APPROVAL_QUORUM_MET, round, more).await?;
@@ -152,7 +152,8 @@ async fn approve(
     }
 }
 
-/// Asks for votes again: a voter has left or withdrawn, or a rule is tighter now. The votes stay.
+/// Asks for votes again: a voter has left or withdrawn, or a rule is tighter now. The votes stay, and voting ends not
+/// before the time for the write would have.
 ///
 /// # Errors
 /// Those of the database.
@@ -164,7 +165,11 @@ pub async fn reopen(
 ) -> Result<(), Error> {
     round.state = RoundState::Open;
     round.progress.decided_at = None;
-    round.progress.apply_by = None;
+    let apply_by = round.progress.apply_by.take();
+    if round.expires_at.is_some() && apply_by > round.expires_at {
+        round.expires_at = apply_by;
+        store::set_expiry(tx, round).await?;
+    }
     save(tx, round).await?;
     let (votes, needed) = votes_and_needed(&standing.tally);
     let more = json!({ "votes": votes, "needed": needed });

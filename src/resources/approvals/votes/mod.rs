@@ -134,11 +134,12 @@ async fn cast_one(
     let mut round = load(tx, ctx.required_gateway()?.id, ballot.approval).await?;
     require_voting(tx, &round, now).await?;
     clocks::apply(ctx, tx, &mut round, now).await?;
-    match ballot.decision {
+    let is_stored = match ballot.decision {
         BallotDecision::Withdraw => {
             if !store::clear(tx, &round, voter, now).await? {
                 return Ok(round);
             }
+            true
         }
         BallotDecision::Cast(decision) => {
             if ballot.digest != round.digest {
@@ -147,15 +148,18 @@ async fn cast_one(
             if decision == Decision::Approve && round.action == Action::PolicyApply {
                 rules::require_unpinned(tx, &round, now).await?;
             }
-            store_vote(ctx, tx, &round, voter, decision, ballot, now).await?;
+            store_vote(ctx, tx, &round, voter, decision, ballot, now).await?
         }
-    }
+    };
     let standing = standing(tx, &round, people, now).await?;
     if let BallotDecision::Cast(decision) = ballot.decision {
         check_counts(&round, &standing, voter, decision)?;
     }
     let decided = follow(ctx, tx, &mut round, &standing, now).await?;
-    report(ctx, tx, &round, ballot, &standing, decided).await?;
+    // The same vote again is not reported.
+    if is_stored || decided != Decided::Unchanged {
+        report(ctx, tx, &round, ballot, &standing, decided).await?;
+    }
     Ok(round)
 }
 
@@ -201,7 +205,7 @@ fn stale(round: &Round) -> Error {
     Error::explained(Reason::ReviewStale, why, facts)
 }
 
-/// Stores a vote. The same vote again is stored once.
+/// Stores a vote. The same vote again is stored once. Returns whether it was stored now.
 async fn store_vote(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -210,7 +214,7 @@ async fn store_vote(
     decision: Decision,
     ballot: &Ballot,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let current = store::current(tx, round).await?;
     let own = voter.to_string();
     let is_same = current.iter().any(|vote| {
@@ -219,7 +223,7 @@ async fn store_vote(
             && vote.comment == ballot.comment
     });
     if is_same {
-        return Ok(());
+        return Ok(false);
     }
     if store::count_by(tx, round, voter).await? >= CHANGES_MAX {
         let why = format!("a vote can be changed at most {} times", CHANGES_MAX - 1);
@@ -231,7 +235,8 @@ async fn store_vote(
     let (role, comment) = (ctx.role(), ballot.comment.as_deref());
     let (principal, actor) = (voter, actor.as_str());
     let new = NewVote { workflow, principal, actor, role, decision, comment, at: now };
-    store::insert(tx, round, &new).await
+    store::insert(tx, round, &new).await?;
+    Ok(true)
 }
 
 /// Refuses a vote that cannot count.

@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::approval_decisions as t;
+use crate::db::schema::{approval_decisions as t, approval_rounds as r};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::governance::{Decision, Vote};
@@ -164,5 +164,12 @@ pub async fn clear_all(conn: &mut Conn, round: &Round, at: Timestamp) -> Result<
     let row = t::table.filter(t::round_id.eq(round.id.get()).and(t::cleared_at.is_null()));
     let set = t::cleared_at.eq(at);
     on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
+    Ok(())
+}
+
+/// Stores when voting ends in a round.
+pub async fn set_expiry(conn: &mut Conn, round: &Round) -> Result<(), Error> {
+    let (row, set) = (r::table.find(round.id.get()), r::expires_at.eq(round.expires_at));
+    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
     Ok(())
 }
