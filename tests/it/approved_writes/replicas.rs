@@ -58,6 +58,8 @@ fn g02_a_replica_that_was_frozen_writes_nothing_more() {
         for (count, point) in (1..).zip(points) {
             let before = revisions(&scene.simulator);
             let id = scene.open_round(&format!("h{count}.example")).await;
+            // The server before it was killed, and held leases.
+            scene.pass_time().await;
             let mut frozen = scene.serve_until(point, "stop");
             eventually("it is stopped", || async { is_stopped(&frozen) }).await;
             scene.pass_time().await;

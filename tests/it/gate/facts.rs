@@ -1,5 +1,6 @@
 //! What only the gateway knows about a call: its answer has a time limit, and counts only while no rule changes.
 
+use futures_util::stream::{self, StreamExt as _};
 use shoreguard_simulator::{Hold, Script, Times};
 
 use super::stored::add_workflow;
@@ -126,10 +127,11 @@ async fn g08_a_sandbox_with_many_providers_is_reached_by_each(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let scene = Scene::start(&sg, name, generation).await;
         let names: Vec<String> = (0..120).map(|at| format!("p{at}")).collect();
-        for name in &names {
+        let created = stream::iter(&names).map(async |name| {
             let new = json!({ "provider": { "metadata": { "name": name }, "type": "github" } });
             scene.call("CreateProvider", &new).await.unwrap();
-        }
+        });
+        created.buffer_unordered(8).collect::<()>().await;
         let many = json!({ "name": "many", "spec": { "providers": names } });
         scene.call("CreateSandbox", &many).await.unwrap();
         add_workflow(&sg, name, Some("default"), Some("many")).await;
