@@ -1,4 +1,4 @@
-//! Rows of pins and approval workflows, and how they become what is judged: the one mapping of both. Also their changes
+//! Rows of pins and approval workflows, and how they become what is judged: the only mapping of both. Also their changes
 //! that calls and reviews share.
 
 use diesel::prelude::*;

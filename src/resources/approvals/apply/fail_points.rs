@@ -98,7 +98,7 @@ mod active {
         if named != point || IS_OVER.swap(true, Ordering::Relaxed) {
             return;
         }
-        // A signal to the own process cannot fail.
+        // The kernel always lets a process signal itself.
         let _ = kill_process(getpid(), signal);
         thread::sleep(SIGNAL_TIME);
     }
