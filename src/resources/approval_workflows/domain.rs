@@ -6,7 +6,7 @@ use super::approval_mode::{self, ApprovalMode};
 pub use super::explain::{ExplainedWorkflow, Explanation, explain};
 pub use super::input::{NamedRule, scope};
 use super::input::{invalid_rule, with_names};
-use super::review::{Change, review};
+use super::review::review;
 pub use super::rules::Warning;
 use super::rules::{
     check_etag, check_reachable, containing, display_name, find, of_scope, replacement, warnings,
@@ -21,6 +21,7 @@ use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
 use crate::governance::{People, Rule, RuleColumns, RuleScope};
 use crate::outbox::event_types;
+use crate::resources::approvals::rule_changes::propose::Change;
 pub use crate::resources::stored_rules::domain::StoredWorkflow;
 use crate::resources::stored_rules::domain::{
     all_workflows, caller_facts, delete_workflow, needs_review, replace_rule,

@@ -4,31 +4,9 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::governance::Rule;
-use crate::resources::approvals::proposals::required::required;
 use crate::resources::approvals::rule_changes::propose::propose;
 use crate::resources::approvals::{Round, RuleContent};
 use crate::resources::stored_rules::domain::StoredWorkflow;
-
-/// A change of a workflow.
-pub(super) enum Change<T> {
-    /// It was made.
-    Made(T),
-    /// It would weaken the rules, and this review decides about it.
-    InReview(Box<Round>),
-}
-
-impl<T> Change<T> {
-    /// Returns what was made.
-    ///
-    /// # Errors
-    /// `APPROVAL_REQUIRED` if a review decides.
-    pub(super) async fn made(self, ctx: &Ctx) -> Result<T, Error> {
-        match self {
-            Self::Made(made) => Ok(made),
-            Self::InReview(round) => Err(required(ctx, &round).await?),
-        }
-    }
-}
 
 /// Opens the review of a weaker rule; `None` to delete the workflow.
 pub(super) async fn review(

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::complete::complete;
 use super::expiry;
-use super::review::{Change, review};
+use super::review::review;
 use super::rules::compare_ends;
 use super::store::{self, NewPin, PinQuery};
 use crate::clock::Timestamp;
@@ -15,6 +15,7 @@ use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::outbox::{EventType, event_types};
+use crate::resources::approvals::rule_changes::propose::Change;
 pub use crate::resources::stored_rules::domain::Pin;
 use crate::resources::stored_rules::domain::{delete_pin, pin_payload};
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, WriteInFlight};

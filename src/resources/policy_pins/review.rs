@@ -6,32 +6,10 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::RuleChange;
-use crate::resources::approvals::proposals::required::required;
 use crate::resources::approvals::rule_changes::propose::propose;
 use crate::resources::approvals::{Round, RuleContent};
 use crate::resources::stored_rules::domain::{Pin, applying, caller_facts, needs_review};
 use crate::role::Role;
-
-/// A change of a pin.
-pub(super) enum Change<T> {
-    /// It was made.
-    Made(T),
-    /// It would weaken the pin, and this review decides about it.
-    InReview(Box<Round>),
-}
-
-impl<T> Change<T> {
-    /// Returns what was made.
-    ///
-    /// # Errors
-    /// `APPROVAL_REQUIRED` if a review decides.
-    pub(super) async fn made(self, ctx: &Ctx) -> Result<T, Error> {
-        match self {
-            Self::Made(made) => Ok(made),
-            Self::InReview(round) => Err(required(ctx, &round).await?),
-        }
-    }
-}
 
 /// Checks that the caller may shorten or remove a pin (T01). Returns the review that decides, if a workflow applies.
 ///

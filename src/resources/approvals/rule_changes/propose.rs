@@ -1,4 +1,4 @@
-//! Opens the review of a weaker rule, in the transaction of the call that asks for it.
+//! Opens the review of a weaker rule, in the transaction of the call that asks for it, which then fails.
 
 use futures_util::future::BoxFuture;
 
@@ -6,14 +6,41 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::{Governed, GovernedBy, Instead, People, Refusal, RuleScope};
+use crate::resources::approvals::proposals::required::required;
 use crate::resources::approvals::proposals::store::owner_by_name;
 use crate::resources::approvals::rounds::{Content, Round, RuleContent, Summary};
 use crate::resources::approvals::rules;
 use crate::resources::approvals::{Bounds, NewRound, open};
 
+/// A change of a rule, after the transaction of the call that asks for it.
+#[derive(Debug)]
+pub enum Change<T> {
+    /// It was made.
+    Made(T),
+    /// It would weaken the rules, and this review decides about it.
+    InReview(Box<Round>),
+}
+
+impl<T: Send> Change<T> {
+    /// Returns what was made.
+    ///
+    /// # Errors
+    /// `APPROVAL_REQUIRED` if a review decides, and those of the database.
+    pub fn made<'a>(self, ctx: &'a Ctx) -> BoxFuture<'a, Result<T, Error>>
+    where
+        T: 'a,
+    {
+        Box::pin(async move {
+            match self {
+                Self::Made(made) => Ok(made),
+                Self::InReview(round) => Err(required(ctx, &round).await?),
+            }
+        })
+    }
+}
+
 /// Opens the review of a weaker rule of a place, or returns the open one of the same change. Nothing else may be stored
-/// in the transaction: the call then fails with the error of
-/// [`required`](crate::resources::approvals::proposals::required::required).
+/// in the transaction: the call then fails with the error of [`required`].
 ///
 /// # Errors
 /// `GOVERNED` if a rule cannot be read by this version, or it is not known who holds the key of the calling service
