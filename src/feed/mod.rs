@@ -29,7 +29,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::outbox::AccessSubject;
 use crate::telemetry::metrics::SNAPSHOT_AGE;
 
@@ -37,6 +37,8 @@ use crate::telemetry::metrics::SNAPSHOT_AGE;
 pub const REMEMBERED: Duration = Duration::from_hours(25);
 /// Maximum number of changes per read.
 const BATCH: i64 = 1_000;
+/// Maximum number of attempts to decide by access data that is current.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// All facts, and how far the change log was read before them.
 #[derive(Debug)]
@@ -173,6 +175,30 @@ pub async fn is_current(conn: &mut Conn, read: &ReadPosition) -> Result<bool, Er
     }
     let unread = store::unread_changes(conn, &read.position, None, 1).await?;
     Ok(unread.changes.is_empty() && !unread.missed)
+}
+
+/// Makes up to 3 attempts to decide by access data that is current, and applies the changes of others in between. An
+/// attempt gets the position that was taken before it reads the snapshot. In its transaction it checks that position
+/// with [`is_current`], and otherwise returns `None` and stores nothing.
+///
+/// # Errors
+/// `ACCESS_STALE` if the access data changes during every attempt, and those of the attempt.
+pub fn until_current<'a, T: Send + 'a>(
+    app: &'a App,
+    mut attempt: impl FnMut(ReadPosition) -> BoxFuture<'a, Result<Option<T>, Error>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, Error>> {
+    Box::pin(async move {
+        for number in 0..ATTEMPTS_MAX {
+            if number > 0 {
+                refresh(app).await?;
+            }
+            if let Some(decided) = attempt(read_position(app).await).await? {
+                return Ok(decided);
+            }
+        }
+        let why = "the access data changes faster than it can be read: try again";
+        Err(Error::unavailable(Reason::AccessStale, why))
+    })
 }
 
 /// Applies all changes that have been committed. Called after a local write before its response, and continuously by

@@ -31,8 +31,6 @@ use crate::resources::write_intents::domain::{self as write_intents, IntentScope
 
 /// Maximum number of workflows.
 pub const WORKFLOWS_MAX: i64 = 1_000;
-/// How often a call reads the access data again if it changes meanwhile.
-const READS_MAX: usize = 3;
 
 /// A workflow as it is shown.
 #[derive(Debug, Clone)]
@@ -111,26 +109,22 @@ async fn store_current(
     gateway: &GatewayRef,
     new: &NewRule,
 ) -> Result<Change<Stored>, Error> {
-    let app = ctx.app();
-    for _ in 0..READS_MAX {
-        let read_to = feed::read_position(app).await;
-        let people = People::on_gateway(&app.snapshot, gateway.id);
-        let rule = new.rule.resolve(&app.snapshot)?;
-        let stored = ctx
-            .transaction(async |tx| {
+    feed::until_current(ctx.app(), move |read_to| {
+        Box::pin(async move {
+            let snapshot = &ctx.app().snapshot;
+            let people = People::on_gateway(snapshot, gateway.id);
+            let rule = new.rule.resolve(snapshot)?;
+            ctx.transaction(async |tx| {
                 write_intents::lock_exclusive(tx, gateway.id).await?;
                 if !feed::is_current(tx, &read_to).await? {
                     return Ok(None);
                 }
                 store_rule(ctx, tx, gateway, new, &rule, &people).await.map(Some)
             })
-            .await?;
-        if let Some(stored) = stored {
-            return Ok(stored);
-        }
-        feed::refresh(app).await?;
-    }
-    Err(Error::unavailable(Reason::AccessStale, "the access data changes too fast, call again"))
+            .await
+        })
+    })
+    .await
 }
 
 async fn store_rule(

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::leases::{self, Lease};
 use crate::db::types::{ApprovalRoundId, GatewayId};
-use crate::error::{Error, Reason, ResourceKind};
+use crate::error::{Error, ResourceKind};
 use crate::feed;
 use crate::governance::People;
 use crate::resources::write_intents::domain as write_intents;
@@ -25,8 +25,6 @@ use crate::workers::{TickResult, Worker};
 const DUE_MAX: usize = 200;
 /// Rounds that one transaction deletes.
 const DELETE_MAX: usize = 200;
-/// Attempts to decide by current access data.
-const TRIES: u32 = 3;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Worker that applies the clocks of rounds.
@@ -78,13 +76,9 @@ async fn apply_clock(
     id: ApprovalRoundId,
     gateway: GatewayId,
 ) -> Result<(), Error> {
-    for attempt in 0..TRIES {
-        if attempt > 0 {
-            feed::refresh(ctx.app()).await?;
-        }
-        let position = feed::read_position(ctx.app()).await;
-        let state = ctx
-            .transaction(async |tx| {
+    let state = feed::until_current(ctx.app(), move |position| {
+        Box::pin(async move {
+            ctx.transaction(async |tx| {
                 if let Some(lease) = lease {
                     leases::check_held(tx, lease).await?;
                 }
@@ -103,18 +97,14 @@ async fn apply_clock(
                 clocks::apply(ctx, tx, &mut round, now).await?;
                 Ok(Some(round.state))
             })
-            .await?;
-        if state == Some(RoundState::Approved) {
-            wake(ctx.app());
-        }
-        if state.is_some() {
-            return Ok(());
-        }
+            .await
+        })
+    })
+    .await?;
+    if state == RoundState::Approved {
+        wake(ctx.app());
     }
-    Err(Error::unavailable(
-        Reason::AccessStale,
-        "the access data changes faster than it can be read",
-    ))
+    Ok(())
 }
 
 /// Adds the voters of an escalation, and decides the round by the votes that count then. If voting has ended meanwhile,

@@ -23,9 +23,6 @@ use crate::resources::operations::RunningOperation;
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, NewIntent};
 use crate::role::Role;
 
-/// Attempts with access data that is read again in between.
-const TRIES_MAX: u32 = 3;
-
 /// What is about to be written.
 #[derive(Debug)]
 pub struct Beginning<'a> {
@@ -58,34 +55,31 @@ pub enum Begun {
 /// `ACCESS_STALE` if the access data keeps changing, `Conflict` if the lease of the operation was lost.
 pub async fn begin(running: &RunningOperation, beginning: &Beginning<'_>) -> Result<Begun, Error> {
     let ctx = running.ctx();
-    let app = ctx.app();
-    for _ in 0..TRIES_MAX {
-        let position = feed::read_position(app).await;
-        let people = People::on_gateway(&app.snapshot, beginning.round.place.gateway.id);
-        let step = ctx
-            .transaction(async |tx| {
-                let operation = running.step_in(tx, None).await?;
-                let begun = begin_in(running, tx, beginning, &people, &position).await?;
-                Ok((begun, operation))
-            })
-            .await;
-        match step {
-            Ok((begun, operation)) => {
-                running.notify_committed(operation);
-                if let Some(begun) = begun {
-                    return Ok(begun);
+    feed::until_current(ctx.app(), move |position| {
+        Box::pin(async move {
+            let gateway = beginning.round.place.gateway.id;
+            let people = People::on_gateway(&ctx.app().snapshot, gateway);
+            let step = ctx
+                .transaction(async |tx| {
+                    let operation = running.step_in(tx, None).await?;
+                    let begun = begin_in(running, tx, beginning, &people, &position).await?;
+                    Ok((begun, operation))
+                })
+                .await;
+            match step {
+                Ok((begun, operation)) => {
+                    running.notify_committed(operation);
+                    Ok(begun)
                 }
+                Err(Error::AlreadyExists { .. }) => {
+                    let why = "another approved change of the sandbox is being written";
+                    Ok(Some(Begun::Waits(Error::refused(Reason::WriteInFlight, why))))
+                }
+                Err(error) => Err(error),
             }
-            Err(Error::AlreadyExists { .. }) => {
-                let why = "another approved change of the sandbox is being written";
-                return Ok(Begun::Waits(Error::refused(Reason::WriteInFlight, why)));
-            }
-            Err(error) => return Err(error),
-        }
-        feed::refresh(app).await?;
-    }
-    let why = "the access data changes too often to count votes";
-    Err(Error::unavailable(Reason::AccessStale, why))
+        })
+    })
+    .await
 }
 
 /// Returns `None` if the people are outdated.

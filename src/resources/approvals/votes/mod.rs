@@ -35,8 +35,6 @@ const CHANGES_MAX: i64 = 21;
 pub const COMMENT_CHARACTERS_MAX: usize = 1_000;
 /// Maximum length of the stored name of a voter, in characters.
 const ACTOR_CHARACTERS_MAX: usize = 254;
-/// Attempts to decide by current access data.
-const TRIES: u32 = 3;
 
 /// What a voter wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +77,10 @@ pub struct Ballot {
 pub fn cast<'a>(ctx: &'a Ctx, ballots: &'a [Ballot]) -> BoxFuture<'a, Result<Vec<Round>, Error>> {
     Box::pin(async move {
         let gateway = ctx.required_gateway()?.id;
-        for attempt in 0..TRIES {
-            if attempt > 0 {
-                feed::refresh(ctx.app()).await?;
-            }
-            let position = feed::read_position(ctx.app()).await;
-            let people = People::on_gateway(&ctx.app().snapshot, gateway);
-            let done = ctx
-                .transaction(async |tx| {
+        let rounds = feed::until_current(ctx.app(), move |position| {
+            Box::pin(async move {
+                let people = People::on_gateway(&ctx.app().snapshot, gateway);
+                ctx.transaction(async |tx| {
                     write_intents::lock_exclusive(tx, gateway).await?;
                     if !feed::is_current(tx, &position).await? {
                         return Ok(None);
@@ -94,17 +88,15 @@ pub fn cast<'a>(ctx: &'a Ctx, ballots: &'a [Ballot]) -> BoxFuture<'a, Result<Vec
                     let now = ctx.db().now(tx).await?;
                     cast_all(ctx, tx, ballots, &people, now).await.map(Some)
                 })
-                .await?;
-            if let Some(rounds) = done {
-                fail_points::reached(FailPoint::VoteStored);
-                if rounds.iter().any(|round| round.state == RoundState::Approved) {
-                    wake(ctx.app());
-                }
-                return Ok(rounds);
-            }
+                .await
+            })
+        })
+        .await?;
+        fail_points::reached(FailPoint::VoteStored);
+        if rounds.iter().any(|round| round.state == RoundState::Approved) {
+            wake(ctx.app());
         }
-        let why = "the access data changes faster than it can be read: try again";
-        Err(Error::unavailable(Reason::AccessStale, why))
+        Ok(rounds)
     })
 }
 
