@@ -249,18 +249,10 @@ async fn is_blocked(ctx: &Ctx, round: &DecidedRound) -> Result<bool, Error> {
 pub fn start_now<'a>(app: &'a Arc<App>, round: &'a Round) -> BoxFuture<'a, Option<String>> {
     Box::pin(async move {
         let decided = DecidedRound { id: round.id, place: round.place.clone(), state: round.state };
-        let started = match round.state {
-            RoundState::Approved => start(app, &decided).await,
-            RoundState::Open
-            | RoundState::Sending
-            | RoundState::Written
-            | RoundState::Applied
-            | RoundState::Rejected
-            | RoundState::Withdrawn
-            | RoundState::Expired
-            | RoundState::Superseded
-            | RoundState::Failed
-            | RoundState::RolledBack => find_operation(app, round.id).await,
+        let started = if round.state == RoundState::Approved {
+            start(app, &decided).await
+        } else {
+            find_operation(app, round.id).await
         };
         match started {
             Ok(id) => id,

@@ -27,23 +27,14 @@ pub enum Due {
 #[must_use]
 pub fn due(round: &Round, now: Timestamp) -> Option<Due> {
     let has_passed = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-    match round.state {
-        RoundState::Open if has_passed(round.expires_at) => Some(Due::Expiry),
-        RoundState::Open if round.escalated_at.is_none() && has_passed(round.escalates_at) => {
-            Some(Due::Escalation)
-        }
-        RoundState::Approved if has_passed(round.progress.apply_by) => Some(Due::ApplyWindow),
-        RoundState::Open
-        | RoundState::Approved
-        | RoundState::Sending
-        | RoundState::Written
-        | RoundState::Applied
-        | RoundState::Rejected
-        | RoundState::Withdrawn
-        | RoundState::Expired
-        | RoundState::Superseded
-        | RoundState::Failed
-        | RoundState::RolledBack => None,
+    if round.state == RoundState::Open && has_passed(round.expires_at) {
+        Some(Due::Expiry)
+    } else if is_escalation_due(round, now) {
+        Some(Due::Escalation)
+    } else if round.state == RoundState::Approved && has_passed(round.progress.apply_by) {
+        Some(Due::ApplyWindow)
+    } else {
+        None
     }
 }
 

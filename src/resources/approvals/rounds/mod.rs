@@ -156,22 +156,11 @@ impl Round {
     /// Returns when the next clock is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        match self.state {
-            RoundState::Open => {
-                let escalates_at = self.escalates_at.filter(|_| self.escalated_at.is_none());
-                [escalates_at, self.expires_at].into_iter().flatten().min()
-            }
-            RoundState::Approved => self.progress.apply_by,
-            RoundState::Sending
-            | RoundState::Written
-            | RoundState::Applied
-            | RoundState::Rejected
-            | RoundState::Withdrawn
-            | RoundState::Expired
-            | RoundState::Superseded
-            | RoundState::Failed
-            | RoundState::RolledBack => None,
+        if self.state == RoundState::Open {
+            let escalates_at = self.escalates_at.filter(|_| self.escalated_at.is_none());
+            return [escalates_at, self.expires_at].into_iter().flatten().min();
         }
+        self.progress.apply_by.filter(|_| self.state == RoundState::Approved)
     }
 
     /// Returns whether a principal proposed or edited the content.

@@ -49,18 +49,7 @@ impl RoundState {
     /// Returns whether votes can change: until the write begins.
     #[must_use]
     pub fn is_voting(self) -> bool {
-        match self {
-            Self::Open | Self::Approved => true,
-            Self::Sending
-            | Self::Written
-            | Self::Applied
-            | Self::Rejected
-            | Self::Withdrawn
-            | Self::Expired
-            | Self::Superseded
-            | Self::Failed
-            | Self::RolledBack => false,
-        }
+        matches!(self, Self::Open | Self::Approved)
     }
 }
 
