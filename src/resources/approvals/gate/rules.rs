@@ -24,13 +24,14 @@ impl Rules {
             && !self.pins.iter().any(|(_, pin)| pin.is_in_force(now))
     }
 
-    /// Returns what is in force for one sandbox, of which these are the rules.
+    /// Returns what is in force for one sandbox, of which these are the rules. `global_policy` is whether the gateway has
+    /// a policy for all sandboxes, as far as that matters for the change.
     #[must_use]
-    pub(super) fn in_force(&self) -> InForce {
+    pub(super) fn in_force(&self, global_policy: bool) -> InForce {
         InForce {
             pin: self.pins.first().map(|(_, pin)| pin.clone()),
             workflows: self.workflows.clone(),
-            global_policy: false,
+            global_policy,
             doubt: self.doubt.clone(),
         }
     }

@@ -38,8 +38,7 @@ pub fn judge_write<'a>(
         let now = ctx.db().now(conn).await?;
         let part = Place::Sandbox(place.name.clone());
         let stored = store::rules_of(conn, &place.gateway.name, &part).await?;
-        let mut in_force = stored.in_force();
-        in_force.global_policy = facts.is_global;
+        let in_force = stored.in_force(facts.is_global);
         let to_pinned = match facts.restores {
             Some(version) => {
                 rules::is_pinned_version(conn, place, facts.sandbox_id, version).await?
