@@ -9,7 +9,6 @@ use super::rules::Rules;
 use crate::db::schema::{approval_workflows as w, policy_pins as p};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::governance::InForce;
 use crate::resources::stored_rules::domain::{applying, locks};
 
 /// Returns the pins and workflows that apply to a part of a gateway or to something in it.
@@ -18,14 +17,17 @@ pub(super) async fn rules_of(
     gateway: &str,
     place: &Place,
 ) -> Result<Rules, Error> {
-    if !has_rules(conn, gateway).await? {
-        return Ok(Rules::default());
-    }
+    let (has_pins, has_workflows) = kinds_of(conn, gateway).await?;
     let (workspace, sandbox) = (place.workspace(), place.sandbox());
-    let pins = locks(conn, gateway, workspace, sandbox).await?;
-    let in_force = applying(conn, gateway, workspace, sandbox).await?;
-    let InForce { workflows, doubt, .. } = in_force;
-    Ok(Rules { pins, workflows, doubt })
+    let mut rules = Rules::default();
+    if has_pins {
+        rules.pins = locks(conn, gateway, workspace, sandbox).await?;
+    }
+    if has_workflows {
+        let in_force = applying(conn, gateway, workspace, sandbox).await?;
+        (rules.workflows, rules.doubt) = (in_force.workflows, in_force.doubt);
+    }
+    Ok(rules)
 }
 
 /// The stored state of a rule: its kind, its id and its version.
@@ -72,11 +74,11 @@ pub(super) async fn versions_of(
     Ok(pins.chain(workflows).collect())
 }
 
-/// Whether a gateway has a pin or a workflow at all: most have none, and one statement then is enough.
-async fn has_rules(conn: &mut Conn, gateway: &str) -> Result<bool, Error> {
+/// Returns whether a gateway has a pin, and whether it has a workflow. Most have neither, and one statement then is
+/// enough. Otherwise only what there is must be read.
+async fn kinds_of(conn: &mut Conn, gateway: &str) -> Result<(bool, bool), Error> {
     let pinned = exists(p::table.filter(p::gateway_name.eq(gateway)));
     let governed =
         exists(w::table.filter(w::gateway_name.is_null().or(w::gateway_name.eq(gateway))));
-    let found = pinned.or(governed);
-    Ok(on_conn!(conn, |c| diesel::select(found).get_result(c).await)?)
+    Ok(on_conn!(conn, |c| diesel::select((pinned, governed)).get_result(c).await)?)
 }
