@@ -1,6 +1,6 @@
 //! The tables of governance: pins, approval workflows, rounds, votes, proposals, and writes in progress.
 
-use super::sandbox_meta;
+use super::{gateways, sandbox_meta};
 
 diesel::table! {
     policy_pins (id) {
@@ -152,3 +152,5 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(policy_pins, sandbox_meta);
+diesel::allow_tables_to_appear_in_same_query!(gateways, policy_pins);
+diesel::allow_tables_to_appear_in_same_query!(gateways, approval_workflows);

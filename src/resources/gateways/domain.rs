@@ -30,6 +30,9 @@ use crate::upstream::row::{GatewayRow, ObservedState};
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
+/// Number of the gateways of one endpoint that are read at once to find those with a rule in force.
+const SECOND_NAMES_MAX: usize = 50;
+
 /// A validated gateway to register.
 #[derive(Debug)]
 pub struct NewGateway {
@@ -156,7 +159,8 @@ pub(super) async fn check_addresses(
 }
 
 /// Refuses the endpoint of another gateway with pins or workflows, which would not apply to writes under a second name
-/// (T01). `own` is the gateway that gets the endpoint. Takes the locks of the others, so it precedes the lock of a row.
+/// (T01). `own` is the gateway that gets the endpoint. Takes the locks of the others with rules, so it precedes the lock
+/// of a row. A rule that is stored for another gateway meanwhile counts as stored after this change.
 pub(super) async fn check_second_name(
     ctx: &Ctx,
     conn: &mut Conn,
@@ -165,20 +169,29 @@ pub(super) async fn check_second_name(
 ) -> Result<(), Error> {
     // A second name takes a gateway out of its rules as its removal does.
     let call = GateCall::new(Asked::Wide(WideKind::Unregister, None), Action::GATEWAY_REGISTER);
-    for (id, name) in store::at_endpoint(conn, endpoint).await? {
-        if own == Some(id) {
-            continue;
-        }
-        let checked = gate::check_in(ctx, conn, (id, &name), &call).await;
-        checked.map_err(|error| {
-            if let Error::Explained { reason: reason @ Reason::Governed, why, facts } = error {
-                let why = format!("gateway `{name}` has this endpoint: {why}");
-                return Error::explained(reason, why, facts);
+    let limit = i64::try_from(SECOND_NAMES_MAX).unwrap_or(i64::MAX);
+    let mut after = GatewayId(0);
+    loop {
+        let names = store::governed_at_endpoint(conn, endpoint, after, limit).await?;
+        for (id, name) in &names {
+            if own == Some(*id) {
+                continue;
             }
-            error
-        })?;
+            let checked = gate::check_in(ctx, conn, (*id, name), &call).await;
+            checked.map_err(|error| {
+                if let Error::Explained { reason: reason @ Reason::Governed, why, facts } = error {
+                    let why = format!("gateway `{name}` has this endpoint: {why}");
+                    return Error::explained(reason, why, facts);
+                }
+                error
+            })?;
+        }
+        // More of them had only pins that have ended.
+        match names.last() {
+            Some((id, _)) if names.len() == SECOND_NAMES_MAX => after = *id,
+            Some(_) | None => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 fn check_not_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {

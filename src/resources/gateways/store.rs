@@ -2,13 +2,14 @@
 
 use std::ops::Bound;
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{gateway_labels, gateways};
+use crate::db::schema::{approval_workflows as w, gateway_labels, gateways, policy_pins as p};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -28,17 +29,29 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
         .optional())?)
 }
 
-/// Returns the ids and names of the gateways with this endpoint, in the order of their registration.
-pub async fn at_endpoint(
+/// Returns the ids and names of the gateways with this endpoint to which a pin or a workflow may apply, in the order of
+/// their registration, after an id, at most `limit`.
+pub async fn governed_at_endpoint(
     conn: &mut Conn,
     endpoint: &str,
+    after: GatewayId,
+    limit: i64,
 ) -> Result<Vec<(GatewayId, String)>, Error> {
-    let found: Vec<(i64, String)> = on_conn!(conn, |c| gateways::table
-        .filter(gateways::endpoint.eq(endpoint))
-        .select((gateways::id, gateways::name))
-        .order(gateways::id)
-        .load(c)
-        .await)?;
+    let found: Vec<(i64, String)> = on_conn!(conn, |c| {
+        let pinned = exists(p::table.filter(p::gateway_name.eq(gateways::name)));
+        // A workflow of a selector may apply to any gateway.
+        let of_gateway =
+            w::gateway_name.is_null().or(w::gateway_name.eq(gateways::name.nullable()));
+        let governed = exists(w::table.filter(of_gateway));
+        gateways::table
+            .filter(gateways::endpoint.eq(endpoint).and(gateways::id.gt(after.get())))
+            .filter(pinned.or(governed))
+            .select((gateways::id, gateways::name))
+            .order(gateways::id)
+            .limit(limit)
+            .load(c)
+            .await
+    })?;
     Ok(found.into_iter().map(|(id, name)| (GatewayId(id), name)).collect())
 }
 

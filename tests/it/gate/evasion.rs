@@ -2,7 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use shoreguard::db::schema::gateways;
+use shoreguard::db::types::GatewayId;
+use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::wire;
+use shoreguard::resources::write_intents::domain::lock_exclusive;
 
 use super::*;
 use crate::proxy::raw;
@@ -17,6 +23,10 @@ server_tests! {
     t09_the_gateway_gets_the_callers_bytes_or_our_encoding_under_a_rule,
     g08_a_workflow_of_a_selector_refuses_changes_on_every_gateway,
     t01_a_gateway_with_a_rule_gets_no_second_name,
+}
+
+server_tests_without_jobs! {
+    a_second_name_does_not_wait_for_the_names_without_a_rule,
 }
 
 /// A change that no rule refuses.
@@ -173,6 +183,43 @@ async fn t01_a_gateway_with_a_rule_gets_no_second_name(sg: TestServer) {
     gateways.update_gateway(update("other")).await.unwrap();
     sg.finish().await;
     scene.simulator.stop().await;
+}
+
+async fn a_second_name_does_not_wait_for_the_names_without_a_rule(sg: TestServer) {
+    let endpoint = "127.0.0.1:1";
+    let row = |number| format!("('name{number}', '{endpoint}', '2020-01-01 00:00:00.000000')");
+    let rows: Vec<String> = (0..200).map(row).collect();
+    let columns = "name, endpoint, registered_at";
+    let insert = format!("INSERT INTO gateways ({columns}) VALUES {}", rows.join(", "));
+    stored::execute(&sg, &insert).await;
+    let register = async |name: &str| {
+        let request = pb::RegisterGatewayRequest {
+            name: name.to_owned(),
+            endpoint: endpoint.to_owned(),
+            scheme: pb::GatewayScheme::Http.into(),
+            ..Default::default()
+        };
+        sg.admin().gateways().register_gateway(request).await
+    };
+    if sg.app.db.engine() == Engine::Postgres {
+        // As calls do that store a rule. SQLite has one lock for all.
+        let locked = sg.app.db.transaction(async |conn| {
+            let ids: Vec<i64> =
+                on_conn!(conn, |c| gateways::table.select(gateways::id).load(c).await)?;
+            for id in ids {
+                lock_exclusive(conn, GatewayId(id)).await?;
+            }
+            register("again").await.unwrap();
+            Ok(())
+        });
+        locked.await.unwrap();
+    } else {
+        register("again").await.unwrap();
+    }
+    stored::add_workflow(&sg, "name199", None, None).await;
+    let refused = assert_refused!(register("third").await, FailedPrecondition, "GOVERNED");
+    assert!(refused.message().contains("name199"), "{refused:?}");
+    sg.finish().await;
 }
 
 /// Encodes fields of bytes in this order.
