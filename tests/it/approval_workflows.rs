@@ -14,8 +14,8 @@ use crate::policies::{GATEWAYS, seeded};
 use crate::policy_pins::{
     EARLIER, LATER, add_write, caller, edge, join_while_time_passes, pin, pin_request, unpin,
 };
-use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
+use crate::support::{all_pages, eventually};
 
 /// Returns voters who are named.
 pub(crate) fn named(users: &[&str], groups: &[&str], programs: &[&str]) -> pb::VoterSet {
@@ -440,17 +440,11 @@ async fn workflows_are_listed_in_pages_on_the_gateways_that_the_caller_can_see(s
         set(&admin, pb::SetWorkflowRequest { gateway, ..request }).await.unwrap();
     }
     let expected = ["edge//", "edge/team/", "edge/team/one", "west//"];
-    let (mut found, mut page_token) = (Vec::new(), String::new());
-    loop {
+    let found = all_pages(async |page_token| {
         let request = pb::ListWorkflowsRequest { page_size: 3, page_token, ..Default::default() };
-        let (page, next) = list(&admin, request).await;
-        found.extend(page);
-        page_token = next;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(found, expected);
+        list(&admin, request).await
+    });
+    assert_eq!(found.await, expected);
     let here = caller(&sg, "here", pb::Role::None).await;
     admin.bind("here", "edge", pb::Role::Viewer).await;
     assert_eq!(list(&here, pb::ListWorkflowsRequest::default()).await.0, expected[..3]);

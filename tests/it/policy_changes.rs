@@ -1,14 +1,13 @@
 //! Changes of policies through the API, validated only: results, etags, and what is refused.
 
-use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_sandbox;
-use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::PolicyChangeOutcome as Outcome;
 use shoreguard::pb::v1::policy_edit::Edit;
 use tonic::Status;
 
 use crate::approvals::fact;
-use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
+use crate::policies::{GATEWAYS, get_version, seeded};
+use crate::support::policies::write_mark;
 use crate::support::server::{Caller, TestServer};
 
 const RULE: &str = "network_policies.allow_api_github_com_443";
@@ -178,16 +177,7 @@ async fn a_full_write_keeps_marks(sg: TestServer) {
     let admin = sg.admin();
     for (name, generation) in GATEWAYS {
         let simulator = seeded(&sg, name, generation).await;
-        let proposed = old_sandbox::NetworkEndpoint {
-            advisor_proposed: true,
-            ..endpoint("intranet.example", 443)
-        };
-        let change = old::UpdateConfigRequest {
-            name: "coder".to_owned(),
-            policy: Some(with_rule("site", proposed)),
-            ..Default::default()
-        };
-        change_directly(&simulator, change).await;
+        write_mark(&simulator).await;
         let marked = get_version(&admin, name, 3).await.unwrap();
         assert_eq!(marked.marks.len(), 1);
         let same = replace(&admin, name, &marked.yaml).await.unwrap();

@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_sandbox;
-use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::PolicyDifferenceKind as Kind;
 use shoreguard::policy::DOCUMENT_BYTES_MAX;
 use shoreguard::resources::policies::domain::DIFFERENCES_MAX;
 use tonic::Status;
 
-use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
+use crate::policies::{GATEWAYS, get_version, seeded};
+use crate::support::policies::write_mark;
 use crate::support::server::{Caller, TestServer};
 
 fn version(version: u32) -> pb::PolicyOperand {
@@ -155,16 +154,7 @@ async fn a_document_keeps_the_marks_of_a_revision_and_cannot_set_them(sg: TestSe
     let admin = sg.admin();
     for (name, generation) in GATEWAYS {
         let simulator = seeded(&sg, name, generation).await;
-        let proposed = old_sandbox::NetworkEndpoint {
-            advisor_proposed: true,
-            ..endpoint("intranet.example", 443)
-        };
-        let change = old::UpdateConfigRequest {
-            name: "coder".to_owned(),
-            policy: Some(with_rule("site", proposed)),
-            ..Default::default()
-        };
-        change_directly(&simulator, change).await;
+        write_mark(&simulator).await;
         let found = get_version(&admin, name, 3).await.unwrap();
         assert_eq!(found.marks, ["network_policies.site.endpoints[0].advisor_proposed"]);
         assert!(!found.yaml.contains("advisor_proposed"), "{}", found.yaml);

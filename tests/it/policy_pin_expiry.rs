@@ -1,6 +1,5 @@
 //! The end of pins: by their time on every path, and by the job that reports it.
 
-use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::policy_pins::worker::CLOCK;
 use shoreguard::resources::write_intents::worker::EXPIRY;
@@ -11,7 +10,7 @@ use crate::policy_pins::{
     EARLIER, HOUR, LATER, add_write, all, caller, edge, get, in_hours, pin_request, run_job, set,
     unpin,
 };
-use crate::support::server::{TestServer, run_without_jobs};
+use crate::support::server::TestServer;
 use crate::support::{dump, eventually};
 
 server_tests! { an_expired_pin_is_reported_once_and_writes_past_their_deadline_are_deleted }
@@ -43,21 +42,12 @@ async fn an_expired_pin_is_reported_once_and_writes_past_their_deadline_are_dele
     assert_eq!(admin.audit_entries("coder", "policy_pin.expire").await.len(), 1);
 }
 
-#[test]
-fn an_expired_pin_is_over_before_the_job_ran() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, expired_everywhere);
-    }
+server_tests_without_jobs! {
+    an_expired_pin_is_over_before_the_job_ran,
+    a_pin_does_not_end_without_an_audit_entry,
 }
 
-#[test]
-fn a_pin_does_not_end_without_an_audit_entry() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, ended_with_an_entry);
-    }
-}
-
-async fn ended_with_an_entry(sg: TestServer) {
+async fn a_pin_does_not_end_without_an_audit_entry(sg: TestServer) {
     let _edge = edge(&sg).await;
     let admin = sg.admin();
     set(&admin, pin_request(in_hours(&sg, 1))).await.unwrap();
@@ -73,7 +63,7 @@ async fn ended_with_an_entry(sg: TestServer) {
     assert_eq!(admin.audit_entries("coder", "policy_pin.expire").await.len(), 1);
 }
 
-async fn expired_everywhere(sg: TestServer) {
+async fn an_expired_pin_is_over_before_the_job_ran(sg: TestServer) {
     let _edge = edge(&sg).await;
     let admin = sg.admin();
     let operator = caller(&sg, "ops", pb::Role::Operator).await;

@@ -17,7 +17,7 @@ use tonic::Status;
 use crate::boot_hooks::last_event;
 use crate::policies::{GATEWAYS, seeded};
 use crate::support::server::{Caller, TestServer};
-use crate::support::{eventually, pause};
+use crate::support::{all_pages, eventually, pause};
 
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 /// A time that no test reaches.
@@ -430,17 +430,11 @@ async fn pins_are_listed_in_pages_on_the_gateways_that_the_caller_can_see(sg: Te
     let expected = ["edge/default/one", "edge/team/two", "west/default/one", "west/team/two"]
         .map(str::to_owned);
     assert_eq!(all(&admin).await, expected);
-    let (mut found, mut page_token) = (Vec::new(), String::new());
-    loop {
+    let found = all_pages(async |page_token| {
         let request = pb::ListPolicyPinsRequest { page_size: 3, page_token, ..Default::default() };
-        let (page, next) = list(&admin, request).await;
-        found.extend(page);
-        page_token = next;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    assert_eq!(found, expected);
+        list(&admin, request).await
+    });
+    assert_eq!(found.await, expected);
     let in_team = pb::ListPolicyPinsRequest { workspace: "team".to_owned(), ..Default::default() };
     assert_eq!(list(&admin, in_team).await.0, [&*expected[1], &*expected[3]]);
     let of_west = pb::ListPolicyPinsRequest { gateway: "west".to_owned(), ..Default::default() };

@@ -1,7 +1,6 @@
 //! Changes of policies that are written: at once without a workflow, and what locks, etags and other writers do to them.
 
 use shoreguard::db::types::ApprovalRoundId;
-use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_sandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::PolicyChangeOutcome as Outcome;
@@ -12,6 +11,7 @@ use tonic::Status;
 use crate::approvals::fact;
 use crate::approved_writes::{advance_until, round, wait_for, writes};
 use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
+use crate::support::policies::write_mark;
 use crate::support::server::{Caller, TestServer};
 
 server_tests! {
@@ -202,16 +202,7 @@ async fn a_written_policy_keeps_marks(sg: TestServer) {
     let admin = sg.admin();
     for (name, generation) in GATEWAYS {
         let simulator = seeded(&sg, name, generation).await;
-        let proposed = old_sandbox::NetworkEndpoint {
-            advisor_proposed: true,
-            ..endpoint("intranet.example", 443)
-        };
-        let change = old::UpdateConfigRequest {
-            name: "coder".to_owned(),
-            policy: Some(with_rule("site", proposed)),
-            ..Default::default()
-        };
-        change_directly(&simulator, change).await;
+        write_mark(&simulator).await;
         let marked = get_version(&admin, name, 3).await.unwrap();
         assert_eq!(marked.marks.len(), 1);
         let request = pb::ApplyPolicyRequest {

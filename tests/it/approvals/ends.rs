@@ -13,7 +13,7 @@ use shoreguard::workers;
 use super::{
     DAY, Proposal, events, fact, govern, named, people, proposal, propose, require, rule, user,
 };
-use crate::support::server::{TestServer, run_without_jobs};
+use crate::support::server::TestServer;
 
 server_tests! {
     an_author_or_an_admin_withdraws_a_proposal,
@@ -23,60 +23,15 @@ server_tests! {
     an_unregistered_gateway_ends_its_reviews,
 }
 
-#[test]
-fn g14_an_expired_review_is_over_before_a_worker_ran() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, an_expired_review_is_over);
-    }
-}
-
-#[test]
-fn an_escalation_adds_its_voters() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, escalate);
-    }
-}
-
-#[test]
-fn a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, propose_again);
-    }
-}
-
-#[test]
-fn an_escalation_decides_by_earlier_votes() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, escalate_after_votes);
-    }
-}
-
-#[test]
-fn an_end_that_a_proposal_notices_is_recorded() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, propose_after_the_end);
-    }
-}
-
-#[test]
-fn a_reopened_review_does_not_end_at_once() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, reopen_late);
-    }
-}
-
-#[test]
-fn an_expired_review_of_an_unregistered_gateway_is_not_withdrawn() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, unregister_after_the_end);
-    }
-}
-
-#[test]
-fn a_review_is_stored_until_its_retention_period_is_over() {
-    for engine in [shoreguard::db::Engine::Sqlite, shoreguard::db::Engine::Postgres] {
-        run_without_jobs(engine, retain);
-    }
+server_tests_without_jobs! {
+    g14_an_expired_review_is_over_before_a_worker_ran,
+    an_escalation_adds_its_voters,
+    a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended,
+    an_escalation_decides_by_earlier_votes,
+    an_end_that_a_proposal_notices_is_recorded,
+    a_reopened_review_does_not_end_at_once,
+    an_expired_review_of_an_unregistered_gateway_is_not_withdrawn,
+    a_review_is_stored_until_its_retention_period_is_over,
 }
 
 /// Runs the clock once.
@@ -84,7 +39,7 @@ async fn tick(sg: &TestServer) {
     workers::run_once(&sg.app, &CLOCK).await.unwrap().expect("no other holder of the lease");
 }
 
-async fn an_expired_review_is_over(sg: TestServer) {
+async fn g14_an_expired_review_is_over_before_a_worker_ran(sg: TestServer) {
     let of = people(&sg).await;
     require(&sg, 2).await;
     let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
@@ -126,7 +81,7 @@ async fn an_expired_review_is_over(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn escalate(sg: TestServer) {
+async fn an_escalation_adds_its_voters(sg: TestServer) {
     let of = people(&sg).await;
     let reviewers = named(vec![user(&sg, "ana"), user(&sg, "ben")], vec![]);
     govern(
@@ -155,7 +110,9 @@ async fn escalate(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn propose_again(sg: TestServer) {
+async fn a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended(
+    sg: TestServer,
+) {
     let of = people(&sg).await;
     require(&sg, 1).await;
     let change = proposal("a.example.com");
@@ -171,7 +128,7 @@ async fn propose_again(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn escalate_after_votes(sg: TestServer) {
+async fn an_escalation_decides_by_earlier_votes(sg: TestServer) {
     let of = people(&sg).await;
     let (ana, ben, cleo) = (user(&sg, "ana"), user(&sg, "ben"), user(&sg, "cleo"));
     let escalating = |voters: Vec<i64>| Rule {
@@ -196,7 +153,7 @@ async fn escalate_after_votes(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn propose_after_the_end(sg: TestServer) {
+async fn an_end_that_a_proposal_notices_is_recorded(sg: TestServer) {
     let of = people(&sg).await;
     require(&sg, 2).await;
     let (first, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
@@ -212,7 +169,7 @@ async fn propose_after_the_end(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn reopen_late(sg: TestServer) {
+async fn a_reopened_review_does_not_end_at_once(sg: TestServer) {
     let of = people(&sg).await;
     require(&sg, 1).await;
     let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
@@ -228,7 +185,7 @@ async fn reopen_late(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn unregister_after_the_end(sg: TestServer) {
+async fn an_expired_review_of_an_unregistered_gateway_is_not_withdrawn(sg: TestServer) {
     let of = people(&sg).await;
     require(&sg, 2).await;
     let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
@@ -243,7 +200,7 @@ async fn unregister_after_the_end(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn retain(sg: TestServer) {
+async fn a_review_is_stored_until_its_retention_period_is_over(sg: TestServer) {
     let of = people(&sg).await;
     require(&sg, 1).await;
     let (open, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();

@@ -8,6 +8,7 @@ mod gateways;
 pub(crate) mod http;
 pub(crate) mod limit;
 pub(crate) mod people;
+pub(crate) mod policies;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 mod sqlite;
@@ -139,6 +140,19 @@ impl DbLocation {
             Self::Sqlite(_) => {}
             Self::Postgres(database) => database.drop_database().await,
         }
+    }
+}
+
+/// Returns the items of all pages of a list. `page` gets the token of a page, and returns its items and the next token.
+pub(crate) async fn all_pages<T>(mut page: impl AsyncFnMut(String) -> (Vec<T>, String)) -> Vec<T> {
+    let (mut items, mut token) = (Vec::new(), String::new());
+    loop {
+        let (found, next) = page(token).await;
+        items.extend(found);
+        if next.is_empty() {
+            return items;
+        }
+        token = next;
     }
 }
 
