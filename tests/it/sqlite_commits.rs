@@ -85,17 +85,34 @@ macro_rules! assert_uncommitted {
     };
 }
 
+/// Begins a transaction, `$first`, that is inside, with its ends `$held`: that of [`hold`] by default.
+macro_rules! begin_first {
+    ($db:expr, $first:ident, $held:ident) => {
+        begin_first!($first, $held = hold($db, "first"));
+    };
+    ($first:ident, $held:ident = $transaction:expr) => {
+        let ($first, $held) = $transaction;
+        let mut $first = pin!($first);
+        enter(&mut $first, $held.inside).await;
+    };
+}
+
+/// Ends a transaction while `$next` waits for the writer: it then waits for a commit that it shares.
+macro_rules! end_before {
+    ($db:expr, $first:ident, $held:ident, $next:expr) => {
+        assert!(poll!(&mut $next).is_pending(), "it waits for the writer");
+        $held.end.send(Ok(())).unwrap();
+        assert_uncommitted!($db, &mut $first);
+    };
+}
+
 #[test]
 fn transactions_that_follow_each_other_share_a_commit() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
+        begin_first!(db, first, held);
         let (second, next) = hold(db, "second");
-        let mut first = pin!(first);
         let mut second = pin!(second);
-        enter(&mut first, held.inside).await;
-        assert!(poll!(&mut second).is_pending(), "it waits for the writer");
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, second);
         enter(&mut second, next.inside).await;
         assert_uncommitted!(db, &mut first);
         next.end.send(Ok(())).unwrap();
@@ -108,14 +125,10 @@ fn transactions_that_follow_each_other_share_a_commit() {
 #[test]
 fn a_failed_transaction_is_rolled_back_without_the_others_of_its_commit() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
+        begin_first!(db, first, held);
         let (second, next) = hold(db, "second");
-        let mut first = pin!(first);
         let mut second = pin!(second);
-        enter(&mut first, held.inside).await;
-        assert!(poll!(&mut second).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, second);
         next.end.send(Err(Error::refused(Reason::LastAdmin, "no"))).unwrap();
         let refused = second.await;
         assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
@@ -127,15 +140,11 @@ fn a_failed_transaction_is_rolled_back_without_the_others_of_its_commit() {
 #[test]
 fn a_dropped_transaction_is_rolled_back_without_the_others_of_its_commit() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        begin_first!(db, first, held);
         {
             let (second, next) = hold(db, "second");
             let mut second = pin!(second);
-            assert!(poll!(&mut second).is_pending());
-            held.end.send(Ok(())).unwrap();
-            assert_uncommitted!(db, &mut first);
+            end_before!(db, first, held, second);
             enter(&mut second, next.inside).await;
         }
         // No other transaction follows.
@@ -149,14 +158,10 @@ fn a_dropped_transaction_is_rolled_back_without_the_others_of_its_commit() {
 #[test]
 fn a_transaction_commits_itself_if_the_waiting_caller_hangs_up() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        begin_first!(db, first, held);
         {
             let mut waiting = pin!(db.write());
-            assert!(poll!(&mut waiting).is_pending());
-            held.end.send(Ok(())).unwrap();
-            assert_uncommitted!(db, &mut first);
+            end_before!(db, first, held, waiting);
         }
         first.await.unwrap();
         assert_eq!(names(db).await, ["first"]);
@@ -166,13 +171,9 @@ fn a_transaction_commits_itself_if_the_waiting_caller_hangs_up() {
 #[test]
 fn a_commit_that_fails_fails_every_transaction_that_shares_it() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        begin_first!(db, first, held);
         let mut orphan = pin!(db.transaction(async |conn| insert_orphan(conn).await));
-        assert!(poll!(&mut orphan).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, orphan);
         let failed = orphan.await;
         assert!(matches!(failed, Err(Error::Conflict { .. })), "{failed:?}");
         assert!(first.await.unwrap_err().is_in_doubt());
@@ -185,13 +186,9 @@ fn a_commit_that_fails_fails_every_transaction_that_shares_it() {
 #[test]
 fn a_single_write_begins_after_the_commit_of_earlier_transactions() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        begin_first!(db, first, held);
         let mut write = pin!(db.write());
-        assert!(poll!(&mut write).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, write);
         let writer = write.await.unwrap();
         assert_eq!(names(db).await, ["first"]);
         first.await.unwrap();
@@ -202,11 +199,9 @@ fn a_single_write_begins_after_the_commit_of_earlier_transactions() {
 #[test]
 fn a_transaction_ends_while_the_next_caller_is_not_polled() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
+        begin_first!(db, first, held);
         let (second, _next) = hold(db, "second");
-        let mut first = pin!(first);
         let mut second = pin!(second);
-        enter(&mut first, held.inside).await;
         assert!(poll!(&mut second).is_pending(), "it waits for the writer");
         held.end.send(Ok(())).unwrap();
         first.await.unwrap();
@@ -218,13 +213,9 @@ fn a_transaction_ends_while_the_next_caller_is_not_polled() {
 fn a_transaction_whose_caller_hangs_up_before_the_commit_is_committed() {
     run(async |db| {
         {
-            let (first, held) = hold(db, "first");
-            let mut first = pin!(first);
-            enter(&mut first, held.inside).await;
+            begin_first!(db, first, held);
             let mut waiting = pin!(db.write());
-            assert!(poll!(&mut waiting).is_pending());
-            held.end.send(Ok(())).unwrap();
-            assert_uncommitted!(db, &mut first);
+            end_before!(db, first, held, waiting);
         }
         eventually("it is committed", || async { names(db).await == ["first"] }).await;
     });
@@ -233,14 +224,11 @@ fn a_transaction_whose_caller_hangs_up_before_the_commit_is_committed() {
 #[test]
 fn a_failed_transaction_returns_the_error_of_the_commit_that_it_shares() {
     run(async |db| {
-        let (first, held) = hold_after(db, async |conn: &mut Conn| insert_orphan(conn).await);
+        let orphan = hold_after(db, async |conn: &mut Conn| insert_orphan(conn).await);
+        begin_first!(first, held = orphan);
         let (second, next) = hold(db, "second");
-        let mut first = pin!(first);
         let mut second = pin!(second);
-        enter(&mut first, held.inside).await;
-        assert!(poll!(&mut second).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, second);
         next.end.send(Err(Error::refused(Reason::LastAdmin, "no"))).unwrap();
         let failed = second.await;
         assert!(matches!(failed, Err(Error::Conflict { .. })), "{failed:?}");
@@ -251,13 +239,10 @@ fn a_failed_transaction_returns_the_error_of_the_commit_that_it_shares() {
 #[test]
 fn a_writer_is_not_in_doubt_if_the_commit_of_earlier_transactions_fails() {
     run(async |db| {
-        let (first, held) = hold_after(db, async |conn: &mut Conn| insert_orphan(conn).await);
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        let orphan = hold_after(db, async |conn: &mut Conn| insert_orphan(conn).await);
+        begin_first!(first, held = orphan);
         let mut write = pin!(db.write());
-        assert!(poll!(&mut write).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, write);
         let refused = write.await.map(drop);
         assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
         assert!(first.await.unwrap_err().is_in_doubt());
@@ -268,14 +253,10 @@ fn a_writer_is_not_in_doubt_if_the_commit_of_earlier_transactions_fails() {
 #[test]
 fn a_long_transaction_begins_after_the_commit_of_earlier_ones() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        begin_first!(db, first, held);
         let long = db.long_transaction(async |_| Ok(names(db).await));
         let mut long = pin!(long);
-        assert!(poll!(&mut long).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, long);
         assert_eq!(long.await.unwrap(), ["first"]);
         first.await.unwrap();
     });
@@ -296,9 +277,7 @@ fn a_transaction_without_others_before_it_has_no_savepoint() {
 #[test]
 fn a_full_database_fails_every_transaction_that_shares_the_commit() {
     run(async |db| {
-        let (first, held) = hold(db, "first");
-        let mut first = pin!(first);
-        enter(&mut first, held.inside).await;
+        begin_first!(db, first, held);
         // SQLite rolls back the whole transaction, not only the savepoint.
         let large = db.transaction(async |conn| {
             execute(conn, "PRAGMA max_page_count = 1").await?;
@@ -307,9 +286,7 @@ fn a_full_database_fails_every_transaction_that_shares_the_commit() {
             execute(conn, insert).await
         });
         let mut large = pin!(large);
-        assert!(poll!(&mut large).is_pending());
-        held.end.send(Ok(())).unwrap();
-        assert_uncommitted!(db, &mut first);
+        end_before!(db, first, held, large);
         for failed in [large.await, first.await] {
             assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
         }
