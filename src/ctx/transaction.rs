@@ -16,10 +16,10 @@ use super::Ctx;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
-use crate::db::{Conn, Engine};
+use crate::db::Conn;
 use crate::error::Error;
 use crate::feed;
-use crate::outbox::{self, AccessSubject, NewEvent, OutboxRows};
+use crate::outbox::{AccessSubject, NewEvent, OutboxRows};
 
 /// An open transaction. It dereferences to the connection, which store functions take.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct TransactionOptions {
 /// The steps after the commit.
 #[derive(Debug, Default)]
 struct CommitActions {
-    /// The rows that PostgreSQL gets with the commit.
+    /// The events and access changes.
     rows: OutboxRows,
     events: bool,
     access: bool,
@@ -78,11 +78,7 @@ impl Tx<'_> {
     /// Those of the database.
     pub async fn emit(&mut self, event: NewEvent) -> Result<(), Error> {
         self.commit_actions.events = true;
-        match self.conn.engine() {
-            Engine::Sqlite => outbox::enqueue(self.conn, event).await?,
-            Engine::Postgres => self.commit_actions.rows.add_event(event),
-        }
-        Ok(())
+        self.commit_actions.rows.add_event(self.conn, event).await
     }
 
     /// Logs that the access of a subject has changed. The snapshot of this replica includes the change before the
@@ -101,11 +97,7 @@ impl Tx<'_> {
     /// Those of the database.
     pub async fn log_access_addition(&mut self, subject: AccessSubject) -> Result<(), Error> {
         self.commit_actions.access = true;
-        match self.conn.engine() {
-            Engine::Sqlite => outbox::log_change(self.conn, subject, self.now).await?,
-            Engine::Postgres => self.commit_actions.rows.add_change(subject),
-        }
-        Ok(())
+        self.commit_actions.rows.add_change(self.conn, subject, self.now).await
     }
 }
 

@@ -35,8 +35,7 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let conn = self.writer().await?;
-        self.transaction_on(conn, async |conn| Ok((work(conn).await?, None::<SqlQuery>))).await
+        self.transaction_of(self.writer().await?, work).await
     }
 
     /// Does the same as [`Db::transaction`] for work that writes many rows: on SQLite, the transactions of other
@@ -48,7 +47,15 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let conn = self.write().await?;
+        self.transaction_of(self.write().await?, work).await
+    }
+
+    /// Does the same as [`Db::transaction_on`] for work without a last statement.
+    async fn transaction_of<T>(
+        &self,
+        conn: Conn,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         self.transaction_on(conn, async |conn| Ok((work(conn).await?, None::<SqlQuery>))).await
     }
 

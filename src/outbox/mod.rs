@@ -18,8 +18,8 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, UserId};
+use crate::db::{Conn, Engine};
 use crate::error::Error;
 
 pub use self::event_types::EventType;
@@ -68,8 +68,8 @@ impl NewEvent {
     }
 }
 
-/// The events and access changes of one transaction on PostgreSQL, which are written at its end by one statement. On
-/// SQLite, they are written at once by [`enqueue`] and [`log_change`].
+/// The events and access changes of one transaction. On PostgreSQL they are collected, and written at its end by one
+/// statement. On SQLite, which has no round trips, they are written at once, by [`enqueue`] and [`log_change`].
 #[derive(Debug, Default)]
 pub struct OutboxRows {
     events: Vec<NewEventRow>,
@@ -77,18 +77,37 @@ pub struct OutboxRows {
 }
 
 impl OutboxRows {
-    /// Adds an event.
-    pub fn add_event(&mut self, event: NewEvent) {
-        self.events.push(to_row(event));
+    /// Adds an event to the transaction of a connection.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn add_event(&mut self, conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
+        match conn.engine() {
+            Engine::Sqlite => enqueue(conn, event).await?,
+            Engine::Postgres => self.events.push(to_row(event)),
+        }
+        Ok(())
     }
 
-    /// Adds a change of a subject's access.
-    pub fn add_change(&mut self, subject: AccessSubject) {
-        self.changes.push(subject);
+    /// Adds a change of a subject's access at a time. PostgreSQL gets the time with [`Self::take_statement`].
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn add_change(
+        &mut self,
+        conn: &mut Conn,
+        subject: AccessSubject,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        match conn.engine() {
+            Engine::Sqlite => log_change(conn, subject, at).await?,
+            Engine::Postgres => self.changes.push(subject),
+        }
+        Ok(())
     }
 
-    /// Returns the statement that writes all rows, and removes them; `None` if no row was added. `changed_at` is the
-    /// time of the access changes.
+    /// Returns the statement that writes the collected rows, and removes them; `None` if there are none. `changed_at` is
+    /// the time of the access changes.
     #[must_use]
     pub fn take_statement(
         &mut self,
