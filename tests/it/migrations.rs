@@ -127,6 +127,9 @@ const POSTGRES_INDEXES: &str = "
     SELECT indexname FROM pg_indexes WHERE schemaname = 'public'
     AND indexname NOT IN (SELECT conname FROM pg_constraint)";
 
+/// Indexes that SQLite does not use: their migrations say why.
+const ONLY_ON_POSTGRES: [&str; 1] = ["events_unnumbered"];
+
 async fn postgres_schema(database: &Database) -> Schema {
     let mut schema = Schema::default();
     for row in database.query(POSTGRES_COLUMNS).await {
@@ -192,7 +195,11 @@ fn postgres_migrations_up_down_up_produce_the_schema_of_sqlite() {
     limit::block_on(async {
         let Some(database) = Database::create_empty().await else { return };
         let (_folder, mut sqlite) = sqlite_up();
-        assert_eq!(postgres_up_down_up(&database).await, sqlite_schema(&mut sqlite));
+        let mut schema = postgres_up_down_up(&database).await;
+        for index in ONLY_ON_POSTGRES {
+            assert!(schema.indexes.remove(index), "{index}");
+        }
+        assert_eq!(schema, sqlite_schema(&mut sqlite));
         database.drop_database().await;
     });
 }

@@ -1,0 +1,2 @@
+-- Nothing changes: only SQLite does not use the index events_unnumbered.
+SELECT 1;

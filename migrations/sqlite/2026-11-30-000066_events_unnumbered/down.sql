@@ -1,0 +1,1 @@
+CREATE INDEX events_unnumbered ON events (id) WHERE sequence IS NULL;
