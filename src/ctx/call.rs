@@ -70,8 +70,8 @@ pub struct AuditNotesState {
     pub bytes: Option<(u64, u64)>,
     /// The target of the call, if the message did not contain it.
     pub target: Option<String>,
-    /// Whether work that outlives the call has taken over the audit entry and will close it.
-    pub deferred: bool,
+    /// The audit entry, if work that outlives the call has taken it over and will close it.
+    pub deferred: Option<OpenEntry>,
     /// The idempotency key of the call.
     pub idempotency_key: Option<String>,
     /// The gateway and role that the call needed, if they depend on the stored object.

@@ -9,6 +9,7 @@ use crate::access::live::EndReason;
 use crate::access::live_work::{LiveWork, WorkCondition};
 use crate::access::principal::{Caller, WorkCredential};
 use crate::audit::{Ending, OpenEntry, Outcome};
+use crate::db::types::AuditId;
 use crate::error::Error;
 use crate::role::Role;
 use crate::upstream::unanswered::OutcomeUnknown;
@@ -21,13 +22,21 @@ impl Ctx {
     pub(crate) fn defer_audit_entry(&self) -> Option<OpenEntry> {
         let mut note = self.call.as_ref()?.note.lock();
         let entry = note.entry.take()?;
-        note.deferred = true;
+        note.deferred = Some(entry);
         Some(entry)
     }
 
     /// Whether work that outlives the call has taken over its audit entry.
     pub(super) fn is_deferred(&self) -> bool {
-        self.call.as_ref().is_some_and(|call| call.note.lock().deferred)
+        self.call.as_ref().is_some_and(|call| call.note.lock().deferred.is_some())
+    }
+
+    /// The open audit entry of the call, also if work that outlives the call has taken it over. `None` for work without
+    /// an entry of its own.
+    #[must_use]
+    pub fn audit_id(&self) -> Option<AuditId> {
+        let note = self.call.as_ref()?.note.lock();
+        note.entry.or(note.deferred).map(|entry| entry.id)
     }
 
     /// Sets the target of the audit entry, if the message did not contain it.

@@ -183,7 +183,7 @@ where
         app.audit.refused_writes().count(credential, app.clock.now());
     }
     let mut note = call.note.lock();
-    let without = note.entry.is_none() && !note.deferred;
+    let without = note.entry.is_none() && note.deferred.is_none();
     if without && let Err(error) = &answer {
         // The object could not be loaded, or not by this caller: recorded like a refusal by the scope.
         note.refusal =

@@ -43,9 +43,11 @@ pub struct NewIntent<'a> {
     pub base_version: Option<i64>,
     /// Digest of the policy that it leads to.
     pub want_digest: Option<&'a str>,
+    /// When it is stored: it is sent right afterwards.
+    pub at: Timestamp,
     /// Time after which it is not sent any more.
     pub deadline: Timestamp,
-    /// Audit entry of the call.
+    /// Open audit entry of the call: its outcome says what became of the write.
     pub audit: Option<AuditId>,
 }
 
@@ -90,6 +92,7 @@ pub async fn insert(conn: &mut Conn, new: &NewIntent<'_>) -> Result<WriteIntentI
         t::base_version.eq(new.base_version),
         t::want_digest.eq(new.want_digest),
         t::deadline.eq(new.deadline),
+        t::sent_at.eq(new.at),
         t::audit_id.eq(new.audit.map(AuditId::get)),
     );
     let id: i64 = on_conn!(conn, |c| diesel::insert_into(t::table)

@@ -40,6 +40,9 @@ async fn t13_a_pin_names_a_write_in_flight_and_stops_the_next(sg: TestServer) {
         scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
         let first = start_merge(&sg, &scene);
         hold.wait_reached(1).await;
+        let of_open_entry = "UPDATE write_intents SET owner = owner WHERE sent_at < deadline \
+                             AND audit_id IN (SELECT id FROM audit_log WHERE closed_at IS NULL)";
+        assert_eq!(sg.sql(of_open_entry).await, 1, "{name}");
         let pinned = scene.pin_in_flight(&sg).await;
         let in_flight = pinned.in_flight.first().expect("the write is in flight");
         assert_eq!((in_flight.workspace.as_str(), in_flight.sandbox.as_str()), ("default", BOX));

@@ -180,8 +180,9 @@ async fn store_intent(
         principal: None,
         base_version: Some(i64::from(live.version())),
         want_digest: Some(beginning.candidate),
+        at: now,
         deadline: now.plus(CALL_TIME),
-        audit: None,
+        audit: ctx.audit_id(),
     };
     write_intents::insert(tx, &new).await.map(drop)
 }

@@ -338,8 +338,9 @@ async fn insert_intent(
         principal: ctx.principal(),
         base_version: None,
         want_digest: None,
+        at: now,
         deadline: now.plus(call.time() + SLACK),
-        audit: None,
+        audit: ctx.audit_id(),
     };
     write_intents::insert(conn, &new).await
 }
