@@ -22,11 +22,11 @@ use super::refused_writes::RefusedWrites;
 use super::repeats::{NewRefusal, RepeatedRefusals};
 use super::unclaimed::{EntryCloser, UnclaimedEntry};
 use super::writer::Writer;
-use super::{Intent, OpenEntry, Outcome};
+use super::{Intent, OpenEntry, Outcome, upsert};
 use crate::clock::Clock;
 use crate::config;
-use crate::db::Db;
 use crate::db::types::AuditId;
+use crate::db::{Conn, Db};
 use crate::error::{Error, Reason};
 use crate::telemetry::metrics::ANONYMOUS_REFUSALS;
 
@@ -138,6 +138,23 @@ impl Recorder {
         Box::pin(async move {
             self.store(AuditRow::new(intent, Some(outcome), &self.inner.owner)).await?;
             Ok(())
+        })
+    }
+
+    /// Stores an entry of something that a transaction does besides the change of its call, in that transaction: both
+    /// are stored, or neither is.
+    ///
+    /// # Errors
+    /// Those of the database. The transaction must fail then.
+    pub fn record_in<'a>(
+        &'a self,
+        conn: &'a mut Conn,
+        intent: Intent,
+        outcome: Outcome,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let entry = AuditRow::new(intent, Some(outcome), &self.inner.owner);
+            upsert::insert(conn, &entry).await
         })
     }
 

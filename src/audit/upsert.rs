@@ -1,11 +1,11 @@
-//! Writes entries that are in doubt: they may or may not be stored.
+//! Writes entries outside of a batch: those of another transaction, and those in doubt, which may or may not be stored.
 //!
 //! A commit whose response was lost may be done, refused, or still in progress while this runs. Each entry is therefore
 //! written with its known id, and closed: PostgreSQL makes the second write of an id wait for the first one. An UPDATE
 //! alone would find no row while the first write is in progress, and leave the entry open.
 //!
 //! Invariants
-//! - each entry is stored once and closed when this returns `Ok`;
+//! - each entry in doubt is stored once and closed when this returns `Ok`;
 //! - a stored outcome is not changed.
 
 use diesel::pg::Pg;
@@ -16,10 +16,19 @@ use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
 use serde::Serialize;
 
 use super::batch::{self, AuditRow, INSERT, ROWS};
-use crate::db::PgConn;
 use crate::db::schema::audit_log;
 use crate::db::types::AuditId;
+use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
+
+/// Stores an entry in the transaction of what it is about.
+pub(super) async fn insert(conn: &mut Conn, entry: &AuditRow) -> Result<(), Error> {
+    on_conn!(conn, |c| {
+        let insert = diesel::insert_into(audit_log::table).values(entry);
+        diesel_async::RunQueryDsl::execute(insert, c).await
+    })?;
+    Ok(())
+}
 
 /// A closed entry that may already be stored, possibly as open.
 #[derive(Debug, Serialize)]

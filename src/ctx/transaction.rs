@@ -3,6 +3,7 @@
 //! Invariants
 //! - events and access changes are written in the transaction of the change, and announced once, after its commit. On
 //!   PostgreSQL they are collected and written by one statement, in the round trip of the commit;
+//! - the audit entry of what a transaction does besides the change of its call is written in that transaction;
 //! - a failure after a commit does not turn the stored change into an error;
 //! - nothing is changed for a caller that has lost its access while it waited;
 //! - if the snapshot cannot be reloaded after a commit that may have revoked access, every check fails closed until the
@@ -14,6 +15,7 @@ use tracing::warn;
 
 use super::Ctx;
 use crate::app::App;
+use crate::audit::recorder::Recorder;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -25,6 +27,7 @@ use crate::outbox::{AccessSubject, NewEvent, OutboxRows};
 #[derive(Debug)]
 pub struct Tx<'a> {
     conn: &'a mut Conn,
+    recorder: &'a Recorder,
     now: Timestamp,
     commit_actions: &'a mut CommitActions,
 }
@@ -47,8 +50,6 @@ struct CommitActions {
     access: bool,
     /// The change may have revoked access.
     revokes: bool,
-    /// Audit entries of what was done besides the change of the call.
-    entries: Vec<Intent>,
 }
 
 impl Deref for Tx<'_> {
@@ -66,10 +67,14 @@ impl DerefMut for Tx<'_> {
 }
 
 impl Tx<'_> {
-    /// Records an audit entry of something that this transaction does besides the change of the call, once it is
-    /// committed. A failure to record it is logged.
-    pub fn record_after_commit(&mut self, intent: Intent) {
-        self.commit_actions.entries.push(intent);
+    /// Records an audit entry of something that this transaction does besides the change of the call. It is stored if
+    /// and only if the transaction is committed.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn record(&mut self, intent: Intent) -> Result<(), Error> {
+        let outcome = Outcome::new(intent.at, Ending::Ok, 0);
+        self.recorder.record_in(self.conn, intent, outcome).await
     }
 
     /// Writes an event. Its readers are woken after the commit.
@@ -148,15 +153,15 @@ impl Ctx {
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (now, mut commit_actions) = (self.now(), CommitActions::default());
-        let db = self.db();
+        let (db, recorder) = (self.db(), &self.app().audit);
         let conn = if options.long { db.write().await? } else { db.writer().await? };
         let value = db
             .transaction_on(conn, async |conn| {
                 if options.recheck_caller && !self.is_deferred() {
                     self.recheck()?;
                 }
-                let value =
-                    work(&mut Tx { conn, now, commit_actions: &mut commit_actions }).await?;
+                let mut tx = Tx { conn, recorder, now, commit_actions: &mut commit_actions };
+                let value = work(&mut tx).await?;
                 Ok((value, commit_actions.rows.take_statement(now)))
             })
             .await?;
@@ -169,12 +174,6 @@ impl CommitActions {
     async fn commit(self, app: &App) {
         if self.events {
             app.feed.notify_committed();
-        }
-        for intent in self.entries {
-            let outcome = Outcome::new(intent.at, Ending::Ok, 0);
-            if let Err(error) = app.audit.record(intent, outcome).await {
-                warn!(error = &error as &dyn std::error::Error, "an audit entry is missing");
-            }
         }
         if !self.access {
             return;

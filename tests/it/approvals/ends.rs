@@ -29,6 +29,7 @@ server_tests_without_jobs! {
     a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended,
     an_escalation_decides_by_earlier_votes,
     an_end_that_a_proposal_notices_is_recorded,
+    a_review_does_not_end_without_an_audit_entry,
     a_reopened_review_does_not_end_at_once,
     an_expired_review_of_an_unregistered_gateway_is_not_withdrawn,
     a_review_is_stored_until_its_retention_period_is_over,
@@ -166,6 +167,23 @@ async fn an_end_that_a_proposal_notices_is_recorded(sg: TestServer) {
     let entries = sg.admin().audit().list_audit_entries(entries).await.unwrap().into_inner();
     let actions = entries.audit_entries.iter().map(|entry| entry.action.as_str());
     assert_eq!(actions.filter(|action| *action == "approval.expire").count(), 1);
+    sg.finish().await;
+}
+
+async fn a_review_does_not_end_without_an_audit_entry(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 2).await;
+    propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.app.audit.wait_settled().await;
+    sg.app.db.advance_clock(DAY * 8);
+    let open = "UPDATE approval_rounds SET version = version WHERE closed_at IS NULL";
+    sg.sql("ALTER TABLE audit_log RENAME TO audit_away").await;
+    tick(&sg).await;
+    assert_eq!(sg.sql(open).await, 1, "the entry could not be stored");
+    sg.sql("ALTER TABLE audit_away RENAME TO audit_log").await;
+    tick(&sg).await;
+    assert_eq!(sg.sql(open).await, 0);
+    assert_eq!(sg.admin().audit_entries("box", "approval.expire").await.len(), 1);
     sg.finish().await;
 }
 

@@ -109,6 +109,15 @@ impl Scene {
         .unwrap();
     }
 
+    /// Ends the time in which approved rounds can be written.
+    async fn pass_apply_window(&self) {
+        let db = Db::open(&self.place.options()).await.unwrap();
+        let mut conn = db.write().await.unwrap();
+        let past = "'2020-01-01 00:00:00.000000'";
+        let sql = format!("UPDATE approval_rounds SET apply_by = {past}, due_at = {past}");
+        on_conn!(&mut conn, |c| diesel::sql_query(sql).execute(c).await).unwrap();
+    }
+
     pub(super) async fn round(&self, id: ApprovalRoundId) -> Round {
         let db = Db::open(&self.place.options()).await.unwrap();
         let mut conn = db.read().await.unwrap();
@@ -163,6 +172,44 @@ async fn killed_at(engine: Engine, points: &[FailPoint]) {
         assert_eq!(after, (before.0 + 1, before.1 + 1), "{point}: it is written once");
     }
     scene.place.remove().await;
+}
+
+/// Kills a server in the transaction that ends a review whose time is over.
+async fn killed_at_the_end_of_a_review(engine: Engine) {
+    let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
+    let id = scene.open_round("late.example").await;
+    scene.pass_time().await;
+    scene.pass_apply_window().await;
+    let status = scene.serve_until(FailPoint::ExpiryRecorded, "kill").wait_exit();
+    assert_eq!(status.signal(), Some(SIGKILL), "{status:?}");
+    assert_eq!(scene.round(id).await.state, RoundState::Approved, "it was not committed");
+    scene.pass_time().await;
+    let next = scene.serve();
+    eventually("it has expired", || async {
+        let found = next.caller.approval(id.get()).await.approval.unwrap();
+        // It is shown as expired before its end is stored, which has a reason.
+        found.state() == pb::ApprovalState::Expired && !found.close_reason.is_empty()
+    })
+    .await;
+    assert_eq!(next.caller.audit_entries("coder", "approval.expire").await.len(), 1);
+    drop(next);
+    assert_eq!(scene.round(id).await.state, RoundState::Expired);
+    assert_eq!(writes(&scene.simulator), 0);
+    scene.place.remove().await;
+}
+
+mod g14_killed_at_the_end_of_a_review_records_the_end_once {
+    use super::*;
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(killed_at_the_end_of_a_review(Engine::Sqlite));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(killed_at_the_end_of_a_review(Engine::Postgres));
+    }
 }
 
 mod g02_killed_before_the_answer_is_written_once {

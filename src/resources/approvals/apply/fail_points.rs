@@ -10,6 +10,8 @@ words! {
     pub enum FailPoint {
         /// A vote is stored.
         VoteStored = "vote.stored",
+        /// The end of a round by its time is written with its audit entry, and not committed.
+        ExpiryRecorded = "expiry.recorded",
         /// A round is approved.
         DecisionCommitted = "decision.committed",
         /// The operation that writes it is stored.

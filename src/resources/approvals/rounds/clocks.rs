@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::error::Error;
 use crate::outbox::event_types;
+use crate::resources::approvals::apply::fail_points::{self, FailPoint};
 
 /// A clock that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub fn is_escalation_due(round: &Round, now: Timestamp) -> bool {
 }
 
 /// Applies the clocks that are due. Every transaction on a round begins with this, under the lock of its gateway.
-/// Returns the last clock that was applied. An end gets an audit entry of its own after the commit.
+/// Returns the last clock that was applied. An end gets an audit entry of its own.
 ///
 /// # Errors
 /// Those of the database.
@@ -66,17 +67,25 @@ pub async fn apply(
             let more = json!({ "timeout_minutes": waited });
             events::emit(ctx, tx, event_types::APPROVAL_ESCALATED, round, more).await?;
         }
-        Due::Expiry => {
-            close(ctx, tx, round, Ending::Expired, "it was not decided in time", now).await?;
-            tx.record_after_commit(expiry(ctx, round));
-        }
+        Due::Expiry => expire(ctx, tx, round, "it was not decided in time", now).await?,
         Due::ApplyWindow => {
-            let why = "it was approved, but not written in time";
-            close(ctx, tx, round, Ending::Expired, why, now).await?;
-            tx.record_after_commit(expiry(ctx, round));
+            expire(ctx, tx, round, "it was approved, but not written in time", now).await?;
         }
     }
     Ok(Some(due))
+}
+
+async fn expire(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    round: &mut Round,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    close(ctx, tx, round, Ending::Expired, why, now).await?;
+    tx.record(expiry(ctx, round)).await?;
+    fail_points::reached(FailPoint::ExpiryRecorded);
+    Ok(())
 }
 
 /// Returns the audit entry of a round that has expired.

@@ -62,7 +62,7 @@ pub async fn execute(
     payload["approval"] = round.id.get().into();
     let event = ctx.new_event(event_type, payload);
     tx.emit(event.with_gateway(round.place.gateway.clone())).await?;
-    tx.record_after_commit(entry(ctx, round, action));
+    tx.record(entry(ctx, round, action)).await?;
     Ok(Execution::Made)
 }
 
