@@ -12,7 +12,7 @@ use shoreguard::db::schema::service_principals;
 use shoreguard::db::turns::CallerKey;
 use shoreguard::db::{Conn, Db, Engine, on_conn};
 use shoreguard::error::Error;
-use shoreguard::feed::{self, store};
+use shoreguard::feed::{self, ReadPosition, store};
 use shoreguard::outbox::{AccessSubject, log_change};
 use shoreguard::pb::v1 as pb;
 use tokio::sync::oneshot;
@@ -238,6 +238,54 @@ fn a_change_whose_transaction_id_is_reused_after_a_crash_is_read() {
             pause().await;
         }
         assert!(knows(reader, 1));
+        replicas.stop().await;
+    });
+}
+
+/// Returns whether a replica has read all changes, as a transaction sees it. Dead connections are replaced meanwhile.
+async fn is_current(app: &App, read: &ReadPosition) -> bool {
+    loop {
+        match app.db.transaction(async |conn| feed::is_current(conn, read).await).await {
+            Ok(is_current) => return is_current,
+            Err(Error::Unavailable { .. }) => pause().await,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_decision_after_a_failover_reads_the_access_data_again() {
+    limit::block_on(async {
+        let Some(replicas) = Replicas::start().await else { return };
+        let [writer, reader] = &replicas.apps;
+        let mut read = feed::read_position(reader).await;
+        while !is_current(reader, &read).await {
+            feed::refresh(reader).await.unwrap();
+            read = feed::read_position(reader).await;
+        }
+        add_and_commit(&writer.db, 1).await;
+        assert!(!is_current(reader, &read).await);
+        // The server that takes over assigns ids again that the reader has read. The first one ends every connection.
+        execute(&writer.db, "UPDATE access_changes SET transaction_id = 3").await;
+        let DbLocation::Postgres(database) = &replicas.place else { unreachable!() };
+        database.query(KILL_ALL).await;
+        assert!(!is_current(reader, &read).await, "the ids say nothing any more");
+        let decided = loop {
+            let decided = feed::until_current(reader, move |read| {
+                Box::pin(async move {
+                    let is_known = knows(reader, 1);
+                    let db = &reader.db;
+                    let checked = db.transaction(async |conn| feed::is_current(conn, &read).await);
+                    checked.await.map(|is_current| is_current.then_some(is_known))
+                })
+            });
+            match decided.await {
+                Ok(is_known) => break is_known,
+                Err(Error::Unavailable { .. }) => pause().await,
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        assert!(decided, "it was decided by the change of the first server");
         replicas.stop().await;
     });
 }
