@@ -5,12 +5,13 @@
 //! - map entries are sorted by key and lists keep their order, so that equal policies have equal bytes.
 
 use prost::{DecodeError, Message as _};
-use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, ReflectMessage};
 use sha2::{Digest as _, Sha256};
 use shoreguard_proto::release::Generation;
 use shoreguard_proto::{v0_0, v0_1};
 
 use super::schema::{self, FieldOwner};
+use super::walk;
 use crate::seal;
 
 /// Separates digests of policies from other digests.
@@ -23,25 +24,7 @@ pub(super) fn clear_fields(message: &mut DynamicMessage, of: FieldOwner) {
         message.clear_field(&field);
     }
     for (_, value) in message.fields_mut() {
-        clear_value(value, of);
-    }
-}
-
-fn clear_value(value: &mut Value, of: FieldOwner) {
-    match value {
-        Value::Message(message) => clear_fields(message, of),
-        Value::List(items) => items.iter_mut().for_each(|item| clear_value(item, of)),
-        Value::Map(entries) => entries.values_mut().for_each(|value| clear_value(value, of)),
-        Value::Bool(_)
-        | Value::I32(_)
-        | Value::I64(_)
-        | Value::U32(_)
-        | Value::U64(_)
-        | Value::F32(_)
-        | Value::F64(_)
-        | Value::String(_)
-        | Value::Bytes(_)
-        | Value::EnumNumber(_) => {}
+        walk::for_messages_mut(value, &mut |message| clear_fields(message, of));
     }
 }
 

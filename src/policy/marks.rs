@@ -9,6 +9,7 @@ use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 
 use super::normal;
 use super::schema::{self, FieldOwner};
+use super::walk;
 
 /// A mark: its field, and what identifies the endpoint or binary.
 type Mark = (String, String);
@@ -28,21 +29,7 @@ fn collect(message: &DynamicMessage, marked: &mut BTreeSet<Mark>) {
             let identities = identities(message).into_iter();
             marked.extend(identities.map(|identity| (field.full_name().to_owned(), identity)));
         }
-        collect_value(value, marked);
-    }
-}
-
-fn collect_value(value: &Value, marked: &mut BTreeSet<Mark>) {
-    if let Value::Message(message) = value {
-        collect(message, marked);
-    } else if let Value::List(items) = value {
-        for item in items {
-            collect_value(item, marked);
-        }
-    } else if let Value::Map(entries) = value {
-        for value in entries.values() {
-            collect_value(value, marked);
-        }
+        walk::for_messages(value, &mut |message| collect(message, marked));
     }
 }
 
@@ -55,21 +42,7 @@ fn mark(message: &mut DynamicMessage, marked: &BTreeSet<Mark>) {
         }
     }
     for (_, value) in message.fields_mut() {
-        mark_value(value, marked);
-    }
-}
-
-fn mark_value(value: &mut Value, marked: &BTreeSet<Mark>) {
-    if let Value::Message(message) = value {
-        mark(message, marked);
-    } else if let Value::List(items) = value {
-        for item in items {
-            mark_value(item, marked);
-        }
-    } else if let Value::Map(entries) = value {
-        for value in entries.values_mut() {
-            mark_value(value, marked);
-        }
+        walk::for_messages_mut(value, &mut |message| mark(message, marked));
     }
 }
 

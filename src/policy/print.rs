@@ -42,21 +42,7 @@ fn put_entries(out: &mut String, entries: &[(String, Node)], indent: usize, star
         }
         put_text(out, key);
         out.push(':');
-        if let Node::Map(entries) = value
-            && !entries.is_empty()
-        {
-            out.push('\n');
-            put_entries(out, entries, indent + INDENT, false);
-        } else if let Node::List(items) = value
-            && !items.is_empty()
-        {
-            out.push('\n');
-            put_items(out, items, indent + INDENT);
-        } else {
-            out.push(' ');
-            put_inline(out, value);
-            out.push('\n');
-        }
+        put_value(out, value, indent, false);
     }
 }
 
@@ -64,21 +50,26 @@ fn put_items(out: &mut String, items: &[Node], indent: usize) {
     for item in items {
         put_indent(out, indent);
         out.push('-');
-        if let Node::Map(entries) = item
-            && !entries.is_empty()
-        {
-            out.push(' ');
-            put_entries(out, entries, indent + INDENT, true);
-        } else if let Node::List(items) = item
-            && !items.is_empty()
-        {
-            out.push('\n');
-            put_items(out, items, indent + INDENT);
-        } else {
-            out.push(' ');
-            put_inline(out, item);
-            out.push('\n');
-        }
+        put_value(out, item, indent, true);
+    }
+}
+
+/// Prints the value of an entry, or an item. The first entry of a mapping is on the line of its item.
+fn put_value(out: &mut String, value: &Node, indent: usize, is_item: bool) {
+    if let Node::Map(entries) = value
+        && !entries.is_empty()
+    {
+        out.push(if is_item { ' ' } else { '\n' });
+        put_entries(out, entries, indent + INDENT, is_item);
+    } else if let Node::List(items) = value
+        && !items.is_empty()
+    {
+        out.push('\n');
+        put_items(out, items, indent + INDENT);
+    } else {
+        out.push(' ');
+        put_inline(out, value);
+        out.push('\n');
     }
 }
 

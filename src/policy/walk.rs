@@ -61,6 +61,28 @@ fn visit_value<F: FnMut(&Path<'_>, Leaf<'_>)>(
     }
 }
 
+/// Calls `visitor` with the messages that a value of a field has: one, or those of a list or a map.
+pub(super) fn for_messages(value: &Value, visitor: &mut dyn FnMut(&DynamicMessage)) {
+    if let Value::Message(message) = value {
+        visitor(message);
+    } else if let Value::List(items) = value {
+        items.iter().for_each(|item| for_messages(item, visitor));
+    } else if let Value::Map(entries) = value {
+        entries.values().for_each(|value| for_messages(value, visitor));
+    }
+}
+
+/// Does the same as [`for_messages`] for a change of the messages.
+pub(super) fn for_messages_mut(value: &mut Value, visitor: &mut dyn FnMut(&mut DynamicMessage)) {
+    if let Value::Message(message) = value {
+        visitor(message);
+    } else if let Value::List(items) = value {
+        items.iter_mut().for_each(|item| for_messages_mut(item, visitor));
+    } else if let Value::Map(entries) = value {
+        entries.values_mut().for_each(|value| for_messages_mut(value, visitor));
+    }
+}
+
 /// Returns what the generation does not have: the paths of unknown fields and of unknown values of an enum, each with
 /// its number.
 pub(super) fn unknown_parts(message: &DynamicMessage) -> Vec<String> {

@@ -145,17 +145,10 @@ impl From<Warning> for pb::ApprovalWorkflowWarning {
 
 impl From<SetOutcome> for pb::SetWorkflowResponse {
     fn from(outcome: SetOutcome) -> Self {
-        let in_flight = outcome.in_flight.into_iter().map(|write| pb::WriteInFlight {
-            workspace: write.workspace,
-            sandbox: write.sandbox_name,
-            action: write.kind,
-            principal: write.principal.unwrap_or_default(),
-            deadline: Some(wire::to_timestamp(write.deadline)),
-        });
         let warnings = outcome.warnings.into_iter();
         Self {
             approval_workflow: Some(outcome.workflow.into()),
-            in_flight: in_flight.collect(),
+            in_flight: outcome.in_flight.into_iter().map(Into::into).collect(),
             warnings: warnings.map(|it| pb::ApprovalWorkflowWarning::from(it).into()).collect(),
         }
     }

@@ -13,7 +13,6 @@ use crate::pb::v1 as pb;
 use crate::policy::diff::{Difference, DifferenceKind};
 use crate::policy::{DOCUMENT_BYTES_MAX, Preset};
 use crate::resources::policy_pins::domain::{Pin, PinFilter, PinOutcome, PinSettings};
-use crate::resources::write_intents::domain::WriteInFlight;
 use crate::rpc::wire;
 use crate::upstream::generation::Generation;
 
@@ -225,18 +224,6 @@ impl From<Pin> for pb::PolicyPin {
             expire_time: pin.expires_at.map(wire::to_timestamp),
             held,
             etag: etag::from_version(pin.version),
-        }
-    }
-}
-
-impl From<WriteInFlight> for pb::WriteInFlight {
-    fn from(write: WriteInFlight) -> Self {
-        Self {
-            workspace: write.workspace,
-            sandbox: write.sandbox_name,
-            action: write.kind,
-            principal: write.principal.unwrap_or_default(),
-            deadline: Some(wire::to_timestamp(write.deadline)),
         }
     }
 }

@@ -9,5 +9,6 @@
 //! - a write that is not over blocks no rule: a call that stores a rule waits for a short time and then names it.
 
 pub mod domain;
+mod messages;
 pub mod store;
 pub mod worker;

@@ -116,6 +116,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/state.rs", "the state machine, pure"),
     ("operations/takeover.rs", "a worker of its own: what replicas left behind"),
     ("sessions/budget", "tables of their own, and the rules of failed logins"),
+    ("write_intents/messages.rs", "the translation for the services whose calls name writes"),
     ("users/changes.rs", "what an admin changes of users"),
     ("users/invite", "how people come to an account: a second writer of the same table"),
     ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),

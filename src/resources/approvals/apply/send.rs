@@ -8,13 +8,14 @@ use super::fail_points::{self, FailPoint};
 use super::found::Answer;
 use super::live::{self, Compared, Live};
 use super::outcome::{self, Outcome};
-use super::{CALL_TIME, settle, store, successor};
+use super::{CALL_TIME, settle, successor};
 use crate::ctx::Ctx;
 use crate::db::types::ApprovalRoundId;
 use crate::error::{Error, Reason, ResourceKind};
 use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::{Gateway, annotation};
 use crate::policy::Policy;
+use crate::resources::approvals::proposals::store as proposals;
 use crate::resources::approvals::rounds::close::Ending;
 use crate::resources::approvals::rounds::{Content, Round, RoundState, store as rounds};
 use crate::resources::operations::{Failure, RunningOperation};
@@ -91,10 +92,10 @@ async fn read_candidate(ctx: &Ctx, round: &Round) -> Result<Policy, Error> {
 
 /// Returns the annotations of the revision, which are the same at each attempt.
 async fn annotations(ctx: &Ctx, round: &Round) -> Result<BTreeMap<String, String>, Error> {
-    let proposer = store::proposer(&mut ctx.db().read().await?, round).await?;
+    let proposal = proposals::of_round(&mut ctx.db().read().await?, round).await?;
     let author = || round.authors.first().map(ToString::to_string).unwrap_or_default();
     Ok(BTreeMap::from([
-        (annotation::ACTOR.to_owned(), proposer.unwrap_or_else(author)),
+        (annotation::ACTOR.to_owned(), proposal.map_or_else(author, |of| of.proposed_by)),
         (annotation::ROUND.to_owned(), round.id.to_string()),
     ]))
 }

@@ -1,15 +1,15 @@
-//! Rounds that must be written, and the name of their proposer.
+//! Rounds that must be written.
 
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
-use crate::db::schema::{approval_rounds as t, policy_apply_proposals as p};
+use crate::db::schema::approval_rounds as t;
 use crate::db::types::{ApprovalRoundId, GatewayId, GatewayRef, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::governance::Action;
-use crate::resources::approvals::rounds::{Round, RoundState};
+use crate::resources::approvals::rounds::RoundState;
 
 /// SQL condition of the states between decision and end. Must equal the condition of the index, which bound values do
 /// not match.
@@ -58,23 +58,6 @@ pub async fn decided(
         DecidedRound { id: row.id, place: SandboxRef { gateway, name }, state: row.state }
     };
     Ok(rows.into_iter().map(to_round).collect())
-}
-
-/// Returns the name of the proposer of a round that was not written yet, as it was when the round was opened. `None`
-/// without a proposal.
-pub async fn proposer(conn: &mut Conn, round: &Round) -> Result<Option<String>, Error> {
-    let place = p::gateway_name
-        .eq(&*round.place.gateway.name)
-        .and(p::workspace.eq(round.place.workspace()))
-        .and(p::sandbox_name.eq(round.place.sandbox()))
-        .and(p::chunk_id.eq(&round.chunk_id));
-    Ok(on_conn!(conn, |c| p::table
-        .filter(place)
-        .filter(p::cleared_at.is_null().and(p::round_id.eq(round.id.get())))
-        .select(p::proposed_by)
-        .first(c)
-        .await
-        .optional())?)
 }
 
 #[cfg(test)]

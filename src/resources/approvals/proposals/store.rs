@@ -59,14 +59,23 @@ pub struct StoredProposal {
     pub change_json: Option<String>,
 }
 
+/// Selects the proposal of a round that has not ended, by the columns of the unique index.
+macro_rules! open_of {
+    ($round:expr) => {
+        t::table.filter(
+            t::gateway_name
+                .eq(&*$round.place.gateway.name)
+                .and(t::workspace.eq($round.place.workspace()))
+                .and(t::sandbox_name.eq($round.place.sandbox()))
+                .and(t::chunk_id.eq(&$round.chunk_id))
+                .and(t::cleared_at.is_null().and(t::round_id.eq($round.id.get()))),
+        )
+    };
+}
+
 /// Stores the change that led to the policy of a round.
 pub async fn set_change(conn: &mut Conn, round: &Round, change_json: &str) -> Result<(), Error> {
-    let place = t::gateway_name
-        .eq(&*round.place.gateway.name)
-        .and(t::workspace.eq(round.place.workspace()))
-        .and(t::sandbox_name.eq(round.place.sandbox()));
-    let open = t::cleared_at.is_null().and(t::round_id.eq(round.id.get()));
-    let row = t::table.filter(place.and(t::chunk_id.eq(&round.chunk_id)).and(open));
+    let row = open_of!(round);
     let set = t::change_json.eq(change_json);
     on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
     Ok(())
@@ -74,19 +83,8 @@ pub async fn set_change(conn: &mut Conn, round: &Round, change_json: &str) -> Re
 
 /// Returns the proposal of a round that has not ended and was not written; `None` without one.
 pub async fn of_round(conn: &mut Conn, round: &Round) -> Result<Option<StoredProposal>, Error> {
-    let place = t::gateway_name
-        .eq(&*round.place.gateway.name)
-        .and(t::workspace.eq(round.place.workspace()))
-        .and(t::sandbox_name.eq(round.place.sandbox()));
-    let open = t::cleared_at.is_null().and(t::round_id.eq(round.id.get()));
-    Ok(on_conn!(conn, |c| t::table
-        .filter(place)
-        .filter(t::chunk_id.eq(&round.chunk_id))
-        .filter(open)
-        .select(StoredProposal::as_select())
-        .first(c)
-        .await
-        .optional())?)
+    let row = open_of!(round);
+    Ok(on_conn!(conn, |c| row.select(StoredProposal::as_select()).first(c).await.optional())?)
 }
 
 /// Returns the owner of a sandbox; `None` if it is not known, also if another sandbox had the name.
@@ -125,12 +123,7 @@ pub async fn owner_by_name(
 
 /// Clears the proposal of a round, if it has one.
 pub async fn clear(conn: &mut Conn, round: &Round, at: Timestamp) -> Result<(), Error> {
-    let place = t::gateway_name
-        .eq(&*round.place.gateway.name)
-        .and(t::workspace.eq(round.place.workspace()))
-        .and(t::sandbox_name.eq(round.place.sandbox()));
-    let open = t::cleared_at.is_null().and(t::round_id.eq(round.id.get()));
-    let row = t::table.filter(place.and(t::chunk_id.eq(&round.chunk_id)).and(open));
+    let row = open_of!(round);
     let set = t::cleared_at.eq(at);
     on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
