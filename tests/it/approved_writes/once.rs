@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use shoreguard::db::Engine;
 use shoreguard::openshell::annotation;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
@@ -14,7 +13,7 @@ use tonic::Code;
 
 use super::{advance_until, find_event, open_round, revisions, round, updates, wait_for, writes};
 use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
-use crate::support::server::{Caller, TestServer, run_without_jobs};
+use crate::support::server::{Caller, TestServer};
 use crate::support::work::OperationSpec;
 use crate::support::{dump, eventually};
 
@@ -184,105 +183,93 @@ async fn a_watcher_sees_when_a_change_is_written_and_in_force(sg: TestServer) {
     }
 }
 
-/// Runs a test on each engine, with the dispatcher run by the test.
-fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
-        run_without_jobs(engine, async |sg: TestServer| test(sg).await);
-    }
+// The dispatcher is run by the test.
+server_tests_without_jobs! {
+    g03_nothing_is_written_after_what_was_reviewed_has_changed,
+    g01_nothing_is_written_after_a_voter_has_lost_its_role,
+    an_approved_round_waits_for_the_end_of_a_pin,
+    an_approved_round_waits_for_the_end_of_a_policy_for_all_sandboxes,
 }
 
-#[test]
-fn g03_nothing_is_written_after_what_was_reviewed_has_changed() {
-    on_each_engine(async |sg: TestServer| {
-        let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
-        let id = sg.open_round("edge", "one.example").await;
-        let other = with_rule("other", endpoint("two.example", 443));
-        simulator.change_policy("", "coder", |policy| *policy = other).unwrap();
-        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
-        let ended = wait_for(&sg.app, id, RoundState::Superseded).await;
-        assert!(ended.progress.close_reason.unwrap().contains("has changed"));
-        assert_eq!((updates(&simulator), writes(&simulator)), (0, 0));
-        sg.finish().await;
-    });
+async fn g03_nothing_is_written_after_what_was_reviewed_has_changed(sg: TestServer) {
+    let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
+    let id = sg.open_round("edge", "one.example").await;
+    let other = with_rule("other", endpoint("two.example", 443));
+    simulator.change_policy("", "coder", |policy| *policy = other).unwrap();
+    workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+    let ended = wait_for(&sg.app, id, RoundState::Superseded).await;
+    assert!(ended.progress.close_reason.unwrap().contains("has changed"));
+    assert_eq!((updates(&simulator), writes(&simulator)), (0, 0));
+    sg.finish().await;
 }
 
-#[test]
-fn g01_nothing_is_written_after_a_voter_has_lost_its_role() {
-    on_each_engine(async |sg: TestServer| {
-        let simulator = seeded(&sg, "edge", GATEWAYS[1].1).await;
-        let admin = sg.admin();
-        let key = admin.create_key("proposer", pb::Role::Operator).await;
-        let proposal = OperationSpec { key, ..sg.operation_spec("edge", "coder") };
-        // The method of the call needs an admin, and its caller must be an operator when the change is written.
-        admin.bind("proposer", "edge", pb::Role::Admin).await;
-        let id = open_round(&sg.app, &proposal, "one.example").await;
-        assert_eq!(round(&sg.app, id).await.state, RoundState::Approved);
-        admin.bind("proposer", "edge", pb::Role::Viewer).await;
-        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
-        wait_for(&sg.app, id, RoundState::Open).await;
-        assert!(dump::table(&sg.app.db, "events").await.contains("approval.reopened"));
-        assert_eq!((updates(&simulator), writes(&simulator)), (0, 0));
-        sg.finish().await;
-    });
+async fn g01_nothing_is_written_after_a_voter_has_lost_its_role(sg: TestServer) {
+    let simulator = seeded(&sg, "edge", GATEWAYS[1].1).await;
+    let admin = sg.admin();
+    let key = admin.create_key("proposer", pb::Role::Operator).await;
+    let proposal = OperationSpec { key, ..sg.operation_spec("edge", "coder") };
+    // The method of the call needs an admin, and its caller must be an operator when the change is written.
+    admin.bind("proposer", "edge", pb::Role::Admin).await;
+    let id = open_round(&sg.app, &proposal, "one.example").await;
+    assert_eq!(round(&sg.app, id).await.state, RoundState::Approved);
+    admin.bind("proposer", "edge", pb::Role::Viewer).await;
+    workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+    wait_for(&sg.app, id, RoundState::Open).await;
+    assert!(dump::table(&sg.app.db, "events").await.contains("approval.reopened"));
+    assert_eq!((updates(&simulator), writes(&simulator)), (0, 0));
+    sg.finish().await;
 }
 
-#[test]
-fn an_approved_round_waits_for_the_end_of_a_pin() {
-    on_each_engine(async |sg: TestServer| {
-        let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
-        let mut policies = sg.admin().policies();
-        let id = sg.open_round("edge", "one.example").await;
-        let (gateway, sandbox) = ("edge".to_owned(), "coder".to_owned());
-        let pin = pb::PinPolicyRequest { gateway, sandbox, ..Default::default() };
-        let pin = policies.pin_policy(pin).await.unwrap().into_inner().policy_pin.unwrap();
-        for _ in 0..2 {
-            workers::run_once(&sg.app, &DISPATCH).await.unwrap();
-            sg.app.clock.advance(Duration::from_secs(6));
-        }
-        assert_eq!(operations(&sg.admin()).await.len(), 0, "no operation is started in vain");
-        assert_eq!(round(&sg.app, id).await.state, RoundState::Approved);
-        let (gateway, sandbox) = ("edge".to_owned(), "coder".to_owned());
-        let unpin =
-            pb::UnpinPolicyRequest { gateway, sandbox, etag: pin.etag, ..Default::default() };
-        policies.unpin_policy(unpin).await.unwrap();
-        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
-        wait_for(&sg.app, id, RoundState::Applied).await;
-        assert_eq!(writes(&simulator), 1);
-        sg.finish().await;
-    });
-}
-
-#[test]
-fn an_approved_round_waits_for_the_end_of_a_policy_for_all_sandboxes() {
-    on_each_engine(async |sg: TestServer| {
-        let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
-        let id = sg.open_round("edge", "one.example").await;
-        let global = old::UpdateConfigRequest {
-            global: true,
-            policy: Some(with_rule("all", endpoint("all.example", 443))),
-            ..Default::default()
-        };
-        change_directly(&simulator, global).await;
-        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
-        let is_ended = || async {
-            let operations = operations(&sg.admin()).await;
-            operations.iter().any(|operation| operation.status() == pb::OperationStatus::Failed)
-        };
-        eventually("the operation ends", is_ended).await;
-        assert_eq!((round(&sg.app, id).await.state, writes(&simulator)), (RoundState::Approved, 0));
-        let delete = old::UpdateConfigRequest {
-            global: true,
-            setting_key: "policy".to_owned(),
-            delete_setting: true,
-            ..Default::default()
-        };
-        change_directly(&simulator, delete).await;
-        // The first pass sees that the operation has ended.
+async fn an_approved_round_waits_for_the_end_of_a_pin(sg: TestServer) {
+    let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
+    let mut policies = sg.admin().policies();
+    let id = sg.open_round("edge", "one.example").await;
+    let (gateway, sandbox) = ("edge".to_owned(), "coder".to_owned());
+    let pin = pb::PinPolicyRequest { gateway, sandbox, ..Default::default() };
+    let pin = policies.pin_policy(pin).await.unwrap().into_inner().policy_pin.unwrap();
+    for _ in 0..2 {
         workers::run_once(&sg.app, &DISPATCH).await.unwrap();
         sg.app.clock.advance(Duration::from_secs(6));
-        workers::run_once(&sg.app, &DISPATCH).await.unwrap();
-        wait_for(&sg.app, id, RoundState::Applied).await;
-        assert_eq!(writes(&simulator), 1);
-        sg.finish().await;
-    });
+    }
+    assert_eq!(operations(&sg.admin()).await.len(), 0, "no operation is started in vain");
+    assert_eq!(round(&sg.app, id).await.state, RoundState::Approved);
+    let (gateway, sandbox) = ("edge".to_owned(), "coder".to_owned());
+    let unpin = pb::UnpinPolicyRequest { gateway, sandbox, etag: pin.etag, ..Default::default() };
+    policies.unpin_policy(unpin).await.unwrap();
+    workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+    wait_for(&sg.app, id, RoundState::Applied).await;
+    assert_eq!(writes(&simulator), 1);
+    sg.finish().await;
+}
+
+async fn an_approved_round_waits_for_the_end_of_a_policy_for_all_sandboxes(sg: TestServer) {
+    let simulator = seeded(&sg, "edge", GATEWAYS[0].1).await;
+    let id = sg.open_round("edge", "one.example").await;
+    let global = old::UpdateConfigRequest {
+        global: true,
+        policy: Some(with_rule("all", endpoint("all.example", 443))),
+        ..Default::default()
+    };
+    change_directly(&simulator, global).await;
+    workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+    let is_ended = || async {
+        let operations = operations(&sg.admin()).await;
+        operations.iter().any(|operation| operation.status() == pb::OperationStatus::Failed)
+    };
+    eventually("the operation ends", is_ended).await;
+    assert_eq!((round(&sg.app, id).await.state, writes(&simulator)), (RoundState::Approved, 0));
+    let delete = old::UpdateConfigRequest {
+        global: true,
+        setting_key: "policy".to_owned(),
+        delete_setting: true,
+        ..Default::default()
+    };
+    change_directly(&simulator, delete).await;
+    // The first pass sees that the operation has ended.
+    workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+    sg.app.clock.advance(Duration::from_secs(6));
+    workers::run_once(&sg.app, &DISPATCH).await.unwrap();
+    wait_for(&sg.app, id, RoundState::Applied).await;
+    assert_eq!(writes(&simulator), 1);
+    sg.finish().await;
 }

@@ -222,7 +222,6 @@ const LIMITED: &[&str] = &[
     "forty_unread_streams_of_our_own_methods(",
     "killed_in_a_hook(",
     "on_both(",
-    "on_each_engine(",
     "on_replicas(",
     "on_sqlite(",
     "race_on_two_replicas(",
