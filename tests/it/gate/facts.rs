@@ -14,6 +14,8 @@ server_tests! {
     g08_a_sandbox_with_many_providers_is_reached_by_each,
 }
 
+server_tests_without_jobs! { a_call_is_not_sent_if_the_rules_change_each_time_the_gateway_is_asked }
+
 fn provider(name: &str, host: &str) -> Value {
     json!({ "provider": { "metadata": { "name": name }, "config": { "host": host } } })
 }
@@ -137,6 +139,40 @@ async fn g08_a_sandbox_with_many_providers_is_reached_by_each(sg: TestServer) {
         add_workflow(&sg, name, Some("default"), Some("many")).await;
         let last = provider("p119", "evil.example");
         assert_eq!(scene.verdict("UpdateProvider", &last).await, "GOVERNED", "{name}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn a_call_is_not_sent_if_the_rules_change_each_time_the_gateway_is_asked(sg: TestServer) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        add_spare(&sg, &scene).await;
+        let hold_next = || {
+            let hold = Hold::default();
+            scene.simulator.script("ListSandboxes", Script::HoldAfter(hold.clone()), Times::All);
+            hold
+        };
+        let mut hold = hold_next();
+        let mut update = start_update(&sg, &scene, Vec::new());
+        let mut rules = 0;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut update => break ended.unwrap(),
+                () = hold.wait_reached(1) => {}
+            }
+            rules += 1;
+            let other = format!("unrelated-{rules}");
+            add_workflow(&sg, name, Some("default"), Some(&other)).await;
+            let next = hold_next();
+            hold.release();
+            hold = next;
+        };
+        let refused = assert_refused!(ended, Aborted, "WRITE_IN_FLIGHT");
+        assert!(refused.message().contains("changed while"), "{name}: {refused:?}");
+        assert!(rules > 1, "{name}: it is asked again");
+        assert_eq!(calls(&scene, "UpdateProvider"), 0, "{name}");
+        hold.release();
         scene.simulator.stop().await;
     }
     sg.finish().await;

@@ -5,6 +5,7 @@ use shoreguard_simulator::{Hold, Proposal, Script, Times};
 use super::walk::{APPROVED, PENDING, cases};
 use super::*;
 use crate::boot_hooks::last_event;
+use crate::support::server::Bearer;
 use crate::support::{dump, eventually};
 
 server_tests! {
@@ -15,6 +16,7 @@ server_tests! {
     calls_without_a_rule_do_not_exclude_each_other,
     a_long_call_without_a_rule_stays_in_flight,
     g10_a_policy_that_is_written_through_the_proxy_is_an_event,
+    g10_without_a_rule_a_call_keeps_its_role_and_gets_the_answer_of_the_gateway,
 }
 
 fn merge() -> Value {
@@ -166,6 +168,47 @@ async fn g10_a_policy_that_is_written_through_the_proxy_is_an_event(sg: TestServ
         let payload: Value = serde_json::from_str(&event.payload_json).unwrap();
         assert_eq!(payload["sandbox"], BOX, "{event:?}");
         assert_eq!(payload["action"], "approval.vote_many", "{event:?}");
+        scene.simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn g10_without_a_rule_a_call_keeps_its_role_and_gets_the_answer_of_the_gateway(
+    sg: TestServer,
+) {
+    for (name, generation) in GATEWAYS {
+        let scene = Scene::start(&sg, name, generation).await;
+        let address = format!("http://{}", scene.simulator.addr());
+        let endpoint = tonic::transport::Endpoint::new(address).unwrap();
+        let direct = Caller { channel: endpoint.connect_lazy(), bearer: Bearer::default() };
+        let key = scene.caller.create_key(&format!("ops-{name}"), pb::Role::Operator).await;
+        let operator = sg.with_token(&key);
+        let row = row(generation, "UpdateConfig");
+        let to = [("x-shoreguard-gateway", name)];
+        let sandbox = match generation {
+            Generation::V0_0 => "name",
+            Generation::V0_1 => "sandbox",
+        };
+        let mut unknown = merge();
+        unknown.as_object_mut().unwrap().insert(sandbox.to_owned(), json!("nowhere"));
+        for content in [merge(), unknown] {
+            let message = request(generation, "UpdateConfig", &content);
+            let own = direct.call_raw(row.path, row.streaming, message.clone(), &[]).await;
+            let through = operator.call_raw(row.path, row.streaming, message, &to).await;
+            match (own, through) {
+                (Ok(own), Ok(through)) => assert_eq!(own, through, "{name} {content}"),
+                (Err(own), Err(through)) => {
+                    let shown = |status: &Status| (status.code(), status.message().to_owned());
+                    assert_eq!(shown(&own), shown(&through), "{name} {content}");
+                }
+                (own, through) => panic!("{name} {content}: {own:?} {through:?}"),
+            }
+        }
+        let viewer = scene.caller.create_key(&format!("looks-{name}"), pb::Role::Viewer).await;
+        let message = request(generation, "UpdateConfig", &merge());
+        let viewer = sg.with_token(&viewer);
+        let refused = viewer.call_raw(row.path, row.streaming, message, &to).await;
+        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         scene.simulator.stop().await;
     }
     sg.finish().await;

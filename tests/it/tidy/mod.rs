@@ -5,6 +5,7 @@ mod audit_names;
 mod code;
 mod configuration;
 mod documents;
+mod governance;
 mod layers;
 mod metrics;
 mod tracing;
@@ -28,7 +29,7 @@ const FOLDERS: [&str; 10] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 17] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -39,6 +40,7 @@ const DOCUMENTS: [&str; 16] = [
     "docs/configuration.md",
     "docs/fleet.md",
     "docs/glossary.md",
+    "docs/migration.md",
     "docs/operations.md",
     "docs/performance.md",
     "docs/policies.md",
