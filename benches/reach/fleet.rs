@@ -124,7 +124,13 @@ impl Admin {
         Ok(Self { channel: endpoint.connect().await?, bearer: format!("Bearer {key}").parse()? })
     }
 
-    fn with_bearer<M>(&self, message: M) -> Request<M> {
+    /// Returns its connection, for a client of another service.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Returns a request with its key.
+    pub(crate) fn with_bearer<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", self.bearer.clone());
         request

@@ -237,7 +237,7 @@ async fn failed_gateway_keeps_votes(sg: TestServer) {
 }
 
 /// Replaces the policy of `coder` as a stock client. Returns the version.
-async fn update(
+pub(crate) async fn update(
     caller: &Caller,
     (name, generation): (&str, Generation),
     host: &str,

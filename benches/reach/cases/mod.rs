@@ -2,7 +2,9 @@
 
 mod access;
 mod access_load;
+mod approvals;
 mod audit_list;
+mod connections;
 mod fleet_list;
 mod footprint;
 mod growth;
@@ -10,7 +12,9 @@ mod lineup;
 mod own;
 mod profile;
 mod proxied;
+mod rows;
 mod sboms;
+mod watches;
 mod writes;
 
 use crate::child::Child;
@@ -62,6 +66,13 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("sboms", "a large SBOM taken, and searched by one caller", sboms::run),
     Case::new("fleet-list", "the sandboxes of 1000 gateways, one caller", fleet_list::run),
     Case::new("footprint", "memory, and time to serve", footprint::run),
+    Case::new("connections", "memory of 8,000 idle connections", connections::run),
+    Case::new("watches", "one event for 1,000 watchers", watches::run),
+    Case::new("rows", "reads beside 100,000 audit entries and events", rows::run),
+    Case::new("tally", "votes counted, in memory", approvals::count_votes),
+    Case::new("approval-write", "from the last vote to the write", approvals::time_writes),
+    Case::new("approval-inbox", "the inbox of 10,000 open reviews", approvals::first_page),
+    Case::new("approval-idle", "1,000 open reviews on 100 idle gateways", approvals::idle),
     Case::new("growth", "cost per unit as the total grows", growth::run).on_request(),
     Case::new("profile-proxied-read", "recorded with perf", profile::proxied_read).on_request(),
     Case::new("profile-proxied-write", "recorded with perf", profile::proxied_write).on_request(),

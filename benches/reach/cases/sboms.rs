@@ -105,6 +105,8 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
                 "the fleet by a part of names, nothing there",
                 By::NameContains("log4j".to_owned()),
             )?,
+            search("the fleet by a part of a few names", By::NameContains("b-3401".to_owned()))?,
+            search("the fleet by a part of all names", By::NameContains("lib-".to_owned()))?,
         ];
         run_rounds(bench, &mut subjects, ONE_CALLER)?;
         for subject in &subjects {

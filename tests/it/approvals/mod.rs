@@ -4,6 +4,7 @@
 mod attacks;
 mod ends;
 mod inbox;
+mod model;
 mod rule_changes;
 mod voting;
 

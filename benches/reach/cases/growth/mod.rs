@@ -5,7 +5,7 @@
 mod audit;
 mod bindings;
 mod gateways;
-mod streams;
+pub(super) mod streams;
 
 use crate::figure::{Figure, Target};
 use crate::report::{self, Entry};

@@ -69,7 +69,7 @@ fn one_value(value: f64) -> Figure {
 
 /// Streams of events that are open and read.
 #[derive(Default)]
-struct Watchers {
+pub(in crate::cases) struct Watchers {
     readers: JoinSet<()>,
     /// Keeps the connections open.
     connections: Vec<JoinSet<Result<(), h2::Error>>>,
@@ -80,7 +80,11 @@ struct Watchers {
 
 impl Watchers {
     /// Opens more streams.
-    async fn open(&mut self, fleet: &Fleet, count: u32) -> Result<(), BoxError> {
+    pub(in crate::cases) async fn open(
+        &mut self,
+        fleet: &Fleet,
+        count: u32,
+    ) -> Result<(), BoxError> {
         let request = pb::WatchEventsRequest {
             after_sequence: -1,
             gateway: fleet::gateway_name(0),
@@ -111,7 +115,11 @@ impl Watchers {
 
     /// Makes an event per round, and waits until all streams have received it. Returns the time per stream, in
     /// microseconds.
-    async fn deliver(&self, fleet: &Fleet, rounds: u32) -> Result<Figure, BoxError> {
+    pub(in crate::cases) async fn deliver(
+        &self,
+        fleet: &Fleet,
+        rounds: u32,
+    ) -> Result<Figure, BoxError> {
         let admin = Admin::connect(fleet.server.address, &fleet.admin_key).await?;
         let mut figure = Figure::default();
         for round in 0..rounds {
