@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::approval_workflows::{named, operators, request, rule, set};
 use crate::boot_hooks::last_event;
-use crate::policy_pins::{caller, edge, run_job};
+use crate::policy_pins::{caller, edge};
 use crate::support::dump;
 use crate::support::eventually;
 use crate::support::server::{Caller, TestServer, facts};
@@ -32,7 +32,7 @@ async fn count(sg: &TestServer, event: &str) -> usize {
 /// Runs the job until a number of events was emitted; the server may run it at the same time.
 async fn check_until(sg: &TestServer, events: usize) {
     eventually("the event is emitted", || async {
-        run_job(sg, &BROKEN).await;
+        sg.run_job(&BROKEN).await;
         count(sg, "approval_workflow.broken").await == events
     })
     .await;
@@ -80,11 +80,11 @@ async fn g07_people_who_leave_break_a_workflow_once(sg: TestServer) {
     sg.create_user("ana@example.com", pb::Role::Operator).await;
     let admin = sg.admin();
     set(&admin, request("", "coder", rule(&[("owners", 1, ana())]))).await.unwrap();
-    run_job(&sg, &BROKEN).await;
+    sg.run_job(&BROKEN).await;
     assert_eq!(count(&sg, "approval_workflow.broken").await, 0);
     sg.deactivate("ana@example.com").await;
     check_until(&sg, 1).await;
-    run_job(&sg, &BROKEN).await;
+    sg.run_job(&BROKEN).await;
     assert_eq!(count(&sg, "approval_workflow.broken").await, 1);
     let event = last_event(&admin, "approval_workflow.broken").await;
     let payload: serde_json::Value = serde_json::from_str(&event.payload_json).unwrap();
@@ -105,7 +105,7 @@ async fn g07_people_who_leave_break_a_workflow_once(sg: TestServer) {
     };
     admin.users().update_user(request).await.unwrap();
     eventually("it is no longer reported", || async {
-        run_job(&sg, &BROKEN).await;
+        sg.run_job(&BROKEN).await;
         let explained = explain(&admin, "coder").await.unwrap().explained_workflows.remove(0);
         explained.can_be_met && explained.approval_workflow.unwrap().broken_time.is_none()
     })

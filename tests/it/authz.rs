@@ -19,6 +19,7 @@ use shoreguard_simulator::{Generation, Simulator};
 use tonic::Status;
 
 use crate::sboms;
+use crate::support::eventually;
 use crate::support::limit::start_time_limit;
 use crate::support::server::{Caller, TestServer, reason};
 
@@ -242,6 +243,16 @@ async fn every_write_leaves_a_closed_audit_entry(sg: TestServer) {
             .await;
         written.push(row.path);
     }
+    // The outcome of a stream is recorded after its caller has left.
+    eventually("each entry is closed", || async {
+        let open = sg_v1::ListAuditEntriesRequest {
+            outcome: sg_v1::AuditOutcome::Open.into(),
+            ..Default::default()
+        };
+        let open = admin.audit().list_audit_entries(open).await.unwrap();
+        open.into_inner().audit_entries.is_empty()
+    })
+    .await;
     sg.app.audit.wait_settled().await;
 
     let mut seen: BTreeMap<String, i32> = BTreeMap::new();

@@ -8,8 +8,8 @@ use shoreguard::error::{Error, Reason};
 
 use crate::storage::{insert_gateway, names};
 use crate::support::TestDb;
-use crate::support::limit;
 use crate::support::postgres::Database;
+use crate::support::{eventually, limit};
 
 both_engines! { read_connections_cannot_write, readers_see_earlier_commits, an_exhausted_connection_pool_is_reported_as_busy }
 
@@ -37,16 +37,8 @@ async fn an_exhausted_connection_pool_is_reported_as_busy(db: TestDb) {
         pool_wait: Duration::from_millis(500),
         ..place.options()
     };
-    // A child process that another test is starting can keep the file of the previous database open until its exec.
-    let db = loop {
-        match Db::open(&options).await {
-            Ok(db) => break db,
-            Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => {
-                crate::support::pause().await;
-            }
-            Err(error) => panic!("{error:?}"),
-        }
-    };
+    place.wait_closed().await;
+    let db = Db::open(&options).await.unwrap();
     let (reader, writer) = (db.read().await.unwrap(), db.write().await.unwrap());
     for refused in [db.read().await, db.write().await] {
         let busy = matches!(refused, Err(Error::Exhausted { reason: Reason::Busy, .. }));
@@ -114,7 +106,8 @@ fn a_connection_lost_during_commit_is_an_internal_error() {
 fn postgres_times_out_statements_and_idle_transactions() {
     limit::block_on(async {
         let Some(database) = Database::create_migrated().await else { return };
-        let short = Duration::from_millis(100);
+        // Longer than opening the database takes on a busy machine.
+        let short = Duration::from_secs(2);
         let options = DbOptions {
             statement_timeout: short,
             idle_in_transaction_timeout: short,
@@ -132,7 +125,7 @@ fn postgres_times_out_statements_and_idle_transactions() {
                 insert_gateway(conn, "idle").await?;
                 let ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
                     AND state = 'idle in transaction'";
-                while !database.query(ours).await.is_empty() {}
+                eventually("it is ended", || async { database.query(ours).await.is_empty() }).await;
                 insert_gateway(conn, "after").await?;
                 Ok(())
             })

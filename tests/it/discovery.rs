@@ -11,6 +11,7 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::support::dns::{self, address_record, srv_record};
+use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
 
 const HOME: &str = "127.0.0.2";
@@ -101,7 +102,7 @@ server_tests! {
 server_tests! {
     tuned |config| {
         telling(config);
-        config.discovery.timeout_seconds = 2;
+        config.discovery.timeout_seconds = 5;
     };
     an_unreachable_domain_is_reported_as_an_error_instead_of_empty,
 }
@@ -297,8 +298,12 @@ async fn a_gateway_that_the_worker_registers_is_reported_as_event_and_audited(sg
     assert_eq!((gateway.name.as_str(), gateway.scheme()), ("edge", pb::GatewayScheme::Https));
     let told = event(&sg, "gateway.registered").await;
     assert_eq!((told.gateway.as_str(), told.actor.as_str()), ("edge", "system:gateway.discovery"));
-    let [entry] = sg.admin().audit_entries("edge", "gateway.register").await.try_into().unwrap();
+    // The entry and the result of the run are stored after the gateway and its event.
+    let entries = async || sg.admin().audit_entries("edge", "gateway.register").await;
+    eventually("it is audited", || async { !entries().await.is_empty() }).await;
+    let [entry] = entries().await.try_into().unwrap();
     assert_eq!(entry.actor, "system:gateway.discovery");
+    eventually("the run has ended", || async { status(&sg).await.last_run.is_some() }).await;
     let run = status(&sg).await.last_run.unwrap();
     assert_eq!(counts(&run), [1, 1, 0, 0]);
     assert_eq!(run.actor, "system:gateway.discovery");

@@ -1,7 +1,7 @@
 //! Changes of access are checked against the effective roles that result, as the database has them when the change
 //! runs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shoreguard::ctx::Call;
 use shoreguard::pb::v1 as pb;
@@ -16,9 +16,13 @@ use crate::access_bindings::{
     get_gateway_request, group, register_two_gateways, set_labels_request, set_role_request,
     set_selector_role_request, subject, subject_of, visible_gateways,
 };
+use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
 
 const ANA: &str = "ana@example.com";
+/// Sessions of the test's database that wait for an advisory lock.
+const WAITING: &str = "SELECT 1 FROM pg_stat_activity \
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
 
 fn user() -> pb::Subject {
     subject_of(Kind::User(ANA.to_owned()))
@@ -252,16 +256,7 @@ async fn t06_concurrent_role_changes_are_checked_one_after_the_other(sg: TestSer
         has_begun.await.unwrap();
         // Waits until the removal waits for its turn. Only PostgreSQL has more than one writer.
         if matches!(conn, shoreguard::db::Conn::Pg(_)) {
-            let waiting = async {
-                while sg
-                    .sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-                    .await
-                    == 0
-                {
-                    crate::support::pause().await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+            eventually("it waits", || async { sg.sql(WAITING).await > 0 }).await;
         }
         let change = "UPDATE group_gateway_roles SET role = 'admin'";
         let changed = shoreguard::db::on_conn!(conn, |c| {

@@ -18,10 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::support::server::TestServer;
-use crate::support::{dump, pause};
+use crate::support::{dump, eventually, pause};
 
 /// Timeout of a probe. Tests advance the clock by it, except where a gateway responds.
 const PROBE_TIME: Duration = Duration::from_secs(30);
+/// Number of gateways that are probed at the same time, until a slow one has given up its slot.
+const SLOTS: u64 = 64;
+/// Time after which a slow probe gives up its slot.
+const SLOT_TIME: Duration = Duration::from_secs(1);
 /// Number of gateways in an outage: more than are probed at the same time.
 const OUTAGE: usize = 72;
 
@@ -87,7 +91,7 @@ fn away() -> Script {
     }
 }
 
-server_tests! { gateway_states_of_a_day_are_stored_with_response_times }
+server_tests_without_jobs! { gateway_states_of_a_day_are_stored_with_response_times }
 
 async fn gateway_states_of_a_day_are_stored_with_response_times(sg: TestServer) {
     let edge = simulator().await;
@@ -140,7 +144,7 @@ async fn gateway_states_of_a_day_are_stored_with_response_times(sg: TestServer) 
 }
 
 // Only the test probes.
-server_tests! {
+server_tests_without_jobs! {
     tuned |config| config.gateways.probe_interval_seconds = 3600;
     a_gateway_status_is_unknown_if_the_last_probe_is_stale,
 }
@@ -179,7 +183,7 @@ async fn a_gateway_status_is_unknown_if_the_last_probe_is_stale(sg: TestServer) 
     sg.finish().await;
 }
 
-server_tests! {
+server_tests_without_jobs! {
     tuned |config| config.gateways.probe_timeout_seconds = PROBE_TIME.as_secs();
     a_worker_that_lost_its_lease_stores_no_probe_results,
     a_late_probe_result_does_not_override_a_newer_probe_or_endpoint,
@@ -276,7 +280,7 @@ async fn one_silent_gateway_does_not_delay_the_probes_of_others(sg: TestServer) 
     sg.finish().await;
 }
 
-server_tests! {
+server_tests_without_jobs! {
     tuned |config| {
         config.gateways.probe_timeout_seconds = PROBE_TIME.as_secs();
         config.gateways.probe_interval_seconds = 3600;
@@ -295,11 +299,13 @@ async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg
     pass(&sg, Duration::from_secs(30)).await;
     let app = Arc::clone(&sg.app);
     let round = sg.app.spawn(async move { workers::run_once(&app, &PROBES).await.unwrap() });
+    let begun = || asked(&many, "Health") - silent_before;
+    // Silent ones use every slot, and the healthy ones after them wait.
+    eventually("every slot is used", || async { begun() >= SLOTS }).await;
+    sg.app.clock.advance(SLOT_TIME);
     for before in &healthy {
-        while get(&sg, &before.name).await.probe_time == before.probe_time {
-            sg.app.clock.advance(Duration::from_millis(20));
-            pause().await;
-        }
+        let is_probed = || async { get(&sg, &before.name).await.probe_time != before.probe_time };
+        eventually("a healthy one is probed", is_probed).await;
     }
     let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
     let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways;
@@ -309,10 +315,8 @@ async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg
         (OUTAGE + healthy.len(), 0),
         "they were asked before the first silent one was given up"
     );
-    while asked(&many, "Health") < silent_before + u64::try_from(OUTAGE).unwrap() {
-        sg.app.clock.advance(Duration::from_millis(20));
-        pause().await;
-    }
+    let all = u64::try_from(OUTAGE).unwrap();
+    eventually("every silent one is probed", || async { begun() >= all }).await;
     sg.app.clock.advance(PROBE_TIME);
     assert_eq!(round.await.unwrap().unwrap().done, OUTAGE + healthy.len());
     // Gateways that do not respond are probed last from now on, but are still probed.

@@ -17,7 +17,7 @@ use crate::gateway_credentials::{
 use crate::oidc::configure_issuers;
 use crate::oidc_provider::{Behavior, IssuerCommand};
 use crate::support::server::TestServer;
-use crate::support::{dump, pause};
+use crate::support::{dump, eventually, pause};
 
 sqlite_tests! { tuned configure_issuers; gateway_tokens_are_fetched_from_the_identity_provider }
 
@@ -150,6 +150,7 @@ async fn concurrent_callers_share_one_token_request_to_a_slow_provider(sg: TestS
     // The callers wait for the fetch. A caller that is late gets the same answer, since nothing is fetched again soon.
     let calls = join_all((0..4).map(|_| call_gateway(&admin)));
     let passing = async {
+        eventually("the fetch has begun", || async { corp.count("token").await > asked }).await;
         for _ in 0..20 {
             pause().await;
         }

@@ -1,14 +1,19 @@
 //! Why a gateway cannot be reached, in the response of its registration and in `last_error`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls_pki_types::pem::PemObject;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 
+use crate::support::eventually;
 use crate::support::server::TestServer;
 use crate::tls::{Issuer, create_ca, localhost, sign_certificate};
+
+/// Timeout of a probe: longer than a handshake takes on a busy machine.
+const PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// Starts a gateway with a certificate and its key, both PEM.
 async fn start_over_tls((cert, key): (String, String)) -> Simulator {
@@ -56,7 +61,7 @@ async fn assert_error(sg: &TestServer, name: &str, port: u16, ca: Option<&Issuer
 }
 
 sqlite_tests! {
-    tuned |config| config.gateways.probe_timeout_seconds = 1;
+    tuned |config| config.gateways.probe_timeout_seconds = PROBE_TIME.as_secs();
     an_unreachable_gateway_is_registered_with_the_cause_and_what_to_do,
 }
 
@@ -72,7 +77,22 @@ async fn an_unreachable_gateway_is_registered_with_the_cause_and_what_to_do(sg: 
 
     let port = |simulator: &Simulator| simulator.addr().port();
     assert_error(&sg, "closed", 1, None, "the connection was refused").await;
-    assert_error(&sg, "silent", port(&silent), None, "timed out").await;
+    let asked = || {
+        let calls = silent.calls();
+        calls
+            .iter()
+            .filter(|(path, _)| path.ends_with("/Health"))
+            .map(|(_, count)| count)
+            .sum::<u64>()
+    };
+    // It is probed at its registration and by the test.
+    let passing = async {
+        for times in 1_u64..=2 {
+            eventually("it is probed", || async { asked() >= times }).await;
+            sg.app.clock.advance(PROBE_TIME);
+        }
+    };
+    tokio::join!(assert_error(&sg, "silent", port(&silent), None, "timed out"), passing);
     assert_error(&sg, "tls-to-plaintext", port(&plain), Some(&ca), "set the scheme to `http`")
         .await;
     assert_error(&sg, "plaintext-to-tls", port(&over_tls), None, "the scheme").await;

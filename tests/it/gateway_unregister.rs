@@ -1,14 +1,12 @@
 //! Unregistering a gateway, with everything that belongs to it.
 
-use std::time::Duration;
-
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::Generation;
 
 use crate::sboms::file;
-use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
+use crate::support::{dump, soon};
 
 async fn made(sg: &TestServer) -> String {
     let request = pb::CreateSandboxRequest {
@@ -114,12 +112,11 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
     assert_eq!(gone, expected);
     let ran = ended(&admin, &run).await;
     assert_eq!(ran.error_code(), pb::OperationErrorCode::Cancelled, "{ran:?}");
-    let end = tokio::time::timeout(Duration::from_secs(10), async {
+    let end = soon("its stream ends", async {
         while watched.message().await?.is_some() {}
         Ok::<_, tonic::Status>(())
     });
-    let end =
-        assert_refused!(end.await.expect("its stream ends"), Unavailable, "GATEWAY_UNREACHABLE");
+    let end = assert_refused!(end.await, Unavailable, "GATEWAY_UNREACHABLE");
     assert_eq!(end.message(), "the gateway was removed");
     for table in [
         "sandbox_meta",

@@ -1,21 +1,26 @@
 //! The last active admin cannot be removed, even if two admins remove each other at the same moment, on one replica or
 //! on two.
 
-use std::time::{Duration, Instant};
-
-use shoreguard::db::Engine;
+use diesel_async::RunQueryDsl;
+use shoreguard::db::{Engine, on_conn};
+use shoreguard::error::Error;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::store;
+use tokio::sync::oneshot;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
+use crate::support::eventually;
 use crate::support::server::{ADMIN_EMAIL, Bearer, Caller, TestServer, reason, run};
 
 const ANA: &str = "ana@example.com";
 const BEN: &str = "ben@example.com";
-/// Maximum number of races between two admins in a test. There is one for each pair of ways, and there are more until two
-/// removals have met.
-const RACES_MAX: usize = 50;
+/// Stops every write to the table of users, but no read, until the end of the transaction.
+const HOLD: [&str; 2] =
+    ["SET LOCAL idle_in_transaction_session_timeout = 0", "LOCK TABLE users IN SHARE MODE"];
+/// Sessions of the test's database that wait for a lock.
+const WAITING: &str = "SELECT 1 FROM pg_stat_activity \
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 /// A way to remove an admin.
 #[derive(Debug, Clone, Copy)]
@@ -65,41 +70,72 @@ async fn any(sg: &TestServer) -> bool {
 
 /// Waits until the server that the caller uses accepts its credential.
 async fn known(caller: &Caller) {
-    let begun = Instant::now();
     let who = pb::GetCurrentIdentityRequest {};
-    while caller.auth().get_current_identity(who).await.is_err() {
-        assert!(
-            begun.elapsed() < Duration::from_mins(1),
-            "not within a second, nor a minute on a busy machine"
-        );
-        crate::support::pause().await;
+    let accepted = || async { caller.auth().get_current_identity(who).await.is_ok() };
+    eventually("the credential is accepted", accepted).await;
+}
+
+/// Removes Ben with the first caller and Ana with the second one, in these ways, at once. On PostgreSQL, both
+/// transactions have begun before the first one writes: it waits for the table, and the second one waits for it. SQLite
+/// has one writer.
+async fn remove_both(
+    sg: &TestServer,
+    [one, two]: [&Caller; 2],
+    [first, second]: [Way; 2],
+) -> [Result<(), Status>; 2] {
+    let (held, is_held) = oneshot::channel();
+    let hold = async {
+        if sg.engine == Engine::Sqlite {
+            held.send(()).unwrap();
+            return;
+        }
+        let met = sg.app.db.transaction(async |conn| {
+            for statement in HOLD {
+                on_conn!(conn, |c| diesel::sql_query(statement).execute(c).await)?;
+            }
+            held.send(()).unwrap();
+            eventually("both removals wait", || async { sg.sql(WAITING).await >= 2 }).await;
+            Ok::<_, Error>(())
+        });
+        met.await.unwrap();
+    };
+    let removals = async {
+        is_held.await.unwrap();
+        tokio::join!(take_away(one, first, BEN), take_away(two, second, ANA))
+    };
+    let ((), (a, b)) = tokio::join!(hold, removals);
+    [a, b]
+}
+
+/// Removes both admins at once, the first one in any way and the second one in these: as each other, and as two service
+/// principals, which stay admins. The second removal of each pair is made through `there`.
+async fn race(sg: &TestServer, ways: &[Way], there: &Caller) {
+    let key = sg.admin().create_key("second", pb::Role::Admin).await;
+    let programs = [sg.admin(), Caller { bearer: Bearer(Some(key)), ..there.clone() }];
+    known(&programs[1]).await;
+    for pair in ways.iter().flat_map(|first| WAYS.map(|second| [*first, second])) {
+        let (ana, ben) = two_admins(sg).await;
+        let admins = [sg.with_token(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() }];
+        known(&admins[1]).await;
+        let refused = remove_but_one(sg, admins.each_ref(), pair).await;
+        // The other admin has lost its rights, or there would be no admin without it.
+        let reasons = ["LAST_ADMIN", "ROLE_TOO_LOW", "CREDENTIAL_INVALID"];
+        assert!(reasons.contains(&reason(&refused).as_str()), "{pair:?}: {refused:?}");
+
+        two_admins(sg).await;
+        let refused = remove_but_one(sg, programs.each_ref(), pair).await;
+        assert_eq!(reason(&refused), "LAST_ADMIN", "{pair:?}: {refused:?}");
     }
 }
 
-/// Lets both admins remove each other at once, the first one in these ways and the second one, through `there`, in any.
-async fn race(sg: &TestServer, ways: &[Way], there: &Caller) {
-    let mut held = 0;
-    for round in 0..RACES_MAX {
-        if round >= ways.len() * WAYS.len() && held > 0 {
-            break;
-        }
-        let (ana, ben) = two_admins(sg).await;
-        let (one, two) =
-            (sg.with_token(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() });
-        known(&two).await;
-        let (first, second) = (ways[round % ways.len()], WAYS[round / ways.len() % WAYS.len()]);
-        let (a, b) = tokio::join!(take_away(&one, first, BEN), take_away(&two, second, ANA));
-        let told = format!("round {round}: {first:?} {a:?}, {second:?} {b:?}");
-        assert!(any(sg).await, "{told}");
-        assert!(!(a.is_ok() && b.is_ok()), "{told}");
-        for refused in [&a, &b].into_iter().filter_map(|answer| answer.as_ref().err()) {
-            // The first removal may finish before the other caller is admitted.
-            let known = ["LAST_ADMIN", "ROLE_TOO_LOW", "CREDENTIAL_INVALID"];
-            assert!(known.contains(&reason(refused).as_str()), "{told}");
-            held += usize::from(reason(refused) == "LAST_ADMIN");
-        }
+/// Removes both admins at once, and returns the error of the removal that is refused.
+async fn remove_but_one(sg: &TestServer, callers: [&Caller; 2], ways: [Way; 2]) -> Status {
+    let answers = remove_both(sg, callers, ways).await;
+    assert!(any(sg).await, "{ways:?}: {answers:?}");
+    match answers {
+        [Ok(()), Err(refused)] | [Err(refused), Ok(())] => refused,
+        answers => panic!("{ways:?}: {answers:?}"),
     }
-    assert!(held > 0, "no two met");
 }
 
 server_tests! {

@@ -13,6 +13,10 @@ use tonic_types::StatusExt;
 use crate::support::dump;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
 
+/// A delay that does not pass by itself while a test makes some calls. It still doubles with the next failure: after
+/// longer delays, earlier failures have decayed too much for that.
+const LONG: Duration = Duration::from_secs(12);
+
 /// Trusts `x-forwarded-for` from loopback, so that a test can call from many addresses.
 pub(crate) fn behind_a_proxy(config: &mut Config) {
     config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -36,6 +40,14 @@ fn told(refused: &Status) -> Duration {
     details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
 }
 
+/// Returns how many of these logins were refused because of their password.
+fn count_looked_at(answers: &[Result<pb::LoginResponse, Status>]) -> usize {
+    let wrong = |answer: &&Result<_, Status>| {
+        answer.as_ref().is_err_and(|refused| refused.code() == tonic::Code::Unauthenticated)
+    };
+    answers.iter().filter(wrong).count()
+}
+
 /// Fails to log in from an address until the address has to wait. Returns the delay.
 async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
     for _ in 0..100 {
@@ -45,6 +57,17 @@ async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
         }
     }
     panic!("{from} never has to wait");
+}
+
+/// Does the same until the delay, which grows with each failure, is much longer than a call takes on a busy machine.
+async fn use_up_long(sg: &TestServer, from: &str, email: &str) -> Duration {
+    loop {
+        let delay = use_up(sg, from, email).await;
+        if delay >= LONG {
+            return delay;
+        }
+        sg.pass(delay).await;
+    }
 }
 
 server_tests! {
@@ -60,18 +83,18 @@ server_tests! {
 }
 
 async fn failed_logins_wait_for_the_reported_time_which_grows_each_time(sg: TestServer) {
-    let first = use_up(&sg, "192.0.2.1", ADMIN_EMAIL).await;
+    let first = use_up_long(&sg, "192.0.2.1", ADMIN_EMAIL).await;
     // The correct password is refused as well, since it is not checked.
     let refused = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await;
     let refused = assert_refused!(refused, ResourceExhausted, "RATE_LIMITED");
     assert!(told(&refused) <= first);
-    sg.pass(told(&refused).saturating_sub(Duration::from_millis(1_500))).await;
+    sg.pass(told(&refused) / 2).await;
     assert_refused!(
         login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await,
         ResourceExhausted,
         "RATE_LIMITED"
     );
-    sg.pass(Duration::from_millis(1_500)).await;
+    sg.pass(told(&refused) / 2 + Duration::from_secs(1)).await;
     assert_refused!(
         login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery").await,
         Unauthenticated,
@@ -128,23 +151,23 @@ async fn failures_of_other_addresses_do_not_lock_out_an_account(sg: TestServer) 
     login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
     // A new address has one try.
     login(&sg, "198.51.100.2", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-    assert_refused!(
-        login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await,
-        Unauthenticated,
-        "LOGIN_FAILED"
-    );
-    assert_refused!(
-        login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await,
-        ResourceExhausted,
-        "RATE_LIMITED"
-    );
+    let tries = (0..4).map(|_| login(&sg, "198.51.100.3", ADMIN_EMAIL, "x"));
+    let looked_at = count_looked_at(&join_all(tries).await);
+    // One more if the machine is so busy that the others wait for longer than the delay.
+    assert!((1..=2).contains(&looked_at), "{looked_at} passwords were looked at");
     sg.finish().await;
 }
 
 async fn a_missing_account_has_the_same_login_wait_as_an_existing_one(sg: TestServer) {
-    let missing = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
-    let existing = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
-    assert!(missing.abs_diff(existing) < Duration::from_secs(1), "{missing:?} and {existing:?}");
+    // On a busy machine, a part of a delay may pass before it is reported.
+    for attempt in 1..=5 {
+        let missing = use_up(&sg, &format!("192.0.2.{attempt}"), "nobody@example.com").await;
+        let existing = use_up(&sg, &format!("192.0.2.1{attempt}"), ADMIN_EMAIL).await;
+        if missing.abs_diff(existing) < Duration::from_secs(1) {
+            break;
+        }
+        assert!(attempt < 5, "{missing:?} and {existing:?}");
+    }
     sg.finish().await;
 }
 
@@ -161,7 +184,7 @@ async fn login_attempts_at_different_accounts_are_limited_per_address(sg: TestSe
         assert!(tried < 100, "it may try for ever");
     }
     // All addresses of one IPv6 network count as one address.
-    use_up(&sg, "2001:db8::1", ADMIN_EMAIL).await;
+    use_up_long(&sg, "2001:db8::1", ADMIN_EMAIL).await;
     assert_refused!(
         login(&sg, "2001:db8::2", ADMIN_EMAIL, "x").await,
         ResourceExhausted,
@@ -173,10 +196,7 @@ async fn login_attempts_at_different_accounts_are_limited_per_address(sg: TestSe
 async fn concurrent_login_attempts_share_one_budget(sg: TestServer) {
     let tries = (0..40).map(|_| login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery"));
     let answers = join_all(tries).await;
-    let looked_at = answers
-        .iter()
-        .filter(|answer| answer.as_ref().unwrap_err().code() == tonic::Code::Unauthenticated)
-        .count();
+    let looked_at = count_looked_at(&answers);
     assert!((1..=6).contains(&looked_at), "{looked_at} passwords were looked at");
     sg.finish().await;
 }

@@ -256,6 +256,7 @@ async fn a_database_with_a_newer_schema_is_refused(db: TestDb) {
 async fn reopening_a_database_runs_no_migrations(db: TestDb) {
     let place = db.close();
     for _ in 0..2 {
+        place.wait_closed().await;
         Db::open(&place.options()).await.unwrap().ping().await.unwrap();
     }
 }
@@ -275,6 +276,7 @@ fn a_second_process_on_the_same_file_is_refused() {
         assert!(matches!(by_other_name, Err(Error::Unavailable { .. })), "{by_other_name:?}");
         first.ping().await.unwrap();
         drop(first);
+        place.wait_closed().await;
         Db::open(&place.options()).await.unwrap();
     });
 }

@@ -14,10 +14,11 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
+use crate::support::CONDITION_TIME_MAX;
 use crate::support::server::{Bearer, Caller, TestServer};
 
 /// Time for a stream to end: one second, plus the delay of a busy machine.
-const ENDS_WITHIN: Duration = Duration::from_secs(30);
+const ENDS_WITHIN: Duration = CONDITION_TIME_MAX;
 
 fn asks() -> ServerReflectionRequest {
     let message_request = Some(MessageRequest::ListServices(String::new()));

@@ -10,6 +10,7 @@ use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStat
 use shoreguard::resources::operations::leases::StopCause;
 use shoreguard::resources::operations::{self, Failure};
 
+use crate::support::eventually;
 use crate::support::server::TestServer;
 use crate::support::work::{ACTION, OperationSpec, begin_operation, start_operation};
 
@@ -41,6 +42,13 @@ async fn entry(sg: &TestServer) -> pb::AuditEntry {
     let mut entries = sg.admin().audit_entries("", ACTION).await;
     assert_eq!(entries.len(), 1, "{entries:?}");
     entries.remove(0)
+}
+
+/// Returns the same entry after it was closed, which is after the end of the operation.
+async fn closed_entry(sg: &TestServer) -> pb::AuditEntry {
+    let is_closed = || async { entry(sg).await.outcome() != AuditOutcome::Open };
+    eventually("the entry is closed", is_closed).await;
+    entry(sg).await
 }
 
 fn detail(entry: &pb::AuditEntry) -> serde_json::Value {
@@ -87,7 +95,7 @@ async fn a_cancellation_stops_the_operation_and_is_audited(sg: TestServer) {
             ("sp:viewer", AuditOutcome::Denied, "operation", ""),
         ]
     );
-    assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Failed);
+    assert_eq!(closed_entry(&sg).await.outcome(), AuditOutcome::Failed);
     let names: Vec<_> = events(&sg, &held.id).await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["operation.created", "operation.cancelling", "operation.failed"]);
     drop(held);
@@ -129,7 +137,7 @@ async fn a_failed_operation_is_audited_and_emits_an_event(sg: TestServer) {
     let ended = sg.admin().wait_operation(&id).await;
     assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Refused));
     assert_eq!(ended.error_message, "quota [31m is full");
-    let entry = entry(&sg).await;
+    let entry = closed_entry(&sg).await;
     assert_eq!((entry.outcome(), entry.code, &*entry.actor), (AuditOutcome::Failed, 9, "sp:root"));
     let told = detail(&entry);
     for (key, value) in [
@@ -163,9 +171,11 @@ async fn an_operation_that_panics_or_is_dropped_has_failed(sg: TestServer) {
         let ended = sg.admin().wait_operation(&id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Internal));
     }
-    sg.app.audit.wait_settled().await;
-    let entries = sg.admin().audit_entries("", ACTION).await;
-    assert!(entries.iter().all(|entry| entry.outcome() == AuditOutcome::Failed), "{entries:?}");
+    eventually("both entries are closed as failed", || async {
+        let entries = sg.admin().audit_entries("", ACTION).await;
+        entries.iter().all(|entry| entry.outcome() == AuditOutcome::Failed)
+    })
+    .await;
     sg.finish().await;
 }
 
@@ -178,7 +188,7 @@ async fn an_operation_can_be_finished_only_once(sg: TestServer) {
     assert!(late.step("more").await.is_err() && late.progress(1, "").await.is_err());
     assert!(late.finish(Ok(json!({}))).await.is_err());
     assert_eq!(sg.admin().operation(&id).await.unwrap().status(), Status::Succeeded);
-    assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Ok);
+    assert_eq!(closed_entry(&sg).await.outcome(), AuditOutcome::Ok);
     sg.finish().await;
 }
 
@@ -191,10 +201,10 @@ async fn a_sandbox_name_assigned_by_the_gateway_is_found_in_the_audit_log(sg: Te
     let id = held.id.clone();
     held.finish(Ok(json!({})));
     sg.admin().wait_operation(&id).await;
-    sg.app.audit.wait_settled().await;
-    let found = sg.admin().audit_entries("team/brave-otter", ACTION).await;
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].resource_id, "team/brave-otter");
+    eventually("the entry has the name", || async {
+        sg.admin().audit_entries("team/brave-otter", ACTION).await.len() == 1
+    })
+    .await;
     let until = pb::ListAuditEntriesRequest {
         resource_id: "team/brave-otter".into(),
         until_time: Some(shoreguard::rpc::wire::to_timestamp(

@@ -15,12 +15,13 @@ use crate::access_bindings::{set_role_request, subject_of};
 use crate::boot_hook_runs::{is_alive, wait_for_waiting};
 use crate::boot_hooks::{PRE, create_hook, hook_request, start_gateway, with_folder};
 use crate::operation_leases::{RESUMING, run_once, start_and_kill};
+use crate::support::eventually;
 use crate::support::people::PASSWORD;
 use crate::support::server::{Caller, TestServer, run_without_jobs};
 use crate::support::work::{HeldOperation, OperationSpec};
 
-/// Time for work to stop: one second, plus the delay of a busy machine.
-const STOPS_WITHIN: Duration = Duration::from_secs(12);
+/// Time for work to stop: one second, plus the delay of a busy machine. Less than the maximum time of a wait.
+const STOPS_WITHIN: Duration = Duration::from_secs(50);
 const ANA: &str = "ana@example.com";
 
 /// Authenticates a credential.
@@ -74,12 +75,7 @@ async fn wait(caller: Caller, id: String) -> Result<pb::Operation, tonic::Status
 
 /// Waits until `count` streams and waiting calls are registered.
 async fn registered(sg: &TestServer, count: usize) {
-    let many = async {
-        while sg.app.live.count() < count {
-            crate::support::pause().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), many).await.unwrap();
+    eventually("they are registered", || async { sg.app.live.count() >= count }).await;
 }
 
 /// A way in which Ana loses her credential or her role.
@@ -265,7 +261,7 @@ async fn t14_a_waiting_call_is_refused_when_its_caller_loses_the_right_to_it(sg:
     registered(&sg, 1).await;
     delete().await;
     assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
-    assert!(since.elapsed() < STOPS_WITHIN * 4, "none of them waits for its timeout");
+    assert!(since.elapsed() < STOPS_WITHIN, "none of them waits for its timeout");
     let id = held.id.clone();
     held.finish(Ok(json!({})));
     assert_eq!(admin.wait_operation(&id).await.status(), Status::Succeeded);
@@ -356,12 +352,10 @@ fn t14_a_lost_right_is_stored_as_cancelling_for_a_later_takeover() {
         )
         .await;
         sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-        let waited = tokio::time::timeout(Duration::from_secs(20), async {
-            while sg.admin().operation(running.id()).await.unwrap().status() != Status::Cancelling {
-                crate::support::pause().await;
-            }
-        });
-        waited.await.unwrap();
+        eventually("it is being cancelled", || async {
+            sg.admin().operation(running.id()).await.unwrap().status() == Status::Cancelling
+        })
+        .await;
         let id = running.id().to_owned();
         running.finish(Err(shoreguard::resources::operations::Failure::cancelled())).await.unwrap();
         assert_eq!(sg.admin().wait_operation(&id).await.error_code(), Code::Cancelled);

@@ -1,7 +1,5 @@
 //! Plain HTTP on the same port as gRPC: versions, limits, headers of every response, and unknown paths.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
@@ -11,8 +9,8 @@ use shoreguard::db::Engine;
 use tokio::net::TcpStream;
 
 use crate::support::http::{get, post, send, send_until_closed};
-use crate::support::limit;
 use crate::support::server::TestServer;
+use crate::support::{CONDITION_TIME_MAX, limit};
 
 const DISCOVERY: &str = "/gateways/edge/.well-known/openid-configuration";
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -144,7 +142,7 @@ async fn the_size_of_the_request_headers_is_limited(sg: TestServer) {
 fn t16_an_idle_or_incomplete_connection_is_closed() {
     limit::block_on(async {
         let sg = TestServer::start(Engine::Sqlite, |config| {
-            config.server.handshake_seconds = 1;
+            config.server.handshake_seconds = 2;
         })
         .await
         .unwrap();
@@ -153,7 +151,7 @@ fn t16_an_idle_or_incomplete_connection_is_closed() {
             [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM", b"GET / HTT", idle.as_bytes()];
         let ends = said.map(|bytes| {
             let ended = send_until_closed(sg.address, bytes);
-            async move { tokio::time::timeout(Duration::from_secs(8), ended).await }
+            async move { tokio::time::timeout(CONDITION_TIME_MAX, ended).await }
         });
         for (ended, said) in futures_util::future::join_all(ends).await.into_iter().zip(said) {
             let read = ended.unwrap_or_else(|_| panic!("{said:?} was left open"));

@@ -7,8 +7,7 @@ use shoreguard::workers;
 
 use crate::boot_hooks::last_event;
 use crate::policy_pins::{
-    EARLIER, HOUR, LATER, add_write, all, caller, edge, get, in_hours, pin_request, run_job, set,
-    unpin,
+    EARLIER, HOUR, LATER, add_write, all, caller, edge, get, in_hours, pin_request, set, unpin,
 };
 use crate::support::server::TestServer;
 use crate::support::{dump, eventually};
@@ -24,7 +23,7 @@ async fn an_expired_pin_is_reported_once_and_writes_past_their_deadline_are_dele
     add_write(&sg, "default", "coder", EARLIER).await;
     add_write(&sg, "default", "other", LATER).await;
     sg.app.db.advance_clock(HOUR * 2);
-    run_job(&sg, &CLOCK).await;
+    sg.run_job(&CLOCK).await;
     sg.run_job(&EXPIRY).await;
     let event = last_event(&admin, "policy_pin.expired").await;
     assert!(event.payload_json.contains("\"sandbox\":\"coder\""), "{event:?}");
@@ -38,7 +37,7 @@ async fn an_expired_pin_is_reported_once_and_writes_past_their_deadline_are_dele
         sg.sql("UPDATE write_intents SET owner = owner").await == 1
     })
     .await;
-    run_job(&sg, &CLOCK).await;
+    sg.run_job(&CLOCK).await;
     assert_eq!(admin.audit_entries("coder", "policy_pin.expire").await.len(), 1);
 }
 

@@ -9,7 +9,6 @@ use shoreguard::resources::policy_pins::domain::PINS_OF_GATEWAY_MAX;
 use shoreguard::resources::policy_pins::worker::CLOCK;
 use shoreguard::resources::sandboxes::worker::SWEEP;
 use shoreguard::resources::write_intents::domain::IN_FLIGHT_MAX;
-use shoreguard::workers::{self, Worker};
 use shoreguard_simulator::{Generation, Script, Simulator, Times};
 use tokio::task::JoinSet;
 use tonic::Status;
@@ -106,12 +105,6 @@ pub(crate) async fn add_write(sg: &TestServer, workspace: &str, sandbox: &str, d
          FROM gateways WHERE name = 'edge'"
     );
     assert_eq!(sg.sql(&statement).await, 1);
-}
-
-/// Runs a job after its lease has expired.
-pub(crate) async fn run_job(sg: &TestServer, job: &Worker) {
-    sg.app.db.advance_clock(Duration::from_secs(31));
-    workers::run_once(&sg.app, job).await.unwrap().expect("its lease has expired");
 }
 
 /// Pins `coder` in a task.
@@ -241,7 +234,7 @@ async fn t01_a_pin_locks_the_next_sandbox_of_its_name(sg: TestServer) {
         }
     })
     .await;
-    run_job(&sg, &SWEEP).await;
+    sg.run_job(&SWEEP).await;
     let kept = get(&admin, "edge", "coder").await.unwrap();
     assert_eq!(kept, pb::PolicyPin { held: true, ..pinned }, "it is in force for the new one");
     let repeated = set(&admin, pin_request(None)).await.unwrap();

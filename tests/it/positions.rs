@@ -15,12 +15,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
+use crate::support::CONDITION_TIME_MAX;
 use crate::support::server::TestServer;
 
 /// Longer than a call that waits for nothing, and far shorter than the timeout of a wait for a connection.
 const UNANSWERED: Duration = Duration::from_millis(200);
 /// Timeout of an expected message.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = CONDITION_TIME_MAX;
 
 /// Takes every connection for reading, so that no position can be read.
 async fn hold_readers(app: &App) -> Vec<Conn> {

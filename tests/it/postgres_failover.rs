@@ -14,12 +14,11 @@ use tokio::task::JoinSet;
 
 use crate::connections::KILL_ALL;
 use crate::storage::{insert_gateway, names};
-use crate::support::limit;
-use crate::support::pause;
 use crate::support::postgres::Database;
+use crate::support::{CONDITION_TIME_MAX, limit, pause};
 
-/// Time in which both pools recover.
-const RECOVERY_MAX: Duration = Duration::from_secs(10);
+/// Time in which both pools recover: seconds, plus the delay of a busy machine.
+const RECOVERY_MAX: Duration = CONDITION_TIME_MAX;
 /// Time after which a caller gives up.
 const ATTEMPT_MAX: Duration = Duration::from_millis(2_500);
 
@@ -145,10 +144,8 @@ fn both_pools_recover_from_connections_whose_server_does_not_respond() {
         db.ping().await.unwrap();
 
         proxy.silence.send_replace(());
-        let begun = Instant::now();
         recovers("a query", async || db.ping().await).await;
         recovers("a transaction", async || insert(&db, "after").await).await;
-        assert!(begun.elapsed() < RECOVERY_MAX, "{:?}", begun.elapsed());
         database.drop_database().await;
     });
 }

@@ -9,7 +9,7 @@ use shoreguard::db::{Db, Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 
 use crate::support::server::TestServer;
-use crate::support::{DbLocation, TestDb, limit};
+use crate::support::{DbLocation, TestDb, eventually, limit};
 
 const ID: &str = "5f0f6a4e-0f43-4b07-9d3c-1a2b3c4d5e6f";
 const BEGUN: Timestamp = Timestamp::from_unix_micros(1_700_000_000_000_000);
@@ -102,9 +102,12 @@ async fn t17_a_replay_requires_the_role_on_the_gateway_of_its_resource(sg: TestS
     assert_eq!(cancel().await.unwrap().into_inner(), first);
     unbind(&sg, "other").await;
     assert_refused!(cancel().await, NotFound, "NOT_FOUND");
-    let denied = entries(&sg, "operation.cancel").await;
-    let denied = denied.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Denied);
-    assert_eq!(denied.count(), 1);
+    eventually("the refusal is recorded", || async {
+        let denied = entries(&sg, "operation.cancel").await;
+        let denied = denied.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Denied);
+        denied.count() == 1
+    })
+    .await;
     drop(held);
     sg.admin().wait_operation(&first.operation.unwrap().id).await;
     sg.finish().await;

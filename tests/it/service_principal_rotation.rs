@@ -39,7 +39,7 @@ async fn during_an_overlap_two_keys_are_valid_and_never_three(sg: TestServer) {
 
 async fn an_overlap_is_at_most_a_week_and_ends_with_the_principal(sg: TestServer) {
     let admin = sg.admin();
-    let at = sg.app.clock.now().plus(Duration::from_secs(2));
+    let at = sg.app.clock.now().plus(Duration::from_mins(2));
     let expire_time = Some(shoreguard::rpc::wire::to_timestamp(at));
     let request =
         pb::CreateServicePrincipalRequest { expire_time, ..create_request("ci", pb::Role::Viewer) };
@@ -71,7 +71,7 @@ async fn an_overlap_is_at_most_a_week_and_ends_with_the_principal(sg: TestServer
     }
     let second = sg.with_token(&rotate_key(&admin, "ci", OVERLAP_MAX).await);
     assert_eq!(identity(&first).await.unwrap().expire_time, expire_time);
-    sg.app.clock.advance(Duration::from_secs(2));
+    sg.app.clock.advance(Duration::from_mins(2));
     assert_refused!(identity(&first).await, Unauthenticated, "CREDENTIAL_INVALID");
     assert_refused!(identity(&second).await, Unauthenticated, "CREDENTIAL_INVALID");
     sg.finish().await;

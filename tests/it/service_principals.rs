@@ -13,6 +13,7 @@ use tonic::Status;
 
 use crate::support::server::TestServer;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Caller};
+use crate::support::soon;
 
 pub(crate) fn create_request(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {
     let (name, role) = (name.to_owned(), role.into());
@@ -59,7 +60,7 @@ pub(crate) async fn watch_events(caller: &Caller) -> tonic::Streaming<pb::WatchE
     caller.events().watch_events(watch).await.unwrap().into_inner()
 }
 
-/// Returns how a stream ends. It must end within a second, and within ten on a busy machine.
+/// Returns how a stream ends. It must end within a second, and later only on a busy machine.
 pub(crate) async fn stream_end(
     mut stream: tonic::Streaming<pb::WatchEventsResponse>,
 ) -> Result<(), Status> {
@@ -67,9 +68,7 @@ pub(crate) async fn stream_end(
         while stream.message().await?.is_some() {}
         Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(10), ended)
-        .await
-        .expect("within a second, and ten where the machine is busy")
+    soon("the stream ends", ended).await
 }
 
 server_tests! {
@@ -282,7 +281,7 @@ async fn an_update_applies_from_the_next_call(sg: TestServer) {
         "CONCURRENT_CHANGE"
     );
 
-    let at = sg.app.clock.now().plus(Duration::from_secs(2));
+    let at = sg.app.clock.now().plus(Duration::from_mins(2));
     let at = Some(shoreguard::rpc::wire::to_timestamp(at));
     let brief =
         pb::UpdateServicePrincipalRequest { expire_time: at, ..update("ci", &["expire_time"]) };
@@ -296,7 +295,7 @@ async fn an_update_applies_from_the_next_call(sg: TestServer) {
         .unwrap();
     assert_eq!((changed.expire_time, changed.role()), (at, pb::Role::None));
     assert_eq!(identity(&ci).await.unwrap().expire_time, at);
-    sg.app.clock.advance(Duration::from_secs(2));
+    sg.app.clock.advance(Duration::from_mins(2));
     assert_refused!(identity(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
     // Without a time the key does not expire. A key that was rejected only because it had expired is valid again.
     admin

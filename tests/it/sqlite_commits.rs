@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 use crate::storage::{insert_gateway, names};
 use crate::support::{DbLocation, eventually, limit};
 
+/// Time after which an ended transaction is committed without a next one: much longer than a test needs before that.
+const ALONE: Duration = Duration::from_secs(4);
+
 /// The ends of a transaction that waits inside.
 struct Held {
     inside: oneshot::Receiver<()>,
@@ -68,11 +71,17 @@ async fn insert_orphan(conn: &mut Conn) -> Result<(), Error> {
     execute(conn, "INSERT INTO group_members (group_id, user_id) VALUES (1, 1)").await
 }
 
-/// Runs a test on an SQLite database of its own. An ended transaction waits long enough for the next one to begin.
+/// Runs a test on an SQLite database of its own. An ended transaction waits for the next one to begin, for longer than
+/// that takes on a busy machine.
 fn run(test: impl AsyncFnOnce(&Db)) {
+    run_with(Duration::from_mins(2), test);
+}
+
+/// Runs a test as [`run`] in which no transaction follows an ended one, which waits for this time.
+fn run_with(commit_delay: Duration, test: impl AsyncFnOnce(&Db)) {
     limit::block_on(async {
         let place = DbLocation::new(Engine::Sqlite).await.unwrap();
-        let options = DbOptions { commit_delay: Duration::from_secs(1), ..place.options() };
+        let options = DbOptions { commit_delay, ..place.options() };
         test(&Db::open(&options).await.unwrap()).await;
     });
 }
@@ -139,7 +148,7 @@ fn a_failed_transaction_is_rolled_back_without_the_others_of_its_commit() {
 
 #[test]
 fn a_dropped_transaction_is_rolled_back_without_the_others_of_its_commit() {
-    run(async |db| {
+    run_with(ALONE, async |db| {
         begin_first!(db, first, held);
         {
             let (second, next) = hold(db, "second");
@@ -157,7 +166,7 @@ fn a_dropped_transaction_is_rolled_back_without_the_others_of_its_commit() {
 
 #[test]
 fn a_transaction_commits_itself_if_the_waiting_caller_hangs_up() {
-    run(async |db| {
+    run_with(ALONE, async |db| {
         begin_first!(db, first, held);
         {
             let mut waiting = pin!(db.write());
@@ -198,7 +207,7 @@ fn a_single_write_begins_after_the_commit_of_earlier_transactions() {
 
 #[test]
 fn a_transaction_ends_while_the_next_caller_is_not_polled() {
-    run(async |db| {
+    run_with(ALONE, async |db| {
         begin_first!(db, first, held);
         let (second, _next) = hold(db, "second");
         let mut second = pin!(second);
@@ -211,7 +220,7 @@ fn a_transaction_ends_while_the_next_caller_is_not_polled() {
 
 #[test]
 fn a_transaction_whose_caller_hangs_up_before_the_commit_is_committed() {
-    run(async |db| {
+    run_with(ALONE, async |db| {
         {
             begin_first!(db, first, held);
             let mut waiting = pin!(db.write());

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::dump;
-use crate::support::server::{Bearer, Caller, boot, config};
+use crate::support::server::{Bearer, Caller, boot_with, config};
 use crate::support::{DbLocation, limit};
 use crate::tls::{
     Issuer, channel, create_ca, localhost, sign_certificate, sign_certificate_for, uri,
@@ -88,7 +88,11 @@ impl Server {
         let place = DbLocation::new(Engine::Sqlite).await.unwrap();
         let mut config = config(&place, folder.path(), |_| {});
         with_files(&mut config, &files);
-        let (app, running) = boot(config).await;
+        // Only the test looks for new files.
+        let follow = |app: &Arc<App>| {
+            app.spawn(feed::follow(Arc::clone(app)));
+        };
+        let (app, running) = boot_with(config, follow).await;
         Self { app, running, files, place, folder }
     }
 

@@ -26,6 +26,7 @@ struct Stoppable {
 
 impl Stoppable {
     async fn start(&self) -> (Arc<App>, RunningServer, Caller) {
+        self.place.wait_closed().await;
         let (app, running) = boot(config(&self.place, self.data.path(), |_| {})).await;
         let channel = Endpoint::new(format!("http://{}", running.address())).unwrap();
         let bearer = Bearer(Some(self.key.clone()));

@@ -10,9 +10,13 @@ use shoreguard::pb::v1 as pb;
 use tonic::Code;
 
 use crate::proxy::raw::{RawClient, add_length_prefix};
-use crate::support::pause;
 use crate::support::server::{TestServer, reason, run};
+use crate::support::{pause, soon};
 
+/// Time in which a response must be read: longer than the other calls of a test take on a busy machine.
+const ANSWER_SECONDS: u64 = 5;
+/// The same in a test that reads slowly.
+const SLOW_SECONDS: u64 = 3;
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 const LIST: &str = "/shoreguard.v1.ServicePrincipalService/ListServicePrincipals";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
@@ -35,8 +39,8 @@ async fn leave(raw: &mut RawClient, path: &str) -> RecvStream {
 
 /// Waits until the server resets a stream.
 async fn reset(mut answer: RecvStream) {
-    let next = tokio::time::timeout(Duration::from_secs(20), answer.data()).await;
-    let reset = next.expect("the answer has a deadline").unwrap().unwrap_err();
+    let next = soon("the answer has a deadline", answer.data()).await;
+    let reset = next.unwrap().unwrap_err();
     assert!(reset.is_reset() && reset.is_remote(), "{reset:?}");
 }
 
@@ -55,14 +59,14 @@ async fn until_let_in(raw: &mut RawClient, path: &str) {
 #[test]
 fn a_call_with_a_tiny_window_counts_until_its_response_is_sent() {
     let tune = |config: &mut shoreguard::config::Config| {
-        config.limits.answer_seconds = 3;
+        config.limits.answer_seconds = ANSWER_SECONDS;
         config.limits.calls_per_principal = 1;
     };
     on_sqlite(tune, async |sg| {
         let key = sg.admin().create_key("slow", pb::Role::Admin).await;
         let mut raw = RawClient::connect_with_window(&sg, &key, 1).await;
-        let answer = leave(&mut raw, LIST).await;
         let mut other = RawClient::connect_as(&sg, &key).await;
+        let answer = leave(&mut raw, LIST).await;
         let status = call(&mut other, IDENTITY).await;
         assert_eq!(reason(&status), "TOO_MANY_CALLS", "{status:?}");
         reset(answer).await;
@@ -74,16 +78,16 @@ fn a_call_with_a_tiny_window_counts_until_its_response_is_sent() {
 #[test]
 fn a_barely_read_stream_counts_until_it_is_reset() {
     let tune = |config: &mut shoreguard::config::Config| {
-        config.limits.answer_seconds = 3;
+        config.limits.answer_seconds = ANSWER_SECONDS;
         config.limits.streams_per_caller = 1;
     };
     on_sqlite(tune, async |sg| {
         let mut raw = RawClient::connect_with_window(&sg, &sg.admin_key, 1).await;
+        let mut other = RawClient::connect(&sg).await;
         let (response, mut body) = raw.open(raw.post(REFLECTION));
         body.send_data(files(), true).unwrap();
         let mut answer = response.await.unwrap().into_body();
         assert_eq!(answer.data().await.unwrap().unwrap().len(), 1);
-        let mut other = RawClient::connect(&sg).await;
         let status = call(&mut other, REFLECTION).await;
         assert_eq!(reason(&status), "TOO_MANY_STREAMS", "{status:?}");
         reset(answer).await;
@@ -101,13 +105,14 @@ fn files() -> Bytes {
 #[test]
 fn a_long_response_is_delivered_to_a_slow_reader() {
     on_sqlite(
-        |config| config.limits.answer_seconds = 1,
+        |config| config.limits.answer_seconds = SLOW_SECONDS,
         async |sg| {
             let mut raw = RawClient::connect(&sg).await;
-            let asked = Bytes::from([&files()[..]; 4].concat());
+            let asked = Bytes::from([&files()[..]; 16].concat());
             let whole = raw.call(raw.post(REFLECTION), std::slice::from_ref(&asked)).await.data;
             let mut raw = RawClient::connect_with_window(&sg, &sg.admin_key, 2048).await;
-            let begun = Instant::now();
+            let (begun, deadline) = (Instant::now(), Duration::from_secs(SLOW_SECONDS));
+            let time = deadline * 5 / 4;
             let (response, mut body) = raw.open(raw.post(REFLECTION));
             body.send_data(asked, true).unwrap();
             let mut answer = response.await.unwrap().into_body();
@@ -116,11 +121,12 @@ fn a_long_response_is_delivered_to_a_slow_reader() {
                 let data = data.unwrap();
                 read.extend_from_slice(&data);
                 answer.flow_control().release_capacity(data.len()).unwrap();
-                // Slower than the deadline for the whole response, and faster than the deadline for a part of 16 KiB.
-                pace += Duration::from_micros(20) * u32::try_from(data.len()).unwrap();
+                // Slower than the deadline for the whole response, and much faster than that for a part of 16 KiB.
+                pace +=
+                    time * u32::try_from(data.len()).unwrap() / u32::try_from(whole.len()).unwrap();
                 tokio::time::sleep_until(pace.into()).await;
             }
-            assert!(begun.elapsed() > Duration::from_secs(1), "{} bytes are too few", read.len());
+            assert!(begun.elapsed() > deadline && whole.len() > 160 << 10, "{} bytes", read.len());
             assert_eq!(read, whole);
             let trailers = answer.trailers().await.unwrap().unwrap();
             assert_eq!(trailers["grpc-status"], "0");
@@ -132,7 +138,7 @@ fn a_long_response_is_delivered_to_a_slow_reader() {
 #[test]
 fn unread_plain_http_responses_are_limited_and_reset() {
     let tune = |config: &mut shoreguard::config::Config| {
-        config.limits.answer_seconds = 2;
+        config.limits.answer_seconds = ANSWER_SECONDS;
         config.limits.anonymous_calls_per_address = 3;
     };
     on_sqlite(tune, async |sg| {
@@ -176,8 +182,7 @@ fn a_connection_with_an_unread_plain_http_response_becomes_idle() {
         let answer = response.await.unwrap().into_body();
         reset(answer).await;
         // The connection counts as idle, so it gets a GOAWAY like any other idle connection.
-        let closed = tokio::time::timeout(Duration::from_secs(20), raw.wait_closed()).await;
-        closed.expect("the connection is idle");
+        soon("the connection is idle", raw.wait_closed()).await;
         sg.finish().await;
     });
 }

@@ -1,15 +1,13 @@
 //! Users through the API: reading and changing them as an admin.
 
-use std::time::{Duration, Instant};
-
 use shoreguard::access::live::EndReason;
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::Generation;
 use tonic::{Code, Response, Status, Streaming};
 
-use crate::support::dump;
 use crate::support::people::PASSWORD;
 use crate::support::server::{ADMIN_EMAIL, Caller, TestServer};
+use crate::support::{dump, soon};
 
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 pub(crate) const ANA: &str = "ana@example.com";
@@ -71,9 +69,7 @@ async fn ended(mut events: Streaming<pb::WatchEventsResponse>, why: EndReason) {
             }
         }
     };
-    let status = tokio::time::timeout(Duration::from_secs(10), end)
-        .await
-        .expect("within a second, and ten where the machine is busy");
+    let status = soon("the stream ends", end).await;
     let expected = shoreguard::status::to_status(why.into());
     assert_eq!((status.code(), status.message()), (expected.code(), expected.message()));
 }
@@ -169,11 +165,9 @@ async fn a_role_change_applies_from_the_next_call_and_ends_streams(sg: TestServe
     let changed = update_user(&admin, set_role_request(ANA, pb::Role::Operator)).await.unwrap();
     assert_eq!((changed.role(), changed.is_active), (pb::Role::Operator, true));
     assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::Operator);
-    let begun = Instant::now();
     update_user(&admin, set_role_request(ANA, pb::Role::None)).await.unwrap();
     assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::None);
     ended(stream, EndReason::RoleTooLow).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
     // A field that is not in the mask stays unchanged.
     update_user(
         &admin,

@@ -9,18 +9,16 @@ use diesel_async::RunQueryDsl;
 use shoreguard::app::App;
 use shoreguard::audit::Ending;
 use shoreguard::audit::recorder::Recorder;
-use shoreguard::boot;
-use shoreguard::clock::Clock;
 use shoreguard::db::schema::{self, audit_log};
 use shoreguard::db::{Db, Engine, leases, on_conn, replicas};
-use shoreguard::error::{Error, Reason};
+use shoreguard::error::Error;
 use shoreguard::resources::audit;
 use shoreguard::workers::{self, TickResult, Worker};
 use tokio::sync::Notify;
 
 use crate::audit::{intent, settings};
-use crate::support::server::{TestServer, config};
-use crate::support::{DbLocation, limit, pause};
+use crate::support::server::{TestServer, build, config};
+use crate::support::{DbLocation, limit, soon};
 
 /// Ticks per replica, since the tests of one process share statics.
 static TICKS: Mutex<Option<HashMap<Arc<str>, u32>>> = Mutex::new(None);
@@ -145,7 +143,7 @@ async fn a_job_leased_by_another_replica_is_tried_again_when_that_lease_expires(
     let theirs = leases::acquire(&sg.app.db, HOURLY.name, "dead", ttl).await.unwrap();
     assert!(theirs.is_some());
     workers::spawn(&sg.app, HOURLY);
-    tokio::time::timeout(Duration::from_secs(20), until(&sg.app, 1)).await.unwrap();
+    soon("the job runs", until(&sg.app, 1)).await;
     sg.finish().await;
 }
 
@@ -159,14 +157,8 @@ fn a_killed_process_holds_nothing_back_on_sqlite() {
         let lease = leases::acquire(&killed, COUNTING.name, "killed", ttl).await.unwrap();
         replicas::record_heartbeat(&killed, "killed").await.unwrap();
         drop((lease, killed));
-        // A child process that another test is starting can keep the file open until its exec.
-        let app = loop {
-            match boot::build(config(&place, data.path(), |_| {}), Clock::system()).await {
-                Ok(app) => break app,
-                Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => pause().await,
-                Err(error) => panic!("{error:?}"),
-            }
-        };
+        place.wait_closed().await;
+        let app = build(config(&place, data.path(), |_| {})).await;
         assert_eq!(alive(&app).await, 1);
         let ran = workers::run_once(&app, &COUNTING).await.unwrap();
         assert_eq!(ran, Some(TickResult { done: 1, more: false }));

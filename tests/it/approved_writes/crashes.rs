@@ -47,7 +47,7 @@ impl Scene {
         let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
         let scene = Self { place, simulator, folder, config, key };
-        let first = scene.serve();
+        let first = scene.serve().await;
         let register = pb::RegisterGatewayRequest {
             name: "edge".into(),
             endpoint: scene.simulator.addr().to_string(),
@@ -60,12 +60,14 @@ impl Scene {
     }
 
     /// Starts a server.
-    pub(super) fn serve(&self) -> ServerProcess {
+    pub(super) async fn serve(&self) -> ServerProcess {
+        self.place.wait_closed().await;
         start_server(&self.config, &self.key)
     }
 
     /// Starts a server that a fail point kills or stops.
-    pub(super) fn serve_until(&self, point: FailPoint, what: &str) -> ChildProcess {
+    pub(super) async fn serve_until(&self, point: FailPoint, what: &str) -> ChildProcess {
+        self.place.wait_closed().await;
         let mut command = shoreguard_command(&["serve", "--config"]);
         command.arg(&self.config).env("TEST_FAIL_POINT", format!("{point}={what}"));
         ChildProcess(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
@@ -73,6 +75,7 @@ impl Scene {
 
     /// Opens a round while no server runs. It is approved, as if its server was killed after the decision.
     pub(super) async fn open_round(&self, host: &str) -> ApprovalRoundId {
+        self.place.wait_closed().await;
         let app = build(config(&self.place, self.folder.path(), |_| {})).await;
         let proposal = OperationSpec {
             key: self.key.clone(),
@@ -88,6 +91,7 @@ impl Scene {
 
     /// Ends the leases of killed servers, and the deadlines of their writes.
     pub(super) async fn pass_time(&self) {
+        self.place.wait_closed().await;
         let db = Db::open(&self.place.options()).await.unwrap();
         let mut conn = db.write().await.unwrap();
         let past = Timestamp::EPOCH;
@@ -119,6 +123,7 @@ impl Scene {
     }
 
     pub(super) async fn round(&self, id: ApprovalRoundId) -> Round {
+        self.place.wait_closed().await;
         let db = Db::open(&self.place.options()).await.unwrap();
         let mut conn = db.read().await.unwrap();
         store::by_id(&mut conn, id).await.unwrap().unwrap()
@@ -160,10 +165,10 @@ async fn killed_at(engine: Engine, points: &[FailPoint]) {
         let id = scene.open_round(&format!("h{count}.example")).await;
         // The server before it was killed, too, and held leases.
         scene.pass_time().await;
-        let status = scene.serve_until(point, "kill").wait_exit();
+        let status = scene.serve_until(point, "kill").await.wait_exit();
         assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
         scene.pass_time().await;
-        let next = scene.serve();
+        let next = scene.serve().await;
         wait_written(&next.caller, count).await;
         drop(next);
         let round = scene.round(id).await;
@@ -180,11 +185,11 @@ async fn killed_at_the_end_of_a_review(engine: Engine) {
     let id = scene.open_round("late.example").await;
     scene.pass_time().await;
     scene.pass_apply_window().await;
-    let status = scene.serve_until(FailPoint::ExpiryRecorded, "kill").wait_exit();
+    let status = scene.serve_until(FailPoint::ExpiryRecorded, "kill").await.wait_exit();
     assert_eq!(status.signal(), Some(SIGKILL), "{status:?}");
     assert_eq!(scene.round(id).await.state, RoundState::Approved, "it was not committed");
     scene.pass_time().await;
-    let next = scene.serve();
+    let next = scene.serve().await;
     eventually("it has expired", || async {
         let found = next.caller.approval(id.get()).await.approval.unwrap();
         // It is shown as expired before its end is stored, which has a reason.

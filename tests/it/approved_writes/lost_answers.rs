@@ -21,6 +21,8 @@ use crate::policies::{GATEWAYS, seeded};
 use crate::support::server::TestServer;
 use crate::support::{dump, eventually};
 
+/// Time before a deadline, in which a busy machine asks the gateway twice.
+const SLACK: Duration = Duration::from_secs(15);
 /// Number of failing writes: more than a gateway stores request ids of one caller.
 const FAILING_WRITES: usize = 1_050;
 /// The same with `just soak`.
@@ -95,11 +97,11 @@ async fn g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadl
         eventually("the gateway is asked", || async { asked() > before + 1 }).await;
         assert!(is_sending(&sg.app, id).await);
         assert!(dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
-        sg.app.db.advance_clock((CALL_TIME + GRACE).saturating_sub(Duration::from_secs(3)));
+        sg.app.db.advance_clock((CALL_TIME + GRACE).saturating_sub(SLACK));
         let before = asked();
         eventually("the gateway is asked", || async { asked() > before + 1 }).await;
         assert!(is_sending(&sg.app, id).await && updates(&simulator) == 1);
-        sg.app.db.advance_clock(Duration::from_secs(3));
+        sg.app.db.advance_clock(SLACK);
         wait_for(&sg.app, id, RoundState::Approved).await;
         assert!(!dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
         advance_until(&sg.app, id, RoundState::Applied).await;

@@ -60,7 +60,7 @@ fn g02_a_replica_that_was_frozen_writes_nothing_more() {
             let id = scene.open_round(&format!("h{count}.example")).await;
             // The server before it was killed, and held leases.
             scene.pass_time().await;
-            let mut frozen = scene.serve_until(point, "stop");
+            let mut frozen = scene.serve_until(point, "stop").await;
             eventually("it is stopped", || async { is_stopped(&frozen) }).await;
             scene.pass_time().await;
             let next = start_server(&config, scene.key());

@@ -152,10 +152,10 @@ fn voters() -> Vec<Row> {
     }
     for field in ["users", "groups", "service_principals"] {
         for name in ["", "unknown", "unknown@example.com", "\0", &long(10_000)] {
-            add(field, &format!(".{field}[0]"), &json!({ field: [name] }));
+            add(field, &format!(".{field}[0]"), &json!({ (field): [name] }));
         }
-        add(field, "", &json!({ field: vec!["unknown"; 51] }));
+        add(field, "", &json!({ (field): vec!["unknown"; 51] }));
     }
-    add("users", ".users[1]", &json!({ "users": ["ana@example.com"; 2] }));
+    add("users", ".users[1]", &json!({ "users": vec!["ana@example.com"; 2] }));
     rows
 }

@@ -178,6 +178,10 @@ server_tests! {
     no_random_message_causes_an_internal_error,
     no_random_message_to_a_v0_0_gateway_causes_an_internal_error,
     no_random_message_to_a_v0_1_gateway_causes_an_internal_error,
+}
+
+// Without the server's own jobs, which call gateways, too.
+server_tests_without_jobs! {
     nul_in_any_string_is_an_invalid_argument_and_no_gateway_is_called,
     nul_in_any_string_to_a_v0_0_gateway_is_an_invalid_argument_and_no_gateway_is_called,
     nul_in_any_string_to_a_v0_1_gateway_is_an_invalid_argument_and_no_gateway_is_called,

@@ -5,6 +5,7 @@ use shoreguard::pb::v1 as pb;
 
 use super::configure_issuers;
 use crate::oidc_provider::IssuerCommand;
+use crate::support::eventually;
 use crate::support::server::ADMIN_EMAIL;
 use crate::support::server::TestServer;
 
@@ -48,11 +49,7 @@ async fn the_role_is_raised_or_lowered_to_that_of_the_issuer_at_each_login(sg: T
             sg.admin().events().list_events(listed.clone()).await.unwrap().into_inner().events;
         all.into_iter().filter(|event| event.name == "user.updated").count()
     };
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    while names().await < 3 {
-        assert!(tokio::time::Instant::now() < deadline, "the changes of role are events");
-        crate::support::pause().await;
-    }
+    eventually("the changes of role are events", || async { names().await >= 3 }).await;
     sg.finish().await;
 }
 

@@ -28,8 +28,8 @@ use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Request;
 
-use crate::support::eventually as wait_until;
 use crate::support::server::{Caller, TestServer, run};
+use crate::support::{CONDITION_TIME_MAX, eventually as wait_until};
 
 /// Runs a test on SQLite only, since none of these tests depends on the engine.
 fn run_on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {

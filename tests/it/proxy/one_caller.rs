@@ -12,7 +12,7 @@ use super::rogue::start_rogue;
 use super::*;
 
 /// Longer than any of these calls should take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = CONDITION_TIME_MAX;
 /// Number of connections of the caller, so that each core has some.
 const CONNECTIONS: usize = 8;
 

@@ -8,6 +8,7 @@ use tonic::Code;
 
 use super::raw::{RawClient, encode_framed};
 use super::*;
+use crate::support::child::free_address;
 
 #[test]
 fn a_unary_call_reaches_the_gateway_that_it_names() {
@@ -220,8 +221,11 @@ fn the_identity_of_shoreguard_on_a_gateway_is_shown_to_operators_only() {
 #[test]
 fn an_unreachable_gateway_is_reported_and_is_used_again_after_its_restart() {
     run_on_sqlite(|sg| async move {
-        let gateway = start_simulator(Generation::V0_0).await;
-        let addr = gateway.addr();
+        // No other test gets this address while the gateway is stopped.
+        let addr = free_address();
+        let options =
+            || SimulatorOptions { listen: addr, ..SimulatorOptions::new(Generation::V0_0) };
+        let gateway = Simulator::start(options()).await.unwrap();
         sg.register_gateway("alpha", addr).await;
         let mut client = sg.admin().openshell_v0_0();
         client.health(for_gateway("alpha", old::HealthRequest {})).await.unwrap();
@@ -229,8 +233,7 @@ fn an_unreachable_gateway_is_reported_and_is_used_again_after_its_restart() {
         let away = client.health(for_gateway("alpha", old::HealthRequest {})).await;
         let away = assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
         assert_eq!(away.message(), "gateway `alpha` cannot be reached");
-        let options = SimulatorOptions { listen: addr, ..SimulatorOptions::new(Generation::V0_0) };
-        let gateway = Simulator::start(options).await.unwrap();
+        let gateway = Simulator::start(options()).await.unwrap();
         client.health(for_gateway("alpha", old::HealthRequest {})).await.unwrap();
         sg.finish().await;
         gateway.stop().await;

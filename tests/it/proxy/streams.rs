@@ -1,6 +1,6 @@
 //! Streams: both directions, how they end, and neighbors that are canceled.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use old::exec_sandbox_event::Payload as Out;
@@ -158,7 +158,7 @@ fn a_proxied_stream_ends_soon_after_its_caller_loses_the_right_to_it() {
             }
         };
         assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
-        assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
+        assert!(begun.elapsed() < CONDITION_TIME_MAX, "a second, and more on a busy machine");
         sg.finish().await;
         gateway.stop().await;
     });
@@ -199,7 +199,7 @@ fn hundreds_of_cancelled_watches_do_not_affect_another_stream() {
         // The neighbor still gets events.
         let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
         admin.openshell_v0_0().stop_sandbox(for_gateway("alpha", stop)).await.unwrap();
-        let heard = tokio::time::timeout(Duration::from_secs(30), neighbour.next()).await;
+        let heard = tokio::time::timeout(CONDITION_TIME_MAX, neighbour.next()).await;
         heard.expect("heard in time").unwrap().unwrap();
         drop(neighbour);
         wait_until("every stream is closed", || async { sg.app.live.count() == 0 }).await;

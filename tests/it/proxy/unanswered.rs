@@ -52,7 +52,7 @@ fn a_write_whose_caller_disconnects_is_recorded_as_unknown() {
             count += 2;
             for method in WRITES {
                 gateway.script(method, Script::Hang, Times::All);
-                let head = raw.request(method, name).header("grpc-timeout", "400m");
+                let head = raw.request(method, name).header("grpc-timeout", "1500m");
                 assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{name} {method}");
                 assert_eq!(
                     last_outcome(&sg, method, count - 1).await,

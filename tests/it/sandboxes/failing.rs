@@ -103,7 +103,7 @@ async fn a_creation_that_the_gateway_answers_with_internal_fails_within_seconds(
         assert!(failed.error_message.contains("disk full"), "{failed:?}");
     }
     let took = sg.app.clock.since_boot().saturating_sub(begun);
-    assert!(took < Duration::from_mins(1), "{took:?}");
+    assert!(took < Duration::from_mins(3), "{took:?}");
     for simulator in &simulators {
         assert!(call_count(simulator, "/GetSandbox") > 0, "the sandboxes are looked up");
         assert_eq!(call_count(simulator, "/CreateSandbox"), 2);

@@ -43,7 +43,7 @@ fn of_two() -> pb::ListSandboxesRequest {
 }
 
 server_tests! {
-    tuned |config| config.sandboxes.list_timeout_seconds = 1;
+    tuned |config| config.sandboxes.list_timeout_seconds = 3;
     the_fleet_is_paged_without_gaps_and_unreachable_gateways_are_named_once,
     one_page_can_hold_the_fleet_and_a_gateway_that_responds_again_is_listed,
     a_fleet_list_is_limited_by_visibility_and_selectors,
@@ -221,7 +221,7 @@ async fn only_the_gateways_that_a_page_needs_are_called(sg: TestServer) {
 server_tests! {
     tuned |config| {
         config.gateways.probe_timeout_seconds = 3;
-        config.sandboxes.list_timeout_seconds = 20;
+        config.sandboxes.list_timeout_seconds = 60;
     };
     a_fleet_list_waits_briefly_for_a_gateway_that_is_known_to_be_away,
 }
@@ -238,7 +238,7 @@ async fn a_fleet_list_waits_briefly_for_a_gateway_that_is_known_to_be_away(sg: T
     tokio::join!(sg.register_gateway("b-silent", silent.addr()), passing);
     let begun = std::time::Instant::now();
     let (listed, unreachable) = pages(&sg.admin(), &pb::ListSandboxesRequest::default()).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     assert_eq!((listed.concat(), unreachable), (demo("a-here"), vec!["b-silent".to_owned()]));
     // It is asked nevertheless, since it may be back before the next probe.
     silent.clear_scripts();

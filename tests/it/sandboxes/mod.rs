@@ -130,12 +130,20 @@ fn operation_result(operation: &pb::Operation) -> serde_json::Value {
     operation.result.as_ref().map_or(serde_json::Value::Null, object)
 }
 
-/// Returns the audit entries of an action, newest first, after everything was stored.
+/// Returns the audit entries of an action, newest first, after all of them were closed: the entry of a forwarded call
+/// or of an operation is closed after the caller knows the outcome.
 async fn audit_entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
-    sg.app.audit.wait_settled().await;
-    let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
-    let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
-    listed.audit_entries
+    let list = async || {
+        let action = action.to_owned();
+        let request = pb::ListAuditEntriesRequest { action, ..Default::default() };
+        let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+        listed.audit_entries
+    };
+    wait_until("each entry is closed", || async {
+        list().await.iter().all(|entry| entry.outcome() != pb::AuditOutcome::Open)
+    })
+    .await;
+    list().await
 }
 
 /// Returns how often a method was called on a gateway.

@@ -272,13 +272,14 @@ async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: Tes
     use shoreguard::pb::v0_0::openshell::v1 as old;
     use shoreguard::pb::v0_1::openshell::v1 as new;
     // A hook that succeeds, but after the deadline.
-    write_script(&sg, "slow", "sleep 1");
+    let go = sg.app.config.server.data_dir.join("go");
+    write_script(&sg, "slow", &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
     for (name, generation) in GATEWAYS {
         let simulator = start_gateway(&sg, name, generation).await;
         create_hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
         let mut metadata = MetadataMap::new();
         metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
-        metadata.insert("grpc-timeout", "500m".parse().unwrap());
+        metadata.insert("grpc-timeout", "2S".parse().unwrap());
         let refused = match generation {
             Generation::V0_0 => {
                 let spec = Some(old::SandboxSpec::default());
@@ -297,6 +298,7 @@ async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: Tes
         };
         let refused = refused.unwrap_err();
         assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
+        std::fs::write(&go, "").unwrap();
         let late = wait_operation(&sg.admin(), &last_operation(&sg, name).await.id).await;
         assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
         assert_eq!(
@@ -305,5 +307,6 @@ async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: Tes
             "the result lists the hooks that ran"
         );
         assert_eq!(call_count(&simulator, "/CreateSandbox"), 0);
+        std::fs::remove_file(&go).unwrap();
     }
 }

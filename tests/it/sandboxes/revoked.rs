@@ -12,7 +12,7 @@ use super::*;
 use crate::access_bindings::set_role_request;
 
 /// Time for work to stop: one second, plus the delay of a busy machine.
-const STOPS_WITHIN: Duration = Duration::from_secs(20);
+const STOPS_WITHIN: Duration = Duration::from_secs(50);
 
 /// Ways in which the service principal `ops` loses its right.
 #[derive(Debug, Clone, Copy)]

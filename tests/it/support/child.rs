@@ -131,7 +131,7 @@ impl ChildServer {
     /// Returns a caller with a connection of its own.
     pub(crate) fn caller(&self, key: Option<&str>) -> Caller {
         let endpoint = Endpoint::new(format!("http://{}", self.address)).unwrap();
-        let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
+        let channel = endpoint.timeout(PATIENCE).connect_lazy();
         Caller { channel, bearer: Bearer(key.map(str::to_owned)) }
     }
 
@@ -159,7 +159,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<Stri
         socket.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    tokio::time::timeout(Duration::from_secs(10), asking).await?
+    tokio::time::timeout(PATIENCE, asking).await?
 }
 
 /// A file that fails every write.

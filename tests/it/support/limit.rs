@@ -2,13 +2,16 @@
 //!
 //! Invariants
 //! - [`block_on`] fails a test at its limit by a panic on the test's own thread.
-//! - A test that blocks its thread beyond that, or has no runtime, ends the process after its name was printed.
+//! - A test that blocks its thread beyond that, or has no runtime, ends the process after its name was printed, with
+//!   the servers that tests have started.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs;
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::pin;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,7 +80,21 @@ fn watch_for_stuck_tests() {
         if let Some(name) = stuck {
             // `eprintln` would be captured and shown only for failed tests.
             let _ = writeln!(io::stderr(), "\ntest `{name}` is stuck: ending all tests");
+            kill_servers();
             std::process::exit(101);
+        }
+    }
+}
+
+/// Kills the servers that tests have started as processes of their own, which would outlive this one.
+fn kill_servers() {
+    let own = std::process::id().to_string();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // The ID, the name in parentheses, the state, and the ID of the parent.
+        let Some((id, rest)) = stat.split_once(" (shoreguard) ") else { continue };
+        if rest.split(' ').nth(1) == Some(own.as_str()) {
+            let _ = Command::new("kill").args(["-KILL", id]).status();
         }
     }
 }

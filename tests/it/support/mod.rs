@@ -6,6 +6,7 @@ pub(crate) mod dns;
 pub(crate) mod dump;
 mod gateways;
 pub(crate) mod http;
+mod jobs;
 pub(crate) mod limit;
 pub(crate) mod people;
 pub(crate) mod policies;
@@ -18,6 +19,7 @@ pub(crate) mod server;
 
 use std::future::Future;
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -33,7 +35,7 @@ const POSTGRES_SETTINGS: &str =
 const DATABASE_BYTES_MAX: u64 = 4 << 30;
 
 /// Timeout of a condition: far more than it needs on a busy machine.
-const CONDITION_TIME_MAX: Duration = Duration::from_mins(1);
+pub(crate) const CONDITION_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Returns the folder of databases: in memory if that folder of this host is large enough, otherwise on disk. Most of the
 /// time of creating a database is spent in the file system.
@@ -58,6 +60,12 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut so: imp
         assert!(begun.elapsed() < CONDITION_TIME_MAX, "never so: {what}");
         pause().await;
     }
+}
+
+/// Waits for an end or a response that a busy machine delays.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(CONDITION_TIME_MAX, future).await;
+    done.unwrap_or_else(|_| panic!("never so: {what}"))
 }
 
 /// A fresh, migrated database.
@@ -116,12 +124,33 @@ impl DbLocation {
 
     /// Returns the options to open the database.
     pub(crate) fn options(&self) -> DbOptions {
-        match self {
-            Self::Sqlite(folder) => {
-                DbOptions::new(folder.path().join(sqlite::FILE).to_str().unwrap().to_owned())
-            }
-            Self::Postgres(database) => DbOptions::new(database.url()),
+        let url = match self {
+            Self::Sqlite(folder) => folder.path().join(sqlite::FILE).to_str().unwrap().to_owned(),
+            Self::Postgres(database) => database.url(),
+        };
+        // On a busy machine, the defaults may pass while nothing is wrong.
+        DbOptions {
+            pool_wait: CONDITION_TIME_MAX,
+            connect_timeout: CONDITION_TIME_MAX,
+            statement_timeout: 2 * CONDITION_TIME_MAX,
+            idle_in_transaction_timeout: 2 * CONDITION_TIME_MAX,
+            busy_timeout: CONDITION_TIME_MAX,
+            ..DbOptions::new(url)
         }
+    }
+
+    /// Waits until no process has the SQLite file open. A child process that another test is starting keeps open what
+    /// this process has open, until its exec.
+    pub(crate) async fn wait_closed(&self) {
+        let Self::Sqlite(folder) = self else { return };
+        let lock = folder.path().join(format!("{}.lock", sqlite::FILE));
+        let Ok(found) = std::fs::metadata(lock) else { return };
+        let device = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
+        let held = format!(" {:02x}:{:02x}:{} ", device.0, device.1, found.ino());
+        eventually("the database is closed", || async {
+            !std::fs::read_to_string("/proc/locks").unwrap_or_default().contains(&held)
+        })
+        .await;
     }
 
     /// Returns the URL of the database for a configuration.

@@ -200,7 +200,7 @@ impl Server {
         let log = File::create(folder.join("log")).unwrap();
         // Ctrl-C also reaches the shell, which must outlive this process to stop the server and remove the folder.
         let script = r#"trap '' INT TERM HUP
-"$1" -D data -k "$2" -c listen_addresses= -c shared_buffers=64MB -c max_connections=300 $3 </dev/null &
+"$1" -D data -k "$2" -c listen_addresses= -c shared_buffers=64MB -c max_connections=1000 $3 </dev/null &
 read -r _
 kill -QUIT $!
 wait $!

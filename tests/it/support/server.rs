@@ -1,21 +1,20 @@
 //! The released server on loopback, with a first admin created through the API.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use shoreguard::app::App;
 use shoreguard::boot;
 use shoreguard::clock::Clock;
 use shoreguard::config::Config;
 use shoreguard::db::Engine;
+use shoreguard::db::leases::Lease;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
-use shoreguard::resources::events;
 use shoreguard::server::listen;
 use shoreguard::server::listen::RunningServer;
-use shoreguard::workers::{self, TickResult, Worker};
 use tokio::net::TcpListener;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::MetadataValue;
@@ -24,6 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::cleanup::ServerCleanup;
+use super::jobs::start_jobs;
 use super::{DbLocation, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
@@ -41,6 +41,8 @@ pub(crate) struct TestServer {
     url: String,
     /// Connections that callers use in turn: opening one costs more than most calls.
     channels: Mutex<Vec<Channel>>,
+    /// Leases of the jobs that the test has run.
+    pub(super) leases: Mutex<HashMap<&'static str, Lease>>,
     cleanup: ServerCleanup,
 }
 
@@ -132,10 +134,10 @@ impl TestServer {
     }
 
     /// Starts the same server without background jobs. Tests run the jobs themselves.
-    pub(crate) async fn start_without_jobs(engine: Engine) -> Option<Self> {
+    pub(crate) async fn start_without_jobs(engine: Engine, tune: ConfigChange) -> Option<Self> {
         let (place, admin_key) = DbLocation::with_admin(engine).await?;
         let data = tempfile::tempdir().unwrap();
-        let (app, running) = boot_without_jobs(config(&place, data.path(), |_| {})).await;
+        let (app, running) = boot_without_jobs(config(&place, data.path(), tune)).await;
         Some(Self { admin_key, ..Self::from_parts(app, engine, running, place, data) })
     }
 
@@ -158,7 +160,8 @@ impl TestServer {
         let cleanup = ServerCleanup::new(&app, running, place, data);
         let channels = (0..SHARED_CONNECTIONS).map(|_| open_channel(address)).collect();
         let (admin_key, channels) = (String::new(), Mutex::new(channels));
-        Self { app, address, engine, admin_key, url, channels, cleanup }
+        let leases = Mutex::default();
+        Self { app, address, engine, admin_key, url, channels, leases, cleanup }
     }
 
     /// Returns a caller without a credential.
@@ -208,21 +211,6 @@ impl TestServer {
     /// Starts a second replica on the same database, which must be PostgreSQL.
     pub(crate) async fn start_replica(&self) -> (Arc<App>, RunningServer) {
         boot(self.config(|_| {})).await
-    }
-
-    /// Runs a background job at once, in place of the server's own worker, whose lease expires for it.
-    #[allow(dead_code, reason = "not every test file uses it")]
-    pub(crate) async fn run_job(&self, job: &Worker) -> TickResult {
-        let begun = std::time::Instant::now();
-        loop {
-            self.app.db.advance_clock(Duration::from_secs(31));
-            // The worker may acquire or renew its lease in between.
-            if let Some(result) = workers::run_once(&self.app, job).await.unwrap() {
-                return result;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(30), "{} keeps its lease", job.name);
-            super::pause().await;
-        }
     }
 
     /// Returns the configuration of another replica on the same database.
@@ -281,6 +269,10 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         [database]
         url = "{database}"
         pool_size = 6
+        acquire_timeout_seconds = 60
+        statement_timeout_seconds = 120
+        idle_in_transaction_timeout_seconds = 120
+        busy_timeout_milliseconds = 60000
         [keys]
         master_key = "{}"
         [gateways]
@@ -317,7 +309,10 @@ pub(crate) async fn boot(config: Config) -> (Arc<App>, RunningServer) {
 }
 
 /// As [`boot`], with the jobs that `start` starts.
-async fn boot_with(mut config: Config, start: fn(&Arc<App>)) -> (Arc<App>, RunningServer) {
+pub(crate) async fn boot_with(
+    mut config: Config,
+    start: fn(&Arc<App>),
+) -> (Arc<App>, RunningServer) {
     let listener = TcpListener::bind(config.server.listen).await.unwrap();
     let listens = || format!("http://{}", listener.local_addr().unwrap());
     let public = config.server.public_url.take().unwrap_or_else(listens);
@@ -326,17 +321,6 @@ async fn boot_with(mut config: Config, start: fn(&Arc<App>)) -> (Arc<App>, Runni
     start(&app);
     let running = listen::serve(&app, listener).await.unwrap();
     (app, running)
-}
-
-/// Starts all background jobs, except those that delete old rows: a new database has none, and a test that makes rows
-/// old runs such a job itself.
-fn start_jobs(app: &Arc<App>) {
-    let deletes = |job: &&Worker| job.name.ends_with("-retention") || job.name.ends_with("-expiry");
-    app.spawn(feed::follow(Arc::clone(app)));
-    for job in boot::WORKERS.iter().filter(|job| !deletes(job)) {
-        workers::spawn(app, *job);
-    }
-    events::follow::start_polling(app);
 }
 
 async fn boot_without_jobs(config: Config) -> (Arc<App>, RunningServer) {
@@ -350,7 +334,7 @@ async fn boot_without_jobs(config: Config) -> (Arc<App>, RunningServer) {
 /// Opens a connection when it is first used.
 fn open_channel(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
-    endpoint.timeout(Duration::from_secs(30)).connect_lazy()
+    endpoint.timeout(super::CONDITION_TIME_MAX).connect_lazy()
 }
 
 /// Creates the first admin through the API of a server that then stops. Returns the key of the service principal
@@ -395,8 +379,17 @@ pub(crate) fn run_without_jobs<F: Future<Output = ()>>(
     engine: Engine,
     test: impl FnOnce(TestServer) -> F,
 ) {
+    run_tuned_without_jobs(engine, |_| {}, test);
+}
+
+/// Runs one test as [`run_without_jobs`], with a changed configuration.
+pub(crate) fn run_tuned_without_jobs<F: Future<Output = ()>>(
+    engine: Engine,
+    tune: ConfigChange,
+    test: impl FnOnce(TestServer) -> F,
+) {
     limit::block_on(async {
-        let Some(server) = TestServer::start_without_jobs(engine).await else { return };
+        let Some(server) = TestServer::start_without_jobs(engine, tune).await else { return };
         let cleanup = server.cleanup.clone();
         test(server).await;
         cleanup.finish().await;
@@ -427,25 +420,31 @@ macro_rules! server_tests {
 
 /// Lists tests as `server_tests!` does, with servers that have no background jobs.
 macro_rules! server_tests_without_jobs {
-    ($($name:ident),+ $(,)?) => {$(
+    (tuned $tune:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
+            #[allow(unused_imports, reason = "for the expression after `tuned`")]
+            use super::*;
+
             #[test]
             fn sqlite() {
-                $crate::support::server::run_without_jobs(
+                $crate::support::server::run_tuned_without_jobs(
                     shoreguard::db::Engine::Sqlite,
+                    $tune,
                     super::$name,
                 );
             }
 
             #[test]
             fn postgres() {
-                $crate::support::server::run_without_jobs(
+                $crate::support::server::run_tuned_without_jobs(
                     shoreguard::db::Engine::Postgres,
+                    $tune,
                     super::$name,
                 );
             }
         }
     )+};
+    ($($name:ident),+ $(,)?) => { server_tests_without_jobs! { tuned |_| {}; $($name),+ } };
 }
 
 /// Lists tests as `server_tests!` does, for SQLite only, since they do not depend on the engine: they are about
@@ -472,7 +471,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Returns the facts for programs in the error of a call.
-pub(crate) fn facts(status: &Status) -> std::collections::HashMap<String, String> {
+pub(crate) fn facts(status: &Status) -> HashMap<String, String> {
     use tonic_types::StatusExt;
     status.get_error_details().error_info().map(|info| info.metadata.clone()).unwrap_or_default()
 }

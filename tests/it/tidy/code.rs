@@ -227,6 +227,7 @@ const LIMITED: &[&str] = &[
     "race_on_two_replicas(",
     "run_on_sqlite(",
     "run(",
+    "run_tuned_without_jobs(",
     "run_without_jobs(",
     "scene(",
 ];

@@ -253,14 +253,15 @@ fn tokens_have_the_configured_lifetime_and_are_rate_limited_per_key() {
         let lives = answer.json()["expires_in"].as_u64().unwrap();
         assert!((2 * 3600..=3 * 3600).contains(&lives), "{lives}");
         let mut cut = 0;
-        for _ in 0..25 {
+        // Far more than the limit allows in the time that they take on a busy machine.
+        for _ in 0..60 {
             let answer = token_by_key(&sg, "alpha", &key).await;
             if answer.status != 200 {
                 assert_eq!(answer.refusal(), (429, "slow_down".to_owned()));
                 cut += 1;
             }
         }
-        assert!(cut >= 3, "{cut} of 26 were cut off");
+        assert!((3..=41).contains(&cut), "{cut} of 61 were cut off");
         alpha.stop().await;
         sg.finish().await;
     });

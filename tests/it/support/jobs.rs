@@ -1,0 +1,57 @@
+//! Background jobs: those of a test's server, and those that a test runs itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shoreguard::app::App;
+use shoreguard::boot;
+use shoreguard::db::leases;
+use shoreguard::feed;
+use shoreguard::resources::events;
+use shoreguard::workers::{self, TickResult, Worker};
+
+use super::server::TestServer;
+use super::{CONDITION_TIME_MAX, pause};
+
+/// How long the server's own worker does not run a job that a test has run: longer than any test, on any of its clocks.
+const LEASE_TTL: Duration = Duration::from_hours(100 * 366 * 24);
+
+/// Starts all background jobs, except those that delete old rows: a new database has none, and a test that makes rows
+/// old runs such a job itself.
+pub(super) fn start_jobs(app: &Arc<App>) {
+    let deletes = |job: &&Worker| job.name.ends_with("-retention") || job.name.ends_with("-expiry");
+    app.spawn(feed::follow(Arc::clone(app)));
+    for job in boot::WORKERS.iter().filter(|job| !deletes(job)) {
+        workers::spawn(app, *job);
+    }
+    events::follow::start_polling(app);
+}
+
+impl TestServer {
+    /// Runs a background job at once, in place of the server's own worker, whose lease expires for it. From then on,
+    /// the test keeps the lease. Otherwise, the worker would run the job again as soon as it notices that it has lost
+    /// the lease, which may be in the middle of a test on a busy machine.
+    pub(crate) async fn run_job(&self, job: &Worker) -> TickResult {
+        let db = &self.app.db;
+        let held = self.leases.lock().unwrap().remove(job.name);
+        if let Some(lease) = held {
+            // Fails if another server has ended all leases, which is harmless.
+            let _ = leases::release(db, lease).await;
+        }
+        let begun = Instant::now();
+        let result = loop {
+            db.advance_clock(Duration::from_secs(31));
+            // The worker may acquire or renew its lease in between.
+            if let Some(result) = workers::run_once(&self.app, job).await.unwrap() {
+                break result;
+            }
+            assert!(begun.elapsed() < CONDITION_TIME_MAX, "{} keeps its lease", job.name);
+            pause().await;
+        };
+        if job.lease {
+            let kept = leases::acquire(db, job.name, "the test", LEASE_TTL).await.unwrap();
+            self.leases.lock().unwrap().extend(kept.map(|lease| (job.name, lease)));
+        }
+        result
+    }
+}
