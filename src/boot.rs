@@ -20,6 +20,7 @@ use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::approval_workflows::worker::CheckedWorkflows;
 use crate::resources::approvals::Approvals;
 use crate::resources::approvals::apply::DispatchState;
+use crate::resources::approvals::drafts::hints::DraftHints;
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookSlots;
 use crate::resources::operations::leases::LocalOperations;
@@ -29,15 +30,15 @@ use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sboms::recompute::RulesCheck;
 use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::{
-    access_bindings, approval_workflows, approvals, audit, auth, device_codes, events, gateways,
-    operations, policy_pins, sandboxes, sboms, service_principals, write_intents,
+    access_bindings, approval_workflows, approvals, audit, auth, device_codes, events, followers,
+    gateways, operations, policy_pins, sandboxes, sboms, service_principals, write_intents,
 };
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
 use crate::server::reload::{self, ListenerState};
 use crate::templates::{self, Templates};
-use crate::workers::{self, Worker, disk};
+use crate::workers::{self, Worker, disk, keyed};
 
 /// All background jobs.
 pub const WORKERS: &[Worker] = &[
@@ -93,6 +94,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(BudgetKey(master.tag_key("login budgets")))
         .with(CheckedWorkflows::default())
         .with(DispatchState::default())
+        .with(DraftHints::default())
         .with(FeedState::default())
         .with(HookSlots(Semaphore::new(config.boot_hooks.running_max as usize)))
         .with(SbomLimits::default())
@@ -150,6 +152,7 @@ pub fn start(app: &Arc<App>) {
     for worker in WORKERS {
         workers::spawn(app, *worker);
     }
+    keyed::spawn(app, followers::FOLLOWERS);
     events::follow::start_polling(app);
 }
 

@@ -121,6 +121,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::NoInvite
         | Reason::OwnAccount
         | Reason::LimitReached
+        | Reason::DraftsOverflow
         | Reason::LoginStale
         | Reason::OperationRunning
         | Reason::OperationEnded

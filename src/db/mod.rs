@@ -24,6 +24,7 @@ mod group;
 pub mod heartbeat;
 pub mod idempotency;
 mod in_place;
+pub mod keyed_leases;
 pub mod leases;
 mod migrations;
 pub mod options;

@@ -170,6 +170,8 @@ reasons! {
     WriteInFlight = "WRITE_IN_FLIGHT",
     /// The change concerns parts of a policy that a running sandbox cannot change.
     PolicyStatic = "POLICY_STATIC",
+    /// The drafts of a sandbox are larger than what is read at once.
+    DraftsOverflow = "DRAFTS_OVERFLOW",
 }
 
 impl Reason {

@@ -30,6 +30,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use super::messages::{ForwardedResponse, Messages};
+use super::reached::Usage;
 pub(crate) use super::terms::Forwarding;
 use super::terms::Terms;
 use crate::access::principal::PrincipalId;
@@ -67,6 +68,10 @@ pub struct Gateway {
     pub(super) caller: Option<PrincipalId>,
     /// Whether the gateway may have processed the last call.
     maybe_processed: AtomicBool,
+    /// Whether the message of the last call's response was larger than what is read.
+    pub(super) was_too_large: AtomicBool,
+    /// What the calls since the last question have used.
+    pub(super) usage: Mutex<Usage>,
     /// Whether the gateway may have acted for the current call and did not report the outcome.
     pub(super) outcome_unknown: OutcomeUnknown,
 }
@@ -116,6 +121,8 @@ impl Gateway {
             lease: lease.into(),
             caller: None,
             maybe_processed: AtomicBool::new(false),
+            was_too_large: AtomicBool::new(false),
+            usage: Mutex::default(),
             outcome_unknown: OutcomeUnknown::default(),
         })
     }
@@ -175,10 +182,13 @@ impl Gateway {
         terms: Terms,
     ) -> BoxFuture<'a, Result<Bytes, Error>> {
         Box::pin(async move {
+            self.begin_call();
             let answer = async {
                 let source = RequestSource::new(Some(message::encode_frame(request)), None, None);
                 let mut stream = self.open(Lane::Unary, path, &terms, source).await?;
-                let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
+                let answer = stream.next().await;
+                self.note_size(answer.as_ref().ok().and_then(Option::as_ref), stream.is_too_large);
+                let answer = answer?.ok_or_else(|| self.unreachable())?;
                 // The message counts only if the gateway then reports success.
                 while stream.next().await?.is_some() {}
                 Ok(answer)
@@ -374,6 +384,7 @@ impl Gateway {
             bytes: BytesMut::new(),
             ready: VecDeque::new(),
             ended: false,
+            is_too_large: false,
         })
     }
 }

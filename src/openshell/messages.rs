@@ -20,7 +20,7 @@ use crate::upstream::exchange::{ResponseBody, ResponsePart};
 use crate::upstream::headers;
 
 /// Maximum size of a response message, in bytes: a page of sandboxes with their policies.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// A complete response of a gateway.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub(crate) struct Messages {
     pub(super) bytes: BytesMut,
     pub(super) ready: VecDeque<Bytes>,
     pub(super) ended: bool,
+    /// Whether a message is larger than the maximum.
+    pub(super) is_too_large: bool,
 }
 
 impl std::fmt::Debug for Messages {
@@ -107,6 +109,7 @@ impl Messages {
             let compressed = prefix.get_u8() != 0;
             let length = prefix.get_u32() as usize;
             if compressed || length > MESSAGE_BYTES_MAX {
+                self.is_too_large = !compressed;
                 self.body.lease().log_failure("a response is too large or compressed");
                 return Err(Connection::unreachable(&self.gateway));
             }

@@ -5,9 +5,13 @@
 //! - the outcome of a write without a response is unknown until it is reported or found out;
 //! - unary calls share one connection for as long as it is open, streaming calls use others.
 
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::gateway::Gateway;
+use super::messages::MESSAGE_BYTES_MAX;
 use super::sandbox::unreadable;
 use crate::access::policy::{AuditMode, UpstreamPolicy, find_upstream_policy};
 use crate::ctx::Ctx;
@@ -17,6 +21,15 @@ use crate::upstream::budget::BudgetClass;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::lane::Lane;
+
+/// What unary calls of a handle have used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of calls.
+    pub calls: u32,
+    /// Bytes of their responses.
+    pub bytes: usize,
+}
 
 impl Gateway {
     /// Counts the streams of this handle against the caller of `ctx`, and reports to `ctx` when the gateway may have
@@ -58,6 +71,30 @@ impl Gateway {
             self.outcome_unknown.clear();
         }
         answer
+    }
+
+    /// Whether the last call failed because the response was larger than what is read. Meaningful after a failed call.
+    pub(super) fn answer_was_too_large(&self) -> bool {
+        self.was_too_large.load(Ordering::Relaxed)
+    }
+
+    /// Records that a unary call begins.
+    pub(super) fn begin_call(&self) {
+        self.was_too_large.store(false, Ordering::Relaxed);
+        self.usage.lock().calls += 1;
+    }
+
+    /// Records the size of the message of a response.
+    pub(super) fn note_size(&self, message: Option<&Bytes>, is_too_large: bool) {
+        self.was_too_large.store(is_too_large, Ordering::Relaxed);
+        let bytes = if is_too_large { MESSAGE_BYTES_MAX } else { message.map_or(0, Bytes::len) };
+        self.usage.lock().bytes += bytes;
+    }
+
+    /// Returns what the unary calls since the last question have used.
+    #[must_use]
+    pub fn take_usage(&self) -> Usage {
+        std::mem::take(&mut *self.usage.lock())
     }
 
     /// Records that the outcome of the last request is known, although there was no response.

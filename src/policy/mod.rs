@@ -21,6 +21,7 @@ mod parse;
 pub mod presets;
 mod print;
 mod read;
+mod rules;
 mod schema;
 mod statics;
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod boot_hooks;
 pub mod device_codes;
 pub mod events;
+pub mod followers;
 pub mod gateway_tokens;
 pub mod gateways;
 pub mod groups;

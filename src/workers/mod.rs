@@ -7,6 +7,7 @@
 //! - a stopping process completes the current tick, releases its leases and starts no other tick.
 
 pub mod disk;
+pub mod keyed;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

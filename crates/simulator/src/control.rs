@@ -6,7 +6,7 @@ use tonic::Status;
 use super::Simulator;
 use super::script::Times;
 use super::state::{LoadOutcome, ObjectKey, PolicyCounts, Proposal, State, Submission};
-use shoreguard_proto::v0_0::openshell::sandbox::v1::SandboxPolicy;
+use shoreguard_proto::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, SandboxPolicy};
 use shoreguard_proto::v0_0::openshell::v1::ProviderProfile;
 
 /// Returns the location of a sandbox.
@@ -38,6 +38,39 @@ impl Simulator {
     ) -> Result<Submission, Status> {
         let at = key(workspace, sandbox);
         self.core.with(|state| state.submit(&at, proposals))
+    }
+
+    /// Returns status and reason of a proposal; `None` if the sandbox has none of that id.
+    pub fn proposal(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        id: &str,
+    ) -> Result<Option<(String, String)>, Status> {
+        let at = key(workspace, sandbox);
+        self.core.with(|state| {
+            let mut chunks = state.sandbox(&at)?.chunks.iter();
+            let found = chunks.find(|chunk| chunk.id == id);
+            Ok(found.map(|chunk| (chunk.status.to_owned(), chunk.reason.clone())))
+        })
+    }
+
+    /// Changes the rule of a pending proposal, as a client does that bypasses Shoreguard.
+    pub fn edit_proposal(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        id: &str,
+        rule: NetworkPolicyRule,
+    ) -> Result<(), Status> {
+        let at = key(workspace, sandbox);
+        self.core.with(|state| state.edit(&at, id, Some(rule)))
+    }
+
+    /// Deletes the pending proposals of a sandbox, as a client does that bypasses Shoreguard. Returns their number.
+    pub fn clear_proposals(&self, workspace: &str, sandbox: &str) -> Result<u32, Status> {
+        let at = key(workspace, sandbox);
+        self.core.with(|state| state.clear(&at))
     }
 
     /// Reports that a sandbox has loaded a revision of its policy, or that this failed with an error, as its supervisor

@@ -1,4 +1,4 @@
-//! The tables of governance: pins, approval workflows, rounds, votes, proposals, and writes in progress.
+//! The tables of governance: pins, approval workflows, rounds, votes, proposals, drafts, and writes in progress.
 
 use super::{gateways, sandbox_meta};
 
@@ -18,6 +18,9 @@ diesel::table! {
         sandbox_id -> Nullable<Text>,
         pinned_hash -> Nullable<Text>,
         version -> BigInt,
+        drift_version -> Nullable<BigInt>,
+        drift_hash -> Nullable<Text>,
+        drift_since -> Nullable<Timestamp>,
     }
 }
 
@@ -39,6 +42,7 @@ diesel::table! {
         principal -> Nullable<Text>,
         broken_since -> Nullable<Timestamp>,
         version -> BigInt,
+        auto_since -> Nullable<Timestamp>,
     }
 }
 
@@ -130,6 +134,31 @@ diesel::table! {
         principal -> Nullable<Text>,
         cleared_at -> Nullable<Timestamp>,
         change_json -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    draft_rejections (round_id) {
+        round_id -> BigInt,
+        gateway_id -> BigInt,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_id -> Nullable<Text>,
+        chunk_id -> Text,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    draft_states (gateway_id, workspace, sandbox_name) {
+        gateway_id -> BigInt,
+        workspace -> Text,
+        sandbox_name -> Text,
+        waiting -> Integer,
+        unreadable -> Integer,
+        overflowing -> Bool,
+        announced_at -> Nullable<Timestamp>,
+        updated_at -> Timestamp,
     }
 }
 

@@ -8,7 +8,11 @@ mod settings;
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-pub(super) use self::drafts::encode_get_drafts;
+pub(super) use self::drafts::{
+    chunk_time, decode_draft_approved, decode_draft_undone, decode_drafts_cleared,
+    encode_approve_draft, encode_clear_drafts, encode_edit_draft, encode_get_drafts,
+    encode_reject_draft, encode_undo_draft,
+};
 pub(super) use self::policies::{
     decode_effective_policy, decode_policy_written, decode_revision_status, decode_revisions,
     encode_get_revision, encode_list_revisions, encode_policy_write,

@@ -5,7 +5,7 @@
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 use shoreguard_proto::descriptors::Descriptors;
 use shoreguard_proto::release::Generation;
-use shoreguard_proto::wire::{FieldReader, FieldValue};
+use shoreguard_proto::wire::{self, FieldReader, FieldValue};
 
 use super::super::walk;
 use super::{Change, EDITS_MAX, Edit, EditTarget, ExactTarget, fragment, parts};
@@ -17,6 +17,10 @@ const OPERATION: &str = "openshell.v1.PolicyMergeOperation";
 const OPERATIONS_FIELD: u32 = 7;
 /// Its name, which messages use.
 const OPERATIONS: &str = "merge_operations";
+/// Fields of the operation that adds a rule, and of name and rule in it. Both generations have them.
+const ADD_RULE: u32 = 1;
+const RULE_NAME: u32 = 1;
+const RULE: u32 = 2;
 
 impl Edit {
     /// Returns the edits that the merge operations of an encoded `UpdateConfigRequest` make; none if it has none.
@@ -41,6 +45,22 @@ impl Edit {
             let field = format!("{OPERATIONS}[{}]", edits.len());
             edits.push(Self::decode(generation, &field, encoded)?);
         }
+    }
+
+    /// Returns the edit by which a gateway merges a rule that an agent proposed, with its marks.
+    ///
+    /// # Errors
+    /// As for [`Edit::of_update_config`].
+    pub fn add_proposed_rule(
+        generation: Generation,
+        name: &str,
+        rule: &[u8],
+    ) -> Result<Self, Error> {
+        let (mut content, mut operation) = (Vec::new(), Vec::new());
+        wire::put_bytes(&mut content, RULE_NAME, name.as_bytes());
+        wire::put_bytes(&mut content, RULE, rule);
+        wire::put_bytes(&mut operation, ADD_RULE, &content);
+        Self::decode(generation, "proposed_rule", &operation)
     }
 
     /// Decodes a merge operation of a gateway. `field` is its place in the request.

@@ -201,7 +201,7 @@ impl From<Item> for pb::Approval {
     fn from(item: Item) -> Self {
         let round = item.round;
         let progress = round.progress;
-        let Summary { comment, added, removed, changed, .. } = round.summary;
+        let Summary { comment, added, removed, changed, draft, .. } = round.summary;
         Self {
             id: round.id.get(),
             action: action(round.action).into(),
@@ -238,6 +238,7 @@ impl From<Item> for pb::Approval {
             written_hash: progress.written_hash.unwrap_or_default(),
             previous_approval_id: progress.previous_id.map_or(0, ApprovalRoundId::get),
             etag: etag::from_version(round.version),
+            draft: draft.map(Into::into),
         }
     }
 }
@@ -263,12 +264,14 @@ fn content(view: ContentView, base_digest: String) -> Result<pb::ApprovalContent
             yaml,
             marks,
             base_digest,
-            rule_change_json: String::new(),
+            ..pb::ApprovalContent::default()
         },
         ContentView::Rule(change) => pb::ApprovalContent {
             rule_change_json: serde_json::to_string(&change).map_err(Error::internal)?,
             ..pb::ApprovalContent::default()
         },
+        ContentView::Draft(content) => pb::ApprovalContent::from(&*content),
+        ContentView::Undo(content) => pb::ApprovalContent::from(&*content),
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Round`] is one review of one exact content. `rounds` opens and ends them, `votes` decides them by
 //! [`tally`](crate::governance::tally), `inbox` shows them. `rules` reads what applies, `rule_changes` makes changes of
-//! rules that were approved, and `proposals` computes what a change leads to and opens its round.
+//! rules that were approved, `proposals` computes what a change leads to and opens its round, and `drafts` opens those of
+//! what agents ask for.
 //!
 //! Invariants
 //! - a call that can change a policy is judged in the transaction that stores its write intent, by what is stored then
@@ -16,6 +17,7 @@
 
 pub mod apply;
 pub mod domain;
+pub mod drafts;
 pub mod gate;
 pub mod inbox;
 mod messages;

@@ -37,7 +37,11 @@ impl ApprovalService for ApprovalsRpc {
             let filter = messages::filter(req.filter)?;
             let (page, next_page_token) = inbox::list(ctx, &filter, size, &req.page_token).await?;
             let approvals = page.into_iter().map(Into::into).collect();
-            Ok(pb::ListApprovalsResponse { approvals, next_page_token })
+            let is_first = req.page_token.is_empty();
+            let waiting =
+                if is_first { inbox::waiting::list(ctx, &filter).await? } else { Vec::new() };
+            let waiting_drafts = waiting.into_iter().map(Into::into).collect();
+            Ok(pb::ListApprovalsResponse { approvals, next_page_token, waiting_drafts })
         })
         .await
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::drafts::store as drafts;
 use super::rounds::clocks::{self, Due};
 use super::rounds::{Round, RoundState, store};
 use super::votes::decide;
@@ -26,6 +27,8 @@ const DUE_MAX: usize = 200;
 /// Rounds that one transaction deletes.
 const DELETE_MAX: usize = 200;
 const DAY: Duration = Duration::from_hours(24);
+/// Days for which the round of a draft is stored that ended without a vote.
+const UNVOTED_DRAFT_DAYS: u32 = 7;
 
 /// Worker that applies the clocks of rounds.
 pub const CLOCK: Worker = Worker {
@@ -137,7 +140,13 @@ async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error
         let mut conn = ctx.db().read().await?;
         let now = ctx.db().now(&mut conn).await?;
         let cutoff = now.minus(DAY * ctx.app().config.approvals.retention_days);
-        store::ended(&mut conn, cutoff, limit).await?
+        let ended = store::ended(&mut conn, cutoff, limit).await?;
+        if ended.is_empty() {
+            let cutoff = now.minus(DAY * UNVOTED_DRAFT_DAYS);
+            drafts::ended_without_vote(&mut conn, cutoff, limit).await?
+        } else {
+            ended
+        }
     };
     if ended.is_empty() {
         return Ok(TickResult::batch(0, DELETE_MAX));

@@ -72,6 +72,8 @@ impl ChildSetup {
     fn configure(&self, command: &mut Command) {
         command.env("SHOREGUARD_CONFIG", self.folder.path().join("shoreguard.toml"));
         command.env("SHOREGUARD_TELEMETRY_METRICS_LISTEN", self.metrics.to_string());
+        // A follower would use up the scripts of simulated gateways.
+        command.env("SHOREGUARD_POLICIES_FOLLOW_INTERVAL_SECONDS", "3600");
     }
 
     /// Returns the data folder.

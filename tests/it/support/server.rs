@@ -253,7 +253,7 @@ impl Caller {
 }
 
 /// Returns the configuration of a test's server: an unused port, no rate limits by address or caller, loopback allowed,
-/// cheap password hashing.
+/// cheap password hashing, and gateways that are asked only when a test does it.
 pub(crate) fn config(place: &DbLocation, data: &std::path::Path, tune: ConfigChange) -> Config {
     build_config(&place.url(), data, tune)
 }
@@ -278,6 +278,8 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         [gateways]
         allowed_networks = ["127.0.0.0/8", "::1/128"]
         probe_interval_seconds = 3600
+        [policies]
+        follow_interval_seconds = 3600
         [access]
         poll_milliseconds = 100
         "#,

@@ -47,6 +47,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["resources/sandboxes"],
     &["resources/gateways"],
+    &["resources/followers"],
     &["resources"],
     &["proxy", "token_service"],
     &["server"],

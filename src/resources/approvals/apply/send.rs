@@ -86,7 +86,9 @@ async fn read_candidate(ctx: &Ctx, round: &Round) -> Result<Policy, Error> {
     let stored = rounds::content(&mut ctx.db().read().await?, round.id).await?;
     match Content::decode(round.action, round.generation, &stored)? {
         Content::Policy(content) => Ok(content.candidate),
-        Content::Rule(_) => Err(Error::internal("a rule is not written to a gateway")),
+        Content::Rule(_) | Content::Draft(_) | Content::Undo(_) => {
+            Err(Error::internal("a content that is not a policy is written as one"))
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::access::action::Action;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::types::{GatewayId, WriteIntentId};
+use crate::db::types::{GatewayId, SandboxName, WriteIntentId};
 use crate::error::{Error, Reason};
 use crate::governance::{
     Deciders, Governed, GovernedBy, Instead, Refusal, RuleScope, Verdict, judge,
@@ -40,6 +40,7 @@ use crate::governance::{
 use crate::openshell::Gateway;
 use crate::openshell::gateway::CALL_TIME;
 use crate::openshell::sandbox::CREATE_TIME;
+use crate::resources::approvals::drafts::hints::hint;
 use crate::resources::stored_rules::domain::caller_facts;
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, NewIntent};
 
@@ -325,6 +326,10 @@ async fn insert_intent(
     now: Timestamp,
 ) -> Result<WriteIntentId, Error> {
     let place = call.asked.place();
+    if let (Some(workspace), Some(sandbox)) = (place.workspace(), place.sandbox()) {
+        let sandbox = SandboxName { workspace: workspace.to_owned(), name: sandbox.to_owned() };
+        hint(ctx.app(), ctx.required_gateway()?.id, &sandbox);
+    }
     let new = NewIntent {
         scope: IntentScope {
             gateway: ctx.required_gateway()?.id,

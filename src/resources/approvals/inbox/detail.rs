@@ -9,6 +9,7 @@ use crate::db::types::ApprovalRoundId;
 use crate::error::Error;
 use crate::governance::{Decision, Outcome, People, RuleTally, Tally, Vote, Why, tally};
 use crate::policy::diff::{self, Difference};
+use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
 use crate::resources::approvals::rounds::{self, Content, Round, RuleContent};
 use crate::resources::approvals::rules::{self, RulesInForce};
 use crate::role::Role;
@@ -57,6 +58,10 @@ pub enum ContentView {
     },
     /// A change of a rule.
     Rule(RuleContent),
+    /// A rule that an agent proposed.
+    Draft(Box<DraftContent>),
+    /// The removal of such a rule.
+    Undo(Box<UndoContent>),
 }
 
 /// Progress of a rule.
@@ -139,6 +144,8 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
 fn to_view(content: Content) -> ContentView {
     match content {
         Content::Rule(content) => ContentView::Rule(*content),
+        Content::Draft(content) => ContentView::Draft(content),
+        Content::Undo(content) => ContentView::Undo(content),
         Content::Policy(content) => {
             let mut differences = diff::compare(&content.base, &content.candidate);
             let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);

@@ -9,6 +9,7 @@
 pub mod detail;
 pub mod store;
 pub mod view;
+pub mod waiting;
 pub mod watch;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use crate::db::page::PageSize;
 use crate::db::types::{ApprovalRoundId, SandboxRef};
 use crate::error::Error;
 use crate::governance::Action;
-use crate::resources::approvals::rounds::{Round, RoundState};
+use crate::resources::approvals::rounds::{Round, RoundState, store as rounds};
 use crate::seal::join_parts;
 
 /// Maximum number of rounds that a page of those that await the caller scans.
@@ -64,7 +65,7 @@ impl Position {
     }
 
     fn by_expiry(round: &Round) -> Self {
-        let at_us = round.expires_at.map_or(i64::MAX, Timestamp::unix_micros);
+        let at_us = round.expires_at.unwrap_or(rounds::NEVER).unix_micros();
         Self { at_us, id: round.id.get() }
     }
 

@@ -96,7 +96,10 @@ fn stale(sandbox: &SandboxName, present: &str) -> Error {
 }
 
 /// Returns the newest revision. Some gateways write the first one when the policy in force is read.
-async fn newest(gateway: &Gateway, sandbox: &SandboxName) -> Result<Revision, Error> {
+///
+/// # Errors
+/// `NOT_FOUND` if the sandbox does not exist; those of the call.
+pub async fn newest(gateway: &Gateway, sandbox: &SandboxName) -> Result<Revision, Error> {
     match gateway.policy_revision(sandbox, 0).await {
         Ok((revision, _)) => Ok(revision),
         Err(Error::NotFound { kind: ResourceKind::PolicyRevision, .. }) => {

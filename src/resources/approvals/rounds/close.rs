@@ -7,7 +7,9 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::error::{Error, ResourceKind};
+use crate::governance::Action;
 use crate::outbox::{EventType, event_types};
+use crate::resources::approvals::drafts::store as drafts;
 use crate::resources::approvals::proposals::store as proposals;
 use crate::resources::approvals::votes::store as votes;
 
@@ -45,6 +47,14 @@ impl Ending {
         }
     }
 
+    /// Returns whether the gateway is asked to reject the draft.
+    fn rejects_draft(self) -> bool {
+        match self {
+            Self::Rejected | Self::Expired => true,
+            Self::Applied | Self::Withdrawn | Self::Superseded | Self::Failed => false,
+        }
+    }
+
     /// Returns the event of it. `None` for an end that another event reports.
     fn event_type(self) -> Option<EventType> {
         match self {
@@ -71,7 +81,8 @@ pub async fn save(conn: &mut Conn, round: &mut Round) -> Result<(), Error> {
     Err(Error::conflict(ResourceKind::Approval, round.id))
 }
 
-/// Ends a round: clears its votes and its proposal, and emits the event.
+/// Ends a round: clears its votes and its proposal, and emits the event. The rejection or expiry of a draft is sent to
+/// its gateway later.
 ///
 /// # Errors
 /// `Internal` if it has ended already, and those of [`save`].
@@ -92,6 +103,10 @@ pub async fn close(
     round.progress.close_reason = (!reason.is_empty()).then_some(reason);
     save(tx, round).await?;
     clear(tx, round, now).await?;
+    if round.action == Action::DraftApprove && ending.rejects_draft() {
+        let reason = round.progress.close_reason.as_deref().unwrap_or_default();
+        drafts::insert_rejection(tx, round, reason).await?;
+    }
     let Some(event_type) = ending.event_type() else { return Ok(()) };
     let more = json!({ "reason": round.progress.close_reason });
     events::emit(ctx, tx, event_type, round, more).await

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::governance::{Action, Rule};
 use crate::policy::Policy;
+use crate::resources::approvals::drafts::content::{DraftContent, DraftFacts, UndoContent};
 use crate::seal::{hex, join_parts};
 use crate::upstream::generation::Generation;
 
@@ -28,6 +29,10 @@ pub enum Content {
     Policy(Box<PolicyContent>),
     /// A change of a rule.
     Rule(Box<RuleContent>),
+    /// A rule that an agent proposed.
+    Draft(Box<DraftContent>),
+    /// The removal of such a rule.
+    Undo(Box<UndoContent>),
 }
 
 /// A complete policy and what it replaces, both in the canonical form.
@@ -83,6 +88,9 @@ pub struct Summary {
     /// Ids of the users behind authors and owner at that time, of the predecessor too. No list shows them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<i64>,
+    /// What the gateway reports about a proposed rule. It is no part of the content, and is refreshed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<DraftFacts>,
 }
 
 /// The parts of a digest besides the content.
@@ -111,6 +119,18 @@ impl Content {
         match self {
             Self::Policy(_) => Action::PolicyApply,
             Self::Rule(_) => Action::RuleChange,
+            Self::Draft(_) => Action::DraftApprove,
+            Self::Undo(_) => Action::DraftUndo,
+        }
+    }
+
+    /// Returns the id of the chunk by which a round is found; `None` for a content that is found by its digest, and for
+    /// a proposed rule, whose round can move to another chunk.
+    #[must_use]
+    pub fn chunk_id(&self) -> Option<&str> {
+        match self {
+            Self::Undo(content) => Some(&content.chunk_id),
+            Self::Policy(_) | Self::Rule(_) | Self::Draft(_) => None,
         }
     }
 
@@ -120,6 +140,8 @@ impl Content {
         match self {
             Self::Policy(content) => Some(content.candidate.generation()),
             Self::Rule(_) => None,
+            Self::Draft(content) => Some(content.result.generation()),
+            Self::Undo(content) => Some(content.before.generation()),
         }
     }
 
@@ -128,7 +150,7 @@ impl Content {
     pub fn base_digest(&self) -> Option<String> {
         match self {
             Self::Policy(content) => Some(content.base.digest()),
-            Self::Rule(_) => None,
+            Self::Rule(_) | Self::Draft(_) | Self::Undo(_) => None,
         }
     }
 
@@ -164,6 +186,8 @@ impl Content {
                 [&length.to_be_bytes()[..], base, candidate].concat()
             }
             Self::Rule(content) => serde_json::to_vec(content).map_err(Error::internal)?,
+            Self::Draft(content) => content.encode(),
+            Self::Undo(content) => content.encode(),
         };
         if encoded.len() > CONTENT_BYTES_MAX {
             let why = format!(
@@ -192,6 +216,14 @@ impl Content {
             }
             (Action::RuleChange, _) => {
                 serde_json::from_slice(stored).map(Self::Rule).map_err(Error::internal)
+            }
+            (Action::DraftApprove, Some(generation)) => {
+                let content = DraftContent::decode(generation, stored)?;
+                Ok(Self::Draft(Box::new(content)))
+            }
+            (Action::DraftUndo, Some(generation)) => {
+                let content = UndoContent::decode(generation, stored)?;
+                Ok(Self::Undo(Box::new(content)))
             }
             (
                 Action::PolicyApply

@@ -131,7 +131,7 @@ pub fn apply_window(rules: &[Rule]) -> Duration {
     minutes(window.unwrap_or(APPLY_WINDOW_MINUTES_DEFAULT))
 }
 
-pub(super) fn minutes(count: u32) -> Duration {
+pub(in crate::resources::approvals) fn minutes(count: u32) -> Duration {
     Duration::from_mins(u64::from(count))
 }
 

@@ -116,16 +116,13 @@ async fn open_in(
     let digest = new.content.digest(&new.bounds)?;
     let action = new.content.action();
     let mut chunk_id = format!("{action}:{digest}");
-    while let Some(mut round) = store::find_open(tx, place, action, &chunk_id).await? {
-        super::clocks::apply(ctx, tx, &mut round, now).await?;
-        if round.state.is_closed() {
-            break;
-        }
-        let again = format!("{action}:{}", digest_again(&digest, new.base_version));
-        if again == chunk_id || !was_undone(&round, new.base_version) {
+    if let Some(chunk) = new.content.chunk_id() {
+        chunk.clone_into(&mut chunk_id);
+        if let Some(round) = open_of_chunk(ctx, tx, new, &digest, now).await? {
             return Ok(Opened { round, is_new: false });
         }
-        chunk_id = again;
+    } else if let Some(round) = open_of_content(ctx, tx, new, &digest, &mut chunk_id, now).await? {
+        return Ok(Opened { round, is_new: false });
     }
     let (proposer, approves) = if let Some(of) = of_server {
         (of.principal, of.approved_as.clone())
@@ -149,6 +146,55 @@ async fn open_in(
         events::emit(ctx, tx, event_types::APPROVAL_PENDING, &round, more).await?;
     }
     Ok(Opened { round, is_new: true })
+}
+
+/// Returns the open round of the same content. If that has been written and undone, `chunk_id` becomes that of the
+/// content that is written again.
+async fn open_of_content(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    new: &NewRound<'_>,
+    digest: &str,
+    chunk_id: &mut String,
+    now: Timestamp,
+) -> Result<Option<Round>, Error> {
+    let action = new.content.action();
+    while let Some(mut round) = store::find_open(tx, new.place, action, chunk_id).await? {
+        super::clocks::apply(ctx, tx, &mut round, now).await?;
+        if round.state.is_closed() {
+            break;
+        }
+        let again = format!("{action}:{}", digest_again(digest, new.base_version));
+        if again == *chunk_id || !was_undone(&round, new.base_version) {
+            return Ok(Some(round));
+        }
+        *chunk_id = again;
+    }
+    Ok(None)
+}
+
+/// Returns the open round of the chunk of a content, if it has the same content or is being written. Another one is
+/// superseded.
+async fn open_of_chunk(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    new: &NewRound<'_>,
+    digest: &str,
+    now: Timestamp,
+) -> Result<Option<Round>, Error> {
+    let (action, chunk) = (new.content.action(), new.content.chunk_id().unwrap_or_default());
+    let Some(mut round) = store::find_open(tx, new.place, action, chunk).await? else {
+        return Ok(None);
+    };
+    super::clocks::apply(ctx, tx, &mut round, now).await?;
+    if round.state.is_closed() {
+        return Ok(None);
+    }
+    if round.digest == digest || !round.state.is_voting() {
+        return Ok(Some(round));
+    }
+    supersede(ctx, tx, &mut round, "what the undoing leads to has changed", now).await?;
+    Ok(None)
 }
 
 /// Returns whether a round was written, and a later revision has what it replaced: the same content must be written

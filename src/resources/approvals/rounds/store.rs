@@ -17,8 +17,12 @@ use crate::db::types::{ApprovalRoundId, GatewayId, GatewayRef, Json, SandboxName
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::governance::Action;
+use crate::resources::approvals::drafts::store as drafts;
 use crate::upstream::generation::Generation;
 
+/// The end of 9999: when voting ends in a round that does not expire. Stored, so that the inbox is in the order of its
+/// index.
+pub const NEVER: Timestamp = Timestamp::from_unix_micros(253_402_300_799_000_000);
 /// Number of later rounds of a sandbox among which the successor of one is looked for.
 const LATER_MAX: i64 = 1_000;
 
@@ -109,7 +113,7 @@ fn to_round(row: Row, progress: Progress) -> Result<Round, Error> {
         opened_at: row.opened_at,
         escalates_at: row.escalates_at,
         escalated_at: row.escalated_at,
-        expires_at: row.expires_at,
+        expires_at: row.expires_at.filter(|at| *at < NEVER),
         due_at: row.due_at,
         closed_at: row.closed_at,
         version: row.version,
@@ -185,7 +189,7 @@ pub async fn insert(conn: &mut Conn, new: &NewRow<'_>) -> Result<ApprovalRoundId
         t::grant_minutes.eq(round.grant_minutes),
         t::opened_at.eq(round.opened_at),
         t::escalates_at.eq(round.escalates_at),
-        t::expires_at.eq(round.expires_at),
+        t::expires_at.eq(Some(round.expires_at.unwrap_or(NEVER))),
         t::due_at.eq(round.next_due()),
     );
     let id: i64 = on_conn!(conn, |c| diesel::insert_into(t::table)
@@ -380,6 +384,7 @@ pub async fn delete(conn: &mut Conn, ids: &[i64]) -> Result<usize, Error> {
     on_conn!(conn, |c| diesel::delete(votes).execute(c).await)?;
     let proposals = p::table.filter(p::round_id.eq_any(ids));
     on_conn!(conn, |c| diesel::delete(proposals).execute(c).await)?;
+    drafts::delete_rejections(conn, ids).await?;
     let rounds = t::table.filter(t::id.eq_any(ids));
     Ok(on_conn!(conn, |c| diesel::delete(rounds).execute(c).await)?)
 }

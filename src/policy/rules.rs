@@ -1,0 +1,129 @@
+//! Single rules of a policy, as policies that have nothing else: what a proposed rule leads to is reviewed by them.
+
+use std::collections::HashMap;
+
+use prost_reflect::{DynamicMessage, MapKey, Value};
+use shoreguard_proto::release::Generation;
+use shoreguard_proto::wire;
+
+use super::{Policy, schema};
+use crate::error::Error;
+
+/// Name and number of the field of the rules in a policy. Both generations have it.
+const RULES: &str = "network_policies";
+const RULES_FIELD: u32 = 5;
+/// Numbers of the fields of an entry.
+const KEY: u32 = 1;
+const VALUE: u32 = 2;
+
+impl Policy {
+    /// Returns the policy that has one encoded rule of a gateway, under this name.
+    ///
+    /// # Errors
+    /// `POLICY_UNREADABLE` if it is too large, malformed, or has a part that this build does not know.
+    pub fn of_rule(generation: Generation, name: &str, rule: &[u8]) -> Result<Self, Error> {
+        let (mut entry, mut policy) = (Vec::new(), Vec::new());
+        wire::put_bytes(&mut entry, KEY, name.as_bytes());
+        wire::put_bytes(&mut entry, VALUE, rule);
+        wire::put_bytes(&mut policy, RULES_FIELD, &entry);
+        Self::decode(generation, &policy)?.require_known()
+    }
+
+    /// Returns the policy that has only the rules that `base` does not have like this. Rules that only `base` has are
+    /// not part of it.
+    ///
+    /// # Errors
+    /// `Internal`, which a policy in its canonical form does not cause.
+    pub fn rules_changed_from(&self, base: &Self) -> Result<Self, Error> {
+        let before = base.rules();
+        self.with_rules(|name, rule| before.get(name) != Some(rule))
+    }
+
+    /// Returns the policy that has only one rule of this one, or none if it has no rule of that name.
+    ///
+    /// # Errors
+    /// `Internal`, which a policy in its canonical form does not cause.
+    pub fn only_rule(&self, name: &str) -> Result<Self, Error> {
+        self.with_rules(|key, _| matches!(key, MapKey::String(key) if key == name))
+    }
+
+    /// Returns whether it has a rule.
+    #[must_use]
+    pub fn has_rules(&self) -> bool {
+        !self.rules().is_empty()
+    }
+
+    fn rules(&self) -> HashMap<MapKey, Value> {
+        let found = self.message.get_field_by_name(RULES);
+        found.and_then(|rules| rules.as_map().cloned()).unwrap_or_default()
+    }
+
+    fn with_rules(&self, is_kept: impl Fn(&MapKey, &Value) -> bool) -> Result<Self, Error> {
+        let mut kept = self.rules();
+        kept.retain(|name, rule| is_kept(name, rule));
+        let mut message = DynamicMessage::new(schema::policy(self.generation));
+        if !kept.is_empty() {
+            let set = message.try_set_field_by_name(RULES, Value::Map(kept));
+            set.map_err(|_| Error::internal("a policy without a field for its rules"))?;
+        }
+        Self::canonical(self.generation, message).map_err(Error::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use shoreguard_proto::v0_0::openshell::sandbox::v1 as proto;
+
+    use super::*;
+    use crate::policy::Edit;
+
+    fn rule(host: &str, binary: &str) -> Vec<u8> {
+        let endpoint = proto::NetworkEndpoint {
+            host: host.to_owned(),
+            port: 443,
+            advisor_proposed: true,
+            ..Default::default()
+        };
+        let binary = proto::NetworkBinary { path: binary.to_owned(), harness: true };
+        let rule = proto::NetworkPolicyRule {
+            endpoints: vec![endpoint],
+            binaries: vec![binary],
+            ..Default::default()
+        };
+        rule.encode_to_vec()
+    }
+
+    #[test]
+    fn the_result_of_a_proposed_rule_is_the_rule_that_it_is_merged_into() {
+        let generation = Generation::V0_0;
+        let add = |base: &Policy, name: &str, host: &str, binary: &str| {
+            let edit = Edit::add_proposed_rule(generation, name, &rule(host, binary)).unwrap();
+            base.edited(&[edit]).unwrap()
+        };
+        let empty = Policy::decode(generation, &[]).unwrap();
+        let base = add(&empty, "a", "a.example", "/bin/a");
+        let propose = |name: &str, host: &str, binary: &str| {
+            add(&base, name, host, binary).rules_changed_from(&base).unwrap()
+        };
+        // Another rule with the same endpoint: the program is added to the rule that exists.
+        let merged = propose("other", "a.example", "/bin/b");
+        assert!(merged.has_rules() && merged.only_rule("other").unwrap().encoded().is_empty());
+        let yaml = merged.to_yaml();
+        assert!(yaml.contains("/bin/a") && yaml.contains("/bin/b"), "{yaml}");
+        // A rule of its own, with the marks with which it was proposed.
+        let own = propose("b", "b.example", "/bin/b");
+        assert_eq!(own.only_rule("b").unwrap().encoded(), own.encoded());
+        assert_eq!(own.marks().len(), 2, "{:?}", own.marks());
+        // Nothing new.
+        assert!(!propose("a", "a.example", "/bin/a").has_rules());
+    }
+
+    #[test]
+    fn g08_a_rule_with_a_part_that_is_not_known_is_refused() {
+        let mut unknown = rule("a.example", "/bin/a");
+        wire::put_bytes(&mut unknown, 99, b"x");
+        assert!(Policy::of_rule(Generation::V0_0, "a", &unknown).is_err());
+        assert!(Policy::of_rule(Generation::V0_0, "a", &[0x0b]).is_err());
+    }
+}

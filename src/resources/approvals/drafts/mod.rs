@@ -1,0 +1,25 @@
+//! Rounds of draft chunks: network rules that the agent of a sandbox asks for.
+//!
+//! `read` reads the chunks of a sandbox and what a decision about them would lead to, `open` opens their rounds and
+//! brings them up to date, `hints` has the sandboxes that may have changed, and `store` has the rejections that a
+//! gateway does not know yet and what was last seen.
+//!
+//! Invariants
+//! - one pending chunk has at most one round that has not ended. Its content is what the chunk would lead to when the
+//!   gateway was last asked;
+//! - a repeated ask, with another id and the same content, keeps its round and its votes. Any other content, and any
+//!   new finding of the gateway, is another round;
+//! - an editor of a chunk stays an author of every round that follows;
+//! - a rejection is stored with the end of its round, and until its gateway knows it, the chunk gets no other round.
+
+pub mod content;
+pub mod hints;
+mod messages;
+pub mod open;
+pub mod read;
+#[cfg(test)]
+pub(super) mod samples;
+pub mod store;
+
+pub use self::content::{DraftContent, DraftFacts, UndoContent};
+pub use self::open::{DraftRound, SeenDraft, Waiting, add_author, open_or_refresh};

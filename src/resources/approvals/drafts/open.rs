@@ -1,0 +1,314 @@
+//! Opens the round of a chunk, brings it up to date, or replaces it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::content::{DraftContent, DraftFacts};
+use super::store;
+use crate::access::principal::PrincipalId;
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, Tx};
+use crate::db::types::{ApprovalRoundId, SandboxRef, UserId};
+use crate::error::{Error, Reason};
+use crate::governance::{Action, People};
+use crate::resources::approvals::proposals::store as proposals;
+use crate::resources::approvals::rounds::close::save;
+use crate::resources::approvals::rounds::content::{Bounds, Content, Summary};
+use crate::resources::approvals::rounds::open::supersede;
+use crate::resources::approvals::rounds::store::{self as rounds, NewRow};
+use crate::resources::approvals::rounds::{Clocks, Progress, Round, RoundState, clocks, minutes};
+use crate::resources::approvals::rules;
+use crate::resources::write_intents::domain as write_intents;
+
+/// Maximum number of rounds of drafts of a sandbox that have not ended.
+pub const OPEN_OF_SANDBOX_MAX: i64 = 100;
+/// The same for a gateway.
+pub const OPEN_OF_GATEWAY_MAX: i64 = 10_000;
+/// Maximum number of rounds of drafts of a sandbox that are opened in a day.
+pub const OPENED_A_DAY_MAX: i64 = 1_000;
+/// Maximum number of authors of a round.
+const AUTHORS_MAX: usize = 1_000;
+const DAY: Duration = Duration::from_hours(24);
+
+/// A chunk as it was read from its gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct SeenDraft<'a> {
+    /// The sandbox.
+    pub place: &'a SandboxRef,
+    /// The gateway's id of the sandbox.
+    pub sandbox_id: &'a str,
+    /// The gateway's id of the chunk.
+    pub chunk_id: &'a str,
+    /// The newest version of the policy.
+    pub base_version: u32,
+    /// What is reviewed.
+    pub content: &'a DraftContent,
+    /// What lists show.
+    pub facts: &'a DraftFacts,
+    /// The chunks of the sandbox that are pending; `None` if they are not known. A round whose chunk is not among them
+    /// can be that of a repeated ask.
+    pub pending: Option<&'a HashSet<String>>,
+    /// Whether a person asks for the round. The limits are for what agents ask for.
+    pub is_asked_for: bool,
+}
+
+/// Why a chunk has no round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The sandbox has the maximum number of open rounds of drafts.
+    SandboxFull,
+    /// The gateway has.
+    GatewayFull,
+    /// The sandbox has had the maximum number of new ones today.
+    DayFull,
+    /// The chunk was rejected, and the gateway does not know it yet.
+    Rejected,
+}
+
+/// The round of a chunk.
+#[derive(Debug)]
+pub enum DraftRound {
+    /// It was opened now. It replaces another one if its progress names one.
+    Opened(Round),
+    /// It was open, or is being written.
+    Kept(Round),
+    /// It was that of another chunk with the same content. Its votes count.
+    Moved(Round),
+    /// It has none, and gets one later.
+    Waiting(Waiting),
+}
+
+impl DraftRound {
+    /// Returns the round.
+    #[must_use]
+    pub fn round(self) -> Option<Round> {
+        match self {
+            Self::Opened(round) | Self::Kept(round) | Self::Moved(round) => Some(round),
+            Self::Waiting(_) => None,
+        }
+    }
+}
+
+/// Opens the round of a chunk, brings it up to date, or replaces it if the content is another one. No event is emitted
+/// for a new round: new ones are announced together.
+///
+/// Takes the lock of the gateway as exclusive: the transaction must not hold it as shared.
+///
+/// # Errors
+/// `GOVERNED` if a rule cannot be read by this version.
+pub fn open_or_refresh<'a>(
+    ctx: &'a Ctx,
+    tx: &'a mut Tx<'_>,
+    seen: &'a SeenDraft<'_>,
+) -> BoxFuture<'a, Result<DraftRound, Error>> {
+    Box::pin(async move {
+        let place = seen.place;
+        write_intents::lock_exclusive(tx, place.gateway.id).await?;
+        let now = ctx.db().now(tx).await?;
+        let found = rounds::find_open(tx, place, Action::DraftApprove, seen.chunk_id).await?;
+        let mut previous = None;
+        if let Some(mut round) = found {
+            clocks::apply(ctx, tx, &mut round, now).await?;
+            if !round.state.is_closed() {
+                if is_current(tx, &round, seen).await? {
+                    refresh(tx, &mut round, seen).await?;
+                    return Ok(DraftRound::Kept(round));
+                }
+                supersede(ctx, tx, &mut round, "the proposed rule has changed", now).await?;
+                previous = Some(round);
+            }
+        }
+        if store::rejection_of(tx, place, seen.chunk_id).await?.is_some() {
+            return Ok(DraftRound::Waiting(Waiting::Rejected));
+        }
+        let digest = digest(seen)?;
+        if previous.is_none() {
+            if let Some(round) = repeated(tx, seen, &digest, now).await? {
+                return Ok(DraftRound::Moved(round));
+            }
+            if let Some(waiting) = limit(tx, seen, now).await? {
+                return Ok(DraftRound::Waiting(waiting));
+            }
+        }
+        insert(ctx, tx, seen, digest, previous, now).await.map(DraftRound::Opened)
+    })
+}
+
+/// Returns the digest of what is reviewed of a chunk.
+///
+/// # Errors
+/// `Internal` if it cannot be encoded.
+pub fn digest(seen: &SeenDraft<'_>) -> Result<String, Error> {
+    let content = Content::Draft(Box::new(seen.content.clone()));
+    content.digest(&Bounds { sandbox_id: Some(seen.sandbox_id), ..Bounds::default() })
+}
+
+/// Returns the content of a round of a draft.
+///
+/// # Errors
+/// `Internal` for a round of another action.
+pub async fn content(tx: &mut Tx<'_>, round: &Round) -> Result<DraftContent, Error> {
+    let stored = rounds::content(tx, round.id).await?;
+    match Content::decode(round.action, round.generation, &stored)? {
+        Content::Draft(content) => Ok(*content),
+        Content::Policy(_) | Content::Rule(_) | Content::Undo(_) => {
+            Err(Error::internal("a round of a draft with another content"))
+        }
+    }
+}
+
+/// Returns whether a round is about what was read. A round that is being written is not replaced: what becomes of it is
+/// found out by its write.
+async fn is_current(tx: &mut Tx<'_>, round: &Round, seen: &SeenDraft<'_>) -> Result<bool, Error> {
+    if !round.state.is_voting() {
+        return Ok(true);
+    }
+    let same_sandbox = round.sandbox_id.as_deref() == Some(seen.sandbox_id)
+        && round.generation == Some(seen.content.result.generation());
+    Ok(same_sandbox && content(tx, round).await?.covers(seen.content))
+}
+
+async fn refresh(tx: &mut Tx<'_>, round: &mut Round, seen: &SeenDraft<'_>) -> Result<(), Error> {
+    let shown = round.summary.draft.as_ref();
+    if shown.is_some_and(|shown| !shown.is_outdated_by(seen.facts)) {
+        return Ok(());
+    }
+    round.summary.draft = Some(seen.facts.clone());
+    store::set_summary(tx, round.id, &round.summary).await
+}
+
+/// Returns the round of another chunk that is not pending any more and proposed exactly the same, after it has become
+/// the round of this one.
+async fn repeated(
+    tx: &mut Tx<'_>,
+    seen: &SeenDraft<'_>,
+    digest: &str,
+    now: Timestamp,
+) -> Result<Option<Round>, Error> {
+    let Some(pending) = seen.pending else { return Ok(None) };
+    let open = store::open_of(tx, seen.place, OPEN_OF_SANDBOX_MAX).await?;
+    let found = open.into_iter().find(|round| {
+        round.digest == digest
+            && round.state.is_voting()
+            && clocks::due(round, now).is_none()
+            && !pending.contains(&round.chunk_id)
+    });
+    let Some(mut round) = found else { return Ok(None) };
+    seen.chunk_id.clone_into(&mut round.chunk_id);
+    round.summary.draft = Some(seen.facts.clone());
+    store::set_chunk(tx, &round).await?;
+    save(tx, &mut round).await?;
+    Ok(Some(round))
+}
+
+/// Returns the limit that a new round would exceed.
+async fn limit(
+    tx: &mut Tx<'_>,
+    seen: &SeenDraft<'_>,
+    now: Timestamp,
+) -> Result<Option<Waiting>, Error> {
+    if seen.is_asked_for {
+        return Ok(None);
+    }
+    let (gateway, name) = (seen.place.gateway.id, &seen.place.name);
+    if store::count_open(tx, gateway, Some(name)).await? >= OPEN_OF_SANDBOX_MAX {
+        return Ok(Some(Waiting::SandboxFull));
+    }
+    if store::count_open(tx, gateway, None).await? >= OPEN_OF_GATEWAY_MAX {
+        return Ok(Some(Waiting::GatewayFull));
+    }
+    let of_day = store::count_opened(tx, seen.place, now.minus(DAY)).await?;
+    Ok((of_day >= OPENED_A_DAY_MAX).then_some(Waiting::DayFull))
+}
+
+async fn insert(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    seen: &SeenDraft<'_>,
+    digest: String,
+    previous: Option<Round>,
+    now: Timestamp,
+) -> Result<Round, Error> {
+    let rules = rules::in_force(tx, seen.place).await?.require_readable()?;
+    let clocks = Clocks::of(&rules.rules());
+    // Under the default rule, drafts do not expire.
+    let expires_at = (!rules.workflows.is_empty()).then(|| now.plus(minutes(clocks.expiry)));
+    let (mut authors, mut roots) = (Vec::new(), BTreeSet::new());
+    if let Some(previous) = &previous {
+        authors.clone_from(&previous.authors);
+        roots.extend(previous.summary.roots.iter().copied());
+    }
+    let owner = proposals::owner(tx, seen.place, seen.sandbox_id).await?;
+    let people = People::on_gateway(&ctx.app().snapshot, seen.place.gateway.id);
+    let known = authors.iter().chain(&owner).flat_map(|principal| people.known_roots(*principal));
+    roots.extend(known.map(UserId::get));
+    let content = Content::Draft(Box::new(seen.content.clone()));
+    let mut round = Round {
+        id: ApprovalRoundId(0),
+        action: Action::DraftApprove,
+        place: seen.place.clone(),
+        sandbox_id: Some(seen.sandbox_id.to_owned()),
+        chunk_id: seen.chunk_id.to_owned(),
+        state: RoundState::Open,
+        digest,
+        generation: content.generation(),
+        base_version: Some(i64::from(seen.base_version)),
+        base_digest: None,
+        effective_hash: None,
+        authors,
+        owner,
+        summary: Summary {
+            roots: roots.into_iter().collect(),
+            draft: Some(seen.facts.clone()),
+            ..Summary::default()
+        },
+        grant_minutes: None,
+        opened_at: now,
+        escalates_at: clocks.escalation.map(|after| now.plus(minutes(after))),
+        escalated_at: None,
+        expires_at,
+        due_at: None,
+        closed_at: None,
+        version: 1,
+        progress: Progress {
+            previous_id: previous.map(|previous| previous.id),
+            ..Progress::default()
+        },
+    };
+    round.id = rounds::insert(tx, &NewRow { round: &round, content: &content.encode()? }).await?;
+    Ok(round)
+}
+
+/// Makes a principal an author of a round and of every round that replaces it. Call it before an edit of the chunk is
+/// sent, in the transaction that stores its write intent: the new content can be seen before the edit is answered.
+///
+/// # Errors
+/// `ROUND_CLOSED` if the round has ended or is being written, `LIMIT_REACHED` if it has too many authors.
+pub async fn add_author(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    round: &mut Round,
+    author: PrincipalId,
+) -> Result<(), Error> {
+    if !round.state.is_voting() {
+        let why = format!("the review is {}", round.state);
+        return Err(Error::refused(Reason::RoundClosed, why));
+    }
+    if round.is_author(author) {
+        return Ok(());
+    }
+    // Dropping one would let that author vote.
+    if round.authors.len() >= AUTHORS_MAX {
+        let why = format!("a change can have at most {AUTHORS_MAX} authors");
+        return Err(Error::refused(Reason::LimitReached, why));
+    }
+    round.authors.push(author);
+    let people = People::on_gateway(&ctx.app().snapshot, round.place.gateway.id);
+    let mut roots: BTreeSet<i64> = round.summary.roots.iter().copied().collect();
+    roots.extend(people.known_roots(author).into_iter().map(UserId::get));
+    round.summary.roots = roots.into_iter().collect();
+    store::set_authors(tx, round.id, &round.authors, &round.summary).await?;
+    save(tx, round).await
+}

@@ -1,0 +1,42 @@
+//! Draft chunks for tests.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::openshell::drafts::{ChunkStatus, DraftChunk};
+use shoreguard_proto::v0_1::openshell::sandbox::v1 as proto;
+
+/// Returns a pending chunk of generation 0.1 that asks for a host.
+pub(in crate::resources::approvals) fn chunk(id: &str, host: &str) -> DraftChunk {
+    let endpoint =
+        proto::NetworkEndpoint { host: host.to_owned(), port: 443, ..Default::default() };
+    let binary = proto::NetworkBinary { path: "/usr/bin/curl".to_owned(), ..Default::default() };
+    let rule = proto::NetworkPolicyRule {
+        endpoints: vec![endpoint],
+        binaries: vec![binary],
+        ..Default::default()
+    };
+    DraftChunk {
+        id: id.to_owned(),
+        status: ChunkStatus::Pending,
+        rule_name: "allow_it".to_owned(),
+        proposed_rule: Bytes::from(rule.encode_to_vec()),
+        rationale: String::new(),
+        security_notes: String::new(),
+        stage: String::new(),
+        hits: 1,
+        created_at: None,
+        decided_at: None,
+        first_seen_at: None,
+        last_seen_at: None,
+        binary: "/usr/bin/curl".to_owned(),
+        validation_result: String::new(),
+        rejection_reason: String::new(),
+        application_error: String::new(),
+        review_token: String::new(),
+        current_effective_hash: String::new(),
+        candidate_effective_hash: String::new(),
+        current_effective_policy: None,
+        candidate_effective_policy: None,
+    }
+}

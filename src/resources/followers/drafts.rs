@@ -1,0 +1,343 @@
+//! The drafts of one sandbox: their rounds are opened, brought up to date and ended, and rejections are sent.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::memory::Compared;
+use super::notes::note;
+use super::pass::Pass;
+use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
+use crate::error::{Error, GatewayRefusal, ResourceKind};
+use crate::openshell::drafts::{DraftChunk, DraftList, DraftStatus};
+use crate::openshell::sandbox::Sandbox;
+use crate::resources::approvals::drafts::open::OPEN_OF_SANDBOX_MAX;
+use crate::resources::approvals::drafts::read::{self, DraftBase};
+use crate::resources::approvals::drafts::store::{self, Rejection};
+use crate::resources::approvals::drafts::{
+    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh,
+};
+use crate::resources::approvals::rounds::close::{Ending, close};
+use crate::resources::approvals::rounds::open::supersede;
+use crate::resources::approvals::rounds::{Round, clocks, store as rounds};
+use crate::resources::write_intents::domain as write_intents;
+
+/// Chunks whose content is computed in one pass, besides those with a round.
+const COMPARED_MAX: usize = 200;
+/// Chunks that one transaction opens or brings up to date.
+const BATCH: usize = 20;
+/// How long the call that rejects a chunk may take.
+const REJECT_TIME: Duration = Duration::from_secs(20);
+
+/// Why a round ends whose chunk is not pending any more.
+const GONE: &str =
+    "the gateway has no such pending proposal any more: it was decided there, replaced or deleted";
+/// Why a round ends whose rule does not fit the policy any more.
+const NOT_APPLICABLE: &str = "the proposed rule cannot be merged into the policy any more";
+
+/// A chunk with what a review of it is about.
+struct Computed {
+    chunk: DraftChunk,
+    content: DraftContent,
+}
+
+/// What was found out about the chunks of a sandbox.
+#[derive(Default)]
+struct Found {
+    computed: Vec<Computed>,
+    /// Ids of chunks that cannot be reviewed.
+    unreadable: HashSet<String>,
+    /// Number of chunks that are not computed, since there are too many.
+    rest: usize,
+    /// The version of the policy on which they were computed.
+    base_version: u32,
+}
+
+/// Brings the rounds of the drafts of a sandbox up to date.
+///
+/// # Errors
+/// Those of the gateway and of the database.
+pub(super) fn follow<'a>(
+    pass: &'a mut Pass<'_>,
+    sandbox: &'a Sandbox,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        let name = &sandbox.full_name;
+        let place = pass.place(name);
+        // Before the gateway is asked: a round that is opened meanwhile is not missing.
+        let before = if pass.open.contains_key(name) {
+            let mut conn = pass.ctx.db().read().await?;
+            store::open_of(&mut conn, &place, OPEN_OF_SANDBOX_MAX * 2).await?
+        } else {
+            Vec::new()
+        };
+        pass.wait().await;
+        let list = pass.gateway.draft_chunks(name, DraftStatus::Pending).await;
+        let bytes = pass.spend();
+        let list = list?;
+        let memory = pass.memory.sandboxes.entry(name.clone()).or_default();
+        memory.note_read(bytes, matches!(list, DraftList::Overflowing));
+        let mut chunks = match list {
+            DraftList::Complete(chunks) => chunks,
+            // Their rounds stay as they are: nothing is known about them.
+            DraftList::Overflowing => return note(pass, &place, (0, 0, true)).await,
+        };
+        let known: HashSet<String> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
+        if let Some(rejections) = pass.rejections.remove(name) {
+            let told = send_rejections(pass, sandbox, &known, rejections).await?;
+            chunks.retain(|chunk| !told.contains(&chunk.id));
+        }
+        let pending: HashSet<String> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
+        let found = compute(pass, sandbox, chunks, &before).await?;
+        let waiting = open_all(pass, &place, sandbox, &found, &pending).await?;
+        end_missing(pass, &place, &before, &pending, &found.unreadable).await?;
+        let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        let counts = (count(waiting + found.rest), count(found.unreadable.len()), false);
+        note(pass, &place, counts).await
+    })
+}
+
+/// Computes what the reviews of the chunks are about that have changed since the last pass, or have no round.
+async fn compute(
+    pass: &mut Pass<'_>,
+    sandbox: &Sandbox,
+    mut chunks: Vec<DraftChunk>,
+    before: &[Round],
+) -> Result<Found, Error> {
+    let mut found = Found::default();
+    let reviewed: HashSet<&str> = before.iter().map(|round| round.chunk_id.as_str()).collect();
+    let position = (sandbox.id.clone(), sandbox.resource_version);
+    let memory = pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
+    let mut compared = std::mem::take(&mut memory.chunks);
+    if memory.compared != position {
+        compared.clear();
+    }
+    memory.compared = position;
+    // Those that have asked first get their round first.
+    chunks.sort_by_key(|chunk| chunk.created_at);
+    let mut kept: HashMap<String, Compared> = HashMap::new();
+    let (mut rest, mut new) = (Vec::new(), 0);
+    for chunk in chunks {
+        let seen = Compared::of(&chunk);
+        let is_reviewed = reviewed.contains(chunk.id.as_str());
+        let before = compared.remove(&chunk.id).filter(|before| !before.is_outdated_by(&seen));
+        if let (true, Some(before)) = (is_reviewed, before) {
+            kept.insert(chunk.id, before);
+        } else if is_reviewed || new < COMPARED_MAX {
+            new += usize::from(!is_reviewed);
+            kept.insert(chunk.id.clone(), seen);
+            rest.push(chunk);
+        } else {
+            found.rest += 1;
+        }
+    }
+    memory.chunks = kept;
+    if rest.is_empty() {
+        return Ok(found);
+    }
+    pass.wait().await;
+    let base = read::base(&pass.gateway, &sandbox.full_name).await;
+    pass.spend();
+    let computed = compute_on(&base?, sandbox, rest, &mut found).await;
+    if computed.is_err()
+        && let Some(memory) = pass.memory.sandboxes.get_mut(&sandbox.full_name)
+    {
+        memory.chunks.clear();
+    }
+    computed?;
+    Ok(found)
+}
+
+async fn compute_on(
+    base: &DraftBase,
+    sandbox: &Sandbox,
+    chunks: Vec<DraftChunk>,
+    found: &mut Found,
+) -> Result<(), Error> {
+    if base.sandbox_id != sandbox.id {
+        // Another sandbox has the name now, and the list is that of an earlier one.
+        return Err(Error::not_found(ResourceKind::Sandbox, &sandbox.full_name));
+    }
+    found.base_version = base.version;
+    for chunk in chunks {
+        match base.content(&chunk) {
+            Ok(content) => found.computed.push(Computed { chunk, content }),
+            Err(error) if error.is_refusal() => {
+                found.unreadable.insert(chunk.id);
+            }
+            Err(error) => return Err(error),
+        }
+        // Each takes time in proportion to the policy.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Opens rounds, or brings them up to date. Returns the number of chunks that get one later.
+async fn open_all(
+    pass: &mut Pass<'_>,
+    place: &SandboxRef,
+    sandbox: &Sandbox,
+    found: &Found,
+    pending: &HashSet<String>,
+) -> Result<usize, Error> {
+    let (mut waiting, mut opened) = (0, false);
+    for batch in found.computed.chunks(BATCH) {
+        let ctx = pass.ctx;
+        let outcome = ctx
+            .transaction(async |tx| {
+                pass.check_held(tx).await?;
+                let (mut waiting, mut opened) = (Vec::new(), false);
+                for Computed { chunk, content } in batch {
+                    let facts = DraftFacts::of(chunk);
+                    let seen = SeenDraft {
+                        place,
+                        sandbox_id: &sandbox.id,
+                        chunk_id: &chunk.id,
+                        base_version: found.base_version,
+                        content,
+                        facts: &facts,
+                        pending: Some(pending),
+                        is_asked_for: false,
+                    };
+                    match open_or_refresh(ctx, tx, &seen).await? {
+                        DraftRound::Opened(_) => opened = true,
+                        DraftRound::Kept(_) | DraftRound::Moved(_) => {}
+                        DraftRound::Waiting(_) => waiting.push(chunk.id.clone()),
+                    }
+                }
+                Ok((waiting, opened))
+            })
+            .await;
+        let memory = pass.memory.sandboxes.entry(place.name.clone()).or_default();
+        match outcome {
+            Ok((later, any)) => {
+                waiting += later.len();
+                opened |= any;
+            }
+            Err(error) => {
+                memory.chunks.clear();
+                return Err(error);
+            }
+        }
+    }
+    let memory = pass.memory.sandboxes.entry(place.name.clone()).or_default();
+    memory.is_unannounced |= opened;
+    Ok(waiting)
+}
+
+/// Ends the rounds whose chunk is not pending any more, or cannot be merged any more.
+async fn end_missing(
+    pass: &mut Pass<'_>,
+    place: &SandboxRef,
+    before: &[Round],
+    pending: &HashSet<String>,
+    unreadable: &HashSet<String>,
+) -> Result<(), Error> {
+    let is_rejected =
+        |round: &Round| round.summary.draft.as_ref().is_some_and(|draft| draft.was_rejected);
+    let mut missing: Vec<(ApprovalRoundId, i64, &'static str)> = Vec::new();
+    for round in before.iter().filter(|round| round.state.is_voting()) {
+        if unreadable.contains(&round.chunk_id) {
+            missing.push((round.id, round.version, NOT_APPLICABLE));
+        // A round that was opened for a chunk that the gateway had rejected needs no pending chunk.
+        } else if !pending.contains(&round.chunk_id) && !is_rejected(round) {
+            missing.push((round.id, round.version, GONE));
+        }
+    }
+    for batch in missing.chunks(BATCH) {
+        let ctx = pass.ctx;
+        ctx.transaction(async |tx| {
+            pass.check_held(tx).await?;
+            write_intents::lock_exclusive(tx, place.gateway.id).await?;
+            let now = ctx.db().now(tx).await?;
+            for (id, version, why) in batch {
+                let Some(mut round) = rounds::by_id(tx, *id).await? else { continue };
+                // It has become the round of a repeated ask, or has changed in another way.
+                if round.version != *version {
+                    continue;
+                }
+                clocks::apply(ctx, tx, &mut round, now).await?;
+                if round.state.is_voting() {
+                    supersede(ctx, tx, &mut round, why, now).await?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Sends rejections of a sandbox to its gateway, for chunks that are pending. Returns the ids of chunks that were
+/// rejected.
+async fn send_rejections(
+    pass: &mut Pass<'_>,
+    sandbox: &Sandbox,
+    pending: &HashSet<String>,
+    rejections: Vec<Rejection>,
+) -> Result<HashSet<String>, Error> {
+    let (name, mut told, mut sent) = (&sandbox.full_name, Vec::new(), HashSet::new());
+    for rejection in rejections {
+        let is_of_sandbox = rejection.sandbox_id.as_deref() == Some(sandbox.id.as_str());
+        if is_of_sandbox && pending.contains(&rejection.chunk_id) {
+            pass.wait().await;
+            let until = pass.ctx.app().clock.since_boot() + REJECT_TIME;
+            let (chunk, reason) = (&rejection.chunk_id, &rejection.reason);
+            let answer = pass.gateway.reject_draft(name, chunk, reason, until).await;
+            pass.spend();
+            // A chunk whose rejection is refused was deleted, or decided in between.
+            let is_told = match &answer {
+                Ok(()) => true,
+                Err(Error::Gateway { refusal, .. }) => {
+                    matches!(refusal, GatewayRefusal::NotFound | GatewayRefusal::Refused)
+                }
+                Err(_) => false,
+            };
+            match answer {
+                _ if is_told => {}
+                // Sent again in the next pass.
+                Err(error) if told.is_empty() => return Err(error),
+                Ok(()) | Err(_) => break,
+            }
+            sent.insert(rejection.chunk_id.clone());
+        }
+        told.push(rejection.round_id);
+    }
+    if told.is_empty() {
+        return Ok(sent);
+    }
+    let ctx = pass.ctx;
+    ctx.transaction(async |tx| {
+        pass.check_held(tx).await?;
+        for round in &told {
+            store::set_told(tx, *round).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(sent)
+}
+
+/// Ends all rounds of drafts of a sandbox that was removed, and forgets what was seen of it.
+pub(super) async fn end_all(pass: &mut Pass<'_>, name: &SandboxName) -> Result<(), Error> {
+    let (ctx, place) = (pass.ctx, pass.place(name));
+    let rejections = pass.rejections.remove(name).unwrap_or_default();
+    ctx.transaction(async |tx| {
+        pass.check_held(tx).await?;
+        write_intents::lock_exclusive(tx, place.gateway.id).await?;
+        let now = ctx.db().now(tx).await?;
+        for mut round in store::open_of(tx, &place, OPEN_OF_SANDBOX_MAX * 2).await? {
+            if round.state.is_voting() {
+                let why = "the sandbox was removed";
+                close(ctx, tx, &mut round, Ending::Withdrawn, why, now).await?;
+            }
+        }
+        for rejection in &rejections {
+            store::set_told(tx, rejection.round_id).await?;
+        }
+        store::delete_state(tx, &place).await
+    })
+    .await
+}

@@ -1,0 +1,113 @@
+//! Followers: each gateway has one task, on one replica, that asks what agents have proposed, whether the policies of
+//! pinned sandboxes have changed, and whether the gateway approves by itself.
+//!
+//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules. `pace` limits the
+//! calls.
+//!
+//! Invariants
+//! - a transaction of a follower proves its lease `follow/<gateway id>`;
+//! - what one sandbox proposes, however much, costs other sandboxes of the gateway a bounded time only, and other
+//!   gateways nothing;
+//! - a round ends because its chunk is missing only if it was open before the gateway was asked;
+//! - nothing that a gateway does not report is concluded from a failed call.
+
+mod drafts;
+pub mod memory;
+mod mode;
+mod notes;
+pub mod pace;
+mod pass;
+mod pins;
+pub mod store;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tracing::debug;
+
+use self::memory::Memory;
+use self::pass::Pass;
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
+use crate::db::types::{GatewayId, GatewayRef};
+use crate::error::Error;
+use crate::workers::keyed::{Keyed, KeyedTask};
+
+/// Kind of the leases, and the actor of what a follower stores.
+const KIND: &str = "follow";
+/// How long the lease of a single pass is valid.
+const SINGLE_PASS_TTL: Duration = Duration::from_mins(1);
+
+/// The followers.
+pub const FOLLOWERS: Keyed = Keyed {
+    kind: KIND,
+    look_every: Duration::from_secs(1),
+    keys: |ctx| Box::pin(async move { Ok(gateways(ctx.app())) }),
+    run: |task| Box::pin(follow(task)),
+};
+
+/// Returns the ids of the registered gateways.
+fn gateways(app: &App) -> BTreeSet<String> {
+    app.fleet.targets.all().iter().map(|target| target.gateway().id.get().to_string()).collect()
+}
+
+fn gateway_of(app: &App, key: &str) -> Option<GatewayRef> {
+    let id = GatewayId(key.parse().ok()?);
+    app.fleet.targets.get(id).map(|target| target.gateway())
+}
+
+/// Follows a gateway until the task is canceled. The first pass comes after one interval, and passes do not overlap.
+async fn follow(task: KeyedTask) {
+    let KeyedTask { ctx, key, lease } = task;
+    let app = Arc::clone(ctx.app());
+    let interval = app.config.policies.follow_interval();
+    let mut memory = Memory::new(&app.config.gateways);
+    loop {
+        // Of real time: a test that advances the clock starts no pass.
+        tokio::time::sleep(interval.mul_f64(jitter(&app))).await;
+        let Some(gateway) = gateway_of(&app, &key) else { continue };
+        let name = Arc::clone(&gateway.name);
+        if let Err(error) = pass(&ctx, &lease, gateway, &mut memory).await {
+            debug!(gateway = &*name, error = &error as &dyn std::error::Error, "not followed");
+        }
+    }
+}
+
+/// Returns a factor of 0.9 to 1.1, so that followers do not stay synchronized.
+fn jitter(app: &App) -> f64 {
+    0.9 + f64::from(app.new_id().as_bytes()[0]) / f64::from(u8::MAX) * 0.2
+}
+
+fn pass<'a>(
+    ctx: &'a Ctx,
+    lease: &'a Lease,
+    gateway: GatewayRef,
+    memory: &'a mut Memory,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        let ctx = ctx.clone().with_gateway(gateway.clone());
+        Pass::begin(&ctx, lease, gateway, memory).await?.run().await
+    })
+}
+
+/// Follows a gateway for one pass, under its lease. Returns false if another replica holds the lease. For tests.
+///
+/// # Errors
+/// Those of the gateway and of the database.
+pub async fn follow_once(
+    app: &Arc<App>,
+    gateway: GatewayRef,
+    memory: &mut Memory,
+) -> Result<bool, Error> {
+    let name = format!("{KIND}/{}", gateway.id.get());
+    let lease = leases::acquire(&app.db, &name, &app.replica, SINGLE_PASS_TTL).await?;
+    let Some(lease) = lease else { return Ok(false) };
+    let ctx = Ctx::system(app, KIND);
+    let done = pass(&ctx, &lease, gateway, memory).await;
+    // Fails if another replica has taken the lease, which is harmless.
+    let _ = leases::release(&app.db, lease).await;
+    done.map(|()| true)
+}

@@ -1,0 +1,127 @@
+//! Keyed leases: replicas share many keys evenly, take over those of a dead one, and give up what is too much.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoreguard::db::{Db, leases, replicas};
+use shoreguard::error::{Error, ResourceKind};
+use shoreguard::workers::keyed::{KeyedLeases, read_share};
+
+use crate::support::TestDb;
+
+const KIND: &str = "test";
+
+both_engines! {
+    three_replicas_share_many_keys_evenly,
+    the_keys_of_a_dead_replica_are_taken_over_within_thirty_seconds,
+    a_lost_lease_is_noticed_by_its_renewal_and_by_its_fence,
+    a_released_lease_is_not_renewed,
+}
+
+fn keys(count: usize) -> BTreeSet<String> {
+    (0..count).map(|n| format!("{n:03}")).collect()
+}
+
+/// A replica with a heartbeat.
+async fn replica(db: &Db, name: &str) -> KeyedLeases {
+    replicas::record_heartbeat(db, name).await.unwrap();
+    KeyedLeases::new(KIND, name.into())
+}
+
+/// Does what the runner does in each round. Returns the keys that were lost.
+async fn round(db: &Db, of: &mut KeyedLeases, keys: &BTreeSet<String>) -> Vec<String> {
+    let lost = of.renew(db).await.unwrap();
+    let share = read_share(db, keys.len()).await.unwrap();
+    let surplus = of.surplus(keys, share);
+    of.release(db, &surplus).await.unwrap();
+    of.acquire(db, keys, share).await.unwrap();
+    lost
+}
+
+/// Asserts that no key has two holders. Returns the number of keys of each.
+fn holdings(all: &[&KeyedLeases]) -> Vec<usize> {
+    let held: Vec<&String> = all.iter().flat_map(|one| one.held().keys()).collect();
+    let distinct: BTreeSet<&String> = held.iter().copied().collect();
+    assert_eq!(distinct.len(), held.len(), "a key has two holders");
+    all.iter().map(|one| one.held().len()).collect()
+}
+
+async fn three_replicas_share_many_keys_evenly(db: TestDb) {
+    let keys = keys(100);
+    let mut a = replica(&db, "a").await;
+    round(&db, &mut a, &keys).await;
+    assert_eq!(holdings(&[&a]), [100]);
+    let (mut b, mut c) = (replica(&db, "b").await, replica(&db, "c").await);
+    // The first one releases its surplus, and the others take it.
+    for _ in 0..2 {
+        for one in [&mut a, &mut b, &mut c] {
+            assert!(round(&db, one, &keys).await.is_empty());
+        }
+    }
+    assert_eq!(holdings(&[&a, &b, &c]), [34, 34, 32]);
+    // Keys that do not exist any more are released.
+    let fewer: BTreeSet<String> = keys.iter().take(10).cloned().collect();
+    for _ in 0..2 {
+        for one in [&mut a, &mut b, &mut c] {
+            round(&db, one, &fewer).await;
+        }
+    }
+    let held = holdings(&[&a, &b, &c]);
+    assert_eq!(held.iter().sum::<usize>(), 10, "{held:?}");
+    assert!(held.iter().all(|count| *count <= 4), "{held:?}");
+}
+
+async fn the_keys_of_a_dead_replica_are_taken_over_within_thirty_seconds(db: TestDb) {
+    let keys = keys(30);
+    let (mut a, mut b, mut c) =
+        (replica(&db, "a").await, replica(&db, "b").await, replica(&db, "c").await);
+    for one in [&mut a, &mut b, &mut c] {
+        round(&db, one, &keys).await;
+    }
+    assert_eq!(holdings(&[&a, &b, &c]), [10, 10, 10]);
+    // `c` is dead from now on.
+    for _ in 0..6 {
+        db.advance_clock(Duration::from_secs(5));
+        for name in ["a", "b"] {
+            replicas::record_heartbeat(&db, name).await.unwrap();
+        }
+        for one in [&mut a, &mut b] {
+            assert!(round(&db, one, &keys).await.is_empty());
+        }
+    }
+    assert_eq!(holdings(&[&a, &b]), [15, 15]);
+    // It was only frozen, and finds out with its next renewal.
+    assert_eq!(round(&db, &mut c, &keys).await.len(), 10);
+    assert!(c.held().is_empty());
+}
+
+async fn a_lost_lease_is_noticed_by_its_renewal_and_by_its_fence(db: TestDb) {
+    let keys = keys(1);
+    let mut a = replica(&db, "a").await;
+    round(&db, &mut a, &keys).await;
+    let former = Arc::clone(&a.held()["000"]);
+    db.advance_clock(Duration::from_mins(1));
+    let mut b = replica(&db, "b").await;
+    round(&db, &mut b, &keys).await;
+    assert_eq!(b.held().len(), 1);
+    let check = db.transaction(async |conn| leases::check_held(conn, &former).await).await;
+    assert!(matches!(check, Err(Error::Conflict { kind: ResourceKind::Lease, .. })), "{check:?}");
+    assert_eq!(a.renew(&db).await.unwrap(), ["000"]);
+    assert!(a.held().is_empty());
+    let held = Arc::clone(&b.held()["000"]);
+    db.transaction(async |conn| leases::check_held(conn, &held).await).await.unwrap();
+}
+
+async fn a_released_lease_is_not_renewed(db: TestDb) {
+    let keys = keys(2);
+    let mut a = replica(&db, "a").await;
+    round(&db, &mut a, &keys).await;
+    a.release(&db, &["000".to_owned()]).await.unwrap();
+    assert!(a.renew(&db).await.unwrap().is_empty());
+    // It is free at once, although its last owner has renewed the other one.
+    let taken = leases::acquire(&db, "test/000", "b", Duration::from_secs(20)).await.unwrap();
+    assert!(taken.is_some());
+    let other = leases::acquire(&db, "test/001", "b", Duration::from_secs(20)).await.unwrap();
+    assert!(other.is_none());
+}
