@@ -137,6 +137,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::PolicyUnreadable
         | Reason::ApprovalRequired
         | Reason::RoundClosed
+        | Reason::ChunkStatus
         | Reason::PolicyPinned
         | Reason::Governed
         | Reason::QuorumUnreachable

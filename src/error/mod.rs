@@ -150,6 +150,8 @@ pub enum ResourceKind {
     ApprovalWorkflow,
     /// A review of one exact content.
     Approval,
+    /// A network rule that the agent of a sandbox asks for.
+    DraftChunk,
     /// A vote in a review.
     ApprovalDecision,
     /// A write to a gateway in progress.
@@ -196,6 +198,7 @@ impl ResourceKind {
             Self::PolicyPin => "policy pin",
             Self::ApprovalWorkflow => "approval workflow",
             Self::Approval => "approval",
+            Self::DraftChunk => "draft chunk",
             Self::ApprovalDecision => "vote",
             Self::WriteIntent => "write in progress",
             Self::AuditEntry => "audit entry",

@@ -168,6 +168,8 @@ reasons! {
     PolicyPinned = "POLICY_PINNED",
     /// A write to the same sandbox is in progress.
     WriteInFlight = "WRITE_IN_FLIGHT",
+    /// The draft chunk does not have the status that the call requires.
+    ChunkStatus = "CHUNK_STATUS",
     /// The change concerns parts of a policy that a running sandbox cannot change.
     PolicyStatic = "POLICY_STATIC",
     /// The drafts of a sandbox are larger than what is read at once.

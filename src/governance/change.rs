@@ -1,8 +1,6 @@
 //! Changes of policies and rules, as the gate describes them to [`judge`](super::judge()).
 
-use crate::access::principal::PrincipalId;
 use crate::db::types::SandboxName;
-use crate::error::Error;
 use crate::role::Role;
 use crate::words;
 
@@ -19,6 +17,17 @@ words! {
         RuleChange = "rule.change",
         /// An admin has bypassed rules, and another one reviews it afterwards.
         OverrideReview = "override.review",
+    }
+}
+
+impl Action {
+    /// Returns whether its change is written to the gateway.
+    #[must_use]
+    pub fn writes_policy(self) -> bool {
+        match self {
+            Self::PolicyApply | Self::DraftApprove | Self::DraftUndo => true,
+            Self::RuleChange | Self::OverrideReview => false,
+        }
     }
 }
 
@@ -116,26 +125,11 @@ pub struct RuleChange {
 }
 
 /// Facts about the caller that decide.
-///
-/// [`CallerFacts::new`] is for decisions in which it does not matter who made the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerFacts {
-    /// The caller.
-    pub principal: PrincipalId,
     /// Role on the gateway.
     pub role: Role,
     /// Whether the people behind the caller are known: see [`People::roots`](super::People::roots). False for a service
     /// principal whose maker is unknown; it cannot propose under a workflow.
     pub is_maker_known: bool,
-}
-
-impl CallerFacts {
-    /// Returns the facts about a caller whose maker does not matter.
-    ///
-    /// # Errors
-    /// `ROLE_TOO_LOW` if the caller is not known.
-    pub fn new(principal: Option<PrincipalId>, role: Role) -> Result<Self, Error> {
-        let unknown = || Error::Denied { why: "only a known caller changes policies".to_owned() };
-        Ok(Self { principal: principal.ok_or_else(unknown)?, role, is_maker_known: true })
-    }
 }

@@ -36,6 +36,12 @@ pub(crate) struct ForwardedResponse {
 }
 
 impl ForwardedResponse {
+    /// Returns the response that a gateway would give: a message and the status OK.
+    pub(crate) fn of_message(message: Bytes) -> Self {
+        let trailers = headers::ok_trailers();
+        Self { headers: HeaderMap::new(), message: Some(message), trailers, error: None }
+    }
+
     /// Returns the status code that the caller gets.
     pub(crate) fn code(&self) -> i32 {
         headers::status_code([&self.trailers]).unwrap_or_default()

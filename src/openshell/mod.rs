@@ -1,8 +1,8 @@
 //! Shoreguard's own calls to a gateway, with the same interface for all generations.
 //!
 //! [`Gateway`] is the handle; `sandbox`, `settings`, `policies`, `policy_writes`, `drafts`, `draft_writes`, `exec` and
-//! `watch` contain the calls, and `v0_0` and `v0_1` translate them. `upstream::capability` defines what a gateway
-//! supports, `annotation` which annotations Shoreguard adds.
+//! `watch` contain the calls, and `v0_0` and `v0_1` translate them. `sandbox_update` and `draft_requests` read those of
+//! clients. `upstream::capability` defines what a gateway supports, `annotation` which annotations Shoreguard adds.
 //!
 //! Invariants
 //! - data from a gateway is bounded when it is read (T20);
@@ -13,6 +13,7 @@
 //! require one.
 
 pub mod annotation;
+pub mod draft_requests;
 pub mod draft_writes;
 pub mod drafts;
 pub mod exec;

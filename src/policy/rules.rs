@@ -47,6 +47,13 @@ impl Policy {
         self.with_rules(|key, _| matches!(key, MapKey::String(key) if key == name))
     }
 
+    /// Returns its only rule, encoded for its generation. `None` if it has none.
+    #[must_use]
+    pub fn encoded_rule(&self) -> Option<&[u8]> {
+        let entry = wire::bytes_field(&self.encoded, RULES_FIELD)?;
+        wire::bytes_field(entry, VALUE)
+    }
+
     /// Returns whether it has a rule.
     #[must_use]
     pub fn has_rules(&self) -> bool {

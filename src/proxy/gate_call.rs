@@ -10,6 +10,7 @@ use crate::access::policy::{PolicyChange, UpstreamMethod, UpstreamPolicy};
 use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::Error;
 use crate::governance::{Action, Indirect, WideKind};
+use crate::openshell::draft_requests;
 use crate::pb::strict::{Schema, UnknownFields};
 use crate::pb::wire;
 use crate::resources::approvals::gate::{Asked, CredentialWrite, GateCall, Place};
@@ -145,11 +146,7 @@ impl CheckedRequest<'_> {
     }
 
     fn approve_all(&self) -> Asked {
-        let list = match self.generation {
-            Generation::V0_0 => 4,
-            Generation::V0_1 => 3,
-        };
-        if wire::has_field(self.message, list) {
+        if wire::has_field(self.message, draft_requests::list_field(self.generation)) {
             Asked::Write(self.sandbox(), Action::DraftApprove)
         } else {
             Asked::Indirect(self.sandbox(), Indirect::UnlistedDrafts)

@@ -89,9 +89,7 @@ pub(super) async fn run(
         match (counted_id, code, refused) {
             (Some(counted_id), Some(code), _) => counted_id.finish(code),
             // The gate, a hook or a check refused it: nothing was sent.
-            (Some(counted_id), None, Some(Error::Refused { .. } | Error::Explained { .. })) => {
-                counted_id.refused();
-            }
+            (Some(counted_id), None, Some(error)) if error.is_refusal() => counted_id.refused(),
             (counted_id, _, _) => drop(counted_id),
         }
         call::close_audit_entry_with_code(&main, &noted, refused, code).await;

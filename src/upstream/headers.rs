@@ -288,6 +288,11 @@ pub(crate) fn status_code<'a>(parts: impl IntoIterator<Item = &'a HeaderMap>) ->
     }
 }
 
+/// Returns the trailers of a response without an error.
+pub(crate) fn ok_trailers() -> HeaderMap {
+    HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))])
+}
+
 /// Whether headers or trailers contain a status.
 pub(crate) fn has_status(headers: &HeaderMap) -> bool {
     headers.contains_key(STATUS)

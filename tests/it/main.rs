@@ -36,6 +36,7 @@ mod console_blocks;
 mod crash;
 mod dead_credentials;
 mod discovery;
+mod draft_decisions;
 mod draining;
 mod effective_roles;
 mod events;

@@ -34,14 +34,14 @@ server_tests! {
 }
 
 /// Operators on a governed gateway.
-struct Staff {
-    ana: Caller,
-    ben: Caller,
-    dora: Caller,
+pub(crate) struct Staff {
+    pub(crate) ana: Caller,
+    pub(crate) ben: Caller,
+    pub(crate) dora: Caller,
 }
 
 /// Creates three operators, and a workflow of the gateway.
-async fn govern(sg: &TestServer, gateway: &str, required: u32) -> Staff {
+pub(crate) async fn govern(sg: &TestServer, gateway: &str, required: u32) -> Staff {
     let mut staff = Vec::new();
     for name in ["ana", "ben", "dora"] {
         let email = format!("{name}@example.com");

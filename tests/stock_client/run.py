@@ -2,7 +2,8 @@
 
 Starts `shoreguard dev`, and for each generation runs checks.py in an environment with the SDK of that generation. The
 checks get only an address and a key, as any user of the SDK does. Then tokens.py gets its tokens as the stock command
-line does: with a key from the same server, and with a device code from a server that has a user.
+line does: with a key from the same server, and with a device code from a server that has users. drafts.py decides about
+drafts as those users.
 
     python3 tests/stock_client/run.py [--server target/debug/shoreguard]
 
@@ -101,9 +102,9 @@ class Server:
 
 
 class Office:
-    """Runs `shoreguard serve` with a user who can approve devices. Its gateway belongs to another server."""
+    """Runs `shoreguard serve` with two users who can approve devices and drafts. Its gateway belongs to another server."""
 
-    EMAIL, PASSWORD = "ana@example.com", "a password of theirs"
+    EMAILS, PASSWORD = ("ana@example.com", "ben@example.com"), "a password of theirs"
 
     def __init__(self, binary, gateway):
         self.binary = binary
@@ -124,18 +125,22 @@ class Office:
         }
 
     def __enter__(self):
-        create = [self.binary, "admin", "create-user", self.EMAIL, "--role", "admin", "--password-stdin"]
         given = {"input": self.PASSWORD, "text": True, "env": self.settings, "timeout": START_SECONDS}
-        subprocess.run(create, check=True, stdout=subprocess.DEVNULL, **given)
+        for email in self.EMAILS:
+            create = [self.binary, "admin", "create-user", email, "--role", "admin", "--password-stdin"]
+            subprocess.run(create, check=True, stdout=subprocess.DEVNULL, **given)
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([self.binary, "serve"], env=self.settings, **quiet)
-        login = {"email": self.EMAIL, "password": self.PASSWORD}
         until = time.monotonic() + START_SECONDS
-        while (session := self.call("Login", login)) is None and time.monotonic() < until:
-            time.sleep(0.2)
-        if session is None:
-            sys.exit("`shoreguard serve` did not let its user in")
-        self.settings["SHOREGUARD_KEY"] = session["session_token"]
+        self.tokens = []
+        for email in self.EMAILS:
+            login = {"email": email, "password": self.PASSWORD}
+            while (session := self.call("Login", login)) is None and time.monotonic() < until:
+                time.sleep(0.2)
+            if session is None:
+                sys.exit("`shoreguard serve` did not let its users in")
+            self.tokens.append(session["session_token"])
+        self.settings["SHOREGUARD_KEY"] = self.tokens[0]
         register = {"name": "office", "endpoint": self.gateway["endpoint"], "scheme": "GATEWAY_SCHEME_HTTP"}
         if self.call("RegisterGateway", register) is None:
             sys.exit("the gateway was not registered")
@@ -202,6 +207,12 @@ def main():
                     approve = f"{server_binary} call ApproveDevice"
                     given = {**office.settings, "STOCK_CLIENT_APPROVE": approve}
                     runs.append(run_checks(python, ["tokens.py", "device", office.listen, "office"], given))
+                    given = {
+                        **office.settings,
+                        "STOCK_CLIENT_CALL": f"{server_binary} call",
+                        "STOCK_CLIENT_TOKENS": json.dumps(office.tokens),
+                    }
+                    runs.append(run_checks(python, ["drafts.py", generation, office.listen], given))
                 passed += sum(held for held, _ in runs)
                 failed += sum(broken for _, broken in runs)
         code = server.stop()

@@ -39,7 +39,7 @@ fn both() -> InForce {
 }
 
 fn decide(change: &Change, in_force: &InForce) -> Verdict {
-    let caller = CallerFacts { principal: user(1), role: Role::Operator, is_maker_known: true };
+    let caller = CallerFacts { role: Role::Operator, is_maker_known: true };
     judge(change, in_force, &caller, minute(0))
 }
 
@@ -118,7 +118,7 @@ fn t01_a_sandbox_with_a_workflow_of_its_own_is_not_deleted() {
 
 #[test]
 fn g14_a_pin_past_its_time_is_over() {
-    let caller = CallerFacts { principal: user(1), role: Role::Viewer, is_maker_known: true };
+    let caller = CallerFacts { role: Role::Viewer, is_maker_known: true };
     let at = |minutes| word(&judge(&write(Origin::Proxied), &pinned(), &caller, minute(minutes)));
     assert_eq!((at(59), at(60)), ("pinned", "pass"));
 }
@@ -142,7 +142,7 @@ fn g08_what_is_not_known_is_refused_where_a_rule_applies() {
 
 #[test]
 fn t12_a_program_of_an_unknown_maker_does_not_propose() {
-    let caller = CallerFacts { principal: user(1), role: Role::Operator, is_maker_known: false };
+    let caller = CallerFacts { role: Role::Operator, is_maker_known: false };
     let verdict =
         |in_force: &InForce| word(&judge(&write(Origin::Proxied), in_force, &caller, minute(0)));
     assert_eq!((verdict(&governed()), verdict(&InForce::default())), ("governed", "pass"));

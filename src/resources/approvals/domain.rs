@@ -3,6 +3,8 @@
 use futures_util::future::BoxFuture;
 use tracing::warn;
 
+use super::apply::live::connect;
+use super::drafts::{edit, own};
 use super::inbox::detail::{self, Detail};
 use super::inbox::view::{self, Item};
 use super::rounds::close::{Ending, close};
@@ -11,8 +13,9 @@ use super::votes::store::{self as vote_store, StoredVote};
 use super::votes::{self, Ballot};
 use crate::ctx::{Ctx, ListKey, PendingCtx, Tx};
 use crate::db::page::PageSize;
-use crate::db::types::{ApprovalRoundId, GatewayId, SandboxName};
+use crate::db::types::{ApprovalRoundId, GatewayId, SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
+use crate::governance::Action;
 use crate::resources::write_intents::domain as write_intents;
 use crate::role::Role;
 
@@ -79,8 +82,7 @@ pub async fn vote(pending: &PendingCtx, ballot: Ballot) -> Result<Item, Error> {
     ctx.add_audit_detail("decision", ballot.decision.as_str());
     ctx.add_audit_detail("comment", ballot.comment.as_deref());
     let cast = votes::cast(&ctx, std::slice::from_ref(&ballot)).await?;
-    let mut items = to_items(&ctx, cast).await;
-    let item = items.pop().ok_or_else(|| Error::internal("a vote without its round"))?;
+    let item = first(to_items(&ctx, cast).await)?;
     ctx.add_audit_detail("state", item.state.as_str());
     Ok(item)
 }
@@ -137,6 +139,10 @@ pub async fn withdraw(
     let (ctx, round) = load(pending, id, Role::Operator).await?;
     note(&ctx, &round);
     ctx.add_audit_detail("comment", comment);
+    if round.action == Action::DraftApprove {
+        let why = "is about a draft, which its agent still wants: reject it, or clear the drafts";
+        return Err(Error::invalid("approval_id", why));
+    }
     let is_author = ctx.principal().is_some_and(|caller| round.is_author(caller));
     if !is_author && ctx.role() < Role::Admin {
         let why = "only an author of the change or an admin of the gateway can withdraw it";
@@ -158,8 +164,62 @@ pub async fn withdraw(
             Ok(round)
         })
         .await?;
-    let mut items = to_items(&ctx, vec![withdrawn]).await;
-    items.pop().ok_or_else(|| Error::internal("a withdrawn round is missing"))
+    first(to_items(&ctx, vec![withdrawn]).await)
+}
+
+/// Replaces the rule of a draft under review. Returns the round of the new rule.
+///
+/// # Errors
+/// `NOT_FOUND`; those of [`edit::edit`].
+pub async fn edit_chunk(
+    pending: &PendingCtx,
+    id: ApprovalRoundId,
+    rule: &str,
+    etag: &str,
+) -> Result<Item, Error> {
+    let (ctx, round) = load(pending, id, Role::Operator).await?;
+    note(&ctx, &round);
+    ctx.add_audit_detail("chunk_id", round.chunk_id.as_str());
+    let gateway = connect(&ctx).await?;
+    let next = edit::edit(&ctx, &gateway, &round, (rule, etag)).await?;
+    ctx.add_audit_detail("successor", next.id.get());
+    first(to_items(&ctx, vec![next]).await)
+}
+
+/// Removes an approved draft from the policy of a sandbox, by a review if a workflow applies. Returns the round, and the
+/// operation that writes it.
+///
+/// # Errors
+/// Those of [`own::undo`].
+pub async fn undo_chunk(
+    ctx: &Ctx,
+    place: &SandboxRef,
+    chunk: &str,
+    comment: Option<&str>,
+) -> Result<(Item, Option<String>), Error> {
+    ctx.add_audit_detail("workspace", place.workspace());
+    ctx.add_audit_detail("chunk_id", chunk);
+    ctx.add_audit_detail("comment", comment);
+    let gateway = connect(ctx).await?;
+    let comment = comment.unwrap_or_default();
+    let (round, operation) = own::undo(ctx, &gateway, place, (chunk, comment)).await?;
+    Ok((first(to_items(ctx, vec![round]).await)?, operation))
+}
+
+/// Deletes the pending drafts of a sandbox. Returns their number, and that of the rounds that have ended.
+///
+/// # Errors
+/// Those of [`own::clear`].
+pub async fn clear_chunks(ctx: &Ctx, place: &SandboxRef) -> Result<(u32, u32), Error> {
+    ctx.add_audit_detail("workspace", place.workspace());
+    let gateway = connect(ctx).await?;
+    let (cleared, superseded) = own::clear(ctx, &gateway, place).await?;
+    ctx.add_audit_detail("cleared", cleared);
+    Ok((cleared, superseded))
+}
+
+fn first(mut items: Vec<Item>) -> Result<Item, Error> {
+    items.pop().ok_or_else(|| Error::internal("a review that was changed is missing"))
 }
 
 /// Ends the open rounds of a gateway or a sandbox that is deleted, in that transaction, before it locks rows. A round

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
+use super::drafts::own;
 use super::inbox::watch::Watcher;
 use super::{domain, inbox, messages};
 use crate::access::standing::RoleScope;
@@ -137,6 +138,48 @@ impl ApprovalService for ApprovalsRpc {
             let voted = domain::vote_many(&ctx, &ballots).await?;
             let approvals = voted.into_iter().map(Into::into).collect();
             Ok(pb::VoteManyResponse { approvals })
+        })
+        .await
+    }
+
+    async fn edit_chunk(
+        &self,
+        request: Request<pb::EditChunkRequest>,
+    ) -> Reply<pb::EditChunkResponse> {
+        handle_write(&self.0, request, async move |pending, req| {
+            let id = messages::approval_id("approval_id", req.approval_id)?;
+            let edited = domain::edit_chunk(&pending, id, &req.rule, &req.etag).await?;
+            Ok(pb::EditChunkResponse { approval: Some(edited.into()) })
+        })
+        .await
+    }
+
+    async fn undo_chunk(
+        &self,
+        request: Request<pb::UndoChunkRequest>,
+    ) -> Reply<pb::UndoChunkResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = SandboxName::parse("", req.workspace, req.sandbox)?;
+            let place = SandboxRef { gateway: ctx.required_gateway()?.clone(), name };
+            let chunk = own::parse_chunk_id("chunk_id", req.chunk_id)?;
+            let comment = messages::comment("comment", req.comment)?;
+            let (item, operation) =
+                domain::undo_chunk(&ctx, &place, &chunk, comment.as_deref()).await?;
+            let operation = operation.unwrap_or_default();
+            Ok(pb::UndoChunkResponse { approval: Some(item.into()), operation })
+        })
+        .await
+    }
+
+    async fn clear_chunks(
+        &self,
+        request: Request<pb::ClearChunksRequest>,
+    ) -> Reply<pb::ClearChunksResponse> {
+        handle_write(&self.0, request, async move |ctx, req| {
+            let name = SandboxName::parse("", req.workspace, req.sandbox)?;
+            let place = SandboxRef { gateway: ctx.required_gateway()?.clone(), name };
+            let (cleared, superseded) = domain::clear_chunks(&ctx, &place).await?;
+            Ok(pb::ClearChunksResponse { cleared, superseded })
         })
         .await
     }

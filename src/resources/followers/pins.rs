@@ -148,7 +148,7 @@ async fn report(pass: &Pass<'_>, pin: &FollowedPin, moved: Option<&Position>) ->
         let event = ctx.new_event(event_types::POLICY_DRIFT_DETECTED, payload);
         tx.emit(event.with_gateway(pass.gateway_ref.clone())).await?;
         let about = AuditSubject::new(Action::POLICY_DETECT_DRIFT, pin.pin.sandbox.to_string());
-        tx.record_after_commit(Intent { detail: Some(detail), ..ctx.new_intent(about) });
+        tx.record(Intent { detail: Some(detail), ..ctx.new_intent(about) }).await?;
         Ok(())
     })
     .await

@@ -17,12 +17,13 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{domain, input};
+use super::{domain, forwarded_drafts as drafts, input};
 use crate::access::standing::AccessGuard;
 use crate::ctx::Ctx;
-use crate::db::types::SandboxName;
+use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::{Error, ResourceKind};
 use crate::governance::Indirect;
+use crate::openshell::draft_requests::DraftRequest;
 use crate::openshell::gateway::{CALL_TIME, ForwardedResponse, Forwarding};
 use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::{Gateway, Generation};
@@ -65,6 +66,12 @@ pub struct ForwardedCall {
 }
 
 impl ForwardedCall {
+    /// Returns the sandbox.
+    pub(super) fn sandbox_name(&self) -> SandboxName {
+        let workspace = workspace_or_default(&self.workspace).to_owned();
+        SandboxName { workspace, name: self.sandbox.clone() }
+    }
+
     /// Returns the message that is sent: the caller's own bytes, or Shoreguard's encoding of them if a rule applies.
     ///
     /// # Errors
@@ -144,30 +151,71 @@ pub(crate) async fn change(
 ) -> Result<ForwardedResponse, Error> {
     let gateway = connect(&ctx, call.generation).await?;
     ctx.recheck()?;
+    let decision = drafts::read(&call)?;
+    let decision = decision.as_ref();
     for _ in 0..REVIEW_TRIES {
         match gate::pass_or_review(&ctx, &gateway, &call.gate).await? {
             Gated::Passed(passed) => {
-                let sent = forward_change(&ctx, &gateway, (path, &call), &passed).await;
-                gate::finish(&ctx, passed).await;
-                if let Ok(response) = &sent {
-                    record_write(&ctx, &call.gate, response).await;
-                }
-                return sent;
+                return forward_passed(&ctx, &gateway, (path, &call), decision, passed).await;
             }
             Gated::NeedsReview => {}
         }
         let Place::Sandbox(sandbox) = call.gate.asked.place() else {
             return Err(Error::internal("a policy without its sandbox"));
         };
-        match propose_update(&ctx, &gateway, &sandbox, &call.message).await? {
-            Proxied::NoRule => {}
-            Proxied::InReview(round) => return Err(required(&ctx, &round).await?),
-            Proxied::UpToDate(found) => {
-                return forward_unchanged(&ctx, &gateway, (path, &call), (&sandbox, &found)).await;
+        let answer = match decision {
+            Some(request) => {
+                drafts::review(&ctx, &gateway, &sandbox, request, call.deadline).await?
             }
+            None => review_policy(&ctx, &gateway, (path, &call), &sandbox).await?,
+        };
+        // Without one, no rule applies any more.
+        if let Some(answer) = answer {
+            return Ok(answer);
         }
     }
     Err(Error::conflict(ResourceKind::ApprovalWorkflow, gateway.name()))
+}
+
+/// Opens the review of a policy. Returns `None` if no rule applies any more.
+async fn review_policy(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    (path, call): (&'static str, &ForwardedCall),
+    sandbox: &SandboxName,
+) -> Result<Option<ForwardedResponse>, Error> {
+    match propose_update(ctx, gateway, sandbox, &call.message).await? {
+        Proxied::NoRule => Ok(None),
+        Proxied::InReview(round) => Err(required(ctx, &round).await?),
+        Proxied::UpToDate(found) => {
+            forward_unchanged(ctx, gateway, (path, call), (sandbox, &found)).await.map(Some)
+        }
+    }
+}
+
+/// Forwards a call that has passed the gate, and stores what follows from its answer.
+async fn forward_passed(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    (path, call): (&'static str, &ForwardedCall),
+    decision: Option<&DraftRequest>,
+    passed: Passed,
+) -> Result<ForwardedResponse, Error> {
+    let begun = drafts::before(ctx, gateway, call, (decision, passed.is_governed)).await;
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            gate::finish(ctx, passed).await;
+            return Err(error);
+        }
+    };
+    let sent = forward_change(ctx, gateway, (path, call), &passed).await;
+    gate::finish(ctx, passed).await;
+    if let Ok(response) = &sent {
+        record_write(ctx, &call.gate, response).await;
+    }
+    drafts::after(ctx, gateway, call, (decision, begun.as_ref()), &sent).await;
+    sent
 }
 
 /// Forwards a request that changes nothing: the policy that the gateway has already, which it refuses if anything was

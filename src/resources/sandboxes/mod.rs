@@ -19,6 +19,7 @@ pub mod exec;
 mod first_policy;
 pub mod fleet;
 pub mod forwarded;
+mod forwarded_drafts;
 pub mod input;
 mod leftovers;
 pub mod lists;

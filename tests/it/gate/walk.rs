@@ -27,6 +27,9 @@ const ALWAYS: Expected = [PASSES; 3];
 const LOCKED: Expected = [PINNED, GOVERNED, PINNED];
 const REVIEWED: Expected = [PINNED, "APPROVAL_REQUIRED", PINNED];
 const WIDE: Expected = [GOVERNED; 3];
+/// What the gateway would refuse is refused with its words.
+const WORDS: Expected = [PINNED, "GATEWAY_REFUSED", PINNED];
+const UNKNOWN: Expected = [PINNED, "NOT_FOUND", PINNED];
 
 /// Which chunk a call is about.
 pub(super) const PENDING: &str = "the pending chunk";
@@ -118,17 +121,21 @@ pub(super) fn cases() -> Vec<(&'static str, Value, Expected)> {
             json!({ "global": true, "setting_key": ocsf, "setting_value": on() }),
             ALWAYS,
         ),
-        ("ApproveDraftChunk", json!({ "chunk_id": "c1", "review_token": "t" }), LOCKED),
+        // The token is not that of the chunk, and no call is sent that could approve it.
+        ("ApproveDraftChunk", json!({ "chunk_id": PENDING, "review_token": "t" }), WORDS),
+        ("ApproveDraftChunk", json!({ "chunk_id": "c1", "review_token": "t" }), UNKNOWN),
+        ("ApproveDraftChunk", json!({ "chunk_id": "policy.apply:1", "review_token": "t" }), LOCKED),
         (
             "ApproveAllDraftChunks",
             json!({ "approvals": [{ "chunk_id": "c1", "review_token": "t" }] }),
-            LOCKED,
+            UNKNOWN,
         ),
         ("ApproveAllDraftChunks", json!({}), LOCKED),
-        ("RejectDraftChunk", json!({ "chunk_id": "unknown" }), LOCKED),
+        ("RejectDraftChunk", json!({ "chunk_id": "unknown" }), UNKNOWN),
+        // The owner of the sandbox rejects it.
         ("RejectDraftChunk", json!({ "chunk_id": PENDING }), ALWAYS),
-        ("RejectDraftChunk", json!({ "chunk_id": APPROVED }), LOCKED),
-        ("UndoDraftChunk", json!({ "chunk_id": APPROVED }), LOCKED),
+        ("RejectDraftChunk", json!({ "chunk_id": APPROVED }), REVIEWED),
+        ("UndoDraftChunk", json!({ "chunk_id": APPROVED }), REVIEWED),
         ("EditDraftChunk", json!({ "chunk_id": "c1" }), ALWAYS),
         ("ClearDraftChunks", json!({}), ALWAYS),
         ("CreateProvider", json!({ "provider": { "metadata": { "name": "spare" } } }), ALWAYS),

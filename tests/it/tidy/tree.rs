@@ -94,6 +94,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/exec.rs", "commands in a sandbox"),
     ("sandboxes/first_policy.rs", "the policy of a new sandbox under a rule"),
     ("sandboxes/forwarded.rs", "calls of stock clients that pass the gate"),
+    ("sandboxes/forwarded_drafts.rs", "decisions of stock clients about drafts, beside the former"),
     (
         "sandboxes/leftovers.rs",
         "what another one of the name has left, when one is made or the sweep looks",

@@ -14,7 +14,7 @@ use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
 use crate::feed::{self, ReadPosition};
 use crate::governance::{
-    Action, CallerFacts, Change, Doubt, InForce, Origin, Outcome, People, Tally, Verdict, judge,
+    CallerFacts, Change, Doubt, InForce, Origin, Outcome, People, Tally, Verdict, judge,
 };
 use crate::resources::approvals::rounds::{Round, RoundState, clocks, close, store as rounds};
 use crate::resources::approvals::rules::{self, RulesInForce};
@@ -149,12 +149,9 @@ pub(super) fn refusal(
     to_pinned: bool,
     now: Timestamp,
 ) -> Option<Error> {
-    let change = Change::Write { action: Action::PolicyApply, origin: Origin::Own, to_pinned };
-    // Whether its makers are known was decided when it was proposed.
-    let Some(principal) = round.authors.first().copied() else {
-        return Some(Error::internal("a round without an author"));
-    };
-    let caller = CallerFacts { principal, role: Role::Operator, is_maker_known: true };
+    let change = Change::Write { action: round.action, origin: Origin::Own, to_pinned };
+    // Whether its makers are known was decided when it was proposed, and agents propose drafts.
+    let caller = CallerFacts { role: Role::Operator, is_maker_known: true };
     match judge(&change, in_force, &caller, now) {
         Verdict::Refuse(refusal) => Some(refusal.into()),
         Verdict::Pass | Verdict::PassWithInitialPolicy | Verdict::Round(_) => None,

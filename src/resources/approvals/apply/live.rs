@@ -123,8 +123,21 @@ pub async fn revisions_after(
     sandbox: &SandboxName,
     version: u32,
 ) -> Result<Vec<SeenRevision>, Error> {
+    let found = full_revisions_after(gateway, sandbox, version).await?;
+    Ok(found.into_iter().map(|revision| to_seen(gateway.generation(), revision)).collect())
+}
+
+/// Does the same as [`revisions_after`], with the policies as the gateway sent them.
+///
+/// # Errors
+/// `NOT_FOUND` if the sandbox does not exist.
+pub async fn full_revisions_after(
+    gateway: &Gateway,
+    sandbox: &SandboxName,
+    version: u32,
+) -> Result<Vec<Revision>, Error> {
     let (page, _) = gateway.policy_revisions(sandbox, LATER_MAX, "").await?;
-    let mut seen: Vec<SeenRevision> = Vec::new();
+    let mut seen: Vec<Revision> = Vec::new();
     for revision in page {
         if revision.version <= version && !seen.is_empty() {
             break;
@@ -134,7 +147,7 @@ pub async fn revisions_after(
             Some(_) => revision,
             None => gateway.policy_revision(sandbox, revision.version).await?.0,
         };
-        seen.push(to_seen(gateway.generation(), revision));
+        seen.push(revision);
     }
     Ok(seen)
 }

@@ -12,11 +12,14 @@
 //!   outcome, and a round of the same sandbox cannot begin before;
 //! - g03: what is sent is the canonical form of the candidate, and only if everything that was reviewed is as it was.
 //!   The resource version of the sandbox, read before the comparison, makes the gateway refuse it if that is outdated;
+//!   for a draft, its review token does;
 //! - g06: votes are cleared in the transaction that stores the gateway's answer, or the end of the round;
 //! - g13: no request has an id of Shoreguard's.
 
 pub mod begin;
 pub mod dispatch;
+mod draft_found;
+mod drafts;
 pub mod fail_points;
 pub mod found;
 pub mod live;

@@ -8,10 +8,11 @@ use super::fail_points::{self, FailPoint};
 use super::found::Answer;
 use super::live::{self, Compared, Live};
 use super::outcome::{self, Outcome};
-use super::{CALL_TIME, settle, successor};
+use super::{CALL_TIME, drafts, settle, successor};
 use crate::ctx::Ctx;
 use crate::db::types::ApprovalRoundId;
 use crate::error::{Error, Reason, ResourceKind};
+use crate::governance::Action;
 use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::{Gateway, annotation};
 use crate::policy::Policy;
@@ -21,9 +22,9 @@ use crate::resources::approvals::rounds::{Content, Round, RoundState, store as r
 use crate::resources::operations::{Failure, RunningOperation};
 
 /// Number of times that a write is sent in one attempt while other writes of the sandbox change its resource version.
-const SENDS_MAX: u32 = 10;
+pub(super) const SENDS_MAX: u32 = 10;
 /// A write is not sent if less time is left for it.
-const CALL_TIME_MIN: Duration = Duration::from_secs(1);
+pub(super) const CALL_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// An approved round and its gateway.
 struct Attempt<'a> {
@@ -44,6 +45,9 @@ pub async fn attempt(running: &RunningOperation, round: &Round) -> Result<(), Fa
     if live::is_removed(ctx.app(), round) {
         let why = "the gateway was unregistered";
         return end(running, round, Ending::Withdrawn, why).await;
+    }
+    if round.action != Action::PolicyApply {
+        return Box::pin(drafts::attempt(running, round)).await;
     }
     let candidate = read_candidate(ctx, round).await?;
     let gateway = live::connect(ctx).await?;
@@ -72,7 +76,8 @@ pub(super) fn global_policy() -> Error {
     Error::refused(Reason::Governed, why)
 }
 
-async fn end(
+/// Ends a round that was not sent.
+pub(super) async fn end(
     running: &RunningOperation,
     round: &Round,
     ending: Ending,

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::draft_found::{self, Reviewed};
 use super::fail_points::{self, FailPoint};
 use super::found::{self, Found, Wanted};
 use super::outcome::{self, Outcome};
-use super::{live, successor};
+use super::{drafts, live, successor};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::types::ApprovalRoundId;
 use crate::error::{Error, ResourceKind};
+use crate::governance::Action;
 use crate::openshell::Gateway;
 use crate::resources::approvals::rounds::close::Ending;
 use crate::resources::approvals::rounds::{Content, Round, RoundState, store as rounds};
@@ -26,10 +28,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A write whose outcome is not stored.
 struct OpenWrite {
     round: Round,
-    candidate: String,
+    want: Want,
     base_version: u32,
     /// When it can no longer arrive.
     over_at: Timestamp,
+}
+
+/// What a write was meant to do.
+enum Want {
+    /// Writes the policy with this digest.
+    Policy(String),
+    /// Decides about a draft.
+    Draft(Reviewed),
 }
 
 /// Waits until it is certain what became of a write, and stores it. That it is done is certain at once; anything else
@@ -64,7 +74,14 @@ pub async fn settle(
                 running.ctx().unanswered().clear();
                 let why = "another policy was written to the sandbox at the same time";
                 let gateway = live::connect(ctx).await?;
-                return Box::pin(successor::supersede(running, &gateway, &write.round, why)).await;
+                return match &write.want {
+                    Want::Policy(_) => {
+                        Box::pin(successor::supersede(running, &gateway, &write.round, why)).await
+                    }
+                    Want::Draft(_) => {
+                        Box::pin(drafts::supersede(running, &gateway, &write.round, why)).await
+                    }
+                };
             }
             Ok(found) if is_over => return store_found(running, id, found).await,
             Err(Error::NotFound { kind: ResourceKind::Sandbox, .. }) if is_over => {
@@ -93,15 +110,22 @@ async fn read(ctx: &Ctx, id: ApprovalRoundId) -> Result<Option<OpenWrite>, Error
     let Some(round) = round.filter(|round| round.state == RoundState::Sending) else {
         return Ok(None);
     };
-    let stored = rounds::content(&mut conn, id).await?;
-    let Content::Policy(content) = Content::decode(round.action, round.generation, &stored)? else {
-        return Err(Error::internal("a rule is not written to a gateway"));
+    let want = if round.action == Action::PolicyApply {
+        let stored = rounds::content(&mut conn, id).await?;
+        match Content::decode(round.action, round.generation, &stored)? {
+            Content::Policy(content) => Want::Policy(content.candidate.digest()),
+            Content::Rule(_) | Content::Draft(_) | Content::Undo(_) => {
+                return Err(Error::internal("a content that is not a policy is written as one"));
+            }
+        }
+    } else {
+        Want::Draft(Reviewed::read(&mut conn, &round).await?)
     };
     let intent = write_intents::of_round(&mut conn, round.place.gateway.id, id).await?;
     let now = ctx.db().now(&mut conn).await?;
     let base_version = intent.as_ref().map_or(round.base_version, |intent| intent.base_version);
     Ok(Some(OpenWrite {
-        candidate: content.candidate.digest(),
+        want,
         base_version: base_version.and_then(|version| u32::try_from(version).ok()).unwrap_or(0),
         // Without an intent nothing was sent.
         over_at: intent.map_or(now, |intent| intent.deadline.plus(GRACE)),
@@ -117,6 +141,23 @@ async fn look(ctx: &Ctx, write: &OpenWrite, answered: Option<&Gateway>) -> Resul
         connected = live::connect(ctx).await?;
         &connected
     };
+    let found = match &write.want {
+        Want::Policy(candidate) => look_for_policy(gateway, write, candidate).await?,
+        Want::Draft(reviewed) => {
+            draft_found::look(gateway, &write.round, reviewed, write.base_version).await?
+        }
+    };
+    if matches!(found, Found::Done { .. } | Found::Altered { .. }) {
+        gateway.mark_outcome_known();
+    }
+    Ok(found)
+}
+
+async fn look_for_policy(
+    gateway: &Gateway,
+    write: &OpenWrite,
+    candidate: &str,
+) -> Result<Found, Error> {
     let sandbox = &write.round.place.name;
     let id = gateway.get_sandbox(sandbox).await?.id;
     if write.round.sandbox_id.as_ref().is_some_and(|reviewed| *reviewed != id) {
@@ -125,15 +166,11 @@ async fn look(ctx: &Ctx, write: &OpenWrite, answered: Option<&Gateway>) -> Resul
     let seen = live::revisions_after(gateway, sandbox, write.base_version).await?;
     let wanted = Wanted {
         round: &write.round.id.to_string(),
-        candidate: &write.candidate,
+        candidate,
         base_version: write.base_version,
         base: write.round.base_digest.as_deref().filter(|_| write.base_version > 0),
     };
-    let found = found::decide(&wanted, &seen);
-    if matches!(found, Found::Done { .. } | Found::Altered { .. }) {
-        gateway.mark_outcome_known();
-    }
-    Ok(found)
+    Ok(found::decide(&wanted, &seen))
 }
 
 async fn store_written(

@@ -37,7 +37,8 @@ pub struct DecidedRound {
     pub state: RoundState,
 }
 
-/// Returns the rounds of policies between decision and end with an id above `after`, oldest first, at most `limit`.
+/// Returns the rounds that are written, between decision and end, with an id above `after`, oldest first, at most
+/// `limit`.
 pub async fn decided(
     conn: &mut Conn,
     after: ApprovalRoundId,
@@ -45,7 +46,7 @@ pub async fn decided(
 ) -> Result<Vec<DecidedRound>, Error> {
     let rows: Vec<Row> = on_conn!(conn, |c| t::table
         .filter(diesel::dsl::sql::<Bool>(IS_DECIDED))
-        .filter(t::action.eq(Action::PolicyApply))
+        .filter(t::action.ne(Action::RuleChange).and(t::action.ne(Action::OverrideReview)))
         .filter(t::id.gt(after.get()))
         .select(Row::as_select())
         .order(t::id)

@@ -1,8 +1,10 @@
 //! Rounds of draft chunks: network rules that the agent of a sandbox asks for.
 //!
 //! `read` reads the chunks of a sandbox and what a decision about them would lead to, `open` opens their rounds and
-//! brings them up to date, `hints` has the sandboxes that may have changed, and `store` has the rejections that a
-//! gateway does not know yet and what was last seen.
+//! brings them up to date, and `current` ends those whose chunk was decided elsewhere. `edit`, `undo` and `own` are the
+//! changes of chunks that people make, `proxied` the decisions of stock clients, and `rejections` sends rejections to the
+//! gateway. `hints` has the sandboxes that may have changed, and `store` has the rejections that a gateway does not know
+//! yet, and what was last seen.
 //!
 //! Invariants
 //! - one pending chunk has at most one round that has not ended. Its content is what the chunk would lead to when the
@@ -12,14 +14,21 @@
 //! - an editor of a chunk stays an author of every round that follows;
 //! - a rejection is stored with the end of its round, and until its gateway knows it, the chunk gets no other round.
 
+mod awaited;
 pub mod content;
+pub mod current;
+pub mod edit;
 pub mod hints;
 mod messages;
 pub mod open;
+pub mod own;
+pub mod proxied;
 pub mod read;
+pub mod rejections;
 #[cfg(test)]
 pub(super) mod samples;
 pub mod store;
+pub mod undo;
 
 pub use self::content::{DraftContent, DraftFacts, UndoContent};
 pub use self::open::{DraftRound, SeenDraft, Waiting, add_author, open_or_refresh};

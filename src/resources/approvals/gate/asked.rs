@@ -145,10 +145,10 @@ impl Asked {
         !matches!(self, Self::Harmless(_))
     }
 
-    /// Whether it is a policy of one sandbox, which a review can decide about.
+    /// Whether a review can decide about it: it has exact content, of one sandbox.
     #[must_use]
-    pub(super) fn is_policy_write(&self) -> bool {
-        matches!(self, Self::Write(_, Action::PolicyApply))
+    pub(super) fn can_be_reviewed(&self) -> bool {
+        matches!(self, Self::Write(..) | Self::Reject { .. })
     }
 
     /// Whether a fact could make the change harmless or smaller.

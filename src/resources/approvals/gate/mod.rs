@@ -9,8 +9,8 @@
 //! - what a gateway was asked counts only while the rules are those that were in force before;
 //! - an intent is deleted when the outcome of its call is known. Otherwise it is over at its deadline.
 //!
-//! A proxied change of a policy that a review can allow passes [`pass_or_review`] as [`Gated::NeedsReview`]. Other
-//! changes that a review could allow are refused: there are no reviews of drafts yet.
+//! A proxied change of a policy, or decision about a draft, that a review can allow passes [`pass_or_review`] as
+//! [`Gated::NeedsReview`].
 
 mod asked;
 mod facts;
@@ -202,7 +202,7 @@ pub fn pass_or_review<'a>(
     call: &'a GateCall,
 ) -> BoxFuture<'a, Result<Gated, Error>> {
     Box::pin(async move {
-        if call.asked.is_policy_write() {
+        if call.asked.can_be_reviewed() {
             match store_intent(ctx, call, None).await? {
                 Step::Passed(passed) => return Ok(Gated::Passed(passed)),
                 Step::NeedsReview(_) => return Ok(Gated::NeedsReview),
@@ -306,7 +306,7 @@ async fn decide_on(
         Verdict::Round(Deciders::Workflows) => {
             let scope = in_force.workflows.last().map(|workflow| workflow.scope.clone());
             let scope = scope.ok_or_else(|| Error::internal("a round without a workflow"))?;
-            if call.asked.is_policy_write() {
+            if call.asked.can_be_reviewed() {
                 return Ok(Step::NeedsReview(scope));
             }
             governed(scope)

@@ -7,7 +7,7 @@ use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::ApprovalRoundId;
 use crate::error::Error;
-use crate::governance::{Decision, Outcome, People, RuleTally, Tally, Vote, Why, tally};
+use crate::governance::{Action, Decision, Outcome, People, RuleTally, Tally, Vote, Why, tally};
 use crate::policy::diff::{self, Difference};
 use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
 use crate::resources::approvals::rounds::{self, Content, Round, RuleContent};
@@ -215,7 +215,8 @@ fn position(
     });
     let is_author = caller.is_some_and(|caller| round.is_author(caller));
     let is_allowed = ctx.role() == Role::Admin || (is_author && ctx.role() >= Role::Operator);
-    let can_withdraw = state.is_voting() && is_allowed;
+    let is_proposal = round.action != Action::DraftApprove;
+    let can_withdraw = state.is_voting() && is_allowed && is_proposal;
     let with = |decision| try_vote(round, counted, caller?, decision, people, now);
     let uncounted = with(Decision::Approve).and_then(|tally| {
         let mut uncounted = tally.uncounted.iter();

@@ -23,7 +23,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::{ApprovalRoundId, GatewayId};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
-use crate::governance::{Action, Decision, Outcome, People, Why};
+use crate::governance::{Decision, Outcome, People, Why};
 use crate::outbox::event_types;
 use crate::resources::write_intents::domain as write_intents;
 
@@ -137,7 +137,7 @@ async fn cast_one(
             if ballot.digest != round.digest {
                 return Err(stale(&round));
             }
-            if decision == Decision::Approve && round.action == Action::PolicyApply {
+            if decision == Decision::Approve && round.action.writes_policy() {
                 rules::require_unpinned(tx, &round, now).await?;
             }
             store_vote(ctx, tx, &round, voter, decision, ballot, now).await?

@@ -1,0 +1,192 @@
+//! What became of a decision about a draft: by its status on the gateway, and by the rule in the revisions.
+
+use super::found::Found;
+use super::live;
+use crate::db::Conn;
+use crate::error::{Error, ResourceKind};
+use crate::openshell::Gateway;
+use crate::openshell::drafts::ChunkStatus;
+use crate::policy::Policy;
+use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
+use crate::resources::approvals::rounds::{Content, Round, store as rounds};
+
+/// What was reviewed of a draft.
+#[derive(Debug)]
+pub(super) enum Reviewed {
+    /// Its approval.
+    Approve(Box<DraftContent>),
+    /// The removal of an approved one.
+    Undo(Box<UndoContent>),
+}
+
+/// A revision of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SeenRule {
+    version: u32,
+    policy_hash: String,
+    /// Whether it has the rule as it was approved.
+    is_as_approved: bool,
+}
+
+impl Reviewed {
+    /// Reads the content of a round.
+    pub(super) async fn read(conn: &mut Conn, round: &Round) -> Result<Self, Error> {
+        let stored = rounds::content(conn, round.id).await?;
+        match Content::decode(round.action, round.generation, &stored)? {
+            Content::Draft(content) => Ok(Self::Approve(content)),
+            Content::Undo(content) => Ok(Self::Undo(content)),
+            Content::Policy(_) | Content::Rule(_) => {
+                Err(Error::internal("a content that is not that of a draft"))
+            }
+        }
+    }
+
+    /// Returns the gateway's id of the chunk.
+    pub(super) fn chunk_id<'a>(&'a self, round: &'a Round) -> &'a str {
+        match self {
+            // A repeated ask has another id, and the same round.
+            Self::Approve(_) => &round.chunk_id,
+            Self::Undo(content) => &content.chunk_id,
+        }
+    }
+
+    /// Returns whether a policy has the rule as it was approved.
+    fn is_in(&self, policy: &Policy) -> bool {
+        match self {
+            Self::Approve(content) => {
+                let missing = content.result.rules_changed_from(policy);
+                missing.is_ok_and(|missing| !missing.has_rules())
+            }
+            Self::Undo(content) => {
+                let rule = policy.only_rule(&content.rule_name);
+                rule.is_ok_and(|rule| rule.encoded() == content.after.encoded())
+            }
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        match self {
+            Self::Approve(_) => Wanted::Approved,
+            Self::Undo(_) => Wanted::Removed,
+        }
+    }
+}
+
+/// What a decision was meant to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The chunk is approved.
+    Approved,
+    /// The chunk is pending again.
+    Removed,
+}
+
+/// Asks the gateway what became of a decision. `base_version` is the newest version before it.
+///
+/// # Errors
+/// `NOT_FOUND` if the sandbox does not exist, or is another one.
+pub(super) async fn look(
+    gateway: &Gateway,
+    round: &Round,
+    reviewed: &Reviewed,
+    base_version: u32,
+) -> Result<Found, Error> {
+    let sandbox = &round.place.name;
+    let id = gateway.get_sandbox(sandbox).await?.id;
+    if round.sandbox_id.as_ref().is_some_and(|known| *known != id) {
+        return Err(Error::not_found(ResourceKind::Sandbox, &sandbox.name));
+    }
+    let status = gateway.chunk_status(sandbox, reviewed.chunk_id(round)).await?;
+    let mut revisions = Vec::new();
+    for revision in live::full_revisions_after(gateway, sandbox, base_version).await? {
+        let policy = revision.policy.as_ref();
+        let policy = policy.map(|sent| Policy::decode(gateway.generation(), sent));
+        let is_as_approved =
+            policy.is_some_and(|policy| policy.is_ok_and(|policy| reviewed.is_in(&policy)));
+        let (version, policy_hash) = (revision.version, revision.policy_hash);
+        revisions.push(SeenRule { version, policy_hash, is_as_approved });
+    }
+    Ok(decide(reviewed.wanted(), status, &revisions, base_version))
+}
+
+/// Decides what became of a decision. `revisions` are the newest one and all after the base, newest first.
+fn decide(
+    wanted: Wanted,
+    status: Option<ChunkStatus>,
+    revisions: &[SeenRule],
+    base_version: u32,
+) -> Found {
+    // The first revision with the rule. Without a change, a gateway writes no revision.
+    let mut later = revisions.iter().rev().filter(|seen| seen.version > base_version);
+    let later = later.find(|seen| seen.is_as_approved);
+    let newest = revisions.first();
+    let reached = later.or_else(|| newest.filter(|seen| seen.is_as_approved));
+    let done = |seen: &SeenRule| Found::Done {
+        version: seen.version,
+        policy_hash: seen.policy_hash.clone(),
+    };
+    let altered = || Found::Altered { version: newest.map_or(base_version, |seen| seen.version) };
+    // It was done, and another decision followed. It is not repeated (g02).
+    let not_done = || if later.is_some() { Found::Moved } else { Found::NotDone };
+    match (wanted, status) {
+        (Wanted::Approved, Some(ChunkStatus::MaybeApproved))
+        | (Wanted::Removed, Some(ChunkStatus::Pending)) => reached.map_or_else(altered, done),
+        (Wanted::Approved, Some(ChunkStatus::Pending | ChunkStatus::Rejected))
+        | (Wanted::Removed, Some(ChunkStatus::MaybeApproved)) => not_done(),
+        (Wanted::Approved, None) => Found::Moved,
+        // Another decision followed, or came first.
+        (Wanted::Removed, Some(ChunkStatus::Rejected) | None) => reached.map_or(Found::Moved, done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(version: u32, is_as_approved: bool) -> SeenRule {
+        SeenRule { version, policy_hash: format!("hash {version}"), is_as_approved }
+    }
+
+    fn done(version: u32) -> Found {
+        Found::Done { version, policy_hash: format!("hash {version}") }
+    }
+
+    #[test]
+    fn g02_the_status_of_a_chunk_and_the_rule_in_the_revisions_decide() {
+        use ChunkStatus::{MaybeApproved, Pending, Rejected};
+        let base = revision(3, false);
+        let (with, without) = (revision(4, true), revision(4, false));
+        let later = [revision(5, false), with.clone(), base.clone()];
+        for (status, revisions, approved, removed) in [
+            (Some(Pending), vec![base.clone()], Found::NotDone, Found::Altered { version: 3 }),
+            (
+                Some(MaybeApproved),
+                vec![base.clone()],
+                Found::Altered { version: 3 },
+                Found::NotDone,
+            ),
+            (Some(MaybeApproved), vec![with.clone(), base.clone()], done(4), Found::Moved),
+            (Some(Pending), vec![with.clone(), base.clone()], Found::Moved, done(4)),
+            // Another write followed.
+            (Some(MaybeApproved), later.to_vec(), done(4), Found::Moved),
+            (Some(Pending), later.to_vec(), Found::Moved, done(4)),
+            // The gateway has made another rule of it.
+            (
+                Some(MaybeApproved),
+                vec![without.clone(), base.clone()],
+                Found::Altered { version: 4 },
+                Found::NotDone,
+            ),
+            // Nothing had to change, so no revision was written.
+            (Some(MaybeApproved), vec![revision(3, true)], done(3), Found::NotDone),
+            (Some(Rejected), vec![base.clone()], Found::NotDone, Found::Moved),
+            (Some(Rejected), vec![with.clone(), base.clone()], Found::Moved, done(4)),
+            (None, vec![with, base.clone()], Found::Moved, done(4)),
+            (None, vec![base], Found::Moved, Found::Moved),
+        ] {
+            let found = |wanted| decide(wanted, status, &revisions, 3);
+            assert_eq!(found(Wanted::Approved), approved, "{status:?} {revisions:?}");
+            assert_eq!(found(Wanted::Removed), removed, "{status:?} {revisions:?}");
+        }
+    }
+}

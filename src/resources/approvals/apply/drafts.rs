@@ -1,0 +1,386 @@
+//! One attempt to write an approved decision about a draft: its approval, or the removal of an approved one.
+//!
+//! Invariants
+//! - g03: nothing is sent unless everything that was reviewed is as it was. The chunk is read before the policy, so its
+//!   review token cannot be newer than what it is compared with, and the gateway refuses a token as soon as anything
+//!   has changed on which it depends;
+//! - a token is renewed only by an approval that is sent here, after the votes were counted: the call that renews it
+//!   approves if nothing has changed;
+//! - what the gateway has decides about the outcome, also if it reports success.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::begin::{self, Beginning, Begun};
+use super::draft_found::Reviewed;
+use super::fail_points::{self, FailPoint};
+use super::found::{Answer, SeenRevision};
+use super::live::{self, Live};
+use super::outcome::{self, Outcome};
+use super::send::{CALL_TIME_MIN, SENDS_MAX, end, global_policy};
+use super::{CALL_TIME, settle};
+use crate::ctx::Ctx;
+use crate::db::types::{ApprovalRoundId, SandboxName};
+use crate::error::{Error, ResourceKind};
+use crate::governance::Action;
+use crate::openshell::Gateway;
+use crate::openshell::drafts::{ChunkStatus, DraftChunk, DraftList, DraftStatus};
+use crate::openshell::policies::PolicySource;
+use crate::openshell::policy_writes::WrittenRevision;
+use crate::outbox::event_types;
+use crate::policy::Policy;
+use crate::resources::approvals::drafts::content::{DraftContent, DraftFacts, UndoContent};
+use crate::resources::approvals::drafts::open::{DraftRound, SeenDraft, open_or_refresh};
+use crate::resources::approvals::drafts::{read, undo};
+use crate::resources::approvals::rounds::close::Ending;
+use crate::resources::approvals::rounds::{Round, RoundState, events, store as rounds};
+use crate::resources::operations::retry::with_retries;
+use crate::resources::operations::{Failure, RunningOperation};
+use crate::resources::write_intents::domain as write_intents;
+
+const OTHER_SANDBOX: &str = "the sandbox was deleted, and another one has its name";
+
+/// An approved round of a draft, and its gateway.
+struct Attempt<'a> {
+    running: &'a RunningOperation,
+    gateway: Gateway,
+    round: &'a Round,
+    reviewed: Reviewed,
+}
+
+/// What a gateway has now.
+struct State {
+    live: Live,
+    policy: Policy,
+    chunk: Option<DraftChunk>,
+}
+
+/// The result of comparing a round with its gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Compared {
+    /// Everything is as it was reviewed.
+    Same,
+    /// The sandbox is another one, of the same name.
+    OtherSandbox,
+    /// The gateway has a policy for all sandboxes.
+    Global,
+    /// What was reviewed has changed, for this reason.
+    Moved(&'static str),
+    /// The gateway would do something else than what was reviewed.
+    Differs(&'static str),
+}
+
+/// Tries to write an approved decision about a draft. Afterwards the state of the round says what to do next.
+///
+/// # Errors
+/// A failure that ends the operation: the round waits, or the gateway cannot be reached.
+pub(super) async fn attempt(running: &RunningOperation, round: &Round) -> Result<(), Failure> {
+    let ctx = running.ctx();
+    ctx.add_audit_detail("chunk_id", round.chunk_id.as_str());
+    let reviewed = Reviewed::read(&mut ctx.db().read().await?, round).await?;
+    let gateway = live::connect(ctx).await?;
+    if Some(gateway.generation()) != round.generation {
+        let why = "the gateway has another generation than the reviewed rule";
+        return end(running, round, Ending::Superseded, why).await;
+    }
+    let attempt = Attempt { running, gateway, round, reviewed };
+    let state = match attempt.read().await {
+        Ok(state) => state,
+        Err(Error::NotFound { .. }) => {
+            return end(running, round, Ending::Withdrawn, "the sandbox was deleted").await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    fail_points::reached(FailPoint::ApplyFetched);
+    attempt.begin(state).await
+}
+
+/// Reads a chunk, then the policy that it changes.
+async fn read_state(gateway: &Gateway, sandbox: &SandboxName, chunk: &str) -> Result<State, Error> {
+    let found = gateway.draft_chunks(sandbox, DraftStatus::Any).await?;
+    let DraftList::Complete(chunks) = found else { return Err(read::overflowing(sandbox)) };
+    let chunk = chunks.into_iter().find(|found| found.id == chunk);
+    let base = read::base(gateway, sandbox).await?;
+    let effective = gateway.effective_policy(sandbox).await?;
+    let newest = SeenRevision {
+        version: base.version,
+        policy_hash: String::new(),
+        round: None,
+        digest: base.policy.digest(),
+    };
+    let live = Live {
+        sandbox_id: base.sandbox_id,
+        resource_version: 0,
+        newest: Some(newest),
+        is_global: effective.source == PolicySource::Gateway,
+        effective_hash: effective.policy_hash,
+    };
+    Ok(State { live, policy: base.policy, chunk })
+}
+
+fn compare(round: &Round, reviewed: &Reviewed, state: &State) -> Compared {
+    if round.sandbox_id.as_ref().is_some_and(|id| *id != state.live.sandbox_id) {
+        return Compared::OtherSandbox;
+    }
+    if state.live.is_global {
+        return Compared::Global;
+    }
+    let Some(chunk) = &state.chunk else { return Compared::Moved("the draft was deleted") };
+    match reviewed {
+        Reviewed::Approve(reviewed) => compare_approval(round, reviewed, state, chunk),
+        Reviewed::Undo(reviewed) => compare_undo(reviewed, &state.policy, chunk),
+    }
+}
+
+fn compare_approval(
+    round: &Round,
+    reviewed: &DraftContent,
+    state: &State,
+    chunk: &DraftChunk,
+) -> Compared {
+    let was_rejected = round.summary.draft.as_ref().is_some_and(|draft| draft.was_rejected);
+    match chunk.status {
+        ChunkStatus::Pending => {}
+        ChunkStatus::Rejected if was_rejected => {}
+        ChunkStatus::Rejected => return Compared::Moved("the draft was rejected on the gateway"),
+        ChunkStatus::MaybeApproved => {
+            return Compared::Moved("the draft was approved on the gateway");
+        }
+    }
+    let Ok(now) = DraftContent::of(&state.policy, chunk) else {
+        return Compared::Moved("the proposed rule can no longer be reviewed");
+    };
+    if !reviewed.covers(&now) {
+        return Compared::Moved("the proposed rule, or what it leads to, has changed");
+    }
+    // A gateway does not evaluate a chunk again when its policy moves. An outdated evaluation says nothing, and its
+    // token is refused.
+    let is_evaluated = chunk.current_effective_hash == state.live.effective_hash;
+    if is_evaluated && !undo::leads_to(chunk, &now) {
+        return Compared::Differs("the gateway would merge the rule in another way than reviewed");
+    }
+    Compared::Same
+}
+
+fn compare_undo(reviewed: &UndoContent, policy: &Policy, chunk: &DraftChunk) -> Compared {
+    if chunk.status != ChunkStatus::MaybeApproved {
+        return Compared::Moved("the draft is no longer approved");
+    }
+    match undo::content(policy, chunk) {
+        Ok(now) if now.encode() == reviewed.encode() => Compared::Same,
+        Ok(_) | Err(_) => Compared::Moved("the rule of the draft has changed"),
+    }
+}
+
+impl Attempt<'_> {
+    async fn read(&self) -> Result<State, Error> {
+        let chunk = self.reviewed.chunk_id(self.round);
+        read_state(&self.gateway, &self.round.place.name, chunk).await
+    }
+
+    fn compare(&self, state: &State) -> Compared {
+        compare(self.round, &self.reviewed, state)
+    }
+
+    /// Compares, stores the intent, and sends.
+    async fn begin(self, state: State) -> Result<(), Failure> {
+        let (running, round) = (self.running, self.round);
+        match self.compare(&state) {
+            Compared::Same => {}
+            Compared::OtherSandbox => {
+                return end(running, round, Ending::Withdrawn, OTHER_SANDBOX).await;
+            }
+            Compared::Global => return Err(global_policy().into()),
+            Compared::Differs(why) => return end(running, round, Ending::Failed, why).await,
+            Compared::Moved(why) => {
+                return Box::pin(supersede(running, &self.gateway, round, why)).await;
+            }
+        }
+        // Before the transaction: its deadline is later.
+        let until = running.ctx().app().clock.since_boot() + CALL_TIME;
+        let beginning =
+            Beginning { round, live: &state.live, candidate: &round.digest, already_there: None };
+        match Box::pin(begin::begin(running, &beginning)).await? {
+            // It is never written without a call.
+            Begun::Changed | Begun::Written => Ok(()),
+            Begun::Waits(why) => Err(why.into()),
+            Begun::Send => {
+                fail_points::reached(FailPoint::IntentStored);
+                self.send(state, until).await
+            }
+        }
+    }
+
+    async fn call(&self, state: &State, until: Duration) -> Result<WrittenRevision, Error> {
+        let (sandbox, chunk) = (&self.round.place.name, self.reviewed.chunk_id(self.round));
+        match &self.reviewed {
+            Reviewed::Approve(_) => {
+                self.gateway.approve_draft(sandbox, chunk, token(state), until).await
+            }
+            Reviewed::Undo(_) => self.gateway.undo_draft(sandbox, chunk, until).await,
+        }
+    }
+
+    /// Sends the decision, again with the renewed token while the gateway has evaluated the chunk again and nothing that
+    /// was reviewed has changed.
+    async fn send(self, mut state: State, until: Duration) -> Result<(), Failure> {
+        let sending = (self.round.id, RoundState::Sending);
+        let clock = &self.running.ctx().app().clock;
+        for _ in 0..SENDS_MAX {
+            if until.saturating_sub(clock.since_boot()) < CALL_TIME_MIN {
+                break;
+            }
+            // A replica that was frozen must not send what its successor has sent.
+            self.running.check_lease()?;
+            let answer = fail_points::while_sending(self.call(&state, until)).await;
+            fail_points::reached(FailPoint::ApplyAnswered);
+            let refusal = match Answer::of(answer, self.gateway.may_have_processed()) {
+                // What the gateway has decides, also if it reports success.
+                Answer::Done(_) | Answer::Unknown(_) => {
+                    return Box::pin(settle::settle(self.running, sending.0, Some(&self.gateway)))
+                        .await;
+                }
+                Answer::NotDone(error) => return self.not_done(sending, error).await,
+                Answer::Refused(error) => Some(error),
+                Answer::Changed => None,
+            };
+            let now = match self.read().await {
+                Ok(now) => now,
+                Err(error) => return self.not_done(sending, error).await,
+            };
+            match (self.compare(&now), refusal) {
+                (Compared::Global, _) => return self.not_done(sending, global_policy()).await,
+                (Compared::OtherSandbox, _) => return self.fail(sending, OTHER_SANDBOX).await,
+                (Compared::Differs(why), _) => return self.fail(sending, why).await,
+                (Compared::Moved(why), _) => {
+                    self.gateway.mark_outcome_known();
+                    let round = Round { state: sending.1, ..self.round.clone() };
+                    return Box::pin(supersede(self.running, &self.gateway, &round, why)).await;
+                }
+                // Nothing was evaluated again: a repeat would be refused, too.
+                (Compared::Same, Some(error)) if token(&now) == token(&state) => {
+                    return self.fail(sending, &error.to_string()).await;
+                }
+                (Compared::Same, _) => state = now,
+            }
+        }
+        // Other writes of the sandbox came first each time, or too little time is left.
+        let changed = Error::conflict(ResourceKind::Sandbox, &self.round.place.name);
+        self.not_done(sending, changed).await
+    }
+
+    /// Stores that nothing was done, and ends the operation with the error. Another operation tries again.
+    async fn not_done(
+        &self,
+        sending: (ApprovalRoundId, RoundState),
+        error: Error,
+    ) -> Result<(), Failure> {
+        self.gateway.mark_outcome_known();
+        outcome::store(self.running, sending, &Outcome::NotDone).await?;
+        Err(error.into())
+    }
+
+    /// Ends the round: the gateway refuses the decision.
+    async fn fail(&self, sending: (ApprovalRoundId, RoundState), why: &str) -> Result<(), Failure> {
+        self.gateway.mark_outcome_known();
+        let ended = Outcome::Ended(Ending::Failed, why.to_owned());
+        Ok(outcome::store(self.running, sending, &ended).await?)
+    }
+}
+
+/// Returns the review token of a chunk; empty without a chunk.
+fn token(state: &State) -> &str {
+    state.chunk.as_ref().map(|chunk| chunk.review_token.as_str()).unwrap_or_default()
+}
+
+/// Ends a round whose content is not what its gateway has now, with this reason. If the draft is still pending, the
+/// round of what it asks for now follows, with the same authors and without votes.
+///
+/// # Errors
+/// A failure that ends the operation: the gateway cannot be asked, and the round waits.
+pub(super) async fn supersede(
+    running: &RunningOperation,
+    gateway: &Gateway,
+    round: &Round,
+    why: &str,
+) -> Result<(), Failure> {
+    let next = match next(gateway, round).await {
+        Ok(next) => next,
+        // A write that began must not wait for its successor.
+        Err(_) if round.state == RoundState::Sending => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(with_retries(running, || replace(running, round, next.as_ref(), why)).await?)
+}
+
+/// What a draft asks for now.
+struct Next {
+    sandbox_id: String,
+    version: u32,
+    content: DraftContent,
+    facts: DraftFacts,
+}
+
+async fn next(gateway: &Gateway, round: &Round) -> Result<Option<Next>, Error> {
+    if round.action != Action::DraftApprove {
+        return Ok(None);
+    }
+    let state = match read_state(gateway, &round.place.name, &round.chunk_id).await {
+        Ok(state) => state,
+        Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let pending = state.chunk.filter(|chunk| chunk.status == ChunkStatus::Pending);
+    let Some(chunk) = pending else { return Ok(None) };
+    let Ok(content) = DraftContent::of(&state.policy, &chunk) else { return Ok(None) };
+    let facts = DraftFacts::of(&chunk);
+    let version = state.live.version();
+    Ok(Some(Next { sandbox_id: state.live.sandbox_id, version, content, facts }))
+}
+
+async fn replace(
+    running: &RunningOperation,
+    round: &Round,
+    next: Option<&Next>,
+    why: &str,
+) -> Result<(), Error> {
+    let ctx: &Ctx = running.ctx();
+    let operation = ctx
+        .record_change(async |tx| {
+            let operation = running.step_in(tx, None).await?;
+            write_intents::lock_exclusive(tx, round.place.gateway.id).await?;
+            let now = ctx.db().now(tx).await?;
+            let stored = rounds::by_id(tx, round.id).await?;
+            let Some(mut stored) = stored.filter(|stored| stored.state == round.state) else {
+                return Ok(operation);
+            };
+            let Some(next) = next else {
+                let ended = Outcome::Ended(Ending::Superseded, why.to_owned());
+                outcome::apply(ctx, tx, &mut stored, &ended, now).await?;
+                return Ok(operation);
+            };
+            if stored.state == RoundState::Sending {
+                // Nothing was done, and only a round that is not being written is replaced.
+                outcome::apply(ctx, tx, &mut stored, &Outcome::NotDone, now).await?;
+            }
+            let seen = SeenDraft {
+                place: &stored.place,
+                sandbox_id: &next.sandbox_id,
+                chunk_id: &stored.chunk_id,
+                base_version: next.version,
+                content: &next.content,
+                facts: &next.facts,
+                pending: None,
+                is_asked_for: true,
+            };
+            if let DraftRound::Opened(next) = open_or_refresh(ctx, tx, &seen).await? {
+                let more = json!({ "new_chunks": 1 });
+                events::emit(ctx, tx, event_types::APPROVAL_PENDING, &next, more).await?;
+            }
+            Ok(operation)
+        })
+        .await?;
+    running.notify_committed(operation);
+    Ok(())
+}

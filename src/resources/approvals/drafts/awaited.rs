@@ -1,0 +1,107 @@
+//! Waits for the write of approved drafts, for the stock client that has decided it.
+
+use std::time::{Duration, Instant};
+
+use crate::ctx::Ctx;
+use crate::db::types::ApprovalRoundId;
+use crate::error::{Error, Reason};
+use crate::resources::approvals::proposals::required::{required, voted};
+use crate::resources::approvals::rounds::{Round, RoundState, store as rounds};
+use crate::resources::approvals::wake;
+
+/// How long a call waits for the write that it has decided.
+pub(super) const WRITE_TIME: Duration = Duration::from_secs(20);
+/// Time before the deadline of the caller in which the answer reaches it.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
+/// Interval at which a round is read that is being written.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+
+/// What an approval of chunks has led to.
+#[derive(Debug)]
+pub struct Written {
+    /// The newest version that was written; 0 if nothing was.
+    pub version: u64,
+    /// The gateway's hash of that version.
+    pub policy_hash: String,
+    /// Number of approved chunks.
+    pub approved: u64,
+    /// Number of chunks that were left out.
+    pub skipped: u64,
+}
+
+/// Returns until when a call waits, as a time of the clock that includes sleep.
+pub(super) fn until(ctx: &Ctx, deadline: Option<Instant>) -> Duration {
+    let left = deadline.map_or(WRITE_TIME, |deadline| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        left.saturating_sub(ANSWER_TIME).min(WRITE_TIME)
+    });
+    ctx.app().clock.since_boot() + left
+}
+
+/// Waits until all rounds are written.
+///
+/// # Errors
+/// `APPROVAL_REQUIRED` if votes are missing or the time is over, `ROUND_CLOSED` if a round has ended otherwise.
+pub(super) async fn wait(
+    ctx: &Ctx,
+    mut open: Vec<Round>,
+    until: Duration,
+) -> Result<Vec<Round>, Error> {
+    if let Some(round) = open.iter().find(|round| round.state == RoundState::Open) {
+        return Err(voted(ctx, round).await?);
+    }
+    wake(ctx.app());
+    let clock = &ctx.app().clock;
+    loop {
+        for round in &mut open {
+            if !is_written(round) {
+                *round = read(ctx, round.id).await?;
+            }
+        }
+        let left = open.iter().find(|round| !is_written(round));
+        let Some(round) = left else { return Ok(open) };
+        if round.state.is_closed() {
+            return Err(closed(round));
+        }
+        // A voter has left, or a rule became stricter.
+        if round.state == RoundState::Open || clock.since_boot() >= until {
+            return Err(required(ctx, round).await?);
+        }
+        clock.sleep(POLL_EVERY).await;
+    }
+}
+
+async fn read(ctx: &Ctx, id: ApprovalRoundId) -> Result<Round, Error> {
+    let found = rounds::by_id(&mut ctx.db().read().await?, id).await?;
+    found.ok_or_else(|| Error::internal("a round was deleted while its write was awaited"))
+}
+
+/// Returns whether a round was written. Its sandbox may not have loaded it, or not be able to.
+fn is_written(round: &Round) -> bool {
+    round.progress.written_version.is_some()
+}
+
+/// Returns the error of a call whose round has ended otherwise, or is about an earlier decision.
+pub(super) fn closed(round: &Round) -> Error {
+    let facts = [("approval", round.id.to_string()), ("state", round.state.to_string())];
+    let reason = round.progress.close_reason.as_deref().unwrap_or_default();
+    let why = format!("approval {} is {}: {reason}", round.id, round.state);
+    Error::explained(Reason::RoundClosed, why, facts)
+}
+
+/// Returns what the approval of chunks has led to.
+pub(super) fn to_written(rounds: &[Round], skipped: usize) -> Written {
+    let version = |round: &Round| {
+        round.progress.written_version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0)
+    };
+    let newest = rounds.iter().max_by_key(|round| version(round));
+    let count = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
+    Written {
+        version: newest.map_or(0, version),
+        policy_hash: newest
+            .and_then(|round| round.progress.written_hash.clone())
+            .unwrap_or_default(),
+        approved: count(rounds.len()),
+        skipped: count(skipped),
+    }
+}

@@ -1,0 +1,271 @@
+//! Edits of drafts: their editor becomes an author before the edit is sent, and the round of the new rule follows.
+//!
+//! Invariants
+//! - an editor is an author of the new content on every path, also if the process dies after the edit was sent (g04);
+//! - nothing is cleared before the gateway has answered.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tracing::warn;
+
+use super::content::DraftContent;
+use super::current::CurrentDrafts;
+use super::open::add_author;
+use super::store;
+use crate::access::principal::PrincipalId;
+use crate::ctx::{Ctx, Tx};
+use crate::db::types::{ApprovalRoundId, SandboxRef};
+use crate::error::{Error, Reason, ResourceKind};
+use crate::etag;
+use crate::governance::Action;
+use crate::openshell::Gateway;
+use crate::openshell::drafts::{ChunkStatus, DraftChunk};
+use crate::policy::{Edit, Policy};
+use crate::resources::approvals::rounds::close::save;
+use crate::resources::approvals::rounds::{Round, RoundState, clocks, store as rounds};
+use crate::resources::approvals::votes;
+use crate::resources::operations::retry::is_final;
+use crate::resources::write_intents::domain as write_intents;
+
+/// Time for the call.
+const CALL_TIME: Duration = Duration::from_secs(20);
+/// Maximum size of a rule as YAML, in bytes.
+pub const RULE_BYTES_MAX: usize = 64 << 10;
+/// Field of the rule in the request.
+const FIELD: &str = "rule";
+
+/// An edit that may be on its way: its editor is an author of the round.
+#[derive(Debug)]
+pub struct BegunEdit {
+    round: ApprovalRoundId,
+    added: Option<Added>,
+}
+
+/// An author that an edit has added, and those before.
+#[derive(Debug)]
+struct Added {
+    authors: Vec<PrincipalId>,
+    roots: Vec<i64>,
+    /// Version of the round afterwards.
+    version: i64,
+}
+
+/// Returns the error for a chunk that has not the status that a call requires.
+#[must_use]
+pub fn wrong_status(chunk: &DraftChunk, required: &str) -> Error {
+    let status = status_word(chunk.status);
+    let why =
+        format!("the draft is {status}, and this changes only a draft with the status {required}");
+    Error::refused(Reason::ChunkStatus, why)
+}
+
+/// Returns the status as gateways name it. Statuses that this build does not know count as approved.
+#[must_use]
+pub fn status_word(status: ChunkStatus) -> &'static str {
+    match status {
+        ChunkStatus::Pending => "pending",
+        ChunkStatus::Rejected => "rejected",
+        ChunkStatus::MaybeApproved => "approved",
+    }
+}
+
+/// Replaces the rule of a draft under review. Returns the round of the new rule; the former one if the gateway does not
+/// show the draft any more.
+///
+/// # Errors
+/// `CHUNK_STATUS` if the round is not about a pending draft, `CONCURRENT_CHANGE` if the etag is stale, `ROUND_CLOSED`,
+/// `Invalid` for the rule; those of the gateway.
+pub fn edit<'a>(
+    ctx: &'a Ctx,
+    gateway: &'a Gateway,
+    round: &'a Round,
+    (yaml, given_etag): (&'a str, &'a str),
+) -> BoxFuture<'a, Result<Round, Error>> {
+    Box::pin(async move {
+        if round.action != Action::DraftApprove {
+            let why = "the approval is not about a draft";
+            return Err(Error::refused(Reason::ChunkStatus, why));
+        }
+        etag::check(given_etag, round.version, ResourceKind::Approval, round.id)?;
+        let place = &round.place;
+        let current = CurrentDrafts::read(gateway, place).await?;
+        let chunk = current.chunk(&round.chunk_id)?;
+        if chunk.status != ChunkStatus::Pending {
+            return Err(wrong_status(chunk, "pending"));
+        }
+        let is_same = round.sandbox_id.as_ref() == Some(&current.base.sandbox_id);
+        if !is_same || round.generation != Some(gateway.generation()) {
+            return Err(Error::conflict(ResourceKind::Approval, round.id));
+        }
+        let rule = edited_rule(&current.base.policy, chunk, yaml)?;
+        let begun = ctx
+            .transaction(async |tx| {
+                write_intents::lock_exclusive(tx, place.gateway.id).await?;
+                let now = ctx.db().now(tx).await?;
+                let mut stored = votes::load(tx, place.gateway.id, round.id).await?;
+                votes::require_voting(tx, &stored, now).await?;
+                etag::check(given_etag, stored.version, ResourceKind::Approval, stored.id)?;
+                clocks::apply(ctx, tx, &mut stored, now).await?;
+                begin_in(ctx, tx, &mut stored).await
+            })
+            .await?;
+        let until = ctx.app().clock.since_boot() + CALL_TIME;
+        let sent = gateway.edit_draft(&place.name, &chunk.id, &rule, until).await;
+        if let Err(error) = sent {
+            if is_final(&error) || !gateway.may_have_processed() {
+                cancel(ctx, &begun).await;
+            }
+            return Err(error);
+        }
+        finish(ctx, gateway, place, &chunk.id).await;
+        let mut conn = ctx.db().read().await?;
+        let next = rounds::find_open(&mut conn, place, Action::DraftApprove, &chunk.id).await?;
+        Ok(next.unwrap_or_else(|| round.clone()))
+    })
+}
+
+/// Returns the rule of a document, encoded, with the marks of the chunk's own rule, if a gateway can merge it.
+fn edited_rule(base: &Policy, chunk: &DraftChunk, yaml: &str) -> Result<Vec<u8>, Error> {
+    if yaml.trim().is_empty() || yaml.len() > RULE_BYTES_MAX {
+        let why = format!("is required, and must have at most {RULE_BYTES_MAX} bytes");
+        return Err(Error::invalid(FIELD, why));
+    }
+    // The parser names the part of the request that it reads.
+    let of_rule = |error: Error| match error {
+        Error::Invalid { why, .. } => Error::invalid(FIELD, why),
+        other => other,
+    };
+    let (generation, name) = (base.generation(), chunk.rule_name.as_str());
+    let edit = Edit::add_rule(generation, FIELD, name, yaml).map_err(of_rule)?;
+    let rule = Policy::decode(generation, &[])?.edited(&[edit]).map_err(of_rule)?;
+    let before = Policy::of_rule(generation, name, &chunk.proposed_rule)?;
+    let rule = rule.with_marks_of(&before)?;
+    let missing = || Error::internal("an edited rule without its content");
+    let encoded = rule.encoded_rule().ok_or_else(missing)?.to_vec();
+    let proposed_rule = Bytes::from(encoded.clone());
+    DraftContent::of(base, &DraftChunk { proposed_rule, ..chunk.clone() }).map_err(of_rule)?;
+    Ok(encoded)
+}
+
+/// Makes the caller an author of a round, before the edit of its chunk is sent.
+async fn begin_in(ctx: &Ctx, tx: &mut Tx<'_>, round: &mut Round) -> Result<BegunEdit, Error> {
+    let unknown = || Error::Denied { why: "only a known caller edits drafts".to_owned() };
+    let editor = ctx.principal().ok_or_else(unknown)?;
+    let (authors, roots) = (round.authors.clone(), round.summary.roots.clone());
+    let is_known = round.is_author(editor);
+    add_author(ctx, tx, round, editor).await?;
+    let added = (!is_known).then_some(Added { authors, roots, version: round.version });
+    Ok(BegunEdit { round: round.id, added })
+}
+
+/// Makes the caller of a proxied edit an author, before it is sent. A chunk without a round gets one first. Returns
+/// `None` for a chunk that can have none.
+///
+/// # Errors
+/// `ROUND_CLOSED` if its approval is on its way to the gateway. Under a rule, also those of the calls to the gateway.
+pub fn begin<'a>(
+    ctx: &'a Ctx,
+    gateway: &'a Gateway,
+    place: &'a SandboxRef,
+    chunk: &'a str,
+    is_governed: bool,
+) -> BoxFuture<'a, Result<Option<BegunEdit>, Error>> {
+    Box::pin(async move {
+        let mut conn = ctx.db().read().await?;
+        let known = rounds::find_open(&mut conn, place, Action::DraftApprove, chunk).await?;
+        drop(conn);
+        let current = match known {
+            Some(_) => None,
+            None => match CurrentDrafts::read(gateway, place).await {
+                Ok(current) => Some(current),
+                Err(error) if is_governed => return Err(error),
+                // Without a rule, nothing is different.
+                Err(_) => return Ok(None),
+            },
+        };
+        ctx.transaction(async |tx| {
+            write_intents::lock_exclusive(tx, place.gateway.id).await?;
+            let now = ctx.db().now(tx).await?;
+            let found = rounds::find_open(tx, place, Action::DraftApprove, chunk).await?;
+            let mut round = match (found, &current) {
+                (Some(round), _) => round,
+                (None, None) => return Ok(None),
+                (None, Some(current)) => {
+                    let Ok(found) = current.chunk(chunk) else { return Ok(None) };
+                    let content = current.base.content(found);
+                    let (ChunkStatus::Pending, Ok(content)) = (found.status, content) else {
+                        return Ok(None);
+                    };
+                    current.open(ctx, tx, place, (found, &content)).await?
+                }
+            };
+            clocks::apply(ctx, tx, &mut round, now).await?;
+            if round.state.is_closed() || round.state == RoundState::Written {
+                return Ok(None);
+            }
+            begin_in(ctx, tx, &mut round).await.map(Some)
+        })
+        .await
+    })
+}
+
+/// Undoes [`begin`] for an edit that the gateway certainly has not made. A failure is only logged: then the caller
+/// remains an author.
+#[must_use]
+pub fn cancel<'a>(ctx: &'a Ctx, begun: &'a BegunEdit) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        let Some(added) = &begun.added else { return };
+        let done = ctx.record_change(async |tx| restore(ctx, tx, begun.round, added).await).await;
+        if let Err(error) = done {
+            warn!(error = &error as &dyn std::error::Error, "an editor remains an author");
+        }
+    })
+}
+
+async fn restore(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    id: ApprovalRoundId,
+    added: &Added,
+) -> Result<(), Error> {
+    write_intents::lock_exclusive(tx, ctx.required_gateway()?.id).await?;
+    let stored = rounds::by_id(tx, id).await?;
+    // Another edit may have followed.
+    let Some(mut round) = stored.filter(|round| round.version == added.version) else {
+        return Ok(());
+    };
+    round.authors.clone_from(&added.authors);
+    round.summary.roots.clone_from(&added.roots);
+    store::set_authors(tx, id, &round.authors, &round.summary).await?;
+    save(tx, &mut round).await
+}
+
+/// Opens the round of the new rule after an edit. A failure is only logged: it is opened later.
+#[must_use]
+pub fn finish<'a>(
+    ctx: &'a Ctx,
+    gateway: &'a Gateway,
+    place: &'a SandboxRef,
+    chunk: &'a str,
+) -> BoxFuture<'a, ()> {
+    Box::pin(async move {
+        if let Err(error) = open_next(ctx, gateway, place, chunk).await {
+            warn!(error = &error as &dyn std::error::Error, "an edited draft has no review yet");
+        }
+    })
+}
+
+async fn open_next(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    place: &SandboxRef,
+    chunk: &str,
+) -> Result<(), Error> {
+    let current = CurrentDrafts::read(gateway, place).await?;
+    let found = current.chunk(chunk)?;
+    let content = current.base.content(found)?;
+    ctx.record_change(async |tx| current.open(ctx, tx, place, (found, &content)).await.map(drop))
+        .await
+}

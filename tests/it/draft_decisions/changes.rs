@@ -1,0 +1,212 @@
+//! Edits, undoing and clearing through Shoreguard's own API.
+
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::approvals::RoundState;
+use tonic::Status;
+
+use super::{approve, ask, calls, chunk, open_by_vote, pending, round_id, shown};
+use crate::approved_writes::{find_event, wait_for, writes};
+use crate::policies::{GATEWAYS, get_version, seeded};
+use crate::proposals::{Staff, govern};
+use crate::support::server::{Caller, TestServer};
+
+server_tests! {
+    an_edit_of_a_draft_is_another_review_without_votes,
+    an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was,
+    without_a_workflow_an_undoing_is_decided_by_its_caller,
+    an_undoing_is_reviewed_under_a_workflow_and_refused_by_a_pin,
+    cleared_drafts_are_deleted_and_their_reviews_end,
+    a_draft_is_not_withdrawn,
+}
+
+/// Returns a rule for a host and the program of the chunks, as YAML.
+pub(super) fn yaml(host: &str) -> String {
+    format!("endpoints: [{{host: {host}, port: 443}}]\nbinaries: [{{path: /usr/bin/node}}]\n")
+}
+
+/// Edits the rule of an approval.
+pub(super) async fn edit(
+    caller: &Caller,
+    id: i64,
+    rule: String,
+    etag: &str,
+) -> Result<pb::Approval, Status> {
+    let etag = etag.to_owned();
+    let request = pb::EditChunkRequest { approval_id: id, rule, etag, ..Default::default() };
+    Ok(caller.approvals().edit_chunk(request).await?.into_inner().approval.unwrap())
+}
+
+async fn undo(
+    caller: &Caller,
+    gateway: &str,
+    chunk_id: &str,
+) -> Result<pb::UndoChunkResponse, Status> {
+    let request = pb::UndoChunkRequest {
+        gateway: gateway.to_owned(),
+        sandbox: "coder".to_owned(),
+        chunk_id: chunk_id.to_owned(),
+        comment: "no longer needed".to_owned(),
+        ..Default::default()
+    };
+    Ok(caller.approvals().undo_chunk(request).await?.into_inner())
+}
+
+async fn an_edit_of_a_draft_is_another_review_without_votes(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { ana, ben, dora } = govern(&sg, name, 2).await;
+        let wanted = pending(&dora, of).await;
+        let id = open_by_vote(&dora, of, &wanted).await;
+        let before = shown(&ana, id).await;
+        assert_refused!(
+            edit(&ana, id, yaml("edited.example"), "v99").await,
+            Aborted,
+            "CONCURRENT_CHANGE"
+        );
+        for bad in [String::new(), "endpoints: 7".to_owned(), "unknown: []".to_owned()] {
+            assert_refused!(edit(&ana, id, bad, "").await, InvalidArgument, "INVALID_FIELD");
+        }
+        assert_eq!(calls(&simulator, "EditDraftChunk"), 0);
+        let both = "endpoints: [{host: registry.npmjs.org, port: 443}, {host: edited.example, port: 443}]\n\
+                    binaries: [{path: /usr/bin/node}]\n";
+        let next = edit(&ana, id, both.to_owned(), &before.etag).await.unwrap();
+        assert_ne!(next.id, id);
+        assert_eq!((next.previous_approval_id, next.votes), (id, 0));
+        assert_eq!(next.authors, ["ana@example.com"]);
+        assert_eq!(shown(&ana, id).await.state(), pb::ApprovalState::Superseded);
+        find_event(&sg.admin(), "approval.superseded", round_id(id)).await;
+        assert_refused!(
+            edit(&ana, id, yaml("late.example"), "").await,
+            FailedPrecondition,
+            "ROUND_CLOSED"
+        );
+        // The edit keeps the marks of what the agent asks for.
+        let marks = async |id| ana.approval(id).await.content.unwrap().marks;
+        let kept = marks(next.id).await;
+        assert!(!kept.is_empty() && kept == marks(id).await, "{kept:?}");
+        let last = edit(&ben, next.id, yaml("edited.example"), "").await.unwrap();
+        assert_eq!(last.authors, ["ana@example.com", "ben@example.com"]);
+        for editor in [&ana, &ben] {
+            assert_refused!(editor.approve(last.id).await, PermissionDenied, "OWN_CHANGE");
+        }
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was(sg: TestServer) {
+    use shoreguard_simulator::{Script, Times};
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
+        let wanted = pending(&dora, of).await;
+        let id = open_by_vote(&dora, of, &wanted).await;
+        let message = "no such rule".to_owned();
+        let refused = Script::TrailersOnly { code: tonic::Code::InvalidArgument, message };
+        simulator.script("EditDraftChunk", refused, Times::All);
+        let own = edit(&ana, id, yaml("edited.example"), "").await.unwrap_err();
+        assert!(own.message().contains("no such rule"), "{own:?}");
+        super::edit(&ana, of, &wanted.id, "edited.example").await.unwrap_err();
+        let after = shown(&dora, id).await;
+        assert_eq!((after.state(), after.votes), (pb::ApprovalState::Open, 1));
+        assert!(after.authors.is_empty(), "{after:?}");
+        // So the caller can still vote.
+        assert_eq!(ana.approve(id).await.unwrap().state(), pb::ApprovalState::Approved);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn without_a_workflow_an_undoing_is_decided_by_its_caller(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let admin = sg.admin();
+        let wanted = pending(&admin, of).await;
+        let refused = undo(&admin, name, &wanted.id).await;
+        assert_refused!(refused, FailedPrecondition, "CHUNK_STATUS");
+        assert_refused!(undo(&admin, name, "unknown").await, NotFound, "NOT_FOUND");
+        assert_refused!(undo(&admin, name, "a:b").await, InvalidArgument, "INVALID_FIELD");
+        approve(&admin, of, &wanted).await.unwrap();
+        let before = writes(&simulator);
+        let undone = undo(&admin, name, &wanted.id).await.unwrap();
+        let operation = admin.wait_operation(&undone.operation).await;
+        assert_eq!(operation.status(), pb::OperationStatus::Succeeded, "{operation:?}");
+        let approval = undone.approval.unwrap();
+        assert_eq!(approval.action(), pb::ApprovalAction::DraftUndo);
+        assert_eq!(shown(&admin, approval.id).await.state(), pb::ApprovalState::Applied);
+        assert_eq!(chunk(&admin, of, &wanted.id).await.status, "pending");
+        assert_eq!(writes(&simulator), before + 1);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn an_undoing_is_reviewed_under_a_workflow_and_refused_by_a_pin(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { ana, dora, .. } = govern(&sg, name, 1).await;
+        let wanted = pending(&dora, of).await;
+        approve(&dora, of, &wanted).await.unwrap();
+        let (gateway, sandbox) = (name.to_owned(), "coder".to_owned());
+        let pin = pb::PinPolicyRequest { gateway, sandbox, ..Default::default() };
+        sg.admin().policies().pin_policy(pin).await.unwrap();
+        let pinned = undo(&dora, name, &wanted.id).await;
+        assert_refused!(pinned, FailedPrecondition, "POLICY_PINNED");
+        sg.sql("DELETE FROM policy_pins").await;
+        let undone = undo(&dora, name, &wanted.id).await.unwrap();
+        assert!(undone.operation.is_empty());
+        let id = undone.approval.unwrap().id;
+        let content = ana.approval(id).await.content.unwrap();
+        assert!(content.present_yaml.contains("registry.npmjs.org"), "{content:?}");
+        assert!(content.yaml.is_empty(), "{content:?}");
+        ana.approve(id).await.unwrap();
+        wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+        assert_eq!(chunk(&ana, of, &wanted.id).await.status, "pending");
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn cleared_drafts_are_deleted_and_their_reviews_end(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
+        let first = pending(&dora, of).await;
+        ask(&simulator, "two.example");
+        let id = open_by_vote(&dora, of, &first).await;
+        let clear = |sandbox: &str| pb::ClearChunksRequest {
+            gateway: name.to_owned(),
+            sandbox: sandbox.to_owned(),
+            ..Default::default()
+        };
+        let missing = ana.approvals().clear_chunks(clear("no-such-sandbox")).await;
+        assert_refused!(missing, NotFound, "NOT_FOUND");
+        let cleared = ana.approvals().clear_chunks(clear("coder")).await.unwrap().into_inner();
+        assert_eq!((cleared.cleared, cleared.superseded), (2, 1));
+        assert_eq!(shown(&ana, id).await.state(), pb::ApprovalState::Superseded);
+        let left = super::chunks(&ana, of).await;
+        assert!(left.iter().all(|chunk| chunk.status != "pending"), "{left:?}");
+        assert_eq!(get_version(&ana, name, 0).await.unwrap().revision.unwrap().version, 2);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn a_draft_is_not_withdrawn(sg: TestServer) {
+    let of = GATEWAYS[1];
+    let _simulator = seeded(&sg, of.0, of.1).await;
+    let Staff { dora, .. } = govern(&sg, of.0, 2).await;
+    let wanted = pending(&dora, of).await;
+    let id = open_by_vote(&dora, of, &wanted).await;
+    let withdraw = pb::WithdrawProposalRequest { approval_id: id, ..Default::default() };
+    let withdrawn = sg.admin().approvals().withdraw_proposal(withdraw).await;
+    assert_refused!(withdrawn, InvalidArgument, "INVALID_FIELD");
+    assert!(!sg.admin().approval(id).await.caller_can_withdraw);
+    assert_eq!(shown(&dora, id).await.state(), pb::ApprovalState::Open);
+    sg.finish().await;
+}
