@@ -25,6 +25,7 @@ const VERBS: &[&str] = &[
     "detach",
     "detect_drift",
     "diff",
+    "disable",
     "discover",
     "download",
     "edit",
@@ -51,6 +52,7 @@ const VERBS: &[&str] = &[
     "login",
     "logout",
     "pin",
+    "redeliver",
     "refresh",
     "refuse",
     "register",
@@ -64,6 +66,7 @@ const VERBS: &[&str] = &[
     "rotate",
     "rotate_credential",
     "rotate_credentials",
+    "rotate_secret",
     "run",
     "search",
     "set",
@@ -99,6 +102,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("policy_pin", "expire"),
     ("sandbox", "clean_up"),
     ("user", "create"),
+    ("webhook", "disable"),
 ];
 
 /// The set of used actions.

@@ -29,16 +29,20 @@ use crate::resources::policy_pins::complete::PinsRead;
 use crate::resources::sboms::intake::SbomLimits;
 use crate::resources::sboms::recompute::RulesCheck;
 use crate::resources::sessions::budget::BudgetKey;
+use crate::resources::webhooks::delivery::{DELIVERY, DeliveryState};
+use crate::resources::webhooks::outbound::Outbound;
 use crate::resources::{
     access_bindings, approval_workflows, approvals, audit, auth, device_codes, events, followers,
-    gateways, operations, policy_pins, sandboxes, sboms, service_principals, write_intents,
+    gateways, operations, policy_pins, sandboxes, sboms, service_principals, webhooks,
+    write_intents,
 };
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
 use crate::server::reload::{self, ListenerState};
 use crate::templates::{self, Templates};
-use crate::workers::{self, Worker, disk, keyed};
+use crate::workers::keyed::{self, Keyed};
+use crate::workers::{self, Worker, disk};
 
 /// All background jobs.
 pub const WORKERS: &[Worker] = &[
@@ -64,11 +68,17 @@ pub const WORKERS: &[Worker] = &[
     sandboxes::worker::SSH_RETENTION,
     sboms::worker::RECOMPUTE,
     service_principals::worker::LAST_USED,
+    webhooks::worker::FANOUT,
+    webhooks::worker::BACKLOG,
+    webhooks::worker::RETENTION,
     write_intents::worker::EXPIRY,
     idempotency::WORKER,
     disk::WORKER,
     reload::TLS_RELOAD,
 ];
+
+/// All work that has one task per key.
+pub const KEYED: &[Keyed] = &[DELIVERY, followers::FOLLOWERS];
 
 /// Resumes operations whose replica has crashed.
 pub const TAKEOVER: Worker =
@@ -93,6 +103,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(Approvals::default())
         .with(BudgetKey(master.tag_key("login budgets")))
         .with(CheckedWorkflows::default())
+        .with(DeliveryState::default())
         .with(DispatchState::default())
         .with(DraftHints::default())
         .with(FeedState::default())
@@ -100,6 +111,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(SbomLimits::default())
         .with(RulesCheck::default())
         .with(ListenerState::default())
+        .with(Outbound::from_config(config)?)
         .with(LoginKey(master.seal_key("oidc login")))
         .with(LocalOperations::default())
         .with(PinsRead::default())
@@ -152,7 +164,9 @@ pub fn start(app: &Arc<App>) {
     for worker in WORKERS {
         workers::spawn(app, *worker);
     }
-    keyed::spawn(app, followers::FOLLOWERS);
+    for kind in KEYED {
+        keyed::spawn(app, *kind);
+    }
     events::follow::start_polling(app);
 }
 

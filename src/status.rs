@@ -84,7 +84,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::CredentialBound
         | Reason::NotAVoter
         | Reason::OwnChange => Code::PermissionDenied,
-        Reason::MessageTooLarge => Code::ResourceExhausted,
+        Reason::MessageTooLarge | Reason::WebhookLimit => Code::ResourceExhausted,
         Reason::RequestInFlight
         | Reason::WriteInFlight
         | Reason::ReviewStale
@@ -139,6 +139,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::RoundClosed
         | Reason::ChunkStatus
         | Reason::PolicyPinned
+        | Reason::WebhookInactive
+        | Reason::WebhookNotSigned
         | Reason::Governed
         | Reason::QuorumUnreachable
         | Reason::ApprovalModeAuto

@@ -34,6 +34,7 @@ mod telemetry;
 mod tests;
 mod tls;
 mod token_service;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,7 @@ pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
 pub use token_service::TokenService;
+pub use webhooks::Webhooks;
 
 /// All settings of an operator.
 #[derive(Debug, Clone, Serialize)]
@@ -98,6 +100,8 @@ pub struct Config {
     pub policies: Policies,
     /// Commands that can run before a sandbox is created.
     pub boot_hooks: BootHooks,
+    /// Which receivers of webhooks are allowed, and how long deliveries are stored.
+    pub webhooks: Webhooks,
     /// Logs, metrics and traces.
     pub telemetry: Telemetry,
 }
@@ -160,6 +164,7 @@ impl Config {
         let approvals: Option<Approvals> = read::read_section(&mut sections, "approvals", faults);
         let policies: Option<Policies> = read::read_section(&mut sections, "policies", faults);
         let boot_hooks: Option<BootHooks> = read::read_section(&mut sections, "boot_hooks", faults);
+        let webhooks: Option<Webhooks> = read::read_section(&mut sections, "webhooks", faults);
         let telemetry: Option<Telemetry> = read::read_section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is not a section of the configuration");
@@ -191,6 +196,7 @@ impl Config {
             approvals: approvals?,
             policies: policies?,
             boot_hooks: boot_hooks?,
+            webhooks: webhooks?,
             telemetry: telemetry?,
         })
     }

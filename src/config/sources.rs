@@ -8,7 +8,7 @@ use super::fault::Faults;
 use super::read::{ConfigKey, Section, ValueKind};
 use super::{
     Access, Approvals, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits,
-    Oidc, Operations, Policies, Sandboxes, Server, Telemetry, TokenService,
+    Oidc, Operations, Policies, Sandboxes, Server, Telemetry, TokenService, Webhooks,
 };
 
 /// Prefix of Shoreguard's environment variables.
@@ -18,7 +18,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[ConfigKey]); 18] = [
+pub(super) const SECTIONS: [(&str, &[ConfigKey]); 19] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
@@ -36,6 +36,7 @@ pub(super) const SECTIONS: [(&str, &[ConfigKey]); 18] = [
     ("approvals", Approvals::KEYS),
     ("policies", Policies::KEYS),
     ("boot_hooks", BootHooks::KEYS),
+    ("webhooks", Webhooks::KEYS),
     ("telemetry", Telemetry::KEYS),
 ];
 

@@ -66,6 +66,9 @@ const UNIQUE: &[Unique] = &[
     unique("approval_rounds_place_action_chunk_id_unique", "approval_rounds.gateway_id, approval_rounds.workspace, approval_rounds.sandbox_name, approval_rounds.action, approval_rounds.chunk_id", ResourceKind::Approval, "this content"),
     unique("approval_decisions_round_id_principal_unique", "approval_decisions.round_id, approval_decisions.principal", ResourceKind::ApprovalDecision, "this voter"),
     unique("policy_apply_proposals_place_chunk_id_unique", "policy_apply_proposals.gateway_name, policy_apply_proposals.workspace, policy_apply_proposals.sandbox_name, policy_apply_proposals.chunk_id", ResourceKind::Approval, "this content"),
+    unique("webhooks_uid_unique", "webhooks.uid", ResourceKind::Webhook, "this id"),
+    unique("webhook_deliveries_message_id_unique", "webhook_deliveries.message_id", ResourceKind::WebhookDelivery, "this id"),
+    unique("webhook_deliveries_webhook_id_event_sequence_unique", "webhook_deliveries.webhook_id, webhook_deliveries.event_sequence", ResourceKind::WebhookDelivery, "this event"),
     unique("write_intents_gateway_id_workspace_sandbox_name_unique", "write_intents.gateway_id, write_intents.workspace, write_intents.sandbox_name", ResourceKind::WriteIntent, "this sandbox"),
 ];
 

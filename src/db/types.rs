@@ -321,6 +321,10 @@ id! {
     ApprovalRoundId;
     /// The id of a write to a gateway in progress.
     WriteIntentId;
+    /// The id of a webhook.
+    WebhookId;
+    /// The id of a message of a webhook.
+    WebhookDeliveryId;
 }
 
 #[cfg(test)]

@@ -103,8 +103,7 @@ pub enum Error {
         gateway: String,
         /// Kind of the refusal.
         refusal: GatewayRefusal,
-        /// The gateway's message, truncated and without control characters, since text of a gateway is not trusted
-        /// (T20).
+        /// The gateway's message, which is not trusted (T20): truncated and without control characters.
         why: String,
     },
     /// The method does not exist.
@@ -176,6 +175,10 @@ pub enum ResourceKind {
     Lease,
     /// A long-running operation.
     Operation,
+    /// A webhook.
+    Webhook,
+    /// A message of a webhook.
+    WebhookDelivery,
     /// A row without a name in the API.
     Row,
 }
@@ -211,6 +214,8 @@ impl ResourceKind {
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Operation => "operation",
+            Self::Webhook => "webhook",
+            Self::WebhookDelivery => "webhook delivery",
             Self::Row => "row",
         }
     }
@@ -338,10 +343,8 @@ impl fmt::Display for Error {
             Self::Invalid { field, why } => write!(f, "`{field}` {why}"),
             Self::NotFound { kind, id } => write!(f, "{} `{id}` does not exist", kind.display_name()),
             Self::AlreadyExists { kind, name } => write!(f, "{} `{name}` exists already", kind.display_name()),
-            // The id names no object.
             Self::Conflict { kind: ResourceKind::Row, .. } => f.write_str(
-                "an object that the request refers to was changed or deleted at the same time: \
-                 read it again and retry",
+                "an object that the request refers to was changed or deleted at the same time: read it again and retry",
             ),
             Self::Conflict { kind, id } => {
                 let kind = kind.display_name();

@@ -174,6 +174,12 @@ reasons! {
     PolicyStatic = "POLICY_STATIC",
     /// The drafts of a sandbox are larger than what is read at once.
     DraftsOverflow = "DRAFTS_OVERFLOW",
+    /// The webhook is not active.
+    WebhookInactive = "WEBHOOK_INACTIVE",
+    /// There are as many webhooks as can be.
+    WebhookLimit = "WEBHOOK_LIMIT",
+    /// Messages of the channel are not signed.
+    WebhookNotSigned = "WEBHOOK_NOT_SIGNED",
 }
 
 impl Reason {

@@ -1,4 +1,4 @@
-//! Connects to a host and port, using only addresses that [`guard`] allows.
+//! Connects to a host and port, using only addresses that [`super::guard`] allows.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
-use super::guard;
+use super::guard::Reach;
 use super::names::Resolver;
 use crate::error::{Error, Reason};
 
@@ -29,20 +29,27 @@ pub enum Protocol {
     Http1,
     /// HTTP/2; the peer must negotiate it.
     Http2,
+    /// SMTP, which negotiates nothing.
+    Smtp,
 }
 
 impl Protocol {
-    /// Returns its ALPN name.
+    /// Returns its ALPN names, which are offered to the peer.
     #[must_use]
-    pub fn alpn(self) -> &'static [u8] {
+    pub fn alpn(self) -> Vec<Vec<u8>> {
         match self {
-            Self::Http1 => b"http/1.1",
-            Self::Http2 => b"h2",
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec()],
+            Self::Smtp => Vec::new(),
         }
     }
 
     fn is_negotiated(self, negotiated: Option<&[u8]>) -> bool {
-        negotiated == Some(self.alpn()) || (self == Self::Http1 && negotiated.is_none())
+        match self {
+            Self::Http1 => negotiated.is_none_or(|name| name == b"http/1.1"),
+            Self::Http2 => negotiated == Some(b"h2".as_slice()),
+            Self::Smtp => negotiated.is_none(),
+        }
     }
 }
 
@@ -89,8 +96,18 @@ pub async fn check_host(
     allowed_networks: &[IpNet],
     timeout: Duration,
 ) -> Result<(), Error> {
+    check_host_within(resolver, host, (Reach::Private, allowed_networks), timeout).await
+}
+
+/// Does the same as [`check_host`] with another reach and its allowed networks.
+pub async fn check_host_within(
+    resolver: &Resolver,
+    host: &str,
+    within: (Reach, &[IpNet]),
+    timeout: Duration,
+) -> Result<(), Error> {
     match resolve(resolver, host, Instant::now() + timeout).await {
-        Ok(addresses) => check_addresses(host, &addresses, allowed_networks),
+        Ok(addresses) => check_addresses(host, &addresses, within),
         Err(_) => Ok(()),
     }
 }
@@ -98,9 +115,9 @@ pub async fn check_host(
 fn check_addresses(
     host: &str,
     addresses: &[IpAddr],
-    allowed_networks: &[IpNet],
+    (reach, allowed_networks): (Reach, &[IpNet]),
 ) -> Result<(), Error> {
-    let Some(forbidden) = addresses.iter().find(|at| !guard::is_allowed(**at, allowed_networks))
+    let Some(forbidden) = addresses.iter().find(|at| !reach.includes(**at, allowed_networks))
     else {
         return Ok(());
     };
@@ -123,9 +140,22 @@ pub async fn connect(
     allowed_networks: &[IpNet],
     timeout: Duration,
 ) -> Result<TcpStream, ConnectError> {
+    connect_within(resolver, (host, port), (Reach::Private, allowed_networks), timeout).await
+}
+
+/// Does the same as [`connect`] with another reach and its allowed networks.
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn connect_within(
+    resolver: &Resolver,
+    (host, port): (&str, u16),
+    within: (Reach, &[IpNet]),
+    timeout: Duration,
+) -> Result<TcpStream, ConnectError> {
     let until = Instant::now() + timeout;
     let addresses = resolve(resolver, host, until).await?;
-    check_addresses(host, &addresses, allowed_networks).map_err(ConnectError::Forbidden)?;
+    check_addresses(host, &addresses, within).map_err(ConnectError::Forbidden)?;
     let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     let (mut kind, mut tried) = (None, String::new());
     for (i, address) in addresses.iter().enumerate() {
@@ -194,11 +224,12 @@ pub async fn tls_handshake(
 }
 
 fn with_alpn(protocol: Protocol, config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
-    if config.alpn_protocols == [protocol.alpn()] {
+    let offered = protocol.alpn();
+    if config.alpn_protocols == offered {
         return Arc::clone(config);
     }
     let mut config = ClientConfig::clone(config);
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
+    config.alpn_protocols = offered;
     Arc::new(config)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A user who registers a gateway chooses where this server connects. Loopback, link-local and cloud metadata addresses
 //! are rejected, since only this host can reach them, unless the configuration allows their network. Private networks
-//! are allowed, since gateways run there.
+//! are allowed, since gateways run there. Webhooks are stricter ([`Reach`]): their receivers are on the internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,6 +42,75 @@ pub fn accounting_address(ip: IpAddr) -> IpAddr {
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
+}
+
+/// Which addresses a purpose may connect to, besides those of the networks that its configuration allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Public addresses and private networks, but no address that only this host can reach: gateways and issuers.
+    Private,
+    /// Public addresses: receivers of webhooks, and their mail servers.
+    Public,
+    /// No other address: receivers of webhooks without TLS.
+    AllowedNetworks,
+}
+
+impl Reach {
+    /// Whether this address may be connected to.
+    #[must_use]
+    pub fn includes(self, ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
+        match self {
+            Self::Private => is_allowed(ip, allowed_networks),
+            Self::Public => {
+                is_named(ip, allowed_networks)
+                    || (is_allowed(ip, allowed_networks) && is_public(ip))
+            }
+            Self::AllowedNetworks => is_named(ip, allowed_networks),
+        }
+    }
+}
+
+/// Whether an address, or the IPv4 address that it leads to, is in one of these networks.
+fn is_named(ip: IpAddr, networks: &[IpNet]) -> bool {
+    let is_in = |ip: IpAddr| networks.iter().any(|net| net.contains(&ip));
+    let embedded = match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => embedded_v4(v6),
+    };
+    is_in(ip) || embedded.is_some_and(|v4| is_in(IpAddr::V4(v4)))
+}
+
+/// Whether an address is reachable from the internet: not private, shared, reserved, or of a documentation or test
+/// network.
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => match embedded_v4(v6) {
+            Some(v4) => is_public_v4(v4),
+            None => is_public_v6(v6),
+        },
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    // Shared (RFC 6598), IETF, benchmarks (RFC 2544), former 6to4 relays, and reserved addresses.
+    let special = matches!(
+        ip.octets(),
+        [100, 64..=127, ..]
+            | [192, 0, 0, _]
+            | [198, 18 | 19, ..]
+            | [192, 88, 99, _]
+            | [240..=255, ..]
+    );
+    !(special || ip.is_private() || ip.is_documentation())
+}
+
+/// Global unicast is `2000::/3`; within it, `2001::/23` is for protocols, `2001:db8::/32` and `3fff::/20` are for
+/// documentation.
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let [first, second, ..] = ip.segments();
+    let special = matches!((first, second), (0x2001, 0..=0x1ff | 0xdb8) | (0x3fff, 0..=0xfff));
+    first & 0xe000 == 0x2000 && !special
 }
 
 /// Whether this address may be connected to.
@@ -240,6 +309,69 @@ mod tests {
             "2002:0a00:1::1",
         ] {
             assert!(check(ip, &[]), "{ip}");
+        }
+    }
+
+    #[test]
+    fn e14_webhooks_reach_only_public_addresses_and_named_networks() {
+        let reach = |reach: Reach, ip: &str, networks: &[&str]| {
+            let networks: Vec<IpNet> = networks.iter().map(|n| n.parse().unwrap()).collect();
+            reach.includes(ip.parse().unwrap(), &networks)
+        };
+        for ip in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "168.63.129.16",
+            "192.0.0.8",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.5",
+            "240.0.0.1",
+            "::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:0a00:1::1",
+            "2001:db8::1",
+            "3fff:fff::1",
+            "fd12:3456::1",
+            "fe80::1",
+            "4000::1",
+        ] {
+            assert!(!reach(Reach::Public, ip, &[]), "{ip}");
+            assert!(!reach(Reach::AllowedNetworks, ip, &[]), "{ip}");
+        }
+        for ip in [
+            "8.8.8.8",
+            "172.15.0.1",
+            "172.32.0.1",
+            "100.63.255.255",
+            "100.128.0.1",
+            "198.17.255.255",
+            "2606:4700::1",
+            "2001:200::1",
+            "3fff:1000::1",
+            "64:ff9b::8.8.8.8",
+            "::ffff:8.8.8.8",
+        ] {
+            assert!(reach(Reach::Public, ip, &[]), "{ip}");
+            assert!(!reach(Reach::AllowedNetworks, ip, &[]), "{ip}");
+            assert!(reach(Reach::Private, ip, &[]), "{ip}");
+        }
+        for ip in ["10.1.2.3", "::ffff:10.1.2.3"] {
+            for open in [Reach::Public, Reach::AllowedNetworks] {
+                assert!(reach(open, ip, &["10.0.0.0/8"]), "{ip}");
+                assert!(!reach(open, ip, &["10.2.0.0/16"]), "{ip}");
+            }
         }
     }
 

@@ -68,7 +68,7 @@ impl Client {
             .map_err(Error::internal)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
+        tls.alpn_protocols = Protocol::Http1.alpn();
         let (resolver, tls) = (Resolver::system(), Arc::new(tls));
         Ok(Self { resolver, allowed_networks: allowed_networks.into(), tls })
     }

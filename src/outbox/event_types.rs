@@ -62,6 +62,7 @@ event_types! {
     APPROVAL_PENDING: "approval.pending", VIEWERS, "A review was opened.";
     APPROVAL_QUORUM_MET: "approval.quorum_met", VIEWERS, "Enough voters have approved a change.";
     APPROVAL_REJECTED: "approval.rejected", VIEWERS, "A voter rejected a change.";
+    APPROVAL_REMINDER: "approval.reminder", VIEWERS, "A review still waits for votes.";
     APPROVAL_REOPENED: "approval.reopened", VIEWERS, "An approved change needs votes again.";
     APPROVAL_SUPERSEDED: "approval.superseded", VIEWERS, "The content under review was replaced, or what it is based on has changed.";
     APPROVAL_VOTE_CAST: "approval.vote_cast", VIEWERS, "A vote was cast, changed or withdrawn.";
@@ -140,6 +141,11 @@ event_types! {
     USER_UNLINKED: "user.unlinked", GLOBAL_ADMINS, "The link of an account to an OIDC identity was removed.";
     USER_UNLOCKED: "user.unlocked", GLOBAL_ADMINS, "An account was unlocked.";
     USER_UPDATED: "user.updated", GLOBAL_ADMINS, "An account was changed.";
+    WEBHOOK_CREATED: "webhook.created", GLOBAL_ADMINS, "A webhook was created.";
+    WEBHOOK_DELETED: "webhook.deleted", GLOBAL_ADMINS, "A webhook was deleted.";
+    WEBHOOK_DISABLED: "webhook.disabled", GLOBAL_ADMINS, "A webhook was disabled because its receiver does not accept messages.";
+    WEBHOOK_SECRET_ROTATED: "webhook.secret_rotated", GLOBAL_ADMINS, "The signing secret of a webhook was replaced.";
+    WEBHOOK_UPDATED: "webhook.updated", GLOBAL_ADMINS, "A webhook was changed.";
 }
 
 /// Former names of events that may still be stored, with their current types.

@@ -1,4 +1,5 @@
-//! Wakes the tasks that wait for events: the sequencer after an event is written, readers after an event is numbered.
+//! Wakes the tasks that wait for events: the sequencer after an event is written, readers and the queue of webhooks
+//! after an event is numbered.
 //!
 //! Invariants
 //! - a wake-up contains no event: the woken task reads the database, so that no event can be lost here;
@@ -11,6 +12,7 @@ use tokio::sync::{Notify, watch};
 #[derive(Debug, Default)]
 pub struct EventFeed {
     written: Notify,
+    numbered: Notify,
     head: watch::Sender<i64>,
     watched: Notify,
 }
@@ -27,13 +29,22 @@ impl EventFeed {
         &self.written
     }
 
+    /// Wakes the job that queues events for webhooks.
+    #[must_use]
+    pub fn queuer_wakeup(&self) -> &Notify {
+        &self.numbered
+    }
+
     /// Reports that events up to this sequence number can be read.
     pub fn advance_head(&self, head: i64) {
-        self.head.send_if_modified(|at| {
+        let moved = self.head.send_if_modified(|at| {
             let moved = head > *at;
             *at = head.max(*at);
             moved
         });
+        if moved {
+            self.numbered.notify_one();
+        }
     }
 
     /// Returns whether there are readers, and a notification for when the first one subscribes.

@@ -25,4 +25,5 @@ pub mod sessions;
 pub mod stored_rules;
 pub mod unlock;
 pub mod users;
+pub mod webhooks;
 pub mod write_intents;

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::pb::descriptors::{self, Descriptors};
 use crate::resources::{
     access_bindings, approval_workflows, approvals, audit, auth, boot_hooks, events, gateways,
-    groups, operations, policies, sandboxes, sboms, service_principals, users,
+    groups, operations, policies, sandboxes, sboms, service_principals, users, webhooks,
 };
 use crate::upstream::generation::Generation;
 
@@ -37,6 +37,7 @@ pub fn routes(
         .add_service(sboms::rpc::service(app))
         .add_service(service_principals::rpc::service(app))
         .add_service(users::rpc::service(app))
+        .add_service(webhooks::rpc::service(app))
         .add_service(health);
     routes.routes()
 }

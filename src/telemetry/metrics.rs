@@ -56,6 +56,9 @@ pub const BOOT_HOOK_RUNS: &str = "shoreguard_boot_hook_runs_total";
 /// Duration of boot hook runs, by `phase`.
 pub const BOOT_HOOK_DURATION: &str = "shoreguard_boot_hook_duration_seconds";
 
+/// Attempts to deliver messages of webhooks, by `status`: `success`, `pending` (repeated later) or `failed`.
+pub const WEBHOOK_DELIVERIES: &str = "shoreguard_webhook_deliveries_total";
+
 /// Log lines that were dropped, by `reason`.
 pub const LOG_LINES_DROPPED: &str = "shoreguard_log_lines_dropped_total";
 /// Open connections of callers.
@@ -143,6 +146,7 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Seconds,
         help: "How long runs of boot hooks took, by phase.",
     },
+    counter(WEBHOOK_DELIVERIES, "Attempts to deliver messages of webhooks, by status."),
     counter(
         LOG_LINES_DROPPED,
         "Lines of the log that were dropped, by reason: the queue was full, or the write failed.",

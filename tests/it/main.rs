@@ -125,4 +125,7 @@ mod untaken;
 mod user_limits;
 mod users;
 mod weak_points;
+mod webhook_links;
+mod webhook_mail;
+mod webhooks;
 mod workers;

@@ -94,6 +94,7 @@ diesel::table! {
         version -> BigInt,
         content -> Binary,
         rules_json -> Nullable<Text>,
+        remind_at -> Nullable<Timestamp>,
     }
 }
 

@@ -1,5 +1,5 @@
 //! The tables for diesel: the registry of gateways in `registry`, sandboxes in `sandboxes`, governance in `governance`,
-//! all others here.
+//! webhooks in `webhook_tables`, all others here.
 //!
 //! Invariants
 //! - the schema is the same for both engines; a test compares it with the result of the migrations on an empty
@@ -10,10 +10,12 @@
 mod governance;
 mod registry;
 mod sandboxes;
+mod webhook_tables;
 
 pub use governance::*;
 pub use registry::*;
 pub use sandboxes::*;
+pub use webhook_tables::*;
 
 diesel::table! {
     users (id) {

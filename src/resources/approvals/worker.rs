@@ -1,15 +1,20 @@
-//! Ends and escalates rounds whose clocks are due, and deletes rounds that ended before the retention period.
+//! Ends and escalates rounds whose clocks are due, reminds their voters, and deletes rounds that ended before the
+//! retention period.
 //!
 //! Nothing depends on when the clock runs, apart from events and audit entries: a round whose time is over has expired on
 //! every path.
 
 use std::time::Duration;
 
+use serde_json::json;
 use tracing::warn;
 
+use super::apply::fail_points::{self, FailPoint};
 use super::drafts::store as drafts;
+use super::inbox::detail::NAMES_MAX;
+use super::inbox::view::name;
 use super::rounds::clocks::{self, Due};
-use super::rounds::{Round, RoundState, store};
+use super::rounds::{Round, RoundState, events, reminders, store};
 use super::votes::decide;
 use super::wake;
 use crate::clock::Timestamp;
@@ -19,10 +24,11 @@ use crate::db::types::{ApprovalRoundId, GatewayId};
 use crate::error::{Error, ResourceKind};
 use crate::feed;
 use crate::governance::People;
+use crate::outbox::event_types;
 use crate::resources::write_intents::domain as write_intents;
 use crate::workers::{TickResult, Worker};
 
-/// Rounds that one tick ends or escalates.
+/// Rounds of which one tick applies the clocks, and as many of which it sends reminders.
 const DUE_MAX: usize = 200;
 /// Rounds that one transaction deletes.
 const DELETE_MAX: usize = 200;
@@ -53,7 +59,13 @@ async fn apply_clocks(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Er
     let due = {
         let mut conn = ctx.db().read().await?;
         let now = ctx.db().now(&mut conn).await?;
-        store::due(&mut conn, now, limit).await?
+        let mut due = store::due(&mut conn, now, limit).await?;
+        for round in reminders::store::due(&mut conn, now, limit).await? {
+            if !due.contains(&round) {
+                due.push(round);
+            }
+        }
+        due
     };
     let mut done = 0;
     for (id, gateway) in &due {
@@ -98,12 +110,14 @@ async fn apply_clock(
                     escalate(ctx, tx, &mut round, now).await?;
                 }
                 clocks::apply(ctx, tx, &mut round, now).await?;
+                remind(ctx, tx, &round, now).await?;
                 Ok(Some(round.state))
             })
             .await
         })
     })
     .await?;
+    fail_points::reached(FailPoint::ClockCommitted);
     if state == RoundState::Approved {
         wake(ctx.app());
     }
@@ -131,6 +145,41 @@ async fn escalate(
         Err(error) if error.is_refusal() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Reminds the voters of an open round if that is due, and stores when they are reminded next.
+async fn remind(ctx: &Ctx, tx: &mut Tx<'_>, round: &Round, now: Timestamp) -> Result<(), Error> {
+    if round.state != RoundState::Open {
+        return Ok(());
+    }
+    let remind_at = reminders::store::remind_at(tx, round.id).await?;
+    if remind_at.is_none_or(|at| at > now) {
+        return Ok(());
+    }
+    let next = reminders::next(round, ctx.app().config.approvals.remind_after(), now);
+    reminders::store::set(tx, round.id, next).await?;
+    let people = People::on_gateway(&ctx.app().snapshot, round.place.gateway.id);
+    let more = match decide::standing(tx, round, &people, now).await {
+        Ok(standing) => {
+            let could = &standing.tally.could;
+            let names: Vec<String> =
+                could.iter().take(NAMES_MAX).map(|voter| name(&people, *voter)).collect();
+            let (votes, needed) = decide::votes_and_needed(&standing.tally);
+            json!({
+                "votes": votes,
+                "needed": needed,
+                "voters": names,
+                "voters_total": could.len(),
+                "expires_at": round.expires_at.map(|at| at.to_string()),
+            })
+        }
+        // A rule that this version cannot read names no voter.
+        Err(error) if error.is_refusal() => json!({}),
+        Err(error) => return Err(error),
+    };
+    events::emit(ctx, tx, event_types::APPROVAL_REMINDER, round, more).await?;
+    fail_points::reached(FailPoint::ReminderWritten);
+    Ok(())
 }
 
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {

@@ -5,14 +5,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::store::{self, Event, EventQuery, RoleVisibility, SequenceRange, VisibleEvents};
-use crate::ctx::FleetCtx;
-use crate::db::Db;
+use super::store::{self, EventQuery, RoleVisibility, SequenceRange, VisibleEvents};
+use crate::ctx::{Ctx, FleetCtx, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
+use crate::db::{Conn, Db};
 use crate::error::Error;
-use crate::outbox::event_types;
+use crate::outbox::event_types::{self, EventType};
 use crate::role::Role;
+
+pub use super::store::Event;
 
 /// Maximum number of names in a filter.
 pub const NAMES_MAX: usize = 50;
@@ -144,6 +146,40 @@ pub(super) async fn read(
         }
         after = oldest - 1;
     }
+}
+
+/// Returns the last assigned sequence number.
+pub async fn head(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(store::sequence_range(conn).await?.head)
+}
+
+/// Returns all events with a sequence after `after` and up to `until`, at most `limit`, oldest first: for jobs, which
+/// see every event.
+pub async fn all_between(
+    conn: &mut Conn,
+    after: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<Event>, Error> {
+    let visible = VisibleEvents::All;
+    let wanted = EventQuery { visible: &visible, gateway: None, names: &[] };
+    store::list_between(conn, &wanted, after, until, limit).await
+}
+
+/// Returns a page of the types of events, by name, with their descriptions.
+pub fn list_types(
+    ctx: &Ctx,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<(EventType, &'static str)>, String), Error> {
+    let list = ListKey { method: "ListEventTypes", filter: b"", order: "name" };
+    let page = ctx.page_request::<String>(list, size, token)?;
+    let mut types: Vec<_> = event_types::ALL.to_vec();
+    types.sort_unstable_by_key(|(event_type, _)| event_type.name());
+    let after = page.after().map_or("", String::as_str);
+    let rest = types.into_iter().filter(|(event_type, _)| event_type.name() > after);
+    let rows: Vec<_> = rest.take(size.get() + 1).collect();
+    page.finish(rows, |(last, _)| last.name().to_owned())
 }
 
 fn start_sequence(from: StartPosition, range: SequenceRange) -> Result<i64, Error> {

@@ -10,7 +10,7 @@ use crate::access::standing::RoleScope;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
-use crate::outbox::event_types::{self, Audience};
+use crate::outbox::event_types::{self, Audience, EventType};
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
 use crate::role::Role;
@@ -44,6 +44,19 @@ impl EventService for Events {
                 next_after_sequence: page.next_after,
                 more: page.more,
             })
+        })
+        .await
+    }
+
+    async fn list_event_types(
+        &self,
+        request: Request<pb::ListEventTypesRequest>,
+    ) -> Reply<pb::ListEventTypesResponse> {
+        handle_read(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) = domain::list_types(ctx, size, &req.page_token)?;
+            let event_types = page.into_iter().map(to_type).collect();
+            Ok(pb::ListEventTypesResponse { event_types, next_page_token })
         })
         .await
     }
@@ -88,6 +101,19 @@ fn required_access(gateway: Option<GatewayId>, name: &str) -> (RoleScope, Role) 
         (None, Audience::Gateway(_)) | (_, Audience::GlobalAdmins) => {
             (RoleScope::Global, Role::Admin)
         }
+    }
+}
+
+fn to_type((event_type, what): (EventType, &str)) -> pb::EventType {
+    let (role, global_admins_only) = match event_type.audience() {
+        Audience::Gateway(role) => (role, false),
+        Audience::GlobalAdmins => (Role::Admin, true),
+    };
+    pb::EventType {
+        name: event_type.name().to_owned(),
+        description: what.to_owned(),
+        role: pb::Role::from(role).into(),
+        global_admins_only,
     }
 }
 

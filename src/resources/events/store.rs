@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{event_head, events};
+use crate::db::schema::{event_head, events, webhook_cursor};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -160,6 +160,12 @@ pub async fn set_sequence_range(conn: &mut Conn, range: SequenceRange) -> Result
     let to = (event_head::sequence.eq(range.head), event_head::oldest.eq(range.oldest));
     on_conn!(conn, |c| cached(diesel::update(event_head::table).set(to)).execute(c).await)?;
     Ok(())
+}
+
+/// Returns the last event that is queued for webhooks.
+pub async fn queued_sequence(conn: &mut Conn) -> Result<i64, Error> {
+    let row = webhook_cursor::table.select(webhook_cursor::sequence);
+    Ok(on_conn!(conn, |c| row.first(c).await)?)
 }
 
 /// Returns sequence and time of the first stored events.

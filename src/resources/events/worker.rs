@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::store::{self, SequenceRange};
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
@@ -24,7 +25,7 @@ pub const SEQUENCER: Worker = Worker {
     tick: |ctx, _| Box::pin(sequence_events(ctx)),
 };
 
-/// Worker that deletes events older than the retention.
+/// Worker that deletes events older than the retention. Events that are not yet queued for webhooks are kept.
 pub const RETENTION: Worker = Worker {
     name: "event-retention",
     interval: |_| Duration::from_mins(10),
@@ -63,7 +64,9 @@ async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error
             }
             let range = store::lock_sequence_range(conn).await?;
             let first = store::first(conn, range.oldest, limit(DELETE_MAX)).await?;
-            let last = first.iter().take_while(|(_, at)| *at < cutoff).last();
+            let queued = store::queued_sequence(conn).await?;
+            let old = |(sequence, at): &&(i64, Timestamp)| *at < cutoff && *sequence <= queued;
+            let last = first.iter().take_while(old).last();
             let Some((last, _)) = last else { return Ok(0) };
             store::set_sequence_range(conn, SequenceRange { oldest: last + 1, ..range }).await?;
             store::delete_up_to(conn, *last).await

@@ -5,6 +5,7 @@ mod attacks;
 mod ends;
 mod inbox;
 mod model;
+mod reminders;
 mod rule_changes;
 mod voting;
 

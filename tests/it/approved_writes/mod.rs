@@ -4,6 +4,7 @@
 mod crashes;
 mod lost_answers;
 mod once;
+mod reminders;
 mod replicas;
 
 use std::sync::Arc;

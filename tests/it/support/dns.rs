@@ -137,7 +137,7 @@ impl DnsServer {
 
 impl DnsProcess {
     fn start(address: SocketAddr, zone: &Path) -> Self {
-        let mut child = Command::new(python())
+        let mut child = Command::new(python("twisted"))
             .args(["-c", PROGRAM, &address.ip().to_string(), &address.port().to_string()])
             .arg(zone)
             .stdin(Stdio::piped())
@@ -177,13 +177,13 @@ fn free_address() -> SocketAddr {
     }
 }
 
-/// Returns the Python of `target/tools/twisted`. The folder `target` is that of this binary.
-fn python() -> PathBuf {
+/// Returns the Python of a folder of `target/tools`. The folder `target` is that of this binary.
+pub(crate) fn python(tool: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let python = own.ancestors().nth(3).unwrap().join("tools/twisted/bin/python");
+    let python = own.ancestors().nth(3).unwrap().join(format!("tools/{tool}/bin/python"));
     assert!(
         python.exists(),
-        "the DNS server of the tests is missing: run `scripts/tools`, which installs it into {}",
+        "a server of the tests is missing: run `scripts/tools`, which installs it into {}",
         python.display()
     );
     python

@@ -8,7 +8,7 @@ use shoreguard::boot;
 use shoreguard::db::leases;
 use shoreguard::feed;
 use shoreguard::resources::events;
-use shoreguard::workers::{self, TickResult, Worker};
+use shoreguard::workers::{self, TickResult, Worker, keyed};
 
 use super::server::TestServer;
 use super::{CONDITION_TIME_MAX, pause};
@@ -23,6 +23,9 @@ pub(super) fn start_jobs(app: &Arc<App>) {
     app.spawn(feed::follow(Arc::clone(app)));
     for job in boot::WORKERS.iter().filter(|job| !deletes(job)) {
         workers::spawn(app, *job);
+    }
+    for kind in boot::KEYED {
+        keyed::spawn(app, *kind);
     }
     events::follow::start_polling(app);
 }

@@ -8,6 +8,7 @@ mod gateways;
 pub(crate) mod http;
 mod jobs;
 pub(crate) mod limit;
+pub(crate) mod mail;
 pub(crate) mod people;
 pub(crate) mod policies;
 pub(crate) mod postgres;

@@ -95,6 +95,7 @@ clients! {
     sboms: sbom_service_client::SbomServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
     users: user_service_client::UserServiceClient,
+    webhooks: webhook_service_client::WebhookServiceClient,
 }
 
 impl Caller {

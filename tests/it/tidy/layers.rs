@@ -36,7 +36,7 @@ const LAYERS: &[&[&str]] = &[
         "resources/write_intents",
     ],
     &["resources/approvals"],
-    &["resources/policy_pins", "resources/approval_workflows"],
+    &["resources/policy_pins", "resources/approval_workflows", "resources/webhooks"],
     &[
         "resources/groups",
         "resources/auth",

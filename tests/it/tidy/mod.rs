@@ -29,7 +29,7 @@ const FOLDERS: [&str; 10] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 17] = [
+const DOCUMENTS: [&str; 19] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -47,6 +47,8 @@ const DOCUMENTS: [&str; 17] = [
     "docs/quickstart.md",
     "docs/sandboxes.md",
     "docs/sboms.md",
+    "docs/webhook-channels.md",
+    "docs/webhooks.md",
 ];
 
 /// A text file of the repository.

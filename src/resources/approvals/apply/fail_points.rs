@@ -30,6 +30,10 @@ words! {
         LoadSeen = "load.seen",
         /// The end of the round is stored.
         AppliedStored = "applied.stored",
+        /// A reminder is written, and its transaction not committed yet.
+        ReminderWritten = "reminder.written",
+        /// The transaction of the clocks and reminders of a round is committed.
+        ClockCommitted = "clock.committed",
     }
 }
 

@@ -18,7 +18,9 @@ use crate::resources::approvals::rounds::close::save;
 use crate::resources::approvals::rounds::content::{Bounds, Content, Summary};
 use crate::resources::approvals::rounds::open::supersede;
 use crate::resources::approvals::rounds::store::{self as rounds, NewRow};
-use crate::resources::approvals::rounds::{Clocks, Progress, Round, RoundState, clocks, minutes};
+use crate::resources::approvals::rounds::{
+    Clocks, Progress, Round, RoundState, clocks, minutes, reminders,
+};
 use crate::resources::approvals::rules;
 use crate::resources::write_intents::domain as write_intents;
 
@@ -277,7 +279,9 @@ async fn insert(
             ..Progress::default()
         },
     };
-    round.id = rounds::insert(tx, &NewRow { round: &round, content: &content.encode()? }).await?;
+    let content = content.encode()?;
+    let remind_at = reminders::next(&round, ctx.app().config.approvals.remind_after(), now);
+    round.id = rounds::insert(tx, &NewRow { round: &round, content: &content, remind_at }).await?;
     Ok(round)
 }
 

@@ -12,6 +12,7 @@ pub mod close;
 pub mod content;
 pub mod events;
 pub mod open;
+pub mod reminders;
 pub mod state;
 pub mod store;
 

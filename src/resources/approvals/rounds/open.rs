@@ -8,7 +8,9 @@ use serde_json::json;
 use super::close::{Ending, close, save};
 use super::content::{Bounds, SUMMARY_CHARACTERS_MAX, digest_again};
 use super::store::{self, NewRow};
-use super::{Clocks, Content, Progress, Round, RoundState, Summary, apply_window, events, minutes};
+use super::{
+    Clocks, Content, Progress, Round, RoundState, Summary, apply_window, events, minutes, reminders,
+};
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
@@ -134,7 +136,8 @@ async fn open_in(
     let mut round = to_round(new, proposer, &rules, digest, chunk_id, now)?;
     round.summary.roots = roots_behind(ctx, tx, &round).await?;
     let content = new.content.encode()?;
-    round.id = store::insert(tx, &NewRow { round: &round, content: &content }).await?;
+    let remind_at = reminders::next(&round, ctx.app().config.approvals.remind_after(), now);
+    round.id = store::insert(tx, &NewRow { round: &round, content: &content, remind_at }).await?;
     if let Some(proposal) = &new.proposal {
         let actor: String = proposal.actor.chars().take(ACTOR_CHARACTERS_MAX).collect();
         proposals::insert(tx, &round, &NewProposal { actor: &actor, ..*proposal }).await?;

@@ -79,6 +79,8 @@ pub struct NewRow<'a> {
     pub round: &'a Round,
     /// The encoded content.
     pub content: &'a [u8],
+    /// When its voters are reminded first; `None` for never.
+    pub remind_at: Option<Timestamp>,
 }
 
 fn parse_principal(text: &str) -> Result<PrincipalId, Error> {
@@ -191,6 +193,7 @@ pub async fn insert(conn: &mut Conn, new: &NewRow<'_>) -> Result<ApprovalRoundId
         t::escalates_at.eq(round.escalates_at),
         t::expires_at.eq(Some(round.expires_at.unwrap_or(NEVER))),
         t::due_at.eq(round.next_due()),
+        t::remind_at.eq(new.remind_at),
     );
     let id: i64 = on_conn!(conn, |c| diesel::insert_into(t::table)
         .values(row)

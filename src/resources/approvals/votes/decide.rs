@@ -14,7 +14,7 @@ use crate::governance::{Action, Decision, Outcome, People, Tally, Vote, tally};
 use crate::outbox::event_types;
 use crate::resources::approvals::rounds;
 use crate::resources::approvals::rounds::close::{Ending, close, save};
-use crate::resources::approvals::rounds::{Round, RoundState, apply_window, events};
+use crate::resources::approvals::rounds::{Round, RoundState, apply_window, events, reminders};
 use crate::resources::approvals::rule_changes::{self, Execution};
 use crate::resources::approvals::rules::{self, RulesInForce};
 
@@ -95,7 +95,7 @@ pub async fn follow(
         }
         (Outcome::Approved, RoundState::Open) => approve(ctx, tx, round, standing, now).await,
         (Outcome::Open, RoundState::Approved) => {
-            reopen(ctx, tx, round, standing).await?;
+            reopen(ctx, tx, round, standing, now).await?;
             Ok(Decided::Reopened)
         }
         (Outcome::Open | Outcome::Approved | Outcome::Rejected { .. }, _) => Ok(Decided::Unchanged),
@@ -162,6 +162,7 @@ pub async fn reopen(
     tx: &mut Tx<'_>,
     round: &mut Round,
     standing: &Standing,
+    now: Timestamp,
 ) -> Result<(), Error> {
     round.state = RoundState::Open;
     round.progress.decided_at = None;
@@ -171,6 +172,8 @@ pub async fn reopen(
         store::set_expiry(tx, round).await?;
     }
     save(tx, round).await?;
+    let first_after = ctx.app().config.approvals.remind_after();
+    reminders::store::set(tx, round.id, reminders::next(round, first_after, now)).await?;
     let (votes, needed) = votes_and_needed(&standing.tally);
     let more = json!({ "votes": votes, "needed": needed });
     events::emit(ctx, tx, event_types::APPROVAL_REOPENED, round, more).await

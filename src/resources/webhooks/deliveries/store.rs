@@ -1,0 +1,315 @@
+//! Rows of messages. Only pending ones have `next_attempt_at`, which the indexes use. A pending message that is being
+//! sent looks like any other pending one: that state is only in the memory of the replica that sends it.
+
+use diesel::SqliteConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use diesel_async::RunQueryDsl;
+use serde::{Deserialize, Serialize};
+
+use super::DeliveryStatus;
+use crate::clock::Timestamp;
+use crate::db::cached::cached;
+use crate::db::schema::{webhook_deliveries as t, webhooks};
+use crate::db::types::{Json, WebhookDeliveryId, WebhookId};
+use crate::db::{Conn, Engine, PgConn, on_conn};
+use crate::delete_first;
+use crate::error::Error;
+
+/// What [`write`] sets, from the columns of `r`.
+const SET: &str = "status = r.status, attempt = r.attempt, response_code = r.code, error_message = r.error, \
+    delivered_at = r.delivered, next_attempt_at = r.next_at, last_attempt_at = r.last_at, \
+    duration_ms = r.duration, response_snippet = r.snippet, attempts_json = r.attempts";
+/// The columns of `r`: the members of [`Written`].
+const READ: [&str; 11] = [
+    "id",
+    "status",
+    "attempt",
+    "code",
+    "error",
+    "delivered",
+    "next_at",
+    "last_at",
+    "duration",
+    "snippet",
+    "attempts",
+];
+/// Rows per INSERT on PostgreSQL, where each statement is a network round trip.
+const ROWS_PER_STATEMENT: usize = 500;
+
+/// A message, without its payload.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct Delivery {
+    /// Permanent id.
+    pub id: WebhookDeliveryId,
+    /// Its webhook.
+    pub webhook_id: WebhookId,
+    /// Name of the event.
+    pub event_type: String,
+    /// State.
+    pub status: DeliveryStatus,
+    /// Code of the last response.
+    pub response_code: Option<i32>,
+    /// Why the last attempt failed.
+    pub error_message: Option<String>,
+    /// Number of the current attempt, from 1.
+    pub attempt: i32,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When the receiver accepted it.
+    pub delivered_at: Option<Timestamp>,
+    /// Id of the message.
+    pub message_id: String,
+    /// Sequence of the event.
+    pub event_sequence: i64,
+    /// When it is due; `None` if it is finished.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When the last attempt began.
+    pub last_attempt_at: Option<Timestamp>,
+    /// Duration of the last attempt, in milliseconds.
+    pub duration_ms: Option<i32>,
+    /// Beginning of the last response.
+    pub response_snippet: Option<String>,
+    /// The attempts before the last one.
+    pub attempts_json: Json<Vec<PastAttempt>>,
+}
+
+/// An attempt before the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastAttempt {
+    /// When it began, in microseconds since 1970.
+    pub at_us: i64,
+    /// Duration, in milliseconds.
+    pub duration_ms: i32,
+    /// Code of the response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Beginning of the response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snippet: Option<String>,
+}
+
+/// A new message.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = t, treat_none_as_default_value = false)]
+pub struct NewDelivery {
+    /// Its webhook.
+    pub webhook_id: WebhookId,
+    /// Name of the event.
+    pub event_type: String,
+    /// Body of channel generic.
+    pub payload_json: String,
+    /// When it is queued.
+    pub created_at: Timestamp,
+    /// Id of the message.
+    pub message_id: String,
+    /// Sequence of the event.
+    pub event_sequence: i64,
+    /// When it is due.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// The state of a message after an attempt, or when it is sent again. In the form in which the statement reads it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Written {
+    /// Its id.
+    pub id: i64,
+    /// New state.
+    pub status: &'static str,
+    /// Number of the current attempt.
+    pub attempt: i32,
+    /// Code of the last response.
+    pub code: Option<i32>,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// When the receiver accepted it: see [`sql_time`].
+    pub delivered: Option<String>,
+    /// When it is due: see [`sql_time`].
+    pub next_at: Option<String>,
+    /// When the last attempt began: see [`sql_time`].
+    pub last_at: Option<String>,
+    /// Duration of the last attempt, in milliseconds.
+    pub duration: Option<i32>,
+    /// Beginning of the last response.
+    pub snippet: Option<String>,
+    /// The attempts before the last one, as JSON.
+    pub attempts: String,
+}
+
+/// Returns a time in the form in which both engines read it from text.
+#[must_use]
+pub fn sql_time(at: Timestamp) -> String {
+    at.to_string().replace('T', " ").trim_end_matches('Z').to_owned()
+}
+
+/// Stores new messages.
+pub async fn insert(conn: &mut Conn, rows: Vec<NewDelivery>) -> Result<(), Error> {
+    match conn {
+        Conn::Pg(c) => insert_pg(c, &rows).await,
+        Conn::Sqlite(c) => {
+            c.spawn_blocking(move |c| insert_sqlite(c, &rows)).await?;
+            Ok(())
+        }
+    }
+}
+
+async fn insert_pg(c: &mut PgConn, rows: &[NewDelivery]) -> Result<(), Error> {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+        diesel::insert_into(t::table).values(rows).execute(c).await?;
+    }
+    Ok(())
+}
+
+/// Inserts row by row with a prepared statement: without network round trips, batches would not be faster.
+fn insert_sqlite(c: &mut SqliteConnection, rows: &[NewDelivery]) -> QueryResult<()> {
+    for row in rows {
+        diesel::RunQueryDsl::execute(diesel::insert_into(t::table).values(row), c)?;
+    }
+    Ok(())
+}
+
+/// Returns the pending messages of a webhook that are due, with their payloads, in the order in which they are due.
+pub async fn due(
+    conn: &mut Conn,
+    webhook: WebhookId,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<(Delivery, String)>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::webhook_id.eq(webhook.get()))
+        .filter(t::next_attempt_at.le(now))
+        .select((Delivery::as_select(), t::payload_json))
+        .order((t::next_attempt_at, t::id))
+        .limit(limit)
+        .load(c)
+        .await)?)
+}
+
+/// Returns the active webhooks that have messages that are due by `until`.
+pub async fn webhooks_with_due(conn: &mut Conn, until: Timestamp) -> Result<Vec<WebhookId>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let due =
+            t::table.filter(t::webhook_id.eq(webhooks::id)).filter(t::next_attempt_at.le(until));
+        webhooks::table
+            .filter(webhooks::is_active.eq(true))
+            .filter(diesel::dsl::exists(due))
+            .select(webhooks::id)
+            .load(c)
+            .await
+    })?)
+}
+
+/// Returns whether a webhook has at least `count` pending messages.
+pub async fn has_pending(conn: &mut Conn, webhook: WebhookId, count: i64) -> Result<bool, Error> {
+    let rows = t::table
+        .filter(t::webhook_id.eq(webhook.get()))
+        .filter(t::next_attempt_at.is_not_null())
+        .select(t::id)
+        .order((t::next_attempt_at, t::id))
+        .offset(count.saturating_sub(1));
+    let found: Option<i64> = on_conn!(conn, |c| rows.first(c).await.optional())?;
+    Ok(found.is_some())
+}
+
+/// Stores the new states of messages, with one statement. Messages that were deleted meanwhile are skipped.
+pub async fn write(conn: &mut Conn, rows: &[Written]) -> Result<(), Error> {
+    let json = serde_json::to_string(rows).map_err(Error::internal)?;
+    let text = match conn.engine() {
+        Engine::Postgres => format!(
+            "UPDATE webhook_deliveries SET {SET} FROM json_to_recordset($1::json) AS r(id bigint, status text, \
+             attempt integer, code integer, error text, delivered timestamp, next_at timestamp, last_at timestamp, \
+             duration integer, snippet text, attempts text) WHERE webhook_deliveries.id = r.id"
+        ),
+        Engine::Sqlite => {
+            let read: Vec<String> = READ
+                .iter()
+                .map(|column| format!("json_extract(value, '$.{column}') AS {column}"))
+                .collect();
+            format!(
+                "UPDATE webhook_deliveries SET {SET} FROM (SELECT {} FROM json_each($1)) AS r \
+                 WHERE webhook_deliveries.id = r.id",
+                read.join(", ")
+            )
+        }
+    };
+    let update = diesel::sql_query(text).bind::<Text, _>(json);
+    on_conn!(conn, |c| cached(update).execute(c).await)?;
+    Ok(())
+}
+
+/// Returns messages of a webhook, newest first, after an id.
+pub async fn page(
+    conn: &mut Conn,
+    webhook: WebhookId,
+    status: Option<DeliveryStatus>,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Delivery>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let mut query = t::table
+            .filter(t::webhook_id.eq(webhook.get()))
+            .filter(t::id.lt(after.unwrap_or(i64::MAX)))
+            .select(Delivery::as_select())
+            .order(t::id.desc())
+            .limit(limit)
+            .into_boxed();
+        if let Some(status) = status {
+            query = query.filter(t::status.eq(status.as_str()));
+        }
+        query.load(c).await
+    })?)
+}
+
+/// Returns the messages of a webhook with these ids.
+pub async fn by_ids(
+    conn: &mut Conn,
+    webhook: WebhookId,
+    ids: &[i64],
+) -> Result<Vec<Delivery>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::webhook_id.eq(webhook.get()))
+        .filter(t::id.eq_any(ids))
+        .select(Delivery::as_select())
+        .load(c)
+        .await)?)
+}
+
+/// Returns finished messages of a webhook that were queued in a span, by id, after an id.
+pub async fn finished_between(
+    conn: &mut Conn,
+    webhook: WebhookId,
+    (from, until): (Timestamp, Timestamp),
+    only_failed: bool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Delivery>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let mut query = t::table
+            .filter(t::webhook_id.eq(webhook.get()))
+            .filter(t::id.gt(after))
+            .filter(t::created_at.ge(from).and(t::created_at.lt(until)))
+            .filter(t::next_attempt_at.is_null())
+            .select(Delivery::as_select())
+            .order(t::id)
+            .limit(limit)
+            .into_boxed();
+        if only_failed {
+            query = query.filter(t::status.eq("failed"));
+        }
+        query.load(c).await
+    })?)
+}
+
+/// Deletes up to `limit` messages whose last attempt was before `cutoff` and that are finished. Returns their number.
+pub async fn delete_finished(
+    conn: &mut Conn,
+    cutoff: Timestamp,
+    limit: i64,
+) -> Result<usize, Error> {
+    let old = t::next_attempt_at.is_null().and(t::last_attempt_at.lt(cutoff));
+    Ok(delete_first!(conn, t, old, t::last_attempt_at, limit)?)
+}

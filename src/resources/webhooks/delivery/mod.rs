@@ -1,0 +1,127 @@
+//! Sends the messages of webhooks: one task for each webhook with work, on the replica that holds its lease.
+//!
+//! Invariants
+//! - e11: what is being sent is only in memory. After a crash the rows are still pending, and are sent again;
+//! - e13: each webhook has its own task, connections and limits, so a slow receiver delays no other one;
+//! - results are written in batches, in a transaction that proves the lease;
+//! - at most `max_in_flight` messages are being sent, and `rate_per_second` are started, for each webhook.
+
+mod post;
+pub mod recipient;
+pub mod schedule;
+mod sender;
+mod sign;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::recipient::{Attempt, Recipient};
+use super::channels::{Message, generic};
+use super::deliveries::store as deliveries;
+use super::subscriptions::TEST_EVENT;
+use super::{domain, fanout};
+use crate::ctx::Ctx;
+use crate::db::types::WebhookId;
+use crate::error::Error;
+use crate::workers::keyed::Keyed;
+
+/// Time before a message is due in which its webhook gets a task.
+const SOON: Duration = Duration::from_secs(2);
+/// Time for which a webhook keeps its task, and with it its connections, after its last message was due.
+const LINGER: Duration = Duration::from_secs(60);
+/// Text of the message that tests a webhook.
+const TEST_TEXT: &str = "This is a test of a webhook of Shoreguard.";
+
+/// The tasks that send messages. Its keys are the ids of webhooks.
+pub const DELIVERY: Keyed = Keyed {
+    kind: "webhook",
+    look_every: Duration::from_millis(250),
+    keys: |ctx| Box::pin(keys(ctx)),
+    run: |task| Box::pin(sender::run(task)),
+};
+
+/// What the tasks of this process share.
+#[derive(Debug, Default)]
+pub struct DeliveryState {
+    /// Changes when messages are queued by this process.
+    queued: watch::Sender<u64>,
+    /// When a message of a webhook was last due.
+    last_due: Mutex<HashMap<WebhookId, Instant>>,
+}
+
+impl DeliveryState {
+    /// Reports that messages were queued.
+    pub(super) fn notify_queued(&self) {
+        self.queued.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Returns a receiver that changes when messages are queued.
+    fn subscribe(&self) -> watch::Receiver<u64> {
+        self.queued.subscribe()
+    }
+
+    /// Adds those webhooks whose last message was due a short time ago.
+    fn with_recent(&self, due: Vec<WebhookId>, now: Instant) -> BTreeSet<String> {
+        let mut last_due = self.last_due.lock();
+        last_due.extend(due.into_iter().map(|webhook| (webhook, now)));
+        last_due.retain(|_, at| now.saturating_duration_since(*at) < LINGER);
+        last_due.keys().map(ToString::to_string).collect()
+    }
+}
+
+/// Returns the webhooks that need a task.
+async fn keys(ctx: &Ctx) -> Result<BTreeSet<String>, Error> {
+    let due = {
+        let mut conn = ctx.db().read().await?;
+        let until = ctx.db().now(&mut conn).await?.plus(SOON);
+        deliveries::webhooks_with_due(&mut conn, until).await?
+    };
+    Ok(ctx.app().part::<DeliveryState>().with_recent(due, Instant::now()))
+}
+
+/// Sends one test message, outside of the subscription, and returns the result.
+///
+/// # Errors
+/// `WEBHOOK_INACTIVE`.
+pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
+    ctx.set_audit_target(id.to_string());
+    let webhook = domain::find_active(ctx, id).await?;
+    let recipient = Recipient::open(ctx.app(), &webhook)?;
+    let data = json!({ "webhook_id": id.get(), "message": TEST_TEXT });
+    let message = Message {
+        id: fanout::new_message_id(ctx.app()),
+        event: TEST_EVENT.to_owned(),
+        time: ctx.now(),
+        sequence: 0,
+        data: data.as_object().cloned().unwrap_or_default(),
+        link: None,
+    };
+    let payload = String::from_utf8_lossy(&generic::body(&message).bytes).into_owned();
+    let attempt = recipient.attempt(&message.id, &payload).await;
+    ctx.add_audit_detail("delivered", attempt.outcome.error.is_none());
+    ctx.add_audit_detail("response_code", attempt.outcome.code);
+    Ok(attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_keeps_its_task_for_a_minute_after_its_last_message_was_due() {
+        let (state, start) = (DeliveryState::default(), Instant::now());
+        let keys = |due: &[i64], after: Duration| {
+            let due = due.iter().copied().map(WebhookId).collect();
+            state.with_recent(due, start + after).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&[1, 2], Duration::ZERO), ["1", "2"]);
+        assert_eq!(keys(&[2], Duration::from_secs(30)), ["1", "2"]);
+        assert_eq!(keys(&[], Duration::from_secs(60)), ["2"]);
+        assert_eq!(keys(&[], Duration::from_secs(90)), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,287 @@
+//! Sends one message to a receiver by HTTP/1.1, on connections that are kept for a short time.
+//!
+//! Invariants
+//! - each connection is checked by the guard when it is opened, and is used for 60 seconds at most: a name that moves
+//!   to a forbidden address loses its connections by then;
+//! - a redirect is a failure: its target was chosen by the receiver, not by an admin;
+//! - of a response, at most 4 KiB are read, and 1 KiB is kept;
+//! - errors and snippets contain no address and, for channels whose URL is a secret, no part of its path.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::schedule;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::net::connect::{ConnectError, Protocol};
+use crate::net::spawn_owned;
+use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict, sanitize};
+use crate::resources::webhooks::input::ReceiverUrl;
+use crate::resources::webhooks::outbound::Outbound;
+
+/// Time from the lookup of the host to the last byte of the response.
+pub(super) const ATTEMPT_TIME: Duration = Duration::from_secs(15);
+/// Longest time that a connection is kept without a message.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Longest time that a connection is used.
+const AGE_MAX: Duration = Duration::from_mins(1);
+/// Bytes of the body of a response that are read.
+const READ_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the body that are kept.
+const SNIPPET_BYTES_MAX: usize = 1024;
+/// Maximum size of the head of a response, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Maximum number of headers of a response.
+const HEADERS_MAX: usize = 100;
+/// Maximum length of the cause of a failure, in characters.
+const ERROR_CHARS_MAX: usize = 300;
+/// Minimum length of a part of a secret URL that is masked: shorter ones are words of any text.
+const MASKED_BYTES_MIN: usize = 6;
+
+/// A receiver, with its kept connections.
+pub(super) struct Receiver {
+    outbound: Outbound,
+    url: ReceiverUrl,
+    path: Uri,
+    authority: HeaderValue,
+    /// Whether the URL is a secret.
+    secret_url: bool,
+    kept: Mutex<Vec<Connection>>,
+}
+
+/// A connection without a message.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    opened_at: Instant,
+    idle_since: Instant,
+    /// Closes the connection when it is dropped.
+    _driver: AbortOnDropHandle<()>,
+}
+
+/// A response as far as it was read.
+struct Answer {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+    /// Whether the whole body was read, so that the connection can be used again.
+    whole: bool,
+    /// Why the body could not be read.
+    broken: Option<String>,
+}
+
+impl Receiver {
+    /// Creates a receiver without connections.
+    pub(super) fn new(
+        outbound: Outbound,
+        url: ReceiverUrl,
+        secret_url: bool,
+    ) -> Result<Self, Error> {
+        let path = url.path.parse().map_err(Error::internal)?;
+        let authority = HeaderValue::from_str(&url.authority).map_err(Error::internal)?;
+        Ok(Self { outbound, url, path, authority, secret_url, kept: Mutex::default() })
+    }
+
+    /// Sends a message. The caller limits the time.
+    pub(super) async fn post(
+        &self,
+        headers: &HeaderMap,
+        rendered: &Rendered,
+        now: Timestamp,
+    ) -> Outcome {
+        if let Some(kept) = self.take_kept().await {
+            // A receiver can close a kept connection at any time. Then the message is sent on a new one; if the
+            // receiver has read it nevertheless, it recognizes it by its id.
+            if let Ok(answer) = self.exchange(kept, headers, rendered, now).await {
+                return self.outcome(answer);
+            }
+        }
+        let connection = match self.open().await {
+            Ok(connection) => connection,
+            Err(why) => return Outcome::not_delivered(Verdict::Retry, None, why),
+        };
+        match self.exchange(connection, headers, rendered, now).await {
+            Ok(answer) => self.outcome(answer),
+            Err(error) => {
+                let why = format!("the connection broke off: {}", chain(&error));
+                Outcome::not_delivered(Verdict::Retry, None, sanitize(&why, ERROR_CHARS_MAX))
+            }
+        }
+    }
+
+    async fn take_kept(&self) -> Option<Connection> {
+        loop {
+            let mut kept = self.kept.lock().pop()?;
+            let now = Instant::now();
+            let usable = now - kept.idle_since < IDLE_MAX && now - kept.opened_at < AGE_MAX;
+            if usable && !kept.sender.is_closed() && kept.sender.ready().await.is_ok() {
+                return Some(kept);
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Connection, String> {
+        let ReceiverUrl { secure, host, port, .. } = &self.url;
+        let stream = self.outbound.connect(host, *port, *secure, ATTEMPT_TIME).await;
+        let stream = stream.map_err(|error| connect_failure(&error))?;
+        if !secure {
+            return start(stream).await;
+        }
+        let tls = self.outbound.handshake(stream, host, Protocol::Http1, ATTEMPT_TIME).await;
+        start(tls.map_err(|error| connect_failure(&error))?).await
+    }
+
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        headers: &HeaderMap,
+        rendered: &Rendered,
+        now: Timestamp,
+    ) -> Result<Answer, hyper::Error> {
+        let request = self.request(headers, rendered);
+        let response = connection.sender.send_request(request).await?;
+        let answer = read(response, now).await;
+        if answer.whole {
+            connection.idle_since = Instant::now();
+            self.kept.lock().push(connection);
+        }
+        Ok(answer)
+    }
+
+    fn request(&self, headers: &HeaderMap, rendered: &Rendered) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(Bytes::from(rendered.bytes.clone())));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.path.clone();
+        let to = request.headers_mut();
+        to.clone_from(headers);
+        to.insert(HOST, self.authority.clone());
+        to.insert(CONTENT_TYPE, HeaderValue::from_static(rendered.content_type));
+        to.insert(USER_AGENT, HeaderValue::from_static("shoreguard"));
+        request
+    }
+
+    /// Returns what a response means.
+    fn outcome(&self, answer: Answer) -> Outcome {
+        let (status, code) = (answer.status, answer.status.as_u16());
+        let broken = answer.broken.filter(|_| status.is_success());
+        let outcome = if let Some(why) = broken {
+            let why = sanitize(&format!("the response broke off: {why}"), ERROR_CHARS_MAX);
+            Outcome::not_delivered(Verdict::Retry, Some(code), why)
+        } else if status.is_success() {
+            Outcome::delivered(code)
+        } else {
+            let verdict = match status {
+                StatusCode::GONE => Verdict::Unwanted,
+                StatusCode::PAYLOAD_TOO_LARGE => Verdict::Failed,
+                _ => Verdict::Retry,
+            };
+            let redirect =
+                if status.is_redirection() { ": a redirect is not followed" } else { "" };
+            let why = format!("HTTP {code}{redirect}");
+            Outcome::not_delivered(verdict, Some(code), why).with_retry_after(answer.retry_after)
+        };
+        outcome.with_snippet(self.snippet(&answer.body))
+    }
+
+    /// Returns the beginning of a body without control characters and without parts of a secret URL.
+    fn snippet(&self, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(&body[..body.len().min(SNIPPET_BYTES_MAX)]);
+        let mut text = text.into_owned();
+        if self.secret_url {
+            for part in self.url.path.split(['/', '?', '&', '=']) {
+                if part.len() >= MASKED_BYTES_MIN {
+                    text = text.replace(part, "***");
+                }
+            }
+        }
+        sanitize(&text, SNIPPET_BYTES_MAX)
+    }
+}
+
+async fn start(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Connection, String> {
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|error| sanitize(&chain(&error), ERROR_CHARS_MAX))?;
+    let driver = spawn_owned(async move {
+        // The exchange on the connection reports the error.
+        let _ = connection.await;
+    });
+    let now = Instant::now();
+    let driver = AbortOnDropHandle::new(driver);
+    Ok(Connection { sender, opened_at: now, idle_since: now, _driver: driver })
+}
+
+/// Reads the beginning of a response.
+async fn read(response: Response<Incoming>, now: Timestamp) -> Answer {
+    let (head, mut body) = response.into_parts();
+    let asks =
+        matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let retry_after = head.headers.get(RETRY_AFTER).filter(|_| asks);
+    let retry_after = retry_after
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| schedule::parse_retry_after(text, now));
+    let mut answer =
+        Answer { status: head.status, retry_after, body: Vec::new(), whole: false, broken: None };
+    while answer.body.len() < READ_BYTES_MAX {
+        match body.frame().await {
+            None => {
+                answer.whole = true;
+                break;
+            }
+            Some(Err(error)) => {
+                answer.broken = Some(chain(&error));
+                break;
+            }
+            Some(Ok(frame)) => {
+                let bytes = frame.into_data().unwrap_or_default();
+                let room = READ_BYTES_MAX - answer.body.len();
+                answer.body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+        }
+    }
+    answer
+}
+
+/// Returns why there is no connection, without addresses.
+fn connect_failure(error: &ConnectError) -> String {
+    let why = match error {
+        ConnectError::Forbidden(_) => "the address must not be connected to".to_owned(),
+        ConnectError::Unresolved(_) => "the name of the host was not resolved".to_owned(),
+        ConnectError::Unconnected { kind: Some(kind), .. } => {
+            format!("the connection was not established: {kind}")
+        }
+        ConnectError::Unconnected { kind: None, .. } => {
+            "the connection was not established in time".to_owned()
+        }
+        ConnectError::Tls(error) => format!("the TLS handshake failed: {error}"),
+        ConnectError::TlsTimeout => "the TLS handshake was not completed in time".to_owned(),
+        ConnectError::Protocol => "the host does not use the required version of HTTP".to_owned(),
+    };
+    sanitize(&why, ERROR_CHARS_MAX)
+}
+
+/// Joins an error with its sources: hyper's own message contains only the kind of error.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    words
+}

@@ -1,0 +1,85 @@
+//! The server disables a webhook whose receiver does not accept messages.
+//!
+//! Invariant: e11: pending messages are kept, and `stopped_sequence` is the last event that was queued. No event is
+//! queued after it, since the position of the queue is locked meanwhile.
+
+use serde_json::json;
+
+use super::store;
+use crate::access::action::Action;
+use crate::access::policy::AuditSubject;
+use crate::audit::{Ending, Intent, Outcome};
+use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
+use crate::db::types::WebhookId;
+use crate::error::Error;
+use crate::outbox::event_types;
+use crate::status::code_and_reason;
+
+/// Disables a webhook, with an event and an audit entry. Does nothing if it is not active.
+///
+/// # Errors
+/// `Conflict` if the lease was lost.
+pub(super) async fn disable(
+    ctx: &Ctx,
+    lease: &Lease,
+    id: WebhookId,
+    reason: &str,
+) -> Result<(), Error> {
+    let found = {
+        let mut conn = ctx.db().read().await?;
+        store::by_id(&mut conn, id).await?
+    };
+    if !found.is_some_and(|webhook| webhook.is_active) {
+        return Ok(());
+    }
+    let about = AuditSubject::new(Action::WEBHOOK_DISABLE, id.to_string());
+    let detail = json!({ "webhook_id": id.get(), "reason": reason });
+    let intent = Intent { detail: Some(detail), ..ctx.new_intent(about) };
+    let (audit, at) = (&ctx.app().audit, intent.at);
+    let entry = audit.open(intent).await?;
+    let disabled = set_inactive(ctx, lease, id, reason).await;
+    let now = ctx.now();
+    let (ending, code) = match &disabled {
+        Ok(_) => (Ending::Ok, 0),
+        Err(error) => (Ending::Failed, code_and_reason(error).0 as i32),
+    };
+    let detail = matches!(disabled, Ok(false)).then(|| json!({ "outcome": "noop" }));
+    let outcome = Outcome { took: now.since(at), detail, ..Outcome::new(now, ending, code) };
+    audit.close(entry, outcome).await?;
+    disabled.map(|_| ())
+}
+
+async fn set_inactive(
+    ctx: &Ctx,
+    lease: &Lease,
+    id: WebhookId,
+    reason: &str,
+) -> Result<bool, Error> {
+    ctx.transaction(async |tx| {
+        leases::check_held(tx, lease).await?;
+        let sequence = store::lock_cursor(tx).await?;
+        let Some(mut webhook) = store::by_id(tx, id).await?.filter(|found| found.is_active) else {
+            return Ok(false);
+        };
+        let now = ctx.db().now(tx).await?;
+        webhook.is_active = false;
+        webhook.disabled_at = Some(now);
+        webhook.disabled_reason = Some(reason.to_owned());
+        webhook.stopped_sequence = Some(sequence);
+        webhook.updated_at = now;
+        webhook.version += 1;
+        if !store::update(tx, &webhook).await? {
+            return Ok(false);
+        }
+        let payload = json!({
+            "webhook_id": id.get(),
+            "channel": webhook.channel_type.as_str(),
+            "reason": reason,
+            "stopped_sequence": sequence,
+        });
+        tx.emit(ctx.new_event(event_types::WEBHOOK_DISABLED, payload)).await?;
+        Ok(true)
+    })
+    .await
+}

@@ -1,0 +1,170 @@
+//! From events to messages: a leased job reads events in their order and stores a message for each webhook that
+//! subscribes to them.
+//!
+//! Invariants
+//! - the messages of events and the position after them are stored in one transaction that proves the lease: no event
+//!   is lost and none is queued twice, also if a replica crashes;
+//! - nothing of this runs in a call;
+//! - a webhook gets no message of an event that occurred before it was created;
+//! - a webhook that is switched off gets no message of a later event: switching off locks the position.
+
+use serde_json::Value;
+
+use super::channels::Message;
+use super::channels::generic::{self, bounded};
+use super::deliveries::store::{self as deliveries, NewDelivery};
+use super::delivery::DeliveryState;
+use super::store::{self, Webhook};
+use super::subscriptions;
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
+use crate::error::Error;
+use crate::resources::events::domain as events;
+use crate::resources::events::domain::Event;
+use crate::workers::TickResult;
+
+/// Events per transaction.
+const EVENTS_MAX: usize = 500;
+/// Messages per transaction, unless a single event has more.
+const MESSAGES_MAX: usize = 2_000;
+/// Prefix of the ids of messages.
+const MESSAGE_PREFIX: &str = "msg_";
+
+/// Returns a new id of a message. It contains no dot, which separates the parts of what is signed.
+pub(super) fn new_message_id(app: &App) -> String {
+    format!("{MESSAGE_PREFIX}{}", app.new_id().simple())
+}
+
+/// Queues events that have been numbered since the last tick.
+pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
+    {
+        let mut conn = ctx.db().read().await?;
+        if store::cursor(&mut conn).await? >= events::head(&mut conn).await? {
+            return Ok(TickResult::IDLE);
+        }
+    }
+    let limit = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
+    let (queued, more) = ctx
+        .db()
+        .long_transaction(async |conn| {
+            if let Some(held) = held {
+                leases::check_held(conn, held).await?;
+            }
+            let cursor = store::lock_cursor(conn).await?;
+            let head = events::head(conn).await?;
+            let read = events::all_between(conn, cursor, head, limit).await?;
+            let webhooks = store::active(conn).await?;
+            let now = ctx.db().now(conn).await?;
+            let batch = messages(ctx.app(), &read, &webhooks, now);
+            // Numbers have no gaps, so without a last event there is no event up to the head.
+            let last = batch.last.unwrap_or(head);
+            let queued = batch.rows.len();
+            deliveries::insert(conn, batch.rows).await?;
+            store::set_cursor(conn, last).await?;
+            Ok((queued, last < head))
+        })
+        .await?;
+    if queued > 0 {
+        ctx.app().part::<DeliveryState>().notify_queued();
+    }
+    Ok(TickResult { done: queued, more })
+}
+
+/// The messages of the first events, and the last of these events; `None` if there is no event.
+struct Batch {
+    rows: Vec<NewDelivery>,
+    last: Option<i64>,
+}
+
+fn messages(app: &App, events: &[Event], webhooks: &[Webhook], now: Timestamp) -> Batch {
+    let mut batch = Batch { rows: Vec::new(), last: None };
+    for event in events {
+        if batch.rows.len() >= MESSAGES_MAX {
+            break;
+        }
+        batch.last = Some(event.sequence);
+        let gateway = event.gateway.as_deref();
+        let mut payload = None;
+        for webhook in webhooks {
+            let (entries, gateways) = (&webhook.event_types.0, &webhook.gateways_json.0);
+            let is_later = event.occurred_at >= webhook.created_at;
+            if !is_later || !subscriptions::matches(entries, gateways, &event.name, gateway) {
+                continue;
+            }
+            let payload: &String = payload.get_or_insert_with(|| body(event));
+            batch.rows.push(NewDelivery {
+                webhook_id: webhook.id,
+                event_type: event.name.clone(),
+                payload_json: payload.clone(),
+                created_at: now,
+                message_id: new_message_id(app),
+                event_sequence: event.sequence,
+                next_attempt_at: Some(now),
+            });
+        }
+    }
+    batch
+}
+
+/// Returns the body of channel generic, which is stored. Gateway and actor of the event are part of the data.
+fn body(event: &Event) -> String {
+    let mut data = match serde_json::from_str(&event.payload_json) {
+        Ok(Value::Object(data)) => data,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    for (key, value) in [("gateway", &event.gateway), ("actor", &event.actor)] {
+        if let Some(value) = value {
+            data.entry(key).or_insert_with(|| value.as_str().into());
+        }
+    }
+    let message = Message {
+        id: String::new(),
+        event: event.name.clone(),
+        time: event.occurred_at,
+        sequence: event.sequence,
+        data: bounded(data),
+        link: None,
+    };
+    String::from_utf8_lossy(&generic::body(&message).bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(payload: &Value) -> Event {
+        Event {
+            sequence: 7,
+            name: "sandbox.created".to_owned(),
+            gateway_id: None,
+            gateway: Some("edge".to_owned()),
+            actor: Some("kim@example.com".to_owned()),
+            payload_json: payload.to_string(),
+            occurred_at: Timestamp::from_unix_seconds(1_700_000_000),
+        }
+    }
+
+    #[test]
+    fn a_message_has_the_documented_members() {
+        let body: Value = serde_json::from_str(&body(&event(&json!({ "sandbox": "a" })))).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "type": "sandbox.created",
+                "event": "sandbox.created",
+                "timestamp": "2023-11-14T22:13:20.000000Z",
+                "sequence": 7,
+                "data": { "actor": "kim@example.com", "gateway": "edge", "sandbox": "a" },
+            })
+        );
+    }
+
+    #[test]
+    fn a_payload_that_is_not_an_object_becomes_an_empty_one() {
+        let body: Value = serde_json::from_str(&body(&event(&json!([1])))).unwrap();
+        assert_eq!(body["data"], json!({ "actor": "kim@example.com", "gateway": "edge" }));
+    }
+}

@@ -1,0 +1,76 @@
+//! A server that is killed while it reminds voters: the reminder is sent once.
+
+use std::os::unix::process::ExitStatusExt;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use shoreguard::clock::Timestamp;
+use shoreguard::db::schema::{approval_rounds, events};
+use shoreguard::db::types::ApprovalRoundId;
+use shoreguard::db::{Db, Engine, on_conn};
+use shoreguard::resources::approvals::RoundState;
+use shoreguard::resources::approvals::apply::fail_points::FailPoint;
+use shoreguard_simulator::Generation;
+
+use super::crashes::Scene;
+use super::find_event;
+use crate::support::limit;
+
+const NAME: &str = "approval.reminder";
+/// The signal of a killed process.
+const SIGKILL: i32 = 9;
+
+mod a_reminder_is_sent_once_if_its_server_is_killed {
+    use super::*;
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(kill_at_reminders(Engine::Sqlite));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(kill_at_reminders(Engine::Postgres));
+    }
+}
+
+async fn kill_at_reminders(engine: Engine) {
+    let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
+    let points = [FailPoint::ReminderWritten, FailPoint::ClockCommitted];
+    for (count, point) in (1..).zip(points) {
+        let id = scene.open_round(&format!("h{count}.example")).await;
+        make_due(&scene, id).await;
+        scene.pass_time().await;
+        let status = scene.serve_until(point, "kill").wait_exit();
+        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
+        let stored = i64::from(point == FailPoint::ClockCommitted);
+        assert_eq!(reminders(&scene, id).await, stored, "{point}");
+        scene.pass_time().await;
+        let next = scene.serve();
+        find_event(&next.caller, NAME, id).await;
+        drop(next);
+        assert_eq!(reminders(&scene, id).await, 1, "{point}");
+    }
+    scene.place.remove().await;
+}
+
+/// Makes a round wait for votes, with a reminder that is due.
+async fn make_due(scene: &Scene, id: ApprovalRoundId) {
+    let db = Db::open(&scene.place.options()).await.unwrap();
+    let mut conn = db.write().await.unwrap();
+    let set = (
+        approval_rounds::state.eq(RoundState::Open),
+        approval_rounds::remind_at.eq(Some(Timestamp::EPOCH)),
+    );
+    let row = approval_rounds::table.find(id.get());
+    on_conn!(&mut conn, |c| diesel::update(row).set(set).execute(c).await).unwrap();
+}
+
+/// Returns the number of reminders of a round.
+async fn reminders(scene: &Scene, id: ApprovalRoundId) -> i64 {
+    let db = Db::open(&scene.place.options()).await.unwrap();
+    let mut conn = db.read().await.unwrap();
+    let of_it = events::payload_json.like(format!("%\"approval\":{id},%"));
+    let found = events::table.filter(events::name.eq(NAME).and(of_it)).count();
+    on_conn!(&mut conn, |c| found.get_result(c).await).unwrap()
+}

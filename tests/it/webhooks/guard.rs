@@ -1,0 +1,107 @@
+//! Receivers that must not be connected to, at creation and at each connection.
+
+use std::net::TcpListener;
+
+use shoreguard::config::Config;
+use shoreguard::pb::v1 as pb;
+
+use super::receiver::Receiver;
+use super::{allow_loopback, by_email, change, create, created, request, settings, update};
+use crate::support::dns::{self, address_record};
+use crate::support::server::TestServer;
+
+const HOST: &str = "hook.fleet.test";
+
+/// The server may connect only to 127.0.0.2 on this host, and uses a DNS server of the test.
+fn asking(config: &mut Config) {
+    dns::use_dns_server(config, &[address_record(HOST, "127.0.0.2")]);
+    config.webhooks.allowed_networks = vec!["127.0.0.2/32".parse().unwrap()];
+}
+
+sqlite_tests! {
+    e14_only_public_addresses_are_accepted,
+}
+
+sqlite_tests! {
+    tuned allow_loopback;
+    e14_a_network_that_is_named_is_accepted,
+}
+
+sqlite_tests! {
+    tuned asking;
+    e14_a_name_that_moves_is_checked_at_each_connection,
+}
+
+const FORBIDDEN: [&str; 10] = [
+    "127.0.0.1",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:10.0.0.1]",
+    "[fd00:ec2::254]",
+];
+
+async fn e14_only_public_addresses_are_accepted(sg: TestServer) {
+    let admin = sg.admin();
+    for host in FORBIDDEN {
+        let refused = create(&admin, request(&format!("https://{host}/hook"))).await;
+        let refused = assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+        assert!(refused.message().contains("allowed_networks"), "{refused:?}");
+        let smtp_host = host.trim_matches(['[', ']']).to_owned();
+        let by_mail = by_email(pb::WebhookEmailSettings { smtp_host, ..settings() });
+        let refused = create(&admin, by_mail).await;
+        assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+    }
+    let plain = create(&admin, request("http://8.8.8.8/hook")).await;
+    assert_refused!(plain, InvalidArgument, "ADDRESS_FORBIDDEN");
+    let id = created(&sg, request("https://8.8.8.8/hook")).await;
+    let moved =
+        pb::UpdateWebhookRequest { url: "https://10.0.0.1/".into(), ..change(id, &["url"]) };
+    assert_refused!(update(&sg, moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
+    sg.finish().await;
+}
+
+async fn e14_a_network_that_is_named_is_accepted(sg: TestServer) {
+    let receiver = Receiver::start().await;
+    let id = created(&sg, request(&receiver.url())).await;
+    let test = pb::TestWebhookRequest { webhook_id: id, ..Default::default() };
+    assert!(sg.admin().webhooks().test_webhook(test).await.unwrap().into_inner().delivered);
+    let elsewhere = create(&sg.admin(), request("https://10.0.0.1/hook")).await;
+    assert_refused!(elsewhere, InvalidArgument, "ADDRESS_FORBIDDEN");
+    sg.finish().await;
+}
+
+async fn e14_a_name_that_moves_is_checked_at_each_connection(sg: TestServer) {
+    let mut dns = dns::take_dns_server();
+    let receiver = Receiver::start_at("127.0.0.2:0".parse().unwrap()).await;
+    let port = receiver.address.port();
+    // The target of the attack: a service on the same port that only this host can reach.
+    let inside = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let webhook_id = created(&sg, request(&format!("http://{HOST}:{port}/hook"))).await;
+    let tested = async || {
+        let test = pb::TestWebhookRequest { webhook_id, ..Default::default() };
+        sg.admin().webhooks().test_webhook(test).await.unwrap().into_inner()
+    };
+    assert!(tested().await.delivered);
+    for moved in [&["127.0.0.1"][..], &["169.254.169.254"], &["127.0.0.2", "127.0.0.1"]] {
+        let records: Vec<_> = moved.iter().map(|ip| address_record(HOST, ip)).collect();
+        dns.serve(&records);
+        let answer = tested().await;
+        let error = answer.attempt.unwrap().error;
+        assert_eq!(
+            (answer.delivered, error.as_str()),
+            (false, "the address must not be connected to")
+        );
+        let again = create(&sg.admin(), request(&format!("http://{HOST}:{port}/hook"))).await;
+        assert_refused!(again, InvalidArgument, "ADDRESS_FORBIDDEN");
+    }
+    assert_eq!(receiver.received().len(), 1);
+    let untouched = inside.accept().unwrap_err();
+    assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "the server has connected");
+    sg.finish().await;
+}
