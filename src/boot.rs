@@ -32,9 +32,9 @@ use crate::resources::sessions::budget::BudgetKey;
 use crate::resources::webhooks::delivery::{DELIVERY, DeliveryState};
 use crate::resources::webhooks::outbound::Outbound;
 use crate::resources::{
-    access_bindings, approval_workflows, approvals, audit, auth, device_codes, events, followers,
-    gateways, operations, policy_pins, sandboxes, sboms, service_principals, webhooks,
-    write_intents,
+    access_bindings, approval_workflows, approvals, audit, auth, bypass_events, device_codes,
+    events, followers, gateways, operations, policy_pins, sandboxes, sboms, service_principals,
+    webhooks, write_intents,
 };
 use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
@@ -54,6 +54,7 @@ pub const WORKERS: &[Worker] = &[
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
     auth::worker::RETENTION,
+    bypass_events::worker::RETENTION,
     device_codes::worker::EXPIRY,
     events::worker::SEQUENCER,
     events::worker::RETENTION,

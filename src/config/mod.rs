@@ -17,6 +17,7 @@ mod database;
 mod discovery;
 mod events;
 mod fault;
+mod followers;
 mod gateways;
 mod keys;
 mod limits;
@@ -49,6 +50,7 @@ pub use database::{Database, DatabaseUrl};
 pub use discovery::Discovery;
 pub use events::Events;
 pub use fault::{Fault, Faults};
+pub use followers::Followers;
 pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
@@ -98,6 +100,8 @@ pub struct Config {
     pub approvals: Approvals,
     /// Presets of policies, and the first policy of sandboxes under a rule.
     pub policies: Policies,
+    /// What is read of sandboxes without a caller who watches.
+    pub followers: Followers,
     /// Commands that can run before a sandbox is created.
     pub boot_hooks: BootHooks,
     /// Which receivers of webhooks are allowed, and how long deliveries are stored.
@@ -163,6 +167,7 @@ impl Config {
         let sandboxes: Option<Sandboxes> = read::read_section(&mut sections, "sandboxes", faults);
         let approvals: Option<Approvals> = read::read_section(&mut sections, "approvals", faults);
         let policies: Option<Policies> = read::read_section(&mut sections, "policies", faults);
+        let followers: Option<Followers> = read::read_section(&mut sections, "followers", faults);
         let boot_hooks: Option<BootHooks> = read::read_section(&mut sections, "boot_hooks", faults);
         let webhooks: Option<Webhooks> = read::read_section(&mut sections, "webhooks", faults);
         let telemetry: Option<Telemetry> = read::read_section(&mut sections, "telemetry", faults);
@@ -195,6 +200,7 @@ impl Config {
             sandboxes: sandboxes?,
             approvals: approvals?,
             policies: policies?,
+            followers: followers?,
             boot_hooks: boot_hooks?,
             webhooks: webhooks?,
             telemetry: telemetry?,

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use super::fault::Faults;
 use super::read::{ConfigKey, Section, ValueKind};
 use super::{
-    Access, Approvals, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits,
-    Oidc, Operations, Policies, Sandboxes, Server, Telemetry, TokenService, Webhooks,
+    Access, Approvals, Audit, Auth, BootHooks, Database, Discovery, Events, Followers, Gateways,
+    Keys, Limits, Oidc, Operations, Policies, Sandboxes, Server, Telemetry, TokenService, Webhooks,
 };
 
 /// Prefix of Shoreguard's environment variables.
@@ -35,6 +35,7 @@ pub(super) const SECTIONS: [(&str, &[ConfigKey]); 19] = [
     ("sandboxes", Sandboxes::KEYS),
     ("approvals", Approvals::KEYS),
     ("policies", Policies::KEYS),
+    ("followers", Followers::KEYS),
     ("boot_hooks", BootHooks::KEYS),
     ("webhooks", Webhooks::KEYS),
     ("telemetry", Telemetry::KEYS),

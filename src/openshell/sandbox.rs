@@ -14,6 +14,7 @@ use crate::error::{Error, GatewayRefusal, Reason, ResourceKind};
 use crate::upstream::budget::SANDBOXES_MAX;
 use crate::upstream::errors::sanitize;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
+use crate::words;
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
@@ -37,29 +38,30 @@ const ID_CHARACTERS_MAX: usize = 128;
 /// Maximum number of stored conditions per sandbox.
 pub(super) const CONDITIONS_MAX: usize = 20;
 
-/// Phase of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not reported by the gateway.
-    Unspecified,
-    /// Being created.
-    Provisioning,
-    /// Running, and ready for commands.
-    Ready,
-    /// Failed.
-    Error,
-    /// Being deleted.
-    Deleting,
-    /// Not known to the gateway.
-    Unknown,
-    /// Being stopped.
-    Stopping,
-    /// Stopped.
-    Stopped,
-    /// Being started again.
-    Starting,
-    /// Its main command has exited.
-    Completed,
+words! {
+    /// Phase of a sandbox.
+    pub enum Phase {
+        /// Not reported by the gateway.
+        Unspecified = "unspecified",
+        /// Being created.
+        Provisioning = "provisioning",
+        /// Running, and ready for commands.
+        Ready = "ready",
+        /// Failed.
+        Error = "error",
+        /// Being deleted.
+        Deleting = "deleting",
+        /// Not known to the gateway.
+        Unknown = "unknown",
+        /// Being stopped.
+        Stopping = "stopping",
+        /// Stopped.
+        Stopped = "stopped",
+        /// Being started again.
+        Starting = "starting",
+        /// Its main command has exited.
+        Completed = "completed",
+    }
 }
 
 /// A condition of a sandbox, as reported by its gateway.

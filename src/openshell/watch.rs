@@ -78,6 +78,15 @@ pub struct LogQuery {
     pub sources: Vec<String>,
 }
 
+/// The newest log lines of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTail {
+    /// The lines, oldest first.
+    Lines(Vec<LogLine>),
+    /// They are larger than what is read at once.
+    Overflowing,
+}
+
 /// Selects what is followed in addition to the sandbox's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchOptions {
@@ -165,9 +174,30 @@ impl Gateway {
             Generation::V0_1 => v0_1::encode_logs(sandbox, query),
         };
         let answer = self.unary(LOGS, &request, CALL_TIME).await.map_err(map_not_found(sandbox))?;
+        self.decode_log_lines(&answer)
+    }
+
+    /// Returns log lines of a sandbox that was listed before, by one call.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if the sandbox does not exist; those of the call.
+    pub async fn log_tail(&self, sandbox: &Sandbox, query: &LogQuery) -> Result<LogTail, Error> {
+        let name = &sandbox.full_name;
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::encode_logs(&sandbox.id, name, query),
+            Generation::V0_1 => v0_1::encode_logs(name, query),
+        };
+        let answer = match self.unary(LOGS, &request, CALL_TIME).await {
+            Err(_) if self.answer_was_too_large() => return Ok(LogTail::Overflowing),
+            answer => answer.map_err(map_not_found(name))?,
+        };
+        self.decode_log_lines(&answer).map(LogTail::Lines)
+    }
+
+    fn decode_log_lines(&self, answer: &[u8]) -> Result<Vec<LogLine>, Error> {
         let lines = match self.generation() {
-            Generation::V0_0 => v0_0::decode_logs(&answer),
-            Generation::V0_1 => v0_1::decode_logs(&answer),
+            Generation::V0_0 => v0_0::decode_logs(answer),
+            Generation::V0_1 => v0_1::decode_logs(answer),
         };
         lines.ok_or_else(|| self.unreadable(LOGS))
     }

@@ -110,9 +110,12 @@ event_types! {
     POLICY_UNPINNED: "policy.unpinned", VIEWERS, "The pin of a sandbox was removed.";
     POLICY_UPDATED: "policy.updated", VIEWERS, "The policy of a sandbox was changed through the proxied API.";
     POLICY_PIN_EXPIRED: "policy_pin.expired", VIEWERS, "The pin of a sandbox expired.";
+    SANDBOX_BYPASS_DETECTED: "sandbox.bypass_detected", VIEWERS, "The log of a sandbox shows attempts to bypass its policy.";
     SANDBOX_CREATED: "sandbox.created", VIEWERS, "A sandbox was created.";
     SANDBOX_DELETED: "sandbox.deleted", VIEWERS, "A sandbox was deleted.";
+    SANDBOX_LOG_GAP: "sandbox.log_gap", VIEWERS, "A sandbox wrote more log lines than could be read.";
     SANDBOX_METADATA_UPDATED: "sandbox.metadata_updated", VIEWERS, "The description or the labels of a sandbox were changed.";
+    SANDBOX_PHASE_CHANGED: "sandbox.phase_changed", VIEWERS, "A gateway reports another phase of a sandbox.";
     SANDBOX_STARTED: "sandbox.started", VIEWERS, "A sandbox was started.";
     SANDBOX_STOPPED: "sandbox.stopped", VIEWERS, "A sandbox was stopped.";
     SBOM_DELETED: "sbom.deleted", VIEWERS, "An SBOM was deleted.";

@@ -9,6 +9,7 @@ pub mod approvals;
 pub mod audit;
 pub mod auth;
 pub mod boot_hooks;
+pub mod bypass_events;
 pub mod device_codes;
 pub mod events;
 pub mod followers;

@@ -55,6 +55,12 @@ pub const OPERATIONS_RUNNING: &str = "shoreguard_operations_running";
 pub const BOOT_HOOK_RUNS: &str = "shoreguard_boot_hook_runs_total";
 /// Duration of boot hook runs, by `phase`.
 pub const BOOT_HOOK_DURATION: &str = "shoreguard_boot_hook_duration_seconds";
+/// Reads of sandbox logs that have missed lines, by `gateway`.
+pub const SANDBOX_LOG_GAPS: &str = "shoreguard_sandbox_log_gaps_total";
+/// Reads of sandbox logs that were postponed because of the budget of their gateway, by `gateway`.
+pub const SANDBOX_LOGS_POSTPONED: &str = "shoreguard_sandbox_logs_postponed_total";
+/// Bypass events that are not stored, by `gateway`.
+pub const BYPASS_EVENTS_DROPPED: &str = "shoreguard_bypass_events_dropped_total";
 
 /// Attempts to deliver messages of webhooks, by `status`: `success`, `pending` (repeated later) or `failed`.
 pub const WEBHOOK_DELIVERIES: &str = "shoreguard_webhook_deliveries_total";
@@ -147,6 +153,12 @@ pub const METRICS: &[Metric] = &[
         help: "How long runs of boot hooks took, by phase.",
     },
     counter(WEBHOOK_DELIVERIES, "Attempts to deliver messages of webhooks, by status."),
+    counter(SANDBOX_LOG_GAPS, "Reads of sandbox logs that have missed lines, by gateway."),
+    counter(
+        SANDBOX_LOGS_POSTPONED,
+        "Reads of sandbox logs that were postponed because of the budget of their gateway, by gateway.",
+    ),
+    counter(BYPASS_EVENTS_DROPPED, "Bypass events that are not stored, by gateway."),
     counter(
         LOG_LINES_DROPPED,
         "Lines of the log that were dropped, by reason: the queue was full, or the write failed.",

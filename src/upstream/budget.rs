@@ -143,6 +143,12 @@ impl Budget {
         self.minute().0.exceeded = Some(Quantity::Sandboxes);
     }
 
+    /// Records that sandboxes write more log lines than the limit of messages. Nothing is rejected: the follower of the
+    /// gateway reads a bounded number of them.
+    pub(crate) fn record_too_many_lines(&self) {
+        self.minute().0.exceeded = Some(Quantity::Messages);
+    }
+
     /// Returns the exceeded limit, or `None` if none was exceeded or it was already reported.
     pub(crate) fn exceeded(&self) -> Option<Quantity> {
         self.minute().0.exceeded

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::Simulator;
 use super::script::Times;
-use super::state::{LoadOutcome, ObjectKey, PolicyCounts, Proposal, State, Submission};
+use super::state::{LoadOutcome, ObjectKey, PolicyCounts, Proposal, State, Submission, now_ms};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, SandboxPolicy};
 use shoreguard_proto::v0_0::openshell::v1::ProviderProfile;
 
@@ -144,5 +144,39 @@ impl Simulator {
             Ok(())
         });
         debug_assert!(changed.is_ok(), "it cannot fail");
+    }
+
+    /// Writes lines to the log of a sandbox at one time, faster than they can be read.
+    pub fn log_at_once(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        level: &str,
+        messages: impl IntoIterator<Item = String>,
+    ) -> Result<(), Status> {
+        let at = key(workspace, sandbox);
+        self.core.with(|state| {
+            let (at, time) = (state.sandbox(&at)?.key(), now_ms());
+            for message in messages {
+                state.log_with_time(&at, time, level, "sandbox", &message);
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes a line with a given time, in milliseconds since 1970, to the log of a sandbox.
+    pub fn log_with_time(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        at_ms: i64,
+        message: &str,
+    ) -> Result<(), Status> {
+        let at = key(workspace, sandbox);
+        self.core.with(|state| {
+            let at = state.sandbox(&at)?.key();
+            state.log_with_time(&at, at_ms, "OCSF", "sandbox", message);
+            Ok(())
+        })
     }
 }

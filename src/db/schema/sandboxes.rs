@@ -179,3 +179,58 @@ diesel::table! {
         bom_ref -> Text,
     }
 }
+
+diesel::table! {
+    followed_gateways (gateway_id) {
+        gateway_id -> BigInt,
+        since -> Timestamp,
+    }
+}
+
+diesel::table! {
+    follow_positions (gateway_id, workspace, sandbox_name) {
+        gateway_id -> BigInt,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_uid -> Text,
+        phase -> Text,
+        log_time -> Nullable<Timestamp>,
+        log_gaps -> BigInt,
+        bypass_dropped -> BigInt,
+    }
+}
+
+diesel::table! {
+    bypass_events (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_uid -> Text,
+        at -> Timestamp,
+        severity -> Text,
+        technique -> Text,
+        mitre_id -> Text,
+        binary -> Nullable<Text>,
+        summary -> Text,
+        fields_json -> Text,
+        raw_class -> Text,
+        raw_disposition -> Nullable<Text>,
+        line_hash -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    bypass_notices (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_uid -> Text,
+        technique -> Text,
+        announced_at -> Timestamp,
+        waiting -> BigInt,
+    }
+}

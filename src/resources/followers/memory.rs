@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::logs::LogMemory;
 use super::pace::Pace;
 use crate::config::Gateways;
 use crate::db::types::SandboxName;
@@ -19,6 +20,9 @@ const LARGE_BYTES: usize = 1 << 20;
 /// Interval at which it is tried again whether the drafts of a sandbox can be read.
 const OVERFLOWING_AFTER: Duration = Duration::from_mins(5);
 
+/// Minimum time between two reads of one log: the interval of passes by default, less its jitter.
+const LOGS_EVERY: Duration = Duration::from_secs(13);
+
 /// What is remembered of one gateway.
 #[derive(Debug)]
 pub struct Memory {
@@ -29,6 +33,8 @@ pub struct Memory {
     /// Where the next pass continues: the sandbox whose mode was read last, and the pin that was compared last.
     pub(super) last_mode: Option<SandboxName>,
     pub(super) last_pin: i64,
+    /// Minimum time between two reads of one log.
+    pub(super) logs_every: Duration,
 }
 
 /// What is remembered of one sandbox.
@@ -46,6 +52,10 @@ pub(super) struct SandboxMemory {
     pub(super) stored: Option<(i32, i32, bool)>,
     /// Whether rounds were opened that were not announced.
     pub(super) is_unannounced: bool,
+    /// The gateway's id of the sandbox, if it was new when it was listed last.
+    pub(super) first_seen: Option<String>,
+    /// Its log.
+    pub(super) logs: LogMemory,
 }
 
 /// A chunk as it was compared.
@@ -88,6 +98,7 @@ impl Memory {
             modes: HashMap::new(),
             last_mode: None,
             last_pin: 0,
+            logs_every: LOGS_EVERY,
         }
     }
 }

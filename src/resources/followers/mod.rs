@@ -1,8 +1,8 @@
 //! Followers: each gateway has one task, on one replica, that asks what agents have proposed, whether the policies of
 //! pinned sandboxes have changed, and whether the gateway approves by itself.
 //!
-//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules. `pace` limits the
-//! calls.
+//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules. `state` reports
+//! which sandboxes there are and in which phase, `logs` what their logs show. `pace` limits the calls.
 //!
 //! Invariants
 //! - a transaction of a follower proves its lease `follow/<gateway id>`;
@@ -12,12 +12,15 @@
 //! - nothing that a gateway does not report is concluded from a failed call.
 
 mod drafts;
+mod log_lines;
+mod logs;
 pub mod memory;
 mod mode;
 mod notes;
 pub mod pace;
 mod pass;
 mod pins;
+mod state;
 pub mod store;
 
 use std::collections::BTreeSet;
@@ -105,6 +108,7 @@ pub async fn follow_once(
     let name = format!("{KIND}/{}", gateway.id.get());
     let lease = leases::acquire(&app.db, &name, &app.replica, SINGLE_PASS_TTL).await?;
     let Some(lease) = lease else { return Ok(false) };
+    memory.logs_every = Duration::ZERO;
     let ctx = Ctx::system(app, KIND);
     let done = pass(&ctx, &lease, gateway, memory).await;
     // Fails if another replica has taken the lease, which is harmless.

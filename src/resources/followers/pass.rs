@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tracing::debug;
 
 use super::memory::Memory;
-use super::{drafts, mode, pins};
+use super::{drafts, logs, mode, pins, state};
 use crate::ctx::{Ctx, Tx};
 use crate::db::leases::{self, Lease};
 use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
@@ -36,7 +36,7 @@ pub(super) struct Pass<'a> {
     /// Sandboxes of which something is stored.
     pub(super) noted: HashSet<SandboxName>,
     /// Sandboxes that were concerned by calls.
-    hinted: HashSet<SandboxName>,
+    pub(super) hinted: HashSet<SandboxName>,
 }
 
 impl<'a> Pass<'a> {
@@ -61,12 +61,14 @@ impl<'a> Pass<'a> {
         Ok(Self { ctx, lease, gateway_ref, gateway, memory, open, rejections, noted, hinted })
     }
 
-    /// Asks about each sandbox, then about pins and the approval mode.
+    /// Asks about each sandbox, then for their logs, and about pins and the approval mode.
     pub(super) async fn run(mut self) -> Result<(), Error> {
+        let known = state::read(&self).await?;
         self.wait().await;
         let sandboxes = self.gateway.list_sandboxes(None).await;
         self.spend();
         let sandboxes = sandboxes?;
+        state::compare(&mut self, known, &sandboxes).await?;
         self.end_removed(&sandboxes).await?;
         let mut calls = self.ctx.app().config.policies.follow_interval().as_secs();
         calls = calls.saturating_mul(CALLS_PER_SECOND).max(CALLS_PER_SECOND);
@@ -84,6 +86,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        logs::read(&mut self, &sandboxes).await?;
         pins::compare(&mut self, &sandboxes).await?;
         mode::check(&mut self, &sandboxes).await
     }
@@ -165,7 +168,7 @@ impl<'a> Pass<'a> {
 
 /// Whether an error about one sandbox concerns the others, too: the gateway does not answer, or another replica follows
 /// it.
-fn ends_pass(error: &Error) -> bool {
+pub(super) fn ends_pass(error: &Error) -> bool {
     match error {
         Error::Conflict { kind: ResourceKind::Lease, .. }
         | Error::Unavailable { .. }

@@ -10,8 +10,10 @@ use tracing::warn;
 use super::cleanup::{self, DeleteScope};
 use super::create::RECORDED;
 use super::domain::event_payload;
+use super::positions::store as positions;
 use super::{leftovers, presets, store};
-use crate::ctx::Ctx;
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, GatewayRef};
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::labels::Labels;
@@ -100,26 +102,11 @@ fn sandbox_json(sandbox: &Sandbox) -> Value {
         "workspace": sandbox.full_name.workspace,
         "sandbox": sandbox.full_name.name,
         "id": sandbox.id,
-        "phase": phase(sandbox.phase),
+        "phase": sandbox.phase.as_str(),
         "image": sandbox.image,
         "gpu": sandbox.gpu,
         "providers": sandbox.providers,
     })
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Unspecified => "unspecified",
-        Phase::Provisioning => "provisioning",
-        Phase::Ready => "ready",
-        Phase::Error => "error",
-        Phase::Deleting => "deleting",
-        Phase::Unknown => "unknown",
-        Phase::Stopping => "stopping",
-        Phase::Stopped => "stopped",
-        Phase::Starting => "starting",
-        Phase::Completed => "completed",
-    }
 }
 
 /// Stores the progress of an operation. A database outage does not stop the work.
@@ -151,7 +138,7 @@ pub async fn record_created(
     labels: &Labels,
     details: &Value,
 ) -> Result<(), Error> {
-    let gateway = &ctx.required_gateway()?.name;
+    let GatewayRef { id, name: gateway } = ctx.required_gateway()?;
     let (place, now) = (&sandbox.full_name, ctx.now());
     ctx.record_change(async |tx| {
         let mut meta = store::insert_seen(tx, gateway, place, &sandbox.id, now).await?;
@@ -166,6 +153,10 @@ pub async fn record_created(
         }
         if description.is_some() || labels.iter().next().is_some() {
             store::update_meta(tx, &meta, description, labels, now).await?;
+        }
+        // A follower has reported the sandbox if this call was slow.
+        if !positions::insert(tx, *id, sandbox, Some(Timestamp::EPOCH)).await? {
+            return Ok(());
         }
         let payload = event_payload(place, details.clone());
         tx.emit(ctx.new_event(event_types::SANDBOX_CREATED, payload)).await

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::positions::store as positions;
 use super::store;
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -77,6 +78,7 @@ pub async fn delete_dependents(
     };
     let ssh_sessions = store::delete_ssh_of(conn, gateway, place).await?;
     store::delete(conn, gateway, place).await?;
+    positions::delete(conn, gateway, place).await?;
     Ok(SandboxDependents { metadata, boot_hooks, sbom, ssh_sessions })
 }
 

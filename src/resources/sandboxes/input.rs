@@ -10,6 +10,8 @@ use crate::openshell::exec::Command;
 
 /// Most characters of the name of a workspace or a sandbox.
 pub const NAME_CHARACTERS_MAX: usize = 253;
+/// Most characters of a gateway's id of a sandbox.
+pub const ID_CHARACTERS_MAX: usize = 128;
 /// Most characters of a description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
 /// Most characters of an image reference.

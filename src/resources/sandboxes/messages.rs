@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use super::bypass::{BypassFilter, BypassPage};
 use super::create::{CreateRequest, SandboxCreation};
 use super::domain::SandboxWithMeta;
 use super::input;
 use super::logs::{self, LogLevel};
 use super::templates::{ListedTemplate, TemplatePage};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
@@ -16,6 +18,7 @@ use crate::openshell::ssh::SshSession;
 use crate::openshell::watch::{LogLine, LogQuery, PlatformEvent, WatchOptions};
 use crate::pb::v1 as pb;
 use crate::policy::DOCUMENT_BYTES_MAX;
+use crate::resources::bypass_events::store::BypassEvent;
 use crate::rpc::wire;
 
 /// Sources of log lines.
@@ -242,6 +245,55 @@ impl From<SshSession> for pb::CreateSshSessionResponse {
             scheme: session.scheme,
             host_key_fingerprint: session.host_key_fingerprint,
             expire_time: session.expires_at.map(wire::to_timestamp),
+        }
+    }
+}
+
+impl TryFrom<pb::ListBypassEventsRequest> for BypassFilter {
+    type Error = Error;
+
+    fn try_from(req: pb::ListBypassEventsRequest) -> Result<Self, Error> {
+        let sandbox = input::full_name(&req.workspace, &req.sandbox)?;
+        let id = input::line("sandbox_id", req.sandbox_id, input::ID_CHARACTERS_MAX)?;
+        let since = req.since_time.map(|at| wire::parse_timestamp("since_time", at)).transpose()?;
+        let since = since.unwrap_or(Timestamp::EPOCH);
+        Ok(Self { sandbox, sandbox_id: Some(id).filter(|id| !id.is_empty()), since })
+    }
+}
+
+impl From<BypassPage> for pb::ListBypassEventsResponse {
+    fn from(page: BypassPage) -> Self {
+        let owned = |(word, count): (&str, i64)| (word.to_owned(), count);
+        Self {
+            bypass_events: page.events.into_iter().map(Into::into).collect(),
+            next_page_token: page.next,
+            sandbox_id: page.sandbox_id,
+            count_by_technique: page.by_technique.into_iter().map(owned).collect(),
+            count_by_severity: page.by_severity.into_iter().map(owned).collect(),
+            latest_time: page.latest.map(wire::to_timestamp),
+            dropped: page.dropped,
+            log_gaps: page.log_gaps,
+            logs_followed: page.is_followed,
+        }
+    }
+}
+
+impl From<BypassEvent> for pb::BypassEvent {
+    fn from(event: BypassEvent) -> Self {
+        let disposition = event.raw_disposition.map(|disposition| disposition.as_str());
+        Self {
+            id: event.id,
+            sandbox_id: event.sandbox_uid,
+            log_time: Some(wire::to_timestamp(event.at)),
+            create_time: Some(wire::to_timestamp(event.created_at)),
+            severity: event.severity.as_str().to_owned(),
+            technique: event.technique.as_str().to_owned(),
+            mitre_id: event.mitre_id,
+            binary: event.binary.unwrap_or_default(),
+            summary: event.summary,
+            fields: event.fields_json.0.into_iter().collect(),
+            raw_class: event.raw_class.as_str().to_owned(),
+            raw_disposition: disposition.unwrap_or_default().to_owned(),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! - nothing is deleted because a gateway did not respond.
 
 pub mod after_create;
+pub mod bypass;
 pub mod cleanup;
 pub mod create;
 pub mod domain;
@@ -26,6 +27,7 @@ pub mod lists;
 pub mod logs;
 mod lost_response;
 mod messages;
+pub mod positions;
 mod presets;
 pub mod rpc;
 pub mod ssh;

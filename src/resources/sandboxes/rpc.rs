@@ -8,7 +8,7 @@ use super::cleanup::SandboxDependents;
 use super::create::{self, CreateRequest};
 use super::domain::{self, SandboxUpdate};
 use super::lists::{self, GatewaySelection, SandboxQuery, UnreachableGateway};
-use super::{exec, input, logs, messages, ssh, templates};
+use super::{bypass, exec, input, logs, messages, ssh, templates};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::page::PageSize;
@@ -187,6 +187,18 @@ impl SandboxService for Sandboxes {
             let place = input::full_name(&req.workspace, &req.sandbox)?;
             ssh::revoke(&ctx, &place, &req.token).await?;
             Ok(pb::RevokeSshSessionResponse {})
+        })
+        .await
+    }
+
+    async fn list_bypass_events(
+        &self,
+        request: Request<pb::ListBypassEventsRequest>,
+    ) -> Reply<pb::ListBypassEventsResponse> {
+        handle_read(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let token = req.page_token.clone();
+            Ok(bypass::list(ctx, &req.try_into()?, size, &token).await?.into())
         })
         .await
     }

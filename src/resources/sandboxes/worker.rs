@@ -19,6 +19,7 @@ use super::leftovers;
 use super::store::{self, SandboxMeta};
 use crate::app::App;
 use crate::ctx::{Ctx, GatewayRef};
+use crate::db::Conn;
 use crate::db::leases::{self, Lease};
 use crate::db::types::SandboxName;
 use crate::error::{Error, ResourceKind};
@@ -74,7 +75,9 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
                 return (gateway, Ok(0));
             }
             let swept = match read_gateway(ctx.app(), on).await {
-                Ok(Some(found)) => compare_all(ctx, lease, found).await,
+                Ok(Some(GatewayState { gateway, before, live })) => {
+                    compare_all(&ctx.clone().with_gateway(gateway), lease, &before, &live).await
+                }
                 Ok(None) => Ok(0),
                 Err(error) => Err(error),
             };
@@ -105,16 +108,13 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
 struct GatewayState {
     gateway: GatewayRef,
     before: Vec<SandboxMeta>,
-    live: BTreeMap<SandboxName, Sandbox>,
+    live: Vec<Sandbox>,
 }
 
 /// Reads the metadata and the sandboxes of one gateway. Returns `None` if the gateway did not return a complete list.
 async fn read_gateway(app: &Arc<App>, on: GatewayRef) -> Result<Option<GatewayState>, Error> {
     // The metadata is read first, so that a sandbox that is created in between is not taken for a deleted one.
-    let before = {
-        let mut conn = app.db.read().await?;
-        store::list_matching(&mut conn, &on.name, &Selector::default()).await?
-    };
+    let before = read_metas(&mut app.db.read().await?, &on).await?;
     match tokio::time::timeout(LIST_TIME, list_live(app, &on)).await {
         Ok(Ok(live)) => Ok(Some(GatewayState { gateway: on, before, live })),
         Err(_) => Ok(None),
@@ -126,27 +126,36 @@ async fn read_gateway(app: &Arc<App>, on: GatewayRef) -> Result<Option<GatewaySt
     }
 }
 
-async fn list_live(
-    app: &Arc<App>,
-    on: &GatewayRef,
-) -> Result<BTreeMap<SandboxName, Sandbox>, Error> {
-    let live = Gateway::connect(app, on).await?.list_sandboxes(None).await?;
-    Ok(live.into_iter().map(|sandbox| (sandbox.full_name.clone(), sandbox)).collect())
+async fn list_live(app: &Arc<App>, on: &GatewayRef) -> Result<Vec<Sandbox>, Error> {
+    Gateway::connect(app, on).await?.list_sandboxes(None).await
 }
 
-/// Compares all sandboxes of a gateway and returns how many were deleted.
-async fn compare_all(
+/// Reads the metadata of the sandboxes of a gateway, for [`compare_all`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn read_metas(conn: &mut Conn, on: &GatewayRef) -> Result<Vec<SandboxMeta>, Error> {
+    store::list_matching(conn, &on.name, &Selector::default()).await
+}
+
+/// Compares the metadata of all sandboxes of the gateway of `ctx`, which was read before, with a complete list of
+/// them. Returns how many were deleted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn compare_all(
     ctx: &Ctx,
     lease: Option<&Lease>,
-    found: GatewayState,
+    before: &[SandboxMeta],
+    live: &[Sandbox],
 ) -> Result<usize, Error> {
-    let GatewayState { gateway: on, before, mut live } = found;
-    let ctx = &ctx.clone().with_gateway(on);
+    let mut live: BTreeMap<&SandboxName, &Sandbox> =
+        live.iter().map(|sandbox| (&sandbox.full_name, sandbox)).collect();
     let mut gone = 0;
-    for meta in &before {
+    for meta in before {
         gone += usize::from(compare(ctx, lease, meta, live.remove(&meta.full_name())).await?);
     }
-    for sandbox in live.values().filter(|sandbox| sandbox.phase != Phase::Deleting) {
+    for sandbox in live.into_values().filter(|sandbox| sandbox.phase != Phase::Deleting) {
         store_change(ctx, lease, SweepChange::New(sandbox)).await?;
     }
     Ok(gone)
@@ -157,7 +166,7 @@ async fn compare(
     ctx: &Ctx,
     lease: Option<&Lease>,
     meta: &SandboxMeta,
-    live: Option<Sandbox>,
+    live: Option<&Sandbox>,
 ) -> Result<bool, Error> {
     match (live, meta.sandbox_id.as_deref(), meta.missing_since) {
         // A sandbox that was never seen cannot be missing.
@@ -177,17 +186,17 @@ async fn compare(
         }
         (Some(live), Some(id), None) if live.id == id => Ok(false),
         (Some(live), Some(id), Some(_)) if live.id == id => {
-            store_change(ctx, lease, SweepChange::Present(meta.id, &live)).await?;
+            store_change(ctx, lease, SweepChange::Present(meta.id, live)).await?;
             Ok(false)
         }
         (Some(live), Some(_), _) => {
             let written_by = leftovers::last_seen(ctx, meta);
             let gone = leftovers::delete_leftovers(ctx, lease, meta, written_by).await?;
-            store_change(ctx, lease, SweepChange::New(&live)).await?;
+            store_change(ctx, lease, SweepChange::New(live)).await?;
             Ok(gone)
         }
         (Some(live), None, _) => {
-            store_change(ctx, lease, SweepChange::Present(meta.id, &live)).await?;
+            store_change(ctx, lease, SweepChange::Present(meta.id, live)).await?;
             Ok(false)
         }
     }

@@ -5,6 +5,8 @@ mod commands;
 mod creation;
 mod failing;
 mod fleet;
+mod followed;
+mod followed_logs;
 mod listing;
 mod owners;
 mod proxied;

@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["resources/access_bindings"],
     &[
         "resources/audit",
+        "resources/bypass_events",
         "resources/events",
         "resources/sboms",
         "resources/device_codes",

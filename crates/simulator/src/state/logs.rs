@@ -74,23 +74,36 @@ fn severity_rank(level: &str) -> u8 {
 }
 
 impl Sandbox {
-    /// Returns the last matching lines, oldest first; `lines` 0 means all.
+    /// Returns the matching ones of the last `lines` lines, oldest first; `lines` 0 means all. Gateways cut before they
+    /// filter.
     pub(crate) fn tail(&self, filter: &LogFilter, lines: u32) -> Vec<LogLine> {
-        let wanted: Vec<_> = self.logs.iter().filter(|line| filter.matches(line)).collect();
-        let keep = match usize::try_from(lines).unwrap_or(usize::MAX) {
-            0 => wanted.len(),
-            lines => lines.min(wanted.len()),
+        let kept = match usize::try_from(lines).unwrap_or(usize::MAX) {
+            0 => self.logs.len(),
+            lines => lines.min(self.logs.len()),
         };
-        wanted[wanted.len() - keep..].iter().map(|line| (*line).clone()).collect()
+        let last = self.logs.iter().skip(self.logs.len() - kept);
+        last.filter(|line| filter.matches(line)).cloned().collect()
     }
 }
 
 impl State {
     /// Adds a line to the log of a sandbox.
     pub(crate) fn log(&mut self, at: &ObjectKey, level: &str, source: &str, message: &str) {
+        self.log_with_time(at, now_ms(), level, source, message);
+    }
+
+    /// Adds a line with a given time to the log of a sandbox.
+    pub(crate) fn log_with_time(
+        &mut self,
+        at: &ObjectKey,
+        at_ms: i64,
+        level: &str,
+        source: &str,
+        message: &str,
+    ) {
         let target = if level == "OCSF" { "ocsf" } else { "openshell" };
         let line = LogLine {
-            at_ms: now_ms(),
+            at_ms,
             level: level.to_owned(),
             target: target.to_owned(),
             message: message.to_owned(),

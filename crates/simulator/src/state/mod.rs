@@ -44,7 +44,7 @@ pub(super) use self::decisions::Approvals;
 pub(super) use self::inference::Route;
 pub(super) use self::logs::{LogFilter, LogLine, PlatformEvent};
 pub(super) use self::merge::{ExactTarget, MergeOperation, RuleTarget, apply_permitted};
-pub(super) use self::meta::{Meta, Page};
+pub(super) use self::meta::{Meta, Page, now_ms};
 pub use self::proposal::{Proposal, Submission};
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;

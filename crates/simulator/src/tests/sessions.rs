@@ -297,6 +297,27 @@ async fn logs_are_filtered_and_followed() {
 }
 
 #[tokio::test]
+async fn the_log_is_cut_before_it_is_filtered() {
+    let (simulator, mut client) = new_gateway().await;
+    client.create_sandbox(new_create("a")).await.unwrap();
+    simulator.log("default", "a", "ERROR", "first").unwrap();
+    for (noise, lines, found) in [(10, 100, 1), (10, 5, 0), (2_500, 0, 0), (2_500, 10_000, 0)] {
+        let noise = (0..noise).map(|n| format!("noise {n}"));
+        simulator.log_at_once("default", "a", "INFO", noise).unwrap();
+        let request = new::GetSandboxLogsRequest {
+            sandbox: "a".to_owned(),
+            lines,
+            min_level: "ERROR".to_owned(),
+            ..Default::default()
+        };
+        let read = client.get_sandbox_logs(request).await.unwrap().into_inner();
+        assert_eq!(read.logs.len(), found, "{lines}");
+        assert!(read.buffer_total <= 2_000, "{}", read.buffer_total);
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
 async fn the_demo_seeds_sandboxes_a_draft_and_a_provider() {
     let (simulator, mut client) = old_gateway().await;
     simulator.seed_demo().unwrap();

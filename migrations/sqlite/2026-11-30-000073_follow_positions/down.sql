@@ -1,0 +1,2 @@
+DROP TABLE follow_positions;
+DROP TABLE followed_gateways;

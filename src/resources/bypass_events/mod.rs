@@ -1,0 +1,17 @@
+//! Bypass events: log lines of sandboxes that show an attempt to bypass the policy. Followers read the lines.
+//!
+//! `ocsf` parses lines and `classify` judges them, both without a database. `domain` stores and announces what was
+//! found, and lists it.
+//!
+//! Invariants
+//! - a line is stored once, however often it is read;
+//! - an event is emitted in the transaction that stores the first line, then at most once a minute for a sandbox and
+//!   technique;
+//! - of each sandbox, a bounded number of lines is stored, and those that are not are counted;
+//! - texts are untrusted: they are bounded and have no control characters (T20).
+
+pub mod classify;
+pub mod domain;
+pub mod ocsf;
+pub mod store;
+pub mod worker;

@@ -1,0 +1,155 @@
+//! What the newest lines of a log show, without a database.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::openshell::watch::LogLine;
+use crate::resources::bypass_events::classify::{BypassLine, classify};
+use crate::resources::bypass_events::ocsf::is_ocsf;
+
+/// A time that is further ahead is not that of a line: it would hide the lines that follow.
+const AHEAD_MAX: Duration = Duration::from_hours(24);
+
+/// What lines show.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Time of the newest line that was ever read.
+    pub(super) log_time: Option<Timestamp>,
+    /// Number of lines that are newer than those of the last read.
+    pub(super) new: usize,
+    /// Whether lines were missed: there were as many as requested, and all are new.
+    pub(super) has_gap: bool,
+    /// Time between the oldest and the newest line.
+    pub(super) span: Duration,
+    /// Lines that show an attempt to bypass the policy, oldest first.
+    pub(super) bypasses: Vec<BypassLine>,
+}
+
+impl Shown {
+    /// Lines that are larger than what is read at once: they are missed.
+    pub(super) fn unreadable(log_time: Option<Timestamp>) -> Self {
+        Self { log_time, new: 0, has_gap: true, span: Duration::ZERO, bypasses: Vec::new() }
+    }
+}
+
+/// Examines lines of a log, oldest first, of which `requested` were requested. `log_time` is the time of the newest line
+/// that was read before.
+pub(super) fn examine(
+    lines: &[LogLine],
+    requested: usize,
+    log_time: Option<Timestamp>,
+    now: Timestamp,
+) -> Shown {
+    let latest = now.plus(AHEAD_MAX);
+    let is_sound = |at: &Timestamp| (Timestamp::EPOCH..=latest).contains(at);
+    let mut bypasses = Vec::new();
+    let (mut oldest, mut newest, mut new) = (None::<Timestamp>, None::<Timestamp>, 0);
+    for line in lines {
+        let at = line.at.filter(is_sound);
+        if let Some(at) = at {
+            oldest = Some(oldest.map_or(at, |oldest| oldest.min(at)));
+            newest = newest.max(Some(at));
+            new += usize::from(log_time.is_none_or(|before| at > before));
+        }
+        if is_ocsf(&line.level, &line.target) {
+            // A line without a time gets that of a line before it, so that it is the same line when it is read again.
+            let known = newest.or(log_time.filter(|before| *before > Timestamp::EPOCH));
+            bypasses.extend(classify(&line.message, at.or(known).unwrap_or(now)));
+        }
+    }
+    let is_full = !lines.is_empty() && lines.len() >= requested;
+    let span = newest.zip(oldest).map_or(Duration::ZERO, |(newest, oldest)| newest.since(oldest));
+    // After an empty log, each line is new.
+    let first = lines.is_empty().then_some(Timestamp::EPOCH);
+    Shown {
+        log_time: log_time.max(newest).or(first),
+        new,
+        has_gap: is_full && log_time.is_some() && new == lines.len(),
+        span,
+        bypasses,
+    }
+}
+
+/// Returns the number of lines per minute, if so many were written in this time.
+pub(super) fn per_minute(lines: usize, time: Duration) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    (lines as u64).saturating_mul(60_000) / millis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(NOW.unix_seconds() - 100 + second)
+    }
+
+    fn line(time: Option<Timestamp>, level: &str, message: &str) -> LogLine {
+        let (level, message) = (level.to_owned(), message.to_owned());
+        LogLine { at: time, level, message, ..LogLine::default() }
+    }
+
+    fn plain(seconds: std::ops::Range<i64>) -> Vec<LogLine> {
+        seconds.map(|second| line(Some(at(second)), "INFO", "x")).collect()
+    }
+
+    #[test]
+    fn as_many_lines_as_requested_that_are_all_new_mean_a_gap() {
+        for (lines, log_time, has_gap, new) in [
+            (plain(1..11), Some(at(0)), true, 10),
+            (plain(0..10), Some(at(0)), false, 9),
+            (plain(1..10), Some(at(0)), false, 9),
+            (plain(1..11), Some(Timestamp::EPOCH), true, 10),
+            // The lines before the first read may be older than the sandbox is known.
+            (plain(1..11), None, false, 10),
+            (Vec::new(), Some(at(0)), false, 0),
+        ] {
+            let shown = examine(&lines, 10, log_time, NOW);
+            assert_eq!((shown.has_gap, shown.new), (has_gap, new), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_the_newest_line_only_grows_and_ignores_times_far_ahead() {
+        let newest = |lines: &[LogLine], log_time| examine(lines, 10, log_time, NOW).log_time;
+        assert_eq!(newest(&plain(1..4), Some(at(0))), Some(at(3)));
+        assert_eq!(newest(&plain(1..4), Some(at(9))), Some(at(9)));
+        assert_eq!(newest(&[], Some(at(9))), Some(at(9)));
+        assert_eq!(newest(&[], None), Some(Timestamp::EPOCH), "each later line is new");
+        let ahead = NOW.plus(AHEAD_MAX);
+        assert_eq!(newest(&[line(Some(ahead), "INFO", "x")], None), Some(ahead));
+        let too_far = ahead.plus(Duration::from_micros(1));
+        for bad in [too_far, Timestamp::from_unix_micros(-1), Timestamp::from_unix_micros(i64::MAX)]
+        {
+            assert_eq!(newest(&[line(Some(bad), "INFO", "x")], Some(at(0))), Some(at(0)));
+        }
+    }
+
+    #[test]
+    fn only_security_events_are_judged_and_a_line_without_a_time_gets_a_stable_one() {
+        let text = "PROC:LAUNCH [HIGH] unshare";
+        let lines = [
+            line(Some(at(1)), "INFO", text),
+            line(Some(at(2)), "OCSF", text),
+            line(None, "OCSF", text),
+            line(Some(at(3)), "OCSF", "CONFIG:LOADED [INFO] bypass"),
+        ];
+        let times = |lines: &[LogLine], log_time| {
+            let shown = examine(lines, 10, log_time, NOW);
+            shown.bypasses.iter().map(|found| found.at).collect::<Vec<_>>()
+        };
+        assert_eq!(times(&lines, Some(at(0))), [at(2), at(2)]);
+        assert_eq!(times(&lines[2..], Some(at(0))), [at(0)]);
+        assert_eq!(times(&lines[2..3], None), [NOW]);
+    }
+
+    #[test]
+    fn lines_per_minute_are_those_of_the_time_in_which_they_were_written() {
+        assert_eq!(per_minute(2_000, Duration::from_millis(200)), 600_000);
+        assert_eq!(per_minute(150, Duration::from_secs(15)), 600);
+        assert_eq!(per_minute(2, Duration::ZERO), 120_000);
+        assert_eq!(examine(&plain(0..5), 10, None, NOW).span, Duration::from_secs(4));
+    }
+}
