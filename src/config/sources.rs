@@ -18,7 +18,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[ConfigKey]); 19] = [
+pub(super) const SECTIONS: [(&str, &[ConfigKey]); 20] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),

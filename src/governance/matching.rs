@@ -66,9 +66,8 @@ impl Demand {
     /// Returns the set of groups that lacks the fewest voters; the first one of equals.
     pub(super) fn best_choice(&self, crowd: &Crowd) -> Choice {
         let reach = crowd.reach();
-        let all = (SETS - 1) >> (GROUPS_MAX - self.required.len());
         let mut best = Choice { groups: 0, lacks: u32::MAX };
-        for groups in (1..=all).filter(|set| set.count_ones() == self.required_groups) {
+        for groups in self.choices() {
             let lacks = self.lacks(groups, &reach);
             if lacks < best.lacks {
                 best = Choice { groups: u8::try_from(groups).unwrap_or(u8::MAX), lacks };
@@ -82,9 +81,37 @@ impl Demand {
         self.best_choice(crowd).lacks == 0
     }
 
+    /// Returns the groups, as bits, in which one more voter would lower the number of voters that are lacking. Voters who
+    /// count for another group can move, so this is more than the groups that are not full.
+    ///
+    /// A voter helps a choice if and only if it is in each part that lacks the most. The parts that do have a smallest one,
+    /// which is their intersection: what a part lacks is supermodular.
+    pub(super) fn helpful(&self, crowd: &Crowd) -> u8 {
+        let (reach, best) = (crowd.reach(), self.best_choice(crowd));
+        if best.lacks == 0 {
+            return 0;
+        }
+        let of_choice = |groups: usize| {
+            let tight = parts(groups).filter(|part| self.lack(*part, &reach) == best.lacks);
+            tight.reduce(|all, part| all & part).unwrap_or(0)
+        };
+        let helpful = self.choices().map(of_choice).fold(0, |all, groups| all | groups);
+        u8::try_from(helpful).unwrap_or(u8::MAX)
+    }
+
+    /// Returns the sets of groups that would meet the rule.
+    fn choices(&self) -> impl Iterator<Item = usize> {
+        let all = (SETS - 1) >> (GROUPS_MAX - self.required.len());
+        (1..=all).filter(|set| set.count_ones() == self.required_groups)
+    }
+
     fn lacks(&self, groups: usize, reach: &[u32; SETS]) -> u32 {
-        let parts = (1..=groups).filter(|part| part & !groups == 0);
-        parts.map(|part| self.total(part).saturating_sub(reach[part])).max().unwrap_or(0)
+        parts(groups).map(|part| self.lack(part, reach)).max().unwrap_or(0)
+    }
+
+    /// Returns how many voters a set of groups lacks, without regard to its parts.
+    fn lack(&self, groups: usize, reach: &[u32; SETS]) -> u32 {
+        self.total(groups).saturating_sub(reach[groups])
     }
 
     fn total(&self, groups: usize) -> u32 {
@@ -111,6 +138,11 @@ impl Demand {
         }
         search.assigned
     }
+}
+
+/// Returns the sets of groups that are in this one, except the empty one.
+fn parts(groups: usize) -> impl Iterator<Item = usize> {
+    (1..=groups).filter(move |part| part & !groups == 0)
 }
 
 /// Search for places, in which a placed voter can move to another group.

@@ -76,7 +76,7 @@ pub struct Tally {
     pub uncounted: Vec<(PrincipalId, Why)>,
     /// Groups that lack approvals.
     pub missing: Vec<Missing>,
-    /// Principals whose approval would count for a group that lacks approvals.
+    /// Principals whose approval would lower the number of approvals that are lacking.
     pub could: Vec<PrincipalId>,
     /// Whether every rule can be met by the principals who can vote now.
     pub satisfiable: bool,
@@ -175,9 +175,9 @@ fn explain(
     }
     let approving: BTreeSet<PrincipalId> = approvals(votes).map(|vote| vote.principal).collect();
     let could = people.all().map(|(principal, _)| principal);
-    let could = could.filter(|principal| !approving.contains(principal)).filter(|principal| {
-        parts.iter().enumerate().any(|(rule, part)| part.would_count(*principal, rule, &missing))
-    });
+    let could = could
+        .filter(|principal| !approving.contains(principal))
+        .filter(|principal| parts.iter().any(|part| part.would_help(*principal)));
     let could = could.collect();
     let uncounted = approving.iter().filter_map(|principal| {
         let mut whys = parts.iter().map(|part| part.why_uncounted(*principal));
@@ -218,6 +218,8 @@ struct RulePart<'a> {
     people: &'a People,
     /// Users who have approved, and those behind the service principals that count.
     taken: BTreeSet<UserId>,
+    /// Groups in which one more approval would lower the number of approvals that are lacking, as bits.
+    helpful: u8,
     tally: RuleTally,
 }
 
@@ -243,8 +245,10 @@ impl<'a> RulePart<'a> {
             }
         }
         counted.sort_unstable();
+        let crowd = Crowd::new(counted.iter().map(|(_, groups)| *groups));
+        let helpful = Demand::of(rule).helpful(&crowd);
         let tally = count_rule(rule, &counted, uncounted);
-        Self { voters: electors, people, taken, tally }
+        Self { voters: electors, people, taken, helpful, tally }
     }
 
     fn why_uncounted(&self, principal: PrincipalId) -> Option<Why> {
@@ -252,12 +256,10 @@ impl<'a> RulePart<'a> {
         uncounted.find(|(other, _)| *other == principal).map(|(_, why)| *why)
     }
 
-    /// Returns whether an approval of the principal would count for a group of this rule that lacks approvals.
-    fn would_count(&self, principal: PrincipalId, rule: usize, missing: &[Missing]) -> bool {
+    /// Returns whether an approval of the principal would lower the number of approvals that this rule lacks.
+    fn would_help(&self, principal: PrincipalId) -> bool {
         let Ok(groups) = self.voters.groups_of(principal) else { return false };
-        let lacking = missing.iter().filter(|lacking| lacking.rule == rule);
-        let is_lacking = lacking.map(|lacking| lacking.group).any(|at| groups & (1 << at) != 0);
-        is_lacking
+        groups & self.helpful != 0
             && match principal {
                 PrincipalId::User(_) => true,
                 PrincipalId::ServicePrincipal(_) => {

@@ -11,7 +11,7 @@ use shoreguard_simulator::{Generation, Proposal, Script, Simulator, Times};
 
 use crate::approvals::{DAY, events, require};
 use crate::policies::seeded;
-use crate::policy_pins::{pin_request, run_job, set};
+use crate::policy_pins::{pin_request, set};
 use crate::support::server::{Caller, TestServer};
 
 server_tests_without_jobs! {
@@ -208,7 +208,7 @@ async fn rejections_reach_a_gateway(sg: TestServer, generation: Generation) {
     edge.follow(&sg).await;
     let review = of_chunk(&ana, &expired).await.unwrap();
     sg.pass(DAY * 8).await;
-    run_job(&sg, &CLOCK).await;
+    sg.run_job(&CLOCK).await;
     assert_eq!(state(&sg.admin(), review.id).await, ApprovalState::Expired);
     edge.follow(&sg).await;
     let (status, reason) = edge.status(&expired);
@@ -367,7 +367,7 @@ async fn a_review_of_a_draft_without_a_vote_is_deleted_after_a_week(sg: TestServ
     let rounds = async || sg.sql("UPDATE approval_rounds SET version = version").await;
     for (days, left) in [(6, 2), (2, 1)] {
         sg.pass(DAY * days).await;
-        run_job(&sg, &RETENTION).await;
+        sg.run_job(&RETENTION).await;
         assert_eq!(rounds().await, left, "{days}");
     }
     assert_eq!(state(&sg.admin(), voted.id).await, ApprovalState::Superseded);

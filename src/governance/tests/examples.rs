@@ -278,3 +278,13 @@ fn without_a_rule_one_operator_decides_even_the_author() {
     assert_eq!(outcome(&[user(1)]), Outcome::Approved);
     assert_eq!(outcome(&[program(1)]), Outcome::Approved);
 }
+
+#[test]
+fn whoever_frees_a_vote_for_another_group_could_vote() {
+    // The vote of 2 counts for the first group, and would count for the second one if 1 approved.
+    let people = People::new([operator(1), operator(2), operator(3), operator(4), operator(9)]);
+    let rule = rule(&[(1, named(&[1, 2], &[], &[])), (1, named(&[2, 3], &[], &[]))]);
+    let counted = approve(&rule, &by(user(9)), &people, &[user(2)]);
+    assert_eq!(counted.outcome, Outcome::Open);
+    assert_eq!(counted.could, [user(1), user(3)]);
+}

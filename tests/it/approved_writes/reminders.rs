@@ -41,12 +41,12 @@ async fn kill_at_reminders(engine: Engine) {
         let id = scene.open_round(&format!("h{count}.example")).await;
         make_due(&scene, id).await;
         scene.pass_time().await;
-        let status = scene.serve_until(point, "kill").wait_exit();
+        let status = scene.serve_until(point, "kill").await.wait_exit();
         assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
         let stored = i64::from(point == FailPoint::ClockCommitted);
         assert_eq!(reminders(&scene, id).await, stored, "{point}");
         scene.pass_time().await;
-        let next = scene.serve();
+        let next = scene.serve().await;
         find_event(&next.caller, NAME, id).await;
         drop(next);
         assert_eq!(reminders(&scene, id).await, 1, "{point}");

@@ -228,6 +228,7 @@ const LIMITED: &[&str] = &[
     "run_on_sqlite(",
     "run(",
     "run_tuned_without_jobs(",
+    "run_with(",
     "run_without_jobs(",
     "scene(",
 ];
