@@ -1,4 +1,5 @@
-//! Settings of a gateway: the known keys, and how to read and change settings of the whole gateway or of one sandbox.
+//! Settings of a gateway: the known keys, and how to read and change settings of the whole gateway or of one sandbox. And
+//! what a request to set an inference route contains.
 //!
 //! Invariants
 //! - only a known key can be set, with a value of its type: an unknown key could have any effect (T05);
@@ -25,6 +26,16 @@ pub const APPROVAL_AUTO: &str = "auto";
 pub const APPROVAL_MANUAL: &str = "manual";
 /// Key of the setting that controls the format of logs, which changes no policy.
 pub const OCSF_JSON: &str = "ocsf_json_enabled";
+
+/// Returns provider and model of a request that sets an inference route, as they are shown. Generation 0.1 has no routes.
+#[must_use]
+pub fn inference_route(generation: Generation, message: &[u8]) -> Option<(String, String)> {
+    match generation {
+        Generation::V0_0 => v0_0::decode_route(message)
+            .map(|(provider, model)| (sanitize_text(&provider), sanitize_text(&model))),
+        Generation::V0_1 => None,
+    }
+}
 
 /// Type of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! the keys evenly.
 //!
 //! Invariants
-//! - the task of a key runs only while its replica holds the lease `<kind>/<key>`, and is canceled when it is lost. A
-//!   task proves its lease in each transaction in which it writes;
+//! - the task of a key runs only while its replica holds the lease `<kind>/<key>`. It is canceled when the lease is lost,
+//!   and when it could not be renewed in time. A task proves its lease in each transaction in which it writes;
 //! - a replica holds at most its share: keys divided by live replicas, rounded up. The surplus is released after its
 //!   tasks have ended;
 //! - one statement renews all leases of a kind;
@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ use crate::error::Error;
 const LEASE_TTL: Duration = Duration::from_secs(20);
 /// Interval of renewals: three may fail before other replicas take the keys.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// Time without a heartbeat after which a replica gets no share. A replica that is only late gets its share back.
-const LIVE_WITHIN: Duration = Duration::from_secs(25);
+/// Time without a heartbeat after which a replica gets no share: with an interval of renewals, less than 30 seconds. A
+/// replica that is only late gets its share back.
+const LIVE_WITHIN: Duration = Duration::from_secs(22);
 /// Delay after a round that has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a task has to end before its lease is released in a later round.
@@ -214,20 +216,41 @@ impl Running {
     }
 }
 
+/// Cancels all tasks. Those whose keys are still held are started again after the next renewal.
+fn cancel_all(running: &HashMap<String, Running>) {
+    for running in running.values() {
+        running.cancel.cancel();
+    }
+}
+
+/// Waits for a call of the database. If it has not ended when the leases expire, the tasks are canceled meanwhile.
+async fn in_time<T>(until: Instant, call: impl Future<Output = T>, expired: impl FnOnce()) -> T {
+    let mut call = pin!(call);
+    match tokio::time::timeout_at(until, &mut call).await {
+        Ok(done) => done,
+        Err(_) => {
+            expired();
+            call.await
+        }
+    }
+}
+
 struct Runner {
     app: Arc<App>,
     keyed: Keyed,
     ctx: Ctx,
     leases: KeyedLeases,
     running: HashMap<String, Running>,
+    /// When the last successful renewal began.
+    renewed_at: Instant,
 }
 
 async fn run(app: Arc<App>, keyed: Keyed) {
     let ctx = Ctx::system(&app, keyed.kind);
     let leases = KeyedLeases::new(keyed.kind, Arc::clone(&app.replica));
     let stop = app.stop.clone();
-    let mut runner = Runner { app, keyed, ctx, leases, running: HashMap::new() };
     let (mut known, mut due) = (BTreeSet::new(), Instant::now());
+    let mut runner = Runner { app, keyed, ctx, leases, running: HashMap::new(), renewed_at: due };
     while !stop.is_cancelled() {
         let rest = match runner.look(&mut known, &mut due).await {
             Ok(()) => keyed.look_every,
@@ -245,7 +268,9 @@ async fn run(app: Arc<App>, keyed: Keyed) {
 impl Runner {
     /// Reads the keys, and shares them if they have changed or a renewal is due.
     async fn look(&mut self, known: &mut BTreeSet<String>, due: &mut Instant) -> Result<(), Error> {
-        let keys = (self.keyed.keys)(&self.ctx).await;
+        let until = self.renewed_at + LEASE_TTL;
+        let reading = (self.keyed.keys)(&self.ctx);
+        let keys = in_time(until, reading, || cancel_all(&self.running)).await;
         if let Ok(keys) = &keys
             && keys == known
             && Instant::now() < *due
@@ -254,7 +279,7 @@ impl Runner {
         }
         // Before anything that can fail: without a renewal, others take the keys.
         *due = Instant::now() + RENEW_EVERY;
-        for key in self.leases.renew(&self.app.db).await? {
+        for key in self.renew(until).await? {
             debug!(key, "another replica has the key now");
             if let Some(running) = self.running.remove(&key) {
                 running.cancel.cancel();
@@ -283,6 +308,19 @@ impl Runner {
         Ok(())
     }
 
+    /// Renews all leases, which are valid until `until` otherwise. Returns the keys of those that were lost.
+    async fn renew(&mut self, until: Instant) -> Result<Vec<String>, Error> {
+        let begun = Instant::now();
+        let renewing = self.leases.renew(&self.app.db);
+        let renewed = in_time(until, renewing, || cancel_all(&self.running)).await;
+        match &renewed {
+            Ok(_) => self.renewed_at = begun,
+            Err(_) if Instant::now() >= until => cancel_all(&self.running),
+            Err(_) => {}
+        }
+        renewed
+    }
+
     fn start_tasks(&mut self, keys: &BTreeSet<String>) {
         self.running.retain(|_, running| !running.handle.is_finished());
         for (key, lease) in self.leases.held() {
@@ -308,9 +346,7 @@ impl Runner {
 
     /// Ends all tasks, and releases the leases.
     async fn stop(mut self) {
-        for running in self.running.values() {
-            running.cancel.cancel();
-        }
+        cancel_all(&self.running);
         for (_, mut running) in self.running.drain() {
             running.end().await;
         }
@@ -324,6 +360,16 @@ impl Runner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tasks_are_canceled_if_their_leases_are_not_renewed_in_time() {
+        let (canceled, soon) = (CancellationToken::new(), Instant::now());
+        // The call does not end before the tasks are canceled.
+        in_time(soon, canceled.cancelled(), || canceled.cancel()).await;
+        let later = soon + Duration::from_hours(1);
+        let done = in_time(later, std::future::ready(7), || panic!("it is in time")).await;
+        assert_eq!(done, 7);
+    }
 
     #[test]
     fn a_share_is_rounded_up_so_that_every_key_has_a_holder() {

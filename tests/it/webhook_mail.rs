@@ -110,7 +110,7 @@ fn a_mail_is_sent_under_implicit_tls_and_without_a_login() {
 }
 
 #[test]
-fn wp96_a_temporary_refusal_is_retried_and_a_permanent_one_fails() {
+fn a_temporary_refusal_of_a_mail_is_retried_and_a_permanent_one_fails() {
     limit::block_on(async {
         for (refusals, verdict, code) in [
             (json!({ "MAIL": "451 later" }), Verdict::Retry, 451),
@@ -145,7 +145,7 @@ fn a_refused_recipient_does_not_stop_the_mail_to_the_others() {
 }
 
 #[test]
-fn wp96_a_refused_login_fails_and_names_no_secret() {
+fn a_refused_login_to_a_mail_server_names_no_secret() {
     limit::block_on(async {
         let wrong = Some((USER, "another password"));
         let (outcome, mails) = send_to(SmtpTls::Starttls, wrong, &json!({})).await;
@@ -259,7 +259,7 @@ fn a_server_that_cannot_prove_its_name_gets_no_login() {
 }
 
 #[test]
-fn e14_wp97_a_mail_server_is_connected_to_only_at_an_allowed_address() {
+fn e14_a_mail_server_is_connected_to_only_at_an_allowed_address() {
     limit::block_on(async {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

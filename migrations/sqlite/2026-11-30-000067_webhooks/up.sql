@@ -1,6 +1,7 @@
 -- Receivers of events. url, secret, secret_before and extra_config are sealed, bound to uid, which is known before the
 -- insert, and to the destination. failing_since and failures count failed attempts since the last success.
--- stopped_sequence is the last event that was queued before the webhook became inactive the last time.
+-- stopped_sequence is the last event that was queued before the webhook became inactive the last time. queued_after is
+-- the id of the newest event when the webhook was created: only later ones are queued.
 CREATE TABLE webhooks (
     id INTEGER NOT NULL CONSTRAINT webhooks_pk PRIMARY KEY AUTOINCREMENT,
     url BLOB NOT NULL CONSTRAINT webhooks_url_length CHECK (length(url) <= 10000),
@@ -30,6 +31,7 @@ CREATE TABLE webhooks (
     disabled_at TIMESTAMP,
     disabled_reason TEXT CONSTRAINT webhooks_disabled_reason_length CHECK (length(disabled_reason) <= 500),
     stopped_sequence BIGINT,
+    queued_after BIGINT NOT NULL DEFAULT 0,
     updated_at TIMESTAMP NOT NULL,
     version BIGINT NOT NULL DEFAULT 1,
     CONSTRAINT webhooks_uid_unique UNIQUE (uid)

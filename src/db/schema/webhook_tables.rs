@@ -24,6 +24,7 @@ diesel::table! {
         disabled_at -> Nullable<Timestamp>,
         disabled_reason -> Nullable<Text>,
         stopped_sequence -> Nullable<BigInt>,
+        queued_after -> BigInt,
         updated_at -> Timestamp,
         version -> BigInt,
     }

@@ -21,7 +21,7 @@ pub(super) use self::providers::{
     decode_attached_providers, decode_providers, encode_get_provider, encode_list_providers,
 };
 pub(super) use self::settings::{
-    decode_gateway_settings, decode_sandbox_settings, decode_setting_changed,
+    decode_gateway_settings, decode_route, decode_sandbox_settings, decode_setting_changed,
     encode_change_setting, encode_get_settings,
 };
 use super::exec::{Command, Input, Output};

@@ -5,6 +5,7 @@ use prost::Message;
 use crate::openshell::settings::{
     Scope, Setting, SettingChange, SettingChangeResult, Value, setting_from_wire,
 };
+use crate::pb::v0_0::openshell::inference::v1::SetInferenceRouteRequest;
 use crate::pb::v0_0::openshell::sandbox::v1::{
     GetGatewayConfigResponse, GetSandboxConfigRequest, GetSandboxConfigResponse, SettingScope,
     SettingValue, setting_value,
@@ -28,6 +29,12 @@ fn value_to_wire(value: &Value) -> SettingValue {
         Value::Opaque => None,
     };
     SettingValue { value }
+}
+
+/// Returns provider and model of a request that sets an inference route.
+pub(in crate::openshell) fn decode_route(message: &[u8]) -> Option<(String, String)> {
+    let request = SetInferenceRouteRequest::decode(message).ok()?;
+    Some((request.provider_name, request.model_id))
 }
 
 /// Returns the settings of a gateway and their revision.

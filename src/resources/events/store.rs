@@ -15,6 +15,8 @@ use crate::error::Error;
 /// A sequenced event.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct Event {
+    /// Id of the row, in the order in which events were written.
+    pub id: i64,
     /// Sequence number.
     pub sequence: i64,
     /// Name of the event type.
@@ -112,6 +114,7 @@ pub async fn list_between(
     Ok(on_conn!(conn, |c| {
         let mut query = events::table
             .select((
+                events::id,
                 events::sequence.assume_not_null(),
                 events::name,
                 events::gateway_id,
@@ -136,6 +139,13 @@ pub async fn list_between(
         }
         query.load(c).await
     })?)
+}
+
+/// Returns the id of the newest event, also if it has no sequence number yet; 0 without events.
+pub async fn newest_id(conn: &mut Conn) -> Result<i64, Error> {
+    let newest = events::table.select(diesel::dsl::max(events::id));
+    let found: Option<i64> = on_conn!(conn, |c| newest.first(c).await)?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Returns whether there are events without a sequence number.

@@ -4,7 +4,7 @@
 //! - what was read is stored in the transaction of its events: a line is counted once, however often it is read;
 //! - a log, however long, costs a bounded number of calls and bytes, and other gateways nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -40,6 +40,8 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 const OVERLAP: Duration = Duration::from_secs(30);
 /// Minimum time between two events about missed lines of a sandbox.
 const GAP_EVERY: Duration = Duration::from_mins(1);
+/// Bypasses of one sandbox that are remembered as counted: as many as two reads can return.
+const COUNTED_MAX: usize = 4_000;
 /// Positions that one transaction stores.
 const BATCH: usize = 50;
 /// Notices that one pass sends.
@@ -137,7 +139,7 @@ async fn read_one<'s>(
 ) -> Result<Option<Moved<'s>>, Error> {
     let lines = pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default().logs.lines;
     let since = position.log_time.filter(|at| *at > Timestamp::EPOCH);
-    let since = since.map(|at| at.minus(OVERLAP));
+    let since = since.map(|at| read_again_from(at, pass.ctx.now()));
     let query = LogQuery { lines, since, sources: Vec::new() };
     pass.wait().await;
     let tail = pass.gateway.log_tail(sandbox, &query).await;
@@ -176,6 +178,12 @@ async fn read_one<'s>(
     }
     store(pass, sandbox, position, &shown).await?;
     Ok(None)
+}
+
+/// Returns from when on lines are read again, after those up to `log_time` were read. A single line whose time is ahead
+/// does not hide the lines that follow.
+fn read_again_from(log_time: Timestamp, now: Timestamp) -> Timestamp {
+    log_time.min(now).minus(OVERLAP)
 }
 
 /// Stores bypasses and a gap of one sandbox, with their events.
@@ -222,7 +230,8 @@ async fn store(
             memory.logs.gap_announced_at = Some(Instant::now());
         }
     }
-    memory.logs.count(shown.log_time.map(|at| at.minus(OVERLAP)), &shown.bypasses);
+    let from = shown.log_time.map(|at| read_again_from(at, ctx.now()));
+    memory.logs.count(from, &shown.bypasses);
     Ok(())
 }
 
@@ -302,7 +311,7 @@ pub(super) struct LogMemory {
     /// When missed lines were last announced.
     gap_announced_at: Option<Instant>,
     /// Bypasses that were counted and may be read again: more than are stored.
-    counted: HashSet<(Timestamp, String)>,
+    counted: BTreeSet<(Timestamp, String)>,
 }
 
 impl Default for LogMemory {
@@ -314,16 +323,49 @@ impl Default for LogMemory {
             lines_per_minute: 0,
             had_gap: false,
             gap_announced_at: None,
-            counted: HashSet::new(),
+            counted: BTreeSet::new(),
         }
     }
 }
 
 impl LogMemory {
-    /// Remembers bypasses that were counted, and forgets those of lines before a time, which are not read again.
+    /// Remembers bypasses that were counted, and forgets those of lines before a time, which are not read again, and the
+    /// oldest ones of very many.
     fn count(&mut self, from: Option<Timestamp>, found: &[BypassLine]) {
         let new = found.iter().map(|found| (found.at, found.line_hash.clone()));
         self.counted.extend(new);
         self.counted.retain(|(at, _)| from.is_none_or(|from| *at >= from));
+        while self.counted.len() > COUNTED_MAX {
+            self.counted.pop_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::bypass_events::classify::classify;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+    #[test]
+    fn a_line_with_a_time_ahead_does_not_hide_those_that_follow() {
+        assert_eq!(read_again_from(NOW, NOW), NOW.minus(OVERLAP));
+        assert_eq!(read_again_from(NOW.minus(OVERLAP), NOW), NOW.minus(OVERLAP * 2));
+        assert_eq!(read_again_from(NOW.plus(Duration::from_hours(23)), NOW), NOW.minus(OVERLAP));
+    }
+
+    #[test]
+    fn t20_what_is_remembered_of_a_log_is_bounded() {
+        let mut memory = LogMemory::default();
+        let line = |n: usize| classify(&format!("PROC:LAUNCH [LOW] unshare {n}"), NOW).unwrap();
+        // Their times are ahead, so that they are never old.
+        for from in [0, 3_000, 6_000] {
+            let found: Vec<BypassLine> = (from..from + 3_000).map(line).collect();
+            memory.count(Some(NOW.minus(OVERLAP)), &found);
+            assert!(memory.counted.len() <= COUNTED_MAX);
+        }
+        memory.count(Some(NOW.plus(OVERLAP)), &[]);
+        assert!(memory.counted.is_empty());
     }
 }

@@ -173,9 +173,10 @@ pub(super) fn ends_pass(error: &Error) -> bool {
         Error::Conflict { kind: ResourceKind::Lease, .. }
         | Error::Unavailable { .. }
         | Error::Exhausted { .. }
-        | Error::DeadlineExceeded { .. }
-        | Error::Internal(_) => true,
-        Error::Conflict { .. }
+        | Error::DeadlineExceeded { .. } => true,
+        // A stored row of one sandbox that cannot be read must not end the pass before logs and pins are read.
+        Error::Internal(_)
+        | Error::Conflict { .. }
         | Error::Invalid { .. }
         | Error::NotFound { .. }
         | Error::AlreadyExists { .. }
@@ -186,5 +187,18 @@ pub(super) fn ends_pass(error: &Error) -> bool {
         | Error::OutOfRange { .. }
         | Error::Gateway { .. }
         | Error::Unimplemented { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_one_sandbox_does_not_end_a_pass() {
+        assert!(!ends_pass(&Error::internal("a stored content that is not complete")));
+        assert!(!ends_pass(&Error::invalid("rule", "is malformed")));
+        assert!(ends_pass(&Error::conflict(ResourceKind::Lease, "follow/1")));
+        assert!(ends_pass(&Error::DeadlineExceeded { why: "late".to_owned() }));
     }
 }

@@ -18,16 +18,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{domain, forwarded_drafts as drafts, input};
+use crate::access::action::Action;
 use crate::access::standing::AccessGuard;
 use crate::ctx::Ctx;
-use crate::db::types::{SandboxName, workspace_or_default};
+use crate::db::types::{GatewayRef, SandboxName, workspace_or_default};
 use crate::error::{Error, ResourceKind};
 use crate::governance::Indirect;
 use crate::openshell::draft_requests::DraftRequest;
 use crate::openshell::gateway::{CALL_TIME, ForwardedResponse, Forwarding};
 use crate::openshell::policy_writes::PolicyWrite;
+use crate::openshell::settings::inference_route;
 use crate::openshell::{Gateway, Generation};
-use crate::outbox::event_types;
+use crate::outbox::{NewEvent, event_types};
 use crate::policy::InitialPolicy;
 use crate::resources::approvals::gate::{self, Asked, GateCall, Gated, Passed, Place};
 use crate::resources::approvals::proposals::candidate::Candidate;
@@ -212,7 +214,7 @@ async fn forward_passed(
     let sent = forward_change(ctx, gateway, (path, call), &passed).await;
     gate::finish(ctx, passed).await;
     if let Ok(response) = &sent {
-        record_write(ctx, &call.gate, response).await;
+        record_write(ctx, call, response).await;
     }
     drafts::after(ctx, gateway, call, (decision, begun.as_ref()), &sent).await;
     sent
@@ -253,15 +255,32 @@ fn written(call: &GateCall) -> Option<&SandboxName> {
     }
 }
 
-/// Emits the event of a policy that was changed through the proxied API. A failure is only logged: the gateway has
-/// changed the policy, so the caller gets its response.
-async fn record_write(ctx: &Ctx, call: &GateCall, response: &ForwardedResponse) {
-    let (Some(place), None, Some(on)) = (written(call), &response.error, ctx.gateway()) else {
-        return;
-    };
-    let payload = json!({ "gateway": &*on.name, "action": call.action.as_str() });
-    let payload = domain::event_payload(place, payload);
-    let event = ctx.new_event(event_types::POLICY_UPDATED, payload);
+/// Returns the event of a change through the proxied API, if it has one.
+fn event_of(ctx: &Ctx, call: &ForwardedCall, on: &GatewayRef) -> Option<NewEvent> {
+    let action = call.gate.action;
+    let mut payload = json!({ "gateway": &*on.name, "action": action.as_str() });
+    if let Some(place) = written(&call.gate) {
+        let payload = domain::event_payload(place, payload);
+        return Some(ctx.new_event(event_types::POLICY_UPDATED, payload));
+    }
+    if ![Action::INFERENCE_ROUTE_SET, Action::INFERENCE_ROUTE_DELETE].contains(&action) {
+        return None;
+    }
+    payload["workspace"] = workspace_or_default(&call.workspace).into();
+    if action == Action::INFERENCE_ROUTE_SET
+        && let Some((provider, model)) = inference_route(call.generation, &call.message)
+    {
+        payload["provider"] = provider.into();
+        payload["model"] = model.into();
+    }
+    Some(ctx.new_event(event_types::INFERENCE_UPDATED, payload))
+}
+
+/// Emits the event of a change through the proxied API. A failure is only logged: the gateway has made the change, so
+/// the caller gets its response.
+async fn record_write(ctx: &Ctx, call: &ForwardedCall, response: &ForwardedResponse) {
+    let (None, Some(on)) = (&response.error, ctx.gateway()) else { return };
+    let Some(event) = event_of(ctx, call, on) else { return };
     let noted = ctx.record_change(async |tx| tx.emit(event.clone()).await).await;
     if let Err(error) = noted {
         warn!(gateway = %on.name, error = &error as &dyn std::error::Error, "not noted");

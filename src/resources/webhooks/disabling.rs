@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::store;
+use super::store::{self, Webhook};
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
 use crate::audit::{Ending, Intent, Outcome};
@@ -16,21 +16,22 @@ use crate::error::Error;
 use crate::outbox::event_types;
 use crate::status::code_and_reason;
 
-/// Disables a webhook, with an event and an audit entry. Does nothing if it is not active.
+/// Disables a webhook, with an event and an audit entry. Does nothing if it is not active, or does not have the given
+/// version any more: the reason may be about another address.
 ///
 /// # Errors
 /// `Conflict` if the lease was lost.
 pub(super) async fn disable(
     ctx: &Ctx,
     lease: &Lease,
-    id: WebhookId,
+    (id, version): (WebhookId, Option<i64>),
     reason: &str,
 ) -> Result<(), Error> {
     let found = {
         let mut conn = ctx.db().read().await?;
         store::by_id(&mut conn, id).await?
     };
-    if !found.is_some_and(|webhook| webhook.is_active) {
+    if !found.is_some_and(|found| is_meant(&found, version)) {
         return Ok(());
     }
     let about = AuditSubject::new(Action::WEBHOOK_DISABLE, id.to_string());
@@ -38,7 +39,7 @@ pub(super) async fn disable(
     let intent = Intent { detail: Some(detail), ..ctx.new_intent(about) };
     let (audit, at) = (&ctx.app().audit, intent.at);
     let entry = audit.open(intent).await?;
-    let disabled = set_inactive(ctx, lease, id, reason).await;
+    let disabled = set_inactive(ctx, lease, (id, version), reason).await;
     let now = ctx.now();
     let (ending, code) = match &disabled {
         Ok(_) => (Ending::Ok, 0),
@@ -50,16 +51,21 @@ pub(super) async fn disable(
     disabled.map(|_| ())
 }
 
+fn is_meant(found: &Webhook, version: Option<i64>) -> bool {
+    found.is_active && version.is_none_or(|version| version == found.version)
+}
+
 async fn set_inactive(
     ctx: &Ctx,
     lease: &Lease,
-    id: WebhookId,
+    (id, version): (WebhookId, Option<i64>),
     reason: &str,
 ) -> Result<bool, Error> {
     ctx.transaction(async |tx| {
         leases::check_held(tx, lease).await?;
         let sequence = store::lock_cursor(tx).await?;
-        let Some(mut webhook) = store::by_id(tx, id).await?.filter(|found| found.is_active) else {
+        let found = store::by_id(tx, id).await?.filter(|found| is_meant(found, version));
+        let Some(mut webhook) = found else {
             return Ok(false);
         };
         let now = ctx.db().now(tx).await?;

@@ -14,6 +14,7 @@ use crate::db::types::{Json, WebhookId};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::outbox::{EventType, event_types};
+use crate::resources::events::domain as events;
 
 /// Maximum number of webhooks.
 pub const WEBHOOKS_MAX: i64 = 200;
@@ -91,7 +92,15 @@ fn missing(id: WebhookId) -> Error {
 /// Refuses a target that may not be connected to. A host that does not resolve is accepted: each connection is checked.
 async fn check_target(ctx: &Ctx, target: &Target) -> Result<(), Error> {
     let (host, secure) = target.host();
-    ctx.app().part::<Outbound>().check(host, secure, CHECK_TIME).await
+    let checked = ctx.app().part::<Outbound>().check(host, secure, CHECK_TIME).await;
+    match checked {
+        Err(Error::Refused { reason: Reason::AddressForbidden, why }) => {
+            let field = if target.is_signed() { "url" } else { "email.smtp_host" };
+            let plain = if secure { "" } else { "; elsewhere, `https` is required" };
+            Err(Error::refused(Reason::AddressForbidden, format!("`{field}`: {why}{plain}")))
+        }
+        other => other,
+    }
 }
 
 fn check_gateways(ctx: &Ctx, gateways: &[String]) -> Result<(), Error> {
@@ -158,6 +167,7 @@ pub async fn create(ctx: &Ctx, new: NewWebhook) -> Result<WithSecret, Error> {
         disabled_at: None,
         disabled_reason: None,
         stopped_sequence: None,
+        queued_after: 0,
         updated_at: now,
         version: 1,
     };
@@ -168,6 +178,7 @@ pub async fn create(ctx: &Ctx, new: NewWebhook) -> Result<WithSecret, Error> {
             if !webhook.is_active {
                 webhook.stopped_sequence = Some(store::lock_cursor(tx).await?);
             }
+            webhook.queued_after = events::newest_id(tx).await?;
             let created = store::insert(tx, &webhook).await?;
             if store::count(tx).await? > WEBHOOKS_MAX {
                 let why = format!("there can be at most {WEBHOOKS_MAX} webhooks: delete one first");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::channels::{Smtp, SmtpTls};
+use super::channels::{Smtp, SmtpTls, email};
 use super::input::URL_CHARS_MAX;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -199,7 +199,9 @@ fn check_address(field: &str, address: &str) -> Result<(), Error> {
     let whole = parts.is_some_and(|(local, domain)| {
         !local.is_empty() && !domain.is_empty() && !domain.contains('@')
     });
-    if !whole || address.len() > ADDRESS_CHARS_MAX || !address.chars().all(good) {
+    let short = address.len() <= ADDRESS_CHARS_MAX;
+    // An address that no mail can have would fail each mail.
+    if !(whole && short && address.chars().all(good) && email::is_address(address)) {
         let why = format!(
             "must be an address like `name@example.com` of at most {ADDRESS_CHARS_MAX} characters"
         );
@@ -256,6 +258,10 @@ mod tests {
             "<a@b>",
             "a@b,c@d",
             "ä@b",
+            "a..b@c",
+            ".a@b",
+            "a@-b",
+            "a@b..c",
         ] {
             let given = EmailSettings { to_addrs: vec![bad.to_owned()], ..email() };
             assert!(given.parse("").is_err(), "{bad}");

@@ -5,8 +5,11 @@
 //! - the messages of events and the position after them are stored in one transaction that proves the lease: no event
 //!   is lost and none is queued twice, also if a replica crashes;
 //! - nothing of this runs in a call;
-//! - a webhook gets no message of an event that occurred before it was created;
+//! - a webhook gets a message of each event that was written after it was created, by whichever clock, and of no
+//!   earlier one;
 //! - a webhook that is switched off gets no message of a later event: switching off locks the position.
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
@@ -20,6 +23,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
+use crate::db::types::WebhookId;
 use crate::error::Error;
 use crate::resources::events::domain as events;
 use crate::resources::events::domain::Event;
@@ -46,7 +50,7 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
         }
     }
     let limit = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
-    let (queued, more) = ctx
+    let (count, queued, more) = ctx
         .db()
         .long_transaction(async |conn| {
             if let Some(held) = held {
@@ -60,16 +64,18 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
             let batch = messages(ctx.app(), &read, &webhooks, now);
             // Numbers have no gaps, so without a last event there is no event up to the head.
             let last = batch.last.unwrap_or(head);
-            let queued = batch.rows.len();
+            let (count, queued) = (batch.rows.len(), webhooks_of(&batch.rows));
             deliveries::insert(conn, batch.rows).await?;
             store::set_cursor(conn, last).await?;
-            Ok((queued, last < head))
+            Ok((count, queued, last < head))
         })
         .await?;
-    if queued > 0 {
-        ctx.app().part::<DeliveryState>().notify_queued();
-    }
-    Ok(TickResult { done: queued, more })
+    ctx.app().part::<DeliveryState>().notify_queued(queued);
+    Ok(TickResult { done: count, more })
+}
+
+fn webhooks_of(rows: &[NewDelivery]) -> HashSet<WebhookId> {
+    rows.iter().map(|row| row.webhook_id).collect()
 }
 
 /// The messages of the first events, and the last of these events; `None` if there is no event.
@@ -89,7 +95,8 @@ fn messages(app: &App, events: &[Event], webhooks: &[Webhook], now: Timestamp) -
         let mut payload = None;
         for webhook in webhooks {
             let (entries, gateways) = (&webhook.event_types.0, &webhook.gateways_json.0);
-            let is_later = event.occurred_at >= webhook.created_at;
+            // Not by their times, which are those of several clocks.
+            let is_later = event.id > webhook.queued_after;
             if !is_later || !subscriptions::matches(entries, gateways, &event.name, gateway) {
                 continue;
             }
@@ -137,6 +144,7 @@ mod tests {
 
     fn event(payload: &Value) -> Event {
         Event {
+            id: 9,
             sequence: 7,
             name: "sandbox.created".to_owned(),
             gateway_id: None,

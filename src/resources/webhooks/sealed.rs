@@ -65,6 +65,12 @@ impl Target {
         }
     }
 
+    /// Whether the URL is a secret.
+    #[must_use]
+    pub fn has_secret_url(&self) -> bool {
+        matches!(self.channel(), Channel::Slack | Channel::Discord)
+    }
+
     /// Whether messages are signed.
     #[must_use]
     pub fn is_signed(&self) -> bool {

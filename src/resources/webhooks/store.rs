@@ -62,6 +62,8 @@ pub struct Webhook {
     pub disabled_reason: Option<String>,
     /// Last event that was queued before it became inactive the last time.
     pub stopped_sequence: Option<i64>,
+    /// Id of the newest event when it was created: only later ones are queued.
+    pub queued_after: i64,
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// Version.
@@ -130,6 +132,7 @@ pub async fn insert(conn: &mut Conn, new: &Webhook) -> Result<Webhook, Error> {
             t::rate_per_second.eq(new.rate_per_second),
             t::gateways_json.eq(&new.gateways_json),
             t::stopped_sequence.eq(new.stopped_sequence),
+            t::queued_after.eq(new.queued_after),
             t::updated_at.eq(new.updated_at),
         ),
     );

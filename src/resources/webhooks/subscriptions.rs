@@ -20,8 +20,7 @@ pub const TEST_EVENT: &str = "webhook.test";
 
 /// Names that subscriptions of the previous generation of Shoreguard contain, besides those of the catalogue. They are
 /// accepted, so that these subscriptions can be imported.
-const PREDECESSOR: &[&str] =
-    &["gateway.cert_rotation_failed", "inference.updated", "policy.drift_detected", TEST_EVENT];
+const PREDECESSOR: &[&str] = &["gateway.cert_rotation_failed", TEST_EVENT];
 
 fn names() -> impl Iterator<Item = &'static str> {
     let known = event_types::ALL.iter().map(|(event_type, _)| event_type.name());

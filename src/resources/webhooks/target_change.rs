@@ -81,12 +81,16 @@ impl TargetChange {
             (channel @ Channel::Email, Target::Http(..)) => {
                 Self { channel: Some(channel), ..self }.into_target()
             }
-            (channel, Target::Http(_, url)) => {
+            (channel, before @ Target::Http(_, url)) => {
                 if self.email.is_some() {
                     return Err(unwanted_settings());
                 }
                 let url = match self.url {
                     Some(url) => ReceiverUrl::parse("url", &url)?,
+                    // T04: the URL itself is a secret, which reads of another channel would show.
+                    None if before.has_secret_url() && channel != before.channel() => {
+                        return Err(missing_url());
+                    }
                     None => url.clone(),
                 };
                 Ok(Target::Http(channel, url))
@@ -98,6 +102,11 @@ impl TargetChange {
 
 fn host_unless(is_new: bool, before: &EmailSettings) -> String {
     if is_new { String::new() } else { before.smtp_host.clone() }
+}
+
+fn missing_url() -> Error {
+    let why = "is required if the channel was slack or discord: their URLs are secrets";
+    Error::invalid("url", why)
 }
 
 fn missing_settings() -> Error {
@@ -157,6 +166,26 @@ mod tests {
             panic!()
         };
         assert_eq!(dropped.smtp_pass, "");
+    }
+
+    #[test]
+    fn t04_a_secret_url_is_not_carried_over_to_another_channel() {
+        let to = |channel| TargetChange { channel: Some(channel), ..TargetChange::default() };
+        let url = "https://hooks.example/services/token";
+        let parsed = ReceiverUrl::parse("url", url).unwrap();
+        for (before, after) in [
+            (Channel::Slack, Channel::Generic),
+            (Channel::Slack, Channel::Discord),
+            (Channel::Discord, Channel::Generic),
+        ] {
+            let before = Target::Http(before, parsed.clone());
+            let refused = to(after).apply(&before).unwrap_err().to_string();
+            assert!(refused.contains("`url`"), "{refused}");
+            let anew = TargetChange { url: Some(url.to_owned()), ..to(after) };
+            assert_eq!(anew.apply(&before).unwrap(), Target::Http(after, parsed.clone()));
+            let same = to(before.channel()).apply(&before).unwrap();
+            assert_eq!(same, before);
+        }
     }
 
     #[test]

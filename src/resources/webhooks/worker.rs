@@ -46,7 +46,9 @@ async fn check_backlog(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Er
     {
         let mut conn = ctx.db().read().await?;
         for webhook in store::active(&mut conn).await? {
-            if deliveries::has_pending(&mut conn, webhook.id, PENDING_MAX).await? {
+            // Those that were kept while it was inactive do not count: otherwise it could not be switched on again.
+            let kept = webhook.stopped_sequence;
+            if deliveries::has_pending(&mut conn, webhook.id, kept, PENDING_MAX).await? {
                 overfull.push(webhook.id);
             }
         }
@@ -54,7 +56,7 @@ async fn check_backlog(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Er
     let Some(lease) = held else { return Ok(TickResult::IDLE) };
     let reason = format!("{PENDING_MAX} messages are pending");
     for webhook in &overfull {
-        disabling::disable(ctx, lease, *webhook, &reason).await?;
+        disabling::disable(ctx, lease, (*webhook, None), &reason).await?;
     }
     let forgotten = ctx
         .db()

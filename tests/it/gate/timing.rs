@@ -17,6 +17,7 @@ server_tests! {
     calls_without_a_rule_do_not_exclude_each_other,
     a_long_call_without_a_rule_stays_in_flight,
     g10_a_policy_that_is_written_through_the_proxy_is_an_event,
+    an_inference_route_that_is_set_through_the_proxy_is_an_event,
     g10_without_a_rule_a_call_keeps_its_role_and_gets_the_answer_of_the_gateway,
 }
 
@@ -172,6 +173,25 @@ async fn g10_a_policy_that_is_written_through_the_proxy_is_an_event(sg: TestServ
         scene.simulator.stop().await;
     }
     sg.finish().await;
+}
+
+async fn an_inference_route_that_is_set_through_the_proxy_is_an_event(sg: TestServer) {
+    let (name, generation) = GATEWAYS[0];
+    let scene = Scene::start(&sg, name, generation).await;
+    let route = json!({ "route_name": "main", "provider_name": "github", "model_id": "m-1" });
+    scene.call("SetInferenceRoute", &route).await.unwrap();
+    let event = last_event(&scene.caller, "inference.updated").await;
+    let payload: Value = serde_json::from_str(&event.payload_json).unwrap();
+    let expected = json!({
+        "action": "inference_route.set",
+        "gateway": name,
+        "workspace": "default",
+        "provider": "github",
+        "model": "m-1",
+    });
+    assert_eq!(payload, expected, "{event:?}");
+    sg.finish().await;
+    scene.simulator.stop().await;
 }
 
 async fn g10_without_a_rule_a_call_keeps_its_role_and_gets_the_answer_of_the_gateway(

@@ -34,8 +34,10 @@ const COMPLAINTS: [&str; 17] = [
 ];
 
 /// Weak points of the predecessor that no longer exist.
-const GONE: [u32; 22] =
-    [3, 4, 6, 7, 9, 10, 25, 26, 29, 30, 31, 33, 34, 50, 56, 57, 58, 59, 67, 68, 86, 90];
+const GONE: [u32; 33] = [
+    1, 2, 3, 4, 6, 7, 9, 10, 13, 21, 22, 25, 26, 28, 29, 30, 31, 33, 34, 40, 50, 52, 56, 57, 58,
+    59, 67, 68, 86, 90, 96, 97, 98,
+];
 
 /// Reasons of refusals by rules and reviews.
 const REASONS: [&str; 12] = [

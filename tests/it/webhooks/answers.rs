@@ -7,7 +7,10 @@ use shoreguard::resources::webhooks::worker::BACKLOG;
 use tokio_util::sync::CancellationToken;
 
 use super::receiver::{FIRST_RETRY, Receiver, Reply};
-use super::{all_in, allow_loopback, created, emit, get, list_deliveries, request, set_active};
+use super::{
+    all_in, allow_loopback, change, created, emit, get, list_deliveries, request, set_active,
+    update,
+};
 use crate::support::eventually;
 use crate::support::server::TestServer;
 
@@ -22,6 +25,7 @@ server_tests! {
     a_receiver_that_is_gone_disables_its_webhook_and_keeps_the_messages,
     five_days_without_success_disable_a_webhook,
     a_webhook_with_too_many_pending_messages_is_disabled,
+    an_answer_of_a_former_address_does_not_disable_a_webhook,
 }
 
 sqlite_tests! {
@@ -210,6 +214,26 @@ async fn a_receiver_that_is_gone_disables_its_webhook_and_keeps_the_messages(sg:
     sg.finish().await;
 }
 
+async fn an_answer_of_a_former_address_does_not_disable_a_webhook(sg: TestServer) {
+    let (former, token) = (Receiver::start().await, CancellationToken::new());
+    let held = token.clone();
+    former.answer(move |_| Reply::UntilGone(held.clone()));
+    let id = created(&sg, request(&former.url())).await;
+    emit(&sg.admin(), &["one"]).await;
+    former.wait_for(1).await;
+    // It is changed while the former receiver still thinks.
+    let receiver = Receiver::start().await;
+    let moved = pb::UpdateWebhookRequest { url: receiver.url(), ..change(id, &["url"]) };
+    update(&sg, moved).await.unwrap();
+    token.cancel();
+    let delivery = tried(&sg, id, 1).await;
+    assert_eq!(delivery.last_attempt.unwrap().response_code, 410);
+    sg.pass(FIRST_RETRY).await;
+    all_in(&sg, id, 1, SUCCESS).await;
+    assert!(get(&sg, id).await.active);
+    sg.finish().await;
+}
+
 fn service_principal(received: &super::receiver::Received) -> String {
     received.json()["data"]["service_principal"].as_str().unwrap().to_owned()
 }
@@ -241,7 +265,7 @@ async fn a_webhook_with_too_many_pending_messages_is_disabled(sg: TestServer) {
             "INSERT INTO webhook_deliveries (webhook_id, event_type, payload_json, created_at, message_id, \
              event_sequence, next_attempt_at) \
              WITH RECURSIVE n(i) AS (SELECT {from} UNION ALL SELECT i + 1 FROM n WHERE i < {}) \
-             SELECT {id}, 'a.b', '{{}}', '2026-01-01 00:00:00.000000', 'msg_' || n.i, 1000000 + n.i, \
+             SELECT {id}, 'a.b', '{{}}', '2026-01-01 00:00:00.000000', 'msg_' || n.i, n.i - 1000000, \
              '2999-01-01 00:00:00.000000' FROM n",
             from + count - 1
         )
@@ -257,5 +281,9 @@ async fn a_webhook_with_too_many_pending_messages_is_disabled(sg: TestServer) {
         sg.sql("UPDATE webhook_deliveries SET attempt = attempt WHERE status = 'pending'").await,
         100_000
     );
+    // Switched on again, it has time to send what was kept.
+    set_active(&sg, id, true).await;
+    sg.run_job(&BACKLOG).await;
+    assert!(get(&sg, id).await.active, "the messages that were kept do not disable it again");
     sg.finish().await;
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use shoreguard::db::leases;
+use shoreguard::error::{Error, ResourceKind};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker as events;
 use shoreguard::resources::webhooks::worker::{FANOUT, RETENTION};
+use shoreguard::workers::{self, Worker};
 use tokio_util::sync::CancellationToken;
 
 use super::receiver::{Receiver, Reply};
@@ -26,6 +29,8 @@ server_tests! {
 
 server_tests_without_jobs! {
     e10_events_are_queued_once_and_kept_until_then,
+    e10_events_after_the_creation_are_queued_whatever_the_clocks_say,
+    e10_a_replica_that_has_lost_its_lease_queues_nothing,
 }
 
 sqlite_tests! {
@@ -239,6 +244,58 @@ async fn e10_events_are_queued_once_and_kept_until_then(sg: TestServer) {
     sg.run_job(&events::RETENTION).await;
     let kept = sg.admin().events().list_events(list).await.unwrap().into_inner().events;
     assert!(kept.is_empty(), "{kept:?}");
+    sg.finish().await;
+}
+
+/// Queues events, after another replica has taken the lease over.
+const LATE_FANOUT: Worker = Worker {
+    tick: |ctx, lease| {
+        Box::pin(async move {
+            ctx.db().advance_clock(Duration::from_mins(5));
+            let ttl = Duration::from_secs(1);
+            let taken = leases::acquire(ctx.db(), FANOUT.name, "another", ttl).await?;
+            assert!(taken.is_some());
+            (FANOUT.tick)(ctx, lease).await
+        })
+    },
+    ..FANOUT
+};
+
+async fn e10_a_replica_that_has_lost_its_lease_queues_nothing(sg: TestServer) {
+    let id = created(&sg, request("https://8.8.8.8/hook")).await;
+    emit(&sg.admin(), &["one"]).await;
+    while sg.run_job(&events::SEQUENCER).await.done > 0 {}
+    let late = workers::run_once(&sg.app, &LATE_FANOUT).await;
+    assert!(matches!(late, Err(Error::Conflict { kind: ResourceKind::Lease, .. })), "{late:?}");
+    assert!(list_deliveries(&sg, id).await.is_empty());
+    // The next one begins where the former one has stopped.
+    assert!(sg.run_job(&FANOUT).await.done >= 1);
+    assert_eq!(list_deliveries(&sg, id).await.len(), 1);
+    sg.finish().await;
+}
+
+async fn e10_events_after_the_creation_are_queued_whatever_the_clocks_say(sg: TestServer) {
+    let write = async |at: &str| {
+        let insert = format!(
+            "INSERT INTO events (name, payload_json, occurred_at) VALUES ('{}', '{{}}', '{at}')",
+            super::EVENT
+        );
+        assert_eq!(sg.sql(&insert).await, 1);
+    };
+    // Not numbered yet, and of a replica whose clock is ahead.
+    write("2998-01-01 00:00:00.000000").await;
+    let id = created(&sg, request("https://8.8.8.8/hook")).await;
+    // Of a replica whose clock is behind.
+    write("2020-01-01 00:00:00.000000").await;
+    while sg.run_job(&events::SEQUENCER).await.done > 0 {}
+    sg.run_job(&FANOUT).await;
+    let queued = list_deliveries(&sg, id).await;
+    let [later] = &queued[..] else { panic!("{queued:?}") };
+    let list = pb::ListEventsRequest { names: vec![super::EVENT.into()], ..Default::default() };
+    let listed = sg.admin().events().list_events(list).await.unwrap().into_inner().events;
+    let last = listed.last().unwrap();
+    assert_eq!(later.event_sequence, last.sequence);
+    assert!(last.event_time.unwrap().seconds < 1_600_000_000, "{last:?}");
     sg.finish().await;
 }
 

@@ -50,14 +50,17 @@ async fn e14_only_public_addresses_are_accepted(sg: TestServer) {
     for host in FORBIDDEN {
         let refused = create(&admin, request(&format!("https://{host}/hook"))).await;
         let refused = assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+        assert!(refused.message().contains("`url`: "), "{refused:?}");
         assert!(refused.message().contains("allowed_networks"), "{refused:?}");
         let smtp_host = host.trim_matches(['[', ']']).to_owned();
         let by_mail = by_email(pb::WebhookEmailSettings { smtp_host, ..settings() });
         let refused = create(&admin, by_mail).await;
-        assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+        let refused = assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+        assert!(refused.message().contains("`email.smtp_host`: "), "{refused:?}");
     }
     let plain = create(&admin, request("http://8.8.8.8/hook")).await;
-    assert_refused!(plain, InvalidArgument, "ADDRESS_FORBIDDEN");
+    let plain = assert_refused!(plain, InvalidArgument, "ADDRESS_FORBIDDEN");
+    assert!(plain.message().contains("`url`: ") && plain.message().contains("https"), "{plain:?}");
     let id = created(&sg, request("https://8.8.8.8/hook")).await;
     let moved =
         pb::UpdateWebhookRequest { url: "https://10.0.0.1/".into(), ..change(id, &["url"]) };

@@ -127,6 +127,7 @@ server_tests! {
 sqlite_tests! {
     tuned allow_loopback;
     invalid_webhooks_are_refused_with_the_field_and_the_limit,
+    a_mail_server_can_be_named_by_its_url,
     invalid_changes_are_refused,
     an_unknown_webhook_is_not_found,
     an_inactive_webhook_is_neither_tested_nor_sent_to_again,
@@ -275,6 +276,10 @@ async fn invalid_webhooks_are_refused_with_the_field_and_the_limit(sg: TestServe
     let elsewhere =
         pb::CreateWebhookRequest { gateways: vec!["nowhere".into()], ..request(NOWHERE) };
     assert_refused!(create(&sg.admin(), elsewhere).await, NotFound, "NOT_FOUND");
+    sg.finish().await;
+}
+
+async fn a_mail_server_can_be_named_by_its_url(sg: TestServer) {
     let by_url = pb::CreateWebhookRequest {
         url: "smtp://127.0.0.1:2525".into(),
         ..by_email(pb::WebhookEmailSettings { smtp_host: String::new(), ..settings() })

@@ -42,6 +42,8 @@ pub(crate) enum Reply {
     Full(u16, String, String),
     /// Not at all, until the token is canceled; then with 200.
     Until(CancellationToken),
+    /// Not at all, until the token is canceled; then with 410.
+    UntilGone(CancellationToken),
     /// The connection is closed.
     Close,
     /// A head that promises a body, and then one byte in each pause, until the token is canceled.
@@ -146,6 +148,10 @@ async fn respond(stream: &mut TcpStream, reply: Reply) -> bool {
         Reply::Until(token) => {
             token.cancelled().await;
             (200, String::new(), String::new())
+        }
+        Reply::UntilGone(token) => {
+            token.cancelled().await;
+            (410, String::new(), String::new())
         }
         Reply::Close => return false,
         Reply::Drip(token) => {

@@ -20,6 +20,7 @@ server_tests! {
 
 sqlite_tests! {
     tuned allow_loopback;
+    t04_a_url_of_slack_is_not_revealed_by_another_channel,
     e15_a_repeated_creation_returns_its_secret_only_to_the_same_key,
     e15_a_receiver_that_repeats_the_path_of_a_secret_url_reveals_nothing,
 }
@@ -60,6 +61,25 @@ async fn t18_secrets_of_webhooks_are_sealed_and_in_no_read(sg: TestServer) {
             assert!(!is_in, "{secret} is in {table}");
         }
     }
+    sg.finish().await;
+}
+
+async fn t04_a_url_of_slack_is_not_revealed_by_another_channel(sg: TestServer) {
+    let id = created(&sg, slack("http://127.0.0.1:9/services/token-of-slack")).await;
+    let to_generic = pb::UpdateWebhookRequest {
+        channel: pb::WebhookChannel::Generic.into(),
+        ..change(id, &["channel"])
+    };
+    let refused = update(&sg, to_generic.clone()).await;
+    let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    assert!(refused.message().contains("`url`"), "{refused:?}");
+    assert_eq!(get(&sg, id).await.url, "http://127.0.0.1:9");
+    let anew = pb::UpdateWebhookRequest {
+        url: NOWHERE.into(),
+        update_mask: change(id, &["channel", "url"]).update_mask,
+        ..to_generic
+    };
+    assert_eq!(update(&sg, anew).await.unwrap().webhook.unwrap().url, NOWHERE);
     sg.finish().await;
 }
 

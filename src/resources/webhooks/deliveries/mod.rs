@@ -20,10 +20,12 @@ use super::domain;
 
 /// Maximum number of ids in one request.
 pub const IDS_MAX: usize = 1_000;
-/// Maximum number of messages that one request sends again.
-pub const REDELIVERED_MAX: usize = 100_000;
+/// Maximum number of messages that one request sends again: half of the pending ones with which a webhook is disabled.
+pub const REDELIVERED_MAX: usize = 50_000;
 /// Messages per transaction.
 const BATCH: usize = 1_000;
+/// Maximum size of the attempts of a page, in bytes: clients accept 4 MiB by default.
+const PAGE_BYTES_MAX: usize = 2 << 20;
 /// Earlier attempts that are kept.
 const EARLIER_MAX: usize = 10;
 
@@ -85,7 +87,7 @@ impl Chosen {
     }
 }
 
-/// Returns a page of the messages of a webhook, newest first.
+/// Returns a page of the messages of a webhook, newest first. It has fewer than requested if their attempts are long.
 pub async fn list(
     ctx: &Ctx,
     webhook: WebhookId,
@@ -101,7 +103,29 @@ pub async fn list(
     let mut conn = ctx.db().read().await?;
     let after = page.after().copied();
     let rows = store::page(&mut conn, webhook, status, after, page.limit()).await?;
-    page.finish(rows, |last| last.id.get())
+    let (mut rows, more) = size.truncate(rows);
+    let fits = fitting(rows.iter().map(attempt_bytes));
+    let is_cut = fits < rows.len();
+    rows.truncate(fits);
+    page.finish_truncated((rows, more || is_cut), |last| last.id.get())
+}
+
+/// Returns how many rows of these sizes fit a page: at least one, since the list would not get past it.
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut total = 0;
+    let fits = sizes.take_while(|size| {
+        total += size;
+        total <= PAGE_BYTES_MAX
+    });
+    fits.count().max(1)
+}
+
+/// Returns about how many bytes the attempts of a message have.
+#[must_use]
+pub(super) fn attempt_bytes(row: &Delivery) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let earlier = row.attempts_json.0.iter().map(|one| text(&one.error) + text(&one.snippet));
+    earlier.sum::<usize>() + text(&row.error_message) + text(&row.response_snippet)
 }
 
 /// Makes finished messages pending again. Returns their number, and whether more messages match.
@@ -144,7 +168,7 @@ pub async fn redeliver(
             })
             .await?;
         if count > 0 {
-            ctx.app().part::<DeliveryState>().notify_queued();
+            ctx.app().part::<DeliveryState>().notify_queued([webhook]);
         }
         done += count;
         let Some(last) = last.filter(|_| matches!(chosen, Chosen::Span(..))) else { break };
@@ -241,6 +265,19 @@ mod tests {
         ] {
             assert!(Chosen::parse(ids.clone(), start, end).is_err(), "{ids:?} {start:?} {end:?}");
         }
+    }
+
+    #[test]
+    fn sending_messages_again_does_not_disable_their_webhook() {
+        let pending = i64::try_from(REDELIVERED_MAX + BATCH).unwrap();
+        assert!(pending < crate::resources::webhooks::delivery::schedule::PENDING_MAX);
+    }
+
+    #[test]
+    fn a_page_with_long_attempts_is_cut() {
+        assert_eq!(fitting([PAGE_BYTES_MAX / 2; 3].into_iter()), 2);
+        assert_eq!(fitting([PAGE_BYTES_MAX + 1, 1].into_iter()), 1);
+        assert_eq!(fitting([0; 1_000].into_iter()), 1_000);
     }
 
     #[test]

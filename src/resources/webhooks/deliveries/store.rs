@@ -203,15 +203,26 @@ pub async fn webhooks_with_due(conn: &mut Conn, until: Timestamp) -> Result<Vec<
     })?)
 }
 
-/// Returns whether a webhook has at least `count` pending messages.
-pub async fn has_pending(conn: &mut Conn, webhook: WebhookId, count: i64) -> Result<bool, Error> {
-    let rows = t::table
-        .filter(t::webhook_id.eq(webhook.get()))
-        .filter(t::next_attempt_at.is_not_null())
-        .select(t::id)
-        .order((t::next_attempt_at, t::id))
-        .offset(count.saturating_sub(1));
-    let found: Option<i64> = on_conn!(conn, |c| rows.first(c).await.optional())?;
+/// Returns whether a webhook has at least `count` pending messages of events after a sequence; `None` counts all.
+pub async fn has_pending(
+    conn: &mut Conn,
+    webhook: WebhookId,
+    after: Option<i64>,
+    count: i64,
+) -> Result<bool, Error> {
+    let found: Option<i64> = on_conn!(conn, |c| {
+        let mut query = t::table
+            .filter(t::webhook_id.eq(webhook.get()))
+            .filter(t::next_attempt_at.is_not_null())
+            .select(t::id)
+            .order((t::next_attempt_at, t::id))
+            .offset(count.saturating_sub(1))
+            .into_boxed();
+        if let Some(after) = after {
+            query = query.filter(t::event_sequence.gt(after));
+        }
+        query.first(c).await.optional()
+    })?;
     Ok(found.is_some())
 }
 

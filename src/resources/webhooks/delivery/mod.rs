@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::recipient::{Attempt, Recipient};
-use super::channels::{Message, generic};
+use super::channels::{Message, Verdict, generic};
 use super::deliveries::store as deliveries;
 use super::subscriptions::TEST_EVENT;
 use super::{domain, fanout};
@@ -48,21 +48,26 @@ pub const DELIVERY: Keyed = Keyed {
 /// What the tasks of this process share.
 #[derive(Debug, Default)]
 pub struct DeliveryState {
-    /// Changes when messages are queued by this process.
-    queued: watch::Sender<u64>,
+    /// Each changes when this process queues messages of its webhook: others need not look.
+    queued: Mutex<HashMap<WebhookId, watch::Sender<u64>>>,
     /// When a message of a webhook was last due.
     last_due: Mutex<HashMap<WebhookId, Instant>>,
 }
 
 impl DeliveryState {
-    /// Reports that messages were queued.
-    pub(super) fn notify_queued(&self) {
-        self.queued.send_modify(|count| *count = count.wrapping_add(1));
+    /// Reports that messages of these webhooks were queued.
+    pub(super) fn notify_queued(&self, webhooks: impl IntoIterator<Item = WebhookId>) {
+        let queued = self.queued.lock();
+        for sender in webhooks.into_iter().filter_map(|webhook| queued.get(&webhook)) {
+            sender.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 
-    /// Returns a receiver that changes when messages are queued.
-    fn subscribe(&self) -> watch::Receiver<u64> {
-        self.queued.subscribe()
+    /// Returns a receiver that changes when messages of a webhook are queued.
+    fn subscribe(&self, webhook: WebhookId) -> watch::Receiver<u64> {
+        let mut queued = self.queued.lock();
+        queued.retain(|_, sender| sender.receiver_count() > 0);
+        queued.entry(webhook).or_default().subscribe()
     }
 
     /// Adds those webhooks whose last message was due a short time ago.
@@ -103,7 +108,7 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
     };
     let payload = String::from_utf8_lossy(&generic::body(&message).bytes).into_owned();
     let attempt = recipient.attempt(&message.id, &payload).await;
-    ctx.add_audit_detail("delivered", attempt.outcome.error.is_none());
+    ctx.add_audit_detail("delivered", attempt.outcome.verdict == Verdict::Delivered);
     ctx.add_audit_detail("response_code", attempt.outcome.code);
     Ok(attempt)
 }
@@ -111,6 +116,18 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_webhooks_of_queued_messages_are_woken() {
+        let state = DeliveryState::default();
+        let [one, two, gone] = [1, 2, 3].map(|id| state.subscribe(WebhookId(id)));
+        drop(gone);
+        state.notify_queued([WebhookId(1), WebhookId(3), WebhookId(4)]);
+        assert!(one.has_changed().unwrap() && !two.has_changed().unwrap());
+        let again = state.subscribe(WebhookId(1));
+        assert!(!again.has_changed().unwrap() && one.has_changed().unwrap());
+        assert_eq!(state.queued.lock().len(), 2, "those without a receiver are forgotten");
+    }
 
     #[test]
     fn a_webhook_keeps_its_task_for_a_minute_after_its_last_message_was_due() {

@@ -195,17 +195,21 @@ impl Receiver {
 
     /// Returns the beginning of a body without control characters and without parts of a secret URL.
     fn snippet(&self, body: &[u8]) -> String {
-        let text = String::from_utf8_lossy(&body[..body.len().min(SNIPPET_BYTES_MAX)]);
-        let mut text = text.into_owned();
-        if self.secret_url {
-            for part in self.url.path.split(['/', '?', '&', '=']) {
-                if part.len() >= MASKED_BYTES_MIN {
-                    text = text.replace(part, "***");
-                }
-            }
-        }
-        sanitize(&text, SNIPPET_BYTES_MAX)
+        snippet(body, self.secret_url.then_some(self.url.path.as_str()))
     }
+}
+
+/// Returns the beginning of a body without control characters and without parts of a secret path. They are masked before
+/// the body is cut: a part that is cut in two would not be found.
+fn snippet(body: &[u8], secret_path: Option<&str>) -> String {
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    for part in secret_path.unwrap_or_default().split(['/', '?', '&', '=']) {
+        if part.len() >= MASKED_BYTES_MIN {
+            text = text.replace(part, "***");
+        }
+    }
+    text.truncate(text.floor_char_boundary(SNIPPET_BYTES_MAX));
+    sanitize(&text, SNIPPET_BYTES_MAX)
 }
 
 async fn start(
@@ -284,4 +288,22 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e15_a_part_of_a_secret_path_at_the_end_of_a_snippet_is_masked() {
+        let path = Some("/services/token-of-slack?x");
+        for before in SNIPPET_BYTES_MAX - 20..=SNIPPET_BYTES_MAX {
+            let body = format!("{}token-of-slack", "x".repeat(before));
+            let shown = snippet(body.as_bytes(), path);
+            assert!(!shown.contains("tok") && shown.len() <= SNIPPET_BYTES_MAX, "{shown}");
+        }
+        assert_eq!(snippet(b"no token-of-slack", None), "no token-of-slack");
+        let long = "\u{fffd}".repeat(SNIPPET_BYTES_MAX);
+        assert!(snippet(long.as_bytes(), None).len() <= SNIPPET_BYTES_MAX);
+    }
 }

@@ -24,14 +24,18 @@ use crate::resources::webhooks::channels::{Outcome, Verdict};
 use crate::resources::webhooks::deliveries::store::{
     self as deliveries, Delivery, Written, sql_time,
 };
-use crate::resources::webhooks::deliveries::{DeliveryStatus, earlier_attempts};
+use crate::resources::webhooks::deliveries::{DeliveryStatus, attempt_bytes, earlier_attempts};
 use crate::resources::webhooks::disabling;
-use crate::resources::webhooks::store;
+use crate::resources::webhooks::store::{self, Webhook};
 use crate::telemetry::metrics::WEBHOOK_DELIVERIES;
 use crate::workers::keyed::KeyedTask;
 
 /// Due messages that are read at once.
 const READ_MAX: usize = 500;
+/// Due messages that are read at once if they are large.
+const READ_MIN: usize = 20;
+/// Bytes of messages that wait in the memory of one webhook. There can be 200 webhooks.
+const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Results in one transaction.
 const RESULTS_MAX: usize = 200;
 /// Longest time that a result waits for others.
@@ -45,6 +49,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Ended {
     delivery: Delivery,
     attempt: Attempt,
+    /// Version of the webhook that it was sent for.
+    version: i64,
 }
 
 struct Sender {
@@ -59,6 +65,8 @@ struct Sender {
     held: HashSet<WebhookDeliveryId>,
     /// Whether the last read may have left due messages.
     more: bool,
+    /// Messages of the next read: fewer if those of the last one were large.
+    read_max: usize,
     /// When the webhook is read again, on the clock that tests advance.
     look_at: Duration,
     /// When the next message may be started.
@@ -89,6 +97,7 @@ pub(super) async fn run(task: KeyedTask) {
         results: Vec::new(),
         held: HashSet::new(),
         more: true,
+        read_max: READ_MIN,
         look_at: Duration::ZERO,
         start_at: now,
         write_at: now,
@@ -107,7 +116,7 @@ pub(super) async fn run(task: KeyedTask) {
 impl Sender {
     async fn run(&mut self) -> Result<(), Error> {
         let app = Arc::clone(self.ctx.app());
-        let mut queued = app.part::<DeliveryState>().subscribe();
+        let mut queued = app.part::<DeliveryState>().subscribe(self.id);
         loop {
             queued.borrow_and_update();
             let look = app.clock.since_boot() >= self.look_at;
@@ -125,7 +134,7 @@ impl Sender {
                     Wake::Ended(Box::new(ended))
                 }
                 () = tokio::time::sleep_until(self.start_at), if self.can_start() => Wake::Start,
-                // Cannot fail: the sender lives as long as the process.
+                // Cannot fail: the sender lives as long as its receivers.
                 _ = queued.changed(), if has_room => Wake::Look,
                 () = app.clock.sleep(self.look_at.saturating_sub(app.clock.since_boot())) => {
                     Wake::Look
@@ -156,7 +165,7 @@ impl Sender {
     /// sends no messages.
     async fn read(&mut self) -> Result<bool, Error> {
         self.look_at = self.ctx.app().clock.since_boot() + LOOK_EVERY;
-        let limit = if self.queue.is_empty() { READ_MAX + self.held.len() } else { 0 };
+        let limit = if self.queue.is_empty() { self.read_max + self.held.len() } else { 0 };
         let (webhook, rows) = {
             let mut conn = self.ctx.db().read().await?;
             let now = self.ctx.db().now(&mut conn).await?;
@@ -178,12 +187,20 @@ impl Sender {
             return Ok(true);
         }
         self.more = rows.len() == limit;
-        for row in rows {
-            if self.held.insert(row.0.id) {
-                self.queue.push_back(row);
-            }
-        }
+        self.enqueue(rows);
         Ok(true)
+    }
+
+    /// Adds messages to the queue that are not held yet, until it is full.
+    fn enqueue(&mut self, rows: Vec<(Delivery, String)>) {
+        let new = rows.into_iter().filter(|(row, _)| !self.held.contains(&row.id));
+        let (kept, is_full) =
+            within(new, QUEUE_BYTES_MAX, |(row, payload)| attempt_bytes(row) + payload.len());
+        self.read_max = if is_full { kept.len() } else { self.read_max * 2 };
+        self.read_max = self.read_max.clamp(READ_MIN, READ_MAX);
+        self.more |= is_full;
+        self.held.extend(kept.iter().map(|(row, _)| row.id));
+        self.queue.extend(kept);
     }
 
     /// Whether a message waits only for its turn by `rate_per_second`.
@@ -205,7 +222,7 @@ impl Sender {
             }
             self.in_flight.push(Box::pin(async move {
                 let attempt = recipient.attempt(&delivery.message_id, &payload).await;
-                Ended { delivery, attempt }
+                Ended { delivery, attempt, version: recipient.version }
             }));
         }
     }
@@ -237,7 +254,7 @@ impl Sender {
             return Ok(());
         }
         let (ctx, id, results) = (&self.ctx, self.id, &self.results);
-        let failing = ctx
+        let (statuses, version, failing) = ctx
             .db()
             .transaction(async |conn| {
                 leases::check_held(conn, &self.lease).await?;
@@ -247,15 +264,23 @@ impl Sender {
                     .iter()
                     .map(|ended| written(ended, now, random()))
                     .collect::<Result<_, _>>()?;
-                for row in &rows {
-                    counter!(WEBHOOK_DELIVERIES, "status" => row.status).increment(1);
-                }
                 deliveries::write(conn, &rows).await?;
-                count_failures(conn, id, results, now).await
+                let statuses: Vec<&'static str> = rows.iter().map(|row| row.status).collect();
+                let Some(webhook) = store::by_id(conn, id).await? else {
+                    return Ok((statuses, 0, false));
+                };
+                let failing = count_failures(conn, &webhook, results, now).await?;
+                Ok((statuses, webhook.version, failing))
             })
             .await?;
-        let unwanted =
-            results.iter().any(|ended| ended.attempt.outcome.verdict == Verdict::Unwanted);
+        for status in statuses {
+            counter!(WEBHOOK_DELIVERIES, "status" => status).increment(1);
+        }
+        // What a receiver said before the webhook was changed may be about another address.
+        let is_unwanted = |ended: &Ended| {
+            ended.version == version && ended.attempt.outcome.verdict == Verdict::Unwanted
+        };
+        let unwanted = results.iter().any(is_unwanted);
         for ended in self.results.drain(..) {
             self.held.remove(&ended.delivery.id);
         }
@@ -264,10 +289,27 @@ impl Sender {
             (false, true) => "no success for 5 days, and at least 10 failed attempts",
             (false, false) => return Ok(()),
         };
-        disabling::disable(&self.ctx, &self.lease, self.id, reason).await?;
+        disabling::disable(&self.ctx, &self.lease, (self.id, Some(version)), reason).await?;
         self.more = true;
         Ok(())
     }
+}
+
+/// Takes items until their sizes reach a limit. Returns them, and whether others may be left.
+fn within<T>(
+    items: impl Iterator<Item = T>,
+    bytes_max: usize,
+    size: impl Fn(&T) -> usize,
+) -> (Vec<T>, bool) {
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    for item in items {
+        bytes += size(&item);
+        kept.push(item);
+        if bytes >= bytes_max {
+            return (kept, true);
+        }
+    }
+    (kept, false)
 }
 
 /// Returns the new state of a message.
@@ -303,19 +345,35 @@ fn written(ended: &Ended, now: Timestamp, random: u8) -> Result<Written, Error> 
 /// Stores the failed attempts since the last success. Returns whether the receiver has failed for too long.
 async fn count_failures(
     conn: &mut Conn,
-    id: WebhookId,
+    webhook: &Webhook,
     results: &[Ended],
     now: Timestamp,
 ) -> Result<bool, Error> {
     let is_success = |ended: &&Ended| ended.attempt.outcome.verdict == Verdict::Delivered;
     let failed = results.iter().rev().take_while(|ended| !is_success(ended)).count();
-    let Some(webhook) = store::by_id(conn, id).await? else { return Ok(false) };
     let (before, since) =
         if failed < results.len() { (0, None) } else { (webhook.failures, webhook.failing_since) };
     let failures = before.saturating_add(i32::try_from(failed).unwrap_or(i32::MAX));
     let since = since.or((failures > 0).then_some(now));
     if (failures, since) != (webhook.failures, webhook.failing_since) {
-        store::set_failures(conn, id, since, failures).await?;
+        store::set_failures(conn, webhook.id, since, failures).await?;
     }
     Ok(webhook.is_active && has_failed_too_long(since, failures, now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_in_memory_is_limited_in_bytes() {
+        let take = |sizes: &[usize]| {
+            let (kept, is_full) = within(sizes.iter().copied(), 10, |size| *size);
+            (kept.len(), is_full)
+        };
+        assert_eq!(take(&[]), (0, false));
+        assert_eq!(take(&[1, 2, 3]), (3, false));
+        assert_eq!(take(&[5, 5, 5]), (2, true));
+        assert_eq!(take(&[50, 1]), (1, true), "a large message is sent, too");
+    }
 }
