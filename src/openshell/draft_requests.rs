@@ -111,9 +111,10 @@ fn read_list(generation: Generation, request: &[u8]) -> Result<Vec<ChunkToken>, 
     Ok(listed)
 }
 
-/// Returns the encoded answer to the approval of a chunk. Both generations have its fields.
+/// Returns the encoded answer to a call that has written a policy: the approval of a chunk, or an `UpdateConfig`. Both
+/// generations have its fields, with the same numbers in both answers.
 #[must_use]
-pub fn encode_approved(version: u64, policy_hash: &str) -> Bytes {
+pub fn encode_written(version: u64, policy_hash: &str) -> Bytes {
     let mut answer = Vec::new();
     put(&mut answer, VERSION, version);
     if !policy_hash.is_empty() {
@@ -125,7 +126,7 @@ pub fn encode_approved(version: u64, policy_hash: &str) -> Bytes {
 /// Returns the encoded answer to the approval of several chunks. Both generations have its fields.
 #[must_use]
 pub fn encode_all_approved(version: u64, policy_hash: &str, approved: u64, skipped: u64) -> Bytes {
-    let mut answer = encode_approved(version, policy_hash).to_vec();
+    let mut answer = encode_written(version, policy_hash).to_vec();
     put(&mut answer, APPROVED, approved);
     put(&mut answer, SKIPPED, skipped);
     Bytes::from(answer)
@@ -228,7 +229,10 @@ mod tests {
     fn answers_are_those_of_a_gateway() {
         let answer =
             new::ApproveDraftChunkResponse { policy_version: 7, policy_hash: "hash".to_owned() };
-        assert_eq!(encode_approved(7, "hash"), answer.encode_to_vec());
+        assert_eq!(encode_written(7, "hash"), answer.encode_to_vec());
+        let policy_hash = "hash".to_owned();
+        let answer = old::UpdateConfigResponse { version: 7, policy_hash, ..Default::default() };
+        assert_eq!(encode_written(7, "hash"), answer.encode_to_vec());
         let answer = old::ApproveAllDraftChunksResponse {
             policy_version: 7,
             policy_hash: "hash".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shoreguard::pb::v0_1::openshell::sandbox::v1 as new_sandbox;
+use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::ApprovalState;
 use shoreguard::resources::approvals::worker::{CLOCK, RETENTION};
@@ -12,6 +14,7 @@ use shoreguard_simulator::{Generation, Proposal, Script, Simulator, Times};
 use crate::approvals::{DAY, events, require};
 use crate::policies::seeded;
 use crate::policy_pins::{pin_request, set};
+use crate::proxy::for_gateway;
 use crate::support::server::{Caller, TestServer};
 
 server_tests_without_jobs! {
@@ -28,6 +31,8 @@ server_tests_without_jobs! {
     new_drafts_are_announced_at_most_once_a_minute,
     a_review_of_a_draft_without_a_vote_is_deleted_after_a_week,
     a_follower_without_its_lease_stores_nothing,
+    a_rejection_of_another_rule_is_not_sent,
+    g04_an_edit_whose_editor_would_not_be_known_is_not_sent,
 }
 
 /// A gateway `edge` with the demo content, and what its follower remembers. `coder` has one pending proposal.
@@ -142,6 +147,11 @@ async fn repeated_ask_keeps_its_votes(sg: TestServer, generation: Generation) {
     // An edit starts over.
     let edited = Proposal::allow("other.example.com", 443, "/usr/bin/curl").rule;
     edge.simulator.edit_proposal("default", "coder", &second, edited).unwrap();
+    // Also if the policy cannot be read at first.
+    let failure = Script::TrailersOnly { code: tonic::Code::Internal, message: "no".to_owned() };
+    edge.simulator.script("GetSandbox", failure, Times::Next(1));
+    edge.follow(&sg).await;
+    assert_eq!(of_chunk(&ana, &second).await.unwrap().id, review.id);
     edge.follow(&sg).await;
     let successor = of_chunk(&ana, &second).await.unwrap();
     assert_eq!((successor.previous_approval_id, successor.votes), (review.id, 0));
@@ -238,6 +248,13 @@ async fn t20_a_flood_of_drafts_disturbs_no_other_sandbox(sg: TestServer) {
     assert!(found.approvals.iter().any(|one| one.chunk_id == other), "the other sandbox");
     let [waiting] = &found.waiting_drafts[..] else { panic!("{:?}", found.waiting_drafts) };
     assert_eq!((waiting.sandbox.as_str(), waiting.over_limit), ("coder", 51));
+    // As long as there is no room, what is left costs no call.
+    edge.follow(&sg).await;
+    let path = "/openshell.v1.OpenShell/GetSandbox";
+    let before = edge.simulator.calls().get(path).copied();
+    edge.follow(&sg).await;
+    assert_eq!(edge.simulator.calls().get(path).copied(), before);
+    assert_eq!(inbox(&admin).await.waiting_drafts[0].over_limit, 51);
     // One round ends, and another chunk gets its place.
     let first = found.approvals.iter().find(|one| one.sandbox == "coder").unwrap();
     admin.vote(first.id, pb::VoteDecision::Reject).await.unwrap();
@@ -272,6 +289,18 @@ async fn t20_drafts_that_are_too_large_concern_their_sandbox_only(sg: TestServer
     assert!(found.approvals.contains(&before[0]));
     let [waiting] = &found.waiting_drafts[..] else { panic!("{:?}", found.waiting_drafts) };
     assert!(waiting.overflowing && waiting.sandbox == "coder");
+    // Its rejections wait, and take no places of others.
+    admin.vote(before[0].id, pb::VoteDecision::Reject).await.unwrap();
+    let mut targets = sg.app.fleet.targets.all().into_iter();
+    let edge = targets.find(|target| &*target.name == "edge").unwrap().gateway().id;
+    let mut conn = sg.app.db.read().await.unwrap();
+    let rejections = shoreguard::resources::approvals::drafts::store::rejections;
+    assert!(rejections(&mut conn, edge, 10).await.unwrap().is_empty());
+    drop(conn);
+    sg.sql("UPDATE draft_states SET overflowing = FALSE").await;
+    let mut conn = sg.app.db.read().await.unwrap();
+    assert_eq!(rejections(&mut conn, edge, 10).await.unwrap().len(), 1);
+    drop(conn);
     sg.finish().await;
 }
 
@@ -383,5 +412,45 @@ async fn a_follower_without_its_lease_stores_nothing(sg: TestServer) {
     assert!(held.is_some());
     assert!(!follow_once(&sg.app, gateway, &mut edge.memory).await.unwrap());
     assert!(inbox(&sg.admin()).await.approvals.is_empty());
+    sg.finish().await;
+}
+
+async fn g04_an_edit_whose_editor_would_not_be_known_is_not_sent(sg: TestServer) {
+    let mut edge = Edge::start(&sg, Generation::V0_1).await;
+    require(&sg, 2).await;
+    let chunk_id = edge.propose("wanted.example.com");
+    edge.follow(&sg).await;
+    // The review is over. Its chunk is pending until the gateway knows that.
+    sg.pass(DAY * 8).await;
+    let edit = new::EditDraftChunkRequest {
+        sandbox: "coder".to_owned(),
+        chunk_id: chunk_id.clone(),
+        proposed_rule: Some(new_sandbox::NetworkPolicyRule::default()),
+        ..Default::default()
+    };
+    let mut client = sg.admin().openshell_v0_1();
+    let edited = client.edit_draft_chunk(for_gateway("edge", edit)).await;
+    assert_refused!(edited, FailedPrecondition, "ROUND_CLOSED");
+    let path = "/openshell.v1.OpenShell/EditDraftChunk";
+    assert_eq!(edge.simulator.calls().get(path), None);
+    assert_eq!(edge.status(&chunk_id).0, "pending");
+    sg.finish().await;
+}
+
+async fn a_rejection_of_another_rule_is_not_sent(sg: TestServer) {
+    let mut edge = Edge::start(&sg, Generation::V0_1).await;
+    let ana = sg.create_user("ana@example.com", pb::Role::Operator).await;
+    let ana = sg.with_token(&ana);
+    let chunk = edge.propose("bad.example.com");
+    edge.follow(&sg).await;
+    let review = of_chunk(&ana, &chunk).await.unwrap();
+    ana.vote(review.id, pb::VoteDecision::Reject).await.unwrap();
+    // Before the gateway knows it, the chunk asks for something else.
+    let edited = Proposal::allow("good.example.com", 443, "/usr/bin/curl").rule;
+    edge.simulator.edit_proposal("default", "coder", &chunk, edited).unwrap();
+    edge.follow(&sg).await;
+    assert_eq!(edge.status(&chunk).0, "pending");
+    let next = of_chunk(&ana, &chunk).await.unwrap();
+    assert_ne!((next.id, &next.digest), (review.id, &review.digest));
     sg.finish().await;
 }

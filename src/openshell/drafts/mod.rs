@@ -10,6 +10,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::gateway::CALL_TIME;
@@ -186,8 +188,15 @@ fn read_chunks(
     generation: Generation,
     answer: &Bytes,
 ) -> Result<Vec<DraftChunk>, MalformedMessage> {
-    let sent = messages(answer, CHUNKS)?;
-    sent.into_iter().map(|sent| read_chunk(generation, answer, sent)).collect()
+    let sent = messages(answer, CHUNKS)?.into_iter();
+    let chunks = sent.map(|sent| read_chunk(generation, answer, sent));
+    let chunks: Vec<DraftChunk> = chunks.collect::<Result<_, _>>()?;
+    // Which of two chunks with one id a decision is about would be a guess.
+    let ids: HashSet<&str> = chunks.iter().map(|chunk| chunk.id.as_str()).collect();
+    if ids.len() < chunks.len() {
+        return Err(MalformedMessage);
+    }
+    Ok(chunks)
 }
 
 /// Reads one chunk, which is a part of `answer`. Rules and policies remain encoded.
@@ -299,13 +308,16 @@ fn text(value: FieldValue<'_>) -> Result<&str, MalformedMessage> {
 }
 
 fn find_status(answer: &[u8], chunk: &str) -> Result<Option<ChunkStatus>, MalformedMessage> {
+    let mut status = None;
     for found in messages(answer, CHUNKS)? {
         let mut fields = FieldReader::new(found);
         while fields.next_field()?.is_some() {}
         if wire::text_at(found, &[ID]).is_some_and(|id| id == chunk) {
-            let status = wire::text_at(found, &[STATUS]).unwrap_or_default();
-            return Ok(Some(ChunkStatus::parse(status)));
+            let word = wire::text_at(found, &[STATUS]).unwrap_or_default();
+            if status.replace(ChunkStatus::parse(word)).is_some() {
+                return Err(MalformedMessage);
+            }
         }
     }
-    Ok(None)
+    Ok(status)
 }

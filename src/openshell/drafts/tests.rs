@@ -115,3 +115,22 @@ fn g08_a_rule_that_is_sent_in_two_parts_is_not_guessed() {
     wire::put_bytes(&mut invalid, ID, &[0xff]);
     assert_eq!(answer(&invalid), Err(MalformedMessage));
 }
+
+#[test]
+fn g08_two_chunks_with_one_id_are_not_read() {
+    let chunk = |id: &str, status: &str| old::PolicyChunk {
+        id: id.to_owned(),
+        status: status.to_owned(),
+        ..Default::default()
+    };
+    let answer = |ids: &[(&str, &str)]| {
+        let chunks = ids.iter().map(|(id, status)| chunk(id, status)).collect();
+        old::GetDraftPolicyResponse { chunks, ..Default::default() }.encode_to_vec()
+    };
+    let once = answer(&[("a", "pending"), ("b", "approved")]);
+    assert_eq!(find_status(&once, "a"), Ok(Some(ChunkStatus::Pending)));
+    assert!(read_chunks(Generation::V0_0, &once.into()).is_ok());
+    let twice = answer(&[("a", "pending"), ("b", "pending"), ("a", "approved")]);
+    assert_eq!(find_status(&twice, "a"), Err(MalformedMessage));
+    assert_eq!(read_chunks(Generation::V0_0, &twice.into()), Err(MalformedMessage));
+}

@@ -213,6 +213,7 @@ pub async fn undo_chunk(
 pub async fn clear_chunks(ctx: &Ctx, place: &SandboxRef) -> Result<(u32, u32), Error> {
     ctx.add_audit_detail("workspace", place.workspace());
     let gateway = connect(ctx).await?;
+    ctx.recheck()?;
     let (cleared, superseded) = own::clear(ctx, &gateway, place).await?;
     ctx.add_audit_detail("cleared", cleared);
     Ok((cleared, superseded))

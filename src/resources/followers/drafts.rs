@@ -10,13 +10,13 @@ use super::notes::note;
 use super::pass::Pass;
 use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
 use crate::error::{Error, GatewayRefusal, ResourceKind};
-use crate::openshell::drafts::{DraftChunk, DraftList, DraftStatus};
+use crate::openshell::drafts::{ChunkStatus, DraftChunk, DraftList, DraftStatus};
 use crate::openshell::sandbox::Sandbox;
 use crate::resources::approvals::drafts::open::OPEN_OF_SANDBOX_MAX;
 use crate::resources::approvals::drafts::read::{self, DraftBase};
 use crate::resources::approvals::drafts::store::{self, Rejection};
 use crate::resources::approvals::drafts::{
-    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh,
+    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh, rejections,
 };
 use crate::resources::approvals::rounds::close::{Ending, close};
 use crate::resources::approvals::rounds::open::supersede;
@@ -83,9 +83,8 @@ pub(super) fn follow<'a>(
             // Their rounds stay as they are: nothing is known about them.
             DraftList::Overflowing => return note(pass, &place, (0, 0, true)).await,
         };
-        let known: HashSet<String> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
         if let Some(rejections) = pass.rejections.remove(name) {
-            let told = send_rejections(pass, sandbox, &known, rejections).await?;
+            let told = send_rejections(pass, sandbox, &chunks, rejections).await?;
             chunks.retain(|chunk| !told.contains(&chunk.id));
         }
         let pending: HashSet<String> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
@@ -107,6 +106,7 @@ async fn compute(
 ) -> Result<Found, Error> {
     let mut found = Found::default();
     let reviewed: HashSet<&str> = before.iter().map(|round| round.chunk_id.as_str()).collect();
+    let is_new_possible = has_place(before, &chunks);
     let position = (sandbox.id.clone(), sandbox.resource_version);
     let memory = pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
     let mut compared = std::mem::take(&mut memory.chunks);
@@ -124,7 +124,7 @@ async fn compute(
         let before = compared.remove(&chunk.id).filter(|before| !before.is_outdated_by(&seen));
         if let (true, Some(before)) = (is_reviewed, before) {
             kept.insert(chunk.id, before);
-        } else if is_reviewed || new < COMPARED_MAX {
+        } else if is_reviewed || (is_new_possible && new < COMPARED_MAX) {
             new += usize::from(!is_reviewed);
             kept.insert(chunk.id.clone(), seen);
             rest.push(chunk);
@@ -139,7 +139,10 @@ async fn compute(
     pass.wait().await;
     let base = read::base(&pass.gateway, &sandbox.full_name).await;
     pass.spend();
-    let computed = compute_on(&base?, sandbox, rest, &mut found).await;
+    let computed = match base {
+        Ok(base) => compute_on(&base, sandbox, rest, &mut found).await,
+        Err(error) => Err(error),
+    };
     if computed.is_err()
         && let Some(memory) = pass.memory.sandboxes.get_mut(&sandbox.full_name)
     {
@@ -147,6 +150,16 @@ async fn compute(
     }
     computed?;
     Ok(found)
+}
+
+/// Returns whether a chunk without a round may get one: there is room, or it may be the repeated ask of a round whose
+/// chunk is not pending any more. Otherwise, further proposals cost nothing.
+fn has_place(before: &[Round], pending: &[DraftChunk]) -> bool {
+    if i64::try_from(before.len()).is_ok_and(|open| open < OPEN_OF_SANDBOX_MAX) {
+        return true;
+    }
+    let pending: HashSet<&str> = pending.iter().map(|chunk| chunk.id.as_str()).collect();
+    before.iter().any(|round| !pending.contains(round.chunk_id.as_str()))
 }
 
 async fn compute_on(
@@ -270,18 +283,26 @@ async fn end_missing(
     Ok(())
 }
 
-/// Sends rejections of a sandbox to its gateway, for chunks that are pending. Returns the ids of chunks that were
-/// rejected.
+/// Sends rejections of a sandbox to its gateway, for chunks that are pending and still ask for what was rejected.
+/// Returns the ids of chunks that were rejected.
 async fn send_rejections(
     pass: &mut Pass<'_>,
     sandbox: &Sandbox,
-    pending: &HashSet<String>,
+    chunks: &[DraftChunk],
     rejections: Vec<Rejection>,
 ) -> Result<HashSet<String>, Error> {
     let (name, mut told, mut sent) = (&sandbox.full_name, Vec::new(), HashSet::new());
+    let pending = chunks.iter().filter(|chunk| chunk.status == ChunkStatus::Pending);
+    let pending: HashMap<&str, &DraftChunk> =
+        pending.map(|chunk| (chunk.id.as_str(), chunk)).collect();
     for rejection in rejections {
         let is_of_sandbox = rejection.sandbox_id.as_deref() == Some(sandbox.id.as_str());
-        if is_of_sandbox && pending.contains(&rejection.chunk_id) {
+        let found = pending.get(rejection.chunk_id.as_str()).filter(|_| is_of_sandbox);
+        let is_about = match found {
+            Some(chunk) => rejections::is_about(pass.ctx, &pass.gateway, &rejection, chunk).await?,
+            None => false,
+        };
+        if is_about {
             pass.wait().await;
             let until = pass.ctx.app().clock.since_boot() + REJECT_TIME;
             let (chunk, reason) = (&rejection.chunk_id, &rejection.reason);
@@ -297,9 +318,10 @@ async fn send_rejections(
             };
             match answer {
                 _ if is_told => {}
-                // Sent again in the next pass.
+                // Sent again in the next pass. What the gateway refuses does not stop the other drafts of the sandbox.
+                Ok(()) | Err(Error::Gateway { .. }) => break,
                 Err(error) if told.is_empty() => return Err(error),
-                Ok(()) | Err(_) => break,
+                Err(_) => break,
             }
             sent.insert(rejection.chunk_id.clone());
         }

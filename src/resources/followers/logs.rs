@@ -11,10 +11,9 @@ use futures_util::future::BoxFuture;
 use metrics::counter;
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::log_lines::{Shown, examine, per_minute};
-use super::pass::{Pass, ends_pass};
+use super::pass::{Failures, Pass};
 use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -59,7 +58,7 @@ type Moved<'s> = (&'s Sandbox, Option<Timestamp>);
 /// Reads the logs of running sandboxes, the longest unread first.
 ///
 /// # Errors
-/// Those of the database, and of a gateway that does not answer.
+/// Those of the database, and that another replica follows the gateway.
 pub(super) fn read<'a>(
     pass: &'a mut Pass<'_>,
     sandboxes: &'a [Sandbox],
@@ -79,7 +78,7 @@ pub(super) fn read<'a>(
         let seconds = pass.ctx.app().config.policies.follow_interval().as_secs().max(1);
         let mut rest =
             Rest { calls: seconds * CALLS_PER_SECOND, bytes: seconds * BYTES_PER_SECOND };
-        let mut moved = Vec::new();
+        let (mut moved, mut failures) = (Vec::new(), Failures::default());
         for (index, sandbox) in due.iter().enumerate() {
             if rest.calls == 0 || rest.bytes == 0 {
                 let postponed = (due.len() - index) as u64;
@@ -91,13 +90,10 @@ pub(super) fn read<'a>(
             let Some(position) = position.filter(|known| known.sandbox_uid == sandbox.id) else {
                 continue;
             };
-            match read_one(pass, sandbox, position, &mut rest).await {
-                Ok(read) => moved.extend(read),
-                Err(error) if ends_pass(&error) => return Err(error),
-                Err(error) => {
-                    let sandbox = sandbox.full_name.to_string();
-                    debug!(sandbox, error = &error as &dyn std::error::Error, "log not read");
-                }
+            let read = read_one(pass, sandbox, position, &mut rest).await;
+            let outcome = read.map(|read| moved.extend(read));
+            if failures.add(outcome, &sandbox.full_name)? {
+                break;
             }
         }
         for batch in moved.chunks(BATCH) {

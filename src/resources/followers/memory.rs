@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::logs::LogMemory;
@@ -12,6 +13,7 @@ use crate::db::types::SandboxName;
 use crate::openshell::drafts::DraftChunk;
 use crate::openshell::settings::ApprovalMode;
 use crate::resources::approvals::drafts::DraftFacts;
+use crate::seal::join_parts;
 
 /// Interval at which a sandbox with much to read is read.
 const LARGE_AFTER: Duration = Duration::from_mins(1);
@@ -44,6 +46,8 @@ pub(super) struct SandboxMemory {
     pub(super) read_at: Option<Instant>,
     /// Not before this time, without a hint.
     pub(super) not_before: Option<Instant>,
+    /// Whether it could not be read when it was tried last.
+    pub(super) has_failed: bool,
     /// The gateway's id and resource version for which the chunks were compared.
     pub(super) compared: (String, u64),
     /// The chunks that were compared then.
@@ -58,33 +62,39 @@ pub(super) struct SandboxMemory {
     pub(super) logs: LogMemory,
 }
 
-/// A chunk as it was compared.
+/// A chunk as it was compared: of a fixed size, since an agent chooses how long its texts are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Compared {
-    rule_name: String,
-    rule: bytes::Bytes,
-    texts: [String; 3],
+    /// Of everything that makes it outdated with any change.
+    digest: [u8; 32],
+    /// The numbers and times that it shows.
     facts: DraftFacts,
 }
 
 impl Compared {
     /// Returns what is compared of a chunk.
     pub(super) fn of(chunk: &DraftChunk) -> Self {
-        let texts = [&chunk.validation_result, &chunk.security_notes, &chunk.application_error];
-        Self {
-            rule_name: chunk.rule_name.clone(),
-            // A copy: the bytes would keep the whole answer in memory.
-            rule: bytes::Bytes::copy_from_slice(&chunk.proposed_rule),
-            texts: texts.map(Clone::clone),
-            facts: DraftFacts::of(chunk),
-        }
+        let DraftFacts {
+            rule_name, rationale, stage, binary, hits, last_seen, was_rejected, ..
+        } = DraftFacts::of(chunk);
+        let digest = Sha256::digest(join_parts(&[
+            chunk.rule_name.as_bytes(),
+            &chunk.proposed_rule,
+            chunk.validation_result.as_bytes(),
+            chunk.security_notes.as_bytes(),
+            chunk.application_error.as_bytes(),
+            rule_name.as_bytes(),
+            rationale.as_bytes(),
+            stage.as_bytes(),
+            binary.as_bytes(),
+        ]));
+        let facts = DraftFacts { hits, last_seen, was_rejected, ..DraftFacts::default() };
+        Self { digest: digest.into(), facts }
     }
 
     /// Returns whether a chunk must be compared again.
     pub(super) fn is_outdated_by(&self, new: &Self) -> bool {
-        let same =
-            self.rule_name == new.rule_name && self.rule == new.rule && self.texts == new.texts;
-        !same || self.facts.is_outdated_by(&new.facts)
+        self.digest != new.digest || self.facts.is_outdated_by(&new.facts)
     }
 }
 
@@ -104,7 +114,15 @@ impl Memory {
 }
 
 impl SandboxMemory {
-    /// Notes a read of the drafts: a read of many bytes, and a failed one, is repeated later.
+    /// Notes whether the drafts could be read. A sandbox whose drafts cannot be read comes after all others.
+    pub(super) fn note_outcome(&mut self, is_read: bool) {
+        self.has_failed = !is_read;
+        if !is_read {
+            self.read_at = Some(Instant::now());
+        }
+    }
+
+    /// Notes a read of the drafts: a read of many bytes is repeated later.
     pub(super) fn note_read(&mut self, bytes: usize, is_overflowing: bool) {
         let now = Instant::now();
         self.read_at = Some(now);
@@ -120,5 +138,81 @@ impl SandboxMemory {
     /// Returns whether it is too early to read it again.
     pub(super) fn is_too_early(&self) -> bool {
         self.not_before.is_some_and(|not_before| Instant::now() < not_before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::openshell::drafts::ChunkStatus;
+
+    fn chunk() -> DraftChunk {
+        DraftChunk {
+            id: "c".to_owned(),
+            status: ChunkStatus::Pending,
+            rule_name: "allow".to_owned(),
+            proposed_rule: Bytes::from_static(b"rule"),
+            rationale: String::new(),
+            security_notes: String::new(),
+            stage: String::new(),
+            hits: 5,
+            created_at: None,
+            decided_at: None,
+            first_seen_at: None,
+            last_seen_at: None,
+            binary: String::new(),
+            validation_result: String::new(),
+            rejection_reason: String::new(),
+            application_error: String::new(),
+            review_token: String::new(),
+            current_effective_hash: String::new(),
+            candidate_effective_hash: String::new(),
+            current_effective_policy: None,
+            candidate_effective_policy: None,
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_compared_again_when_anything_that_is_reviewed_or_shown_has_changed() {
+        let before = Compared::of(&chunk());
+        let changed = |change: fn(&mut DraftChunk)| {
+            let mut chunk = chunk();
+            change(&mut chunk);
+            before.is_outdated_by(&Compared::of(&chunk))
+        };
+        assert!(!changed(|_| {}));
+        assert!(!changed(|chunk| chunk.hits = 9));
+        assert!(!changed(|chunk| "t".clone_into(&mut chunk.review_token)));
+        let changes: [fn(&mut DraftChunk); 10] = [
+            |chunk| chunk.proposed_rule = Bytes::from_static(b"other"),
+            |chunk| chunk.hits = 10,
+            |chunk| chunk.status = ChunkStatus::Rejected,
+            |chunk| "x".clone_into(&mut chunk.rule_name),
+            |chunk| "x".clone_into(&mut chunk.validation_result),
+            |chunk| "x".clone_into(&mut chunk.security_notes),
+            |chunk| "x".clone_into(&mut chunk.application_error),
+            |chunk| "x".clone_into(&mut chunk.rationale),
+            |chunk| "x".clone_into(&mut chunk.stage),
+            |chunk| "x".clone_into(&mut chunk.binary),
+        ];
+        for change in changes {
+            assert!(changed(change));
+        }
+    }
+
+    #[test]
+    fn t20_what_is_remembered_of_a_chunk_does_not_grow_with_its_texts() {
+        let long = "x".repeat(1 << 20);
+        let large = DraftChunk {
+            proposed_rule: Bytes::from(long.clone()),
+            rationale: long.clone(),
+            security_notes: long.clone(),
+            validation_result: long,
+            ..chunk()
+        };
+        let remembered = format!("{:?}", Compared::of(&large));
+        assert!(remembered.len() < 1_024, "{remembered}");
     }
 }

@@ -19,7 +19,9 @@ use crate::resources::approvals::drafts::{hints, store as stored};
 const REJECTIONS_MAX: i64 = 500;
 /// Number of rounds of drafts from which on a gateway is nearly full.
 const NEARLY_FULL: i64 = OPEN_OF_GATEWAY_MAX / 10 * 9;
-/// Calls that one pass makes at most for each second of its interval.
+/// Calls in succession that fail before a pass continues with something else.
+const FAILURES_MAX: u32 = 3;
+/// Sandboxes about which one pass asks at most, for each second of its interval.
 const CALLS_PER_SECOND: u64 = 20;
 
 /// A pass in progress.
@@ -70,30 +72,31 @@ impl<'a> Pass<'a> {
         let sandboxes = sandboxes?;
         state::compare(&mut self, known, &sandboxes).await?;
         self.end_removed(&sandboxes).await?;
-        let mut calls = self.ctx.app().config.policies.follow_interval().as_secs();
-        calls = calls.saturating_mul(CALLS_PER_SECOND).max(CALLS_PER_SECOND);
-        for sandbox in self.in_order(&sandboxes) {
-            if calls == 0 {
-                break;
-            }
-            calls = calls.saturating_sub(1);
-            match drafts::follow(&mut self, sandbox).await {
-                Ok(()) => {}
-                Err(error) if ends_pass(&error) => return Err(error),
-                Err(error) => {
-                    let sandbox = sandbox.full_name.to_string();
-                    debug!(sandbox, error = &error as &dyn std::error::Error, "not followed");
-                }
-            }
-        }
+        self.follow_drafts(&sandboxes).await?;
         logs::read(&mut self, &sandboxes).await?;
         pins::compare(&mut self, &sandboxes).await?;
         mode::check(&mut self, &sandboxes).await
     }
 
+    /// Asks about the drafts of the sandboxes. A sandbox that cannot be read comes last from then on: what it does to
+    /// the answers about it must not keep the follower from the others.
+    async fn follow_drafts(&mut self, sandboxes: &[Sandbox]) -> Result<(), Error> {
+        let mut failures = Failures::default();
+        for sandbox in self.in_order(sandboxes) {
+            let outcome = drafts::follow(self, sandbox).await;
+            let memory = self.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
+            memory.note_outcome(outcome.is_ok());
+            if failures.add(outcome, &sandbox.full_name)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the sandboxes in the order in which they are read: those of calls, then those with something open, those
-    /// with fewer rounds first, then the others, the longest unread first. If the gateway is nearly full, those with
-    /// fewer rounds come first in any case: they get the places that are left.
+    /// with fewer rounds first, then the others, the longest unread first; those that could not be read last.
+    /// If the gateway is nearly full, those with fewer rounds come first in any case: they get the places that are
+    /// left. If there are more than one pass reads, a quarter of the calls is for those that are unread the longest.
     fn in_order<'s>(&self, sandboxes: &'s [Sandbox]) -> Vec<&'s Sandbox> {
         let is_due = |sandbox: &&Sandbox| {
             let memory = self.memory.sandboxes.get(&sandbox.full_name);
@@ -105,17 +108,24 @@ impl<'a> Pass<'a> {
         due.sort_by_cached_key(|sandbox| {
             let name = &sandbox.full_name;
             let open = self.open.get(name).copied().unwrap_or_default();
-            let class = if is_nearly_full || self.hinted.contains(name) {
-                0_u8
+            let memory = self.memory.sandboxes.get(name);
+            let class = if memory.is_some_and(|memory| memory.has_failed) {
+                3_u8
+            } else if is_nearly_full || self.hinted.contains(name) {
+                0
             } else if open > 0 || self.rejections.contains_key(name) {
                 1
             } else {
                 2
             };
-            let read_at = self.memory.sandboxes.get(name).and_then(|memory| memory.read_at);
-            (class, open, read_at)
+            (class, open, memory.and_then(|memory| memory.read_at))
         });
-        due
+        let seconds = self.ctx.app().config.policies.follow_interval().as_secs().max(1);
+        let calls = usize::try_from(seconds.saturating_mul(CALLS_PER_SECOND)).unwrap_or(usize::MAX);
+        let read_at = |sandbox: &&Sandbox| {
+            self.memory.sandboxes.get(&sandbox.full_name).and_then(|memory| memory.read_at)
+        };
+        with_longest_unread(due, calls, read_at)
     }
 
     /// Ends the rounds of sandboxes that are not listed any more.
@@ -137,7 +147,12 @@ impl<'a> Pass<'a> {
                 }
                 // It was created since the list was read.
                 Ok(_) => {}
-                Err(error) => return Err(error),
+                Err(error) if ends_pass(&error) => return Err(error),
+                // A name of which the gateway says nothing keeps its rounds.
+                Err(error) => {
+                    let sandbox = name.to_string();
+                    debug!(sandbox, error = &error as &dyn std::error::Error, "not found out");
+                }
             }
         }
         Ok(())
@@ -166,9 +181,55 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether an error about one sandbox concerns the others, too: the gateway does not answer, or another replica follows
-/// it.
-pub(super) fn ends_pass(error: &Error) -> bool {
+/// Returns the first ones, at most `calls`: by their order, and a quarter of them by what was read the longest ago.
+fn with_longest_unread<T, K: Ord>(
+    mut due: Vec<T>,
+    calls: usize,
+    read_at: impl Fn(&T) -> K,
+) -> Vec<T> {
+    if due.len() > calls {
+        let by_order = calls - calls / 4;
+        due[by_order..].sort_by_cached_key(read_at);
+        due.truncate(calls);
+    }
+    due
+}
+
+/// Failures of calls about single sandboxes, in succession.
+#[derive(Debug, Default)]
+pub(super) struct Failures(u32);
+
+impl Failures {
+    /// Counts the outcome of a call about a sandbox. Returns true if the gateway or the database seems not to answer about
+    /// any.
+    ///
+    /// # Errors
+    /// That another replica follows the gateway.
+    pub(super) fn add(
+        &mut self,
+        outcome: Result<(), Error>,
+        sandbox: &SandboxName,
+    ) -> Result<bool, Error> {
+        let error = match outcome {
+            Ok(()) => {
+                self.0 = 0;
+                return Ok(false);
+            }
+            Err(error @ Error::Conflict { kind: ResourceKind::Lease, .. }) => return Err(error),
+            Err(error) => error,
+        };
+        // A row of one sandbox that cannot be read must not end the pass; a database that fails ends this part of it.
+        let may_repeat = ends_pass(&error) || matches!(error, Error::Internal(_));
+        self.0 = if may_repeat { self.0 + 1 } else { 0 };
+        let sandbox = sandbox.to_string();
+        debug!(sandbox, error = &error as &dyn std::error::Error, "not followed");
+        Ok(self.0 >= FAILURES_MAX)
+    }
+}
+
+/// Whether an error about one sandbox may concern the others, too: the gateway does not answer, or another replica
+/// follows it.
+fn ends_pass(error: &Error) -> bool {
     match error {
         Error::Conflict { kind: ResourceKind::Lease, .. }
         | Error::Unavailable { .. }
@@ -193,6 +254,47 @@ pub(super) fn ends_pass(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn name(name: &str) -> SandboxName {
+        SandboxName { workspace: "default".to_owned(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn a_quarter_of_a_pass_is_for_what_was_not_read_for_long() {
+        // Those at the end were read before the others.
+        let due = |count: u32| (0..count).collect::<Vec<u32>>();
+        let read_at = |of: &u32| 1_000 - of;
+        assert_eq!(with_longest_unread(due(8), 8, read_at), due(8));
+        assert_eq!(with_longest_unread(due(100), 8, read_at), [0, 1, 2, 3, 4, 5, 99, 98]);
+        assert!(with_longest_unread(due(3), 0, read_at).is_empty());
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_answer_about_three_sandboxes_is_left_alone() {
+        let late = || Err(Error::DeadlineExceeded { why: String::new() });
+        let missing = || Err(Error::not_found(ResourceKind::Sandbox, "a"));
+        let mut failures = Failures::default();
+        for (outcome, expected) in [
+            (late(), false),
+            (late(), false),
+            (Ok(()), false),
+            (late(), false),
+            (late(), false),
+            (missing(), false),
+            (late(), false),
+            (late(), false),
+            (late(), true),
+        ] {
+            assert_eq!(failures.add(outcome, &name("a")).unwrap(), expected);
+        }
+        let lost = Error::conflict(ResourceKind::Lease, "follow/1");
+        assert!(failures.add(Err(lost), &name("a")).is_err());
+        let mut failures = Failures::default();
+        for expected in [false, false, true] {
+            let unreadable = Err(Error::internal("a stored content that is not complete"));
+            assert_eq!(failures.add(unreadable, &name("a")).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn a_fault_of_one_sandbox_does_not_end_a_pass() {

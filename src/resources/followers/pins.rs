@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
-use super::pass::Pass;
+use super::pass::{Failures, Pass};
 use super::store::{self, FollowedPin, Position};
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
@@ -37,7 +37,7 @@ enum Seen {
 /// Compares the policies of pinned sandboxes with the pinned ones. Each pass continues where the last one has ended.
 ///
 /// # Errors
-/// Those of the database, and of a gateway that does not answer.
+/// Those of the database, and that another replica follows the gateway.
 pub(super) fn compare<'a>(
     pass: &'a mut Pass<'_>,
     sandboxes: &'a [Sandbox],
@@ -54,20 +54,30 @@ pub(super) fn compare<'a>(
         pass.memory.last_pin = last.map_or(0, |last| last.pin.id.get());
         let ids: HashMap<&SandboxName, &str> =
             sandboxes.iter().map(|sandbox| (&sandbox.full_name, sandbox.id.as_str())).collect();
+        let mut failures = Failures::default();
         for pin in &pins {
             // A pin is held for the next sandbox of its name, which is no movement of the pinned one.
             let live = ids.get(&pin.pin.sandbox).copied();
             if live.is_none() || live != pin.pin.sandbox_id.as_deref() {
                 continue;
             }
-            match read(pass, pin).await? {
-                Seen::Unknown => {}
-                Seen::Pinned => report(pass, pin, None).await?,
-                Seen::Moved(position) => report(pass, pin, Some(&position)).await?,
+            let outcome = compare_one(pass, pin).await;
+            if failures.add(outcome, &pin.pin.sandbox)? {
+                // The next pass continues with the other pins.
+                pass.memory.last_pin = pin.pin.id.get();
+                break;
             }
         }
         Ok(())
     })
+}
+
+async fn compare_one(pass: &mut Pass<'_>, pin: &FollowedPin) -> Result<(), Error> {
+    match read(pass, pin).await? {
+        Seen::Unknown => Ok(()),
+        Seen::Pinned => report(pass, pin, None).await,
+        Seen::Moved(position) => report(pass, pin, Some(&position)).await,
+    }
 }
 
 async fn read(pass: &mut Pass<'_>, pin: &FollowedPin) -> Result<Seen, Error> {

@@ -24,13 +24,15 @@ use crate::ctx::Ctx;
 use crate::db::types::{GatewayRef, SandboxName, workspace_or_default};
 use crate::error::{Error, ResourceKind};
 use crate::governance::Indirect;
-use crate::openshell::draft_requests::DraftRequest;
+use crate::openshell::draft_requests::{self, DraftRequest};
 use crate::openshell::gateway::{CALL_TIME, ForwardedResponse, Forwarding};
 use crate::openshell::policy_writes::PolicyWrite;
 use crate::openshell::settings::inference_route;
 use crate::openshell::{Gateway, Generation};
 use crate::outbox::{NewEvent, event_types};
 use crate::policy::InitialPolicy;
+use crate::resources::approvals::RoundState;
+use crate::resources::approvals::drafts::awaited::wait_for_one;
 use crate::resources::approvals::gate::{self, Asked, GateCall, Gated, Passed, Place};
 use crate::resources::approvals::proposals::candidate::Candidate;
 use crate::resources::approvals::proposals::proxied::{Proxied, propose_update};
@@ -179,7 +181,8 @@ pub(crate) async fn change(
     Err(Error::conflict(ResourceKind::ApprovalWorkflow, gateway.name()))
 }
 
-/// Opens the review of a policy. Returns `None` if no rule applies any more.
+/// Opens the review of a policy; waits for its write if it was approved before. Returns `None` if no rule applies any
+/// more.
 async fn review_policy(
     ctx: &Ctx,
     gateway: &Gateway,
@@ -188,7 +191,15 @@ async fn review_policy(
 ) -> Result<Option<ForwardedResponse>, Error> {
     match propose_update(ctx, gateway, sandbox, &call.message).await? {
         Proxied::NoRule => Ok(None),
-        Proxied::InReview(round) => Err(required(ctx, &round).await?),
+        Proxied::InReview(round) if round.state == RoundState::Open => {
+            Err(required(ctx, &round).await?)
+        }
+        // It was approved meanwhile, and the client asks again.
+        Proxied::InReview(round) => {
+            let written = wait_for_one(ctx, *round, call.deadline).await?;
+            let answer = draft_requests::encode_written(written.version, &written.policy_hash);
+            Ok(Some(ForwardedResponse::of_message(answer)))
+        }
         Proxied::UpToDate(found) => {
             forward_unchanged(ctx, gateway, (path, call), (sandbox, &found)).await.map(Some)
         }

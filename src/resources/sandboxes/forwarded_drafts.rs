@@ -50,7 +50,7 @@ pub(super) async fn review(
             let listed = std::slice::from_ref(asked);
             let approval = ListedApproval { listed, skips_flagged: false, deadline };
             let written = proxied::approve(ctx, gateway, &place, approval).await?;
-            draft_requests::encode_approved(written.version, &written.policy_hash)
+            draft_requests::encode_written(written.version, &written.policy_hash)
         }
         DraftRequest::ApproveAll { listed, includes_flagged } => {
             let skips_flagged = !includes_flagged;

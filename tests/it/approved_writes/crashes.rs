@@ -26,7 +26,13 @@ use crate::support::{DbLocation, eventually, limit};
 /// How often a server is killed at each point, with `just soak` and otherwise.
 const KILLS: [usize; 2] = [20, 1];
 /// The signal of a killed process.
-const SIGKILL: i32 = 9;
+pub(super) const SIGKILL: i32 = 9;
+
+/// Returns each point as often as a server is killed there.
+pub(super) fn repeated(points: &[FailPoint]) -> impl Iterator<Item = FailPoint> {
+    let kills = if std::env::var_os("SOAK").is_some() { KILLS[0] } else { KILLS[1] };
+    points.iter().flat_map(move |point| std::iter::repeat_n(*point, kills))
+}
 
 /// A database, a gateway with the sandbox `coder`, and a configuration with which servers start.
 pub(super) struct Scene {
@@ -156,11 +162,7 @@ pub(super) async fn wait_written(caller: &Caller, count: usize) {
 /// Kills a server at each of these points while it writes a policy.
 async fn killed_at(engine: Engine, points: &[FailPoint]) {
     let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
-    let is_soak = std::env::var_os("SOAK").is_some();
-    let kills = if is_soak { KILLS[0] } else { KILLS[1] };
-    let mut count = 0;
-    for point in points.iter().flat_map(|point| std::iter::repeat_n(*point, kills)) {
-        count += 1;
+    for (count, point) in (1..).zip(repeated(points)) {
         let before = (revisions(&scene.simulator), writes(&scene.simulator));
         let id = scene.open_round(&format!("h{count}.example")).await;
         // The server before it was killed, too, and held leases.

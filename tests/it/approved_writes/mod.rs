@@ -2,6 +2,7 @@
 //! open them; without a workflow, the caller has approved by calling.
 
 mod crashes;
+mod draft_crashes;
 mod lost_answers;
 mod once;
 mod reminders;

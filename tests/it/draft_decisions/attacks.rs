@@ -1,8 +1,12 @@
 //! Attempts to approve an own edit, to confuse a draft with a proposal, and to act on another sandbox or gateway.
 
 use shoreguard::pb::v1 as pb;
+use shoreguard::resources::approvals::RoundState;
 
-use super::{Chunk, approve, calls, chunk, edit, open_by_vote, pending, reject, shown, undo};
+use super::{
+    Chunk, approve, calls, chunk, edit, fact, open_by_vote, pending, reject, round_id, shown, undo,
+};
+use crate::approved_writes::wait_for;
 use crate::policies::{GATEWAYS, seeded};
 use crate::proposals::{Staff, govern};
 use crate::support::server::TestServer;
@@ -10,6 +14,8 @@ use crate::support::server::TestServer;
 server_tests! {
     t12_the_maker_of_an_editing_service_principal_does_not_approve_the_draft,
     t12_an_editor_before_the_first_vote_does_not_approve_the_draft,
+    g04_an_editor_does_not_approve_a_later_review_of_the_draft,
+    g04_a_service_principal_without_a_known_holder_edits_no_draft,
     t20_a_chunk_id_that_imitates_a_proposal_gets_no_review,
     t08_an_approval_of_a_draft_on_another_gateway_is_not_edited,
 }
@@ -53,6 +59,66 @@ async fn t12_an_editor_before_the_first_vote_does_not_approve_the_draft(sg: Test
         assert_refused!(own, PermissionDenied, "OWN_CHANGE");
         let id = open_by_vote(&ben, of, &edited).await;
         assert_eq!(shown(&dora, id).await.authors, ["ana@example.com"]);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn g04_an_editor_does_not_approve_a_later_review_of_the_draft(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { ana, ben, dora } = govern(&sg, name, 1).await;
+        let wanted = pending(&dora, of).await;
+        edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
+        // Rejected drafts can be approved: by a review of their own, without a predecessor.
+        reject(&ben, of, &wanted.id).await.unwrap();
+        let rejected = chunk(&ana, of, &wanted.id).await;
+        assert_eq!(rejected.status, "rejected");
+        let own = approve(&ana, of, &rejected).await;
+        let own = assert_refused!(own, PermissionDenied, "OWN_CHANGE");
+        assert_eq!(calls(&simulator, "ApproveDraftChunk"), 0);
+        approve(&ben, of, &rejected).await.unwrap();
+        let id: i64 = fact(&own, "approval").parse().unwrap();
+        wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+        // So can drafts whose approval was undone.
+        let required = undo(&dora, of, &wanted.id).await.unwrap_err();
+        let id: i64 = fact(&required, "approval").parse().unwrap();
+        ben.approve(id).await.unwrap();
+        wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+        let again = chunk(&ana, of, &wanted.id).await;
+        assert_eq!(again.status, "pending");
+        let own = approve(&ana, of, &again).await;
+        assert_refused!(own, PermissionDenied, "OWN_CHANGE");
+        assert_eq!(calls(&simulator, "ApproveDraftChunk"), 1);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn g04_a_service_principal_without_a_known_holder_edits_no_draft(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { dora, .. } = govern(&sg, name, 2).await;
+        let bot = format!("bot-{name}");
+        let key = sg.admin().create_key(&bot, pb::Role::Admin).await;
+        // It rotates its own key: any person could hold that.
+        let rotate = pb::RotateServicePrincipalRequest {
+            service_principal: bot.clone(),
+            ..Default::default()
+        };
+        let mut client = sg.with_token(&key).service_principals();
+        let rotated = client.rotate_service_principal(rotate).await.unwrap().into_inner();
+        let bot = sg.with_token(&rotated.key);
+        let wanted = pending(&dora, of).await;
+        let id = open_by_vote(&dora, of, &wanted).await;
+        let own = super::changes::edit(&bot, id, super::changes::yaml("a.example"), "").await;
+        assert_refused!(own, FailedPrecondition, "GOVERNED");
+        let proxied = edit(&bot, of, &wanted.id, "a.example").await;
+        assert_refused!(proxied, FailedPrecondition, "GOVERNED");
+        assert_eq!(calls(&simulator, "EditDraftChunk"), 0);
+        assert!(shown(&dora, id).await.authors.is_empty());
         simulator.stop().await;
     }
     sg.finish().await;

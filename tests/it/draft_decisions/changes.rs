@@ -1,7 +1,11 @@
 //! Edits, undoing and clearing through Shoreguard's own API.
 
+use shoreguard::db::types::{SandboxName, SandboxRef};
+use shoreguard::openshell::Gateway;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approvals::RoundState;
+use shoreguard::resources::approvals::drafts::edit as drafts;
+use shoreguard::rpc::call::handle_write;
 use tonic::Status;
 
 use super::{approve, ask, calls, chunk, open_by_vote, pending, round_id, shown};
@@ -9,11 +13,14 @@ use crate::approved_writes::{find_event, wait_for, writes};
 use crate::policies::{GATEWAYS, get_version, seeded};
 use crate::proposals::{Staff, govern};
 use crate::support::server::{Caller, TestServer};
+use crate::support::work::start_request;
 
 server_tests! {
     an_edit_of_a_draft_is_another_review_without_votes,
     an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was,
+    g04_a_refused_edit_does_not_hide_another_one_of_its_editor,
     without_a_workflow_an_undoing_is_decided_by_its_caller,
+    an_undoing_is_not_taken_for_an_earlier_one_that_is_not_loaded,
     an_undoing_is_reviewed_under_a_workflow_and_refused_by_a_pin,
     cleared_drafts_are_deleted_and_their_reviews_end,
     a_draft_is_not_withdrawn,
@@ -81,10 +88,11 @@ async fn an_edit_of_a_draft_is_another_review_without_votes(sg: TestServer) {
             FailedPrecondition,
             "ROUND_CLOSED"
         );
-        // The edit keeps the marks of what the agent asks for.
+        // The edit keeps the marks of what the agent asks for, and the gateway marks what was added.
         let marks = async |id| ana.approval(id).await.content.unwrap().marks;
-        let kept = marks(next.id).await;
-        assert!(!kept.is_empty() && kept == marks(id).await, "{kept:?}");
+        let (kept, first) = (marks(next.id).await, marks(id).await);
+        assert!(!first.is_empty(), "{kept:?}");
+        assert!(first.iter().all(|mark| kept.contains(mark)), "{kept:?} {first:?}");
         let last = edit(&ben, next.id, yaml("edited.example"), "").await.unwrap();
         assert_eq!(last.authors, ["ana@example.com", "ben@example.com"]);
         for editor in [&ana, &ben] {
@@ -119,6 +127,33 @@ async fn an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was(sg: TestServ
     sg.finish().await;
 }
 
+async fn g04_a_refused_edit_does_not_hide_another_one_of_its_editor(sg: TestServer) {
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { dora, .. } = govern(&sg, name, 2).await;
+        let wanted = pending(&dora, of).await;
+        let id = open_by_vote(&dora, of, &wanted).await;
+        let request = start_request(&sg.app, &sg.operation_spec(name, "coder"));
+        let answer = handle_write(&sg.app, request, async move |ctx, _| {
+            let on = ctx.required_gateway()?.clone();
+            let gateway = Gateway::connect(ctx.app(), &on).await?;
+            let name = SandboxName { workspace: "default".to_owned(), name: "coder".to_owned() };
+            let place = SandboxRef { gateway: on, name };
+            let first = drafts::begin(&ctx, &gateway, &place, &wanted.id, true).await?;
+            // It is on its way when the gateway refuses the first one.
+            let second = drafts::begin(&ctx, &gateway, &place, &wanted.id, true).await?;
+            drafts::cancel(&ctx, &first.unwrap()).await;
+            assert!(second.is_some());
+            Ok(pb::GetOperationResponse::default())
+        });
+        answer.await.unwrap();
+        assert_eq!(shown(&dora, id).await.authors.len(), 1);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
 async fn without_a_workflow_an_undoing_is_decided_by_its_caller(sg: TestServer) {
     for of in GATEWAYS {
         let (name, generation) = of;
@@ -139,6 +174,36 @@ async fn without_a_workflow_an_undoing_is_decided_by_its_caller(sg: TestServer) 
         assert_eq!(shown(&admin, approval.id).await.state(), pb::ApprovalState::Applied);
         assert_eq!(chunk(&admin, of, &wanted.id).await.status, "pending");
         assert_eq!(writes(&simulator), before + 1);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn an_undoing_is_not_taken_for_an_earlier_one_that_is_not_loaded(sg: TestServer) {
+    use shoreguard_simulator::{LoadOutcome, Times};
+    for of in GATEWAYS {
+        let (name, generation) = of;
+        let simulator = seeded(&sg, name, generation).await;
+        let admin = sg.admin();
+        let wanted = pending(&admin, of).await;
+        approve(&admin, of, &wanted).await.unwrap();
+        simulator.set_load_outcome(LoadOutcome::Held, Times::All);
+        let first = undo(&admin, name, &wanted.id).await.unwrap().approval.unwrap().id;
+        wait_for(&sg.app, round_id(first), RoundState::Written).await;
+        // It is approved again, by a client that decides alone. The first attempt may renew its token.
+        let again = chunk(&admin, of, &wanted.id).await;
+        if approve(&admin, of, &again).await.is_err() {
+            let renewed = chunk(&admin, of, &wanted.id).await;
+            approve(&admin, of, &renewed).await.unwrap();
+        }
+        let early = undo(&admin, name, &wanted.id).await;
+        assert_refused!(early, Aborted, "WRITE_IN_FLIGHT");
+        simulator.set_load_outcome(LoadOutcome::Loaded, Times::All);
+        wait_for(&sg.app, round_id(first), RoundState::Applied).await;
+        let second = undo(&admin, name, &wanted.id).await.unwrap().approval.unwrap().id;
+        assert_ne!(second, first);
+        wait_for(&sg.app, round_id(second), RoundState::Applied).await;
+        assert_eq!(chunk(&admin, of, &wanted.id).await.status, "pending");
         simulator.stop().await;
     }
     sg.finish().await;

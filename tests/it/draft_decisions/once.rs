@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
+use shoreguard::pb::v1::gateway_setting_value::Kind;
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::CALL_TIME;
 use shoreguard::resources::approvals::apply::settle::GRACE;
 use shoreguard_simulator::{Script, Simulator, Times};
 use tonic::Code;
 
-use super::{GatewayOf, approve, calls, chunk, open_by_vote, pending, round_id, rule, shown};
+use super::{GatewayOf, approve, ask, calls, chunk, open_by_vote, pending, round_id, rule, shown};
 use crate::approved_writes::{advance_until, round, wait_for, writes};
 use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
 use crate::proposals::{Staff, govern};
@@ -22,6 +23,9 @@ server_tests! {
     g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadline,
     failed_gateway_keeps_votes,
     payload_after_approval_starts_over,
+    payload_after_approval_starts_over_with_a_profile,
+    payload_after_approval_starts_over_with_another_generation,
+    an_undoing_that_leads_to_another_rule_starts_over,
     a_policy_for_all_sandboxes_stops_decisions,
     g06_a_refused_approval_fails_with_the_words_of_the_gateway,
     a_caller_with_a_short_deadline_gets_what_is_known_then,
@@ -183,6 +187,105 @@ async fn payload_after_approval_starts_over(sg: TestServer) {
         for host in ["edited.example", "base.example", "unrelated.example"] {
             assert!(yaml.contains(host), "{yaml}");
         }
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn payload_after_approval_starts_over_with_a_profile(sg: TestServer) {
+    for of in GATEWAYS {
+        let simulator = seeded(&sg, of.0, of.1).await;
+        let setting = pb::UpdateGatewaySettingRequest {
+            gateway: of.0.to_owned(),
+            key: "providers_v2_enabled".to_owned(),
+            value: Some(pb::GatewaySettingValue { kind: Some(Kind::Switch(true)) }),
+            ..Default::default()
+        };
+        sg.admin().gateways().update_gateway_setting(setting).await.unwrap();
+        let staff = govern(&sg, of.0, 2).await;
+        let before = writes(&simulator);
+        let wanted = chunk(&staff.dora, of, &ask(&simulator, "one.example")).await;
+        let id = open_by_vote(&staff.dora, of, &wanted).await;
+        fail_once(&simulator);
+        staff.ana.approve(id).await.unwrap();
+        first_attempt_has_failed(&sg, id).await;
+        // The sandbox has this provider. With its new rules, the gateway finds something in the draft.
+        simulator
+            .change_profile("", "github", |profile| {
+                "elsewhere.example".clone_into(&mut profile.endpoints[0].host);
+            })
+            .unwrap();
+        simulator.set_validation_result(Some("prover: 1 new finding\n  a_finding: here"));
+        advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
+        let next = successor(&staff.ana, id).await;
+        let findings = staff.ana.approval(next).await.content.unwrap().gateway_findings;
+        assert!(findings.iter().any(|line| line == "a_finding: here"), "{findings:?}");
+        assert_eq!(writes(&simulator), before);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn payload_after_approval_starts_over_with_another_generation(sg: TestServer) {
+    let of = GATEWAYS[0];
+    let simulator = seeded(&sg, of.0, of.1).await;
+    let staff = govern(&sg, of.0, 2).await;
+    let before = writes(&simulator);
+    let wanted = chunk(&staff.dora, of, &ask(&simulator, "one.example")).await;
+    let id = open_by_vote(&staff.dora, of, &wanted).await;
+    fail_once(&simulator);
+    staff.ana.approve(id).await.unwrap();
+    first_attempt_has_failed(&sg, id).await;
+    // The gateway had another generation when the draft was reviewed.
+    let other = format!("UPDATE approval_rounds SET generation = '0.1' WHERE id = {id}");
+    assert_eq!(sg.sql(&other).await, 1);
+    advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
+    let next = open_by_vote(&staff.dora, of, &wanted).await;
+    assert_ne!(next, id);
+    assert_eq!(staff.ana.votes(next).await.len(), 1);
+    assert_eq!(writes(&simulator), before);
+    sg.finish().await;
+}
+
+async fn an_undoing_that_leads_to_another_rule_starts_over(sg: TestServer) {
+    for of in GATEWAYS {
+        let simulator = seeded(&sg, of.0, of.1).await;
+        let staff = govern(&sg, of.0, 2).await;
+        let (_, wanted) = open(of, &staff).await;
+        approve(&staff.ana, of, &wanted).await.unwrap();
+        let required = super::undo(&staff.dora, of, &wanted.id).await.unwrap_err();
+        let id: i64 = super::fact(&required, "approval").parse().unwrap();
+        let busy =
+            Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
+        simulator.script("UndoDraftChunk", busy, Times::Next(1));
+        for voter in [&staff.ana, &staff.ben] {
+            voter.approve(id).await.unwrap();
+        }
+        first_attempt_has_failed(&sg, id).await;
+        // The rule has another endpoint now, which would be removed, too.
+        simulator
+            .change_policy("", "coder", |policy| {
+                let rule = policy.network_policies.get_mut(&wanted.rule_name).unwrap();
+                rule.endpoints.push(endpoint("more.example", 443));
+            })
+            .unwrap();
+        advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
+        let next = successor(&staff.ana, id).await;
+        let found = shown(&staff.ana, next).await;
+        assert_eq!(found.action(), pb::ApprovalAction::DraftUndo);
+        assert_eq!(
+            (found.state(), &found.authors[..]),
+            (pb::ApprovalState::Open, &["dora@example.com".to_owned()][..])
+        );
+        let present = staff.ana.approval(next).await.content.unwrap().present_yaml;
+        assert!(present.contains("more.example"), "{present}");
+        assert_refused!(staff.dora.approve(next).await, PermissionDenied, "OWN_CHANGE");
+        for voter in [&staff.ana, &staff.ben] {
+            voter.approve(next).await.unwrap();
+        }
+        wait_for(&sg.app, round_id(next), RoundState::Applied).await;
+        let yaml = get_version(&staff.ana, of.0, 0).await.unwrap().yaml;
+        assert!(!yaml.contains("more.example"), "{yaml}");
         simulator.stop().await;
     }
     sg.finish().await;

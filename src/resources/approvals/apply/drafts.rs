@@ -10,34 +10,27 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::begin::{self, Beginning, Begun};
 use super::draft_found::Reviewed;
+use super::draft_successor::supersede;
 use super::fail_points::{self, FailPoint};
 use super::found::{Answer, SeenRevision};
 use super::live::{self, Live};
 use super::outcome::{self, Outcome};
 use super::send::{CALL_TIME_MIN, SENDS_MAX, end, global_policy};
 use super::{CALL_TIME, settle};
-use crate::ctx::Ctx;
 use crate::db::types::{ApprovalRoundId, SandboxName};
 use crate::error::{Error, ResourceKind};
-use crate::governance::Action;
 use crate::openshell::Gateway;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk, DraftList, DraftStatus};
 use crate::openshell::policies::PolicySource;
 use crate::openshell::policy_writes::WrittenRevision;
-use crate::outbox::event_types;
 use crate::policy::Policy;
-use crate::resources::approvals::drafts::content::{DraftContent, DraftFacts, UndoContent};
-use crate::resources::approvals::drafts::open::{DraftRound, SeenDraft, open_or_refresh};
+use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
 use crate::resources::approvals::drafts::{read, undo};
 use crate::resources::approvals::rounds::close::Ending;
-use crate::resources::approvals::rounds::{Round, RoundState, events, store as rounds};
-use crate::resources::operations::retry::with_retries;
+use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::operations::{Failure, RunningOperation};
-use crate::resources::write_intents::domain as write_intents;
 
 const OTHER_SANDBOX: &str = "the sandbox was deleted, and another one has its name";
 
@@ -50,10 +43,10 @@ struct Attempt<'a> {
 }
 
 /// What a gateway has now.
-struct State {
-    live: Live,
-    policy: Policy,
-    chunk: Option<DraftChunk>,
+pub(super) struct State {
+    pub(super) live: Live,
+    pub(super) policy: Policy,
+    pub(super) chunk: Option<DraftChunk>,
 }
 
 /// The result of comparing a round with its gateway.
@@ -97,7 +90,14 @@ pub(super) async fn attempt(running: &RunningOperation, round: &Round) -> Result
 }
 
 /// Reads a chunk, then the policy that it changes.
-async fn read_state(gateway: &Gateway, sandbox: &SandboxName, chunk: &str) -> Result<State, Error> {
+///
+/// # Errors
+/// `NOT_FOUND` if the sandbox does not exist; those of the calls.
+pub(super) async fn read_state(
+    gateway: &Gateway,
+    sandbox: &SandboxName,
+    chunk: &str,
+) -> Result<State, Error> {
     let found = gateway.draft_chunks(sandbox, DraftStatus::Any).await?;
     let DraftList::Complete(chunks) = found else { return Err(read::overflowing(sandbox)) };
     let chunk = chunks.into_iter().find(|found| found.id == chunk);
@@ -292,95 +292,4 @@ impl Attempt<'_> {
 /// Returns the review token of a chunk; empty without a chunk.
 fn token(state: &State) -> &str {
     state.chunk.as_ref().map(|chunk| chunk.review_token.as_str()).unwrap_or_default()
-}
-
-/// Ends a round whose content is not what its gateway has now, with this reason. If the draft is still pending, the
-/// round of what it asks for now follows, with the same authors and without votes.
-///
-/// # Errors
-/// A failure that ends the operation: the gateway cannot be asked, and the round waits.
-pub(super) async fn supersede(
-    running: &RunningOperation,
-    gateway: &Gateway,
-    round: &Round,
-    why: &str,
-) -> Result<(), Failure> {
-    let next = match next(gateway, round).await {
-        Ok(next) => next,
-        // A write that began must not wait for its successor.
-        Err(_) if round.state == RoundState::Sending => None,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(with_retries(running, || replace(running, round, next.as_ref(), why)).await?)
-}
-
-/// What a draft asks for now.
-struct Next {
-    sandbox_id: String,
-    version: u32,
-    content: DraftContent,
-    facts: DraftFacts,
-}
-
-async fn next(gateway: &Gateway, round: &Round) -> Result<Option<Next>, Error> {
-    if round.action != Action::DraftApprove {
-        return Ok(None);
-    }
-    let state = match read_state(gateway, &round.place.name, &round.chunk_id).await {
-        Ok(state) => state,
-        Err(Error::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let pending = state.chunk.filter(|chunk| chunk.status == ChunkStatus::Pending);
-    let Some(chunk) = pending else { return Ok(None) };
-    let Ok(content) = DraftContent::of(&state.policy, &chunk) else { return Ok(None) };
-    let facts = DraftFacts::of(&chunk);
-    let version = state.live.version();
-    Ok(Some(Next { sandbox_id: state.live.sandbox_id, version, content, facts }))
-}
-
-async fn replace(
-    running: &RunningOperation,
-    round: &Round,
-    next: Option<&Next>,
-    why: &str,
-) -> Result<(), Error> {
-    let ctx: &Ctx = running.ctx();
-    let operation = ctx
-        .record_change(async |tx| {
-            let operation = running.step_in(tx, None).await?;
-            write_intents::lock_exclusive(tx, round.place.gateway.id).await?;
-            let now = ctx.db().now(tx).await?;
-            let stored = rounds::by_id(tx, round.id).await?;
-            let Some(mut stored) = stored.filter(|stored| stored.state == round.state) else {
-                return Ok(operation);
-            };
-            let Some(next) = next else {
-                let ended = Outcome::Ended(Ending::Superseded, why.to_owned());
-                outcome::apply(ctx, tx, &mut stored, &ended, now).await?;
-                return Ok(operation);
-            };
-            if stored.state == RoundState::Sending {
-                // Nothing was done, and only a round that is not being written is replaced.
-                outcome::apply(ctx, tx, &mut stored, &Outcome::NotDone, now).await?;
-            }
-            let seen = SeenDraft {
-                place: &stored.place,
-                sandbox_id: &next.sandbox_id,
-                chunk_id: &stored.chunk_id,
-                base_version: next.version,
-                content: &next.content,
-                facts: &next.facts,
-                pending: None,
-                is_asked_for: true,
-            };
-            if let DraftRound::Opened(next) = open_or_refresh(ctx, tx, &seen).await? {
-                let more = json!({ "new_chunks": 1 });
-                events::emit(ctx, tx, event_types::APPROVAL_PENDING, &next, more).await?;
-            }
-            Ok(operation)
-        })
-        .await?;
-    running.notify_committed(operation);
-    Ok(())
 }

@@ -19,6 +19,7 @@
 pub mod begin;
 pub mod dispatch;
 mod draft_found;
+mod draft_successor;
 mod drafts;
 pub mod fail_points;
 pub mod found;

@@ -6,7 +6,7 @@ use super::draft_found::{self, Reviewed};
 use super::fail_points::{self, FailPoint};
 use super::found::{self, Found, Wanted};
 use super::outcome::{self, Outcome};
-use super::{drafts, live, successor};
+use super::{draft_successor, live, successor};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::types::ApprovalRoundId;
@@ -79,7 +79,8 @@ pub async fn settle(
                         Box::pin(successor::supersede(running, &gateway, &write.round, why)).await
                     }
                     Want::Draft(_) => {
-                        Box::pin(drafts::supersede(running, &gateway, &write.round, why)).await
+                        Box::pin(draft_successor::supersede(running, &gateway, &write.round, why))
+                            .await
                     }
                 };
             }

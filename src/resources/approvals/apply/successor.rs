@@ -161,7 +161,10 @@ async fn replace_in(
 }
 
 /// Returns the name and the role with which the proposer has approved a round that no workflow decided.
-async fn approved_as(
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn approved_as(
     conn: &mut Conn,
     round: &Round,
     proposer: PrincipalId,

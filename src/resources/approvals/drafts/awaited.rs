@@ -1,12 +1,14 @@
-//! Waits for the write of approved drafts, for the stock client that has decided it.
+//! Waits for the write of approved changes, for the stock client that has decided it or asks for it again.
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
+
+use super::store;
 use crate::ctx::Ctx;
-use crate::db::types::ApprovalRoundId;
 use crate::error::{Error, Reason};
 use crate::resources::approvals::proposals::required::{required, voted};
-use crate::resources::approvals::rounds::{Round, RoundState, store as rounds};
+use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::approvals::wake;
 
 /// How long a call waits for the write that it has decided.
@@ -53,11 +55,7 @@ pub(super) async fn wait(
     wake(ctx.app());
     let clock = &ctx.app().clock;
     loop {
-        for round in &mut open {
-            if !is_written(round) {
-                *round = read(ctx, round.id).await?;
-            }
-        }
+        read_again(ctx, &mut open).await?;
         let left = open.iter().find(|round| !is_written(round));
         let Some(round) = left else { return Ok(open) };
         if round.state.is_closed() {
@@ -71,9 +69,36 @@ pub(super) async fn wait(
     }
 }
 
-async fn read(ctx: &Ctx, id: ApprovalRoundId) -> Result<Round, Error> {
-    let found = rounds::by_id(&mut ctx.db().read().await?, id).await?;
-    found.ok_or_else(|| Error::internal("a round was deleted while its write was awaited"))
+/// Reads those that are not written yet, by one query.
+async fn read_again(ctx: &Ctx, open: &mut [Round]) -> Result<(), Error> {
+    let left = open.iter().filter(|round| !is_written(round));
+    let ids: Vec<i64> = left.map(|round| round.id.get()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let found = store::by_ids(&mut ctx.db().read().await?, &ids).await?;
+    for round in open.iter_mut().filter(|round| !is_written(round)) {
+        let now = found.iter().find(|found| found.id == round.id);
+        let missing = || Error::internal("a round was deleted while its write was awaited");
+        round.clone_from(now.ok_or_else(missing)?);
+    }
+    Ok(())
+}
+
+/// Waits until the change of a round that was decided before is written, and not after the deadline of the caller.
+/// Returns version and hash of the policy.
+///
+/// # Errors
+/// `APPROVAL_REQUIRED` if the round needs votes again or the time is over, `ROUND_CLOSED` if it has ended otherwise.
+pub fn wait_for_one(
+    ctx: &Ctx,
+    round: Round,
+    deadline: Option<Instant>,
+) -> BoxFuture<'_, Result<Written, Error>> {
+    Box::pin(async move {
+        let until = until(ctx, deadline);
+        Ok(to_written(&wait(ctx, vec![round], until).await?, 0))
+    })
 }
 
 /// Returns whether a round was written. Its sandbox may not have loaded it, or not be able to.

@@ -19,14 +19,15 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::{ApprovalRoundId, SandboxRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
-use crate::governance::Action;
+use crate::governance::{Action, Governed, GovernedBy, Instead, Refusal};
 use crate::openshell::Gateway;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::policy::{Edit, Policy};
 use crate::resources::approvals::rounds::close::save;
 use crate::resources::approvals::rounds::{Round, RoundState, clocks, store as rounds};
-use crate::resources::approvals::votes;
+use crate::resources::approvals::{rules, votes};
 use crate::resources::operations::retry::is_final;
+use crate::resources::stored_rules::domain::caller_facts;
 use crate::resources::write_intents::domain as write_intents;
 
 /// Time for the call.
@@ -153,18 +154,37 @@ fn edited_rule(base: &Policy, chunk: &DraftChunk, yaml: &str) -> Result<Vec<u8>,
 async fn begin_in(ctx: &Ctx, tx: &mut Tx<'_>, round: &mut Round) -> Result<BegunEdit, Error> {
     let unknown = || Error::Denied { why: "only a known caller edits drafts".to_owned() };
     let editor = ctx.principal().ok_or_else(unknown)?;
+    require_known_holder(ctx, tx, &round.place).await?;
     let (authors, roots) = (round.authors.clone(), round.summary.roots.clone());
     let is_known = round.is_author(editor);
     add_author(ctx, tx, round, editor).await?;
+    if is_known {
+        // An earlier edit of the same editor may be on its way. If the gateway refuses that one, the editor remains an
+        // author by this one, since the round has another version.
+        save(tx, round).await?;
+    }
     let added = (!is_known).then_some(Added { authors, roots, version: round.version });
     Ok(BegunEdit { round: round.id, added })
 }
 
+/// Refuses an edit of a service principal under a workflow if it is not known who holds its key: that person would not
+/// be excluded.
+async fn require_known_holder(ctx: &Ctx, tx: &mut Tx<'_>, place: &SandboxRef) -> Result<(), Error> {
+    let workflows = rules::in_force(tx, place).await?.workflows;
+    let is_known = caller_facts(ctx, place.gateway.id, &workflows)?.is_maker_known;
+    let Some(workflow) = workflows.last().filter(|_| !is_known) else { return Ok(()) };
+    let (by, instead) = (GovernedBy::Workflow(workflow.scope.clone()), Instead::RotateKey);
+    Err(Refusal::Governed(Governed { by, sandboxes: Vec::new(), instead }).into())
+}
+
 /// Makes the caller of a proxied edit an author, before it is sent. A chunk without a round gets one first. Returns
-/// `None` for a chunk that can have none.
+/// `None` if the gateway has no such chunk, or if that is not possible and no rule is in force. Under a rule, such an
+/// edit must not be sent: its editor would not be excluded from the review of its rule (g04).
 ///
 /// # Errors
-/// `ROUND_CLOSED` if its approval is on its way to the gateway. Under a rule, also those of the calls to the gateway.
+/// `ROUND_CLOSED` if its approval is on its way to the gateway. Under a rule, also those of the calls to the gateway,
+/// `GATEWAY_REFUSED` for a chunk that is not pending, `GOVERNED` if it cannot be reviewed or it is not known who holds
+/// the key of the calling service principal, and `CONCURRENT_CHANGE` if its review has ended meanwhile.
 pub fn begin<'a>(
     ctx: &'a Ctx,
     gateway: &'a Gateway,
@@ -185,30 +205,66 @@ pub fn begin<'a>(
                 Err(_) => return Ok(None),
             },
         };
-        ctx.transaction(async |tx| {
-            write_intents::lock_exclusive(tx, place.gateway.id).await?;
-            let now = ctx.db().now(tx).await?;
-            let found = rounds::find_open(tx, place, Action::DraftApprove, chunk).await?;
-            let mut round = match (found, &current) {
-                (Some(round), _) => round,
-                (None, None) => return Ok(None),
-                (None, Some(current)) => {
-                    let Ok(found) = current.chunk(chunk) else { return Ok(None) };
-                    let content = current.base.content(found);
-                    let (ChunkStatus::Pending, Ok(content)) = (found.status, content) else {
-                        return Ok(None);
-                    };
-                    current.open(ctx, tx, place, (found, &content)).await?
+        let begun = ctx
+            .transaction(async |tx| {
+                write_intents::lock_exclusive(tx, place.gateway.id).await?;
+                let mut round = match find_or_open(ctx, tx, place, chunk, current.as_ref()).await? {
+                    Ok(round) => round,
+                    Err(why) => return Ok(Err(why)),
+                };
+                let now = ctx.db().now(tx).await?;
+                clocks::apply(ctx, tx, &mut round, now).await?;
+                if round.state.is_closed() || round.state == RoundState::Written {
+                    let why = format!("the review of the draft is {}", round.state);
+                    return Ok(Err(Error::refused(Reason::RoundClosed, why)));
                 }
-            };
-            clocks::apply(ctx, tx, &mut round, now).await?;
-            if round.state.is_closed() || round.state == RoundState::Written {
-                return Ok(None);
-            }
-            begin_in(ctx, tx, &mut round).await.map(Some)
-        })
-        .await
+                begin_in(ctx, tx, &mut round).await.map(Ok)
+            })
+            .await?;
+        match begun {
+            Ok(begun) => Ok(Some(begun)),
+            // The gateway refuses an edit of what it does not have.
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(why) if is_governed => Err(why),
+            Err(_) => Ok(None),
+        }
     })
+}
+
+/// Returns the round of a chunk, which is opened if the chunk has none, or why it has none.
+async fn find_or_open(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    place: &SandboxRef,
+    chunk: &str,
+    current: Option<&CurrentDrafts>,
+) -> Result<Result<Round, Error>, Error> {
+    if let Some(round) = rounds::find_open(tx, place, Action::DraftApprove, chunk).await? {
+        return Ok(Ok(round));
+    }
+    // It had one when the gateway was not asked.
+    let Some(current) = current else {
+        return Ok(Err(Error::conflict(ResourceKind::DraftChunk, chunk)));
+    };
+    let found = match current.chunk(chunk) {
+        Ok(found) => found,
+        Err(missing) => return Ok(Err(missing)),
+    };
+    if found.status != ChunkStatus::Pending {
+        let status = status_word(found.status);
+        let why = format!("chunk status is '{status}', expected 'pending'");
+        return Ok(Err(Error::refused(Reason::GatewayRefused, why)));
+    }
+    let Ok(content) = current.base.content(found) else {
+        let why =
+            "the draft cannot be reviewed, and a rule requires that its editor is known: reject it";
+        return Ok(Err(Error::refused(Reason::Governed, why)));
+    };
+    match current.open(ctx, tx, place, (found, &content)).await {
+        // Such as a rejection that the gateway does not know yet.
+        Err(refused @ Error::Refused { .. }) => Ok(Err(refused)),
+        opened => opened.map(Ok),
+    }
 }
 
 /// Undoes [`begin`] for an edit that the gateway certainly has not made. A failure is only logged: then the caller

@@ -11,10 +11,10 @@
 //!   gateway was last asked;
 //! - a repeated ask, with another id and the same content, keeps its round and its votes. Any other content, and any
 //!   new finding of the gateway, is another round;
-//! - an editor of a chunk stays an author of every round that follows;
+//! - an editor of a chunk stays an author of every later round of it, also if the round of the edit has ended (g04);
 //! - a rejection is stored with the end of its round, and until its gateway knows it, the chunk gets no other round.
 
-mod awaited;
+pub mod awaited;
 pub mod content;
 pub mod current;
 pub mod edit;

@@ -238,9 +238,15 @@ async fn insert(
     // Under the default rule, drafts do not expire.
     let expires_at = (!rules.workflows.is_empty()).then(|| now.plus(minutes(clocks.expiry)));
     let (mut authors, mut roots) = (Vec::new(), BTreeSet::new());
-    if let Some(previous) = &previous {
-        authors.clone_from(&previous.authors);
-        roots.extend(previous.summary.roots.iter().copied());
+    // A chunk whose round has ended can get another one: it was rejected and is approved all the same, its approval was
+    // undone, or it can be merged again. Its editors do not approve that one, either.
+    let edited = match &previous {
+        Some(previous) => Some(previous.clone()),
+        None => store::last_edited(tx, seen.place, (seen.sandbox_id, seen.chunk_id)).await?,
+    };
+    if let Some(edited) = edited {
+        authors = edited.authors;
+        roots.extend(edited.summary.roots);
     }
     let owner = proposals::owner(tx, seen.place, seen.sandbox_id).await?;
     let people = People::on_gateway(&ctx.app().snapshot, seen.place.gateway.id);

@@ -67,7 +67,10 @@ async fn find(gateway: &Gateway, rejection: &Rejection) -> Result<Option<DraftCh
 }
 
 /// Returns whether a chunk asks for the rule that was rejected. What the rule would lead to may have changed.
-async fn is_about(
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_about(
     ctx: &Ctx,
     gateway: &Gateway,
     rejection: &Rejection,

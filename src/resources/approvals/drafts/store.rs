@@ -20,9 +20,18 @@ use crate::governance::Action;
 use crate::resources::approvals::rounds::store::{Row, complete};
 use crate::resources::approvals::rounds::{Round, Summary};
 
+/// Authors of a round without an edit, as they are stored.
+const NO_AUTHORS: &str = "[]";
 /// SQL condition of a round without a vote.
 const HAS_NO_VOTE: &str = "NOT EXISTS (SELECT 1 FROM approval_decisions \
                            WHERE approval_decisions.round_id = approval_rounds.id)";
+
+/// SQL condition of a rejection that can be compared with its chunk: the chunks of its sandbox are not too large.
+const IS_READABLE: &str = "NOT EXISTS (SELECT 1 FROM draft_states \
+                           WHERE draft_states.gateway_id = draft_rejections.gateway_id \
+                           AND draft_states.workspace = draft_rejections.workspace \
+                           AND draft_states.sandbox_name = draft_rejections.sandbox_name \
+                           AND draft_states.overflowing)";
 
 /// Returns the rounds of drafts of a sandbox that have not ended, oldest first, at most `limit`.
 pub async fn open_of(conn: &mut Conn, place: &SandboxRef, limit: i64) -> Result<Vec<Round>, Error> {
@@ -34,6 +43,16 @@ pub async fn open_of(conn: &mut Conn, place: &SandboxRef, limit: i64) -> Result<
         .select(Row::as_select())
         .order(t::id)
         .limit(limit)
+        .load(c)
+        .await)?;
+    complete(conn, rows).await
+}
+
+/// Returns those of these rounds that exist, in no particular order.
+pub async fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Round>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| t::table
+        .filter(t::id.eq_any(ids))
+        .select(Row::as_select())
         .load(c)
         .await)?;
     complete(conn, rows).await
@@ -90,7 +109,29 @@ pub async fn open_by_sandbox(
     Ok(rows.into_iter().map(to_name).collect())
 }
 
-/// Returns the rounds of drafts without a vote that ended before a time, the longest ended first, at most `limit`.
+/// Returns the newest round of a chunk that has an editor. It may have ended.
+pub async fn last_edited(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    (sandbox_id, chunk_id): (&str, &str),
+) -> Result<Option<Round>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(place.gateway.id.get()))
+        .filter(t::workspace.eq(place.workspace()))
+        .filter(t::sandbox_name.eq(place.sandbox()))
+        .filter(t::action.eq(Action::DraftApprove).and(t::chunk_id.eq(chunk_id)))
+        .filter(t::sandbox_id.eq(sandbox_id).and(t::authors_json.ne(NO_AUTHORS)))
+        .select(Row::as_select())
+        // The order of the index.
+        .order((t::opened_at.desc(), t::id.desc()))
+        .limit(1)
+        .load(c)
+        .await)?;
+    Ok(complete(conn, rows).await?.pop())
+}
+
+/// Returns the rounds of drafts without a vote and without an edit that ended before a time, the longest ended first,
+/// at most `limit`.
 pub async fn ended_without_vote(
     conn: &mut Conn,
     before: Timestamp,
@@ -98,6 +139,7 @@ pub async fn ended_without_vote(
 ) -> Result<Vec<i64>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::closed_at.lt(before).and(t::action.eq(Action::DraftApprove)))
+        .filter(t::authors_json.eq(NO_AUTHORS))
         .filter(diesel::dsl::sql::<Bool>(HAS_NO_VOTE))
         .select(t::id)
         .order(t::closed_at)
@@ -178,7 +220,8 @@ pub async fn insert_rejection(conn: &mut Conn, round: &Round, reason: &str) -> R
     Ok(())
 }
 
-/// Returns rejections that a gateway does not know yet, oldest first, at most `limit`.
+/// Returns rejections that a gateway does not know yet, oldest first, at most `limit`. Those of sandboxes whose chunks
+/// are too large to be read are left out: they cannot be sent, and must not take the places of others.
 pub async fn rejections(
     conn: &mut Conn,
     gateway: GatewayId,
@@ -186,6 +229,7 @@ pub async fn rejections(
 ) -> Result<Vec<Rejection>, Error> {
     Ok(on_conn!(conn, |c| r::table
         .filter(r::gateway_id.eq(gateway.get()))
+        .filter(diesel::dsl::sql::<Bool>(IS_READABLE))
         .select(Rejection::as_select())
         .order(r::round_id)
         .limit(limit)

@@ -178,6 +178,9 @@ async fn open_of_content(
 
 /// Returns the open round of the chunk of a content, if it has the same content or is being written. Another one is
 /// superseded.
+///
+/// # Errors
+/// `WRITE_IN_FLIGHT` if the open round is an earlier decision about the chunk, which another one has followed.
 async fn open_of_chunk(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -192,6 +195,11 @@ async fn open_of_chunk(
     super::clocks::apply(ctx, tx, &mut round, now).await?;
     if round.state.is_closed() {
         return Ok(None);
+    }
+    if was_undone(&round, new.base_version) {
+        let why =
+            "an earlier removal of the rule was written, and its sandbox has not loaded that yet";
+        return Err(Error::explained(Reason::WriteInFlight, why, []));
     }
     if round.digest == digest || !round.state.is_voting() {
         return Ok(Some(round));

@@ -1,0 +1,117 @@
+//! A server that is killed while it writes an approved draft: the next one continues, and nothing is written twice.
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+
+use shoreguard::app::App;
+use shoreguard::ctx::Ctx;
+use shoreguard::db::Engine;
+use shoreguard::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
+use shoreguard::error::Error;
+use shoreguard::governance::Decision;
+use shoreguard::openshell::Gateway;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::approvals::RoundState;
+use shoreguard::resources::approvals::apply::fail_points::FailPoint;
+use shoreguard::resources::approvals::drafts::current::CurrentDrafts;
+use shoreguard::resources::approvals::votes::{self, Ballot, BallotDecision};
+use shoreguard::rpc::call::handle_write;
+use shoreguard_simulator::{Generation, Proposal};
+use tokio::sync::oneshot;
+
+use super::crashes::{SIGKILL, Scene, repeated, wait_written};
+use super::{revisions, writes};
+use crate::support::limit;
+use crate::support::server::{build, config};
+use crate::support::work::{OperationSpec, start_request};
+
+/// Opens the round of a chunk of `coder`, and approves it.
+async fn approve(ctx: &Ctx, chunk: &str) -> Result<ApprovalRoundId, Error> {
+    let on = ctx.required_gateway()?.clone();
+    let gateway = Gateway::connect(ctx.app(), &on).await?;
+    let name = SandboxName { workspace: "default".to_owned(), name: "coder".to_owned() };
+    let place = SandboxRef { gateway: on, name };
+    let current = CurrentDrafts::read(&gateway, &place).await?;
+    let found = current.chunk(chunk)?;
+    let content = current.base.content(found)?;
+    let round =
+        ctx.transaction(async |tx| current.open(ctx, tx, &place, (found, &content)).await).await?;
+    let ballot = Ballot {
+        approval: round.id,
+        digest: round.digest,
+        decision: BallotDecision::Cast(Decision::Approve),
+        comment: None,
+    };
+    votes::cast(ctx, &[ballot]).await?;
+    Ok(round.id)
+}
+
+/// Lets the agent ask for a host, and approves that, while no server runs. Returns the round and the chunk.
+async fn approve_draft(scene: &Scene, host: &str) -> (ApprovalRoundId, String) {
+    let proposal = Proposal::allow(host, 443, "/usr/bin/node");
+    let chunk = scene.simulator.propose("default", "coder", proposal).unwrap();
+    scene.place.wait_closed().await;
+    let app: Arc<App> = build(config(&scene.place, scene.folder(), |_| {})).await;
+    let spec = OperationSpec {
+        key: scene.key().to_owned(),
+        gateway: "edge".to_owned(),
+        sandbox: "coder".to_owned(),
+        ..OperationSpec::default()
+    };
+    let (sender, approved) = oneshot::channel();
+    let asked = chunk.clone();
+    let answer = handle_write(&app, start_request(&app, &spec), async move |ctx, _| {
+        let _ = sender.send(approve(&ctx, &asked).await?);
+        Ok(pb::GetOperationResponse::default())
+    });
+    answer.await.unwrap();
+    let id = approved.await.unwrap();
+    app.stop.cancel();
+    app.drain().await;
+    drop(app);
+    (id, chunk)
+}
+
+/// Kills a server at each of these points while it writes a draft.
+async fn killed_at(engine: Engine, points: &[FailPoint]) {
+    let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
+    for (count, point) in (1..).zip(repeated(points)) {
+        let before = (revisions(&scene.simulator), writes(&scene.simulator));
+        let (id, chunk) = approve_draft(&scene, &format!("h{count}.example")).await;
+        // The server before it was killed, too, and held leases.
+        scene.pass_time().await;
+        let status = scene.serve_until(point, "kill").await.wait_exit();
+        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
+        scene.pass_time().await;
+        let next = scene.serve().await;
+        wait_written(&next.caller, count).await;
+        drop(next);
+        assert_eq!(scene.round(id).await.state, RoundState::Applied, "{point}");
+        let (status, _) = scene.simulator.proposal("default", "coder", &chunk).unwrap().unwrap();
+        assert_eq!(status, "approved", "{point}");
+        let after = (revisions(&scene.simulator), writes(&scene.simulator));
+        assert_eq!(after, (before.0 + 1, before.1 + 1), "{point}: it is written once");
+    }
+    scene.place.remove().await;
+}
+
+mod g02_killed_during_the_approval_of_a_draft_writes_it_once {
+    use super::*;
+
+    const POINTS: [FailPoint; 4] = [
+        FailPoint::IntentStored,
+        FailPoint::ApplySent,
+        FailPoint::ApplyAnswered,
+        FailPoint::WrittenStored,
+    ];
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(killed_at(Engine::Sqlite, &POINTS));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(killed_at(Engine::Postgres, &POINTS));
+    }
+}
