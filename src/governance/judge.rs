@@ -22,13 +22,13 @@ pub fn judge(change: &Change, in_force: &InForce, caller: &CallerFacts, now: Tim
         Change::Harmless => Verdict::Pass,
         Change::Write { origin, to_pinned, .. } => {
             let lock = lock.filter(|_| !to_pinned);
-            judge_write(*origin, lock, in_force, caller)
+            judge_write(*origin, lock, in_force, *caller)
         }
         Change::Indirect(kind) => judge_indirect(*kind, lock, workflow),
         Change::Create { brings_policy } => judge_creation(*brings_policy, lock, workflow),
         Change::Delete => judge_deletion(lock, &in_force.workflows),
         Change::Wide(reach) => judge_wide(reach, workflow),
-        Change::Rule(change) => judge_rule_change(*change, workflow, caller),
+        Change::Rule(change) => judge_rule_change(*change, workflow, *caller),
     }
 }
 
@@ -44,7 +44,7 @@ fn judge_write(
     origin: Origin,
     lock: Option<&Lock>,
     in_force: &InForce,
-    caller: &CallerFacts,
+    caller: CallerFacts,
 ) -> Verdict {
     if let Some(lock) = lock {
         return pinned(lock);
@@ -121,7 +121,7 @@ fn judge_wide(reach: &Reach, workflow: Option<&Workflow>) -> Verdict {
 fn judge_rule_change(
     change: RuleChange,
     workflow: Option<&Workflow>,
-    caller: &CallerFacts,
+    caller: CallerFacts,
 ) -> Verdict {
     if !change.weakens {
         return Verdict::Pass;

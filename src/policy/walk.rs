@@ -66,9 +66,13 @@ pub(super) fn for_messages(value: &Value, visitor: &mut dyn FnMut(&DynamicMessag
     if let Value::Message(message) = value {
         visitor(message);
     } else if let Value::List(items) = value {
-        items.iter().for_each(|item| for_messages(item, visitor));
+        for item in items {
+            for_messages(item, visitor);
+        }
     } else if let Value::Map(entries) = value {
-        entries.values().for_each(|value| for_messages(value, visitor));
+        for value in entries.values() {
+            for_messages(value, visitor);
+        }
     }
 }
 
@@ -77,9 +81,13 @@ pub(super) fn for_messages_mut(value: &mut Value, visitor: &mut dyn FnMut(&mut D
     if let Value::Message(message) = value {
         visitor(message);
     } else if let Value::List(items) = value {
-        items.iter_mut().for_each(|item| for_messages_mut(item, visitor));
+        for item in items {
+            for_messages_mut(item, visitor);
+        }
     } else if let Value::Map(entries) = value {
-        entries.values_mut().for_each(|value| for_messages_mut(value, visitor));
+        for value in entries.values_mut() {
+            for_messages_mut(value, visitor);
+        }
     }
 }
 

@@ -226,13 +226,11 @@ fn cancel_all(running: &HashMap<String, Running>) {
 /// Waits for a call of the database. If it has not ended when the leases expire, the tasks are canceled meanwhile.
 async fn in_time<T>(until: Instant, call: impl Future<Output = T>, expired: impl FnOnce()) -> T {
     let mut call = pin!(call);
-    match tokio::time::timeout_at(until, &mut call).await {
-        Ok(done) => done,
-        Err(_) => {
-            expired();
-            call.await
-        }
+    if let Ok(done) = tokio::time::timeout_at(until, &mut call).await {
+        return done;
     }
+    expired();
+    call.await
 }
 
 struct Runner {
@@ -334,9 +332,8 @@ impl Runner {
             let work = (self.keyed.run)(task);
             let guarded = async move {
                 let work = std::panic::AssertUnwindSafe(work).catch_unwind();
-                match canceled.run_until_cancelled(work).await {
-                    Some(Err(_)) => warn!("the task of a key panicked"),
-                    Some(Ok(())) | None => {}
+                if let Some(Err(_)) = canceled.run_until_cancelled(work).await {
+                    warn!("the task of a key panicked");
                 }
             };
             let handle = self.app.spawn(guarded.instrument(span));

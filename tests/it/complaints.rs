@@ -217,7 +217,7 @@ async fn t13_an_answer_after_the_deadline_changes_nothing(sg: TestServer) {
         hold.wait_reached(1).await;
         // The gateway has carried it out, and its answer is late. What the gateway has decides.
         eventually("the outcome is known", || async {
-            sg.app.clock.advance(Duration::from_secs(1));
+            sg.pass(Duration::from_secs(1)).await;
             round(&sg.app, id).await.state != RoundState::Sending
         })
         .await;

@@ -312,10 +312,10 @@ async fn t10_a_pinned_sandbox_that_moved_is_reported_once(sg: TestServer) {
     assert_eq!(events(&sg, "policy.drift_detected").await, 0);
     let mut moves = 0;
     for host in ["one.example.com", "two.example.com"] {
-        let moved = Proposal::allow(host, 443, "/usr/bin/curl");
+        let wanted = Proposal::allow(host, 443, "/usr/bin/curl");
         edge.simulator
             .change_policy("default", "coder", |policy| {
-                policy.network_policies.insert(moved.rule_name, moved.rule);
+                policy.network_policies.insert(wanted.rule_name, wanted.rule);
             })
             .unwrap();
         moves += 1;
@@ -324,6 +324,7 @@ async fn t10_a_pinned_sandbox_that_moved_is_reported_once(sg: TestServer) {
             assert_eq!(events(&sg, "policy.drift_detected").await, moves, "{host}");
         }
     }
+    assert_eq!(admin.audit_entries("", "policy.detect_drift").await.len(), 2);
     sg.finish().await;
 }
 

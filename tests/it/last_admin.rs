@@ -83,17 +83,17 @@ async fn remove_both(
     [one, two]: [&Caller; 2],
     [first, second]: [Way; 2],
 ) -> [Result<(), Status>; 2] {
-    let (held, is_held) = oneshot::channel();
+    let (enter, is_held) = oneshot::channel();
     let hold = async {
         if sg.engine == Engine::Sqlite {
-            held.send(()).unwrap();
+            enter.send(()).unwrap();
             return;
         }
         let met = sg.app.db.transaction(async |conn| {
             for statement in HOLD {
                 on_conn!(conn, |c| diesel::sql_query(statement).execute(c).await)?;
             }
-            held.send(()).unwrap();
+            enter.send(()).unwrap();
             eventually("both removals wait", || async { sg.sql(WAITING).await >= 2 }).await;
             Ok::<_, Error>(())
         });

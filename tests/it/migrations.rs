@@ -26,6 +26,7 @@ fn declared() -> Columns {
         include_str!("../../src/db/schema/governance.rs"),
         include_str!("../../src/db/schema/registry.rs"),
         include_str!("../../src/db/schema/sandboxes.rs"),
+        include_str!("../../src/db/schema/webhook_tables.rs"),
     ];
     for line in files.iter().flat_map(|text| text.lines()) {
         if let Some((name, _)) = line.trim().split_once(" (")

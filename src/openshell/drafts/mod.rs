@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - an answer is read completely or not at all: what cannot be read could be what a person must see;
-//! - a list has no pages. One that is larger than a message can be is reported as such, and is no failure of the
-//!   gateway: only the drafts of that sandbox are not known;
+//! - a list has no pages. A list that is larger than a message can be is reported as such, and is no failure of
+//!   the gateway: only the drafts of that sandbox are not known;
 //! - texts are as the gateway sent them, since ids, tokens and rules are sent back to it. The code that stores or
 //!   shows one bounds it (T20).
 

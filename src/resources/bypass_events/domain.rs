@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::classify::{BypassLine, Technique};
 use super::ocsf::Severity;
-use super::store::{self, Notice};
+use super::store;
+pub use super::store::{BypassEvent, BypassQuery, Notice, counts, due_notices, newest_uid, page};
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::types::SandboxRef;

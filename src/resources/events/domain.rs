@@ -171,12 +171,15 @@ pub async fn all_between(
     store::list_between(conn, &wanted, after, until, limit).await
 }
 
+/// A type of events, and its description.
+pub type DescribedType = (EventType, &'static str);
+
 /// Returns a page of the types of events, by name, with their descriptions.
 pub fn list_types(
     ctx: &Ctx,
     size: PageSize,
     token: &str,
-) -> Result<(Vec<(EventType, &'static str)>, String), Error> {
+) -> Result<(Vec<DescribedType>, String), Error> {
     let list = ListKey { method: "ListEventTypes", filter: b"", order: "name" };
     let page = ctx.page_request::<String>(list, size, token)?;
     let mut types: Vec<_> = event_types::ALL.to_vec();

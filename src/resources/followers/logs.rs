@@ -22,7 +22,6 @@ use crate::openshell::watch::{LogQuery, LogTail};
 use crate::outbox::event_types;
 use crate::resources::bypass_events::classify::BypassLine;
 use crate::resources::bypass_events::domain::{self as bypass, ANNOUNCE_EVERY, SandboxOfLines};
-use crate::resources::bypass_events::store as bypass_store;
 use crate::resources::sandboxes::positions::store::{self as positions, LogRead, Position};
 use crate::telemetry::metrics::{BYPASS_EVENTS_DROPPED, SANDBOX_LOG_GAPS, SANDBOX_LOGS_POSTPONED};
 use crate::upstream::budget::Quantity;
@@ -267,7 +266,7 @@ async fn announce_waiting(pass: &Pass<'_>) -> Result<(), Error> {
     let due = {
         let mut conn = ctx.db().read().await?;
         let by = ctx.db().now(&mut conn).await?.minus(ANNOUNCE_EVERY);
-        bypass_store::due_notices(&mut conn, on.id, by, NOTICES_MAX).await?
+        bypass::due_notices(&mut conn, on.id, by, NOTICES_MAX).await?
     };
     for notice in &due {
         let place = pass.place(&notice.sandbox());

@@ -185,7 +185,7 @@ mod tests {
         assert!(!changed(|_| {}));
         assert!(!changed(|chunk| chunk.hits = 9));
         assert!(!changed(|chunk| "t".clone_into(&mut chunk.review_token)));
-        let changes: [fn(&mut DraftChunk); 10] = [
+        let all: [fn(&mut DraftChunk); 10] = [
             |chunk| chunk.proposed_rule = Bytes::from_static(b"other"),
             |chunk| chunk.hits = 10,
             |chunk| chunk.status = ChunkStatus::Rejected,
@@ -197,7 +197,7 @@ mod tests {
             |chunk| "x".clone_into(&mut chunk.stage),
             |chunk| "x".clone_into(&mut chunk.binary),
         ];
-        for change in changes {
+        for change in all {
             assert!(changed(change));
         }
     }

@@ -18,10 +18,8 @@ use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::outbox::event_types;
-use crate::resources::sandboxes::domain::event_payload;
+use crate::resources::sandboxes::domain::{SandboxMeta, compare_all, event_payload, read_metas};
 use crate::resources::sandboxes::positions::store::{self as positions, Position};
-use crate::resources::sandboxes::store::SandboxMeta;
-use crate::resources::sandboxes::worker;
 
 /// Changes that one transaction stores.
 const BATCH: usize = 50;
@@ -52,7 +50,7 @@ enum Change<'s> {
 pub(super) async fn read(pass: &Pass<'_>) -> Result<Known, Error> {
     let on = &pass.gateway_ref;
     let mut conn = pass.ctx.db().read().await?;
-    let metas = worker::read_metas(&mut conn, on).await?;
+    let metas = read_metas(&mut conn, on).await?;
     let rows = positions::of_gateway(&mut conn, on.id).await?;
     let positions = rows.into_iter().map(|position| (position.full_name(), position)).collect();
     let is_followed = positions::is_followed(&mut conn, on.id).await?;
@@ -70,7 +68,7 @@ pub(super) fn compare<'a>(
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
-        worker::compare_all(pass.ctx, Some(pass.lease), &known.metas, sandboxes).await?;
+        compare_all(pass.ctx, Some(pass.lease), &known.metas, sandboxes).await?;
         let changes = changes(pass, &known, sandboxes);
         for batch in changes.chunks(BATCH) {
             report(pass, batch).await?;

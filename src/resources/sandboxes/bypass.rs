@@ -9,7 +9,7 @@ use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
-use crate::resources::bypass_events::store::{self, BypassEvent, BypassQuery};
+use crate::resources::bypass_events::domain::{self, BypassEvent, BypassQuery};
 use crate::seal::join_parts;
 
 /// Selects bypass events.
@@ -18,7 +18,7 @@ pub struct BypassFilter {
     /// Name of the sandbox.
     pub sandbox: SandboxName,
     /// The gateway's id of the sandbox, possibly a former one of the name. `None` selects the current sandbox, or the
-    /// last one with bypass events if there is none.
+    /// last one with bypass events if the name has no sandbox.
     pub sandbox_id: Option<String>,
     /// Only lines that are not older.
     pub since: Timestamp,
@@ -72,7 +72,7 @@ pub async fn list(
     let current = position.as_ref().map(|position| position.sandbox_uid.clone());
     let uid = match filter.sandbox_id.clone().or(current) {
         Some(uid) => Some(uid),
-        None => store::newest_uid(&mut conn, &place).await?,
+        None => domain::newest_uid(&mut conn, &place).await?,
     };
     let Some(uid) = uid else {
         // It exists, and was not followed yet.
@@ -81,8 +81,8 @@ pub async fn list(
         return known.map(|_| BypassPage::default()).ok_or_else(missing);
     };
     let query = BypassQuery { place: &place, uid: &uid, since: filter.since };
-    let rows = store::page(&mut conn, query, before, page.limit()).await?;
-    let counts = store::counts(&mut conn, query).await?;
+    let rows = domain::page(&mut conn, query, before, page.limit()).await?;
+    let counts = domain::counts(&mut conn, query).await?;
     drop(conn);
     let (events, next) = page.finish(rows, |last| last.id)?;
     let mut found = BypassPage { events, next, ..BypassPage::default() };

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::cleanup::{self, DeleteScope, SandboxDependents};
 use super::leftovers;
-use super::store::{self, SandboxMeta};
+use super::store;
+pub use super::store::SandboxMeta;
+pub use super::worker::{compare_all, read_metas};
 use crate::access::action::Action;
 use crate::ctx::{Ctx, GatewayRef};
 use crate::db::Conn;

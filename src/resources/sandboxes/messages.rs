@@ -18,7 +18,8 @@ use crate::openshell::ssh::SshSession;
 use crate::openshell::watch::{LogLine, LogQuery, PlatformEvent, WatchOptions};
 use crate::pb::v1 as pb;
 use crate::policy::DOCUMENT_BYTES_MAX;
-use crate::resources::bypass_events::store::BypassEvent;
+use crate::resources::bypass_events::domain::BypassEvent;
+use crate::resources::bypass_events::ocsf::Disposition;
 use crate::rpc::wire;
 
 /// Sources of log lines.
@@ -280,7 +281,7 @@ impl From<BypassPage> for pb::ListBypassEventsResponse {
 
 impl From<BypassEvent> for pb::BypassEvent {
     fn from(event: BypassEvent) -> Self {
-        let disposition = event.raw_disposition.map(|disposition| disposition.as_str());
+        let disposition = event.raw_disposition.map(Disposition::as_str);
         Self {
             id: event.id,
             sandbox_id: event.sandbox_uid,

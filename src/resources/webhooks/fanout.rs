@@ -50,27 +50,27 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
         }
     }
     let limit = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
-    let (count, queued, more) = ctx
+    let (count, woken, more) = ctx
         .db()
         .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
             }
             let cursor = store::lock_cursor(conn).await?;
-            let head = events::head(conn).await?;
-            let read = events::all_between(conn, cursor, head, limit).await?;
+            let newest = events::head(conn).await?;
+            let read = events::all_between(conn, cursor, newest, limit).await?;
             let webhooks = store::active(conn).await?;
             let now = ctx.db().now(conn).await?;
             let batch = messages(ctx.app(), &read, &webhooks, now);
-            // Numbers have no gaps, so without a last event there is no event up to the head.
-            let last = batch.last.unwrap_or(head);
+            // Numbers have no gaps, so without a last event there is no event up to the newest.
+            let last = batch.last.unwrap_or(newest);
             let (count, queued) = (batch.rows.len(), webhooks_of(&batch.rows));
             deliveries::insert(conn, batch.rows).await?;
             store::set_cursor(conn, last).await?;
-            Ok((count, queued, last < head))
+            Ok((count, queued, last < newest))
         })
         .await?;
-    ctx.app().part::<DeliveryState>().notify_queued(queued);
+    ctx.app().part::<DeliveryState>().notify_queued(woken);
     Ok(TickResult { done: count, more })
 }
 

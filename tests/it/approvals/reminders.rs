@@ -45,7 +45,7 @@ async fn an_open_review_is_reminded_of_after_four_hours_then_daily_and_before_it
     let of = people(&sg).await;
     require(&sg, 2).await;
     let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
-    pass(&sg, HOUR * 4 - MINUTE).await;
+    pass(&sg, MINUTE * (4 * 60 - 1)).await;
     assert_eq!(events(&sg, REMINDER).await, 0);
     pass(&sg, MINUTE * 2).await;
     assert_eq!(events(&sg, REMINDER).await, 1);
@@ -66,7 +66,7 @@ async fn an_open_review_is_reminded_of_after_four_hours_then_daily_and_before_it
     assert_eq!(reminders_with(&sg, "ana@example.com").await, 1, "ana has voted");
     assert_eq!(reminders_with(&sg, "ben@example.com").await, 2);
     // Voting takes 168 hours. No server ran for days: the reminders of those days are one.
-    pass(&sg, HOUR * (166 - 28) - MINUTE * 2).await;
+    pass(&sg, MINUTE * ((166 - 28) * 60 - 2)).await;
     assert_eq!(events(&sg, REMINDER).await, 3);
     // The last one.
     pass(&sg, MINUTE * 2).await;

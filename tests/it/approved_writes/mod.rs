@@ -109,7 +109,13 @@ pub(crate) async fn round(app: &App, id: ApprovalRoundId) -> Round {
 
 /// Waits until a round is in a state. Returns it.
 pub(crate) async fn wait_for(app: &App, id: ApprovalRoundId, state: RoundState) -> Round {
-    eventually(state.as_str(), || async { round(app, id).await.state == state }).await;
+    eventually(state.as_str(), || async {
+        let round = round(app, id).await;
+        let is_there = round.state == state;
+        assert!(is_there || !round.state.is_closed(), "it has ended in another way: {round:?}");
+        is_there
+    })
+    .await;
     round(app, id).await
 }
 

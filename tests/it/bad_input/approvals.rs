@@ -8,7 +8,8 @@ use super::{
 };
 
 /// The rpcs about one approval.
-const OF_ONE: [&str; 4] = ["GetApproval", "ListApprovalDecisions", "Vote", "WithdrawProposal"];
+const OF_ONE: [&str; 5] =
+    ["EditChunk", "GetApproval", "ListApprovalDecisions", "Vote", "WithdrawProposal"];
 
 /// Returns a valid request about an approval.
 pub(super) fn valid(method: &str, approval: i64, digest: &str) -> Value {
@@ -17,8 +18,10 @@ pub(super) fn valid(method: &str, approval: i64, digest: &str) -> Value {
     });
     match method {
         "ListApprovals" | "WatchApprovals" => nothing(),
-        "GetApprovalHistory" => json!({ "gateway": "edge", "sandbox": "coder" }),
+        "ClearChunks" | "GetApprovalHistory" => json!({ "gateway": "edge", "sandbox": "coder" }),
         "Vote" => ballot,
+        "EditChunk" => json!({ "approval_id": approval, "rule": "endpoints: []" }),
+        "UndoChunk" => json!({ "gateway": "edge", "sandbox": "coder", "chunk_id": "chunk" }),
         "VoteMany" => json!({ "gateway": "edge", "ballots": [ballot] }),
         _ => json!({ "approval_id": approval }),
     }
@@ -42,7 +45,21 @@ pub(super) fn rows(digest: &str) -> Vec<Row> {
             row(method, "approval_id", i64::MAX, NOT_FOUND),
         ]);
     }
-    for method in ["Vote", "VoteMany", "WithdrawProposal"] {
+    for method in ["UndoChunk", "ClearChunks"] {
+        rows.extend(place_rows(method));
+    }
+    for chunk in [String::new(), "a:b".to_owned(), long(101), "a\0".to_owned()] {
+        rows.push(invalid("UndoChunk", "chunk_id", chunk));
+    }
+    for comment in [long(1_001), "\u{7}".to_owned(), "\0".to_owned()] {
+        rows.push(invalid("UndoChunk", "comment", comment));
+    }
+    for rule in [String::new(), "\0".to_owned(), long(65 * 1024)] {
+        rows.push(invalid("EditChunk", "rule", rule));
+    }
+    rows.push(invalid("EditChunk", "etag", "\0"));
+    for method in ["ClearChunks", "EditChunk", "UndoChunk", "Vote", "VoteMany", "WithdrawProposal"]
+    {
         rows.extend(request_id_rows(method));
     }
     for (field, value, reason) in ballots() {

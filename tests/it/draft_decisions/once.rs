@@ -8,7 +8,7 @@ use shoreguard::pb::v1::gateway_setting_value::Kind;
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::CALL_TIME;
 use shoreguard::resources::approvals::apply::settle::GRACE;
-use shoreguard_simulator::{Script, Simulator, Times};
+use shoreguard_simulator::{Generation, Script, Simulator, Times};
 use tonic::Code;
 
 use super::{GatewayOf, approve, ask, calls, chunk, open_by_vote, pending, round_id, rule, shown};
@@ -170,6 +170,12 @@ async fn payload_after_approval_starts_over(sg: TestServer) {
             .unwrap();
         advance_until(&sg.app, round_id(edited), RoundState::Superseded).await;
         let moved = successor(&staff.ana, edited).await;
+        if of.1 == Generation::V0_1 {
+            // Its gateway gives the rule another name at the next evaluation, so that no approval of `moved` is written.
+            assert_eq!(writes(&simulator), before);
+            simulator.stop().await;
+            continue;
+        }
         // An unrelated change of the policy moves no review.
         fail_once(&simulator);
         for voter in [&staff.ana, &staff.ben] {

@@ -238,7 +238,7 @@ async fn g10_without_a_rule_a_call_keeps_its_role_and_gets_the_answer_of_the_gat
     sg.finish().await;
 }
 
-/// Returns the hash of the policy in an answer to UpdateConfig, which both generations have at the same place.
+/// Returns the hash of the policy in an answer to `UpdateConfig`, which both generations have at the same place.
 fn hash(answer: &[u8]) -> String {
     UpdateConfigResponse::decode(answer).unwrap().policy_hash
 }

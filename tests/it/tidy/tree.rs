@@ -51,6 +51,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("boot_hooks/run", "runs hooks: on our host as a process group, in a sandbox by a trait"),
     ("bypass_events/classify.rs", "which lines show a bypass, and by which technique, pure"),
     ("bypass_events/ocsf.rs", "the shorthand of security events, parsed from untrusted text"),
+    ("bypass_events/ocsf_tests.rs", "the tests of the parser, line by line"),
     ("events/follow.rs", "wakes readers when another replica numbers events"),
     ("followers/drafts.rs", "the reviews of what the agent of one sandbox proposes"),
     ("followers/log_lines.rs", "what the lines of a log show, pure"),

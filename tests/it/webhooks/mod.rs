@@ -1,4 +1,5 @@
 //! Webhooks: their settings, secrets and refusals. The modules test deliveries.
+#![allow(clippy::similar_names, reason = "a webhook beside the webhooks of a caller")]
 
 mod answers;
 mod deliveries;

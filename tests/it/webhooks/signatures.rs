@@ -15,7 +15,7 @@ use super::receiver::{Received, Receiver};
 use super::{allow_loopback, create, created, emit, get, request};
 use crate::support::server::TestServer;
 
-/// Verifies messages with PyPI `standardwebhooks`. Reads lines of JSON; writes `yes` or `no` for each.
+/// Verifies messages with `standardwebhooks` of `PyPI`. Reads lines of JSON; writes `yes` or `no` for each.
 const PYTHON: &str = "
 import json, sys
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -109,7 +109,7 @@ async fn a_rotation_signs_with_both_secrets_until_its_overlap_ends(sg: TestServe
     assert_eq!(received.header("webhook-signature"), expected(&received, &[&second, &first]));
     assert_eq!(received.header("x-shoreguard-signature"), legacy(&received, &second));
 
-    sg.pass(Duration::from_secs(24 * 3600)).await;
+    sg.pass(Duration::from_hours(24)).await;
     emit(&sg.admin(), &["two"]).await;
     let received = receiver.wait_for(2).await.remove(1);
     assert_eq!(received.header("webhook-signature"), expected(&received, &[&second]));

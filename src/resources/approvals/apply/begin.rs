@@ -1,5 +1,7 @@
 //! The transaction before a write: it judges and counts again, and stores the write intent.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::CALL_TIME;
@@ -11,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::types::SandboxRef;
-use crate::error::{Error, Reason};
+use crate::error::Error;
 use crate::feed::{self, ReadPosition};
 use crate::governance::{
     CallerFacts, Change, Doubt, InForce, Origin, Outcome, People, Tally, Verdict, judge,
@@ -22,6 +24,9 @@ use crate::resources::approvals::votes::decide;
 use crate::resources::operations::RunningOperation;
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, NewIntent};
 use crate::role::Role;
+
+/// Time until a write that waits for another one of its sandbox is tried again. Most writes take less.
+const BUSY_FOR: Duration = Duration::from_millis(500);
 
 /// What is about to be written.
 #[derive(Debug)]
@@ -45,8 +50,15 @@ pub enum Begun {
     Written,
     /// The round has changed: it must be read again.
     Changed,
-    /// A rule or a lock is in force, or another write of the sandbox is in progress. The round waits.
+    /// A rule or a lock is in force. The round waits.
     Waits(Error),
+    /// Another approved change of the sandbox is being written.
+    Busy,
+}
+
+/// Waits for another write of the sandbox, such as that of another draft of one list. The next attempt compares again.
+pub async fn wait_for_other_write(running: &RunningOperation) {
+    running.ctx().app().clock.sleep(BUSY_FOR).await;
 }
 
 /// Judges and counts again, and stores the intent of the write.
@@ -71,10 +83,7 @@ pub async fn begin(running: &RunningOperation, beginning: &Beginning<'_>) -> Res
                     running.notify_committed(operation);
                     Ok(begun)
                 }
-                Err(Error::AlreadyExists { .. }) => {
-                    let why = "another approved change of the sandbox is being written";
-                    Ok(Some(Begun::Waits(Error::refused(Reason::WriteInFlight, why))))
-                }
+                Err(Error::AlreadyExists { .. }) => Ok(Some(Begun::Busy)),
                 Err(error) => Err(error),
             }
         })

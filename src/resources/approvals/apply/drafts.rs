@@ -205,6 +205,10 @@ impl Attempt<'_> {
             // It is never written without a call.
             Begun::Changed | Begun::Written => Ok(()),
             Begun::Waits(why) => Err(why.into()),
+            Begun::Busy => {
+                begin::wait_for_other_write(running).await;
+                Ok(())
+            }
             Begun::Send => {
                 fail_points::reached(FailPoint::IntentStored);
                 self.send(state, until).await

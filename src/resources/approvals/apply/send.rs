@@ -141,6 +141,10 @@ impl Attempt<'_> {
         match Box::pin(begin::begin(running, &beginning)).await? {
             Begun::Changed => Ok(()),
             Begun::Waits(why) => Err(why.into()),
+            Begun::Busy => {
+                begin::wait_for_other_write(running).await;
+                Ok(())
+            }
             Begun::Written => {
                 fail_points::reached(FailPoint::WrittenStored);
                 Ok(())

@@ -263,8 +263,8 @@ mod tests {
     }
 
     fn with_findings(chunk: &DraftChunk, verdict: &str, notes: &str) -> DraftContent {
-        let (validation_result, security_notes) = (verdict.to_owned(), notes.to_owned());
-        let chunk = DraftChunk { validation_result, security_notes, ..chunk.clone() };
+        let (security_notes, validation_result) = (notes.to_owned(), verdict.to_owned());
+        let chunk = DraftChunk { security_notes, validation_result, ..chunk.clone() };
         DraftContent::of(&empty(), &chunk).unwrap()
     }
 

@@ -85,6 +85,7 @@ pub fn edit<'a>(
     (yaml, given_etag): (&'a str, &'a str),
 ) -> BoxFuture<'a, Result<Round, Error>> {
     Box::pin(async move {
+        check_size(yaml)?;
         if round.action != Action::DraftApprove {
             let why = "the approval is not about a draft";
             return Err(Error::refused(Reason::ChunkStatus, why));
@@ -127,16 +128,20 @@ pub fn edit<'a>(
     })
 }
 
-/// Returns the rule of a document, encoded, with the marks of the chunk's own rule, if a gateway can merge it.
-fn edited_rule(base: &Policy, chunk: &DraftChunk, yaml: &str) -> Result<Vec<u8>, Error> {
+/// Checks the size of a rule, before anything is read for it.
+fn check_size(yaml: &str) -> Result<(), Error> {
     if yaml.trim().is_empty() || yaml.len() > RULE_BYTES_MAX {
         let why = format!("is required, and must have at most {RULE_BYTES_MAX} bytes");
         return Err(Error::invalid(FIELD, why));
     }
+    Ok(())
+}
+
+/// Returns the rule of a document, encoded, with the marks of the chunk's own rule, if a gateway can merge it.
+fn edited_rule(base: &Policy, chunk: &DraftChunk, yaml: &str) -> Result<Vec<u8>, Error> {
     // The parser names the part of the request that it reads.
-    let of_rule = |error: Error| match error {
-        Error::Invalid { why, .. } => Error::invalid(FIELD, why),
-        other => other,
+    let of_rule = |error: Error| {
+        if let Error::Invalid { why, .. } = error { Error::invalid(FIELD, why) } else { error }
     };
     let (generation, name) = (base.generation(), chunk.rule_name.as_str());
     let edit = Edit::add_rule(generation, FIELD, name, yaml).map_err(of_rule)?;

@@ -10,7 +10,7 @@ use shoreguard_proto::v0_1::openshell::sandbox::v1 as proto;
 pub(in crate::resources::approvals) fn chunk(id: &str, host: &str) -> DraftChunk {
     let endpoint =
         proto::NetworkEndpoint { host: host.to_owned(), port: 443, ..Default::default() };
-    let binary = proto::NetworkBinary { path: "/usr/bin/curl".to_owned(), ..Default::default() };
+    let binary = proto::NetworkBinary { path: "/usr/bin/curl".to_owned() };
     let rule = proto::NetworkPolicyRule {
         endpoints: vec![endpoint],
         binaries: vec![binary],

@@ -34,6 +34,7 @@ pub fn body(message: &Message) -> Rendered {
 
 /// Sends a message to all recipients through a mail server, within the caller's time limit. If the server refuses some
 /// of the recipients permanently, the others get the mail, and the outcome says how many do not.
+#[must_use]
 pub fn send<'a>(
     outbound: &'a Outbound,
     smtp: &'a Smtp,

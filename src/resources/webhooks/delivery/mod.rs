@@ -33,7 +33,7 @@ use crate::workers::keyed::Keyed;
 /// Time before a message is due in which its webhook gets a task.
 const SOON: Duration = Duration::from_secs(2);
 /// Time for which a webhook keeps its task, and with it its connections, after its last message was due.
-const LINGER: Duration = Duration::from_secs(60);
+const LINGER: Duration = Duration::from_mins(1);
 /// Text of the message that tests a webhook.
 const TEST_TEXT: &str = "This is a test of a webhook of Shoreguard.";
 
@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(keys(&[1, 2], Duration::ZERO), ["1", "2"]);
         assert_eq!(keys(&[2], Duration::from_secs(30)), ["1", "2"]);
-        assert_eq!(keys(&[], Duration::from_secs(60)), ["2"]);
+        assert_eq!(keys(&[], Duration::from_mins(1)), ["2"]);
         assert_eq!(keys(&[], Duration::from_secs(90)), Vec::<String>::new());
     }
 }

@@ -34,7 +34,7 @@ pub(in crate::resources::webhooks) struct Recipient {
 }
 
 enum Route {
-    Http { channel: Channel, receiver: Receiver, secrets: Secrets },
+    Http { channel: Channel, receiver: Box<Receiver>, secrets: Box<Secrets> },
     Email(Smtp),
 }
 
@@ -80,6 +80,7 @@ impl Recipient {
                 let secret_url = matches!(channel, Channel::Slack | Channel::Discord);
                 let outbound = app.part::<Outbound>().clone();
                 let receiver = Receiver::new(outbound, url, secret_url)?;
+                let (receiver, secrets) = (Box::new(receiver), Box::new(secrets));
                 Route::Http { channel, receiver, secrets }
             }
         };

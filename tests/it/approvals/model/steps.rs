@@ -248,18 +248,14 @@ impl Scene<'_> {
         let sandbox = if of_sandbox { "coder" } else { "" }.to_owned();
         let rule = Some(self.random.below(RULES.len())).filter(|_| self.random.below(5) > 0);
         let (gateway, caller) = (self.gateway.to_owned(), self.callers[EVE].clone());
-        let answer = match rule {
-            Some(rule) => {
-                let rule = Some(request(&RULES[rule]));
-                let request =
-                    pb::SetWorkflowRequest { gateway, sandbox, rule, ..Default::default() };
-                let set = async move { set_workflow(&caller, request).await };
-                self.while_time_passes(set).await
-            }
-            None => {
-                let request = pb::DeleteWorkflowRequest { gateway, sandbox, ..Default::default() };
-                caller.approval_workflows().delete_workflow(request).await.map(drop)
-            }
+        let answer = if let Some(rule) = rule {
+            let rule = Some(request(&RULES[rule]));
+            let request = pb::SetWorkflowRequest { gateway, sandbox, rule, ..Default::default() };
+            let set = async move { set_workflow(&caller, request).await };
+            self.while_time_passes(set).await
+        } else {
+            let request = pb::DeleteWorkflowRequest { gateway, sandbox, ..Default::default() };
+            caller.approval_workflows().delete_workflow(request).await.map(drop)
         };
         let effect = Effect::Rule(of_sandbox, rule);
         self.change_rule(effect, answer).await;

@@ -1,18 +1,14 @@
 //! Sources of the configuration, and rejected configurations.
 
+mod keys;
+
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::read::{Section, ValueKind};
-use super::sources::SECTIONS;
-use super::{
-    Access, Approvals, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events,
-    Faults, Gateways, Keys, Limits, Oidc, Operations, Policies, Sandboxes, Server, Sources,
-    Telemetry, TokenService,
-};
+use super::{Config, DatabaseUrl, Faults, Sources};
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
@@ -355,46 +351,4 @@ fn a_missing_configuration_file_is_reported_with_its_path() {
     let missing = Sources { file: Some(Path::new("/nowhere.toml")), flags: &[] };
     let refused = Config::load(&missing).unwrap_err().to_string();
     assert!(refused.starts_with("`/nowhere.toml` cannot be read"), "{refused}");
-}
-
-/// Returns the fields of a section, as serde lists them in the error for an unknown field.
-fn fields<S: Section>(nested: &[&str]) -> Vec<String> {
-    let mut table = toml::Table::from_iter([("?".to_owned(), toml::Value::Boolean(true))]);
-    for key in nested.iter().rev() {
-        table = toml::Table::from_iter([((*key).to_owned(), toml::Value::Table(table))]);
-    }
-    let Err(error) = S::deserialize(table) else { panic!("an unknown field is refused") };
-    let known = error.message().split_once("expected").unwrap().1;
-    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-#[test]
-fn every_configuration_field_has_an_environment_variable() {
-    let mut found = [
-        fields::<Server>(&[]),
-        fields::<Database>(&[]),
-        fields::<Keys>(&[]),
-        fields::<Limits>(&[]),
-        fields::<Gateways>(&[]),
-        fields::<Discovery>(&[]),
-        fields::<Access>(&[]),
-        fields::<Auth>(&[]),
-        fields::<Oidc>(&[]),
-        fields::<TokenService>(&[]),
-        fields::<Audit>(&[]),
-        fields::<Events>(&[]),
-        fields::<Operations>(&[]),
-        fields::<Sandboxes>(&[]),
-        fields::<Approvals>(&[]),
-        fields::<Policies>(&[]),
-        fields::<BootHooks>(&[]),
-        fields::<Telemetry>(&[]),
-    ];
-    let at = found[0].iter().position(|field| field == "tls").unwrap();
-    found[0].splice(at..=at, fields::<Server>(&["tls"]).iter().map(|key| format!("tls.{key}")));
-    for ((section, keys), fields) in SECTIONS.iter().zip(found) {
-        assert!(keys.iter().map(|key| key.path).eq(fields), "{section}");
-    }
-    let keys = SECTIONS.iter().flat_map(|(_, keys)| *keys);
-    assert_eq!(keys.filter(|key| key.kind == ValueKind::Tables).count(), 2);
 }
