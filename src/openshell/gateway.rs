@@ -193,9 +193,14 @@ impl Gateway {
                 while stream.next().await?.is_some() {}
                 Ok(answer)
             };
-            let answer =
-                timeout(within, answer).await.unwrap_or_else(|_| Err(self.timeout_error(path)));
-            self.record_outcome(path, answer)
+            let answer = match terms {
+                // Its deadline is a time of this clock.
+                Terms::Own { send_until: Some(_) } => {
+                    self.app.clock.timeout(within, Box::pin(answer)).await
+                }
+                _ => timeout(within, answer).await.ok(),
+            };
+            self.record_outcome(path, answer.unwrap_or_else(|| Err(self.timeout_error(path))))
         })
     }
 

@@ -28,11 +28,31 @@ const KILLS: [usize; 2] = [20, 1];
 /// The signal of a killed process.
 pub(super) const SIGKILL: i32 = 9;
 
-/// Returns each point as often as a server is killed there.
-pub(super) fn repeated(points: &[FailPoint]) -> impl Iterator<Item = FailPoint> {
-    let kills = if std::env::var_os("SOAK").is_some() { KILLS[0] } else { KILLS[1] };
-    points.iter().flat_map(move |point| std::iter::repeat_n(*point, kills))
+/// Returns how often a server is killed at a point.
+pub(super) fn kills() -> usize {
+    if std::env::var_os("SOAK").is_some() { KILLS[0] } else { KILLS[1] }
 }
+
+/// Lists fail points. Each becomes two tests, `name::sqlite` and `name::postgres`, that call a function with an engine
+/// and the point.
+macro_rules! each_point {
+    ($killed_at:ident, $($name:ident: $point:ident),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn sqlite() {
+                limit::block_on($killed_at(Engine::Sqlite, FailPoint::$point));
+            }
+
+            #[test]
+            fn postgres() {
+                limit::block_on($killed_at(Engine::Postgres, FailPoint::$point));
+            }
+        }
+    )+};
+}
+pub(super) use each_point;
 
 /// A database, a gateway with the sandbox `coder`, and a configuration with which servers start.
 pub(super) struct Scene {
@@ -159,10 +179,10 @@ pub(super) async fn wait_written(caller: &Caller, count: usize) {
     eventually("the policy is written", succeeded).await;
 }
 
-/// Kills a server at each of these points while it writes a policy.
-async fn killed_at(engine: Engine, points: &[FailPoint]) {
+/// Kills servers at a point while they write a policy.
+async fn killed_at(engine: Engine, point: FailPoint) {
     let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
-    for (count, point) in (1..).zip(repeated(points)) {
+    for count in 1..=kills() {
         let before = (revisions(&scene.simulator), writes(&scene.simulator));
         let id = scene.open_round(&format!("h{count}.example")).await;
         // The server before it was killed, too, and held leases.
@@ -222,41 +242,23 @@ mod g14_killed_at_the_end_of_a_review_records_the_end_once {
 mod g02_killed_before_the_answer_is_written_once {
     use super::*;
 
-    const POINTS: [FailPoint; 4] = [
-        FailPoint::DispatchStarted,
-        FailPoint::ApplyFetched,
-        FailPoint::IntentStored,
-        FailPoint::ApplySent,
-    ];
-
-    #[test]
-    fn sqlite() {
-        limit::block_on(killed_at(Engine::Sqlite, &POINTS));
-    }
-
-    #[test]
-    fn postgres() {
-        limit::block_on(killed_at(Engine::Postgres, &POINTS));
+    each_point! {
+        killed_at,
+        dispatch_started: DispatchStarted,
+        apply_fetched: ApplyFetched,
+        intent_stored: IntentStored,
+        apply_sent: ApplySent,
     }
 }
 
 mod g02_killed_after_the_answer_is_written_once {
     use super::*;
 
-    const POINTS: [FailPoint; 4] = [
-        FailPoint::ApplyAnswered,
-        FailPoint::WrittenStored,
-        FailPoint::LoadSeen,
-        FailPoint::AppliedStored,
-    ];
-
-    #[test]
-    fn sqlite() {
-        limit::block_on(killed_at(Engine::Sqlite, &POINTS));
-    }
-
-    #[test]
-    fn postgres() {
-        limit::block_on(killed_at(Engine::Postgres, &POINTS));
+    each_point! {
+        killed_at,
+        apply_answered: ApplyAnswered,
+        written_stored: WrittenStored,
+        load_seen: LoadSeen,
+        applied_stored: AppliedStored,
     }
 }

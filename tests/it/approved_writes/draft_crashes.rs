@@ -19,7 +19,7 @@ use shoreguard::rpc::call::handle_write;
 use shoreguard_simulator::{Generation, Proposal};
 use tokio::sync::oneshot;
 
-use super::crashes::{SIGKILL, Scene, repeated, wait_written};
+use super::crashes::{SIGKILL, Scene, each_point, kills, wait_written};
 use super::{revisions, writes};
 use crate::support::limit;
 use crate::support::server::{build, config};
@@ -72,10 +72,10 @@ async fn approve_draft(scene: &Scene, host: &str) -> (ApprovalRoundId, String) {
     (id, chunk)
 }
 
-/// Kills a server at each of these points while it writes a draft.
-async fn killed_at(engine: Engine, points: &[FailPoint]) {
+/// Kills servers at a point while they write a draft.
+async fn killed_at(engine: Engine, point: FailPoint) {
     let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
-    for (count, point) in (1..).zip(repeated(points)) {
+    for count in 1..=kills() {
         let before = (revisions(&scene.simulator), writes(&scene.simulator));
         let (id, chunk) = approve_draft(&scene, &format!("h{count}.example")).await;
         // The server before it was killed, too, and held leases.
@@ -98,20 +98,11 @@ async fn killed_at(engine: Engine, points: &[FailPoint]) {
 mod g02_killed_during_the_approval_of_a_draft_writes_it_once {
     use super::*;
 
-    const POINTS: [FailPoint; 4] = [
-        FailPoint::IntentStored,
-        FailPoint::ApplySent,
-        FailPoint::ApplyAnswered,
-        FailPoint::WrittenStored,
-    ];
-
-    #[test]
-    fn sqlite() {
-        limit::block_on(killed_at(Engine::Sqlite, &POINTS));
-    }
-
-    #[test]
-    fn postgres() {
-        limit::block_on(killed_at(Engine::Postgres, &POINTS));
+    each_point! {
+        killed_at,
+        intent_stored: IntentStored,
+        apply_sent: ApplySent,
+        apply_answered: ApplyAnswered,
+        written_stored: WrittenStored,
     }
 }
