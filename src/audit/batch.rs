@@ -6,7 +6,6 @@
 //! - texts are cut to the length of their columns before, so that one entry cannot make the others fail.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use diesel::pg::Pg;
@@ -14,15 +13,16 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Text};
 use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::upsert::{self, InDoubtEntry};
-use super::{Ending, Intent, Outcome};
+use super::{Ending, Intent, Outcome, json};
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::audit_log;
 use crate::db::types::{AuditId, GatewayId};
-use crate::db::{Conn, Db, PgConn};
-use crate::error::Error;
+use crate::db::{Conn, Db, Engine, PgConn};
+use crate::error::{Error, Reason};
 
 const ACTOR_CHARS_MAX: usize = 254;
 const NAME_CHARS_MAX: usize = 253;
@@ -40,7 +40,7 @@ const ID_BLOCK: usize = 512;
 #[derive(Debug, Insertable, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false)]
 pub(super) struct AuditRow {
-    #[serde(serialize_with = "time")]
+    #[serde(serialize_with = "json::time")]
     timestamp: Timestamp,
     actor: String,
     actor_role: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct AuditRow {
     principal: Option<String>,
     request_id: String,
     method: String,
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "json::hex")]
     digest: Option<Vec<u8>>,
     digest_key_id: Option<String>,
     owner: String,
@@ -67,9 +67,9 @@ pub(super) struct AuditRow {
 #[derive(Debug, Default, Clone, Insertable, AsChangeset, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false, treat_none_as_null = true)]
 pub(super) struct OutcomeColumns {
-    #[serde(serialize_with = "maybe_time")]
+    #[serde(serialize_with = "json::maybe_time")]
     closed_at: Option<Timestamp>,
-    #[serde(serialize_with = "maybe_word")]
+    #[serde(serialize_with = "json::maybe_word")]
     outcome: Option<Ending>,
     code: Option<i32>,
     outcome_detail: Option<String>,
@@ -82,7 +82,7 @@ pub(super) struct OutcomeColumns {
 /// The outcome of an open entry.
 #[derive(Debug, Serialize)]
 pub(super) struct OutcomeUpdate {
-    #[serde(serialize_with = "id")]
+    #[serde(serialize_with = "json::id")]
     pub(super) id: AuditId,
     #[serde(flatten)]
     pub(super) end: OutcomeColumns,
@@ -213,46 +213,59 @@ pub(super) async fn write(
     ids: &mut IdPool,
     batch: Batch,
 ) -> (Batch, Result<Vec<AuditId>, BatchError>) {
-    let conn = match db.write().await {
-        Ok(conn) => conn,
-        Err(error) => return (batch, Err(error.into())),
+    if db.engine() == Engine::Sqlite {
+        let batch = Arc::new(batch);
+        let written = write_sqlite(db, Arc::clone(&batch)).await;
+        // The clone of the `Arc` has been dropped.
+        return (Arc::into_inner(batch).unwrap_or_default(), written);
+    }
+    let written = match db.write().await {
+        Ok(Conn::Pg(mut conn)) => write_pg(&mut conn, ids, &batch).await,
+        Ok(Conn::Sqlite(_)) => Err(other_engine().into()),
+        Err(error) => Err(error.into()),
     };
-    match conn {
-        Conn::Pg(mut conn) => {
-            let written = write_pg(&mut conn, ids, &batch).await;
-            (batch, written)
+    (batch, written)
+}
+
+/// Writes a batch in one commit with the transactions that ended before it. Their callers and those of the entries wait
+/// for the disk once.
+async fn write_sqlite(db: &Db, batch: Arc<Batch>) -> Result<Vec<AuditId>, BatchError> {
+    let written = db.transaction_at_once(async move |conn| match conn {
+        Conn::Pg(_) => Err(other_engine()),
+        Conn::Sqlite(c) => Ok(c.spawn_blocking(move |c| write_rows(c, &batch)).await?),
+    });
+    match written.await {
+        Ok(ids) => Ok(ids),
+        // SQLite reports the result of every commit: nothing is stored.
+        Err(error) if error.is_in_doubt() => {
+            let why = format!("the commit failed: {error}");
+            Err(Error::unavailable(Reason::StorageUnavailable, why).into())
         }
-        Conn::Sqlite(mut conn) => {
-            let batch = Arc::new(batch);
-            let shared = Arc::clone(&batch);
-            let ids = conn.spawn_blocking(move |conn| write_sqlite(conn, &shared)).await;
-            // The closure and its clone of the `Arc` have been dropped.
-            let batch = Arc::into_inner(batch).unwrap_or_default();
-            (batch, ids.map_err(|error| Error::from(error).into()))
-        }
+        Err(error) => Err(error.into()),
     }
 }
 
+fn other_engine() -> Error {
+    Error::internal("a connection of another engine")
+}
+
 /// Runs one prepared statement per row, which is fast enough since the database runs in this process.
-fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<AuditId>> {
-    conn.immediate_transaction(|conn| {
-        for in_doubt in &batch.in_doubt {
-            upsert::sqlite(conn, in_doubt)?;
-        }
-        for closing in &batch.closings {
-            let open = audit_log::table
-                .filter(audit_log::id.eq(closing.id))
-                .filter(audit_log::closed_at.is_null());
-            Blocking::execute(diesel::update(open).set(&closing.end), conn)?;
-        }
-        let mut ids = Vec::with_capacity(batch.entries.len());
-        for entry in &batch.entries {
-            let insert =
-                diesel::insert_into(audit_log::table).values(entry).returning(audit_log::id);
-            ids.push(Blocking::get_result(insert, conn)?);
-        }
-        Ok(ids)
-    })
+fn write_rows(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<AuditId>> {
+    for in_doubt in &batch.in_doubt {
+        upsert::sqlite(conn, in_doubt)?;
+    }
+    for closing in &batch.closings {
+        let open = audit_log::table
+            .filter(audit_log::id.eq(closing.id))
+            .filter(audit_log::closed_at.is_null());
+        Blocking::execute(cached(diesel::update(open).set(&closing.end)), conn)?;
+    }
+    let mut ids = Vec::with_capacity(batch.entries.len());
+    for entry in &batch.entries {
+        let insert = diesel::insert_into(audit_log::table).values(entry).returning(audit_log::id);
+        ids.push(Blocking::get_result(insert, conn)?);
+    }
+    Ok(ids)
 }
 
 async fn write_pg(
@@ -301,7 +314,7 @@ impl QueryFragment<Pg> for NextIds {
 /// An entry with the id that it is stored under.
 #[derive(Serialize)]
 struct NumberedRow<'a> {
-    #[serde(serialize_with = "id")]
+    #[serde(serialize_with = "json::id")]
     id: AuditId,
     #[serde(flatten)]
     entry: &'a AuditRow,
@@ -360,41 +373,4 @@ impl QueryFragment<Pg> for WriteQuery {
         out.push_sql(")");
         Ok(())
     }
-}
-
-#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
-fn maybe_time<S: Serializer>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
-    at.map(|at| at.to_string()).serialize(out)
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::ref_option,
-    reason = "the shape that serde asks for"
-)]
-fn maybe_word<S: Serializer>(ending: &Option<Ending>, out: S) -> Result<S::Ok, S::Error> {
-    ending.map(Ending::as_str).serialize(out)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
-pub(super) fn id<S: Serializer>(id: &AuditId, out: S) -> Result<S::Ok, S::Error> {
-    id.get().serialize(out)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
-fn time<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
-    out.collect_str(at)
-}
-
-/// Serializes bytes in PostgreSQL's hex format.
-#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
-fn hex<S: Serializer>(bytes: &Option<Vec<u8>>, out: S) -> Result<S::Ok, S::Error> {
-    let text = bytes.as_ref().map(|bytes| {
-        bytes.iter().fold(String::from("\\x"), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    });
-    text.serialize(out)
 }

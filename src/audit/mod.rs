@@ -6,6 +6,7 @@
 //! - secrets are not stored: no bodies, only a keyed digest of a request without its secrets.
 
 mod batch;
+mod json;
 pub mod recorder;
 mod refusal_counts;
 pub mod refused_writes;

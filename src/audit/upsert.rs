@@ -15,7 +15,8 @@ use diesel::sql_types::Text;
 use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
 use serde::Serialize;
 
-use super::batch::{self, AuditRow, INSERT, ROWS};
+use super::batch::{AuditRow, INSERT, ROWS};
+use super::json;
 use crate::db::schema::audit_log;
 use crate::db::types::AuditId;
 use crate::db::{Conn, PgConn, on_conn};
@@ -33,7 +34,7 @@ pub(super) async fn insert(conn: &mut Conn, entry: &AuditRow) -> Result<(), Erro
 /// A closed entry that may already be stored, possibly as open.
 #[derive(Debug, Serialize)]
 pub(super) struct InDoubtEntry {
-    #[serde(serialize_with = "batch::id")]
+    #[serde(serialize_with = "json::id")]
     pub(super) id: AuditId,
     #[serde(flatten)]
     pub(super) entry: AuditRow,

@@ -7,9 +7,9 @@
 //! Invariant: a cached query has few texts, since each text is kept as long as its connection. Lists of values are
 //! bound as one array, never as one parameter for each value.
 
-use diesel::QueryResult;
 use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::{QueryResult, RunQueryDsl};
 
 /// A query whose prepared statement is kept: see [`cached`].
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,8 @@ impl<Q> QueryId for Cached<Q> {
 impl<Q: Query> Query for Cached<Q> {
     type SqlType = Q::SqlType;
 }
+
+impl<Q, C> RunQueryDsl<C> for Cached<Q> {}
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,8 @@
 //! - a transaction that follows others of its group runs in a savepoint, so that it is rolled back without them. The
 //!   first one needs none: SQLite would keep a copy of each page that it changes in memory;
 //! - a group is committed by the member that ends while no other caller waits for the writer, or later than
-//!   `DbOptions::commit_delay` after the first one. It is committed before the writer is used outside of a transaction.
+//!   `DbOptions::commit_delay` after the first one, and by a member that commits at once, such as a batch of the audit
+//!   log. It is committed before the writer is used outside of a transaction.
 //!   If no other member follows in that time, a task commits it, even if no member waits for the result any more;
 //! - only the holder of the writer connection changes the group. A new writer connection has none, since closing the
 //!   previous one rolled it back.
@@ -106,10 +107,25 @@ impl CommitGroup {
     /// # Errors
     /// The error of the commit. The connection must be closed then.
     pub(super) fn leave(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
+        self.release_member(conn)?;
+        self.end_member(conn)
+    }
+
+    /// Keeps the changes of a transaction, and commits its group.
+    ///
+    /// # Errors
+    /// As [`CommitGroup::leave`].
+    pub(super) fn leave_last(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
+        self.release_member(conn)?;
+        self.commit(conn)?;
+        Ok(PendingCommit::Done)
+    }
+
+    fn release_member(&self, conn: &mut SqliteConn) -> Result<(), Error> {
         if self.ended_members()? > 0 {
             execute(conn, "RELEASE member")?;
         }
-        self.end_member(conn)
+        Ok(())
     }
 
     /// Commits the open group unless its last member leaves that to the next one.

@@ -75,8 +75,36 @@ impl Db {
     where
         Q: QueryFragment<Pg> + QueryId + Send,
     {
+        self.run_on(conn, CommitTime::Shared, work).await
+    }
+
+    /// Does the same as [`Db::transaction`], and commits at its end: on SQLite in one commit with the transactions of
+    /// other callers that ended before it, which do not wait for another one.
+    ///
+    /// # Errors
+    /// Those of [`Db::transaction`].
+    pub async fn transaction_at_once<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let conn = self.writer().await?;
+        self.run_on(conn, CommitTime::AtOnce, async |conn| {
+            Ok((work(conn).await?, None::<SqlQuery>))
+        })
+        .await
+    }
+
+    async fn run_on<T, Q>(
+        &self,
+        conn: Conn,
+        commit_time: CommitTime,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
+    ) -> Result<T, Error>
+    where
+        Q: QueryFragment<Pg> + QueryId + Send,
+    {
         let engine = conn.engine();
-        let transaction = run(&self.inner.group, conn, work);
+        let transaction = run(&self.inner.group, conn, commit_time, work);
         let (result, pending) = match engine {
             Engine::Postgres => Box::pin(transaction).await?,
             Engine::Sqlite => InPlace::new(transaction).await?,
@@ -86,10 +114,20 @@ impl Db {
     }
 }
 
+/// When SQLite commits a transaction. PostgreSQL commits each at its end.
+#[derive(Debug, Clone, Copy)]
+enum CommitTime {
+    /// Perhaps later, with transactions that follow it.
+    Shared,
+    /// At its end, with those before it.
+    AtOnce,
+}
+
 /// Runs `work` in a transaction. Returns its result, and the commit that the result waits for.
 async fn run<T, Q>(
     group: &CommitGroup,
     conn: Conn,
+    commit_time: CommitTime,
     work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
 ) -> Result<(Result<T, Error>, PendingCommit), Error>
 where
@@ -98,7 +136,7 @@ where
     let engine = conn.engine();
     let mut open = OpenTransaction::begin(group, conn).await?;
     match work(open.conn()?).await {
-        Ok((value, last)) => Ok((Ok(value), open.commit(last).await?)),
+        Ok((value, last)) => Ok((Ok(value), open.commit(last, commit_time).await?)),
         Err(error) if is_lost_postgres(&error, engine) => {
             // A server that is no longer the primary: the guard closes the connection, which rolls back too.
             drop(open);
@@ -147,7 +185,11 @@ impl<'a> OpenTransaction<'a> {
     }
 
     /// Executes the last statement, if there is one, and commits.
-    async fn commit<Q>(mut self, last: Option<Q>) -> Result<PendingCommit, Error>
+    async fn commit<Q>(
+        mut self,
+        last: Option<Q>,
+        commit_time: CommitTime,
+    ) -> Result<PendingCommit, Error>
     where
         Q: QueryFragment<Pg> + QueryId + Send,
     {
@@ -161,7 +203,10 @@ impl<'a> OpenTransaction<'a> {
             (Conn::Sqlite(_), Some(_)) => {
                 return Err(Error::internal("a statement of PostgreSQL for another engine"));
             }
-            (Conn::Sqlite(c), None) => group.leave(c)?,
+            (Conn::Sqlite(c), None) => match commit_time {
+                CommitTime::Shared => group.leave(c)?,
+                CommitTime::AtOnce => group.leave_last(c)?,
+            },
         };
         self.conn = None;
         Ok(pending)

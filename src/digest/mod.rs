@@ -7,7 +7,7 @@ mod canonical;
 use std::sync::{Arc, OnceLock};
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, ReflectMessage, Value,
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, Value,
 };
 use ring::hmac;
 
@@ -95,11 +95,12 @@ impl RequestDigests {
     }
 
     fn strip(&self, message: &mut DynamicMessage) {
-        let fields: Vec<_> = message.descriptor().fields().collect();
+        // Only fields that are set: reading the options of a field decodes them.
+        let fields: Vec<_> = message.fields().map(|(field, _)| field).collect();
         for field in fields {
             if field.options().get_extension(self.secret()).as_bool() == Some(true) {
                 message.clear_field(&field);
-            } else if message.has_field(&field) && field.kind().as_message().is_some() {
+            } else if field.kind().as_message().is_some() {
                 self.strip_value(message.get_field_mut(&field));
             }
         }

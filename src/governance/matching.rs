@@ -81,16 +81,16 @@ impl Demand {
         self.best_choice(crowd).lacks == 0
     }
 
-    /// Returns the groups, as bits, in which one more voter would lower the number of voters that are lacking. Voters who
-    /// count for another group can move, so this is more than the groups that are not full.
+    /// Returns the groups, as bits, in which one more voter would lower the number of voters that the best choice lacks.
+    /// Voters who count for another group can move, so this is more than the groups that are not full.
     ///
     /// A voter helps a choice if and only if it is in each part that lacks the most. The parts that do have a smallest one,
     /// which is their intersection: what a part lacks is supermodular.
-    pub(super) fn helpful(&self, crowd: &Crowd) -> u8 {
-        let (reach, best) = (crowd.reach(), self.best_choice(crowd));
+    pub(super) fn helpful(&self, crowd: &Crowd, best: Choice) -> u8 {
         if best.lacks == 0 {
             return 0;
         }
+        let reach = crowd.reach();
         let of_choice = |groups: usize| {
             let tight = parts(groups).filter(|part| self.lack(*part, &reach) == best.lacks);
             tight.reduce(|all, part| all & part).unwrap_or(0)

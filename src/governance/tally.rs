@@ -245,9 +245,7 @@ impl<'a> RulePart<'a> {
             }
         }
         counted.sort_unstable();
-        let crowd = Crowd::new(counted.iter().map(|(_, groups)| *groups));
-        let helpful = Demand::of(rule).helpful(&crowd);
-        let tally = count_rule(rule, &counted, uncounted);
+        let (tally, helpful) = count_rule(rule, &counted, uncounted);
         Self { voters: electors, people, taken, helpful, tally }
     }
 
@@ -301,14 +299,18 @@ fn is_escalated(rule: &Rule, round: &RoundFacts, now: Timestamp) -> bool {
         .is_some_and(|minutes| now >= round.opened_at.plus(Duration::from_mins(u64::from(minutes))))
 }
 
+/// Counts the voters of a rule, each given with the set of its groups. Also returns the groups, as bits, in which one
+/// more approval would help.
 fn count_rule(
     rule: &Rule,
     counted: &[(PrincipalId, u8)],
     uncounted: Vec<(PrincipalId, Why)>,
-) -> RuleTally {
+) -> (RuleTally, u8) {
     let demand = Demand::of(rule);
     let groups: Vec<u8> = counted.iter().map(|(_, groups)| *groups).collect();
-    let choice = demand.best_choice(&Crowd::new(groups.iter().copied()));
+    let crowd = Crowd::new(groups.iter().copied());
+    let choice = demand.best_choice(&crowd);
+    let helpful = demand.helpful(&crowd, choice);
     let assigned = demand.assign(choice, &groups);
     let groups = rule.groups.iter().zip(assigned).enumerate();
     let groups = groups.map(|(at, (group, voters))| GroupTally {
@@ -317,7 +319,8 @@ fn count_rule(
         counting: voters.into_iter().map(|voter| counted[voter].0).collect(),
         is_chosen: choice.groups & (1 << at) != 0,
     });
-    RuleTally { is_met: choice.lacks == 0, groups: groups.collect(), uncounted }
+    let tally = RuleTally { is_met: choice.lacks == 0, groups: groups.collect(), uncounted };
+    (tally, helpful)
 }
 
 /// Decides a round without a workflow: one operator approves or rejects.

@@ -16,6 +16,8 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy)]
 enum GatewayFilter<'a> {
     All,
+    /// Not as a list of one: SQLite gets lists as texts of their length, which are prepared again at each execution.
+    Id(GatewayId),
     Ids(&'a [GatewayId]),
     Name(&'a str),
 }
@@ -26,6 +28,7 @@ macro_rules! rows {
         let mut query = gateways::table.select(GatewayRow::as_select()).into_boxed();
         match $filter {
             GatewayFilter::All => {}
+            GatewayFilter::Id(id) => query = query.filter(gateways::id.eq(id.get())),
             GatewayFilter::Ids(ids) => {
                 let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
                 query = query.filter(gateways::id.eq_any(ids));
@@ -64,7 +67,7 @@ pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, 
     // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.
     let lock = row.for_no_key_update().load::<i64>(&mut locking);
     // The server executes the query after the lock is granted, in a snapshot of its own.
-    let (locked, found) = future::join(lock, load_postgres(c, GatewayFilter::Ids(&[id]))).await;
+    let (locked, found) = future::join(lock, load_postgres(c, GatewayFilter::Id(id))).await;
     locked?;
     Ok(found?.pop())
 }
@@ -76,7 +79,7 @@ pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<GatewayRow
 
 /// Returns a gateway by id.
 pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
-    Ok(load(conn, GatewayFilter::Ids(&[id])).await?.pop())
+    Ok(load(conn, GatewayFilter::Id(id)).await?.pop())
 }
 
 /// Returns a gateway by name.

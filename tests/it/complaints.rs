@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use shoreguard::db::Engine;
 use shoreguard::db::types::ApprovalRoundId;
-use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::gateway_setting_value::Kind;
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::DISPATCH;
 use shoreguard::workers;
-use shoreguard_simulator::{Generation, Hold, Script, Simulator, Times};
+use shoreguard_simulator::{Generation, Hold, Script, Times};
 
 use crate::approval_workflows::{operators, set};
 use crate::approvals::{govern, named, people, proposal, propose, require, rule, user};
@@ -19,6 +18,7 @@ use crate::approved_writes::{revisions, round, updates, wait_for, writes};
 use crate::policies::{GATEWAYS, get_version, seeded};
 use crate::policy_writes::merge;
 use crate::support::eventually;
+use crate::support::gateways::recreate;
 use crate::support::server::{Caller, TestServer, run_without_jobs};
 
 server_tests! {
@@ -234,26 +234,6 @@ async fn t13_an_answer_after_the_deadline_changes_nothing(sg: TestServer) {
         simulator.stop().await;
     }
     sg.finish().await;
-}
-
-/// Deletes the sandbox `coder` without Shoreguard, and creates another one of its name.
-async fn recreate(simulator: &Simulator) {
-    let address = format!("http://{}", simulator.addr());
-    let client = new::open_shell_client::OpenShellClient::connect(address).await.unwrap();
-    let delete = new::DeleteSandboxRequest { name: "coder".to_owned(), ..Default::default() };
-    client.clone().delete_sandbox(delete).await.unwrap();
-    eventually("the name is free again", || {
-        let mut client = client.clone();
-        async move {
-            let create = new::CreateSandboxRequest {
-                name: "coder".to_owned(),
-                spec: Some(new::SandboxSpec::default()),
-                ..Default::default()
-            };
-            client.create_sandbox(create).await.is_ok()
-        }
-    })
-    .await;
 }
 
 async fn write_after_recreation(sg: TestServer) {

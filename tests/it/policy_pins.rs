@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use shoreguard::clock::Timestamp;
-use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::policy_pins::domain::PINS_OF_GATEWAY_MAX;
 use shoreguard::resources::policy_pins::worker::CLOCK;
@@ -15,6 +14,7 @@ use tonic::Status;
 
 use crate::boot_hooks::last_event;
 use crate::policies::{GATEWAYS, seeded};
+use crate::support::gateways::recreate;
 use crate::support::server::{Caller, TestServer};
 use crate::support::{all_pages, eventually, pause};
 
@@ -218,22 +218,7 @@ async fn t01_a_pin_locks_the_next_sandbox_of_its_name(sg: TestServer) {
     let pinned = set(&admin, pin_request(None)).await.unwrap();
     assert!(!pinned.held);
 
-    let direct = format!("http://{}", edge.addr());
-    let client = new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
-    let delete = new::DeleteSandboxRequest { name: "coder".to_owned(), ..Default::default() };
-    client.clone().delete_sandbox(delete).await.unwrap();
-    eventually("the name is free again", || {
-        let mut client = client.clone();
-        async move {
-            let create = new::CreateSandboxRequest {
-                name: "coder".to_owned(),
-                spec: Some(new::SandboxSpec::default()),
-                ..Default::default()
-            };
-            client.create_sandbox(create).await.is_ok()
-        }
-    })
-    .await;
+    recreate(&edge).await;
     sg.run_job(&SWEEP).await;
     let kept = get(&admin, "edge", "coder").await.unwrap();
     assert_eq!(kept, pb::PolicyPin { held: true, ..pinned }, "it is in force for the new one");

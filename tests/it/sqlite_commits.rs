@@ -272,6 +272,41 @@ fn a_long_transaction_begins_after_the_commit_of_earlier_ones() {
 }
 
 #[test]
+fn a_transaction_that_commits_at_once_commits_those_before_it() {
+    run(async |db| {
+        begin_first!(db, first, held);
+        let at_once = db.transaction_at_once(async |conn| insert_gateway(conn, "second").await);
+        let mut at_once = pin!(at_once);
+        end_before!(db, first, held, at_once);
+        {
+            // It does not leave the commit to this one.
+            let mut waiting = pin!(db.write());
+            assert!(poll!(&mut waiting).is_pending(), "it waits for the writer");
+            at_once.await.unwrap();
+            assert_eq!(names(db).await, ["first", "second"]);
+        }
+        first.await.unwrap();
+    });
+}
+
+#[test]
+fn a_transaction_that_fails_before_its_commit_at_once_leaves_that_to_the_others() {
+    run_with(ALONE, async |db| {
+        begin_first!(db, first, held);
+        let refused = db.transaction_at_once(async |conn| {
+            insert_gateway(conn, "second").await?;
+            Err::<(), _>(Error::refused(Reason::LastAdmin, "no"))
+        });
+        let mut refused = pin!(refused);
+        end_before!(db, first, held, refused);
+        let refused = refused.await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+        first.await.unwrap();
+        assert_eq!(names(db).await, ["first"]);
+    });
+}
+
+#[test]
 fn a_transaction_without_others_before_it_has_no_savepoint() {
     run(async |db| {
         let inserted = db.transaction(async |conn| {

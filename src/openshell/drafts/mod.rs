@@ -236,7 +236,8 @@ fn read_chunk(
 }
 
 impl DraftChunk {
-    fn empty() -> Self {
+    /// Returns a chunk of which nothing is known. It may be approved.
+    pub(crate) fn empty() -> Self {
         Self {
             id: String::new(),
             status: ChunkStatus::MaybeApproved,

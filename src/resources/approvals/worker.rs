@@ -59,13 +59,7 @@ async fn apply_clocks(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Er
     let due = {
         let mut conn = ctx.db().read().await?;
         let now = ctx.db().now(&mut conn).await?;
-        let mut due = store::due(&mut conn, now, limit).await?;
-        for round in reminders::store::due(&mut conn, now, limit).await? {
-            if !due.contains(&round) {
-                due.push(round);
-            }
-        }
-        due
+        store::due(&mut conn, now, limit).await?
     };
     let mut done = 0;
     for (id, gateway) in &due {

@@ -1,7 +1,6 @@
 //! The drafts of one sandbox: their rounds are opened, brought up to date and ended, and rejections are sent.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -10,13 +9,14 @@ use super::notes::note;
 use super::pass::Pass;
 use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
 use crate::error::{Error, GatewayRefusal, ResourceKind};
-use crate::openshell::drafts::{ChunkStatus, DraftChunk, DraftList, DraftStatus};
+use crate::openshell::drafts::{DraftChunk, DraftList, DraftStatus};
 use crate::openshell::sandbox::Sandbox;
 use crate::resources::approvals::drafts::open::OPEN_OF_SANDBOX_MAX;
 use crate::resources::approvals::drafts::read::{self, DraftBase};
+use crate::resources::approvals::drafts::rejections::{self, Pending};
 use crate::resources::approvals::drafts::store::{self, Rejection};
 use crate::resources::approvals::drafts::{
-    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh, rejections,
+    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh,
 };
 use crate::resources::approvals::rounds::close::{Ending, close};
 use crate::resources::approvals::rounds::open::supersede;
@@ -27,8 +27,6 @@ use crate::resources::write_intents::domain as write_intents;
 const COMPARED_MAX: usize = 200;
 /// Chunks that one transaction opens or brings up to date.
 const BATCH: usize = 20;
-/// How long the call that rejects a chunk may take.
-const REJECT_TIME: Duration = Duration::from_secs(20);
 
 /// Why a round ends whose chunk is not pending any more.
 const GONE: &str =
@@ -291,22 +289,12 @@ async fn send_rejections(
     chunks: &[DraftChunk],
     rejections: Vec<Rejection>,
 ) -> Result<HashSet<String>, Error> {
-    let (name, mut told, mut sent) = (&sandbox.full_name, Vec::new(), HashSet::new());
-    let pending = chunks.iter().filter(|chunk| chunk.status == ChunkStatus::Pending);
-    let pending: HashMap<&str, &DraftChunk> =
-        pending.map(|chunk| (chunk.id.as_str(), chunk)).collect();
+    let (mut told, mut sent) = (Vec::new(), HashSet::new());
+    let pending = Pending::new(&sandbox.id, chunks);
     for rejection in rejections {
-        let is_of_sandbox = rejection.sandbox_id.as_deref() == Some(sandbox.id.as_str());
-        let found = pending.get(rejection.chunk_id.as_str()).filter(|_| is_of_sandbox);
-        let is_about = match found {
-            Some(chunk) => rejections::is_about(pass.ctx, &pass.gateway, &rejection, chunk).await?,
-            None => false,
-        };
-        if is_about {
+        if pending.has(pass.ctx, &pass.gateway, &rejection).await? {
             pass.wait().await;
-            let until = pass.ctx.app().clock.since_boot() + REJECT_TIME;
-            let (chunk, reason) = (&rejection.chunk_id, &rejection.reason);
-            let answer = pass.gateway.reject_draft(name, chunk, reason, until).await;
+            let answer = rejections::reject(pass.ctx, &pass.gateway, &rejection).await;
             pass.spend();
             // A chunk whose rejection is refused was deleted, or decided in between.
             let is_told = match &answer {

@@ -154,23 +154,8 @@ mod tests {
             status: ChunkStatus::Pending,
             rule_name: "allow".to_owned(),
             proposed_rule: Bytes::from_static(b"rule"),
-            rationale: String::new(),
-            security_notes: String::new(),
-            stage: String::new(),
             hits: 5,
-            created_at: None,
-            decided_at: None,
-            first_seen_at: None,
-            last_seen_at: None,
-            binary: String::new(),
-            validation_result: String::new(),
-            rejection_reason: String::new(),
-            application_error: String::new(),
-            review_token: String::new(),
-            current_effective_hash: String::new(),
-            candidate_effective_hash: String::new(),
-            current_effective_policy: None,
-            candidate_effective_policy: None,
+            ..DraftChunk::empty()
         }
     }
 

@@ -24,6 +24,17 @@ pub fn service(app: &Arc<App>) -> PolicyServiceServer<Policies> {
     PolicyServiceServer::new(Policies(Arc::clone(app))).max_decoding_message_size(limit)
 }
 
+/// Makes the change that a request asks for. The requests of changes have the same fields, besides the change itself.
+macro_rules! make_change {
+    ($ctx:expr, $req:expr, $change:expr) => {{
+        let has_duration = $req.grant_duration.is_some();
+        let options = changes::options($req.etag, $req.validate_only, &$req.comment, has_duration)?;
+        let place = messages::place(&$ctx, $req.workspace, $req.sandbox)?;
+        let change = $change?;
+        make(&$ctx, &place, &change, &options).await?
+    }};
+}
+
 #[tonic::async_trait]
 impl PolicyService for Policies {
     async fn get_policy(
@@ -107,12 +118,7 @@ impl PolicyService for Policies {
         request: Request<pb::ApplyPolicyRequest>,
     ) -> Reply<pb::ApplyPolicyResponse> {
         handle_write(&self.0, request, async move |ctx, req| {
-            let has_duration = req.grant_duration.is_some();
-            let options =
-                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
-            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
-            let change = changes::document(req.mode, req.yaml)?;
-            let changed = make(&ctx, &place, &change, &options).await?;
+            let changed = make_change!(ctx, req, changes::document(req.mode, req.yaml));
             Ok(pb::ApplyPolicyResponse { policy_change: Some(changed.into()) })
         })
         .await
@@ -123,12 +129,7 @@ impl PolicyService for Policies {
         request: Request<pb::EditPolicyRequest>,
     ) -> Reply<pb::EditPolicyResponse> {
         handle_write(&self.0, request, async move |ctx, req| {
-            let has_duration = req.grant_duration.is_some();
-            let options =
-                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
-            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
-            let change = changes::edits(req.policy_edits)?;
-            let changed = make(&ctx, &place, &change, &options).await?;
+            let changed = make_change!(ctx, req, changes::edits(req.policy_edits));
             Ok(pb::EditPolicyResponse { policy_change: Some(changed.into()) })
         })
         .await
@@ -139,12 +140,7 @@ impl PolicyService for Policies {
         request: Request<pb::ApplyPolicyPresetRequest>,
     ) -> Reply<pb::ApplyPolicyPresetResponse> {
         handle_write(&self.0, request, async move |ctx, req| {
-            let has_duration = req.grant_duration.is_some();
-            let options =
-                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
-            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
-            let change = changes::preset(req.policy_preset)?;
-            let changed = make(&ctx, &place, &change, &options).await?;
+            let changed = make_change!(ctx, req, changes::preset(req.policy_preset));
             Ok(pb::ApplyPolicyPresetResponse { policy_change: Some(changed.into()) })
         })
         .await
@@ -155,12 +151,7 @@ impl PolicyService for Policies {
         request: Request<pb::RevertPolicyRequest>,
     ) -> Reply<pb::RevertPolicyResponse> {
         handle_write(&self.0, request, async move |ctx, req| {
-            let has_duration = req.grant_duration.is_some();
-            let options =
-                changes::options(req.etag, req.validate_only, &req.comment, has_duration)?;
-            let place = messages::place(&ctx, req.workspace, req.sandbox)?;
-            let change = changes::version(req.version)?;
-            let changed = make(&ctx, &place, &change, &options).await?;
+            let changed = make_change!(ctx, req, changes::version(req.version));
             Ok(pb::RevertPolicyResponse { policy_change: Some(changed.into()) })
         })
         .await

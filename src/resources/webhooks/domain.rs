@@ -175,8 +175,11 @@ pub async fn create(ctx: &Ctx, new: NewWebhook) -> Result<WithSecret, Error> {
     let created = ctx
         .transaction(async |tx| {
             store::lock_count(tx).await?;
+            // Locked in any case: no event is queued between the newest one and the commit, so that none is queued
+            // without the webhook that follows the newest one.
+            let position = store::lock_cursor(tx).await?;
             if !webhook.is_active {
-                webhook.stopped_sequence = Some(store::lock_cursor(tx).await?);
+                webhook.stopped_sequence = Some(position);
             }
             webhook.queued_after = events::newest_id(tx).await?;
             let created = store::insert(tx, &webhook).await?;

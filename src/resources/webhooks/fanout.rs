@@ -22,6 +22,7 @@ use super::subscriptions;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::leases::{self, Lease};
 use crate::db::types::WebhookId;
 use crate::error::Error;
@@ -43,35 +44,55 @@ pub(super) fn new_message_id(app: &App) -> String {
 
 /// Queues events that have been numbered since the last tick.
 pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
-    {
+    let has_webhooks = {
         let mut conn = ctx.db().read().await?;
         if store::cursor(&mut conn).await? >= events::head(&mut conn).await? {
             return Ok(TickResult::IDLE);
         }
+        !store::active(&mut conn).await?.is_empty()
+    };
+    let db = ctx.db();
+    let Queued { count, webhooks, more } = if has_webhooks {
+        db.long_transaction(async |conn| queue_in(ctx, conn, held).await).await?
+    } else {
+        // It writes one row, so on SQLite it can share the commit of the changes that the events are about.
+        db.transaction(async |conn| queue_in(ctx, conn, held).await).await?
+    };
+    ctx.app().part::<DeliveryState>().notify_queued(webhooks);
+    Ok(TickResult { done: count, more })
+}
+
+/// What one transaction has queued.
+struct Queued {
+    /// Number of messages.
+    count: usize,
+    /// The webhooks that they are for.
+    webhooks: HashSet<WebhookId>,
+    /// Whether there are more events.
+    more: bool,
+}
+
+async fn queue_in(ctx: &Ctx, conn: &mut Conn, held: Option<&Lease>) -> Result<Queued, Error> {
+    if let Some(held) = held {
+        leases::check_held(conn, held).await?;
+    }
+    let cursor = store::lock_cursor(conn).await?;
+    let newest = events::head(conn).await?;
+    let webhooks = store::active(conn).await?;
+    if webhooks.is_empty() {
+        store::set_cursor(conn, newest).await?;
+        return Ok(Queued { count: 0, webhooks: HashSet::new(), more: false });
     }
     let limit = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
-    let (count, woken, more) = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            let cursor = store::lock_cursor(conn).await?;
-            let newest = events::head(conn).await?;
-            let read = events::all_between(conn, cursor, newest, limit).await?;
-            let webhooks = store::active(conn).await?;
-            let now = ctx.db().now(conn).await?;
-            let batch = messages(ctx.app(), &read, &webhooks, now);
-            // Numbers have no gaps, so without a last event there is no event up to the newest.
-            let last = batch.last.unwrap_or(newest);
-            let (count, queued) = (batch.rows.len(), webhooks_of(&batch.rows));
-            deliveries::insert(conn, batch.rows).await?;
-            store::set_cursor(conn, last).await?;
-            Ok((count, queued, last < newest))
-        })
-        .await?;
-    ctx.app().part::<DeliveryState>().notify_queued(woken);
-    Ok(TickResult { done: count, more })
+    let read = events::all_between(conn, cursor, newest, limit).await?;
+    let now = ctx.db().now(conn).await?;
+    let batch = messages(ctx.app(), &read, &webhooks, now);
+    // Numbers have no gaps, so without a last event there is no event up to the newest.
+    let last = batch.last.unwrap_or(newest);
+    let (count, queued) = (batch.rows.len(), webhooks_of(&batch.rows));
+    deliveries::insert(conn, batch.rows).await?;
+    store::set_cursor(conn, last).await?;
+    Ok(Queued { count, webhooks: queued, more: last < newest })
 }
 
 fn webhooks_of(rows: &[NewDelivery]) -> HashSet<WebhookId> {

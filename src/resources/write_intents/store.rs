@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 use crate::access::action::Action;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::write_intents as t;
 use crate::db::types::{ApprovalRoundId, AuditId, GatewayId, WriteIntentId};
 use crate::db::{Conn, on_conn};
@@ -107,7 +108,7 @@ pub async fn insert(conn: &mut Conn, new: &NewIntent<'_>) -> Result<WriteIntentI
 pub async fn renew(conn: &mut Conn, id: WriteIntentId, deadline: Timestamp) -> Result<bool, Error> {
     let row = t::table.find(id.get());
     let set = t::deadline.eq(deadline);
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
 /// The write of a round whose outcome is not stored.

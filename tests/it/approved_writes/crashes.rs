@@ -155,6 +155,32 @@ impl Scene {
         store::by_id(&mut conn, id).await.unwrap().unwrap()
     }
 
+    /// Returns the numbers of revisions and of writes of the policy.
+    pub(super) fn written(&self) -> (u64, u64) {
+        (revisions(&self.simulator), writes(&self.simulator))
+    }
+
+    /// Kills a server at this point while it writes a round, which is the last one of `count`, and lets the next server
+    /// finish. Checks that the round is written once: `before` are the numbers before it was approved.
+    pub(super) async fn kill_and_finish(
+        &self,
+        point: FailPoint,
+        (id, count): (ApprovalRoundId, usize),
+        before: (u64, u64),
+    ) {
+        // The server before it was killed, too, and held leases.
+        self.pass_time().await;
+        let status = self.serve_until(point, "kill").await.wait_exit();
+        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
+        self.pass_time().await;
+        let next = self.serve().await;
+        wait_written(&next.caller, count).await;
+        drop(next);
+        assert_eq!(self.round(id).await.state, RoundState::Applied, "{point}");
+        let once = (before.0 + 1, before.1 + 1);
+        assert_eq!(self.written(), once, "{point}: it is written once");
+    }
+
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -183,20 +209,9 @@ pub(super) async fn wait_written(caller: &Caller, count: usize) {
 async fn killed_at(engine: Engine, point: FailPoint) {
     let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
     for count in 1..=kills() {
-        let before = (revisions(&scene.simulator), writes(&scene.simulator));
+        let before = scene.written();
         let id = scene.open_round(&format!("h{count}.example")).await;
-        // The server before it was killed, too, and held leases.
-        scene.pass_time().await;
-        let status = scene.serve_until(point, "kill").await.wait_exit();
-        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
-        scene.pass_time().await;
-        let next = scene.serve().await;
-        wait_written(&next.caller, count).await;
-        drop(next);
-        let round = scene.round(id).await;
-        assert_eq!(round.state, RoundState::Applied, "{point}");
-        let after = (revisions(&scene.simulator), writes(&scene.simulator));
-        assert_eq!(after, (before.0 + 1, before.1 + 1), "{point}: it is written once");
+        scene.kill_and_finish(point, (id, count), before).await;
     }
     scene.place.remove().await;
 }

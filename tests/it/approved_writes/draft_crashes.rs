@@ -1,6 +1,5 @@
 //! A server that is killed while it writes an approved draft: the next one continues, and nothing is written twice.
 
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 
 use shoreguard::app::App;
@@ -11,7 +10,6 @@ use shoreguard::error::Error;
 use shoreguard::governance::Decision;
 use shoreguard::openshell::Gateway;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::fail_points::FailPoint;
 use shoreguard::resources::approvals::drafts::current::CurrentDrafts;
 use shoreguard::resources::approvals::votes::{self, Ballot, BallotDecision};
@@ -19,8 +17,7 @@ use shoreguard::rpc::call::handle_write;
 use shoreguard_simulator::{Generation, Proposal};
 use tokio::sync::oneshot;
 
-use super::crashes::{SIGKILL, Scene, each_point, kills, wait_written};
-use super::{revisions, writes};
+use super::crashes::{Scene, each_point, kills};
 use crate::support::limit;
 use crate::support::server::{build, config};
 use crate::support::work::{OperationSpec, start_request};
@@ -76,21 +73,11 @@ async fn approve_draft(scene: &Scene, host: &str) -> (ApprovalRoundId, String) {
 async fn killed_at(engine: Engine, point: FailPoint) {
     let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
     for count in 1..=kills() {
-        let before = (revisions(&scene.simulator), writes(&scene.simulator));
+        let before = scene.written();
         let (id, chunk) = approve_draft(&scene, &format!("h{count}.example")).await;
-        // The server before it was killed, too, and held leases.
-        scene.pass_time().await;
-        let status = scene.serve_until(point, "kill").await.wait_exit();
-        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
-        scene.pass_time().await;
-        let next = scene.serve().await;
-        wait_written(&next.caller, count).await;
-        drop(next);
-        assert_eq!(scene.round(id).await.state, RoundState::Applied, "{point}");
+        scene.kill_and_finish(point, (id, count), before).await;
         let (status, _) = scene.simulator.proposal("default", "coder", &chunk).unwrap().unwrap();
         assert_eq!(status, "approved", "{point}");
-        let after = (revisions(&scene.simulator), writes(&scene.simulator));
-        assert_eq!(after, (before.0 + 1, before.1 + 1), "{point}: it is written once");
     }
     scene.place.remove().await;
 }

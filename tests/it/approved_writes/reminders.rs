@@ -12,13 +12,11 @@ use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::fail_points::FailPoint;
 use shoreguard_simulator::Generation;
 
-use super::crashes::Scene;
+use super::crashes::{SIGKILL, Scene};
 use super::find_event;
 use crate::support::limit;
 
 const NAME: &str = "approval.reminder";
-/// The signal of a killed process.
-const SIGKILL: i32 = 9;
 
 mod a_reminder_is_sent_once_if_its_server_is_killed {
     use super::*;

@@ -4,11 +4,12 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approvals::RoundState;
 
 use super::{
-    Chunk, approve, calls, chunk, edit, fact, open_by_vote, pending, reject, round_id, shown, undo,
+    Chunk, approve, calls, chunk, drafted, edit, fact, open_by_vote, reject, round_id, shown, undo,
+    voted,
 };
 use crate::approved_writes::wait_for;
-use crate::policies::{GATEWAYS, seeded};
-use crate::proposals::{Staff, govern};
+use crate::policies::GATEWAYS;
+use crate::proposals::Staff;
 use crate::support::server::TestServer;
 
 server_tests! {
@@ -22,14 +23,12 @@ server_tests! {
 
 async fn t12_the_maker_of_an_editing_service_principal_does_not_approve_the_draft(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ben, dora, .. } = govern(&sg, name, 2).await;
+        let name = of.0;
+        let (simulator, Staff { ben, dora, .. }, wanted) = drafted(&sg, of, 2).await;
         let max = format!("max-{name}@example.com");
         let max = sg.with_token(&sg.create_user(&max, pb::Role::Admin).await);
         let bot = max.create_key(&format!("bot-{name}"), pb::Role::Operator).await;
         let bot = sg.with_token(&bot);
-        let wanted = pending(&dora, of).await;
         let id = open_by_vote(&dora, of, &wanted).await;
         let by_bot = super::changes::edit(&bot, id, super::changes::yaml("a.example"), "").await;
         let own = by_bot.unwrap().id;
@@ -48,11 +47,8 @@ async fn t12_the_maker_of_an_editing_service_principal_does_not_approve_the_draf
 
 async fn t12_an_editor_before_the_first_vote_does_not_approve_the_draft(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, ben, dora } = govern(&sg, name, 2).await;
         // The draft has no review yet.
-        let wanted = pending(&dora, of).await;
+        let (simulator, Staff { ana, ben, dora }, wanted) = drafted(&sg, of, 2).await;
         edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
         let edited = chunk(&ana, of, &wanted.id).await;
         let own = approve(&ana, of, &edited).await;
@@ -66,10 +62,7 @@ async fn t12_an_editor_before_the_first_vote_does_not_approve_the_draft(sg: Test
 
 async fn g04_an_editor_does_not_approve_a_later_review_of_the_draft(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, ben, dora } = govern(&sg, name, 1).await;
-        let wanted = pending(&dora, of).await;
+        let (simulator, Staff { ana, ben, dora }, wanted) = drafted(&sg, of, 1).await;
         edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
         // Rejected drafts can be approved: by a review of their own, without a predecessor.
         reject(&ben, of, &wanted.id).await.unwrap();
@@ -98,10 +91,8 @@ async fn g04_an_editor_does_not_approve_a_later_review_of_the_draft(sg: TestServ
 
 async fn g04_a_service_principal_without_a_known_holder_edits_no_draft(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { dora, .. } = govern(&sg, name, 2).await;
-        let bot = format!("bot-{name}");
+        let (simulator, Staff { dora, .. }, wanted) = drafted(&sg, of, 2).await;
+        let bot = format!("bot-{}", of.0);
         let key = sg.admin().create_key(&bot, pb::Role::Admin).await;
         // It rotates its own key: any person could hold that.
         let rotate = pb::RotateServicePrincipalRequest {
@@ -111,7 +102,6 @@ async fn g04_a_service_principal_without_a_known_holder_edits_no_draft(sg: TestS
         let mut client = sg.with_token(&key).service_principals();
         let rotated = client.rotate_service_principal(rotate).await.unwrap().into_inner();
         let bot = sg.with_token(&rotated.key);
-        let wanted = pending(&dora, of).await;
         let id = open_by_vote(&dora, of, &wanted).await;
         let own = super::changes::edit(&bot, id, super::changes::yaml("a.example"), "").await;
         assert_refused!(own, FailedPrecondition, "GOVERNED");
@@ -126,10 +116,7 @@ async fn g04_a_service_principal_without_a_known_holder_edits_no_draft(sg: TestS
 
 async fn t20_a_chunk_id_that_imitates_a_proposal_gets_no_review(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { dora, .. } = govern(&sg, name, 1).await;
-        let wanted = pending(&dora, of).await;
+        let (simulator, Staff { dora, .. }, wanted) = drafted(&sg, of, 1).await;
         for id in [format!("policy.apply:{}", "a".repeat(64)), "x".repeat(101)] {
             let imitation = Chunk { id: id.clone(), ..wanted.clone() };
             let refused = approve(&dora, of, &imitation).await;
@@ -144,7 +131,7 @@ async fn t20_a_chunk_id_that_imitates_a_proposal_gets_no_review(sg: TestServer) 
         }
         let list = pb::ListApprovalsRequest::default();
         let found = dora.approvals().list_approvals(list).await.unwrap().into_inner();
-        let open = found.approvals.iter().filter(|approval| approval.gateway == name);
+        let open = found.approvals.iter().filter(|approval| approval.gateway == of.0);
         assert_eq!(open.count(), 0);
         simulator.stop().await;
     }
@@ -153,10 +140,7 @@ async fn t20_a_chunk_id_that_imitates_a_proposal_gets_no_review(sg: TestServer) 
 
 async fn t08_an_approval_of_a_draft_on_another_gateway_is_not_edited(sg: TestServer) {
     let of = GATEWAYS[0];
-    let simulator = seeded(&sg, of.0, of.1).await;
-    let Staff { dora, .. } = govern(&sg, of.0, 2).await;
-    let wanted = pending(&dora, of).await;
-    let id = open_by_vote(&dora, of, &wanted).await;
+    let (simulator, _, _, id) = voted(&sg, of).await;
     sg.register_unreachable("elsewhere").await;
     let stranger = sg.admin().create_key("stranger", pb::Role::None).await;
     sg.admin().bind("stranger", "elsewhere", pb::Role::Admin).await;

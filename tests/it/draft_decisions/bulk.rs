@@ -3,10 +3,10 @@
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::VoteDecision;
 
-use super::{approve_all, ask, calls, chunk, open_by_vote, pending, shown};
+use super::{approve_all, ask, calls, chunk, drafted, open_by_vote, shown};
 use crate::approved_writes::writes;
-use crate::policies::{GATEWAYS, get_version, seeded};
-use crate::proposals::{Staff, govern};
+use crate::policies::{GATEWAYS, get_version};
+use crate::proposals::Staff;
 use crate::support::server::TestServer;
 
 server_tests! {
@@ -17,13 +17,10 @@ server_tests! {
 
 async fn bulk_approval_is_no_bypass(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
+        let (simulator, Staff { ana, dora, .. }, first) = drafted(&sg, of, 2).await;
         let before = writes(&simulator);
         let unlisted = approve_all(&dora, of, &[]).await;
         assert_refused!(unlisted, FailedPrecondition, "GOVERNED");
-        let first = pending(&dora, of).await;
         let second = ask(&simulator, "two.example");
         let mut listed = vec![first, chunk(&dora, of, &second).await];
         let required = approve_all(&dora, of, &listed).await;
@@ -52,16 +49,13 @@ async fn bulk_approval_is_no_bypass(sg: TestServer) {
 
 async fn a_list_at_quorum_is_written_as_a_whole(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, .. } = govern(&sg, name, 1).await;
+        let (simulator, Staff { ana, .. }, first) = drafted(&sg, of, 1).await;
         let before = writes(&simulator);
-        let first = pending(&ana, of).await;
         let second = ask(&simulator, "two.example");
         let listed = [first, chunk(&ana, of, &second).await];
         let done = approve_all(&ana, of, &listed).await.unwrap();
         assert_eq!((done.chunks_approved, done.chunks_skipped), (2, 0));
-        let newest = get_version(&ana, name, 0).await.unwrap();
+        let newest = get_version(&ana, of.0, 0).await.unwrap();
         assert_eq!(newest.revision.unwrap().version, done.policy_version);
         let yaml = newest.yaml;
         assert!(yaml.contains("two.example") && yaml.contains("registry.npmjs.org"), "{yaml}");
@@ -79,10 +73,7 @@ async fn a_list_at_quorum_is_written_as_a_whole(sg: TestServer) {
 
 async fn votes_on_several_drafts_are_all_stored_or_none(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
-        let first = pending(&dora, of).await;
+        let (simulator, Staff { ana, dora, .. }, first) = drafted(&sg, of, 2).await;
         let second = ask(&simulator, "two.example");
         let second = chunk(&dora, of, &second).await;
         let ids = [open_by_vote(&dora, of, &first).await, open_by_vote(&dora, of, &second).await];
@@ -98,7 +89,7 @@ async fn votes_on_several_drafts_are_all_stored_or_none(sg: TestServer) {
         let mut wrong = ballots.clone();
         wrong[1].digest = "0".repeat(64);
         let vote = async |ballots: Vec<pb::Ballot>| {
-            let gateway = name.to_owned();
+            let gateway = of.0.to_owned();
             let request = pb::VoteManyRequest { gateway, ballots, ..Default::default() };
             ana.approvals().vote_many(request).await
         };

@@ -8,10 +8,10 @@ use shoreguard::resources::approvals::drafts::edit as drafts;
 use shoreguard::rpc::call::handle_write;
 use tonic::Status;
 
-use super::{approve, ask, calls, chunk, open_by_vote, pending, round_id, shown};
+use super::{approve, ask, calls, chunk, drafted, open_by_vote, pending, round_id, shown, voted};
 use crate::approved_writes::{find_event, wait_for, writes};
 use crate::policies::{GATEWAYS, get_version, seeded};
-use crate::proposals::{Staff, govern};
+use crate::proposals::Staff;
 use crate::support::server::{Caller, TestServer};
 use crate::support::work::start_request;
 
@@ -60,11 +60,7 @@ async fn undo(
 
 async fn an_edit_of_a_draft_is_another_review_without_votes(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, ben, dora } = govern(&sg, name, 2).await;
-        let wanted = pending(&dora, of).await;
-        let id = open_by_vote(&dora, of, &wanted).await;
+        let (simulator, Staff { ana, ben, .. }, _, id) = voted(&sg, of).await;
         let before = shown(&ana, id).await;
         assert_refused!(
             edit(&ana, id, yaml("edited.example"), "v99").await,
@@ -106,11 +102,7 @@ async fn an_edit_of_a_draft_is_another_review_without_votes(sg: TestServer) {
 async fn an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was(sg: TestServer) {
     use shoreguard_simulator::{Script, Times};
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
-        let wanted = pending(&dora, of).await;
-        let id = open_by_vote(&dora, of, &wanted).await;
+        let (simulator, Staff { ana, dora, .. }, wanted, id) = voted(&sg, of).await;
         let message = "no such rule".to_owned();
         let refused = Script::TrailersOnly { code: tonic::Code::InvalidArgument, message };
         simulator.script("EditDraftChunk", refused, Times::All);
@@ -129,11 +121,8 @@ async fn an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was(sg: TestServ
 
 async fn g04_a_refused_edit_does_not_hide_another_one_of_its_editor(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { dora, .. } = govern(&sg, name, 2).await;
-        let wanted = pending(&dora, of).await;
-        let id = open_by_vote(&dora, of, &wanted).await;
+        let name = of.0;
+        let (simulator, Staff { dora, .. }, wanted, id) = voted(&sg, of).await;
         let request = start_request(&sg.app, &sg.operation_spec(name, "coder"));
         let answer = handle_write(&sg.app, request, async move |ctx, _| {
             let on = ctx.required_gateway()?.clone();
@@ -211,10 +200,8 @@ async fn an_undoing_is_not_taken_for_an_earlier_one_that_is_not_loaded(sg: TestS
 
 async fn an_undoing_is_reviewed_under_a_workflow_and_refused_by_a_pin(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 1).await;
-        let wanted = pending(&dora, of).await;
+        let name = of.0;
+        let (simulator, Staff { ana, dora, .. }, wanted) = drafted(&sg, of, 1).await;
         approve(&dora, of, &wanted).await.unwrap();
         let (gateway, sandbox) = (name.to_owned(), "coder".to_owned());
         let pin = pb::PinPolicyRequest { gateway, sandbox, ..Default::default() };
@@ -238,10 +225,8 @@ async fn an_undoing_is_reviewed_under_a_workflow_and_refused_by_a_pin(sg: TestSe
 
 async fn cleared_drafts_are_deleted_and_their_reviews_end(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
-        let first = pending(&dora, of).await;
+        let name = of.0;
+        let (simulator, Staff { ana, dora, .. }, first) = drafted(&sg, of, 2).await;
         ask(&simulator, "two.example");
         let id = open_by_vote(&dora, of, &first).await;
         let clear = |sandbox: &str| pb::ClearChunksRequest {
@@ -263,11 +248,7 @@ async fn cleared_drafts_are_deleted_and_their_reviews_end(sg: TestServer) {
 }
 
 async fn a_draft_is_not_withdrawn(sg: TestServer) {
-    let of = GATEWAYS[1];
-    let _simulator = seeded(&sg, of.0, of.1).await;
-    let Staff { dora, .. } = govern(&sg, of.0, 2).await;
-    let wanted = pending(&dora, of).await;
-    let id = open_by_vote(&dora, of, &wanted).await;
+    let (_simulator, Staff { dora, .. }, _, id) = voted(&sg, GATEWAYS[1]).await;
     let withdraw = pb::WithdrawProposalRequest { approval_id: id, ..Default::default() };
     let withdrawn = sg.admin().approvals().withdraw_proposal(withdraw).await;
     assert_refused!(withdrawn, InvalidArgument, "INVALID_FIELD");

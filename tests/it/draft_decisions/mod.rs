@@ -17,9 +17,10 @@ use shoreguard_simulator::{Generation, Proposal, Simulator};
 use tonic::Status;
 
 use crate::approvals::fact;
-use crate::policies::endpoint;
+use crate::policies::{endpoint, seeded};
+use crate::proposals::{Staff, govern};
 use crate::proxy::for_gateway;
-use crate::support::server::Caller;
+use crate::support::server::{Caller, TestServer};
 
 /// Name and generation of a gateway.
 pub(crate) type GatewayOf<'a> = (&'a str, Generation);
@@ -262,6 +263,22 @@ async fn open_by_vote(caller: &Caller, of: GatewayOf<'_>, chunk: &Chunk) -> i64 
     let required = approve(caller, of, chunk).await;
     let required = assert_refused!(required, FailedPrecondition, "APPROVAL_REQUIRED");
     fact(&required, "approval").parse().unwrap()
+}
+
+/// Starts a gateway on which `required` of three operators must approve changes. Returns it with its pending draft.
+async fn drafted(sg: &TestServer, of: GatewayOf<'_>, required: u32) -> (Simulator, Staff, Chunk) {
+    let simulator = seeded(sg, of.0, of.1).await;
+    let staff = govern(sg, of.0, required).await;
+    let wanted = pending(&staff.dora, of).await;
+    (simulator, staff, wanted)
+}
+
+/// Starts a gateway with a pending draft for which one of two operators has voted. Returns both, and the number of the
+/// approval.
+async fn voted(sg: &TestServer, of: GatewayOf<'_>) -> (Simulator, Staff, Chunk, i64) {
+    let (simulator, staff, wanted) = drafted(sg, of, 2).await;
+    let id = open_by_vote(&staff.dora, of, &wanted).await;
+    (simulator, staff, wanted, id)
 }
 
 /// Returns the number of calls of a method that have reached a gateway.

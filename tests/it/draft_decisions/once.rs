@@ -11,7 +11,9 @@ use shoreguard::resources::approvals::apply::settle::GRACE;
 use shoreguard_simulator::{Generation, Script, Simulator, Times};
 use tonic::Code;
 
-use super::{GatewayOf, approve, ask, calls, chunk, open_by_vote, pending, round_id, rule, shown};
+use super::{
+    Chunk, GatewayOf, approve, ask, calls, chunk, open_by_vote, round_id, rule, shown, voted,
+};
 use crate::approved_writes::{advance_until, round, wait_for, writes};
 use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
 use crate::proposals::{Staff, govern};
@@ -31,19 +33,30 @@ server_tests! {
     a_caller_with_a_short_deadline_gets_what_is_known_then,
 }
 
-/// Opens the round of the pending chunk, which lacks one vote.
-async fn open(of: GatewayOf<'_>, staff: &Staff) -> (i64, super::Chunk) {
-    let wanted = pending(&staff.dora, of).await;
-    (open_by_vote(&staff.dora, of, &wanted).await, wanted)
+/// Does the same as [`voted`], and decides the round. Its first attempt has failed without an effect.
+async fn failed(sg: &TestServer, of: GatewayOf<'_>) -> (Simulator, Staff, Chunk, i64) {
+    let (simulator, staff, wanted, id) = voted(sg, of).await;
+    fail_first_attempt(sg, &simulator, &[&staff.ana], id).await;
+    (simulator, staff, wanted, id)
+}
+
+/// Decides a round by these votes, and lets its first attempt fail without an effect.
+async fn fail_first_attempt(sg: &TestServer, simulator: &Simulator, voters: &[&Caller], id: i64) {
+    let before = writes(simulator);
+    let busy = Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
+    simulator.script("ApproveDraftChunk", busy, Times::Next(1));
+    for voter in voters {
+        voter.approve(id).await.unwrap();
+    }
+    first_attempt_has_failed(sg, id).await;
+    assert_eq!(writes(simulator), before);
 }
 
 async fn g02_a_lost_answer_to_an_approval_is_not_sent_again(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
+        let (simulator, staff, wanted, id) = voted(&sg, of).await;
         let before = writes(&simulator);
         simulator.script("ApproveDraftChunk", Script::Disconnect, Times::Next(1));
-        let (id, wanted) = open(of, &staff).await;
         let (version, _) = approve(&staff.ana, of, &wanted).await.unwrap();
         let ended = wait_for(&sg.app, round_id(id), RoundState::Applied).await;
         assert_eq!(ended.progress.written_version, Some(i64::from(version)));
@@ -70,10 +83,8 @@ async fn g02_a_lost_answer_to_an_approval_is_not_sent_again(sg: TestServer) {
 
 async fn g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadline(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
+        let (simulator, staff, _, id) = voted(&sg, of).await;
         let before = writes(&simulator);
-        let (id, _) = open(of, &staff).await;
         simulator.script("ApproveDraftChunk", Script::DisconnectBefore, Times::Next(1));
         staff.ana.approve(id).await.unwrap();
         eventually("it was sent", || async { calls(&simulator, "ApproveDraftChunk") == 1 }).await;
@@ -92,12 +103,7 @@ async fn g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadli
 
 async fn failed_gateway_keeps_votes(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
-        let (id, _) = open(of, &staff).await;
-        fail_once(&simulator);
-        staff.ana.approve(id).await.unwrap();
-        first_attempt_has_failed(&sg, id).await;
+        let (simulator, staff, _, id) = failed(&sg, of).await;
         let votes = staff.ana.votes(id).await;
         assert!(votes.len() == 2 && votes.iter().all(|vote| vote.clear_time.is_none()));
         advance_until(&sg.app, round_id(id), RoundState::Applied).await;
@@ -105,12 +111,6 @@ async fn failed_gateway_keeps_votes(sg: TestServer) {
         simulator.stop().await;
     }
     sg.finish().await;
-}
-
-/// Lets the next approval fail without an effect.
-fn fail_once(simulator: &Simulator) {
-    let busy = Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
-    simulator.script("ApproveDraftChunk", busy, Times::Next(1));
 }
 
 async fn first_attempt_has_failed(sg: &TestServer, id: i64) {
@@ -146,23 +146,14 @@ async fn successor(caller: &Caller, id: i64) -> i64 {
 
 async fn payload_after_approval_starts_over(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
+        let (simulator, staff, wanted, id) = failed(&sg, of).await;
         let before = writes(&simulator);
-        let (id, wanted) = open(of, &staff).await;
-        fail_once(&simulator);
-        staff.ana.approve(id).await.unwrap();
-        first_attempt_has_failed(&sg, id).await;
         // Another rule.
         edit_directly(&simulator, &wanted.id, "edited.example").await;
         advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
         let edited = successor(&staff.ana, id).await;
         // The rule leads to another one in the policy.
-        fail_once(&simulator);
-        for voter in [&staff.ana, &staff.ben] {
-            voter.approve(edited).await.unwrap();
-        }
-        first_attempt_has_failed(&sg, edited).await;
+        fail_first_attempt(&sg, &simulator, &[&staff.ana, &staff.ben], edited).await;
         simulator
             .change_policy("", "coder", |policy| {
                 policy.network_policies.insert(wanted.rule_name.clone(), rule("base.example"));
@@ -177,11 +168,7 @@ async fn payload_after_approval_starts_over(sg: TestServer) {
             continue;
         }
         // An unrelated change of the policy moves no review.
-        fail_once(&simulator);
-        for voter in [&staff.ana, &staff.ben] {
-            voter.approve(moved).await.unwrap();
-        }
-        first_attempt_has_failed(&sg, moved).await;
+        fail_first_attempt(&sg, &simulator, &[&staff.ana, &staff.ben], moved).await;
         simulator
             .change_policy("", "coder", |policy| {
                 policy.network_policies.insert("unrelated".to_owned(), rule("unrelated.example"));
@@ -212,9 +199,7 @@ async fn payload_after_approval_starts_over_with_a_profile(sg: TestServer) {
         let before = writes(&simulator);
         let wanted = chunk(&staff.dora, of, &ask(&simulator, "one.example")).await;
         let id = open_by_vote(&staff.dora, of, &wanted).await;
-        fail_once(&simulator);
-        staff.ana.approve(id).await.unwrap();
-        first_attempt_has_failed(&sg, id).await;
+        fail_first_attempt(&sg, &simulator, &[&staff.ana], id).await;
         // The sandbox has this provider. With its new rules, the gateway finds something in the draft.
         simulator
             .change_profile("", "github", |profile| {
@@ -239,9 +224,7 @@ async fn payload_after_approval_starts_over_with_another_generation(sg: TestServ
     let before = writes(&simulator);
     let wanted = chunk(&staff.dora, of, &ask(&simulator, "one.example")).await;
     let id = open_by_vote(&staff.dora, of, &wanted).await;
-    fail_once(&simulator);
-    staff.ana.approve(id).await.unwrap();
-    first_attempt_has_failed(&sg, id).await;
+    fail_first_attempt(&sg, &simulator, &[&staff.ana], id).await;
     // The gateway had another generation when the draft was reviewed.
     let other = format!("UPDATE approval_rounds SET generation = '0.1' WHERE id = {id}");
     assert_eq!(sg.sql(&other).await, 1);
@@ -255,9 +238,7 @@ async fn payload_after_approval_starts_over_with_another_generation(sg: TestServ
 
 async fn an_undoing_that_leads_to_another_rule_starts_over(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
-        let (_, wanted) = open(of, &staff).await;
+        let (simulator, staff, wanted, _) = voted(&sg, of).await;
         approve(&staff.ana, of, &wanted).await.unwrap();
         let required = super::undo(&staff.dora, of, &wanted.id).await.unwrap_err();
         let id: i64 = super::fact(&required, "approval").parse().unwrap();
@@ -299,12 +280,7 @@ async fn an_undoing_that_leads_to_another_rule_starts_over(sg: TestServer) {
 
 async fn a_policy_for_all_sandboxes_stops_decisions(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
-        let (id, wanted) = open(of, &staff).await;
-        fail_once(&simulator);
-        staff.ana.approve(id).await.unwrap();
-        first_attempt_has_failed(&sg, id).await;
+        let (simulator, staff, wanted, id) = failed(&sg, of).await;
         let global = old::UpdateConfigRequest {
             global: true,
             policy: Some(with_rule("all", endpoint("all.example", 443))),
@@ -331,9 +307,7 @@ async fn a_policy_for_all_sandboxes_stops_decisions(sg: TestServer) {
 
 async fn g06_a_refused_approval_fails_with_the_words_of_the_gateway(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
-        let (id, wanted) = open(of, &staff).await;
+        let (simulator, staff, wanted, id) = voted(&sg, of).await;
         let message = "no\u{1b}[31m such thing".to_owned();
         let refused = Script::TrailersOnly { code: Code::FailedPrecondition, message };
         simulator.script("ApproveDraftChunk", refused, Times::All);
@@ -350,9 +324,7 @@ async fn g06_a_refused_approval_fails_with_the_words_of_the_gateway(sg: TestServ
 
 async fn a_caller_with_a_short_deadline_gets_what_is_known_then(sg: TestServer) {
     for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let staff = govern(&sg, of.0, 2).await;
-        let (id, wanted) = open(of, &staff).await;
+        let (simulator, staff, wanted, id) = voted(&sg, of).await;
         let hold = shoreguard_simulator::Hold::default();
         simulator.script("ApproveDraftChunk", Script::HoldBefore(hold.clone()), Times::Next(1));
         let waiting = {

@@ -7,12 +7,12 @@ use shoreguard_simulator::Generation;
 use tonic::Code;
 
 use super::{
-    approve, ask, calls, chunk, clear, edit, fact, open_by_vote, pending, reject, round_id, shown,
-    undo,
+    approve, ask, calls, chunk, clear, drafted, edit, fact, open_by_vote, reject, round_id, shown,
+    undo, voted,
 };
 use crate::approved_writes::{round, wait_for, writes};
-use crate::policies::{GATEWAYS, get_version, seeded};
-use crate::proposals::{Staff, govern};
+use crate::policies::{GATEWAYS, get_version};
+use crate::proposals::Staff;
 use crate::support::server::TestServer;
 
 server_tests! {
@@ -30,11 +30,9 @@ async fn below_quorum_the_vote_is_kept_and_at_quorum_the_client_gets_version_and
     sg: TestServer,
 ) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, ben, dora } = govern(&sg, name, 2).await;
+        let name = of.0;
+        let (simulator, Staff { ana, ben, dora }, wanted) = drafted(&sg, of, 2).await;
         let before = writes(&simulator);
-        let wanted = pending(&dora, of).await;
         for _ in 0..2 {
             let required = approve(&dora, of, &wanted).await;
             let required = assert_refused!(required, FailedPrecondition, "APPROVAL_REQUIRED");
@@ -68,10 +66,7 @@ async fn below_quorum_the_vote_is_kept_and_at_quorum_the_client_gets_version_and
 
 async fn g01_a_token_of_another_evaluation_is_refused_and_not_forwarded(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { dora, .. } = govern(&sg, name, 1).await;
-        let mut wanted = pending(&dora, of).await;
+        let (simulator, Staff { dora, .. }, mut wanted) = drafted(&sg, of, 1).await;
         "another".clone_into(&mut wanted.token);
         let refused = approve(&dora, of, &wanted).await;
         let refused = assert_refused!(refused, FailedPrecondition, "GATEWAY_REFUSED");
@@ -87,9 +82,7 @@ async fn g01_a_token_of_another_evaluation_is_refused_and_not_forwarded(sg: Test
 async fn a_vote_for_a_rule_that_the_client_was_not_shown_does_not_count(sg: TestServer) {
     for of in GATEWAYS {
         let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 1).await;
-        let wanted = pending(&dora, of).await;
+        let (simulator, Staff { ana, dora, .. }, wanted) = drafted(&sg, of, 1).await;
         // The draft is merged into this rule now, and its evaluation is that of before.
         simulator
             .change_policy("", "coder", |policy| {
@@ -130,11 +123,8 @@ async fn a_vote_for_a_rule_that_the_client_was_not_shown_does_not_count(sg: Test
 
 async fn a_rejection_is_a_vote_and_a_rejected_draft_can_be_approved(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, ben, dora } = govern(&sg, name, 2).await;
-        let wanted = pending(&dora, of).await;
-        let id = open_by_vote(&dora, of, &wanted).await;
+        let name = of.0;
+        let (simulator, Staff { ana, ben, .. }, wanted, id) = voted(&sg, of).await;
         reject(&ana, of, &wanted.id).await.unwrap();
         let rejected = shown(&ben, id).await;
         assert_eq!(rejected.state(), pb::ApprovalState::Rejected);
@@ -156,10 +146,8 @@ async fn a_rejection_is_a_vote_and_a_rejected_draft_can_be_approved(sg: TestServ
 
 async fn an_approved_draft_is_undone_by_a_review(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 1).await;
-        let wanted = pending(&dora, of).await;
+        let name = of.0;
+        let (simulator, Staff { ana, dora, .. }, wanted) = drafted(&sg, of, 1).await;
         approve(&dora, of, &wanted).await.unwrap();
         let required = undo(&dora, of, &wanted.id).await;
         let required = assert_refused!(required, FailedPrecondition, "APPROVAL_REQUIRED");
@@ -187,11 +175,8 @@ async fn an_approved_draft_is_undone_by_a_review(sg: TestServer) {
 
 async fn an_edit_keeps_no_votes_and_its_editor_does_not_approve(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, ben, dora } = govern(&sg, name, 2).await;
-        let wanted = pending(&dora, of).await;
-        let id = open_by_vote(&dora, of, &wanted).await;
+        let name = of.0;
+        let (simulator, Staff { ana, ben, dora }, wanted, id) = voted(&sg, of).await;
         edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
         assert_eq!(shown(&ben, id).await.state(), pb::ApprovalState::Superseded);
         let detail = ben.approval(id).await;
@@ -216,11 +201,7 @@ async fn an_edit_keeps_no_votes_and_its_editor_does_not_approve(sg: TestServer) 
 
 async fn cleared_drafts_have_no_reviews(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
-        let wanted = pending(&dora, of).await;
-        let id = open_by_vote(&dora, of, &wanted).await;
+        let (simulator, Staff { ana, .. }, _, id) = voted(&sg, of).await;
         assert_eq!(clear(&ana, of).await.unwrap(), 1);
         let closed = shown(&ana, id).await;
         assert_eq!(closed.state(), pb::ApprovalState::Superseded);
@@ -232,10 +213,8 @@ async fn cleared_drafts_have_no_reviews(sg: TestServer) {
 
 async fn without_a_rule_the_answer_of_the_gateway_ends_the_review(sg: TestServer) {
     for of in GATEWAYS {
-        let (name, generation) = of;
-        let simulator = seeded(&sg, name, generation).await;
-        let Staff { ana, dora, .. } = govern(&sg, name, 2).await;
-        let approved = pending(&dora, of).await;
+        let name = of.0;
+        let (simulator, Staff { ana, dora, .. }, approved) = drafted(&sg, of, 2).await;
         let second = ask(&simulator, "two.example");
         let rejected = chunk(&dora, of, &second).await;
         let ids =

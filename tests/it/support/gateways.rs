@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use shoreguard::feed;
+use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
+use super::eventually;
 use super::server::TestServer;
 
 impl TestServer {
@@ -21,4 +23,24 @@ impl TestServer {
         self.app.db.advance_clock(time);
         feed::refresh(&self.app).await.unwrap();
     }
+}
+
+/// Deletes the sandbox `coder` without Shoreguard, and creates another one of its name.
+pub(crate) async fn recreate(simulator: &Simulator) {
+    let address = format!("http://{}", simulator.addr());
+    let client = new::open_shell_client::OpenShellClient::connect(address).await.unwrap();
+    let delete = new::DeleteSandboxRequest { name: "coder".to_owned(), ..Default::default() };
+    client.clone().delete_sandbox(delete).await.unwrap();
+    eventually("the name is free again", || {
+        let mut client = client.clone();
+        async move {
+            let create = new::CreateSandboxRequest {
+                name: "coder".to_owned(),
+                spec: Some(new::SandboxSpec::default()),
+                ..Default::default()
+            };
+            client.create_sandbox(create).await.is_ok()
+        }
+    })
+    .await;
 }

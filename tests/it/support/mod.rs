@@ -4,7 +4,7 @@ pub(crate) mod child;
 mod cleanup;
 pub(crate) mod dns;
 pub(crate) mod dump;
-mod gateways;
+pub(crate) mod gateways;
 pub(crate) mod http;
 mod jobs;
 pub(crate) mod limit;

@@ -3,15 +3,15 @@
 //! Invariants
 //! - an undoing that may have been sent has no successor;
 //! - the successor has the authors of its predecessor and none of its votes. Only an undoing that its proposer had
-//!   decided without a workflow is approved at once, as long as none applies;
-//! - the predecessor ends and its successor begins in one transaction.
+//!   decided without a workflow is approved at once, as long as none applies.
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::drafts::read_state;
 use super::outcome::{self, Outcome};
-use super::successor::approved_as;
+use super::replace::{self, Computed, Successor};
+use super::successor::proposer;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::error::Error;
@@ -22,13 +22,10 @@ use crate::outbox::event_types;
 use crate::resources::approvals::drafts::content::{DraftContent, DraftFacts};
 use crate::resources::approvals::drafts::open::{DraftRound, SeenDraft, open_or_refresh};
 use crate::resources::approvals::drafts::undo;
-use crate::resources::approvals::rounds::close::Ending;
-use crate::resources::approvals::rounds::open::{Proposer, open_successor};
+use crate::resources::approvals::rounds::open::open_successor;
 use crate::resources::approvals::rounds::{Round, RoundState, events, store as rounds};
-use crate::resources::approvals::{Bounds, Content, NewRound, Summary, wake};
-use crate::resources::operations::retry::with_retries;
+use crate::resources::approvals::{Bounds, Content, NewRound, Summary};
 use crate::resources::operations::{Failure, RunningOperation};
-use crate::resources::write_intents::domain as write_intents;
 
 /// Ends a round whose content is not what its gateway has now, with this reason. If the draft is still pending, the
 /// round of its present rule follows; if it is still approved and nothing was sent, the round of what its undoing leads
@@ -42,20 +39,8 @@ pub(super) async fn supersede(
     round: &Round,
     why: &str,
 ) -> Result<(), Failure> {
-    let next = match next(running.ctx(), gateway, round).await {
-        Ok(next) => next,
-        // A write that began must not wait for its successor.
-        Err(_) if round.state == RoundState::Sending => None,
-        Err(error) => return Err(error.into()),
-    };
-    if next.is_some() {
-        match with_retries(running, || replace(running, round, next.as_ref(), why)).await {
-            // Such as a rule that this version cannot read: there is no successor then.
-            Err(error) if error.is_refusal() && !matches!(error, Error::Conflict { .. }) => {}
-            replaced => return Ok(replaced?),
-        }
-    }
-    Ok(with_retries(running, || replace(running, round, None, why)).await?)
+    let next = compute(running.ctx(), gateway, round).await;
+    replace::supersede(running, round, why, next).await
 }
 
 /// What is reviewed next.
@@ -72,9 +57,9 @@ enum What {
     Undoing(Content),
 }
 
-async fn next(ctx: &Ctx, gateway: &Gateway, round: &Round) -> Result<Option<Next>, Error> {
+async fn compute(ctx: &Ctx, gateway: &Gateway, round: &Round) -> Computed {
     // The chunk of both actions is that of the round.
-    let state = match read_state(gateway, &round.place.name, &round.chunk_id).await {
+    let state = match read_state(gateway, &round.place, &round.chunk_id).await {
         Ok(state) => state,
         Err(Error::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),
@@ -108,73 +93,38 @@ async fn next(ctx: &Ctx, gateway: &Gateway, round: &Round) -> Result<Option<Next
         ) => return Ok(None),
     };
     let version = state.live.version();
-    Ok(Some(Next { sandbox_id: state.live.sandbox_id, version, what }))
+    Ok(Some(Box::new(Next { sandbox_id: state.live.sandbox_id, version, what })))
 }
 
-async fn replace(
-    running: &RunningOperation,
-    round: &Round,
-    next: Option<&Next>,
-    why: &str,
-) -> Result<(), Error> {
-    let ctx: &Ctx = running.ctx();
-    let (operation, is_approved) = ctx
-        .record_change(async |tx| {
-            let operation = running.step_in(tx, None).await?;
-            write_intents::lock_exclusive(tx, round.place.gateway.id).await?;
-            let now = ctx.db().now(tx).await?;
-            let stored = rounds::by_id(tx, round.id).await?;
-            let Some(mut stored) = stored.filter(|stored| stored.state == round.state) else {
-                return Ok((operation, false));
-            };
-            let is_approved = replace_in(ctx, tx, &mut stored, (next, why), now).await?;
-            Ok((operation, is_approved))
-        })
-        .await?;
-    running.notify_committed(operation);
-    if is_approved {
-        wake(ctx.app());
-    }
-    Ok(())
-}
-
-/// Ends a round and opens its successor. Returns whether the successor is approved.
-fn replace_in<'a>(
-    ctx: &'a Ctx,
-    tx: &'a mut Tx<'_>,
-    round: &'a mut Round,
-    (next, why): (Option<&'a Next>, &'a str),
-    now: Timestamp,
-) -> BoxFuture<'a, Result<bool, Error>> {
-    Box::pin(async move {
-        let ended = Outcome::Ended(Ending::Superseded, why.to_owned());
-        let Some(next) = next else {
-            outcome::apply(ctx, tx, round, &ended, now).await?;
-            return Ok(false);
-        };
-        match &next.what {
-            What::Approval(content, facts) => {
-                if round.state == RoundState::Sending {
-                    // Nothing was done, and only a round that is not being written is replaced.
-                    outcome::apply(ctx, tx, round, &Outcome::NotDone, now).await?;
+impl Successor for Next {
+    fn open<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        tx: &'a mut Tx<'_>,
+        round: &'a mut Round,
+        ended: &'a Outcome,
+        now: Timestamp,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move {
+            match &self.what {
+                What::Approval(content, facts) => {
+                    if round.state == RoundState::Sending {
+                        // Nothing was done, and only a round that is not being written is replaced.
+                        outcome::apply(ctx, tx, round, &Outcome::NotDone, now).await?;
+                    }
+                    open_approval(ctx, tx, round, self, (content, facts)).await?;
+                    Ok(false)
                 }
-                open_approval(ctx, tx, round, next, (content, facts)).await?;
-                Ok(false)
+                What::Undoing(content) => {
+                    let proposer = proposer(tx, round).await?;
+                    outcome::apply(ctx, tx, round, ended, now).await?;
+                    let new = undoing(round, self, content);
+                    let opened = open_successor(ctx, tx, new, &proposer).await?;
+                    Ok(opened.round.state == RoundState::Approved)
+                }
             }
-            What::Undoing(content) => {
-                let Some(principal) = round.authors.first().copied() else {
-                    return Err(Error::internal("a round without an author"));
-                };
-                // Before the votes are cleared.
-                let approved_as = approved_as(tx, round, principal).await?;
-                outcome::apply(ctx, tx, round, &ended, now).await?;
-                let new = undoing(round, next, content);
-                let proposer = Proposer { principal, approved_as };
-                let opened = open_successor(ctx, tx, new, &proposer).await?;
-                Ok(opened.round.state == RoundState::Approved)
-            }
-        }
-    })
+        })
+    }
 }
 
 async fn open_approval(

@@ -15,24 +15,25 @@ use super::draft_found::Reviewed;
 use super::draft_successor::supersede;
 use super::fail_points::{self, FailPoint};
 use super::found::{Answer, SeenRevision};
-use super::live::{self, Live};
-use super::outcome::{self, Outcome};
-use super::send::{CALL_TIME_MIN, SENDS_MAX, end, global_policy};
+use super::live::Live;
+use super::send::{
+    CALL_TIME_MIN, OTHER_SANDBOX, SENDS_MAX, connect, end, fetched, global_policy, not_done,
+    refused,
+};
 use super::{CALL_TIME, settle};
-use crate::db::types::{ApprovalRoundId, SandboxName};
+use crate::db::types::SandboxRef;
 use crate::error::{Error, ResourceKind};
 use crate::openshell::Gateway;
-use crate::openshell::drafts::{ChunkStatus, DraftChunk, DraftList, DraftStatus};
+use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::openshell::policies::PolicySource;
 use crate::openshell::policy_writes::WrittenRevision;
 use crate::policy::Policy;
 use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
-use crate::resources::approvals::drafts::{read, undo};
+use crate::resources::approvals::drafts::current::CurrentDrafts;
+use crate::resources::approvals::drafts::undo;
 use crate::resources::approvals::rounds::close::Ending;
 use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::operations::{Failure, RunningOperation};
-
-const OTHER_SANDBOX: &str = "the sandbox was deleted, and another one has its name";
 
 /// An approved round of a draft, and its gateway.
 struct Attempt<'a> {
@@ -72,20 +73,10 @@ pub(super) async fn attempt(running: &RunningOperation, round: &Round) -> Result
     let ctx = running.ctx();
     ctx.add_audit_detail("chunk_id", round.chunk_id.as_str());
     let reviewed = Reviewed::read(&mut ctx.db().read().await?, round).await?;
-    let gateway = live::connect(ctx).await?;
-    if Some(gateway.generation()) != round.generation {
-        let why = "the gateway has another generation than the reviewed rule";
-        return end(running, round, Ending::Superseded, why).await;
-    }
+    let Some(gateway) = connect(running, round, "rule").await? else { return Ok(()) };
     let attempt = Attempt { running, gateway, round, reviewed };
-    let state = match attempt.read().await {
-        Ok(state) => state,
-        Err(Error::NotFound { .. }) => {
-            return end(running, round, Ending::Withdrawn, "the sandbox was deleted").await;
-        }
-        Err(error) => return Err(error.into()),
-    };
-    fail_points::reached(FailPoint::ApplyFetched);
+    let read = attempt.read().await;
+    let Some(state) = fetched(running, round, read).await? else { return Ok(()) };
     attempt.begin(state).await
 }
 
@@ -95,14 +86,12 @@ pub(super) async fn attempt(running: &RunningOperation, round: &Round) -> Result
 /// `NOT_FOUND` if the sandbox does not exist; those of the calls.
 pub(super) async fn read_state(
     gateway: &Gateway,
-    sandbox: &SandboxName,
+    place: &SandboxRef,
     chunk: &str,
 ) -> Result<State, Error> {
-    let found = gateway.draft_chunks(sandbox, DraftStatus::Any).await?;
-    let DraftList::Complete(chunks) = found else { return Err(read::overflowing(sandbox)) };
+    let CurrentDrafts { base, chunks } = CurrentDrafts::read(gateway, place).await?;
     let chunk = chunks.into_iter().find(|found| found.id == chunk);
-    let base = read::base(gateway, sandbox).await?;
-    let effective = gateway.effective_policy(sandbox).await?;
+    let effective = gateway.effective_policy(&place.name).await?;
     let newest = SeenRevision {
         version: base.version,
         policy_hash: String::new(),
@@ -176,7 +165,7 @@ fn compare_undo(reviewed: &UndoContent, policy: &Policy, chunk: &DraftChunk) -> 
 impl Attempt<'_> {
     async fn read(&self) -> Result<State, Error> {
         let chunk = self.reviewed.chunk_id(self.round);
-        read_state(&self.gateway, &self.round.place.name, chunk).await
+        read_state(&self.gateway, &self.round.place, chunk).await
     }
 
     fn compare(&self, state: &State) -> Compared {
@@ -229,7 +218,6 @@ impl Attempt<'_> {
     /// Sends the decision, again with the renewed token while the gateway has evaluated the chunk again and nothing that
     /// was reviewed has changed.
     async fn send(self, mut state: State, until: Duration) -> Result<(), Failure> {
-        let sending = (self.round.id, RoundState::Sending);
         let clock = &self.running.ctx().app().clock;
         for _ in 0..SENDS_MAX {
             if until.saturating_sub(clock.since_boot()) < CALL_TIME_MIN {
@@ -242,54 +230,44 @@ impl Attempt<'_> {
             let refusal = match Answer::of(answer, self.gateway.may_have_processed()) {
                 // What the gateway has decides, also if it reports success.
                 Answer::Done(_) | Answer::Unknown(_) => {
-                    return Box::pin(settle::settle(self.running, sending.0, Some(&self.gateway)))
-                        .await;
+                    let (id, gateway) = (self.round.id, Some(&self.gateway));
+                    return Box::pin(settle::settle(self.running, id, gateway)).await;
                 }
-                Answer::NotDone(error) => return self.not_done(sending, error).await,
+                Answer::NotDone(error) => return self.not_done(error).await,
                 Answer::Refused(error) => Some(error),
                 Answer::Changed => None,
             };
             let now = match self.read().await {
                 Ok(now) => now,
-                Err(error) => return self.not_done(sending, error).await,
+                Err(error) => return self.not_done(error).await,
             };
             match (self.compare(&now), refusal) {
-                (Compared::Global, _) => return self.not_done(sending, global_policy()).await,
-                (Compared::OtherSandbox, _) => return self.fail(sending, OTHER_SANDBOX).await,
-                (Compared::Differs(why), _) => return self.fail(sending, why).await,
+                (Compared::Global, _) => return self.not_done(global_policy()).await,
+                (Compared::OtherSandbox, _) => return self.fail(OTHER_SANDBOX).await,
+                (Compared::Differs(why), _) => return self.fail(why).await,
                 (Compared::Moved(why), _) => {
                     self.gateway.mark_outcome_known();
-                    let round = Round { state: sending.1, ..self.round.clone() };
+                    let round = Round { state: RoundState::Sending, ..self.round.clone() };
                     return Box::pin(supersede(self.running, &self.gateway, &round, why)).await;
                 }
                 // Nothing was evaluated again: a repeat would be refused, too.
                 (Compared::Same, Some(error)) if token(&now) == token(&state) => {
-                    return self.fail(sending, &error.to_string()).await;
+                    return self.fail(&error.to_string()).await;
                 }
                 (Compared::Same, _) => state = now,
             }
         }
         // Other writes of the sandbox came first each time, or too little time is left.
         let changed = Error::conflict(ResourceKind::Sandbox, &self.round.place.name);
-        self.not_done(sending, changed).await
+        self.not_done(changed).await
     }
 
-    /// Stores that nothing was done, and ends the operation with the error. Another operation tries again.
-    async fn not_done(
-        &self,
-        sending: (ApprovalRoundId, RoundState),
-        error: Error,
-    ) -> Result<(), Failure> {
-        self.gateway.mark_outcome_known();
-        outcome::store(self.running, sending, &Outcome::NotDone).await?;
-        Err(error.into())
+    async fn not_done(&self, error: Error) -> Result<(), Failure> {
+        not_done(self.running, &self.gateway, self.round.id, error).await
     }
 
-    /// Ends the round: the gateway refuses the decision.
-    async fn fail(&self, sending: (ApprovalRoundId, RoundState), why: &str) -> Result<(), Failure> {
-        self.gateway.mark_outcome_known();
-        let ended = Outcome::Ended(Ending::Failed, why.to_owned());
-        Ok(outcome::store(self.running, sending, &ended).await?)
+    async fn fail(&self, why: &str) -> Result<(), Failure> {
+        refused(self.running, &self.gateway, self.round.id, why).await
     }
 }
 

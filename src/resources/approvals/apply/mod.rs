@@ -26,6 +26,7 @@ pub mod found;
 pub mod live;
 pub mod loading;
 pub mod outcome;
+mod replace;
 pub mod run;
 #[cfg(test)]
 mod samples;

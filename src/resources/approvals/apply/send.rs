@@ -25,6 +25,8 @@ use crate::resources::operations::{Failure, RunningOperation};
 pub(super) const SENDS_MAX: u32 = 10;
 /// A write is not sent if less time is left for it.
 pub(super) const CALL_TIME_MIN: Duration = Duration::from_secs(1);
+/// Why a round ends whose sandbox is another one now.
+pub(super) const OTHER_SANDBOX: &str = "the sandbox was deleted, and another one has its name";
 
 /// An approved round and its gateway.
 struct Attempt<'a> {
@@ -50,23 +52,47 @@ pub async fn attempt(running: &RunningOperation, round: &Round) -> Result<(), Fa
         return Box::pin(drafts::attempt(running, round)).await;
     }
     let candidate = read_candidate(ctx, round).await?;
-    let gateway = live::connect(ctx).await?;
-    if Some(gateway.generation()) != round.generation {
-        let why = "the gateway has another generation than the reviewed policy";
-        return end(running, round, Ending::Superseded, why).await;
-    }
+    let Some(gateway) = connect(running, round, "policy").await? else { return Ok(()) };
     let annotations = annotations(ctx, round).await?;
     let digest = candidate.digest();
-    let attempt = Attempt { running, gateway, round, candidate, digest, annotations };
-    let live = match live::read(&attempt.gateway, &round.place.name).await {
-        Ok(live) => live,
-        Err(Error::NotFound { .. }) => {
-            return end(running, round, Ending::Withdrawn, "the sandbox was deleted").await;
+    let read = live::read(&gateway, &round.place.name).await;
+    let Some(live) = fetched(running, round, read).await? else { return Ok(()) };
+    Attempt { running, gateway, round, candidate, digest, annotations }.begin(live).await
+}
+
+/// Connects to the gateway of a round. Ends the round and returns `None` if the gateway has another generation than the
+/// `reviewed` policy or rule.
+pub(super) async fn connect(
+    running: &RunningOperation,
+    round: &Round,
+    reviewed: &str,
+) -> Result<Option<Gateway>, Failure> {
+    let gateway = live::connect(running.ctx()).await?;
+    if Some(gateway.generation()) == round.generation {
+        return Ok(Some(gateway));
+    }
+    let why = format!("the gateway has another generation than the reviewed {reviewed}");
+    end(running, round, Ending::Superseded, &why).await?;
+    Ok(None)
+}
+
+/// Returns what was read of the sandbox of a round. Ends the round and returns `None` if the sandbox was deleted.
+pub(super) async fn fetched<T>(
+    running: &RunningOperation,
+    round: &Round,
+    read: Result<T, Error>,
+) -> Result<Option<T>, Failure> {
+    match read {
+        Ok(read) => {
+            fail_points::reached(FailPoint::ApplyFetched);
+            Ok(Some(read))
         }
-        Err(error) => return Err(error.into()),
-    };
-    fail_points::reached(FailPoint::ApplyFetched);
-    attempt.begin(live).await
+        Err(Error::NotFound { .. }) => {
+            end(running, round, Ending::Withdrawn, "the sandbox was deleted").await?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns why a round waits while its gateway has a policy for all sandboxes.
@@ -117,8 +143,7 @@ impl Attempt<'_> {
         let (running, round) = (self.running, self.round);
         let there = match self.compare(&live) {
             Compared::OtherSandbox => {
-                let why = "the sandbox was deleted, and another one has its name";
-                return end(running, round, Ending::Withdrawn, why).await;
+                return end(running, round, Ending::Withdrawn, OTHER_SANDBOX).await;
             }
             // It changes what is in force, which is not compared before it has ended.
             Compared::Same | Compared::AlreadyThere(_) | Compared::Moved(_) if live.is_global => {
@@ -181,13 +206,13 @@ impl Attempt<'_> {
                 Answer::Done(_) | Answer::Unknown(_) => {
                     return self.settle(sending.0).await;
                 }
-                Answer::NotDone(error) => return self.not_done(sending, error).await,
-                Answer::Refused(error) => return self.refused(sending, error).await,
+                Answer::NotDone(error) => return self.not_done(error).await,
+                Answer::Refused(error) => return self.refused(error).await,
                 Answer::Changed => {}
             }
             live = match live::read(&self.gateway, &self.round.place.name).await {
                 Ok(live) => live,
-                Err(error) => return self.not_done(sending, error).await,
+                Err(error) => return self.not_done(error).await,
             };
             match self.compare(&live) {
                 Compared::Same => {}
@@ -197,13 +222,12 @@ impl Attempt<'_> {
                     return self.settle(sending.0).await;
                 }
                 Compared::OtherSandbox => {
-                    let why = "the sandbox was deleted, and another one has its name".to_owned();
-                    let ended = Outcome::Ended(Ending::Failed, why);
+                    let ended = Outcome::Ended(Ending::Failed, OTHER_SANDBOX.to_owned());
                     return Ok(outcome::store(self.running, sending, &ended).await?);
                 }
                 // The last write was not carried out, and the round waits for the end of that policy.
                 Compared::Moved(_) if live.is_global => {
-                    return self.not_done(sending, global_policy()).await;
+                    return self.not_done(global_policy()).await;
                 }
                 Compared::Moved(why) => {
                     let round = Round { state: sending.1, ..self.round.clone() };
@@ -214,36 +238,47 @@ impl Attempt<'_> {
         }
         // Other writes of the sandbox came first each time, or too little time is left.
         let changed = Error::conflict(ResourceKind::Sandbox, &self.round.place.name);
-        self.not_done(sending, changed).await
+        self.not_done(changed).await
     }
 
     async fn settle(&self, id: ApprovalRoundId) -> Result<(), Failure> {
         Box::pin(settle::settle(self.running, id, Some(&self.gateway))).await
     }
 
-    /// Stores that nothing was done, and ends the operation with the error. Another operation tries again.
-    async fn not_done(
-        &self,
-        sending: (ApprovalRoundId, RoundState),
-        error: Error,
-    ) -> Result<(), Failure> {
-        self.gateway.mark_outcome_known();
-        outcome::store(self.running, sending, &Outcome::NotDone).await?;
-        Err(error.into())
+    async fn not_done(&self, error: Error) -> Result<(), Failure> {
+        not_done(self.running, &self.gateway, self.round.id, error).await
     }
 
     /// Stores that the gateway refuses the write. With a policy for all sandboxes, the round waits for its end.
-    async fn refused(
-        &self,
-        sending: (ApprovalRoundId, RoundState),
-        error: Error,
-    ) -> Result<(), Failure> {
+    async fn refused(&self, error: Error) -> Result<(), Failure> {
         let live = live::read(&self.gateway, &self.round.place.name).await;
         if live.is_ok_and(|live| live.is_global) {
-            return self.not_done(sending, error).await;
+            return self.not_done(error).await;
         }
-        self.gateway.mark_outcome_known();
-        let ended = Outcome::Ended(Ending::Failed, error.to_string());
-        Ok(outcome::store(self.running, sending, &ended).await?)
+        refused(self.running, &self.gateway, self.round.id, &error.to_string()).await
     }
+}
+
+/// Stores that nothing was done, and ends the operation with the error. Another operation tries again.
+pub(super) async fn not_done(
+    running: &RunningOperation,
+    gateway: &Gateway,
+    round: ApprovalRoundId,
+    error: Error,
+) -> Result<(), Failure> {
+    gateway.mark_outcome_known();
+    outcome::store(running, (round, RoundState::Sending), &Outcome::NotDone).await?;
+    Err(error.into())
+}
+
+/// Ends a round that was sent: the gateway refuses it, for this reason.
+pub(super) async fn refused(
+    running: &RunningOperation,
+    gateway: &Gateway,
+    round: ApprovalRoundId,
+    why: &str,
+) -> Result<(), Failure> {
+    gateway.mark_outcome_known();
+    let ended = Outcome::Ended(Ending::Failed, why.to_owned());
+    Ok(outcome::store(running, (round, RoundState::Sending), &ended).await?)
 }

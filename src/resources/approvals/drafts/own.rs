@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use tracing::warn;
 
 use super::content::is_chunk_id;
-use super::current::{self, CurrentDrafts, has_global_policy};
+use super::current::{self, CurrentDrafts};
 use super::edit::wrong_status;
 use super::undo::{self, Undoing};
 use crate::ctx::Ctx;
@@ -39,16 +39,8 @@ pub fn undo<'a>(
         if found.status != ChunkStatus::MaybeApproved {
             return Err(wrong_status(found, "approved"));
         }
-        let content = undo::content(&current.base.policy, found)?;
-        let undoing = Undoing {
-            place,
-            sandbox_id: &current.base.sandbox_id,
-            base_version: current.base.version,
-            content: &content,
-            is_global: has_global_policy(gateway, place).await?,
-            comment,
-            origin: Origin::Own,
-        };
+        let undoing =
+            Undoing::of(gateway, place, (&current, found), (Origin::Own, comment)).await?;
         let opened = undo::submit(ctx, undoing).await?;
         let opened =
             opened.ok_or_else(|| Error::internal("a change that passed without a round"))?;

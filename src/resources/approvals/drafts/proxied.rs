@@ -15,7 +15,7 @@ use tracing::warn;
 pub use super::awaited::Written;
 use super::awaited::{WRITE_TIME, closed, to_written, until, wait};
 use super::content::{DraftContent, is_chunk_id};
-use super::current::{CurrentDrafts, has_global_policy, require_no_global_policy};
+use super::current::{CurrentDrafts, require_no_global_policy};
 use super::edit::status_word;
 use super::undo::{self, Undoing};
 use super::{rejections, store};
@@ -308,16 +308,7 @@ async fn propose_undo(
     if !is_chunk_id(&chunk.id) {
         return Err(not_reviewable());
     }
-    let content = undo::content(&current.base.policy, chunk)?;
-    let undoing = Undoing {
-        place,
-        sandbox_id: &current.base.sandbox_id,
-        base_version: current.base.version,
-        content: &content,
-        is_global: has_global_policy(gateway, place).await?,
-        comment: "",
-        origin: Origin::Proxied,
-    };
+    let undoing = Undoing::of(gateway, place, (current, chunk), (Origin::Proxied, "")).await?;
     match undo::submit(ctx, undoing).await? {
         Some(opened) => required(ctx, &opened.round).await.map(Some),
         None => Ok(None),

@@ -3,6 +3,7 @@
 //! Invariant: only a pending chunk that asks for what was rejected is rejected on its gateway: the rejection of an
 //! approved chunk would change the policy, and another rule was not rejected.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -10,7 +11,6 @@ use futures_util::future::BoxFuture;
 use super::content::DraftContent;
 use super::store::{self, Rejection};
 use crate::ctx::Ctx;
-use crate::db::types::SandboxName;
 use crate::error::{Error, ResourceKind};
 use crate::governance::Action;
 use crate::openshell::Gateway;
@@ -32,45 +32,85 @@ pub fn send<'a>(
     rejection: &'a Rejection,
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
-        if let Some(chunk) = find(gateway, rejection).await?
-            && is_about(ctx, gateway, rejection, &chunk).await?
+        if let Some((sandbox_id, chunks)) = read(gateway, rejection).await?
+            && Pending::new(&sandbox_id, &chunks).has(ctx, gateway, rejection).await?
         {
-            let until = ctx.app().clock.since_boot() + CALL_TIME;
-            let name = name(rejection);
-            gateway.reject_draft(&name, &chunk.id, &rejection.reason, until).await?;
+            reject(ctx, gateway, rejection).await?;
         }
         ctx.record_change(async |tx| store::set_told(tx, rejection.round_id).await).await
     })
 }
 
-fn name(rejection: &Rejection) -> SandboxName {
-    SandboxName { workspace: rejection.workspace.clone(), name: rejection.sandbox_name.clone() }
-}
-
-/// Returns the chunk of a rejection if it is pending.
-async fn find(gateway: &Gateway, rejection: &Rejection) -> Result<Option<DraftChunk>, Error> {
-    let name = name(rejection);
+/// Returns the id of the sandbox of a rejection, and its pending chunks; `None` if the sandbox was deleted.
+async fn read(
+    gateway: &Gateway,
+    rejection: &Rejection,
+) -> Result<Option<(String, Vec<DraftChunk>)>, Error> {
+    let name = rejection.sandbox();
     let found = match gateway.get_sandbox(&name).await {
         Ok(found) => found,
         Err(Error::NotFound { kind: ResourceKind::Sandbox, .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    if rejection.sandbox_id.as_ref().is_some_and(|id| *id != found.id) {
+    if !is_of(rejection, &found.id) {
         return Ok(None);
     }
-    let chunks = match gateway.draft_chunks(&name, DraftStatus::Pending).await? {
-        DraftList::Complete(chunks) => chunks,
-        DraftList::Overflowing => return Err(super::read::overflowing(&name)),
-    };
-    let mut chunks = chunks.into_iter();
-    Ok(chunks.find(|chunk| chunk.id == rejection.chunk_id && chunk.status == ChunkStatus::Pending))
+    match gateway.draft_chunks(&name, DraftStatus::Pending).await? {
+        DraftList::Complete(chunks) => Ok(Some((found.id, chunks))),
+        DraftList::Overflowing => Err(super::read::overflowing(&name)),
+    }
 }
 
-/// Returns whether a chunk asks for the rule that was rejected. What the rule would lead to may have changed.
+fn is_of(rejection: &Rejection, sandbox_id: &str) -> bool {
+    rejection.sandbox_id.as_deref() == Some(sandbox_id)
+}
+
+/// Rejects the chunk of a rejection on its gateway.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn is_about(
+/// Those of the call.
+pub async fn reject(ctx: &Ctx, gateway: &Gateway, rejection: &Rejection) -> Result<(), Error> {
+    let until = ctx.app().clock.since_boot() + CALL_TIME;
+    let (name, chunk) = (rejection.sandbox(), &rejection.chunk_id);
+    gateway.reject_draft(&name, chunk, &rejection.reason, until).await
+}
+
+/// The pending chunks of a sandbox, by their ids.
+#[derive(Debug)]
+pub struct Pending<'a> {
+    sandbox_id: &'a str,
+    chunks: HashMap<&'a str, &'a DraftChunk>,
+}
+
+impl<'a> Pending<'a> {
+    /// Selects those of the chunks of a sandbox that are pending.
+    #[must_use]
+    pub fn new(sandbox_id: &'a str, chunks: &'a [DraftChunk]) -> Self {
+        let pending = chunks.iter().filter(|chunk| chunk.status == ChunkStatus::Pending);
+        let chunks = pending.map(|chunk| (chunk.id.as_str(), chunk)).collect();
+        Self { sandbox_id, chunks }
+    }
+
+    /// Returns whether the chunk of a rejection is one of them, and asks for the rule that was rejected. What the rule
+    /// would lead to may have changed.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn has(
+        &self,
+        ctx: &Ctx,
+        gateway: &Gateway,
+        rejection: &Rejection,
+    ) -> Result<bool, Error> {
+        let chunk = self.chunks.get(rejection.chunk_id.as_str());
+        match chunk.filter(|_| is_of(rejection, self.sandbox_id)) {
+            Some(chunk) => is_about(ctx, gateway, rejection, chunk).await,
+            None => Ok(false),
+        }
+    }
+}
+
+async fn is_about(
     ctx: &Ctx,
     gateway: &Gateway,
     rejection: &Rejection,

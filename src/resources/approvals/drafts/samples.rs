@@ -21,22 +21,8 @@ pub(in crate::resources::approvals) fn chunk(id: &str, host: &str) -> DraftChunk
         status: ChunkStatus::Pending,
         rule_name: "allow_it".to_owned(),
         proposed_rule: Bytes::from(rule.encode_to_vec()),
-        rationale: String::new(),
-        security_notes: String::new(),
-        stage: String::new(),
         hits: 1,
-        created_at: None,
-        decided_at: None,
-        first_seen_at: None,
-        last_seen_at: None,
         binary: "/usr/bin/curl".to_owned(),
-        validation_result: String::new(),
-        rejection_reason: String::new(),
-        application_error: String::new(),
-        review_token: String::new(),
-        current_effective_hash: String::new(),
-        candidate_effective_hash: String::new(),
-        current_effective_policy: None,
-        candidate_effective_policy: None,
+        ..DraftChunk::empty()
     }
 }

@@ -9,6 +9,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{
     approval_decisions as v, approval_round_outcomes as o, approval_rounds as t,
     draft_rejections as r, draft_states as s,
@@ -155,7 +156,7 @@ pub async fn set_summary(
     summary: &Summary,
 ) -> Result<(), Error> {
     let (row, set) = (t::table.find(id.get()), t::summary_json.eq(Json(summary.clone())));
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 
@@ -163,10 +164,10 @@ pub async fn set_summary(
 pub async fn set_chunk(conn: &mut Conn, round: &Round) -> Result<(), Error> {
     let row = t::table.find(round.id.get());
     let set = (t::chunk_id.eq(&round.chunk_id), t::summary_json.eq(Json(round.summary.clone())));
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     let votes = v::table.filter(v::round_id.eq(round.id.get()));
     let set = v::chunk_id.eq(&round.chunk_id);
-    on_conn!(conn, |c| diesel::update(votes).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(votes).set(set)).execute(c).await)?;
     Ok(())
 }
 
@@ -183,7 +184,7 @@ pub async fn set_authors(
         t::authors_json.eq(Json::<Vec<String>>(authors)),
         t::summary_json.eq(Json(summary.clone())),
     );
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 
@@ -260,7 +261,7 @@ pub async fn set_told(conn: &mut Conn, round: ApprovalRoundId) -> Result<(), Err
     let row = r::table.find(round.get());
     on_conn!(conn, |c| diesel::delete(row).execute(c).await)?;
     let (row, set) = (o::table.find(round.get()), o::gateway_told.eq(true));
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 
@@ -359,7 +360,7 @@ pub async fn set_announced(
 ) -> Result<(), Error> {
     let row = s::table.find((place.gateway.id.get(), place.workspace(), place.sandbox()));
     let set = s::announced_at.eq(now);
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 

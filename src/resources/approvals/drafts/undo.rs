@@ -3,10 +3,12 @@
 use futures_util::future::BoxFuture;
 
 use super::content::{DraftContent, UndoContent};
+use super::current::{CurrentDrafts, has_global_policy};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::{Origin, Verdict};
+use crate::openshell::Gateway;
 use crate::openshell::drafts::DraftChunk;
 use crate::policy::{Edit, Policy};
 use crate::resources::approvals::gate::write::{WriteFacts, judge_write};
@@ -15,7 +17,7 @@ use crate::resources::approvals::{Bounds, Content, NewRound, Opened, Summary, op
 use crate::resources::write_intents::domain as write_intents;
 
 /// An approved draft, and the policy of which its rule is a part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Undoing<'a> {
     /// The sandbox.
     pub place: &'a SandboxRef,
@@ -24,13 +26,37 @@ pub struct Undoing<'a> {
     /// The newest version of the policy.
     pub base_version: u32,
     /// What is reviewed.
-    pub content: &'a UndoContent,
+    pub content: UndoContent,
     /// Whether the gateway has a policy for all sandboxes.
     pub is_global: bool,
     /// Why; empty without a comment.
     pub comment: &'a str,
     /// The API.
     pub origin: Origin,
+}
+
+impl<'a> Undoing<'a> {
+    /// Computes the removal of a chunk, and asks the gateway for its policy for all sandboxes.
+    ///
+    /// # Errors
+    /// Those of [`content`] and of the call.
+    pub async fn of(
+        gateway: &Gateway,
+        place: &'a SandboxRef,
+        (current, chunk): (&'a CurrentDrafts, &DraftChunk),
+        (origin, comment): (Origin, &'a str),
+    ) -> Result<Self, Error> {
+        let content = content(&current.base.policy, chunk)?;
+        Ok(Self {
+            place,
+            sandbox_id: &current.base.sandbox_id,
+            base_version: current.base.version,
+            content,
+            is_global: has_global_policy(gateway, place).await?,
+            comment,
+            origin,
+        })
+    }
 }
 
 /// Returns what is reviewed of the removal of a chunk: its binary leaves the rule of its name, and the rule leaves the
@@ -68,14 +94,14 @@ pub fn submit<'a>(
     undoing: Undoing<'a>,
 ) -> BoxFuture<'a, Result<Option<Opened>, Error>> {
     Box::pin(async move {
-        let Undoing { place, sandbox_id, content, .. } = undoing;
+        let Undoing { place, sandbox_id, base_version, content, comment, .. } = undoing;
         let facts = WriteFacts {
             origin: undoing.origin,
             sandbox_id,
             restores: None,
             is_global: undoing.is_global,
         };
-        let reviewed = Content::Undo(Box::new(content.clone()));
+        let reviewed = Content::Undo(Box::new(content));
         let opened = ctx
             .transaction(async |tx| {
                 write_intents::lock_exclusive(tx, place.gateway.id).await?;
@@ -88,11 +114,11 @@ pub fn submit<'a>(
                     place,
                     content: &reviewed,
                     bounds: Bounds { sandbox_id: Some(sandbox_id), ..Bounds::default() },
-                    base_version: Some(i64::from(undoing.base_version)),
+                    base_version: Some(i64::from(base_version)),
                     authors: &[],
                     owner: proposals::owner(tx, place, sandbox_id).await?,
                     summary: Summary {
-                        comment: undoing.comment.to_owned(),
+                        comment: comment.to_owned(),
                         removed: 1,
                         ..Summary::default()
                     },

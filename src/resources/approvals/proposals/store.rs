@@ -77,7 +77,7 @@ macro_rules! open_of {
 pub async fn set_change(conn: &mut Conn, round: &Round, change_json: &str) -> Result<(), Error> {
     let row = open_of!(round);
     let set = t::change_json.eq(change_json);
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 

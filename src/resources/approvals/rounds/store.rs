@@ -1,6 +1,6 @@
 //! Rows of rounds. Rounds are found by the id of their gateway, never by its name (T01).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -202,7 +202,7 @@ pub async fn insert(conn: &mut Conn, new: &NewRow<'_>) -> Result<ApprovalRoundId
         .await)?;
     if let Some(previous) = round.progress.previous_id {
         let (row, set) = (o::table.find(id), o::previous_id.eq(previous.get()));
-        on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+        on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     }
     Ok(id.into())
 }
@@ -345,7 +345,7 @@ pub async fn set_rules(
     rules_json: &str,
 ) -> Result<(), Error> {
     let (row, set) = (t::table.find(id.get()), t::rules_json.eq(rules_json));
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
 
@@ -355,19 +355,22 @@ pub async fn rules(conn: &mut Conn, id: ApprovalRoundId) -> Result<Option<String
     Ok(on_conn!(conn, |c| row.first(c).await)?)
 }
 
-/// Returns the rounds with a clock that is due, the longest due first, at most `limit`, each with its gateway.
+/// Returns the rounds with a clock that is due, then the open ones with a reminder that is due, each with its gateway.
+/// Of either, the longest due come first, at most `limit`.
 pub async fn due(
     conn: &mut Conn,
     now: Timestamp,
     limit: i64,
 ) -> Result<Vec<(ApprovalRoundId, GatewayId)>, Error> {
-    Ok(on_conn!(conn, |c| t::table
-        .filter(t::closed_at.is_null().and(t::due_at.le(now)))
-        .select((t::id, t::gateway_id))
-        .order(t::due_at)
-        .limit(limit)
-        .load(c)
-        .await)?)
+    let all = || t::table.filter(t::closed_at.is_null()).select((t::id, t::gateway_id));
+    let clocks = all().filter(t::due_at.le(now)).order(t::due_at).limit(limit);
+    let reminded = t::remind_at.le(now).and(t::state.eq(RoundState::Open));
+    let reminders = all().filter(reminded).order(t::remind_at).limit(limit);
+    let mut due: Vec<(ApprovalRoundId, GatewayId)> = on_conn!(conn, |c| clocks.load(c).await)?;
+    let more: Vec<(ApprovalRoundId, GatewayId)> = on_conn!(conn, |c| reminders.load(c).await)?;
+    let known: HashSet<ApprovalRoundId> = due.iter().map(|(id, _)| *id).collect();
+    due.extend(more.into_iter().filter(|(id, _)| !known.contains(id)));
+    Ok(due)
 }
 
 /// Returns the rounds that ended before a time, the longest ended first, at most `limit`.

@@ -170,6 +170,6 @@ pub async fn clear_all(conn: &mut Conn, round: &Round, at: Timestamp) -> Result<
 /// Stores when voting ends in a round.
 pub async fn set_expiry(conn: &mut Conn, round: &Round) -> Result<(), Error> {
     let (row, set) = (r::table.find(round.id.get()), r::expires_at.eq(round.expires_at));
-    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())
 }
