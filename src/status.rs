@@ -83,7 +83,8 @@ fn refused_code(reason: Reason) -> Code {
         Reason::MethodNotForwarded
         | Reason::CredentialBound
         | Reason::NotAVoter
-        | Reason::OwnChange => Code::PermissionDenied,
+        | Reason::OwnChange
+        | Reason::DeviceLoginDenied => Code::PermissionDenied,
         Reason::MessageTooLarge | Reason::WebhookLimit => Code::ResourceExhausted,
         Reason::RequestInFlight
         | Reason::WriteInFlight
@@ -141,6 +142,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::PolicyPinned
         | Reason::WebhookInactive
         | Reason::WebhookNotSigned
+        | Reason::DeviceLoginPending
+        | Reason::DeviceScopeMismatch
         | Reason::Governed
         | Reason::QuorumUnreachable
         | Reason::ApprovalModeAuto

@@ -1,11 +1,12 @@
 //! `shoreguard dev`: a complete setup on loopback without preparation.
 //!
 //! Uses a SQLite file in a folder, a simulated gateway of each generation with sandboxes and a pending draft, an admin
-//! key, and one key per gateway that is valid for that gateway only. If it is restarted on the same folder, the keys
-//! are rotated, since only their hashes are stored, and the gateways are updated to their new ports.
+//! key, and one key per gateway that is valid for that gateway only. If it is restarted on the same folder, the admin
+//! key is that of its file (`dev_key`), the keys of gateways are rotated, since only their hashes are stored, and the
+//! gateways are updated to their new ports.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::serve::{Signals, bind, watch};
-use super::{CliError, data_dir, output};
+use super::{CliError, data_dir, dev_key, output};
+use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::boot;
 use crate::clock::Clock;
@@ -36,6 +38,8 @@ use crate::upstream::endpoint::{Endpoint, Scheme};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 const JOB: &str = "dev";
+/// Service principal of the admin key.
+const ADMIN: &str = "dev-admin";
 
 /// Where and how to run.
 #[derive(Debug, clap::Args)]
@@ -93,11 +97,12 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
     data_dir::create(&args.data)?;
+    let kept_key = dev_key::read(&args.data)?;
     let metrics = metrics::install()?;
     let metrics_listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let metrics_address = metrics_listener.local_addr()?;
     let app = boot::build(config, Clock::system()).await?;
-    let admin_key = create_key(&app, "dev-admin", Role::Admin).await?;
+    let admin_key = admin_key(&app, &args.data, kept_key).await?;
     let mut fleet = Vec::new();
     for (name, generation) in [("dev-0-0", Generation::V0_0), ("dev-0-1", Generation::V0_1)] {
         fleet.push(start_gateway(&app, name, generation).await?);
@@ -119,6 +124,20 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
         gateway.simulator.stop().await;
     }
     Ok(())
+}
+
+/// Returns the kept key if it is still valid, otherwise a new one, which is kept from then on.
+async fn admin_key(app: &Arc<App>, data: &Path, kept: Option<Secret>) -> Result<Secret, CliError> {
+    let admin = app.snapshot.service_principal_by_name(ADMIN).map(PrincipalId::ServicePrincipal);
+    let holder = |key: &Secret| {
+        app.authn.verify_api_key(key.expose(), &app.snapshot).map(|caller| caller.principal())
+    };
+    if let Some(key) = kept.filter(|key| admin.is_some() && holder(key) == admin) {
+        return Ok(key);
+    }
+    let key = create_key(app, ADMIN, Role::Admin).await?;
+    dev_key::write(data, &key)?;
+    Ok(key)
 }
 
 /// Rotates the key of a service principal, which is created if it does not exist.

@@ -10,6 +10,7 @@ mod call;
 mod check_config;
 mod data_dir;
 mod dev;
+mod dev_key;
 mod hook_exec;
 mod migrate;
 mod output;

@@ -28,6 +28,11 @@ pub struct Auth {
     /// `viewer`: can read.
     #[serde(default = "registration_role")]
     pub registration_role: String,
+    /// Allows people to log in a command line by approving the code that it shows, for a session with all of their
+    /// access (RFC 8628). Default false: a person who is tricked into approving another person's code gives away their
+    /// access, so turn it on only if people work on hosts without a browser.
+    #[serde(default = "device_login")]
+    pub device_login: bool,
 }
 
 fn session_minutes() -> u64 {
@@ -42,12 +47,17 @@ fn registration_role() -> String {
     "viewer".to_owned()
 }
 
+fn device_login() -> bool {
+    false
+}
+
 impl Section for Auth {
     const KEYS: &'static [ConfigKey] = &[
         ConfigKey::new("session_minutes", ValueKind::Number),
         ConfigKey::new("invite_hours", ValueKind::Number),
         ConfigKey::new("self_registration", ValueKind::Flag),
         ConfigKey::new("registration_role", ValueKind::Text),
+        ConfigKey::new("device_login", ValueKind::Flag),
     ];
 
     fn check(&self, faults: &mut Faults) {

@@ -180,6 +180,12 @@ reasons! {
     WebhookLimit = "WEBHOOK_LIMIT",
     /// Messages of the channel are not signed.
     WebhookNotSigned = "WEBHOOK_NOT_SIGNED",
+    /// No user has decided about the login of the device yet.
+    DeviceLoginPending = "DEVICE_LOGIN_PENDING",
+    /// The login of the device was denied.
+    DeviceLoginDenied = "DEVICE_LOGIN_DENIED",
+    /// The approval is for another scope than the code.
+    DeviceScopeMismatch = "DEVICE_SCOPE_MISMATCH",
 }
 
 impl Reason {

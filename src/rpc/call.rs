@@ -23,7 +23,7 @@ use crate::ctx::{self, AuthorizedCall, Call, CallContext};
 use crate::db::turns::inherit_caller;
 use crate::db::types::NamedGateway;
 use crate::digest::Digest;
-use crate::error::{Error, ResourceKind};
+use crate::error::{Error, Reason, ResourceKind};
 use crate::net::deadline;
 use crate::status::{code_and_reason, to_status};
 use crate::upstream::unanswered::OutcomeUnknown;
@@ -170,6 +170,7 @@ where
     }
     if let Err(error) = &answer
         && call.caller.is_none()
+        && !is_pending(error)
         && call.note.lock().entry.is_none()
     {
         // A wrong guess of an anonymous caller: it is counted and does not get its own entry (T16).
@@ -194,6 +195,11 @@ where
         return Err(Error::internal("a write without an intent"));
     }
     answer
+}
+
+/// Whether a device polls for a decision that was not made yet. This is how the login works, and not a wrong guess.
+fn is_pending(error: &Error) -> bool {
+    matches!(error, Error::Refused { reason: Reason::DeviceLoginPending, .. })
 }
 
 /// Refuses a write before anything of it is stored: if the caller has too many refused writes, or if its role in the

@@ -242,4 +242,25 @@ mod tests {
         }
         assert!(rendered.contains("shoreguard_rpc_duration_seconds_bucket{le=\"0.0001\"}"));
     }
+    /// The rules of `promtool check metrics`.
+    #[test]
+    fn every_metric_is_named_by_the_rules_of_prometheus() {
+        let abbreviated = ["s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "m", "h", "d"];
+        let types = ["counter", "gauge", "histogram", "summary"];
+        let other_units = ["milliseconds", "minutes", "hours", "days", "kilobytes", "megabytes"];
+        let added_by_histograms = ["bucket", "count", "sum"];
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')), "{name}");
+            assert!(metric.help.len() > 10 && metric.help.ends_with('.'), "{name}");
+            let words: Vec<&str> = name.split('_').collect();
+            let bad = words.iter().find(|word| {
+                abbreviated.contains(word) || types.contains(word) || other_units.contains(word)
+            });
+            assert!(bad.is_none(), "{name} contains {bad:?}");
+            let last = words.last().unwrap();
+            assert!(!added_by_histograms.contains(last), "{name}");
+            assert_eq!(*last == "seconds", metric.unit == Unit::Seconds, "{name}");
+        }
+    }
 }

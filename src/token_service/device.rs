@@ -14,7 +14,7 @@ use super::form::Form;
 use super::issuer;
 use crate::app::App;
 use crate::ctx::Call;
-use crate::resources::device_codes::domain::{self, LIFETIME, POLL_INTERVAL};
+use crate::resources::device_codes::domain::{self, CodeScope, LIFETIME, POLL_INTERVAL};
 
 /// Issues a code to a client. The response is the same for every well-formed name. It contains no link with the code
 /// (`verification_uri_complete`): with such a link, a victim would approve an attacker's request with one click.
@@ -36,8 +36,9 @@ pub(super) async fn authorize_device(
     // The parameters are not needed: any client may request a code, and there is only one scope.
     Form::parse(&headers, &body)?;
     let task_app = Arc::clone(&app);
-    let asking =
-        app.spawn(async move { domain::request_code(&task_app, &name, call.client_ip).await });
+    let asking = app.spawn(async move {
+        domain::request_code(&task_app, CodeScope::Gateway(&name), call.client_ip).await
+    });
     let asked = asking.await.map_err(|_| OAuthError::server_error())?;
     let asked = asked.map_err(|error| OAuthError::from_error(error, OAuthError::server_error()))?;
     let shown = json!({

@@ -82,7 +82,7 @@ impl DevServer {
             .unwrap()
     }
 
-    fn admin(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn admin(&self, arguments: &[&str]) -> serde_json::Value {
         let done = self.call(self.about["admin_key"].as_str().unwrap(), arguments);
         assert!(done.status.success(), "{}", text(&done.stderr));
         serde_json::from_slice(&done.stdout).unwrap()
@@ -169,9 +169,39 @@ fn dev_restarts_on_the_same_folder_and_an_open_audit_entry_survives_kill_9() {
     let kept = second.admin(&["ListAuditEntries", r#"{"action":"sandbox.exec"}"#]);
     assert_eq!(kept["audit_entries"].as_array().unwrap().len(), 1, "{kept}");
     assert_ne!(second.about["gateways"][1]["key"].as_str().unwrap(), key);
+    assert_eq!(second.about["admin_key"], first.about["admin_key"]);
     let locked =
         run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
     assert!(!locked.status.success(), "a second process on the same file");
+}
+
+#[test]
+fn dev_keeps_its_admin_key_in_a_private_file_until_it_is_replaced() {
+    let _limit = start_time_limit();
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("admin-key");
+    let stop = |mut dev: DevServer| {
+        dev.process.signal("TERM");
+        assert!(dev.process.wait_exit().success());
+        dev.about["admin_key"].as_str().unwrap().to_owned()
+    };
+    let first = start_dev(data.path());
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    first.admin(&["RotateServicePrincipal", r#"{"service_principal":"dev-admin"}"#]);
+    let first = stop(first);
+    // The kept key is not valid any more, so it is replaced.
+    let second = start_dev(data.path());
+    second.admin(&["ListGateways"]);
+    let second = stop(second);
+    assert_ne!(first, second);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), second);
+
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused =
+        run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("other users have access"), "{said}");
+    assert!(!said.contains(&second), "{said}");
 }
 
 fn serve(folder: &Path, more: &str) -> std::path::PathBuf {

@@ -72,6 +72,7 @@ sqlite_tests! {
     a_stream_ends_when_its_caller_disconnects,
     t02_forwarded_methods_are_not_available_to_browsers,
     only_configured_origins_can_call,
+    only_the_hosts_of_the_server_answer_browsers,
 }
 
 async fn grpc_web_unary_calls_work_over_http1_and_http2(sg: TestServer) {
@@ -174,6 +175,53 @@ async fn only_configured_origins_can_call(sg: TestServer) {
     let refused = send(&sg, ask("https://evil.example.com")).await;
     assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert!(!refused.headers().contains_key("access-control-allow-origin"));
+    sg.finish().await;
+}
+
+/// DNS rebinding: the name of the attacker's page resolves to the server, so the browser sends no foreign origin.
+async fn only_the_hosts_of_the_server_answer_browsers(sg: TestServer) {
+    let request = pb::GetCurrentIdentityRequest::default();
+    let local = sg.address.to_string();
+    let hosts = [
+        (&*local, true),
+        ("localhost:9000", true),
+        ("[::1]:8443", true),
+        ("evil.example.com", false),
+        ("evil.example.com:8443", false),
+        ("127.0.0.1.evil.example.com", false),
+    ];
+    let mut raw = RawClient::connect(&sg).await;
+    for (host, good) in hosts {
+        let expected = if good { StatusCode::OK } else { StatusCode::MISDIRECTED_REQUEST };
+        for origin in [None, Some(format!("http://{host}")), Some(CONSOLE.to_owned())] {
+            let mut over_1 = post(IDENTITY, &sg.admin_key, &request);
+            over_1.headers_mut().insert("host", host.parse().unwrap());
+            let mut over_2 = raw.post(IDENTITY).uri(format!("http://{host}{IDENTITY}"));
+            over_2.headers_mut().unwrap().insert("content-type", WEB.parse().unwrap());
+            if let Some(origin) = &origin {
+                over_1.headers_mut().insert("origin", origin.parse().unwrap());
+                over_2.headers_mut().unwrap().insert("origin", origin.parse().unwrap());
+            }
+            let (over_2, mut stream) = raw.open(over_2);
+            // A refusal may arrive first.
+            let _ = stream.send_data(encode_framed(&request), true);
+            let response = send(&sg, over_1).await;
+            let told = response.headers().contains_key("access-control-allow-origin");
+            assert_eq!(response.status(), expected, "{host} {origin:?}");
+            assert_eq!(told, good && origin.as_deref() == Some(CONSOLE), "{host} {origin:?}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.is_empty(), !good, "{host} {origin:?}");
+            assert_eq!(over_2.await.unwrap().status(), expected, "{host} {origin:?} on HTTP/2");
+        }
+        let ask = Request::builder().method(Method::OPTIONS).uri(IDENTITY).header("host", host);
+        let ask = ask.header("origin", CONSOLE).header("access-control-request-method", "POST");
+        let asked = send(&sg, ask.body(Full::default()).unwrap()).await;
+        let told = asked.headers().contains_key("access-control-allow-origin");
+        assert_eq!((asked.status() == StatusCode::OK, told), (good, good), "{host}");
+        // gRPC is for programs, in front of which a proxy may have any name.
+        let grpc = raw.post(IDENTITY).uri(format!("http://{host}{IDENTITY}"));
+        assert_eq!(raw.call(grpc, &[encode_framed(&request)]).await.code(), "0", "{host}");
+    }
     sg.finish().await;
 }
 

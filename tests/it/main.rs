@@ -73,6 +73,7 @@ mod login_turns;
 mod lost_commits;
 mod makers;
 mod message_limits;
+mod metrics;
 mod migrations;
 mod oidc;
 mod oidc_provider;

@@ -284,7 +284,7 @@ diesel::table! {
         id -> BigInt,
         device_hash -> Text,
         user_hash -> Text,
-        gateway -> Text,
+        gateway -> Nullable<Text>,
         client_ip -> Nullable<Text>,
         network -> Text,
         state -> Text,

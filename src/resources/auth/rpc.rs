@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain;
-use super::oidc::{self, LoginCompletion};
+use super::messages::{decision, login_completion};
+use super::{device, domain, oidc};
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::db::page::{PAGE_SIZE_MAX, PageSize};
 use crate::db::types::SessionId;
 use crate::error::Error;
 use crate::oidc::Provider;
-use crate::oidc::flow::LoginCallback;
 use crate::pb::v1 as pb;
 use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
-use crate::resources::device_codes::domain::{self as device_codes, UserCode, UserDecision};
-use crate::resources::sessions::{self, SessionInfo, SessionKind};
+use crate::resources::device_codes::decide;
+use crate::resources::device_codes::domain::UserCode;
+use crate::resources::sessions::{self, SessionInfo};
 use crate::resources::users;
 use crate::resources::users::domain::Email;
 use crate::rpc::call::{Reply, handle_read, handle_write};
@@ -73,6 +73,7 @@ impl AuthService for Auth {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 set_up,
                 registration_enabled: set_up && app.config.auth.self_registration,
+                device_login_enabled: app.config.auth.device_login,
                 wire_generations: vec!["0.0".to_owned(), "0.1".to_owned()],
                 limits: Some(pb::ServerLimits {
                     page_size_max: PAGE_SIZE_MAX,
@@ -281,14 +282,28 @@ impl AuthService for Auth {
         handle_write(&self.0, request, async move |ctx, req| {
             let decision = decision(&req)?;
             let code = UserCode::parse("user_code", &req.user_code)?;
-            let shown = device_codes::decide(&ctx, &code, decision).await?;
-            Ok(pb::ApproveDeviceResponse {
-                gateway: shown.gateway.to_string(),
-                role: pb::Role::from(shown.role).into(),
-                client_ip: shown.client_ip.unwrap_or_default(),
-                request_time: Some(wire::to_timestamp(shown.created_at)),
-                expire_time: Some(wire::to_timestamp(shown.expires_at)),
-            })
+            Ok(decide::decide(&ctx, &code, decision).await?.into())
+        })
+        .await
+    }
+
+    async fn begin_device_login(
+        &self,
+        request: Request<pb::BeginDeviceLoginRequest>,
+    ) -> Reply<pb::BeginDeviceLoginResponse> {
+        handle_write(&self.0, request, async move |anonymous, _| {
+            Ok(device::begin(anonymous).await?.into())
+        })
+        .await
+    }
+
+    async fn complete_device_login(
+        &self,
+        request: Request<pb::CompleteDeviceLoginRequest>,
+    ) -> Reply<pb::CompleteDeviceLoginResponse> {
+        handle_write(&self.0, request, async move |anonymous, req| {
+            let session = device::complete(anonymous, &Secret::new(req.device_code)).await?;
+            Ok(answer!(CompleteDeviceLoginResponse, session))
         })
         .await
     }
@@ -314,52 +329,5 @@ impl AuthService for Auth {
             })
         })
         .await
-    }
-}
-
-/// Builds the request to complete a login; an empty issuer means that none was given.
-fn login_completion(
-    login_token: String,
-    code: String,
-    state: String,
-    issuer: String,
-) -> LoginCompletion {
-    let issuer = Some(issuer).filter(|issuer| !issuer.is_empty());
-    let answer = LoginCallback { code: Secret::new(code), state, issuer };
-    LoginCompletion { login_token: Secret::new(login_token), answer }
-}
-
-impl From<SessionInfo> for pb::Session {
-    fn from(session: SessionInfo) -> Self {
-        let kind = match session.kind {
-            SessionKind::Password => pb::SessionKind::Password,
-            SessionKind::Oidc => pb::SessionKind::Oidc,
-            SessionKind::Device => pb::SessionKind::Device,
-        };
-        Self {
-            id: session.id.get(),
-            kind: kind.into(),
-            gateway: session.gateway.unwrap_or_default(),
-            client_ip: session.client_ip.unwrap_or_default(),
-            authenticate_time: Some(wire::to_timestamp(session.authenticated_at)),
-            refresh_time: Some(wire::to_timestamp(session.refreshed_at)),
-            expire_time: Some(wire::to_timestamp(session.expires_at)),
-            current: false,
-        }
-    }
-}
-
-/// Parses the decision; `None` if the request only validates the code.
-fn decision(request: &pb::ApproveDeviceRequest) -> Result<Option<UserDecision>, Error> {
-    if request.validate_only {
-        return Ok(None);
-    }
-    match pb::DeviceDecision::try_from(request.decision) {
-        Ok(pb::DeviceDecision::Approve) => Ok(Some(UserDecision::Approve)),
-        Ok(pb::DeviceDecision::Deny) => Ok(Some(UserDecision::Deny)),
-        Ok(pb::DeviceDecision::Unspecified) | Err(_) => {
-            let why = "must be DEVICE_DECISION_APPROVE or DEVICE_DECISION_DENY";
-            Err(Error::invalid("decision", why))
-        }
     }
 }

@@ -1,24 +1,19 @@
-//! Requesting a code, deciding about it, and polling for the decision.
+//! Requesting a code, and polling for the decision about it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::store;
-use crate::access::principal::Caller;
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
-use crate::error::{Error, Reason, ResourceKind};
+use crate::error::{Error, Reason};
 use crate::net::guard::accounting_address;
-use crate::outbox::event_types;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -34,12 +29,6 @@ pub const KEEP_EXPIRED_FOR: Duration = Duration::from_mins(10);
 pub const PENDING_MAX: i64 = 20;
 /// Maximum number of codes in total, including expired codes that are still stored.
 pub const CODES_MAX: i64 = 10_000;
-/// Maximum age of the login of the user who approves.
-pub const LOGIN_AGE_MAX: Duration = Duration::from_mins(10);
-/// Wrong codes that a user can enter per [`ATTEMPT_WINDOW`].
-pub const ATTEMPTS_MAX: i64 = 5;
-/// Window in which wrong codes are counted.
-pub const ATTEMPT_WINDOW: Duration = Duration::from_mins(10);
 
 /// Consonants only, so that codes do not form words, without letters that look or sound like others.
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
@@ -60,6 +49,24 @@ words! {
         Denied = "denied",
         /// Its client has got tokens.
         Consumed = "consumed",
+    }
+}
+
+/// What the client of a code asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeScope<'a> {
+    /// Tokens for this gateway, which need not exist.
+    Gateway(&'a str),
+    /// A session of Shoreguard's own API: everything that its user can do.
+    Session,
+}
+
+impl<'a> CodeScope<'a> {
+    fn gateway(self) -> Option<&'a str> {
+        match self {
+            Self::Gateway(name) => Some(name),
+            Self::Session => None,
+        }
     }
 }
 
@@ -101,7 +108,7 @@ impl UserCode {
         format!("{first}-{second}")
     }
 
-    fn hash(&self, app: &App) -> String {
+    pub(super) fn hash(&self, app: &App) -> String {
         app.master.tag_key("device codes").tag(&[self.0.as_bytes()])
     }
 }
@@ -113,16 +120,28 @@ pub struct NewDeviceCode {
     pub device_code: Secret,
     /// Code that the user enters.
     pub user_code: Secret,
+    /// When both expire.
+    pub expires_at: Timestamp,
 }
 
-/// Creates a code for a gateway, which need not exist.
+/// Checks that a code can be created, before the audit entry of the request is stored.
+///
+/// # Errors
+/// Those of [`request_code`].
+pub async fn check_room(app: &App, ip: Option<IpAddr>) -> Result<(), Error> {
+    app.disk.admit(Role::None)?;
+    let (network, now) = (network(ip), app.clock.now());
+    app.db.transaction(async |conn| check_limits(conn, &network, now).await).await
+}
+
+/// Creates a code.
 ///
 /// # Errors
 /// `Exhausted` if its network has too many pending codes, if there are too many codes in total, or if the disk is below
 /// its reserve.
 pub async fn request_code(
     app: &App,
-    gateway: &str,
+    scope: CodeScope<'_>,
     ip: Option<IpAddr>,
 ) -> Result<NewDeviceCode, Error> {
     app.disk.admit(Role::None)?;
@@ -132,45 +151,58 @@ pub async fn request_code(
     let mut draws = DRAWS_MAX;
     loop {
         let user_code = UserCode::generate()?;
-        match store_code(app, gateway, ip, &device_code, &user_code).await {
+        match store_code(app, scope, ip, &device_code, &user_code).await {
             Err(Error::AlreadyExists { .. }) if draws > 1 => draws -= 1,
             Err(error) => return Err(error),
-            Ok(()) => {
+            Ok(expires_at) => {
                 let user_code = Secret::new(user_code.display());
-                return Ok(NewDeviceCode { device_code: Secret::new(device_code), user_code });
+                let device_code = Secret::new(device_code);
+                return Ok(NewDeviceCode { device_code, user_code, expires_at });
             }
         }
     }
 }
 
+/// Stores a code. Returns when it expires.
 async fn store_code(
     app: &App,
-    gateway: &str,
+    scope: CodeScope<'_>,
     ip: Option<IpAddr>,
     device_code: &str,
     user_code: &UserCode,
-) -> Result<(), Error> {
-    let now = app.clock.now();
-    let network = ip.map(|ip| accounting_address(ip).to_string()).unwrap_or_default();
+) -> Result<Timestamp, Error> {
+    let (network, now) = (network(ip), app.clock.now());
+    let expires_at = now.plus(LIFETIME);
     let client_ip = ip.map(|ip| ip.to_canonical().to_string());
     let new = store::NewCodeRow {
         device_hash: &hash_device_code(device_code),
         user_hash: &user_code.hash(app),
-        gateway,
+        gateway: scope.gateway(),
         client_ip: client_ip.as_deref(),
         network: &network,
         now,
-        expires_at: now.plus(LIFETIME),
+        expires_at,
     };
     app.db
         .transaction(async |conn| {
-            let (ours, all) = store::count(conn, &network, now).await?;
-            if ours >= PENDING_MAX || all >= CODES_MAX {
-                return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in: LIFETIME });
-            }
+            check_limits(conn, &network, now).await?;
             store::insert(conn, &new).await
         })
-        .await
+        .await?;
+    Ok(expires_at)
+}
+
+/// Returns the network that a client address is counted as.
+pub(super) fn network(ip: Option<IpAddr>) -> String {
+    ip.map(|ip| accounting_address(ip).to_string()).unwrap_or_default()
+}
+
+async fn check_limits(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(), Error> {
+    let (ours, all) = store::count(conn, network, now).await?;
+    if ours >= PENDING_MAX || all >= CODES_MAX {
+        return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in: LIFETIME });
+    }
+    Ok(())
 }
 
 fn hash_device_code(code: &str) -> String {
@@ -194,8 +226,8 @@ pub struct Approval {
     pub user: UserId,
     /// Session in which the user approved.
     pub session: SessionId,
-    /// Gateway.
-    pub gateway: GatewayId,
+    /// Gateway; `None` for a session.
+    pub gateway: Option<GatewayId>,
 }
 
 /// Why a poll returns no tokens.
@@ -211,17 +243,18 @@ pub enum NoGrantReason {
     Expired,
     /// Its client has got tokens already.
     Used,
-    /// The code does not exist for this gateway.
+    /// The code does not exist, or was requested for another scope.
     Unknown,
 }
 
-/// Polls the state of a code.
-pub async fn poll(app: &App, gateway: &str, code: &Secret) -> Result<PollResult, Error> {
+/// Polls the state of a code. A code is unknown in every scope except its own (T03).
+pub async fn poll(app: &App, scope: CodeScope<'_>, code: &Secret) -> Result<PollResult, Error> {
     let hash = hash_device_code(code.expose());
     let now = app.clock.now();
     app.db
         .transaction(async |conn| {
-            let Some(found) = store::by_device_hash(conn, &hash, gateway).await? else {
+            let found = store::by_device_hash(conn, &hash).await?;
+            let Some(found) = found.filter(|it| it.gateway.as_deref() == scope.gateway()) else {
                 return Ok(PollResult::NotGranted(NoGrantReason::Unknown));
             };
             if found.state == CodeState::Consumed {
@@ -249,7 +282,7 @@ fn poll_result(found: &store::PolledCode) -> Result<PollResult, Error> {
                 id: DeviceCodeId(found.id),
                 user: UserId(found.user_id.ok_or_else(half)?),
                 session: SessionId(found.session_id.ok_or_else(half)?),
-                gateway: GatewayId(found.gateway_id.ok_or_else(half)?),
+                gateway: found.gateway_id.map(GatewayId),
             })
         }
     })
@@ -259,114 +292,6 @@ fn poll_result(found: &store::PolledCode) -> Result<PollResult, Error> {
 /// consumed.
 pub async fn consume(conn: &mut Conn, approved: &Approval) -> Result<bool, Error> {
     store::consume(conn, approved.id).await
-}
-
-/// A code without a decision.
-#[derive(Debug)]
-pub struct PendingCode {
-    pub(super) id: DeviceCodeId,
-    pub(super) gateway: String,
-    pub(super) client_ip: Option<String>,
-    pub(super) created_at: Timestamp,
-    pub(super) expires_at: Timestamp,
-}
-
-/// Request that a user decides about, to be shown before the decision.
-#[derive(Debug)]
-pub struct ApprovalRequest {
-    /// Gateway that the client wants to access.
-    pub gateway: Arc<str>,
-    /// Role that the client would have there: that of the user.
-    pub role: Role,
-    /// Client address of the request.
-    pub client_ip: Option<String>,
-    /// When the code was created.
-    pub created_at: Timestamp,
-    /// When the code expires.
-    pub expires_at: Timestamp,
-}
-
-/// Decision of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserDecision {
-    /// The client gets tokens of the user.
-    Approve,
-    /// The client gets no tokens.
-    Deny,
-}
-
-/// Decides about a code; with `None`, only returns the request. A wrong code counts as an attempt, independent of what
-/// is wrong.
-pub async fn decide(
-    ctx: &Ctx,
-    code: &UserCode,
-    decision: Option<UserDecision>,
-) -> Result<ApprovalRequest, Error> {
-    let (user, session) = approver(ctx)?;
-    count_attempt(ctx, user).await?;
-    let missing = || Error::not_found(ResourceKind::DeviceCode, "typed");
-    let mut conn = ctx.db().read().await?;
-    let pending = store::by_user_hash(&mut conn, &code.hash(ctx.app()), ctx.now()).await?;
-    drop(conn);
-    let pending = pending.ok_or_else(missing)?;
-    let principal = ctx.principal().ok_or_else(missing)?;
-    let seen = ctx.app().snapshot.find_gateway(principal, &pending.gateway);
-    let (gateway, role) = seen.filter(|(_, role)| *role > Role::None).ok_or_else(missing)?;
-    ctx.add_audit_detail("gateway", &*gateway.name);
-    ctx.add_audit_detail("client_ip", pending.client_ip.clone());
-    ctx.transaction(async |tx| {
-        if let Some(decision) = decision {
-            let (state, event) = match decision {
-                UserDecision::Approve => (CodeState::Approved, event_types::DEVICE_CODE_APPROVED),
-                UserDecision::Deny => (CodeState::Denied, event_types::DEVICE_CODE_DENIED),
-            };
-            let by = store::NewDecision { state, gateway: gateway.id, user, session };
-            if !store::decide(tx, pending.id, &by).await? {
-                return Err(missing());
-            }
-            let payload = json!({ "user": &*ctx.actor(), "client_ip": pending.client_ip });
-            let event = ctx.new_event(event, payload).with_gateway(gateway.clone());
-            tx.emit(event).await?;
-        }
-        store::refund_attempt(tx, user).await
-    })
-    .await?;
-    let PendingCode { client_ip, created_at, expires_at, .. } = pending;
-    Ok(ApprovalRequest { gateway: gateway.name, role, client_ip, created_at, expires_at })
-}
-
-/// Returns the user and session of the call. Only a user with a session and a recent login can approve a device (T15).
-fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
-    let user = ctx.user()?;
-    let no_session = || Error::refused(Reason::NoSession, "log in first: a session is required");
-    let session = ctx.caller().and_then(Caller::session).ok_or_else(no_session)?;
-    let fresh = ctx
-        .caller()
-        .and_then(Caller::authenticated_at)
-        .is_some_and(|at| at > ctx.now().minus(LOGIN_AGE_MAX));
-    if !fresh {
-        let minutes = LOGIN_AGE_MAX.as_secs() / 60;
-        let why = format!("log in again for this: the login is older than {minutes} minutes");
-        return Err(Error::refused(Reason::LoginStale, why));
-    }
-    Ok((user, session))
-}
-
-/// Counts an attempt before the code is looked up, so that concurrent guesses are limited like sequential ones.
-async fn count_attempt(ctx: &Ctx, user: UserId) -> Result<(), Error> {
-    let now = ctx.now();
-    let (taken, since) = ctx
-        .db()
-        .transaction(async |conn| {
-            store::count_attempt(conn, user, now.minus(ATTEMPT_WINDOW), now).await
-        })
-        .await?;
-    if taken <= ATTEMPTS_MAX {
-        return Ok(());
-    }
-    let left = since.plus(ATTEMPT_WINDOW).unix_seconds() - now.unix_seconds();
-    let retry_in = Duration::from_secs(u64::try_from(left).unwrap_or_default());
-    Err(Error::Exhausted { reason: Reason::RateLimited, retry_in })
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::domain::{CodeState, PendingCode};
+use super::decide::PendingCode;
+use super::domain::CodeState;
 use crate::clock::Timestamp;
 use crate::db::schema::{device_codes, device_tries};
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
@@ -20,8 +21,8 @@ pub struct NewCodeRow<'a> {
     pub device_hash: &'a str,
     /// HMAC of the user code.
     pub user_hash: &'a str,
-    /// Name of the gateway, which need not exist.
-    pub gateway: &'a str,
+    /// Name of the gateway, which need not exist; `None` for a session.
+    pub gateway: Option<&'a str>,
     /// Client address of the request.
     pub client_ip: Option<&'a str>,
     /// Network that the client address is counted as.
@@ -74,6 +75,8 @@ pub struct PolledCode {
     pub state: CodeState,
     /// When it expires.
     pub expires_at: Timestamp,
+    /// Name of the gateway that it was requested for; `None` for a session.
+    pub gateway: Option<String>,
     /// Gateway of the decision.
     pub gateway_id: Option<i64>,
     /// User who decided.
@@ -82,15 +85,11 @@ pub struct PolledCode {
     pub session_id: Option<i64>,
 }
 
-/// Returns the code of a client, if it was requested for this gateway.
-pub async fn by_device_hash(
-    conn: &mut Conn,
-    hash: &str,
-    gateway: &str,
-) -> Result<Option<PolledCode>, Error> {
+/// Returns the code of a client.
+pub async fn by_device_hash(conn: &mut Conn, hash: &str) -> Result<Option<PolledCode>, Error> {
     use device_codes as t;
     let row = on_conn!(conn, |c| t::table
-        .filter(t::device_hash.eq(hash).and(t::gateway.eq(gateway)))
+        .filter(t::device_hash.eq(hash))
         .select(PolledCode::as_select())
         .first(c)
         .await
@@ -115,7 +114,7 @@ pub async fn record_poll(
     Ok(noted == 1)
 }
 
-type PendingRow = (i64, String, Option<String>, Timestamp, Timestamp);
+type PendingRow = (i64, Option<String>, Option<String>, String, Timestamp, Timestamp);
 
 /// Returns a pending code by the hash of its user code.
 pub async fn by_user_hash(
@@ -127,13 +126,13 @@ pub async fn by_user_hash(
     let row: Option<PendingRow> = on_conn!(conn, |c| t::table
         .filter(t::user_hash.eq(hash))
         .filter(t::state.eq(CodeState::Pending).and(t::expires_at.gt(now)))
-        .select((t::id, t::gateway, t::client_ip, t::created_at, t::expires_at))
+        .select((t::id, t::gateway, t::client_ip, t::network, t::created_at, t::expires_at))
         .first(c)
         .await
         .optional())?;
-    let pending = |(id, gateway, client_ip, created_at, expires_at): PendingRow| {
+    let pending = |(id, gateway, client_ip, network, created_at, expires_at): PendingRow| {
         let id = DeviceCodeId(id);
-        PendingCode { id, gateway, client_ip, created_at, expires_at }
+        PendingCode { id, gateway, client_ip, network, created_at, expires_at }
     };
     Ok(row.map(pending))
 }
@@ -142,8 +141,8 @@ pub async fn by_user_hash(
 pub struct NewDecision {
     /// New state.
     pub state: CodeState,
-    /// Gateway.
-    pub gateway: GatewayId,
+    /// Gateway; `None` for a session.
+    pub gateway: Option<GatewayId>,
     /// User who decided.
     pub user: UserId,
     /// Session in which the user decided.
@@ -158,7 +157,7 @@ pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &NewDecision) -> Resu
     )
     .set((
         t::state.eq(by.state),
-        t::gateway_id.eq(by.gateway.get()),
+        t::gateway_id.eq(by.gateway.map(GatewayId::get)),
         t::user_id.eq(by.user.get()),
         t::session_id.eq(by.session.get()),
     ))

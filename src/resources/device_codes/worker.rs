@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::domain::{ATTEMPT_WINDOW, KEEP_EXPIRED_FOR};
+use super::decide::ATTEMPT_WINDOW;
+use super::domain::KEEP_EXPIRED_FOR;
 use super::store;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};

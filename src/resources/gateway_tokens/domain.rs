@@ -15,7 +15,7 @@ use crate::ctx::{Call, Ctx, GatewayRef, VerifiedSender, record_refusal};
 use crate::db::types::NamedGateway;
 use crate::error::{Error, Reason, ResourceKind};
 use crate::resources::device_codes::domain::{
-    self as device_codes, Approval, NoGrantReason, PollResult,
+    self as device_codes, Approval, CodeScope, NoGrantReason, PollResult,
 };
 use crate::resources::sessions::{
     self, LiveSession, NewSession, RefreshToken, Session, SessionKind, SessionStart, TokenFamily,
@@ -171,7 +171,7 @@ pub async fn issue_for_device_code(
     code: &Secret,
 ) -> Result<DeviceCodeResult, Error> {
     app.snapshot.check_fresh()?;
-    let approved = match device_codes::poll(app, gateway, code).await? {
+    let approved = match device_codes::poll(app, CodeScope::Gateway(gateway), code).await? {
         PollResult::NotGranted(why) => return Ok(DeviceCodeResult::NotGranted(why)),
         PollResult::Approved(approved) => approved,
     };
@@ -217,7 +217,7 @@ async fn find_approving_session(
 ) -> Result<Option<(LiveSession, GatewayRef, Role)>, Error> {
     let live = sessions::find_live(app, approved.user, approved.session).await?;
     let seen = visible_gateway(app, PrincipalId::User(approved.user), gateway);
-    let seen = seen.filter(|(on, _)| on.id == approved.gateway);
+    let seen = seen.filter(|(on, _)| Some(on.id) == approved.gateway);
     Ok(live.zip(seen).map(|(live, (on, role))| (live, on, role)))
 }
 

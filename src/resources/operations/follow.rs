@@ -104,6 +104,9 @@ fn visible_part(row: &Operation) -> Operation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::resources::operations::OperationKind;
+    use crate::resources::operations::state::Status;
 
     #[test]
     fn the_output_of_a_command_requires_admin_or_a_role_of_its_own_caller() {
@@ -115,6 +118,56 @@ mod tests {
             (false, true, Some((on, Role::Admin))),
         ] {
             assert_eq!(required_access(own, GatewayId(3), shows_output), needs);
+        }
+    }
+    fn running() -> Operation {
+        Operation {
+            id: "1".to_owned(),
+            status: Status::Running,
+            kind: OperationKind::Sandbox,
+            percent: 30,
+            message: Some("creating".to_owned()),
+            error_message: None,
+            error_code: None,
+            actor: "sp:root".to_owned(),
+            gateway_name: "edge".to_owned(),
+            created_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+            completed_at: None,
+            workspace: "default".to_owned(),
+            sandbox: String::new(),
+            principal: None,
+            actor_role: "admin".to_owned(),
+            gateway_id: GatewayId(3),
+            request_id: String::new(),
+            owner: None,
+            fence: 1,
+            step: String::new(),
+            keeps_output: false,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn a_state_is_new_only_if_its_reader_sees_a_difference() {
+        let (base, later) = (running(), Timestamp::from_unix_seconds(1));
+        for same in [
+            Operation { updated_at: later, version: 2, ..base.clone() },
+            Operation { step: "made".to_owned(), version: 2, ..base.clone() },
+            Operation { owner: Some("another replica".to_owned()), fence: 2, ..base.clone() },
+        ] {
+            assert_eq!(visible_part(&same), visible_part(&base));
+        }
+        for other in [
+            Operation { percent: 40, ..base.clone() },
+            Operation { message: Some("waiting".to_owned()), ..base.clone() },
+            Operation { message: None, ..base.clone() },
+            Operation { sandbox: "box".to_owned(), ..base.clone() },
+            Operation { status: Status::Cancelling, ..base.clone() },
+            Operation { completed_at: Some(later), ..base.clone() },
+            Operation { error_message: Some("why".to_owned()), ..base.clone() },
+        ] {
+            assert_ne!(visible_part(&other), visible_part(&base));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - a refresh token is valid once; presenting an older one of the same family ends the family;
 //! - a family ends 30 days after the login, even if it is in use (T14), and when the password version changes;
 //! - refresh tokens are stored as SHA-256 only;
+//! - a session of a device never counts as a recent login, which its user has made on another one (T15);
 //! - the number of sessions per user is bounded: one more ends the least recently refreshed one; the number of starts
 //!   and refreshes of a user per minute is bounded, too.
 
@@ -49,7 +50,7 @@ words! {
         Password = "password",
         /// With an OIDC provider.
         Oidc = "oidc",
-        /// On a device that the user approved, for one gateway.
+        /// On a device that the user approved, for one gateway or for Shoreguard's own API.
         Device = "device",
     }
 }
@@ -317,7 +318,7 @@ fn issue_tokens(
         version: new.password_version,
         session: Some(id),
         gateway: new.gateway,
-        authenticated_at: Some(new.authenticated_at),
+        authenticated_at: (new.kind != SessionKind::Device).then_some(new.authenticated_at),
         issued_at: now,
         expires_at,
     })?;

@@ -99,9 +99,10 @@ const IDENTITY_METHOD: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
 /// Public writes with which an admin gets access. Below the disk reserve they are checked after the caller has
 /// authenticated; other public writes are rejected at once.
-const SIGN_IN_METHODS: [&str; 7] = [
+const SIGN_IN_METHODS: [&str; 8] = [
     "/shoreguard.v1.AuthService/AcceptInvite",
     "/shoreguard.v1.AuthService/BeginOidcLogin",
+    "/shoreguard.v1.AuthService/CompleteDeviceLogin",
     "/shoreguard.v1.AuthService/CompleteOidcLogin",
     "/shoreguard.v1.AuthService/ExchangeOidcToken",
     "/shoreguard.v1.AuthService/Login",

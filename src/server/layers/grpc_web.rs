@@ -4,7 +4,9 @@
 //! Invariants
 //! - only unary calls and server streams of Shoreguard's own API are available to browsers;
 //! - a page of an origin that is neither Shoreguard's nor configured cannot call: its request is rejected here, and its
-//!   browser is not allowed to read the rejection.
+//!   browser is not allowed to read the rejection;
+//! - a request that names a host which is not Shoreguard's is rejected, with any origin: see `own_hosts`;
+//! - a rejection counts against the rate of its address, as a call does.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,7 +21,7 @@ use futures_util::{FutureExt, TryFutureExt};
 use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, HeaderName, ORIGIN,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -27,6 +29,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::gate::{self, Route};
 use super::limits::Protocol;
+use super::own_hosts::{self, OwnHosts};
 use crate::access::policy::StreamingMode;
 use crate::config;
 use crate::net::BoxError;
@@ -57,6 +60,7 @@ const RESPONSE_HEADERS: [HeaderName; 4] = [
 /// Origins whose pages can call.
 #[derive(Debug, Clone)]
 pub struct AllowedOrigins {
+    hosts: OwnHosts,
     own: HeaderValue,
     configured: Vec<HeaderValue>,
     cors: CorsLayer,
@@ -78,16 +82,36 @@ impl AllowedOrigins {
             .allow_headers(REQUEST_HEADERS)
             .expose_headers(RESPONSE_HEADERS)
             .max_age(PREFLIGHT_TIME);
-        Self { own: value(&server.public_url()), configured, cors }
+        Self { hosts: OwnHosts::new(server), own: value(&server.public_url()), configured, cors }
     }
 
-    /// Returns whether a request does not come from a page, or comes from a page of an allowed origin.
-    fn admit(&self, headers: &HeaderMap) -> bool {
+    /// Returns whether a request does not come from a page, or comes from a page of an allowed origin. Its host must
+    /// have been admitted.
+    fn admit(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (None, _) => true,
-            (Some(origin), None) => *origin == self.own || self.configured.contains(origin),
+            (Some(origin), None) => {
+                *origin == self.own
+                    || self.configured.contains(origin)
+                    || origin
+                        .to_str()
+                        .is_ok_and(|text| own_hosts::is_own_loopback(text, uri, headers))
+            }
             (Some(_), Some(_)) => false,
+        }
+    }
+
+    /// Returns the status with which a gRPC-Web request is rejected.
+    fn refuse(&self, uri: &Uri, headers: &HeaderMap) -> Option<StatusCode> {
+        if !self.hosts.admit(uri, headers) {
+            Some(StatusCode::MISDIRECTED_REQUEST)
+        } else if !is_for_browsers(gate::method_path(uri)) {
+            Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        } else if !self.admit(uri, headers) {
+            Some(StatusCode::FORBIDDEN)
+        } else {
+            None
         }
     }
 }
@@ -102,13 +126,14 @@ fn is_for_browsers(path: &str) -> bool {
 pub(super) async fn preflight(
     shared: &SharedState,
     method: &Method,
-    path: &str,
+    uri: &Uri,
     headers: &HeaderMap,
 ) -> Option<Response<axum::body::Body>> {
     let asks = *method == Method::OPTIONS
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
         && headers.get(ORIGIN).is_some_and(|origin| shared.origins.configured.contains(origin))
-        && is_for_browsers(path);
+        && shared.origins.hosts.admit(uri, headers)
+        && is_for_browsers(gate::method_path(uri));
     if !asks {
         return None;
     }
@@ -135,14 +160,10 @@ where
     if Protocol::detect(&request) != Protocol::GrpcWeb {
         return inner.call(IncomingRequest { shared, peer, read_tracker, request }).await;
     }
-    let refused = if !is_for_browsers(gate::method_path(request.uri())) {
-        Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
-    } else if !shared.origins.admit(request.headers()) {
-        Some(StatusCode::FORBIDDEN)
-    } else {
-        None
-    };
-    if let Some(code) = refused {
+    if let Some(refused) = shared.origins.refuse(request.uri(), request.headers()) {
+        let ip = shared.address_limit.client_ip(peer.address.ip(), request.headers());
+        let in_limit = shared.address_limit.admit(ip).is_ok();
+        let code = if in_limit { refused } else { StatusCode::TOO_MANY_REQUESTS };
         let body = code.into_response().into_body();
         let mut response = Response::new(Body::from_service(tonic::body::Body::new(body)));
         *response.status_mut() = code;
@@ -192,6 +213,8 @@ impl HttpBody for BytesBody {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HOST;
+
     use super::*;
     use crate::server::layers::fixture::{
         Fixture, LIST_SANDBOXES, LOGIN, WATCH_EVENTS, empty_response, grpc_request,
@@ -200,7 +223,7 @@ mod tests {
     const WEB: &str = "application/grpc-web+proto";
 
     fn web(path: &str) -> http::request::Builder {
-        Request::post(path).header(CONTENT_TYPE, WEB)
+        Request::post(path).header(CONTENT_TYPE, WEB).header(HOST, "localhost")
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -231,5 +254,22 @@ mod tests {
         let foreign = web(LOGIN).header(ORIGIN, "https://elsewhere.example");
         let foreign = translate(fixture.incoming(foreign), inner).await.unwrap();
         assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn t16_refused_grpc_web_requests_count_against_the_rate_of_their_address() {
+        let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 2";
+        let fixture = Fixture::new(config).await;
+        let inner = service_fn(async |_: IncomingRequest| -> Result<_, Infallible> {
+            panic!("it was called")
+        });
+        let mut codes = Vec::new();
+        for _ in 0..3 {
+            let foreign = Request::post(LOGIN).header(CONTENT_TYPE, WEB).header(HOST, "evil.test");
+            let answer = translate(fixture.incoming(foreign), inner).await.unwrap();
+            codes.push(answer.status());
+        }
+        let (foreign, late) = (StatusCode::MISDIRECTED_REQUEST, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(codes, [foreign, foreign, late]);
     }
 }

@@ -11,6 +11,7 @@ pub mod grpc_web;
 pub mod limits;
 pub mod on_main;
 pub mod open_calls;
+pub mod own_hosts;
 pub mod panics;
 pub mod plain_http;
 pub mod telemetry;

@@ -47,7 +47,7 @@ async fn answer(incoming: IncomingRequest, code: StatusCode) -> Response<Body> {
     let mut response = if admit().is_err() {
         StatusCode::TOO_MANY_REQUESTS.into_response()
     } else if let Some(response) =
-        grpc_web::preflight(&shared, request.method(), path, request.headers()).await
+        grpc_web::preflight(&shared, request.method(), request.uri(), request.headers()).await
     {
         response
     } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
