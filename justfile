@@ -21,8 +21,8 @@ check:
 test *filter:
     INSTA_UPDATE=no cargo test --locked --workspace {{filter}}
 
-# Runs the tests that repeat kills and failures, for minutes, or those of them whose name contains one of the filters.
-soak *filters="approved_writes lost_or_changed_by_kill_9":
+# Runs the tests that repeat kills and failures or use large gateways, for minutes, or those of them whose name contains one of the filters.
+soak *filters="approved_writes lost_or_changed_by_kill_9 crowded_gateway":
     SOAK=1 INSTA_UPDATE=no cargo test --locked --test it -- {{filters}}
 
 # Updates the snapshots from the results of the tests. Review the diff before you commit it.

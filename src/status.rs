@@ -144,6 +144,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::WebhookNotSigned
         | Reason::DeviceLoginPending
         | Reason::DeviceScopeMismatch
+        | Reason::WebhookUnreadable
         | Reason::Governed
         | Reason::QuorumUnreachable
         | Reason::ApprovalModeAuto

@@ -30,6 +30,7 @@ mod open_load;
 mod options;
 mod peers;
 mod place;
+mod receiver;
 mod report;
 mod roles;
 mod svg;

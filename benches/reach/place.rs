@@ -58,8 +58,8 @@ impl ServerSetup {
         self.folder.path().join("log")
     }
 
-    /// Writes a configuration: the defaults, except for the listen address, gateways on loopback, and limits high
-    /// enough that one host does not reach them.
+    /// Writes a configuration: the defaults, except for the listen address, gateways and receivers on loopback, and
+    /// limits high enough that one host does not reach them.
     pub(crate) fn write_config(&self, address: SocketAddr) -> Result<PathBuf, BoxError> {
         let path = self.folder.path().join("shoreguard.toml");
         let metrics = free_address()?;
@@ -81,6 +81,8 @@ impl ServerSetup {
             uploads_per_caller = 16000
             streams_per_gateway = 16000
             stream_connections_per_gateway = 16000
+            [webhooks]
+            allowed_networks = ["127.0.0.0/8"]
             [limits]
             address_requests_per_second = 1000000
             address_burst = 1000000

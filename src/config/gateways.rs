@@ -79,6 +79,10 @@ pub struct Gateways {
     /// again. Range 1000 to 1,000,000,000. Default 120,000: 2,000 a second is more than a person can follow.
     #[serde(default = "messages_per_minute")]
     pub messages_per_minute: u64,
+    /// Maximum number of sandboxes that are listed per gateway. A gateway with more is degraded, and its sandboxes are
+    /// not followed. Range 100 to 10,000. Default 10,000.
+    #[serde(default = "sandboxes_max")]
+    pub sandboxes_max: u32,
     /// Maximum number of request ids of one gateway that one principal can use through each process. Range 1 to
     /// 1,000,000. Default 500, half of what a gateway stores: a gateway sees this server as one caller, never deletes
     /// the ids of failed calls, and rejects all further ids when it is full.
@@ -96,6 +100,10 @@ fn bytes_per_minute() -> u64 {
 
 fn messages_per_minute() -> u64 {
     120_000
+}
+
+fn sandboxes_max() -> u32 {
+    10_000
 }
 
 fn allowed_networks() -> Vec<IpNet> {
@@ -162,6 +170,7 @@ impl Section for Gateways {
         ConfigKey::new("stream_connections_per_gateway", ValueKind::Number),
         ConfigKey::new("bytes_per_minute", ValueKind::Number),
         ConfigKey::new("messages_per_minute", ValueKind::Number),
+        ConfigKey::new("sandboxes_max", ValueKind::Number),
         ConfigKey::new("request_ids_per_principal", ValueKind::Number),
     ];
 
@@ -196,6 +205,7 @@ impl Section for Gateways {
         faults.check_range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
         let messages = 1_000..=1_000_000_000;
         faults.check_range("gateways.messages_per_minute", self.messages_per_minute, &messages);
+        faults.check_range("gateways.sandboxes_max", self.sandboxes_max, &(100..=10_000));
         let ids = 1..=1_000_000;
         faults.check_range(
             "gateways.request_ids_per_principal",

@@ -186,6 +186,8 @@ reasons! {
     DeviceLoginDenied = "DEVICE_LOGIN_DENIED",
     /// The approval is for another scope than the code.
     DeviceScopeMismatch = "DEVICE_SCOPE_MISMATCH",
+    /// The row of the webhook cannot be read by this server.
+    WebhookUnreadable = "WEBHOOK_UNREADABLE",
 }
 
 impl Reason {

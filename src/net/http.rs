@@ -199,7 +199,7 @@ async fn send_http1(
 }
 
 /// Joins an error with its sources: hyper's own message contains only the kind of error.
-fn error_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -11,7 +11,6 @@ use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::{Error, GatewayRefusal, Reason, ResourceKind};
-use crate::upstream::budget::SANDBOXES_MAX;
 use crate::upstream::errors::sanitize;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
 use crate::words;
@@ -247,15 +246,16 @@ impl Gateway {
     /// Returns all sandboxes of a workspace, or of all workspaces if it is `None`, sorted by workspace and name.
     ///
     /// # Errors
-    /// `LIMIT_REACHED` if there are more than [`SANDBOXES_MAX`], or more pages than are read.
+    /// `LIMIT_REACHED` if there are more than `gateways.sandboxes_max`, or more pages than are read.
     pub async fn list_sandboxes(&self, workspace: Option<&str>) -> Result<Vec<Sandbox>, Error> {
         let (all, complete) = self.list_sandboxes_within(workspace, usize::MAX).await?;
         if complete {
             return Ok(all);
         }
         let why = format!(
-            "gateway `{}` lists more than {SANDBOXES_MAX} sandboxes, or more than {PAGES_MAX} pages of them",
-            self.name()
+            "gateway `{}` lists more than {} sandboxes, or more than {PAGES_MAX} pages of them",
+            self.name(),
+            self.budget().sandboxes_max()
         );
         Err(Error::refused(Reason::LimitReached, why))
     }
@@ -269,8 +269,9 @@ impl Gateway {
     ) -> Result<(Vec<Sandbox>, bool), Error> {
         let mut all: BTreeMap<SandboxName, Sandbox> = BTreeMap::new();
         let (mut from, mut pages, mut bytes, mut complete) = (String::new(), 0, 0, false);
+        let most = self.budget().sandboxes_max();
         // A truncated list must not be mistaken for a complete one.
-        while all.len() < SANDBOXES_MAX && pages < PAGES_MAX && bytes < bytes_max {
+        while all.len() < most && pages < PAGES_MAX && bytes < bytes_max {
             pages += 1;
             let request = match self.generation() {
                 Generation::V0_0 => v0_0::encode_list(workspace, &from),
@@ -290,11 +291,11 @@ impl Gateway {
             };
             from = next;
         }
-        complete &= all.len() <= SANDBOXES_MAX;
-        if !complete && all.len() >= SANDBOXES_MAX {
+        complete &= all.len() <= most;
+        if !complete && all.len() >= most {
             self.budget().record_too_many_sandboxes();
         }
-        Ok((all.into_values().take(SANDBOXES_MAX).collect(), complete))
+        Ok((all.into_values().take(most).collect(), complete))
     }
 
     async fn call_on_sandbox(

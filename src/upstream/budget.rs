@@ -21,9 +21,6 @@ use crate::error::{Error, Reason};
 
 const MINUTE_SECONDS: i64 = 60;
 
-/// Maximum number of sandboxes that are listed per gateway (T20).
-pub const SANDBOXES_MAX: usize = 10_000;
-
 /// A quantity that a gateway sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
@@ -85,6 +82,7 @@ pub struct Budget {
     clock: Clock,
     bytes_max: u64,
     messages_max: u64,
+    sandboxes_max: u32,
     minute: Mutex<MinuteUsage>,
 }
 
@@ -96,6 +94,7 @@ impl Budget {
             clock,
             bytes_max: config.bytes_per_minute,
             messages_max: config.messages_per_minute,
+            sandboxes_max: config.sandboxes_max,
             minute: Mutex::default(),
         })
     }
@@ -106,8 +105,13 @@ impl Budget {
         match quantity {
             Quantity::Bytes => self.bytes_max,
             Quantity::Messages => self.messages_max,
-            Quantity::Sandboxes => SANDBOXES_MAX as u64,
+            Quantity::Sandboxes => self.sandboxes_max.into(),
         }
+    }
+
+    /// Returns the maximum number of sandboxes that are listed (T20).
+    pub(crate) fn sandboxes_max(&self) -> usize {
+        usize::try_from(self.sandboxes_max).unwrap_or(usize::MAX)
     }
 
     /// Checks whether more may be read.

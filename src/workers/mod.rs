@@ -22,6 +22,7 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::leases::{self, Acquisition, Lease};
 use crate::error::Error;
 use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
@@ -71,6 +72,30 @@ impl TickResult {
     pub fn batch(done: usize, limit: usize) -> Self {
         Self { done, more: done >= limit }
     }
+}
+
+/// Deletes rows that are no longer needed, as the tick of a job: one transaction, which proves the lease if the job has
+/// one. `delete` gets the maximum number of rows and returns the number that it deleted.
+///
+/// # Errors
+/// Those of `delete`; `Conflict` if the lease was lost.
+pub async fn delete_batch(
+    ctx: &Ctx,
+    held: Option<&Lease>,
+    rows_max: usize,
+    delete: impl AsyncFnOnce(&mut Conn, i64) -> Result<usize, Error>,
+) -> Result<TickResult, Error> {
+    let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let done = ctx
+        .db()
+        .long_transaction(async |conn| {
+            if let Some(held) = held {
+                leases::check_held(conn, held).await?;
+            }
+            delete(conn, limit).await
+        })
+        .await?;
+    Ok(TickResult::batch(done, rows_max))
 }
 
 /// What an attempt to run a job resulted in.

@@ -49,20 +49,26 @@ async fn expire(place: &DbLocation) {
         DbLocation::Postgres(_) => "2000-01-01 00:00:00.000000",
         DbLocation::Sqlite(_) => "2999-01-01 00:00:00.000000",
     };
-    place.wait_closed().await;
-    let db = Db::open(&place.options()).await.unwrap();
-    let mut conn = db.write().await.unwrap();
     let held =
         format!("UPDATE operations SET lease_expires_at = '{until}' WHERE owner IS NOT NULL");
     let jobs = format!("UPDATE leases SET expires_at = '{until}'");
-    let mut ended = Vec::new();
-    for statement in [held, jobs] {
-        let changed = on_conn!(&mut conn, |c| diesel::sql_query(&statement).execute(c).await);
-        ended.push(changed.unwrap());
+    let changed = change_rows(place, &[&held, &jobs]).await;
+    assert_eq!(changed[0], 2, "both operations are held");
+}
+
+/// Executes statements on the database of a killed server. Returns the number of rows that each has changed.
+pub(crate) async fn change_rows(place: &DbLocation, statements: &[&str]) -> Vec<usize> {
+    place.wait_closed().await;
+    let db = Db::open(&place.options()).await.unwrap();
+    let mut conn = db.write().await.unwrap();
+    let mut changed = Vec::new();
+    for statement in statements {
+        let rows = on_conn!(&mut conn, |c| diesel::sql_query(*statement).execute(c).await);
+        changed.push(rows.unwrap());
     }
-    assert_eq!(ended[0], 2, "both operations are held");
     drop((conn, db));
     place.wait_closed().await;
+    changed
 }
 
 async fn operations(caller: &Caller) -> Vec<pb::Operation> {

@@ -5,9 +5,11 @@ mod access_load;
 mod approvals;
 mod audit_list;
 mod connections;
+mod deliveries;
 mod fleet_list;
 mod footprint;
 mod growth;
+mod idle_gateways;
 mod lineup;
 mod own;
 mod profile;
@@ -73,6 +75,9 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("approval-write", "from the last vote to the write", approvals::time_writes),
     Case::new("approval-inbox", "the inbox of 10,000 open reviews", approvals::first_page),
     Case::new("approval-idle", "1,000 open reviews on 100 idle gateways", approvals::idle),
+    Case::new("deliveries", "20,000 events sent to a fast receiver", deliveries::run),
+    Case::new("decision-post", "from the deciding vote to a POST", approvals::time_posts),
+    Case::new("idle-gateways", "100 idle gateways followed", idle_gateways::run),
     Case::new("growth", "cost per unit as the total grows", growth::run).on_request(),
     Case::new("profile-proxied-read", "recorded with perf", profile::proxied_read).on_request(),
     Case::new("profile-proxied-write", "recorded with perf", profile::proxied_write).on_request(),

@@ -20,7 +20,7 @@ const GROWTH_MAX: f64 = 1.5;
 /// Longest load of a round.
 const LOAD_MAX: Duration = Duration::from_secs(1);
 /// Name of the gateway that is read. Its address is never called.
-const GATEWAY: &str = "edge-00";
+pub(super) const GATEWAY: &str = "edge-00";
 
 const SQLITE_NOW: &str = "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'";
 const POSTGRES_NOW: &str = "timezone('utc', now())";
@@ -80,7 +80,7 @@ fn run_engine(bench: &Bench, setup: &ServerSetup) -> Result<(), BoxError> {
 }
 
 /// Inserts numbered events of the gateway, directly in SQL. The numbers follow those that the server has assigned.
-async fn fill_events(setup: &ServerSetup, from: u32, to: u32) -> Result<(), BoxError> {
+pub(super) async fn fill_events(setup: &ServerSetup, from: u32, to: u32) -> Result<(), BoxError> {
     let (with, series, now) = match setup.engine {
         Engine::Sqlite => (
             format!(

@@ -5,9 +5,11 @@ use tonic::Status;
 
 use super::Simulator;
 use super::script::Times;
-use super::state::{LoadOutcome, ObjectKey, PolicyCounts, Proposal, State, Submission, now_ms};
+use super::state::{
+    LoadOutcome, NewSandbox, ObjectKey, PolicyCounts, Proposal, State, Submission, now_ms,
+};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, SandboxPolicy};
-use shoreguard_proto::v0_0::openshell::v1::ProviderProfile;
+use shoreguard_proto::v0_0::openshell::v1::{ProviderProfile, SandboxSpec};
 
 /// Returns the location of a sandbox.
 fn key(workspace: &str, sandbox: &str) -> ObjectKey {
@@ -159,6 +161,17 @@ impl Simulator {
             let (at, time) = (state.sandbox(&at)?.key(), now_ms());
             for message in messages {
                 state.log_with_time(&at, time, level, "sandbox", &message);
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds sandboxes `crowd-00000` and up to the default workspace.
+    pub fn add_crowd(&self, count: usize) -> Result<(), Status> {
+        self.core.with(|state| {
+            for n in 0..count {
+                let (name, spec) = (format!("crowd-{n:05}"), Some(SandboxSpec::default()));
+                state.create_sandbox(NewSandbox { name, spec, ..NewSandbox::default() })?;
             }
             Ok(())
         })

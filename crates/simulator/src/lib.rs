@@ -158,9 +158,22 @@ pub struct Simulator {
 impl Simulator {
     /// Starts the listener and serves.
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
+        let core = Core::new(options.ready_after, options.generation);
+        Self::start_with(options, core).await
+    }
+
+    /// Stops the gateway, and starts it again with the same content. Connections, commands and scripts are lost.
+    /// `options` are those of the new process, which listens at the same address.
+    pub async fn restart(self, options: SimulatorOptions) -> io::Result<Self> {
+        let (listen, stopped) = (self.addr, Arc::clone(&self.core));
+        self.stop().await;
+        let core = Core::with_state(options.ready_after, stopped.take_state());
+        Self::start_with(SimulatorOptions { listen, ..options }, core).await
+    }
+
+    async fn start_with(options: SimulatorOptions, core: Arc<Core>) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
-        let core = Core::new(options.ready_after, options.generation);
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let info = Arc::new(GatewayInfo::new(options.version, addr.port(), scheme));
         let gateway = Gateway { core: Arc::clone(&core), info: Arc::clone(&info) };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::error::Error;
 use crate::feed::store;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Retention of a change: replicas poll several times per second.
 const KEEP_FOR: Duration = Duration::from_hours(1);
@@ -24,15 +24,8 @@ pub const RETENTION: Worker = Worker {
 
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let before = ctx.now().minus(KEEP_FOR);
-    let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
-    let done = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            store::delete_before(conn, before, limit).await
-        })
-        .await?;
-    Ok(TickResult::batch(done, DELETE_MAX))
+    delete_batch(ctx, held, DELETE_MAX, async |conn, limit| {
+        store::delete_before(conn, before, limit).await
+    })
+    .await
 }

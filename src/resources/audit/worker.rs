@@ -7,7 +7,7 @@ use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::db::replicas::{self, DEAD_AFTER};
 use crate::error::Error;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Entries closed per transaction.
 const CLOSE_MAX: usize = 500;
@@ -59,15 +59,8 @@ async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Er
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let days = ctx.app().config.audit.retention_days;
     let cutoff = ctx.now().minus(DAY * days);
-    let done = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
-            store::delete_old(conn, cutoff, limit).await
-        })
-        .await?;
-    Ok(TickResult::batch(done, DELETE_MAX))
+    delete_batch(ctx, held, DELETE_MAX, async |conn, limit| {
+        store::delete_old(conn, cutoff, limit).await
+    })
+    .await
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::domain::{ANNOUNCE_EVERY, STORED_FOR};
 use super::store;
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::error::Error;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Rows deleted per transaction.
 const DELETE_MAX: usize = 1_000;
@@ -22,17 +22,10 @@ pub const RETENTION: Worker = Worker {
 };
 
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
-    let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
-    let done = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            let now = ctx.db().now(conn).await?;
-            store::delete_old_notices(conn, now.minus(STORED_FOR + ANNOUNCE_EVERY), limit).await?;
-            store::delete_old(conn, now.minus(STORED_FOR), limit).await
-        })
-        .await?;
-    Ok(TickResult::batch(done, DELETE_MAX))
+    delete_batch(ctx, held, DELETE_MAX, async |conn, limit| {
+        let now = ctx.db().now(conn).await?;
+        store::delete_old_notices(conn, now.minus(STORED_FOR + ANNOUNCE_EVERY), limit).await?;
+        store::delete_old(conn, now.minus(STORED_FOR), limit).await
+    })
+    .await
 }

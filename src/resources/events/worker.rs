@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::store::{self, SequenceRange};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::error::Error;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Events sequenced per transaction.
 const SEQUENCE_MAX: usize = 500;
@@ -56,23 +56,17 @@ async fn sequence_events(ctx: &Ctx) -> Result<TickResult, Error> {
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let days = ctx.app().config.events.retention_days;
     let cutoff = ctx.now().minus(DAY * days);
-    let done = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            let range = store::lock_sequence_range(conn).await?;
-            let first = store::first(conn, range.oldest, limit(DELETE_MAX)).await?;
-            let queued = store::queued_sequence(conn).await?;
-            let old = |(sequence, at): &&(i64, Timestamp)| *at < cutoff && *sequence <= queued;
-            let last = first.iter().take_while(old).last();
-            let Some((last, _)) = last else { return Ok(0) };
-            store::set_sequence_range(conn, SequenceRange { oldest: last + 1, ..range }).await?;
-            store::delete_up_to(conn, *last).await
-        })
-        .await?;
-    Ok(TickResult::batch(done, DELETE_MAX))
+    delete_batch(ctx, held, DELETE_MAX, async |conn, limit| {
+        let range = store::lock_sequence_range(conn).await?;
+        let first = store::first(conn, range.oldest, limit).await?;
+        let queued = store::queued_sequence(conn).await?;
+        let old = |(sequence, at): &&(i64, Timestamp)| *at < cutoff && *sequence <= queued;
+        let last = first.iter().take_while(old).last();
+        let Some((last, _)) = last else { return Ok(0) };
+        store::set_sequence_range(conn, SequenceRange { oldest: last + 1, ..range }).await?;
+        store::delete_up_to(conn, *last).await
+    })
+    .await
 }
 
 fn limit(rows: usize) -> i64 {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::store;
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::error::Error;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Most operations that one transaction deletes.
 const DELETE_MAX: usize = 500;
@@ -23,14 +23,8 @@ pub const RETENTION: Worker = Worker {
 
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let cutoff = ctx.now().minus(DAY * ctx.app().config.operations.retention_days);
-    let done = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            store::delete_old(conn, cutoff, i64::try_from(DELETE_MAX).unwrap_or(i64::MAX)).await
-        })
-        .await?;
-    Ok(TickResult::batch(done, DELETE_MAX))
+    delete_batch(ctx, held, DELETE_MAX, async |conn, limit| {
+        store::delete_old(conn, cutoff, limit).await
+    })
+    .await
 }

@@ -1,11 +1,12 @@
 //! The server disables a webhook whose receiver does not accept messages.
 //!
 //! Invariant: e11: pending messages are kept, and `stopped_sequence` is the last event that was queued. No event is
-//! queued after it, since the position of the queue is locked meanwhile.
+//! queued after it, since the position of the queue is locked meanwhile. It works also if the row of the webhook cannot
+//! be read.
 
 use serde_json::json;
 
-use super::store::{self, Webhook};
+use super::store::{self, Head};
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
 use crate::audit::{Ending, Intent, Outcome};
@@ -29,7 +30,7 @@ pub(super) async fn disable(
 ) -> Result<(), Error> {
     let found = {
         let mut conn = ctx.db().read().await?;
-        store::by_id(&mut conn, id).await?
+        store::head(&mut conn, id).await?
     };
     if !found.is_some_and(|found| is_meant(&found, version)) {
         return Ok(());
@@ -51,7 +52,7 @@ pub(super) async fn disable(
     disabled.map(|_| ())
 }
 
-fn is_meant(found: &Webhook, version: Option<i64>) -> bool {
+fn is_meant(found: &Head, version: Option<i64>) -> bool {
     found.is_active && version.is_none_or(|version| version == found.version)
 }
 
@@ -64,23 +65,17 @@ async fn set_inactive(
     ctx.transaction(async |tx| {
         leases::check_held(tx, lease).await?;
         let sequence = store::lock_cursor(tx).await?;
-        let found = store::by_id(tx, id).await?.filter(|found| is_meant(found, version));
-        let Some(mut webhook) = found else {
+        let found = store::head(tx, id).await?.filter(|found| is_meant(found, version));
+        let Some(webhook) = found else {
             return Ok(false);
         };
         let now = ctx.db().now(tx).await?;
-        webhook.is_active = false;
-        webhook.disabled_at = Some(now);
-        webhook.disabled_reason = Some(reason.to_owned());
-        webhook.stopped_sequence = Some(sequence);
-        webhook.updated_at = now;
-        webhook.version += 1;
-        if !store::update(tx, &webhook).await? {
+        if !store::disable(tx, &webhook, now, reason, sequence).await? {
             return Ok(false);
         }
         let payload = json!({
             "webhook_id": id.get(),
-            "channel": webhook.channel_type.as_str(),
+            "channel": webhook.channel_type,
             "reason": reason,
             "stopped_sequence": sequence,
         });

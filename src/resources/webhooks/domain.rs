@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::email_settings::EmailSettings;
 use super::outbound::Outbound;
 use super::sealed::{self, SecretColumn, SigningSecret, Target};
-use super::store::{self, Webhook};
+use super::store::{self, Head, Stored, Webhook};
+use super::views::{Found, View, found, not_opened, unreadable, view};
 use crate::ctx::{Ctx, ListKey, Tx};
 use crate::db::page::PageSize;
 use crate::db::types::{Json, WebhookId};
@@ -61,29 +61,8 @@ pub struct WebhookUpdate {
     pub fields: Vec<String>,
 }
 
-/// A webhook as readers see it, without secrets.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// The row.
-    pub webhook: Webhook,
-    /// URL, without its secret part.
-    pub url: String,
-    /// Settings of mails, without the password.
-    pub email: Option<EmailSettings>,
-}
-
 /// A webhook and its new secret, which is shown once. `None` if messages are not signed, or the secret is unchanged.
 pub type WithSecret = (View, Option<SigningSecret>);
-
-fn view(ctx: &Ctx, webhook: Webhook) -> Result<View, Error> {
-    let target = sealed::open_target(ctx.app(), &webhook)?;
-    let url = target.shown_url();
-    let email = match target {
-        Target::Http(..) => None,
-        Target::Email(settings) => Some(EmailSettings { smtp_pass: String::new(), ..settings }),
-    };
-    Ok(View { webhook, url, email })
-}
 
 fn missing(id: WebhookId) -> Error {
     Error::not_found(ResourceKind::Webhook, id)
@@ -121,12 +100,12 @@ async fn emit(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     event_type: EventType,
-    webhook: &Webhook,
+    webhook: &Head,
     more: Value,
 ) -> Result<(), Error> {
     let mut payload = json!({
         "webhook_id": webhook.id.get(),
-        "channel": webhook.channel_type.as_str(),
+        "channel": webhook.channel_type,
         "active": webhook.is_active,
     });
     if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
@@ -187,23 +166,36 @@ pub async fn create(ctx: &Ctx, new: NewWebhook) -> Result<WithSecret, Error> {
                 let why = format!("there can be at most {WEBHOOKS_MAX} webhooks: delete one first");
                 return Err(Error::refused(Reason::WebhookLimit, why));
             }
-            emit(ctx, tx, event_types::WEBHOOK_CREATED, &created, json!({})).await?;
+            emit(ctx, tx, event_types::WEBHOOK_CREATED, &Head::from(&created), json!({})).await?;
             Ok(created)
         })
         .await?;
     ctx.set_audit_target(created.id.to_string());
-    Ok((view(ctx, created)?, secret))
+    Ok((view(ctx, created), secret))
 }
 
 /// Returns a webhook by id.
-pub async fn get(ctx: &Ctx, id: WebhookId) -> Result<View, Error> {
-    view(ctx, find(ctx, id).await?)
+pub async fn get(ctx: &Ctx, id: WebhookId) -> Result<Found, Error> {
+    Ok(found(ctx, stored(ctx, id).await?))
+}
+
+async fn stored(ctx: &Ctx, id: WebhookId) -> Result<Stored, Error> {
+    let mut conn = ctx.db().read().await?;
+    store::stored(&mut conn, id).await?.ok_or_else(|| missing(id))
 }
 
 /// Returns the row of a webhook.
-pub(super) async fn find(ctx: &Ctx, id: WebhookId) -> Result<Webhook, Error> {
+async fn find(ctx: &Ctx, id: WebhookId) -> Result<Webhook, Error> {
+    match stored(ctx, id).await? {
+        Stored::Readable(webhook) => Ok(*webhook),
+        Stored::Unreadable(id) => Err(unreadable(id)),
+    }
+}
+
+/// Fails if a webhook does not exist.
+pub(super) async fn check_exists(ctx: &Ctx, id: WebhookId) -> Result<(), Error> {
     let mut conn = ctx.db().read().await?;
-    store::by_id(&mut conn, id).await?.ok_or_else(|| missing(id))
+    store::head(&mut conn, id).await?.map(|_| ()).ok_or_else(|| missing(id))
 }
 
 /// Returns the row of a webhook that can send messages.
@@ -213,20 +205,20 @@ pub(super) async fn find_active(ctx: &Ctx, id: WebhookId) -> Result<Webhook, Err
         let why = format!("webhook `{id}` is not active: set `active` first");
         return Err(Error::refused(Reason::WebhookInactive, why));
     }
+    sealed::open_all(ctx.app(), &found).map_err(|error| not_opened(id, &error))?;
     Ok(found)
 }
 
 /// Returns a page of webhooks, newest first.
-pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<View>, String), Error> {
+pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Found>, String), Error> {
     let list = ListKey { method: "ListWebhooks", filter: &[], order: "id desc" };
     let page = ctx.page_request::<i64>(list, size, token)?;
     let rows = {
         let mut conn = ctx.db().read().await?;
         store::page(&mut conn, page.after().copied(), page.limit()).await?
     };
-    let (rows, next) = page.finish(rows, |last| last.id.get())?;
-    let views = rows.into_iter().map(|row| view(ctx, row)).collect::<Result<_, _>>()?;
-    Ok((views, next))
+    let (rows, next) = page.finish(rows, |last| last.id().get())?;
+    Ok((rows.into_iter().map(|row| found(ctx, row)).collect(), next))
 }
 
 /// Updates a webhook. If the destination of its secret changes, the secret is replaced, and only in the response.
@@ -243,7 +235,8 @@ pub async fn update(
     }
     let found = find(ctx, id).await?;
     etag::check(given_etag, found.version, ResourceKind::Webhook, id)?;
-    let before = sealed::open_target(ctx.app(), &found)?;
+    let opened = sealed::open_all(ctx.app(), &found);
+    let before = opened.map_err(|error| not_opened(id, &error))?;
     let target = change.target.clone().apply(&before)?;
     add_to_audit(ctx, &target);
     if target.host() != before.host() || change.target.is_given() {
@@ -259,11 +252,11 @@ pub async fn update(
             if !store::update(tx, &webhook).await? {
                 return Err(Error::conflict(ResourceKind::Webhook, id));
             }
-            emit(ctx, tx, event_types::WEBHOOK_UPDATED, &webhook, fields).await?;
+            emit(ctx, tx, event_types::WEBHOOK_UPDATED, &Head::from(&webhook), fields).await?;
             Ok(webhook)
         })
         .await?;
-    Ok((view(ctx, updated)?, secret))
+    Ok((view(ctx, updated), secret))
 }
 
 /// Returns the changed row, and its new secret.
@@ -323,7 +316,8 @@ pub async fn rotate_secret(
     let app = ctx.app();
     let mut webhook = find(ctx, id).await?;
     etag::check(given_etag, webhook.version, ResourceKind::Webhook, id)?;
-    let target = sealed::open_target(app, &webhook)?;
+    let opened = sealed::open_all(app, &webhook);
+    let target = opened.map_err(|error| not_opened(id, &error))?;
     add_to_audit(ctx, &target);
     if !target.is_signed() {
         let why = "messages of channel email are not signed";
@@ -347,18 +341,19 @@ pub async fn rotate_secret(
             if !store::update(tx, &webhook).await? {
                 return Err(Error::conflict(ResourceKind::Webhook, id));
             }
-            emit(ctx, tx, event_types::WEBHOOK_SECRET_ROTATED, &webhook, json!({})).await?;
+            let head = Head::from(&webhook);
+            emit(ctx, tx, event_types::WEBHOOK_SECRET_ROTATED, &head, json!({})).await?;
             Ok(webhook)
         })
         .await?;
-    Ok((view(ctx, rotated)?, Some(secret)))
+    Ok((view(ctx, rotated), Some(secret)))
 }
 
-/// Deletes a webhook with its deliveries.
+/// Deletes a webhook with its deliveries, also if it cannot be read.
 pub async fn delete(ctx: &Ctx, id: WebhookId, given_etag: &str) -> Result<(), Error> {
     ctx.set_audit_target(id.to_string());
     ctx.long_transaction(async |tx| {
-        let found = store::by_id(tx, id).await?.ok_or_else(|| missing(id))?;
+        let found = store::head(tx, id).await?.ok_or_else(|| missing(id))?;
         etag::check(given_etag, found.version, ResourceKind::Webhook, id)?;
         if !store::delete(tx, id, found.version).await? {
             return Err(Error::conflict(ResourceKind::Webhook, id));

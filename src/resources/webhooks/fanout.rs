@@ -15,12 +15,11 @@ use serde_json::Value;
 
 use super::channels::Message;
 use super::channels::generic::{self, bounded};
-use super::deliveries::store::{self as deliveries, NewDelivery};
+use super::deliveries::store::{self as deliveries, NewMessages};
 use super::delivery::DeliveryState;
-use super::store::{self, Webhook};
-use super::subscriptions;
+use super::store::{self, Subscription};
+use super::{disabling, subscriptions};
 use crate::app::App;
-use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::leases::{self, Lease};
@@ -34,6 +33,8 @@ use crate::workers::TickResult;
 const EVENTS_MAX: usize = 500;
 /// Messages per transaction, unless a single event has more.
 const MESSAGES_MAX: usize = 2_000;
+/// Why a webhook without a readable subscription is disabled.
+const UNREADABLE: &str = "its event types or gateways cannot be read";
 /// Prefix of the ids of messages.
 const MESSAGE_PREFIX: &str = "msg_";
 
@@ -52,24 +53,34 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
         !store::active(&mut conn).await?.is_empty()
     };
     let db = ctx.db();
-    let Queued { count, webhooks, more } = if has_webhooks {
+    let queued = if has_webhooks {
         db.long_transaction(async |conn| queue_in(ctx, conn, held).await).await?
     } else {
         // It writes one row, so on SQLite it can share the commit of the changes that the events are about.
         db.transaction(async |conn| queue_in(ctx, conn, held).await).await?
     };
-    ctx.app().part::<DeliveryState>().notify_queued(webhooks);
-    Ok(TickResult { done: count, more })
+    if let (Some(held), false) = (held, queued.unreadable.is_empty()) {
+        // At this position, so that none of their events is lost.
+        for id in &queued.unreadable {
+            disabling::disable(ctx, held, (*id, None), UNREADABLE).await?;
+        }
+        return Ok(TickResult { done: queued.unreadable.len(), more: true });
+    }
+    ctx.app().part::<DeliveryState>().notify_queued(queued.woken);
+    Ok(TickResult { done: queued.count, more: queued.more })
 }
 
 /// What one transaction has queued.
+#[derive(Default)]
 struct Queued {
     /// Number of messages.
     count: usize,
     /// The webhooks that they are for.
-    webhooks: HashSet<WebhookId>,
-    /// Whether there are more events.
+    woken: HashSet<WebhookId>,
+    /// Whether later events are left.
     more: bool,
+    /// Active webhooks whose subscriptions cannot be read. Nothing is queued before they are disabled.
+    unreadable: Vec<WebhookId>,
 }
 
 async fn queue_in(ctx: &Ctx, conn: &mut Conn, held: Option<&Lease>) -> Result<Queued, Error> {
@@ -78,60 +89,72 @@ async fn queue_in(ctx: &Ctx, conn: &mut Conn, held: Option<&Lease>) -> Result<Qu
     }
     let cursor = store::lock_cursor(conn).await?;
     let newest = events::head(conn).await?;
-    let webhooks = store::active(conn).await?;
+    let (webhooks, unreadable) = store::subscriptions(conn).await?;
+    if !unreadable.is_empty() {
+        return Ok(Queued { unreadable, ..Queued::default() });
+    }
     if webhooks.is_empty() {
         store::set_cursor(conn, newest).await?;
-        return Ok(Queued { count: 0, webhooks: HashSet::new(), more: false });
+        return Ok(Queued::default());
     }
     let limit = i64::try_from(EVENTS_MAX).unwrap_or(i64::MAX);
     let read = events::all_between(conn, cursor, newest, limit).await?;
-    let now = ctx.db().now(conn).await?;
-    let batch = messages(ctx.app(), &read, &webhooks, now);
+    let batch = messages(ctx.app(), &read, &webhooks);
     // Numbers have no gaps, so without a last event there is no event up to the newest.
     let last = batch.last.unwrap_or(newest);
-    let (count, queued) = (batch.rows.len(), webhooks_of(&batch.rows));
-    deliveries::insert(conn, batch.rows).await?;
+    let (count, woken) = (batch.count, webhooks_of(&batch.events));
+    if count > 0 {
+        let now = ctx.db().now(conn).await?;
+        deliveries::insert(conn, batch.events, now).await?;
+    }
     store::set_cursor(conn, last).await?;
-    Ok(Queued { count, webhooks: queued, more: last < newest })
+    Ok(Queued { count, woken, more: last < newest, unreadable: Vec::new() })
 }
 
-fn webhooks_of(rows: &[NewDelivery]) -> HashSet<WebhookId> {
-    rows.iter().map(|row| row.webhook_id).collect()
+fn webhooks_of(events: &[NewMessages]) -> HashSet<WebhookId> {
+    events.iter().flat_map(|event| &event.recipients).map(|(webhook, _)| *webhook).collect()
 }
 
-/// The messages of the first events, and the last of these events; `None` if there is no event.
+/// The messages of the first events.
+#[derive(Default)]
 struct Batch {
-    rows: Vec<NewDelivery>,
+    /// The events that have messages.
+    events: Vec<NewMessages>,
+    /// Number of messages.
+    count: usize,
+    /// The last of the events; `None` without an event.
     last: Option<i64>,
 }
 
-fn messages(app: &App, events: &[Event], webhooks: &[Webhook], now: Timestamp) -> Batch {
-    let mut batch = Batch { rows: Vec::new(), last: None };
+fn messages(app: &App, events: &[Event], webhooks: &[Subscription]) -> Batch {
+    let mut batch = Batch::default();
     for event in events {
-        if batch.rows.len() >= MESSAGES_MAX {
+        if batch.count >= MESSAGES_MAX {
             break;
         }
         batch.last = Some(event.sequence);
         let gateway = event.gateway.as_deref();
-        let mut payload = None;
-        for webhook in webhooks {
-            let (entries, gateways) = (&webhook.event_types.0, &webhook.gateways_json.0);
+        let is_recipient = |webhook: &&Subscription| {
+            let (entries, gateways) = (&webhook.event_types, &webhook.gateways);
             // Not by their times, which are those of several clocks.
             let is_later = event.id > webhook.queued_after;
-            if !is_later || !subscriptions::matches(entries, gateways, &event.name, gateway) {
-                continue;
-            }
-            let payload: &String = payload.get_or_insert_with(|| body(event));
-            batch.rows.push(NewDelivery {
-                webhook_id: webhook.id,
-                event_type: event.name.clone(),
-                payload_json: payload.clone(),
-                created_at: now,
-                message_id: new_message_id(app),
-                event_sequence: event.sequence,
-                next_attempt_at: Some(now),
-            });
+            is_later && subscriptions::matches(entries, gateways, &event.name, gateway)
+        };
+        let recipients: Vec<_> = webhooks
+            .iter()
+            .filter(is_recipient)
+            .map(|webhook| (webhook.id, new_message_id(app)))
+            .collect();
+        if recipients.is_empty() {
+            continue;
         }
+        batch.count += recipients.len();
+        batch.events.push(NewMessages {
+            event_type: event.name.clone(),
+            event_sequence: event.sequence,
+            payload_json: body(event),
+            recipients,
+        });
     }
     batch
 }
@@ -160,8 +183,10 @@ fn body(event: &Event) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
+    use crate::clock::Timestamp;
 
     fn event(payload: &Value) -> Event {
         Event {

@@ -4,9 +4,10 @@ use super::channels::{Channel, SmtpTls, Verdict};
 use super::deliveries::store::{Delivery, PastAttempt};
 use super::deliveries::{DeliveryStatus, last_attempt};
 use super::delivery::recipient::Attempt;
-use super::domain::{NewWebhook, View, WebhookUpdate};
+use super::domain::{NewWebhook, WebhookUpdate};
 use super::email_settings::EmailSettings;
 use super::target_change::TargetChange;
+use super::views::{Found, View};
 use super::{input, subscriptions};
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -201,6 +202,16 @@ impl From<View> for pb::Webhook {
             stopped_sequence: webhook.stopped_sequence.unwrap_or_default(),
             previous_secret_expire_time: webhook.secret_before_until.map(wire::to_timestamp),
             etag: etag::from_version(webhook.version),
+            unreadable: view.is_unreadable,
+        }
+    }
+}
+
+impl From<Found> for pb::Webhook {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Shown(view) => (*view).into(),
+            Found::Unreadable(id) => Self { id: id.get(), unreadable: true, ..Self::default() },
         }
     }
 }

@@ -23,4 +23,5 @@ pub mod sealed;
 pub mod store;
 pub mod subscriptions;
 pub mod target_change;
+pub mod views;
 pub mod worker;

@@ -171,6 +171,15 @@ pub(super) fn open_target(app: &App, webhook: &Webhook) -> Result<Target, Error>
     Ok(Target::Http(webhook.channel_type, ReceiverUrl::parse("url", url)?))
 }
 
+/// Opens all sealed values of a webhook. Returns its target.
+pub(super) fn open_all(app: &App, webhook: &Webhook) -> Result<Target, Error> {
+    let target = open_target(app, webhook)?;
+    for column in [SecretColumn::Present, SecretColumn::Before] {
+        open_secret(app, column, webhook, &target)?;
+    }
+    Ok(target)
+}
+
 /// Seals a signing secret for a webhook and its target.
 pub(super) fn seal_secret(
     app: &App,

@@ -1,6 +1,7 @@
 //! Rows of webhooks, and the position up to which events are queued for them.
 
 use diesel::prelude::*;
+use diesel::result::Error as DieselError;
 use diesel_async::RunQueryDsl;
 
 use super::channels::Channel;
@@ -70,32 +71,178 @@ pub struct Webhook {
     pub version: i64,
 }
 
-/// Returns a webhook by id.
-pub async fn by_id(conn: &mut Conn, id: WebhookId) -> Result<Option<Webhook>, Error> {
-    Ok(on_conn!(conn, |c| t::table
+/// A stored webhook.
+#[derive(Debug, Clone)]
+pub enum Stored {
+    /// Its row.
+    Readable(Box<Webhook>),
+    /// A row with a value that this version does not know.
+    Unreadable(WebhookId),
+}
+
+impl Stored {
+    /// Returns the id.
+    #[must_use]
+    pub fn id(&self) -> WebhookId {
+        match self {
+            Self::Readable(webhook) => webhook.id,
+            Self::Unreadable(id) => *id,
+        }
+    }
+}
+
+/// The part of a row that is needed to switch a webhook off and to delete it. It can be read if the rest cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct Head {
+    /// Permanent id.
+    pub id: WebhookId,
+    /// Whether events are queued and sent.
+    pub is_active: bool,
+    /// Word of the channel, which this version may not know.
+    pub channel_type: String,
+    /// Version.
+    pub version: i64,
+}
+
+impl From<&Webhook> for Head {
+    fn from(webhook: &Webhook) -> Self {
+        Self {
+            id: webhook.id,
+            is_active: webhook.is_active,
+            channel_type: webhook.channel_type.as_str().to_owned(),
+            version: webhook.version,
+        }
+    }
+}
+
+/// Decides which events are queued for a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The webhook.
+    pub id: WebhookId,
+    /// Entries of the subscription.
+    pub event_types: Vec<String>,
+    /// Names of the gateways whose events are sent; empty means all events.
+    pub gateways: Vec<String>,
+    /// Only events with a larger id are queued.
+    pub queued_after: i64,
+}
+
+async fn load(conn: &mut Conn, id: WebhookId) -> QueryResult<Option<Webhook>> {
+    on_conn!(conn, |c| t::table
         .filter(t::id.eq(id.get()))
         .select(Webhook::as_select())
+        .first(c)
+        .await
+        .optional())
+}
+
+/// Returns a webhook by id.
+///
+/// # Errors
+/// Those of the database; `Internal` if this version cannot read the row.
+pub async fn by_id(conn: &mut Conn, id: WebhookId) -> Result<Option<Webhook>, Error> {
+    Ok(load(conn, id).await?)
+}
+
+/// Returns a webhook by id, also if this version cannot read its row.
+///
+/// # Errors
+/// Those of the database.
+pub async fn stored(conn: &mut Conn, id: WebhookId) -> Result<Option<Stored>, Error> {
+    match load(conn, id).await {
+        Ok(found) => Ok(found.map(|webhook| Stored::Readable(Box::new(webhook)))),
+        Err(DieselError::DeserializationError(why)) => {
+            tracing::warn!(
+                webhook = id.get(),
+                error = &*why as &dyn std::error::Error,
+                "a webhook cannot be read"
+            );
+            Ok(Some(Stored::Unreadable(id)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the head of a webhook.
+///
+/// # Errors
+/// Those of the database.
+pub async fn head(conn: &mut Conn, id: WebhookId) -> Result<Option<Head>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::id.eq(id.get()))
+        .select(Head::as_select())
         .first(c)
         .await
         .optional())?)
 }
 
-/// Returns webhooks, newest first, after an id.
-pub async fn page(conn: &mut Conn, after: Option<i64>, limit: i64) -> Result<Vec<Webhook>, Error> {
-    Ok(on_conn!(conn, |c| t::table
-        .filter(t::id.lt(after.unwrap_or(i64::MAX)))
+/// Returns webhooks, newest first, after an id. Rows are read one by one if one of them cannot be read.
+///
+/// # Errors
+/// Those of the database.
+pub async fn page(conn: &mut Conn, after: Option<i64>, limit: i64) -> Result<Vec<Stored>, Error> {
+    let after = after.unwrap_or(i64::MAX);
+    let rows: QueryResult<Vec<Webhook>> = on_conn!(conn, |c| t::table
+        .filter(t::id.lt(after))
         .select(Webhook::as_select())
         .order(t::id.desc())
         .limit(limit)
         .load(c)
-        .await)?)
+        .await);
+    match rows {
+        Ok(rows) => {
+            return Ok(rows.into_iter().map(|row| Stored::Readable(Box::new(row))).collect());
+        }
+        Err(DieselError::DeserializationError(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ids: Vec<WebhookId> = on_conn!(conn, |c| t::table
+        .filter(t::id.lt(after))
+        .select(t::id)
+        .order(t::id.desc())
+        .limit(limit)
+        .load(c)
+        .await)?;
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids {
+        rows.extend(stored(conn, id).await?);
+    }
+    Ok(rows)
 }
 
-/// Returns all active webhooks, by id.
-pub async fn active(conn: &mut Conn) -> Result<Vec<Webhook>, Error> {
+/// Returns the subscriptions of all active webhooks, by id, and the ids of those that cannot be read.
+///
+/// # Errors
+/// Those of the database.
+pub async fn subscriptions(conn: &mut Conn) -> Result<(Vec<Subscription>, Vec<WebhookId>), Error> {
+    let rows: Vec<(WebhookId, String, String, i64)> = on_conn!(conn, |c| t::table
+        .filter(t::is_active.eq(true))
+        .select((t::id, t::event_types, t::gateways_json, t::queued_after))
+        .order(t::id)
+        .load(c)
+        .await)?;
+    let (mut subscriptions, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for (id, event_types, gateways, queued_after) in rows {
+        match (serde_json::from_str(&event_types), serde_json::from_str(&gateways)) {
+            (Ok(event_types), Ok(gateways)) => {
+                subscriptions.push(Subscription { id, event_types, gateways, queued_after });
+            }
+            (Err(_), _) | (_, Err(_)) => unreadable.push(id),
+        }
+    }
+    Ok((subscriptions, unreadable))
+}
+
+/// Returns all active webhooks, by id, with the last event that was queued before each became inactive the last time.
+///
+/// # Errors
+/// Those of the database.
+pub async fn active(conn: &mut Conn) -> Result<Vec<(WebhookId, Option<i64>)>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::is_active.eq(true))
-        .select(Webhook::as_select())
+        .select((t::id, t::stopped_sequence))
         .order(t::id)
         .load(c)
         .await)?)
@@ -170,6 +317,30 @@ pub async fn update(conn: &mut Conn, webhook: &Webhook) -> Result<bool, Error> {
             t::updated_at.eq(webhook.updated_at),
             t::version.eq(webhook.version),
         ),
+    );
+    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
+}
+
+/// Switches a webhook off if its version is still that of `head`, and increments the version. Returns whether it was
+/// switched off.
+///
+/// # Errors
+/// Those of the database.
+pub async fn disable(
+    conn: &mut Conn,
+    head: &Head,
+    now: Timestamp,
+    reason: &str,
+    stopped_sequence: i64,
+) -> Result<bool, Error> {
+    let row = t::table.filter(t::id.eq(head.id.get()).and(t::version.eq(head.version)));
+    let set = (
+        t::is_active.eq(false),
+        t::disabled_at.eq(Some(now)),
+        t::disabled_reason.eq(Some(reason)),
+        t::stopped_sequence.eq(Some(stopped_sequence)),
+        t::updated_at.eq(now),
+        t::version.eq(head.version + 1),
     );
     Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }

@@ -8,7 +8,7 @@ use super::{disabling, fanout, store};
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Rows deleted per transaction.
 const DELETE_MAX: usize = 1_000;
@@ -45,11 +45,10 @@ async fn check_backlog(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Er
     let mut overfull = Vec::new();
     {
         let mut conn = ctx.db().read().await?;
-        for webhook in store::active(&mut conn).await? {
-            // Those that were kept while it was inactive do not count: otherwise it could not be switched on again.
-            let kept = webhook.stopped_sequence;
-            if deliveries::has_pending(&mut conn, webhook.id, kept, PENDING_MAX).await? {
-                overfull.push(webhook.id);
+        // Those that were kept while it was inactive do not count: otherwise it could not be switched on again.
+        for (webhook, kept) in store::active(&mut conn).await? {
+            if deliveries::has_pending(&mut conn, webhook, kept, PENDING_MAX).await? {
+                overfull.push(webhook);
             }
         }
     }
@@ -71,16 +70,9 @@ async fn check_backlog(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Er
 
 async fn delete_finished(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let days = ctx.app().config.webhooks.retention_days;
-    let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
-    let done = ctx
-        .db()
-        .long_transaction(async |conn| {
-            if let Some(held) = held {
-                leases::check_held(conn, held).await?;
-            }
-            let cutoff = ctx.db().now(conn).await?.minus(DAY * days);
-            deliveries::delete_finished(conn, cutoff, limit).await
-        })
-        .await?;
-    Ok(TickResult::batch(done, DELETE_MAX))
+    delete_batch(ctx, held, DELETE_MAX, async |conn, limit| {
+        let cutoff = ctx.db().now(conn).await?.minus(DAY * days);
+        deliveries::delete_finished(conn, cutoff, limit).await
+    })
+    .await
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::domain::delete_expired;
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::error::Error;
-use crate::workers::{TickResult, Worker};
+use crate::workers::{TickResult, Worker, delete_batch};
 
 /// Writes that one tick deletes.
 const EXPIRED_MAX: usize = 200;
@@ -21,15 +21,9 @@ pub const EXPIRY: Worker = Worker {
 };
 
 async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<TickResult, Error> {
-    let (db, limit) = (ctx.db(), i64::try_from(EXPIRED_MAX).unwrap_or(i64::MAX));
-    let deleted = db
-        .long_transaction(async |conn| {
-            if let Some(lease) = lease {
-                leases::check_held(conn, lease).await?;
-            }
-            let now = db.now(conn).await?;
-            delete_expired(conn, now, limit).await
-        })
-        .await?;
-    Ok(TickResult::batch(deleted, EXPIRED_MAX))
+    delete_batch(ctx, lease, EXPIRED_MAX, async |conn, limit| {
+        let now = ctx.db().now(conn).await?;
+        delete_expired(conn, now, limit).await
+    })
+    .await
 }

@@ -1,5 +1,7 @@
 //! Changes of sandboxes that no caller watches. The tests run each pass of the follower themselves.
 
+use std::net::Ipv4Addr;
+
 use shoreguard::resources::followers::follow_once;
 use shoreguard::resources::followers::memory::Memory;
 use shoreguard_simulator::{Script, Times};
@@ -26,8 +28,23 @@ pub(super) struct Followed {
 impl Followed {
     /// Starts the gateway.
     pub(super) async fn start(sg: &TestServer, generation: Generation) -> Self {
-        let simulator = start_gateway(sg, "edge", generation).await;
+        Self::start_on(sg, generation, Ipv4Addr::LOCALHOST).await
+    }
+
+    /// Starts the gateway on an address of this host.
+    pub(super) async fn start_on(sg: &TestServer, generation: Generation, on: Ipv4Addr) -> Self {
+        let options =
+            SimulatorOptions { listen: (on, 0).into(), ..SimulatorOptions::new(generation) };
+        let simulator = Simulator::start(options).await.unwrap();
+        sg.register_gateway("edge", simulator.addr()).await;
         Self { simulator, generation, memory: Memory::new(&sg.app.config.gateways) }
+    }
+
+    /// Stops the gateway, and starts it again with its sandboxes and their logs.
+    pub(super) async fn restart(self) -> Self {
+        let options = SimulatorOptions::new(self.generation);
+        let simulator = self.simulator.restart(options).await.unwrap();
+        Self { simulator, ..self }
     }
 
     /// Runs one pass.
@@ -84,7 +101,7 @@ impl Followed {
     }
 
     /// Stops a sandbox on the gateway, without Shoreguard.
-    async fn stop(&self, sg: &TestServer, name: &str) {
+    pub(super) async fn stop(&self, sg: &TestServer, name: &str) {
         let direct = self.direct().await;
         match self.generation {
             Generation::V0_0 => {
@@ -132,7 +149,7 @@ impl Followed {
 }
 
 /// Returns the numbers of events about created and deleted sandboxes, and changed phases.
-async fn reported(sg: &TestServer) -> (usize, usize, usize) {
+pub(super) async fn reported(sg: &TestServer) -> (usize, usize, usize) {
     let created = events(sg, "sandbox.created").await;
     let deleted = events(sg, "sandbox.deleted").await;
     (created, deleted, events(sg, "sandbox.phase_changed").await)

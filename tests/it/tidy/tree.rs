@@ -152,6 +152,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("webhooks/sealed.rs", "the secrets of webhooks at rest"),
     ("webhooks/subscriptions.rs", "which events a webhook subscribes to, pure"),
     ("webhooks/target_change.rs", "what a change of the destination drops, pure"),
+    ("webhooks/views.rs", "webhooks as readers see them, also those that cannot be read"),
     ("users/changes.rs", "what an admin changes of users"),
     ("users/invite", "how people come to an account: a second writer of the same table"),
     ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),

@@ -1,5 +1,6 @@
 //! Deliveries: what is queued, limits of a receiver, sending again, and what is deleted.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use shoreguard::db::leases;
@@ -25,6 +26,7 @@ server_tests! {
     max_in_flight_and_rate_per_second_hold,
     finished_messages_are_sent_again_with_their_ids,
     finished_messages_are_deleted_after_a_week,
+    many_messages_are_each_sent_once,
 }
 
 server_tests_without_jobs! {
@@ -188,6 +190,30 @@ async fn finished_messages_are_sent_again_with_their_ids(sg: TestServer) {
         assert!(of_it.len() >= 2 && of_it.iter().all(|one| one.body == of_it[0].body));
     }
     all_in(&sg, webhook_id, 3, SUCCESS).await;
+    sg.finish().await;
+}
+
+/// More messages than are read at once: results are written while others are read and sent.
+async fn many_messages_are_each_sent_once(sg: TestServer) {
+    const MESSAGES: usize = 700;
+    let receiver = Receiver::start().await;
+    let wide = pb::CreateWebhookRequest { max_in_flight: 64, ..request(&receiver.url()) };
+    let id = created(&sg, wide).await;
+    let insert = format!(
+        "INSERT INTO events (name, payload_json, occurred_at) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MESSAGES}) \
+         SELECT '{}', '{{}}', '2998-01-01 00:00:00.000000' FROM n",
+        super::EVENT
+    );
+    assert_eq!(sg.sql(&insert).await, MESSAGES);
+    let delivered = all_in(&sg, id, MESSAGES, SUCCESS).await;
+    assert!(delivered.iter().all(|one| one.attempt == 1 && one.earlier_attempts.is_empty()));
+    assert!(delivered.is_sorted_by(|a, b| a.event_sequence > b.event_sequence));
+    let received = receiver.received();
+    assert_eq!(received.len(), MESSAGES);
+    let ids: HashSet<&str> = received.iter().map(|one| one.header("webhook-id")).collect();
+    assert_eq!(ids.len(), MESSAGES);
+    assert!(receiver.most_open() <= 64);
     sg.finish().await;
 }
 

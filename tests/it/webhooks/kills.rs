@@ -9,7 +9,7 @@ use shoreguard::pb::v1 as pb;
 
 use super::receiver::{Received, Receiver, Reply};
 use super::{create, request};
-use crate::crash::{start_server, write_config};
+use crate::crash::{change_rows, start_server, write_config};
 use crate::support::{DbLocation, eventually, limit};
 
 /// Kills in a short run, and in one of minutes.
@@ -21,21 +21,11 @@ const EVENTS: usize = 12;
 /// Expires the leases of the killed server on PostgreSQL, where they would expire after half a minute. On SQLite, the
 /// next server does so itself.
 async fn expire(place: &DbLocation) {
-    let DbLocation::Postgres(database) = place else { return };
-    let (client, connection) =
-        tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
-    let expire = async {
-        for over in [
-            "UPDATE leases SET expires_at = '2020-01-01'",
-            // Otherwise the killed server would have a share of the webhooks for half a minute.
-            "DELETE FROM replicas",
-        ] {
-            client.execute(over, &[]).await.unwrap();
-        }
-        drop(client);
-    };
-    let (ended, ()) = tokio::join!(connection, expire);
-    ended.unwrap();
+    let DbLocation::Postgres(_) = place else { return };
+    let leases = "UPDATE leases SET expires_at = '2020-01-01'";
+    // Otherwise the killed server would have a share of the webhooks for half a minute.
+    let replicas = "DELETE FROM replicas";
+    change_rows(place, &[leases, replicas]).await;
 }
 
 fn allow_loopback(config: &Path) {

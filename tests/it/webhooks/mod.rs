@@ -5,9 +5,11 @@ mod answers;
 mod deliveries;
 mod guard;
 mod kills;
+mod plans;
 mod receiver;
 mod secrets;
 mod signatures;
+mod unreadable;
 
 use shoreguard::config::Config;
 use shoreguard::outbox::event_types;

@@ -49,6 +49,11 @@ impl Core {
         state.behavior.generation = generation;
         let default = Workspace::new(super::DEFAULT_WORKSPACE);
         state.workspaces.insert(super::DEFAULT_WORKSPACE.to_owned(), default);
+        Self::with_state(ready_after, state)
+    }
+
+    /// Returns a gateway with the state of another one.
+    pub(crate) fn with_state(ready_after: Duration, state: State) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(state),
             notices: broadcast::channel(NOTICES_MAX).0,
@@ -57,6 +62,11 @@ impl Core {
             commands: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
+    }
+
+    /// Takes the state out of a gateway that has stopped.
+    pub(crate) fn take_state(&self) -> State {
+        std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads or changes the state, then sends the notices and schedules delayed changes.

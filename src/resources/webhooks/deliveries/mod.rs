@@ -95,7 +95,7 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Delivery>, String), Error> {
-    domain::find(ctx, webhook).await?;
+    domain::check_exists(ctx, webhook).await?;
     let filter = format!("{webhook} {}", status.map_or("", DeliveryStatus::as_str));
     let list =
         ListKey { method: "ListWebhookDeliveries", filter: filter.as_bytes(), order: "id desc" };
@@ -131,7 +131,7 @@ pub(super) fn attempt_bytes(row: &Delivery) -> usize {
 /// Makes finished messages pending again. Returns their number, and whether more messages match.
 ///
 /// # Errors
-/// `WEBHOOK_INACTIVE`; `NotFound` if the webhook has no message of an id.
+/// `WEBHOOK_INACTIVE`, `WEBHOOK_UNREADABLE`; `NotFound` if the webhook has no message of an id.
 pub async fn redeliver(
     ctx: &Ctx,
     webhook: WebhookId,

@@ -3,7 +3,7 @@
 
 use diesel::SqliteConnection;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{self, Array, BigInt, Text};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +34,13 @@ const READ: [&str; 11] = [
     "snippet",
     "attempts",
 ];
-/// Rows per INSERT on PostgreSQL, where each statement is a network round trip.
-const ROWS_PER_STATEMENT: usize = 500;
+/// Inserts messages on PostgreSQL. Ids are assigned after the rows are sorted.
+const INSERT_PG: &str = "INSERT INTO webhook_deliveries \
+    (webhook_id, event_type, payload_json, created_at, message_id, event_sequence, next_attempt_at) \
+    SELECT r.webhook, e.name, e.payload, $7, r.message, e.sequence, $7 \
+    FROM unnest($4, $5, $6) AS r(event, webhook, message) \
+    JOIN unnest($1, $2, $3) AS e(sequence, name, payload) ON e.sequence = r.event \
+    ORDER BY e.sequence, r.webhook";
 
 /// A message, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -93,24 +98,30 @@ pub struct PastAttempt {
     pub snippet: Option<String>,
 }
 
-/// A new message.
-#[derive(Debug, Clone, Insertable)]
-#[diesel(table_name = t, treat_none_as_default_value = false)]
-pub struct NewDelivery {
-    /// Its webhook.
-    pub webhook_id: WebhookId,
+/// An event, and the new messages about it. They share its payload.
+#[derive(Debug, Clone)]
+pub struct NewMessages {
     /// Name of the event.
     pub event_type: String,
-    /// Body of channel generic.
-    pub payload_json: String,
-    /// When it is queued.
-    pub created_at: Timestamp,
-    /// Id of the message.
-    pub message_id: String,
     /// Sequence of the event.
     pub event_sequence: i64,
-    /// When it is due.
-    pub next_attempt_at: Option<Timestamp>,
+    /// Body of channel generic.
+    pub payload_json: String,
+    /// The webhooks, by id, and the ids of their messages.
+    pub recipients: Vec<(WebhookId, String)>,
+}
+
+/// A new message, as SQLite stores it.
+#[derive(Insertable)]
+#[diesel(table_name = t)]
+struct NewRow<'a> {
+    webhook_id: WebhookId,
+    event_type: &'a str,
+    payload_json: &'a str,
+    created_at: Timestamp,
+    message_id: &'a str,
+    event_sequence: i64,
+    next_attempt_at: Timestamp,
 }
 
 /// The state of a message after an attempt, or when it is sent again. In the form in which the statement reads it.
@@ -146,28 +157,65 @@ pub fn sql_time(at: Timestamp) -> String {
     at.to_string().replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
-/// Stores new messages.
-pub async fn insert(conn: &mut Conn, rows: Vec<NewDelivery>) -> Result<(), Error> {
+/// Stores new messages, due at `now`. Their ids are in the order of the events, and then of the webhooks.
+pub async fn insert(
+    conn: &mut Conn,
+    events: Vec<NewMessages>,
+    now: Timestamp,
+) -> Result<(), Error> {
     match conn {
-        Conn::Pg(c) => insert_pg(c, &rows).await,
+        Conn::Pg(c) => insert_pg(c, &events, now).await,
         Conn::Sqlite(c) => {
-            c.spawn_blocking(move |c| insert_sqlite(c, &rows)).await?;
+            c.spawn_blocking(move |c| insert_sqlite(c, &events, now)).await?;
             Ok(())
         }
     }
 }
 
-async fn insert_pg(c: &mut PgConn, rows: &[NewDelivery]) -> Result<(), Error> {
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        diesel::insert_into(t::table).values(rows).execute(c).await?;
+/// Inserts all messages with one prepared statement, which has each payload once.
+async fn insert_pg(c: &mut PgConn, events: &[NewMessages], now: Timestamp) -> Result<(), Error> {
+    let sequences: Vec<i64> = events.iter().map(|event| event.event_sequence).collect();
+    let names: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+    let payloads: Vec<&str> = events.iter().map(|event| event.payload_json.as_str()).collect();
+    let (mut of, mut webhooks, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    for event in events {
+        for (webhook, id) in &event.recipients {
+            of.push(event.event_sequence);
+            webhooks.push(webhook.get());
+            ids.push(id.as_str());
+        }
     }
+    let insert = diesel::sql_query(INSERT_PG)
+        .bind::<Array<BigInt>, _>(sequences)
+        .bind::<Array<Text>, _>(names)
+        .bind::<Array<Text>, _>(payloads)
+        .bind::<Array<BigInt>, _>(of)
+        .bind::<Array<BigInt>, _>(webhooks)
+        .bind::<Array<Text>, _>(ids)
+        .bind::<sql_types::Timestamp, _>(now);
+    cached(insert).execute(c).await?;
     Ok(())
 }
 
 /// Inserts row by row with a prepared statement: without network round trips, batches would not be faster.
-fn insert_sqlite(c: &mut SqliteConnection, rows: &[NewDelivery]) -> QueryResult<()> {
-    for row in rows {
-        diesel::RunQueryDsl::execute(diesel::insert_into(t::table).values(row), c)?;
+fn insert_sqlite(
+    c: &mut SqliteConnection,
+    events: &[NewMessages],
+    now: Timestamp,
+) -> QueryResult<()> {
+    for event in events {
+        for (webhook, id) in &event.recipients {
+            let row = NewRow {
+                webhook_id: *webhook,
+                event_type: &event.event_type,
+                payload_json: &event.payload_json,
+                created_at: now,
+                message_id: id,
+                event_sequence: event.event_sequence,
+                next_attempt_at: now,
+            };
+            diesel::RunQueryDsl::execute(diesel::insert_into(t::table).values(row), c)?;
+        }
     }
     Ok(())
 }

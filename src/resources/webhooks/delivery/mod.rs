@@ -3,11 +3,13 @@
 //! Invariants
 //! - e11: what is being sent is only in memory. After a crash the rows are still pending, and are sent again;
 //! - e13: each webhook has its own task, connections and limits, so a slow receiver delays no other one;
-//! - results are written in batches, in a transaction that proves the lease;
+//! - results are written in batches, in a transaction that proves the lease, while other messages are sent;
 //! - at most `max_in_flight` messages are being sent, and `rate_per_second` are started, for each webhook.
 
 mod post;
+mod queue;
 pub mod recipient;
+mod results;
 pub mod schedule;
 mod sender;
 mod sign;
@@ -92,7 +94,7 @@ async fn keys(ctx: &Ctx) -> Result<BTreeSet<String>, Error> {
 /// Sends one test message, outside of the subscription, and returns the result.
 ///
 /// # Errors
-/// `WEBHOOK_INACTIVE`.
+/// `WEBHOOK_INACTIVE`, `WEBHOOK_UNREADABLE`.
 pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
     ctx.set_audit_target(id.to_string());
     let webhook = domain::find_active(ctx, id).await?;
@@ -107,7 +109,7 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
         link: None,
     };
     let payload = String::from_utf8_lossy(&generic::body(&message).bytes).into_owned();
-    let attempt = recipient.attempt(&message.id, &payload).await;
+    let attempt = recipient.attempt(&message.id, payload).await;
     ctx.add_audit_detail("delivered", attempt.outcome.verdict == Verdict::Delivered);
     ctx.add_audit_detail("response_code", attempt.outcome.code);
     Ok(attempt)

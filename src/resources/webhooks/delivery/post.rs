@@ -25,6 +25,7 @@ use super::schedule;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::net::connect::{ConnectError, Protocol};
+use crate::net::http::error_chain;
 use crate::net::spawn_owned;
 use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict, sanitize};
 use crate::resources::webhooks::input::ReceiverUrl;
@@ -96,13 +97,15 @@ impl Receiver {
     pub(super) async fn post(
         &self,
         headers: &HeaderMap,
-        rendered: &Rendered,
+        rendered: Rendered,
         now: Timestamp,
     ) -> Outcome {
+        let (content_type, body) = (rendered.content_type, Bytes::from(rendered.bytes));
+        let request = || self.request(headers, content_type, body.clone());
         if let Some(kept) = self.take_kept().await {
             // A receiver can close a kept connection at any time. Then the message is sent on a new one; if the
             // receiver has read it nevertheless, it recognizes it by its id.
-            if let Ok(answer) = self.exchange(kept, headers, rendered, now).await {
+            if let Ok(answer) = self.exchange(kept, request(), now).await {
                 return self.outcome(answer);
             }
         }
@@ -110,10 +113,10 @@ impl Receiver {
             Ok(connection) => connection,
             Err(why) => return Outcome::not_delivered(Verdict::Retry, None, why),
         };
-        match self.exchange(connection, headers, rendered, now).await {
+        match self.exchange(connection, request(), now).await {
             Ok(answer) => self.outcome(answer),
             Err(error) => {
-                let why = format!("the connection broke off: {}", chain(&error));
+                let why = format!("the connection broke off: {}", error_chain(&error));
                 Outcome::not_delivered(Verdict::Retry, None, sanitize(&why, ERROR_CHARS_MAX))
             }
         }
@@ -144,11 +147,9 @@ impl Receiver {
     async fn exchange(
         &self,
         mut connection: Connection,
-        headers: &HeaderMap,
-        rendered: &Rendered,
+        request: Request<Full<Bytes>>,
         now: Timestamp,
     ) -> Result<Answer, hyper::Error> {
-        let request = self.request(headers, rendered);
         let response = connection.sender.send_request(request).await?;
         let answer = read(response, now).await;
         if answer.whole {
@@ -158,14 +159,19 @@ impl Receiver {
         Ok(answer)
     }
 
-    fn request(&self, headers: &HeaderMap, rendered: &Rendered) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from(rendered.bytes.clone())));
+    fn request(
+        &self,
+        headers: &HeaderMap,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.path.clone();
         let to = request.headers_mut();
         to.clone_from(headers);
         to.insert(HOST, self.authority.clone());
-        to.insert(CONTENT_TYPE, HeaderValue::from_static(rendered.content_type));
+        to.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         to.insert(USER_AGENT, HeaderValue::from_static("shoreguard"));
         request
     }
@@ -220,7 +226,7 @@ async fn start(
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(io))
         .await
-        .map_err(|error| sanitize(&chain(&error), ERROR_CHARS_MAX))?;
+        .map_err(|error| sanitize(&error_chain(&error), ERROR_CHARS_MAX))?;
     let driver = spawn_owned(async move {
         // The exchange on the connection reports the error.
         let _ = connection.await;
@@ -248,7 +254,7 @@ async fn read(response: Response<Incoming>, now: Timestamp) -> Answer {
                 break;
             }
             Some(Err(error)) => {
-                answer.broken = Some(chain(&error));
+                answer.broken = Some(error_chain(&error));
                 break;
             }
             Some(Ok(frame)) => {
@@ -277,17 +283,6 @@ fn connect_failure(error: &ConnectError) -> String {
         ConnectError::Protocol => "the host does not use the required version of HTTP".to_owned(),
     };
     sanitize(&why, ERROR_CHARS_MAX)
-}
-
-/// Joins an error with its sources: hyper's own message contains only the kind of error.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        words = format!("{words}: {error}");
-        source = error.source();
-    }
-    words
 }
 
 #[cfg(test)]

@@ -94,7 +94,11 @@ impl Recipient {
     }
 
     /// Sends a message once. `payload` is its stored form.
-    pub(in crate::resources::webhooks) async fn attempt(&self, id: &str, payload: &str) -> Attempt {
+    pub(in crate::resources::webhooks) async fn attempt(
+        &self,
+        id: &str,
+        payload: String,
+    ) -> Attempt {
         let (started_at, begun) = (self.app.clock.now(), Instant::now());
         let sending = Box::pin(self.send(id, payload, started_at));
         let sent = self.app.clock.timeout(ATTEMPT_TIME, sending).await;
@@ -112,30 +116,30 @@ impl Recipient {
         Attempt { started_at, took: begun.elapsed(), outcome }
     }
 
-    async fn send(&self, id: &str, payload: &str, now: Timestamp) -> Result<Outcome, Error> {
+    async fn send(&self, id: &str, payload: String, now: Timestamp) -> Result<Outcome, Error> {
         match &self.route {
             Route::Email(smtp) => {
-                let message = generic::parse(id.to_owned(), payload)?;
+                let message = generic::parse(id.to_owned(), &payload)?;
                 Ok(email::send(self.app.part::<Outbound>(), smtp, &message).await)
             }
             Route::Http { channel, receiver, secrets } => {
                 let rendered = render(*channel, id, payload)?;
                 let secrets = secrets.live(now);
                 let headers = sign::headers(&secrets, id, now.unix_seconds(), &rendered.bytes)?;
-                Ok(receiver.post(&headers, &rendered, now).await)
+                Ok(receiver.post(&headers, rendered, now).await)
             }
         }
     }
 }
 
 /// Renders a stored message. The stored form itself is the body of channel generic, so that its bytes never change.
-fn render(channel: Channel, id: &str, payload: &str) -> Result<Rendered, Error> {
+fn render(channel: Channel, id: &str, payload: String) -> Result<Rendered, Error> {
     match channel {
         Channel::Generic => {
-            Ok(Rendered { content_type: "application/json", bytes: payload.as_bytes().to_vec() })
+            Ok(Rendered { content_type: "application/json", bytes: payload.into_bytes() })
         }
         Channel::Slack | Channel::Discord | Channel::Email => {
-            Ok(channels::body(channel, &generic::parse(id.to_owned(), payload)?))
+            Ok(channels::body(channel, &generic::parse(id.to_owned(), &payload)?))
         }
     }
 }

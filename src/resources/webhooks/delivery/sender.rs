@@ -1,4 +1,10 @@
-//! The task of one webhook: reads due messages, sends several at once, and writes the results in batches.
+//! The task of one webhook: reads due messages, sends several at once, and writes the results in batches. Reads and
+//! writes happen while messages are sent.
+//!
+//! Invariants
+//! - a message is sent once at a time: it is held from its read until its result is written, and a read that began
+//!   before that does not add it again;
+//! - one read and one write are in progress at most, so that results are written in the order in which attempts ended.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -7,36 +13,31 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use metrics::counter;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::DeliveryState;
-use super::recipient::{Attempt, Recipient};
-use super::schedule::{self, has_failed_too_long};
-use crate::clock::Timestamp;
+use super::queue::{QUEUE_BYTES_MAX, Waiting, bytes_of, size_of, within};
+use super::recipient::Recipient;
+use super::results::{self, Consequence, Ended};
 use crate::ctx::Ctx;
-use crate::db::Conn;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::db::types::{WebhookDeliveryId, WebhookId};
 use crate::error::{Error, ResourceKind};
-use crate::resources::webhooks::channels::{Outcome, Verdict};
-use crate::resources::webhooks::deliveries::store::{
-    self as deliveries, Delivery, Written, sql_time,
-};
-use crate::resources::webhooks::deliveries::{DeliveryStatus, attempt_bytes, earlier_attempts};
+use crate::net::spawn_owned;
+use crate::resources::webhooks::deliveries::store as deliveries;
 use crate::resources::webhooks::disabling;
 use crate::resources::webhooks::store::{self, Webhook};
-use crate::telemetry::metrics::WEBHOOK_DELIVERIES;
 use crate::workers::keyed::KeyedTask;
 
 /// Due messages that are read at once.
 const READ_MAX: usize = 500;
 /// Due messages that are read at once if they are large.
 const READ_MIN: usize = 20;
-/// Bytes of messages that wait in the memory of one webhook. There can be 200 webhooks.
-const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// Results in one transaction.
+/// Messages that are left in the queue when others are read.
+const QUEUE_LOW: usize = 100;
+/// Results in one transaction, and as many wait meanwhile.
 const RESULTS_MAX: usize = 200;
 /// Longest time that a result waits for others.
 const RESULTS_WAIT: Duration = Duration::from_millis(50);
@@ -45,12 +46,16 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// Interval of looking for messages that another replica has queued, and for those that are due again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A message whose attempt has ended.
-struct Ended {
-    delivery: Delivery,
-    attempt: Attempt,
-    /// Version of the webhook that it was sent for.
-    version: i64,
+/// Results, and what became of their write.
+type WriteDone = (Vec<Ended>, Result<Consequence, Error>);
+
+/// What was read of a webhook.
+struct Read {
+    /// The row; `None` if it was deleted.
+    webhook: Option<Webhook>,
+    rows: Vec<Waiting>,
+    /// Maximum number of rows; 0 if only the webhook was read.
+    limit: usize,
 }
 
 struct Sender {
@@ -58,11 +63,15 @@ struct Sender {
     lease: Arc<Lease>,
     id: WebhookId,
     recipient: Option<Arc<Recipient>>,
-    queue: VecDeque<(Delivery, String)>,
+    queue: VecDeque<Waiting>,
     in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     results: Vec<Ended>,
-    /// Messages in the three above, which are still pending in the database.
+    writing: Option<BoxFuture<'static, WriteDone>>,
+    reading: Option<BoxFuture<'static, Result<Read, Error>>>,
+    /// Messages in the queue, in flight, and with results that are not yet written: still pending in the database.
     held: HashSet<WebhookDeliveryId>,
+    /// Messages whose results were written since the present read began, which may still return them.
+    written: HashSet<WebhookDeliveryId>,
     /// Whether the last read may have left due messages.
     more: bool,
     /// Messages of the next read: fewer if those of the last one were large.
@@ -78,9 +87,11 @@ struct Sender {
 /// What a sender waits for.
 enum Wake {
     Ended(Box<Ended>),
-    Start,
-    Write,
-    Look,
+    Written(WriteDone),
+    Read(Box<Result<Read, Error>>),
+    Queued,
+    /// The time of something has come.
+    Time,
 }
 
 /// Sends the messages of a webhook until it is deleted or inactive, or the task is canceled.
@@ -95,7 +106,10 @@ pub(super) async fn run(task: KeyedTask) {
         queue: VecDeque::new(),
         in_flight: FuturesUnordered::new(),
         results: Vec::new(),
+        writing: None,
+        reading: None,
         held: HashSet::new(),
+        written: HashSet::new(),
         more: true,
         read_max: READ_MIN,
         look_at: Duration::ZERO,
@@ -113,89 +127,117 @@ pub(super) async fn run(task: KeyedTask) {
     }
 }
 
+/// Starts a task that uses the database and ends with its sender. SQLite blocks the task that uses it, and the sender
+/// must not stop meanwhile.
+fn start_task<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(spawn_owned(work))
+}
+
+/// Waits for a future, and removes it. Never ends without a future.
+async fn finished<T>(running: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(future) = running else { return std::future::pending().await };
+    let done = future.await;
+    *running = None;
+    done
+}
+
+/// Whether an error is one of the database that may pass.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. } | Error::Exhausted { .. })
+}
+
 impl Sender {
     async fn run(&mut self) -> Result<(), Error> {
         let app = Arc::clone(self.ctx.app());
         let mut queued = app.part::<DeliveryState>().subscribe(self.id);
         loop {
-            queued.borrow_and_update();
-            let look = app.clock.since_boot() >= self.look_at;
-            if (look || (self.more && self.queue.is_empty())) && !self.try_read().await? {
-                return self.write().await;
-            }
+            self.begin_read();
             self.start();
-            let has_room = self.queue.is_empty() && self.results.len() < RESULTS_MAX;
+            self.begin_write();
+            let can_write = self.writing.is_none() && !self.results.is_empty();
+            let can_look = self.reading.is_none();
+            let look_in = self.look_at.saturating_sub(app.clock.since_boot());
             let wake = tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(self.write_at), if !self.results.is_empty() => {
-                    Wake::Write
-                }
+                done = finished(&mut self.writing) => Wake::Written(done),
+                read = finished(&mut self.reading) => Wake::Read(Box::new(read)),
                 Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     Wake::Ended(Box::new(ended))
                 }
-                () = tokio::time::sleep_until(self.start_at), if self.can_start() => Wake::Start,
+                () = tokio::time::sleep_until(self.write_at), if can_write => Wake::Time,
+                () = tokio::time::sleep_until(self.start_at), if self.can_start() => Wake::Time,
                 // Cannot fail: the sender lives as long as its receivers.
-                _ = queued.changed(), if has_room => Wake::Look,
-                () = app.clock.sleep(self.look_at.saturating_sub(app.clock.since_boot())) => {
-                    Wake::Look
-                }
+                _ = queued.changed() => Wake::Queued,
+                () = app.clock.sleep(look_in), if can_look => Wake::Time,
             };
             match wake {
-                Wake::Start => {}
-                Wake::Look => self.more = true,
-                Wake::Write => self.try_write().await?,
-                Wake::Ended(ended) => self.add_result(*ended).await?,
+                Wake::Time => {}
+                Wake::Queued => self.more = true,
+                Wake::Ended(ended) => self.add_result(*ended),
+                Wake::Written(done) => self.finish_write(done).await?,
+                Wake::Read(read) => {
+                    if !self.finish_read(*read)? {
+                        return self.finish().await;
+                    }
+                }
             }
         }
     }
 
-    /// Reads as [`Self::read`] does, and later if the database fails.
-    async fn try_read(&mut self) -> Result<bool, Error> {
-        match self.read().await {
-            Err(error @ (Error::Unavailable { .. } | Error::Exhausted { .. })) => {
+    /// Begins to read the present state of the webhook, and due messages if few are left in the queue.
+    fn begin_read(&mut self) {
+        let now = self.ctx.app().clock.since_boot();
+        let is_due = now >= self.look_at;
+        if self.reading.is_some() || !(is_due || self.more) {
+            return;
+        }
+        let is_low = self.queue.len() <= QUEUE_LOW && bytes_of(&self.queue) <= QUEUE_BYTES_MAX / 4;
+        if !is_due && !is_low {
+            return;
+        }
+        self.look_at = now + LOOK_EVERY;
+        self.written.clear();
+        let limit = if is_low { self.read_max + self.held.len() } else { 0 };
+        // Messages that are queued while it reads set it again.
+        self.more &= !is_low;
+        let (ctx, id) = (self.ctx.clone(), self.id);
+        let read = start_task(async move { read(&ctx, id, limit).await });
+        self.reading = Some(Box::pin(async move { read.await.map_err(Error::internal)? }));
+    }
+
+    /// Adds what was read. Returns `false` if the webhook sends no messages.
+    fn finish_read(&mut self, read: Result<Read, Error>) -> Result<bool, Error> {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) if may_pass(&error) => {
                 warn!(error = &error as &dyn std::error::Error, "messages are read later");
-                self.more = false;
-                Ok(true)
+                return Ok(true);
             }
-            other => other,
-        }
-    }
-
-    /// Reads the present state of the webhook, and due messages if none is left in the queue. Returns `false` if it
-    /// sends no messages.
-    async fn read(&mut self) -> Result<bool, Error> {
-        self.look_at = self.ctx.app().clock.since_boot() + LOOK_EVERY;
-        let limit = if self.queue.is_empty() { self.read_max + self.held.len() } else { 0 };
-        let (webhook, rows) = {
-            let mut conn = self.ctx.db().read().await?;
-            let now = self.ctx.db().now(&mut conn).await?;
-            let webhook = store::by_id(&mut conn, self.id).await?;
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = if limit == 0 {
-                Vec::new()
-            } else {
-                deliveries::due(&mut conn, self.id, now, limit).await?
-            };
-            (webhook, rows)
+            Err(error) => return Err(error),
         };
-        let Some(webhook) = webhook.filter(|webhook| webhook.is_active) else { return Ok(false) };
+        let Some(webhook) = read.webhook.filter(|webhook| webhook.is_active) else {
+            return Ok(false);
+        };
         let is_current = |known: &Arc<Recipient>| known.version == webhook.version;
         if !self.recipient.as_ref().is_some_and(is_current) {
             self.recipient = Some(Arc::new(Recipient::open(self.ctx.app(), &webhook)?));
         }
-        if limit == 0 {
-            return Ok(true);
+        if read.limit > 0 {
+            self.more |= read.rows.len() == read.limit;
+            self.enqueue(read.rows);
         }
-        self.more = rows.len() == limit;
-        self.enqueue(rows);
         Ok(true)
     }
 
     /// Adds messages to the queue that are not held yet, until it is full.
-    fn enqueue(&mut self, rows: Vec<(Delivery, String)>) {
-        let new = rows.into_iter().filter(|(row, _)| !self.held.contains(&row.id));
-        let (kept, is_full) =
-            within(new, QUEUE_BYTES_MAX, |(row, payload)| attempt_bytes(row) + payload.len());
+    fn enqueue(&mut self, rows: Vec<Waiting>) {
+        let room = QUEUE_BYTES_MAX.saturating_sub(bytes_of(&self.queue));
+        let (held, written) = (&self.held, &self.written);
+        let new = rows.into_iter().filter(|(row, _)| !held.contains(&row.id));
+        let new = new.filter(|(row, _)| !written.contains(&row.id));
+        let (kept, is_full) = within(new, room, size_of);
         self.read_max = if is_full { kept.len() } else { self.read_max * 2 };
         self.read_max = self.read_max.clamp(READ_MIN, READ_MAX);
         self.more |= is_full;
@@ -221,159 +263,94 @@ impl Sender {
                 self.start_at = Instant::now() + Duration::from_secs(1) / rate.unsigned_abs();
             }
             self.in_flight.push(Box::pin(async move {
-                let attempt = recipient.attempt(&delivery.message_id, &payload).await;
+                let attempt = recipient.attempt(&delivery.message_id, payload).await;
                 Ended { delivery, attempt, version: recipient.version }
             }));
         }
     }
 
-    async fn add_result(&mut self, ended: Ended) -> Result<(), Error> {
+    fn add_result(&mut self, ended: Ended) {
         if self.results.is_empty() {
             self.write_at = Instant::now() + RESULTS_WAIT;
         }
         self.results.push(ended);
-        if self.results.len() >= RESULTS_MAX { self.try_write().await } else { Ok(()) }
+        if self.results.len() == RESULTS_MAX {
+            self.write_at = Instant::now();
+        }
     }
 
-    /// Writes the results, and later if the database fails.
-    async fn try_write(&mut self) -> Result<(), Error> {
-        match self.write().await {
-            Err(error @ (Error::Unavailable { .. } | Error::Exhausted { .. })) => {
+    /// Begins to write the results if they have waited long enough.
+    fn begin_write(&mut self) {
+        let is_due = !self.results.is_empty() && self.write_at <= Instant::now();
+        if self.writing.is_some() || !is_due {
+            return;
+        }
+        let results = std::mem::take(&mut self.results);
+        let (ctx, lease, id) = (self.ctx.clone(), Arc::clone(&self.lease), self.id);
+        let write = start_task(async move {
+            let written = results::write(&ctx, &lease, id, &results).await;
+            (results, written)
+        });
+        self.writing = Some(Box::pin(async move {
+            write.await.unwrap_or_else(|error| (Vec::new(), Err(Error::internal(error))))
+        }));
+    }
+
+    /// Forgets results that were written, and keeps them if the database has failed. Disables the webhook if its
+    /// receiver wants no messages or has failed for too long.
+    async fn finish_write(&mut self, (results, written): WriteDone) -> Result<(), Error> {
+        let consequence = match written {
+            Ok(consequence) => consequence,
+            Err(error) if may_pass(&error) => {
                 warn!(error = &error as &dyn std::error::Error, "results are written later");
+                let later = std::mem::replace(&mut self.results, results);
+                self.results.extend(later);
                 self.write_at = Instant::now() + WRITE_AGAIN;
-                Ok(())
+                return Ok(());
             }
-            other => other,
+            Err(error) => return Err(error),
+        };
+        for ended in results {
+            self.held.remove(&ended.delivery.id);
+            if self.reading.is_some() {
+                self.written.insert(ended.delivery.id);
+            }
         }
+        let Consequence { version, disable } = consequence;
+        if let Some(reason) = disable {
+            disabling::disable(&self.ctx, &self.lease, (self.id, Some(version)), reason).await?;
+            // Reads that it is inactive.
+            self.look_at = Duration::ZERO;
+        }
+        Ok(())
     }
 
-    /// Writes the results in one transaction. Disables the webhook if its receiver wants no messages or has failed for
-    /// too long.
-    async fn write(&mut self) -> Result<(), Error> {
-        if self.results.is_empty() {
-            return Ok(());
+    /// Writes the results that are left.
+    async fn finish(&mut self) -> Result<(), Error> {
+        if self.writing.is_some() {
+            let done = finished(&mut self.writing).await;
+            self.finish_write(done).await?;
         }
-        let (ctx, id, results) = (&self.ctx, self.id, &self.results);
-        let (statuses, version, failing) = ctx
-            .db()
-            .transaction(async |conn| {
-                leases::check_held(conn, &self.lease).await?;
-                let now = ctx.db().now(conn).await?;
-                let random = || ctx.app().new_id().as_bytes()[0];
-                let rows: Vec<Written> = results
-                    .iter()
-                    .map(|ended| written(ended, now, random()))
-                    .collect::<Result<_, _>>()?;
-                deliveries::write(conn, &rows).await?;
-                let statuses: Vec<&'static str> = rows.iter().map(|row| row.status).collect();
-                let Some(webhook) = store::by_id(conn, id).await? else {
-                    return Ok((statuses, 0, false));
-                };
-                let failing = count_failures(conn, &webhook, results, now).await?;
-                Ok((statuses, webhook.version, failing))
-            })
-            .await?;
-        for status in statuses {
-            counter!(WEBHOOK_DELIVERIES, "status" => status).increment(1);
+        self.write_at = Instant::now();
+        self.begin_write();
+        if self.writing.is_some() {
+            let done = finished(&mut self.writing).await;
+            self.finish_write(done).await?;
         }
-        // What a receiver said before the webhook was changed may be about another address.
-        let is_unwanted = |ended: &Ended| {
-            ended.version == version && ended.attempt.outcome.verdict == Verdict::Unwanted
-        };
-        let unwanted = results.iter().any(is_unwanted);
-        for ended in self.results.drain(..) {
-            self.held.remove(&ended.delivery.id);
-        }
-        let reason = match (unwanted, failing) {
-            (true, _) => "the receiver responded with 410",
-            (false, true) => "no success for 5 days, and at least 10 failed attempts",
-            (false, false) => return Ok(()),
-        };
-        disabling::disable(&self.ctx, &self.lease, (self.id, Some(version)), reason).await?;
-        self.more = true;
         Ok(())
     }
 }
 
-/// Takes items until their sizes reach a limit. Returns them, and whether others may be left.
-fn within<T>(
-    items: impl Iterator<Item = T>,
-    bytes_max: usize,
-    size: impl Fn(&T) -> usize,
-) -> (Vec<T>, bool) {
-    let (mut kept, mut bytes) = (Vec::new(), 0);
-    for item in items {
-        bytes += size(&item);
-        kept.push(item);
-        if bytes >= bytes_max {
-            return (kept, true);
-        }
-    }
-    (kept, false)
-}
-
-/// Returns the new state of a message.
-fn written(ended: &Ended, now: Timestamp, random: u8) -> Result<Written, Error> {
-    let (delivery, outcome) = (&ended.delivery, &ended.attempt.outcome);
-    let attempt = delivery.attempt;
-    let delay = schedule::delay(attempt, random, outcome.retry_after);
-    let (status, attempt, next_at) = match (outcome.verdict, delay) {
-        (Verdict::Delivered, _) => (DeliveryStatus::Success, attempt, None),
-        (Verdict::Retry | Verdict::Unwanted, Some(delay)) => {
-            (DeliveryStatus::Pending, attempt + 1, Some(sql_time(now.plus(delay))))
-        }
-        (Verdict::Retry | Verdict::Unwanted, None) | (Verdict::Failed, _) => {
-            (DeliveryStatus::Failed, attempt, None)
-        }
+/// Reads the present state of a webhook, and its due messages.
+async fn read(ctx: &Ctx, id: WebhookId, limit: usize) -> Result<Read, Error> {
+    let mut conn = ctx.db().read().await?;
+    let now = ctx.db().now(&mut conn).await?;
+    let webhook = store::by_id(&mut conn, id).await?;
+    let rows = if limit == 0 {
+        Vec::new()
+    } else {
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        deliveries::due(&mut conn, id, now, most).await?
     };
-    let Outcome { code, error, snippet, .. } = outcome.clone();
-    Ok(Written {
-        id: delivery.id.get(),
-        status: status.as_str(),
-        attempt,
-        code: code.map(i32::from),
-        error,
-        delivered: (status == DeliveryStatus::Success).then(|| sql_time(now)),
-        next_at,
-        last_at: Some(sql_time(ended.attempt.started_at)),
-        duration: Some(i32::try_from(ended.attempt.took.as_millis()).unwrap_or(i32::MAX)),
-        snippet,
-        attempts: earlier_attempts(delivery)?,
-    })
-}
-
-/// Stores the failed attempts since the last success. Returns whether the receiver has failed for too long.
-async fn count_failures(
-    conn: &mut Conn,
-    webhook: &Webhook,
-    results: &[Ended],
-    now: Timestamp,
-) -> Result<bool, Error> {
-    let is_success = |ended: &&Ended| ended.attempt.outcome.verdict == Verdict::Delivered;
-    let failed = results.iter().rev().take_while(|ended| !is_success(ended)).count();
-    let (before, since) =
-        if failed < results.len() { (0, None) } else { (webhook.failures, webhook.failing_since) };
-    let failures = before.saturating_add(i32::try_from(failed).unwrap_or(i32::MAX));
-    let since = since.or((failures > 0).then_some(now));
-    if (failures, since) != (webhook.failures, webhook.failing_since) {
-        store::set_failures(conn, webhook.id, since, failures).await?;
-    }
-    Ok(webhook.is_active && has_failed_too_long(since, failures, now))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_in_memory_is_limited_in_bytes() {
-        let take = |sizes: &[usize]| {
-            let (kept, is_full) = within(sizes.iter().copied(), 10, |size| *size);
-            (kept.len(), is_full)
-        };
-        assert_eq!(take(&[]), (0, false));
-        assert_eq!(take(&[1, 2, 3]), (3, false));
-        assert_eq!(take(&[5, 5, 5]), (2, true));
-        assert_eq!(take(&[50, 1]), (1, true), "a large message is sent, too");
-    }
+    Ok(Read { webhook, rows, limit })
 }

@@ -32,19 +32,24 @@ pub(super) fn headers(
     headers.insert(ID, value(id.to_owned())?);
     headers.insert(TIMESTAMP, HeaderValue::from(seconds));
     let Some(newest) = secrets.first() else { return Ok(headers) };
-    let signed = [format!("{id}.{seconds}.").as_bytes(), body].concat();
+    let before = format!("{id}.{seconds}.");
     let signatures: Vec<String> = secrets
         .iter()
-        .map(|secret| format!("v1,{}", STANDARD.encode(tag(secret, &signed))))
+        .map(|secret| format!("v1,{}", STANDARD.encode(tag(secret, &[before.as_bytes(), body]))))
         .collect();
     headers.insert(SIGNATURE, value(signatures.join(" "))?);
-    headers.insert(LEGACY, value(format!("sha256={}", hex(tag(newest, body).as_ref())))?);
+    headers.insert(LEGACY, value(format!("sha256={}", hex(tag(newest, &[body]).as_ref())))?);
     Ok(headers)
 }
 
-/// Returns the HMAC. Its key is the ASCII characters of the secret.
-fn tag(secret: &SigningSecret, bytes: &[u8]) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.legacy().as_bytes()), bytes)
+/// Returns the HMAC of joined parts. Its key is the ASCII characters of the secret.
+fn tag(secret: &SigningSecret, parts: &[&[u8]]) -> hmac::Tag {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.legacy().as_bytes());
+    let mut context = hmac::Context::with_key(&key);
+    for part in parts {
+        context.update(part);
+    }
+    context.sign()
 }
 
 #[cfg(test)]
@@ -60,12 +65,12 @@ mod tests {
         let signatures = headers["webhook-signature"].to_str().unwrap();
         let expected: Vec<String> = secrets
             .iter()
-            .map(|secret| format!("v1,{}", STANDARD.encode(tag(secret, b"msg_1.1700000000.{}"))))
+            .map(|secret| format!("v1,{}", STANDARD.encode(tag(secret, &[b"msg_1.1700000000.{}"]))))
             .collect();
         assert_eq!(signatures, expected.join(" "));
-        let legacy = format!("sha256={}", hex(tag(&secrets[0], b"{}").as_ref()));
+        let legacy = format!("sha256={}", hex(tag(&secrets[0], &[b"{}"]).as_ref()));
         assert_eq!(headers["x-shoreguard-signature"], legacy);
-        assert_ne!(tag(&secrets[0], b"{}").as_ref(), tag(&secrets[0], b"{ ").as_ref());
+        assert_ne!(tag(&secrets[0], &[b"{}"]).as_ref(), tag(&secrets[0], &[b"{ "]).as_ref());
     }
 
     #[test]
