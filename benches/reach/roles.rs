@@ -15,10 +15,9 @@ use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::sync::LazyLock;
 
-use clap::Parser as _;
 use http::{Request, Response};
 use prost::Message;
-use shoreguard::cli::{self, Cli};
+use shoreguard::cli;
 use shoreguard::db::types::GatewayId;
 use shoreguard::db::{Db, DbOptions};
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
@@ -52,7 +51,7 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
     if role == "shoreguard" {
         std::thread::spawn(|| at_end_of_input(terminate));
         let program = std::iter::once("shoreguard".to_owned());
-        return cli::run(Cli::parse_from(program.chain(rest)));
+        return cli::run(program.chain(rest));
     }
     std::thread::spawn(|| at_end_of_input(|| std::process::exit(0)));
     let served = if role == "simulators" {

@@ -92,14 +92,14 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
         ));
     }
     // Bound first: the public URL is part of the configuration, and port 0 is replaced by a real port here.
-    let listener = bind(args.listen).await?;
+    let listener = bind("--listen", args.listen).await?;
     let config = dev_config(&args, listener.local_addr()?)?;
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
     data_dir::create(&args.data)?;
     let kept_key = dev_key::read(&args.data)?;
     let metrics = metrics::install()?;
-    let metrics_listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let metrics_listener = bind("metrics", SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let metrics_address = metrics_listener.local_addr()?;
     let app = boot::build(config, Clock::system()).await?;
     let admin_key = admin_key(&app, &args.data, kept_key).await?;

@@ -1,43 +1,57 @@
-//! The command line: one file per command, each of which makes one call into other modules.
+//! The command line: commands that run a server or work on its files, one file each, and commands that call a server,
+//! which a table defines (`commands/`) or which are written by hand (`acts/`).
 //!
 //! Invariants
 //! - standard output holds results only; errors are written to standard error;
-//! - the exit code is 0 for success, 1 if the call was refused or failed, 2 if the command or configuration is wrong;
+//! - exit codes are those of `error.rs`;
 //! - text from a server is escaped before it is written to the terminal.
 
+mod acts;
 mod admin;
 mod call;
 mod check_config;
+mod commands;
+mod comments;
+mod connect;
+mod context;
 mod data_dir;
 mod dev;
 mod dev_key;
+mod error;
+mod globals;
+mod help;
 mod hook_exec;
+mod input;
+mod json;
+mod login;
+mod logout;
 mod migrate;
 mod output;
 mod preflight;
+mod scripts;
 mod serve;
+mod streams;
+mod whoami;
 
-use std::error::Error as _;
-use std::fmt;
-use std::io;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use tonic::Status;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use futures_util::future::BoxFuture;
 
 use crate::config::{Config, Faults, Sources};
-use crate::error::Error;
 use crate::telemetry;
+pub(crate) use error::CliError;
 
 /// How long a finished command waits for blocking work that it no longer needs.
 const RUNTIME_END_TIME: Duration = Duration::from_secs(2);
 
 /// The control plane for fleets of OpenShell gateways.
 #[derive(Debug, Parser)]
-#[command(name = "shoreguard", version)]
-pub struct Cli {
+#[command(name = "shoreguard", version, disable_help_subcommand = true)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +70,21 @@ enum Command {
     CheckConfig(ConfigArgs),
     /// Calls a method of a server or of a gateway behind it.
     Call(call::CallArgs),
+    /// Logs in to a server, with a password, an API key, at an OIDC provider or by a code.
+    Login(login::LoginArgs),
+    /// Ends the session on the server, and removes the stored credential.
+    Logout(logout::LogoutArgs),
+    /// Shows who you are for the server.
+    Whoami(whoami::WhoamiArgs),
+    /// Lists and changes the stored servers.
+    Context(context::ContextArgs),
+    /// Prints a script that completes commands in a shell.
+    Completion(scripts::CompletionArgs),
+    /// Explains a command or a topic.
+    Help(help::HelpArgs),
+    /// Writes a manual page for each command.
+    #[command(hide = true)]
+    Man(scripts::ManArgs),
     /// Sets process limits and executes a boot hook. For internal use by the server.
     #[command(hide = true)]
     HookExec(hook_exec::HookExecArgs),
@@ -84,113 +113,182 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-/// The reason why a command failed.
-#[derive(Debug)]
-pub(crate) enum CliError {
-    /// The command or its arguments are wrong.
-    Usage(String),
-    /// The configuration is wrong.
-    Config(Faults),
-    /// The server refused or failed.
-    Call(Box<Status>),
-    /// Something that the command needs is wrong or unavailable. The user of a command may see the cause.
-    Internal(Error),
-    /// The server could not be reached, or the result could not be written.
-    Io(String),
+/// Returns the definition of all commands.
+fn definition() -> clap::Command {
+    help::with_groups(Cli::command().subcommands(commands::nouns()))
 }
 
-impl CliError {
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Usage(_) | Self::Config(_) => ExitCode::from(2),
-            Self::Call(_) | Self::Internal(_) | Self::Io(_) => ExitCode::FAILURE,
-        }
-    }
+/// What a captured command has written, and its exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// The exit code.
+    pub code: u8,
+    /// Standard output, with replacement characters for what is not UTF-8.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
 }
 
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(why) | Self::Io(why) => f.write_str(why),
-            Self::Config(faults) => write!(f, "{faults}"),
-            Self::Call(status) => f.write_str(&call::format_status(status)),
-            Self::Internal(error) => {
-                write!(f, "{error}")?;
-                let mut source = error.source();
-                while let Some(error) = source {
-                    write!(f, ": {error}")?;
-                    source = error.source();
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl From<Faults> for CliError {
-    fn from(faults: Faults) -> Self {
-        Self::Config(faults)
-    }
-}
-
-impl From<Error> for CliError {
-    fn from(error: Error) -> Self {
-        Self::Internal(error)
-    }
-}
-
-impl From<Status> for CliError {
-    fn from(status: Status) -> Self {
-        Self::Call(Box::new(status))
-    }
-}
-
-impl From<io::Error> for CliError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error.to_string())
-    }
-}
-
-/// Runs the command.
+/// Runs the command in `arguments`, of which the first is the name of the program.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
+pub fn run<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> ExitCode {
+    let matches = match definition().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(parse_exit_code(&error));
+        }
+    };
+    let code = report(start(&matches));
+    telemetry::flush_log();
+    ExitCode::from(code)
+}
+
+/// Runs a command that calls a server inside this process. It reads `input` as its standard input, and what it writes
+/// is returned. Commands that run a server or change its files are refused.
+#[must_use]
+pub fn run_captured(arguments: Vec<String>, input: Vec<u8>) -> BoxFuture<'static, Captured> {
+    Box::pin(async move {
+        let capture = output::Capture::new(input);
+        let code = capture
+            .run(async {
+                match definition().try_get_matches_from(arguments) {
+                    Ok(matches) => report(run_client_command(&matches).await),
+                    Err(error) => report_parse_error(&error),
+                }
+            })
+            .await;
+        let (stdout, stderr) = capture.written();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Captured { code, stdout: text(stdout), stderr: text(stderr) }
+    })
+}
+
+/// Returns the commands of the table, which each call one rpc: `gateway list`.
+pub fn table_commands() -> impl Iterator<Item = &'static str> {
+    commands::table_commands()
+}
+
+/// Prints help to standard output and other errors to standard error, as clap does.
+fn report_parse_error(error: &clap::Error) -> u8 {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        output::print_error(text.trim_end());
+    } else {
+        let _ = output::print_result(text.trim_end());
+    }
+    parse_exit_code(error)
+}
+
+fn parse_exit_code(error: &clap::Error) -> u8 {
+    u8::try_from(error.exit_code()).unwrap_or(error::WRONG)
+}
+
+/// Prints the error, if there is one, and returns the exit code.
+fn report(done: Result<(), CliError>) -> u8 {
+    let Err(failure) = done else { return 0 };
+    let why = failure.to_string();
+    if !why.is_empty() {
+        output::print_error(&why);
+    }
+    failure.exit_code()
+}
+
+/// Runs any command to its end.
+fn start(matches: &ArgMatches) -> Result<(), CliError> {
+    if is_client_command(matches) {
+        let command = run_client_command(matches);
+        return if commands::is_act(matches) {
+            block_on(command)
+        } else {
+            block_on(interruptible(command))
+        };
+    }
+    let cli = Cli::from_arg_matches(matches).map_err(|error| usage(&error))?;
+    match cli.command {
         Command::Serve(args) => block_on(async { serve::run(args.load()?).await }),
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Admin(args) => block_on(admin::run(args)),
         Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
         Command::CheckConfig(args) => block_on(async { check_config::run(&args) }),
-        Command::Call(args) => block_on(call::run(args)),
+        Command::Call(args) => block_on(interruptible(call::run(args))),
+        Command::Login(args) => block_on(interruptible(login::run(args))),
+        Command::Logout(args) => block_on(interruptible(logout::run(args))),
+        Command::Whoami(args) => block_on(interruptible(whoami::run(args))),
+        Command::Context(args) => block_on(interruptible(context::run(args))),
+        Command::Completion(args) => scripts::print_completion(&args),
+        Command::Help(args) => help::run(&args),
+        Command::Man(args) => scripts::write_manual(&args),
         Command::HookExec(args) => hook_exec::run(&args),
-    };
-    let code = match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::print_error(&failure.to_string());
-            failure.exit_code()
+    }
+}
+
+/// Whether the command calls a server and does nothing else.
+fn is_client_command(matches: &ArgMatches) -> bool {
+    matches.subcommand_name().is_some_and(|name| name == "call" || commands::is_noun(name))
+}
+
+/// Runs a command that calls a server.
+async fn run_client_command(matches: &ArgMatches) -> Result<(), CliError> {
+    if let Some((noun, matches)) = matches.subcommand()
+        && commands::is_noun(noun)
+    {
+        return commands::run(noun, matches).await;
+    }
+    let cli = Cli::from_arg_matches(matches).map_err(|error| usage(&error))?;
+    match cli.command {
+        Command::Call(args) => call::run(args).await,
+        Command::Login(args) => login::run(args).await,
+        Command::Logout(args) => logout::run(args).await,
+        Command::Whoami(args) => whoami::run(args).await,
+        Command::Context(args) => context::run(args).await,
+        Command::Help(args) => help::run(&args),
+        Command::Completion(args) => scripts::print_completion(&args),
+        Command::Serve(_)
+        | Command::Dev(_)
+        | Command::Admin(_)
+        | Command::Migrate(_)
+        | Command::CheckConfig(_)
+        | Command::Man(_)
+        | Command::HookExec(_) => {
+            Err(CliError::Usage("this command needs a process of its own".to_owned()))
         }
-    };
-    telemetry::flush_log();
-    code
+    }
+}
+
+fn usage(error: &clap::Error) -> CliError {
+    CliError::Usage(error.render().to_string().trim_end().to_owned())
+}
+
+/// Runs a command until it ends or the user interrupts it.
+async fn interruptible(
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    tokio::select! {
+        done = command => done,
+        Ok(()) = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+    }
 }
 
 fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(command);
-    // Blocking work on a hanging disk or name server does not delay the exit.
-    runtime.shutdown_timeout(RUNTIME_END_TIME);
+    if matches!(done, Err(CliError::Interrupted)) {
+        runtime.shutdown_background();
+    } else {
+        // Blocking work on a hanging disk or name server does not delay the exit.
+        runtime.shutdown_timeout(RUNTIME_END_TIME);
+    }
     done
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_definition_is_valid() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -204,5 +302,21 @@ mod tests {
     fn a_key_on_the_command_line_is_not_shown_by_debug() {
         let cli = Cli::parse_from(["shoreguard", "call", "--key", "hunter2", "GetServerInfo"]);
         assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn wrong_arguments_name_the_flag_and_exit_with_2() {
+        let cases: [(&[&str], &str); 4] = [
+            (&["gateway", "list", "--limit", "many"], "--limit"),
+            (&["gateway", "list", "--bogus"], "--bogus"),
+            (&["sandbox", "list", "-o", "xml"], "--output"),
+            (&["user", "invite", "ana@example.com", "--role", "king"], "--role"),
+        ];
+        for (arguments, named) in cases {
+            let arguments = ["shoreguard"].iter().chain(arguments).map(|a| (*a).to_owned());
+            let done = run_captured(arguments.collect(), Vec::new()).await;
+            assert_eq!(done.code, 2, "{done:?}");
+            assert!(done.stderr.contains(named) && done.stdout.is_empty(), "{done:?}");
+        }
     }
 }

@@ -1,9 +1,16 @@
 //! The only module that writes to the terminal.
+//!
+//! Invariants
+//! - text is escaped before it is written; bytes that a user asked to be saved are not;
+//! - a command whose output is captured neither reads nor writes the terminal.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::telemetry;
@@ -11,12 +18,67 @@ use crate::telemetry;
 /// How long a server waits until its standard output is read.
 const ANNOUNCE_TIME: Duration = Duration::from_secs(1);
 
+tokio::task_local! {
+    /// Where the command of this task reads and writes, in place of the terminal.
+    static CAPTURE: Arc<Capture>;
+}
+
+/// The input of a command, and what it has written.
+#[derive(Debug, Default)]
+pub(super) struct Capture {
+    input: Mutex<io::Cursor<Vec<u8>>>,
+    stdout: Mutex<Vec<u8>>,
+    stderr: Mutex<Vec<u8>>,
+}
+
+impl Capture {
+    /// Returns a capture whose command reads `input` as its standard input.
+    pub(super) fn new(input: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self { input: Mutex::new(io::Cursor::new(input)), ..Self::default() })
+    }
+
+    /// Runs a command in this capture.
+    pub(super) async fn run<T>(self: &Arc<Self>, command: impl Future<Output = T>) -> T {
+        CAPTURE.scope(Arc::clone(self), command).await
+    }
+
+    /// Returns what was written to standard output and to standard error.
+    pub(super) fn written(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.stdout.lock().clone(), self.stderr.lock().clone())
+    }
+}
+
+/// Returns the capture of this task, if its command is captured.
+fn capture() -> Option<Arc<Capture>> {
+    CAPTURE.try_with(Arc::clone).ok()
+}
+
+/// Whether the command of this task is captured.
+pub(super) fn is_captured() -> bool {
+    capture().is_some()
+}
+
 /// Writes a result and a newline to standard output. A closed pipe, for example to `head`, is not an error.
 pub(super) fn print_result(text: &str) -> io::Result<()> {
+    let _ = print_item(text)?;
+    Ok(())
+}
+
+/// Writes one item of a stream and a newline to standard output. Breaks if it is no longer read.
+pub(super) fn print_item(text: &str) -> io::Result<ControlFlow<()>> {
+    print_bytes(format!("{}\n", escape_control(text)).as_bytes())
+}
+
+/// Writes bytes to standard output as they are. Breaks if they are no longer read.
+pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
+    if let Some(capture) = capture() {
+        capture.stdout.lock().extend_from_slice(bytes);
+        return Ok(ControlFlow::Continue(()));
+    }
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{}", escape_control(text)).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        done => done.map(ControlFlow::Continue),
     }
 }
 
@@ -39,9 +101,51 @@ pub(super) async fn print_started(text: String) -> io::Result<()> {
 /// Writes an error to the log of a server, or to standard error. A failure to write it is ignored.
 pub(super) fn print_error(text: &str) {
     let text = escape_control(text);
-    if !telemetry::log_line(&text) {
+    if let Some(capture) = capture() {
+        let mut stderr = capture.stderr.lock();
+        stderr.extend_from_slice(text.as_bytes());
+        stderr.push(b'\n');
+    } else if !telemetry::log_line(&text) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
+}
+
+/// Writes a question to standard error, without a newline.
+pub(super) fn print_question(text: &str) {
+    let text = escape_control(text);
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{text} ");
+    let _ = stderr.flush();
+}
+
+/// Reads standard input to its end, at most `limit` bytes. Closed input is empty.
+pub(super) fn read_input(limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(capture) = capture() {
+        io::Read::by_ref(&mut *capture.input.lock()).take(limit).read_to_end(&mut bytes)?;
+    } else {
+        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Whether the command runs inside a process of another program, which has its arguments and its output.
+pub(super) fn is_captured() -> bool {
+    capture().is_some()
+}
+
+/// Whether a person can answer a question.
+pub(super) fn can_ask() -> bool {
+    capture().is_none() && io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Returns the width of the terminal that standard output is, in columns. Anything else is not limited.
+pub(super) fn terminal_columns() -> Option<usize> {
+    if capture().is_some() || !io::stdout().is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 /// Escapes control and format characters, so that names and messages of a gateway can neither control a terminal nor
@@ -82,5 +186,19 @@ mod tests {
             serde_json::from_str::<String>(&escape_control(&text)).unwrap(),
             "a\u{9b}\u{202e}\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_captured_command_reads_its_input_and_writes_apart() {
+        let capture = Capture::new(b"abcdef".to_vec());
+        let read = capture.run(async {
+            print_result("an answer\u{1b}").unwrap();
+            print_error("a note");
+            (read_input(4).unwrap(), read_input(4).unwrap(), can_ask(), terminal_columns())
+        });
+        assert_eq!(read.await, (b"abcd".to_vec(), b"ef".to_vec(), false, None));
+        let (stdout, stderr) = capture.written();
+        assert_eq!(stdout, b"an answer\\u001b\n");
+        assert_eq!(stderr, b"a note\n");
     }
 }

@@ -27,6 +27,9 @@ use crate::telemetry::{self, endpoint, metrics};
 /// Number of connections that wait to be accepted, as of `TcpListener::bind`.
 const BACKLOG: u32 = 1024;
 
+/// Key of the address of the API.
+const LISTEN: &str = "server.listen";
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config) -> Result<(), CliError> {
     telemetry::init_logging(&config.telemetry)?;
@@ -36,7 +39,9 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     let socket = reserve(config.server.listen)?;
     data_dir::create(&config.server.data_dir)?;
     let metrics = match config.telemetry.metrics_listen {
-        Some(address) => Some((bind(address).await?, metrics::install()?)),
+        Some(address) => {
+            Some((bind("telemetry.metrics_listen", address).await?, metrics::install()?))
+        }
         None => None,
     };
     let app = boot::build(config, Clock::system()).await?;
@@ -57,8 +62,9 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     if let Some((listener, handle)) = metrics {
         watchers.spawn(watch(listener, handle, Arc::clone(&app), watched.clone()));
     }
-    let listener =
-        socket.listen(BACKLOG).map_err(|error| not_bound(app.config.server.listen, &error))?;
+    let listener = socket
+        .listen(BACKLOG)
+        .map_err(|error| not_bound(LISTEN, app.config.server.listen, &error))?;
     boot::start(&app);
     let running = listen::serve(&app, listener).await?;
 
@@ -83,8 +89,9 @@ pub(super) async fn watch(
     endpoint::serve(listener, metrics, move || health::is_ready(&app), until).await;
 }
 
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
-    TcpListener::bind(address).await.map_err(|error| not_bound(address, &error))
+/// Listens on an address. `key` names it in the error.
+pub(super) async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address).await.map_err(|error| not_bound(key, address, &error))
 }
 
 /// Reserves an address. Connections to it are refused until the socket listens, which is when the server is ready.
@@ -92,12 +99,12 @@ fn reserve(address: SocketAddr) -> Result<TcpSocket, CliError> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As `TcpListener::bind` does, so that a restart need not wait for closed connections.
     socket.set_reuseaddr(true)?;
-    socket.bind(address).map_err(|error| not_bound(address, &error))?;
+    socket.bind(address).map_err(|error| not_bound(LISTEN, address, &error))?;
     Ok(socket)
 }
 
-fn not_bound(address: SocketAddr, error: &io::Error) -> CliError {
-    CliError::Io(format!("`{address}` cannot be listened on: {error}"))
+fn not_bound(key: &str, address: SocketAddr, error: &io::Error) -> CliError {
+    CliError::Io(format!("`{key}`: `{address}` cannot be listened on: {error}"))
 }
 
 /// The signals that stop the process or reload its certificates.

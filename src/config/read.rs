@@ -102,10 +102,11 @@ fn collect_faults<S: Section>(section: &str, path: &[String], value: &Value, fau
     if let Value::Array(items) = value
         && !secret
     {
+        let probe = |item| S::deserialize(nest_value(path, Value::Array(vec![item]))).err();
         for (i, item) in items.iter().enumerate() {
-            if let Err(error) = S::deserialize(nest_value(path, Value::Array(vec![item.clone()]))) {
-                faults.add(format!("{full}[{i}]"), error_reason(&error));
-            }
+            let Some(error) = probe(item.clone()) else { continue };
+            let (inner, error) = find_innermost(item, error, &probe);
+            faults.add(format!("{full}[{i}]{inner}"), reason_without_secrets(&inner, &error));
         }
         return;
     }
@@ -116,6 +117,59 @@ fn collect_faults<S: Section>(section: &str, path: &[String], value: &Value, fau
         error_reason(&error)
     };
     faults.add(full, why);
+}
+
+/// Returns the path of the key inside a value that cannot be read, and its error. `probe` returns the error of the
+/// section with another value in the place of this one.
+///
+/// A key is at fault if the error is another one without it. Items of a list can have keys that are required, so a value
+/// with a single key is not an option here.
+fn find_innermost(
+    value: &Value,
+    error: toml::de::Error,
+    probe: &dyn Fn(Value) -> Option<toml::de::Error>,
+) -> (String, toml::de::Error) {
+    if let Value::Table(table) = value {
+        let is_blamed = |key: &&String| {
+            let mut others = table.clone();
+            others.remove(key.as_str());
+            probe(Value::Table(others)).is_none_or(|other| {
+                let both_miss = is_missing_field(&error) && is_missing_field(&other);
+                !both_miss && other.message() != error.message()
+            })
+        };
+        if let Some(key) = table.keys().find(is_blamed) {
+            let inner = |value| {
+                let mut changed = table.clone();
+                changed.insert(key.clone(), value);
+                probe(Value::Table(changed))
+            };
+            let (path, error) = find_innermost(&table[key.as_str()], error, &inner);
+            return (format!(".{key}{path}"), error);
+        }
+    } else if let Value::Array(items) = value {
+        let alone = |item| probe(Value::Array(vec![item]));
+        for (i, item) in items.iter().enumerate() {
+            if let Some(error) = alone(item.clone()) {
+                let (path, error) = find_innermost(item, error, &alone);
+                return (format!("[{i}]{path}"), error);
+            }
+        }
+    }
+    (String::new(), error)
+}
+
+fn is_missing_field(error: &toml::de::Error) -> bool {
+    error.message().trim().starts_with("missing field")
+}
+
+/// Returns why a key inside a list cannot be read. The parser's message may quote the value.
+fn reason_without_secrets(key: &str, error: &toml::de::Error) -> String {
+    let last = key.rsplit('.').next().unwrap_or_default();
+    if last.contains("secret") && !is_missing_field(error) {
+        return "must be a string in the form that is documented".to_owned();
+    }
+    error_reason(error)
 }
 
 /// Returns a section in which only this key is set.

@@ -198,7 +198,9 @@ impl Gateway {
                 Terms::Own { send_until: Some(_) } => {
                     self.app.clock.timeout(within, Box::pin(answer)).await
                 }
-                _ => timeout(within, answer).await.ok(),
+                Terms::Own { send_until: None } | Terms::Forwarded(_) => {
+                    timeout(within, answer).await.ok()
+                }
             };
             self.record_outcome(path, answer.unwrap_or_else(|| Err(self.timeout_error(path))))
         })

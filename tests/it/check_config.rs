@@ -156,6 +156,6 @@ fn serve_changes_nothing_if_its_address_is_in_use() {
         .unwrap();
     assert_eq!(served.status.code(), Some(1));
     let why = text(&served.stderr);
-    assert!(why.contains(&format!("`{address}` cannot be listened on")), "{why}");
+    assert!(why.contains(&format!("`server.listen`: `{address}` cannot be listened on")), "{why}");
     assert!(served.stdout.is_empty() && !data.exists());
 }

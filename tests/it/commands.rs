@@ -15,6 +15,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_shoreguard");
 pub(crate) fn shoreguard_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).env_remove("SHOREGUARD_KEY").env_remove("SHOREGUARD_ENDPOINT");
+    // The contexts of the person who runs the tests are not used.
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
     command
 }
 

@@ -95,6 +95,7 @@ fn run(document: &str) {
             .args(["-c", command])
             .current_dir(data.path())
             .env("PATH", &path)
+            .env("XDG_CONFIG_HOME", data.path())
             .env("SHOREGUARD_ENDPOINT", &endpoint)
             .env("SHOREGUARD_KEY", server.about["admin_key"].as_str().unwrap())
             .output()
@@ -129,6 +130,7 @@ macro_rules! console_blocks {
 console_blocks! {
     readme: "README.md",
     access: "docs/access.md",
+    cli: "docs/cli.md",
     fleet: "docs/fleet.md",
     operations: "docs/operations.md",
     policies: "docs/policies.md",

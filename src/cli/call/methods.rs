@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use prost_reflect::MethodDescriptor;
 
+use crate::cli::comments;
 use crate::pb::descriptors::{self, Descriptors};
 use crate::upstream::generation::Generation;
 
@@ -99,10 +100,15 @@ impl Methods {
         format!("no method `{name}`; there is `{}`", near.join("`, `"))
     }
 
-    /// Returns every path, one per line, with notes on streams and generations.
-    pub(super) fn list(&self) -> String {
+    /// Returns every path, one per line, with notes on streams and generations. With a filter, only paths that contain
+    /// it, in any case, each with the first sentence about it.
+    pub(super) fn list(&self, filter: Option<&str>) -> String {
         let mut list = String::new();
-        for (path, shapes) in &self.0 {
+        let filter = filter.map(str::to_ascii_lowercase);
+        let is_listed = |path: &str| {
+            filter.as_deref().is_none_or(|filter| path.to_ascii_lowercase().contains(filter))
+        };
+        for (path, shapes) in self.0.iter().filter(|(path, _)| is_listed(path)) {
             let method = [&shapes.own, &shapes.v0_1, &shapes.v0_0].into_iter().flatten().next();
             let stream = match method.map(|m| (m.is_client_streaming(), m.is_server_streaming())) {
                 Some((true, _)) => "  takes a stream",
@@ -117,6 +123,11 @@ impl Methods {
             let never = method.filter(|method| is_never_forwarded(method));
             let never = never.map_or("", |_| "  never forwarded");
             writeln!(list, "{path}{stream}{only}{never}").expect("a string takes all");
+            let about = method.filter(|_| filter.is_some()).map(comments::of_method);
+            let about = about.map(|comment| comments::first_sentence(&comment)).unwrap_or_default();
+            if !about.is_empty() {
+                writeln!(list, "    {about}").expect("a string takes all");
+            }
         }
         list.truncate(list.trim_end().len());
         list
@@ -124,6 +135,11 @@ impl Methods {
 }
 
 impl FoundMethod<'_> {
+    /// Whether the method is one of Shoreguard's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.shapes.own.is_some()
+    }
+
     /// Returns the method if it can be determined without calling the server for the generation, otherwise `None`.
     pub(super) fn if_known(
         &self,
@@ -248,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_list_marks_streams_reserved_methods_and_single_generations() {
-        let list = Methods::load().list();
+        let list = Methods::load().list(None);
         for line in [
             "openshell.inference.v1.Inference/SetInferenceRoute  generation 0.0 only",
             "openshell.v1.OpenShell/ConnectSupervisor  takes a stream  never forwarded",
@@ -257,5 +273,14 @@ mod tests {
         ] {
             assert!(list.lines().any(|found| found == line), "{line}\n{list}");
         }
+    }
+
+    #[test]
+    fn a_filtered_list_explains_what_it_lists() {
+        let list = Methods::load().list(Some("getgateway"));
+        let text = "shoreguard.v1.GatewayService/GetGateway\n    Returns one gateway by name";
+        assert!(list.contains(text), "{list}");
+        assert!(!list.contains("ListGateways"), "{list}");
+        assert_eq!(Methods::load().list(Some("bogus")), "");
     }
 }

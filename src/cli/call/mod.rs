@@ -4,32 +4,22 @@
 //! - the key is sent only to the given server, and not without TLS over a network unless a flag allows it;
 //! - secrets in a response are printed: a user who creates a key needs to see it.
 
-mod client;
-mod codec;
-mod json;
 mod methods;
-mod refusal;
 mod shapes;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use prost_reflect::{DynamicMessage, MethodDescriptor};
+use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, Value};
 
-use super::{CliError, output};
-use crate::secret::Secret;
+use super::connect::{Client, ConnectArgs};
+use super::streams::{self, Messages};
+use super::{CliError, input, json, output};
 use crate::upstream::generation::Generation;
-use client::Client;
 use methods::{FoundMethod, Methods};
-
-pub(super) use refusal::format_status;
-
-/// Maximum size of a request from a file or standard input.
-const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 fn generation() -> impl TypedValueParser<Value = Generation> {
     let numbers = PossibleValuesParser::new(Generation::ALL.map(Generation::as_str));
@@ -44,37 +34,19 @@ pub(super) struct CallArgs {
     /// with `--gateway` that of the gateway.
     #[arg(required_unless_present = "list")]
     method: Option<String>,
-    /// The request as JSON; `@FILE` reads a file, `-` reads standard input.
+    /// The request as JSON; `@FILE` reads a file, `-` reads standard input. A method that takes a stream of requests
+    /// reads one from each line.
     #[arg(default_value = "{}")]
     json: String,
-    /// The gateway that a proxied call is sent to.
+    /// The gateway that a proxied call is sent to, or that the request of one of Shoreguard's own methods names.
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
-    /// URL of the server.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "SHOREGUARD_ENDPOINT",
-        default_value = "http://127.0.0.1:8443"
-    )]
-    endpoint: String,
-    /// An API key or session token. Other users of this host can see command line flags: prefer the environment
-    /// variable.
-    #[arg(long, env = "SHOREGUARD_KEY", hide_env_values = true, value_parser = parse_secret)]
-    key: Option<Secret>,
-    /// The CA certificate of the server, PEM; by default the system's CAs are trusted.
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// Allows sending the key without TLS to an address that is not loopback.
-    #[arg(long)]
-    allow_plaintext: bool,
-    /// Timeout of a response, in seconds. The default is 30 for a single response and no limit for a stream.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: Option<u64>,
+    #[command(flatten)]
+    connect: ConnectArgs,
     /// The wire generation of a gateway's method. By default it is read from the server.
     #[arg(long, value_parser = generation())]
     generation: Option<Generation>,
-    /// Lists all methods.
+    /// Lists all methods, or explains those whose path contains the given text.
     #[arg(long)]
     list: bool,
     /// Shows the request and response types of a method without calling it.
@@ -82,16 +54,11 @@ pub(super) struct CallArgs {
     describe: bool,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "clap's signature")]
-fn parse_secret(text: &str) -> Result<Secret, String> {
-    Ok(Secret::new(text))
-}
-
 /// Lists, describes or calls methods.
 pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
     let methods = Methods::load();
     let Some(name) = args.method.as_deref().filter(|_| !args.list) else {
-        return Ok(output::print_result(&methods.list())?);
+        return Ok(output::print_result(&methods.list(args.method.as_deref()))?);
     };
     let found = methods.find(name, args.gateway.is_some()).map_err(CliError::Usage)?;
     if args.describe {
@@ -101,48 +68,107 @@ pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
     let json = read_request(&args.json)?;
     // Reports an invalid request before connecting, unless the server has to be called for the generation.
     let known = found.if_known(args.generation).map_err(CliError::Usage)?;
+    let is_own = found.is_own();
+    let gateway = args.gateway.as_deref();
+    let selected = gateway.filter(|_| is_own);
     let known = known
-        .map(|method| Ok::<_, CliError>((parse_request(&method, &json)?, method)))
+        .map(|method| Ok::<_, CliError>((parse_requests(&method, &json, selected)?, method)))
         .transpose()?;
-    let mut client = Client::connect(&args).await?;
-    let (request, method) = if let Some(known) = known {
+    let mut client = Client::connect(&args.connect, gateway.filter(|_| !is_own)).await?;
+    let (requests, method) = if let Some(known) = known {
         known
     } else {
         let method = resolve_method(&found, &args, &mut client).await?;
-        (parse_request(&method, &json)?, method)
+        (parse_requests(&method, &json, None)?, method)
     };
-    if !method.is_server_streaming() {
-        let answer = client.unary(&method, request).await?;
-        return Ok(output::print_result(&json::to_pretty(&answer))?);
-    }
-    let mut answers = client.stream(&method, request).await?;
-    while let Some(answer) = answers.message().await? {
-        output::print_result(&json::to_line(&answer))?;
+    send(&mut client, &method, requests, args.connect.timeout()).await
+}
+
+/// Sends the requests and prints the responses: one on several lines, those of a stream on one line each.
+async fn send(
+    client: &mut Client,
+    method: &MethodDescriptor,
+    mut requests: Vec<DynamicMessage>,
+    timeout: Option<Duration>,
+) -> Result<(), CliError> {
+    let mut answers = if method.is_client_streaming() {
+        let stream = client.exchange(method, tokio_stream::iter(requests)).await?;
+        Messages::new(stream, timeout)
+    } else {
+        let request = requests.pop().unwrap_or_else(|| DynamicMessage::new(method.input()));
+        if !method.is_server_streaming() {
+            let answer = client.unary(method, request).await?;
+            return Ok(output::print_result(&json::to_pretty(&answer))?);
+        }
+        streams::open(client, method, request, timeout).await?
+    };
+    while let Some(answer) = answers.next().await? {
+        let text = if method.is_server_streaming() {
+            json::to_line(&answer)
+        } else {
+            json::to_pretty(&answer)
+        };
+        if output::print_item(&text)?.is_break() {
+            break;
+        }
     }
     Ok(())
 }
 
 fn read_request(argument: &str) -> Result<String, CliError> {
-    let mut text = String::new();
-    let read = if argument == "-" {
-        std::io::stdin().lock().take(REQUEST_BYTES_MAX).read_to_string(&mut text)
-    } else if let Some(path) = argument.strip_prefix('@') {
-        std::fs::File::open(path)
-            .and_then(|file| file.take(REQUEST_BYTES_MAX).read_to_string(&mut text))
-    } else {
+    if argument != "-" && !argument.starts_with('@') {
         return Ok(argument.to_owned());
-    };
-    read.map_err(|error| CliError::Usage(format!("`{argument}` cannot be read: {error}")))?;
-    Ok(text)
+    }
+    input::read_text(argument).map_err(CliError::Usage)
 }
 
-fn parse_request(method: &MethodDescriptor, json: &str) -> Result<DynamicMessage, CliError> {
-    if method.is_client_streaming() {
-        let path = method.full_name();
-        let why = format!("`{path}` takes a stream of requests, which `call` does not send");
-        return Err(CliError::Usage(why));
+/// Parses the request, or for a stream of requests one on each line. If a gateway is given, it is the one of the request.
+fn parse_requests(
+    method: &MethodDescriptor,
+    json: &str,
+    gateway: Option<&str>,
+) -> Result<Vec<DynamicMessage>, CliError> {
+    if !method.is_client_streaming() {
+        let mut request = json::parse(&method.input(), json).map_err(CliError::Usage)?;
+        if let Some(gateway) = gateway {
+            select_gateway(method, &mut request, gateway)?;
+        }
+        return Ok(vec![request]);
     }
-    json::parse(&method.input(), json).map_err(CliError::Usage)
+    let mut requests = Vec::new();
+    for (at, line) in json.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let mut request = json::parse(&method.input(), line)
+            .map_err(|why| CliError::Usage(format!("line {}: {why}", at + 1)))?;
+        if let Some(gateway) = gateway.filter(|_| requests.is_empty()) {
+            select_gateway(method, &mut request, gateway)?;
+        }
+        requests.push(request);
+    }
+    Ok(requests)
+}
+
+/// Sets the gateway of a request to one of Shoreguard's own methods.
+fn select_gateway(
+    method: &MethodDescriptor,
+    request: &mut DynamicMessage,
+    gateway: &str,
+) -> Result<(), CliError> {
+    let refused = |why: &str| {
+        CliError::Usage(format!(
+            "`--gateway {gateway}` does not fit `{}`: {why}",
+            method.full_name()
+        ))
+    };
+    let field = method.input().get_field_by_name("gateway");
+    let Some(field) = field.filter(|field| field.kind() == Kind::String && !field.is_list()) else {
+        return Err(refused("its request names no gateway"));
+    };
+    let given = request.get_field(&field).as_str().unwrap_or_default().to_owned();
+    if !given.is_empty() && given != gateway {
+        return Err(refused(&format!("the request names gateway `{given}`")));
+    }
+    request.set_field(&field, Value::String(gateway.to_owned()));
+    Ok(())
 }
 
 /// Returns the method in the generation of the gateway, which is read from the server.

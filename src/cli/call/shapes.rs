@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn every_method_can_be_described() {
         let methods = Methods::load();
-        for row in methods.list().lines() {
+        for row in methods.list(None).lines() {
             let path = row.split_whitespace().next().unwrap();
             let method = methods.find(path, false).unwrap().newest(None).unwrap();
             assert!(describe(&method).contains(path), "{path}");

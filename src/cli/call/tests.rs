@@ -10,10 +10,10 @@ use tonic::codegen::BoxStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
-use super::super::{Cli, CliError, Command};
-use super::client::Client;
+use super::super::connect::Client;
+use super::super::{Cli, CliError, Command, json};
 use super::methods::Methods;
-use super::{CallArgs, json, resolve_method};
+use super::{CallArgs, resolve_method};
 use crate::pb::v0_1::openshell::v1::open_shell_server::{OpenShell, OpenShellServer};
 use crate::pb::v0_1::openshell::v1::{
     GetSandboxRequest, SandboxResponse, SandboxStreamEvent, WatchSandboxRequest,
@@ -85,7 +85,7 @@ async fn a_unary_call_sends_key_gateway_and_deadline_and_returns_the_response() 
         "OpenShell/GetSandbox",
     ];
     let args = args(&endpoint, &more);
-    let mut client = Client::connect(&args).await.unwrap();
+    let mut client = Client::connect(&args.connect, args.gateway.as_deref()).await.unwrap();
     let methods = Methods::load();
     let method =
         methods.find("OpenShell/GetSandbox", false).unwrap().newest(args.generation).unwrap();
@@ -100,7 +100,8 @@ async fn a_unary_call_sends_key_gateway_and_deadline_and_returns_the_response() 
 #[tokio::test]
 async fn a_stream_yields_each_message_and_then_its_error() {
     let (endpoint, _tasks) = serve().await;
-    let mut client = Client::connect(&args(&endpoint, &["OpenShell/WatchSandbox"])).await.unwrap();
+    let mut client =
+        Client::connect(&args(&endpoint, &["OpenShell/WatchSandbox"]).connect, None).await.unwrap();
     let methods = Methods::load();
     let method = methods.find("OpenShell/WatchSandbox", false).unwrap().newest(None).unwrap();
     let request = json::parse(&method.input(), "{}").unwrap();
@@ -117,7 +118,7 @@ async fn a_stream_yields_each_message_and_then_its_error() {
 async fn a_server_that_reports_no_generation_is_treated_as_the_newest() {
     let (endpoint, _tasks) = serve().await;
     let args = args(&endpoint, &["--gateway", "edge", "OpenShell/GetSandbox"]);
-    let mut client = Client::connect(&args).await.unwrap();
+    let mut client = Client::connect(&args.connect, args.gateway.as_deref()).await.unwrap();
     let why = client.generation(Some("edge")).await.unwrap_err();
     assert!(why.starts_with("the gateway's generation is not known (UNIMPLEMENTED: "), "{why}");
     let methods = Methods::load();
@@ -129,7 +130,10 @@ async fn a_server_that_reports_no_generation_is_treated_as_the_newest() {
 #[tokio::test]
 async fn a_key_is_not_sent_without_tls_over_a_network() {
     let args = args("http://192.0.2.1:1", &["--key", "sg_x", "OpenShell/GetSandbox"]);
-    let Err(CliError::Usage(why)) = Client::connect(&args).await else { panic!("it is refused") };
+    let Err(CliError::Usage(why)) = Client::connect(&args.connect, args.gateway.as_deref()).await
+    else {
+        panic!("it is refused")
+    };
     assert!(why.contains("--allow-plaintext"), "{why}");
 }
 
@@ -138,7 +142,8 @@ async fn an_unreachable_server_is_reported_with_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let Err(CliError::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await
+    let Err(CliError::Unreachable(why)) =
+        Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"]).connect, None).await
     else {
         panic!("no server listens on this address");
     };

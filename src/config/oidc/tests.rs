@@ -64,7 +64,31 @@ fn each_configuration_error_is_reported() {
         (r#"["example.com"]"#, r#"["Example.com"]"#, "`oidc.providers[0].email_domains` must be"),
         (r#"["example.com"]"#, r#"["@example.com"]"#, "`oidc.providers[0].email_domains` must be"),
         (r#"ops = "operator""#, r#"ops = "admin""#, "`oidc.providers[0].roles.ops` is `admin`,"),
-        (r#"ops = "operator""#, r#"ops = "owner""#, "`oidc.providers[0]` cannot be read: unknown"),
+        (
+            r#"ops = "operator""#,
+            r#"ops = "owner""#,
+            "`oidc.providers[0].roles.ops` cannot be read: ",
+        ),
+        (
+            r#"role = "operator""#,
+            r#"role = "owner""#,
+            "`oidc.providers[0].rules[0].role` cannot be",
+        ),
+        (
+            r#"issuer = "https://id.example.com/realms/a""#,
+            "",
+            "`oidc.providers[0]` cannot be read: mis",
+        ),
+        (
+            r#"name = "robots""#,
+            "",
+            "`oidc.providers[0].rules[1]` cannot be read: missing field `name`",
+        ),
+        (
+            r#"client_secret = "hunter2""#,
+            "client_secret = 2",
+            "`oidc.providers[0].client_secret` must be",
+        ),
         (r#"role_claim = "realm_access.roles""#, "", "`oidc.providers[0].roles` and `role_claim`"),
         (r#"audience = "https://shoreguard.example.com""#, "", "`oidc.providers[0].audience` is"),
         ("\"https://shoreguard.example.com\"", "\"shoreguard\"", "`oidc.providers[0].audience` mu"),
@@ -83,12 +107,12 @@ fn each_configuration_error_is_reported() {
         ),
         ("robot-*", "*", "`oidc.providers[0].rules[1].conditions.sub` must not be empty or"),
         ("sub = \"robot-*\"", "iss = \"a\"", "`oidc.providers[0].rules[1].conditions.iss` holds"),
-        ("sub = \"robot-*\"", "sub = 3", "`oidc.providers[0]` cannot be read: a condition must"),
+        ("sub = \"robot-*\"", "sub = 3", "`oidc.providers[0].rules[1].conditions.sub` cannot be"),
         ("name = \"robots\"", "name = \"deploy\"", "`oidc.providers[0].rules[1].name` repeats"),
         (
             "accept_bearer",
             "accept_bearers",
-            "`oidc.providers[0]` is not a key of the configuration",
+            "`oidc.providers[0].accept_bearers` is not a key of the configuration",
         ),
     ] {
         assert!(SOUND.contains(from), "{from}");

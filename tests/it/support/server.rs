@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use shoreguard::app::App;
 use shoreguard::boot;
@@ -24,7 +25,7 @@ use tonic::{Request, Status};
 
 use super::cleanup::ServerCleanup;
 use super::jobs::start_jobs;
-use super::{DbLocation, limit};
+use super::{CONDITION_TIME_MAX, DbLocation, limit, pause};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
@@ -228,15 +229,26 @@ impl TestServer {
 }
 
 impl Caller {
-    /// Creates a service principal. Returns its key.
+    /// Creates a service principal. Returns its key. Repeats a call that was refused with `ACCESS_STALE`, as a client
+    /// does: a server that gets no processor for seconds has done nothing then.
     pub(crate) async fn create_key(&self, name: &str, role: pb::Role) -> String {
         let request = pb::CreateServicePrincipalRequest {
             name: name.to_owned(),
             role: role.into(),
             ..Default::default()
         };
-        let created = self.service_principals().create_service_principal(request).await.unwrap();
-        created.into_inner().key
+        let begun = Instant::now();
+        loop {
+            let answer = self.service_principals().create_service_principal(request.clone()).await;
+            match answer {
+                Ok(created) => return created.into_inner().key,
+                Err(refused) => {
+                    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+                    assert!(begun.elapsed() < CONDITION_TIME_MAX, "{refused:?}");
+                    pause().await;
+                }
+            }
+        }
     }
 
     /// Gives a service principal a role on a gateway.

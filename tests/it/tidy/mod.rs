@@ -29,7 +29,7 @@ const FOLDERS: [&str; 10] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 19] = [
+const DOCUMENTS: [&str; 20] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -37,6 +37,7 @@ const DOCUMENTS: [&str; 19] = [
     "CHANGELOG.md",
     "docs/access.md",
     "docs/audit.md",
+    "docs/cli.md",
     "docs/configuration.md",
     "docs/fleet.md",
     "docs/glossary.md",

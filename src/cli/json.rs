@@ -4,9 +4,21 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Se
 use serde_json::{Map, Value};
 
 /// Parses a request. The error lists every wrong field, one per line.
-pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
+pub(in crate::cli) fn parse(
+    descriptor: &MessageDescriptor,
+    text: &str,
+) -> Result<DynamicMessage, String> {
     let value: Value = serde_json::from_str(text)
         .map_err(|error| format!("the request is not valid JSON: {error}"))?;
+    from_value(descriptor, value)
+}
+
+/// Converts a request. The error lists every wrong field, one per line.
+pub(in crate::cli) fn from_value(
+    descriptor: &MessageDescriptor,
+    mut value: Value,
+) -> Result<DynamicMessage, String> {
+    convert_masks(descriptor, &mut value);
     DynamicMessage::deserialize(descriptor.clone(), &value).map_err(|error| {
         let mut faults = Vec::new();
         collect_faults(descriptor, "", &value, &mut faults);
@@ -17,19 +29,62 @@ pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<Dynami
     })
 }
 
+/// Converts the paths of field masks to the form of JSON, `displayName`. They are given as the proto names them, as all
+/// other names.
+fn convert_masks(descriptor: &MessageDescriptor, value: &mut Value) {
+    let Value::Object(object) = value else { return };
+    for field in descriptor.fields().filter(|field| !field.is_list() && !field.is_map()) {
+        let Kind::Message(inner) = field.kind() else { continue };
+        for name in [field.name(), field.json_name()] {
+            let Some(found) = object.get_mut(name) else { continue };
+            if inner.full_name() != "google.protobuf.FieldMask" {
+                convert_masks(&inner, found);
+            } else if let Value::String(paths) = found {
+                *paths = to_camel_case(paths);
+            }
+            break;
+        }
+    }
+}
+
+fn to_camel_case(paths: &str) -> String {
+    let mut camel = String::with_capacity(paths.len());
+    let mut is_next_upper = false;
+    for c in paths.chars().filter(|c| !c.is_whitespace()) {
+        if c == '_' {
+            is_next_upper = true;
+        } else if std::mem::take(&mut is_next_upper) {
+            camel.push(c.to_ascii_uppercase());
+        } else {
+            camel.push(c);
+        }
+    }
+    camel
+}
+
 /// Returns a message as JSON on several lines, to be read by people.
-pub(super) fn to_pretty(message: &DynamicMessage) -> String {
-    format!("{:#}", to_json(message))
+pub(in crate::cli) fn to_pretty(message: &DynamicMessage) -> String {
+    format!("{:#}", to_value(message))
 }
 
 /// Returns a message as JSON on one line, for streams.
-pub(super) fn to_line(message: &DynamicMessage) -> String {
-    to_json(message).to_string()
+pub(in crate::cli) fn to_line(message: &DynamicMessage) -> String {
+    to_value(message).to_string()
 }
 
-/// Converts a message to JSON with sorted keys, since the order of map entries is random.
-fn to_json(message: &DynamicMessage) -> Value {
-    let options = SerializeOptions::new().use_proto_field_name(true);
+/// Returns a message as YAML.
+pub(in crate::cli) fn to_yaml(message: &DynamicMessage) -> String {
+    // JSON is YAML, in case that a value has no other form.
+    serde_saphyr::to_string(&to_value(message)).unwrap_or_else(|_| to_pretty(message))
+}
+
+/// Converts a message to JSON with sorted keys, since the order of map entries is random. Empty lists and false are
+/// included, and integers of 64 bits are numbers.
+pub(in crate::cli) fn to_value(message: &DynamicMessage) -> Value {
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(false)
+        .stringify_64_bit_integers(false);
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
         // A time or duration out of its range has no JSON form; the proto text form is used instead.
@@ -156,9 +211,31 @@ mod tests {
     fn requests_accept_both_field_spellings_and_output_uses_the_proto_names() {
         for text in [r#"{"page_size": 7}"#, r#"{"pageSize": 7}"#] {
             let request = read("ListGatewaysRequest", text).unwrap();
-            assert_eq!(to_line(&request), r#"{"page_size":7}"#);
-            assert_eq!(to_pretty(&request), "{\n  \"page_size\": 7\n}");
+            let line = r#"{"label_selector":"","page_size":7,"page_token":""}"#;
+            assert_eq!(to_line(&request), line);
+            let value: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(to_pretty(&request), format!("{value:#}"));
         }
+    }
+
+    #[test]
+    fn masks_are_given_with_the_names_of_the_proto() {
+        for mask in ["description,oidc_client", "description, oidcClient"] {
+            let text = format!(r#"{{"gateway": "edge", "update_mask": "{mask}"}}"#);
+            let request = read("UpdateGatewayRequest", &text).unwrap();
+            let mask = request.get_field_by_name("update_mask").unwrap();
+            let paths = mask.as_message().unwrap().get_field_by_name("paths").unwrap();
+            let paths: Vec<_> = paths.as_list().unwrap().iter().map(|p| p.as_str()).collect();
+            assert_eq!(paths, [Some("description"), Some("oidc_client")]);
+        }
+    }
+
+    #[test]
+    fn empty_lists_false_and_whole_numbers_are_printed_as_such() {
+        let shown = read("ListEventsResponse", r#"{"next_after_sequence": "9007199254740993"}"#);
+        let line = r#"{"events":[],"more":false,"next_after_sequence":9007199254740993}"#;
+        assert_eq!(to_line(&shown.clone().unwrap()), line);
+        assert!(to_yaml(&shown.unwrap()).contains("more: false"));
     }
 
     #[test]

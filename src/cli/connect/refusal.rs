@@ -7,11 +7,13 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::status::code_name;
 
+/// The reason of a refused login, which is not repeated with another one.
+const LOGIN_FAILED: &str = "LOGIN_FAILED";
 /// The header with the id of the call, as in the server's log.
 const REQUEST_ID: &str = "x-request-id";
 
 /// Prints each detail on its own line, so that one value cannot be mistaken for another.
-pub(in super::super) fn format_status(status: &Status) -> String {
+pub(in crate::cli) fn format_status(status: &Status) -> String {
     let mut text = format!("{}: {}", code_name(status.code()), one_line(status_message(status)));
     let details = status.get_error_details();
     if let Some(info) = details.error_info() {
@@ -23,6 +25,10 @@ pub(in super::super) fn format_status(status: &Status) -> String {
         }
     }
     add_details(&mut text, &details);
+    let is_failed_login = details.error_info().is_some_and(|info| info.reason == LOGIN_FAILED);
+    if status.code() == Code::Unauthenticated && !is_failed_login {
+        add_line(&mut text, "log in with", "`shoreguard login`");
+    }
     if let Some(id) = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
         add_line(&mut text, "request id", id);
     }
@@ -91,6 +97,16 @@ mod tests {
              try again in: 1.5 s\n  \
              request id: r1"
         );
+    }
+
+    #[test]
+    fn a_caller_without_a_valid_credential_reads_how_to_log_in() {
+        let status = Status::new(Code::Unauthenticated, "who are you");
+        let hint = "\n  log in with: `shoreguard login`";
+        assert_eq!(format_status(&status), format!("UNAUTHENTICATED: who are you{hint}"));
+        let details = ErrorDetails::with_error_info(LOGIN_FAILED, "shoreguard", HashMap::new());
+        let status = Status::with_error_details(Code::Unauthenticated, "wrong", details);
+        assert!(!format_status(&status).contains("log in with"));
     }
 
     #[test]

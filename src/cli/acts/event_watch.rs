@@ -1,0 +1,158 @@
+//! `shoreguard event watch`: events as they occur, one a line.
+//!
+//! Invariants
+//! - a lost connection is resumed after the last position, so that no event is skipped or repeated;
+//! - if events after the position were deleted, the command ends and says so.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches as _};
+use futures_util::future::BoxFuture;
+use tonic::{Code, Status};
+
+use super::super::connect::Client;
+use super::super::globals::{Globals, OutputFormat};
+use super::super::{CliError, output};
+use super::retry::{self, Retries};
+use super::{answer, interrupt, terminal};
+use crate::pb::v1::event_service_client::EventServiceClient;
+use crate::pb::v1::{Event, WatchEventsRequest};
+
+/// Position of the events that occur from now on.
+const FROM_NOW: i64 = -1;
+
+/// Which events.
+#[derive(Debug, Args)]
+struct WatchArgs {
+    /// Only events of this gateway.
+    #[arg(value_name = "GATEWAY")]
+    gateway: Option<String>,
+    /// Only events with this name, such as `gateway.registered`. Can be repeated.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// Begins after this sequence, or with the oldest stored event for 0. By default only new events are shown.
+    #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(i64).range(0..))]
+    after: Option<i64>,
+}
+
+/// Returns the definition.
+pub(in crate::cli) fn command() -> Command {
+    WatchArgs::augment_args(Command::new("watch"))
+        .about("Prints events as they occur, one a line, and resumes after a lost connection")
+}
+
+/// Runs the command.
+pub(in crate::cli) fn run(
+    matches: ArgMatches,
+    globals: Globals,
+) -> BoxFuture<'static, Result<(), CliError>> {
+    Box::pin(async move {
+        let args = WatchArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
+        interrupt::until_interrupted(watch(&args, &globals)).await
+    })
+}
+
+/// Where a watch is.
+struct Cursor {
+    position: i64,
+    /// Whether the server has accepted a call.
+    has_begun: bool,
+    retries: Retries,
+}
+
+async fn watch(args: &WatchArgs, globals: &Globals) -> Result<(), CliError> {
+    let mut client = Client::connect(&globals.connect, None).await?;
+    let position = args.after.unwrap_or(FROM_NOW);
+    let retries = Retries::new(retry::STREAM_ATTEMPTS);
+    let mut cursor = Cursor { position, has_begun: false, retries };
+    loop {
+        client.renew_credential().await?;
+        let ended = follow(&client, args, globals.output, &mut cursor).await;
+        let error = match ended {
+            Ok(()) => Status::new(Code::Unavailable, "the server has ended the stream").into(),
+            Err(error) => error,
+        };
+        if is_expired(&error) {
+            output::print_error(
+                "events that were not shown yet are deleted: `--after 0` begins with the oldest",
+            );
+        }
+        cursor.retries.pause_after(&client, error).await?;
+        if cursor.has_begun && cursor.position == FROM_NOW {
+            output::print_error(
+                "the connection was lost before the first event: earlier events are not shown",
+            );
+        }
+    }
+}
+
+/// Prints events until the stream ends, and moves the cursor behind each.
+async fn follow(
+    client: &Client,
+    args: &WatchArgs,
+    format: OutputFormat,
+    cursor: &mut Cursor,
+) -> Result<(), CliError> {
+    let request = WatchEventsRequest {
+        after_sequence: cursor.position,
+        gateway: args.gateway.clone().unwrap_or_default(),
+        names: args.names.clone(),
+    };
+    let mut events = EventServiceClient::new(client.channel());
+    let request = client.stream_request(request);
+    let mut answers = events.watch_events(request).await?.into_inner();
+    cursor.has_begun = true;
+    cursor.retries.accept();
+    while let Some(answer) = answers.message().await? {
+        if let Some(event) = &answer.event {
+            print(format, event)?;
+        }
+        cursor.position = answer.sequence;
+        cursor.retries.reset();
+    }
+    Ok(())
+}
+
+fn is_expired(error: &CliError) -> bool {
+    matches!(error, CliError::Call(status) if retry::reason(status) == "CURSOR_EXPIRED")
+}
+
+fn print(format: OutputFormat, event: &Event) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Table | OutputFormat::Wide => terminal::print_line(&to_line(event)),
+        OutputFormat::Name => terminal::print_line(&event.name),
+        OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml => {
+            answer::print_json_line("Event", event)
+        }
+    }
+}
+
+/// Returns time, sequence, name, gateway, actor and payload.
+fn to_line(event: &Event) -> String {
+    let time = event.event_time.map(|time| time.to_string()).unwrap_or_default();
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    format!(
+        "{time}  {}  {}  {}  {}  {}",
+        event.sequence,
+        event.name,
+        or_dash(&event.gateway),
+        or_dash(&event.actor),
+        event.payload_json
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = Event {
+            sequence: 7,
+            name: "gateway.registered".to_owned(),
+            actor: "sp:ci".to_owned(),
+            event_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+            payload_json: "{}".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(to_line(&event), "1970-01-01T00:00:00Z  7  gateway.registered  -  sp:ci  {}");
+    }
+}

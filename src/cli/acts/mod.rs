@@ -1,0 +1,63 @@
+//! Commands that are written by hand, since they are more than one call: a terminal in a sandbox, an upload, a watch that
+//! resumes, a wait, changes of policies from files, and the review of what waits for an approval.
+//!
+//! Invariants
+//! - text from a server passes `output::escape_control`, except for the bytes of a command in a sandbox, which the user
+//!   has requested for this terminal;
+//! - without a terminal, nothing is colored, and no progress is drawn;
+//! - a lost connection neither skips an event silently nor repeats a write.
+
+mod answer;
+mod difference;
+mod event_watch;
+mod exec;
+mod interrupt;
+mod operation_wait;
+mod place;
+mod policy;
+mod progress;
+mod raw_mode;
+mod retry;
+mod review;
+mod sbom_upload;
+mod terminal;
+
+use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use futures_util::future::BoxFuture;
+
+use super::CliError;
+use super::globals::Globals;
+
+/// A command that is written by hand.
+pub(in crate::cli) struct Act {
+    /// What it is about, such as `sandbox`.
+    pub(in crate::cli) noun: &'static str,
+    /// What it does, such as `exec`.
+    pub(in crate::cli) verb: &'static str,
+    /// Returns its definition, whose name is the verb.
+    pub(in crate::cli) command: fn() -> Command,
+    /// Runs it with what was given on the command line.
+    pub(in crate::cli) run: fn(ArgMatches, Globals) -> BoxFuture<'static, Result<(), CliError>>,
+}
+
+/// All of them.
+pub(in crate::cli) const ALL: &[Act] = &[
+    Act { noun: "sandbox", verb: "exec", command: exec::command, run: exec::run },
+    Act { noun: "sbom", verb: "upload", command: sbom_upload::command, run: sbom_upload::run },
+    Act { noun: "event", verb: "watch", command: event_watch::command, run: event_watch::run },
+    Act {
+        noun: "operation",
+        verb: "wait",
+        command: operation_wait::command,
+        run: operation_wait::run,
+    },
+    Act {
+        noun: "policy",
+        verb: "export",
+        command: policy::export::command,
+        run: policy::export::run,
+    },
+    Act { noun: "policy", verb: "diff", command: policy::diff::command, run: policy::diff::run },
+    Act { noun: "policy", verb: "apply", command: policy::apply::command, run: policy::apply::run },
+    Act { noun: "approval", verb: "review", command: review::command, run: review::run },
+];

@@ -1,0 +1,136 @@
+//! `shoreguard operation wait`: shows the progress of an operation until it has ended.
+//!
+//! Invariant: an interruption leaves the operation running, unless `--cancel-on-interrupt` is given.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches as _};
+use futures_util::future::BoxFuture;
+use tonic::{Code, Status};
+
+use super::super::connect::Client;
+use super::super::globals::Globals;
+use super::super::{CliError, output};
+use super::progress::Progress;
+use super::retry::{self, Retries};
+use super::terminal::{Look, Page};
+use super::{answer, interrupt};
+use crate::pb::v1::operation_service_client::OperationServiceClient;
+use crate::pb::v1::{CancelOperationRequest, Operation, OperationStatus, WatchOperationRequest};
+
+/// Exit code if the operation has failed.
+const FAILED: u8 = 1;
+
+/// Which operation.
+#[derive(Debug, Args)]
+struct WaitArgs {
+    /// Id of the operation.
+    #[arg(value_name = "ID")]
+    operation: String,
+    /// Cancels the operation if the command is interrupted.
+    #[arg(long)]
+    cancel_on_interrupt: bool,
+}
+
+/// Returns the definition.
+pub(in crate::cli) fn command() -> Command {
+    WaitArgs::augment_args(Command::new("wait"))
+        .about("Waits until an operation has ended; exits with 1 if it has failed")
+}
+
+/// Runs the command.
+pub(in crate::cli) fn run(
+    matches: ArgMatches,
+    globals: Globals,
+) -> BoxFuture<'static, Result<(), CliError>> {
+    Box::pin(async move {
+        let args = WaitArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
+        let mut client = Client::connect(&globals.connect, None).await?;
+        let bar = Progress::percent(globals.quiet);
+        let waited = interrupt::until_interrupted(follow(&mut client, &args.operation, &bar)).await;
+        bar.clear();
+        let ended = match waited {
+            Err(CliError::Interrupted) => return Err(interrupted(&client, &args).await?),
+            waited => waited?,
+        };
+        let mut page = Page::new();
+        page.line(Look::Plain, &format!("operation {} {}", ended.id, state(&ended)));
+        answer::print(globals.output, "Operation", &ended, &page)?;
+        failure(&ended).map_or(Ok(()), |why| Err(CliError::Exit(FAILED, why)))
+    })
+}
+
+/// Cancels the operation, or says that it continues. Returns how the command ends.
+async fn interrupted(client: &Client, args: &WaitArgs) -> Result<CliError, CliError> {
+    let id = &args.operation;
+    if !args.cancel_on_interrupt {
+        output::print_error(&format!("operation {id} continues"));
+        return Ok(CliError::Interrupted);
+    }
+    let request =
+        CancelOperationRequest { operation: id.clone(), request_id: retry::new_request_id() };
+    let canceled = retry::unary(client, || {
+        let mut operations = OperationServiceClient::new(client.channel());
+        let request = client.unary_request(request.clone());
+        async move { operations.cancel_operation(request).await }
+    });
+    match interrupt::until_interrupted(canceled).await {
+        Ok(_) => output::print_error(&format!("operation {id} is being canceled")),
+        Err(CliError::Call(status)) if retry::reason(&status) == "OPERATION_ENDED" => {
+            output::print_error(&format!("operation {id} had ended"));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(CliError::Interrupted)
+}
+
+/// Follows an operation to its end, also over lost connections.
+pub(super) async fn follow(
+    client: &mut Client,
+    id: &str,
+    bar: &Progress,
+) -> Result<Operation, CliError> {
+    let mut retries = Retries::new(retry::STREAM_ATTEMPTS);
+    loop {
+        client.renew_credential().await?;
+        let error = match follow_once(client, id, bar, &mut retries).await {
+            Ok(Some(ended)) => return Ok(ended),
+            Ok(None) => Status::new(Code::Unavailable, "the server has ended the stream").into(),
+            Err(error) => error,
+        };
+        retries.pause_after(client, error).await?;
+    }
+}
+
+async fn follow_once(
+    client: &Client,
+    id: &str,
+    bar: &Progress,
+    retries: &mut Retries,
+) -> Result<Option<Operation>, CliError> {
+    let mut operations = OperationServiceClient::new(client.channel());
+    let request = client.stream_request(WatchOperationRequest { operation: id.to_owned() });
+    let mut answers = operations.watch_operation(request).await?.into_inner();
+    retries.accept();
+    while let Some(answer) = answers.message().await? {
+        retries.reset();
+        let Some(operation) = answer.operation else { continue };
+        if operation.complete_time.is_some() {
+            return Ok(Some(operation));
+        }
+        bar.set(operation.progress_percent, &operation.progress_message);
+    }
+    Ok(None)
+}
+
+/// Returns the state of an operation as a word.
+fn state(operation: &Operation) -> String {
+    answer::word(operation.status().as_str_name(), "OPERATION_STATUS_")
+}
+
+/// Returns why an operation that has ended did not succeed. `None` if it did.
+pub(super) fn failure(operation: &Operation) -> Option<String> {
+    if operation.status() == OperationStatus::Succeeded {
+        return None;
+    }
+    let code = answer::word(operation.error_code().as_str_name(), "OPERATION_ERROR_CODE_");
+    Some(format!("operation {} failed: {code}: {}", operation.id, operation.error_message))
+}

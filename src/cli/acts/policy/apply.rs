@@ -1,0 +1,245 @@
+//! `shoreguard policy apply`: gives a sandbox the policy of a document.
+//!
+//! The change is computed first and shown. Then it is applied to the policy that it was computed from: if another change
+//! was faster, the command fails, and nothing is written.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches as _};
+use futures_util::future::BoxFuture;
+
+use super::super::super::CliError;
+use super::super::super::connect::Client;
+use super::super::super::globals::{Globals, OutputFormat};
+use super::super::difference::add_differences;
+use super::super::operation_wait;
+use super::super::place::SandboxPlace;
+use super::super::progress::Progress;
+use super::super::terminal::{Look, Page};
+use super::super::{answer, interrupt, retry};
+use super::{DRIFT, FAILED, find_place, read_document, to_exit};
+use crate::pb::v1::approval_service_client::ApprovalServiceClient;
+use crate::pb::v1::policy_service_client::PolicyServiceClient;
+use crate::pb::v1::{
+    ApplyPolicyRequest, ApplyPolicyResponse, Approval, ApprovalState, GetApprovalRequest,
+    PolicyApplyMode, PolicyChange, PolicyChangeOutcome, PolicyVerdictKind,
+};
+
+/// Pause between two looks at a change whose operation has not begun yet.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+
+/// What is applied, and how.
+#[derive(Debug, Args)]
+struct ApplyArgs {
+    /// The sandbox. By default the one in the metadata of the document.
+    #[arg(value_name = "GATEWAY/[WORKSPACE/]SANDBOX")]
+    place: Option<SandboxPlace>,
+    /// Policy document; `-` reads standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Shows the change without making it: 1 if there is one.
+    #[arg(long)]
+    dry_run: bool,
+    /// Waits until the sandbox has loaded the policy. A change under review is not waited for.
+    #[arg(long)]
+    wait: bool,
+    /// Adds the document to the policy, and removes nothing. By default the document replaces the policy.
+    #[arg(long)]
+    merge: bool,
+    /// Applies the document only if the policy still has this etag.
+    #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
+    etag: String,
+    /// Why the policy is changed.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    comment: String,
+}
+
+/// Returns the definition.
+pub(in crate::cli) fn command() -> Command {
+    ApplyArgs::augment_args(Command::new("apply")).about(
+        "Gives a sandbox the policy of a document: 0 applied or the same, 1 under review or drift, 2 error",
+    )
+}
+
+/// Runs the command.
+pub(in crate::cli) fn run(
+    matches: ArgMatches,
+    globals: Globals,
+) -> BoxFuture<'static, Result<(), CliError>> {
+    Box::pin(async move {
+        let args = ApplyArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
+        to_exit(interrupt::until_interrupted(apply(args, &globals)).await)
+    })
+}
+
+async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
+    let yaml = read_document(&args.file)?;
+    let place = find_place(args.place, &yaml)?;
+    let name = place.to_string();
+    let mode = if args.merge { PolicyApplyMode::Merge } else { PolicyApplyMode::Replace };
+    let request = ApplyPolicyRequest {
+        gateway: place.gateway,
+        workspace: place.workspace,
+        sandbox: place.sandbox,
+        yaml,
+        mode: mode.into(),
+        etag: args.etag,
+        validate_only: true,
+        comment: args.comment,
+        ..Default::default()
+    };
+    let mut client = Client::connect(&globals.connect, None).await?;
+    let (computed, change) = send(&client, request.clone()).await?;
+    let verdict = change.verdict.clone().unwrap_or_default();
+    let is_same = change.outcome() == PolicyChangeOutcome::UpToDate;
+    let is_refused = !is_same && verdict.kind() == PolicyVerdictKind::Refuse;
+    if is_same || is_refused || args.dry_run {
+        report(globals, &name, &computed, &change)?;
+        if is_refused {
+            return Err(CliError::Exit(FAILED, verdict.message));
+        }
+        return Ok(if is_same { 0 } else { DRIFT });
+    }
+    let request = ApplyPolicyRequest {
+        etag: change.etag,
+        validate_only: false,
+        request_id: retry::new_request_id(),
+        ..request
+    };
+    let (made, change) = send(&client, request).await?;
+    report(globals, &name, &made, &change)?;
+    match change.outcome() {
+        PolicyChangeOutcome::Proposed => Ok(DRIFT),
+        PolicyChangeOutcome::Applying if args.wait => wait(&mut client, globals, &change).await,
+        PolicyChangeOutcome::Applying
+        | PolicyChangeOutcome::UpToDate
+        | PolicyChangeOutcome::Validated
+        | PolicyChangeOutcome::Unspecified => Ok(0),
+    }
+}
+
+async fn send(
+    client: &Client,
+    request: ApplyPolicyRequest,
+) -> Result<(ApplyPolicyResponse, PolicyChange), CliError> {
+    let sent = retry::unary(client, || {
+        let mut policies = PolicyServiceClient::new(client.channel());
+        let request = client.unary_request(request.clone());
+        async move { policies.apply_policy(request).await }
+    });
+    let answer = sent.await?;
+    let change = answer.policy_change.clone();
+    let change = change.ok_or_else(|| CliError::Io("the answer has no change".to_owned()))?;
+    Ok((answer, change))
+}
+
+fn report(
+    globals: &Globals,
+    name: &str,
+    answer: &ApplyPolicyResponse,
+    change: &PolicyChange,
+) -> Result<(), CliError> {
+    let mut page = Page::new();
+    add_differences(&mut page, &change.policy_differences, change.omitted);
+    let id = change.approval_id;
+    let said = match change.outcome() {
+        PolicyChangeOutcome::UpToDate => format!("{name} has the policy of the document"),
+        PolicyChangeOutcome::Proposed => format!("{name}: under review as approval {id}"),
+        PolicyChangeOutcome::Applying if change.operation.is_empty() => {
+            format!("{name}: will be written as approval {id}")
+        }
+        PolicyChangeOutcome::Applying => {
+            format!("{name}: written by operation {}", change.operation)
+        }
+        PolicyChangeOutcome::Validated | PolicyChangeOutcome::Unspecified => {
+            validated(name, change)
+        }
+    };
+    page.line(Look::Plain, &said);
+    answer::print(globals.output, "ApplyPolicyResponse", answer, &page)
+}
+
+/// Says what would be done.
+fn validated(name: &str, change: &PolicyChange) -> String {
+    let verdict = change.verdict.clone().unwrap_or_default();
+    match verdict.kind() {
+        PolicyVerdictKind::Propose => format!("{name}: would be reviewed"),
+        PolicyVerdictKind::Refuse => format!("{name}: would be refused"),
+        PolicyVerdictKind::Apply | PolicyVerdictKind::Unspecified => {
+            format!("{name}: would be written")
+        }
+    }
+}
+
+/// Waits until the change is in force.
+async fn wait(
+    client: &mut Client,
+    globals: &Globals,
+    change: &PolicyChange,
+) -> Result<u8, CliError> {
+    let is_quiet = globals.quiet || globals.output != OutputFormat::Table;
+    let bar = Progress::percent(is_quiet);
+    let mut operation = change.operation.clone();
+    // A failed operation is followed by another one while the change can still be written: the approval decides.
+    loop {
+        if !operation.is_empty() {
+            operation_wait::follow(client, &operation, &bar).await?;
+        }
+        let approval = get_approval(client, change.approval_id).await?;
+        if let Some(ended) = end_of(&approval) {
+            bar.clear();
+            return ended;
+        }
+        if approval.operation == operation {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        operation = approval.operation;
+    }
+}
+
+async fn get_approval(client: &Client, approval_id: i64) -> Result<Approval, CliError> {
+    let found = retry::unary(client, || {
+        let mut approvals = ApprovalServiceClient::new(client.channel());
+        let request = client.unary_request(GetApprovalRequest { approval_id });
+        async move { approvals.get_approval(request).await }
+    });
+    let approval = found.await?.approval_detail.and_then(|detail| detail.approval);
+    approval.ok_or_else(|| CliError::Io("the answer has no approval".to_owned()))
+}
+
+/// Returns how a change has ended. `None` if it has not.
+fn end_of(approval: &Approval) -> Option<Result<u8, CliError>> {
+    match approval.state() {
+        ApprovalState::Applied => Some(Ok(0)),
+        ApprovalState::Unspecified
+        | ApprovalState::Open
+        | ApprovalState::Approved
+        | ApprovalState::Sending
+        | ApprovalState::Written => None,
+        ApprovalState::Rejected
+        | ApprovalState::Withdrawn
+        | ApprovalState::Expired
+        | ApprovalState::Superseded
+        | ApprovalState::Failed
+        | ApprovalState::RolledBack => {
+            let state = answer::word(approval.state().as_str_name(), "APPROVAL_STATE_");
+            let why = format!("approval {} {state}: {}", approval.id, approval.close_reason);
+            Some(Err(CliError::Exit(FAILED, why)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_has_ended_when_it_is_in_force_or_cannot_be() {
+        let of =
+            |state: ApprovalState| end_of(&Approval { state: state.into(), ..Default::default() });
+        assert!(matches!(of(ApprovalState::Applied), Some(Ok(0))));
+        assert!(of(ApprovalState::Written).is_none() && of(ApprovalState::Sending).is_none());
+        assert!(matches!(of(ApprovalState::RolledBack), Some(Err(CliError::Exit(FAILED, _)))));
+    }
+}

@@ -1,0 +1,58 @@
+//! `shoreguard policy export`: the policy of a sandbox as a document.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches as _};
+use futures_util::future::BoxFuture;
+
+use super::super::super::CliError;
+use super::super::super::connect::Client;
+use super::super::super::globals::Globals;
+use super::super::place::SandboxPlace;
+use super::super::terminal::{Look, Page};
+use super::super::{answer, interrupt, retry};
+use super::to_exit;
+use crate::pb::v1::ExportPolicyRequest;
+use crate::pb::v1::policy_service_client::PolicyServiceClient;
+
+/// Which policy.
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// The sandbox.
+    #[arg(value_name = "GATEWAY/[WORKSPACE/]SANDBOX")]
+    place: SandboxPlace,
+    /// Version of a revision. By default the newest one.
+    #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
+    revision: u32,
+}
+
+/// Returns the definition.
+pub(in crate::cli) fn command() -> Command {
+    ExportArgs::augment_args(Command::new("export"))
+        .about("Prints the policy of a sandbox as a document: 0 done, 2 error")
+}
+
+/// Runs the command.
+pub(in crate::cli) fn run(
+    matches: ArgMatches,
+    globals: Globals,
+) -> BoxFuture<'static, Result<(), CliError>> {
+    Box::pin(async move {
+        let args = ExportArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
+        to_exit(interrupt::until_interrupted(export(args, &globals)).await)
+    })
+}
+
+async fn export(args: ExportArgs, globals: &Globals) -> Result<u8, CliError> {
+    let client = Client::connect(&globals.connect, None).await?;
+    let SandboxPlace { gateway, workspace, sandbox } = args.place;
+    let request = ExportPolicyRequest { gateway, workspace, sandbox, version: args.revision };
+    let exported = retry::unary(&client, || {
+        let mut policies = PolicyServiceClient::new(client.channel());
+        let request = client.unary_request(request.clone());
+        async move { policies.export_policy(request).await }
+    });
+    let exported = exported.await?;
+    let mut page = Page::new();
+    page.block(Look::Plain, "", &exported.yaml);
+    answer::print(globals.output, "ExportPolicyResponse", &exported, &page)?;
+    Ok(0)
+}

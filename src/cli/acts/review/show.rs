@@ -1,0 +1,154 @@
+//! What a reviewer sees of an approval: who asks for what, the difference, findings, and the votes so far.
+//!
+//! Invariant: everything that comes from a gateway or an agent is on lines with a label or a prefix, so that it cannot
+//! look like a statement of the server.
+
+use super::super::answer::word;
+use super::super::difference::add_differences;
+use super::super::terminal::{Look, Page};
+use crate::pb::v1::{Approval, ApprovalContent, ApprovalDecision, ApprovalDetail, UncountedReason};
+
+/// Returns the page of an approval.
+pub(super) fn page(
+    detail: &ApprovalDetail,
+    approval: &Approval,
+    votes: &[ApprovalDecision],
+    position: &str,
+) -> Page {
+    let mut page = Page::new();
+    page.line(Look::Plain, "");
+    let action = word(approval.action().as_str_name(), "APPROVAL_ACTION_");
+    page.line(
+        Look::Heading,
+        &format!("Approval {} ({position}): {action} on {}", approval.id, place(approval)),
+    );
+    add_origin(&mut page, approval);
+    if let Some(content) = &detail.content {
+        add_content(&mut page, content);
+    }
+    for blocker in &detail.blockers {
+        page.line(Look::Warning, &format!("! cannot be written now: {blocker}"));
+    }
+    if !detail.satisfiable {
+        page.line(Look::Warning, "! not enough voters can approve it");
+    }
+    add_votes(&mut page, detail, approval, votes);
+    page.line(Look::Plain, &format!("Digest    {}", approval.digest));
+    page
+}
+
+/// Returns gateway, workspace and sandbox, as far as the approval names them.
+fn place(approval: &Approval) -> String {
+    let parts = [&approval.gateway, &approval.workspace, &approval.sandbox].map(String::as_str);
+    let named = parts.into_iter().filter(|part| !part.is_empty());
+    named.collect::<Vec<_>>().join("/")
+}
+
+fn add_origin(page: &mut Page, approval: &Approval) {
+    field(page, "Asks", &approval.authors.join(", "));
+    field(page, "Owner", &approval.owner);
+    field(page, "Comment", &approval.comment);
+    if let Some(draft) = &approval.draft {
+        field(page, "Rule", &draft.rule_name);
+        field(page, "Program", &draft.binary);
+        field(page, "Because", &draft.rationale);
+        if draft.hits > 0 {
+            field(page, "Refused", &format!("{} times", draft.hits));
+        }
+    }
+    if let Some(time) = approval.expire_time {
+        field(page, "Until", &time.to_string());
+    }
+    if approval.grant_minutes > 0 {
+        field(page, "Granted", &format!("for {} minutes", approval.grant_minutes));
+    }
+}
+
+fn add_content(page: &mut Page, content: &ApprovalContent) {
+    page.line(Look::Heading, "Changes");
+    add_differences(page, &content.policy_differences, content.omitted);
+    if content.policy_differences.is_empty() {
+        // A rule that is removed has no new form.
+        page.block(Look::Removed, "- ", &content.present_yaml);
+        page.block(Look::Added, "+ ", &content.yaml);
+    }
+    page.block(Look::Changed, "~ ", &content.rule_change_json);
+    for finding in &content.gateway_findings {
+        page.line(Look::Warning, &format!("! the gateway has found: {finding}"));
+    }
+    for mark in &content.marks {
+        page.line(Look::Plain, &format!("* an agent proposed it: {mark}"));
+    }
+}
+
+fn add_votes(
+    page: &mut Page,
+    detail: &ApprovalDetail,
+    approval: &Approval,
+    votes: &[ApprovalDecision],
+) {
+    page.line(Look::Heading, &format!("Votes     {} of {}", approval.votes, approval.needed));
+    for vote in votes {
+        let decision = word(vote.decision().as_str_name(), "VOTE_DECISION_");
+        page.line(Look::Plain, &format!("  {} {decision} {}", vote.voter, vote.comment));
+    }
+    for uncounted in &detail.uncounted_votes {
+        let why = word(uncounted.reason().as_str_name(), "UNCOUNTED_REASON_");
+        page.line(Look::Plain, &format!("  {} does not count: {why}", uncounted.voter));
+    }
+    for rule in detail.rules.iter().filter(|rule| !rule.met) {
+        for group in rule.groups.iter().filter(|group| group.chosen) {
+            let (has, needed) = (group.counting.len(), group.needed);
+            let (group, scope) = (&group.name, &rule.scope);
+            page.line(Look::Plain, &format!("  {scope} needs {needed} of {group}, has {has}"));
+        }
+    }
+    let own = detail.caller_uncounted();
+    if own != UncountedReason::Unspecified {
+        let why = word(own.as_str_name(), "UNCOUNTED_REASON_");
+        page.line(Look::Warning, &format!("! your approval would not count: {why}"));
+    }
+}
+
+fn field(page: &mut Page, name: &str, value: &str) {
+    if !value.is_empty() {
+        page.line(Look::Plain, &format!("{name:<9} {value}"));
+    }
+}
+
+/// Returns the state of an approval after a vote.
+pub(super) fn state_after_vote(approval: &Approval) -> String {
+    let state = word(approval.state().as_str_name(), "APPROVAL_STATE_");
+    let votes = if approval.needed == 0 {
+        String::new()
+    } else {
+        format!(", {} of {} votes", approval.votes, approval.needed)
+    };
+    format!("approval {} is {state}{votes}", approval.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_has_the_parts_that_are_known() {
+        let mut approval = Approval { gateway: "edge".to_owned(), ..Default::default() };
+        assert_eq!(place(&approval), "edge");
+        approval.workspace = "default".to_owned();
+        approval.sandbox = "box".to_owned();
+        assert_eq!(place(&approval), "edge/default/box");
+    }
+
+    #[test]
+    fn a_vote_is_answered_with_what_is_missing() {
+        let approval = Approval {
+            id: 7,
+            state: crate::pb::v1::ApprovalState::Open.into(),
+            votes: 1,
+            needed: 2,
+            ..Default::default()
+        };
+        assert_eq!(state_after_vote(&approval), "approval 7 is open, 1 of 2 votes");
+    }
+}

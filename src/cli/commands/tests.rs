@@ -1,0 +1,133 @@
+//! The table against the descriptors, in both directions.
+
+use std::collections::BTreeSet;
+
+use prost_reflect::{Kind, MessageDescriptor};
+
+use super::places::Form;
+use super::table::ELSEWHERE;
+use super::*;
+use crate::cli::definition;
+use crate::pb::descriptors;
+
+fn all_rpcs() -> BTreeSet<String> {
+    let services = descriptors::OWN.pool().services();
+    let own = services.filter(|service| service.full_name().starts_with("shoreguard.v1."));
+    let rpcs = own.flat_map(|service| {
+        let name = service.name().to_owned();
+        service.methods().map(|m| format!("{name}/{}", m.name())).collect::<Vec<_>>()
+    });
+    rpcs.collect()
+}
+
+#[test]
+fn every_rpc_is_a_command_or_is_called_by_one() {
+    let rows: BTreeSet<String> = table::rows().map(|row| row.rpc.to_owned()).collect();
+    let elsewhere: BTreeSet<String> = ELSEWHERE.iter().map(|(rpc, _)| (*rpc).to_owned()).collect();
+    let all = all_rpcs();
+    let both: Vec<_> = rows.intersection(&elsewhere).collect();
+    assert!(both.is_empty(), "two commands: {both:?}");
+    let named: BTreeSet<String> = rows.union(&elsewhere).cloned().collect();
+    let missing: Vec<_> = all.difference(&named).collect();
+    assert!(missing.is_empty(), "give them a line in the table: {missing:?}");
+    let unknown: Vec<_> = named.difference(&all).collect();
+    assert!(unknown.is_empty(), "no such rpc: {unknown:?}");
+}
+
+#[test]
+fn the_commands_that_call_other_rpcs_exist() {
+    let mut command = definition();
+    command.build();
+    for (rpc, words) in ELSEWHERE {
+        let found =
+            words.split(' ').try_fold(&command, |command, word| command.find_subcommand(word));
+        assert!(found.is_some(), "`{words}`, which calls {rpc}");
+    }
+}
+
+#[test]
+fn every_line_has_a_noun_a_verb_and_a_place_of_its_own() {
+    let mut seen = BTreeSet::new();
+    for row in table::rows() {
+        assert!(is_noun(row.noun()) && !row.verb().is_empty(), "{}", row.command);
+        assert!(seen.insert(row.command), "two lines: {}", row.command);
+        let is_act = find_act(row.noun(), row.verb()).is_some();
+        assert!(!is_act, "by hand as well: {}", row.command);
+    }
+    for noun in &NOUNS {
+        let has_row = table::rows().any(|row| row.noun() == noun.name);
+        assert!(has_row || acts::ALL.iter().any(|act| act.noun == noun.name), "{}", noun.name);
+    }
+}
+
+/// Whether a path of fields exists.
+fn exists(message: &MessageDescriptor, path: &str) -> bool {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(f, r)| (f, Some(r)));
+    let Some(field) = message.get_field_by_name(first) else { return false };
+    match (rest, field.kind()) {
+        (None, _) => true,
+        (Some(rest), Kind::Message(inner)) => exists(&inner, rest),
+        (Some(_), _) => false,
+    }
+}
+
+#[test]
+fn every_field_in_a_line_exists() {
+    for row in table::rows() {
+        let method = fields::method(row).unwrap();
+        let (input, command) = (method.input(), row.command);
+        for taken in flags::taken(row) {
+            let fields =
+                Form::from_word(taken.word).map_or(vec![taken.word], |f| f.fields().to_vec());
+            for field in fields {
+                assert!(exists(&input, field), "{command}: takes {field}");
+            }
+        }
+        let renamed = row.renames.split_whitespace().filter_map(|rename| rename.split_once('='));
+        let preset = fields::presets(row).map(|(field, _)| field);
+        let documents = row.documents.split_whitespace().chain(row.flat.split_whitespace());
+        for field in renamed.map(|(field, _)| field).chain(preset).chain(documents) {
+            assert!(exists(&input, field), "{command}: {field}");
+        }
+        let items = lists::items_field(row, &method).map(|field| field.kind());
+        let item = items.and_then(|kind| kind.as_message().cloned()).unwrap_or(method.output());
+        for column in row.columns_of(true).chain(row.name.split_whitespace()) {
+            let path = column.split(['=', '~']).next().unwrap();
+            assert!(exists(&item, path), "{command}: column {path}");
+        }
+        assert!(row.raw.is_empty() || exists(&method.output(), row.raw), "{command}: {}", row.raw);
+        for part in row.question.split('{').skip(1) {
+            let field = part.split('}').next().unwrap();
+            assert!(exists(&input, field), "{command}: question about {field}");
+        }
+    }
+}
+
+#[test]
+fn what_deletes_or_ends_something_asks_first() {
+    let ends =
+        ["delete", "unregister", "rotate", "rotate-secret", "revoke", "clear", "revoke-sessions"];
+    for row in table::rows().filter(|row| ends.contains(&row.verb())) {
+        assert!(!row.question.is_empty(), "{}", row.command);
+    }
+}
+
+#[test]
+fn no_secret_is_an_argument_itself() {
+    for row in table::rows() {
+        let method = fields::method(row).unwrap();
+        for leaf in fields::leaves(row, &method.input()) {
+            if fields::is_secret(&leaf.field) {
+                let refused = values::parse(&leaf.field, leaf.source, "hunter2");
+                let why = refused.expect_err(row.command);
+                assert!(!why.contains("hunter2"), "{}: {why}", row.command);
+            }
+        }
+    }
+}
+
+#[test]
+fn flags_differ_from_the_options_of_all_commands() {
+    // clap's own assertions find a flag that exists twice.
+    definition().debug_assert();
+}

@@ -1,0 +1,57 @@
+//! Replaces the tokens of a stored session before they expire.
+//!
+//! Invariant: a refresh token is valid once. It is read and used, and its successor is stored, under one lock: of many
+//! commands at once, one refreshes the session and the others use its result.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+
+use super::super::CliError;
+use super::store::{Context, Credential, Session, Store};
+use crate::pb::v1::RefreshSessionRequest;
+use crate::pb::v1::auth_service_client::AuthServiceClient;
+
+/// Timeout of the response.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Returns the credential of a context whose session token expires soon.
+pub(super) async fn renew(
+    channel: &Channel,
+    store: &Store,
+    context: &Context,
+) -> Result<Credential, CliError> {
+    let lock = store.lock().await?;
+    // Another program may have refreshed or ended the session before this one got the lock.
+    let session = match store.credential(context)? {
+        Some(Credential::Session(session)) if session.is_due() => session,
+        Some(current) => return Ok(current),
+        None => return Err(ended(context)),
+    };
+    // Before the refresh token is used, since its successor must be stored.
+    let change = lock.begin_credentials()?;
+    let refresh_token = session.refresh_token.expose().to_owned();
+    let mut request = Request::new(RefreshSessionRequest { refresh_token });
+    request.set_timeout(ANSWER_TIME_MAX);
+    let answer = AuthServiceClient::new(channel.clone()).refresh_session(request).await;
+    let answer = answer.map_err(|status| {
+        if status.code() == Code::Unauthenticated { ended(context) } else { status.into() }
+    })?;
+    let answer = answer.into_inner();
+    let renewed = Credential::Session(Session::from_response(
+        answer.session_token,
+        answer.expire_time,
+        answer.refresh_token,
+        answer.refresh_expire_time,
+    ));
+    change.put(context, &renewed)?;
+    Ok(renewed)
+}
+
+fn ended(context: &Context) -> CliError {
+    CliError::NotLoggedIn(format!(
+        "the session of context `{}` has ended: log in with `shoreguard login`",
+        context.name
+    ))
+}

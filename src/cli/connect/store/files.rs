@@ -1,0 +1,190 @@
+//! Reads and replaces the files of a user.
+//!
+//! Invariants
+//! - the content of a file is never part of an error: it can be a credential;
+//! - a file is replaced as a whole, and only its owner can read it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use toml::Table;
+
+use super::super::super::CliError;
+use super::toml_text::format_document;
+use crate::app::new_id;
+
+/// Largest file that is read.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The mode of each file.
+const PRIVATE: u32 = 0o600;
+
+/// What the mode of a file must not allow to other users.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Protection {
+    /// Neither reading nor writing: the file has credentials.
+    Secret,
+    /// Writing: another user could direct credentials to another server.
+    Trusted,
+}
+
+/// Reads a document. A missing file is an empty document.
+pub(super) fn read(path: &Path, protection: Protection) -> Result<Table, CliError> {
+    let unreadable =
+        |error: io::Error| CliError::Usage(format!("`{}` cannot be read: {error}", path.display()));
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if is_missing(&error) => return Ok(Table::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    // The mode of the open file, since the file at the path can be replaced in between.
+    check_mode(path, file.metadata().map_err(unreadable)?.mode(), protection)?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    text.parse().map_err(|error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        CliError::Usage(format!("line {line} of `{}` is not valid TOML", path.display()))
+    })
+}
+
+fn check_mode(path: &Path, mode: u32, protection: Protection) -> Result<(), CliError> {
+    let (refused, what) = match protection {
+        Protection::Secret => (0o077, "read"),
+        Protection::Trusted => (0o022, "write"),
+    };
+    if mode & refused == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(CliError::Usage(format!("other users can {what} `{path}`: run `chmod 600 '{path}'`")))
+}
+
+/// Whether the file or its folder does not exist.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The new content of a file. Its own file exists already, so that a folder that cannot be written is found before
+/// the content is requested. The file is removed if it is not committed.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    target: PathBuf,
+    temporary: PathBuf,
+    file: File,
+    is_committed: bool,
+}
+
+impl Replacement {
+    /// Creates the file that will replace the target.
+    pub(super) fn begin(target: &Path) -> Result<Self, CliError> {
+        let stem = target.file_stem().unwrap_or_default().to_string_lossy();
+        let temporary = target.with_file_name(format!(".{stem}-{}", new_id().simple()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(PRIVATE)
+            .open(&temporary)
+            .map_err(|error| unwritable(target, &error))?;
+        Ok(Self { target: target.to_owned(), temporary, file, is_committed: false })
+    }
+
+    /// Replaces the target. The content is on disk before the name, so that a crash leaves the old or the new file.
+    pub(super) fn commit(mut self, document: &Table) -> Result<(), CliError> {
+        let written = self
+            .file
+            .write_all(format_document(document).as_bytes())
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| fs::rename(&self.temporary, &self.target));
+        written.map_err(|error| unwritable(&self.target, &error))?;
+        self.is_committed = true;
+        // The new file is in place, so a folder that cannot be synchronized is not an error.
+        if let Some(Ok(folder)) = self.target.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Opens the file of the lock, which stays empty.
+pub(super) fn open_lock(path: &Path) -> Result<File, CliError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE)
+        .open(path)
+        .map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> CliError {
+    CliError::Io(format!("`{}` cannot be written: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn put(folder: &Path, text: &str, mode: u32) -> PathBuf {
+        let path = folder.join("credentials.toml");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_write_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, secret, trusted) in [
+            (0o600, true, true),
+            (0o644, false, true),
+            (0o620, false, false),
+            (0o602, false, false),
+        ] {
+            let path = put(folder.path(), "a = 1\n", mode);
+            assert_eq!(read(&path, Protection::Secret).is_ok(), secret, "{mode:o}");
+            assert_eq!(read(&path, Protection::Trusted).is_ok(), trusted, "{mode:o}");
+        }
+        let path = put(folder.path(), "a = 1\n", 0o640);
+        let why = read(&path, Protection::Secret).unwrap_err().to_string();
+        assert!(why.contains("other users can read") && why.contains("chmod 600"), "{why}");
+    }
+
+    #[test]
+    fn an_invalid_file_is_reported_by_its_line_without_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = put(folder.path(), "a = 1\nkey = sg_hunter2\n", 0o600);
+        let why = read(&path, Protection::Secret).unwrap_err().to_string();
+        assert!(why.contains("line 2 of") && !why.contains("hunter2"), "{why}");
+        for missing in ["none.toml", "credentials.toml/none.toml"] {
+            assert!(read(&folder.path().join(missing), Protection::Secret).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = put(folder.path(), "a = 1\n", 0o644);
+        drop(Replacement::begin(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a = 1\n");
+        let document: Table = "a = 2\n".parse().unwrap();
+        Replacement::begin(&path).unwrap().commit(&document).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a = 2\n");
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are removed");
+        assert!(Replacement::begin(&folder.path().join("none/x.toml")).is_err());
+    }
+}

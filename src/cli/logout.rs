@@ -1,0 +1,78 @@
+//! `shoreguard logout`: ends the session on the server and removes the credential of the context.
+
+use clap::Args;
+use tonic::Code;
+
+use super::connect::{
+    Client, ConnectArgs, Context, Contexts, Credential, Environment, Place, ServerArgs, Store,
+};
+use super::{CliError, output};
+use crate::app::new_id;
+use crate::pb::v1::LogoutRequest;
+use crate::pb::v1::auth_service_client::AuthServiceClient;
+
+/// The session to end.
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Logs out. The credential is removed also if the server cannot be reached, which is an error nevertheless: there, the
+/// session continues.
+pub(super) async fn run(args: LogoutArgs) -> Result<(), CliError> {
+    let store = Store::open();
+    let contexts = store.contexts()?;
+    let Some(context) = find(&args.server, &Environment::read()?, &contexts)? else {
+        return Err(CliError::NotLoggedIn("no context of this server is stored".to_owned()));
+    };
+    let ended = match store.credential(&context)? {
+        Some(Credential::Session(_)) => end_session(args.server, &context).await,
+        Some(Credential::Key(_)) => Ok(()),
+        None => {
+            let why = format!("context `{}` has no credential", context.name);
+            return Err(CliError::NotLoggedIn(why));
+        }
+    };
+    store.lock().await?.remove_credential(&context.name)?;
+    ended?;
+    Ok(output::print_result(&format!("logged out of {}", context.endpoint))?)
+}
+
+/// Returns the named context, the one of the given server, or the current one.
+fn find(
+    server: &ServerArgs,
+    environment: &Environment,
+    contexts: &Contexts,
+) -> Result<Option<Context>, CliError> {
+    if let Some(name) = &server.context {
+        return contexts.require(name).map(Some);
+    }
+    let Some(endpoint) = server.endpoint.as_ref().or(environment.endpoint.as_ref()) else {
+        return contexts.current();
+    };
+    let place = Place::parse(endpoint)?;
+    for name in contexts.current_name().into_iter().chain(contexts.names()) {
+        let known = contexts.require(name)?;
+        if Place::parse(&known.endpoint)? == place {
+            return Ok(Some(known));
+        }
+    }
+    Ok(None)
+}
+
+/// Ends the session on the server. A session that has ended already is not an error.
+async fn end_session(server: ServerArgs, context: &Context) -> Result<(), CliError> {
+    // By name, so that a key of the environment is not used.
+    let server = ServerArgs { context: Some(context.name.clone()), endpoint: None, ..server };
+    let mut client = Client::connect(&ConnectArgs { server, key: None }, None).await?;
+    match client.renew_credential().await {
+        Err(CliError::NotLoggedIn(_)) => return Ok(()),
+        renewed => renewed?,
+    }
+    let request = client.unary_request(LogoutRequest { request_id: new_id().to_string() });
+    match AuthServiceClient::new(client.channel()).logout(request).await {
+        Err(status) if status.code() != Code::Unauthenticated => Err(client.failure(status)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,130 @@
+//! `policy export`, `diff` and `apply`: exit codes and effects.
+
+use std::path::PathBuf;
+
+use crate::policies::{GATEWAYS, get_version, seeded};
+use crate::proposals::{Staff, govern};
+use crate::support::server::TestServer;
+
+use super::{Ended, command, run_to_end, start};
+
+sqlite_tests! {
+    a_policy_is_exported_changed_and_applied,
+    a_change_under_a_workflow_is_a_vote,
+    errors_of_policy_commands_exit_with_2,
+}
+
+/// Writes a document.
+fn write(folder: &tempfile::TempDir, text: &str) -> PathBuf {
+    let file = folder.path().join("policy.yaml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Returns the newest version of the policy of `coder`.
+async fn newest(sg: &TestServer, gateway: &str) -> u32 {
+    let policy = get_version(&sg.admin(), gateway, 0).await.unwrap();
+    policy.revision.unwrap().version
+}
+
+/// Runs `policy VERB` as the admin.
+async fn policy(sg: &TestServer, arguments: &[&str]) -> Ended {
+    run_to_end(sg, &sg.admin_key, &[&["policy"][..], arguments].concat()).await
+}
+
+async fn a_policy_is_exported_changed_and_applied(sg: TestServer) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, generation) in GATEWAYS {
+        let simulator = seeded(&sg, name, generation).await;
+        let place = format!("{name}/coder");
+        let exported = policy(&sg, &["export", &place]).await;
+        assert_eq!(exported.code, Some(0), "{exported:?}");
+        let file = write(&folder, &exported.stdout);
+        let file = file.to_str().unwrap();
+
+        // The document names its sandbox.
+        for same in [&["diff", "-f", file][..], &["diff", &place, "-f", file]] {
+            let same = policy(&sg, same).await;
+            assert_eq!(same.code, Some(0), "{same:?}");
+        }
+        let same = policy(&sg, &["apply", "-f", file, "--wait"]).await;
+        assert_eq!(same.code, Some(0), "{same:?}");
+        assert_eq!(newest(&sg, name).await, 2);
+
+        let changed = exported.stdout.replace("host: api.github.com", "host: other.example");
+        assert_ne!(changed, exported.stdout);
+        write(&folder, &changed);
+        let drift = policy(&sg, &["diff", "-f", file]).await;
+        assert_eq!(drift.code, Some(1), "{drift:?}");
+        assert!(drift.stdout.contains("other.example"), "{drift:?}");
+        assert!(!drift.stdout.contains('\u{1b}'), "no color without a terminal");
+        let dry = policy(&sg, &["apply", "-f", file, "--dry-run"]).await;
+        assert_eq!(dry.code, Some(1), "{dry:?}");
+        assert!(dry.stdout.ends_with("would be written\n"), "{dry:?}");
+        assert_eq!(newest(&sg, name).await, 2);
+
+        let from_input =
+            start(command(&sg, &sg.admin_key, &["policy", "apply", "-f", "-", "--wait"]));
+        let applied = from_input.finish(changed.as_bytes()).await;
+        assert_eq!(applied.code, Some(0), "{applied:?}");
+        let newest = get_version(&sg.admin(), name, 0).await.unwrap();
+        assert_eq!(newest.active_version, 3, "it is in force");
+        assert!(newest.yaml.contains("other.example"));
+        let same = policy(&sg, &["diff", "-f", file]).await;
+        assert_eq!(same.code, Some(0), "{same:?}");
+        let old = policy(&sg, &["export", &place, "--revision", "2", "-o", "json"]).await;
+        let old: serde_json::Value = serde_json::from_str(&old.stdout).unwrap();
+        assert_eq!(old["version"], 2, "{old}");
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn a_change_under_a_workflow_is_a_vote(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let simulator = seeded(&sg, name, generation).await;
+    let Staff { dora, .. } = govern(&sg, name, 1).await;
+    let dora = dora.bearer.0.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "network_policies: {one: {endpoints: [{host: one.example, port: 443}], binaries: [{path: /usr/bin/git}]}}";
+    let file = write(&folder, rule);
+    let apply = ["policy", "apply", "new/coder", "--merge", "-f", file.to_str().unwrap()];
+    let dry = run_to_end(&sg, &dora, &[&apply[..], &["--dry-run"]].concat()).await;
+    assert!(dry.code == Some(1) && dry.stdout.contains("would be reviewed"), "{dry:?}");
+    let proposed = run_to_end(&sg, &dora, &[&apply[..], &["--wait"]].concat()).await;
+    assert_eq!(proposed.code, Some(1), "{proposed:?}");
+    assert!(proposed.stdout.contains("under review as approval "), "{proposed:?}");
+    assert_eq!(newest(&sg, name).await, 2);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn errors_of_policy_commands_exit_with_2(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let _simulator = seeded(&sg, name, generation).await;
+    let folder = tempfile::tempdir().unwrap();
+    let exported = policy(&sg, &["export", "new/coder"]).await.stdout;
+    let file = write(&folder, &exported);
+    let file = file.to_str().unwrap();
+    for (wrong, said) in [
+        (&["diff", "new/other", "-f", file][..], "the document is of the sandbox `coder`"),
+        (&["apply", "new/other", "-f", file][..], "the document is of the sandbox `coder`"),
+        (&["export", "new/nothing"][..], "NOT_FOUND"),
+        (&["diff", "new/coder", "-f", "/nonexistent"][..], "cannot be read"),
+        (&["apply", "new/coder", "-f", file, "--etag", "stale"][..], "CONCURRENT_CHANGE"),
+        (&["diff", "-f"][..], "--file"),
+    ] {
+        let ended = policy(&sg, wrong).await;
+        assert_eq!(ended.code, Some(2), "{wrong:?} {ended:?}");
+        assert!(ended.stderr.contains(said), "{wrong:?} {ended:?}");
+    }
+    let broken = write(&folder, "network_policies: [");
+    let broken = broken.to_str().unwrap();
+    for verb in ["diff", "apply"] {
+        let ended = policy(&sg, &[verb, "new/coder", "-f", broken]).await;
+        assert!(ended.code == Some(2) && ended.stderr.contains("INVALID_FIELD"), "{ended:?}");
+    }
+    let ended = run_to_end(&sg, "sg_unknown", &["policy", "export", "new/coder"]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    sg.finish().await;
+}

@@ -1,0 +1,89 @@
+//! Replaces what differs from run to run: times, ids, ports, secrets, and the space that aligns them.
+
+/// Minimum length of a word with a digit that is taken for a token or digest.
+const TOKEN_BYTES_MIN: usize = 20;
+
+/// Returns the text with placeholders.
+pub(super) fn scrub(text: &str) -> String {
+    text.lines().map(scrub_line).map(|line| line + "\n").collect()
+}
+
+fn scrub_line(line: &str) -> String {
+    if line.starts_with('$') {
+        return line.to_owned();
+    }
+    let start = line.trim_start();
+    for (key, title, shown) in [("\"etag\"", "ETAG", "<etag>"), ("\"port\"", "PORT", "<port>")] {
+        if start.starts_with(key) || start.starts_with(title) {
+            return shown.to_owned();
+        }
+    }
+    let is_end = |c: char| c.is_whitespace() || "\",'`()[]{}=".contains(c);
+    let mut shown = String::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let end = rest.find(is_end).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let in_millis = after.starts_with(" ms") && word.parse::<f64>().is_ok();
+        shown.push_str(if in_millis { "<n>" } else { placeholder(word) });
+        let next = after.find(|c| !is_end(c)).unwrap_or(after.len());
+        // Space that aligns columns depends on the words before it. The indent of JSON does not.
+        let between = &after[..next];
+        let aligns = !shown.is_empty() && between.trim().is_empty() && between.len() > 2;
+        shown.push_str(if aligns && !line.starts_with(' ') { "  " } else { between });
+        rest = &after[next..];
+    }
+    shown
+}
+
+fn placeholder(word: &str) -> &str {
+    let bytes = word.as_bytes();
+    let is_time = bytes.len() >= TOKEN_BYTES_MIN && bytes[4] == b'-' && word.ends_with('Z');
+    let has_digit = bytes.iter().any(u8::is_ascii_digit);
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "_-+/:.".contains(c);
+    if is_time && word.contains('T') {
+        "<time>"
+    } else if word.starts_with("127.0.0.1:") && word != "127.0.0.1:1" {
+        "<address>"
+    } else if word.starts_with("sg_") || is_id(word) {
+        "<token>"
+    } else if has_digit && bytes.len() >= TOKEN_BYTES_MIN && word.chars().all(is_word) {
+        "<token>"
+    } else if is_span(word) {
+        "<span>"
+    } else {
+        word
+    }
+}
+
+fn is_id(word: &str) -> bool {
+    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    word.len() == 36
+        && word
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if is_dash(at) { byte == b'-' } else { byte.is_ascii_hexdigit() })
+}
+
+/// Whether a word is an age or duration: `3s`, `0.5s`, `14m`.
+fn is_span(word: &str) -> bool {
+    let number = word.strip_suffix(['s', 'm', 'h', 'd']);
+    number.is_some_and(|number| number.parse::<f64>().is_ok())
+}
+
+#[test]
+fn what_differs_is_replaced() {
+    for (line, shown) in [
+        ("NAME     SEEN   AT", "NAME  SEEN  AT"),
+        ("edge     13s    2026-12-01T08:00:00.000001Z", "edge  <span>  <time>"),
+        ("  \"latency\": \"0.000312s\",", "  \"latency\": \"<span>\","),
+        ("  \"endpoint\": \"127.0.0.1:40123\",", "  \"endpoint\": \"<address>\","),
+        ("id  01928374-5566-7788-99aa-bbccddeeff00", "id  <token>"),
+        ("key  sg_abc", "key  <token>"),
+        ("P50  0.3 ms", "P50  <n> ms"),
+        ("  \"etag\": \"1\",", "<etag>"),
+        ("$ gateway get edge  # ok", "$ gateway get edge  # ok"),
+    ] {
+        assert_eq!(scrub_line(line), shown);
+    }
+}
