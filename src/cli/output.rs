@@ -53,11 +53,6 @@ fn capture() -> Option<Arc<Capture>> {
     CAPTURE.try_with(Arc::clone).ok()
 }
 
-/// Whether the command of this task is captured.
-pub(super) fn is_captured() -> bool {
-    capture().is_some()
-}
-
 /// Writes a result and a newline to standard output. A closed pipe, for example to `head`, is not an error.
 pub(super) fn print_result(text: &str) -> io::Result<()> {
     let _ = print_item(text)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use prost_reflect::{DynamicMessage, Kind, MethodDescriptor};
+use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, ReflectMessage as _};
 
 use super::connect::Client;
 use super::globals::{Globals, OutputFormat};

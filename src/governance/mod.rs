@@ -16,7 +16,7 @@
 //!    `g03_nothing_is_written_after_what_was_reviewed_has_changed`.
 //! 4. Never self-approved: authors, the owner of the sandbox and the makers of a service principal among them do not
 //!    count toward a quorum, unless the rule sets `distinct_actors` to false.
-//!    `g04_authors_owners_and_makers_do_not_count`.
+//!    `g04_authors_owners_and_makers_do_not_count`, `g04_an_editor_before_a_rule_does_not_approve_under_it`.
 //! 5. One person counts once: in one rule, for at most one group. `g05_one_person_many_clicks_counts_once`.
 //! 6. Never lost: an acknowledged vote or decision survives every crash and gateway failure.
 //!    `g06_a_vote_is_not_cleared_before_the_gateway_has_answered`,

@@ -64,6 +64,7 @@ event_types! {
     APPROVAL_REJECTED: "approval.rejected", VIEWERS, "A voter rejected a change.";
     APPROVAL_REMINDER: "approval.reminder", VIEWERS, "A review still waits for votes.";
     APPROVAL_REOPENED: "approval.reopened", VIEWERS, "An approved change needs votes again.";
+    APPROVAL_RULE_REMOVED: "approval.rule_removed", VIEWERS, "A draft was approved on its gateway while its rejection was sent, which has removed its rule.";
     APPROVAL_SUPERSEDED: "approval.superseded", VIEWERS, "The content under review was replaced, or what it is based on has changed.";
     APPROVAL_VOTE_CAST: "approval.vote_cast", VIEWERS, "A vote was cast, changed or withdrawn.";
     APPROVAL_WITHDRAWN: "approval.withdrawn", VIEWERS, "A proposal was withdrawn.";

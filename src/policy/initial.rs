@@ -1,7 +1,7 @@
 //! The first policy of sandboxes that are created under a rule without a policy of their own: otherwise a sandbox takes
 //! the policy of its image, which the caller chooses.
 //!
-//! Invariant: it is read once, at startup, and is valid in both generations; an invalid file prevents the start.
+//! Invariant: it is read once, at startup, and gateways of both generations accept it; another file prevents the start.
 
 use std::path::Path;
 
@@ -37,14 +37,18 @@ impl InitialPolicy {
     /// Loads the policy of a file, or the built-in one: no network rules, and the paths that a sandbox needs.
     ///
     /// # Errors
-    /// `Invalid` if the file cannot be read, or is no valid policy in one of the generations.
+    /// `Invalid` if the file cannot be read, or is no policy that gateways of both generations accept.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
         let text = match file {
             None => RESTRICTIVE.to_owned(),
             Some(file) => yaml_files::read_file(file, parse::DOCUMENT_BYTES_MAX)
                 .map_err(|why| Error::invalid(KEY, why))?,
         };
-        let policy = |generation| Policy::from_yaml(generation, KEY, &text);
+        let policy = |generation| {
+            let policy = Policy::from_yaml(generation, KEY, &text)?;
+            policy.check_accepted(KEY)?;
+            Ok::<_, Error>(policy)
+        };
         Ok(Self { v0_0: policy(Generation::V0_0)?, v0_1: policy(Generation::V0_1)? })
     }
 
@@ -66,17 +70,50 @@ impl InitialPolicy {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+    use shoreguard_proto::v0_0::openshell::sandbox::v1 as old;
+    use shoreguard_proto::v0_1::openshell::sandbox::v1 as new;
+
     use super::*;
 
+    /// The policy of the upstream for a sandbox without any, as a message of a generation.
+    macro_rules! restrictive {
+        ($generation:ident) => {{
+            let paths = |all: &[&str]| all.iter().map(|path| (*path).to_owned()).collect();
+            $generation::SandboxPolicy {
+                version: 1,
+                filesystem: Some($generation::FilesystemPolicy {
+                    include_workdir: true,
+                    read_only: paths(&[
+                        "/usr",
+                        "/lib",
+                        "/proc",
+                        "/dev/urandom",
+                        "/app",
+                        "/etc",
+                        "/var/log",
+                    ]),
+                    read_write: paths(&["/sandbox", "/tmp", "/dev/null"]),
+                }),
+                landlock: Some($generation::LandlockPolicy {
+                    compatibility: "best_effort".to_owned(),
+                }),
+                process: Some($generation::ProcessPolicy {
+                    run_as_user: "sandbox".to_owned(),
+                    run_as_group: "sandbox".to_owned(),
+                }),
+                ..Default::default()
+            }
+        }};
+    }
+
     #[test]
-    fn the_built_in_first_policy_has_no_network_rules() {
+    fn the_built_in_first_policy_is_that_of_the_upstream_in_both_generations() {
         let initial = InitialPolicy::load(None).unwrap();
-        for generation in Generation::ALL {
-            let policy = Policy::decode(generation, initial.encoded(generation)).unwrap();
-            let document = policy.to_yaml();
-            assert!(document.contains("run_as_user: sandbox"), "{document}");
-            assert!(!document.contains("endpoints"), "{document}");
-        }
+        let sent = old::SandboxPolicy::decode(initial.encoded(Generation::V0_0)).unwrap();
+        assert_eq!(sent, restrictive!(old));
+        let sent = new::SandboxPolicy::decode(initial.encoded(Generation::V0_1)).unwrap();
+        assert_eq!(sent, restrictive!(new));
     }
 
     #[test]
@@ -88,6 +125,10 @@ mod tests {
         std::fs::write(&file, "version: 1\nnetwork: {}\n").unwrap();
         let refused = InitialPolicy::load(Some(&file)).unwrap_err();
         assert!(refused.to_string().starts_with("`policies.initial` is not valid"), "{refused}");
+        let broad = "version: 1\nfilesystem_policy: { read_write: [/] }\n";
+        std::fs::write(&file, broad).unwrap();
+        let refused = InitialPolicy::load(Some(&file)).unwrap_err();
+        assert!(refused.to_string().contains("is the whole filesystem"), "{refused}");
         std::fs::write(&file, "version: 1\nprocess: { run_as_user: sandbox }\n").unwrap();
         InitialPolicy::load(Some(&file)).unwrap();
     }

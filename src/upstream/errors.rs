@@ -1,4 +1,4 @@
-//! Converts the status of a gateway to an error, with its message truncated and without control characters (T20).
+//! Converts the status of a gateway to an error, with its message truncated and without invisible characters (T20).
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -6,6 +6,7 @@ use tonic_types::StatusExt as _;
 
 use super::credential;
 use crate::error::{Error, GatewayRefusal};
+use crate::names::is_invisible;
 
 /// Maximum length of a repeated gateway message, in characters.
 const MESSAGE_CHARACTERS_MAX: usize = 500;
@@ -65,10 +66,10 @@ pub(crate) fn sanitize_message(text: &str) -> String {
     sanitize(text, MESSAGE_CHARACTERS_MAX)
 }
 
-/// Truncates text that may come from a gateway and replaces control characters, which a terminal or a log could
-/// interpret (T20).
+/// Truncates text that may come from a gateway or an agent, and replaces characters that a terminal or a log could
+/// interpret, or that readers do not see: control characters, marks of direction, and those without a width (T20).
 pub(crate) fn sanitize(text: &str, characters_max: usize) -> String {
-    let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let shown = text.chars().map(|c| if is_invisible(c) { ' ' } else { c });
     shown.take(characters_max).collect()
 }
 

@@ -298,13 +298,18 @@ async fn bad_input_is_refused_with_its_field_and_stores_nothing(sg: TestServer) 
 async fn g09_a_rule_is_stored_at_once_while_the_gateway_hangs(sg: TestServer) {
     let edge = edge(&sg).await;
     staff(&sg, &["ana"]).await;
-    edge.script("GetGatewayConfig", Script::Hang, Times::All);
+    for method in ["GetGatewayConfig", "GetSandboxConfig"] {
+        edge.script(method, Script::Hang, Times::All);
+    }
     let admin = sg.admin();
-    let mut setting = start_set(&sg, request("", "", operators(1)));
-    eventually("it is stored", || async { get(&admin, "", "").await.is_ok() }).await;
-    assert!(setting.try_join_next().is_none());
-    let warnings = join_while_time_passes(&sg, setting).await.unwrap().warnings;
-    assert!(warnings.contains(&pb::ApprovalWorkflowWarning::ApprovalModeUnknown.into()));
+    for (workspace, sandbox) in [("", ""), ("default", ""), ("default", "coder")] {
+        let mut setting = start_set(&sg, request(workspace, sandbox, operators(1)));
+        let stored = || async { get(&admin, workspace, sandbox).await.is_ok() };
+        eventually("it is stored", stored).await;
+        assert!(setting.try_join_next().is_none(), "the gateway is still asked");
+        let warnings = join_while_time_passes(&sg, setting).await.unwrap().warnings;
+        assert!(warnings.contains(&pb::ApprovalWorkflowWarning::ApprovalModeUnknown.into()));
+    }
     edge.clear_scripts();
 }
 

@@ -36,31 +36,42 @@ server_tests_without_jobs! {
 }
 
 /// A gateway `edge` with the demo content, and what its follower remembers. `coder` has one pending proposal.
-struct Edge {
-    simulator: Simulator,
+pub(crate) struct Edge {
+    pub(crate) simulator: Simulator,
     memory: Memory,
 }
 
 impl Edge {
-    async fn start(sg: &TestServer, generation: Generation) -> Self {
+    pub(crate) async fn start(sg: &TestServer, generation: Generation) -> Self {
         let simulator = seeded(sg, "edge", generation).await;
         Self { simulator, memory: Memory::new(&sg.app.config.gateways) }
     }
 
-    async fn follow(&mut self, sg: &TestServer) {
+    pub(crate) async fn follow(&mut self, sg: &TestServer) {
+        self.follow_while(sg, async |_: &Simulator| {}).await;
+    }
+
+    /// Follows the gateway, and does something meanwhile.
+    pub(crate) async fn follow_while(
+        &mut self,
+        sg: &TestServer,
+        meanwhile: impl AsyncFnOnce(&Simulator),
+    ) {
         let mut targets = sg.app.fleet.targets.all().into_iter();
         let edge = targets.find(|target| &*target.name == "edge").unwrap().gateway();
-        assert!(follow_once(&sg.app, edge, &mut self.memory).await.unwrap());
+        let followed = follow_once(&sg.app, edge, &mut self.memory);
+        let (followed, ()) = tokio::join!(followed, meanwhile(&self.simulator));
+        assert!(followed.unwrap());
     }
 
     /// Proposes a rule for a host, as the agent of `coder` writes it.
-    fn propose(&self, host: &str) -> String {
+    pub(crate) fn propose(&self, host: &str) -> String {
         let proposal =
             Proposal { agent_authored: true, ..Proposal::allow(host, 443, "/usr/bin/curl") };
         self.simulator.propose("default", "coder", proposal).unwrap()
     }
 
-    fn status(&self, id: &str) -> (String, String) {
+    pub(crate) fn status(&self, id: &str) -> (String, String) {
         self.simulator.proposal("default", "coder", id).unwrap().unwrap()
     }
 }
@@ -76,7 +87,7 @@ async fn inbox(caller: &Caller) -> pb::ListApprovalsResponse {
 }
 
 /// Returns the open review of a chunk.
-async fn of_chunk(caller: &Caller, id: &str) -> Option<pb::Approval> {
+pub(crate) async fn of_chunk(caller: &Caller, id: &str) -> Option<pb::Approval> {
     inbox(caller).await.approvals.into_iter().find(|approval| approval.chunk_id == id)
 }
 
@@ -294,7 +305,7 @@ async fn t20_drafts_that_are_too_large_concern_their_sandbox_only(sg: TestServer
     let mut targets = sg.app.fleet.targets.all().into_iter();
     let edge = targets.find(|target| &*target.name == "edge").unwrap().gateway().id;
     let mut conn = sg.app.db.read().await.unwrap();
-    let rejections = shoreguard::resources::approvals::drafts::store::rejections;
+    let rejections = shoreguard::resources::approvals::drafts::rejections::store::list;
     assert!(rejections(&mut conn, edge, 10).await.unwrap().is_empty());
     drop(conn);
     sg.sql("UPDATE draft_states SET overflowing = FALSE").await;

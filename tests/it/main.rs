@@ -45,6 +45,7 @@ mod effective_roles;
 mod events;
 mod flood;
 mod flood_connections;
+mod followed_rejections;
 mod followers;
 mod gate;
 mod gateway_budgets;

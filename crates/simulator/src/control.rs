@@ -69,6 +69,12 @@ impl Simulator {
         self.core.with(|state| state.edit(&at, id, Some(rule)))
     }
 
+    /// Approves a proposal, as a client does that bypasses Shoreguard.
+    pub fn approve_proposal(&self, workspace: &str, sandbox: &str, id: &str) -> Result<(), Status> {
+        let at = key(workspace, sandbox);
+        self.core.with(|state| state.approve_current(&at, id))
+    }
+
     /// Deletes the pending proposals of a sandbox, as a client does that bypasses Shoreguard. Returns their number.
     pub fn clear_proposals(&self, workspace: &str, sandbox: &str) -> Result<u32, Status> {
         let at = key(workspace, sandbox);

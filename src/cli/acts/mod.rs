@@ -22,7 +22,7 @@ mod review;
 mod sbom_upload;
 mod terminal;
 
-use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
+use clap::{ArgMatches, Command};
 use futures_util::future::BoxFuture;
 
 use super::CliError;

@@ -1,6 +1,6 @@
 //! The text of a value in a table.
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage as _, Value};
 
 use super::values::enum_word;
 use crate::clock::Timestamp;

@@ -94,8 +94,7 @@ pub(super) fn presets(row: &Row) -> impl Iterator<Item = (&'static str, &'static
 
 /// Whether a field is marked as secret.
 pub(super) fn is_secret(field: &FieldDescriptor) -> bool {
-    let Some(option) = field.containing_message().parent_pool().get_extension_by_name(SECRET)
-    else {
+    let Some(option) = field.parent_message().parent_pool().get_extension_by_name(SECRET) else {
         return false;
     };
     field.options().get_extension(&option).as_bool() == Some(true)

@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, ReflectMessage as _, Value,
+};
 
 use super::table::{self, Row};
 use super::{cells, fields, grid, lists};

@@ -61,6 +61,7 @@ diesel::table! {
         written_hash -> Nullable<Text>,
         previous_id -> Nullable<BigInt>,
         override_id -> Nullable<BigInt>,
+        removed_version -> Nullable<BigInt>,
     }
 }
 
@@ -147,6 +148,18 @@ diesel::table! {
         sandbox_id -> Nullable<Text>,
         chunk_id -> Text,
         reason -> Text,
+        sent_version -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    draft_editors (gateway_id, workspace, sandbox_name, chunk_id, principal) {
+        gateway_id -> BigInt,
+        workspace -> Text,
+        sandbox_name -> Text,
+        chunk_id -> Text,
+        principal -> Text,
+        edited_at -> Timestamp,
     }
 }
 

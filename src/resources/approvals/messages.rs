@@ -239,6 +239,7 @@ impl From<Item> for pb::Approval {
             previous_approval_id: progress.previous_id.map_or(0, ApprovalRoundId::get),
             etag: etag::from_version(round.version),
             draft: draft.map(Into::into),
+            removed_version: progress.removed_version.unwrap_or_default(),
         }
     }
 }

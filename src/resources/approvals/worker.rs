@@ -45,7 +45,8 @@ pub const CLOCK: Worker = Worker {
     tick: |ctx, lease| Box::pin(apply_clocks(ctx, lease)),
 };
 
-/// Worker that deletes rounds, with their votes and proposals, whose retention period is over.
+/// Worker that deletes rounds, with their votes and proposals, and editors of chunks without a round, whose retention
+/// period is over.
 pub const RETENTION: Worker = Worker {
     name: "approval-retention",
     interval: |_| Duration::from_mins(10),
@@ -179,19 +180,19 @@ async fn remind(ctx: &Ctx, tx: &mut Tx<'_>, round: &Round, now: Timestamp) -> Re
 async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error> {
     let limit = i64::try_from(DELETE_MAX).unwrap_or(i64::MAX);
     // A round that has ended does not change, so it is not looked for in the transaction.
-    let ended = {
+    let (ended, editors_before) = {
         let mut conn = ctx.db().read().await?;
         let now = ctx.db().now(&mut conn).await?;
         let cutoff = now.minus(DAY * ctx.app().config.approvals.retention_days);
-        let ended = store::ended(&mut conn, cutoff, limit).await?;
+        let has_editors = drafts::has_editors_before(&mut conn, cutoff).await?;
+        let mut ended = store::ended(&mut conn, cutoff, limit).await?;
         if ended.is_empty() {
             let cutoff = now.minus(DAY * UNVOTED_DRAFT_DAYS);
-            drafts::ended_without_vote(&mut conn, cutoff, limit).await?
-        } else {
-            ended
+            ended = drafts::ended_without_vote(&mut conn, cutoff, limit).await?;
         }
+        (ended, has_editors.then_some(cutoff))
     };
-    if ended.is_empty() {
+    if ended.is_empty() && editors_before.is_none() {
         return Ok(TickResult::batch(0, DELETE_MAX));
     }
     let done = ctx
@@ -199,6 +200,9 @@ async fn delete_old(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Error
         .long_transaction(async |conn| {
             if let Some(held) = held {
                 leases::check_held(conn, held).await?;
+            }
+            if let Some(before) = editors_before {
+                drafts::delete_editors(conn, before).await?;
             }
             store::delete(conn, &ended).await
         })

@@ -1,4 +1,4 @@
-//! The drafts of one sandbox: their rounds are opened, brought up to date and ended, and rejections are sent.
+//! The drafts of one sandbox: their rounds are opened, brought up to date and ended.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,16 +7,15 @@ use futures_util::future::BoxFuture;
 use super::memory::Compared;
 use super::notes::note;
 use super::pass::Pass;
+use super::rejected;
 use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
-use crate::error::{Error, GatewayRefusal, ResourceKind};
+use crate::error::{Error, ResourceKind};
 use crate::openshell::drafts::{DraftChunk, DraftList, DraftStatus};
 use crate::openshell::sandbox::Sandbox;
 use crate::resources::approvals::drafts::open::OPEN_OF_SANDBOX_MAX;
 use crate::resources::approvals::drafts::read::{self, DraftBase};
-use crate::resources::approvals::drafts::rejections::{self, Pending};
-use crate::resources::approvals::drafts::store::{self, Rejection};
 use crate::resources::approvals::drafts::{
-    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh,
+    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh, rejections, store,
 };
 use crate::resources::approvals::rounds::close::{Ending, close};
 use crate::resources::approvals::rounds::open::supersede;
@@ -82,8 +81,8 @@ pub(super) fn follow<'a>(
             DraftList::Overflowing => return note(pass, &place, (0, 0, true)).await,
         };
         if let Some(rejections) = pass.rejections.remove(name) {
-            let told = send_rejections(pass, sandbox, &chunks, rejections).await?;
-            chunks.retain(|chunk| !told.contains(&chunk.id));
+            let changed = rejected::send(pass, sandbox, &chunks, rejections).await?;
+            chunks.retain(|chunk| !changed.contains(&chunk.id));
         }
         let pending: HashSet<String> = chunks.iter().map(|chunk| chunk.id.clone()).collect();
         let found = compute(pass, sandbox, chunks, &before).await?;
@@ -281,55 +280,6 @@ async fn end_missing(
     Ok(())
 }
 
-/// Sends rejections of a sandbox to its gateway, for chunks that are pending and still ask for what was rejected.
-/// Returns the ids of chunks that were rejected.
-async fn send_rejections(
-    pass: &mut Pass<'_>,
-    sandbox: &Sandbox,
-    chunks: &[DraftChunk],
-    rejections: Vec<Rejection>,
-) -> Result<HashSet<String>, Error> {
-    let (mut told, mut sent) = (Vec::new(), HashSet::new());
-    let pending = Pending::new(&sandbox.id, chunks);
-    for rejection in rejections {
-        if pending.has(pass.ctx, &pass.gateway, &rejection).await? {
-            pass.wait().await;
-            let answer = rejections::reject(pass.ctx, &pass.gateway, &rejection).await;
-            pass.spend();
-            // A chunk whose rejection is refused was deleted, or decided in between.
-            let is_told = match &answer {
-                Ok(()) => true,
-                Err(Error::Gateway { refusal, .. }) => {
-                    matches!(refusal, GatewayRefusal::NotFound | GatewayRefusal::Refused)
-                }
-                Err(_) => false,
-            };
-            match answer {
-                _ if is_told => {}
-                // Sent again in the next pass. What the gateway refuses does not stop the other drafts of the sandbox.
-                Ok(()) | Err(Error::Gateway { .. }) => break,
-                Err(error) if told.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-            sent.insert(rejection.chunk_id.clone());
-        }
-        told.push(rejection.round_id);
-    }
-    if told.is_empty() {
-        return Ok(sent);
-    }
-    let ctx = pass.ctx;
-    ctx.transaction(async |tx| {
-        pass.check_held(tx).await?;
-        for round in &told {
-            store::set_told(tx, *round).await?;
-        }
-        Ok(())
-    })
-    .await?;
-    Ok(sent)
-}
-
 /// Ends all rounds of drafts of a sandbox that was removed, and forgets what was seen of it.
 pub(super) async fn end_all(pass: &mut Pass<'_>, name: &SandboxName) -> Result<(), Error> {
     let (ctx, place) = (pass.ctx, pass.place(name));
@@ -345,7 +295,7 @@ pub(super) async fn end_all(pass: &mut Pass<'_>, name: &SandboxName) -> Result<(
             }
         }
         for rejection in &rejections {
-            store::set_told(tx, rejection.round_id).await?;
+            rejections::end(ctx, tx, rejection.round_id, None).await?;
         }
         store::delete_state(tx, &place).await
     })

@@ -1,7 +1,8 @@
 //! Followers: each gateway has one task, on one replica, that asks what agents have proposed, whether the policies of
 //! pinned sandboxes have changed, and whether the gateway approves by itself.
 //!
-//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules. `state` reports
+//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules. `rejected` sends
+//! rejections. `state` reports
 //! which sandboxes there are and in which phase, `logs` what their logs show. `pace` limits the calls.
 //!
 //! Invariants
@@ -20,6 +21,7 @@ mod notes;
 pub mod pace;
 mod pass;
 mod pins;
+mod rejected;
 mod state;
 pub mod store;
 

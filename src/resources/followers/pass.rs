@@ -13,6 +13,7 @@ use crate::error::{Error, ResourceKind};
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::resources::approvals::drafts::open::OPEN_OF_GATEWAY_MAX;
+use crate::resources::approvals::drafts::rejections::store::{self as rejected, Rejection};
 use crate::resources::approvals::drafts::{hints, store as stored};
 
 /// Rejections that one pass sends.
@@ -34,7 +35,7 @@ pub(super) struct Pass<'a> {
     /// Number of rounds of drafts that have not ended, of the sandboxes that have some.
     pub(super) open: HashMap<SandboxName, i64>,
     /// Rejections that the gateway does not know yet.
-    pub(super) rejections: HashMap<SandboxName, Vec<stored::Rejection>>,
+    pub(super) rejections: HashMap<SandboxName, Vec<Rejection>>,
     /// Sandboxes of which something is stored.
     pub(super) noted: HashSet<SandboxName>,
     /// Sandboxes that were concerned by calls.
@@ -53,8 +54,8 @@ impl<'a> Pass<'a> {
         let id = gateway_ref.id;
         let mut conn = ctx.db().read().await?;
         let open = stored::open_by_sandbox(&mut conn, id).await?.into_iter().collect();
-        let mut rejections: HashMap<SandboxName, Vec<stored::Rejection>> = HashMap::new();
-        for rejection in stored::rejections(&mut conn, id, REJECTIONS_MAX).await? {
+        let mut rejections: HashMap<SandboxName, Vec<Rejection>> = HashMap::new();
+        for rejection in rejected::list(&mut conn, id, REJECTIONS_MAX).await? {
             rejections.entry(rejection.sandbox()).or_default().push(rejection);
         }
         let noted = stored::sandboxes_with_state(&mut conn, id).await?;

@@ -32,9 +32,6 @@ server_tests! {
     g02_an_answer_lost_after_the_effect_is_not_sent_again,
     g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadline,
     g02_a_status_that_leaves_the_outcome_open_is_not_sent_again,
-}
-
-sqlite_tests! {
     request_ids_are_never_ours,
 }
 

@@ -3,6 +3,7 @@
 mod attacks;
 mod bulk;
 mod changes;
+mod gaps;
 mod once;
 mod stock;
 

@@ -1,6 +1,7 @@
-//! Reviews of policy changes: counting votes, the inbox, idle reviews, and the time from the last vote to the write and
-//! to the message of a webhook.
+//! Reviews of policy changes: counting votes, the canonical form of a policy, the inbox, idle reviews, and the time from
+//! the last vote to the write and to the message of a webhook.
 
+mod canonical;
 mod inbox;
 mod people;
 mod post;
@@ -10,5 +11,11 @@ mod write;
 
 pub(super) use self::inbox::{first_page, idle};
 pub(super) use self::post::run as time_posts;
-pub(super) use self::tally::run as count_votes;
 pub(super) use self::write::run as time_writes;
+use crate::{Bench, BoxError};
+
+/// Measures what a decision costs in memory: the votes, and the form of a policy that they are for.
+pub(super) fn count_votes(bench: &Bench) -> Result<(), BoxError> {
+    tally::run(bench)?;
+    canonical::run(bench)
+}

@@ -1,4 +1,4 @@
-//! Measures the time from the last vote to the moment at which its write arrives at the gateway.
+//! Measures the last vote of a review: until its answer, and until its write arrives at the gateway.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,46 +24,67 @@ pub(in crate::cases) fn run(bench: &Bench) -> Result<(), BoxError> {
         let Some(setup) = ServerSetup::new(bench, engine)? else { continue };
         let key = setup.create_admin_key()?;
         let (server, _) = fleet::start_server(bench, &setup)?;
-        let (p50, p99) = bench.runtime.block_on(measure(bench, server.address, &key))?;
+        let [sent, voted] = bench.runtime.block_on(measure(bench, server.address, &key))?;
         let name = place::engine_name(engine);
-        p50.print(&format!("{name}, last vote to write sent, p50"), "ms", Target::None)?;
+        sent.p50.print(&format!("{name}, last vote to write sent, p50"), "ms", Target::None)?;
         let target = Target::AtMost(SENT_P99_MS_MAX);
-        p99.print(&format!("{name}, last vote to write sent, p99"), "ms", target)?;
+        sent.p99.print(&format!("{name}, last vote to write sent, p99"), "ms", target)?;
+        voted.p50.print(&format!("{name}, last vote to its answer, p50"), "ms", Target::None)?;
+        voted.p99.print(&format!("{name}, last vote to its answer, p99"), "ms", Target::None)?;
     }
     Ok(())
 }
 
+/// Percentiles of a time.
+#[derive(Default)]
+struct Percentiles {
+    p50: Figure,
+    p99: Figure,
+}
+
+impl Percentiles {
+    fn add(&mut self, mut took_ms: Vec<f64>) {
+        took_ms.sort_by(f64::total_cmp);
+        self.p50.add(percentile(&took_ms, 50));
+        self.p99.add(percentile(&took_ms, 99));
+    }
+}
+
+/// Returns the times until the write is sent, and until the vote is answered.
 async fn measure(
     bench: &Bench,
     address: SocketAddr,
     key: &str,
-) -> Result<(Figure, Figure), BoxError> {
+) -> Result<[Percentiles; 2], BoxError> {
     let admin = Admin::connect(address, key).await?;
     let mut scene = Scene::start(&admin, address).await?;
-    let (mut p50, mut p99) = (Figure::default(), Figure::default());
+    let (mut sent, mut voted) = (Percentiles::default(), Percentiles::default());
     for _ in 0..bench.options.rounds {
-        let (begun, mut took_ms) = (Instant::now(), Vec::new());
-        while took_ms.len() < VOTES.0 && begun.elapsed() < VOTES.1 {
+        let (begun, mut sent_ms, mut voted_ms) = (Instant::now(), Vec::new(), Vec::new());
+        while sent_ms.len() < VOTES.0 && begun.elapsed() < VOTES.1 {
             let (id, digest) = scene.propose_next().await?;
-            took_ms.push(time_write(&scene, id, digest).await?);
+            let (until_sent, until_voted) = time_write(&scene, id, digest).await?;
+            sent_ms.push(until_sent);
+            voted_ms.push(until_voted);
         }
-        took_ms.sort_by(f64::total_cmp);
-        p50.add(percentile(&took_ms, 50));
-        p99.add(percentile(&took_ms, 99));
+        sent.add(sent_ms);
+        voted.add(voted_ms);
     }
     scene.simulator.stop().await;
-    Ok((p50, p99))
+    Ok([sent, voted])
 }
 
-/// Votes, and returns the time in milliseconds until the write arrived. Then waits until it is in force.
-async fn time_write(scene: &Scene, id: i64, digest: String) -> Result<f64, BoxError> {
+/// Votes, and returns the times in milliseconds until the write arrived and until the vote was answered. Then waits until
+/// the policy is in force.
+async fn time_write(scene: &Scene, id: i64, digest: String) -> Result<(f64, f64), BoxError> {
     let hold = Hold::default();
     scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
     let begun = Instant::now();
     scene.vote(id, digest).await?;
+    let voted_ms = begun.elapsed().as_secs_f64() * 1e3;
     timeout(WRITE_TIMEOUT, hold.wait_reached(1)).await.map_err(|_| "nothing was written")?;
-    let took_ms = begun.elapsed().as_secs_f64() * 1e3;
+    let sent_ms = begun.elapsed().as_secs_f64() * 1e3;
     hold.release();
     scene.wait_applied(id).await?;
-    Ok(took_ms)
+    Ok((sent_ms, voted_ms))
 }

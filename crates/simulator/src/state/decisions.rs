@@ -55,6 +55,13 @@ impl State {
         self.newest_revision(&at)
     }
 
+    /// Approves one proposal as it is now.
+    pub(crate) fn approve_current(&mut self, at: &ObjectKey, id: &str) -> Result<(), Status> {
+        let at = self.sandbox(at)?.key();
+        let token = self.chunk(&at, id)?.verdict.token.clone();
+        self.approve(&at, id, &token).map(drop)
+    }
+
     /// Approves several proposals: all are evaluated against the same policy and written as one revision.
     ///
     /// Returns how many were approved and how many were skipped.

@@ -12,7 +12,7 @@ use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::approvals::wake;
 
 /// How long a call waits for the write that it has decided.
-pub(super) const WRITE_TIME: Duration = Duration::from_secs(20);
+const WRITE_TIME: Duration = Duration::from_secs(20);
 /// Time before the deadline of the caller in which the answer reaches it.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// Interval at which a round is read that is being written.

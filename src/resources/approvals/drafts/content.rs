@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
+use crate::names::is_invisible;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::policy::{Edit, Policy};
 use crate::seal::join_parts;
@@ -22,7 +23,7 @@ pub const CHUNK_ID_BYTES_MAX: usize = 100;
 /// Maximum length of a shown rationale or note, in characters.
 const TEXT_CHARACTERS_MAX: usize = 4_096;
 /// Maximum length of another shown text, in characters.
-const NAME_CHARACTERS_MAX: usize = 253;
+pub const NAME_CHARACTERS_MAX: usize = 253;
 /// Maximum length of a finding, in characters.
 const FINDING_CHARACTERS_MAX: usize = 4_096;
 
@@ -53,7 +54,7 @@ pub struct UndoContent {
 }
 
 /// What a gateway reports about a proposed rule, without being part of what is reviewed. All texts are the words of the
-/// gateway or of the agent, bounded and without control characters.
+/// gateway or of the agent, bounded and without invisible characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DraftFacts {
@@ -79,9 +80,7 @@ pub struct DraftFacts {
 /// Returns whether a chunk can have a round: its id identifies a round, and must not look like that of a proposal.
 #[must_use]
 pub fn is_chunk_id(id: &str) -> bool {
-    (1..=CHUNK_ID_BYTES_MAX).contains(&id.len())
-        && !id.contains(':')
-        && !id.contains(char::is_control)
+    (1..=CHUNK_ID_BYTES_MAX).contains(&id.len()) && !id.contains(':') && !id.contains(is_invisible)
 }
 
 impl DraftContent {
@@ -316,7 +315,7 @@ mod tests {
     #[test]
     fn t20_a_draft_that_is_too_large_or_has_the_id_of_a_proposal_is_not_reviewed() {
         let long = "x".repeat(101);
-        for bad in ["", "policy.apply:1", "a\nb", long.as_str()] {
+        for bad in ["", "policy.apply:1", "a\nb", "a\u{202e}b", long.as_str()] {
             assert!(!is_chunk_id(bad) && DraftContent::of(&empty(), &chunk(bad, "a")).is_err());
         }
         assert!(is_chunk_id(&"x".repeat(100)));
@@ -331,6 +330,17 @@ mod tests {
         let large = DraftChunk { proposed_rule, ..chunk("c", "a.example") };
         let error = DraftContent::of(&empty(), &large).unwrap_err();
         assert!(matches!(error, Error::Refused { reason: Reason::LimitReached, .. }), "{error}");
+    }
+
+    #[test]
+    fn t20_texts_of_an_agent_have_no_characters_that_readers_do_not_see() {
+        let text = "a\u{202e}b\u{200b}c\u{1b}d".to_owned();
+        let (rationale, stage) = (text.clone(), text.clone());
+        let asked =
+            DraftChunk { rationale, stage, security_notes: text, ..chunk("c", "a.example") };
+        let facts = DraftFacts::of(&asked);
+        assert_eq!([facts.rationale.as_str(), facts.stage.as_str()], ["a b c d"; 2]);
+        assert_eq!(DraftContent::of(&empty(), &asked).unwrap().findings, ["a b c d"]);
     }
 
     #[test]

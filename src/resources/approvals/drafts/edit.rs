@@ -1,7 +1,8 @@
 //! Edits of drafts: their editor becomes an author before the edit is sent, and the round of the new rule follows.
 //!
 //! Invariants
-//! - an editor is an author of the new content on every path, also if the process dies after the edit was sent (g04);
+//! - an editor is an author of the new content on every path, also if the process dies after the edit was sent, and if no
+//!   rule was in force and the chunk could not be reviewed then (g04);
 //! - nothing is cleared before the gateway has answered.
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tracing::warn;
 
-use super::content::DraftContent;
+use super::content::{DraftContent, is_chunk_id};
 use super::current::CurrentDrafts;
 use super::open::add_author;
 use super::store;
@@ -183,8 +184,8 @@ async fn require_known_holder(ctx: &Ctx, tx: &mut Tx<'_>, place: &SandboxRef) ->
 }
 
 /// Makes the caller of a proxied edit an author, before it is sent. A chunk without a round gets one first. Returns
-/// `None` if the gateway has no such chunk, or if that is not possible and no rule is in force. Under a rule, such an
-/// edit must not be sent: its editor would not be excluded from the review of its rule (g04).
+/// `None` if the gateway has no such chunk, or if that is not possible and no rule is in force: then the caller becomes an
+/// author of later rounds of the chunk. Under a rule, such an edit is not sent, since its rule could not be reviewed.
 ///
 /// # Errors
 /// `ROUND_CLOSED` if its approval is on its way to the gateway. Under a rule, also those of the calls to the gateway,
@@ -206,8 +207,9 @@ pub fn begin<'a>(
             None => match CurrentDrafts::read(gateway, place).await {
                 Ok(current) => Some(current),
                 Err(error) if is_governed => return Err(error),
-                // Without a rule, nothing is different.
-                Err(_) => return Ok(None),
+                Err(Error::NotFound { .. }) => return Ok(None),
+                // Without a rule, the gateway gets the edit all the same.
+                Err(_) => None,
             },
         };
         let begun = ctx
@@ -215,11 +217,16 @@ pub fn begin<'a>(
                 write_intents::lock_exclusive(tx, place.gateway.id).await?;
                 let mut round = match find_or_open(ctx, tx, place, chunk, current.as_ref()).await? {
                     Ok(round) => round,
-                    Err(why) => return Ok(Err(why)),
+                    Err(why @ Error::NotFound { .. }) => return Ok(Err(why)),
+                    Err(why) => {
+                        note_editor(ctx, tx, place, chunk, is_governed).await?;
+                        return Ok(Err(why));
+                    }
                 };
                 let now = ctx.db().now(tx).await?;
                 clocks::apply(ctx, tx, &mut round, now).await?;
                 if round.state.is_closed() || round.state == RoundState::Written {
+                    note_editor(ctx, tx, place, chunk, is_governed).await?;
                     let why = format!("the review of the draft is {}", round.state);
                     return Ok(Err(Error::refused(Reason::RoundClosed, why)));
                 }
@@ -234,6 +241,21 @@ pub fn begin<'a>(
             Err(_) => Ok(None),
         }
     })
+}
+
+/// Stores that the caller edits a chunk that has no round now, and can have one later, unless a rule prevents the edit.
+async fn note_editor(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    place: &SandboxRef,
+    chunk: &str,
+    is_governed: bool,
+) -> Result<(), Error> {
+    let Some(editor) = ctx.principal().filter(|_| !is_governed && is_chunk_id(chunk)) else {
+        return Ok(());
+    };
+    let now = ctx.db().now(tx).await?;
+    store::insert_editor(tx, place, chunk, editor, now).await
 }
 
 /// Returns the round of a chunk, which is opened if the chunk has none, or why it has none.

@@ -1,11 +1,12 @@
 //! Conversion between the messages of `ApprovalService` and the content of drafts.
 
-use super::content::{DraftContent, DraftFacts, UndoContent};
+use super::content::{DraftContent, DraftFacts, NAME_CHARACTERS_MAX, UndoContent};
 use crate::clock::Timestamp;
 use crate::pb::v1 as pb;
 use crate::policy::Policy;
 use crate::resources::approvals::inbox::waiting::WaitingDrafts;
 use crate::rpc::wire;
+use crate::upstream::errors::sanitize;
 
 /// Returns rules as YAML; empty if the policy has no rule.
 fn yaml(rules: &Policy) -> String {
@@ -17,7 +18,7 @@ impl From<&DraftContent> for pb::ApprovalContent {
         Self {
             yaml: yaml(&content.result),
             marks: content.result.marks(),
-            rule_name: content.rule_name.clone(),
+            rule_name: sanitize(&content.rule_name, NAME_CHARACTERS_MAX),
             proposed_yaml: yaml(&content.proposed),
             gateway_findings: content.findings.clone(),
             ..Self::default()
@@ -30,7 +31,7 @@ impl From<&UndoContent> for pb::ApprovalContent {
         Self {
             yaml: yaml(&content.after),
             marks: content.after.marks(),
-            rule_name: content.rule_name.clone(),
+            rule_name: sanitize(&content.rule_name, NAME_CHARACTERS_MAX),
             present_yaml: yaml(&content.before),
             ..Self::default()
         }
@@ -64,5 +65,24 @@ impl From<WaitingDrafts> for pb::WaitingDrafts {
             unreadable: u32::try_from(state.unreadable).unwrap_or_default(),
             overflowing: state.overflowing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openshell::drafts::DraftChunk;
+    use crate::resources::approvals::drafts::samples::chunk;
+    use crate::upstream::generation::Generation;
+
+    #[test]
+    fn t20_the_name_of_a_rule_has_no_characters_that_readers_do_not_see() {
+        let rule_name = "a\u{202e}b".to_owned();
+        let asked = DraftChunk { rule_name, ..chunk("c", "a.example") };
+        let empty = Policy::decode(Generation::V0_1, &[]).unwrap();
+        let shown = pb::ApprovalContent::from(&DraftContent::of(&empty, &asked).unwrap());
+        assert_eq!(shown.rule_name, "a b");
+        let yaml = shown.yaml;
+        assert!(yaml.contains("\\u202e") && !yaml.contains('\u{202e}'), "{yaml}");
     }
 }

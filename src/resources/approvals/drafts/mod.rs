@@ -3,8 +3,8 @@
 //! `read` reads the chunks of a sandbox and what a decision about them would lead to, `open` opens their rounds and
 //! brings them up to date, and `current` ends those whose chunk was decided elsewhere. `edit`, `undo` and `own` are the
 //! changes of chunks that people make, `proxied` the decisions of stock clients, `awaited` waits for their writes, and
-//! `rejections` sends rejections to the gateway. `hints` has the sandboxes that may have changed, and `store` has the
-//! rejections that a gateway does not know yet, and what was last seen.
+//! `rejections` stores rejections and sends them to the gateway. `hints` has the sandboxes that may have changed, and
+//! `store` has the editors of chunks without a round, and what was last seen.
 //!
 //! Invariants
 //! - one pending chunk has at most one round that has not ended. Its content is what the chunk would lead to when the

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::content::{DraftContent, DraftFacts};
+use super::rejections::store as rejections;
 use super::store;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
@@ -122,19 +123,23 @@ pub fn open_or_refresh<'a>(
                 previous = Some(round);
             }
         }
-        if store::rejection_of(tx, place, seen.chunk_id).await?.is_some() {
+        if rejections::of_chunk(tx, place, seen.chunk_id).await?.is_some() {
             return Ok(DraftRound::Waiting(Waiting::Rejected));
         }
         let digest = digest(seen)?;
+        let editors = store::editors(tx, place, seen.chunk_id).await?;
         if previous.is_none() {
-            if let Some(round) = repeated(tx, seen, &digest, now).await? {
+            // The votes of a round without this editor may be those of the editor.
+            if editors.is_empty()
+                && let Some(round) = repeated(tx, seen, &digest, now).await?
+            {
                 return Ok(DraftRound::Moved(round));
             }
             if let Some(waiting) = limit(tx, seen, now).await? {
                 return Ok(DraftRound::Waiting(waiting));
             }
         }
-        insert(ctx, tx, seen, digest, previous, now).await.map(DraftRound::Opened)
+        insert(ctx, tx, seen, digest, (previous, editors), now).await.map(DraftRound::Opened)
     })
 }
 
@@ -230,7 +235,7 @@ async fn insert(
     tx: &mut Tx<'_>,
     seen: &SeenDraft<'_>,
     digest: String,
-    previous: Option<Round>,
+    (previous, editors): (Option<Round>, Vec<PrincipalId>),
     now: Timestamp,
 ) -> Result<Round, Error> {
     let rules = rules::in_force(tx, seen.place).await?.require_readable()?;
@@ -247,6 +252,11 @@ async fn insert(
     if let Some(edited) = edited {
         authors = edited.authors;
         roots.extend(edited.summary.roots);
+    }
+    for editor in editors {
+        if !authors.contains(&editor) {
+            authors.push(editor);
+        }
     }
     let owner = proposals::owner(tx, seen.place, seen.sandbox_id).await?;
     let people = People::on_gateway(&ctx.app().snapshot, seen.place.gateway.id);

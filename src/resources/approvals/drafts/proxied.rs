@@ -13,21 +13,22 @@ use futures_util::future::BoxFuture;
 use tracing::warn;
 
 pub use super::awaited::Written;
-use super::awaited::{WRITE_TIME, closed, to_written, until, wait};
+use super::awaited::{closed, to_written, until, wait};
 use super::content::{DraftContent, is_chunk_id};
 use super::current::{CurrentDrafts, require_no_global_policy};
 use super::edit::status_word;
+use super::hints::hint;
+use super::rejections;
 use super::undo::{self, Undoing};
-use super::{rejections, store};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
-use crate::governance::{Decision, Origin};
+use crate::governance::{Action, Decision, Origin};
 use crate::openshell::Gateway;
 use crate::openshell::draft_requests::ChunkToken;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::resources::approvals::proposals::required::required;
-use crate::resources::approvals::rounds::{Round, RoundState};
+use crate::resources::approvals::rounds::{Round, RoundState, store as rounds};
 use crate::resources::approvals::votes::{self, Ballot, BallotDecision, VOTES_MAX};
 use crate::resources::write_intents::domain as write_intents;
 
@@ -87,8 +88,10 @@ pub fn approve<'a>(
     Box::pin(async move {
         let until = until(ctx, approval.deadline);
         check_list(approval.listed)?;
-        require_no_global_policy(gateway, place).await?;
         let current = CurrentDrafts::read(gateway, place).await?;
+        // Last: a policy for all sandboxes that is set meanwhile counts, and some gateways write the first revision when
+        // this is read.
+        require_no_global_policy(gateway, place).await?;
         let mut wanted = Vec::new();
         for asked in approval.listed {
             let chunk = current.chunk(&asked.chunk)?;
@@ -239,36 +242,75 @@ pub fn reject<'a>(
             }
             ChunkStatus::Pending => {}
         }
-        let Ok(content) = current.base.content(found) else {
-            // There is nothing to vote on, and a rejection changes no policy.
-            let until = ctx.app().clock.since_boot() + WRITE_TIME;
-            gateway.reject_draft(&place.name, chunk, reason, until).await?;
-            return Ok(Rejected::Done);
-        };
-        let comment: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
-        let comment: String =
-            comment.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
-        let comment = if comment.trim().is_empty() {
-            "rejected through the OpenShell API".to_owned()
-        } else {
-            comment
-        };
-        let opened = open_all(ctx, place, &current, &[(found, content)]).await?;
-        let voted = vote(ctx, opened, Decision::Reject, Some(&comment)).await?;
-        if let Some(round) = voted.iter().find(|round| round.state != RoundState::Rejected) {
-            return Err(closed(round));
+        match current.base.content(found) {
+            Ok(content) => {
+                let opened = open_all(ctx, place, &current, &[(found, content)]).await?;
+                vote_against(ctx, opened, reason).await?;
+                send_rejection(ctx, gateway, place, chunk).await;
+            }
+            Err(error) if error.is_refusal() => {
+                reject_unreviewable(ctx, gateway, place, (chunk, reason)).await?;
+            }
+            Err(error) => return Err(error),
         }
-        send_rejection(ctx, gateway, place, chunk).await;
         Ok(Rejected::Done)
     })
+}
+
+/// Rejects by a vote in these rounds, all of them.
+///
+/// # Errors
+/// `ROUND_CLOSED` if one is being written; those of [`votes::cast`].
+async fn vote_against(ctx: &Ctx, rounds: Vec<Round>, reason: &str) -> Result<(), Error> {
+    let comment: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
+    let comment: String =
+        comment.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
+    let comment = if comment.trim().is_empty() {
+        "rejected through the OpenShell API".to_owned()
+    } else {
+        comment
+    };
+    let voted = vote(ctx, rounds, Decision::Reject, Some(&comment)).await?;
+    match voted.iter().find(|round| round.state != RoundState::Rejected) {
+        Some(round) => Err(closed(round)),
+        None => Ok(()),
+    }
+}
+
+/// Rejects a pending chunk that cannot be reviewed any more, or never could: because it is too large, cannot be merged, or
+/// has a part that this build does not know. If it has a round from before, a vote in that decides. Without one, there is
+/// nothing to vote on: the rejection changes no policy, as the clearing of all drafts does.
+///
+/// # Errors
+/// `GATEWAY_REFUSED` if it is not pending any more; those of [`vote_against`] and of the calls.
+async fn reject_unreviewable(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    place: &SandboxRef,
+    (chunk, reason): (&str, &str),
+) -> Result<(), Error> {
+    let mut conn = ctx.db().read().await?;
+    let round = rounds::find_open(&mut conn, place, Action::DraftApprove, chunk).await?;
+    drop(conn);
+    ctx.add_audit_detail("reviewed", round.is_some());
+    if let Some(round) = round {
+        vote_against(ctx, vec![round], reason).await?;
+    }
+    hint(ctx.app(), place.gateway.id, &place.name);
+    let call = (chunk, reason);
+    if rejections::reject_pending(ctx, gateway, &place.name, call, |_| true).await? {
+        return Ok(());
+    }
+    let why = "the draft is not pending any more: it was decided or deleted meanwhile";
+    Err(as_gateway(why))
 }
 
 /// Sends a rejection at once. If that fails, it is sent later.
 async fn send_rejection(ctx: &Ctx, gateway: &Gateway, place: &SandboxRef, chunk: &str) {
     let sent = async {
-        let found = store::rejection_of(&mut ctx.db().read().await?, place, chunk).await?;
+        let found = rejections::store::of_chunk(&mut ctx.db().read().await?, place, chunk).await?;
         match found {
-            Some(rejection) => rejections::send(ctx, gateway, &rejection).await,
+            Some(rejection) => rejections::send(ctx, gateway, rejection).await,
             None => Ok(()),
         }
     };

@@ -1,5 +1,5 @@
-//! Rounds of drafts by chunk and by content, rejections that a gateway does not know yet, and what was last seen of the
-//! drafts of a sandbox.
+//! Rounds of drafts by chunk and by content, editors of chunks without a round, and what was last seen of the drafts of a
+//! sandbox.
 
 use std::collections::HashSet;
 
@@ -11,8 +11,7 @@ use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
 use crate::db::schema::{
-    approval_decisions as v, approval_round_outcomes as o, approval_rounds as t,
-    draft_rejections as r, draft_states as s,
+    approval_decisions as v, approval_rounds as t, draft_editors as e, draft_states as s,
 };
 use crate::db::types::{ApprovalRoundId, GatewayId, Json, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
@@ -26,13 +25,6 @@ const NO_AUTHORS: &str = "[]";
 /// SQL condition of a round without a vote.
 const HAS_NO_VOTE: &str = "NOT EXISTS (SELECT 1 FROM approval_decisions \
                            WHERE approval_decisions.round_id = approval_rounds.id)";
-
-/// SQL condition of a rejection that can be compared with its chunk: the chunks of its sandbox are not too large.
-const IS_READABLE: &str = "NOT EXISTS (SELECT 1 FROM draft_states \
-                           WHERE draft_states.gateway_id = draft_rejections.gateway_id \
-                           AND draft_states.workspace = draft_rejections.workspace \
-                           AND draft_states.sandbox_name = draft_rejections.sandbox_name \
-                           AND draft_states.overflowing)";
 
 /// Returns the rounds of drafts of a sandbox that have not ended, oldest first, at most `limit`.
 pub async fn open_of(conn: &mut Conn, place: &SandboxRef, limit: i64) -> Result<Vec<Round>, Error> {
@@ -188,86 +180,66 @@ pub async fn set_authors(
     Ok(())
 }
 
-/// A rejection that the gateway does not know yet.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = r)]
-pub struct Rejection {
-    /// The round that has ended.
-    pub round_id: ApprovalRoundId,
-    /// Workspace of the sandbox.
-    pub workspace: String,
-    /// Name of the sandbox.
-    pub sandbox_name: String,
-    /// The gateway's id of the sandbox.
-    pub sandbox_id: Option<String>,
-    /// The gateway's id of the chunk.
-    pub chunk_id: String,
-    /// Why, for people.
-    pub reason: String,
-}
-
-/// Stores that the gateway does not know yet that a round has rejected its chunk.
-pub async fn insert_rejection(conn: &mut Conn, round: &Round, reason: &str) -> Result<(), Error> {
-    let row = (
-        r::round_id.eq(round.id.get()),
-        r::gateway_id.eq(round.place.gateway.id.get()),
-        r::workspace.eq(round.place.workspace()),
-        r::sandbox_name.eq(round.place.sandbox()),
-        r::sandbox_id.eq(&round.sandbox_id),
-        r::chunk_id.eq(&round.chunk_id),
-        r::reason.eq(reason),
-    );
-    on_conn!(conn, |c| diesel::insert_into(r::table).values(row).execute(c).await)?;
-    Ok(())
-}
-
-/// Returns rejections that a gateway does not know yet, oldest first, at most `limit`. Those of sandboxes whose chunks
-/// are too large to be read are left out: they cannot be sent, and must not take the places of others.
-pub async fn rejections(
-    conn: &mut Conn,
-    gateway: GatewayId,
-    limit: i64,
-) -> Result<Vec<Rejection>, Error> {
-    Ok(on_conn!(conn, |c| r::table
-        .filter(r::gateway_id.eq(gateway.get()))
-        .filter(diesel::dsl::sql::<Bool>(IS_READABLE))
-        .select(Rejection::as_select())
-        .order(r::round_id)
-        .limit(limit)
-        .load(c)
-        .await)?)
-}
-
-/// Returns the rejection of a chunk that its gateway does not know yet.
-pub async fn rejection_of(
+/// Stores that a principal edits a chunk that has no round.
+pub async fn insert_editor(
     conn: &mut Conn,
     place: &SandboxRef,
     chunk_id: &str,
-) -> Result<Option<Rejection>, Error> {
-    Ok(on_conn!(conn, |c| r::table
-        .filter(r::gateway_id.eq(place.gateway.id.get()))
-        .filter(r::workspace.eq(place.workspace()))
-        .filter(r::sandbox_name.eq(place.sandbox()))
-        .filter(r::chunk_id.eq(chunk_id))
-        .select(Rejection::as_select())
-        .order(r::round_id.desc())
-        .first(c)
-        .await
-        .optional())?)
-}
-
-/// Stores that the gateway knows the rejection of a round, or needs not to know it.
-pub async fn set_told(conn: &mut Conn, round: ApprovalRoundId) -> Result<(), Error> {
-    let row = r::table.find(round.get());
-    on_conn!(conn, |c| diesel::delete(row).execute(c).await)?;
-    let (row, set) = (o::table.find(round.get()), o::gateway_told.eq(true));
-    on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
+    editor: PrincipalId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let editor = editor.to_string();
+    let key = (
+        e::gateway_id.eq(place.gateway.id.get()),
+        e::workspace.eq(place.workspace()),
+        e::sandbox_name.eq(place.sandbox()),
+        e::chunk_id.eq(chunk_id),
+        e::principal.eq(&editor),
+    );
+    let edited = e::edited_at.eq(now);
+    on_conn!(conn, |c| diesel::insert_into(e::table)
+        .values((key, edited))
+        .on_conflict((e::gateway_id, e::workspace, e::sandbox_name, e::chunk_id, e::principal))
+        .do_update()
+        .set(edited)
+        .execute(c)
+        .await)?;
     Ok(())
 }
 
-/// Deletes the rejections of these rounds.
-pub async fn delete_rejections(conn: &mut Conn, rounds: &[i64]) -> Result<(), Error> {
-    let rows = r::table.filter(r::round_id.eq_any(rounds));
+/// Returns who has edited a chunk while it had no round.
+pub async fn editors(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    chunk_id: &str,
+) -> Result<Vec<PrincipalId>, Error> {
+    let found: Vec<String> = on_conn!(conn, |c| e::table
+        .filter(e::gateway_id.eq(place.gateway.id.get()))
+        .filter(e::workspace.eq(place.workspace()))
+        .filter(e::sandbox_name.eq(place.sandbox()))
+        .filter(e::chunk_id.eq(chunk_id))
+        .select(e::principal)
+        .order(e::principal)
+        .load(c)
+        .await)?;
+    let bad = |text: &str| Error::internal(format!("`{text}` is stored in place of a principal"));
+    found.iter().map(|text| PrincipalId::parse(text).ok_or_else(|| bad(text))).collect()
+}
+
+/// Returns whether a chunk without a round was edited last before a time.
+pub async fn has_editors_before(conn: &mut Conn, before: Timestamp) -> Result<bool, Error> {
+    let found: Option<String> = on_conn!(conn, |c| e::table
+        .filter(e::edited_at.lt(before))
+        .select(e::principal)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.is_some())
+}
+
+/// Deletes the editors of chunks without a round that have edited last before a time.
+pub async fn delete_editors(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
+    let rows = e::table.filter(e::edited_at.lt(before));
     on_conn!(conn, |c| diesel::delete(rows).execute(c).await)?;
     Ok(())
 }
@@ -382,12 +354,4 @@ pub async fn sandboxes_with_state(
         .load(c)
         .await)?;
     Ok(rows.into_iter().map(|(workspace, name)| SandboxName { workspace, name }).collect())
-}
-
-impl Rejection {
-    /// Returns the name of the sandbox.
-    #[must_use]
-    pub fn sandbox(&self) -> SandboxName {
-        SandboxName { workspace: self.workspace.clone(), name: self.sandbox_name.clone() }
-    }
 }

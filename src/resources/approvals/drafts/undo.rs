@@ -65,12 +65,14 @@ impl<'a> Undoing<'a> {
 /// # Errors
 /// `Invalid` if rule or binary of the chunk are not known, or the binary cannot leave the rule.
 pub fn content(policy: &Policy, chunk: &DraftChunk) -> Result<UndoContent, Error> {
-    let edit = Edit::remove_binary("chunk_id", &chunk.rule_name, &chunk.binary)?;
+    // As gateways read the names of rules when they merge them.
+    let name = chunk.rule_name.trim();
+    let edit = Edit::remove_binary("chunk_id", name, &chunk.binary)?;
     Ok(UndoContent {
         chunk_id: chunk.id.clone(),
-        rule_name: chunk.rule_name.clone(),
-        before: policy.only_rule(&chunk.rule_name)?,
-        after: policy.edited(&[edit])?.only_rule(&chunk.rule_name)?,
+        rule_name: name.to_owned(),
+        before: policy.only_rule(name)?,
+        after: policy.edited(&[edit])?.only_rule(name)?,
     })
 }
 
@@ -134,4 +136,24 @@ pub fn submit<'a>(
         }
         Ok(opened)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::approvals::drafts::samples;
+    use crate::upstream::generation::Generation;
+
+    #[test]
+    fn t20_an_undoing_shows_the_rule_also_if_its_name_has_spaces_at_its_ends() {
+        for generation in Generation::ALL {
+            let asked = samples::chunk("c", "a.example");
+            let chunk = DraftChunk { rule_name: " allow_it ".to_owned(), ..asked };
+            let (name, rule) = (&chunk.rule_name, &chunk.proposed_rule);
+            let edit = Edit::add_proposed_rule(generation, name, rule).unwrap();
+            let policy = Policy::decode(generation, &[]).unwrap().edited(&[edit]).unwrap();
+            let content = content(&policy, &chunk).unwrap();
+            assert!(content.before.has_rules() && !content.after.has_rules(), "{content:?}");
+        }
+    }
 }

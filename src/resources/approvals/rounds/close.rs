@@ -9,7 +9,7 @@ use crate::db::Conn;
 use crate::error::{Error, ResourceKind};
 use crate::governance::Action;
 use crate::outbox::{EventType, event_types};
-use crate::resources::approvals::drafts::store as drafts;
+use crate::resources::approvals::drafts::rejections::store as rejections;
 use crate::resources::approvals::proposals::store as proposals;
 use crate::resources::approvals::votes::store as votes;
 
@@ -105,7 +105,7 @@ pub async fn close(
     clear(tx, round, now).await?;
     if round.action == Action::DraftApprove && ending.rejects_draft() {
         let reason = round.progress.close_reason.as_deref().unwrap_or_default();
-        drafts::insert_rejection(tx, round, reason).await?;
+        rejections::insert(tx, round, reason).await?;
     }
     let Some(event_type) = ending.event_type() else { return Ok(()) };
     let more = json!({ "reason": round.progress.close_reason });

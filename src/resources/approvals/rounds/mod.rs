@@ -102,6 +102,9 @@ pub struct Progress {
     pub written_hash: Option<String>,
     /// The round that this one replaces.
     pub previous_id: Option<ApprovalRoundId>,
+    /// Version of the policy without the rule that the rejection has removed, since it reached the gateway after the rule
+    /// was approved there.
+    pub removed_version: Option<i64>,
 }
 
 /// The clocks of a round, from the rules in force when it was opened. The shortest of each counts.

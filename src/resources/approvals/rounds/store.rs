@@ -17,7 +17,7 @@ use crate::db::types::{ApprovalRoundId, GatewayId, GatewayRef, Json, SandboxName
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::governance::Action;
-use crate::resources::approvals::drafts::store as drafts;
+use crate::resources::approvals::drafts::rejections::store as rejections;
 use crate::upstream::generation::Generation;
 
 /// The end of 9999: when voting ends in a round that does not expire. Stored, so that the inbox is in the order of its
@@ -70,6 +70,7 @@ struct OutcomeRow {
     written_version: Option<i64>,
     written_hash: Option<String>,
     previous_id: Option<ApprovalRoundId>,
+    removed_version: Option<i64>,
 }
 
 /// A round to store.
@@ -135,6 +136,7 @@ impl From<OutcomeRow> for Progress {
             written_version: row.written_version,
             written_hash: row.written_hash,
             previous_id: row.previous_id,
+            removed_version: row.removed_version,
         }
     }
 }
@@ -390,7 +392,7 @@ pub async fn delete(conn: &mut Conn, ids: &[i64]) -> Result<usize, Error> {
     on_conn!(conn, |c| diesel::delete(votes).execute(c).await)?;
     let proposals = p::table.filter(p::round_id.eq_any(ids));
     on_conn!(conn, |c| diesel::delete(proposals).execute(c).await)?;
-    drafts::delete_rejections(conn, ids).await?;
+    rejections::delete(conn, ids).await?;
     let rounds = t::table.filter(t::id.eq_any(ids));
     Ok(on_conn!(conn, |c| diesel::delete(rounds).execute(c).await)?)
 }
