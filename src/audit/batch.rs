@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::db::cached::cached;
 use crate::db::schema::audit_log;
 use crate::db::types::{AuditId, GatewayId};
-use crate::db::{Conn, Db, Engine, PgConn};
+use crate::db::{Conn, Db, PgConn};
 use crate::error::{Error, Reason};
 
 const ACTOR_CHARS_MAX: usize = 254;
@@ -207,30 +207,32 @@ impl IdPool {
     }
 }
 
-/// Stores a batch. Returns it, with the ids of its entries in their order.
+/// Stores a batch on a connection of [`Db::writer`]. Returns it, with the ids of its entries in their order.
 pub(super) async fn write(
     db: &Db,
+    conn: Result<Conn, Error>,
     ids: &mut IdPool,
     batch: Batch,
 ) -> (Batch, Result<Vec<AuditId>, BatchError>) {
-    if db.engine() == Engine::Sqlite {
-        let batch = Arc::new(batch);
-        let written = write_sqlite(db, Arc::clone(&batch)).await;
-        // The clone of the `Arc` has been dropped.
-        return (Arc::into_inner(batch).unwrap_or_default(), written);
+    match conn {
+        Ok(Conn::Pg(mut conn)) => {
+            let written = write_pg(&mut conn, ids, &batch).await;
+            (batch, written)
+        }
+        Ok(conn @ Conn::Sqlite(_)) => {
+            let batch = Arc::new(batch);
+            let written = write_sqlite(db, conn, Arc::clone(&batch)).await;
+            // The clone of the `Arc` has been dropped.
+            (Arc::into_inner(batch).unwrap_or_default(), written)
+        }
+        Err(error) => (batch, Err(error.into())),
     }
-    let written = match db.write().await {
-        Ok(Conn::Pg(mut conn)) => write_pg(&mut conn, ids, &batch).await,
-        Ok(Conn::Sqlite(_)) => Err(other_engine().into()),
-        Err(error) => Err(error.into()),
-    };
-    (batch, written)
 }
 
 /// Writes a batch in one commit with the transactions that ended before it. Their callers and those of the entries wait
 /// for the disk once.
-async fn write_sqlite(db: &Db, batch: Arc<Batch>) -> Result<Vec<AuditId>, BatchError> {
-    let written = db.transaction_at_once(async move |conn| match conn {
+async fn write_sqlite(db: &Db, conn: Conn, batch: Arc<Batch>) -> Result<Vec<AuditId>, BatchError> {
+    let written = db.transaction_at_once_on(conn, async move |conn| match conn {
         Conn::Pg(_) => Err(other_engine()),
         Conn::Sqlite(c) => Ok(c.spawn_blocking(move |c| write_rows(c, &batch)).await?),
     });

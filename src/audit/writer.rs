@@ -1,4 +1,5 @@
-//! The only task of a replica that writes the audit log. Entries that arrive while it writes form the next batch.
+//! The only task of a replica that writes the audit log. Entries that arrive while it waits for a connection are in its
+//! batch, and those that arrive while it writes form the next one.
 //!
 //! Invariants
 //! - the caller that waits for an entry gets a response when its batch is durable, or when it will not be stored;
@@ -6,6 +7,7 @@
 //!   response, the entry is written again with the same id and an outcome, so that it is stored once, whether the first
 //!   write was stored, failed, or is still in progress;
 //! - outcomes that could not be stored are retried separately, so that they do not delay newer ones;
+//! - no caller waits for an outcome: it waits a short time for an entry, with which it is stored;
 //! - a batch that the database rejects is halved until the rejected row is alone in its batch.
 
 use std::mem;
@@ -24,8 +26,8 @@ use super::unclaimed::{self, EntryCloser, UnclaimedEntry};
 use super::upsert::InDoubtEntry;
 use super::{refusal_counts, repeats};
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::types::AuditId;
+use crate::db::{Conn, Db};
 use crate::error::Error;
 use crate::telemetry::metrics::{AUDIT_BATCH, AUDIT_COMMIT, AUDIT_FAILED_BATCHES, AUDIT_QUEUE};
 
@@ -37,6 +39,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const COUNTS_EVERY: Duration = Duration::from_mins(1);
 /// Maximum number of counts that wait while the database is unavailable: all that one minute can produce.
 const COUNTS_MAX: usize = refusal_counts::KEYS_MAX + 2 * repeats::KEYS_MAX;
+/// How long an outcome waits for an entry, so that each cycle of a caller has one batch and not two.
+const OUTCOME_DELAY: Duration = Duration::from_millis(5);
 /// How long a stopping process tries to store pending entries.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// gRPC's UNAVAILABLE: the caller got the response that nothing has happened.
@@ -78,7 +82,8 @@ struct WriteJob {
 }
 
 enum Wakeup {
-    Rows,
+    Entry,
+    Outcome,
     Retry,
     WriteCounts,
     Stop,
@@ -104,25 +109,35 @@ impl Writer {
             let mut job = WriteJob { batch: Batch::default(), waiting: Vec::new() };
             let retry_at = self.retry_queue.at.filter(|_| !self.retry_queue.is_empty());
             let woken = tokio::select! {
-                Some(request) = self.entries.recv() => { job.push(request); Wakeup::Rows }
+                Some(request) = self.entries.recv() => { job.push(request); Wakeup::Entry }
                 Some(closing) = self.closings.recv() => {
                     job.batch.closings.push(closing);
-                    Wakeup::Rows
+                    Wakeup::Outcome
                 }
                 () = sleep_until(retry_at) => Wakeup::Retry,
                 _ = minute.tick() => Wakeup::WriteCounts,
                 () = wait_for_stop(&mut self.stopping) => Wakeup::Stop,
             };
             match woken {
-                Wakeup::Rows => {}
+                Wakeup::Entry => {}
+                Wakeup::Outcome => self.wait_for_entry(&mut job).await,
                 Wakeup::Retry => self.retry().await,
                 Wakeup::WriteCounts => self.collect_counts(),
                 Wakeup::Stop => break,
             }
+            let conn = if job.batch.len() > 0 { Some(self.db.writer().await) } else { None };
             self.fill(&mut job);
-            self.write(job).await;
+            self.write(job, conn).await;
         }
         self.drain().await;
+    }
+
+    /// Waits for an entry that is stored with the outcomes of a job.
+    async fn wait_for_entry(&mut self, job: &mut WriteJob) {
+        let entry = tokio::time::timeout(OUTCOME_DELAY, self.entries.recv());
+        if let Ok(Some(request)) = entry.await {
+            job.push(request);
+        }
     }
 
     /// Adds all rows that have arrived, up to the size of a batch.
@@ -140,15 +155,20 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, job: WriteJob) {
+    /// Writes a job, on `conn` if it is given.
+    async fn write(&mut self, job: WriteJob, mut conn: Option<Result<Conn, Error>>) {
         let mut todo = vec![job];
         while let Some(mut job) = todo.pop() {
             if job.batch.len() == 0 {
                 continue;
             }
             histogram!(AUDIT_BATCH).record(to_f64(job.batch.len()));
+            let conn = match conn.take() {
+                Some(conn) => conn,
+                None => self.db.writer().await,
+            };
             let begun = Instant::now();
-            let (batch, written) = batch::write(&self.db, &mut self.ids, job.batch).await;
+            let (batch, written) = batch::write(&self.db, conn, &mut self.ids, job.batch).await;
             job.batch = batch;
             match written {
                 Ok(ids) => {
@@ -228,7 +248,7 @@ impl Writer {
             let entries = counts.split_off(counts.len().saturating_sub(self.batch_max));
             let in_doubt = doubts.split_off(doubts.len().saturating_sub(self.batch_max));
             let batch = Batch { entries, closings, in_doubt };
-            self.write(WriteJob { batch, waiting: Vec::new() }).await;
+            self.write(WriteJob { batch, waiting: Vec::new() }, None).await;
             if self.retry_queue.failures > failures {
                 self.retry_queue.closings.append(&mut left);
                 self.retry_queue.counts.append(&mut counts);
@@ -262,7 +282,7 @@ impl Writer {
             if job.batch.len() == 0 {
                 break;
             }
-            self.write(job).await;
+            self.write(job, None).await;
         }
         self.collect_counts();
         while !self.retry_queue.is_empty() && Instant::now() < until {

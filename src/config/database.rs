@@ -38,8 +38,8 @@ pub struct Database {
     #[serde(default = "readers")]
     pub readers: u32,
     /// Number of connections to PostgreSQL that can write, in addition to `readers`. Range 2 to 1000. It has no effect
-    /// on SQLite, which has a single writer. Default 16: more gave no more throughput when measured, and each uses
-    /// resources of the database server.
+    /// on SQLite, which has a single writer. One caller uses at most three quarters of them. Default 16: more gave no
+    /// more throughput when measured, and each uses resources of the database server.
     #[serde(default = "pool_size")]
     pub pool_size: u32,
     /// Time that a call waits for a database connection, in seconds. Range 1 to 300. Default 5: after that, an error

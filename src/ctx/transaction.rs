@@ -11,6 +11,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use futures_util::future::BoxFuture;
 use tracing::warn;
 
 use super::Ctx;
@@ -18,7 +19,7 @@ use crate::app::App;
 use crate::audit::recorder::Recorder;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
-use crate::db::Conn;
+use crate::db::{Conn, OpeningConn, no_statements};
 use crate::error::Error;
 use crate::feed;
 use crate::outbox::{AccessSubject, NewEvent, OutboxRows};
@@ -120,7 +121,22 @@ impl Ctx {
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run_transaction(TransactionOptions { recheck_caller: true, long: false }, work).await
+        self.transaction_after(no_statements, async |tx, ()| work(tx).await).await
+    }
+
+    /// Does the same as [`Ctx::transaction`] after the first statements of the transaction, `first`, whose result `work`
+    /// gets. On PostgreSQL they need no round trip of their own: see [`OpeningConn`]. The caller is checked after them,
+    /// since they may have waited for a lock.
+    ///
+    /// # Errors
+    /// Those of [`Ctx::transaction`], and that of `first`.
+    pub async fn transaction_after<P, T>(
+        &self,
+        first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+        work: impl AsyncFnOnce(&mut Tx<'_>, P) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let options = TransactionOptions { recheck_caller: true, long: false };
+        self.run_transaction(options, first, work).await
     }
 
     /// Does the same as [`Ctx::transaction`] for work that writes many rows: the transactions of other callers that
@@ -132,7 +148,8 @@ impl Ctx {
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run_transaction(TransactionOptions { recheck_caller: true, long: true }, work).await
+        let options = TransactionOptions { recheck_caller: true, long: true };
+        self.run_transaction(options, no_statements, async |tx, ()| work(tx).await).await
     }
 
     /// Does the same as [`Ctx::transaction`] for a change that has already happened, for example on a gateway: it is
@@ -144,24 +161,26 @@ impl Ctx {
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.run_transaction(TransactionOptions { recheck_caller: false, long: false }, work).await
+        let options = TransactionOptions { recheck_caller: false, long: false };
+        self.run_transaction(options, no_statements, async |tx, ()| work(tx).await).await
     }
 
-    async fn run_transaction<T>(
+    async fn run_transaction<P, T>(
         &self,
         options: TransactionOptions,
-        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
+        first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+        work: impl AsyncFnOnce(&mut Tx<'_>, P) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (now, mut commit_actions) = (self.now(), CommitActions::default());
         let (db, recorder) = (self.db(), &self.app().audit);
         let conn = if options.long { db.write().await? } else { db.writer().await? };
         let value = db
-            .transaction_on(conn, async |conn| {
+            .transaction_on(conn, first, async |conn, opened| {
                 if options.recheck_caller && !self.is_deferred() {
                     self.recheck()?;
                 }
                 let mut tx = Tx { conn, recorder, now, commit_actions: &mut commit_actions };
-                let value = work(&mut tx).await?;
+                let value = work(&mut tx, opened).await?;
                 Ok((value, commit_actions.rows.take_statement(now)))
             })
             .await?;
@@ -172,18 +191,18 @@ impl Ctx {
 
 impl CommitActions {
     async fn commit(self, app: &App) {
-        if self.events {
-            app.feed.notify_committed();
-        }
-        if !self.access {
-            return;
-        }
-        if let Err(error) = feed::refresh(app).await {
+        if self.access
+            && let Err(error) = feed::refresh(app).await
+        {
             let error = &error as &dyn std::error::Error;
             warn!(error, "a change of access is stored; the access data is read again later");
             if self.revokes {
                 app.snapshot.mark_unconfirmed();
             }
+        }
+        // After the refresh: on SQLite the events have their numbers, and what their readers can see depends on it.
+        if self.events {
+            app.feed.notify_committed();
         }
     }
 }

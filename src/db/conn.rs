@@ -10,6 +10,7 @@ use diesel_async::pooled_connection::deadpool::Object;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::cached::cached;
+use super::group::BeforeCommit;
 use super::{Engine, PgConn, SqliteConn, pg_pool};
 use crate::error::Error;
 
@@ -20,12 +21,14 @@ pub struct PooledSqlite {
     _turn: Option<OwnedSemaphorePermit>,
     /// The place in the queue for the writer. It is released after the connection was returned to its pool.
     _place: Option<OwnedSemaphorePermit>,
+    /// What the open transaction adds to its commit.
+    before_commit: Option<BeforeCommit>,
 }
 
 impl PooledSqlite {
     /// Returns a connection that was not queued for.
     pub(super) fn unqueued(pooled: Object<SqliteConn>, turn: Option<OwnedSemaphorePermit>) -> Self {
-        Self { pooled, _turn: turn, _place: None }
+        Self { pooled, _turn: turn, _place: None, before_commit: None }
     }
 
     /// Returns the writer with its place in the queue.
@@ -34,7 +37,12 @@ impl PooledSqlite {
         turn: Option<OwnedSemaphorePermit>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { pooled, _turn: turn, _place: Some(place) }
+        Self { pooled, _turn: turn, _place: Some(place), before_commit: None }
+    }
+
+    /// Returns and removes what the open transaction adds to its commit.
+    pub(super) fn take_before_commit(&mut self) -> Option<BeforeCommit> {
+        self.before_commit.take()
     }
 }
 
@@ -64,6 +72,17 @@ pub enum Conn {
     Sqlite(PooledSqlite),
 }
 
+/// A connection on which a transaction begins, for the first statements of the transaction.
+///
+/// PostgreSQL gets them in one round trip with BEGIN, before its response. If BEGIN fails, it may have executed them
+/// outside of a transaction: they lock and read, but change nothing.
+pub enum OpeningConn<'c> {
+    /// To PostgreSQL. It is shared, so that each statement is sent before the response to the one before.
+    Pg(&'c PgConn),
+    /// To SQLite, in the transaction.
+    Sqlite(&'c mut SqliteConn),
+}
+
 impl Conn {
     /// Returns the engine of the connection.
     #[must_use]
@@ -82,6 +101,14 @@ impl Conn {
         match self {
             Self::Pg(pooled) => pooled.connected_at() > time,
             Self::Sqlite(_) => false,
+        }
+    }
+
+    /// Adds statements to the commit of the open transaction on SQLite: they are executed right before it. If they fail,
+    /// the transaction is committed without their changes. PostgreSQL has no such statements.
+    pub(crate) fn add_before_commit(&mut self, statements: BeforeCommit) {
+        if let Self::Sqlite(pooled) = self {
+            pooled.before_commit = Some(statements);
         }
     }
 

@@ -8,10 +8,14 @@
 //!   it waits too, since it may have read changes that were not committed yet;
 //! - a transaction that follows others of its group runs in a savepoint, so that it is rolled back without them. The
 //!   first one needs none: SQLite would keep a copy of each page that it changes in memory;
-//! - a group is committed by the member that ends while no other caller waits for the writer, or later than
-//!   `DbOptions::commit_delay` after the first one, and by a member that commits at once, such as a batch of the audit
-//!   log. It is committed before the writer is used outside of a transaction.
-//!   If no other member follows in that time, a task commits it, even if no member waits for the result any more;
+//! - a group is committed by the member that ends while no other caller waits for the writer, or later than a delay after
+//!   the first one, and by a member that commits at once, such as a batch of the audit log. The delay is
+//!   `DbOptions::commit_delay`, or the time of the last commit if that was longer. The first member leaves the commit
+//!   to the next one even if no other caller waits, if it commits with the next one. A group is committed before the
+//!   writer is used outside of a transaction. If no other member follows within the delay, a task commits it, even if no
+//!   member waits for the result any more;
+//! - statements that a member adds to the commit are executed right before it, once, in a savepoint of their own: if they
+//!   fail, the group is committed without their changes;
 //! - only the holder of the writer connection changes the group. A new writer connection has none, since closing the
 //!   previous one rolled it back.
 
@@ -19,23 +23,43 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
 use diesel::result::Error as DieselError;
+use diesel::{QueryResult, SqliteConnection};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{Conn, Db, SqliteConn, error};
 use crate::error::Error;
 use crate::net::spawn_owned;
 
+/// Statements that are executed before a commit.
+pub(crate) type BeforeCommit = fn(&mut SqliteConnection) -> QueryResult<()>;
+
+/// When SQLite commits a transaction. PostgreSQL commits each at its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CommitTime {
+    /// With a transaction that waits for the writer at its end, or at its end.
+    Shared,
+    /// At its end, with those before it.
+    AtOnce,
+    /// With those before it, otherwise with the next one or after `DbOptions::commit_delay`.
+    WithNext,
+}
+
+/// Longest time that an ended transaction waits for others, as a multiple of the delay.
+const DELAY_FACTOR_MAX: u32 = 4;
+
 /// The transactions that share the next commit. Unused on PostgreSQL, which groups commits itself.
 #[derive(Debug)]
 pub(super) struct CommitGroup {
-    /// Time that an ended transaction waits for others that share its commit.
+    /// Time that an ended transaction waits for others that share its commit, unless the disk is slower.
     delay: Duration,
+    /// Time that the last commit took.
+    last_commit: Mutex<Duration>,
     open: Mutex<Option<OpenGroup>>,
     /// Number of callers that wait for a writer connection.
     waiting: AtomicUsize,
@@ -48,6 +72,8 @@ struct OpenGroup {
     until: Option<Instant>,
     /// Receive the result of the commit: why it failed, or nothing if the group is rolled back.
     members: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Statements that members have added to the commit.
+    before_commit: Option<BeforeCommit>,
 }
 
 /// Counts a caller that waits for a writer connection, until it is dropped.
@@ -76,7 +102,19 @@ impl Drop for Waiting<'_> {
 impl CommitGroup {
     /// Creates a group without members, with the delay of `DbOptions::commit_delay`.
     pub(super) fn new(delay: Duration) -> Self {
-        Self { delay, open: Mutex::default(), waiting: AtomicUsize::new(0) }
+        Self {
+            delay,
+            last_commit: Mutex::default(),
+            open: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns the time that an ended transaction waits for others: as long as the disk needs for a commit, since those
+    /// that do not share this one wait for it too.
+    fn delay(&self) -> Duration {
+        let longest = self.delay.saturating_mul(DELAY_FACTOR_MAX);
+        (*self.last_commit.lock()).clamp(self.delay, longest)
     }
 
     /// Counts the caller as waiting for a writer connection.
@@ -102,28 +140,31 @@ impl CommitGroup {
         self.open.lock().is_some()
     }
 
-    /// Keeps the changes of a transaction, and commits its group unless it leaves that to the next one.
+    /// Keeps the changes of a transaction, and commits its group unless it leaves that to the next one. `before` is added
+    /// to the commit.
     ///
     /// # Errors
     /// The error of the commit. The connection must be closed then.
-    pub(super) fn leave(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
-        self.release_member(conn)?;
-        self.end_member(conn)
+    pub(super) fn leave(
+        &self,
+        conn: &mut SqliteConn,
+        before: Option<BeforeCommit>,
+        commit_time: CommitTime,
+    ) -> Result<PendingCommit, Error> {
+        self.release_member(conn, before)?;
+        self.end_member(conn, commit_time)
     }
 
-    /// Keeps the changes of a transaction, and commits its group.
-    ///
-    /// # Errors
-    /// As [`CommitGroup::leave`].
-    pub(super) fn leave_last(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
-        self.release_member(conn)?;
-        self.commit(conn)?;
-        Ok(PendingCommit::Done)
-    }
-
-    fn release_member(&self, conn: &mut SqliteConn) -> Result<(), Error> {
+    fn release_member(
+        &self,
+        conn: &mut SqliteConn,
+        before: Option<BeforeCommit>,
+    ) -> Result<(), Error> {
         if self.ended_members()? > 0 {
             execute(conn, "RELEASE member")?;
+        }
+        if let (Some(group), Some(before)) = (self.open.lock().as_mut(), before) {
+            group.before_commit = Some(before);
         }
         Ok(())
     }
@@ -132,8 +173,12 @@ impl CommitGroup {
     ///
     /// # Errors
     /// As [`CommitGroup::leave`].
-    pub(super) fn end_member(&self, conn: &mut SqliteConn) -> Result<PendingCommit, Error> {
-        if let Some(pending) = self.leave_commit_to_next() {
+    pub(super) fn end_member(
+        &self,
+        conn: &mut SqliteConn,
+        commit_time: CommitTime,
+    ) -> Result<PendingCommit, Error> {
+        if let Some(pending) = self.leave_commit_to_next(commit_time) {
             return Ok(pending);
         }
         self.commit(conn)?;
@@ -150,12 +195,19 @@ impl CommitGroup {
     }
 
     /// Returns `None` if the group must be committed now.
-    fn leave_commit_to_next(&self) -> Option<PendingCommit> {
+    fn leave_commit_to_next(&self, commit_time: CommitTime) -> Option<PendingCommit> {
         let mut open = self.open.lock();
         let group = open.as_mut()?;
+        let waits = self.waiting.load(Ordering::SeqCst) > 0;
+        let leaves = match commit_time {
+            CommitTime::Shared => waits,
+            CommitTime::AtOnce => false,
+            // The callers of members before it do not wait longer because of it.
+            CommitTime::WithNext => waits || group.members.is_empty(),
+        };
         let now = Instant::now();
-        let until = *group.until.get_or_insert(now + self.delay);
-        if now >= until || self.waiting.load(Ordering::SeqCst) == 0 {
+        let until = *group.until.get_or_insert(now + self.delay());
+        if now >= until || !leaves {
             return None;
         }
         let (member, committed) = oneshot::channel();
@@ -182,7 +234,10 @@ impl CommitGroup {
     /// Commits the open group, if there is one.
     fn commit(&self, conn: &mut SqliteConn) -> Result<(), Error> {
         let Some(group) = self.open.lock().take() else { return Ok(()) };
-        let committed = execute(conn, "COMMIT");
+        let added = group.before_commit.map_or(Ok(()), |before| execute_before(conn, before));
+        let begun = Instant::now();
+        let committed = added.and_then(|()| execute(conn, "COMMIT"));
+        *self.last_commit.lock() = begun.elapsed();
         let why = committed.as_ref().err().map(ToString::to_string);
         for member in group.members {
             // Fails if the caller no longer waits.
@@ -260,4 +315,33 @@ fn execute(conn: &mut SqliteConn, sql: &'static str) -> QueryResult<()> {
     let ended = conn.spawn_blocking(move |c| c.batch_execute(sql)).now_or_never();
     // A statement of SQLite ends before its future is returned.
     ended.unwrap_or(Err(DieselError::BrokenTransactionManager))
+}
+
+/// Executes the statements before a commit, and keeps all of their changes or none.
+///
+/// # Errors
+/// If neither is possible, such as after SQLite has rolled back the group. The group cannot be committed then.
+fn execute_before(conn: &mut SqliteConn, before: BeforeCommit) -> QueryResult<()> {
+    let ended = conn.spawn_blocking(move |c| {
+        c.batch_execute("SAVEPOINT addition")?;
+        let Err(error) = before(c) else { return c.batch_execute("RELEASE addition") };
+        let error = &error as &dyn std::error::Error;
+        warn!(error, "statements before a commit have failed");
+        c.batch_execute("ROLLBACK TO addition; RELEASE addition")
+    });
+    ended.now_or_never().unwrap_or(Err(DieselError::BrokenTransactionManager))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ended_transaction_waits_as_long_as_a_commit_takes_within_limits() {
+        let group = CommitGroup::new(Duration::from_millis(5));
+        for (last, expected) in [(0, 5), (5, 5), (8, 8), (20, 20), (21, 20), (1_000, 20)] {
+            *group.last_commit.lock() = Duration::from_millis(last);
+            assert_eq!(group.delay(), Duration::from_millis(expected), "{last}");
+        }
+    }
 }

@@ -10,7 +10,7 @@
 //!   it waits for a shared commit, it is still committed;
 //! - a caller that waits for the writer of SQLite and is not polled blocks later writers, but never a commit (`queue`);
 //! - a PostgreSQL connection that was lost, or whose server is no longer the primary, is replaced (`pg_pool`);
-//! - one caller uses at most half of a pool at a time; the server's own work has no such limit (`turns`);
+//! - one caller uses at most a part of a pool at a time; the server's own work has no such limit (`turns`);
 //! - connections are created on the runtime that requests them, and stay on it: only the multi-thread runtime requests
 //!   them;
 //! - the futures of the pools and of transactions are in boxes: they are large, and every future that awaits them would
@@ -61,9 +61,10 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 
 pub use crate::on_conn;
-pub use conn::{Conn, PooledSqlite};
+pub use conn::{Conn, OpeningConn, PooledSqlite};
 pub use migrations::versions;
 pub use options::DbOptions;
+pub(crate) use transaction::no_statements;
 
 /// A PostgreSQL connection, as [`on_conn!`] passes it to a query.
 pub type PgConn = AsyncPgConnection;

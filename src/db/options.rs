@@ -14,7 +14,7 @@ use crate::secret::Secret;
 /// Default number of reader connections. More SQLite readers than cores only wait for each other.
 pub const READERS: usize = 8;
 /// Default number of writer connections on PostgreSQL; SQLite always has one.
-pub const POSTGRES_WRITERS: usize = 8;
+pub const POSTGRES_WRITERS: usize = 16;
 /// Default time that a caller waits for its turn and for a connection.
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
 /// Default timeout of connecting to PostgreSQL.
@@ -52,6 +52,7 @@ pub struct DbOptions {
     /// Time that SQLite waits for a lock of another process.
     pub busy_timeout: Duration,
     /// Time that an ended transaction on SQLite waits for others that share its commit, if callers wait for the writer.
+    /// If the last commit took longer, it waits for that time, but at most four times as long.
     pub commit_delay: Duration,
 }
 

@@ -5,21 +5,28 @@
 //! - a connection returns to its pool only when its transaction has ended. On SQLite, that may be before the commit
 //!   (`group`). Otherwise it is closed, which makes the engine roll back and release its locks at once;
 //! - on SQLite a transaction runs in place, with all its statements (`in_place`);
+//! - the first statements of a transaction are in it, although PostgreSQL gets them before its response to BEGIN. If
+//!   BEGIN fails, no other statement follows them;
 //! - a PostgreSQL connection on which the database failed is closed: it may lead to a server that was the primary;
 //! - nothing is retried: the caller of an [`Error::Conflict`] reads again and repeats.
 
+use std::future::ready;
 use std::task::Poll;
 
 use diesel::QueryResult;
+use diesel::connection::TransactionDepthChange;
 use diesel::pg::Pg;
 use diesel::query_builder::{QueryFragment, QueryId, SqlQuery};
-use diesel_async::{AnsiTransactionManager, AsyncConnection, RunQueryDsl, TransactionManager};
+use diesel_async::{
+    AnsiTransactionManager, AsyncConnection, RunQueryDsl, SimpleAsyncConnection, TransactionManager,
+};
+use futures_util::future::BoxFuture;
 use futures_util::{future, poll};
 
 use super::cached::cached;
-use super::group::{CommitGroup, PendingCommit};
+use super::group::{CommitGroup, CommitTime, PendingCommit};
 use super::in_place::InPlace;
-use super::{Conn, Db, Engine, PgConn, boxed, error};
+use super::{Conn, Db, Engine, OpeningConn, PgConn, SqliteConn, boxed, error};
 use crate::error::{Error, Reason};
 
 impl Db {
@@ -35,7 +42,24 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.transaction_of(self.writer().await?, work).await
+        self.transaction_after(no_statements, async |conn, ()| work(conn).await).await
+    }
+
+    /// Does the same as [`Db::transaction`] after the first statements of the transaction, `first`, whose result `work`
+    /// gets. PostgreSQL gets them in one round trip with BEGIN: see [`OpeningConn`]. If they fail, `work` does not run.
+    ///
+    /// # Errors
+    /// Those of [`Db::transaction`], and that of `first`.
+    pub async fn transaction_after<P, T>(
+        &self,
+        first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+        work: impl AsyncFnOnce(&mut Conn, P) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let conn = self.writer().await?;
+        self.transaction_on(conn, first, async |conn, opened| {
+            Ok((work(conn, opened).await?, None::<SqlQuery>))
+        })
+        .await
     }
 
     /// Does the same as [`Db::transaction`] for work that writes many rows: on SQLite, the transactions of other
@@ -47,35 +71,31 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.transaction_of(self.write().await?, work).await
+        let conn = self.write().await?;
+        self.transaction_on(conn, no_statements, async |conn, ()| {
+            Ok((work(conn).await?, None::<SqlQuery>))
+        })
+        .await
     }
 
-    /// Does the same as [`Db::transaction_on`] for work without a last statement.
-    async fn transaction_of<T>(
-        &self,
-        conn: Conn,
-        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        self.transaction_on(conn, async |conn| Ok((work(conn).await?, None::<SqlQuery>))).await
-    }
-
-    /// Does the same as [`Db::transaction`] on a connection of [`Db::writer`], or as [`Db::long_transaction`] on one of
-    /// [`Db::write`].
+    /// Does the same as [`Db::transaction_after`] on a connection of [`Db::writer`], or for work as that of
+    /// [`Db::long_transaction`] on one of [`Db::write`].
     ///
     /// `work` may return a last statement with its value. PostgreSQL gets that statement and the commit in one round
     /// trip. On SQLite, which has no round trips, `work` executes all statements itself.
     ///
     /// # Errors
-    /// Those of [`Db::transaction`], and that of the last statement.
-    pub(crate) async fn transaction_on<T, Q>(
+    /// Those of [`Db::transaction_after`], and that of the last statement.
+    pub(crate) async fn transaction_on<P, T, Q>(
         &self,
         conn: Conn,
-        work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
+        first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+        work: impl AsyncFnOnce(&mut Conn, P) -> Result<(T, Option<Q>), Error>,
     ) -> Result<T, Error>
     where
         Q: QueryFragment<Pg> + QueryId + Send,
     {
-        self.run_on(conn, CommitTime::Shared, work).await
+        self.run_on(conn, CommitTime::Shared, first, work).await
     }
 
     /// Does the same as [`Db::transaction`], and commits at its end: on SQLite in one commit with the transactions of
@@ -87,24 +107,57 @@ impl Db {
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let conn = self.writer().await?;
-        self.run_on(conn, CommitTime::AtOnce, async |conn| {
+        self.transaction_at_once_on(self.writer().await?, work).await
+    }
+
+    /// Does the same as [`Db::transaction_at_once`] on a connection of [`Db::writer`].
+    ///
+    /// # Errors
+    /// Those of [`Db::transaction`].
+    pub(crate) async fn transaction_at_once_on<T>(
+        &self,
+        conn: Conn,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run_at(conn, CommitTime::AtOnce, work).await
+    }
+
+    /// Does the same as [`Db::transaction`] for work that no caller waits for: on SQLite it is committed with those before
+    /// it, otherwise with the next one, so that it causes no wait for the disk, or after `DbOptions::commit_delay`.
+    ///
+    /// # Errors
+    /// Those of [`Db::transaction`].
+    pub async fn transaction_with_next<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run_at(self.writer().await?, CommitTime::WithNext, work).await
+    }
+
+    async fn run_at<T>(
+        &self,
+        conn: Conn,
+        commit_time: CommitTime,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run_on(conn, commit_time, no_statements, async |conn, ()| {
             Ok((work(conn).await?, None::<SqlQuery>))
         })
         .await
     }
 
-    async fn run_on<T, Q>(
+    async fn run_on<P, T, Q>(
         &self,
         conn: Conn,
         commit_time: CommitTime,
-        work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
+        first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+        work: impl AsyncFnOnce(&mut Conn, P) -> Result<(T, Option<Q>), Error>,
     ) -> Result<T, Error>
     where
         Q: QueryFragment<Pg> + QueryId + Send,
     {
         let engine = conn.engine();
-        let transaction = run(&self.inner.group, conn, commit_time, work);
+        let transaction = run(&self.inner.group, conn, commit_time, first, work);
         let (result, pending) = match engine {
             Engine::Postgres => Box::pin(transaction).await?,
             Engine::Sqlite => InPlace::new(transaction).await?,
@@ -114,28 +167,29 @@ impl Db {
     }
 }
 
-/// When SQLite commits a transaction. PostgreSQL commits each at its end.
-#[derive(Debug, Clone, Copy)]
-enum CommitTime {
-    /// Perhaps later, with transactions that follow it.
-    Shared,
-    /// At its end, with those before it.
-    AtOnce,
+/// The first statements of a transaction without any.
+pub(crate) fn no_statements(_: OpeningConn<'_>) -> BoxFuture<'_, Result<(), Error>> {
+    Box::pin(ready(Ok(())))
 }
 
-/// Runs `work` in a transaction. Returns its result, and the commit that the result waits for.
-async fn run<T, Q>(
+/// Runs `first` and `work` in a transaction. Returns the result, and the commit that the result waits for.
+async fn run<P, T, Q>(
     group: &CommitGroup,
     conn: Conn,
     commit_time: CommitTime,
-    work: impl AsyncFnOnce(&mut Conn) -> Result<(T, Option<Q>), Error>,
+    first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+    work: impl AsyncFnOnce(&mut Conn, P) -> Result<(T, Option<Q>), Error>,
 ) -> Result<(Result<T, Error>, PendingCommit), Error>
 where
     Q: QueryFragment<Pg> + QueryId + Send,
 {
     let engine = conn.engine();
-    let mut open = OpenTransaction::begin(group, conn).await?;
-    match work(open.conn()?).await {
+    let (mut open, opened) = OpenTransaction::begin(group, conn, first).await?;
+    let worked = match opened {
+        Ok(opened) => work(open.conn()?, opened).await,
+        Err(error) => Err(error),
+    };
+    match worked {
         Ok((value, last)) => Ok((Ok(value), open.commit(last, commit_time).await?)),
         Err(error) if is_lost_postgres(&error, engine) => {
             // A server that is no longer the primary: the guard closes the connection, which rolls back too.
@@ -162,22 +216,31 @@ struct OpenTransaction<'a> {
 }
 
 impl<'a> OpenTransaction<'a> {
-    async fn begin(group: &'a CommitGroup, conn: Conn) -> Result<Self, Error> {
+    /// Begins a transaction and executes its first statements. Returns it with their result.
+    async fn begin<P>(
+        group: &'a CommitGroup,
+        conn: Conn,
+        first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+    ) -> Result<(Self, Result<P, Error>), Error> {
         // The guard owns the connection before the first await, since the future can be dropped while the transaction
         // begins.
         let mut open = Self { group, conn: Some(conn) };
-        match open.conn()? {
-            Conn::Pg(c) => boxed(begin::<PgConn>(c)).await?,
-            Conn::Sqlite(c) => {
-                let joined = group.join(c);
-                if joined.is_err() && !group.is_open() {
-                    // Nothing was begun: the connection returns to its pool.
-                    open.conn = None;
-                }
-                joined?;
+        if let Conn::Sqlite(c) = open.conn()? {
+            let joined = group.join(c);
+            if joined.is_err() && !group.is_open() {
+                // Nothing was begun: the connection returns to its pool.
+                open.conn = None;
             }
+            joined?;
         }
-        Ok(open)
+        let opened = match open.conn()? {
+            Conn::Pg(c) => begin_with(c, first).await?,
+            Conn::Sqlite(pooled) => {
+                let c: &mut SqliteConn = pooled;
+                first(OpeningConn::Sqlite(c)).await
+            }
+        };
+        Ok((open, opened))
     }
 
     fn conn(&mut self) -> Result<&mut Conn, Error> {
@@ -203,10 +266,10 @@ impl<'a> OpenTransaction<'a> {
             (Conn::Sqlite(_), Some(_)) => {
                 return Err(Error::internal("a statement of PostgreSQL for another engine"));
             }
-            (Conn::Sqlite(c), None) => match commit_time {
-                CommitTime::Shared => group.leave(c)?,
-                CommitTime::AtOnce => group.leave_last(c)?,
-            },
+            (Conn::Sqlite(c), None) => {
+                let before = c.take_before_commit();
+                group.leave(c, before, commit_time)?
+            }
         };
         self.conn = None;
         Ok(pending)
@@ -273,7 +336,7 @@ impl<'a> OpenTransaction<'a> {
             Conn::Sqlite(c) => {
                 let is_first = group.ended_members()? == 0;
                 match group.roll_back_member(c) {
-                    Ok(true) => group.end_member(c)?,
+                    Ok(true) => group.end_member(c, CommitTime::Shared)?,
                     Ok(false) => PendingCommit::Done,
                     // SQLite has rolled back already, and the guard closes the connection.
                     Err(_) if is_first => return Ok(PendingCommit::Done),
@@ -300,8 +363,23 @@ impl Drop for OpenTransaction<'_> {
     }
 }
 
-async fn begin<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
-    C::TransactionManager::begin_transaction(conn).await
+/// Begins a transaction and executes its first statements, which are sent before the response to BEGIN.
+async fn begin_with<P>(
+    c: &mut PgConn,
+    first: impl for<'c> FnOnce(OpeningConn<'c>) -> BoxFuture<'c, Result<P, Error>>,
+) -> Result<Result<P, Error>, Error> {
+    let (begun, opened) = {
+        let shared: &PgConn = c;
+        let mut beginning = shared;
+        // A simple query is sent when it is first polled, which is before the statements of `first`.
+        let begin = beginning.batch_execute("BEGIN");
+        future::join(begin, first(OpeningConn::Pg(shared))).await
+    };
+    begun?;
+    // The connection is in a transaction, which it does not know.
+    let status = AnsiTransactionManager::transaction_manager_status_mut(c);
+    status.transaction_state()?.change_transaction_depth(TransactionDepthChange::IncreaseDepth)?;
+    Ok(opened)
 }
 
 async fn commit<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {

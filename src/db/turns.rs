@@ -4,7 +4,8 @@
 //! the server's own work, such as reading access changes and renewing leases, would wait behind it (T16).
 //!
 //! Invariants
-//! - one caller holds or waits for at most half of the connections of a pool; its other requests wait for each other;
+//! - one caller holds or waits for at most half of the reader connections, and three quarters of the writer connections
+//!   of PostgreSQL; its other requests wait for each other;
 //! - the server's own work has no such limit;
 //! - a caller without calls in flight costs no memory.
 
@@ -23,6 +24,19 @@ pub(super) const BUSY_RETRY_IN: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     static CALLER: Arc<ActiveCaller>;
+}
+
+/// Returns how many of `readers` connections one caller uses: half of them, at least one.
+#[must_use]
+pub fn readers_of_caller(readers: usize) -> usize {
+    (readers / 2).max(1)
+}
+
+/// Returns how many of `writers` connections one caller uses: three quarters of them, at least one. More than half, since
+/// a writer mostly waits for the disk of the server, whose commits share that wait.
+#[must_use]
+pub fn writers_of_caller(writers: usize) -> usize {
+    (writers.saturating_mul(3) / 4).max(1)
 }
 
 /// The caller whose turns are counted together.
@@ -53,10 +67,9 @@ pub(super) struct TurnRegistry {
 }
 
 impl TurnRegistry {
-    /// Sets half of each pool size as the limit of a caller. No request waits longer than `wait` for its turn.
+    /// Sets the limits of a caller by the sizes of the pools. No request waits longer than `wait` for its turn.
     pub(super) fn new(readers: usize, writers: usize, wait: Duration) -> Arc<Self> {
-        let each = |size: usize| (size / 2).max(1);
-        let (readers_each, writers_each) = (each(readers), each(writers));
+        let (readers_each, writers_each) = (readers_of_caller(readers), writers_of_caller(writers));
         Arc::new(Self { readers_each, writers_each, wait, callers: Mutex::default() })
     }
 
@@ -155,6 +168,13 @@ mod tests {
     use super::*;
 
     const KEY: CallerKey = CallerKey::User(1);
+
+    #[test]
+    fn a_caller_leaves_connections_to_others_unless_there_is_one() {
+        for (size, readers, writers) in [(1, 1, 1), (2, 1, 1), (4, 2, 3), (6, 3, 4), (16, 8, 12)] {
+            assert_eq!((readers_of_caller(size), writers_of_caller(size)), (readers, writers));
+        }
+    }
 
     #[tokio::test]
     async fn a_caller_waits_only_for_its_own_turns_and_the_server_never_waits() {

@@ -2,6 +2,8 @@
 //!
 //! Invariants
 //! - both are written in the transaction of the change, so they exist if and only if the change does;
+//! - on SQLite, the commit of an event also assigns its sequence number, unless that fails. The sequencer assigns all
+//!   others: those of PostgreSQL, where transactions that follow each other commit in any order;
 //! - transactions that log changes do not wait for each other: `feed` reads them in any order of commits;
 //! - this module does not read for callers: that is the task of `resources/events` and `feed`.
 
@@ -24,7 +26,7 @@ use crate::error::Error;
 
 pub use self::event_types::EventType;
 use self::store::NewEventRow;
-pub use self::store::log_change;
+pub use self::store::{NUMBER_EVENTS, log_change};
 
 /// Longer payloads are replaced by their length.
 pub const PAYLOAD_BYTES_MAX: usize = 262_144;

@@ -4,12 +4,13 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{QueryFragment, QueryId};
 use diesel::sql_types::{self, Array, BigInt, Nullable, Text};
+use diesel::{QueryResult, SqliteConnection};
 use diesel_async::RunQueryDsl;
 
 use super::AccessSubject;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{access_changes, events};
+use crate::db::schema::{access_changes, event_head, events};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -32,9 +33,34 @@ pub(super) struct NewEventRow {
     pub(super) occurred_at: Timestamp,
 }
 
-/// Writes an event, without a sequence number.
+/// Number of events that one commit on SQLite numbers. The sequencer numbers the others.
+const NUMBERED_MAX: i64 = 500;
+
+/// Assigns the sequence numbers after `$1` to up to `$2` events, in the order of their ids. The same SQL for both
+/// engines; diesel does not support UPDATE ... FROM.
+pub const NUMBER_EVENTS: &str = "UPDATE events SET sequence = given.place FROM (\
+    SELECT id, ROW_NUMBER() OVER (ORDER BY id) + $1 AS place FROM (\
+    SELECT id FROM events WHERE sequence IS NULL ORDER BY id LIMIT $2) AS waiting) AS given \
+    WHERE events.id = given.id";
+
+/// Writes an event. Its transaction assigns a sequence number on SQLite only, at its commit.
 pub(super) async fn insert(conn: &mut Conn, row: &NewEventRow) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
+    conn.add_before_commit(number);
+    Ok(())
+}
+
+/// Assigns sequence numbers before a commit. SQLite has one writer, so that the events of one commit follow those of the
+/// commit before it.
+fn number(conn: &mut SqliteConnection) -> QueryResult<()> {
+    let head: i64 =
+        diesel::RunQueryDsl::first(event_head::table.select(event_head::sequence), conn)?;
+    let query = diesel::sql_query(NUMBER_EVENTS);
+    let query = query.bind::<BigInt, _>(head).bind::<BigInt, _>(NUMBERED_MAX);
+    let numbered = diesel::RunQueryDsl::execute(cached(query), conn)?;
+    let head = head.saturating_add(i64::try_from(numbered).unwrap_or(i64::MAX));
+    let to = event_head::sequence.eq(head);
+    diesel::RunQueryDsl::execute(cached(diesel::update(event_head::table).set(to)), conn)?;
     Ok(())
 }
 

@@ -46,22 +46,37 @@ async fn load_postgres(
     Ok(rows!(&mut c, filter)?)
 }
 
+async fn load_sqlite(
+    c: &mut SqliteConn,
+    filter: GatewayFilter<'_>,
+) -> Result<Vec<GatewayRow>, Error> {
+    Ok(rows!(c, filter)?)
+}
+
 /// Reads gateways.
 async fn load(conn: &mut Conn, filter: GatewayFilter<'_>) -> Result<Vec<GatewayRow>, Error> {
     match conn {
         Conn::Pg(c) => load_postgres(c, filter).await,
-        Conn::Sqlite(pooled) => {
-            let c: &mut SqliteConn = pooled;
-            Ok(rows!(c, filter)?)
-        }
+        Conn::Sqlite(c) => load_sqlite(c, filter).await,
     }
 }
 
 /// Returns a gateway by id and locks its row: no other transaction can change or delete it until this one ends. On
 /// PostgreSQL this is one round trip; on SQLite, the transaction already holds the database's only write lock.
 pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
-    let Conn::Pg(c) = conn else { return by_id(conn, id).await };
-    let c: &PgConn = c;
+    match conn {
+        Conn::Pg(c) => lock_postgres(c, id).await,
+        Conn::Sqlite(c) => lock_sqlite(c, id).await,
+    }
+}
+
+/// Does the same as [`lock`] on SQLite.
+pub async fn lock_sqlite(c: &mut SqliteConn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
+    Ok(load_sqlite(c, GatewayFilter::Id(id)).await?.pop())
+}
+
+/// Does the same as [`lock`] on PostgreSQL. Its statements can be sent with others.
+pub async fn lock_postgres(c: &PgConn, id: GatewayId) -> Result<Option<GatewayRow>, Error> {
     let mut locking = c;
     let row = gateways::table.find(id.get()).select(gateways::id);
     // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use shoreguard::app::App;
 use shoreguard::db::schema::audit_log;
-use shoreguard::db::turns::CallerKey;
+use shoreguard::db::turns::{CallerKey, writers_of_caller};
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 use tokio::sync::oneshot;
@@ -37,7 +37,7 @@ async fn t14_a_queued_write_is_refused_if_its_key_is_revoked_meanwhile(sg: TestS
     let caller = CallerKey::ServicePrincipal(found.into_inner().service_principal.unwrap().id);
     let turns = match sg.app.db.engine() {
         Engine::Sqlite => 1,
-        Engine::Postgres => (sg.app.config.database.pool_size as usize / 2).max(1),
+        Engine::Postgres => writers_of_caller(sg.app.config.database.pool_size as usize),
     };
     let (db, app) = (sg.app.db.clone(), sg.app.clone());
     let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());

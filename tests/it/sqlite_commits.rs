@@ -307,6 +307,49 @@ fn a_transaction_that_fails_before_its_commit_at_once_leaves_that_to_the_others(
 }
 
 #[test]
+fn a_transaction_that_commits_with_the_next_one_waits_for_it() {
+    run(async |db| {
+        let ((entered, inside), (end, ended)) = (oneshot::channel(), oneshot::channel());
+        let first = db.transaction_with_next(async |conn| {
+            insert_gateway(conn, "first").await?;
+            entered.send(()).unwrap();
+            ended.await.unwrap()
+        });
+        let mut first = pin!(first);
+        enter(&mut first, inside).await;
+        // No other transaction waits for the writer.
+        end.send(Ok(())).unwrap();
+        assert_uncommitted!(db, &mut first);
+        db.transaction(async |conn| insert_gateway(conn, "second").await).await.unwrap();
+        assert_eq!(names(db).await, ["first", "second"]);
+        first.await.unwrap();
+    });
+}
+
+#[test]
+fn a_transaction_that_commits_with_the_next_one_commits_those_before_it() {
+    run(async |db| {
+        begin_first!(db, first, held);
+        let last = db.transaction_with_next(async |conn| insert_gateway(conn, "last").await);
+        let mut last = pin!(last);
+        end_before!(db, first, held, last);
+        // The caller of the first one does not wait for another transaction.
+        last.await.unwrap();
+        first.await.unwrap();
+        assert_eq!(names(db).await, ["first", "last"]);
+    });
+}
+
+#[test]
+fn a_transaction_that_commits_with_the_next_one_is_committed_without_one() {
+    run_with(Duration::from_millis(1), async |db| {
+        let alone = db.transaction_with_next(async |conn| insert_gateway(conn, "edge").await);
+        alone.await.unwrap();
+        assert_eq!(names(db).await, ["edge"]);
+    });
+}
+
+#[test]
 fn a_transaction_without_others_before_it_has_no_savepoint() {
     run(async |db| {
         let inserted = db.transaction(async |conn| {

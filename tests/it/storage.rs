@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::future::BoxFuture;
 use shoreguard::clock::Timestamp;
 use shoreguard::db::page::{PageScope, PageSize, PageToken};
 use shoreguard::db::schema::{event_head, gateways, group_members, groups, users};
 use shoreguard::db::types::{GatewayId, GroupId, Json, UserId};
-use shoreguard::db::{Conn, Db, Engine, on_conn};
+use shoreguard::db::{Conn, Db, Engine, OpeningConn, on_conn};
 use shoreguard::error::{Error, Reason, ResourceKind};
 use shoreguard::seal::{Aad, MasterKeys};
 use tokio::task::JoinSet;
@@ -61,6 +62,23 @@ async fn insert_member(conn: &mut Conn, group: GroupId, user: UserId) -> Result<
     Ok(())
 }
 
+/// Inserts a gateway among the first statements of a transaction. A second one with its name fails.
+fn insert_first<'c>(conn: OpeningConn<'c>, name: &'static str) -> BoxFuture<'c, Result<(), Error>> {
+    Box::pin(async move {
+        let row = (
+            gateways::name.eq(name),
+            gateways::endpoint.eq("edge:443"),
+            gateways::registered_at.eq(THEN),
+        );
+        let insert = diesel::insert_into(gateways::table).values(row);
+        match conn {
+            OpeningConn::Pg(mut c) => insert.execute(&mut c).await?,
+            OpeningConn::Sqlite(c) => insert.execute(c).await?,
+        };
+        Ok(())
+    })
+}
+
 pub(crate) async fn names(db: &Db) -> Vec<String> {
     let mut conn = db.read().await.unwrap();
     on_conn!(&mut conn, |c| gateways::table
@@ -99,6 +117,9 @@ both_engines! {
     a_failed_transaction_is_rolled_back,
     a_failed_statement_does_not_break_the_pool,
     a_future_dropped_inside_a_transaction_leaves_nothing_behind,
+    the_first_statements_are_rolled_back_with_their_transaction,
+    failed_first_statements_end_their_transaction,
+    a_future_dropped_in_its_first_statements_leaves_nothing_behind,
     concurrent_writers_all_succeed,
     every_constraint_violation_is_mapped_to_its_error,
     stored_times_preserve_microseconds_and_sort_in_order,
@@ -145,6 +166,67 @@ async fn a_future_dropped_inside_a_transaction_leaves_nothing_behind(db: TestDb)
             entered.send(()).unwrap();
             std::future::pending::<Result<(), Error>>().await
         });
+        tokio::select! {
+            ended = stuck => panic!("{ended:?}"),
+            entered = inside => entered.unwrap(),
+        }
+    }
+    let after = db.transaction(async |conn| insert_gateway(conn, "dropped").await);
+    soon("no writer is blocked", after).await.unwrap();
+    assert_eq!(names(&db).await, ["dropped"]);
+}
+
+async fn the_first_statements_are_rolled_back_with_their_transaction(db: TestDb) {
+    let refused: Result<(), Error> = db
+        .transaction_after(
+            |c| insert_first(c, "first"),
+            async |conn, ()| {
+                insert_gateway(conn, "second").await?;
+                Err(Error::refused(Reason::LastAdmin, "no"))
+            },
+        )
+        .await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    assert!(names(&db).await.is_empty(), "they were executed outside of the transaction");
+    db.transaction_after(
+        |c| insert_first(c, "first"),
+        async |conn, ()| insert_gateway(conn, "second").await,
+    )
+    .await
+    .unwrap();
+    assert_eq!(names(&db).await, ["first", "second"]);
+}
+
+async fn failed_first_statements_end_their_transaction(db: TestDb) {
+    db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
+    // More than the number of writers of either engine: each leftover would block one.
+    for _ in 0..20 {
+        let taken: Result<(), Error> = db
+            .transaction_after(
+                |c| insert_first(c, "edge"),
+                async |_, ()| panic!("the first statements have failed"),
+            )
+            .await;
+        assert_exists(&taken, ResourceKind::Gateway);
+    }
+    let after = db.transaction(async |conn| insert_gateway(conn, "after").await);
+    soon("no writer is blocked", after).await.unwrap();
+    assert_eq!(names(&db).await, ["after", "edge"]);
+}
+
+async fn a_future_dropped_in_its_first_statements_leaves_nothing_behind(db: TestDb) {
+    for _ in 0..20 {
+        let (entered, inside) = tokio::sync::oneshot::channel();
+        let stuck = db.transaction_after(
+            move |c| {
+                Box::pin(async move {
+                    insert_first(c, "dropped").await?;
+                    entered.send(()).unwrap();
+                    std::future::pending::<Result<(), Error>>().await
+                })
+            },
+            async |_, ()| Ok(()),
+        );
         tokio::select! {
             ended = stuck => panic!("{ended:?}"),
             entered = inside => entered.unwrap(),

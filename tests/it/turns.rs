@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use futures_util::poll;
 use shoreguard::access::policy::StreamingMode;
-use shoreguard::db::turns::CallerKey;
+use shoreguard::db::turns::{CallerKey, readers_of_caller};
 use shoreguard::pb::v1 as pb;
 use tokio::sync::oneshot;
 
@@ -25,7 +25,7 @@ async fn t16_a_caller_at_its_turn_limit_waits_and_others_do_not(sg: TestServer) 
     let request = pb::GetServicePrincipalRequest { service_principal: "viewer".to_owned() };
     let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
     let id = found.into_inner().service_principal.unwrap().id;
-    let turns = (sg.app.config.database.readers as usize / 2).max(1);
+    let turns = readers_of_caller(sg.app.config.database.readers as usize);
     let db = sg.app.db.clone();
     let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
     let holding = async move {

@@ -11,6 +11,7 @@ use crate::db::schema::{event_head, events, webhook_cursor};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::outbox::NUMBER_EVENTS;
 
 /// A sequenced event.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -156,12 +157,7 @@ pub async fn has_unnumbered(conn: &mut Conn) -> Result<bool, Error> {
 
 /// Assigns sequence numbers after `head` to up to `limit` events, in the order of their ids. Returns their number.
 pub async fn assign_sequences(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Error> {
-    // The same SQL for both engines; diesel does not support UPDATE ... FROM.
-    const NUMBER: &str = "UPDATE events SET sequence = given.place FROM (\
-        SELECT id, ROW_NUMBER() OVER (ORDER BY id) + $1 AS place FROM (\
-        SELECT id FROM events WHERE sequence IS NULL ORDER BY id LIMIT $2) AS waiting) AS given \
-        WHERE events.id = given.id";
-    let query = diesel::sql_query(NUMBER).bind::<BigInt, _>(head).bind::<BigInt, _>(limit);
+    let query = diesel::sql_query(NUMBER_EVENTS).bind::<BigInt, _>(head).bind::<BigInt, _>(limit);
     Ok(on_conn!(conn, |c| cached(query).execute(c).await)?)
 }
 

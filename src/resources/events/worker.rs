@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::store::{self, SequenceRange};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
+use crate::db::Engine;
 use crate::db::leases::Lease;
 use crate::error::Error;
 use crate::workers::{TickResult, Worker, delete_batch};
@@ -16,7 +17,8 @@ const DELETE_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
 /// Worker that assigns sequence numbers. It runs on all replicas: the row of the last sequence is the lock. The replica
-/// that wrote an event is woken; the others check periodically for events of crashed replicas.
+/// that wrote an event is woken; the others check periodically for events of crashed replicas. On SQLite, the commit of
+/// an event has usually assigned its number, and only its readers are woken.
 pub const SEQUENCER: Worker = Worker {
     name: "event-sequencer",
     interval: |_| Duration::from_secs(1),
@@ -35,8 +37,14 @@ pub const RETENTION: Worker = Worker {
 };
 
 async fn sequence_events(ctx: &Ctx) -> Result<TickResult, Error> {
-    if !store::has_unnumbered(&mut ctx.db().read().await?).await? {
-        return Ok(TickResult::IDLE);
+    {
+        let mut conn = ctx.db().read().await?;
+        if !store::has_unnumbered(&mut conn).await? {
+            if conn.engine() == Engine::Sqlite {
+                ctx.app().feed.advance_head(store::sequence_range(&mut conn).await?.head);
+            }
+            return Ok(TickResult::IDLE);
+        }
     }
     let (done, head) = ctx
         .db()

@@ -1,13 +1,11 @@
 //! Updates of a gateway.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::store;
 use super::{certificates, domain, findings, worker};
 use crate::app::App;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Tx};
 use crate::db::types::GatewayRef;
 use crate::error::{Error, ResourceKind};
 use crate::etag;
@@ -180,6 +178,55 @@ fn changes_memory(before: &GatewayRow, after: &GatewayRow, reconnects: bool) -> 
         || before.effective_generation() != after.effective_generation()
 }
 
+/// Rejects a change of the labels that bindings use unless the caller is a global admin.
+fn check_label_change(
+    change: &GatewayUpdate,
+    row: &GatewayRow,
+    is_global_admin: bool,
+) -> Result<(), Error> {
+    let before = Labels::from_json(row.labels_json.as_deref()).access_labels();
+    let changed = change.labels.as_ref().is_some_and(|labels| labels.access_labels() != before);
+    if changed && !is_global_admin {
+        let why = "only a global admin can change labels under `access/`";
+        return Err(Error::Denied { why: why.to_owned() });
+    }
+    Ok(())
+}
+
+/// Stores a change of a locked row. Returns the row after and before it.
+async fn change_row(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    change: &GatewayUpdate,
+    before: GatewayRow,
+) -> Result<(GatewayRow, GatewayRow), Error> {
+    let GatewayRef { id, name } = ctx.required_gateway()?.clone();
+    let mut row = before.clone();
+    apply(ctx.app(), &mut row, change)?;
+    if sealed::destination(&row) != sealed::destination(&before) {
+        store::reset_probe_results(tx, &mut row).await?;
+    }
+    let connection = targets::connection_version(&before);
+    let reconnects = targets::connection_version(&row) != connection;
+    if reconnects {
+        findings::close_credential_finding(ctx, tx, &mut row).await?;
+    }
+    if certificates::may_differ(&before, &row) {
+        certificates::record(ctx, tx, &row).await?;
+    }
+    row.version += 1;
+    if !store::update(tx, &row, change.labels.as_ref()).await? {
+        return Err(Error::conflict(ResourceKind::Gateway, &name));
+    }
+    let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
+    let on = GatewayRef { id, name };
+    tx.emit(ctx.new_event(event_types::GATEWAY_UPDATED, payload).with_gateway(on)).await?;
+    if changes_memory(&before, &row, reconnects) {
+        tx.log_access_change(AccessSubject::Gateway(id)).await?;
+    }
+    Ok((row, before))
+}
+
 /// Updates the gateway of the call.
 pub async fn update(
     ctx: &Ctx,
@@ -187,57 +234,34 @@ pub async fn update(
     given_etag: &str,
 ) -> Result<GatewayRow, Error> {
     let GatewayRef { id, name } = ctx.required_gateway()?.clone();
-    let app = ctx.app();
     ctx.add_audit_detail("fields", change.fields());
     check_destination_change(&change, ctx.is_global_admin())?;
     let oidc_client = change.oidc_client.as_ref().and_then(Option::as_ref);
-    domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
+    domain::check_addresses(ctx.app(), change.endpoint.as_ref(), oidc_client).await?;
+    let caller = effect::principal_to_check(ctx)?;
+    // The locks of rules are taken before that of the row, as in every transaction that takes both.
+    let locked_first = change.endpoint.is_none().then_some(id);
+    // The lock of access is taken before both, as in every transaction that changes access. Shared, since the change
+    // relies on the caller's role and changes the role of no principal: only labels can, for which the row is locked.
     let (updated, before) = ctx
-        .transaction(async |tx| {
-            // Taken before the row lock, as in every transaction that changes access. Shared, since the change relies
-            // on the caller's role and changes the role of no principal: only labels can, for which the row is locked.
-            let global = effect::share_lock(ctx, tx).await?;
-            check_destination_change(&change, global)?;
-            if let Some(endpoint) = &change.endpoint {
-                domain::check_second_name(ctx, tx, &endpoint.display(), Some(id)).await?;
-            }
-            let missing = || Error::not_found(ResourceKind::Gateway, &name);
-            let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
-            etag::check(given_etag, row.version, ResourceKind::Gateway, &name)?;
-            let before = row.clone();
-            let labels_before = Labels::from_json(row.labels_json.as_deref());
-            if let Some(labels) = &change.labels
-                && labels.access_labels() != labels_before.access_labels()
-                && !global
-            {
-                let why = "only a global admin can change labels under `access/`";
-                return Err(Error::Denied { why: why.to_owned() });
-            }
-            let destination = sealed::destination(&row);
-            apply(app, &mut row, &change)?;
-            if sealed::destination(&row) != destination {
-                store::reset_probe_results(tx, &mut row).await?;
-            }
-            let connection = targets::connection_version(&before);
-            let reconnects = targets::connection_version(&row) != connection;
-            if reconnects {
-                findings::close_credential_finding(ctx, tx, &mut row).await?;
-            }
-            if certificates::may_differ(&before, &row) {
-                certificates::record(ctx, tx, &row).await?;
-            }
-            row.version += 1;
-            if !store::update(tx, &row, change.labels.as_ref()).await? {
-                return Err(Error::conflict(ResourceKind::Gateway, &name));
-            }
-            let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
-            let on = GatewayRef { id, name: Arc::clone(&name) };
-            tx.emit(ctx.new_event(event_types::GATEWAY_UPDATED, payload).with_gateway(on)).await?;
-            if changes_memory(&before, &row, reconnects) {
-                tx.log_access_change(AccessSubject::Gateway(id)).await?;
-            }
-            Ok((row, before))
-        })
+        .transaction_after(
+            move |conn| store::lock_first(conn, caller, locked_first),
+            async |tx, first| {
+                let global = effect::is_global_admin(ctx, tx, first.own).await?;
+                check_destination_change(&change, global)?;
+                let row = if let Some(endpoint) = &change.endpoint {
+                    domain::check_second_name(ctx, tx, &endpoint.display(), Some(id)).await?;
+                    store::lock(tx, id).await?
+                } else {
+                    first.row
+                };
+                let missing = || Error::not_found(ResourceKind::Gateway, &name);
+                let row = row.ok_or_else(missing)?;
+                etag::check(given_etag, row.version, ResourceKind::Gateway, &name)?;
+                check_label_change(&change, &row, global)?;
+                change_row(ctx, tx, &change, row).await
+            },
+        )
         .await?;
     add_to_audit(ctx, &before, &updated);
     if let Some(after) = &change.labels {

@@ -5,18 +5,70 @@ use std::ops::Bound;
 use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::future::{self, BoxFuture};
 
+use crate::access::principal::PrincipalId;
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
 use crate::db::schema::{approval_workflows as w, gateway_labels, gateways, policy_pins as p};
 use crate::db::types::GatewayId;
-use crate::db::{Conn, on_conn};
+use crate::db::{Conn, OpeningConn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
+use crate::resources::access_bindings::effect::store::{
+    LockMode, OwnRole, lock_and_own_role_postgres, own_role_sqlite,
+};
 use crate::upstream::generation::DetectedGeneration;
 use crate::upstream::row::{GatewayRow, GatewayStatus};
 pub use crate::upstream::store::{by_id, by_name, lock};
+use crate::upstream::store::{lock_postgres, lock_sqlite};
+
+/// What [`lock_first`] has read.
+#[derive(Debug)]
+pub struct ReadFirst {
+    /// The own role of the caller. `None` if it was not read or does not exist.
+    pub own: Option<OwnRole>,
+    /// The locked gateway. `None` if it was not read or does not exist.
+    pub row: Option<GatewayRow>,
+}
+
+/// Takes the shared lock for changes of access, then reads the own role of `caller`, then does the same as [`lock`] with
+/// the gateway `row`; each only if it is given. For the first statements of a transaction.
+#[must_use]
+pub fn lock_first(
+    conn: OpeningConn<'_>,
+    caller: Option<PrincipalId>,
+    row: Option<GatewayId>,
+) -> BoxFuture<'_, Result<ReadFirst, Error>> {
+    Box::pin(async move {
+        match conn {
+            OpeningConn::Pg(c) => {
+                let row = async {
+                    match row {
+                        Some(id) => lock_postgres(c, id).await,
+                        None => Ok(None),
+                    }
+                };
+                let own = lock_and_own_role_postgres(c, LockMode::Shared, caller);
+                // The server executes the statements in the order in which they are polled first.
+                let (own, row) = future::join(own, row).await;
+                Ok(ReadFirst { own: own?, row: row? })
+            }
+            OpeningConn::Sqlite(c) => {
+                let own = match caller {
+                    Some(caller) => own_role_sqlite(c, caller).await?,
+                    None => None,
+                };
+                let row = match row {
+                    Some(id) => lock_sqlite(c, id).await?,
+                    None => None,
+                };
+                Ok(ReadFirst { own, row })
+            }
+        }
+    })
+}
 
 /// Returns the name of the gateway with this endpoint; if there are several, of the one registered first.
 pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {

@@ -56,8 +56,8 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
     let queued = if has_webhooks {
         db.long_transaction(async |conn| queue_in(ctx, conn, held).await).await?
     } else {
-        // It writes one row, so on SQLite it can share the commit of the changes that the events are about.
-        db.transaction(async |conn| queue_in(ctx, conn, held).await).await?
+        // It writes one row, and nothing waits for it.
+        db.transaction_with_next(async |conn| queue_in(ctx, conn, held).await).await?
     };
     if let (Some(held), false) = (held, queued.unreadable.is_empty()) {
         // At this position, so that none of their events is lost.

@@ -10,7 +10,6 @@
 
 pub mod store;
 
-use self::store::LockMode;
 use super::domain::{Holder, HolderKind};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::{self, HolderRoles};
@@ -23,7 +22,7 @@ use futures_util::future::BoxFuture;
 
 /// Takes the lock for changes of access. Must come first in the transaction: data that was read before it may be stale.
 pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
-    store::lock(conn, LockMode::Exclusive).await
+    store::lock(conn).await
 }
 
 /// Takes the lock for changes of access and requires that the caller is a global admin.
@@ -34,10 +33,7 @@ pub fn lock_as_global_admin<'a>(
     ctx: &'a Ctx,
     conn: &'a mut Conn,
 ) -> BoxFuture<'a, Result<(), Error>> {
-    Box::pin(async move {
-        let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Exclusive).await?;
-        roles.require_global_admin()
-    })
+    Box::pin(async move { CallerRoles::lock_and_load(ctx, conn).await?.require_global_admin() })
 }
 
 /// Requires that the caller is a global admin. Must be called after [`lock`].
@@ -51,14 +47,32 @@ pub fn require_global_admin<'a>(
     Box::pin(async move { CallerRoles::load(ctx, conn, None).await?.require_global_admin() })
 }
 
-/// Takes the lock for changes that rely on roles and change none. They can run at the same time, but not at the time of
-/// a change of access. Must come first in the transaction, as [`lock`]. Returns whether the caller is a global admin.
+/// Returns the principal whose own role a transaction reads among its first statements, after the shared lock: see
+/// [`is_global_admin`]. `None` for the server itself.
+///
+/// # Errors
+/// `CREDENTIAL_INVALID` if the caller has no account.
+pub fn principal_to_check(ctx: &Ctx) -> Result<Option<PrincipalId>, Error> {
+    if ctx.is_system() {
+        return Ok(None);
+    }
+    ctx.principal().map(Some).ok_or_else(unknown_caller)
+}
+
+/// Returns whether the caller is a global admin, for a change that relies on roles and changes none. Such changes can
+/// run at the same time, but not at the time of a change of access: the first statements of their transaction take the
+/// lock in [`LockMode::Shared`](store::LockMode::Shared) and then read `own`, the own role of the caller.
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` if the caller can no longer make calls.
-pub fn share_lock<'a>(ctx: &'a Ctx, conn: &'a mut Conn) -> BoxFuture<'a, Result<bool, Error>> {
+pub fn is_global_admin<'a>(
+    ctx: &'a Ctx,
+    conn: &'a mut Conn,
+    own: Option<store::OwnRole>,
+) -> BoxFuture<'a, Result<bool, Error>> {
     Box::pin(async move {
-        let roles = CallerRoles::lock_and_load(ctx, conn, LockMode::Shared).await?;
+        let Some(principal) = principal_to_check(ctx)? else { return Ok(true) };
+        let roles = CallerRoles::after_lock(ctx, conn, principal, own).await?;
         Ok(roles.global == Role::Admin)
     })
 }
@@ -86,14 +100,23 @@ impl CallerRoles {
         Self::with_groups(conn, principal, own, gateway).await
     }
 
-    /// Takes the lock, and then loads the roles without those on a gateway.
-    async fn lock_and_load(ctx: &Ctx, conn: &mut Conn, mode: LockMode) -> Result<Self, Error> {
-        if ctx.is_system() {
-            store::lock(conn, mode).await?;
+    /// Takes the lock alone, and then loads the roles without those on a gateway.
+    async fn lock_and_load(ctx: &Ctx, conn: &mut Conn) -> Result<Self, Error> {
+        let Some(principal) = principal_to_check(ctx)? else {
+            store::lock(conn).await?;
             return Ok(Self::SYSTEM);
-        }
-        let principal = ctx.principal().ok_or_else(unknown_caller)?;
-        let own = store::lock_and_own_role(conn, mode, principal).await?;
+        };
+        let own = store::lock_and_own_role(conn, principal).await?;
+        Self::after_lock(ctx, conn, principal, own).await
+    }
+
+    /// Loads the roles without those on a gateway, after the lock and the own role.
+    async fn after_lock(
+        ctx: &Ctx,
+        conn: &mut Conn,
+        principal: PrincipalId,
+        own: Option<store::OwnRole>,
+    ) -> Result<Self, Error> {
         // Waiting for the lock may have taken long.
         ctx.recheck()?;
         let own = own.filter(|own| own.can_call(ctx.now())).ok_or_else(unknown_caller)?;

@@ -93,11 +93,11 @@ macro_rules! own_role {
     };
 }
 
-/// Takes the lock for changes of access, until the end of the transaction. On SQLite there is only one writer.
-pub async fn lock(conn: &mut Conn, mode: LockMode) -> Result<(), Error> {
+/// Takes the lock for changes of access alone, until the end of the transaction. On SQLite there is only one writer.
+pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
     if let Conn::Pg(pooled) = conn {
         let c: &mut PgConn = pooled;
-        mode.query().execute(c).await?;
+        LockMode::Exclusive.query().execute(c).await?;
     }
     Ok(())
 }
@@ -109,29 +109,49 @@ async fn own_role_postgres(
     own_role!(&mut c, principal)
 }
 
+/// Does the same as [`own_role`] on SQLite.
+pub async fn own_role_sqlite(
+    c: &mut SqliteConn,
+    principal: PrincipalId,
+) -> Result<Option<OwnRole>, Error> {
+    own_role!(c, principal)
+}
+
 /// Returns a principal's own role, or `None` if the principal does not exist.
 pub async fn own_role(conn: &mut Conn, principal: PrincipalId) -> Result<Option<OwnRole>, Error> {
     match conn {
         Conn::Pg(c) => own_role_postgres(c, principal).await,
-        Conn::Sqlite(pooled) => {
-            let c: &mut SqliteConn = pooled;
-            own_role!(c, principal)
-        }
+        Conn::Sqlite(c) => own_role_sqlite(c, principal).await,
     }
 }
 
-/// Takes the lock for changes of access, until the end of the transaction, and then returns a principal's own role. On
-/// PostgreSQL this is one round trip.
+/// Takes the lock for changes of access alone, until the end of the transaction, and then returns a principal's own
+/// role. On PostgreSQL this is one round trip.
 pub async fn lock_and_own_role(
     conn: &mut Conn,
-    mode: LockMode,
     principal: PrincipalId,
 ) -> Result<Option<OwnRole>, Error> {
-    let Conn::Pg(c) = conn else { return own_role(conn, principal).await };
-    let c: &PgConn = c;
+    match conn {
+        Conn::Pg(c) => lock_and_own_role_postgres(c, LockMode::Exclusive, Some(principal)).await,
+        Conn::Sqlite(c) => own_role_sqlite(c, principal).await,
+    }
+}
+
+/// Does the same as [`lock_and_own_role`] on PostgreSQL. Without a principal it takes the lock only. Its statements can
+/// be sent with others.
+pub async fn lock_and_own_role_postgres(
+    c: &PgConn,
+    mode: LockMode,
+    principal: Option<PrincipalId>,
+) -> Result<Option<OwnRole>, Error> {
     let mut locking = c;
+    let own = async {
+        match principal {
+            Some(principal) => own_role_postgres(c, principal).await,
+            None => Ok(None),
+        }
+    };
     // The server executes the query after the lock is granted, in a snapshot of its own.
-    let own = own_role_postgres(c, principal);
     let (locked, own) = future::join(mode.query().execute(&mut locking), own).await;
     locked?;
     own
