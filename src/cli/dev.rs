@@ -28,7 +28,7 @@ use crate::names::Name;
 use crate::resources::access_bindings::domain as bindings;
 use crate::resources::gateways::change::{self, GatewayUpdate};
 use crate::resources::gateways::domain::{self as gateways, NewGateway};
-use crate::resources::service_principals::domain as principals;
+use crate::resources::service_principals::domain::{self as principals, ServicePrincipalUpdate};
 use crate::role::Role;
 use crate::secret::Secret;
 use crate::server::listen;
@@ -126,13 +126,14 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns the kept key if it is still valid, otherwise a new one, which is kept from then on.
+/// Returns the kept key if it is still valid and that of an admin, otherwise a new one, which is kept from then on.
 async fn admin_key(app: &Arc<App>, data: &Path, kept: Option<Secret>) -> Result<Secret, CliError> {
     let admin = app.snapshot.service_principal_by_name(ADMIN).map(PrincipalId::ServicePrincipal);
     let holder = |key: &Secret| {
         app.authn.verify_api_key(key.expose(), &app.snapshot).map(|caller| caller.principal())
     };
-    if let Some(key) = kept.filter(|key| admin.is_some() && holder(key) == admin) {
+    let is_admin = admin.is_some_and(|admin| app.snapshot.global_role(admin) == Role::Admin);
+    if let Some(key) = kept.filter(|key| is_admin && holder(key) == admin) {
         return Ok(key);
     }
     let key = create_key(app, ADMIN, Role::Admin).await?;
@@ -140,11 +141,18 @@ async fn admin_key(app: &Arc<App>, data: &Path, kept: Option<Secret>) -> Result<
     Ok(key)
 }
 
-/// Rotates the key of a service principal, which is created if it does not exist.
+/// Rotates the key of a service principal, which is created if it does not exist, and which gets its role back if that
+/// was changed.
 async fn create_key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     let ctx = Ctx::system(app, JOB);
     match principals::get(&ctx, name).await {
-        Ok(_) => Ok(principals::rotate(&ctx, name, Duration::ZERO, "").await?.1),
+        Ok(found) => {
+            if found.role != role {
+                let change = ServicePrincipalUpdate { role: Some(role), ..Default::default() };
+                principals::update(&ctx, name, change, "").await?;
+            }
+            Ok(principals::rotate(&ctx, name, Duration::ZERO, "").await?.1)
+        }
         Err(Error::NotFound { .. }) => {
             Ok(principals::create(&ctx, &Name::parse("name", name)?, role, None).await?.1)
         }

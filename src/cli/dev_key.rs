@@ -80,7 +80,9 @@ fn place(draft: &Path, path: &Path, key: &Secret) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     writeln!(file, "{}", key.expose())?;
     file.sync_all()?;
-    fs::rename(draft, path)
+    fs::rename(draft, path)?;
+    // Otherwise a power loss could bring back the previous key.
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn unusable(path: &Path, why: &str) -> CliError {

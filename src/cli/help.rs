@@ -52,7 +52,7 @@ const OUTPUT: &str = "\
 Only answers are on standard output. Watches always print one line for each message.
 Lists read further pages by themselves, up to `--limit` (1000), and say on standard error
 whether more exist. A gateway that did not answer is named on standard error, and the
-command exits with 6. Only on a terminal are lines cut to its width.
+command exits with 6. Only on a terminal are cells cut to its width.
 Control characters in values are printed as \\uXXXX.";
 
 const EXIT_CODES: &str = "  0  done

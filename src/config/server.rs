@@ -75,6 +75,12 @@ pub struct Server {
     /// then call the API with the rights of its reader.
     #[serde(default = "browser_origins")]
     pub browser_origins: Vec<String>,
+    /// Other hosts under which web pages reach the server, such as `sg.internal.example.com`: names in lower case or IP
+    /// addresses, without a port; at most 64. The host of `server.public_url`, the address of `server.listen` and
+    /// loopback are always allowed, and so is every IP address if `server.listen` is `0.0.0.0` or `[::]`. Default:
+    /// none. `*` is rejected, since a page whose name is pointed at the server (DNS rebinding) could then call it.
+    #[serde(default = "browser_hosts")]
+    pub browser_hosts: Vec<String>,
     /// Networks of the proxies whose `x-forwarded-for` header is trusted; a /0 network is rejected. Default: none,
     /// since any caller could name another address.
     #[serde(default = "trusted_proxies")]
@@ -83,6 +89,13 @@ pub struct Server {
 
 /// Maximum number of origins of web pages.
 const ORIGINS_MAX: usize = 64;
+/// Maximum number of hosts of the server for web pages.
+const HOSTS_MAX: usize = 64;
+
+/// Returns whether a text is a host as browsers write it, without the brackets of IPv6.
+fn is_host(text: &str) -> bool {
+    text.parse::<IpAddr>().map_or_else(|_| is_domain(text), |ip| !ip.is_unspecified())
+}
 
 /// Returns whether a text is an origin as browsers write it (RFC 6454, section 6.2).
 fn is_origin(text: &str) -> bool {
@@ -135,6 +148,10 @@ fn browser_origins() -> Vec<String> {
     Vec::new()
 }
 
+fn browser_hosts() -> Vec<String> {
+    Vec::new()
+}
+
 fn trusted_proxies() -> Vec<IpNet> {
     Vec::new()
 }
@@ -158,6 +175,7 @@ impl Section for Server {
         ConfigKey::new("concurrent_streams_max", ValueKind::Number),
         ConfigKey::new("cores", ValueKind::Number),
         ConfigKey::new("browser_origins", ValueKind::List),
+        ConfigKey::new("browser_hosts", ValueKind::List),
         ConfigKey::new("trusted_proxies", ValueKind::List),
     ];
 
@@ -195,6 +213,16 @@ impl Section for Server {
                 let why = "must be an origin such as `https://console.example.com`: a scheme, a host in lower case and \
                            a port if it is not the scheme's own, without a slash at the end";
                 faults.add(format!("server.browser_origins[{i}]"), why);
+            }
+        }
+        if self.browser_hosts.len() > HOSTS_MAX {
+            faults.add("server.browser_hosts", format!("must be at most {HOSTS_MAX} hosts"));
+        }
+        for (i, host) in self.browser_hosts.iter().enumerate() {
+            if !is_host(host) {
+                let why = "must be a host such as `sg.internal.example.com`: a name in lower case or an IP address, \
+                           without a port";
+                faults.add(format!("server.browser_hosts[{i}]"), why);
             }
         }
         for (i, network) in self.trusted_proxies.iter().enumerate() {

@@ -37,7 +37,9 @@ pub(super) async fn authorize_device(
     Form::parse(&headers, &body)?;
     let task_app = Arc::clone(&app);
     let asking = app.spawn(async move {
-        domain::request_code(&task_app, CodeScope::Gateway(&name), call.client_ip).await
+        let (scope, ip) = (CodeScope::Gateway(&name), call.client_ip);
+        domain::check_room(&task_app, scope, ip).await?;
+        domain::request_code(&task_app, scope, ip).await
     });
     let asked = asking.await.map_err(|_| OAuthError::server_error())?;
     let asked = asked.map_err(|error| OAuthError::from_error(error, OAuthError::server_error()))?;

@@ -3,7 +3,8 @@
 //!
 //! Invariants
 //! - the task of a key runs only while its replica holds the lease `<kind>/<key>`. It is canceled when the lease is lost,
-//!   and when it could not be renewed in time. A task proves its lease in each transaction in which it writes;
+//!   and when it could not be renewed in time. A task proves its lease in each transaction in which it writes, also in
+//!   those of the moment that it has to end;
 //! - a replica holds at most its share: keys divided by live replicas, rounded up. The surplus is released after its
 //!   tasks have ended;
 //! - one statement renews all leases of a kind;
@@ -16,13 +17,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
+use super::running::{Running, run_work};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
@@ -38,8 +38,6 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 const LIVE_WITHIN: Duration = Duration::from_secs(22);
 /// Delay after a round that has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long a task has to end before its lease is released in a later round.
-const END_TIME: Duration = Duration::from_secs(1);
 
 /// Returns the keys that need a task now. A key has at most 200 bytes.
 pub type KeySource = for<'a> fn(&'a Ctx) -> BoxFuture<'a, Result<BTreeSet<String>, Error>>;
@@ -53,8 +51,10 @@ pub struct Keyed {
     pub look_every: Duration,
     /// The keys.
     pub keys: KeySource,
-    /// The task of a key. It runs until it is dropped. If it ends, it is started again at the next renewal.
+    /// The task of a key. If it ends, it is started again at the next renewal.
     pub run: fn(KeyedTask) -> BoxFuture<'static, ()>,
+    /// How long a canceled task has to end before it is dropped, at most a second. Zero drops it at once.
+    pub end_within: Duration,
 }
 
 /// What the task of a key gets.
@@ -66,6 +66,8 @@ pub struct KeyedTask {
     pub key: String,
     /// The lease of the key.
     pub lease: Arc<Lease>,
+    /// Reports that the task is to end: it then has [`Keyed::end_within`].
+    pub cancel: CancellationToken,
 }
 
 /// The leases of one kind that a replica holds.
@@ -202,20 +204,6 @@ pub fn spawn(app: &Arc<App>, keyed: Keyed) {
     app.spawn(run(Arc::clone(app), keyed).instrument(span));
 }
 
-/// The task of a key.
-struct Running {
-    cancel: CancellationToken,
-    handle: JoinHandle<()>,
-}
-
-impl Running {
-    /// Cancels the task, and waits until it has ended. Returns whether it has.
-    async fn end(&mut self) -> bool {
-        self.cancel.cancel();
-        self.handle.is_finished() || tokio::time::timeout(END_TIME, &mut self.handle).await.is_ok()
-    }
-}
-
 /// Cancels all tasks. Those whose keys are still held are started again after the next renewal.
 fn cancel_all(running: &HashMap<String, Running>) {
     for running in running.values() {
@@ -286,7 +274,12 @@ impl Runner {
         let keys = keys?;
         let share = read_share(&self.app.db, keys.len()).await?;
         let mut ended = Vec::new();
-        for key in self.leases.surplus(&keys, share) {
+        let surplus = self.leases.surplus(&keys, share);
+        // All at once, since each has a moment to end.
+        for running in surplus.iter().filter_map(|key| self.running.get(key)) {
+            running.cancel.cancel();
+        }
+        for key in surplus {
             let has_ended = match self.running.get_mut(&key) {
                 Some(running) => running.end().await,
                 None => true,
@@ -325,18 +318,16 @@ impl Runner {
             if self.running.contains_key(key) || !keys.contains(key) {
                 continue;
             }
-            let task =
-                KeyedTask { ctx: self.ctx.clone(), key: key.clone(), lease: Arc::clone(lease) };
             let cancel = CancellationToken::new();
-            let (canceled, span) = (cancel.clone(), info_span!("key", key = key.as_str()));
-            let work = (self.keyed.run)(task);
-            let guarded = async move {
-                let work = std::panic::AssertUnwindSafe(work).catch_unwind();
-                if let Some(Err(_)) = canceled.run_until_cancelled(work).await {
-                    warn!("the task of a key panicked");
-                }
+            let task = KeyedTask {
+                ctx: self.ctx.clone(),
+                key: key.clone(),
+                lease: Arc::clone(lease),
+                cancel: cancel.clone(),
             };
-            let handle = self.app.spawn(guarded.instrument(span));
+            let span = info_span!("key", key = key.as_str());
+            let work = run_work((self.keyed.run)(task), cancel.clone(), self.keyed.end_within);
+            let handle = self.app.spawn(work.instrument(span));
             self.running.insert(key.clone(), Running { cancel, handle });
         }
     }

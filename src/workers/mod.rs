@@ -8,6 +8,7 @@
 
 pub mod disk;
 pub mod keyed;
+mod running;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

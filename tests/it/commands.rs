@@ -197,6 +197,14 @@ fn dev_keeps_its_admin_key_in_a_private_file_until_it_is_replaced() {
     let second = stop(second);
     assert_ne!(first, second);
     assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), second);
+    // The key is that of an admin, also if its role was lowered.
+    let third = start_dev(data.path());
+    let lowered = r#"{"service_principal":"dev-admin","role":"ROLE_VIEWER","update_mask":"role"}"#;
+    third.admin(&["UpdateServicePrincipal", lowered]);
+    stop(third);
+    let fourth = start_dev(data.path());
+    fourth.admin(&["ListUsers"]);
+    let second = stop(fourth);
 
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused =

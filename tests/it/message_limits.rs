@@ -103,6 +103,7 @@ sqlite_tests! {
     tuned |config| {
         config.limits.disk_reserve_mib = 1 << 40;
         config.auth.self_registration = true;
+        config.auth.device_login = true;
     };
     t16_below_the_disk_reserve_registration_is_refused_and_an_admin_can_log_in,
 }
@@ -115,6 +116,11 @@ async fn t16_below_the_disk_reserve_registration_is_refused_and_an_admin_can_log
     let register = pb::RegisterRequest { email, password: "a long enough password".into() };
     let registered = sg.anonymous().auth().register(register).await;
     assert_refused!(registered, ResourceExhausted, "DISK_LOW");
+    let begun = sg.anonymous().auth().begin_device_login(pb::BeginDeviceLoginRequest {}).await;
+    assert_refused!(begun, ResourceExhausted, "DISK_LOW");
+    let complete = pb::CompleteDeviceLoginRequest { device_code: "sgd_".into() };
+    let completed = sg.anonymous().auth().complete_device_login(complete).await;
+    assert_refused!(completed, ResourceExhausted, "DISK_LOW");
     let login = pb::LoginRequest {
         email: crate::support::server::ADMIN_EMAIL.into(),
         password: crate::support::server::ADMIN_PASSWORD.into(),

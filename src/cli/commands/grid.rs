@@ -1,66 +1,57 @@
 //! Aligns columns.
+//!
+//! Invariants
+//! - a row is one line. Only on a terminal, whose width is given, cells are cut; they end with `…` then. Elsewhere, the
+//!   library continues a cell of more than 65,535 columns on a further line, so that nothing is lost;
+//! - cells have no control characters, whose width would be wrong.
 
-use unicode_width::UnicodeWidthStr as _;
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Row, Table};
 
 use crate::cli::output::escape_control;
 
-/// Space between columns.
-const GAP: &str = "  ";
+/// Space after a column.
+const GAP: u16 = 2;
 /// What an empty cell shows.
 const EMPTY: &str = "-";
 
-/// Returns the rows with a heading, aligned. With a width, longer lines are cut.
+/// Returns the rows with a heading, aligned. With a width, wide cells are cut.
 pub(super) fn table(heading: &[String], rows: &[Vec<String>], width: Option<usize>) -> String {
     let rows = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect());
-    align(std::iter::once(heading.to_vec()).chain(rows).collect(), width)
+    align(std::iter::once(heading.to_vec()).chain(rows), width)
 }
 
 /// Returns names and values, aligned.
 pub(super) fn pairs(pairs: &[(String, String)], width: Option<usize>) -> String {
-    align(pairs.iter().map(|(name, value)| vec![name.clone(), shown(value)]).collect(), width)
+    align(pairs.iter().map(|(name, value)| vec![name.clone(), shown(value)]), width)
 }
 
-fn align(rows: Vec<Vec<String>>, width: Option<usize>) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.width()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
-    let lines = rows.into_iter().map(|row| {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            if !line.is_empty() {
-                line.push_str(GAP);
-            }
-            line.push_str(cell);
-            line.push_str(&" ".repeat(width.saturating_sub(cell.width())));
+fn align(rows: impl Iterator<Item = Vec<String>>, width: Option<usize>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(width) = width {
+        table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    }
+    for row in rows {
+        let mut row = Row::from(row);
+        if width.is_some() {
+            row.max_height(1);
         }
-        cut(line.trim_end(), width)
-    });
-    lines.collect::<Vec<_>>().join("\n")
+        table.add_row(row);
+    }
+    let last = table.column_count().saturating_sub(1);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, if at == last { 0 } else { GAP }));
+    }
+    table.trim_fmt()
 }
 
-/// Returns a cell on one line, without control characters, whose width would be wrong.
+/// Returns a cell on one line, without control characters.
 fn shown(cell: &str) -> String {
     if cell.is_empty() {
         return EMPTY.to_owned();
     }
     escape_control(&cell.replace(['\n', '\r', '\t'], " "))
-}
-
-fn cut(line: &str, width: Option<usize>) -> String {
-    let Some(width) = width.filter(|width| line.width() > *width) else { return line.to_owned() };
-    let mut kept = String::new();
-    for c in line.chars() {
-        let mut longer = kept.clone();
-        longer.push(c);
-        if longer.width() >= width {
-            break;
-        }
-        kept = longer;
-    }
-    kept.push('…');
-    kept
 }
 
 #[cfg(test)]
@@ -79,10 +70,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_width_cuts_lines() {
-        let rows = [cells(&["abcdefghij", "klmnop"])];
-        assert_eq!(table(&cells(&["A", "B"]), &rows, Some(8)), "A      …\nabcdefg…");
-        let wide = table(&cells(&["A", "B"]), &rows, None);
-        assert!(wide.ends_with("abcdefghij  klmnop"), "{wide}");
+    fn only_a_width_cuts_cells() {
+        let rows = [cells(&["abcdefghij", "klmnop qr"]), cells(&["a", "b"])];
+        let heading = cells(&["A", "B"]);
+        assert_eq!(table(&heading, &rows, Some(8)), "A    B\nab…  kl…\na    b");
+        let fits = "A           B\nabcdefghij  klmnop qr\na           b";
+        for width in [None, Some(21), Some(1_000_000)] {
+            assert_eq!(table(&heading, &rows, width), fits, "{width:?}");
+        }
+        let long = "x".repeat(10_000);
+        assert_eq!(table(&heading, &[cells(&[&long, "b"])], None).lines().count(), 2);
+    }
+
+    #[test]
+    fn names_and_values_are_aligned_without_a_heading() {
+        let shown = pairs(&[("NAME".into(), "a b".into()), (String::new(), String::new())], None);
+        assert_eq!(shown, "NAME  a b\n      -");
+        assert_eq!(pairs(&[], None), "");
     }
 }

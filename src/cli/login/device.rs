@@ -36,6 +36,10 @@ pub(super) async fn log_in(client: &Client) -> Result<Credential, CliError> {
         match auth.complete_device_login(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
+                output::print_error(&format!(
+                    "{} has approved the code. If this is not your account, run `shoreguard logout`.",
+                    answer.email
+                ));
                 return Ok(Credential::Session(Session::from_response(
                     answer.session_token,
                     answer.expire_time,

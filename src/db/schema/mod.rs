@@ -294,6 +294,7 @@ diesel::table! {
         created_at -> Timestamp,
         expires_at -> Timestamp,
         polled_at -> Nullable<Timestamp>,
+        site -> Text,
     }
 }
 

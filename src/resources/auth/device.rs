@@ -3,7 +3,9 @@
 //!
 //! Invariants
 //! - it is off unless `auth.device_login` is set (T15);
-//! - the session begins only while the session in which the user has approved is live; then it ends like any other;
+//! - the session begins only while the session in which the user has approved is live, which the transaction that starts
+//!   it checks; then it ends like any other;
+//! - the response names the account, so that a device on which another user has logged in is noticed;
 //! - a login by a code never counts as a recent login (`sessions`): an attacker who gets such a session from a deceived
 //!   user can neither approve a further device nor link an identity with it (T11, T15);
 //! - requests over the limits of `device_codes` are refused before their audit entry is stored (T16).
@@ -28,9 +30,18 @@ use crate::secret::Secret;
 pub async fn begin(anonymous: AnonymousCtx) -> Result<NewDeviceCode, Error> {
     let (app, ip) = (Arc::clone(anonymous.app()), anonymous.client_ip());
     check_enabled(&app)?;
-    device_codes::check_room(&app, ip).await?;
+    device_codes::check_room(&app, CodeScope::Session, ip).await?;
     anonymous.identify("anonymous".into(), None, Role::None).await?;
     device_codes::request_code(&app, CodeScope::Session, ip).await
+}
+
+/// A new session, and whose it is.
+#[derive(Debug)]
+pub struct DeviceSession {
+    /// The session.
+    pub session: Session,
+    /// E-mail address of the user who has approved the code.
+    pub email: String,
 }
 
 /// Completes a login: starts a session if the code was approved. Works once.
@@ -38,7 +49,7 @@ pub async fn begin(anonymous: AnonymousCtx) -> Result<NewDeviceCode, Error> {
 /// # Errors
 /// `DEVICE_LOGIN_PENDING`, `DEVICE_LOGIN_DENIED`, `RATE_LIMITED` if the client polls too often, `CREDENTIAL_INVALID` if
 /// the code is unknown, expired or used, `FEATURE_DISABLED`.
-pub async fn complete(anonymous: AnonymousCtx, code: &Secret) -> Result<Session, Error> {
+pub async fn complete(anonymous: AnonymousCtx, code: &Secret) -> Result<DeviceSession, Error> {
     let app = Arc::clone(anonymous.app());
     check_enabled(&app)?;
     app.snapshot.check_fresh()?;
@@ -70,12 +81,16 @@ pub async fn complete(anonymous: AnonymousCtx, code: &Secret) -> Result<Session,
             if !device_codes::consume(tx, &approval).await? {
                 return Ok(None);
             }
+            // It may have ended since it was checked: a user who notices a fraud ends all sessions.
+            if !sessions::hold_live(tx, approval.session, &new, ctx.now()).await? {
+                return Err(denied());
+            }
             start.store(&ctx, tx).await.map(Some)
         })
         .await?;
     // If there is no session, a concurrent call has consumed the code.
     let id = stored.ok_or_else(|| not_granted(NoGrantReason::Used))?;
-    start.issue(&ctx, id)
+    Ok(DeviceSession { session: start.issue(&ctx, id)?, email: live.email })
 }
 
 fn check_enabled(app: &App) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
+use super::device::DeviceSession;
 use super::messages::{decision, login_completion};
 use super::{device, domain, oidc};
 use crate::access::principal::Caller;
@@ -35,8 +36,9 @@ pub fn service(app: &Arc<App>) -> AuthServiceServer<Auth> {
 
 /// Builds a response with a session: several RPCs have a response message with the same fields.
 macro_rules! answer {
-    ($message:ident, $session:ident) => {
+    ($message:ident, $session:ident $(, $field:ident)?) => {
         pb::$message {
+            $($field,)?
             session_token: $session.token.expose().to_owned(),
             expire_time: Some(wire::to_timestamp($session.expires_at)),
             role: pb::Role::from($session.role).into(),
@@ -302,8 +304,9 @@ impl AuthService for Auth {
         request: Request<pb::CompleteDeviceLoginRequest>,
     ) -> Reply<pb::CompleteDeviceLoginResponse> {
         handle_write(&self.0, request, async move |anonymous, req| {
-            let session = device::complete(anonymous, &Secret::new(req.device_code)).await?;
-            Ok(answer!(CompleteDeviceLoginResponse, session))
+            let code = Secret::new(req.device_code);
+            let DeviceSession { session, email } = device::complete(anonymous, &code).await?;
+            Ok(answer!(CompleteDeviceLoginResponse, session, email))
         })
         .await
     }

@@ -62,7 +62,8 @@ pub struct ApprovalRequest {
     pub role: Role,
     /// Client address of the request.
     pub client_ip: Option<String>,
-    /// Whether the user calls from another network than the client, as the victim of a phisher does.
+    /// Whether the user calls from another network than the client, as the victim of a phisher does, or from an unknown
+    /// one.
     pub other_network: bool,
     /// When the code was created.
     pub created_at: Timestamp,
@@ -134,10 +135,15 @@ pub async fn decide(
     if mismatch {
         return Err(scope_mismatch(scope));
     }
-    let other_network = pending.network != network(ctx.client_ip());
+    let other_network = is_other_network(&pending.network, &network(ctx.client_ip()));
     let PendingCode { client_ip, created_at, expires_at, .. } = pending;
     let gateway = gateway.map(|gateway| gateway.name);
     Ok(ApprovalRequest { scope, gateway, role, client_ip, other_network, created_at, expires_at })
+}
+
+/// Returns whether two networks differ. An unknown one is empty, and differs from each: silence must not mean safety.
+fn is_other_network(of_client: &str, of_user: &str) -> bool {
+    of_client.is_empty() || of_client != of_user
 }
 
 fn missing() -> Error {
@@ -206,4 +212,22 @@ async fn count_attempt(ctx: &Ctx, user: UserId) -> Result<(), Error> {
     let left = since.plus(ATTEMPT_WINDOW).unix_seconds() - now.unix_seconds();
     let retry_in = Duration::from_secs(u64::try_from(left).unwrap_or_default());
     Err(Error::Exhausted { reason: Reason::RateLimited, retry_in })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_network_is_another_one() {
+        for (of_client, of_user, expected) in [
+            ("192.0.2.1", "192.0.2.1", false),
+            ("192.0.2.1", "192.0.2.2", true),
+            ("192.0.2.1", "", true),
+            ("", "192.0.2.1", true),
+            ("", "", true),
+        ] {
+            assert_eq!(is_other_network(of_client, of_user), expected, "{of_client} {of_user}");
+        }
+    }
 }

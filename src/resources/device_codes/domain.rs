@@ -1,6 +1,6 @@
 //! Requesting a code, and polling for the decision about it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use base64::Engine;
@@ -25,10 +25,14 @@ pub const LIFETIME: Duration = Duration::from_mins(10);
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an expired code is stored, so that its client gets the error `Expired`.
 pub const KEEP_EXPIRED_FOR: Duration = Duration::from_mins(10);
-/// Maximum number of pending codes per network.
-pub const PENDING_MAX: i64 = 20;
-/// Maximum number of codes in total, including expired codes that are still stored.
-pub const CODES_MAX: i64 = 10_000;
+/// Maximum number of codes of a network that have not expired, also of those that were decided: an account that decides
+/// about its own codes must not be able to store more.
+pub const NETWORK_MAX: i64 = 20;
+/// Maximum number of codes of an IPv6 /48 network, the size that one customer gets, that have not expired.
+pub const SITE_MAX: i64 = 200;
+/// Maximum number of codes for gateways, and of codes for sessions, including expired codes that are still stored. They
+/// are counted apart, so that a flood of one kind does not lock out the other.
+pub const CODES_MAX: i64 = 5_000;
 
 /// Consonants only, so that codes do not form words, without letters that look or sound like others.
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
@@ -124,21 +128,22 @@ pub struct NewDeviceCode {
     pub expires_at: Timestamp,
 }
 
-/// Checks that a code can be created, before the audit entry of the request is stored.
+/// Checks that a code can be created, before the request writes anything.
 ///
 /// # Errors
 /// Those of [`request_code`].
-pub async fn check_room(app: &App, ip: Option<IpAddr>) -> Result<(), Error> {
+pub async fn check_room(app: &App, scope: CodeScope<'_>, ip: Option<IpAddr>) -> Result<(), Error> {
     app.disk.admit(Role::None)?;
-    let (network, now) = (network(ip), app.clock.now());
-    app.db.transaction(async |conn| check_limits(conn, &network, now).await).await
+    // Not exact, and without the writer: a flood is refused as cheaply as possible. `store_code` counts again.
+    let mut conn = app.db.read().await?;
+    check_limits(&mut conn, scope, (&network(ip), &site(ip)), app.clock.now()).await
 }
 
 /// Creates a code.
 ///
 /// # Errors
-/// `Exhausted` if its network has too many pending codes, if there are too many codes in total, or if the disk is below
-/// its reserve.
+/// `Exhausted` if its network has too many codes, if there are too many codes in total, or if the disk is below its
+/// reserve.
 pub async fn request_code(
     app: &App,
     scope: CodeScope<'_>,
@@ -171,7 +176,7 @@ async fn store_code(
     device_code: &str,
     user_code: &UserCode,
 ) -> Result<Timestamp, Error> {
-    let (network, now) = (network(ip), app.clock.now());
+    let (network, site, now) = (network(ip), site(ip), app.clock.now());
     let expires_at = now.plus(LIFETIME);
     let client_ip = ip.map(|ip| ip.to_canonical().to_string());
     let new = store::NewCodeRow {
@@ -180,12 +185,14 @@ async fn store_code(
         gateway: scope.gateway(),
         client_ip: client_ip.as_deref(),
         network: &network,
+        site: &site,
         now,
         expires_at,
     };
     app.db
         .transaction(async |conn| {
-            check_limits(conn, &network, now).await?;
+            store::lock_codes(conn).await?;
+            check_limits(conn, scope, (&network, &site), now).await?;
             store::insert(conn, &new).await
         })
         .await?;
@@ -197,9 +204,30 @@ pub(super) fn network(ip: Option<IpAddr>) -> String {
     ip.map(|ip| accounting_address(ip).to_string()).unwrap_or_default()
 }
 
-async fn check_limits(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(), Error> {
-    let (ours, all) = store::count(conn, network, now).await?;
-    if ours >= PENDING_MAX || all >= CODES_MAX {
+/// Returns the IPv6 /48 network of a client address; empty for others.
+fn site(ip: Option<IpAddr>) -> String {
+    match ip.map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V6(v6)) => {
+            let [a, b, c, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_string()
+        }
+        Some(IpAddr::V4(_)) | None => String::new(),
+    }
+}
+
+async fn check_limits(
+    conn: &mut Conn,
+    scope: CodeScope<'_>,
+    (network, site): (&str, &str),
+    now: Timestamp,
+) -> Result<(), Error> {
+    let counts = store::count(conn, network, site, now).await?;
+    let of_scope = match scope {
+        CodeScope::Gateway(_) => counts.gateways,
+        CodeScope::Session => counts.sessions,
+    };
+    let of_site = if site.is_empty() { 0 } else { counts.site };
+    if counts.network >= NETWORK_MAX || of_site >= SITE_MAX || of_scope >= CODES_MAX {
         return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in: LIFETIME });
     }
     Ok(())
@@ -251,24 +279,44 @@ pub enum NoGrantReason {
 pub async fn poll(app: &App, scope: CodeScope<'_>, code: &Secret) -> Result<PollResult, Error> {
     let hash = hash_device_code(code.expose());
     let now = app.clock.now();
+    {
+        // Without the writer, which a flood of made-up codes would occupy (T16).
+        let mut conn = app.db.read().await?;
+        let found = store::by_device_hash(&mut conn, &hash).await?;
+        if let Err(why) = find_usable(found, scope, now) {
+            return Ok(PollResult::NotGranted(why));
+        }
+    }
     app.db
         .transaction(async |conn| {
             let found = store::by_device_hash(conn, &hash).await?;
-            let Some(found) = found.filter(|it| it.gateway.as_deref() == scope.gateway()) else {
-                return Ok(PollResult::NotGranted(NoGrantReason::Unknown));
+            let found = match find_usable(found, scope, now) {
+                Ok(found) => found,
+                Err(why) => return Ok(PollResult::NotGranted(why)),
             };
-            if found.state == CodeState::Consumed {
-                return Ok(PollResult::NotGranted(NoGrantReason::Used));
-            }
-            if found.expires_at <= now {
-                return Ok(PollResult::NotGranted(NoGrantReason::Expired));
-            }
             if !store::record_poll(conn, found.id, now.minus(POLL_INTERVAL), now).await? {
                 return Ok(PollResult::NotGranted(NoGrantReason::TooFast));
             }
             poll_result(&found)
         })
         .await
+}
+
+/// Returns the code if it can still be exchanged.
+fn find_usable(
+    found: Option<store::PolledCode>,
+    scope: CodeScope<'_>,
+    now: Timestamp,
+) -> Result<store::PolledCode, NoGrantReason> {
+    let found = found.filter(|it| it.gateway.as_deref() == scope.gateway());
+    let found = found.ok_or(NoGrantReason::Unknown)?;
+    if found.state == CodeState::Consumed {
+        return Err(NoGrantReason::Used);
+    }
+    if found.expires_at <= now {
+        return Err(NoGrantReason::Expired);
+    }
+    Ok(found)
 }
 
 fn poll_result(found: &store::PolledCode) -> Result<PollResult, Error> {
@@ -308,6 +356,15 @@ mod tests {
         {
             assert!(UserCode::parse("user_code", bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ipv6_addresses_are_also_counted_as_a_wider_network() {
+        let site = |text: &str| site(Some(text.parse().unwrap()));
+        assert_eq!(site("2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
+        assert_eq!(site("2001:db8:1:ffff::1"), "2001:db8:1::");
+        assert_eq!(site("2001:db8:2::1"), "2001:db8:2::");
+        assert_eq!((&*site("192.0.2.1"), &*site("::ffff:192.0.2.1")), ("", ""));
     }
 
     #[test]

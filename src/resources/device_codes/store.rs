@@ -27,25 +27,58 @@ pub struct NewCodeRow<'a> {
     pub client_ip: Option<&'a str>,
     /// Network that the client address is counted as.
     pub network: &'a str,
+    /// IPv6 /48 network of the client address; empty for others.
+    pub site: &'a str,
     /// Current time.
     pub now: Timestamp,
     /// When the code expires.
     pub expires_at: Timestamp,
 }
 
-/// Returns the number of pending codes of a network and the number of all codes. No other code can be stored until the
-/// end of the transaction.
-pub async fn count(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(i64, i64), Error> {
+/// Numbers of codes.
+#[derive(Debug, Clone, Copy)]
+pub struct CodeCounts {
+    /// Of the network that have not expired.
+    pub network: i64,
+    /// Of the IPv6 /48 network that have not expired.
+    pub site: i64,
+    /// All codes for gateways.
+    pub gateways: i64,
+    /// All codes for sessions.
+    pub sessions: i64,
+}
+
+/// Keeps other codes from being stored until the end of the transaction, so that the numbers stay exact.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock_codes(conn: &mut Conn) -> Result<(), Error> {
+    conn.advisory_lock(CODES_LOCK).await
+}
+
+/// Returns the numbers of codes.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count(
+    conn: &mut Conn,
+    network: &str,
+    site: &str,
+    now: Timestamp,
+) -> Result<CodeCounts, Error> {
     use device_codes as t;
-    conn.advisory_lock(CODES_LOCK).await?;
-    let counted = on_conn!(conn, |c| {
-        let pending = t::state.eq(CodeState::Pending).and(t::expires_at.gt(now));
-        let ours = t::table.filter(t::network.eq(network).and(pending)).count();
-        let ours: i64 = ours.get_result(c).await?;
-        let all: i64 = t::table.count().get_result(c).await?;
-        Ok::<_, diesel::result::Error>((ours, all))
+    let counts = on_conn!(conn, |c| {
+        let of_network = t::table.filter(t::network.eq(network).and(t::expires_at.gt(now)));
+        let of_site = t::table.filter(t::site.eq(site).and(t::expires_at.gt(now)));
+        let network: i64 = of_network.count().get_result(c).await?;
+        let site: i64 = of_site.count().get_result(c).await?;
+        let for_gateways = t::table.filter(t::gateway.is_not_null());
+        let gateways: i64 = for_gateways.count().get_result(c).await?;
+        let for_sessions = t::table.filter(t::gateway.is_null());
+        let sessions: i64 = for_sessions.count().get_result(c).await?;
+        Ok::<_, diesel::result::Error>(CodeCounts { network, site, gateways, sessions })
     })?;
-    Ok(counted)
+    Ok(counts)
 }
 
 /// Stores a code. Returns `Exists` if its hash is in use.
@@ -57,6 +90,7 @@ pub async fn insert(conn: &mut Conn, new: &NewCodeRow<'_>) -> Result<(), Error> 
         t::gateway.eq(new.gateway),
         t::client_ip.eq(new.client_ip),
         t::network.eq(new.network),
+        t::site.eq(new.site),
         t::state.eq(CodeState::Pending),
         t::created_at.eq(new.now),
         t::expires_at.eq(new.expires_at),

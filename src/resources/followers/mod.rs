@@ -52,6 +52,7 @@ pub const FOLLOWERS: Keyed = Keyed {
     look_every: Duration::from_secs(1),
     keys: |ctx| Box::pin(async move { Ok(gateways(ctx.app())) }),
     run: |task| Box::pin(follow(task)),
+    end_within: Duration::ZERO,
 };
 
 /// Returns the ids of the registered gateways.
@@ -66,7 +67,7 @@ fn gateway_of(app: &App, key: &str) -> Option<GatewayRef> {
 
 /// Follows a gateway until the task is canceled. The first pass comes after one interval, and passes do not overlap.
 async fn follow(task: KeyedTask) {
-    let KeyedTask { ctx, key, lease } = task;
+    let KeyedTask { ctx, key, lease, .. } = task;
     let app = Arc::clone(ctx.app());
     let interval = app.config.policies.follow_interval();
     let mut memory = Memory::new(&app.config.gateways);

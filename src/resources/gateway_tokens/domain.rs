@@ -200,6 +200,10 @@ pub async fn issue_for_device_code(
             if !device_codes::consume(tx, &approved).await? {
                 return Ok(None);
             }
+            // It may have ended since it was checked: a user who notices a fraud ends all sessions.
+            if !sessions::hold_live(tx, approved.session, &new, ctx.now()).await? {
+                return Err(invalid_credential());
+            }
             start.store(&ctx, tx).await.map(Some)
         })
         .await?;

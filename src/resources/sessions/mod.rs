@@ -9,6 +9,7 @@
 //!   and refreshes of a user per minute is bounded, too.
 
 pub mod budget;
+mod live;
 pub mod store;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+pub use self::live::{LiveSession, find_live, hold_live};
 use crate::access::authn::token::TokenGrant;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
@@ -234,26 +236,6 @@ pub async fn find_family(app: &App, token: &RefreshToken) -> Result<Option<Token
     store::find_family(&mut conn, &token.family_hash, app.clock.now()).await
 }
 
-/// A live session, with the properties needed to derive another one.
-pub struct LiveSession {
-    /// E-mail address of the user.
-    pub email: String,
-    /// Version of the password that the session depends on.
-    pub password_version: i64,
-    /// When the user authenticated.
-    pub authenticated_at: Timestamp,
-}
-
-/// Returns a live session of a user; `None` if it has ended.
-pub async fn find_live(
-    app: &App,
-    user: UserId,
-    id: SessionId,
-) -> Result<Option<LiveSession>, Error> {
-    let mut conn = app.db.read().await?;
-    store::find_live(&mut conn, user, id, app.clock.now()).await
-}
-
 /// Exchanges a refresh token for the next one and a session token.
 ///
 /// # Errors
@@ -376,8 +358,7 @@ pub async fn list(
     let page = ctx.page_request::<i64>(list, size, token)?;
     let after = page.after().copied().map(SessionId);
     let mut conn = ctx.db().read().await?;
-    let found = store::page(&mut conn, user, after, ctx.now(), page.limit()).await?;
-    let rows = found;
+    let rows = store::page(&mut conn, user, after, ctx.now(), page.limit()).await?;
     page.finish(rows, |last| last.id.get())
 }
 

@@ -167,6 +167,26 @@ pub async fn find_live(
     Ok(row.map(live))
 }
 
+/// Returns whether a session of a user has not ended, and locks it, so that it does not end until the transaction ends.
+pub async fn lock_live(
+    conn: &mut Conn,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    use sessions as t;
+    let row = t::table
+        .filter(t::id.eq(id.get()).and(t::user_id.eq(user.get())))
+        .filter(t::revoked_at.is_null().and(t::expires_at.gt(now)))
+        .select(t::id);
+    let found: Option<i64> = match conn {
+        Conn::Pg(c) => row.for_no_key_update().first(c).await.optional()?,
+        // The transaction already holds the database's only write lock.
+        Conn::Sqlite(c) => row.first(c).await.optional()?,
+    };
+    Ok(found.is_some())
+}
+
 /// Replaces the refresh token if `before` is the current one and the session is not revoked. Returns whether it was
 /// replaced.
 pub async fn replace_refresh_token(

@@ -155,7 +155,8 @@ pub async fn create(ctx: &Ctx, new: NewWebhook) -> Result<WithSecret, Error> {
         .transaction(async |tx| {
             store::lock_count(tx).await?;
             // Locked in any case: no event is queued between the newest one and the commit, so that none is queued
-            // without the webhook that follows the newest one.
+            // without the webhook that follows the newest one. On PostgreSQL, an event can be committed later and have
+            // a lower id than the newest one, if its transaction wrote it before: such an event is not queued.
             let position = store::lock_cursor(tx).await?;
             if !webhook.is_active {
                 webhook.stopped_sequence = Some(position);
@@ -291,6 +292,9 @@ fn changed(
     if target.has_destination_of(before) {
         return Ok((webhook, None));
     }
+    // The failures are those of another receiver.
+    webhook.failing_since = None;
+    webhook.failures = 0;
     // T04: the secrets of another destination are dropped, also the previous one.
     webhook.secret_before = None;
     webhook.secret_before_until = None;

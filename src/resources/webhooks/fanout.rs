@@ -6,7 +6,8 @@
 //!   is lost and none is queued twice, also if a replica crashes;
 //! - nothing of this runs in a call;
 //! - a webhook gets a message of each event that was written after it was created, by whichever clock, and of no
-//!   earlier one;
+//!   earlier one. When an event is written is when its row is inserted, not when its transaction ends: on PostgreSQL, an
+//!   event whose transaction inserted it before the creation and ends after it is not queued;
 //! - a webhook that is switched off gets no message of a later event: switching off locks the position.
 
 use std::collections::HashSet;

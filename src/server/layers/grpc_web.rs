@@ -82,7 +82,9 @@ impl AllowedOrigins {
             .allow_headers(REQUEST_HEADERS)
             .expose_headers(RESPONSE_HEADERS)
             .max_age(PREFLIGHT_TIME);
-        Self { hosts: OwnHosts::new(server), own: value(&server.public_url()), configured, cors }
+        let public = server.public_url();
+        let own = value(&own_hosts::origin_of(&public).unwrap_or(public));
+        Self { hosts: OwnHosts::new(server), own, configured, cors }
     }
 
     /// Returns whether a request does not come from a page, or comes from a page of an allowed origin. Its host must

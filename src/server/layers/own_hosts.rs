@@ -2,10 +2,14 @@
 //! server afterwards (DNS rebinding) gets no response.
 //!
 //! Invariants
-//! - a name that the server does not know is refused, since only names can be rebound; ports are not compared, so that
-//!   a forwarded port of loopback works;
+//! - a name that the server does not know is refused, since only names can be rebound. Of addresses, those on which the
+//!   server listens are admitted: each one if it listens on all, since the server cannot know how it is reached. An
+//!   unspecified address is refused: some systems connect it to loopback;
+//! - addresses are compared as such, however they are written; ports are not compared, so that a forwarded port of
+//!   loopback works;
 //! - gRPC is not checked: its callers are no browsers, and its authority names gateways.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use http::header::HOST;
@@ -15,11 +19,38 @@ use http::{HeaderMap, Uri};
 use crate::config;
 use crate::net::guard::is_loopback;
 
+/// A host of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl Host {
+    /// Reads a host, with or without the brackets of IPv6.
+    fn parse(text: &str) -> Self {
+        match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) => Self::Address(ip.to_canonical()),
+            Err(_) => Self::Name(text.to_ascii_lowercase()),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Self::Address(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
 /// Hosts of the server, apart from loopback.
 #[derive(Debug, Clone)]
 pub struct OwnHosts {
-    /// Host of `server.public_url`, or the host to listen on.
-    public: Option<String>,
+    /// Those of `server.public_url` and of `server.browser_hosts`.
+    known: Vec<Host>,
     listening: IpAddr,
 }
 
@@ -28,8 +59,10 @@ impl OwnHosts {
     #[must_use]
     pub fn new(server: &config::Server) -> Self {
         let public = server.public_url().parse::<Uri>().ok();
-        let public = public.and_then(|url| url.host().map(str::to_ascii_lowercase));
-        Self { public, listening: server.listen.ip() }
+        let public = public.as_ref().and_then(Uri::host).map(Host::parse);
+        let others = server.browser_hosts.iter().map(|host| Host::parse(host));
+        let known = public.into_iter().chain(others).collect();
+        Self { known, listening: server.listen.ip().to_canonical() }
     }
 
     /// Returns whether a request names a host of the server, and no other host: in `:authority` or the request line,
@@ -51,13 +84,30 @@ impl OwnHosts {
     }
 
     fn has(&self, authority: &Authority) -> bool {
-        let host = authority.host().to_ascii_lowercase();
-        let bare = host.trim_matches(['[', ']']);
-        !authority.as_str().contains('@')
-            && (is_loopback(&host)
-                || self.public.as_ref() == Some(&host)
-                || bare.parse::<IpAddr>().is_ok_and(|ip| ip == self.listening))
+        let host = Host::parse(authority.host());
+        let is_listening = match &host {
+            Host::Name(name) => is_loopback(name),
+            Host::Address(ip) if ip.is_unspecified() => return false,
+            Host::Address(ip) => {
+                ip.is_loopback() || *ip == self.listening || self.listening.is_unspecified()
+            }
+        };
+        !authority.as_str().contains('@') && (is_listening || self.known.contains(&host))
     }
+}
+
+/// Returns the origin of the pages at a URL, as browsers write it (RFC 6454, section 6.2): with the address in its
+/// shortest form, and without the port of the scheme. `None` if the URL has no host.
+#[must_use]
+pub fn origin_of(url: &str) -> Option<String> {
+    let url: Uri = url.parse().ok()?;
+    let (scheme, authority) = (url.scheme_str()?, url.authority()?);
+    let host = Host::parse(authority.host());
+    let default = if scheme == "https" { 443 } else { 80 };
+    Some(match authority.port_u16().filter(|port| *port != default) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
 }
 
 /// Returns whether an origin is that of a page which the server itself has served on loopback, under any forwarded
@@ -100,6 +150,8 @@ mod tests {
             ("localhost:9000", true),
             ("127.0.0.1:8443", true),
             ("[::1]:8443", true),
+            ("[0:0:0:0:0:0:0:1]:8443", true),
+            ("[::ffff:192.0.2.7]:8443", true),
             ("evil.example.com", false),
             ("sg.example.com.evil.example.com", false),
             ("127.0.0.1.evil.example.com:8443", false),
@@ -116,6 +168,63 @@ mod tests {
             if !host.is_empty() {
                 assert_eq!(admitted(&own, &absolute, &[]), good, "{absolute}");
             }
+        }
+    }
+
+    #[test]
+    fn a_server_on_all_addresses_is_reached_under_each_of_them() {
+        for listen in ["0.0.0.0:8443", "[::]:8443"] {
+            let own = hosts(&format!("listen = '{listen}'\nallow_plaintext = true"));
+            for (host, good) in [
+                ("192.0.2.7:8443", true),
+                ("[2001:db8::7]", true),
+                ("localhost:8443", true),
+                ("sg.example.com", false),
+                ("0.0.0.0:8443", false),
+                ("[::]:8443", false),
+            ] {
+                assert_eq!(admitted(&own, "/a.B/C", &[host]), good, "{listen} {host}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_hosts_can_be_configured() {
+        let own = hosts(
+            "public_url = 'https://sg.example.com'\nbrowser_hosts = ['shoreguard', '2001:db8::7', '192.0.2.9']",
+        );
+        for (host, good) in [
+            ("sg.example.com", true),
+            ("shoreguard:8443", true),
+            ("Shoreguard", true),
+            ("[2001:db8:0:0::7]:8443", true),
+            ("192.0.2.9", true),
+            ("192.0.2.8", false),
+            ("shoreguard.example.com", false),
+        ] {
+            assert_eq!(admitted(&own, "/a.B/C", &[host]), good, "{host}");
+        }
+        for bad in
+            ["*", "*.example.com", "Sg.example.com", "a:8443", "https://a", "[::1]", "0.0.0.0", ""]
+        {
+            let text = format!("[server]\nbrowser_hosts = ['{bad}']");
+            let error = Config::from_toml(&text).unwrap_err().to_string();
+            assert!(error.contains("server.browser_hosts[0]"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_compared_as_such() {
+        let own = hosts("public_url = 'https://[2001:db8:0:0::1]'");
+        assert!(admitted(&own, "/a.B/C", &["[2001:db8::1]"]));
+        assert!(!admitted(&own, "/a.B/C", &["[2001:db8::2]"]));
+        for (url, expected) in [
+            ("https://[2001:db8:0:0::1]", "https://[2001:db8::1]"),
+            ("https://sg.example.com:443", "https://sg.example.com"),
+            ("https://SG.example.com:8443", "https://sg.example.com:8443"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ] {
+            assert_eq!(origin_of(url).as_deref(), Some(expected));
         }
     }
 

@@ -51,7 +51,7 @@ impl Stage {
         let admin = sg.admin();
         let denied = admin.create_key("denied", Role::None).await;
         for (_, form) in FORMS {
-            admin.create_user(&format!("bob-{form}@example.com"), Role::Viewer).await;
+            sg.create_user(&format!("bob-{form}@example.com"), Role::Viewer).await;
             admin.create_key(&format!("ci-{form}"), Role::Viewer).await;
         }
         let endpoint = format!("http://{}", sg.address);

@@ -46,6 +46,7 @@ async fn a_device_is_logged_in_once_its_code_is_approved(sg: TestServer) {
     let done = decide(&home, &ana, pb::DeviceDecision::Approve).await;
     assert!(done.status.success(), "{done:?}");
     assert!(text(&done.stdout).starts_with("ana@example.com is logged in to "), "{done:?}");
+    assert!(text(&done.stderr).contains("ana@example.com has approved the code"), "{done:?}");
     assert_eq!(home.succeed(&["whoami", "-o", "name"]).await, "ana@example.com\n");
     let stored = home.stored("credentials.toml");
     assert!(!stored.contains("sgd_") && !stored.contains(PASSWORD));

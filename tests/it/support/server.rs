@@ -349,7 +349,7 @@ async fn boot_without_jobs(config: Config) -> (Arc<App>, RunningServer) {
 /// Opens a connection when it is first used.
 fn open_channel(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
-    endpoint.timeout(super::CONDITION_TIME_MAX).connect_lazy()
+    endpoint.timeout(CONDITION_TIME_MAX).connect_lazy()
 }
 
 /// Creates the first admin through the API of a server that then stops. Returns the key of the service principal

@@ -137,6 +137,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/state.rs", "the state machine, pure"),
     ("operations/takeover.rs", "a worker of its own: what replicas left behind"),
     ("sessions/budget", "tables of their own, and the rules of failed logins"),
+    ("sessions/live.rs", "sessions from which others are derived, checked in their transaction"),
     ("write_intents/messages.rs", "the translation for the services whose calls name writes"),
     ("webhooks/channels", "messages in the form of each channel, without a database"),
     ("webhooks/deliveries", "a table of its own: messages, their lists, and sending them again"),

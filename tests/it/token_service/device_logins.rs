@@ -11,30 +11,30 @@ use super::{entries, start_gateway};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-const SESSION: pb::DeviceScope = pb::DeviceScope::Session;
+pub(super) const SESSION: pb::DeviceScope = pb::DeviceScope::Session;
 /// Minimum interval between two polls.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-fn with_logins(config: &mut Config) {
+pub(super) fn with_logins(config: &mut Config) {
     config.auth.device_login = true;
 }
 
-fn with_both_flows(config: &mut Config) {
+pub(super) fn with_both_flows(config: &mut Config) {
     with_logins(config);
     people(config);
 }
 
-async fn begin(sg: &TestServer) -> pb::BeginDeviceLoginResponse {
+pub(super) async fn begin(sg: &TestServer) -> pb::BeginDeviceLoginResponse {
     try_to_begin(sg).await.unwrap()
 }
 
-async fn try_to_begin(sg: &TestServer) -> Result<pb::BeginDeviceLoginResponse, Status> {
+pub(super) async fn try_to_begin(sg: &TestServer) -> Result<pb::BeginDeviceLoginResponse, Status> {
     let request = pb::BeginDeviceLoginRequest {};
     sg.anonymous().auth().begin_device_login(request).await.map(tonic::Response::into_inner)
 }
 
 /// Polls without waiting.
-async fn complete_now(
+pub(super) async fn complete_now(
     sg: &TestServer,
     device_code: &str,
 ) -> Result<pb::CompleteDeviceLoginResponse, Status> {
@@ -43,7 +43,7 @@ async fn complete_now(
 }
 
 /// Polls after the minimum interval.
-async fn complete(
+pub(super) async fn complete(
     sg: &TestServer,
     begun: &pb::BeginDeviceLoginResponse,
 ) -> Result<pb::CompleteDeviceLoginResponse, Status> {
@@ -51,7 +51,7 @@ async fn complete(
     complete_now(sg, &begun.device_code).await
 }
 
-async fn approve(
+pub(super) async fn approve(
     sg: &TestServer,
     session: &str,
     begun: &pb::BeginDeviceLoginResponse,
@@ -104,7 +104,7 @@ async fn a_device_gets_a_session_of_the_user_who_approves_it(sg: TestServer) {
     assert_refused!(complete(&sg, &begun).await, FailedPrecondition, "DEVICE_LOGIN_PENDING");
     approve(&sg, &ana, &begun, SESSION).await.unwrap();
     let session = complete(&sg, &begun).await.unwrap();
-    assert_eq!(session.role(), pb::Role::Operator);
+    assert_eq!((session.role(), &*session.email), (pb::Role::Operator, ANA));
     let identity = who(&sg, &session.session_token).await.unwrap();
     assert_eq!((&*identity.actor, &*identity.bound_gateway), (ANA, ""));
 

@@ -3,6 +3,7 @@
 mod bound;
 mod derived;
 mod device_exchange;
+mod device_limits;
 mod device_logins;
 mod devices;
 mod keys;

@@ -228,6 +228,7 @@ async fn an_answer_of_a_former_address_does_not_disable_a_webhook(sg: TestServer
     token.cancel();
     let delivery = tried(&sg, id, 1).await;
     assert_eq!(delivery.last_attempt.unwrap().response_code, 410);
+    assert_eq!(get(&sg, id).await.failures, 0, "the failure is that of another receiver");
     sg.pass(FIRST_RETRY).await;
     all_in(&sg, id, 1, SUCCESS).await;
     assert!(get(&sg, id).await.active);

@@ -220,16 +220,19 @@ fn insert_sqlite(
     Ok(())
 }
 
-/// Returns the pending messages of a webhook that are due, with their payloads, in the order in which they are due.
+/// Returns the pending messages of a webhook that are due, except those with the ids `held`, with their payloads, in the
+/// order in which they are due.
 pub async fn due(
     conn: &mut Conn,
     webhook: WebhookId,
     now: Timestamp,
+    held: &[i64],
     limit: i64,
 ) -> Result<Vec<(Delivery, String)>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::webhook_id.eq(webhook.get()))
         .filter(t::next_attempt_at.le(now))
+        .filter(t::id.ne_all(held))
         .select((Delivery::as_select(), t::payload_json))
         .order((t::next_attempt_at, t::id))
         .limit(limit)

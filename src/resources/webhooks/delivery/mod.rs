@@ -3,7 +3,8 @@
 //! Invariants
 //! - e11: what is being sent is only in memory. After a crash the rows are still pending, and are sent again;
 //! - e13: each webhook has its own task, connections and limits, so a slow receiver delays no other one;
-//! - results are written in batches, in a transaction that proves the lease, while other messages are sent;
+//! - results are written in batches, in a transaction that proves the lease, while other messages are sent. A task that
+//!   ends waits a moment for the messages in flight;
 //! - at most `max_in_flight` messages are being sent, and `rate_per_second` are started, for each webhook.
 
 mod post;
@@ -45,6 +46,7 @@ pub const DELIVERY: Keyed = Keyed {
     look_every: Duration::from_millis(250),
     keys: |ctx| Box::pin(keys(ctx)),
     run: |task| Box::pin(sender::run(task)),
+    end_within: Duration::from_secs(1),
 };
 
 /// What the tasks of this process share.

@@ -8,6 +8,10 @@ use crate::resources::webhooks::deliveries::store::Delivery;
 /// Bytes of messages that wait in the memory of one webhook. There can be 200 webhooks.
 pub(super) const QUEUE_BYTES_MAX: usize = 1 << 20;
 
+/// Results in one transaction. Twice as many messages can be sent without a stored result: those in flight, those whose
+/// results wait, and those whose results are being written.
+pub(super) const RESULTS_MAX: usize = 200;
+
 /// A message that waits to be sent, and its payload.
 pub(super) type Waiting = (Delivery, String);
 
@@ -38,9 +42,29 @@ pub(super) fn within<T>(
     (kept, false)
 }
 
+/// Whether another message may be started: `held` are those that wait and those without a stored result.
+pub(super) fn may_start(waiting: usize, held: usize) -> bool {
+    waiting > 0 && held.saturating_sub(waiting) < 2 * RESULTS_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_without_a_stored_result_are_bounded() {
+        for (waiting, unstored, expected) in [
+            (0, 0, false),
+            (1, 0, true),
+            (1, 399, true),
+            (1, 400, false),
+            (500, 399, true),
+            (500, 400, false),
+            (500, 464, false),
+        ] {
+            assert_eq!(may_start(waiting, waiting + unstored), expected, "{waiting} {unstored}");
+        }
+    }
 
     #[test]
     fn what_waits_in_memory_is_limited_in_bytes() {

@@ -2,9 +2,11 @@
 //! writes happen while messages are sent.
 //!
 //! Invariants
-//! - a message is sent once at a time: it is held from its read until its result is written, and a read that began
-//!   before that does not add it again;
-//! - one read and one write are in progress at most, so that results are written in the order in which attempts ended.
+//! - a message is sent once at a time: it is held from its read until its result is written, and a read skips the
+//!   messages that are held when it begins;
+//! - one read and one write are in progress at most, so that results are written in the order in which attempts ended;
+//! - the messages that were sent and whose results are not stored are bounded: while the database fails, no more are
+//!   sent (`queue::may_start`). Their results are kept until the database accepts them, and written before the task ends.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,14 +15,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::DeliveryState;
-use super::queue::{QUEUE_BYTES_MAX, Waiting, bytes_of, size_of, within};
+use super::queue::{QUEUE_BYTES_MAX, RESULTS_MAX, Waiting, bytes_of, may_start, size_of, within};
 use super::recipient::Recipient;
-use super::results::{self, Consequence, Ended};
+use super::results::{self, Consequence, Ended, may_pass};
 use crate::ctx::Ctx;
 use crate::db::leases::Lease;
 use crate::db::types::{WebhookDeliveryId, WebhookId};
@@ -37,10 +40,11 @@ const READ_MAX: usize = 500;
 const READ_MIN: usize = 20;
 /// Messages that are left in the queue when others are read.
 const QUEUE_LOW: usize = 100;
-/// Results in one transaction, and as many wait meanwhile.
-const RESULTS_MAX: usize = 200;
 /// Longest time that a result waits for others.
 const RESULTS_WAIT: Duration = Duration::from_millis(50);
+/// How long a task that ends waits for the messages in flight, so that they are not sent again. Less than the time that
+/// it has to end.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 /// Delay after results could not be written.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// Interval of looking for messages that another replica has queued, and for those that are due again.
@@ -61,6 +65,7 @@ struct Read {
 struct Sender {
     ctx: Ctx,
     lease: Arc<Lease>,
+    cancel: CancellationToken,
     id: WebhookId,
     recipient: Option<Arc<Recipient>>,
     queue: VecDeque<Waiting>,
@@ -70,8 +75,6 @@ struct Sender {
     reading: Option<BoxFuture<'static, Result<Read, Error>>>,
     /// Messages in the queue, in flight, and with results that are not yet written: still pending in the database.
     held: HashSet<WebhookDeliveryId>,
-    /// Messages whose results were written since the present read began, which may still return them.
-    written: HashSet<WebhookDeliveryId>,
     /// Whether the last read may have left due messages.
     more: bool,
     /// Messages of the next read: fewer if those of the last one were large.
@@ -86,6 +89,7 @@ struct Sender {
 
 /// What a sender waits for.
 enum Wake {
+    Canceled,
     Ended(Box<Ended>),
     Written(WriteDone),
     Read(Box<Result<Read, Error>>),
@@ -101,6 +105,7 @@ pub(super) async fn run(task: KeyedTask) {
     let mut sender = Sender {
         ctx: task.ctx,
         lease: task.lease,
+        cancel: task.cancel,
         id: WebhookId(id),
         recipient: None,
         queue: VecDeque::new(),
@@ -109,7 +114,6 @@ pub(super) async fn run(task: KeyedTask) {
         writing: None,
         reading: None,
         held: HashSet::new(),
-        written: HashSet::new(),
         more: true,
         read_max: READ_MIN,
         look_at: Duration::ZERO,
@@ -143,15 +147,11 @@ async fn finished<T>(running: &mut Option<BoxFuture<'static, T>>) -> T {
     done
 }
 
-/// Whether an error is one of the database that may pass.
-fn may_pass(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { .. } | Error::Exhausted { .. })
-}
-
 impl Sender {
     async fn run(&mut self) -> Result<(), Error> {
         let app = Arc::clone(self.ctx.app());
         let mut queued = app.part::<DeliveryState>().subscribe(self.id);
+        let cancel = self.cancel.clone();
         loop {
             self.begin_read();
             self.start();
@@ -161,6 +161,7 @@ impl Sender {
             let look_in = self.look_at.saturating_sub(app.clock.since_boot());
             let wake = tokio::select! {
                 biased;
+                () = cancel.cancelled() => Wake::Canceled,
                 done = finished(&mut self.writing) => Wake::Written(done),
                 read = finished(&mut self.reading) => Wake::Read(Box::new(read)),
                 Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => {
@@ -176,12 +177,19 @@ impl Sender {
                 Wake::Time => {}
                 Wake::Queued => self.more = true,
                 Wake::Ended(ended) => self.add_result(*ended),
-                Wake::Written(done) => self.finish_write(done).await?,
-                Wake::Read(read) => {
-                    if !self.finish_read(*read)? {
-                        return self.finish().await;
-                    }
+                Wake::Written(done) => {
+                    self.finish_write(done).await?;
                 }
+                Wake::Read(read) => match self.finish_read(*read) {
+                    Ok(true) => {}
+                    Ok(false) => return self.finish().await,
+                    Err(error) => {
+                        // Only the webhook cannot be read: what was sent is stored nevertheless.
+                        self.finish().await?;
+                        return Err(error);
+                    }
+                },
+                Wake::Canceled => return self.finish().await,
             }
         }
     }
@@ -198,12 +206,12 @@ impl Sender {
             return;
         }
         self.look_at = now + LOOK_EVERY;
-        self.written.clear();
-        let limit = if is_low { self.read_max + self.held.len() } else { 0 };
+        let limit = if is_low { self.read_max } else { 0 };
+        let held: Vec<i64> = self.held.iter().copied().map(WebhookDeliveryId::get).collect();
         // Messages that are queued while it reads set it again.
         self.more &= !is_low;
         let (ctx, id) = (self.ctx.clone(), self.id);
-        let read = start_task(async move { read(&ctx, id, limit).await });
+        let read = start_task(async move { read(&ctx, id, &held, limit).await });
         self.reading = Some(Box::pin(async move { read.await.map_err(Error::internal)? }));
     }
 
@@ -231,13 +239,10 @@ impl Sender {
         Ok(true)
     }
 
-    /// Adds messages to the queue that are not held yet, until it is full.
+    /// Adds messages to the queue, until it is full. None of them is held: only a read adds messages.
     fn enqueue(&mut self, rows: Vec<Waiting>) {
         let room = QUEUE_BYTES_MAX.saturating_sub(bytes_of(&self.queue));
-        let (held, written) = (&self.held, &self.written);
-        let new = rows.into_iter().filter(|(row, _)| !held.contains(&row.id));
-        let new = new.filter(|(row, _)| !written.contains(&row.id));
-        let (kept, is_full) = within(new, room, size_of);
+        let (kept, is_full) = within(rows.into_iter(), room, size_of);
         self.read_max = if is_full { kept.len() } else { self.read_max * 2 };
         self.read_max = self.read_max.clamp(READ_MIN, READ_MAX);
         self.more |= is_full;
@@ -248,7 +253,7 @@ impl Sender {
     /// Whether a message waits only for its turn by `rate_per_second`.
     fn can_start(&self) -> bool {
         let most = self.recipient.as_ref().map_or(0, |recipient| recipient.max_in_flight);
-        !self.queue.is_empty() && self.in_flight.len() < most && self.results.len() < RESULTS_MAX
+        self.in_flight.len() < most && may_start(self.queue.len(), self.held.len())
     }
 
     /// Starts as many messages as the limits allow.
@@ -264,7 +269,7 @@ impl Sender {
             }
             self.in_flight.push(Box::pin(async move {
                 let attempt = recipient.attempt(&delivery.message_id, payload).await;
-                Ended { delivery, attempt, version: recipient.version }
+                Ended { delivery, attempt, version: recipient.version, may_be_counted: false }
             }));
         }
     }
@@ -285,7 +290,8 @@ impl Sender {
         if self.writing.is_some() || !is_due {
             return;
         }
-        let results = std::mem::take(&mut self.results);
+        let count = self.results.len().min(RESULTS_MAX);
+        let results: Vec<Ended> = self.results.drain(..count).collect();
         let (ctx, lease, id) = (self.ctx.clone(), Arc::clone(&self.lease), self.id);
         let write = start_task(async move {
             let written = results::write(&ctx, &lease, id, &results).await;
@@ -297,52 +303,61 @@ impl Sender {
     }
 
     /// Forgets results that were written, and keeps them if the database has failed. Disables the webhook if its
-    /// receiver wants no messages or has failed for too long.
-    async fn finish_write(&mut self, (results, written): WriteDone) -> Result<(), Error> {
+    /// receiver wants no messages or has failed for too long. Returns whether they were written.
+    async fn finish_write(&mut self, (mut results, written): WriteDone) -> Result<bool, Error> {
         let consequence = match written {
             Ok(consequence) => consequence,
             Err(error) if may_pass(&error) => {
                 warn!(error = &error as &dyn std::error::Error, "results are written later");
+                for ended in &mut results {
+                    ended.may_be_counted |= error.is_in_doubt();
+                }
                 let later = std::mem::replace(&mut self.results, results);
                 self.results.extend(later);
                 self.write_at = Instant::now() + WRITE_AGAIN;
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => return Err(error),
         };
         for ended in results {
             self.held.remove(&ended.delivery.id);
-            if self.reading.is_some() {
-                self.written.insert(ended.delivery.id);
-            }
         }
         let Consequence { version, disable } = consequence;
-        if let Some(reason) = disable {
-            disabling::disable(&self.ctx, &self.lease, (self.id, Some(version)), reason).await?;
+        let Some(reason) = disable else { return Ok(true) };
+        match disabling::disable(&self.ctx, &self.lease, (self.id, Some(version)), reason).await {
             // Reads that it is inactive.
-            self.look_at = Duration::ZERO;
+            Ok(()) => self.look_at = Duration::ZERO,
+            Err(error @ Error::Conflict { kind: ResourceKind::Lease, .. }) => return Err(error),
+            // The next failed attempt decides again.
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "a webhook is not disabled yet");
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Writes the results that are left.
+    /// Waits a moment for the messages in flight, and writes the results that are left.
     async fn finish(&mut self) -> Result<(), Error> {
-        if self.writing.is_some() {
-            let done = finished(&mut self.writing).await;
-            self.finish_write(done).await?;
+        let until = Instant::now() + LAST_WAIT;
+        while let Ok(Some(ended)) = timeout_at(until, self.in_flight.next()).await {
+            self.add_result(ended);
         }
-        self.write_at = Instant::now();
-        self.begin_write();
-        if self.writing.is_some() {
+        loop {
+            self.write_at = Instant::now();
+            self.begin_write();
+            if self.writing.is_none() {
+                return Ok(());
+            }
             let done = finished(&mut self.writing).await;
-            self.finish_write(done).await?;
+            if !self.finish_write(done).await? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
-/// Reads the present state of a webhook, and its due messages.
-async fn read(ctx: &Ctx, id: WebhookId, limit: usize) -> Result<Read, Error> {
+/// Reads the present state of a webhook, and its due messages that are not held.
+async fn read(ctx: &Ctx, id: WebhookId, held: &[i64], limit: usize) -> Result<Read, Error> {
     let mut conn = ctx.db().read().await?;
     let now = ctx.db().now(&mut conn).await?;
     let webhook = store::by_id(&mut conn, id).await?;
@@ -350,7 +365,7 @@ async fn read(ctx: &Ctx, id: WebhookId, limit: usize) -> Result<Read, Error> {
         Vec::new()
     } else {
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        deliveries::due(&mut conn, id, now, most).await?
+        deliveries::due(&mut conn, id, now, held, most).await?
     };
     Ok(Read { webhook, rows, limit })
 }

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
+use tracing::warn;
 
 use crate::db::cached::cached;
 use crate::db::schema::{approval_round_outcomes as o, draft_rejections as r};
@@ -134,6 +135,14 @@ impl Rejection {
     /// Returns whether it is about a sandbox with this id of the gateway.
     #[must_use]
     pub fn is_of(&self, sandbox_id: &str) -> bool {
-        self.sandbox_id.as_deref() == Some(sandbox_id)
+        let Some(rejected) = &self.sandbox_id else {
+            // Only of an import: it could be about another sandbox of that name.
+            warn!(
+                round = self.round_id.get(),
+                "a rejection without the id of its sandbox is not sent"
+            );
+            return false;
+        };
+        rejected == sandbox_id
     }
 }
