@@ -1,5 +1,6 @@
 //! Builds the process and starts its background jobs: the only file that depends on every module.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -11,7 +12,7 @@ use crate::app::{App, Parts, Setup, new_id};
 use crate::clock::Clock;
 use crate::config::{ClientIdentity, Config, DatabaseUrl, Faults};
 use crate::db::{Db, DbOptions, Engine, leases, replicas};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::feed::{self, FeedState};
 use crate::net::dn::DistinguishedName;
 use crate::oidc::Oidc;
@@ -195,14 +196,40 @@ pub fn db_options(config: &Config) -> DbOptions {
 /// Loads the master keys from the configuration. For a SQLite database without configured keys, a key file with mode
 /// 0600 is created next to it.
 pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
-    let faults = |faults: Faults| Error::invalid("keys", faults.to_string());
-    if let Some(keys) = config.keys.load().map_err(faults)? {
+    match configured_keys(config)? {
+        Some(keys) => Ok(keys),
+        None => MasterKeys::load_or_create(&key_file(config)?),
+    }
+}
+
+/// Loads the master keys as [`master_keys`] does, but never creates one: for a database that was sealed before.
+///
+/// # Errors
+/// `Unavailable` if no key is configured and the key file does not exist.
+pub fn existing_master_keys(config: &Config) -> Result<MasterKeys, Error> {
+    if let Some(keys) = configured_keys(config)? {
         return Ok(keys);
     }
+    let path = key_file(config)?;
+    MasterKeys::load(&path)?.ok_or_else(|| {
+        let why = format!(
+            "the master key file `{}` does not exist: put the key there, or set `keys.master_key_path`",
+            path.display()
+        );
+        Error::unavailable(Reason::StorageUnavailable, why)
+    })
+}
+
+fn configured_keys(config: &Config) -> Result<Option<MasterKeys>, Error> {
+    config.keys.load().map_err(|faults: Faults| Error::invalid("keys", faults.to_string()))
+}
+
+/// Returns the path of the key file beside the database file.
+fn key_file(config: &Config) -> Result<PathBuf, Error> {
     let path = config.sqlite_path().ok_or_else(|| {
         Error::invalid("keys.master_key", "is required where the database is not a file")
     })?;
-    MasterKeys::load_or_create(&path.with_extension("key"))
+    Ok(path.with_extension("key"))
 }
 
 fn to_certificate_identity(configured: &ClientIdentity) -> Result<CertificateIdentity, Error> {

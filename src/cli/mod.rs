@@ -8,6 +8,7 @@
 
 mod acts;
 mod admin;
+mod backup;
 mod call;
 mod check_config;
 mod commands;
@@ -28,6 +29,7 @@ mod logout;
 mod migrate;
 mod output;
 mod preflight;
+mod restore;
 mod scripts;
 mod serve;
 mod streams;
@@ -66,6 +68,10 @@ enum Command {
     Admin(admin::AdminArgs),
     /// Updates the database schema.
     Migrate(ConfigArgs),
+    /// Copies an SQLite database into a new folder, also while the server runs.
+    Backup(backup::BackupArgs),
+    /// Puts the database of a backup into an empty place.
+    Restore(restore::RestoreArgs),
     /// Checks the configuration: lists all errors, or prints it with `***` in place of secrets.
     CheckConfig(ConfigArgs),
     /// Calls a method of a server or of a gateway behind it.
@@ -210,6 +216,8 @@ fn start(matches: &ArgMatches) -> Result<(), CliError> {
         Command::Dev(args) => block_on(dev::run(args)),
         Command::Admin(args) => block_on(admin::run(args)),
         Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
+        Command::Backup(args) => block_on(backup::run(&args)),
+        Command::Restore(args) => block_on(restore::run(&args)),
         Command::CheckConfig(args) => block_on(async { check_config::run(&args) }),
         Command::Call(args) => block_on(interruptible(call::run(args))),
         Command::Login(args) => block_on(interruptible(login::run(args))),
@@ -248,6 +256,8 @@ async fn run_client_command(matches: &ArgMatches) -> Result<(), CliError> {
         | Command::Dev(_)
         | Command::Admin(_)
         | Command::Migrate(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
         | Command::CheckConfig(_)
         | Command::Man(_)
         | Command::HookExec(_) => {

@@ -58,6 +58,27 @@ pub(super) fn run<B: Backend>(
     Ok(())
 }
 
+/// Checks that exactly the migrations of this binary have run.
+///
+/// # Errors
+/// `Unavailable` if the database has the schema of another version, or is not one of Shoreguard.
+pub(super) fn check_current<B: Backend>(
+    harness: &mut impl MigrationHarness<B>,
+    source: &EmbeddedMigrations,
+) -> Result<(), Error> {
+    let applied = harness.applied_migrations().map_err(|error| migration_error(&*error))?;
+    let mut applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
+    applied.sort();
+    if applied == known_versions::<B>(source)? {
+        return Ok(());
+    }
+    Err(Error::unavailable(
+        Reason::StorageUnavailable,
+        "the database has the schema of another version of Shoreguard: use that version, or start \
+         this one first, which updates the schema",
+    ))
+}
+
 fn migration_error(error: &(dyn std::error::Error + Send + Sync)) -> Error {
     Error::unavailable(Reason::StorageUnavailable, format!("the migrations did not run: {error}"))
 }

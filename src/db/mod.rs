@@ -17,6 +17,7 @@
 //!   contain them;
 //! - nothing here knows a resource.
 
+pub mod backup;
 pub mod cached;
 mod conn;
 pub mod error;
@@ -150,8 +151,8 @@ enum Pools {
         /// Callers wait here for the writer, and never at its pool: a commit of ended transactions does not wait behind
         /// them.
         queue: Arc<Semaphore>,
-        /// Locks the file against other processes while it is open.
-        _lock: std::fs::File,
+        /// Locks the file against other processes while it is open. `None` beside a server that may hold the lock.
+        _lock: Option<std::fs::File>,
     },
 }
 
@@ -170,6 +171,28 @@ impl Db {
                 Box::pin(postgres::open(*url, options)).await?
             }
         };
+        Self::on_pools(pools, group, options).await
+    }
+
+    /// Opens an SQLite file that a server may be using, for a command that reads it and writes an audit entry. It neither
+    /// creates nor migrates the file, and does not lock it against a server.
+    ///
+    /// # Errors
+    /// `Invalid` for another engine, `Unavailable` if the file does not exist or its schema is not that of this binary.
+    pub async fn open_beside(options: &DbOptions) -> Result<Self, Error> {
+        let group = Arc::new(CommitGroup::new(options.commit_delay));
+        let options::DatabaseAddress::Sqlite(path) = options.address()? else {
+            return Err(Error::invalid("database.url", "must name a file"));
+        };
+        let pools = sqlite::open_beside(&path, options, &group).await?;
+        Self::on_pools(pools, group, options).await
+    }
+
+    async fn on_pools(
+        pools: Pools,
+        group: Arc<CommitGroup>,
+        options: &DbOptions,
+    ) -> Result<Self, Error> {
         let writers = match pools {
             Pools::Pg { .. } => options.writers,
             Pools::Sqlite { .. } => 1,

@@ -1,7 +1,8 @@
 //! SQLite: one file, one process, one writer.
 //!
 //! Invariants
-//! - a second process on the same file is refused, by a lock on `<file>.lock` that ends with the process;
+//! - a second server on the same file is refused, by a lock on `<file>.lock` that ends with the process. A backup reads
+//!   the file beside the server, and writes only its audit entry;
 //! - only the owner can read the file; its journal gets the same permissions;
 //! - committed data survives a power failure (`synchronous=FULL` on the writer).
 
@@ -30,10 +31,15 @@ use crate::error::{Error, Reason};
 /// space.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-#[derive(Debug, Clone, Copy)]
-enum ConnectionUse {
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConnectionUse {
+    /// Queries.
     Read,
+    /// Transactions.
     Write,
+    /// Copies of the whole file, which are not made in the mode of the original.
+    Copy,
 }
 
 pub(super) async fn open(
@@ -50,8 +56,36 @@ pub(super) async fn open(
         readers: pool(&path, options, None)?,
         writer: pool(&path, options, Some(group))?,
         queue: Arc::new(Semaphore::new(1)),
-        _lock: lock,
+        _lock: Some(lock),
     })
+}
+
+/// Opens an existing file without its lock.
+pub(super) async fn open_beside(
+    path: &Path,
+    options: &DbOptions,
+    group: &Arc<CommitGroup>,
+) -> Result<Pools, Error> {
+    let path = path.to_owned();
+    let busy = options.busy_timeout;
+    let path = tokio::task::spawn_blocking(move || find_current(&path, busy))
+        .await
+        .map_err(Error::internal)??;
+    Ok(Pools::Sqlite {
+        readers: pool(&path, options, None)?,
+        writer: pool(&path, options, Some(group))?,
+        queue: Arc::new(Semaphore::new(1)),
+        _lock: None,
+    })
+}
+
+/// Returns the canonical path of an existing file whose schema is that of this binary.
+fn find_current(path: &Path, busy: Duration) -> Result<PathBuf, Error> {
+    let path = path.canonicalize().map_err(|error| file_error("find", path, &error))?;
+    let mut conn = connect(&path, ConnectionUse::Read, busy)
+        .map_err(|error| file_error("open", &path, &error))?;
+    migrations::check_current(&mut conn, &migrations::SQLITE)?;
+    Ok(path)
 }
 
 /// Locks the file for this process and migrates its schema.
@@ -103,7 +137,7 @@ fn create(path: &Path) -> io::Result<()> {
     private_file_options().open(path).map(drop)
 }
 
-fn private_file_options() -> OpenOptions {
+pub(super) fn private_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options
@@ -147,7 +181,7 @@ fn pool(
         .map_err(Error::internal)
 }
 
-fn connect(
+pub(super) fn connect(
     path: &Path,
     purpose: ConnectionUse,
     busy: Duration,
@@ -158,10 +192,13 @@ fn connect(
     let busy = busy.as_millis();
     // busy_timeout first, since enabling WAL needs a lock.
     let mut pragmas = format!(
-        "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
-         PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "
+        "PRAGMA busy_timeout = {busy}; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "
     );
+    if purpose != ConnectionUse::Copy {
+        pragmas.push_str("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; ");
+    }
     match purpose {
+        ConnectionUse::Copy => {}
         ConnectionUse::Read => pragmas.push_str("PRAGMA query_only = ON;"),
         ConnectionUse::Write => {
             pragmas.push_str("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = ");
@@ -172,11 +209,11 @@ fn connect(
     Ok(conn)
 }
 
-fn path_text(path: &Path) -> Result<&str, Error> {
+pub(super) fn path_text(path: &Path) -> Result<&str, Error> {
     path.to_str().ok_or_else(|| Error::invalid("database.url", "must be UTF-8"))
 }
 
-fn file_error(what: &str, path: &Path, error: &dyn std::error::Error) -> Error {
+pub(super) fn file_error(what: &str, path: &Path, error: &dyn std::error::Error) -> Error {
     Error::unavailable(
         Reason::StorageUnavailable,
         format!("cannot {what} the database file `{}`: {error}", path.display()),

@@ -22,6 +22,7 @@ mod audit;
 mod audit_batches;
 mod auth;
 mod authz;
+mod backup;
 mod bad_input;
 mod boot_hook_limits;
 mod boot_hook_runs;

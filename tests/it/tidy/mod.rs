@@ -4,6 +4,7 @@
 mod audit_names;
 mod code;
 mod configuration;
+mod deployment;
 mod documents;
 mod governance;
 mod layers;
@@ -17,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders with Shoreguard's own text.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
     "src",
     "crates",
     "tests",
@@ -26,6 +27,7 @@ const FOLDERS: [&str; 10] = [
     "proto",
     "migrations",
     "scripts",
+    "deploy",
     ".ci",
     ".cargo",
 ];
@@ -39,6 +41,7 @@ const DOCUMENTS: [&str; 20] = [
     "docs/audit.md",
     "docs/cli.md",
     "docs/configuration.md",
+    "docs/deployment.md",
     "docs/fleet.md",
     "docs/glossary.md",
     "docs/migration.md",
