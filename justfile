@@ -35,6 +35,10 @@ proto: setup
     target/tools/buf/bin/buf format --write proto
     target/tools/buf/bin/buf lint proto
 
+# Remakes the generated code of the SDKs from the protos.
+generate:
+    scripts/generate
+
 # Builds and opens the documentation of the code.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --workspace --open

@@ -31,15 +31,20 @@ const FOLDERS: [&str; 11] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 20] = [
+const DOCUMENTS: [&str; 26] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "CHANGELOG.md",
+    "clients/go/README.md",
+    "clients/python/README.md",
+    "clients/python-testing/README.md",
+    "clients/typescript/README.md",
     "docs/access.md",
     "docs/audit.md",
     "docs/cli.md",
+    "docs/clients.md",
     "docs/configuration.md",
     "docs/deployment.md",
     "docs/fleet.md",

@@ -38,6 +38,7 @@ pub(super) const ROWS: &[Row] = &[
     row("SandboxService/RevokeSshSession", "sandbox revoke-ssh").takes("PLACE"),
     row("SandboxService/ListBypassEvents", "sandbox bypass-events").takes("PLACE").columns(BYPASS),
     row("SandboxService/ListSandboxTemplates", "sandbox templates")
+        .takes("gateway")
         .columns("name category image gpu description | of_gateway workspace providers presets"),
     row("SbomService/GetSbom", "sbom get").takes("PLACE"),
     row("SbomService/ListSbomComponents", "sbom components").takes("PLACE").columns(

@@ -1,0 +1,283 @@
+"""Clients: all services of one server."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import os
+import pathlib
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+
+from . import _methods, v1
+from ._call import AsyncCaller, Caller, Credential, bearer
+from ._errors import ConfigurationError
+from ._services import AsyncServices, Services
+from .contexts import Context, Contexts, Key, Session, utc
+
+__version__ = "0.1.0"
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:8443"
+# The deadline of unary calls, in seconds.
+DEADLINE = 30.0
+GATEWAY = "x-shoreguard-gateway"
+
+OPTIONS = [
+    ("grpc.primary_user_agent", f"shoreguard-client-python/{__version__}"),
+    # Repeats are ours: only they know which writes are safe, and what the server asks for.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.min_reconnect_backoff_ms", 3_000),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+]
+
+
+class _Target:
+    """Where the server is, and with which credential it is called."""
+
+    def __init__(self, endpoint: str | None, key: str | None, ca: bytes | str | os.PathLike[str] | None, name: str | None):
+        context: Context | None = None
+        contexts = Contexts()
+        given = endpoint if name else endpoint or os.environ.get("SHOREGUARD_ENDPOINT")
+        if name or not given:
+            context = contexts.get(name)
+        url = given or (context.endpoint if context else DEFAULT_ENDPOINT)
+        self.gateway = context.gateway if context else ""
+        self.address, self.secure, loopback = _parse(url)
+        if ca is None and context and context.ca:
+            ca = context.ca
+        self.roots = ca if isinstance(ca, bytes) or ca is None else _pem(ca)
+        if self.roots is not None and not self.secure:
+            raise ConfigurationError(f"`ca` needs an endpoint with https, not `{url}`")
+        self.credential: Credential = Key(key if key is not None else "")
+        if key is None:
+            # The credential of a context is sent to the endpoint of this context only.
+            found = contexts.credential(context.name) if context and url == context.endpoint else {}
+            from_environment = "" if name else os.environ.get("SHOREGUARD_KEY", "")
+            self.credential = Key(from_environment or str(found.get("key", "")))
+            if not from_environment and context and "session_token" in found:
+                self.credential = self._session(found, contexts, context)
+        has_credential = not isinstance(self.credential, Key) or self.credential.token()
+        self.plain = not self.secure and not loopback
+        if self.plain and has_credential:
+            raise ConfigurationError(
+                f"`{url}` has no TLS, and a credential is sent without TLS to loopback addresses only: use https"
+            )
+
+    def _session(self, found: dict[str, Any], contexts: Contexts, context: Context) -> Session:
+        expires = found.get("expire_time")
+        if not isinstance(expires, datetime.datetime) or expires.tzinfo is None:
+            where = f"`contexts.{context.name}.expire_time` in {contexts.credentials}"
+            raise ConfigurationError(f"{where} must be a time with a time zone")
+        token, again = str(found["session_token"]), str(found.get("refresh_token", ""))
+        return Session(token, expires, again, refresh=self.refresh, stored=(contexts, context.name))
+
+    def channel(self, module: Any, **more: Any) -> Any:
+        """Returns a channel of `grpc` or `grpc.aio`."""
+        if self.secure:
+            roots = grpc.ssl_channel_credentials(self.roots)
+            return module.secure_channel(self.address, roots, options=OPTIONS, **more)
+        return module.insecure_channel(self.address, options=OPTIONS, **more)
+
+    def refresh(self, token: str) -> v1.RefreshSessionResponse:
+        """Refreshes a session, on a connection of its own, since it is called from any thread."""
+        with self.channel(grpc) as channel:
+            caller = Caller(channel, Key(""), DEADLINE)
+            return caller.unary(_methods.AuthService_RefreshSession, {"refresh_token": token}, None)
+
+    def require_private(self) -> None:
+        if self.plain:
+            raise ConfigurationError("the endpoint has no TLS: a password is sent without TLS to loopback addresses only")
+
+    def session(self, answer: v1.LoginResponse) -> Session:
+        return Session(answer.session_token, utc(answer.expire_time), answer.refresh_token, refresh=self.refresh)
+
+
+def _parse(url: str) -> tuple[str, bool, bool]:
+    """Returns address, whether TLS is used, and whether it is a loopback address."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"endpoint `{url}` has an invalid port") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"endpoint `{url}` must be a URL such as https://shoreguard.example.com")
+    if parts.username or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(f"endpoint `{parts.scheme}://{parts.hostname}` must be without user, path and query")
+    secure = parts.scheme == "https"
+    host = parts.hostname
+    try:
+        address = ipaddress.ip_address(host)
+        loopback = address.is_loopback
+        host = f"[{host}]" if address.version == 6 else host
+    except ValueError:
+        loopback = host == "localhost"
+    return f"{host}:{port or (443 if secure else 80)}", secure, loopback
+
+
+def _pem(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as wrong:
+        raise ConfigurationError(f"`ca` cannot be read: {wrong}") from None
+
+
+def _named(gateway: str) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata that selects a gateway. Without a name the server selects the only visible one."""
+    return ((GATEWAY, gateway),) if gateway else ()
+
+
+class Client(Services):
+    """A client that blocks. Each service is an attribute: `client.gateways.list_gateways()`. Threads can share it.
+
+    - `endpoint`: URL of the server. Default: `SHOREGUARD_ENDPOINT`, then the current context, then
+      `http://127.0.0.1:8443`.
+    - `key`: API key or other bearer token; an empty text is none. Default: `SHOREGUARD_KEY`, then the context.
+    - `ca`: CA certificates of the server: a path, or PEM as bytes. Default: the context, then those of the system.
+    - `context`: name of a context of the command line, in place of the environment.
+    - `deadline`: seconds that a unary call may take with its repeats, unless the call says otherwise.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        key: str | None = None,
+        ca: bytes | str | os.PathLike[str] | None = None,
+        context: str | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        self._target = _Target(endpoint, key, ca, context)
+        self.gateway = self._target.gateway
+        """The default gateway of the context; empty if it has none."""
+        self._channel = self._target.channel(grpc)
+        self._caller = Caller(self._channel, self._target.credential, deadline)
+        super().__init__(self._caller)
+
+    def login(self, email: str, password: str) -> v1.LoginResponse:
+        """Starts a session. This client uses and refreshes it from now on."""
+        self._target.require_private()
+        answer = self.auth.login(email=email, password=password)
+        self._caller.credential = self._target.session(answer)
+        return answer
+
+    def openshell(self, gateway: str | None = None) -> grpc.Channel:
+        """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client."""
+        named = _named(gateway or self.gateway)
+
+        def metadata() -> tuple[tuple[str, str], ...]:
+            return (*named, *bearer(self._caller.credential.token()))
+
+        return grpc.intercept_channel(self._channel, _Interceptor(metadata))
+
+    def close(self) -> None:
+        """Ends all calls and connections."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self._target.address}>"
+
+
+class AsyncClient(AsyncServices):
+    """As `Client`, in an event loop."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        key: str | None = None,
+        ca: bytes | str | os.PathLike[str] | None = None,
+        context: str | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        self._target = _Target(endpoint, key, ca, context)
+        self.gateway = self._target.gateway
+        """The default gateway of the context; empty if it has none."""
+        self._channel = self._target.channel(grpc.aio)
+        self._more: list[Any] = []
+        self._caller = AsyncCaller(self._channel, self._target.credential, deadline)
+        super().__init__(self._caller)
+
+    async def login(self, email: str, password: str) -> v1.LoginResponse:
+        """Starts a session. This client uses and refreshes it from now on."""
+        self._target.require_private()
+        answer = await self.auth.login(email=email, password=password)
+        self._caller.credential = self._target.session(answer)
+        return answer
+
+    def openshell(self, gateway: str | None = None) -> grpc.aio.Channel:
+        """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client."""
+        named = _named(gateway or self.gateway)
+
+        async def metadata() -> tuple[tuple[str, str], ...]:
+            return (*named, *bearer(await asyncio.to_thread(self._caller.credential.token)))
+
+        channel = self._target.channel(grpc.aio, interceptors=_async_interceptors(metadata))
+        self._more.append(channel)
+        return channel
+
+    async def close(self) -> None:
+        """Ends all calls and connections."""
+        for channel in (self._channel, *self._more):
+            await channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self._target.address}>"
+
+
+class _Interceptor(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[misc]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[misc]
+    grpc.StreamUnaryClientInterceptor,  # type: ignore[misc]
+    grpc.StreamStreamClientInterceptor,  # type: ignore[misc]
+):
+    """Adds metadata to every call of a channel."""
+
+    def __init__(self, metadata: Any) -> None:
+        self._metadata = metadata
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return continuation(_Details(details, self._metadata()), request)
+
+    intercept_unary_stream = intercept_stream_unary = intercept_stream_stream = intercept_unary_unary
+
+
+class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
+    def __init__(self, details: Any, added: tuple[tuple[str, str], ...]) -> None:
+        self.method, self.timeout, self.credentials = details.method, details.timeout, details.credentials
+        self.wait_for_ready, self.compression = details.wait_for_ready, getattr(details, "compression", None)
+        self.metadata = [*(details.metadata or ()), *added]
+
+
+def _async_interceptors(metadata: Any) -> list[Any]:
+    async def intercept(self: Any, continuation: Any, details: Any, request: Any) -> Any:
+        given = [*(details.metadata or ()), *await metadata()]
+        return await continuation(details._replace(metadata=grpc.aio.Metadata(*given)), request)
+
+    # grpcio takes an interceptor for one kind of call only.
+    kinds = {"UnaryUnary": "unary_unary", "UnaryStream": "unary_stream"} | {
+        "StreamUnary": "stream_unary",
+        "StreamStream": "stream_stream",
+    }
+    return [
+        type(f"_{kind}", (getattr(grpc.aio, f"{kind}ClientInterceptor"),), {f"intercept_{name}": intercept})()
+        for kind, name in kinds.items()
+    ]

@@ -1,0 +1,227 @@
+"""Where the server is and who calls: contexts, as the command line stores them, and sessions that refresh themselves.
+
+`$XDG_CONFIG_HOME/shoreguard/contexts.toml` has endpoints, `credentials.toml` beside it keys and sessions. docs/clients.md
+describes both.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from . import v1
+from ._errors import ConfigurationError
+
+if sys.platform != "win32":
+    import fcntl
+
+# A session token is replaced this long before it expires, in seconds.
+EARLY = 60.0
+
+Refresh = Callable[[str], v1.RefreshSessionResponse]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A named server."""
+
+    name: str
+    endpoint: str
+    ca: str = ""
+    """Path of the CA certificates of the server, PEM; empty for those of the system."""
+    gateway: str = ""
+    """The gateway that is used if none is given."""
+
+
+class Contexts:
+    """The two files of a user."""
+
+    def __init__(self, folder: pathlib.Path | None = None) -> None:
+        if folder is None:
+            base = os.environ.get("XDG_CONFIG_HOME") or pathlib.Path.home() / ".config"
+            folder = pathlib.Path(base) / "shoreguard"
+        self.contexts, self.credentials = folder / "contexts.toml", folder / "credentials.toml"
+        self._lock = folder / "credentials.lock"
+
+    def get(self, name: str | None = None) -> Context | None:
+        """Returns a context, or the current one, or `None` if none is current."""
+        found = _read(self.contexts)
+        current = name or found.get("current", "")
+        if not current:
+            return None
+        context = _table(found, "contexts", self.contexts).get(current)
+        if not isinstance(context, dict):
+            raise ConfigurationError(f"context `{current}` does not exist in {self.contexts}")
+        values = {key: context.get(key, "") for key in ("endpoint", "ca", "gateway")}
+        for key, value in values.items():
+            if not isinstance(value, str):
+                raise ConfigurationError(f"`contexts.{current}.{key}` in {self.contexts} must be a text")
+        if not values["endpoint"]:
+            raise ConfigurationError(f"`contexts.{current}.endpoint` is missing in {self.contexts}")
+        return Context(current, **values)
+
+    def credential(self, name: str) -> dict[str, Any]:
+        """Returns the credential of a context: `key`, or the fields of a session."""
+        if os.name == "posix" and self.credentials.exists() and self.credentials.stat().st_mode & 0o077:
+            raise ConfigurationError(f"{self.credentials} can be read by other users: run `chmod 600` on it")
+        found = _table(_read(self.credentials), "contexts", self.credentials).get(name, {})
+        if not isinstance(found, dict):
+            raise ConfigurationError(f"`contexts.{name}` in {self.credentials} must be a table")
+        return found
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other programs from refreshing or writing credentials."""
+        if sys.platform == "win32":
+            raise ConfigurationError("a stored session cannot be refreshed on Windows: use a key")
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def store(self, name: str, credential: dict[str, Any]) -> None:
+        """Replaces the credential of a context. The caller holds the lock. The file is replaced as a whole."""
+        document = _read(self.credentials)
+        _table(document, "contexts", self.credentials)
+        document.setdefault("contexts", {})[name] = credential
+        handle, path = tempfile.mkstemp(dir=self.credentials.parent, prefix=".credentials-")
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(_toml(document))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(path, self.credentials)
+        except BaseException:
+            os.unlink(path)
+            raise
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as wrong:
+        raise ConfigurationError(f"{path} cannot be read: {wrong}") from None
+
+
+def _table(document: dict[str, Any], name: str, path: pathlib.Path) -> dict[str, Any]:
+    found = document.get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"`{name}` in {path} must be a table")
+    return found
+
+
+def _toml(document: dict[str, Any]) -> str:
+    """Writes tables of texts and times. Everything else in the file was not written by Shoreguard."""
+    lines = [f"{json.dumps(key)} = {_value(value)}" for key, value in document.items() if not isinstance(value, dict)]
+    for name, entries in document.items():
+        if isinstance(entries, dict):
+            for key, entry in entries.items():
+                lines += ["", f"[{name}.{json.dumps(key)}]"]
+                lines += [f"{json.dumps(field)} = {_value(value)}" for field, value in entry.items()]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    # A text of JSON is a text of TOML, but for DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+class Key:
+    """An API key, or another token that is not refreshed."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def ready(self) -> bool:
+        return True
+
+    def token(self) -> str:
+        return self._key
+
+    def __repr__(self) -> str:
+        return "<Key ***>" if self._key else "<no key>"
+
+
+class Session:
+    """A session of a user. Its token is replaced a minute before it expires.
+
+    A refresh token is valid once. If the session is stored, a file lock makes sure that only one program uses it.
+    """
+
+    def __init__(
+        self,
+        session_token: str,
+        expire_time: datetime.datetime,
+        refresh_token: str,
+        *,
+        refresh: Refresh,
+        stored: tuple[Contexts, str] | None = None,
+    ) -> None:
+        self._token, self._expires, self._refresh_token = session_token, expire_time, refresh_token
+        self._refresh, self._stored = refresh, stored
+        self._mutex = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Session until {self._expires.isoformat()}>"
+
+    def ready(self) -> bool:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return not self._refresh_token or (self._expires - now).total_seconds() > EARLY
+
+    def token(self) -> str:
+        with self._mutex:
+            if not self.ready():
+                if self._stored is None:
+                    self._renew()
+                else:
+                    with self._stored[0].locked():
+                        self._load()
+                        if not self.ready():
+                            self._renew()
+            return self._token
+
+    def _load(self) -> None:
+        """Takes what another program has stored in the meantime."""
+        assert self._stored is not None
+        contexts, name = self._stored
+        found = contexts.credential(name)
+        if "session_token" in found:
+            self._token, self._expires = str(found["session_token"]), found["expire_time"]
+            self._refresh_token = str(found.get("refresh_token", ""))
+
+    def _renew(self) -> None:
+        answer = self._refresh(self._refresh_token)
+        self._token, self._refresh_token = answer.session_token, answer.refresh_token
+        self._expires = utc(answer.expire_time)
+        if self._stored is not None:
+            contexts, name = self._stored
+            contexts.store(name, session_fields(answer))
+
+
+def session_fields(answer: Any) -> dict[str, Any]:
+    """Returns the fields of `credentials.toml` for the response of a login or refresh."""
+    return {
+        "session_token": answer.session_token,
+        "expire_time": utc(answer.expire_time),
+        "refresh_token": answer.refresh_token,
+        "refresh_expire_time": utc(answer.refresh_expire_time),
+    }
+
+
+def utc(stamp: Any) -> datetime.datetime:
+    """Returns the time of a timestamp, to the second."""
+    return datetime.datetime.fromtimestamp(stamp.seconds, datetime.timezone.utc)

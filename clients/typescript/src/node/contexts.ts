@@ -1,0 +1,193 @@
+// Contexts, as the command line stores them: `contexts.toml` has endpoints, `credentials.toml` keys and sessions.
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, fsyncSync } from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { once } from "node:events";
+import { ConfigurationError } from "../core/errors.js";
+import type { SessionTokens, SessionStore } from "../core/session.js";
+import type { Table, Value } from "./toml.js";
+import { parse, stringify } from "./toml.js";
+
+/** A named server. */
+export interface Context {
+  readonly name: string;
+  readonly endpoint: string;
+  /** Path of the CA certificates of the server; empty for those of the system. */
+  readonly ca: string;
+  /** Name of the gateway that is used if none is given; can be empty. */
+  readonly gateway: string;
+}
+
+/** How long to wait for the lock of the credentials, in seconds. */
+const LOCK_SECONDS = 30;
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
+}
+
+function read(path: string): Table {
+  try {
+    return parse(readFileSync(path, "utf8"), path);
+  } catch (error) {
+    if (isMissing(error)) return {};
+    if (error instanceof ConfigurationError) throw error;
+    throw new ConfigurationError(path, `it cannot be read: ${String(error)}`);
+  }
+}
+
+function entry(file: Table, name: string, path: string): Table | undefined {
+  const contexts = file["contexts"] ?? {};
+  if (typeof contexts !== "object") throw new ConfigurationError(path, "`contexts` must be a table");
+  const found = Object.hasOwn(contexts, name) ? contexts[name] : undefined;
+  if (found !== undefined && typeof found !== "object") {
+    throw new ConfigurationError(path, `\`contexts.${name}\` must be a table`);
+  }
+  return found;
+}
+
+function text(table: Table, key: string, path: string): string {
+  const value: Value | Table = table[key] ?? "";
+  if (typeof value !== "string") throw new ConfigurationError(path, `\`${key}\` must be a text`);
+  return value;
+}
+
+/** The two files of a user. */
+export class Contexts {
+  readonly #contexts: string;
+  readonly #credentials: string;
+  readonly #lock: string;
+
+  constructor(folder?: string) {
+    const base = process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config");
+    const of = folder ?? join(base, "shoreguard");
+    this.#contexts = join(of, "contexts.toml");
+    this.#credentials = join(of, "credentials.toml");
+    this.#lock = join(of, "credentials.lock");
+  }
+
+  /** Returns a context, or the current one, or undefined if none is current. */
+  get(name?: string): Context | undefined {
+    const path = this.#contexts;
+    const file = read(path);
+    const wanted = name ?? text(file, "current", path);
+    if (wanted === "") return undefined;
+    const found = entry(file, wanted, path);
+    if (found === undefined) throw new ConfigurationError("context", `\`${wanted}\` does not exist in ${path}`);
+    const context = {
+      name: wanted,
+      endpoint: text(found, "endpoint", path),
+      ca: text(found, "ca", path),
+      gateway: text(found, "gateway", path),
+    };
+    if (context.endpoint === "") throw new ConfigurationError(path, `\`contexts.${wanted}.endpoint\` is missing`);
+    return context;
+  }
+
+  /** Returns the credential of a context: its key, or the store of its session, or undefined. */
+  credential(name: string): string | SessionStore | undefined {
+    const found = this.#credential(name);
+    if (found === undefined) return undefined;
+    if ("session_token" in found) return new StoredSession(this, name);
+    return text(found, "key", this.#credentials) || undefined;
+  }
+
+  #credential(name: string): Table | undefined {
+    const mode = statSync(this.#credentials, { throwIfNoEntry: false })?.mode ?? 0;
+    if ((mode & 0o077) !== 0) {
+      throw new ConfigurationError(this.#credentials, "other users can read it: run `chmod 600` on it");
+    }
+    return entry(read(this.#credentials), name, this.#credentials);
+  }
+
+  /** Reads the session of a context. */
+  session(name: string): SessionTokens | undefined {
+    const found = this.#credential(name);
+    if (found === undefined) return undefined;
+    const expireTimeMs = Date.parse(text(found, "expire_time", this.#credentials));
+    if (Number.isNaN(expireTimeMs)) {
+      throw new ConfigurationError(this.#credentials, `\`contexts.${name}.expire_time\` must be a time with a time zone`);
+    }
+    return {
+      sessionToken: text(found, "session_token", this.#credentials),
+      refreshToken: text(found, "refresh_token", this.#credentials),
+      expireTimeMs,
+    };
+  }
+
+  /** Replaces the session of a context. The file is replaced as a whole. The caller holds the lock. */
+  store(name: string, session: SessionTokens): void {
+    const file = read(this.#credentials);
+    const contexts = (file["contexts"] ??= {}) as Table;
+    contexts[name] = {
+      ...entry(file, name, this.#credentials),
+      session_token: session.sessionToken,
+      expire_time: new Date(session.expireTimeMs).toISOString(),
+      refresh_token: session.refreshToken,
+    };
+    const path = join(dirname(this.#credentials), `.credentials-${randomBytes(8).toString("hex")}`);
+    try {
+      const handle = openSync(path, "wx", 0o600);
+      try {
+        writeFileSync(handle, stringify(file));
+        fsyncSync(handle);
+      } finally {
+        closeSync(handle);
+      }
+      renameSync(path, this.#credentials);
+    } catch (error) {
+      rmSync(path, { force: true });
+      throw error;
+    }
+  }
+
+  /** Runs `work` while no other program writes credentials. */
+  async locked<T>(work: () => Promise<T>): Promise<T> {
+    mkdirSync(dirname(this.#lock), { recursive: true, mode: 0o700 });
+    closeSync(openSync(this.#lock, "a", 0o600));
+    // Node has no `flock`, which the command line and the other SDKs use. The program holds it until its input ends.
+    const script = "echo locked; exec cat >/dev/null";
+    const holder = spawn("flock", ["--exclusive", "--timeout", `${LOCK_SECONDS}`, this.#lock, "sh", "-c", script], {
+      stdio: ["pipe", "pipe", "ignore"],
+    });
+    holder.stdin.on("error", () => undefined);
+    const ended = once(holder, "exit");
+    try {
+      const first = await Promise.race([once(holder.stdout, "data"), ended.then(() => undefined)]);
+      if (first === undefined) {
+        throw new ConfigurationError(this.#lock, `another program holds the lock for more than ${LOCK_SECONDS} s`);
+      }
+      return await work();
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      throw new ConfigurationError("context", "a stored session needs the program `flock` of util-linux");
+    } finally {
+      holder.stdin.end();
+      await ended.catch(() => undefined);
+    }
+  }
+}
+
+/** The session of a context. */
+class StoredSession implements SessionStore {
+  readonly #contexts: Contexts;
+  readonly #name: string;
+
+  constructor(contexts: Contexts, name: string) {
+    this.#contexts = contexts;
+    this.#name = name;
+  }
+
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#contexts.locked(work);
+  }
+
+  async read(): Promise<SessionTokens | undefined> {
+    return this.#contexts.session(this.#name);
+  }
+
+  async write(session: SessionTokens): Promise<void> {
+    this.#contexts.store(this.#name, session);
+  }
+}

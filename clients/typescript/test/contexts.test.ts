@@ -1,0 +1,138 @@
+// Where the client finds the server and its credential.
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, beforeEach, test } from "node:test";
+import * as sdk from "../src/index.js";
+import { Contexts } from "../src/node/contexts.js";
+import { findTarget } from "../src/node/target.js";
+import { parse, stringify } from "../src/node/toml.js";
+
+const home = mkdtempSync(join(tmpdir(), "shoreguard-contexts-"));
+const folder = join(home, "shoreguard");
+const credentials = join(folder, "credentials.toml");
+mkdirSync(folder);
+process.env["XDG_CONFIG_HOME"] = home;
+after(() => rmSync(home, { recursive: true }));
+
+beforeEach(() => {
+  delete process.env["SHOREGUARD_ENDPOINT"];
+  delete process.env["SHOREGUARD_KEY"];
+  writeFileSync(
+    join(folder, "contexts.toml"),
+    [
+      'current = "prod" # the default',
+      "[contexts.prod]",
+      'endpoint = "https://shoreguard.example.com"',
+      "gateway = 'prod-eu'",
+      '[contexts."my dev"]',
+      '"endpoint" = "http://127.0.0.1:1"',
+    ].join("\n"),
+  );
+  writeFileSync(
+    credentials,
+    [
+      '[contexts."prod"]',
+      'key = "sg_prod"',
+      '["contexts"."my dev"]',
+      'session_token = "a"',
+      "expire_time = 2026-11-30T22:00:00+00:00",
+      'refresh_token = "b"',
+    ].join("\n"),
+    { mode: 0o600 },
+  );
+  chmodSync(credentials, 0o600);
+});
+
+test("arguments precede the environment, and that precedes the context", () => {
+  const context = findTarget({});
+  assert.equal(context.url.origin, "https://shoreguard.example.com");
+  assert.equal(context.key, "sg_prod");
+  assert.equal(context.gateway, "prod-eu");
+  process.env["SHOREGUARD_KEY"] = "sg_environment";
+  assert.equal(findTarget({}).key, "sg_environment");
+  process.env["SHOREGUARD_ENDPOINT"] = "http://127.0.0.1:2";
+  assert.equal(findTarget({}).url.origin, "http://127.0.0.1:2");
+  assert.equal(findTarget({ endpoint: "https://a.example.com", key: "sg_given" }).key, "sg_given");
+  const named = findTarget({ context: "my dev" });
+  assert.equal(named.url.origin, "http://127.0.0.1:1");
+  assert.equal(named.key, undefined);
+  assert.ok(named.session);
+});
+
+test("the credential of a context is sent to its endpoint only", () => {
+  assert.equal(findTarget({ endpoint: "https://other.example.com" }).key, undefined);
+  assert.equal(findTarget({ endpoint: "https://other.example.com", context: "prod" }).key, undefined);
+});
+
+test("without a context, the server of `dev` is used", () => {
+  rmSync(join(folder, "contexts.toml"));
+  assert.equal(findTarget({}).url.origin, "http://127.0.0.1:8443");
+});
+
+test("what cannot be used is refused with its place", () => {
+  const refused: [() => unknown, RegExp][] = [
+    [() => findTarget({ endpoint: "http://example.com", key: "sg_a" }), /endpoint: a credential is sent over https/],
+    [() => findTarget({ endpoint: "ftp://example.com" }), /endpoint: ftp/],
+    [() => findTarget({ endpoint: "https://a:b@example.com" }), /endpoint: only scheme, host and port/],
+    [() => findTarget({ endpoint: "" }), /endpoint: "" is not a URL/],
+    [() => findTarget({ endpoint: "https://a.example.com", key: "a b" }), /key: it contains spaces/],
+    [() => findTarget({ endpoint: "https://a.example.com", ca: "/nowhere.pem" }), /ca: it cannot be read: ENOENT/],
+    [() => findTarget({ endpoint: "http://127.0.0.1:1", ca: "x" }), /ca: it needs an endpoint with https/],
+    [() => findTarget({ context: "nope" }), /context: `nope` does not exist/],
+    [() => new sdk.Client({ key: "a", session: new sdk.MemoryStore() }), /session: it cannot be combined/],
+  ];
+  for (const [make, message] of refused) {
+    assert.throws(make, (error: unknown) => {
+      assert.ok(error instanceof sdk.ConfigurationError, String(error));
+      assert.match(error.message, message);
+      assert.ok(!error.message.includes("a b"), "a key is not shown");
+      return true;
+    });
+  }
+  chmodSync(credentials, 0o644);
+  assert.throws(() => findTarget({}), /other users can read it/);
+});
+
+test("a plain endpoint is good without a credential, and on loopback", () => {
+  assert.equal(findTarget({ endpoint: "http://example.com" }).url.protocol, "http:");
+  for (const host of ["localhost", "127.0.0.2", "[::1]"]) findTarget({ endpoint: `http://${host}:1`, key: "sg_a" });
+});
+
+test("a session is replaced as a whole, and the rest is kept", async () => {
+  const contexts = new Contexts();
+  const next = { sessionToken: "c", refreshToken: 'd"\\', expireTimeMs: Date.parse("2026-12-01T00:00:00Z") };
+  let inside = 0;
+  await Promise.all(
+    [1, 2, 3].map(() =>
+      contexts.locked(async () => {
+        inside += 1;
+        assert.equal(inside, 1, "the lock is held by one");
+        contexts.store("my dev", next);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        inside -= 1;
+      }),
+    ),
+  );
+  assert.deepEqual(contexts.session("my dev"), next);
+  assert.equal(contexts.credential("prod"), "sg_prod");
+  assert.equal(statSync(credentials).mode & 0o777, 0o600);
+});
+
+test("TOML is read and written as far as it is used", () => {
+  const text = 'a = "x\\u00e9\\U0001F600\\e" # c\n[b."c d"]\ne = 1_0\nf = true\ng = 2026-11-30 22:00:00Z\n';
+  const table = parse(text, "file");
+  assert.equal(table["a"], "xé😀\u001b");
+  assert.deepEqual(JSON.parse(JSON.stringify(table["b"])), { "c d": { e: 10, f: true, g: "2026-11-30T22:00:00Z" } });
+  assert.deepEqual(parse(stringify(table), "again"), table);
+  assert.ok(stringify(table).includes('"g" = 2026-11-30T22:00:00Z'), "a time is no text");
+  for (const wrong of ["a", "a = ", "a = secret", 'a = "secret', "[a", 'a = "x" y', "= 1", "a = [1]", "a = 1\n[a]"]) {
+    assert.throws(() => parse(wrong, "file"), (error: unknown) => {
+      assert.match(String(error), /file: line \d is not understood/);
+      assert.ok(!String(error).includes("secret"));
+      return true;
+    });
+  }
+  assert.ok(readFileSync(credentials, "utf8").includes("[contexts"));
+});
