@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleError, RecycleResult};
+use deadpool::managed::{Manager, Metrics, Object, Pool, QueueMode, RecycleError, RecycleResult};
 use diesel::sql_types::Bool;
 use diesel::{ConnectionError, QueryResult};
 use diesel_async::RunQueryDsl;
@@ -115,7 +115,8 @@ async fn is_usable(conn: &mut PgConn, purpose: ConnectionUse) -> QueryResult<boo
     diesel::select(diesel::dsl::sql::<Bool>(condition)).get_result(conn).await
 }
 
-/// Creates a pool; its connections are opened when they are needed.
+/// Creates a pool; its connections are opened when they are needed. The connection used last is handed out first: it
+/// has prepared what callers repeat, and the caches of its process are warm.
 pub(super) fn create(
     connector: &Connector,
     distrusted: &Arc<DistrustedUntil>,
@@ -126,6 +127,7 @@ pub(super) fn create(
     let (connector, distrusted) = (connector.clone(), Arc::clone(distrusted));
     Pool::builder(PgManager { connector, purpose, distrusted })
         .max_size(size.max(1))
+        .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(options.pool_wait))
         .runtime(Runtime::Tokio1)
         .build()

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
+use deadpool::managed::QueueMode;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
 use diesel_async::pooled_connection::deadpool::Pool;
@@ -143,7 +144,8 @@ pub(super) fn private_file_options() -> OpenOptions {
     options
 }
 
-/// Creates the pool of the reader connections, or of the writer connection with its group of transactions.
+/// Creates the pool of the reader connections, or of the writer connection with its group of transactions. The reader
+/// that was used last is handed out first: it has prepared what callers repeat.
 fn pool(
     path: &Path,
     options: &DbOptions,
@@ -175,6 +177,7 @@ fn pool(
     let manager = AsyncDieselConnectionManager::new_with_config(path_text(path)?, config);
     Pool::builder(manager)
         .max_size(size.max(1))
+        .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(options.pool_wait))
         .runtime(Runtime::Tokio1)
         .build()

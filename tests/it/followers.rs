@@ -248,7 +248,7 @@ async fn rejections_reach_a_gateway_of_0_1(sg: TestServer) {
 async fn t20_a_flood_of_drafts_disturbs_no_other_sandbox(sg: TestServer) {
     let mut edge = Edge::start(&sg, Generation::V0_1).await;
     let admin = sg.admin();
-    let many = (0..150).map(|n| Proposal::allow(&format!("h{n}.example.com"), 443, "/bin/x"));
+    let many = (0..102).map(|n| Proposal::allow(&format!("h{n}.example.com"), 443, "/bin/x"));
     edge.simulator.submit_analysis("default", "coder", many.collect()).unwrap();
     let asked = Proposal::allow("one.example.com", 443, "/bin/x");
     let other = edge.simulator.propose("default", "builder", asked).unwrap();
@@ -258,21 +258,21 @@ async fn t20_a_flood_of_drafts_disturbs_no_other_sandbox(sg: TestServer) {
     assert_eq!(of_coder, 100);
     assert!(found.approvals.iter().any(|one| one.chunk_id == other), "the other sandbox");
     let [waiting] = &found.waiting_drafts[..] else { panic!("{:?}", found.waiting_drafts) };
-    assert_eq!((waiting.sandbox.as_str(), waiting.over_limit), ("coder", 51));
+    assert_eq!((waiting.sandbox.as_str(), waiting.over_limit), ("coder", 3));
     // As long as there is no room, what is left costs no call.
     edge.follow(&sg).await;
     let path = "/openshell.v1.OpenShell/GetSandbox";
     let before = edge.simulator.calls().get(path).copied();
     edge.follow(&sg).await;
     assert_eq!(edge.simulator.calls().get(path).copied(), before);
-    assert_eq!(inbox(&admin).await.waiting_drafts[0].over_limit, 51);
+    assert_eq!(inbox(&admin).await.waiting_drafts[0].over_limit, 3);
     // One round ends, and another chunk gets its place.
     let first = found.approvals.iter().find(|one| one.sandbox == "coder").unwrap();
     admin.vote(first.id, pb::VoteDecision::Reject).await.unwrap();
     edge.follow(&sg).await;
     let found = inbox(&admin).await;
     let of_coder = found.approvals.iter().filter(|one| one.sandbox == "coder").count();
-    assert_eq!((of_coder, found.waiting_drafts[0].over_limit), (100, 50));
+    assert_eq!((of_coder, found.waiting_drafts[0].over_limit), (100, 2));
     edge.simulator.clear_proposals("default", "coder").unwrap();
     edge.follow(&sg).await;
     let found = inbox(&admin).await;

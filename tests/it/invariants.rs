@@ -29,11 +29,15 @@ use crate::support::{dump, eventually};
 const REQUEST_IDS_MAX: u32 = 1_000;
 
 server_tests! {
-    g06_a_vote_is_not_cleared_before_the_gateway_has_answered,
     g12_what_is_shown_is_what_decides,
     g13_approved_changes_need_no_request_id,
     g15_no_rule_and_no_gateway_prevents_a_way_out,
     every_rpc_of_governance_is_audited_under_its_action,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
+    g06_a_vote_is_not_cleared_before_the_gateway_has_answered,
 }
 
 #[test]
@@ -48,35 +52,35 @@ fn ana_alone() -> pb::ApprovalRule {
     rule_of(&[("ana", 1, named_voters(&["ana@example.com"], &[], &[]))])
 }
 
-async fn g06_a_vote_is_not_cleared_before_the_gateway_has_answered(sg: TestServer) {
+async fn g06_a_vote_is_not_cleared_before_the_gateway_has_answered(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
     let ana = sg.with_token(&sg.create_user("ana@example.com", pb::Role::Operator).await);
-    for (name, generation) in GATEWAYS {
-        let simulator = seeded(&sg, name, generation).await;
-        let workflow =
-            pb::SetWorkflowRequest { gateway: name.to_owned(), ..request("", "", ana_alone()) };
-        set(&sg.admin(), workflow).await.unwrap();
-        let busy =
-            Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
-        simulator.script("UpdateConfig", busy, Times::All);
-        let id = merge(&sg.admin(), name, "one.example").await.unwrap().approval_id;
-        ana.approve(id).await.unwrap();
-        for attempts in 1..=2 {
-            eventually("an attempt has failed", || async {
-                sg.app.clock.advance(Duration::from_secs(1));
-                let found = round(&sg.app, ApprovalRoundId(id)).await;
-                found.progress.attempts >= attempts && found.state == RoundState::Approved
-            })
-            .await;
-            let votes = ana.votes(id).await;
-            assert!(votes.len() == 1 && votes[0].clear_time.is_none(), "{votes:?}");
-        }
-        assert_eq!(writes(&simulator), 0);
-        simulator.clear_scripts();
-        advance_until(&sg.app, ApprovalRoundId(id), RoundState::Applied).await;
-        assert!(ana.votes(id).await[0].clear_time.is_some());
-        assert_eq!(writes(&simulator), 1);
-        simulator.stop().await;
+    let simulator = seeded(&sg, name, generation).await;
+    let workflow =
+        pb::SetWorkflowRequest { gateway: name.to_owned(), ..request("", "", ana_alone()) };
+    set(&sg.admin(), workflow).await.unwrap();
+    let busy = Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
+    simulator.script("UpdateConfig", busy, Times::All);
+    let id = merge(&sg.admin(), name, "one.example").await.unwrap().approval_id;
+    ana.approve(id).await.unwrap();
+    for attempts in 1..=2 {
+        eventually("an attempt has failed", || async {
+            sg.app.clock.advance(Duration::from_secs(1));
+            let found = round(&sg.app, ApprovalRoundId(id)).await;
+            found.progress.attempts >= attempts && found.state == RoundState::Approved
+        })
+        .await;
+        let votes = ana.votes(id).await;
+        assert!(votes.len() == 1 && votes[0].clear_time.is_none(), "{votes:?}");
     }
+    assert_eq!(writes(&simulator), 0);
+    simulator.clear_scripts();
+    advance_until(&sg.app, ApprovalRoundId(id), RoundState::Applied).await;
+    assert!(ana.votes(id).await[0].clear_time.is_some());
+    assert_eq!(writes(&simulator), 1);
+    simulator.stop().await;
     sg.finish().await;
 }
 

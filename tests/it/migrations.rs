@@ -18,6 +18,9 @@ use crate::support::postgres::Database;
 /// Columns by table, in order: name, type as in src/db/schema, and whether it is nullable.
 type Columns = BTreeMap<String, Vec<(String, String, bool)>>;
 
+/// Tables that are declared in two parts.
+const SPLIT: [&str; 1] = ["approval_rounds"];
+
 fn declared() -> Columns {
     let mut tables = Columns::new();
     let (mut table, mut sql_name) = (String::new(), None);
@@ -188,7 +191,14 @@ async fn postgres_up_down_up(database: &Database) -> Schema {
 #[test]
 fn sqlite_migrations_up_down_up_produce_the_declared_schema() {
     let _limit = start_time_limit();
-    assert_eq!(sqlite_up_down_up().columns, declared());
+    let mut columns = sqlite_up_down_up().columns;
+    let mut declared = declared();
+    for table in SPLIT {
+        // Migrations add columns at the end, also those of its first part.
+        columns.get_mut(table).unwrap().sort();
+        declared.get_mut(table).unwrap().sort();
+    }
+    assert_eq!(columns, declared);
 }
 
 #[test]

@@ -61,9 +61,14 @@ fn connections_that_became_read_only_are_replaced() {
         let refused = insert(&db, "refused").await;
         assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
         recovers("a transaction", async || insert(&db, "one").await).await;
-        for n in 0..2 * POSTGRES_WRITERS {
-            insert(&db, &format!("other-{n}")).await.unwrap();
+        // Each of them, since the connection used last is handed out first.
+        let mut writers = Vec::new();
+        for n in 0..POSTGRES_WRITERS {
+            let mut conn = db.write().await.unwrap();
+            insert_gateway(&mut conn, &format!("other-{n}")).await.unwrap();
+            writers.push(conn);
         }
+        drop(writers);
 
         make_writers_read_only(&db).await;
         recovers("a single statement", async || {

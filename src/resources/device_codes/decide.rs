@@ -74,7 +74,7 @@ pub struct ApprovalRequest {
 /// Decision of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserDecision {
-    /// The client gets tokens of the user, if it has asked for this.
+    /// The client gets tokens of the user, if it has requested this.
     Approve(GrantScope),
     /// The client gets no tokens.
     Deny,

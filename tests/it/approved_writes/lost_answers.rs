@@ -12,7 +12,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::CALL_TIME;
 use shoreguard::resources::approvals::apply::settle::GRACE;
-use shoreguard_simulator::{Script, Times};
+use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -29,10 +29,14 @@ const FAILING_WRITES: usize = 1_050;
 const FAILING_WRITES_SOAK: usize = 2_000;
 
 server_tests! {
-    g02_an_answer_lost_after_the_effect_is_not_sent_again,
-    g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadline,
     g02_a_status_that_leaves_the_outcome_open_is_not_sent_again,
     request_ids_are_never_ours,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
+    g02_an_answer_lost_after_the_effect_is_not_sent_again,
+    g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadline,
 }
 
 /// Returns the details of a status with a reason of a gateway.
@@ -46,7 +50,10 @@ async fn is_sending(app: &App, id: ApprovalRoundId) -> bool {
     round(app, id).await.state == RoundState::Sending
 }
 
-async fn g02_an_answer_lost_after_the_effect_is_not_sent_again(sg: TestServer) {
+async fn g02_an_answer_lost_after_the_effect_is_not_sent_again(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
     let uncertain = |reason: &str| Script::ReplaceAnswer {
         code: Code::FailedPrecondition,
         message: "not repeated".to_owned(),
@@ -64,46 +71,43 @@ async fn g02_an_answer_lost_after_the_effect_is_not_sent_again(sg: TestServer) {
         uncertain("REQUEST_ID_PAYLOAD_MISMATCH"),
         uncertain("REQUEST_REPLAY_UNAVAILABLE"),
     ];
-    for (name, generation) in GATEWAYS {
-        let simulator = seeded(&sg, name, generation).await;
-        let before = revisions(&simulator);
-        for (n, script) in (1..).zip(scripts.clone()) {
-            simulator.script("UpdateConfig", script.clone(), Times::Next(1));
-            let id = sg.open_round(name, &format!("h{n}.example")).await;
-            wait_for(&sg.app, id, RoundState::Applied).await;
-            assert_eq!(updates(&simulator), n, "{script:?}");
-            assert_eq!(revisions(&simulator) - before, n, "{script:?}");
-        }
+    let simulator = seeded(&sg, name, generation).await;
+    let before = revisions(&simulator);
+    for (n, script) in (1..).zip(scripts.clone()) {
+        simulator.script("UpdateConfig", script.clone(), Times::Next(1));
+        let id = sg.open_round(name, &format!("h{n}.example")).await;
+        wait_for(&sg.app, id, RoundState::Applied).await;
+        assert_eq!(updates(&simulator), n, "{script:?}");
+        assert_eq!(revisions(&simulator) - before, n, "{script:?}");
     }
 }
 
 async fn g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadline(
     sg: TestServer,
+    (name, generation): (&'static str, Generation),
 ) {
-    for (name, generation) in GATEWAYS {
-        let simulator = seeded(&sg, name, generation).await;
-        simulator.script("UpdateConfig", Script::DisconnectBefore, Times::Next(1));
-        let id = sg.open_round(name, "one.example").await;
-        eventually("it was sent", || async { updates(&simulator) == 1 }).await;
-        let asked = || {
-            let calls = simulator.calls();
-            calls.get("/openshell.v1.OpenShell/ListSandboxPolicies").copied().unwrap_or_default()
-        };
-        let before = asked();
-        // The gateway is asked, and nothing is sent, although the gateway has not written it.
-        eventually("the gateway is asked", || async { asked() > before + 1 }).await;
-        assert!(is_sending(&sg.app, id).await);
-        assert!(dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
-        sg.app.db.advance_clock((CALL_TIME + GRACE).saturating_sub(SLACK));
-        let before = asked();
-        eventually("the gateway is asked", || async { asked() > before + 1 }).await;
-        assert!(is_sending(&sg.app, id).await && updates(&simulator) == 1);
-        sg.app.db.advance_clock(SLACK);
-        wait_for(&sg.app, id, RoundState::Approved).await;
-        assert!(!dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
-        advance_until(&sg.app, id, RoundState::Applied).await;
-        assert_eq!((updates(&simulator), writes(&simulator)), (2, 1));
-    }
+    let simulator = seeded(&sg, name, generation).await;
+    simulator.script("UpdateConfig", Script::DisconnectBefore, Times::Next(1));
+    let id = sg.open_round(name, "one.example").await;
+    eventually("it was sent", || async { updates(&simulator) == 1 }).await;
+    let asked = || {
+        let calls = simulator.calls();
+        calls.get("/openshell.v1.OpenShell/ListSandboxPolicies").copied().unwrap_or_default()
+    };
+    let before = asked();
+    // The gateway is asked, and nothing is sent, although the gateway has not written it.
+    eventually("the gateway is asked", || async { asked() > before + 1 }).await;
+    assert!(is_sending(&sg.app, id).await);
+    assert!(dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
+    sg.app.db.advance_clock((CALL_TIME + GRACE).saturating_sub(SLACK));
+    let before = asked();
+    eventually("the gateway is asked", || async { asked() > before + 1 }).await;
+    assert!(is_sending(&sg.app, id).await && updates(&simulator) == 1);
+    sg.app.db.advance_clock(SLACK);
+    wait_for(&sg.app, id, RoundState::Approved).await;
+    assert!(!dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
+    advance_until(&sg.app, id, RoundState::Applied).await;
+    assert_eq!((updates(&simulator), writes(&simulator)), (2, 1));
 }
 
 async fn g02_a_status_that_leaves_the_outcome_open_is_not_sent_again(sg: TestServer) {

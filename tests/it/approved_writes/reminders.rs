@@ -12,7 +12,7 @@ use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::fail_points::FailPoint;
 use shoreguard_simulator::Generation;
 
-use super::crashes::{SIGKILL, Scene};
+use super::crashes::{SIGKILL, Scene, each_point};
 use super::find_event;
 use crate::support::limit;
 
@@ -21,34 +21,28 @@ const NAME: &str = "approval.reminder";
 mod a_reminder_is_sent_once_if_its_server_is_killed {
     use super::*;
 
-    #[test]
-    fn sqlite() {
-        limit::block_on(kill_at_reminders(Engine::Sqlite));
-    }
-
-    #[test]
-    fn postgres() {
-        limit::block_on(kill_at_reminders(Engine::Postgres));
+    each_point! {
+        kill_at_reminder,
+        reminder_written: ReminderWritten,
+        clock_committed: ClockCommitted,
     }
 }
 
-async fn kill_at_reminders(engine: Engine) {
+/// Kills a server at a point of a reminder, and lets the next one continue.
+async fn kill_at_reminder(engine: Engine, point: FailPoint) {
     let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
-    let points = [FailPoint::ReminderWritten, FailPoint::ClockCommitted];
-    for (count, point) in (1..).zip(points) {
-        let id = scene.open_round(&format!("h{count}.example")).await;
-        make_due(&scene, id).await;
-        scene.pass_time().await;
-        let status = scene.serve_until(point, "kill").await.wait_exit();
-        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
-        let stored = i64::from(point == FailPoint::ClockCommitted);
-        assert_eq!(reminders(&scene, id).await, stored, "{point}");
-        scene.pass_time().await;
-        let next = scene.serve().await;
-        find_event(&next.caller, NAME, id).await;
-        drop(next);
-        assert_eq!(reminders(&scene, id).await, 1, "{point}");
-    }
+    let id = scene.open_round("one.example").await;
+    make_due(&scene, id).await;
+    scene.pass_time().await;
+    let status = scene.serve_until(point, "kill").await.wait_exit();
+    assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
+    let stored = i64::from(point == FailPoint::ClockCommitted);
+    assert_eq!(reminders(&scene, id).await, stored, "{point}");
+    scene.pass_time().await;
+    let next = scene.serve().await;
+    find_event(&next.caller, NAME, id).await;
+    drop(next);
+    assert_eq!(reminders(&scene, id).await, 1, "{point}");
     scene.place.remove().await;
 }
 

@@ -47,33 +47,52 @@ fn is_stopped(process: &ChildProcess) -> bool {
     stat.rsplit(") ").next().unwrap().starts_with('T')
 }
 
-#[test]
-fn g02_a_replica_that_was_frozen_writes_nothing_more() {
-    limit::block_on(async {
-        let Some(scene) = Scene::start(Engine::Postgres, Generation::V0_1).await else { return };
-        let folder = scene.folder().join("next");
-        std::fs::create_dir(&folder).unwrap();
-        let config = write_config(&folder, &scene.place);
-        let points = [FailPoint::IntentStored, FailPoint::ApplyAnswered, FailPoint::WrittenStored];
-        for (count, point) in (1..).zip(points) {
-            let before = revisions(&scene.simulator);
-            let id = scene.open_round(&format!("h{count}.example")).await;
-            // The server before it was killed, and held leases.
-            scene.pass_time().await;
-            let mut frozen = scene.serve_until(point, "stop").await;
-            eventually("it is stopped", || async { is_stopped(&frozen) }).await;
-            scene.pass_time().await;
-            let next = start_server(&config, scene.key());
-            wait_written(&next.caller, count).await;
-            // It ends when its work has ended.
-            frozen.signal("CONT");
-            frozen.signal("TERM");
-            frozen.wait_exit();
-            drop(next);
-            assert_eq!(scene.round(id).await.state, RoundState::Applied, "{point}");
-            // A repeat on top of itself makes no revision.
-            assert_eq!(revisions(&scene.simulator), before + 1, "{point}: it is written once");
-        }
-        scene.place.remove().await;
-    });
+/// Freezes a replica at a point of a write, and lets it continue after another one has finished the write.
+async fn frozen_at(engine: Engine, point: FailPoint) {
+    let Some(scene) = Scene::start(engine, Generation::V0_1).await else { return };
+    let folder = scene.folder().join("next");
+    std::fs::create_dir(&folder).unwrap();
+    let config = write_config(&folder, &scene.place);
+    let before = revisions(&scene.simulator);
+    let id = scene.open_round("one.example").await;
+    // The server before it was killed, and held leases.
+    scene.pass_time().await;
+    let mut frozen = scene.serve_until(point, "stop").await;
+    eventually("it is stopped", || async { is_stopped(&frozen) }).await;
+    scene.pass_time().await;
+    let next = start_server(&config, scene.key());
+    wait_written(&next.caller, 1).await;
+    // It ends when its work has ended.
+    frozen.signal("CONT");
+    frozen.signal("TERM");
+    frozen.wait_exit();
+    drop(next);
+    assert_eq!(scene.round(id).await.state, RoundState::Applied, "{point}");
+    // A repeat on top of itself makes no revision.
+    assert_eq!(revisions(&scene.simulator), before + 1, "{point}: it is written once");
+    scene.place.remove().await;
+}
+
+mod g02_a_replica_that_was_frozen_writes_nothing_more {
+    use super::*;
+
+    /// Replicas need PostgreSQL.
+    fn run(point: FailPoint) {
+        limit::block_on(frozen_at(Engine::Postgres, point));
+    }
+
+    #[test]
+    fn intent_stored() {
+        run(FailPoint::IntentStored);
+    }
+
+    #[test]
+    fn apply_answered() {
+        run(FailPoint::ApplyAnswered);
+    }
+
+    #[test]
+    fn written_stored() {
+        run(FailPoint::WrittenStored);
+    }
 }

@@ -13,6 +13,7 @@ use shoreguard::cli::{self, Captured};
 use shoreguard::pb::v1::Role;
 use shoreguard_simulator::{Generation, Simulator};
 
+use crate::support::limit::start_time_limit;
 use crate::support::server::{ADMIN_PASSWORD, TestServer};
 use cases::{CASES, Case};
 
@@ -147,6 +148,7 @@ async fn file_of(sg: &TestServer, noun: &str) -> (String, Vec<String>) {
 
 #[test]
 fn every_command_of_the_table_has_a_case() {
+    let _limit = start_time_limit();
     let commands: Vec<&str> = cli::table_commands().collect();
     for command in &commands {
         assert!(CASES.iter().any(|case| case.command == *command), "`{command}` has no case");

@@ -1,5 +1,7 @@
 //! Replaces what differs from run to run: times, ids, ports, secrets, and the space that aligns them.
 
+use crate::support::limit::start_time_limit;
+
 /// Minimum length of a word with a digit that is taken for a token or digest.
 const TOKEN_BYTES_MIN: usize = 20;
 
@@ -73,6 +75,7 @@ fn is_span(word: &str) -> bool {
 
 #[test]
 fn what_differs_is_replaced() {
+    let _limit = start_time_limit();
     for (line, shown) in [
         ("NAME     SEEN   AT", "NAME  SEEN  AT"),
         ("edge     13s    2026-12-01T08:00:00.000001Z", "edge  <span>  <time>"),

@@ -21,15 +21,19 @@ use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
 
 server_tests! {
-    g02_a_lost_answer_to_an_approval_is_not_sent_again,
-    g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadline,
     failed_gateway_keeps_votes,
-    payload_after_approval_starts_over,
-    payload_after_approval_starts_over_with_a_profile,
     payload_after_approval_starts_over_with_another_generation,
-    an_undoing_that_leads_to_another_rule_starts_over,
     a_policy_for_all_sandboxes_stops_decisions,
     g06_a_refused_approval_fails_with_the_words_of_the_gateway,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
+    g02_a_lost_answer_to_an_approval_is_not_sent_again,
+    g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadline,
+    payload_after_approval_starts_over,
+    payload_after_approval_starts_over_with_a_profile,
+    an_undoing_that_leads_to_another_rule_starts_over,
     a_caller_with_a_short_deadline_gets_what_is_known_then,
 }
 
@@ -52,52 +56,54 @@ async fn fail_first_attempt(sg: &TestServer, simulator: &Simulator, voters: &[&C
     assert_eq!(writes(simulator), before);
 }
 
-async fn g02_a_lost_answer_to_an_approval_is_not_sent_again(sg: TestServer) {
-    for of in GATEWAYS {
-        let (simulator, staff, wanted, id) = voted(&sg, of).await;
-        let before = writes(&simulator);
-        simulator.script("ApproveDraftChunk", Script::Disconnect, Times::Next(1));
-        let (version, _) = approve(&staff.ana, of, &wanted).await.unwrap();
-        let ended = wait_for(&sg.app, round_id(id), RoundState::Applied).await;
-        assert_eq!(ended.progress.written_version, Some(i64::from(version)));
-        assert_eq!((calls(&simulator, "ApproveDraftChunk"), writes(&simulator)), (1, before + 1));
+async fn g02_a_lost_answer_to_an_approval_is_not_sent_again(
+    sg: TestServer,
+    of: GatewayOf<'static>,
+) {
+    let (simulator, staff, wanted, id) = voted(&sg, of).await;
+    let before = writes(&simulator);
+    simulator.script("ApproveDraftChunk", Script::Disconnect, Times::Next(1));
+    let (version, _) = approve(&staff.ana, of, &wanted).await.unwrap();
+    let ended = wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+    assert_eq!(ended.progress.written_version, Some(i64::from(version)));
+    assert_eq!((calls(&simulator, "ApproveDraftChunk"), writes(&simulator)), (1, before + 1));
 
-        simulator.script("UndoDraftChunk", Script::Disconnect, Times::Next(1));
-        let undo = pb::UndoChunkRequest {
-            gateway: of.0.to_owned(),
-            sandbox: "coder".to_owned(),
-            chunk_id: wanted.id.clone(),
-            ..Default::default()
-        };
-        let undone = staff.dora.approvals().undo_chunk(undo).await.unwrap().into_inner();
-        let id = undone.approval.unwrap().id;
-        for voter in [&staff.ana, &staff.ben] {
-            voter.approve(id).await.unwrap();
-        }
-        wait_for(&sg.app, round_id(id), RoundState::Applied).await;
-        assert_eq!((calls(&simulator, "UndoDraftChunk"), writes(&simulator)), (1, before + 2));
-        simulator.stop().await;
+    simulator.script("UndoDraftChunk", Script::Disconnect, Times::Next(1));
+    let undo = pb::UndoChunkRequest {
+        gateway: of.0.to_owned(),
+        sandbox: "coder".to_owned(),
+        chunk_id: wanted.id.clone(),
+        ..Default::default()
+    };
+    let undone = staff.dora.approvals().undo_chunk(undo).await.unwrap().into_inner();
+    let id = undone.approval.unwrap().id;
+    for voter in [&staff.ana, &staff.ben] {
+        voter.approve(id).await.unwrap();
     }
+    wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+    assert_eq!((calls(&simulator, "UndoDraftChunk"), writes(&simulator)), (1, before + 2));
+    simulator.stop().await;
     sg.finish().await;
 }
 
-async fn g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadline(sg: TestServer) {
-    for of in GATEWAYS {
-        let (simulator, staff, _, id) = voted(&sg, of).await;
-        let before = writes(&simulator);
-        simulator.script("ApproveDraftChunk", Script::DisconnectBefore, Times::Next(1));
-        staff.ana.approve(id).await.unwrap();
-        eventually("it was sent", || async { calls(&simulator, "ApproveDraftChunk") == 1 }).await;
-        let asked = || calls(&simulator, "ListSandboxPolicies");
-        let seen = asked();
-        eventually("the gateway is asked", || async { asked() > seen + 1 }).await;
-        assert_eq!(round(&sg.app, round_id(id)).await.state, RoundState::Sending);
-        assert_eq!(calls(&simulator, "ApproveDraftChunk"), 1);
-        sg.app.db.advance_clock(CALL_TIME + GRACE);
-        advance_until(&sg.app, round_id(id), RoundState::Applied).await;
-        assert_eq!((calls(&simulator, "ApproveDraftChunk"), writes(&simulator)), (2, before + 1));
-        simulator.stop().await;
-    }
+async fn g02_an_approval_that_did_not_arrive_is_sent_again_only_after_the_deadline(
+    sg: TestServer,
+    of: GatewayOf<'static>,
+) {
+    let (simulator, staff, _, id) = voted(&sg, of).await;
+    let before = writes(&simulator);
+    simulator.script("ApproveDraftChunk", Script::DisconnectBefore, Times::Next(1));
+    staff.ana.approve(id).await.unwrap();
+    eventually("it was sent", || async { calls(&simulator, "ApproveDraftChunk") == 1 }).await;
+    let asked = || calls(&simulator, "ListSandboxPolicies");
+    let seen = asked();
+    eventually("the gateway is asked", || async { asked() > seen + 1 }).await;
+    assert_eq!(round(&sg.app, round_id(id)).await.state, RoundState::Sending);
+    assert_eq!(calls(&simulator, "ApproveDraftChunk"), 1);
+    sg.app.db.advance_clock(CALL_TIME + GRACE);
+    advance_until(&sg.app, round_id(id), RoundState::Applied).await;
+    assert_eq!((calls(&simulator, "ApproveDraftChunk"), writes(&simulator)), (2, before + 1));
+    simulator.stop().await;
     sg.finish().await;
 }
 
@@ -144,76 +150,73 @@ async fn successor(caller: &Caller, id: i64) -> i64 {
     next
 }
 
-async fn payload_after_approval_starts_over(sg: TestServer) {
-    for of in GATEWAYS {
-        let (simulator, staff, wanted, id) = failed(&sg, of).await;
-        let before = writes(&simulator);
-        // Another rule.
-        edit_directly(&simulator, &wanted.id, "edited.example").await;
-        advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
-        let edited = successor(&staff.ana, id).await;
-        // The rule leads to another one in the policy.
-        fail_first_attempt(&sg, &simulator, &[&staff.ana, &staff.ben], edited).await;
-        simulator
-            .change_policy("", "coder", |policy| {
-                policy.network_policies.insert(wanted.rule_name.clone(), rule("base.example"));
-            })
-            .unwrap();
-        advance_until(&sg.app, round_id(edited), RoundState::Superseded).await;
-        let moved = successor(&staff.ana, edited).await;
-        if of.1 == Generation::V0_1 {
-            // Its gateway gives the rule another name at the next evaluation, so that no approval of `moved` is written.
-            assert_eq!(writes(&simulator), before);
-            simulator.stop().await;
-            continue;
-        }
-        // An unrelated change of the policy moves no review.
-        fail_first_attempt(&sg, &simulator, &[&staff.ana, &staff.ben], moved).await;
-        simulator
-            .change_policy("", "coder", |policy| {
-                policy.network_policies.insert("unrelated".to_owned(), rule("unrelated.example"));
-            })
-            .unwrap();
-        advance_until(&sg.app, round_id(moved), RoundState::Applied).await;
-        assert_eq!(writes(&simulator), before + 1);
-        let yaml = get_version(&staff.ana, of.0, 0).await.unwrap().yaml;
-        for host in ["edited.example", "base.example", "unrelated.example"] {
-            assert!(yaml.contains(host), "{yaml}");
-        }
+async fn payload_after_approval_starts_over(sg: TestServer, of: GatewayOf<'static>) {
+    let (simulator, staff, wanted, id) = failed(&sg, of).await;
+    let before = writes(&simulator);
+    // Another rule.
+    edit_directly(&simulator, &wanted.id, "edited.example").await;
+    advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
+    let edited = successor(&staff.ana, id).await;
+    // The rule leads to another one in the policy.
+    fail_first_attempt(&sg, &simulator, &[&staff.ana, &staff.ben], edited).await;
+    simulator
+        .change_policy("", "coder", |policy| {
+            policy.network_policies.insert(wanted.rule_name.clone(), rule("base.example"));
+        })
+        .unwrap();
+    advance_until(&sg.app, round_id(edited), RoundState::Superseded).await;
+    let moved = successor(&staff.ana, edited).await;
+    if of.1 == Generation::V0_1 {
+        // Its gateway gives the rule another name at the next evaluation, so that no approval of `moved` is written.
+        assert_eq!(writes(&simulator), before);
         simulator.stop().await;
+        sg.finish().await;
+        return;
     }
+    // An unrelated change of the policy moves no review.
+    fail_first_attempt(&sg, &simulator, &[&staff.ana, &staff.ben], moved).await;
+    simulator
+        .change_policy("", "coder", |policy| {
+            policy.network_policies.insert("unrelated".to_owned(), rule("unrelated.example"));
+        })
+        .unwrap();
+    advance_until(&sg.app, round_id(moved), RoundState::Applied).await;
+    assert_eq!(writes(&simulator), before + 1);
+    let yaml = get_version(&staff.ana, of.0, 0).await.unwrap().yaml;
+    for host in ["edited.example", "base.example", "unrelated.example"] {
+        assert!(yaml.contains(host), "{yaml}");
+    }
+    simulator.stop().await;
     sg.finish().await;
 }
 
-async fn payload_after_approval_starts_over_with_a_profile(sg: TestServer) {
-    for of in GATEWAYS {
-        let simulator = seeded(&sg, of.0, of.1).await;
-        let setting = pb::UpdateGatewaySettingRequest {
-            gateway: of.0.to_owned(),
-            key: "providers_v2_enabled".to_owned(),
-            value: Some(pb::GatewaySettingValue { kind: Some(Kind::Switch(true)) }),
-            ..Default::default()
-        };
-        sg.admin().gateways().update_gateway_setting(setting).await.unwrap();
-        let staff = govern(&sg, of.0, 2).await;
-        let before = writes(&simulator);
-        let wanted = chunk(&staff.dora, of, &ask(&simulator, "one.example")).await;
-        let id = open_by_vote(&staff.dora, of, &wanted).await;
-        fail_first_attempt(&sg, &simulator, &[&staff.ana], id).await;
-        // The sandbox has this provider. With its new rules, the gateway finds something in the draft.
-        simulator
-            .change_profile("", "github", |profile| {
-                "elsewhere.example".clone_into(&mut profile.endpoints[0].host);
-            })
-            .unwrap();
-        simulator.set_validation_result(Some("prover: 1 new finding\n  a_finding: here"));
-        advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
-        let next = successor(&staff.ana, id).await;
-        let findings = staff.ana.approval(next).await.content.unwrap().gateway_findings;
-        assert!(findings.iter().any(|line| line == "a_finding: here"), "{findings:?}");
-        assert_eq!(writes(&simulator), before);
-        simulator.stop().await;
-    }
+async fn payload_after_approval_starts_over_with_a_profile(sg: TestServer, of: GatewayOf<'static>) {
+    let simulator = seeded(&sg, of.0, of.1).await;
+    let setting = pb::UpdateGatewaySettingRequest {
+        gateway: of.0.to_owned(),
+        key: "providers_v2_enabled".to_owned(),
+        value: Some(pb::GatewaySettingValue { kind: Some(Kind::Switch(true)) }),
+        ..Default::default()
+    };
+    sg.admin().gateways().update_gateway_setting(setting).await.unwrap();
+    let staff = govern(&sg, of.0, 2).await;
+    let before = writes(&simulator);
+    let wanted = chunk(&staff.dora, of, &ask(&simulator, "one.example")).await;
+    let id = open_by_vote(&staff.dora, of, &wanted).await;
+    fail_first_attempt(&sg, &simulator, &[&staff.ana], id).await;
+    // The sandbox has this provider. With its new rules, the gateway finds something in the draft.
+    simulator
+        .change_profile("", "github", |profile| {
+            "elsewhere.example".clone_into(&mut profile.endpoints[0].host);
+        })
+        .unwrap();
+    simulator.set_validation_result(Some("prover: 1 new finding\n  a_finding: here"));
+    advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
+    let next = successor(&staff.ana, id).await;
+    let findings = staff.ana.approval(next).await.content.unwrap().gateway_findings;
+    assert!(findings.iter().any(|line| line == "a_finding: here"), "{findings:?}");
+    assert_eq!(writes(&simulator), before);
+    simulator.stop().await;
     sg.finish().await;
 }
 
@@ -236,45 +239,42 @@ async fn payload_after_approval_starts_over_with_another_generation(sg: TestServ
     sg.finish().await;
 }
 
-async fn an_undoing_that_leads_to_another_rule_starts_over(sg: TestServer) {
-    for of in GATEWAYS {
-        let (simulator, staff, wanted, _) = voted(&sg, of).await;
-        approve(&staff.ana, of, &wanted).await.unwrap();
-        let required = super::undo(&staff.dora, of, &wanted.id).await.unwrap_err();
-        let id: i64 = super::fact(&required, "approval").parse().unwrap();
-        let busy =
-            Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
-        simulator.script("UndoDraftChunk", busy, Times::Next(1));
-        for voter in [&staff.ana, &staff.ben] {
-            voter.approve(id).await.unwrap();
-        }
-        first_attempt_has_failed(&sg, id).await;
-        // The rule has another endpoint now, which would be removed, too.
-        simulator
-            .change_policy("", "coder", |policy| {
-                let rule = policy.network_policies.get_mut(&wanted.rule_name).unwrap();
-                rule.endpoints.push(endpoint("more.example", 443));
-            })
-            .unwrap();
-        advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
-        let next = successor(&staff.ana, id).await;
-        let found = shown(&staff.ana, next).await;
-        assert_eq!(found.action(), pb::ApprovalAction::DraftUndo);
-        assert_eq!(
-            (found.state(), &found.authors[..]),
-            (pb::ApprovalState::Open, &["dora@example.com".to_owned()][..])
-        );
-        let present = staff.ana.approval(next).await.content.unwrap().present_yaml;
-        assert!(present.contains("more.example"), "{present}");
-        assert_refused!(staff.dora.approve(next).await, PermissionDenied, "OWN_CHANGE");
-        for voter in [&staff.ana, &staff.ben] {
-            voter.approve(next).await.unwrap();
-        }
-        wait_for(&sg.app, round_id(next), RoundState::Applied).await;
-        let yaml = get_version(&staff.ana, of.0, 0).await.unwrap().yaml;
-        assert!(!yaml.contains("more.example"), "{yaml}");
-        simulator.stop().await;
+async fn an_undoing_that_leads_to_another_rule_starts_over(sg: TestServer, of: GatewayOf<'static>) {
+    let (simulator, staff, wanted, _) = voted(&sg, of).await;
+    approve(&staff.ana, of, &wanted).await.unwrap();
+    let required = super::undo(&staff.dora, of, &wanted.id).await.unwrap_err();
+    let id: i64 = super::fact(&required, "approval").parse().unwrap();
+    let busy = Script::TrailersOnly { code: Code::ResourceExhausted, message: "busy".to_owned() };
+    simulator.script("UndoDraftChunk", busy, Times::Next(1));
+    for voter in [&staff.ana, &staff.ben] {
+        voter.approve(id).await.unwrap();
     }
+    first_attempt_has_failed(&sg, id).await;
+    // The rule has another endpoint now, which would be removed, too.
+    simulator
+        .change_policy("", "coder", |policy| {
+            let rule = policy.network_policies.get_mut(&wanted.rule_name).unwrap();
+            rule.endpoints.push(endpoint("more.example", 443));
+        })
+        .unwrap();
+    advance_until(&sg.app, round_id(id), RoundState::Superseded).await;
+    let next = successor(&staff.ana, id).await;
+    let found = shown(&staff.ana, next).await;
+    assert_eq!(found.action(), pb::ApprovalAction::DraftUndo);
+    assert_eq!(
+        (found.state(), &found.authors[..]),
+        (pb::ApprovalState::Open, &["dora@example.com".to_owned()][..])
+    );
+    let present = staff.ana.approval(next).await.content.unwrap().present_yaml;
+    assert!(present.contains("more.example"), "{present}");
+    assert_refused!(staff.dora.approve(next).await, PermissionDenied, "OWN_CHANGE");
+    for voter in [&staff.ana, &staff.ben] {
+        voter.approve(next).await.unwrap();
+    }
+    wait_for(&sg.app, round_id(next), RoundState::Applied).await;
+    let yaml = get_version(&staff.ana, of.0, 0).await.unwrap().yaml;
+    assert!(!yaml.contains("more.example"), "{yaml}");
+    simulator.stop().await;
     sg.finish().await;
 }
 
@@ -322,24 +322,25 @@ async fn g06_a_refused_approval_fails_with_the_words_of_the_gateway(sg: TestServ
     sg.finish().await;
 }
 
-async fn a_caller_with_a_short_deadline_gets_what_is_known_then(sg: TestServer) {
-    for of in GATEWAYS {
-        let (simulator, staff, wanted, id) = voted(&sg, of).await;
-        let hold = shoreguard_simulator::Hold::default();
-        simulator.script("ApproveDraftChunk", Script::HoldBefore(hold.clone()), Times::Next(1));
-        let waiting = {
-            let (ana, wanted) = (staff.ana.clone(), wanted.clone());
-            sg.app.spawn(async move { approve(&ana, of, &wanted).await })
-        };
-        hold.wait_reached(1).await;
-        // The call gives up before the write has an outcome.
-        sg.app.clock.advance(CALL_TIME + Duration::from_secs(1));
-        let late = waiting.await.unwrap();
-        let late = assert_refused!(late, FailedPrecondition, "APPROVAL_REQUIRED");
-        assert!(late.message().contains("being written"), "{late:?}");
-        hold.release();
-        assert_ne!(shown(&staff.dora, id).await.state(), pb::ApprovalState::Open);
-        simulator.stop().await;
-    }
+async fn a_caller_with_a_short_deadline_gets_what_is_known_then(
+    sg: TestServer,
+    of: GatewayOf<'static>,
+) {
+    let (simulator, staff, wanted, id) = voted(&sg, of).await;
+    let hold = shoreguard_simulator::Hold::default();
+    simulator.script("ApproveDraftChunk", Script::HoldBefore(hold.clone()), Times::Next(1));
+    let waiting = {
+        let (ana, wanted) = (staff.ana.clone(), wanted.clone());
+        sg.app.spawn(async move { approve(&ana, of, &wanted).await })
+    };
+    hold.wait_reached(1).await;
+    // The call gives up before the write has an outcome.
+    sg.app.clock.advance(CALL_TIME + Duration::from_secs(1));
+    let late = waiting.await.unwrap();
+    let late = assert_refused!(late, FailedPrecondition, "APPROVAL_REQUIRED");
+    assert!(late.message().contains("being written"), "{late:?}");
+    hold.release();
+    assert_ne!(shown(&staff.dora, id).await.state(), pb::ApprovalState::Open);
+    simulator.stop().await;
     sg.finish().await;
 }

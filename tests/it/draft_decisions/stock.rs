@@ -7,8 +7,8 @@ use shoreguard_simulator::Generation;
 use tonic::Code;
 
 use super::{
-    approve, ask, calls, chunk, clear, drafted, edit, fact, open_by_vote, reject, round_id, shown,
-    undo, voted,
+    GatewayOf, approve, ask, calls, chunk, clear, drafted, edit, fact, open_by_vote, reject,
+    round_id, shown, undo, voted,
 };
 use crate::approved_writes::{round, wait_for, writes};
 use crate::policies::{GATEWAYS, get_version};
@@ -20,10 +20,14 @@ server_tests! {
     g01_a_token_of_another_evaluation_is_refused_and_not_forwarded,
     a_vote_for_a_rule_that_the_client_was_not_shown_does_not_count,
     a_rejection_is_a_vote_and_a_rejected_draft_can_be_approved,
-    an_approved_draft_is_undone_by_a_review,
-    an_edit_keeps_no_votes_and_its_editor_does_not_approve,
     cleared_drafts_have_no_reviews,
     without_a_rule_the_answer_of_the_gateway_ends_the_review,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
+    an_approved_draft_is_undone_by_a_review,
+    an_edit_keeps_no_votes_and_its_editor_does_not_approve,
 }
 
 async fn below_quorum_the_vote_is_kept_and_at_quorum_the_client_gets_version_and_hash(
@@ -144,58 +148,57 @@ async fn a_rejection_is_a_vote_and_a_rejected_draft_can_be_approved(sg: TestServ
     sg.finish().await;
 }
 
-async fn an_approved_draft_is_undone_by_a_review(sg: TestServer) {
-    for of in GATEWAYS {
-        let name = of.0;
-        let (simulator, Staff { ana, dora, .. }, wanted) = drafted(&sg, of, 1).await;
-        approve(&dora, of, &wanted).await.unwrap();
-        let required = undo(&dora, of, &wanted.id).await;
-        let required = assert_refused!(required, FailedPrecondition, "APPROVAL_REQUIRED");
-        let id: i64 = fact(&required, "approval").parse().unwrap();
-        // The rejection of an approved draft removes it, too.
-        let again = reject(&dora, of, &wanted.id).await.unwrap_err();
-        assert_eq!(fact(&again, "approval"), id.to_string());
-        let called = |method| calls(&simulator, method);
-        assert_eq!((called("UndoDraftChunk"), called("RejectDraftChunk")), (0, 0));
-        assert_eq!(shown(&ana, id).await.action(), pb::ApprovalAction::DraftUndo);
-        assert_refused!(dora.approve(id).await, PermissionDenied, "OWN_CHANGE");
-        ana.approve(id).await.unwrap();
-        wait_for(&sg.app, round_id(id), RoundState::Applied).await;
-        assert_eq!(chunk(&ana, of, &wanted.id).await.status, "pending");
-        assert_eq!(calls(&simulator, "UndoDraftChunk"), 1);
-        let yaml = get_version(&ana, name, 0).await.unwrap().yaml;
-        assert!(!yaml.contains("registry.npmjs.org"), "{yaml}");
-        let refused = undo(&dora, of, &wanted.id).await;
-        let refused = assert_refused!(refused, FailedPrecondition, "GATEWAY_REFUSED");
-        assert!(refused.message().contains("chunk status is 'pending'"), "{refused:?}");
-        simulator.stop().await;
-    }
+async fn an_approved_draft_is_undone_by_a_review(sg: TestServer, of: GatewayOf<'static>) {
+    let name = of.0;
+    let (simulator, Staff { ana, dora, .. }, wanted) = drafted(&sg, of, 1).await;
+    approve(&dora, of, &wanted).await.unwrap();
+    let required = undo(&dora, of, &wanted.id).await;
+    let required = assert_refused!(required, FailedPrecondition, "APPROVAL_REQUIRED");
+    let id: i64 = fact(&required, "approval").parse().unwrap();
+    // The rejection of an approved draft removes it, too.
+    let again = reject(&dora, of, &wanted.id).await.unwrap_err();
+    assert_eq!(fact(&again, "approval"), id.to_string());
+    let called = |method| calls(&simulator, method);
+    assert_eq!((called("UndoDraftChunk"), called("RejectDraftChunk")), (0, 0));
+    assert_eq!(shown(&ana, id).await.action(), pb::ApprovalAction::DraftUndo);
+    assert_refused!(dora.approve(id).await, PermissionDenied, "OWN_CHANGE");
+    ana.approve(id).await.unwrap();
+    wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+    assert_eq!(chunk(&ana, of, &wanted.id).await.status, "pending");
+    assert_eq!(calls(&simulator, "UndoDraftChunk"), 1);
+    let yaml = get_version(&ana, name, 0).await.unwrap().yaml;
+    assert!(!yaml.contains("registry.npmjs.org"), "{yaml}");
+    let refused = undo(&dora, of, &wanted.id).await;
+    let refused = assert_refused!(refused, FailedPrecondition, "GATEWAY_REFUSED");
+    assert!(refused.message().contains("chunk status is 'pending'"), "{refused:?}");
+    simulator.stop().await;
     sg.finish().await;
 }
 
-async fn an_edit_keeps_no_votes_and_its_editor_does_not_approve(sg: TestServer) {
-    for of in GATEWAYS {
-        let name = of.0;
-        let (simulator, Staff { ana, ben, dora }, wanted, id) = voted(&sg, of).await;
-        edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
-        assert_eq!(shown(&ben, id).await.state(), pb::ApprovalState::Superseded);
-        let detail = ben.approval(id).await;
-        let next = detail.successor_approval_id;
-        assert_ne!(next, 0);
-        let followed = shown(&ben, next).await;
-        assert_eq!(followed.authors, ["ana@example.com"]);
-        assert_eq!(ben.votes(next).await.len(), 0);
-        assert_refused!(ana.approve(next).await, PermissionDenied, "OWN_CHANGE");
-        // Not with the stock client either.
-        let edited = chunk(&ana, of, &wanted.id).await;
-        let own = approve(&ana, of, &edited).await;
-        assert_refused!(own, PermissionDenied, "OWN_CHANGE");
-        assert_eq!(open_by_vote(&dora, of, &edited).await, next);
-        approve(&ben, of, &edited).await.unwrap();
-        let yaml = get_version(&ana, name, 0).await.unwrap().yaml;
-        assert!(yaml.contains("edited.example"), "{yaml}");
-        simulator.stop().await;
-    }
+async fn an_edit_keeps_no_votes_and_its_editor_does_not_approve(
+    sg: TestServer,
+    of: GatewayOf<'static>,
+) {
+    let name = of.0;
+    let (simulator, Staff { ana, ben, dora }, wanted, id) = voted(&sg, of).await;
+    edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
+    assert_eq!(shown(&ben, id).await.state(), pb::ApprovalState::Superseded);
+    let detail = ben.approval(id).await;
+    let next = detail.successor_approval_id;
+    assert_ne!(next, 0);
+    let followed = shown(&ben, next).await;
+    assert_eq!(followed.authors, ["ana@example.com"]);
+    assert_eq!(ben.votes(next).await.len(), 0);
+    assert_refused!(ana.approve(next).await, PermissionDenied, "OWN_CHANGE");
+    // Not with the stock client either.
+    let edited = chunk(&ana, of, &wanted.id).await;
+    let own = approve(&ana, of, &edited).await;
+    assert_refused!(own, PermissionDenied, "OWN_CHANGE");
+    assert_eq!(open_by_vote(&dora, of, &edited).await, next);
+    approve(&ben, of, &edited).await.unwrap();
+    let yaml = get_version(&ana, name, 0).await.unwrap().yaml;
+    assert!(yaml.contains("edited.example"), "{yaml}");
+    simulator.stop().await;
     sg.finish().await;
 }
 

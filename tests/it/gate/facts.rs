@@ -11,6 +11,10 @@ server_tests! {
     t13_facts_that_are_older_than_a_rule_do_not_count,
     a_gateway_that_does_not_say_what_a_call_changes_gets_no_call,
     nothing_is_sent_for_a_caller_whose_deadline_has_passed,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
     g08_a_sandbox_with_many_providers_is_reached_by_each,
 }
 
@@ -125,22 +129,23 @@ async fn nothing_is_sent_for_a_caller_whose_deadline_has_passed(sg: TestServer) 
     sg.finish().await;
 }
 
-async fn g08_a_sandbox_with_many_providers_is_reached_by_each(sg: TestServer) {
-    for (name, generation) in GATEWAYS {
-        let scene = Scene::start(&sg, name, generation).await;
-        let names: Vec<String> = (0..120).map(|at| format!("p{at}")).collect();
-        let created = stream::iter(&names).map(async |name| {
-            let new = json!({ "provider": { "metadata": { "name": name }, "type": "github" } });
-            scene.call("CreateProvider", &new).await.unwrap();
-        });
-        created.buffer_unordered(8).collect::<()>().await;
-        let many = json!({ "name": "many", "spec": { "providers": names } });
-        scene.call("CreateSandbox", &many).await.unwrap();
-        add_workflow(&sg, name, Some("default"), Some("many")).await;
-        let last = provider("p119", "evil.example");
-        assert_eq!(scene.verdict("UpdateProvider", &last).await, "GOVERNED", "{name}");
-        scene.simulator.stop().await;
-    }
+async fn g08_a_sandbox_with_many_providers_is_reached_by_each(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
+    let scene = Scene::start(&sg, name, generation).await;
+    let names: Vec<String> = (0..120).map(|at| format!("p{at}")).collect();
+    let created = stream::iter(&names).map(async |name| {
+        let new = json!({ "provider": { "metadata": { "name": name }, "type": "github" } });
+        scene.call("CreateProvider", &new).await.unwrap();
+    });
+    created.buffer_unordered(8).collect::<()>().await;
+    let many = json!({ "name": "many", "spec": { "providers": names } });
+    scene.call("CreateSandbox", &many).await.unwrap();
+    add_workflow(&sg, name, Some("default"), Some("many")).await;
+    let last = provider("p119", "evil.example");
+    assert_eq!(scene.verdict("UpdateProvider", &last).await, "GOVERNED", "{name}");
+    scene.simulator.stop().await;
     sg.finish().await;
 }
 

@@ -13,12 +13,16 @@ server_tests! {
     t13_a_pin_names_a_write_in_flight_and_stops_the_next,
     t13_a_gateway_that_hangs_prevents_no_pin_and_gets_no_write,
     t13_a_lost_answer_leaves_its_write_in_flight_until_its_deadline,
-    expired_pins_are_over_on_every_proxied_path,
     calls_without_a_rule_do_not_exclude_each_other,
-    a_long_call_without_a_rule_stays_in_flight,
     g10_a_policy_that_is_written_through_the_proxy_is_an_event,
     an_inference_route_that_is_set_through_the_proxy_is_an_event,
     g10_without_a_rule_a_call_keeps_its_role_and_gets_the_answer_of_the_gateway,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
+    expired_pins_are_over_on_every_proxied_path,
+    a_long_call_without_a_rule_stays_in_flight,
 }
 
 fn merge() -> Value {
@@ -95,25 +99,26 @@ async fn t13_a_lost_answer_leaves_its_write_in_flight_until_its_deadline(sg: Tes
     sg.finish().await;
 }
 
-async fn expired_pins_are_over_on_every_proxied_path(sg: TestServer) {
-    for (name, generation) in GATEWAYS {
-        let scene = Scene::start(&sg, name, generation).await;
-        scene.pin(Some(3600), &sg).await;
-        assert_eq!(scene.verdict("UpdateConfig", &merge()).await, "POLICY_PINNED", "{name}");
-        sg.app.db.advance_clock(Duration::from_hours(2));
-        let rows = schema(generation).1;
-        for (method, mut content, _) in cases() {
-            if !rows.iter().any(|row| row.path.ends_with(&format!("/{method}"))) {
-                continue;
-            }
-            if [json!(PENDING), json!(APPROVED)].contains(&content["chunk_id"]) {
-                content["chunk_id"] = json!("c1");
-            }
-            let verdict = scene.verdict(method, &content).await;
-            assert_eq!(verdict, "", "{name} {method} {content}");
+async fn expired_pins_are_over_on_every_proxied_path(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
+    let scene = Scene::start(&sg, name, generation).await;
+    scene.pin(Some(3600), &sg).await;
+    assert_eq!(scene.verdict("UpdateConfig", &merge()).await, "POLICY_PINNED", "{name}");
+    sg.app.db.advance_clock(Duration::from_hours(2));
+    let rows = schema(generation).1;
+    for (method, mut content, _) in cases() {
+        if !rows.iter().any(|row| row.path.ends_with(&format!("/{method}"))) {
+            continue;
         }
-        scene.simulator.stop().await;
+        if [json!(PENDING), json!(APPROVED)].contains(&content["chunk_id"]) {
+            content["chunk_id"] = json!("c1");
+        }
+        let verdict = scene.verdict(method, &content).await;
+        assert_eq!(verdict, "", "{name} {method} {content}");
     }
+    scene.simulator.stop().await;
     sg.finish().await;
 }
 
@@ -134,28 +139,30 @@ async fn calls_without_a_rule_do_not_exclude_each_other(sg: TestServer) {
     scene.simulator.stop().await;
 }
 
-async fn a_long_call_without_a_rule_stays_in_flight(sg: TestServer) {
-    for (name, generation) in GATEWAYS {
-        let scene = Scene::start(&sg, name, generation).await;
-        let hold = Hold::default();
-        scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
-        let first = start_merge(&sg, &scene);
-        hold.wait_reached(1).await;
-        for _ in 0..3 {
-            let before = dump::table(&sg.app.db, "write_intents").await;
-            sg.app.clock.advance(Duration::from_secs(11));
-            eventually("the write is renewed", || async {
-                dump::table(&sg.app.db, "write_intents").await != before
-            })
-            .await;
-        }
-        assert!(!first.is_finished(), "{name}: it may take longer than a call under a rule");
-        assert_eq!(scene.pin_in_flight(&sg).await.in_flight.len(), 1, "{name}");
-        hold.release();
-        let _ = first.await.unwrap();
-        eventually("the write is over", || async { stored::count_intents(&sg).await == 0 }).await;
-        scene.simulator.stop().await;
+async fn a_long_call_without_a_rule_stays_in_flight(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
+    let scene = Scene::start(&sg, name, generation).await;
+    let hold = Hold::default();
+    scene.simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
+    let first = start_merge(&sg, &scene);
+    hold.wait_reached(1).await;
+    for _ in 0..3 {
+        let before = dump::table(&sg.app.db, "write_intents").await;
+        // Again and again, since the wait for the next renewal may begin only after the clock was advanced.
+        eventually("the write is renewed", || async {
+            sg.app.clock.advance(Duration::from_secs(1));
+            dump::table(&sg.app.db, "write_intents").await != before
+        })
+        .await;
     }
+    assert!(!first.is_finished(), "{name}: it may take longer than a call under a rule");
+    assert_eq!(scene.pin_in_flight(&sg).await.in_flight.len(), 1, "{name}");
+    hold.release();
+    let _ = first.await.unwrap();
+    eventually("the write is over", || async { stored::count_intents(&sg).await == 0 }).await;
+    scene.simulator.stop().await;
     sg.finish().await;
 }
 

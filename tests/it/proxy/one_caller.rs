@@ -111,7 +111,11 @@ fn t16_the_unary_call_limit_of_one_caller_does_not_affect_others() {
 fn t16_pending_messages_for_a_gateway_count_for_their_caller() {
     run(
         Engine::Sqlite,
-        |config| config.limits.held_mib_per_caller = 4,
+        |config| {
+            config.limits.held_mib_per_caller = 4;
+            // The probe of the silent gateway has no answer.
+            config.gateways.probe_timeout_seconds = 1;
+        },
         async |sg| {
             sg.register_gateway("alpha", silent().await).await;
             let mut raw = RawClient::connect_as(&sg, &viewer(&sg, "greedy").await).await;

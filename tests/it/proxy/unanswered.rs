@@ -41,38 +41,41 @@ pub(super) async fn last_outcome(
     }
 }
 
-#[test]
-fn a_write_whose_caller_disconnects_is_recorded_as_unknown() {
-    run_on_sqlite(|sg| async move {
-        let mut raw = RawClient::connect(&sg).await;
-        let mut count = 0;
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let gateway = start_simulator(generation).await;
-            sg.register_gateway(name, gateway.addr()).await;
-            count += 2;
-            for method in WRITES {
-                gateway.script(method, Script::Hang, Times::All);
-                let head = raw.request(method, name).header("grpc-timeout", "1500m");
-                assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{name} {method}");
-                assert_eq!(
-                    last_outcome(&sg, method, count - 1).await,
-                    (Unknown, 4),
-                    "{name} {method}"
-                );
+mod a_write_whose_caller_disconnects_is_recorded_as_unknown {
+    use super::*;
 
-                let (response, mut body) = raw.open(raw.request(method, name));
-                body.send_data(stop_request(), true).unwrap();
-                wait_until("it is with the gateway", || async {
-                    gateway.calls().get(&path(method)) == Some(&2)
-                })
-                .await;
-                drop((response, body));
-                assert_eq!(last_outcome(&sg, method, count).await, (Unknown, 1), "{name} {method}");
-            }
-            gateway.stop().await;
+    #[test]
+    fn generation_0_0() {
+        run_on_sqlite(|sg| leave(sg, Generation::V0_0));
+    }
+
+    #[test]
+    fn generation_0_1() {
+        run_on_sqlite(|sg| leave(sg, Generation::V0_1));
+    }
+
+    async fn leave(sg: TestServer, generation: Generation) {
+        let mut raw = RawClient::connect(&sg).await;
+        let gateway = start_simulator(generation).await;
+        sg.register_gateway("edge", gateway.addr()).await;
+        for method in WRITES {
+            gateway.script(method, Script::Hang, Times::All);
+            let head = raw.request(method, "edge").header("grpc-timeout", "1500m");
+            assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{method}");
+            assert_eq!(last_outcome(&sg, method, 1).await, (Unknown, 4), "{method}");
+
+            let (response, mut body) = raw.open(raw.request(method, "edge"));
+            body.send_data(stop_request(), true).unwrap();
+            wait_until("it is with the gateway", || async {
+                gateway.calls().get(&path(method)) == Some(&2)
+            })
+            .await;
+            drop((response, body));
+            assert_eq!(last_outcome(&sg, method, 2).await, (Unknown, 1), "{method}");
         }
+        gateway.stop().await;
         sg.finish().await;
-    });
+    }
 }
 
 #[test]

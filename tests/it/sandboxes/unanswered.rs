@@ -83,7 +83,6 @@ fn refuses() -> Script {
 
 sqlite_tests! {
     a_call_without_a_gateway_response_is_recorded_as_unknown,
-    a_command_abandoned_before_its_response_is_recorded_as_unknown,
 }
 
 async fn a_call_without_a_gateway_response_is_recorded_as_unknown(sg: TestServer) {
@@ -110,36 +109,36 @@ async fn a_call_without_a_gateway_response_is_recorded_as_unknown(sg: TestServer
     sg.finish().await;
 }
 
-async fn a_command_abandoned_before_its_response_is_recorded_as_unknown(sg: TestServer) {
-    for (name, generation) in GATEWAYS {
-        let simulator = start_gateway(&sg, name, generation).await;
-        create_sandbox(&sg, create_request(&sg, name, "one")).await;
-        simulator.script("ExecSandbox", Script::Hang, Times::All);
-        let operation = exec(&sg, name).await.unwrap();
-        wait_until("the gateway was asked", || async {
-            call_count(&simulator, "/ExecSandbox") == 1
-        })
-        .await;
-        let request =
-            pb::CancelOperationRequest { operation: operation.clone(), ..Default::default() };
-        sg.admin().operations().cancel_operation(request).await.unwrap();
-        wait_operation(&sg.admin(), &operation).await;
-        let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
-        assert_eq!((entry.outcome(), entry.code), (Unknown, 1), "{name}: {entry:?}");
+each_generation! { sqlite_tests, GATEWAYS; a_command_abandoned_before_its_response_is_recorded_as_unknown }
 
-        let mut raw = RawClient::connect(&sg).await;
-        let command = encode_framed(&pb::ExecSandboxRequest {
-            gateway: name.to_owned(),
-            sandbox: "one".to_owned(),
-            command: vec!["true".to_owned()],
-            ..Default::default()
-        });
-        let head = raw.post(EXEC).header("grpc-timeout", "4S");
-        assert_eq!(raw.call(head, &[command]).await.code(), "4");
-        assert_eq!(call_count(&simulator, "/ExecSandbox"), 2);
-        let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
-        assert_eq!((entry.outcome(), entry.code), (Unknown, 4), "{name}: {entry:?}");
-        simulator.stop().await;
-    }
+async fn a_command_abandoned_before_its_response_is_recorded_as_unknown(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
+    let simulator = start_gateway(&sg, name, generation).await;
+    create_sandbox(&sg, create_request(&sg, name, "one")).await;
+    simulator.script("ExecSandbox", Script::Hang, Times::All);
+    let operation = exec(&sg, name).await.unwrap();
+    wait_until("the gateway was asked", || async { call_count(&simulator, "/ExecSandbox") == 1 })
+        .await;
+    let request = pb::CancelOperationRequest { operation: operation.clone(), ..Default::default() };
+    sg.admin().operations().cancel_operation(request).await.unwrap();
+    wait_operation(&sg.admin(), &operation).await;
+    let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
+    assert_eq!((entry.outcome(), entry.code), (Unknown, 1), "{name}: {entry:?}");
+
+    let mut raw = RawClient::connect(&sg).await;
+    let command = encode_framed(&pb::ExecSandboxRequest {
+        gateway: name.to_owned(),
+        sandbox: "one".to_owned(),
+        command: vec!["true".to_owned()],
+        ..Default::default()
+    });
+    let head = raw.post(EXEC).header("grpc-timeout", "4S");
+    assert_eq!(raw.call(head, &[command]).await.code(), "4");
+    assert_eq!(call_count(&simulator, "/ExecSandbox"), 2);
+    let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);
+    assert_eq!((entry.outcome(), entry.code), (Unknown, 4), "{name}: {entry:?}");
+    simulator.stop().await;
     sg.finish().await;
 }

@@ -17,6 +17,8 @@ mod sqlite;
 pub(crate) mod work;
 #[macro_use]
 pub(crate) mod server;
+#[macro_use]
+mod generations;
 
 use std::future::Future;
 use std::ops::Deref;

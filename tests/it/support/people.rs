@@ -1,13 +1,40 @@
-//! Users with accounts, created through the API, and SQL statements that no rpc makes.
+//! Users with accounts and service principals, created through the API, and SQL statements that no rpc makes.
+
+use std::time::Instant;
 
 use diesel_async::RunQueryDsl;
 use shoreguard::db::on_conn;
 use shoreguard::pb::v1 as pb;
 
 use super::server::{Caller, TestServer};
+use super::{CONDITION_TIME_MAX, pause};
 
 /// Password of all these users.
 pub(crate) const PASSWORD: &str = "a password of theirs";
+
+impl Caller {
+    /// Creates a service principal. Returns its key. Repeats a call that was refused with `ACCESS_STALE`, as a client
+    /// does: a server that gets no processor for seconds has done nothing then.
+    pub(crate) async fn create_key(&self, name: &str, role: pb::Role) -> String {
+        let request = pb::CreateServicePrincipalRequest {
+            name: name.to_owned(),
+            role: role.into(),
+            ..Default::default()
+        };
+        let begun = Instant::now();
+        loop {
+            let answer = self.service_principals().create_service_principal(request.clone()).await;
+            match answer {
+                Ok(created) => return created.into_inner().key,
+                Err(refused) => {
+                    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+                    assert!(begun.elapsed() < CONDITION_TIME_MAX, "{refused:?}");
+                    pause().await;
+                }
+            }
+        }
+    }
+}
 
 impl TestServer {
     /// Invites a user, who accepts with [`PASSWORD`]. Returns the session token.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use shoreguard::app::App;
 use shoreguard::boot;
@@ -25,7 +24,7 @@ use tonic::{Request, Status};
 
 use super::cleanup::ServerCleanup;
 use super::jobs::start_jobs;
-use super::{CONDITION_TIME_MAX, DbLocation, limit, pause};
+use super::{CONDITION_TIME_MAX, DbLocation, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
@@ -229,28 +228,6 @@ impl TestServer {
 }
 
 impl Caller {
-    /// Creates a service principal. Returns its key. Repeats a call that was refused with `ACCESS_STALE`, as a client
-    /// does: a server that gets no processor for seconds has done nothing then.
-    pub(crate) async fn create_key(&self, name: &str, role: pb::Role) -> String {
-        let request = pb::CreateServicePrincipalRequest {
-            name: name.to_owned(),
-            role: role.into(),
-            ..Default::default()
-        };
-        let begun = Instant::now();
-        loop {
-            let answer = self.service_principals().create_service_principal(request.clone()).await;
-            match answer {
-                Ok(created) => return created.into_inner().key,
-                Err(refused) => {
-                    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
-                    assert!(begun.elapsed() < CONDITION_TIME_MAX, "{refused:?}");
-                    pause().await;
-                }
-            }
-        }
-    }
-
     /// Gives a service principal a role on a gateway.
     #[allow(dead_code, reason = "not every test file uses it")]
     pub(crate) async fn bind(&self, name: &str, gateway: &str, role: pb::Role) {
@@ -266,7 +243,8 @@ impl Caller {
 }
 
 /// Returns the configuration of a test's server: an unused port, no rate limits by address or caller, loopback allowed,
-/// cheap password hashing, and gateways that are asked only when a test does it.
+/// cheap password hashing, few connections to the database, since each test opens its own, and gateways that are asked
+/// only when a test does it.
 pub(crate) fn config(place: &DbLocation, data: &std::path::Path, tune: ConfigChange) -> Config {
     build_config(&place.url(), data, tune)
 }
@@ -281,6 +259,7 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         drain_seconds = 5
         [database]
         url = "{database}"
+        readers = 4
         pool_size = 6
         acquire_timeout_seconds = 60
         statement_timeout_seconds = 120
@@ -294,7 +273,7 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         [policies]
         follow_interval_seconds = 3600
         [access]
-        poll_milliseconds = 100
+        poll_milliseconds = 250
         "#,
         data.display(),
         "5a".repeat(32),

@@ -15,8 +15,8 @@ use crate::support::{DbLocation, eventually, limit};
 /// Kills in a short run, and in one of minutes.
 const KILLS: usize = 2;
 const KILLS_SOAK: usize = 100;
-/// Events between two kills.
-const EVENTS: usize = 12;
+/// Events between two kills: three that are delivered, two that are held, and two that wait.
+const EVENTS: usize = 7;
 
 /// Expires the leases of the killed server on PostgreSQL, where they would expire after half a minute. On SQLite, the
 /// next server does so itself.

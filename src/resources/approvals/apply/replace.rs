@@ -17,7 +17,7 @@ use crate::resources::write_intents::domain as write_intents;
 
 /// The change of a round as it would be reviewed now.
 pub(super) trait Successor: Send + Sync {
-    /// Ends a round as `ended` says, and opens the one that replaces it. Returns whether that one is approved.
+    /// Ends a round as `ended` says, and opens its successor. Returns whether the successor is approved.
     ///
     /// # Errors
     /// Those of the database; a refusal if there can be no successor.
