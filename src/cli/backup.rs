@@ -164,9 +164,9 @@ async fn record(db: &Db, clock: &Clock, config: &Config, folder: &Path) -> Resul
         method: "shoreguard backup".into(),
         ..Intent::new(now, about)
     };
-    let recorded = recorder.record(intent, Outcome::new(now, Ending::Ok, 0)).await;
+    let stored = recorder.record(intent, Outcome::new(now, Ending::Ok, 0)).await;
     recorder.drain().await;
-    Ok(recorded?)
+    Ok(stored?)
 }
 
 /// Creates a file that only its owner can read, and stores it on the disk.

@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - a lost connection is resumed after the last position, so that no event is skipped or repeated;
+//! - a watch of new events that has no position yet is not resumed, since it could skip some;
 //! - if events after the position were deleted, the command ends and says so.
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
@@ -58,6 +59,13 @@ struct Cursor {
     retries: Retries,
 }
 
+impl Cursor {
+    /// Whether the watch has begun with the events of then, and the server has not sent a position yet.
+    const fn is_without_position(&self) -> bool {
+        self.has_begun && self.position == FROM_NOW
+    }
+}
+
 async fn watch(args: &WatchArgs, globals: &Globals) -> Result<(), CliError> {
     let mut client = Client::connect(&globals.connect, None).await?;
     let position = args.after.unwrap_or(FROM_NOW);
@@ -75,10 +83,22 @@ async fn watch(args: &WatchArgs, globals: &Globals) -> Result<(), CliError> {
                 "events that were not shown yet are deleted: `--after 0` begins with the oldest",
             );
         }
-        cursor.retries.pause_after(&client, error).await?;
-        if cursor.has_begun && cursor.position == FROM_NOW {
+        // A session that expires is renewed at once, so little can be missed.
+        let is_lost =
+            matches!(&error, CliError::Call(status) if status.code() != Code::Unauthenticated);
+        if cursor.is_without_position()
+            && is_lost
+            && let CliError::Call(status) = error
+        {
             output::print_error(
-                "the connection was lost before the first event: earlier events are not shown",
+                "the watch ended before its first event: events since it began may be missing",
+            );
+            return Err(client.failure(*status));
+        }
+        cursor.retries.pause_after(&client, error).await?;
+        if cursor.is_without_position() {
+            output::print_error(
+                "the session was renewed before the first event: earlier events are not shown",
             );
         }
     }

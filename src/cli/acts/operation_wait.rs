@@ -1,6 +1,8 @@
 //! `shoreguard operation wait`: shows the progress of an operation until it has ended.
 //!
-//! Invariant: an interruption leaves the operation running, unless `--cancel-on-interrupt` is given.
+//! Invariant: an interruption leaves the operation running, unless `--cancel-on-interrupt` is given. So does a timeout.
+
+use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
@@ -45,7 +47,9 @@ pub(in crate::cli) fn run(
         let args = WaitArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
         let mut client = Client::connect(&globals.connect, None).await?;
         let bar = Progress::percent(globals.quiet);
-        let waited = interrupt::until_interrupted(follow(&mut client, &args.operation, &bar)).await;
+        let followed = follow(&mut client, &args.operation, &bar);
+        let followed = in_time(globals.connect.timeout(), &args.operation, followed);
+        let waited = interrupt::until_interrupted(followed).await;
         bar.clear();
         let ended = match waited {
             Err(CliError::Interrupted) => return Err(interrupted(&client, &args).await?),
@@ -56,6 +60,27 @@ pub(in crate::cli) fn run(
         answer::print(globals.output, "Operation", &ended, &page)?;
         failure(&ended).map_or(Ok(()), |why| Err(CliError::Exit(FAILED, why)))
     })
+}
+
+/// Bounds a wait with all its connections by the timeout that the user gave.
+async fn in_time<T>(
+    timeout: Option<Duration>,
+    id: &str,
+    wait: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    let Some(timeout) = timeout else { return wait.await };
+    match tokio::time::timeout(timeout, wait).await {
+        // Each stream has the same timeout, which can pass first.
+        Ok(Err(CliError::Call(status))) if status.code() != Code::DeadlineExceeded => {
+            Err(CliError::Call(status))
+        }
+        Ok(Err(CliError::Call(_))) | Err(_) => {
+            let seconds = timeout.as_secs();
+            let why = format!("operation {id} continues: it has not ended within {seconds} s");
+            Err(Status::deadline_exceeded(why).into())
+        }
+        Ok(waited) => waited,
+    }
 }
 
 /// Cancels the operation, or says that it continues. Returns how the command ends.
@@ -133,4 +158,31 @@ pub(super) fn failure(operation: &Operation) -> Option<String> {
     }
     let code = answer::word(operation.error_code().as_str_name(), "OPERATION_ERROR_CODE_");
     Some(format!("operation {} failed: {code}: {}", operation.id, operation.error_message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wait_that_takes_too_long_says_that_the_operation_continues() {
+        let now = Some(Duration::ZERO);
+        let late = in_time::<()>(now, "7", std::future::pending()).await.unwrap_err();
+        assert_eq!(late.exit_code(), 5);
+        assert!(late.to_string().contains("operation 7 continues"), "{late}");
+        let long = Some(Duration::from_secs(3600));
+        let of_stream = async { Err(CliError::from(Status::deadline_exceeded("late"))) };
+        let late = in_time::<()>(long, "7", of_stream).await.unwrap_err();
+        assert!(late.to_string().contains("operation 7 continues"), "{late}");
+    }
+
+    #[tokio::test]
+    async fn another_end_of_a_wait_is_kept() {
+        let long = Some(Duration::from_secs(3600));
+        let refused = async { Err(CliError::from(Status::not_found("unknown"))) };
+        let refused = in_time::<()>(long, "7", refused).await.unwrap_err();
+        assert_eq!(refused.to_string(), "NOT_FOUND: unknown");
+        assert_eq!(in_time(long, "7", async { Ok(7) }).await.unwrap(), 7);
+        assert_eq!(in_time(None, "7", async { Ok(7) }).await.unwrap(), 7);
+    }
 }

@@ -158,9 +158,9 @@ impl Walk<'_> {
     fn flag_of(&self, field: &FieldDescriptor, path: &str) -> String {
         let mut renames =
             self.row.renames.split_whitespace().filter_map(|rename| rename.split_once('='));
-        let renamed = renames.find(|(from, _)| *from == path).map(|(_, to)| to);
+        let given = renames.find(|(from, _)| *from == path).map(|(_, to)| to);
         let shorter = SHORTER.iter().find(|(from, _)| *from == field.name()).map(|(_, to)| *to);
-        let name = renamed.or(shorter).unwrap_or(field.name());
+        let name = given.or(shorter).unwrap_or(field.name());
         format!("{}{}", self.flag, name.replace('_', "-"))
     }
 

@@ -92,14 +92,14 @@ fn given(leaf: &Leaf, matches: &ArgMatches) -> Given {
     }
     let Some(all) = matches.get_many::<Value>(&leaf.id()) else { return Given(None) };
     if leaf.field.is_map() {
-        let entries = all.filter_map(Value::as_object).cloned().flatten();
+        let entries = all.filter_map(Value::as_object).flatten();
+        let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
         return Given(Some(Value::Object(entries.collect())));
     }
     // An item that is JSON can be a list of items.
-    let items = all.cloned().flat_map(|value| match value {
-        Value::Array(items) => items,
-        item => vec![item],
-    });
+    let items = all
+        .cloned()
+        .flat_map(|value| if let Value::Array(items) = value { items } else { vec![value] });
     Given(Some(Value::Array(items.collect())))
 }
 

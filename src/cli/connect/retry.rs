@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     fn unavailable() -> Status {
         Status::new(Code::Unavailable, "away")

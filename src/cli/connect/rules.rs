@@ -24,6 +24,7 @@ const WAIT_TIME: Duration = Duration::from_secs(25);
 const WAIT_MARGIN: Duration = Duration::from_secs(10);
 
 /// The rules of one method.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a method")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MethodRules {
     /// It is a method of Shoreguard itself.
@@ -59,7 +60,7 @@ impl MethodRules {
     }
 
     /// Sets the `request_id` of a request if it has none and needs one.
-    pub(super) fn complete(&self, message: &mut DynamicMessage) {
+    pub(super) fn complete(self, message: &mut DynamicMessage) {
         let is_empty = message
             .get_field_by_name(REQUEST_ID)
             .is_some_and(|value| value.as_str().is_some_and(str::is_empty));
@@ -183,7 +184,7 @@ mod tests {
         let mut timeout = DynamicMessage::new(duration);
         timeout.set_field_by_name("seconds", Value::I64(60));
         message.set_field_by_name("timeout", Value::Message(timeout));
-        assert_eq!(wait_time(&wait, &message), Some(Duration::from_secs(60) + WAIT_MARGIN));
+        assert_eq!(wait_time(&wait, &message), Some(Duration::from_mins(1) + WAIT_MARGIN));
         let other = method(pool, "shoreguard.v1.OperationService", "GetOperation");
         assert_eq!(wait_time(&other, &DynamicMessage::new(other.input())), None);
     }

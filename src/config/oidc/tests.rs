@@ -50,11 +50,7 @@ fn a_complete_provider_is_parsed_and_its_secret_is_redacted() {
 fn each_configuration_error_is_reported() {
     let long = format!("name = \"{}\"", "a".repeat(41));
     for (from, to, fault) in [
-        (
-            r#"name = "corp""#,
-            r#"name = "Corp""#,
-            "`oidc.providers[0].name` must be 1 to 40 lowercase",
-        ),
+        (r#"name = "corp""#, r#"name = "Corp""#, "`oidc.providers[0].name` must be 1 to 40 lower"),
         (r#"name = "corp""#, &long, "`oidc.providers[0].name` must be 1 to 40 lowercase"),
         ("https://id.", "http://id.", "`oidc.providers[0].issuer` must begin with `https://`, as"),
         ("realms/a", "realms/a?b=c", "`oidc.providers[0].issuer` must have no query"),

@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 use shoreguard::cli::{self, Captured};
 use shoreguard::pb::v1::Role;
+use shoreguard::resources::service_principals::worker::LAST_USED;
 use shoreguard_simulator::{Generation, Simulator};
 
 use crate::support::limit::start_time_limit;
@@ -55,6 +56,8 @@ impl Stage {
             sg.create_user(&format!("bob-{form}@example.com"), Role::Viewer).await;
             admin.create_key(&format!("ci-{form}"), Role::Viewer).await;
         }
+        // Now, and not while commands run.
+        sg.run_job(&LAST_USED).await;
         let endpoint = format!("http://{}", sg.address);
         let mut stage = Self {
             endpoint,

@@ -17,34 +17,18 @@ use super::{CONDITION_TIME_MAX, pause};
 /// How long the server's own worker does not run a job that a test has run: longer than any test, on any of its clocks.
 const LEASE_TTL: Duration = Duration::from_hours(100 * 366 * 24);
 
-/// Pause before the next job that nothing wakes is started. If all jobs started at once, each server would open all of
-/// its connections to the database, which costs more than what most tests do on them.
-const START_PAUSE: Duration = Duration::from_millis(10);
-
 /// Starts all background jobs, except those that delete old rows: a new database has none, and a test that makes rows
 /// old runs such a job itself.
 pub(super) fn start_jobs(app: &Arc<App>) {
     let deletes = |job: &&Worker| job.name.ends_with("-retention") || job.name.ends_with("-expiry");
     app.spawn(feed::follow(Arc::clone(app)));
-    let jobs = boot::WORKERS.iter().filter(|job| !deletes(job)).copied();
-    let (woken, periodic): (Vec<Worker>, Vec<Worker>) = jobs.partition(|job| job.wake.is_some());
-    for job in woken {
-        workers::spawn(app, job);
+    for job in boot::WORKERS.iter().filter(|job| !deletes(job)) {
+        workers::spawn(app, *job);
     }
     for kind in boot::KEYED {
         keyed::spawn(app, *kind);
     }
     events::follow::start_polling(app);
-    let app_of_task = Arc::clone(app);
-    app.spawn(async move {
-        let stop = &app_of_task.stop;
-        for job in periodic {
-            if stop.run_until_cancelled(tokio::time::sleep(START_PAUSE)).await.is_none() {
-                return;
-            }
-            workers::spawn(&app_of_task, job);
-        }
-    });
 }
 
 impl TestServer {

@@ -107,8 +107,8 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
         request_id: retry::new_request_id(),
         ..request
     };
-    let (made, change) = send(&client, request).await?;
-    report(globals, &name, &made, &change)?;
+    let (response, change) = send(&client, request).await?;
+    report(globals, &name, &response, &change)?;
     match change.outcome() {
         PolicyChangeOutcome::Proposed => Ok(DRIFT),
         PolicyChangeOutcome::Applying if args.wait => wait(&mut client, globals, &change).await,

@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path, protection: Protection) -> Result<Table, CliErro
     file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
     text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
         CliError::Usage(format!("line {line} of `{}` is not valid TOML", path.display()))
     })
 }
