@@ -53,6 +53,10 @@ func readContext(name string) (entry, error) {
 		return entry{}, err
 	}
 	credential := credentials["contexts\x00"+name]
+	if of := credential["endpoint"]; of != "" && of != found["endpoint"] {
+		// It was stored for a server that had the name of this context before.
+		credential = nil
+	}
 	key := credential["key"]
 	if key == "" && credential["session_token"] != "" {
 		why := fmt.Sprintf("`%s` has a session, which this client cannot refresh: use an API key, or Options.Token", name)

@@ -61,6 +61,17 @@ func TestArgumentsPrecedeEnvironmentAndContext(t *testing.T) {
 	if e, k, _ := found(t, Options{Context: "my dev"}); e != "http://127.0.0.1:1" || k != "" {
 		t.Fatal(e, k)
 	}
+	credentials := filepath.Join(folder, "credentials.toml")
+	for _, given := range []struct{ endpoint, key string }{
+		{"https://shoreguard.example.com", "sg_prod"},
+		{"https://old.example.com", ""},
+	} {
+		text := "[contexts.prod]\nkey = \"sg_prod\"\nendpoint = \"" + given.endpoint + "\"\n"
+		os.WriteFile(credentials, []byte(text), 0o600)
+		if _, k, _ := found(t, Options{}); k != given.key {
+			t.Fatal("a credential is sent to the endpoint that it was stored for only:", given.endpoint, k)
+		}
+	}
 	t.Setenv("SHOREGUARD_KEY", "sg_environment")
 	t.Setenv("SHOREGUARD_ENDPOINT", "http://127.0.0.1:2")
 	if e, k, _ := found(t, Options{}); e != "http://127.0.0.1:2" || k != "sg_environment" {

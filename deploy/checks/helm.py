@@ -17,6 +17,7 @@ FULL = {
     "database": {"caConfigMap": "database-ca"},
     "publicUrl": "https://sg.example.com",
     "trustedProxies": ["10.0.0.0/8", "fd00::/8"],
+    "drainSeconds": 3600,
     "config": {"SHOREGUARD_TELEMETRY_LOG_LEVEL": "warn"},
     "configSecrets": ["shoreguard-oidc"],
     "service": {"type": "LoadBalancer", "annotations": {"a.example.com/b": "c"}},
@@ -28,7 +29,11 @@ FULL = {
     "podAnnotations": {"a": "b"},
     "podLabels": {"team": "platform"},
 }
-BEHIND_A_PROXY = {"tls": {"secretName": "", "allowPlaintext": True}, "replicas": 1}
+BEHIND_A_PROXY = {
+    "tls": {"secretName": "", "allowPlaintext": True},
+    "replicas": 1,
+    "networkPolicy": {"monitoring": []},
+}
 ACCEPTED = {"minimal": MINIMAL, "full": FULL, "behind-a-proxy": BEHIND_A_PROXY}
 
 REFUSED = [
@@ -44,6 +49,9 @@ REFUSED = [
     {"publicUrl": "http://sg.example.com"},
     {"trustedProxies": ["0.0.0.0/0"]},
     {"config": {"SHOREGUARD_KEYS_MASTER_KEY": "00"}},
+    {"config": {"SHOREGUARD_KEYS_OLDER_MASTER_KEYS": "00"}},
+    {"config": {"SHOREGUARD_SERVER_DRAIN_SECONDS": "3600"}},
+    {"drainSeconds": 0},
     {"config": {"LOG_LEVEL": "warn"}},
     {"config": {"SHOREGUARD_LIMITS_BCRYPT_COST": 12}},
     {"service": {"port": 0}},
@@ -68,6 +76,24 @@ def main() -> None:
             deployment = (folder / "deployment.yaml").read_text()
             for probe, path in PATHS.items():
                 assert f"{path}, port: metrics" in deployment.split(f"{probe}:")[1].split("periodSeconds")[0], probe
+        monitor = (out / "full" / "podmonitor.yaml").read_text()
+        # Without it, the job is the name of the object, which no alert has.
+        assert "jobLabel: app.kubernetes.io/name" in monitor, monitor
+        for name in ACCEPTED:
+            # Who is not named reads no metrics: a rule without peers would allow every address.
+            policy = (out / name / "networkpolicy.yaml").read_text().split("egress:")[0]
+            rule = "- ports: [{port: metrics, protocol: TCP}]"
+            is_named = name != "behind-a-proxy"
+            assert (f"{rule}\n      from:\n        - " in policy, rule in policy) == (is_named, is_named), policy
+        for name, drain in (("minimal", 30), ("full", 3600)):
+            deployment = (out / name / "deployment.yaml").read_text()
+            # A pod is not killed while it drains, and takes connections until nodes know that it stops.
+            for line in (
+                f'SHOREGUARD_SERVER_DRAIN_SECONDS, value: "{drain}"',
+                f"terminationGracePeriodSeconds: {drain + 30}\n",
+                "preStop:\n              sleep: {seconds: 5}\n",
+            ):
+                assert line in deployment, (name, line)
         for values in REFUSED:
             try:
                 chart.validate_schema(values)

@@ -8,7 +8,8 @@
 //!   write was stored, failed, or is still in progress;
 //! - outcomes that could not be stored are retried separately, so that they do not delay newer ones;
 //! - no caller waits for an outcome: it waits a short time for an entry, with which it is stored;
-//! - a batch that the database rejects is halved until the rejected row is alone in its batch.
+//! - a batch that the database rejects is halved until the rejected row is alone in its batch;
+//! - after a failure, the log is tried again without a call: a replica that is not ready gets none.
 
 use std::mem;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ const COUNTS_MAX: usize = refusal_counts::KEYS_MAX + 2 * repeats::KEYS_MAX;
 const OUTCOME_DELAY: Duration = Duration::from_millis(5);
 /// How long a stopping process tries to store pending entries.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// An id that no entry has.
+const NO_ENTRY: AuditId = AuditId(0);
 /// gRPC's UNAVAILABLE: the caller got the response that nothing has happened.
 const CODE_UNAVAILABLE: i32 = 14;
 
@@ -107,7 +110,9 @@ impl Writer {
         let mut minute = tokio::time::interval_at(Instant::now() + COUNTS_EVERY, COUNTS_EVERY);
         loop {
             let mut job = WriteJob { batch: Batch::default(), waiting: Vec::new() };
-            let retry_at = self.retry_queue.at.filter(|_| !self.retry_queue.is_empty());
+            let is_written = self.shared.writable.load(Ordering::Relaxed);
+            let retry_at =
+                self.retry_queue.at.filter(|_| !is_written || !self.retry_queue.is_empty());
             let woken = tokio::select! {
                 Some(request) = self.entries.recv() => { job.push(request); Wakeup::Entry }
                 Some(closing) = self.closings.recv() => {
@@ -125,15 +130,25 @@ impl Writer {
                 Wakeup::WriteCounts => self.collect_counts(),
                 Wakeup::Stop => break,
             }
-            let conn = if job.batch.len() > 0 { Some(self.db.writer().await) } else { None };
             self.fill(&mut job);
-            self.write(job, conn).await;
+            if job.batch.len() == 0 {
+                continue;
+            }
+            let conn = self.db.writer().await;
+            // Without a connection, entries that have arrived meanwhile do not fail: they wait for one of their own.
+            if conn.is_ok() {
+                self.fill(&mut job);
+            }
+            self.write(job, Some(conn)).await;
         }
         self.drain().await;
     }
 
-    /// Waits for an entry that is stored with the outcomes of a job.
+    /// Waits for an entry that is stored with the outcomes of a job, unless they fill a batch.
     async fn wait_for_entry(&mut self, job: &mut WriteJob) {
+        if self.closings.len() >= self.batch_max {
+            return;
+        }
         let entry = tokio::time::timeout(OUTCOME_DELAY, self.entries.recv());
         if let Ok(Some(request)) = entry.await {
             job.push(request);
@@ -236,9 +251,13 @@ impl Writer {
         self.retry_queue.schedule_retry();
     }
 
-    /// Retries all rows that could not be stored.
+    /// Retries all rows that could not be stored. Without any, checks whether rows can be stored.
     async fn retry(&mut self) {
         self.retry_queue.at = None;
+        if self.retry_queue.is_empty() {
+            self.check_writable().await;
+            return;
+        }
         let mut left = mem::take(&mut self.retry_queue.closings);
         let mut counts = mem::take(&mut self.retry_queue.counts);
         let mut doubts = mem::take(&mut self.retry_queue.in_doubt);
@@ -257,6 +276,21 @@ impl Writer {
             }
         }
         self.retry_queue.failures = 0;
+    }
+
+    /// Finds out whether entries can be stored again, by an outcome of no entry.
+    async fn check_writable(&mut self) {
+        let end = unclaimed::caller_gone_outcome(&self.clock);
+        let closings = vec![OutcomeUpdate { id: NO_ENTRY, end }];
+        let conn = self.db.writer().await;
+        let batch = Batch { closings, ..Batch::default() };
+        let (_, written) = batch::write(&self.db, conn, &mut self.ids, batch).await;
+        if written.is_ok() {
+            self.retry_queue.failures = 0;
+            self.shared.writable.store(true, Ordering::Relaxed);
+        } else {
+            self.retry_queue.schedule_retry();
+        }
     }
 
     fn collect_counts(&mut self) {

@@ -33,7 +33,7 @@ use crate::seal::hex;
 use crate::telemetry;
 
 /// Format of the folder.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Name of the copy of the database.
 pub(super) const DATABASE: &str = "shoreguard.db";
 /// Name of the configuration without its secrets, for the person who restores.
@@ -47,7 +47,8 @@ const BUSY_TIME: Duration = Duration::from_mins(1);
 /// Size of the parts in which files are read.
 const PART_BYTES: usize = 64 * 1024;
 const POSTGRES: &str = "the database is PostgreSQL, which has its own tools: run `pg_dump --format=custom \
-    --file=FILE URL`, and store this configuration and the master key separately from FILE";
+    --file=FILE service=NAME` with a service of `PGSERVICEFILE`, since other users can see arguments, and store this \
+    configuration and the master key separately from FILE";
 
 /// Arguments of `backup`, and the configuration.
 #[derive(Debug, clap::Args)]
@@ -68,8 +69,9 @@ pub(super) struct Manifest {
     pub(super) version: String,
     /// Time at which the copy began.
     pub(super) time: String,
-    /// Id of the master key, which does not reveal the key.
-    pub(super) master_key_id: String,
+    /// Ids of all configured master keys, the current one first, which do not reveal the keys. Each may have sealed a
+    /// part of the database.
+    pub(super) master_key_ids: Vec<String>,
     /// SHA-256 digest of the database, in hexadecimal.
     pub(super) database_sha256: String,
 }
@@ -107,9 +109,9 @@ pub(super) async fn run(args: &BackupArgs) -> Result<(), CliError> {
         // It was created above, so it contains only what this command has written.
         let _ = fs::remove_dir_all(&args.folder);
     }
-    let key_id = made?;
+    let key_ids = made?.join("`, `");
     let text = format!(
-        "the database is copied to `{}`; store the master key `{key_id}` separately, it is not in the folder",
+        "the database is copied to `{}`; store the master key `{key_ids}` separately, it is not in the folder",
         args.folder.display()
     );
     output::print_result(&text)?;
@@ -123,8 +125,8 @@ fn create_folder(path: &Path) -> Result<(), CliError> {
         .map_err(|error| CliError::Io(format!("`{}` cannot be created: {error}", path.display())))
 }
 
-/// Writes the files of a backup and the audit entry. Returns the id of the master key.
-async fn make(config: &Config, database: &Path, folder: &Path) -> Result<String, CliError> {
+/// Writes the files of a backup and the audit entry. Returns the ids of the master keys.
+async fn make(config: &Config, database: &Path, folder: &Path) -> Result<Vec<String>, CliError> {
     let master = boot::existing_master_keys(config)?;
     let clock = Clock::system();
     let busy_timeout = config.database.busy_timeout().max(BUSY_TIME);
@@ -140,14 +142,14 @@ async fn make(config: &Config, database: &Path, folder: &Path) -> Result<String,
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: time.to_string(),
-        master_key_id: master.current_id().to_owned(),
+        master_key_ids: master.ids().map(str::to_owned).collect(),
         database_sha256: copy_and_digest(&mut File::open(&copy)?, &mut io::sink())?,
     };
     record(&db, &clock, config, folder).await?;
     let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::from)?;
     write_private(&folder.join(MANIFEST), text.as_bytes())?;
     File::open(folder)?.sync_all()?;
-    Ok(manifest.master_key_id)
+    Ok(manifest.master_key_ids)
 }
 
 /// Stores the audit entry, as for a read: before its result is returned. The process has no heartbeat, with which it
@@ -212,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = |format: u32, more: &str| {
             format!(
-                r#"{{"format":{format},"version":"1","time":"","master_key_id":"","database_sha256":""{more}}}"#
+                r#"{{"format":{format},"version":"1","time":"","master_key_ids":[],"database_sha256":""{more}}}"#
             )
         };
         for (content, accepted) in [

@@ -1,8 +1,11 @@
 //! What a command reads besides its arguments: files, standard input, secrets and answers to questions.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
-use super::output;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CliError, output};
 
 /// Maximum size of a file or of standard input, in bytes.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -31,16 +34,27 @@ pub(super) fn read_text(argument: &str) -> Result<String, String> {
     String::from_utf8(read_source(argument)?).map_err(|_| format!("`{argument}` is not UTF-8"))
 }
 
-/// Reads a secret from `@FILE`, `-` or a prompt, without its last line break. A secret that is given itself is refused:
-/// other users of the host can see the arguments of a process.
-pub(super) fn read_secret(argument: &str) -> Result<String, String> {
-    if argument == "prompt" {
-        if !output::can_ask() {
-            return Err("cannot be prompted for: standard input is not a terminal".to_owned());
-        }
-        return rpassword::prompt_password("Secret: ")
-            .map_err(|error| format!("cannot be prompted for: {error}"));
+/// Prompts for a secret, without showing it.
+pub(super) fn prompt() -> Result<String, CliError> {
+    let failed = |why: &str| CliError::Usage(format!("the secret cannot be prompted for: {why}"));
+    if !output::can_ask() {
+        return Err(failed("standard input is not a terminal"));
     }
+    // For Ctrl-C, the library sends SIGINT before it restores the terminal. Without a listener, that would end this
+    // process, and leave the terminal without echo.
+    let _interrupts =
+        Handle::try_current().is_ok().then(|| signal(SignalKind::interrupt())).transpose()?;
+    rpassword::prompt_password("Secret: ").map_err(|error| {
+        if error.kind() == io::ErrorKind::Interrupted {
+            return CliError::Interrupted;
+        }
+        failed(&error.to_string())
+    })
+}
+
+/// Reads a secret from `@FILE` or `-`, without its last line break. A secret that is given itself is refused: other
+/// users of the host can see the arguments of a process.
+pub(super) fn read_secret(argument: &str) -> Result<String, String> {
     if argument != "-" && !argument.starts_with('@') {
         // The argument may be the secret, so it is not repeated.
         return Err(

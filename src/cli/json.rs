@@ -3,6 +3,8 @@
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::{Map, Value};
 
+use super::output;
+
 /// Parses a request. The error lists every wrong field, one per line.
 pub(in crate::cli) fn parse(
     descriptor: &MessageDescriptor,
@@ -72,10 +74,13 @@ pub(in crate::cli) fn to_line(message: &DynamicMessage) -> String {
     to_value(message).to_string()
 }
 
-/// Returns a message as YAML.
+/// Returns a message as YAML. It is JSON, which is YAML, if a value has no other form, or has characters that are escaped
+/// for a terminal: outside of double quotes, YAML has no escapes.
 pub(in crate::cli) fn to_yaml(message: &DynamicMessage) -> String {
-    // JSON is YAML, in case that a value has no other form.
-    serde_saphyr::to_string(&to_value(message)).unwrap_or_else(|_| to_pretty(message))
+    match serde_saphyr::to_string(&to_value(message)) {
+        Ok(yaml) if output::escape_control(&yaml) == yaml => yaml,
+        Ok(_) | Err(_) => to_pretty(message),
+    }
 }
 
 /// Converts a message to JSON with sorted keys, since the order of map entries is random. Empty lists and false are
@@ -236,6 +241,20 @@ mod tests {
         let line = r#"{"events":[],"more":false,"next_after_sequence":9007199254740993}"#;
         assert_eq!(to_line(&shown.clone().unwrap()), line);
         assert!(to_yaml(&shown.unwrap()).contains("more: false"));
+    }
+
+    #[test]
+    fn yaml_has_the_same_values_when_it_is_escaped_for_a_terminal() {
+        for text in ["if true; then\n\techo a\nfi\n", "a\u{200b}b", "two\nlines", "\u{1b}[2J"] {
+            let request = json_text(text);
+            let shown = output::escape_control(&to_yaml(&read("Event", &request).unwrap()));
+            let value: Value = serde_saphyr::from_str(&shown).unwrap();
+            assert_eq!(value["payload_json"], Value::from(text), "{shown}");
+        }
+    }
+
+    fn json_text(text: &str) -> String {
+        serde_json::json!({ "payload_json": text }).to_string()
     }
 
     #[test]

@@ -45,6 +45,7 @@ use futures_util::future::BoxFuture;
 
 use crate::config::{Config, Faults, Sources};
 use crate::telemetry;
+use connect::interruptible;
 pub(crate) use error::CliError;
 
 /// How long a finished command waits for blocking work that it no longer needs.
@@ -268,16 +269,6 @@ async fn run_client_command(matches: &ArgMatches) -> Result<(), CliError> {
 
 fn usage(error: &clap::Error) -> CliError {
     CliError::Usage(error.render().to_string().trim_end().to_owned())
-}
-
-/// Runs a command until it ends or the user interrupts it.
-async fn interruptible(
-    command: impl Future<Output = Result<(), CliError>>,
-) -> Result<(), CliError> {
-    tokio::select! {
-        done = command => done,
-        Ok(()) = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
-    }
 }
 
 fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {

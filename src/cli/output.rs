@@ -149,7 +149,10 @@ pub(super) fn escape_control(text: &str) -> String {
     let mut inert = String::with_capacity(text.len());
     for c in text.chars() {
         if (c.is_control() && c != '\n') || is_format(c) {
-            write!(inert, "\\u{:04x}", u32::from(c)).expect("a string takes all");
+            // Two halves for a character above U+FFFF, as in JSON.
+            for unit in &*c.encode_utf16(&mut [0; 2]) {
+                write!(inert, "\\u{unit:04x}").expect("a string takes all");
+            }
         } else {
             inert.push(c);
         }
@@ -157,9 +160,20 @@ pub(super) fn escape_control(text: &str) -> String {
     inert
 }
 
-/// Whether a character is invisible: direction marks, joiners, separators.
+/// Whether a character is invisible: direction marks, joiners, separators, and tags, which hide text from people.
 fn is_format(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -172,15 +186,17 @@ mod tests {
             escape_control("a\u{1b}[2Jb\u{9b}c\r\u{202e}d\nü"),
             "a\\u001b[2Jb\\u009bc\\u000d\\u202ed\nü"
         );
+        assert_eq!(
+            escape_control("a\u{ad}\u{61c}\u{180e}\u{fff9}b\u{e0041}"),
+            "a\\u00ad\\u061c\\u180e\\ufff9b\\udb40\\udc41"
+        );
     }
 
     #[test]
     fn escaped_json_parses_to_the_same_value() {
-        let text = serde_json::to_string("a\u{9b}\u{202e}\n").unwrap();
-        assert_eq!(
-            serde_json::from_str::<String>(&escape_control(&text)).unwrap(),
-            "a\u{9b}\u{202e}\n"
-        );
+        let given = "a\u{9b}\u{202e}\u{e0041}\n";
+        let text = serde_json::to_string(given).unwrap();
+        assert_eq!(serde_json::from_str::<String>(&escape_control(&text)).unwrap(), given);
     }
 
     #[tokio::test]

@@ -3,11 +3,15 @@
 //! Invariants
 //! - an existing database is never replaced;
 //! - the database appears under its name only when it is complete and has the digest of its manifest;
-//! - it is removed again if it does not open with the configured master key, or if the audit entry cannot be stored.
+//! - it is removed again if it does not open with the configured master key, or if the audit entry cannot be stored,
+//!   unless a server has opened it meanwhile.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::backup::{DATABASE, Manifest, copy_and_digest, create_private};
 use super::{CliError, ConfigArgs, data_dir, output};
@@ -18,6 +22,7 @@ use crate::boot;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ctx::Ctx;
+use crate::db::backup::lock_sqlite;
 use crate::telemetry;
 
 const JOB: &str = "restore";
@@ -25,8 +30,12 @@ const JOB: &str = "restore";
 const ENDINGS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 /// Ending of a file that is being copied.
 const DRAFT: &str = ".restoring";
+/// How long this process itself may hold a database that could not be opened, and how often that is checked.
+const OWN_LOCK_TIME_MAX: Duration = Duration::from_secs(10);
+const OWN_LOCK_CHECK_EVERY: Duration = Duration::from_millis(50);
 const POSTGRES: &str = "the database is PostgreSQL, which has its own tools: run `pg_restore --no-owner \
-    --exit-on-error --dbname=URL FILE` on an empty database, and set the same master key";
+    --exit-on-error --dbname=service=NAME FILE` on an empty database, with a service of `PGSERVICEFILE`, since other \
+    users can see arguments, and set the same master key";
 
 /// Arguments of `restore`, and the configuration.
 #[derive(Debug, clap::Args)]
@@ -47,19 +56,20 @@ pub(super) async fn run(args: &RestoreArgs) -> Result<(), CliError> {
     let manifest = Manifest::read(&args.folder)?;
     check_empty(&database)?;
     let master = boot::existing_master_keys(&config)?;
-    if master.digest_key_by_id(&manifest.master_key_id).is_none() {
+    let mut key_ids = manifest.master_key_ids.iter();
+    if let Some(missing) = key_ids.find(|id| master.digest_key_by_id(id).is_none()) {
         return Err(CliError::Io(format!(
-            "the backup was made with the master key `{}`, which is not configured",
-            manifest.master_key_id
+            "the backup was made with the master key `{missing}`, which is not configured"
         )));
     }
     data_dir::create(&config.server.data_dir)?;
     place(&args.folder.join(DATABASE), &database, &manifest)?;
-    let opened = open_and_record(config, &args.folder).await;
-    if opened.is_err() {
-        remove(&database);
+    if let Err(why) = open_and_record(config, &args.folder).await {
+        return Err(match remove(&database, OWN_LOCK_TIME_MAX).await {
+            Ok(()) => why,
+            Err(left) => CliError::Io(format!("{why}\n{left}")),
+        });
     }
-    opened?;
     let text =
         format!("`{}` has the state of {}; start the server", database.display(), manifest.time);
     output::print_result(&text)?;
@@ -131,9 +141,41 @@ async fn open_and_record(config: Config, folder: &Path) -> Result<(), CliError> 
     Ok(recorded?)
 }
 
-/// Removes the files of a database that this command has placed.
-fn remove(database: &Path) {
+/// Removes the files of a database that this command has placed, unless a server has opened it meanwhile: it would use
+/// files that nothing else can find. Waits up to `wait` for what this process itself has opened.
+async fn remove(database: &Path, wait: Duration) -> Result<(), CliError> {
+    let until = Instant::now() + wait;
+    let _lock = loop {
+        match lock_sqlite(database) {
+            Ok(lock) => break lock,
+            Err(why) if Instant::now() >= until => {
+                let path = database.display();
+                return Err(CliError::Io(format!("`{path}` was not removed: {why}")));
+            }
+            Err(_) => tokio::time::sleep(OWN_LOCK_CHECK_EVERY).await,
+        }
+    };
     for path in ENDINGS.map(|ending| with_ending(database, ending)) {
         let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_that_a_server_has_opened_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join(DATABASE);
+        fs::write(&database, "x").unwrap();
+        let lock_of_server = lock_sqlite(&database).unwrap();
+        let why = remove(&database, Duration::ZERO).await.unwrap_err().to_string();
+        assert!(why.contains("in use by another Shoreguard"), "{why}");
+        assert!(database.exists());
+        drop(lock_of_server);
+        remove(&database, Duration::ZERO).await.unwrap();
+        assert!(!database.exists());
     }
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl};
 
-use super::sqlite::{ConnectionUse, connect, file_error, path_text, private_file_options};
+use super::sqlite::{
+    ConnectionUse, connect, file_error, lock, path_text, private_file_options, resolve_path,
+};
 use crate::error::{Error, Reason};
 
 /// What SQLite reports for a valid file.
@@ -33,6 +35,14 @@ struct CheckLine {
 pub async fn copy_sqlite(from: &Path, to: &Path, busy: Duration) -> Result<(), Error> {
     let (from, to): (PathBuf, PathBuf) = (from.to_owned(), to.to_owned());
     tokio::task::spawn_blocking(move || copy(&from, &to, busy)).await.map_err(Error::internal)?
+}
+
+/// Locks a database file, as a server does, until the result is dropped.
+///
+/// # Errors
+/// `Unavailable` if a server or this process uses the file.
+pub fn lock_sqlite(path: &Path) -> Result<File, Error> {
+    lock(&resolve_path(path).map_err(|error| file_error("find", path, &error))?)
 }
 
 fn copy(from: &Path, to: &Path, busy: Duration) -> Result<(), Error> {

@@ -103,7 +103,7 @@ fn prepare(path: &Path, busy: Duration) -> Result<(PathBuf, File), Error> {
 }
 
 /// Returns the canonical path, so that a file with two names has one lock.
-fn resolve_path(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn resolve_path(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => return found,
@@ -113,7 +113,7 @@ fn resolve_path(path: &Path) -> io::Result<PathBuf> {
     Ok(folder.unwrap_or(Path::new(".")).canonicalize()?.join(name))
 }
 
-fn lock(path: &Path) -> Result<File, Error> {
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);

@@ -49,6 +49,15 @@ pub const POLICY_BYTES_MAX: usize = 512 << 10;
 /// Prefix of rules that only the gateway adds.
 const PROVIDER_PREFIX: &str = "_provider_";
 
+/// Returns keys and values of the metadata of a document, as far as they are texts or whole numbers. It is parsed as by
+/// [`Policy::from_yaml`]; its policy is not checked.
+///
+/// # Errors
+/// Why the text cannot be parsed.
+pub fn document_metadata(text: &str) -> Result<Vec<(String, String)>, String> {
+    parse::parse(text).map(read::metadata)
+}
+
 /// A policy of one wire generation, in its canonical form.
 #[derive(Debug, Clone)]
 pub struct Policy {

@@ -58,6 +58,19 @@ pub(super) fn document(generation: Generation, document: Node) -> Result<Dynamic
     policy(generation, wrapped.unwrap_or(Node::Null), &root.key(POLICY_KEY))
 }
 
+/// Returns keys and values of the metadata of a document, as far as they are texts or whole numbers.
+pub(super) fn metadata(document: Node) -> Vec<(String, String)> {
+    let Node::Map(entries) = document else { return Vec::new() };
+    let found = entries.into_iter().find(|(key, _)| key == METADATA_KEY);
+    let Some((_, Node::Map(metadata))) = found else { return Vec::new() };
+    let to_text = |(key, value): (String, Node)| match value {
+        Node::Text(text) => Some((key, text)),
+        Node::Integer(number) => Some((key, number.to_string())),
+        Node::Null | Node::Bool(_) | Node::Float(_) | Node::List(_) | Node::Map(_) => None,
+    };
+    metadata.into_iter().filter_map(to_text).collect()
+}
+
 /// Reads a policy at a place of a document.
 pub(super) fn policy(
     generation: Generation,

@@ -116,6 +116,11 @@ impl MasterKeys {
         self.current().id()
     }
 
+    /// Returns the ids of all keys, the current one first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(MasterKey::id)
+    }
+
     /// The id and the key for digests of requests in the audit log. The digests are keyed so that a reader of the
     /// database cannot test guesses against them.
     #[must_use]
@@ -257,6 +262,7 @@ mod tests {
         assert!(keys.seal_key("sessions").open(b"", &sealed).is_none());
         let (id, _) = keys.digest_key();
         assert!(keys.digest_key_by_id(id).is_some());
+        assert_eq!(keys.ids().collect::<Vec<_>>(), [id]);
         assert!(keys.digest_key_by_id("other").is_none());
         let tag = |purpose| keys.tag_key(purpose).tag(&[b"x"]);
         assert_eq!(tag("a"), tag("a"));

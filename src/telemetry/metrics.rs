@@ -193,6 +193,7 @@ const fn duration(name: &'static str, help: &'static str) -> Metric {
 pub fn install() -> Result<PrometheusHandle, Error> {
     let handle = builder()?.install_recorder().map_err(Error::internal)?;
     describe();
+    start_at_zero();
     Ok(handle)
 }
 
@@ -212,6 +213,18 @@ fn describe() {
             MetricKind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
             MetricKind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
         }
+    }
+}
+
+/// Exports counters of rare events before the first one: a counter that appears with the value 1 has never increased
+/// for Prometheus, so that no alert would fire. Only counters whose labels have few values that are known in advance.
+fn start_at_zero() {
+    metrics::counter!(AUDIT_FAILED_BATCHES).increment(0);
+    for status in ["success", "pending", "failed"] {
+        metrics::counter!(WEBHOOK_DELIVERIES, "status" => status).increment(0);
+    }
+    for reason in ["queue_full", "write_failed"] {
+        metrics::counter!(LOG_LINES_DROPPED, "reason" => reason).increment(0);
     }
 }
 
@@ -242,6 +255,22 @@ mod tests {
         }
         assert!(rendered.contains("shoreguard_rpc_duration_seconds_bucket{le=\"0.0001\"}"));
     }
+
+    #[test]
+    fn counters_of_rare_events_are_exported_before_the_first_one() {
+        let recorder = builder().unwrap().build_recorder();
+        metrics::with_local_recorder(&recorder, start_at_zero);
+        let rendered = recorder.handle().render();
+        for series in [
+            "shoreguard_audit_failed_batches_total",
+            "shoreguard_webhook_deliveries_total{status=\"failed\"}",
+            "shoreguard_log_lines_dropped_total{reason=\"queue_full\"}",
+            "shoreguard_log_lines_dropped_total{reason=\"write_failed\"}",
+        ] {
+            assert!(rendered.contains(&format!("\n{series} 0\n")), "{series}: {rendered}");
+        }
+    }
+
     /// The rules of `promtool check metrics`.
     #[test]
     fn every_metric_is_named_by_the_rules_of_prometheus() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::TestDb;
 use crate::support::server::TestServer;
+use crate::support::{TestDb, eventually};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use futures_util::stream::FuturesUnordered;
@@ -100,6 +100,7 @@ both_engines! {
     an_oversized_value_is_truncated_and_other_entries_are_stored,
     hundreds_of_concurrent_entries_are_each_stored_once,
     no_call_starts_if_the_audit_log_cannot_be_written,
+    a_writable_audit_log_is_noticed_without_a_call,
     an_entry_of_a_disconnected_caller_is_closed_as_failed,
     a_full_audit_queue_refuses_at_once_and_stores_the_rest,
     a_database_connection_loss_leaves_no_entry_open,
@@ -240,6 +241,16 @@ async fn no_call_starts_if_the_audit_log_cannot_be_written(db: TestDb) {
     let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
     assert_eq!(found, [("edge".to_owned(), Some("ok".to_owned()))]);
     assert!(recorder.is_writable());
+}
+
+async fn a_writable_audit_log_is_noticed_without_a_call(db: TestDb) {
+    let recorder = recorder(&db);
+    execute(&db, "ALTER TABLE audit_log RENAME TO audit_away").await;
+    assert!(is_unavailable(&recorder.open(intent("edge")).await.unwrap_err()));
+    assert!(!recorder.is_writable());
+    execute(&db, "ALTER TABLE audit_away RENAME TO audit_log").await;
+    eventually("the audit log is written again", async || recorder.is_writable()).await;
+    assert!(rows(&db).await.is_empty());
 }
 
 async fn an_entry_of_a_disconnected_caller_is_closed_as_failed(db: TestDb) {

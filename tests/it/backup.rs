@@ -215,6 +215,34 @@ fn a_backup_is_restored_only_into_an_empty_place_with_its_master_key() {
 }
 
 #[test]
+fn a_backup_needs_each_master_key_that_may_have_sealed_a_part_of_it() {
+    limit::block_on(async {
+        let (former, current) = ("5a".repeat(32), "6b".repeat(32));
+        let old = ChildSetup::new(&format!("[keys]\nmaster_key = \"{former}\""));
+        let outer = tempfile::tempdir().unwrap();
+        let before = backed_up(&old, outer.path()).await;
+        let both =
+            format!("[keys]\nmaster_key = \"{current}\"\nolder_master_keys = [\"{former}\"]");
+        let changed = ChildSetup::new(&both);
+        succeed(&changed, &["restore", before.to_str().unwrap()]).await;
+
+        let folder = outer.path().join("after");
+        let printed = succeed(&changed, &["backup", folder.to_str().unwrap()]).await;
+        let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        let ids = manifest["master_key_ids"].as_array().unwrap();
+        assert_eq!(ids.len(), 2);
+        assert!(ids.iter().all(|id| printed.contains(id.as_str().unwrap())), "{printed}");
+
+        let restore = ["restore", folder.to_str().unwrap()];
+        let without_former = ChildSetup::new(&format!("[keys]\nmaster_key = \"{current}\""));
+        let why = format!("{}`, which is not configured", ids[1].as_str().unwrap());
+        fail(&without_former, &restore, &why).await;
+        succeed(&ChildSetup::new(&both), &restore).await;
+    });
+}
+
+#[test]
 fn a_damaged_backup_is_not_restored() {
     limit::block_on(async {
         let (setup, outer) = (ChildSetup::new(""), tempfile::tempdir().unwrap());
@@ -230,7 +258,7 @@ fn a_damaged_backup_is_not_restored() {
         let of_other = fs::read_to_string(elsewhere.join("manifest.json")).unwrap();
         let id = |manifest: &str| {
             let manifest: serde_json::Value = serde_json::from_str(manifest).unwrap();
-            manifest["master_key_id"].as_str().unwrap().to_owned()
+            manifest["master_key_ids"][0].as_str().unwrap().to_owned()
         };
         let mixed = of_other.replace(&id(&of_other), &id(&manifest));
         fs::write(elsewhere.join("manifest.json"), mixed).unwrap();

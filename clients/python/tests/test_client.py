@@ -23,6 +23,7 @@ from shoreguard_client import _errors, v1
 from shoreguard_client.contexts import Contexts, Key, Session
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
+PROD = "https://prod.example.com"
 REASONS = [name.removeprefix("ERROR_REASON_") for name in v1.ErrorReason.keys() if not name.endswith("_UNSPECIFIED")]
 
 
@@ -163,7 +164,7 @@ def test_a_session_refreshes_a_minute_before_it_ends() -> None:
 
 
 def test_many_programs_refresh_a_stored_session_once(home: pathlib.Path) -> None:
-    Contexts().store("prod", {"session_token": "old", "expire_time": NOW, "refresh_token": "r-old"})
+    Contexts().store("prod", PROD, {"session_token": "old", "expire_time": NOW, "refresh_token": "r-old"})
     used: list[str] = []
 
     def refresh(token: str) -> v1.RefreshSessionResponse:
@@ -172,7 +173,7 @@ def test_many_programs_refresh_a_stored_session_once(home: pathlib.Path) -> None
         return answer("new", 900)
 
     # Each has a lock of its own, as a program has: only the file keeps them apart.
-    sessions = [Session("old", NOW, "r-old", refresh=refresh, stored=(Contexts(), "prod")) for _ in range(20)]
+    sessions = [Session("old", NOW, "r-old", refresh=refresh, stored=(Contexts(), "prod", PROD)) for _ in range(20)]
     tokens: list[str] = []
     threads = [threading.Thread(target=lambda s=s: tokens.append(s.token())) for s in sessions]
     for thread in threads:
@@ -181,9 +182,44 @@ def test_many_programs_refresh_a_stored_session_once(home: pathlib.Path) -> None
         thread.join()
     assert tokens == ["new"] * 20 and used == ["r-old"]
     assert (home / "credentials.toml").stat().st_mode & 0o777 == 0o600
-    stored = Contexts().credential("prod")
-    assert stored["refresh_token"] == "r-new" and stored["session_token"] == "new"
+    stored = Contexts().credential("prod", PROD)
+    assert stored["refresh_token"] == "r-new" and stored["session_token"] == "new" and stored["endpoint"] == PROD
     assert [path.name for path in home.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("has_endpoint", [True, False])
+def test_a_session_of_another_server_is_not_used(home: pathlib.Path, has_endpoint: bool) -> None:
+    """The name of a context is given to another server while a program runs."""
+    used: list[str] = []
+
+    def refresh(token: str) -> v1.RefreshSessionResponse:
+        used.append(token)
+        return answer("old-2", -900)
+
+    def write(endpoint: str, token: str) -> None:
+        (home / "contexts.toml").write_text(f'current = "prod"\n[contexts.prod]\nendpoint = "{endpoint}"\n')
+        written = f'endpoint = "{endpoint}"\n' if has_endpoint else ""
+        (home / "credentials.toml").write_text(
+            f'[contexts.prod]\nsession_token = "{token}"\nexpire_time = 2020-01-01T00:00:00Z\n'
+            f'refresh_token = "r-{token}"\n{written}'
+        )
+        (home / "credentials.toml").chmod(0o600)
+
+    write(PROD, "old")
+    with sg.Client() as client:
+        session = client._caller.credential
+        assert isinstance(session, Session)
+        session._refresh = refresh
+        assert session.token() == "old-2" and used == ["r-old"]
+        assert Contexts().credential("prod", PROD)["endpoint"] == PROD
+        write("https://new.example.com", "new")
+        with pytest.raises(sg.ConfigurationError, match="has ended"):
+            session.token()
+        assert used == ["r-old"] and 'session_token = "new"' in (home / "credentials.toml").read_text()
+    # A credential that was stored for another server is not used from the start either.
+    (home / "contexts.toml").write_text(f'current = "prod"\n[contexts.prod]\nendpoint = "{PROD}"\n')
+    with sg.Client() as client:
+        assert isinstance(client._caller.credential, Key if has_endpoint else Session)
 
 
 def test_a_user_logs_in_and_the_session_is_renewed_at_the_server(bench: Any) -> None:

@@ -5,10 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, beforeEach, test } from "node:test";
 import * as sdk from "../src/index.js";
+import { sessionCredential } from "../src/core/session.js";
 import { Contexts } from "../src/node/contexts.js";
 import { findTarget } from "../src/node/target.js";
 import { parse, stringify } from "../src/node/toml.js";
 
+const DEV = "http://127.0.0.1:1";
 const home = mkdtempSync(join(tmpdir(), "shoreguard-contexts-"));
 const folder = join(home, "shoreguard");
 const credentials = join(folder, "credentials.toml");
@@ -109,15 +111,42 @@ test("a session is replaced as a whole, and the rest is kept", async () => {
       contexts.locked(async () => {
         inside += 1;
         assert.equal(inside, 1, "the lock is held by one");
-        contexts.store("my dev", next);
+        contexts.store("my dev", DEV, next);
         await new Promise((resolve) => setTimeout(resolve, 20));
         inside -= 1;
       }),
     ),
   );
-  assert.deepEqual(contexts.session("my dev"), next);
-  assert.equal(contexts.credential("prod"), "sg_prod");
+  assert.deepEqual(contexts.session("my dev", DEV), next);
+  assert.equal(contexts.credential("prod", "https://shoreguard.example.com"), "sg_prod");
   assert.equal(statSync(credentials).mode & 0o777, 0o600);
+});
+
+test("a session is for one endpoint, also if its context gets another one", async () => {
+  const due = { sessionToken: "c", refreshToken: "d", expireTimeMs: 0 };
+  const used: string[] = [];
+  const refresh = async (token: string) => {
+    used.push(token);
+    return due;
+  };
+  const contextsFile = join(folder, "contexts.toml");
+  const elsewhere = () => readFileSync(contextsFile, "utf8").replace(DEV, "http://127.0.0.1:9");
+  // An entry of old has no endpoint: it is for that of its context.
+  const old = findTarget({ context: "my dev" }).session;
+  assert.ok(old);
+  const token = sessionCredential(old, refresh);
+  assert.equal(await token(), "c");
+  assert.deepEqual(used, ["b"]);
+  assert.match(readFileSync(credentials, "utf8"), /"endpoint" = "http:\/\/127\.0\.0\.1:1"/);
+  // The context has another server now, whose login has replaced the session.
+  writeFileSync(contextsFile, elsewhere());
+  assert.equal(findTarget({ context: "my dev" }).session, undefined, "it was stored for the other server");
+  new Contexts().store("my dev", "http://127.0.0.1:9", { ...due, refreshToken: "e" });
+  assert.equal(await token(), undefined);
+  assert.deepEqual(used, ["b"]);
+  assert.ok(findTarget({ context: "my dev" }).session);
+  writeFileSync(credentials, readFileSync(credentials, "utf8").replace(/"endpoint" = .*\n/, ""));
+  assert.equal(await token(), undefined);
 });
 
 test("TOML is read and written as far as it is used", () => {

@@ -2,11 +2,14 @@
 //!
 //! Invariants
 //! - exits as the command did, and with 125 if it could not be run;
+//! - until the server has answered, and after the input has ended, an interruption ends this process; then it is a key
+//!   of the command, if that has a terminal;
 //! - the command gets input only if `-i` is given, and input that is closed or empty ends at once;
 //! - bytes of the command are not escaped: they are the user's own session.
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +24,7 @@ use super::super::connect::Client;
 use super::super::globals::Globals;
 use super::super::output;
 use super::answer;
+use super::interrupt::until_interrupted;
 use super::place::SandboxPlace;
 use super::raw_mode::{RawMode, terminal_size};
 use crate::pb::v1::ExecSandboxRequest;
@@ -118,6 +122,7 @@ pub(in crate::cli) fn run(
         match execute(args, &globals).await {
             Ok(0) => Ok(()),
             Ok(code) => Err(CliError::Exit(code, String::new())),
+            Err(CliError::Interrupted) => Err(CliError::Interrupted),
             Err(error) => Err(CliError::Exit(COULD_NOT_RUN, error.to_string())),
         }
     })
@@ -126,33 +131,48 @@ pub(in crate::cli) fn run(
 async fn execute(args: ExecArgs, globals: &Globals) -> Result<u8, CliError> {
     let (is_interactive, on_terminal) = (args.interactive, args.interactive && args.tty);
     let first = args.first_message()?;
-    let client = Client::connect(&globals.connect, None).await?;
+    let client = until_interrupted(Client::connect(&globals.connect, None)).await?;
     let mut signals = Signals::listen()?;
     let (typed, pieces) = mpsc::channel(PIECES_MAX);
     let (control, controls) = mpsc::channel(PIECES_MAX);
     let is_raw = on_terminal && io::stdin().is_terminal();
-    let raw_mode = is_raw.then(RawMode::start).transpose()?;
-    if is_interactive {
+    let mut keys = None;
+    if is_raw {
+        keys = Some(typed);
+    } else if is_interactive {
         read_input(typed)?;
     } else {
         drop(typed);
     }
     let requests = Requests { first: Some(first), pieces, controls }.into_stream();
-    let done = tokio::select! {
-        done = talk(&client, requests) => done.map_err(|error| explain(&client, error)),
-        code = signals.pass_on(&control, on_terminal) => Ok(code),
-    };
-    drop(raw_mode);
-    done
+    let is_answered = AtomicBool::new(false);
+    tokio::select! {
+        done = talk(&client, requests, keys, &is_answered) => {
+            done.map_err(|error| explain(&client, error))
+        }
+        code = signals.pass_on(&control, on_terminal, &is_answered) => Ok(code),
+    }
 }
 
-/// Sends the requests, and writes what the command writes. Returns its exit code.
+/// Sends the requests, and writes what the command writes. Returns its exit code. When the server has answered, a
+/// terminal that is to be raw becomes so, and its keys are sent to `keys`.
 async fn talk(
     client: &Client,
     requests: impl Stream<Item = ExecSandboxRequest> + Send + 'static,
+    keys: Option<mpsc::Sender<Bytes>>,
+    is_answered: &AtomicBool,
 ) -> Result<u8, CliError> {
     let mut sandboxes = SandboxServiceClient::new(client.channel());
     let mut answers = sandboxes.exec_sandbox(client.stream_request(requests)).await?.into_inner();
+    is_answered.store(true, Ordering::Relaxed);
+    let _raw_mode = match keys {
+        Some(keys) => {
+            let raw_mode = RawMode::start()?;
+            read_input(keys)?;
+            Some(raw_mode)
+        }
+        None => None,
+    };
     while let Some(answer) = answers.message().await? {
         let is_open = match answer.output {
             Some(Output::Stdout(bytes)) => write(bytes, write_out).await?,
@@ -286,21 +306,27 @@ impl Signals {
         })
     }
 
-    /// Sends signals to the terminal of the command. A signal that cannot be sent ends the command: its exit code is
-    /// returned.
-    async fn pass_on(&mut self, control: &mpsc::Sender<Input>, on_terminal: bool) -> u8 {
+    /// Sends signals to the terminal of the command, once the server has answered. A signal that cannot be sent ends the
+    /// command: its exit code is returned.
+    async fn pass_on(
+        &mut self,
+        control: &mpsc::Sender<Input>,
+        on_terminal: bool,
+        is_answered: &AtomicBool,
+    ) -> u8 {
+        let is_key = || on_terminal && is_answered.load(Ordering::Relaxed) && !control.is_closed();
         loop {
             let input = tokio::select! {
                 _ = self.terminate.recv() => return TERMINATE,
                 _ = self.hangup.recv() => return HANGUP,
                 _ = self.interrupt.recv() => {
-                    if !on_terminal {
+                    if !is_key() {
                         return INTERRUPT;
                     }
                     Input::Stdin(Bytes::from_static(INTERRUPT_KEY))
                 }
                 _ = self.quit.recv() => {
-                    if !on_terminal {
+                    if !is_key() {
                         return QUIT;
                     }
                     Input::Stdin(Bytes::from_static(QUIT_KEY))
@@ -310,7 +336,7 @@ impl Signals {
                     Input::Resize(size)
                 }
             };
-            // A command whose input has ended gets no signal, and a command that reads nothing gets the first ones.
+            // Of the keys for a command that reads nothing, the first ones are sent.
             let _ = control.try_send(input);
         }
     }

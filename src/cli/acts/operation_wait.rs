@@ -45,7 +45,8 @@ pub(in crate::cli) fn run(
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
         let args = WaitArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        let mut client = Client::connect(&globals.connect, None).await?;
+        let mut client =
+            interrupt::until_interrupted(Client::connect(&globals.connect, None)).await?;
         let bar = Progress::percent(globals.quiet);
         let followed = follow(&mut client, &args.operation, &bar);
         let followed = in_time(globals.connect.timeout(), &args.operation, followed);

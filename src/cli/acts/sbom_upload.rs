@@ -52,7 +52,7 @@ pub(in crate::cli) fn run(
     Box::pin(async move {
         let args = UploadArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
         let document = read_document(&args.file)?;
-        let client = Client::connect(&globals.connect, None).await?;
+        let client = interrupt::until_interrupted(Client::connect(&globals.connect, None)).await?;
         let upload = upload(&client, &args.place, document, globals.quiet);
         let stored = interrupt::until_interrupted(upload).await?;
         let mut page = Page::new();

@@ -1,8 +1,11 @@
 //! The definition of a command: its arguments out of the fields of the request, its help out of the proto.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _, ValueParser};
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
-use prost_reflect::Kind;
+use prost_reflect::{FieldDescriptor, Kind};
 use serde_json::Value;
 
 use super::fields::{self, Leaf};
@@ -155,7 +158,39 @@ fn parser(leaf: &Leaf) -> ValueParser {
         }));
     }
     let (field, source) = (leaf.field.clone(), leaf.source);
+    if source == Source::Secret {
+        return ValueParser::new(SecretParser { field });
+    }
     ValueParser::new(move |text: &str| values::parse(&field, source, text))
+}
+
+/// Parses an argument that may be a secret by mistake. An error of clap's own parsers would repeat it. The value of a
+/// secret that is to be prompted for is null.
+#[derive(Clone)]
+struct SecretParser {
+    field: FieldDescriptor,
+}
+
+impl TypedValueParser for SecretParser {
+    type Value = Value;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Value, clap::Error> {
+        if values::is_prompt(&self.field, value) {
+            return Ok(Value::Null);
+        }
+        let text = value.to_str().ok_or_else(|| "is not UTF-8".to_owned());
+        let parsed = text.and_then(|text| values::parse(&self.field, Source::Secret, text));
+        parsed.map_err(|why| {
+            let name = arg.map_or_else(|| "a secret".to_owned(), ToString::to_string);
+            let text = format!("`{name}` {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
 }
 
 fn limit() -> Arg {

@@ -33,8 +33,10 @@ pub(super) fn build(
     }
     let is_update = method.input().get_field_by_name("update_mask").is_some();
     let mut changed: Vec<&str> = Vec::new();
+    let mut parts: Vec<&Leaf> = Vec::new();
     for leaf in &leaves {
         let Some(value) = given(leaf, matches).or_prompted(row, leaf, is_update)? else { continue };
+        parts.push(leaf);
         let top = leaf.path.split('.').next().unwrap_or_default();
         let is_positional = flags::taken(row).any(|taken| taken.word == leaf.path);
         if !is_positional && !NOT_IN_MASK.contains(&top) && !changed.contains(&top) {
@@ -46,6 +48,7 @@ pub(super) fn build(
         if changed.is_empty() {
             return Err(CliError::Usage(no_change(row, &leaves)));
         }
+        check_parts(&leaves, &parts)?;
         object.insert("update_mask".to_owned(), Value::from(changed.join(",")));
     }
     let value = Value::Object(object);
@@ -58,13 +61,17 @@ pub(super) fn build(
 struct Given(Option<Value>);
 
 impl Given {
-    /// Returns the value. A secret text that was not given is prompted for, unless it is a change or may be empty.
+    /// Returns the value. A secret is prompted for if that was requested, or if it is a text that was not given, unless it
+    /// is a change or may be empty.
     fn or_prompted(
         self,
         row: &Row,
         leaf: &Leaf,
         is_update: bool,
     ) -> Result<Option<Value>, CliError> {
+        if leaf.source == Source::Secret && self.0 == Some(Value::Null) {
+            return values::prompt(&leaf.field).map(Some);
+        }
         let is_needed = leaf.source == Source::Secret
             && leaf.field.kind() == Kind::String
             && !leaf.field.is_list()
@@ -82,7 +89,7 @@ impl Given {
             return Err(CliError::Usage(why));
         }
         output::print_error(&format!("`--{flag}` was not given"));
-        values::parse(&leaf.field, leaf.source, "prompt").map(Some).map_err(CliError::Usage)
+        values::prompt(&leaf.field).map(Some)
     }
 }
 
@@ -127,6 +134,35 @@ fn no_change(row: &Row, leaves: &[Leaf]) -> String {
     });
     let can: Vec<String> = can.map(|leaf| format!("`--{}`", leaf.flag)).collect();
     format!("`{}` needs something to change: {}", row.command, can.join(", "))
+}
+
+/// Refuses an update of a part of a message: the mask names the whole message, so that it would unset the other parts.
+/// Which secrets and files go together is known to the server only.
+fn check_parts(leaves: &[Leaf], given: &[&Leaf]) -> Result<(), CliError> {
+    for part in given {
+        let Some((message, _)) = part.path.rsplit_once('.') else { continue };
+        if !is_plain(part) {
+            continue;
+        }
+        let missing = leaves.iter().find(|leaf| {
+            let is_beside = leaf.path.rsplit_once('.').is_some_and(|(other, _)| other == message);
+            is_beside && is_plain(leaf) && !given.iter().any(|other| other.path == leaf.path)
+        });
+        if let Some(missing) = missing {
+            return Err(CliError::Usage(format!(
+                "`--{}` is a part of what is replaced as a whole: give `--{}` too, empty for none",
+                part.flag, missing.flag
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a part of a message can be given for itself, and empty.
+fn is_plain(leaf: &Leaf) -> bool {
+    let is_single = leaf.choices.is_empty() && !leaf.is_repeated();
+    let is_value = !matches!(leaf.field.kind(), Kind::Bytes | Kind::Message(_));
+    is_single && is_value && leaf.source != Source::Secret
 }
 
 /// Replaces the names of fields by those of their flags.
@@ -197,6 +233,13 @@ mod tests {
                     "update_mask": "endpoint,description"}),
             ),
             (
+                "gateway update edge --oidc-client.token-url u --oidc-client.scope= \
+                 --oidc-client.audience a",
+                json!({"gateway": "edge",
+                    "oidc_client": {"token_url": "u", "scope": "", "audience": "a"},
+                    "update_mask": "oidc_client"}),
+            ),
+            (
                 "sandbox run edge/team/box --run-timeout 1h30m -- ls -l",
                 json!({"gateway": "edge", "workspace": "team", "sandbox": "box",
                     "command": ["ls", "-l"], "timeout": "5400.000000000s"}),
@@ -230,6 +273,14 @@ mod tests {
         ] {
             assert_eq!(built(arguments).unwrap(), request, "{arguments}");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_message_does_not_unset_the_others() {
+        let why = built("gateway update edge --oidc-client.token-url u").unwrap_err().to_string();
+        assert!(why.contains("`--oidc-client.scope`"), "{why}");
+        let registered = built("gateway register edge h:1 --oidc-client.token-url u");
+        assert!(registered.is_ok(), "{registered:?}");
     }
 
     #[test]

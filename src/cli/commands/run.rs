@@ -1,9 +1,10 @@
 //! Runs a command of the table: question, call, output.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use clap::ArgMatches;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
+use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
 
 use super::table::Row;
@@ -120,6 +121,8 @@ async fn confirm(row: &Row, request: &Value) -> Result<(), CliError> {
         let why = format!("`{}` needs `--yes` where no terminal can answer", row.command);
         return Err(CliError::Usage(why));
     }
+    // What was typed before the question is no answer to it.
+    tcflush(io::stdin(), QueueSelector::IFlush).map_err(io::Error::from)?;
     output::print_question(&format!("{} [y/N]", question(row, request)));
     // A blocking read in a thread of its own, so that an interruption ends the command.
     let read = tokio::task::spawn_blocking(read_answer).await;

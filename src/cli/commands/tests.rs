@@ -126,6 +126,34 @@ fn no_secret_is_an_argument_itself() {
     }
 }
 
+#[tokio::test]
+async fn no_error_repeats_what_was_given_for_a_secret() {
+    for row in table::rows() {
+        let method = fields::method(row).unwrap();
+        for leaf in fields::leaves(row, &method.input()) {
+            let is_positional = flags::taken(row).any(|taken| taken.word == leaf.path);
+            if leaf.source != values::Source::Secret || is_positional {
+                continue;
+            }
+            let line = format!("shoreguard {} --{}=A=hunter2", row.command, leaf.flag);
+            let arguments = line.split(' ').map(str::to_owned).collect();
+            let done = crate::cli::run_captured(arguments, Vec::new()).await;
+            assert_eq!(done.code, 2, "{line}: {done:?}");
+            assert!(done.stderr.contains(&format!("--{}", leaf.flag)), "{line}: {done:?}");
+            assert!(!done.stderr.contains("hunter2"), "{line}: {done:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_prompted_for_when_the_command_runs() {
+    let line = "shoreguard session change-password --current-password prompt --new-password prompt";
+    let arguments = line.split(' ').map(str::to_owned).collect();
+    let done = crate::cli::run_captured(arguments, Vec::new()).await;
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.starts_with("the secret cannot be prompted for"), "{done:?}");
+}
+
 #[test]
 fn flags_differ_from_the_options_of_all_commands() {
     // clap's own assertions find a flag that exists twice.

@@ -1,5 +1,6 @@
 //! Parses the text of an argument to the JSON value of a field.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::input;
+use crate::cli::{CliError, input};
 use crate::clock::Clock;
 
 /// Where the value of a field is read from.
@@ -30,7 +31,7 @@ pub(super) fn parse(field: &FieldDescriptor, source: Source, text: &str) -> Resu
     }
     match field.kind() {
         Kind::String => read_text(source, text).map(Value::from),
-        Kind::Bytes => parse_bytes(source, text),
+        Kind::Bytes => input::read_source(text).map(|bytes| STANDARD.encode(bytes).into()),
         Kind::Enum(kind) => parse_word(&kind, text),
         Kind::Bool => parse_number::<bool>(text, "must be `true` or `false`"),
         Kind::Double | Kind::Float => parse_number::<f64>(text, "must be a number"),
@@ -67,13 +68,18 @@ fn read_text(source: Source, text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_bytes(source: Source, text: &str) -> Result<Value, String> {
-    let bytes = if source == Source::Secret && text == "prompt" {
-        input::read_secret(text)?.into_bytes()
-    } else {
-        input::read_source(text)?
-    };
-    Ok(Value::from(STANDARD.encode(bytes)))
+/// Whether an argument is the word that asks for a prompt. The prompt is shown when the command runs: while arguments
+/// are parsed, nothing listens for Ctrl-C.
+pub(super) fn is_prompt(field: &FieldDescriptor, text: &OsStr) -> bool {
+    let is_single = !field.is_list() && !field.is_map();
+    text == "prompt" && is_single && matches!(field.kind(), Kind::String | Kind::Bytes)
+}
+
+/// Prompts for the value of a field.
+pub(super) fn prompt(field: &FieldDescriptor) -> Result<Value, CliError> {
+    let secret = input::prompt()?;
+    let is_bytes = field.kind() == Kind::Bytes;
+    Ok(Value::from(if is_bytes { STANDARD.encode(secret) } else { secret }))
 }
 
 /// Parses JSON, or reads it from `@FILE` or `-`.

@@ -28,6 +28,10 @@ use crate::upstream::generation::Generation;
 
 /// Timeout for establishing the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of pings, and how long an answer to one may take: a connection that was lost without a word is noticed
+/// within both, also by a stream that only reads.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 /// Default timeout of one response, with all attempts.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of a received message.
@@ -293,6 +297,8 @@ async fn open_channel(target: &Target, server: &ServerArgs) -> Result<Channel, C
     let limit = server.timeout.map_or(CONNECT_TIMEOUT, Duration::from_secs).min(CONNECT_TIMEOUT);
     let mut endpoint = Endpoint::from(place.uri.clone())
         .connect_timeout(limit)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_ANSWER_TIME_MAX)
         .user_agent(concat!("shoreguard-cli/", env!("CARGO_PKG_VERSION")))
         .map_err(unusable)?;
     if place.is_tls {

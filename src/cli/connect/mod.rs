@@ -10,6 +10,7 @@ mod client;
 mod codec;
 mod exchange;
 mod hints;
+mod interrupt;
 mod refusal;
 mod retry;
 mod rules;
@@ -29,6 +30,7 @@ use super::output;
 use crate::secret::Secret;
 
 pub(super) use client::Client;
+pub(super) use interrupt::interruptible;
 pub(super) use refusal::format_status;
 pub(super) use store::{Context, Contexts, Credential, Session, Store, check_name};
 pub(super) use target::{DEFAULT_ENDPOINT, Environment, Place};

@@ -1,7 +1,7 @@
 //! Replaces the tokens of a stored session before they expire.
 //!
 //! Invariant: a refresh token is valid once. It is read and used, and its successor is stored, under one lock: of many
-//! commands at once, one refreshes the session and the others use its result.
+//! commands at once, one refreshes the session and the others use its result. An interruption waits for the successor.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 
 use super::super::CliError;
-use super::store::{Context, Credential, Session, Store};
-use crate::pb::v1::RefreshSessionRequest;
+use super::interrupt::SentToken;
+use super::store::{Context, Credential, CredentialChange, Session, Store};
 use crate::pb::v1::auth_service_client::AuthServiceClient;
+use crate::pb::v1::{RefreshSessionRequest, RefreshSessionResponse};
 
 /// Timeout of the response.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -34,11 +35,22 @@ pub(super) async fn renew(
     let refresh_token = session.refresh_token.expose().to_owned();
     let mut request = Request::new(RefreshSessionRequest { refresh_token });
     request.set_timeout(ANSWER_TIME_MAX);
+    let sent = SentToken::mark();
     let answer = AuthServiceClient::new(channel.clone()).refresh_session(request).await;
-    let answer = answer.map_err(|status| {
-        if status.code() == Code::Unauthenticated { ended(context) } else { status.into() }
-    })?;
-    let answer = answer.into_inner();
+    let renewed = match answer {
+        Ok(answer) => store_successor(change, context, answer.into_inner()),
+        Err(status) if status.code() == Code::Unauthenticated => Err(ended(context)),
+        Err(status) => Err(status.into()),
+    };
+    sent.settle().await;
+    renewed
+}
+
+fn store_successor(
+    change: CredentialChange,
+    context: &Context,
+    answer: RefreshSessionResponse,
+) -> Result<Credential, CliError> {
     let renewed = Credential::Session(Session::from_response(
         answer.session_token,
         answer.expire_time,

@@ -2,9 +2,12 @@
 
 use std::process::{Command, Stdio};
 
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::policies::{GATEWAYS, seeded};
-use crate::support::eventually;
 use crate::support::server::TestServer;
+use crate::support::{eventually, soon};
 
 use super::terminal::Terminal;
 use super::{command, run_to_end, start};
@@ -15,7 +18,11 @@ sqlite_tests! {
     a_signal_ends_a_command_without_a_terminal,
     a_terminal_is_raw_until_the_command_ends,
     a_terminal_is_restored_after_a_signal,
+    a_command_without_an_answer_can_be_interrupted,
 }
+
+/// Type of the HTTP/2 frame with which a request begins.
+const HEADERS: u8 = 1;
 
 fn exec(sg: &TestServer, arguments: &[&str]) -> Command {
     let mut exec = command(sg, &sg.admin_key, &["sandbox", "exec"]);
@@ -158,5 +165,34 @@ async fn a_terminal_is_restored_after_a_signal(sg: TestServer) {
     assert_eq!(terminal.ended().await, Some(125));
     assert!(terminal.edits_lines());
     terminal.until("NOT_FOUND").await;
+    sg.finish().await;
+}
+
+/// Reads what an HTTP/2 client sends until a request begins.
+async fn read_until_request(connection: &mut TcpStream) {
+    let mut preface = [0; 24];
+    connection.read_exact(&mut preface).await.unwrap();
+    loop {
+        let mut frame = [0; 9];
+        connection.read_exact(&mut frame).await.unwrap();
+        if frame[3] == HEADERS {
+            return;
+        }
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]);
+        let mut content = vec![0; usize::try_from(length).unwrap()];
+        connection.read_exact(&mut content).await.unwrap();
+    }
+}
+
+async fn a_command_without_an_answer_can_be_interrupted(sg: TestServer) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut unanswered = exec(&sg, &["-it", "new/coder", "--", "sh"]);
+    unanswered.env("SHOREGUARD_ENDPOINT", format!("http://{}", listener.local_addr().unwrap()));
+    let mut terminal = Terminal::start(unanswered);
+    let (mut connection, _) = soon("it connects", listener.accept()).await.unwrap();
+    soon("it calls", read_until_request(&mut connection)).await;
+    assert!(terminal.edits_lines(), "Ctrl-C is a signal");
+    terminal.process.signal("INT");
+    assert_eq!(terminal.ended().await, Some(130), "{}", terminal.shown());
     sg.finish().await;
 }

@@ -58,7 +58,7 @@ class _Target:
         self.credential: Credential = Key(key if key is not None else "")
         if key is None:
             # The credential of a context is sent to the endpoint of this context only.
-            found = contexts.credential(context.name) if context and url == context.endpoint else {}
+            found = contexts.credential(context.name, url) if context and url == context.endpoint else {}
             from_environment = "" if name else os.environ.get("SHOREGUARD_KEY", "")
             self.credential = Key(from_environment or str(found.get("key", "")))
             if not from_environment and context and "session_token" in found:
@@ -76,7 +76,7 @@ class _Target:
             where = f"`contexts.{context.name}.expire_time` in {contexts.credentials}"
             raise ConfigurationError(f"{where} must be a time with a time zone")
         token, again = str(found["session_token"]), str(found.get("refresh_token", ""))
-        return Session(token, expires, again, refresh=self.refresh, stored=(contexts, context.name))
+        return Session(token, expires, again, refresh=self.refresh, stored=(contexts, context.name, context.endpoint))
 
     def channel(self, module: Any, **more: Any) -> Any:
         """Returns a channel of `grpc` or `grpc.aio`."""

@@ -70,14 +70,23 @@ class Contexts:
             raise ConfigurationError(f"`contexts.{current}.endpoint` is missing in {self.contexts}")
         return Context(current, **values)
 
-    def credential(self, name: str) -> dict[str, Any]:
-        """Returns the credential of a context: `key`, or the fields of a session."""
+    def credential(self, name: str, endpoint: str) -> dict[str, Any]:
+        """Returns the credential of a context: `key`, or the fields of a session.
+
+        It is empty if the context has none, or one for another endpoint.
+        """
         if os.name == "posix" and self.credentials.exists() and self.credentials.stat().st_mode & 0o077:
             raise ConfigurationError(f"{self.credentials} can be read by other users: run `chmod 600` on it")
         found = _table(_read(self.credentials), "contexts", self.credentials).get(name, {})
         if not isinstance(found, dict):
             raise ConfigurationError(f"`contexts.{name}` in {self.credentials} must be a table")
-        return found
+        # A name can be given to another server while this program runs. Old entries are for that of their context.
+        stored_for = found.get("endpoint") or self._endpoint(name)
+        return found if stored_for == endpoint else {}
+
+    def _endpoint(self, name: str) -> Any:
+        context = _table(_read(self.contexts), "contexts", self.contexts).get(name)
+        return context.get("endpoint") if isinstance(context, dict) else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -89,11 +98,14 @@ class Contexts:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def store(self, name: str, credential: dict[str, Any]) -> None:
-        """Replaces the credential of a context. The caller holds the lock. The file is replaced as a whole."""
+    def store(self, name: str, endpoint: str, credential: dict[str, Any]) -> None:
+        """Replaces the credential of a context, with the endpoint that it is for.
+
+        The caller holds the lock. The file is replaced as a whole.
+        """
         document = _read(self.credentials)
         _table(document, "contexts", self.credentials)
-        document.setdefault("contexts", {})[name] = credential
+        document.setdefault("contexts", {})[name] = {**credential, "endpoint": endpoint}
         handle, path = tempfile.mkstemp(dir=self.credentials.parent, prefix=".credentials-")
         try:
             with open(handle, "w", encoding="utf-8") as file:
@@ -169,9 +181,10 @@ class Session:
         refresh_token: str,
         *,
         refresh: Refresh,
-        stored: tuple[Contexts, str] | None = None,
+        stored: tuple[Contexts, str, str] | None = None,
     ) -> None:
         self._token, self._expires, self._refresh_token = session_token, expire_time, refresh_token
+        # The files, the name of the context, and the endpoint to which `refresh` sends the token.
         self._refresh, self._stored = refresh, stored
         self._mutex = threading.Lock()
 
@@ -197,19 +210,20 @@ class Session:
     def _load(self) -> None:
         """Takes what another program has stored in the meantime."""
         assert self._stored is not None
-        contexts, name = self._stored
-        found = contexts.credential(name)
-        if "session_token" in found:
-            self._token, self._expires = str(found["session_token"]), found["expire_time"]
-            self._refresh_token = str(found.get("refresh_token", ""))
+        contexts, name, endpoint = self._stored
+        found = contexts.credential(name, endpoint)
+        if "session_token" not in found:
+            raise ConfigurationError(f"the session of context `{name}` has ended: log in with `shoreguard login`")
+        self._token, self._expires = str(found["session_token"]), found["expire_time"]
+        self._refresh_token = str(found.get("refresh_token", ""))
 
     def _renew(self) -> None:
         answer = self._refresh(self._refresh_token)
         self._token, self._refresh_token = answer.session_token, answer.refresh_token
         self._expires = utc(answer.expire_time)
         if self._stored is not None:
-            contexts, name = self._stored
-            contexts.store(name, session_fields(answer))
+            contexts, name, endpoint = self._stored
+            contexts.store(name, endpoint, session_fields(answer))
 
 
 def session_fields(answer: Any) -> dict[str, Any]:

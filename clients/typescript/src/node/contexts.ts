@@ -85,25 +85,30 @@ export class Contexts {
     return context;
   }
 
-  /** Returns the credential of a context: its key, or the store of its session, or undefined. */
-  credential(name: string): string | SessionStore | undefined {
-    const found = this.#credential(name);
+  /** Returns the credential of a context for an endpoint: its key, or the store of its session, or undefined. */
+  credential(name: string, endpoint: string): string | SessionStore | undefined {
+    const found = this.#credential(name, endpoint);
     if (found === undefined) return undefined;
-    if ("session_token" in found) return new StoredSession(this, name);
+    if ("session_token" in found) return new StoredSession(this, name, endpoint);
     return text(found, "key", this.#credentials) || undefined;
   }
 
-  #credential(name: string): Table | undefined {
+  #credential(name: string, endpoint: string): Table | undefined {
     const mode = statSync(this.#credentials, { throwIfNoEntry: false })?.mode ?? 0;
     if ((mode & 0o077) !== 0) {
       throw new ConfigurationError(this.#credentials, "other users can read it: run `chmod 600` on it");
     }
-    return entry(read(this.#credentials), name, this.#credentials);
+    const found = entry(read(this.#credentials), name, this.#credentials);
+    if (found === undefined) return undefined;
+    // A name can be given to another server while this program runs. Old entries are for the server of their context.
+    const context = entry(read(this.#contexts), name, this.#contexts) ?? {};
+    const storedFor = text(found, "endpoint", this.#credentials) || text(context, "endpoint", this.#contexts);
+    return storedFor === endpoint ? found : undefined;
   }
 
-  /** Reads the session of a context. */
-  session(name: string): SessionTokens | undefined {
-    const found = this.#credential(name);
+  /** Reads the session of a context. Undefined if it has ended, or is one for another endpoint. */
+  session(name: string, endpoint: string): SessionTokens | undefined {
+    const found = this.#credential(name, endpoint);
     if (found === undefined) return undefined;
     const expireTimeMs = Date.parse(text(found, "expire_time", this.#credentials));
     if (Number.isNaN(expireTimeMs)) {
@@ -116,12 +121,16 @@ export class Contexts {
     };
   }
 
-  /** Replaces the session of a context. The file is replaced as a whole. The caller holds the lock. */
-  store(name: string, session: SessionTokens): void {
+  /**
+   * Replaces the session of a context, with the endpoint that it is for. The file is replaced as a whole. The caller
+   * holds the lock.
+   */
+  store(name: string, endpoint: string, session: SessionTokens): void {
     const file = read(this.#credentials);
     const contexts = (file["contexts"] ??= {}) as Table;
     contexts[name] = {
       ...entry(file, name, this.#credentials),
+      endpoint,
       session_token: session.sessionToken,
       expire_time: new Date(session.expireTimeMs).toISOString(),
       refresh_token: session.refreshToken,
@@ -173,10 +182,12 @@ export class Contexts {
 class StoredSession implements SessionStore {
   readonly #contexts: Contexts;
   readonly #name: string;
+  readonly #endpoint: string;
 
-  constructor(contexts: Contexts, name: string) {
+  constructor(contexts: Contexts, name: string, endpoint: string) {
     this.#contexts = contexts;
     this.#name = name;
+    this.#endpoint = endpoint;
   }
 
   exclusively<T>(work: () => Promise<T>): Promise<T> {
@@ -184,10 +195,10 @@ class StoredSession implements SessionStore {
   }
 
   async read(): Promise<SessionTokens | undefined> {
-    return this.#contexts.session(this.#name);
+    return this.#contexts.session(this.#name, this.#endpoint);
   }
 
   async write(session: SessionTokens): Promise<void> {
-    this.#contexts.store(this.#name, session);
+    this.#contexts.store(this.#name, this.#endpoint, session);
   }
 }

@@ -52,7 +52,7 @@ export function findTarget(given: Given): Target {
     key = named ? undefined : process.env["SHOREGUARD_KEY"] || undefined;
     // The credential of a context is sent to the endpoint of this context only.
     if (key === undefined && context !== undefined && context.endpoint === endpoint) {
-      const stored = contexts.credential(context.name);
+      const stored = contexts.credential(context.name, endpoint);
       if (typeof stored === "string") key = stored;
       else session = stored;
     }

@@ -1,6 +1,6 @@
 //! `shoreguard policy apply`: gives a sandbox the policy of a document.
 //!
-//! The change is computed first and shown. Then it is applied to the policy that it was computed from: if another change
+//! The change is computed first. Then it is applied to the policy that it was computed from, and shown: if another change
 //! was faster, the command fails, and nothing is written.
 
 use std::path::PathBuf;
@@ -186,6 +186,8 @@ async fn wait(
         if !operation.is_empty() {
             operation_wait::follow(client, &operation, &bar).await?;
         }
+        // A wait can be longer than a session token is valid.
+        client.renew_credential().await?;
         let approval = get_approval(client, change.approval_id).await?;
         if let Some(ended) = end_of(&approval) {
             bar.clear();

@@ -3,9 +3,9 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 
-use super::super::super::CliError;
 use super::super::super::connect::Client;
-use super::super::super::globals::Globals;
+use super::super::super::globals::{Globals, OutputFormat};
+use super::super::super::{CliError, output};
 use super::super::place::SandboxPlace;
 use super::super::terminal::{Look, Page};
 use super::super::{answer, interrupt, retry};
@@ -51,8 +51,31 @@ async fn export(args: ExportArgs, globals: &Globals) -> Result<u8, CliError> {
         async move { policies.export_policy(request).await }
     });
     let exported = exported.await?;
+    check_plain(&exported.yaml, globals.output)?;
     let mut page = Page::new();
     page.block(Look::Plain, "", &exported.yaml);
     answer::print(globals.output, "ExportPolicyResponse", &exported, &page)?;
     Ok(0)
+}
+
+/// Refuses to print a document that would be another one when it is escaped for a terminal.
+fn check_plain(yaml: &str, format: OutputFormat) -> Result<(), CliError> {
+    let is_json = matches!(format, OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml);
+    if is_json || output::escape_control(yaml) == yaml {
+        return Ok(());
+    }
+    let why = "the document has invisible characters, which only `-o json` can show";
+    Err(CliError::Io(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_cannot_be_shown_as_it_is_is_refused() {
+        assert!(check_plain("host: a.example\n", OutputFormat::Table).is_ok());
+        assert!(check_plain("host: a\u{200b}\n", OutputFormat::Table).is_err());
+        assert!(check_plain("host: a\u{200b}\n", OutputFormat::Json).is_ok());
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariants
 //! - exit codes are those of the Python system: 0 done or the same, 1 drift or under review, 2 any error;
 //! - a document that names another sandbox than the command is not used;
-//! - what is applied is the change that was shown: the policy must still have the etag of that time.
+//! - what is applied is the change that was computed: the policy must still have the etag of that time.
 
 pub(super) mod apply;
 pub(super) mod diff;
@@ -13,10 +13,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::super::{CliError, output};
 use super::place::{DEFAULT_WORKSPACE, SandboxPlace};
+use crate::policy::document_metadata;
 
 /// Exit code for drift, and for a change that is under review.
 const DRIFT: u8 = 1;
@@ -34,21 +33,6 @@ fn to_exit(done: Result<u8, CliError>) -> Result<(), CliError> {
         Err(CliError::Exit(code, why)) => Err(CliError::Exit(code, why)),
         Err(error) => Err(CliError::Exit(FAILED, error.to_string())),
     }
-}
-
-/// The part of a document that says where it is from.
-#[derive(Debug, Default, Deserialize)]
-struct Document {
-    #[serde(default)]
-    metadata: Metadata,
-}
-
-/// The sandbox that a document was exported from.
-#[derive(Debug, Default, Deserialize)]
-struct Metadata {
-    gateway: Option<String>,
-    workspace: Option<String>,
-    sandbox: Option<String>,
 }
 
 /// Reads a document from a file, or from standard input for `-`.
@@ -73,24 +57,24 @@ fn read_document(file: &Path) -> Result<String, CliError> {
 
 /// Returns the sandbox: as given, or as the metadata of the document name it. The two must not differ.
 fn find_place(given: Option<SandboxPlace>, document: &str) -> Result<SandboxPlace, CliError> {
-    // The server reports an invalid document better.
-    let found = serde_saphyr::from_str::<Document>(document).unwrap_or_default().metadata;
+    // By the parser of the server: what only the server could parse would not be compared.
+    let metadata = document_metadata(document)
+        .map_err(|why| CliError::Usage(format!("the document {why}")))?;
+    let find =
+        |name: &str| metadata.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let Some(given) = given else {
-        let (Some(gateway), Some(sandbox)) = (found.gateway, found.sandbox) else {
+        let (Some(gateway), Some(sandbox)) = (find("gateway"), find("sandbox")) else {
             let why =
                 "name the sandbox: the document has no `metadata` with `gateway` and `sandbox`";
             return Err(CliError::Usage(why.to_owned()));
         };
-        let workspace = found.workspace.unwrap_or_else(|| DEFAULT_WORKSPACE.to_owned());
+        let workspace = find("workspace").unwrap_or_else(|| DEFAULT_WORKSPACE.to_owned());
         return Ok(SandboxPlace { gateway, workspace, sandbox });
     };
-    let parts = [
-        ("gateway", found.gateway, &given.gateway),
-        ("workspace", found.workspace, &given.workspace),
-        ("sandbox", found.sandbox, &given.sandbox),
-    ];
-    for (what, of_document, given) in parts {
-        if let Some(of_document) = of_document.filter(|found| found != given) {
+    let parts =
+        [("gateway", &given.gateway), ("workspace", &given.workspace), ("sandbox", &given.sandbox)];
+    for (what, given) in parts {
+        if let Some(of_document) = find(what).filter(|found| found != given) {
             let why = format!(
                 "the document is of the {what} `{of_document}`, not `{given}`: remove its `metadata` to use it here"
             );
@@ -121,6 +105,20 @@ mod tests {
             let refused = find_place(Some(other.parse().unwrap()), DOCUMENT);
             assert!(matches!(refused, Err(CliError::Usage(_))), "{other}");
         }
+    }
+
+    #[test]
+    fn a_document_that_only_the_parser_of_the_server_accepts_names_its_sandbox() {
+        let aliases = "  - *hosts\n".repeat(120);
+        let document = format!(
+            "metadata: {{gateway: edge, sandbox: box}}\npolicy:\n  one: &hosts [a]\n  all:\n{aliases}"
+        );
+        let place: SandboxPlace = "edge/box".parse().unwrap();
+        assert_eq!(find_place(Some(place.clone()), &document).unwrap(), place);
+        let refused = find_place(Some("west/box".parse().unwrap()), &document);
+        assert!(refused.unwrap_err().to_string().contains("the document is of the gateway `edge`"));
+        let invalid = find_place(Some(place), "policy: [").unwrap_err().to_string();
+        assert!(invalid.starts_with("the document is not valid: "), "{invalid}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `shoreguard approval review`: goes through what waits for an approval, and casts votes.
 //!
 //! Invariants
-//! - a vote carries the digest that was shown;
+//! - a vote carries the digest that was shown, and a change whose differences are not all shown is not approved;
 //! - an approval that was replaced or has changed is shown again, and asked about again;
 //! - needs a terminal: a vote is never read from a pipe.
 
@@ -61,7 +61,8 @@ pub(in crate::cli) fn run(
             let why = "a review needs a terminal; use `approval approve` and `approval reject` in scripts";
             return Err(CliError::Usage(why.to_owned()));
         }
-        let mut client = Client::connect(&globals.connect, None).await?;
+        let mut client =
+            interrupt::until_interrupted(Client::connect(&globals.connect, None)).await?;
         interrupt::until_interrupted(review_all(&mut client, &args)).await
     })
 }
@@ -165,7 +166,8 @@ async fn review(client: &mut Client, mut id: i64, position: &str) -> Result<Next
         }
         let votes = list_votes(client, id).await?;
         show::page(&detail, &approval, &votes, position).print()?;
-        let vote = match ask_vote(&approval).await? {
+        let refusal = show::cannot_approve(&detail);
+        let vote = match ask_vote(&approval, refusal.as_deref()).await? {
             Answer::Vote(vote) => vote,
             Answer::Skip => return Ok(Next::Continue),
             Answer::Quit => return Ok(Next::Quit),
@@ -212,13 +214,19 @@ enum Answer {
     Quit,
 }
 
-/// Asks for a vote on what was shown.
-async fn ask_vote(shown: &Approval) -> Result<Answer, CliError> {
+/// Asks for a vote on what was shown. `refusal` says why it cannot be an approval.
+async fn ask_vote(shown: &Approval, refusal: Option<&str>) -> Result<Answer, CliError> {
     loop {
         let question = "[a]pprove, [r]eject, [s]kip or [q]uit?";
         let Some(said) = terminal::ask(question).await? else { return Ok(Answer::Quit) };
         let (decision, comment) = match said.to_lowercase().as_str() {
-            "a" | "approve" => (VoteDecision::Approve, String::new()),
+            "a" | "approve" => {
+                if let Some(why) = refusal {
+                    say(Look::Warning, why)?;
+                    continue;
+                }
+                (VoteDecision::Approve, String::new())
+            }
             "r" | "reject" => {
                 let Some(why) = terminal::ask("Why? (empty: no vote)").await? else {
                     return Ok(Answer::Quit);

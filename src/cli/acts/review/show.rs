@@ -34,7 +34,20 @@ pub(super) fn page(
     }
     add_votes(&mut page, detail, approval, votes);
     page.line(Look::Plain, &format!("Digest    {}", approval.digest));
+    if let Some(why) = cannot_approve(detail) {
+        page.line(Look::Warning, &format!("! {why}"));
+    }
     page
+}
+
+/// Returns why the page does not show everything that an approval would be for.
+pub(super) fn cannot_approve(detail: &ApprovalDetail) -> Option<String> {
+    let content = detail.content.as_ref().filter(|content| content.omitted > 0)?;
+    let id = detail.approval.as_ref().map_or(0, |approval| approval.id);
+    let omitted = content.omitted;
+    Some(format!(
+        "{omitted} differences are shown only as a part of the policy: check that, then use `approval approve {id} --digest`"
+    ))
 }
 
 /// Returns gateway, workspace and sandbox, as far as the approval names them.
@@ -67,8 +80,8 @@ fn add_origin(page: &mut Page, approval: &Approval) {
 fn add_content(page: &mut Page, content: &ApprovalContent) {
     page.line(Look::Heading, "Changes");
     add_differences(page, &content.policy_differences, content.omitted);
-    if content.policy_differences.is_empty() {
-        // A rule that is removed has no new form.
+    if content.policy_differences.is_empty() || content.omitted > 0 {
+        // A rule that is removed has no new form. Of too many differences, this shows the rest.
         page.block(Look::Removed, "- ", &content.present_yaml);
         page.block(Look::Added, "+ ", &content.yaml);
     }
@@ -138,6 +151,21 @@ mod tests {
         approval.workspace = "default".to_owned();
         approval.sandbox = "box".to_owned();
         assert_eq!(place(&approval), "edge/default/box");
+    }
+
+    #[test]
+    fn a_change_with_too_many_differences_is_not_approved_at_once() {
+        let content = ApprovalContent { omitted: 1, ..Default::default() };
+        let approval = Approval { id: 7, ..Default::default() };
+        let mut detail = ApprovalDetail {
+            approval: Some(approval),
+            content: Some(content),
+            ..Default::default()
+        };
+        let why = cannot_approve(&detail).unwrap();
+        assert!(why.contains("approval approve 7 --digest"), "{why}");
+        detail.content = Some(ApprovalContent::default());
+        assert_eq!(cannot_approve(&detail), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - the content of a file is never part of an error: it can be a credential;
+//! - a file of another user is not used, except one of root: it could direct credentials to another server;
 //! - a file is replaced as a whole, and only its owner can read it.
 
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +18,8 @@ use crate::app::new_id;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The user that can read and write all files anyway.
+const ROOT: u32 = 0;
 /// The mode of each file.
 const PRIVATE: u32 = 0o600;
 
@@ -38,15 +41,28 @@ pub(super) fn read(path: &Path, protection: Protection) -> Result<Table, CliErro
         Err(error) if is_missing(&error) => return Ok(Table::new()),
         Err(error) => return Err(unreadable(error)),
     };
-    // The mode of the open file, since the file at the path can be replaced in between.
-    check_mode(path, file.metadata().map_err(unreadable)?.mode(), protection)?;
+    // Owner and mode of the open file, since the file at the path can be replaced in between.
+    let about = file.metadata().map_err(unreadable)?;
+    check_owner(path, about.uid(), rustix::process::geteuid().as_raw())?;
+    check_mode(path, about.mode(), protection)?;
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let why = format!("`{}` is larger than {FILE_BYTES_MAX} bytes", path.display());
+        return Err(CliError::Usage(why));
+    }
     text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let line = text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
         CliError::Usage(format!("line {line} of `{}` is not valid TOML", path.display()))
     })
+}
+
+fn check_owner(path: &Path, owner: u32, user: u32) -> Result<(), CliError> {
+    if owner == user || owner == ROOT {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!("`{}` belongs to another user", path.display())))
 }
 
 fn check_mode(path: &Path, mode: u32, protection: Protection) -> Result<(), CliError> {
@@ -161,6 +177,27 @@ mod tests {
         let path = put(folder.path(), "a = 1\n", 0o640);
         let why = read(&path, Protection::Secret).unwrap_err().to_string();
         assert!(why.contains("other users can read") && why.contains("chmod 600"), "{why}");
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused() {
+        let path = Path::new("contexts.toml");
+        assert!(check_owner(path, 1000, 1000).is_ok() && check_owner(path, 0, 1000).is_ok());
+        for (owner, user) in [(1001, 1000), (1000, 0)] {
+            let why = check_owner(path, owner, user).unwrap_err().to_string();
+            assert!(why.contains("belongs to another user"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_and_not_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = usize::try_from(FILE_BYTES_MAX).unwrap();
+        let path = put(folder.path(), &"#".repeat(size), 0o600);
+        assert!(read(&path, Protection::Secret).unwrap().is_empty());
+        let path = put(folder.path(), &"#".repeat(size + 1), 0o600);
+        let why = read(&path, Protection::Secret).unwrap_err().to_string();
+        assert!(why.contains("is larger than"), "{why}");
     }
 
     #[test]
