@@ -28,6 +28,12 @@ pub(in crate::cli) fn is_required(field: &FieldDescriptor) -> bool {
     comment.split_whitespace().any(|word| word == "Required.")
 }
 
+/// Whether the comment of a field says that it must not be used yet.
+pub(in crate::cli) fn is_unavailable(field: &FieldDescriptor) -> bool {
+    let comment = leading(&field.parent_file(), field.path());
+    comment.contains("not available yet") || comment.contains("not supported yet")
+}
+
 /// Whether the comment of a field says when it is empty.
 pub(in crate::cli) fn may_be_empty(field: &FieldDescriptor) -> bool {
     leading(&field.parent_file(), field.path()).to_lowercase().contains("empty")
@@ -92,6 +98,9 @@ mod tests {
         assert_eq!(of_field(&field), "Name of the gateway. Required");
         assert!(is_required(&field));
         let request = pool.get_message_by_name("shoreguard.v1.ListGatewaysRequest").unwrap();
-        assert!(!is_required(&request.get_field_by_name("label_selector").unwrap()));
+        let selector = request.get_field_by_name("label_selector").unwrap();
+        assert!(!is_required(&selector) && !is_unavailable(&selector));
+        let request = pool.get_message_by_name("shoreguard.v1.SetWorkflowRequest").unwrap();
+        assert!(is_unavailable(&request.get_field_by_name("selector").unwrap()));
     }
 }

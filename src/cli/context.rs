@@ -27,7 +27,7 @@ enum ContextCommand {
     /// Adds a context, without a credential. It becomes the current one if no other is.
     Add(AddArgs),
     /// Removes a context, with its credential. Its session on the server is ended by `logout`.
-    Remove(NameArgs),
+    Remove(RemoveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +50,15 @@ struct ShowArgs {
 struct NameArgs {
     /// Name of the context.
     name: String,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// Name of the context.
+    name: String,
+    /// Removes a stored API key, too.
+    #[arg(short, long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -79,10 +88,11 @@ pub(super) async fn run(args: ContextArgs) -> Result<(), CliError> {
                 contexts.set_current(&args.name);
                 Ok(())
             })
-            .await
+            .await?;
+            Ok(output::print_result(&format!("context {} is the current one", args.name))?)
         }
         ContextCommand::Add(args) => add(&store, args).await,
-        ContextCommand::Remove(args) => remove(&store, &args.name).await,
+        ContextCommand::Remove(args) => remove(&store, &args).await,
     }
 }
 
@@ -122,19 +132,32 @@ async fn add(store: &Store, args: AddArgs) -> Result<(), CliError> {
         contexts.set_current(&context.name);
     }
     contexts.put(&context);
-    lock.write_contexts(&contexts)
+    lock.write_contexts(&contexts)?;
+    Ok(output::print_result(&format!("context {} was added", context.name))?)
 }
 
-async fn remove(store: &Store, name: &str) -> Result<(), CliError> {
+async fn remove(store: &Store, args: &RemoveArgs) -> Result<(), CliError> {
+    let name = args.name.as_str();
     let lock = store.lock().await?;
     let mut contexts = lock.contexts()?;
     // Also an entry that is not valid can be removed.
     if !contexts.names().contains(&name) {
         contexts.require(name)?;
     }
+    let credential = contexts.get(name).and_then(|known| match known {
+        Some(known) => store.credential(&known),
+        None => Ok(None),
+    });
+    if matches!(credential, Ok(Some(Credential::Key(_)))) && !args.yes {
+        let why = format!("context `{name}` holds an API key: `--yes` removes both");
+        return Err(CliError::Usage(why));
+    }
     lock.remove_credential(name)?;
+    let was_current = contexts.current_name() == Some(name);
     contexts.remove(name);
-    lock.write_contexts(&contexts)
+    lock.write_contexts(&contexts)?;
+    let now = if was_current { "; no context is current" } else { "" };
+    Ok(output::print_result(&format!("context {name} was removed{now}"))?)
 }
 
 /// A context, with what is displayed besides it.
@@ -182,13 +205,8 @@ fn list(store: &Store, format: OutputFormat) -> Result<(), CliError> {
     let lines = |line: fn(&Row) -> String| rows.iter().map(line).collect::<Vec<_>>().join("\n");
     let text = match format {
         OutputFormat::Table | OutputFormat::Wide => to_table(&rows),
-        // JSON is YAML.
-        OutputFormat::Json | OutputFormat::Yaml => {
-            format!(
-                "{:#}",
-                json!({ "contexts": rows.iter().map(Row::to_json).collect::<Vec<_>>() })
-            )
-        }
+        OutputFormat::Json => format!("{:#}", all_to_json(&rows)),
+        OutputFormat::Yaml => to_yaml(&all_to_json(&rows)),
         OutputFormat::Jsonl => lines(|row| row.to_json().to_string()),
         OutputFormat::Name => lines(|row| row.context.name.clone()),
     };
@@ -206,11 +224,22 @@ fn show(store: &Store, args: &ShowArgs) -> Result<(), CliError> {
     let row = Row::read(store, &contexts, name)?;
     let text = match args.output {
         OutputFormat::Table | OutputFormat::Wide => to_table(&[row]),
-        OutputFormat::Json | OutputFormat::Yaml => format!("{:#}", row.to_json()),
+        OutputFormat::Json => format!("{:#}", row.to_json()),
+        OutputFormat::Yaml => to_yaml(&row.to_json()),
         OutputFormat::Jsonl => row.to_json().to_string(),
         OutputFormat::Name => row.context.name,
     };
     Ok(output::print_result(&text)?)
+}
+
+fn all_to_json(rows: &[Row]) -> Value {
+    json!({ "contexts": rows.iter().map(Row::to_json).collect::<Vec<_>>() })
+}
+
+fn to_yaml(value: &Value) -> String {
+    // JSON is YAML, in case that a value has no other form.
+    let text = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
+    text.trim_end().to_owned()
 }
 
 /// Returns aligned columns. The name of the current context is marked.

@@ -56,7 +56,8 @@ command exits with 6. Only on a terminal are cells cut to its width.
 Control characters in values are printed as \\uXXXX.";
 
 const EXIT_CODES: &str = "  0  done
-  1  refused or failed; for comparisons: a difference was found
+  1  refused or failed; for comparisons: a difference was found;
+     for `gateway test`: it is not usable
   2  the command or the configuration is wrong
   4  log in first: no credential was given, or it is no longer valid
   5  try again: the server is away or busy, or the time has passed
@@ -65,8 +66,9 @@ const EXIT_CODES: &str = "  0  done
 130  interrupted";
 
 const ENVIRONMENT: &str = "\
-SHOREGUARD_ENDPOINT  URL of the server
+SHOREGUARD_ENDPOINT  URL of the server; http://127.0.0.1:8443 if no context is stored
 SHOREGUARD_KEY       an API key or session token; an empty value is the same as none
+XDG_CONFIG_HOME      folder of stored contexts: `shoreguard` in it; ~/.config by default
 SHOREGUARD_CONFIG    path of the server's configuration
 SHOREGUARD_<SECTION>_<KEY>  a key of the server's configuration
 NO_COLOR, TERM=dumb  help without colors; answers never have any";

@@ -30,11 +30,17 @@ pub(super) async fn run(args: LogoutArgs) -> Result<(), CliError> {
         Some(Credential::Session(_)) => end_session(args.server, &context).await,
         Some(Credential::Key(_)) => Ok(()),
         None => {
-            let why = format!("context `{}` has no credential", context.name);
-            return Err(CliError::NotLoggedIn(why));
+            let said = format!("context {} has no credential: nothing was to do", context.name);
+            return Ok(output::print_result(&said)?);
         }
     };
     store.lock().await?.remove_credential(&context.name)?;
+    if ended.is_err() {
+        output::print_error(
+            "the credential was removed here, but the session on the server continues: end it with \
+             `shoreguard session revoke` after the next login",
+        );
+    }
     ended?;
     Ok(output::print_result(&format!("logged out of {}", context.endpoint))?)
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     if let Some(token) = setup::ensure_token(&app).await? {
         let file = setup::token_file(&app);
         let text = format!(
-            "no user exists yet; create the first admin with `AuthService/Setup` and this token, which is also in `{}`: {}",
+            "no user exists yet; create the first admin with `shoreguard server setup EMAIL` and this token, which is also in `{}`: {}",
             file.display(),
             token.expose()
         );

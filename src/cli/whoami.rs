@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, ReflectMessage as _};
 
-use super::connect::Client;
+use super::connect::{Client, Environment};
 use super::globals::{Globals, OutputFormat};
 use super::{CliError, json, output};
 use crate::pb::descriptors;
@@ -27,10 +27,13 @@ pub(super) async fn run(args: WhoamiArgs) -> Result<(), CliError> {
     let method = find_method()?;
     let mut client = Client::connect(&args.globals.connect, None).await?;
     let identity = client.unary(&method, DynamicMessage::new(method.input())).await?;
+    let connect = &args.globals.connect;
+    let by_variable = connect.server.context.is_none() && Environment::read()?.key.is_some();
+    let is_stored = connect.key.is_none() && !by_variable;
     let text = match args.globals.output {
-        OutputFormat::Table | OutputFormat::Wide => describe(&identity, &client),
-        // JSON is YAML.
-        OutputFormat::Json | OutputFormat::Yaml => json::to_pretty(&identity),
+        OutputFormat::Table | OutputFormat::Wide => describe(&identity, &client, is_stored),
+        OutputFormat::Json => json::to_pretty(&identity),
+        OutputFormat::Yaml => json::to_yaml(&identity),
         OutputFormat::Jsonl => json::to_line(&identity),
         OutputFormat::Name => text_of(&identity, "actor"),
     };
@@ -43,8 +46,10 @@ fn find_method() -> Result<MethodDescriptor, CliError> {
     method.ok_or_else(|| CliError::Usage(format!("`{SERVICE}/{METHOD}` does not exist")))
 }
 
-fn describe(identity: &DynamicMessage, client: &Client) -> String {
-    let context = client.context().map(|context| context.name.clone()).unwrap_or_default();
+/// Returns the facts for people. The context is named only if its credential was used.
+fn describe(identity: &DynamicMessage, client: &Client, is_stored: bool) -> String {
+    let context = client.context().filter(|_| is_stored);
+    let context = context.map(|context| context.name.clone()).unwrap_or_default();
     let server = client.place().uri.to_string().trim_end_matches('/').to_owned();
     let mut text = String::new();
     for (name, value) in [

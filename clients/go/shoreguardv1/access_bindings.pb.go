@@ -349,7 +349,7 @@ type SetGatewayRoleRequest struct {
 	Subject *Subject `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
 	// Name of the gateway. Exactly one of `gateway` and `selector` is required.
 	Gateway string `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	// The new role. Required; ROLE_NONE locks the subject out. ROLE_ADMIN requires global admin.
+	// The new role. Required. ROLE_NONE locks the subject out. ROLE_ADMIN requires global admin.
 	Role Role `protobuf:"varint,3,opt,name=role,proto3,enum=shoreguard.v1.Role" json:"role,omitempty"`
 	// Current etag of the role that is replaced. Empty skips the check.
 	Etag string `protobuf:"bytes,4,opt,name=etag,proto3" json:"etag,omitempty"`

@@ -214,7 +214,7 @@ type CreateGroupRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Purpose of the group, at most 1000 characters on one line. Empty means no description.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// Global role of each member. Required; ROLE_NONE for a group that only gets roles on single gateways.
+	// Global role of each member. Required. ROLE_NONE for a group that only gets roles on single gateways.
 	Role Role `protobuf:"varint,3,opt,name=role,proto3,enum=shoreguard.v1.Role" json:"role,omitempty"`
 	// Idempotency key: a UUID; empty means none. A repeat within 24 hours returns the first response.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -165,7 +165,7 @@ type CreateServicePrincipalRequest struct {
 	// Unique name: 1 to 100 characters of letters, digits, `.`, `_`, `-`, `@`, `/` and inner spaces. Must not begin with
 	// `oidc/`. It cannot be changed.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Global role. Required; ROLE_NONE for a key that is valid only on single gateways.
+	// Global role. Required. ROLE_NONE for a key that is valid only on single gateways.
 	Role Role `protobuf:"varint,2,opt,name=role,proto3,enum=shoreguard.v1.Role" json:"role,omitempty"`
 	// Time when it expires; must be in the future. Unset means never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`

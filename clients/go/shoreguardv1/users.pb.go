@@ -171,7 +171,7 @@ type InviteUserRequest struct {
 
 	// E-mail address, 3 to 254 characters; stored in lower case. Required.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// Global role. Required; ROLE_NONE is accepted.
+	// Global role. Required. ROLE_NONE is accepted.
 	Role Role `protobuf:"varint,2,opt,name=role,proto3,enum=shoreguard.v1.Role" json:"role,omitempty"`
 	// Idempotency key: a UUID; empty means none. A repeat within 5 minutes with the same session or API key returns the
 	// first response.

@@ -136,16 +136,8 @@ impl CommandSpec {
                 run.steps.push(Step::Pause(pause));
             }
             ["yes"] => run.steps.push(Step::Repeat(Bytes::from("y\n".repeat(CHUNK_BYTES / 2)))),
-            ["seq", last] => {
-                let mut lines = String::new();
-                for number in 1..=last.parse().unwrap_or(0_u32) {
-                    if lines.len() >= OUTPUT_BYTES_MAX {
-                        break;
-                    }
-                    let _ = writeln!(lines, "{number}");
-                }
-                run.write(&lines, to_err);
-            }
+            ["seq", last] => run.count("1", last, to_err),
+            ["seq", first, last] => run.count(first, last, to_err),
             [unknown, ..] => {
                 run.write(&format!("sh: {unknown}: command not found\n"), true);
                 return NOT_FOUND;
@@ -156,6 +148,17 @@ impl CommandSpec {
 }
 
 impl CommandRun {
+    fn count(&mut self, first: &str, last: &str, to_err: bool) {
+        let mut lines = String::new();
+        for number in first.parse().unwrap_or(1_u32)..=last.parse().unwrap_or(0_u32) {
+            if lines.len() >= OUTPUT_BYTES_MAX {
+                break;
+            }
+            let _ = writeln!(lines, "{number}");
+        }
+        self.write(&lines, to_err);
+    }
+
     fn write(&mut self, text: &str, to_err: bool) {
         self.write_bytes(text.as_bytes(), to_err);
     }

@@ -16,10 +16,20 @@ pub(super) fn print<M: Message>(
     page: &Page,
 ) -> Result<(), CliError> {
     match format {
-        OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name => page.print(),
-        // JSON is YAML, too.
-        OutputFormat::Json | OutputFormat::Yaml => {
+        OutputFormat::Table | OutputFormat::Wide => page.print(),
+        OutputFormat::Json => {
             Ok(output::print_result(&json::to_pretty(&to_dynamic(name, message)?))?)
+        }
+        OutputFormat::Yaml => {
+            let yaml = json::to_yaml(&to_dynamic(name, message)?);
+            Ok(output::print_result(yaml.trim_end())?)
+        }
+        // Of an operation, its id. The others have no name.
+        OutputFormat::Name => {
+            let message = to_dynamic(name, message)?;
+            let id = message.get_field_by_name("id");
+            let id = id.and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default();
+            if id.is_empty() { page.print() } else { print_line(&id) }
         }
         OutputFormat::Jsonl => print_line(&json::to_line(&to_dynamic(name, message)?)),
     }
@@ -61,7 +71,8 @@ mod tests {
     fn a_message_has_the_field_names_of_its_proto() {
         let event = crate::pb::v1::Event { payload_json: "{}".to_owned(), ..Default::default() };
         let line = json::to_line(&to_dynamic("Event", &event).unwrap());
-        assert_eq!(line, r#"{"payload_json":"{}"}"#);
+        let shown = r#"{"actor":"","gateway":"","name":"","payload_json":"{}","sequence":0}"#;
+        assert_eq!(line, shown);
         assert!(to_dynamic("Nothing", &event).is_err());
     }
 }

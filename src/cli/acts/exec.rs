@@ -82,6 +82,11 @@ impl ExecArgs {
     fn first_message(self) -> Result<ExecSandboxRequest, CliError> {
         let mut environment = HashMap::new();
         for name in self.env {
+            if name.contains('=') {
+                // The value may be secret, so it is not repeated.
+                let why = "`--env` takes a name only: the value is that of this process";
+                return Err(CliError::Usage(why.to_owned()));
+            }
             let value = std::env::var_os(&name).and_then(|value| value.into_string().ok());
             let value = value.ok_or_else(|| {
                 CliError::Usage(format!("`{name}` is not a variable of this process"))

@@ -171,7 +171,7 @@ mod tests {
         let late = in_time::<()>(now, "7", std::future::pending()).await.unwrap_err();
         assert_eq!(late.exit_code(), 5);
         assert!(late.to_string().contains("operation 7 continues"), "{late}");
-        let long = Some(Duration::from_secs(3600));
+        let long = Some(Duration::from_hours(1));
         let of_stream = async { Err(CliError::from(Status::deadline_exceeded("late"))) };
         let late = in_time::<()>(long, "7", of_stream).await.unwrap_err();
         assert!(late.to_string().contains("operation 7 continues"), "{late}");
@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_end_of_a_wait_is_kept() {
-        let long = Some(Duration::from_secs(3600));
+        let long = Some(Duration::from_hours(1));
         let refused = async { Err(CliError::from(Status::not_found("unknown"))) };
         let refused = in_time::<()>(long, "7", refused).await.unwrap_err();
         assert_eq!(refused.to_string(), "NOT_FOUND: unknown");

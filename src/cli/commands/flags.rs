@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgGroup, Command};
 use prost_reflect::{FieldDescriptor, Kind};
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::fields::{self, Leaf};
 use super::places::Form;
 use super::table::Row;
 use super::values::Source;
-use super::{lists, values};
+use super::{labels, lists, values};
 use crate::cli::comments;
 use crate::cli::globals::Globals;
 
@@ -54,7 +54,10 @@ pub(super) fn command(row: &'static Row) -> Command {
     let command = Command::new(row.verb());
     // A test proves that each line has a method.
     let Some(method) = fields::method(row) else { return command };
-    let comment = comments::of_method(&method);
+    let mut comment = comments::of_method(&method);
+    if !row.about.is_empty() {
+        comment = format!("{}.\n\n{comment}", row.about);
+    }
     let mut command =
         command.about(comments::first_sentence(&comment)).long_about(comment).next_line_help(false);
     let leaves = fields::leaves(row, &method.input());
@@ -66,6 +69,17 @@ pub(super) fn command(row: &'static Row) -> Command {
     let is_taken = |leaf: &Leaf| taken(row).any(|taken| taken.word == leaf.path);
     for leaf in leaves.iter().filter(|leaf| !is_taken(leaf)) {
         command = command.arg(flag(leaf, &leaves));
+    }
+    if labels::is_update(&method) {
+        command = labels::add_options(command);
+    }
+    for path in row.requires.split_whitespace() {
+        let below = format!("{path}.");
+        let of_path =
+            leaves.iter().filter(|leaf| leaf.path == path || leaf.path.starts_with(&below));
+        let ids: Vec<String> = of_path.map(Leaf::id).collect();
+        let group = ArgGroup::new(format!("required {path}")).args(ids);
+        command = command.group(group.multiple(true).required(true));
     }
     if lists::Cursor::of(&method).is_some() {
         command = command.arg(limit());
@@ -106,6 +120,7 @@ fn flag(leaf: &Leaf, leaves: &[Leaf]) -> Arg {
         .value_parser(parser(leaf))
         .conflicts_with_all(excluded)
         .required(is_required(leaf))
+        .hide(comments::is_unavailable(&leaf.field))
         // A text can begin with a dash.
         .allow_hyphen_values(leaf.field.kind() == Kind::String);
     let arg = if leaf.flag == "selector" { arg.short('l') } else { arg };

@@ -8,6 +8,7 @@ mod cells;
 mod fields;
 mod flags;
 mod grid;
+mod labels;
 mod lists;
 mod places;
 mod render;

@@ -12,6 +12,32 @@ use crate::cli::globals::OutputFormat;
 use crate::cli::{CliError, json, output};
 use crate::clock::{Clock, Timestamp};
 
+/// Fields whose `no` or 0 is an answer. Of others, these are not shown to people, except in the wide form.
+const ANSWERS: [&str; 22] = [
+    "active",
+    "can_be_met",
+    "continue_on_failure",
+    "decided",
+    "deleted",
+    "delivered",
+    "enabled",
+    "equivalent",
+    "failure_count",
+    "is_active",
+    "lacking_group_has",
+    "may_call",
+    "member_count",
+    "met",
+    "needed",
+    "probe_count",
+    "reachable",
+    "rotated",
+    "satisfiable",
+    "set_up",
+    "usable",
+    "votes",
+];
+
 /// A column.
 struct Column {
     title: String,
@@ -50,6 +76,11 @@ pub(super) fn print(
     Ok(())
 }
 
+/// Whether a response is neither a list nor has a name of its own.
+pub(super) fn is_nameless(row: &Row, method: &MethodDescriptor, response: &DynamicMessage) -> bool {
+    lists::items_field(row, method).is_none() && single_name(response).is_empty()
+}
+
 /// Prints a message of a stream on one line. Breaks if standard output is closed.
 pub(super) fn print_message(
     row: &Row,
@@ -66,9 +97,17 @@ pub(super) fn print_message(
             let columns = columns(row, true);
             let cells = columns.iter().map(|column| column.text(message, now));
             let cells: Vec<String> = cells.filter(|cell| !cell.is_empty()).collect();
+            let is_position = matches!(row.columns_of(false).next(), Some("sequence" | "cursor"));
+            // A position without an item says nothing to people.
+            if is_position && cells.len() < 2 {
+                return Ok(ControlFlow::Continue(()));
+            }
             cells.join("  ").replace('\n', " ")
         }
     };
+    if line.is_empty() {
+        return Ok(ControlFlow::Continue(()));
+    }
     Ok(output::print_item(&line)?)
 }
 
@@ -122,7 +161,7 @@ fn lines(
 /// Returns the fields of a response, one a line, and then its texts of several lines.
 fn single(response: &DynamicMessage, is_wide: bool) -> String {
     let (mut pairs, mut texts) = (Vec::new(), Vec::new());
-    collect(response, "", is_wide, &mut pairs, &mut texts);
+    collect(response, None, is_wide, &mut pairs, &mut texts);
     let mut shown = grid::pairs(&pairs, output::terminal_columns());
     for (title, text) in texts {
         if !shown.is_empty() {
@@ -133,16 +172,17 @@ fn single(response: &DynamicMessage, is_wide: bool) -> String {
     shown
 }
 
-/// Adds the fields of a message. Those of the only message in a response have no prefix.
+/// Adds the fields of a message. `inside` is its prefix, or `None` for the response, whose only message adds no prefix.
 fn collect(
     message: &DynamicMessage,
-    prefix: &str,
+    inside: Option<&str>,
     is_wide: bool,
     pairs: &mut Vec<(String, String)>,
     texts: &mut Vec<(String, String)>,
 ) {
     let descriptor = message.descriptor();
-    let only = only_message(message).filter(|_| prefix.is_empty());
+    let prefix = inside.unwrap_or_default();
+    let only = only_message(message).filter(|_| inside.is_none());
     for field in descriptor.fields() {
         if field.supports_presence() && !message.has_field(&field) {
             continue;
@@ -152,7 +192,7 @@ fn collect(
         if let (Some(inner), Some(_)) = (value.as_message(), own_message(&field)) {
             let prefix =
                 if only.as_ref() == Some(&field) { String::new() } else { format!("{title}: ") };
-            collect(inner, &prefix, is_wide, pairs, texts);
+            collect(inner, Some(&prefix), is_wide, pairs, texts);
             continue;
         }
         if let (Some(items), Some(_)) = (value.as_list(), own_message(&field)) {
@@ -166,9 +206,18 @@ fn collect(
         let text = cells::text(&field, &value);
         if text.trim_end().contains('\n') {
             texts.push((title, text));
-        } else if is_wide || !(text.is_empty() || text == "no" || text == "0") {
+        } else if is_wide || is_shown(&field, &text) {
             pairs.push((title, text));
         }
+    }
+}
+
+/// Whether people see a field that has this text.
+fn is_shown(field: &FieldDescriptor, text: &str) -> bool {
+    match text {
+        "" => false,
+        "no" | "0" => ANSWERS.contains(&field.name()),
+        _ => true,
     }
 }
 
@@ -277,6 +326,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_and_0_are_shown_where_they_are_the_answer() {
+        let table = shown("GatewayService/TestGateway", "{}", OutputFormat::Table).await;
+        assert_eq!(table, "REACHABLE  no\nUSABLE     no\n");
+        let text = r#"{"user": {"email": "ana@example.com"}}"#;
+        let table = shown("UserService/GetUser", text, OutputFormat::Table).await;
+        assert!(table.contains("IS ACTIVE"), "{table}");
+        assert!(!table.contains("HAS PASSWORD"), "{table}");
+    }
+
+    #[tokio::test]
     async fn a_message_of_a_stream_is_one_line() {
         let text = r#"{"sequence": 7, "gateway": {"name": "edge", "last_error": "a\nb"}}"#;
         let (row, _, message) = response("GatewayService/WatchGateways", text);
@@ -286,6 +345,12 @@ mod tests {
             let capture = output::Capture::new(Vec::new());
             let _ = capture.run(async { print_message(row, &message, format).unwrap() }).await;
             assert_eq!(String::from_utf8(capture.written().0).unwrap(), line);
+        }
+        let (row, _, message) = response("GatewayService/WatchGateways", r#"{"sequence": 7}"#);
+        for format in [OutputFormat::Table, OutputFormat::Name] {
+            let capture = output::Capture::new(Vec::new());
+            let _ = capture.run(async { print_message(row, &message, format).unwrap() }).await;
+            assert_eq!(capture.written().0, b"");
         }
     }
 }

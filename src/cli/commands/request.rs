@@ -8,6 +8,7 @@ use tonic_types::StatusExt as _;
 
 use super::fields::{self, Leaf};
 use super::flags;
+use super::labels;
 use super::table::Row;
 use super::values::{self, Source};
 use crate::cli::{CliError, comments, json, output};
@@ -43,6 +44,12 @@ pub(super) fn build(
             changed.push(top);
         }
         set(&mut object, &leaf.path, value);
+    }
+    if labels::is_update(method)
+        && !changed.contains(&labels::FIELD)
+        && !labels::removed(matches).is_empty()
+    {
+        changed.push(labels::FIELD);
     }
     if is_update {
         if changed.is_empty() {
@@ -240,6 +247,10 @@ mod tests {
                     "update_mask": "oidc_client"}),
             ),
             (
+                "gateway update edge --remove-label env",
+                json!({"gateway": "edge", "update_mask": "labels"}),
+            ),
+            (
                 "sandbox run edge/team/box --run-timeout 1h30m -- ls -l",
                 json!({"gateway": "edge", "workspace": "team", "sandbox": "box",
                     "command": ["ls", "-l"], "timeout": "5400.000000000s"}),
@@ -289,6 +300,21 @@ mod tests {
         let refused = crate::cli::definition().try_get_matches_from(words).unwrap_err();
         let why = refused.to_string();
         assert!(why.contains("--switch") && why.contains("--text"), "{why}");
+    }
+
+    #[test]
+    fn what_must_be_given_is_required() {
+        for (arguments, flag) in [
+            ("user invite ana@example.com", "--role"),
+            ("group create ops", "--role"),
+            ("workflow set edge", "--rule"),
+            ("approval approve 7", "--digest"),
+        ] {
+            let words = ["shoreguard"].into_iter().chain(arguments.split(' '));
+            let refused = crate::cli::definition().try_get_matches_from(words).unwrap_err();
+            let why = refused.to_string();
+            assert!(why.contains(flag), "{why}");
+        }
     }
 
     #[test]

@@ -8,10 +8,10 @@ use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
 
 use super::table::Row;
-use super::{fields, flags, lists, render, request};
+use super::{fields, flags, labels, lists, render, request};
 use crate::cli::connect::Client;
-use crate::cli::globals::Globals;
-use crate::cli::{CliError, output, streams};
+use crate::cli::globals::{Globals, OutputFormat};
+use crate::cli::{CliError, login, output, streams};
 
 /// Maximum length of an answer to a question, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64;
@@ -29,11 +29,28 @@ pub(super) async fn run(
     if !row.question.is_empty() && !globals.yes {
         confirm(row, &value).await?;
     }
+    // A captured command has no stored sessions of its own.
+    if login::starts_session(row.command) && !output::is_captured() {
+        let started = login::start(row.command, &method, message, &globals.connect).await;
+        let (said, response) =
+            started.map_err(|failure| request::explain(row, &method, failure))?;
+        return match globals.output {
+            OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name => {
+                Ok(output::print_result(&said)?)
+            }
+            OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml => {
+                render::print(row, &method, &response, globals.output)
+            }
+        };
+    }
     let mut client = Client::connect(&globals.connect, None).await?;
+    let merged = labels::merge(row, &method, message, matches, &mut client).await;
+    let message = merged.map_err(|failure| request::explain(row, &method, failure))?;
     let done = if method.is_server_streaming() {
         follow(row, &method, message, matches, globals, &mut client).await
     } else {
-        call(row, &method, message, matches, globals, &mut client).await
+        let subject = subject(row, &value);
+        call(row, &method, message, matches, globals, &mut client, &subject).await
     };
     done.map_err(|failure| request::explain(row, &method, failure))
 }
@@ -45,6 +62,7 @@ async fn call(
     matches: &ArgMatches,
     globals: &Globals,
     client: &mut Client,
+    subject: &str,
 ) -> Result<(), CliError> {
     let mut is_cut = false;
     let cursor = lists::Cursor::of(method).zip(lists::items_field(row, method));
@@ -56,9 +74,29 @@ async fn call(
     } else {
         client.unary(method, message).await?
     };
-    render::print(row, method, &response, globals.output)?;
+    let is_name = globals.output == OutputFormat::Name;
+    if is_name && !subject.is_empty() && render::is_nameless(row, method, &response) {
+        output::print_result(subject)?;
+    } else {
+        render::print(row, method, &response, globals.output)?;
+    }
+    let is_for_people = matches!(globals.output, OutputFormat::Table | OutputFormat::Wide);
+    if let Some(items) = lists::items_field(row, method)
+        && is_for_people
+        && !globals.quiet
+        && response.get_field(&items).as_list().map_or(0, <[_]>::len) == 0
+    {
+        output::print_error("no items");
+    }
     if is_cut && !globals.quiet {
         output::print_error("more items exist: `--limit` shows more");
+    }
+    if !row.fails_unless.is_empty() {
+        let answer = response.get_field_by_name(row.fails_unless);
+        if answer.and_then(|answer| answer.as_bool()) == Some(false) {
+            let why = format!("`{}`: it is not {}", row.command, row.fails_unless);
+            return Err(CliError::Exit(crate::cli::error::FAILED, why));
+        }
     }
     let missing = lists::missing(&response);
     if missing.is_empty() { Ok(()) } else { Err(CliError::Partial(missing.join("\n"))) }
@@ -136,7 +174,7 @@ async fn confirm(row: &Row, request: &Value) -> Result<(), CliError> {
 fn read_answer() -> Result<String, CliError> {
     use std::io::{BufRead as _, Read as _};
     let mut answer = String::new();
-    std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer)?;
+    io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer)?;
     Ok(answer)
 }
 
@@ -149,6 +187,22 @@ fn question(row: &Row, request: &Value) -> String {
     })
 }
 
+/// Returns the name of what a command is about: the sandbox, or the first argument. It is the name of an answer that has
+/// none.
+fn subject(row: &Row, request: &Value) -> String {
+    let text = |field: &str| match request.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(_) | None => String::new(),
+    };
+    let (gateway, workspace, sandbox) = (text("gateway"), text("workspace"), text("sandbox"));
+    if !gateway.is_empty() && !sandbox.is_empty() {
+        let workspace = if workspace.is_empty() { "default" } else { workspace.as_str() };
+        return format!("{gateway}/{workspace}/{sandbox}");
+    }
+    flags::taken(row).next().map(|taken| text(taken.word)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::table;
@@ -159,8 +213,10 @@ mod tests {
         let row = table::find("sandbox", "delete").unwrap();
         let request = serde_json::json!({"gateway": "edge", "sandbox": "box"});
         assert_eq!(question(row, &request), "Delete sandbox `box` on gateway `edge`?");
+        assert_eq!(subject(row, &request), "edge/default/box");
         let row = table::find("webhook", "delete").unwrap();
         let request = serde_json::json!({"webhook_id": 7});
         assert_eq!(question(row, &request), "Delete webhook 7 with its deliveries?");
+        assert_eq!(subject(row, &request), "7");
     }
 }

@@ -95,6 +95,11 @@ fn every_field_in_a_line_exists() {
             let path = column.split(['=', '~']).next().unwrap();
             assert!(exists(&item, path), "{command}: column {path}");
         }
+        for required in row.requires.split_whitespace() {
+            assert!(exists(&input, required), "{command}: requires {required}");
+        }
+        let fails_unless = row.fails_unless;
+        assert!(fails_unless.is_empty() || exists(&method.output(), fails_unless), "{command}");
         assert!(row.raw.is_empty() || exists(&method.output(), row.raw), "{command}: {}", row.raw);
         for part in row.question.split('{').skip(1) {
             let field = part.split('}').next().unwrap();
@@ -105,8 +110,21 @@ fn every_field_in_a_line_exists() {
 
 #[test]
 fn what_deletes_or_ends_something_asks_first() {
-    let ends =
-        ["delete", "unregister", "rotate", "rotate-secret", "revoke", "clear", "revoke-sessions"];
+    let ends = [
+        "delete",
+        "unregister",
+        "rotate",
+        "rotate-secret",
+        "revoke",
+        "clear",
+        "revoke-sessions",
+        "remove",
+        "stop",
+        "cancel",
+        "withdraw",
+        "revoke-ssh",
+        "unset",
+    ];
     for row in table::rows().filter(|row| ends.contains(&row.verb())) {
         assert!(!row.question.is_empty(), "{}", row.command);
     }

@@ -47,7 +47,7 @@ pub(super) fn parse(field: &FieldDescriptor, source: Source, text: &str) -> Resu
         Kind::Uint64 | Kind::Fixed64 => parse_number::<u64>(text, "must be a whole number from 0"),
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.Duration" => parse_duration(text).map(duration_json),
-            "google.protobuf.Timestamp" => parse_time(field.name(), text),
+            "google.protobuf.Timestamp" => parse_time(field, text),
             _ => parse_json(source, text),
         },
     }
@@ -190,10 +190,21 @@ fn duration_json(duration: Duration) -> Value {
     Value::from(format!("{}.{:09}s", duration.as_secs(), duration.subsec_nanos()))
 }
 
+/// A time that, if it is unset, stays as it is.
+const KEPT_IF_UNSET: &str = "shoreguard.v1.PinPolicyRequest.expire_time";
+
 /// Parses a time in RFC 3339, or a duration: for the end of something, from now, otherwise before now. `never` unsets
-/// the field.
-fn parse_time(field: &str, text: &str) -> Result<Value, String> {
-    if text == "never" {
+/// the end of something.
+fn parse_time(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
+    let is_end = field.name().starts_with("expire");
+    if text == "never" && field.full_name() == KEPT_IF_UNSET {
+        return Err(
+            "cannot remove the end of a pin: use `shoreguard pin remove`, and set the pin \
+                    again without this flag"
+                .to_owned(),
+        );
+    }
+    if text == "never" && is_end {
         return Ok(Value::Null);
     }
     if OffsetDateTime::parse(text, &Rfc3339).is_ok() {
@@ -202,7 +213,7 @@ fn parse_time(field: &str, text: &str) -> Result<Value, String> {
     let by = parse_duration(text)
         .map_err(|_| "must be a time such as `2026-12-01T08:00:00Z`, or a duration such as `2h`")?;
     let now = Clock::system().now();
-    let at = if field.starts_with("expire") { now.plus(by) } else { now.minus(by) };
+    let at = if is_end { now.plus(by) } else { now.minus(by) };
     Ok(Value::from(at.to_string()))
 }
 
@@ -253,10 +264,18 @@ mod tests {
         let time = "2026-12-01T08:00:00Z";
         assert_eq!(read("since_time", time), Ok(Value::from(time)));
         assert_eq!(read("expire_time", "never"), Ok(Value::Null));
+        assert!(read("since_time", "never").is_err());
         let now = Clock::system().now().to_string();
         assert!(read("since_time", "1h").unwrap().as_str().unwrap() < now.as_str());
         assert!(read("expire_time", "1h").unwrap().as_str().unwrap() > now.as_str());
         assert!(read("since_time", "yesterday").is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_pin_is_not_kept_in_silence() {
+        let pin = |text| read("PinPolicyRequest", "expire_time", Source::Argument, text);
+        assert!(pin("never").unwrap_err().contains("pin remove"));
+        assert!(pin("2h").is_ok());
     }
 
     #[test]

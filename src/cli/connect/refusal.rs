@@ -24,7 +24,7 @@ pub(in crate::cli) fn format_status(status: &Status) -> String {
             add_line(&mut text, key, value);
         }
     }
-    add_details(&mut text, &details);
+    add_details(&mut text, &details, status.message());
     let is_failed_login = details.error_info().is_some_and(|info| info.reason == LOGIN_FAILED);
     if status.code() == Code::Unauthenticated && !is_failed_login {
         add_line(&mut text, "log in with", "`shoreguard login`");
@@ -35,11 +35,19 @@ pub(in crate::cli) fn format_status(status: &Status) -> String {
     text
 }
 
-fn add_details(text: &mut String, details: &ErrorDetails) {
+/// Adds the details, without those that the message of the status says itself.
+fn add_details(text: &mut String, details: &ErrorDetails, message: &str) {
+    let is_said = |part: &str| !part.is_empty() && message.contains(part);
     for violation in details.bad_request().iter().flat_map(|found| &found.field_violations) {
+        if is_said(&violation.field) && is_said(&violation.description) {
+            continue;
+        }
         add_line(text, "field", &format!("`{}` {}", violation.field, violation.description));
     }
     for violation in details.precondition_failure().iter().flat_map(|found| &found.violations) {
+        if is_said(&violation.description) {
+            continue;
+        }
         let what = [&violation.r#type, &violation.subject].map(String::as_str);
         let what =
             what.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
@@ -97,6 +105,16 @@ mod tests {
              try again in: 1.5 s\n  \
              request id: r1"
         );
+    }
+
+    #[test]
+    fn what_the_message_says_is_not_repeated() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("name", "must not be empty");
+        details.add_precondition_failure_violation("POLICY_PINNED", "edge", "pinned by ana");
+        let message = "name must not be empty, and it is pinned by ana";
+        let status = Status::with_error_details(Code::InvalidArgument, message, details);
+        assert_eq!(format_status(&status), format!("INVALID_ARGUMENT: {message}"));
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Target {
         let environment = if server.context.is_some() { None } else { Some(environment) };
         let endpoint = server.endpoint.as_ref().or(environment.and_then(|of| of.endpoint.as_ref()));
         let key = args.key.as_ref().or(environment.and_then(|of| of.key.as_ref()));
-        let context = find_context(server, endpoint.is_some() && key.is_some(), store)?;
+        let given = (endpoint.is_some(), key.is_some());
+        let context = find_context(server, given, store)?;
         let stored = context.as_ref().map(|context| &context.endpoint);
         let place = Place::parse(endpoint.or(stored).map_or(DEFAULT_ENDPOINT, String::as_str))?;
         let is_of_place = |of: &Context| Place::parse(&of.endpoint).is_ok_and(|of| of == place);
@@ -164,19 +165,29 @@ pub(super) fn require_private(place: &Place, allow_plaintext: bool) -> Result<()
     )))
 }
 
-/// Returns the context that is given by name, or the current one.
+/// Returns the context that is given by name, or the current one. `given` says whether endpoint and key are. Without
+/// both, and if no context is current although some exist, it is not known which server is meant.
 fn find_context(
     server: &ServerArgs,
-    is_complete: bool,
+    given: (bool, bool),
     store: &Store,
 ) -> Result<Option<Context>, CliError> {
     let contexts = store.contexts();
-    match &server.context {
-        Some(name) => Ok(Some(contexts?.require(name)?)),
-        // A file that is not valid does not matter if everything is given.
-        None if is_complete => Ok(contexts.and_then(|all| all.current()).unwrap_or_default()),
-        None => contexts?.current(),
+    if let Some(name) = &server.context {
+        return Ok(Some(contexts?.require(name)?));
     }
+    // A file that is not valid does not matter if everything is given.
+    if given == (true, true) {
+        return Ok(contexts.and_then(|all| all.current()).unwrap_or_default());
+    }
+    let contexts = contexts?;
+    let current = contexts.current()?;
+    if current.is_none() && given == (false, false) && !contexts.names().is_empty() {
+        let why =
+            "no context is current: use `shoreguard context use NAME`, `--context` or `--endpoint`";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    Ok(current)
 }
 
 #[cfg(test)]

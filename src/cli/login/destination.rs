@@ -13,11 +13,10 @@ pub(super) fn choose(
     environment: &Environment,
     contexts: &Contexts,
 ) -> Result<Context, CliError> {
-    let of_environment = environment.endpoint.as_ref().filter(|_| server.context.is_none());
-    let endpoint = server.endpoint.as_ref().or(of_environment).map(String::as_str);
+    let (given, of_environment) = (server.endpoint.as_deref(), environment.endpoint.as_deref());
     let mut context = match &server.context {
-        Some(name) => named(name, endpoint, contexts)?,
-        None => unnamed(endpoint, contexts)?,
+        Some(name) => named(name, given, of_environment, contexts)?,
+        None => unnamed(given.or(of_environment), contexts)?,
     };
     if let Some(ca) = &server.ca {
         context.ca = Some(absolute(ca)?);
@@ -36,13 +35,26 @@ pub(super) fn check_same_server(known: &Context, endpoint: &str) -> Result<(), C
     )))
 }
 
-fn named(name: &str, endpoint: Option<&str>, contexts: &Contexts) -> Result<Context, CliError> {
+/// A known context comes before the environment, and a new one is for the server that the environment names.
+fn named(
+    name: &str,
+    given: Option<&str>,
+    of_environment: Option<&str>,
+    contexts: &Contexts,
+) -> Result<Context, CliError> {
     if let Some(known) = contexts.get(name)? {
-        check_same_server(&known, endpoint.unwrap_or(&known.endpoint))?;
+        check_same_server(&known, given.unwrap_or(&known.endpoint))?;
         return Ok(known);
     }
     check_name(name)?;
-    create(name, endpoint.unwrap_or(DEFAULT_ENDPOINT))
+    let Some(endpoint) = given.or(of_environment) else {
+        if contexts.names().is_empty() {
+            return create(name, DEFAULT_ENDPOINT);
+        }
+        let why = format!("`--endpoint` is required, since context `{name}` does not exist yet");
+        return Err(CliError::Usage(why));
+    };
+    create(name, endpoint)
 }
 
 fn unnamed(endpoint: Option<&str>, contexts: &Contexts) -> Result<Context, CliError> {
@@ -123,6 +135,19 @@ mod tests {
             let found = choice(name, endpoint, contexts).unwrap();
             assert_eq!((found.name.as_str(), found.endpoint.as_str()), expected);
         }
+    }
+
+    #[test]
+    fn a_new_context_is_for_the_server_of_the_environment() {
+        let environment =
+            Environment { endpoint: Some("https://new.example".to_owned()), key: None };
+        for (name, expected) in [("new", "https://new.example"), ("test", "https://test.example")] {
+            let server = ServerArgs { context: Some(name.to_owned()), ..ServerArgs::default() };
+            let found = choose(&server, &environment, &contexts()).unwrap();
+            assert_eq!(found.endpoint, expected);
+        }
+        let why = choice("new", "", &contexts()).unwrap_err().to_string();
+        assert!(why.contains("`--endpoint` is required"), "{why}");
     }
 
     #[test]

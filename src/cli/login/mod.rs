@@ -10,6 +10,7 @@ mod device;
 mod loopback;
 mod oidc;
 mod secrets;
+mod started;
 
 use clap::Args;
 
@@ -19,6 +20,7 @@ use crate::pb::v1::auth_service_client::AuthServiceClient;
 use crate::pb::v1::{GetCurrentIdentityRequest, LoginRequest};
 
 pub(super) use destination::absolute;
+pub(super) use started::{start, starts_session};
 
 /// How to log in, and where.
 #[derive(Debug, Args)]
@@ -56,6 +58,9 @@ pub(super) async fn run(args: LoginArgs) -> Result<(), CliError> {
     drop(store.lock().await?);
     let environment = Environment::read()?;
     let context = destination::choose(&args.server, &environment, &store.contexts()?)?;
+    if !args.key {
+        keep_key(&store, &context, &args.server)?;
+    }
     let server = ServerArgs {
         context: None,
         endpoint: Some(context.endpoint.clone()),
@@ -115,6 +120,19 @@ async fn log_in_with_password(client: &Client, args: &LoginArgs) -> Result<Crede
         answer.expire_time,
         answer.refresh_token,
         answer.refresh_expire_time,
+    )))
+}
+
+/// Refuses to replace an API key, which is displayed only once, by a session, unless the context was chosen by name.
+fn keep_key(store: &Store, context: &Context, server: &ServerArgs) -> Result<(), CliError> {
+    let is_key = matches!(store.credential(context)?, Some(Credential::Key(_)));
+    if !is_key || server.context.is_some() {
+        return Ok(());
+    }
+    let name = &context.name;
+    Err(CliError::Usage(format!(
+        "context `{name}` holds an API key, which this login would replace: name a new context with \
+         `--context`, or use `shoreguard logout --context {name}` first"
     )))
 }
 

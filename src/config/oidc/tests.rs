@@ -138,7 +138,8 @@ fn a_loopback_issuer_may_use_plain_http() {
 #[test]
 fn an_error_never_quotes_the_client_secret() {
     let found = faults(&SOUND.replace("\"hunter2\"", "4242"));
-    assert_eq!(found, ["`oidc.providers[0]` cannot be read: a secret must be a string"]);
+    let fault = "`oidc.providers[0].client_secret` must be a string in the form that is documented";
+    assert_eq!(found, [fault]);
 }
 
 #[test]

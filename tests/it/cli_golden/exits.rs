@@ -34,6 +34,27 @@ async fn each_outcome_has_its_exit_code(sg: TestServer) {
     sg.finish().await;
 }
 
+async fn labels_of_an_update_are_added(sg: TestServer) {
+    let endpoint = format!("http://{}", sg.address);
+    sg.register_unreachable("dark").await;
+    let run = async |arguments: &str| {
+        let done = run(&endpoint, &sg.admin_key, arguments, "").await;
+        assert_eq!(done.code, 0, "{arguments}: {done:?}");
+        let shown = run(&endpoint, &sg.admin_key, "gateway get dark -o json", "").await;
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        shown["gateway"]["labels"].clone()
+    };
+    for (arguments, labels) in [
+        ("--label access/env=dev --label a=1", serde_json::json!({"access/env": "dev", "a": "1"})),
+        ("--label a=2 --label b=", serde_json::json!({"access/env": "dev", "a": "2", "b": ""})),
+        ("--remove-label a", serde_json::json!({"access/env": "dev", "b": ""})),
+        ("--label c=3 --replace-labels", serde_json::json!({"c": "3"})),
+    ] {
+        assert_eq!(run(&format!("gateway update dark {arguments}")).await, labels);
+    }
+    sg.finish().await;
+}
+
 async fn a_public_method_does_not_need_a_valid_key(sg: TestServer) {
     let endpoint = format!("http://{}", sg.address);
     let done = run(&endpoint, "sg_nobody", "server info -o json", "").await;
@@ -167,6 +188,7 @@ fn completions_and_manual_pages_are_made() {
 
 sqlite_tests! {
     each_outcome_has_its_exit_code,
+    labels_of_an_update_are_added,
     a_public_method_does_not_need_a_valid_key,
     a_dangerous_command_needs_yes_without_a_terminal,
     lists_read_further_pages_up_to_the_limit,

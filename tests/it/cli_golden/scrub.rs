@@ -50,13 +50,12 @@ fn placeholder(word: &str) -> &str {
     let is_time = bytes.len() >= TOKEN_BYTES_MIN && bytes[4] == b'-' && word.ends_with('Z');
     let has_digit = bytes.iter().any(u8::is_ascii_digit);
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-+/:.".contains(c);
+    let is_token = has_digit && bytes.len() >= TOKEN_BYTES_MIN && word.chars().all(is_word);
     if is_time && word.contains('T') {
         "<time>"
     } else if word.starts_with("127.0.0.1:") && word != "127.0.0.1:1" {
         "<address>"
-    } else if word.starts_with("sg_") || is_id(word) {
-        "<token>"
-    } else if has_digit && bytes.len() >= TOKEN_BYTES_MIN && word.chars().all(is_word) {
+    } else if is_token || word.starts_with("sg_") || is_id(word) {
         "<token>"
     } else if is_span(word) {
         "<span>"

@@ -10,6 +10,8 @@ sqlite_tests! {
     a_login_with_a_password_stores_a_session_that_further_commands_use,
     a_refused_login_stores_nothing,
     a_key_is_stored_only_if_the_server_accepts_it,
+    a_changed_password_keeps_the_caller_logged_in,
+    a_login_with_a_password_does_not_replace_a_stored_key,
     a_logout_ends_the_session_on_the_server_and_removes_it,
     a_logout_without_the_server_removes_the_session_and_fails,
     a_login_without_a_terminal_says_what_is_missing,
@@ -76,6 +78,52 @@ async fn a_key_is_stored_only_if_the_server_accepts_it(sg: TestServer) {
     sg.finish().await;
 }
 
+async fn a_changed_password_keeps_the_caller_logged_in(sg: TestServer) {
+    let home = Home::new(&sg);
+    home.log_in(ADMIN_EMAIL, ADMIN_PASSWORD).await;
+    let before = field(&home.stored("credentials.toml"), "refresh_token").to_owned();
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, password: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, password).unwrap();
+        format!("@{}", path.display())
+    };
+    let (old, new) = (file("old", ADMIN_PASSWORD), file("new", "another horse battery"));
+    let arguments = [
+        "session",
+        "change-password",
+        "--current-password",
+        old.as_str(),
+        "--new-password",
+        new.as_str(),
+    ];
+    let said = home.succeed(&arguments).await;
+    let after = field(&home.stored("credentials.toml"), "refresh_token").to_owned();
+    assert!(said.starts_with("password changed") && !said.contains(&after), "{said}");
+    assert_ne!(before, after);
+    assert!(home.succeed(&["whoami"]).await.contains(ADMIN_EMAIL));
+    sg.finish().await;
+}
+
+async fn a_login_with_a_password_does_not_replace_a_stored_key(sg: TestServer) {
+    let home = Home::new(&sg);
+    let key = sg.admin().create_key("ci", pb::Role::Viewer).await;
+    let arguments = ["login", "--endpoint", home.endpoint.as_str(), "--key"];
+    let done = home.run_with(&arguments, &format!("{key}\n")).await;
+    assert!(done.status.success(), "{done:?}");
+    let by_password =
+        ["login", "--endpoint", home.endpoint.as_str(), "--email", ADMIN_EMAIL, "--password-stdin"];
+    let refused = home.run_with(&by_password, &format!("{ADMIN_PASSWORD}\n")).await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(text(&refused.stderr).contains("holds an API key"), "{refused:?}");
+    assert_eq!(field(&home.stored("credentials.toml"), "key"), key);
+    let named = [&by_password[..], &["--context", "ana"]].concat();
+    let done = home.run_with(&named, &format!("{ADMIN_PASSWORD}\n")).await;
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(home.succeed(&["context", "list", "-o", "name"]).await, "127.0.0.1\nana\n");
+    sg.finish().await;
+}
+
 async fn a_logout_ends_the_session_on_the_server_and_removes_it(sg: TestServer) {
     let home = Home::new(&sg);
     home.log_in(ADMIN_EMAIL, ADMIN_PASSWORD).await;
@@ -93,7 +141,7 @@ async fn a_logout_ends_the_session_on_the_server_and_removes_it(sg: TestServer) 
     let refresh = pb::RefreshSessionRequest { refresh_token: refresh_token.to_owned() };
     let refused = sg.anonymous().auth().refresh_session(refresh).await;
     assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
-    home.fail(4, &["logout"]).await;
+    assert!(home.succeed(&["logout"]).await.contains("has no credential"));
     sg.finish().await;
 }
 
@@ -103,6 +151,7 @@ async fn a_logout_without_the_server_removes_the_session_and_fails(sg: TestServe
     sg.finish().await;
     let why = home.fail(5, &["logout"]).await;
     assert!(why.contains("cannot be reached"), "{why}");
+    assert!(why.contains("the session on the server continues"), "{why}");
     assert!(!home.stored("credentials.toml").contains("token"));
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 
-use super::super::super::CliError;
 use super::super::super::connect::Client;
 use super::super::super::globals::{Globals, OutputFormat};
+use super::super::super::{CliError, output};
 use super::super::difference::add_differences;
 use super::super::operation_wait;
 use super::super::place::SandboxPlace;
@@ -95,9 +95,11 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
     let is_same = change.outcome() == PolicyChangeOutcome::UpToDate;
     let is_refused = !is_same && verdict.kind() == PolicyVerdictKind::Refuse;
     if is_same || is_refused || args.dry_run {
-        report(globals, &name, &computed, &change)?;
+        report(globals, &said(&name, &change, args.dry_run), &computed, &change)?;
         if is_refused {
-            return Err(CliError::Exit(FAILED, verdict.message));
+            let reason = verdict.reason().as_str_name();
+            let reason = reason.strip_prefix("ERROR_REASON_").unwrap_or(reason);
+            return Err(CliError::Exit(FAILED, format!("{} ({reason})", verdict.message)));
         }
         return Ok(if is_same { 0 } else { DRIFT });
     }
@@ -108,12 +110,20 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
         ..request
     };
     let (response, change) = send(&client, request).await?;
-    report(globals, &name, &response, &change)?;
+    report(globals, &said(&name, &change, false), &response, &change)?;
     match change.outcome() {
         PolicyChangeOutcome::Proposed => Ok(DRIFT),
-        PolicyChangeOutcome::Applying if args.wait => wait(&mut client, globals, &change).await,
-        PolicyChangeOutcome::Applying
-        | PolicyChangeOutcome::UpToDate
+        PolicyChangeOutcome::Applying if args.wait => {
+            wait(&mut client, globals, &name, &change).await
+        }
+        PolicyChangeOutcome::Applying => {
+            if !globals.quiet && !change.operation.is_empty() {
+                let id = &change.operation;
+                output::print_error(&format!("`shoreguard operation wait {id}` waits for its end"));
+            }
+            Ok(0)
+        }
+        PolicyChangeOutcome::UpToDate
         | PolicyChangeOutcome::Validated
         | PolicyChangeOutcome::Unspecified => Ok(0),
     }
@@ -134,48 +144,55 @@ async fn send(
     Ok((answer, change))
 }
 
+/// Prints a response: for people the differences, and what was done.
 fn report(
     globals: &Globals,
-    name: &str,
+    said: &str,
     answer: &ApplyPolicyResponse,
     change: &PolicyChange,
 ) -> Result<(), CliError> {
     let mut page = Page::new();
     add_differences(&mut page, &change.policy_differences, change.omitted);
+    page.line(Look::Plain, said);
+    answer::print(globals.output, "ApplyPolicyResponse", answer, &page)
+}
+
+/// Says what was done, or in a dry run what would be.
+fn said(name: &str, change: &PolicyChange, is_dry_run: bool) -> String {
     let id = change.approval_id;
-    let said = match change.outcome() {
+    match change.outcome() {
         PolicyChangeOutcome::UpToDate => format!("{name} has the policy of the document"),
         PolicyChangeOutcome::Proposed => format!("{name}: under review as approval {id}"),
         PolicyChangeOutcome::Applying if change.operation.is_empty() => {
             format!("{name}: will be written as approval {id}")
         }
         PolicyChangeOutcome::Applying => {
-            format!("{name}: written by operation {}", change.operation)
+            format!("{name}: is being written by operation {}", change.operation)
         }
         PolicyChangeOutcome::Validated | PolicyChangeOutcome::Unspecified => {
-            validated(name, change)
+            validated(name, change, is_dry_run)
         }
-    };
-    page.line(Look::Plain, &said);
-    answer::print(globals.output, "ApplyPolicyResponse", answer, &page)
+    }
 }
 
-/// Says what would be done.
-fn validated(name: &str, change: &PolicyChange) -> String {
+/// Says what would be done. A refusal also ends a command without `--dry-run`.
+fn validated(name: &str, change: &PolicyChange, is_dry_run: bool) -> String {
     let verdict = change.verdict.clone().unwrap_or_default();
     match verdict.kind() {
         PolicyVerdictKind::Propose => format!("{name}: would be reviewed"),
-        PolicyVerdictKind::Refuse => format!("{name}: would be refused"),
+        PolicyVerdictKind::Refuse if is_dry_run => format!("{name}: would be refused"),
+        PolicyVerdictKind::Refuse => format!("{name}: is refused"),
         PolicyVerdictKind::Apply | PolicyVerdictKind::Unspecified => {
             format!("{name}: would be written")
         }
     }
 }
 
-/// Waits until the change is in force.
+/// Waits until the change is in force, and says so to people.
 async fn wait(
     client: &mut Client,
     globals: &Globals,
+    name: &str,
     change: &PolicyChange,
 ) -> Result<u8, CliError> {
     let is_quiet = globals.quiet || globals.output != OutputFormat::Table;
@@ -191,6 +208,13 @@ async fn wait(
         let approval = get_approval(client, change.approval_id).await?;
         if let Some(ended) = end_of(&approval) {
             bar.clear();
+            let is_for_people = matches!(globals.output, OutputFormat::Table | OutputFormat::Wide);
+            if ended.is_ok() && is_for_people {
+                let version = approval.written_version;
+                let mut page = Page::new();
+                page.line(Look::Plain, &format!("{name}: is in force, version {version}"));
+                page.print()?;
+            }
             return ended;
         }
         if approval.operation == operation {

@@ -7,6 +7,8 @@ const USER: &str = "email role effective_role=EFFECTIVE is_active=ACTIVE pending
 const SESSION: &str = "id kind current client_ip=FROM authenticate_time~=LOGIN expire_time=EXPIRES \
                        | gateway refresh_time";
 const ROLE: &str = "subject.user=USER subject.service_principal=PRINCIPAL subject.group=GROUP role gateway selector";
+/// One of them is set.
+const SUBJECT: &str = "subject.user subject.service_principal subject.group";
 
 pub(super) const ROWS: &[Row] = &[
     row("UserService/ListUsers", "user list").columns(USER),
@@ -35,7 +37,9 @@ pub(super) const ROWS: &[Row] = &[
         .takes("group")
         .columns("user role is_active=ACTIVE | user_id"),
     row("GroupService/AddGroupMember", "group add").takes("group user"),
-    row("GroupService/RemoveGroupMember", "group remove").takes("group user"),
+    row("GroupService/RemoveGroupMember", "group remove")
+        .takes("group user")
+        .asks("Remove user `{user}` from group `{group}`?"),
     row("ServicePrincipalService/ListServicePrincipals", "service-principal list").columns(
         "name role key_prefix=KEY last_used_time~=USED expire_time=EXPIRES \
          | id created_by create_time previous_key_expire_time",
@@ -51,13 +55,16 @@ pub(super) const ROWS: &[Row] = &[
     row("ServicePrincipalService/DeleteServicePrincipal", "service-principal delete")
         .takes("service_principal")
         .asks("Delete service principal `{service_principal}`?"),
-    row("AccessService/ListGatewayRoles", "role list").flat("subject").columns(ROLE),
+    row("AccessService/ListGatewayRoles", "role list").flat("subject").columns(ROLE).name(SUBJECT),
     row("AccessService/SetGatewayRole", "role set").takes("HOLDER"),
     row("AccessService/RemoveGatewayRole", "role remove").takes("HOLDER").asks("Remove this role?"),
-    row("AccessService/ListAccess", "role who").takes("gateway").columns(
-        "subject.user=USER subject.service_principal=PRINCIPAL subject.group=GROUP role rule \
-         | step.kind step.group step.selector",
-    ),
+    row("AccessService/ListAccess", "role who")
+        .takes("gateway")
+        .columns(
+            "subject.user=USER subject.service_principal=PRINCIPAL subject.group=GROUP role rule \
+             | step.kind step.group step.selector",
+        )
+        .name(SUBJECT),
     row("AccessService/ExplainAccess", "role explain").takes("HOLDER?"),
     row("AuthService/ListSessions", "session list").columns(SESSION),
     row("AuthService/RevokeSession", "session revoke")

@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
     row("GatewayService/UnregisterGateway", "gateway unregister")
         .takes("gateway")
         .asks("Unregister gateway `{gateway}` and delete everything that is stored about it?"),
-    row("GatewayService/TestGateway", "gateway test").takes("gateway"),
+    row("GatewayService/TestGateway", "gateway test").takes("gateway").fails_unless("usable"),
     row("GatewayService/GetGatewayHealth", "gateway health").takes("gateway"),
     row("GatewayService/RotateGatewayCredentials", "gateway rotate-credentials")
         .takes("gateway")
@@ -43,7 +43,9 @@ pub(super) const ROWS: &[Row] = &[
         .takes("SCOPE")
         .columns("key value scope managed_by_gateway=MANAGED | workspace sandbox"),
     row("GatewayService/UpdateGatewaySetting", "gateway set").takes("SCOPE key").flat("value"),
-    row("GatewayService/DeleteGatewaySetting", "gateway unset").takes("SCOPE key"),
+    row("GatewayService/DeleteGatewaySetting", "gateway unset")
+        .takes("SCOPE key")
+        .asks("Delete setting `{key}` of gateway `{gateway}`?"),
     row("OperationService/ListOperations", "operation list").columns(OPERATION),
     row("OperationService/GetOperation", "operation get").takes("operation"),
     row("OperationService/WatchOperation", "operation watch")
@@ -53,11 +55,13 @@ pub(super) const ROWS: &[Row] = &[
              operation.progress_message operation.error_message",
         )
         .name("operation.id"),
-    row("OperationService/CancelOperation", "operation cancel").takes("operation"),
+    row("OperationService/CancelOperation", "operation cancel")
+        .takes("operation")
+        .asks("Cancel operation {operation}?"),
     row("EventService/ListEvents", "event list").columns(EVENT),
     row("EventService/ListEventTypes", "event types")
         .columns("name role global_admins_only=GLOBAL description"),
-    row("AuditService/ListAuditEntries", "audit list").columns(AUDIT),
+    row("AuditService/ListAuditEntries", "audit list").columns(AUDIT).name("id"),
     row("WebhookService/ListWebhooks", "webhook list").columns(
         "id channel active description event_types gateways failures disabled_reason=NOTE \
          | created_by create_time failing_since_time disable_time",

@@ -2,8 +2,9 @@
 
 use super::{Row, row};
 
-const APPROVAL: &str = "id gateway workspace sandbox action state votes needed expire_time=EXPIRES \
-                        awaits_caller=YOU | authors owner digest comment create_time close_reason operation";
+const APPROVAL: &str = "id gateway workspace sandbox action draft.rule_name=ASKS added=+ removed=- \
+                        state votes needed expire_time=EXPIRES awaits_caller=YOU \
+                        | authors owner digest comment create_time close_reason operation";
 const WORKFLOW: &str = "gateway workspace sandbox rule.required_groups=NEEDS created_by update_time~=CHANGED \
                         | id rule broken_time";
 const PIN: &str = "gateway workspace sandbox pinned_version=VERSION pinned_by reason expire_time=UNTIL \
@@ -42,16 +43,23 @@ pub(super) const ROWS: &[Row] = &[
         )
         .name("approval.id"),
     row("ApprovalService/Vote", "approval approve")
+        .about("Votes for a change; `shoreguard approval get` shows the digest")
         .takes("approval_id")
-        .presets("decision=VOTE_DECISION_APPROVE"),
+        .presets("decision=VOTE_DECISION_APPROVE")
+        .requires("digest"),
     row("ApprovalService/Vote", "approval reject")
+        .about("Votes against a change; `shoreguard approval get` shows the digest")
         .takes("approval_id")
-        .presets("decision=VOTE_DECISION_REJECT"),
+        .presets("decision=VOTE_DECISION_REJECT")
+        .requires("digest comment"),
     row("ApprovalService/Vote", "approval retract")
+        .about("Takes back your own vote")
         .takes("approval_id")
         .presets("decision=VOTE_DECISION_WITHDRAW"),
     row("ApprovalService/VoteMany", "approval vote-many").takes("gateway").columns(APPROVAL),
-    row("ApprovalService/WithdrawProposal", "approval withdraw").takes("approval_id"),
+    row("ApprovalService/WithdrawProposal", "approval withdraw")
+        .takes("approval_id")
+        .asks("End the proposal of approval {approval_id}?"),
     row("ApprovalService/EditChunk", "approval edit").takes("approval_id").documents("rule"),
     row("ApprovalService/UndoChunk", "approval undo")
         .takes("PLACE chunk_id")
@@ -63,7 +71,7 @@ pub(super) const ROWS: &[Row] = &[
         .columns(WORKFLOW)
         .name("gateway workspace sandbox"),
     row("ApprovalWorkflowService/GetWorkflow", "workflow get").takes("SCOPE"),
-    row("ApprovalWorkflowService/SetWorkflow", "workflow set").takes("SCOPE"),
+    row("ApprovalWorkflowService/SetWorkflow", "workflow set").takes("SCOPE").requires("rule"),
     row("ApprovalWorkflowService/DeleteWorkflow", "workflow delete")
         .takes("SCOPE")
         .asks("Delete this approval workflow of gateway `{gateway}`?"),

@@ -16,6 +16,8 @@ pub(in crate::cli) struct Row {
     pub(in crate::cli) rpc: &'static str,
     /// Noun and verb: `gateway list`.
     pub(in crate::cli) command: &'static str,
+    /// First sentence of the help. Empty: that of the rpc.
+    pub(super) about: &'static str,
     /// Positional arguments: names of fields, with `?` at the end if optional, `...` if repeated, `--` for everything
     /// after `--`; or in capitals one of the forms of `places.rs`.
     pub(super) takes: &'static str,
@@ -32,8 +34,13 @@ pub(in crate::cli) struct Row {
     pub(super) presets: &'static str,
     /// Text fields that are read from `@FILE` or `-`, since they are documents.
     pub(super) documents: &'static str,
+    /// Fields without which the server refuses the request, in addition to those whose comment says so. A message is
+    /// given if one of its fields is.
+    pub(super) requires: &'static str,
     /// Question before the command runs; `{field}` is the value of a field.
     pub(super) question: &'static str,
+    /// Field of the response that is false if what was asked about is not in order. The command then exits with 1.
+    pub(super) fails_unless: &'static str,
     /// Bytes field of the responses that is written to standard output or a file as it is.
     pub(super) raw: &'static str,
 }
@@ -41,6 +48,11 @@ pub(in crate::cli) struct Row {
 impl Row {
     const fn takes(mut self, takes: &'static str) -> Self {
         self.takes = takes;
+        self
+    }
+
+    const fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
         self
     }
 
@@ -74,8 +86,18 @@ impl Row {
         self
     }
 
+    const fn requires(mut self, requires: &'static str) -> Self {
+        self.requires = requires;
+        self
+    }
+
     const fn asks(mut self, question: &'static str) -> Self {
         self.question = question;
+        self
+    }
+
+    const fn fails_unless(mut self, field: &'static str) -> Self {
+        self.fails_unless = field;
         self
     }
 
@@ -108,6 +130,7 @@ const fn row(rpc: &'static str, command: &'static str) -> Row {
     Row {
         rpc,
         command,
+        about: "",
         takes: "",
         columns: "",
         name: "",
@@ -115,7 +138,9 @@ const fn row(rpc: &'static str, command: &'static str) -> Row {
         flat: "",
         presets: "",
         documents: "",
+        requires: "",
         question: "",
+        fails_unless: "",
         raw: "",
     }
 }

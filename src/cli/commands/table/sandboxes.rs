@@ -20,7 +20,9 @@ pub(super) const ROWS: &[Row] = &[
         .takes("PLACE")
         .asks("Delete sandbox `{sandbox}` on gateway `{gateway}`?"),
     row("SandboxService/StartSandbox", "sandbox start").takes("PLACE"),
-    row("SandboxService/StopSandbox", "sandbox stop").takes("PLACE"),
+    row("SandboxService/StopSandbox", "sandbox stop")
+        .takes("PLACE")
+        .asks("Stop sandbox `{sandbox}` on gateway `{gateway}`?"),
     row("SandboxService/StartExecSandbox", "sandbox run")
         .takes("PLACE command--")
         .renames("timeout=run-timeout"),
@@ -35,7 +37,9 @@ pub(super) const ROWS: &[Row] = &[
         )
         .name("sandbox.name"),
     row("SandboxService/CreateSshSession", "sandbox ssh").takes("PLACE"),
-    row("SandboxService/RevokeSshSession", "sandbox revoke-ssh").takes("PLACE"),
+    row("SandboxService/RevokeSshSession", "sandbox revoke-ssh")
+        .takes("PLACE")
+        .asks("End this SSH session on gateway `{gateway}`?"),
     row("SandboxService/ListBypassEvents", "sandbox bypass-events").takes("PLACE").columns(BYPASS),
     row("SandboxService/ListSandboxTemplates", "sandbox templates")
         .takes("gateway")
@@ -53,14 +57,19 @@ pub(super) const ROWS: &[Row] = &[
     row("SbomService/DeleteSbom", "sbom delete")
         .takes("PLACE")
         .asks("Delete the SBOM of sandbox `{sandbox}` on gateway `{gateway}`?"),
-    row("SbomService/SearchComponents", "sbom search").columns(
-        "gateway workspace sandbox component.name component.version component.max_severity=SEVERITY \
-         | component.purl",
-    ),
-    row("SbomService/DiffSboms", "sbom diff").takes("PLACE OTHER").columns(
-        "kind vulnerability.id vulnerability.severity component.name component.versions_removed=REMOVED \
-         component.versions_added=ADDED | vulnerability.severity_before component.purl",
-    ),
+    row("SbomService/SearchComponents", "sbom search")
+        .columns(
+            "gateway workspace sandbox component.name component.version component.max_severity=SEVERITY \
+             | component.purl",
+        )
+        .name("gateway workspace sandbox"),
+    row("SbomService/DiffSboms", "sbom diff")
+        .takes("PLACE OTHER")
+        .columns(
+            "kind vulnerability.id vulnerability.severity component.name component.versions_removed=REMOVED \
+             component.versions_added=ADDED | vulnerability.severity_before component.purl",
+        )
+        .name("vulnerability.id component.name"),
     row("BootHookService/ListBootHooks", "boot-hook list").takes("PLACE").columns(HOOK),
     row("BootHookService/GetBootHook", "boot-hook get").takes("PLACE boot_hook_id"),
     row("BootHookService/CreateBootHook", "boot-hook create").takes("PLACE name"),

@@ -131,7 +131,7 @@ export type SetGatewayRoleRequest = Message<"shoreguard.v1.SetGatewayRoleRequest
   gateway: string;
 
   /**
-   * The new role. Required; ROLE_NONE locks the subject out. ROLE_ADMIN requires global admin.
+   * The new role. Required. ROLE_NONE locks the subject out. ROLE_ADMIN requires global admin.
    *
    * @generated from field: shoreguard.v1.Role role = 3;
    */

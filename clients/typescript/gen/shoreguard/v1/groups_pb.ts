@@ -145,7 +145,7 @@ export type CreateGroupRequest = Message<"shoreguard.v1.CreateGroupRequest"> & {
   description: string;
 
   /**
-   * Global role of each member. Required; ROLE_NONE for a group that only gets roles on single gateways.
+   * Global role of each member. Required. ROLE_NONE for a group that only gets roles on single gateways.
    *
    * @generated from field: shoreguard.v1.Role role = 3;
    */

@@ -118,7 +118,7 @@ export type CreateServicePrincipalRequest = Message<"shoreguard.v1.CreateService
   name: string;
 
   /**
-   * Global role. Required; ROLE_NONE for a key that is valid only on single gateways.
+   * Global role. Required. ROLE_NONE for a key that is valid only on single gateways.
    *
    * @generated from field: shoreguard.v1.Role role = 2;
    */

@@ -125,7 +125,7 @@ export type InviteUserRequest = Message<"shoreguard.v1.InviteUserRequest"> & {
   email: string;
 
   /**
-   * Global role. Required; ROLE_NONE is accepted.
+   * Global role. Required. ROLE_NONE is accepted.
    *
    * @generated from field: shoreguard.v1.Role role = 2;
    */
