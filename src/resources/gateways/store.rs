@@ -27,14 +27,15 @@ use crate::upstream::store::{lock_postgres, lock_sqlite};
 /// What [`lock_first`] has read.
 #[derive(Debug)]
 pub struct ReadFirst {
-    /// The own role of the caller. `None` if it was not read or does not exist.
+    /// The role of the caller without its groups. `None` if it was not read or does not exist.
     pub own: Option<OwnRole>,
     /// The locked gateway. `None` if it was not read or does not exist.
     pub row: Option<GatewayRow>,
 }
 
-/// Takes the shared lock for changes of access, then reads the own role of `caller`, then does the same as [`lock`] with
-/// the gateway `row`; each only if it is given. For the first statements of a transaction.
+/// Takes the shared lock for changes of access, reads the role of `caller` without its groups, and then locks and reads
+/// the gateway `row`, as [`lock`] does. A `caller` or `row` that is not given is left out. For the first statements of
+/// a transaction.
 #[must_use]
 pub fn lock_first(
     conn: OpeningConn<'_>,

@@ -61,7 +61,8 @@ pub fn principal_to_check(ctx: &Ctx) -> Result<Option<PrincipalId>, Error> {
 
 /// Returns whether the caller is a global admin, for a change that relies on roles and changes none. Such changes can
 /// run at the same time, but not at the time of a change of access: the first statements of their transaction take the
-/// lock in [`LockMode::Shared`](store::LockMode::Shared) and then read `own`, the own role of the caller.
+/// lock in [`LockMode::Shared`](store::LockMode::Shared) and then read `own`, the role of the caller without
+/// its groups.
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` if the caller can no longer make calls.
@@ -100,7 +101,7 @@ impl CallerRoles {
         Self::with_groups(conn, principal, own, gateway).await
     }
 
-    /// Takes the lock alone, and then loads the roles without those on a gateway.
+    /// Takes the exclusive lock, and then loads the global roles of the caller: its own and those of its groups.
     async fn lock_and_load(ctx: &Ctx, conn: &mut Conn) -> Result<Self, Error> {
         let Some(principal) = principal_to_check(ctx)? else {
             store::lock(conn).await?;
@@ -110,7 +111,8 @@ impl CallerRoles {
         Self::after_lock(ctx, conn, principal, own).await
     }
 
-    /// Loads the roles without those on a gateway, after the lock and the own role.
+    /// Loads the global roles of the caller. The transaction holds the lock and has read `own`, the role of the caller
+    /// without its groups.
     async fn after_lock(
         ctx: &Ctx,
         conn: &mut Conn,
