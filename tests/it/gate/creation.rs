@@ -4,6 +4,7 @@ use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_sandbox;
 
 use super::stored::{add_workflow, execute};
 use super::*;
+use crate::support::eventually;
 
 server_tests! {
     t10_a_sandbox_under_a_rule_does_not_get_the_policy_of_its_image,
@@ -26,6 +27,12 @@ fn set_image(scene: &Scene) {
 async fn create_proxied(scene: &Scene, name: &str) {
     let content = json!({ "name": name, "spec": { "template": { "image": "agent" } } });
     scene.call("CreateSandbox", &content).await.unwrap();
+}
+
+async fn is_there(scene: &Scene, name: &str) -> bool {
+    let (gateway, sandbox) = (scene.name.to_owned(), name.to_owned());
+    let request = pb::GetSandboxRequest { gateway, sandbox, ..Default::default() };
+    scene.caller.sandboxes().get_sandbox(request).await.is_ok()
 }
 
 fn own_request(scene: &Scene, name: &str) -> pb::CreateSandboxRequest {
@@ -71,6 +78,8 @@ async fn t10_a_sandbox_under_a_rule_does_not_get_the_policy_of_its_image(sg: Tes
         // A pin that is held for the next sandbox of the name.
         execute(&sg, "DELETE FROM approval_workflows").await;
         scene.call("DeleteSandbox", &json!({})).await.unwrap();
+        // The gateway removes it some time after its answer.
+        eventually("the name is free", || async { !is_there(&scene, BOX).await }).await;
         scene.pin(None, &sg).await;
         create_proxied(&scene, BOX).await;
         assert!(scene.rules(BOX).await.is_empty(), "{name}");
