@@ -28,6 +28,7 @@ pub mod oidc;
 pub mod openshell;
 pub mod outbox;
 pub mod policy;
+pub mod private_files;
 pub mod proxy;
 pub mod resources;
 pub mod role;

@@ -6,9 +6,9 @@
 //!   configuration has `***` in their place;
 //! - the audit log has an entry before the command reports success.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::backup::copy_sqlite;
 use crate::db::{Db, DbOptions};
+use crate::private_files;
 use crate::resources::auth;
 use crate::role::Role;
 use crate::seal::hex;
@@ -147,8 +148,9 @@ async fn make(config: &Config, database: &Path, folder: &Path) -> Result<Vec<Str
     };
     record(&db, &clock, config, folder).await?;
     let text = serde_json::to_string_pretty(&manifest).map_err(io::Error::from)?;
-    write_private(&folder.join(MANIFEST), text.as_bytes())?;
-    File::open(folder)?.sync_all()?;
+    let path = folder.join(MANIFEST);
+    write_private(&path, text.as_bytes())?;
+    private_files::sync_folder_of(&path)?;
     Ok(manifest.master_key_ids)
 }
 
@@ -173,14 +175,9 @@ async fn record(db: &Db, clock: &Clock, config: &Config, folder: &Path) -> Resul
 
 /// Creates a file that only its owner can read, and stores it on the disk.
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = create_private(path)?;
+    let mut file = private_files::create(path)?;
     file.write_all(content)?;
     file.sync_all()
-}
-
-/// Creates a file that only its owner can read. An existing file is an error.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Copies everything, and returns the SHA-256 digest in hexadecimal.

@@ -25,6 +25,7 @@ use crate::db::types::GatewayRef;
 use crate::error::{Error, ResourceKind};
 use crate::labels::Labels;
 use crate::names::Name;
+use crate::net::loopback::is_loopback;
 use crate::resources::access_bindings::domain as bindings;
 use crate::resources::gateways::change::{self, GatewayUpdate};
 use crate::resources::gateways::domain::{self as gateways, NewGateway};
@@ -86,7 +87,7 @@ fn dev_config(args: &DevArgs, listens: SocketAddr) -> Result<Config, CliError> {
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
-    if !args.listen.ip().is_loopback() {
+    if !is_loopback(args.listen.ip()) {
         return Err(CliError::Usage(
             "`dev` listens on loopback only: its keys are printed".to_owned(),
         ));

@@ -5,9 +5,9 @@
 //!   may know its key, or may have placed it;
 //! - a file appears with all of its content, so that a crash leaves no part of a key.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::CliError;
+use crate::private_files::{Draft, sync_folder_of};
 use crate::secret::Secret;
 
 const FILE: &str = "admin-key";
@@ -77,12 +78,11 @@ pub(super) fn write(folder: &Path, key: &Secret) -> Result<(), CliError> {
 }
 
 fn place(draft: &Path, path: &Path, key: &Secret) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    writeln!(file, "{}", key.expose())?;
-    file.sync_all()?;
-    fs::rename(draft, path)?;
+    let mut draft = Draft::create(draft, path)?;
+    writeln!(draft, "{}", key.expose())?;
+    draft.replace()?;
     // Otherwise a power loss could bring back the previous key.
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    sync_folder_of(path)
 }
 
 fn unusable(path: &Path, why: &str) -> CliError {

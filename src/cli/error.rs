@@ -2,7 +2,6 @@
 //!
 //! Invariant: exit codes are a promise to scripts. `shoreguard help exit-codes` and docs/cli.md list them.
 
-use std::error::Error as _;
 use std::fmt;
 use std::io;
 
@@ -10,7 +9,7 @@ use tonic::{Code, Status};
 
 use super::connect;
 use crate::config::Faults;
-use crate::error::Error;
+use crate::error::{Error, error_chain};
 
 /// The command was refused or failed, or a comparison found a difference.
 pub(super) const FAILED: u8 = 1;
@@ -93,15 +92,7 @@ impl fmt::Display for CliError {
             Self::Fields(status, flags) => {
                 write!(f, "{}\n{flags}", connect::format_status(status))
             }
-            Self::Internal(error) => {
-                write!(f, "{error}")?;
-                let mut source = error.source();
-                while let Some(error) = source {
-                    write!(f, ": {error}")?;
-                    source = error.source();
-                }
-                Ok(())
-            }
+            Self::Internal(error) => f.write_str(&error_chain(error)),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }

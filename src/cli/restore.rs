@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backup::{DATABASE, Manifest, copy_and_digest, create_private};
+use super::backup::{DATABASE, Manifest, copy_and_digest};
 use super::{CliError, ConfigArgs, data_dir, output};
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::db::backup::lock_sqlite;
+use crate::private_files::{Draft, sync_folder_of};
 use crate::telemetry;
 
 const JOB: &str = "restore";
@@ -96,36 +97,21 @@ fn check_empty(database: &Path) -> Result<(), CliError> {
 
 /// Copies the database to its place. The draft is removed in any case.
 fn place(from: &Path, database: &Path, manifest: &Manifest) -> Result<(), CliError> {
-    let draft = with_ending(database, DRAFT);
-    let mut to = create_private(&draft).map_err(|error| {
-        CliError::Io(format!("`{}` cannot be created: {error}", draft.display()))
+    let path = with_ending(database, DRAFT);
+    let mut draft = Draft::create(&path, database).map_err(|error| {
+        CliError::Io(format!("`{}` cannot be created: {error}", path.display()))
     })?;
-    let placed = fill_and_link(from, &mut to, &draft, database, manifest);
-    // If the link was made, the file has its final name; the draft is not needed in either case.
-    let _ = fs::remove_file(&draft);
-    placed
-}
-
-fn fill_and_link(
-    from: &Path,
-    to: &mut File,
-    draft: &Path,
-    database: &Path,
-    manifest: &Manifest,
-) -> Result<(), CliError> {
     let failed =
         |error: io::Error| CliError::Io(format!("`{}` cannot be read: {error}", from.display()));
-    let digest = copy_and_digest(&mut File::open(from).map_err(failed)?, to)?;
+    let digest = copy_and_digest(&mut File::open(from).map_err(failed)?, &mut draft)?;
     if digest != manifest.database_sha256 {
         let text =
             format!("`{}` is damaged: its digest is not that of the manifest", from.display());
         return Err(CliError::Io(text));
     }
-    to.sync_all()?;
     // Fails if another process has created the database meanwhile.
-    fs::hard_link(draft, database)?;
-    let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    draft.publish()?;
+    sync_folder_of(database)?;
     Ok(())
 }
 

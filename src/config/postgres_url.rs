@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use crate::net::loopback::{is_loopback, is_loopback_host};
+
 /// Options that are used as they are, in the syntax of libpq.
 const KNOWN: [&str; 10] = [
     "application_name",
@@ -184,15 +186,12 @@ fn is_socket(config: &tokio_postgres::Config) -> bool {
 
 /// Returns whether all connections stay on this machine. `hostaddr` replaces the address of `host`.
 fn is_local(config: &tokio_postgres::Config) -> bool {
-    let addresses = config.get_hostaddrs();
+    let mut addresses = config.get_hostaddrs().iter().copied();
     let local_name = |host: &Host| match host {
-        Host::Tcp(name) => {
-            name == "localhost"
-                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
+        Host::Tcp(name) => is_loopback_host(name),
         Host::Unix(_) => true,
     };
-    addresses.iter().all(std::net::IpAddr::is_loopback) && config.get_hosts().iter().all(local_name)
+    addresses.all(is_loopback) && config.get_hosts().iter().all(local_name)
 }
 
 #[cfg(test)]

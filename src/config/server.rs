@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use super::read::{ConfigKey, Section, ValueKind};
 use super::tls::Tls;
+use crate::net::loopback::{is_loopback, is_loopback_host};
 
 /// Minimum of `message_bytes_max`: policies and SBOM pages of real sandboxes must fit.
 const MESSAGE_BYTES_MIN: u64 = 1024 * 1024;
@@ -190,7 +191,7 @@ impl Section for Server {
             );
         }
         self.tls.check(faults);
-        if !self.tls.is_enabled() && !self.listen.ip().is_loopback() && !self.allow_plaintext {
+        if !self.tls.is_enabled() && !is_loopback(self.listen.ip()) && !self.allow_plaintext {
             faults.add(
                 "server.listen",
                 "is not loopback: set `server.tls.cert_path` and `server.tls.key_path`, or \
@@ -277,14 +278,9 @@ fn url_fault(url: &str) -> Option<&'static str> {
     if uri.path() != "/" || uri.query().is_some() || url.ends_with('/') {
         return Some("must have no path and no slash at the end");
     }
-    let secret = uri.scheme_str() == Some("https") || uri.host().is_some_and(is_loopback);
+    let secret = uri.scheme_str() == Some("https") || uri.host().is_some_and(is_loopback_host);
     (!secret)
         .then_some("must begin with `https://`: keys are sent there, and `http` is for loopback")
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_domain(domain: &str) -> bool {

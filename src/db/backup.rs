@@ -13,10 +13,9 @@ use std::time::Duration;
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl};
 
-use super::sqlite::{
-    ConnectionUse, connect, file_error, lock, path_text, private_file_options, resolve_path,
-};
+use super::sqlite::{ConnectionUse, connect, file_error, lock, path_text, resolve_path};
 use crate::error::{Error, Reason};
+use crate::private_files;
 
 /// What SQLite reports for a valid file.
 const VALID: &str = "ok";
@@ -47,10 +46,7 @@ pub fn lock_sqlite(path: &Path) -> Result<File, Error> {
 
 fn copy(from: &Path, to: &Path, busy: Duration) -> Result<(), Error> {
     // SQLite itself would create a file that all users can read. It writes into an existing file only if that is empty.
-    private_file_options()
-        .create_new(true)
-        .open(to)
-        .map_err(|error| file_error("create", to, &error))?;
+    private_files::create(to).map_err(|error| file_error("create", to, &error))?;
     let mut source = connect(from, ConnectionUse::Copy, busy)
         .map_err(|error| file_error("open", from, &error))?;
     diesel::sql_query("VACUUM INTO ?")

@@ -10,8 +10,8 @@ use diesel::{ConnectionError, ConnectionResult};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use tracing::warn;
 
-use super::postgres::{COMMON_SETTINGS, Connector, RawConnection, cannot_connect, error_chain};
-use crate::error::Error;
+use super::postgres::{COMMON_SETTINGS, Connector, RawConnection, cannot_connect};
+use crate::error::{Error, error_chain};
 
 /// Rounds of the search for a pooler. One is enough if it reuses the last server connection first, as pgbouncer does
 /// by default; the others find a pooler that uses them in turn.

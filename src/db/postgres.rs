@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Connection, Socket};
@@ -24,9 +24,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::pg_pool::{self, DistrustedUntil};
 use super::{DbOptions, PgConn, Pools, migrations, pg_checks};
 use crate::config::PostgresUrl;
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, error_chain};
 use crate::net::pem_files;
-use crate::net::roots::system_roots;
+use crate::net::roots::{client_tls, system_roots};
 
 /// Key of the advisory lock, which no other program may use on the same database: the bytes of `shoregrd`.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"shoregrd");
@@ -114,18 +114,6 @@ pub(super) fn cannot_connect(error: &ConnectionError) -> Error {
     Error::unavailable(Reason::StorageUnavailable, why)
 }
 
-/// Joins the messages of an error and its sources: an error of tokio-postgres alone says little.
-pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
     let roots = match file {
         _ if mode == SslMode::Disable => Arc::new(RootCertStore::empty()),
@@ -134,13 +122,7 @@ fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
             .map_err(|why| Error::invalid("database.tls_ca_path", why))?,
         None => system_roots(),
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Error::internal)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    Ok(MakeRustlsConnect::new(client_tls(roots)?.with_no_client_auth()))
 }
 
 impl Connector {

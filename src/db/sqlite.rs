@@ -6,9 +6,8 @@
 //! - only the owner can read the file; its journal gets the same permissions;
 //! - committed data survives a power failure (`synchronous=FULL` on the writer).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use tokio::sync::Semaphore;
 use super::group::CommitGroup;
 use super::{DbOptions, Pools, SqliteConn, migrations};
 use crate::error::{Error, Reason};
+use crate::private_files;
 
 /// Size to which the journal is truncated after a checkpoint, so that one large transaction does not keep the disk
 /// space.
@@ -53,12 +53,7 @@ pub(super) async fn open(
     let (path, lock) = tokio::task::spawn_blocking(move || prepare(&path, busy))
         .await
         .map_err(Error::internal)??;
-    Ok(Pools::Sqlite {
-        readers: pool(&path, options, None)?,
-        writer: pool(&path, options, Some(group))?,
-        queue: Arc::new(Semaphore::new(1)),
-        _lock: Some(lock),
-    })
+    pools(&path, options, group, Some(lock))
 }
 
 /// Opens an existing file without its lock.
@@ -72,12 +67,7 @@ pub(super) async fn open_beside(
     let path = tokio::task::spawn_blocking(move || find_current(&path, busy))
         .await
         .map_err(Error::internal)??;
-    Ok(Pools::Sqlite {
-        readers: pool(&path, options, None)?,
-        writer: pool(&path, options, Some(group))?,
-        queue: Arc::new(Semaphore::new(1)),
-        _lock: None,
-    })
+    pools(&path, options, group, None)
 }
 
 /// Returns the canonical path of an existing file whose schema is that of this binary.
@@ -118,7 +108,7 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
     name.push(".lock");
     let name = PathBuf::from(name);
     let file =
-        private_file_options().open(&name).map_err(|error| file_error("lock", path, &error))?;
+        private_files::open_or_create(&name).map_err(|error| file_error("lock", path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::unavailable(
@@ -135,13 +125,22 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
 
 /// Creates an empty file, which is a valid empty database. SQLite itself would create a file that all users can read.
 fn create(path: &Path) -> io::Result<()> {
-    private_file_options().open(path).map(drop)
+    private_files::open_or_create(path).map(drop)
 }
 
-pub(super) fn private_file_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options
+/// Creates the pools of a file. They hold its lock if there is one.
+fn pools(
+    path: &Path,
+    options: &DbOptions,
+    group: &Arc<CommitGroup>,
+    lock: Option<File>,
+) -> Result<Pools, Error> {
+    Ok(Pools::Sqlite {
+        readers: pool(path, options, None)?,
+        writer: pool(path, options, Some(group))?,
+        queue: Arc::new(Semaphore::new(1)),
+        _lock: lock,
+    })
 }
 
 /// Creates the pool of the reader connections, or of the writer connection with its group of transactions. The reader

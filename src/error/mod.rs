@@ -5,6 +5,7 @@
 //! - [`Error::Internal`] holds the cause for the log; its text is never sent to a client;
 //! - messages are lowercase, without a full stop, with names in backticks.
 
+mod chain;
 mod reason;
 mod refusal;
 mod resource_kind;
@@ -12,6 +13,7 @@ mod resource_kind;
 use std::fmt;
 use std::time::Duration;
 
+pub(crate) use self::chain::error_chain;
 pub use self::reason::Reason;
 pub use self::refusal::{BrokenCode, GatewayRefusal};
 pub use self::resource_kind::ResourceKind;

@@ -129,13 +129,6 @@ pub fn is_allowed(ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
     }
 }
 
-/// Whether the host of a URL is this machine, so that plaintext to it crosses no network.
-#[must_use]
-pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 fn is_allowed_v4(ip: Ipv4Addr) -> bool {
     // 0.0.0.0/8 is this host; 169.254.169.254 is link-local.
     let this_host = ip.octets()[0] == 0;
@@ -372,20 +365,6 @@ mod tests {
                 assert!(reach(open, ip, &["10.0.0.0/8"]), "{ip}");
                 assert!(!reach(open, ip, &["10.2.0.0/16"]), "{ip}");
             }
-        }
-    }
-
-    #[test]
-    fn only_addresses_of_this_host_count_as_loopback() {
-        for (host, is) in [
-            ("127.0.0.1", true),
-            ("[::1]", true),
-            ("localhost", true),
-            ("localhost.example", false),
-            ("10.0.0.1", false),
-            ("", false),
-        ] {
-            assert_eq!(is_loopback(host), is, "{host}");
         }
     }
 

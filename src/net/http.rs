@@ -24,7 +24,8 @@ use tracing::warn;
 
 use super::connect::{self, ConnectError, Protocol};
 use super::names::Resolver;
-use crate::error::{Error, Reason};
+use super::roots::client_tls;
+use crate::error::{Error, Reason, error_chain};
 
 /// Maximum size of the status line and headers of a response, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -62,12 +63,7 @@ impl Client {
         allowed_networks: &[IpNet],
         roots: impl Into<Arc<RootCertStore>>,
     ) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Error::internal)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut tls = client_tls(roots)?.with_no_client_auth();
         tls.alpn_protocols = Protocol::Http1.alpn();
         let (resolver, tls) = (Resolver::system(), Arc::new(tls));
         Ok(Self { resolver, allowed_networks: allowed_networks.into(), tls })
@@ -196,17 +192,6 @@ async fn send_http1(
         answer = exchange => answer,
         answer = driven => answer,
     }
-}
-
-/// Joins an error with its sources: hyper's own message contains only the kind of error.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        words = format!("{words}: {error}");
-        source = error.source();
-    }
-    words
 }
 
 /// Returns the error for a host without a connection, and logs why. The error contains only the host.

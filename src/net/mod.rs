@@ -11,6 +11,7 @@ pub mod dn;
 pub mod guard;
 pub mod http;
 pub mod listener_tls;
+pub mod loopback;
 pub mod names;
 pub mod pem_files;
 pub mod public_address;

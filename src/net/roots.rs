@@ -1,11 +1,13 @@
-//! The CAs that certificates of other servers are verified with.
+//! The CAs that certificates of other servers are verified with, and the TLS settings of the connections to them.
 //!
-//! Those of the system are read once per process: parsing hundreds of certificates takes many milliseconds.
+//! The CAs of the system are read once per process: parsing hundreds of certificates takes many milliseconds.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use rustls::RootCertStore;
+use rustls::client::WantsClientCert;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -22,6 +24,20 @@ static SYSTEM_ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
 #[must_use]
 pub fn system_roots() -> Arc<RootCertStore> {
     Arc::clone(&SYSTEM_ROOTS)
+}
+
+/// Begins the TLS settings of connections to other servers, whose certificates these CAs must have issued. The caller
+/// decides about a certificate of its own.
+///
+/// # Errors
+/// `Internal` if TLS cannot be set up.
+pub fn client_tls(
+    roots: impl Into<Arc<RootCertStore>>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::internal)?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// Returns the CAs of the system and, if given, those of a PEM file.

@@ -80,12 +80,12 @@ pub struct LoginCallback {
 #[must_use]
 pub fn is_redirect_allowed(config: &OidcProvider, place: &str) -> bool {
     config.redirect_uris.iter().any(|known| known == place)
-        || (config.loopback_redirects && is_loopback(place))
+        || (config.loopback_redirects && is_loopback_redirect(place))
 }
 
-/// Whether the URI is a page of a command-line client on this machine, given by address: a name could resolve
-/// elsewhere.
-fn is_loopback(place: &str) -> bool {
+/// Whether the URI is a page of a command-line client on this machine, given by one of the two addresses of RFC 8252: a
+/// name could resolve elsewhere, and no client listens on another loopback address.
+fn is_loopback_redirect(place: &str) -> bool {
     let plain = place.bytes().all(|b| b.is_ascii_graphic()) && !place.contains(['#', '@', '\\']);
     let Ok(uri) = place.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default();

@@ -26,8 +26,8 @@ use super::verify::{ExpectedToken, TokenError, key_id, verify};
 use crate::clock::Clock;
 use crate::config::OidcProvider;
 use crate::error::{Error, Reason};
-use crate::net::guard::is_loopback;
 use crate::net::http::{Client, RequestLimits};
+use crate::net::loopback::is_loopback_host;
 use crate::net::roots::root_certificates;
 use crate::secret::Secret;
 
@@ -250,7 +250,7 @@ impl Provider {
     fn endpoint<'a>(&self, url: Option<&'a str>) -> Result<&'a str, Error> {
         let url = url.ok_or_else(|| self.unusable("it has no such endpoint"))?;
         let local = |url: &str| {
-            let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_loopback));
+            let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_loopback_host));
             url.starts_with("http://") && host == Some(true)
         };
         let plain = url.bytes().all(|b| b.is_ascii_graphic()) && !url.contains('#');

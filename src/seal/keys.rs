@@ -7,10 +7,10 @@
 //! - two processes that start together agree on one key file.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{KEY_BYTES, SealKey, TagKey, fill_random};
 use crate::error::{Error, Reason};
+use crate::private_files::{self, Draft};
 use crate::secret::Secret;
 
 /// More than any key rotation needs.
@@ -201,26 +202,20 @@ fn create_key_file(path: &Path) -> Result<(), Error> {
     fill_random(&mut suffix)?;
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{:016x}", u64::from_be_bytes(suffix)));
-    let draft = PathBuf::from(draft);
-    let placed = publish_key_file(&draft, path, &text);
-    // If the link was made, the file has its final name; the draft is not needed in either case.
-    let _ = fs::remove_file(&draft);
-    placed.map_err(|error| unusable(path, &error))
+    publish_key_file(Path::new(&draft), path, &text).map_err(|error| unusable(path, &error))
 }
 
-/// Writes a draft and links it to its final name: a crash leaves no partial key, and an existing file is never
-/// replaced.
+/// Stores the key unless another process has stored one meanwhile, whose file is kept. Its name is stored too: values
+/// are sealed with this key next.
 fn publish_key_file(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    match fs::hard_link(draft, path) {
+    let mut draft = Draft::create(draft, path)?;
+    draft.write_all(text.as_bytes())?;
+    draft.write_all(b"\n")?;
+    match draft.publish() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        linked => linked?,
+        published => published?,
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    private_files::sync_folder_of(path)
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Error {
@@ -232,6 +227,7 @@ fn unusable(path: &Path, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -294,7 +290,7 @@ mod tests {
     fn an_empty_key_file_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        private_files::create(&path).unwrap();
         assert!(MasterKeys::load_or_create(&path).is_err());
     }
 }

@@ -30,11 +30,8 @@ pub(super) async fn authorize_device(
         Ok(issuer) => issuer,
         Err(status) => return Ok(status.into_response()),
     };
-    if uri.query().is_some() {
-        return Err(OAuthError::invalid_request("parameters belong in the body, not in the URL"));
-    }
     // The parameters are not needed: any client may request a code, and there is only one scope.
-    Form::parse(&headers, &body)?;
+    Form::parse(&uri, &headers, &body)?;
     let task_app = Arc::clone(&app);
     let asking = app.spawn(async move {
         let (scope, ip) = (CodeScope::Gateway(&name), call.client_ip);

@@ -5,7 +5,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Uri};
 
 use super::answer::OAuthError;
 use crate::secret::Secret;
@@ -14,8 +14,12 @@ use crate::secret::Secret;
 pub(super) struct Form(Vec<(String, Secret)>);
 
 impl Form {
-    /// Parses a body, which must have the content type of a form.
-    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, OAuthError> {
+    /// Parses a body, which must have the content type of a form. The URL, which proxies log, must have no parameters.
+    pub(super) fn parse(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Result<Self, OAuthError> {
+        if uri.query().is_some() {
+            let why = "parameters belong in the body, not in the URL";
+            return Err(OAuthError::invalid_request(why));
+        }
         let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let kind = content.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if !kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
@@ -123,7 +127,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let kind = "Application/x-www-form-urlencoded; charset=utf-8";
         headers.insert(CONTENT_TYPE, kind.parse().unwrap());
-        Form::parse(&headers, body.as_bytes())
+        Form::parse(&Uri::from_static("/token"), &headers, body.as_bytes())
     }
 
     #[test]
@@ -144,10 +148,20 @@ mod tests {
         {
             assert!(form(bad).is_err(), "{bad}");
         }
-        let mut headers = HeaderMap::new();
-        assert!(Form::parse(&headers, b"a=1").is_err());
-        headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
-        assert!(Form::parse(&headers, b"a=1").is_err());
+    }
+
+    #[test]
+    fn parameters_are_accepted_only_in_a_body_of_the_content_type_of_a_form() {
+        let parse = |uri: &'static str, kind: Option<&'static str>| {
+            let kind = kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind)));
+            Form::parse(&Uri::from_static(uri), &kind.into_iter().collect(), b"a=1").is_ok()
+        };
+        let form = "application/x-www-form-urlencoded";
+        assert!(parse("/token", Some(form)));
+        assert!(!parse("/token", None));
+        assert!(!parse("/token", Some("application/json")));
+        assert!(!parse("/token?b=2", Some(form)));
+        assert!(!parse("/token?", Some(form)));
     }
 
     #[test]

@@ -46,10 +46,7 @@ pub(super) async fn token(
     if let Err(status) = issuer(&app, &name) {
         return Ok(status.into_response());
     }
-    if uri.query().is_some() {
-        return Err(OAuthError::invalid_request("parameters belong in the body, not in the URL"));
-    }
-    let given = parse_grant(&app, &headers, &Form::parse(&headers, &body)?)?;
+    let given = parse_grant(&app, &headers, &Form::parse(&uri, &headers, &body)?)?;
     let task_app = Arc::clone(&app);
     let issuing = app.spawn(async move { issue(&task_app, &call, &name, given).await });
     let issued = issuing.await.map_err(|_| OAuthError::server_error())??;

@@ -9,7 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use super::endpoint::{OidcClient, Scheme};
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::net::roots::system_roots;
+use crate::net::roots::{client_tls, system_roots};
 use crate::net::x509::{check_size, expiry, parse_certificates};
 use crate::secret::Secret;
 use crate::words;
@@ -174,11 +174,7 @@ pub fn client_config(
         }
         None => system_roots(),
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Error::internal)?
-        .with_root_certificates(roots);
+    let builder = client_tls(roots)?;
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => {

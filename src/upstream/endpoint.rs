@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use crate::error::Error;
-use crate::net::guard::is_loopback;
+use crate::net::loopback::is_loopback_host;
 use crate::words;
 
 /// Maximum length of an endpoint, in characters.
@@ -83,7 +83,7 @@ impl OidcClient {
     pub fn parse(token_url: &str, scope: &str, audience: &str) -> Result<Self, Error> {
         let uri = token_url.parse::<http::Uri>().ok();
         let authority = uri.as_ref().and_then(http::Uri::authority);
-        let local = authority.is_some_and(|at| is_loopback(at.host()));
+        let local = authority.is_some_and(|at| is_loopback_host(at.host()));
         let sound = token_url.len() <= TOKEN_URL_CHARACTERS_MAX
             && token_url.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\')
             && authority.is_some_and(|at| !at.as_str().contains('@'))

@@ -138,7 +138,7 @@ async fn discovered_gateways_are_classified_and_reported_but_not_registered(sg: 
         srv_record("lab.test", 1, 0, "edge.fleet.test", 443),
         address_record("edge.fleet.test", HOME),
         address_record("edge.lab.test", HOME),
-        address_record("inside.fleet.test", "169.254.169.254"),
+        address_record("inside.fleet.test", "127.0.0.3"),
         address_record("two.fleet.test", HOME),
         address_record("two.fleet.test", "127.0.0.1"),
     ]);

@@ -174,9 +174,8 @@ async fn forbidden_addresses_are_refused_even_if_no_token_can_be_fetched(sg: Tes
     let admin = sg.admin();
     corp.send(IssuerCommand::SetBehavior("token".to_owned(), Behavior::Fail)).await;
     let request = fetching(&simulator, &format!("{}/token", corp.url));
-    let inside = fetching(&simulator, "https://[fd00:ec2::254]/token");
-    let forbidden =
-        pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
+    let inside = fetching(&simulator, "https://0.0.0.0/token");
+    let forbidden = pb::RegisterGatewayRequest { endpoint: "0.0.0.0:80".into(), ..request.clone() };
     for forbidden in [forbidden, inside.clone()] {
         let refused = admin.gateways().register_gateway(forbidden).await;
         assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");

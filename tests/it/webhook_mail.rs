@@ -265,7 +265,7 @@ fn e14_a_mail_server_is_connected_to_only_at_an_allowed_address() {
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let closed = Outbound::new(Resolver::system(), &[], system_roots()).unwrap();
-        for host in ["127.0.0.1", "127.0.0.2", "localhost", "::ffff:127.0.0.1", "169.254.169.254"] {
+        for host in ["127.0.0.1", "127.0.0.2", "localhost", "::ffff:127.0.0.1", "0.0.0.0"] {
             for tls in [SmtpTls::Starttls, SmtpTls::Implicit] {
                 let smtp = Smtp { host: host.to_owned(), ..smtp(port, tls) };
                 let outcome = email::send(&closed, &smtp, &message()).await;

@@ -21,6 +21,7 @@ use super::store::{Context, Credential, Store};
 use super::target::{DEFAULT_ENDPOINT, Environment, Place, Target, require_private};
 use super::tls::tls_config;
 use super::{ConnectArgs, ServerArgs};
+use crate::error::error_chain;
 use crate::pb::v1::auth_service_client::AuthServiceClient;
 use crate::pb::v1::gateway_service_client::GatewayServiceClient;
 use crate::pb::v1::{GetGatewayRequest, ListGatewaysRequest, WireGeneration};
@@ -297,7 +298,7 @@ impl Client {
 async fn open_channel(target: &Target, server: &ServerArgs) -> Result<Channel, CliError> {
     let place = &target.place;
     let unusable = |error: tonic::transport::Error| {
-        let chain = hints::error_chain(&error);
+        let chain = error_chain(&error);
         CliError::Usage(format!("`{}` cannot be used: {chain}", place.uri))
     };
     let limit = server.timeout.map_or(CONNECT_TIMEOUT, Duration::from_secs).min(CONNECT_TIMEOUT);

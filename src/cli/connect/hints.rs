@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use super::target::Place;
+use crate::error::error_chain;
 
 /// Parts of error messages, in lower case, and what to try.
 const HINTS: &[(&[&str], &str)] = &[
@@ -47,20 +48,6 @@ const HINTS: &[(&[&str], &str)] = &[
         "check the address and port, and the firewalls on the way",
     ),
 ];
-
-/// Describes an error with all its sources: tonic itself only says `transport error`.
-pub(super) fn error_chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !words.ends_with(&more) {
-            words = format!("{words}: {more}");
-        }
-        source = error.source();
-    }
-    words
-}
 
 /// Describes why a server cannot be reached, and what to try.
 pub(super) fn explain(place: &Place, error: &dyn Error) -> String {

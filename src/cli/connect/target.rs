@@ -11,6 +11,7 @@ use http::Uri;
 use super::super::CliError;
 use super::store::{Context, Credential, Store};
 use super::{ConnectArgs, ServerArgs};
+use crate::net::loopback::is_loopback_host;
 use crate::secret::Secret;
 
 /// The server of `shoreguard dev`.
@@ -83,7 +84,7 @@ impl Place {
 
     /// Whether the server is on this host.
     pub(in crate::cli) fn is_loopback(&self) -> bool {
-        crate::net::guard::is_loopback(&self.host)
+        is_loopback_host(&self.host)
     }
 
     /// Returns the host, in lower case.

@@ -8,7 +8,7 @@ use super::{Oidc, OidcProvider, OidcRule};
 use crate::config::fault::Faults;
 use crate::config::read::{ConfigKey, Section, ValueKind};
 use crate::names::{is_folded_host, is_invisible};
-use crate::net::guard::is_loopback;
+use crate::net::loopback::is_loopback_host;
 use crate::net::pem_files;
 
 /// Maximum number of issuers.
@@ -238,7 +238,7 @@ fn url_fault(url: &str) -> Option<&'static str> {
     let host = uri.host().unwrap_or_default();
     match uri.scheme_str() {
         Some("https") => {}
-        Some("http") if is_loopback(host) => {}
+        Some("http") if is_loopback_host(host) => {}
         Some("http") => return Some("must begin with `https://`, as its host is not loopback"),
         _ => return Some("must begin with `https://`"),
     }

@@ -108,11 +108,16 @@ pub(super) fn encode_list(workspace: Option<&str>, from: &str) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// Parses a page. A gateway may return fewer sandboxes than requested, so only an empty page is the last.
+/// Returns where the page after one with so many rows begins. A gateway may return fewer rows than requested, so only
+/// an empty page is the last.
+fn next_offset(from: &str, rows: usize) -> Option<String> {
+    let offset = from.parse::<usize>().unwrap_or_default() + rows;
+    (rows > 0).then(|| offset.to_string())
+}
+
 pub(super) fn decode_page(answer: &[u8], from: &str) -> Option<Page<Sandbox>> {
     let found = pb::ListSandboxesResponse::decode(answer).ok()?.sandboxes;
-    let offset = from.parse::<usize>().unwrap_or_default() + found.len();
-    let next = (!found.is_empty()).then(|| offset.to_string());
+    let next = next_offset(from, found.len());
     Some((found.into_iter().filter_map(sandbox_from_wire).collect(), next))
 }
 

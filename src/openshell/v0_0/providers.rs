@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::next_offset;
 use crate::db::types::SandboxName;
 use crate::openshell::reach::{AttachedProviders, ProviderProfile};
 use crate::openshell::sandbox::{PAGE_SIZE, Page, parse_name};
@@ -22,15 +23,13 @@ pub(in crate::openshell) fn encode_list_providers(workspace: Option<&str>, from:
     request.encode_to_vec()
 }
 
-/// Parses a page. A gateway may return fewer providers than requested, so only an empty page is the last. A
-/// row that cannot be read makes the page unreadable.
+/// Parses a page. A row that cannot be read makes the page unreadable.
 pub(in crate::openshell) fn decode_providers(
     answer: &[u8],
     from: &str,
 ) -> Option<Page<ProviderProfile>> {
     let found = pb::ListProvidersResponse::decode(answer).ok()?.providers;
-    let offset = from.parse::<usize>().unwrap_or_default() + found.len();
-    let next = (!found.is_empty()).then(|| offset.to_string());
+    let next = next_offset(from, found.len());
     let profiles = found.into_iter().map(|provider| {
         let meta = provider.metadata?;
         let SandboxName { workspace, name } = parse_name(&meta.workspace, &meta.name)?;
@@ -40,14 +39,13 @@ pub(in crate::openshell) fn decode_providers(
     Some((profiles.collect::<Option<_>>()?, next))
 }
 
-/// Parses a page of sandboxes as [`decode_providers`] does. A row that cannot be read makes the page unreadable.
+/// Parses a page of sandboxes. A row that cannot be read makes the page unreadable.
 pub(in crate::openshell) fn decode_attached_providers(
     answer: &[u8],
     from: &str,
 ) -> Option<Page<AttachedProviders>> {
     let found = pb::ListSandboxesResponse::decode(answer).ok()?.sandboxes;
-    let offset = from.parse::<usize>().unwrap_or_default() + found.len();
-    let next = (!found.is_empty()).then(|| offset.to_string());
+    let next = next_offset(from, found.len());
     let rows = found.into_iter().map(|found| {
         let meta = found.metadata?;
         let sandbox = parse_name(&meta.workspace, &meta.name)?;

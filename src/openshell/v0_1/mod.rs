@@ -136,9 +136,14 @@ pub(super) fn encode_list(workspace: Option<&str>, from: &str) -> Vec<u8> {
     request.encode_to_vec()
 }
 
+/// Returns the token of the next page; `None` if this is the last.
+fn next_page(token: String) -> Option<String> {
+    (!token.is_empty()).then_some(token)
+}
+
 pub(super) fn decode_page(answer: &[u8]) -> Option<Page<Sandbox>> {
     let answer = pb::ListSandboxesResponse::decode(answer).ok()?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+    let next = next_page(answer.next_page_token);
     Some((answer.sandboxes.into_iter().filter_map(sandbox_from_wire).collect(), next))
 }
 
@@ -162,7 +167,7 @@ pub(super) fn decode_template(answer: &[u8]) -> Option<WorkloadTemplate> {
 
 pub(super) fn decode_templates(answer: &[u8]) -> Option<Page<WorkloadTemplate>> {
     let answer = pb::ListSandboxTemplatesResponse::decode(answer).ok()?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+    let next = next_page(answer.next_page_token);
     Some((answer.templates.into_iter().filter_map(template_from_wire).collect(), next))
 }
 

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{selector_or_all, workspace_selector};
+use super::{next_page, selector_or_all, workspace_selector};
 use crate::db::types::SandboxName;
 use crate::openshell::reach::{AttachedProviders, ProviderProfile};
 use crate::openshell::sandbox::{PAGE_SIZE, Page, parse_name};
@@ -26,7 +26,7 @@ pub(in crate::openshell) fn encode_list_providers(workspace: Option<&str>, from:
 /// Parses a page. A row that cannot be read makes the page unreadable.
 pub(in crate::openshell) fn decode_providers(answer: &[u8]) -> Option<Page<ProviderProfile>> {
     let answer = pb::ListProvidersResponse::decode(answer).ok()?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+    let next = next_page(answer.next_page_token);
     let profiles = answer.providers.into_iter().map(|provider| {
         let meta = provider.metadata?;
         let SandboxName { workspace, name } = parse_name(&meta.workspace, &meta.name)?;
@@ -41,7 +41,7 @@ pub(in crate::openshell) fn decode_attached_providers(
     answer: &[u8],
 ) -> Option<Page<AttachedProviders>> {
     let answer = pb::ListSandboxesResponse::decode(answer).ok()?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
+    let next = next_page(answer.next_page_token);
     let rows = answer.sandboxes.into_iter().map(|found| {
         let meta = found.metadata?;
         let sandbox = parse_name(&meta.workspace, &meta.name)?;

@@ -1,7 +1,6 @@
 //! The setup token, which authorizes creating the first admin once.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -11,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::store;
 use crate::app::App;
 use crate::error::{Error, Reason};
+use crate::private_files;
 use crate::resources::users;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -63,7 +63,5 @@ fn write(path: &Path, token: &str) -> std::io::Result<()> {
     }
     // Removed first: an existing file may be readable by other users or open in another process.
     let _ = std::fs::remove_file(path);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{token}")
+    writeln!(private_files::create(path)?, "{token}")
 }

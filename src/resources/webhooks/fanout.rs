@@ -51,7 +51,7 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
         if store::cursor(&mut conn).await? >= events::head(&mut conn).await? {
             return Ok(TickResult::IDLE);
         }
-        !store::active(&mut conn).await?.is_empty()
+        store::has_active(&mut conn).await?
     };
     let db = ctx.db();
     let queued = if has_webhooks {

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::net::connect::{self, ConnectError, Protocol};
 use crate::net::guard::Reach;
 use crate::net::names::Resolver;
-use crate::net::roots::root_certificates;
+use crate::net::roots::{client_tls, root_certificates};
 
 /// Opens the connections of webhooks.
 #[derive(Clone)]
@@ -48,12 +48,7 @@ impl Outbound {
         allowed_networks: &[IpNet],
         roots: impl Into<Arc<RootCertStore>>,
     ) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(Error::internal)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = client_tls(roots)?.with_no_client_auth();
         Ok(Self { resolver, allowed_networks: allowed_networks.into(), tls: Arc::new(tls) })
     }
 

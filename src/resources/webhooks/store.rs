@@ -235,10 +235,13 @@ pub async fn subscriptions(conn: &mut Conn) -> Result<(Vec<Subscription>, Vec<We
     Ok((subscriptions, unreadable))
 }
 
+/// Returns whether there is an active webhook.
+pub async fn has_active(conn: &mut Conn) -> Result<bool, Error> {
+    let active = t::table.filter(t::is_active.eq(true));
+    Ok(on_conn!(conn, |c| diesel::select(diesel::dsl::exists(active)).get_result(c).await)?)
+}
+
 /// Returns all active webhooks, by id, with the last event that was queued before each became inactive the last time.
-///
-/// # Errors
-/// Those of the database.
 pub async fn active(conn: &mut Conn) -> Result<Vec<(WebhookId, Option<i64>)>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::is_active.eq(true))

@@ -17,7 +17,7 @@ use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
 use crate::config;
-use crate::net::guard::is_loopback;
+use crate::net::loopback::is_loopback_host;
 
 /// A host of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl OwnHosts {
     fn has(&self, authority: &Authority) -> bool {
         let host = Host::parse(authority.host());
         let is_listening = match &host {
-            Host::Name(name) => is_loopback(name),
+            Host::Name(name) => is_loopback_host(name),
             Host::Address(ip) if ip.is_unspecified() => return false,
             Host::Address(ip) => {
                 ip.is_loopback() || *ip == self.listening || self.listening.is_unspecified()
@@ -118,7 +118,7 @@ pub fn is_own_loopback(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
     let Some(host) = uri.authority().map(Authority::as_str).or(host) else { return false };
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let place = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    is_loopback(authority.host()) && place == Some(host)
+    is_loopback_host(authority.host()) && place == Some(host)
 }
 
 #[cfg(test)]

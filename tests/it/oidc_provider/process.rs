@@ -75,9 +75,7 @@ impl Server {
         }
         let answer = match how {
             Behavior::Hang | Behavior::Late => std::future::pending().await,
-            Behavior::Redirect => {
-                TenantResponse::Redirect("http://169.254.169.254/latest/".to_owned())
-            }
+            Behavior::Redirect => TenantResponse::Redirect("http://0.0.0.0/elsewhere".to_owned()),
             Behavior::Fail => TenantResponse::Json(500, json!({})),
             Behavior::Normal => {
                 let authorization = head.headers.get(AUTHORIZATION).map(|v| v.to_str().unwrap());

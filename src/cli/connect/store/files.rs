@@ -5,9 +5,9 @@
 //! - a file of another user is not used, except one of root: it could direct credentials to another server;
 //! - a file is replaced as a whole, and only its owner can read it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use toml::Table;
@@ -15,13 +15,12 @@ use toml::Table;
 use super::super::super::CliError;
 use super::toml_text::format_document;
 use crate::app::new_id;
+use crate::private_files::{self, Draft};
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The user that can read and write all files anyway.
 const ROOT: u32 = 0;
-/// The mode of each file.
-const PRIVATE: u32 = 0o600;
 
 /// What the mode of a file must not allow to other users.
 #[derive(Debug, Clone, Copy)]
@@ -87,9 +86,7 @@ fn is_missing(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Replacement {
     target: PathBuf,
-    temporary: PathBuf,
-    file: File,
-    is_committed: bool,
+    draft: Draft,
 }
 
 impl Replacement {
@@ -97,50 +94,25 @@ impl Replacement {
     pub(super) fn begin(target: &Path) -> Result<Self, CliError> {
         let stem = target.file_stem().unwrap_or_default().to_string_lossy();
         let temporary = target.with_file_name(format!(".{stem}-{}", new_id().simple()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(PRIVATE)
-            .open(&temporary)
-            .map_err(|error| unwritable(target, &error))?;
-        Ok(Self { target: target.to_owned(), temporary, file, is_committed: false })
+        let draft =
+            Draft::create(&temporary, target).map_err(|error| unwritable(target, &error))?;
+        Ok(Self { target: target.to_owned(), draft })
     }
 
     /// Replaces the target. The content is on disk before the name, so that a crash leaves the old or the new file.
-    pub(super) fn commit(mut self, document: &Table) -> Result<(), CliError> {
-        let written = self
-            .file
-            .write_all(format_document(document).as_bytes())
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.target));
-        written.map_err(|error| unwritable(&self.target, &error))?;
-        self.is_committed = true;
+    pub(super) fn commit(self, document: &Table) -> Result<(), CliError> {
+        let Self { target, mut draft } = self;
+        let written = draft.write_all(format_document(document).as_bytes());
+        written.and_then(|()| draft.replace()).map_err(|error| unwritable(&target, &error))?;
         // The new file is in place, so a folder that cannot be synchronized is not an error.
-        if let Some(Ok(folder)) = self.target.parent().map(File::open) {
-            let _ = folder.sync_all();
-        }
+        let _ = private_files::sync_folder_of(&target);
         Ok(())
-    }
-}
-
-impl Drop for Replacement {
-    fn drop(&mut self) {
-        if !self.is_committed {
-            let _ = fs::remove_file(&self.temporary);
-        }
     }
 }
 
 /// Opens the file of the lock, which stays empty.
 pub(super) fn open_lock(path: &Path) -> Result<File, CliError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PRIVATE)
-        .open(path)
-        .map_err(|error| unwritable(path, &error))
+    private_files::open_or_create(path).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> CliError {
@@ -149,7 +121,7 @@ fn unwritable(path: &Path, error: &io::Error) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
+    use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

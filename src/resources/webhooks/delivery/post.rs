@@ -23,9 +23,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::schedule;
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, error_chain};
 use crate::net::connect::{ConnectError, Protocol};
-use crate::net::http::error_chain;
 use crate::net::spawn_owned;
 use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict, sanitize};
 use crate::resources::webhooks::input::ReceiverUrl;
