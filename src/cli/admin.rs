@@ -3,7 +3,6 @@
 //! The person who runs it has the database and the master key, so no role is checked. Every action is still in the
 //! audit log. On SQLite the server must be stopped; on PostgreSQL it may run, and sees the change within a second.
 
-use std::io::Read as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{CliError, ConfigArgs, data_dir, output};
+use super::{CliError, ConfigArgs, data_dir, login, output};
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
 use crate::app::App;
@@ -33,8 +32,6 @@ use crate::telemetry;
 const JOB: &str = "admin";
 /// The actor of removals of rules: the person who runs commands on the host.
 const HOST: &str = "host";
-/// Maximum length of a password on standard input, in bytes.
-const INPUT_BYTES_MAX: u64 = 1024;
 
 /// What to change in the database.
 #[derive(Debug, clap::Subcommand)]
@@ -174,9 +171,7 @@ async fn unlock(app: &Arc<App>, args: UnlockArgs) -> Result<String, CliError> {
 /// Returns the password from standard input, or a generated one with the text that displays it.
 fn read_or_generate_password(stdin: bool) -> Result<(Secret, String), CliError> {
     if stdin {
-        let mut text = String::new();
-        std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text)?;
-        return Ok((Secret::new(text.trim_end_matches(['\r', '\n'])), String::new()));
+        return Ok((login::read_secret("password")?, String::new()));
     }
     let mut bytes = [0; 18];
     fill_random(&mut bytes)?;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::connect::{Context, Contexts, Credential, Place, Store, check_name};
 use super::globals::OutputFormat;
-use super::{CliError, login, output};
+use super::{CliError, grid, json, login, output};
 
 /// What to do with contexts.
 #[derive(Debug, Args)]
@@ -160,6 +160,9 @@ async fn remove(store: &Store, args: &RemoveArgs) -> Result<(), CliError> {
     Ok(output::print_result(&format!("context {name} was removed{now}"))?)
 }
 
+/// Titles of the columns of a table.
+const HEADING: [&str; 4] = ["NAME", "ENDPOINT", "GATEWAY", "CREDENTIAL"];
+
 /// A context, with what is displayed besides it.
 struct Row {
     context: Context,
@@ -180,7 +183,7 @@ impl Row {
     }
 
     fn to_json(&self) -> Value {
-        json!({
+        serde_json::json!({
             "name": self.context.name,
             "endpoint": self.context.endpoint,
             "ca": self.context.ca.as_ref().map(|ca| ca.display().to_string()),
@@ -190,11 +193,12 @@ impl Row {
         })
     }
 
-    fn cells(&self) -> [String; 4] {
+    /// Returns the cells below [`HEADING`]. The name of the current context is marked.
+    fn cells(&self) -> Vec<String> {
         let mark = if self.is_current { "*" } else { "" };
-        let gateway = self.context.gateway.clone().unwrap_or_else(|| "-".to_owned());
+        let gateway = self.context.gateway.clone().unwrap_or_default();
         let (name, endpoint) = (&self.context.name, &self.context.endpoint);
-        [format!("{name}{mark}"), endpoint.clone(), gateway, self.credential.to_owned()]
+        vec![format!("{name}{mark}"), endpoint.clone(), gateway, self.credential.to_owned()]
     }
 }
 
@@ -206,14 +210,14 @@ fn list(store: &Store, format: OutputFormat) -> Result<(), CliError> {
     let text = match format {
         OutputFormat::Table | OutputFormat::Wide => to_table(&rows),
         OutputFormat::Json => format!("{:#}", all_to_json(&rows)),
-        OutputFormat::Yaml => to_yaml(&all_to_json(&rows)),
+        OutputFormat::Yaml => json::yaml_of(&all_to_json(&rows)),
         OutputFormat::Jsonl => lines(|row| row.to_json().to_string()),
         OutputFormat::Name => lines(|row| row.context.name.clone()),
     };
     if text.is_empty() {
         return Ok(());
     }
-    Ok(output::print_result(&text)?)
+    Ok(output::print_result(text.trim_end())?)
 }
 
 fn show(store: &Store, args: &ShowArgs) -> Result<(), CliError> {
@@ -225,33 +229,53 @@ fn show(store: &Store, args: &ShowArgs) -> Result<(), CliError> {
     let text = match args.output {
         OutputFormat::Table | OutputFormat::Wide => to_table(&[row]),
         OutputFormat::Json => format!("{:#}", row.to_json()),
-        OutputFormat::Yaml => to_yaml(&row.to_json()),
+        OutputFormat::Yaml => json::yaml_of(&row.to_json()),
         OutputFormat::Jsonl => row.to_json().to_string(),
         OutputFormat::Name => row.context.name,
     };
-    Ok(output::print_result(&text)?)
+    Ok(output::print_result(text.trim_end())?)
 }
 
 fn all_to_json(rows: &[Row]) -> Value {
-    json!({ "contexts": rows.iter().map(Row::to_json).collect::<Vec<_>>() })
+    serde_json::json!({ "contexts": rows.iter().map(Row::to_json).collect::<Vec<_>>() })
 }
 
-fn to_yaml(value: &Value) -> String {
-    // JSON is YAML, in case that a value has no other form.
-    let text = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
-    text.trim_end().to_owned()
-}
-
-/// Returns aligned columns. The name of the current context is marked.
+/// Returns aligned columns.
 fn to_table(rows: &[Row]) -> String {
-    let title = ["NAME", "ENDPOINT", "GATEWAY", "CREDENTIAL"].map(str::to_owned);
-    let cells: Vec<[String; 4]> =
-        std::iter::once(title).chain(rows.iter().map(Row::cells)).collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or_default());
-    let line = |row: &[String; 4]| {
-        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+    let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
+    grid::table(&HEADING.map(str::to_owned), &cells, output::terminal_columns())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, gateway: Option<&str>, is_current: bool) -> Row {
+        let context = Context {
+            name: name.to_owned(),
+            endpoint: "https://a.example".to_owned(),
+            ca: None,
+            gateway: gateway.map(str::to_owned),
+        };
+        Row { context, is_current, credential: "none" }
+    }
+
+    #[test]
+    fn contexts_are_aligned_and_the_current_one_is_marked() {
+        let rows = [row("one", Some("edge\nwest"), true), row("second", None, false)];
+        assert_eq!(
+            to_table(&rows),
+            "NAME    ENDPOINT           GATEWAY    CREDENTIAL\n\
+             one*    https://a.example  edge west  none\n\
+             second  https://a.example  -          none"
+        );
+        assert_eq!(to_table(&[]), "NAME  ENDPOINT  GATEWAY  CREDENTIAL");
+    }
+
+    #[test]
+    fn yaml_has_the_same_values_when_it_is_escaped_for_a_terminal() {
+        let value = row("one", Some("a\u{200b}b"), true).to_json();
+        let shown = output::escape_control(&json::yaml_of(&value));
+        assert_eq!(serde_saphyr::from_str::<Value>(&shown).unwrap(), value, "{shown}");
+    }
 }

@@ -51,3 +51,10 @@ pub(super) enum OutputFormat {
     /// Names only, one a line.
     Name,
 }
+
+impl OutputFormat {
+    /// Whether people read it. The other forms are for programs.
+    pub(super) const fn is_for_people(self) -> bool {
+        matches!(self, Self::Table | Self::Wide)
+    }
+}

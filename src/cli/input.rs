@@ -1,10 +1,15 @@
 //! What a command reads besides its arguments: files, standard input, secrets and answers to questions.
 
+use std::fs::File;
 use std::io::{self, Read as _};
+use std::path::Path;
 
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
+use super::connect::interruptible;
 use super::{CliError, output};
 
 /// Maximum size of a file or of standard input, in bytes.
@@ -12,19 +17,34 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Reads `@FILE` or `-`, standard input. The error says what cannot be read.
 pub(super) fn read_source(argument: &str) -> Result<Vec<u8>, String> {
-    let failed = |error| format!("`{argument}` cannot be read: {error}");
-    let bytes = if argument == "-" {
-        output::read_input(BYTES_MAX + 1).map_err(failed)?
-    } else if let Some(path) = argument.strip_prefix('@') {
+    let file = argument.strip_prefix('@').map(Path::new);
+    if file.is_none() && argument != "-" {
+        return Err("must be `@FILE`, or `-` for standard input".to_owned());
+    }
+    read_all(file, argument, BYTES_MAX)
+}
+
+/// Reads a file, or standard input for `-`, of at most so many bytes.
+pub(super) fn read_document(file: &Path, bytes_max: u64) -> Result<Vec<u8>, CliError> {
+    let name = file.display().to_string();
+    let file = Some(file).filter(|_| name != "-");
+    read_all(file, &name, bytes_max).map_err(CliError::Usage)
+}
+
+/// Reads a file, or without one standard input. An error calls it `name`.
+fn read_all(file: Option<&Path>, name: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let failed = |error| format!("`{name}` cannot be read: {error}");
+    let limit = bytes_max + 1;
+    let bytes = if let Some(file) = file {
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+        let file = File::open(file).map_err(failed)?;
+        file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
         bytes
     } else {
-        return Err("must be `@FILE`, or `-` for standard input".to_owned());
+        output::read_input(limit).map_err(failed)?
     };
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(format!("`{argument}` has more than {BYTES_MAX} bytes"));
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("`{name}` has more than {bytes_max} bytes"));
     }
     Ok(bytes)
 }
@@ -40,16 +60,42 @@ pub(super) fn prompt() -> Result<String, CliError> {
     if !output::can_ask() {
         return Err(failed("standard input is not a terminal"));
     }
+    prompt_hidden("Secret: ", failed)
+}
+
+/// Shows a question, and reads a secret from the terminal without showing it. `failed` returns the error if that is not
+/// possible.
+pub(super) fn prompt_hidden(
+    question: &str,
+    failed: impl FnOnce(&str) -> CliError,
+) -> Result<String, CliError> {
     // For Ctrl-C, the library sends SIGINT before it restores the terminal. Without a listener, that would end this
     // process, and leave the terminal without echo.
     let _interrupts =
         Handle::try_current().is_ok().then(|| signal(SignalKind::interrupt())).transpose()?;
-    rpassword::prompt_password("Secret: ").map_err(|error| {
+    rpassword::prompt_password(question).map_err(|error| {
         if error.kind() == io::ErrorKind::Interrupted {
             return CliError::Interrupted;
         }
         failed(&error.to_string())
     })
+}
+
+/// Asks a question, which `show` shows, and returns the answer without spaces at its ends. `None` at the end of the input.
+/// What was typed before the question was shown is discarded: it is not an answer.
+pub(super) async fn ask(show: impl FnOnce() -> io::Result<()>) -> Result<Option<String>, CliError> {
+    tcflush(io::stdin(), QueueSelector::IFlush).map_err(io::Error::from)?;
+    show()?;
+    let (sender, answer) = oneshot::channel();
+    // A read cannot be canceled. The thread ends with the line or with the process.
+    std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line));
+        let _ = sender.send(read);
+    })?;
+    let lost = |_| CliError::Io("the answer could not be read".to_owned());
+    let read = interruptible(async { answer.await.map_err(lost) }).await?;
+    Ok(read?.map(|line| line.trim().to_owned()))
 }
 
 /// Reads a secret from `@FILE` or `-`, without its last line break. A secret that is given itself is refused: other
@@ -83,6 +129,17 @@ mod tests {
         std::fs::write(&path, [0xff]).unwrap();
         assert!(read_text(&argument).unwrap_err().ends_with("is not UTF-8"));
         assert!(read_source("@/nonexistent").unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_document_has_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy.yaml");
+        std::fs::write(&path, "abcd").unwrap();
+        assert_eq!(read_document(&path, 4).unwrap(), b"abcd");
+        let why = read_document(&path, 3).unwrap_err();
+        assert_eq!(why.exit_code(), 2);
+        assert!(why.to_string().ends_with("has more than 3 bytes"), "{why}");
     }
 
     #[test]

@@ -77,9 +77,14 @@ pub(in crate::cli) fn to_line(message: &DynamicMessage) -> String {
 /// Returns a message as YAML. It is JSON, which is YAML, if a value has no other form, or has characters that are escaped
 /// for a terminal: outside of double quotes, YAML has no escapes.
 pub(in crate::cli) fn to_yaml(message: &DynamicMessage) -> String {
-    match serde_saphyr::to_string(&to_value(message)) {
+    yaml_of(&to_value(message))
+}
+
+/// Returns a value as YAML, as [`to_yaml`].
+pub(in crate::cli) fn yaml_of(value: &Value) -> String {
+    match serde_saphyr::to_string(value) {
         Ok(yaml) if output::escape_control(&yaml) == yaml => yaml,
-        Ok(_) | Err(_) => to_pretty(message),
+        Ok(_) | Err(_) => format!("{value:#}"),
     }
 }
 

@@ -20,6 +20,7 @@ mod dev;
 mod dev_key;
 mod error;
 mod globals;
+mod grid;
 mod help;
 mod hook_exec;
 mod input;
@@ -267,6 +268,7 @@ async fn run_client_command(matches: &ArgMatches) -> Result<(), CliError> {
     }
 }
 
+/// Returns the error of clap about arguments as ours.
 fn usage(error: &clap::Error) -> CliError {
     CliError::Usage(error.render().to_string().trim_end().to_owned())
 }

@@ -143,6 +143,11 @@ pub(super) fn terminal_columns() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
+/// Returns the text on one line.
+pub(super) fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
 /// Escapes control and format characters, so that names and messages of a gateway can neither control a terminal nor
 /// reverse the reading order. In JSON such characters occur only in strings, and the escape is that of JSON.
 pub(super) fn escape_control(text: &str) -> String {

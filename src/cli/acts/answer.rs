@@ -8,11 +8,13 @@ use super::super::{CliError, json, output};
 use super::terminal::{Page, print_line};
 use crate::pb::descriptors;
 
-/// Prints a response: for people as the page shows it, for programs the message, whose name in the proto is `name`.
+/// Prints a response: for people as the page shows it, for programs the message, whose name in the proto is `name`, or
+/// the name of the `subject`: what the command is about.
 pub(super) fn print<M: Message>(
     format: OutputFormat,
     name: &str,
     message: &M,
+    subject: &str,
     page: &Page,
 ) -> Result<(), CliError> {
     match format {
@@ -24,13 +26,7 @@ pub(super) fn print<M: Message>(
             let yaml = json::to_yaml(&to_dynamic(name, message)?);
             Ok(output::print_result(yaml.trim_end())?)
         }
-        // Of an operation, its id. The others have no name.
-        OutputFormat::Name => {
-            let message = to_dynamic(name, message)?;
-            let id = message.get_field_by_name("id");
-            let id = id.and_then(|id| id.as_str().map(str::to_owned)).unwrap_or_default();
-            if id.is_empty() { page.print() } else { print_line(&id) }
-        }
+        OutputFormat::Name => print_line(subject),
         OutputFormat::Jsonl => print_line(&json::to_line(&to_dynamic(name, message)?)),
     }
 }
@@ -51,11 +47,6 @@ fn to_dynamic<M: Message>(name: &str, message: &M) -> Result<DynamicMessage, Cli
 /// Returns the word of an enum value: `OPERATION_STATUS_FAILED` without its prefix is `failed`.
 pub(super) fn word(value: &str, prefix: &str) -> String {
     value.strip_prefix(prefix).unwrap_or(value).to_lowercase().replace('_', " ")
-}
-
-/// Turns the error of clap about the arguments of an act into ours.
-pub(super) fn usage(error: &clap::Error) -> CliError {
-    CliError::Usage(error.to_string())
 }
 
 #[cfg(test)]

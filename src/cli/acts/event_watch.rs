@@ -9,11 +9,10 @@ use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 use tonic::{Code, Status};
 
-use super::super::connect::Client;
+use super::super::connect::{Client, StreamAttempts, interruptible, reason};
 use super::super::globals::{Globals, OutputFormat};
-use super::super::{CliError, output};
-use super::retry::{self, Retries};
-use super::{answer, interrupt, terminal};
+use super::super::{CliError, output, usage};
+use super::{answer, terminal};
 use crate::pb::v1::event_service_client::EventServiceClient;
 use crate::pb::v1::{Event, WatchEventsRequest};
 
@@ -46,8 +45,8 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = WatchArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        interrupt::until_interrupted(watch(&args, &globals)).await
+        let args = WatchArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        interruptible(watch(&args, &globals)).await
     })
 }
 
@@ -56,7 +55,7 @@ struct Cursor {
     position: i64,
     /// Whether the server has accepted a call.
     has_begun: bool,
-    retries: Retries,
+    attempts: StreamAttempts,
 }
 
 impl Cursor {
@@ -69,8 +68,7 @@ impl Cursor {
 async fn watch(args: &WatchArgs, globals: &Globals) -> Result<(), CliError> {
     let mut client = Client::connect(&globals.connect, None).await?;
     let position = args.after.unwrap_or(FROM_NOW);
-    let retries = Retries::new(retry::STREAM_ATTEMPTS);
-    let mut cursor = Cursor { position, has_begun: false, retries };
+    let mut cursor = Cursor { position, has_begun: false, attempts: StreamAttempts::begin() };
     loop {
         client.renew_credential().await?;
         let ended = follow(&client, args, globals.output, &mut cursor).await;
@@ -95,7 +93,7 @@ async fn watch(args: &WatchArgs, globals: &Globals) -> Result<(), CliError> {
             );
             return Err(client.failure(*status));
         }
-        cursor.retries.pause_after(&client, error).await?;
+        cursor.attempts.wait_after(&client, error).await?;
         if cursor.is_without_position() {
             output::print_error(
                 "the session was renewed before the first event: earlier events are not shown",
@@ -120,19 +118,19 @@ async fn follow(
     let request = client.stream_request(request);
     let mut answers = events.watch_events(request).await?.into_inner();
     cursor.has_begun = true;
-    cursor.retries.accept();
+    cursor.attempts.accept();
     while let Some(answer) = answers.message().await? {
         if let Some(event) = &answer.event {
             print(format, event)?;
         }
         cursor.position = answer.sequence;
-        cursor.retries.reset();
+        cursor.attempts.reset();
     }
     Ok(())
 }
 
 fn is_expired(error: &CliError) -> bool {
-    matches!(error, CliError::Call(status) if retry::reason(status) == "CURSOR_EXPIRED")
+    matches!(error, CliError::Call(status) if reason(status) == "CURSOR_EXPIRED")
 }
 
 fn print(format: OutputFormat, event: &Event) -> Result<(), CliError> {

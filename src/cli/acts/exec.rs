@@ -19,12 +19,9 @@ use futures_util::{Stream, stream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::super::CliError;
-use super::super::connect::Client;
+use super::super::connect::{Client, interruptible};
 use super::super::globals::Globals;
-use super::super::output;
-use super::answer;
-use super::interrupt::until_interrupted;
+use super::super::{CliError, output, usage};
 use super::place::SandboxPlace;
 use super::raw_mode::{RawMode, terminal_size};
 use crate::pb::v1::ExecSandboxRequest;
@@ -123,7 +120,7 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = ExecArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
+        let args = ExecArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
         match execute(args, &globals).await {
             Ok(0) => Ok(()),
             Ok(code) => Err(CliError::Exit(code, String::new())),
@@ -136,7 +133,7 @@ pub(in crate::cli) fn run(
 async fn execute(args: ExecArgs, globals: &Globals) -> Result<u8, CliError> {
     let (is_interactive, on_terminal) = (args.interactive, args.interactive && args.tty);
     let first = args.first_message()?;
-    let client = until_interrupted(Client::connect(&globals.connect, None)).await?;
+    let client = interruptible(Client::connect(&globals.connect, None)).await?;
     let mut signals = Signals::listen()?;
     let (typed, pieces) = mpsc::channel(PIECES_MAX);
     let (control, controls) = mpsc::channel(PIECES_MAX);

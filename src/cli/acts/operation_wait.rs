@@ -8,13 +8,13 @@ use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 use tonic::{Code, Status};
 
-use super::super::connect::Client;
+use super::super::connect::{Client, StreamAttempts, interruptible, reason};
 use super::super::globals::Globals;
-use super::super::{CliError, output};
+use super::super::{CliError, output, usage};
+use super::answer;
 use super::progress::Progress;
-use super::retry::{self, Retries};
 use super::terminal::{Look, Page};
-use super::{answer, interrupt};
+use crate::app::new_id;
 use crate::pb::v1::operation_service_client::OperationServiceClient;
 use crate::pb::v1::{CancelOperationRequest, Operation, OperationStatus, WatchOperationRequest};
 
@@ -44,13 +44,12 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = WaitArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        let mut client =
-            interrupt::until_interrupted(Client::connect(&globals.connect, None)).await?;
+        let args = WaitArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        let mut client = interruptible(Client::connect(&globals.connect, None)).await?;
         let bar = Progress::percent(globals.quiet);
         let followed = follow(&mut client, &args.operation, &bar);
         let followed = in_time(globals.connect.timeout(), &args.operation, followed);
-        let waited = interrupt::until_interrupted(followed).await;
+        let waited = interruptible(followed).await;
         bar.clear();
         let ended = match waited {
             Err(CliError::Interrupted) => return Err(interrupted(&client, &args).await?),
@@ -58,7 +57,7 @@ pub(in crate::cli) fn run(
         };
         let mut page = Page::new();
         page.line(Look::Plain, &format!("operation {} {}", ended.id, state(&ended)));
-        answer::print(globals.output, "Operation", &ended, &page)?;
+        answer::print(globals.output, "Operation", &ended, &ended.id, &page)?;
         failure(&ended).map_or(Ok(()), |why| Err(CliError::Exit(FAILED, why)))
     })
 }
@@ -92,15 +91,14 @@ async fn interrupted(client: &Client, args: &WaitArgs) -> Result<CliError, CliEr
         return Ok(CliError::Interrupted);
     }
     let request =
-        CancelOperationRequest { operation: id.clone(), request_id: retry::new_request_id() };
-    let canceled = retry::unary(client, || {
+        CancelOperationRequest { operation: id.clone(), request_id: new_id().to_string() };
+    let canceled = client.repeat(&request, |request| {
         let mut operations = OperationServiceClient::new(client.channel());
-        let request = client.unary_request(request.clone());
         async move { operations.cancel_operation(request).await }
     });
-    match interrupt::until_interrupted(canceled).await {
+    match interruptible(canceled).await {
         Ok(_) => output::print_error(&format!("operation {id} is being canceled")),
-        Err(CliError::Call(status)) if retry::reason(&status) == "OPERATION_ENDED" => {
+        Err(CliError::Call(status)) if reason(&status) == "OPERATION_ENDED" => {
             output::print_error(&format!("operation {id} had ended"));
         }
         Err(error) => return Err(error),
@@ -114,15 +112,15 @@ pub(super) async fn follow(
     id: &str,
     bar: &Progress,
 ) -> Result<Operation, CliError> {
-    let mut retries = Retries::new(retry::STREAM_ATTEMPTS);
+    let mut attempts = StreamAttempts::begin();
     loop {
         client.renew_credential().await?;
-        let error = match follow_once(client, id, bar, &mut retries).await {
+        let error = match follow_once(client, id, bar, &mut attempts).await {
             Ok(Some(ended)) => return Ok(ended),
             Ok(None) => Status::new(Code::Unavailable, "the server has ended the stream").into(),
             Err(error) => error,
         };
-        retries.pause_after(client, error).await?;
+        attempts.wait_after(client, error).await?;
     }
 }
 
@@ -130,14 +128,14 @@ async fn follow_once(
     client: &Client,
     id: &str,
     bar: &Progress,
-    retries: &mut Retries,
+    attempts: &mut StreamAttempts,
 ) -> Result<Option<Operation>, CliError> {
     let mut operations = OperationServiceClient::new(client.channel());
     let request = client.stream_request(WatchOperationRequest { operation: id.to_owned() });
     let mut answers = operations.watch_operation(request).await?.into_inner();
-    retries.accept();
+    attempts.accept();
     while let Some(answer) = answers.message().await? {
-        retries.reset();
+        attempts.reset();
         let Some(operation) = answer.operation else { continue };
         if operation.complete_time.is_some() {
             return Ok(Some(operation));

@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-/// Workspace of a sandbox that is named without one.
-pub(super) const DEFAULT_WORKSPACE: &str = "default";
+use crate::db::types::DEFAULT_WORKSPACE;
 
 /// A sandbox, written as `GATEWAY/SANDBOX` or `GATEWAY/WORKSPACE/SANDBOX`. No part is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +13,14 @@ pub(super) struct SandboxPlace {
     pub(super) workspace: String,
     /// Name of the sandbox.
     pub(super) sandbox: String,
+}
+
+impl SandboxPlace {
+    /// Returns the name as lists have it, with the workspace.
+    pub(super) fn full_name(&self) -> String {
+        let Self { gateway, workspace, sandbox } = self;
+        format!("{gateway}/{workspace}/{sandbox}")
+    }
 }
 
 impl FromStr for SandboxPlace {
@@ -40,7 +47,7 @@ impl std::fmt::Display for SandboxPlace {
         if workspace == DEFAULT_WORKSPACE {
             return write!(f, "{gateway}/{sandbox}");
         }
-        write!(f, "{gateway}/{workspace}/{sandbox}")
+        f.write_str(&self.full_name())
     }
 }
 
@@ -55,6 +62,7 @@ mod tests {
         }
         let same: SandboxPlace = "edge/default/box".parse().unwrap();
         assert_eq!(same.to_string(), "edge/box");
+        assert_eq!(same.full_name(), "edge/default/box");
         for text in ["", "box", "edge/", "/box", "edge//box", "a/b/c/d"] {
             assert!(text.parse::<SandboxPlace>().is_err(), "{text}");
         }

@@ -41,6 +41,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// Begins again, with nothing done.
+    pub(super) fn reset(&self) {
+        self.0.reset();
+    }
+
     /// Adds done bytes.
     pub(super) fn add(&self, bytes: usize) {
         self.0.inc(bytes as u64);
@@ -49,7 +54,7 @@ impl Progress {
     /// Sets percent and message.
     pub(super) fn set(&self, percent: i32, message: &str) {
         self.0.set_position(u64::try_from(percent).unwrap_or_default());
-        self.0.set_message(output::escape_control(&terminal::one_line(message)));
+        self.0.set_message(output::escape_control(&output::one_line(message)));
     }
 
     /// Removes the bar, so that something else can be printed.

@@ -1,8 +1,6 @@
 //! `shoreguard sbom upload`: stores the CycloneDX document of a sandbox, with a progress bar.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
@@ -10,14 +8,14 @@ use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
 use sha2::{Digest as _, Sha256};
 
-use super::super::CliError;
-use super::super::connect::Client;
+use super::super::connect::{Client, interruptible};
 use super::super::globals::Globals;
-use super::super::output;
+use super::super::{CliError, input, usage};
+use super::answer;
 use super::place::SandboxPlace;
 use super::progress::Progress;
 use super::terminal::{Look, Page};
-use super::{answer, interrupt, retry};
+use crate::app::new_id;
 use crate::pb::v1::sbom_service_client::SbomServiceClient;
 use crate::pb::v1::{Sbom, SbomChangeCounts, UploadSbomRequest, UploadSbomResponse};
 use crate::seal::hex;
@@ -50,32 +48,16 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = UploadArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        let document = read_document(&args.file)?;
-        let client = interrupt::until_interrupted(Client::connect(&globals.connect, None)).await?;
-        let upload = upload(&client, &args.place, document, globals.quiet);
-        let stored = interrupt::until_interrupted(upload).await?;
+        let args = UploadArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        let document = input::read_document(&args.file, DOCUMENT_BYTES_MAX)?;
+        let client = interruptible(Client::connect(&globals.connect, None)).await?;
+        let upload = upload(&client, &args.place, document.into(), globals.quiet);
+        let stored = interruptible(upload).await?;
         let mut page = Page::new();
         describe(&mut page, &args.place, &stored);
-        answer::print(globals.output, "UploadSbomResponse", &stored, &page)
+        let name = args.place.full_name();
+        answer::print(globals.output, "UploadSbomResponse", &stored, &name, &page)
     })
-}
-
-fn read_document(file: &Path) -> Result<Bytes, CliError> {
-    let mut document = Vec::new();
-    let limit = DOCUMENT_BYTES_MAX + 1;
-    let read = if file == Path::new("-") {
-        output::read_input(limit).map(|bytes| document = bytes)
-    } else {
-        File::open(file).and_then(|file| file.take(limit).read_to_end(&mut document)).map(drop)
-    };
-    let name = file.display();
-    read.map_err(|error| CliError::Usage(format!("`{name}` cannot be read: {error}")))?;
-    if document.len() as u64 == limit {
-        let why = format!("`{name}` is larger than {DOCUMENT_BYTES_MAX} bytes");
-        return Err(CliError::Usage(why));
-    }
-    Ok(document.into())
 }
 
 async fn upload(
@@ -89,21 +71,21 @@ async fn upload(
         workspace: place.workspace.clone(),
         sandbox: place.sandbox.clone(),
         sha256: hex(&Sha256::digest(&document)),
-        request_id: retry::new_request_id(),
+        request_id: new_id().to_string(),
         chunk: Bytes::new(),
     };
-    let stored = retry::unary(client, || {
-        let bar = Progress::bytes(document.len() as u64, is_quiet);
-        let messages = messages(first.clone(), document.clone(), bar.clone());
+    let bar = Progress::bytes(document.len() as u64, is_quiet);
+    let of_attempt = || {
+        bar.reset();
+        messages(first.clone(), document.clone(), bar.clone())
+    };
+    let stored = client.repeat_upload(of_attempt, |request| {
         let mut sboms = SbomServiceClient::new(client.channel());
-        let request = client.stream_request(messages);
-        async move {
-            let answer = sboms.upload_sbom(request).await;
-            bar.clear();
-            answer
-        }
+        async move { sboms.upload_sbom(request).await }
     });
-    stored.await
+    let stored = stored.await;
+    bar.clear();
+    stored
 }
 
 /// Returns the messages of an upload. Each moves the bar when it is sent.

@@ -9,11 +9,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 
-use rustix::termios::{QueueSelector, tcflush};
-use tokio::sync::oneshot;
-
-use super::super::{CliError, output};
-use super::interrupt::until_interrupted;
+use super::super::{CliError, input, output};
 
 /// Look of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +56,7 @@ impl Page {
 
     /// Adds one line. Line breaks in the text become spaces, so that no text looks like two lines.
     pub(super) fn line(&mut self, look: Look, text: &str) {
-        self.push(look, &one_line(text));
+        self.push(look, &output::one_line(text));
     }
 
     /// Adds each line of a text with a prefix.
@@ -88,7 +84,7 @@ impl Page {
 
 /// Prints one line of a stream. Exits with 0 if its reader has closed it.
 pub(super) fn print_line(text: &str) -> Result<(), CliError> {
-    until_closed(output::print_item(&one_line(text))?)
+    until_closed(output::print_item(&output::one_line(text))?)
 }
 
 fn until_closed(printed: ControlFlow<()>) -> Result<(), CliError> {
@@ -96,11 +92,6 @@ fn until_closed(printed: ControlFlow<()>) -> Result<(), CliError> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(CliError::Exit(0, String::new())),
     }
-}
-
-/// Returns the text on one line.
-pub(super) fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
 }
 
 /// Whether text on standard output is colored.
@@ -121,22 +112,12 @@ pub(super) fn is_interactive() -> bool {
 
 /// Asks a question, and returns the answer without spaces at its ends. `None` at the end of the input.
 pub(super) async fn ask(question: &str) -> Result<Option<String>, CliError> {
-    tcflush(io::stdin(), QueueSelector::IFlush).map_err(io::Error::from)?;
-    {
+    let show = || {
         let mut stdout = io::stdout().lock();
         write!(stdout, "{} ", output::escape_control(question))?;
-        stdout.flush()?;
-    }
-    let (sender, answer) = oneshot::channel();
-    // A read cannot be canceled. The thread ends with the line or with the process.
-    std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
-        let mut line = String::new();
-        let read = io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line));
-        let _ = sender.send(read);
-    })?;
-    let lost = |_| CliError::Io("the answer could not be read".to_owned());
-    let read = until_interrupted(async { answer.await.map_err(lost) }).await?;
-    Ok(read?.map(|line| line.trim().to_owned()))
+        stdout.flush()
+    };
+    input::ask(show).await
 }
 
 #[cfg(test)]

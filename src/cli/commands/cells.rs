@@ -40,6 +40,11 @@ pub(super) fn text(field: &FieldDescriptor, value: &Value) -> String {
     entries.join(",")
 }
 
+/// Returns the text of the value at a path. Empty if nothing is there.
+pub(in crate::cli) fn text_at(message: &DynamicMessage, path: &str) -> String {
+    find(message, path).map(|(field, value)| text(&field, &value)).unwrap_or_default()
+}
+
 /// Returns how long ago a time was: `3s`, `14m`, `4h`, `12d`.
 pub(super) fn age(value: &Value, now: Timestamp) -> String {
     let Some(at) = value.as_message().map(seconds) else { return String::new() };
@@ -120,10 +125,6 @@ mod tests {
         json::parse(&message, text).unwrap()
     }
 
-    fn cell(message: &DynamicMessage, path: &str) -> Option<String> {
-        find(message, path).map(|(field, value)| text(&field, &value))
-    }
-
     #[test]
     fn values_are_short_words() {
         let gateway = message(
@@ -145,10 +146,11 @@ mod tests {
             ("oidc_client.scope", "s"),
             ("scheme", ""),
         ] {
-            assert_eq!(cell(&gateway, path).as_deref(), Some(shown), "{path}");
+            assert_eq!(text_at(&gateway, path), shown, "{path}");
         }
-        assert_eq!(cell(&gateway, "last_seen_time"), None);
-        assert_eq!(cell(&message("WatchGatewaysResponse", "{}"), "gateway.name"), None);
+        assert_eq!(text_at(&gateway, "last_seen_time"), "");
+        assert_eq!(text_at(&message("WatchGatewaysResponse", "{}"), "gateway.name"), "");
+        assert_eq!(text_at(&gateway, "nothing"), "");
     }
 
     #[test]

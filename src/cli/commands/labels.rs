@@ -6,6 +6,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use prost_reflect::{DynamicMessage, MapKey, MethodDescriptor, Value};
 
+use super::cells::text_at;
 use super::fields;
 use super::table::{self, Row};
 use crate::cli::CliError;
@@ -87,9 +88,9 @@ pub(super) async fn merge(
         labels.remove(&MapKey::String(key));
     }
     message.set_field_by_name(FIELD, Value::Map(labels));
-    let is_unconditional = text_of(&message, "etag").is_empty();
+    let is_unconditional = text_at(&message, "etag").is_empty();
     if is_unconditional {
-        message.set_field_by_name("etag", Value::String(text_of(object, "etag")));
+        message.set_field_by_name("etag", Value::String(text_at(object, "etag")));
     }
     Ok(message)
 }
@@ -97,9 +98,4 @@ pub(super) async fn merge(
 fn labels_of(message: &DynamicMessage) -> std::collections::HashMap<MapKey, Value> {
     let labels = message.get_field_by_name(FIELD);
     labels.and_then(|labels| labels.as_map().cloned()).unwrap_or_default()
-}
-
-fn text_of(message: &DynamicMessage, field: &str) -> String {
-    let text = message.get_field_by_name(field);
-    text.and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default()
 }

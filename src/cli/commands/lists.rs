@@ -2,6 +2,7 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, Value};
 
+use super::cells::text_at;
 use super::table::Row;
 use crate::cli::CliError;
 use crate::cli::connect::Client;
@@ -120,20 +121,17 @@ pub(super) async fn read(
 
 /// Returns what is missing in a response, one gateway a line.
 pub(super) fn missing(response: &DynamicMessage) -> Vec<String> {
-    let text = |message: &DynamicMessage, field: &str| {
-        let value = message.get_field_by_name(field);
-        value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-    };
     let mut lines = Vec::new();
     if let Some(list) = response.get_field_by_name(UNREACHABLE) {
         let gateways = list.as_list().unwrap_or_default().iter().filter_map(Value::as_message);
         lines.extend(gateways.map(|gateway| {
-            format!("`{}` did not answer: {}", text(gateway, "gateway"), text(gateway, "error"))
+            let (name, why) = (text_at(gateway, "gateway"), text_at(gateway, "error"));
+            format!("`{name}` did not answer: {why}")
         }));
     }
     let alone = response.get_field_by_name("gateway_unreachable");
     if alone.is_some_and(|alone| alone.as_bool() == Some(true)) {
-        lines.push(format!("the gateway did not answer: {}", text(response, "gateway_error")));
+        lines.push(format!("the gateway did not answer: {}", text_at(response, "gateway_error")));
     }
     lines
 }

@@ -7,7 +7,6 @@
 mod cells;
 mod fields;
 mod flags;
-mod grid;
 mod labels;
 mod lists;
 mod places;
@@ -21,9 +20,11 @@ mod values;
 
 use clap::{ArgMatches, Command, FromArgMatches as _};
 
-use super::CliError;
+pub(super) use cells::text_at;
+
 use super::acts::{self, Act};
 use super::globals::Globals;
+use super::{CliError, usage};
 
 /// A noun: what its commands are about.
 struct Noun {
@@ -114,8 +115,7 @@ pub(super) async fn run(noun: &str, matches: &ArgMatches) -> Result<(), CliError
     let Some((verb, matches)) = matches.subcommand() else {
         return Err(CliError::Usage(format!("`{noun}` needs a verb")));
     };
-    let globals = Globals::from_arg_matches(matches)
-        .map_err(|error| CliError::Usage(error.render().to_string()))?;
+    let globals = Globals::from_arg_matches(matches).map_err(|error| usage(&error))?;
     if let Some(act) = find_act(noun, verb) {
         return (act.run)(matches.clone(), globals).await;
     }

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, ReflectMessage as _, Value,
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+    ReflectMessage as _, Value,
 };
 
 use super::table::{self, Row};
-use super::{cells, fields, grid, lists};
+use super::{cells, fields, lists};
 use crate::cli::globals::OutputFormat;
-use crate::cli::{CliError, json, output};
+use crate::cli::{CliError, grid, json, output};
 use crate::clock::{Clock, Timestamp};
 
 /// Fields whose `no` or 0 is an answer. Of others, these are not shown to people, except in the wide form.
@@ -67,7 +68,7 @@ pub(super) fn print(
         (OutputFormat::Name, Some(items)) => {
             lines(response, items, |item| name(&name_paths(row), item))
         }
-        (OutputFormat::Name, None) => single_name(response),
+        (OutputFormat::Name, None) => single_name(row, response),
     };
     let text = text.trim_end();
     if !text.is_empty() {
@@ -78,7 +79,24 @@ pub(super) fn print(
 
 /// Whether a response is neither a list nor has a name of its own.
 pub(super) fn is_nameless(row: &Row, method: &MethodDescriptor, response: &DynamicMessage) -> bool {
-    lists::items_field(row, method).is_none() && single_name(response).is_empty()
+    lists::items_field(row, method).is_none() && single_name(row, response).is_empty()
+}
+
+/// Whether the command has something to name: its items, the messages of a stream, or what it is about. What does not
+/// depend on the response decides, so that a command without a name is refused before it does anything.
+pub(super) fn has_names(row: &Row, method: &MethodDescriptor) -> bool {
+    if method.is_server_streaming() || lists::items_field(row, method).is_some() {
+        return true;
+    }
+    if !row.name.is_empty() || !row.takes.is_empty() {
+        return true;
+    }
+    let message = only_message(&method.output()).and_then(|field| own_message(&field));
+    message.is_some_and(|message| {
+        let first = |path: &str| path.split('.').next().unwrap_or_default().to_owned();
+        let paths = paths_of(&message);
+        paths.iter().any(|path| message.get_field_by_name(&first(path)).is_some())
+    })
 }
 
 /// Prints a message of a stream on one line. Breaks if standard output is closed.
@@ -182,7 +200,7 @@ fn collect(
 ) {
     let descriptor = message.descriptor();
     let prefix = inside.unwrap_or_default();
-    let only = only_message(message).filter(|_| inside.is_none());
+    let only = only_message(&descriptor).filter(|_| inside.is_none());
     for field in descriptor.fields() {
         if field.supports_presence() && !message.has_field(&field) {
             continue;
@@ -222,16 +240,15 @@ fn is_shown(field: &FieldDescriptor, text: &str) -> bool {
 }
 
 /// Returns the field of the only message in a response.
-fn only_message(response: &DynamicMessage) -> Option<FieldDescriptor> {
-    let descriptor = response.descriptor();
+fn only_message(response: &MessageDescriptor) -> Option<FieldDescriptor> {
     let mut found =
-        descriptor.fields().filter(|field| !field.is_list() && own_message(field).is_some());
+        response.fields().filter(|field| !field.is_list() && own_message(field).is_some());
     let first = found.next()?;
     found.next().is_none().then_some(first)
 }
 
 /// Returns the message of a field, unless it has a text form of its own.
-fn own_message(field: &FieldDescriptor) -> Option<prost_reflect::MessageDescriptor> {
+fn own_message(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     let Kind::Message(message) = field.kind() else { return None };
     let is_own = !field.is_map() && !message.full_name().starts_with("google.protobuf.");
     is_own.then_some(message)
@@ -252,19 +269,26 @@ fn name(paths: &[&str], item: &DynamicMessage) -> String {
     texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("/")
 }
 
-/// Returns the name of the only message in a response, formed as in lists of such messages.
-fn single_name(response: &DynamicMessage) -> String {
-    let found = only_message(response).filter(|field| response.has_field(field));
+/// Returns the name in a response that is not a list: as the line says, or that of its only message.
+fn single_name(row: &Row, response: &DynamicMessage) -> String {
+    if !row.name.is_empty() {
+        return name(&name_paths(row), response);
+    }
+    let found = only_message(&response.descriptor()).filter(|field| response.has_field(field));
     let Some(field) = found else { return String::new() };
     let value = response.get_field(&field);
     let Some(message) = value.as_message() else { return String::new() };
+    name(&paths_of(&message.descriptor()), message)
+}
+
+/// Returns the paths that form the name of a message, as in lists of such messages.
+fn paths_of(message: &MessageDescriptor) -> Vec<&'static str> {
     let is_of = |row: &&Row| {
         let items = fields::method(row).and_then(|method| lists::items_field(row, &method));
         let kind = items.map(|items| items.kind());
-        kind.is_some_and(|kind| kind.as_message() == Some(&message.descriptor()))
+        kind.is_some_and(|kind| kind.as_message() == Some(message))
     };
-    let paths = table::rows().find(is_of).map_or_else(|| vec!["name"], name_paths);
-    name(&paths, message)
+    table::rows().find(is_of).map_or_else(|| vec!["name"], name_paths)
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
 //! Runs a command of the table: question, call, output.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use clap::ArgMatches;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
-use rustix::termios::{QueueSelector, tcflush};
 use serde_json::Value;
 
+use super::places::Form;
 use super::table::Row;
 use super::{fields, flags, labels, lists, render, request};
 use crate::cli::connect::Client;
 use crate::cli::globals::{Globals, OutputFormat};
-use crate::cli::{CliError, login, output, streams};
-
-/// Maximum length of an answer to a question, in bytes.
-const ANSWER_BYTES_MAX: u64 = 64;
+use crate::cli::{CliError, input, login, output, streams};
+use crate::db::types::DEFAULT_WORKSPACE;
 
 /// Runs the command of a line.
 pub(super) async fn run(
@@ -25,6 +23,11 @@ pub(super) async fn run(
     let Some(method) = fields::method(row) else {
         return Err(CliError::Usage(format!("`{}` is not available", row.command)));
     };
+    if globals.output == OutputFormat::Name && !render::has_names(row, &method) {
+        let why =
+            format!("`{}` has no name to print: use another form than `-o name`", row.command);
+        return Err(CliError::Usage(why));
+    }
     let (value, message) = request::build(row, &method, matches)?;
     if !row.question.is_empty() && !globals.yes {
         confirm(row, &value).await?;
@@ -35,9 +38,8 @@ pub(super) async fn run(
         let (said, response) =
             started.map_err(|failure| request::explain(row, &method, failure))?;
         return match globals.output {
-            OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name => {
-                Ok(output::print_result(&said)?)
-            }
+            OutputFormat::Table | OutputFormat::Wide => Ok(output::print_result(&said)?),
+            OutputFormat::Name => Ok(output::print_result(&subject(row, &value))?),
             OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml => {
                 render::print(row, &method, &response, globals.output)
             }
@@ -80,9 +82,8 @@ async fn call(
     } else {
         render::print(row, method, &response, globals.output)?;
     }
-    let is_for_people = matches!(globals.output, OutputFormat::Table | OutputFormat::Wide);
     if let Some(items) = lists::items_field(row, method)
-        && is_for_people
+        && globals.output.is_for_people()
         && !globals.quiet
         && response.get_field(&items).as_list().map_or(0, <[_]>::len) == 0
     {
@@ -159,23 +160,16 @@ async fn confirm(row: &Row, request: &Value) -> Result<(), CliError> {
         let why = format!("`{}` needs `--yes` where no terminal can answer", row.command);
         return Err(CliError::Usage(why));
     }
-    // What was typed before the question is no answer to it.
-    tcflush(io::stdin(), QueueSelector::IFlush).map_err(io::Error::from)?;
-    output::print_question(&format!("{} [y/N]", question(row, request)));
-    // A blocking read in a thread of its own, so that an interruption ends the command.
-    let read = tokio::task::spawn_blocking(read_answer).await;
-    let answer = read.map_err(|error| CliError::Io(error.to_string()))??;
-    if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+    let question = format!("{} [y/N]", question(row, request));
+    let show = || {
+        output::print_question(&question);
+        Ok(())
+    };
+    let answer = input::ask(show).await?.unwrap_or_default();
+    if matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
     Err(CliError::Exit(crate::cli::error::FAILED, "nothing was changed".to_owned()))
-}
-
-fn read_answer() -> Result<String, CliError> {
-    use std::io::{BufRead as _, Read as _};
-    let mut answer = String::new();
-    io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer)?;
-    Ok(answer)
 }
 
 /// Returns the question with the values of the request.
@@ -187,36 +181,68 @@ fn question(row: &Row, request: &Value) -> String {
     })
 }
 
-/// Returns the name of what a command is about: the sandbox, or the first argument. It is the name of an answer that has
-/// none.
+/// Returns the name of what a command is about, which is that of an answer that has none.
 fn subject(row: &Row, request: &Value) -> String {
     let text = |field: &str| match request.get(field) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
+        // A holder is an object with one member.
+        Some(Value::Object(holder)) => {
+            holder.values().find_map(Value::as_str).unwrap_or_default().to_owned()
+        }
         Some(_) | None => String::new(),
     };
-    let (gateway, workspace, sandbox) = (text("gateway"), text("workspace"), text("sandbox"));
-    if !gateway.is_empty() && !sandbox.is_empty() {
-        let workspace = if workspace.is_empty() { "default" } else { workspace.as_str() };
-        return format!("{gateway}/{workspace}/{sandbox}");
+    if !row.target.is_empty() {
+        return text(row.target);
     }
-    flags::taken(row).next().map(|taken| text(taken.word)).unwrap_or_default()
+    let Some(first) = flags::taken(row).next() else { return String::new() };
+    let Some(form) = Form::from_word(first.word) else { return text(first.word) };
+    let mut parts: Vec<String> = form.fields().iter().map(|field| text(field)).collect();
+    // A sandbox that is given without its workspace.
+    if let [_, workspace, sandbox] = parts.as_mut_slice()
+        && workspace.is_empty()
+        && !sandbox.is_empty()
+    {
+        DEFAULT_WORKSPACE.clone_into(workspace);
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("/")
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::table;
     use super::*;
 
     #[test]
     fn a_question_names_what_it_is_about() {
         let row = table::find("sandbox", "delete").unwrap();
-        let request = serde_json::json!({"gateway": "edge", "sandbox": "box"});
+        let request = json!({"gateway": "edge", "sandbox": "box"});
         assert_eq!(question(row, &request), "Delete sandbox `box` on gateway `edge`?");
-        assert_eq!(subject(row, &request), "edge/default/box");
         let row = table::find("webhook", "delete").unwrap();
-        let request = serde_json::json!({"webhook_id": 7});
+        let request = json!({"webhook_id": 7});
         assert_eq!(question(row, &request), "Delete webhook 7 with its deliveries?");
-        assert_eq!(subject(row, &request), "7");
+    }
+
+    #[test]
+    fn an_answer_without_a_name_has_that_of_what_the_command_is_about() {
+        for (noun, verb, request, name) in [
+            ("webhook", "delete", json!({"webhook_id": 7}), "7"),
+            ("sandbox", "delete", json!({"gateway": "edge", "sandbox": "box"}), "edge/default/box"),
+            ("sandbox", "create", json!({"gateway": "edge", "name": "box"}), "edge/default/box"),
+            ("sandbox", "create", json!({"gateway": "edge"}), "edge"),
+            ("workflow", "delete", json!({"gateway": "edge"}), "edge"),
+            ("workflow", "delete", json!({"gateway": "edge", "workspace": "team"}), "edge/team"),
+            ("gateway", "unset", json!({"gateway": "edge", "key": "a"}), "a"),
+            ("boot-hook", "delete", json!({"gateway": "edge", "boot_hook_id": 3}), "3"),
+            ("group", "remove", json!({"group": "ops", "user": "a@b.example"}), "a@b.example"),
+            ("role", "remove", json!({"subject": {"group": "ops"}, "gateway": "edge"}), "ops"),
+            ("role", "explain", json!({"gateway": "edge"}), ""),
+        ] {
+            let row = table::find(noun, verb).unwrap();
+            assert_eq!(subject(row, &request), name, "{noun} {verb}: {request}");
+        }
     }
 }

@@ -98,6 +98,7 @@ fn every_field_in_a_line_exists() {
         for required in row.requires.split_whitespace() {
             assert!(exists(&input, required), "{command}: requires {required}");
         }
+        assert!(row.target.is_empty() || exists(&input, row.target), "{command}: {}", row.target);
         let fails_unless = row.fails_unless;
         assert!(fails_unless.is_empty() || exists(&method.output(), fails_unless), "{command}");
         assert!(row.raw.is_empty() || exists(&method.output(), row.raw), "{command}: {}", row.raw);
@@ -105,6 +106,32 @@ fn every_field_in_a_line_exists() {
             let field = part.split('}').next().unwrap();
             assert!(exists(&input, field), "{command}: question about {field}");
         }
+    }
+}
+
+/// Commands that name nothing: neither their answer nor their arguments.
+const NAMELESS: [&str; 6] = [
+    "server info",
+    "gateway discovery",
+    "session change-password",
+    "session accept-invite",
+    "session unlink-oidc",
+    "session approve-device",
+];
+
+#[tokio::test]
+async fn every_command_prints_a_name_or_refuses_to() {
+    for row in table::rows() {
+        let method = fields::method(row).unwrap();
+        let is_nameless = NAMELESS.contains(&row.command);
+        assert_eq!(render::has_names(row, &method), !is_nameless, "{}", row.command);
+    }
+    for command in ["server info", "gateway discovery", "session unlink-oidc"] {
+        let line = format!("shoreguard {command} --yes -o name");
+        let arguments = line.split(' ').map(str::to_owned).collect();
+        let done = crate::cli::run_captured(arguments, Vec::new()).await;
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{line}: {done:?}");
+        assert!(done.stderr.contains("`-o name`"), "{line}: {done:?}");
     }
 }
 

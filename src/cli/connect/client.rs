@@ -8,13 +8,13 @@ use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::super::CliError;
 use super::codec::DynamicCodec;
 use super::hints;
 use super::refusal::format_status;
-use super::retry::Attempts;
+use super::retry::{Attempts, Repeats};
 use super::rules::{self, MethodRules};
 use super::session;
 use super::store::{Context, Credential, Store};
@@ -22,7 +22,6 @@ use super::target::{DEFAULT_ENDPOINT, Environment, Place, Target, require_privat
 use super::tls::tls_config;
 use super::{ConnectArgs, ServerArgs};
 use crate::error::error_chain;
-use crate::pb::v1::auth_service_client::AuthServiceClient;
 use crate::pb::v1::gateway_service_client::GatewayServiceClient;
 use crate::pb::v1::{GetGatewayRequest, ListGatewaysRequest, WireGeneration};
 use crate::upstream::generation::Generation;
@@ -34,7 +33,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 /// Default timeout of one response, with all attempts.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of a received message.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -47,7 +46,8 @@ pub(in crate::cli) struct Client {
     credential: Option<Credential>,
     authorization: Option<MetadataValue<Ascii>>,
     gateway: Option<MetadataValue<Ascii>>,
-    timeout: Option<Duration>,
+    /// The timeout that the user gave.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Client {
@@ -120,27 +120,23 @@ impl Client {
         let (rules, path) = (MethodRules::of(method), method_path(method)?);
         rules.complete(&mut message);
         let time = rules::wait_time(method, &message).unwrap_or(ANSWER_TIMEOUT);
-        let mut attempts = Attempts::begin(self.timeout.unwrap_or(time), rules.is_repeatable);
+        let repeats = if rules.is_repeatable { Repeats::Unavailable } else { Repeats::Never };
+        let mut attempts = Attempts::begin(Some(self.timeout.unwrap_or(time)), repeats);
         loop {
             self.renew_for(rules).await?;
-            let mut request = self.to_request(rules, message.clone());
             let time = attempts.time_left();
-            request.set_timeout(time);
+            let request = with_timeout(self.to_request(rules, message.clone()), time);
             let codec = DynamicCodec { answer: method.output() };
             let mut grpc = self.grpc();
             let call = async {
                 ready(&mut grpc).await?;
                 grpc.unary(request, path.clone(), codec).await
             };
-            let status = match tokio::time::timeout(time, call).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) => status,
-                Err(_) => timed_out(),
+            let status = match within(time, call).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
             };
-            let Some(pause) = attempts.next_pause(&status) else {
-                return Err(self.failure(status));
-            };
-            tokio::time::sleep(pause).await;
+            attempts.wait_after(status).await.map_err(|status| self.failure(status))?;
         }
     }
 
@@ -163,30 +159,6 @@ impl Client {
     /// Returns the channel, for a generated client.
     pub(in crate::cli) fn channel(&self) -> Channel {
         self.channel.clone()
-    }
-
-    /// Returns the request of a single response, with the credential and the timeout, for a generated client of
-    /// Shoreguard's own API.
-    pub(in crate::cli) fn unary_request<M>(&self, message: M) -> Request<M> {
-        let mut request = self.to_own_request(message);
-        request.set_timeout(self.timeout.unwrap_or(ANSWER_TIMEOUT));
-        request
-    }
-
-    /// Returns the request of a response stream, as [`Self::unary_request`]. It has a timeout only if one was given.
-    pub(in crate::cli) fn stream_request<M>(&self, message: M) -> Request<M> {
-        let mut request = self.to_own_request(message);
-        if let Some(timeout) = self.timeout {
-            request.set_timeout(timeout);
-        }
-        request
-    }
-
-    /// Returns a generated client and a request without a credential, for the methods of a login.
-    pub(in crate::cli) fn public<M>(&self, message: M) -> (AuthServiceClient<Channel>, Request<M>) {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout.unwrap_or(ANSWER_TIMEOUT));
-        (AuthServiceClient::new(self.channel()), request)
     }
 
     /// Describes a failed call: what the server refused, or why the connection was lost and what to try.
@@ -279,14 +251,10 @@ impl Client {
     }
 
     pub(super) fn to_stream_request<M>(&self, rules: MethodRules, message: M) -> Request<M> {
-        let mut request = self.to_request(rules, message);
-        if let Some(timeout) = self.timeout {
-            request.set_timeout(timeout);
-        }
-        request
+        with_timeout(self.to_request(rules, message), self.timeout)
     }
 
-    fn to_own_request<M>(&self, message: M) -> Request<M> {
+    pub(super) fn to_own_request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
@@ -322,6 +290,26 @@ pub(super) async fn ready(grpc: &mut Grpc<Channel>) -> Result<(), Status> {
         status.set_source(std::sync::Arc::new(error));
         status
     })
+}
+
+/// Bounds an attempt by the time that is left for it.
+pub(super) async fn within<T>(
+    time: Option<Duration>,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    let answer = match time {
+        Some(time) => tokio::time::timeout(time, call).await.map_err(|_| timed_out())?,
+        None => call.await,
+    };
+    Ok(answer?.into_inner())
+}
+
+/// Sets the timeout of a request, if there is one.
+pub(super) fn with_timeout<M>(mut request: Request<M>, time: Option<Duration>) -> Request<M> {
+    if let Some(time) = time {
+        request.set_timeout(time);
+    }
+    request
 }
 
 fn timed_out() -> Status {

@@ -9,6 +9,7 @@
 mod client;
 mod codec;
 mod exchange;
+mod generated;
 mod hints;
 mod interrupt;
 mod refusal;
@@ -31,7 +32,8 @@ use crate::secret::Secret;
 
 pub(super) use client::Client;
 pub(super) use interrupt::interruptible;
-pub(super) use refusal::format_status;
+pub(super) use refusal::{format_status, reason};
+pub(super) use retry::StreamAttempts;
 pub(super) use store::{Context, Contexts, Credential, Session, Store, check_name};
 pub(super) use target::{DEFAULT_ENDPOINT, Environment, Place};
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::cli::output::one_line;
 use crate::status::code_name;
 
 /// The reason of a refused login, which is not repeated with another one.
@@ -33,6 +34,11 @@ pub(in crate::cli) fn format_status(status: &Status) -> String {
         add_line(&mut text, "request id", id);
     }
     text
+}
+
+/// Returns the reason of a refusal, such as `REVIEW_STALE`. Empty if it has none.
+pub(in crate::cli) fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 /// Adds the details, without those that the message of the status says itself.
@@ -72,10 +78,6 @@ fn status_message(status: &Status) -> &str {
 
 fn add_line(text: &mut String, name: &str, value: &str) {
     write!(text, "\n  {}: {}", one_line(name), one_line(value)).expect("a string takes all");
-}
-
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

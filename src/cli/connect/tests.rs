@@ -22,6 +22,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::super::CliError;
 use super::*;
 use crate::pb::descriptors;
+use crate::pb::v1::group_service_client::GroupServiceClient;
 use crate::pb::v1::{CreateGroupRequest, CreateGroupResponse};
 
 /// What the server has received, and how many calls it fails.
@@ -112,6 +113,32 @@ async fn a_write_is_repeated_with_one_request_id() {
     assert_eq!(ids.len(), 5);
     assert!(!ids[0].is_empty() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(*fake.credentials.lock(), [true; 5]);
+}
+
+#[tokio::test]
+async fn a_call_of_a_generated_client_is_repeated() {
+    let (client, fake, _tasks) = connect(4).await;
+    let request = CreateGroupRequest { request_id: "r".to_owned(), ..Default::default() };
+    let created = client.repeat(&request, |request| {
+        let mut groups = GroupServiceClient::new(client.channel());
+        async move { groups.create_group(request).await }
+    });
+    created.await.unwrap();
+    assert_eq!(*fake.request_ids.lock(), ["r"; 5]);
+    assert_eq!(*fake.credentials.lock(), [true; 5]);
+}
+
+#[tokio::test]
+async fn a_stream_resumes_only_if_its_session_expires_after_it_was_accepted() {
+    let (client, _, _tasks) = connect(0).await;
+    let expired = || CliError::from(Status::new(Code::Unauthenticated, "expired"));
+    let mut stream = StreamAttempts::begin();
+    assert_eq!(stream.wait_after(&client, expired()).await.unwrap_err().exit_code(), 4);
+    stream.accept();
+    stream.wait_after(&client, expired()).await.unwrap();
+    stream.wait_after(&client, expired()).await.unwrap_err();
+    let refused = CliError::from(Status::new(Code::NotFound, "unknown"));
+    stream.wait_after(&client, refused).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
-use super::super::connect::{Client, Credential, Session};
+use super::super::connect::{Client, Credential, Session, reason};
 use super::super::{CliError, output};
 use crate::clock::Clock;
 use crate::pb::v1::{BeginDeviceLoginRequest, CompleteDeviceLoginRequest};
@@ -70,11 +69,9 @@ enum Next {
 }
 
 fn next(status: &Status) -> Next {
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| info.reason.as_str());
-    match reason {
-        Some("DEVICE_LOGIN_PENDING") => Next::Ask,
-        Some("RATE_LIMITED") => Next::AskLater,
+    match reason(status).as_str() {
+        "DEVICE_LOGIN_PENDING" => Next::Ask,
+        "RATE_LIMITED" => Next::AskLater,
         _ if status.code() == Code::Unavailable => Next::Ask,
         _ => Next::End,
     }
@@ -84,7 +81,7 @@ fn next(status: &Status) -> Next {
 mod tests {
     use std::collections::HashMap;
 
-    use tonic_types::ErrorDetails;
+    use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::*;
 

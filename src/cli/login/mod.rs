@@ -20,6 +20,7 @@ use crate::pb::v1::auth_service_client::AuthServiceClient;
 use crate::pb::v1::{GetCurrentIdentityRequest, LoginRequest};
 
 pub(super) use destination::absolute;
+pub(super) use secrets::read as read_secret;
 pub(super) use started::{start, starts_session};
 
 /// How to log in, and where.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::super::{CliError, output};
+use super::super::{CliError, input, output};
 use crate::secret::Secret;
 
 /// Maximum length of a password or key, in bytes.
@@ -21,17 +21,15 @@ pub(super) fn ask(question: &str, flag: &str) -> Result<String, CliError> {
 
 /// Asks for a secret on the terminal, without showing it. `otherwise` says how it can be given without a terminal.
 pub(super) fn prompt(what: &str, otherwise: &str) -> Result<Secret, CliError> {
-    let text = rpassword::prompt_password(format!("{what}: ")).map_err(|error| {
-        if error.kind() == io::ErrorKind::Interrupted {
-            return CliError::Interrupted;
-        }
-        CliError::Usage(format!("no terminal to ask for the {what}: {otherwise} ({error})"))
-    })?;
+    let failed = |why: &str| {
+        CliError::Usage(format!("no terminal to ask for the {what}: {otherwise} ({why})"))
+    };
+    let text = input::prompt_hidden(&format!("{what}: "), failed)?;
     not_empty(Secret::new(text), what)
 }
 
 /// Reads a secret from standard input, without the last line break.
-pub(super) fn read(what: &str) -> Result<Secret, CliError> {
+pub(in crate::cli) fn read(what: &str) -> Result<Secret, CliError> {
     let bytes = output::read_input(SECRET_BYTES_MAX + 1)?;
     if bytes.len() as u64 > SECRET_BYTES_MAX {
         return Err(CliError::Usage(format!("the {what} has more than {SECRET_BYTES_MAX} bytes")));

@@ -29,6 +29,8 @@ async fn a_wait_exits_as_the_operation_ends(sg: TestServer) {
     let json = run_to_end(&sg, &sg.admin_key, &["operation", "wait", &id, "-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(json["result"]["phase"], "ready", "{json}");
+    let name = run_to_end(&sg, &sg.admin_key, &["operation", "wait", &id, "-o", "name"]).await;
+    assert_eq!(name.stdout, format!("{id}\n"), "{name:?}");
 
     let held = sg.start_held(&sg.operation_spec("edge", "other")).await;
     let id = held.id.clone();

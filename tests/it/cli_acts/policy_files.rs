@@ -42,6 +42,9 @@ async fn a_policy_is_exported_changed_and_applied(sg: TestServer) {
         let file = write(&folder, &exported.stdout);
         let file = file.to_str().unwrap();
 
+        let named = policy(&sg, &["diff", &place, "-f", file, "-o", "name"]).await;
+        assert_eq!(named.stdout, format!("{name}/default/coder\n"), "{named:?}");
+
         // The document names its sandbox.
         for same in [&["diff", "-f", file][..], &["diff", &place, "-f", file]] {
             let same = policy(&sg, same).await;
@@ -62,6 +65,9 @@ async fn a_policy_is_exported_changed_and_applied(sg: TestServer) {
         assert_eq!(dry.code, Some(1), "{dry:?}");
         assert!(dry.stdout.ends_with("would be written\n"), "{dry:?}");
         assert_eq!(newest(&sg, name).await, 2);
+
+        let dry = policy(&sg, &["apply", "-f", file, "--dry-run", "-o", "name"]).await;
+        assert_eq!(dry.stdout, format!("{name}/default/coder\n"), "{dry:?}");
 
         let from_input =
             start(command(&sg, &sg.admin_key, &["policy", "apply", "-f", "-", "--wait"]));

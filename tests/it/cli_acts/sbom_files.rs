@@ -30,6 +30,10 @@ async fn a_document_is_uploaded_and_compared_with_the_previous_one(sg: TestServe
     let json: serde_json::Value = serde_json::from_str(&replaced.stdout).unwrap();
     assert_eq!(json["replaced"], true, "{json}");
 
+    let named = ["sbom", "upload", "edge/box", FILE, "-o", "name"];
+    let named = run_to_end(&sg, &sg.admin_key, &named).await;
+    assert_eq!(named.stdout, "edge/default/box\n", "{named:?}");
+
     let mut terminal = Terminal::start(command(&sg, &sg.admin_key, &upload));
     assert_eq!(terminal.ended().await, Some(0), "{}", terminal.shown());
     terminal.until("replaced the SBOM of edge/box").await;

@@ -96,6 +96,24 @@ async fn lists_read_further_pages_up_to_the_limit(sg: TestServer) {
     sg.finish().await;
 }
 
+async fn a_change_of_a_role_prints_the_name_of_its_holder(sg: TestServer) {
+    let endpoint = format!("http://{}", sg.address);
+    sg.register_unreachable("edge").await;
+    sg.admin().create_key("ci", shoreguard::pb::v1::Role::Viewer).await;
+    for arguments in [
+        "role set sp:ci --gateway edge --role operator",
+        "role explain sp:ci --gateway edge",
+        "role remove sp:ci --gateway edge",
+        "sp rotate ci",
+        "sp delete ci",
+    ] {
+        let arguments = format!("{arguments} --yes -o name");
+        let done = run(&endpoint, &sg.admin_key, &arguments, "").await;
+        assert_eq!((done.code, done.stdout.as_str()), (0, "ci\n"), "{arguments}: {done:?}");
+    }
+    sg.finish().await;
+}
+
 async fn refused_fields_are_named_as_on_the_command_line(sg: TestServer) {
     let endpoint = format!("http://{}", sg.address);
     let long = "x".repeat(2_000);
@@ -192,6 +210,7 @@ sqlite_tests! {
     a_public_method_does_not_need_a_valid_key,
     a_dangerous_command_needs_yes_without_a_terminal,
     lists_read_further_pages_up_to_the_limit,
+    a_change_of_a_role_prints_the_name_of_its_holder,
     refused_fields_are_named_as_on_the_command_line,
     call_selects_the_gateway_of_own_methods,
     an_interrupted_watch_exits_with_130,

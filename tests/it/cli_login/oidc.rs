@@ -87,7 +87,7 @@ async fn a_login_at_a_provider_ends_on_a_page_that_can_be_closed(sg: TestServer)
     assert!(done.status.success(), "{done:?}");
     assert!(text(&done.stdout).starts_with("ana@corp.example is logged in to "), "{done:?}");
     let shown = home.succeed(&["whoami"]).await;
-    assert!(shown.contains("role      operator"), "{shown}");
+    assert!(shown.contains("role     operator"), "{shown}");
     home.expire_session();
     home.succeed(&["whoami"]).await;
     sg.finish().await;

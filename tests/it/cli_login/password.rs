@@ -32,8 +32,8 @@ async fn a_login_with_a_password_stores_a_session_that_further_commands_use(sg: 
     assert!(!contexts.contains("token") && !credentials.contains(ADMIN_PASSWORD));
 
     let shown = home.succeed(&["whoami"]).await;
-    assert!(shown.starts_with("actor     admin@example.com\nrole      admin\n"), "{shown}");
-    assert!(shown.contains("context   127.0.0.1"), "{shown}");
+    assert!(shown.starts_with("actor    admin@example.com\nrole     admin\n"), "{shown}");
+    assert!(shown.contains("context  127.0.0.1"), "{shown}");
     let json = home.succeed(&["whoami", "-o", "json"]).await;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["actor"], ADMIN_EMAIL);

@@ -9,21 +9,21 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 
-use super::super::super::connect::Client;
+use super::super::super::connect::{Client, interruptible};
 use super::super::super::globals::{Globals, OutputFormat};
-use super::super::super::{CliError, output};
+use super::super::super::{CliError, output, usage};
 use super::super::difference::add_differences;
 use super::super::operation_wait;
 use super::super::place::SandboxPlace;
 use super::super::progress::Progress;
 use super::super::terminal::{Look, Page};
-use super::super::{answer, interrupt, retry};
+use super::super::{answer, review};
 use super::{DRIFT, FAILED, find_place, read_document, to_exit};
-use crate::pb::v1::approval_service_client::ApprovalServiceClient;
+use crate::app::new_id;
 use crate::pb::v1::policy_service_client::PolicyServiceClient;
 use crate::pb::v1::{
-    ApplyPolicyRequest, ApplyPolicyResponse, Approval, ApprovalState, GetApprovalRequest,
-    PolicyApplyMode, PolicyChange, PolicyChangeOutcome, PolicyVerdictKind,
+    ApplyPolicyRequest, ApplyPolicyResponse, Approval, ApprovalState, PolicyApplyMode,
+    PolicyChange, PolicyChangeOutcome, PolicyVerdictKind,
 };
 
 /// Pause between two looks at a change whose operation has not begun yet.
@@ -68,15 +68,15 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = ApplyArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        to_exit(interrupt::until_interrupted(apply(args, &globals)).await)
+        let args = ApplyArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        to_exit(interruptible(apply(args, &globals)).await)
     })
 }
 
 async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
     let yaml = read_document(&args.file)?;
     let place = find_place(args.place, &yaml)?;
-    let name = place.to_string();
+    let (name, full_name) = (place.to_string(), place.full_name());
     let mode = if args.merge { PolicyApplyMode::Merge } else { PolicyApplyMode::Replace };
     let request = ApplyPolicyRequest {
         gateway: place.gateway,
@@ -90,12 +90,13 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
         ..Default::default()
     };
     let mut client = Client::connect(&globals.connect, None).await?;
-    let (computed, change) = send(&client, request.clone()).await?;
+    let (computed, change) = send(&client, &request).await?;
     let verdict = change.verdict.clone().unwrap_or_default();
     let is_same = change.outcome() == PolicyChangeOutcome::UpToDate;
     let is_refused = !is_same && verdict.kind() == PolicyVerdictKind::Refuse;
     if is_same || is_refused || args.dry_run {
-        report(globals, &said(&name, &change, args.dry_run), &computed, &change)?;
+        let said = said(&name, &change, args.dry_run);
+        report(globals, &full_name, &said, &computed, &change)?;
         if is_refused {
             let reason = verdict.reason().as_str_name();
             let reason = reason.strip_prefix("ERROR_REASON_").unwrap_or(reason);
@@ -106,11 +107,11 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
     let request = ApplyPolicyRequest {
         etag: change.etag,
         validate_only: false,
-        request_id: retry::new_request_id(),
+        request_id: new_id().to_string(),
         ..request
     };
-    let (response, change) = send(&client, request).await?;
-    report(globals, &said(&name, &change, false), &response, &change)?;
+    let (response, change) = send(&client, &request).await?;
+    report(globals, &full_name, &said(&name, &change, false), &response, &change)?;
     match change.outcome() {
         PolicyChangeOutcome::Proposed => Ok(DRIFT),
         PolicyChangeOutcome::Applying if args.wait => {
@@ -131,11 +132,10 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
 
 async fn send(
     client: &Client,
-    request: ApplyPolicyRequest,
+    request: &ApplyPolicyRequest,
 ) -> Result<(ApplyPolicyResponse, PolicyChange), CliError> {
-    let sent = retry::unary(client, || {
+    let sent = client.repeat(request, |request| {
         let mut policies = PolicyServiceClient::new(client.channel());
-        let request = client.unary_request(request.clone());
         async move { policies.apply_policy(request).await }
     });
     let answer = sent.await?;
@@ -147,6 +147,7 @@ async fn send(
 /// Prints a response: for people the differences, and what was done.
 fn report(
     globals: &Globals,
+    full_name: &str,
     said: &str,
     answer: &ApplyPolicyResponse,
     change: &PolicyChange,
@@ -154,7 +155,7 @@ fn report(
     let mut page = Page::new();
     add_differences(&mut page, &change.policy_differences, change.omitted);
     page.line(Look::Plain, said);
-    answer::print(globals.output, "ApplyPolicyResponse", answer, &page)
+    answer::print(globals.output, "ApplyPolicyResponse", answer, full_name, &page)
 }
 
 /// Says what was done, or in a dry run what would be.
@@ -205,11 +206,12 @@ async fn wait(
         }
         // A wait can be longer than a session token is valid.
         client.renew_credential().await?;
-        let approval = get_approval(client, change.approval_id).await?;
+        let approval = review::get(client, change.approval_id).await?.approval;
+        let approval =
+            approval.ok_or_else(|| CliError::Io("the answer has no approval".to_owned()))?;
         if let Some(ended) = end_of(&approval) {
             bar.clear();
-            let is_for_people = matches!(globals.output, OutputFormat::Table | OutputFormat::Wide);
-            if ended.is_ok() && is_for_people {
+            if ended.is_ok() && globals.output.is_for_people() {
                 let version = approval.written_version;
                 let mut page = Page::new();
                 page.line(Look::Plain, &format!("{name}: is in force, version {version}"));
@@ -222,16 +224,6 @@ async fn wait(
         }
         operation = approval.operation;
     }
-}
-
-async fn get_approval(client: &Client, approval_id: i64) -> Result<Approval, CliError> {
-    let found = retry::unary(client, || {
-        let mut approvals = ApprovalServiceClient::new(client.channel());
-        let request = client.unary_request(GetApprovalRequest { approval_id });
-        async move { approvals.get_approval(request).await }
-    });
-    let approval = found.await?.approval_detail.and_then(|detail| detail.approval);
-    approval.ok_or_else(|| CliError::Io("the answer has no approval".to_owned()))
 }
 
 /// Returns how a change has ended. `None` if it has not.

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 
-use super::super::super::CliError;
-use super::super::super::connect::Client;
+use super::super::super::connect::{Client, interruptible};
 use super::super::super::globals::Globals;
+use super::super::super::{CliError, usage};
+use super::super::answer;
 use super::super::difference::add_differences;
 use super::super::place::SandboxPlace;
 use super::super::terminal::{Look, Page};
-use super::super::{answer, interrupt, retry};
 use super::{DRIFT, find_place, read_document, to_exit};
 use crate::pb::v1::policy_operand::Policy as Operand;
 use crate::pb::v1::policy_service_client::PolicyServiceClient;
@@ -43,8 +43,8 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = DiffArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        to_exit(interrupt::until_interrupted(diff(args, &globals)).await)
+        let args = DiffArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        to_exit(interruptible(diff(args, &globals)).await)
     })
 }
 
@@ -52,7 +52,7 @@ async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
     let yaml = read_document(&args.file)?;
     let place = find_place(args.place, &yaml)?;
     let client = Client::connect(&globals.connect, None).await?;
-    let name = place.to_string();
+    let (name, full_name) = (place.to_string(), place.full_name());
     let request = DiffPoliciesRequest {
         gateway: place.gateway,
         workspace: place.workspace,
@@ -60,9 +60,8 @@ async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
         from: Some(PolicyOperand { policy: Some(Operand::Version(args.revision)) }),
         to: Some(PolicyOperand { policy: Some(Operand::Yaml(yaml)) }),
     };
-    let compared = retry::unary(&client, || {
+    let compared = client.repeat(&request, |request| {
         let mut policies = PolicyServiceClient::new(client.channel());
-        let request = client.unary_request(request.clone());
         async move { policies.diff_policies(request).await }
     });
     let compared = compared.await?;
@@ -72,6 +71,6 @@ async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
     } else {
         add_differences(&mut page, &compared.policy_differences, compared.omitted);
     }
-    answer::print(globals.output, "DiffPoliciesResponse", &compared, &page)?;
+    answer::print(globals.output, "DiffPoliciesResponse", &compared, &full_name, &page)?;
     Ok(if compared.equivalent { 0 } else { DRIFT })
 }

@@ -3,12 +3,12 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 
-use super::super::super::connect::Client;
+use super::super::super::connect::{Client, interruptible};
 use super::super::super::globals::{Globals, OutputFormat};
-use super::super::super::{CliError, output};
+use super::super::super::{CliError, output, usage};
+use super::super::answer;
 use super::super::place::SandboxPlace;
 use super::super::terminal::{Look, Page};
-use super::super::{answer, interrupt, retry};
 use super::to_exit;
 use crate::pb::v1::ExportPolicyRequest;
 use crate::pb::v1::policy_service_client::PolicyServiceClient;
@@ -36,32 +36,31 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = ExportArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
-        to_exit(interrupt::until_interrupted(export(args, &globals)).await)
+        let args = ExportArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        to_exit(interruptible(export(args, &globals)).await)
     })
 }
 
 async fn export(args: ExportArgs, globals: &Globals) -> Result<u8, CliError> {
     let client = Client::connect(&globals.connect, None).await?;
+    let name = args.place.full_name();
     let SandboxPlace { gateway, workspace, sandbox } = args.place;
     let request = ExportPolicyRequest { gateway, workspace, sandbox, version: args.revision };
-    let exported = retry::unary(&client, || {
+    let exported = client.repeat(&request, |request| {
         let mut policies = PolicyServiceClient::new(client.channel());
-        let request = client.unary_request(request.clone());
         async move { policies.export_policy(request).await }
     });
     let exported = exported.await?;
     check_plain(&exported.yaml, globals.output)?;
     let mut page = Page::new();
     page.block(Look::Plain, "", &exported.yaml);
-    answer::print(globals.output, "ExportPolicyResponse", &exported, &page)?;
+    answer::print(globals.output, "ExportPolicyResponse", &exported, &name, &page)?;
     Ok(0)
 }
 
 /// Refuses to print a document that would be another one when it is escaped for a terminal.
 fn check_plain(yaml: &str, format: OutputFormat) -> Result<(), CliError> {
-    let is_json = matches!(format, OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml);
-    if is_json || output::escape_control(yaml) == yaml {
+    if !format.is_for_people() || output::escape_control(yaml) == yaml {
         return Ok(());
     }
     let why = "the document has invisible characters, which only `-o json` can show";

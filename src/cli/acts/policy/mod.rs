@@ -9,12 +9,11 @@ pub(super) mod apply;
 pub(super) mod diff;
 pub(super) mod export;
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
-use super::super::{CliError, output};
-use super::place::{DEFAULT_WORKSPACE, SandboxPlace};
+use super::super::{CliError, input};
+use super::place::SandboxPlace;
+use crate::db::types::DEFAULT_WORKSPACE;
 use crate::policy::document_metadata;
 
 /// Exit code for drift, and for a change that is under review.
@@ -37,22 +36,9 @@ fn to_exit(done: Result<u8, CliError>) -> Result<(), CliError> {
 
 /// Reads a document from a file, or from standard input for `-`.
 fn read_document(file: &Path) -> Result<String, CliError> {
-    let mut bytes = Vec::new();
-    let limit = DOCUMENT_BYTES_MAX + 1;
-    let read = if file == Path::new("-") {
-        output::read_input(limit).map(|input| bytes = input)
-    } else {
-        File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map(drop)
-    };
-    let name = file.display();
-    read.map_err(|error| CliError::Usage(format!("`{name}` cannot be read: {error}")))?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| CliError::Usage(format!("`{name}` is not UTF-8")))?;
-    if text.len() as u64 == limit {
-        let why = format!("`{name}` is larger than {DOCUMENT_BYTES_MAX} bytes");
-        return Err(CliError::Usage(why));
-    }
-    Ok(text)
+    let bytes = input::read_document(file, DOCUMENT_BYTES_MAX)?;
+    let not_text = |_| CliError::Usage(format!("`{}` is not UTF-8", file.display()));
+    String::from_utf8(bytes).map_err(not_text)
 }
 
 /// Returns the sandbox: as given, or as the metadata of the document name it. The two must not differ.

@@ -12,11 +12,12 @@ use std::collections::HashSet;
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
 
-use super::super::CliError;
-use super::super::connect::Client;
+use super::super::connect::{Client, interruptible, reason};
 use super::super::globals::Globals;
+use super::super::{CliError, usage};
+use super::answer;
 use super::terminal::{self, Look, Page};
-use super::{answer, interrupt, retry};
+use crate::app::new_id;
 use crate::pb::v1::approval_service_client::ApprovalServiceClient;
 use crate::pb::v1::gateway_service_client::GatewayServiceClient;
 use crate::pb::v1::{
@@ -56,14 +57,13 @@ pub(in crate::cli) fn run(
     globals: Globals,
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
-        let args = ReviewArgs::from_arg_matches(&matches).map_err(|error| answer::usage(&error))?;
+        let args = ReviewArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
         if !terminal::is_interactive() {
             let why = "a review needs a terminal; use `approval approve` and `approval reject` in scripts";
             return Err(CliError::Usage(why.to_owned()));
         }
-        let mut client =
-            interrupt::until_interrupted(Client::connect(&globals.connect, None)).await?;
-        interrupt::until_interrupted(review_all(&mut client, &args)).await
+        let mut client = interruptible(Client::connect(&globals.connect, None)).await?;
+        interruptible(review_all(&mut client, &args)).await
     })
 }
 
@@ -104,9 +104,8 @@ async fn list(client: &Client, args: &ReviewArgs) -> Result<Vec<Approval>, CliEr
     loop {
         let request =
             ListApprovalsRequest { page_size: PAGE_SIZE, page_token, filter: Some(filter.clone()) };
-        let page = retry::unary(client, || {
+        let page = client.repeat(&request, |request| {
             let mut approvals = ApprovalServiceClient::new(client.channel());
-            let request = client.unary_request(request.clone());
             async move { approvals.list_approvals(request).await }
         });
         let page = page.await?;
@@ -130,9 +129,8 @@ async fn labeled_gateways(client: &Client, selector: &str) -> Result<HashSet<Str
             page_token,
             label_selector: selector.to_owned(),
         };
-        let page = retry::unary(client, || {
+        let page = client.repeat(&request, |request| {
             let mut gateways = GatewayServiceClient::new(client.channel());
-            let request = client.unary_request(request.clone());
             async move { gateways.list_gateways(request).await }
         });
         let page = page.await?;
@@ -174,16 +172,17 @@ async fn review(client: &mut Client, mut id: i64, position: &str) -> Result<Next
         };
         // The reviewer may have thought for longer than a session token is valid.
         client.renew_credential().await?;
-        if let Some(next) = cast(client, vote).await? {
+        if let Some(next) = cast(client, &vote).await? {
             return Ok(next);
         }
     }
 }
 
-async fn get(client: &Client, approval_id: i64) -> Result<ApprovalDetail, CliError> {
-    let found = retry::unary(client, || {
+/// Returns an approval.
+pub(super) async fn get(client: &Client, approval_id: i64) -> Result<ApprovalDetail, CliError> {
+    let request = GetApprovalRequest { approval_id };
+    let found = client.repeat(&request, |request| {
         let mut approvals = ApprovalServiceClient::new(client.channel());
-        let request = client.unary_request(GetApprovalRequest { approval_id });
         async move { approvals.get_approval(request).await }
     });
     let detail = found.await?.approval_detail;
@@ -192,14 +191,13 @@ async fn get(client: &Client, approval_id: i64) -> Result<ApprovalDetail, CliErr
 
 /// Returns the votes that count.
 async fn list_votes(client: &Client, approval_id: i64) -> Result<Vec<ApprovalDecision>, CliError> {
-    let listed = retry::unary(client, || {
+    let request = ListApprovalDecisionsRequest {
+        approval_id,
+        page_size: VOTES_MAX,
+        page_token: String::new(),
+    };
+    let listed = client.repeat(&request, |request| {
         let mut approvals = ApprovalServiceClient::new(client.channel());
-        let request = ListApprovalDecisionsRequest {
-            approval_id,
-            page_size: VOTES_MAX,
-            page_token: String::new(),
-        };
-        let request = client.unary_request(request);
         async move { approvals.list_approval_decisions(request).await }
     });
     let mut votes = listed.await?.approval_decisions;
@@ -245,16 +243,15 @@ async fn ask_vote(shown: &Approval, refusal: Option<&str>) -> Result<Answer, Cli
             digest: shown.digest.clone(),
             decision: decision.into(),
             comment,
-            request_id: retry::new_request_id(),
+            request_id: new_id().to_string(),
         }));
     }
 }
 
 /// Casts a vote. Returns `None` if the approval has changed and must be shown again.
-async fn cast(client: &Client, vote: VoteRequest) -> Result<Option<Next>, CliError> {
-    let sent = retry::unary(client, || {
+async fn cast(client: &Client, vote: &VoteRequest) -> Result<Option<Next>, CliError> {
+    let sent = client.repeat(vote, |request| {
         let mut approvals = ApprovalServiceClient::new(client.channel());
-        let request = client.unary_request(vote.clone());
         async move { approvals.vote(request).await }
     });
     let status = match sent.await {
@@ -266,7 +263,7 @@ async fn cast(client: &Client, vote: VoteRequest) -> Result<Option<Next>, CliErr
         Err(CliError::Call(status)) => status,
         Err(error) => return Err(error),
     };
-    match retry::reason(&status).as_str() {
+    match reason(&status).as_str() {
         "REVIEW_STALE" | "ROUND_CLOSED" => {
             say(Look::Warning, "the approval has changed meanwhile, and your vote was not cast")?;
             Ok(None)

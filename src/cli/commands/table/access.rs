@@ -39,6 +39,7 @@ pub(super) const ROWS: &[Row] = &[
     row("GroupService/AddGroupMember", "group add").takes("group user"),
     row("GroupService/RemoveGroupMember", "group remove")
         .takes("group user")
+        .target("user")
         .asks("Remove user `{user}` from group `{group}`?"),
     row("ServicePrincipalService/ListServicePrincipals", "service-principal list").columns(
         "name role key_prefix=KEY last_used_time~=USED expire_time=EXPIRES \
@@ -65,7 +66,7 @@ pub(super) const ROWS: &[Row] = &[
              | step.kind step.group step.selector",
         )
         .name(SUBJECT),
-    row("AccessService/ExplainAccess", "role explain").takes("HOLDER?"),
+    row("AccessService/ExplainAccess", "role explain").takes("HOLDER?").name(SUBJECT),
     row("AuthService/ListSessions", "session list").columns(SESSION),
     row("AuthService/RevokeSession", "session revoke")
         .takes("session_id")
@@ -74,8 +75,10 @@ pub(super) const ROWS: &[Row] = &[
     row("AuthService/AcceptInvite", "session accept-invite"),
     row("AuthService/Register", "session register").takes("email"),
     row("AuthService/ListOidcProviders", "session providers").columns("name display_name"),
-    row("AuthService/ExchangeOidcToken", "session exchange").takes("provider"),
-    row("AuthService/LinkOidcIdentity", "session link-oidc"),
+    row("AuthService/ExchangeOidcToken", "session exchange")
+        .takes("provider")
+        .name("service_principal"),
+    row("AuthService/LinkOidcIdentity", "session link-oidc").name("provider"),
     row("AuthService/UnlinkOidcIdentity", "session unlink-oidc")
         .asks("Remove the OIDC identity of your account?"),
     row("AuthService/ApproveDevice", "session approve-device"),

@@ -45,6 +45,7 @@ pub(super) const ROWS: &[Row] = &[
     row("GatewayService/UpdateGatewaySetting", "gateway set").takes("SCOPE key").flat("value"),
     row("GatewayService/DeleteGatewaySetting", "gateway unset")
         .takes("SCOPE key")
+        .target("key")
         .asks("Delete setting `{key}` of gateway `{gateway}`?"),
     row("OperationService/ListOperations", "operation list").columns(OPERATION),
     row("OperationService/GetOperation", "operation get").takes("operation"),

@@ -24,8 +24,11 @@ pub(in crate::cli) struct Row {
     /// Columns: paths in an item, each with `~` at the end to show an age, and `=TITLE` for another title. Those after
     /// `|` are only in the wide form.
     pub(super) columns: &'static str,
-    /// Paths that form the name of an item, joined by `/`. Empty: the first column.
+    /// Paths that form the name of an item, joined by `/`. Empty: the first column. Of a response that is not a list, the
+    /// paths in it; empty: the name of its message.
     pub(super) name: &'static str,
+    /// Field of the request that names what the command is about, if the response has no name. Empty: the first argument.
+    pub(super) target: &'static str,
     /// Other names of flags: `path=flag`.
     pub(super) renames: &'static str,
     /// Message fields whose own fields are flags without a prefix.
@@ -63,6 +66,11 @@ impl Row {
 
     const fn name(mut self, name: &'static str) -> Self {
         self.name = name;
+        self
+    }
+
+    const fn target(mut self, target: &'static str) -> Self {
+        self.target = target;
         self
     }
 
@@ -134,6 +142,7 @@ const fn row(rpc: &'static str, command: &'static str) -> Row {
         takes: "",
         columns: "",
         name: "",
+        target: "",
         renames: "",
         flat: "",
         presets: "",

@@ -76,9 +76,12 @@ pub(super) const ROWS: &[Row] = &[
     row("BootHookService/UpdateBootHook", "boot-hook update").takes("PLACE boot_hook_id"),
     row("BootHookService/DeleteBootHook", "boot-hook delete")
         .takes("PLACE boot_hook_id")
+        .target("boot_hook_id")
         .asks("Delete boot hook {boot_hook_id} of sandbox `{sandbox}`?"),
     row("BootHookService/ReorderBootHooks", "boot-hook reorder")
         .takes("PLACE boot_hook_ids...")
         .columns(HOOK),
-    row("BootHookService/RunBootHook", "boot-hook run").takes("PLACE boot_hook_id"),
+    row("BootHookService/RunBootHook", "boot-hook run")
+        .takes("PLACE boot_hook_id")
+        .target("boot_hook_id"),
 ];

@@ -8,7 +8,7 @@
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Row, Table};
 
-use crate::cli::output::escape_control;
+use super::output::{escape_control, one_line};
 
 /// Space after a column.
 const GAP: u16 = 2;
@@ -51,7 +51,7 @@ fn shown(cell: &str) -> String {
     if cell.is_empty() {
         return EMPTY.to_owned();
     }
-    escape_control(&cell.replace(['\n', '\r', '\t'], " "))
+    escape_control(&one_line(cell).replace('\t', " "))
 }
 
 #[cfg(test)]
