@@ -10,6 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+# No compiled files beside the sources.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "clients" / "python-testing" / "src"))
+
+from shoreguard_testing.serving import Serving  # noqa: E402
+
 SECONDS_MAX = 60
 
 program, litestream, configuration = (Path(argument).absolute() for argument in sys.argv[1:4])
@@ -25,30 +31,21 @@ def until(what, so):
         time.sleep(0.1)
 
 
-def shoreguard(place, *command):
-    done = subprocess.run([program, *command, "--set", f"server.data_dir={place}"], stdout=subprocess.PIPE, text=True)
-    assert done.returncode == 0, command
-    return done.stdout.strip()
+def serving(place):
+    return Serving(program, folder, {"SHOREGUARD_SERVER_DATA_DIR": str(place)})
 
 
-def serve(place):
-    command = [program, "serve", "--set", f"server.data_dir={place}", "--set", "server.listen=127.83.0.14:8443"]
-    command += ["--set", "telemetry.metrics_listen=127.83.0.14:9464"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=open(folder / "serve.log", "w"))
-    processes.append(process)
-    until("the server is ready", lambda: succeeds(["curl", "--silent", "--fail", "http://127.83.0.14:9464/readyz"]))
-    return process
+def start(server):
+    server.launch()
+    processes.append(server.process)
+    server.wait_ready()
 
 
-def succeeds(command):
-    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
-
-
-def group(key, method, name):
-    environment = {**os.environ, "SHOREGUARD_KEY": key, "SHOREGUARD_ENDPOINT": "http://127.83.0.14:8443"}
+def group(server, key, method, name):
+    """Makes a call about a group, which fails if it is refused."""
     request = '{"name": "%s", "role": "ROLE_NONE"}' if method == "CreateGroup" else '{"group": "%s"}'
-    return subprocess.run([program, "call", method, request % name], env=environment, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL).returncode == 0
+    server.environment |= {"SHOREGUARD_KEY": key, "SHOREGUARD_ENDPOINT": f"http://{server.address}"}
+    server.run("call", method, request % name)
 
 
 def stop(process):
@@ -60,18 +57,18 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     environment = {**os.environ, "SHOREGUARD_DATA_DIR": str(data), "SHOREGUARD_REPLICA_DIR": str(replica)}
-    command = ["admin", "--set", f"server.data_dir={data}", "create-service-principal", "root", "--role", "admin"]
-    key = subprocess.run([program, *command], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    server = serve(data)
+    server = serving(data)
+    key = server.run("admin", "create-service-principal", "root", "--role", "admin").strip()
+    start(server)
     replicating = subprocess.Popen([litestream, "replicate", "-config", configuration], env=environment,
                                    stdout=open(folder / "litestream.log", "w"), stderr=subprocess.STDOUT)
     processes.append(replicating)
     until("a replica exists", lambda: replica.exists() and any(replica.rglob("*.ltx")))
     for n in range(5):
-        assert group(key, "CreateGroup", f"group-{n}")
+        group(server, key, "CreateGroup", f"group-{n}")
     # litestream replicates what is left when it stops.
     stop(replicating)
-    stop(server)
+    stop(server.process)
 
     restored.mkdir(mode=0o700)
     command = ["restore", "-config", configuration, "-o", restored / "shoreguard.db", data / "shoreguard.db"]
@@ -79,10 +76,11 @@ def main():
                    stderr=subprocess.DEVNULL)
     shutil.copy(data / "shoreguard.key", restored)
     (restored / "shoreguard.db").chmod(0o600)
-    server = serve(restored)
+    server = serving(restored)
+    start(server)
     for n in range(5):
-        assert group(key, "GetGroup", f"group-{n}"), n
-    stop(server)
+        group(server, key, "GetGroup", f"group-{n}")
+    stop(server.process)
     shutil.rmtree(folder)
     print("litestream has restored everything that was written")
 

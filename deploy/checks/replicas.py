@@ -13,6 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+# No compiled files beside the sources.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "clients" / "python-testing" / "src"))
+
+from shoreguard_testing.serving import Serving  # noqa: E402
+
 PROXY = "127.83.0.10"
 REPLICAS = ["127.83.0.11", "127.83.0.12"]
 CLIENT = "127.0.0.1"
@@ -91,13 +97,17 @@ def write_configuration(database):
 
 
 def replica(address):
-    environment = {
-        **os.environ,
+    """Starts a replica. Its address is fixed, since the configuration of the proxy names it."""
+    settings = {
         "SHOREGUARD_SERVER_LISTEN": f"{address}:8443",
-        "SHOREGUARD_SERVER_DATA_DIR": str(folder / address),
         "SHOREGUARD_TELEMETRY_METRICS_LISTEN": f"{address}:9464",
     }
-    return start([program, "serve", "--config", folder / "shoreguard.toml"], f"{address}.log", env=environment)
+    place = folder / address
+    place.mkdir()
+    server = Serving(program, place, settings, ["--config", folder / "shoreguard.toml"])
+    server.launch()
+    processes.append(server.process)
+    return server
 
 
 def call(key, method, request="{}"):
@@ -117,9 +127,8 @@ def main():
     command += ["create-service-principal", "root", "--role", "admin"]
     key = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     replicas = [replica(address) for address in REPLICAS]
-    for address in REPLICAS:
-        ready = ["curl", "--silent", "--fail", f"http://{address}:9464/readyz"]
-        until(f"{address} is ready", lambda ready=ready: succeeds(*ready))
+    for server in replicas:
+        server.wait_ready()
     subprocess.run(["haproxy", "-c", "-f", folder / "haproxy.cfg"], check=True, stdout=subprocess.DEVNULL)
     start(["haproxy", "-f", folder / "haproxy.cfg"], "haproxy.log")
     ca = str(folder / "ca.pem")
@@ -130,10 +139,10 @@ def main():
     call(key, "CreateGroup", '{"name": "ops", "role": "ROLE_NONE"}')
     entry = call(key, "ListAuditEntries", '{"action": "group.create"}')["audit_entries"][0]
     assert entry["client_ip"] == CLIENT, entry
-    replicas[0].terminate()
+    replicas[0].process.terminate()
     for _ in range(CALLS_WHILE_STOPPING):
         call(key, "GetGroup", '{"group": "ops"}')
-    assert replicas[0].wait(START_SECONDS_MAX) == 0
+    assert replicas[0].process.wait(START_SECONDS_MAX) == 0
     call(key, "GetGroup", '{"group": "ops"}')
     print(f"{CALLS_WHILE_STOPPING} calls were answered while a replica stopped")
 

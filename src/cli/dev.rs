@@ -1,9 +1,10 @@
 //! `shoreguard dev`: a complete setup on loopback without preparation.
 //!
 //! Uses a SQLite file in a folder, a simulated gateway of each generation with sandboxes and a pending draft, an admin
-//! key, and one key per gateway that is valid for that gateway only. If it is restarted on the same folder, the admin
-//! key is that of its file (`dev_key`), the keys of gateways are rotated, since only their hashes are stored, and the
-//! gateways are updated to their new ports.
+//! key, the key of an approver, who is another person for reviews, and one key per gateway that is valid for that
+//! gateway only. If it is restarted on the same folder, the keys of admin and approver are those of their files
+//! (`dev_key`), the keys of gateways are rotated, since only their hashes are stored, and the gateways are updated to
+//! their new ports.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ use crate::resources::access_bindings::domain as bindings;
 use crate::resources::gateways::change::{self, GatewayUpdate};
 use crate::resources::gateways::domain::{self as gateways, NewGateway};
 use crate::resources::service_principals::domain::{self as principals, ServicePrincipalUpdate};
+use crate::resources::users::domain::Email;
+use crate::resources::users::invite;
 use crate::role::Role;
 use crate::secret::Secret;
 use crate::server::listen;
@@ -39,13 +42,40 @@ use crate::upstream::endpoint::{Endpoint, Scheme};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 const JOB: &str = "dev";
-/// Service principal of the admin key.
-const ADMIN: &str = "dev-admin";
+
+/// A service principal whose key is kept in a file.
+struct Keyholder {
+    name: &'static str,
+    role: Role,
+    file: &'static str,
+    /// The user who counts as its maker. Reviews count the people behind keys, so each key has one of its own. The user
+    /// has no role and no password.
+    person: &'static str,
+}
+
+const ADMIN: Keyholder = Keyholder {
+    name: "dev-admin",
+    role: Role::Admin,
+    file: "admin-key",
+    person: "dev-admin@localhost",
+};
+const APPROVER: Keyholder = Keyholder {
+    name: "dev-approver",
+    role: Role::Operator,
+    file: "approver-key",
+    person: "dev-approver@localhost",
+};
+
+/// The kept keys.
+struct Keys {
+    admin: Secret,
+    approver: Secret,
+}
 
 /// Where and how to run.
 #[derive(Debug, clap::Args)]
 pub(super) struct DevArgs {
-    /// Folder of the database and its key.
+    /// Folder of the database and of the kept keys.
     #[arg(long, value_name = "FOLDER", default_value = "shoreguard-dev")]
     data: PathBuf,
     /// Address to listen on; port 0 picks a free port.
@@ -98,12 +128,16 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
     data_dir::create(&args.data)?;
-    let kept_key = dev_key::read(&args.data)?;
+    let kept_admin = dev_key::read(&args.data, ADMIN.file)?;
+    let kept_approver = dev_key::read(&args.data, APPROVER.file)?;
     let metrics = metrics::install()?;
     let metrics_listener = bind("metrics", SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let metrics_address = metrics_listener.local_addr()?;
     let app = boot::build(config, Clock::system()).await?;
-    let admin_key = admin_key(&app, &args.data, kept_key).await?;
+    let keys = Keys {
+        admin: keep_key(&app, &args.data, &ADMIN, kept_admin).await?,
+        approver: keep_key(&app, &args.data, &APPROVER, kept_approver).await?,
+    };
     let mut fleet = Vec::new();
     for (name, generation) in [("dev-0-0", Generation::V0_0), ("dev-0-1", Generation::V0_1)] {
         fleet.push(start_gateway(&app, name, generation).await?);
@@ -114,7 +148,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     let running = listen::serve(&app, listener).await?;
     let listen = running.address();
     let about = if args.json { to_json } else { to_text };
-    output::print_started(about(listen, metrics_address, &admin_key, &fleet)).await?;
+    output::print_started(about(listen, metrics_address, &keys, &fleet)).await?;
     signals.next(&app).await;
     app.stop.cancel();
     running.stopped().await;
@@ -127,19 +161,39 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns the kept key if it is still valid and that of an admin, otherwise a new one, which is kept from then on.
-async fn admin_key(app: &Arc<App>, data: &Path, kept: Option<Secret>) -> Result<Secret, CliError> {
-    let admin = app.snapshot.service_principal_by_name(ADMIN).map(PrincipalId::ServicePrincipal);
+/// Returns the kept key if it is still valid and its holder has the role, otherwise a new one, which is kept from then
+/// on.
+async fn keep_key(
+    app: &Arc<App>,
+    data: &Path,
+    of: &Keyholder,
+    kept: Option<Secret>,
+) -> Result<Secret, CliError> {
+    let principal =
+        app.snapshot.service_principal_by_name(of.name).map(PrincipalId::ServicePrincipal);
     let holder = |key: &Secret| {
         app.authn.verify_api_key(key.expose(), &app.snapshot).map(|caller| caller.principal())
     };
-    let is_admin = admin.is_some_and(|admin| app.snapshot.global_role(admin) == Role::Admin);
-    if let Some(key) = kept.filter(|key| is_admin && holder(key) == admin) {
-        return Ok(key);
-    }
-    let key = create_key(app, ADMIN, Role::Admin).await?;
-    dev_key::write(data, &key)?;
+    let has_role = principal.is_some_and(|id| app.snapshot.global_role(id) == of.role);
+    let key = if let Some(key) = kept.filter(|key| has_role && holder(key) == principal) {
+        key
+    } else {
+        let key = create_key(app, of.name, of.role).await?;
+        dev_key::write(data, of.file, &key)?;
+        key
+    };
+    name_person(app, of).await?;
     Ok(key)
+}
+
+/// Makes the person of a key known to reviews, also of a key that an earlier version has made.
+async fn name_person(app: &Arc<App>, of: &Keyholder) -> Result<(), Error> {
+    let ctx = Ctx::system(app, JOB);
+    let person = match app.snapshot.user_by_email(of.person) {
+        Some(person) => person,
+        None => invite::invite(&ctx, &Email::parse("email", of.person)?, Role::None).await?.0.id,
+    };
+    principals::set_unknown_maker(&ctx, of.name, person).await
 }
 
 /// Rotates the key of a service principal, which is created if it does not exist, and which gets its role back if that
@@ -210,12 +264,7 @@ async fn register_gateway(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Res
     Ok(())
 }
 
-fn to_json(
-    listen: SocketAddr,
-    metrics: SocketAddr,
-    admin: &Secret,
-    fleet: &[DevGateway],
-) -> String {
+fn to_json(listen: SocketAddr, metrics: SocketAddr, keys: &Keys, fleet: &[DevGateway]) -> String {
     let gateways: Vec<_> = fleet
         .iter()
         .map(|gateway| {
@@ -231,18 +280,14 @@ fn to_json(
         "listen": listen.to_string(),
         "public_url": format!("http://{listen}"),
         "metrics": metrics.to_string(),
-        "admin_key": admin.expose(),
+        "admin_key": keys.admin.expose(),
+        "approver_key": keys.approver.expose(),
         "gateways": gateways,
     })
     .to_string()
 }
 
-fn to_text(
-    listen: SocketAddr,
-    metrics: SocketAddr,
-    admin: &Secret,
-    fleet: &[DevGateway],
-) -> String {
+fn to_text(listen: SocketAddr, metrics: SocketAddr, keys: &Keys, fleet: &[DevGateway]) -> String {
     let program = std::env::current_exe()
         .map_or_else(|_| "shoreguard".to_owned(), |p| p.display().to_string());
     let mut lines = vec![
@@ -251,7 +296,10 @@ fn to_text(
         ),
         String::new(),
         "In another shell:".to_owned(),
-        format!("  export SHOREGUARD_ENDPOINT=http://{listen} SHOREGUARD_KEY={}", admin.expose()),
+        format!(
+            "  export SHOREGUARD_ENDPOINT=http://{listen} SHOREGUARD_KEY={}",
+            keys.admin.expose()
+        ),
         format!("  {program} call ListGateways"),
     ];
     for gateway in fleet {
@@ -262,6 +310,12 @@ fn to_text(
         fleet.last().map_or("dev-0-1", |gateway| gateway.name),
     ));
     lines.push(format!("  {program} call ListAuditEntries"));
+    lines.push(String::new());
+    lines.push(
+        "The key of another person, the service principal `dev-approver`, who can approve what the admin proposes:"
+            .to_owned(),
+    );
+    lines.push(format!("  SHOREGUARD_KEY={} {program} approval review", keys.approver.expose()));
     lines.push(String::new());
     lines.push(
         "A key of one gateway selects it, so that a stock client needs address and key alone:"

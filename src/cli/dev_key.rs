@@ -1,4 +1,4 @@
-//! The file in which `dev` keeps its admin key, so that a shell that has read the key stays usable over a restart.
+//! The files in which `dev` keeps its keys, so that a shell that has read a key stays usable over a restart.
 //!
 //! Invariants
 //! - a file that other users can read, or that is not a regular file of this user, is refused and not repaired: others
@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -18,23 +18,18 @@ use super::CliError;
 use crate::private_files::{Draft, sync_folder_of};
 use crate::secret::Secret;
 
-const FILE: &str = "admin-key";
 /// Maximum length that is read, in bytes. A key has 46.
 const BYTES_MAX: u64 = 256;
 /// Access of group and others.
 const SHARED: u32 = 0o077;
 
-/// Returns the path of the file in a data folder.
-pub(super) fn path(folder: &Path) -> PathBuf {
-    folder.join(FILE)
-}
-
-/// Reads the key, which may no longer be valid. Returns `None` if the file does not exist.
+/// Reads a key, which may no longer be valid, from its file in a data folder. Returns `None` if the file does not
+/// exist.
 ///
 /// # Errors
 /// `Io` if it is a symbolic link, not a regular file, accessible to other users, or owned by one of them.
-pub(super) fn read(folder: &Path) -> Result<Option<Secret>, CliError> {
-    let path = path(folder);
+pub(super) fn read(folder: &Path, file: &str) -> Result<Option<Secret>, CliError> {
+    let path = folder.join(file);
     // Without NONBLOCK, opening a pipe would wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path.as_path(), flags, Mode::empty()) {
@@ -65,13 +60,13 @@ fn check(file: &File) -> Result<(), String> {
     Ok(())
 }
 
-/// Stores the key in a file with mode 0600, in place of the previous one.
+/// Stores a key in a file with mode 0600, in place of the previous one.
 ///
 /// # Errors
 /// `Io` if the file cannot be written.
-pub(super) fn write(folder: &Path, key: &Secret) -> Result<(), CliError> {
-    let path = path(folder);
-    let draft = folder.join(format!("{FILE}.new"));
+pub(super) fn write(folder: &Path, file: &str, key: &Secret) -> Result<(), CliError> {
+    let path = folder.join(file);
+    let draft = folder.join(format!("{file}.new"));
     // Left by a crash.
     let _ = fs::remove_file(&draft);
     place(&draft, &path, key).map_err(|error| unusable(&path, &error.to_string()))
@@ -86,7 +81,7 @@ fn place(draft: &Path, path: &Path, key: &Secret) -> io::Result<()> {
 }
 
 fn unusable(path: &Path, why: &str) -> CliError {
-    CliError::Io(format!("the file of the admin key, `{}`, cannot be used: {why}", path.display()))
+    CliError::Io(format!("the key file `{}` cannot be used: {why}", path.display()))
 }
 
 #[cfg(test)]
@@ -95,15 +90,17 @@ mod tests {
 
     use super::*;
 
+    const FILE: &str = "admin-key";
+
     #[test]
     fn a_key_is_stored_for_its_owner_only_and_replaced_as_a_whole() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read(folder.path()).unwrap().is_none());
+        assert!(read(folder.path(), FILE).unwrap().is_none());
         fs::write(folder.path().join("admin-key.new"), "left by a crash").unwrap();
         for key in ["sg_first", "sg_second"] {
-            write(folder.path(), &Secret::new(key)).unwrap();
-            assert_eq!(read(folder.path()).unwrap().unwrap().expose(), key);
-            let mode = fs::metadata(path(folder.path())).unwrap().mode();
+            write(folder.path(), FILE, &Secret::new(key)).unwrap();
+            assert_eq!(read(folder.path(), FILE).unwrap().unwrap().expose(), key);
+            let mode = fs::metadata(folder.path().join(FILE)).unwrap().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
@@ -112,24 +109,24 @@ mod tests {
     #[test]
     fn a_key_file_with_looser_modes_or_of_another_kind_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let (at, elsewhere) = (path(folder.path()), folder.path().join("elsewhere"));
-        write(folder.path(), &Secret::new("sg_x")).unwrap();
+        let (at, elsewhere) = (folder.path().join(FILE), folder.path().join("elsewhere"));
+        write(folder.path(), FILE, &Secret::new("sg_x")).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o610, 0o666] {
             fs::set_permissions(&at, fs::Permissions::from_mode(mode)).unwrap();
-            let error = read(folder.path()).unwrap_err().to_string();
+            let error = read(folder.path(), FILE).unwrap_err().to_string();
             assert!(error.contains("other users have access"), "{mode:o}: {error}");
             assert!(!error.contains("sg_x"), "{error}");
         }
         fs::set_permissions(&at, fs::Permissions::from_mode(0o400)).unwrap();
-        assert!(read(folder.path()).unwrap().is_some());
+        assert!(read(folder.path(), FILE).unwrap().is_some());
         fs::rename(&at, &elsewhere).unwrap();
         symlink(&elsewhere, &at).unwrap();
-        let error = read(folder.path()).unwrap_err().to_string();
+        let error = read(folder.path(), FILE).unwrap_err().to_string();
         assert!(error.contains("symbolic link"), "{error}");
         fs::remove_file(&at).unwrap();
         fs::create_dir(&at).unwrap();
         fs::set_permissions(&at, fs::Permissions::from_mode(0o700)).unwrap();
-        let error = read(folder.path()).unwrap_err().to_string();
+        let error = read(folder.path(), FILE).unwrap_err().to_string();
         assert!(error.contains("not a regular file"), "{error}");
     }
 }

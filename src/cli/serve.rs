@@ -40,7 +40,10 @@ pub(super) async fn run(config: Config) -> Result<(), CliError> {
     data_dir::create(&config.server.data_dir)?;
     let metrics = match config.telemetry.metrics_listen {
         Some(address) => {
-            Some((bind("telemetry.metrics_listen", address).await?, metrics::install()?))
+            let listener = bind("telemetry.metrics_listen", address).await?;
+            let address = listener.local_addr()?;
+            info!(%address, "serving metrics");
+            Some((listener, metrics::install()?))
         }
         None => None,
     };

@@ -17,20 +17,24 @@ import pathlib
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
+ROOT = HERE.parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
-START_SECONDS = 60
+# No compiled files beside the sources.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "clients" / "python-testing" / "src"))
+
+from shoreguard_testing.serving import Serving  # noqa: E402
+
 PAGE_SECONDS = 90
-STOP_SECONDS = 40
+CANCEL_SECONDS = 30
 
 EMAIL, PASSWORD = "ana@example.com", "a password of hers"
 # Chromium resolves this name to loopback, as an attacker's DNS server would.
@@ -39,70 +43,21 @@ FILES = {"/": "text/html", "/checks.js": "text/javascript", "/grpc_web.js": "tex
 CANCELED = 'shoreguard_rpc_requests_total{method="/shoreguard.v1.EventService/WatchEvents",code="CANCELLED"}'
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Server:
+class Server(Serving):
     """Runs `shoreguard serve` with one user for the duration of the `with` block."""
 
-    def __init__(self, binary, origin):
-        self.binary = binary
-        self.folder = tempfile.TemporaryDirectory(prefix="shoreguard-browser-")
-        self.port, self.metrics = free_port(), f"127.0.0.1:{free_port()}"
-        self.log_path = pathlib.Path(self.folder.name) / "server.log"
-        self.settings = {
-            **os.environ,
-            "SHOREGUARD_SERVER_LISTEN": f"127.0.0.1:{self.port}",
-            "SHOREGUARD_SERVER_DATA_DIR": str(pathlib.Path(self.folder.name) / "data"),
-            "SHOREGUARD_SERVER_BROWSER_ORIGINS": origin,
-            "SHOREGUARD_TELEMETRY_METRICS_LISTEN": self.metrics,
-        }
-
-    def __enter__(self):
-        create = [self.binary, "admin", "create-user", EMAIL, "--role", "admin", "--password-stdin"]
-        given = {"input": PASSWORD, "text": True, "env": self.settings, "timeout": START_SECONDS}
-        subprocess.run(create, check=True, stdout=subprocess.DEVNULL, **given)
-        with self.log_path.open("wb") as log:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            self.process = subprocess.Popen([self.binary, "serve"], env=self.settings, **streams)
-        if not self.wait(self.is_ready, START_SECONDS):
-            print(self.log_path.read_text(errors="replace")[-8000:])
-            sys.exit("`shoreguard serve` did not get ready")
-        return self
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://{self.metrics}{path}", timeout=5) as response:
-            return response.read().decode()
-
-    def is_ready(self):
-        try:
-            self.get("/readyz")
-        except OSError:
-            return False
-        return True
+    def __init__(self, binary, folder, origin):
+        super().__init__(binary, folder, {"SHOREGUARD_SERVER_BROWSER_ORIGINS": origin})
+        self.run("admin", "create-user", EMAIL, "--role", "admin", "--password-stdin", text=PASSWORD)
 
     def saw_cancel(self):
-        """Returns whether the server has seen that the page canceled its watch."""
-        return any(line.startswith(CANCELED) for line in self.get("/metrics").splitlines())
-
-    @staticmethod
-    def wait(condition, seconds):
-        until = time.monotonic() + seconds
-        while not (held := condition()) and time.monotonic() < until:
+        """Waits until the server has seen that the page canceled its watch. Returns whether it has."""
+        until = time.monotonic() + CANCEL_SECONDS
+        while not any(line.startswith(CANCELED) for line in self.get("/metrics").splitlines()):
+            if time.monotonic() > until:
+                return False
             time.sleep(0.2)
-        return held
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.folder.cleanup()
+        return True
 
 
 class Pages(http.server.ThreadingHTTPServer):
@@ -200,17 +155,18 @@ def main():
         sys.exit(f"{binary} is missing: run `cargo build` first")
 
     pages = Pages()
-    with Server(binary, f"http://127.0.0.1:{pages.port}") as server:
-        pages.settings = {
-            "api": f"http://127.0.0.1:{server.port}",
-            "rebound": f"http://{REBOUND}:{server.port}",
-            "email": EMAIL,
-            "password": PASSWORD,
-        }
-        results = open_page(chromium, f"http://127.0.0.1:{pages.port}/", pages)
-        seen = server.wait(server.saw_cancel, 30)
-        results.append(("the server ends a watch that a page cancels", None if seen else "it still runs"))
-        results += open_page(chromium, f"http://localhost:{pages.port}/", pages)
+    with tempfile.TemporaryDirectory(prefix="shoreguard-browser-", ignore_cleanup_errors=True) as folder:
+        with Server(binary, pathlib.Path(folder), f"http://127.0.0.1:{pages.port}") as server:
+            pages.settings = {
+                "api": f"http://{server.address}",
+                "rebound": f"http://{REBOUND}:{server.address.rpartition(':')[2]}",
+                "email": EMAIL,
+                "password": PASSWORD,
+            }
+            results = open_page(chromium, f"http://127.0.0.1:{pages.port}/", pages)
+            why = None if server.saw_cancel() else "it still runs"
+            results.append(("the server ends a watch that a page cancels", why))
+            results += open_page(chromium, f"http://localhost:{pages.port}/", pages)
     for name, why in results:
         print(f"FAIL  {name}: {why}" if why else f"ok    {name}")
     failed = sum(why is not None for _, why in results)

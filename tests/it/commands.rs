@@ -171,7 +171,9 @@ fn dev_restarts_on_the_same_folder_and_an_open_audit_entry_survives_kill_9() {
     let kept = second.admin(&["ListAuditEntries", r#"{"action":"sandbox.exec"}"#]);
     assert_eq!(kept["audit_entries"].as_array().unwrap().len(), 1, "{kept}");
     assert_ne!(second.about["gateways"][1]["key"].as_str().unwrap(), key);
-    assert_eq!(second.about["admin_key"], first.about["admin_key"]);
+    for kept in ["admin_key", "approver_key"] {
+        assert_eq!(second.about[kept], first.about[kept]);
+    }
     let locked =
         run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
     assert!(!locked.status.success(), "a second process on the same file");
@@ -212,6 +214,49 @@ fn dev_keeps_its_admin_key_in_a_private_file_until_it_is_replaced() {
     let said = text(&refused.stderr);
     assert!(!refused.status.success() && said.contains("other users have access"), "{said}");
     assert!(!said.contains(&second), "{said}");
+}
+
+#[test]
+fn dev_has_a_second_person_who_approves_what_its_admin_proposes() {
+    let _limit = start_time_limit();
+    let data = tempfile::tempdir().unwrap();
+    let dev = start_dev(data.path());
+    let file = data.path().join("approver-key");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let approver = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    assert_eq!(dev.about["approver_key"], approver.as_str());
+    let admin = dev.about["admin_key"].as_str().unwrap();
+
+    let rule = r#"{"gateway":"dev-0-1","sandbox":"coder","rule":{"groups":[{"name":"second","required":1,
+        "voters":{"service_principals":["dev-approver"]}}]}}"#;
+    dev.admin(&["SetWorkflow", rule]);
+    let preset = r#"{"gateway":"dev-0-1","sandbox":"coder","policy_preset":"pypi"}"#;
+    let change = dev.admin(&["ApplyPolicyPreset", preset])["policy_change"].clone();
+    assert_eq!(change["outcome"], "POLICY_CHANGE_OUTCOME_PROPOSED", "{change}");
+    let id = &change["approval_id"];
+    let vote = serde_json::json!({
+        "approval_id": id,
+        "digest": change["approval_digest"],
+        "decision": "VOTE_DECISION_APPROVE",
+    });
+    let vote = vote.to_string();
+    let own = dev.call(admin, &["Vote", &vote]);
+    assert!(!own.status.success() && text(&own.stderr).contains("OWN_CHANGE"));
+    let voted = dev.call(&approver, &["Vote", &vote]);
+    assert!(voted.status.success(), "{}", text(&voted.stderr));
+    let (get, begun) = (serde_json::json!({ "approval_id": id }).to_string(), Instant::now());
+    loop {
+        let shown = dev.admin(&["GetApproval", &get]);
+        if shown["approval_detail"]["approval"]["state"] == "APPROVAL_STATE_APPLIED" {
+            break;
+        }
+        assert!(begun.elapsed() < EXIT_TIME_MAX, "it is not applied: {shown}");
+    }
+    // A weaker rule is reviewed, too.
+    let deleted =
+        dev.call(admin, &["DeleteWorkflow", r#"{"gateway":"dev-0-1","sandbox":"coder"}"#]);
+    let said = text(&deleted.stderr);
+    assert!(!deleted.status.success() && said.contains("APPROVAL_REQUIRED"), "{said}");
 }
 
 fn serve(folder: &Path, more: &str) -> std::path::PathBuf {

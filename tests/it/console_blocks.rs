@@ -82,20 +82,21 @@ fn run(document: &str) {
     let commands = shown(&root().join(document));
     assert!(!commands.is_empty(), "{document} has no block");
     let program = PathBuf::from(shoreguard_command(&[]).get_program());
-    let folder = program.parent().unwrap().to_owned();
+    let programs = program.parent().unwrap().to_owned();
     let path = std::env::join_paths(
-        [folder].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        [programs].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
     let path = path.unwrap();
-    let data = tempfile::tempdir().unwrap();
-    let server = start_dev(data.path());
+    let folder = tempfile::tempdir().unwrap();
+    // The default folder of `dev`, in which the documents read its keys.
+    let server = start_dev(&folder.path().join("shoreguard-dev"));
     let endpoint = format!("http://{}", server.about["listen"].as_str().unwrap());
     for Shown { command, output } in &commands {
         let done = Command::new("sh")
             .args(["-c", command])
-            .current_dir(data.path())
+            .current_dir(folder.path())
             .env("PATH", &path)
-            .env("XDG_CONFIG_HOME", data.path())
+            .env("XDG_CONFIG_HOME", folder.path())
             .env("SHOREGUARD_ENDPOINT", &endpoint)
             .env("SHOREGUARD_KEY", server.about["admin_key"].as_str().unwrap())
             .output()

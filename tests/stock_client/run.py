@@ -17,24 +17,27 @@ import os
 import pathlib
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
+ROOT = HERE.parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+# No compiled files beside the sources.
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "clients" / "python-testing" / "src"))
+
+import shoreguard_testing  # noqa: E402
+from shoreguard_testing.serving import Serving, fixed_port  # noqa: E402
+
 CACHE = TARGET / "stock-client"
 GENERATIONS = ("0.1", "0.0")
 
 INSTALL_SECONDS = 300
-START_SECONDS = 60
 CHECK_SECONDS = 180
-STOP_SECONDS = 40
 
 
 def environment(generation):
@@ -54,112 +57,42 @@ def environment(generation):
     return python
 
 
-class Server:
-    """Runs `shoreguard dev` with its own data folder for the duration of the `with` block."""
-
-    def __init__(self, binary):
-        self.binary = binary
-        self.folder = tempfile.TemporaryDirectory(prefix="shoreguard-stock-client-")
-        self.log_path = pathlib.Path(self.folder.name) / "server.log"
-
-    def __enter__(self):
-        data = pathlib.Path(self.folder.name) / "data"
-        command = [self.binary, "dev", "--json", "--data", data, "--listen", "127.0.0.1:0"]
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        # A server without output is killed after this time, which ends the wait for its line.
-        silence = threading.Timer(START_SECONDS, self.process.kill)
-        silence.start()
-        line = self.process.stdout.readline()
-        silence.cancel()
-        try:
-            self.facts = json.loads(line)
-        except ValueError:
-            self.process.kill()
-            self.show_log()
-            sys.exit(f"`{' '.join(map(str, command))}` did not say where it serves: {line!r}")
-        return self
-
-    def stop(self):
-        """Sends SIGTERM. Returns the exit code, or `None` if the process did not exit in time."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def show_log(self):
-        print("--- the end of the server's log:")
-        print(self.log_path.read_text(errors="replace")[-8000:])
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
-
-
-class Office:
+class Office(Serving):
     """Runs `shoreguard serve` with two users who can approve devices and drafts. Its gateway belongs to another server."""
 
     EMAILS, PASSWORD = ("ana@example.com", "ben@example.com"), "a password of theirs"
 
-    def __init__(self, binary, gateway):
-        self.binary = binary
-        self.gateway = gateway
-        self.folder = tempfile.TemporaryDirectory(prefix="shoreguard-stock-client-")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.listen = f"127.0.0.1:{free.getsockname()[1]}"
-        self.settings = {
-            **os.environ,
-            "SHOREGUARD_ENDPOINT": f"http://{self.listen}",
-            "SHOREGUARD_SERVER_LISTEN": self.listen,
-            "SHOREGUARD_SERVER_PUBLIC_URL": f"http://{self.listen}",
-            "SHOREGUARD_SERVER_DATA_DIR": str(pathlib.Path(self.folder.name) / "data"),
-            "SHOREGUARD_TELEMETRY_METRICS_LISTEN": "",
+    def __init__(self, binary, folder, gateway):
+        listen = f"127.0.0.1:{fixed_port()}"
+        settings = {
+            "SHOREGUARD_ENDPOINT": f"http://{listen}",
+            "SHOREGUARD_SERVER_LISTEN": listen,
+            # The issuer of its tokens.
+            "SHOREGUARD_SERVER_PUBLIC_URL": f"http://{listen}",
             "SHOREGUARD_TOKEN_SERVICE_DEVICE_FLOW": "true",
             "SHOREGUARD_GATEWAYS_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
-
-    def __enter__(self):
-        given = {"input": self.PASSWORD, "text": True, "env": self.settings, "timeout": START_SECONDS}
-        for email in self.EMAILS:
-            create = [self.binary, "admin", "create-user", email, "--role", "admin", "--password-stdin"]
-            subprocess.run(create, check=True, stdout=subprocess.DEVNULL, **given)
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([self.binary, "serve"], env=self.settings, **quiet)
-        until = time.monotonic() + START_SECONDS
+        super().__init__(binary, folder, settings)
+        self.gateway = gateway
         self.tokens = []
         for email in self.EMAILS:
-            login = {"email": email, "password": self.PASSWORD}
-            while (session := self.call("Login", login)) is None and time.monotonic() < until:
-                time.sleep(0.2)
-            if session is None:
-                sys.exit("`shoreguard serve` did not let its users in")
-            self.tokens.append(session["session_token"])
-        self.settings["SHOREGUARD_KEY"] = self.tokens[0]
-        register = {"name": "office", "endpoint": self.gateway["endpoint"], "scheme": "GATEWAY_SCHEME_HTTP"}
-        if self.call("RegisterGateway", register) is None:
-            sys.exit("the gateway was not registered")
-        return self
+            self.run("admin", "create-user", email, "--role", "admin", "--password-stdin", text=self.PASSWORD)
+
+    def start(self):
+        """Starts the server, logs both users in, and registers the gateway as `office`."""
+        super().start()
+        try:
+            logins = [{"email": email, "password": self.PASSWORD} for email in self.EMAILS]
+            self.tokens = [self.call("Login", login)["session_token"] for login in logins]
+            self.environment["SHOREGUARD_KEY"] = self.tokens[0]
+            register = {"name": "office", "endpoint": self.gateway.endpoint, "scheme": "GATEWAY_SCHEME_HTTP"}
+            self.call("RegisterGateway", register)
+        except BaseException:
+            self.stop()
+            raise
 
     def call(self, method, request):
-        """Makes a call. Returns its response, or `None` if the call failed."""
-        command = [self.binary, "call", method, json.dumps(request)]
-        done = subprocess.run(command, env=self.settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.folder.cleanup()
+        return json.loads(self.run("call", method, json.dumps(request)))
 
 
 def run_checks(python, arguments, environment):
@@ -181,6 +114,27 @@ def run_checks(python, arguments, environment):
     return held, every - held
 
 
+def check_gateway(server_binary, python, listen, gateway):
+    """Runs all programs of checks about one gateway. Returns how many checks passed and failed in each."""
+    key = {"STOCK_CLIENT_KEY": gateway.key}
+    runs = [
+        run_checks(python, ["checks.py", gateway.generation, listen], key),
+        run_checks(python, ["tokens.py", "key", listen, gateway.name], key),
+    ]
+    temporary = tempfile.TemporaryDirectory(prefix="shoreguard-stock-client-", ignore_cleanup_errors=True)
+    with temporary as folder, Office(server_binary, pathlib.Path(folder), gateway) as office:
+        approve = f"{server_binary} call ApproveDevice"
+        given = {**office.environment, "STOCK_CLIENT_APPROVE": approve}
+        runs.append(run_checks(python, ["tokens.py", "device", office.address, "office"], given))
+        given = {
+            **office.environment,
+            "STOCK_CLIENT_CALL": f"{server_binary} call",
+            "STOCK_CLIENT_TOKENS": json.dumps(office.tokens),
+        }
+        runs.append(run_checks(python, ["drafts.py", gateway.generation, office.address], given))
+    return runs
+
+
 def main():
     arguments = argparse.ArgumentParser(description="The stock OpenShell SDKs through Shoreguard.")
     arguments.add_argument("--server", type=pathlib.Path, default=TARGET / "debug" / "shoreguard")
@@ -190,32 +144,19 @@ def main():
     pythons = {generation: environment(generation) for generation in GENERATIONS}
 
     passed = failed = 0
-    with Server(server_binary) as server:
+    with shoreguard_testing.server(server_binary) as server:
+        listen = server.endpoint.removeprefix("http://")
         for generation in GENERATIONS:
-            gateways = [g for g in server.facts["gateways"] if g["generation"] == generation]
+            gateways = [gateway for gateway in server.gateways if gateway.generation == generation]
             if not gateways:
                 print(f"no gateway of generation {generation} is served")
                 failed += 1
             for gateway in gateways[:1]:
-                print(f"generation {generation}, gateway {gateway['name']}:", flush=True)
-                python, listen, key = pythons[generation], server.facts["listen"], gateway["key"]
-                runs = [
-                    run_checks(python, ["checks.py", generation, listen], {"STOCK_CLIENT_KEY": key}),
-                    run_checks(python, ["tokens.py", "key", listen, gateway["name"]], {"STOCK_CLIENT_KEY": key}),
-                ]
-                with Office(server_binary, gateway) as office:
-                    approve = f"{server_binary} call ApproveDevice"
-                    given = {**office.settings, "STOCK_CLIENT_APPROVE": approve}
-                    runs.append(run_checks(python, ["tokens.py", "device", office.listen, "office"], given))
-                    given = {
-                        **office.settings,
-                        "STOCK_CLIENT_CALL": f"{server_binary} call",
-                        "STOCK_CLIENT_TOKENS": json.dumps(office.tokens),
-                    }
-                    runs.append(run_checks(python, ["drafts.py", generation, office.listen], given))
+                print(f"generation {generation}, gateway {gateway.name}:", flush=True)
+                runs = check_gateway(server_binary, pythons[generation], listen, gateway)
                 passed += sum(held for held, _ in runs)
                 failed += sum(broken for _, broken in runs)
-        code = server.stop()
+        code = shoreguard_testing.stop(server.process)
         if code == 0:
             passed += 1
             print("ok    the server stops when it is told to")
@@ -223,7 +164,7 @@ def main():
             failed += 1
             print(f"FAIL  the server was told to stop: exit code {code}")
         if failed:
-            server.show_log()
+            print(f"--- the end of the server's log:\n{shoreguard_testing.tail(server.log)}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

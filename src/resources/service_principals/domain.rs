@@ -273,6 +273,25 @@ pub async fn rotate(
     Ok((rotated, key.key))
 }
 
+/// Makes a user the maker of a service principal whose maker is not known, such as one that a command on the host has
+/// created. Only for the server itself: reviews count a service principal as its maker, which a caller must not choose
+/// (T12).
+pub(crate) async fn set_unknown_maker(ctx: &Ctx, name: &str, maker: UserId) -> Result<(), Error> {
+    if !ctx.is_system() {
+        let why = "only the server itself names the maker of a service principal".to_owned();
+        return Err(Error::Denied { why });
+    }
+    ctx.transaction(async |tx| {
+        effect::lock_as_global_admin(ctx, tx).await?;
+        let found = find_for_change(ctx, tx, name, "").await?;
+        if store::set_unknown_maker(tx, found.id, found.version, maker).await? {
+            tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// Deletes a service principal with its roles on gateways.
 pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error> {
     ctx.transaction(async |tx| {

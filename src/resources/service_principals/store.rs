@@ -195,6 +195,22 @@ pub async fn set_key(
     Ok(changed == 1)
 }
 
+/// Sets the maker of a service principal if it is not known and the version is still `version`. Returns whether it was
+/// set.
+pub async fn set_unknown_maker(
+    conn: &mut Conn,
+    id: ServicePrincipalId,
+    version: i64,
+    maker: UserId,
+) -> Result<bool, Error> {
+    use service_principals as t;
+    let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
+    let row = row.filter(t::maker.is_null());
+    let maker = PrincipalId::User(maker).to_string();
+    let set = (t::maker.eq(maker), t::version.eq(version + 1));
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
 /// Deletes a service principal if its version is still `version`. Returns whether it was deleted.
 pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Result<bool, Error> {
     use service_principals as t;

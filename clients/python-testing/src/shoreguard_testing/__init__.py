@@ -22,6 +22,8 @@ __all__ = ["Gateway", "Server", "StartFailed", "binary", "server"]
 
 # Time to start, and to stop before the process is killed, in seconds. A server gives its calls 30 seconds to end.
 START_SECONDS, STOP_SECONDS = 120.0, 60.0
+# Characters of a log that an error shows.
+LOG_CHARACTERS = 8_000
 
 
 class StartFailed(RuntimeError):
@@ -48,6 +50,8 @@ class Server:
     """Its URL: `SHOREGUARD_ENDPOINT`."""
     key: str
     """The API key of an admin: `SHOREGUARD_KEY`."""
+    approver_key: str
+    """The API key of an operator who is another person: it approves what the admin proposes."""
     gateways: tuple[Gateway, ...]
     metrics: str
     """Address of the metrics."""
@@ -110,22 +114,28 @@ def _read(process: subprocess.Popen[str], log: pathlib.Path) -> Server:
     try:
         facts = json.loads(line)
         gateways = tuple(Gateway(**gateway) for gateway in facts["gateways"])
-        return Server(facts["public_url"], facts["admin_key"], gateways, facts["metrics"], process, log)
+        keys = facts["admin_key"], facts["approver_key"]
+        return Server(facts["public_url"], *keys, gateways, facts["metrics"], process, log)
     except (ValueError, KeyError, TypeError):
         process.kill()
         process.wait()
-        tail = log.read_text(errors="replace")[-4000:]
-        raise StartFailed(f"`{' '.join(map(str, process.args))}` did not start:\n{tail}") from None  # type: ignore[arg-type]
+        command = " ".join(map(str, process.args))  # type: ignore[arg-type]
+        raise StartFailed(f"`{command}` did not start:\n{tail(log)}") from None
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    """Stops a process that was started here."""
+def tail(log: pathlib.Path) -> str:
+    """Returns the end of a log."""
+    return log.read_text(errors="replace")[-LOG_CHARACTERS:]
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """Stops a process that was started here. Returns its exit code, which is negative if it had to be killed."""
     if process.poll() is None:
         process.terminate()
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
     if process.stdout is not None:
         process.stdout.close()
+    return process.wait()

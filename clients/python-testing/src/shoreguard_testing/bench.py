@@ -33,11 +33,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -52,7 +50,8 @@ from typing import Any
 
 import grpc
 
-from . import START_SECONDS, STOP_SECONDS, Server, StartFailed, binary, environment, server, stop
+from . import START_SECONDS, STOP_SECONDS, Server, StartFailed, binary, server, stop
+from .serving import Serving, fixed_port
 
 EMAIL, PASSWORD = "ana@example.com", "a password of theirs"
 FAULTS = ("fail", "lose", "cut", "hang")
@@ -202,90 +201,44 @@ def _own(metadata: Any) -> tuple[tuple[str, str | bytes], ...]:
     return tuple((key, value) for key, value in (metadata or ()) if key in keep)
 
 
-def _free_port() -> int:
-    """Returns a port outside of those that the system chooses, so that it stays free while the server is restarted."""
-    for attempt in range(100):
-        port = 20_000 + (os.getpid() + 997 * attempt) % 10_000
-        with socket.socket() as free, contextlib.suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
-    raise StartFailed("no port is free")
-
-
 class Restartable:
-    """A server whose keys and data outlive a restart, in front of the simulated gateways of another one."""
+    """A server whose keys, data and address outlive a restart, in front of the simulated gateways of another one."""
 
     def __init__(self, program: pathlib.Path, folder: pathlib.Path, simulated: Server) -> None:
-        self._program, self._log = program, folder / "serve.log"
-        self.listen = f"127.0.0.1:{_free_port()}"
+        self.listen = f"127.0.0.1:{fixed_port()}"
         self.url = f"http://{self.listen}"
-        self._environment = {
-            **environment(),
+        settings = {
             "SHOREGUARD_ENDPOINT": self.url,
             "SHOREGUARD_SERVER_LISTEN": self.listen,
             "SHOREGUARD_SERVER_PUBLIC_URL": self.url,
-            "SHOREGUARD_SERVER_DATA_DIR": str(folder / "data"),
             # A busy machine makes calls slower and does not let them fail.
             "SHOREGUARD_DATABASE_ACQUIRE_TIMEOUT_SECONDS": "60",
             "SHOREGUARD_DATABASE_BUSY_TIMEOUT_MILLISECONDS": "60000",
-            "SHOREGUARD_TELEMETRY_METRICS_LISTEN": "",
             "SHOREGUARD_GATEWAYS_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
-        self._run("admin", "create-user", EMAIL, "--role", "admin", "--password-stdin", text=PASSWORD)
-        made = self._run("admin", "create-service-principal", "bench", "--role", "admin")
+        self._serving = Serving(program, folder, settings)
+        self._serving.run("admin", "create-user", EMAIL, "--role", "admin", "--password-stdin", text=PASSWORD)
+        made = self._serving.run("admin", "create-service-principal", "bench", "--role", "admin")
         self.key = next(word for word in made.split() if word.startswith("sg_"))
-        self._environment["SHOREGUARD_KEY"] = self.key
+        self._serving.environment["SHOREGUARD_KEY"] = self.key
         self.restarting = threading.Lock()
-        self._process = self._start()
+        self._serving.start()
         try:
             for gateway in simulated.gateways:
                 request = {"name": gateway.name, "endpoint": gateway.endpoint, "scheme": "GATEWAY_SCHEME_HTTP"}
-                self._run("call", "RegisterGateway", json.dumps(request | {"labels": {"env": "dev"}}))
+                self._serving.run("call", "RegisterGateway", json.dumps(request | {"labels": {"env": "dev"}}))
         except BaseException:
             self.stop()
             raise
-
-    def _run(self, *arguments: str, text: str = "") -> str:
-        done = subprocess.run(
-            [self._program, *arguments],
-            env=self._environment,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-        )
-        if done.returncode != 0:
-            raise StartFailed(f"`{' '.join(arguments[:2])}` failed: {done.stdout}{done.stderr}")
-        return done.stdout + done.stderr
-
-    def _start(self) -> subprocess.Popen[str]:
-        with self._log.open("ab") as output:
-            process = subprocess.Popen(
-                [self._program, "serve"],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                text=True,
-            )
-        host, port = self.listen.split(":")
-        until = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
-                return process
-            if process.poll() is not None or time.monotonic() > until:
-                stop(process)
-                raise StartFailed(f"`serve` did not start:\n{self._log.read_text(errors='replace')[-4000:]}")
-            time.sleep(0.02)
 
     def restart(self, away_seconds: float) -> threading.Thread:
         """Restarts the server in a thread, which it returns, after the end of an earlier restart."""
 
         def act() -> None:
             try:
-                stop(self._process)
+                self._serving.stop()
                 time.sleep(away_seconds)
-                self._process = self._start()
+                self._serving.start()
             finally:
                 self.restarting.release()
 
@@ -297,7 +250,7 @@ class Restartable:
     def stop(self) -> None:
         # A restart would start a server after this.
         with self.restarting:
-            stop(self._process)
+            self._serving.stop()
 
 
 def _control(faults: Faults, serve: Restartable) -> ThreadingHTTPServer:
