@@ -17,7 +17,12 @@ pub(crate) struct Options {
     #[arg(long, env = "REACH_OPEN_SECONDS", default_value_t = 60.0)]
     pub(crate) open_seconds: f64,
     /// Connections and callers per connection of the load on Shoreguard and its peers.
-    #[arg(long, env = "REACH_SHAPES", value_delimiter = ',', default_value = "1x64,16x4,256x1")]
+    #[arg(
+        long,
+        env = "REACH_SHAPES",
+        value_delimiter = ',',
+        default_value = "1x64,16x4,256x1,256x100"
+    )]
     pub(crate) shapes: Vec<LoadShape>,
     /// Runs only these cases. `growth` and the `profile-` cases run only if they are named.
     #[arg(long, env = "REACH_ONLY", value_delimiter = ',')]

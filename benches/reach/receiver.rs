@@ -1,10 +1,12 @@
-//! A receiver of webhooks: an HTTP/1.1 server in this process that answers each request at once, and counts them.
+//! A receiver of webhooks: an HTTP/1.1 server in this process that counts requests, and answers each at once or after a
+//! given time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -16,6 +18,8 @@ const RESPONSE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 const READ_BYTES: usize = 16 * 1024;
 /// Interval at which the number of requests is read.
 const POLL: Duration = Duration::from_millis(1);
+/// Name of the number of an event in the body of a message.
+const SEQUENCE: &str = "\"sequence\":";
 
 /// A running receiver. It ends when this is dropped.
 pub(crate) struct Receiver {
@@ -30,10 +34,15 @@ struct Counts {
     first: AtomicU64,
     last: AtomicU64,
     requests: AtomicUsize,
+    /// The number of the event of each request, and when it was received. `None` if they are not recorded.
+    arrivals: Option<Mutex<Vec<(u64, Instant)>>>,
 }
 
 impl Counts {
-    fn add(&self) {
+    fn add(&self, request: &[u8]) {
+        if let (Some(arrivals), Some(number)) = (&self.arrivals, event_number(request)) {
+            arrivals.lock().push((number, Instant::now()));
+        }
         let at = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.first.fetch_min(at, Ordering::Relaxed);
         self.last.fetch_max(at, Ordering::Relaxed);
@@ -42,8 +51,25 @@ impl Counts {
 }
 
 impl Receiver {
-    /// Starts a receiver on loopback.
+    /// Starts a receiver on loopback that answers at once.
     pub(crate) async fn start() -> Result<Self, BoxError> {
+        Self::start_with(Duration::ZERO, None).await
+    }
+
+    /// Starts a receiver that answers at once and records which events have arrived.
+    pub(crate) async fn start_recording() -> Result<Self, BoxError> {
+        Self::start_with(Duration::ZERO, Some(Mutex::default())).await
+    }
+
+    /// Starts a receiver that answers after a time.
+    pub(crate) async fn start_slow(delay: Duration) -> Result<Self, BoxError> {
+        Self::start_with(delay, None).await
+    }
+
+    async fn start_with(
+        delay: Duration,
+        arrivals: Option<Mutex<Vec<(u64, Instant)>>>,
+    ) -> Result<Self, BoxError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts {
@@ -51,9 +77,10 @@ impl Receiver {
             first: AtomicU64::new(u64::MAX),
             last: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            arrivals,
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&counts)));
+        tasks.spawn(accept(listener, Arc::clone(&counts), delay));
         Ok(Self { address, counts, _tasks: tasks })
     }
 
@@ -67,6 +94,19 @@ impl Receiver {
         self.counts.requests.store(0, Ordering::Relaxed);
         self.counts.first.store(u64::MAX, Ordering::Relaxed);
         self.counts.last.store(0, Ordering::Relaxed);
+        if let Some(arrivals) = &self.counts.arrivals {
+            arrivals.lock().clear();
+        }
+    }
+
+    /// Returns the number of each event that has arrived, and when it first did, in the order of the events. Empty if
+    /// they are not recorded.
+    pub(crate) fn arrivals(&self) -> Vec<(u64, Instant)> {
+        let recorded = self.counts.arrivals.as_ref();
+        let mut arrivals = recorded.map_or_else(Vec::new, |arrivals| arrivals.lock().clone());
+        arrivals.sort_unstable();
+        arrivals.dedup_by_key(|(number, _)| *number);
+        arrivals
     }
 
     /// Waits until this many requests have been received.
@@ -97,21 +137,24 @@ impl Receiver {
     }
 }
 
-async fn accept(listener: TcpListener, counts: Arc<Counts>) {
+async fn accept(listener: TcpListener, counts: Arc<Counts>, delay: Duration) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(stream, Arc::clone(&counts)));
+        connections.spawn(serve(stream, Arc::clone(&counts), delay));
     }
 }
 
 /// Answers requests until the connection ends or a request is malformed.
-async fn serve(mut stream: TcpStream, counts: Arc<Counts>) {
+async fn serve(mut stream: TcpStream, counts: Arc<Counts>, delay: Duration) {
     let _ = stream.set_nodelay(true);
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; READ_BYTES]);
     loop {
         while let Some(length) = request_length(&bytes) {
-            counts.add();
+            counts.add(&bytes[..length]);
             bytes.drain(..length);
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
             if stream.write_all(RESPONSE).await.is_err() {
                 return;
             }
@@ -130,4 +173,12 @@ fn request_length(bytes: &[u8]) -> Option<usize> {
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let whole = head + 4 + length.trim().parse::<usize>().ok()?;
     (bytes.len() >= whole).then_some(whole)
+}
+
+/// Returns the number of the event of a message.
+fn event_number(request: &[u8]) -> Option<u64> {
+    let (_, after) = std::str::from_utf8(request).ok()?.split_once(SEQUENCE)?;
+    let after = after.trim_start();
+    let end = after.find(|character: char| !character.is_ascii_digit())?;
+    after[..end].parse().ok()
 }

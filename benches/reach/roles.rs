@@ -1,7 +1,7 @@
 //! The roles of the child processes.
 //!
-//! - `constant`: a tonic service that returns constants, used as the upstream and as the reference for Shoreguard's own
-//!   rpcs;
+//! - `constant`: a tonic service that returns constants and streams of them, used as the upstream and as the reference
+//!   for Shoreguard's own rpcs;
 //! - `forward ADDRESS`: a minimal tonic forwarder;
 //! - `select DATABASE`: a tonic service that does one select;
 //! - `simulators COUNT`: simulated gateways of both generations, each on its own address;
@@ -14,7 +14,11 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::BoxStream;
 use http::{Request, Response};
 use prost::Message;
 use shoreguard::cli;
@@ -28,7 +32,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::server::UnaryService;
+use tonic::server::{ServerStreamingService, UnaryService};
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic_prost::ProstCodec;
@@ -43,6 +47,11 @@ const UPSTREAM_VERSION: &str = "0.1.5";
 pub(crate) const BYTES_HEADER: &str = "x-reach-bytes";
 /// Sizes of the response that a caller can request.
 pub(crate) const RESPONSE_BYTES: [usize; 4] = [50, 300, 1_000, 10_000];
+
+/// Size of the output in each message of a stream.
+const OUTPUT_BYTES: usize = 64 * 1024;
+/// Longest time of a stream that no caller ends.
+const OUTPUT_TIME_MAX: Duration = Duration::from_mins(10);
 
 /// Runs the role in the arguments until standard input is closed.
 pub(crate) fn run(args: Vec<String>) -> ExitCode {
@@ -137,15 +146,11 @@ fn serve_role(role: &str, args: Vec<String>) -> Result<(), BoxError> {
 /// Disables Nagle's algorithm on accepted sockets, as tonic does when it binds itself.
 trait FilterNodelay {
     /// Returns the same sockets with `TCP_NODELAY` set.
-    fn filter_nodelay(
-        self,
-    ) -> impl futures_util::Stream<Item = std::io::Result<tokio::net::TcpStream>>;
+    fn filter_nodelay(self) -> impl Stream<Item = std::io::Result<tokio::net::TcpStream>>;
 }
 
 impl FilterNodelay for TcpListenerStream {
-    fn filter_nodelay(
-        self,
-    ) -> impl futures_util::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
+    fn filter_nodelay(self) -> impl Stream<Item = std::io::Result<tokio::net::TcpStream>> {
         tokio_stream::StreamExt::map(self, |socket| {
             let socket = socket?;
             socket.set_nodelay(true)?;
@@ -175,6 +180,7 @@ async fn constant(request: Request<axum::body::Body>) -> HttpResult {
         "/openshell.v1.OpenShell/StopSandbox" => {
             unary(FixedService::<upstream::StopSandboxRequest, _>::new(sandbox()), request).await
         }
+        "/openshell.v1.OpenShell/ExecSandbox" => stream_output(request).await,
         "/shoreguard.v1.AuthService/GetCurrentIdentity" => {
             let answer = pb::GetCurrentIdentityResponse {
                 actor: "sp:caller".to_owned(),
@@ -219,6 +225,32 @@ fn sandbox() -> upstream::SandboxResponse {
         ..Default::default()
     };
     upstream::SandboxResponse { sandbox: Some(sandbox), ..Default::default() }
+}
+
+async fn stream_output(request: Request<axum::body::Body>) -> Response<Body> {
+    let codec = ProstCodec::<upstream::ExecSandboxEvent, upstream::ExecSandboxRequest>::default();
+    tonic::server::Grpc::new(codec).server_streaming(OutputService, request.map(Body::new)).await
+}
+
+/// Streams the same output until the caller ends the stream.
+struct OutputService;
+
+impl ServerStreamingService<upstream::ExecSandboxRequest> for OutputService {
+    type Response = upstream::ExecSandboxEvent;
+    type ResponseStream = BoxStream<'static, Result<Self::Response, Status>>;
+    type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, _: tonic::Request<upstream::ExecSandboxRequest>) -> Self::Future {
+        let data = Bytes::from(vec![b'A'; OUTPUT_BYTES]);
+        let output =
+            upstream::exec_sandbox_event::Payload::Stdout(upstream::ExecSandboxStdout { data });
+        let event = upstream::ExecSandboxEvent { payload: Some(output) };
+        let until = Instant::now() + OUTPUT_TIME_MAX;
+        let events = std::iter::repeat_with(move || Ok::<_, Status>(event.clone()));
+        let events = events.take_while(move |_| Instant::now() < until);
+        let events: Self::ResponseStream = Box::pin(futures_util::stream::iter(events));
+        ready(Ok(tonic::Response::new(events)))
+    }
 }
 
 async fn unary<S, Q>(service: S, request: Request<axum::body::Body>) -> Response<Body>

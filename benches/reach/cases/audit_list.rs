@@ -13,7 +13,7 @@ use crate::load::{Call, ONE_CALLER};
 use crate::place::{self, ENGINES, ServerSetup};
 use crate::{Bench, BoxError};
 
-const P99_US_MAX: f64 = 5_000.0;
+const P99_US_MAX: f64 = 2_000.0;
 /// Rows per statement, few enough to stay within the statement timeout of the server.
 const ROWS_PER_STATEMENT: u32 = 100_000;
 /// Rows per page while walking to the last page.

@@ -12,9 +12,10 @@ use crate::{Bench, BoxError, load, report};
 
 /// Number of connections.
 const CONNECTIONS: u32 = 8_000;
+const EACH_KB_MAX: f64 = 16.0;
 /// File descriptors for everything else.
 const SPARE_DESCRIPTORS: u64 = 500;
-/// Wait before memory is measured, after a start or after connections were opened.
+/// Wait before memory is measured, after a start, or after connections were opened or closed.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Most rounds: one opens all connections again, to a server that was started again.
 const ROUNDS_MAX: u32 = 5;
@@ -28,7 +29,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
         Fleet::start(bench, Engine::Sqlite)?.ok_or("a server on SQLite cannot be started")?;
     let Fleet { setup, server, .. } = fleet;
     drop(server);
-    let [mut idle, mut total, mut each] = [(); 3].map(|()| Figure::default());
+    let [mut idle, mut total, mut each, mut returned] = [(); 4].map(|()| Figure::default());
     for _ in 0..bench.options.rounds.min(ROUNDS_MAX) {
         let (server, _) = fleet::start_server(bench, &setup)?;
         std::thread::sleep(SETTLE);
@@ -51,10 +52,13 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
         each.add((after - before) * 1e3 / f64::from(CONNECTIONS));
         drop(held);
         bench.runtime.block_on(tasks.shutdown());
+        std::thread::sleep(SETTLE);
+        returned.add(server.resident_mb()?);
     }
     idle.print("memory without connections", "MB", Target::None)?;
     total.print(&format!("memory with {CONNECTIONS} idle connections"), "MB", Target::None)?;
-    each.print("memory of an idle connection", "KB", Target::None)
+    returned.print("memory after they were closed", "MB", Target::None)?;
+    each.print("memory of an idle connection", "KB", Target::AtMost(EACH_KB_MAX))
 }
 
 /// Raises the number of file descriptors of this process, which its children inherit, to what the host permits.

@@ -12,7 +12,7 @@ use crate::{Bench, BoxError};
 
 const IDLE_MB_MAX: f64 = 40.0;
 const STREAMS_MB_MAX: f64 = 150.0;
-const START_MS_MAX: f64 = 300.0;
+const START_MS_MAX: f64 = 100.0;
 /// Connections, and streams per connection.
 const STREAMS: (usize, usize) = (10, 100);
 /// Wait before memory is measured, after a start or after streams were opened.

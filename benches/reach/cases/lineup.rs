@@ -77,7 +77,8 @@ impl Lineup {
         Ok(subjects)
     }
 
-    /// Measures one shape and size of response, and prints the comparison and the required ratios.
+    /// Measures one shape and size of response, and prints the comparison and the required ratios. A subject that fails
+    /// is named in the table with the reason, so that one large shape does not end the other measurements.
     pub(super) fn measure(
         &self,
         bench: &Bench,
@@ -85,7 +86,8 @@ impl Lineup {
         bytes: usize,
     ) -> Result<(), BoxError> {
         let time = bench.options.load_duration();
-        let mut subjects = self.subjects(bytes)?;
+        let subjects = self.subjects(bytes)?.into_iter();
+        let mut subjects: Vec<_> = subjects.map(Subject::that_may_fail).collect();
         run_rounds_with(bench, &mut subjects, &|subject| {
             self.send(subject.process.address, &subject.calls, bytes, shape, time)
         })?;

@@ -16,6 +16,8 @@ mod profile;
 mod proxied;
 mod rows;
 mod sboms;
+mod slow_receiver;
+mod stream;
 mod watches;
 mod writes;
 
@@ -59,6 +61,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("proxied-open", "proxied unary reads, 3,000 per second", proxied::open),
     Case::new("proxied-named", "proxied unary reads that name a sandbox", proxied::named),
     Case::new("unloaded", "proxied unary reads, one caller", proxied::unloaded),
+    Case::new("stream", "one proxied server stream of large messages", stream::run),
     Case::new("own", "own unary reads, 64 callers", own::run),
     Case::new("proxied-write", "proxied audited writes, 64 callers", writes::proxied),
     Case::new("own-write", "own audited writes, 64 callers", writes::own),
@@ -76,6 +79,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("approval-inbox", "the inbox of 10,000 open reviews", approvals::first_page),
     Case::new("approval-idle", "1,000 open reviews on 100 idle gateways", approvals::idle),
     Case::new("deliveries", "20,000 events sent to a fast receiver", deliveries::run),
+    Case::new("slow-receiver", "events sent beside a slow receiver", slow_receiver::run),
     Case::new("decision-post", "from the deciding vote to a POST", approvals::time_posts),
     Case::new("idle-gateways", "100 idle gateways followed", idle_gateways::run),
     Case::new("growth", "cost per unit as the total grows", growth::run).on_request(),

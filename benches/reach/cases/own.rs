@@ -10,7 +10,7 @@ use crate::load::{Call, MANY_CONNECTIONS, ONE_CONNECTION};
 use crate::place::{self, ENGINES, ServerSetup};
 use crate::{Bench, BoxError};
 
-const MEMORY_RATIO_MIN: f64 = 0.7;
+const MEMORY_RATIO_MIN: f64 = 1.0;
 const SELECT_RATIO_MIN: f64 = 0.8;
 
 /// Measures a read from memory, then a read with one select on each engine.

@@ -1,5 +1,6 @@
 //! Measures audited writes: an audit entry that is durable before the write, and its outcome afterwards.
 
+use shoreguard::db::Engine;
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
 
 use super::{Subject, run_rounds};
@@ -10,11 +11,12 @@ use crate::place::{self, ENGINES};
 use crate::{Bench, BoxError};
 
 const PROXIED_PER_SECOND_MIN: f64 = 10_000.0;
-const OWN_PER_SECOND_MIN: f64 = 2_500.0;
+const OWN_PER_SECOND_MIN_SQLITE: f64 = 5_000.0;
+const OWN_PER_SECOND_MIN_POSTGRES: f64 = 3_000.0;
 
 /// Measures forwarded writes. Their audit entries and outcomes share commits.
 pub(super) fn proxied(bench: &Bench) -> Result<(), BoxError> {
-    run_both_engines(bench, "StopSandbox", PROXIED_PER_SECOND_MIN, proxied_calls)
+    run_both_engines(bench, "StopSandbox", |_| PROXIED_PER_SECOND_MIN, proxied_calls)
 }
 
 /// Returns the forwarded write.
@@ -27,7 +29,11 @@ pub(super) fn proxied_calls(fleet: &Fleet) -> Result<Vec<Call>, BoxError> {
 
 /// Measures Shoreguard's own writes: one transaction each. The calls are spread over all gateways.
 pub(super) fn own(bench: &Bench) -> Result<(), BoxError> {
-    run_both_engines(bench, "UpdateGateway", OWN_PER_SECOND_MIN, own_calls)
+    let least = |engine: Engine| match engine {
+        Engine::Sqlite => OWN_PER_SECOND_MIN_SQLITE,
+        Engine::Postgres => OWN_PER_SECOND_MIN_POSTGRES,
+    };
+    run_both_engines(bench, "UpdateGateway", least, own_calls)
 }
 
 /// Returns one update per gateway.
@@ -41,11 +47,11 @@ pub(super) fn own_calls(fleet: &Fleet) -> Result<Vec<Call>, BoxError> {
     (0..GATEWAYS).map(update).collect()
 }
 
-/// Measures both engines in turn.
+/// Measures both engines in turn. `least` returns the required calls per second.
 fn run_both_engines(
     bench: &Bench,
     name: &str,
-    least: f64,
+    least: impl Fn(Engine) -> f64,
     calls: impl Fn(&Fleet) -> Result<Vec<Call>, BoxError>,
 ) -> Result<(), BoxError> {
     let mut fleets = Vec::new();
@@ -60,8 +66,8 @@ fn run_both_engines(
         };
         let mut subjects = fleets.iter().map(subject).collect::<Result<Vec<_>, _>>()?;
         run_rounds(bench, &mut subjects, shape)?;
-        for subject in &subjects {
-            subject.print(shape, Target::AtLeast(least))?;
+        for (fleet, subject) in fleets.iter().zip(&subjects) {
+            subject.print(shape, Target::AtLeast(least(fleet.setup.engine)))?;
         }
     }
     Ok(())

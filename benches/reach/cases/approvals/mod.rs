@@ -11,6 +11,7 @@ mod write;
 
 pub(super) use self::inbox::{first_page, idle};
 pub(super) use self::post::run as time_posts;
+pub(super) use self::scene::percentile;
 pub(super) use self::write::run as time_writes;
 use crate::{Bench, BoxError};
 

@@ -72,7 +72,7 @@ impl Scene {
 }
 
 /// Returns a percentile of sorted values.
-pub(super) fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
+pub(in crate::cases) fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
     let at = (sorted.len() * hundredths / 100).min(sorted.len().saturating_sub(1));
     sorted.get(at).copied().unwrap_or(f64::NAN)
 }
