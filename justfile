@@ -21,9 +21,9 @@ check:
 test *filter:
     INSTA_UPDATE=no cargo test --locked --workspace {{filter}}
 
-# Runs the tests that repeat kills and failures or use large gateways, for minutes, or those of them whose name contains one of the filters.
-soak *filters="approved_writes lost_or_changed_by_kill_9 crowded_gateway":
-    SOAK=1 INSTA_UPDATE=no cargo test --locked --test it -- {{filters}}
+# Runs the tests that a variable makes longer, or those of them whose name contains one of the filters: they repeat kills and failures, make long random runs against the models, or use large gateways.
+soak *filters="approved_writes approvals::model governance::tests::model lost_or_changed_by_kill_9 crowded_gateway":
+    SOAK=1 INSTA_UPDATE=no cargo test --locked --lib --test it -- {{filters}}
 
 # Updates the snapshots from the results of the tests. Review the diff before you commit it.
 snap *filter:

@@ -20,7 +20,7 @@
 //! 5. One person counts once: in one rule, for at most one group. `g05_one_person_many_clicks_counts_once`.
 //! 6. Never lost: an acknowledged vote or decision survives every crash and gateway failure.
 //!    `g06_a_vote_is_not_cleared_before_the_gateway_has_answered`,
-//!    `g06_a_refused_write_fails_with_the_words_of_the_gateway`.
+//!    `g06_a_refused_write_fails_with_the_words_of_the_gateway`, `g06_a_vote_and_a_decision_survive_a_kill`.
 //! 7. Rules protect themselves: a change that weakens a rule is decided under the rules of its scope. A rule that
 //!    cannot be met is refused when it is set, and reported when people leave.
 //!    `g07_a_weaker_or_deleted_workflow_is_reviewed_and_a_tighter_one_is_not`,

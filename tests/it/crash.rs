@@ -2,7 +2,7 @@
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use diesel_async::RunQueryDsl;
@@ -25,12 +25,19 @@ pub(crate) struct ServerProcess {
 }
 
 pub(crate) fn start_server(config: &Path, key: &str) -> ServerProcess {
-    let mut child = shoreguard_command(&["serve", "--config"])
-        .arg(config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    start_by(serve_command(config), key)
+}
+
+/// Returns the command that starts a server.
+pub(crate) fn serve_command(config: &Path) -> Command {
+    let mut command = shoreguard_command(&["serve", "--config"]);
+    command.arg(config);
+    command
+}
+
+/// Starts a server by its command.
+pub(crate) fn start_by(mut command: Command, key: &str) -> ServerProcess {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let process = ChildProcess(child);
     let serving = serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();

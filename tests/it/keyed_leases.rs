@@ -1,22 +1,71 @@
 //! Keyed leases: replicas share many keys evenly, take over those of a dead one, and give up what is too much.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shoreguard::db::{Db, leases, replicas};
 use shoreguard::error::{Error, ResourceKind};
-use shoreguard::workers::keyed::{KeyedLeases, read_share};
+use shoreguard::workers::keyed::{self, Keyed, KeyedLeases, KeyedTask, read_share};
 
-use crate::support::TestDb;
+use crate::support::server::TestServer;
+use crate::support::{TestDb, eventually};
 
 const KIND: &str = "test";
+
+/// A kind of work whose tasks run until they are canceled. They are recorded in [`PROBES`].
+const PROBED: Keyed = Keyed {
+    kind: KIND,
+    look_every: Duration::from_millis(10),
+    keys: |ctx| Box::pin(async move { Ok(probe(&ctx.app().replica, |probe| probe.keys.clone())) }),
+    run: |task| Box::pin(run_until_dropped(task)),
+    end_within: Duration::ZERO,
+};
+
+/// The probes by the replica of their server, since tests run at the same time.
+static PROBES: Mutex<BTreeMap<String, Probe>> = Mutex::new(BTreeMap::new());
+
+/// The keys of a test, and their tasks.
+#[derive(Default)]
+struct Probe {
+    keys: BTreeSet<String>,
+    running: BTreeSet<String>,
+    /// The key of each task that was started.
+    started: Vec<String>,
+}
+
+fn probe<T>(replica: &str, act: impl FnOnce(&mut Probe) -> T) -> T {
+    act(PROBES.lock().unwrap().entry(replica.to_owned()).or_default())
+}
+
+/// A running task.
+struct Probed(KeyedTask);
+
+impl Drop for Probed {
+    fn drop(&mut self) {
+        let Self(task) = self;
+        probe(&task.ctx.app().replica, |probe| probe.running.remove(&task.key));
+    }
+}
+
+async fn run_until_dropped(task: KeyedTask) {
+    probe(&task.ctx.app().replica, |probe| {
+        probe.started.push(task.key.clone());
+        probe.running.insert(task.key.clone());
+    });
+    let _running = Probed(task);
+    std::future::pending::<()>().await;
+}
 
 both_engines! {
     three_replicas_share_many_keys_evenly,
     the_keys_of_a_dead_replica_are_taken_over_within_thirty_seconds,
     a_lost_lease_is_noticed_by_its_renewal_and_by_its_fence,
     a_released_lease_is_not_renewed,
+}
+
+server_tests_without_jobs! {
+    a_task_is_canceled_when_another_replica_takes_its_lease,
 }
 
 fn keys(count: usize) -> BTreeSet<String> {
@@ -125,4 +174,35 @@ async fn a_released_lease_is_not_renewed(db: TestDb) {
     assert!(taken.is_some());
     let other = leases::acquire(&db, "test/001", "b", Duration::from_secs(20)).await.unwrap();
     assert!(other.is_none());
+}
+
+async fn a_task_is_canceled_when_another_replica_takes_its_lease(sg: TestServer) {
+    let (db, replica) = (&sg.app.db, Arc::clone(&sg.app.replica));
+    // Another key makes the runner renew and acquire at once.
+    let set_keys = |count: usize| probe(&replica, |probe| probe.keys = keys(count));
+    let run = async |expected: BTreeSet<String>| {
+        let is_so = || async { probe(&replica, |probe| probe.running == expected) };
+        eventually("the tasks run that should", is_so).await;
+    };
+    set_keys(2);
+    keyed::spawn(&sg.app, PROBED);
+    run(keys(2)).await;
+    let taken = loop {
+        db.advance_clock(Duration::from_mins(1));
+        let ttl = Duration::from_hours(24);
+        // The runner may renew it in between.
+        if let Some(taken) = leases::acquire(db, "test/000", "other", ttl).await.unwrap() {
+            break taken;
+        }
+    };
+    set_keys(3);
+    run(BTreeSet::from(["001".to_owned(), "002".to_owned()])).await;
+    leases::release(db, taken).await.unwrap();
+    set_keys(4);
+    run(keys(4)).await;
+    let started = probe(&replica, |probe| probe.started.clone());
+    let count = |key: &str| started.iter().filter(|one| *one == key).count();
+    assert_eq!((count("000"), count("001"), started.len()), (2, 1, 5), "{started:?}");
+    sg.finish().await;
+    run(BTreeSet::new()).await;
 }

@@ -42,6 +42,7 @@ mod crash;
 mod dead_credentials;
 mod discovery;
 mod draft_decisions;
+mod draft_limits;
 mod draining;
 mod effective_roles;
 mod events;

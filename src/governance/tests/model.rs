@@ -10,7 +10,7 @@ use crate::governance::{
 
 /// Rounds in a normal run.
 const ROUNDS: u64 = 300;
-/// Rounds in a long run, which `SHOREGUARD_SOAK` selects.
+/// The same with `just soak`.
 const ROUNDS_SOAK: u64 = 10_000;
 /// Maximum number of steps of a round in a normal run, and in a long one.
 const STEPS: (usize, usize) = (40, 200);
@@ -82,7 +82,7 @@ impl Model {
 
 #[test]
 fn g01_every_tally_equals_that_of_the_reference_model() {
-    let is_long = option_env!("SHOREGUARD_SOAK").is_some();
+    let is_long = std::env::var_os("SOAK").is_some();
     let (rounds, steps) = if is_long { (ROUNDS_SOAK, STEPS.1) } else { (ROUNDS, STEPS.0) };
     let mut approved = 0;
     for seed in 0..rounds {

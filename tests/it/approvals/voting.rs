@@ -3,14 +3,22 @@
 use shoreguard::governance::VoterSet;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::VoteDecision::{Approve, Reject, Withdraw};
+use shoreguard::resources::approvals::RoundState;
 use shoreguard::role::Role;
+use shoreguard_simulator::Generation;
 use tokio::task::JoinSet;
+use tonic::Status;
 
 use super::{
     events, fact, govern, govern_by, named, people, proposal, propose, require, rule, user,
 };
+use crate::approved_writes::{open_round_as, revisions, updates, wait_for, writes};
 use crate::boot_hooks::last_event;
-use crate::support::server::TestServer;
+use crate::policies::{GATEWAYS, seeded};
+use crate::support::server::{TestServer, reason};
+
+/// Voters who vote at once.
+const CROWD: usize = 50;
 
 server_tests! {
     two_and_one_needs_three_people,
@@ -25,6 +33,11 @@ server_tests! {
     votes_on_several_approvals_are_all_stored_or_none,
     without_a_workflow_one_operator_decides,
     a_vote_can_be_changed_twenty_times,
+}
+
+each_generation! {
+    server_tests, GATEWAYS;
+    fifty_deciding_votes_at_once_are_written_once,
 }
 
 async fn two_and_one_needs_three_people(sg: TestServer) {
@@ -153,12 +166,11 @@ async fn everything_reviewed_is_visible(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn fifty_deciding_votes_at_once_make_one_decision(sg: TestServer) {
-    let of = people(&sg).await;
-    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+/// Lets many operators approve at once. Returns the outcome for each.
+async fn approve_at_once(sg: &TestServer, id: i64) -> Vec<Result<(), Status>> {
     let digest = sg.admin().approval(id).await.approval.unwrap().digest;
     let mut keys = Vec::new();
-    for n in 0..50 {
+    for n in 0..CROWD {
         keys.push(sg.admin().create_key(&format!("voter-{n}"), pb::Role::Operator).await);
     }
     let mut votes = JoinSet::new();
@@ -171,13 +183,47 @@ async fn fifty_deciding_votes_at_once_make_one_decision(sg: TestServer) {
             caller.approvals().vote(request).await.map(drop)
         });
     }
-    for voted in votes.join_all().await {
+    votes.join_all().await
+}
+
+async fn fifty_deciding_votes_at_once_make_one_decision(sg: TestServer) {
+    let of = people(&sg).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    for voted in approve_at_once(&sg, id).await {
         voted.unwrap();
     }
     assert_eq!(events(&sg, "approval.quorum_met").await, 1);
-    assert_eq!(sg.admin().votes(id).await.len(), 50);
+    assert_eq!(sg.admin().votes(id).await.len(), CROWD);
     let found = sg.admin().approval(id).await.approval.unwrap();
     assert_eq!(found.state(), pb::ApprovalState::Approved);
+    sg.finish().await;
+}
+
+async fn fifty_deciding_votes_at_once_are_written_once(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
+    let simulator = seeded(&sg, name, generation).await;
+    let before = revisions(&simulator);
+    let spec = sg.operation_spec(name, "coder");
+    let id = open_round_as(&sg.app, &spec, "one.example", false).await;
+    let mut stored = 0;
+    for voted in approve_at_once(&sg, id.get()).await {
+        match voted {
+            Ok(()) => stored += 1,
+            // The first vote has decided, and the change is being written.
+            Err(late) => assert_eq!(reason(&late), "ROUND_CLOSED", "{late:?}"),
+        }
+    }
+    wait_for(&sg.app, id, RoundState::Applied).await;
+    assert_eq!(sg.admin().votes(id.get()).await.len(), stored);
+    assert!(stored > 0);
+    for event in ["approval.quorum_met", "approval.approved"] {
+        assert_eq!(events(&sg, event).await, 1, "{event}");
+    }
+    assert_eq!((writes(&simulator), updates(&simulator)), (1, 1));
+    assert_eq!(revisions(&simulator) - before, 1);
+    simulator.stop().await;
     sg.finish().await;
 }
 

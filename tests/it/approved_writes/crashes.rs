@@ -2,12 +2,12 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use shoreguard::clock::Timestamp;
-use shoreguard::db::schema::{leases, operations, write_intents};
+use shoreguard::db::schema::{events, leases, operations, write_intents};
 use shoreguard::db::types::ApprovalRoundId;
 use shoreguard::db::{Db, Engine, on_conn};
 use shoreguard::pb::v1 as pb;
@@ -17,8 +17,8 @@ use shoreguard::resources::approvals::{Round, RoundState};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use super::{open_round, revisions, writes};
-use crate::commands::{ChildProcess, shoreguard_command};
-use crate::crash::{ServerProcess, start_server, write_config};
+use crate::commands::ChildProcess;
+use crate::crash::{ServerProcess, serve_command, start_by, start_server, write_config};
 use crate::support::server::{Caller, build, config};
 use crate::support::work::OperationSpec;
 use crate::support::{DbLocation, eventually, limit};
@@ -67,6 +67,16 @@ impl Scene {
     /// Registers the gateway by a server that then stops. Returns `None` if this host has no PostgreSQL server
     /// programs.
     pub(super) async fn start(engine: Engine, generation: Generation) -> Option<Self> {
+        let started = Self::start_with(engine, generation, async |_: &Caller| {}).await;
+        started.map(|(scene, ())| scene)
+    }
+
+    /// Does the same, and prepares more through that server.
+    pub(super) async fn start_with<T>(
+        engine: Engine,
+        generation: Generation,
+        prepare: impl AsyncFnOnce(&Caller) -> T,
+    ) -> Option<(Self, T)> {
         let (place, key) = DbLocation::with_admin(engine).await?;
         let folder = tempfile::tempdir().unwrap();
         let config = write_config(folder.path(), &place);
@@ -81,8 +91,9 @@ impl Scene {
             ..Default::default()
         };
         first.caller.gateways().register_gateway(register).await.unwrap();
+        let prepared = prepare(&first.caller).await;
         drop(first);
-        Some(scene)
+        Some((scene, prepared))
     }
 
     /// Starts a server.
@@ -91,15 +102,27 @@ impl Scene {
         start_server(&self.config, &self.key)
     }
 
+    /// Returns the command that starts a server that a fail point kills or stops.
+    async fn command_until(&self, point: FailPoint, what: &str) -> Command {
+        self.place.wait_closed().await;
+        let mut command = serve_command(&self.config);
+        command.env("TEST_FAIL_POINT", format!("{point}={what}"));
+        command
+    }
+
     /// Starts a server that a fail point kills or stops.
     pub(super) async fn serve_until(&self, point: FailPoint, what: &str) -> ChildProcess {
-        self.place.wait_closed().await;
-        let mut command = shoreguard_command(&["serve", "--config"]);
-        command.arg(&self.config).env("TEST_FAIL_POINT", format!("{point}={what}"));
+        let mut command = self.command_until(point, what).await;
         ChildProcess(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Opens a round while no server runs. It is approved, as if its server was killed after the decision.
+    /// Starts a server that a fail point kills when it is called.
+    pub(super) async fn serve_until_killed(&self, point: FailPoint) -> ServerProcess {
+        start_by(self.command_until(point, "kill").await, &self.key)
+    }
+
+    /// Opens a round while no server runs. Without a workflow it is approved, as if its server was killed after the
+    /// decision.
     pub(super) async fn open_round(&self, host: &str) -> ApprovalRoundId {
         self.place.wait_closed().await;
         let app = build(config(&self.place, self.folder.path(), |_| {})).await;
@@ -153,6 +176,16 @@ impl Scene {
         let db = Db::open(&self.place.options()).await.unwrap();
         let mut conn = db.read().await.unwrap();
         store::by_id(&mut conn, id).await.unwrap().unwrap()
+    }
+
+    /// Returns the number of events of a type about a round, while no server runs.
+    pub(super) async fn count_events(&self, name: &str, id: ApprovalRoundId) -> i64 {
+        self.place.wait_closed().await;
+        let db = Db::open(&self.place.options()).await.unwrap();
+        let mut conn = db.read().await.unwrap();
+        let of_it = events::payload_json.like(format!("%\"approval\":{id},%"));
+        let found = events::table.filter(events::name.eq(name).and(of_it)).count();
+        on_conn!(&mut conn, |c| found.get_result(c).await).unwrap()
     }
 
     /// Returns the numbers of revisions and of writes of the policy.

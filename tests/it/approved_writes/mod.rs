@@ -7,6 +7,7 @@ mod lost_answers;
 mod once;
 mod reminders;
 mod replicas;
+mod vote_crashes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,11 +43,21 @@ pub(crate) async fn open_round(
     proposal: &OperationSpec,
     host: &str,
 ) -> ApprovalRoundId {
+    open_round_as(app, proposal, host, true).await
+}
+
+/// Opens such a round. With `decides`, its caller has approved it; otherwise, it waits for votes.
+pub(crate) async fn open_round_as(
+    app: &Arc<App>,
+    proposal: &OperationSpec,
+    host: &str,
+    decides: bool,
+) -> ApprovalRoundId {
     let candidate = with_rule("site", endpoint(host, 443)).encode_to_vec();
     let sandbox = SandboxName { workspace: "default".to_owned(), name: proposal.sandbox.clone() };
     let (sender, opened) = oneshot::channel();
     let answer = handle_write(app, start_request(app, proposal), async move |ctx, _| {
-        let opened = propose(&ctx, sandbox, &candidate).await?;
+        let opened = propose(&ctx, sandbox, &candidate, decides).await?;
         let _ = sender.send(opened);
         Ok(pb::GetOperationResponse::default())
     });
@@ -58,6 +69,7 @@ async fn propose(
     ctx: &Ctx,
     sandbox: SandboxName,
     candidate: &[u8],
+    decides: bool,
 ) -> Result<ApprovalRoundId, Error> {
     let gateway = ctx.required_gateway()?.clone();
     let connected = Gateway::connect(ctx.app(), &gateway).await?;
@@ -92,7 +104,7 @@ async fn propose(
                 summary: Summary::default(),
                 previous: None,
                 proposal: Some(proposal),
-                decides: true,
+                decides,
             };
             approvals::open(ctx, tx, new).await
         })

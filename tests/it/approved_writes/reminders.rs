@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use shoreguard::clock::Timestamp;
-use shoreguard::db::schema::{approval_rounds, events};
+use shoreguard::db::schema::approval_rounds;
 use shoreguard::db::types::ApprovalRoundId;
 use shoreguard::db::{Db, Engine, on_conn};
 use shoreguard::resources::approvals::RoundState;
@@ -37,12 +37,12 @@ async fn kill_at_reminder(engine: Engine, point: FailPoint) {
     let status = scene.serve_until(point, "kill").await.wait_exit();
     assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status:?}");
     let stored = i64::from(point == FailPoint::ClockCommitted);
-    assert_eq!(reminders(&scene, id).await, stored, "{point}");
+    assert_eq!(scene.count_events(NAME, id).await, stored, "{point}");
     scene.pass_time().await;
     let next = scene.serve().await;
     find_event(&next.caller, NAME, id).await;
     drop(next);
-    assert_eq!(reminders(&scene, id).await, 1, "{point}");
+    assert_eq!(scene.count_events(NAME, id).await, 1, "{point}");
     scene.place.remove().await;
 }
 
@@ -56,13 +56,4 @@ async fn make_due(scene: &Scene, id: ApprovalRoundId) {
     );
     let row = approval_rounds::table.find(id.get());
     on_conn!(&mut conn, |c| diesel::update(row).set(set).execute(c).await).unwrap();
-}
-
-/// Returns the number of reminders of a round.
-async fn reminders(scene: &Scene, id: ApprovalRoundId) -> i64 {
-    let db = Db::open(&scene.place.options()).await.unwrap();
-    let mut conn = db.read().await.unwrap();
-    let of_it = events::payload_json.like(format!("%\"approval\":{id},%"));
-    let found = events::table.filter(events::name.eq(NAME).and(of_it)).count();
-    on_conn!(&mut conn, |c| found.get_result(c).await).unwrap()
 }

@@ -266,3 +266,24 @@ fn every_test_has_a_time_limit() {
     }
     faults.assert_none();
 }
+
+#[test]
+fn every_test_that_the_soak_makes_longer_is_run_by_it() {
+    let recipes = read_file("justfile").text;
+    let (_, recipe) = recipes.split_once("soak *filters=\"").expect("a recipe with filters");
+    let (filters, _) = recipe.split_once('"').unwrap();
+    let mut faults = Faults::default();
+    let files = rust_files(&["src", "tests/it"]).into_iter();
+    // The time limit is that of all tests.
+    for file in files.filter(|file| file.path != "tests/it/support/limit.rs") {
+        let module = file.path.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+        let is_run =
+            filters.split(' ').any(|name| module.contains(name) || file.text.contains(name));
+        for (line, text) in file.lines() {
+            if text.contains(concat!("\"SO", "AK\"")) && !is_run {
+                faults.add(&file.path, line, "add its tests to the filters of `just soak`");
+            }
+        }
+    }
+    faults.assert_none();
+}

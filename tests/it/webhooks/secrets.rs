@@ -1,19 +1,23 @@
-//! Secrets of webhooks: at rest, in responses, and what a changed destination does to them.
+//! Secrets of webhooks: at rest, in responses, in the log, and what a changed destination does to them.
 
+use std::process::Stdio;
+
+use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 
 use super::receiver::{Receiver, Reply};
 use super::{
-    NOWHERE, allow_loopback, by_email, change, create, created, get, list_deliveries, request,
-    settings, update,
+    NOWHERE, allow_loopback, by_email, change, create, created, emit, get, list_deliveries,
+    request, settings, update,
 };
-use crate::support::dump;
-use crate::support::server::TestServer;
+use crate::support::child::ChildSetup;
+use crate::support::server::{Caller, TestServer};
+use crate::support::{DbLocation, dump, limit};
 
 server_tests! {
     tuned allow_loopback;
     t18_secrets_of_webhooks_are_sealed_and_in_no_read,
-    t18_a_sealed_url_of_another_webhook_does_not_open,
+    t18_a_sealed_value_of_another_webhook_does_not_open,
     t04_a_changed_url_or_channel_drops_the_signing_secret,
     t04_a_changed_mail_server_drops_the_password,
 }
@@ -83,20 +87,132 @@ async fn t04_a_url_of_slack_is_not_revealed_by_another_channel(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn t18_a_sealed_url_of_another_webhook_does_not_open(sg: TestServer) {
-    let first = created(&sg, request(NOWHERE)).await;
-    let second = created(&sg, request("http://127.0.0.1:9/other")).await;
+/// Creates a webhook with all values that its channel can have, also a previous secret.
+async fn create_full(sg: &TestServer, asked: pb::CreateWebhookRequest) -> i64 {
+    let is_signed = asked.email.is_none();
+    let webhook_id = created(sg, asked).await;
+    if is_signed {
+        let rotate = pb::RotateWebhookSecretRequest { webhook_id, ..Default::default() };
+        sg.admin().webhooks().rotate_webhook_secret(rotate).await.unwrap();
+    }
+    webhook_id
+}
+
+/// Moves a sealed value into a webhook. Checks that the webhook was readable, and is not any more.
+async fn assert_not_opened(sg: &TestServer, webhook_id: i64, column: &str, value: &str) {
+    assert!(!get(sg, webhook_id).await.unreadable, "{column}");
     let moved = format!(
-        "UPDATE webhooks SET url = (SELECT url FROM webhooks WHERE id = {second}) WHERE id = {first}"
+        "UPDATE webhooks SET {column} = ({value}) WHERE id = {webhook_id} AND {column} IS NOT NULL"
     );
-    assert_eq!(sg.sql(&moved).await, 1);
-    let read = get(&sg, first).await;
-    assert_eq!((read.url.as_str(), read.unreadable), ("", true));
-    assert!(!get(&sg, second).await.unreadable);
-    let test = pb::TestWebhookRequest { webhook_id: first, ..Default::default() };
+    assert_eq!(sg.sql(&moved).await, 1, "{column}");
+    let read = get(sg, webhook_id).await;
+    assert_eq!((read.url.as_str(), read.unreadable), ("", true), "{column}");
+    let test = pb::TestWebhookRequest { webhook_id, ..Default::default() };
     let refused = sg.admin().webhooks().test_webhook(test).await;
     assert_refused!(refused, FailedPrecondition, "WEBHOOK_UNREADABLE");
+}
+
+async fn t18_a_sealed_value_of_another_webhook_does_not_open(sg: TestServer) {
+    for column in ["url", "secret", "secret_before", "extra_config"] {
+        // Both webhooks have the same destination.
+        let is_mail = column == "extra_config";
+        let asked = if is_mail { by_email(settings()) } else { request(NOWHERE) };
+        let to = create_full(&sg, asked.clone()).await;
+        let from = create_full(&sg, asked).await;
+        let value = format!("SELECT {column} FROM webhooks WHERE id = {from}");
+        assert_not_opened(&sg, to, column, &value).await;
+        assert!(!get(&sg, from).await.unreadable, "{column}");
+    }
+    // Nor does the value of another column of the same webhook.
+    for (column, value) in [("secret", "secret_before"), ("secret_before", "secret")] {
+        let id = create_full(&sg, request(NOWHERE)).await;
+        assert_not_opened(&sg, id, column, value).await;
+    }
     sg.finish().await;
+}
+
+/// Uses secrets in calls that succeed or are refused, and in messages that are not delivered. Returns the secrets.
+async fn use_secrets(caller: &Caller) -> Vec<String> {
+    let receiver = Receiver::start().await;
+    receiver.answer(|received| {
+        Reply::Full(404, String::new(), format!("no such hook: {}", received.path))
+    });
+    let url = |token: &str| format!("http://{}/services/{token}", receiver.address);
+    let hidden = create(caller, slack(&url("token-of-slack"))).await.unwrap();
+    let signed = create(caller, request(&receiver.url())).await.unwrap();
+    let mail = pb::WebhookEmailSettings { smtp_port: 9, ..settings() };
+    let by_mail = create(caller, by_email(mail.clone())).await.unwrap();
+    let [hidden_id, signed_id, mail_id] =
+        [&hidden, &signed, &by_mail].map(|made| made.webhook.as_ref().unwrap().id);
+    let rotate = pb::RotateWebhookSecretRequest { webhook_id: signed_id, ..Default::default() };
+    let rotated = caller.webhooks().rotate_webhook_secret(rotate).await.unwrap().into_inner();
+    let moved = pb::UpdateWebhookRequest {
+        url: url("second-token-of-slack"),
+        ..change(hidden_id, &["url"])
+    };
+    let moved = caller.webhooks().update_webhook(moved).await.unwrap().into_inner();
+    for refused in [
+        pb::CreateWebhookRequest { max_in_flight: 65, ..slack(&url("refused-token-of-slack")) },
+        request("https://kim:password-in-url@example.com/"),
+        by_email(pb::WebhookEmailSettings {
+            smtp_pass: "refused-password".into(),
+            smtp_port: 65_536,
+            ..mail
+        }),
+    ] {
+        assert_refused!(create(caller, refused).await, InvalidArgument, "INVALID_FIELD");
+    }
+    for webhook_id in [hidden_id, signed_id, mail_id] {
+        let test = pb::TestWebhookRequest { webhook_id, ..Default::default() };
+        let tested = caller.webhooks().test_webhook(test).await.unwrap().into_inner();
+        assert!(!tested.delivered, "{tested:?}");
+    }
+    emit(caller, &["one"]).await;
+    // Both were tested, and both got the event.
+    receiver.wait_for(4).await;
+    let shown = [
+        [hidden.secret, hidden.legacy_secret],
+        [signed.secret, signed.legacy_secret],
+        [rotated.secret, rotated.legacy_secret],
+        [moved.secret, moved.legacy_secret],
+    ];
+    let given = ["token-of-slack", "password-in-url"];
+    let passwords = ["hunter2-of-mail", "refused-password"];
+    let given = given.into_iter().chain(passwords).map(str::to_owned);
+    shown.into_iter().flatten().chain(given).collect()
+}
+
+#[test]
+fn t18_secrets_of_webhooks_are_not_in_the_process_log() {
+    limit::block_on(async {
+        let (place, key) = DbLocation::with_admin(Engine::Sqlite).await.unwrap();
+        place.wait_closed().await;
+        let setup = ChildSetup::new(&format!(
+            "[telemetry]\nlog_level = \"trace\"\n[database]\nurl = \"{}\"\n\
+             [keys]\nmaster_key = \"{}\"\n[webhooks]\nallowed_networks = [\"127.0.0.0/8\"]",
+            place.url(),
+            "5a".repeat(32)
+        ));
+        let mut command = setup.command(&["serve"]);
+        let log = std::fs::File::create(setup.log_path()).unwrap();
+        command.stdout(Stdio::null()).stderr(log);
+        let child = setup.serve(command).await;
+        let secrets = use_secrets(&child.caller(Some(&key))).await;
+        assert_eq!(child.stop().await.code(), Some(0));
+        let log = std::fs::read_to_string(setup.log_path()).unwrap();
+        // A refused call, and lines of the lowest level.
+        assert!(log.contains("CreateWebhook") && log.contains("\"TRACE\""));
+        for secret in secrets {
+            assert!(!secret.is_empty());
+            let bytes = format!("{:?}", secret.as_bytes());
+            let in_hexadecimal = shoreguard::seal::hex(secret.as_bytes());
+            let bytes = bytes.trim_matches(['[', ']']);
+            for text in [secret.as_str(), in_hexadecimal.as_str(), bytes] {
+                let line = log.lines().find(|line| line.contains(text));
+                assert_eq!(line, None, "{text}");
+            }
+        }
+    });
 }
 
 async fn t04_a_changed_url_or_channel_drops_the_signing_secret(sg: TestServer) {

@@ -333,6 +333,24 @@ mod tests {
     }
 
     #[test]
+    fn t20_a_draft_that_is_reviewed_has_at_most_64_kib() {
+        let asked = chunk("c", "a.example");
+        let without_notes = with_findings(&asked, "", "").encode().len();
+        let of = |bytes: usize| {
+            let bytes = bytes - without_notes;
+            // Different lines of 64 bytes with their breaks. The first one fills what is left.
+            let others = (bytes - 1) / 64;
+            let first = std::iter::once("x".repeat(bytes - others * 64));
+            let lines: Vec<String> = first.chain((0..others).map(|n| format!("{n:063}"))).collect();
+            let security_notes = lines.join("\n");
+            DraftContent::of(&empty(), &DraftChunk { security_notes, ..asked.clone() })
+        };
+        assert_eq!(of(DRAFT_BYTES_MAX).unwrap().encode().len(), DRAFT_BYTES_MAX);
+        let error = of(DRAFT_BYTES_MAX + 1).unwrap_err();
+        assert!(matches!(error, Error::Refused { reason: Reason::LimitReached, .. }), "{error}");
+    }
+
+    #[test]
     fn t20_texts_of_an_agent_have_no_characters_that_readers_do_not_see() {
         let text = "a\u{202e}b\u{200b}c\u{1b}d".to_owned();
         let (rationale, stage) = (text.clone(), text.clone());

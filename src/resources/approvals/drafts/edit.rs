@@ -352,3 +352,16 @@ async fn open_next(
     ctx.record_change(async |tx| current.open(ctx, tx, place, (found, &content)).await.map(drop))
         .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edited_rule_has_at_most_64_kib() {
+        assert!(check_size(&"x".repeat(RULE_BYTES_MAX)).is_ok());
+        for bad in [String::new(), " \n".to_owned(), "x".repeat(RULE_BYTES_MAX + 1)] {
+            assert!(matches!(check_size(&bad), Err(Error::Invalid { .. })), "{} bytes", bad.len());
+        }
+    }
+}

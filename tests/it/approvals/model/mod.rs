@@ -18,7 +18,7 @@ use crate::support::server::TestServer;
 
 /// Runs of both generations together, and steps of a run.
 const LENGTH: (u64, u64) = (2, 40);
-/// The same with `just soak approvals::model`.
+/// The same with `just soak`.
 const LENGTH_SOAK: (u64, u64) = (60, 120);
 /// Seed of the first run.
 const SEED: u64 = 1;
