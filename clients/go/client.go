@@ -14,13 +14,17 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+
+	pb "example.com/shoreguard/client/shoreguardv1"
 )
 
 const (
@@ -32,7 +36,10 @@ const (
 	messageMax = 64 << 20
 )
 
-var errEnd = io.EOF
+var (
+	errEnd    = io.EOF
+	errClosed = &Error{Code: codes.Canceled, Message: "the client is closed"}
+)
 
 // TokenSource returns the bearer token of the next call; empty for none.
 type TokenSource func(ctx context.Context) (string, error)
@@ -64,9 +71,12 @@ type Client struct {
 	Gateway string
 
 	conn    *grpc.ClientConn
-	token   TokenSource
 	timeout time.Duration
-	plain   bool
+	// isPlain is whether what is sent can be read on the network.
+	isPlain bool
+	token   TokenSource
+	// session precedes token. It is nil if the client has none.
+	session atomic.Pointer[session]
 }
 
 // New makes a client.
@@ -75,7 +85,7 @@ func New(options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{Gateway: target.gateway, timeout: options.Timeout, plain: target.isPlain, token: target.token}
+	c := &Client{Gateway: target.gateway, timeout: options.Timeout, isPlain: target.isPlain, token: target.token}
 	if c.timeout == 0 {
 		c.timeout = DefaultTimeout
 	}
@@ -103,6 +113,9 @@ func New(options Options) (*Client, error) {
 		return nil, translate(err)
 	}
 	c.Services = newServices(c.conn)
+	if target.session != nil {
+		c.use(target.session)
+	}
 	return c, nil
 }
 
@@ -116,15 +129,49 @@ func backoffOf() grpcbackoff.Config {
 	return grpcbackoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: jitter, MaxDelay: delayMax}
 }
 
-// Close ends all calls and the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends all calls and the connection. It waits for the answer to a refresh of the session, which would be lost.
+func (c *Client) Close() error {
+	if s := c.session.Load(); s != nil {
+		s.close()
+	}
+	return c.conn.Close()
+}
+
+// Login starts a session of a user. The client uses it from now on, refreshes it a minute before its token expires, and
+// keeps it in memory only.
+func (c *Client) Login(ctx context.Context, email, password string) (*pb.LoginResponse, error) {
+	if c.isPlain {
+		return nil, invalid("endpoint", "a password is sent over https:// only, except to loopback")
+	}
+	answer, err := c.Auth.Login(ctx, &pb.LoginRequest{Email: email, Password: password})
+	if err != nil {
+		return nil, err
+	}
+	started := credential{token: answer.SessionToken, refresh: answer.RefreshToken, expires: answer.ExpireTime.AsTime()}
+	c.use(newSession(started, nil))
+	return answer, nil
+}
+
+// use makes a session that of the client.
+func (c *Client) use(s *session) {
+	s.exchange = func(ctx context.Context, token string) (*pb.RefreshSessionResponse, error) {
+		return c.Auth.RefreshSession(ctx, &pb.RefreshSessionRequest{RefreshToken: token})
+	}
+	if before := c.session.Swap(s); before != nil {
+		before.close()
+	}
+}
 
 // authenticate adds the credential. A stale one would make a public method fail, so those get none.
 func (c *Client) authenticate(ctx context.Context, method string) (context.Context, error) {
 	if public[method] {
 		return ctx, nil
 	}
-	token, err := c.token(ctx)
+	source := c.token
+	if s := c.session.Load(); s != nil {
+		source = s.token
+	}
+	token, err := source(ctx)
 	if err != nil || token == "" {
 		return ctx, err
 	}
@@ -164,6 +211,7 @@ func (p *proxied) NewStream(ctx context.Context, desc *grpc.StreamDesc, method s
 type target struct {
 	url     *url.URL
 	token   TokenSource
+	session *session
 	ca      []byte
 	gateway string
 	isPlain bool
@@ -198,7 +246,11 @@ func findTarget(options Options) (*target, error) {
 		}
 		// The credential of a context is sent to its endpoint only.
 		if key == "" && options.Token == nil && !options.NoCredential && endpoint == found.endpoint {
-			key = found.key
+			if found.credential.refresh == "" {
+				key = found.credential.token
+			} else {
+				t.session = newSession(found.credential, &found.store)
+			}
 		}
 		if t.ca == nil && found.ca != "" {
 			if t.ca, err = os.ReadFile(found.ca); err != nil {
@@ -218,7 +270,7 @@ func findTarget(options Options) (*target, error) {
 		t.token = func(context.Context) (string, error) { return key, nil }
 	}
 	var err error
-	t.url, err = checkEndpoint(endpoint, key != "" || options.Token != nil)
+	t.url, t.isPlain, err = checkEndpoint(endpoint, key != "" || options.Token != nil || t.session != nil)
 	if err == nil && t.ca != nil && t.url.Scheme != "https" {
 		err = invalid("ca", "it needs an endpoint with https://")
 	}
@@ -227,27 +279,29 @@ func findTarget(options Options) (*target, error) {
 
 var printable = regexp.MustCompile(`^[\x21-\x7e]+$`)
 
-// checkEndpoint parses a URL. A credential is not sent without TLS, except to loopback.
-func checkEndpoint(endpoint string, hasCredential bool) (*url.URL, error) {
+// checkEndpoint parses a URL. A credential is not sent without TLS, except to loopback. isPlain is whether there is
+// neither.
+func checkEndpoint(endpoint string, hasCredential bool) (u *url.URL, isPlain bool, err error) {
 	if !strings.Contains(endpoint, "://") {
 		endpoint = "http://" + endpoint
 	}
-	u, err := url.Parse(endpoint)
+	u, err = url.Parse(endpoint)
 	if err != nil || u.Hostname() == "" {
-		return nil, invalid("endpoint", "it is not a URL such as https://shoreguard.example.com")
+		return nil, false, invalid("endpoint", "it is not a URL such as https://shoreguard.example.com")
 	}
 	if u.Scheme != "http" && u.Scheme != "https" {
-		return nil, invalid("endpoint", u.Scheme+":// is not supported: use https://")
+		return nil, false, invalid("endpoint", u.Scheme+":// is not supported: use https://")
 	}
 	if u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, invalid("endpoint", "only scheme, host and port are allowed")
+		return nil, false, invalid("endpoint", "only scheme, host and port are allowed")
 	}
 	ip := net.ParseIP(u.Hostname())
 	loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	if u.Scheme == "http" && hasCredential && !loopback {
-		return nil, invalid("endpoint", "a credential is sent over https:// only, except to loopback")
+	isPlain = u.Scheme == "http" && !loopback
+	if isPlain && hasCredential {
+		return nil, false, invalid("endpoint", "a credential is sent over https:// only, except to loopback")
 	}
-	return u, nil
+	return u, isPlain, nil
 }
 
 func rootsOf(ca []byte) (*x509.CertPool, error) {

@@ -129,10 +129,12 @@ func (c *Client) unary(
 	for attempt := 0; ; attempt++ {
 		var header, trailer metadata.MD
 		authenticated, err := c.authenticate(ctx, method)
-		if err == nil {
-			received := []grpc.CallOption{grpc.Header(&header), grpc.Trailer(&trailer)}
-			err = invoke(authenticated, method, request, response, conn, append(received, options...)...)
+		if err != nil {
+			// It is not repeated: a refresh token is valid once, and whether it was used is not known.
+			return translate(err)
 		}
+		received := []grpc.CallOption{grpc.Header(&header), grpc.Trailer(&trailer)}
+		err = invoke(authenticated, method, request, response, conn, append(received, options...)...)
 		if err == nil {
 			return nil
 		}
