@@ -7,6 +7,12 @@ skip() {
     [ "${REQUIRE_TOOLS:-}" != true ] || exit 1
 }
 
+# need WHAT: does the same for what needs only Python, Node.js, PyPI or npm: with `CI=true` that is an error, too.
+need() {
+    skip "$1"
+    [ "${CI:-}" != true ] || exit 1
+}
+
 # digest FILE: prints a short digest, so that changed pins are installed again.
 digest() {
     sha256sum "$1" | cut -c1-12

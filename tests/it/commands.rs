@@ -259,7 +259,8 @@ fn dev_has_a_second_person_who_approves_what_its_admin_proposes() {
     assert!(!deleted.status.success() && said.contains("APPROVAL_REQUIRED"), "{said}");
 }
 
-fn serve(folder: &Path, more: &str) -> std::path::PathBuf {
+/// Writes a configuration with its data in the folder `data` beside it.
+pub(crate) fn serve(folder: &Path, more: &str) -> std::path::PathBuf {
     let file = folder.join("shoreguard.toml");
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n{more}",
@@ -349,7 +350,7 @@ pub(crate) fn find_string<'a>(value: &'a serde_json::Value, key: &str) -> Option
 }
 
 /// Section of a configuration with cheap password hashes.
-const CHEAP_HASHES: &str = "[limits]\nbcrypt_cost = 10\n";
+pub(crate) const CHEAP_HASHES: &str = "[limits]\nbcrypt_cost = 10\n";
 
 #[test]
 fn admin_commands_work_offline_and_leave_an_audit_entry() {

@@ -151,7 +151,7 @@ async fn bulk_approval_is_no_bypass_of_a_proposal(sg: TestServer) {
             approval_id: *id,
             digest: ana.approval(*id).await.approval.unwrap().digest,
             decision: pb::VoteDecision::Approve.into(),
-            comment: String::new(),
+            ..Default::default()
         });
     }
     let (gateway, request_id) = ("edge".to_owned(), String::new());

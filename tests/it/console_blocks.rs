@@ -1,20 +1,33 @@
 //! Every `console` block of README.md and of the pages in `docs/` does what it shows, against `shoreguard dev`. Each page
-//! is a test.
+//! is a test. The commands of a block of `console new-server` run in the data directory of a server without a user.
 //!
 //! A line that starts with `$ ` is a command, and continues after a backslash. The lines below it are its output: `...`
 //! matches any text within a line, and a line of `...` alone any number of lines.
 
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::commands::{shoreguard_command, start_dev};
+use crate::commands::{
+    CHEAP_HASHES, ChildProcess, find_string, read_line_with, serve, shoreguard_command, start_dev,
+};
 use crate::support::limit::start_time_limit;
 
 /// A command and the output that the document shows.
 struct Shown {
     command: String,
     output: Vec<String>,
+    /// Whether it is for a server without a user.
+    is_for_new: bool,
+}
+
+/// Where commands run.
+struct Place {
+    folder: PathBuf,
+    endpoint: String,
+    /// Credential; `None` for a server without a user.
+    key: Option<String>,
 }
 
 fn root() -> PathBuf {
@@ -33,12 +46,16 @@ fn documents() -> Vec<PathBuf> {
 fn shown(document: &Path) -> Vec<Shown> {
     let text = fs::read_to_string(document).unwrap();
     let mut commands: Vec<Shown> = Vec::new();
-    for block in text.split("```console\n").skip(1) {
+    for block in text.split("```console").skip(1) {
+        let (kind, block) = block.split_once('\n').unwrap();
+        assert!(["", " new-server"].contains(&kind), "`{kind}` is an unknown kind of block");
         let (block, _) = block.split_once("```").unwrap();
         let mut goes_on = false;
         for line in block.lines() {
             if let Some(command) = line.strip_prefix("$ ") {
-                commands.push(Shown { command: command.to_owned(), output: Vec::new() });
+                let (command, output, is_for_new) =
+                    (command.to_owned(), Vec::new(), !kind.is_empty());
+                commands.push(Shown { command, output, is_for_new });
             } else if goes_on {
                 let last = commands.last_mut().unwrap();
                 last.command = format!("{}\n{line}", last.command);
@@ -76,6 +93,24 @@ fn all_match(lines: &[&str], shown: &[String]) -> bool {
     }
 }
 
+/// Starts a server without a user. Returns its process and where its commands run.
+fn start_new(folder: &Path) -> (ChildProcess, Place) {
+    let config = serve(folder, CHEAP_HASHES);
+    let mut child = shoreguard_command(&["serve", "--config"])
+        .arg(config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let process = ChildProcess(child);
+    let serving = serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();
+    let endpoint = format!("http://{}", find_string(&serving, "address").unwrap());
+    // Drains the log, so that a full pipe does not block the server.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (process, Place { folder: folder.join("data"), endpoint, key: None })
+}
+
 /// Runs the commands of a document against a server of its own, and checks their output.
 fn run(document: &str) {
     let _limit = start_time_limit();
@@ -90,17 +125,27 @@ fn run(document: &str) {
     let folder = tempfile::tempdir().unwrap();
     // The default folder of `dev`, in which the documents read its keys.
     let server = start_dev(&folder.path().join("shoreguard-dev"));
-    let endpoint = format!("http://{}", server.about["listen"].as_str().unwrap());
-    for Shown { command, output } in &commands {
-        let done = Command::new("sh")
+    let dev = Place {
+        folder: folder.path().to_owned(),
+        endpoint: format!("http://{}", server.about["listen"].as_str().unwrap()),
+        key: Some(server.about["admin_key"].as_str().unwrap().to_owned()),
+    };
+    let other = tempfile::tempdir().unwrap();
+    let new = commands.iter().any(|shown| shown.is_for_new).then(|| start_new(other.path()));
+    for Shown { command, output, is_for_new } in &commands {
+        let place = new.as_ref().filter(|_| *is_for_new).map_or(&dev, |(_, place)| place);
+        let mut shell = Command::new("sh");
+        shell
             .args(["-c", command])
-            .current_dir(folder.path())
+            .current_dir(&place.folder)
             .env("PATH", &path)
-            .env("XDG_CONFIG_HOME", folder.path())
-            .env("SHOREGUARD_ENDPOINT", &endpoint)
-            .env("SHOREGUARD_KEY", server.about["admin_key"].as_str().unwrap())
-            .output()
-            .unwrap();
+            .env("XDG_CONFIG_HOME", &place.folder)
+            .env("SHOREGUARD_ENDPOINT", &place.endpoint)
+            .env_remove("SHOREGUARD_KEY");
+        if let Some(key) = &place.key {
+            shell.env("SHOREGUARD_KEY", key);
+        }
+        let done = shell.output().unwrap();
         let (text, errors) =
             (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
         let lines: Vec<&str> = text.lines().collect();

@@ -8,7 +8,10 @@ use shoreguard::policy::DOCUMENT_BYTES_MAX;
 use shoreguard::resources::policies::domain::DIFFERENCES_MAX;
 use tonic::Status;
 
+use crate::approvals::{self, Proposal, fact};
 use crate::policies::{GATEWAYS, get_version, seeded};
+use crate::policy_writes::merge;
+use crate::proposals::{Staff, govern};
 use crate::support::policies::write_mark;
 use crate::support::server::{Caller, TestServer};
 
@@ -18,6 +21,10 @@ fn version(version: u32) -> pb::PolicyOperand {
 
 fn document(text: &str) -> pb::PolicyOperand {
     pb::PolicyOperand { policy: Some(pb::policy_operand::Policy::Yaml(text.to_owned())) }
+}
+
+fn approval(id: i64) -> pb::PolicyOperand {
+    pb::PolicyOperand { policy: Some(pb::policy_operand::Policy::ApprovalId(id)) }
 }
 
 fn request(
@@ -60,6 +67,8 @@ server_tests! {
     a_document_keeps_the_marks_of_a_revision_and_cannot_set_them,
     an_invalid_document_is_refused_with_its_path,
     documents_and_differences_are_limited,
+    the_policy_of_an_approval_is_compared,
+    t08_only_approvals_of_the_sandbox_are_compared,
 }
 
 async fn revisions_are_compared_in_both_directions(sg: TestServer) {
@@ -268,6 +277,99 @@ async fn documents_and_differences_are_limited(sg: TestServer) {
         assert_eq!((found.policy_differences.len(), found.omitted), (DIFFERENCES_MAX, 201));
         let added = u32::try_from(count).unwrap();
         assert_eq!(counts(&found), [("version", 0, 1, 0), ("network_policies", added, 0, 0)]);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn the_policy_of_an_approval_is_compared(sg: TestServer) {
+    let viewer = sg.with_token(&sg.create_user("vic@example.com", pb::Role::Viewer).await);
+    for (name, generation) in GATEWAYS {
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { dora, .. } = govern(&sg, name, 1).await;
+        write_mark(&simulator).await;
+        let change = merge(&dora, name, "one.example").await.unwrap();
+        let id = change.approval_id;
+        let added = diff(&viewer, name, version(0), approval(id)).await.unwrap();
+        assert_eq!(paths(&added), [(Kind::Added, "network_policies.one_example")]);
+        assert_eq!([&added.from_digest, &added.to_digest], [&change.base_digest, &change.digest]);
+        let removed = diff(&viewer, name, approval(id), version(0)).await.unwrap();
+        assert_eq!(paths(&removed), [(Kind::Removed, "network_policies.one_example")]);
+
+        // The document has no mark, and applying it would not remove the mark.
+        let content = viewer.approval(id).await.content.unwrap();
+        assert!(!content.marks.is_empty() && !content.yaml.contains("advisor_proposed"));
+        let yaml = document(&content.yaml);
+        for (from, to) in [(approval(id), yaml.clone()), (yaml, approval(id))] {
+            let same = diff(&viewer, name, from, to).await.unwrap();
+            assert!(same.policy_differences.is_empty(), "{same:?}");
+            assert_eq!([&same.from_digest, &same.to_digest], [&change.digest, &change.digest]);
+        }
+
+        let other = merge(&dora, name, "two.example").await.unwrap().approval_id;
+        let withdraw = pb::WithdrawProposalRequest { approval_id: id, ..Default::default() };
+        dora.approvals().withdraw_proposal(withdraw).await.unwrap();
+        // An approval keeps its policy after its end.
+        let both = diff(&viewer, name, approval(id), approval(other)).await.unwrap();
+        let mut found = paths(&both);
+        found.sort_unstable_by_key(|(_, path)| *path);
+        let expected = [
+            (Kind::Removed, "network_policies.one_example"),
+            (Kind::Added, "network_policies.two_example"),
+        ];
+        assert_eq!(found, expected);
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t08_only_approvals_of_the_sandbox_are_compared(sg: TestServer) {
+    let (admin, vera) = (sg.admin(), sg.create_user("vera@example.com", pb::Role::Operator).await);
+    let mut elsewhere = Vec::new();
+    for (name, generation) in GATEWAYS {
+        let simulator = seeded(&sg, name, generation).await;
+        let Staff { dora, .. } = govern(&sg, name, 1).await;
+        let id = merge(&dora, name, "one.example").await.unwrap().approval_id;
+        let of = Proposal { gateway: name, sandbox: "builder", ..approvals::proposal("a.example") };
+        let (builder, _) = approvals::propose(&sg, &vera, &of).await.unwrap();
+        for missing in elsewhere.iter().copied().chain([builder, i64::MAX]) {
+            for (from, to) in
+                [(version(1), approval(missing)), (approval(missing), document("version: 1"))]
+            {
+                let refused = diff(&admin, name, from, to).await;
+                let refused = assert_refused!(refused, NotFound, "NOT_FOUND");
+                assert!(refused.message().contains(&missing.to_string()), "{refused:?}");
+            }
+        }
+        elsewhere.push(id);
+        // A gateway can have been upgraded since an approval was opened.
+        let of = Proposal { gateway: name, sandbox: "coder", ..approvals::proposal("b.example") };
+        let (other, _) = approvals::propose(&sg, &vera, &of).await.unwrap();
+
+        // A review of a pin has no policy.
+        let pin = pb::PinPolicyRequest {
+            gateway: name.to_owned(),
+            sandbox: "coder".to_owned(),
+            ..Default::default()
+        };
+        admin.policies().pin_policy(pin).await.unwrap();
+        let unpin = pb::UnpinPolicyRequest {
+            gateway: name.to_owned(),
+            sandbox: "coder".to_owned(),
+            ..Default::default()
+        };
+        let refused = admin.policies().unpin_policy(unpin).await;
+        let refused = assert_refused!(refused, FailedPrecondition, "APPROVAL_REQUIRED");
+        let of_pin = fact(&refused, "approval").parse().unwrap();
+        let is_other = generation == shoreguard_simulator::Generation::V0_0;
+        let refusals = [(of_pin, "rule.change"), (0, "above 0"), (-1, "above 0")];
+        let refusals = refusals.into_iter().chain(is_other.then_some((other, "generation 0.0")));
+        for (bad, why) in refusals {
+            let refused = diff(&admin, name, version(1), approval(bad)).await;
+            let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+            let message = refused.message();
+            assert!(message.contains("`to.approval_id`") && message.contains(why), "{refused:?}");
+        }
         simulator.stop().await;
     }
     sg.finish().await;

@@ -11,8 +11,8 @@ mod tests;
 
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, Value};
 
 use super::connect::{Client, ConnectArgs};
@@ -24,6 +24,30 @@ use methods::{FoundMethod, Methods};
 fn generation() -> impl TypedValueParser<Value = Generation> {
     let numbers = PossibleValuesParser::new(Generation::ALL.map(Generation::as_str));
     numbers.try_map(|number| Generation::from_word(&number).ok_or("not a generation"))
+}
+
+/// Form of an answer. Its messages have no columns, since any method can be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AnswerFormat {
+    /// JSON with the field names of the proto; of a stream, one message a line.
+    Json,
+    /// One message a line.
+    Jsonl,
+    /// YAML; of a stream, one document a message.
+    Yaml,
+}
+
+impl AnswerFormat {
+    /// Returns the text of a message.
+    fn show(self, message: &DynamicMessage, is_of_stream: bool) -> String {
+        match (self, is_of_stream) {
+            (Self::Json, false) => json::to_pretty(message),
+            (Self::Json, true) | (Self::Jsonl, _) => json::to_line(message),
+            (Self::Yaml, false) => json::to_yaml(message).trim_end().to_owned(),
+            // JSON is YAML.
+            (Self::Yaml, true) => format!("--- {}", json::to_line(message)),
+        }
+    }
 }
 
 /// The method to call, the server and the credential.
@@ -46,6 +70,10 @@ pub(super) struct CallArgs {
     /// The wire generation of a gateway's method. By default it is read from the server.
     #[arg(long, value_parser = generation())]
     generation: Option<Generation>,
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = AnswerFormat::Json)]
+    #[arg(conflicts_with_all = ["list", "describe"])]
+    output: AnswerFormat,
     /// Lists all methods, or explains those whose path contains the given text.
     #[arg(long)]
     list: bool,
@@ -81,15 +109,16 @@ pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
         let method = resolve_method(&found, &args, &mut client).await?;
         (parse_requests(&method, &json, None)?, method)
     };
-    send(&mut client, &method, requests, args.connect.timeout()).await
+    send(&mut client, &method, requests, args.connect.timeout(), args.output).await
 }
 
-/// Sends the requests and prints the responses: one on several lines, those of a stream on one line each.
+/// Sends the requests and prints the responses.
 async fn send(
     client: &mut Client,
     method: &MethodDescriptor,
     mut requests: Vec<DynamicMessage>,
     timeout: Option<Duration>,
+    format: AnswerFormat,
 ) -> Result<(), CliError> {
     let mut answers = if method.is_client_streaming() {
         let stream = client.exchange(method, tokio_stream::iter(requests)).await?;
@@ -98,16 +127,12 @@ async fn send(
         let request = requests.pop().unwrap_or_else(|| DynamicMessage::new(method.input()));
         if !method.is_server_streaming() {
             let answer = client.unary(method, request).await?;
-            return Ok(output::print_result(&json::to_pretty(&answer))?);
+            return Ok(output::print_result(&format.show(&answer, false))?);
         }
         streams::open(client, method, request, timeout).await?
     };
     while let Some(answer) = answers.next().await? {
-        let text = if method.is_server_streaming() {
-            json::to_line(&answer)
-        } else {
-            json::to_pretty(&answer)
-        };
+        let text = format.show(&answer, method.is_server_streaming());
         if output::print_item(&text)?.is_break() {
             break;
         }

@@ -350,6 +350,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_workflow_that_was_set_is_shown_with_the_open_approvals_in_its_scope() {
+        let rpc = "ApprovalWorkflowService/SetWorkflow";
+        let text = r#"{"approval_workflow": {"gateway": "edge"}, "open_approval_ids": [7, 9],
+            "open_approval_count": 2}"#;
+        let table = shown(rpc, text, OutputFormat::Table).await;
+        assert_eq!(
+            table,
+            "GATEWAY              edge\nOPEN APPROVAL IDS    7,9\nOPEN APPROVAL COUNT  2\n"
+        );
+    }
+
+    #[tokio::test]
     async fn no_and_0_are_shown_where_they_are_the_answer() {
         let table = shown("GatewayService/TestGateway", "{}", OutputFormat::Table).await;
         assert_eq!(table, "REACHABLE  no\nUSABLE     no\n");

@@ -16,12 +16,13 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey, Tx};
 use crate::db::Conn;
 use crate::db::page::PageSize;
-use crate::db::types::{ApprovalWorkflowId, GatewayRef};
+use crate::db::types::{ApprovalRoundId, ApprovalWorkflowId, GatewayRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
 use crate::governance::{People, Rule, RuleColumns, RuleScope};
 use crate::outbox::event_types;
 use crate::resources::approvals::rule_changes::propose::Change;
+use crate::resources::approvals::rules::store::voting_in;
 pub use crate::resources::stored_rules::domain::StoredWorkflow;
 use crate::resources::stored_rules::domain::{
     all_workflows, caller_facts, delete_workflow, needs_review, replace_rule,
@@ -31,6 +32,8 @@ use crate::resources::write_intents::domain::{self as write_intents, IntentScope
 
 /// Maximum number of workflows.
 pub const WORKFLOWS_MAX: i64 = 1_000;
+/// Maximum number of open rounds that a response names.
+pub const APPROVALS_NAMED_MAX: usize = 100;
 
 /// A workflow as it is shown.
 #[derive(Debug, Clone)]
@@ -63,6 +66,8 @@ pub struct SetOutcome {
     pub in_flight: Vec<WriteInFlight>,
     /// What weakens it.
     pub warnings: Vec<Warning>,
+    /// Open rounds in its scope, oldest first.
+    pub rounds: Vec<ApprovalRoundId>,
 }
 
 /// What a transaction found and stored.
@@ -70,6 +75,7 @@ struct Stored {
     workflow: StoredWorkflow,
     in_flight: Vec<WriteInFlight>,
     warnings: Vec<Warning>,
+    rounds: Vec<ApprovalRoundId>,
 }
 
 fn intent_scope<'a>(gateway: &GatewayRef, scope: &'a RuleScope) -> IntentScope<'a> {
@@ -86,7 +92,7 @@ pub async fn set(ctx: &Ctx, new: NewRule) -> Result<SetOutcome, Error> {
     let gateway = ctx.required_gateway()?.clone();
     note_scope(ctx, &new.scope);
     let stored = store_current(ctx, &gateway, &new).await?.made(ctx).await?;
-    let Stored { workflow, in_flight, mut warnings } = stored;
+    let Stored { workflow, in_flight, mut warnings, rounds } = stored;
     let waiting = write_intents::wait_for_end(ctx, intent_scope(&gateway, &new.scope), in_flight);
     let (in_flight, mode) = future::join(waiting, approval_mode::read(ctx, &new.scope)).await;
     match mode {
@@ -96,7 +102,8 @@ pub async fn set(ctx: &Ctx, new: NewRule) -> Result<SetOutcome, Error> {
     }
     ctx.add_audit_detail("writes_in_flight", in_flight.len());
     ctx.add_audit_detail("approval_mode_is_auto", mode == ApprovalMode::Auto);
-    Ok(SetOutcome { workflow: shown(ctx, workflow), in_flight, warnings })
+    ctx.add_audit_detail("open_approvals", rounds.len());
+    Ok(SetOutcome { workflow: shown(ctx, workflow), in_flight, warnings, rounds })
 }
 
 fn note_scope(ctx: &Ctx, scope: &RuleScope) {
@@ -155,7 +162,10 @@ async fn store_rule(
         }
         warnings.push(Warning::ReviewRequired);
     }
-    let outcome = |workflow, in_flight| Change::Made(Stored { workflow, in_flight, warnings });
+    // Under the lock of the gateway: a round that is opened later is opened under the rule.
+    let rounds = voting_in(tx, gateway.id, &new.scope, now).await?;
+    let outcome =
+        |workflow, in_flight| Change::Made(Stored { workflow, in_flight, warnings, rounds });
     match before {
         Some(before) if before.columns == columns => {
             ctx.add_audit_detail("outcome", "noop");

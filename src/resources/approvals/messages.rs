@@ -42,8 +42,14 @@ pub(super) fn comment(field: &str, text: String) -> Result<Option<String>, Error
     Ok((!text.trim().is_empty()).then_some(text))
 }
 
+/// Parses the only vote of a call.
+pub(super) fn vote(req: pb::VoteRequest) -> Result<Ballot, Error> {
+    let pb::VoteRequest { approval_id, digest, decision, comment, grant_duration, .. } = req;
+    ballot("", pb::Ballot { approval_id, digest, decision, comment, grant_duration })
+}
+
 /// Parses a vote. `prefix` is the path of its message.
-pub(super) fn ballot(prefix: &str, ballot: pb::Ballot) -> Result<Ballot, Error> {
+fn ballot(prefix: &str, ballot: pb::Ballot) -> Result<Ballot, Error> {
     let field = |name: &str| format!("{prefix}{name}");
     let approval = approval_id(&field("approval_id"), ballot.approval_id)?;
     let decision = match pb::VoteDecision::try_from(ballot.decision) {
@@ -64,6 +70,11 @@ pub(super) fn ballot(prefix: &str, ballot: pb::Ballot) -> Result<Ballot, Error> 
     if !is_digest && !is_optional {
         let why = "must be the digest of the approval: 64 hexadecimal digits";
         return Err(Error::invalid(field("digest"), why));
+    }
+    // A vote with a duration must not count as one without an end.
+    if ballot.grant_duration.is_some() {
+        let why = "must be unset: it is not supported yet";
+        return Err(Error::invalid(field("grant_duration"), why));
     }
     Ok(Ballot { approval, digest, decision, comment })
 }
@@ -328,6 +339,7 @@ mod tests {
             digest: "a".repeat(64),
             decision: pb::VoteDecision::Approve.into(),
             comment: String::new(),
+            grant_duration: None,
         }
     }
 
@@ -355,6 +367,7 @@ mod tests {
             pb::Ballot { decision: reject, comment: " ".to_owned(), ..valid() },
             pb::Ballot { comment: format!("{long}a"), ..valid() },
             pb::Ballot { comment: "\u{1b}[2J".to_owned(), ..valid() },
+            pb::Ballot { grant_duration: Some(prost_types::Duration::default()), ..valid() },
         ] {
             assert!(ballot("", bad.clone()).is_err(), "{bad:?}");
         }

@@ -120,10 +120,7 @@ impl ApprovalService for ApprovalsRpc {
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Reply<pb::VoteResponse> {
         handle_write(&self.0, request, async move |pending, req| {
-            let (approval_id, digest) = (req.approval_id, req.digest);
-            let (decision, comment) = (req.decision, req.comment);
-            let ballot = pb::Ballot { approval_id, digest, decision, comment };
-            let voted = domain::vote(&pending, messages::ballot("", ballot)?).await?;
+            let voted = domain::vote(&pending, messages::vote(req)?).await?;
             Ok(pb::VoteResponse { approval: Some(voted.into()) })
         })
         .await

@@ -2,13 +2,14 @@
 
 use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
-use crate::db::types::SandboxName;
+use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
 use crate::openshell::Gateway;
 use crate::openshell::policies::{EffectivePolicy, Revision};
 use crate::policy::diff::{self, Difference, DifferenceKind};
 use crate::policy::{Policy, Preset, Presets};
 use crate::resources::approvals::proposals::candidate::decode;
+use crate::resources::approvals::proposals::reviewed::reviewed_policy;
 use crate::seal::join_parts;
 
 /// Maximum number of differences in a response.
@@ -47,6 +48,15 @@ pub enum PolicyOperand {
     Revision(u32),
     /// A document.
     Document(String),
+    /// The policy that an approval of the sandbox leads to.
+    Approval(ApprovalRoundId),
+}
+
+impl PolicyOperand {
+    /// Returns whether it is a document, which has no marks of its own.
+    fn is_document(&self) -> bool {
+        matches!(self, Self::Document(_))
+    }
 }
 
 /// Number of differences in a section.
@@ -154,18 +164,16 @@ pub async fn compare(
     to: &PolicyOperand,
 ) -> Result<PolicyDiff, Error> {
     let gateway = connect(ctx).await?;
-    let from_policy = load(&gateway, sandbox, "from.yaml", from).await?;
-    let to_policy = load(&gateway, sandbox, "to.yaml", to).await?;
-    let (from, to) = match (from, to) {
-        (PolicyOperand::Revision(_), PolicyOperand::Document(_)) => {
+    let place = SandboxRef { gateway: ctx.required_gateway()?.clone(), name: sandbox.clone() };
+    let from_policy = load(ctx, &gateway, &place, "from", from).await?;
+    let to_policy = load(ctx, &gateway, &place, "to", to).await?;
+    let (from, to) = match (from.is_document(), to.is_document()) {
+        (false, true) => {
             let marked = to_policy.with_marks_of(&from_policy)?;
             (from_policy, marked)
         }
-        (PolicyOperand::Document(_), PolicyOperand::Revision(_)) => {
-            (from_policy.with_marks_of(&to_policy)?, to_policy)
-        }
-        (PolicyOperand::Revision(_), PolicyOperand::Revision(_))
-        | (PolicyOperand::Document(_), PolicyOperand::Document(_)) => (from_policy, to_policy),
+        (true, false) => (from_policy.with_marks_of(&to_policy)?, to_policy),
+        (false, false) | (true, true) => (from_policy, to_policy),
     };
     Ok(diff_of(&from, &to))
 }
@@ -186,17 +194,35 @@ pub(super) fn diff_of(from: &Policy, to: &Policy) -> PolicyDiff {
     }
 }
 
+/// Returns an operand, which is this field of the request, as a policy of the gateway's generation.
 async fn load(
+    ctx: &Ctx,
     gateway: &Gateway,
-    sandbox: &SandboxName,
+    place: &SandboxRef,
     field: &str,
     operand: &PolicyOperand,
 ) -> Result<Policy, Error> {
+    let generation = gateway.generation();
     match operand {
-        PolicyOperand::Document(text) => Policy::from_yaml(gateway.generation(), field, text),
+        PolicyOperand::Document(text) => {
+            Policy::from_yaml(generation, &format!("{field}.yaml"), text)
+        }
         PolicyOperand::Revision(version) => {
-            let (revision, _) = gateway.policy_revision(sandbox, *version).await?;
-            decode(gateway.generation(), revision.policy.as_ref())?.require_known()
+            let (revision, _) = gateway.policy_revision(&place.name, *version).await?;
+            decode(generation, revision.policy.as_ref())?.require_known()
+        }
+        PolicyOperand::Approval(id) => {
+            let field = format!("{field}.approval_id");
+            let mut conn = ctx.db().read().await?;
+            let policy = reviewed_policy(&mut conn, place, *id, &field).await?;
+            let reviewed = policy.generation();
+            if reviewed == generation {
+                return Ok(policy);
+            }
+            let why = format!(
+                "must be of generation {generation}, which the gateway has now: approval {id} is of {reviewed}"
+            );
+            Err(Error::invalid(field, why))
         }
     }
 }

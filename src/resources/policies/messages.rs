@@ -4,7 +4,7 @@ use super::domain::{
     ExportedPolicy, PolicyDiff, PolicyOperand, PolicySelection, SandboxPolicy, SectionCount,
 };
 use crate::ctx::Ctx;
-use crate::db::types::{PLACE_CHARACTERS_MAX, SandboxName, SandboxRef};
+use crate::db::types::{ApprovalRoundId, PLACE_CHARACTERS_MAX, SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::etag;
 use crate::governance::parse_reason;
@@ -46,7 +46,7 @@ pub(super) fn operand(
     given: Option<pb::PolicyOperand>,
 ) -> Result<PolicyOperand, Error> {
     match given.and_then(|given| given.policy) {
-        None => Err(Error::invalid(field, "is required: `version` or `yaml`")),
+        None => Err(Error::invalid(field, "is required: `version`, `yaml` or `approval_id`")),
         Some(pb::policy_operand::Policy::Version(version)) => Ok(PolicyOperand::Revision(version)),
         Some(pb::policy_operand::Policy::Yaml(text)) => {
             let bytes = text.len();
@@ -55,6 +55,12 @@ pub(super) fn operand(
                 return Err(Error::invalid(format!("{field}.yaml"), why));
             }
             Ok(PolicyOperand::Document(text))
+        }
+        Some(pb::policy_operand::Policy::ApprovalId(id)) if id > 0 => {
+            Ok(PolicyOperand::Approval(ApprovalRoundId(id)))
+        }
+        Some(pb::policy_operand::Policy::ApprovalId(_)) => {
+            Err(Error::invalid(format!("{field}.approval_id"), "must be a number above 0"))
         }
     }
 }

@@ -217,8 +217,7 @@ async fn t08_an_approval_of_another_gateway_is_not_found(sg: TestServer) {
     let withdraw = pb::WithdrawProposalRequest { approval_id: id, ..Default::default() };
     let withdrawn = elsewhere.approvals().withdraw_proposal(withdraw).await;
     assert_refused!(withdrawn, NotFound, "NOT_FOUND");
-    let comment = String::new();
-    let ballots = vec![pb::Ballot { approval_id: id, digest, decision, comment }];
+    let ballots = vec![pb::Ballot { approval_id: id, digest, decision, ..Default::default() }];
     for caller in [&elsewhere, &sg.admin()] {
         let request = pb::VoteManyRequest {
             gateway: "other".to_owned(),

@@ -7,6 +7,7 @@ mod inbox;
 mod model;
 mod reminders;
 mod rule_changes;
+mod touched;
 mod voting;
 
 use std::sync::Arc;

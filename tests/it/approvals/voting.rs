@@ -275,8 +275,8 @@ async fn votes_on_several_approvals_are_all_stored_or_none(sg: TestServer) {
         let mut ballots = Vec::new();
         for id in ids {
             let digest = ana.approval(*id).await.approval.unwrap().digest;
-            let (approval_id, decision, comment) = (*id, Approve.into(), String::new());
-            ballots.push(pb::Ballot { approval_id, digest, decision, comment });
+            let (approval_id, decision) = (*id, Approve.into());
+            ballots.push(pb::Ballot { approval_id, digest, decision, ..Default::default() });
         }
         let (gateway, request_id) = ("edge".to_owned(), String::new());
         ana.approvals().vote_many(pb::VoteManyRequest { gateway, ballots, request_id }).await

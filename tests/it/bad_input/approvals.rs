@@ -96,6 +96,9 @@ fn ballots() -> Vec<(&'static str, Value, &'static str)> {
         ("comment", json!(long(1_001)), INVALID),
         ("comment", json!("\u{1b}[2J"), INVALID),
         ("comment", json!("\0"), INVALID),
+        ("grant_duration", json!("0s"), INVALID),
+        ("grant_duration", json!("-60s"), INVALID),
+        ("grant_duration", json!("3600s"), INVALID),
     ]
 }
 

@@ -102,6 +102,12 @@ fn reads() -> Vec<Row> {
         };
         rows.push(unknown);
         rows.push(nested("DiffPolicies", &version, side, with(nothing())));
+        let approval = format!("{side}.approval_id");
+        let of = |id: i64| {
+            nested("DiffPolicies", &approval, &approval, with(json!({ "approval_id": id })))
+        };
+        rows.extend([of(0), of(-1), of(i64::MIN)]);
+        rows.push(Row { reason: NOT_FOUND, ..of(i64::MAX) });
         for bad in
             ["a: 1".to_owned(), "- a".to_owned(), "\0".to_owned(), long(DOCUMENT_BYTES_MAX + 1)]
         {

@@ -1,5 +1,6 @@
 //! Commands that are written by hand, with the real binary against a server of the test.
 
+mod call;
 mod events;
 mod exec;
 mod operations;

@@ -99,8 +99,10 @@ async fn a_change_under_a_workflow_is_a_vote(sg: TestServer) {
     assert!(dry.code == Some(1) && dry.stdout.contains("would be reviewed"), "{dry:?}");
     let proposed = run_to_end(&sg, &dora, &[&apply[..], &["--wait"]].concat()).await;
     assert_eq!(proposed.code, Some(1), "{proposed:?}");
-    assert!(proposed.stdout.contains("under review as approval "), "{proposed:?}");
+    let (_, id) = proposed.stdout.trim_end().split_once("under review as approval ").unwrap();
     assert_eq!(newest(&sg, name).await, 2);
+    let drift = policy(&sg, &["diff", "new/coder", "--approval", id]).await;
+    assert!(drift.code == Some(1) && drift.stdout.contains("one.example"), "{drift:?}");
     simulator.stop().await;
     sg.finish().await;
 }
@@ -119,6 +121,11 @@ async fn errors_of_policy_commands_exit_with_2(sg: TestServer) {
         (&["diff", "new/coder", "-f", "/nonexistent"][..], "cannot be read"),
         (&["apply", "new/coder", "-f", file, "--etag", "stale"][..], "CONCURRENT_CHANGE"),
         (&["diff", "-f"][..], "--file"),
+        (&["diff", "new/coder"][..], "--file"),
+        (&["diff", "new/coder", "-f", file, "--approval", "1"][..], "cannot be used with"),
+        (&["diff", "new/coder", "--approval", "0"][..], "--approval"),
+        (&["diff", "new/coder", "--approval", "99"][..], "NOT_FOUND"),
+        (&["diff", "--approval", "99"][..], "name the sandbox"),
     ] {
         let ended = policy(&sg, wrong).await;
         assert_eq!(ended.code, Some(2), "{wrong:?} {ended:?}");

@@ -83,7 +83,7 @@ async fn votes_on_several_drafts_are_all_stored_or_none(sg: TestServer) {
                 approval_id: id,
                 digest: shown(&ana, id).await.digest,
                 decision: VoteDecision::Approve.into(),
-                comment: String::new(),
+                ..Default::default()
             });
         }
         let mut wrong = ballots.clone();

@@ -1,6 +1,6 @@
-//! `shoreguard policy diff`: how the policy of a sandbox differs from a document.
+//! `shoreguard policy diff`: how the policy of a sandbox differs from a document, or from what an approval leads to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
@@ -25,7 +25,11 @@ struct DiffArgs {
     place: Option<SandboxPlace>,
     /// Policy document; `-` reads standard input.
     #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    #[arg(required_unless_present = "approval", conflicts_with = "approval")]
+    file: Option<PathBuf>,
+    /// Instead of a document: the policy that this approval of the sandbox leads to.
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
+    approval: Option<i64>,
     /// Version of the revision that is compared. By default the newest one.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     revision: u32,
@@ -34,7 +38,7 @@ struct DiffArgs {
 /// Returns the definition.
 pub(in crate::cli) fn command() -> Command {
     DiffArgs::augment_args(Command::new("diff"))
-        .about("Compares the policy of a sandbox with a document: 0 the same, 1 drift, 2 error")
+        .about("Compares a policy with a document or an approval: 0 the same, 1 drift, 2 error")
 }
 
 /// Runs the command.
@@ -48,9 +52,26 @@ pub(in crate::cli) fn run(
     })
 }
 
+/// Returns the sandbox, what its policy is compared with, and the name of that for people.
+fn compared_with(
+    place: Option<SandboxPlace>,
+    file: Option<&Path>,
+    approval: Option<i64>,
+) -> Result<(SandboxPlace, Operand, String), CliError> {
+    if let Some(file) = file {
+        let yaml = read_document(file)?;
+        let place = find_place(place, &yaml)?;
+        return Ok((place, Operand::Yaml(yaml), "the document".to_owned()));
+    }
+    let (Some(place), Some(id)) = (place, approval) else {
+        let why = "name the sandbox that the approval is about";
+        return Err(CliError::Usage(why.to_owned()));
+    };
+    Ok((place, Operand::ApprovalId(id), format!("approval {id}")))
+}
+
 async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
-    let yaml = read_document(&args.file)?;
-    let place = find_place(args.place, &yaml)?;
+    let (place, with, other) = compared_with(args.place, args.file.as_deref(), args.approval)?;
     let client = Client::connect(&globals.connect, None).await?;
     let (name, full_name) = (place.to_string(), place.full_name());
     let request = DiffPoliciesRequest {
@@ -58,7 +79,7 @@ async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
         workspace: place.workspace,
         sandbox: place.sandbox,
         from: Some(PolicyOperand { policy: Some(Operand::Version(args.revision)) }),
-        to: Some(PolicyOperand { policy: Some(Operand::Yaml(yaml)) }),
+        to: Some(PolicyOperand { policy: Some(with) }),
     };
     let compared = client.repeat(&request, |request| {
         let mut policies = PolicyServiceClient::new(client.channel());
@@ -67,7 +88,7 @@ async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
     let compared = compared.await?;
     let mut page = Page::new();
     if compared.equivalent {
-        page.line(Look::Plain, &format!("{name} has the policy of the document"));
+        page.line(Look::Plain, &format!("{name} has the policy of {other}"));
     } else {
         add_differences(&mut page, &compared.policy_differences, compared.omitted);
     }

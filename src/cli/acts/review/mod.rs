@@ -244,6 +244,7 @@ async fn ask_vote(shown: &Approval, refusal: Option<&str>) -> Result<Answer, Cli
             decision: decision.into(),
             comment,
             request_id: new_id().to_string(),
+            grant_duration: None,
         }));
     }
 }

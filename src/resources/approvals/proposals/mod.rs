@@ -13,6 +13,7 @@ pub mod candidate;
 pub mod change;
 pub mod proxied;
 pub mod required;
+pub mod reviewed;
 pub mod store;
 pub mod submit;
 

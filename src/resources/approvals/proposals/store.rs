@@ -1,4 +1,4 @@
-//! Rows of proposals. One whose round has ended has `cleared_at`.
+//! Rows of proposals. One whose round has ended has `cleared_at`. Contents and owners by sandbox.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -7,10 +7,11 @@ use super::ProposalMode;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{policy_apply_proposals as t, sandbox_meta as m};
-use crate::db::types::SandboxRef;
+use crate::db::schema::{approval_rounds as r, policy_apply_proposals as t, sandbox_meta as m};
+use crate::db::types::{ApprovalRoundId, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::governance::Action;
 use crate::resources::approvals::rounds::Round;
 
 /// A proposal to store.
@@ -85,6 +86,27 @@ pub async fn set_change(conn: &mut Conn, round: &Round, change_json: &str) -> Re
 pub async fn of_round(conn: &mut Conn, round: &Round) -> Result<Option<StoredProposal>, Error> {
     let row = open_of!(round);
     Ok(on_conn!(conn, |c| row.select(StoredProposal::as_select()).first(c).await.optional())?)
+}
+
+/// The content of a round as it is stored: its action, its wire generation, and the bytes.
+pub type StoredContent = (Action, Option<String>, Vec<u8>);
+
+/// Returns the content of a round of a sandbox, also after its end. A round of another gateway or sandbox is not found
+/// (T08).
+pub async fn content_of(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    id: ApprovalRoundId,
+) -> Result<Option<StoredContent>, Error> {
+    let found: Option<StoredContent> = on_conn!(conn, |c| r::table
+        .filter(r::id.eq(id.get()).and(r::gateway_id.eq(place.gateway.id.get())))
+        .filter(r::workspace.eq(place.workspace()))
+        .filter(r::sandbox_name.eq(place.sandbox()))
+        .select((r::action, r::generation, r::content))
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found)
 }
 
 /// Returns the owner of a sandbox; `None` if it is not known, also if another sandbox had the name.

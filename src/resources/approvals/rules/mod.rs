@@ -1,5 +1,7 @@
 //! The workflows and the pin that apply to a place, as rounds need them.
 
+pub mod store;
+
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::types::SandboxRef;
