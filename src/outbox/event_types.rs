@@ -106,7 +106,7 @@ event_types! {
     OPERATION_FAILED: "operation.failed", OPERATORS, "An operation failed.";
     OPERATION_SUCCEEDED: "operation.succeeded", OPERATORS, "An operation succeeded.";
     POLICY_APPLIED: "policy.applied", VIEWERS, "A sandbox has loaded the policy of an approved change.";
-    POLICY_DRIFT_DETECTED: "policy.drift_detected", VIEWERS, "The policy of a pinned sandbox has changed.";
+    POLICY_DRIFT_DETECTED: "policy.drift_detected", VIEWERS, "The policy of a pinned sandbox has changed, or a gateway has dropped marks of a written policy.";
     POLICY_LOAD_FAILED: "policy.load_failed", VIEWERS, "A sandbox could not load the policy of an approved change.";
     POLICY_PINNED: "policy.pinned", VIEWERS, "The policy of a sandbox was pinned, or its pin was changed.";
     POLICY_UNPINNED: "policy.unpinned", VIEWERS, "The pin of a sandbox was removed.";

@@ -1,15 +1,15 @@
-//! Keeps the marks of a policy in the policy that replaces it.
+//! Keeps the marks of a policy in the policy that replaces it, and finds those that a gateway has dropped.
 //!
 //! Invariant: a mark is never lost because of the spelling of a host or path, or because an endpoint has more ports or
 //! another rule. An endpoint that is marked for one of its ports is marked for all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+use shoreguard_proto::release::Generation;
 
-use super::normal;
 use super::schema::{self, FieldOwner};
-use super::walk;
+use super::{canonical, normal, walk};
 
 /// A mark: its field, and what identifies the endpoint or binary.
 type Mark = (String, String);
@@ -44,6 +44,32 @@ fn mark(message: &mut DynamicMessage, marked: &BTreeSet<Mark>) {
     for (_, value) in message.fields_mut() {
         walk::for_messages_mut(value, &mut |message| mark(message, marked));
     }
+}
+
+/// Returns the paths of the marks of `candidate` that `written` lacks. `None` if the policies differ in anything else.
+pub(super) fn lost(
+    generation: Generation,
+    candidate: &DynamicMessage,
+    written: &DynamicMessage,
+) -> Option<Vec<String>> {
+    let wanted = walk::all_marks(candidate);
+    // Most policies have no marks.
+    if wanted.is_empty() || unmarked(generation, candidate)? != unmarked(generation, written)? {
+        return None;
+    }
+    // Apart from marks the policies are equal, so a path means the same in both.
+    let kept: HashSet<String> = walk::all_marks(written).into_iter().collect();
+    let count = wanted.len();
+    let lost: Vec<String> = wanted.into_iter().filter(|path| !kept.contains(path)).collect();
+    let is_less = count - lost.len() == kept.len();
+    is_less.then_some(lost)
+}
+
+/// Encodes a policy without its marks. `None` does not occur for a policy in its canonical form.
+fn unmarked(generation: Generation, policy: &DynamicMessage) -> Option<Vec<u8>> {
+    let mut policy = policy.clone();
+    canonical::clear_fields(&mut policy, FieldOwner::Mark);
+    canonical::encode(generation, &policy).ok()
 }
 
 /// Returns what identifies an endpoint, once per port, or a binary.
@@ -107,5 +133,25 @@ mod tests {
         let candidate = policy(endpoint("b", &[], "", false), "/bin/a", false);
         let kept = candidate.with_marks_of(&base).unwrap().marks();
         assert_eq!(kept, ["network_policies[\"/bin/a\"].binaries[0].harness"]);
+    }
+
+    #[test]
+    fn lost_marks_are_the_only_difference_of_a_policy_that_lacks_them() {
+        let of = |host: &str, marked: bool, harness: bool| {
+            policy(endpoint(host, &[443], "", marked), "/bin/a", harness)
+        };
+        let lost = |candidate: &Policy, written: &Policy| candidate.marks_lost_in(written);
+        let (on_endpoint, on_binary) = ("endpoints[0].advisor_proposed", "binaries[0].harness");
+        let path = |end: &str| format!("network_policies[\"/bin/a\"].{end}");
+        let both = of("a.example", true, true);
+        assert_eq!(lost(&both, &both), Some(vec![]));
+        let neither = of("a.example", false, false);
+        assert_eq!(lost(&both, &neither), Some(vec![path(on_endpoint), path(on_binary)]));
+        assert_eq!(lost(&both, &of("a.example", true, false)), Some(vec![path(on_binary)]));
+        // A mark that was not written is a difference, and so is every other field.
+        assert_eq!(lost(&neither, &both), None);
+        assert_eq!(lost(&of("a.example", true, false), &of("a.example", false, true)), None);
+        assert_eq!(lost(&both, &of("b.example", false, false)), None);
+        assert_eq!(lost(&neither, &of("b.example", false, false)), None);
     }
 }

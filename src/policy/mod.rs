@@ -161,6 +161,19 @@ impl Policy {
         Ok(Self { unknown: self.unknown.clone(), ..marked })
     }
 
+    /// Returns the paths of the marks that `written` lacks, in the order of the policy; none if the policies are equal.
+    /// `None` if they differ in anything else.
+    #[must_use]
+    pub fn marks_lost_in(&self, written: &Self) -> Option<Vec<String>> {
+        if self.generation != written.generation {
+            return None;
+        }
+        if self.encoded == written.encoded {
+            return Some(Vec::new());
+        }
+        marks::lost(self.generation, &self.message, &written.message)
+    }
+
     /// Returns the paths of what the gateway sent and this build does not know. A document or a difference lacks it.
     #[must_use]
     pub fn unknown(&self) -> &[String] {

@@ -47,6 +47,15 @@ impl Policy {
         self.with_rules(|key, _| matches!(key, MapKey::String(key) if key == name))
     }
 
+    /// Returns the policy that has only the rules of this one whose names `other` has.
+    ///
+    /// # Errors
+    /// `Internal`, which a policy in its canonical form does not cause.
+    pub fn rules_named_in(&self, other: &Self) -> Result<Self, Error> {
+        let named = other.rules();
+        self.with_rules(|name, _| named.contains_key(name))
+    }
+
     /// Returns its only rule, encoded for its generation. `None` if it has none.
     #[must_use]
     pub fn encoded_rule(&self) -> Option<&[u8]> {
@@ -122,6 +131,9 @@ mod tests {
         let own = propose("b", "b.example", "/bin/b");
         assert_eq!(own.only_rule("b").unwrap().encoded(), own.encoded());
         assert_eq!(own.marks().len(), 2, "{:?}", own.marks());
+        let approved = add(&base, "b", "b.example", "/bin/b");
+        assert_eq!(approved.rules_named_in(&own).unwrap().encoded(), own.encoded());
+        assert!(!base.rules_named_in(&own).unwrap().has_rules());
         // Nothing new.
         assert!(!propose("a", "a.example", "/bin/a").has_rules());
     }

@@ -4,6 +4,7 @@
 mod crashes;
 mod draft_crashes;
 mod lost_answers;
+mod lost_marks;
 mod once;
 mod reminders;
 mod replicas;

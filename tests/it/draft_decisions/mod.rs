@@ -4,6 +4,7 @@ mod attacks;
 mod bulk;
 mod changes;
 mod gaps;
+mod marks;
 mod once;
 mod stock;
 

@@ -3,6 +3,7 @@
 mod creation;
 mod evasion;
 mod facts;
+mod own_walk;
 mod providers;
 mod settings;
 mod stored;

@@ -8,10 +8,10 @@ use shoreguard_simulator::Proposal;
 use super::*;
 
 /// Time in which an accepted stream may still fail.
-const STREAM_TIME: Duration = Duration::from_millis(20);
+pub(super) const STREAM_TIME: Duration = Duration::from_millis(20);
 
 /// Reasons with which the gate refuses.
-const REFUSALS: [&str; 5] =
+pub(super) const REFUSALS: [&str; 5] =
     ["POLICY_PINNED", "GOVERNED", "APPROVAL_MODE_AUTO", "APPROVAL_REQUIRED", "MESSAGE_AMBIGUOUS"];
 
 /// The call reaches the gateway.

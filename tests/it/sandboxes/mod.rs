@@ -7,6 +7,7 @@ mod failing;
 mod fleet;
 mod followed;
 mod followed_crowds;
+mod followed_events;
 mod followed_logs;
 mod followed_restarts;
 mod listing;

@@ -5,6 +5,7 @@ mod answers;
 mod deliveries;
 mod guard;
 mod kills;
+mod noticed;
 mod outages;
 mod plans;
 mod receiver;

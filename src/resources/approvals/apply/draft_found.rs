@@ -1,6 +1,6 @@
 //! What became of a decision about a draft: by its status on the gateway, and by the rule in the revisions.
 
-use super::found::Found;
+use super::found::{Found, Written};
 use super::live;
 use crate::db::Conn;
 use crate::error::{Error, ResourceKind};
@@ -24,8 +24,8 @@ pub(super) enum Reviewed {
 struct SeenRule {
     version: u32,
     policy_hash: String,
-    /// Whether it has the rule as it was approved.
-    is_as_approved: bool,
+    /// Paths of the approved marks that its rule lacks. `None` if it does not have the approved rule.
+    lost_marks: Option<Vec<String>>,
 }
 
 impl Reviewed {
@@ -50,18 +50,14 @@ impl Reviewed {
         }
     }
 
-    /// Returns whether a policy has the rule as it was approved.
-    fn is_in(&self, policy: &Policy) -> bool {
-        match self {
-            Self::Approve(content) => {
-                let missing = content.result.rules_changed_from(policy);
-                missing.is_ok_and(|missing| !missing.has_rules())
-            }
-            Self::Undo(content) => {
-                let rule = policy.only_rule(&content.rule_name);
-                rule.is_ok_and(|rule| rule.encoded() == content.after.encoded())
-            }
-        }
+    /// Returns the paths of the approved marks that the rule of a policy lacks. `None` if the policy does not have the
+    /// rule as it was approved.
+    fn marks_lost_in(&self, policy: &Policy) -> Option<Vec<String>> {
+        let (wanted, found) = match self {
+            Self::Approve(content) => (&content.result, policy.rules_named_in(&content.result)),
+            Self::Undo(content) => (&content.after, policy.only_rule(&content.rule_name)),
+        };
+        wanted.marks_lost_in(&found.ok()?)
     }
 
     fn wanted(&self) -> Wanted {
@@ -100,11 +96,10 @@ pub(super) async fn look(
     let mut revisions = Vec::new();
     for revision in live::full_revisions_after(gateway, sandbox, base_version).await? {
         let policy = revision.policy.as_ref();
-        let policy = policy.map(|sent| Policy::decode(gateway.generation(), sent));
-        let is_as_approved =
-            policy.is_some_and(|policy| policy.is_ok_and(|policy| reviewed.is_in(&policy)));
+        let policy = policy.and_then(|sent| Policy::decode(gateway.generation(), sent).ok());
+        let lost_marks = policy.and_then(|policy| reviewed.marks_lost_in(&policy));
         let (version, policy_hash) = (revision.version, revision.policy_hash);
-        revisions.push(SeenRule { version, policy_hash, is_as_approved });
+        revisions.push(SeenRule { version, policy_hash, lost_marks });
     }
     Ok(decide(reviewed.wanted(), status, &revisions, base_version))
 }
@@ -116,14 +111,19 @@ fn decide(
     revisions: &[SeenRule],
     base_version: u32,
 ) -> Found {
-    // The first revision with the rule. Without a change, a gateway writes no revision.
-    let mut later = revisions.iter().rev().filter(|seen| seen.version > base_version);
-    let later = later.find(|seen| seen.is_as_approved);
+    // The first revision with the rule, with all its marks if there is one. Without a change, a gateway writes no
+    // revision.
+    let after_base = || revisions.iter().rev().filter(move |seen| seen.version > base_version);
+    let complete = after_base().find(|seen| seen.lost_marks.as_ref().is_some_and(Vec::is_empty));
+    let later = complete.or_else(|| after_base().find(|seen| seen.lost_marks.is_some()));
     let newest = revisions.first();
-    let reached = later.or_else(|| newest.filter(|seen| seen.is_as_approved));
-    let done = |seen: &SeenRule| Found::Done {
-        version: seen.version,
-        policy_hash: seen.policy_hash.clone(),
+    let reached = later.or_else(|| newest.filter(|seen| seen.lost_marks.is_some()));
+    let done = |seen: &SeenRule| {
+        Found::Done(Written {
+            version: seen.version,
+            policy_hash: seen.policy_hash.clone(),
+            lost_marks: seen.lost_marks.clone().unwrap_or_default(),
+        })
     };
     let altered = || Found::Altered { version: newest.map_or(base_version, |seen| seen.version) };
     // It was done, and another decision followed. It is not repeated (g02).
@@ -143,12 +143,41 @@ fn decide(
 mod tests {
     use super::*;
 
+    fn with_marks(version: u32, lost_marks: Option<&[&str]>) -> SeenRule {
+        let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
+        let lost_marks = lost_marks.map(owned);
+        SeenRule { version, policy_hash: format!("hash {version}"), lost_marks }
+    }
+
     fn revision(version: u32, is_as_approved: bool) -> SeenRule {
-        SeenRule { version, policy_hash: format!("hash {version}"), is_as_approved }
+        if is_as_approved { with_marks(version, Some(&[])) } else { with_marks(version, None) }
     }
 
     fn done(version: u32) -> Found {
-        Found::Done { version, policy_hash: format!("hash {version}") }
+        let policy_hash = format!("hash {version}");
+        Found::Done(Written { version, policy_hash, lost_marks: Vec::new() })
+    }
+
+    #[test]
+    fn a_rule_that_lacks_only_marks_is_in_force() {
+        let base = revision(3, false);
+        let unmarked = |version| with_marks(version, Some(&["a mark"]));
+        let found = |revisions: &[SeenRule]| {
+            let status = Some(ChunkStatus::MaybeApproved);
+            let found = decide(Wanted::Approved, status, revisions, 3);
+            let Found::Done(written) = found else { panic!("{found:?}") };
+            (written.version, written.lost_marks.len())
+        };
+        assert_eq!(found(&[unmarked(4), base.clone()]), (4, 1));
+        // The gateway had the rule already, without the mark.
+        assert_eq!(found(&[unmarked(3)]), (3, 1));
+        // Another revision has the rule with its marks.
+        assert_eq!(found(&[revision(5, true), unmarked(4), base.clone()]), (5, 0));
+        // It was done, and undone by another client.
+        let status = Some(ChunkStatus::Pending);
+        let undone = [revision(5, false), unmarked(4), base.clone()];
+        assert_eq!(decide(Wanted::Approved, status, &undone, 3), Found::Moved);
+        assert_eq!(decide(Wanted::Approved, status, &[base], 3), Found::NotDone);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Decides what became of a write: by the gateway's answer, and by what the gateway has. Pure.
 //!
-//! Invariant: unless it is certain that a write had no effect, its outcome is unknown, and the gateway's state decides.
+//! Invariants
+//! - unless it is certain that a write had no effect, its outcome is unknown, and the gateway's state decides;
+//! - if the own revision of a write lacks marks, and nothing else, it is the written one: the gateway drops marks, and
+//!   the policy is in force. Any other difference is another policy.
 
 use crate::error::{BrokenCode, Error, GatewayRefusal, Reason};
 use crate::openshell::policy_writes::WrittenRevision;
@@ -77,8 +80,6 @@ impl Answer {
 pub struct Wanted<'a> {
     /// The round, as the annotation of its revision names it.
     pub round: &'a str,
-    /// Digest of the candidate.
-    pub candidate: &'a str,
     /// Newest version before the write; 0 if there was none.
     pub base_version: u32,
     /// Digest of that version; `None` if there was none.
@@ -98,16 +99,31 @@ pub struct SeenRevision {
     pub digest: String,
 }
 
+/// A revision of the gateway, compared with the candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComparedRevision {
+    /// The revision.
+    pub seen: SeenRevision,
+    /// Paths of the marks of the candidate that its policy lacks. `None` if it differs in anything else.
+    pub lost_marks: Option<Vec<String>>,
+}
+
+/// A revision that has what was approved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its version.
+    pub version: u32,
+    /// The gateway's hash of its policy.
+    pub policy_hash: String,
+    /// Paths of the approved marks that the gateway has dropped.
+    pub lost_marks: Vec<String>,
+}
+
 /// What became of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// This revision has the candidate.
-    Done {
-        /// Its version.
-        version: u32,
-        /// The gateway's hash of its policy.
-        policy_hash: String,
-    },
+    /// This revision has the candidate, apart from marks that the gateway has dropped.
+    Done(Written),
     /// This revision is that of the round, and its policy is not the candidate.
     Altered {
         /// Its version.
@@ -121,17 +137,20 @@ pub enum Found {
 
 /// Decides what became of a write. `revisions` are the newest one and all after the base, newest first.
 #[must_use]
-pub fn decide(wanted: &Wanted<'_>, revisions: &[SeenRevision]) -> Found {
-    let later = || revisions.iter().filter(|revision| revision.version > wanted.base_version);
-    let done = later().find(|revision| revision.digest == wanted.candidate);
-    if let Some(SeenRevision { version, policy_hash, .. }) = done {
-        return Found::Done { version: *version, policy_hash: policy_hash.clone() };
+pub fn decide(wanted: &Wanted<'_>, revisions: &[ComparedRevision]) -> Found {
+    let later = || revisions.iter().filter(|revision| revision.seen.version > wanted.base_version);
+    let same = later().find(|revision| revision.lost_marks.as_ref().is_some_and(Vec::is_empty));
+    let own = || later().find(|revision| revision.seen.round.as_deref() == Some(wanted.round));
+    if let Some(ComparedRevision { seen, lost_marks }) = same.or_else(own) {
+        let version = seen.version;
+        return match lost_marks.clone() {
+            Some(lost_marks) => {
+                Found::Done(Written { version, policy_hash: seen.policy_hash.clone(), lost_marks })
+            }
+            None => Found::Altered { version },
+        };
     }
-    let own = later().find(|revision| revision.round.as_deref() == Some(wanted.round));
-    if let Some(SeenRevision { version, .. }) = own {
-        return Found::Altered { version: *version };
-    }
-    if revisions.first().map(|newest| newest.digest.as_str()) == wanted.base {
+    if revisions.first().map(|newest| newest.seen.digest.as_str()) == wanted.base {
         return Found::NotDone;
     }
     Found::Moved
@@ -141,18 +160,31 @@ pub fn decide(wanted: &Wanted<'_>, revisions: &[SeenRevision]) -> Found {
 mod tests {
     use super::*;
 
-    fn revision(version: u32, round: Option<&str>, digest: &str) -> SeenRevision {
-        let (round, digest) = (round.map(str::to_owned), digest.to_owned());
-        SeenRevision { version, policy_hash: format!("hash {version}"), round, digest }
+    /// The candidate is `new`. `new without marks` lacks a mark.
+    fn revision(version: u32, round: Option<&str>, digest: &str) -> ComparedRevision {
+        let (round, policy_hash) = (round.map(str::to_owned), format!("hash {version}"));
+        let lost_marks = match digest {
+            "new" => Some(vec![]),
+            "new without marks" => Some(vec!["a mark".to_owned()]),
+            _ => None,
+        };
+        let seen = SeenRevision { version, policy_hash, round, digest: digest.to_owned() };
+        ComparedRevision { seen, lost_marks }
+    }
+
+    fn written(version: u32, lost_marks: &[&str]) -> Found {
+        let lost_marks = lost_marks.iter().map(|path| (*path).to_owned()).collect();
+        Found::Done(Written { version, policy_hash: format!("hash {version}"), lost_marks })
     }
 
     fn done(version: u32) -> Found {
-        Found::Done { version, policy_hash: format!("hash {version}") }
+        written(version, &[])
     }
 
     #[test]
     fn what_the_gateway_has_decides() {
-        let wanted = Wanted { round: "7", candidate: "new", base_version: 3, base: Some("old") };
+        let wanted = Wanted { round: "7", base_version: 3, base: Some("old") };
+        let unmarked = |version, round| revision(version, round, "new without marks");
         let base = revision(3, None, "old");
         for (revisions, expected) in [
             (vec![base.clone()], Found::NotDone),
@@ -162,6 +194,12 @@ mod tests {
             (vec![revision(5, None, "other"), revision(4, Some("7"), "new")], done(4)),
             // The gateway drops a part of what is written.
             (vec![revision(4, Some("7"), "less"), base.clone()], Found::Altered { version: 4 }),
+            // It drops marks only.
+            (vec![unmarked(4, Some("7")), base.clone()], written(4, &["a mark"])),
+            (vec![revision(5, None, "other"), unmarked(4, Some("7"))], written(4, &["a mark"])),
+            (vec![revision(5, None, "new"), unmarked(4, Some("7"))], done(5)),
+            // Another client wrote a policy without the mark.
+            (vec![unmarked(4, None), base.clone()], Found::Moved),
             // Annotations of other rounds say nothing.
             (vec![revision(4, Some("8"), "other"), base.clone()], Found::Moved),
             // Another revision with the content of the base is the base.

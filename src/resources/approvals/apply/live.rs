@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::found::SeenRevision;
+use super::found::{ComparedRevision, SeenRevision};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
@@ -100,7 +100,10 @@ pub fn is_removed(app: &Arc<App>, round: &Round) -> bool {
 pub async fn read(gateway: &Gateway, sandbox: &SandboxName) -> Result<Live, Error> {
     let found = gateway.get_sandbox(sandbox).await?;
     let newest = match gateway.policy_revision(sandbox, 0).await {
-        Ok((revision, _)) => Some(to_seen(gateway.generation(), revision)),
+        Ok((revision, _)) => {
+            let policy = readable(gateway.generation(), &revision);
+            Some(to_seen(revision, policy.as_ref()))
+        }
         Err(Error::NotFound { kind: ResourceKind::PolicyRevision, .. }) => None,
         Err(error) => return Err(error),
     };
@@ -114,7 +117,7 @@ pub async fn read(gateway: &Gateway, sandbox: &SandboxName) -> Result<Live, Erro
     })
 }
 
-/// Returns the newest revision and those after a version, newest first.
+/// Returns the newest revision and those after a version, newest first, compared with a candidate.
 ///
 /// # Errors
 /// `NOT_FOUND` if the sandbox does not exist.
@@ -122,9 +125,15 @@ pub async fn revisions_after(
     gateway: &Gateway,
     sandbox: &SandboxName,
     version: u32,
-) -> Result<Vec<SeenRevision>, Error> {
+    candidate: &Policy,
+) -> Result<Vec<ComparedRevision>, Error> {
     let found = full_revisions_after(gateway, sandbox, version).await?;
-    Ok(found.into_iter().map(|revision| to_seen(gateway.generation(), revision)).collect())
+    let compare = |revision: Revision| {
+        let policy = readable(gateway.generation(), &revision);
+        let lost_marks = policy.as_ref().and_then(|policy| candidate.marks_lost_in(policy));
+        ComparedRevision { seen: to_seen(revision, policy.as_ref()), lost_marks }
+    };
+    Ok(found.into_iter().map(compare).collect())
 }
 
 /// Does the same as [`revisions_after`], with the policies as the gateway sent them.
@@ -152,15 +161,19 @@ pub async fn full_revisions_after(
     Ok(seen)
 }
 
-fn to_seen(generation: Generation, revision: Revision) -> SeenRevision {
-    let policy = revision.policy.as_ref().map(|sent| Policy::decode(generation, sent));
-    let policy = policy.and_then(Result::ok).and_then(|policy| policy.require_known().ok());
+/// Returns the policy of a revision. `None` if it has no policy, or this build cannot read it.
+fn readable(generation: Generation, revision: &Revision) -> Option<Policy> {
+    let decoded = Policy::decode(generation, revision.policy.as_ref()?);
+    decoded.and_then(Policy::require_known).ok()
+}
+
+fn to_seen(revision: Revision, policy: Option<&Policy>) -> SeenRevision {
     SeenRevision {
         version: revision.version,
         policy_hash: revision.policy_hash,
         round: revision.provenance.get(annotation::ROUND).cloned(),
         // A policy that cannot be read has the digest of no other one.
-        digest: policy.map(|policy| policy.digest()).unwrap_or_default(),
+        digest: policy.map(Policy::digest).unwrap_or_default(),
     }
 }
 

@@ -13,6 +13,7 @@
 //! - g03: what is sent is the canonical form of the candidate, and only if everything that was reviewed is as it was.
 //!   The resource version of the sandbox, read before the comparison, makes the gateway refuse it if that is outdated;
 //!   for a draft, its review token does;
+//! - a gateway that drops marks has written what was approved: that is reported, and nothing is sent again;
 //! - g06: votes are cleared in the transaction that stores the gateway's answer, or the end of the round;
 //! - g13: no request has an id of Shoreguard's.
 
@@ -25,6 +26,7 @@ pub mod fail_points;
 pub mod found;
 pub mod live;
 pub mod loading;
+mod lost_marks;
 pub mod outcome;
 mod replace;
 pub mod run;

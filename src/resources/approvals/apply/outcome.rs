@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use super::found::Written;
+use super::lost_marks;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
@@ -18,12 +20,7 @@ use crate::resources::write_intents::domain as write_intents;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The gateway has it, in this revision.
-    Written {
-        /// Version of the revision.
-        version: u32,
-        /// The gateway's hash of its policy.
-        policy_hash: String,
-    },
+    Written(Written),
     /// It is certainly not done, and is tried again.
     NotDone,
     /// The sandbox has loaded it, or a later revision.
@@ -35,16 +32,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the outcome of a write that is done.
+    /// Returns the outcome of a write that is done, with all its marks.
     #[must_use]
     pub fn written(version: u32, policy_hash: &str) -> Self {
-        Self::Written { version, policy_hash: policy_hash.to_owned() }
+        let policy_hash = policy_hash.to_owned();
+        Self::Written(Written { version, policy_hash, lost_marks: Vec::new() })
     }
 
     /// Returns whether a round in this state can have this outcome.
     fn is_possible_in(&self, state: RoundState) -> bool {
         match self {
-            Self::Written { .. } => matches!(state, RoundState::Approved | RoundState::Sending),
+            Self::Written(_) => matches!(state, RoundState::Approved | RoundState::Sending),
             Self::NotDone => state == RoundState::Sending,
             Self::Loaded | Self::LoadFailed(_) => state == RoundState::Written,
             Self::Ended(..) => !state.is_closed() && state != RoundState::Open,
@@ -129,14 +127,19 @@ pub(super) async fn apply(
     }
     delete_intent(tx, round).await?;
     match outcome {
-        Outcome::Written { version, policy_hash } => {
+        Outcome::Written(written) => {
+            let hash = Some(written.policy_hash.clone()).filter(|hash| !hash.is_empty());
             round.state = RoundState::Written;
-            round.progress.written_version = Some(i64::from(*version));
-            round.progress.written_hash = Some(policy_hash.clone()).filter(|hash| !hash.is_empty());
+            round.progress.written_version = Some(i64::from(written.version));
+            round.progress.written_hash = hash;
             close::save(tx, round).await?;
             close::clear(tx, round, now).await?;
-            let more = json!({ "version": version });
-            events::emit(ctx, tx, event_types::APPROVAL_APPROVED, round, more).await
+            let more = json!({ "version": written.version });
+            events::emit(ctx, tx, event_types::APPROVAL_APPROVED, round, more).await?;
+            if written.lost_marks.is_empty() {
+                return Ok(());
+            }
+            Box::pin(lost_marks::report(ctx, tx, round, written, now)).await
         }
         Outcome::NotDone => {
             round.state = RoundState::Approved;

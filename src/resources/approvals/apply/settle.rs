@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::draft_found::{self, Reviewed};
 use super::fail_points::{self, FailPoint};
-use super::found::{self, Found, Wanted};
+use super::found::{self, Found, Wanted, Written};
 use super::outcome::{self, Outcome};
 use super::{draft_successor, live, successor};
 use crate::clock::Timestamp;
@@ -13,6 +13,7 @@ use crate::db::types::ApprovalRoundId;
 use crate::error::{Error, ResourceKind};
 use crate::governance::Action;
 use crate::openshell::Gateway;
+use crate::policy::Policy;
 use crate::resources::approvals::rounds::close::Ending;
 use crate::resources::approvals::rounds::{Content, Round, RoundState, store as rounds};
 use crate::resources::operations::{Failure, FailureCode, RunningOperation};
@@ -36,8 +37,8 @@ struct OpenWrite {
 
 /// What a write was meant to do.
 enum Want {
-    /// Writes the policy with this digest.
-    Policy(String),
+    /// Writes this policy.
+    Policy(Policy),
     /// Decides about a draft.
     Draft(Reviewed),
 }
@@ -67,9 +68,7 @@ pub async fn settle(
         }
         let asked = look(ctx, &write, answered).await;
         let failure = match asked {
-            Ok(Found::Done { version, policy_hash }) => {
-                return store_written(running, id, version, &policy_hash).await;
-            }
+            Ok(Found::Done(written)) => return store_written(running, id, written).await,
             Ok(Found::Moved) if is_over => {
                 running.ctx().unanswered().clear();
                 let why = "another policy was written to the sandbox at the same time";
@@ -114,7 +113,7 @@ async fn read(ctx: &Ctx, id: ApprovalRoundId) -> Result<Option<OpenWrite>, Error
     let want = if round.action == Action::PolicyApply {
         let stored = rounds::content(&mut conn, id).await?;
         match Content::decode(round.action, round.generation, &stored)? {
-            Content::Policy(content) => Want::Policy(content.candidate.digest()),
+            Content::Policy(content) => Want::Policy(content.candidate),
             Content::Rule(_) | Content::Draft(_) | Content::Undo(_) => {
                 return Err(Error::internal("a content that is not a policy is written as one"));
             }
@@ -148,7 +147,7 @@ async fn look(ctx: &Ctx, write: &OpenWrite, answered: Option<&Gateway>) -> Resul
             draft_found::look(gateway, &write.round, reviewed, write.base_version).await?
         }
     };
-    if matches!(found, Found::Done { .. } | Found::Altered { .. }) {
+    if matches!(found, Found::Done(_) | Found::Altered { .. }) {
         gateway.mark_outcome_known();
     }
     Ok(found)
@@ -157,17 +156,16 @@ async fn look(ctx: &Ctx, write: &OpenWrite, answered: Option<&Gateway>) -> Resul
 async fn look_for_policy(
     gateway: &Gateway,
     write: &OpenWrite,
-    candidate: &str,
+    candidate: &Policy,
 ) -> Result<Found, Error> {
     let sandbox = &write.round.place.name;
     let id = gateway.get_sandbox(sandbox).await?.id;
     if write.round.sandbox_id.as_ref().is_some_and(|reviewed| *reviewed != id) {
         return Err(Error::not_found(ResourceKind::Sandbox, &sandbox.name));
     }
-    let seen = live::revisions_after(gateway, sandbox, write.base_version).await?;
+    let seen = live::revisions_after(gateway, sandbox, write.base_version, candidate).await?;
     let wanted = Wanted {
         round: &write.round.id.to_string(),
-        candidate,
         base_version: write.base_version,
         base: write.round.base_digest.as_deref().filter(|_| write.base_version > 0),
     };
@@ -177,11 +175,10 @@ async fn look_for_policy(
 async fn store_written(
     running: &RunningOperation,
     id: ApprovalRoundId,
-    version: u32,
-    policy_hash: &str,
+    written: Written,
 ) -> Result<(), Failure> {
     running.ctx().unanswered().clear();
-    let written = Outcome::written(version, policy_hash);
+    let written = Outcome::Written(written);
     outcome::store(running, (id, RoundState::Sending), &written).await?;
     fail_points::reached(FailPoint::WrittenStored);
     Ok(())
@@ -195,9 +192,7 @@ async fn store_found(
 ) -> Result<(), Failure> {
     running.ctx().unanswered().clear();
     match found {
-        Found::Done { version, policy_hash } => {
-            store_written(running, id, version, &policy_hash).await
-        }
+        Found::Done(written) => store_written(running, id, written).await,
         Found::Altered { version } => {
             let why = format!(
                 "the gateway has written revision {version} with another policy than the approved one"

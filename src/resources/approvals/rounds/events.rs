@@ -1,4 +1,5 @@
-//! The events of rounds. Their payloads name the round, its place and its content, and no text of a gateway.
+//! The events of rounds. Their payloads name the round, its place and its content, and no text of a gateway other than
+//! its hash of a policy.
 
 use serde_json::{Map, Value, json};
 
