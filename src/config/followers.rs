@@ -9,9 +9,10 @@ use super::read::{ConfigKey, Section, ValueKind};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Followers {
-    /// Whether the logs of running sandboxes are read, to find attempts to bypass their policies: with each pass over a
-    /// gateway (`policies.follow_interval_seconds`), but at most every 13 seconds. Costs one call per sandbox. A gateway
-    /// with many sandboxes is read less often: at most 10 calls and 1 MiB per second. Default true.
+    /// Whether the logs of running sandboxes are read, to find attempts to bypass their policies and refused
+    /// connections: with each pass over a gateway (`policies.follow_interval_seconds`), but at most every 13 seconds.
+    /// Costs one call per sandbox. A gateway with many sandboxes is read less often: at most 10 calls and 1 MiB per
+    /// second. Default true.
     #[serde(default = "logs")]
     pub logs: bool,
 }

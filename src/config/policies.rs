@@ -27,9 +27,9 @@ pub struct Policies {
     #[serde(default = "load_timeout_seconds")]
     pub load_timeout_seconds: u64,
     /// Interval at which a replica asks a gateway which sandboxes it has and in which phase they are, what agents have
-    /// proposed, whether the policies of pinned sandboxes have changed, and whether the gateway approves by itself, in
-    /// seconds. A gateway with many sandboxes is asked less often about each: at most 20 calls and 4 MiB per second.
-    /// Range 1 to 3600. Default 15.
+    /// proposed, whether the policies of pinned sandboxes have changed, and whether the gateway approves by itself or
+    /// has a policy for all sandboxes, in seconds. A gateway with many sandboxes is asked less often about each: at
+    /// most 20 calls and 4 MiB per second. Range 1 to 3600. Default 15.
     #[serde(default = "follow_interval_seconds")]
     pub follow_interval_seconds: u64,
 }

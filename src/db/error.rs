@@ -71,6 +71,7 @@ const UNIQUE: &[Unique] = &[
     unique("webhook_deliveries_webhook_id_event_sequence_unique", "webhook_deliveries.webhook_id, webhook_deliveries.event_sequence", ResourceKind::WebhookDelivery, "this event"),
     unique("write_intents_gateway_id_workspace_sandbox_name_unique", "write_intents.gateway_id, write_intents.workspace, write_intents.sandbox_name", ResourceKind::WriteIntent, "this sandbox"),
     unique("bypass_events_gateway_id_sandbox_uid_at_line_hash_unique", "bypass_events.gateway_id, bypass_events.sandbox_uid, bypass_events.at, bypass_events.line_hash", ResourceKind::Row, "this line"),
+    unique("refused_connections_gateway_id_sandbox_uid_at_line_hash_unique", "refused_connections.gateway_id, refused_connections.sandbox_uid, refused_connections.at, refused_connections.line_hash", ResourceKind::Row, "this line"),
     unique("bypass_notices_gateway_id_sandbox_uid_technique_unique", "bypass_notices.gateway_id, bypass_notices.sandbox_uid, bypass_notices.technique", ResourceKind::Row, "this technique"),
 ];
 

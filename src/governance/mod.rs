@@ -50,6 +50,7 @@ mod in_force;
 mod judge;
 mod matching;
 mod people;
+mod possible;
 mod reachable;
 mod reason;
 mod rule;
@@ -67,6 +68,7 @@ pub use self::change::{
 pub use self::in_force::{Doubt, InForce, Lock, RuleScope, Workflow};
 pub use self::judge::judge;
 pub use self::people::{Makers, Membership, People, Person};
+pub use self::possible::possible_voters;
 pub use self::reachable::{Electorate, Shortfall, electorate, is_fragile, satisfiable, shortfall};
 pub use self::reason::parse_reason;
 pub use self::rule::{

@@ -191,7 +191,7 @@ fn explain(
 }
 
 /// Returns the newest vote of each principal, in the order in which they were cast.
-fn newest(votes: &[Vote]) -> Vec<Vote> {
+pub(super) fn newest(votes: &[Vote]) -> Vec<Vote> {
     let mut newest: BTreeMap<PrincipalId, Vote> = BTreeMap::new();
     for vote in votes {
         let known = newest.entry(vote.principal).or_insert(*vote);
@@ -204,7 +204,7 @@ fn newest(votes: &[Vote]) -> Vec<Vote> {
     newest
 }
 
-fn approvals(votes: &[Vote]) -> impl Iterator<Item = &Vote> {
+pub(super) fn approvals(votes: &[Vote]) -> impl Iterator<Item = &Vote> {
     votes.iter().filter(|vote| vote.decision == Decision::Approve)
 }
 
@@ -213,18 +213,18 @@ fn count(principals: &[PrincipalId]) -> u32 {
 }
 
 /// The votes under one rule.
-struct RulePart<'a> {
+pub(super) struct RulePart<'a> {
     voters: Voters<'a>,
     people: &'a People,
     /// Users who have approved, and those behind the service principals that count.
     taken: BTreeSet<UserId>,
     /// Groups in which one more approval would lower the number of approvals that are lacking, as bits.
     helpful: u8,
-    tally: RuleTally,
+    pub(super) tally: RuleTally,
 }
 
 impl<'a> RulePart<'a> {
-    fn new(
+    pub(super) fn new(
         rule: &'a Rule,
         round: &RoundFacts,
         votes: &[Vote],
@@ -256,15 +256,22 @@ impl<'a> RulePart<'a> {
 
     /// Returns whether an approval of the principal would lower the number of approvals that this rule lacks.
     fn would_help(&self, principal: PrincipalId) -> bool {
-        let Ok(groups) = self.voters.groups_of(principal) else { return false };
-        groups & self.helpful != 0
-            && match principal {
-                PrincipalId::User(_) => true,
-                PrincipalId::ServicePrincipal(_) => {
-                    let roots = self.people.roots(principal);
-                    roots.is_some_and(|roots| roots.is_disjoint(&self.taken))
-                }
+        self.helped_groups(principal) != 0
+    }
+
+    /// Returns the groups of the principal, as bits, in which its approval would lower the number of approvals that
+    /// this rule lacks.
+    pub(super) fn helped_groups(&self, principal: PrincipalId) -> u8 {
+        let Ok(groups) = self.voters.groups_of(principal) else { return 0 };
+        let groups = groups & self.helpful;
+        match principal {
+            PrincipalId::ServicePrincipal(_) if groups != 0 => {
+                let roots = self.people.roots(principal);
+                let is_free = roots.is_some_and(|roots| roots.is_disjoint(&self.taken));
+                if is_free { groups } else { 0 }
             }
+            PrincipalId::User(_) | PrincipalId::ServicePrincipal(_) => groups,
+        }
     }
 }
 
@@ -324,7 +331,7 @@ fn count_rule(
 }
 
 /// Decides a round without a workflow: one operator approves or rejects.
-fn tally_default(votes: &[Vote], people: &People) -> Tally {
+pub(super) fn tally_default(votes: &[Vote], people: &People) -> Tally {
     let standing = |principal: PrincipalId| match people.get(principal) {
         Some(person) if !person.is_active => Err(Why::Left),
         Some(person) if person.role < Role::Operator => Err(Why::RoleTooLow),

@@ -1,6 +1,6 @@
 //! Single rules of a policy, as policies that have nothing else: what a proposed rule leads to is reviewed by them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use prost_reflect::{DynamicMessage, MapKey, Value};
 use shoreguard_proto::release::Generation;
@@ -67,6 +67,32 @@ impl Policy {
     #[must_use]
     pub fn has_rules(&self) -> bool {
         !self.rules().is_empty()
+    }
+
+    /// Returns the hosts of the endpoints of its rules.
+    #[must_use]
+    pub fn rule_hosts(&self) -> BTreeSet<String> {
+        self.texts_of_rules("endpoints", "host")
+    }
+
+    /// Returns the paths of the programs of its rules.
+    #[must_use]
+    pub fn rule_binaries(&self) -> BTreeSet<String> {
+        self.texts_of_rules("binaries", "path")
+    }
+
+    /// Returns the texts of a field in the items of a list in each rule. Both generations have these fields.
+    fn texts_of_rules(&self, list: &str, field: &str) -> BTreeSet<String> {
+        let mut texts = BTreeSet::new();
+        for rule in self.rules().values().filter_map(Value::as_message) {
+            let Some(items) = rule.get_field_by_name(list) else { continue };
+            let items = items.as_list().unwrap_or_default();
+            for item in items.iter().filter_map(Value::as_message) {
+                let text = item.get_field_by_name(field);
+                texts.extend(text.and_then(|text| text.as_str().map(str::to_owned)));
+            }
+        }
+        texts
     }
 
     fn rules(&self) -> HashMap<MapKey, Value> {
@@ -136,6 +162,10 @@ mod tests {
         assert!(!base.rules_named_in(&own).unwrap().has_rules());
         // Nothing new.
         assert!(!propose("a", "a.example", "/bin/a").has_rules());
+        let (hosts, binaries) = (merged.rule_hosts(), merged.rule_binaries());
+        assert_eq!(hosts.into_iter().collect::<Vec<_>>(), ["a.example"]);
+        assert_eq!(binaries.into_iter().collect::<Vec<_>>(), ["/bin/a", "/bin/b"]);
+        assert!(empty.rule_hosts().is_empty() && empty.rule_binaries().is_empty());
     }
 
     #[test]

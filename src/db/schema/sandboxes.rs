@@ -184,6 +184,7 @@ diesel::table! {
     followed_gateways (gateway_id) {
         gateway_id -> BigInt,
         since -> Timestamp,
+        global_policy_since -> Nullable<Timestamp>,
     }
 }
 
@@ -232,5 +233,19 @@ diesel::table! {
         technique -> Text,
         announced_at -> Timestamp,
         waiting -> BigInt,
+    }
+}
+
+diesel::table! {
+    refused_connections (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        sandbox_uid -> Text,
+        at -> Timestamp,
+        binary -> Text,
+        host -> Text,
+        line -> Text,
+        line_hash -> Text,
+        created_at -> Timestamp,
     }
 }

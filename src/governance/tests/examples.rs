@@ -22,11 +22,15 @@ fn member(id: i64, role: Role, groups: &[(i64, Option<Timestamp>)]) -> (Principa
     (user(id), Person { name, role, is_active: true, groups, makers })
 }
 
-fn operator(id: i64) -> (PrincipalId, Person) {
+pub(super) fn operator(id: i64) -> (PrincipalId, Person) {
     member(id, Role::Operator, &[])
 }
 
-fn made_by(id: i64, maker: Option<i64>, rotated_by: Option<i64>) -> (PrincipalId, Person) {
+pub(super) fn made_by(
+    id: i64,
+    maker: Option<i64>,
+    rotated_by: Option<i64>,
+) -> (PrincipalId, Person) {
     let makers = Makers { maker: maker.map(user), rotated_by: rotated_by.map(user) };
     let (name, role) = (format!("sp:{id}").into(), Role::Operator);
     (program(id), Person { name, role, is_active: true, groups: Vec::new(), makers })
@@ -58,11 +62,11 @@ pub(super) fn rule(groups: &[(u32, VoterSet)]) -> Rule {
     }
 }
 
-fn by(author: PrincipalId) -> RoundFacts {
+pub(super) fn by(author: PrincipalId) -> RoundFacts {
     RoundFacts { opened_at: minute(0), authors: vec![author], owner: None, roots: BTreeSet::new() }
 }
 
-fn approvals(of: &[PrincipalId]) -> Vec<Vote> {
+pub(super) fn approvals(of: &[PrincipalId]) -> Vec<Vote> {
     let votes = of.iter().zip(0..).map(|(principal, id)| Vote {
         id,
         principal: *principal,

@@ -3,6 +3,7 @@
 mod examples;
 mod gate;
 mod model;
+mod possible;
 mod reference;
 mod rules;
 mod world;

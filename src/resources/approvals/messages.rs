@@ -1,7 +1,6 @@
 //! Conversion between the messages of `ApprovalService` and the domain types.
 
 use super::inbox::InboxFilter;
-use super::inbox::detail::{ContentView, Detail, RuleProgress};
 use super::inbox::view::Item;
 use super::rounds::{RoundState, Summary};
 use super::votes::store::StoredVote;
@@ -17,8 +16,6 @@ use crate::upstream::generation::Generation;
 
 /// Maximum length of the name of a principal in a filter, in characters.
 const PRINCIPAL_CHARACTERS_MAX: usize = 300;
-/// Scope of the default rule.
-const DEFAULT_RULE: &str = "the default rule";
 
 /// Parses the id of a round.
 pub(super) fn approval_id(field: &str, id: i64) -> Result<ApprovalRoundId, Error> {
@@ -174,14 +171,14 @@ fn state(state: RoundState) -> pb::ApprovalState {
     }
 }
 
-fn vote_decision(decision: Decision) -> pb::VoteDecision {
+pub(super) fn vote_decision(decision: Decision) -> pb::VoteDecision {
     match decision {
         Decision::Approve => pb::VoteDecision::Approve,
         Decision::Reject => pb::VoteDecision::Reject,
     }
 }
 
-fn uncounted(why: Why) -> pb::UncountedReason {
+pub(super) fn uncounted(why: Why) -> pb::UncountedReason {
     match why {
         Why::NotNamed => pb::UncountedReason::NotNamed,
         Why::JoinedLater => pb::UncountedReason::JoinedLater,
@@ -253,63 +250,6 @@ impl From<Item> for pb::Approval {
             removed_version: progress.removed_version.unwrap_or_default(),
         }
     }
-}
-
-impl From<RuleProgress> for pb::ApprovalRuleProgress {
-    fn from(rule: RuleProgress) -> Self {
-        let groups = rule.groups.into_iter().map(|group| pb::ApprovalGroupProgress {
-            name: group.name,
-            needed: group.needed,
-            counting: group.counting,
-            chosen: group.is_chosen,
-        });
-        let scope = rule.scope.unwrap_or_else(|| DEFAULT_RULE.to_owned());
-        Self { scope, met: rule.is_met, groups: groups.collect() }
-    }
-}
-
-fn content(view: ContentView, base_digest: String) -> Result<pb::ApprovalContent, Error> {
-    Ok(match view {
-        ContentView::Policy { differences, omitted, yaml, marks } => pb::ApprovalContent {
-            policy_differences: differences.into_iter().map(Into::into).collect(),
-            omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
-            yaml,
-            marks,
-            base_digest,
-            ..pb::ApprovalContent::default()
-        },
-        ContentView::Rule(change) => pb::ApprovalContent {
-            rule_change_json: serde_json::to_string(&change).map_err(Error::internal)?,
-            ..pb::ApprovalContent::default()
-        },
-        ContentView::Draft(content) => pb::ApprovalContent::from(&*content),
-        ContentView::Undo(content) => pb::ApprovalContent::from(&*content),
-    })
-}
-
-/// Converts a round with its content and its progress.
-pub(super) fn detail(detail: Detail) -> Result<pb::ApprovalDetail, Error> {
-    let base_digest = detail.item.round.base_digest.clone().unwrap_or_default();
-    let uncounted_votes = detail.uncounted.into_iter().map(|(voter, why)| {
-        let reason = uncounted(why).into();
-        pb::UncountedVote { voter, reason }
-    });
-    let unspecified = pb::VoteDecision::Unspecified;
-    let caller_uncounted = detail.caller.uncounted.map(uncounted);
-    Ok(pb::ApprovalDetail {
-        content: Some(content(detail.content, base_digest)?),
-        rules: detail.rules.into_iter().map(Into::into).collect(),
-        uncounted_votes: uncounted_votes.collect(),
-        could_vote: detail.could,
-        satisfiable: detail.is_satisfiable,
-        blockers: detail.blockers,
-        caller_vote: detail.caller.vote.map_or(unspecified, vote_decision).into(),
-        caller_uncounted: caller_uncounted.unwrap_or(pb::UncountedReason::Unspecified).into(),
-        caller_can_reject: detail.caller.can_reject,
-        caller_can_withdraw: detail.caller.can_withdraw,
-        successor_approval_id: detail.successor.map_or(0, ApprovalRoundId::get),
-        approval: Some(detail.item.into()),
-    })
 }
 
 impl From<StoredVote> for pb::ApprovalDecision {

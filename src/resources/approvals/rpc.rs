@@ -81,7 +81,7 @@ impl ApprovalService for ApprovalsRpc {
     ) -> Reply<pb::GetApprovalResponse> {
         handle_read(&self.0, request, async |pending, req| {
             let id = messages::approval_id("approval_id", req.approval_id)?;
-            let found = messages::detail(domain::get(pending, id).await?)?;
+            let found = inbox::messages::detail(domain::get(pending, id).await?)?;
             Ok(pb::GetApprovalResponse { approval_detail: Some(found) })
         })
         .await

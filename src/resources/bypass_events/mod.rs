@@ -1,7 +1,7 @@
 //! Bypass events: log lines of sandboxes that show an attempt to bypass the policy. Followers read the lines.
 //!
 //! `ocsf` parses lines and `classify` judges them, both without a database. `domain` stores and announces what was
-//! found, and lists it.
+//! found, and lists it. `refused` is about lines that show no bypass: connections that the policy has refused.
 //!
 //! Invariants
 //! - a line is stored once, however often it is read;
@@ -13,5 +13,6 @@
 pub mod classify;
 pub mod domain;
 pub mod ocsf;
+pub mod refused;
 pub mod store;
 pub mod worker;

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::openshell::watch::LogLine;
 use crate::resources::bypass_events::classify::{BypassLine, classify};
 use crate::resources::bypass_events::ocsf::is_ocsf;
+use crate::resources::bypass_events::refused::{self, RefusedLine};
 
 /// A time that is further ahead is not that of a line: it would hide the lines that follow.
 const AHEAD_MAX: Duration = Duration::from_hours(24);
@@ -23,12 +24,15 @@ pub(super) struct Shown {
     pub(super) span: Duration,
     /// Lines that show an attempt to bypass the policy, oldest first.
     pub(super) bypasses: Vec<BypassLine>,
+    /// Lines about connections that the policy has refused, those that are stored, oldest first.
+    pub(super) refused: Vec<RefusedLine>,
 }
 
 impl Shown {
     /// Lines that are larger than what is read at once: they are missed.
     pub(super) fn unreadable(log_time: Option<Timestamp>) -> Self {
-        Self { log_time, new: 0, has_gap: true, span: Duration::ZERO, bypasses: Vec::new() }
+        let (bypasses, refused) = (Vec::new(), Vec::new());
+        Self { log_time, new: 0, has_gap: true, span: Duration::ZERO, bypasses, refused }
     }
 }
 
@@ -42,7 +46,7 @@ pub(super) fn examine(
 ) -> Shown {
     let latest = now.plus(AHEAD_MAX);
     let is_sound = |at: &Timestamp| (Timestamp::EPOCH..=latest).contains(at);
-    let mut bypasses = Vec::new();
+    let (mut bypasses, mut connections) = (Vec::new(), Vec::new());
     let (mut oldest, mut newest, mut new) = (None::<Timestamp>, None::<Timestamp>, 0);
     for line in lines {
         let at = line.at.filter(is_sound);
@@ -54,7 +58,9 @@ pub(super) fn examine(
         if is_ocsf(&line.level, &line.target) {
             // A line without a time gets that of a line before it, so that it is the same line when it is read again.
             let known = newest.or(log_time.filter(|before| *before > Timestamp::EPOCH));
-            bypasses.extend(classify(&line.message, at.or(known).unwrap_or(now)));
+            let at = at.or(known).unwrap_or(now);
+            bypasses.extend(classify(&line.message, at));
+            connections.extend(refused::parse(&line.message, at));
         }
     }
     let is_full = !lines.is_empty() && lines.len() >= requested;
@@ -67,6 +73,7 @@ pub(super) fn examine(
         has_gap: is_full && log_time.is_some() && new == lines.len(),
         span,
         bypasses,
+        refused: refused::stored_of(connections),
     }
 }
 
@@ -143,6 +150,16 @@ mod tests {
         assert_eq!(times(&lines, Some(at(0))), [at(2), at(2)]);
         assert_eq!(times(&lines[2..], Some(at(0))), [at(0)]);
         assert_eq!(times(&lines[2..3], None), [NOW]);
+    }
+
+    #[test]
+    fn refused_connections_of_security_events_are_shown() {
+        let text = "NET:OPEN [MED] DENIED /usr/bin/curl(58) -> a.example:443 [engine:opa]";
+        let lines = [line(Some(at(1)), "INFO", text), line(Some(at(2)), "OCSF", text)];
+        let shown = examine(&lines, 10, Some(at(0)), NOW);
+        assert!(shown.bypasses.is_empty(), "{shown:?}");
+        let [refused] = &shown.refused[..] else { panic!("{shown:?}") };
+        assert_eq!((refused.at, refused.host.as_str()), (at(2), "a.example"));
     }
 
     #[test]

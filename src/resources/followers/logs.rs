@@ -1,4 +1,4 @@
-//! The logs of sandboxes: attempts to bypass the policy, and lines that could not be read.
+//! The logs of sandboxes: attempts to bypass the policy, refused connections, and lines that could not be read.
 //!
 //! Invariants
 //! - what was read is stored in the transaction of its events: a line is counted once, however often it is read;
@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::openshell::watch::{LogQuery, LogTail};
 use crate::outbox::event_types;
-use crate::resources::bypass_events::classify::BypassLine;
 use crate::resources::bypass_events::domain::{self as bypass, ANNOUNCE_EVERY, SandboxOfLines};
+use crate::resources::bypass_events::refused;
 use crate::resources::sandboxes::positions::store::{self as positions, LogRead, Position};
 use crate::telemetry::metrics::{BYPASS_EVENTS_DROPPED, SANDBOX_LOG_GAPS, SANDBOX_LOGS_POSTPONED};
 use crate::upstream::budget::Quantity;
@@ -38,8 +38,8 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 const OVERLAP: Duration = Duration::from_secs(30);
 /// Minimum time between two events about missed lines of a sandbox.
 const GAP_EVERY: Duration = Duration::from_mins(1);
-/// Bypasses of one sandbox that are remembered as counted: as many as two reads can return.
-const COUNTED_MAX: usize = 4_000;
+/// Lines of one sandbox that are remembered as stored: as many as two reads can return.
+const REMEMBERED_MAX: usize = 4_000;
 /// Positions that one transaction stores.
 const BATCH: usize = 50;
 /// Notices that one pass sends.
@@ -51,7 +51,7 @@ struct Rest {
     bytes: u64,
 }
 
-/// A log without bypasses and gaps that was read.
+/// A log that was read, and of which no line is stored.
 type Moved<'s> = (&'s Sandbox, Option<Timestamp>);
 
 /// Reads the logs of running sandboxes, the longest unread first.
@@ -166,8 +166,9 @@ async fn read_one<'s>(
         None => 0,
     };
     log.had_gap = shown.has_gap;
-    shown.bypasses.retain(|found| !log.counted.contains(&(found.at, found.line_hash.clone())));
-    if !shown.has_gap && shown.bypasses.is_empty() {
+    shown.bypasses.retain(|found| !log.bypasses.has(found.at, &found.line_hash));
+    shown.refused.retain(|found| !log.refused.has(found.at, &found.line_hash));
+    if !shown.has_gap && shown.bypasses.is_empty() && shown.refused.is_empty() {
         let has_moved = shown.log_time != position.log_time;
         return Ok(has_moved.then_some((sandbox, shown.log_time)));
     }
@@ -181,7 +182,7 @@ fn read_again_from(log_time: Timestamp, now: Timestamp) -> Timestamp {
     log_time.min(now).minus(OVERLAP)
 }
 
-/// Stores bypasses and a gap of one sandbox, with their events.
+/// Stores bypasses, refused connections and a gap of one sandbox, with their events.
 async fn store(
     pass: &mut Pass<'_>,
     sandbox: &Sandbox,
@@ -198,6 +199,7 @@ async fn store(
             pass.check_held(tx).await?;
             let now = ctx.db().now(tx).await?;
             let dropped = bypass::record(ctx, tx, of_lines, &shown.bypasses, now).await?;
+            refused::record(tx, of_lines, &shown.refused, now).await?;
             let read = LogRead {
                 place: &sandbox.full_name,
                 uid: &sandbox.id,
@@ -226,7 +228,10 @@ async fn store(
         }
     }
     let from = shown.log_time.map(|at| read_again_from(at, ctx.now()));
-    memory.logs.count(from, &shown.bypasses);
+    let bypasses = shown.bypasses.iter().map(|found| (found.at, found.line_hash.clone()));
+    memory.logs.bypasses.add(from, bypasses);
+    let connections = shown.refused.iter().map(|found| (found.at, found.line_hash.clone()));
+    memory.logs.refused.add(from, connections);
     Ok(())
 }
 
@@ -306,7 +311,9 @@ pub(super) struct LogMemory {
     /// When missed lines were last announced.
     gap_announced_at: Option<Instant>,
     /// Bypasses that were counted and may be read again: more than are stored.
-    counted: BTreeSet<(Timestamp, String)>,
+    bypasses: Remembered,
+    /// Refused connections that were stored and may be read again.
+    refused: Remembered,
 }
 
 impl Default for LogMemory {
@@ -318,20 +325,27 @@ impl Default for LogMemory {
             lines_per_minute: 0,
             had_gap: false,
             gap_announced_at: None,
-            counted: BTreeSet::new(),
+            bypasses: Remembered::default(),
+            refused: Remembered::default(),
         }
     }
 }
 
-impl LogMemory {
-    /// Remembers bypasses that were counted, and forgets those of lines before a time, which are not read again, and the
-    /// oldest ones of very many.
-    fn count(&mut self, from: Option<Timestamp>, found: &[BypassLine]) {
-        let new = found.iter().map(|found| (found.at, found.line_hash.clone()));
-        self.counted.extend(new);
-        self.counted.retain(|(at, _)| from.is_none_or(|from| *at >= from));
-        while self.counted.len() > COUNTED_MAX {
-            self.counted.pop_first();
+/// Lines by their times and hashes.
+#[derive(Debug, Default)]
+struct Remembered(BTreeSet<(Timestamp, String)>);
+
+impl Remembered {
+    fn has(&self, at: Timestamp, line_hash: &str) -> bool {
+        self.0.contains(&(at, line_hash.to_owned()))
+    }
+
+    /// Adds lines, and forgets those before a time, which are not read again, and the oldest ones of very many.
+    fn add(&mut self, from: Option<Timestamp>, lines: impl Iterator<Item = (Timestamp, String)>) {
+        self.0.extend(lines);
+        self.0.retain(|(at, _)| from.is_none_or(|from| *at >= from));
+        while self.0.len() > REMEMBERED_MAX {
+            self.0.pop_first();
         }
     }
 }
@@ -339,7 +353,6 @@ impl LogMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::bypass_events::classify::classify;
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 
@@ -352,15 +365,14 @@ mod tests {
 
     #[test]
     fn t20_what_is_remembered_of_a_log_is_bounded() {
-        let mut memory = LogMemory::default();
-        let line = |n: usize| classify(&format!("PROC:LAUNCH [LOW] unshare {n}"), NOW).unwrap();
+        let mut memory = Remembered::default();
         // Their times are ahead, so that they are never old.
         for from in [0, 3_000, 6_000] {
-            let found: Vec<BypassLine> = (from..from + 3_000).map(line).collect();
-            memory.count(Some(NOW.minus(OVERLAP)), &found);
-            assert!(memory.counted.len() <= COUNTED_MAX);
+            memory
+                .add(Some(NOW.minus(OVERLAP)), (from..from + 3_000).map(|n| (NOW, n.to_string())));
+            assert!(memory.0.len() <= REMEMBERED_MAX && !memory.has(NOW, "none"));
         }
-        memory.count(Some(NOW.plus(OVERLAP)), &[]);
-        assert!(memory.counted.is_empty());
+        memory.add(Some(NOW.plus(OVERLAP)), std::iter::empty());
+        assert!(memory.0.is_empty());
     }
 }

@@ -75,7 +75,15 @@ impl Compared {
     /// Returns what is compared of a chunk.
     pub(super) fn of(chunk: &DraftChunk) -> Self {
         let DraftFacts {
-            rule_name, rationale, stage, binary, hits, last_seen, was_rejected, ..
+            rule_name,
+            rationale,
+            stage,
+            binary,
+            hits,
+            last_seen,
+            was_rejected,
+            quoting,
+            ..
         } = DraftFacts::of(chunk);
         let digest = Sha256::digest(join_parts(&[
             chunk.rule_name.as_bytes(),
@@ -88,7 +96,7 @@ impl Compared {
             stage.as_bytes(),
             binary.as_bytes(),
         ]));
-        let facts = DraftFacts { hits, last_seen, was_rejected, ..DraftFacts::default() };
+        let facts = DraftFacts { hits, last_seen, was_rejected, quoting, ..DraftFacts::default() };
         Self { digest: digest.into(), facts }
     }
 

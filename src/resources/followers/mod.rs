@@ -1,9 +1,9 @@
 //! Followers: each gateway has one task, on one replica, that asks what agents have proposed, whether the policies of
-//! pinned sandboxes have changed, and whether the gateway approves by itself.
+//! pinned sandboxes have changed, and whether the gateway approves by itself or has a policy for all sandboxes.
 //!
-//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules. `rejected` sends
-//! rejections. `state` reports
-//! which sandboxes there are and in which phase, `logs` what their logs show. `pace` limits the calls.
+//! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules, and
+//! `gateway_policy` about what prevents writes. `rejected` sends rejections. `state` reports which sandboxes there are
+//! and in which phase, `logs` what their logs show. `pace` limits the calls.
 //!
 //! Invariants
 //! - a transaction of a follower proves its lease `follow/<gateway id>`;
@@ -13,6 +13,7 @@
 //! - nothing that a gateway does not report is concluded from a failed call.
 
 mod drafts;
+mod gateway_policy;
 mod log_lines;
 mod logs;
 pub mod memory;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tracing::debug;
 
 use super::memory::Memory;
-use super::{drafts, logs, mode, pins, state};
+use super::{drafts, gateway_policy, logs, mode, pins, state};
 use crate::ctx::{Ctx, Tx};
 use crate::db::leases::{self, Lease};
 use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
@@ -64,7 +64,7 @@ impl<'a> Pass<'a> {
         Ok(Self { ctx, lease, gateway_ref, gateway, memory, open, rejections, noted, hinted })
     }
 
-    /// Asks about each sandbox, then for their logs, and about pins and the approval mode.
+    /// Asks about each sandbox, then for their logs, about pins, and about policy and approval mode of the gateway.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let known = state::read(&self).await?;
         self.wait().await;
@@ -76,6 +76,7 @@ impl<'a> Pass<'a> {
         self.follow_drafts(&sandboxes).await?;
         logs::read(&mut self, &sandboxes).await?;
         pins::compare(&mut self, &sandboxes).await?;
+        gateway_policy::check(&self, &sandboxes).await?;
         mode::check(&mut self, &sandboxes).await
     }
 
@@ -230,7 +231,7 @@ impl Failures {
 
 /// Whether an error about one sandbox may concern the others, too: the gateway does not answer, or another replica
 /// follows it.
-fn ends_pass(error: &Error) -> bool {
+pub(super) fn ends_pass(error: &Error) -> bool {
     match error {
         Error::Conflict { kind: ResourceKind::Lease, .. }
         | Error::Unavailable { .. }

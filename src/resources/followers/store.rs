@@ -1,11 +1,14 @@
-//! What a follower has reported: pins whose sandbox has moved, and workflows whose gateway approves by itself.
+//! What a follower has reported: pins whose sandbox has moved, workflows whose gateway approves by itself, and gateways
+//! with a policy for all sandboxes.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
-use crate::db::schema::{approval_workflows as w, policy_pins as p};
-use crate::db::types::{ApprovalWorkflowId, PolicyPinId};
+use crate::db::schema::{
+    approval_rounds as r, approval_workflows as w, followed_gateways as g, policy_pins as p,
+};
+use crate::db::types::{ApprovalWorkflowId, GatewayId, PolicyPinId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::resources::stored_rules::domain::{Pin, PinRow};
@@ -109,4 +112,38 @@ pub async fn set_auto(
         on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
     };
     Ok(stored == 1)
+}
+
+/// Returns whether a change of the policy of a sandbox is under review on a gateway, or is being written.
+pub async fn has_reviews(conn: &mut Conn, gateway: GatewayId) -> Result<bool, Error> {
+    // The change of a rule names no sandbox.
+    let found: Option<i64> = on_conn!(conn, |c| r::table
+        .filter(r::gateway_id.eq(gateway.get()).and(r::closed_at.is_null()))
+        .filter(r::sandbox_id.is_not_null())
+        .select(r::id)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.is_some())
+}
+
+/// Returns since when a gateway was seen to have a policy for all sandboxes; `None` if it was not.
+pub async fn global_policy_since(
+    conn: &mut Conn,
+    gateway: GatewayId,
+) -> Result<Option<Timestamp>, Error> {
+    let row = g::table.find(gateway.get()).select(g::global_policy_since);
+    let found: Option<Option<Timestamp>> = on_conn!(conn, |c| row.first(c).await.optional())?;
+    Ok(found.flatten())
+}
+
+/// Stores since when a gateway has a policy for all sandboxes; `None` if it has none.
+pub async fn set_global_policy(
+    conn: &mut Conn,
+    gateway: GatewayId,
+    since: Option<Timestamp>,
+) -> Result<(), Error> {
+    let (row, set) = (g::table.find(gateway.get()), g::global_policy_since.eq(since));
+    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    Ok(())
 }

@@ -2,9 +2,11 @@
 //! call, by `handle_write`.
 
 mod attacks;
+mod context;
 mod ends;
 mod inbox;
 mod model;
+mod plans;
 mod reminders;
 mod rule_changes;
 mod touched;

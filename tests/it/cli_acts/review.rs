@@ -48,6 +48,7 @@ async fn a_reviewer_sees_a_change_and_approves_it(sg: TestServer) {
             "\u{1b}[32m+ network_policies.one_example".to_owned(),
             "ben@example.com approve".to_owned(),
             "Votes     1 of 2".to_owned(),
+            "the gateway needs 2 of approvers, has 1 (ben@example.com); could vote: ".to_owned(),
             digest,
         ] {
             assert!(shown.contains(&part), "no `{part}` in {shown}");
@@ -77,7 +78,7 @@ async fn a_reviewer_skips_rejects_with_a_reason_and_quits(sg: TestServer) {
     let Staff { ana, dora, .. } = govern(&sg, name, 1).await;
     let mut ids = Vec::new();
     for host in ["one.example", "two.example", "three.example"] {
-        ids.push(merge(&dora, name, host).await.unwrap().approval_id);
+        ids.push((merge(&dora, name, host).await.unwrap().approval_id, host));
     }
     let mut terminal = review(&sg, &ana, &[]);
     terminal.until(QUESTION).await;
@@ -90,18 +91,41 @@ async fn a_reviewer_skips_rejects_with_a_reason_and_quits(sg: TestServer) {
     terminal.type_text("q\n");
     assert_eq!(terminal.ended().await, Some(0), "{}", terminal.shown());
 
-    let mut rejected = 0;
-    for id in ids {
+    let mut rejected = Vec::new();
+    for (id, host) in ids {
         let approval = ana.approval(id).await.approval.unwrap();
         let votes = ana.votes(id).await;
         if approval.state() == pb::ApprovalState::Rejected {
-            rejected += 1;
+            rejected.push((id, host));
             assert_eq!(votes[0].comment, "too broad");
         } else {
             assert!(approval.state() == pb::ApprovalState::Open && votes.is_empty());
         }
     }
-    assert_eq!(rejected, 1);
+    let [(first, host)] = &rejected[..] else { panic!("{rejected:?}") };
+
+    // The same change, proposed again, shows the rejection, and what prevents its write.
+    let again = merge(&dora, name, host).await.unwrap().approval_id;
+    let pin = pb::PinPolicyRequest {
+        gateway: name.to_owned(),
+        sandbox: "coder".to_owned(),
+        ..Default::default()
+    };
+    sg.admin().policies().pin_policy(pin).await.unwrap();
+    let mut terminal = review(&sg, &ana, &[]);
+    for shown in 1.. {
+        terminal.until_times(QUESTION, shown).await;
+        if terminal.shown().contains(&format!("Approval {again} (")) {
+            break;
+        }
+        terminal.type_text("s\n");
+    }
+    let shown = terminal.shown();
+    assert!(shown.contains("! the same was rejected by ana@example.com at "), "{shown}");
+    assert!(shown.contains(&format!("(approval {first}): too broad")), "{shown}");
+    assert!(shown.contains("! blocked for now: "), "{shown}");
+    terminal.type_text("q\n");
+    assert_eq!(terminal.ended().await, Some(0), "{}", terminal.shown());
 
     // A label that no gateway has selects nothing.
     let mut none = review(&sg, &ana, &["-l", "env=prod"]);

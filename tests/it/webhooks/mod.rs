@@ -7,7 +7,7 @@ mod guard;
 mod kills;
 mod noticed;
 mod outages;
-mod plans;
+pub(crate) mod plans;
 mod receiver;
 mod secrets;
 mod signatures;

@@ -25,7 +25,7 @@ struct Step {
 }
 
 /// Returns how an engine executes a query.
-async fn plan(place: &DbLocation, query: &str) -> String {
+pub(crate) async fn plan(place: &DbLocation, query: &str) -> String {
     match place {
         DbLocation::Postgres(database) => {
             let rows = database.query(&format!("EXPLAIN {query}")).await;

@@ -1,4 +1,5 @@
-//! What a reviewer sees of an approval: who asks for what, the difference, findings, and the votes so far.
+//! What a reviewer sees of an approval: who asks for what, the difference, findings, an earlier rejection, what
+//! prevents the write, and the votes so far, for each group.
 //!
 //! Invariant: everything that comes from a gateway or an agent is on lines with a label or a prefix, so that it cannot
 //! look like a statement of the server.
@@ -6,7 +7,10 @@
 use super::super::answer::word;
 use super::super::difference::add_differences;
 use super::super::terminal::{Look, Page};
-use crate::pb::v1::{Approval, ApprovalContent, ApprovalDecision, ApprovalDetail, UncountedReason};
+use crate::pb::v1::{
+    Approval, ApprovalContent, ApprovalDecision, ApprovalDetail, ApprovalDraft,
+    ApprovalGroupProgress, UncountedReason,
+};
 
 /// Returns the page of an approval.
 pub(super) fn page(
@@ -26,8 +30,10 @@ pub(super) fn page(
     if let Some(content) = &detail.content {
         add_content(&mut page, content);
     }
+    add_refused(&mut page, detail);
+    add_earlier_rejection(&mut page, detail);
     for blocker in &detail.blockers {
-        page.line(Look::Warning, &format!("! cannot be written now: {blocker}"));
+        page.line(Look::Warning, &format!("! blocked for now: {blocker}"));
     }
     if !detail.satisfiable {
         page.line(Look::Warning, "! not enough voters can approve it");
@@ -42,12 +48,17 @@ pub(super) fn page(
 
 /// Returns why the page does not show everything that an approval would be for.
 pub(super) fn cannot_approve(detail: &ApprovalDetail) -> Option<String> {
-    let content = detail.content.as_ref().filter(|content| content.omitted > 0)?;
+    let content = detail.content.as_ref()?;
     let id = detail.approval.as_ref().map_or(0, |approval| approval.id);
-    let omitted = content.omitted;
-    Some(format!(
-        "{omitted} differences are shown only as a part of the policy: check that, then use `approval approve {id} --digest`"
-    ))
+    let (omitted, findings) = (content.omitted, content.omitted_findings);
+    let what = if omitted > 0 {
+        format!("{omitted} differences are shown only as a part of the policy: check that")
+    } else if findings > 0 {
+        format!("{findings} findings are not shown completely: read them on the gateway")
+    } else {
+        return None;
+    };
+    Some(format!("{what}, then use `approval approve {id} --digest`"))
 }
 
 /// Returns gateway, workspace and sandbox, as far as the approval names them.
@@ -68,6 +79,7 @@ fn add_origin(page: &mut Page, approval: &Approval) {
         if draft.hits > 0 {
             field(page, "Refused", &format!("{} times", draft.hits));
         }
+        add_quoting(page, draft);
     }
     if let Some(time) = approval.expire_time {
         field(page, "Until", &time.to_string());
@@ -75,6 +87,34 @@ fn add_origin(page: &mut Page, approval: &Approval) {
     if approval.grant_minutes > 0 {
         field(page, "Granted", &format!("for {} minutes", approval.grant_minutes));
     }
+}
+
+/// Adds what was done to the texts of the agent and the gateway.
+fn add_quoting(page: &mut Page, draft: &ApprovalDraft) {
+    let replaced = draft.replaced_characters;
+    if replaced > 0 {
+        let why = format!("! {replaced} hidden characters of its texts are replaced by spaces");
+        page.line(Look::Warning, &why);
+    }
+    if draft.truncated {
+        page.line(Look::Warning, "! a text is cut at its limit");
+    }
+}
+
+/// Adds the log lines about connections that were refused.
+fn add_refused(page: &mut Page, detail: &ApprovalDetail) {
+    for refused in &detail.refused_connections {
+        let time = refused.log_time.map(|time| time.to_string()).unwrap_or_default();
+        page.line(Look::Plain, &format!("* refused at {time}: {}", refused.line));
+    }
+}
+
+fn add_earlier_rejection(page: &mut Page, detail: &ApprovalDetail) {
+    let Some(rejection) = &detail.earlier_rejection else { return };
+    let time = rejection.rejection_time.map(|time| time.to_string()).unwrap_or_default();
+    let (id, voter, comment) = (rejection.approval_id, &rejection.voter, &rejection.comment);
+    let why = format!("! the same was rejected by {voter} at {time} (approval {id}): {comment}");
+    page.line(Look::Warning, &why);
 }
 
 fn add_content(page: &mut Page, content: &ApprovalContent) {
@@ -110,16 +150,34 @@ fn add_votes(
         page.line(Look::Plain, &format!("  {} does not count: {why}", uncounted.voter));
     }
     for rule in detail.rules.iter().filter(|rule| !rule.met) {
-        for group in rule.groups.iter().filter(|group| group.chosen) {
-            let (has, needed) = (group.counting.len(), group.needed);
-            let (group, scope) = (&group.name, &rule.scope);
-            page.line(Look::Plain, &format!("  {scope} needs {needed} of {group}, has {has}"));
+        for group in &rule.groups {
+            // The rule can also be met with the groups that are not chosen.
+            let or = if group.chosen { "" } else { "or " };
+            page.line(Look::Plain, &format!("  {or}{}", progress(&rule.scope, group)));
         }
     }
     let own = detail.caller_uncounted();
     if own != UncountedReason::Unspecified {
         let why = word(own.as_str_name(), "UNCOUNTED_REASON_");
         page.line(Look::Warning, &format!("! your approval would not count: {why}"));
+    }
+}
+
+/// Returns the progress of one group, and who could vote in it.
+fn progress(scope: &str, group: &ApprovalGroupProgress) -> String {
+    let (name, needed, has) = (&group.name, group.needed, group.counting.len());
+    let mut text = format!("{scope} needs {needed} of {name}, has {has}");
+    if !group.counting.is_empty() {
+        text = format!("{text} ({})", group.counting.join(", "));
+    }
+    if group.could_vote.is_empty() {
+        return text;
+    }
+    text = format!("{text}; could vote: {}", group.could_vote.join(", "));
+    let named = u32::try_from(group.could_vote.len()).unwrap_or(u32::MAX);
+    match group.could_vote_count.saturating_sub(named) {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
 }
 
@@ -164,8 +222,29 @@ mod tests {
         };
         let why = cannot_approve(&detail).unwrap();
         assert!(why.contains("approval approve 7 --digest"), "{why}");
+        detail.content = Some(ApprovalContent { omitted_findings: 2, ..Default::default() });
+        let why = cannot_approve(&detail).unwrap();
+        assert!(why.starts_with("2 findings") && why.contains("approve 7 --digest"), "{why}");
         detail.content = Some(ApprovalContent::default());
         assert_eq!(cannot_approve(&detail), None);
+    }
+
+    #[test]
+    fn the_progress_of_a_group_names_who_counts_and_who_could_vote() {
+        let mut group = ApprovalGroupProgress {
+            name: "security".to_owned(),
+            needed: 2,
+            ..ApprovalGroupProgress::default()
+        };
+        let of = |group: &ApprovalGroupProgress| progress("the gateway", group);
+        assert_eq!(of(&group), "the gateway needs 2 of security, has 0");
+        group.counting = vec!["ana".to_owned()];
+        group.could_vote = vec!["ben".to_owned(), "cleo".to_owned()];
+        group.could_vote_count = 2;
+        let text = "the gateway needs 2 of security, has 1 (ana); could vote: ben, cleo";
+        assert_eq!(of(&group), text);
+        group.could_vote_count = 5;
+        assert_eq!(of(&group), format!("{text} and 3 more"));
     }
 
     #[test]

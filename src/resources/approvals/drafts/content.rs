@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::quoting::Quoting;
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 use crate::names::is_invisible;
@@ -75,6 +76,8 @@ pub struct DraftFacts {
     /// Whether the gateway had it as rejected, so that a review of it does not end because it is not pending.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub was_rejected: bool,
+    /// What was done to these texts; `replaced` also counts the findings.
+    pub quoting: Quoting,
 }
 
 /// Returns whether a chunk can have a round: its id identifies a round, and must not look like that of a proposal.
@@ -181,16 +184,28 @@ impl DraftFacts {
     #[must_use]
     pub fn of(chunk: &DraftChunk) -> Self {
         let seen = |at: Option<Timestamp>| at.map(Timestamp::unix_micros);
+        let mut quoting = Quoting::default();
+        for line in finding_lines(chunk) {
+            quoting.count(line.trim(), FINDING_CHARACTERS_MAX);
+        }
         Self {
-            rule_name: sanitize(&chunk.rule_name, NAME_CHARACTERS_MAX),
-            rationale: sanitize(&chunk.rationale, TEXT_CHARACTERS_MAX),
-            stage: sanitize(&chunk.stage, NAME_CHARACTERS_MAX),
-            binary: sanitize(&chunk.binary, NAME_CHARACTERS_MAX),
+            rule_name: quoting.quote(&chunk.rule_name, NAME_CHARACTERS_MAX),
+            rationale: quoting.quote(&chunk.rationale, TEXT_CHARACTERS_MAX),
+            stage: quoting.quote(&chunk.stage, NAME_CHARACTERS_MAX),
+            binary: quoting.quote(&chunk.binary, NAME_CHARACTERS_MAX),
             hits: chunk.hits,
             first_seen: seen(chunk.first_seen_at),
             last_seen: seen(chunk.last_seen_at),
             was_rejected: chunk.status == ChunkStatus::Rejected,
+            quoting,
         }
+    }
+
+    /// Returns the size of its texts, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.rule_name, &self.rationale, &self.stage, &self.binary];
+        texts.map(String::len).iter().sum()
     }
 
     /// Returns whether a list that shows `self` instead of `new` would mislead: another text, twice as many hits, or
@@ -202,6 +217,7 @@ impl DraftFacts {
             && self.rationale == new.rationale
             && self.stage == new.stage
             && self.binary == new.binary
+            && self.quoting == new.quoting
             && self.was_rejected == new.was_rejected;
         let later =
             new.last_seen.unwrap_or_default().saturating_sub(self.last_seen.unwrap_or_default());
@@ -209,16 +225,21 @@ impl DraftFacts {
     }
 }
 
-/// Returns what the gateway has found. Its verdicts that only count findings are left out: with fewer findings, the
-/// count would be a new line.
+/// Returns what the gateway has found, sorted.
 fn findings(chunk: &DraftChunk) -> Vec<String> {
-    let error = chunk.application_error.lines().map(|line| format!("not applicable: {line}"));
-    let verdict = chunk.validation_result.lines().filter(|line| !is_count(line));
-    let notes = chunk.security_notes.lines();
-    let lines = error.chain(verdict.chain(notes).map(str::to_owned));
+    let lines = finding_lines(chunk);
     let lines = lines.map(|line| sanitize(line.trim(), FINDING_CHARACTERS_MAX));
     let lines: BTreeSet<String> = lines.filter(|line| !line.is_empty()).collect();
     lines.into_iter().collect()
+}
+
+/// Returns the lines of what the gateway has found, in its words. Its verdicts that only count findings are left out:
+/// with fewer findings, the count would be a new line.
+fn finding_lines(chunk: &DraftChunk) -> impl Iterator<Item = String> {
+    let error = chunk.application_error.lines().map(|line| format!("not applicable: {line}"));
+    let verdict = chunk.validation_result.lines().filter(|line| !is_count(line));
+    let notes = chunk.security_notes.lines();
+    error.chain(verdict.chain(notes).map(str::to_owned))
 }
 
 /// Whether a line of a verdict only counts the findings that follow.
@@ -247,132 +268,5 @@ fn text(bytes: &[u8]) -> Result<&str, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use prost::Message as _;
-
-    use super::*;
-    use crate::resources::approvals::drafts::samples::chunk;
-    use shoreguard_proto::v0_1::openshell::sandbox::v1 as proto;
-
-    const GENERATION: Generation = Generation::V0_1;
-
-    fn empty() -> Policy {
-        Policy::decode(GENERATION, &[]).unwrap()
-    }
-
-    fn with_findings(chunk: &DraftChunk, verdict: &str, notes: &str) -> DraftContent {
-        let (security_notes, validation_result) = (notes.to_owned(), verdict.to_owned());
-        let chunk = DraftChunk { security_notes, validation_result, ..chunk.clone() };
-        DraftContent::of(&empty(), &chunk).unwrap()
-    }
-
-    #[test]
-    fn a_stored_draft_is_read_as_it_was() {
-        let content = with_findings(&chunk("c", "a.example"), "bad: x\n  worse: y", "note");
-        assert_eq!(content.findings, ["bad: x", "note", "worse: y"]);
-        let stored = content.encode();
-        let read = DraftContent::decode(GENERATION, &stored).unwrap();
-        assert_eq!(read.encode(), stored);
-        assert!(content.covers(&read) && read.result.has_rules());
-        for length in 0..stored.len() {
-            assert!(DraftContent::decode(GENERATION, &stored[..length]).is_err(), "{length}");
-        }
-        let undo = UndoContent {
-            chunk_id: "c".to_owned(),
-            rule_name: "a".to_owned(),
-            before: content.result,
-            after: empty(),
-        };
-        let read = UndoContent::decode(GENERATION, &undo.encode()).unwrap();
-        assert_eq!(read.encode(), undo.encode());
-    }
-
-    #[test]
-    fn fewer_findings_are_covered_and_a_new_one_or_another_result_is_not() {
-        let asked = chunk("c", "a.example");
-        let none = with_findings(&asked, "prover: no new findings", "");
-        let one = with_findings(&asked, "prover: 1 new finding\n  link: x", "");
-        let two = with_findings(&asked, "prover: 2 new findings\n  link: x\n  link: y", "");
-        assert!(none.findings.is_empty());
-        assert!(two.covers(&one) && two.covers(&none) && one.covers(&none));
-        assert!(!none.covers(&one) && !one.covers(&two));
-        let other = with_findings(&chunk("c", "b.example"), "", "");
-        assert!(!none.covers(&other));
-        // A repeated ask has another id.
-        assert!(none.covers(&with_findings(&chunk("d", "a.example"), "", "")));
-        // The rule exists by now, so that the proposed one would change nothing.
-        let base = empty().edited(&[Edit::add_proposed_rule(
-            GENERATION,
-            &asked.rule_name,
-            &asked.proposed_rule,
-        )
-        .unwrap()]);
-        let later = DraftContent::of(&base.unwrap(), &asked).unwrap();
-        assert!(!later.result.has_rules() && !none.covers(&later));
-    }
-
-    #[test]
-    fn t20_a_draft_that_is_too_large_or_has_the_id_of_a_proposal_is_not_reviewed() {
-        let long = "x".repeat(101);
-        for bad in ["", "policy.apply:1", "a\nb", "a\u{202e}b", long.as_str()] {
-            assert!(!is_chunk_id(bad) && DraftContent::of(&empty(), &chunk(bad, "a")).is_err());
-        }
-        assert!(is_chunk_id(&"x".repeat(100)));
-        let endpoints = (0..4_000).map(|n| proto::NetworkEndpoint {
-            host: format!("host-{n}.example"),
-            port: 443,
-            ..Default::default()
-        });
-        let rule =
-            proto::NetworkPolicyRule { endpoints: endpoints.collect(), ..Default::default() };
-        let proposed_rule = Bytes::from(rule.encode_to_vec());
-        let large = DraftChunk { proposed_rule, ..chunk("c", "a.example") };
-        let error = DraftContent::of(&empty(), &large).unwrap_err();
-        assert!(matches!(error, Error::Refused { reason: Reason::LimitReached, .. }), "{error}");
-    }
-
-    #[test]
-    fn t20_a_draft_that_is_reviewed_has_at_most_64_kib() {
-        let asked = chunk("c", "a.example");
-        let without_notes = with_findings(&asked, "", "").encode().len();
-        let of = |bytes: usize| {
-            let bytes = bytes - without_notes;
-            // Different lines of 64 bytes with their breaks. The first one fills what is left.
-            let others = (bytes - 1) / 64;
-            let first = std::iter::once("x".repeat(bytes - others * 64));
-            let lines: Vec<String> = first.chain((0..others).map(|n| format!("{n:063}"))).collect();
-            let security_notes = lines.join("\n");
-            DraftContent::of(&empty(), &DraftChunk { security_notes, ..asked.clone() })
-        };
-        assert_eq!(of(DRAFT_BYTES_MAX).unwrap().encode().len(), DRAFT_BYTES_MAX);
-        let error = of(DRAFT_BYTES_MAX + 1).unwrap_err();
-        assert!(matches!(error, Error::Refused { reason: Reason::LimitReached, .. }), "{error}");
-    }
-
-    #[test]
-    fn t20_texts_of_an_agent_have_no_characters_that_readers_do_not_see() {
-        let text = "a\u{202e}b\u{200b}c\u{1b}d".to_owned();
-        let (rationale, stage) = (text.clone(), text.clone());
-        let asked =
-            DraftChunk { rationale, stage, security_notes: text, ..chunk("c", "a.example") };
-        let facts = DraftFacts::of(&asked);
-        assert_eq!([facts.rationale.as_str(), facts.stage.as_str()], ["a b c d"; 2]);
-        assert_eq!(DraftContent::of(&empty(), &asked).unwrap().findings, ["a b c d"]);
-    }
-
-    #[test]
-    fn a_list_is_refreshed_when_what_it_shows_would_mislead() {
-        let facts = DraftFacts { hits: 5, last_seen: Some(0), ..DraftFacts::default() };
-        for (new, expected) in [
-            (facts.clone(), false),
-            (DraftFacts { hits: 9, ..facts.clone() }, false),
-            (DraftFacts { hits: 10, ..facts.clone() }, true),
-            (DraftFacts { last_seen: Some(299_999_999), ..facts.clone() }, false),
-            (DraftFacts { last_seen: Some(300_000_000), ..facts.clone() }, true),
-            (DraftFacts { rationale: "other".to_owned(), ..facts.clone() }, true),
-        ] {
-            assert_eq!(facts.is_outdated_by(&new), expected, "{new:?}");
-        }
-    }
-}
+#[path = "content_tests.rs"]
+mod tests;

@@ -50,6 +50,8 @@ impl From<DraftFacts> for pb::ApprovalDraft {
             hits: facts.hits,
             first_seen_time: time(facts.first_seen),
             last_seen_time: time(facts.last_seen),
+            replaced_characters: facts.quoting.replaced,
+            truncated: facts.quoting.is_cut,
         }
     }
 }

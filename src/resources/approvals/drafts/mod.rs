@@ -4,7 +4,7 @@
 //! brings them up to date, and `current` ends those whose chunk was decided elsewhere. `edit`, `undo` and `own` are the
 //! changes of chunks that people make, `proxied` the decisions of stock clients, `awaited` waits for their writes, and
 //! `rejections` stores rejections and sends them to the gateway. `hints` has the sandboxes that may have changed, and
-//! `store` has the editors of chunks without a round, and what was last seen.
+//! `store` has the editors of chunks without a round, and what was last seen. `quoting` bounds the words of agents.
 //!
 //! Invariants
 //! - one pending chunk has at most one round that has not ended. Its content is what the chunk would lead to when the
@@ -23,6 +23,7 @@ mod messages;
 pub mod open;
 pub mod own;
 pub mod proxied;
+pub mod quoting;
 pub mod read;
 pub mod rejections;
 #[cfg(test)]

@@ -1,20 +1,24 @@
 //! One round with everything that its voters need.
 
+use super::store::{self, Rejection};
 use super::view::{self, Counted, Item, PeopleOf, name};
+use super::{blockers, connections};
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::db::Conn;
 use crate::db::types::ApprovalRoundId;
 use crate::error::Error;
-use crate::governance::{Action, Decision, Outcome, People, RuleTally, Tally, Vote, Why, tally};
+use crate::governance::{
+    Action, Decision, Outcome, People, RuleTally, Tally, Vote, Why, possible_voters, tally,
+};
 use crate::policy::diff::{self, Difference};
-use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
+use crate::resources::approvals::drafts::content::{DraftContent, DraftFacts, UndoContent};
+use crate::resources::approvals::drafts::quoting::Room;
 use crate::resources::approvals::rounds::{self, Content, Round, RuleContent};
-use crate::resources::approvals::rules::{self, RulesInForce};
+use crate::resources::bypass_events::refused::RefusedConnection;
 use crate::role::Role;
 
-/// Maximum number of names of possible voters.
+/// Maximum number of names of possible voters, of a round and of each group.
 pub const NAMES_MAX: usize = 20;
 /// Maximum number of differences.
 pub const DIFFERENCES_MAX: usize = 1_000;
@@ -26,6 +30,8 @@ pub struct Detail {
     pub item: Item,
     /// What is reviewed.
     pub content: ContentView,
+    /// Number of findings of the gateway that are not complete there.
+    pub omitted_findings: usize,
     /// The rules in force.
     pub rules: Vec<RuleProgress>,
     /// Approves that count for no rule, by name.
@@ -40,6 +46,10 @@ pub struct Detail {
     pub caller: CallerPosition,
     /// The round that replaces this one.
     pub successor: Option<ApprovalRoundId>,
+    /// The last rejection of an earlier round of the same content.
+    pub earlier_rejection: Option<Rejection>,
+    /// Log lines about connections that a proposed rule would allow, newest first.
+    pub refused: Vec<RefusedConnection>,
 }
 
 /// What is reviewed.
@@ -82,8 +92,14 @@ pub struct GroupProgress {
     pub name: String,
     /// Required number of approvals.
     pub needed: u32,
+    /// Number of approvals that it lacks.
+    pub lacks: u32,
     /// Names of those who count for it.
     pub counting: Vec<String>,
+    /// Names of its voters whose approve would count for what the rule lacks, the first of them.
+    pub could: Vec<String>,
+    /// Number of these voters.
+    pub could_count: usize,
     /// Whether it is one of the groups with which the rule is met, or that lack the fewest approvals.
     pub is_chosen: bool,
 }
@@ -109,14 +125,20 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
     let mut conn = ctx.db().read().await?;
     let now = ctx.db().now(&mut conn).await?;
     let stored = rounds::store::content(&mut conn, round.id).await?;
-    let content = Content::decode(round.action, round.generation, &stored)?;
+    let mut content = Content::decode(round.action, round.generation, &stored)?;
     let mut people_of = PeopleOf::new(ctx.app());
     let page = [round];
     let counted = view::count(&mut conn, &mut people_of, &page, now).await?.pop();
     let [round] = page;
     let counted = counted.ok_or_else(|| Error::internal("a round that was not counted"))?;
     let successor = rounds::store::successor(&mut conn, &round).await?;
-    let blockers = blockers(ctx, &mut conn, &round, &counted.rules, now).await?;
+    let earlier_rejection = store::earlier_rejection(&mut conn, &round).await?;
+    let blockers = blockers::read(ctx, &mut conn, &round, &counted.rules, now).await?;
+    let mut refused = match &content {
+        Content::Draft(draft) => connections::read(&mut conn, &round, draft).await?,
+        Content::Policy(_) | Content::Rule(_) | Content::Undo(_) => Vec::new(),
+    };
+    let omitted_findings = limit_texts(&round, &mut content, &mut refused);
     let people = people_of.on(round.place.gateway.id);
     let caller = position(ctx, &round, &counted, &people, now);
     let (uncounted, could) = counted.tally.as_ref().map_or_else(Default::default, |tally| {
@@ -125,12 +147,13 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
         (uncounted.collect(), could.collect())
     });
     let is_satisfiable = counted.tally.as_ref().is_some_and(|tally| tally.satisfiable);
-    let rules = progress(&counted, &people);
+    let rules = progress(&round, &counted, &people, now);
     let item = view::to_item(&mut people_of, ctx.principal(), round, &counted, now);
     let content = to_view(content);
     Ok(Detail {
         item,
         content,
+        omitted_findings,
         rules,
         uncounted,
         could,
@@ -138,7 +161,27 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
         blockers,
         caller,
         successor,
+        earlier_rejection,
+        refused,
     })
+}
+
+/// Limits the texts of the gateway and the agent: what lists show comes first, then the findings, which are reviewed,
+/// then the log lines. Returns the number of findings that are not complete.
+fn limit_texts(
+    round: &Round,
+    content: &mut Content,
+    refused: &mut Vec<RefusedConnection>,
+) -> usize {
+    let mut room = Room::beside(round.summary.draft.as_ref().map_or(0, DraftFacts::bytes));
+    let omitted = match content {
+        Content::Draft(draft) => room.keep(&mut draft.findings),
+        Content::Policy(_) | Content::Rule(_) | Content::Undo(_) => 0,
+    };
+    let bytes = |of: &RefusedConnection| of.binary.len() + of.host.len() + of.line.len();
+    let fitting = refused.iter().take_while(|line| room.take(bytes(line))).count();
+    refused.truncate(fitting);
+    omitted
 }
 
 fn to_view(content: Content) -> ContentView {
@@ -156,48 +199,40 @@ fn to_view(content: Content) -> ContentView {
     }
 }
 
-fn progress(counted: &Counted, people: &People) -> Vec<RuleProgress> {
+fn progress(
+    round: &Round,
+    counted: &Counted,
+    people: &People,
+    now: Timestamp,
+) -> Vec<RuleProgress> {
     let Some(tally) = &counted.tally else { return Vec::new() };
+    let (rules, votes) = (counted.rules.rules(), &counted.votes);
+    let possible = possible_voters(&rules, &round.facts(), votes, people, now);
     let scopes = counted.rules.workflows.iter().map(|workflow| Some(workflow.scope.to_string()));
     let scopes = scopes.chain(std::iter::repeat(None));
-    let rules = tally.rules.iter().zip(scopes);
-    rules.map(|(rule, scope)| rule_progress(rule, scope, people)).collect()
+    let rules = tally.rules.iter().zip(possible).zip(scopes);
+    rules.map(|((rule, of), scope)| rule_progress(rule, of, scope, people)).collect()
 }
 
-fn rule_progress(rule: &RuleTally, scope: Option<String>, people: &People) -> RuleProgress {
-    let groups = rule.groups.iter().map(|group| GroupProgress {
+/// `possible` has the possible voters of each group.
+fn rule_progress(
+    rule: &RuleTally,
+    possible: Vec<Vec<PrincipalId>>,
+    scope: Option<String>,
+    people: &People,
+) -> RuleProgress {
+    let names = |voters: &[PrincipalId]| voters.iter().map(|voter| name(people, *voter)).collect();
+    let groups = rule.groups.iter().zip(possible).map(|(group, could)| GroupProgress {
         name: group.name.clone(),
         needed: group.need,
-        counting: group.counting.iter().map(|voter| name(people, *voter)).collect(),
+        lacks: u32::try_from(group.counting.len())
+            .map_or(0, |have| group.need.saturating_sub(have)),
+        counting: names(&group.counting),
+        could: names(&could[..could.len().min(NAMES_MAX)]),
+        could_count: could.len(),
         is_chosen: group.is_chosen,
     });
     RuleProgress { scope, is_met: rule.is_met, groups: groups.collect() }
-}
-
-/// Returns what prevents the write of a round, for people.
-async fn blockers(
-    ctx: &Ctx,
-    conn: &mut Conn,
-    round: &Round,
-    in_force: &RulesInForce,
-    now: Timestamp,
-) -> Result<Vec<String>, Error> {
-    let mut found = Vec::new();
-    if rounds::effective_state(round, now).is_closed() {
-        return Ok(found);
-    }
-    if ctx.app().snapshot.gateway_name(round.place.gateway.id).is_none() {
-        found.push("the gateway was unregistered".to_owned());
-    }
-    if let Some(scope) = &in_force.unreadable {
-        found.push(format!("the approval workflow of {scope} cannot be read by this version"));
-    }
-    match rules::require_unpinned(conn, round, now).await {
-        Ok(()) => {}
-        Err(Error::Refused { why, .. } | Error::Explained { why, .. }) => found.push(why),
-        Err(error) => return Err(error),
-    }
-    Ok(found)
 }
 
 fn position(

@@ -6,7 +6,10 @@
 //! - a round whose time is over is shown as expired, also before a worker ran;
 //! - text of a gateway or an agent is in fields of its own, and never part of a sentence (T20).
 
+pub mod blockers;
+pub mod connections;
 pub mod detail;
+pub(super) mod messages;
 pub mod store;
 pub mod view;
 pub mod waiting;

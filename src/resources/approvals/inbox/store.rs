@@ -1,20 +1,25 @@
-//! Pages of rounds. The first page of the inbox is read from `approval_rounds_expires_at`, or from
-//! `approval_rounds_gateway_id_expires_at` for one gateway; both contain only rounds that have not ended, in the order
-//! of the list.
+//! Pages of rounds, and what is shown beside one round. The first page of the inbox is read from
+//! `approval_rounds_expires_at`, or from `approval_rounds_gateway_id_expires_at` for one gateway; both contain only
+//! rounds that have not ended, in the order of the list.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
-use crate::db::schema::{approval_decisions as v, approval_rounds as t};
+use crate::db::schema::{
+    approval_decisions as v, approval_rounds as t, follow_positions as p, followed_gateways as f,
+    gateways as g, sandbox_meta as m,
+};
 use crate::db::types::{ApprovalRoundId, GatewayId, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::governance::Action;
+use crate::governance::{Action, Decision};
+use crate::openshell::sandbox::Phase;
 use crate::resources::approvals::rounds::store::{Row, complete};
 use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::approvals::votes::store::StoredVote;
+use crate::upstream::row::GatewayStatus;
 
 /// Which rounds a list contains.
 #[derive(Debug)]
@@ -134,4 +139,112 @@ pub async fn current_votes(
         .order(v::id)
         .load(c)
         .await)?)
+}
+
+/// The rejection of a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The round.
+    pub round: ApprovalRoundId,
+    /// Name of the voter when it voted.
+    pub voter: String,
+    /// Comment of the voter.
+    pub comment: String,
+    /// When it was rejected.
+    pub at: Timestamp,
+}
+
+/// Returns the last rejection of an earlier round of the same content in the same place.
+pub async fn earlier_rejection(conn: &mut Conn, round: &Round) -> Result<Option<Rejection>, Error> {
+    let found: Option<(i64, Option<Timestamp>)> = on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(round.place.gateway.id.get()))
+        .filter(t::workspace.eq(round.place.workspace()))
+        .filter(t::sandbox_name.eq(round.place.sandbox()))
+        .filter(t::opened_at.le(round.opened_at).and(t::id.lt(round.id.get())))
+        .filter(t::digest.eq(&round.digest).and(t::state.eq(RoundState::Rejected)))
+        .select((t::id, t::closed_at))
+        // The order of the index.
+        .order((t::opened_at.desc(), t::id.desc()))
+        .first(c)
+        .await
+        .optional())?;
+    let Some((id, Some(at))) = found else { return Ok(None) };
+    let vote: Option<(String, Option<String>)> = on_conn!(conn, |c| v::table
+        .filter(v::round_id.eq(id).and(v::decision.eq(Decision::Reject)))
+        .select((v::actor, v::comment))
+        .order(v::id.desc())
+        .first(c)
+        .await
+        .optional())?;
+    let rejection = |(voter, comment): (String, Option<String>)| Rejection {
+        round: id.into(),
+        voter,
+        comment: comment.unwrap_or_default(),
+        at,
+    };
+    Ok(vote.map(rejection))
+}
+
+/// What probes and the follower have last seen of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenGateway {
+    /// Result of the last probe.
+    pub status: GatewayStatus,
+    /// When it answered last.
+    pub last_seen: Option<Timestamp>,
+    /// Since when it does not accept the credential of this server.
+    pub credential_unusable_since: Option<Timestamp>,
+    /// Since when it has a policy for all sandboxes.
+    pub global_policy_since: Option<Timestamp>,
+}
+
+/// Returns what was last seen of a gateway; `None` if it is not registered.
+pub async fn seen_gateway(
+    conn: &mut Conn,
+    gateway: GatewayId,
+) -> Result<Option<SeenGateway>, Error> {
+    let row: Option<(GatewayStatus, Option<Timestamp>, Option<Timestamp>)> =
+        on_conn!(conn, |c| g::table
+            .find(gateway.get())
+            .select((g::last_status, g::last_seen, g::credential_unusable_since))
+            .first(c)
+            .await
+            .optional())?;
+    let Some((status, last_seen, credential_unusable_since)) = row else { return Ok(None) };
+    let row = f::table.find(gateway.get()).select(f::global_policy_since);
+    let global: Option<Option<Timestamp>> = on_conn!(conn, |c| row.first(c).await.optional())?;
+    let global_policy_since = global.flatten();
+    Ok(Some(SeenGateway { status, last_seen, credential_unusable_since, global_policy_since }))
+}
+
+/// Returns the gateway's id and the phase of the sandbox of a name, as they were last seen.
+pub async fn seen_sandbox(
+    conn: &mut Conn,
+    place: &SandboxRef,
+) -> Result<Option<(String, Phase)>, Error> {
+    let key = (place.gateway.id.get(), place.workspace(), place.sandbox());
+    Ok(on_conn!(conn, |c| p::table
+        .find(key)
+        .select((p::sandbox_uid, p::phase))
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Returns since when the gateway does not list a sandbox, by its id; `None` if it does, or if that is not known.
+pub async fn missing_since(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    sandbox_id: &str,
+) -> Result<Option<Timestamp>, Error> {
+    let found: Option<Option<Timestamp>> = on_conn!(conn, |c| m::table
+        .filter(m::gateway_name.eq(&*place.gateway.name))
+        .filter(m::workspace.eq(place.workspace()))
+        .filter(m::sandbox_name.eq(place.sandbox()))
+        .filter(m::sandbox_id.eq(sandbox_id))
+        .select(m::missing_since)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.flatten())
 }

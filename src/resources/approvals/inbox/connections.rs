@@ -1,0 +1,90 @@
+//! Log lines about the connections that a proposed rule would allow, and that were refused.
+
+use std::collections::BTreeSet;
+
+use crate::db::Conn;
+use crate::error::Error;
+use crate::resources::approvals::drafts::content::DraftContent;
+use crate::resources::approvals::rounds::Round;
+use crate::resources::bypass_events::refused::{self, RefusedConnection, folded_host};
+
+/// Maximum number of lines of a round.
+pub const LINES_MAX: usize = 20;
+/// Maximum number of programs of a rule whose lines are looked for.
+const BINARIES_MAX: usize = 8;
+/// Maximum number of hosts with a wildcard whose lines are looked for.
+const WILDCARDS_MAX: usize = 100;
+
+/// Returns the newest lines about connections of the programs of a proposed rule to its hosts, newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn read(
+    conn: &mut Conn,
+    round: &Round,
+    content: &DraftContent,
+) -> Result<Vec<RefusedConnection>, Error> {
+    let Some(sandbox_id) = &round.sandbox_id else { return Ok(Vec::new()) };
+    let mut binaries = content.proposed.rule_binaries();
+    // The program that was refused, also if the rule names another one.
+    binaries.extend(round.summary.draft.as_ref().map(|draft| draft.binary.clone()));
+    binaries.remove("");
+    let binaries: Vec<String> = binaries.into_iter().take(BINARIES_MAX).collect();
+    let hosts = Hosts::of(&content.proposed.rule_hosts());
+    let gateway = round.place.gateway.id;
+    let limit = i64::try_from(refused::LINES_OF_SANDBOX_MAX).unwrap_or(i64::MAX);
+    let mut lines = refused::newest(conn, gateway, sandbox_id, &binaries, limit).await?;
+    lines.retain(|line| hosts.contain(&line.host));
+    lines.truncate(LINES_MAX);
+    Ok(lines)
+}
+
+/// Hosts of a rule, as a log line is compared with them.
+#[derive(Debug, Default)]
+struct Hosts {
+    exact: BTreeSet<String>,
+    /// What follows the wildcard at the beginning of a host.
+    suffixes: Vec<String>,
+}
+
+impl Hosts {
+    fn of(hosts: &BTreeSet<String>) -> Self {
+        let mut found = Self::default();
+        for host in hosts {
+            let host = folded_host(host);
+            let suffix = host.trim_start_matches('*');
+            if suffix.len() == host.len() {
+                found.exact.insert(host);
+            } else if found.suffixes.len() < WILDCARDS_MAX {
+                found.suffixes.push(suffix.to_owned());
+            }
+        }
+        found
+    }
+
+    fn contain(&self, host: &str) -> bool {
+        let mut suffixes = self.suffixes.iter();
+        self.exact.contains(host) || suffixes.any(|suffix| host.ends_with(suffix.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_compared_without_regard_to_case_and_with_wildcards() {
+        let hosts = ["A.example.", "*.b.example", "**.c.example"];
+        let hosts = Hosts::of(&hosts.into_iter().map(str::to_owned).collect());
+        for good in ["a.example", "x.b.example", "x.y.c.example"] {
+            assert!(hosts.contain(good), "{good}");
+        }
+        for bad in ["x.a.example", "b.example", "a.example.com", ""] {
+            assert!(!hosts.contain(bad), "{bad}");
+        }
+        let any = Hosts::of(&BTreeSet::from(["*".to_owned()]));
+        assert!(any.contain("a.example"));
+        let many = (0..=WILDCARDS_MAX).map(|n| format!("*.h{n}.example"));
+        assert_eq!(Hosts::of(&many.collect()).suffixes.len(), WILDCARDS_MAX);
+    }
+}

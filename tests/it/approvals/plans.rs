@@ -1,0 +1,48 @@
+//! How the databases execute the queries about one review among very many.
+
+use diesel_async::RunQueryDsl;
+use shoreguard::db::{Engine, on_conn};
+
+use crate::support::TestDb;
+use crate::webhooks::plans::plan;
+
+/// A rejected review, and very many of it, in a hundred sandboxes.
+const ROWS: [&str; 3] = [
+    "INSERT INTO approval_rounds (action, gateway_id, gateway_name, workspace, sandbox_name, chunk_id, state, digest, \
+     authors_json, summary_json, opened_at, closed_at, content) VALUES ('draft.approve', 1, 'edge', 'default', \
+     'box-0', 'chunk', 'rejected', '0000000000000000000000000000000000000000000000000000000000000000', '[]', '{}', \
+     '2026-01-01 00:00:00.000000', '2026-01-02 00:00:00.000000', '')",
+    "INSERT INTO approval_rounds (action, gateway_id, gateway_name, workspace, sandbox_name, chunk_id, state, digest, \
+     authors_json, summary_json, opened_at, closed_at, content) \
+     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+     SELECT r.action, r.gateway_id, r.gateway_name, r.workspace, 'box-' || (n.i % 100), 'chunk-' || n.i, r.state, \
+     r.digest, r.authors_json, r.summary_json, r.opened_at, r.closed_at, r.content FROM approval_rounds r, n",
+    "ANALYZE approval_rounds",
+];
+
+both_engines! {
+    an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox,
+}
+
+async fn an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox(db: TestDb) {
+    {
+        let mut conn = db.write().await.unwrap();
+        for statement in ROWS {
+            on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap();
+        }
+    }
+    let engine = db.engine();
+    let place = db.close();
+    place.wait_closed().await;
+    // As `inbox::store::earlier_rejection` has it.
+    let query = "SELECT id, closed_at FROM approval_rounds WHERE gateway_id = 1 AND workspace = 'default' \
+                 AND sandbox_name = 'box-7' AND opened_at <= '2026-01-03 00:00:00.000000' AND id < 100000 \
+                 AND digest = '0' AND state = 'rejected' ORDER BY opened_at DESC, id DESC LIMIT 1";
+    let found = plan(&place, query).await;
+    assert!(found.contains("approval_rounds_place_opened_at"), "{found}");
+    let scan = match engine {
+        Engine::Sqlite => "SCAN",
+        Engine::Postgres => "Seq Scan",
+    };
+    assert!(!found.contains(scan), "{found}");
+}
