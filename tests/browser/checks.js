@@ -1,25 +1,12 @@
-// Checks of gRPC-Web in a page. run.py serves the page, and gets the result.
+// Checks of gRPC-Web in a page, and then those of the SDK. run.py serves the page, and gets the result.
 
+import { expect, failure } from "./expect.js";
 import { call, CallError, fields, text, texts, unary } from "./grpc_web.js";
 
 const settings = await (await fetch("/settings.json")).json();
 const { api, rebound, email, password } = settings;
 const EMPTY = new Uint8Array();
 const WATCH = "EventService/WatchEvents";
-
-function expect(actual, expected) {
-  if (actual !== expected) throw new Error(`${actual} instead of ${expected}`);
-}
-
-/** Runs a call that must fail. Returns its error. */
-async function failure(promise) {
-  try {
-    await promise;
-  } catch (error) {
-    return error;
-  }
-  throw new Error("it was answered");
-}
 
 /** Checks that the browser gets no response: it reports every refused preflight as a `TypeError`. */
 async function expectNothing(promise) {
@@ -79,14 +66,27 @@ const OF_ANOTHER_ORIGIN = {
 };
 
 const results = [];
-for (const [name, check] of Object.entries(
-  settings.stranger ? OF_ANOTHER_ORIGIN : OF_A_CONFIGURED_ORIGIN,
-)) {
-  try {
-    await check();
-    results.push({ name });
-  } catch (error) {
-    results.push({ name, why: `${error.name}: ${error.message}` });
+
+/** Runs checks, one after another. */
+async function run(checks) {
+  for (const [name, check] of Object.entries(checks)) {
+    try {
+      await check();
+      results.push({ name });
+    } catch (error) {
+      results.push({ name, why: `${error.name}: ${error.message}` });
+    }
   }
+}
+
+await run(settings.stranger ? OF_ANOTHER_ORIGIN : OF_A_CONFIGURED_ORIGIN);
+if (settings.sdk) {
+  let ofSdk = {};
+  await run({
+    async "a page loads the SDK"() {
+      ofSdk = (await import("./sdk_checks.js")).checksOf(settings);
+    },
+  });
+  await run(ofSdk);
 }
 await fetch("/results", { method: "POST", body: JSON.stringify(results) });

@@ -299,7 +299,7 @@ async fn e15_a_receiver_that_repeats_the_path_of_a_secret_url_reveals_nothing(sg
     });
     let url = format!("http://{}/services/token-of-slack", receiver.address);
     let id = created(&sg, slack(&url)).await;
-    super::emit(&sg.admin(), &["one"]).await;
+    emit(&sg.admin(), &["one"]).await;
     receiver.wait_for(1).await;
     let tried = || async {
         let found = list_deliveries(&sg, id).await;
