@@ -177,6 +177,11 @@ pub fn table_commands() -> impl Iterator<Item = &'static str> {
     commands::table_commands()
 }
 
+/// Returns the nouns and verbs of the commands that are written by hand: `sandbox` and `exec`.
+pub fn hand_written_commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    acts::ALL.iter().map(|act| (act.noun, act.verb))
+}
+
 /// Prints help to standard output and other errors to standard error, as clap does.
 fn report_parse_error(error: &clap::Error) -> u8 {
     let text = error.render().to_string();

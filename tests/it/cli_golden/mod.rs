@@ -1,10 +1,12 @@
-//! What commands print and how they exit: each command of the table, as a table and as JSON, if it succeeds, if its
-//! object does not exist, if it is denied, and if the server is away.
+//! What commands print and how they exit: each command, as a table and as JSON, if it succeeds, if its object does not
+//! exist, if it is denied, and if the server is away. Commands of the table run on one stage for all. Those that need
+//! more to succeed do so in scenes, as do the commands that are written by hand.
 //!
 //! The files are reviewed like documentation: `INSTA_UPDATE=always` makes them again.
 
 mod cases;
 mod exits;
+mod scenes;
 mod scrub;
 
 use std::fmt::Write;
@@ -16,7 +18,7 @@ use shoreguard_simulator::{Generation, Simulator};
 
 use crate::support::limit::start_time_limit;
 use crate::support::server::{ADMIN_PASSWORD, TestServer};
-use cases::{CASES, Case};
+use cases::{CASES, Case, IN_A_SCENE};
 
 /// Nothing listens on this port.
 const AWAY: &str = "http://127.0.0.1:1";
@@ -34,6 +36,13 @@ pub(crate) async fn run(endpoint: &str, key: &str, arguments: &str, input: &str)
     let options = ["--endpoint", endpoint, "--key", key, "--timeout", "20"].map(str::to_owned);
     drop(all.splice(at..at, options));
     cli::run_captured(all, input.as_bytes().to_vec()).await
+}
+
+/// Returns the arguments of a command with the form of its answer, which precedes `--`.
+fn with_form(arguments: &str, (output, letter): (&str, &str)) -> String {
+    let (before, after) = arguments.split_once(" -- ").unwrap_or((arguments, ""));
+    let after = if after.is_empty() { String::new() } else { format!(" -- {after}") };
+    format!("{before} --yes -o {output}{after}").replace("{f}", letter)
 }
 
 /// A server with a gateway and what the cases name.
@@ -87,11 +96,7 @@ impl Stage {
         let filled = self.values.iter().fold(arguments.to_owned(), |text, (name, value)| {
             text.replace(&format!("{{{name}}}"), value)
         });
-        let (before, after) = filled.split_once(" -- ").unwrap_or((filled.as_str(), ""));
-        let after = if after.is_empty() { String::new() } else { format!(" -- {after}") };
-        let (output, letter) = form;
-        let arguments = format!("{} {before} --yes -o {output}{after}", case.command);
-        arguments.replace("{f}", letter)
+        with_form(&format!("{} {filled}", case.command), form)
     }
 }
 
@@ -160,6 +165,19 @@ fn every_command_of_the_table_has_a_case() {
         assert!(commands.contains(&case.command), "`{}` is not a command", case.command);
         let has_test = NOUNS.contains(&case.noun());
         assert!(has_test, "list the noun of `{}`", case.command);
+        let is_shown = scenes::COMMANDS.contains(&case.command);
+        assert_eq!(is_shown, case.good == IN_A_SCENE, "the scene of `{}`", case.command);
+    }
+}
+
+#[test]
+fn every_command_that_is_written_by_hand_has_a_scene() {
+    let _limit = start_time_limit();
+    for (noun, verb) in cli::hand_written_commands() {
+        let command = format!("{noun} {verb}");
+        let is_shown = scenes::COMMANDS.contains(&command.as_str());
+        // It succeeds on a terminal only, on which its own tests run it.
+        assert_ne!(is_shown, command == "approval review", "the scene of `{command}`");
     }
 }
 

@@ -4,17 +4,20 @@ use crate::support::limit::start_time_limit;
 
 /// Minimum length of a word with a digit that is taken for a token or digest.
 const TOKEN_BYTES_MIN: usize = 20;
+/// Beginnings of secrets, which need not contain a digit.
+const SECRETS: [&str; 6] = ["sg_", "sgd_", "sgi_", "sgr_", "sgs_", "whsec_"];
 
 /// Returns the text with placeholders.
 pub(super) fn scrub(text: &str) -> String {
     text.lines().filter(|line| !depends_on_jobs(line)).map(|line| scrub_line(line) + "\n").collect()
 }
 
-/// Whether a line is there only after a background job has run: the description of a sandbox has an etag once it is
-/// stored, and keys have a time of last use once that is stored.
+/// Whether a line is there only after a background job has run, or has a number that a job has assigned: the
+/// description of a sandbox has an etag once it is stored, keys have a time of last use once that is stored, and events
+/// have numbers.
 fn depends_on_jobs(line: &str) -> bool {
     let start = line.trim_start();
-    ["\"etag\"", "ETAG", "\"last_used_time\"", "LAST USED TIME"]
+    ["\"etag\"", "ETAG", "\"last_used_time\"", "LAST USED TIME", "\"event_sequence\""]
         .iter()
         .any(|key| start.starts_with(key))
 }
@@ -33,8 +36,13 @@ fn scrub_line(line: &str) -> String {
     while !rest.is_empty() {
         let end = rest.find(is_end).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        let in_millis = after.starts_with(" ms") && word.parse::<f64>().is_ok();
-        shown.push_str(if in_millis { "<n>" } else { placeholder(word) });
+        // A duration is shown in milliseconds or, on a busy machine, in seconds.
+        let millis = after.strip_prefix(" ms").filter(|_| word.parse::<f64>().is_ok());
+        // In JSON that is a string of other JSON, a backslash precedes the quote after a word.
+        let plain = word.trim_end_matches('\\');
+        shown.push_str(if millis.is_some() { "<span>" } else { placeholder(plain) });
+        shown.push_str(&word[plain.len()..]);
+        let after = millis.unwrap_or(after);
         let next = after.find(|c| !is_end(c)).unwrap_or(after.len());
         // Space that aligns columns depends on the words before it. The indent of JSON does not.
         let between = &after[..next];
@@ -55,7 +63,7 @@ fn placeholder(word: &str) -> &str {
         "<time>"
     } else if word.starts_with("127.0.0.1:") && word != "127.0.0.1:1" {
         "<address>"
-    } else if is_token || word.starts_with("sg_") || is_id(word) {
+    } else if is_token || SECRETS.iter().any(|start| word.starts_with(start)) || is_id(word) {
         "<token>"
     } else if is_span(word) {
         "<span>"
@@ -89,7 +97,10 @@ fn what_differs_is_replaced() {
         ("  \"endpoint\": \"127.0.0.1:40123\",", "  \"endpoint\": \"<address>\","),
         ("id  01928374-5566-7788-99aa-bbccddeeff00", "id  <token>"),
         ("key  sg_abc", "key  <token>"),
-        ("P50  0.3 ms", "P50  <n> ms"),
+        ("P50  0.3 ms", "P50  <span>"),
+        ("P50  0.3 ms  P90    1.2s", "P50  <span>  P90  <span>"),
+        ("token  sgr_abc", "token  <token>"),
+        (r#"{"a":"{\"at\":\"2026-12-01T08:00:00Z\"}"}"#, r#"{"a":"{\"at\":\"<time>\"}"}"#),
         ("  \"port\": 40123,", "<port>"),
         ("$ gateway get edge  # ok", "$ gateway get edge  # ok"),
     ] {

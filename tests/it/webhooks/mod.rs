@@ -8,7 +8,7 @@ mod kills;
 mod noticed;
 mod outages;
 pub(crate) mod plans;
-mod receiver;
+pub(crate) mod receiver;
 mod secrets;
 mod signatures;
 mod unreadable;
@@ -26,7 +26,7 @@ const EVENT: &str = "service_principal.created";
 /// A receiver that nothing is sent to.
 const NOWHERE: &str = "http://127.0.0.1:9/hook";
 
-fn allow_loopback(config: &mut Config) {
+pub(crate) fn allow_loopback(config: &mut Config) {
     config.webhooks.allowed_networks = vec!["127.0.0.0/8".parse().unwrap()];
 }
 
@@ -85,7 +85,7 @@ async fn list_deliveries(sg: &TestServer, webhook_id: i64) -> Vec<pb::WebhookDel
 }
 
 /// Waits until all deliveries of a webhook are in a state, and returns them.
-async fn all_in(
+pub(crate) async fn all_in(
     sg: &TestServer,
     webhook_id: i64,
     count: usize,
