@@ -1,7 +1,7 @@
 //! What a command reads besides its arguments: files, standard input, secrets and answers to questions.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, Read as _};
 use std::path::Path;
 
 use rustix::termios::{QueueSelector, tcflush};
@@ -14,6 +14,8 @@ use super::{CliError, output};
 
 /// Maximum size of a file or of standard input, in bytes.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Maximum length of an answer to a question, in bytes. The rest is not read.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024;
 
 /// Reads `@FILE` or `-`, standard input. The error says what cannot be read.
 pub(super) fn read_source(argument: &str) -> Result<Vec<u8>, String> {
@@ -90,7 +92,8 @@ pub(super) async fn ask(show: impl FnOnce() -> io::Result<()>) -> Result<Option<
     // A read cannot be canceled. The thread ends with the line or with the process.
     std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
         let mut line = String::new();
-        let read = io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line));
+        let mut input = io::stdin().lock().take(ANSWER_BYTES_MAX);
+        let read = input.read_line(&mut line).map(|bytes| (bytes > 0).then_some(line));
         let _ = sender.send(read);
     })?;
     let lost = |_| CliError::Io("the answer could not be read".to_owned());

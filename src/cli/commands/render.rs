@@ -85,6 +85,9 @@ pub(super) fn is_nameless(row: &Row, method: &MethodDescriptor, response: &Dynam
 /// Whether the command has something to name: its items, the messages of a stream, or what it is about. What does not
 /// depend on the response decides, so that a command without a name is refused before it does anything.
 pub(super) fn has_names(row: &Row, method: &MethodDescriptor) -> bool {
+    if !row.raw.is_empty() {
+        return false;
+    }
     if method.is_server_streaming() || lists::items_field(row, method).is_some() {
         return true;
     }

@@ -32,7 +32,7 @@ impl Client {
     }
 
     /// Makes a call of a generated client, and repeats it while the connection is lost, within the timeout of a single
-    /// response.
+    /// response. The caller makes sure that the request only reads, or has a `request_id`.
     pub(in crate::cli) async fn repeat<M, T, F>(
         &self,
         message: &M,

@@ -273,9 +273,9 @@ pub async fn rotate(
     Ok((rotated, key.key))
 }
 
-/// Makes a user the maker of a service principal whose maker is not known, such as one that a command on the host has
-/// created. Only for the server itself: reviews count a service principal as its maker, which a caller must not choose
-/// (T12).
+/// Makes a user the maker of a service principal whose maker is not known: commands on the host create such service
+/// principals. Only for the server itself: reviews count a service principal as its maker, which a caller must not
+/// choose (T12).
 pub(crate) async fn set_unknown_maker(ctx: &Ctx, name: &str, maker: UserId) -> Result<(), Error> {
     if !ctx.is_system() {
         let why = "only the server itself names the maker of a service principal".to_owned();

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -136,7 +137,7 @@ class Serving:
         if not (self.address and self.metrics):
             return False
         # An answer other than 200 is an OSError, too.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, http.client.HTTPException):
             self.get("/readyz")
             return True
         return False
