@@ -3,13 +3,41 @@
 //! Invariant: a mark is never lost because of the spelling of a host or path, or because an endpoint has more ports or
 //! another rule. An endpoint that is marked for one of its ports is marked for all.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
-use prost_reflect::{DynamicMessage, ReflectMessage, Value};
-use shoreguard_proto::release::Generation;
+use prost_reflect::{DynamicMessage, MapKey, ReflectMessage, Value};
 
 use super::schema::{self, FieldOwner};
-use super::{canonical, normal, walk};
+use super::tree::Path;
+use super::{normal, walk, write};
+
+/// Maximum number of lost marks that are named.
+const NAMED_MAX: usize = 20;
+
+/// The marks of a policy that the written policy lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LostMarks {
+    /// Paths of the first 20, in the order of the policy.
+    pub named: Vec<String>,
+    /// Number of all.
+    pub total: usize,
+}
+
+impl LostMarks {
+    /// Returns whether no mark is lost.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    fn add(&mut self, path: &Path<'_>) {
+        self.total += 1;
+        // A policy can have as many marks as its size allows.
+        if self.named.len() < NAMED_MAX {
+            self.named.push(path.to_string());
+        }
+    }
+}
 
 /// A mark: its field, and what identifies the endpoint or binary.
 type Mark = (String, String);
@@ -46,30 +74,58 @@ fn mark(message: &mut DynamicMessage, marked: &BTreeSet<Mark>) {
     }
 }
 
-/// Returns the paths of the marks of `candidate` that `written` lacks. `None` if the policies differ in anything else.
-pub(super) fn lost(
-    generation: Generation,
-    candidate: &DynamicMessage,
-    written: &DynamicMessage,
-) -> Option<Vec<String>> {
-    let wanted = walk::all_marks(candidate);
-    // Most policies have no marks.
-    if wanted.is_empty() || unmarked(generation, candidate)? != unmarked(generation, written)? {
-        return None;
-    }
-    // Apart from marks the policies are equal, so a path means the same in both.
-    let kept: HashSet<String> = walk::all_marks(written).into_iter().collect();
-    let count = wanted.len();
-    let lost: Vec<String> = wanted.into_iter().filter(|path| !kept.contains(path)).collect();
-    let is_less = count - lost.len() == kept.len();
-    is_less.then_some(lost)
+/// Returns the marks of `candidate` that `written` lacks. `None` if the policies do not differ, or differ in anything
+/// else. Both are in their canonical form, which has no unknown fields.
+pub(super) fn lost(candidate: &DynamicMessage, written: &DynamicMessage) -> Option<LostMarks> {
+    let mut lost = LostMarks::default();
+    let is_rest_equal = compare(candidate, written, &Path::ROOT, &mut lost);
+    (is_rest_equal && !lost.is_empty()).then_some(lost)
 }
 
-/// Encodes a policy without its marks. `None` does not occur for a policy in its canonical form.
-fn unmarked(generation: Generation, policy: &DynamicMessage) -> Option<Vec<u8>> {
-    let mut policy = policy.clone();
-    canonical::clear_fields(&mut policy, FieldOwner::Mark);
-    canonical::encode(generation, &policy).ok()
+/// Returns whether two messages differ only in marks that `written` lacks, and adds these. It compares both field by
+/// field: different rules can have the same displayed path.
+fn compare(
+    candidate: &DynamicMessage,
+    written: &DynamicMessage,
+    path: &Path<'_>,
+    lost: &mut LostMarks,
+) -> bool {
+    if written.fields().any(|(field, _)| !candidate.has_field(&field)) {
+        return false;
+    }
+    candidate.fields().all(|(field, wanted)| {
+        let path = path.key(schema::key(&field));
+        if written.has_field(&field) {
+            return compare_values(wanted, &written.get_field(&field), &path, lost);
+        }
+        let is_lost = schema::owner(&field) == FieldOwner::Mark && *wanted == Value::Bool(true);
+        if is_lost {
+            lost.add(&path);
+        }
+        is_lost
+    })
+}
+
+fn compare_values(wanted: &Value, found: &Value, path: &Path<'_>, lost: &mut LostMarks) -> bool {
+    if let (Value::Message(wanted), Value::Message(found)) = (wanted, found) {
+        compare(wanted, found, path, lost)
+    } else if let (Value::List(wanted), Value::List(found)) = (wanted, found) {
+        let mut pairs = wanted.iter().zip(found).enumerate();
+        wanted.len() == found.len()
+            && pairs
+                .all(|(at, (wanted, found))| compare_values(wanted, found, &path.index(at), lost))
+    } else if let (Value::Map(wanted), Value::Map(found)) = (wanted, found) {
+        wanted.len() == found.len()
+            && write::sorted(wanted).into_iter().all(|(key, wanted)| {
+                let found = found.get(&MapKey::String(key.clone()));
+                found.is_some_and(|found| compare_values(wanted, found, &path.key(&key), lost))
+            })
+    } else if let (Value::F64(wanted), Value::F64(found)) = (wanted, found) {
+        // As they are encoded: a number of a JSON value may be NaN.
+        wanted.to_bits() == found.to_bits()
+    } else {
+        wanted == found
+    }
 }
 
 /// Returns what identifies an endpoint, once per port, or a binary.
@@ -94,6 +150,7 @@ mod tests {
     use shoreguard_proto::v0_0::openshell::sandbox::v1 as proto;
 
     use super::super::Policy;
+    use super::{LostMarks, NAMED_MAX};
 
     fn endpoint(host: &str, ports: &[u32], path: &str, marked: bool) -> proto::NetworkEndpoint {
         proto::NetworkEndpoint {
@@ -140,7 +197,12 @@ mod tests {
         let of = |host: &str, marked: bool, harness: bool| {
             policy(endpoint(host, &[443], "", marked), "/bin/a", harness)
         };
-        let lost = |candidate: &Policy, written: &Policy| candidate.marks_lost_in(written);
+        let lost = |candidate: &Policy, written: &Policy| {
+            candidate.marks_lost_in(written).map(|lost| {
+                assert_eq!(lost.total, lost.named.len());
+                lost.named
+            })
+        };
         let (on_endpoint, on_binary) = ("endpoints[0].advisor_proposed", "binaries[0].harness");
         let path = |end: &str| format!("network_policies[\"/bin/a\"].{end}");
         let both = of("a.example", true, true);
@@ -153,5 +215,49 @@ mod tests {
         assert_eq!(lost(&of("a.example", true, false), &of("a.example", false, true)), None);
         assert_eq!(lost(&both, &of("b.example", false, false)), None);
         assert_eq!(lost(&neither, &of("b.example", false, false)), None);
+    }
+
+    /// Returns a policy with one rule per name, whose endpoint is marked if the flag is set.
+    fn with_rules(rules: &[(String, bool)]) -> Policy {
+        let rule = |(name, marked): &(String, bool)| {
+            let endpoints = vec![endpoint("a.example", &[443], "", *marked)];
+            (name.clone(), proto::NetworkPolicyRule { endpoints, ..Default::default() })
+        };
+        let network_policies = rules.iter().map(rule).collect();
+        let sent = proto::SandboxPolicy { network_policies, ..Default::default() };
+        Policy::decode(Generation::V0_0, &sent.encode_to_vec()).unwrap()
+    }
+
+    #[test]
+    fn marks_of_rules_whose_displayed_paths_are_equal_are_not_confused() {
+        let names = ["a", "b"].map(|end| format!("{}{end}", "x".repeat(100)));
+        let of = |marked: [bool; 2]| {
+            let rules: Vec<_> = names.iter().cloned().zip(marked).collect();
+            with_rules(&rules)
+        };
+        let both = of([true, true]);
+        let paths = both.marks();
+        assert_eq!(paths[0], paths[1]);
+        // The mark of the other rule was written.
+        assert_eq!(of([true, false]).marks_lost_in(&of([false, true])), None);
+        for kept in [[true, false], [false, true]] {
+            let expected = LostMarks { named: vec![paths[0].clone()], total: 1 };
+            assert_eq!(both.marks_lost_in(&of(kept)), Some(expected));
+        }
+        assert_eq!(both.marks_lost_in(&of([false, false])).unwrap().total, 2);
+    }
+
+    #[test]
+    fn all_lost_marks_are_counted_and_the_first_are_named() {
+        for count in [NAMED_MAX, NAMED_MAX + 1] {
+            let of = |marked: bool| {
+                let rules: Vec<_> = (0..count).map(|n| (format!("{n:03}"), marked)).collect();
+                with_rules(&rules)
+            };
+            let marked = of(true);
+            let named = marked.marks()[..NAMED_MAX].to_vec();
+            let expected = LostMarks { named, total: count };
+            assert_eq!(marked.marks_lost_in(&of(false)), Some(expected));
+        }
     }
 }

@@ -35,6 +35,7 @@ use shoreguard_proto::release::Generation;
 
 pub use self::edits::{Edit, EditTarget, ExactTarget, PathAccess};
 pub use self::initial::InitialPolicy;
+pub use self::marks::LostMarks;
 pub use self::parse::{DEPTH_MAX, DOCUMENT_BYTES_MAX};
 pub use self::presets::{Preset, Presets};
 
@@ -161,17 +162,17 @@ impl Policy {
         Ok(Self { unknown: self.unknown.clone(), ..marked })
     }
 
-    /// Returns the paths of the marks that `written` lacks, in the order of the policy; none if the policies are equal.
-    /// `None` if they differ in anything else.
+    /// Returns the marks that `written` lacks; an empty value if the policies are equal. `None` if they differ in
+    /// anything else.
     #[must_use]
-    pub fn marks_lost_in(&self, written: &Self) -> Option<Vec<String>> {
+    pub fn marks_lost_in(&self, written: &Self) -> Option<LostMarks> {
         if self.generation != written.generation {
             return None;
         }
         if self.encoded == written.encoded {
-            return Some(Vec::new());
+            return Some(LostMarks::default());
         }
-        marks::lost(self.generation, &self.message, &written.message)
+        marks::lost(&self.message, &written.message)
     }
 
     /// Returns the paths of what the gateway sent and this build does not know. A document or a difference lacks it.

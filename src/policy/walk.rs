@@ -117,20 +117,11 @@ fn unknown_word(field: &FieldDescriptor, value: &Value) -> Option<i32> {
 
 /// Returns the paths of the marks that are set, as many as are listed.
 pub(super) fn marks(message: &DynamicMessage) -> Vec<String> {
-    marks_up_to(message, PATHS_MAX)
-}
-
-/// Returns the paths of all marks that are set. The size of a policy limits their number.
-pub(super) fn all_marks(message: &DynamicMessage) -> Vec<String> {
-    marks_up_to(message, usize::MAX)
-}
-
-fn marks_up_to(message: &DynamicMessage, max: usize) -> Vec<String> {
     let mut found = Vec::new();
     let mut add = |path: &Path<'_>, leaf: Leaf<'_>| {
         if let Leaf::Value(field, Value::Bool(true)) = leaf
             && schema::owner(field) == FieldOwner::Mark
-            && found.len() < max
+            && found.len() < PATHS_MAX
         {
             found.push(path.to_string());
         }

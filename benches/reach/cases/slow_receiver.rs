@@ -133,8 +133,8 @@ impl Site {
             }
             // Events are numbered in the order of the calls.
             let pairs = arrivals.iter().zip(&calls);
-            let times = pairs.map(|((_, at), call)| at.saturating_duration_since(*call));
-            took_ms.extend(times.map(|time| time.as_secs_f64() * 1e3));
+            let delays = pairs.map(|((_, at), call)| at.saturating_duration_since(*call));
+            took_ms.extend(delays.map(|delay| delay.as_secs_f64() * 1e3));
         }
         took_ms.sort_by(f64::total_cmp);
         Ok(took_ms)

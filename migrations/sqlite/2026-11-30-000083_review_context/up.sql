@@ -23,3 +23,6 @@ CREATE INDEX refused_connections_created_at ON refused_connections (created_at);
 
 -- Since when a gateway has a policy for all sandboxes. Null if it has none, or if nothing is under review.
 ALTER TABLE followed_gateways ADD COLUMN global_policy_since TIMESTAMP;
+
+-- When a gateway has last dropped marks of a policy that it has written. Null if it was not seen to do so.
+ALTER TABLE gateways ADD COLUMN marks_lost_at TIMESTAMP;

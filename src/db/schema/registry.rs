@@ -32,6 +32,7 @@ diesel::table! {
         pinned_generation -> Nullable<Text>,
         automatic_approvals_since -> Nullable<Timestamp>,
         credential_unusable_since -> Nullable<Timestamp>,
+        marks_lost_at -> Nullable<Timestamp>,
     }
 }
 

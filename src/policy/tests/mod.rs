@@ -78,6 +78,24 @@ fn a_change_of_any_field_is_a_difference_and_another_digest() {
     }
 }
 
+#[test]
+fn only_a_policy_that_lacks_nothing_but_marks_has_lost_them() {
+    for generation in Generation::ALL {
+        let full = full(&schema::policy(generation), 1);
+        let (old, rest) = (policy(generation, &full), unmarked(generation, &full).digest());
+        let mut lacking = 0;
+        for (what, mutated) in mutations(&full) {
+            let new = policy(generation, &mutated);
+            let is_rest_equal = unmarked(generation, &mutated).digest() == rest;
+            let lost = old.marks_lost_in(&new).map(|lost| lost.total);
+            assert_eq!(lost, is_rest_equal.then_some(1), "{what}");
+            assert_eq!(new.marks_lost_in(&old), None, "{what}");
+            lacking += usize::from(is_rest_equal);
+        }
+        assert!(lacking > 0);
+    }
+}
+
 /// Returns the rules of a policy with what concerns marks, as messages of generation 0.0.
 fn rules(policy: &Policy) -> Vec<proto::NetworkPolicyRule> {
     if policy.generation() == Generation::V0_0 {

@@ -43,7 +43,8 @@ async fn each_line_of_the_input_is_a_request_of_a_stream(sg: TestServer) {
     let chunks = [bytes("chunk", begin), bytes("chunk", rest)];
     let named = json!({ "gateway": "edge", "sandbox": "box" });
     // A line that is not a request is found before anything is sent.
-    let wrong = format!("{}\n{}", lines(&[named.clone()]), lines(&[json!({ "chunks": "" })]));
+    let wrong =
+        format!("{}\n{}", lines(std::slice::from_ref(&named)), lines(&[json!({ "chunks": "" })]));
     let refused = call(&sg, &["UploadSbom", "-"], &wrong).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("line 3: `chunks` is not a field"), "{refused:?}");

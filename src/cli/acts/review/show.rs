@@ -32,6 +32,7 @@ pub(super) fn page(
     }
     add_refused(&mut page, detail);
     add_earlier_rejection(&mut page, detail);
+    add_lost_marks(&mut page, detail);
     for blocker in &detail.blockers {
         page.line(Look::Warning, &format!("! blocked for now: {blocker}"));
     }
@@ -115,6 +116,13 @@ fn add_earlier_rejection(page: &mut Page, detail: &ApprovalDetail) {
     let (id, voter, comment) = (rejection.approval_id, &rejection.voter, &rejection.comment);
     let why = format!("! the same was rejected by {voter} at {time} (approval {id}): {comment}");
     page.line(Look::Warning, &why);
+}
+
+/// Adds that the gateway has dropped marks before.
+fn add_lost_marks(page: &mut Page, detail: &ApprovalDetail) {
+    let Some(time) = detail.marks_lost_time else { return };
+    let why = "the sandbox may not refuse private addresses for what an agent proposed";
+    page.line(Look::Warning, &format!("! the gateway has last dropped marks at {time}: {why}"));
 }
 
 fn add_content(page: &mut Page, content: &ApprovalContent) {

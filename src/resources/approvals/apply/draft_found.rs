@@ -4,9 +4,10 @@ use super::found::{Found, Written};
 use super::live;
 use crate::db::Conn;
 use crate::error::{Error, ResourceKind};
-use crate::openshell::Gateway;
 use crate::openshell::drafts::ChunkStatus;
-use crate::policy::Policy;
+use crate::openshell::policies::Revision;
+use crate::openshell::{Gateway, Generation};
+use crate::policy::{LostMarks, Policy};
 use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
 use crate::resources::approvals::rounds::{Content, Round, store as rounds};
 
@@ -24,8 +25,26 @@ pub(super) enum Reviewed {
 struct SeenRule {
     version: u32,
     policy_hash: String,
-    /// Paths of the approved marks that its rule lacks. `None` if it does not have the approved rule.
-    lost_marks: Option<Vec<String>>,
+    /// Approved marks that its rule lacks. `None` if it does not have the approved rule.
+    lost_marks: Option<LostMarks>,
+}
+
+impl SeenRule {
+    /// Compares the rule of a revision. A policy with a part that this build does not know does not have the approved
+    /// rule: the part may widen it.
+    fn of(reviewed: &Reviewed, generation: Generation, revision: Revision) -> Self {
+        let policy = live::readable(generation, &revision);
+        Self {
+            version: revision.version,
+            policy_hash: revision.policy_hash,
+            lost_marks: policy.and_then(|policy| reviewed.marks_lost_in(&policy)),
+        }
+    }
+
+    /// Returns whether it has the approved rule with all its marks.
+    fn is_complete(&self) -> bool {
+        self.lost_marks.as_ref().is_some_and(LostMarks::is_empty)
+    }
 }
 
 impl Reviewed {
@@ -50,9 +69,9 @@ impl Reviewed {
         }
     }
 
-    /// Returns the paths of the approved marks that the rule of a policy lacks. `None` if the policy does not have the
-    /// rule as it was approved.
-    fn marks_lost_in(&self, policy: &Policy) -> Option<Vec<String>> {
+    /// Returns the approved marks that the rule of a policy lacks. `None` if the policy does not have the rule as it
+    /// was approved.
+    fn marks_lost_in(&self, policy: &Policy) -> Option<LostMarks> {
         let (wanted, found) = match self {
             Self::Approve(content) => (&content.result, policy.rules_named_in(&content.result)),
             Self::Undo(content) => (&content.after, policy.only_rule(&content.rule_name)),
@@ -95,11 +114,9 @@ pub(super) async fn look(
     let status = gateway.chunk_status(sandbox, reviewed.chunk_id(round)).await?;
     let mut revisions = Vec::new();
     for revision in live::full_revisions_after(gateway, sandbox, base_version).await? {
-        let policy = revision.policy.as_ref();
-        let policy = policy.and_then(|sent| Policy::decode(gateway.generation(), sent).ok());
-        let lost_marks = policy.and_then(|policy| reviewed.marks_lost_in(&policy));
-        let (version, policy_hash) = (revision.version, revision.policy_hash);
-        revisions.push(SeenRule { version, policy_hash, lost_marks });
+        revisions.push(SeenRule::of(reviewed, gateway.generation(), revision));
+        // Other tasks get their turn: a gateway can send large policies.
+        tokio::task::yield_now().await;
     }
     Ok(decide(reviewed.wanted(), status, &revisions, base_version))
 }
@@ -114,7 +131,7 @@ fn decide(
     // The first revision with the rule, with all its marks if there is one. Without a change, a gateway writes no
     // revision.
     let after_base = || revisions.iter().rev().filter(move |seen| seen.version > base_version);
-    let complete = after_base().find(|seen| seen.lost_marks.as_ref().is_some_and(Vec::is_empty));
+    let complete = after_base().find(|seen| seen.is_complete());
     let later = complete.or_else(|| after_base().find(|seen| seen.lost_marks.is_some()));
     let newest = revisions.first();
     let reached = later.or_else(|| newest.filter(|seen| seen.lost_marks.is_some()));
@@ -141,11 +158,21 @@ fn decide(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message as _;
+    use shoreguard_proto::v0_0::openshell::sandbox::v1 as proto;
+    use shoreguard_proto::wire;
+
     use super::*;
+    use crate::openshell::policies::RevisionStatus;
 
     fn with_marks(version: u32, lost_marks: Option<&[&str]>) -> SeenRule {
-        let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        let lost_marks = lost_marks.map(owned);
+        let lost = |paths: &[&str]| {
+            let named: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+            LostMarks { total: named.len(), named }
+        };
+        let lost_marks = lost_marks.map(lost);
         SeenRule { version, policy_hash: format!("hash {version}"), lost_marks }
     }
 
@@ -155,7 +182,53 @@ mod tests {
 
     fn done(version: u32) -> Found {
         let policy_hash = format!("hash {version}");
-        Found::Done(Written { version, policy_hash, lost_marks: Vec::new() })
+        Found::Done(Written { version, policy_hash, lost_marks: LostMarks::default() })
+    }
+
+    /// Field 99 with the number 1, which no message has.
+    const UNKNOWN_FIELD: [u8; 3] = [0x98, 0x06, 0x01];
+
+    #[test]
+    fn an_approved_rule_with_an_unknown_field_is_another_rule() {
+        let generation = Generation::V0_0;
+        let endpoint = proto::NetworkEndpoint {
+            host: "a.example".to_owned(),
+            port: 443,
+            ..Default::default()
+        };
+        let rule = proto::NetworkPolicyRule { endpoints: vec![endpoint], ..Default::default() };
+        let approved = rule.encode_to_vec();
+        let result = Policy::of_rule(generation, "site", &approved).unwrap();
+        let reviewed = Reviewed::Approve(Box::new(DraftContent {
+            rule_name: "site".to_owned(),
+            proposed: result.clone(),
+            result,
+            findings: Vec::new(),
+        }));
+        let seen = |rule: &[u8]| {
+            // The fields of the map and of its entries have the same numbers in all policies.
+            let mut entry = Vec::new();
+            wire::put_bytes(&mut entry, 1, b"site");
+            wire::put_bytes(&mut entry, 2, rule);
+            let mut policy = Vec::new();
+            wire::put_bytes(&mut policy, 5, &entry);
+            let revision = Revision {
+                version: 4,
+                policy_hash: "hash 4".to_owned(),
+                status: RevisionStatus::Pending,
+                load_error: String::new(),
+                created_at: None,
+                loaded_at: None,
+                provenance: BTreeMap::new(),
+                policy: Some(policy.into()),
+            };
+            SeenRule::of(&reviewed, generation, revision)
+        };
+        assert_eq!(seen(&approved), revision(4, true));
+        let altered = seen(&[&approved[..], &UNKNOWN_FIELD[..]].concat());
+        assert_eq!(altered, revision(4, false));
+        let found = decide(Wanted::Approved, Some(ChunkStatus::MaybeApproved), &[altered], 3);
+        assert_eq!(found, Found::Altered { version: 4 });
     }
 
     #[test]
@@ -166,7 +239,7 @@ mod tests {
             let status = Some(ChunkStatus::MaybeApproved);
             let found = decide(Wanted::Approved, status, revisions, 3);
             let Found::Done(written) = found else { panic!("{found:?}") };
-            (written.version, written.lost_marks.len())
+            (written.version, written.lost_marks.total)
         };
         assert_eq!(found(&[unmarked(4), base.clone()]), (4, 1));
         // The gateway had the rule already, without the mark.

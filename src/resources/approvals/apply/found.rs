@@ -7,6 +7,7 @@
 
 use crate::error::{BrokenCode, Error, GatewayRefusal, Reason};
 use crate::openshell::policy_writes::WrittenRevision;
+use crate::policy::LostMarks;
 
 /// What an answer says about a write.
 #[derive(Debug)]
@@ -104,8 +105,8 @@ pub struct SeenRevision {
 pub struct ComparedRevision {
     /// The revision.
     pub seen: SeenRevision,
-    /// Paths of the marks of the candidate that its policy lacks. `None` if it differs in anything else.
-    pub lost_marks: Option<Vec<String>>,
+    /// Marks of the candidate that its policy lacks. `None` if it differs in anything else.
+    pub lost_marks: Option<LostMarks>,
 }
 
 /// A revision that has what was approved.
@@ -115,8 +116,8 @@ pub struct Written {
     pub version: u32,
     /// The gateway's hash of its policy.
     pub policy_hash: String,
-    /// Paths of the approved marks that the gateway has dropped.
-    pub lost_marks: Vec<String>,
+    /// Approved marks that the gateway has dropped.
+    pub lost_marks: LostMarks,
 }
 
 /// What became of a write.
@@ -139,7 +140,10 @@ pub enum Found {
 #[must_use]
 pub fn decide(wanted: &Wanted<'_>, revisions: &[ComparedRevision]) -> Found {
     let later = || revisions.iter().filter(|revision| revision.seen.version > wanted.base_version);
-    let same = later().find(|revision| revision.lost_marks.as_ref().is_some_and(Vec::is_empty));
+    let is_complete = |revision: &&ComparedRevision| {
+        revision.lost_marks.as_ref().is_some_and(LostMarks::is_empty)
+    };
+    let same = later().find(is_complete);
     let own = || later().find(|revision| revision.seen.round.as_deref() == Some(wanted.round));
     if let Some(ComparedRevision { seen, lost_marks }) = same.or_else(own) {
         let version = seen.version;
@@ -164,16 +168,21 @@ mod tests {
     fn revision(version: u32, round: Option<&str>, digest: &str) -> ComparedRevision {
         let (round, policy_hash) = (round.map(str::to_owned), format!("hash {version}"));
         let lost_marks = match digest {
-            "new" => Some(vec![]),
-            "new without marks" => Some(vec!["a mark".to_owned()]),
+            "new" => Some(LostMarks::default()),
+            "new without marks" => Some(lost(&["a mark"])),
             _ => None,
         };
         let seen = SeenRevision { version, policy_hash, round, digest: digest.to_owned() };
         ComparedRevision { seen, lost_marks }
     }
 
+    fn lost(paths: &[&str]) -> LostMarks {
+        let named: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        LostMarks { total: named.len(), named }
+    }
+
     fn written(version: u32, lost_marks: &[&str]) -> Found {
-        let lost_marks = lost_marks.iter().map(|path| (*path).to_owned()).collect();
+        let lost_marks = lost(lost_marks);
         Found::Done(Written { version, policy_hash: format!("hash {version}"), lost_marks })
     }
 

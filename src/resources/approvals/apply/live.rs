@@ -127,13 +127,19 @@ pub async fn revisions_after(
     version: u32,
     candidate: &Policy,
 ) -> Result<Vec<ComparedRevision>, Error> {
-    let found = full_revisions_after(gateway, sandbox, version).await?;
-    let compare = |revision: Revision| {
-        let policy = readable(gateway.generation(), &revision);
-        let lost_marks = policy.as_ref().and_then(|policy| candidate.marks_lost_in(policy));
-        ComparedRevision { seen: to_seen(revision, policy.as_ref()), lost_marks }
-    };
-    Ok(found.into_iter().map(compare).collect())
+    let mut compared = Vec::new();
+    for revision in full_revisions_after(gateway, sandbox, version).await? {
+        compared.push(compare(gateway.generation(), revision, candidate));
+        // Other tasks get their turn: a gateway can send large policies.
+        tokio::task::yield_now().await;
+    }
+    Ok(compared)
+}
+
+fn compare(generation: Generation, revision: Revision, candidate: &Policy) -> ComparedRevision {
+    let policy = readable(generation, &revision);
+    let lost_marks = policy.as_ref().and_then(|policy| candidate.marks_lost_in(policy));
+    ComparedRevision { seen: to_seen(revision, policy.as_ref()), lost_marks }
 }
 
 /// Does the same as [`revisions_after`], with the policies as the gateway sent them.
@@ -162,7 +168,7 @@ pub async fn full_revisions_after(
 }
 
 /// Returns the policy of a revision. `None` if it has no policy, or this build cannot read it.
-fn readable(generation: Generation, revision: &Revision) -> Option<Policy> {
+pub(super) fn readable(generation: Generation, revision: &Revision) -> Option<Policy> {
     let decoded = Policy::decode(generation, revision.policy.as_ref()?);
     decoded.and_then(Policy::require_known).ok()
 }

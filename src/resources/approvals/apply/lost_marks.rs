@@ -6,6 +6,7 @@
 use serde_json::json;
 
 use super::found::Written;
+use super::store;
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
 use crate::audit::Intent;
@@ -16,15 +17,13 @@ use crate::outbox::event_types;
 use crate::resources::approvals::rounds::{Round, events};
 use crate::upstream::errors::sanitize;
 
-/// Maximum number of paths that are named.
-const NAMED_MAX: usize = 20;
 /// Maximum length of a path that is named, in characters. It contains the name of a rule, which an agent can choose.
 const PATH_CHARACTERS_MAX: usize = 300;
 /// Maximum length of the gateway's hash, in characters.
 const HASH_CHARACTERS_MAX: usize = 1_024;
 
 /// Emits the event about lost marks, with an audit entry, in the transaction that stores that the round is written, so
-/// that it is reported once.
+/// that it is reported once. Later reviews of marks on the gateway show the time.
 pub(super) async fn report(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -32,7 +31,8 @@ pub(super) async fn report(
     written: &Written,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let named = written.lost_marks.iter().take(NAMED_MAX);
+    store::set_marks_lost(tx, round.place.gateway.id, now).await?;
+    let named = written.lost_marks.named.iter();
     let named: Vec<String> = named.map(|path| sanitize(path, PATH_CHARACTERS_MAX)).collect();
     let detail = json!({
         "approval": round.id.get(),
@@ -40,7 +40,7 @@ pub(super) async fn report(
         "version": written.version,
         "current_hash": sanitize(&written.policy_hash, HASH_CHARACTERS_MAX),
         "lost_marks": named,
-        "total_lost_marks": written.lost_marks.len(),
+        "total_lost_marks": written.lost_marks.total,
     });
     let mut more = detail.clone();
     more["detected_at"] = now.to_string().into();

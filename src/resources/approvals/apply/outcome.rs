@@ -10,6 +10,7 @@ use crate::db::Conn;
 use crate::db::types::ApprovalRoundId;
 use crate::error::Error;
 use crate::outbox::event_types;
+use crate::policy::LostMarks;
 use crate::resources::approvals::rounds::close::{self, Ending};
 use crate::resources::approvals::rounds::{Round, RoundState, events, store as rounds};
 use crate::resources::operations::RunningOperation;
@@ -36,7 +37,7 @@ impl Outcome {
     #[must_use]
     pub fn written(version: u32, policy_hash: &str) -> Self {
         let policy_hash = policy_hash.to_owned();
-        Self::Written(Written { version, policy_hash, lost_marks: Vec::new() })
+        Self::Written(Written { version, policy_hash, lost_marks: LostMarks::default() })
     }
 
     /// Returns whether a round in this state can have this outcome.

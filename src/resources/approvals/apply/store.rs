@@ -1,10 +1,11 @@
-//! Rounds that must be written.
+//! Rounds that must be written, and gateways that have dropped marks of what was written.
 
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
-use crate::db::schema::approval_rounds as t;
+use crate::clock::Timestamp;
+use crate::db::schema::{approval_rounds as t, gateways as g};
 use crate::db::types::{ApprovalRoundId, GatewayId, GatewayRef, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -59,6 +60,17 @@ pub async fn decided(
         DecidedRound { id: row.id, place: SandboxRef { gateway, name }, state: row.state }
     };
     Ok(rows.into_iter().map(to_round).collect())
+}
+
+/// Stores when a gateway has last dropped marks of a policy that it has written.
+pub async fn set_marks_lost(
+    conn: &mut Conn,
+    gateway: GatewayId,
+    at: Timestamp,
+) -> Result<(), Error> {
+    let (row, set) = (g::table.find(gateway.get()), g::marks_lost_at.eq(at));
+    on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{blockers, connections};
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::types::ApprovalRoundId;
 use crate::error::Error;
 use crate::governance::{
@@ -50,6 +51,8 @@ pub struct Detail {
     pub earlier_rejection: Option<Rejection>,
     /// Log lines about connections that a proposed rule would allow, newest first.
     pub refused: Vec<RefusedConnection>,
+    /// When the gateway has last dropped marks. `None` if what is reviewed has no marks, and after the end.
+    pub marks_lost_at: Option<Timestamp>,
 }
 
 /// What is reviewed.
@@ -134,6 +137,7 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
     let successor = rounds::store::successor(&mut conn, &round).await?;
     let earlier_rejection = store::earlier_rejection(&mut conn, &round).await?;
     let blockers = blockers::read(ctx, &mut conn, &round, &counted.rules, now).await?;
+    let marks_lost_at = marks_lost_at(&mut conn, &round, &content, now).await?;
     let mut refused = match &content {
         Content::Draft(draft) => connections::read(&mut conn, &round, draft).await?,
         Content::Policy(_) | Content::Rule(_) | Content::Undo(_) => Vec::new(),
@@ -163,7 +167,27 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
         successor,
         earlier_rejection,
         refused,
+        marks_lost_at,
     })
+}
+
+/// Returns when the gateway has last dropped marks, if it could drop those under review.
+async fn marks_lost_at(
+    conn: &mut Conn,
+    round: &Round,
+    content: &Content,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Error> {
+    let reviewed = match content {
+        Content::Policy(content) => &content.candidate,
+        Content::Draft(content) => &content.result,
+        Content::Undo(content) => &content.after,
+        Content::Rule(_) => return Ok(None),
+    };
+    if rounds::effective_state(round, now).is_closed() || reviewed.marks().is_empty() {
+        return Ok(None);
+    }
+    store::marks_lost_at(conn, round.place.gateway.id).await
 }
 
 /// Limits the texts of the gateway and the agent: what lists show comes first, then the findings, which are reviewed,

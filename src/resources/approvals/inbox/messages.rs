@@ -109,6 +109,7 @@ pub(in crate::resources::approvals) fn detail(detail: Detail) -> Result<pb::Appr
         successor_approval_id: detail.successor.map_or(0, ApprovalRoundId::get),
         earlier_rejection: detail.earlier_rejection.map(Into::into),
         refused_connections: detail.refused.into_iter().map(Into::into).collect(),
+        marks_lost_time: detail.marks_lost_at.map(wire::to_timestamp),
         approval: Some(detail.item.into()),
     })
 }

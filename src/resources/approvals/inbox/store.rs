@@ -217,6 +217,16 @@ pub async fn seen_gateway(
     Ok(Some(SeenGateway { status, last_seen, credential_unusable_since, global_policy_since }))
 }
 
+/// Returns when a gateway has last dropped marks of a policy that it has written; `None` if it was not seen to do so.
+pub async fn marks_lost_at(
+    conn: &mut Conn,
+    gateway: GatewayId,
+) -> Result<Option<Timestamp>, Error> {
+    let row = g::table.find(gateway.get()).select(g::marks_lost_at);
+    let found: Option<Option<Timestamp>> = on_conn!(conn, |c| row.first(c).await.optional())?;
+    Ok(found.flatten())
+}
+
 /// Returns the gateway's id and the phase of the sandbox of a name, as they were last seen.
 pub async fn seen_sandbox(
     conn: &mut Conn,

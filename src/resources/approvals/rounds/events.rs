@@ -1,5 +1,6 @@
-//! The events of rounds. Their payloads name the round, its place and its content, and no text of a gateway other than
-//! its hash of a policy.
+//! The events of rounds. Their payloads name the round, its place and its content. Texts that a gateway or an agent
+//! chooses are in them only as names and ids of the place and the chunk, as the hash of a policy, in the reason of an
+//! end, which quotes why a policy could not be loaded, and in paths of lost marks, which name rules. All are bounded.
 
 use serde_json::{Map, Value, json};
 
