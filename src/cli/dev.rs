@@ -56,13 +56,13 @@ struct Keyholder {
 const ADMIN: Keyholder = Keyholder {
     name: "dev-admin",
     role: Role::Admin,
-    file: "admin-key",
+    file: dev_key::ADMIN_FILE,
     person: "dev-admin@localhost",
 };
 const APPROVER: Keyholder = Keyholder {
     name: "dev-approver",
     role: Role::Operator,
-    file: "approver-key",
+    file: dev_key::APPROVER_FILE,
     person: "dev-approver@localhost",
 };
 
@@ -115,6 +115,20 @@ fn dev_config(args: &DevArgs, listens: SocketAddr) -> Result<Config, CliError> {
     Ok(Config::from_toml(&text.to_string())?)
 }
 
+/// Refuses a folder with a database that `dev` has not made: an admin and an approver would be added to a server, with
+/// keys that are printed and kept in files (T12).
+fn refuse_folder_of_server(folder: &Path, config: &Config) -> Result<(), CliError> {
+    let has_database = config.sqlite_path().is_some_and(|path| path.symlink_metadata().is_ok());
+    if !has_database || dev_key::has_keys(folder) {
+        return Ok(());
+    }
+    let why = format!(
+        "`{}` has a database, and no key of `dev`: it may be that of a server; use another folder",
+        folder.display()
+    );
+    Err(CliError::Usage(why))
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     if !is_loopback(args.listen.ip()) {
@@ -125,6 +139,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     // Bound first: the public URL is part of the configuration, and port 0 is replaced by a real port here.
     let listener = bind("--listen", args.listen).await?;
     let config = dev_config(&args, listener.local_addr()?)?;
+    refuse_folder_of_server(&args.data, &config)?;
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
     data_dir::create(&args.data)?;

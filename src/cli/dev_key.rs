@@ -1,5 +1,8 @@
 //! The files in which `dev` keeps its keys, so that a shell that has read a key stays usable over a restart.
 //!
+//! Such a file marks a folder of `dev`: `dev` adds no keys to the data of a server, and a server does not use the data
+//! of `dev` (T12).
+//!
 //! Invariants
 //! - a file that other users can read, or that is not a regular file of this user, is refused and not repaired: others
 //!   may know its key, or may have placed it;
@@ -18,10 +21,20 @@ use super::CliError;
 use crate::private_files::{Draft, sync_folder_of};
 use crate::secret::Secret;
 
+/// File of the key of the admin.
+pub(super) const ADMIN_FILE: &str = "admin-key";
+/// File of the key of the approver.
+pub(super) const APPROVER_FILE: &str = "approver-key";
+
 /// Maximum length that is read, in bytes. A key has 46.
 const BYTES_MAX: u64 = 256;
 /// Access of group and others.
 const SHARED: u32 = 0o077;
+
+/// Returns whether a folder has a file with a key, of any kind. Without access to the folder it has none.
+pub(super) fn has_keys(folder: &Path) -> bool {
+    [ADMIN_FILE, APPROVER_FILE].iter().any(|file| folder.join(file).symlink_metadata().is_ok())
+}
 
 /// Reads a key, which may no longer be valid, from its file in a data folder. Returns `None` if the file does not
 /// exist.
@@ -90,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    const FILE: &str = "admin-key";
+    const FILE: &str = ADMIN_FILE;
 
     #[test]
     fn a_key_is_stored_for_its_owner_only_and_replaced_as_a_whole() {
@@ -104,6 +117,18 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_folder_has_keys_if_one_of_the_files_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!has_keys(folder.path()) && !has_keys(&folder.path().join("none")));
+        for file in [ADMIN_FILE, APPROVER_FILE] {
+            // A link without a target counts, too.
+            symlink("/nonexistent/key", folder.path().join(file)).unwrap();
+            assert!(has_keys(folder.path()), "{file}");
+            fs::remove_file(folder.path().join(file)).unwrap();
+        }
     }
 
     #[test]

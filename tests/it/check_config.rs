@@ -133,6 +133,26 @@ fn a_database_or_data_folder_that_the_server_cannot_use_is_named() {
 }
 
 #[test]
+fn t12_a_server_does_not_use_a_folder_of_dev() {
+    let _limit = start_time_limit();
+    let setup = Setup::new();
+    let expected = "is a folder of `shoreguard dev`";
+    let key = setup.put("approver-key", "");
+    let beside = format!("database.url = \"sqlite:{}\"\n", setup.path("sg.db").display());
+    setup.assert_refused(&beside, expected);
+    fs::remove_file(key).unwrap();
+    let data = setup.path("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("admin-key"), "").unwrap();
+    for command in ["check-config", "serve"] {
+        let refused = setup.run(command, "");
+        let why = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && why.contains(expected), "{why}");
+    }
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing is created");
+}
+
+#[test]
 fn two_listeners_on_one_address_are_refused() {
     let _limit = start_time_limit();
     let arguments = ["check-config", "--set=telemetry.metrics_listen=127.0.0.1:8443"];

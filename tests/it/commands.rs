@@ -217,6 +217,18 @@ fn dev_keeps_its_admin_key_in_a_private_file_until_it_is_replaced() {
 }
 
 #[test]
+fn t12_dev_adds_no_keys_to_the_folder_of_a_server() {
+    let _limit = start_time_limit();
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("shoreguard.db"), "").unwrap();
+    let refused =
+        run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("use another folder"), "{said}");
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 1, "nothing is created");
+}
+
+#[test]
 fn dev_has_a_second_person_who_approves_what_its_admin_proposes() {
     let _limit = start_time_limit();
     let data = tempfile::tempdir().unwrap();
@@ -226,6 +238,9 @@ fn dev_has_a_second_person_who_approves_what_its_admin_proposes() {
     let approver = std::fs::read_to_string(&file).unwrap().trim().to_owned();
     assert_eq!(dev.about["approver_key"], approver.as_str());
     let admin = dev.about["admin_key"].as_str().unwrap();
+    // The people behind both keys count in reviews from now on.
+    let updated = dev.admin(&["ListEvents", r#"{"names":["service_principal.updated"]}"#]);
+    assert_eq!(updated["events"].as_array().unwrap().len(), 2, "{updated}");
 
     let rule = r#"{"gateway":"dev-0-1","sandbox":"coder","rule":{"groups":[{"name":"second","required":1,
         "voters":{"service_principals":["dev-approver"]}}]}}"#;

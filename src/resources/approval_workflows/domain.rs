@@ -16,13 +16,13 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, ListKey, Tx};
 use crate::db::Conn;
 use crate::db::page::PageSize;
-use crate::db::types::{ApprovalRoundId, ApprovalWorkflowId, GatewayRef};
+use crate::db::types::{ApprovalWorkflowId, GatewayRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
 use crate::governance::{People, Rule, RuleColumns, RuleScope};
 use crate::outbox::event_types;
 use crate::resources::approvals::rule_changes::propose::Change;
-use crate::resources::approvals::rules::store::voting_in;
+use crate::resources::approvals::rules::store::{VotingRounds, voting_in};
 pub use crate::resources::stored_rules::domain::StoredWorkflow;
 use crate::resources::stored_rules::domain::{
     all_workflows, caller_facts, delete_workflow, needs_review, replace_rule,
@@ -66,8 +66,8 @@ pub struct SetOutcome {
     pub in_flight: Vec<WriteInFlight>,
     /// What weakens it.
     pub warnings: Vec<Warning>,
-    /// Open rounds in its scope, oldest first.
-    pub rounds: Vec<ApprovalRoundId>,
+    /// Open rounds in its scope, of which at most [`APPROVALS_NAMED_MAX`] are named.
+    pub rounds: VotingRounds,
 }
 
 /// What a transaction found and stored.
@@ -75,7 +75,7 @@ struct Stored {
     workflow: StoredWorkflow,
     in_flight: Vec<WriteInFlight>,
     warnings: Vec<Warning>,
-    rounds: Vec<ApprovalRoundId>,
+    rounds: VotingRounds,
 }
 
 fn intent_scope<'a>(gateway: &GatewayRef, scope: &'a RuleScope) -> IntentScope<'a> {
@@ -102,7 +102,7 @@ pub async fn set(ctx: &Ctx, new: NewRule) -> Result<SetOutcome, Error> {
     }
     ctx.add_audit_detail("writes_in_flight", in_flight.len());
     ctx.add_audit_detail("approval_mode_is_auto", mode == ApprovalMode::Auto);
-    ctx.add_audit_detail("open_approvals", rounds.len());
+    ctx.add_audit_detail("open_approvals", rounds.count);
     Ok(SetOutcome { workflow: shown(ctx, workflow), in_flight, warnings, rounds })
 }
 
@@ -163,7 +163,8 @@ async fn store_rule(
         warnings.push(Warning::ReviewRequired);
     }
     // Under the lock of the gateway: a round that is opened later is opened under the rule.
-    let rounds = voting_in(tx, gateway.id, &new.scope, now).await?;
+    let limit = i64::try_from(APPROVALS_NAMED_MAX).map_err(Error::internal)?;
+    let rounds = voting_in(tx, gateway.id, &new.scope, now, limit).await?;
     let outcome =
         |workflow, in_flight| Change::Made(Stored { workflow, in_flight, warnings, rounds });
     match before {

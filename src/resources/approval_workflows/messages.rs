@@ -1,8 +1,8 @@
 //! Messages of `ApprovalWorkflowService`.
 
 use super::domain::{
-    APPROVALS_NAMED_MAX, ExplainedWorkflow, Explanation, NewRule, SetOutcome, ShownWorkflow,
-    StoredWorkflow, Warning, scope,
+    ExplainedWorkflow, Explanation, NewRule, SetOutcome, ShownWorkflow, StoredWorkflow, Warning,
+    scope,
 };
 use super::explain::ExplainedGroup;
 use super::input::{NamedGroup, NamedRule, NamedVoters};
@@ -146,13 +146,13 @@ impl From<Warning> for pb::ApprovalWorkflowWarning {
 impl From<SetOutcome> for pb::SetWorkflowResponse {
     fn from(outcome: SetOutcome) -> Self {
         let warnings = outcome.warnings.into_iter();
-        let named = outcome.rounds.iter().take(APPROVALS_NAMED_MAX);
+        let named = outcome.rounds.first.iter();
         Self {
             approval_workflow: Some(outcome.workflow.into()),
             in_flight: outcome.in_flight.into_iter().map(Into::into).collect(),
             warnings: warnings.map(|it| pb::ApprovalWorkflowWarning::from(it).into()).collect(),
             open_approval_ids: named.map(|id| id.get()).collect(),
-            open_approval_count: u32::try_from(outcome.rounds.len()).unwrap_or(u32::MAX),
+            open_approval_count: u32::try_from(outcome.rounds.count).unwrap_or(u32::MAX),
         }
     }
 }

@@ -285,6 +285,9 @@ pub(crate) async fn set_unknown_maker(ctx: &Ctx, name: &str, maker: UserId) -> R
         effect::lock_as_global_admin(ctx, tx).await?;
         let found = find_for_change(ctx, tx, name, "").await?;
         if store::set_unknown_maker(tx, found.id, found.version, maker).await? {
+            // It changes whose approvals count in reviews.
+            let payload = json!({ "service_principal": found.name, "role": found.role.as_str() });
+            tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_UPDATED, payload)).await?;
             tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await?;
         }
         Ok(())

@@ -51,6 +51,8 @@ async fn t12_the_owner_of_a_sandbox_does_not_approve_a_change_of_its_rules(sg: T
     pin(&sg).await;
     let id = unpin(&sg.with_token(&of.dora)).await;
     let ana = sg.with_token(&of.ana);
+    // The pin does not stop its own removal.
+    assert_eq!(ana.approval(id).await.blockers, Vec::<String>::new());
     let refused = assert_refused!(ana.approve(id).await, PermissionDenied, "OWN_CHANGE");
     assert_eq!(fact(&refused, "why"), "owner");
     let ben = sg.with_token(&of.ben).approve(id).await.unwrap();

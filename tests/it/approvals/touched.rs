@@ -1,7 +1,9 @@
 //! The open approvals that a call which sets a workflow names.
 
+use shoreguard::governance::RuleScope;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approval_workflows::domain::APPROVALS_NAMED_MAX;
+use shoreguard::resources::approvals::rules::store::voting_in;
 
 use super::{DAY, Proposal, people, proposal, propose};
 use crate::approval_workflows::{operators, request, set};
@@ -83,5 +85,12 @@ async fn a_hundred_of_the_open_approvals_are_named_and_all_are_counted(sg: TestS
         let (ids, counted) = touched(&sg, request("", "", operators(1))).await;
         assert_eq!((ids[0], ids.len(), counted), (id, APPROVALS_NAMED_MAX, count));
     }
+    // Under the lock of the gateway, only those that are named are read.
+    let gateway = sg.app.snapshot.gateway_id("edge").unwrap();
+    let mut conn = sg.app.db.read().await.unwrap();
+    let now = sg.app.db.now(&mut conn).await.unwrap();
+    let found = voting_in(&mut conn, gateway, &RuleScope::Gateway, now, 2).await.unwrap();
+    assert_eq!((found.first.len(), found.count), (2, 101));
+    drop(conn);
     sg.finish().await;
 }

@@ -7,14 +7,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::quoting::Quoting;
+use super::quoting::{Quoting, Room};
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 use crate::names::is_invisible;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::policy::{Edit, Policy};
 use crate::seal::join_parts;
-use crate::upstream::errors::sanitize;
 use crate::upstream::generation::Generation;
 
 /// Maximum size of an encoded content, in bytes: proposed rule, resulting rules and findings.
@@ -76,7 +75,7 @@ pub struct DraftFacts {
     /// Whether the gateway had it as rejected, so that a review of it does not end because it is not pending.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub was_rejected: bool,
-    /// What was done to these texts; `replaced` also counts the findings.
+    /// What was done to these texts and to the findings.
     pub quoting: Quoting,
 }
 
@@ -105,7 +104,7 @@ impl DraftContent {
             rule_name: chunk.rule_name.clone(),
             proposed,
             result,
-            findings: findings(chunk),
+            findings: findings(chunk, &mut Quoting::default()),
         };
         let bytes = content.encode().len();
         if bytes > DRAFT_BYTES_MAX {
@@ -185,9 +184,8 @@ impl DraftFacts {
     pub fn of(chunk: &DraftChunk) -> Self {
         let seen = |at: Option<Timestamp>| at.map(Timestamp::unix_micros);
         let mut quoting = Quoting::default();
-        for line in finding_lines(chunk) {
-            quoting.count(line.trim(), FINDING_CHARACTERS_MAX);
-        }
+        // A list does not show them, but says what was done to them.
+        findings(chunk, &mut quoting);
         Self {
             rule_name: quoting.quote(&chunk.rule_name, NAME_CHARACTERS_MAX),
             rationale: quoting.quote(&chunk.rationale, TEXT_CHARACTERS_MAX),
@@ -201,11 +199,11 @@ impl DraftFacts {
         }
     }
 
-    /// Returns the size of its texts, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let texts = [&self.rule_name, &self.rationale, &self.stage, &self.binary];
-        texts.map(String::len).iter().sum()
+    /// Cuts its texts to the room that is left, which the rationale gets last.
+    pub fn fit(&mut self, room: &mut Room) {
+        for text in [&mut self.rule_name, &mut self.binary, &mut self.stage, &mut self.rationale] {
+            self.quoting.is_cut |= room.fit(text);
+        }
     }
 
     /// Returns whether a list that shows `self` instead of `new` would mislead: another text, twice as many hits, or
@@ -226,9 +224,9 @@ impl DraftFacts {
 }
 
 /// Returns what the gateway has found, sorted.
-fn findings(chunk: &DraftChunk) -> Vec<String> {
+fn findings(chunk: &DraftChunk, quoting: &mut Quoting) -> Vec<String> {
     let lines = finding_lines(chunk);
-    let lines = lines.map(|line| sanitize(line.trim(), FINDING_CHARACTERS_MAX));
+    let lines = lines.map(|line| quoting.quote_reviewed(line.trim(), FINDING_CHARACTERS_MAX));
     let lines: BTreeSet<String> = lines.filter(|line| !line.is_empty()).collect();
     lines.into_iter().collect()
 }

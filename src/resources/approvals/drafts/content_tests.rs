@@ -113,8 +113,34 @@ fn t20_texts_of_an_agent_have_no_characters_that_readers_do_not_see() {
     assert_eq!(facts.quoting, Quoting { replaced: 9, is_cut: false });
     let long =
         DraftFacts::of(&DraftChunk { rationale: "\u{1f980}".repeat(5_000), ..asked.clone() });
-    assert!(long.quoting.is_cut && long.bytes() < quoting::ITEM_BYTES_MAX, "{long:?}");
+    assert!(long.quoting.is_cut && long.rationale.len() < quoting::ITEM_BYTES_MAX, "{long:?}");
     assert_eq!(DraftContent::of(&empty(), &asked).unwrap().findings, ["a b c d"]);
+}
+
+#[test]
+fn t20_a_finding_that_is_cut_differs_by_what_is_not_shown_and_is_reported() {
+    let asked = chunk("c", "a.example");
+    let beginning = "x".repeat(FINDING_CHARACTERS_MAX);
+    let found = |end: &str| with_findings(&asked, "", &format!("{beginning}{end}"));
+    let (mild, severe) = (found(" is fine"), found(" is dangerous"));
+    assert!(mild.findings.iter().all(|line| line.chars().count() == FINDING_CHARACTERS_MAX));
+    assert!(mild.covers(&mild) && !mild.covers(&severe) && mild.encode() != severe.encode());
+    for (security_notes, is_cut) in [(beginning.clone(), false), (format!("{beginning}y"), true)] {
+        let facts = DraftFacts::of(&DraftChunk { security_notes, ..asked.clone() });
+        assert_eq!(facts.quoting, Quoting { replaced: 0, is_cut });
+    }
+}
+
+#[test]
+fn t20_the_words_of_an_agent_are_cut_to_the_room_that_is_left() {
+    let named = DraftFacts { rule_name: "rule".to_owned(), ..DraftFacts::default() };
+    let facts = DraftFacts { rationale: "r".repeat(100), ..named };
+    for (bytes, kept, is_cut) in [(104, 100, false), (103, 99, true), (8, 4, true), (7, 0, true)] {
+        let mut fitted = facts.clone();
+        fitted.fit(&mut Room::new(bytes));
+        assert_eq!(fitted.rule_name, "rule");
+        assert_eq!((fitted.rationale.len(), fitted.quoting.is_cut), (kept, is_cut), "{bytes}");
+    }
 }
 
 #[test]

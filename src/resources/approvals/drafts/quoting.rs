@@ -2,8 +2,10 @@
 //! counted (T20).
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::names::is_invisible;
+use crate::seal::hex;
 use crate::upstream::errors::sanitize;
 
 /// Mark at the end of a text that is cut.
@@ -11,6 +13,11 @@ pub const CUT: char = '\u{2026}';
 /// Maximum size of the texts of a gateway or an agent in one approval, in bytes. Rules do not count: they are what is
 /// reviewed.
 pub const ITEM_BYTES_MAX: usize = 32 << 10;
+
+/// What precedes the hash of a text that is cut.
+const HASH_LABEL: &str = " sha256:";
+/// Length of a hash, in hexadecimal digits.
+const HASH_DIGITS: usize = 64;
 
 /// What was done to texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,12 +42,31 @@ impl Quoting {
         quoted
     }
 
+    /// Returns a text that is reviewed as readers see it. One that is cut ends with [`CUT`] and the SHA-256 of the
+    /// whole text, since an approval must not count for another text with the same beginning (T20).
+    pub fn quote_reviewed(&mut self, text: &str, characters_max: usize) -> String {
+        if text.chars().nth(characters_max).is_none() {
+            return self.quote(text, characters_max);
+        }
+        let kept = characters_max.saturating_sub(HASH_LABEL.len() + HASH_DIGITS);
+        let hash = hex(&Sha256::digest(text.as_bytes()));
+        format!("{}{HASH_LABEL}{hash}", self.quote(text, kept))
+    }
+
     /// Counts what is replaced in the beginning of a text that is shown.
-    pub fn count(&mut self, text: &str, characters_max: usize) {
+    fn count(&mut self, text: &str, characters_max: usize) {
         let shown = text.chars().take(characters_max);
         let hidden = shown.filter(|c| is_invisible(*c) && !"\n\r\t".contains(*c)).count();
         self.replaced = self.replaced.saturating_add(u32::try_from(hidden).unwrap_or(u32::MAX));
     }
+}
+
+/// Returns whether a text ends as [`Quoting::quote_reviewed`] ends one that it cuts.
+#[must_use]
+pub fn ends_with_hash(text: &str) -> bool {
+    let is_hash =
+        |hash: &str| hash.len() == HASH_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    text.rsplit_once(HASH_LABEL).is_some_and(|(kept, hash)| kept.ends_with(CUT) && is_hash(hash))
 }
 
 /// The room that is left for texts in one approval.
@@ -48,10 +74,10 @@ impl Quoting {
 pub struct Room(usize);
 
 impl Room {
-    /// Returns the room beside texts of this size, in bytes.
+    /// Returns a room of this size, in bytes.
     #[must_use]
-    pub fn beside(bytes: usize) -> Self {
-        Self(ITEM_BYTES_MAX.saturating_sub(bytes))
+    pub fn new(bytes: usize) -> Self {
+        Self(bytes)
     }
 
     /// Takes this many bytes. Returns false if fewer are left.
@@ -59,6 +85,16 @@ impl Room {
         let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or(self.0);
         left.is_some()
+    }
+
+    /// Cuts a text for which there is not enough room. Returns whether it was cut.
+    pub fn fit(&mut self, text: &mut String) -> bool {
+        if self.take(text.len()) {
+            return false;
+        }
+        *text = cut(text, self.0).unwrap_or_default();
+        self.take(text.len());
+        true
     }
 
     /// Keeps the first texts for which there is room, and cuts the next one. Returns the number of those that are not
@@ -100,9 +136,21 @@ mod tests {
     }
 
     #[test]
+    fn t20_reviewed_texts_with_the_same_beginning_differ_by_their_hash() {
+        let text = |end: &str| format!("{}{end}", "\u{e4}".repeat(100));
+        let mut quoting = Quoting::default();
+        assert_eq!(quoting.quote_reviewed(&text(""), 100), text(""));
+        assert!(!quoting.is_cut && !ends_with_hash(&text("")));
+        let [one, other] = ["x", "y"].map(|end| quoting.quote_reviewed(&text(end), 100));
+        assert!(quoting.is_cut && ends_with_hash(&one) && ends_with_hash(&other));
+        assert_eq!((one.chars().count(), other.chars().count()), (100, 100));
+        assert!(one != other && one[..one.len() - HASH_DIGITS] == other[..one.len() - HASH_DIGITS]);
+    }
+
+    #[test]
     fn t20_the_texts_of_an_approval_are_limited_together() {
         let text = |length: usize| "\u{e4}".repeat(length / 2);
-        let mut room = Room::beside(ITEM_BYTES_MAX - 1_000);
+        let mut room = Room::new(1_000);
         let mut texts = vec![text(400), text(400), text(400), text(2)];
         assert_eq!(room.keep(&mut texts), 2);
         let sizes: Vec<usize> = texts.iter().map(String::len).collect();
@@ -110,9 +158,9 @@ mod tests {
         assert!(texts[2].ends_with(CUT));
         assert_eq!(room.keep(&mut vec!["more".to_owned()]), 1);
         let mut fitting = vec![text(1_000)];
-        assert_eq!(Room::beside(ITEM_BYTES_MAX - 1_000).keep(&mut fitting), 0);
+        assert_eq!(Room::new(1_000).keep(&mut fitting), 0);
         assert_eq!(fitting, [text(1_000)]);
         let mut none = vec![text(2)];
-        assert_eq!((Room::beside(ITEM_BYTES_MAX + 1).keep(&mut none), none.len()), (1, 0));
+        assert_eq!((Room::new(0).keep(&mut none), none.len()), (1, 0));
     }
 }

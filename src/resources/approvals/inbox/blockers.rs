@@ -34,10 +34,13 @@ pub async fn read(
     if let Some(scope) = &in_force.unreadable {
         found.push(format!("the approval workflow of {scope} cannot be read by this version"));
     }
-    match rules::require_unpinned(conn, round, now).await {
-        Ok(()) => {}
-        Err(Error::Refused { why, .. } | Error::Explained { why, .. }) => found.push(why),
-        Err(error) => return Err(error),
+    // A pin does not stop the change of a rule, which may be the removal of that pin.
+    if round.action.writes_policy() {
+        match rules::require_unpinned(conn, round, now).await {
+            Ok(()) => {}
+            Err(Error::Refused { why, .. } | Error::Explained { why, .. }) => found.push(why),
+            Err(error) => return Err(error),
+        }
     }
     // The change of a rule is not written to a gateway.
     let Some(sandbox_id) = &round.sandbox_id else { return Ok(found) };

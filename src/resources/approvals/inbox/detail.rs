@@ -13,8 +13,8 @@ use crate::governance::{
     Action, Decision, Outcome, People, RuleTally, Tally, Vote, Why, possible_voters, tally,
 };
 use crate::policy::diff::{self, Difference};
-use crate::resources::approvals::drafts::content::{DraftContent, DraftFacts, UndoContent};
-use crate::resources::approvals::drafts::quoting::Room;
+use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
+use crate::resources::approvals::drafts::quoting::{ITEM_BYTES_MAX, Room, ends_with_hash};
 use crate::resources::approvals::rounds::{self, Content, Round, RuleContent};
 use crate::resources::bypass_events::refused::RefusedConnection;
 use crate::role::Role;
@@ -132,7 +132,7 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
     let mut people_of = PeopleOf::new(ctx.app());
     let page = [round];
     let counted = view::count(&mut conn, &mut people_of, &page, now).await?.pop();
-    let [round] = page;
+    let [mut round] = page;
     let counted = counted.ok_or_else(|| Error::internal("a round that was not counted"))?;
     let successor = rounds::store::successor(&mut conn, &round).await?;
     let earlier_rejection = store::earlier_rejection(&mut conn, &round).await?;
@@ -142,7 +142,7 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
         Content::Draft(draft) => connections::read(&mut conn, &round, draft).await?,
         Content::Policy(_) | Content::Rule(_) | Content::Undo(_) => Vec::new(),
     };
-    let omitted_findings = limit_texts(&round, &mut content, &mut refused);
+    let omitted_findings = limit_texts(&mut round, &mut content, &mut refused);
     let people = people_of.on(round.place.gateway.id);
     let caller = position(ctx, &round, &counted, &people, now);
     let (uncounted, could) = counted.tally.as_ref().map_or_else(Default::default, |tally| {
@@ -190,18 +190,25 @@ async fn marks_lost_at(
     store::marks_lost_at(conn, round.place.gateway.id).await
 }
 
-/// Limits the texts of the gateway and the agent: what lists show comes first, then the findings, which are reviewed,
-/// then the log lines. Returns the number of findings that are not complete.
+/// Limits the texts of the gateway and the agent: the findings come first, since they are reviewed, and the words of an
+/// agent must not displace them (T20). What lists show comes next, then the log lines. Returns the number of findings
+/// that are not complete.
 fn limit_texts(
-    round: &Round,
+    round: &mut Round,
     content: &mut Content,
     refused: &mut Vec<RefusedConnection>,
 ) -> usize {
-    let mut room = Room::beside(round.summary.draft.as_ref().map_or(0, DraftFacts::bytes));
+    let mut room = Room::new(ITEM_BYTES_MAX);
     let omitted = match content {
-        Content::Draft(draft) => room.keep(&mut draft.findings),
+        Content::Draft(draft) => {
+            let omitted = room.keep(&mut draft.findings);
+            omitted + draft.findings.iter().filter(|line| ends_with_hash(line)).count()
+        }
         Content::Policy(_) | Content::Rule(_) | Content::Undo(_) => 0,
     };
+    if let Some(facts) = &mut round.summary.draft {
+        facts.fit(&mut room);
+    }
     let bytes = |of: &RefusedConnection| of.binary.len() + of.host.len() + of.line.len();
     let fitting = refused.iter().take_while(|line| room.take(bytes(line))).count();
     refused.truncate(fitting);

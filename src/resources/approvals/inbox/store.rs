@@ -154,21 +154,25 @@ pub struct Rejection {
     pub at: Timestamp,
 }
 
-/// Returns the last rejection of an earlier round of the same content in the same place.
+/// Returns the last rejection of an earlier round of the same content in the same place. It is read from
+/// `approval_rounds_place_digest`, which has only rounds that have ended: a viewer of one sandbox with very many rounds
+/// must not make the database read all of them.
 pub async fn earlier_rejection(conn: &mut Conn, round: &Round) -> Result<Option<Rejection>, Error> {
-    let found: Option<(i64, Option<Timestamp>)> = on_conn!(conn, |c| t::table
+    let found: Option<(i64, Timestamp)> = on_conn!(conn, |c| t::table
         .filter(t::gateway_id.eq(round.place.gateway.id.get()))
         .filter(t::workspace.eq(round.place.workspace()))
         .filter(t::sandbox_name.eq(round.place.sandbox()))
         .filter(t::opened_at.le(round.opened_at).and(t::id.lt(round.id.get())))
         .filter(t::digest.eq(&round.digest).and(t::state.eq(RoundState::Rejected)))
-        .select((t::id, t::closed_at))
+        // Without this filter, the index is not used.
+        .filter(t::closed_at.is_not_null())
+        .select((t::id, t::closed_at.assume_not_null()))
         // The order of the index.
         .order((t::opened_at.desc(), t::id.desc()))
         .first(c)
         .await
         .optional())?;
-    let Some((id, Some(at))) = found else { return Ok(None) };
+    let Some((id, at)) = found else { return Ok(None) };
     let vote: Option<(String, Option<String>)> = on_conn!(conn, |c| v::table
         .filter(v::round_id.eq(id).and(v::decision.eq(Decision::Reject)))
         .select((v::actor, v::comment))

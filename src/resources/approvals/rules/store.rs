@@ -11,31 +11,51 @@ use crate::error::Error;
 use crate::governance::RuleScope;
 use crate::resources::approvals::rounds::RoundState;
 
-/// Returns the rounds in a scope whose votes can change, oldest first. One whose time is over has expired, also if no
-/// worker ran. Their number is limited by the drafts of a gateway and the proposals of its principals.
+/// Limits a query to the rounds in a scope whose votes can change. One whose time is over has expired, also if no
+/// worker ran. A macro, since the type of a query depends on the engine and on what is selected.
+macro_rules! voting {
+    ($query:expr, $gateway:expr, $scope:expr, $now:expr) => {{
+        let is_voting = t::state.ne(RoundState::Open).or(t::expires_at.gt($now));
+        let is_in_time = t::state.ne(RoundState::Approved).or(t::due_at.gt($now));
+        let mut query = $query
+            .filter(t::gateway_id.eq($gateway.get()))
+            .filter(t::state.eq(RoundState::Open).or(t::state.eq(RoundState::Approved)))
+            .filter(t::closed_at.is_null().and(is_voting).and(is_in_time))
+            .into_boxed();
+        if let Some(workspace) = $scope.workspace() {
+            query = query.filter(t::workspace.eq(workspace));
+        }
+        if let Some(sandbox) = $scope.sandbox() {
+            query = query.filter(t::sandbox_name.eq(sandbox));
+        }
+        query
+    }};
+}
+
+/// Rounds in a scope whose votes can change.
+#[derive(Debug)]
+pub struct VotingRounds {
+    /// The oldest ones.
+    pub first: Vec<ApprovalRoundId>,
+    /// Number of all of them.
+    pub count: i64,
+}
+
+/// Returns the rounds in a scope whose votes can change: the first `limit`, and their number. The drafts of a gateway
+/// and the proposals of its principals limit it to tens of thousands, so they are not all loaded: the caller may hold
+/// the lock of the gateway.
 pub async fn voting_in(
     conn: &mut Conn,
     gateway: GatewayId,
     scope: &RuleScope,
     now: Timestamp,
-) -> Result<Vec<ApprovalRoundId>, Error> {
-    let ids: Vec<i64> = on_conn!(conn, |c| {
-        let is_voting = t::state.ne(RoundState::Open).or(t::expires_at.gt(now));
-        let is_in_time = t::state.ne(RoundState::Approved).or(t::due_at.gt(now));
-        let mut query = t::table
-            .filter(t::gateway_id.eq(gateway.get()))
-            .filter(t::state.eq(RoundState::Open).or(t::state.eq(RoundState::Approved)))
-            .filter(t::closed_at.is_null().and(is_voting).and(is_in_time))
-            .select(t::id)
-            .order(t::id)
-            .into_boxed();
-        if let Some(workspace) = scope.workspace() {
-            query = query.filter(t::workspace.eq(workspace));
-        }
-        if let Some(sandbox) = scope.sandbox() {
-            query = query.filter(t::sandbox_name.eq(sandbox));
-        }
-        query.load(c).await
+    limit: i64,
+) -> Result<VotingRounds, Error> {
+    let first: Vec<i64> = on_conn!(conn, |c| {
+        let oldest = t::table.select(t::id).order(t::id).limit(limit);
+        voting!(oldest, gateway, scope, now).load(c).await
     })?;
-    Ok(ids.into_iter().map(Into::into).collect())
+    let count: i64 =
+        on_conn!(conn, |c| voting!(t::table, gateway, scope, now).count().get_result(c).await)?;
+    Ok(VotingRounds { first: first.into_iter().map(Into::into).collect(), count })
 }

@@ -1,0 +1,1 @@
+DROP INDEX approval_rounds_place_digest;
