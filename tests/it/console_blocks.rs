@@ -5,13 +5,12 @@
 //! matches any text within a line, and a line of `...` alone any number of lines.
 
 use std::fs;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::commands::{
-    CHEAP_HASHES, ChildProcess, find_string, read_line_with, serve, shoreguard_command, start_dev,
-};
+use crate::commands::{CHEAP_HASHES, ChildProcess, serve, shoreguard_command, start_dev};
+use crate::crash::serve_command;
+use crate::support::child::start_serving;
 use crate::support::limit::start_time_limit;
 
 /// A command and the output that the document shows.
@@ -95,19 +94,8 @@ fn all_match(lines: &[&str], shown: &[String]) -> bool {
 
 /// Starts a server without a user. Returns its process and where its commands run.
 fn start_new(folder: &Path) -> (ChildProcess, Place) {
-    let config = serve(folder, CHEAP_HASHES);
-    let mut child = shoreguard_command(&["serve", "--config"])
-        .arg(config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let process = ChildProcess(child);
-    let serving = serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();
-    let endpoint = format!("http://{}", find_string(&serving, "address").unwrap());
-    // Drains the log, so that a full pipe does not block the server.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    let (process, address) = start_serving(serve_command(&serve(folder, CHEAP_HASHES)));
+    let endpoint = format!("http://{address}");
     (process, Place { folder: folder.join("data"), endpoint, key: None })
 }
 

@@ -1,8 +1,7 @@
 //! A server that is killed while it creates sandboxes: the next server on the same database continues.
 
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use diesel_async::RunQueryDsl;
@@ -14,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Endpoint;
 
-use crate::commands::{ChildProcess, find_string, read_line_with, shoreguard_command};
+use crate::commands::{ChildProcess, shoreguard_command};
+use crate::support::child::start_serving;
 use crate::support::server::{Bearer, Caller};
 use crate::support::{DbLocation, eventually, limit, pause};
 
@@ -36,14 +36,8 @@ pub(crate) fn serve_command(config: &Path) -> Command {
 }
 
 /// Starts a server by its command.
-pub(crate) fn start_by(mut command: Command, key: &str) -> ServerProcess {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let process = ChildProcess(child);
-    let serving = serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();
-    let address = find_string(&serving, "address").unwrap().to_owned();
-    // Drains the log, so that a full pipe does not block the server.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+pub(crate) fn start_by(command: Command, key: &str) -> ServerProcess {
+    let (process, address) = start_serving(command);
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
     let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
     ServerProcess { process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }

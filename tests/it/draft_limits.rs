@@ -9,6 +9,7 @@ use shoreguard_simulator::{Generation, Proposal, Simulator};
 
 use crate::approvals::DAY;
 use crate::followers::Edge;
+use crate::support::gateways::propose_host;
 use crate::support::server::TestServer;
 
 /// Requests of an agent in a minute, and proposals in each of them.
@@ -27,12 +28,6 @@ server_tests_without_jobs! {
     t20_a_thousand_drafts_in_a_minute_stay_in_their_limits_on_0_1,
 }
 
-/// Lets the agent of a sandbox propose a rule for a host. Returns the id of the chunk.
-fn propose(simulator: &Simulator, sandbox: &str, host: &str) -> String {
-    let proposal = Proposal::allow(host, 443, "/usr/bin/node");
-    simulator.propose("default", sandbox, proposal).unwrap()
-}
-
 /// Lets the agent of `coder` propose rules for other hosts, with one request.
 fn flood(simulator: &Simulator, request: usize) {
     let host = |n: usize| format!("h{n}.r{request}.example.com");
@@ -43,14 +38,14 @@ fn flood(simulator: &Simulator, request: usize) {
 
 /// Stores copies of the only review, as reviews of a sandbox in a state. `closed_at` is the column with their end.
 async fn copy_review(sg: &TestServer, count: i64, (sandbox, state): (&str, &str), closed_at: &str) {
-    let columns = "action, gateway_id, gateway_name, workspace, sandbox_id, digest, generation, authors_json, \
-                   summary_json, opened_at, expires_at, content";
-    let copies = format!(
-        "INSERT INTO approval_rounds ({columns}, sandbox_name, chunk_id, state, closed_at) \
-         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
-         SELECT {columns}, '{sandbox}', 'copy-' || n.i, '{state}', {closed_at} FROM approval_rounds, n"
-    );
-    assert_eq!(sg.sql(&copies).await, usize::try_from(count).unwrap());
+    let (sandbox, state) = (format!("'{sandbox}'"), format!("'{state}'"));
+    let changed = [
+        ("sandbox_name", sandbox.as_str()),
+        ("chunk_id", "'copy-' || i"),
+        ("state", state.as_str()),
+        ("closed_at", closed_at),
+    ];
+    sg.copy_review(usize::try_from(count).unwrap(), &changed).await;
 }
 
 /// Returns the number of open reviews that a condition selects.
@@ -78,8 +73,8 @@ async fn t20_the_last_place_of_a_gateway_is_for_the_sandbox_with_fewer_reviews(s
     edge.follow(&sg).await;
     // One place is left. The others are being written, so that no pass ends their reviews.
     copy_review(&sg, OPEN_OF_GATEWAY_MAX - 2, ("broken", "sending"), "closed_at").await;
-    let second = propose(&edge.simulator, "coder", "second.example.com");
-    let first = propose(&edge.simulator, "builder", "first.example.com");
+    let second = propose_host(&edge.simulator, "coder", "second.example.com");
+    let first = propose_host(&edge.simulator, "builder", "first.example.com");
     edge.follow(&sg).await;
     assert!(is_open(&sg, &first).await, "the sandbox without a review");
     assert!(!is_open(&sg, &second).await, "the sandbox with a review");
@@ -101,9 +96,9 @@ async fn t20_a_sandbox_has_at_most_1000_new_reviews_a_day(sg: TestServer) {
     // The review of the demo is one of them, and one more is left.
     edge.follow(&sg).await;
     copy_review(&sg, OPENED_A_DAY_MAX - 2, ("coder", "superseded"), "opened_at").await;
-    let last = propose(&edge.simulator, "coder", "last.example.com");
-    let over = propose(&edge.simulator, "coder", "over.example.com");
-    let other = propose(&edge.simulator, "builder", "other.example.com");
+    let last = propose_host(&edge.simulator, "coder", "last.example.com");
+    let over = propose_host(&edge.simulator, "coder", "over.example.com");
+    let other = propose_host(&edge.simulator, "builder", "other.example.com");
     edge.follow(&sg).await;
     assert!(is_open(&sg, &last).await, "the thousandth of the day");
     assert!(!is_open(&sg, &over).await, "one more");
@@ -129,7 +124,7 @@ async fn a_thousand_drafts(sg: TestServer, generation: Generation) {
     for request in 1..requests {
         flood(&edge.simulator, request);
     }
-    let other = propose(&edge.simulator, "builder", "other.example.com");
+    let other = propose_host(&edge.simulator, "builder", "other.example.com");
     edge.follow(&sg).await;
     assert!(is_open(&sg, &other).await, "the other sandbox");
     assert_eq!(of_coder().await, full);

@@ -73,15 +73,9 @@ async fn a_hundred_of_the_open_approvals_are_named_and_all_are_counted(sg: TestS
     let of = people(&sg).await;
     let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
     for (copies, count) in [(APPROVALS_NAMED_MAX - 1, 100), (1, 101)] {
-        let statement = format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {copies}) \
-             INSERT INTO approval_rounds (action, gateway_id, gateway_name, workspace, sandbox_name, chunk_id, state, \
-             digest, authors_json, summary_json, opened_at, expires_at, content) \
-             SELECT action, gateway_id, gateway_name, 'copies-of-{copies}', 'box-' || i, chunk_id, state, digest, \
-             authors_json, summary_json, opened_at, expires_at, content \
-             FROM approval_rounds CROSS JOIN n WHERE id = {id}"
-        );
-        assert_eq!(sg.sql(&statement).await, copies);
+        let workspace = format!("'copies-of-{copies}'");
+        let changed = [("workspace", workspace.as_str()), ("sandbox_name", "'box-' || i")];
+        sg.copy_review(copies, &changed).await;
         let (ids, counted) = touched(&sg, request("", "", operators(1))).await;
         assert_eq!((ids[0], ids.len(), counted), (id, APPROVALS_NAMED_MAX, count));
     }

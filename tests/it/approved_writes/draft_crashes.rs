@@ -14,10 +14,11 @@ use shoreguard::resources::approvals::apply::fail_points::FailPoint;
 use shoreguard::resources::approvals::drafts::current::CurrentDrafts;
 use shoreguard::resources::approvals::votes::{self, Ballot, BallotDecision};
 use shoreguard::rpc::call::handle_write;
-use shoreguard_simulator::{Generation, Proposal};
+use shoreguard_simulator::Generation;
 use tokio::sync::oneshot;
 
 use super::crashes::{Scene, each_point, kills};
+use crate::support::gateways::propose_host;
 use crate::support::limit;
 use crate::support::server::{build, config};
 use crate::support::work::{OperationSpec, start_request};
@@ -45,8 +46,7 @@ async fn approve(ctx: &Ctx, chunk: &str) -> Result<ApprovalRoundId, Error> {
 
 /// Lets the agent ask for a host, and approves that, while no server runs. Returns the round and the chunk.
 async fn approve_draft(scene: &Scene, host: &str) -> (ApprovalRoundId, String) {
-    let proposal = Proposal::allow(host, 443, "/usr/bin/node");
-    let chunk = scene.simulator.propose("default", "coder", proposal).unwrap();
+    let chunk = propose_host(&scene.simulator, "coder", host);
     scene.place.wait_closed().await;
     let app: Arc<App> = build(config(&scene.place, scene.folder(), |_| {})).await;
     let spec = OperationSpec {

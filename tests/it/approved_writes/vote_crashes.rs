@@ -14,7 +14,6 @@ use super::crashes::{SIGKILL, Scene, each_point, kills, wait_written};
 use crate::approval_workflows::{named, request, rule, set};
 use crate::crash::ServerProcess;
 use crate::support::limit;
-use crate::support::people::PASSWORD;
 use crate::support::server::{Bearer, Caller, reason};
 
 /// The second voter. The first one is the service principal `root`, which also proposes.
@@ -32,15 +31,12 @@ mod g06_a_vote_and_a_decision_survive_a_kill {
 
 /// Creates the second voter, and a workflow that requires both. Returns the session token of the second voter.
 async fn require_both(root: &Caller) -> String {
-    let invite_token = root.invite(ANA, pb::Role::Operator).await;
-    let anonymous = Caller { channel: root.channel.clone(), bearer: Bearer(None) };
-    let accept = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
-    let accepted = anonymous.auth().accept_invite(accept).await.unwrap().into_inner();
+    let ana = root.create_user(ANA, pb::Role::Operator).await;
     let groups =
         [("programs", 1, named(&[], &[], &["root"])), ("people", 1, named(&[ANA], &[], &[]))];
     let both = pb::ApprovalRule { distinct_actors: Some(false), ..rule(&groups) };
     set(root, request("", "", both)).await.unwrap();
-    accepted.session_token
+    ana
 }
 
 /// Returns the voters, in their order.

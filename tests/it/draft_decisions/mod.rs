@@ -15,13 +15,14 @@ use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v0_1::openshell::sandbox::v1 as new_sandbox;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Generation, Proposal, Simulator};
+use shoreguard_simulator::{Generation, Simulator};
 use tonic::Status;
 
 use crate::approvals::fact;
 use crate::policies::{endpoint, seeded};
 use crate::proposals::{Staff, govern};
 use crate::proxy::for_gateway;
+use crate::support::gateways::propose_host;
 use crate::support::server::{Caller, TestServer};
 
 /// Name and generation of a gateway.
@@ -104,7 +105,7 @@ async fn pending(caller: &Caller, of: GatewayOf<'_>) -> Chunk {
 
 /// Lets the agent of `coder` ask for a host. Returns the id of the chunk.
 fn ask(simulator: &Simulator, host: &str) -> String {
-    simulator.propose("", "coder", Proposal::allow(host, 443, "/usr/bin/node")).unwrap()
+    propose_host(simulator, "coder", host)
 }
 
 /// Approves a chunk as a stock client. Returns version and hash of the policy.

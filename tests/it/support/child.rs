@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 
 use super::server::{Bearer, Caller};
-use crate::commands::{ChildProcess, shoreguard_command};
+use crate::commands::{ChildProcess, find_string, read_line_with, shoreguard_command};
 
 /// Timeout of a start.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -103,6 +104,20 @@ impl ChildSetup {
     pub(crate) fn log_path(&self) -> std::path::PathBuf {
         self.folder.path().join("log")
     }
+}
+
+/// Starts a server by its command, on a port that the system chooses. Returns it with the address of its API, which its
+/// log names.
+pub(crate) fn start_serving(mut command: Command) -> (ChildProcess, String) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let process = ChildProcess(child);
+    let serving: serde_json::Value =
+        serde_json::from_str(&read_line_with(&mut log, "\"serving\"")).unwrap();
+    let address = find_string(&serving, "address").unwrap().to_owned();
+    // Drains the log, so that a full pipe does not block the server.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (process, address)
 }
 
 /// Returns an address on which no process listens, outside the range of addresses for clients. Each call returns

@@ -1,10 +1,10 @@
-//! Simulated gateways, and time that passes.
+//! Simulated gateways, what agents propose on them, and time that passes.
 
 use std::time::Duration;
 
 use shoreguard::feed;
 use shoreguard::pb::v0_1::openshell::v1 as new;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Proposal, Simulator, SimulatorOptions};
 
 use super::eventually;
 use super::server::TestServer;
@@ -23,6 +23,11 @@ impl TestServer {
         self.app.db.advance_clock(time);
         feed::refresh(&self.app).await.unwrap();
     }
+}
+
+/// Lets the agent of a sandbox propose a rule for a host. Returns the id of the chunk.
+pub(crate) fn propose_host(simulator: &Simulator, sandbox: &str, host: &str) -> String {
+    simulator.propose("default", sandbox, Proposal::allow(host, 443, "/usr/bin/node")).unwrap()
 }
 
 /// Deletes the sandbox `coder` without Shoreguard, and creates another one of its name.

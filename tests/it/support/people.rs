@@ -6,11 +6,31 @@ use diesel_async::RunQueryDsl;
 use shoreguard::db::on_conn;
 use shoreguard::pb::v1 as pb;
 
-use super::server::{Caller, TestServer};
+use super::server::{Bearer, Caller, TestServer};
 use super::{CONDITION_TIME_MAX, pause};
 
 /// Password of all these users.
 pub(crate) const PASSWORD: &str = "a password of theirs";
+
+/// Columns of a review that its copies have, too.
+const REVIEW_COLUMNS: [&str; 16] = [
+    "action",
+    "gateway_id",
+    "gateway_name",
+    "workspace",
+    "sandbox_name",
+    "sandbox_id",
+    "chunk_id",
+    "state",
+    "digest",
+    "generation",
+    "authors_json",
+    "summary_json",
+    "opened_at",
+    "expires_at",
+    "closed_at",
+    "content",
+];
 
 impl Caller {
     /// Creates a service principal. Returns its key. Repeats a call that was refused with `ACCESS_STALE`, as a client
@@ -37,11 +57,9 @@ impl Caller {
 }
 
 impl TestServer {
-    /// Invites a user, who accepts with [`PASSWORD`]. Returns the session token.
+    /// Does the same as [`Caller::create_user`] as the admin.
     pub(crate) async fn create_user(&self, email: &str, role: impl Into<pb::Role>) -> String {
-        let invite_token = self.admin().invite(email, role.into()).await;
-        let request = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
-        self.anonymous().auth().accept_invite(request).await.unwrap().into_inner().session_token
+        self.admin().create_user(email, role.into()).await
     }
 
     /// Logs in one of these users.
@@ -91,6 +109,24 @@ impl TestServer {
         let mut conn = self.app.db.write().await.unwrap();
         on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap()
     }
+
+    /// Stores copies of the first review. The columns in `changed` have other values, in SQL: `i` counts the copies
+    /// from 1.
+    pub(crate) async fn copy_review(&self, count: usize, changed: &[(&str, &str)]) {
+        let mut values: Vec<&str> = REVIEW_COLUMNS.to_vec();
+        for &(column, value) in changed {
+            let at = REVIEW_COLUMNS.iter().position(|name| *name == column);
+            values[at.unwrap_or_else(|| panic!("`{column}` is not copied"))] = value;
+        }
+        let statement = format!(
+            "INSERT INTO approval_rounds ({}) \
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+             SELECT {} FROM approval_rounds CROSS JOIN n WHERE id = (SELECT MIN(id) FROM approval_rounds)",
+            REVIEW_COLUMNS.join(", "),
+            values.join(", ")
+        );
+        assert_eq!(self.sql(&statement).await, count);
+    }
 }
 
 impl Caller {
@@ -102,5 +138,13 @@ impl Caller {
             ..Default::default()
         };
         self.users().invite_user(request).await.unwrap().into_inner().invite_token
+    }
+
+    /// Invites a user, who accepts with [`PASSWORD`]. Returns the session token.
+    pub(crate) async fn create_user(&self, email: &str, role: pb::Role) -> String {
+        let invite_token = self.invite(email, role).await;
+        let anonymous = Self { channel: self.channel.clone(), bearer: Bearer(None) };
+        let accept = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
+        anonymous.auth().accept_invite(accept).await.unwrap().into_inner().session_token
     }
 }

@@ -105,8 +105,10 @@ fn versions_are_those_of_the_program() {
     assert_eq!(values(&chart, "appVersion"), [format!("\"{version}\"")]);
     let compose = read_file("deploy/compose/compose.yaml").text;
     assert!(compose.contains(&format!("shoreguard:{version}}}")), "deploy/compose/compose.yaml");
-    let document = read_file("docs/deployment.md").text;
-    assert!(document.contains(&format!("shoreguard_{version}_amd64.deb")), "docs/deployment.md");
+    for page in ["docs/deployment.md", "docs/quickstart.md"] {
+        let package = format!("shoreguard_{version}_amd64.deb");
+        assert!(read_file(page).text.contains(&package), "{page}");
+    }
 }
 
 #[test]
