@@ -27,6 +27,7 @@ server_tests_without_jobs! {
     t20_a_flood_of_drafts_disturbs_no_other_sandbox,
     t20_drafts_that_are_too_large_concern_their_sandbox_only,
     t10_a_pinned_sandbox_that_moved_is_reported_once,
+    t20_what_a_log_shows_delays_no_report_about_a_policy,
     a_gateway_that_approves_by_itself_breaks_the_workflow,
     new_drafts_are_announced_at_most_once_a_minute,
     a_review_of_a_draft_without_a_vote_is_deleted_after_a_week,
@@ -336,6 +337,24 @@ async fn t10_a_pinned_sandbox_that_moved_is_reported_once(sg: TestServer) {
         }
     }
     assert_eq!(admin.audit_entries("", "policy.detect_drift").await.len(), 2);
+    sg.finish().await;
+}
+
+async fn t20_what_a_log_shows_delays_no_report_about_a_policy(sg: TestServer) {
+    let mut edge = Edge::start(&sg, Generation::V0_1).await;
+    set(&sg.admin(), pin_request(None)).await.unwrap();
+    edge.follow(&sg).await;
+    edge.simulator.log("default", "coder", "OCSF", "PROC:LAUNCH [HIGH] DENIED nsenter").unwrap();
+    let wanted = Proposal::allow("one.example.com", 443, "/usr/bin/curl");
+    edge.simulator
+        .change_policy("default", "coder", |policy| {
+            policy.network_policies.insert(wanted.rule_name, wanted.rule);
+        })
+        .unwrap();
+    edge.follow(&sg).await;
+    let earlier = "UPDATE events SET name = name WHERE name = 'policy.drift_detected' AND id < \
+                   (SELECT min(id) FROM events WHERE name = 'sandbox.bypass_detected')";
+    assert_eq!(sg.sql(earlier).await, 1);
     sg.finish().await;
 }
 

@@ -2,6 +2,7 @@
 
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
+use shoreguard::resources::bypass_events::domain::DELETED_AT_ONCE;
 use shoreguard_simulator::Generation;
 
 use crate::sboms::file;
@@ -43,7 +44,21 @@ async fn unregister(
     Ok(sg.admin().gateways().unregister_gateway(request).await?.into_inner())
 }
 
+/// Returns the SQL that stores refused connections of each gateway, in many sandboxes.
+pub(crate) fn insert_refused(count: usize) -> String {
+    let zeros = "0".repeat(57);
+    format!(
+        "INSERT INTO refused_connections \
+         (gateway_id, sandbox_uid, at, \"binary\", host, line, line_hash, created_at) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+         SELECT g.id, 'box-' || (n.i / 1000), g.registered_at, '/bin/x', 'h', '', \
+         '{zeros}' || (1000000 + n.i), g.registered_at FROM gateways g, n"
+    )
+}
+
 server_tests! { a_gateway_with_running_work_is_unregistered_only_with_force }
+
+sqlite_tests! { many_log_lines_are_deleted_before_their_gateway }
 
 async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestServer) {
     let edge = sg.start_gateway("edge", Generation::V0_1).await;
@@ -136,6 +151,32 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
     let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
     assert!(entries[0].detail_json.contains("\"streams_ended\":1"), "{:?}", entries[0]);
     assert_eq!(entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Ok).count(), 1);
+    edge.stop().await;
+    sg.finish().await;
+}
+
+async fn many_log_lines_are_deleted_before_their_gateway(sg: TestServer) {
+    let edge = sg.start_gateway("edge", Generation::V0_1).await;
+    let lines = DELETED_AT_ONCE + 1;
+    assert_eq!(sg.sql(&insert_refused(lines)).await, lines);
+    // The database deletes the gateway only after its lines.
+    sg.sql(
+        "CREATE TRIGGER few_lines BEFORE DELETE ON gateways \
+         WHEN EXISTS (SELECT 1 FROM refused_connections WHERE gateway_id = OLD.id) \
+         BEGIN SELECT RAISE(ABORT, 'it has log lines'); END",
+    )
+    .await;
+    // A gateway that is not removed keeps its lines.
+    let stale = pb::UnregisterGatewayRequest {
+        gateway: "edge".into(),
+        etag: "stale".into(),
+        ..Default::default()
+    };
+    let refused = sg.admin().gateways().unregister_gateway(stale).await;
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::Aborted);
+    assert_eq!(sg.sql("UPDATE refused_connections SET host = host").await, lines);
+    unregister(&sg, true).await.unwrap();
+    assert_eq!(sg.sql("DELETE FROM refused_connections").await, 0);
     edge.stop().await;
     sg.finish().await;
 }

@@ -17,7 +17,10 @@ CREATE TABLE refused_connections (
 );
 
 -- For the lines of the programs of a proposed rule, and of one connection.
-CREATE INDEX refused_connections_uid_binary_at ON refused_connections (gateway_id, sandbox_uid, "binary", at);
+CREATE INDEX refused_connections_uid_binary_host_at ON refused_connections (gateway_id, sandbox_uid, "binary", host, at);
+-- For the number of lines of a gateway, and the oldest ones.
+CREATE INDEX refused_connections_gateway_id_id ON refused_connections (gateway_id, id);
+CREATE INDEX bypass_events_gateway_id_id ON bypass_events (gateway_id, id);
 -- For the end of the retention period.
 CREATE INDEX refused_connections_created_at ON refused_connections (created_at);
 

@@ -7,16 +7,22 @@ use serde_json::json;
 
 use super::classify::{BypassLine, Technique};
 use super::ocsf::Severity;
-use super::store;
 pub use super::store::{BypassEvent, BypassQuery, Notice, counts, due_notices, newest_uid, page};
+use super::{refused, store};
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
-use crate::db::types::SandboxRef;
+use crate::db::Conn;
+use crate::db::types::{GatewayId, SandboxRef};
 use crate::error::Error;
 use crate::outbox::event_types;
 
 /// Maximum number of stored lines of a sandbox. Older ones are dropped.
 pub const STORED_MAX: usize = 1_000;
+/// Maximum number of stored lines of a gateway, and of its refused connections. Those that were read first are deleted:
+/// a gateway can name any number of sandboxes (T20).
+pub const STORED_OF_GATEWAY_MAX: usize = 100_000;
+/// Rows of a table that are deleted per transaction.
+pub const DELETED_AT_ONCE: usize = 1_000;
 /// How long a line is stored.
 pub const STORED_FOR: Duration = Duration::from_hours(30 * 24);
 /// Minimum time between two events about a sandbox and technique.
@@ -168,4 +174,26 @@ async fn emit(
     }
     let event = ctx.new_event(event_types::SANDBOX_BYPASS_DETECTED, payload);
     tx.emit(event.with_gateway(place.gateway.clone())).await
+}
+
+/// Returns whether a gateway has so many lines that they are deleted before it, with [`delete_some_of`].
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_many(conn: &mut Conn, gateway: GatewayId) -> Result<bool, Error> {
+    let many = i64::try_from(DELETED_AT_ONCE).unwrap_or(i64::MAX);
+    Ok(store::has_more_than(conn, gateway, many).await?
+        || refused::has_more_than(conn, gateway, many).await?)
+}
+
+/// Deletes lines and refused connections of a gateway, at most [`DELETED_AT_ONCE`] of each. Returns whether it may have
+/// more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete_some_of(conn: &mut Conn, gateway: GatewayId) -> Result<bool, Error> {
+    let limit = i64::try_from(DELETED_AT_ONCE).unwrap_or(i64::MAX);
+    let events = store::delete_oldest(conn, gateway, limit).await?;
+    let connections = refused::delete_oldest(conn, gateway, limit).await?;
+    Ok(events.max(connections) >= DELETED_AT_ONCE)
 }

@@ -134,6 +134,40 @@ pub async fn delete_old(conn: &mut Conn, before: Timestamp, limit: i64) -> Resul
     Ok(delete_first!(conn, t, t::created_at.lt(before), t::created_at, limit)?)
 }
 
+/// Returns the gateway with the most lines, and their number.
+pub async fn largest(conn: &mut Conn) -> Result<Option<(GatewayId, i64)>, Error> {
+    let found: Option<(i64, i64)> = on_conn!(conn, |c| t::table
+        .group_by(t::gateway_id)
+        .select((t::gateway_id, diesel::dsl::count_star()))
+        .order(diesel::dsl::count_star().desc())
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.map(|(gateway, count)| (GatewayId(gateway), count)))
+}
+
+/// Returns whether a gateway has more lines than `count`.
+pub async fn has_more_than(conn: &mut Conn, gateway: GatewayId, count: i64) -> Result<bool, Error> {
+    let next: Option<i64> = on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(gateway.get()))
+        .select(t::id)
+        .order(t::id)
+        .offset(count)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(next.is_some())
+}
+
+/// Deletes up to `limit` lines of a gateway, those first that were read first. Returns how many were deleted.
+pub async fn delete_oldest(
+    conn: &mut Conn,
+    gateway: GatewayId,
+    limit: i64,
+) -> Result<usize, Error> {
+    Ok(delete_first!(conn, t, t::gateway_id.eq(gateway.get()), t::id, limit)?)
+}
+
 /// Deletes up to `limit` notices whose last event was before a time. Returns how many were deleted.
 pub async fn delete_old_notices(
     conn: &mut Conn,

@@ -57,10 +57,10 @@ pub(super) fn examine(
         }
         if is_ocsf(&line.level, &line.target) {
             // A line without a time gets that of a line before it, so that it is the same line when it is read again.
-            let known = newest.or(log_time.filter(|before| *before > Timestamp::EPOCH));
-            let at = at.or(known).unwrap_or(now);
-            bypasses.extend(classify(&line.message, at));
-            connections.extend(refused::parse(&line.message, at));
+            let known = at.or(newest).or(log_time.filter(|before| *before > Timestamp::EPOCH));
+            bypasses.extend(classify(&line.message, known.unwrap_or(now)));
+            // With the time of now, it would be another line in each pass, and push out the others.
+            connections.extend(known.and_then(|at| refused::parse(&line.message, at)));
         }
     }
     let is_full = !lines.is_empty() && lines.len() >= requested;
@@ -160,6 +160,16 @@ mod tests {
         assert!(shown.bypasses.is_empty(), "{shown:?}");
         let [refused] = &shown.refused[..] else { panic!("{shown:?}") };
         assert_eq!((refused.at, refused.host.as_str()), (at(2), "a.example"));
+        // Without a known time, it is not stored.
+        let untimed = [line(None, "OCSF", text)];
+        let times = |log_time: Option<Timestamp>| {
+            let shown = examine(&untimed, 10, log_time, NOW);
+            shown.refused.iter().map(|refused| refused.at).collect::<Vec<_>>()
+        };
+        assert_eq!(times(Some(at(0))), [at(0)]);
+        for unknown in [None, Some(Timestamp::EPOCH)] {
+            assert!(times(unknown).is_empty(), "{unknown:?}");
+        }
     }
 
     #[test]

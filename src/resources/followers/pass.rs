@@ -64,7 +64,7 @@ impl<'a> Pass<'a> {
         Ok(Self { ctx, lease, gateway_ref, gateway, memory, open, rejections, noted, hinted })
     }
 
-    /// Asks about each sandbox, then for their logs, about pins, and about policy and approval mode of the gateway.
+    /// Asks about each sandbox, then about pins, about policy and approval mode of the gateway, and for logs.
     pub(super) async fn run(mut self) -> Result<(), Error> {
         let known = state::read(&self).await?;
         self.wait().await;
@@ -74,10 +74,21 @@ impl<'a> Pass<'a> {
         state::compare(&mut self, known, &sandboxes).await?;
         self.end_removed(&sandboxes).await?;
         self.follow_drafts(&sandboxes).await?;
+        let checked = self.check_policies(&sandboxes).await;
+        if let Err(Error::Conflict { kind: ResourceKind::Lease, .. }) = checked {
+            return checked;
+        }
+        // Logs are last: what sandboxes write to them, however much it is, delays nothing else (T20). A check that
+        // fails does not hide what they show.
         logs::read(&mut self, &sandboxes).await?;
-        pins::compare(&mut self, &sandboxes).await?;
-        gateway_policy::check(&self, &sandboxes).await?;
-        mode::check(&mut self, &sandboxes).await
+        checked
+    }
+
+    /// Looks for policies and modes that differ from what was decided.
+    async fn check_policies(&mut self, sandboxes: &[Sandbox]) -> Result<(), Error> {
+        pins::compare(self, sandboxes).await?;
+        gateway_policy::check(self, sandboxes).await?;
+        mode::check(self, sandboxes).await
     }
 
     /// Asks about the drafts of the sandboxes. A sandbox that cannot be read comes last from then on: what it does to

@@ -1,4 +1,4 @@
-//! How the databases execute the queries about one review among very many.
+//! How the databases execute the queries about one review among very many, and about one of very many connections.
 
 use diesel_async::RunQueryDsl;
 use shoreguard::db::{Engine, on_conn};
@@ -21,8 +21,21 @@ const ROWS: [&str; 3] = [
     "ANALYZE approval_rounds",
 ];
 
+/// A gateway, and very many refused connections of one program of a sandbox, to a thousand hosts.
+const REFUSED: [&str; 3] = [
+    "INSERT INTO gateways (name, endpoint, registered_at) VALUES ('edge', 'edge:443', '2026-01-01 00:00:00.000000')",
+    "INSERT INTO refused_connections \
+     (gateway_id, sandbox_uid, at, \"binary\", host, line, line_hash, created_at) \
+     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+     SELECT g.id, 'box', g.registered_at, '/bin/curl', 'h' || (n.i % 1000), '', \
+     '000000000000000000000000000000000000000000000000000000000' || (1000000 + n.i), g.registered_at \
+     FROM gateways g, n",
+    "ANALYZE refused_connections",
+];
+
 both_engines! {
     an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox,
+    t20_a_refused_connection_is_found_among_those_of_its_program,
 }
 
 async fn an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox(db: TestDb) {
@@ -47,4 +60,26 @@ async fn an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox(db: Test
         Engine::Postgres => "Seq Scan",
     };
     assert!(!found.contains(scan), "{found}");
+}
+
+async fn t20_a_refused_connection_is_found_among_those_of_its_program(db: TestDb) {
+    {
+        let mut conn = db.write().await.unwrap();
+        for statement in REFUSED {
+            on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap();
+        }
+    }
+    let engine = db.engine();
+    let place = db.close();
+    place.wait_closed().await;
+    // As `refused::store::delete_older` has it.
+    let older = "SELECT id FROM refused_connections WHERE gateway_id = 1 AND sandbox_uid = 'box' \
+                 AND \"binary\" = '/bin/curl' AND host = 'h7' ORDER BY at DESC, id DESC LIMIT 100 OFFSET 20";
+    let found = plan(&place, older).await;
+    assert!(found.contains("refused_connections_uid_binary_host_at"), "{found}");
+    let by_host = match engine {
+        Engine::Sqlite => "AND host=?",
+        Engine::Postgres => "AND (host = 'h7'",
+    };
+    assert!(found.contains(by_host) && !found.contains("Filter"), "{found}");
 }

@@ -25,18 +25,27 @@ pub async fn read(
     content: &DraftContent,
 ) -> Result<Vec<RefusedConnection>, Error> {
     let Some(sandbox_id) = &round.sandbox_id else { return Ok(Vec::new()) };
-    let mut binaries = content.proposed.rule_binaries();
-    // The program that was refused, also if the rule names another one.
-    binaries.extend(round.summary.draft.as_ref().map(|draft| draft.binary.clone()));
-    binaries.remove("");
-    let binaries: Vec<String> = binaries.into_iter().take(BINARIES_MAX).collect();
+    let refused_program = round.summary.draft.as_ref().map_or("", |draft| draft.binary.as_str());
+    let binaries = programs(refused_program, content.proposed.rule_binaries());
     let hosts = Hosts::of(&content.proposed.rule_hosts());
     let gateway = round.place.gateway.id;
     let limit = i64::try_from(refused::LINES_OF_SANDBOX_MAX).unwrap_or(i64::MAX);
-    let mut lines = refused::newest(conn, gateway, sandbox_id, &binaries, limit).await?;
-    lines.retain(|line| hosts.contain(&line.host));
-    lines.truncate(LINES_MAX);
-    Ok(lines)
+    // Most lines can be about other hosts, so their texts are not read.
+    let newest = refused::newest_hosts(conn, gateway, sandbox_id, &binaries, limit).await?;
+    let shown = newest.into_iter().filter(|(_, host)| hosts.contain(host));
+    let ids: Vec<i64> = shown.take(LINES_MAX).map(|(id, _)| id).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    refused::by_ids(conn, ids).await
+}
+
+/// Returns the programs whose lines are looked for: the refused one, also if the rule names others, then those of the
+/// rule.
+fn programs(refused_program: &str, of_rule: BTreeSet<String>) -> Vec<String> {
+    let others = of_rule.into_iter().filter(|path| path != refused_program);
+    let all = std::iter::once(refused_program.to_owned()).chain(others);
+    all.filter(|path| !path.is_empty()).take(BINARIES_MAX).collect()
 }
 
 /// Hosts of a rule, as a log line is compared with them.
@@ -71,6 +80,15 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_refused_program_is_looked_for_first() {
+        let of_rule = |count: usize| (0..count).map(|n| format!("/bin/{n}")).collect();
+        let found = programs("/usr/bin/curl", of_rule(BINARIES_MAX));
+        assert_eq!((found.len(), found[0].as_str()), (BINARIES_MAX, "/usr/bin/curl"));
+        assert_eq!(programs("/bin/1", of_rule(3)), ["/bin/1", "/bin/0", "/bin/2"]);
+        assert_eq!(programs("", BTreeSet::from([String::new(), "/bin/0".to_owned()])), ["/bin/0"]);
+    }
 
     #[test]
     fn a_host_is_compared_without_regard_to_case_and_with_wildcards() {

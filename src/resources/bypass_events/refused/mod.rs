@@ -4,8 +4,9 @@
 //! Invariants
 //! - a line is stored once, however often it is read;
 //! - the newest lines of each connection, a program and a host, are stored, so that a flood of one hides no other one;
-//! - of one read of a log, and of one sandbox, a bounded number of lines is stored;
-//! - texts are untrusted: they are bounded and have no control characters (T20).
+//! - of one read of a log, of one sandbox, and of one gateway, a bounded number of lines is stored;
+//! - texts are untrusted: they are bounded and have no control characters (T20);
+//! - what of a URL can be a credential is not stored: user, password, query and fragment.
 
 mod store;
 
@@ -14,12 +15,15 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-pub use self::store::{RefusedConnection, delete_old, newest};
+pub use self::store::{
+    RefusedConnection, by_ids, delete_old, delete_oldest, has_more_than, largest, newest_hosts,
+};
 use super::domain::SandboxOfLines;
 use super::ocsf::{self, Class, Disposition};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
+use crate::names::is_invisible;
 use crate::seal::hex;
 use crate::upstream::errors::sanitize;
 
@@ -52,7 +56,7 @@ pub struct RefusedLine {
 }
 
 /// Returns the refused connection that a log line at this time is about. Returns `None` if it is about something
-/// else, or names no program or no host.
+/// else, names no program or no host, or names one with characters that readers do not see.
 #[must_use]
 pub fn parse(message: &str, at: Timestamp) -> Option<RefusedLine> {
     // Most lines are about something else, and this is faster than parsing them.
@@ -76,13 +80,46 @@ pub fn parse(message: &str, at: Timestamp) -> Option<RefusedLine> {
     }
     let binary = parsed.binary.filter(|binary| is_name(binary))?;
     let host = host_of(&parsed.summary)?;
-    let line = sanitize(message.trim(), LINE_CHARACTERS_MAX);
+    let line = sanitize(without_credentials(message).trim(), LINE_CHARACTERS_MAX);
     let line_hash = hex(&Sha256::digest(message.as_bytes()));
     Some(RefusedLine { at, binary, host, line, line_hash })
 }
 
+/// Whether a path or host is short enough, and is not another one than readers see (T20).
 fn is_name(text: &str) -> bool {
-    (1..=NAME_CHARACTERS_MAX).contains(&text.chars().count())
+    (1..=NAME_CHARACTERS_MAX).contains(&text.chars().count()) && !text.contains(is_invisible)
+}
+
+/// Returns a line without what can be a credential in its URLs: user and password, query and fragment. A path without a
+/// scheme loses its query, too.
+fn without_credentials(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    for word in line.split_inclusive(char::is_whitespace) {
+        let text = word.trim_end();
+        push_without_credentials(&mut shown, text);
+        shown.push_str(&word[text.len()..]);
+    }
+    shown
+}
+
+fn push_without_credentials(shown: &mut String, word: &str) {
+    let ends: &[char] = if word.contains("://") {
+        &['?', '#']
+    } else if word.contains('/') {
+        &['?']
+    } else {
+        &[]
+    };
+    let word = word.split_once(ends).map_or(word, |(kept, _)| kept);
+    // A word can have several URLs.
+    let mut parts = word.split("://");
+    shown.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let authority = part.split_once('/').map_or(part, |(authority, _)| authority);
+        let host = authority.rfind('@').map_or(0, |at| at + 1);
+        shown.push_str("://");
+        shown.push_str(&part[host..]);
+    }
 }
 
 /// Returns the host of the destination after the arrow: `host:port`, `[address]:port/tcp`, or a URL after its method.
@@ -138,18 +175,13 @@ pub async fn record(
 ) -> Result<(), Error> {
     let SandboxOfLines { place, uid } = sandbox;
     let gateway = place.gateway.id;
-    let mut connections: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for line in lines {
-        if store::insert(conn, gateway, uid, line, now).await? {
-            connections.insert((line.binary.as_str(), line.host.as_str()));
-        }
-    }
-    for connection in &connections {
-        let keep = limit(LINES_OF_CONNECTION_MAX);
-        store::delete_older(conn, gateway, uid, *connection, keep).await?;
-    }
-    if connections.is_empty() {
+    if lines.is_empty() || store::insert_all(conn, gateway, uid, lines, now).await? == 0 {
         return Ok(());
+    }
+    let connections = lines.iter().map(|line| (line.binary.as_str(), line.host.as_str()));
+    for connection in connections.collect::<BTreeSet<(&str, &str)>>() {
+        let keep = limit(LINES_OF_CONNECTION_MAX);
+        store::delete_older(conn, gateway, uid, connection, keep).await?;
     }
     store::delete_beyond(conn, gateway, uid, limit(LINES_OF_SANDBOX_MAX)).await
 }
@@ -218,6 +250,45 @@ mod tests {
         assert_eq!(line.line.chars().count(), LINE_CHARACTERS_MAX);
         assert!(!line.line.contains(crate::names::is_invisible), "{}", line.line);
         assert_ne!(line.line_hash, parse(&format!("{message}y"), NOW).unwrap().line_hash);
+    }
+
+    #[test]
+    fn t20_a_program_or_host_with_invisible_characters_is_not_stored() {
+        let of = |binary: &str, host: &str| {
+            connection(&format!("NET:OPEN [MED] DENIED {binary}(1) -> {host}:443"))
+        };
+        assert!(of("/bin/x", "a.example").is_some());
+        for invisible in ["\u{ad}", "\u{61c}", "\u{3164}", "\u{fe0f}", "\u{e0041}"] {
+            assert_eq!(of(&format!("/bin/{invisible}x"), "a.example"), None, "{invisible:?}");
+            assert_eq!(of("/bin/x", &format!("a{invisible}.example")), None, "{invisible:?}");
+        }
+    }
+
+    #[test]
+    fn what_of_a_url_can_be_a_credential_is_not_stored() {
+        for (destination, stored) in [
+            ("GET https://a.example/zen?access_token=hidden", "GET https://a.example/zen"),
+            ("GET https://a.example/zen#hidden", "GET https://a.example/zen"),
+            ("GET https://me:hidden@a.example:1/x", "GET https://a.example:1/x"),
+            ("GET https://me:hid@den@a.example/@x", "GET https://a.example/@x"),
+            ("GET https://a.example?next=https://me:hidden@b", "GET https://a.example"),
+            ("GET https://a.example,http://me:hidden@b", "GET https://a.example,http://b"),
+            ("a.example:443 GET /zen?hidden", "a.example:443 GET /zen"),
+            ("a.example:443  why?", "a.example:443  why?"),
+        ] {
+            let prefix = "HTTP:GET [MED] DENIED /usr/bin/curl(58) -> ";
+            let suffix = " [url:https://x:hidden@a.example/?hidden engine:opa]";
+            let line = parse(&format!("{prefix}{destination}{suffix}"), NOW).unwrap();
+            let expected = format!("{prefix}{stored} [url:https://a.example/ engine:opa]");
+            assert_eq!(line.line, expected);
+        }
+        // Lines that differ in what is not stored are different lines.
+        let hash = |token: &str| {
+            let message =
+                format!("HTTP:GET [MED] DENIED /bin/x(1) -> GET http://a.example?{token}");
+            parse(&message, NOW).unwrap().line_hash
+        };
+        assert_ne!(hash("a"), hash("b"));
     }
 
     #[test]
