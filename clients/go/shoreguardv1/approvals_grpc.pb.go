@@ -32,9 +32,12 @@ type ApprovalServiceClient interface {
 	// Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
 	// longer stored: begin without a cursor.
 	WatchApprovals(ctx context.Context, in *WatchApprovalsRequest, opts ...grpc.CallOption) (ApprovalService_WatchApprovalsClient, error)
-	// Returns an approval with its content, what is missing, who could vote, why votes do not count, what prevents the
-	// write, and what the caller can do.
+	// Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
+	// the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was
+	// seen by its last probe, about every `gateways.probe_interval_seconds`, or by the last pass of its follower, about
+	// every `policies.follow_interval_seconds`, and is older if the gateway has not answered since.
 	// Role: viewer on the gateway.
+	// Limits: the texts of the gateway and the agent have 32 KiB together. Rules are complete.
 	GetApproval(ctx context.Context, in *GetApprovalRequest, opts ...grpc.CallOption) (*GetApprovalResponse, error)
 	// Lists the votes of an approval in the order in which they were cast, including those that were changed, withdrawn
 	// or cleared by its end.
@@ -243,9 +246,12 @@ type ApprovalServiceServer interface {
 	// Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
 	// longer stored: begin without a cursor.
 	WatchApprovals(*WatchApprovalsRequest, ApprovalService_WatchApprovalsServer) error
-	// Returns an approval with its content, what is missing, who could vote, why votes do not count, what prevents the
-	// write, and what the caller can do.
+	// Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
+	// the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was
+	// seen by its last probe, about every `gateways.probe_interval_seconds`, or by the last pass of its follower, about
+	// every `policies.follow_interval_seconds`, and is older if the gateway has not answered since.
 	// Role: viewer on the gateway.
+	// Limits: the texts of the gateway and the agent have 32 KiB together. Rules are complete.
 	GetApproval(context.Context, *GetApprovalRequest) (*GetApprovalResponse, error)
 	// Lists the votes of an approval in the order in which they were cast, including those that were changed, withdrawn
 	// or cleared by its end.

@@ -26,12 +26,14 @@ type PolicyServiceClient interface {
 	// Role: viewer on the gateway.
 	// Limits: 50 revisions per page. A page can have fewer than requested, and none, although more follow.
 	ListPolicyRevisions(ctx context.Context, in *ListPolicyRevisionsRequest, opts ...grpc.CallOption) (*ListPolicyRevisionsResponse, error)
-	// Compares two policies for a sandbox: revisions of its policy, or documents. A document is read as the generation of
-	// the gateway, and has the marks of the other policy that it would keep if it was applied: those of endpoints of the
-	// same host, port and path, and of binaries of the same path.
+	// Compares two policies for a sandbox: revisions of its policy, policies that its approvals lead to, or documents. A
+	// document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
+	// was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
 	// Role: viewer on the gateway.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in a document, FAILED_PRECONDITION (POLICY_UNREADABLE) if
-	// a revision has a part that this server does not know.
+	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
+	// INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
+	// policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
+	// that this server does not know.
 	// Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
 	DiffPolicies(ctx context.Context, in *DiffPoliciesRequest, opts ...grpc.CallOption) (*DiffPoliciesResponse, error)
 	// Returns a revision as a document to be stored: `metadata` that say what it is, and `policy`. Marks are left out: a
@@ -254,12 +256,14 @@ type PolicyServiceServer interface {
 	// Role: viewer on the gateway.
 	// Limits: 50 revisions per page. A page can have fewer than requested, and none, although more follow.
 	ListPolicyRevisions(context.Context, *ListPolicyRevisionsRequest) (*ListPolicyRevisionsResponse, error)
-	// Compares two policies for a sandbox: revisions of its policy, or documents. A document is read as the generation of
-	// the gateway, and has the marks of the other policy that it would keep if it was applied: those of endpoints of the
-	// same host, port and path, and of binaries of the same path.
+	// Compares two policies for a sandbox: revisions of its policy, policies that its approvals lead to, or documents. A
+	// document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
+	// was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
 	// Role: viewer on the gateway.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in a document, FAILED_PRECONDITION (POLICY_UNREADABLE) if
-	// a revision has a part that this server does not know.
+	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
+	// INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
+	// policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
+	// that this server does not know.
 	// Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
 	DiffPolicies(context.Context, *DiffPoliciesRequest) (*DiffPoliciesResponse, error)
 	// Returns a revision as a document to be stored: `metadata` that say what it is, and `policy`. Marks are left out: a

@@ -133,6 +133,9 @@ async fn reported_once(sg: TestServer, generation: Generation) {
     pair.follow().await;
     assert_eq!(counts(&sg).await, (1, 1, 1));
 
+    for app in &apps {
+        app.db.advance_clock(ANNOUNCED_AGAIN_AFTER);
+    }
     change(&edge, "two.example.com");
     for _ in 0..2 {
         pair.follow().await;

@@ -987,12 +987,14 @@ class PolicyService:
         to: v1.PolicyOperand | None = None,
         deadline: float | None = None,
     ) -> v1.DiffPoliciesResponse:
-        """Compares two policies for a sandbox: revisions of its policy, or documents. A document is read as the generation of
-        the gateway, and has the marks of the other policy that it would keep if it was applied: those of endpoints of the
-        same host, port and path, and of binaries of the same path.
+        """Compares two policies for a sandbox: revisions of its policy, policies that its approvals lead to, or documents. A
+        document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
+        was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
         Role: viewer on the gateway.
-        Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in a document, FAILED_PRECONDITION (POLICY_UNREADABLE) if
-        a revision has a part that this server does not know.
+        Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
+        INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
+        policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
+        that this server does not know.
         Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
         """
         return self._caller.unary(_methods.PolicyService_DiffPolicies, {
@@ -1361,12 +1363,14 @@ class AsyncPolicyService:
         to: v1.PolicyOperand | None = None,
         deadline: float | None = None,
     ) -> v1.DiffPoliciesResponse:
-        """Compares two policies for a sandbox: revisions of its policy, or documents. A document is read as the generation of
-        the gateway, and has the marks of the other policy that it would keep if it was applied: those of endpoints of the
-        same host, port and path, and of binaries of the same path.
+        """Compares two policies for a sandbox: revisions of its policy, policies that its approvals lead to, or documents. A
+        document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
+        was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
         Role: viewer on the gateway.
-        Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in a document, FAILED_PRECONDITION (POLICY_UNREADABLE) if
-        a revision has a part that this server does not know.
+        Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
+        INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
+        policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
+        that this server does not know.
         Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
         """
         return await self._caller.unary(_methods.PolicyService_DiffPolicies, {
@@ -1697,7 +1701,8 @@ class ApprovalWorkflowService:
         write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
         and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
         in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-        gets no rule. A call that sets the stored rule again changes nothing.
+        gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
+        that sets the stored rule again changes nothing.
         Role: admin on the gateway.
         Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
         approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under
@@ -1840,7 +1845,8 @@ class AsyncApprovalWorkflowService:
         write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
         and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
         in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-        gets no rule. A call that sets the stored rule again changes nothing.
+        gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
+        that sets the stored rule again changes nothing.
         Role: admin on the gateway.
         Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
         approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under
@@ -2007,9 +2013,12 @@ class ApprovalService:
         }, deadline)
 
     def get_approval(self, *, approval_id: int | None = None, deadline: float | None = None) -> v1.GetApprovalResponse:
-        """Returns an approval with its content, what is missing, who could vote, why votes do not count, what prevents the
-        write, and what the caller can do.
+        """Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
+        the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was
+        seen by its last probe, about every `gateways.probe_interval_seconds`, or by the last pass of its follower, about
+        every `policies.follow_interval_seconds`, and is older if the gateway has not answered since.
         Role: viewer on the gateway.
+        Limits: the texts of the gateway and the agent have 32 KiB together. Rules are complete.
         """
         return self._caller.unary(_methods.ApprovalService_GetApproval, {"approval_id": approval_id}, deadline)
 
@@ -2062,6 +2071,7 @@ class ApprovalService:
         decision: v1.VoteDecision | None = None,
         comment: str | None = None,
         request_id: str | None = None,
+        grant_duration: Span | None = None,
         deadline: float | None = None,
     ) -> v1.VoteResponse:
         """Approves, rejects, or withdraws the caller's vote. The newest vote of a caller counts. One reject ends the
@@ -2082,6 +2092,7 @@ class ApprovalService:
             "decision": decision,
             "comment": comment,
             "request_id": request_id,
+            "grant_duration": grant_duration,
         }, deadline)
 
     def vote_many(
@@ -2265,9 +2276,12 @@ class AsyncApprovalService:
         approval_id: int | None = None,
         deadline: float | None = None,
     ) -> v1.GetApprovalResponse:
-        """Returns an approval with its content, what is missing, who could vote, why votes do not count, what prevents the
-        write, and what the caller can do.
+        """Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
+        the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was
+        seen by its last probe, about every `gateways.probe_interval_seconds`, or by the last pass of its follower, about
+        every `policies.follow_interval_seconds`, and is older if the gateway has not answered since.
         Role: viewer on the gateway.
+        Limits: the texts of the gateway and the agent have 32 KiB together. Rules are complete.
         """
         return await self._caller.unary(_methods.ApprovalService_GetApproval, {"approval_id": approval_id}, deadline)
 
@@ -2320,6 +2334,7 @@ class AsyncApprovalService:
         decision: v1.VoteDecision | None = None,
         comment: str | None = None,
         request_id: str | None = None,
+        grant_duration: Span | None = None,
         deadline: float | None = None,
     ) -> v1.VoteResponse:
         """Approves, rejects, or withdraws the caller's vote. The newest vote of a caller counts. One reject ends the
@@ -2340,6 +2355,7 @@ class AsyncApprovalService:
             "decision": decision,
             "comment": comment,
             "request_id": request_id,
+            "grant_duration": grant_duration,
         }, deadline)
 
     async def vote_many(

@@ -248,7 +248,7 @@ mod tests {
         );
         let line = parse(&message, NOW).unwrap();
         assert_eq!(line.line.chars().count(), LINE_CHARACTERS_MAX);
-        assert!(!line.line.contains(crate::names::is_invisible), "{}", line.line);
+        assert!(!line.line.contains(is_invisible), "{}", line.line);
         assert_ne!(line.line_hash, parse(&format!("{message}y"), NOW).unwrap().line_hash);
     }
 

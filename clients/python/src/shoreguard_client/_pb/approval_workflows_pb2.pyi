@@ -136,14 +136,18 @@ class SetWorkflowRequest(_message.Message):
     def __init__(self, gateway: _Optional[str] = ..., workspace: _Optional[str] = ..., sandbox: _Optional[str] = ..., selector: _Optional[str] = ..., rule: _Optional[_Union[ApprovalRule, _Mapping]] = ..., etag: _Optional[str] = ..., validate_only: bool = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class SetWorkflowResponse(_message.Message):
-    __slots__ = ("approval_workflow", "in_flight", "warnings")
+    __slots__ = ("approval_workflow", "in_flight", "warnings", "open_approval_ids", "open_approval_count")
     APPROVAL_WORKFLOW_FIELD_NUMBER: _ClassVar[int]
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_APPROVAL_IDS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_APPROVAL_COUNT_FIELD_NUMBER: _ClassVar[int]
     approval_workflow: ApprovalWorkflow
     in_flight: _containers.RepeatedCompositeFieldContainer[_policies_pb2.WriteInFlight]
     warnings: _containers.RepeatedScalarFieldContainer[ApprovalWorkflowWarning]
-    def __init__(self, approval_workflow: _Optional[_Union[ApprovalWorkflow, _Mapping]] = ..., in_flight: _Optional[_Iterable[_Union[_policies_pb2.WriteInFlight, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[ApprovalWorkflowWarning, str]]] = ...) -> None: ...
+    open_approval_ids: _containers.RepeatedScalarFieldContainer[int]
+    open_approval_count: int
+    def __init__(self, approval_workflow: _Optional[_Union[ApprovalWorkflow, _Mapping]] = ..., in_flight: _Optional[_Iterable[_Union[_policies_pb2.WriteInFlight, _Mapping]]] = ..., warnings: _Optional[_Iterable[_Union[ApprovalWorkflowWarning, str]]] = ..., open_approval_ids: _Optional[_Iterable[int]] = ..., open_approval_count: _Optional[int] = ...) -> None: ...
 
 class GetWorkflowRequest(_message.Message):
     __slots__ = ("gateway", "workspace", "sandbox", "selector")

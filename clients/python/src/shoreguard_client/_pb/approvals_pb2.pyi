@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from . import common_pb2 as _common_pb2
 from . import gateways_pb2 as _gateways_pb2
@@ -165,7 +166,7 @@ class Approval(_message.Message):
     def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[ApprovalAction, str]] = ..., state: _Optional[_Union[ApprovalState, str]] = ..., gateway: _Optional[str] = ..., workspace: _Optional[str] = ..., sandbox: _Optional[str] = ..., sandbox_id: _Optional[str] = ..., digest: _Optional[str] = ..., chunk_id: _Optional[str] = ..., wire_generation: _Optional[_Union[_gateways_pb2.WireGeneration, str]] = ..., base_version: _Optional[int] = ..., effective_hash: _Optional[str] = ..., grant_minutes: _Optional[int] = ..., authors: _Optional[_Iterable[str]] = ..., owner: _Optional[str] = ..., comment: _Optional[str] = ..., added: _Optional[int] = ..., votes: _Optional[int] = ..., needed: _Optional[int] = ..., awaits_caller: bool = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., escalation_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., decision_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., apply_deadline_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., close_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., close_reason: _Optional[str] = ..., operation: _Optional[str] = ..., attempts: _Optional[int] = ..., written_version: _Optional[int] = ..., written_hash: _Optional[str] = ..., previous_approval_id: _Optional[int] = ..., etag: _Optional[str] = ..., removed: _Optional[int] = ..., changed: _Optional[int] = ..., draft: _Optional[_Union[ApprovalDraft, _Mapping]] = ..., removed_version: _Optional[int] = ...) -> None: ...
 
 class ApprovalDraft(_message.Message):
-    __slots__ = ("rule_name", "rationale", "stage", "binary", "hits", "first_seen_time", "last_seen_time")
+    __slots__ = ("rule_name", "rationale", "stage", "binary", "hits", "first_seen_time", "last_seen_time", "replaced_characters", "truncated")
     RULE_NAME_FIELD_NUMBER: _ClassVar[int]
     RATIONALE_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +174,8 @@ class ApprovalDraft(_message.Message):
     HITS_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
     LAST_SEEN_TIME_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     rule_name: str
     rationale: str
     stage: str
@@ -180,19 +183,27 @@ class ApprovalDraft(_message.Message):
     hits: int
     first_seen_time: _timestamp_pb2.Timestamp
     last_seen_time: _timestamp_pb2.Timestamp
-    def __init__(self, rule_name: _Optional[str] = ..., rationale: _Optional[str] = ..., stage: _Optional[str] = ..., binary: _Optional[str] = ..., hits: _Optional[int] = ..., first_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    replaced_characters: int
+    truncated: bool
+    def __init__(self, rule_name: _Optional[str] = ..., rationale: _Optional[str] = ..., stage: _Optional[str] = ..., binary: _Optional[str] = ..., hits: _Optional[int] = ..., first_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., replaced_characters: _Optional[int] = ..., truncated: bool = ...) -> None: ...
 
 class ApprovalGroupProgress(_message.Message):
-    __slots__ = ("name", "needed", "counting", "chosen")
+    __slots__ = ("name", "needed", "counting", "chosen", "lacks", "could_vote", "could_vote_count")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NEEDED_FIELD_NUMBER: _ClassVar[int]
     COUNTING_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    LACKS_FIELD_NUMBER: _ClassVar[int]
+    COULD_VOTE_FIELD_NUMBER: _ClassVar[int]
+    COULD_VOTE_COUNT_FIELD_NUMBER: _ClassVar[int]
     name: str
     needed: int
     counting: _containers.RepeatedScalarFieldContainer[str]
     chosen: bool
-    def __init__(self, name: _Optional[str] = ..., needed: _Optional[int] = ..., counting: _Optional[_Iterable[str]] = ..., chosen: bool = ...) -> None: ...
+    lacks: int
+    could_vote: _containers.RepeatedScalarFieldContainer[str]
+    could_vote_count: int
+    def __init__(self, name: _Optional[str] = ..., needed: _Optional[int] = ..., counting: _Optional[_Iterable[str]] = ..., chosen: bool = ..., lacks: _Optional[int] = ..., could_vote: _Optional[_Iterable[str]] = ..., could_vote_count: _Optional[int] = ...) -> None: ...
 
 class ApprovalRuleProgress(_message.Message):
     __slots__ = ("scope", "met", "groups")
@@ -213,7 +224,7 @@ class UncountedVote(_message.Message):
     def __init__(self, voter: _Optional[str] = ..., reason: _Optional[_Union[UncountedReason, str]] = ...) -> None: ...
 
 class ApprovalContent(_message.Message):
-    __slots__ = ("policy_differences", "omitted", "yaml", "marks", "base_digest", "rule_change_json", "rule_name", "proposed_yaml", "gateway_findings", "present_yaml")
+    __slots__ = ("policy_differences", "omitted", "yaml", "marks", "base_digest", "rule_change_json", "rule_name", "proposed_yaml", "gateway_findings", "present_yaml", "omitted_findings")
     POLICY_DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     OMITTED_FIELD_NUMBER: _ClassVar[int]
     YAML_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +235,7 @@ class ApprovalContent(_message.Message):
     PROPOSED_YAML_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FINDINGS_FIELD_NUMBER: _ClassVar[int]
     PRESENT_YAML_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FINDINGS_FIELD_NUMBER: _ClassVar[int]
     policy_differences: _containers.RepeatedCompositeFieldContainer[_policies_pb2.PolicyDifference]
     omitted: int
     yaml: str
@@ -234,10 +246,35 @@ class ApprovalContent(_message.Message):
     proposed_yaml: str
     gateway_findings: _containers.RepeatedScalarFieldContainer[str]
     present_yaml: str
-    def __init__(self, policy_differences: _Optional[_Iterable[_Union[_policies_pb2.PolicyDifference, _Mapping]]] = ..., omitted: _Optional[int] = ..., yaml: _Optional[str] = ..., marks: _Optional[_Iterable[str]] = ..., base_digest: _Optional[str] = ..., rule_change_json: _Optional[str] = ..., rule_name: _Optional[str] = ..., proposed_yaml: _Optional[str] = ..., gateway_findings: _Optional[_Iterable[str]] = ..., present_yaml: _Optional[str] = ...) -> None: ...
+    omitted_findings: int
+    def __init__(self, policy_differences: _Optional[_Iterable[_Union[_policies_pb2.PolicyDifference, _Mapping]]] = ..., omitted: _Optional[int] = ..., yaml: _Optional[str] = ..., marks: _Optional[_Iterable[str]] = ..., base_digest: _Optional[str] = ..., rule_change_json: _Optional[str] = ..., rule_name: _Optional[str] = ..., proposed_yaml: _Optional[str] = ..., gateway_findings: _Optional[_Iterable[str]] = ..., present_yaml: _Optional[str] = ..., omitted_findings: _Optional[int] = ...) -> None: ...
+
+class ApprovalRejection(_message.Message):
+    __slots__ = ("approval_id", "voter", "comment", "rejection_time")
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
+    VOTER_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_TIME_FIELD_NUMBER: _ClassVar[int]
+    approval_id: int
+    voter: str
+    comment: str
+    rejection_time: _timestamp_pb2.Timestamp
+    def __init__(self, approval_id: _Optional[int] = ..., voter: _Optional[str] = ..., comment: _Optional[str] = ..., rejection_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RefusedConnection(_message.Message):
+    __slots__ = ("log_time", "binary", "host", "line")
+    LOG_TIME_FIELD_NUMBER: _ClassVar[int]
+    BINARY_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    log_time: _timestamp_pb2.Timestamp
+    binary: str
+    host: str
+    line: str
+    def __init__(self, log_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., binary: _Optional[str] = ..., host: _Optional[str] = ..., line: _Optional[str] = ...) -> None: ...
 
 class ApprovalDetail(_message.Message):
-    __slots__ = ("approval", "content", "rules", "uncounted_votes", "could_vote", "satisfiable", "blockers", "caller_vote", "caller_uncounted", "caller_can_reject", "caller_can_withdraw", "successor_approval_id")
+    __slots__ = ("approval", "content", "rules", "uncounted_votes", "could_vote", "satisfiable", "blockers", "caller_vote", "caller_uncounted", "caller_can_reject", "caller_can_withdraw", "successor_approval_id", "earlier_rejection", "refused_connections", "marks_lost_time")
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +287,9 @@ class ApprovalDetail(_message.Message):
     CALLER_CAN_REJECT_FIELD_NUMBER: _ClassVar[int]
     CALLER_CAN_WITHDRAW_FIELD_NUMBER: _ClassVar[int]
     SUCCESSOR_APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_REJECTION_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MARKS_LOST_TIME_FIELD_NUMBER: _ClassVar[int]
     approval: Approval
     content: ApprovalContent
     rules: _containers.RepeatedCompositeFieldContainer[ApprovalRuleProgress]
@@ -262,7 +302,10 @@ class ApprovalDetail(_message.Message):
     caller_can_reject: bool
     caller_can_withdraw: bool
     successor_approval_id: int
-    def __init__(self, approval: _Optional[_Union[Approval, _Mapping]] = ..., content: _Optional[_Union[ApprovalContent, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[ApprovalRuleProgress, _Mapping]]] = ..., uncounted_votes: _Optional[_Iterable[_Union[UncountedVote, _Mapping]]] = ..., could_vote: _Optional[_Iterable[str]] = ..., satisfiable: bool = ..., blockers: _Optional[_Iterable[str]] = ..., caller_vote: _Optional[_Union[VoteDecision, str]] = ..., caller_uncounted: _Optional[_Union[UncountedReason, str]] = ..., caller_can_reject: bool = ..., caller_can_withdraw: bool = ..., successor_approval_id: _Optional[int] = ...) -> None: ...
+    earlier_rejection: ApprovalRejection
+    refused_connections: _containers.RepeatedCompositeFieldContainer[RefusedConnection]
+    marks_lost_time: _timestamp_pb2.Timestamp
+    def __init__(self, approval: _Optional[_Union[Approval, _Mapping]] = ..., content: _Optional[_Union[ApprovalContent, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[ApprovalRuleProgress, _Mapping]]] = ..., uncounted_votes: _Optional[_Iterable[_Union[UncountedVote, _Mapping]]] = ..., could_vote: _Optional[_Iterable[str]] = ..., satisfiable: bool = ..., blockers: _Optional[_Iterable[str]] = ..., caller_vote: _Optional[_Union[VoteDecision, str]] = ..., caller_uncounted: _Optional[_Union[UncountedReason, str]] = ..., caller_can_reject: bool = ..., caller_can_withdraw: bool = ..., successor_approval_id: _Optional[int] = ..., earlier_rejection: _Optional[_Union[ApprovalRejection, _Mapping]] = ..., refused_connections: _Optional[_Iterable[_Union[RefusedConnection, _Mapping]]] = ..., marks_lost_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ApprovalDecision(_message.Message):
     __slots__ = ("id", "voter", "principal", "role", "decision", "comment", "digest", "create_time", "clear_time")
@@ -413,30 +456,34 @@ class GetApprovalHistoryResponse(_message.Message):
     def __init__(self, approvals: _Optional[_Iterable[_Union[Approval, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Ballot(_message.Message):
-    __slots__ = ("approval_id", "digest", "decision", "comment")
+    __slots__ = ("approval_id", "digest", "decision", "comment", "grant_duration")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
+    GRANT_DURATION_FIELD_NUMBER: _ClassVar[int]
     approval_id: int
     digest: str
     decision: VoteDecision
     comment: str
-    def __init__(self, approval_id: _Optional[int] = ..., digest: _Optional[str] = ..., decision: _Optional[_Union[VoteDecision, str]] = ..., comment: _Optional[str] = ...) -> None: ...
+    grant_duration: _duration_pb2.Duration
+    def __init__(self, approval_id: _Optional[int] = ..., digest: _Optional[str] = ..., decision: _Optional[_Union[VoteDecision, str]] = ..., comment: _Optional[str] = ..., grant_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class VoteRequest(_message.Message):
-    __slots__ = ("approval_id", "digest", "decision", "comment", "request_id")
+    __slots__ = ("approval_id", "digest", "decision", "comment", "request_id", "grant_duration")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     COMMENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    GRANT_DURATION_FIELD_NUMBER: _ClassVar[int]
     approval_id: int
     digest: str
     decision: VoteDecision
     comment: str
     request_id: str
-    def __init__(self, approval_id: _Optional[int] = ..., digest: _Optional[str] = ..., decision: _Optional[_Union[VoteDecision, str]] = ..., comment: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    grant_duration: _duration_pb2.Duration
+    def __init__(self, approval_id: _Optional[int] = ..., digest: _Optional[str] = ..., decision: _Optional[_Union[VoteDecision, str]] = ..., comment: _Optional[str] = ..., request_id: _Optional[str] = ..., grant_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class VoteResponse(_message.Message):
     __slots__ = ("approval",)

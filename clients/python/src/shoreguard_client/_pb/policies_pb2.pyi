@@ -183,12 +183,14 @@ class ListPolicyRevisionsResponse(_message.Message):
     def __init__(self, policy_revisions: _Optional[_Iterable[_Union[PolicyRevision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class PolicyOperand(_message.Message):
-    __slots__ = ("version", "yaml")
+    __slots__ = ("version", "yaml", "approval_id")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     YAML_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     version: int
     yaml: str
-    def __init__(self, version: _Optional[int] = ..., yaml: _Optional[str] = ...) -> None: ...
+    approval_id: int
+    def __init__(self, version: _Optional[int] = ..., yaml: _Optional[str] = ..., approval_id: _Optional[int] = ...) -> None: ...
 
 class PolicyDifference(_message.Message):
     __slots__ = ("path", "kind", "old", "new")

@@ -6,8 +6,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Role } from "./common_pb.js";
 import { file_shoreguard_v1_common } from "./common_pb.js";
 import type { WireGeneration } from "./gateways_pb.js";
@@ -20,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file shoreguard/v1/approvals.proto.
  */
 export const file_shoreguard_v1_approvals: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zaG9yZWd1YXJkL3YxL2FwcHJvdmFscy5wcm90bxINc2hvcmVndWFyZC52MSKBCAoIQXBwcm92YWwSCgoCaWQYASABKAMSLQoGYWN0aW9uGAIgASgOMh0uc2hvcmVndWFyZC52MS5BcHByb3ZhbEFjdGlvbhIrCgVzdGF0ZRgDIAEoDjIcLnNob3JlZ3VhcmQudjEuQXBwcm92YWxTdGF0ZRIPCgdnYXRld2F5GAQgASgJEhEKCXdvcmtzcGFjZRgFIAEoCRIPCgdzYW5kYm94GAYgASgJEhIKCnNhbmRib3hfaWQYByABKAkSDgoGZGlnZXN0GAggASgJEhAKCGNodW5rX2lkGAkgASgJEjYKD3dpcmVfZ2VuZXJhdGlvbhgKIAEoDjIdLnNob3JlZ3VhcmQudjEuV2lyZUdlbmVyYXRpb24SFAoMYmFzZV92ZXJzaW9uGAsgASgDEhYKDmVmZmVjdGl2ZV9oYXNoGAwgASgJEhUKDWdyYW50X21pbnV0ZXMYDSABKA0SDwoHYXV0aG9ycxgOIAMoCRINCgVvd25lchgPIAEoCRIPCgdjb21tZW50GBAgASgJEg0KBWFkZGVkGBEgASgNEg0KBXZvdGVzGBIgASgNEg4KBm5lZWRlZBgTIAEoDRIVCg1hd2FpdHNfY2FsbGVyGBQgASgIEi8KC2NyZWF0ZV90aW1lGBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9lc2NhbGF0aW9uX3RpbWUYFiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90aW1lGBcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1kZWNpc2lvbl90aW1lGBggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI3ChNhcHBseV9kZWFkbGluZV90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjbG9zZV90aW1lGBogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxjbG9zZV9yZWFzb24YGyABKAkSEQoJb3BlcmF0aW9uGBwgASgJEhAKCGF0dGVtcHRzGB0gASgNEhcKD3dyaXR0ZW5fdmVyc2lvbhgeIAEoAxIUCgx3cml0dGVuX2hhc2gYHyABKAkSHAoUcHJldmlvdXNfYXBwcm92YWxfaWQYICABKAMSDAoEZXRhZxghIAEoCRIPCgdyZW1vdmVkGCIgASgNEg8KB2NoYW5nZWQYIyABKA0SKwoFZHJhZnQYJCABKAsyHC5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsRHJhZnQSFwoPcmVtb3ZlZF92ZXJzaW9uGCUgASgDIssBCg1BcHByb3ZhbERyYWZ0EhEKCXJ1bGVfbmFtZRgBIAEoCRIRCglyYXRpb25hbGUYAiABKAkSDQoFc3RhZ2UYAyABKAkSDgoGYmluYXJ5GAQgASgJEgwKBGhpdHMYBSABKA0SMwoPZmlyc3Rfc2Vlbl90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5sYXN0X3NlZW5fdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVwoVQXBwcm92YWxHcm91cFByb2dyZXNzEgwKBG5hbWUYASABKAkSDgoGbmVlZGVkGAIgASgNEhAKCGNvdW50aW5nGAMgAygJEg4KBmNob3NlbhgEIAEoCCJoChRBcHByb3ZhbFJ1bGVQcm9ncmVzcxINCgVzY29wZRgBIAEoCRILCgNtZXQYAiABKAgSNAoGZ3JvdXBzGAMgAygLMiQuc2hvcmVndWFyZC52MS5BcHByb3ZhbEdyb3VwUHJvZ3Jlc3MiTgoNVW5jb3VudGVkVm90ZRINCgV2b3RlchgBIAEoCRIuCgZyZWFzb24YAiABKA4yHi5zaG9yZWd1YXJkLnYxLlVuY291bnRlZFJlYXNvbiKFAgoPQXBwcm92YWxDb250ZW50EjsKEnBvbGljeV9kaWZmZXJlbmNlcxgBIAMoCzIfLnNob3JlZ3VhcmQudjEuUG9saWN5RGlmZmVyZW5jZRIPCgdvbWl0dGVkGAIgASgNEgwKBHlhbWwYAyABKAkSDQoFbWFya3MYBCADKAkSEwoLYmFzZV9kaWdlc3QYBSABKAkSGAoQcnVsZV9jaGFuZ2VfanNvbhgGIAEoCRIRCglydWxlX25hbWUYByABKAkSFQoNcHJvcG9zZWRfeWFtbBgIIAEoCRIYChBnYXRld2F5X2ZpbmRpbmdzGAkgAygJEhQKDHByZXNlbnRfeWFtbBgKIAEoCSLVAwoOQXBwcm92YWxEZXRhaWwSKQoIYXBwcm92YWwYASABKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsEi8KB2NvbnRlbnQYAiABKAsyHi5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsQ29udGVudBIyCgVydWxlcxgDIAMoCzIjLnNob3JlZ3VhcmQudjEuQXBwcm92YWxSdWxlUHJvZ3Jlc3MSNQoPdW5jb3VudGVkX3ZvdGVzGAQgAygLMhwuc2hvcmVndWFyZC52MS5VbmNvdW50ZWRWb3RlEhIKCmNvdWxkX3ZvdGUYBSADKAkSEwoLc2F0aXNmaWFibGUYBiABKAgSEAoIYmxvY2tlcnMYByADKAkSMAoLY2FsbGVyX3ZvdGUYCCABKA4yGy5zaG9yZWd1YXJkLnYxLlZvdGVEZWNpc2lvbhI4ChBjYWxsZXJfdW5jb3VudGVkGAkgASgOMh4uc2hvcmVndWFyZC52MS5VbmNvdW50ZWRSZWFzb24SGQoRY2FsbGVyX2Nhbl9yZWplY3QYCiABKAgSGwoTY2FsbGVyX2Nhbl93aXRoZHJhdxgLIAEoCBIdChVzdWNjZXNzb3JfYXBwcm92YWxfaWQYDCABKAMilAIKEEFwcHJvdmFsRGVjaXNpb24SCgoCaWQYASABKAMSDQoFdm90ZXIYAiABKAkSEQoJcHJpbmNpcGFsGAMgASgJEiEKBHJvbGUYBCABKA4yEy5zaG9yZWd1YXJkLnYxLlJvbGUSLQoIZGVjaXNpb24YBSABKA4yGy5zaG9yZWd1YXJkLnYxLlZvdGVEZWNpc2lvbhIPCgdjb21tZW50GAYgASgJEg4KBmRpZ2VzdBgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKY2xlYXJfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAibAoUTGlzdEFwcHJvdmFsc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkSLQoGZmlsdGVyGAMgASgLMh0uc2hvcmVndWFyZC52MS5BcHByb3ZhbEZpbHRlciLmAQoOQXBwcm92YWxGaWx0ZXISDwoHZ2F0ZXdheRgBIAEoCRIRCgl3b3Jrc3BhY2UYAiABKAkSDwoHc2FuZGJveBgDIAEoCRItCgZhY3Rpb24YBCABKA4yHS5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsQWN0aW9uEisKBXN0YXRlGAUgASgOMhwuc2hvcmVndWFyZC52MS5BcHByb3ZhbFN0YXRlEg4KBmF1dGhvchgGIAEoCRINCgVvd25lchgHIAEoCRIPCgdvdmVyZHVlGAggASgIEhMKC2F3YWl0aW5nX21lGAkgASgIIpIBChVMaXN0QXBwcm92YWxzUmVzcG9uc2USKgoJYXBwcm92YWxzGAEgAygLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSNAoOd2FpdGluZ19kcmFmdHMYAyADKAsyHC5zaG9yZWd1YXJkLnYxLldhaXRpbmdEcmFmdHMigQEKDVdhaXRpbmdEcmFmdHMSDwoHZ2F0ZXdheRgBIAEoCRIRCgl3b3Jrc3BhY2UYAiABKAkSDwoHc2FuZGJveBgDIAEoCRISCgpvdmVyX2xpbWl0GAQgASgNEhIKCnVucmVhZGFibGUYBSABKA0SEwoLb3ZlcmZsb3dpbmcYBiABKAgiVgoVV2F0Y2hBcHByb3ZhbHNSZXF1ZXN0Ei0KBmZpbHRlchgBIAEoCzIdLnNob3JlZ3VhcmQudjEuQXBwcm92YWxGaWx0ZXISDgoGY3Vyc29yGAIgASgDIlMKFldhdGNoQXBwcm92YWxzUmVzcG9uc2USKQoIYXBwcm92YWwYASABKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsEg4KBmN1cnNvchgCIAEoAyIpChJHZXRBcHByb3ZhbFJlcXVlc3QSEwoLYXBwcm92YWxfaWQYASABKAMiTQoTR2V0QXBwcm92YWxSZXNwb25zZRI2Cg9hcHByb3ZhbF9kZXRhaWwYASABKAsyHS5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsRGV0YWlsIloKHExpc3RBcHByb3ZhbERlY2lzaW9uc1JlcXVlc3QSEwoLYXBwcm92YWxfaWQYASABKAMSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkidQodTGlzdEFwcHJvdmFsRGVjaXNpb25zUmVzcG9uc2USOwoSYXBwcm92YWxfZGVjaXNpb25zGAEgAygLMh8uc2hvcmVndWFyZC52MS5BcHByb3ZhbERlY2lzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ3ChlHZXRBcHByb3ZhbEhpc3RvcnlSZXF1ZXN0Eg8KB2dhdGV3YXkYASABKAkSEQoJd29ya3NwYWNlGAIgASgJEg8KB3NhbmRib3gYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiYQoaR2V0QXBwcm92YWxIaXN0b3J5UmVzcG9uc2USKgoJYXBwcm92YWxzGAEgAygLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkibQoGQmFsbG90EhMKC2FwcHJvdmFsX2lkGAEgASgDEg4KBmRpZ2VzdBgCIAEoCRItCghkZWNpc2lvbhgDIAEoDjIbLnNob3JlZ3VhcmQudjEuVm90ZURlY2lzaW9uEg8KB2NvbW1lbnQYBCABKAkihgEKC1ZvdGVSZXF1ZXN0EhMKC2FwcHJvdmFsX2lkGAEgASgDEg4KBmRpZ2VzdBgCIAEoCRItCghkZWNpc2lvbhgDIAEoDjIbLnNob3JlZ3VhcmQudjEuVm90ZURlY2lzaW9uEg8KB2NvbW1lbnQYBCABKAkSEgoKcmVxdWVzdF9pZBgFIAEoCSI5CgxWb3RlUmVzcG9uc2USKQoIYXBwcm92YWwYASABKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsIl4KD1ZvdGVNYW55UmVxdWVzdBIPCgdnYXRld2F5GAEgASgJEiYKB2JhbGxvdHMYAiADKAsyFS5zaG9yZWd1YXJkLnYxLkJhbGxvdBISCgpyZXF1ZXN0X2lkGAMgASgJIj4KEFZvdGVNYW55UmVzcG9uc2USKgoJYXBwcm92YWxzGAEgAygLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbCJTChdXaXRoZHJhd1Byb3Bvc2FsUmVxdWVzdBITCgthcHByb3ZhbF9pZBgBIAEoAxIPCgdjb21tZW50GAIgASgJEhIKCnJlcXVlc3RfaWQYAyABKAkiRQoYV2l0aGRyYXdQcm9wb3NhbFJlc3BvbnNlEikKCGFwcHJvdmFsGAEgASgLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbCJXChBFZGl0Q2h1bmtSZXF1ZXN0EhMKC2FwcHJvdmFsX2lkGAEgASgDEgwKBHJ1bGUYAiABKAkSDAoEZXRhZxgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJIj4KEUVkaXRDaHVua1Jlc3BvbnNlEikKCGFwcHJvdmFsGAEgASgLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbCJ+ChBVbmRvQ2h1bmtSZXF1ZXN0Eg8KB2dhdGV3YXkYASABKAkSEQoJd29ya3NwYWNlGAIgASgJEg8KB3NhbmRib3gYAyABKAkSEAoIY2h1bmtfaWQYBCABKAkSDwoHY29tbWVudBgFIAEoCRISCgpyZXF1ZXN0X2lkGAYgASgJIlEKEVVuZG9DaHVua1Jlc3BvbnNlEikKCGFwcHJvdmFsGAEgASgLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbBIRCglvcGVyYXRpb24YAiABKAkiXQoSQ2xlYXJDaHVua3NSZXF1ZXN0Eg8KB2dhdGV3YXkYASABKAkSEQoJd29ya3NwYWNlGAIgASgJEg8KB3NhbmRib3gYAyABKAkSEgoKcmVxdWVzdF9pZBgEIAEoCSI6ChNDbGVhckNodW5rc1Jlc3BvbnNlEg8KB2NsZWFyZWQYASABKA0SEgoKc3VwZXJzZWRlZBgCIAEoDSrcAQoOQXBwcm92YWxBY3Rpb24SHwobQVBQUk9WQUxfQUNUSU9OX1VOU1BFQ0lGSUVEEAASIAocQVBQUk9WQUxfQUNUSU9OX1BPTElDWV9BUFBMWRABEiEKHUFQUFJPVkFMX0FDVElPTl9EUkFGVF9BUFBST1ZFEAISHgoaQVBQUk9WQUxfQUNUSU9OX0RSQUZUX1VORE8QAxIfChtBUFBST1ZBTF9BQ1RJT05fUlVMRV9DSEFOR0UQBBIjCh9BUFBST1ZBTF9BQ1RJT05fT1ZFUlJJREVfUkVWSUVXEAUq6gIKDUFwcHJvdmFsU3RhdGUSHgoaQVBQUk9WQUxfU1RBVEVfVU5TUEVDSUZJRUQQABIXChNBUFBST1ZBTF9TVEFURV9PUEVOEAESGwoXQVBQUk9WQUxfU1RBVEVfQVBQUk9WRUQQAhIaChZBUFBST1ZBTF9TVEFURV9TRU5ESU5HEAMSGgoWQVBQUk9WQUxfU1RBVEVfV1JJVFRFThAEEhoKFkFQUFJPVkFMX1NUQVRFX0FQUExJRUQQBRIbChdBUFBST1ZBTF9TVEFURV9SRUpFQ1RFRBAGEhwKGEFQUFJPVkFMX1NUQVRFX1dJVEhEUkFXThAHEhoKFkFQUFJPVkFMX1NUQVRFX0VYUElSRUQQCBIdChlBUFBST1ZBTF9TVEFURV9TVVBFUlNFREVEEAkSGQoVQVBQUk9WQUxfU1RBVEVfRkFJTEVEEAoSHgoaQVBQUk9WQUxfU1RBVEVfUk9MTEVEX0JBQ0sQCyp+CgxWb3RlRGVjaXNpb24SHQoZVk9URV9ERUNJU0lPTl9VTlNQRUNJRklFRBAAEhkKFVZPVEVfREVDSVNJT05fQVBQUk9WRRABEhgKFFZPVEVfREVDSVNJT05fUkVKRUNUEAISGgoWVk9URV9ERUNJU0lPTl9XSVRIRFJBVxADKtACCg9VbmNvdW50ZWRSZWFzb24SIAocVU5DT1VOVEVEX1JFQVNPTl9VTlNQRUNJRklFRBAAEh4KGlVOQ09VTlRFRF9SRUFTT05fTk9UX05BTUVEEAESIQodVU5DT1VOVEVEX1JFQVNPTl9KT0lORURfTEFURVIQAhIhCh1VTkNPVU5URURfUkVBU09OX1JPTEVfVE9PX0xPVxADEiEKHVVOQ09VTlRFRF9SRUFTT05fQkVTSURFX01BS0VSEAQSIgoeVU5DT1VOVEVEX1JFQVNPTl9NQUtFUl9VTktOT1dOEAUSGgoWVU5DT1VOVEVEX1JFQVNPTl9NQUtFUhAGEhoKFlVOQ09VTlRFRF9SRUFTT05fT1dORVIQBxIbChdVTkNPVU5URURfUkVBU09OX0FVVEhPUhAIEhkKFVVOQ09VTlRFRF9SRUFTT05fTEVGVBAJMuwHCg9BcHByb3ZhbFNlcnZpY2USWgoNTGlzdEFwcHJvdmFscxIjLnNob3JlZ3VhcmQudjEuTGlzdEFwcHJvdmFsc1JlcXVlc3QaJC5zaG9yZWd1YXJkLnYxLkxpc3RBcHByb3ZhbHNSZXNwb25zZRJfCg5XYXRjaEFwcHJvdmFscxIkLnNob3JlZ3VhcmQudjEuV2F0Y2hBcHByb3ZhbHNSZXF1ZXN0GiUuc2hvcmVndWFyZC52MS5XYXRjaEFwcHJvdmFsc1Jlc3BvbnNlMAESVAoLR2V0QXBwcm92YWwSIS5zaG9yZWd1YXJkLnYxLkdldEFwcHJvdmFsUmVxdWVzdBoiLnNob3JlZ3VhcmQudjEuR2V0QXBwcm92YWxSZXNwb25zZRJyChVMaXN0QXBwcm92YWxEZWNpc2lvbnMSKy5zaG9yZWd1YXJkLnYxLkxpc3RBcHByb3ZhbERlY2lzaW9uc1JlcXVlc3QaLC5zaG9yZWd1YXJkLnYxLkxpc3RBcHByb3ZhbERlY2lzaW9uc1Jlc3BvbnNlEmkKEkdldEFwcHJvdmFsSGlzdG9yeRIoLnNob3JlZ3VhcmQudjEuR2V0QXBwcm92YWxIaXN0b3J5UmVxdWVzdBopLnNob3JlZ3VhcmQudjEuR2V0QXBwcm92YWxIaXN0b3J5UmVzcG9uc2USPwoEVm90ZRIaLnNob3JlZ3VhcmQudjEuVm90ZVJlcXVlc3QaGy5zaG9yZWd1YXJkLnYxLlZvdGVSZXNwb25zZRJLCghWb3RlTWFueRIeLnNob3JlZ3VhcmQudjEuVm90ZU1hbnlSZXF1ZXN0Gh8uc2hvcmVndWFyZC52MS5Wb3RlTWFueVJlc3BvbnNlEk4KCUVkaXRDaHVuaxIfLnNob3JlZ3VhcmQudjEuRWRpdENodW5rUmVxdWVzdBogLnNob3JlZ3VhcmQudjEuRWRpdENodW5rUmVzcG9uc2USTgoJVW5kb0NodW5rEh8uc2hvcmVndWFyZC52MS5VbmRvQ2h1bmtSZXF1ZXN0GiAuc2hvcmVndWFyZC52MS5VbmRvQ2h1bmtSZXNwb25zZRJUCgtDbGVhckNodW5rcxIhLnNob3JlZ3VhcmQudjEuQ2xlYXJDaHVua3NSZXF1ZXN0GiIuc2hvcmVndWFyZC52MS5DbGVhckNodW5rc1Jlc3BvbnNlEmMKEFdpdGhkcmF3UHJvcG9zYWwSJi5zaG9yZWd1YXJkLnYxLldpdGhkcmF3UHJvcG9zYWxSZXF1ZXN0Gicuc2hvcmVndWFyZC52MS5XaXRoZHJhd1Byb3Bvc2FsUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_shoreguard_v1_common, file_shoreguard_v1_gateways, file_shoreguard_v1_policies]);
+  fileDesc("Ch1zaG9yZWd1YXJkL3YxL2FwcHJvdmFscy5wcm90bxINc2hvcmVndWFyZC52MSKBCAoIQXBwcm92YWwSCgoCaWQYASABKAMSLQoGYWN0aW9uGAIgASgOMh0uc2hvcmVndWFyZC52MS5BcHByb3ZhbEFjdGlvbhIrCgVzdGF0ZRgDIAEoDjIcLnNob3JlZ3VhcmQudjEuQXBwcm92YWxTdGF0ZRIPCgdnYXRld2F5GAQgASgJEhEKCXdvcmtzcGFjZRgFIAEoCRIPCgdzYW5kYm94GAYgASgJEhIKCnNhbmRib3hfaWQYByABKAkSDgoGZGlnZXN0GAggASgJEhAKCGNodW5rX2lkGAkgASgJEjYKD3dpcmVfZ2VuZXJhdGlvbhgKIAEoDjIdLnNob3JlZ3VhcmQudjEuV2lyZUdlbmVyYXRpb24SFAoMYmFzZV92ZXJzaW9uGAsgASgDEhYKDmVmZmVjdGl2ZV9oYXNoGAwgASgJEhUKDWdyYW50X21pbnV0ZXMYDSABKA0SDwoHYXV0aG9ycxgOIAMoCRINCgVvd25lchgPIAEoCRIPCgdjb21tZW50GBAgASgJEg0KBWFkZGVkGBEgASgNEg0KBXZvdGVzGBIgASgNEg4KBm5lZWRlZBgTIAEoDRIVCg1hd2FpdHNfY2FsbGVyGBQgASgIEi8KC2NyZWF0ZV90aW1lGBUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg9lc2NhbGF0aW9uX3RpbWUYFiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90aW1lGBcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg1kZWNpc2lvbl90aW1lGBggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI3ChNhcHBseV9kZWFkbGluZV90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpjbG9zZV90aW1lGBogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxjbG9zZV9yZWFzb24YGyABKAkSEQoJb3BlcmF0aW9uGBwgASgJEhAKCGF0dGVtcHRzGB0gASgNEhcKD3dyaXR0ZW5fdmVyc2lvbhgeIAEoAxIUCgx3cml0dGVuX2hhc2gYHyABKAkSHAoUcHJldmlvdXNfYXBwcm92YWxfaWQYICABKAMSDAoEZXRhZxghIAEoCRIPCgdyZW1vdmVkGCIgASgNEg8KB2NoYW5nZWQYIyABKA0SKwoFZHJhZnQYJCABKAsyHC5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsRHJhZnQSFwoPcmVtb3ZlZF92ZXJzaW9uGCUgASgDIvsBCg1BcHByb3ZhbERyYWZ0EhEKCXJ1bGVfbmFtZRgBIAEoCRIRCglyYXRpb25hbGUYAiABKAkSDQoFc3RhZ2UYAyABKAkSDgoGYmluYXJ5GAQgASgJEgwKBGhpdHMYBSABKA0SMwoPZmlyc3Rfc2Vlbl90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5sYXN0X3NlZW5fdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGwoTcmVwbGFjZWRfY2hhcmFjdGVycxgIIAEoDRIRCgl0cnVuY2F0ZWQYCSABKAgilAEKFUFwcHJvdmFsR3JvdXBQcm9ncmVzcxIMCgRuYW1lGAEgASgJEg4KBm5lZWRlZBgCIAEoDRIQCghjb3VudGluZxgDIAMoCRIOCgZjaG9zZW4YBCABKAgSDQoFbGFja3MYBSABKA0SEgoKY291bGRfdm90ZRgGIAMoCRIYChBjb3VsZF92b3RlX2NvdW50GAcgASgNImgKFEFwcHJvdmFsUnVsZVByb2dyZXNzEg0KBXNjb3BlGAEgASgJEgsKA21ldBgCIAEoCBI0CgZncm91cHMYAyADKAsyJC5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsR3JvdXBQcm9ncmVzcyJOCg1VbmNvdW50ZWRWb3RlEg0KBXZvdGVyGAEgASgJEi4KBnJlYXNvbhgCIAEoDjIeLnNob3JlZ3VhcmQudjEuVW5jb3VudGVkUmVhc29uIp8CCg9BcHByb3ZhbENvbnRlbnQSOwoScG9saWN5X2RpZmZlcmVuY2VzGAEgAygLMh8uc2hvcmVndWFyZC52MS5Qb2xpY3lEaWZmZXJlbmNlEg8KB29taXR0ZWQYAiABKA0SDAoEeWFtbBgDIAEoCRINCgVtYXJrcxgEIAMoCRITCgtiYXNlX2RpZ2VzdBgFIAEoCRIYChBydWxlX2NoYW5nZV9qc29uGAYgASgJEhEKCXJ1bGVfbmFtZRgHIAEoCRIVCg1wcm9wb3NlZF95YW1sGAggASgJEhgKEGdhdGV3YXlfZmluZGluZ3MYCSADKAkSFAoMcHJlc2VudF95YW1sGAogASgJEhgKEG9taXR0ZWRfZmluZGluZ3MYCyABKA0ifAoRQXBwcm92YWxSZWplY3Rpb24SEwoLYXBwcm92YWxfaWQYASABKAMSDQoFdm90ZXIYAiABKAkSDwoHY29tbWVudBgDIAEoCRIyCg5yZWplY3Rpb25fdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAibQoRUmVmdXNlZENvbm5lY3Rpb24SLAoIbG9nX3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmJpbmFyeRgCIAEoCRIMCgRob3N0GAMgASgJEgwKBGxpbmUYBCABKAkihgUKDkFwcHJvdmFsRGV0YWlsEikKCGFwcHJvdmFsGAEgASgLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbBIvCgdjb250ZW50GAIgASgLMh4uc2hvcmVndWFyZC52MS5BcHByb3ZhbENvbnRlbnQSMgoFcnVsZXMYAyADKAsyIy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsUnVsZVByb2dyZXNzEjUKD3VuY291bnRlZF92b3RlcxgEIAMoCzIcLnNob3JlZ3VhcmQudjEuVW5jb3VudGVkVm90ZRISCgpjb3VsZF92b3RlGAUgAygJEhMKC3NhdGlzZmlhYmxlGAYgASgIEhAKCGJsb2NrZXJzGAcgAygJEjAKC2NhbGxlcl92b3RlGAggASgOMhsuc2hvcmVndWFyZC52MS5Wb3RlRGVjaXNpb24SOAoQY2FsbGVyX3VuY291bnRlZBgJIAEoDjIeLnNob3JlZ3VhcmQudjEuVW5jb3VudGVkUmVhc29uEhkKEWNhbGxlcl9jYW5fcmVqZWN0GAogASgIEhsKE2NhbGxlcl9jYW5fd2l0aGRyYXcYCyABKAgSHQoVc3VjY2Vzc29yX2FwcHJvdmFsX2lkGAwgASgDEjsKEWVhcmxpZXJfcmVqZWN0aW9uGA0gASgLMiAuc2hvcmVndWFyZC52MS5BcHByb3ZhbFJlamVjdGlvbhI9ChNyZWZ1c2VkX2Nvbm5lY3Rpb25zGA4gAygLMiAuc2hvcmVndWFyZC52MS5SZWZ1c2VkQ29ubmVjdGlvbhIzCg9tYXJrc19sb3N0X3RpbWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIpQCChBBcHByb3ZhbERlY2lzaW9uEgoKAmlkGAEgASgDEg0KBXZvdGVyGAIgASgJEhEKCXByaW5jaXBhbBgDIAEoCRIhCgRyb2xlGAQgASgOMhMuc2hvcmVndWFyZC52MS5Sb2xlEi0KCGRlY2lzaW9uGAUgASgOMhsuc2hvcmVndWFyZC52MS5Wb3RlRGVjaXNpb24SDwoHY29tbWVudBgGIAEoCRIOCgZkaWdlc3QYByABKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNsZWFyX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImwKFExpc3RBcHByb3ZhbHNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEi0KBmZpbHRlchgDIAEoCzIdLnNob3JlZ3VhcmQudjEuQXBwcm92YWxGaWx0ZXIi5gEKDkFwcHJvdmFsRmlsdGVyEg8KB2dhdGV3YXkYASABKAkSEQoJd29ya3NwYWNlGAIgASgJEg8KB3NhbmRib3gYAyABKAkSLQoGYWN0aW9uGAQgASgOMh0uc2hvcmVndWFyZC52MS5BcHByb3ZhbEFjdGlvbhIrCgVzdGF0ZRgFIAEoDjIcLnNob3JlZ3VhcmQudjEuQXBwcm92YWxTdGF0ZRIOCgZhdXRob3IYBiABKAkSDQoFb3duZXIYByABKAkSDwoHb3ZlcmR1ZRgIIAEoCBITCgthd2FpdGluZ19tZRgJIAEoCCKSAQoVTGlzdEFwcHJvdmFsc1Jlc3BvbnNlEioKCWFwcHJvdmFscxgBIAMoCzIXLnNob3JlZ3VhcmQudjEuQXBwcm92YWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEjQKDndhaXRpbmdfZHJhZnRzGAMgAygLMhwuc2hvcmVndWFyZC52MS5XYWl0aW5nRHJhZnRzIoEBCg1XYWl0aW5nRHJhZnRzEg8KB2dhdGV3YXkYASABKAkSEQoJd29ya3NwYWNlGAIgASgJEg8KB3NhbmRib3gYAyABKAkSEgoKb3Zlcl9saW1pdBgEIAEoDRISCgp1bnJlYWRhYmxlGAUgASgNEhMKC292ZXJmbG93aW5nGAYgASgIIlYKFVdhdGNoQXBwcm92YWxzUmVxdWVzdBItCgZmaWx0ZXIYASABKAsyHS5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsRmlsdGVyEg4KBmN1cnNvchgCIAEoAyJTChZXYXRjaEFwcHJvdmFsc1Jlc3BvbnNlEikKCGFwcHJvdmFsGAEgASgLMhcuc2hvcmVndWFyZC52MS5BcHByb3ZhbBIOCgZjdXJzb3IYAiABKAMiKQoSR2V0QXBwcm92YWxSZXF1ZXN0EhMKC2FwcHJvdmFsX2lkGAEgASgDIk0KE0dldEFwcHJvdmFsUmVzcG9uc2USNgoPYXBwcm92YWxfZGV0YWlsGAEgASgLMh0uc2hvcmVndWFyZC52MS5BcHByb3ZhbERldGFpbCJaChxMaXN0QXBwcm92YWxEZWNpc2lvbnNSZXF1ZXN0EhMKC2FwcHJvdmFsX2lkGAEgASgDEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJInUKHUxpc3RBcHByb3ZhbERlY2lzaW9uc1Jlc3BvbnNlEjsKEmFwcHJvdmFsX2RlY2lzaW9ucxgBIAMoCzIfLnNob3JlZ3VhcmQudjEuQXBwcm92YWxEZWNpc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkidwoZR2V0QXBwcm92YWxIaXN0b3J5UmVxdWVzdBIPCgdnYXRld2F5GAEgASgJEhEKCXdvcmtzcGFjZRgCIAEoCRIPCgdzYW5kYm94GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJImEKGkdldEFwcHJvdmFsSGlzdG9yeVJlc3BvbnNlEioKCWFwcHJvdmFscxgBIAMoCzIXLnNob3JlZ3VhcmQudjEuQXBwcm92YWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqABCgZCYWxsb3QSEwoLYXBwcm92YWxfaWQYASABKAMSDgoGZGlnZXN0GAIgASgJEi0KCGRlY2lzaW9uGAMgASgOMhsuc2hvcmVndWFyZC52MS5Wb3RlRGVjaXNpb24SDwoHY29tbWVudBgEIAEoCRIxCg5ncmFudF9kdXJhdGlvbhgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiK5AQoLVm90ZVJlcXVlc3QSEwoLYXBwcm92YWxfaWQYASABKAMSDgoGZGlnZXN0GAIgASgJEi0KCGRlY2lzaW9uGAMgASgOMhsuc2hvcmVndWFyZC52MS5Wb3RlRGVjaXNpb24SDwoHY29tbWVudBgEIAEoCRISCgpyZXF1ZXN0X2lkGAUgASgJEjEKDmdyYW50X2R1cmF0aW9uGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIjkKDFZvdGVSZXNwb25zZRIpCghhcHByb3ZhbBgBIAEoCzIXLnNob3JlZ3VhcmQudjEuQXBwcm92YWwiXgoPVm90ZU1hbnlSZXF1ZXN0Eg8KB2dhdGV3YXkYASABKAkSJgoHYmFsbG90cxgCIAMoCzIVLnNob3JlZ3VhcmQudjEuQmFsbG90EhIKCnJlcXVlc3RfaWQYAyABKAkiPgoQVm90ZU1hbnlSZXNwb25zZRIqCglhcHByb3ZhbHMYASADKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsIlMKF1dpdGhkcmF3UHJvcG9zYWxSZXF1ZXN0EhMKC2FwcHJvdmFsX2lkGAEgASgDEg8KB2NvbW1lbnQYAiABKAkSEgoKcmVxdWVzdF9pZBgDIAEoCSJFChhXaXRoZHJhd1Byb3Bvc2FsUmVzcG9uc2USKQoIYXBwcm92YWwYASABKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsIlcKEEVkaXRDaHVua1JlcXVlc3QSEwoLYXBwcm92YWxfaWQYASABKAMSDAoEcnVsZRgCIAEoCRIMCgRldGFnGAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkiPgoRRWRpdENodW5rUmVzcG9uc2USKQoIYXBwcm92YWwYASABKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsIn4KEFVuZG9DaHVua1JlcXVlc3QSDwoHZ2F0ZXdheRgBIAEoCRIRCgl3b3Jrc3BhY2UYAiABKAkSDwoHc2FuZGJveBgDIAEoCRIQCghjaHVua19pZBgEIAEoCRIPCgdjb21tZW50GAUgASgJEhIKCnJlcXVlc3RfaWQYBiABKAkiUQoRVW5kb0NodW5rUmVzcG9uc2USKQoIYXBwcm92YWwYASABKAsyFy5zaG9yZWd1YXJkLnYxLkFwcHJvdmFsEhEKCW9wZXJhdGlvbhgCIAEoCSJdChJDbGVhckNodW5rc1JlcXVlc3QSDwoHZ2F0ZXdheRgBIAEoCRIRCgl3b3Jrc3BhY2UYAiABKAkSDwoHc2FuZGJveBgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJIjoKE0NsZWFyQ2h1bmtzUmVzcG9uc2USDwoHY2xlYXJlZBgBIAEoDRISCgpzdXBlcnNlZGVkGAIgASgNKtwBCg5BcHByb3ZhbEFjdGlvbhIfChtBUFBST1ZBTF9BQ1RJT05fVU5TUEVDSUZJRUQQABIgChxBUFBST1ZBTF9BQ1RJT05fUE9MSUNZX0FQUExZEAESIQodQVBQUk9WQUxfQUNUSU9OX0RSQUZUX0FQUFJPVkUQAhIeChpBUFBST1ZBTF9BQ1RJT05fRFJBRlRfVU5ETxADEh8KG0FQUFJPVkFMX0FDVElPTl9SVUxFX0NIQU5HRRAEEiMKH0FQUFJPVkFMX0FDVElPTl9PVkVSUklERV9SRVZJRVcQBSrqAgoNQXBwcm92YWxTdGF0ZRIeChpBUFBST1ZBTF9TVEFURV9VTlNQRUNJRklFRBAAEhcKE0FQUFJPVkFMX1NUQVRFX09QRU4QARIbChdBUFBST1ZBTF9TVEFURV9BUFBST1ZFRBACEhoKFkFQUFJPVkFMX1NUQVRFX1NFTkRJTkcQAxIaChZBUFBST1ZBTF9TVEFURV9XUklUVEVOEAQSGgoWQVBQUk9WQUxfU1RBVEVfQVBQTElFRBAFEhsKF0FQUFJPVkFMX1NUQVRFX1JFSkVDVEVEEAYSHAoYQVBQUk9WQUxfU1RBVEVfV0lUSERSQVdOEAcSGgoWQVBQUk9WQUxfU1RBVEVfRVhQSVJFRBAIEh0KGUFQUFJPVkFMX1NUQVRFX1NVUEVSU0VERUQQCRIZChVBUFBST1ZBTF9TVEFURV9GQUlMRUQQChIeChpBUFBST1ZBTF9TVEFURV9ST0xMRURfQkFDSxALKn4KDFZvdGVEZWNpc2lvbhIdChlWT1RFX0RFQ0lTSU9OX1VOU1BFQ0lGSUVEEAASGQoVVk9URV9ERUNJU0lPTl9BUFBST1ZFEAESGAoUVk9URV9ERUNJU0lPTl9SRUpFQ1QQAhIaChZWT1RFX0RFQ0lTSU9OX1dJVEhEUkFXEAMq0AIKD1VuY291bnRlZFJlYXNvbhIgChxVTkNPVU5URURfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaVU5DT1VOVEVEX1JFQVNPTl9OT1RfTkFNRUQQARIhCh1VTkNPVU5URURfUkVBU09OX0pPSU5FRF9MQVRFUhACEiEKHVVOQ09VTlRFRF9SRUFTT05fUk9MRV9UT09fTE9XEAMSIQodVU5DT1VOVEVEX1JFQVNPTl9CRVNJREVfTUFLRVIQBBIiCh5VTkNPVU5URURfUkVBU09OX01BS0VSX1VOS05PV04QBRIaChZVTkNPVU5URURfUkVBU09OX01BS0VSEAYSGgoWVU5DT1VOVEVEX1JFQVNPTl9PV05FUhAHEhsKF1VOQ09VTlRFRF9SRUFTT05fQVVUSE9SEAgSGQoVVU5DT1VOVEVEX1JFQVNPTl9MRUZUEAky7AcKD0FwcHJvdmFsU2VydmljZRJaCg1MaXN0QXBwcm92YWxzEiMuc2hvcmVndWFyZC52MS5MaXN0QXBwcm92YWxzUmVxdWVzdBokLnNob3JlZ3VhcmQudjEuTGlzdEFwcHJvdmFsc1Jlc3BvbnNlEl8KDldhdGNoQXBwcm92YWxzEiQuc2hvcmVndWFyZC52MS5XYXRjaEFwcHJvdmFsc1JlcXVlc3QaJS5zaG9yZWd1YXJkLnYxLldhdGNoQXBwcm92YWxzUmVzcG9uc2UwARJUCgtHZXRBcHByb3ZhbBIhLnNob3JlZ3VhcmQudjEuR2V0QXBwcm92YWxSZXF1ZXN0GiIuc2hvcmVndWFyZC52MS5HZXRBcHByb3ZhbFJlc3BvbnNlEnIKFUxpc3RBcHByb3ZhbERlY2lzaW9ucxIrLnNob3JlZ3VhcmQudjEuTGlzdEFwcHJvdmFsRGVjaXNpb25zUmVxdWVzdBosLnNob3JlZ3VhcmQudjEuTGlzdEFwcHJvdmFsRGVjaXNpb25zUmVzcG9uc2USaQoSR2V0QXBwcm92YWxIaXN0b3J5Eiguc2hvcmVndWFyZC52MS5HZXRBcHByb3ZhbEhpc3RvcnlSZXF1ZXN0Gikuc2hvcmVndWFyZC52MS5HZXRBcHByb3ZhbEhpc3RvcnlSZXNwb25zZRI/CgRWb3RlEhouc2hvcmVndWFyZC52MS5Wb3RlUmVxdWVzdBobLnNob3JlZ3VhcmQudjEuVm90ZVJlc3BvbnNlEksKCFZvdGVNYW55Eh4uc2hvcmVndWFyZC52MS5Wb3RlTWFueVJlcXVlc3QaHy5zaG9yZWd1YXJkLnYxLlZvdGVNYW55UmVzcG9uc2USTgoJRWRpdENodW5rEh8uc2hvcmVndWFyZC52MS5FZGl0Q2h1bmtSZXF1ZXN0GiAuc2hvcmVndWFyZC52MS5FZGl0Q2h1bmtSZXNwb25zZRJOCglVbmRvQ2h1bmsSHy5zaG9yZWd1YXJkLnYxLlVuZG9DaHVua1JlcXVlc3QaIC5zaG9yZWd1YXJkLnYxLlVuZG9DaHVua1Jlc3BvbnNlElQKC0NsZWFyQ2h1bmtzEiEuc2hvcmVndWFyZC52MS5DbGVhckNodW5rc1JlcXVlc3QaIi5zaG9yZWd1YXJkLnYxLkNsZWFyQ2h1bmtzUmVzcG9uc2USYwoQV2l0aGRyYXdQcm9wb3NhbBImLnNob3JlZ3VhcmQudjEuV2l0aGRyYXdQcm9wb3NhbFJlcXVlc3QaJy5zaG9yZWd1YXJkLnYxLldpdGhkcmF3UHJvcG9zYWxSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_shoreguard_v1_common, file_shoreguard_v1_gateways, file_shoreguard_v1_policies]);
 
 /**
  * A review of one exact content.
@@ -298,7 +298,8 @@ export const ApprovalSchema: GenMessage<Approval> = /*@__PURE__*/
 
 /**
  * What a gateway reports about a rule that an agent proposed. The texts are the words of the gateway or of the agent,
- * without control characters. They are no part of what is reviewed.
+ * without control characters. They are no part of what is reviewed. A text that is longer than its limit is cut, and
+ * ends with an ellipsis (U+2026).
  *
  * @generated from message shoreguard.v1.ApprovalDraft
  */
@@ -351,6 +352,23 @@ export type ApprovalDraft = Message<"shoreguard.v1.ApprovalDraft"> & {
    * @generated from field: google.protobuf.Timestamp last_seen_time = 7;
    */
   lastSeenTime?: Timestamp | undefined;
+
+  /**
+   * Number of characters in these texts, and in what the gateway has found, that readers would not see, such as control
+   * characters, those that change the direction of text, and those without a width. Each was replaced by a space. Line
+   * breaks and tabs are replaced, too, and not counted.
+   *
+   * @generated from field: uint32 replaced_characters = 8;
+   */
+  replacedCharacters: number;
+
+  /**
+   * Whether one of these texts, or a line of what the gateway has found, is cut. `GetApproval` also cuts these texts if
+   * there is no room for them beside what the gateway has found.
+   *
+   * @generated from field: bool truncated = 9;
+   */
+  truncated: boolean;
 };
 
 /**
@@ -393,6 +411,28 @@ export type ApprovalGroupProgress = Message<"shoreguard.v1.ApprovalGroupProgress
    * @generated from field: bool chosen = 4;
    */
   chosen: boolean;
+
+  /**
+   * Number of approvals that it lacks: `needed` without those in `counting`.
+   *
+   * @generated from field: uint32 lacks = 5;
+   */
+  lacks: number;
+
+  /**
+   * Names of its voters whose approve would count for what the rule lacks, at most 20. A group that lacks none has such
+   * voters if they would free another voter for a group that does.
+   *
+   * @generated from field: repeated string could_vote = 6;
+   */
+  couldVote: string[];
+
+  /**
+   * Number of these voters, with those that are not named.
+   *
+   * @generated from field: uint32 could_vote_count = 7;
+   */
+  couldVoteCount: number;
 };
 
 /**
@@ -530,7 +570,8 @@ export type ApprovalContent = Message<"shoreguard.v1.ApprovalContent"> & {
   proposedYaml: string;
 
   /**
-   * For a draft: what the gateway has found, in its words, sorted.
+   * For a draft: what the gateway has found, in its words, sorted. A line of more than 4096 characters is cut, and ends
+   * with an ellipsis (U+2026), ` sha256:` and the SHA-256 of the whole line, which is reviewed.
    *
    * @generated from field: repeated string gateway_findings = 9;
    */
@@ -542,6 +583,14 @@ export type ApprovalContent = Message<"shoreguard.v1.ApprovalContent"> & {
    * @generated from field: string present_yaml = 10;
    */
   presentYaml: string;
+
+  /**
+   * Number of findings that are missing in `gateway_findings` because of the limit of all texts, or cut there. One that
+   * is cut because of that limit ends with an ellipsis (U+2026).
+   *
+   * @generated from field: uint32 omitted_findings = 11;
+   */
+  omittedFindings: number;
 };
 
 /**
@@ -550,6 +599,91 @@ export type ApprovalContent = Message<"shoreguard.v1.ApprovalContent"> & {
  */
 export const ApprovalContentSchema: GenMessage<ApprovalContent> = /*@__PURE__*/
   messageDesc(file_shoreguard_v1_approvals, 5);
+
+/**
+ * The rejection of an approval.
+ *
+ * @generated from message shoreguard.v1.ApprovalRejection
+ */
+export type ApprovalRejection = Message<"shoreguard.v1.ApprovalRejection"> & {
+  /**
+   * Id of the approval.
+   *
+   * @generated from field: int64 approval_id = 1;
+   */
+  approvalId: bigint;
+
+  /**
+   * Name of the voter when it voted.
+   *
+   * @generated from field: string voter = 2;
+   */
+  voter: string;
+
+  /**
+   * Comment of the voter, at most 1000 characters.
+   *
+   * @generated from field: string comment = 3;
+   */
+  comment: string;
+
+  /**
+   * Time of the rejection.
+   *
+   * @generated from field: google.protobuf.Timestamp rejection_time = 4;
+   */
+  rejectionTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message shoreguard.v1.ApprovalRejection.
+ * Use `create(ApprovalRejectionSchema)` to create a new message.
+ */
+export const ApprovalRejectionSchema: GenMessage<ApprovalRejection> = /*@__PURE__*/
+  messageDesc(file_shoreguard_v1_approvals, 6);
+
+/**
+ * A line of a sandbox's log about a connection that its policy has refused. Texts are untrusted: the sandbox wrote
+ * them. They have no control characters.
+ *
+ * @generated from message shoreguard.v1.RefusedConnection
+ */
+export type RefusedConnection = Message<"shoreguard.v1.RefusedConnection"> & {
+  /**
+   * Time of the line.
+   *
+   * @generated from field: google.protobuf.Timestamp log_time = 1;
+   */
+  logTime?: Timestamp | undefined;
+
+  /**
+   * Absolute path of the program, at most 253 characters.
+   *
+   * @generated from field: string binary = 2;
+   */
+  binary: string;
+
+  /**
+   * Host of the destination in lower case, at most 253 characters.
+   *
+   * @generated from field: string host = 3;
+   */
+  host: string;
+
+  /**
+   * The line, at most 500 characters.
+   *
+   * @generated from field: string line = 4;
+   */
+  line: string;
+};
+
+/**
+ * Describes the message shoreguard.v1.RefusedConnection.
+ * Use `create(RefusedConnectionSchema)` to create a new message.
+ */
+export const RefusedConnectionSchema: GenMessage<RefusedConnection> = /*@__PURE__*/
+  messageDesc(file_shoreguard_v1_approvals, 7);
 
 /**
  * An approval with everything that its voters need.
@@ -586,7 +720,7 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
   uncountedVotes: UncountedVote[];
 
   /**
-   * Names of those whose approve would count for what is missing, at most 20.
+   * Names of those whose approve would count for what is missing, of all rules and groups, at most 20.
    *
    * @generated from field: repeated string could_vote = 5;
    */
@@ -600,7 +734,10 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
   satisfiable: boolean;
 
   /**
-   * What prevents the write now, for people: a pin, a rule that cannot be read, an unregistered gateway.
+   * What prevents the write now, or that the sandbox loads it, for people: a pin, a rule that cannot be read, a gateway
+   * that is unregistered, does not answer, refuses the credential of this server or has a policy for all sandboxes, a
+   * sandbox that is missing or does not run. What concerns gateway and sandbox is as they were last seen. Empty after
+   * the end.
    *
    * @generated from field: repeated string blockers = 7;
    */
@@ -640,6 +777,32 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
    * @generated from field: int64 successor_approval_id = 12;
    */
   successorApprovalId: bigint;
+
+  /**
+   * The last rejection of an earlier approval of exactly the same content. Unset if there was none, or it is no longer
+   * stored.
+   *
+   * @generated from field: shoreguard.v1.ApprovalRejection earlier_rejection = 13;
+   */
+  earlierRejection?: ApprovalRejection | undefined;
+
+  /**
+   * The newest log lines about connections of the programs of a proposed rule to its hosts, newest first, at most 20.
+   * Empty for other actions, and if no log is read (`followers.logs`). Lines are stored for 7 days, the newest 20 of a
+   * program and host, and 1000 of a sandbox.
+   *
+   * @generated from field: repeated shoreguard.v1.RefusedConnection refused_connections = 14;
+   */
+  refusedConnections: RefusedConnection[];
+
+  /**
+   * When the gateway has last dropped marks of a policy that it has written (`policy.drift_detected`): it may drop
+   * those of `content` too, and the sandbox then does not refuse private addresses for what an agent proposed. Unset if
+   * the gateway was not seen to do so, if `content` has no marks, and after the end.
+   *
+   * @generated from field: google.protobuf.Timestamp marks_lost_time = 15;
+   */
+  marksLostTime?: Timestamp | undefined;
 };
 
 /**
@@ -647,7 +810,7 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
  * Use `create(ApprovalDetailSchema)` to create a new message.
  */
 export const ApprovalDetailSchema: GenMessage<ApprovalDetail> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 6);
+  messageDesc(file_shoreguard_v1_approvals, 8);
 
 /**
  * A vote.
@@ -724,7 +887,7 @@ export type ApprovalDecision = Message<"shoreguard.v1.ApprovalDecision"> & {
  * Use `create(ApprovalDecisionSchema)` to create a new message.
  */
 export const ApprovalDecisionSchema: GenMessage<ApprovalDecision> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 7);
+  messageDesc(file_shoreguard_v1_approvals, 9);
 
 /**
  * Request of ListApprovals.
@@ -759,7 +922,7 @@ export type ListApprovalsRequest = Message<"shoreguard.v1.ListApprovalsRequest">
  * Use `create(ListApprovalsRequestSchema)` to create a new message.
  */
 export const ListApprovalsRequestSchema: GenMessage<ListApprovalsRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 8);
+  messageDesc(file_shoreguard_v1_approvals, 10);
 
 /**
  * Filter of approvals. All fields must match.
@@ -836,7 +999,7 @@ export type ApprovalFilter = Message<"shoreguard.v1.ApprovalFilter"> & {
  * Use `create(ApprovalFilterSchema)` to create a new message.
  */
 export const ApprovalFilterSchema: GenMessage<ApprovalFilter> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 9);
+  messageDesc(file_shoreguard_v1_approvals, 11);
 
 /**
  * Response of ListApprovals.
@@ -872,7 +1035,7 @@ export type ListApprovalsResponse = Message<"shoreguard.v1.ListApprovalsResponse
  * Use `create(ListApprovalsResponseSchema)` to create a new message.
  */
 export const ListApprovalsResponseSchema: GenMessage<ListApprovalsResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 10);
+  messageDesc(file_shoreguard_v1_approvals, 12);
 
 /**
  * What the agent of a sandbox has proposed without an approval. It stays on the gateway.
@@ -930,7 +1093,7 @@ export type WaitingDrafts = Message<"shoreguard.v1.WaitingDrafts"> & {
  * Use `create(WaitingDraftsSchema)` to create a new message.
  */
 export const WaitingDraftsSchema: GenMessage<WaitingDrafts> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 11);
+  messageDesc(file_shoreguard_v1_approvals, 13);
 
 /**
  * Request of WatchApprovals.
@@ -959,7 +1122,7 @@ export type WatchApprovalsRequest = Message<"shoreguard.v1.WatchApprovalsRequest
  * Use `create(WatchApprovalsRequestSchema)` to create a new message.
  */
 export const WatchApprovalsRequestSchema: GenMessage<WatchApprovalsRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 12);
+  messageDesc(file_shoreguard_v1_approvals, 14);
 
 /**
  * Message of WatchApprovals.
@@ -987,7 +1150,7 @@ export type WatchApprovalsResponse = Message<"shoreguard.v1.WatchApprovalsRespon
  * Use `create(WatchApprovalsResponseSchema)` to create a new message.
  */
 export const WatchApprovalsResponseSchema: GenMessage<WatchApprovalsResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 13);
+  messageDesc(file_shoreguard_v1_approvals, 15);
 
 /**
  * Request of GetApproval.
@@ -1008,7 +1171,7 @@ export type GetApprovalRequest = Message<"shoreguard.v1.GetApprovalRequest"> & {
  * Use `create(GetApprovalRequestSchema)` to create a new message.
  */
 export const GetApprovalRequestSchema: GenMessage<GetApprovalRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 14);
+  messageDesc(file_shoreguard_v1_approvals, 16);
 
 /**
  * Response of GetApproval.
@@ -1029,7 +1192,7 @@ export type GetApprovalResponse = Message<"shoreguard.v1.GetApprovalResponse"> &
  * Use `create(GetApprovalResponseSchema)` to create a new message.
  */
 export const GetApprovalResponseSchema: GenMessage<GetApprovalResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 15);
+  messageDesc(file_shoreguard_v1_approvals, 17);
 
 /**
  * Request of ListApprovalDecisions.
@@ -1064,7 +1227,7 @@ export type ListApprovalDecisionsRequest = Message<"shoreguard.v1.ListApprovalDe
  * Use `create(ListApprovalDecisionsRequestSchema)` to create a new message.
  */
 export const ListApprovalDecisionsRequestSchema: GenMessage<ListApprovalDecisionsRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 16);
+  messageDesc(file_shoreguard_v1_approvals, 18);
 
 /**
  * Response of ListApprovalDecisions.
@@ -1092,7 +1255,7 @@ export type ListApprovalDecisionsResponse = Message<"shoreguard.v1.ListApprovalD
  * Use `create(ListApprovalDecisionsResponseSchema)` to create a new message.
  */
 export const ListApprovalDecisionsResponseSchema: GenMessage<ListApprovalDecisionsResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 17);
+  messageDesc(file_shoreguard_v1_approvals, 19);
 
 /**
  * Request of GetApprovalHistory.
@@ -1141,7 +1304,7 @@ export type GetApprovalHistoryRequest = Message<"shoreguard.v1.GetApprovalHistor
  * Use `create(GetApprovalHistoryRequestSchema)` to create a new message.
  */
 export const GetApprovalHistoryRequestSchema: GenMessage<GetApprovalHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 18);
+  messageDesc(file_shoreguard_v1_approvals, 20);
 
 /**
  * Response of GetApprovalHistory.
@@ -1169,7 +1332,7 @@ export type GetApprovalHistoryResponse = Message<"shoreguard.v1.GetApprovalHisto
  * Use `create(GetApprovalHistoryResponseSchema)` to create a new message.
  */
 export const GetApprovalHistoryResponseSchema: GenMessage<GetApprovalHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 19);
+  messageDesc(file_shoreguard_v1_approvals, 21);
 
 /**
  * A vote to cast.
@@ -1204,6 +1367,13 @@ export type Ballot = Message<"shoreguard.v1.Ballot"> & {
    * @generated from field: string comment = 4;
    */
   comment: string;
+
+  /**
+   * How long the voter grants the change. Must be unset: it is not supported yet.
+   *
+   * @generated from field: google.protobuf.Duration grant_duration = 5;
+   */
+  grantDuration?: Duration | undefined;
 };
 
 /**
@@ -1211,7 +1381,7 @@ export type Ballot = Message<"shoreguard.v1.Ballot"> & {
  * Use `create(BallotSchema)` to create a new message.
  */
 export const BallotSchema: GenMessage<Ballot> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 20);
+  messageDesc(file_shoreguard_v1_approvals, 22);
 
 /**
  * Request of Vote.
@@ -1253,6 +1423,13 @@ export type VoteRequest = Message<"shoreguard.v1.VoteRequest"> & {
    * @generated from field: string request_id = 5;
    */
   requestId: string;
+
+  /**
+   * How long the voter grants the change. Must be unset: it is not supported yet.
+   *
+   * @generated from field: google.protobuf.Duration grant_duration = 6;
+   */
+  grantDuration?: Duration | undefined;
 };
 
 /**
@@ -1260,7 +1437,7 @@ export type VoteRequest = Message<"shoreguard.v1.VoteRequest"> & {
  * Use `create(VoteRequestSchema)` to create a new message.
  */
 export const VoteRequestSchema: GenMessage<VoteRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 21);
+  messageDesc(file_shoreguard_v1_approvals, 23);
 
 /**
  * Response of Vote.
@@ -1281,7 +1458,7 @@ export type VoteResponse = Message<"shoreguard.v1.VoteResponse"> & {
  * Use `create(VoteResponseSchema)` to create a new message.
  */
 export const VoteResponseSchema: GenMessage<VoteResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 22);
+  messageDesc(file_shoreguard_v1_approvals, 24);
 
 /**
  * Request of VoteMany.
@@ -1316,7 +1493,7 @@ export type VoteManyRequest = Message<"shoreguard.v1.VoteManyRequest"> & {
  * Use `create(VoteManyRequestSchema)` to create a new message.
  */
 export const VoteManyRequestSchema: GenMessage<VoteManyRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 23);
+  messageDesc(file_shoreguard_v1_approvals, 25);
 
 /**
  * Response of VoteMany.
@@ -1337,7 +1514,7 @@ export type VoteManyResponse = Message<"shoreguard.v1.VoteManyResponse"> & {
  * Use `create(VoteManyResponseSchema)` to create a new message.
  */
 export const VoteManyResponseSchema: GenMessage<VoteManyResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 24);
+  messageDesc(file_shoreguard_v1_approvals, 26);
 
 /**
  * Request of WithdrawProposal.
@@ -1372,7 +1549,7 @@ export type WithdrawProposalRequest = Message<"shoreguard.v1.WithdrawProposalReq
  * Use `create(WithdrawProposalRequestSchema)` to create a new message.
  */
 export const WithdrawProposalRequestSchema: GenMessage<WithdrawProposalRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 25);
+  messageDesc(file_shoreguard_v1_approvals, 27);
 
 /**
  * Response of WithdrawProposal.
@@ -1393,7 +1570,7 @@ export type WithdrawProposalResponse = Message<"shoreguard.v1.WithdrawProposalRe
  * Use `create(WithdrawProposalResponseSchema)` to create a new message.
  */
 export const WithdrawProposalResponseSchema: GenMessage<WithdrawProposalResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 26);
+  messageDesc(file_shoreguard_v1_approvals, 28);
 
 /**
  * Request of EditChunk.
@@ -1435,7 +1612,7 @@ export type EditChunkRequest = Message<"shoreguard.v1.EditChunkRequest"> & {
  * Use `create(EditChunkRequestSchema)` to create a new message.
  */
 export const EditChunkRequestSchema: GenMessage<EditChunkRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 27);
+  messageDesc(file_shoreguard_v1_approvals, 29);
 
 /**
  * Response of EditChunk.
@@ -1456,7 +1633,7 @@ export type EditChunkResponse = Message<"shoreguard.v1.EditChunkResponse"> & {
  * Use `create(EditChunkResponseSchema)` to create a new message.
  */
 export const EditChunkResponseSchema: GenMessage<EditChunkResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 28);
+  messageDesc(file_shoreguard_v1_approvals, 30);
 
 /**
  * Request of UndoChunk.
@@ -1512,7 +1689,7 @@ export type UndoChunkRequest = Message<"shoreguard.v1.UndoChunkRequest"> & {
  * Use `create(UndoChunkRequestSchema)` to create a new message.
  */
 export const UndoChunkRequestSchema: GenMessage<UndoChunkRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 29);
+  messageDesc(file_shoreguard_v1_approvals, 31);
 
 /**
  * Response of UndoChunk.
@@ -1540,7 +1717,7 @@ export type UndoChunkResponse = Message<"shoreguard.v1.UndoChunkResponse"> & {
  * Use `create(UndoChunkResponseSchema)` to create a new message.
  */
 export const UndoChunkResponseSchema: GenMessage<UndoChunkResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 30);
+  messageDesc(file_shoreguard_v1_approvals, 32);
 
 /**
  * Request of ClearChunks.
@@ -1582,7 +1759,7 @@ export type ClearChunksRequest = Message<"shoreguard.v1.ClearChunksRequest"> & {
  * Use `create(ClearChunksRequestSchema)` to create a new message.
  */
 export const ClearChunksRequestSchema: GenMessage<ClearChunksRequest> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 31);
+  messageDesc(file_shoreguard_v1_approvals, 33);
 
 /**
  * Response of ClearChunks.
@@ -1610,7 +1787,7 @@ export type ClearChunksResponse = Message<"shoreguard.v1.ClearChunksResponse"> &
  * Use `create(ClearChunksResponseSchema)` to create a new message.
  */
 export const ClearChunksResponseSchema: GenMessage<ClearChunksResponse> = /*@__PURE__*/
-  messageDesc(file_shoreguard_v1_approvals, 32);
+  messageDesc(file_shoreguard_v1_approvals, 34);
 
 /**
  * What an approval decides about.
@@ -1937,9 +2114,12 @@ export const ApprovalService: GenService<{
     output: typeof WatchApprovalsResponseSchema;
   },
   /**
-   * Returns an approval with its content, what is missing, who could vote, why votes do not count, what prevents the
-   * write, and what the caller can do.
+   * Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
+   * the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was
+   * seen by its last probe, about every `gateways.probe_interval_seconds`, or by the last pass of its follower, about
+   * every `policies.follow_interval_seconds`, and is older if the gateway has not answered since.
    * Role: viewer on the gateway.
+   * Limits: the texts of the gateway and the agent have 32 KiB together. Rules are complete.
    *
    * @generated from rpc shoreguard.v1.ApprovalService.GetApproval
    */
