@@ -49,7 +49,8 @@ async fn log_out(scene: &mut Scene) {
     scene.plain("ok", 0, STORED, &log_out, "").await;
     scene.plain("no session", 0, STORED, &log_out, "").await;
     scene.plain("not found", 2, STORED, &["logout", "--context", "none"], "").await;
-    scene.plain("ok", 0, STORED, &BY_PASSWORD, ADMIN_PASSWORD).await;
+    let again = ["login", "--context", "127.0.0.1", "--email", ADMIN_EMAIL, "--password-stdin"];
+    scene.plain("ok", 0, STORED, &again, ADMIN_PASSWORD).await;
     scene.move_stored_away();
     scene.plain("server away", 5, STORED, &log_out, "").await;
     scene.plain("not found", 4, STORED, &["logout"], "").await;
