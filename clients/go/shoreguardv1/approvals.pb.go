@@ -1074,8 +1074,8 @@ type ApprovalContent struct {
 	GatewayFindings []string `protobuf:"bytes,9,rep,name=gateway_findings,json=gatewayFindings,proto3" json:"gateway_findings,omitempty"`
 	// For the undoing of a draft: the rule as it is, as YAML without marks.
 	PresentYaml string `protobuf:"bytes,10,opt,name=present_yaml,json=presentYaml,proto3" json:"present_yaml,omitempty"`
-	// Number of findings that are missing in `gateway_findings` because of the limit of all texts, or cut there. One that
-	// is cut because of that limit ends with an ellipsis (U+2026).
+	// Number of findings that are missing in `gateway_findings` because of the limit of all texts, or cut there. A finding
+	// that is cut because of that limit ends with an ellipsis (U+2026).
 	OmittedFindings uint32 `protobuf:"varint,11,opt,name=omitted_findings,json=omittedFindings,proto3" json:"omitted_findings,omitempty"`
 }
 

@@ -42,8 +42,8 @@ impl Quoting {
         quoted
     }
 
-    /// Returns a text that is reviewed as readers see it. One that is cut ends with [`CUT`] and the SHA-256 of the
-    /// whole text, since an approval must not count for another text with the same beginning (T20).
+    /// Returns a text that is reviewed as readers see it. A text that is cut ends with [`CUT`] and the SHA-256 of the
+    /// whole, since an approval must not count for another text with the same beginning (T20).
     pub fn quote_reviewed(&mut self, text: &str, characters_max: usize) -> String {
         if text.chars().nth(characters_max).is_none() {
             return self.quote(text, characters_max);
@@ -61,7 +61,7 @@ impl Quoting {
     }
 }
 
-/// Returns whether a text ends as [`Quoting::quote_reviewed`] ends one that it cuts.
+/// Returns whether a text ends as [`Quoting::quote_reviewed`] ends a text that it cuts.
 #[must_use]
 pub fn ends_with_hash(text: &str) -> bool {
     let is_hash =

@@ -585,8 +585,8 @@ export type ApprovalContent = Message<"shoreguard.v1.ApprovalContent"> & {
   presentYaml: string;
 
   /**
-   * Number of findings that are missing in `gateway_findings` because of the limit of all texts, or cut there. One that
-   * is cut because of that limit ends with an ellipsis (U+2026).
+   * Number of findings that are missing in `gateway_findings` because of the limit of all texts, or cut there. A finding
+   * that is cut because of that limit ends with an ellipsis (U+2026).
    *
    * @generated from field: uint32 omitted_findings = 11;
    */
