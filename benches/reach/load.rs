@@ -1,14 +1,14 @@
 //! The load: each caller sends its next call when it has received a response. It uses HTTP/2 directly, so that the
 //! callers use little of the processor time that they share with the measured process.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -210,7 +210,18 @@ pub(crate) async fn connect(
     address: SocketAddr,
     tasks: &mut JoinSet<Result<(), h2::Error>>,
 ) -> Result<SendRequest<Bytes>, BoxError> {
-    let socket = TcpStream::connect(address).await?;
+    connect_from(Ipv4Addr::LOCALHOST, address, tasks).await
+}
+
+/// Opens a connection from an address of this host. Its task is added to `tasks`.
+pub(crate) async fn connect_from(
+    source: Ipv4Addr,
+    address: SocketAddr,
+    tasks: &mut JoinSet<Result<(), h2::Error>>,
+) -> Result<SendRequest<Bytes>, BoxError> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    let socket = socket.connect(address).await?;
     socket.set_nodelay(true)?;
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);

@@ -1,5 +1,6 @@
 //! Measures the memory of a server with many connections that no call uses.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,6 +14,13 @@ use crate::{Bench, BoxError, load, report};
 /// Number of connections.
 const CONNECTIONS: u32 = 8_000;
 const EACH_KB_MAX: f64 = 16.0;
+/// Addresses that connect: one address can have at most half of the connections for which the host has descriptors.
+const SOURCES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(127, 0, 0, 1),
+    Ipv4Addr::new(127, 0, 0, 2),
+    Ipv4Addr::new(127, 0, 0, 3),
+    Ipv4Addr::new(127, 0, 0, 4),
+];
 /// File descriptors for everything else.
 const SPARE_DESCRIPTORS: u64 = 500;
 /// Wait before memory is measured, after a start, or after connections were opened or closed.
@@ -37,8 +45,9 @@ pub(super) fn run(bench: &Bench) -> Result<(), BoxError> {
         let mut tasks = JoinSet::new();
         let held = bench.runtime.block_on(async {
             let mut held = Vec::new();
-            for _ in 0..CONNECTIONS {
-                held.push(load::connect(server.address, &mut tasks).await?);
+            for number in 0..CONNECTIONS {
+                let source = SOURCES[number as usize % SOURCES.len()];
+                held.push(load::connect_from(source, server.address, &mut tasks).await?);
             }
             Ok::<_, BoxError>(held)
         })?;
