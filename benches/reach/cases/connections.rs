@@ -16,7 +16,7 @@ const CONNECTIONS: u32 = 8_000;
 const EACH_KB_MAX: f64 = 16.0;
 /// Addresses that connect: one address can have at most half of the connections for which the host has descriptors.
 const SOURCES: [Ipv4Addr; 4] = [
-    Ipv4Addr::new(127, 0, 0, 1),
+    Ipv4Addr::LOCALHOST,
     Ipv4Addr::new(127, 0, 0, 2),
     Ipv4Addr::new(127, 0, 0, 3),
     Ipv4Addr::new(127, 0, 0, 4),

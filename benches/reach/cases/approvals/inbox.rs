@@ -26,8 +26,8 @@ const PAGE_P99_US_MAX: f64 = 20_000.0;
 const IDLE_PERCENT_MAX: f64 = 1.0;
 /// Longest load of a round.
 const LOAD_MAX: Duration = Duration::from_secs(2);
-/// Time of a round in which nothing happens: the kernel counts processor time in hundredths of a second.
-const IDLE_TIME: Duration = Duration::from_secs(5);
+/// Time of a round in which nothing happens: an interval of followers, so that each gateway is asked once in every round.
+const IDLE_TIME: Duration = Duration::from_secs(15);
 /// Wait after a start, before nothing happens.
 const SETTLE: Duration = Duration::from_secs(5);
 
