@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - unless it is certain that a write had no effect, its outcome is unknown, and the gateway's state decides;
-//! - if the own revision of a write lacks marks, and nothing else, it is the written one: the gateway drops marks, and
-//!   the policy is in force. Any other difference is another policy.
+//! - a revision that our write has created counts as the written policy if it differs from that only by missing marks:
+//!   the gateway has dropped them, and the policy is in force. Any other difference makes it another policy.
 
 use crate::error::{BrokenCode, Error, GatewayRefusal, Reason};
 use crate::openshell::policy_writes::WrittenRevision;
