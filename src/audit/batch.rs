@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::upsert::{self, InDoubtEntry};
 use super::{Ending, Intent, Outcome, json};
 use crate::clock::Timestamp;
-use crate::db::cached::cached;
+use crate::db::cached::execute_cached;
 use crate::db::schema::audit_log;
 use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, Db, PgConn};
@@ -260,7 +260,7 @@ fn write_rows(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<Aud
         let open = audit_log::table
             .filter(audit_log::id.eq(closing.id))
             .filter(audit_log::closed_at.is_null());
-        Blocking::execute(cached(diesel::update(open).set(&closing.end)), conn)?;
+        execute_cached(diesel::update(open).set(&closing.end), conn)?;
     }
     let mut ids = Vec::with_capacity(batch.entries.len());
     for entry in &batch.entries {

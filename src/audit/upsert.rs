@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::batch::{AuditRow, INSERT, ROWS};
 use super::json;
+use crate::db::cached::execute_cached;
 use crate::db::schema::audit_log;
 use crate::db::types::AuditId;
 use crate::db::{Conn, PgConn, on_conn};
@@ -61,7 +62,7 @@ pub(super) fn sqlite(conn: &mut SqliteConnection, in_doubt: &InDoubtEntry) -> Qu
     let InDoubtEntry { id, entry } = in_doubt;
     let open =
         audit_log::table.filter(audit_log::id.eq(*id)).filter(audit_log::closed_at.is_null());
-    Blocking::execute(diesel::update(open).set(&entry.end), conn)?;
+    execute_cached(diesel::update(open).set(&entry.end), conn)?;
     let insert = diesel::insert_or_ignore_into(audit_log::table);
     Blocking::execute(insert.values((audit_log::id.eq(*id), entry)), conn)?;
     Ok(())

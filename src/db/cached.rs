@@ -9,7 +9,9 @@
 
 use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::{QueryResult, RunQueryDsl};
+use diesel::sql_types::BigInt;
+use diesel::sqlite::Sqlite;
+use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 
 /// A query whose prepared statement is kept: see [`cached`].
 #[derive(Debug, Clone, Copy)]
@@ -44,17 +46,91 @@ impl<Q: Query> Query for Cached<Q> {
 
 impl<Q, C> RunQueryDsl<C> for Cached<Q> {}
 
+/// A statement that returns no rows, as a query.
+struct WithoutRows<Q>(Q);
+
+impl<Q: QueryFragment<Sqlite>> QueryFragment<Sqlite> for WithoutRows<Q> {
+    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        self.0.walk_ast(pass)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _backend: &Sqlite) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+// As that of `Cached`.
+impl<Q> QueryId for WithoutRows<Q> {
+    type QueryId = ();
+
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+// The type of a row, of which there is none.
+impl<Q> Query for WithoutRows<Q> {
+    type SqlType = BigInt;
+}
+
+impl<Q, C> RunQueryDsl<C> for WithoutRows<Q> {}
+
+/// Executes a statement that returns no rows on a connection of SQLite itself, and keeps it prepared, by its text. Only for
+/// statements with few texts.
+///
+/// diesel's `execute` passes a reference to the statement, which does not say that the statement is [`Cached`]: it would be
+/// prepared again. Queries are passed by value.
+pub(crate) fn execute_cached<Q>(statement: Q, conn: &mut SqliteConnection) -> QueryResult<()>
+where
+    Q: QueryFragment<Sqlite>,
+{
+    RunQueryDsl::load::<i64>(WithoutRows(statement), conn).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use diesel::connection::{Instrumentation, InstrumentationEvent, SimpleConnection};
     use diesel::pg::Pg;
     use diesel::prelude::*;
-    use diesel::sqlite::Sqlite;
+    use parking_lot::Mutex;
 
     use super::*;
     use crate::db::schema::event_head;
 
     fn is_kept<DB: Backend + Default>(query: &impl QueryFragment<DB>) -> bool {
         query.is_safe_to_cache_prepared(&DB::default()).unwrap()
+    }
+
+    /// Records the statements that are prepared to be kept.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl Instrumentation for Kept {
+        fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
+            if let InstrumentationEvent::CacheQuery { sql } = event {
+                self.0.lock().push(sql.to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn a_statement_on_sqlite_itself_is_prepared_once() {
+        let mut conn = SqliteConnection::establish(":memory:").unwrap();
+        conn.batch_execute(
+            "CREATE TABLE event_head (sequence BIGINT); INSERT INTO event_head VALUES (0)",
+        )
+        .unwrap();
+        let kept = Kept::default();
+        conn.set_instrumentation(kept.clone());
+        for sequence in [3, 4] {
+            let update = diesel::update(event_head::table).set(event_head::sequence.eq(sequence));
+            execute_cached(update, &mut conn).unwrap();
+            let stored: i64 =
+                event_head::table.select(event_head::sequence).first(&mut conn).unwrap();
+            assert_eq!(stored, sequence);
+        }
+        let updates = kept.0.lock().iter().filter(|sql| sql.starts_with("UPDATE")).count();
+        assert_eq!(updates, 1);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::leases;
 use crate::db::{Conn, Db, on_conn};
 use crate::error::{Error, ResourceKind};
@@ -116,18 +117,14 @@ async fn take_over(
     now: Timestamp,
     until: Timestamp,
 ) -> Result<Option<i64>, Error> {
-    Ok(on_conn!(conn, |c| diesel::update(
-        leases::table.filter(leases::name.eq(name)).filter(leases::expires_at.le(now))
-    )
-    .set((
+    let expired = leases::table.filter(leases::name.eq(name)).filter(leases::expires_at.le(now));
+    let to = (
         leases::owner.eq(owner),
         leases::fence.eq(leases::fence + 1),
         leases::expires_at.eq(until),
-    ))
-    .returning(leases::fence)
-    .get_result(c)
-    .await
-    .optional())?)
+    );
+    let update = diesel::update(expired).set(to).returning(leases::fence);
+    Ok(on_conn!(conn, |c| cached(update).get_result(c).await.optional())?)
 }
 
 const FIRST_FENCE: i64 = 1;
@@ -172,15 +169,12 @@ pub async fn release(db: &Db, lease: Lease) -> Result<(), Error> {
 }
 
 async fn set_expiry(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), Error> {
-    let held = on_conn!(conn, |c| diesel::update(
-        leases::table
-            .filter(leases::name.eq(&lease.name))
-            .filter(leases::owner.eq(&lease.owner))
-            .filter(leases::fence.eq(lease.fence))
-    )
-    .set(leases::expires_at.eq(until))
-    .execute(c)
-    .await)?;
+    let of_owner = leases::table
+        .filter(leases::name.eq(&lease.name))
+        .filter(leases::owner.eq(&lease.owner))
+        .filter(leases::fence.eq(lease.fence));
+    let update = diesel::update(of_owner).set(leases::expires_at.eq(until));
+    let held = on_conn!(conn, |c| cached(update).execute(c).await)?;
     if held == 1 { Ok(()) } else { Err(lease_lost(lease)) }
 }
 

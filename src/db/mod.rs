@@ -55,6 +55,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
+use self::cached::cached;
 use self::group::CommitGroup;
 use self::in_place::RunInPlace;
 use self::turns::{BUSY_RETRY_IN, CallerKey, CallerTurns, TurnRegistry};
@@ -322,17 +323,17 @@ impl Db {
         let micros: i64 = match conn {
             // clock_timestamp, since now() is the start of the transaction, before it waited for a lock.
             Conn::Pg(c) => {
-                diesel::select(diesel::dsl::sql::<BigInt>(
+                cached(diesel::select(diesel::dsl::sql::<BigInt>(
                     "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
-                ))
+                )))
                 .get_result(c)
                 .await?
             }
             // SQLite's clock has a resolution of milliseconds.
             Conn::Sqlite(c) => {
-                diesel::select(diesel::dsl::sql::<BigInt>(
+                cached(diesel::select(diesel::dsl::sql::<BigInt>(
                     "CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000",
-                ))
+                )))
                 .get_result(c)
                 .await?
             }

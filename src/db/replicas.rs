@@ -5,6 +5,7 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::cached::cached;
 use super::schema::replicas;
 use super::{Conn, Db, on_conn};
 use crate::clock::Timestamp;
@@ -18,13 +19,12 @@ pub async fn record_heartbeat(db: &Db, id: &str) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
     let row = (replicas::id.eq(id), replicas::started_at.eq(now), replicas::heartbeat_at.eq(now));
-    on_conn!(&mut conn, |c| diesel::insert_into(replicas::table)
+    let upsert = diesel::insert_into(replicas::table)
         .values(row)
         .on_conflict(replicas::id)
         .do_update()
-        .set(replicas::heartbeat_at.eq(now))
-        .execute(c)
-        .await)?;
+        .set(replicas::heartbeat_at.eq(now));
+    on_conn!(&mut conn, |c| cached(upsert).execute(c).await)?;
     Ok(())
 }
 

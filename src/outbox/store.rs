@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 
 use super::AccessSubject;
 use crate::clock::Timestamp;
-use crate::db::cached::cached;
+use crate::db::cached::{cached, execute_cached};
 use crate::db::schema::{access_changes, event_head, events};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
@@ -43,6 +43,9 @@ pub const NUMBER_EVENTS: &str = "UPDATE events SET sequence = given.place FROM (
     SELECT id FROM events WHERE sequence IS NULL ORDER BY id LIMIT $2) AS waiting) AS given \
     WHERE events.id = given.id";
 
+/// Moves the head by the number of events that the statement before it has numbered. Only for SQLite.
+const MOVE_HEAD: &str = "UPDATE event_head SET sequence = sequence + changes() WHERE changes() > 0";
+
 /// Writes an event. Its transaction assigns a sequence number on SQLite only, at its commit.
 pub(super) async fn insert(conn: &mut Conn, row: &NewEventRow) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
@@ -57,11 +60,8 @@ fn number(conn: &mut SqliteConnection) -> QueryResult<()> {
         diesel::RunQueryDsl::first(event_head::table.select(event_head::sequence), conn)?;
     let query = diesel::sql_query(NUMBER_EVENTS);
     let query = query.bind::<BigInt, _>(head).bind::<BigInt, _>(NUMBERED_MAX);
-    let numbered = diesel::RunQueryDsl::execute(cached(query), conn)?;
-    let head = head.saturating_add(i64::try_from(numbered).unwrap_or(i64::MAX));
-    let to = event_head::sequence.eq(head);
-    diesel::RunQueryDsl::execute(cached(diesel::update(event_head::table).set(to)), conn)?;
-    Ok(())
+    execute_cached(query, conn)?;
+    execute_cached(diesel::sql_query(MOVE_HEAD), conn)
 }
 
 /// Returns the stored words of a subject.

@@ -5,6 +5,7 @@ use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{approval_rounds as t, gateways as g};
 use crate::db::types::{ApprovalRoundId, GatewayId, GatewayRef, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
@@ -45,15 +46,14 @@ pub async fn decided(
     after: ApprovalRoundId,
     limit: i64,
 ) -> Result<Vec<DecidedRound>, Error> {
-    let rows: Vec<Row> = on_conn!(conn, |c| t::table
+    let query = t::table
         .filter(diesel::dsl::sql::<Bool>(IS_DECIDED))
         .filter(t::action.ne(Action::RuleChange).and(t::action.ne(Action::OverrideReview)))
         .filter(t::id.gt(after.get()))
         .select(Row::as_select())
         .order(t::id)
-        .limit(limit)
-        .load(c)
-        .await)?;
+        .limit(limit);
+    let rows: Vec<Row> = on_conn!(conn, |c| cached(query).load(c).await)?;
     let to_round = |row: Row| {
         let gateway = GatewayRef { id: row.gateway_id, name: row.gateway_name.into() };
         let name = SandboxName { workspace: row.workspace, name: row.sandbox_name };

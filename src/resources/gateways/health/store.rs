@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
+use crate::db::cached::cached;
 use crate::db::schema::{gateway_probe_hours as hours, gateway_states as states};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -104,13 +105,12 @@ pub async fn put(conn: &mut Conn, hour: &ProbeHour, cutoff: Timestamp) -> Result
         hours::failures.eq(hour.failures),
         hours::latencies.eq(&hour.latencies),
     );
-    on_conn!(conn, |c| diesel::insert_into(hours::table)
+    let upsert = diesel::insert_into(hours::table)
         .values(hour)
         .on_conflict((hours::gateway_id, hours::hour_at))
         .do_update()
-        .set(then)
-        .execute(c)
-        .await)?;
+        .set(then);
+    on_conn!(conn, |c| cached(upsert).execute(c).await)?;
     if hour.probes == 1 {
         let of = hours::gateway_id.eq(hour.gateway_id);
         let old = hours::table.filter(of.and(hours::hour_at.lt(cutoff)));
