@@ -24,6 +24,7 @@ use crate::resources::approvals::apply::DispatchState;
 use crate::resources::approvals::drafts::hints::DraftHints;
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookSlots;
+use crate::resources::bypass_events::worker::ExcessSearch;
 use crate::resources::operations::leases::LocalOperations;
 use crate::resources::operations::{OperationKind, takeover};
 use crate::resources::policy_pins::complete::PinsRead;
@@ -108,6 +109,7 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(DeliveryState::default())
         .with(DispatchState::default())
         .with(DraftHints::default())
+        .with(ExcessSearch::default())
         .with(FeedState::default())
         .with(HookSlots(Semaphore::new(config.boot_hooks.running_max as usize)))
         .with(SbomLimits::default())

@@ -34,6 +34,7 @@ mod pg_checks;
 mod pg_pool;
 mod postgres;
 pub mod replicas;
+pub mod rows_by_gateway;
 pub mod schema;
 mod sqlite;
 mod transaction;

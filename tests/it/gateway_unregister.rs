@@ -44,15 +44,32 @@ async fn unregister(
     Ok(sg.admin().gateways().unregister_gateway(request).await?.into_inner())
 }
 
-/// Returns the SQL that stores refused connections of each gateway, in many sandboxes.
-pub(crate) fn insert_refused(count: usize) -> String {
-    let zeros = "0".repeat(57);
+/// Returns the SQL that stores rows of each gateway with such a name, in a table of what logs show. Each row is about a
+/// sandbox of its own.
+pub(crate) fn insert_rows(table: &str, gateways: &str, count: usize) -> String {
+    let line = format!("g.registered_at, '{}' || (1000000 + n.i), g.registered_at", "0".repeat(57));
+    let (columns, values) = match table {
+        "bypass_events" => (
+            "gateway_name, workspace, sandbox_name, severity, technique, mitre_id, summary, fields_json, raw_class, \
+             at, line_hash, created_at",
+            format!(
+                "g.name, 'default', 'box', 'LOW', 'unshare', 'T1611', '', '{{}}', 'PROC', {line}"
+            ),
+        ),
+        "bypass_notices" => (
+            "workspace, sandbox_name, technique, waiting, announced_at",
+            "'default', 'box', 'unshare', 0, g.registered_at".to_owned(),
+        ),
+        "refused_connections" => (
+            "\"binary\", host, line, at, line_hash, created_at",
+            format!("'/bin/x', 'h', '', {line}"),
+        ),
+        other => panic!("`{other}` is another table"),
+    };
     format!(
-        "INSERT INTO refused_connections \
-         (gateway_id, sandbox_uid, at, \"binary\", host, line, line_hash, created_at) \
+        "INSERT INTO {table} (gateway_id, sandbox_uid, {columns}) \
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
-         SELECT g.id, 'box-' || (n.i / 1000), g.registered_at, '/bin/x', 'h', '', \
-         '{zeros}' || (1000000 + n.i), g.registered_at FROM gateways g, n"
+         SELECT g.id, 'box-' || n.i, {values} FROM gateways g, n WHERE g.name LIKE '{gateways}'"
     )
 }
 
@@ -158,15 +175,18 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
 async fn many_log_lines_are_deleted_before_their_gateway(sg: TestServer) {
     let edge = sg.start_gateway("edge", Generation::V0_1).await;
     let lines = DELETED_AT_ONCE + 1;
-    assert_eq!(sg.sql(&insert_refused(lines)).await, lines);
-    // The database deletes the gateway only after its lines.
-    sg.sql(
-        "CREATE TRIGGER few_lines BEFORE DELETE ON gateways \
-         WHEN EXISTS (SELECT 1 FROM refused_connections WHERE gateway_id = OLD.id) \
-         BEGIN SELECT RAISE(ABORT, 'it has log lines'); END",
-    )
-    .await;
-    // A gateway that is not removed keeps its lines.
+    let tables = ["bypass_events", "bypass_notices", "refused_connections"];
+    for table in tables {
+        assert_eq!(sg.sql(&insert_rows(table, "edge", lines)).await, lines);
+        // The database deletes the gateway only after its rows.
+        let trigger = format!(
+            "CREATE TRIGGER few_{table} BEFORE DELETE ON gateways \
+             WHEN EXISTS (SELECT 1 FROM {table} WHERE gateway_id = OLD.id) \
+             BEGIN SELECT RAISE(ABORT, 'it has rows'); END"
+        );
+        sg.sql(&trigger).await;
+    }
+    // A gateway that is not removed keeps its rows.
     let stale = pb::UnregisterGatewayRequest {
         gateway: "edge".into(),
         etag: "stale".into(),
@@ -174,9 +194,14 @@ async fn many_log_lines_are_deleted_before_their_gateway(sg: TestServer) {
     };
     let refused = sg.admin().gateways().unregister_gateway(stale).await;
     assert_eq!(refused.unwrap_err().code(), tonic::Code::Aborted);
-    assert_eq!(sg.sql("UPDATE refused_connections SET host = host").await, lines);
+    for table in tables {
+        let stored = format!("UPDATE {table} SET sandbox_uid = sandbox_uid");
+        assert_eq!(sg.sql(&stored).await, lines, "{table}");
+    }
     unregister(&sg, true).await.unwrap();
-    assert_eq!(sg.sql("DELETE FROM refused_connections").await, 0);
+    for table in tables {
+        assert_eq!(sg.sql(&format!("DELETE FROM {table}")).await, 0, "{table}");
+    }
     edge.stop().await;
     sg.finish().await;
 }

@@ -12,14 +12,15 @@ use super::{refused, store};
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
+use crate::db::rows_by_gateway::RowsByGateway;
 use crate::db::types::{GatewayId, SandboxRef};
 use crate::error::Error;
 use crate::outbox::event_types;
 
 /// Maximum number of stored lines of a sandbox. Older ones are dropped.
 pub const STORED_MAX: usize = 1_000;
-/// Maximum number of stored lines of a gateway, and of its refused connections. Those that were read first are deleted:
-/// a gateway can name any number of sandboxes (T20).
+/// Maximum number of stored lines of a gateway, of its refused connections, and of its notices, of which each sandbox
+/// and technique has one. Those that were stored first are deleted: a gateway can name any number of sandboxes (T20).
 pub const STORED_OF_GATEWAY_MAX: usize = 100_000;
 /// Rows of a table that are deleted per transaction.
 pub const DELETED_AT_ONCE: usize = 1_000;
@@ -27,6 +28,14 @@ pub const DELETED_AT_ONCE: usize = 1_000;
 pub const STORED_FOR: Duration = Duration::from_hours(30 * 24);
 /// Minimum time between two events about a sandbox and technique.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
+
+/// The tables of what logs show, and how long a row of each is stored. A notice is stored longer than the lines that it
+/// announces.
+pub(super) const TABLES: [(RowsByGateway, Duration); 3] = [
+    (store::LINES, STORED_FOR),
+    (store::NOTICES, STORED_FOR.saturating_add(ANNOUNCE_EVERY)),
+    (refused::LINES, refused::STORED_FOR),
+];
 
 /// A sandbox and the gateway's id of it.
 #[derive(Debug, Clone, Copy)]
@@ -176,24 +185,29 @@ async fn emit(
     tx.emit(event.with_gateway(place.gateway.clone())).await
 }
 
-/// Returns whether a gateway has so many lines that they are deleted before it, with [`delete_some_of`].
+/// Returns whether a gateway has so many rows that they are deleted before it, with [`delete_some_of`].
 ///
 /// # Errors
 /// Those of the database.
 pub async fn has_many(conn: &mut Conn, gateway: GatewayId) -> Result<bool, Error> {
     let many = i64::try_from(DELETED_AT_ONCE).unwrap_or(i64::MAX);
-    Ok(store::has_more_than(conn, gateway, many).await?
-        || refused::has_more_than(conn, gateway, many).await?)
+    for (rows, _) in TABLES {
+        if (rows.newest_beyond)(conn, gateway, many).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// Deletes lines and refused connections of a gateway, at most [`DELETED_AT_ONCE`] of each. Returns whether it may have
-/// more.
+/// Deletes rows of a gateway, at most [`DELETED_AT_ONCE`] of each table. Returns whether it may have more.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn delete_some_of(conn: &mut Conn, gateway: GatewayId) -> Result<bool, Error> {
     let limit = i64::try_from(DELETED_AT_ONCE).unwrap_or(i64::MAX);
-    let events = store::delete_oldest(conn, gateway, limit).await?;
-    let connections = refused::delete_oldest(conn, gateway, limit).await?;
-    Ok(events.max(connections) >= DELETED_AT_ONCE)
+    let mut deleted = 0;
+    for (rows, _) in TABLES {
+        deleted = deleted.max((rows.delete_up_to)(conn, gateway, i64::MAX, limit).await?);
+    }
+    Ok(deleted >= DELETED_AT_ONCE)
 }

@@ -8,7 +8,7 @@
 //! - an event is emitted in the transaction that stores the first line, then at most once a minute for a sandbox and
 //!   technique;
 //! - of each sandbox, a bounded number of lines is stored, and those that are not are counted;
-//! - of each gateway, a bounded number of lines is stored, and those that were read first are deleted;
+//! - of each gateway, a bounded number of lines and notices is stored, and those that were stored first are deleted;
 //! - texts are untrusted: they are bounded and have no control characters (T20).
 
 pub mod classify;

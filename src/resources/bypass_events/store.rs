@@ -8,11 +8,24 @@ use diesel_async::RunQueryDsl;
 use super::classify::{BypassLine, Technique};
 use super::ocsf::{Class, Disposition, Severity};
 use crate::clock::Timestamp;
+use crate::db::rows_by_gateway::RowsByGateway;
 use crate::db::schema::{bypass_events as t, bypass_notices as n};
 use crate::db::types::{GatewayId, Json, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::delete_first;
 use crate::error::Error;
+use crate::rows_by_gateway;
+
+/// The lines, which are old by the time at which they were read.
+pub const LINES: RowsByGateway =
+    rows_by_gateway!(t, |before| t::created_at.lt(before), t::created_at);
+
+/// The notices, which are old by their last event. A notice with lines that are not announced is not old.
+pub const NOTICES: RowsByGateway = rows_by_gateway!(
+    n,
+    |before| n::announced_at.lt(before).and(n::waiting.eq(0_i64)),
+    n::announced_at
+);
 
 /// A stored bypass event.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -127,55 +140,6 @@ pub async fn delete_beyond(
     let Some(last) = last else { return Ok(0) };
     let of_sandbox = t::gateway_id.eq(gateway.get()).and(t::sandbox_uid.eq(uid));
     Ok(delete_first!(conn, t, of_sandbox.and(t::id.le(last)), t::id, limit)?)
-}
-
-/// Deletes up to `limit` lines that were read before a time. Returns how many were deleted.
-pub async fn delete_old(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
-    Ok(delete_first!(conn, t, t::created_at.lt(before), t::created_at, limit)?)
-}
-
-/// Returns the gateway with the most lines, and their number.
-pub async fn largest(conn: &mut Conn) -> Result<Option<(GatewayId, i64)>, Error> {
-    let found: Option<(i64, i64)> = on_conn!(conn, |c| t::table
-        .group_by(t::gateway_id)
-        .select((t::gateway_id, diesel::dsl::count_star()))
-        .order(diesel::dsl::count_star().desc())
-        .first(c)
-        .await
-        .optional())?;
-    Ok(found.map(|(gateway, count)| (GatewayId(gateway), count)))
-}
-
-/// Returns whether a gateway has more lines than `count`.
-pub async fn has_more_than(conn: &mut Conn, gateway: GatewayId, count: i64) -> Result<bool, Error> {
-    let next: Option<i64> = on_conn!(conn, |c| t::table
-        .filter(t::gateway_id.eq(gateway.get()))
-        .select(t::id)
-        .order(t::id)
-        .offset(count)
-        .first(c)
-        .await
-        .optional())?;
-    Ok(next.is_some())
-}
-
-/// Deletes up to `limit` lines of a gateway, those first that were read first. Returns how many were deleted.
-pub async fn delete_oldest(
-    conn: &mut Conn,
-    gateway: GatewayId,
-    limit: i64,
-) -> Result<usize, Error> {
-    Ok(delete_first!(conn, t, t::gateway_id.eq(gateway.get()), t::id, limit)?)
-}
-
-/// Deletes up to `limit` notices whose last event was before a time. Returns how many were deleted.
-pub async fn delete_old_notices(
-    conn: &mut Conn,
-    before: Timestamp,
-    limit: i64,
-) -> Result<usize, Error> {
-    let is_old = n::announced_at.lt(before).and(n::waiting.eq(0_i64));
-    Ok(delete_first!(conn, n, is_old, n::announced_at, limit)?)
 }
 
 /// Returns when bypass events of a sandbox and technique were last announced.

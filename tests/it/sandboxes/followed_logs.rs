@@ -1,6 +1,6 @@
 //! What the logs of sandboxes show, without a caller who watches them.
 
-use shoreguard::resources::bypass_events::domain::{STORED_MAX, STORED_OF_GATEWAY_MAX};
+use shoreguard::resources::bypass_events::domain::STORED_MAX;
 use shoreguard::resources::bypass_events::worker::RETENTION;
 use shoreguard::resources::gateways::budgets::EXCESSES;
 use shoreguard::workers;
@@ -8,7 +8,6 @@ use shoreguard::workers;
 use super::followed::Followed;
 use super::*;
 use crate::approvals::events;
-use crate::gateway_unregister::insert_refused;
 use crate::support::server::reason;
 
 server_tests_without_jobs! {
@@ -18,7 +17,6 @@ server_tests_without_jobs! {
     bypasses_are_announced_at_once_and_then_at_most_once_a_minute,
     bypass_events_are_listed_in_pages_with_their_numbers,
     bypass_events_of_a_sandbox_are_limited_in_number_and_time,
-    t20_refused_connections_of_a_gateway_are_limited_in_number,
     a_new_sandbox_of_the_same_name_has_no_bypass_events,
     a_log_that_grows_faster_than_it_is_read_has_a_gap,
     t20_a_gateway_with_too_many_log_lines_is_degraded_without_affecting_others,
@@ -190,18 +188,6 @@ async fn bypass_events_of_a_sandbox_are_limited_in_number_and_time(sg: TestServe
     sg.app.db.advance_clock(Duration::from_hours(2 * 24));
     while workers::run_once(&sg.app, &RETENTION).await.unwrap().unwrap().more {}
     assert!(list(&sg, "box").await.count_by_technique.is_empty());
-    sg.finish().await;
-}
-
-async fn t20_refused_connections_of_a_gateway_are_limited_in_number(sg: TestServer) {
-    start_gateway(&sg, "edge", Generation::V0_1).await;
-    sg.sql(&insert_refused(STORED_OF_GATEWAY_MAX + 2)).await;
-    for deleted in [2, 0] {
-        let tick = workers::run_once(&sg.app, &RETENTION).await.unwrap().unwrap();
-        assert_eq!((tick.done, tick.more), (deleted, false));
-    }
-    let first = "DELETE FROM refused_connections WHERE id <= 3";
-    assert_eq!(sg.sql(first).await, 1, "those that were read first are deleted");
     sg.finish().await;
 }
 

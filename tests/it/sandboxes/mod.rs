@@ -8,6 +8,7 @@ mod fleet;
 mod followed;
 mod followed_crowds;
 mod followed_events;
+mod followed_limits;
 mod followed_logs;
 mod followed_restarts;
 mod listing;

@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-pub use self::store::{
-    RefusedConnection, by_ids, delete_old, delete_oldest, has_more_than, largest, newest_hosts,
-};
+pub use self::store::{LINES, RefusedConnection, by_ids, newest_hosts};
 use super::domain::SandboxOfLines;
 use super::ocsf::{self, Class, Disposition};
 use crate::clock::Timestamp;

@@ -1,6 +1,5 @@
 //! Rows of refused connections.
 
-use diesel::dsl::count_star;
 use diesel::prelude::*;
 use diesel::sql_types::{self, Array, BigInt, Text};
 use diesel_async::RunQueryDsl;
@@ -8,11 +7,16 @@ use diesel_async::RunQueryDsl;
 use super::RefusedLine;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
+use crate::db::rows_by_gateway::RowsByGateway;
 use crate::db::schema::refused_connections as t;
 use crate::db::types::GatewayId;
 use crate::db::{Conn, PgConn, SqliteConn, on_conn};
-use crate::delete_first;
 use crate::error::Error;
+use crate::rows_by_gateway;
+
+/// The lines, which are old by the time at which they were read.
+pub const LINES: RowsByGateway =
+    rows_by_gateway!(t, |before| t::created_at.lt(before), t::created_at);
 
 /// Maximum number of rows that are deleted at once. One read of a log adds fewer.
 const DELETED_MAX: i64 = 100;
@@ -174,43 +178,4 @@ pub async fn by_ids(conn: &mut Conn, ids: Vec<i64>) -> Result<Vec<RefusedConnect
         .order((t::at.desc(), t::id.desc()))
         .load(c)
         .await)?)
-}
-
-/// Deletes up to `limit` lines that were read before a time. Returns how many were deleted.
-pub async fn delete_old(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
-    Ok(delete_first!(conn, t, t::created_at.lt(before), t::created_at, limit)?)
-}
-
-/// Returns the gateway with the most lines, and their number.
-pub async fn largest(conn: &mut Conn) -> Result<Option<(GatewayId, i64)>, Error> {
-    let found: Option<(i64, i64)> = on_conn!(conn, |c| t::table
-        .group_by(t::gateway_id)
-        .select((t::gateway_id, count_star()))
-        .order(count_star().desc())
-        .first(c)
-        .await
-        .optional())?;
-    Ok(found.map(|(gateway, count)| (GatewayId(gateway), count)))
-}
-
-/// Returns whether a gateway has more lines than `count`.
-pub async fn has_more_than(conn: &mut Conn, gateway: GatewayId, count: i64) -> Result<bool, Error> {
-    let next: Option<i64> = on_conn!(conn, |c| t::table
-        .filter(t::gateway_id.eq(gateway.get()))
-        .select(t::id)
-        .order(t::id)
-        .offset(count)
-        .first(c)
-        .await
-        .optional())?;
-    Ok(next.is_some())
-}
-
-/// Deletes up to `limit` lines of a gateway, those first that were read first. Returns how many were deleted.
-pub async fn delete_oldest(
-    conn: &mut Conn,
-    gateway: GatewayId,
-    limit: i64,
-) -> Result<usize, Error> {
-    Ok(delete_first!(conn, t, t::gateway_id.eq(gateway.get()), t::id, limit)?)
 }

@@ -1,0 +1,146 @@
+//! How much is stored of what the logs of one gateway show, and in how many statements.
+
+use shoreguard::db::Engine;
+use shoreguard::resources::bypass_events::domain::{DELETED_AT_ONCE, STORED_OF_GATEWAY_MAX};
+use shoreguard::resources::bypass_events::worker::RETENTION;
+use shoreguard::workers;
+
+use super::followed::Followed;
+use super::*;
+use crate::gateway_unregister::insert_rows;
+use crate::support::server::run_without_jobs;
+
+server_tests_without_jobs! {
+    t20_bypass_events_of_a_gateway_are_limited_in_number,
+    t20_a_gateway_that_names_ever_new_sandboxes_has_a_limited_number_of_notices,
+    t20_refused_connections_of_a_gateway_are_limited_in_number,
+    notices_are_deleted_30_days_after_their_last_event_unless_lines_wait,
+    few_rows_are_not_counted_by_gateway,
+}
+
+/// Gateways with few rows: more than one tick counts.
+const QUIET: usize = 40;
+
+/// Statements that count the insertions into a table of PostgreSQL.
+const COUNT_INSERTIONS: [&str; 3] = [
+    "CREATE TABLE insertions (number BIGINT)",
+    "CREATE FUNCTION count_insertion() RETURNS trigger LANGUAGE plpgsql \
+     AS 'BEGIN INSERT INTO insertions VALUES (1); RETURN NULL; END'",
+    "CREATE TRIGGER count_insertions AFTER INSERT ON refused_connections \
+     FOR EACH STATEMENT EXECUTE FUNCTION count_insertion()",
+];
+
+/// Runs the job until nothing is left to do. Returns how many rows it has deleted.
+async fn delete(sg: &TestServer) -> usize {
+    let mut deleted = 0;
+    loop {
+        let tick = workers::run_once(&sg.app, &RETENTION).await.unwrap().unwrap();
+        deleted += tick.done;
+        if !tick.more {
+            return deleted;
+        }
+    }
+}
+
+/// Checks that a gateway has at most as many rows as allowed, and that those of others are not deleted for it.
+async fn check_limit(sg: TestServer, table: &str) {
+    start_gateway(&sg, "edge", Generation::V0_1).await;
+    // The gateway with too many rows is counted after those with few.
+    for (name, count) in [("'quiet-' || n.i", QUIET), ("'flood'", 1)] {
+        let gateways = format!(
+            "INSERT INTO gateways (name, endpoint, registered_at) \
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+             SELECT {name}, g.endpoint, g.registered_at FROM gateways g, n WHERE g.name = 'edge'"
+        );
+        assert_eq!(sg.sql(&gateways).await, count);
+    }
+    assert_eq!(sg.sql(&insert_rows(table, "quiet%", 1)).await, QUIET);
+    // More than one batch.
+    let excess = DELETED_AT_ONCE + 1;
+    let count = STORED_OF_GATEWAY_MAX + excess;
+    assert_eq!(sg.sql(&insert_rows(table, "flood", count)).await, count);
+    assert_eq!(delete(&sg).await, excess);
+    assert_eq!(delete(&sg).await, 0, "it has as many rows as allowed");
+    let one_more = format!(
+        "UPDATE {table} SET gateway_id = (SELECT id FROM gateways WHERE name = 'flood') WHERE id = 1"
+    );
+    assert_eq!(sg.sql(&one_more).await, 1);
+    assert_eq!(delete(&sg).await, 1);
+    let of_quiet = format!(
+        "DELETE FROM {table} WHERE gateway_id IN (SELECT id FROM gateways WHERE name LIKE 'quiet%')"
+    );
+    assert_eq!(sg.sql(&of_quiet).await, QUIET - 1, "they have few rows");
+    let first = format!("DELETE FROM {table} WHERE id <= {}", QUIET + excess + 1);
+    assert_eq!(sg.sql(&first).await, 1, "those that were stored first are deleted");
+    sg.finish().await;
+}
+
+async fn t20_bypass_events_of_a_gateway_are_limited_in_number(sg: TestServer) {
+    check_limit(sg, "bypass_events").await;
+}
+
+async fn t20_a_gateway_that_names_ever_new_sandboxes_has_a_limited_number_of_notices(
+    sg: TestServer,
+) {
+    check_limit(sg, "bypass_notices").await;
+}
+
+async fn t20_refused_connections_of_a_gateway_are_limited_in_number(sg: TestServer) {
+    check_limit(sg, "refused_connections").await;
+}
+
+async fn notices_are_deleted_30_days_after_their_last_event_unless_lines_wait(sg: TestServer) {
+    start_gateway(&sg, "edge", Generation::V0_1).await;
+    sg.sql(&insert_rows("bypass_notices", "edge", 3)).await;
+    assert_eq!(sg.sql("UPDATE bypass_notices SET waiting = 1 WHERE id = 1").await, 1);
+    sg.app.db.advance_clock(Duration::from_hours(29 * 24));
+    assert_eq!(delete(&sg).await, 0, "the lines that they announce are still stored");
+    sg.app.db.advance_clock(Duration::from_hours(2 * 24));
+    assert_eq!(delete(&sg).await, 2);
+    sg.finish().await;
+}
+
+async fn few_rows_are_not_counted_by_gateway(sg: TestServer) {
+    start_gateway(&sg, "edge", Generation::V0_1).await;
+    for (table, columns) in [
+        ("bypass_events", "created_at"),
+        ("bypass_notices", "announced_at, waiting"),
+        ("refused_connections", "created_at"),
+    ] {
+        assert_eq!(sg.sql(&insert_rows(table, "edge", 3)).await, 3);
+        // Reading the gateway of a row fails: it cannot be null.
+        sg.sql(&format!("ALTER TABLE {table} RENAME TO all_{table}")).await;
+        let view = format!(
+            "CREATE VIEW {table} AS SELECT id, CAST(NULL AS BIGINT) AS gateway_id, {columns} FROM all_{table}"
+        );
+        sg.sql(&view).await;
+        if sg.engine == Engine::Sqlite {
+            // SQLite refuses to delete from a view without a trigger, even if no row matches.
+            let trigger = format!(
+                "CREATE TRIGGER {table}_deleted INSTEAD OF DELETE ON {table} BEGIN SELECT 1; END"
+            );
+            sg.sql(&trigger).await;
+        }
+    }
+    assert_eq!(delete(&sg).await, 0);
+    sg.finish().await;
+}
+
+/// SQLite has no network round trips, and executes a statement for each line.
+#[test]
+fn refused_connections_of_one_read_are_stored_by_one_statement_on_postgres() {
+    run_without_jobs(Engine::Postgres, async |sg: TestServer| {
+        let mut edge = Followed::start(&sg, Generation::V0_1).await;
+        edge.create(&sg, "box").await;
+        edge.follow(&sg).await;
+        for statement in COUNT_INSERTIONS {
+            sg.sql(statement).await;
+        }
+        let line = |n: usize| format!("NET:OPEN [MED] DENIED /bin/curl({n}) -> h{n}.example:443");
+        edge.simulator.log_at_once("default", "box", "OCSF", (0..20).map(line)).unwrap();
+        edge.follow(&sg).await;
+        assert_eq!(sg.sql("DELETE FROM refused_connections").await, 20);
+        assert_eq!(sg.sql("DELETE FROM insertions").await, 1);
+        sg.finish().await;
+    });
+}
