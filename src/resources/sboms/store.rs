@@ -20,6 +20,7 @@ use crate::db::schema::{
 };
 use crate::db::types::SandboxName;
 use crate::db::{Conn, PgConn, on_conn};
+use crate::delete_first;
 use crate::error::Error;
 
 /// Rows per INSERT statement. With 15 columns each, they use a quarter of the parameters that PostgreSQL allows.
@@ -136,10 +137,7 @@ pub async fn delete_of_sandbox(
 /// Deletes up to `limit` SBOMs of a gateway's sandboxes and returns their number.
 pub async fn delete_on_gateway(conn: &mut Conn, gateway: &str, limit: i64) -> Result<usize, Error> {
     use sbom_snapshots as t;
-    let of = t::table.filter(t::gateway_name.eq(gateway));
-    let some: Vec<i64> = on_conn!(conn, |c| of.select(t::id).limit(limit).load(c).await)?;
-    let some = t::table.filter(t::id.eq_any(some));
-    Ok(on_conn!(conn, |c| diesel::delete(some).execute(c).await)?)
+    Ok(delete_first!(conn, t, t::gateway_name.eq(gateway), t::id, limit)?)
 }
 
 /// Inserts an SBOM without its content and returns its id.
