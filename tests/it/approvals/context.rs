@@ -35,6 +35,7 @@ each_generation! {
     server_tests_without_jobs, GATEWAYS;
     a_policy_for_all_and_a_sandbox_that_does_not_run_are_blockers,
     refused_connections_of_a_draft_are_shown,
+    only_lines_that_are_shown_of_refused_connections_are_read,
     a_draft_that_was_rejected_before_shows_it,
 }
 
@@ -244,6 +245,34 @@ async fn refused_connections_of_a_draft_are_shown(
     sg.app.db.advance_clock(Duration::from_hours(8 * 24));
     while workers::run_once(&sg.app, &RETENTION).await.unwrap().unwrap().more {}
     assert_eq!(stored().await, 0);
+    sg.finish().await;
+}
+
+async fn only_lines_that_are_shown_of_refused_connections_are_read(
+    sg: TestServer,
+    (_, generation): (&str, Generation),
+) {
+    let mut edge = Edge::start(&sg, generation).await;
+    log_refusal(&edge, "wanted.example.com", 1);
+    for n in 0..30 {
+        log_refusal(&edge, &format!("other-{n}.example.com"), n);
+    }
+    edge.follow(&sg).await;
+    let chunk = edge.propose("wanted.example.com");
+    edge.follow(&sg).await;
+    let admin = sg.admin();
+    let id = of_chunk(&admin, &chunk).await.unwrap().id;
+    // Reading one of the other lines fails: a line cannot be null.
+    for statement in [
+        "ALTER TABLE refused_connections RENAME TO all_connections",
+        "CREATE VIEW refused_connections AS SELECT id, gateway_id, sandbox_uid, at, \"binary\", host, \
+         CASE WHEN host = 'wanted.example.com' THEN line END AS line, line_hash, created_at FROM all_connections",
+    ] {
+        sg.sql(statement).await;
+    }
+    let shown = admin.approval(id).await.refused_connections;
+    assert!(shown.len() == 1 && shown[0].line.contains("wanted.example.com"), "{shown:?}");
+    assert_eq!(sg.sql("UPDATE all_connections SET host = host").await, 31);
     sg.finish().await;
 }
 
