@@ -11,7 +11,7 @@ use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::{Error, GatewayRefusal, Reason, ResourceKind};
-use crate::upstream::errors::sanitize;
+use crate::upstream::errors::{sanitize, without_credentials};
 use crate::upstream::message::MESSAGE_BYTES_MAX;
 use crate::words;
 
@@ -344,6 +344,11 @@ pub(super) fn map_not_found(sandbox: &SandboxName) -> impl Fn(Error) -> Error {
 /// Truncates a text from a gateway and replaces control characters.
 pub(super) fn sanitize_text(text: &str) -> String {
     sanitize(text, TEXT_CHARACTERS_MAX)
+}
+
+/// Does the same with a text about a failure, which is stored, and removes what of a URL can be a credential.
+pub(super) fn sanitize_cause(text: &str) -> String {
+    sanitize_text(&without_credentials(text))
 }
 
 /// Truncates a list from a gateway, in number and length.

@@ -1,4 +1,5 @@
-//! Converts the status of a gateway to an error, with its message truncated and without invisible characters (T20).
+//! Converts the status of a gateway to an error, with its message truncated and without invisible characters (T20) and
+//! credentials.
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -61,9 +62,9 @@ fn is_uncertain(status: &Status) -> bool {
     info.is_some_and(|info| UNCERTAIN.contains(&info.reason.as_str()))
 }
 
-/// Returns a gateway message that is safe to repeat.
+/// Returns a gateway message that is safe to repeat and to store.
 pub(crate) fn sanitize_message(text: &str) -> String {
-    sanitize(text, MESSAGE_CHARACTERS_MAX)
+    sanitize(&without_credentials(text), MESSAGE_CHARACTERS_MAX)
 }
 
 /// Truncates text that may come from a gateway or an agent, and replaces characters that a terminal or a log could
@@ -71,6 +72,44 @@ pub(crate) fn sanitize_message(text: &str) -> String {
 pub(crate) fn sanitize(text: &str, characters_max: usize) -> String {
     let shown = text.chars().map(|c| if is_invisible(c) { ' ' } else { c });
     shown.take(characters_max).collect()
+}
+
+/// Returns a text without what can be a credential in its URLs: user and password, query and fragment. Words without a
+/// scheme lose their query if they have a path, or if the query has a value. Call it before the text is truncated,
+/// which could cut off the `@` after a password.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for word in text.split_inclusive(char::is_whitespace) {
+        let trimmed = word.trim_end();
+        push_without_credentials(&mut shown, trimmed);
+        shown.push_str(&word[trimmed.len()..]);
+    }
+    shown
+}
+
+fn push_without_credentials(shown: &mut String, word: &str) {
+    let has_value = || word.split_once('?').is_some_and(|(_, query)| query.contains('='));
+    let ends: &[char] = if word.contains("://") {
+        &['?', '#']
+    } else if word.contains('/') || has_value() {
+        &['?']
+    } else {
+        &[]
+    };
+    let (word, dropped) = word.split_once(ends).unwrap_or((word, ""));
+    // A word can have several URLs.
+    let mut parts = word.split("://");
+    shown.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let authority = part.split_once('/').map_or(part, |(authority, _)| authority);
+        let host = authority.rfind('@').map_or(0, |at| at + 1);
+        shown.push_str("://");
+        shown.push_str(&part[host..]);
+    }
+    // It ends the fields of a log line.
+    if dropped.ends_with(']') {
+        shown.push(']');
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +135,42 @@ mod tests {
             "{shown}"
         );
         assert!(error_from_status("edge", &Status::ok("")).is_none());
+    }
+
+    #[test]
+    fn what_of_a_url_can_be_a_credential_is_removed() {
+        for (text, shown) in [
+            ("https://me:hidden@a.example/x", "https://a.example/x"),
+            ("https://hidden@a.example:1", "https://a.example:1"),
+            ("https://me:hid@den@a.example/@x", "https://a.example/@x"),
+            ("postgres://me:hidden@a.example/db failed", "postgres://a.example/db failed"),
+            ("\"https://me:hidden@a.example/\"", "\"https://a.example/\""),
+            ("https://a.example/?token=hidden", "https://a.example/"),
+            ("https://a.example#token=hidden", "https://a.example"),
+            ("https://a.example?next=https://me:hidden@b", "https://a.example"),
+            ("http://a.example,http://me:hidden@b\n\tx", "http://a.example,http://b\n\tx"),
+            ("GET /x?token=hidden HTTP/1.1", "GET /x HTTP/1.1"),
+            ("a.example:443?token=hidden", "a.example:443"),
+            ("?token=hidden&x=y z", " z"),
+            ("[rule:- url:https://a.example/?token=hidden]", "[rule:- url:https://a.example/]"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
+        for kept in ["", " a  b ", "why?", "a@b.example", "rule:a@2", "a=b", "http://[::1]:1/x"] {
+            assert_eq!(without_credentials(kept), kept);
+        }
+    }
+
+    #[test]
+    fn an_error_message_of_a_gateway_has_no_credentials_of_urls() {
+        let status =
+            Status::unavailable("no route to https://me:hidden@a.example/?token=hidden now");
+        let error = error_from_status("edge", &status).unwrap();
+        assert_eq!(error.to_string(), "gateway `edge` says: no route to https://a.example/ now");
+        // The message is cut after the password was removed, not within it.
+        let start = "x".repeat(MESSAGE_CHARACTERS_MAX - 15);
+        let message = sanitize_message(&format!("{start} https://me:hidden@a.example"));
+        assert_eq!(message, format!("{start} https://a.exam"));
     }
 
     #[test]

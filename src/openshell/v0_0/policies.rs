@@ -8,7 +8,7 @@ use crate::openshell::policies::{
     EffectivePolicy, PolicySource, Revision, RevisionPage, RevisionStatus,
 };
 use crate::openshell::policy_writes::{POLICY_FIELD, PolicyWrite, WrittenRevision};
-use crate::openshell::sandbox::{sanitize_map, sanitize_text};
+use crate::openshell::sandbox::{sanitize_cause, sanitize_map, sanitize_text};
 use crate::pb::v0_0::openshell::sandbox::v1::{GetSandboxConfigResponse, PolicySource as Source};
 use crate::pb::v0_0::openshell::v1 as pb;
 use crate::pb::wire;
@@ -62,7 +62,7 @@ fn revision_from_wire(found: &pb::SandboxPolicyRevision) -> Revision {
         version: found.version,
         policy_hash: sanitize_text(&found.policy_hash),
         status: status_from_wire(found.status()),
-        load_error: sanitize_text(&found.load_error),
+        load_error: sanitize_cause(&found.load_error),
         created_at: from_millis(found.created_at_ms),
         loaded_at: from_millis(found.loaded_at_ms),
         provenance: sanitize_map(&found.provenance),

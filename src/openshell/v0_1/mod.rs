@@ -26,8 +26,8 @@ pub(super) use self::settings::{
 };
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE_SIZE, Page, Phase, Sandbox, parse_id, parse_name, sanitize_map,
-    sanitize_text, sanitize_texts,
+    Condition, NewSandbox, PAGE_SIZE, Page, Phase, Sandbox, parse_id, parse_name, sanitize_cause,
+    sanitize_map, sanitize_text, sanitize_texts,
 };
 use super::ssh::SshSession;
 use super::templates::WorkloadTemplate;
@@ -204,7 +204,7 @@ fn sandbox_from_wire(found: pb::Sandbox) -> Option<Sandbox> {
                 kind: sanitize_text(&condition.r#type),
                 status: sanitize_text(&condition.status),
                 reason: sanitize_text(&condition.reason),
-                message: sanitize_text(&condition.message),
+                message: sanitize_cause(&condition.message),
             })
             .collect(),
         exit_code: status.exit_code,

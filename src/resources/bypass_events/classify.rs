@@ -1,13 +1,15 @@
 //! Which security events show an attempt to bypass the policy of a sandbox, and by which technique.
 //!
-//! Invariant: the technique depends on the line alone. If several keywords match, the first one of [`Technique::ALL`]
-//! counts.
+//! Invariants
+//! - the technique depends on the line alone. If several keywords match, the first one of [`Technique::ALL`] counts;
+//! - texts are returned without what of a URL can be a credential, which does not change the technique.
 
 use sha2::{Digest, Sha256};
 
 use super::ocsf::{self, Class, Disposition, OcsfLine, Severity};
 use crate::clock::Timestamp;
 use crate::seal::hex;
+use crate::upstream::errors::without_credentials;
 use crate::words;
 
 words! {
@@ -52,7 +54,7 @@ pub struct BypassLine {
     pub severity: Severity,
     /// Technique.
     pub technique: Technique,
-    /// The parsed line.
+    /// The parsed line, without credentials of URLs.
     pub line: OcsfLine,
     /// SHA-256 of the line, in hexadecimal.
     pub line_hash: String,
@@ -66,6 +68,9 @@ pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
     let technique = technique_of(class, &line)?;
     let severity = line.severity.unwrap_or(Severity::High);
     let line_hash = hex(&Sha256::digest(message.as_bytes()));
+    // The technique is that of the whole line, of which no credential is stored.
+    let OcsfLine { summary, fields, .. } = ocsf::parse(&without_credentials(message));
+    let line = OcsfLine { summary, fields, ..line };
     Some(BypassLine { at, class, severity, technique, line, line_hash })
 }
 
@@ -185,6 +190,38 @@ mod tests {
             assert_eq!(found(&line), Some((Severity::High, Technique::Iptables)), "{line}");
         }
         assert_eq!(found("NET:OPEN [LOW] DENIED 10.0.0.1:53 [engine:opa]"), None);
+    }
+
+    #[test]
+    fn what_of_a_url_can_be_a_credential_is_not_stored_but_classified() {
+        for (text, summary) in [
+            ("curl https://me:hidden@a.example/x", "curl https://a.example/x"),
+            ("curl https://a.example/x?token=hidden", "curl https://a.example/x"),
+            ("curl https://a.example/#hidden -v", "curl https://a.example/ -v"),
+            ("a.example:443 GET /x?token=hidden", "a.example:443 GET /x"),
+            ("a.example:443?token=hidden", "a.example:443"),
+        ] {
+            let urls = "url:https://me:hidden@b.example/?q=hidden next:/y?token=hidden";
+            let line = format!("PROC:LAUNCH [LOW] DENIED /bin/x(1) unshare {text} [{urls}]");
+            let found = classify(&line, Timestamp::EPOCH).unwrap();
+            assert_eq!(found.technique, Technique::Unshare);
+            assert_eq!(found.line.disposition, Some(Disposition::Denied));
+            assert_eq!(found.line.binary.as_deref(), Some("/bin/x"));
+            assert_eq!(found.line.summary, format!("/bin/x(1) unshare {summary}"));
+            let fields = [("next", "/y"), ("url", "https://b.example/")];
+            let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            assert_eq!(found.line.fields, std::collections::BTreeMap::from(fields));
+        }
+        // A keyword counts also where it is not stored.
+        let line = "PROC:LAUNCH [LOW] curl https://a.example/?x=nsenter";
+        let found = classify(line, Timestamp::EPOCH).unwrap();
+        assert_eq!(found.technique, Technique::Nsenter);
+        assert_eq!(found.line.summary, "curl https://a.example/");
+        // A password that is longer than a summary is removed, not cut.
+        let long = "x".repeat(ocsf::SUMMARY_CHARACTERS_MAX);
+        let line = format!("PROC:LAUNCH [LOW] unshare https://me:{long}@a.example/");
+        let found = classify(&line, Timestamp::EPOCH).unwrap();
+        assert_eq!(found.line.summary, "unshare https://a.example/");
     }
 
     #[test]

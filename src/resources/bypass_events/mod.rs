@@ -9,7 +9,8 @@
 //!   technique;
 //! - of each sandbox, a bounded number of lines is stored, and those that are not are counted;
 //! - of each gateway, a bounded number of lines and notices is stored, and those that were stored first are deleted;
-//! - texts are untrusted: they are bounded and have no control characters (T20).
+//! - texts are untrusted: they are bounded and have no control characters (T20);
+//! - what of a URL can be a credential is not stored: user, password, query and fragment.
 
 pub mod classify;
 pub mod domain;

@@ -109,32 +109,36 @@ async fn g02_other_writes_of_the_sandbox_do_not_stop_a_write(sg: TestServer) {
 async fn g06_a_refused_write_fails_with_the_words_of_the_gateway(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = seeded(&sg, name, generation).await;
-        let message = "no\u{1b}[31m such path".to_owned();
+        let message = "no\u{1b}[31m such path in http://me:hidden@a.example/?hidden".to_owned();
         let refused = Script::TrailersOnly { code: Code::InvalidArgument, message };
         simulator.script("UpdateConfig", refused, Times::All);
         let id = sg.open_round(name, "one.example").await;
         let ended = wait_for(&sg.app, id, RoundState::Failed).await;
         let reason = ended.progress.close_reason.unwrap();
-        assert!(reason.contains("such path") && !reason.contains('\u{1b}'), "{reason}");
+        assert!(reason.contains("such path in http://a.example/"), "{reason}");
+        assert!(!reason.contains('\u{1b}') && !reason.contains("hidden"), "{reason}");
         assert_eq!((updates(&simulator), writes(&simulator)), (1, 0));
         find_event(&sg.admin(), "approval.failed", id).await;
         let operation = sg.admin().wait_operation(&ended.progress.operation_id.unwrap()).await;
         assert_eq!(operation.error_code(), pb::OperationErrorCode::Refused, "{operation:?}");
+        assert!(!operation.error_message.contains("hidden"), "{operation:?}");
     }
 }
 
 async fn a_policy_that_cannot_be_loaded_fails(sg: TestServer) {
     for (name, generation) in GATEWAYS {
         let simulator = seeded(&sg, name, generation).await;
-        simulator.set_load_outcome(LoadOutcome::Failed("no such path".to_owned()), Times::Next(1));
+        let why = "no such path in http://me:hidden@a.example/?hidden".to_owned();
+        simulator.set_load_outcome(LoadOutcome::Failed(why), Times::Next(1));
         let id = sg.open_round(name, "one.example").await;
         let ended = wait_for(&sg.app, id, RoundState::Failed).await;
         let reason = ended.progress.close_reason.unwrap();
-        assert!(reason.contains("`no such path`"), "{reason}");
+        assert!(reason.contains("`no such path in http://a.example/`"), "{reason}");
         find_event(&sg.admin(), "policy.load_failed", id).await;
         let operation = sg.admin().wait_operation(&ended.progress.operation_id.unwrap()).await;
         assert_eq!(operation.status(), pb::OperationStatus::Failed);
-        assert!(operation.error_message.contains("no such path"), "{operation:?}");
+        let message = &operation.error_message;
+        assert!(message.contains("no such path") && !message.contains("hidden"), "{operation:?}");
     }
 }
 

@@ -8,12 +8,14 @@ use shoreguard::workers;
 use super::followed::Followed;
 use super::*;
 use crate::approvals::events;
+use crate::support::dump;
 use crate::support::server::reason;
 
 server_tests_without_jobs! {
     e17_a_bypass_on_0_0_is_detected_without_a_caller,
     e17_a_bypass_on_0_1_is_detected_without_a_caller,
     a_line_that_arrives_late_or_twice_is_counted_once,
+    what_of_a_url_can_be_a_credential_is_neither_stored_nor_announced,
     bypasses_are_announced_at_once_and_then_at_most_once_a_minute,
     bypass_events_are_listed_in_pages_with_their_numbers,
     bypass_events_of_a_sandbox_are_limited_in_number_and_time,
@@ -92,6 +94,26 @@ async fn a_line_that_arrives_late_or_twice_is_counted_once(sg: TestServer) {
     }
     assert_eq!(list(&sg, "box").await.bypass_events.len(), 1);
     assert_eq!(events(&sg, "sandbox.bypass_detected").await, 1);
+    sg.finish().await;
+}
+
+async fn what_of_a_url_can_be_a_credential_is_neither_stored_nor_announced(sg: TestServer) {
+    let mut edge = followed(&sg, Generation::V0_1).await;
+    let log = |line: &str| edge.simulator.log("default", "box", "OCSF", line).unwrap();
+    let url = "http://me:hidden@a.example/x?token=hidden";
+    log(&format!("PROC:LAUNCH [HIGH] unshare curl {url} [next:{url} url:{url}]"));
+    log(&format!("NET:OPEN [MED] DENIED /bin/curl(58) -> GET {url} [url:{url}]"));
+    edge.follow(&sg).await;
+    let found = list(&sg, "box").await;
+    let [event] = &found.bypass_events[..] else { panic!("{found:?}") };
+    assert_eq!(event.summary, "unshare curl http://a.example/x");
+    let fields = ["next", "url"].map(|key| (key.to_owned(), "http://a.example/x".to_owned()));
+    assert_eq!(event.fields, HashMap::from(fields));
+    // Webhooks and watchers get what is stored of events.
+    for table in ["bypass_events", "refused_connections", "events"] {
+        let stored = dump::table(&sg.app.db, table).await;
+        assert!(stored.contains("http://a.example/x") && !stored.contains("hidden"), "{stored}");
+    }
     sg.finish().await;
 }
 

@@ -14,6 +14,7 @@ use crate::names::is_invisible;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::policy::{Edit, Policy};
 use crate::seal::join_parts;
+use crate::upstream::errors::without_credentials;
 use crate::upstream::generation::Generation;
 
 /// Maximum size of an encoded content, in bytes: proposed rule, resulting rules and findings.
@@ -188,7 +189,7 @@ impl DraftFacts {
         findings(chunk, &mut quoting);
         Self {
             rule_name: quoting.quote(&chunk.rule_name, NAME_CHARACTERS_MAX),
-            rationale: quoting.quote(&chunk.rationale, TEXT_CHARACTERS_MAX),
+            rationale: quoting.quote(&without_credentials(&chunk.rationale), TEXT_CHARACTERS_MAX),
             stage: quoting.quote(&chunk.stage, NAME_CHARACTERS_MAX),
             binary: quoting.quote(&chunk.binary, NAME_CHARACTERS_MAX),
             hits: chunk.hits,

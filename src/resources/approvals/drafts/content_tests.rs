@@ -118,6 +118,13 @@ fn t20_texts_of_an_agent_have_no_characters_that_readers_do_not_see() {
 }
 
 #[test]
+fn the_words_of_an_agent_have_no_credentials_of_urls() {
+    let rationale = "see https://me:hidden@a.example/x?token=hidden\nplease".to_owned();
+    let facts = DraftFacts::of(&DraftChunk { rationale, ..chunk("c", "a.example") });
+    assert_eq!(facts.rationale, "see https://a.example/x please");
+}
+
+#[test]
 fn t20_a_finding_that_is_cut_differs_by_what_is_not_shown_and_is_reported() {
     let asked = chunk("c", "a.example");
     let beginning = "x".repeat(FINDING_CHARACTERS_MAX);

@@ -23,7 +23,7 @@ use crate::db::Conn;
 use crate::error::Error;
 use crate::names::is_invisible;
 use crate::seal::hex;
-use crate::upstream::errors::sanitize;
+use crate::upstream::errors::{sanitize, without_credentials};
 
 /// Maximum number of stored lines of one connection.
 pub const LINES_OF_CONNECTION_MAX: usize = 20;
@@ -86,38 +86,6 @@ pub fn parse(message: &str, at: Timestamp) -> Option<RefusedLine> {
 /// Whether a path or host is short enough, and is not another one than readers see (T20).
 fn is_name(text: &str) -> bool {
     (1..=NAME_CHARACTERS_MAX).contains(&text.chars().count()) && !text.contains(is_invisible)
-}
-
-/// Returns a line without what can be a credential in its URLs: user and password, query and fragment. A path without a
-/// scheme loses its query, too.
-fn without_credentials(line: &str) -> String {
-    let mut shown = String::with_capacity(line.len());
-    for word in line.split_inclusive(char::is_whitespace) {
-        let text = word.trim_end();
-        push_without_credentials(&mut shown, text);
-        shown.push_str(&word[text.len()..]);
-    }
-    shown
-}
-
-fn push_without_credentials(shown: &mut String, word: &str) {
-    let ends: &[char] = if word.contains("://") {
-        &['?', '#']
-    } else if word.contains('/') {
-        &['?']
-    } else {
-        &[]
-    };
-    let word = word.split_once(ends).map_or(word, |(kept, _)| kept);
-    // A word can have several URLs.
-    let mut parts = word.split("://");
-    shown.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        let authority = part.split_once('/').map_or(part, |(authority, _)| authority);
-        let host = authority.rfind('@').map_or(0, |at| at + 1);
-        shown.push_str("://");
-        shown.push_str(&part[host..]);
-    }
 }
 
 /// Returns the host of the destination after the arrow: `host:port`, `[address]:port/tcp`, or a URL after its method.
