@@ -112,12 +112,9 @@ pub(super) async fn look(
         return Err(Error::not_found(ResourceKind::Sandbox, &sandbox.name));
     }
     let status = gateway.chunk_status(sandbox, reviewed.chunk_id(round)).await?;
-    let mut revisions = Vec::new();
-    for revision in live::full_revisions_after(gateway, sandbox, base_version).await? {
-        revisions.push(SeenRule::of(reviewed, gateway.generation(), revision));
-        // Other tasks get their turn: a gateway can send large policies.
-        tokio::task::yield_now().await;
-    }
+    let revisions = live::full_revisions_after(gateway, sandbox, base_version).await?;
+    let seen = |revision| SeenRule::of(reviewed, gateway.generation(), revision);
+    let revisions = live::map_in_turns(revisions, seen).await;
     Ok(decide(reviewed.wanted(), status, &revisions, base_version))
 }
 

@@ -127,13 +127,20 @@ pub async fn revisions_after(
     version: u32,
     candidate: &Policy,
 ) -> Result<Vec<ComparedRevision>, Error> {
-    let mut compared = Vec::new();
-    for revision in full_revisions_after(gateway, sandbox, version).await? {
-        compared.push(compare(gateway.generation(), revision, candidate));
-        // Other tasks get their turn: a gateway can send large policies.
+    let revisions = full_revisions_after(gateway, sandbox, version).await?;
+    let generation = gateway.generation();
+    Ok(map_in_turns(revisions, |revision| compare(generation, revision, candidate)).await)
+}
+
+/// Returns the results of a function of each revision, in their order. Other tasks get their turn after each revision:
+/// a gateway can send large policies.
+pub(super) async fn map_in_turns<R, T>(revisions: Vec<R>, function: impl Fn(R) -> T) -> Vec<T> {
+    let mut results = Vec::with_capacity(revisions.len());
+    for revision in revisions {
+        results.push(function(revision));
         tokio::task::yield_now().await;
     }
-    Ok(compared)
+    results
 }
 
 fn compare(generation: Generation, revision: Revision, candidate: &Policy) -> ComparedRevision {
@@ -185,6 +192,10 @@ fn to_seen(revision: Revision, policy: Option<&Policy>) -> SeenRevision {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
     use super::super::samples::round;
     use super::*;
 
@@ -202,6 +213,15 @@ mod tests {
             effective_hash: "effective".to_owned(),
             is_global: false,
         }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_get_their_turn_after_each_revision() {
+        let mut work = pin!(map_in_turns(vec![3, 2, 1], |version| version * 10));
+        for _ in 0..3 {
+            assert!(poll!(work.as_mut()).is_pending());
+        }
+        assert_eq!(work.await, [30, 20, 10]);
     }
 
     #[test]
