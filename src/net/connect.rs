@@ -17,6 +17,7 @@ use tracing::warn;
 
 use super::guard::Reach;
 use super::names::Resolver;
+use super::written_address::written_address;
 use crate::error::{Error, Reason};
 
 /// Maximum number of addresses of one name that are tried. All of them are checked.
@@ -99,7 +100,8 @@ pub async fn check_host(
     check_host_within(resolver, host, (Reach::Private, allowed_networks), timeout).await
 }
 
-/// Does the same as [`check_host`] with another reach and its allowed networks.
+/// Does the same as [`check_host`] with another reach and its allowed networks. If only those are allowed, a name that
+/// cannot be resolved is an error: nothing shows that it is in one of them.
 pub async fn check_host_within(
     resolver: &Resolver,
     host: &str,
@@ -108,6 +110,12 @@ pub async fn check_host_within(
 ) -> Result<(), Error> {
     match resolve(resolver, host, Instant::now() + timeout).await {
         Ok(addresses) => check_addresses(host, &addresses, within),
+        Err(_) if within.0 == Reach::AllowedNetworks => {
+            let why = format!(
+                "host `{host}` cannot be resolved, so it is not known to be in `allowed_networks`"
+            );
+            Err(Error::refused(Reason::AddressForbidden, why))
+        }
         Err(_) => Ok(()),
     }
 }
@@ -189,7 +197,7 @@ async fn resolve(
     host: &str,
     until: Instant,
 ) -> Result<Vec<IpAddr>, ConnectError> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
+    if let Some(ip) = written_address(host) {
         return Ok(vec![ip]);
     }
     match timeout_at(until, resolver.addresses(host)).await {

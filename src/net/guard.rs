@@ -86,7 +86,8 @@ fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => match embedded_v4(v6) {
-            Some(v4) => is_public_v4(v4),
+            // The prefix of an ISATAP address can be that of a private network.
+            Some(v4) => is_public_v4(v4) && (!is_isatap(v6) || is_public_v6(v6)),
             None => is_public_v6(v6),
         },
     }
@@ -178,13 +179,15 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => v4(high, low),
-        // ISATAP, with any prefix: such an interface is a tunnel to the embedded IPv4 address (RFC 5214). Link-local
-        // addresses are already rejected as such.
-        [prefix, _, _, _, 0 | 0x200, 0x5efe, high, low] if prefix & 0xffc0 != 0xfe80 => {
-            v4(high, low)
-        }
+        // Link-local addresses are already rejected as such.
+        [prefix, .., high, low] if is_isatap(ip) && prefix & 0xffc0 != 0xfe80 => v4(high, low),
         _ => None,
     }
+}
+
+/// Whether an interface of such an address, with any prefix, is a tunnel to the embedded IPv4 address (RFC 5214).
+fn is_isatap(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [_, _, _, _, 0 | 0x200, 0x5efe, _, _])
 }
 
 #[cfg(test)]
@@ -339,6 +342,10 @@ mod tests {
             "fd12:3456::1",
             "fe80::1",
             "4000::1",
+            "fd12:3456::5efe:8.8.8.8",
+            "fd12:3456::200:5efe:8.8.8.8",
+            "2001:db8::5efe:8.8.8.8",
+            "2606:4700::5efe:10.0.0.1",
         ] {
             assert!(!reach(Reach::Public, ip, &[]), "{ip}");
             assert!(!reach(Reach::AllowedNetworks, ip, &[]), "{ip}");
@@ -355,6 +362,7 @@ mod tests {
             "3fff:1000::1",
             "64:ff9b::8.8.8.8",
             "::ffff:8.8.8.8",
+            "2606:4700::5efe:8.8.8.8",
         ] {
             assert!(reach(Reach::Public, ip, &[]), "{ip}");
             assert!(!reach(Reach::AllowedNetworks, ip, &[]), "{ip}");

@@ -18,6 +18,7 @@ pub mod public_address;
 pub mod roots;
 pub mod socket;
 pub mod taking;
+mod written_address;
 pub mod x509;
 
 use tokio::task::JoinHandle;

@@ -30,10 +30,19 @@ sqlite_tests! {
 sqlite_tests! {
     tuned asking;
     e14_a_name_that_moves_is_checked_at_each_connection,
+    e14_a_receiver_without_tls_must_be_known_to_be_in_an_allowed_network,
 }
 
-const FORBIDDEN: [&str; 10] = [
+const FORBIDDEN: [&str; 18] = [
     "127.0.0.1",
+    "127.0.0.1.",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "0xa9.0xfe.43518",
+    "localhost.",
+    "a.localhost",
     "10.0.0.1",
     "172.16.0.1",
     "192.168.1.1",
@@ -114,5 +123,23 @@ async fn e14_a_name_that_moves_is_checked_at_each_connection(sg: TestServer) {
     assert_eq!(receiver.received().len(), 1);
     let untouched = inside.accept().unwrap_err();
     assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "the server has connected");
+    sg.finish().await;
+}
+
+async fn e14_a_receiver_without_tls_must_be_known_to_be_in_an_allowed_network(sg: TestServer) {
+    let _dns = dns::take_dns_server();
+    let by_name = |url: &str| switched_off(request(url));
+    created(&sg, by_name(&format!("http://{HOST}/hook"))).await;
+    // The DNS server of the test does not know it.
+    let refused = create(&sg.admin(), by_name("http://unknown.fleet.test/hook")).await;
+    let refused = assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+    assert!(refused.message().contains("cannot be resolved"), "{refused:?}");
+    // With TLS, each connection proves the host.
+    created(&sg, by_name("https://unknown.fleet.test/hook")).await;
+    // Nor does it know these forms of addresses.
+    for host in ["2130706433", "0x7f000001", "127.0.0.1.", "localhost."] {
+        let refused = create(&sg.admin(), by_name(&format!("https://{host}/hook"))).await;
+        assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+    }
     sg.finish().await;
 }
