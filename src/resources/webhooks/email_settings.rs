@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::channels::{Smtp, SmtpTls, email};
-use super::input::URL_CHARS_MAX;
+use super::input::{HOST_CHARS_MAX, URL_CHARS_MAX, is_host_name, parse_port};
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -17,7 +17,6 @@ pub const ADDRESS_CHARS_MAX: usize = 254;
 pub const PASSWORD_CHARS_MAX: usize = 1_024;
 /// Sender of mails by default, as in the previous generation of Shoreguard.
 const FROM_DEFAULT: &str = "shoreguard@localhost";
-const HOST_CHARS_MAX: usize = 253;
 
 /// How mails are sent, as it is stored. The password is a part of it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +152,10 @@ fn parse_smtp_url(text: &str) -> Result<Option<(String, Option<u16>)>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    let rest = text.strip_prefix("smtp://").filter(|_| text.chars().count() <= URL_CHARS_MAX);
+    if text.chars().count() > URL_CHARS_MAX {
+        return Err(bad(&format!("must have at most {URL_CHARS_MAX} characters")));
+    }
+    let rest = text.strip_prefix("smtp://");
     let rest = rest.ok_or_else(|| bad("must be empty or `smtp://host:port` for channel email"))?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('@') {
@@ -163,17 +165,19 @@ fn parse_smtp_url(text: &str) -> Result<Option<(String, Option<u16>)>, Error> {
         Some(bracketed) => {
             let (host, after) =
                 bracketed.split_once(']').ok_or_else(|| bad("is not a valid URL"))?;
-            (host, after.strip_prefix(':'))
+            let port = after.strip_prefix(':');
+            if port.is_none() && !after.is_empty() {
+                return Err(bad("is not a valid URL"));
+            }
+            (host, port)
         }
         None => match rest.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (rest, None),
         },
     };
-    let port = port.map(|port| {
-        let parsed = port.parse::<u16>().ok().filter(|port| *port != 0);
-        parsed.ok_or_else(|| bad("must have a port of 1 to 65535"))
-    });
+    let port =
+        port.map(|port| parse_port(port).ok_or_else(|| bad("must have a port of 1 to 65535")));
     check_host("url", host)?;
     Ok(Some((host.to_owned(), port.transpose()?)))
 }
@@ -182,8 +186,7 @@ fn check_host(field: &str, host: &str) -> Result<(), Error> {
     if host.is_empty() {
         return Err(Error::invalid(field, "is required"));
     }
-    let name = host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-    if host.len() > HOST_CHARS_MAX || !(name || host.parse::<IpAddr>().is_ok()) {
+    if !(is_host_name(host) || host.parse::<IpAddr>().is_ok()) {
         let why =
             format!("must be a host name or an address of at most {HOST_CHARS_MAX} characters");
         return Err(Error::invalid(field, why));
@@ -237,10 +240,24 @@ mod tests {
             let parsed = without().parse(url).unwrap();
             assert_eq!((parsed.smtp_host.as_str(), parsed.smtp_port), (host, port), "{url}");
         }
-        for bad in ["", "https://mail.example.com", "smtp://", "smtp://u@h:1", "smtp://h:0"] {
+        for bad in [
+            "",
+            "https://mail.example.com",
+            "smtp://",
+            "smtp://u@h:1",
+            "smtp://h:0",
+            "smtp://h:+25",
+            "smtp://h:",
+            "smtp://h:1/path",
+            "smtp://[::1]25",
+            "smtp://[::1",
+        ] {
             assert!(without().parse(bad).is_err(), "{bad}");
         }
         assert!(email().parse("smtp://other.example.com").is_err());
+        let long = without().parse(&format!("smtp://{}", "x".repeat(URL_CHARS_MAX)));
+        let why = long.unwrap_err().to_string();
+        assert!(why.contains("`url`") && why.contains("2048"), "{why}");
         let implicit = EmailSettings { tls: "implicit".to_owned(), ..email() };
         assert_eq!(implicit.parse("").unwrap().url(), "smtp://mail.example.com:465");
     }

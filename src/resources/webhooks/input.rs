@@ -1,6 +1,7 @@
 //! Parses what callers send: addresses of receivers, limits. A value of these types is valid.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use http::Uri;
@@ -10,6 +11,8 @@ use crate::error::Error;
 
 /// Maximum length of a URL, in characters.
 pub const URL_CHARS_MAX: usize = 2_048;
+/// Maximum length of the name of a host, in characters.
+pub(super) const HOST_CHARS_MAX: usize = 253;
 /// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARS_MAX: usize = 500;
 /// Maximum number of gateways that a webhook is limited to.
@@ -52,7 +55,8 @@ impl ReceiverUrl {
     /// Parses a URL of a request.
     ///
     /// # Errors
-    /// `Invalid` if it is longer than 2048 characters, is not `http` or `https`, or has a user, no host or a fragment.
+    /// `Invalid` if it is longer than 2048 characters, is not `http` or `https`, or has a user, a fragment, no host or an
+    /// invalid one.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::invalid(field, why);
         let text = text.trim();
@@ -73,17 +77,32 @@ impl ReceiverUrl {
         if authority.as_str().contains('@') {
             return Err(bad("must not have a user"));
         }
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        if host.is_empty() {
+        let written = authority.host();
+        if written.is_empty() {
             return Err(bad("must have a host"));
         }
-        let after_host = authority.as_str().get(authority.host().len()..).unwrap_or_default();
+        let literal = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        // An address with a zone names an interface of this host.
+        let is_valid = match literal {
+            Some(literal) => literal.parse::<Ipv6Addr>().is_ok(),
+            None => is_host_name(written),
+        };
+        if !is_valid {
+            let why = format!(
+                "must have a host name of at most {HOST_CHARS_MAX} ASCII characters or an address"
+            );
+            return Err(bad(&why));
+        }
+        let host = literal.unwrap_or(written).to_owned();
+        let after_host = authority.as_str().get(written.len()..).unwrap_or_default();
         let port = match after_host.strip_prefix(':') {
-            None => Some(if secure { 443 } else { 80 }),
-            Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0),
+            None if after_host.is_empty() => Some(if secure { 443 } else { 80 }),
+            None => None,
+            Some(port) => parse_port(port),
         };
         let port = port.ok_or_else(|| bad("must have a port of 1 to 65535"))?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        // Its `Display` adds the slash that a query directly behind the host lacks. Without it, no request can be made.
+        let path = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
         let authority = authority.as_str().to_owned();
         Ok(Self { text: text.to_owned(), secure, host, port, authority, path })
     }
@@ -100,6 +119,18 @@ impl ReceiverUrl {
         let scheme = if self.secure { "https" } else { "http" };
         format!("{scheme}://{}", self.authority)
     }
+}
+
+/// Returns whether a text can be the name of a host, or an IPv4 address. Names in other scripts have their ASCII form.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    (1..=HOST_CHARS_MAX).contains(&text.len()) && text.chars().all(is_part)
+}
+
+/// Parses a port of a URL: digits only, without the sign that numbers of Rust can have. `None` if it is invalid or 0.
+pub(super) fn parse_port(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<u16>().ok().filter(|port| is_plain && *port != 0)
 }
 
 /// Checks a description.
@@ -167,6 +198,10 @@ mod tests {
         assert_eq!((url.path.as_str(), url.origin().as_str()), ("/a?b=c", "https://example.com"));
         let url = ReceiverUrl::parse("url", "http://[::1]:8080").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 8080, "/"));
+        let url = ReceiverUrl::parse("url", "https://example.com?b=c").unwrap();
+        assert_eq!((url.text(), url.path.as_str()), ("https://example.com?b=c", "/?b=c"));
+        let path: Uri = url.path.parse().expect("a request can have it");
+        assert_eq!(path.query(), Some("b=c"));
         for bad in [
             "",
             "example.com",
@@ -177,6 +212,17 @@ mod tests {
             "https://user:secret@example.com",
             "https://example.com:0",
             "https://example.com:70000",
+            "https://example.com:+443",
+            "https://example.com:",
+            "https://[fe80::1%25eth0]/",
+            "https://[fe80::1%eth0]/",
+            "https://[127.0.0.1]/",
+            "https://[::1]8080/",
+            "https://[example.com]/",
+            "https://127.0.0.1%00.example.com/",
+            "https://example.com,evil.example/",
+            "https://exämple.com/",
+            "https://example.com\\@evil.example/",
             "https://example.com/#part",
             "https://exa mple.com",
             "https:///path",
@@ -186,6 +232,9 @@ mod tests {
         let long = |chars: usize| format!("https://e.com/{}", "x".repeat(chars - 14));
         assert!(ReceiverUrl::parse("url", &long(URL_CHARS_MAX)).is_ok());
         assert!(ReceiverUrl::parse("url", &long(URL_CHARS_MAX + 1)).is_err());
+        let named = |chars: usize| format!("https://{}/", "a".repeat(chars));
+        assert!(ReceiverUrl::parse("url", &named(HOST_CHARS_MAX)).is_ok());
+        assert!(ReceiverUrl::parse("url", &named(HOST_CHARS_MAX + 1)).is_err());
     }
 
     #[test]

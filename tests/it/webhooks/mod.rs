@@ -18,6 +18,7 @@ use shoreguard::outbox::event_types;
 use shoreguard::pb::v1 as pb;
 use tonic::Status;
 
+use self::receiver::Receiver;
 use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
 
@@ -133,6 +134,7 @@ sqlite_tests! {
     tuned allow_loopback;
     invalid_webhooks_are_refused_with_the_field_and_the_limit,
     a_mail_server_can_be_named_by_its_url,
+    a_url_can_have_a_query_without_a_path,
     invalid_changes_are_refused,
     an_unknown_webhook_is_not_found,
     an_inactive_webhook_is_neither_tested_nor_sent_to_again,
@@ -224,6 +226,16 @@ async fn invalid_webhooks_are_refused_with_the_field_and_the_limit(sg: TestServe
         ("url", request(&format!("https://example.com/{}", "x".repeat(2_048)))),
         ("url", request("https://kim@example.com/")),
         ("url", request("https:///path")),
+        ("url", request("https://example.com:+443/")),
+        ("url", request("https://[fe80::1%25eth0]/")),
+        ("url", request("https://example.com%00.evil.example/")),
+        (
+            "url",
+            pb::CreateWebhookRequest {
+                url: format!("smtp://{}", "x".repeat(2_048)),
+                ..by_email(settings())
+            },
+        ),
         (
             "event_types[0]",
             pb::CreateWebhookRequest {
@@ -297,6 +309,17 @@ async fn a_mail_server_can_be_named_by_its_url(sg: TestServer) {
     sg.finish().await;
 }
 
+async fn a_url_can_have_a_query_without_a_path(sg: TestServer) {
+    let receiver = Receiver::start().await;
+    let asked = request(&format!("http://{}?key=of-a-receiver", receiver.address));
+    let webhook_id = created(&sg, asked).await;
+    let test = pb::TestWebhookRequest { webhook_id, ..Default::default() };
+    let tested = sg.admin().webhooks().test_webhook(test).await.unwrap().into_inner();
+    assert!(tested.delivered, "{tested:?}");
+    assert_eq!(receiver.received()[0].path, "/?key=of-a-receiver");
+    sg.finish().await;
+}
+
 async fn invalid_changes_are_refused(sg: TestServer) {
     let id = created(&sg, request(NOWHERE)).await;
     let to_email = pb::UpdateWebhookRequest {
@@ -308,14 +331,16 @@ async fn invalid_changes_are_refused(sg: TestServer) {
         let refused = update(&sg, change(id, paths)).await;
         assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
     }
-    let long = prost_types::Duration { seconds: 7 * 24 * 3600 + 1, nanos: 0 };
-    let rotate = pb::RotateWebhookSecretRequest {
-        webhook_id: id,
-        overlap: Some(long),
-        ..Default::default()
-    };
-    let refused = sg.admin().webhooks().rotate_webhook_secret(rotate).await;
-    assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    for seconds in [7 * 24 * 3600 + 1, -1] {
+        let rotate = pb::RotateWebhookSecretRequest {
+            webhook_id: id,
+            overlap: Some(prost_types::Duration { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        let refused = sg.admin().webhooks().rotate_webhook_secret(rotate).await;
+        let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+        assert!(refused.message().contains("`overlap`"), "{refused:?}");
+    }
     let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
     let backwards = pb::RedeliverWebhookRequest {
         webhook_id: id,
