@@ -32,6 +32,7 @@ sqlite_tests! {
     tuned allow_loopback;
     each_answer_has_its_meaning,
     retry_after_delays_a_message_in_both_forms,
+    a_refusal_counts_although_its_body_does_not_end,
 }
 
 /// Waits until the first delivery of a webhook has had this many attempts, and returns it.
@@ -149,6 +150,31 @@ async fn retry_after_delays_a_message_in_both_forms(sg: TestServer) {
         assert!((least - 1..least + 120).contains(&waits), "{code} {after}: {waits}");
         set_active(&sg, id, false).await;
     }
+    sg.finish().await;
+}
+
+async fn a_refusal_counts_although_its_body_does_not_end(sg: TestServer) {
+    let token = CancellationToken::new();
+    let busy = Receiver::start().await;
+    let reply = Reply::DripWith(503, "retry-after: 7200\r\n".to_owned(), token.clone());
+    busy.answer(move |_| reply.clone());
+    let id = created(&sg, request(&busy.url())).await;
+    emit(&sg.admin(), &["busy"]).await;
+    let delivery = tried(&sg, id, 1).await;
+    let last = delivery.last_attempt.unwrap();
+    assert_eq!((last.response_code, last.error.as_str()), (503, "HTTP 503"));
+    let waits = delivery.next_attempt_time.unwrap().seconds - last.start_time.unwrap().seconds;
+    assert!(waits >= 7_199, "{waits}");
+    set_active(&sg, id, false).await;
+
+    let gone = Receiver::start().await;
+    let reply = Reply::DripWith(410, String::new(), token.clone());
+    gone.answer(move |_| reply.clone());
+    let id = created(&sg, request(&gone.url())).await;
+    emit(&sg.admin(), &["gone"]).await;
+    let webhook = disabled(&sg, id).await;
+    assert!(webhook.disabled_reason.contains("410"), "{webhook:?}");
+    token.cancel();
     sg.finish().await;
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum Reply {
     Close,
     /// A head that promises a body, and then one byte in each pause, until the token is canceled.
     Drip(CancellationToken),
+    /// The same with a status and headers, each with a line break.
+    DripWith(u16, String, CancellationToken),
 }
 
 impl Reply {
@@ -154,19 +156,29 @@ async fn respond(stream: &mut TcpStream, reply: Reply) -> bool {
             (410, String::new(), String::new())
         }
         Reply::Close => return false,
-        Reply::Drip(token) => {
-            let head = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
-            let mut open = stream.write_all(head.as_bytes()).await.is_ok();
-            while open && !token.is_cancelled() {
-                pause().await;
-                open = stream.write_all(b"x").await.is_ok();
-            }
-            return false;
+        Reply::Drip(token) => return drip(stream, (200, ""), &token).await,
+        Reply::DripWith(code, headers, token) => {
+            return drip(stream, (code, &headers), &token).await;
         }
     };
     let length = body.len();
     let text = format!("HTTP/1.1 {code} Text\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
     stream.write_all(text.as_bytes()).await.is_ok()
+}
+
+/// Sends the body of a response byte by byte. Returns `false`: the connection ends with it.
+async fn drip(
+    stream: &mut TcpStream,
+    (code, headers): (u16, &str),
+    token: &CancellationToken,
+) -> bool {
+    let head = format!("HTTP/1.1 {code} Text\r\ncontent-length: 100000\r\n{headers}\r\n");
+    let mut open = stream.write_all(head.as_bytes()).await.is_ok();
+    while open && !token.is_cancelled() {
+        pause().await;
+        open = stream.write_all(b"x").await.is_ok();
+    }
+    false
 }
 
 /// Reads one request. Returns `None` if the connection has ended.

@@ -184,8 +184,10 @@ pub fn sanitize(text: &str, characters_max: usize) -> String {
 
 /// Replaces a character that a terminal, a log or a chat could interpret.
 fn visible(c: char) -> char {
-    let turns =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
     if c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') {
         ' '
     } else {
@@ -200,6 +202,7 @@ mod tests {
     #[test]
     fn t20_texts_of_a_message_have_no_control_characters() {
         assert_eq!(sanitize("a\r\nb\u{1b}[31m\u{202e}c\0", 20), "a  b [31m c ");
+        assert_eq!(sanitize("a\u{61c}b\u{85}c\u{2028}d\u{2066}e", 20), "a b c d e");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::schedule;
@@ -32,6 +32,8 @@ use crate::resources::webhooks::outbound::Outbound;
 
 /// Time from the lookup of the host to the last byte of the response.
 pub(super) const ATTEMPT_TIME: Duration = Duration::from_secs(15);
+/// Time to read the body of a response that refuses the message: it is only shown.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// Longest time that a connection is kept without a message.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Longest time that a connection is used.
@@ -246,6 +248,17 @@ async fn read(response: Response<Incoming>, now: Timestamp) -> Answer {
         .and_then(|text| schedule::parse_retry_after(text, now));
     let mut answer =
         Answer { status: head.status, retry_after, body: Vec::new(), whole: false, broken: None };
+    if head.status.is_success() {
+        read_body(&mut answer, &mut body).await;
+    } else {
+        // A receiver that sends the body slowly, or not at all, has refused the message nevertheless.
+        let _ = timeout(REFUSAL_TIME, read_body(&mut answer, &mut body)).await;
+    }
+    answer
+}
+
+/// Reads the beginning of a body into the answer.
+async fn read_body(answer: &mut Answer, body: &mut Incoming) {
     while answer.body.len() < READ_BYTES_MAX {
         match body.frame().await {
             None => {
@@ -263,7 +276,6 @@ async fn read(response: Response<Incoming>, now: Timestamp) -> Answer {
             }
         }
     }
-    answer
 }
 
 /// Returns why there is no connection, without addresses.

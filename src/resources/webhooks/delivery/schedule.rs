@@ -24,6 +24,10 @@ pub const PENDING_MAX: i64 = 100_000;
 const IMF_FIXDATE: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
+/// The obsolete form of RFC 850, after the year got four digits.
+const RFC_850: &[BorrowedFormatItem<'_>] = format_description!(
+    "[weekday repr:long], [day]-[month repr:short]-[year] [hour]:[minute]:[second] GMT"
+);
 const ASCTIME: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short] [month repr:short] [day padding:space] [hour]:[minute]:[second] [year]"
 );
@@ -38,8 +42,8 @@ pub fn delay(attempt: i32, random: u8, retry_after: Option<Duration>) -> Option<
     Some(varied.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
 }
 
-/// Parses a `Retry-After` header: seconds, or a date. Returns the time from now; `None` for other texts and for a past
-/// date.
+/// Parses a `Retry-After` header: seconds, or a date in one of the three forms of HTTP. Returns the time from now; `None`
+/// for other texts and for a past date.
 #[must_use]
 pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
@@ -49,9 +53,21 @@ pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     }
     let date = [IMF_FIXDATE, ASCTIME]
         .iter()
-        .find_map(|format| PrimitiveDateTime::parse(text, format).ok())?;
+        .find_map(|format| PrimitiveDateTime::parse(text, format).ok())
+        .or_else(|| PrimitiveDateTime::parse(&with_whole_year(text, now)?, RFC_850).ok())?;
     let wait = Timestamp::from(date.assume_utc()).since(now);
     (!wait.is_zero()).then_some(wait)
+}
+
+/// Writes the two digits of the year in a date of RFC 850 as four. A year that seems to be more than 50 years ahead is a
+/// past one (RFC 9110).
+fn with_whole_year(text: &str, now: Timestamp) -> Option<String> {
+    let (before, after) = text.rsplit_once('-')?;
+    let (digits, rest) = after.split_at_checked(2)?;
+    let this_year = now.to_offset()?.year();
+    let year = this_year - this_year % 100 + i32::from(digits.parse::<u8>().ok()?);
+    let year = if year > this_year + 50 { year - 100 } else { year };
+    Some(format!("{before}-{year}{rest}"))
 }
 
 /// Returns whether a webhook is disabled because its receiver has failed for too long.
@@ -105,6 +121,10 @@ mod tests {
             ("99999999999999999999999", Some(86_400)),
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun Nov  6 08:50:37 1994", Some(60)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Friday, 31-Dec-93 23:59:59 GMT", None),
+            ("Sunday, 06-Nov-x4 08:50:37 GMT", None),
+            ("Sunday, 06-Nov-9", None),
             ("Sun, 06 Nov 1994 08:49:37 GMT", None),
             ("Sun, 06 Nov 1994 08:00:00 GMT", None),
             ("-1", None),
@@ -114,6 +134,11 @@ mod tests {
         ] {
             assert_eq!(parse_retry_after(text, now), seconds.map(Duration::from_secs), "{text}");
         }
+        // Thu, 01 Jan 2026 00:00:00 GMT. A year of two digits is at most 50 years ahead.
+        let now = Timestamp::from_unix_seconds(1_767_225_600);
+        let later = parse_retry_after("Wednesday, 01-Jan-76 00:00:00 GMT", now);
+        assert!(later.is_some_and(|wait| wait > RETRY_AFTER_MAX * 365 * 49), "{later:?}");
+        assert_eq!(parse_retry_after("Friday, 01-Jan-77 00:00:00 GMT", now), None);
     }
 
     #[test]
