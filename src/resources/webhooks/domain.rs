@@ -244,20 +244,41 @@ pub async fn update(
         check_target(ctx, &target).await?;
     }
     let fields = json!({ "fields": change.fields });
+    // The failures are forgotten when it is switched on, and are those of another receiver if that changes.
+    let has_failures = change.active != Some(true) && target.has_destination_of(&before);
     let (mut webhook, secret) = changed(ctx, &found, &before, &target, change)?;
     let updated = ctx
         .transaction(async |tx| {
-            if found.is_active && !webhook.is_active {
-                webhook.stopped_sequence = Some(store::lock_cursor(tx).await?);
-            }
+            note_switch(tx, &found, &mut webhook).await?;
             if !store::update(tx, &webhook).await? {
                 return Err(Error::conflict(ResourceKind::Webhook, id));
+            }
+            if !has_failures {
+                webhook.failing_since = None;
+                webhook.failures = 0;
+                store::set_failures(tx, (id, webhook.version), None, 0).await?;
             }
             emit(ctx, tx, event_types::WEBHOOK_UPDATED, &Head::from(&webhook), fields).await?;
             Ok(webhook)
         })
         .await?;
     Ok((view(ctx, updated), secret))
+}
+
+/// Notes at which event an update switches a webhook off or on. The position is locked, so that no event is queued before
+/// the commit: when it is switched off, none is queued after the noted one, and when it is switched on, none that was
+/// written before, also if it was not yet read.
+async fn note_switch(tx: &mut Tx<'_>, found: &Webhook, webhook: &mut Webhook) -> Result<(), Error> {
+    if found.is_active == webhook.is_active {
+        return Ok(());
+    }
+    let position = store::lock_cursor(tx).await?;
+    if webhook.is_active {
+        webhook.queued_after = events::newest_id(tx).await?;
+    } else {
+        webhook.stopped_sequence = Some(position);
+    }
+    Ok(())
 }
 
 /// Returns the changed row, and its new secret.
@@ -280,8 +301,6 @@ fn changed(
     if let Some(active) = change.active {
         webhook.is_active = active;
         if active {
-            webhook.failing_since = None;
-            webhook.failures = 0;
             webhook.disabled_at = None;
             webhook.disabled_reason = None;
         }
@@ -292,9 +311,6 @@ fn changed(
     if target.has_destination_of(before) {
         return Ok((webhook, None));
     }
-    // The failures are those of another receiver.
-    webhook.failing_since = None;
-    webhook.failures = 0;
     // T04: the secrets of another destination are dropped, also the previous one.
     webhook.secret_before = None;
     webhook.secret_before_until = None;

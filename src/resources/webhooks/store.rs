@@ -63,7 +63,7 @@ pub struct Webhook {
     pub disabled_reason: Option<String>,
     /// Last event that was queued before it became inactive the last time.
     pub stopped_sequence: Option<i64>,
-    /// Id of the newest event when it was created: only later ones are queued.
+    /// Id of the newest event when it was created or last became active: only later ones are queued.
     pub queued_after: i64,
     /// When it was last changed.
     pub updated_at: Timestamp,
@@ -293,7 +293,8 @@ pub async fn insert(conn: &mut Conn, new: &Webhook) -> Result<Webhook, Error> {
         .await)?)
 }
 
-/// Updates a webhook if its stored version is `webhook.version - 1`. Returns whether it was updated.
+/// Updates a webhook if its stored version is `webhook.version - 1`. Returns whether it was updated. Its failures are not
+/// set: they are counted meanwhile ([`set_failures`]).
 pub async fn update(conn: &mut Conn, webhook: &Webhook) -> Result<bool, Error> {
     let row = t::table.filter(t::id.eq(webhook.id.get()).and(t::version.eq(webhook.version - 1)));
     let set = (
@@ -312,11 +313,10 @@ pub async fn update(conn: &mut Conn, webhook: &Webhook) -> Result<bool, Error> {
         ),
         (
             t::gateways_json.eq(&webhook.gateways_json),
-            t::failing_since.eq(webhook.failing_since),
-            t::failures.eq(webhook.failures),
             t::disabled_at.eq(webhook.disabled_at),
             t::disabled_reason.eq(&webhook.disabled_reason),
             t::stopped_sequence.eq(webhook.stopped_sequence),
+            t::queued_after.eq(webhook.queued_after),
             t::updated_at.eq(webhook.updated_at),
             t::version.eq(webhook.version),
         ),
@@ -348,14 +348,15 @@ pub async fn disable(
     Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
-/// Stores the failed attempts since the last success, without incrementing the version.
+/// Stores the failed attempts since the last success, without incrementing the version. Does nothing if the webhook has
+/// another version: it may have another receiver.
 pub async fn set_failures(
     conn: &mut Conn,
-    id: WebhookId,
+    (id, version): (WebhookId, i64),
     failing_since: Option<Timestamp>,
     failures: i32,
 ) -> Result<(), Error> {
-    let row = t::table.filter(t::id.eq(id.get()));
+    let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
     let set = (t::failing_since.eq(failing_since), t::failures.eq(failures));
     on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?;
     Ok(())

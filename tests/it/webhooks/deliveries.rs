@@ -12,7 +12,9 @@ use shoreguard::workers::{self, Worker};
 use tokio_util::sync::CancellationToken;
 
 use super::receiver::{Receiver, Reply};
-use super::{NOWHERE, all_in, allow_loopback, created, emit, list_deliveries, request, set_active};
+use super::{
+    NOWHERE, all_in, allow_loopback, created, emit, get, list_deliveries, request, set_active,
+};
 use crate::support::eventually;
 use crate::support::server::TestServer;
 
@@ -34,6 +36,7 @@ server_tests_without_jobs! {
     e10_events_are_queued_once_and_kept_until_then,
     e10_events_after_the_creation_are_queued_whatever_the_clocks_say,
     e10_a_replica_that_has_lost_its_lease_queues_nothing,
+    no_event_of_the_time_while_a_webhook_was_inactive_is_queued,
 }
 
 sqlite_tests! {
@@ -323,6 +326,30 @@ async fn e10_events_after_the_creation_are_queued_whatever_the_clocks_say(sg: Te
     let last = listed.last().unwrap();
     assert_eq!(later.event_sequence, last.sequence);
     assert!(last.event_time.unwrap().seconds < 1_600_000_000, "{last:?}");
+    sg.finish().await;
+}
+
+/// The job that queues events is late: it reads them when the webhook is active again.
+async fn no_event_of_the_time_while_a_webhook_was_inactive_is_queued(sg: TestServer) {
+    let id = created(&sg, request(NOWHERE)).await;
+    emit(&sg.admin(), &["before"]).await;
+    while sg.run_job(&events::SEQUENCER).await.done > 0 {}
+    sg.run_job(&FANOUT).await;
+    set_active(&sg, id, false).await;
+    emit(&sg.admin(), &["meanwhile"]).await;
+    set_active(&sg, id, true).await;
+    emit(&sg.admin(), &["after"]).await;
+    while sg.run_job(&events::SEQUENCER).await.done > 0 {}
+    sg.run_job(&FANOUT).await;
+    let list = pb::ListEventsRequest { names: vec![super::EVENT.into()], ..Default::default() };
+    let listed = sg.admin().events().list_events(list).await.unwrap().into_inner().events;
+    let [.., before, meanwhile, after] = &listed[..] else { panic!("{listed:?}") };
+    let queued: Vec<i64> =
+        list_deliveries(&sg, id).await.iter().map(|one| one.event_sequence).collect();
+    assert_eq!(queued, [after.sequence, before.sequence]);
+    // The reader that continues where the webhook has stopped gets the others.
+    let stopped = get(&sg, id).await.stopped_sequence;
+    assert!((before.sequence..meanwhile.sequence).contains(&stopped), "{stopped}");
     sg.finish().await;
 }
 

@@ -1,13 +1,20 @@
 //! Deliveries while the database accepts no results, and failures of a receiver that was replaced.
 
-use shoreguard::db::Engine;
+use diesel_async::RunQueryDsl;
+use shoreguard::clock::Timestamp;
+use shoreguard::db::types::WebhookId;
+use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
+use shoreguard::resources::webhooks::store;
 
 use super::receiver::{Receiver, Reply};
 use super::{all_in, allow_loopback, change, created, emit, get, request, update};
-use crate::support::eventually;
 use crate::support::server::TestServer;
+use crate::support::{TestDb, eventually};
 
+/// A webhook without a receiver.
+const ROW: &str = "INSERT INTO webhooks (url, created_by, created_at, uid, updated_at) \
+    VALUES ('', 'test', '2026-01-01 00:00:00.000000', 'one', '2026-01-01 00:00:00.000000')";
 /// Messages of a webhook that are sent without a stored result.
 const UNSTORED_MAX: usize = 400;
 
@@ -15,6 +22,10 @@ server_tests! {
     tuned allow_loopback;
     messages_stop_while_their_results_cannot_be_stored_and_are_each_sent_once,
     a_webhook_with_a_new_address_has_no_failures,
+}
+
+both_engines! {
+    a_change_of_a_webhook_neither_overwrites_nor_inherits_failures_of_that_moment,
 }
 
 /// Makes the database refuse the results of messages, as if its disk were full.
@@ -86,4 +97,21 @@ async fn a_webhook_with_a_new_address_has_no_failures(sg: TestServer) {
     let webhook = update(&sg, moved).await.unwrap().webhook.unwrap();
     assert!(webhook.failures == 0 && webhook.failing_since_time.is_none(), "{webhook:?}");
     sg.finish().await;
+}
+
+async fn a_change_of_a_webhook_neither_overwrites_nor_inherits_failures_of_that_moment(db: TestDb) {
+    let mut conn = db.write().await.unwrap();
+    on_conn!(&mut conn, |c| diesel::sql_query(ROW).execute(c).await).unwrap();
+    let (id, since) = (WebhookId(1), Some(Timestamp::from_unix_seconds(1_700_000_000)));
+    // A call has read it, and an attempt fails before the call writes.
+    let mut read = store::by_id(&mut conn, id).await.unwrap().unwrap();
+    store::set_failures(&mut conn, (id, read.version), since, 3).await.unwrap();
+    read.version += 1;
+    assert!(store::update(&mut conn, &read).await.unwrap());
+    let stored = store::by_id(&mut conn, id).await.unwrap().unwrap();
+    assert_eq!((stored.version, stored.failures, stored.failing_since), (read.version, 3, since));
+    // The result of an attempt for the former version, which may have another receiver, is late.
+    store::set_failures(&mut conn, (id, read.version - 1), None, 0).await.unwrap();
+    let stored = store::by_id(&mut conn, id).await.unwrap().unwrap();
+    assert_eq!((stored.failures, stored.failing_since), (3, since));
 }

@@ -152,7 +152,7 @@ async fn count_failures(
     let before = (webhook.failures, webhook.failing_since);
     let (failures, since) = failures_after(before, &present, now);
     if (failures, since) != before {
-        store::set_failures(conn, webhook.id, since, failures).await?;
+        store::set_failures(conn, (webhook.id, webhook.version), since, failures).await?;
     }
     Ok(webhook.is_active && has_failed_too_long(since, failures, now))
 }
