@@ -1,7 +1,7 @@
 //! Channel slack: an attachment with a section, its time, and a button if there is an address to open.
 //!
 //! `&`, `<` and `>` are escaped, with which Slack's links and mentions begin, and `verbatim` forbids it to find further
-//! ones in plain text.
+//! ones in plain text. Blocks of code, which can have several lines, are replaced by quotes.
 
 use serde_json::{Value, json};
 
@@ -56,7 +56,8 @@ fn section(message: &Message, review: Option<&Review>) -> String {
         let Some(room) = left.checked_sub(utf16_length(&name)).filter(|room| *room > 0) else {
             break;
         };
-        let value = fit(&value, room, escape);
+        // Of Slack's marks, only this one formats several lines, and so what follows.
+        let value = fit(&value.replace("```", "'''"), room, escape);
         left = room.saturating_sub(utf16_length(&value));
         text.push_str(&name);
         text.push_str(&value);
@@ -159,8 +160,9 @@ mod tests {
                 let known = ["amp;", "lt;", "gt;"].iter().any(|entity| part.starts_with(entity));
                 assert!(known, "an entity is cut: {part}");
             }
-            // Only ours begin a line.
+            // Only ours begin a line, and none is part of a block of code.
             assert!(text.lines().all(|line| line.starts_with('*')), "{text}");
+            assert!(!text.contains("```"), "{text}");
             for block in rendered(&message)["attachments"][0]["blocks"].as_array().unwrap() {
                 let shown = block["text"].as_object().or_else(|| block["elements"][0].as_object());
                 assert_eq!(shown.unwrap()["verbatim"], true);

@@ -123,12 +123,16 @@ impl Receiver {
         }
     }
 
+    /// Returns a kept connection that can be used. Closes those that were kept for too long.
     async fn take_kept(&self) -> Option<Connection> {
         loop {
-            let mut kept = self.kept.lock().pop()?;
-            let now = Instant::now();
-            let usable = now - kept.idle_since < IDLE_MAX && now - kept.opened_at < AGE_MAX;
-            if usable && !kept.sender.is_closed() && kept.sender.ready().await.is_ok() {
+            let mut kept = {
+                let now = Instant::now();
+                let mut all = self.kept.lock();
+                all.retain(|one| now - one.idle_since < IDLE_MAX && now - one.opened_at < AGE_MAX);
+                all.pop()?
+            };
+            if !kept.sender.is_closed() && kept.sender.ready().await.is_ok() {
                 return Some(kept);
             }
         }
@@ -299,6 +303,25 @@ fn connect_failure(error: &ConnectError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::names::Resolver;
+    use crate::net::roots::system_roots;
+
+    #[tokio::test]
+    async fn connections_that_were_idle_for_too_long_are_closed_when_another_one_is_used() {
+        let outbound = Outbound::new(Resolver::system(), &[], system_roots()).unwrap();
+        let url = ReceiverUrl::parse("url", "http://127.0.0.1:9/").unwrap();
+        let receiver = Receiver::new(outbound, url, false).unwrap();
+        let mut servers = Vec::new();
+        for idle in [IDLE_MAX, Duration::ZERO] {
+            let (client, server) = tokio::io::duplex(1_024);
+            servers.push(server);
+            let mut connection = start(client).await.unwrap();
+            connection.idle_since = Instant::now().checked_sub(idle).unwrap();
+            receiver.kept.lock().push(connection);
+        }
+        assert!(receiver.take_kept().await.is_some());
+        assert!(receiver.kept.lock().is_empty());
+    }
 
     #[test]
     fn e15_a_part_of_a_secret_path_at_the_end_of_a_snippet_is_masked() {
