@@ -1,14 +1,18 @@
 //! Receivers that must not be connected to, at creation and at each connection.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use shoreguard::config::Config;
+use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 
 use super::receiver::Receiver;
 use super::{allow_loopback, by_email, change, create, created, request, settings, update};
+use crate::support::child::ChildSetup;
 use crate::support::dns::{self, address_record};
 use crate::support::server::TestServer;
+use crate::support::{DbLocation, limit};
 
 const HOST: &str = "hook.fleet.test";
 
@@ -142,4 +146,39 @@ async fn e14_a_receiver_without_tls_must_be_known_to_be_in_an_allowed_network(sg
         assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
     }
     sg.finish().await;
+}
+
+#[test]
+fn e14_a_proxy_of_the_environment_is_not_used() {
+    limit::block_on(async {
+        let (place, key) = DbLocation::with_admin(Engine::Sqlite).await.unwrap();
+        place.wait_closed().await;
+        let setup = ChildSetup::new(&format!(
+            "[database]\nurl = \"{}\"\n[keys]\nmaster_key = \"{}\"\n\
+             [webhooks]\nallowed_networks = [\"127.0.0.0/8\"]",
+            place.url(),
+            "5a".repeat(32)
+        ));
+        let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+        proxy.set_nonblocking(true).unwrap();
+        let mut command = setup.command(&["serve"]);
+        for scheme in ["http", "https", "all"] {
+            let url = format!("http://{}", proxy.local_addr().unwrap());
+            command.env(format!("{scheme}_proxy"), &url);
+            command.env(format!("{}_PROXY", scheme.to_ascii_uppercase()), &url);
+        }
+        let log = std::fs::File::create(setup.log_path()).unwrap();
+        command.stdout(Stdio::null()).stderr(log);
+        let child = setup.serve(command).await;
+        let (admin, receiver) = (child.caller(Some(&key)), Receiver::start().await);
+        let webhook_id =
+            create(&admin, request(&receiver.url())).await.unwrap().webhook.unwrap().id;
+        let test = pb::TestWebhookRequest { webhook_id, ..Default::default() };
+        let tested = admin.webhooks().test_webhook(test).await.unwrap().into_inner();
+        assert!(tested.delivered, "{tested:?}");
+        assert_eq!(receiver.received().len(), 1);
+        assert_eq!(child.stop().await.code(), Some(0));
+        let unused = proxy.accept().unwrap_err();
+        assert_eq!(unused.kind(), std::io::ErrorKind::WouldBlock, "the proxy was connected to");
+    });
 }
