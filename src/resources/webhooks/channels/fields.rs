@@ -233,7 +233,8 @@ pub(super) mod tests {
     fn fields_have_a_fixed_order_and_other_keys_are_left_out() {
         let data = json!({
             "endpoint": "e:1", "sandbox": "box", "secret": "s", "reason": null, "model": { "a": 1 },
-            "image": "", "message": 3, "provider": true, "voters": ["ana", "ben"],
+            "image": "", "actor": "\u{200b}\u{2800}", "message": 3, "provider": true,
+            "voters": ["ana", "ben"],
         });
         let shown = fields(&message("sandbox.created", &data));
         let shown: Vec<(&str, &str)> = shown.iter().map(|(k, v)| (&**k, &**v)).collect();

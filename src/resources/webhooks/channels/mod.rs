@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
+use crate::names::is_invisible;
 use crate::secret::Secret;
 use crate::words;
 
@@ -169,10 +170,11 @@ impl Outcome {
     }
 }
 
-/// Returns a text without control characters and without characters that change the direction of writing, at most
-/// `characters_max` characters long. A text that is cut ends with `…`.
+/// Returns a text for people: without control characters and others that are not visible, at most `characters_max`
+/// characters long. A text that is cut ends with `…`.
 #[must_use]
 pub fn sanitize(text: &str, characters_max: usize) -> String {
+    let visible = |c| if is_invisible(c) { ' ' } else { c };
     let mut shown: String = text.chars().map(visible).take(characters_max + 1).collect();
     if let Some((last, _)) = shown.char_indices().nth(characters_max) {
         let cut = shown[..last].char_indices().next_back().map_or(0, |(at, _)| at);
@@ -182,7 +184,8 @@ pub fn sanitize(text: &str, characters_max: usize) -> String {
     shown
 }
 
-/// Replaces a character that a terminal, a log or a chat could interpret.
+/// Replaces a character that a terminal, a log or a chat could interpret. Others that are not visible are kept: programs
+/// read the payload, and emoji consist of such characters.
 fn visible(c: char) -> char {
     let turns = matches!(
         c,
@@ -203,6 +206,8 @@ mod tests {
     fn t20_texts_of_a_message_have_no_control_characters() {
         assert_eq!(sanitize("a\r\nb\u{1b}[31m\u{202e}c\0", 20), "a  b [31m c ");
         assert_eq!(sanitize("a\u{61c}b\u{85}c\u{2028}d\u{2066}e", 20), "a b c d e");
+        // Hidden text, and names that look alike.
+        assert_eq!(sanitize("a\u{e0041}b\u{200b}c\u{3164}d", 20), "a b c d");
     }
 
     #[test]
