@@ -95,7 +95,8 @@ pub(super) fn fields(message: &Message) -> Vec<(String, String)> {
     let shown = KEYS.iter().filter_map(|key| {
         let value = text(message.data.get(*key)?)?;
         let value = sanitize(&value, VALUE_CHARS_MAX);
-        (!value.trim().is_empty()).then(|| (capitalized(key), value))
+        let value = value.trim();
+        (!value.is_empty()).then(|| (capitalized(key), value.to_owned()))
     });
     shown.collect()
 }
