@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::deliveries;
 use super::outbound::Outbound;
 use super::sealed::{self, SecretColumn, SigningSecret, Target};
 use super::store::{self, Head, Stored, Webhook};
@@ -372,6 +373,12 @@ pub async fn rotate_secret(
 /// Deletes a webhook with its deliveries, also if it cannot be read.
 pub async fn delete(ctx: &Ctx, id: WebhookId, given_etag: &str) -> Result<(), Error> {
     ctx.set_audit_target(id.to_string());
+    {
+        let mut conn = ctx.db().read().await?;
+        let found = store::head(&mut conn, id).await?.ok_or_else(|| missing(id))?;
+        etag::check(given_etag, found.version, ResourceKind::Webhook, id)?;
+    }
+    deliveries::delete_finished_of(ctx, id).await?;
     ctx.long_transaction(async |tx| {
         let found = store::head(tx, id).await?.ok_or_else(|| missing(id))?;
         etag::check(given_etag, found.version, ResourceKind::Webhook, id)?;

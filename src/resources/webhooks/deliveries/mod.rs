@@ -182,6 +182,30 @@ pub async fn redeliver(
     Ok((done, false))
 }
 
+/// Deletes the finished messages of a webhook that is deleted next, in batches: there can be millions of them, and
+/// deleting all at once would block other writers or take too long. Pending ones, whose number is limited, are deleted
+/// with the webhook: if that fails, none is lost (e11).
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn delete_finished_of(ctx: &Ctx, webhook: WebhookId) -> Result<(), Error> {
+    for status in [DeliveryStatus::Success, DeliveryStatus::Failed] {
+        while delete_some(ctx, webhook, status).await? >= BATCH {}
+    }
+    Ok(())
+}
+
+async fn delete_some(
+    ctx: &Ctx,
+    webhook: WebhookId,
+    status: DeliveryStatus,
+) -> Result<usize, Error> {
+    ctx.long_transaction(async |tx| {
+        store::delete_in_state(tx, webhook, status, batch_limit()).await
+    })
+    .await
+}
+
 fn batch_limit() -> i64 {
     i64::try_from(BATCH).unwrap_or(i64::MAX)
 }

@@ -375,3 +375,14 @@ pub async fn delete_finished(
     let old = t::next_attempt_at.is_null().and(t::last_attempt_at.lt(cutoff));
     Ok(delete_first!(conn, t, old, t::last_attempt_at, limit)?)
 }
+
+/// Deletes up to `limit` messages of a webhook in a state, the oldest first. Returns their number.
+pub async fn delete_in_state(
+    conn: &mut Conn,
+    webhook: WebhookId,
+    status: DeliveryStatus,
+    limit: i64,
+) -> Result<usize, Error> {
+    let rows = t::webhook_id.eq(webhook.get()).and(t::status.eq(status.as_str()));
+    Ok(delete_first!(conn, t, rows, t::id, limit)?)
+}
