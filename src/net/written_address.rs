@@ -1,13 +1,13 @@
 //! Addresses in all forms in which a host can be written. Pure.
 //!
 //! Invariant: the forms are those of `inet_aton`, which browsers and most resolvers accept. They are read here, so that
-//! the guard judges the same address with each resolver, also with one that does not know these forms and would return no
-//! address.
+//! the guard judges the same address with each resolver, also with one that does not know these forms and would return
+//! no address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Returns the address that a host names by itself: an address in any form, or a name of this host (RFC 6761). `None` if
-/// it must be resolved, which includes `localhost`: the resolver knows which of its two addresses this host has.
+/// Returns the address that a host names by itself: an address in any form, or a name of this host (RFC 6761). `None`
+/// if it must be resolved, which includes `localhost`: the resolver knows which of its two addresses this host has.
 pub(super) fn written_address(host: &str) -> Option<IpAddr> {
     if let Ok(ip) = host.parse() {
         return Some(ip);

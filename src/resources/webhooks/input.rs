@@ -55,8 +55,8 @@ impl ReceiverUrl {
     /// Parses a URL of a request.
     ///
     /// # Errors
-    /// `Invalid` if it is longer than 2048 characters, is not `http` or `https`, or has a user, a fragment, no host or an
-    /// invalid one.
+    /// `Invalid` if it is longer than 2048 characters, is not `http` or `https`, or has a user, a fragment, no host or
+    /// an invalid one.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::invalid(field, why);
         let text = text.trim();

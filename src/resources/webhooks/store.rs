@@ -293,8 +293,8 @@ pub async fn insert(conn: &mut Conn, new: &Webhook) -> Result<Webhook, Error> {
         .await)?)
 }
 
-/// Updates a webhook if its stored version is `webhook.version - 1`. Returns whether it was updated. Its failures are not
-/// set: they are counted meanwhile ([`set_failures`]).
+/// Updates a webhook if its stored version is `webhook.version - 1`. Returns whether it was updated. Its failures are
+/// not set: they are counted meanwhile ([`set_failures`]).
 pub async fn update(conn: &mut Conn, webhook: &Webhook) -> Result<bool, Error> {
     let row = t::table.filter(t::id.eq(webhook.id.get()).and(t::version.eq(webhook.version - 1)));
     let set = (

@@ -184,8 +184,8 @@ pub fn sanitize(text: &str, characters_max: usize) -> String {
     shown
 }
 
-/// Replaces a character that a terminal, a log or a chat could interpret. Others that are not visible are kept: programs
-/// read the payload, and emoji consist of such characters.
+/// Replaces a character that a terminal, a log or a chat could interpret. Others that are not visible are kept:
+/// programs read the payload, and emoji consist of such characters.
 fn visible(c: char) -> char {
     let turns = matches!(
         c,

@@ -42,8 +42,8 @@ pub fn delay(attempt: i32, random: u8, retry_after: Option<Duration>) -> Option<
     Some(varied.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
 }
 
-/// Parses a `Retry-After` header: seconds, or a date in one of the three forms of HTTP. Returns the time from now; `None`
-/// for other texts and for a past date.
+/// Parses a `Retry-After` header: seconds, or a date in one of the three forms of HTTP. Returns the time from now;
+/// `None` for other texts and for a past date.
 #[must_use]
 pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
@@ -59,8 +59,8 @@ pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     (!wait.is_zero()).then_some(wait)
 }
 
-/// Writes the two digits of the year in a date of RFC 850 as four. A year that seems to be more than 50 years ahead is a
-/// past one (RFC 9110).
+/// Writes the two digits of the year in a date of RFC 850 as four. A year that seems to be more than 50 years ahead is
+/// a past one (RFC 9110).
 fn with_whole_year(text: &str, now: Timestamp) -> Option<String> {
     let (before, after) = text.rsplit_once('-')?;
     let (digits, rest) = after.split_at_checked(2)?;
