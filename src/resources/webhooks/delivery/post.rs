@@ -214,9 +214,13 @@ impl Receiver {
 /// the body is cut: a part that is cut in two would not be found.
 fn snippet(body: &[u8], secret_path: Option<&str>) -> String {
     let mut text = String::from_utf8_lossy(body).into_owned();
-    for part in secret_path.unwrap_or_default().split(['/', '?', '&', '=']) {
-        if part.len() >= MASKED_BYTES_MIN {
-            text = text.replace(part, "***");
+    let parts = secret_path.unwrap_or_default().split(['/', '?', '&', '=']);
+    for part in parts.filter(|part| part.len() >= MASKED_BYTES_MIN) {
+        text = text.replace(part, "***");
+        // What was read of a long body can end within a part.
+        let is_end = |bytes: &usize| part.get(..*bytes).is_some_and(|begin| text.ends_with(begin));
+        if let Some(bytes) = (MASKED_BYTES_MIN..part.len()).rev().find(is_end) {
+            text.truncate(text.len() - bytes);
         }
     }
     text.truncate(text.floor_char_boundary(SNIPPET_BYTES_MAX));
@@ -332,6 +336,11 @@ mod tests {
             assert!(!shown.contains("tok") && shown.len() <= SNIPPET_BYTES_MAX, "{shown}");
         }
         assert_eq!(snippet(b"no token-of-slack", None), "no token-of-slack");
+        // What is read ends within a part, and is so much shorter when the others are masked that its end is shown.
+        let part = "token-of-slack-".repeat(10);
+        let body = part.repeat(READ_BYTES_MAX / part.len() + 1);
+        let shown = snippet(&body.as_bytes()[..READ_BYTES_MAX], Some(&format!("/x/{part}")));
+        assert!(shown.len() < SNIPPET_BYTES_MAX && !shown.contains("token"), "{shown}");
         let long = "\u{fffd}".repeat(SNIPPET_BYTES_MAX);
         assert!(snippet(long.as_bytes(), None).len() <= SNIPPET_BYTES_MAX);
     }
