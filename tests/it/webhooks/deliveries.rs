@@ -29,6 +29,7 @@ server_tests! {
     finished_messages_are_sent_again_with_their_ids,
     finished_messages_are_deleted_after_a_week,
     many_messages_are_each_sent_once,
+    a_webhook_can_be_deleted_while_its_messages_are_sent,
 }
 
 server_tests_without_jobs! {
@@ -218,6 +219,27 @@ async fn many_messages_are_each_sent_once(sg: TestServer) {
     let ids: HashSet<&str> = received.iter().map(|one| one.header("webhook-id")).collect();
     assert_eq!(ids.len(), MESSAGES);
     assert!(receiver.most_open() <= 64);
+    sg.finish().await;
+}
+
+async fn a_webhook_can_be_deleted_while_its_messages_are_sent(sg: TestServer) {
+    let (receiver, witness) = (Receiver::start().await, Receiver::start().await);
+    let token = CancellationToken::new();
+    let held = token.clone();
+    receiver.answer(move |_| Reply::Until(held.clone()));
+    let webhook_id = created(&sg, request(&receiver.url())).await;
+    let other = created(&sg, request(&witness.url())).await;
+    emit(&sg.admin(), &["one", "two"]).await;
+    receiver.wait_for(2).await;
+    let delete = pb::DeleteWebhookRequest { webhook_id, ..Default::default() };
+    sg.admin().webhooks().delete_webhook(delete).await.unwrap();
+    token.cancel();
+    emit(&sg.admin(), &["three"]).await;
+    all_in(&sg, other, 3, SUCCESS).await;
+    assert_eq!(receiver.received().len(), 2, "nothing is sent after the deletion");
+    let list = pb::ListWebhookDeliveriesRequest { webhook_id, ..Default::default() };
+    let listed = sg.admin().webhooks().list_webhook_deliveries(list).await;
+    assert_refused!(listed, NotFound, "NOT_FOUND");
     sg.finish().await;
 }
 
