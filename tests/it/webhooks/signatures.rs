@@ -40,6 +40,7 @@ server_tests! {
     tuned allow_loopback;
     messages_are_signed_and_repeat_nothing_of_the_secret,
     a_rotation_signs_with_both_secrets_until_its_overlap_ends,
+    messages_are_signed_by_the_clock_of_the_database,
 }
 
 sqlite_tests! {
@@ -121,6 +122,28 @@ async fn a_rotation_signs_with_both_secrets_until_its_overlap_ends(sg: TestServe
     let received = receiver.wait_for(3).await.remove(2);
     assert_eq!(received.header("webhook-signature"), expected(&received, &[&fourth]));
     assert_ne!(third, fourth);
+    sg.finish().await;
+}
+
+/// The clock of the replica is a day behind: receivers would refuse its messages, and the previous secret would sign
+/// them.
+async fn messages_are_signed_by_the_clock_of_the_database(sg: TestServer) {
+    let receiver = Receiver::start().await;
+    let webhook_id = created(&sg, request(&receiver.url())).await;
+    let rotate = pb::RotateWebhookSecretRequest { webhook_id, ..Default::default() };
+    let rotated = sg.admin().webhooks().rotate_webhook_secret(rotate).await.unwrap().into_inner();
+    sg.app.db.advance_clock(Duration::from_hours(25));
+    let test = pb::TestWebhookRequest { webhook_id, ..Default::default() };
+    let tested = sg.admin().webhooks().test_webhook(test).await.unwrap().into_inner();
+    assert!(tested.delivered, "{tested:?}");
+    emit(&sg.admin(), &["one"]).await;
+    let own = sg.app.clock.now().unix_seconds();
+    for received in receiver.wait_for(2).await {
+        let secret = rotated.legacy_secret.as_str();
+        assert_eq!(received.header("webhook-signature"), expected(&received, &[secret]));
+        let time: i64 = received.header("webhook-timestamp").parse().unwrap();
+        assert!(time > own + 24 * 3_600, "{time} {own}");
+    }
     sg.finish().await;
 }
 

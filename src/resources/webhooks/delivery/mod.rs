@@ -28,7 +28,9 @@ use super::channels::{Message, Verdict, generic};
 use super::deliveries::store as deliveries;
 use super::subscriptions::TEST_EVENT;
 use super::{domain, fanout};
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::types::WebhookId;
 use crate::error::Error;
 use crate::workers::keyed::Keyed;
@@ -93,6 +95,13 @@ async fn keys(ctx: &Ctx) -> Result<BTreeSet<String>, Error> {
     Ok(ctx.app().part::<DeliveryState>().with_recent(due, Instant::now()))
 }
 
+/// Returns the time of the database, and by how much it is ahead of this replica's, in microseconds.
+async fn now_and_ahead(ctx: &Ctx, conn: &mut Conn) -> Result<(Timestamp, i64), Error> {
+    let now = ctx.db().now(conn).await?;
+    let own = ctx.app().clock.now();
+    Ok((now, now.unix_micros().saturating_sub(own.unix_micros())))
+}
+
 /// Sends one test message, outside of the subscription, and returns the result.
 ///
 /// # Errors
@@ -101,17 +110,21 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
     ctx.set_audit_target(id.to_string());
     let webhook = domain::find_active(ctx, id).await?;
     let recipient = Recipient::open(ctx.app(), &webhook)?;
+    let (now, ahead_us) = {
+        let mut conn = ctx.db().read().await?;
+        now_and_ahead(ctx, &mut conn).await?
+    };
     let data = json!({ "webhook_id": id.get(), "message": TEST_TEXT });
     let message = Message {
         id: fanout::new_message_id(ctx.app()),
         event: TEST_EVENT.to_owned(),
-        time: ctx.now(),
+        time: now,
         sequence: 0,
         data: data.as_object().cloned().unwrap_or_default(),
         link: None,
     };
     let payload = String::from_utf8_lossy(&generic::body(&message).bytes).into_owned();
-    let attempt = recipient.attempt(&message.id, payload).await;
+    let attempt = recipient.attempt(&message.id, payload, ahead_us).await;
     ctx.add_audit_detail("delivered", attempt.outcome.verdict == Verdict::Delivered);
     ctx.add_audit_detail("response_code", attempt.outcome.code);
     Ok(attempt)

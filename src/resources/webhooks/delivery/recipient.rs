@@ -54,7 +54,7 @@ impl fmt::Debug for Recipient {
 /// One attempt that has ended.
 #[derive(Debug, Clone)]
 pub struct Attempt {
-    /// When it began.
+    /// When it began, by the database's clock.
     pub started_at: Timestamp,
     /// How long it took.
     pub took: Duration,
@@ -93,13 +93,17 @@ impl Recipient {
         })
     }
 
-    /// Sends a message once. `payload` is its stored form.
+    /// Sends a message once. `payload` is its stored form. `ahead_us` is by how much the database's clock is ahead of
+    /// this replica's: receivers refuse messages whose time is wrong, and secrets expire by the database's clock.
     pub(in crate::resources::webhooks) async fn attempt(
         &self,
         id: &str,
         payload: String,
+        ahead_us: i64,
     ) -> Attempt {
-        let (started_at, begun) = (self.app.clock.now(), Instant::now());
+        let now = self.app.clock.now().unix_micros();
+        let started_at = Timestamp::from_unix_micros(now.saturating_add(ahead_us));
+        let begun = Instant::now();
         let sending = Box::pin(self.send(id, payload, started_at));
         let sent = self.app.clock.timeout(ATTEMPT_TIME, sending).await;
         let outcome = match sent {

@@ -58,6 +58,8 @@ struct Read {
     /// The row; `None` if it was deleted.
     webhook: Option<Webhook>,
     rows: Vec<Waiting>,
+    /// By how much the database's clock is ahead of this replica's, in microseconds.
+    ahead_us: i64,
     /// Maximum number of rows; 0 if only the webhook was read.
     limit: usize,
 }
@@ -68,6 +70,8 @@ struct Sender {
     cancel: CancellationToken,
     id: WebhookId,
     recipient: Option<Arc<Recipient>>,
+    /// As in [`Read`].
+    ahead_us: i64,
     queue: VecDeque<Waiting>,
     in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     results: Vec<Ended>,
@@ -108,6 +112,7 @@ pub(super) async fn run(task: KeyedTask) {
         cancel: task.cancel,
         id: WebhookId(id),
         recipient: None,
+        ahead_us: 0,
         queue: VecDeque::new(),
         in_flight: FuturesUnordered::new(),
         results: Vec::new(),
@@ -232,6 +237,7 @@ impl Sender {
         if !self.recipient.as_ref().is_some_and(is_current) {
             self.recipient = Some(Arc::new(Recipient::open(self.ctx.app(), &webhook)?));
         }
+        self.ahead_us = read.ahead_us;
         if read.limit > 0 {
             self.more |= read.rows.len() == read.limit;
             self.enqueue(read.rows);
@@ -267,8 +273,9 @@ impl Sender {
             if let Some(rate) = recipient.rate_per_second {
                 self.start_at = Instant::now() + Duration::from_secs(1) / rate.unsigned_abs();
             }
+            let ahead_us = self.ahead_us;
             self.in_flight.push(Box::pin(async move {
-                let attempt = recipient.attempt(&delivery.message_id, payload).await;
+                let attempt = recipient.attempt(&delivery.message_id, payload, ahead_us).await;
                 Ended { delivery, attempt, version: recipient.version, may_be_counted: false }
             }));
         }
@@ -359,7 +366,7 @@ impl Sender {
 /// Reads the present state of a webhook, and its due messages that are not held.
 async fn read(ctx: &Ctx, id: WebhookId, held: &[i64], limit: usize) -> Result<Read, Error> {
     let mut conn = ctx.db().read().await?;
-    let now = ctx.db().now(&mut conn).await?;
+    let (now, ahead_us) = super::now_and_ahead(ctx, &mut conn).await?;
     let webhook = store::by_id(&mut conn, id).await?;
     let rows = if limit == 0 {
         Vec::new()
@@ -367,5 +374,5 @@ async fn read(ctx: &Ctx, id: WebhookId, held: &[i64], limit: usize) -> Result<Re
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         deliveries::due(&mut conn, id, now, held, most).await?
     };
-    Ok(Read { webhook, rows, limit })
+    Ok(Read { webhook, rows, ahead_us, limit })
 }
