@@ -267,8 +267,8 @@ pub async fn update(
 }
 
 /// Notes at which event an update switches a webhook off or on. The position is locked, so that no event is queued
-/// before the commit: when it is switched off, none is queued after the noted one, and when it is switched on, none that
-/// was written before, also if it was not yet read.
+/// before the commit: when it is switched off, none is queued after the noted one, and when it is switched on, none
+/// that was written before, also if it was not yet read.
 async fn note_switch(tx: &mut Tx<'_>, found: &Webhook, webhook: &mut Webhook) -> Result<(), Error> {
     if found.is_active == webhook.is_active {
         return Ok(());
