@@ -28,10 +28,13 @@ fn parse_numbers(text: &str) -> Option<Ipv4Addr> {
         return None;
     }
     let last_bits = 32 - 8 * first.len();
-    if u64::from(*last) >= 1 << last_bits {
+    if u64::from(*last) >= 1_u64 << last_bits {
         return None;
     }
-    let bits = first.iter().zip([24, 16, 8]).fold(*last, |bits, (number, at)| bits | number << at);
+    let mut bits = *last;
+    for (number, position) in first.iter().zip([24_u32, 16, 8]) {
+        bits |= *number << position;
+    }
     Some(Ipv4Addr::from_bits(bits))
 }
 
@@ -46,8 +49,10 @@ fn parse_number(text: &str) -> Option<u32> {
         (None, None) => (text, 10),
     };
     // Numbers of Rust can have a sign.
-    let are_digits = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-    are_digits.then(|| u32::from_str_radix(digits, radix).ok()).flatten()
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    u32::from_str_radix(digits, radix).ok()
 }
 
 #[cfg(test)]
