@@ -65,7 +65,7 @@ pub struct BypassLine {
 pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
     let line = ocsf::parse(message);
     let class = line.class?;
-    let technique = technique_of(class, &line)?;
+    let technique = technique_of(class, &ocsf::parse_whole(message))?;
     let severity = line.severity.unwrap_or(Severity::High);
     let line_hash = hex(&Sha256::digest(message.as_bytes()));
     // The technique is that of the whole line, of which no credential is stored.
@@ -212,7 +212,16 @@ mod tests {
             let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned()));
             assert_eq!(found.line.fields, std::collections::BTreeMap::from(fields));
         }
-        // A keyword counts also where it is not stored.
+        // A keyword counts also where it is not stored: after a long text, and in a field after many.
+        let fields: Vec<String> =
+            (0..ocsf::FIELDS_MAX).map(|number| format!("a{number}:b")).collect();
+        for line in [
+            format!("PROC:LAUNCH [LOW] {} nsenter", "x".repeat(ocsf::SUMMARY_CHARACTERS_MAX)),
+            format!("PROC:LAUNCH [LOW] x [a:{}nsenter]", "x".repeat(ocsf::FIELD_CHARACTERS_MAX)),
+            format!("PROC:LAUNCH [LOW] x [{} z:nsenter]", fields.join(" ")),
+        ] {
+            assert_eq!(found(&line), Some((Severity::Low, Technique::Nsenter)), "{line}");
+        }
         let line = "PROC:LAUNCH [LOW] curl https://a.example/?x=nsenter";
         let found = classify(line, Timestamp::EPOCH).unwrap();
         assert_eq!(found.technique, Technique::Nsenter);

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::names::is_invisible;
 use crate::words;
 
 /// Maximum length of a line that is parsed, in bytes. The rest of a longer line is ignored.
@@ -99,27 +100,48 @@ pub fn is_ocsf(level: &str, target: &str) -> bool {
     level.eq_ignore_ascii_case("ocsf") || target.eq_ignore_ascii_case("ocsf")
 }
 
-/// Parses the message of a security event.
+/// Lengths to which texts are cut, and the number of fields.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    summary: usize,
+    field: usize,
+    fields: usize,
+}
+
+/// Parses the message of a security event, within the named limits.
 #[must_use]
 pub fn parse(message: &str) -> OcsfLine {
+    let limits =
+        Limits { summary: SUMMARY_CHARACTERS_MAX, field: FIELD_CHARACTERS_MAX, fields: FIELDS_MAX };
+    parse_within(message, limits)
+}
+
+/// Parses the message of a security event, of which only the line is cut: a text that is not stored cannot hide behind a
+/// longer one.
+#[must_use]
+pub fn parse_whole(message: &str) -> OcsfLine {
+    parse_within(message, Limits { summary: usize::MAX, field: usize::MAX, fields: usize::MAX })
+}
+
+fn parse_within(message: &str, limits: Limits) -> OcsfLine {
     let text = without_controls(cut_bytes(message, LINE_BYTES_MAX));
     let text = text.trim();
     let Some((class, suffix, rest)) = split_class(text) else {
-        let summary = cut(text, SUMMARY_CHARACTERS_MAX);
+        let summary = cut(text, limits.summary);
         return OcsfLine { summary, ..OcsfLine::default() };
     };
     let (severity, rest) = split_severity(rest);
     if class == Some(Class::Event) {
-        let summary = cut(rest, SUMMARY_CHARACTERS_MAX);
+        let summary = cut(rest, limits.summary);
         return OcsfLine { class, severity, summary, ..OcsfLine::default() };
     }
-    let (rest, fields) = split_fields(rest);
+    let (rest, fields) = split_fields(rest, limits);
     let of_suffix = suffix.and_then(Disposition::from_word);
     let (mut activity, mut disposition, mut summary) = (None, None, rest);
     if class == Some(Class::Finding) && of_suffix.is_some() {
         disposition = of_suffix;
     } else {
-        activity = suffix.map(|suffix| cut(suffix, FIELD_CHARACTERS_MAX));
+        activity = suffix.map(|suffix| cut(suffix, limits.field));
         let (first, after) = split_word(rest);
         if let Some(first) = Disposition::from_word(first) {
             (disposition, summary) = (Some(first), after);
@@ -127,7 +149,7 @@ pub fn parse(message: &str) -> OcsfLine {
     }
     let binary = binary_of(summary)
         .or_else(|| fields.get("binary").filter(|path| path.starts_with('/')).cloned());
-    let summary = cut(summary, SUMMARY_CHARACTERS_MAX);
+    let summary = cut(summary, limits.summary);
     OcsfLine { class, activity, severity, disposition, summary, fields, binary }
 }
 
@@ -156,25 +178,26 @@ fn split_severity(text: &str) -> (Option<Severity>, &str) {
 }
 
 /// Splits off the fields in brackets at the end. Words without a colon are ignored.
-fn split_fields(text: &str) -> (&str, BTreeMap<String, String>) {
+fn split_fields(text: &str, limits: Limits) -> (&str, BTreeMap<String, String>) {
     let inner = text.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
     let Some((rest, inner)) = inner else { return (text, BTreeMap::new()) };
     if inner.contains(']') {
         return (text, BTreeMap::new());
     }
     let pairs = inner.split_whitespace().filter_map(|word| word.split_once(':'));
-    let short = |text: &str| cut(text, FIELD_CHARACTERS_MAX);
-    let fields = pairs.take(FIELDS_MAX).map(|(key, value)| (short(key), short(value))).collect();
+    let short = |text: &str| cut(text, limits.field);
+    let fields = pairs.take(limits.fields).map(|(key, value)| (short(key), short(value))).collect();
     (rest.trim_end(), fields)
 }
 
-/// Returns the first absolute path that a process id in parentheses follows.
+/// Returns the first absolute path that a process id in parentheses follows, also behind a key such as `exe=`.
 fn binary_of(summary: &str) -> Option<String> {
     let path = summary.split_whitespace().find_map(|word| {
-        let (path, rest) = word.split_once('(')?;
+        let (before, rest) = word.split_once('(')?;
+        let path = before.find('/').map(|at| &before[at..]).filter(|_| !before.contains("://"))?;
         let (pid, _) = rest.split_once(')')?;
         let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
-        (is_pid && path.starts_with('/')).then_some(path)
+        is_pid.then_some(path)
     })?;
     Some(cut(path, BINARY_CHARACTERS_MAX))
 }
@@ -194,14 +217,9 @@ fn cut(text: &str, characters_max: usize) -> String {
     text.chars().take(characters_max).collect()
 }
 
-/// Replaces control characters, and those that change the direction of text, which a terminal, a chat or a page could
-/// interpret.
+/// Replaces characters that people do not see, and controls, which a terminal, a chat or a page could interpret.
 fn without_controls(text: &str) -> String {
-    let is_hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_invisible(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

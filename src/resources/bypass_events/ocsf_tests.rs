@@ -97,6 +97,8 @@ fn the_binary_is_a_path_with_a_process_id_else_an_absolute_field() {
         ("PROC:LAUNCH [LOW] /bin/sh(7) by /bin/bash(1)", Some("/bin/sh")),
         ("PROC:LAUNCH [LOW] sh(7) /bin/bash(1)", Some("/bin/bash")),
         ("PROC:LAUNCH [LOW] /bin/sh(x) [binary:/usr/bin/id]", Some("/usr/bin/id")),
+        ("PROC:LAUNCH [LOW] exe=/bin/sh(7)", Some("/bin/sh")),
+        ("PROC:LAUNCH [LOW] https://a.example/x(7)", None),
         ("PROC:LAUNCH [LOW] x [binary:id]", None),
         ("PROC:LAUNCH [LOW] /bin/sh", None),
     ] {
@@ -123,6 +125,7 @@ fn level_or_target_mark_a_security_event_in_any_case() {
 fn t20_what_a_line_contains_is_bounded_and_without_control_characters() {
     let parsed = parse("NET:OPEN [LOW] a\u{1b}[31m\u{202e}b\r\n [k:v]");
     assert_eq!(parsed.summary, "a [31m b");
+    assert_eq!(parse("NET:OPEN [LOW] a\u{3164}\u{e0041}\u{61c}b").summary, "a   b");
     let long = format!("NET:OPEN [LOW] {} [k:v]", "é".repeat(LINE_BYTES_MAX));
     let parsed = parse(&long);
     assert_eq!(parsed.summary.chars().count(), SUMMARY_CHARACTERS_MAX);
