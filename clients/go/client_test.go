@@ -20,28 +20,15 @@ import (
 	pb "example.com/shoreguard/client/shoreguardv1"
 )
 
-// server is a real server with two simulated gateways. It keeps its port when it is restarted.
+// server is a real server with two simulated gateways. It keeps its port when it is restarted. The port is most likely
+// still free: Linux prefers other ports for connections, and chooses those of listeners at random.
 type server struct {
 	folder, address, key string
 	process              *exec.Cmd
 }
 
-// freeAddress returns an address with a port outside of those that the system chooses, so that it stays free until a
-// server uses it, and while the server is restarted.
-func freeAddress(t *testing.T) string {
-	for attempt := 0; attempt < 100; attempt++ {
-		address := fmt.Sprintf("127.0.0.1:%d", 20_000+(os.Getpid()+997*attempt)%10_000)
-		if listener, err := net.Listen("tcp", address); err == nil {
-			listener.Close()
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 func newServer(t *testing.T) *server {
-	s := &server{folder: t.TempDir(), address: freeAddress(t)}
+	s := &server{folder: t.TempDir(), address: "127.0.0.1:0"}
 	s.run(t)
 	t.Cleanup(func() { s.stop(syscall.SIGTERM) })
 	return s
@@ -63,6 +50,7 @@ func (s *server) run(t *testing.T) {
 	}
 	var printed struct {
 		AdminKey string `json:"admin_key"`
+		Listen   string `json:"listen"`
 	}
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err == nil {
@@ -71,7 +59,7 @@ func (s *server) run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.key = printed.AdminKey
+	s.key, s.address = printed.AdminKey, printed.Listen
 }
 
 func (s *server) stop(signal os.Signal) {
@@ -260,7 +248,8 @@ func TestOperations(t *testing.T) {
 }
 
 func TestWaitWithoutServerIsLate(t *testing.T) {
-	c := connect(t, freeAddress(t), "sg_a")
+	// No program listens on port 1, which only root could use.
+	c := connect(t, "127.0.0.1:1", "sg_a")
 	ctx, cancel := context.WithTimeout(context.Background(), 150*time.Millisecond)
 	defer cancel()
 	// The first pause, of at least 200 ms, would end after the context.

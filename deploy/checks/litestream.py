@@ -44,7 +44,7 @@ def start(server):
 def group(server, key, method, name):
     """Makes a call about a group, which fails if it is refused."""
     request = '{"name": "%s", "role": "ROLE_NONE"}' if method == "CreateGroup" else '{"group": "%s"}'
-    server.environment |= {"SHOREGUARD_KEY": key, "SHOREGUARD_ENDPOINT": f"http://{server.address}"}
+    server.environment["SHOREGUARD_KEY"] = key
     server.run("call", method, request % name)
 
 

@@ -56,7 +56,7 @@ def main():
     count = FIRST_COMMANDS + len(commands)
     assert count <= COMMANDS_MAX, f"{page} has {count} commands, at most {COMMANDS_MAX}"
     begun = time.monotonic()
-    dev = ["shoreguard", "dev", "--json", "--data", "/root/shoreguard-dev", "--listen", "127.0.0.1:18446"]
+    dev = ["shoreguard", "dev", "--json", "--data", "/root/shoreguard-dev", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(in_root(dev), stdout=subprocess.PIPE, text=True) as server:
         try:
             facts = json.loads(server.stdout.readline())

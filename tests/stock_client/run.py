@@ -31,7 +31,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "clients" / "python-testing" / "src"))
 
 import shoreguard_testing  # noqa: E402
-from shoreguard_testing.serving import Serving, fixed_port  # noqa: E402
+from shoreguard_testing.serving import Serving  # noqa: E402
 
 CACHE = TARGET / "stock-client"
 GENERATIONS = ("0.1", "0.0")
@@ -63,12 +63,7 @@ class Office(Serving):
     EMAILS, PASSWORD = ("ana@example.com", "ben@example.com"), "a password of theirs"
 
     def __init__(self, binary, folder, gateway):
-        listen = f"127.0.0.1:{fixed_port()}"
         settings = {
-            "SHOREGUARD_ENDPOINT": f"http://{listen}",
-            "SHOREGUARD_SERVER_LISTEN": listen,
-            # The issuer of its tokens.
-            "SHOREGUARD_SERVER_PUBLIC_URL": f"http://{listen}",
             "SHOREGUARD_TOKEN_SERVICE_DEVICE_FLOW": "true",
             "SHOREGUARD_GATEWAYS_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
@@ -80,6 +75,10 @@ class Office(Serving):
 
     def start(self):
         """Starts the server, logs both users in, and registers the gateway as `office`."""
+        # The issuer of its tokens is its URL, which has the port of a first start.
+        super().start()
+        self.stop()
+        self.environment["SHOREGUARD_SERVER_PUBLIC_URL"] = f"http://{self.address}"
         super().start()
         try:
             logins = [{"email": email, "password": self.PASSWORD} for email in self.EMAILS]

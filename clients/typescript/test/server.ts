@@ -1,11 +1,10 @@
-// Starts servers for the tests, each with a folder and a port of its own.
+// Starts servers for the tests, each with a folder of its own, and a port that the system chooses.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { createServer } from "node:net";
 import { Unavailable } from "../src/index.js";
 
 /** Repeats a call for as long as a restart takes, which can be longer than the attempts of one call. */
@@ -22,7 +21,7 @@ export async function persist<T>(call: () => Promise<T>): Promise<T> {
 /** What `dev --json` prints. */
 interface Printed {
   readonly admin_key: string;
-  readonly listen: string;
+  readonly public_url: string;
   readonly gateways: readonly { readonly name: string; readonly key: string; readonly endpoint: string }[];
 }
 
@@ -34,36 +33,20 @@ export function program(): string {
   return resolve(found);
 }
 
-/** Returns a port outside of those that the system chooses, so that it stays free while the server is restarted. */
-async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt += 1) {
-    const port = 20_000 + ((process.pid + 997 * attempt) % 10_000);
-    const server = createServer().listen(port, "127.0.0.1");
-    try {
-      await once(server, "listening");
-    } catch {
-      continue;
-    }
-    server.close();
-    await once(server, "close");
-    return port;
-  }
-  throw new Error("no port is free");
-}
-
-/** A server with two simulated gateways. It keeps its port when it is restarted. */
+/**
+ * A server with two simulated gateways. It keeps its port when it is restarted. The port is most likely still free:
+ * Linux prefers other ports for connections, and chooses those of listeners at random.
+ */
 export class Server {
   key = "";
+  port = 0;
   printed: Printed | undefined;
   #process: ChildProcess | undefined;
 
-  private constructor(
-    readonly folder: string,
-    readonly port: number,
-  ) {}
+  private constructor(readonly folder: string) {}
 
   static async start(): Promise<Server> {
-    const server = new Server(mkdtempSync(join(tmpdir(), "shoreguard-test-")), await freePort());
+    const server = new Server(mkdtempSync(join(tmpdir(), "shoreguard-test-")));
     await server.run();
     return server;
   }
@@ -88,6 +71,7 @@ export class Server {
     ])) as [string];
     this.printed = JSON.parse(line) as Printed;
     this.key = this.printed.admin_key;
+    this.port = Number(new URL(this.printed.public_url).port);
   }
 
   /** Stops it, as `kill` does, or as a crash. */

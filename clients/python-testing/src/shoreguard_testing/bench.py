@@ -51,7 +51,7 @@ from typing import Any
 import grpc
 
 from . import START_SECONDS, STOP_SECONDS, Server, StartFailed, binary, server, stop
-from .serving import Serving, fixed_port
+from .serving import Serving
 
 EMAIL, PASSWORD = "ana@example.com", "a password of theirs"
 FAULTS = ("fail", "lose", "cut", "hang")
@@ -205,12 +205,7 @@ class Restartable:
     """A server whose keys, data and address outlive a restart, in front of the simulated gateways of another one."""
 
     def __init__(self, program: pathlib.Path, folder: pathlib.Path, simulated: Server) -> None:
-        self.listen = f"127.0.0.1:{fixed_port()}"
-        self.url = f"http://{self.listen}"
         settings = {
-            "SHOREGUARD_ENDPOINT": self.url,
-            "SHOREGUARD_SERVER_LISTEN": self.listen,
-            "SHOREGUARD_SERVER_PUBLIC_URL": self.url,
             # A busy machine makes calls slower and does not let them fail.
             "SHOREGUARD_DATABASE_ACQUIRE_TIMEOUT_SECONDS": "60",
             "SHOREGUARD_DATABASE_BUSY_TIMEOUT_MILLISECONDS": "60000",
@@ -223,6 +218,8 @@ class Restartable:
         self._serving.environment["SHOREGUARD_KEY"] = self.key
         self.restarting = threading.Lock()
         self._serving.start()
+        # A restart keeps it.
+        self.listen = self._serving.address
         try:
             for gateway in simulated.gateways:
                 request = {"name": gateway.name, "endpoint": gateway.endpoint, "scheme": "GATEWAY_SCHEME_HTTP"}
@@ -371,7 +368,7 @@ def main() -> None:
         def ready(endpoint: str) -> None:
             facts = {
                 "endpoint": endpoint,
-                "direct": serve.url,
+                "direct": f"http://{serve.listen}",
                 "key": serve.key,
                 "user": {"email": EMAIL, "password": PASSWORD},
                 "gateways": [vars(g) for g in simulated.gateways],

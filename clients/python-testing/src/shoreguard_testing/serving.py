@@ -4,6 +4,8 @@
     server.run("admin", "create-user", "ana@example.com", "--password-stdin", text="a password of hers")
     with server:
         print(server.address)
+
+No port is chosen before a server has it: a server listens on port 0, and its log names the port that the system chose.
 """
 
 from __future__ import annotations
@@ -13,16 +15,15 @@ import http.client
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from . import START_SECONDS, StartFailed, environment, stop, tail
 
-__all__ = ["Serving", "fixed_port"]
+__all__ = ["ServerProcess", "Serving"]
 
 # Pause before the next look at a server that starts, in seconds.
 PAUSE_SECONDS = 0.02
@@ -31,45 +32,24 @@ ANSWER_SECONDS = 5.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def fixed_port() -> int:
-    """Returns a port for a server whose configuration names it, such as in its public URL, or that is restarted.
+class ServerProcess:
+    """A server that any command starts, such as one that changes the root first.
 
-    It is outside of the ports that the system chooses, so that it stays free until the server listens.
+    Its log must be JSON (`telemetry.log_format`) of the level `info` or a finer one: the addresses are read from it. It
+    must have a listener for metrics, which says whether it is ready.
     """
-    for attempt in range(100):
-        port = 20_000 + (os.getpid() + 997 * attempt) % 10_000
-        with socket.socket() as free, contextlib.suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
-    raise StartFailed("no port is free")
-
-
-class Serving:
-    """A server with a folder for its data and its log. It listens on free ports unless `settings` name others."""
 
     def __init__(
-        self,
-        program: str | os.PathLike[str],
-        folder: pathlib.Path,
-        settings: Mapping[str, str] | None = None,
-        arguments: Sequence[str | os.PathLike[str]] = (),
+        self, command: Sequence[str | os.PathLike[str]], log: pathlib.Path, environment: Mapping[str, str] | None = None
     ) -> None:
-        """`settings` are variables of the environment, and `arguments` those of `serve`."""
-        self.environment = {
-            **environment(),
-            "SHOREGUARD_SERVER_LISTEN": "127.0.0.1:0",
-            "SHOREGUARD_SERVER_DATA_DIR": str(folder / "data"),
-            "SHOREGUARD_TELEMETRY_METRICS_LISTEN": "127.0.0.1:0",
-            # The addresses are read from the log.
-            "SHOREGUARD_TELEMETRY_LOG_FORMAT": "json",
-            **(settings or {}),
-        }
+        """`log` is the file to which its output is appended. By default, `environment` is that of this process."""
+        self.environment = dict(os.environ if environment is None else environment)
         self.address = ""
-        """Address of the API, without a scheme. Known when the server is ready."""
+        """Address of the API, without a scheme. Known when the server is ready, and after it has stopped."""
         self.metrics = ""
         """Address of the metrics."""
-        self.log = folder / "serve.log"
-        self._command = [os.fspath(program), "serve", *(os.fspath(argument) for argument in arguments)]
+        self.log = log
+        self._command = [os.fspath(part) for part in command]
         self._process: subprocess.Popen[str] | None = None
         self._log_start = 0
 
@@ -78,20 +58,6 @@ class Serving:
         """The process of the last start."""
         assert self._process is not None, "it was not started"
         return self._process
-
-    def run(self, *arguments: str, text: str = "") -> str:
-        """Runs another command of the program with the same settings. Returns what it prints."""
-        done = subprocess.run(
-            [self._command[0], *arguments],
-            env=self.environment,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-        )
-        if done.returncode != 0:
-            raise StartFailed(f"`{' '.join(arguments[:2])}` failed: {done.stdout}{done.stderr}")
-        return done.stdout
 
     def launch(self) -> None:
         """Starts the process."""
@@ -156,9 +122,57 @@ class Serving:
                 elif message == "serving metrics":
                     self.metrics = entry["address"]
 
-    def __enter__(self) -> Serving:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Serving(ServerProcess):
+    """`shoreguard serve` with a folder for its data and its log.
+
+    It listens on ports that the system chooses, unless `settings` name others. The API keeps its port when the server
+    is started again. The port is most likely still free: Linux prefers other ports for connections, and chooses those
+    of listeners at random.
+    """
+
+    def __init__(
+        self,
+        program: str | os.PathLike[str],
+        folder: pathlib.Path,
+        settings: Mapping[str, str] | None = None,
+        arguments: Sequence[str | os.PathLike[str]] = (),
+    ) -> None:
+        """`settings` are variables of the environment, and `arguments` those of `serve`."""
+        variables = {
+            **environment(),
+            "SHOREGUARD_SERVER_LISTEN": "127.0.0.1:0",
+            "SHOREGUARD_SERVER_DATA_DIR": str(folder / "data"),
+            "SHOREGUARD_TELEMETRY_METRICS_LISTEN": "127.0.0.1:0",
+            # The addresses are read from the log.
+            "SHOREGUARD_TELEMETRY_LOG_FORMAT": "json",
+            **(settings or {}),
+        }
+        super().__init__([program, "serve", *arguments], folder / "serve.log", variables)
+
+    def wait_ready(self) -> None:
+        super().wait_ready()
+        self.environment["SHOREGUARD_SERVER_LISTEN"] = self.address
+        # For `run`. A server with TLS has `https`, which `settings` name.
+        self.environment.setdefault("SHOREGUARD_ENDPOINT", f"http://{self.address}")
+
+    def run(self, *arguments: str, text: str = "") -> str:
+        """Runs another command of the program with the same settings. Returns what it prints."""
+        done = subprocess.run(
+            [self._command[0], *arguments],
+            env=self.environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+        )
+        if done.returncode != 0:
+            raise StartFailed(f"`{' '.join(arguments[:2])}` failed: {done.stdout}{done.stderr}")
+        return done.stdout
