@@ -2,7 +2,9 @@
 //! is a test. The commands of a block of `console new-server` run in the data directory of a server without a user.
 //!
 //! A line that starts with `$ ` is a command, and continues after a backslash. The lines below it are its output: `...`
-//! matches any text within a line, and a line of `...` alone any number of lines.
+//! matches any text within a line, and a line of `...` alone any number of lines. `deploy/checks/tutorial.py` reads the
+//! blocks of the tutorial, for a system on which no tests can be built. `tests/console_blocks.json` has cases that both
+//! readers must pass.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,10 +44,13 @@ fn documents() -> Vec<PathBuf> {
     pages
 }
 
-fn shown(document: &Path) -> Vec<Shown> {
-    let text = fs::read_to_string(document).unwrap();
+fn shown_in(document: &Path) -> Vec<Shown> {
+    shown(&fs::read_to_string(document).unwrap())
+}
+
+fn shown(page: &str) -> Vec<Shown> {
     let mut commands: Vec<Shown> = Vec::new();
-    for block in text.split("```console").skip(1) {
+    for block in page.split("```console").skip(1) {
         let (kind, block) = block.split_once('\n').unwrap();
         assert!(["", " new-server"].contains(&kind), "`{kind}` is an unknown kind of block");
         let (block, _) = block.split_once("```").unwrap();
@@ -69,16 +74,15 @@ fn shown(document: &Path) -> Vec<Shown> {
 
 /// Returns whether a line is as the document shows it.
 fn matches(line: &str, shown: &str) -> bool {
-    let mut parts = shown.trim_end().split("...");
-    let (first, line) = (parts.next().unwrap_or_default(), line.trim_end());
-    let Some(mut rest) = line.strip_prefix(first) else { return false };
-    let mut ends = true;
-    for part in parts {
-        ends = part.is_empty();
-        let Some(at) = rest.find(part) else { return false };
+    let (line, shown) = (line.trim_end(), shown.trim_end());
+    let parts: Vec<&str> = shown.split("...").collect();
+    let [first, middle @ .., last] = parts.as_slice() else { return line == shown };
+    let Some(mut rest) = line.strip_prefix(*first) else { return false };
+    for part in middle {
+        let Some(at) = rest.find(*part) else { return false };
         rest = &rest[at + part.len()..];
     }
-    ends && shown.contains("...") || rest.is_empty()
+    rest.ends_with(*last)
 }
 
 fn all_match(lines: &[&str], shown: &[String]) -> bool {
@@ -102,7 +106,7 @@ fn start_new(folder: &Path) -> (ChildProcess, Place) {
 /// Runs the commands of a document against a server of its own, and checks their output.
 fn run(document: &str) {
     let _limit = start_time_limit();
-    let commands = shown(&root().join(document));
+    let commands = shown_in(&root().join(document));
     assert!(!commands.is_empty(), "{document} has no block");
     let program = PathBuf::from(shoreguard_command(&[]).get_program());
     let programs = program.parent().unwrap().to_owned();
@@ -176,24 +180,45 @@ console_blocks! {
 #[test]
 fn every_document_with_console_blocks_is_tested() {
     let _limit = start_time_limit();
-    let documents = documents().into_iter().filter(|document| !shown(document).is_empty());
+    let documents = documents().into_iter().filter(|document| !shown_in(document).is_empty());
     let tested: Vec<PathBuf> = DOCUMENTS.iter().map(|document| root().join(document)).collect();
     assert_eq!(documents.collect::<Vec<_>>(), tested, "list them in `console_blocks!`");
 }
 
+/// Returns the file of cases that this reader and `tutorial.py` must pass.
+fn cases() -> PathBuf {
+    root().join("tests/console_blocks.json")
+}
+
+fn strings(list: &serde_json::Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
-fn dots_match_any_text() {
+fn blocks_and_outputs_are_read_as_the_cases_expect() {
     let _limit = start_time_limit();
-    for (line, shown, expected) in [
-        ("a b c", "a...c", true),
-        ("a b c", "a ...", true),
-        ("a b c", "...b...", true),
-        ("a b c", "a b", false),
-        ("a b", "a b", true),
-        ("a b c", "...d", false),
-    ] {
-        assert_eq!(matches(line, shown), expected, "{line} {shown}");
+    let text = fs::read_to_string(cases()).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for case in cases["pages"].as_array().unwrap() {
+        let found = shown(case["page"].as_str().unwrap());
+        let found: Vec<_> = found.into_iter().map(|shown| (shown.command, shown.output)).collect();
+        let commands = case["commands"].as_array().unwrap().iter();
+        let expected: Vec<_> = commands
+            .map(|one| (one["command"].as_str().unwrap().to_owned(), strings(&one["output"])))
+            .collect();
+        assert_eq!(found, expected, "{case}");
     }
-    let any = ["...".to_owned(), "end".to_owned()];
-    assert!(all_match(&["one", "two", "end"], &any) && !all_match(&["one"], &any));
+    for case in cases["outputs"].as_array().unwrap() {
+        let lines: Vec<&str> = case["printed"].as_str().unwrap().lines().collect();
+        let is_match = all_match(&lines, &strings(&case["shown"]));
+        assert_eq!(is_match, case["matches"].as_bool().unwrap(), "{case}");
+    }
+}
+
+#[test]
+fn the_tutorial_check_reads_blocks_and_outputs_alike() {
+    let _limit = start_time_limit();
+    let program = root().join("deploy/checks/tutorial.py");
+    let done = Command::new("python3").arg(program).arg("--cases").arg(cases()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
