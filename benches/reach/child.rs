@@ -1,7 +1,8 @@
 //! Child processes: this program, started again with a role, and other servers under the supervision of a shell.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use crate::BoxError;
 /// The first argument of a child. The role follows it.
 pub(crate) const ROLE: &str = "--role";
 
+/// Time for a server to start.
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a child to exit before it is killed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Unit in which the kernel counts processor time.
@@ -58,6 +61,24 @@ fn first_line(process: &mut std::process::Child) -> Result<String, BoxError> {
     Ok(line)
 }
 
+/// Returns the address that a server listens on. `None` if its log does not name it yet. `start` is the size of the log
+/// before the server was started, in bytes.
+fn logged_address(log: &Path, start: u64) -> Result<Option<SocketAddr>, BoxError> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        // The last line may be incomplete.
+        let Ok(entry) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+        if entry["message"] == "serving" {
+            let address = entry["address"].as_str().ok_or("the log has no address")?;
+            return Ok(Some(address.parse()?));
+        }
+    }
+    Ok(None)
+}
+
 /// Returns the fields after the name in `/proc/ID/stat`. `None` if the process does not exist.
 fn stat_fields(id: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
@@ -91,13 +112,28 @@ impl Child {
         Ok(Self { process, id, address })
     }
 
-    /// Starts the released command line, which will listen on `address`. Its log is written to a file.
-    pub(crate) fn serve(config: &Path, log: &Path, address: SocketAddr) -> Result<Self, BoxError> {
+    /// Starts the released command line, and waits until it listens. Its log is appended to a file, where it names the
+    /// address: the system chooses the port.
+    pub(crate) fn serve(config: &Path, log: &Path) -> Result<Self, BoxError> {
         let config = config.to_str().ok_or("the path of the configuration is not valid UTF-8")?;
-        let log = std::fs::File::options().create(true).append(true).open(log)?;
+        let file = File::options().create(true).append(true).open(log)?;
+        let start = file.metadata()?.len();
         let mut command = role_command("shoreguard", &["serve", "--config", config])?;
-        let process = command.stdout(Stdio::null()).stderr(log).spawn()?;
-        Ok(Self { id: process.id(), process, address })
+        let process = command.stdout(Stdio::null()).stderr(file).spawn()?;
+        let begun = Instant::now();
+        let unknown = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut child = Self { id: process.id(), process, address: unknown };
+        loop {
+            if let Some(address) = logged_address(log, start)? {
+                child.address = address;
+                return Ok(child);
+            }
+            if begun.elapsed() > START_TIMEOUT || child.has_ended() {
+                let log = std::fs::read_to_string(log).unwrap_or_default();
+                return Err(format!("the server does not start\n{log}").into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Returns the processor time that it and its children have used.
@@ -169,7 +205,7 @@ impl Drop for Child {
 
 /// Runs a command of the released command line until it exits, and returns its output.
 pub(crate) fn run_shoreguard(args: &[&str], log: &Path) -> Result<String, BoxError> {
-    let log = std::fs::File::options().create(true).append(true).open(log)?;
+    let log = File::options().create(true).append(true).open(log)?;
     let mut command = role_command("shoreguard", args)?;
     // Keep the input open: the child reads nothing from it, but would exit if it were closed.
     let mut process = command.stdout(Stdio::piped()).stderr(log).spawn()?;

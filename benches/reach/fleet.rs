@@ -15,7 +15,7 @@ use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::child::Child;
+use crate::child::{Child, START_TIMEOUT};
 use crate::load::{self, Call};
 use crate::place::{self, ServerSetup};
 use crate::{Bench, BoxError};
@@ -25,8 +25,6 @@ use crate::{Bench, BoxError};
 pub(crate) const GATEWAYS: usize = 64;
 /// Bytes per message of an upload.
 const SBOM_CHUNK_BYTES: usize = 256 * 1024;
-/// Time for a server to start.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A server, its upstream, and keys of callers.
 pub(crate) struct Fleet {
@@ -95,13 +93,12 @@ pub(crate) fn start_server(
     bench: &Bench,
     setup: &ServerSetup,
 ) -> Result<(Child, Duration), BoxError> {
-    let address = place::free_address()?;
-    let config = setup.write_config(address)?;
+    let config = setup.write_config()?;
     let begun = Instant::now();
-    let mut server = Child::serve(&config, &setup.log_path(), address)?;
+    let mut server = Child::serve(&config, &setup.log_path())?;
     let path = "/shoreguard.v1.AuthService/GetServerInfo";
     let call = Call::new(path, &pb::GetServerInfoRequest::default(), None)?;
-    while let Err(fault) = bench.runtime.block_on(load::send_once(address, &call)) {
+    while let Err(fault) = bench.runtime.block_on(load::send_once(server.address, &call)) {
         if begun.elapsed() > START_TIMEOUT || server.has_ended() {
             let log = std::fs::read_to_string(setup.log_path()).unwrap_or_default();
             return Err(format!("the server does not start: {fault}\n{log}").into());

@@ -1,6 +1,5 @@
 //! A database of either engine, with the folder and the configuration of a server that uses it.
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use shoreguard::db::{Db, DbOptions, Engine};
@@ -58,15 +57,14 @@ impl ServerSetup {
         self.folder.path().join("log")
     }
 
-    /// Writes a configuration: the defaults, except for the listen address, gateways and receivers on loopback, and
-    /// limits high enough that one host does not reach them.
-    pub(crate) fn write_config(&self, address: SocketAddr) -> Result<PathBuf, BoxError> {
+    /// Writes a configuration: the defaults, except for ports that the system chooses, gateways and receivers on
+    /// loopback, and limits high enough that one host does not reach them.
+    pub(crate) fn write_config(&self) -> Result<PathBuf, BoxError> {
         let path = self.folder.path().join("shoreguard.toml");
-        let metrics = free_address()?;
         let text = format!(
             r#"
             [server]
-            listen = "{address}"
+            listen = "127.0.0.1:0"
             data_dir = "{}"
             drain_seconds = 2
             [database]
@@ -94,7 +92,7 @@ impl ServerSetup {
             connections_max = 100000
             address_connections_max = 100000
             [telemetry]
-            metrics_listen = "{metrics}"
+            metrics_listen = "127.0.0.1:0"
             "#,
             self.folder.path().display(),
             self.url(),
@@ -105,7 +103,7 @@ impl ServerSetup {
 
     /// Creates an admin key while the server is stopped.
     pub(crate) fn create_admin_key(&self) -> Result<String, BoxError> {
-        let config = self.write_config(free_address()?)?;
+        let config = self.write_config()?;
         let config = config.to_str().ok_or("the path of the configuration is not valid UTF-8")?;
         let role = ["--role", "admin"];
         let args = ["admin", "--config", config, "create-service-principal", "root"];
@@ -116,9 +114,4 @@ impl ServerSetup {
     pub(crate) async fn open_db(&self) -> Result<Db, BoxError> {
         Ok(Db::open(&DbOptions::new(self.url())).await?)
     }
-}
-
-/// Returns an address on which no process listens at the moment.
-pub(crate) fn free_address() -> Result<SocketAddr, BoxError> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

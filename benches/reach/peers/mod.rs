@@ -5,7 +5,7 @@
 //! - A peer uses as many threads as the host has cores, as Shoreguard does, and keeps its connections open.
 //! - The forms without checks do less than Shoreguard: they neither authenticate a caller nor decide nor log.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,6 @@ use tempfile::TempDir;
 
 use crate::child::Child;
 use crate::load::{self, Call};
-use crate::place;
 use crate::{Bench, BoxError, tools};
 
 /// The token of the caller for Envoy with checks, RS256, which does not expire. Its private key was deleted.
@@ -22,6 +21,11 @@ pub(crate) const TOKEN: &str = include_str!("caller.jwt");
 const TOKEN_KEYS: &str = include_str!("jwks.json");
 /// Time for a peer to start.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of ports that are tried. A peer cannot report a port that the system has chosen, and another process can get
+/// the port before the peer does.
+const PORTS_MAX: usize = 5;
+/// What every peer writes to its log if another process has the port.
+const IN_USE: &str = "Address already in use";
 /// Marks the lines of Envoy's configuration that only the form with checks has.
 const CHECKED: &str = "#checked ";
 
@@ -95,8 +99,25 @@ impl Peer {
         call: &Call,
     ) -> Result<RunningPeer, BoxError> {
         let program = tools::find(self.program())?;
+        let mut tried = 1;
+        loop {
+            match self.start_on(free_address()?, &program, bench, upstream, call) {
+                Err(fault) if tried < PORTS_MAX && fault.to_string().contains(IN_USE) => tried += 1,
+                result => return result,
+            }
+        }
+    }
+
+    /// Starts the peer on a port. The error contains `IN_USE` if another process has it.
+    fn start_on(
+        self,
+        listen: SocketAddr,
+        program: &Path,
+        bench: &Bench,
+        upstream: SocketAddr,
+        call: &Call,
+    ) -> Result<RunningPeer, BoxError> {
         let folder = tempfile::Builder::new().prefix("sg-reach-").tempdir()?;
-        let listen = place::free_address()?;
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let (config, log) = (path(self.file_name()), path("log"));
         let threads = std::thread::available_parallelism()?.to_string();
@@ -112,13 +133,15 @@ impl Peer {
                 [&run[..], &quiet[..]].concat()
             }
         };
-        let mut process = Child::supervise(&program, &args, Path::new(&log), listen)?;
+        let mut process = Child::supervise(program, &args, Path::new(&log), listen)?;
         let begun = Instant::now();
         while let Err(fault) = bench.runtime.block_on(load::send_once(listen, call)) {
             if begun.elapsed() > START_TIMEOUT || process.has_ended() {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
-                let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-                return Err(format!("{} does not serve: {fault} {last}", self.name()).into());
+                let in_use = log.lines().rfind(|line| line.contains(IN_USE));
+                let last = log.lines().rfind(|line| !line.trim().is_empty());
+                let why = in_use.or(last).unwrap_or_default();
+                return Err(format!("{} does not serve: {fault} {why}", self.name()).into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -147,4 +170,9 @@ impl Peer {
             .iter()
             .fold(self.template(), |text, (placeholder, value)| text.replace(placeholder, value))
     }
+}
+
+/// Returns an address on which no process listens at the moment.
+fn free_address() -> Result<SocketAddr, BoxError> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
