@@ -13,6 +13,11 @@ need() {
     [ "${CI:-}" != true ] || exit 1
 }
 
+# has_node: whether Node.js is on PATH in a version for which the SDK for TypeScript is made.
+has_node() {
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' 2>/dev/null
+}
+
 # digest FILE: prints a short digest, so that changed pins are installed again.
 digest() {
     sha256sum "$1" | cut -c1-12

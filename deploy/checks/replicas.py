@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +28,8 @@ CALLS_WHILE_STOPPING = 20
 
 program, compose, folder = (Path(argument).resolve() for argument in sys.argv[1:])
 processes = []
+# By itself, since the user of PostgreSQL must reach it, and its path must be short enough for the address of a socket.
+data = Path(tempfile.mkdtemp(prefix="shoreguard-replicas-"))
 
 
 def start(command, log, **more):
@@ -36,14 +39,12 @@ def start(command, log, **more):
 
 
 def postgres():
-    """Starts a server on a socket, as a user without rights if this is root. Returns the URL of a database."""
+    """Starts a server, as a user without rights if this is root. Returns the URL of a database."""
     bin_folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = shutil.which("initdb") or (bin_folders and bin_folders[-1] / "initdb")
     assert found, "initdb does not exist: apt-get install postgresql"
     tools = Path(found).resolve().parent
     user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
-    data = folder / "postgres"
-    data.mkdir(mode=0o700)
     if user:
         shutil.chown(data, "nobody")
     plain = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
@@ -120,7 +121,6 @@ def call(key, method, request="{}"):
 def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    # The user of PostgreSQL must reach its folder.
     write_configuration(postgres())
     until("PostgreSQL accepts connections", lambda: succeeds("pg_isready", "--host=127.83.0.13"))
     command = [program, "admin", "--config", folder / "shoreguard.toml", "--set", f"server.data_dir={folder}/admin"]
@@ -154,3 +154,4 @@ finally:
         if process.poll() is None:
             process.terminate()
             process.wait(START_SECONDS_MAX)
+    shutil.rmtree(data)
