@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Home, wait};
 use crate::commands::text;
-use crate::support::child::free_address;
+use crate::support::child::reserve_address;
 use crate::support::server::{TestServer, boot, config};
 use crate::support::{DbLocation, limit};
 use crate::tls::{Issuer, create_ca, localhost, sign_certificate};
@@ -41,7 +41,8 @@ fn put(folder: &tempfile::TempDir, ca: &Issuer) -> String {
 #[test]
 fn an_endpoint_without_a_server_is_explained() {
     limit::block_on(async {
-        let home = Home::of(format!("http://{}", free_address()));
+        let reserved = reserve_address();
+        let home = Home::of(format!("http://{}", reserved.address));
         let why = explain(&home, &home.endpoint, &[], "/nonexistent").await;
         assert!(why.contains("is the server running"), "{why}");
     });

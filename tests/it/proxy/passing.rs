@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::raw::{RawClient, encode_framed};
 use super::*;
-use crate::support::child::free_address;
+use crate::support::child::reserve_address;
 
 #[test]
 fn a_unary_call_reaches_the_gateway_that_it_names() {
@@ -222,7 +222,8 @@ fn the_identity_of_shoreguard_on_a_gateway_is_shown_to_operators_only() {
 fn an_unreachable_gateway_is_reported_and_is_used_again_after_its_restart() {
     run_on_sqlite(|sg| async move {
         // No other test gets this address while the gateway is stopped.
-        let addr = free_address();
+        let reserved = reserve_address();
+        let addr = reserved.address;
         let options =
             || SimulatorOptions { listen: addr, ..SimulatorOptions::new(Generation::V0_0) };
         let gateway = Simulator::start(options()).await.unwrap();

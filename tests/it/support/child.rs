@@ -1,16 +1,14 @@
 //! The server in a process of its own, to test its log, signals, limits and exit.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::BufReader;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tonic::transport::Endpoint;
 
 use super::server::{Bearer, Caller};
@@ -29,26 +27,27 @@ pub(crate) struct ChildServer {
 /// Configuration of a server.
 pub(crate) struct ChildSetup {
     folder: tempfile::TempDir,
-    address: SocketAddr,
-    metrics: SocketAddr,
+    api: ReservedAddress,
+    metrics: ReservedAddress,
 }
 
 impl ChildSetup {
-    /// Writes a configuration file that ends with `more`. The addresses are chosen before the start, since the log may
+    /// Writes a configuration file that ends with `more`. The addresses are reserved before the start, since the log may
     /// not report them.
     pub(crate) fn new(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (address, metrics) = (free_address(), free_address());
+        let (api, metrics) = (reserve_address(), reserve_address());
         let mut text = String::new();
         let data = folder.path().join("data");
         write!(
             text,
-            "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\ncores = 2\n{more}\n",
+            "[server]\nlisten = \"{}\"\ndata_dir = \"{}\"\ncores = 2\n{more}\n",
+            api.address,
             data.display()
         )
         .unwrap();
         std::fs::write(folder.path().join("shoreguard.toml"), text).unwrap();
-        Self { folder, address, metrics }
+        Self { folder, api, metrics }
     }
 
     /// Returns a command of the server with this configuration.
@@ -72,7 +71,7 @@ impl ChildSetup {
 
     fn configure(&self, command: &mut Command) {
         command.env("SHOREGUARD_CONFIG", self.folder.path().join("shoreguard.toml"));
-        command.env("SHOREGUARD_TELEMETRY_METRICS_LISTEN", self.metrics.to_string());
+        command.env("SHOREGUARD_TELEMETRY_METRICS_LISTEN", self.metrics.address.to_string());
         // A follower would use up the scripts of simulated gateways.
         command.env("SHOREGUARD_POLICIES_FOLLOW_INTERVAL_SECONDS", "3600");
     }
@@ -85,19 +84,20 @@ impl ChildSetup {
     /// Starts a server and waits until it is ready. Its configuration is removed when this is dropped.
     pub(crate) async fn serve(&self, mut command: Command) -> ChildServer {
         let process = ChildProcess(command.stdin(Stdio::null()).spawn().unwrap());
-        let mut child = ChildServer { process, address: self.address, metrics: self.metrics };
+        let (address, metrics) = (self.address(), self.metrics_address());
+        let mut child = ChildServer { process, address, metrics };
         child.wait_ready(&self.log_path()).await;
         child
     }
 
     /// Returns the address of the API.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.api.address
     }
 
     /// Returns the address of the metrics.
     pub(crate) fn metrics_address(&self) -> SocketAddr {
-        self.metrics
+        self.metrics.address
     }
 
     /// Returns the path for a log file.
@@ -120,16 +120,21 @@ pub(crate) fn start_serving(mut command: Command) -> (ChildProcess, String) {
     (process, address)
 }
 
-/// Returns an address on which no process listens, outside the range of addresses for clients. Each call returns
-/// another one: a server that is starting may not listen yet.
-pub(crate) fn free_address() -> SocketAddr {
-    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    loop {
-        let address = TcpListener::bind("127.0.0.9:0").unwrap().local_addr().unwrap();
-        if GIVEN.lock().unwrap().insert(address) {
-            return address;
-        }
-    }
+/// An address on which no process listens. Until this is dropped, the system gives its port to no other program that lets
+/// the system choose, and a server with this address in its configuration can still listen on it, also repeatedly.
+pub(crate) struct ReservedAddress {
+    pub(crate) address: SocketAddr,
+    /// Is bound and does not listen, so that connections are refused.
+    _socket: TcpSocket,
+}
+
+/// Reserves an address.
+pub(crate) fn reserve_address() -> ReservedAddress {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Two sockets with this option can have the same port, if at most one of them listens. Listeners of tokio have it.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 9], 0))).unwrap();
+    ReservedAddress { address: socket.local_addr().unwrap(), _socket: socket }
 }
 
 impl ChildServer {
