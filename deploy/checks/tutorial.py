@@ -1,8 +1,8 @@
 """Runs the tutorial in a clean root in which the package is installed: each command of its `console` blocks prints what
 the page shows.
 
-tests/it/console_blocks.rs describes the blocks, and runs those of all pages with a build. It also runs this program with
-the cases that both must read in the same way.
+tests/it/console_blocks.rs describes the blocks, and runs those of all pages with a build. It also runs this program
+with the cases that both must read in the same way.
 
 Usage: tutorial.py ROOT PAGE, or tutorial.py --cases FILE
 """

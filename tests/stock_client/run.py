@@ -6,6 +6,7 @@ line does: with a key from the same server, and with a device code from a server
 drafts as those users.
 
     python3 tests/stock_client/run.py [--server target/debug/shoreguard]
+    python3 tests/stock_client/run.py --install    # only installs the SDKs
 
 The last line of the output is `N passed, M failed`. The exit code is 1 if anything failed.
 """
@@ -137,7 +138,13 @@ def check_gateway(server_binary, python, listen, gateway):
 def main():
     arguments = argparse.ArgumentParser(description="The stock OpenShell SDKs through Shoreguard.")
     arguments.add_argument("--server", type=pathlib.Path, default=TARGET / "debug" / "shoreguard")
-    server_binary = arguments.parse_args().server
+    arguments.add_argument("--install", action="store_true", help="only installs the SDKs")
+    given = arguments.parse_args()
+    if given.install:
+        for generation in GENERATIONS:
+            environment(generation)
+        return 0
+    server_binary = given.server
     if not server_binary.exists():
         sys.exit(f"{server_binary} is missing: run `cargo build` first")
     pythons = {generation: environment(generation) for generation in GENERATIONS}

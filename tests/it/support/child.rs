@@ -32,8 +32,8 @@ pub(crate) struct ChildSetup {
 }
 
 impl ChildSetup {
-    /// Writes a configuration file that ends with `more`. The addresses are reserved before the start, since the log may
-    /// not report them.
+    /// Writes a configuration file that ends with `more`. The addresses are reserved before the start, since the log
+    /// may not report them.
     pub(crate) fn new(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (api, metrics) = (reserve_address(), reserve_address());
@@ -120,8 +120,8 @@ pub(crate) fn start_serving(mut command: Command) -> (ChildProcess, String) {
     (process, address)
 }
 
-/// An address on which no process listens. Until this is dropped, the system gives its port to no other program that lets
-/// the system choose, and a server with this address in its configuration can still listen on it, also repeatedly.
+/// An address on which no process listens. Until this is dropped, the system gives its port to no program that lets the
+/// system choose, and a server with this address in its configuration can still listen on it, also repeatedly.
 pub(crate) struct ReservedAddress {
     pub(crate) address: SocketAddr,
     /// Is bound and does not listen, so that connections are refused.
