@@ -31,12 +31,14 @@ const BACKLOG: u32 = 1024;
 const LISTEN: &str = "server.listen";
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) async fn run(config: Config) -> Result<(), CliError> {
+pub(super) async fn run(mut config: Config) -> Result<(), CliError> {
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
     // A start that fails because of a file or an address must not migrate the database or print a setup token first.
     preflight::check(&config)?;
     let socket = reserve(config.server.listen)?;
+    // With port 0, the system has chosen one, which the default of the public URL needs.
+    config.server.listen = socket.local_addr()?;
     data_dir::create(&config.server.data_dir)?;
     let metrics = match config.telemetry.metrics_listen {
         Some(address) => {
