@@ -29,6 +29,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::messages::MESSAGE_BYTES_MAX;
 pub(crate) use super::messages::{ForwardedResponse, Messages};
 use super::reached::Usage;
 pub(crate) use super::terms::Forwarding;
@@ -67,7 +68,9 @@ pub struct Gateway {
     /// Caller on whose behalf the gateway is called; `None` for the server's own work.
     pub(super) caller: Option<PrincipalId>,
     /// Whether the gateway may have processed the last call.
-    maybe_processed: AtomicBool,
+    pub(super) maybe_processed: AtomicBool,
+    /// Maximum size of the message of a response, in bytes.
+    pub(super) message_bytes_max: usize,
     /// Whether the message of the last call's response was larger than what is read.
     pub(super) was_too_large: AtomicBool,
     /// What the calls since the last question have used.
@@ -121,6 +124,7 @@ impl Gateway {
             lease: lease.into(),
             caller: None,
             maybe_processed: AtomicBool::new(false),
+            message_bytes_max: MESSAGE_BYTES_MAX,
             was_too_large: AtomicBool::new(false),
             usage: Mutex::default(),
             outcome_unknown: OutcomeUnknown::default(),
@@ -147,10 +151,6 @@ impl Gateway {
     /// Logs a failed call, if a line is due.
     fn log_failure(&self, why: impl std::fmt::Display) {
         self.target.failures.warn(&self.target.name, why);
-    }
-
-    fn unreachable(&self) -> Error {
-        Connection::unreachable(&self.target.name)
     }
 
     /// Makes a call with one response message.
@@ -389,6 +389,7 @@ impl Gateway {
             header_status,
             trailers: None,
             bytes: BytesMut::new(),
+            message_bytes_max: self.message_bytes_max,
             ready: VecDeque::new(),
             ended: false,
             is_too_large: false,

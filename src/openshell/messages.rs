@@ -62,6 +62,8 @@ pub(crate) struct Messages {
     /// Headers or trailers that contained the status, after the end.
     pub(super) trailers: Option<HeaderMap>,
     pub(super) bytes: BytesMut,
+    /// Maximum size of a message, in bytes: [`MESSAGE_BYTES_MAX`] or less.
+    pub(super) message_bytes_max: usize,
     pub(super) ready: VecDeque<Bytes>,
     pub(super) ended: bool,
     /// Whether a message is larger than the maximum.
@@ -114,9 +116,12 @@ impl Messages {
             let mut prefix = prefix;
             let compressed = prefix.get_u8() != 0;
             let length = prefix.get_u32() as usize;
-            if compressed || length > MESSAGE_BYTES_MAX {
+            if compressed || length > self.message_bytes_max {
                 self.is_too_large = !compressed;
-                self.body.lease().log_failure("a response is too large or compressed");
+                // Above a lower limit, the call is repeated with this one.
+                if compressed || length > MESSAGE_BYTES_MAX {
+                    self.body.lease().log_failure("a response is too large or compressed");
+                }
                 return Err(Connection::unreachable(&self.gateway));
             }
             if self.bytes.len() < 5 + length {

@@ -3,15 +3,16 @@
 //! Invariants
 //! - a handle has one generation: a connection that was probed with another one is rejected;
 //! - the outcome of a write without a response is unknown until it is reported or found out;
-//! - unary calls share one connection for as long as it is open, streaming calls use others.
+//! - unary calls share one connection for as long as it is open, streaming calls use others;
+//! - what a handle notes of a call is that of its last one: reads at the same time use duplicates of it.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::gateway::Gateway;
-use super::messages::MESSAGE_BYTES_MAX;
 use super::sandbox::unreadable;
 use crate::access::policy::{AuditMode, UpstreamPolicy, find_upstream_policy};
 use crate::ctx::Ctx;
@@ -21,6 +22,7 @@ use crate::upstream::budget::BudgetClass;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::lane::Lane;
+use crate::upstream::unanswered::OutcomeUnknown;
 
 /// What unary calls of a handle have used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +41,29 @@ impl Gateway {
         self.caller = ctx.principal();
         self.outcome_unknown = ctx.unanswered();
         self
+    }
+
+    /// Returns a handle for a read at the same time, on the same connection. Messages of responses that are larger than
+    /// `message_bytes_max` bytes, which is at most the maximum of others, are not read.
+    #[must_use]
+    pub fn duplicate_for_read(&self, message_bytes_max: usize) -> Self {
+        Self {
+            app: Arc::clone(&self.app),
+            target: Arc::clone(&self.target),
+            generation: self.generation,
+            lease: Mutex::new(self.lock_lease().duplicate()),
+            caller: self.caller,
+            maybe_processed: AtomicBool::new(false),
+            message_bytes_max: message_bytes_max.min(self.message_bytes_max),
+            was_too_large: AtomicBool::new(false),
+            usage: Mutex::default(),
+            outcome_unknown: OutcomeUnknown::default(),
+        }
+    }
+
+    /// Returns the error for a gateway that does not answer.
+    pub(super) fn unreachable(&self) -> Error {
+        Connection::unreachable(&self.target.name)
     }
 
     /// Whether a method changes something on the gateway.
@@ -87,7 +112,8 @@ impl Gateway {
     /// Records the size of the message of a response.
     pub(super) fn note_size(&self, message: Option<&Bytes>, is_too_large: bool) {
         self.was_too_large.store(is_too_large, Ordering::Relaxed);
-        let bytes = if is_too_large { MESSAGE_BYTES_MAX } else { message.map_or(0, Bytes::len) };
+        let unread = self.message_bytes_max;
+        let bytes = if is_too_large { unread } else { message.map_or(0, Bytes::len) };
         self.usage.lock().bytes += bytes;
     }
 
