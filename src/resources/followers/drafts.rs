@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 
 use super::memory::Compared;
 use super::notes::note;
 use super::pass::Pass;
 use super::rejected;
+use super::settled::OpenRound;
 use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
 use crate::openshell::drafts::{DraftChunk, DraftList, DraftStatus};
@@ -19,9 +20,14 @@ use crate::resources::approvals::drafts::{
 };
 use crate::resources::approvals::rounds::close::{Ending, close};
 use crate::resources::approvals::rounds::open::supersede;
-use crate::resources::approvals::rounds::{Round, clocks, store as rounds};
+use crate::resources::approvals::rounds::{clocks, store as rounds};
 use crate::resources::write_intents::domain as write_intents;
 
+/// Sandboxes that are asked about at once. Their answers wake this process together.
+const ASKED_AT_ONCE: usize = 4;
+/// Bytes of drafts with which a sandbox is asked about together with others. A larger answer is read alone, so that not
+/// several of them are in memory (T20).
+const SMALL_BYTES_MAX: usize = 256 << 10;
 /// Chunks whose content is computed in one pass, besides those with a round.
 const COMPARED_MAX: usize = 200;
 /// Chunks that one transaction opens or brings up to date.
@@ -51,6 +57,61 @@ struct Found {
     base_version: u32,
 }
 
+/// What was read about the drafts of a sandbox.
+pub(super) struct Asked {
+    /// Its rounds that have not ended.
+    before: Vec<OpenRound>,
+    /// The drafts, and their bytes; `None` if they are too large to be read together with those of others.
+    list: Option<(DraftList, usize)>,
+}
+
+/// Divides sandboxes, in their order, into those that are asked about at once. A sandbox with rejections is alone: they
+/// may take long, and an answer is used soon.
+pub(super) fn groups<'s>(pass: &Pass<'_>, sandboxes: &[&'s Sandbox]) -> Vec<Vec<&'s Sandbox>> {
+    let is_quick = |sandbox: &Sandbox| {
+        let memory = pass.memory.sandboxes.get(&sandbox.full_name);
+        memory.is_none_or(|memory| memory.draft_bytes <= SMALL_BYTES_MAX)
+            && !pass.rejections.contains_key(&sandbox.full_name)
+    };
+    let runs = sandboxes.chunk_by(|one, next| is_quick(one) && is_quick(next));
+    runs.flat_map(|run| run.chunks(ASKED_AT_ONCE)).map(<[_]>::to_vec).collect()
+}
+
+/// Asks about the drafts of a group of sandboxes. The results are in their order.
+pub(super) fn ask<'a>(
+    pass: &'a mut Pass<'_>,
+    sandboxes: &'a [&'a Sandbox],
+) -> BoxFuture<'a, Vec<Result<Asked, Error>>> {
+    Box::pin(async move {
+        // Before the gateway is asked: a round that is opened meanwhile is not missing.
+        let mut before = Vec::with_capacity(sandboxes.len());
+        for sandbox in sandboxes {
+            let place = pass.place(&sandbox.full_name);
+            before.push(read_open(pass, &place).await);
+        }
+        pass.memory.pace.wait(sandboxes.len()).await;
+        let bytes_max = if sandboxes.len() > 1 { SMALL_BYTES_MAX } else { usize::MAX };
+        let gateway = &pass.gateway;
+        let lists = join_all(sandboxes.iter().map(|sandbox| async move {
+            let gateway = gateway.duplicate_for_read(bytes_max);
+            let list = gateway.draft_chunks(&sandbox.full_name, DraftStatus::Pending).await;
+            (list, gateway.take_usage())
+        }));
+        let lists = lists.await;
+        let mut asked = Vec::with_capacity(lists.len());
+        for (before, (list, usage)) in before.into_iter().zip(lists) {
+            pass.memory.pace.spend(usage);
+            let is_cut = sandboxes.len() > 1 && matches!(list, Ok(DraftList::Overflowing));
+            asked.push(match (before, list) {
+                (Ok(before), Ok(_)) if is_cut => Ok(Asked { before, list: None }),
+                (Ok(before), Ok(list)) => Ok(Asked { before, list: Some((list, usage.bytes)) }),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            });
+        }
+        asked
+    })
+}
+
 /// Brings the rounds of the drafts of a sandbox up to date.
 ///
 /// # Errors
@@ -58,21 +119,20 @@ struct Found {
 pub(super) fn follow<'a>(
     pass: &'a mut Pass<'_>,
     sandbox: &'a Sandbox,
+    asked: Asked,
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
+        let Asked { before, list } = asked;
         let name = &sandbox.full_name;
         let place = pass.place(name);
-        // Before the gateway is asked: a round that is opened meanwhile is not missing.
-        let before = if pass.open.contains_key(name) {
-            let mut conn = pass.ctx.db().read().await?;
-            store::open_of(&mut conn, &place, OPEN_OF_SANDBOX_MAX * 2).await?
+        let (list, bytes) = if let Some(read) = list {
+            read
         } else {
-            Vec::new()
+            pass.wait().await;
+            let list = pass.gateway.draft_chunks(name, DraftStatus::Pending).await;
+            let bytes = pass.spend();
+            (list?, bytes)
         };
-        pass.wait().await;
-        let list = pass.gateway.draft_chunks(name, DraftStatus::Pending).await;
-        let bytes = pass.spend();
-        let list = list?;
         let memory = pass.memory.sandboxes.entry(name.clone()).or_default();
         memory.note_read(bytes, matches!(list, DraftList::Overflowing));
         let mut chunks = match list {
@@ -90,8 +150,26 @@ pub(super) fn follow<'a>(
         end_missing(pass, &place, &before, &pending, &found.unreadable).await?;
         let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let counts = (count(waiting + found.rest), count(found.unreadable.len()), false);
-        note(pass, &place, counts).await
+        note(pass, &place, counts).await?;
+        if !before.is_empty() {
+            pass.stored.rounds.insert(place.name, before);
+        }
+        Ok(())
     })
+}
+
+/// Returns the rounds of a sandbox that have not ended. They are read only if they may have changed since another pass.
+async fn read_open(pass: &mut Pass<'_>, place: &SandboxRef) -> Result<Vec<OpenRound>, Error> {
+    if !pass.stored.open.contains_key(&place.name) {
+        return Ok(Vec::new());
+    }
+    // It is stored again when the drafts were followed.
+    if let Some(known) = pass.stored.rounds.remove(&place.name) {
+        return Ok(known);
+    }
+    let mut conn = pass.ctx.db().read().await?;
+    let open = store::open_of(&mut conn, place, OPEN_OF_SANDBOX_MAX * 2).await?;
+    Ok(open.into_iter().map(OpenRound::from).collect())
 }
 
 /// Computes what the reviews of the chunks are about that have changed since the last pass, or have no round.
@@ -99,7 +177,7 @@ async fn compute(
     pass: &mut Pass<'_>,
     sandbox: &Sandbox,
     mut chunks: Vec<DraftChunk>,
-    before: &[Round],
+    before: &[OpenRound],
 ) -> Result<Found, Error> {
     let mut found = Found::default();
     let reviewed: HashSet<&str> = before.iter().map(|round| round.chunk_id.as_str()).collect();
@@ -151,7 +229,7 @@ async fn compute(
 
 /// Returns whether a chunk without a round may get one: there is room, or it may be the repeated ask of a round whose
 /// chunk is not pending any more. Otherwise, further proposals cost nothing.
-fn has_place(before: &[Round], pending: &[DraftChunk]) -> bool {
+fn has_place(before: &[OpenRound], pending: &[DraftChunk]) -> bool {
     if i64::try_from(before.len()).is_ok_and(|open| open < OPEN_OF_SANDBOX_MAX) {
         return true;
     }
@@ -241,18 +319,16 @@ async fn open_all(
 async fn end_missing(
     pass: &mut Pass<'_>,
     place: &SandboxRef,
-    before: &[Round],
+    before: &[OpenRound],
     pending: &HashSet<String>,
     unreadable: &HashSet<String>,
 ) -> Result<(), Error> {
-    let is_rejected =
-        |round: &Round| round.summary.draft.as_ref().is_some_and(|draft| draft.was_rejected);
     let mut missing: Vec<(ApprovalRoundId, i64, &'static str)> = Vec::new();
-    for round in before.iter().filter(|round| round.state.is_voting()) {
+    for round in before.iter().filter(|round| round.is_voting) {
         if unreadable.contains(&round.chunk_id) {
             missing.push((round.id, round.version, NOT_APPLICABLE));
         // A round that was opened for a chunk that the gateway had rejected needs no pending chunk.
-        } else if !pending.contains(&round.chunk_id) && !is_rejected(round) {
+        } else if !pending.contains(&round.chunk_id) && !round.was_rejected {
             missing.push((round.id, round.version, GONE));
         }
     }

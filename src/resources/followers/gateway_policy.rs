@@ -24,13 +24,15 @@ pub(super) fn check<'a>(
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
         let (ctx, id) = (pass.ctx, pass.gateway_ref.id);
-        let (has_reviews, before) = {
+        let (has_reviews, had_policy) = if pass.has_written() {
             let mut conn = ctx.db().read().await?;
             let has_reviews = store::has_reviews(&mut conn, id).await?;
-            (has_reviews, store::global_policy_since(&mut conn, id).await?)
+            (has_reviews, store::global_policy_since(&mut conn, id).await?.is_some())
+        } else {
+            (pass.stamp.reviews > 0, pass.stamp.global_policies > 0)
         };
         let found = if has_reviews { read(pass, sandboxes).await } else { Some(false) };
-        let Some(has_policy) = found.filter(|found| *found != before.is_some()) else {
+        let Some(has_policy) = found.filter(|found| *found != had_policy) else {
             return Ok(());
         };
         ctx.transaction(async |tx| {

@@ -4,7 +4,7 @@
 //! - what was read is stored in the transaction of its events: a line is counted once, however often it is read;
 //! - a log, however long, costs a bounded number of calls and bytes, and other gateways nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::log_lines::{Shown, examine, per_minute};
 use super::pass::{Failures, Pass};
+use super::settled::Positions;
 use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -63,16 +64,13 @@ pub(super) fn read<'a>(
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
-        announce_waiting(pass).await?;
+        if pass.stamp.notices > 0 {
+            announce_waiting(pass).await?;
+        }
         if !pass.ctx.app().config.followers.logs {
             return Ok(());
         }
-        let positions = {
-            let mut conn = pass.ctx.db().read().await?;
-            positions::of_gateway(&mut conn, pass.gateway_ref.id).await?
-        };
-        let positions: HashMap<SandboxName, Position> =
-            positions.into_iter().map(|position| (position.full_name(), position)).collect();
+        let positions = read_positions(pass).await?;
         let due = due(pass, sandboxes);
         let seconds = pass.ctx.app().config.policies.follow_interval().as_secs().max(1);
         let mut rest =
@@ -99,8 +97,19 @@ pub(super) fn read<'a>(
             store_moved(pass, batch).await?;
         }
         check_rate(pass);
+        pass.positions = Some(positions);
         Ok(())
     })
+}
+
+/// Returns the positions of the sandboxes. They are read only if they may have changed since the pass began.
+async fn read_positions(pass: &mut Pass<'_>) -> Result<Positions, Error> {
+    if let Some(known) = pass.positions.take() {
+        return Ok(known);
+    }
+    let mut conn = pass.ctx.db().read().await?;
+    let rows = positions::of_gateway(&mut conn, pass.gateway_ref.id).await?;
+    Ok(rows.into_iter().map(|position| (position.full_name(), position)).collect())
 }
 
 /// Returns the sandboxes whose log is read, in this order.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::logs::LogMemory;
 use super::pace::Pace;
+use super::settled::Settled;
 use crate::config::Gateways;
 use crate::db::types::SandboxName;
 use crate::openshell::drafts::DraftChunk;
@@ -37,6 +38,10 @@ pub struct Memory {
     pub(super) last_pin: i64,
     /// Minimum time between two reads of one log.
     pub(super) logs_every: Duration,
+    /// What the last pass has read; `None` if it has written something, or has failed.
+    pub(super) settled: Option<Settled>,
+    /// Maximum time of a pass; `None` for that of the configured interval.
+    pub(super) pass_time_max: Option<Duration>,
 }
 
 /// What is remembered of one sandbox.
@@ -48,6 +53,8 @@ pub(super) struct SandboxMemory {
     pub(super) not_before: Option<Instant>,
     /// Whether it could not be read when it was tried last.
     pub(super) has_failed: bool,
+    /// Bytes of its drafts when they were last read.
+    pub(super) draft_bytes: usize,
     /// The gateway's id and resource version for which the chunks were compared.
     pub(super) compared: (String, u64),
     /// The chunks that were compared then.
@@ -117,7 +124,21 @@ impl Memory {
             last_mode: None,
             last_pin: 0,
             logs_every: LOGS_EVERY,
+            settled: None,
+            pass_time_max: None,
         }
+    }
+
+    /// Limits the time of each pass. For tests.
+    #[must_use]
+    pub fn with_pass_time_max(self, pass_time_max: Duration) -> Self {
+        Self { pass_time_max: Some(pass_time_max), ..self }
+    }
+
+    /// Returns whether a pass over the same reads only what may have changed. For tests.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled.is_some()
     }
 }
 
@@ -134,6 +155,7 @@ impl SandboxMemory {
     pub(super) fn note_read(&mut self, bytes: usize, is_overflowing: bool) {
         let now = Instant::now();
         self.read_at = Some(now);
+        self.draft_bytes = bytes;
         self.not_before = if is_overflowing {
             Some(now + OVERFLOWING_AFTER)
         } else if bytes >= LARGE_BYTES {

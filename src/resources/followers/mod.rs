@@ -3,12 +3,13 @@
 //!
 //! `pass` asks about all sandboxes of a gateway once, `drafts` about one, `pins` and `mode` about rules, and
 //! `gateway_policy` about what prevents writes. `rejected` sends rejections. `state` reports which sandboxes there are
-//! and in which phase, `logs` what their logs show. `pace` limits the calls.
+//! and in which phase, `logs` what their logs show. `pace` limits the calls, and `settled` avoids reads.
 //!
 //! Invariants
 //! - a transaction of a follower proves its lease `follow/<gateway id>`;
 //! - what one sandbox proposes, however much, costs other sandboxes of the gateway a bounded time only, and other
 //!   gateways nothing;
+//! - a pass over a gateway on which nothing has changed reads the database once, and writes nothing;
 //! - a round ends because its chunk is missing only if it was open before the gateway was asked;
 //! - nothing that a gateway does not report is concluded from a failed call.
 
@@ -23,6 +24,7 @@ pub mod pace;
 mod pass;
 mod pins;
 mod rejected;
+mod settled;
 mod state;
 pub mod store;
 
@@ -31,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::memory::Memory;
 use self::pass::Pass;
@@ -44,6 +46,9 @@ use crate::workers::keyed::{Keyed, KeyedTask};
 
 /// Kind of the leases, and the actor of what a follower stores.
 const KIND: &str = "follow";
+/// Time after which a pass ends, besides two of its intervals, even if it waits for a database that does not answer.
+/// What is left is done by the next pass. A pass over thousands of sandboxes takes as long as its interval.
+const PASS_TIME_MAX: Duration = Duration::from_mins(10);
 /// How long the lease of a single pass is valid.
 const SINGLE_PASS_TTL: Duration = Duration::from_mins(1);
 
@@ -95,8 +100,18 @@ fn pass<'a>(
     memory: &'a mut Memory,
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
+        let interval = ctx.app().config.policies.follow_interval();
+        let time_max = memory.pass_time_max.unwrap_or(PASS_TIME_MAX + interval * 2);
         let ctx = ctx.clone().with_gateway(gateway.clone());
-        Pass::begin(&ctx, lease, gateway, memory).await?.run().await
+        let name = Arc::clone(&gateway.name);
+        let run = async { Pass::begin(&ctx, lease, gateway, memory, time_max).await?.run().await };
+        // Of real time, as the interval. A transaction that is dropped is rolled back.
+        tokio::time::timeout(time_max, run).await.unwrap_or_else(|_| {
+            let seconds = time_max.as_secs();
+            warn!(gateway = &*name, seconds, "a pass took too long: the next one continues");
+            let why = format!("the pass over gateway `{name}` has not ended in {seconds} seconds");
+            Err(Error::DeadlineExceeded { why })
+        })
     })
 }
 

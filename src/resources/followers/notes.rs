@@ -25,8 +25,8 @@ pub(super) async fn note(
     place: &SandboxRef,
     counts: (i32, i32, bool),
 ) -> Result<(), Error> {
-    let has_open = pass.open.contains_key(&place.name);
-    let is_noted = pass.noted.contains(&place.name);
+    let has_open = pass.stored.open.contains_key(&place.name);
+    let is_noted = pass.stored.noted.contains(&place.name);
     let memory = pass.memory.sandboxes.entry(place.name.clone()).or_default();
     // After a takeover, it is not known what was announced.
     let is_unannounced = memory.is_unannounced || (memory.stored.is_none() && has_open);

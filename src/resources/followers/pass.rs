@@ -1,10 +1,15 @@
 //! One pass of a follower over the sandboxes of its gateway.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::memory::Memory;
+use super::settled::{ListDigest, Positions, Settled, StoredDrafts};
+use super::store::{self, Stamp};
 use super::{drafts, gateway_policy, logs, mode, pins, state};
 use crate::ctx::{Ctx, Tx};
 use crate::db::leases::{self, Lease};
@@ -12,9 +17,9 @@ use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
+use crate::resources::approvals::drafts::hints;
 use crate::resources::approvals::drafts::open::OPEN_OF_GATEWAY_MAX;
 use crate::resources::approvals::drafts::rejections::store::{self as rejected, Rejection};
-use crate::resources::approvals::drafts::{hints, store as stored};
 
 /// Rejections that one pass sends.
 const REJECTIONS_MAX: i64 = 500;
@@ -32,46 +37,72 @@ pub(super) struct Pass<'a> {
     pub(super) gateway_ref: GatewayRef,
     pub(super) gateway: Gateway,
     pub(super) memory: &'a mut Memory,
-    /// Number of rounds of drafts that have not ended, of the sandboxes that have some.
-    pub(super) open: HashMap<SandboxName, i64>,
+    /// What is stored about the gateway, in numbers, as it was when the pass began.
+    pub(super) stamp: Stamp,
+    /// The list of the gateway, if all of it is stored.
+    pub(super) list: Option<ListDigest>,
+    /// The positions of the sandboxes in that list.
+    pub(super) positions: Option<Positions>,
+    /// What is stored of the drafts of the gateway.
+    pub(super) stored: StoredDrafts,
     /// Rejections that the gateway does not know yet.
     pub(super) rejections: HashMap<SandboxName, Vec<Rejection>>,
-    /// Sandboxes of which something is stored.
-    pub(super) noted: HashSet<SandboxName>,
     /// Sandboxes that were concerned by calls.
     pub(super) hinted: HashSet<SandboxName>,
+    /// Whether something was written, or may have been.
+    has_written: AtomicBool,
+    /// When no more drafts are read, so that time is left for what comes after them.
+    drafts_until: Instant,
 }
 
 impl<'a> Pass<'a> {
-    /// Connects to the gateway, and reads what is stored about it.
+    /// Connects to the gateway, and reads what is stored about it, as far as it may have changed since the last pass.
+    /// The pass has the time `time_max`, half of it for drafts.
     pub(super) async fn begin(
         ctx: &'a Ctx,
         lease: &'a Lease,
         gateway_ref: GatewayRef,
         memory: &'a mut Memory,
+        time_max: Duration,
     ) -> Result<Self, Error> {
+        let drafts_until = Instant::now() + time_max / 2;
+        let settled = memory.settled.take();
         let gateway = Gateway::connect(ctx.app(), &gateway_ref).await?;
         let id = gateway_ref.id;
         let mut conn = ctx.db().read().await?;
-        let open = stored::open_by_sandbox(&mut conn, id).await?.into_iter().collect();
+        let stamp = store::stamp(&mut conn, &gateway_ref).await?;
+        let (list, positions, stored) = match settled.filter(|settled| settled.stamp == stamp) {
+            Some(settled) => (Some(settled.list), Some(settled.positions), settled.drafts),
+            None => (None, None, state::read_drafts(&mut conn, id, &stamp).await?),
+        };
         let mut rejections: HashMap<SandboxName, Vec<Rejection>> = HashMap::new();
-        for rejection in rejected::list(&mut conn, id, REJECTIONS_MAX).await? {
-            rejections.entry(rejection.sandbox()).or_default().push(rejection);
+        if stamp.rejections > 0 {
+            for rejection in rejected::list(&mut conn, id, REJECTIONS_MAX).await? {
+                rejections.entry(rejection.sandbox()).or_default().push(rejection);
+            }
         }
-        let noted = stored::sandboxes_with_state(&mut conn, id).await?;
         drop(conn);
         let hinted = hints::take(ctx.app(), id);
-        Ok(Self { ctx, lease, gateway_ref, gateway, memory, open, rejections, noted, hinted })
+        Ok(Self {
+            ctx,
+            lease,
+            gateway_ref,
+            gateway,
+            memory,
+            stamp,
+            list,
+            positions,
+            stored,
+            rejections,
+            hinted,
+            has_written: AtomicBool::new(false),
+            drafts_until,
+        })
     }
 
     /// Asks about each sandbox, then about pins, about policy and approval mode of the gateway, and for logs.
     pub(super) async fn run(mut self) -> Result<(), Error> {
-        let known = state::read(&self).await?;
-        self.wait().await;
-        let sandboxes = self.gateway.list_sandboxes(None).await;
-        self.spend();
-        let sandboxes = sandboxes?;
-        state::compare(&mut self, known, &sandboxes).await?;
+        let sandboxes = state::follow(&mut self).await?;
         self.end_removed(&sandboxes).await?;
         self.follow_drafts(&sandboxes).await?;
         let checked = self.check_policies(&sandboxes).await;
@@ -81,7 +112,28 @@ impl<'a> Pass<'a> {
         // Logs are last: what sandboxes write to them, however much it is, delays nothing else (T20). A check that
         // fails does not hide what they show.
         logs::read(&mut self, &sandboxes).await?;
+        self.settle();
         checked
+    }
+
+    /// Remembers what was read, if nothing was to be done: the next pass reads it again only if it may have changed.
+    fn settle(self) {
+        let Self { memory, stamp, list, positions, mut stored, has_written, .. } = self;
+        if let (Some(list), Some(positions), false) = (list, positions, has_written.into_inner()) {
+            stored.limit();
+            memory.settled = Some(Settled { stamp, list, positions, drafts: stored });
+        }
+    }
+
+    /// Lists the sandboxes.
+    ///
+    /// # Errors
+    /// Those of the gateway.
+    pub(super) async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, Error> {
+        self.wait().await;
+        let sandboxes = self.gateway.list_sandboxes(None).await;
+        self.spend();
+        sandboxes
     }
 
     /// Looks for policies and modes that differ from what was decided.
@@ -95,12 +147,22 @@ impl<'a> Pass<'a> {
     /// the answers about it must not keep the follower from the others.
     async fn follow_drafts(&mut self, sandboxes: &[Sandbox]) -> Result<(), Error> {
         let mut failures = Failures::default();
-        for sandbox in self.in_order(sandboxes) {
-            let outcome = drafts::follow(self, sandbox).await;
-            let memory = self.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
-            memory.note_outcome(outcome.is_ok());
-            if failures.add(outcome, &sandbox.full_name)? {
+        for group in drafts::groups(self, &self.in_order(sandboxes)) {
+            // The next pass begins with those that are left.
+            if Instant::now() >= self.drafts_until {
                 break;
+            }
+            let asked = drafts::ask(self, &group).await;
+            for (sandbox, asked) in group.into_iter().zip(asked) {
+                let outcome = match asked {
+                    Ok(asked) => drafts::follow(self, sandbox, asked).await,
+                    Err(error) => Err(error),
+                };
+                let memory = self.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
+                memory.note_outcome(outcome.is_ok());
+                if failures.add(outcome, &sandbox.full_name)? {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -117,10 +179,10 @@ impl<'a> Pass<'a> {
                 || !memory.is_some_and(super::memory::SandboxMemory::is_too_early)
         };
         let mut due: Vec<&Sandbox> = sandboxes.iter().filter(is_due).collect();
-        let is_nearly_full = self.open.values().sum::<i64>() >= NEARLY_FULL;
+        let is_nearly_full = self.stored.open.values().sum::<i64>() >= NEARLY_FULL;
         due.sort_by_cached_key(|sandbox| {
             let name = &sandbox.full_name;
-            let open = self.open.get(name).copied().unwrap_or_default();
+            let open = self.stored.open.get(name).copied().unwrap_or_default();
             let memory = self.memory.sandboxes.get(name);
             let class = if memory.is_some_and(|memory| memory.has_failed) {
                 3_u8
@@ -147,7 +209,8 @@ impl<'a> Pass<'a> {
             sandboxes.iter().map(|sandbox| &sandbox.full_name).collect();
         self.memory.sandboxes.retain(|name, _| listed.contains(name));
         self.memory.modes.retain(|name, _| listed.contains(name));
-        let stored = self.open.keys().chain(self.rejections.keys()).chain(&self.noted);
+        let stored =
+            self.stored.open.keys().chain(self.rejections.keys()).chain(&self.stored.noted);
         let gone: HashSet<SandboxName> =
             stored.filter(|name| !listed.contains(*name)).cloned().collect();
         for name in gone {
@@ -178,7 +241,7 @@ impl<'a> Pass<'a> {
 
     /// Waits until the next call is due.
     pub(super) async fn wait(&self) {
-        self.memory.pace.wait().await;
+        self.memory.pace.wait(1).await;
     }
 
     /// Counts what the calls since the last one have used. Returns the bytes.
@@ -188,9 +251,20 @@ impl<'a> Pass<'a> {
         usage.bytes
     }
 
-    /// Proves the lease in a transaction.
+    /// Proves the lease in a transaction that writes.
     pub(super) async fn check_held(&self, tx: &mut Tx<'_>) -> Result<(), Error> {
+        self.note_written();
         leases::check_held(tx, self.lease).await
+    }
+
+    /// Notes that something may be written: what was read is not used any more.
+    pub(super) fn note_written(&self) {
+        self.has_written.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether something was written, or may have been. Otherwise, what the pass began with is still valid.
+    pub(super) fn has_written(&self) -> bool {
+        self.has_written.load(Ordering::Relaxed)
     }
 }
 

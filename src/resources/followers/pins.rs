@@ -43,6 +43,10 @@ pub(super) fn compare<'a>(
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
+        if pass.stamp.pins == 0 {
+            pass.memory.last_pin = 0;
+            return Ok(());
+        }
         let limit = i64::try_from(PINS_MAX).unwrap_or(i64::MAX);
         let pins = {
             let mut conn = pass.ctx.db().read().await?;

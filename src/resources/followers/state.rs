@@ -6,28 +6,30 @@
 //! - a new sandbox is reported when it is listed for the second time: a creation through Shoreguard is reported by its
 //!   own call, which may still be running at the first time.
 
-use std::collections::HashMap;
-
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::pass::Pass;
+use super::settled::{ListDigest, Positions, StoredDrafts, is_settled};
+use super::store::Stamp;
 use crate::clock::Timestamp;
 use crate::ctx::Tx;
-use crate::db::types::SandboxName;
+use crate::db::Conn;
+use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::outbox::event_types;
+use crate::resources::approvals::drafts::store as drafts;
 use crate::resources::sandboxes::domain::{SandboxMeta, compare_all, event_payload, read_metas};
-use crate::resources::sandboxes::positions::store::{self as positions, Position};
+use crate::resources::sandboxes::positions::store as positions;
 
 /// Changes that one transaction stores.
 const BATCH: usize = 50;
 
 /// What was known before the gateway was asked.
-pub(super) struct Known {
+struct Known {
     metas: Vec<SandboxMeta>,
-    positions: HashMap<SandboxName, Position>,
+    positions: Positions,
     /// Whether the sandboxes of the gateway were compared before.
     is_followed: bool,
 }
@@ -42,19 +44,66 @@ enum Change<'s> {
     PhaseChanged(&'s Sandbox, Phase),
 }
 
-/// Reads what is known of the sandboxes of the gateway. It must be read before they are listed: a sandbox that is
-/// created in between is not taken for a deleted one.
+/// Reads what is stored of the drafts of a gateway, without rows of which there are none.
 ///
 /// # Errors
 /// Those of the database.
-pub(super) async fn read(pass: &Pass<'_>) -> Result<Known, Error> {
+pub(super) async fn read_drafts(
+    conn: &mut Conn,
+    gateway: GatewayId,
+    stamp: &Stamp,
+) -> Result<StoredDrafts, Error> {
+    let mut stored = StoredDrafts::default();
+    if stamp.drafts > 0 {
+        stored.open = drafts::open_by_sandbox(conn, gateway).await?.into_iter().collect();
+    }
+    if stamp.states > 0 {
+        stored.noted = drafts::sandboxes_with_state(conn, gateway).await?;
+    }
+    Ok(stored)
+}
+
+/// Lists the sandboxes, reports what has changed, and deletes what is stored of sandboxes that are missing for long
+/// enough. Returns the list.
+///
+/// What is known is read before the list: a sandbox that is created in between is not taken for a deleted one. If the
+/// last pass had nothing to do and nothing has changed in the database since, it is read only if the list differs, and
+/// the list once more after it.
+///
+/// # Errors
+/// Those of the gateway and of the database.
+pub(super) fn follow<'a>(pass: &'a mut Pass<'_>) -> BoxFuture<'a, Result<Vec<Sandbox>, Error>> {
+    Box::pin(async move {
+        if let Some(before) = pass.list {
+            let sandboxes = pass.list_sandboxes().await?;
+            if ListDigest::of(&sandboxes) == before {
+                return Ok(sandboxes);
+            }
+        }
+        (pass.list, pass.positions) = (None, None);
+        let known = read(pass).await?;
+        let sandboxes = pass.list_sandboxes().await?;
+        if known.is_followed && is_settled(&known.metas, &known.positions, &sandboxes) {
+            pass.list = Some(ListDigest::of(&sandboxes));
+            pass.positions = Some(known.positions);
+        } else {
+            compare(pass, known, &sandboxes).await?;
+        }
+        Ok(sandboxes)
+    })
+}
+
+/// Reads what is known of the sandboxes of the gateway.
+///
+/// # Errors
+/// Those of the database.
+async fn read(pass: &Pass<'_>) -> Result<Known, Error> {
     let on = &pass.gateway_ref;
     let mut conn = pass.ctx.db().read().await?;
     let metas = read_metas(&mut conn, on).await?;
     let rows = positions::of_gateway(&mut conn, on.id).await?;
     let positions = rows.into_iter().map(|position| (position.full_name(), position)).collect();
-    let is_followed = positions::is_followed(&mut conn, on.id).await?;
-    Ok(Known { metas, positions, is_followed })
+    Ok(Known { metas, positions, is_followed: pass.stamp.followed > 0 })
 }
 
 /// Compares a complete list of sandboxes with what was known: reports differences, and deletes what is stored of
@@ -62,12 +111,13 @@ pub(super) async fn read(pass: &Pass<'_>) -> Result<Known, Error> {
 ///
 /// # Errors
 /// Those of the database.
-pub(super) fn compare<'a>(
+fn compare<'a>(
     pass: &'a mut Pass<'_>,
     known: Known,
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
+        pass.note_written();
         compare_all(pass.ctx, Some(pass.lease), &known.metas, sandboxes).await?;
         let changes = changes(pass, &known, sandboxes);
         for batch in changes.chunks(BATCH) {

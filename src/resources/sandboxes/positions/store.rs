@@ -169,13 +169,6 @@ pub async fn delete(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Resu
     Ok(())
 }
 
-/// Returns whether the sandboxes of a gateway were compared once.
-pub async fn is_followed(conn: &mut Conn, gateway: GatewayId) -> Result<bool, Error> {
-    let row = g::table.find(gateway.get()).select(g::gateway_id);
-    let found: Option<i64> = on_conn!(conn, |c| row.first(c).await.optional())?;
-    Ok(found.is_some())
-}
-
 /// Stores that the sandboxes of a gateway were compared once.
 pub async fn set_followed(
     conn: &mut Conn,
