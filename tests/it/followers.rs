@@ -39,7 +39,7 @@ server_tests_without_jobs! {
 /// A gateway `edge` with the demo content, and what its follower remembers. `coder` has one pending proposal.
 pub(crate) struct Edge {
     pub(crate) simulator: Simulator,
-    memory: Memory,
+    pub(crate) memory: Memory,
 }
 
 impl Edge {

@@ -48,6 +48,7 @@ mod effective_roles;
 mod events;
 mod flood;
 mod flood_connections;
+mod followed_idle;
 mod followed_rejections;
 mod followers;
 mod gate;
