@@ -157,7 +157,11 @@ async fn store_result(
             let mut after = before.clone();
             probed.apply_to(&mut after, error.clone());
             certificates::record(ctx, tx, &after).await?;
-            findings::record_credential_check(ctx, tx, &mut after, usable).await?;
+            // The row is locked, and its finding is usually as it was.
+            let is_open = before.observed.credential_unusable_since.is_some();
+            if usable == Some(is_open) {
+                findings::record_credential_check(ctx, tx, &mut after, usable).await?;
+            }
             let up = |status| !matches!(status, GatewayStatus::Unreachable | GatewayStatus::Unknown);
             let event = match (up(before.observed.last_status), up(probed.last_status)) {
                 (false, true) => Some(event_types::GATEWAY_UP),
