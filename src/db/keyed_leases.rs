@@ -1,6 +1,9 @@
-//! Leases of many keys of one kind: which are free, and the renewal and release of all that an owner holds.
+//! Leases of many keys of one kind: which are free, their acquisition, and the renewal and release of all that an owner
+//! holds.
 //!
-//! Invariant: renewal and release name the leases, since a released lease keeps the name of its last owner.
+//! Invariants
+//! - renewal and release name the leases, since a released lease keeps the name of its last owner;
+//! - a transaction acquires leases in the order of their names, so that two of them do not wait for each other.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,11 +11,30 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::leases::Lease;
-use super::schema::{leases, replicas};
+use super::leases::{self, Lease};
+use super::schema::{leases as t, replicas};
 use super::{Conn, Db, on_conn};
 use crate::clock::Timestamp;
 use crate::error::Error;
+
+/// Acquires those of these leases that are free, for `ttl`, in one transaction.
+pub async fn acquire_all(
+    db: &Db,
+    owner: &str,
+    mut names: Vec<String>,
+    ttl: Duration,
+) -> Result<Vec<Lease>, Error> {
+    names.sort_unstable();
+    db.transaction(async |conn| {
+        let now = db.now(conn).await?;
+        let mut acquired = Vec::with_capacity(names.len());
+        for name in &names {
+            acquired.extend(leases::acquire_in(conn, name, owner, now, now.plus(ttl)).await?);
+        }
+        Ok(acquired)
+    })
+    .await
+}
 
 /// Extends leases of one owner for `ttl`, by one statement. Returns those that it has lost.
 pub async fn renew_all<'a>(
@@ -29,11 +51,11 @@ pub async fn renew_all<'a>(
     let mut conn = db.write().await?;
     let until = db.now(&mut conn).await?.plus(ttl);
     let names: Vec<&str> = fences.keys().copied().collect();
-    let rows = leases::table.filter(leases::owner.eq(owner).and(leases::name.eq_any(&names)));
-    let set = leases::expires_at.eq(until);
+    let rows = t::table.filter(t::owner.eq(owner).and(t::name.eq_any(&names)));
+    let set = t::expires_at.eq(until);
     let renewed: Vec<(String, i64)> = on_conn!(&mut conn, |c| diesel::update(rows)
         .set(set)
-        .returning((leases::name, leases::fence))
+        .returning((t::name, t::fence))
         .get_results(c)
         .await)?;
     let renewed: HashMap<String, i64> = renewed.into_iter().collect();
@@ -49,8 +71,8 @@ pub async fn release_all(db: &Db, owner: &str, names: &[String]) -> Result<(), E
     }
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
-    let rows = leases::table.filter(leases::owner.eq(owner).and(leases::name.eq_any(names)));
-    let set = leases::expires_at.eq(now);
+    let rows = t::table.filter(t::owner.eq(owner).and(t::name.eq_any(names)));
+    let set = t::expires_at.eq(now);
     on_conn!(&mut conn, |c| diesel::update(rows).set(set).execute(c).await)?;
     Ok(())
 }
@@ -62,9 +84,9 @@ pub async fn unexpired(
     names: &[String],
 ) -> Result<HashMap<String, Duration>, Error> {
     let now = db.now(conn).await?;
-    let query = leases::table
-        .filter(leases::name.eq_any(names).and(leases::expires_at.gt(now)))
-        .select((leases::name, leases::expires_at));
+    let query = t::table
+        .filter(t::name.eq_any(names).and(t::expires_at.gt(now)))
+        .select((t::name, t::expires_at));
     let rows: Vec<(String, Timestamp)> = on_conn!(conn, |c| query.load(c).await)?;
     Ok(rows.into_iter().map(|(name, expires_at)| (name, expires_at.since(now))).collect())
 }

@@ -82,20 +82,27 @@ pub async fn try_acquire(
 ) -> Result<Acquisition, Error> {
     db.transaction(async |conn| {
         let now = db.now(conn).await?;
-        let fence = match take_over(conn, name, owner, now, now.plus(ttl)).await? {
-            Some(fence) => Some(fence),
-            None => insert(conn, name, owner, now.plus(ttl)).await?,
-        };
-        Ok(match fence {
-            Some(fence) => Acquisition::Acquired(Lease {
-                name: name.to_owned(),
-                owner: owner.to_owned(),
-                fence,
-            }),
+        Ok(match acquire_in(conn, name, owner, now, now.plus(ttl)).await? {
+            Some(lease) => Acquisition::Acquired(lease),
             None => Acquisition::Held(expiry(conn, name).await?.since(now)),
         })
     })
     .await
+}
+
+/// Acquires the lease until a time, in a transaction. `None` if it has not expired.
+pub(super) async fn acquire_in(
+    conn: &mut Conn,
+    name: &str,
+    owner: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<Lease>, Error> {
+    let fence = match take_over(conn, name, owner, now, until).await? {
+        Some(fence) => Some(fence),
+        None => insert(conn, name, owner, until).await?,
+    };
+    Ok(fence.map(|fence| Lease { name: name.to_owned(), owner: owner.to_owned(), fence }))
 }
 
 async fn expiry(conn: &mut Conn, name: &str) -> Result<Timestamp, Error> {

@@ -25,7 +25,7 @@ use tracing::{Instrument, debug, info_span, warn};
 use super::running::{Running, run_work};
 use crate::app::App;
 use crate::ctx::Ctx;
-use crate::db::leases::{self, Lease};
+use crate::db::leases::Lease;
 use crate::db::{Db, keyed_leases};
 use crate::error::Error;
 
@@ -36,6 +36,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Time without a heartbeat after which a replica gets no share: with an interval of renewals, less than 30 seconds. A
 /// replica that is only late gets its share back.
 const LIVE_WITHIN: Duration = Duration::from_secs(22);
+/// Leases that one transaction acquires. The transactions of other callers wait for it.
+const ACQUIRED_AT_ONCE: usize = 50;
 /// Delay after a round that has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,12 @@ impl KeyedLeases {
         Self { kind, owner, held: BTreeMap::new() }
     }
 
+    /// Returns the replica.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
     /// Returns the leases that it holds, by key.
     #[must_use]
     pub fn held(&self) -> &BTreeMap<String, Arc<Lease>> {
@@ -93,6 +101,11 @@ impl KeyedLeases {
 
     fn name(&self, key: &str) -> String {
         format!("{}/{key}", self.kind)
+    }
+
+    /// Returns the key of a lease of this kind.
+    fn key(&self, lease: &Lease) -> String {
+        lease.name().get(self.kind.len() + 1..).unwrap_or_default().to_owned()
     }
 
     /// Renews all leases. Returns the keys of those that were lost: their tasks must end at once.
@@ -152,16 +165,17 @@ impl KeyedLeases {
             let mut conn = db.read().await?;
             keyed_leases::unexpired(db, &mut conn, &names).await?
         };
-        for (key, name) in wanted.into_iter().zip(&names) {
-            if self.held.len() >= share {
-                return Ok(None);
+        let mut free = names.into_iter().filter(|name| !taken.contains_key(name)).peekable();
+        while self.held.len() < share && free.peek().is_some() {
+            let room = (share - self.held.len()).min(ACQUIRED_AT_ONCE);
+            let names = free.by_ref().take(room).collect();
+            let leases = keyed_leases::acquire_all(db, &self.owner, names, LEASE_TTL).await?;
+            for lease in leases {
+                self.held.insert(self.key(&lease), Arc::new(lease));
             }
-            if taken.contains_key(name) {
-                continue;
-            }
-            if let Some(lease) = leases::acquire(db, name, &self.owner, LEASE_TTL).await? {
-                self.held.insert(key, Arc::new(lease));
-            }
+        }
+        if self.held.len() >= share {
+            return Ok(None);
         }
         Ok(taken.into_values().min())
     }

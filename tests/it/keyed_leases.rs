@@ -78,8 +78,10 @@ async fn replica(db: &Db, name: &str) -> KeyedLeases {
     KeyedLeases::new(KIND, name.into())
 }
 
-/// Does what the runner does in each round. Returns the keys that were lost.
+/// Does what the runner does in each round, after a heartbeat: on a busy machine, the last one may be too old. Returns the
+/// keys that were lost.
 async fn round(db: &Db, of: &mut KeyedLeases, keys: &BTreeSet<String>) -> Vec<String> {
+    replicas::record_heartbeat(db, of.owner()).await.unwrap();
     let lost = of.renew(db).await.unwrap();
     let share = read_share(db, keys.len()).await.unwrap();
     let surplus = of.surplus(keys, share);

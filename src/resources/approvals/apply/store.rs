@@ -46,14 +46,16 @@ pub async fn decided(
     after: ApprovalRoundId,
     limit: i64,
 ) -> Result<Vec<DecidedRound>, Error> {
-    let query = t::table
-        .filter(diesel::dsl::sql::<Bool>(IS_DECIDED))
-        .filter(t::action.ne(Action::RuleChange).and(t::action.ne(Action::OverrideReview)))
-        .filter(t::id.gt(after.get()))
-        .select(Row::as_select())
-        .order(t::id)
-        .limit(limit);
-    let rows: Vec<Row> = on_conn!(conn, |c| cached(query).load(c).await)?;
+    let rows: Vec<Row> = on_conn!(conn, |c| {
+        let query = t::table
+            .filter(diesel::dsl::sql::<Bool>(IS_DECIDED))
+            .filter(t::action.ne(Action::RuleChange).and(t::action.ne(Action::OverrideReview)))
+            .filter(t::id.gt(after.get()))
+            .select(Row::as_select())
+            .order(t::id)
+            .limit(limit);
+        cached(query).load(c).await
+    })?;
     let to_round = |row: Row| {
         let gateway = GatewayRef { id: row.gateway_id, name: row.gateway_name.into() };
         let name = SandboxName { workspace: row.workspace, name: row.sandbox_name };

@@ -61,13 +61,15 @@ pub async fn list(
     gateway: GatewayId,
     limit: i64,
 ) -> Result<Vec<Rejection>, Error> {
-    let query = r::table
-        .filter(r::gateway_id.eq(gateway.get()))
-        .filter(diesel::dsl::sql::<Bool>(IS_READABLE))
-        .select(Rejection::as_select())
-        .order(r::round_id)
-        .limit(limit);
-    Ok(on_conn!(conn, |c| cached(query).load(c).await)?)
+    Ok(on_conn!(conn, |c| {
+        let query = r::table
+            .filter(r::gateway_id.eq(gateway.get()))
+            .filter(diesel::dsl::sql::<Bool>(IS_READABLE))
+            .select(Rejection::as_select())
+            .order(r::round_id)
+            .limit(limit);
+        cached(query).load(c).await
+    })?)
 }
 
 /// Returns the rejection of a chunk that its gateway does not know yet.
