@@ -187,6 +187,8 @@ def lost(error: ShoreguardError) -> bool:
     """Returns whether a stream broke off although the server did not end it: it can be taken up again."""
     if isinstance(error, Unavailable):
         return True
+    if isinstance(error, _errors.Closed):
+        return False
     return not error.reason and error.code in (
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.INTERNAL,
@@ -199,10 +201,13 @@ class _Base:
 
     def __init__(self, channel: Any, credential: Credential, deadline: float) -> None:
         self.channel, self.credential, self._deadline = channel, credential, deadline
+        self.closed = False
         self._callables: dict[str, Any] = {}
 
     def callable(self, method: Method[Any, Any]) -> Any:
-        """Returns grpcio's callable of a method."""
+        """Returns grpcio's callable of a method. After the end of the client, that would be an error of grpcio."""
+        if self.closed:
+            raise _errors.Closed
         found = self._callables.get(method.path)
         if found is None:
             kind = f"{'stream' if method.sends_stream else 'unary'}_{'stream' if method.returns_stream else 'unary'}"
@@ -289,6 +294,12 @@ class AsyncCaller(_Base):
             return bearer(self.credential.token())
         return bearer(await asyncio.to_thread(self.credential.token))
 
+    def _check_closed(self) -> None:
+        """Raises `Closed` if the end of the client has ended a call: to grpcio, that is as if its task was canceled."""
+        task = asyncio.current_task()
+        if self.closed and not (task is not None and task.cancelling()):
+            raise _errors.Closed from None
+
     async def unary(self, method: Method[Q, R], given: Mapping[str, Any], deadline: float | None) -> R:
         request = method.make(given)
         attempts = Attempts(method.path, method.repeatable, method.deadline(request, deadline, self._deadline))
@@ -298,6 +309,9 @@ class AsyncCaller(_Base):
                 return await self.callable(method)(  # type: ignore[no-any-return]
                     request, timeout=attempts.left(), metadata=metadata
                 )
+            except asyncio.CancelledError:
+                self._check_closed()
+                raise
             except grpc.RpcError as failed:
                 pause = attempts.pause(_errors.translate(failed))
             await asyncio.sleep(pause)
@@ -336,6 +350,9 @@ class AsyncCaller(_Base):
                     attempts.repeatable = False
                     yield message
                 return
+            except asyncio.CancelledError:
+                self._check_closed()
+                raise
             except grpc.RpcError as failed:
                 pause = attempts.pause(_errors.translate(failed))
             finally:
@@ -350,6 +367,9 @@ class AsyncCaller(_Base):
             return await self.callable(method)(  # type: ignore[no-any-return]
                 requests, timeout=deadline, metadata=metadata
             )
+        except asyncio.CancelledError:
+            self._check_closed()
+            raise
         except grpc.RpcError as failed:
             raise _errors.translate(failed) from None
 

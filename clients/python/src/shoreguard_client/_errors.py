@@ -78,6 +78,13 @@ class Cancelled(ShoreguardError):
     """The call was canceled."""
 
 
+class Closed(Cancelled):
+    """The client was closed before the call, or while a watch or a wait was between two attempts."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
 class Unknown(ShoreguardError):
     """The call failed without a known cause."""
 

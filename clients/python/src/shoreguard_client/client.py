@@ -17,7 +17,7 @@ from . import _methods, v1
 from ._call import AsyncCaller, Caller, Credential, bearer
 from ._errors import ConfigurationError
 from ._services import AsyncServices, Services
-from .contexts import Context, Contexts, Key, Session, utc
+from .contexts import Context, Contexts, Key, Session, checked, utc
 
 __version__ = "0.1.0"
 
@@ -75,7 +75,7 @@ class _Target:
         if not isinstance(expires, datetime.datetime) or expires.tzinfo is None:
             where = f"`contexts.{context.name}.expire_time` in {contexts.credentials}"
             raise ConfigurationError(f"{where} must be a time with a time zone")
-        token, again = str(found["session_token"]), str(found.get("refresh_token", ""))
+        token, again = checked(str(found["session_token"])), str(found.get("refresh_token", ""))
         return Session(token, expires, again, refresh=self.refresh, stored=(contexts, context.name, context.endpoint))
 
     def channel(self, module: Any, **more: Any) -> Any:
@@ -101,15 +101,18 @@ class _Target:
 
 def _parse(url: str) -> tuple[str, bool, bool]:
     """Returns address, whether TLS is used, and whether it is a loopback address."""
-    parts = urlsplit(url)
+    if "@" in url:
+        # A password in it is not shown.
+        raise ConfigurationError("the endpoint must be without user and password")
     try:
+        parts = urlsplit(url)
         port = parts.port
-    except ValueError:
-        raise ConfigurationError(f"endpoint `{url}` has an invalid port") from None
+    except ValueError as wrong:
+        raise ConfigurationError(f"endpoint `{url}` is not valid: {wrong}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"endpoint `{url}` must be a URL such as https://shoreguard.example.com")
-    if parts.username or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigurationError(f"endpoint `{parts.scheme}://{parts.hostname}` must be without user, path and query")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigurationError(f"endpoint `{parts.scheme}://{parts.hostname}` must be without path and query")
     secure = parts.scheme == "https"
     host = parts.hostname
     try:
@@ -177,7 +180,8 @@ class Client(Services):
         return grpc.intercept_channel(self._channel, _Interceptor(metadata))
 
     def close(self) -> None:
-        """Ends all calls and connections."""
+        """Ends all calls and connections. Further calls raise `Cancelled`."""
+        self._caller.closed = True
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -229,7 +233,8 @@ class AsyncClient(AsyncServices):
         return channel
 
     async def close(self) -> None:
-        """Ends all calls and connections."""
+        """Ends all calls and connections. Further calls raise `Cancelled`."""
+        self._caller.closed = True
         for channel in (self._channel, *self._more):
             await channel.close()
 

@@ -7,15 +7,18 @@ describes both.
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +30,8 @@ if sys.platform != "win32":
 
 # A session token is replaced this long before it expires, in seconds.
 EARLY = 60.0
+# How long to wait for another program that holds the lock, which makes one call at most, and the pause between attempts.
+LOCK_MAX, LOCK_PAUSE = 60.0, 0.02
 
 Refresh = Callable[[str], v1.RefreshSessionResponse]
 
@@ -47,9 +52,7 @@ class Contexts:
     """The two files of a user."""
 
     def __init__(self, folder: pathlib.Path | None = None) -> None:
-        if folder is None:
-            base = os.environ.get("XDG_CONFIG_HOME") or pathlib.Path.home() / ".config"
-            folder = pathlib.Path(base) / "shoreguard"
+        folder = folder or _folder()
         self.contexts, self.credentials = folder / "contexts.toml", folder / "credentials.toml"
         self._lock = folder / "credentials.lock"
 
@@ -93,35 +96,74 @@ class Contexts:
         """Keeps other programs from refreshing or writing credentials."""
         if sys.platform == "win32":
             raise ConfigurationError("a stored session cannot be refreshed on Windows: use a key")
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as wrong:
+            raise ConfigurationError(f"{self._lock} cannot be written: {wrong}") from None
+        with open(handle, "w") as lock:
+            self._acquire(lock.fileno())
             yield
 
-    def store(self, name: str, endpoint: str, credential: dict[str, Any]) -> None:
-        """Replaces the credential of a context, with the endpoint that it is for.
+    def _acquire(self, lock: int) -> None:
+        end = time.monotonic() + LOCK_MAX
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as wrong:
+                if wrong.errno not in (errno.EWOULDBLOCK, errno.EACCES) or time.monotonic() >= end:
+                    raise ConfigurationError(f"{self._lock} cannot be locked: {wrong}") from None
+            time.sleep(LOCK_PAUSE)
 
-        The caller holds the lock. The file is replaced as a whole.
+    @contextmanager
+    def replacement(self) -> Iterator[Callable[[str, str, dict[str, Any]], None]]:
+        """Yields a function that replaces the credential of a context, with the endpoint that it is for.
+
+        The caller holds the lock. The new file exists already when the function is yielded, so that a folder that cannot
+        be written is found before a refresh token is used. The file is replaced as a whole.
         """
         document = _read(self.credentials)
         _table(document, "contexts", self.credentials)
-        document.setdefault("contexts", {})[name] = {**credential, "endpoint": endpoint}
-        handle, path = tempfile.mkstemp(dir=self.credentials.parent, prefix=".credentials-")
         try:
-            with open(handle, "w", encoding="utf-8") as file:
+            handle, path = tempfile.mkstemp(dir=self.credentials.parent, prefix=".credentials-")
+        except OSError as wrong:
+            raise ConfigurationError(f"{self.credentials} cannot be written: {wrong}") from None
+        with open(handle, "w", encoding="utf-8") as file:
+
+            def replace(name: str, endpoint: str, credential: dict[str, Any]) -> None:
+                document.setdefault("contexts", {})[name] = {**credential, "endpoint": endpoint}
                 file.write(_toml(document))
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(path, self.credentials)
-        except BaseException:
-            os.unlink(path)
-            raise
+                os.replace(path, self.credentials)
+
+            try:
+                yield replace
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+
+    def store(self, name: str, endpoint: str, credential: dict[str, Any]) -> None:
+        """Replaces the credential of a context at once. The caller holds the lock."""
+        with self.replacement() as replace:
+            replace(name, endpoint, credential)
+
+
+def _folder() -> pathlib.Path:
+    base = os.environ.get("XDG_CONFIG_HOME")
+    if base:
+        return pathlib.Path(base) / "shoreguard"
+    try:
+        return pathlib.Path.home() / ".config" / "shoreguard"
+    except RuntimeError:
+        # The user has no home folder, as in some containers: nothing is stored, and this folder cannot exist.
+        return pathlib.Path(os.devnull) / "shoreguard"
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as wrong:
         raise ConfigurationError(f"{path} cannot be read: {wrong}") from None
@@ -152,11 +194,18 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def checked(token: str) -> str:
+    """Refuses a token that cannot be sent, without showing it: libraries would show it in their errors."""
+    if token and not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise ConfigurationError("the credential has spaces or characters that a credential cannot have")
+    return token
+
+
 class Key:
     """An API key, or another token that is not refreshed."""
 
     def __init__(self, key: str) -> None:
-        self._key = key
+        self._key = checked(key)
 
     def ready(self) -> bool:
         return True
@@ -201,11 +250,15 @@ class Session:
                 if self._stored is None:
                     self._renew()
                 else:
-                    with self._stored[0].locked():
-                        self._load()
-                        if not self.ready():
-                            self._renew()
+                    self._renew_stored(*self._stored)
             return self._token
+
+    def _renew_stored(self, contexts: Contexts, name: str, endpoint: str) -> None:
+        with contexts.locked():
+            self._load()
+            if not self.ready():
+                with contexts.replacement() as replace:
+                    replace(name, endpoint, session_fields(self._renew()))
 
     def _load(self) -> None:
         """Takes what another program has stored in the meantime."""
@@ -217,13 +270,11 @@ class Session:
         self._token, self._expires = str(found["session_token"]), found["expire_time"]
         self._refresh_token = str(found.get("refresh_token", ""))
 
-    def _renew(self) -> None:
+    def _renew(self) -> v1.RefreshSessionResponse:
         answer = self._refresh(self._refresh_token)
         self._token, self._refresh_token = answer.session_token, answer.refresh_token
         self._expires = utc(answer.expire_time)
-        if self._stored is not None:
-            contexts, name, endpoint = self._stored
-            contexts.store(name, endpoint, session_fields(answer))
+        return answer
 
 
 def session_fields(answer: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import aclosing, closing
 from typing import Any, Generic, TypeVar
 
 from ._call import AsyncCaller, Caller, Method, Pauses, log, lost
-from ._errors import ShoreguardError
+from ._errors import ShoreguardError, Unauthenticated
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -26,6 +26,8 @@ class _Position(Generic[T, M]):
         self._asked = asked
         self._end = None if deadline is None else time.monotonic() + deadline
         self._connected = False
+        # Whether the server has accepted the credential of the present connection.
+        self._accepted = False
         self._pauses = Pauses()
 
     def _request(self) -> dict[str, Any]:
@@ -35,7 +37,7 @@ class _Position(Generic[T, M]):
         return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
     def _open(self) -> None:
-        self._connected = True
+        self._connected = self._accepted = True
 
     def _received(self, message: M) -> None:
         self._pauses.reset()
@@ -44,7 +46,9 @@ class _Position(Generic[T, M]):
     def _pause(self, error: ShoreguardError | None) -> float:
         """Returns how long to wait before the watch resumes, or raises the error."""
         # Before the first position, what happens from now on could be missed in between: that is for the caller.
-        if error is not None and (not self._connected or self.position < 0 or not lost(error)):
+        # A session token that expires meanwhile is replaced for the next connection, which can fail for another reason.
+        expired, self._accepted = self._accepted and isinstance(error, Unauthenticated), False
+        if error is not None and (not self._connected or self.position < 0 or not (expired or lost(error))):
             raise error
         pause = self._pauses.next(error)
         log.info("%s resumes after %d in %.2f s", self._method.path, self.position, pause)

@@ -11,18 +11,23 @@ import grpc
 
 from . import _methods, v1
 from ._call import AsyncCaller, Caller, Pauses, log, lost
-from ._errors import DeadlineExceeded, ShoreguardError
+from ._errors import DeadlineExceeded, ShoreguardError, Unauthenticated
 
 R = TypeVar("R")
 Progress = Callable[[v1.Operation], object]
 ENDED = (v1.OPERATION_STATUS_SUCCEEDED, v1.OPERATION_STATUS_FAILED)
 
 
+def _name(kind: Any, number: int) -> str:
+    """Returns the name of a value of an enum, or its number if it is of a later release."""
+    return str(kind.Name(number)) if number in kind.values() else str(number)
+
+
 class OperationFailed(ShoreguardError):
     """An operation ended without success. `reason` is its error code, without the prefix."""
 
     def __init__(self, operation: v1.Operation) -> None:
-        word = v1.OperationErrorCode.Name(operation.error_code).removeprefix("OPERATION_ERROR_CODE_")
+        word = _name(v1.OperationErrorCode, operation.error_code).removeprefix("OPERATION_ERROR_CODE_")
         super().__init__(grpc.StatusCode.UNKNOWN, operation.error_message or "the operation failed")
         self.args = (f"operation {operation.id} failed: {self.message} [{word}]",)
         self.reason = word
@@ -52,7 +57,7 @@ class _Handle(Generic[R]):
         return self.state.status in ENDED
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {v1.OperationStatus.Name(self.state.status)}>"
+        return f"<{type(self).__name__} {self.id} {_name(v1.OperationStatus, self.state.status)}>"
 
     def _update(self, state: v1.Operation, progress: Progress | None) -> None:
         before, self.state = self.state, state
@@ -76,6 +81,12 @@ class _Wait:
     def __init__(self, timeout: float | None) -> None:
         self.end = None if timeout is None else time.monotonic() + timeout
         self.pauses = Pauses()
+        # Whether the server has accepted the credential of the present connection.
+        self.accepted = False
+
+    def accept(self) -> None:
+        self.pauses.reset()
+        self.accepted = True
 
     def left(self) -> float | None:
         return None if self.end is None else self.end - time.monotonic()
@@ -85,7 +96,9 @@ class _Wait:
 
     def pause(self, error: ShoreguardError | None) -> float:
         """Returns how long to wait before the operation is watched again, or raises the error."""
-        if error is not None and not lost(error):
+        # A session token that expires meanwhile is replaced for the next connection.
+        expired, self.accepted = self.accepted and isinstance(error, Unauthenticated), False
+        if error is not None and not (expired or lost(error)):
             raise error
         pause = self.pauses.next(error)
         log.info("an operation is watched again in %.2f s: %s", pause, error or "the stream ended")
@@ -117,7 +130,7 @@ class Operation(_Handle[R]):
                 for message in self._caller.stream(
                     _methods.OperationService_WatchOperation, {"operation": self.id}, wait.left()
                 ):
-                    wait.pauses.reset()
+                    wait.accept()
                     self._complete = True
                     self._update(message.operation, progress)
             except DeadlineExceeded:
@@ -159,7 +172,7 @@ class AsyncOperation(_Handle[R]):
                 async for message in self._caller.stream(
                     _methods.OperationService_WatchOperation, {"operation": self.id}, wait.left()
                 ):
-                    wait.pauses.reset()
+                    wait.accept()
                     self._complete = True
                     self._update(message.operation, progress)
             except DeadlineExceeded:
