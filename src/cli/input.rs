@@ -101,6 +101,22 @@ pub(super) async fn ask(show: impl FnOnce() -> io::Result<()>) -> Result<Option<
     Ok(read?.map(|line| line.trim().to_owned()))
 }
 
+/// Reads on a thread of its own, so that an interruption ends the command meanwhile: a read cannot be canceled. The
+/// thread ends with the read or with the process.
+pub(super) async fn on_thread<T: Send + 'static>(
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CliError> {
+    // The input of a captured command belongs to its task, and is there already.
+    if output::is_captured() {
+        return Ok(read());
+    }
+    let (sender, answer) = oneshot::channel();
+    std::thread::Builder::new().name("input".to_owned()).spawn(move || {
+        let _ = sender.send(read());
+    })?;
+    answer.await.map_err(|_| CliError::Io("the input could not be read".to_owned()))
+}
+
 /// Reads a secret from `@FILE` or `-`, without its last line break. A secret that is given itself is refused: other
 /// users of the host can see the arguments of a process.
 pub(super) fn read_secret(argument: &str) -> Result<String, String> {

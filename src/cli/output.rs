@@ -5,12 +5,15 @@
 //! - a command whose output is captured neither reads nor writes the terminal.
 
 use std::fmt::Write as _;
+use std::future::pending;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use crate::telemetry;
@@ -75,6 +78,18 @@ pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         done => done.map(ControlFlow::Continue),
     }
+}
+
+/// Returns when standard output is a pipe whose reader has closed it, as `head` does. Otherwise it does not return.
+pub(super) async fn closed() {
+    // A file cannot be watched, and is not closed by its readers.
+    if !is_captured()
+        && let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    pending().await
 }
 
 /// Writes the result of a command that continues to serve. It is written by a separate thread, which is waited for one

@@ -6,8 +6,8 @@ use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-use super::CliError;
 use super::connect::Client;
+use super::{CliError, output};
 
 /// The responses of a call.
 pub(super) struct Messages {
@@ -35,10 +35,36 @@ impl Messages {
     }
 
     /// Returns the next response, or `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<DynamicMessage>, CliError> {
+    pub(super) async fn next(
+        &mut self,
+        client: &Client,
+    ) -> Result<Option<DynamicMessage>, CliError> {
         let until = self.until;
-        bounded(until, async { self.stream.message().await.map_err(CliError::from) }).await
+        let next = async { self.stream.message().await.map_err(|status| client.failure(status)) };
+        bounded(until, next).await
     }
+
+    /// As [`Self::next`]. A stream of responses also ends if standard output is no longer read, since its next response
+    /// can be far away. A call without such a stream is not ended, since it can be a write.
+    pub(super) async fn next_to_print(
+        &mut self,
+        client: &Client,
+        is_stream: bool,
+    ) -> Result<Option<DynamicMessage>, CliError> {
+        tokio::select! {
+            biased;
+            next = self.next(client) => next,
+            () = output::closed(), if is_stream => Ok(None),
+        }
+    }
+}
+
+/// Bounds work with all its connections by the timeout that the user gave.
+pub(super) async fn within<T>(
+    timeout: Option<Duration>,
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    bounded(timeout.map(|timeout| Instant::now() + timeout), work).await
 }
 
 async fn bounded<T>(

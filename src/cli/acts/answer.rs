@@ -36,6 +36,11 @@ pub(super) fn print_json_line<M: Message>(name: &str, message: &M) -> Result<(),
     print_line(&json::to_line(&to_dynamic(name, message)?))
 }
 
+/// Prints an item of a stream as a document of YAML. JSON is YAML.
+pub(super) fn print_yaml_document<M: Message>(name: &str, message: &M) -> Result<(), CliError> {
+    print_line(&format!("--- {}", json::to_line(&to_dynamic(name, message)?)))
+}
+
 fn to_dynamic<M: Message>(name: &str, message: &M) -> Result<DynamicMessage, CliError> {
     let broken = || CliError::Io(format!("`{name}` cannot be printed as JSON"));
     let pool = descriptors::OWN.pool();

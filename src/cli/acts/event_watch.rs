@@ -7,14 +7,14 @@
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::super::connect::{Client, StreamAttempts, interruptible, reason};
 use super::super::globals::{Globals, OutputFormat};
-use super::super::{CliError, output, usage};
+use super::super::{CliError, output, streams, usage};
 use super::{answer, terminal};
 use crate::pb::v1::event_service_client::EventServiceClient;
-use crate::pb::v1::{Event, WatchEventsRequest};
+use crate::pb::v1::{Event, WatchEventsRequest, WatchEventsResponse};
 
 /// Position of the events that occur from now on.
 const FROM_NOW: i64 = -1;
@@ -46,7 +46,8 @@ pub(in crate::cli) fn run(
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
         let args = WatchArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
-        interruptible(watch(&args, &globals)).await
+        let watched = streams::within(globals.connect.timeout(), watch(&args, &globals));
+        interruptible(watched).await
     })
 }
 
@@ -119,7 +120,7 @@ async fn follow(
     let mut answers = events.watch_events(request).await?.into_inner();
     cursor.has_begun = true;
     cursor.attempts.accept();
-    while let Some(answer) = answers.message().await? {
+    while let Some(answer) = next(&mut answers).await? {
         if let Some(event) = &answer.event {
             print(format, event)?;
         }
@@ -127,6 +128,18 @@ async fn follow(
         cursor.attempts.reset();
     }
     Ok(())
+}
+
+/// Returns the next answer, or `None` at the end. Ends the command if standard output is no longer read: the next event
+/// can be far away.
+async fn next(
+    answers: &mut Streaming<WatchEventsResponse>,
+) -> Result<Option<WatchEventsResponse>, CliError> {
+    tokio::select! {
+        biased;
+        answer = answers.message() => Ok(answer?),
+        () = output::closed() => Err(CliError::Exit(0, String::new())),
+    }
 }
 
 fn is_expired(error: &CliError) -> bool {
@@ -137,9 +150,8 @@ fn print(format: OutputFormat, event: &Event) -> Result<(), CliError> {
     match format {
         OutputFormat::Table | OutputFormat::Wide => terminal::print_line(&to_line(event)),
         OutputFormat::Name => terminal::print_line(&event.name),
-        OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml => {
-            answer::print_json_line("Event", event)
-        }
+        OutputFormat::Json | OutputFormat::Jsonl => answer::print_json_line("Event", event),
+        OutputFormat::Yaml => answer::print_yaml_document("Event", event),
     }
 }
 

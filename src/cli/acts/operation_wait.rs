@@ -48,7 +48,8 @@ pub(in crate::cli) fn run(
         let mut client = interruptible(Client::connect(&globals.connect, None)).await?;
         let bar = Progress::percent(globals.quiet);
         let followed = follow(&mut client, &args.operation, &bar);
-        let followed = in_time(globals.connect.timeout(), &args.operation, followed);
+        let what = format!("operation {}", args.operation);
+        let followed = in_time(globals.connect.timeout(), &what, followed);
         let waited = interruptible(followed).await;
         bar.clear();
         let ended = match waited {
@@ -62,10 +63,10 @@ pub(in crate::cli) fn run(
     })
 }
 
-/// Bounds a wait with all its connections by the timeout that the user gave.
-async fn in_time<T>(
+/// Bounds a wait with all its connections by the timeout that the user gave. `what` is waited for.
+pub(super) async fn in_time<T>(
     timeout: Option<Duration>,
-    id: &str,
+    what: &str,
     wait: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
     let Some(timeout) = timeout else { return wait.await };
@@ -76,7 +77,7 @@ async fn in_time<T>(
         }
         Ok(Err(CliError::Call(_))) | Err(_) => {
             let seconds = timeout.as_secs();
-            let why = format!("operation {id} continues: it has not ended within {seconds} s");
+            let why = format!("{what} continues: it has not ended within {seconds} s");
             Err(Status::deadline_exceeded(why).into())
         }
         Ok(waited) => waited,
@@ -166,12 +167,12 @@ mod tests {
     #[tokio::test]
     async fn a_wait_that_takes_too_long_says_that_the_operation_continues() {
         let now = Some(Duration::ZERO);
-        let late = in_time::<()>(now, "7", std::future::pending()).await.unwrap_err();
+        let late = in_time::<()>(now, "operation 7", std::future::pending()).await.unwrap_err();
         assert_eq!(late.exit_code(), 5);
         assert!(late.to_string().contains("operation 7 continues"), "{late}");
         let long = Some(Duration::from_hours(1));
         let of_stream = async { Err(CliError::from(Status::deadline_exceeded("late"))) };
-        let late = in_time::<()>(long, "7", of_stream).await.unwrap_err();
+        let late = in_time::<()>(long, "operation 7", of_stream).await.unwrap_err();
         assert!(late.to_string().contains("operation 7 continues"), "{late}");
     }
 
@@ -179,9 +180,9 @@ mod tests {
     async fn another_end_of_a_wait_is_kept() {
         let long = Some(Duration::from_hours(1));
         let refused = async { Err(CliError::from(Status::not_found("unknown"))) };
-        let refused = in_time::<()>(long, "7", refused).await.unwrap_err();
+        let refused = in_time::<()>(long, "operation 7", refused).await.unwrap_err();
         assert_eq!(refused.to_string(), "NOT_FOUND: unknown");
-        assert_eq!(in_time(long, "7", async { Ok(7) }).await.unwrap(), 7);
-        assert_eq!(in_time(None, "7", async { Ok(7) }).await.unwrap(), 7);
+        assert_eq!(in_time(long, "operation 7", async { Ok(7) }).await.unwrap(), 7);
+        assert_eq!(in_time(None, "operation 7", async { Ok(7) }).await.unwrap(), 7);
     }
 }

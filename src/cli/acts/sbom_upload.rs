@@ -49,7 +49,9 @@ pub(in crate::cli) fn run(
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
         let args = UploadArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
-        let document = input::read_document(&args.file, DOCUMENT_BYTES_MAX)?;
+        let file = args.file.clone();
+        let read = input::on_thread(move || input::read_document(&file, DOCUMENT_BYTES_MAX));
+        let document = interruptible(read).await??;
         let client = interruptible(Client::connect(&globals.connect, None)).await?;
         let upload = upload(&client, &args.place, document.into(), globals.quiet);
         let stored = interruptible(upload).await?;

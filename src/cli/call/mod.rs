@@ -86,14 +86,14 @@ pub(super) struct CallArgs {
 pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
     let methods = Methods::load();
     let Some(name) = args.method.as_deref().filter(|_| !args.list) else {
-        return Ok(output::print_result(&methods.list(args.method.as_deref()))?);
+        return list(&methods, args.method.as_deref());
     };
     let found = methods.find(name, args.gateway.is_some()).map_err(CliError::Usage)?;
     if args.describe {
         let method = found.newest(args.generation).map_err(CliError::Usage)?;
         return Ok(output::print_result(shapes::describe(&method).trim_end())?);
     }
-    let json = read_request(&args.json)?;
+    let json = read_request(&args.json).await?;
     // Reports an invalid request before connecting, unless the server has to be called for the generation.
     let known = found.if_known(args.generation).map_err(CliError::Usage)?;
     let is_own = found.is_own();
@@ -110,6 +110,17 @@ pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
         (parse_requests(&method, &json, None)?, method)
     };
     send(&mut client, &method, requests, args.connect.timeout(), args.output).await
+}
+
+/// Prints all methods, or those whose path contains a text.
+fn list(methods: &Methods, filter: Option<&str>) -> Result<(), CliError> {
+    let found = methods.list(filter);
+    if found.is_empty() {
+        let filter = filter.unwrap_or_default();
+        let why = format!("no method contains `{filter}`; `shoreguard call --list` names all");
+        return Err(CliError::Exit(super::error::FAILED, why));
+    }
+    Ok(output::print_result(&found)?)
 }
 
 /// Sends the requests and prints the responses.
@@ -131,8 +142,9 @@ async fn send(
         }
         streams::open(client, method, request, timeout).await?
     };
-    while let Some(answer) = answers.next().await? {
-        let text = format.show(&answer, method.is_server_streaming());
+    let is_stream = method.is_server_streaming();
+    while let Some(answer) = answers.next_to_print(client, is_stream).await? {
+        let text = format.show(&answer, is_stream);
         if output::print_item(&text)?.is_break() {
             break;
         }
@@ -140,11 +152,12 @@ async fn send(
     Ok(())
 }
 
-fn read_request(argument: &str) -> Result<String, CliError> {
+async fn read_request(argument: &str) -> Result<String, CliError> {
+    let argument = argument.to_owned();
     if argument != "-" && !argument.starts_with('@') {
-        return Ok(argument.to_owned());
+        return Ok(argument);
     }
-    input::read_text(argument).map_err(CliError::Usage)
+    input::on_thread(move || input::read_text(&argument)).await?.map_err(CliError::Usage)
 }
 
 /// Parses the request, or for a stream of requests one on each line. If a gateway is given, it is the one of the request.

@@ -36,7 +36,9 @@ pub(super) fn build(
     let mut changed: Vec<&str> = Vec::new();
     let mut parts: Vec<&Leaf> = Vec::new();
     for leaf in &leaves {
-        let Some(value) = given(leaf, matches).or_prompted(row, leaf, is_update)? else { continue };
+        let Some(value) = given(leaf, matches)?.or_prompted(row, leaf, is_update)? else {
+            continue;
+        };
         parts.push(leaf);
         let top = leaf.path.split('.').next().unwrap_or_default();
         let is_positional = flags::taken(row).any(|taken| taken.word == leaf.path);
@@ -45,11 +47,12 @@ pub(super) fn build(
         }
         set(&mut object, &leaf.path, value);
     }
-    if labels::is_update(method)
-        && !changed.contains(&labels::FIELD)
-        && !labels::removed(matches).is_empty()
-    {
-        changed.push(labels::FIELD);
+    if labels::is_update(method) {
+        let removed = labels::removed(matches);
+        check_removed(&object, &removed)?;
+        if !changed.contains(&labels::FIELD) && !removed.is_empty() {
+            changed.push(labels::FIELD);
+        }
     }
     if is_update {
         if changed.is_empty() {
@@ -100,21 +103,26 @@ impl Given {
     }
 }
 
-fn given(leaf: &Leaf, matches: &ArgMatches) -> Given {
+fn given(leaf: &Leaf, matches: &ArgMatches) -> Result<Given, CliError> {
     if !leaf.is_repeated() {
-        return Given(matches.get_one::<Value>(&leaf.id()).cloned());
+        return Ok(Given(matches.get_one::<Value>(&leaf.id()).cloned()));
     }
-    let Some(all) = matches.get_many::<Value>(&leaf.id()) else { return Given(None) };
+    let Some(all) = matches.get_many::<Value>(&leaf.id()) else { return Ok(Given(None)) };
     if leaf.field.is_map() {
-        let entries = all.filter_map(Value::as_object).flatten();
-        let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
-        return Given(Some(Value::Object(entries.collect())));
+        let mut entries = Map::new();
+        for (key, value) in all.filter_map(Value::as_object).flatten() {
+            if entries.insert(key.clone(), value.clone()).is_some() {
+                let why = format!("`--{}` has the key `{key}` twice", leaf.flag);
+                return Err(CliError::Usage(why));
+            }
+        }
+        return Ok(Given(Some(Value::Object(entries))));
     }
     // An item that is JSON can be a list of items.
     let items = all
         .cloned()
         .flat_map(|value| if let Value::Array(items) = value { items } else { vec![value] });
-    Given(Some(Value::Array(items.collect())))
+    Ok(Given(Some(Value::Array(items.collect()))))
 }
 
 /// Sets a value at a path, inside the objects on the way.
@@ -129,6 +137,18 @@ fn set(object: &mut Map<String, Value>, path: &str, value: Value) {
     }
     if let Value::Object(inner) = inner {
         set(inner, rest, value);
+    }
+}
+
+/// Refuses a label that is both set and removed.
+fn check_removed(object: &Map<String, Value>, removed: &[String]) -> Result<(), CliError> {
+    let given = object.get(labels::FIELD).and_then(Value::as_object);
+    match removed.iter().find(|key| given.is_some_and(|given| given.contains_key(*key))) {
+        None => Ok(()),
+        Some(key) => {
+            let why = format!("`--label` sets `{key}`, which `--remove-label` removes");
+            Err(CliError::Usage(why))
+        }
     }
 }
 
@@ -284,6 +304,19 @@ mod tests {
         ] {
             assert_eq!(built(arguments).unwrap(), request, "{arguments}");
         }
+    }
+
+    #[test]
+    fn labels_that_contradict_each_other_are_refused() {
+        for (arguments, why) in [
+            ("gw register e h:1 --label a=1 --label a=2", "`--label` has the key `a` twice"),
+            ("gateway update e --label a=1 --remove-label a", "`--label` sets `a`"),
+        ] {
+            let refused = built(arguments).unwrap_err();
+            assert_eq!(refused.exit_code(), 2);
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+        assert!(built("gateway update e --label a=1 --remove-label b").is_ok());
     }
 
     #[test]

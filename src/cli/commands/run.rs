@@ -115,9 +115,9 @@ async fn follow(
     let timeout = globals.connect.timeout();
     let mut messages = streams::open(client, method, message, timeout).await?;
     if !row.raw.is_empty() {
-        return save(row, matches, &mut messages).await;
+        return save(row, matches, client, &mut messages).await;
     }
-    while let Some(message) = messages.next().await? {
+    while let Some(message) = messages.next_to_print(client, true).await? {
         if render::print_message(row, &message, globals.output)?.is_break() {
             break;
         }
@@ -130,11 +130,12 @@ async fn follow(
 async fn save(
     row: &Row,
     matches: &ArgMatches,
+    client: &Client,
     messages: &mut streams::Messages,
 ) -> Result<(), CliError> {
     let path = matches.get_one::<std::path::PathBuf>(flags::TO);
     let mut file = None;
-    while let Some(message) = messages.next().await? {
+    while let Some(message) = messages.next(client).await? {
         let chunk = message.get_field_by_name(row.raw);
         let bytes = chunk.as_ref().and_then(|chunk| chunk.as_bytes()).cloned().unwrap_or_default();
         let Some(path) = path else {

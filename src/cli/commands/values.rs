@@ -112,7 +112,9 @@ fn parse_entries(field: &FieldDescriptor, source: Source, text: &str) -> Result<
             .split_once('=')
             .ok_or_else(|| format!("must be `KEY=VALUE`, in entry {}", at + 1))?;
         let value = parse(&entry.map_entry_value_field(), Source::Argument, value)?;
-        entries.insert(key.to_owned(), value);
+        if entries.insert(key.to_owned(), value).is_some() {
+            return Err(format!("has a key twice, in entry {}", at + 1));
+        }
     }
     Ok(Value::Object(entries))
 }
@@ -213,8 +215,11 @@ fn parse_time(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
     let by = parse_duration(text)
         .map_err(|_| "must be a time such as `2026-12-01T08:00:00Z`, or a duration such as `2h`")?;
     let now = Clock::system().now();
-    let at = if is_end { now.plus(by) } else { now.minus(by) };
-    Ok(Value::from(at.to_string()))
+    let at = if is_end { now.plus(by) } else { now.minus(by) }.to_string();
+    match OffsetDateTime::parse(&at, &Rfc3339) {
+        Ok(_) => Ok(Value::from(at)),
+        Err(_) => Err("is a duration that is too long".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +274,10 @@ mod tests {
         assert!(read("since_time", "1h").unwrap().as_str().unwrap() < now.as_str());
         assert!(read("expire_time", "1h").unwrap().as_str().unwrap() > now.as_str());
         assert!(read("since_time", "yesterday").is_err());
+        for field in ["since_time", "expire_time"] {
+            let why = read(field, "200000000000d").unwrap_err();
+            assert!(why.contains("too long"), "{field}: {why}");
+        }
     }
 
     #[test]
@@ -280,11 +289,14 @@ mod tests {
 
     #[test]
     fn maps_take_entries_and_files_of_entries() {
-        let labels = |text| read("RegisterGatewayRequest", "labels", Source::Argument, text);
+        let labels = |text: &str| read("RegisterGatewayRequest", "labels", Source::Argument, text);
         assert_eq!(labels("env=a=b"), Ok(serde_json::json!({"env": "a=b"})));
         assert!(labels("env").is_err());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("env");
+        std::fs::write(&path, "A=1\nA=2\n").unwrap();
+        let twice = labels(&format!("@{}", path.display())).unwrap_err();
+        assert!(twice.contains("twice, in entry 2"), "{twice}");
         std::fs::write(&path, "A=1\n\nB=2\n").unwrap();
         let secret =
             |text: &str| read("CreateBootHookRequest", "environment", Source::Secret, text);

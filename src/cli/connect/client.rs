@@ -279,8 +279,13 @@ async fn open_channel(target: &Target, server: &ServerArgs) -> Result<Channel, C
     if place.is_tls {
         endpoint = endpoint.tls_config(tls_config(target.ca.as_deref())?).map_err(unusable)?;
     }
-    let connected = endpoint.connect().await;
-    connected.map_err(|error| CliError::Unreachable(hints::explain(place, &error)))
+    // The timeout of the endpoint does not bound the TLS handshake.
+    match tokio::time::timeout(limit, endpoint.connect()).await {
+        Ok(connected) => {
+            connected.map_err(|error| CliError::Unreachable(hints::explain(place, &error)))
+        }
+        Err(_) => Err(CliError::Unreachable(hints::explain_silence(place, limit))),
+    }
 }
 
 /// Waits until the connection can send. A lost connection is opened again.

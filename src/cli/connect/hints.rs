@@ -1,6 +1,7 @@
 //! What to try if a connection fails.
 
 use std::error::Error;
+use std::time::Duration;
 
 use super::target::Place;
 use crate::error::error_chain;
@@ -20,12 +21,20 @@ const HINTS: &[(&[&str], &str)] = &[
         "the certificate is for another name: use a name in it as the host of the endpoint",
     ),
     (
-        &["unknownissuer", "causedasendentity", "caused as end entity"],
+        &["causedasendentity", "caused as end entity"],
+        "the certificate of the server is that of a CA: the server needs a certificate of its own, signed by this CA",
+    ),
+    (
+        &["unknownissuer"],
         "the certificate is self-signed or of a private CA: give the certificate of the CA with `--ca FILE`",
     ),
     (
         &["corrupt message", "invalidcontenttype", "handshake eof"],
         "the server does not use TLS on this port: use `http://` if it is on this host, or another port",
+    ),
+    (
+        &["error reading a body"],
+        "the connection was lost during the call: check that the server is running",
     ),
     (
         &["http/2 was not negotiated"],
@@ -57,6 +66,15 @@ pub(super) fn explain(place: &Place, error: &dyn Error) -> String {
         Some(hint) => format!("{failed}\n  try: {hint}"),
         None => failed,
     }
+}
+
+/// Describes a server that has accepted the connection, but not completed it within this time.
+pub(super) fn explain_silence(place: &Place, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    format!(
+        "`{}` cannot be reached: no answer within {seconds} s\n  try: check the address and port",
+        place.uri
+    )
 }
 
 fn hint(place: &Place, chain: &str) -> Option<String> {
@@ -99,7 +117,9 @@ mod tests {
             ),
             (&tls, "received corrupt message of type InvalidContentType", "`http://`"),
             (&tls, "tls handshake eof", "`http://`"),
+            (&tls, "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "of its own"),
             (&tls, "HTTP/2 was not negotiated.", "HTTP/2"),
+            (&plain, "h2 protocol error: error reading a body from connection", "lost"),
             (&plain, "tcp connect error: Connection refused (os error 111)", "running"),
             (&plain, "dns error: failed to lookup address information", "host of the endpoint"),
             (&plain, "h2 protocol error: frame with invalid size", "`https://a:1`"),

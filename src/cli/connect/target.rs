@@ -78,6 +78,12 @@ impl Place {
         if host.is_empty() {
             return wrong("must contain a host");
         }
+        // A port that is not one is no part of the parsed URL, which would have the default one in its place.
+        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let has_port = authority.get(host.len()..).is_some_and(|port| port.len() > 1);
+        if has_port && uri.port_u16().unwrap_or_default() == 0 {
+            return wrong("must have a port from 1 to 65535");
+        }
         let port = uri.port_u16().unwrap_or(default_port);
         Ok(Self { uri, is_tls, host, port })
     }
@@ -320,8 +326,16 @@ mod tests {
             "https://",
             "https://sg.example/api",
             "https://sg.example?a",
+            "https://sg.example:99999",
+            "http://[::1]:65536",
+            "http://127.0.0.1:0",
         ] {
             assert!(Place::parse(endpoint).is_err(), "{endpoint}");
+        }
+        for (endpoint, port) in
+            [("http://[::1]", 80), ("http://[::1]:65535", 65_535), ("https://sg.example", 443)]
+        {
+            assert_eq!(Place::parse(endpoint).unwrap().port(), port, "{endpoint}");
         }
         let why = Place::parse("https://ana:hunter2@sg.example").unwrap_err().to_string();
         assert!(!why.contains("hunter2"), "{why}");

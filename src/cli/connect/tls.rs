@@ -6,6 +6,7 @@ use base64::Engine as _;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use super::super::CliError;
+use crate::net::pem_files::parse_certificates;
 
 /// Trusts only the given CA, or the CAs of the system by default.
 pub(super) fn tls_config(ca: Option<&Path>) -> Result<ClientTlsConfig, CliError> {
@@ -23,6 +24,9 @@ pub(super) fn tls_config(ca: Option<&Path>) -> Result<ClientTlsConfig, CliError>
     let pem = std::fs::read(path).map_err(|error| {
         CliError::Usage(format!("`{}` cannot be read: {error}", path.display()))
     })?;
+    // Otherwise the error would be about the certificate of the server.
+    parse_certificates(&pem)
+        .map_err(|why| CliError::Usage(format!("`{}` {why}", path.display())))?;
     Ok(config.ca_certificate(Certificate::from_pem(pem)))
 }
 

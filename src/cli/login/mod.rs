@@ -15,7 +15,7 @@ mod started;
 use clap::Args;
 
 use super::connect::{Client, Context, Credential, Environment, ServerArgs, Session, Store};
-use super::{CliError, output};
+use super::{CliError, input, output};
 use crate::pb::v1::auth_service_client::AuthServiceClient;
 use crate::pb::v1::{GetCurrentIdentityRequest, LoginRequest};
 
@@ -96,7 +96,7 @@ async fn prove(client: &Client, args: &LoginArgs) -> Result<Credential, CliError
         let key = if output::can_ask() {
             secrets::prompt("API key", "pipe it into the command")?
         } else {
-            secrets::read("API key")?
+            input::on_thread(|| secrets::read("API key")).await??
         };
         return Ok(Credential::Key(key));
     }
@@ -106,12 +106,12 @@ async fn prove(client: &Client, args: &LoginArgs) -> Result<Credential, CliError
 async fn log_in_with_password(client: &Client, args: &LoginArgs) -> Result<Credential, CliError> {
     let email = match &args.email {
         Some(email) => email.clone(),
-        None => secrets::ask("E-mail address:", "--email")?,
+        None => secrets::ask("E-mail address:", "--email").await?,
     };
     let password = if args.password || !args.password_stdin {
         secrets::prompt("password", "use `--password-stdin`")?
     } else {
-        secrets::read("password")?
+        input::on_thread(|| secrets::read("password")).await??
     };
     let (mut auth, request) =
         client.public(LoginRequest { email, password: password.expose().to_owned() });

@@ -9,13 +9,16 @@ use crate::secret::Secret;
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
 
 /// Asks for a line of text.
-pub(super) fn ask(question: &str, flag: &str) -> Result<String, CliError> {
+pub(super) async fn ask(question: &str, flag: &str) -> Result<String, CliError> {
     if !output::can_ask() {
         return Err(CliError::Usage(format!("`{flag}` is required without a terminal")));
     }
     output::print_question(question);
-    let mut line = String::new();
-    io::stdin().read_line(&mut line)?;
+    let read = || {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|_| line)
+    };
+    let line = input::on_thread(read).await??;
     Ok(line.trim().to_owned())
 }
 

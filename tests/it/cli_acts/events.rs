@@ -22,14 +22,14 @@ sqlite_tests! {
 }
 
 /// A proxy in front of the server that can cut all connections.
-struct Relay {
-    address: std::net::SocketAddr,
+pub(super) struct Relay {
+    pub(super) address: std::net::SocketAddr,
     cuts: watch::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
 impl Relay {
-    async fn start(server: std::net::SocketAddr) -> Self {
+    pub(super) async fn start(server: std::net::SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cuts = watch::Sender::new(());
@@ -54,10 +54,10 @@ async fn relay(mut client: TcpStream, server: std::net::SocketAddr, mut cut: wat
 }
 
 /// Lines that a command has printed.
-type Lines = Arc<Mutex<Vec<String>>>;
+pub(super) type Lines = Arc<Mutex<Vec<String>>>;
 
 /// Starts a command, and collects its lines.
-fn start_lines(mut command: std::process::Command) -> (ChildProcess, Lines) {
+pub(super) fn start_lines(mut command: std::process::Command) -> (ChildProcess, Lines) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
     let lines = Lines::default();
@@ -70,7 +70,7 @@ fn start_lines(mut command: std::process::Command) -> (ChildProcess, Lines) {
     (ChildProcess(child), lines)
 }
 
-async fn until_lines(lines: &Lines, count: usize) -> Vec<String> {
+pub(super) async fn until_lines(lines: &Lines, count: usize) -> Vec<String> {
     eventually("the lines are printed", || async { lines.lock().unwrap().len() >= count }).await;
     lines.lock().unwrap().clone()
 }

@@ -1,6 +1,7 @@
 //! Commands that are written by hand, with the real binary against a server of the test.
 
 mod call;
+mod ends;
 mod events;
 mod exec;
 mod operations;

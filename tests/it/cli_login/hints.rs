@@ -48,6 +48,20 @@ fn an_endpoint_without_a_server_is_explained() {
     });
 }
 
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    limit::block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = put(&folder, &create_ca("servers"));
+        // The system accepts the connection, and nothing answers the handshake.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let home = Home::of(format!("https://{}", listener.local_addr().unwrap()));
+        let more = ["--timeout", "1", "--ca", &ca];
+        let why = explain(&home, &home.endpoint, &more, &ca).await;
+        assert!(why.contains("no answer within 1 s"), "{why}");
+    });
+}
+
 async fn https_to_a_port_without_tls_is_explained(sg: TestServer) {
     let (home, folder) = (Home::new(&sg), tempfile::tempdir().unwrap());
     let ca = put(&folder, &create_ca("servers"));

@@ -74,7 +74,7 @@ pub(in crate::cli) fn run(
 }
 
 async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
-    let yaml = read_document(&args.file)?;
+    let yaml = read_document(&args.file).await?;
     let place = find_place(args.place, &yaml)?;
     let (name, full_name) = (place.to_string(), place.full_name());
     let mode = if args.merge { PolicyApplyMode::Merge } else { PolicyApplyMode::Replace };
@@ -115,7 +115,9 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
     match change.outcome() {
         PolicyChangeOutcome::Proposed => Ok(DRIFT),
         PolicyChangeOutcome::Applying if args.wait => {
-            wait(&mut client, globals, &name, &change).await
+            let waited = wait(&mut client, globals, &name, &change);
+            let what = format!("approval {}", change.approval_id);
+            operation_wait::in_time(globals.connect.timeout(), &what, waited).await
         }
         PolicyChangeOutcome::Applying => {
             if !globals.quiet && !change.operation.is_empty() {

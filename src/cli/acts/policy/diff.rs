@@ -53,13 +53,13 @@ pub(in crate::cli) fn run(
 }
 
 /// Returns the sandbox, what its policy is compared with, and the name of that for people.
-fn compared_with(
+async fn compared_with(
     place: Option<SandboxPlace>,
     file: Option<&Path>,
     approval: Option<i64>,
 ) -> Result<(SandboxPlace, Operand, String), CliError> {
     if let Some(file) = file {
-        let yaml = read_document(file)?;
+        let yaml = read_document(file).await?;
         let place = find_place(place, &yaml)?;
         return Ok((place, Operand::Yaml(yaml), "the document".to_owned()));
     }
@@ -71,7 +71,8 @@ fn compared_with(
 }
 
 async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
-    let (place, with, other) = compared_with(args.place, args.file.as_deref(), args.approval)?;
+    let compared = compared_with(args.place, args.file.as_deref(), args.approval);
+    let (place, with, other) = compared.await?;
     let client = Client::connect(&globals.connect, None).await?;
     let (name, full_name) = (place.to_string(), place.full_name());
     let request = DiffPoliciesRequest {

@@ -35,8 +35,10 @@ fn to_exit(done: Result<u8, CliError>) -> Result<(), CliError> {
 }
 
 /// Reads a document from a file, or from standard input for `-`.
-fn read_document(file: &Path) -> Result<String, CliError> {
-    let bytes = input::read_document(file, DOCUMENT_BYTES_MAX)?;
+async fn read_document(file: &Path) -> Result<String, CliError> {
+    let path = file.to_owned();
+    let read = input::on_thread(move || input::read_document(&path, DOCUMENT_BYTES_MAX));
+    let bytes = read.await??;
     let not_text = |_| CliError::Usage(format!("`{}` is not UTF-8", file.display()));
     String::from_utf8(bytes).map_err(not_text)
 }
