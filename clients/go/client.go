@@ -77,6 +77,8 @@ type Client struct {
 	token   TokenSource
 	// session precedes token. It is nil if the client has none.
 	session atomic.Pointer[session]
+	// isClosed is whether Close was called: then a watch does not resume.
+	isClosed atomic.Bool
 }
 
 // New makes a client.
@@ -129,11 +131,13 @@ func backoffOf() grpcbackoff.Config {
 	return grpcbackoff.Config{BaseDelay: firstDelay, Multiplier: 2, Jitter: jitter, MaxDelay: delayMax}
 }
 
-// Close ends all calls and the connection. It waits for the answer to a refresh of the session, which would be lost.
+// Close ends all calls, watches and the connection. It waits for the answer to a refresh of the session, which would be
+// lost. Further calls fail with ErrCancelled.
 func (c *Client) Close() error {
 	if s := c.session.Load(); s != nil {
 		s.close()
 	}
+	c.isClosed.Store(true)
 	return c.conn.Close()
 }
 

@@ -22,7 +22,10 @@ type Items[Item proto.Message] struct {
 	// complete if it is empty after Next has returned false. All returns an error otherwise.
 	Unreachable []*pb.UnreachableGateway
 
-	next  func() (proto.Message, error)
+	next func() (proto.Message, error)
+	// gateway is that of the request; empty if it names none.
+	gateway string
+
 	page  proto.Message
 	items []Item
 	item  Item
@@ -34,8 +37,11 @@ func List[Item proto.Message, Request, Response proto.Message](
 	ctx context.Context, call func(context.Context, Request, ...grpc.CallOption) (Response, error), request Request,
 ) *Items[Item] {
 	asked := proto.Clone(request).ProtoReflect()
-	done := false
-	return &Items[Item]{next: func() (proto.Message, error) {
+	done, gateway := false, ""
+	if field := asked.Descriptor().Fields().ByName("gateway"); field != nil {
+		gateway = asked.Get(field).String()
+	}
+	return &Items[Item]{gateway: gateway, next: func() (proto.Message, error) {
 		if done {
 			return nil, nil
 		}
@@ -93,7 +99,7 @@ func (l *Items[Item]) NextPage() bool {
 		return true
 	})
 	if templates, ok := l.page.(*pb.ListSandboxTemplatesResponse); ok && templates.GatewayUnreachable {
-		l.miss(&pb.UnreachableGateway{Error: templates.GatewayError})
+		l.miss(&pb.UnreachableGateway{Gateway: l.gateway, Error: templates.GatewayError})
 	}
 	return true
 }

@@ -100,6 +100,9 @@ func (c *Client) unary(
 	ctx context.Context, method string, request, response interface{}, conn *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
 ) error {
+	if c.isClosed.Load() {
+		return errClosed
+	}
 	if !strings.HasPrefix(method, own) {
 		// Which methods of a gateway may be repeated is known to the stock client.
 		authenticated, err := c.authenticate(ctx, method)
@@ -150,6 +153,9 @@ func (c *Client) stream(
 	ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string,
 	open grpc.Streamer, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
+	if c.isClosed.Load() {
+		return nil, errClosed
+	}
 	authenticated, err := c.authenticate(ctx, method)
 	if err != nil {
 		return nil, translate(err)

@@ -29,6 +29,8 @@ type Watch[Item any] struct {
 	position int64
 	// isBegun is whether the server has accepted the watch once.
 	isBegun bool
+	// isAccepted is whether the server has accepted the credential of the present connection.
+	isAccepted bool
 	// isLate is whether the watch has ended since its context would have ended before it resumed.
 	isLate   bool
 	failures int
@@ -58,7 +60,7 @@ func newWatch[Item, Message any, Stream response[Message]](
 			return nil, err
 		}
 		if header, err := s.Header(); err == nil && len(header.Get("content-type")) > 0 {
-			w.isBegun = true
+			w.isBegun, w.isAccepted = true, true
 		}
 		return func() (Item, bool, int64, error) {
 			m, err := s.Recv()
@@ -140,8 +142,11 @@ func (w *Watch[Item]) Next() bool {
 func (w *Watch[Item]) lost(err error) {
 	e := translate(err)
 	ended := errors.Is(err, io.EOF)
+	// A session token that expires meanwhile is replaced for the next connection.
+	expired := w.isAccepted && e.Code == codes.Unauthenticated && w.failures < attempts
+	w.isAccepted = false
 	mayResume := w.isBegun && w.position >= 0 || !w.isBegun && w.failures+1 < attempts
-	if w.ctx.Err() != nil || !mayResume || !ended && !isLost(e) {
+	if w.ctx.Err() != nil || !mayResume || !ended && !expired && !isLost(e) {
 		w.err = e
 		return
 	}
@@ -155,6 +160,9 @@ func (w *Watch[Item]) lost(err error) {
 func isLost(e *Error) bool {
 	if e.Code == codes.Unavailable {
 		return true
+	}
+	if e == errClosed {
+		return false
 	}
 	isBroken := e.Code == codes.Canceled || e.Code == codes.Internal || e.Code == codes.Unknown
 	return isBroken && e.Reason == ""
