@@ -4,8 +4,8 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { SERVICES } from "../gen/services.js";
 import { bindService, TIMEOUT_MS } from "./core/bind.js";
 import type { Credential } from "./core/credential.js";
-import { authenticate, checkEndpoint } from "./core/credential.js";
-import { ConfigurationError } from "./core/errors.js";
+import { authenticate, checkEndpoint, unlessClosed } from "./core/credential.js";
+import { ClientClosed, ConfigurationError } from "./core/errors.js";
 import { retry } from "./core/retry.js";
 import type { SessionTokens, SessionStore } from "./core/session.js";
 import { MemoryStore, sessionCredential, sessionOf } from "./core/session.js";
@@ -58,6 +58,7 @@ export class Client {
   readonly gateway: string;
   readonly #url: URL;
   readonly #manager: Http2SessionManager;
+  readonly #closed = new AbortController();
   #credential: Credential;
 
   constructor(options: ClientOptions = {}) {
@@ -75,7 +76,12 @@ export class Client {
     const transport = createGrpcTransport({
       baseUrl: target.url.origin,
       sessionManager: this.#manager,
-      interceptors: [...(options.interceptors ?? []), retry, authenticate(() => this.#credential())],
+      interceptors: [
+        ...(options.interceptors ?? []),
+        retry,
+        unlessClosed(this.#closed.signal),
+        authenticate(() => this.#credential()),
+      ],
     });
     for (const [name, service] of Object.entries(SERVICES)) {
       Object.assign(this, { [name]: bindService(service, transport, options.timeoutMs ?? TIMEOUT_MS, false) });
@@ -116,13 +122,14 @@ export class Client {
     const transport = createGrpcTransport({
       baseUrl: this.#url.origin,
       sessionManager: this.#manager,
-      interceptors: [interceptor],
+      interceptors: [unlessClosed(this.#closed.signal), interceptor],
     });
     return { transport, endpoint: this.#url.origin, headers };
   }
 
-  /** Ends all calls and the connection. */
+  /** Ends all calls, watches and the connection. Further calls fail with `ClientClosed`. */
   close(): void {
+    this.#closed.abort(new ClientClosed());
     this.#manager.abort();
   }
 

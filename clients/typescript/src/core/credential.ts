@@ -20,6 +20,14 @@ export function authenticate(credential: Credential): Interceptor {
   };
 }
 
+/** Makes no call after the client was closed, which would open another connection. The reason of the signal says so. */
+export function unlessClosed(closed: AbortSignal): Interceptor {
+  return (next) => async (request) => {
+    closed.throwIfAborted();
+    return next(request);
+  };
+}
+
 /** Returns the URL of a server. A credential is not sent without TLS, except to loopback. */
 export function checkEndpoint(endpoint: string, hasCredential: boolean): URL {
   let url: URL;

@@ -93,6 +93,12 @@ export class ShoreguardError extends Error {
 
 /** The call was canceled by its caller. */
 export class Cancelled extends ShoreguardError {}
+/** The client was closed before the call, or before a watch resumed. */
+export class ClientClosed extends Cancelled {
+  constructor() {
+    super({ code: "CANCELLED", message: "the client is closed" });
+  }
+}
 /** A failure without a better code. */
 export class Unknown extends ShoreguardError {}
 /** The request is invalid; `fields` names the fields. */
@@ -210,6 +216,8 @@ export function retryAfterMs(error: ConnectError): number | undefined {
 export function translate(thrown: unknown, canceledByCaller: boolean): ShoreguardError {
   if (thrown instanceof ShoreguardError) return thrown;
   const error = ConnectError.from(thrown);
+  // An interceptor of ours has thrown it, such as for a session that has ended. Connect wraps what it does not know.
+  if (error.cause instanceof ShoreguardError) return error.cause;
   const info = error.findDetails(ErrorInfoSchema).find((detail) => detail.domain === "shoreguard");
   const violations = error.findDetails(BadRequestSchema).flatMap((detail) => detail.fieldViolations);
   const fields: Record<string, string> = {};

@@ -61,9 +61,9 @@ export class MemoryStore implements SessionStore {
   }
 }
 
-/** Returns whether a session token can be sent for a while. */
+/** Returns whether a session token can be sent for a while, or cannot be replaced. */
 function isFresh(session: SessionTokens): boolean {
-  return session.expireTimeMs - Date.now() > MARGIN_MS;
+  return session.refreshToken === "" || session.expireTimeMs - Date.now() > MARGIN_MS;
 }
 
 /** Makes the credential of a stored session. `refresh` calls RefreshSession. */

@@ -1,6 +1,6 @@
 // Streams of responses: what ends early is canceled, and watches resume where the connection was lost.
-import { type CodeName, ShoreguardError, translate, Unavailable } from "./errors.js";
-import { backoffMs, sleep } from "./retry.js";
+import { ClientClosed, type CodeName, ShoreguardError, translate, Unauthenticated, Unavailable } from "./errors.js";
+import { ATTEMPTS, backoffMs, sleep } from "./retry.js";
 
 /** Opens a stream. The promise is resolved when the server has accepted the call. */
 export type Open<T> = (signal: AbortSignal) => Promise<AsyncIterable<T>>;
@@ -82,14 +82,16 @@ export interface Cursor {
 /** Returns whether a stream broke off although the server did not end it. */
 function isBroken(error: unknown): error is ShoreguardError {
   if (error instanceof Unavailable) return true;
+  if (error instanceof ClientClosed) return false;
   return error instanceof ShoreguardError && error.reason === undefined && BROKEN.has(error.code);
 }
 
 const BROKEN: ReadonlySet<CodeName> = new Set<CodeName>(["CANCELLED", "INTERNAL", "UNKNOWN"]);
 
 /**
- * Yields messages of a stream and opens it again whenever it is lost. The first opening fails as every call does; after
- * it, the watch resumes until it is canceled, fails with another error, or `isLast` is true of a message.
+ * Yields messages of a stream and opens it again whenever it is lost, or the session token has expired since it was
+ * accepted. The first opening fails as every call does; after it, the watch resumes until it is canceled, fails with
+ * another error, or `isLast` is true of a message.
  */
 export async function* resume<T>(
   open: Open<T>,
@@ -100,17 +102,19 @@ export async function* resume<T>(
   let failures = 0;
   for (let opened = false; ; ) {
     let lost: ShoreguardError | undefined;
+    let accepted = false;
     try {
       const messages = await open(signal);
-      opened = true;
+      opened = accepted = true;
       for await (const message of messages) {
         failures = 0;
         yield message;
         if (isLast(message)) return;
       }
     } catch (error) {
-      if (signal.aborted || !isBroken(error) || !opened || !mayResume()) throw error;
-      lost = error;
+      const expired = accepted && error instanceof Unauthenticated && failures < ATTEMPTS;
+      if (signal.aborted || !(expired || isBroken(error)) || !opened || !mayResume()) throw error;
+      lost = error as ShoreguardError;
     }
     await sleep(lost?.retryAfterMs ?? backoffMs(failures), signal);
     failures += 1;

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, fsyncSync } from "node:fs";
-import { homedir } from "node:os";
+import { devNull, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { once } from "node:events";
 import { ConfigurationError } from "../core/errors.js";
@@ -24,7 +24,18 @@ export interface Context {
 const LOCK_SECONDS = 30;
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
+  return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
+}
+
+function configFolder(): string {
+  const base = process.env["XDG_CONFIG_HOME"];
+  if (base) return base;
+  try {
+    return join(homedir(), ".config");
+  } catch {
+    // The user has no home folder, as in some containers: nothing is stored, and this folder has no files.
+    return devNull;
+  }
 }
 
 function read(path: string): Table {
@@ -60,8 +71,7 @@ export class Contexts {
   readonly #lock: string;
 
   constructor(folder?: string) {
-    const base = process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config");
-    const of = folder ?? join(base, "shoreguard");
+    const of = folder ?? join(configFolder(), "shoreguard");
     this.#contexts = join(of, "contexts.toml");
     this.#credentials = join(of, "credentials.toml");
     this.#lock = join(of, "credentials.lock");
@@ -135,7 +145,7 @@ export class Contexts {
       expire_time: new Date(session.expireTimeMs).toISOString(),
       refresh_token: session.refreshToken,
     };
-    const path = join(dirname(this.#credentials), `.credentials-${randomBytes(8).toString("hex")}`);
+    const path = this.#draft();
     try {
       const handle = openSync(path, "wx", 0o600);
       try {
@@ -151,10 +161,30 @@ export class Contexts {
     }
   }
 
+  /** Returns the path of a new file beside the credentials. */
+  #draft(): string {
+    return join(dirname(this.#credentials), `.credentials-${randomBytes(8).toString("hex")}`);
+  }
+
+  /** Refuses a folder in which credentials cannot be replaced, before a refresh token is used. */
+  requireWritable(): void {
+    const path = this.#draft();
+    try {
+      closeSync(openSync(path, "wx", 0o600));
+      rmSync(path, { force: true });
+    } catch (error) {
+      throw new ConfigurationError(this.#credentials, `it cannot be written: ${String(error)}`);
+    }
+  }
+
   /** Runs `work` while no other program writes credentials. */
   async locked<T>(work: () => Promise<T>): Promise<T> {
-    mkdirSync(dirname(this.#lock), { recursive: true, mode: 0o700 });
-    closeSync(openSync(this.#lock, "a", 0o600));
+    try {
+      mkdirSync(dirname(this.#lock), { recursive: true, mode: 0o700 });
+      closeSync(openSync(this.#lock, "a", 0o600));
+    } catch (error) {
+      throw new ConfigurationError(this.#lock, `it cannot be written: ${String(error)}`);
+    }
     // Node has no `flock`, which the command line and the other SDKs use. The program holds it until its input ends.
     const script = "echo locked; exec cat >/dev/null";
     const holder = spawn("flock", ["--exclusive", "--timeout", `${LOCK_SECONDS}`, this.#lock, "sh", "-c", script], {
@@ -191,7 +221,10 @@ class StoredSession implements SessionStore {
   }
 
   exclusively<T>(work: () => Promise<T>): Promise<T> {
-    return this.#contexts.locked(work);
+    return this.#contexts.locked(async () => {
+      this.#contexts.requireWritable();
+      return work();
+    });
   }
 
   async read(): Promise<SessionTokens | undefined> {
