@@ -240,16 +240,18 @@ func findTarget(options Options) (*target, error) {
 		key = os.Getenv("SHOREGUARD_KEY")
 	}
 	t := &target{ca: options.CA}
-	if endpoint == "" || options.Context != "" {
-		found, err := readContext(options.Context)
-		if err != nil {
-			return nil, err
-		}
+	isNeeded := endpoint == "" || options.Context != ""
+	found, err := readContext(options.Context)
+	if isNeeded && err != nil {
+		return nil, err
+	}
+	// An endpoint that is given can be that of the current context. Files that are not valid do not matter then.
+	if isNeeded || err == nil && isSame(found.endpoint, endpoint) {
 		if endpoint == "" {
 			endpoint = found.endpoint
 		}
 		// The credential of a context is sent to its endpoint only.
-		if key == "" && options.Token == nil && !options.NoCredential && endpoint == found.endpoint {
+		if key == "" && options.Token == nil && !options.NoCredential && isSame(found.endpoint, endpoint) {
 			if found.credential.refresh == "" {
 				key = found.credential.token
 			} else {
@@ -273,12 +275,15 @@ func findTarget(options Options) (*target, error) {
 	if t.token == nil {
 		t.token = func(context.Context) (string, error) { return key, nil }
 	}
-	var err error
 	t.url, t.isPlain, err = checkEndpoint(endpoint, key != "" || options.Token != nil || t.session != nil)
 	if err == nil && t.ca != nil && t.url.Scheme != "https" {
 		err = invalid("ca", "it needs an endpoint with https://")
 	}
 	return t, err
+}
+
+func isSame(one, other string) bool {
+	return strings.TrimSuffix(one, "/") == strings.TrimSuffix(other, "/")
 }
 
 var printable = regexp.MustCompile(`^[\x21-\x7e]+$`)

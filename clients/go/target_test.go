@@ -58,6 +58,14 @@ func TestArgumentsPrecedeEnvironmentAndContext(t *testing.T) {
 	if e, k, _ := found(t, Options{Endpoint: "https://other.example.com"}); e != "https://other.example.com" || k != "" {
 		t.Fatal("the credential of a context is sent to its endpoint only:", e, k)
 	}
+	if _, k, g := found(t, Options{Endpoint: "https://shoreguard.example.com/"}); k != "sg_prod" || g != "prod-eu" {
+		t.Fatal("an endpoint that is given can be that of the current context:", k, g)
+	}
+	t.Setenv("SHOREGUARD_ENDPOINT", "https://shoreguard.example.com")
+	if _, k, _ := found(t, Options{}); k != "sg_prod" {
+		t.Fatal(k)
+	}
+	t.Setenv("SHOREGUARD_ENDPOINT", "")
 	if e, k, _ := found(t, Options{Context: "my dev"}); e != "http://127.0.0.1:1" || k != "" {
 		t.Fatal(e, k)
 	}

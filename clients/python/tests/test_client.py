@@ -125,6 +125,12 @@ def test_the_server_is_found_by_argument_variable_context_and_default(
     assert found(context="test") == ("127.0.0.1:7", "sg_test")
     # The credential of a context is not sent to another server.
     assert found("https://elsewhere.example.com") == ("elsewhere.example.com:443", "")
+    # An endpoint that is given is that of the current context.
+    assert found("https://prod.example.com/") == ("prod.example.com:443", "sg_prod")
+    assert found("http://127.0.0.1:7") == ("127.0.0.1:7", "")
+    monkeypatch.setenv("SHOREGUARD_ENDPOINT", PROD)
+    assert found() == ("prod.example.com:443", "sg_prod")
+    monkeypatch.delenv("SHOREGUARD_ENDPOINT")
     monkeypatch.setenv("SHOREGUARD_KEY", "sg_variable")
     assert found() == ("prod.example.com:443", "sg_variable")
     assert found(context="test") == ("127.0.0.1:7", "sg_test")
@@ -139,6 +145,7 @@ def test_the_server_is_found_by_argument_variable_context_and_default(
     with pytest.raises(sg.ConfigurationError, match="chmod 600"):
         sg.Client(context="test")
     (home / "contexts.toml").write_text("current = [")
+    assert found("http://127.0.0.1:9") == ("127.0.0.1:9", "")
     with pytest.raises(sg.ConfigurationError, match="contexts.toml"):
         sg.Client(context="test")
 

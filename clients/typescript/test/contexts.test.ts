@@ -66,6 +66,14 @@ test("arguments precede the environment, and that precedes the context", () => {
 test("the credential of a context is sent to its endpoint only", () => {
   assert.equal(findTarget({ endpoint: "https://other.example.com" }).key, undefined);
   assert.equal(findTarget({ endpoint: "https://other.example.com", context: "prod" }).key, undefined);
+  // An endpoint that is given can be that of the current context.
+  const given = findTarget({ endpoint: "https://shoreguard.example.com/" });
+  assert.deepEqual([given.key, given.gateway], ["sg_prod", "prod-eu"]);
+  assert.equal(findTarget({ endpoint: DEV }).session, undefined);
+  process.env["SHOREGUARD_ENDPOINT"] = "https://shoreguard.example.com";
+  assert.equal(findTarget({}).key, "sg_prod");
+  writeFileSync(join(folder, "contexts.toml"), "current = [");
+  assert.equal(findTarget({}).key, undefined);
 });
 
 test("without a context, the server of `dev` is used", () => {

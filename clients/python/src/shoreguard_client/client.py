@@ -47,6 +47,8 @@ class _Target:
         given = endpoint if name else endpoint or os.environ.get("SHOREGUARD_ENDPOINT")
         if name or not given:
             context = contexts.get(name)
+        else:
+            context = _current_of(contexts, given)
         url = given or (context.endpoint if context else DEFAULT_ENDPOINT)
         self.gateway = context.gateway if context else ""
         self.address, self.secure, loopback = _parse(url)
@@ -58,7 +60,8 @@ class _Target:
         self.credential: Credential = Key(key if key is not None else "")
         if key is None:
             # The credential of a context is sent to the endpoint of this context only.
-            found = contexts.credential(context.name, url) if context and url == context.endpoint else {}
+            is_its_own = context is not None and _is_same(url, context.endpoint)
+            found = contexts.credential(context.name, context.endpoint) if context and is_its_own else {}
             from_environment = "" if name else os.environ.get("SHOREGUARD_KEY", "")
             self.credential = Key(from_environment or str(found.get("key", "")))
             if not from_environment and context and "session_token" in found:
@@ -97,6 +100,19 @@ class _Target:
 
     def session(self, answer: v1.LoginResponse) -> Session:
         return Session(answer.session_token, utc(answer.expire_time), answer.refresh_token, refresh=self.refresh)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def _current_of(contexts: Contexts, endpoint: str) -> Context | None:
+    """Returns the current context if it is for this endpoint. Files that are not valid do not matter then."""
+    try:
+        found = contexts.get()
+    except ConfigurationError:
+        return None
+    return found if found is not None and _is_same(found.endpoint, endpoint) else None
 
 
 def _parse(url: str) -> tuple[str, bool, bool]:

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { checkEndpoint, checkKey } from "../core/credential.js";
 import { ConfigurationError } from "../core/errors.js";
 import type { SessionStore } from "../core/session.js";
-import { Contexts } from "./contexts.js";
+import { type Context, Contexts } from "./contexts.js";
 
 /** Where a client looks if neither an argument nor the environment nor a context says it. */
 export const DEFAULT_ENDPOINT = "http://127.0.0.1:8443";
@@ -37,6 +37,20 @@ function readCa(ca: string | Uint8Array): string | Uint8Array {
   }
 }
 
+function isSame(one: string, other: string): boolean {
+  return one.replace(/\/$/, "") === other.replace(/\/$/, "");
+}
+
+/** Returns the current context if it is for this endpoint. Files that are not valid do not matter then. */
+function currentOf(contexts: Contexts, endpoint: string): Context | undefined {
+  try {
+    const context = contexts.get();
+    return context !== undefined && isSame(context.endpoint, endpoint) ? context : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Finds the server: by the arguments, else the environment, else the current context, else the default. */
 export function findTarget(given: Given): Target {
   if (given.key !== undefined && given.session !== undefined) {
@@ -45,14 +59,14 @@ export function findTarget(given: Given): Target {
   const contexts = new Contexts();
   const named = given.context !== undefined;
   const asked = given.endpoint ?? (named ? undefined : process.env["SHOREGUARD_ENDPOINT"] || undefined);
-  const context = named || asked === undefined ? contexts.get(given.context) : undefined;
+  const context = named || asked === undefined ? contexts.get(given.context) : currentOf(contexts, asked);
   const endpoint = asked ?? context?.endpoint ?? DEFAULT_ENDPOINT;
   let { key, session } = given;
   if (key === undefined && session === undefined) {
     key = named ? undefined : process.env["SHOREGUARD_KEY"] || undefined;
     // The credential of a context is sent to the endpoint of this context only.
-    if (key === undefined && context !== undefined && context.endpoint === endpoint) {
-      const stored = contexts.credential(context.name, endpoint);
+    if (key === undefined && context !== undefined && isSame(context.endpoint, endpoint)) {
+      const stored = contexts.credential(context.name, context.endpoint);
       if (typeof stored === "string") key = stored;
       else session = stored;
     }
