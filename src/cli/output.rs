@@ -82,14 +82,17 @@ pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
 
 /// Returns when standard output is a pipe whose reader has closed it, as `head` does. Otherwise it does not return.
 pub(super) async fn closed() {
-    // A file cannot be watched, and is not closed by its readers.
-    if !is_captured()
-        && let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
-        && stdout.ready(Interest::ERROR).await.is_ok()
-    {
-        return;
+    if is_captured() {
+        return pending().await;
     }
-    pending().await
+    // A file cannot be watched, and is not closed by its readers.
+    let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR) else {
+        return pending().await;
+    };
+    let is_closed = stdout.ready(Interest::ERROR).await.is_ok();
+    if !is_closed {
+        pending::<()>().await;
+    }
 }
 
 /// Writes the result of a command that continues to serve. It is written by a separate thread, which is waited for one

@@ -46,7 +46,8 @@ pub(in crate::cli) fn run(
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
         let args = WatchArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
-        let watched = streams::within(globals.connect.timeout(), watch(&args, &globals));
+        let watched = Box::pin(watch(&args, &globals));
+        let watched = streams::within(globals.connect.timeout(), watched);
         interruptible(watched).await
     })
 }

@@ -280,7 +280,7 @@ async fn open_channel(target: &Target, server: &ServerArgs) -> Result<Channel, C
         endpoint = endpoint.tls_config(tls_config(target.ca.as_deref())?).map_err(unusable)?;
     }
     // The timeout of the endpoint does not bound the TLS handshake.
-    match tokio::time::timeout(limit, endpoint.connect()).await {
+    match tokio::time::timeout(limit, Box::pin(endpoint.connect())).await {
         Ok(connected) => {
             connected.map_err(|error| CliError::Unreachable(hints::explain(place, &error)))
         }

@@ -115,7 +115,7 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
     match change.outcome() {
         PolicyChangeOutcome::Proposed => Ok(DRIFT),
         PolicyChangeOutcome::Applying if args.wait => {
-            let waited = wait(&mut client, globals, &name, &change);
+            let waited = Box::pin(wait(&mut client, globals, &name, &change));
             let what = format!("approval {}", change.approval_id);
             operation_wait::in_time(globals.connect.timeout(), &what, waited).await
         }
