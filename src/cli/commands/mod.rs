@@ -17,6 +17,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod values;
+mod watches;
 
 use clap::{ArgMatches, Command, FromArgMatches as _};
 

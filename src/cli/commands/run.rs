@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::places::Form;
 use super::table::Row;
-use super::{fields, flags, labels, lists, render, request};
+use super::{fields, flags, labels, lists, render, request, watches};
 use crate::cli::connect::Client;
 use crate::cli::globals::{Globals, OutputFormat};
 use crate::cli::{CliError, input, login, output, streams};
@@ -103,7 +103,7 @@ async fn call(
     if missing.is_empty() { Ok(()) } else { Err(CliError::Partial(missing.join("\n"))) }
 }
 
-/// Prints each message of a stream until it ends.
+/// Prints each message of a stream until it ends, or saves the bytes in it.
 async fn follow(
     row: &Row,
     method: &MethodDescriptor,
@@ -113,16 +113,12 @@ async fn follow(
     client: &mut Client,
 ) -> Result<(), CliError> {
     let timeout = globals.connect.timeout();
+    if row.raw.is_empty() {
+        let watched = Box::pin(watches::follow(row, method, message, globals.output, client));
+        return streams::within(timeout, watched).await;
+    }
     let mut messages = streams::open(client, method, message, timeout).await?;
-    if !row.raw.is_empty() {
-        return save(row, matches, client, &mut messages).await;
-    }
-    while let Some(message) = messages.next_to_print(client, true).await? {
-        if render::print_message(row, &message, globals.output)?.is_break() {
-            break;
-        }
-    }
-    Ok(())
+    save(row, matches, client, &mut messages).await
 }
 
 /// Writes the bytes in the messages of a stream to a file or to standard output. The file is created when the first

@@ -146,14 +146,25 @@ impl Client {
         method: &MethodDescriptor,
         message: DynamicMessage,
     ) -> Result<Streaming<DynamicMessage>, CliError> {
+        match self.open_stream(method, message).await {
+            Err(CliError::Call(status)) => Err(self.failure(*status)),
+            opened => opened,
+        }
+    }
+
+    /// As [`Self::stream`]. The error has the status as it is, for a stream that resumes.
+    pub(in crate::cli) async fn open_stream(
+        &mut self,
+        method: &MethodDescriptor,
+        message: DynamicMessage,
+    ) -> Result<Streaming<DynamicMessage>, CliError> {
         let rules = MethodRules::of(method);
         self.renew_for(rules).await?;
         let request = self.to_stream_request(rules, message);
         let codec = DynamicCodec { answer: method.output() };
         let mut grpc = self.grpc();
-        ready(&mut grpc).await.map_err(|status| self.failure(status))?;
-        let answer = grpc.server_streaming(request, method_path(method)?, codec).await;
-        Ok(answer.map_err(|status| self.failure(status))?.into_inner())
+        ready(&mut grpc).await?;
+        Ok(grpc.server_streaming(request, method_path(method)?, codec).await?.into_inner())
     }
 
     /// Returns the channel, for a generated client.

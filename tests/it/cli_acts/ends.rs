@@ -9,12 +9,13 @@ use super::events::{Relay, start_lines, until_lines};
 use super::terminal::Terminal;
 use super::{command, exit_code, run_to_end};
 use crate::commands::{ChildProcess, shoreguard_command, text};
-use crate::support::limit;
 use crate::support::server::TestServer;
+use crate::support::{eventually, limit};
 
 sqlite_tests! {
     a_prompt_for_an_address_can_be_interrupted,
     a_lost_stream_says_so_and_can_be_tried_again,
+    a_watch_of_gateways_resumes,
     a_watch_ends_in_time_while_the_server_is_away,
     a_stream_ends_when_its_output_is_closed,
     events_are_documents_of_yaml,
@@ -78,16 +79,31 @@ fn stderr_of(process: &mut ChildProcess) -> String {
 
 async fn a_lost_stream_says_so_and_can_be_tried_again(sg: TestServer) {
     sg.register_unreachable("edge").await;
-    for arguments in [&["gateway", "watch"][..], &["call", "WatchGateways"]] {
-        let relay = Relay::start(sg.address).await;
-        let (mut process, lines) = start_lines(through(&relay, &sg, arguments));
-        until_lines(&lines, 1).await;
-        // Ends its connections.
-        drop(relay);
-        assert_eq!(exit_code(&mut process.0).await, Some(5), "{arguments:?}");
-        let why = stderr_of(&mut process);
-        assert!(why.contains("cannot be reached: "), "{arguments:?}: {why}");
-    }
+    let relay = Relay::start(sg.address).await;
+    let (mut process, lines) = start_lines(through(&relay, &sg, &["call", "WatchGateways"]));
+    until_lines(&lines, 1).await;
+    // Ends its connections.
+    drop(relay);
+    assert_eq!(exit_code(&mut process.0).await, Some(5));
+    let why = stderr_of(&mut process);
+    assert!(why.contains("cannot be reached: "), "{why}");
+    sg.finish().await;
+}
+
+async fn a_watch_of_gateways_resumes(sg: TestServer) {
+    sg.register_unreachable("edge").await;
+    let relay = Relay::start(sg.address).await;
+    let watch = ["gateway", "watch", "-o", "name"];
+    let (mut process, lines) = start_lines(through(&relay, &sg, &watch));
+    until_lines(&lines, 1).await;
+    relay.cuts.send_replace(());
+    sg.register_unreachable("west").await;
+    eventually("the gateway is printed", || async {
+        lines.lock().unwrap().iter().any(|line| line == "west")
+    })
+    .await;
+    process.signal("INT");
+    assert_eq!(exit_code(&mut process.0).await, Some(130));
     sg.finish().await;
 }
 

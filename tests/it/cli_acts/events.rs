@@ -24,7 +24,7 @@ sqlite_tests! {
 /// A proxy in front of the server that can cut all connections.
 pub(super) struct Relay {
     pub(super) address: std::net::SocketAddr,
-    cuts: watch::Sender<()>,
+    pub(super) cuts: watch::Sender<()>,
     _tasks: JoinSet<()>,
 }
 
