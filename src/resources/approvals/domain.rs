@@ -155,7 +155,7 @@ pub async fn withdraw(
             let mut round = votes::load(tx, gateway, id).await?;
             let now = ctx.db().now(tx).await?;
             votes::require_voting(tx, &round, now).await?;
-            clocks::apply(&ctx, tx, &mut round, now).await?;
+            clocks::end_if_due(&ctx, tx, &mut round, now).await?;
             let reason = match comment {
                 Some(comment) => format!("withdrawn by {}: {comment}", ctx.actor()),
                 None => format!("withdrawn by {}", ctx.actor()),
@@ -250,7 +250,7 @@ pub fn withdraw_all<'a>(
             for mut round in rounds {
                 // One whose time is over has expired, also if no worker ran.
                 if effective_state(&round, now).is_closed() {
-                    clocks::apply(ctx, tx, &mut round, now).await?;
+                    clocks::end_if_due(ctx, tx, &mut round, now).await?;
                 } else {
                     close(ctx, tx, &mut round, Ending::Withdrawn, why, now).await?;
                     ended += 1;

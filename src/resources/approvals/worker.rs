@@ -97,14 +97,15 @@ async fn apply_clock(
                     return Ok(Some(RoundState::Withdrawn));
                 };
                 let now = ctx.db().now(tx).await?;
-                if clocks::is_escalation_due(&round, now) {
+                // A round whose time is over has expired, also if its escalation was not reported before (g14).
+                if clocks::due(&round, now) == Some(Due::Escalation) {
                     // Nothing is stored before this.
                     if !feed::is_current(tx, &position).await? {
                         return Ok(None);
                     }
                     escalate(ctx, tx, &mut round, now).await?;
                 }
-                clocks::apply(ctx, tx, &mut round, now).await?;
+                clocks::end_if_due(ctx, tx, &mut round, now).await?;
                 remind(ctx, tx, &round, now).await?;
                 Ok(Some(round.state))
             })
@@ -119,17 +120,14 @@ async fn apply_clock(
     Ok(())
 }
 
-/// Adds the voters of an escalation, and decides the round by the votes that count then. If voting has ended meanwhile,
-/// it is decided, too, but the escalation is not reported.
+/// Adds the voters of an escalation, and decides the round by the votes that count then.
 async fn escalate(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     round: &mut Round,
     now: Timestamp,
 ) -> Result<(), Error> {
-    if clocks::due(round, now) == Some(Due::Escalation) {
-        clocks::apply(ctx, tx, round, now).await?;
-    }
+    clocks::apply(ctx, tx, round, now).await?;
     let people = People::on_gateway(&ctx.app().snapshot, round.place.gateway.id);
     match decide::standing(tx, round, &people, now).await {
         Ok(standing) => {

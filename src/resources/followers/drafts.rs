@@ -344,7 +344,7 @@ async fn end_missing(
                 if round.version != *version {
                     continue;
                 }
-                clocks::apply(ctx, tx, &mut round, now).await?;
+                clocks::end_if_due(ctx, tx, &mut round, now).await?;
                 if round.state.is_voting() {
                     supersede(ctx, tx, &mut round, why, now).await?;
                 }

@@ -28,6 +28,7 @@ server_tests_without_jobs! {
     an_escalation_adds_its_voters,
     a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended,
     an_escalation_decides_by_earlier_votes,
+    g14_a_late_escalation_decides_nothing_after_the_end_of_voting,
     an_end_that_a_proposal_notices_is_recorded,
     a_review_does_not_end_without_an_audit_entry,
     a_reopened_review_does_not_end_at_once,
@@ -138,18 +139,48 @@ async fn an_escalation_decides_by_earlier_votes(sg: TestServer) {
         ..rule(&[("reviewers", 2, named(voters, vec![]))])
     };
     govern(&sg, &escalating(vec![ana, ben, cleo])).await;
-    let (early, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let change = proposal("a.example.com");
+    let (early, _) = propose(&sg, &of.dora, &change).await.unwrap();
     sg.with_token(&of.cleo).approve(early).await.unwrap();
     // Until the escalation, the rule does not name the voter any more.
     govern(&sg, &escalating(vec![ana, ben])).await;
     let first = sg.with_token(&of.ana).approve(early).await.unwrap();
     assert_eq!((first.votes, first.state()), (1, pb::ApprovalState::Open));
     sg.app.db.advance_clock(Duration::from_mins(11));
+    // Calls that decide nothing do not take the escalation from the clock.
+    assert_eq!(propose(&sg, &of.dora, &change).await.unwrap(), (early, false));
+    sg.with_token(&of.ben).vote(early, pb::VoteDecision::Withdraw).await.unwrap();
     tick(&sg).await;
     let found = sg.admin().approval(early).await.approval.unwrap();
     assert_eq!(found.state(), pb::ApprovalState::Approved);
     for name in ["approval.escalated", "approval.quorum_met"] {
         assert_eq!(events(&sg, name).await, 1, "{name}");
+    }
+    sg.finish().await;
+}
+
+async fn g14_a_late_escalation_decides_nothing_after_the_end_of_voting(sg: TestServer) {
+    let of = people(&sg).await;
+    let (ana, ben, cleo) = (user(&sg, "ana"), user(&sg, "ben"), user(&sg, "cleo"));
+    let escalating = |voters: Vec<i64>| Rule {
+        escalation: Some(named(vec![cleo], vec![])),
+        escalation_timeout_minutes: Some(10),
+        expire_minutes: 20,
+        ..rule(&[("reviewers", 2, named(voters, vec![]))])
+    };
+    govern(&sg, &escalating(vec![ana, ben, cleo])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    sg.with_token(&of.cleo).approve(id).await.unwrap();
+    govern(&sg, &escalating(vec![ana, ben])).await;
+    sg.with_token(&of.ana).approve(id).await.unwrap();
+    // No clock runs until voting has ended: then the votes would be enough.
+    sg.app.db.advance_clock(Duration::from_mins(21));
+    let state = async || sg.admin().approval(id).await.approval.unwrap().state();
+    assert_eq!(state().await, pb::ApprovalState::Expired);
+    tick(&sg).await;
+    assert_eq!(state().await, pb::ApprovalState::Expired);
+    for (name, count) in [("quorum_met", 0), ("escalated", 0), ("expired", 1)] {
+        assert_eq!(events(&sg, &format!("approval.{name}")).await, count, "{name}");
     }
     sg.finish().await;
 }

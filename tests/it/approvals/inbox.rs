@@ -216,5 +216,9 @@ async fn bad_requests_store_nothing(sg: TestServer) {
     assert_refused!(list(&ana, all(), -1, "").await, InvalidArgument, "INVALID_FIELD");
     assert_refused!(list(&ana, all(), 0, "bad").await, InvalidArgument, "INVALID_FIELD");
     assert!(ana.votes(id).await.is_empty());
+    // The letters of a digest are the same in both cases.
+    let upper = pb::VoteRequest { digest: digest.to_uppercase(), ..valid() };
+    let voted = ana.approvals().vote(upper).await.unwrap().into_inner().approval.unwrap();
+    assert_eq!(voted.digest, digest);
     sg.finish().await;
 }

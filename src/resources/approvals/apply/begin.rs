@@ -110,7 +110,7 @@ async fn begin_in(
         return Ok(Some(Begun::Changed));
     };
     let is_same = round.version == beginning.round.version && round.state == RoundState::Approved;
-    if !is_same || clocks::apply(ctx, tx, &mut round, now).await?.is_some() {
+    if !is_same || clocks::end_if_due(ctx, tx, &mut round, now).await? {
         return Ok(Some(Begun::Changed));
     }
     let in_force = in_force(tx, &round.place, beginning.live.is_global).await?;

@@ -157,7 +157,7 @@ async fn refresh_in(
     let mut ended = 0;
     keep_repeated(ctx, tx, place, current).await?;
     for mut round in store::open_of(tx, place, OPEN_OF_SANDBOX_MAX).await? {
-        clocks::apply(ctx, tx, &mut round, now).await?;
+        clocks::end_if_due(ctx, tx, &mut round, now).await?;
         if !round.state.is_voting() {
             continue;
         }
@@ -246,7 +246,7 @@ pub fn close_of_chunk<'a>(
             for action in [Action::DraftApprove, Action::DraftUndo] {
                 let found = rounds::find_open(tx, place, action, chunk).await?;
                 let Some(mut round) = found else { continue };
-                clocks::apply(ctx, tx, &mut round, now).await?;
+                clocks::end_if_due(ctx, tx, &mut round, now).await?;
                 // A write finds out by itself what becomes of its round.
                 if round.state.is_voting() {
                     supersede(ctx, tx, &mut round, why, now).await?;

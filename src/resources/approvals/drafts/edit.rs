@@ -110,7 +110,7 @@ pub fn edit<'a>(
                 let mut stored = votes::load(tx, place.gateway.id, round.id).await?;
                 votes::require_voting(tx, &stored, now).await?;
                 etag::check(given_etag, stored.version, ResourceKind::Approval, stored.id)?;
-                clocks::apply(ctx, tx, &mut stored, now).await?;
+                clocks::end_if_due(ctx, tx, &mut stored, now).await?;
                 begin_in(ctx, tx, &mut stored).await
             })
             .await?;
@@ -224,7 +224,7 @@ pub fn begin<'a>(
                     }
                 };
                 let now = ctx.db().now(tx).await?;
-                clocks::apply(ctx, tx, &mut round, now).await?;
+                clocks::end_if_due(ctx, tx, &mut round, now).await?;
                 if round.state.is_closed() || round.state == RoundState::Written {
                     note_editor(ctx, tx, place, chunk, is_governed).await?;
                     let why = format!("the review of the draft is {}", round.state);

@@ -113,7 +113,7 @@ pub fn open_or_refresh<'a>(
         let found = rounds::find_open(tx, place, Action::DraftApprove, seen.chunk_id).await?;
         let mut previous = None;
         if let Some(mut round) = found {
-            clocks::apply(ctx, tx, &mut round, now).await?;
+            clocks::end_if_due(ctx, tx, &mut round, now).await?;
             if !round.state.is_closed() {
                 if is_current(tx, &round, seen).await? {
                     refresh(tx, &mut round, seen).await?;

@@ -28,9 +28,10 @@ pub enum Due {
 #[must_use]
 pub fn due(round: &Round, now: Timestamp) -> Option<Due> {
     let has_passed = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+    let is_unreported = round.state == RoundState::Open && round.escalated_at.is_none();
     if round.state == RoundState::Open && has_passed(round.expires_at) {
         Some(Due::Expiry)
-    } else if is_escalation_due(round, now) {
+    } else if is_unreported && has_passed(round.escalates_at) {
         Some(Due::Escalation)
     } else if round.state == RoundState::Approved && has_passed(round.progress.apply_by) {
         Some(Due::ApplyWindow)
@@ -39,15 +40,28 @@ pub fn due(round: &Round, now: Timestamp) -> Option<Due> {
     }
 }
 
-/// Returns whether an escalation is due that was not reported yet, also if voting has ended meanwhile.
-#[must_use]
-pub fn is_escalation_due(round: &Round, now: Timestamp) -> bool {
-    let is_due = round.escalates_at.is_some_and(|at| at <= now);
-    round.state == RoundState::Open && round.escalated_at.is_none() && is_due
+/// Ends a round whose time is over. Every transaction on a round begins with this or with [`apply`], under the lock of
+/// its gateway. Returns whether it has ended. An end gets an audit entry of its own.
+///
+/// # Errors
+/// Those of the database.
+pub async fn end_if_due(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    round: &mut Round,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let why = match due(round, now) {
+        Some(Due::Expiry) => "it was not decided in time",
+        Some(Due::ApplyWindow) => "it was approved, but not written in time",
+        Some(Due::Escalation) | None => return Ok(false),
+    };
+    expire(ctx, tx, round, why, now).await?;
+    Ok(true)
 }
 
-/// Applies the clocks that are due. Every transaction on a round begins with this, under the lock of its gateway.
-/// Returns the last clock that was applied. An end gets an audit entry of its own.
+/// Does the same as [`end_if_due`], and reports an escalation that is due. Only for a transaction that then decides the
+/// round by the votes that count with the voters who join: an escalation that was reported is not looked for again.
 ///
 /// # Errors
 /// Those of the database.
@@ -56,23 +70,16 @@ pub async fn apply(
     tx: &mut Tx<'_>,
     round: &mut Round,
     now: Timestamp,
-) -> Result<Option<Due>, Error> {
-    let Some(due) = due(round, now) else { return Ok(None) };
-    match due {
-        Due::Escalation => {
-            round.escalated_at = Some(now);
-            save(tx, round).await?;
-            let waited =
-                round.escalates_at.map_or(0, |at| at.since(round.opened_at).as_secs() / 60);
-            let more = json!({ "timeout_minutes": waited });
-            events::emit(ctx, tx, event_types::APPROVAL_ESCALATED, round, more).await?;
-        }
-        Due::Expiry => expire(ctx, tx, round, "it was not decided in time", now).await?,
-        Due::ApplyWindow => {
-            expire(ctx, tx, round, "it was approved, but not written in time", now).await?;
-        }
+) -> Result<(), Error> {
+    if due(round, now) != Some(Due::Escalation) {
+        end_if_due(ctx, tx, round, now).await?;
+        return Ok(());
     }
-    Ok(Some(due))
+    round.escalated_at = Some(now);
+    save(tx, round).await?;
+    let waited = round.escalates_at.map_or(0, |at| at.since(round.opened_at).as_secs() / 60);
+    let more = json!({ "timeout_minutes": waited });
+    events::emit(ctx, tx, event_types::APPROVAL_ESCALATED, round, more).await
 }
 
 async fn expire(

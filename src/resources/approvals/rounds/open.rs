@@ -163,7 +163,7 @@ async fn open_of_content(
 ) -> Result<Option<Round>, Error> {
     let action = new.content.action();
     while let Some(mut round) = store::find_open(tx, new.place, action, chunk_id).await? {
-        super::clocks::apply(ctx, tx, &mut round, now).await?;
+        super::clocks::end_if_due(ctx, tx, &mut round, now).await?;
         if round.state.is_closed() {
             break;
         }
@@ -192,7 +192,7 @@ async fn open_of_chunk(
     let Some(mut round) = store::find_open(tx, new.place, action, chunk).await? else {
         return Ok(None);
     };
-    super::clocks::apply(ctx, tx, &mut round, now).await?;
+    super::clocks::end_if_due(ctx, tx, &mut round, now).await?;
     if round.state.is_closed() {
         return Ok(None);
     }

@@ -125,7 +125,6 @@ async fn cast_one(
     let voter = ctx.principal().ok_or_else(unknown)?;
     let mut round = load(tx, ctx.required_gateway()?.id, ballot.approval).await?;
     require_voting(tx, &round, now).await?;
-    clocks::apply(ctx, tx, &mut round, now).await?;
     let is_stored = match ballot.decision {
         BallotDecision::Withdraw => {
             if !store::clear(tx, &round, voter, now).await? {
@@ -134,7 +133,7 @@ async fn cast_one(
             true
         }
         BallotDecision::Cast(decision) => {
-            if ballot.digest != round.digest {
+            if !ballot.digest.eq_ignore_ascii_case(&round.digest) {
                 return Err(stale(&round));
             }
             if decision == Decision::Approve && round.action.writes_policy() {
@@ -143,6 +142,8 @@ async fn cast_one(
             store_vote(ctx, tx, &round, voter, decision, ballot, now).await?
         }
     };
+    // Its time is not over, so this is an escalation at most, and the votes decide with it.
+    clocks::apply(ctx, tx, &mut round, now).await?;
     let standing = standing(tx, &round, people, now).await?;
     if let BallotDecision::Cast(decision) = ballot.decision {
         check_counts(&round, &standing, voter, decision)?;
