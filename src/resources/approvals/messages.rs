@@ -9,6 +9,7 @@ use crate::db::types::{ApprovalRoundId, PLACE_CHARACTERS_MAX};
 use crate::error::Error;
 use crate::etag;
 use crate::governance::{Action, Decision, Why};
+use crate::names::fold_address;
 use crate::pb::v1 as pb;
 use crate::role::Role;
 use crate::rpc::wire;
@@ -102,6 +103,12 @@ fn text(field: &str, text: String, max: usize) -> Result<Option<String>, Error> 
     Ok((!text.is_empty()).then_some(text))
 }
 
+/// Parses the name of a principal in a filter. Addresses are compared in the form in which they are stored.
+fn principal(field: &str, name: String) -> Result<Option<String>, Error> {
+    let name = text(field, name, PRINCIPAL_CHARACTERS_MAX)?;
+    Ok(name.map(|name| if name.starts_with("sp:") { name } else { fold_address(&name) }))
+}
+
 /// Parses a filter; unset selects everything.
 pub(super) fn filter(filter: Option<pb::ApprovalFilter>) -> Result<InboxFilter, Error> {
     let given = filter.unwrap_or_default();
@@ -138,8 +145,8 @@ pub(super) fn filter(filter: Option<pb::ApprovalFilter>) -> Result<InboxFilter, 
         sandbox: text("sandbox", given.sandbox, PLACE_CHARACTERS_MAX)?,
         action,
         state,
-        author: text("author", given.author, PRINCIPAL_CHARACTERS_MAX)?,
-        owner: text("owner", given.owner, PRINCIPAL_CHARACTERS_MAX)?,
+        author: principal("author", given.author)?,
+        owner: principal("owner", given.owner)?,
         is_overdue: given.overdue,
         awaits_caller: given.awaiting_me,
     })

@@ -12,6 +12,7 @@ server_tests! {
     the_inbox_is_filtered,
     a_watcher_gets_the_list_and_then_each_change,
     the_history_of_a_sandbox_keeps_ended_reviews,
+    t20_other_sandboxes_do_not_hide_drafts_that_wait,
     bad_requests_store_nothing,
 }
 
@@ -87,6 +88,7 @@ async fn the_inbox_is_filtered(sg: TestServer) {
     assert_eq!(ids(&ana, of_sandbox).await, [own]);
     let by = |author: &str| pb::ApprovalFilter { author: author.to_owned(), ..all() };
     assert_eq!(ids(&ana, by("ana@example.com")).await, [own]);
+    assert_eq!(ids(&ana, by("Ana@Example.COM")).await, [own]);
     assert_eq!(ids(&ana, by("dora@example.com")).await, opened);
     assert!(ids(&ana, by("sp:unknown")).await.is_empty());
     let owned = pb::ApprovalFilter { owner: "ana@example.com".to_owned(), ..all() };
@@ -145,7 +147,10 @@ async fn a_watcher_gets_the_list_and_then_each_change(sg: TestServer) {
         }
     }
     drop(stream);
-    assert_refused!(watch(-1).await, InvalidArgument, "INVALID_FIELD");
+    for cursor in [-1, i64::MAX] {
+        let refused = assert_refused!(watch(cursor).await, InvalidArgument, "INVALID_FIELD");
+        assert!(refused.message().starts_with("`cursor` "), "{refused:?}");
+    }
     sg.finish().await;
 }
 
@@ -172,6 +177,38 @@ async fn the_history_of_a_sandbox_keeps_ended_reviews(sg: TestServer) {
     assert_eq!(rest.approvals[0].id, opened[0]);
     assert!(history("other", 0, String::new()).await.unwrap().approvals.is_empty());
     assert_refused!(history("", 0, String::new()).await, InvalidArgument, "INVALID_FIELD");
+    sg.finish().await;
+}
+
+async fn t20_other_sandboxes_do_not_hide_drafts_that_wait(sg: TestServer) {
+    let of = people(&sg).await;
+    // As many as a list has, and two more.
+    let mut names: Vec<(String, &str)> = (0..100).map(|n| (format!("a-{n}"), "default")).collect();
+    names.extend([("last".to_owned(), "default"), ("last".to_owned(), "team")]);
+    let rows: Vec<String> = names
+        .iter()
+        .map(|(name, workspace)| {
+            format!(
+                "((SELECT id FROM gateways WHERE name = 'edge'), '{workspace}', '{name}', 1, \
+                 '2026-01-01 00:00:00.000000')"
+            )
+        })
+        .collect();
+    let insert = format!(
+        "INSERT INTO draft_states (gateway_id, workspace, sandbox_name, waiting, updated_at) VALUES {}",
+        rows.join(", ")
+    );
+    assert_eq!(sg.sql(&insert).await, names.len());
+    let ana = sg.with_token(&of.ana);
+    let waiting = async |sandbox: &str, workspace: &str| {
+        let (sandbox, workspace) = (sandbox.to_owned(), workspace.to_owned());
+        let filter = pb::ApprovalFilter { sandbox, workspace, ..Default::default() };
+        list(&ana, filter, 0, "").await.unwrap().waiting_drafts.len()
+    };
+    assert_eq!(waiting("", "").await, 100);
+    assert_eq!(waiting("last", "").await, 2);
+    assert_eq!(waiting("last", "team").await, 1);
+    assert_eq!(waiting("", "team").await, 1);
     sg.finish().await;
 }
 

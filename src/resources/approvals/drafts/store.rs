@@ -276,10 +276,11 @@ pub async fn state(conn: &mut Conn, place: &SandboxRef) -> Result<Option<DraftSt
 }
 
 /// Returns what was last seen of those sandboxes that have drafts without a round, on these gateways, or on all if it is
-/// `None`; at most `limit`.
+/// `None`; at most `limit`. A workspace and the name of a sandbox select further.
 pub async fn states_with_waiting(
     conn: &mut Conn,
     gateways: Option<&[i64]>,
+    (workspace, sandbox): (Option<&str>, Option<&str>),
     limit: i64,
 ) -> Result<Vec<DraftState>, Error> {
     Ok(on_conn!(conn, |c| {
@@ -291,6 +292,12 @@ pub async fn states_with_waiting(
             .into_boxed();
         if let Some(gateways) = gateways {
             query = query.filter(s::gateway_id.eq_any(gateways));
+        }
+        if let Some(workspace) = workspace {
+            query = query.filter(s::workspace.eq(workspace));
+        }
+        if let Some(sandbox) = sandbox {
+            query = query.filter(s::sandbox_name.eq(sandbox));
         }
         query.load(c).await
     })?)

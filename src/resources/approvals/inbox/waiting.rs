@@ -37,15 +37,12 @@ pub async fn list(ctx: &FleetCtx, filter: &InboxFilter) -> Result<Vec<WaitingDra
         (None, VisibleGateways::Only(ids)) => Some(ids.into_iter().map(GatewayId::get).collect()),
     };
     let mut conn = ctx.db().read().await?;
-    let states = store::states_with_waiting(&mut conn, gateways.as_deref(), WAITING_MAX).await?;
-    let is_wanted =
-        |part: &Option<String>, found: &str| part.as_deref().is_none_or(|wanted| wanted == found);
-    let states = states.into_iter().filter(|state| {
-        is_wanted(&filter.workspace, &state.workspace)
-            && is_wanted(&filter.sandbox, &state.sandbox_name)
-    });
+    // In the query: sandboxes that are not selected must not take the places of others.
+    let selected = (filter.workspace.as_deref(), filter.sandbox.as_deref());
+    let gateways = gateways.as_deref();
+    let states = store::states_with_waiting(&mut conn, gateways, selected, WAITING_MAX).await?;
     let snapshot = &ctx.app().snapshot;
-    let named = states.filter_map(|state| {
+    let named = states.into_iter().filter_map(|state| {
         let gateway = snapshot.gateway_name(state.gateway_id)?;
         Some(WaitingDrafts { gateway, state })
     });

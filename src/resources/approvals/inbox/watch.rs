@@ -12,10 +12,27 @@ use crate::ctx::FleetCtx;
 use crate::db::page::PageSize;
 use crate::db::types::ApprovalRoundId;
 use crate::error::Error;
-use crate::outbox::event_types;
+use crate::outbox::{EventType, event_types};
 use crate::resources::approvals::rounds::{self, Round};
 use crate::resources::events::domain::{Filter, Follower, StartPosition};
 
+/// The events after which a round is sent.
+const FOLLOWED: [EventType; 13] = [
+    event_types::APPROVAL_APPROVED,
+    event_types::APPROVAL_ESCALATED,
+    event_types::APPROVAL_EXPIRED,
+    event_types::APPROVAL_FAILED,
+    event_types::APPROVAL_PENDING,
+    event_types::APPROVAL_QUORUM_MET,
+    event_types::APPROVAL_REJECTED,
+    event_types::APPROVAL_REOPENED,
+    event_types::APPROVAL_RULE_REMOVED,
+    event_types::APPROVAL_SUPERSEDED,
+    event_types::APPROVAL_VOTE_CAST,
+    event_types::APPROVAL_WITHDRAWN,
+    // The event of an approval that has been applied.
+    event_types::POLICY_APPLIED,
+];
 /// Rounds that are read per query while the list is sent.
 const LIST_BATCH: i32 = 200;
 
@@ -47,32 +64,25 @@ impl Watcher {
     /// Starts with the list, or after a cursor.
     ///
     /// # Errors
-    /// `CURSOR_EXPIRED` if the cursor is older than the stored events, `NOT_FOUND` if the caller does not see the gateway
-    /// of the filter.
+    /// `Invalid` if the cursor is negative or beyond the last event, `CURSOR_EXPIRED` if it is older than the stored
+    /// events, `NOT_FOUND` if the caller does not see the gateway of the filter.
     pub async fn start(ctx: &FleetCtx, filter: InboxFilter, cursor: i64) -> Result<Self, Error> {
-        let names = [
-            event_types::APPROVAL_APPROVED,
-            event_types::APPROVAL_ESCALATED,
-            event_types::APPROVAL_EXPIRED,
-            event_types::APPROVAL_FAILED,
-            event_types::APPROVAL_PENDING,
-            event_types::APPROVAL_QUORUM_MET,
-            event_types::APPROVAL_REJECTED,
-            event_types::APPROVAL_REOPENED,
-            event_types::APPROVAL_SUPERSEDED,
-            event_types::APPROVAL_VOTE_CAST,
-            event_types::APPROVAL_WITHDRAWN,
-            // The event of an approval that has been applied.
-            event_types::POLICY_APPLIED,
-        ];
-        let names = names.iter().map(|event_type| event_type.name().to_owned()).collect();
+        let names = FOLLOWED.iter().map(|event_type| event_type.name().to_owned()).collect();
         let gateway = filter.gateway.clone().unwrap_or_default();
         let (start, list) = match cursor {
             0 => (StartPosition::Now, ListProgress::Running(None)),
             1.. => (StartPosition::After(cursor), ListProgress::Over),
             _ => return Err(Error::invalid("cursor", "must not be negative")),
         };
-        let events = Follower::start(ctx, Filter::parse(gateway, names)?, start).await?;
+        let events = Follower::start(ctx, Filter::parse(gateway, names)?, start).await;
+        // The events name the field of their own requests.
+        let events = events.map_err(|error| {
+            if let Error::Invalid { why, .. } = error {
+                Error::invalid("cursor", why)
+            } else {
+                error
+            }
+        })?;
         Ok(Self { filter, events, list })
     }
 
@@ -139,6 +149,15 @@ fn approval_of(payload: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_is_sent_after_each_of_its_events_but_the_reminders() {
+        let of_rounds = event_types::ALL.iter().map(|(event_type, _)| event_type.name());
+        for name in of_rounds.filter(|name| name.starts_with("approval.")) {
+            let is_followed = FOLLOWED.iter().any(|followed| followed.name() == name);
+            assert_eq!(is_followed, name != event_types::APPROVAL_REMINDER.name(), "{name}");
+        }
+    }
 
     #[test]
     fn an_event_names_its_round() {
