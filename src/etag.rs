@@ -9,15 +9,20 @@ pub fn from_version(version: i64) -> String {
     format!("v{version}")
 }
 
-/// Returns a conflict if an etag is given that does not match `version`; an empty etag always matches.
+/// Returns a conflict with the present etag if an etag is given that does not match `version`; an empty etag always
+/// matches.
+///
+/// # Errors
+/// `Conflict`.
 pub fn check(
     given: &str,
     version: i64,
     kind: ResourceKind,
     id: impl std::fmt::Display,
 ) -> Result<(), Error> {
-    if given.is_empty() || given == from_version(version) {
+    let present = from_version(version);
+    if given.is_empty() || given == present {
         return Ok(());
     }
-    Err(Error::conflict(kind, id))
+    Err(Error::stale_etag(kind, id, present))
 }

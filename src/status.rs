@@ -193,8 +193,15 @@ pub fn to_status(error: Error) -> Status {
         Error::AlreadyExists { kind, name } => {
             details.set_resource_info(kind.display_name(), name, "", message.as_str());
         }
-        Error::NotFound { kind, id } | Error::Conflict { kind, id } => {
+        Error::NotFound { kind, id } => {
             details.set_resource_info(kind.display_name(), id, "", message.as_str());
+        }
+        Error::Conflict { kind, id, etag } => {
+            details.set_resource_info(kind.display_name(), id, "", message.as_str());
+            if let Some(etag) = etag {
+                let facts = HashMap::from([("etag".to_owned(), etag)]);
+                details.set_error_info(reason.as_str(), DOMAIN, facts);
+            }
         }
         Error::Refused { reason, why } if code == Code::FailedPrecondition => {
             details.add_precondition_failure_violation(reason.as_str(), "", why);

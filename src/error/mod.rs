@@ -49,6 +49,8 @@ pub enum Error {
         kind: ResourceKind,
         /// The id or name that the caller sent.
         id: String,
+        /// The present etag, if the caller sent another one.
+        etag: Option<String>,
     },
     /// The current state does not allow it.
     Refused {
@@ -191,7 +193,16 @@ impl Error {
 
     /// Returns the error for an object that has changed since it was read.
     pub fn conflict(kind: ResourceKind, id: impl fmt::Display) -> Self {
-        Self::Conflict { kind, id: truncate(id.to_string(), ID_CHARS_MAX) }
+        Self::Conflict { kind, id: truncate(id.to_string(), ID_CHARS_MAX), etag: None }
+    }
+
+    /// Returns the error for an object whose etag is another one than the caller sent.
+    pub fn stale_etag(kind: ResourceKind, id: impl fmt::Display, present: String) -> Self {
+        Self::Conflict {
+            kind,
+            id: truncate(id.to_string(), ID_CHARS_MAX),
+            etag: Some(truncate(present, ID_CHARS_MAX)),
+        }
     }
 
     /// Returns the error for a request that the current state does not allow.
@@ -249,9 +260,10 @@ impl fmt::Display for Error {
             Self::Conflict { kind: ResourceKind::Row, .. } => f.write_str(
                 "an object that the request refers to was changed or deleted at the same time: read it again and retry",
             ),
-            Self::Conflict { kind, id } => {
+            Self::Conflict { kind, id, etag } => {
                 let kind = kind.display_name();
-                write!(f, "{kind} `{id}` has changed since it was read: read it again and retry")
+                write!(f, "{kind} `{id}` has changed since it was read: read it again and retry")?;
+                etag.as_ref().map_or(Ok(()), |etag| write!(f, "; its etag is now `{etag}`"))
             }
             Self::Refused { why, .. }
             | Self::Explained { why, .. }

@@ -181,7 +181,8 @@ async fn g07_a_weaker_or_deleted_workflow_is_reviewed_and_a_tighter_one_is_not(s
     let first = set(&admin, request("", "", operators(1))).await.unwrap();
     let first = first.approval_workflow.unwrap();
     let stale = pb::SetWorkflowRequest { etag: "v9".to_owned(), ..request("", "", operators(2)) };
-    assert_refused!(set(&admin, stale).await, Aborted, "CONCURRENT_CHANGE");
+    let stale = assert_refused!(set(&admin, stale).await, Aborted, "CONCURRENT_CHANGE");
+    assert_eq!(fact(&stale, "etag"), first.etag);
     let etag = first.etag.clone();
     let tighter = pb::SetWorkflowRequest { etag, ..request("", "", operators(2)) };
     let tighter = set(&admin, tighter).await.unwrap().approval_workflow.unwrap();
@@ -204,7 +205,8 @@ async fn g07_a_weaker_or_deleted_workflow_is_reviewed_and_a_tighter_one_is_not(s
         let review = pb::ApprovalWorkflowWarning::ReviewRequired;
         assert!(warnings.contains(&review.into()), "{warnings:?}");
     }
-    assert_refused!(delete(&admin, "", "v1").await, Aborted, "CONCURRENT_CHANGE");
+    let stale = assert_refused!(delete(&admin, "", "v1").await, Aborted, "CONCURRENT_CHANGE");
+    assert_eq!(fact(&stale, "etag"), tighter.etag);
     assert_refused!(delete(&admin, "", "").await, FailedPrecondition, "APPROVAL_REQUIRED");
     assert_refused!(delete(&admin, "coder", "").await, NotFound, "NOT_FOUND");
     assert_eq!(get(&admin, "", "").await.unwrap(), tighter);

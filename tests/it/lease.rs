@@ -21,7 +21,7 @@ async fn check(db: &Db, lease: &Lease) -> Result<(), Error> {
 #[track_caller]
 fn assert_lost(result: &Result<(), Error>) {
     assert!(
-        matches!(result, Err(Error::Conflict { kind: ResourceKind::Lease, id }) if id == "sealer"),
+        matches!(result, Err(Error::Conflict { kind: ResourceKind::Lease, id, .. }) if id == "sealer"),
         "{result:?}"
     );
 }

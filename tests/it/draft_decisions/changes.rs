@@ -9,6 +9,7 @@ use shoreguard::rpc::call::handle_write;
 use tonic::Status;
 
 use super::{approve, ask, calls, chunk, drafted, open_by_vote, pending, round_id, shown, voted};
+use crate::approvals::fact;
 use crate::approved_writes::{find_event, wait_for, writes};
 use crate::policies::{GATEWAYS, get_version, seeded};
 use crate::proposals::Staff;
@@ -62,11 +63,9 @@ async fn an_edit_of_a_draft_is_another_review_without_votes(sg: TestServer) {
     for of in GATEWAYS {
         let (simulator, Staff { ana, ben, .. }, _, id) = voted(&sg, of).await;
         let before = shown(&ana, id).await;
-        assert_refused!(
-            edit(&ana, id, yaml("edited.example"), "v99").await,
-            Aborted,
-            "CONCURRENT_CHANGE"
-        );
+        let stale = edit(&ana, id, yaml("edited.example"), "v99").await;
+        let stale = assert_refused!(stale, Aborted, "CONCURRENT_CHANGE");
+        assert_eq!(fact(&stale, "etag"), before.etag);
         for bad in [String::new(), "endpoints: 7".to_owned(), "unknown: []".to_owned()] {
             assert_refused!(edit(&ana, id, bad, "").await, InvalidArgument, "INVALID_FIELD");
         }
