@@ -295,6 +295,20 @@ mod tests {
     use super::*;
     use crate::error::ResourceKind;
 
+    /// Size of trailers that each client accepts, in bytes: the least limit of the gRPC libraries.
+    const TRAILER_BYTES_MAX: usize = 8 << 10;
+
+    #[test]
+    fn the_longest_refusal_of_a_pin_fits_in_the_trailers_that_clients_accept() {
+        let reason = "\u{1f600}".repeat(1_000);
+        let why = format!("the policy is pinned by `ana@example.com`: {reason}");
+        let facts = [("pinned_by", "ana@example.com".to_owned()), ("reason", reason)];
+        let trailers = to_trailers(Error::explained(Reason::PolicyPinned, why, facts));
+        let size: usize =
+            trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        assert!(size > 4_000 && size < TRAILER_BYTES_MAX, "{size}");
+    }
+
     #[test]
     fn every_status_has_an_error_reason_of_shoreguard() {
         let refused = to_status(Error::not_found(ResourceKind::Gateway, "edge"));

@@ -123,8 +123,9 @@ pub enum Error {
 
 /// Maximum length of a name or id in an error, in characters; no valid one is longer.
 const ID_CHARS_MAX: usize = 253;
-/// Maximum length of an explanation in an error, in characters.
-const WHY_CHARS_MAX: usize = 1_000;
+/// Maximum length of an explanation in an error, in bytes: it is sent twice, and in a header a byte that is not ASCII
+/// takes three.
+const WHY_BYTES_MAX: usize = 1_000;
 
 /// A transaction whose commit was sent but got no response.
 #[derive(Debug)]
@@ -175,10 +176,7 @@ impl Error {
 
     /// Returns the error for an invalid field of the request.
     pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Invalid {
-            field: truncate(field.into(), ID_CHARS_MAX),
-            why: truncate(why.into(), WHY_CHARS_MAX),
-        }
+        Self::Invalid { field: truncate(field.into(), ID_CHARS_MAX), why: truncate_why(why.into()) }
     }
 
     /// Returns the error for an object that does not exist or that the caller cannot see.
@@ -207,7 +205,7 @@ impl Error {
 
     /// Returns the error for a request that the current state does not allow.
     pub fn refused(reason: Reason, why: impl Into<String>) -> Self {
-        Self::Refused { reason, why: truncate(why.into(), WHY_CHARS_MAX) }
+        Self::Refused { reason, why: truncate_why(why.into()) }
     }
 
     /// Returns the error for a request that the current state does not allow, with facts for programs.
@@ -217,7 +215,7 @@ impl Error {
         facts: impl IntoIterator<Item = (&'static str, String)>,
     ) -> Self {
         let facts = facts.into_iter().map(|(key, fact)| (key, truncate(fact, ID_CHARS_MAX)));
-        Self::Explained { reason, why: truncate(why.into(), WHY_CHARS_MAX), facts: facts.collect() }
+        Self::Explained { reason, why: truncate_why(why.into()), facts: facts.collect() }
     }
 
     /// Returns the error for an unavailable dependency.
@@ -238,6 +236,16 @@ fn truncate(mut text: String, chars_max: usize) -> String {
         text.push_str("...");
     }
     text
+}
+
+/// Truncates an explanation.
+fn truncate_why(mut why: String) -> String {
+    if why.len() > WHY_BYTES_MAX {
+        let end = why.floor_char_boundary(WHY_BYTES_MAX);
+        why.truncate(end);
+        why.push_str("...");
+    }
+    why
 }
 
 impl From<MessageFault> for Error {
@@ -314,5 +322,9 @@ mod tests {
             assert!(error.to_string().chars().count() < chars_max, "{error}");
         }
         assert!(Error::not_found(ResourceKind::Gateway, "edge").to_string().contains("`edge`"));
+        let most = "\u{1f600}".repeat(WHY_BYTES_MAX / 4);
+        assert_eq!(Error::refused(Reason::Busy, most.as_str()).to_string(), most);
+        let cut = Error::refused(Reason::Busy, format!("a{most}")).to_string();
+        assert!(cut.ends_with("\u{1f600}...") && cut.len() < most.len() + 3, "{cut}");
     }
 }
