@@ -2,6 +2,7 @@
 
 use shoreguard::pb::v1 as pb;
 
+use crate::approvals::events;
 use crate::policy_pins::{caller, edge, get, in_hours, pin_request, set, unpin};
 use crate::support::server::TestServer;
 
@@ -80,8 +81,11 @@ async fn a_pin_that_does_not_get_longer_keeps_its_end_reason_and_role(sg: TestSe
     };
     let end = in_hours(&sg, 2);
     let first = set(&admin, with_reason("an incident", end)).await.unwrap();
-    let again = set(&operator, with_reason("mine", None)).await.unwrap();
-    assert_eq!(again, pb::PolicyPin { etag: again.etag.clone(), ..first });
+    for expire_time in [None, end] {
+        let again = set(&operator, with_reason("mine", expire_time)).await.unwrap();
+        assert_eq!(again, first, "also its etag");
+    }
+    assert_eq!(events(&sg, "policy.pinned").await, 1);
     let later = in_hours(&sg, 3);
     let longer = set(&operator, with_reason("a longer incident", later)).await.unwrap();
     assert_eq!((longer.expire_time, longer.reason.as_str()), (later, "a longer incident"));

@@ -108,10 +108,14 @@ pub(crate) async fn add_write(sg: &TestServer, workspace: &str, sandbox: &str, d
 }
 
 /// Pins `coder` in a task.
-fn start_pin(sg: &TestServer) -> JoinSet<Result<pb::PinPolicyResponse, Status>> {
+fn start_pin(
+    sg: &TestServer,
+    reason: &'static str,
+) -> JoinSet<Result<pb::PinPolicyResponse, Status>> {
     let admin = sg.connect_admin();
+    let request = pb::PinPolicyRequest { reason: reason.to_owned(), ..pin_request(None) };
     let mut pinning = JoinSet::new();
-    pinning.spawn(async move { pin(&admin, pin_request(None)).await });
+    pinning.spawn(async move { pin(&admin, request).await });
     pinning
 }
 
@@ -230,7 +234,7 @@ async fn a_pin_is_stored_at_once_while_the_gateway_hangs(sg: TestServer) {
     let edge = edge(&sg).await;
     edge.script("GetSandbox", Script::Hang, Times::All);
     let admin = sg.admin();
-    let mut pinning = start_pin(&sg);
+    let mut pinning = start_pin(&sg, "");
     eventually("it is stored", || async { get(&admin, "edge", "coder").await.is_ok() }).await;
     assert!(pinning.try_join_next().is_none(), "it waits for the gateway");
     eventually("the gateway is called", || async {
@@ -254,7 +258,7 @@ async fn t13_a_pin_waits_for_writes_in_progress_and_names_those_that_are_not_ove
         add_write(&sg, workspace, sandbox, LATER).await;
     }
     add_write(&sg, "default", "coder", EARLIER).await;
-    let pinning = start_pin(&sg);
+    let pinning = start_pin(&sg, "");
     eventually("it is stored", || async { get(&admin, "edge", "coder").await.is_ok() }).await;
     let answer = join_while_time_passes(&sg, pinning).await.unwrap();
     let named: Vec<_> = answer
@@ -268,7 +272,7 @@ async fn t13_a_pin_waits_for_writes_in_progress_and_names_those_that_are_not_ove
     assert_eq!(answer.policy_pin.unwrap().pinned_version, 0, "the policy may still change");
 
     let before = get(&admin, "edge", "coder").await.unwrap().etag;
-    let pinning = start_pin(&sg);
+    let pinning = start_pin(&sg, "again");
     eventually("it is stored again", || async {
         get(&admin, "edge", "coder").await.unwrap().etag != before
     })
@@ -285,11 +289,11 @@ async fn t13_a_pin_waits_for_more_writes_than_it_names(sg: TestServer) {
     for _ in 0..=IN_FLIGHT_MAX {
         add_write(&sg, "default", "coder", LATER).await;
     }
-    let answer = join_while_time_passes(&sg, start_pin(&sg)).await.unwrap();
+    let answer = join_while_time_passes(&sg, start_pin(&sg, "")).await.unwrap();
     assert_eq!(answer.in_flight.len(), IN_FLIGHT_MAX);
 
     let before = answer.policy_pin.unwrap().etag;
-    let pinning = start_pin(&sg);
+    let pinning = start_pin(&sg, "again");
     eventually("it is stored again", || async {
         get(&admin, "edge", "coder").await.unwrap().etag != before
     })
@@ -305,7 +309,7 @@ async fn a_pin_is_completed_later_once_no_write_is_in_progress(sg: TestServer) {
     let _edge = edge(&sg).await;
     let admin = sg.admin();
     add_write(&sg, "default", "coder", LATER).await;
-    let answer = join_while_time_passes(&sg, start_pin(&sg)).await.unwrap();
+    let answer = join_while_time_passes(&sg, start_pin(&sg, "")).await.unwrap();
     let pinned = answer.policy_pin.unwrap();
     sg.run_job(&CLOCK).await;
     assert_eq!(get(&admin, "edge", "coder").await.unwrap(), pinned, "the write may still happen");

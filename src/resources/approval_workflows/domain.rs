@@ -6,7 +6,7 @@ use super::approval_mode::{self, ApprovalMode};
 pub use super::explain::{ExplainedWorkflow, Explanation, explain};
 pub use super::input::{NamedRule, scope};
 use super::input::{invalid_rule, with_names};
-use super::review::review;
+use super::review::{place_of, review};
 pub use super::rules::Warning;
 use super::rules::{
     check_etag, check_reachable, containing, display_name, find, of_scope, replacement, warnings,
@@ -21,6 +21,7 @@ use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
 use crate::governance::{People, Rule, RuleColumns, RuleScope};
 use crate::outbox::event_types;
+use crate::resources::approvals::rule_changes::outdated::end_outdated;
 use crate::resources::approvals::rule_changes::propose::Change;
 use crate::resources::approvals::rules::store::{VotingRounds, voting_in};
 pub use crate::resources::stored_rules::domain::StoredWorkflow;
@@ -162,6 +163,9 @@ async fn store_rule(
         }
         warnings.push(Warning::ReviewRequired);
     }
+    if let Some(before) = before.filter(|before| before.columns != columns && !new.validate_only) {
+        replace(ctx, tx, gateway, before, (&columns, now)).await?;
+    }
     // Under the lock of the gateway: a round that is opened later is opened under the rule.
     let limit = i64::try_from(APPROVALS_NAMED_MAX).map_err(Error::internal)?;
     let rounds = voting_in(tx, gateway.id, &new.scope, now, limit).await?;
@@ -178,10 +182,6 @@ async fn store_rule(
             Ok(outcome(validated(ctx, gateway, new, columns, before, now), Vec::new()))
         }
         Some(before) => {
-            if !replace_rule(tx, before.id, before.version, &columns, now).await? {
-                let name = display_name(&gateway.name, &new.scope);
-                return Err(Error::conflict(ResourceKind::ApprovalWorkflow, name));
-            }
             let version = before.version + 1;
             let (updated_at, broken_since) = (now, None);
             let after =
@@ -193,6 +193,21 @@ async fn store_rule(
             finish(ctx, tx, gateway, created).await.map(|(created, open)| outcome(created, open))
         }
     }
+}
+
+/// Replaces a stored rule, and ends the reviews of its former version.
+async fn replace(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    gateway: &GatewayRef,
+    before: &StoredWorkflow,
+    (columns, now): (&RuleColumns, Timestamp),
+) -> Result<(), Error> {
+    if !replace_rule(tx, before.id, before.version, columns, now).await? {
+        let name = display_name(&gateway.name, &before.scope);
+        return Err(Error::conflict(ResourceKind::ApprovalWorkflow, name));
+    }
+    end_outdated(ctx, tx, &place_of(gateway, &before.scope)).await
 }
 
 /// Refuses a rule on a gateway that is known to approve drafts by itself: no rule would be asked.
@@ -335,7 +350,8 @@ async fn remove(
         payload["reason"] = reason.into();
     }
     let event = ctx.new_event(event_types::APPROVAL_WORKFLOW_DELETED, payload);
-    tx.emit(event.with_gateway(gateway.clone())).await
+    tx.emit(event.with_gateway(gateway.clone())).await?;
+    end_outdated(ctx, tx, &place_of(gateway, &found.scope)).await
 }
 
 /// Returns the workflow of a scope.

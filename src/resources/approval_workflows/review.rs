@@ -3,7 +3,7 @@
 use crate::ctx::{Ctx, Tx};
 use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::Error;
-use crate::governance::Rule;
+use crate::governance::{Rule, RuleScope};
 use crate::resources::approvals::rule_changes::propose::propose;
 use crate::resources::approvals::{Round, RuleContent};
 use crate::resources::stored_rules::domain::StoredWorkflow;
@@ -25,11 +25,13 @@ pub(super) async fn review(
         before: rule,
         after: after.cloned(),
     };
-    let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
-    let name = SandboxName {
-        workspace: text(before.scope.workspace()),
-        name: text(before.scope.sandbox()),
-    };
-    let place = SandboxRef { gateway: gateway.clone(), name };
+    let place = place_of(gateway, &before.scope);
     Ok(Box::new(propose(ctx, tx, &place, content).await?))
+}
+
+/// Returns the place of the reviews of a scope. Its names below the scope are empty.
+pub(super) fn place_of(gateway: &GatewayRef, scope: &RuleScope) -> SandboxRef {
+    let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
+    let name = SandboxName { workspace: text(scope.workspace()), name: text(scope.sandbox()) };
+    SandboxRef { gateway: gateway.clone(), name }
 }

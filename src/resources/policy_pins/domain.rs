@@ -15,6 +15,7 @@ use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::outbox::{EventType, event_types};
+use crate::resources::approvals::rule_changes::outdated::end_outdated;
 use crate::resources::approvals::rule_changes::propose::Change;
 pub use crate::resources::stored_rules::domain::Pin;
 use crate::resources::stored_rules::domain::{delete_pin, pin_payload};
@@ -100,11 +101,15 @@ pub async fn pin(
     let stored = ctx
         .transaction(async |tx| {
             write_intents::lock_exclusive(tx, place.gateway.id).await?;
-            let pin = match store_pin(ctx, tx, place, settings).await? {
-                Change::Made(pin) => pin,
+            let (pin, is_changed) = match store_pin(ctx, tx, place, settings).await? {
+                Change::Made(stored) => stored,
                 Change::InReview(round) => return Ok(Change::InReview(round)),
             };
-            emit(ctx, tx, &place.gateway, event_types::POLICY_PINNED, &pin).await?;
+            if is_changed {
+                emit(ctx, tx, &place.gateway, event_types::POLICY_PINNED, &pin).await?;
+            } else {
+                ctx.add_audit_detail("outcome", "noop");
+            }
             let open = write_intents::in_flight(ctx, tx, scope(place)).await?;
             Ok(Change::Made((pin, open)))
         })
@@ -124,30 +129,35 @@ pub async fn pin(
     Ok(PinOutcome { pin, in_flight })
 }
 
+/// Returns the pin, and whether it was set or changed.
 async fn store_pin(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     place: &SandboxRef,
     settings: &PinSettings,
-) -> Result<Change<Pin>, Error> {
+) -> Result<Change<(Pin, bool)>, Error> {
     let now = ctx.db().now(tx).await?;
     if settings.expires_at.is_some_and(|at| at <= now) {
         return Err(Error::invalid("expire_time", "must be in the future"));
     }
     let gateway = &*place.gateway.name;
-    match store::by_place(tx, gateway, &place.name).await? {
+    let is_changed = match store::by_place(tx, gateway, &place.name).await? {
         Some(before) if before.lock().is_in_force(now) => {
-            if let Change::InReview(round) = repeat(ctx, tx, place, &before, settings).await? {
-                return Ok(Change::InReview(round));
+            match repeat(ctx, tx, place, &before, settings).await? {
+                Change::Made(is_changed) => is_changed,
+                Change::InReview(round) => return Ok(Change::InReview(round)),
             }
         }
         // It has ended since the call began. Its end gets an audit entry before this transaction.
         Some(_) => return Err(Error::conflict(ResourceKind::PolicyPin, &place.name)),
-        None => insert(ctx, tx, place, settings, now).await?,
-    }
+        None => {
+            insert(ctx, tx, place, settings, now).await?;
+            true
+        }
+    };
     let stored = store::by_place(tx, gateway, &place.name).await?;
     let missing = || Error::internal("a pin that was just stored is missing");
-    stored.ok_or_else(missing).map(Change::Made)
+    stored.ok_or_else(missing).map(|pin| Change::Made((pin, is_changed)))
 }
 
 async fn insert(
@@ -176,14 +186,15 @@ async fn insert(
 }
 
 /// Changes a pin in force. The name of the first setter stays. Only a longer pin gets another reason, and the role of a
-/// setter who has a higher one.
+/// setter who has a higher one. Returns whether it has changed: otherwise it keeps its version, which reviews of its
+/// removal are about.
 async fn repeat(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     place: &SandboxRef,
     before: &Pin,
     settings: &PinSettings,
-) -> Result<Change<()>, Error> {
+) -> Result<Change<bool>, Error> {
     let expires_at = settings.expires_at.or(before.expires_at);
     let mut pin = Pin { expires_at, version: before.version + 1, ..before.clone() };
     match compare_ends(expires_at, before.expires_at) {
@@ -202,10 +213,14 @@ async fn repeat(
         }
     }
     pin.reason = pin.reason.or_else(|| settings.reason.clone());
-    if store::update(tx, &pin).await? {
-        return Ok(Change::Made(()));
+    if (Pin { version: before.version, ..pin.clone() }) == *before {
+        return Ok(Change::Made(false));
     }
-    Err(Error::conflict(ResourceKind::PolicyPin, &place.name))
+    if !store::update(tx, &pin).await? {
+        return Err(Error::conflict(ResourceKind::PolicyPin, &place.name));
+    }
+    end_outdated(ctx, tx, place).await?;
+    Ok(Change::Made(true))
 }
 
 /// Removes a pin.
@@ -229,7 +244,8 @@ async fn remove(ctx: &Ctx, tx: &mut Tx<'_>, place: &SandboxRef, pin: &Pin) -> Re
     if !delete_pin(tx, pin.id, pin.version).await? {
         return Err(Error::conflict(ResourceKind::PolicyPin, &place.name));
     }
-    emit(ctx, tx, &place.gateway, event_types::POLICY_UNPINNED, pin).await
+    emit(ctx, tx, &place.gateway, event_types::POLICY_UNPINNED, pin).await?;
+    end_outdated(ctx, tx, place).await
 }
 
 /// Removes a pin on the server's host, in a transaction that holds the lock of the gateway. Neither a role nor a

@@ -13,7 +13,9 @@ use crate::db::leases::{self, Lease};
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::outbox::event_types;
+use crate::resources::approvals::rule_changes::outdated::end_outdated;
 use crate::resources::stored_rules::domain::{Pin, delete_pin};
+use crate::resources::write_intents::domain as write_intents;
 use crate::status::code_and_reason;
 
 /// Ends the pin of a sandbox if it has expired. The clock is the actor, also if a caller pins the
@@ -66,9 +68,12 @@ async fn delete(
         if let Some(lease) = lease {
             leases::check_held(tx, lease).await?;
         }
+        write_intents::lock_exclusive(tx, gateway.id).await?;
         let is_deleted = delete_pin(tx, pin.id, pin.version).await?;
         if is_deleted {
             domain::emit(ctx, tx, gateway, event_types::POLICY_PIN_EXPIRED, pin).await?;
+            let place = SandboxRef { gateway: gateway.clone(), name: pin.sandbox.clone() };
+            end_outdated(ctx, tx, &place).await?;
         }
         Ok(is_deleted)
     })

@@ -4,15 +4,22 @@ use shoreguard::access::principal::PrincipalId;
 use shoreguard::governance::VoterSet;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approvals::{Content, RuleContent};
+use shoreguard::resources::policy_pins::worker::CLOCK;
 use shoreguard::role::Role;
+use shoreguard::workers;
 
 use super::{fact, named, people, proposal, propose, require, rule, user};
+use crate::approval_workflows::{request as workflow_request, rule as workflow_rule};
 use crate::boot_hooks::last_event;
 use crate::support::server::{Caller, TestServer};
 
 server_tests! {
     t12_the_owner_of_a_sandbox_does_not_approve_a_change_of_its_rules,
     a_rule_that_cannot_be_met_any_more_is_not_stored,
+}
+
+server_tests_without_jobs! {
+    a_review_of_a_rule_ends_with_its_version,
 }
 
 /// Returns the data of the last event of a type.
@@ -101,5 +108,59 @@ async fn a_rule_that_cannot_be_met_any_more_is_not_stored(sg: TestServer) {
     let payload = payload(&sg, "approval_workflow.set").await;
     assert_eq!(payload["approval_workflow_id"].as_i64(), Some(77));
     assert_eq!(payload["approval"].as_i64(), Some(met));
+    sg.finish().await;
+}
+
+async fn a_review_of_a_rule_ends_with_its_version(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 1).await;
+    pin(&sg).await;
+    let (admin, dora) = (sg.admin(), sg.with_token(&of.dora));
+    let state = async |id| admin.approval(id).await.approval.unwrap().state();
+    let edge = || "edge".to_owned();
+    let repeat = async |reason: &str| {
+        let (gateway, sandbox, reason) = (edge(), "box".to_owned(), reason.to_owned());
+        let request = pb::PinPolicyRequest { gateway, sandbox, reason, ..Default::default() };
+        admin.policies().pin_policy(request).await.unwrap();
+    };
+    // A pin that is changed.
+    let changed = unpin(&dora).await;
+    repeat("").await;
+    assert_eq!(state(changed).await, pb::ApprovalState::Open, "nothing was changed");
+    repeat("an audit").await;
+    let found = admin.approval(changed).await.approval.unwrap();
+    assert_eq!(found.state(), pb::ApprovalState::Superseded);
+    assert!(found.close_reason.contains("was changed"), "{}", found.close_reason);
+    // A pin that has expired.
+    let expired = unpin(&dora).await;
+    sg.sql("UPDATE policy_pins SET expires_at = '2020-01-01 00:00:00.000000'").await;
+    workers::run_once(&sg.app, &CLOCK).await.unwrap().expect("no other holder of the lease");
+    assert_eq!(state(expired).await, pb::ApprovalState::Superseded);
+    // A workflow that is replaced. Reviews of something else stay.
+    let by_operators = |required| {
+        let reviewers = [("reviewers", required, pb::VoterSet::default())];
+        workflow_request("", "", workflow_rule(&reviewers))
+    };
+    let delete = async || {
+        let request = pb::DeleteWorkflowRequest { gateway: edge(), ..Default::default() };
+        let refused = admin.approval_workflows().delete_workflow(request).await;
+        let refused = assert_refused!(refused, FailedPrecondition, "APPROVAL_REQUIRED");
+        fact(&refused, "approval").parse::<i64>().unwrap()
+    };
+    let outdated = delete().await;
+    let (other, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let stricter = admin.approval_workflows().set_workflow(by_operators(2)).await;
+    assert_eq!(stricter.unwrap().into_inner().open_approval_ids, [other]);
+    assert_eq!(state(outdated).await, pb::ApprovalState::Superseded);
+    // Two changes of one version: the first that is made ends the other.
+    let deletion = delete().await;
+    let weaker = admin.approval_workflows().set_workflow(by_operators(1)).await;
+    let weaker = assert_refused!(weaker, FailedPrecondition, "APPROVAL_REQUIRED");
+    let weaker = fact(&weaker, "approval").parse().unwrap();
+    sg.with_token(&of.ana).approve(deletion).await.unwrap();
+    assert_eq!(state(weaker).await, pb::ApprovalState::Open);
+    sg.with_token(&of.ben).approve(deletion).await.unwrap();
+    assert_eq!(state(deletion).await, pb::ApprovalState::Applied);
+    assert_eq!(state(weaker).await, pb::ApprovalState::Superseded);
     sg.finish().await;
 }

@@ -1,6 +1,7 @@
 //! Changes of rules that a round has approved. They are made in the transaction of the decision, against the version of
-//! the row that was reviewed.
+//! the row that was reviewed. A review of another version ends with the change that stores it.
 
+pub mod outdated;
 pub mod propose;
 
 use serde_json::{Value, json};
@@ -16,6 +17,9 @@ use crate::governance::{People, Rule, RuleFault, shortfall};
 use crate::outbox::{EventType, event_types};
 use crate::resources::approvals::rounds::{self, Content, Round, RuleContent};
 use crate::resources::stored_rules::domain::{self as stored_rules, StoredWorkflow};
+
+/// Why a review ends of which the version of the rule is not stored any more.
+const CHANGED: &str = "the rule was changed, or has ended, since the review was opened";
 
 /// Whether an approved change was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +60,7 @@ pub async fn execute(
         }
     };
     let Some((action, event_type, mut payload)) = made else {
-        let why = "the rule was changed after the review was opened";
-        return Ok(Execution::NotMade(why.to_owned()));
+        return Ok(Execution::NotMade(CHANGED.to_owned()));
     };
     payload["approval"] = round.id.get().into();
     let event = ctx.new_event(event_type, payload);

@@ -5,11 +5,12 @@ use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
 use crate::db::schema::approval_rounds as t;
-use crate::db::types::{ApprovalRoundId, GatewayId};
+use crate::db::types::{ApprovalRoundId, GatewayId, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::governance::RuleScope;
-use crate::resources::approvals::rounds::RoundState;
+use crate::governance::{Action, RuleScope};
+use crate::resources::approvals::rounds::store::{Row, complete};
+use crate::resources::approvals::rounds::{Round, RoundState};
 
 /// Limits a query to the rounds in a scope whose votes can change. One whose time is over has expired, also if no
 /// worker ran. A macro, since the type of a query depends on the engine and on what is selected.
@@ -58,4 +59,18 @@ pub async fn voting_in(
     let count: i64 =
         on_conn!(conn, |c| voting!(t::table, gateway, scope, now).count().get_result(c).await)?;
     Ok(VotingRounds { first: first.into_iter().map(Into::into).collect(), count })
+}
+
+/// Returns the rounds about changes of the rules of exactly a place that have not ended, oldest first.
+pub async fn rule_changes_of(conn: &mut Conn, place: &SandboxRef) -> Result<Vec<Round>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(place.gateway.id.get()))
+        .filter(t::workspace.eq(place.workspace()))
+        .filter(t::sandbox_name.eq(place.sandbox()))
+        .filter(t::action.eq(Action::RuleChange).and(t::closed_at.is_null()))
+        .select(Row::as_select())
+        .order(t::id)
+        .load(c)
+        .await)?;
+    complete(conn, rows).await
 }

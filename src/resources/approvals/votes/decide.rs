@@ -15,6 +15,7 @@ use crate::outbox::event_types;
 use crate::resources::approvals::rounds;
 use crate::resources::approvals::rounds::close::{Ending, close, save};
 use crate::resources::approvals::rounds::{Round, RoundState, apply_window, events, reminders};
+use crate::resources::approvals::rule_changes::outdated::end_outdated;
 use crate::resources::approvals::rule_changes::{self, Execution};
 use crate::resources::approvals::rules::{self, RulesInForce};
 
@@ -147,6 +148,7 @@ async fn approve(
             close(ctx, tx, round, Ending::Applied, "", now).await?;
             let event_type = event_types::APPROVAL_APPROVED;
             events::emit(ctx, tx, event_type, round, json!({})).await?;
+            end_outdated(ctx, tx, &round.place).await?;
             Ok(Decided::Executed)
         }
     }
