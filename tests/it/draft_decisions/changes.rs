@@ -2,10 +2,12 @@
 
 use shoreguard::db::types::{SandboxName, SandboxRef};
 use shoreguard::openshell::Gateway;
+use shoreguard::pb::v0_1::openshell::v1::{self as new, open_shell_client::OpenShellClient};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::drafts::edit as drafts;
 use shoreguard::rpc::call::handle_write;
+use shoreguard_simulator::{Hold, LoadOutcome, Script, Times};
 use tonic::Status;
 
 use super::{approve, ask, calls, chunk, drafted, open_by_vote, pending, round_id, shown, voted};
@@ -25,6 +27,10 @@ server_tests! {
     an_undoing_is_reviewed_under_a_workflow_and_refused_by_a_pin,
     cleared_drafts_are_deleted_and_their_reviews_end,
     a_draft_is_not_withdrawn,
+}
+
+server_tests_without_jobs! {
+    a_draft_that_is_deleted_during_its_edit_has_no_review,
 }
 
 /// Returns a rule for a host and the program of the chunks, as YAML.
@@ -98,8 +104,29 @@ async fn an_edit_of_a_draft_is_another_review_without_votes(sg: TestServer) {
     sg.finish().await;
 }
 
+async fn a_draft_that_is_deleted_during_its_edit_has_no_review(sg: TestServer) {
+    let of = GATEWAYS[1];
+    let (simulator, Staff { ana, .. }, _, id) = voted(&sg, of).await;
+    let hold = Hold::default();
+    simulator.script("EditDraftChunk", Script::HoldAfter(hold.clone()), Times::Next(1));
+    let delete = async {
+        hold.wait_reached(1).await;
+        // By a client that bypasses Shoreguard.
+        let url = format!("http://{}", simulator.addr());
+        let mut client = OpenShellClient::connect(url).await.unwrap();
+        let sandbox = "coder".to_owned();
+        let clear = new::ClearDraftChunksRequest { sandbox, ..Default::default() };
+        client.clear_draft_chunks(clear).await.unwrap();
+        hold.release();
+    };
+    let (edited, ()) = tokio::join!(edit(&ana, id, yaml("edited.example"), ""), delete);
+    let edited = edited.unwrap();
+    assert_eq!((edited.id, edited.state()), (id, pb::ApprovalState::Superseded));
+    assert_eq!(shown(&ana, id).await.etag, edited.etag);
+    sg.finish().await;
+}
+
 async fn an_edit_that_a_gateway_refuses_leaves_the_review_as_it_was(sg: TestServer) {
-    use shoreguard_simulator::{Script, Times};
     for of in GATEWAYS {
         let (simulator, Staff { ana, dora, .. }, wanted, id) = voted(&sg, of).await;
         let message = "no such rule".to_owned();
@@ -168,7 +195,6 @@ async fn without_a_workflow_an_undoing_is_decided_by_its_caller(sg: TestServer) 
 }
 
 async fn an_undoing_is_not_taken_for_an_earlier_one_that_is_not_loaded(sg: TestServer) {
-    use shoreguard_simulator::{LoadOutcome, Times};
     for of in GATEWAYS {
         let (name, generation) = of;
         let simulator = seeded(&sg, name, generation).await;

@@ -16,6 +16,7 @@ server_tests_without_jobs! {
     a_draft_that_cannot_be_reviewed_any_more_is_rejected_by_a_vote,
     a_draft_that_never_could_be_reviewed_is_rejected_while_it_is_pending,
     g04_an_editor_before_a_rule_does_not_approve_under_it,
+    all_reviews_of_cleared_drafts_end,
 }
 
 /// Sets a policy for all sandboxes, as a client does that bypasses Shoreguard.
@@ -137,5 +138,20 @@ async fn g04_an_editor_before_a_rule_does_not_approve_under_it(sg: TestServer) {
         assert_edited_by_ana(&sg, of, &other).await;
         simulator.stop().await;
     }
+    sg.finish().await;
+}
+
+/// Agents get at most 100 open reviews. Persons can open more.
+async fn all_reviews_of_cleared_drafts_end(sg: TestServer) {
+    let of = GATEWAYS[1];
+    let (_simulator, Staff { ana, .. }, _, id) = voted(&sg, of).await;
+    sg.copy_review(250, &[("chunk_id", "'gone-' || i")]).await;
+    let (gateway, sandbox) = (of.0.to_owned(), "coder".to_owned());
+    let clear = pb::ClearChunksRequest { gateway, sandbox, ..Default::default() };
+    let cleared = ana.approvals().clear_chunks(clear).await.unwrap().into_inner();
+    assert_eq!((cleared.cleared, cleared.superseded), (1, 251));
+    assert_eq!(shown(&ana, id).await.state(), pb::ApprovalState::Superseded);
+    let open = "UPDATE approval_rounds SET version = version WHERE closed_at IS NULL";
+    assert_eq!(sg.sql(open).await, 0);
     sg.finish().await;
 }

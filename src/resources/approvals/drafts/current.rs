@@ -9,6 +9,7 @@ use super::content::{DraftContent, DraftFacts};
 use super::open::{self, DraftRound, OPEN_OF_SANDBOX_MAX, SeenDraft, Waiting, open_or_refresh};
 use super::read::{self, DraftBase};
 use super::store;
+use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason, ResourceKind};
@@ -136,7 +137,7 @@ pub fn refresh<'a>(
     why: &'a str,
 ) -> BoxFuture<'a, Result<u32, Error>> {
     Box::pin(async move {
-        let found = store::open_of(&mut ctx.db().read().await?, place, OPEN_OF_SANDBOX_MAX).await?;
+        let found = store::open_of(&mut ctx.db().read().await?, place, 1).await?;
         if found.is_empty() {
             return Ok(0);
         }
@@ -154,35 +155,46 @@ async fn refresh_in(
 ) -> Result<u32, Error> {
     write_intents::lock_exclusive(tx, place.gateway.id).await?;
     let now = ctx.db().now(tx).await?;
-    let mut ended = 0;
+    let (mut ended, mut after) = (0, 0);
     keep_repeated(ctx, tx, place, current).await?;
-    for mut round in store::open_of(tx, place, OPEN_OF_SANDBOX_MAX).await? {
-        clocks::end_if_due(ctx, tx, &mut round, now).await?;
-        if !round.state.is_voting() {
-            continue;
+    // Successors have greater ids: they are read too, and stay.
+    loop {
+        let page = store::open_after(tx, place, after, OPEN_OF_SANDBOX_MAX).await?;
+        let Some(last) = page.last() else { return Ok(ended) };
+        after = last.id.get();
+        for round in page {
+            ended += u32::from(refresh_round(ctx, tx, (round, current), why, now).await?);
         }
-        let was_rejected = round.summary.draft.as_ref().is_some_and(|draft| draft.was_rejected);
-        let chunk = current.chunks.iter().find(|chunk| chunk.id == round.chunk_id);
-        let is_open = |chunk: &&DraftChunk| match chunk.status {
-            ChunkStatus::Pending => true,
-            ChunkStatus::Rejected => was_rejected,
-            ChunkStatus::MaybeApproved => false,
-        };
-        let Some(chunk) = chunk.filter(is_open) else {
-            supersede(ctx, tx, &mut round, why, now).await?;
-            ended += 1;
-            continue;
-        };
-        // What cannot be reviewed has no successor.
-        let Ok(content) = current.base.content(chunk) else {
-            supersede(ctx, tx, &mut round, why, now).await?;
-            ended += 1;
-            continue;
-        };
-        let next = current.open(ctx, tx, place, (chunk, &content)).await?;
-        ended += u32::from(next.id != round.id);
     }
-    Ok(ended)
+}
+
+/// Ends or replaces a round if its chunk is not what it is about any more. Returns whether it did.
+async fn refresh_round(
+    ctx: &Ctx,
+    tx: &mut Tx<'_>,
+    (mut round, current): (Round, &CurrentDrafts),
+    why: &str,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    clocks::end_if_due(ctx, tx, &mut round, now).await?;
+    if !round.state.is_voting() {
+        return Ok(false);
+    }
+    let was_rejected = round.summary.draft.as_ref().is_some_and(|draft| draft.was_rejected);
+    let chunk = current.chunks.iter().find(|chunk| chunk.id == round.chunk_id);
+    let is_open = |chunk: &&DraftChunk| match chunk.status {
+        ChunkStatus::Pending => true,
+        ChunkStatus::Rejected => was_rejected,
+        ChunkStatus::MaybeApproved => false,
+    };
+    // What cannot be reviewed has no successor.
+    let content = |chunk| current.base.content(chunk).ok().map(|content| (chunk, content));
+    let Some((chunk, content)) = chunk.filter(is_open).and_then(content) else {
+        supersede(ctx, tx, &mut round, why, now).await?;
+        return Ok(true);
+    };
+    let next = current.open(ctx, tx, &round.place, (chunk, &content)).await?;
+    Ok(next.id != round.id)
 }
 
 /// Lets repeated asks keep their rounds: those of the same content whose chunk is not pending any more.
@@ -192,11 +204,11 @@ async fn keep_repeated(
     place: &SandboxRef,
     current: &CurrentDrafts,
 ) -> Result<(), Error> {
-    let rounds = store::open_of(tx, place, OPEN_OF_SANDBOX_MAX).await?;
+    let rounds = store::open_digests(tx, place).await?;
     let pending = current.pending();
-    let known: HashSet<&str> = rounds.iter().map(|round| round.chunk_id.as_str()).collect();
-    let left = rounds.iter().filter(|round| !pending.contains(&round.chunk_id));
-    let left: HashSet<&str> = left.map(|round| round.digest.as_str()).collect();
+    let known: HashSet<&str> = rounds.iter().map(|(chunk, _)| chunk.as_str()).collect();
+    let left = rounds.iter().filter(|(chunk, _)| !pending.contains(chunk));
+    let left: HashSet<&str> = left.map(|(_, digest)| digest.as_str()).collect();
     for chunk in &current.chunks {
         if left.is_empty() || !pending.contains(&chunk.id) || known.contains(chunk.id.as_str()) {
             continue;

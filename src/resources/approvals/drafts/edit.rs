@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tracing::warn;
 
 use super::content::{DraftContent, is_chunk_id};
-use super::current::CurrentDrafts;
+use super::current::{CurrentDrafts, close_of_chunk};
 use super::open::add_author;
 use super::store;
 use crate::access::principal::PrincipalId;
@@ -125,7 +125,11 @@ pub fn edit<'a>(
         finish(ctx, gateway, place, &chunk.id).await;
         let mut conn = ctx.db().read().await?;
         let next = rounds::find_open(&mut conn, place, Action::DraftApprove, &chunk.id).await?;
-        Ok(next.unwrap_or_else(|| round.clone()))
+        let next = match next {
+            None => rounds::by_id(&mut conn, round.id).await?,
+            next => next,
+        };
+        next.ok_or_else(|| Error::not_found(ResourceKind::Approval, round.id))
     })
 }
 
@@ -347,7 +351,10 @@ async fn open_next(
     chunk: &str,
 ) -> Result<(), Error> {
     let current = CurrentDrafts::read(gateway, place).await?;
-    let found = current.chunk(chunk)?;
+    let Ok(found) = current.chunk(chunk) else {
+        let why = "the draft was edited, and its gateway does not show it any more";
+        return close_of_chunk(ctx, place, chunk, why).await;
+    };
     let content = current.base.content(found)?;
     ctx.record_change(async |tx| current.open(ctx, tx, place, (found, &content)).await.map(drop))
         .await

@@ -25,7 +25,7 @@ use crate::resources::approvals::rounds::{
 use crate::resources::approvals::rules;
 use crate::resources::write_intents::domain as write_intents;
 
-/// Maximum number of rounds of drafts of a sandbox that have not ended.
+/// Maximum number of rounds of drafts of a sandbox that have not ended. Those for which a person asks can be more.
 pub const OPEN_OF_SANDBOX_MAX: i64 = 100;
 /// The same for a gateway.
 pub const OPEN_OF_GATEWAY_MAX: i64 = 10_000;
@@ -195,10 +195,9 @@ async fn repeated(
     now: Timestamp,
 ) -> Result<Option<Round>, Error> {
     let Some(pending) = seen.pending else { return Ok(None) };
-    let open = store::open_of(tx, seen.place, OPEN_OF_SANDBOX_MAX).await?;
+    let open = store::open_with(tx, seen.place, digest).await?;
     let found = open.into_iter().find(|round| {
-        round.digest == digest
-            && round.state.is_voting()
+        round.state.is_voting()
             && clocks::due(round, now).is_none()
             && !pending.contains(&round.chunk_id)
     });

@@ -26,19 +26,63 @@ const NO_AUTHORS: &str = "[]";
 const HAS_NO_VOTE: &str = "NOT EXISTS (SELECT 1 FROM approval_decisions \
                            WHERE approval_decisions.round_id = approval_rounds.id)";
 
+/// Selects the rounds of drafts of a sandbox. A macro, since the type of a query depends on what is selected.
+macro_rules! of_sandbox {
+    ($place:expr) => {
+        t::table
+            .filter(t::gateway_id.eq($place.gateway.id.get()))
+            .filter(t::workspace.eq($place.workspace()).and(t::sandbox_name.eq($place.sandbox())))
+            .filter(t::action.eq(Action::DraftApprove))
+    };
+}
+
 /// Returns the rounds of drafts of a sandbox that have not ended, oldest first, at most `limit`.
 pub async fn open_of(conn: &mut Conn, place: &SandboxRef, limit: i64) -> Result<Vec<Round>, Error> {
-    let rows: Vec<Row> = on_conn!(conn, |c| t::table
-        .filter(t::gateway_id.eq(place.gateway.id.get()))
-        .filter(t::workspace.eq(place.workspace()))
-        .filter(t::sandbox_name.eq(place.sandbox()))
-        .filter(t::action.eq(Action::DraftApprove).and(t::closed_at.is_null()))
+    open_after(conn, place, 0, limit).await
+}
+
+/// Does the same as [`open_of`] for those whose id is greater than `after`.
+pub async fn open_after(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Round>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| of_sandbox!(place)
+        .filter(t::closed_at.is_null().and(t::id.gt(after)))
         .select(Row::as_select())
         .order(t::id)
         .limit(limit)
         .load(c)
         .await)?;
     complete(conn, rows).await
+}
+
+/// Returns those of them that have this digest, oldest first.
+pub async fn open_with(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    digest: &str,
+) -> Result<Vec<Round>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| of_sandbox!(place)
+        .filter(t::closed_at.is_null().and(t::digest.eq(digest)))
+        .select(Row::as_select())
+        .order(t::id)
+        .load(c)
+        .await)?;
+    complete(conn, rows).await
+}
+
+/// A chunk and a digest.
+pub type ChunkDigest = (String, String);
+
+/// Returns those of each round of a draft of a sandbox that has not ended.
+pub async fn open_digests(conn: &mut Conn, place: &SandboxRef) -> Result<Vec<ChunkDigest>, Error> {
+    Ok(on_conn!(conn, |c| of_sandbox!(place)
+        .filter(t::closed_at.is_null())
+        .select((t::chunk_id, t::digest))
+        .load(c)
+        .await)?)
 }
 
 /// Returns those of these rounds that exist, in no particular order.
@@ -77,12 +121,7 @@ pub async fn count_opened(
     place: &SandboxRef,
     since: Timestamp,
 ) -> Result<i64, Error> {
-    let query = t::table
-        .filter(t::gateway_id.eq(place.gateway.id.get()))
-        .filter(t::workspace.eq(place.workspace()))
-        .filter(t::sandbox_name.eq(place.sandbox()))
-        .filter(t::action.eq(Action::DraftApprove).and(t::opened_at.gt(since)))
-        .count();
+    let query = of_sandbox!(place).filter(t::opened_at.gt(since)).count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }
 
@@ -108,11 +147,8 @@ pub async fn last_edited(
     place: &SandboxRef,
     (sandbox_id, chunk_id): (&str, &str),
 ) -> Result<Option<Round>, Error> {
-    let rows: Vec<Row> = on_conn!(conn, |c| t::table
-        .filter(t::gateway_id.eq(place.gateway.id.get()))
-        .filter(t::workspace.eq(place.workspace()))
-        .filter(t::sandbox_name.eq(place.sandbox()))
-        .filter(t::action.eq(Action::DraftApprove).and(t::chunk_id.eq(chunk_id)))
+    let rows: Vec<Row> = on_conn!(conn, |c| of_sandbox!(place)
+        .filter(t::chunk_id.eq(chunk_id))
         .filter(t::sandbox_id.eq(sandbox_id).and(t::authors_json.ne(NO_AUTHORS)))
         .select(Row::as_select())
         // The order of the index.
