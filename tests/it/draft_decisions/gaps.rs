@@ -2,13 +2,16 @@
 
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Hold, Proposal, Script, Simulator, Times};
+use shoreguard_simulator::{Generation, Hold, Proposal, Script, Simulator, Times};
 
 use super::{
     GatewayOf, approve, ask, calls, chunk, drafted, edit, open_by_vote, reject, shown, voted,
 };
+use crate::approvals::{DAY, require};
+use crate::followers::Edge;
 use crate::policies::{GATEWAYS, change_directly, endpoint, with_rule};
 use crate::proposals::{Staff, govern};
+use crate::support::gateways::remove;
 use crate::support::server::{Caller, TestServer};
 
 server_tests_without_jobs! {
@@ -17,6 +20,7 @@ server_tests_without_jobs! {
     a_draft_that_never_could_be_reviewed_is_rejected_while_it_is_pending,
     g04_an_editor_before_a_rule_does_not_approve_under_it,
     all_reviews_of_cleared_drafts_end,
+    a_late_review_of_a_removed_sandbox_has_expired,
 }
 
 /// Sets a policy for all sandboxes, as a client does that bypasses Shoreguard.
@@ -145,7 +149,7 @@ async fn g04_an_editor_before_a_rule_does_not_approve_under_it(sg: TestServer) {
 async fn all_reviews_of_cleared_drafts_end(sg: TestServer) {
     let of = GATEWAYS[1];
     let (_simulator, Staff { ana, .. }, _, id) = voted(&sg, of).await;
-    sg.copy_review(250, &[("chunk_id", "'gone-' || i")]).await;
+    sg.copy_review(250, &[("chunk_id", "'copy-' || i")]).await;
     let (gateway, sandbox) = (of.0.to_owned(), "coder".to_owned());
     let clear = pb::ClearChunksRequest { gateway, sandbox, ..Default::default() };
     let cleared = ana.approvals().clear_chunks(clear).await.unwrap().into_inner();
@@ -153,5 +157,17 @@ async fn all_reviews_of_cleared_drafts_end(sg: TestServer) {
     assert_eq!(shown(&ana, id).await.state(), pb::ApprovalState::Superseded);
     let open = "UPDATE approval_rounds SET version = version WHERE closed_at IS NULL";
     assert_eq!(sg.sql(open).await, 0);
+    sg.finish().await;
+}
+
+async fn a_late_review_of_a_removed_sandbox_has_expired(sg: TestServer) {
+    let mut edge = Edge::start(&sg, Generation::V0_1).await;
+    require(&sg, 2).await;
+    edge.follow(&sg).await;
+    sg.pass(DAY * 8).await;
+    remove(&edge.simulator).await;
+    edge.follow(&sg).await;
+    let expired = "UPDATE approval_rounds SET version = version WHERE state = 'expired'";
+    assert_eq!(sg.sql(expired).await, 1);
     sg.finish().await;
 }

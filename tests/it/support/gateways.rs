@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use shoreguard::feed;
-use shoreguard::pb::v0_1::openshell::v1 as new;
+use shoreguard::pb::v0_1::openshell::v1::{self as new, open_shell_client::OpenShellClient};
 use shoreguard_simulator::{Generation, Proposal, Simulator, SimulatorOptions};
+use tonic::transport::Channel;
 
 use super::eventually;
 use super::server::TestServer;
@@ -30,12 +31,31 @@ pub(crate) fn propose_host(simulator: &Simulator, sandbox: &str, host: &str) -> 
     simulator.propose("default", sandbox, Proposal::allow(host, 443, "/usr/bin/node")).unwrap()
 }
 
+/// Begins the deletion of the sandbox `coder` without Shoreguard. Returns a client of the gateway.
+async fn delete(simulator: &Simulator) -> OpenShellClient<Channel> {
+    let address = format!("http://{}", simulator.addr());
+    let mut client = OpenShellClient::connect(address).await.unwrap();
+    let delete = new::DeleteSandboxRequest { name: "coder".to_owned(), ..Default::default() };
+    client.delete_sandbox(delete).await.unwrap();
+    client
+}
+
+/// Deletes the sandbox `coder` without Shoreguard.
+pub(crate) async fn remove(simulator: &Simulator) {
+    let client = delete(simulator).await;
+    eventually("the sandbox was removed", || {
+        let mut client = client.clone();
+        async move {
+            let get = new::GetSandboxRequest { name: "coder".to_owned(), ..Default::default() };
+            client.get_sandbox(get).await.is_err()
+        }
+    })
+    .await;
+}
+
 /// Deletes the sandbox `coder` without Shoreguard, and creates another one of its name.
 pub(crate) async fn recreate(simulator: &Simulator) {
-    let address = format!("http://{}", simulator.addr());
-    let client = new::open_shell_client::OpenShellClient::connect(address).await.unwrap();
-    let delete = new::DeleteSandboxRequest { name: "coder".to_owned(), ..Default::default() };
-    client.clone().delete_sandbox(delete).await.unwrap();
+    let client = delete(simulator).await;
     eventually("the name is free again", || {
         let mut client = client.clone();
         async move {
