@@ -189,12 +189,18 @@ impl From<Refusal> for Error {
             Refusal::Governed(governed) => {
                 Self::explained(Reason::Governed, governed.to_string(), governed.facts())
             }
-            Refusal::ApprovalModeAuto(scope) => Self::refused(
-                Reason::ApprovalModeAuto,
-                format!(
+            Refusal::ApprovalModeAuto(scope) => {
+                let why = format!(
                     "the gateway would approve drafts by itself, and {scope} has an approval workflow"
-                ),
-            ),
+                );
+                let rule = GovernedBy::Workflow(scope).to_rule();
+                let setting = "proposal_approval_mode".to_owned();
+                Self::explained(
+                    Reason::ApprovalModeAuto,
+                    why,
+                    [("rule", rule), ("setting", setting)],
+                )
+            }
             Refusal::RoleTooLow(role) => Self::Denied {
                 why: format!("only the setter of the pin or a caller with role {role} can do this"),
             },

@@ -371,7 +371,9 @@ async fn an_automatic_approval_mode_that_is_known_refuses_a_rule_at_once(sg: Tes
         };
         for sandbox in ["", "coder"] {
             let refused = set(&sg.admin(), on(sandbox)).await;
-            assert_refused!(refused, FailedPrecondition, "APPROVAL_MODE_AUTO");
+            let refused = assert_refused!(refused, FailedPrecondition, "APPROVAL_MODE_AUTO");
+            assert_eq!(fact(&refused, "gateway"), name);
+            assert_eq!(fact(&refused, "setting"), "proposal_approval_mode");
         }
         assert!(list(&sg.admin(), pb::ListWorkflowsRequest::default()).await.0.is_empty());
         simulator.clear_scripts();

@@ -179,6 +179,13 @@ fn a_refusal_says_what_forbids_it_and_what_to_do() {
     assert!(facts.contains(&("sandbox_20", "s19".to_owned())), "{facts:?}");
     assert!(facts.iter().any(|(key, _)| *key == "instead") && facts.len() == 22, "{facts:?}");
     assert!(why.contains("`s19` and 5 more") && !why.contains("`s20`"), "{why}");
+    let refusal = Error::from(Refusal::ApprovalModeAuto(RuleScope::Workspace("lab".to_owned())));
+    let Error::Explained { reason, facts, .. } = refusal else { panic!() };
+    assert_eq!(reason, Reason::ApprovalModeAuto);
+    assert!(
+        matches!(&*facts, [("rule", rule), ("setting", _)] if rule.contains("lab")),
+        "{facts:?}"
+    );
 }
 
 #[test]

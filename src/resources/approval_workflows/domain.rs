@@ -217,7 +217,9 @@ async fn check_mode(conn: &mut Conn, gateway: &GatewayRef) -> Result<(), Error> 
     }
     let why = "the setting `proposal_approval_mode` of the gateway is `auto`, so that it approves drafts by itself: \
                set it to `manual` first";
-    Err(Error::refused(Reason::ApprovalModeAuto, why))
+    let setting = "proposal_approval_mode".to_owned();
+    let facts = [("gateway", gateway.name.to_string()), ("setting", setting)];
+    Err(Error::explained(Reason::ApprovalModeAuto, why, facts))
 }
 
 async fn create(

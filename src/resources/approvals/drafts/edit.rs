@@ -232,7 +232,9 @@ pub fn begin<'a>(
                 if round.state.is_closed() || round.state == RoundState::Written {
                     note_editor(ctx, tx, place, chunk, is_governed).await?;
                     let why = format!("the review of the draft is {}", round.state);
-                    return Ok(Err(Error::refused(Reason::RoundClosed, why)));
+                    let (approval, state) = (round.id.to_string(), round.state.to_string());
+                    let facts = [("approval", approval), ("state", state)];
+                    return Ok(Err(Error::explained(Reason::RoundClosed, why, facts)));
                 }
                 begin_in(ctx, tx, &mut round).await.map(Ok)
             })

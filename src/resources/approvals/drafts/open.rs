@@ -313,7 +313,8 @@ pub async fn add_author(
 ) -> Result<(), Error> {
     if !round.state.is_voting() {
         let why = format!("the review is {}", round.state);
-        return Err(Error::refused(Reason::RoundClosed, why));
+        let facts = [("approval", round.id.to_string()), ("state", round.state.to_string())];
+        return Err(Error::explained(Reason::RoundClosed, why, facts));
     }
     if round.is_author(author) {
         return Ok(());

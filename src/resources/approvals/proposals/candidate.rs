@@ -149,7 +149,8 @@ fn check_static(policy: &Policy, created: &Policy) -> Result<(), Error> {
         "a running sandbox cannot change `{}`{rest}: delete it and create it with the other policy",
         parts[..shown].join("`, `")
     );
-    Err(Error::refused(Reason::PolicyStatic, why))
+    let facts = parts.first().map(|path| ("path", path.clone()));
+    Err(Error::explained(Reason::PolicyStatic, why, facts))
 }
 
 #[cfg(test)]
@@ -170,7 +171,11 @@ mod tests {
         let without = read(generation, "filesystem_policy: {read_write: [/tmp]}");
         let error = check_static(&without, &created).unwrap_err();
         let why = error.to_string();
-        assert!(matches!(error, Error::Refused { reason: Reason::PolicyStatic, .. }));
+        let Error::Explained { reason: Reason::PolicyStatic, facts, .. } = error else {
+            panic!("{why}")
+        };
+        assert_eq!((facts.len(), facts[0].0), (1, "path"));
+        assert!(why.contains(&facts[0].1), "{facts:?}");
         assert!(why.contains("read_only[\"/p0\"]`, `") && why.contains(" and 5 more"), "{why}");
         assert!(!why.contains("/p20"), "{why}");
     }
