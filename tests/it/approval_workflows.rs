@@ -242,6 +242,8 @@ async fn bad_input_is_refused_with_its_field_and_stores_nothing(sg: TestServer) 
         (with(|rule| rule.groups = vec![rule.groups[0].clone(); 9]), "rule.groups"),
         (with(|rule| rule.groups.push(rule.groups[0].clone())), "rule.groups[1].name"),
         (with(|rule| rule.groups[0].name.clear()), "rule.groups[0].name"),
+        (with(|rule| rule.groups[0].name.push('\u{202e}')), "rule.groups[0].name"),
+        (with(|rule| rule.groups[0].name.push(' ')), "rule.groups[0].name"),
         (with(|rule| rule.groups[0].required = 0), "rule.groups[0].required"),
         (with(|rule| rule.groups[0].required = 21), "rule.groups[0].required"),
         (with(|rule| rule.groups[0].voters = None), "rule.groups[0].voters"),

@@ -5,6 +5,7 @@ use crate::access::snapshot::Snapshot;
 use crate::db::types::{GroupId, SandboxName, ServicePrincipalId, UserId};
 use crate::error::Error;
 use crate::governance::{GROUPS_MAX, Rule, RuleFault, RuleScope, VOTERS_MAX, VoterGroup, VoterSet};
+use crate::names::is_invisible;
 use crate::resources::users::domain::Email;
 use crate::role::Role;
 
@@ -86,6 +87,12 @@ impl NamedRule {
         }
         let mut groups = Vec::new();
         for (at, group) in self.groups.iter().enumerate() {
+            // Stored names can be older than this check.
+            let name = &group.name;
+            if name.trim_matches(' ') != name || name.contains(is_invisible) {
+                let why = "must have visible characters only, without spaces at its ends";
+                return Err(Error::invalid(format!("rule.groups[{at}].name"), why));
+            }
             let field = format!("rule.groups[{at}].voters");
             let voters = group.voters.resolve(&field, snapshot)?;
             groups.push(VoterGroup { name: group.name.clone(), required: group.required, voters });
