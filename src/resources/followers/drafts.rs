@@ -365,8 +365,10 @@ pub(super) async fn end_all(pass: &mut Pass<'_>, name: &SandboxName) -> Result<(
         write_intents::lock_exclusive(tx, place.gateway.id).await?;
         let now = ctx.db().now(tx).await?;
         for mut round in store::open_of(tx, &place, OPEN_OF_SANDBOX_MAX * 2).await? {
-            clocks::end_if_due(ctx, tx, &mut round, now).await?;
-            if round.state.is_voting() {
+            if clocks::end_if_due(ctx, tx, &mut round, now).await? {
+                // No gateway needs to know.
+                rejections::end(ctx, tx, round.id, None).await?;
+            } else if round.state.is_voting() {
                 let why = "the sandbox was removed";
                 close(ctx, tx, &mut round, Ending::Withdrawn, why, now).await?;
             }
