@@ -120,7 +120,8 @@ async fn t20_a_chunk_id_that_imitates_a_proposal_gets_no_review(sg: TestServer) 
         for id in [format!("policy.apply:{}", "a".repeat(64)), "x".repeat(101)] {
             let imitation = Chunk { id: id.clone(), ..wanted.clone() };
             let refused = approve(&dora, of, &imitation).await;
-            assert_refused!(refused, FailedPrecondition, "GOVERNED");
+            let refused = assert_refused!(refused, FailedPrecondition, "GOVERNED");
+            assert_eq!(fact(&refused, "instead"), "reject the draft");
             // The gateway has no such chunk.
             for refused in [reject(&dora, of, &id).await, undo(&dora, of, &id).await] {
                 assert_refused!(refused, NotFound, "NOT_FOUND");

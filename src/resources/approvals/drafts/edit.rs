@@ -73,6 +73,14 @@ pub fn status_word(status: ChunkStatus) -> &'static str {
     }
 }
 
+/// Returns the error for a draft that a rule requires to be reviewed, and that cannot be.
+pub(super) fn not_reviewable(why: &str) -> Error {
+    let instead = "reject the draft";
+    let facts = [("rule", "approval workflow of the sandbox"), ("instead", instead)];
+    let facts = facts.map(|(key, fact)| (key, fact.to_owned()));
+    Error::explained(Reason::Governed, format!("{why}: {instead}"), facts)
+}
+
 /// Replaces the rule of a draft under review. Returns the round of the new rule; the former one if the gateway does not
 /// show the draft any more.
 ///
@@ -289,9 +297,8 @@ async fn find_or_open(
         return Ok(Err(Error::refused(Reason::GatewayRefused, why)));
     }
     let Ok(content) = current.base.content(found) else {
-        let why =
-            "the draft cannot be reviewed, and a rule requires that its editor is known: reject it";
-        return Ok(Err(Error::refused(Reason::Governed, why)));
+        let why = "the draft cannot be reviewed, and a rule requires that its editor is known";
+        return Ok(Err(not_reviewable(why)));
     };
     match current.open(ctx, tx, place, (found, &content)).await {
         // Such as a rejection that the gateway does not know yet.

@@ -16,7 +16,7 @@ pub use super::awaited::Written;
 use super::awaited::{closed, to_written, until, wait};
 use super::content::{DraftContent, is_chunk_id};
 use super::current::{CurrentDrafts, require_no_global_policy};
-use super::edit::status_word;
+use super::edit::{not_reviewable, status_word};
 use super::hints::hint;
 use super::rejections;
 use super::undo::{self, Undoing};
@@ -68,9 +68,9 @@ fn wrong_status(chunk: &DraftChunk, expected: &str) -> Error {
     as_gateway(format!("chunk status is '{status}', expected {expected}"))
 }
 
-fn not_reviewable() -> Error {
-    let why = "the id of the draft cannot be that of a review, and a rule requires one";
-    Error::refused(Reason::Governed, why)
+/// Returns the error for a draft whose id is not possible for a review.
+fn bad_id() -> Error {
+    not_reviewable("the id of the draft cannot be that of a review, and a rule requires one")
 }
 
 /// Votes for chunks, and waits until they are written if the votes decide that.
@@ -121,7 +121,7 @@ fn check_list(listed: &[ChunkToken]) -> Result<(), Error> {
     }
     for (at, asked) in listed.iter().enumerate() {
         if !is_chunk_id(&asked.chunk) {
-            return Err(not_reviewable());
+            return Err(bad_id());
         }
         if listed[..at].iter().any(|other| other.chunk == asked.chunk) {
             return Err(Error::invalid("approvals", "must name each draft once"));
@@ -348,7 +348,7 @@ async fn propose_undo(
     (current, chunk): (&CurrentDrafts, &DraftChunk),
 ) -> Result<Option<Error>, Error> {
     if !is_chunk_id(&chunk.id) {
-        return Err(not_reviewable());
+        return Err(bad_id());
     }
     let undoing = Undoing::of(gateway, place, (current, chunk), (Origin::Proxied, "")).await?;
     match undo::submit(ctx, undoing).await? {
