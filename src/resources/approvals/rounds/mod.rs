@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - the digest of a round covers everything that was reviewed. Another content is another round;
-//! - a transaction on a round holds the lock of its gateway, and first ends it if its time is over: a late worker changes
-//!   nothing. An escalation is reported by a transaction that then decides the round;
+//! - a transaction on a round holds the lock of its gateway, and first ends it if its time is over: a late worker
+//!   changes nothing. An escalation is reported by a transaction that then decides the round;
 //! - a round that has ended never changes again. Its votes and its proposal are cleared in the transaction that ends it;
 //! - a round is bound to the id of its gateway, and so never applies to another gateway of that name.
 
