@@ -41,7 +41,8 @@
 //! 13. No request ids of Shoreguard are sent to a gateway. `g13_approved_changes_need_no_request_id`,
 //!     `request_ids_are_never_ours`.
 //! 14. Expired is expired: a pin or a round past its time is over on every path. Transactions take the time from the
-//!     database. `g14_a_pin_past_its_time_is_over`, `g14_an_expired_review_is_over_before_a_worker_ran`.
+//!     database. `g14_a_pin_past_its_time_is_over`, `g14_an_expired_review_is_over_before_a_worker_ran`,
+//!     `g14_a_late_escalation_decides_nothing_after_the_end_of_voting`.
 //! 15. There is always a way out, and every way out is audited. `g15_no_rule_and_no_gateway_prevents_a_way_out`,
 //!     `unlock_removes_the_rules_of_exactly_one_scope`.
 
