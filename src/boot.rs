@@ -1,6 +1,6 @@
 //! Builds the process and starts its background jobs: the only file that depends on every module.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -131,9 +131,14 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
 /// # Errors
 /// Those that prevent the process from serving.
 pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
-    let master = master_keys(&config)?;
-    let parts = build_parts(&config, &master)?;
+    // Before the schema is changed, so that a key file that cannot be read prevents the start.
+    let stored = stored_master_keys(&config)?;
     let db = Db::open(&db_options(&config)).await?;
+    let master = match stored {
+        Some(keys) => keys,
+        None => create_master_key(&config, &db).await?,
+    };
+    let parts = build_parts(&config, &master)?;
     forget_dead_processes(&db).await?;
     let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
     let identities = config.server.tls.client_identities.iter();
@@ -195,31 +200,42 @@ pub fn db_options(config: &Config) -> DbOptions {
     }
 }
 
-/// Loads the master keys from the configuration. For a SQLite database without configured keys, a key file with mode
-/// 0600 is created next to it.
-pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
+/// Loads the master keys from the configuration or, for a SQLite database without configured keys, from the key file
+/// next to it. Returns `None` if that file does not exist.
+fn stored_master_keys(config: &Config) -> Result<Option<MasterKeys>, Error> {
     match configured_keys(config)? {
-        Some(keys) => Ok(keys),
-        None => MasterKeys::load_or_create(&key_file(config)?),
+        Some(keys) => Ok(Some(keys)),
+        None => MasterKeys::load(&key_file(config)?),
     }
 }
 
-/// Loads the master keys as [`master_keys`] does, but never creates one: for a database that was sealed before.
+/// Loads the master keys and never creates one: for a database that was sealed before.
 ///
 /// # Errors
 /// `Unavailable` if no key is configured and the key file does not exist.
 pub fn existing_master_keys(config: &Config) -> Result<MasterKeys, Error> {
-    if let Some(keys) = configured_keys(config)? {
-        return Ok(keys);
+    match stored_master_keys(config)? {
+        Some(keys) => Ok(keys),
+        None => Err(missing_key_file_error(&key_file(config)?)),
     }
+}
+
+/// Creates the key file of a new SQLite database, with mode 0600. A database that was sealed before needs its own key:
+/// a new file in the place of a lost one would be mistaken for that key.
+async fn create_master_key(config: &Config, db: &Db) -> Result<MasterKeys, Error> {
     let path = key_file(config)?;
-    MasterKeys::load(&path)?.ok_or_else(|| {
-        let why = format!(
-            "the master key file `{}` does not exist: put the key there, or set `keys.master_key_path`",
-            path.display()
-        );
-        Error::unavailable(Reason::StorageUnavailable, why)
-    })
+    if auth::keys::exist(db).await? {
+        return Err(missing_key_file_error(&path));
+    }
+    MasterKeys::load_or_create(&path)
+}
+
+fn missing_key_file_error(path: &Path) -> Error {
+    let why = format!(
+        "the master key file `{}` does not exist: put the key there, or set `keys.master_key_path`",
+        path.display()
+    );
+    Error::unavailable(Reason::StorageUnavailable, why)
 }
 
 fn configured_keys(config: &Config) -> Result<Option<MasterKeys>, Error> {

@@ -304,6 +304,22 @@ fn a_backup_that_fails_leaves_no_folder_and_an_existing_folder_is_refused() {
 }
 
 #[test]
+fn a_lost_master_key_is_not_replaced_by_a_new_one() {
+    limit::block_on(async {
+        let setup = ChildSetup::new("");
+        succeed(&setup, &["migrate"]).await;
+        let key = setup.data_dir().join("shoreguard.key");
+        assert!(!key.exists(), "a schema alone needs no key");
+        create_admin(&setup).await;
+        fs::remove_file(&key).unwrap();
+        for command in [&["serve"][..], &["admin", "create-user", "ana@example.com"]] {
+            fail(&setup, command, "shoreguard.key` does not exist").await;
+            assert!(!key.exists(), "{command:?}");
+        }
+    });
+}
+
+#[test]
 fn a_backup_of_postgresql_is_left_to_its_own_tools() {
     limit::block_on(async {
         let setup = ChildSetup::new(&format!(

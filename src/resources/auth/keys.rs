@@ -31,6 +31,14 @@ pub async fn token_keys(
     Ok(keys)
 }
 
+/// Returns whether a key is stored, so that the database was sealed under a master key.
+///
+/// # Errors
+/// Those of the database.
+pub async fn exist(db: &Db) -> Result<bool, Error> {
+    store::has_keys(&mut db.read().await?).await
+}
+
 async fn load_keys(
     db: &Db,
     master: &MasterKeys,

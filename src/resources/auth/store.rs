@@ -25,6 +25,12 @@ pub async fn keys(conn: &mut Conn, purpose: &str) -> Result<Vec<(String, Vec<u8>
     Ok(rows)
 }
 
+/// Returns whether a key of any purpose is stored, also a retired one.
+pub async fn has_keys(conn: &mut Conn) -> Result<bool, Error> {
+    let keys = signing_keys::table.select(signing_keys::id);
+    Ok(on_conn!(conn, |c| diesel::select(diesel::dsl::exists(keys)).get_result(c).await)?)
+}
+
 /// Stores a key.
 pub async fn insert_key(
     conn: &mut Conn,

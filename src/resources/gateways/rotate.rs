@@ -51,7 +51,7 @@ pub async fn rotate(
     if mode == AuthMode::None {
         return Err(Error::invalid(
             "credentials",
-            "must be empty: the gateway has auth mode `none`",
+            "cannot be rotated: the gateway has auth mode `none`",
         ));
     }
     rotation.credentials.check_mode(mode, before.scheme)?;
