@@ -175,6 +175,7 @@ console_blocks! {
     quickstart: "docs/quickstart.md",
     sandboxes: "docs/sandboxes.md",
     sboms: "docs/sboms.md",
+    tasks: "docs/tasks.md",
 }
 
 #[test]

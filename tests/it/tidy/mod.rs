@@ -31,7 +31,7 @@ const FOLDERS: [&str; 11] = [
     ".ci",
     ".cargo",
 ];
-const DOCUMENTS: [&str; 26] = [
+const DOCUMENTS: [&str; 27] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -56,6 +56,7 @@ const DOCUMENTS: [&str; 26] = [
     "docs/quickstart.md",
     "docs/sandboxes.md",
     "docs/sboms.md",
+    "docs/tasks.md",
     "docs/webhook-channels.md",
     "docs/webhooks.md",
 ];
