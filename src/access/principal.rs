@@ -50,7 +50,7 @@ impl fmt::Display for PrincipalId {
 
 /// Returns the error for a method that only users can call.
 pub(crate) fn not_a_user_error() -> Error {
-    Error::Denied { why: "only a user has this".to_owned() }
+    Error::Denied { why: "only users can do this, not service principals".to_owned() }
 }
 
 /// Returns the user.

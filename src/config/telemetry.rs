@@ -17,7 +17,7 @@ pub struct Telemetry {
     #[serde(default = "log_format")]
     pub log_format: LogFormat,
     /// Log filter in the syntax of `tracing`, such as `info` or `warn,shoreguard=debug`. Default `info`: what an
-    /// operator acts on, and nothing per call.
+    /// operator acts on, and of calls those that were refused or failed.
     #[serde(default = "log_level")]
     pub log_level: String,
     /// Address and port of the metrics endpoint; empty turns it off. Default `127.0.0.1:9464`, the port of

@@ -107,7 +107,7 @@ mod tests {
 
     impl Instrumentation for Kept {
         fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-            if let InstrumentationEvent::CacheQuery { sql } = event {
+            if let InstrumentationEvent::CacheQuery { sql, .. } = event {
                 self.0.lock().push(sql.to_owned());
             }
         }

@@ -119,7 +119,10 @@ impl Instead {
                 "create the sandbox without a policy and providers, then propose them"
             }
             Self::ListDrafts => "approve the drafts by a list of their ids",
-            Self::RemoveRule => "remove the pins, or the workflows with `shoreguard admin unlock`",
+            Self::RemoveRule => {
+                "remove its pins, and its workflows by `shoreguard workflow delete` or, on the host, \
+                 `shoreguard admin unlock`"
+            }
             Self::RotateKey => {
                 "the maker of this service principal is not known: rotate its key, or call as a user"
             }

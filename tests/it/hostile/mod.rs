@@ -253,7 +253,7 @@ async fn send_nul(sg: TestServer, group: MethodGroup) {
         let reason = reason(status);
         let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());
         // The admin is a service principal: methods for users are refused before the message is read.
-        let not_for_it = status.message() == "only a user has this";
+        let not_for_it = status.message() == "only users can do this, not service principals";
         status.code() == Code::InvalidArgument && reason == "INVALID_FIELD"
             || not_there
             || not_for_it

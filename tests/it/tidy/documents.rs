@@ -52,6 +52,49 @@ fn documents_name_only_existing_files_and_tests() {
     faults.assert_none();
 }
 
+/// Returns the lines outside of code blocks, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_code = false;
+    text.lines().enumerate().filter_map(move |(at, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        (!is_code && !is_fence).then_some((at + 1, line))
+    })
+}
+
+/// Returns the name by which a link names a heading: in lower case, without punctuation, with dashes for spaces.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_of_documents_lead_to_existing_files_and_headings() {
+    let mut faults = Faults::default();
+    for document in DOCUMENTS.map(read_file) {
+        let page = root().join(&document.path);
+        let folder = page.parent().unwrap();
+        for (line, text) in prose(&document.text) {
+            let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+            for target in targets.filter(|target| !target.contains("://")) {
+                let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+                let path = if file.is_empty() { page.clone() } else { folder.join(file) };
+                let is_there = if heading.is_empty() {
+                    path.exists()
+                } else {
+                    let linked = fs::read_to_string(&path).unwrap_or_default();
+                    prose(&linked).any(|(_, row)| row.starts_with('#') && anchor(row) == heading)
+                };
+                if !is_there {
+                    faults.add(&document.path, line, &format!("`{target}` does not exist"));
+                }
+            }
+        }
+    }
+    faults.assert_none();
+}
+
 #[test]
 fn the_architecture_lists_every_source_folder() {
     let map = read_file("ARCHITECTURE.md").text;

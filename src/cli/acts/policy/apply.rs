@@ -203,8 +203,10 @@ async fn wait(
     let mut operation = change.operation.clone();
     // A failed operation is followed by another one while the change can still be written: the approval decides.
     loop {
+        let mut failure = None;
         if !operation.is_empty() {
-            operation_wait::follow(client, &operation, &bar).await?;
+            let ended = operation_wait::follow(client, &operation, &bar).await?;
+            failure = operation_wait::failure(&ended);
         }
         // A wait can be longer than a session token is valid.
         client.renew_credential().await?;
@@ -221,11 +223,25 @@ async fn wait(
             }
             return ended;
         }
+        if let Some(failure) = failure.filter(|_| approval.state() == ApprovalState::Written) {
+            bar.clear();
+            return Err(CliError::Exit(
+                FAILED,
+                not_loaded(name, approval.written_version, &failure),
+            ));
+        }
         if approval.operation == operation {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
         operation = approval.operation;
     }
+}
+
+/// Says that a policy is written and not in force.
+fn not_loaded(name: &str, version: i64, failure: &str) -> String {
+    format!(
+        "{name}: version {version} is written, but the sandbox has not loaded it, it may be stopped: {failure}"
+    )
 }
 
 /// Returns how a change has ended. `None` if it has not.
